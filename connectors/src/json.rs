@@ -1,0 +1,1 @@
+//! JSON payloads to Arrow columns.

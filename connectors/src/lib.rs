@@ -1,0 +1,107 @@
+//! Tidegate's lines to the outside: one module a protocol, each with its configuration, a pure codec, a source and sinks.
+//!
+//! A connection owns its line. [`Source::run`] drives it for as long as the box runs and never gives up on its own: every I/O error
+//! means that the line is gone, is said once, and is answered by backing off and opening again. [`Sink::deliver`] writes to it.
+//!
+//! A new protocol is a new module here and one arm in each `match` on [`ConnectionConfig`].
+
+pub mod json;
+pub mod mqtt;
+pub mod secret;
+
+use std::fmt;
+
+use arrow::array::RecordBatch;
+use futures::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tidegate_core::Batch;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The kinds of connection that the configuration can name.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ConnectionConfig {
+    /// A session with an MQTT broker, 3.1.1 or 5.
+    Mqtt(mqtt::ConnectionConfig),
+}
+
+/// Where a connection puts what it read: the sequencer's queue. Sending waits when the queue is full, which holds the line back.
+pub type Inlet = mpsc::Sender<Batch>;
+
+/// The reading side of a connection, and the only place that does I/O on it.
+pub trait Source: Send {
+    /// Drives the line until `shutdown` is cancelled: reads into `inlet`, carries out what the sinks ask for, reconnects. On shutdown it
+    /// stops reading at once, but keeps acknowledging and publishing until every sink and every [`tidegate_core::Ack`] is gone.
+    fn run(self: Box<Self>, inlet: Inlet, shutdown: CancellationToken) -> BoxFuture<'static, ()>;
+}
+
+/// The writing side of one output.
+pub trait Sink: Send {
+    /// Writes every row, in order, and returns when the far side has confirmed all of them (as far as the protocol confirms).
+    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Result<(), DeliveryError>>;
+}
+
+/// Why rows did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryError {
+    /// The line is down or the far side is busy: the same rows may go through later.
+    #[error("{0}")]
+    Transient(String),
+    /// The same rows will never go through: they do not fit, or the far side refused them.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// A place in a payload: names separated by dots (`"sensors.temperature"`); a number selects an array's element.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Path(Vec<String>);
+
+impl Path {
+    /// The names from the outside in; never empty.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Path {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.split('.').any(str::is_empty) {
+            return Err(format!("\"{text}\" is not a path: write names separated by single dots, such as \"sensors.temperature\""));
+        }
+        Ok(Self(text.split('.').map(str::to_owned).collect()))
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Path({self})")
+    }
+}
+
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Path {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Path".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "names separated by dots, such as \"sensors.temperature\"" })
+    }
+}

@@ -1,0 +1,269 @@
+//! What users write about MQTT.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tidegate_core::{ByteSize, FieldType, Span};
+
+use crate::Path;
+use crate::secret::SecretSource;
+
+/// `[connections.NAME]` with `kind = "mqtt"`: one session with a broker.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionConfig {
+    /// Host name or address of the broker.
+    pub host: String,
+    /// TCP port; 1883, or 8883 with `tls`, when absent.
+    pub port: Option<NonZeroU16>,
+    /// Protocol version.
+    #[serde(default)]
+    pub version: Version,
+    /// Client id; `tidegate-BOX-CONNECTION` when absent. It must be the same after a restart, or queued messages are lost.
+    pub client_id: Option<String>,
+    /// User name.
+    pub username: Option<String>,
+    /// Where the password is kept.
+    pub password: Option<SecretSource>,
+    /// TLS; absent means plain TCP.
+    pub tls: Option<TlsConfig>,
+    /// Longest silence before a ping.
+    #[serde(default = "default_keep_alive")]
+    pub keep_alive: Span,
+    /// How long the broker keeps the session while the box is away (MQTT 5; a 3.1.1 broker decides itself). Choose it longer than
+    /// the worst outage.
+    #[serde(default = "default_session_expiry")]
+    pub session_expiry: Span,
+    /// Largest packet that is taken or sent; larger ones are refused with an error.
+    #[serde(default = "default_max_packet")]
+    pub max_packet: ByteSize,
+    /// How many QoS 1 messages may be unacknowledged at a time, in each direction (MQTT 5 Receive Maximum).
+    #[serde(default = "default_in_flight")]
+    pub in_flight: NonZeroU16,
+    /// Shortest and longest pause before connecting again.
+    #[serde(default)]
+    pub backoff: BackoffConfig,
+    /// What the broker publishes when the box goes away without saying so.
+    pub last_will: Option<LastWillConfig>,
+}
+
+/// Protocol version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+pub enum Version {
+    /// MQTT 3.1.1
+    #[serde(rename = "3.1.1")]
+    V3_1_1,
+    /// MQTT 5.0
+    #[default]
+    #[serde(rename = "5")]
+    V5,
+}
+
+/// `tls`: certificates are PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate authority to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain; needs `key`.
+    pub cert: Option<PathBuf>,
+    /// Client private key; needs `cert`.
+    pub key: Option<PathBuf>,
+}
+
+/// `backoff`: the pause grows from `min` to `max`, with jitter.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackoffConfig {
+    /// first pause
+    pub min: Span,
+    /// longest pause
+    pub max: Span,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self { min: Span(Duration::from_millis(500)), max: Span(Duration::from_secs(60)) }
+    }
+}
+
+/// `last_will`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LastWillConfig {
+    /// topic that the broker publishes to
+    pub topic: String,
+    /// payload
+    #[serde(default)]
+    pub payload: String,
+    /// quality of service, 0 or 1
+    #[serde(default)]
+    pub qos: Qos,
+    /// whether the broker keeps it for later subscribers
+    #[serde(default)]
+    pub retain: bool,
+}
+
+/// Quality of service: 0 (at most once) or 1 (at least once).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "u8")]
+pub enum Qos {
+    /// 0
+    AtMostOnce,
+    /// 1
+    #[default]
+    AtLeastOnce,
+}
+
+impl JsonSchema for Qos {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Qos".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "integer", "minimum": 0, "maximum": 1, "description": "quality of service: 0 (at most once) or 1 (at least once)" })
+    }
+}
+
+impl TryFrom<u8> for Qos {
+    type Error = String;
+
+    fn try_from(qos: u8) -> Result<Self, String> {
+        match qos {
+            0 => Ok(Self::AtMostOnce),
+            1 => Ok(Self::AtLeastOnce),
+            2 => Err("QoS 2 is not supported: use 1; repeats are dropped by their ids".into()),
+            _ => Err(format!("there is no QoS {qos}: use 0 or 1")),
+        }
+    }
+}
+
+/// `[streams.NAME]` on an MQTT connection.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamConfig {
+    /// The connection's name.
+    pub connection: String,
+    /// Topic filter. `{name}` stands for one level and becomes a text column; `+` and a final `#` match without a column;
+    /// `$share/GROUP/...` shares the subscription.
+    pub topic: String,
+    /// Quality of service of the subscription.
+    #[serde(default)]
+    pub qos: Qos,
+    /// What the payload is.
+    #[serde(default)]
+    pub format: Format,
+    /// Path of an array in the payload whose elements become rows; values outside it are read with paths that start with `^`
+    /// by every row. Absent: one message, one row (or one row an element, when the payload itself is an array).
+    pub rows: Option<Path>,
+    /// Where the event time is; absent: the time of arrival.
+    pub ts: Option<TsConfig>,
+    /// The columns. Absent: inferred from the data, kept on disk, and only ever widened.
+    pub fields: Option<BTreeMap<String, FieldConfig>>,
+}
+
+/// Payload formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// JSON (RFC 8259): an object, or an array of objects
+    #[default]
+    Json,
+}
+
+/// Where event time is: `"time"`, or `{ path = "time", unit = "ms" }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a path such as \"time\", or { path = \"time\", unit = \"ms\" }")]
+pub enum TsConfig {
+    /// RFC 3339 text, or a number of milliseconds since 1970
+    Path(Path),
+    /// with the unit of numbers
+    WithUnit(TsWithUnit),
+}
+
+/// `{ path = "time", unit = "ms" }`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TsWithUnit {
+    /// where the time is
+    pub path: Path,
+    /// unit of numbers since 1970-01-01T00:00:00Z
+    pub unit: TimeUnit,
+}
+
+/// Unit of a numeric time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeUnit {
+    /// seconds, fractions allowed
+    S,
+    /// milliseconds
+    #[default]
+    Ms,
+    /// microseconds
+    Us,
+    /// nanoseconds
+    Ns,
+}
+
+/// A declared column: its type, or `{ type = "float64", path = "sensors.temperature" }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "expected a type (bool, int64, float64, utf8 or timestamp), or { type = \"float64\", path = \"sensors.temperature\" }"
+)]
+pub enum FieldConfig {
+    /// the type; the value is found under the column's own name
+    Type(FieldType),
+    /// with the place of the value
+    At(FieldAt),
+}
+
+/// `{ type = "float64", path = "sensors.temperature" }`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldAt {
+    /// type
+    #[serde(rename = "type")]
+    pub field_type: FieldType,
+    /// where the value is
+    pub path: Path,
+}
+
+/// `[outputs.NAME]` on an MQTT connection.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputConfig {
+    /// The connection's name.
+    pub connection: String,
+    /// Topic; `{column}` is replaced by the row's value. A null, an empty value or one with `/`, `+` or `#` refuses the row.
+    pub topic: String,
+    /// Payload; `{column}` is replaced by the row's value. Absent: the whole row as a JSON object.
+    pub payload: Option<String>,
+    /// Quality of service.
+    #[serde(default)]
+    pub qos: Qos,
+    /// Whether the broker keeps the last message for later subscribers.
+    #[serde(default)]
+    pub retain: bool,
+}
+
+fn default_keep_alive() -> Span {
+    Span(Duration::from_secs(30))
+}
+
+fn default_session_expiry() -> Span {
+    Span(Duration::from_secs(7 * 24 * 3600))
+}
+
+fn default_max_packet() -> ByteSize {
+    ByteSize(1 << 20)
+}
+
+fn default_in_flight() -> NonZeroU16 {
+    NonZeroU16::MIN.saturating_add(999)
+}

@@ -1,0 +1,119 @@
+//! Errors for people: what was tried, where, why it failed, and what to do.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A place in a text file; line and column count from 1, and columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// line, from 1
+    pub line: u32,
+    /// column, from 1
+    pub column: u32,
+}
+
+impl Place {
+    /// The place of byte `offset` in `text`.
+    #[must_use]
+    pub fn of_offset(text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let count = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+        Self { line: count(before.matches('\n').count()), column: count(before.get(line_start..).unwrap_or("").chars().count()) }
+    }
+}
+
+/// One thing that is wrong with a file that a user wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// The file, as the user named it.
+    pub file: String,
+    /// Where in the file, if it can be told.
+    #[serde(flatten)]
+    pub place: Option<Place>,
+    /// What is wrong, in lower case, without a full stop.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A diagnostic for `file` as a whole.
+    pub fn new(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { file: file.into(), place: None, message: message.into(), help: None }
+    }
+
+    /// The same, at `place`.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<Option<Place>>) -> Self {
+        self.place = place.into();
+        self
+    }
+
+    /// The same, with advice.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<Option<String>>) -> Self {
+        self.help = help.into();
+        self
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if let Some(Place { line, column }) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        match &self.help {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// The name among `names` that `wanted` was most likely meant to be, if any is near enough.
+pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    let near_enough = 0.72; // below this, Jaro-Winkler pairs words that a person would not
+    names
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
+        .filter(|(score, _)| *score >= near_enough)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// "did you mean `x`?", or else the list of what there is, or else nothing.
+#[must_use]
+pub fn did_you_mean(wanted: &str, names: &[&str]) -> Option<String> {
+    match nearest(wanted, names.iter().copied()) {
+        Some(name) => Some(format!("did you mean `{name}`?")),
+        None if names.is_empty() => None,
+        None => Some(format!("known names: {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_count_lines_and_characters_from_one() {
+        let text = "a\nbär = 1\n";
+        assert_eq!(Place::of_offset(text, 0), Place { line: 1, column: 1 });
+        assert_eq!(Place::of_offset(text, text.find('=').unwrap_or(0)), Place { line: 2, column: 5 });
+        assert_eq!(Place::of_offset(text, 999), Place { line: 3, column: 1 });
+    }
+
+    #[test]
+    fn the_nearest_name_is_offered_only_when_it_is_near() {
+        assert_eq!(nearest("hots", ["host", "port"]), Some("host"));
+        assert_eq!(nearest("zzz", ["host", "port"]), None);
+        assert_eq!(did_you_mean("zzz", &["host"]).as_deref(), Some("known names: `host`"));
+    }
+}

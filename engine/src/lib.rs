@@ -1,0 +1,3 @@
+//! Tidegate: a rules engine and stream processor for industrial edge boxes.
+
+pub mod status;

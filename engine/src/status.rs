@@ -1,0 +1,172 @@
+//! What flows and what rules did, as counters that anybody may read at any time.
+//!
+//! Writers only add to atomics and replace the last row; they never wait for a reader.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Everything about one running box.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// by stream name
+    pub streams: Named<StreamStatus>,
+    /// by rule name
+    pub rules: Named<RuleStatus>,
+    /// by output name
+    pub outputs: Named<OutputStatus>,
+    /// by connection name
+    pub connections: Named<ConnectionStatus>,
+    /// the outbox and its forwarder
+    pub outbox: OutboxStatus,
+}
+
+/// One stream.
+#[derive(Debug, Default)]
+pub struct StreamStatus {
+    /// rows that came
+    pub rows: Counter,
+    /// the newest row
+    pub last: Last,
+}
+
+/// One rule.
+#[derive(Debug, Default)]
+pub struct RuleStatus {
+    /// rows that the rule wrote, to any target
+    pub rows: Counter,
+    /// rows that came too late for their window
+    pub late: Counter,
+    /// times that the rule failed on a batch
+    pub errors: Counter,
+    /// times that a new version took effect
+    pub versions: Counter,
+    /// the newest row that it wrote, or what is wrong with its newest version
+    pub last: Last,
+    /// whether the newest version of the file was refused
+    pub refused: AtomicBool,
+}
+
+/// One output.
+#[derive(Debug, Default)]
+pub struct OutputStatus {
+    /// rows that the far side confirmed
+    pub written: Counter,
+    /// rows that failed
+    pub failed: Counter,
+    /// rows that were dropped because the queue was full
+    pub dropped: Counter,
+    /// the newest row
+    pub last: Last,
+}
+
+/// One connection.
+#[derive(Debug, Default)]
+pub struct ConnectionStatus {
+    /// whether the line is up
+    pub connected: AtomicBool,
+    /// messages taken in
+    pub messages: Counter,
+    /// messages that could not be decoded
+    pub malformed: Counter,
+    /// times that the line was opened again
+    pub reconnects: Counter,
+}
+
+/// The outbox and its forwarder.
+#[derive(Debug, Default)]
+pub struct OutboxStatus {
+    /// rows that wait on disk
+    pub waiting: Counter,
+    /// rows committed since the start
+    pub committed: Counter,
+    /// rows confirmed by the uplink since the start
+    pub delivered: Counter,
+    /// rows dropped because the buffer was full
+    pub dropped: Counter,
+    /// whether the uplink is connected
+    pub connected: AtomicBool,
+}
+
+/// A number that only its writers change.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Sets the value, for gauges.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A short text about the newest thing that happened. Rows are rendered only when somebody watches: see [`Last::wanted`].
+#[derive(Debug, Default)]
+pub struct Last {
+    text: Mutex<String>,
+    wanted: AtomicBool,
+}
+
+impl Last {
+    /// Whether a reader took the text since it was last replaced; rendering for nobody is skipped.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the text.
+    pub fn replace(&self, text: String) {
+        self.wanted.store(false, Ordering::Relaxed);
+        *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// The text; asks for a newer one.
+    #[must_use]
+    pub fn read(&self) -> String {
+        self.wanted.store(true, Ordering::Relaxed);
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Statuses by name, made when first asked for.
+#[derive(Debug)]
+pub struct Named<T>(Mutex<BTreeMap<String, Arc<T>>>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+}
+
+impl<T: Default> Named<T> {
+    /// The status of `name`. Keep the `Arc`; do not ask on the hot path.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Arc<T> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(status) = map.get(name) {
+            return Arc::clone(status);
+        }
+        Arc::clone(map.entry(name.to_owned()).or_default())
+    }
+
+    /// Forgets `name`.
+    pub fn remove(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// All of them, in order of their names.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, Arc<T>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(name, status)| (name.clone(), Arc::clone(status))).collect()
+    }
+}
