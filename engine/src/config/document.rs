@@ -115,16 +115,17 @@ impl<'a> Table<'a> {
         let (name, value) = self.table.remove_entry(key)?;
         let mut path = self.path.clone();
         path.push(key.to_owned());
-        let found = value.get_ref().type_str();
         match value.into_inner() {
             DeValue::Table(table) => Some(Table { path, span: name.span(), table }),
-            _ => {
+            DeValue::Array(_) => {
                 let header = title(&path);
-                report.error(
-                    &name.span(),
-                    format!("expected {header} to be a table, found a {found}"),
-                    format!("write {header} on a line of its own"),
-                );
+                report.error(&name.span(), format!("{header} is a table, not a list"), format!("write single brackets: {header}"));
+                None
+            }
+            other => {
+                let header = title(&path);
+                let message = format!("{header} is a table, and `{key}` is given a {}", other.type_str());
+                report.error(&name.span(), message, format!("write {header} on a line of its own, and its keys below"));
                 None
             }
         }
@@ -228,7 +229,9 @@ fn required_keys<T: JsonSchema>() -> Vec<String> {
 }
 
 fn title(path: &[String]) -> String {
-    format!("[{}]", path.join("."))
+    let is_bare = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let keys = path.iter().map(|key| if is_bare(key) { key.clone() } else { format!("{key:?}") });
+    format!("[{}]", keys.collect::<Vec<_>>().join("."))
 }
 
 fn within(path: &[String]) -> String {

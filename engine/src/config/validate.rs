@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use tidegate_connectors::ConnectionConfig;
-use tidegate_core::diagnostic::did_you_mean;
+use tidegate_core::diagnostic::{did_you_mean, nearest};
 use tidegate_core::{ByteSize, Diagnostic};
 
 use super::document::{self, Report, Table};
@@ -55,8 +55,8 @@ pub(super) fn config(text: &str, file: &str, base_dir: &Path) -> Result<Config, 
 
 struct Validator<'a, 'r> {
     base_dir: &'a Path,
-    /// The kind of every connection that was declared, also of those that have errors.
-    kinds: BTreeMap<String, Kind>,
+    /// The kind of every connection that was declared, as far as it can be told; also of those that have errors.
+    kinds: BTreeMap<String, Option<Kind>>,
     report: &'a mut Report<'r>,
 }
 
@@ -114,33 +114,35 @@ impl Validator<'_, '_> {
     }
 
     fn connection(&mut self, table: &Table<'_>) -> Option<ConnectionConfig> {
-        let kind = match table.text("kind") {
-            Some(name) => Kind::of(name).or_else(|| {
-                let help = did_you_mean(name, &Kind::NAMES);
-                self.report.error(&table.span_of(&["kind"]), format!("there is no kind of connection called \"{name}\""), help);
-                None
-            }),
-            None => {
-                let help = format!("add `kind = \"{}\"`", Kind::NAMES.join("\"` or `kind = \""));
-                let (span, message) = match table.contains("kind") {
-                    true => (table.span_of(&["kind"]), "expected text in quotes for `kind`".to_owned()),
-                    false => (table.span(), format!("the key `kind` is missing in {}", table.title())),
-                };
-                self.report.error(&span, message, help);
-                None
-            }
-        };
-        let kind = kind?;
+        let kind = self.declared_kind(table);
         self.kinds.insert(table.name().to_owned(), kind);
         let mut own_keys = table.clone();
         own_keys.take_keys(&["kind"]);
-        match kind {
+        match kind? {
             Kind::Mqtt => {
                 let mut config = own_keys.read(&["kind"], self.report)?;
                 mqtt::check_connection(&mut config, table, self.base_dir, self.report);
                 Some(ConnectionConfig::Mqtt(config))
             }
         }
+    }
+
+    /// The kind that a connection's table names. A wrong name is reported, and read as the nearest one.
+    fn declared_kind(&mut self, table: &Table<'_>) -> Option<Kind> {
+        if let Some(name) = table.text("kind") {
+            return Kind::of(name).or_else(|| {
+                let help = did_you_mean(name, &Kind::NAMES);
+                self.report.error(&table.span_of(&["kind"]), format!("there is no kind of connection called \"{name}\""), help);
+                nearest(name, Kind::NAMES).and_then(Kind::of)
+            });
+        }
+        let help = format!("write `kind = \"{}\"`", Kind::NAMES.join("\"` or `kind = \""));
+        if table.contains("kind") {
+            self.report.error(&table.span_of(&["kind"]), "expected text in quotes for `kind`", help);
+        } else {
+            self.report.error(&table.span(), format!("the key `kind` is missing in {}", table.title()), help);
+        }
+        None
     }
 
     /// Two sessions with one client id throw each other out, again and again.
@@ -179,12 +181,11 @@ impl Validator<'_, '_> {
             if self.kinds.is_empty() && !table.contains("connection") {
                 self.report.error(&table.span(), format!("the key `connection` is missing in {}", table.title()), None);
             }
-            return self.kinds.values().next().copied();
+            return self.kinds.values().flatten().next().copied();
         };
         self.check_connection_name(name, table);
         let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
-        let name = tidegate_core::diagnostic::nearest(name, known)?;
-        self.kinds.get(name).copied()
+        self.kinds.get(nearest(name, known)?).copied().flatten()
     }
 
     fn check_connection_name(&mut self, name: &str, table: &Table<'_>) {

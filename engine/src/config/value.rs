@@ -173,7 +173,8 @@ impl<'de> de::Deserializer<'de> for Value<'de> {
         visitor: V,
     ) -> Result<V::Value, ValueError> {
         match self.value {
-            DeValue::Table(table) if table.len() == 1 => visitor.visit_enum(MapAccessDeserializer::new(Entries::new(table))),
+            DeValue::Table(table) if is_one_of(table, variants) => visitor.visit_enum(MapAccessDeserializer::new(Entries::new(table))),
+            DeValue::Table(_) => Err(de::Error::custom(format_args!("expected exactly one of {} in the braces", list(variants)))),
             // `tidegate_connectors::secret::SecretSource`
             _ if name == "SecretSource" => Err(ValueError::new(Problem::SecretInFile)),
             DeValue::String(text) => visitor.visit_enum(IntoDeserializer::<ValueError>::into_deserializer(&**text)),
@@ -185,6 +186,10 @@ impl<'de> de::Deserializer<'de> for Value<'de> {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct
         map struct identifier ignored_any
     }
+}
+
+fn is_one_of(table: &DeTable<'_>, variants: &[&str]) -> bool {
+    table.len() == 1 && variants.iter().any(|variant| table.contains_key(*variant))
 }
 
 /// "`a`, `b`"
