@@ -147,8 +147,18 @@ macro_rules! written_as_text {
     };
 }
 
-written_as_text!(Span, "Duration", "^[0-9]+ *(ns|us|ms|s|min|m|h|d)$", "a duration with its unit in quotes, such as \"250ms\", \"10s\" or \"5min\"");
-written_as_text!(ByteSize, "Size", "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB)$", "a size with its unit in quotes, such as \"64KiB\" or \"1MiB\"");
+written_as_text!(
+    Span,
+    "Duration",
+    "^[0-9]+ *(ns|us|ms|s|min|m|h|d)$",
+    "a duration with its unit in quotes, such as \"250ms\", \"10s\" or \"5min\""
+);
+written_as_text!(
+    ByteSize,
+    "Size",
+    "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB)$",
+    "a size with its unit in quotes, such as \"64KiB\" or \"1MiB\""
+);
 
 #[cfg(test)]
 mod tests {

@@ -162,7 +162,7 @@ pub enum Format {
 #[derive(Debug, Args)]
 pub struct LogArgs {
     /// How log lines look; they go to standard error
-    #[arg(long = "log", global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    #[arg(id = "log", long = "log", global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub format: LogFormat,
     /// The least level that is logged [default: info, or what TIDEGATE_LOG says]
     #[arg(long = "log-level", global = true, value_enum, value_name = "LEVEL", conflicts_with = "verbose")]
@@ -219,6 +219,12 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn log_options_may_stand_after_the_command() {
+        let cli = Cli::try_parse_from(["tidegate", "check", "--format", "json", "--log", "json", "--log-level", "warn"]).unwrap();
+        assert_eq!((cli.log.format, cli.log.level), (LogFormat::Json, Some(LogLevel::Warn)));
     }
 
     #[test]

@@ -46,7 +46,17 @@ fn line_at(source: &str, place: Place) -> Option<&str> {
 
 /// A tab takes one column, and control characters must not reach the terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c == '\t' { ' ' } else if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c == '\t' {
+                ' '
+            } else if c.is_control() {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// Secrets do not belong into the configuration, but somebody will write one, and the terminal may be a log.
@@ -67,7 +77,8 @@ mod tests {
 
     #[test]
     fn the_caret_stands_under_the_column() {
-        let diagnostic = Diagnostic::new("a.toml", "unknown key `hots`").at(Place { line: 2, column: 3 }).help("did you mean `host`?".to_owned());
+        let diagnostic =
+            Diagnostic::new("a.toml", "unknown key `hots`").at(Place { line: 2, column: 3 }).help("did you mean `host`?".to_owned());
         let shown = one(&diagnostic, Some("x = 1\n\t hots = \"b\"\r\n"), false);
         assert_eq!(shown, "a.toml:2:3: unknown key `hots`\n  2 |   hots = \"b\"\n    |   ^\nhelp: did you mean `host`?\n");
     }

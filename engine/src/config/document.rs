@@ -110,31 +110,28 @@ impl<'a> Table<'a> {
         table.and_then(|table| table.get_key_value(*last)).map_or_else(|| self.span_of(outer), |(key, _)| key.span())
     }
 
-    /// Takes the sub-table `key` out; anything but a table is an error.
-    pub(super) fn take_table(&mut self, key: &str, report: &mut Report<'_>) -> Option<Table<'a>> {
+    /// Takes the sub-table `key` out; anything but a table is an error. `header` is how users write it: `[rules]`, `[streams.NAME]`.
+    pub(super) fn take_table(&mut self, key: &str, header: &str, report: &mut Report<'_>) -> Option<Table<'a>> {
         let (name, value) = self.table.remove_entry(key)?;
         let mut path = self.path.clone();
         path.push(key.to_owned());
-        match value.into_inner() {
-            DeValue::Table(table) => Some(Table { path, span: name.span(), table }),
-            DeValue::Array(_) => {
-                let header = title(&path);
-                report.error(&name.span(), format!("{header} is a table, not a list"), format!("write single brackets: {header}"));
-                None
-            }
-            other => {
-                let header = title(&path);
-                let message = format!("{header} is a table, and `{key}` is given a {}", other.type_str());
-                report.error(&name.span(), message, format!("write {header} on a line of its own, and its keys below"));
-                None
-            }
-        }
+        let (found, help) = match value.into_inner() {
+            DeValue::Table(table) => return Some(Table { path, span: name.span(), table }),
+            DeValue::Array(_) => ("a list", format!("write single brackets: {header}")),
+            _ => ("a single value", format!("write {header} on a line of its own, and its keys below")),
+        };
+        report.error(&name.span(), format!("`{key}` is a table, and not {found}"), help);
+        None
     }
 
     /// Takes all sub-tables out, in order of their names.
     pub(super) fn into_tables(mut self, report: &mut Report<'_>) -> Vec<Table<'a>> {
         let names: Vec<String> = self.table.keys().map(|name| name.get_ref().to_string()).collect();
-        names.iter().filter_map(|name| self.take_table(name, report)).collect()
+        let take = |name: &String| {
+            let header = title(&[self.path.as_slice(), std::slice::from_ref(name)].concat());
+            self.take_table(name, &header, report)
+        };
+        names.iter().filter_map(take).collect()
     }
 
     /// Takes the keys `keys` out into a table of the same name.

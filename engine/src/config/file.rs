@@ -84,7 +84,7 @@ impl Default for BufferTable {
     }
 }
 
-/// The whole file, for its JSON Schema.
+/// The configuration of one box.
 #[derive(JsonSchema)]
 #[schemars(title = "Tidegate configuration", deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is used; the file is read table by table, so that all errors are found")]
@@ -110,6 +110,7 @@ struct File {
     buffer: BufferTable,
 }
 
+/// `[streams.NAME]`: with `connection` an input stream, without a derived one.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
@@ -118,20 +119,23 @@ enum StreamTable {
     Derived(DerivedStream),
 }
 
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct OutputTable {
-    #[serde(flatten)]
-    queue: OutputQueue,
-    #[serde(flatten)]
-    kind: OutputKindTable,
-}
-
+/// `[outputs.NAME]`: a place that rules may write to.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
-enum OutputKindTable {
-    Mqtt(MqttOutput),
+enum OutputTable {
+    Mqtt(MqttOutputTable),
+}
+
+/// `[outputs.NAME]` on an MQTT connection.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct MqttOutputTable {
+    #[serde(flatten)]
+    queue: OutputQueue,
+    #[serde(flatten)]
+    output: MqttOutput,
 }
 
 /// The JSON Schema (draft 2020-12) of the configuration file, for editors.

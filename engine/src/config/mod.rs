@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tidegate_connectors::ConnectionConfig;
 use tidegate_connectors::mqtt::{OutputConfig as MqttOutput, StreamConfig as MqttStream};
 use tidegate_core::schema::ts_field;
@@ -98,7 +98,7 @@ pub enum OutputKind {
 }
 
 /// What happens when a bounded place is full. Both are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// Whoever writes waits, and with it everything before it, back to the connection.

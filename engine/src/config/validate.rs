@@ -62,13 +62,14 @@ struct Validator<'a, 'r> {
 
 impl Validator<'_, '_> {
     fn config(&mut self, mut root: Table<'_>) -> Option<Config> {
-        let connections = root.take_table("connections", self.report).map(|table| self.connections(table)).unwrap_or_default();
+        let connections = self.tables(&mut root, "connections");
+        let connections = self.connections(&connections);
         let streams = self.tables(&mut root, "streams");
         let outputs = self.tables(&mut root, "outputs");
         self.check_targets(&streams, &outputs);
         let streams = streams.iter().filter_map(|table| Some((table.name().to_owned(), self.stream(table)?))).collect();
         let outputs = outputs.into_iter().filter_map(|table| Some((table.name().to_owned(), self.output(table)?))).collect();
-        let uplink = root.take_table("uplink", self.report).and_then(|table| self.uplink(&table));
+        let uplink = root.take_table("uplink", "[uplink]", self.report).and_then(|table| self.uplink(&table));
         let rules = self.or_empty(&mut root, "rules");
         let rules = self.rules(&rules);
         let buffer = self.or_empty(&mut root, "buffer");
@@ -91,17 +92,17 @@ impl Validator<'_, '_> {
     }
 
     fn tables<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Vec<Table<'t>> {
-        root.take_table(section, self.report).map(|table| table.into_tables(self.report)).unwrap_or_default()
+        let header = format!("[{section}.NAME]");
+        root.take_table(section, &header, self.report).map(|table| table.into_tables(self.report)).unwrap_or_default()
     }
 
     fn or_empty<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Table<'t> {
-        root.take_table(section, self.report).unwrap_or_else(|| root.take_keys(&[]))
+        root.take_table(section, &format!("[{section}]"), self.report).unwrap_or_else(|| root.take_keys(&[]))
     }
 
-    fn connections(&mut self, table: Table<'_>) -> BTreeMap<String, ConnectionConfig> {
-        let tables = table.into_tables(self.report);
+    fn connections(&mut self, tables: &[Table<'_>]) -> BTreeMap<String, ConnectionConfig> {
         let mut connections = BTreeMap::new();
-        for table in &tables {
+        for table in tables {
             if let Err(why) = names::check_identifier(table.name()) {
                 self.report.error(&table.span(), format!("\"{}\" cannot be a connection's name", table.name()), why);
             }
@@ -109,7 +110,7 @@ impl Validator<'_, '_> {
                 connections.insert(table.name().to_owned(), config);
             }
         }
-        self.check_client_ids(&connections, &tables);
+        self.check_client_ids(&connections, tables);
         connections
     }
 
