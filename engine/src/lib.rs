@@ -1,3 +1,5 @@
 //! Tidegate: a rules engine and stream processor for industrial edge boxes.
 
+pub mod cli;
+pub mod config;
 pub mod status;

@@ -117,8 +117,21 @@ macro_rules! written_as_text {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(de::Error::custom)
+                struct Text;
+
+                impl de::Visitor<'_> for Text {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($description)
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Text)
             }
         }
 
@@ -134,8 +147,18 @@ macro_rules! written_as_text {
     };
 }
 
-written_as_text!(Span, "Duration", "^[0-9]+ *(ns|us|ms|s|min|m|h|d)$", "a duration with its unit, such as \"250ms\", \"10s\" or \"5min\"");
-written_as_text!(ByteSize, "Size", "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB)$", "a size with its unit, such as \"64KiB\" or \"1MiB\"");
+written_as_text!(
+    Span,
+    "Duration",
+    "^[0-9]+ *(ns|us|ms|s|min|m|h|d)$",
+    "a duration with its unit in quotes, such as \"250ms\", \"10s\" or \"5min\""
+);
+written_as_text!(
+    ByteSize,
+    "Size",
+    "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB)$",
+    "a size with its unit in quotes, such as \"64KiB\" or \"1MiB\""
+);
 
 #[cfg(test)]
 mod tests {
