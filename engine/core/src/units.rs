@@ -66,7 +66,7 @@ impl fmt::Display for Span {
             ("ms", 1_000_000),
             ("us", 1_000),
         ] {
-            if ns > 0 && ns % per == 0 {
+            if ns > 0 && ns.is_multiple_of(per) {
                 return write!(f, "{}{unit}", ns / per);
             }
         }
@@ -99,7 +99,7 @@ impl FromStr for ByteSize {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, per) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-            if self.0 > 0 && self.0 % per == 0 {
+            if self.0 > 0 && self.0.is_multiple_of(per) {
                 return write!(f, "{}{unit}", self.0 / per);
             }
         }

@@ -160,6 +160,7 @@ pub enum Format {
 
 /// What to log, and how.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Logging")]
 pub struct LogArgs {
     /// How log lines look; they go to standard error
     #[arg(id = "log", long = "log", global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]

@@ -63,10 +63,10 @@ fn printable(text: &str) -> String {
 fn mask_secret(line: &str) -> String {
     let quoted_value = |at: usize| {
         let (head, tail) = line.split_at_checked(at + "password".len())?;
-        let value = tail.find('=')?;
-        let quote = value + 1 + tail.get(value + 1..)?.find(|c: char| !c.is_whitespace())?;
-        let is_text = tail.get(quote..)?.starts_with(['"', '\'']);
-        is_text.then(|| format!("{head}{}\"...\"", tail.get(..quote).unwrap_or_default()))
+        let equals = tail.find('=')?;
+        let start = equals + 1 + tail.get(equals + 1..)?.find(|c: char| !c.is_whitespace())?;
+        let is_source = tail.get(start..)?.starts_with('{'); // `{ file = ".." }`
+        (!is_source).then(|| format!("{head}{}\"...\"", tail.get(..start).unwrap_or_default()))
     };
     line.find("password").and_then(quoted_value).unwrap_or_else(|| line.to_owned())
 }
@@ -101,6 +101,7 @@ mod tests {
     fn a_secret_in_the_line_is_not_repeated() {
         assert_eq!(mask_secret("password = \"hunter2\" # mine"), "password = \"...\"");
         assert_eq!(mask_secret("c = { password='hunter2', host = 3 }"), "c = { password=\"...\"");
+        assert_eq!(mask_secret("password = hunter2"), "password = \"...\"");
         assert_eq!(mask_secret("password = { env = \"X\" }"), "password = { env = \"X\" }");
         assert_eq!(mask_secret("password ="), "password =");
     }

@@ -275,8 +275,16 @@ mod any_text {
     proptest! {
         #[test]
         fn never_panics_and_never_fails_without_a_word(text in mutated()) {
-            if let Err(diagnostics) = parse_here(&text) {
-                prop_assert!(!diagnostics.is_empty());
+            match parse_here(&text) {
+                Err(diagnostics) => prop_assert!(!diagnostics.is_empty()),
+                Ok(config) => {
+                    let table: toml::Table = toml::from_str(&text).unwrap();
+                    let written = |section: &str| table.get(section).and_then(|value| value.as_table()).map_or(0, |table| table.len());
+                    prop_assert_eq!(config.connections.len(), written("connections"));
+                    prop_assert_eq!(config.streams.len(), written("streams"));
+                    prop_assert_eq!(config.outputs.len(), written("outputs"));
+                    prop_assert_eq!(config.uplink.is_some(), table.contains_key("uplink"));
+                }
             }
         }
 

@@ -179,8 +179,13 @@ impl Validator<'_, '_> {
     /// table can be checked too.
     fn kind_of(&mut self, table: &Table<'_>) -> Option<Kind> {
         let Some(name) = table.text("connection") else {
-            if self.kinds.is_empty() && !table.contains("connection") {
-                self.report.error(&table.span(), format!("the key `connection` is missing in {}", table.title()), None);
+            if self.kinds.is_empty() {
+                let help = "declare one in [connections.NAME], and name it here: `connection = \"NAME\"`".to_owned();
+                self.report.error(
+                    &table.span_of(&["connection"]),
+                    format!("{} needs a connection, and there is none", table.title()),
+                    help,
+                );
             }
             return self.kinds.values().flatten().next().copied();
         };
