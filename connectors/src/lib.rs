@@ -8,6 +8,7 @@
 pub mod json;
 pub mod mqtt;
 pub mod secret;
+pub mod status;
 
 use std::fmt;
 
