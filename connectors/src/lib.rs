@@ -8,6 +8,7 @@
 pub mod json;
 pub mod mqtt;
 pub mod secret;
+pub mod status;
 
 use std::fmt;
 
@@ -54,15 +55,31 @@ pub enum DeliveryError {
     Permanent(String),
 }
 
-/// A place in a payload: names separated by dots (`"sensors.temperature"`); a number selects an array's element.
+/// A place in a payload: names separated by dots (`"sensors.temperature"`); a number selects an array's element. Where an array's
+/// elements become rows, a path starts at the element, and at the payload itself when it begins with `^.` (`"^.device"`).
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Path(Vec<String>);
+pub struct Path {
+    names: Vec<String>,
+    from_root: bool,
+}
 
 impl Path {
-    /// The names from the outside in; never empty.
+    /// The place of one key, whatever characters it has in it.
+    #[must_use]
+    pub fn of_key(name: &str) -> Self {
+        Self { names: vec![name.to_owned()], from_root: false }
+    }
+
+    /// The names from the outside in, without the `^`; never empty.
     #[must_use]
     pub fn names(&self) -> &[String] {
-        &self.0
+        &self.names
+    }
+
+    /// Whether the path begins with `^`: it starts at the payload, not at the row.
+    #[must_use]
+    pub fn is_from_root(&self) -> bool {
+        self.from_root
     }
 }
 
@@ -70,16 +87,23 @@ impl std::str::FromStr for Path {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.split('.').any(str::is_empty) {
-            return Err(format!("\"{text}\" is not a path: write names separated by single dots, such as \"sensors.temperature\""));
+        let (from_root, names) = match text.strip_prefix("^.") {
+            Some(names) => (true, names),
+            None => (false, text),
+        };
+        if names.split('.').any(|name| name.is_empty() || name == "^") {
+            return Err(format!(
+                "\"{text}\" is not a path: write names separated by single dots, such as \"sensors.temperature\"; \
+                 \"^.\" in front starts at the payload instead of the row"
+            ));
         }
-        Ok(Self(text.split('.').map(str::to_owned).collect()))
+        Ok(Self { names: names.split('.').map(str::to_owned).collect(), from_root })
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("."))
+        write!(f, "{}{}", if self.from_root { "^." } else { "" }, self.names.join("."))
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tidegate_core::{ByteSize, FieldType, Span};
 
 use crate::Path;
+pub use crate::json::TimeUnit;
 use crate::secret::SecretSource;
 
 /// `[connections.NAME]` with `kind = "mqtt"`: one session with a broker.
@@ -193,21 +194,6 @@ pub struct TsWithUnit {
     pub path: Path,
     /// unit of numbers since 1970-01-01T00:00:00Z
     pub unit: TimeUnit,
-}
-
-/// Unit of a numeric time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TimeUnit {
-    /// seconds, fractions allowed
-    S,
-    /// milliseconds
-    #[default]
-    Ms,
-    /// microseconds
-    Us,
-    /// nanoseconds
-    Ns,
 }
 
 /// A declared column: its type, or `{ type = "float64", path = "sensors.temperature" }`.

@@ -1,5 +1,224 @@
 //! MQTT 3.1.1 (OASIS, 2014) and 5.0 (OASIS, 2019).
+//!
+//! Delivery: a message that came with QoS 1 is acknowledged, in the order of receipt, only when every effect of its rows is durable;
+//! until then the broker sends it again on the next connection. A message that is malformed or too large is acknowledged and counted:
+//! it would never get better. Publishing with QoS 1 is confirmed by the broker's acknowledgement and nothing less, and a message whose
+//! connection went away is given back to its sender, never kept to be sent late.
+//!
+//! Read [`config`] for what users write, [`topic`] and [`template`] for how topics and columns meet, then `line` for the task that owns
+//! the connection.
 
+mod acks;
+mod backoff;
+mod client;
 pub mod config;
+mod line;
+mod publisher;
+mod sink;
+mod streams;
+pub mod template;
+mod tls;
+pub mod topic;
+mod v4;
+mod v5;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_core::{Clock, FieldType};
+use tokio::sync::{mpsc, watch};
 
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
+pub use publisher::{Confirmation, Publisher, Session};
+pub use tls::TlsError;
+
+use crate::json::{Decoder, Fields, Layout, LayoutError, TsPlace};
+use crate::secret::SecretError;
+use crate::status::LineStatus;
+use crate::{Path, Sink, Source};
+use backoff::Backoff;
+use client::Plan;
+use config::{FieldConfig, Qos, TsConfig, TsWithUnit, Version};
+use line::Line;
+use sink::TopicSink;
+use streams::{Stream, Streams};
+use template::Template;
+use topic::Filter;
+
+/// Messages of all publishers together that wait for the client.
+const QUEUED: usize = 1_024;
+
+/// What a connection is opened with.
+pub struct Request<'a> {
+    /// The connection's name in the configuration.
+    pub name: &'a str,
+    /// Its configuration.
+    pub config: &'a ConnectionConfig,
+    /// The client id when the configuration has none; it must be the same after every restart.
+    pub client_id: String,
+    /// The streams that it feeds.
+    pub streams: Vec<StreamRequest<'a>>,
+    /// The outputs that write to it.
+    pub outputs: Vec<(&'a str, &'a OutputConfig)>,
+    /// Where times of arrival come from.
+    pub clock: Arc<dyn Clock>,
+    /// Where the connection counts.
+    pub status: Arc<LineStatus>,
+}
+
+/// A stream that a connection feeds.
+pub struct StreamRequest<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its configuration.
+    pub config: &'a StreamConfig,
+    /// Columns that were inferred earlier, without `ts` and the captures; used when the configuration declares none.
+    pub known: Vec<(String, FieldType)>,
+}
+
+/// A connection that is ready to run.
+pub struct Opened {
+    /// Runs the connection; nothing is sent or received before.
+    pub source: Box<dyn Source>,
+    /// By the outputs' names.
+    pub sinks: BTreeMap<String, Box<dyn Sink>>,
+    /// For the uplink. Drop it where it is not needed: the source runs until all publishers and sinks are gone.
+    pub publisher: Publisher,
+}
+
+/// A connection that cannot be opened, whatever the broker says.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The password cannot be read.
+    #[error("password: {0}")]
+    Secret(#[from] SecretError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The settings contradict each other.
+    #[error("{0}")]
+    Config(String),
+    /// A stream cannot be read.
+    #[error("stream {name}: {reason}")]
+    Stream {
+        /// which
+        name: String,
+        /// why
+        reason: String,
+    },
+    /// An output cannot be written to.
+    #[error("output {name}: {reason}")]
+    Output {
+        /// which
+        name: String,
+        /// why
+        reason: String,
+    },
+}
+
+/// Prepares a connection; does no network I/O, but reads the secret and the PEM files.
+///
+/// # Errors
+/// When the configuration is wrong in itself or a file cannot be read. That the broker is not there is no error.
+pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
+    let Request { name, config, client_id, streams, outputs, clock, status } = request;
+    let persistent = streams.iter().any(|stream| stream.config.qos == Qos::AtLeastOnce);
+    let plan = plan(config, client_id, persistent)?;
+    let mut subscriptions = Vec::with_capacity(streams.len());
+    let mut decoders = Vec::with_capacity(streams.len());
+    for stream in streams {
+        let fail = |reason: String| OpenError::Stream { name: stream.name.to_owned(), reason };
+        let filter = Filter::parse(&stream.config.topic).map_err(fail)?;
+        let decoder = stream.config.decoder(stream.known).map_err(fail)?;
+        subscriptions.push((filter.subscription().to_owned(), stream.config.qos));
+        decoders.push(Stream::new(stream.name.into(), filter, decoder));
+    }
+    let (command_tx, command_rx) = mpsc::channel(QUEUED);
+    let (session_tx, session_rx) = watch::channel(None);
+    let name: Arc<str> = name.into();
+    let publisher = Publisher { connection: Arc::clone(&name), version: config.version, commands: command_tx, session: session_rx };
+    let sinks = outputs
+        .into_iter()
+        .map(|(output, config)| {
+            let topic = Template::parse_topic(&config.topic)
+                .map_err(|reason| OpenError::Output { name: output.to_owned(), reason })?;
+            let payload = config.payload.as_deref().map(Template::parse);
+            let sink = TopicSink { publisher: publisher.clone(), topic, payload, qos: config.qos, retain: config.retain };
+            Ok((output.to_owned(), Box::new(sink) as Box<dyn Sink>))
+        })
+        .collect::<Result<_, OpenError>>()?;
+    let streams = Streams::new(decoders, Arc::clone(&status), plan.max_packet);
+    let backoff = Backoff::new(config.backoff.min.0, config.backoff.max.0);
+    let source =
+        Box::new(Line { name, plan, subscriptions, streams, commands: command_rx, session: session_tx, status, backoff, clock });
+    Ok(Opened { source, sinks, publisher })
+}
+
+fn plan(config: &ConnectionConfig, client_id: String, persistent: bool) -> Result<Plan, OpenError> {
+    if config.username.is_none() && config.password.is_some() && config.version == Version::V3_1_1 {
+        return Err(OpenError::Config("MQTT 3.1.1 does not allow a password without a username: set username".into()));
+    }
+    let client_id = config.client_id.clone().unwrap_or(client_id);
+    if client_id.is_empty() {
+        return Err(OpenError::Config("client_id is empty: the broker could not know the box again after a restart".into()));
+    }
+    let keep_alive_s = u16::try_from(config.keep_alive.0.as_secs()).ok().filter(|seconds| *seconds > 0);
+    let Some(keep_alive_s) = keep_alive_s else {
+        return Err(OpenError::Config(format!("keep_alive = \"{}\": MQTT allows 1s to 65535s", config.keep_alive)));
+    };
+    let max_packet = u32::try_from(config.max_packet.0).ok().filter(|size| (128..=256 << 20).contains(size));
+    let Some(max_packet) = max_packet else {
+        return Err(OpenError::Config(format!("max_packet = \"{}\": choose 128B to 256MiB", config.max_packet)));
+    };
+    Ok(Plan {
+        version: config.version,
+        client_id,
+        host: config.host.clone(),
+        port: config.port.map_or(if config.tls.is_some() { 8883 } else { 1883 }, std::num::NonZeroU16::get),
+        username: config.username.clone(),
+        password: config.password.as_ref().map(crate::secret::SecretSource::read).transpose()?,
+        tls: config.tls.as_ref().map(tls::client_config).transpose()?,
+        keep_alive_s,
+        persistent,
+        session_expiry_s: u32::try_from(config.session_expiry.0.as_secs()).unwrap_or(u32::MAX),
+        max_packet,
+        in_flight: config.in_flight.get(),
+        last_will: config.last_will.clone(),
+    })
+}
+
+impl StreamConfig {
+    /// Where the stream's values are. `known`: columns that were inferred earlier, for streams that declare none.
+    ///
+    /// # Errors
+    /// In words for the user, when the topic filter is wrong.
+    pub fn layout(&self, known: Vec<(String, FieldType)>) -> Result<Layout, String> {
+        let captures = Filter::parse(&self.topic)?.captures().to_vec();
+        let ts = match &self.ts {
+            None => TsPlace::Arrival,
+            Some(TsConfig::Path(path)) => TsPlace::At(path.clone(), config::TimeUnit::default()),
+            Some(TsConfig::WithUnit(TsWithUnit { path, unit })) => TsPlace::At(path.clone(), *unit),
+        };
+        let fields = match &self.fields {
+            None => Fields::Inferred(known),
+            Some(fields) => Fields::Declared(
+                fields
+                    .iter()
+                    .map(|(name, field)| match field {
+                        FieldConfig::Type(field_type) => (name.clone(), *field_type, Path::of_key(name)),
+                        FieldConfig::At(at) => (name.clone(), at.field_type, at.path.clone()),
+                    })
+                    .collect(),
+            ),
+        };
+        Ok(Layout { captures, ts, rows: self.rows.clone(), fields })
+    }
+
+    /// A decoder for the stream's payloads; its schema is the stream's.
+    ///
+    /// # Errors
+    /// In words for the user, when the topic filter is wrong, two columns have one name, or a path means nothing.
+    pub fn decoder(&self, known: Vec<(String, FieldType)>) -> Result<Decoder, String> {
+        Decoder::new(&self.layout(known)?).map_err(|error: LayoutError| error.to_string())
+    }
+}

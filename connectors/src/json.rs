@@ -1,1 +1,0 @@
-//! JSON payloads to Arrow columns.

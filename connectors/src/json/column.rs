@@ -1,0 +1,351 @@
+//! One column under construction: Arrow buffers that can be cut back to an earlier row.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray};
+use arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::array::{BooleanBufferBuilder, NullBufferBuilder};
+use tidegate_core::FieldType;
+
+use super::time::Numbers;
+
+/// A JSON value that is neither object nor array.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Scalar<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    /// an integer above `i64::MAX`
+    Big(u64),
+    Float(f64),
+    Text(&'a str),
+}
+
+impl Scalar<'_> {
+    /// The narrowest type that holds it; none for null.
+    pub(super) fn narrowest(self) -> Option<FieldType> {
+        match self {
+            Self::Null => None,
+            Self::Bool(_) => Some(FieldType::Bool),
+            Self::Int(_) => Some(FieldType::Int64),
+            Self::Big(_) | Self::Float(_) => Some(FieldType::Float64),
+            Self::Text(_) => Some(FieldType::Utf8),
+        }
+    }
+}
+
+impl fmt::Display for Scalar<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => write!(f, "the boolean {value}"),
+            Self::Int(value) => write!(f, "the number {value}"),
+            Self::Big(value) => write!(f, "the number {value}"),
+            Self::Float(value) => write!(f, "the number {value:?}"),
+            Self::Text(value) if value.len() <= 40 => write!(f, "the string {value:?}"),
+            Self::Text(value) => write!(f, "the string {:?}...", value.chars().take(40).collect::<String>()),
+        }
+    }
+}
+
+/// A value that the column's type cannot hold; a null was written instead.
+pub(super) struct WrongType;
+
+pub(super) struct Column {
+    pub(super) name: Arc<str>,
+    pub(super) field_type: FieldType,
+    /// Types of inferred columns widen instead of refusing a value.
+    pub(super) inferred: bool,
+    /// Written once a row; the others once a message.
+    pub(super) per_row: bool,
+    numbers: Numbers,
+    values: Values,
+    nulls: NullBufferBuilder,
+}
+
+enum Values {
+    Bool(BooleanBufferBuilder),
+    /// int64 and timestamp
+    Int64(Vec<i64>),
+    Float64(Vec<f64>),
+    Utf8(Text),
+}
+
+/// Strings as Arrow keeps them: one text, and where each ends.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    ends: Vec<i32>,
+}
+
+impl Text {
+    fn push(&mut self, text: &str) -> Result<(), WrongType> {
+        // Arrow's offsets are 32 bits wide.
+        let end = i32::try_from(self.bytes.len() + text.len()).map_err(|_| WrongType)?;
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.ends.push(end);
+        Ok(())
+    }
+
+    fn push_empty(&mut self) {
+        self.ends.push(self.ends.last().copied().unwrap_or(0));
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.bytes.truncate(usize::try_from(self.ends.last().copied().unwrap_or(0)).unwrap_or(0));
+    }
+}
+
+impl Values {
+    fn new(field_type: FieldType) -> Self {
+        match field_type {
+            FieldType::Bool => Self::Bool(BooleanBufferBuilder::new(0)),
+            FieldType::Int64 | FieldType::Timestamp => Self::Int64(Vec::new()),
+            FieldType::Float64 => Self::Float64(Vec::new()),
+            FieldType::Utf8 => Self::Utf8(Text::default()),
+        }
+    }
+
+    fn push_default(&mut self) {
+        match self {
+            Self::Bool(values) => values.append(false),
+            Self::Int64(values) => values.push(0),
+            Self::Float64(values) => values.push(0.0),
+            Self::Utf8(text) => text.push_empty(),
+        }
+    }
+}
+
+impl Column {
+    pub(super) fn new(name: &str, field_type: FieldType, numbers: Numbers) -> Self {
+        Self {
+            name: name.into(),
+            field_type,
+            inferred: false,
+            per_row: true,
+            numbers,
+            values: Values::new(field_type),
+            nulls: NullBufferBuilder::new(0),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.nulls.len()
+    }
+
+    /// Whether row `row` is there and not null.
+    pub(super) fn is_valid(&self, row: usize) -> bool {
+        row < self.len() && self.nulls.is_valid(row)
+    }
+
+    /// Forgets the rows from `rows` on.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        if rows >= self.len() {
+            return;
+        }
+        self.nulls.truncate(rows);
+        match &mut self.values {
+            Values::Bool(values) => values.truncate(rows),
+            Values::Int64(values) => values.truncate(rows),
+            Values::Float64(values) => values.truncate(rows),
+            Values::Utf8(text) => text.truncate(rows),
+        }
+    }
+
+    pub(super) fn push_null(&mut self) {
+        self.values.push_default();
+        self.nulls.append_null();
+    }
+
+    /// Adds nulls up to `rows` rows.
+    pub(super) fn fill(&mut self, rows: usize) {
+        while self.len() < rows {
+            self.push_null();
+        }
+    }
+
+    pub(super) fn push_ns(&mut self, ns: i64) {
+        if let Values::Int64(values) = &mut self.values {
+            values.push(ns);
+            self.nulls.append_non_null();
+        } else {
+            self.push_null();
+        }
+    }
+
+    /// Adds the value of row `row` again.
+    pub(super) fn push_again(&mut self, row: usize) {
+        if !self.nulls.is_valid(row) {
+            return self.push_null();
+        }
+        match &mut self.values {
+            Values::Bool(values) => {
+                let value = values.get_bit(row);
+                values.append(value);
+            }
+            Values::Int64(values) => values.extend_from_within(row..=row),
+            Values::Float64(values) => values.extend_from_within(row..=row),
+            Values::Utf8(text) => {
+                let end = |row: usize| text.ends.get(row).copied().and_then(|end| usize::try_from(end).ok()).unwrap_or(0);
+                let (from, to) = (row.checked_sub(1).map_or(0, end), end(row));
+                match i32::try_from(text.bytes.len() + (to - from)) {
+                    Ok(new_end) => {
+                        text.bytes.extend_from_within(from..to);
+                        text.ends.push(new_end);
+                    }
+                    Err(_) => return self.push_null(),
+                }
+            }
+        }
+        self.nulls.append_non_null();
+    }
+
+    /// Adds a value, converted where that loses nothing; an inferred column widens instead of refusing.
+    pub(super) fn push(&mut self, value: Scalar<'_>) -> Result<(), WrongType> {
+        if self.inferred
+            && let Some(narrowest) = value.narrowest()
+        {
+            let widened = self.field_type.widened(narrowest);
+            if widened != self.field_type {
+                self.widen(widened);
+            }
+        }
+        let done = match (&mut self.values, value) {
+            (_, Scalar::Null) => {
+                self.push_null();
+                return Ok(());
+            }
+            (Values::Int64(values), value) if self.field_type == FieldType::Timestamp => {
+                self.numbers.read(value).map(|ns| values.push(ns)).ok_or(WrongType)
+            }
+            (Values::Bool(values), Scalar::Bool(value)) => {
+                values.append(value);
+                Ok(())
+            }
+            (Values::Int64(values), Scalar::Int(value)) => {
+                values.push(value);
+                Ok(())
+            }
+            // 2^63 is the first double above i64::MAX; everything whole below it converts exactly.
+            #[allow(clippy::cast_possible_truncation)]
+            (Values::Int64(values), Scalar::Float(value)) if value.fract() == 0.0 && (-TWO_63..TWO_63).contains(&value) => {
+                values.push(value as i64);
+                Ok(())
+            }
+            (Values::Float64(values), Scalar::Float(value)) => {
+                values.push(value);
+                Ok(())
+            }
+            #[allow(clippy::cast_precision_loss)]
+            (Values::Float64(values), Scalar::Int(value)) => {
+                values.push(value as f64);
+                Ok(())
+            }
+            #[allow(clippy::cast_precision_loss)]
+            (Values::Float64(values), Scalar::Big(value)) => {
+                values.push(value as f64);
+                Ok(())
+            }
+            (Values::Utf8(text), value) => push_as_text(text, value),
+            _ => Err(WrongType),
+        };
+        match done {
+            Ok(()) => self.nulls.append_non_null(),
+            Err(WrongType) => self.push_null(),
+        }
+        done
+    }
+
+    /// Converts what is there to a wider type.
+    fn widen(&mut self, to: FieldType) {
+        let from = std::mem::replace(&mut self.values, Values::new(to));
+        let rows = self.nulls.len();
+        self.field_type = to;
+        for row in 0..rows {
+            let valid = self.nulls.is_valid(row);
+            let old = match &from {
+                _ if !valid => Scalar::Null,
+                Values::Bool(values) => Scalar::Bool(values.get_bit(row)),
+                Values::Int64(values) => values.get(row).map_or(Scalar::Null, |value| Scalar::Int(*value)),
+                Values::Float64(values) => values.get(row).map_or(Scalar::Null, |value| Scalar::Float(*value)),
+                Values::Utf8(_) => Scalar::Null,
+            };
+            let done = match (&mut self.values, old) {
+                #[allow(clippy::cast_precision_loss)]
+                (Values::Float64(values), Scalar::Int(value)) => {
+                    values.push(value as f64);
+                    true
+                }
+                (Values::Utf8(text), value) if value != Scalar::Null => push_as_text(text, value).is_ok(),
+                _ => false,
+            };
+            if !done {
+                self.values.push_default();
+            }
+        }
+    }
+
+    pub(super) fn finish(&mut self) -> ArrayRef {
+        let rows = self.nulls.len();
+        let nulls = std::mem::replace(&mut self.nulls, NullBufferBuilder::new(rows)).build();
+        // The next batch is likely to be as large as this one.
+        match &mut self.values {
+            Values::Bool(values) => {
+                let bits: BooleanBuffer = std::mem::replace(values, BooleanBufferBuilder::new(rows)).build();
+                Arc::new(BooleanArray::new(bits, nulls))
+            }
+            Values::Int64(values) => {
+                let values = ScalarBuffer::from(std::mem::replace(values, Vec::with_capacity(rows)));
+                match self.field_type {
+                    FieldType::Timestamp => Arc::new(TimestampNanosecondArray::new(values, nulls).with_timezone("UTC")),
+                    _ => Arc::new(Int64Array::new(values, nulls)),
+                }
+            }
+            Values::Float64(values) => {
+                let values = ScalarBuffer::from(std::mem::replace(values, Vec::with_capacity(rows)));
+                Arc::new(Float64Array::new(values, nulls))
+            }
+            Values::Utf8(text) => {
+                let next = Text { bytes: Vec::with_capacity(text.bytes.len()), ends: Vec::with_capacity(rows) };
+                let text = std::mem::replace(text, next);
+                let offsets: Vec<i32> = std::iter::once(0).chain(text.ends).collect();
+                Arc::new(StringArray::new(OffsetBuffer::new(offsets.into()), Buffer::from_vec(text.bytes), nulls))
+            }
+        }
+    }
+}
+
+const TWO_63: f64 = 9_223_372_036_854_775_808.0;
+
+fn push_as_text(text: &mut Text, value: Scalar<'_>) -> Result<(), WrongType> {
+    struct End<'a>(&'a mut Vec<u8>);
+    impl fmt::Write for End<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+    }
+
+    let start = text.bytes.len();
+    let written = match value {
+        Scalar::Text(value) => return text.push(value),
+        Scalar::Null => Ok(()),
+        Scalar::Bool(value) => write!(End(&mut text.bytes), "{value}"),
+        Scalar::Int(value) => write!(End(&mut text.bytes), "{value}"),
+        Scalar::Big(value) => write!(End(&mut text.bytes), "{value}"),
+        // As JSON writes it: the shortest digits that read back the same.
+        Scalar::Float(value) => serde_json::to_writer(&mut text.bytes, &value).map_err(|_| fmt::Error),
+    };
+    match (written, i32::try_from(text.bytes.len())) {
+        (Ok(()), Ok(end)) => {
+            text.ends.push(end);
+            Ok(())
+        }
+        _ => {
+            text.bytes.truncate(start);
+            Err(WrongType)
+        }
+    }
+}

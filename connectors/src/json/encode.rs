@@ -1,0 +1,168 @@
+//! Rows to JSON objects.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray,
+    RecordBatch, StringArray, StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampSecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
+};
+use arrow::datatypes::{DataType, Schema, TimeUnit};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use serde::Serialize;
+
+/// Writes rows of one schema as JSON objects: keys are the columns' names in order, nulls are written as `null`.
+///
+/// Times are RFC 3339 with `Z` and as few fraction digits (0, 3, 6 or 9) as keep them whole. Floats have the shortest digits that read
+/// back the same (`80.0`); NaN and the infinities, which JSON does not know, are `null`. Lists are arrays, structs are objects;
+/// anything else is the text that Arrow displays.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    /// `{"name":`, then `,"name":`
+    heads: Vec<Vec<u8>>,
+}
+
+impl Encoder {
+    /// An encoder for batches of this schema.
+    #[must_use]
+    pub fn new(schema: &Schema) -> Self {
+        let heads = schema.fields().iter().enumerate().map(|(index, field)| {
+            let mut head = vec![if index == 0 { b'{' } else { b',' }];
+            write_json(field.name(), &mut head);
+            head.push(b':');
+            head
+        });
+        Self { heads: heads.collect() }
+    }
+
+    /// Appends row `row` of `batch`, which must have the encoder's schema, to `out`. A row past the end is an object of nulls.
+    pub fn encode_row(&self, batch: &RecordBatch, row: usize, out: &mut Vec<u8>) {
+        if self.heads.is_empty() {
+            out.push(b'{');
+        }
+        for (head, column) in self.heads.iter().zip(batch.columns()) {
+            out.extend_from_slice(head);
+            write_value(column, row, out);
+        }
+        out.push(b'}');
+    }
+}
+
+fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    // Writing a scalar into memory cannot fail.
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Appends one value as JSON.
+pub(crate) fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+    if row >= array.len() || array.is_null(row) {
+        out.extend_from_slice(b"null");
+        return;
+    }
+    let any = array.as_any();
+    macro_rules! scalars {
+        ($($array:ty),+) => {
+            $(if let Some(values) = any.downcast_ref::<$array>() {
+                return write_json(&values.value(row), out);
+            })+
+        };
+    }
+    if let Some(values) = any.downcast_ref::<TimestampNanosecondArray>() {
+        return write_time(values.value(row), out);
+    }
+    scalars!(Float64Array, Int64Array, StringArray, BooleanArray, StringViewArray, LargeStringArray, Float32Array, Int32Array, UInt64Array);
+    scalars!(Int8Array, Int16Array, UInt8Array, UInt16Array, UInt32Array);
+    let ns = match array.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => any.downcast_ref::<TimestampSecondArray>().map(|v| (v.value(row), 1_000_000_000)),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => any.downcast_ref::<TimestampMillisecondArray>().map(|v| (v.value(row), 1_000_000)),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => any.downcast_ref::<TimestampMicrosecondArray>().map(|v| (v.value(row), 1_000)),
+        _ => None,
+    };
+    if let Some(ns) = ns.and_then(|(value, unit)| value.checked_mul(unit)) {
+        return write_time(ns, out);
+    }
+    match array.data_type() {
+        DataType::List(_) => write_elements(&array.as_list::<i32>().value(row), out),
+        DataType::LargeList(_) => write_elements(&array.as_list::<i64>().value(row), out),
+        DataType::FixedSizeList(_, _) => write_elements(&array.as_fixed_size_list().value(row), out),
+        DataType::Struct(fields) => {
+            out.push(b'{');
+            for (index, (field, column)) in fields.iter().zip(array.as_struct().columns()).enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_json(field.name(), out);
+                out.push(b':');
+                write_value(column, row, out);
+            }
+            out.push(b'}');
+        }
+        _ => write_displayed(array, row, out),
+    }
+}
+
+fn write_elements(elements: &ArrayRef, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for row in 0..elements.len() {
+        if row > 0 {
+            out.push(b',');
+        }
+        write_value(elements, row, out);
+    }
+    out.push(b']');
+}
+
+fn write_displayed(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+    match ArrayFormatter::try_new(array, &FormatOptions::default()) {
+        Ok(formatter) => write_json(&formatter.value(row).to_string(), out),
+        Err(_) => out.extend_from_slice(b"null"),
+    }
+}
+
+fn write_time(ns: i64, out: &mut Vec<u8>) {
+    out.push(b'"');
+    write_rfc3339(ns, out);
+    out.push(b'"');
+}
+
+/// Appends `2026-03-01T12:00:00Z`, with 3, 6 or 9 digits of fraction when they are needed. All of i64 is in the years 1677 to 2262.
+pub(crate) fn write_rfc3339(ns: i64, out: &mut Vec<u8>) {
+    const NS: i64 = 1_000_000_000;
+    let (seconds, fraction) = (ns.div_euclid(NS), ns.rem_euclid(NS));
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    digits(year, 4, out);
+    for (mark, value) in [(b'-', month), (b'-', day), (b'T', second / 3600), (b':', second / 60 % 60), (b':', second % 60)] {
+        out.push(mark);
+        digits(value, 2, out);
+    }
+    if fraction != 0 {
+        out.push(b'.');
+        match fraction {
+            _ if fraction % 1_000_000 == 0 => digits(fraction / 1_000_000, 3, out),
+            _ if fraction % 1_000 == 0 => digits(fraction / 1_000, 6, out),
+            _ => digits(fraction, 9, out),
+        }
+    }
+    out.push(b'Z');
+}
+
+/// The decimal digits of a number that is not negative, with leading zeros.
+fn digits(value: i64, width: u32, out: &mut Vec<u8>) {
+    for place in (0..width).rev() {
+        let digit = value / 10_i64.pow(place) % 10;
+        out.push(b'0' + u8::try_from(digit).unwrap_or(0));
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant, "chrono-compatible low-level
+/// date algorithms", `civil_from_days`).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}

@@ -1,0 +1,27 @@
+//! JSON payloads to Arrow columns, and rows back to JSON objects.
+//!
+//! [`Decoder`] reads a payload once, from front to back, and writes each value straight into the buffer of its column: there is no
+//! tree and no map in between. A [`Layout`] says where the values are. [`Encoder`] is the way back.
+//!
+//! * A message that is malformed leaves no row behind.
+//! * A value of the wrong type is null, counted, and one of them is described: see [`Decoder::take_complaint`].
+//! * A key that occurs twice in one object counts once, with its last value.
+//! * Numbers with a fraction of zero are integers (`3.0` fits `int64`), integers are floats, any scalar is text where text is
+//!   declared, and so is an object or array, as JSON.
+//!
+//! There is no I/O and no clock in here.
+
+mod column;
+mod decode;
+mod encode;
+mod layout;
+mod time;
+
+pub use decode::{Complaint, DecodeError, Decoder};
+pub use encode::Encoder;
+pub(crate) use encode::{write_rfc3339, write_value};
+pub use layout::{Fields, Layout, LayoutError, MAX_INFERRED, TsPlace};
+pub use time::TimeUnit;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! How long to wait before connecting again.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+/// Exponential backoff with jitter: the n-th pause is anywhere between the shortest one and 2^n times that, and never above the
+/// longest. A plant whose boxes all lost the broker at once does not come back all at once.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    min: Duration,
+    max: Duration,
+    ceiling: Duration,
+    random: u64,
+}
+
+impl Backoff {
+    pub(super) fn new(min: Duration, max: Duration) -> Self {
+        // The hasher is seeded by the operating system; a zero would stay zero.
+        Self::seeded(min, max, RandomState::new().hash_one(min) | 1)
+    }
+
+    fn seeded(min: Duration, max: Duration, random: u64) -> Self {
+        Self { min, max: max.max(min), ceiling: min, random }
+    }
+
+    /// The next pause.
+    pub(super) fn pause(&mut self) -> Duration {
+        self.ceiling = self.ceiling.saturating_mul(2).min(self.max);
+        // xorshift64 (Marsaglia, 2003)
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let span = u64::try_from(self.ceiling.saturating_sub(self.min).as_nanos()).unwrap_or(u64::MAX);
+        self.min + Duration::from_nanos(self.random.checked_rem(span).unwrap_or(0))
+    }
+
+    /// Tells how long the line was up: if longer than the pauses have become, they start small again. A line that breaks each time
+    /// as soon as it is up is not hammered.
+    pub(super) fn was_up(&mut self, up: Duration) {
+        if up > self.ceiling {
+            self.ceiling = self.min;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pauses_stay_between_the_shortest_and_the_longest(min_ms in 1_u64..10_000, more_ms in 0_u64..600_000, seed in 1_u64..) {
+            let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(min_ms + more_ms));
+            let mut backoff = Backoff::seeded(min, max, seed);
+            for n in 1..40_u32 {
+                let pause = backoff.pause();
+                let ceiling = min.saturating_mul(2_u32.saturating_pow(n.min(31))).min(max);
+                prop_assert!(min <= pause && pause <= ceiling.max(min), "{pause:?} in {min:?}..{ceiling:?}");
+            }
+            backoff.was_up(max + Duration::from_secs(1));
+            prop_assert!(backoff.pause() <= min * 2);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What the rest of this module needs of an MQTT client, the same for both versions of the protocol.
+//!
+//! A client lives for one connection. After an error it is dropped and a new one is made, so that nothing waits in it to be sent
+//! later: what was not confirmed is its sender's business, who was told.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::config::{LastWillConfig, Qos, Version};
+use super::{v4, v5};
+use crate::DeliveryError;
+use crate::secret::Secret;
+
+/// The largest packet that MQTT can express is 256 MiB. A 3.1.1 broker cannot be told a limit, so that a packet above the configured
+/// one is read, refused and acknowledged; only above this is the connection closed.
+pub(super) const LARGEST_V4_PACKET: usize = 64 << 20;
+
+/// How long a client may try to connect.
+pub(super) const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What a connection is made with.
+pub(super) struct Plan {
+    pub(super) version: Version,
+    pub(super) client_id: String,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(super) keep_alive_s: u16,
+    /// whether the broker keeps the session while the box is away
+    pub(super) persistent: bool,
+    pub(super) session_expiry_s: u32,
+    pub(super) max_packet: u32,
+    pub(super) in_flight: u16,
+    pub(super) last_will: Option<LastWillConfig>,
+}
+
+/// A message that came in.
+pub(super) struct Incoming {
+    pub(super) topic: Bytes,
+    pub(super) payload: Bytes,
+    /// packet id of a QoS 1 message, which has to be acknowledged
+    pub(super) packet_id: Option<u16>,
+    /// bytes on the wire
+    pub(super) size: usize,
+}
+
+/// What happened on the connection.
+pub(super) enum Event {
+    /// The broker accepted the connection.
+    Connected {
+        /// whether it still had the session
+        present: bool,
+        /// the largest packet that it takes
+        max_packet: Option<u32>,
+    },
+    Message(Incoming),
+    /// The broker's answer for each filter, in order: why it refused, or nothing.
+    Subscribed(Vec<Option<String>>),
+    /// Something that concerns only the client.
+    Other,
+}
+
+/// A message to be sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) topic: String,
+    pub(super) payload: Bytes,
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+}
+
+impl Outgoing {
+    /// Bytes on the wire (MQTT 3.1.1 section 3.3, 5.0 section 3.3 without properties).
+    pub(super) fn size(&self, version: Version) -> usize {
+        let packet_id = if self.qos == Qos::AtLeastOnce { 2 } else { 0 };
+        let properties = if version == Version::V5 { 1 } else { 0 };
+        let rest = 2 + self.topic.len() + packet_id + properties + self.payload.len();
+        let length_bytes = match rest {
+            0..128 => 1,
+            128..16_384 => 2,
+            16_384..2_097_152 => 3,
+            _ => 4,
+        };
+        1 + length_bytes + rest
+    }
+}
+
+/// The client's queue is full; the message is given back.
+pub(super) enum Refused {
+    Full(Outgoing),
+    Error(DeliveryError),
+}
+
+/// The side that drives the connection.
+pub(super) enum EventLoop {
+    V4(v4::EventLoop),
+    V5(Box<v5::EventLoop>),
+}
+
+/// The side that asks it to send.
+pub(super) enum Requests {
+    V4(v4::Requests),
+    V5(v5::Requests),
+}
+
+/// What becomes of a message that was handed to the client.
+#[derive(Debug)]
+pub(super) enum Notice {
+    V4(v4::Notice),
+    V5(v5::Notice),
+}
+
+pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
+    match plan.version {
+        Version::V3_1_1 => {
+            let (requests, event_loop) = v4::connect(plan);
+            (Requests::V4(requests), EventLoop::V4(event_loop))
+        }
+        Version::V5 => {
+            let (requests, event_loop) = v5::connect(plan);
+            (Requests::V5(requests), EventLoop::V5(Box::new(event_loop)))
+        }
+    }
+}
+
+impl EventLoop {
+    /// The next event; the first call connects. Not safe to cancel. After an error, in words for the user, the client is spent.
+    pub(super) async fn poll(&mut self) -> Result<Event, String> {
+        match self {
+            Self::V4(event_loop) => event_loop.poll().await,
+            Self::V5(event_loop) => event_loop.poll().await,
+        }
+    }
+}
+
+impl Requests {
+    pub(super) fn subscribe(&self, filters: &[(String, Qos)]) -> Result<(), String> {
+        match self {
+            Self::V4(requests) => requests.subscribe(filters),
+            Self::V5(requests) => requests.subscribe(filters),
+        }
+    }
+
+    pub(super) fn publish(&self, message: Outgoing) -> Result<Notice, Refused> {
+        match self {
+            Self::V4(requests) => requests.publish(message).map(Notice::V4),
+            Self::V5(requests) => requests.publish(message).map(Notice::V5),
+        }
+    }
+
+    /// Acknowledges a message. False: the client's queue is full; try again later.
+    pub(super) fn ack(&self, packet_id: u16) -> bool {
+        match self {
+            Self::V4(requests) => requests.ack(packet_id),
+            Self::V5(requests) => requests.ack(packet_id),
+        }
+    }
+
+    /// Says goodbye after what is in flight was confirmed, so that the last will is not published.
+    pub(super) fn disconnect(&self, deadline: std::time::Duration) {
+        match self {
+            Self::V4(requests) => requests.disconnect(deadline),
+            Self::V5(requests) => requests.disconnect(deadline),
+        }
+    }
+}
+
+impl Notice {
+    pub(super) async fn wait(self) -> Result<(), DeliveryError> {
+        match self {
+            Self::V4(notice) => v4::wait(notice).await,
+            Self::V5(notice) => v5::wait(notice).await,
+        }
+    }
+}
+
+pub(super) fn lost() -> DeliveryError {
+    DeliveryError::Transient("the connection was lost before the broker confirmed the message".into())
+}
+
+/// Words for a connection that a broker closed without a reason.
+pub(super) const CLOSED: &str = "the broker closed the connection";
+
+pub(super) fn too_large(size: usize, max_packet: u32) -> String {
+    format!("a packet of {size} bytes is larger than max_packet = {max_packet} bytes: raise max_packet, or make the sender send less")
+}

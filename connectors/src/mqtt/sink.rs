@@ -1,0 +1,62 @@
+//! An output that is a topic.
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::config::Qos;
+use super::publisher::Publisher;
+use super::template::Template;
+use crate::json::Encoder;
+use crate::{DeliveryError, Sink};
+
+/// Publishes each row. All rows of a call are under way at once, in order.
+///
+/// While the line is down a call fails at once, and nothing is kept: a command that arrives late moves an output that should not move.
+/// A row that cannot be published does not stop the others; the first error is returned when all are settled.
+pub(super) struct TopicSink {
+    pub(super) publisher: Publisher,
+    pub(super) topic: Template,
+    /// absent: the row as a JSON object
+    pub(super) payload: Option<Template>,
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+}
+
+impl Sink for TopicSink {
+    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        async move {
+            let encoder = Encoder::new(rows.schema_ref());
+            let mut first = Ok(());
+            let mut under_way = Vec::with_capacity(rows.num_rows());
+            for row in 0..rows.num_rows() {
+                let published = match self.render(&encoder, rows, row) {
+                    Ok((topic, payload)) => self.publisher.publish(&topic, payload, self.qos, self.retain).await,
+                    Err(error) => Err(DeliveryError::Permanent(error)),
+                };
+                match published {
+                    Ok(confirmation) => under_way.push(confirmation),
+                    Err(error) => first = first.and(Err(error)),
+                }
+            }
+            for confirmation in under_way {
+                first = first.and(confirmation.await);
+            }
+            first
+        }
+        .boxed()
+    }
+}
+
+impl TopicSink {
+    fn render(&self, encoder: &Encoder, rows: &RecordBatch, row: usize) -> Result<(String, Bytes), String> {
+        let topic = self.topic.topic(rows, row)?;
+        let mut payload = Vec::new();
+        match &self.payload {
+            Some(template) => template.payload(rows, row, &mut payload)?,
+            None => encoder.encode_row(rows, row, &mut payload),
+        }
+        Ok((topic, payload.into()))
+    }
+}

@@ -1,0 +1,262 @@
+//! The streams of one connection: which of them a message belongs to, and the rows that wait for the engine.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidegate_core::{Ack, Batch};
+use tokio::sync::Notify;
+
+use super::acks::{Acks, Fate};
+use super::client::{Incoming, too_large};
+use super::topic::{Filter, MAX_CAPTURES};
+use crate::json::Decoder;
+use crate::status::{LineStatus, add};
+
+/// A batch is handed over as soon as it has this many rows, or earlier, as soon as nothing more is there.
+pub(super) const BATCH_ROWS: usize = 8_192;
+
+/// Rows that wait for an engine that does not take them: 8 batches, a second or so at full load. Then QoS 0 messages are dropped.
+pub(super) const HELD_ROWS: usize = 8 * BATCH_ROWS;
+
+/// Bytes of payload that wait likewise, so that large messages do not fill the memory.
+const HELD_BYTES: usize = 64 << 20;
+
+/// Malformed messages and the like are described once in this time; the others are counted.
+const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+
+pub(super) struct Stream {
+    pub(super) name: Arc<str>,
+    pub(super) filter: Filter,
+    pub(super) decoder: Decoder,
+    /// The fate of the rows in the decoder, if any of them came with QoS 1.
+    fate: Option<Arc<Fate>>,
+    malformed: Sampler,
+    wrong_type: Sampler,
+}
+
+impl Stream {
+    pub(super) fn new(name: Arc<str>, filter: Filter, decoder: Decoder) -> Self {
+        Self { name, filter, decoder, fate: None, malformed: Sampler::default(), wrong_type: Sampler::default() }
+    }
+}
+
+/// What the engine cannot take any more.
+pub(super) struct TooManyHeld;
+
+pub(super) struct Streams {
+    streams: Vec<Stream>,
+    status: Arc<LineStatus>,
+    max_packet: u32,
+    decided: Arc<Notify>,
+    /// The newest topic, and where it leads: devices repeat themselves.
+    topic: String,
+    routes: Vec<(usize, Vec<Range<usize>>)>,
+    held_rows: usize,
+    held_bytes: usize,
+    dropped: Sampler,
+    unclaimed: Sampler,
+    too_large: Sampler,
+}
+
+impl Streams {
+    pub(super) fn new(streams: Vec<Stream>, status: Arc<LineStatus>, max_packet: u32) -> Self {
+        Self {
+            streams,
+            status,
+            max_packet,
+            decided: Arc::new(Notify::new()),
+            topic: String::new(),
+            routes: Vec::new(),
+            held_rows: 0,
+            held_bytes: 0,
+            dropped: Sampler::default(),
+            unclaimed: Sampler::default(),
+            too_large: Sampler::default(),
+        }
+    }
+
+    /// Wakes when the fate of a batch was decided.
+    pub(super) fn decided(&self) -> Arc<Notify> {
+        Arc::clone(&self.decided)
+    }
+
+    /// Rows that wait for the engine.
+    pub(super) fn held(&self) -> usize {
+        self.held_rows
+    }
+
+    /// Decodes a message into the streams that it belongs to.
+    ///
+    /// # Errors
+    /// When it must not be lost (QoS 1) but there is no room for it: nothing was done then.
+    pub(super) fn take(&mut self, message: &Incoming, acks: &mut Acks, now_ns: i64) -> Result<(), TooManyHeld> {
+        add(&self.status.messages, 1);
+        let held = self.held_rows >= HELD_ROWS || self.held_bytes >= HELD_BYTES;
+        if held && message.packet_id.is_some() {
+            return Err(TooManyHeld);
+        }
+        if held {
+            add(&self.status.dropped, 1);
+            if let Some(count) = self.dropped.count() {
+                tracing::error!(count, "the engine is behind and QoS 0 messages are dropped: lighten the rules, or subscribe with qos = 1");
+            }
+            return Ok(());
+        }
+        // One allocation, and only for QoS 1.
+        let mut fates = Vec::new();
+        if message.size > self.max_packet as usize {
+            add(&self.status.malformed, 1);
+            if let Some(count) = self.too_large.count() {
+                let reason = too_large(message.size, self.max_packet);
+                tracing::error!(count, topic = %String::from_utf8_lossy(&message.topic), reason, "message refused; it is lost");
+            }
+        } else {
+            self.route(&message.topic);
+            self.decode(message, now_ns, &mut fates);
+        }
+        if let Some(packet_id) = message.packet_id {
+            acks.push(packet_id, fates.into_iter());
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, message: &Incoming, now_ns: i64, fates: &mut Vec<Arc<Fate>>) {
+        for (index, ranges) in &self.routes {
+            let Some(stream) = self.streams.get_mut(*index) else { continue };
+            let mut captures = [""; MAX_CAPTURES];
+            for (capture, range) in captures.iter_mut().zip(ranges) {
+                *capture = self.topic.get(range.clone()).unwrap_or_default();
+            }
+            let captures = captures.get(..ranges.len()).unwrap_or_default();
+            match stream.decoder.decode(&message.payload, captures, now_ns) {
+                Ok(0) => {}
+                Ok(rows) => {
+                    add(&self.status.rows, rows);
+                    self.held_rows += rows;
+                    self.held_bytes += message.payload.len();
+                    if message.packet_id.is_some() {
+                        fates.push(Arc::clone(stream.fate.get_or_insert_default()));
+                    }
+                }
+                Err(error) => {
+                    add(&self.status.malformed, 1);
+                    if let Some(count) = stream.malformed.count() {
+                        let payload = dump(&message.payload);
+                        tracing::warn!(stream = %stream.name, topic = self.topic, count, %error, payload, "malformed messages");
+                    }
+                }
+            }
+            if let Some(complaint) = stream.decoder.take_complaint() {
+                add(&self.status.wrong_type, usize::try_from(complaint.count).unwrap_or(usize::MAX));
+                if let Some(count) = stream.wrong_type.add(complaint.count) {
+                    tracing::warn!(stream = %stream.name, topic = self.topic, count, first = complaint.first, "values of the wrong type");
+                }
+            }
+        }
+    }
+
+    /// Finds the streams that a topic belongs to.
+    fn route(&mut self, topic: &Bytes) {
+        if !self.routes.is_empty() && self.topic.as_bytes() == &**topic {
+            return;
+        }
+        self.routes.clear();
+        self.topic.clear();
+        // A topic that is not UTF-8 belongs to no stream.
+        self.topic.push_str(std::str::from_utf8(topic).unwrap_or_default());
+        for (index, stream) in self.streams.iter().enumerate() {
+            if let Some(captures) = stream.filter.matches(&self.topic) {
+                self.routes.push((index, captures));
+            }
+        }
+        if self.routes.is_empty() {
+            add(&self.status.dropped, 1);
+            if let Some(count) = self.unclaimed.count() {
+                let topic = String::from_utf8_lossy(topic);
+                tracing::warn!(
+                    count,
+                    %topic,
+                    "messages for no stream: the broker's session has a subscription from an earlier configuration; change client_id to leave it"
+                );
+            }
+        }
+    }
+
+    /// Whether a batch is full.
+    pub(super) fn is_full(&self) -> bool {
+        self.held_rows >= BATCH_ROWS
+    }
+
+    /// Takes the rows of one stream; none if no rows wait.
+    pub(super) fn next_batch(&mut self) -> Option<Batch> {
+        let stream = self.streams.iter_mut().find(|stream| stream.decoder.rows() > 0)?;
+        let rows = stream.decoder.finish()?;
+        self.held_rows = self.held_rows.saturating_sub(rows.num_rows());
+        if self.held_rows == 0 {
+            self.held_bytes = 0;
+        }
+        let ack = stream.fate.take().map_or_else(Ack::none, |fate| fate.guard(&self.decided));
+        Some(Batch { stream: Arc::clone(&stream.name), rows, ack })
+    }
+
+    /// Throws away the rows that wait; those that came with QoS 1 will be sent again.
+    pub(super) fn forget(&mut self) {
+        for stream in &mut self.streams {
+            let rows = stream.decoder.finish().map_or(0, |rows| rows.num_rows());
+            match stream.fate.take() {
+                Some(fate) => fate.refuse(),
+                None => add(&self.status.dropped, rows),
+            }
+        }
+        self.held_rows = 0;
+        self.held_bytes = 0;
+    }
+}
+
+/// Lets one of many equal log lines through now and then.
+#[derive(Default)]
+struct Sampler {
+    since: Option<Instant>,
+    count: u64,
+}
+
+impl Sampler {
+    /// Counts one. Some: it is time to say so; the number since the last time.
+    fn count(&mut self) -> Option<u64> {
+        self.add(1)
+    }
+
+    fn add(&mut self, n: u64) -> Option<u64> {
+        self.count += n;
+        if self.since.is_some_and(|since| since.elapsed() < SAMPLE_EVERY) {
+            return None;
+        }
+        self.since = Some(Instant::now());
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+/// The beginning of a payload for the log: as text where it is text, otherwise in hexadecimal.
+fn dump(payload: &[u8]) -> String {
+    const LONGEST: usize = 64;
+    let start = payload.get(..LONGEST).unwrap_or(payload);
+    let more = if payload.len() > LONGEST { format!("... ({} bytes)", payload.len()) } else { String::new() };
+    match std::str::from_utf8(start) {
+        Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => format!("{text:?}{more}"),
+        _ => format!("hex {}{more}", start.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_shown_as_text_or_as_hex() {
+        assert_eq!(dump(b"{\"a\":"), r#""{\"a\":""#);
+        assert_eq!(dump(&[0xff, 0x00]), "hex ff00");
+        assert!(dump(&[b'x'; 100]).ends_with("... (100 bytes)"));
+    }
+}

@@ -1,0 +1,193 @@
+//! Topics and payloads with columns in them: `actuators/{device}/pump`, `{"run": {run}}`.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, TimeUnit, TimestampNanosecondType};
+
+use super::topic::is_name;
+use crate::json;
+
+/// Text in which `{column}` stands for the row's value. Any other brace is itself, so that JSON can be written as it is.
+///
+/// Text is put in as it is, without quotes; times as RFC 3339; other values as JSON writes them; null as `null`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Column(String),
+}
+
+impl Template {
+    /// Reads the template of a payload; every text is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(open) = rest.find('{') {
+            let (before, after) = rest.split_at(open);
+            literal.push_str(before);
+            let after = after.strip_prefix('{').unwrap_or(after);
+            match after.split_once('}') {
+                Some((name, tail)) if is_name(name) => {
+                    if !literal.is_empty() {
+                        parts.push(Part::Literal(std::mem::take(&mut literal)));
+                    }
+                    parts.push(Part::Column(name.to_owned()));
+                    rest = tail;
+                }
+                _ => {
+                    literal.push('{');
+                    rest = after;
+                }
+            }
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        Self { parts }
+    }
+
+    /// Reads the template of a topic.
+    ///
+    /// # Errors
+    /// In words for the user, when no topic can come out of it.
+    pub fn parse_topic(text: &str) -> Result<Self, String> {
+        let fail = |why: &str| Err(format!("\"{text}\" is not a topic: {why}"));
+        let this = Self::parse(text);
+        let literals: String = this.parts.iter().filter_map(|part| if let Part::Literal(text) = part { Some(text.as_str()) } else { None }).collect();
+        if text.is_empty() {
+            return fail("it is empty");
+        }
+        if literals.contains(['+', '#', '\0']) {
+            return fail("`+`, `#` and NUL cannot be published to");
+        }
+        if literals.contains(['{', '}']) {
+            return fail("braces stand around the name of a column, such as `{device}`");
+        }
+        if literals.starts_with('$') {
+            return fail("topics that start with `$` belong to the broker");
+        }
+        Ok(this)
+    }
+
+    /// The names of the columns in it.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| if let Part::Column(name) = part { Some(name.as_str()) } else { None })
+    }
+
+    /// Appends the payload for a row.
+    ///
+    /// # Errors
+    /// When the rows have no such column.
+    pub(super) fn payload(&self, rows: &RecordBatch, row: usize, out: &mut Vec<u8>) -> Result<(), String> {
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Column(name) => write_text(column(rows, name)?, row, out),
+            }
+        }
+        Ok(())
+    }
+
+    /// The topic for a row.
+    ///
+    /// # Errors
+    /// When the rows have no such column, or its value cannot be in a topic: null, empty, or with `/`, `+`, `#` or NUL.
+    pub(super) fn topic(&self, rows: &RecordBatch, row: usize) -> Result<String, String> {
+        let mut topic = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => topic.extend_from_slice(text.as_bytes()),
+                Part::Column(name) => {
+                    let array = column(rows, name)?;
+                    if array.is_null(row) {
+                        return Err(format!("column {name} is null, and the topic needs it"));
+                    }
+                    let start = topic.len();
+                    write_text(array, row, &mut topic);
+                    let value = topic.get(start..).unwrap_or_default();
+                    if value.is_empty() {
+                        return Err(format!("column {name} is empty, and the topic needs it"));
+                    }
+                    if value.iter().any(|byte| matches!(byte, b'/' | b'+' | b'#' | 0)) {
+                        let value = String::from_utf8_lossy(value);
+                        return Err(format!("column {name} is {value:?}: a value with `/`, `+`, `#` or NUL would change the topic"));
+                    }
+                }
+            }
+        }
+        String::from_utf8(topic).map_err(|_| "the topic is not UTF-8".to_owned())
+    }
+}
+
+fn column<'r>(rows: &'r RecordBatch, name: &str) -> Result<&'r ArrayRef, String> {
+    rows.column_by_name(name).ok_or_else(|| {
+        let names: Vec<_> = rows.schema_ref().fields().iter().map(|field| format!("`{}`", field.name())).collect();
+        format!("the rows have no column `{name}`, only {}", names.join(", "))
+    })
+}
+
+/// Appends a value as plain text.
+fn write_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+    if array.is_null(row) {
+        return out.extend_from_slice(b"null");
+    }
+    match array.data_type() {
+        DataType::Utf8 => out.extend_from_slice(array.as_string::<i32>().value(row).as_bytes()),
+        DataType::LargeUtf8 => out.extend_from_slice(array.as_string::<i64>().value(row).as_bytes()),
+        DataType::Utf8View => out.extend_from_slice(array.as_string_view().value(row).as_bytes()),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            json::write_rfc3339(array.as_primitive::<TimestampNanosecondType>().value(row), out);
+        }
+        _ => json::write_value(array, row, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use arrow::array::{BooleanArray, Float64Array, StringArray};
+    use std::sync::Arc;
+
+    fn rows() -> RecordBatch {
+        RecordBatch::try_from_iter([
+            ("device", Arc::new(StringArray::from(vec![Some("p1"), None, Some("a/b"), Some("")])) as ArrayRef),
+            ("run", Arc::new(BooleanArray::from(vec![true, false, true, true]))),
+            ("level", Arc::new(Float64Array::from(vec![80.0, 0.5, 1.0, 2.0]))),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn values_stand_where_their_columns_are_named() {
+        let mut out = Vec::new();
+        let template = Template::parse(r#"{"run": {run}, "at": {"level": {level}}, "of": "{device}"}"#);
+        assert_eq!(template.columns().collect::<Vec<_>>(), ["run", "level", "device"]);
+        template.payload(&rows(), 0, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"run": true, "at": {"level": 80.0}, "of": "p1"}"#);
+        assert_eq!(Template::parse_topic("a/{device}/{run}").unwrap().topic(&rows(), 0).unwrap(), "a/p1/true");
+    }
+
+    #[test]
+    fn values_that_would_change_the_topic_are_refused() {
+        let topic = Template::parse_topic("a/{device}").unwrap();
+        for (row, why) in [(1, "is null"), (2, "\"a/b\""), (3, "is empty")] {
+            let error = topic.topic(&rows(), row).unwrap_err();
+            assert!(error.contains("column device") && error.contains(why), "{error}");
+        }
+        assert!(Template::parse_topic("a/{devcie}").unwrap().topic(&rows(), 0).unwrap_err().contains("`devcie`, only `device`"));
+    }
+
+    #[test]
+    fn topics_that_cannot_be_published_to_are_refused() {
+        for topic in ["", "a/+", "a/#", "a/{", "a/{not a name}", "$SYS/a"] {
+            assert!(Template::parse_topic(topic).is_err(), "{topic}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Messages in, rows out, and back.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use serde_json::json;
+use tidegate_connectors::DeliveryError;
+use tidegate_connectors::mqtt::config::Qos;
+
+use super::mosquitto::Mosquitto;
+use super::peer::Peer;
+use super::rig::{Setup, VERSIONS, numbers, texts};
+
+#[tokio::test]
+async fn a_message_becomes_a_row_with_its_topic_in_columns() {
+    let broker = Mosquitto::start().unwrap();
+    for version in VERSIONS {
+        let peer = Peer::connect(broker.port(), "peer", "").await;
+        let mut rig = Setup::new(version, broker.port()).numbers(1).run();
+        rig.listening(&peer).await;
+        peer.publish("plant/press/n", r#"{"n": 7, "other": [1, {}]}"#, 1, false).await;
+        let batch = rig.batch().await;
+        assert_eq!(&*batch.stream, "numbers");
+        assert_eq!(numbers(&batch.rows), [7], "{version}");
+        assert_eq!(texts(&batch.rows, "device"), ["press"]);
+        assert!(batch.ack.is_awaited());
+        drop(batch);
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn an_output_publishes_each_row_and_waits_for_the_broker() {
+    let broker = Mosquitto::start().unwrap();
+    for version in VERSIONS {
+        let mut peer = Peer::connect(broker.port(), "peer", "act/#").await;
+        let mut rig = Setup::new(version, broker.port())
+            .output("pump", json!({ "connection": "c", "topic": "act/{device}" }))
+            .output("lamp", json!({ "connection": "c", "topic": "act/lamp/{device}", "payload": "{\"on\": {run}}", "qos": 0 }))
+            .run();
+        rig.connected_after(0).await;
+        let rows = RecordBatch::try_from_iter([
+            ("device", Arc::new(StringArray::from(vec!["p1", "p/2", "p3"])) as ArrayRef),
+            ("run", Arc::new(BooleanArray::from(vec![true, true, false]))),
+        ])
+        .unwrap();
+        let error = rig.sinks.get_mut("pump").unwrap().deliver(&rows).await.unwrap_err();
+        assert!(matches!(&error, DeliveryError::Permanent(why) if why.contains("column device") && why.contains("p/2")), "{error}");
+        // The other rows of the call went their way.
+        assert_eq!(peer.next().await, ("act/p1".into(), r#"{"device":"p1","run":true}"#.into()));
+        assert_eq!(peer.next().await, ("act/p3".into(), r#"{"device":"p3","run":false}"#.into()));
+        rig.sinks.get_mut("lamp").unwrap().deliver(&rows.slice(2, 1)).await.unwrap();
+        assert_eq!(peer.next().await, ("act/lamp/p3".into(), r#"{"on": false}"#.into()));
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn retained_messages_come_to_a_new_subscriber() {
+    let broker = Mosquitto::start().unwrap();
+    for version in VERSIONS {
+        let rig = Setup::new(version, broker.port()).run();
+        rig.connected_after(0).await;
+        let confirmation = rig.publisher.publish("plant/press/n", r#"{"n": 5}"#.into(), Qos::AtLeastOnce, true).await.unwrap();
+        confirmation.await.unwrap();
+        rig.end().await;
+        let mut rig = Setup::new(version, broker.port()).set("client_id", json!(format!("reader {version}"))).numbers(0).run();
+        assert_eq!(numbers(&rig.batch().await.rows), [5]);
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_last_will_is_published_when_the_box_vanishes_and_not_when_it_says_goodbye() {
+    let broker = Mosquitto::start().unwrap();
+    for version in VERSIONS {
+        let mut peer = Peer::connect(broker.port(), "peer", "box/#").await;
+        let setup = || Setup::new(version, broker.port()).set("last_will", json!({ "topic": "box/state", "payload": "gone" }));
+        let rig = setup().run();
+        rig.connected_after(0).await;
+        rig.end().await;
+        peer.publish("box/mark", "after the goodbye", 1, false).await;
+        assert_eq!(peer.next().await.1, "after the goodbye");
+        let rig = setup().run();
+        rig.connected_after(0).await;
+        rig.vanish().await;
+        assert_eq!(peer.next().await, ("box/state".into(), "gone".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_message_is_counted_and_the_next_one_is_read() {
+    let broker = Mosquitto::start().unwrap();
+    let peer = Peer::connect(broker.port(), "peer", "").await;
+    let mut rig = Setup::new("5", broker.port()).numbers(1).run();
+    rig.listening(&peer).await;
+    peer.publish("plant/press/n", r#"{"n": 1"#, 1, false).await;
+    peer.publish("plant/press/n", r#"{"n": "many"}"#, 1, false).await;
+    peer.publish("plant/press/n", r#"{"n": 2}"#, 1, false).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&2) {
+        let batch = rig.batch().await;
+        seen.extend(numbers(&batch.rows));
+    }
+    assert_eq!(rig.status.malformed.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(rig.status.wrong_type.load(std::sync::atomic::Ordering::Relaxed), 1);
+    rig.end().await;
+}
