@@ -1,5 +1,26 @@
 //! Tidegate: a rules engine and stream processor for industrial edge boxes.
+//!
+//! Read in the order in which data flows:
+//!
+//! * [`config`]: what a user wrote, as types that cannot be wrong; [`mod@catalog`] is the part of it that rules see.
+//! * [`run`]: puts a box together and takes it apart; [`supervisor`] owns its tasks.
+//! * [`sequencer`]: numbers rows and puts batches and rule changes into one order; [`schemas`] keeps inferred columns.
+//! * [`rules_dir`] watches the rules directory, [`rulebook`] compiles rules and places them, [`worker`] runs them.
+//! * [`router`]: rows on their way out, to [`outputs`] or to the uplink.
+//! * [`replay`]: the same on recorded rows.
+//! * [`status`]: what flows, for whoever looks. [`cli`] is the command line.
 
+pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod outputs;
+pub mod replay;
+pub mod router;
+pub mod rulebook;
+pub mod rules_dir;
+pub mod sampler;
+pub mod schemas;
+pub mod sequencer;
 pub mod status;
+pub mod supervisor;
+pub mod worker;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::Parser;
 use tidegate::cli::args::{Cli, Command};
+use tidegate::cli::replay::replay;
 use tidegate::cli::{Failure, check, completions, finish, load_config, logging, schema};
 
 fn main() -> ExitCode {
@@ -17,7 +18,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Run(args) => load_config(args.config.config).and(not_built("run")),
         Command::Check(args) => check::check(args),
         Command::Demo(_) => not_built("demo"),
-        Command::Replay(args) => load_config(args.config.config).and(not_built("replay")),
+        Command::Replay(args) => replay(args),
         Command::Schema => schema(),
         Command::Completions { shell } => completions(shell),
     }

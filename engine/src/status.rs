@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tidegate_connectors::status::LineStatus;
+
 /// Everything about one running box.
 #[derive(Debug, Default)]
 pub struct Status {
@@ -16,7 +18,7 @@ pub struct Status {
     /// by output name
     pub outputs: Named<OutputStatus>,
     /// by connection name
-    pub connections: Named<ConnectionStatus>,
+    pub connections: Named<LineStatus>,
     /// the outbox and its forwarder
     pub outbox: OutboxStatus,
 }
@@ -58,19 +60,6 @@ pub struct OutputStatus {
     pub dropped: Counter,
     /// the newest row
     pub last: Last,
-}
-
-/// One connection.
-#[derive(Debug, Default)]
-pub struct ConnectionStatus {
-    /// whether the line is up
-    pub connected: AtomicBool,
-    /// messages taken in
-    pub messages: Counter,
-    /// messages that could not be decoded
-    pub malformed: Counter,
-    /// times that the line was opened again
-    pub reconnects: Counter,
 }
 
 /// The outbox and its forwarder.

@@ -140,8 +140,7 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     let sinks = outputs
         .into_iter()
         .map(|(output, config)| {
-            let topic = Template::parse_topic(&config.topic)
-                .map_err(|reason| OpenError::Output { name: output.to_owned(), reason })?;
+            let topic = Template::parse_topic(&config.topic).map_err(|reason| OpenError::Output { name: output.to_owned(), reason })?;
             let payload = config.payload.as_deref().map(Template::parse);
             let sink = TopicSink { publisher: publisher.clone(), topic, payload, qos: config.qos, retain: config.retain };
             Ok((output.to_owned(), Box::new(sink) as Box<dyn Sink>))
@@ -149,8 +148,7 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
         .collect::<Result<_, OpenError>>()?;
     let streams = Streams::new(decoders, Arc::clone(&status), plan.max_packet);
     let backoff = Backoff::new(config.backoff.min.0, config.backoff.max.0);
-    let source =
-        Box::new(Line { name, plan, subscriptions, streams, commands: command_rx, session: session_tx, status, backoff, clock });
+    let source = Box::new(Line { name, plan, subscriptions, streams, commands: command_rx, session: session_tx, status, backoff, clock });
     Ok(Opened { source, sinks, publisher })
 }
 

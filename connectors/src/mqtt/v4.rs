@@ -82,8 +82,9 @@ impl EventLoop {
             ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::PayloadSizeLimitExceeded(size))) => {
                 too_large(size, self.max_packet)
             }
-            ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::Io(error)))
-            | ConnectionError::Io(error) => error.to_string(),
+            ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::Io(error))) | ConnectionError::Io(error) => {
+                error.to_string()
+            }
             ConnectionError::Tls(error) => format!("TLS: {error}"),
             other => other.to_string(),
         }

@@ -123,7 +123,7 @@ pub struct ReplayArgs {
     #[command(flatten)]
     pub config: ConfigArg,
     /// A recording and the stream that it is of; may be given several times
-    #[arg(long = "input", short, value_name = "STREAM=FILE", required = true, value_parser = parse_recording)]
+    #[arg(long = "input", short, value_name = "STREAM=FILE", required = true, num_args = 1.., value_parser = parse_recording)]
     pub inputs: Vec<Recording>,
     /// Where results are written; `-` is standard output
     #[arg(long, short, value_name = "FILE", default_value = "-")]

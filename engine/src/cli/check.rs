@@ -1,10 +1,17 @@
 //! `tidegate check`: is everything right, without starting anything?
 
+use std::sync::Arc;
+
 use tidegate_core::Diagnostic;
 
 use super::args::{CheckArgs, Format};
 use super::{Failure, find_config, print, render};
+use crate::catalog::catalog;
 use crate::config::{self, Config};
+use crate::rulebook::RuleBook;
+use crate::rules_dir::RulesDir;
+use crate::schemas::SchemaStore;
+use crate::status::Status;
 
 /// Checks configuration and rules, and prints what is wrong, or what there is.
 ///
@@ -27,10 +34,25 @@ pub fn check(args: CheckArgs) -> Result<(), Failure> {
     outcome.map(drop).map_err(|_| Failure::RefusedAndShown)
 }
 
-/// Loads every rule against the configured streams, and counts them. The seam to the rules.
+/// Compiles every rule against the configured streams, and counts them.
 fn check_rules(config: &Config) -> Result<usize, Vec<Diagnostic>> {
-    let entries = std::fs::read_dir(&config.rules.dir).into_iter().flatten().flatten();
-    Ok(entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "sql")).count())
+    let mut schemas = SchemaStore::of(config);
+    config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
+    let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
+    let book = RuleBook::new(catalog, 1, Arc::new(Status::default()));
+    let (book, _) = RulesDir::load(&config.rules.dir, book).map_err(|diagnostic| vec![diagnostic])?;
+    let wrong = book.wrong();
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    for (rule, streams) in book.waiting() {
+        tracing::warn!(
+            rule,
+            streams = streams.join(", "),
+            "the rule could not be checked: the columns of streams without declared fields are known only after their first data"
+        );
+    }
+    Ok(book.len())
 }
 
 fn summary(config: &Config, rules: usize) -> String {

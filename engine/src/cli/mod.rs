@@ -6,6 +6,7 @@ pub mod args;
 pub mod check;
 pub mod logging;
 mod render;
+pub mod replay;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;

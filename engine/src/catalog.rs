@@ -1,0 +1,38 @@
+//! What the configuration offers to rules.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+use tidegate_connectors::mqtt::template::Template;
+use tidegate_rules::{Catalog, OutputColumns};
+
+use crate::config::{Config, OutputKind, Stream};
+
+/// The catalog of `config`. `inferred` knows the columns of streams that do not declare them, as far as anybody does.
+#[must_use]
+pub fn catalog(config: &Config, inferred: &dyn Fn(&str) -> Option<SchemaRef>) -> Catalog {
+    let (mut inputs, mut derived) = (BTreeMap::new(), BTreeMap::new());
+    for (name, stream) in &config.streams {
+        match (stream, stream.schema()) {
+            (Stream::Input { .. }, schema) => drop(inputs.insert(name.clone(), schema.or_else(|| inferred(name)))),
+            (Stream::Derived { .. }, Some(schema)) => drop(derived.insert(name.clone(), schema)),
+            (Stream::Derived { .. }, None) => {}
+        }
+    }
+    let outputs = config.outputs.iter().map(|(name, output)| (name.clone(), OutputColumns { required: required(&output.kind) }));
+    Catalog { inputs, derived, outputs: outputs.collect(), uplink: config.uplink.is_some() }
+}
+
+fn required(kind: &OutputKind) -> Vec<String> {
+    match kind {
+        OutputKind::Mqtt(output) => {
+            let topic = Template::parse(&output.topic);
+            let payload = output.payload.as_deref().map(Template::parse);
+            let columns = topic.columns().chain(payload.iter().flat_map(Template::columns));
+            let mut names: Vec<String> = columns.map(str::to_owned).collect();
+            names.sort();
+            names.dedup();
+            names
+        }
+    }
+}

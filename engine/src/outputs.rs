@@ -1,0 +1,226 @@
+//! One queue and one task an output: rows wait here until the far side has confirmed them, or are dropped as the configuration says.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tidegate_connectors::json::Encoder;
+use tidegate_connectors::{DeliveryError, Sink};
+use tidegate_core::Rows;
+use tokio::sync::Notify;
+
+use crate::config::WhenFull;
+use crate::sampler::Sampler;
+use crate::status::OutputStatus;
+
+/// The queue of one output. Workers push, the output's task pops.
+pub struct OutputQueue {
+    name: Arc<str>,
+    capacity: usize,
+    when_full: WhenFull,
+    state: Mutex<State>,
+    room: Condvar,
+    filled: Notify,
+    status: Arc<OutputStatus>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Rows>,
+    rows: usize,
+    closed: bool,
+    dropped: Sampler,
+}
+
+impl OutputQueue {
+    /// A queue for at most `capacity` rows.
+    #[must_use]
+    pub fn new(name: &str, capacity: usize, when_full: WhenFull, status: Arc<OutputStatus>) -> Self {
+        let (state, room, filled) = (Mutex::default(), Condvar::new(), Notify::new());
+        Self { name: Arc::from(name), capacity: capacity.max(1), when_full, state, room, filled, status }
+    }
+
+    /// Puts rows at the end. When there is no room, waits (`block`) or makes room by dropping the oldest rows. Rows for a closed queue
+    /// are dropped.
+    pub fn push(&self, rows: Rows) {
+        let mut offset = 0;
+        while offset < rows.len() {
+            let part = (rows.len() - offset).min(self.capacity);
+            self.push_part(rows.slice(offset, part));
+            offset += part;
+        }
+    }
+
+    fn push_part(&self, rows: Rows) {
+        let mut state = self.lock();
+        if self.when_full == WhenFull::Block {
+            while state.rows + rows.len() > self.capacity && !state.closed {
+                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        let mut dropped = if state.closed { rows.len() } else { 0 };
+        if !state.closed {
+            state.rows += rows.len();
+            state.waiting.push_back(rows);
+            while state.rows > self.capacity {
+                let over = state.rows - self.capacity;
+                let Some(oldest) = state.waiting.pop_front() else { break };
+                let gone = over.min(oldest.len());
+                if gone < oldest.len() {
+                    state.waiting.push_front(oldest.slice(gone, oldest.len() - gone));
+                }
+                state.rows -= gone;
+                dropped += gone;
+            }
+        }
+        if dropped > 0 {
+            self.status.dropped.add(dropped as u64);
+            if let Some(count) = state.dropped.count(dropped as u64) {
+                tracing::error!(output = %self.name, rows = count, capacity = self.capacity, "the output's queue is full; its oldest rows are dropped");
+            }
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// The next rows; `None` when the queue is closed and empty.
+    async fn pop(&self) -> Option<Rows> {
+        loop {
+            let filled = self.filled.notified();
+            {
+                let mut state = self.lock();
+                if let Some(rows) = state.waiting.pop_front() {
+                    state.rows -= rows.len();
+                    self.room.notify_all();
+                    return Some(rows);
+                }
+                if state.closed {
+                    return None;
+                }
+            }
+            filled.await;
+        }
+    }
+
+    /// Takes no more rows; those that wait are still delivered.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.room.notify_all();
+        self.filled.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Delivers rows until the queue is closed and empty. A row that cannot be delivered now is not delivered later: an actuator must not
+    /// move on a cause that has gone.
+    pub async fn deliver_to(&self, mut sink: Box<dyn Sink>) {
+        let mut failures = Sampler::default();
+        while let Some(rows) = self.pop().await {
+            match sink.deliver(&rows.batch).await {
+                Ok(()) => self.status.written.add(rows.len() as u64),
+                Err(error) => {
+                    self.status.failed.add(rows.len() as u64);
+                    if let Some(count) = failures.count(rows.len() as u64) {
+                        let advice = match error {
+                            DeliveryError::Transient(_) => "they are not written later",
+                            DeliveryError::Permanent(_) => "correct the rule or the output",
+                        };
+                        tracing::error!(output = %self.name, rows = count, %error, advice, "rows could not be written");
+                    }
+                }
+            }
+            self.note(&rows);
+        }
+    }
+
+    fn note(&self, rows: &Rows) {
+        if self.status.last.wanted()
+            && let Some(last) = rows.len().checked_sub(1)
+        {
+            let mut text = Vec::new();
+            Encoder::new(&rows.batch.schema()).encode_row(&rows.batch, last, &mut text);
+            self.status.last.replace(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::Int64Type;
+    use futures::future::BoxFuture;
+    use tidegate_core::Seqs;
+
+    fn rows(values: impl IntoIterator<Item = i64>) -> Rows {
+        let batch = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from_iter_values(values)) as _)]).unwrap();
+        Rows { batch, seqs: Seqs::One { seq: 0 } }
+    }
+
+    #[derive(Clone, Default)]
+    struct Recorder(Arc<Mutex<Vec<i64>>>);
+
+    impl Sink for Recorder {
+        fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Result<(), DeliveryError>> {
+            let values = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+            Box::pin(async move {
+                if values.contains(&-1) {
+                    return Err(DeliveryError::Transient("the line is down".into()));
+                }
+                self.0.lock().unwrap().extend(values);
+                Ok(())
+            })
+        }
+    }
+
+    fn drain(queue: &OutputQueue) -> Vec<i64> {
+        let recorder = Recorder::default();
+        queue.close();
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(queue.deliver_to(Box::new(recorder.clone())));
+        let values = recorder.0.lock().unwrap().clone();
+        values
+    }
+
+    #[test]
+    fn a_full_queue_drops_its_oldest_rows_and_counts_them() {
+        let status = Arc::new(OutputStatus::default());
+        let queue = OutputQueue::new("pump", 5, WhenFull::DropOldest, Arc::clone(&status));
+        queue.push(rows(0..4));
+        queue.push(rows(4..7));
+        assert_eq!(drain(&queue), [2, 3, 4, 5, 6]);
+        assert_eq!((status.dropped.get(), status.written.get()), (2, 5));
+        queue.push(rows(0..1));
+        assert_eq!(status.dropped.get(), 3, "a closed queue takes nothing");
+    }
+
+    #[test]
+    fn rows_that_fail_are_counted_and_the_next_ones_go_on() {
+        let status = Arc::new(OutputStatus::default());
+        let queue = OutputQueue::new("pump", 50, WhenFull::DropOldest, Arc::clone(&status));
+        queue.push(rows([1]));
+        queue.push(rows([-1, 2]));
+        queue.push(rows([3]));
+        assert_eq!(drain(&queue), [1, 3]);
+        assert_eq!((status.failed.get(), status.written.get()), (2, 2));
+    }
+
+    #[test]
+    fn a_blocking_queue_holds_the_writer_until_there_is_room() {
+        let status = Arc::new(OutputStatus::default());
+        let queue = Arc::new(OutputQueue::new("pump", 2, WhenFull::Block, Arc::clone(&status)));
+        let writer = std::thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || {
+                (0..20).for_each(|x| queue.push(rows([x])));
+                queue.close();
+            }
+        });
+        let recorder = Recorder::default();
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(queue.deliver_to(Box::new(recorder.clone())));
+        writer.join().unwrap();
+        assert_eq!(*recorder.0.lock().unwrap(), (0..20).collect::<Vec<_>>());
+        assert_eq!(status.dropped.get(), 0);
+    }
+}

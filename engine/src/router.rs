@@ -1,0 +1,121 @@
+//! Rows on their way out: to outputs, to the uplink, or back in as a derived stream.
+
+use std::sync::Arc;
+
+use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
+use tidegate_core::{Rows, Seqs};
+use tidegate_rules::Target;
+
+/// Rows that one statement wrote, with their identities: row `i` is `(rule, rows.seqs[i], ordinals[i])`.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// the rule
+    pub rule: Arc<str>,
+    /// where the rows go
+    pub target: Target,
+    /// the rows
+    pub rows: Rows,
+    /// one a row
+    pub ordinals: Vec<u32>,
+}
+
+/// Cuts and sorts what was written so that sequence numbers never decrease. Rows with equal numbers stay in the order they were written
+/// in. This makes the order of rows independent of where batches were cut.
+#[must_use]
+pub fn in_order(written: Vec<Routed>) -> Vec<Routed> {
+    let lens: Vec<(&Seqs, usize)> = written.iter().map(|routed| (&routed.rows.seqs, routed.rows.len())).collect();
+    let runs = runs(&lens);
+    if runs.len() == written.len() && runs.iter().zip(0..).all(|(run, i)| run.part == i) {
+        return written;
+    }
+    let part = |run: &Run| {
+        let routed = written.get(run.part)?;
+        Some(Routed {
+            rule: Arc::clone(&routed.rule),
+            target: routed.target.clone(),
+            rows: routed.rows.slice(run.offset, run.len),
+            ordinals: routed.ordinals.get(run.offset..run.offset + run.len)?.to_vec(),
+        })
+    };
+    runs.iter().filter_map(part).collect()
+}
+
+/// One batch of all `parts`, which have the same columns, in the order of their numbers.
+///
+/// # Errors
+/// When the columns differ after all.
+pub fn merge(mut parts: Vec<Rows>) -> Result<Rows, ArrowError> {
+    if parts.len() == 1
+        && let Some(only) = parts.pop()
+    {
+        return Ok(only);
+    }
+    let lens: Vec<(&Seqs, usize)> = parts.iter().map(|rows| (&rows.seqs, rows.len())).collect();
+    let pieces: Vec<Rows> = runs(&lens).iter().filter_map(|run| Some(parts.get(run.part)?.slice(run.offset, run.len))).collect();
+    let Some(schema) = pieces.first().map(|piece| piece.batch.schema()) else {
+        return Err(ArrowError::InvalidArgumentError("there is nothing to merge".into()));
+    };
+    let batch = concat_batches(&schema, pieces.iter().map(|piece| &piece.batch))?;
+    let seqs = pieces.iter().flat_map(|piece| (0..piece.len()).map(|row| piece.seqs.get(row))).collect();
+    Ok(Rows { batch, seqs: Seqs::list(seqs) })
+}
+
+/// Consecutive rows of one part.
+struct Run {
+    part: usize,
+    offset: usize,
+    len: usize,
+}
+
+fn runs(parts: &[(&Seqs, usize)]) -> Vec<Run> {
+    if let [(_, len)] = parts {
+        return vec![Run { part: 0, offset: 0, len: *len }];
+    }
+    let mut rows: Vec<(u64, usize, usize)> = Vec::with_capacity(parts.iter().map(|(_, len)| len).sum());
+    for (part, (seqs, len)) in parts.iter().enumerate() {
+        rows.extend((0..*len).map(|row| (seqs.get(row), part, row)));
+    }
+    rows.sort_unstable();
+    let mut runs: Vec<Run> = Vec::new();
+    for (_, part, row) in rows {
+        match runs.last_mut() {
+            Some(run) if run.part == part && run.offset + run.len == row => run.len += 1,
+            _ => runs.push(Run { part, offset: row, len: 1 }),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::Int64Type;
+
+    fn rows(values: &[i64], seqs: &[u64]) -> Rows {
+        let batch = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(values.to_vec())) as _)]).unwrap();
+        Rows { batch, seqs: Seqs::list(seqs.to_vec()) }
+    }
+
+    #[test]
+    fn rows_of_two_statements_are_put_into_the_order_of_their_numbers() {
+        let merged = merge(vec![rows(&[1, 2, 3], &[0, 5, 5]), rows(&[10, 20], &[1, 5])]).unwrap();
+        assert_eq!(merged.batch.column(0).as_primitive::<Int64Type>().values(), &[1, 10, 2, 3, 20]);
+        assert_eq!((0..5).map(|row| merged.seqs.get(row)).collect::<Vec<_>>(), [0, 1, 5, 5, 5]);
+    }
+
+    #[test]
+    fn on_and_off_from_one_batch_reach_the_output_in_the_order_of_their_causes() {
+        let routed = |rows: Rows, rule: &str| Routed {
+            rule: rule.into(),
+            target: Target::Output("pump".into()),
+            ordinals: vec![0; rows.len()],
+            rows,
+        };
+        let ordered = in_order(vec![routed(rows(&[1, 1], &[0, 3]), "on"), routed(rows(&[0], &[2]), "off")]);
+        let said: Vec<(&str, usize)> = ordered.iter().map(|r| (&*r.rule, r.rows.len())).collect();
+        assert_eq!(said, [("on", 1), ("off", 1), ("on", 1)]);
+    }
+}

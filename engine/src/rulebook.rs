@@ -1,0 +1,285 @@
+//! The rule book: every rule file with its text, what became of it, and the worker that runs it.
+//!
+//! It compiles texts against the catalog, refuses circles of derived streams, keeps the last good version of a rule when a new one is
+//! wrong, and decides which rules must live together: those that share a derived stream or an output, so that their rows keep their
+//! order. It has no threads and no files; what it returns are changes for the workers, in the order in which they must take effect.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+
+use arrow::datatypes::SchemaRef;
+use tidegate_core::Diagnostic;
+use tidegate_rules::{Catalog, CompileError, Flow, Mode, Options, Rule, Target, compile};
+
+use crate::status::Status;
+use crate::worker::{Change, Load, topological};
+
+/// A change, with the worker that it is for.
+pub type Placed = (usize, Change);
+
+/// All rules.
+pub struct RuleBook {
+    catalog: Catalog,
+    rules: BTreeMap<Arc<str>, Page>,
+    workers: usize,
+    status: Arc<Status>,
+}
+
+/// What is known of one rule file.
+struct Page {
+    /// the file, as diagnostics name it
+    file: String,
+    /// newest text that is not known to be wrong
+    good: Option<Arc<str>>,
+    /// streams whose columns the newest good text waits for
+    waiting: Vec<String>,
+    /// what is wrong with the newest text
+    wrong: Vec<Diagnostic>,
+    running: Option<Running>,
+}
+
+struct Running {
+    flows: Vec<Flow>,
+    worker: usize,
+}
+
+impl RuleBook {
+    /// A book without rules, for `workers` workers.
+    #[must_use]
+    pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
+        Self { catalog, rules: BTreeMap::new(), workers: workers.max(1), status }
+    }
+
+    /// Takes a new text for the rule `name`, whose state it inherits from `inherits`. A text that is wrong changes nothing but what
+    /// [`RuleBook::wrong`] says.
+    pub fn put(&mut self, name: &Arc<str>, file: &str, text: &Arc<str>, inherits: &Arc<str>) -> Vec<Placed> {
+        let outcome = self.compile(name, file, text);
+        let page = self.rules.entry(Arc::clone(name)).or_insert_with(|| Page::new(file));
+        let status = self.status.rules.of(name);
+        match outcome {
+            Ok((options, rule)) => {
+                (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), Vec::new(), Vec::new());
+                status.refused.store(false, Ordering::Relaxed);
+                self.start(name, inherits, &options, rule)
+            }
+            Err(CompileError::Waiting(streams)) => {
+                tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields");
+                (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
+                status.refused.store(false, Ordering::Relaxed);
+                Vec::new()
+            }
+            Err(CompileError::Wrong(wrong)) => {
+                self.refuse(name, file, wrong);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The file of rule `name` is there, but cannot be read.
+    pub fn cannot_read(&mut self, name: &Arc<str>, wrong: Diagnostic) {
+        let file = wrong.file.clone();
+        self.refuse(name, &file, vec![wrong]);
+    }
+
+    fn refuse(&mut self, name: &Arc<str>, file: &str, wrong: Vec<Diagnostic>) {
+        let page = self.rules.entry(Arc::clone(name)).or_insert_with(|| Page::new(file));
+        let keeps = if page.running.is_some() { "the version before keeps running" } else { "the rule does not run" };
+        for diagnostic in &wrong {
+            tracing::error!(rule = %name, "{diagnostic} ({keeps})");
+        }
+        let status = self.status.rules.of(name);
+        status.refused.store(true, Ordering::Relaxed);
+        status.last.replace(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+        page.wrong = wrong;
+    }
+
+    /// The file of rule `name` is gone.
+    pub fn remove(&mut self, name: &str) -> Vec<Placed> {
+        self.status.rules.remove(name);
+        let Some((name, page)) = self.rules.remove_entry(name) else { return Vec::new() };
+        page.running.map(|running| (running.worker, Change::Remove(name))).into_iter().collect()
+    }
+
+    /// The columns of an input stream are known, or have widened: rules that read it are compiled anew.
+    pub fn columns_changed(&mut self, stream: &str, schema: &SchemaRef) -> Vec<Placed> {
+        self.catalog.inputs.insert(stream.to_owned(), Some(Arc::clone(schema)));
+        let concerned: Vec<(Arc<str>, String, Arc<str>)> = self
+            .rules
+            .iter()
+            .filter(|(_, page)| page.reads(stream))
+            .filter_map(|(name, page)| Some((Arc::clone(name), page.file.clone(), Arc::clone(page.good.as_ref()?))))
+            .collect();
+        let mut changes = Vec::new();
+        for (name, file, text) in concerned {
+            // The newest text may be a wrong one that was never run; it stays wrong.
+            let wrong = self.rules.get_mut(&name).map(|page| std::mem::take(&mut page.wrong)).unwrap_or_default();
+            changes.extend(self.put(&name, &file, &text, &name));
+            if !wrong.is_empty() {
+                self.refuse(&name, &file, wrong);
+            }
+        }
+        changes
+    }
+
+    /// What is wrong with the newest texts.
+    #[must_use]
+    pub fn wrong(&self) -> Vec<Diagnostic> {
+        self.rules.values().flat_map(|page| page.wrong.iter().cloned()).collect()
+    }
+
+    /// Rules that wait for the columns of a stream, with the streams.
+    pub fn waiting(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.rules.iter().filter(|(_, page)| !page.waiting.is_empty()).map(|(name, page)| (&**name, page.waiting.as_slice()))
+    }
+
+    /// Number of rule files.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there is no rule file.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    fn compile(&self, name: &Arc<str>, file: &str, text: &str) -> Result<(Options, Box<dyn Rule>), CompileError> {
+        let (options, rule) = compile(file, text, &self.catalog)?;
+        if let Some(circle) = self.circle(name, rule.flows()) {
+            return Err(CompileError::Wrong(vec![
+                Diagnostic::new(file, format!("the rule closes a circle of derived streams: {circle}"))
+                    .help(Some("data flows one way; write the result to another stream".to_owned())),
+            ]));
+        }
+        Ok((options, rule))
+    }
+
+    /// A circle of derived streams that there would be if rule `name` had `flows`.
+    fn circle(&self, name: &str, flows: &[Flow]) -> Option<String> {
+        let others = self.rules.iter().filter(|(other, _)| &***other != name).filter_map(|(_, page)| page.running.as_ref());
+        let all = others.flat_map(|running| running.flows.iter()).chain(flows);
+        let edges: BTreeSet<(Arc<str>, Arc<str>)> = all
+            .filter_map(|flow| match &flow.target {
+                Target::Stream(stream) => Some((Arc::clone(&flow.input), Arc::clone(stream))),
+                _ => None,
+            })
+            .collect();
+        let order = topological(edges.clone());
+        let stuck: BTreeSet<&Arc<str>> = edges.iter().map(|(_, to)| to).filter(|to| !order.contains(to)).collect();
+        if stuck.is_empty() {
+            return None;
+        }
+        let on_circle = edges.iter().filter(|(from, to)| stuck.contains(from) && stuck.contains(to));
+        Some(on_circle.map(|(from, to)| format!("`{from}` leads to `{to}`")).collect::<Vec<_>>().join(", "))
+    }
+
+    fn start(&mut self, name: &Arc<str>, inherits: &Arc<str>, options: &Options, rule: Box<dyn Rule>) -> Vec<Placed> {
+        let mut changes = Vec::new();
+        if options.mode == Mode::Off {
+            changes.extend(
+                self.rules
+                    .get_mut(name)
+                    .and_then(|page| page.running.take())
+                    .map(|running| (running.worker, Change::Remove(Arc::clone(name)))),
+            );
+            return changes;
+        }
+        let flows = rule.flows().to_vec();
+        // A renamed rule's state is on the worker of the old name.
+        if inherits != name
+            && let Some(old) = self.rules.get_mut(inherits).and_then(|page| page.running.take())
+            && let Some(page) = self.rules.get_mut(name)
+        {
+            page.running = Some(Running { flows: flows.clone(), worker: old.worker });
+        }
+        let before = self.rules.get(name).and_then(|page| page.running.as_ref()).map(|running| running.worker);
+        let worker = before.unwrap_or_else(|| self.least_loaded());
+        if let Some(page) = self.rules.get_mut(name) {
+            page.running = Some(Running { flows, worker });
+        }
+        changes.push((worker, Change::Load(Load { name: Arc::clone(name), rule, mode: options.mode, inherits: Arc::clone(inherits) })));
+        self.bring_together(name, &mut changes);
+        changes
+    }
+
+    fn least_loaded(&self) -> usize {
+        let mut load = vec![0_usize; self.workers];
+        for running in self.rules.values().filter_map(|page| page.running.as_ref()) {
+            if let Some(count) = load.get_mut(running.worker) {
+                *count += 1;
+            }
+        }
+        load.iter().zip(0..).min().map_or(0, |(_, worker)| worker)
+    }
+
+    /// Moves `name` and all rules that must live with it to one worker: the one that has most of them.
+    fn bring_together(&mut self, name: &Arc<str>, changes: &mut Vec<Placed>) {
+        if self.workers == 1 {
+            return;
+        }
+        let family = self.family(name);
+        let mut votes = vec![0_usize; self.workers];
+        for member in &family {
+            if let Some(count) =
+                self.rules.get(member).and_then(|page| page.running.as_ref()).and_then(|running| votes.get_mut(running.worker))
+            {
+                *count += 1;
+            }
+        }
+        let home = (0..self.workers).max_by_key(|worker| (votes.get(*worker).copied().unwrap_or(0), usize::MAX - worker)).unwrap_or(0);
+        for member in family {
+            let Some(running) = self.rules.get_mut(&member).and_then(|page| page.running.as_mut()) else { continue };
+            if running.worker != home {
+                let (give, take) = sync_channel(1);
+                changes.push((running.worker, Change::Give(Arc::clone(&member), give)));
+                changes.push((home, Change::Take(member, take)));
+                running.worker = home;
+            }
+        }
+    }
+
+    /// `name` and every rule that shares a derived stream or an output with it, or with one that does.
+    fn family(&self, name: &Arc<str>) -> BTreeSet<Arc<str>> {
+        let mut family = BTreeSet::from([Arc::clone(name)]);
+        let mut ties: BTreeSet<&str> = BTreeSet::new();
+        loop {
+            let (rules, known) = (family.len(), ties.len());
+            for running in family.iter().filter_map(|member| self.rules.get(member)?.running.as_ref()) {
+                ties.extend(running.ties(&self.catalog));
+            }
+            for (other, page) in &self.rules {
+                if page.running.as_ref().is_some_and(|running| running.ties(&self.catalog).any(|tie| ties.contains(tie))) {
+                    family.insert(Arc::clone(other));
+                }
+            }
+            if (rules, known) == (family.len(), ties.len()) {
+                return family;
+            }
+        }
+    }
+}
+
+impl Page {
+    fn new(file: &str) -> Self {
+        Self { file: file.to_owned(), good: None, waiting: Vec::new(), wrong: Vec::new(), running: None }
+    }
+
+    fn reads(&self, stream: &str) -> bool {
+        self.waiting.iter().any(|waiting| waiting == stream)
+            || self.running.as_ref().is_some_and(|running| running.flows.iter().any(|flow| &*flow.input == stream))
+    }
+}
+
+impl Running {
+    /// Names of the derived streams and outputs that the rule touches.
+    fn ties<'a>(&'a self, catalog: &'a Catalog) -> impl Iterator<Item = &'a str> {
+        self.flows.iter().flat_map(move |flow| {
+            let read = catalog.derived.contains_key(&*flow.input).then_some(&*flow.input);
+            let written = (flow.target != Target::Uplink).then(|| flow.target.name());
+            read.into_iter().chain(written)
+        })
+    }
+}

@@ -1,0 +1,343 @@
+//! The rules directory: files become rule changes while the box runs.
+//!
+//! One thread watches the directory and owns the rule book. Events of the file system only say that it is worth looking; what counts is
+//! what is there. So editors that write in place, renames, `rsync` and a thousand files at once are all one case, and a lost event costs
+//! [`PATROL`] at most.
+//!
+//! A file that somebody has open for writing is left alone until it is closed (or [`STALE_WRITE`] has passed without another write), so
+//! that half a rule never runs. A file that vanishes is missed for [`GRACE`] before its rule goes: many editors save by moving the old
+//! file away first. A file that appears with the text of one that vanished is the same rule under a new name, and keeps its state.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{EventKind, RecursiveMode, Watcher};
+use tidegate_core::Diagnostic;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::rulebook::{Placed, RuleBook};
+
+/// Events of one save come together within this time.
+const SETTLE: Duration = Duration::from_millis(10);
+/// How long a file may be missing before its rule goes.
+const GRACE: Duration = Duration::from_millis(250);
+/// A writer that has been silent for so long has forgotten to close, or its closing was not seen.
+const STALE_WRITE: Duration = Duration::from_secs(2);
+/// How often the directory is looked at without being told to.
+const PATROL: Duration = Duration::from_secs(5);
+/// No person writes a longer rule.
+const MAX_RULE_BYTES: u64 = 1 << 20;
+
+enum Request {
+    /// Something in the directory moved.
+    Look,
+    ColumnsChanged {
+        stream: String,
+        schema: SchemaRef,
+        reply: oneshot::Sender<Vec<Placed>>,
+    },
+    Stop,
+}
+
+/// The way to the rules thread.
+#[derive(Clone)]
+pub struct RulesHandle(SyncSender<Request>);
+
+impl RulesHandle {
+    /// Has the rules that read `stream` compiled for its new columns; the reply holds the changes.
+    pub async fn columns_changed(&self, stream: &str, schema: &SchemaRef) -> oneshot::Receiver<Vec<Placed>> {
+        let (reply, changes) = oneshot::channel();
+        let mut request = Request::ColumnsChanged { stream: stream.to_owned(), schema: Arc::clone(schema), reply };
+        // The queue holds only wake-ups and the sequencer's own requests, of which there is one at a time.
+        while let Err(TrySendError::Full(back)) = self.0.try_send(request) {
+            request = back;
+            tokio::task::yield_now().await;
+        }
+        changes
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        // When the queue is full, or the thread has gone, it is on its way out: its changes have no taker.
+        drop(self.0.try_send(Request::Stop));
+    }
+}
+
+/// The thread's state.
+pub struct RulesDir {
+    dir: PathBuf,
+    book: RuleBook,
+    files: BTreeMap<Arc<str>, File>,
+    /// files that are open for writing, with the time of the last write
+    writers: Arc<Mutex<HashMap<PathBuf, Instant>>>,
+    /// files that events have named since the last look
+    touched: Arc<Mutex<HashSet<PathBuf>>>,
+    requests: Receiver<Request>,
+    wake: SyncSender<Request>,
+    watcher: Option<(notify::RecommendedWatcher, u64)>,
+    gone_said: bool,
+}
+
+struct File {
+    stamp: Stamp,
+    text: Arc<str>,
+    missing_since: Option<Instant>,
+}
+
+/// What tells a changed file without reading it.
+#[derive(PartialEq, Eq, Clone, Copy)]
+struct Stamp {
+    inode: u64,
+    len: u64,
+    mtime: (i64, i64),
+    ctime: (i64, i64),
+}
+
+impl RulesDir {
+    /// Reads the directory once, for `tidegate check` and replay. Returns the changes for the workers; the book says what is wrong.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn load(dir: &Path, mut book: RuleBook) -> Result<(RuleBook, Vec<Placed>), Diagnostic> {
+        let mut changes = Vec::new();
+        for (name, path) in list(dir).map_err(|error| unreadable(dir, &error))? {
+            match read(&path) {
+                Ok((text, _)) => changes.extend(book.put(&name, &path.display().to_string(), &text, &name)),
+                Err(diagnostic) => book.cannot_read(&name, diagnostic),
+            }
+        }
+        Ok((book, changes))
+    }
+
+    /// Prepares to watch `dir`.
+    #[must_use]
+    pub fn new(dir: &Path, book: RuleBook) -> (Self, RulesHandle) {
+        let (wake, requests) = sync_channel(64);
+        let handle = RulesHandle(wake.clone());
+        let (writers, touched) = (Arc::default(), Arc::default());
+        let rules =
+            Self { dir: dir.to_owned(), book, files: BTreeMap::new(), writers, touched, requests, wake, watcher: None, gone_said: false };
+        (rules, handle)
+    }
+
+    /// Loads what is there, reports that by `loaded`, and follows the directory until it is told to stop or nobody takes its changes.
+    pub fn run(mut self, changes: &mpsc::Sender<Placed>, loaded: oneshot::Sender<()>) {
+        self.watch();
+        let first = self.look();
+        if !send_all(changes, first) {
+            return;
+        }
+        tracing::info!(dir = %self.dir.display(), rules = self.book.len(), "rules are loaded");
+        drop(loaded.send(()));
+        let mut look_at = Instant::now() + PATROL;
+        loop {
+            match self.requests.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
+                Ok(Request::Look) => look_at = look_at.min(Instant::now() + SETTLE),
+                Ok(Request::ColumnsChanged { stream, schema, reply }) => drop(reply.send(self.book.columns_changed(&stream, &schema))),
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    let found = self.look();
+                    if !send_all(changes, found) {
+                        return;
+                    }
+                    look_at = Instant::now() + self.next_look();
+                }
+            }
+        }
+    }
+
+    fn next_look(&self) -> Duration {
+        let missing = self.files.values().any(|file| file.missing_since.is_some());
+        let writing = !lock(&self.writers).is_empty();
+        if missing || writing { GRACE / 2 } else { PATROL }
+    }
+
+    /// Watches the directory that is there now; called again when it is another one.
+    fn watch(&mut self) {
+        let Ok(inode) = fs::metadata(&self.dir).map(|meta| meta.ino()) else { return };
+        if self.watcher.as_ref().is_some_and(|(_, watched)| *watched == inode) {
+            return;
+        }
+        let (writers, touched, wake) = (Arc::clone(&self.writers), Arc::clone(&self.touched), self.wake.clone());
+        let on_event = move |event: notify::Result<notify::Event>| {
+            if let Ok(event) = event {
+                take_note(&event, &writers, &touched);
+            }
+            // A full queue already holds a wake-up.
+            drop(wake.try_send(Request::Look));
+        };
+        let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
+            watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        match watcher {
+            Ok(watcher) => self.watcher = Some((watcher, inode)),
+            Err(error) => {
+                self.watcher = None;
+                tracing::warn!(dir = %self.dir.display(), %error, every = ?PATROL, "the rules directory cannot be watched; it is read now and then instead");
+            }
+        }
+    }
+
+    /// Compares the directory with what is known, and has what is new compiled.
+    fn look(&mut self) -> Vec<Placed> {
+        self.watch();
+        let listed = match list(&self.dir) {
+            Ok(listed) => listed,
+            Err(error) => {
+                if !std::mem::replace(&mut self.gone_said, true) {
+                    tracing::error!("{}; the rules that are loaded keep running", unreadable(&self.dir, &error));
+                }
+                return Vec::new();
+            }
+        };
+        self.gone_said = false;
+        let touched = std::mem::take(&mut *lock(&self.touched));
+        lock(&self.writers).retain(|_, last| last.elapsed() < STALE_WRITE);
+        let missing = self.note_missing(&listed);
+        let mut changes = Vec::new();
+        for (name, path) in listed {
+            if let Some(file) = self.files.get_mut(&name) {
+                file.missing_since = None;
+            }
+            if lock(&self.writers).contains_key(&path) {
+                lock(&self.touched).insert(path);
+                continue;
+            }
+            let known = self.files.get(&name).map(|file| file.stamp);
+            if known.is_some() && known == stamp(&path) && !touched.contains(&path) {
+                continue;
+            }
+            self.take(&name, &path, &missing, &mut changes);
+        }
+        self.forget_missing(&mut changes);
+        changes
+    }
+
+    fn take(&mut self, name: &Arc<str>, path: &Path, missing: &[(Arc<str>, Arc<str>)], changes: &mut Vec<Placed>) {
+        let (text, stamp) = match read(path) {
+            Ok(read) => read,
+            // It vanished while we looked.
+            Err(_) if !path.exists() => return,
+            Err(diagnostic) => return self.book.cannot_read(name, diagnostic),
+        };
+        if let Some(file) = self.files.get_mut(name) {
+            file.stamp = stamp;
+            if file.text == text {
+                return;
+            }
+        }
+        let old_name =
+            missing.iter().find(|(old, old_text)| *old_text == text && !self.files.contains_key(name) && self.files.contains_key(old));
+        let inherits = old_name.map_or(name, |(old, _)| old);
+        changes.extend(self.book.put(name, &path.display().to_string(), &text, inherits));
+        if inherits != name {
+            tracing::info!(from = %inherits, to = %name, "a rule was renamed");
+            self.files.remove(inherits);
+            changes.extend(self.book.remove(inherits));
+        }
+        self.files.insert(Arc::clone(name), File { stamp, text, missing_since: None });
+    }
+
+    /// Notes which files are not in `listed`. Returns their names and texts.
+    fn note_missing(&mut self, listed: &BTreeMap<Arc<str>, PathBuf>) -> Vec<(Arc<str>, Arc<str>)> {
+        let missing = self.files.iter_mut().filter(|(name, _)| !listed.contains_key(*name));
+        missing
+            .map(|(name, file)| {
+                file.missing_since.get_or_insert_with(Instant::now);
+                (Arc::clone(name), Arc::clone(&file.text))
+            })
+            .collect()
+    }
+
+    fn forget_missing(&mut self, changes: &mut Vec<Placed>) {
+        let over = |file: &File| file.missing_since.is_some_and(|since| since.elapsed() >= GRACE);
+        let gone: Vec<Arc<str>> = self.files.iter().filter(|(_, file)| over(file)).map(|(name, _)| Arc::clone(name)).collect();
+        for name in gone {
+            tracing::info!(rule = %name, "the rule's file is gone; the rule ends");
+            self.files.remove(&name);
+            changes.extend(self.book.remove(&name));
+        }
+    }
+}
+
+fn take_note(event: &notify::Event, writers: &Mutex<HashMap<PathBuf, Instant>>, touched: &Mutex<HashSet<PathBuf>>) {
+    let mut writers = lock(writers);
+    for path in event.paths.iter().filter(|path| rule_name(path).is_some()) {
+        match event.kind {
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => drop(writers.insert(path.clone(), Instant::now())),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => {
+                writers.remove(path);
+            }
+            _ => {}
+        }
+        lock(touched).insert(path.clone());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn send_all(to: &mpsc::Sender<Placed>, changes: Vec<Placed>) -> bool {
+    changes.into_iter().all(|change| to.blocking_send(change).is_ok())
+}
+
+/// The rule files of `dir`, by rule name. Hidden files and other endings are not rules.
+fn list(dir: &Path) -> io::Result<BTreeMap<Arc<str>, PathBuf>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if let Some(name) = rule_name(&path) {
+            files.insert(Arc::from(name), path);
+        }
+    }
+    Ok(files)
+}
+
+fn rule_name(path: &Path) -> Option<&str> {
+    let name = path.file_stem().and_then(OsStr::to_str)?;
+    (path.extension() == Some(OsStr::new("sql")) && !name.starts_with('.')).then_some(name)
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).ok().map(|meta| stamp_of(&meta))
+}
+
+fn stamp_of(meta: &fs::Metadata) -> Stamp {
+    Stamp { inode: meta.ino(), len: meta.len(), mtime: (meta.mtime(), meta.mtime_nsec()), ctime: (meta.ctime(), meta.ctime_nsec()) }
+}
+
+fn read(path: &Path) -> Result<(Arc<str>, Stamp), Diagnostic> {
+    let file = path.display().to_string();
+    let cannot = |why: String| Diagnostic::new(file.clone(), why);
+    let name = rule_name(path).unwrap_or_default();
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        return Err(
+            cannot(format!("`{name}` cannot name a rule")).help(Some("use letters, digits, `_` and `-` in the file's name".to_owned()))
+        );
+    }
+    let meta = fs::metadata(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
+    if meta.len() > MAX_RULE_BYTES {
+        return Err(cannot(format!("the rule is {} bytes long; more than {MAX_RULE_BYTES} are not read", meta.len())));
+    }
+    let bytes = fs::read(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((Arc::from(text), stamp_of(&meta))),
+        Err(error) => Err(cannot(format!("the rule is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))),
+    }
+}
+
+fn unreadable(dir: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(dir.display().to_string(), format!("the rules directory cannot be read: {error}"))
+        .help(Some("create it, or set `dir` in [rules]".to_owned()))
+}

@@ -1,0 +1,301 @@
+//! A worker runs rules, in the order of the sequence.
+//!
+//! It is a plain state machine: entries in, rows out. A box drives it from a thread of its own, a replay calls it in place. Rules that feed
+//! each other through derived streams live on the same worker; rows of a derived stream reach their readers within the same entry.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use tidegate_connectors::json::Encoder;
+use tidegate_core::Rows;
+use tidegate_rules::{Emission, Emissions, Mode, Rule, SealedState, Target};
+
+use crate::router::{self, Routed};
+use crate::sampler::Sampler;
+use crate::status::{RuleStatus, Status};
+
+/// A change of the rules that a worker runs; it takes effect between two batches.
+pub enum Change {
+    /// A new rule, or a new version of a rule.
+    Load(Load),
+    /// The rule is gone.
+    Remove(Arc<str>),
+    /// Another worker takes the rule over.
+    Give(Arc<str>, SyncSender<Hosted>),
+    /// The rule comes from another worker, which gives it away at the same place of the sequence.
+    Take(Arc<str>, Receiver<Hosted>),
+}
+
+/// A compiled rule on its way to its worker.
+pub struct Load {
+    /// the rule's name
+    pub name: Arc<str>,
+    /// the new version
+    pub rule: Box<dyn Rule>,
+    /// whether it writes
+    pub mode: Mode,
+    /// The rule whose state it takes over: itself, or the one it was renamed from.
+    pub inherits: Arc<str>,
+}
+
+/// A rule with what belongs to it.
+pub struct Hosted {
+    rule: Box<dyn Rule>,
+    mode: Mode,
+    status: Arc<RuleStatus>,
+    bad_rows: Sampler,
+    late: Sampler,
+}
+
+/// Runs rules.
+pub struct Worker {
+    rules: BTreeMap<Arc<str>, Hosted>,
+    /// rules by the stream they read
+    readers: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// derived streams; each comes after the streams that lead to it
+    order: Vec<Arc<str>>,
+    status: Arc<Status>,
+}
+
+impl Worker {
+    /// A worker without rules.
+    #[must_use]
+    pub fn new(status: Arc<Status>) -> Self {
+        Self { rules: BTreeMap::new(), readers: BTreeMap::new(), order: Vec::new(), status }
+    }
+
+    /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement: rows of equal sequence numbers
+    /// are meant in this order.
+    pub fn on_batch(&mut self, stream: &str, rows: &Rows) -> Vec<Routed> {
+        if !self.readers.contains_key(stream) {
+            return Vec::new();
+        }
+        let mut pass = Pass::default();
+        self.feed(stream, rows, &mut pass, &|rule, rows, out| rule.on_batch(stream, rows, out));
+        self.run_derived(&mut pass);
+        self.finish(pass)
+    }
+
+    /// The input has ended: windows close, those nearest to the input first.
+    pub fn on_end(&mut self, seq: u64) -> Vec<Routed> {
+        let mut pass = Pass::default();
+        let ends: Vec<Arc<str>> = self.rules_by_depth();
+        for name in ends {
+            self.call(&name, &mut pass, &|rule, out| rule.on_end(seq, out));
+            self.run_derived(&mut pass);
+        }
+        self.finish(pass)
+    }
+
+    /// Changes the rules.
+    pub fn on_change(&mut self, change: Change) {
+        match change {
+            Change::Load(load) => self.load(load),
+            Change::Remove(name) => {
+                self.rules.remove(&name);
+            }
+            Change::Give(name, to) => {
+                if let Some(hosted) = self.rules.remove(&name) {
+                    // The other worker is gone only when the box is going down.
+                    drop(to.send(hosted));
+                }
+            }
+            Change::Take(name, from) => {
+                if let Ok(hosted) = from.recv() {
+                    self.rules.insert(name, hosted);
+                }
+            }
+        }
+        self.plan();
+    }
+
+    fn load(&mut self, Load { name, mut rule, mode, inherits }: Load) {
+        if let Some(mut old) = self.rules.remove(&inherits) {
+            match old.rule.seal().and_then(|state| restore(&mut *rule, state)) {
+                Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
+                Err(error) => tracing::error!(rule = %name, %error, "the open windows of the old version are lost"),
+            }
+        }
+        let status = self.status.rules.of(&name);
+        status.versions.add(1);
+        self.rules.insert(name, Hosted { rule, mode, status, bad_rows: Sampler::default(), late: Sampler::default() });
+    }
+
+    fn plan(&mut self) {
+        self.readers.clear();
+        let mut edges: BTreeSet<(Arc<str>, Arc<str>)> = BTreeSet::new();
+        for (name, hosted) in &self.rules {
+            for flow in hosted.rule.flows() {
+                let readers = self.readers.entry(Arc::clone(&flow.input)).or_default();
+                if readers.last() != Some(name) {
+                    readers.push(Arc::clone(name));
+                }
+                if let Target::Stream(derived) = &flow.target {
+                    edges.insert((Arc::clone(&flow.input), Arc::clone(derived)));
+                }
+            }
+        }
+        self.order = topological(edges);
+    }
+
+    /// Rules whose inputs are connections first, then those that read what they write, and so on.
+    fn rules_by_depth(&self) -> Vec<Arc<str>> {
+        let depth = |stream: &str| self.order.iter().position(|derived| &**derived == stream).map_or(0, |at| at + 1);
+        let mut names: Vec<_> = self
+            .rules
+            .iter()
+            .map(|(name, hosted)| (hosted.rule.flows().iter().map(|flow| depth(&flow.input)).max().unwrap_or(0), Arc::clone(name)))
+            .collect();
+        names.sort();
+        names.into_iter().map(|(_, name)| name).collect()
+    }
+
+    fn run_derived(&mut self, pass: &mut Pass) {
+        for derived in self.order.clone() {
+            let Some(emissions) = pass.derived.remove(&derived) else { continue };
+            match router::merge(emissions) {
+                Ok(rows) => self.feed(&derived, &rows, pass, &|rule, rows, out| rule.on_batch(&derived, rows, out)),
+                Err(error) => {
+                    tracing::error!(stream = %derived, %error, "rows of different rules for one derived stream cannot be merged and are lost")
+                }
+            }
+        }
+    }
+
+    fn feed(
+        &mut self,
+        stream: &str,
+        rows: &Rows,
+        pass: &mut Pass,
+        call: &dyn Fn(&mut dyn Rule, &Rows, &mut Emissions) -> Result<(), tidegate_rules::RuleError>,
+    ) {
+        let readers = self.readers.get(stream).cloned().unwrap_or_default();
+        for name in readers {
+            self.call(&name, pass, &|rule, out| call(rule, rows, out));
+        }
+    }
+
+    /// Calls one rule. A rule that fails or panics is stopped; nothing else is.
+    fn call(
+        &mut self,
+        name: &Arc<str>,
+        pass: &mut Pass,
+        call: &dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), tidegate_rules::RuleError>,
+    ) {
+        let Some(hosted) = self.rules.get_mut(name) else { return };
+        let mut out = Emissions::default();
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *hosted.rule, &mut out)));
+        let failure = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
+        };
+        hosted.note(name, &out);
+        let stopped = failure.is_some();
+        if let Some(reason) = failure {
+            hosted.status.errors.add(1);
+            hosted.status.refused.store(true, Ordering::Relaxed);
+            hosted.status.last.replace(format!("stopped: {reason}"));
+            tracing::error!(rule = %name, reason, "the rule failed and is stopped; change its file to start it again");
+        }
+        if hosted.mode == Mode::Active {
+            pass.take(name, out.rows);
+        }
+        if stopped {
+            self.rules.remove(name);
+            self.plan();
+        }
+    }
+
+    fn finish(&self, pass: Pass) -> Vec<Routed> {
+        let mut routed = Vec::new();
+        for (rule, emissions) in pass.written {
+            let ordinals = Emissions::ordinals(&emissions);
+            for (Emission { target, rows }, ordinals) in emissions.into_iter().zip(ordinals) {
+                routed.push(Routed { rule: Arc::clone(&rule), target, rows, ordinals });
+            }
+        }
+        routed
+    }
+}
+
+impl Hosted {
+    fn note(&mut self, name: &str, out: &Emissions) {
+        let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
+        self.status.rows.add(rows as u64);
+        if let Some(emission) = out.rows.last().filter(|_| self.status.last.wanted())
+            && let Some(last) = emission.rows.len().checked_sub(1)
+        {
+            let mut text = format!("{} ", emission.target).into_bytes();
+            Encoder::new(&emission.rows.batch.schema()).encode_row(&emission.rows.batch, last, &mut text);
+            self.status.last.replace(String::from_utf8_lossy(&text).into_owned());
+        }
+        if out.late > 0 {
+            self.status.late.add(out.late);
+            if let Some(count) = self.late.count(out.late) {
+                tracing::warn!(
+                    rule = name,
+                    rows = count,
+                    "rows came after their window had closed and are not counted; raise `--! lateness` if they matter"
+                );
+            }
+        }
+        if let Some(reason) = &out.bad_row {
+            self.status.errors.add(out.bad_rows);
+            if let Some(count) = self.bad_rows.count(out.bad_rows) {
+                tracing::warn!(rule = name, rows = count, reason, "rows could not be evaluated and are left out");
+            }
+        }
+    }
+}
+
+/// What the rules wrote for one entry of the sequence.
+#[derive(Default)]
+struct Pass {
+    /// in the order of the first emission of each rule
+    written: Vec<(Arc<str>, Vec<Emission>)>,
+    /// not yet handed to the readers
+    derived: BTreeMap<Arc<str>, Vec<Rows>>,
+}
+
+impl Pass {
+    fn take(&mut self, rule: &Arc<str>, emissions: Vec<Emission>) {
+        if emissions.is_empty() {
+            return;
+        }
+        for emission in &emissions {
+            if let Target::Stream(derived) = &emission.target {
+                self.derived.entry(Arc::clone(derived)).or_default().push(emission.rows.clone());
+            }
+        }
+        match self.written.iter_mut().find(|(name, _)| name == rule) {
+            Some((_, written)) => written.extend(emissions),
+            None => self.written.push((Arc::clone(rule), emissions)),
+        }
+    }
+}
+
+fn restore(rule: &mut dyn Rule, state: Vec<SealedState>) -> Result<Vec<String>, tidegate_rules::RuleError> {
+    if state.is_empty() { Ok(Vec::new()) } else { rule.restore(state) }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no reason given".to_owned())
+}
+
+/// The derived streams of `edges` (from, to), each after all that lead to it. Streams on a circle, which the rule book refuses, are left
+/// out.
+pub(crate) fn topological(mut edges: BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Arc<str>> {
+    let mut waiting: BTreeSet<Arc<str>> = edges.iter().map(|(_, to)| Arc::clone(to)).collect();
+    let mut order = Vec::with_capacity(waiting.len());
+    while let Some(next) = waiting.iter().find(|stream| edges.iter().all(|(from, to)| to != *stream || !waiting.contains(from))).cloned() {
+        waiting.remove(&next);
+        edges.retain(|(_, to)| *to != next);
+        order.push(next);
+    }
+    order
+}
