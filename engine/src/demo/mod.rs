@@ -1,0 +1,7 @@
+//! demo
+#![allow(dead_code)]
+mod broker;
+mod cloud;
+mod devices;
+mod folder;
+mod plant;
