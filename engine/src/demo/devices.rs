@@ -159,7 +159,7 @@ mod tests {
         assert!(tanks.wait_for(|tanks| !tanks.is_empty()).await.unwrap().iter().all(|tank| !tank.pump_runs));
 
         // Telemetry comes from the client that subscribes to commands, after it has subscribed.
-        client.try_publish("plant/north/tank2/pump/set", r#"{"run":true}"#, PublishOptions::new(QoS::AtLeastOnce).retain()).unwrap();
+        client.try_publish("plant/north/tank2/pump/set", r#"{"run":true}"#, PublishOptions::new(QoS::AtLeastOnce).retain(true)).unwrap();
         let polling = tokio::spawn(async move { while events.poll().await.is_ok() {} });
         let started = tanks.wait_for(|tanks| tanks.iter().any(|tank| tank.name == "tank2" && tank.pump_runs)).await.unwrap().clone();
         assert!(!started[0].pump_runs && !started[2].pump_runs);
