@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mqtt5::broker::MqttBroker;
 use mqtt5::broker::config::{BrokerConfig, StorageBackend, StorageConfig};
 use mqtt5::broker::server::BrokerShutdownHandle;
 use mqtt5::broker::sys_topics::BrokerStats;
-use mqtt5::broker::MqttBroker;
 use tokio::task::JoinHandle;
 
 /// A running broker. Dropping it ends it at once; [`Broker::stop`] says goodbye to its clients first.

@@ -54,7 +54,8 @@ fn publish(client: &AsyncClient, plant: &mut Plant) {
     for (device, sample) in plant.sample() {
         let payload = match sample {
             Sample::Reading(Reading { temperature, level, inflow }) => {
-                json!({ "time": u64::try_from(now_ms).unwrap_or(0), "temperature": temperature, "level": level, "inflow": inflow }).to_string()
+                json!({ "time": u64::try_from(now_ms).unwrap_or(0), "temperature": temperature, "level": level, "inflow": inflow })
+                    .to_string()
             }
             Sample::Garbage => r#"{"time": 17672256000"#.to_owned(),
             Sample::Silence => continue,

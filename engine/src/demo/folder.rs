@@ -152,7 +152,10 @@ mod tests {
     fn only_the_marked_lines_of_the_users_configuration_change() {
         let text = "port = 9 # mine\n  port=1883   # demo: plant\n# port = 1 # demo: cloud?\nport = 5 # demo: cloud";
         let text = with_port(text, "plant", 7).unwrap();
-        assert_eq!(with_port(&text, "cloud", 8).unwrap(), "port = 9 # mine\nport = 7 # demo: plant\n# port = 1 # demo: cloud?\nport = 8 # demo: cloud\n");
+        assert_eq!(
+            with_port(&text, "cloud", 8).unwrap(),
+            "port = 9 # mine\nport = 7 # demo: plant\n# port = 1 # demo: cloud?\nport = 8 # demo: cloud\n"
+        );
         assert_eq!(with_port("port = 1883\n", "plant", 7), None);
     }
 

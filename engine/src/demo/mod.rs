@@ -71,7 +71,8 @@ pub async fn run<B: RunningBox>(options: Options, start_box: impl AsyncFnOnce(&P
     let full_screen = !options.plain && io::stdout().is_terminal() && io::stdin().is_terminal();
     let ending = end_on_signals()?;
     let dir = &options.dir;
-    std::fs::create_dir_all(dir).with_context(|| format!("could not create the demo's folder {}; choose another with --dir", dir.display()))?;
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("could not create the demo's folder {}; choose another with --dir", dir.display()))?;
     let log = dir.join("demo.log");
     let recent = Recent::install(&log, !full_screen).with_context(|| format!("could not write the log {}", log.display()))?;
     run_until(&ending, &options, start_box, &recent, full_screen, &mut io::stdout()).await
@@ -150,6 +151,7 @@ async fn watch_screen(camera: &Camera<'_>, ending: &CancellationToken) -> anyhow
 async fn print_lines(camera: &Camera<'_>, out: &mut impl Write, ending: &CancellationToken) -> anyhow::Result<()> {
     let mut rates = Rates::default();
     let mut line = every(LINE_EVERY);
+    line.reset(); // there is nothing to tell yet
     let mut text = format!("edit {} (try 80 -> 70), save it, and watch; Ctrl-C ends the demo", camera.rule_to_try);
     loop {
         match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -287,7 +289,10 @@ mod tests {
         let parts = &["tank1", "% pump runs", "cooling_pump"];
         let mut reader = Reader { lines: String::new(), parts, ending: ending.clone() };
         let start = async |config: &Path| Ok(CountingBox::start(port(config, "plant"), Arc::clone(&stopped)));
-        tokio::time::timeout(Duration::from_secs(60), run_until(&ending, &options, start, &Recent::default(), false, &mut reader)).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), run_until(&ending, &options, start, &Recent::default(), false, &mut reader))
+            .await
+            .unwrap()
+            .unwrap();
 
         assert!(reader.lines.starts_with("edit ") && reader.lines.contains("cooling.sql"), "{}", reader.lines);
         assert!(stopped.load(Ordering::Relaxed));

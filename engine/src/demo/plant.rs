@@ -243,7 +243,10 @@ mod tests {
     fn the_noise_is_splitmix64() {
         // First outputs for seed 1234567, from the reference implementation <https://prng.di.unimi.it/splitmix64.c>.
         let mut noise = Noise(1_234_567);
-        assert_eq!([noise.next(), noise.next(), noise.next()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        assert_eq!(
+            [noise.next(), noise.next(), noise.next()],
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
     }
 
     #[test]
@@ -273,7 +276,12 @@ mod tests {
     fn the_same_seed_gives_the_same_plant_and_another_does_not() {
         let run = |seed| {
             let mut plant = Plant::new(seed);
-            (0..1_000).flat_map(|_| { plant.step(STEP_S); plant.sample() }).collect::<Vec<_>>()
+            (0..1_000)
+                .flat_map(|_| {
+                    plant.step(STEP_S);
+                    plant.sample()
+                })
+                .collect::<Vec<_>>()
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
@@ -313,8 +321,10 @@ mod tests {
                 samples.push(plant.sample().remove(index).1);
                 plant.step(STEP_S);
             }
-            let temperatures: Vec<_> =
-                samples.iter().filter_map(|sample| if let Sample::Reading(reading) = sample { Some(reading.temperature) } else { None }).collect();
+            let temperatures: Vec<_> = samples
+                .iter()
+                .filter_map(|sample| if let Sample::Reading(reading) = sample { Some(reading.temperature) } else { None })
+                .collect();
             match fault {
                 Fault::Stuck => assert!(temperatures.windows(2).all(|pair| pair[0] == pair[1])),
                 Fault::Spikes => assert!(temperatures.contains(&Some(850.0)) && temperatures.iter().any(|t| *t < Some(100.0))),

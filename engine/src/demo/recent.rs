@@ -39,7 +39,8 @@ impl Recent {
         let file = File::create(file)?;
         let recent = Self::default();
         let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
-        let to_stderr = plain.then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr).with_filter(LevelFilter::WARN));
+        let to_stderr =
+            plain.then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr).with_filter(LevelFilter::WARN));
         let installed =
             tracing_subscriber::registry().with(EnvFilter::new(FILTER)).with(to_file).with(to_stderr).with(recent.clone()).try_init();
         if let Err(error) = installed {

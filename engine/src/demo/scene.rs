@@ -75,11 +75,17 @@ pub(super) struct OutboxLine {
 impl Scene {
     /// Reads the box's `status`, `running_for` after the start.
     pub(super) fn of(status: &Status, rates: &mut Rates, running_for: Duration) -> Self {
-        let streams: Vec<_> = status.streams.all().into_iter().map(|(name, stream)| (name, stream.rows.get(), stream.last.read())).collect();
+        let streams: Vec<_> =
+            status.streams.all().into_iter().map(|(name, stream)| (name, stream.rows.get(), stream.last.read())).collect();
         rates.note(running_for, streams.iter().map(|(name, rows, _)| (name.clone(), *rows)).collect());
         let streams = streams
             .into_iter()
-            .map(|(name, rows, last)| StreamLine { per_second: rates.per_second(&name, rows, running_for), name, rows, last: printable(&last) })
+            .map(|(name, rows, last)| StreamLine {
+                per_second: rates.per_second(&name, rows, running_for),
+                name,
+                rows,
+                last: printable(&last),
+            })
             .collect();
         let rules = status.rules.all().into_iter().map(|(name, rule)| RuleLine {
             name,
@@ -107,7 +113,15 @@ impl Scene {
             dropped: status.outbox.dropped.get(),
             connected: status.outbox.connected.load(Ordering::Relaxed),
         };
-        Self { running_for, streams, rules: rules.collect(), outputs: outputs.collect(), connections: connections.collect(), outbox, ..Self::default() }
+        Self {
+            running_for,
+            streams,
+            rules: rules.collect(),
+            outputs: outputs.collect(),
+            connections: connections.collect(),
+            outbox,
+            ..Self::default()
+        }
     }
 }
 

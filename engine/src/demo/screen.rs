@@ -1,5 +1,7 @@
 //! The terminal in full-screen mode, given back on every way out.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{io, panic, thread};
 
@@ -34,9 +36,9 @@ pub(super) struct Screen {
 impl Screen {
     /// Takes the terminal over.
     pub(super) fn open() -> io::Result<Self> {
-        restore_on_panic();
+        let restore = Restore::default();
+        restore_on_panic(restore.clone());
         enable_raw_mode()?;
-        let restore = Restore;
         execute!(io::stdout(), EnterAlternateScreen)?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
         Ok(Self { terminal, keys: listen()?, _restore: restore })
@@ -53,22 +55,34 @@ impl Screen {
     }
 }
 
-struct Restore;
+/// Gives the terminal back, once: a second time would put the cursor back over what was printed in between.
+#[derive(Clone, Default)]
+struct Restore {
+    done: Arc<AtomicBool>,
+}
+
+impl Restore {
+    fn restore(&self) {
+        if !self.done.swap(true, Ordering::Relaxed) {
+            ratatui::restore();
+        }
+    }
+}
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        ratatui::restore();
+        self.restore();
     }
 }
 
 /// A panic of this thread ends the demo and is shown on the restored terminal. One of another thread (a rule, a connection) is for
 /// its owner to deal with: it is logged, and must not write over the picture.
-fn restore_on_panic() {
+fn restore_on_panic(restore: Restore) {
     let viewer = thread::current().id();
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if thread::current().id() == viewer {
-            ratatui::restore();
+            restore.restore();
             hook(info);
         } else {
             tracing::error!(panic = %info, "a thread of the program panicked");

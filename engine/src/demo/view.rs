@@ -165,9 +165,11 @@ fn describe_cloud(cloud: CloudState) -> String {
 }
 
 fn draw_messages(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
-    let refused = scene.rules.iter().filter(|rule| rule.refused).map(|rule| {
-        Line::from(format!("rule {} refused: {} (its last good version runs on)", rule.name, rule.last).red())
-    });
+    let refused = scene
+        .rules
+        .iter()
+        .filter(|rule| rule.refused)
+        .map(|rule| Line::from(format!("rule {} refused: {} (its last good version runs on)", rule.name, rule.last).red()));
     let logged = scene.messages.iter().map(|message| {
         let text = if message.times > 1 { format!("{} (x{})", message.text, message.times) } else { message.text.clone() };
         Line::from(if message.level == Level::ERROR { text.red() } else { text.yellow() })
@@ -214,7 +216,7 @@ fn clock(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use std::sync::atomic::Ordering;
 
@@ -276,7 +278,11 @@ mod tests {
 
     /// The first line of `screen` that starts with `name`.
     fn line<'a>(screen: &'a str, name: &str) -> &'a str {
-        screen.lines().map(|line| line.trim_matches('"')).find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in\n{screen}"))
+        screen
+            .lines()
+            .map(|line| line.trim_matches('"'))
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("no {name} in\n{screen}"))
     }
 
     fn assert_in_order(line: &str, parts: &[&str]) {
@@ -306,7 +312,10 @@ mod tests {
     #[test]
     fn a_larger_screen_has_room_for_all_messages() {
         let screen = screen(&filled(), 140, 40);
-        assert_in_order(line(&screen, "rule cooling"), &["rules/cooling.sql:12:8: unknown column `temprature`; did you mean `temperature`?"]);
+        assert_in_order(
+            line(&screen, "rule cooling"),
+            &["rules/cooling.sql:12:8: unknown column `temprature`; did you mean `temperature`?"],
+        );
         assert_in_order(line(&screen, "a message is no JSON"), &["topic=plant/x (x4)"]);
     }
 
