@@ -1,1 +1,40 @@
-//! placeholder
+//! What a rule is, and how SQL becomes one.
+//!
+//! Read in this order:
+//!
+//! * [`rule`]: the one trait that every rule obeys, what it writes, and the state that it can hand over.
+//! * [`catalog`]: the streams and outputs that a rule may name.
+//! * [`options`]: the leading `--!` lines of a rule file.
+//! * [`sql`]: SQL text -> logical plan -> stages that run on Arrow batches.
+//!
+//! A rule is a deterministic function of the rows it is handed: this crate has no clock, no file system, no network and no runtime.
+
+pub mod catalog;
+pub mod options;
+pub mod rule;
+pub mod sql;
+
+pub use catalog::{Catalog, OutputColumns};
+pub use options::{Mode, Options};
+pub use rule::{Emission, Emissions, Flow, Rule, RuleError, SealedState, Target};
+
+use tidegate_core::Diagnostic;
+
+/// Why a rule file did not become a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CompileError {
+    /// The rule reads streams whose columns are not known yet; it can be compiled when their first data has come.
+    Waiting(Vec<String>),
+    /// The file is wrong.
+    Wrong(Vec<Diagnostic>),
+}
+
+/// Compiles the rule file `file` with content `text` against `catalog`.
+///
+/// # Errors
+/// When the file is wrong, with every place that could be found, or when it reads a stream whose columns are not known yet.
+pub fn compile(file: &str, text: &str, catalog: &Catalog) -> Result<(Options, Box<dyn Rule>), CompileError> {
+    let options = Options::parse(file, text).map_err(CompileError::Wrong)?;
+    let rule = sql::compile(file, text, &options, catalog)?;
+    Ok((options, Box::new(rule)))
+}

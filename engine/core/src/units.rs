@@ -66,7 +66,7 @@ impl fmt::Display for Span {
             ("ms", 1_000_000),
             ("us", 1_000),
         ] {
-            if ns > 0 && ns % per == 0 {
+            if ns > 0 && ns.is_multiple_of(per) {
                 return write!(f, "{}{unit}", ns / per);
             }
         }
@@ -99,7 +99,7 @@ impl FromStr for ByteSize {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, per) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-            if self.0 > 0 && self.0 % per == 0 {
+            if self.0 > 0 && self.0.is_multiple_of(per) {
                 return write!(f, "{}{unit}", self.0 / per);
             }
         }
@@ -117,8 +117,21 @@ macro_rules! written_as_text {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(de::Error::custom)
+                struct Text;
+
+                impl de::Visitor<'_> for Text {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($description)
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Text)
             }
         }
 
@@ -134,8 +147,18 @@ macro_rules! written_as_text {
     };
 }
 
-written_as_text!(Span, "Duration", "^[0-9]+ *(ns|us|ms|s|min|m|h|d)$", "a duration with its unit, such as \"250ms\", \"10s\" or \"5min\"");
-written_as_text!(ByteSize, "Size", "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB)$", "a size with its unit, such as \"64KiB\" or \"1MiB\"");
+written_as_text!(
+    Span,
+    "Duration",
+    "^[0-9]+ *(ns|us|ms|s|min|m|h|d)$",
+    "a duration with its unit in quotes, such as \"250ms\", \"10s\" or \"5min\""
+);
+written_as_text!(
+    ByteSize,
+    "Size",
+    "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB)$",
+    "a size with its unit in quotes, such as \"64KiB\" or \"1MiB\""
+);
 
 #[cfg(test)]
 mod tests {

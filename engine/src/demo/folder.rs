@@ -13,7 +13,7 @@ macro_rules! rules {
     };
 }
 
-const RULES: &[(&str, &str)] = rules!["alarms.sql", "cooling.sql", "flow_display.sql", "outlet_gate.sql", "statistics.sql"];
+pub(super) const RULES: &[(&str, &str)] = rules!["alarms.sql", "cooling.sql", "flow_display.sql", "outlet_gate.sql", "statistics.sql"];
 
 /// The rule that the user is asked to edit.
 const RULE_TO_TRY: &str = "rules/cooling.sql";

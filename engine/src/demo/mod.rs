@@ -16,6 +16,8 @@ mod plant;
 mod recent;
 mod scene;
 mod screen;
+#[cfg(test)]
+mod shipped_rules;
 mod view;
 mod world;
 

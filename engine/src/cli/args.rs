@@ -1,0 +1,240 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all went well
+  1  something failed while running
+  2  the command line is wrong
+  3  the configuration or a rule is wrong; nothing was started
+
+Environment:
+  TIDEGATE_LOG  what to log, when neither --log-level nor -v is given:
+                a level, or levels by part, such as \"info,tidegate::buffer=debug\"
+  NO_COLOR      no colours, also on a terminal
+
+Start with `tidegate demo`: it shows rules at work on a simulated plant.";
+
+/// Runs SQL rules on the data of machines, and moves outputs.
+///
+/// Tidegate reads machines over MQTT, runs the rules in its rules directory on every row, writes to outputs, and keeps results in a
+/// buffer until the cloud has taken them. It is not a safety-rated system.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// what to log, and how
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// what to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run this box until it is stopped (Ctrl-C or SIGTERM)
+    #[command(after_help = "Examples:
+  tidegate run
+  tidegate run --config /etc/tidegate/tidegate.toml --log json")]
+    Run(RunArgs),
+    /// Check configuration and rules; start nothing, touch no machine
+    #[command(after_help = "Examples:
+  tidegate check
+  tidegate check --config tidegate.toml --format json
+
+Exits with 0 when all is well and with 3 when anything is wrong.")]
+    Check(CheckArgs),
+    /// Show the product at work on a simulated plant; nothing to install
+    #[command(after_help = "Examples:
+  tidegate demo
+  tidegate demo --plain --dir /tmp/plant
+
+It tells you which rule file to edit; the edit takes effect while you watch. Ctrl-C ends it.")]
+    Demo(DemoArgs),
+    /// Run the rules on recorded rows, and print what they would have written; touch no machine
+    #[command(after_help = "Examples:
+  tidegate replay --input tank=yesterday.jsonl
+  tidegate replay --config tidegate.toml --input tank=tank.csv --input press=press.jsonl --output results.jsonl
+  tidegate replay --input tank=yesterday.jsonl --rules rules.new
+
+Recordings are JSON Lines (.jsonl) or CSV (.csv) with a column `ts`: RFC 3339 text, or nanoseconds or milliseconds since 1970.
+Each result is one line: {\"target\":..,\"rule\":..,\"row\":{..}}. The same recording and rules give the same bytes.")]
+    Replay(ReplayArgs),
+    /// Print the JSON Schema of the configuration file, for editors
+    #[command(after_help = "Example:
+  tidegate schema > tidegate.schema.json")]
+    Schema,
+    /// Print the script that completes this command line in a shell
+    #[command(after_help = "Example:
+  tidegate completions bash > /etc/bash_completion.d/tidegate")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// `--config`, as every command has it.
+#[derive(Debug, Args)]
+pub struct ConfigArg {
+    /// The configuration file; when absent, tidegate.toml in this directory, else /etc/tidegate/tidegate.toml
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `tidegate run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+}
+
+/// `tidegate check`
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// How to print what is wrong: text for people, or a JSON array for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `tidegate demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Print plain lines instead of the live view, also on a terminal
+    #[arg(long)]
+    pub plain: bool,
+    /// Keep the demo's configuration, rules and data in this directory; when absent, in a temporary one
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `tidegate replay`
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// A recording and the stream that it is of; may be given several times
+    #[arg(long = "input", short, value_name = "STREAM=FILE", required = true, value_parser = parse_recording)]
+    pub inputs: Vec<Recording>,
+    /// Where results are written; `-` is standard output
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// Rules directory to use instead of the configured one
+    #[arg(long, value_name = "DIR")]
+    pub rules: Option<PathBuf>,
+}
+
+/// A file of recorded rows of one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// the stream's name
+    pub stream: String,
+    /// JSON Lines or CSV
+    pub file: PathBuf,
+}
+
+fn parse_recording(text: &str) -> Result<Recording, String> {
+    match text.split_once('=') {
+        Some((stream, file)) if !stream.is_empty() && !file.is_empty() => Ok(Recording { stream: stream.into(), file: file.into() }),
+        _ => Err("write STREAM=FILE, such as `tank=yesterday.jsonl`".into()),
+    }
+}
+
+/// How `tidegate check` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// lines for people
+    Text,
+    /// a JSON array of `{"file", "line", "column", "message", "help"}`
+    Json,
+}
+
+/// What to log, and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logging")]
+pub struct LogArgs {
+    /// How log lines look; they go to standard error
+    #[arg(id = "log", long = "log", global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub format: LogFormat,
+    /// The least level that is logged [default: info, or what TIDEGATE_LOG says]
+    #[arg(long = "log-level", global = true, value_enum, value_name = "LEVEL", conflicts_with = "verbose")]
+    pub level: Option<LogLevel>,
+    /// Log more: -v is debug, -vv is trace
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// one line of text an event
+    Text,
+    /// one JSON object an event
+    Json,
+}
+
+/// The least level that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// data was lost, or a person is needed
+    Error,
+    /// something went wrong and was dealt with
+    Warn,
+    /// what the box does
+    Info,
+    /// how it does it
+    Debug,
+    /// everything
+    Trace,
+}
+
+impl LogLevel {
+    /// As the log library writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn log_options_may_stand_after_the_command() {
+        let cli = Cli::try_parse_from(["tidegate", "check", "--format", "json", "--log", "json", "--log-level", "warn"]).unwrap();
+        assert_eq!((cli.log.format, cli.log.level), (LogFormat::Json, Some(LogLevel::Warn)));
+    }
+
+    #[test]
+    fn a_recording_is_a_stream_and_a_file() {
+        let cli = Cli::try_parse_from(["tidegate", "replay", "--input", "tank=a=b.csv"]).unwrap();
+        let Command::Replay(args) = cli.command else { panic!("not replay") };
+        assert_eq!(args.inputs, [Recording { stream: "tank".into(), file: "a=b.csv".into() }]);
+        for wrong in ["tank", "=x", "tank="] {
+            assert!(Cli::try_parse_from(["tidegate", "replay", "--input", wrong]).is_err(), "{wrong}");
+        }
+    }
+}

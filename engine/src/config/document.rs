@@ -1,0 +1,257 @@
+//! A TOML file with its places: finds tables, reads each of them into a type, and collects everything that is wrong on the way.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use tidegate_core::diagnostic::{Place, nearest};
+use tidegate_core::{Diagnostic, diagnostic};
+use toml::de::{DeTable, DeValue};
+
+use super::value::{Problem, Value, ValueError, list};
+
+/// What is wrong with one file, as far as it is known.
+pub(super) struct Report<'a> {
+    file: &'a str,
+    text: &'a str,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
+        Self { file, text, diagnostics: Vec::new() }
+    }
+
+    /// Adds an error at the bytes `span`, with advice.
+    pub(super) fn error(&mut self, span: &Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
+        let place = Place::of_offset(self.text, span.start);
+        self.diagnostics.push(Diagnostic::new(self.file, message).at(place).help(help));
+    }
+
+    pub(super) fn line_of(&self, span: &Range<usize>) -> u32 {
+        Place::of_offset(self.text, span.start).line
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.diagnostics.is_empty()
+    }
+
+    /// All errors, in the order of the file.
+    pub(super) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
+        self.diagnostics.sort_by(|a, b| (a.place, &a.message).cmp(&(b.place, &b.message)));
+        self.diagnostics.dedup();
+        self.diagnostics
+    }
+}
+
+/// Parses the file's syntax; everything that is not TOML is reported.
+pub(super) fn parse<'a>(text: &'a str, report: &mut Report<'_>) -> Table<'a> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let help = "this is not TOML: compare the line with the examples in the reference, and mind quotes, brackets and `=`";
+        report.error(&error.span().unwrap_or_default(), error.message(), help.to_owned());
+    }
+    Table { path: Vec::new(), span: 0..0, table: root.into_inner() }
+}
+
+/// One table of the file.
+#[derive(Clone)]
+pub(super) struct Table<'a> {
+    path: Vec<String>,
+    span: Range<usize>,
+    table: DeTable<'a>,
+}
+
+impl<'a> Table<'a> {
+    /// The table's own name: `tank` for `[streams.tank]`.
+    pub(super) fn name(&self) -> &str {
+        self.path.last().map_or("", String::as_str)
+    }
+
+    /// `[streams.tank]`
+    pub(super) fn title(&self) -> String {
+        title(&self.path)
+    }
+
+    /// Where the table's name is written.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// The text under `key`, if it is there and is text.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.table.get(key).and_then(|value| value.get_ref().as_str())
+    }
+
+    pub(super) fn contains(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// The bytes of the value under the keys `path`, or of what there is of it.
+    pub(super) fn span_of(&self, path: &[&str]) -> Range<usize> {
+        let mut span = self.span.clone();
+        let mut table = Some(&self.table);
+        for key in path {
+            let Some(value) = table.and_then(|table| table.get(*key)) else { break };
+            span = value.span();
+            table = value.get_ref().as_table();
+        }
+        span
+    }
+
+    /// The bytes of the key that `path` leads to, or of what there is of it.
+    pub(super) fn key_span_of(&self, path: &[&str]) -> Range<usize> {
+        let Some((last, outer)) = path.split_last() else { return self.span.clone() };
+        let mut table = Some(&self.table);
+        for key in outer {
+            table = table.and_then(|table| table.get(*key)).and_then(|value| value.get_ref().as_table());
+        }
+        table.and_then(|table| table.get_key_value(*last)).map_or_else(|| self.span_of(outer), |(key, _)| key.span())
+    }
+
+    /// Takes the sub-table `key` out; anything but a table is an error. `header` is how users write it: `[rules]`, `[streams.NAME]`.
+    pub(super) fn take_table(&mut self, key: &str, header: &str, report: &mut Report<'_>) -> Option<Table<'a>> {
+        let (name, value) = self.table.remove_entry(key)?;
+        let mut path = self.path.clone();
+        path.push(key.to_owned());
+        let (found, help) = match value.into_inner() {
+            DeValue::Table(table) => return Some(Table { path, span: name.span(), table }),
+            DeValue::Array(_) => ("a list", format!("write single brackets: {header}")),
+            _ => ("a single value", format!("write {header} on a line of its own, and its keys below")),
+        };
+        report.error(&name.span(), format!("`{key}` is a table, and not {found}"), help);
+        None
+    }
+
+    /// Takes all sub-tables out, in order of their names.
+    pub(super) fn into_tables(mut self, report: &mut Report<'_>) -> Vec<Table<'a>> {
+        let names: Vec<String> = self.table.keys().map(|name| name.get_ref().to_string()).collect();
+        let take = |name: &String| {
+            let header = title(&[self.path.as_slice(), std::slice::from_ref(name)].concat());
+            self.take_table(name, &header, report)
+        };
+        names.iter().filter_map(take).collect()
+    }
+
+    /// Takes the keys `keys` out into a table of the same name.
+    pub(super) fn take_keys(&mut self, keys: &[&str]) -> Table<'a> {
+        let mut taken = Table { path: self.path.clone(), span: self.span.clone(), table: DeTable::new() };
+        for key in keys {
+            if let Some((key, value)) = self.table.remove_entry(*key) {
+                taken.table.insert(key, value);
+            }
+        }
+        taken
+    }
+
+    /// Reads the table into `T`. Every wrong, unknown or missing key is reported; `elsewhere` are keys that are read by others, and
+    /// are only known here to be suggested.
+    pub(super) fn read<T: DeserializeOwned + JsonSchema>(&self, elsewhere: &[&str], report: &mut Report<'_>) -> Option<T> {
+        let mut rest = DeValue::Table(self.table.clone());
+        let mut refused = BTreeSet::new();
+        loop {
+            let error = match T::deserialize(Value::new(&rest)) {
+                Ok(value) => return refused.is_empty().then_some(value),
+                Err(error) => error,
+            };
+            let is_missing_here = matches!(error.problem, Problem::MissingKey(_)) && error.path.is_empty();
+            if is_missing_here {
+                self.report_missing(&required_keys::<T>(), &refused, report);
+                return None;
+            }
+            if !remove(&mut rest, &error.path) {
+                self.report_error(&error, elsewhere, report);
+                return None;
+            }
+            if let [key] = error.path.as_slice() {
+                refused.insert(key.clone());
+            } else {
+                refused.insert(error.path.join("."));
+            }
+            self.report_error(&error, elsewhere, report);
+        }
+    }
+
+    fn report_missing(&self, required: &[String], refused: &BTreeSet<String>, report: &mut Report<'_>) {
+        for key in required.iter().filter(|key| !self.table.contains_key(key.as_str()) && !refused.contains(*key)) {
+            report.error(&self.span, missing(key, &self.path), add_key(key));
+        }
+    }
+
+    fn report_error(&self, error: &ValueError, elsewhere: &[&str], report: &mut Report<'_>) {
+        let span = error.span.clone().unwrap_or_else(|| self.span.clone());
+        let mut path = self.path.clone();
+        path.extend(error.path.iter().cloned());
+        let (key, table) = path.split_last().map_or(("", &path[..]), |(key, table)| (key.as_str(), table));
+        match &error.problem {
+            Problem::UnknownKey { known } => {
+                let mut known = known.to_vec();
+                if error.path.len() == 1 {
+                    known.extend(elsewhere);
+                }
+                report.error(&span, format!("unknown key `{key}`{}", within(table)), suggest_key(key, &known));
+            }
+            Problem::MissingKey(key) => report.error(&span, missing(key, &path), add_key(key)),
+            Problem::UnknownChoice { found, known } => {
+                let help = match nearest(found, known.iter().copied()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => format!("write one of {}", quoted(known)),
+                };
+                report.error(&span, format!("expected one of {} for `{key}`, found \"{found}\"", quoted(known)), help);
+            }
+            Problem::SecretInFile => {
+                let help = format!(
+                    "keep it in a file or in the environment: `{key} = {{ file = \"..\" }}` or `{key} = {{ env = \"..\" }}`; \
+                     then change the secret, since this file may have been copied"
+                );
+                report.error(&span, format!("the secret `{key}` must not be written into this file"), help);
+            }
+            Problem::Other(message) => report.error(&span, format!("`{key}`{}: {message}", within(table)), None),
+        }
+    }
+}
+
+/// Removes what `path` leads to. Whatever is below a list goes with the list.
+fn remove(value: &mut DeValue<'_>, path: &[String]) -> bool {
+    let (Some((key, rest)), DeValue::Table(table)) = (path.split_first(), value) else { return false };
+    let inner_removed = !rest.is_empty() && table.get_mut(key.as_str()).is_some_and(|inner| remove(inner.get_mut(), rest));
+    inner_removed || table.remove(key.as_str()).is_some()
+}
+
+fn required_keys<T: JsonSchema>() -> Vec<String> {
+    let schema = schemars::schema_for!(T);
+    let required = schema.get("required").and_then(|required| required.as_array());
+    required.into_iter().flatten().filter_map(|key| key.as_str().map(str::to_owned)).collect()
+}
+
+fn title(path: &[String]) -> String {
+    let is_bare = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let keys = path.iter().map(|key| if is_bare(key) { key.clone() } else { format!("{key:?}") });
+    format!("[{}]", keys.collect::<Vec<_>>().join("."))
+}
+
+fn within(path: &[String]) -> String {
+    if path.is_empty() { String::new() } else { format!(" in {}", title(path)) }
+}
+
+fn missing(key: &str, path: &[String]) -> String {
+    format!("the key `{key}` is missing{}", within(path))
+}
+
+fn add_key(key: &str) -> String {
+    format!("add `{key} = ..`")
+}
+
+/// The nearest key, or else all of them: a key that is not there is often one of another version or another table.
+fn suggest_key(key: &str, known: &[&str]) -> Option<String> {
+    match nearest(key, known.iter().copied()) {
+        Some(_) => diagnostic::did_you_mean(key, known),
+        None if known.is_empty() => None,
+        None => Some(format!("known keys: {}", list(known))),
+    }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,189 @@
+//! The file as it is written: the tables that the engine itself reads, and the JSON Schema of the whole for editors.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tidegate_connectors::ConnectionConfig;
+use tidegate_core::diagnostic::Place;
+use tidegate_core::{ByteSize, Diagnostic, FieldType};
+
+use super::{MqttOutput, MqttStream, Uplink, WhenFull};
+
+/// Keys outside of any table.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RootKeys {
+    /// Name of this box: lower case letters, digits and hyphens.
+    pub(super) name: String,
+    /// Directory where the box keeps its state.
+    #[serde(default = "default_data_dir")]
+    pub(super) data_dir: PathBuf,
+}
+
+/// `[streams.NAME]` without `connection`: a derived stream, which rules write.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DerivedStream {
+    /// The columns beside `ts`, each with its type.
+    pub(super) fields: BTreeMap<String, FieldType>,
+}
+
+/// The keys of `[outputs.NAME]` that every kind has.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OutputQueue {
+    /// How many rows may wait to be written.
+    #[serde(default = "default_output_queue")]
+    pub(super) queue: NonZeroUsize,
+    /// What happens to a row when the queue is full.
+    #[serde(default = "default_output_when_full")]
+    pub(super) when_full: WhenFull,
+}
+
+/// The keys of [`OutputQueue`].
+pub(super) const OUTPUT_QUEUE_KEYS: [&str; 2] = ["queue", "when_full"];
+
+/// `[rules]`
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RulesTable {
+    /// Directory of the rule files.
+    pub(super) dir: PathBuf,
+    /// How many threads run rules.
+    pub(super) workers: NonZeroUsize,
+}
+
+impl Default for RulesTable {
+    fn default() -> Self {
+        Self { dir: "rules".into(), workers: NonZeroUsize::MIN }
+    }
+}
+
+/// `[buffer]`
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BufferTable {
+    /// The database file; `buffer.db` in `data_dir` when absent.
+    pub(super) path: Option<PathBuf>,
+    /// How large its content may grow.
+    pub(super) max_size: ByteSize,
+    /// What happens when it is as large.
+    pub(super) when_full: WhenFull,
+    /// How many rows may wait to be committed.
+    pub(super) queue: NonZeroUsize,
+}
+
+impl Default for BufferTable {
+    fn default() -> Self {
+        // A day of one row a second fits many times over, and a small SD card still has room.
+        Self { path: None, max_size: ByteSize(1 << 30), when_full: WhenFull::Block, queue: thousand() }
+    }
+}
+
+/// The configuration of one box.
+#[derive(JsonSchema)]
+#[schemars(title = "Tidegate configuration", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used; the file is read table by table, so that all errors are found")]
+struct File {
+    #[serde(flatten)]
+    root: RootKeys,
+    /// Lines to the outside, by name.
+    #[serde(default)]
+    connections: BTreeMap<String, ConnectionConfig>,
+    /// Streams, by name.
+    #[serde(default)]
+    streams: BTreeMap<String, StreamTable>,
+    /// Places that rules may write to, by name.
+    #[serde(default)]
+    outputs: BTreeMap<String, OutputTable>,
+    /// The way to the cloud.
+    uplink: Option<Uplink>,
+    /// Where rules are and how they run.
+    #[serde(default)]
+    rules: RulesTable,
+    /// The database that keeps results until the uplink took them.
+    #[serde(default)]
+    buffer: BufferTable,
+}
+
+/// `[streams.NAME]`: with `connection` an input stream, without a derived one.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum StreamTable {
+    Mqtt(MqttStream),
+    Derived(DerivedStream),
+}
+
+/// `[outputs.NAME]`: a place that rules may write to.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum OutputTable {
+    Mqtt(MqttOutputTable),
+}
+
+/// `[outputs.NAME]` on an MQTT connection.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct MqttOutputTable {
+    #[serde(flatten)]
+    queue: OutputQueue,
+    #[serde(flatten)]
+    output: MqttOutput,
+}
+
+/// The JSON Schema (draft 2020-12) of the configuration file, for editors.
+#[must_use]
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(File).to_value()
+}
+
+/// Reads the file's text; what can go wrong before it is looked at has its own advice.
+pub(super) fn read(path: &Path) -> Result<String, Diagnostic> {
+    let wrong = |message: String, help: &str| Err(Diagnostic::new(path.display().to_string(), message).help(help.to_owned()));
+    if path.is_dir() {
+        return wrong(
+            "this is a directory, not a configuration file".into(),
+            "name the file itself, such as `--config DIRECTORY/tidegate.toml`",
+        );
+    }
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return wrong("there is no such configuration file".into(), "name the file with `--config FILE`");
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return wrong("the configuration file may not be read by this user".into(), "check its owner and mode with `ls -l`");
+        }
+        Err(error) => return wrong(format!("cannot read the configuration file: {error}"), "check the disk and the path"),
+    };
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = String::from_utf8_lossy(error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default()).into_owned();
+        Diagnostic::new(path.display().to_string(), "the file is not UTF-8 text from here on")
+            .at(Place::of_offset(&valid, valid.len()))
+            .help("save it as UTF-8; if it came over a modem or a damaged card, copy it again".to_owned())
+    })
+}
+
+fn default_data_dir() -> PathBuf {
+    "data".into()
+}
+
+fn default_output_queue() -> NonZeroUsize {
+    thousand()
+}
+
+fn default_output_when_full() -> WhenFull {
+    // An output that moves late is worse than one that skips to the newest value.
+    WhenFull::DropOldest
+}
+
+fn thousand() -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(999)
+}

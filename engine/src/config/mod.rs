@@ -1,0 +1,187 @@
+//! The configuration: one TOML file, read once and turned into types that cannot be wrong.
+//!
+//! [`load`] reports everything that is wrong at once, each with line, column, what was expected and the nearest valid name.
+//! Whoever holds a [`Config`] can rely on this: every connection that is named exists and has the right kind; stream and output names
+//! are plain SQL identifiers, and no two are the same; topics are well-formed; files that are named exist, and relative paths have been
+//! resolved against the directory of the configuration file.
+//!
+//! What a key means to users is in `docs/configuration.md`.
+
+mod document;
+mod file;
+mod mqtt;
+mod names;
+mod validate;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tidegate_connectors::ConnectionConfig;
+use tidegate_connectors::mqtt::{OutputConfig as MqttOutput, StreamConfig as MqttStream};
+use tidegate_core::schema::ts_field;
+use tidegate_core::{ByteSize, Diagnostic, FieldType};
+
+pub use file::json_schema;
+
+/// Everything that a box is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The box's name: lower case letters, digits and hyphens.
+    pub name: String,
+    /// Where the box keeps its state.
+    pub data_dir: PathBuf,
+    /// By name.
+    pub connections: BTreeMap<String, ConnectionConfig>,
+    /// By name. No name is also an output's.
+    pub streams: BTreeMap<String, Stream>,
+    /// By name. No name is also a stream's.
+    pub outputs: BTreeMap<String, Output>,
+    /// The way to the cloud, if there is one.
+    pub uplink: Option<Uplink>,
+    /// Where rules are and how they run.
+    pub rules: Rules,
+    /// The SQLite database.
+    pub buffer: Buffer,
+}
+
+/// A named, typed, endless table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stream {
+    /// Fed by a connection.
+    Input {
+        /// The connection's name; it is in [`Config::connections`], and of the same kind.
+        connection: String,
+        /// What the kind of connection needs to know.
+        kind: StreamKind,
+    },
+    /// Fed by rules.
+    Derived {
+        /// The columns beside `ts`; never empty.
+        fields: BTreeMap<String, FieldType>,
+    },
+}
+
+/// What each kind of connection needs to know about an input stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StreamKind {
+    /// messages of a topic filter
+    Mqtt(MqttStream),
+}
+
+/// A place that rules may write to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// The connection's name; it is in [`Config::connections`], and of the same kind.
+    pub connection: String,
+    /// How many rows may wait to be written.
+    pub queue: NonZeroUsize,
+    /// What happens to a row when the queue is full.
+    pub when_full: WhenFull,
+    /// What the kind of connection needs to know.
+    pub kind: OutputKind,
+}
+
+/// What each kind of connection needs to know about an output.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputKind {
+    /// a message a row
+    Mqtt(MqttOutput),
+}
+
+/// What happens when a bounded place is full. Both are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Whoever writes waits, and with it everything before it, back to the connection.
+    Block,
+    /// The oldest rows make room.
+    DropOldest,
+}
+
+/// `[uplink]`: the way to the cloud.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Uplink {
+    /// The connection's name.
+    pub connection: String,
+    /// Topic that rows are published to; `{box}` and `{rule}` are replaced by the box's and the rule's name.
+    #[serde(default = "default_uplink_topic")]
+    pub topic: String,
+    /// How many rows may be sent and not yet confirmed.
+    #[serde(default = "default_in_flight")]
+    pub in_flight: NonZeroUsize,
+    /// At most this many rows of the backlog a second, so that live rows are not held up; absent: as fast as the uplink takes them.
+    pub backlog_rate: Option<NonZeroU32>,
+}
+
+/// `[rules]`: where rules are and how they run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// The directory that is watched.
+    pub dir: PathBuf,
+    /// How many threads run rules.
+    pub workers: NonZeroUsize,
+}
+
+/// `[buffer]`: the SQLite database that keeps results until the uplink took them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buffer {
+    /// The database file.
+    pub path: PathBuf,
+    /// How large its content may grow.
+    pub max_size: ByteSize,
+    /// What happens when it is as large.
+    pub when_full: WhenFull,
+    /// How many rows may wait to be committed.
+    pub queue: NonZeroUsize,
+}
+
+/// Reads and validates the configuration file at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file; never empty.
+pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    let file = path.display().to_string();
+    let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let text = file::read(path).map_err(|diagnostic| vec![diagnostic])?;
+    parse(&text, &file, base_dir)
+}
+
+/// Validates the configuration `text`. `file` names it in errors; relative paths in it are relative to `base_dir`.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the text; never empty.
+pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Vec<Diagnostic>> {
+    validate::config(text, file, base_dir)
+}
+
+impl Stream {
+    /// The columns, if they were declared: `ts`, then what is captured from the topic, then the fields in order of their names. `None`
+    /// when they are inferred from the data.
+    #[must_use]
+    pub fn schema(&self) -> Option<SchemaRef> {
+        let columns = match self {
+            Self::Input { kind: StreamKind::Mqtt(stream), .. } => mqtt::columns(stream)?,
+            Self::Derived { fields } => fields.iter().map(|(name, field_type)| (name.clone(), *field_type)).collect(),
+        };
+        let columns = columns.into_iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
+        Some(Arc::new(Schema::new(std::iter::once(ts_field()).chain(columns).collect::<Vec<_>>())))
+    }
+}
+
+fn default_uplink_topic() -> String {
+    "tidegate/{box}/{rule}".into()
+}
+
+fn default_in_flight() -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(999)
+}

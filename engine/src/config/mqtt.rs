@@ -1,0 +1,251 @@
+//! What must hold for MQTT connections, streams and outputs beyond the types of their keys.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tidegate_connectors::mqtt::config::{FieldAt, FieldConfig, Version};
+use tidegate_connectors::mqtt::{ConnectionConfig, OutputConfig, StreamConfig};
+use tidegate_connectors::secret::SecretSource;
+use tidegate_core::{ByteSize, FieldType, TS};
+
+use super::document::{Report, Table};
+use super::names;
+
+/// Keep-alive is a 16-bit number of seconds (MQTT 5.0, 3.1.2.10).
+const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(65_535);
+/// Session expiry is a 32-bit number of seconds (MQTT 5.0, 3.1.2.11.2); the greatest value means "never".
+const LONGEST_SESSION: Duration = Duration::from_secs(4_294_967_294);
+/// A packet's remaining length is at most 268 435 455 bytes (MQTT 5.0, 1.5.5).
+const LARGEST_PACKET: ByteSize = ByteSize(268_435_455);
+/// Smaller limits would refuse ordinary messages, and CONNECT itself.
+const SMALLEST_PACKET: ByteSize = ByteSize(1024);
+/// A topic is at most 65 535 bytes long (MQTT 5.0, 1.5.4).
+const LONGEST_TOPIC: usize = 65_535;
+
+/// The columns of `stream` beside `ts`, if they are declared: what is captured from the topic, then the fields in order of their names.
+pub(super) fn columns(stream: &StreamConfig) -> Option<Vec<(String, FieldType)>> {
+    let captured = captures(&stream.topic).unwrap_or_default().into_iter().map(|name| (name, FieldType::Utf8));
+    let declared = stream.fields.as_ref()?.iter().map(|(name, field)| match field {
+        FieldConfig::Type(field_type) | FieldConfig::At(FieldAt { field_type, .. }) => (name.clone(), *field_type),
+    });
+    Some(captured.chain(declared).collect())
+}
+
+/// Checks a connection, and resolves its paths against `base_dir`.
+pub(super) fn check_connection(config: &mut ConnectionConfig, table: &Table<'_>, base_dir: &Path, report: &mut Report<'_>) {
+    check_host(&config.host, table, report);
+    if let Some(SecretSource::File(path)) = &mut config.password {
+        *path = base_dir.join(&*path); // not looked at: systemd credentials are there only while the box runs
+    }
+    if config.password.is_some() && config.username.is_none() && config.version == Version::V3_1_1 {
+        let help = "add `username = \"..\"`, or use version \"5\"".to_owned();
+        report.error(&table.key_span_of(&["password"]), "MQTT 3.1.1 has no password without a user name", help);
+    }
+    if config.client_id.as_deref() == Some("") {
+        let help = "leave `client_id` out to get `tidegate-BOX-CONNECTION`: it must stay the same, or queued messages are lost".to_owned();
+        report.error(&table.span_of(&["client_id"]), "the client id is empty", help);
+    }
+    check_tls(config, table, base_dir, report);
+    if config.keep_alive.0 < Duration::from_secs(1) || config.keep_alive.0 > LONGEST_KEEP_ALIVE {
+        report.error(
+            &table.span_of(&["keep_alive"]),
+            format!("`keep_alive` must be from 1s to 65535s, and is {}", config.keep_alive),
+            None,
+        );
+    }
+    if config.session_expiry.0 > LONGEST_SESSION {
+        report.error(
+            &table.span_of(&["session_expiry"]),
+            format!("`session_expiry` is at most 49710d, and is {}", config.session_expiry),
+            None,
+        );
+    }
+    if !(SMALLEST_PACKET..=LARGEST_PACKET).contains(&config.max_packet) {
+        let message = format!("`max_packet` must be from {SMALLEST_PACKET} to {LARGEST_PACKET}, and is {}", config.max_packet);
+        report.error(&table.span_of(&["max_packet"]), message, None);
+    }
+    let backoff = &config.backoff;
+    if backoff.min.0.is_zero() {
+        let help = "write a pause such as \"500ms\": without one, a broker that is down would be called without end".to_owned();
+        report.error(&table.span_of(&["backoff", "min"]), "`backoff.min` must be longer than nothing", help);
+    }
+    if backoff.min > backoff.max {
+        let message = format!("`backoff.min` ({}) is longer than `backoff.max` ({})", backoff.min, backoff.max);
+        report.error(&table.span_of(&["backoff", "min"]), message, "the pause grows from `min` to `max`".to_owned());
+    }
+    if let Some(Err(why)) = config.last_will.as_ref().map(|will| check_topic_name(&will.topic)) {
+        report.error(&table.span_of(&["last_will", "topic"]), format!("this is not a topic to publish to: {why}"), None);
+    }
+}
+
+fn check_host(host: &str, table: &Table<'_>, report: &mut Report<'_>) {
+    let span = table.span_of(&["host"]);
+    if let Some((_, rest)) = host.split_once("://") {
+        let help = format!("write `host = \"{}\"`, and `tls = {{}}` for an encrypted line", rest.split([':', '/']).next().unwrap_or(rest));
+        report.error(&span, "`host` takes a name or an address, not a URL", help);
+    } else if let Some((name, port)) = host.split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
+        report.error(
+            &span,
+            "`host` takes a name or an address, without the port",
+            format!("write `host = \"{name}\"` and `port = {port}`"),
+        );
+    } else if host.is_empty() || host.contains(char::is_whitespace) {
+        report.error(&span, format!("\"{host}\" is not a host name or address"), None);
+    }
+}
+
+fn check_tls(config: &mut ConnectionConfig, table: &Table<'_>, base_dir: &Path, report: &mut Report<'_>) {
+    let Some(tls) = &mut config.tls else { return };
+    for (there, there_key, absent, absent_key) in [(&tls.cert, "cert", &tls.key, "key"), (&tls.key, "key", &tls.cert, "cert")] {
+        if there.is_some() && absent.is_none() {
+            let help = format!("add `{absent_key} = \"..\"`: a client certificate is always a certificate and its key");
+            report.error(&table.key_span_of(&["tls", there_key]), format!("`{there_key}` is given without `{absent_key}`"), help);
+        }
+    }
+    for (key, path) in [("ca", &mut tls.ca), ("cert", &mut tls.cert), ("key", &mut tls.key)] {
+        let Some(path) = path else { continue };
+        *path = base_dir.join(&*path);
+        check_file(path, &table.span_of(&["tls", key]), key, report);
+    }
+}
+
+fn check_file(path: &PathBuf, span: &std::ops::Range<usize>, key: &str, report: &mut Report<'_>) {
+    // A file that cannot be looked at may still be readable for the user that the box runs as.
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => report.error(span, format!("`{key}` names {}, which is not a file", path.display()), None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let help = "relative paths start at the directory of the configuration file".to_owned();
+            report.error(span, format!("`{key}` names {}, which does not exist", path.display()), help);
+        }
+        _ => {}
+    }
+}
+
+/// Checks an input stream.
+pub(super) fn check_stream(config: &StreamConfig, table: &Table<'_>, report: &mut Report<'_>) {
+    let captured = match captures(&config.topic) {
+        Ok(captured) => captured,
+        Err(why) => {
+            let help = "examples: \"plant/{line}/temperature\", \"plant/+/state\", \"plant/#\"".to_owned();
+            report.error(&table.span_of(&["topic"]), format!("this is not a topic filter: {why}"), help);
+            Vec::new()
+        }
+    };
+    let mut seen = BTreeSet::new();
+    for name in &captured {
+        let clash = if name == TS {
+            Some("the topic captures `ts`, which is the event time of every row".to_owned())
+        } else if !seen.insert(name) {
+            Some(format!("the topic captures `{name}` twice"))
+        } else if config.fields.as_ref().is_some_and(|fields| fields.contains_key(name)) {
+            Some(format!("the column `{name}` is both captured from the topic and declared as a field"))
+        } else {
+            None
+        };
+        if let Some(message) = clash {
+            report.error(&table.span_of(&["topic"]), message, "give one of them another name".to_owned());
+        }
+    }
+    if let Some(fields) = &config.fields {
+        check_fields(fields.keys(), table, "leave `fields` out to have the columns inferred from the data", report);
+    }
+}
+
+/// Checks the names of declared fields; `instead` is the advice when there are none.
+pub(super) fn check_fields<'a>(
+    fields: impl ExactSizeIterator<Item = &'a String>,
+    table: &Table<'_>,
+    instead: &str,
+    report: &mut Report<'_>,
+) {
+    if fields.len() == 0 {
+        report.error(&table.key_span_of(&["fields"]), format!("`fields` is empty in {}", table.title()), instead.to_owned());
+    }
+    for name in fields {
+        let span = table.key_span_of(&["fields", name]);
+        if name == TS {
+            let help = "every row has `ts`, its event time, already; leave it out here, or give the value another name".to_owned();
+            report.error(&span, "a field must not be called `ts`", help);
+        } else if name.is_empty() {
+            report.error(&span, "a field's name is empty", None);
+        }
+    }
+}
+
+/// Checks an output.
+pub(super) fn check_output(config: &OutputConfig, table: &Table<'_>, report: &mut Report<'_>) {
+    if let Err(why) = placeholders(&config.topic) {
+        let help = "examples: \"plant/pump/set\", \"plant/{line}/set\"".to_owned();
+        report.error(&table.span_of(&["topic"]), format!("this is not a topic to publish to: {why}"), help);
+    }
+}
+
+/// What a topic filter captures, in order. The seam to the connector's own parser.
+fn captures(filter: &str) -> Result<Vec<String>, String> {
+    check_topic_text(filter)?;
+    let levels = match filter.strip_prefix("$share/") {
+        None => filter,
+        Some(shared) => match shared.split_once('/') {
+            Some((group, levels)) if !group.is_empty() && !group.contains(['+', '#', '{', '}']) && !levels.is_empty() => levels,
+            _ => return Err("a shared subscription is written \"$share/GROUP/TOPIC\"".into()),
+        },
+    };
+    let last = levels.split('/').count() - 1;
+    let mut captured = Vec::new();
+    for (at, level) in levels.split('/').enumerate() {
+        match level {
+            "+" => {}
+            "#" if at == last => {}
+            _ if level.contains('#') => return Err("`#` stands alone, and only at the end".into()),
+            _ if level.contains('+') => return Err(format!("`+` stands for a whole level, and \"{level}\" is more than that")),
+            _ if level.contains(['{', '}']) => {
+                let name = level.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+                let name = name.ok_or_else(|| format!("`{{name}}` stands for a whole level, and \"{level}\" is something else"))?;
+                names::check_identifier(name).map_err(|why| format!("\"{name}\" cannot be a column's name: {why}"))?;
+                captured.push(name.to_owned());
+            }
+            _ => {}
+        }
+    }
+    Ok(captured)
+}
+
+/// The names in `{braces}` of a topic template. The seam to the connector's own parser.
+pub(super) fn placeholders(template: &str) -> Result<Vec<&str>, String> {
+    check_topic_text(template)?;
+    if template.contains(['+', '#']) {
+        return Err("`+` and `#` belong into topic filters; a message has one topic".into());
+    }
+    let mut found = Vec::new();
+    let mut rest = template;
+    while let Some(at) = rest.find(['{', '}']) {
+        let inside = rest.get(at..).and_then(|from| from.strip_prefix('{')).and_then(|inside| inside.split_once('}'));
+        let Some((name, after)) = inside else { return Err("a brace is not closed, or not opened: write `{column}`".into()) };
+        if name.is_empty() || name.contains('{') {
+            return Err("write a column's name between the braces: `{column}`".into());
+        }
+        found.push(name);
+        rest = after;
+    }
+    Ok(found)
+}
+
+fn check_topic_name(topic: &str) -> Result<(), String> {
+    match placeholders(topic)?.first() {
+        None => Ok(()),
+        Some(name) => Err(format!("`{{{name}}}` cannot be filled in here; write the topic out")),
+    }
+}
+
+fn check_topic_text(topic: &str) -> Result<(), String> {
+    if topic.is_empty() {
+        Err("it is empty".into())
+    } else if topic.len() > LONGEST_TOPIC {
+        Err(format!("it is longer than {LONGEST_TOPIC} bytes"))
+    } else if topic.contains('\0') {
+        Err("it has a zero byte in it".into())
+    } else {
+        Ok(())
+    }
+}

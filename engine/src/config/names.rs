@@ -1,0 +1,52 @@
+//! Which names users may give.
+
+/// The rule target that stands for the way to the cloud.
+pub(super) const UPLINK: &str = "uplink";
+
+/// What the system's own streams start with.
+const SYSTEM_PREFIX: &str = "tidegate_";
+
+/// Longer names make topics and log lines unreadable, and host names end here too (RFC 1035).
+const LONGEST: usize = 63;
+
+/// Why `name` cannot be a connection's, stream's or output's name: these are used in SQL without quotes.
+pub(super) fn check_identifier(name: &str) -> Result<(), String> {
+    let start = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
+    if !start || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') || name.len() > LONGEST {
+        return Err(format!(
+            "write at most {LONGEST} lower case letters, digits and underscores, and no digit first{}",
+            suggestion(&name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"), name)
+        ));
+    }
+    Ok(())
+}
+
+/// Why `name` cannot be a stream's or output's name.
+pub(super) fn check_target(name: &str) -> Result<(), String> {
+    check_identifier(name)?;
+    if name == UPLINK {
+        return Err("`uplink` is where rules write rows for the cloud; choose another name".into());
+    }
+    if name.starts_with(SYSTEM_PREFIX) {
+        return Err("names that start with `tidegate_` belong to the box itself; choose another name".into());
+    }
+    Ok(())
+}
+
+/// Why `name` cannot be a box's name: it is part of client ids and topics.
+pub(super) fn check_box(name: &str) -> Result<(), String> {
+    let inner = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if name.is_empty() || !inner || name.starts_with('-') || name.ends_with('-') || name.len() > LONGEST {
+        let better = name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        return Err(format!(
+            "write at most {LONGEST} lower case letters, digits and hyphens, and no hyphen first or last{}",
+            suggestion(better.trim_matches('-'), name)
+        ));
+    }
+    Ok(())
+}
+
+fn suggestion(better: &str, name: &str) -> String {
+    let usable = !better.is_empty() && better != name && better.len() <= LONGEST && !better.starts_with(|c: char| c.is_ascii_digit());
+    if usable { format!(", such as `{better}`") } else { String::new() }
+}

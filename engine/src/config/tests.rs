@@ -1,0 +1,296 @@
+//! Tests of the configuration.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use tidegate_core::Place;
+
+use super::*;
+
+fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config")
+}
+
+/// One file of the golden directory, as a user would see its errors.
+fn outcome(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    // Relative paths in errors must not depend on where the test runs.
+    let base_dir = golden_dir();
+    let Err(diagnostics) = parse(&text, name, &base_dir) else { return String::new() };
+    assert!(!diagnostics.is_empty(), "an error without a diagnostic: {name}");
+    let mut seen = String::new();
+    for diagnostic in diagnostics {
+        writeln!(seen, "{diagnostic}").unwrap();
+    }
+    seen.replace(&format!("{}/", base_dir.display()), "DIR/")
+}
+
+#[test]
+fn every_wrong_file_gives_exactly_the_errors_that_are_written_down() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for entry in std::fs::read_dir(golden_dir()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        count += 1;
+        let seen = outcome(&path);
+        let expected_path = path.with_extension("err");
+        if std::env::var_os("TIDEGATE_BLESS").is_some() && !seen.is_empty() {
+            std::fs::write(&expected_path, &seen).unwrap();
+        }
+        // A file without expected errors must be right.
+        let expected = std::fs::read_to_string(&expected_path).unwrap_or_default();
+        if seen != expected {
+            wrong.push(format!("{}\n--- expected\n{expected}--- seen\n{seen}", path.display()));
+        }
+    }
+    assert!(count > 8, "the golden directory was not found");
+    assert!(wrong.is_empty(), "{}\nset TIDEGATE_BLESS=1 to accept, and read the difference", wrong.join("\n"));
+}
+
+fn maximal() -> String {
+    std::fs::read_to_string(golden_dir().join("maximal.toml")).unwrap()
+}
+
+fn parse_here(text: &str) -> Result<Config, Vec<Diagnostic>> {
+    parse(text, "tidegate.toml", &golden_dir())
+}
+
+#[test]
+fn every_key_is_read_and_paths_start_at_the_file() {
+    let config = load(&golden_dir().join("maximal.toml")).unwrap();
+    assert_eq!((config.name.as_str(), config.data_dir), ("pump-house-3", golden_dir().join("data")));
+    let ConnectionConfig::Mqtt(plant) = &config.connections["plant"];
+    assert_eq!(plant.tls.as_ref().unwrap().ca.as_deref(), Some(golden_dir().join("certs/ca.pem").as_path()));
+    assert_eq!(plant.port.unwrap().get(), 8883);
+    let pump = &config.outputs["cooling_pump"];
+    assert_eq!((pump.connection.as_str(), pump.queue.get(), pump.when_full), ("plant", 100, WhenFull::Block));
+    let uplink = config.uplink.unwrap();
+    assert_eq!((uplink.in_flight.get(), uplink.backlog_rate.unwrap().get()), (500, 5000));
+    assert_eq!((config.rules.dir, config.rules.workers.get()), (golden_dir().join("rules"), 2));
+    let Buffer { path, max_size, when_full, queue } = config.buffer;
+    assert_eq!(path, golden_dir().join("data/outbox.db"));
+    assert_eq!((max_size, when_full, queue.get()), (ByteSize(512 << 20), WhenFull::DropOldest, 2000));
+}
+
+#[test]
+fn the_least_that_a_box_needs_is_its_name() {
+    let config = parse("name = 'a'", "tidegate.toml", Path::new("/etc/tidegate")).unwrap();
+    assert_eq!(config.data_dir, Path::new("/etc/tidegate/data"));
+    assert_eq!(config.rules, Rules { dir: "/etc/tidegate/rules".into(), workers: NonZeroUsize::MIN });
+    assert_eq!(config.buffer.path, Path::new("/etc/tidegate/data/buffer.db"));
+    assert_eq!((config.buffer.max_size, config.buffer.when_full, config.buffer.queue.get()), (ByteSize(1 << 30), WhenFull::Block, 1000));
+    assert_eq!(config.uplink, None);
+}
+
+#[test]
+fn columns_are_ts_then_captures_then_fields_by_name() {
+    let config = parse_here(&maximal()).unwrap();
+    let columns = |stream: &str| {
+        let schema = config.streams[stream].schema()?;
+        Some(schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(columns("tank").as_deref(), Some("ts line machine filled_at level product temperature valve_open"));
+    assert_eq!(columns("tank_stats").as_deref(), Some("ts mean samples"));
+    assert_eq!(columns("inferred"), None);
+    let tank = config.streams["tank"].schema().unwrap();
+    assert_eq!(tank.field(0), &ts_field());
+    assert_eq!(tank.field_with_name("line").unwrap().data_type(), &FieldType::Utf8.data_type());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = |path: &Path| load(path).unwrap_err().remove(0);
+    assert_eq!(error(&dir.path().join("none.toml")).message, "there is no such configuration file");
+    assert_eq!(error(dir.path()).message, "this is a directory, not a configuration file");
+    let binary = dir.path().join("binary.toml");
+    std::fs::write(&binary, b"name = 'a'\nx = '\xff'").unwrap();
+    let error = error(&binary);
+    assert_eq!(error.message, "the file is not UTF-8 text from here on");
+    assert_eq!(error.place, Some(Place { line: 2, column: 6 }));
+}
+
+/// Every key of `value` is allowed by `schema`, following references and alternatives.
+fn assert_keys_known(schema: &serde_json::Value, root: &serde_json::Value, value: &toml::Value, path: &str) {
+    let toml::Value::Table(table) = value else { return };
+    for (key, value) in table {
+        let path = format!("{path}.{key}");
+        let found = property(schema, root, key);
+        assert!(!found.is_empty(), "the schema does not know {path}");
+        // One alternative that knows everything below is enough.
+        let fits = |schema: &&serde_json::Value| std::panic::catch_unwind(|| assert_keys_known(schema, root, value, &path)).is_ok();
+        assert!(found.iter().any(fits), "the schema does not know all of {path}");
+    }
+}
+
+fn property<'a>(schema: &'a serde_json::Value, root: &'a serde_json::Value, key: &str) -> Vec<&'a serde_json::Value> {
+    let mut found: Vec<_> = schema["properties"].get(key).into_iter().collect();
+    if schema["additionalProperties"].is_object() {
+        found.push(&schema["additionalProperties"]);
+    }
+    if let Some(reference) = schema["$ref"].as_str() {
+        found.extend(property(root.pointer(reference.trim_start_matches('#')).unwrap(), root, key));
+    }
+    for alternatives in ["anyOf", "oneOf", "allOf"] {
+        found.extend(schema[alternatives].as_array().into_iter().flatten().flat_map(|schema| property(schema, root, key)));
+    }
+    found
+}
+
+#[test]
+fn the_json_schema_knows_every_key_of_the_maximal_file() {
+    let schema = json_schema();
+    let value: toml::Value = toml::from_str(&maximal()).unwrap();
+    assert_keys_known(&schema, &schema, &value, "");
+    assert_eq!(schema["required"], serde_json::json!(["name"]));
+    assert!(property(&schema, &schema, "management").is_empty());
+}
+
+#[test]
+fn no_part_of_the_json_schema_closes_out_the_keys_of_another() {
+    fn check(schema: &serde_json::Value) {
+        let has = |key: &str| schema.get(key).is_some();
+        let combined = ["anyOf", "oneOf", "allOf", "$ref"].iter().any(|key| has(key));
+        assert!(!(combined && has("properties")), "each part refuses the keys of the other: {schema:#}");
+        match schema {
+            serde_json::Value::Object(object) => object.values().for_each(check),
+            serde_json::Value::Array(items) => items.iter().for_each(check),
+            _ => {}
+        }
+    }
+    check(&json_schema());
+}
+
+/// The reference's ```toml blocks. A block without `name` is a fragment: it is completed with [`PREAMBLE`].
+fn reference_blocks() -> Vec<(usize, String)> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md")).unwrap();
+    let mut blocks: Vec<(usize, String)> = Vec::new();
+    let mut inside = false;
+    for (number, line) in text.lines().enumerate() {
+        match line {
+            "```toml" => {
+                inside = true;
+                blocks.push((number + 1, String::new()));
+            }
+            "```" => inside = false,
+            line if inside => writeln!(blocks.last_mut().unwrap().1, "{line}").unwrap(),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// What fragments in the reference may rely on: two connections.
+const PREAMBLE: &str = "name = 'preamble'\n\
+    connections.plant = { kind = 'mqtt', host = 'localhost' }\n\
+    connections.cloud = { kind = 'mqtt', host = 'localhost' }\n";
+
+#[test]
+fn every_example_of_the_reference_is_right() {
+    let blocks = reference_blocks();
+    assert!(blocks.len() > 5, "the examples were not found");
+    for (line, block) in blocks {
+        let text = if block.starts_with("name =") { block } else { format!("{PREAMBLE}{block}") };
+        if let Err(diagnostics) = parse(&text, "example", &golden_dir()) {
+            panic!("docs/configuration.md:{line}: {diagnostics:#?}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let reference = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md")).unwrap();
+    let mut keys = Vec::new();
+    property_names(&json_schema(), &mut keys);
+    assert!(keys.len() > 30, "the schema was not searched");
+    let absent: Vec<_> =
+        keys.iter().filter(|key| !reference.contains(&format!("`{key}`")) && !reference.contains(&format!("## `[{key}"))).collect();
+    assert!(absent.is_empty(), "docs/configuration.md does not explain {absent:?}");
+}
+
+fn property_names(schema: &serde_json::Value, names: &mut Vec<String>) {
+    match schema {
+        serde_json::Value::Object(object) => {
+            if let Some(properties) = object.get("properties").and_then(|properties| properties.as_object()) {
+                names.extend(properties.keys().cloned());
+            }
+            object.values().for_each(|inner| property_names(inner, names));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|inner| property_names(inner, names)),
+        _ => {}
+    }
+}
+
+mod any_text {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The maximal file with some lines cut, doubled or swapped for tokens that have a meaning somewhere.
+    fn mutated() -> impl Strategy<Value = String> {
+        let token = prop::sample::select(vec![
+            "=",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\"",
+            "'",
+            "\n",
+            "\"\"\"",
+            "#",
+            ",",
+            ".",
+            "0",
+            "-1",
+            "9999999999999999999999",
+            "1.5",
+            "true",
+            "[[",
+            "]]",
+            "1979-05-27",
+            "\u{0}",
+            "é",
+            "\r",
+            "{}",
+            "[]",
+            "\"x\"",
+            "inf",
+        ]);
+        prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, token), 1..6).prop_map(|edits| {
+            let mut text: Vec<char> = maximal().chars().collect();
+            for (at, cut, token) in edits {
+                let at = at.index(text.len());
+                let end = (at + cut).min(text.len());
+                text.splice(at..end, token.chars());
+            }
+            text.into_iter().collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_never_fails_without_a_word(text in mutated()) {
+            match parse_here(&text) {
+                Err(diagnostics) => prop_assert!(!diagnostics.is_empty()),
+                Ok(config) => {
+                    let table: toml::Table = toml::from_str(&text).unwrap();
+                    let written = |section: &str| table.get(section).and_then(|value| value.as_table()).map_or(0, |table| table.len());
+                    prop_assert_eq!(config.connections.len(), written("connections"));
+                    prop_assert_eq!(config.streams.len(), written("streams"));
+                    prop_assert_eq!(config.outputs.len(), written("outputs"));
+                    prop_assert_eq!(config.uplink.is_some(), table.contains_key("uplink"));
+                }
+            }
+        }
+
+        #[test]
+        fn noise_never_panics(text in "\\PC*") {
+            let _ = parse_here(&text);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! From the file's tables to a [`Config`]: reads each table, then checks what one table alone cannot tell.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use tidegate_connectors::ConnectionConfig;
+use tidegate_core::diagnostic::{did_you_mean, nearest};
+use tidegate_core::{ByteSize, Diagnostic};
+
+use super::document::{self, Report, Table};
+use super::file::{BufferTable, DerivedStream, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable};
+use super::{Buffer, Config, Output, OutputKind, Rules, Stream, StreamKind, Uplink, mqtt, names};
+
+const SECTIONS: [&str; 6] = ["connections", "streams", "outputs", "uplink", "rules", "buffer"];
+
+/// More rows than this in one queue would be memory that a small box does not have.
+const LONGEST_QUEUE: usize = 1_000_000;
+/// MQTT numbers the packets that wait for their acknowledgement with 16 bits.
+const MOST_IN_FLIGHT: usize = 65_535;
+const MOST_WORKERS: usize = 256;
+/// SQLite's own pages and indexes need room too.
+const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
+
+/// The kinds of connection, as `kind` names them.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Mqtt,
+}
+
+impl Kind {
+    const NAMES: [&'static str; 1] = ["mqtt"];
+
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "mqtt" => Some(Self::Mqtt),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn config(text: &str, file: &str, base_dir: &Path) -> Result<Config, Vec<Diagnostic>> {
+    let mut report = Report::new(file, text);
+    let root = document::parse(text, &mut report);
+    if !report.is_empty() {
+        // What is behind a broken line would be misread: only the syntax is reported.
+        return Err(report.into_diagnostics());
+    }
+    let config = Validator { base_dir, kinds: BTreeMap::new(), report: &mut report }.config(root);
+    match config {
+        Some(config) if report.is_empty() => Ok(config),
+        _ => Err(report.into_diagnostics()),
+    }
+}
+
+struct Validator<'a, 'r> {
+    base_dir: &'a Path,
+    /// The kind of every connection that was declared, as far as it can be told; also of those that have errors.
+    kinds: BTreeMap<String, Option<Kind>>,
+    report: &'a mut Report<'r>,
+}
+
+impl Validator<'_, '_> {
+    fn config(&mut self, mut root: Table<'_>) -> Option<Config> {
+        let connections = self.tables(&mut root, "connections");
+        let connections = self.connections(&connections);
+        let streams = self.tables(&mut root, "streams");
+        let outputs = self.tables(&mut root, "outputs");
+        self.check_targets(&streams, &outputs);
+        let streams = streams.iter().filter_map(|table| Some((table.name().to_owned(), self.stream(table)?))).collect();
+        let outputs = outputs.into_iter().filter_map(|table| Some((table.name().to_owned(), self.output(table)?))).collect();
+        let uplink = root.take_table("uplink", "[uplink]", self.report).and_then(|table| self.uplink(&table));
+        let rules = self.or_empty(&mut root, "rules");
+        let rules = self.rules(&rules);
+        let buffer = self.or_empty(&mut root, "buffer");
+        let buffer = buffer.read::<BufferTable>(&[], self.report).map(|keys| (keys, buffer));
+        let keys: RootKeys = root.read(&SECTIONS, self.report)?;
+        if let Err(why) = names::check_box(&keys.name) {
+            self.report.error(&root.span_of(&["name"]), format!("\"{}\" cannot be a box's name", keys.name), why);
+        }
+        let data_dir = self.base_dir.join(&keys.data_dir);
+        if data_dir.exists() && !data_dir.is_dir() {
+            self.report.error(
+                &root.span_of(&["data_dir"]),
+                format!("`data_dir` names {}, which is not a directory", data_dir.display()),
+                None,
+            );
+        }
+        let (buffer_keys, buffer_table) = buffer?;
+        let buffer = self.buffer(buffer_keys, &buffer_table, &data_dir);
+        Some(Config { name: keys.name, data_dir, connections, streams, outputs, uplink, rules: rules?, buffer })
+    }
+
+    fn tables<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Vec<Table<'t>> {
+        let header = format!("[{section}.NAME]");
+        root.take_table(section, &header, self.report).map(|table| table.into_tables(self.report)).unwrap_or_default()
+    }
+
+    fn or_empty<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Table<'t> {
+        root.take_table(section, &format!("[{section}]"), self.report).unwrap_or_else(|| root.take_keys(&[]))
+    }
+
+    fn connections(&mut self, tables: &[Table<'_>]) -> BTreeMap<String, ConnectionConfig> {
+        let mut connections = BTreeMap::new();
+        for table in tables {
+            if let Err(why) = names::check_identifier(table.name()) {
+                self.report.error(&table.span(), format!("\"{}\" cannot be a connection's name", table.name()), why);
+            }
+            if let Some(config) = self.connection(table) {
+                connections.insert(table.name().to_owned(), config);
+            }
+        }
+        self.check_client_ids(&connections, tables);
+        connections
+    }
+
+    fn connection(&mut self, table: &Table<'_>) -> Option<ConnectionConfig> {
+        let kind = self.declared_kind(table);
+        self.kinds.insert(table.name().to_owned(), kind);
+        let mut own_keys = table.clone();
+        own_keys.take_keys(&["kind"]);
+        match kind? {
+            Kind::Mqtt => {
+                let mut config = own_keys.read(&["kind"], self.report)?;
+                mqtt::check_connection(&mut config, table, self.base_dir, self.report);
+                Some(ConnectionConfig::Mqtt(config))
+            }
+        }
+    }
+
+    /// The kind that a connection's table names. A wrong name is reported, and read as the nearest one.
+    fn declared_kind(&mut self, table: &Table<'_>) -> Option<Kind> {
+        if let Some(name) = table.text("kind") {
+            return Kind::of(name).or_else(|| {
+                let help = did_you_mean(name, &Kind::NAMES);
+                self.report.error(&table.span_of(&["kind"]), format!("there is no kind of connection called \"{name}\""), help);
+                nearest(name, Kind::NAMES).and_then(Kind::of)
+            });
+        }
+        let help = format!("write `kind = \"{}\"`", Kind::NAMES.join("\"` or `kind = \""));
+        if table.contains("kind") {
+            self.report.error(&table.span_of(&["kind"]), "expected text in quotes for `kind`", help);
+        } else {
+            self.report.error(&table.span(), format!("the key `kind` is missing in {}", table.title()), help);
+        }
+        None
+    }
+
+    /// Two sessions with one client id throw each other out, again and again.
+    fn check_client_ids(&mut self, connections: &BTreeMap<String, ConnectionConfig>, tables: &[Table<'_>]) {
+        let mut seen = BTreeMap::new();
+        for table in tables {
+            let Some(ConnectionConfig::Mqtt(config)) = connections.get(table.name()) else { continue };
+            let Some(client_id) = &config.client_id else { continue };
+            if let Some(other) = seen.insert((&config.host, config.port, client_id), table.name()) {
+                let message = format!("`{}` and `{other}` use the same client id \"{client_id}\" on the same broker", table.name());
+                let help = "a broker keeps only one session a client id: give each connection its own, or leave `client_id` out".to_owned();
+                self.report.error(&table.span_of(&["client_id"]), message, help);
+            }
+        }
+    }
+
+    /// Streams and outputs are both targets of rules, so a name must mean one thing.
+    fn check_targets(&mut self, streams: &[Table<'_>], outputs: &[Table<'_>]) {
+        let named = streams.iter().map(|table| (table, "a stream's")).chain(outputs.iter().map(|table| (table, "an output's")));
+        for (table, whose) in named {
+            if let Err(why) = names::check_target(table.name()) {
+                self.report.error(&table.span(), format!("\"{}\" cannot be {whose} name", table.name()), why);
+            }
+        }
+        for output in outputs {
+            let Some(stream) = streams.iter().find(|stream| stream.name() == output.name()) else { continue };
+            let message = format!("`{}` is already the name of the stream in line {}", output.name(), self.report.line_of(&stream.span()));
+            self.report.error(&output.span(), message, "rules write to both by name: give the output another one".to_owned());
+        }
+    }
+
+    /// The kind of the connection that `table` names. An unknown name is reported, and read as the nearest one, so that the rest of the
+    /// table can be checked too.
+    fn kind_of(&mut self, table: &Table<'_>) -> Option<Kind> {
+        let Some(name) = table.text("connection") else {
+            if self.kinds.is_empty() {
+                let help = "declare one in [connections.NAME], and name it here: `connection = \"NAME\"`".to_owned();
+                self.report.error(
+                    &table.span_of(&["connection"]),
+                    format!("{} needs a connection, and there is none", table.title()),
+                    help,
+                );
+            }
+            return self.kinds.values().flatten().next().copied();
+        };
+        self.check_connection_name(name, table);
+        let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
+        self.kinds.get(nearest(name, known)?).copied().flatten()
+    }
+
+    fn check_connection_name(&mut self, name: &str, table: &Table<'_>) {
+        if self.kinds.contains_key(name) {
+            return;
+        }
+        let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
+        let help = did_you_mean(name, &known).unwrap_or_else(|| format!("declare it in [connections.{name}]"));
+        self.report.error(&table.span_of(&["connection"]), format!("there is no connection `{name}`"), help);
+    }
+
+    fn stream(&mut self, table: &Table<'_>) -> Option<Stream> {
+        if !table.contains("connection") {
+            if !table.contains("fields") {
+                let help = "name the `connection` that feeds it, or declare the `fields` that rules write to it".to_owned();
+                self.report.error(&table.span(), format!("{} has neither `connection` nor `fields`", table.title()), help);
+                return None;
+            }
+            let stream: DerivedStream = table.read(&["connection"], self.report)?;
+            mqtt::check_fields(stream.fields.keys(), table, "declare at least one field", self.report);
+            return Some(Stream::Derived { fields: stream.fields });
+        }
+        match self.kind_of(table)? {
+            Kind::Mqtt => {
+                let stream: super::MqttStream = table.read(&[], self.report)?;
+                mqtt::check_stream(&stream, table, self.report);
+                Some(Stream::Input { connection: stream.connection.clone(), kind: StreamKind::Mqtt(stream) })
+            }
+        }
+    }
+
+    fn output(&mut self, mut table: Table<'_>) -> Option<Output> {
+        let kind = self.kind_of(&table);
+        let queue_table = table.take_keys(&OUTPUT_QUEUE_KEYS);
+        let queue: Option<OutputQueue> = queue_table.read(&[], self.report);
+        if let Some(queue) = &queue {
+            self.check_at_most(queue.queue, LONGEST_QUEUE, "queue", &queue_table);
+        }
+        let (connection, kind) = match kind? {
+            Kind::Mqtt => {
+                let output: super::MqttOutput = table.read(&OUTPUT_QUEUE_KEYS, self.report)?;
+                mqtt::check_output(&output, &table, self.report);
+                (output.connection.clone(), OutputKind::Mqtt(output))
+            }
+        };
+        let queue = queue?;
+        Some(Output { connection, queue: queue.queue, when_full: queue.when_full, kind })
+    }
+
+    fn uplink(&mut self, table: &Table<'_>) -> Option<Uplink> {
+        if let Some(name) = table.text("connection") {
+            self.check_connection_name(name, table);
+        }
+        let uplink: Uplink = table.read(&[], self.report)?;
+        self.check_at_most(uplink.in_flight, MOST_IN_FLIGHT, "in_flight", table);
+        let wrong = match mqtt::placeholders(&uplink.topic) {
+            Err(why) => Some((why, None)),
+            Ok(names) => names
+                .iter()
+                .find(|name| !["box", "rule"].contains(name))
+                .map(|name| (format!("`{{{name}}}` cannot be filled in"), Some("`{box}` and `{rule}` can".to_owned()))),
+        };
+        if let Some((why, help)) = wrong {
+            self.report.error(&table.span_of(&["topic"]), format!("this is not a topic to publish to: {why}"), help);
+        }
+        Some(uplink)
+    }
+
+    fn rules(&mut self, table: &Table<'_>) -> Option<Rules> {
+        let keys: RulesTable = table.read(&[], self.report)?;
+        self.check_at_most(keys.workers, MOST_WORKERS, "workers", table);
+        let dir = self.base_dir.join(keys.dir);
+        if table.contains("dir") && !dir.is_dir() {
+            let help =
+                "make it with `mkdir`, or correct the path; relative paths start at the directory of the configuration file".to_owned();
+            self.report.error(&table.span_of(&["dir"]), format!("`dir` names {}, which is not a directory", dir.display()), help);
+        }
+        Some(Rules { dir, workers: keys.workers })
+    }
+
+    fn buffer(&mut self, keys: BufferTable, table: &Table<'_>, data_dir: &Path) -> Buffer {
+        self.check_at_most(keys.queue, LONGEST_QUEUE, "queue", table);
+        if keys.max_size < SMALLEST_BUFFER {
+            let message = format!("`max_size` must be at least {SMALLEST_BUFFER}, and is {}", keys.max_size);
+            self.report.error(&table.span_of(&["max_size"]), message, None);
+        }
+        let path = keys.path.map_or_else(|| data_dir.join("buffer.db"), |path| self.base_dir.join(path));
+        if path.is_dir() {
+            let message = format!("`path` names {}, which is a directory", path.display());
+            self.report.error(&table.span_of(&["path"]), message, "name the database file itself".to_owned());
+        }
+        Buffer { path, max_size: keys.max_size, when_full: keys.when_full, queue: keys.queue }
+    }
+
+    fn check_at_most(&mut self, value: NonZeroUsize, most: usize, key: &str, table: &Table<'_>) {
+        if value.get() > most {
+            self.report.error(&table.span_of(&[key]), format!("`{key}` is at most {most}, and is {value}"), None);
+        }
+    }
+}

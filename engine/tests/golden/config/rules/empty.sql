@@ -1,0 +1,1 @@
+-- an empty rule: the directory is what counts

@@ -1,0 +1,37 @@
+//! The streams and outputs that a rule may name.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+
+/// What the configuration offers to rules. The names of streams and outputs do not overlap.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// Streams that are fed by connections; `None` until the columns of a stream without declared fields are known.
+    pub inputs: BTreeMap<String, Option<SchemaRef>>,
+    /// Streams that are fed by rules, with their declared columns.
+    pub derived: BTreeMap<String, SchemaRef>,
+    /// Outputs.
+    pub outputs: BTreeMap<String, OutputColumns>,
+    /// Whether there is an uplink.
+    pub uplink: bool,
+}
+
+/// What an output asks of a rule's rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutputColumns {
+    /// Columns that must be there, because the output's topic or payload names them.
+    pub required: Vec<String>,
+}
+
+impl Catalog {
+    /// All names that may stand after FROM.
+    pub fn readable(&self) -> impl Iterator<Item = &str> {
+        self.inputs.keys().chain(self.derived.keys()).map(String::as_str)
+    }
+
+    /// All names that may stand after INSERT INTO.
+    pub fn writable(&self) -> impl Iterator<Item = &str> {
+        self.outputs.keys().chain(self.derived.keys()).map(String::as_str).chain(self.uplink.then_some("uplink"))
+    }
+}

@@ -1,0 +1,155 @@
+//! The one trait that every rule obeys.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use tidegate_core::Rows;
+
+/// A running rule.
+///
+/// The worker calls it on one thread, in the order of the sequence. It must be a deterministic function of what it is handed, and
+/// must not depend on where batches were cut.
+pub trait Rule: Send {
+    /// Which streams the rule reads, and where rows of each can lead.
+    fn flows(&self) -> &[Flow];
+
+    /// Takes rows of one of its input streams.
+    ///
+    /// # Errors
+    /// When the rule cannot go on. Rows that cannot be evaluated are not an error: they go to [`Emissions::bad_rows`].
+    fn on_batch(&mut self, stream: &str, rows: &Rows, out: &mut Emissions) -> Result<(), RuleError>;
+
+    /// The input has ended: every open window closes. `seq` numbers what it writes. Only a replay has an end.
+    ///
+    /// # Errors
+    /// When the rule cannot go on.
+    fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError>;
+
+    /// Takes the state out of the rule, to be stored or handed to another version. The rule must not be used afterwards.
+    ///
+    /// # Errors
+    /// When an operator cannot give its state away.
+    fn seal(&mut self) -> Result<Vec<SealedState>, RuleError>;
+
+    /// Takes over what fits of the state of another version. Returns what did not fit, for the log.
+    ///
+    /// # Errors
+    /// When state that claims to fit cannot be merged.
+    fn restore(&mut self, state: Vec<SealedState>) -> Result<Vec<String>, RuleError>;
+}
+
+/// A way through a rule: rows of `input` can lead to rows for `target`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// The stream that is read.
+    pub input: Arc<str>,
+    /// Where rows go.
+    pub target: Target,
+}
+
+/// Where a rule writes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// A derived stream.
+    Stream(Arc<str>),
+    /// An output.
+    Output(Arc<str>),
+    /// The way to the cloud.
+    Uplink,
+}
+
+impl Target {
+    /// The name as rules write it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Stream(name) | Self::Output(name) => name,
+            Self::Uplink => "uplink",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Rows for one target, in the order of their sequence numbers.
+#[derive(Debug, Clone)]
+pub struct Emission {
+    /// Where they go.
+    pub target: Target,
+    /// The rows.
+    pub rows: Rows,
+}
+
+/// What a rule wrote while it took one batch.
+#[derive(Debug, Default)]
+pub struct Emissions {
+    /// Rows, statement by statement.
+    pub rows: Vec<Emission>,
+    /// Rows that came too late for a window that has closed.
+    pub late: u64,
+    /// Rows that could not be evaluated, and the first reason.
+    pub bad_rows: u64,
+    /// Why the first of them could not.
+    pub bad_row: Option<String>,
+}
+
+impl Emissions {
+    /// Adds `rows` for `target`, unless there are none.
+    pub fn emit(&mut self, target: &Target, rows: Rows) {
+        if !rows.is_empty() {
+            self.rows.push(Emission { target: target.clone(), rows });
+        }
+    }
+
+    /// Notes that one row could not be evaluated.
+    pub fn bad(&mut self, reason: String) {
+        self.bad_rows += 1;
+        self.bad_row.get_or_insert(reason);
+    }
+
+    /// The ordinal of each row within (rule, sequence number), emission by emission. `self` must hold one rule's rows only.
+    #[must_use]
+    pub fn ordinals(rows: &[Emission]) -> Vec<Vec<u32>> {
+        let mut next: HashMap<u64, u32> = HashMap::new();
+        let single = rows.len() == 1;
+        rows.iter()
+            .map(|emission| {
+                // One emission's numbers never decrease, so a lone emission only needs to compare neighbours.
+                let mut last: Option<(u64, u32)> = None;
+                let mut ordinal_of = |seq: u64| {
+                    if single {
+                        let ordinal = last.filter(|(s, _)| *s == seq).map_or(0, |(_, o)| o + 1);
+                        last = Some((seq, ordinal));
+                        return ordinal;
+                    }
+                    let next = next.entry(seq).or_default();
+                    *next += 1;
+                    *next - 1
+                };
+                (0..emission.rows.len()).map(|row| ordinal_of(emission.rows.seqs.get(row))).collect()
+            })
+            .collect()
+    }
+}
+
+/// The state of one operator at rest.
+#[derive(Debug, Clone)]
+pub struct SealedState {
+    /// What the operator computes, apart from thresholds and projections; only state with an equal fingerprint fits.
+    pub fingerprint: String,
+    /// The watermark, nanoseconds since the epoch.
+    pub watermark: i64,
+    /// Rows of state: key columns, then the state columns of each aggregate, named by what it computes.
+    pub batch: Option<RecordBatch>,
+}
+
+/// Why a rule cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RuleError(pub String);

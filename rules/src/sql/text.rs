@@ -1,0 +1,119 @@
+//! The file becomes statements.
+
+use datafusion_sql::sqlparser::ast::{Ident, ObjectName, Query, Spanned, Statement as Ast, TableObject};
+use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use tidegate_core::{Diagnostic, Place};
+
+/// Nesting beyond this is not written by people; it would only cost stack.
+const MAX_NESTING: usize = 50;
+
+/// One statement of a rule file.
+pub(super) struct Statement {
+    /// Where it starts.
+    pub start: Option<Place>,
+    pub body: Body,
+}
+
+pub(super) enum Body {
+    /// `INSERT INTO target [(columns)] SELECT ..`
+    Insert { target: String, columns: Vec<String>, query: Box<Query> },
+    /// `CREATE VIEW name AS SELECT ..`: a named step
+    View { name: String, query: Box<Query> },
+}
+
+pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic> {
+    let asts = Parser::new(&GenericDialect {})
+        .with_recursion_limit(MAX_NESTING)
+        .try_with_sql(text)
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| syntax_error(file, text, error))?;
+    let mut statements = Vec::with_capacity(asts.len());
+    for ast in asts {
+        let start = place(ast.span().start);
+        let body = body(ast).map_err(|message| Diagnostic::new(file, message).at(start))?;
+        statements.push(Statement { start, body });
+    }
+    if !statements.iter().any(|s| matches!(s.body, Body::Insert { .. })) {
+        return Err(Diagnostic::new(file, "the rule writes nothing")
+            .help(Some("write `INSERT INTO target SELECT ..`, where target is an output, a derived stream or `uplink`".to_owned())));
+    }
+    Ok(statements)
+}
+
+fn body(ast: Ast) -> Result<Body, String> {
+    match ast {
+        Ast::Insert(insert) => {
+            let plain =
+                insert.into && !insert.overwrite && !insert.ignore && !insert.replace_into && insert.or.is_none() && insert.on.is_none();
+            if !plain || insert.returning.is_some() || insert.partitioned.is_some() || !insert.assignments.is_empty() {
+                return Err("of INSERT, only the form `INSERT INTO target [(columns)] SELECT ..` is known".into());
+            }
+            let TableObject::TableName(target) = insert.table else {
+                return Err("INSERT INTO takes the name of an output, a derived stream or `uplink`".into());
+            };
+            let Some(query) = insert.source else {
+                return Err("INSERT INTO needs a SELECT".into());
+            };
+            let columns = insert.columns.iter().map(simple_name).collect::<Result<_, _>>()?;
+            Ok(Body::Insert { target: simple_name(&target)?, columns, query })
+        }
+        Ast::CreateView(view) => {
+            if view.materialized || !view.columns.is_empty() {
+                return Err("of CREATE VIEW, only the form `CREATE VIEW name AS SELECT ..` is known".into());
+            }
+            Ok(Body::View { name: simple_name(&view.name)?, query: view.query })
+        }
+        Ast::Query(_) => Err("a SELECT alone goes nowhere; write `INSERT INTO target SELECT ..`".into()),
+        other => {
+            let text = other.to_string();
+            let words: Vec<&str> = text.split_whitespace().take(2).collect();
+            Err(format!("`{} ..` cannot be used in a rule; a rule consists of INSERT INTO .. SELECT and CREATE VIEW", words.join(" ")))
+        }
+    }
+}
+
+fn simple_name(name: &ObjectName) -> Result<String, String> {
+    match name.0.as_slice() {
+        [part] => part.as_ident().map(normal).ok_or_else(|| format!("`{name}` is not a name")),
+        _ => Err(format!("`{name}` has more than one part; streams and outputs have plain names")),
+    }
+}
+
+/// SQL folds unquoted names to lower case.
+fn normal(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+fn syntax_error(file: &str, text: &str, error: ParserError) -> Diagnostic {
+    let message = match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+        ParserError::RecursionLimitExceeded => {
+            return Diagnostic::new(file, format!("the SQL is nested more than {MAX_NESTING} levels deep"))
+                .help(Some("split it with CREATE VIEW".to_owned()));
+        }
+    };
+    // sqlparser gives the place only as text.
+    let (said, at) = message.rsplit_once(" at Line: ").unwrap_or((&message, ""));
+    let place = at
+        .split_once(", Column: ")
+        .and_then(|(line, column)| Some(Place { line: line.parse().ok()?, column: column.trim().parse().ok()? }));
+    let place = place.or_else(|| message.contains("EOF").then(|| Place::of_offset(text, text.trim_end().len())));
+    let said = said.strip_prefix("sql parser error: ").unwrap_or(said);
+    Diagnostic::new(file, format!("SQL syntax: {}", lower_first(said))).at(place)
+}
+
+pub(super) fn place(location: datafusion_sql::sqlparser::tokenizer::Location) -> Option<Place> {
+    // sqlparser uses line 0 for "unknown".
+    let (line, column) = (u32::try_from(location.line).ok()?, u32::try_from(location.column).ok()?);
+    (line > 0).then_some(Place { line, column })
+}
+
+/// Messages start in lower case; keywords and names stay as they are.
+pub(super) fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(text.chars().skip(1)).collect(),
+        _ => text.to_owned(),
+    }
+}

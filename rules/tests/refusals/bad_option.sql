@@ -1,0 +1,2 @@
+--! latness = "5s"
+INSERT INTO lamp SELECT device FROM tank

@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT DISTINCT device FROM tank

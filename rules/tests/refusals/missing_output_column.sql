@@ -1,0 +1,1 @@
+INSERT INTO cooling_pump SELECT TRUE AS run FROM tank

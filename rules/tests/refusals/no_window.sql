@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT device, avg(temperature) AS mean FROM tank GROUP BY device

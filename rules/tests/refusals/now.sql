@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT device, now() AS t FROM tank

@@ -1,0 +1,1 @@
+INSERT INTO lamp SELECT * FROM cooling_pump

@@ -1,0 +1,1 @@
+INSERT INTO hot SELECT ts, device, temperature AS maen FROM tank

@@ -1,0 +1,1 @@
+INSERT INTO hot SELECT ts, device, device AS mean FROM tank

@@ -1,0 +1,1 @@
+INSERT INTO hot SELECT device, temperature AS mean FROM tank

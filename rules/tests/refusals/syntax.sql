@@ -1,0 +1,2 @@
+INSERT INTO lamp
+SELECT device FORM tank

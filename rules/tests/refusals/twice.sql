@@ -1,0 +1,1 @@
+INSERT INTO lamp SELECT device, temperature AS device FROM tank

@@ -1,0 +1,2 @@
+INSERT INTO lamp SELECT devce FROM tank;
+INSERT INTO lmp SELECT device FROM tank

@@ -1,0 +1,2 @@
+INSERT INTO lamp
+SELECT temprature FROM tank

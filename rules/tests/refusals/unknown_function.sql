@@ -1,0 +1,1 @@
+INSERT INTO lamp SELECT avrage(temperature) AS x FROM tank

@@ -1,0 +1,1 @@
+INSERT INTO coling_pump SELECT device FROM tank

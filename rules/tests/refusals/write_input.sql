@@ -1,0 +1,1 @@
+INSERT INTO tank SELECT * FROM tank

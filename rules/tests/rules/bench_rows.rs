@@ -1,0 +1,101 @@
+//! The stream that these tests run on, and how they drive a rule.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::pretty::pretty_format_batches;
+use tidegate_core::schema::ts_field;
+use tidegate_core::{Rows, Seqs};
+use tidegate_rules::{Catalog, CompileError, Emission, Emissions, OutputColumns, Rule, Target, compile};
+
+/// One row of stream `tank`.
+#[derive(Debug, Clone)]
+pub struct Tank {
+    pub ts_ms: i64,
+    pub device: Option<&'static str>,
+    pub temperature: Option<f64>,
+    pub count: Option<i64>,
+    pub running: Option<bool>,
+}
+
+pub fn tank(ts_ms: i64, device: &'static str, temperature: f64) -> Tank {
+    Tank { ts_ms, device: Some(device), temperature: Some(temperature), count: Some(ts_ms), running: Some(temperature > 0.0) }
+}
+
+pub fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        ts_field(),
+        Field::new("device", DataType::Utf8, true),
+        Field::new("temperature", DataType::Float64, true),
+        Field::new("count", DataType::Int64, true),
+        Field::new("running", DataType::Boolean, true),
+    ]))
+}
+
+pub fn batch(rows: &[Tank]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampNanosecondArray::from_iter_values(rows.iter().map(|r| r.ts_ms * 1_000_000)).with_timezone("UTC")),
+        Arc::new(StringArray::from_iter(rows.iter().map(|r| r.device))),
+        Arc::new(Float64Array::from_iter(rows.iter().map(|r| r.temperature))),
+        Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.count))),
+        Arc::new(BooleanArray::from_iter(rows.iter().map(|r| r.running))),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+pub fn catalog() -> Catalog {
+    let hot = Schema::new(vec![ts_field(), Field::new("device", DataType::Utf8, true), Field::new("mean", DataType::Float64, true)]);
+    Catalog {
+        inputs: [("tank".to_owned(), Some(schema())), ("later".to_owned(), None)].into(),
+        derived: [("hot".to_owned(), Arc::new(hot))].into(),
+        outputs: [
+            ("cooling_pump".to_owned(), OutputColumns { required: vec!["device".into()] }),
+            ("lamp".to_owned(), OutputColumns::default()),
+        ]
+        .into(),
+        uplink: true,
+    }
+}
+
+pub fn rule(text: &str) -> Box<dyn Rule> {
+    match compile("rule.sql", text, &catalog()) {
+        Ok((_, rule)) => rule,
+        Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        Err(CompileError::Waiting(streams)) => panic!("waiting for {streams:?}"),
+    }
+}
+
+/// Feeds `rows` in batches of the given sizes (the rest in one), and ends the input if `end`.
+pub fn feed(rule: &mut dyn Rule, rows: &[Tank], first_seq: u64, cuts: &[usize]) -> Emissions {
+    let mut out = Emissions::default();
+    let mut at = 0;
+    for cut in cuts.iter().copied().chain([usize::MAX]) {
+        let len = cut.min(rows.len() - at);
+        if len > 0 {
+            let rows = Rows { batch: batch(&rows[at..at + len]), seqs: Seqs::Run { first: first_seq + at as u64 } };
+            rule.on_batch("tank", &rows, &mut out).unwrap();
+            at += len;
+        }
+    }
+    out
+}
+
+/// (target, sequence number, row as text) of each row, in order.
+pub fn listing(emissions: &[Emission]) -> Vec<(Target, u64, String)> {
+    let mut list = Vec::new();
+    for emission in emissions {
+        for row in 0..emission.rows.len() {
+            let one = emission.rows.batch.slice(row, 1);
+            let text = pretty_format_batches(&[one]).unwrap().to_string();
+            list.push((emission.target.clone(), emission.rows.seqs.get(row), text));
+        }
+    }
+    list
+}
+
+/// All rows of `target` as a table, as DataFusion's tests print them.
+pub fn table(emissions: &[Emission], target: &str) -> String {
+    let batches: Vec<_> = emissions.iter().filter(|e| e.target.name() == target).map(|e| e.rows.batch.clone()).collect();
+    pretty_format_batches(&batches).unwrap().to_string()
+}
