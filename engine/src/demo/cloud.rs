@@ -96,6 +96,7 @@ async fn start_again(port: u16) -> Broker {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::super::broker::nobody_listens_on;
     use super::*;
 
     #[tokio::test]
@@ -110,7 +111,7 @@ mod tests {
         assert!(watched.wait_for(|state| state.up).await.unwrap().until.is_some());
         toggle.send(()).await.unwrap();
         assert_eq!(watched.wait_for(|state| !state.up).await.unwrap().until, None);
-        assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err());
+        nobody_listens_on(port).await;
         toggle.send(()).await.unwrap();
         watched.wait_for(|state| state.up).await.unwrap();
         assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok());

@@ -210,7 +210,6 @@ fn end_on_signals() -> anyhow::Result<CancellationToken> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-    use std::net::TcpStream;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use rumqttc_v5::mqttbytes::QoS;
@@ -299,7 +298,7 @@ mod tests {
         assert!(reader.lines.starts_with("edit ") && reader.lines.contains("cooling.sql"), "{}", reader.lines);
         assert!(stopped.load(Ordering::Relaxed));
         for connection in ["plant", "cloud"] {
-            assert!(TcpStream::connect(("127.0.0.1", port(&options.dir.join("tidegate.toml"), connection))).is_err());
+            broker::nobody_listens_on(port(&options.dir.join("tidegate.toml"), connection)).await;
         }
     }
 
@@ -311,6 +310,6 @@ mod tests {
         let error = run_until(&CancellationToken::new(), &options, start, &Recent::default(), false, &mut Vec::new()).await.unwrap_err();
         let expected = format!("could not start the box from {}: no such rule", dir.path().join("tidegate.toml").display());
         assert_eq!(format!("{error:#}"), expected);
-        assert!(TcpStream::connect(("127.0.0.1", port(&dir.path().join("tidegate.toml"), "plant"))).is_err());
+        broker::nobody_listens_on(port(&dir.path().join("tidegate.toml"), "plant")).await;
     }
 }
