@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, Ti
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{CompileError, Catalog, Emissions, OutputColumns, Rule, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, compile};
 
 use super::folder::RULES;
 use super::plant::{Command, Plant, SITE, Sample};
