@@ -7,12 +7,16 @@
 //! * [`sequencer`]: numbers rows and puts batches and rule changes into one order; [`schemas`] keeps inferred columns.
 //! * [`rules_dir`] watches the rules directory, [`rulebook`] compiles rules and places them, [`worker`] runs them.
 //! * [`router`]: rows on their way out, to [`outputs`] or to the uplink.
+//! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`forwarder`] sends them.
 //! * [`replay`]: the same on recorded rows.
-//! * [`status`]: what flows, for whoever looks. [`cli`] is the command line.
+//! * [`status`]: what flows, for whoever looks. [`cli`] is the command line, [`demo`] the demo plant.
 
+pub mod buffer;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod outputs;
 pub mod replay;
 pub mod router;

@@ -1,0 +1,171 @@
+//! The folder that the demo works in: a copy of `deploy/demo` that the user may edit.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "tidegate.toml";
+const CONFIG_TEXT: &str = include_str!("../../../deploy/demo/tidegate.toml");
+
+macro_rules! rules {
+    ($($name:literal),+ $(,)?) => {
+        &[$((concat!("rules/", $name), include_str!(concat!("../../../deploy/demo/rules/", $name)))),+]
+    };
+}
+
+pub(super) const RULES: &[(&str, &str)] = rules!["alarms.sql", "cooling.sql", "flow_display.sql", "outlet_gate.sql", "statistics.sql"];
+
+/// The rule that the user is asked to edit.
+const RULE_TO_TRY: &str = "rules/cooling.sql";
+
+/// The prepared folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: PathBuf,
+    /// files that the user has changed and that were therefore left alone
+    pub(super) kept: Vec<PathBuf>,
+}
+
+/// Why the folder could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FolderError {
+    #[error("could not {what} {}: {reason}; choose another folder with --dir", path.display())]
+    Io { what: &'static str, path: PathBuf, reason: io::Error },
+    #[error(
+        "{} has no line such as `port = 1883 # demo: {which}`, so the demo cannot enter its port: put the line back under [connections.{which}], or start with --fresh to get all files as they were shipped",
+        path.display()
+    )]
+    NoMarker { path: PathBuf, which: &'static str },
+}
+
+impl Folder {
+    /// Copies configuration and rules into `dir`, with the brokers' ports filled in. What the user has changed stays, unless `fresh`.
+    pub(super) fn prepare(dir: &Path, fresh: bool, plant_port: u16, cloud_port: u16) -> Result<Self, FolderError> {
+        let rules_dir = dir.join("rules");
+        fs::create_dir_all(&rules_dir).map_err(|reason| FolderError::Io { what: "create", path: rules_dir.clone(), reason })?;
+        let mut kept = Vec::new();
+        for (name, shipped) in RULES {
+            let path = dir.join(name);
+            match read_if_there(&path)? {
+                Some(text) if text == *shipped => {}
+                Some(_) if !fresh => kept.push(path),
+                Some(_) | None => write_whole(&path, shipped)?,
+            }
+        }
+        let path = dir.join(CONFIG);
+        let mut config = if fresh { None } else { read_if_there(&path)? }.unwrap_or_else(|| CONFIG_TEXT.to_owned());
+        for (which, port) in [("plant", plant_port), ("cloud", cloud_port)] {
+            config = with_port(&config, which, port).ok_or_else(|| FolderError::NoMarker { path: path.clone(), which })?;
+        }
+        write_whole(&path, &config)?;
+        Ok(Self { dir: dir.to_owned(), kept })
+    }
+
+    /// The configuration to start the box with.
+    pub(super) fn config(&self) -> PathBuf {
+        self.dir.join(CONFIG)
+    }
+
+    /// The rule that the user is asked to edit.
+    pub(super) fn rule_to_try(&self) -> PathBuf {
+        self.dir.join(RULE_TO_TRY)
+    }
+}
+
+/// `config` with the port in its line `port = .. # demo: which`; `None` when there is no such line.
+fn with_port(config: &str, which: &str, port: u16) -> Option<String> {
+    let marker = format!("# demo: {which}");
+    let mut found = false;
+    let text = config
+        .split_inclusive('\n')
+        .map(|line| match line.trim_end().strip_suffix(&marker) {
+            Some(before) if before.trim_start().starts_with("port") && !found => {
+                found = true;
+                format!("port = {port} {marker}\n")
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    found.then_some(text)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, FolderError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(reason) => Err(FolderError::Io { what: "read", path: path.to_owned(), reason }),
+    }
+}
+
+/// Files appear whole, by rename: a box of an earlier run may still be watching the folder.
+fn write_whole(path: &Path, text: &str) -> Result<(), FolderError> {
+    let failed = |reason| FolderError::Io { what: "write", path: path.to_owned(), reason };
+    let half = path.with_extension("tmp");
+    let mut file = fs::File::create(&half).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| fs::rename(&half, path)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn ports(dir: &Path) -> (i64, i64) {
+        let config: toml::Table = fs::read_to_string(dir.join(CONFIG)).unwrap().parse().unwrap();
+        let port = |name| config["connections"][name]["port"].as_integer().unwrap();
+        (port("plant"), port("cloud"))
+    }
+
+    #[test]
+    fn every_shipped_rule_is_embedded_and_the_shipped_configuration_is_usable_as_it_is() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo");
+        let mut names: Vec<_> =
+            fs::read_dir(shipped.join("rules")).unwrap().map(|file| format!("rules/{}", file.unwrap().file_name().display())).collect();
+        names.sort();
+        assert_eq!(names, RULES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        assert_eq!(ports(&shipped), (1883, 1884));
+    }
+
+    #[test]
+    fn an_edited_rule_survives_the_next_start_unless_fresh_and_ports_are_always_entered() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::prepare(dir.path(), false, 40001, 40002).unwrap();
+        assert!(folder.kept.is_empty());
+        assert_eq!(ports(dir.path()), (40001, 40002));
+        let rule = folder.rule_to_try();
+        let shipped = fs::read_to_string(&rule).unwrap();
+        assert!(shipped.contains("> 80"), "the view suggests to change it");
+
+        let edited = shipped.replace("> 80", "> 70");
+        fs::write(&rule, &edited).unwrap();
+        let folder = Folder::prepare(dir.path(), false, 40003, 40004).unwrap();
+        assert_eq!((folder.kept, fs::read_to_string(&rule).unwrap()), (vec![rule.clone()], edited));
+        assert_eq!(ports(dir.path()), (40003, 40004));
+
+        let folder = Folder::prepare(dir.path(), true, 1, 2).unwrap();
+        assert!(folder.kept.is_empty());
+        assert_eq!(fs::read_to_string(&rule).unwrap(), shipped);
+    }
+
+    #[test]
+    fn only_the_marked_lines_of_the_users_configuration_change() {
+        let text = "port = 9 # mine\n  port=1883   # demo: plant\n# port = 1 # demo: cloud?\nport = 5 # demo: cloud";
+        let text = with_port(text, "plant", 7).unwrap();
+        assert_eq!(
+            with_port(&text, "cloud", 8).unwrap(),
+            "port = 9 # mine\nport = 7 # demo: plant\n# port = 1 # demo: cloud?\nport = 8 # demo: cloud\n"
+        );
+        assert_eq!(with_port("port = 1883\n", "plant", 7), None);
+    }
+
+    #[test]
+    fn a_configuration_without_its_marker_is_refused_with_advice_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(CONFIG);
+        fs::write(&path, "name = \"mine\"\n").unwrap();
+        let error = Folder::prepare(dir.path(), false, 1, 2).unwrap_err().to_string();
+        assert!(error.contains("has no line such as `port = 1883 # demo: plant`") && error.contains("--fresh"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "name = \"mine\"\n");
+    }
+}

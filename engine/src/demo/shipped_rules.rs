@@ -1,0 +1,164 @@
+//! The shipped rules on the simulated plant, without brokers and faster than real time.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tidegate_core::schema::ts_field;
+use tidegate_core::{Rows, Seqs};
+use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, compile};
+
+use super::folder::RULES;
+use super::plant::{Command, Plant, SITE, Sample};
+
+const STEPS_PER_S: i64 = 8;
+
+fn catalog() -> Catalog {
+    let columns = |columns: &[(&str, DataType)]| {
+        let fields = columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true));
+        Arc::new(Schema::new([ts_field()].into_iter().chain(fields).collect::<Vec<_>>()))
+    };
+    let (text, float) = (DataType::Utf8, DataType::Float64);
+    let tank = columns(&[
+        ("site", text.clone()),
+        ("device", text.clone()),
+        ("temperature", float.clone()),
+        ("level", float.clone()),
+        ("inflow", float.clone()),
+    ]);
+    let stats = columns(&[
+        ("site", text.clone()),
+        ("device", text),
+        ("mean_temperature", float.clone()),
+        ("max_temperature", float.clone()),
+        ("mean_level", float),
+        ("samples", DataType::Int64),
+    ]);
+    let output = || OutputColumns { required: vec!["site".to_owned(), "device".to_owned()] };
+    Catalog {
+        inputs: [("tank".to_owned(), Some(tank))].into(),
+        derived: [("tank_stats".to_owned(), stats)].into(),
+        outputs: ["cooling_pump", "outlet_gate", "flow_display"].map(|name| (name.to_owned(), output())).into(),
+        uplink: true,
+    }
+}
+
+/// Plant and rules, each acting on the other.
+struct Loop {
+    plant: Plant,
+    rules: Vec<Box<dyn Rule>>,
+    tank: SchemaRef,
+    /// steps so far
+    steps: i64,
+    /// rows by target
+    written: BTreeMap<String, usize>,
+}
+
+impl Loop {
+    fn new(edit: impl Fn(&str) -> String) -> Self {
+        let catalog = catalog();
+        let rules = RULES.iter().map(|(name, text)| match compile(name, &edit(text), &catalog) {
+            Ok((_, rule)) => rule,
+            Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+            Err(CompileError::Waiting(streams)) => panic!("{name} waits for {streams:?}"),
+        });
+        let rules = rules.collect();
+        let tank = catalog.inputs["tank"].clone().unwrap();
+        Self { plant: Plant::new(1), rules, tank, steps: 0, written: BTreeMap::new() }
+    }
+
+    fn run(&mut self, seconds: i64, mut look: impl FnMut(&Plant)) {
+        for _ in 0..seconds * STEPS_PER_S {
+            self.plant.step(1.0 / STEPS_PER_S as f64);
+            self.steps += 1;
+            if let Some(rows) = self.rows() {
+                self.feed("tank", &rows);
+            }
+            look(&self.plant);
+        }
+    }
+
+    fn rows(&mut self) -> Option<Rows> {
+        let readings: Vec<_> = self
+            .plant
+            .sample()
+            .into_iter()
+            .filter_map(|(device, sample)| if let Sample::Reading(reading) = sample { Some((device, reading)) } else { None })
+            .collect();
+        let ts_ns = 1_767_225_600_000_000_000 + self.steps * 1_000_000_000 / STEPS_PER_S;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(TimestampNanosecondArray::from_value(ts_ns, readings.len()).with_timezone("UTC")),
+            Arc::new(StringArray::from_iter_values(readings.iter().map(|_| SITE))),
+            Arc::new(StringArray::from_iter_values(readings.iter().map(|(device, _)| device))),
+            Arc::new(Float64Array::from_iter(readings.iter().map(|(_, reading)| reading.temperature))),
+            Arc::new(Float64Array::from_iter_values(readings.iter().map(|(_, reading)| reading.level))),
+            Arc::new(Float64Array::from_iter_values(readings.iter().map(|(_, reading)| reading.inflow))),
+        ];
+        let batch = RecordBatch::try_new(Arc::clone(&self.tank), columns).unwrap();
+        (!readings.is_empty()).then_some(Rows { batch, seqs: Seqs::Run { first: self.steps.unsigned_abs() * 3 } })
+    }
+
+    fn feed(&mut self, stream: &str, rows: &Rows) {
+        let mut out = Emissions::default();
+        for rule in self.rules.iter_mut().filter(|rule| rule.flows().iter().any(|flow| &*flow.input == stream)) {
+            rule.on_batch(stream, rows, &mut out).unwrap();
+        }
+        assert_eq!((out.late, out.bad_row), (0, None));
+        for emission in out.rows {
+            *self.written.entry(emission.target.name().to_owned()).or_default() += emission.rows.len();
+            match emission.target.name() {
+                "tank_stats" => self.feed("tank_stats", &emission.rows),
+                "cooling_pump" => self.command(&emission.rows.batch, "run", Command::Pump),
+                "outlet_gate" => self.command(&emission.rows.batch, "open", Command::Gate),
+                _ => {}
+            }
+        }
+    }
+
+    fn command(&mut self, rows: &RecordBatch, column: &str, command: fn(bool) -> Command) {
+        let devices = rows.column_by_name("device").unwrap().as_string::<i32>();
+        let values = rows.column_by_name(column).unwrap().as_boolean();
+        for row in 0..rows.num_rows() {
+            self.plant.command(devices.value(row), command(values.value(row)));
+        }
+    }
+}
+
+#[test]
+fn the_rules_keep_every_tank_cool_and_neither_full_nor_empty() {
+    let mut demo = Loop::new(str::to_owned);
+    demo.run(120, |_| {});
+    let (mut pumps, mut gates) = ([false; 3], [false; 3]);
+    demo.run(240, |plant| {
+        for (n, tank) in plant.tanks().iter().enumerate() {
+            assert!((50.0..92.0).contains(&tank.temperature), "{tank:?}");
+            assert!((20.0..90.0).contains(&tank.level), "{tank:?}");
+            pumps[n] |= tank.pump_runs;
+            gates[n] |= tank.gate_open;
+        }
+    });
+    assert_eq!((pumps, gates), ([true; 3], [true; 3]));
+    let written = &demo.written;
+    assert!(written["tank_stats"] >= 90 && written["uplink"] > written["tank_stats"], "statistics and alarms: {written:?}");
+    assert!(written["flow_display"] > 7_500, "{written:?}");
+}
+
+#[test]
+fn the_edit_that_the_view_suggests_makes_the_tanks_cooler() {
+    let mean_after = |edit: fn(&str) -> String| {
+        let mut demo = Loop::new(edit);
+        let (mut sum, mut n) = (0.0, 0.0);
+        demo.run(120, |_| {});
+        demo.run(240, |plant| {
+            for tank in plant.tanks() {
+                sum += tank.temperature;
+                n += 1.0;
+            }
+        });
+        sum / n
+    };
+    let (shipped, edited) = (mean_after(str::to_owned), mean_after(|text| text.replace("> 80;", "> 70;")));
+    assert!(edited < shipped - 2.0, "{shipped} {edited}");
+}
