@@ -137,7 +137,8 @@ impl RulesDir {
             return;
         }
         tracing::info!(dir = %self.dir.display(), rules = self.book.len(), "rules are loaded");
-        drop(loaded.send(()));
+        // Whoever waited may have been stopped meanwhile.
+        let _ = loaded.send(());
         let mut look_at = Instant::now() + PATROL;
         loop {
             match self.requests.recv_timeout(look_at.saturating_duration_since(Instant::now())) {

@@ -45,7 +45,7 @@ impl Supervisor {
         // `done` is dropped without a word when `work` panics.
         let body = move || {
             work();
-            drop(done.send(()));
+            let _ = done.send(());
         };
         std::thread::Builder::new().name(name.to_owned()).spawn(body)?;
         self.follow(name, async move { ended.await.is_err() });

@@ -105,7 +105,7 @@ impl Scene {
         let connections = status.connections.all().into_iter().map(|(name, connection)| ConnectionLine {
             name,
             connected: connection.connected.load(Ordering::Relaxed),
-            malformed: connection.malformed.get(),
+            malformed: connection.malformed.load(std::sync::atomic::Ordering::Relaxed),
         });
         let outbox = OutboxLine {
             waiting: status.outbox.waiting.get(),

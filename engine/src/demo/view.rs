@@ -253,7 +253,7 @@ mod tests {
         let _ = (status.outputs.of("flow_display"), status.outputs.of("outlet_gate"));
         let plant = status.connections.of("plant");
         plant.connected.store(true, Ordering::Relaxed);
-        plant.malformed.add(5);
+        plant.malformed.store(5, std::sync::atomic::Ordering::Relaxed);
         status.outbox.waiting.set(12);
         status.outbox.delivered.add(30);
 
