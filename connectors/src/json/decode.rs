@@ -304,8 +304,9 @@ impl Decoder {
             Some(column) if column < fixed => {
                 self.complaint.count += 1;
                 if self.complaint.count == 1 {
-                    self.complaint.first =
-                        format!("the payload's key {name} is not taken: a column of that name exists already; declare `fields` to rename it");
+                    self.complaint.first = format!(
+                        "the payload's key {name} is not taken: a column of that name exists already; declare `fields` to rename it"
+                    );
                 }
                 return Ok(());
             }
@@ -370,9 +371,9 @@ impl Decoder {
         if key.columns.is_empty() {
             return self.inferred && key.child.is_none();
         }
-        key.columns.iter().any(|column| {
-            self.columns.get(*column).is_some_and(|column| column.inferred || column.field_type == FieldType::Utf8)
-        })
+        key.columns
+            .iter()
+            .any(|column| self.columns.get(*column).is_some_and(|column| column.inferred || column.field_type == FieldType::Utf8))
     }
 
     fn refuse(&mut self, place: Place, found: &str) {

@@ -111,12 +111,21 @@ mod tests {
 
         let mut sent = Vec::new();
         drop(second_guard);
-        acks.send(|id| { sent.push(id); true });
+        acks.send(|id| {
+            sent.push(id);
+            true
+        });
         assert_eq!(sent, [0_u16; 0]);
         drop(first_guard);
-        acks.send(|id| { sent.push(id); sent.len() < 2 });
+        acks.send(|id| {
+            sent.push(id);
+            sent.len() < 2
+        });
         // The second attempt was turned down, so that it is made again.
-        acks.send(|id| { sent.push(id); true });
+        acks.send(|id| {
+            sent.push(id);
+            true
+        });
         assert_eq!(sent, [1, 2, 2, 3, 4]);
         assert_eq!(acks.len(), 0);
     }
@@ -132,7 +141,10 @@ mod tests {
         guard.refuse();
         drop(guard);
         let mut sent = Vec::new();
-        acks.send(|id| { sent.push(id); true });
+        acks.send(|id| {
+            sent.push(id);
+            true
+        });
         assert_eq!(sent, [2]);
         assert_eq!(acks.only_refused(), Some(1));
     }

@@ -228,7 +228,8 @@ impl Running {
 
     fn connected(&mut self, connection: &mut Connection, present: bool, max_packet: Option<u32>) -> Result<(), String> {
         // A session of an earlier process may have other subscriptions.
-        if !self.line.subscriptions.is_empty() && !(present && self.subscribed) {
+        let in_force = present && self.subscribed;
+        if !in_force && !self.line.subscriptions.is_empty() {
             connection.requests.subscribe(&self.line.subscriptions)?;
             self.subscribed = true;
         }
@@ -295,6 +296,11 @@ impl Running {
     fn report_loss(&mut self, reason: String, up_since: Option<Instant>) {
         if let Some(up_since) = up_since {
             self.line.backoff.was_up(up_since.elapsed());
+        }
+        // Said once for each reason; a refusal needs a person.
+        let known = self.outage.as_ref().is_some_and(|outage| outage.reason == reason);
+        if reason.starts_with(client::REFUSED) && !known {
+            error!(reason, "check username, password, certificates and client_id");
         }
         match &mut self.outage {
             Some(outage) => {

@@ -136,13 +136,17 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     let (command_tx, command_rx) = mpsc::channel(QUEUED);
     let (session_tx, session_rx) = watch::channel(None);
     let name: Arc<str> = name.into();
-    let publisher =
-        Publisher { connection: Arc::clone(&name), version: config.version, commands: command_tx, session: session_rx, status: Arc::clone(&status) };
+    let publisher = Publisher {
+        connection: Arc::clone(&name),
+        version: config.version,
+        commands: command_tx,
+        session: session_rx,
+        status: Arc::clone(&status),
+    };
     let sinks = outputs
         .into_iter()
         .map(|(output, config)| {
-            let topic = Template::parse_topic(&config.topic)
-                .map_err(|reason| OpenError::Output { name: output.to_owned(), reason })?;
+            let topic = Template::parse_topic(&config.topic).map_err(|reason| OpenError::Output { name: output.to_owned(), reason })?;
             let payload = config.payload.as_deref().map(Template::parse);
             let sink = TopicSink { publisher: publisher.clone(), topic, payload, qos: config.qos, retain: config.retain };
             Ok((output.to_owned(), Box::new(sink) as Box<dyn Sink>))
@@ -150,8 +154,7 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
         .collect::<Result<_, OpenError>>()?;
     let streams = Streams::new(decoders, Arc::clone(&status), plan.max_packet);
     let backoff = Backoff::new(config.backoff.min.0, config.backoff.max.0);
-    let source =
-        Box::new(Line { name, plan, subscriptions, streams, commands: command_rx, session: session_tx, status, backoff, clock });
+    let source = Box::new(Line { name, plan, subscriptions, streams, commands: command_rx, session: session_tx, status, backoff, clock });
     Ok(Opened { source, sinks, publisher })
 }
 

@@ -59,7 +59,8 @@ impl Template {
     pub fn parse_topic(text: &str) -> Result<Self, String> {
         let fail = |why: &str| Err(format!("\"{text}\" is not a topic: {why}"));
         let this = Self::parse(text);
-        let literals: String = this.parts.iter().filter_map(|part| if let Part::Literal(text) = part { Some(text.as_str()) } else { None }).collect();
+        let literals: String =
+            this.parts.iter().filter_map(|part| if let Part::Literal(text) = part { Some(text.as_str()) } else { None }).collect();
         if text.is_empty() {
             return fail("it is empty");
         }

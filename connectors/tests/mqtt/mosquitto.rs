@@ -134,7 +134,8 @@ impl Drop for Mosquitto {
 fn spawn(config: &Path, log: std::fs::File) -> anyhow::Result<Child> {
     // Debian installs it where only root's PATH leads.
     for program in ["mosquitto", "/usr/sbin/mosquitto"] {
-        let spawned = Command::new(program).arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.try_clone()?).spawn();
+        let spawned =
+            Command::new(program).arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.try_clone()?).spawn();
         match spawned {
             Ok(child) => return Ok(child),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -163,9 +163,8 @@ async fn refused_messages_are_asked_for_again() {
 async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late() {
     for version in VERSIONS {
         let mut broker = Mosquitto::start().unwrap();
-        let mut rig = Setup::new(version, broker.port())
-            .output("pump", json!({ "connection": "c", "topic": "act/pump", "payload": "{n}" }))
-            .run();
+        let mut rig =
+            Setup::new(version, broker.port()).output("pump", json!({ "connection": "c", "topic": "act/pump", "payload": "{n}" })).run();
         rig.connected_after(0).await;
         broker.kill().unwrap();
         let command = |n: i64| RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![n])) as ArrayRef)]).unwrap();

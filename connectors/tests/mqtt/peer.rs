@@ -63,7 +63,7 @@ impl Peer {
         let options = mqtt::PublishOptions::new(qos).retain(retain);
         let confirmed = async {
             loop {
-                let notice = self.client.publish_tracked(topic, payload.clone(), options.clone()).await.unwrap();
+                let notice = self.client.publish_tracked(topic, payload.clone(), options).await.unwrap();
                 // After a restart of the broker the client gives unconfirmed messages back.
                 if notice.wait_async().await.is_ok() {
                     break;

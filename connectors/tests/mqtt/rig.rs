@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use serde_json::{Value, json};
+use tidegate_connectors::Sink;
 use tidegate_connectors::mqtt::{self, ConnectionConfig, OutputConfig, Publisher, Session, StreamConfig};
 use tidegate_connectors::status::LineStatus;
-use tidegate_connectors::Sink;
 use tidegate_core::Batch;
 use tidegate_core::clock::SystemClock;
 use tokio::sync::mpsc;
@@ -96,11 +96,10 @@ impl Rig {
     /// Waits for a connection later than `generation`.
     pub(crate) async fn connected_after(&self, generation: u64) -> Session {
         let mut session = self.publisher.session();
-        let found = tokio::time::timeout(
-            PATIENCE,
-            session.wait_for(|session| session.is_some_and(|session| session.generation > generation)),
-        );
-        found.await.expect("it connects").unwrap().unwrap()
+        let found =
+            tokio::time::timeout(PATIENCE, session.wait_for(|session| session.is_some_and(|session| session.generation > generation)));
+        let Ok(found) = found.await else { panic!("it does not connect: {:?}", self.status.trouble()) };
+        found.unwrap().unwrap()
     }
 
     pub(crate) async fn disconnected(&self) {

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tidegate_connectors::status::LineStatus;
 
@@ -40,6 +40,7 @@ struct Authority {
 fn authority() -> Authority {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "plant authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     Authority { pem: params.self_signed(&key).unwrap().pem(), issuer: Issuer::new(params, key) }
 }
@@ -48,6 +49,8 @@ fn authority() -> Authority {
 fn certificate(authority: &Authority, name: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    // With the authority's own name it would pass for self-signed.
+    params.distinguished_name.push(DnType::CommonName, name);
     params.extended_key_usages = vec![purpose];
     (params.signed_by(&key, &authority.issuer).unwrap().pem(), key.serialize_pem())
 }
