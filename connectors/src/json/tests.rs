@@ -253,7 +253,7 @@ fn row() -> impl Strategy<Value = Row> {
 
 fn object((b, i, f, s): &Row, order: usize) -> String {
     let mut members =
-        vec![format!("\"b\":{}", json!(b)), format!("\"i\":{}", json!(i)), format!("\"f\":{}", json!(f)), format!("\"s\":{}", json!(s))];
+        [format!("\"b\":{}", json!(b)), format!("\"i\":{}", json!(i)), format!("\"f\":{}", json!(f)), format!("\"s\":{}", json!(s))];
     members.rotate_left(order % 4);
     format!("{{{}}}", members.join(","))
 }

@@ -108,7 +108,8 @@ impl Running {
             let end = self.drive(&mut connection, &mut event_loop).await;
             self.line.status.is_down(if let End::Lost(reason) = &end { Some(reason.clone()) } else { None });
             self.line.session.send_replace(None);
-            // What was not handed over belongs to messages that this connection would have acknowledged.
+            // What the engine has no room for belongs to messages that only this connection could have acknowledged.
+            self.hand_over();
             self.line.streams.forget();
             match end {
                 End::Finished => {

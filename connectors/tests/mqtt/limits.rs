@@ -85,3 +85,40 @@ async fn an_engine_that_takes_nothing_does_not_cost_the_connection() {
         rig.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn pings_go_out_while_messages_pour_in() {
+    let broker = Mosquitto::start().unwrap();
+    for version in VERSIONS {
+        let mut peer = Peer::connect(broker.port(), "peer", "silent").await;
+        let mut rig = Setup::new(version, broker.port()).set("keep_alive", json!("1s")).numbers(0).run();
+        rig.listening(&peer).await;
+        let mut source = tokio::spawn(async move {
+            while rig.rows.recv().await.is_some() {}
+            rig
+        });
+        let port = broker.port();
+        let flood = tokio::spawn(async move {
+            let peer = Peer::connect(port, "flood", "").await;
+            loop {
+                peer.pour("plant/press/n", r#"{"n": 1}"#).await;
+            }
+        });
+        for _ in 0..2 {
+            let _socket = silent_client(broker.port());
+            tokio::select! {
+                (topic, _) = peer.next() => assert_eq!(topic, "silent"),
+                _ = &mut source => panic!("the source ended"),
+            }
+        }
+        flood.abort();
+        let status = status_of(&broker);
+        assert!(!status.contains("Client box has exceeded timeout"), "{version}: {status}");
+        source.abort();
+    }
+}
+
+/// What mosquitto logged.
+fn status_of(broker: &Mosquitto) -> String {
+    std::fs::read_to_string(broker.file("mosquitto.log")).unwrap()
+}

@@ -73,6 +73,11 @@ impl Peer {
         tokio::time::timeout(PATIENCE, confirmed).await.expect("the broker confirms");
     }
 
+    /// Publishes with QoS 0 as fast as the client takes it.
+    pub(crate) async fn pour(&self, topic: &str, payload: &str) {
+        self.client.publish(topic, payload.to_owned(), mqtt::PublishOptions::at_most_once()).await.unwrap();
+    }
+
     /// The next message.
     pub(crate) async fn next(&mut self) -> (String, String) {
         let (topic, payload) = tokio::time::timeout(PATIENCE, self.messages.recv()).await.expect("a message comes").unwrap();
