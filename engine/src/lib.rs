@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod forwarder;
 pub mod outputs;
 pub mod replay;
 pub mod router;
