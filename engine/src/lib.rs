@@ -23,6 +23,7 @@ pub mod replay;
 pub mod router;
 pub mod rulebook;
 pub mod rules_dir;
+pub mod run;
 pub mod sampler;
 pub mod schemas;
 pub mod sequencer;
