@@ -1,6 +1,7 @@
 //! What a connection did, as counters that anybody may read at any time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The counters of one connection. They only grow, and belong to the process, not to the session.
 #[derive(Debug, Default)]
@@ -19,6 +20,7 @@ pub struct LineStatus {
     pub dropped: AtomicU64,
     /// times that the line was opened again after it had been up
     pub reconnects: AtomicU64,
+    trouble: Mutex<Option<String>>,
 }
 
 impl LineStatus {
@@ -26,6 +28,22 @@ impl LineStatus {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Why the line is down, in words; none while it is up, or was never tried.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn is_up(&self) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_down(&self, trouble: Option<String>) {
+        self.connected.store(false, Ordering::Relaxed);
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }
 

@@ -17,11 +17,13 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod forwarder;
 pub mod outputs;
 pub mod replay;
 pub mod router;
 pub mod rulebook;
 pub mod rules_dir;
+pub mod run;
 pub mod sampler;
 pub mod schemas;
 pub mod sequencer;

@@ -2,28 +2,28 @@
 
 use std::process::ExitCode;
 
-use anyhow::anyhow;
 use clap::Parser;
 use tidegate::cli::args::{Cli, Command};
 use tidegate::cli::replay::replay;
-use tidegate::cli::{Failure, check, completions, finish, load_config, logging, schema};
+use tidegate::cli::run::{demo, run};
+use tidegate::cli::{Failure, check, completions, finish, logging, schema};
 
 fn main() -> ExitCode {
     let cli = Cli::parse(); // ends here with exit code 2 when the command line is wrong
-    finish(logging::start(&cli.log).and_then(|()| execute(cli.command)))
+    let logging = match &cli.command {
+        Command::Demo(_) => Ok(()), // its messages belong into its picture
+        _ => logging::start(&cli.log),
+    };
+    finish(logging.and_then(|()| execute(cli.command)))
 }
 
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(args) => load_config(args.config.config).and(not_built("run")),
+        Command::Run(args) => run(args),
         Command::Check(args) => check::check(args),
-        Command::Demo(_) => not_built("demo"),
+        Command::Demo(args) => demo(args),
         Command::Replay(args) => replay(args),
         Command::Schema => schema(),
         Command::Completions { shell } => completions(shell),
     }
-}
-
-fn not_built(command: &str) -> Result<(), Failure> {
-    Err(Failure::Failed(anyhow!("`tidegate {command}` is not part of this build")))
 }

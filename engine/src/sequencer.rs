@@ -65,7 +65,7 @@ pub struct Sequencer {
     /// gives numbers
     pub numbers: Numbers,
     /// Called with the next number before it is used; reserves more in time.
-    pub reserve: Box<dyn FnMut(u64) + Send>,
+    pub reserve: Box<dyn FnMut(u64) + Send + Sync>,
     /// one queue a worker
     pub workers: Vec<mpsc::Sender<Entry>>,
     /// compiles rules anew when columns widen

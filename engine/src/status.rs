@@ -20,7 +20,7 @@ pub struct Status {
     /// by connection name
     pub connections: Named<LineStatus>,
     /// the outbox and its forwarder
-    pub outbox: OutboxStatus,
+    pub outbox: Arc<OutboxStatus>,
 }
 
 /// One stream.

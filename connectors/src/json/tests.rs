@@ -1,1 +1,363 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tidegate_core::FieldType;
+
+use super::*;
+
+const ARRIVAL: i64 = 1_700_000_000_000_000_000;
+
+fn declared(fields: &[(&str, FieldType, &str)]) -> Layout {
+    Layout {
+        captures: Vec::new(),
+        ts: TsPlace::Arrival,
+        rows: None,
+        fields: Fields::Declared(fields.iter().map(|(name, kind, path)| ((*name).to_owned(), *kind, path.parse().unwrap())).collect()),
+    }
+}
+
+fn inferred() -> Layout {
+    Layout { captures: Vec::new(), ts: TsPlace::Arrival, rows: None, fields: Fields::Inferred(Vec::new()) }
+}
+
+/// The rows as the encoder writes them, without `ts` where it is the time of arrival.
+fn rendered(batch: &RecordBatch) -> Vec<Value> {
+    let encoder = Encoder::new(batch.schema_ref());
+    (0..batch.num_rows())
+        .map(|row| {
+            let mut out = Vec::new();
+            encoder.encode_row(batch, row, &mut out);
+            let mut value: Value = serde_json::from_slice(&out).unwrap();
+            if value["ts"] == "2023-11-14T22:13:20Z" {
+                value.as_object_mut().unwrap().remove("ts");
+            }
+            value
+        })
+        .collect()
+}
+
+fn decoded(layout: &Layout, payloads: &[&str]) -> Vec<Value> {
+    let mut decoder = Decoder::new(layout).unwrap();
+    for payload in payloads {
+        decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap();
+    }
+    decoder.finish().map(|batch| rendered(&batch)).unwrap_or_default()
+}
+
+#[test]
+fn declared_fields_are_found_at_their_paths() {
+    let layout = declared(&[
+        ("temperature", FieldType::Float64, "sensors.temperature"),
+        ("first", FieldType::Int64, "list.0.x"),
+        ("name", FieldType::Utf8, "name"),
+        ("on", FieldType::Bool, "on"),
+    ]);
+    let payload =
+        r#"{"name":"p\u00e4","extra":{"a":[1,2]},"sensors":{"pressure":1,"temperature":80},"on":true,"list":[{"x":3.0},{"x":4}]}"#;
+    assert_eq!(
+        decoded(&layout, &[payload, "{}"]),
+        [
+            json!({ "temperature": 80.0, "first": 3, "name": "p\u{e4}", "on": true }),
+            json!({ "temperature": null, "first": null, "name": null, "on": null }),
+        ]
+    );
+}
+
+#[test]
+fn values_of_the_wrong_type_are_null_and_described() {
+    let layout = declared(&[("temperature", FieldType::Float64, "temperature"), ("n", FieldType::Int64, "n")]);
+    let mut decoder = Decoder::new(&layout).unwrap();
+    for payload in [r#"{"temperature":"abc"}"#, r#"{"n":1.5}"#, r#"{"n":9223372036854775808}"#, r#"{"n":{"a":1}}"#, r#"{"n":[1]}"#] {
+        assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 1);
+    }
+    let complaint = decoder.take_complaint().unwrap();
+    assert_eq!(complaint.count, 5);
+    assert_eq!(complaint.first, "field temperature: expected float64, found the string \"abc\"");
+    assert_eq!(decoder.take_complaint(), None);
+    let batch = decoder.finish().unwrap();
+    assert_eq!(batch.column(1).null_count(), 5);
+    assert_eq!(batch.column(2).null_count(), 5);
+}
+
+#[test]
+fn the_last_of_two_equal_keys_counts() {
+    let layout = declared(&[("n", FieldType::Int64, "n"), ("s", FieldType::Utf8, "s")]);
+    assert_eq!(
+        decoded(&layout, &[r#"{"n":1,"s":"long text","n":2,"s":"x"}"#, r#"{"n":3,"n":null}"#]),
+        [json!({ "n": 2, "s": "x" }), json!({ "n": null, "s": null }),]
+    );
+}
+
+#[test]
+fn anything_becomes_text_where_text_is_declared() {
+    let layout = declared(&[("s", FieldType::Utf8, "s")]);
+    let payloads =
+        [r#"{"s":1}"#, r#"{"s":80.0}"#, r#"{"s":true}"#, r#"{"s":{"a":[1,"b",null]}}"#, r#"{"s":[ ]}"#, r#"{"s":18446744073709551615}"#];
+    let texts: Vec<_> = decoded(&layout, &payloads).into_iter().map(|row| row["s"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(texts, ["1", "80.0", "true", r#"{"a":[1,"b",null]}"#, "[]", "18446744073709551615"]);
+}
+
+#[test]
+fn inferred_columns_appear_widen_and_never_narrow() {
+    let mut decoder = Decoder::new(&inferred()).unwrap();
+    for payload in
+        [r#"{"a":1}"#, r#"{"a":2.5,"b":{"c":true,"d":{"e":"x"}},"f":null}"#, r#"{"a":"three","b":{"c":7},"f":1,"g":[1,{"h":2}]}"#]
+    {
+        decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap();
+    }
+    let batch = decoder.finish().unwrap();
+    let names: Vec<_> = batch.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["ts", "a", "b_c", "b_d_e", "f", "g"]);
+    assert_eq!(
+        rendered(&batch),
+        [
+            json!({ "a": "1.0", "b_c": null, "b_d_e": null, "f": null, "g": null }),
+            json!({ "a": "2.5", "b_c": "true", "b_d_e": "x", "f": null, "g": null }),
+            json!({ "a": "three", "b_c": "7", "b_d_e": null, "f": 1, "g": r#"[1,{"h":2}]"# }),
+        ]
+    );
+    decoder.decode(br#"{"a":4}"#, &[], ARRIVAL).unwrap();
+    assert_eq!(decoder.finish().unwrap().schema(), batch.schema());
+}
+
+#[test]
+fn known_columns_survive_a_restart_and_inference_has_a_limit() {
+    let mut layout = inferred();
+    layout.fields = Fields::Inferred(vec![("b_c".into(), FieldType::Float64)]);
+    assert_eq!(decoded(&layout, &[r#"{"b":{"c":1}}"#, r#"{"x":1}"#]), [json!({ "b_c": 1.0, "x": null }), json!({ "b_c": null, "x": 1 })]);
+    let wide: Value = (0..1_000).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
+    let error = Decoder::new(&inferred()).unwrap().decode(wide.to_string().as_bytes(), &[], ARRIVAL).unwrap_err();
+    assert!(error.to_string().contains("one more than 256 inferred columns"), "{error}");
+}
+
+#[test]
+fn elements_of_an_array_become_rows_with_values_from_outside() {
+    let layout = Layout {
+        captures: vec!["line".into()],
+        ts: TsPlace::At("^.head.time".parse().unwrap(), TimeUnit::S),
+        rows: Some("body.items".parse().unwrap()),
+        fields: Fields::Declared(vec![
+            ("device".into(), FieldType::Utf8, "^.device".parse().unwrap()),
+            ("v".into(), FieldType::Int64, "v".parse().unwrap()),
+        ]),
+    };
+    let mut decoder = Decoder::new(&layout).unwrap();
+    // Values outside come before and after the rows.
+    let payload = br#"{"head":{"time":1.5},"body":{"items":[{"v":1},{"v":2},{"w":3}]},"device":"d"}"#;
+    assert_eq!(decoder.decode(payload, &["L1"], ARRIVAL).unwrap(), 3);
+    assert_eq!(decoder.decode(br#"{"body":{"items":[{"v":4}]}}"#, &["L2"], ARRIVAL).unwrap(), 1);
+    assert_eq!(decoder.decode(br#"{"body":{"items":[]},"device":"none"}"#, &["L3"], ARRIVAL).unwrap(), 0);
+    for (payload, why) in [
+        (r#"{"body":{}}"#, "there is no array at \"body.items\""),
+        (r#"{"body":{"items":[{"v":1},2]}}"#, "expected an object"),
+        (r#"{"body":7}"#, "on the way to the rows at \"body.items\""),
+    ] {
+        let error = decoder.decode(payload.as_bytes(), &[""], ARRIVAL).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    assert_eq!(
+        rendered(&decoder.finish().unwrap()),
+        [
+            json!({ "ts": "1970-01-01T00:00:01.500Z", "line": "L1", "device": "d", "v": 1 }),
+            json!({ "ts": "1970-01-01T00:00:01.500Z", "line": "L1", "device": "d", "v": 2 }),
+            json!({ "ts": "1970-01-01T00:00:01.500Z", "line": "L1", "device": "d", "v": null }),
+            json!({ "line": "L2", "device": null, "v": 4 }),
+        ]
+    );
+}
+
+#[test]
+fn times_are_read_as_text_and_in_every_unit() {
+    for (unit, time, expected) in [
+        (TimeUnit::S, "1.25", "1970-01-01T00:00:01.250Z"),
+        (TimeUnit::S, "1700000000", "2023-11-14T22:13:20Z"),
+        (TimeUnit::Ms, "1700000000001", "2023-11-14T22:13:20.001Z"),
+        (TimeUnit::Us, "1700000000000001", "2023-11-14T22:13:20.000001Z"),
+        (TimeUnit::Ns, "1700000000000000001", "2023-11-14T22:13:20.000000001Z"),
+        (TimeUnit::Ms, "-1", "1969-12-31T23:59:59.999Z"),
+        (TimeUnit::Ms, "\"2026-03-01T13:00:00+01:00\"", "2026-03-01T12:00:00Z"),
+        (TimeUnit::Ms, "null", "2023-11-14T22:13:20Z"),
+        (TimeUnit::Ms, "\"yesterday\"", "2023-11-14T22:13:20Z"),
+        (TimeUnit::S, "1e300", "2023-11-14T22:13:20Z"),
+    ] {
+        let layout = Layout { ts: TsPlace::At("t".parse().unwrap(), unit), ..declared(&[]) };
+        let mut decoder = Decoder::new(&layout).unwrap();
+        decoder.decode(format!("{{\"t\":{time}}}").as_bytes(), &[], ARRIVAL).unwrap();
+        let batch = decoder.finish().unwrap();
+        let mut out = Vec::new();
+        Encoder::new(batch.schema_ref()).encode_row(&batch, 0, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{{\"ts\":\"{expected}\"}}"), "{time} {unit:?}");
+    }
+}
+
+#[test]
+fn recorded_rows_need_their_ts() {
+    let layout = Layout::recorded(&[("device".into(), FieldType::Utf8), ("a.b".into(), FieldType::Int64)]);
+    let mut decoder = Decoder::new(&layout).unwrap();
+    for ts in ["1700000000000", "1700000000000000000", "\"2023-11-14T22:13:20Z\""] {
+        decoder.decode(format!("{{\"ts\":{ts},\"device\":\"d\",\"a.b\":1}}").as_bytes(), &[], 0).unwrap();
+    }
+    for row in [r#"{"device":"d"}"#, r#"{"ts":null}"#, r#"{"ts":"soon"}"#] {
+        let error = decoder.decode(row.as_bytes(), &[], 0).unwrap_err().to_string();
+        assert!(error.contains("no readable `ts`"), "{error}");
+    }
+    let batch = decoder.finish().unwrap();
+    assert_eq!(batch.column(0).as_primitive::<TimestampNanosecondType>().values(), &[ARRIVAL; 3]);
+    assert_eq!(batch.column_by_name("a.b").unwrap().as_primitive::<Int64Type>().values(), &[1; 3]);
+}
+
+#[test]
+fn bad_payloads_leave_nothing_and_say_what_is_wrong() {
+    let layout = declared(&[("n", FieldType::Int64, "n"), ("s", FieldType::Utf8, "s")]);
+    let mut decoder = Decoder::new(&layout).unwrap();
+    decoder.decode(br#"{"n":1,"s":"a"}"#, &[], ARRIVAL).unwrap();
+    let deep = format!("{{\"n\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    for (payload, why) in [
+        (&b""[..], "the payload is empty"),
+        (br#"{"n":2"#, "EOF while parsing an object at line 1 column 6"),
+        (br#"{"n":2} x"#, "trailing characters at line 1 column 9"),
+        (b"7", "expected an object or an array of objects at line 1 column 1"),
+        (b"\"text\"", "expected an object or an array of objects"),
+        (br#"[{"n":2},3]"#, "expected an object at line 1 column 10"),
+        (b"{\"s\":\"\xff\"}", "invalid unicode code point"),
+        (br#"{"n":1e999}"#, "number out of range"),
+        (br#"{"n":NaN}"#, "expected value"),
+        (deep.as_bytes(), "recursion limit exceeded"),
+    ] {
+        let error = decoder.decode(payload, &[], ARRIVAL).unwrap_err().to_string();
+        assert!(error.contains(why), "{error} does not say {why}");
+    }
+    assert_eq!(rendered(&decoder.finish().unwrap()), [json!({ "n": 1, "s": "a" })]);
+    assert!(decoder.finish().is_none());
+}
+
+#[test]
+fn layouts_that_cannot_be_are_refused() {
+    let twice = Layout { captures: vec!["n".into()], ..declared(&[("n", FieldType::Int64, "n")]) };
+    assert_eq!(Decoder::new(&twice).err(), Some(LayoutError::Twice("n".into())));
+    assert!(matches!(Decoder::new(&declared(&[("n", FieldType::Int64, "^.n")])).err(), Some(LayoutError::NoRows(_))));
+    for path in ["", ".", "a..b", "^", "^.", "a.^"] {
+        assert!(path.parse::<crate::Path>().is_err(), "{path}");
+    }
+}
+
+type Row = (Option<bool>, Option<i64>, Option<f64>, Option<String>);
+
+fn row() -> impl Strategy<Value = Row> {
+    let float = any::<f64>().prop_filter("JSON has no such number", |value| value.is_finite());
+    (any::<Option<bool>>(), any::<Option<i64>>(), proptest::option::of(float), any::<Option<String>>())
+}
+
+fn object((b, i, f, s): &Row, order: usize) -> String {
+    let mut members =
+        [format!("\"b\":{}", json!(b)), format!("\"i\":{}", json!(i)), format!("\"f\":{}", json!(f)), format!("\"s\":{}", json!(s))];
+    members.rotate_left(order % 4);
+    format!("{{{}}}", members.join(","))
+}
+
+fn values(batch: &RecordBatch) -> Vec<Row> {
+    let (b, i) = (batch.column(1).as_boolean(), batch.column(2).as_primitive::<Int64Type>());
+    let (f, s) = (batch.column(3).as_primitive::<Float64Type>(), batch.column(4).as_string::<i32>());
+    (0..batch.num_rows())
+        .map(|row| {
+            (
+                b.is_valid(row).then(|| b.value(row)),
+                i.is_valid(row).then(|| i.value(row)),
+                f.is_valid(row).then(|| f.value(row)),
+                s.is_valid(row).then(|| s.value(row).to_owned()),
+            )
+        })
+        .collect()
+}
+
+fn all_types() -> Layout {
+    declared(&[("b", FieldType::Bool, "b"), ("i", FieldType::Int64, "i"), ("f", FieldType::Float64, "f"), ("s", FieldType::Utf8, "s")])
+}
+
+proptest! {
+    #[test]
+    fn rows_come_out_as_they_went_in_wherever_batches_are_cut(rows in prop::collection::vec((row(), 0_usize..4, any::<bool>()), 0..50)) {
+        let mut decoder = Decoder::new(&all_types()).unwrap();
+        let mut seen = Vec::new();
+        for (row, order, cut) in &rows {
+            decoder.decode(object(row, *order).as_bytes(), &[], ARRIVAL).unwrap();
+            if *cut {
+                seen.extend(decoder.finish().iter().flat_map(values));
+            }
+        }
+        seen.extend(decoder.finish().iter().flat_map(values));
+        prop_assert_eq!(seen, rows.into_iter().map(|(row, ..)| row).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_array_of_rows_is_the_same_as_the_rows(rows in prop::collection::vec(row(), 1..20)) {
+        let text = format!("[{}]", rows.iter().map(|row| object(row, 0)).collect::<Vec<_>>().join(","));
+        let mut decoder = Decoder::new(&all_types()).unwrap();
+        prop_assert_eq!(decoder.decode(text.as_bytes(), &[], ARRIVAL).unwrap(), rows.len());
+        prop_assert_eq!(values(&decoder.finish().unwrap()), rows);
+    }
+
+    #[test]
+    fn a_truncated_message_leaves_nothing(good in row(), bad in row(), cut in any::<prop::sample::Index>()) {
+        let text = object(&bad, 0);
+        let cut = cut.index(text.len());
+        let mut decoder = Decoder::new(&all_types()).unwrap();
+        decoder.decode(object(&good, 0).as_bytes(), &[], ARRIVAL).unwrap();
+        prop_assert!(decoder.decode(&text.as_bytes()[..cut], &[], ARRIVAL).is_err());
+        prop_assert_eq!(values(&decoder.finish().unwrap()), [good]);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..4)) {
+        for layout in [all_types(), inferred()] {
+            let mut decoder = Decoder::new(&layout).unwrap();
+            for payload in &payloads {
+                let _ = decoder.decode(payload, &[], ARRIVAL);
+            }
+            let _ = decoder.finish();
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_the_calendar_has_them(ns in any::<i64>()) {
+        let mut out = Vec::new();
+        write_rfc3339(ns, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        prop_assert_eq!(text.parse::<jiff::Timestamp>().unwrap().as_nanosecond(), i128::from(ns));
+        prop_assert!([20, 24, 27, 30].contains(&text.len()), "{}", text);
+    }
+}
+
+/// Any JSON value, small enough to be a payload.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[a-c]{0,3}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::btree_map("[a-c]{1,2}", inner, 0..5)
+                .prop_map(|map| Value::from(map.into_iter().collect::<serde_json::Map<_, _>>())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn inference_copes_with_values_that_change_their_kind(values in prop::collection::vec(anything(), 1..10)) {
+        let mut decoder = Decoder::new(&inferred()).unwrap();
+        let mut rows = 0;
+        for value in &values {
+            rows += decoder.decode(value.to_string().as_bytes(), &[], ARRIVAL).unwrap_or(0);
+        }
+        prop_assert_eq!(decoder.finish().map_or(0, |batch| batch.num_rows()), rows);
+    }
+}

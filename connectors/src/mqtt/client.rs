@@ -96,7 +96,7 @@ pub(super) enum Refused {
 
 /// The side that drives the connection.
 pub(super) enum EventLoop {
-    V4(v4::EventLoop),
+    V4(Box<v4::EventLoop>),
     V5(Box<v5::EventLoop>),
 }
 
@@ -117,7 +117,7 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
     match plan.version {
         Version::V3_1_1 => {
             let (requests, event_loop) = v4::connect(plan);
-            (Requests::V4(requests), EventLoop::V4(event_loop))
+            (Requests::V4(requests), EventLoop::V4(Box::new(event_loop)))
         }
         Version::V5 => {
             let (requests, event_loop) = v5::connect(plan);
@@ -183,6 +183,9 @@ pub(super) fn lost() -> DeliveryError {
 
 /// Words for a connection that a broker closed without a reason.
 pub(super) const CLOSED: &str = "the broker closed the connection";
+
+/// How reasons begin that do not go away by themselves: wrong password, unknown client and the like.
+pub(super) const REFUSED: &str = "the broker refused the connection";
 
 pub(super) fn too_large(size: usize, max_packet: u32) -> String {
     format!("a packet of {size} bytes is larger than max_packet = {max_packet} bytes: raise max_packet, or make the sender send less")

@@ -8,7 +8,6 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -23,10 +22,10 @@ use super::acks::Acks;
 use super::backoff::Backoff;
 use super::client::{self, Event, EventLoop, Plan, Refused, Requests, lost};
 use super::config::Qos;
-use super::publisher::{Command, Session};
+use super::publisher::{Command, Session, down};
 use super::streams::{HELD_ROWS, Streams};
 use crate::status::{LineStatus, add};
-use crate::{DeliveryError, Inlet, Source};
+use crate::{Inlet, Source};
 
 /// How long what is in flight may take to be confirmed when the box shuts down.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -107,9 +106,10 @@ impl Running {
             let (requests, mut event_loop) = client::connect(&self.line.plan);
             let mut connection = Connection { requests, acks: Acks::default(), up_since: None };
             let end = self.drive(&mut connection, &mut event_loop).await;
+            self.line.status.is_down(if let End::Lost(reason) = &end { Some(reason.clone()) } else { None });
             self.line.session.send_replace(None);
-            self.line.status.connected.store(false, Ordering::Relaxed);
-            // What was not handed over belongs to messages that this connection would have acknowledged.
+            // What the engine has no room for belongs to messages that only this connection could have acknowledged.
+            self.hand_over();
             self.line.streams.forget();
             match end {
                 End::Finished => {
@@ -229,7 +229,8 @@ impl Running {
 
     fn connected(&mut self, connection: &mut Connection, present: bool, max_packet: Option<u32>) -> Result<(), String> {
         // A session of an earlier process may have other subscriptions.
-        if !self.line.subscriptions.is_empty() && !(present && self.subscribed) {
+        let in_force = present && self.subscribed;
+        if !in_force && !self.line.subscriptions.is_empty() {
             connection.requests.subscribe(&self.line.subscriptions)?;
             self.subscribed = true;
         }
@@ -244,7 +245,7 @@ impl Running {
             add(&self.line.status.reconnects, 1);
         }
         connection.up_since = Some(Instant::now());
-        self.line.status.connected.store(true, Ordering::Relaxed);
+        self.line.status.is_up();
         let max_packet = self.line.plan.max_packet.min(max_packet.unwrap_or(u32::MAX));
         self.line.session.send_replace(Some(Session { generation: self.generation, present, max_packet }));
         Ok(())
@@ -289,18 +290,18 @@ impl Running {
     /// Answers publishers while the line is down: nothing is kept to be sent late.
     fn turn_down(&mut self) {
         while let Some(command) = self.waiting.take().or_else(|| self.line.commands.try_recv().ok()) {
-            let _ = command.taken.send(Err(self.down()));
+            let _ = command.taken.send(Err(down(&self.line.name, &self.line.status)));
         }
-    }
-
-    fn down(&self) -> DeliveryError {
-        let reason = self.outage.as_ref().map_or(String::new(), |outage| format!(": {}", outage.reason));
-        DeliveryError::Transient(format!("connection {} is down{reason}", self.line.name))
     }
 
     fn report_loss(&mut self, reason: String, up_since: Option<Instant>) {
         if let Some(up_since) = up_since {
             self.line.backoff.was_up(up_since.elapsed());
+        }
+        // Said once for each reason; a refusal needs a person.
+        let known = self.outage.as_ref().is_some_and(|outage| outage.reason == reason);
+        if reason.starts_with(client::REFUSED) && !known {
+            error!(reason, "check username, password, certificates and client_id");
         }
         match &mut self.outage {
             Some(outage) => {

@@ -136,7 +136,13 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     let (command_tx, command_rx) = mpsc::channel(QUEUED);
     let (session_tx, session_rx) = watch::channel(None);
     let name: Arc<str> = name.into();
-    let publisher = Publisher { connection: Arc::clone(&name), version: config.version, commands: command_tx, session: session_rx };
+    let publisher = Publisher {
+        connection: Arc::clone(&name),
+        version: config.version,
+        commands: command_tx,
+        session: session_rx,
+        status: Arc::clone(&status),
+    };
     let sinks = outputs
         .into_iter()
         .map(|(output, config)| {

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::client::{Notice, Outgoing, lost};
 use super::config::{Qos, Version};
 use crate::DeliveryError;
+use crate::status::LineStatus;
 
 /// An open session with the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub struct Publisher {
     pub(super) version: Version,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) session: watch::Receiver<Option<Session>>,
+    pub(super) status: Arc<LineStatus>,
 }
 
 /// A message on its way from a publisher to the client.
@@ -72,7 +74,7 @@ impl Publisher {
     /// `Transient` while the line is down; `Permanent` if the message is larger than the limit.
     pub async fn publish(&self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Confirmation, DeliveryError> {
         let Some(session) = *self.session.borrow() else {
-            return Err(DeliveryError::Transient(format!("connection {} is down", self.connection)));
+            return Err(down(&self.connection, &self.status));
         };
         let message = Outgoing { topic: topic.to_owned(), payload, qos, retain };
         let size = message.size(self.version);
@@ -103,6 +105,11 @@ impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Publisher({})", self.connection)
     }
+}
+
+pub(super) fn down(connection: &str, status: &LineStatus) -> DeliveryError {
+    let reason = status.trouble().map(|reason| format!(": {reason}")).unwrap_or_default();
+    DeliveryError::Transient(format!("connection {connection} is down{reason}"))
 }
 
 fn closed(connection: &str) -> DeliveryError {

@@ -6,7 +6,7 @@ use rumqttc_v4 as mqtt;
 use rumqttc_v4::mqttbytes::v4::{PubAck, SubscribeReasonCode};
 use rumqttc_v4::{ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, StateError};
 
-use super::client::{CLOSED, CONNECT_TIMEOUT, Event, Incoming, LARGEST_V4_PACKET, Outgoing, Plan, Refused, lost, too_large};
+use super::client::{CLOSED, CONNECT_TIMEOUT, Event, Incoming, LARGEST_V4_PACKET, Outgoing, Plan, REFUSED, Refused, lost, too_large};
 use super::config::Qos;
 use crate::DeliveryError;
 
@@ -76,7 +76,7 @@ impl EventLoop {
 
     fn explain(&self, error: ConnectionError) -> String {
         match error {
-            ConnectionError::ConnectionRefused(code) => format!("the broker refused the connection: {code:?}"),
+            ConnectionError::ConnectionRefused(code) => format!("{REFUSED}: {code:?}"),
             ConnectionError::MqttState(StateError::ConnectionAborted) => CLOSED.into(),
             ConnectionError::MqttState(StateError::AwaitPingResp) => "the broker did not answer a ping within keep_alive".into(),
             ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::PayloadSizeLimitExceeded(size))) => {

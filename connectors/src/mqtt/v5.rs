@@ -8,7 +8,7 @@ use rumqttc_v5 as mqtt;
 use rumqttc_v5::mqttbytes::v5::{PubAck, PubAckReason, RetainForwardRule, SubscribeReasonCode};
 use rumqttc_v5::{ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, PublishResult, StateError};
 
-use super::client::{CLOSED, CONNECT_TIMEOUT, Event, Incoming, Outgoing, Plan, Refused, lost, too_large};
+use super::client::{CLOSED, CONNECT_TIMEOUT, Event, Incoming, Outgoing, Plan, REFUSED, Refused, lost, too_large};
 use super::config::Qos;
 use crate::DeliveryError;
 
@@ -125,7 +125,7 @@ impl EventLoop {
 
 fn explain(error: ConnectionError) -> String {
     match error {
-        ConnectionError::ConnectionRefused(code) => format!("the broker refused the connection: {code:?}"),
+        ConnectionError::ConnectionRefused(code) => format!("{REFUSED}: {code:?}"),
         ConnectionError::MqttState(StateError::ConnectionAborted) => CLOSED.into(),
         ConnectionError::MqttState(StateError::AwaitPingResp) => "the broker did not answer a ping within keep_alive".into(),
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {

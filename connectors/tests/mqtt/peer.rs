@@ -7,9 +7,9 @@ use rumqttc_v4 as mqtt;
 use tokio::sync::mpsc;
 
 /// Longest wait for something that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Peer {
+pub(crate) struct Peer {
     client: mqtt::AsyncClient,
     /// what came in: topic and payload
     messages: mpsc::UnboundedReceiver<(String, Bytes)>,
@@ -18,11 +18,11 @@ pub struct Peer {
 
 impl Peer {
     /// Connects, and subscribes to a filter if it is not empty.
-    pub async fn connect(port: u16, id: &str, filter: &str) -> Self {
+    pub(crate) async fn connect(port: u16, id: &str, filter: &str) -> Self {
         Self::with_options(mqtt::MqttOptions::new(id, ("127.0.0.1", port)), filter).await
     }
 
-    pub async fn with_options(mut options: mqtt::MqttOptions, filter: &str) -> Self {
+    pub(crate) async fn with_options(mut options: mqtt::MqttOptions, filter: &str) -> Self {
         options.set_max_packet_size(usize::MAX, usize::MAX);
         let (client, mut events) = mqtt::AsyncClient::builder(options).capacity(1_000).build();
         let (sender, messages) = mpsc::unbounded_channel();
@@ -57,15 +57,29 @@ impl Peer {
     }
 
     /// Publishes and waits for the broker's acknowledgement.
-    pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>, qos: u8, retain: bool) {
+    pub(crate) async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>, qos: u8, retain: bool) {
+        let payload = payload.into();
         let qos = if qos == 0 { mqtt::QoS::AtMostOnce } else { mqtt::QoS::AtLeastOnce };
         let options = mqtt::PublishOptions::new(qos).retain(retain);
-        let notice = self.client.publish_tracked(topic, payload.into(), options).await.unwrap();
-        tokio::time::timeout(PATIENCE, notice.wait_async()).await.expect("the broker confirms").unwrap();
+        let confirmed = async {
+            loop {
+                let notice = self.client.publish_tracked(topic, payload.clone(), options).await.unwrap();
+                // After a restart of the broker the client gives unconfirmed messages back.
+                if notice.wait_async().await.is_ok() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, confirmed).await.expect("the broker confirms");
+    }
+
+    /// Publishes with QoS 0 as fast as the client takes it.
+    pub(crate) async fn pour(&self, topic: &str, payload: &str) {
+        self.client.publish(topic, payload.to_owned(), mqtt::PublishOptions::at_most_once()).await.unwrap();
     }
 
     /// The next message.
-    pub async fn next(&mut self) -> (String, String) {
+    pub(crate) async fn next(&mut self) -> (String, String) {
         let (topic, payload) = tokio::time::timeout(PATIENCE, self.messages.recv()).await.expect("a message comes").unwrap();
         (topic, String::from_utf8(payload.into()).unwrap())
     }

@@ -16,18 +16,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::peer::PATIENCE;
 
-pub const VERSIONS: [&str; 2] = ["3.1.1", "5"];
+pub(crate) const VERSIONS: [&str; 2] = ["3.1.1", "5"];
 
 /// What to open, as users would write it.
-pub struct Setup {
-    pub connection: Value,
-    pub streams: Vec<(&'static str, Value)>,
-    pub outputs: Vec<(&'static str, Value)>,
-    pub inlet: usize,
+pub(crate) struct Setup {
+    pub(crate) connection: Value,
+    pub(crate) streams: Vec<(&'static str, Value)>,
+    pub(crate) outputs: Vec<(&'static str, Value)>,
+    pub(crate) inlet: usize,
 }
 
 impl Setup {
-    pub fn new(version: &str, port: u16) -> Self {
+    pub(crate) fn new(version: &str, port: u16) -> Self {
         let connection = json!({
             "host": "127.0.0.1", "port": port, "version": version, "client_id": "box",
             "backoff": { "min": "1ms", "max": "50ms" },
@@ -35,27 +35,27 @@ impl Setup {
         Self { connection, streams: Vec::new(), outputs: Vec::new(), inlet: 64 }
     }
 
-    pub fn set(mut self, key: &str, value: Value) -> Self {
+    pub(crate) fn set(mut self, key: &str, value: Value) -> Self {
         self.connection[key] = value;
         self
     }
 
     /// A stream of `{"n": 1}` on `plant/{device}/n`.
-    pub fn numbers(self, qos: u8) -> Self {
+    pub(crate) fn numbers(self, qos: u8) -> Self {
         self.stream("numbers", json!({ "connection": "c", "topic": "plant/{device}/n", "qos": qos, "fields": { "n": "int64" } }))
     }
 
-    pub fn stream(mut self, name: &'static str, config: Value) -> Self {
+    pub(crate) fn stream(mut self, name: &'static str, config: Value) -> Self {
         self.streams.push((name, config));
         self
     }
 
-    pub fn output(mut self, name: &'static str, config: Value) -> Self {
+    pub(crate) fn output(mut self, name: &'static str, config: Value) -> Self {
         self.outputs.push((name, config));
         self
     }
 
-    pub fn open(&self, status: &Arc<LineStatus>) -> Result<mqtt::Opened, mqtt::OpenError> {
+    pub(crate) fn open(&self, status: &Arc<LineStatus>) -> Result<mqtt::Opened, mqtt::OpenError> {
         let config: ConnectionConfig = serde_json::from_value(self.connection.clone()).unwrap();
         let streams: Vec<(&str, StreamConfig)> =
             self.streams.iter().map(|(name, value)| (*name, serde_json::from_value(value.clone()).unwrap())).collect();
@@ -73,7 +73,7 @@ impl Setup {
     }
 
     /// Opens and runs it.
-    pub fn run(self) -> Rig {
+    pub(crate) fn run(self) -> Rig {
         let status = Arc::new(LineStatus::default());
         let opened = self.open(&status).unwrap();
         let (inlet, rows) = mpsc::channel(self.inlet);
@@ -83,35 +83,49 @@ impl Setup {
     }
 }
 
-pub struct Rig {
-    pub rows: mpsc::Receiver<Batch>,
-    pub sinks: BTreeMap<String, Box<dyn Sink>>,
-    pub publisher: Publisher,
-    pub status: Arc<LineStatus>,
+pub(crate) struct Rig {
+    pub(crate) rows: mpsc::Receiver<Batch>,
+    pub(crate) sinks: BTreeMap<String, Box<dyn Sink>>,
+    pub(crate) publisher: Publisher,
+    pub(crate) status: Arc<LineStatus>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Rig {
     /// Waits for a connection later than `generation`.
-    pub async fn connected_after(&self, generation: u64) -> Session {
+    pub(crate) async fn connected_after(&self, generation: u64) -> Session {
         let mut session = self.publisher.session();
         let found =
             tokio::time::timeout(PATIENCE, session.wait_for(|session| session.is_some_and(|session| session.generation > generation)));
-        found.await.expect("it connects").unwrap().unwrap()
+        let Ok(found) = found.await else { panic!("it does not connect: {:?}", self.status.trouble()) };
+        found.unwrap().unwrap()
     }
 
-    pub async fn disconnected(&self) {
+    pub(crate) async fn disconnected(&self) {
         let mut session = self.publisher.session();
         tokio::time::timeout(PATIENCE, session.wait_for(Option::is_none)).await.expect("it notices").unwrap();
     }
 
-    pub async fn batch(&mut self) -> Batch {
+    /// Waits until the line is down for a reason, and returns it.
+    pub(crate) async fn turned_down(&self) -> String {
+        let reason = async {
+            loop {
+                match self.status.trouble() {
+                    Some(reason) => return reason,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reason).await.expect("it fails")
+    }
+
+    pub(crate) async fn batch(&mut self) -> Batch {
         tokio::time::timeout(PATIENCE, self.rows.recv()).await.expect("rows come").expect("the source runs")
     }
 
     /// Waits until the subscriptions are in force: until a message on `topic` comes through. Its rows are acknowledged.
-    pub async fn listening(&mut self, peer: &super::peer::Peer) {
+    pub(crate) async fn listening(&mut self, peer: &super::peer::Peer) {
         loop {
             peer.publish("plant/probe/n", r#"{"n": -1}"#, 1, false).await;
             if let Ok(Some(_)) = tokio::time::timeout(std::time::Duration::from_millis(50), self.rows.recv()).await {
@@ -122,13 +136,13 @@ impl Rig {
     }
 
     /// Ends it as a crash would: without a goodbye.
-    pub async fn vanish(self) {
+    pub(crate) async fn vanish(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 
     /// Shuts down and waits for the end of the source.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.shutdown.cancel();
         drop((self.rows, self.sinks, self.publisher));
         tokio::time::timeout(PATIENCE, self.task).await.expect("the source ends").unwrap();
@@ -136,10 +150,10 @@ impl Rig {
 }
 
 /// The values of column `n`, without probes.
-pub fn numbers(rows: &RecordBatch) -> Vec<i64> {
+pub(crate) fn numbers(rows: &RecordBatch) -> Vec<i64> {
     rows.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().iter().copied().filter(|n| *n >= 0).collect()
 }
 
-pub fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
+pub(crate) fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
     rows.column_by_name(column).unwrap().as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect()
 }

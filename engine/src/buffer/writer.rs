@@ -216,13 +216,14 @@ impl Writer {
                     tracing::warn!(rows = done.dropped_rows, "the buffer is full; the oldest rows were dropped");
                 }
                 self.changes = Changes { blocks: later, ..Changes::default() };
+                // The forwarder hears of rows before their source does, so that they count as live at once.
+                if let Some(id) = done.last_id {
+                    self.committed.send_replace(id);
+                }
                 if !wait {
                     self.release();
                 } else if !self.database.must_wait(size) {
                     return self.commit();
-                }
-                if let Some(id) = done.last_id {
-                    self.committed.send_replace(id);
                 }
             }
             Err(error) => {

@@ -111,9 +111,12 @@ pub struct DemoArgs {
     /// Print plain lines instead of the live view, also on a terminal
     #[arg(long)]
     pub plain: bool,
-    /// Keep the demo's configuration, rules and data in this directory; when absent, in a temporary one
+    /// Keep the demo's configuration, rules and data in this directory; when absent, in `tidegate-demo`
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Bring back files that were edited as they are shipped
+    #[arg(long)]
+    pub fresh: bool,
 }
 
 /// `tidegate replay`

@@ -7,6 +7,7 @@ pub mod check;
 pub mod logging;
 mod render;
 pub mod replay;
+pub mod run;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;

@@ -166,9 +166,9 @@ fn no_part_of_the_json_schema_closes_out_the_keys_of_another() {
     check(&json_schema());
 }
 
-/// The reference's ```toml blocks. A block without `name` is a fragment: it is completed with [`PREAMBLE`].
-fn reference_blocks() -> Vec<(usize, String)> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md")).unwrap();
+/// The document's ```toml blocks. A block without `name` is a fragment: it is completed with [`PREAMBLE`].
+fn toml_blocks(document: &str) -> Vec<(usize, String)> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document)).unwrap();
     let mut blocks: Vec<(usize, String)> = Vec::new();
     let mut inside = false;
     for (number, line) in text.lines().enumerate() {
@@ -185,19 +185,21 @@ fn reference_blocks() -> Vec<(usize, String)> {
     blocks
 }
 
-/// What fragments in the reference may rely on: two connections.
+/// What fragments in documents may rely on: two connections.
 const PREAMBLE: &str = "name = 'preamble'\n\
     connections.plant = { kind = 'mqtt', host = 'localhost' }\n\
     connections.cloud = { kind = 'mqtt', host = 'localhost' }\n";
 
 #[test]
-fn every_example_of_the_reference_is_right() {
-    let blocks = reference_blocks();
-    assert!(blocks.len() > 5, "the examples were not found");
-    for (line, block) in blocks {
-        let text = if block.starts_with("name =") { block } else { format!("{PREAMBLE}{block}") };
-        if let Err(diagnostics) = parse(&text, "example", &golden_dir()) {
-            panic!("docs/configuration.md:{line}: {diagnostics:#?}\n{text}");
+fn every_example_of_the_documents_is_right() {
+    for (document, least) in [("docs/configuration.md", 6), ("docs/guide.md", 1), ("docs/sql.md", 1), ("README.md", 1)] {
+        let blocks = toml_blocks(document);
+        assert!(blocks.len() >= least, "{document}: the examples were not found");
+        for (line, block) in blocks {
+            let text = if block.starts_with("name =") { block } else { format!("{PREAMBLE}{block}") };
+            if let Err(diagnostics) = parse(&text, "example", &golden_dir()) {
+                panic!("{document}:{line}: {diagnostics:#?}\n{text}");
+            }
         }
     }
 }

@@ -106,7 +106,7 @@ impl Pipeline {
     pub(super) fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<(), RuleError> {
         let Some(window) = &mut self.window else { return Ok(()) };
         match state.iter().position(|sealed| sealed.fingerprint == window.fingerprint()) {
-            Some(at) => window.restore(state.swap_remove(at), misfits).map_err(rule_error),
+            Some(at) => window.restore(state.remove(at), misfits).map_err(rule_error),
             None => Ok(()),
         }
     }

@@ -1,7 +1,8 @@
-//! SQL rules against stock DataFusion, and what they refuse.
+//! SQL rules against stock DataFusion, what they refuse, and what the documents show.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod behaviour;
 mod bench_rows;
+mod docs;
 mod oracle;
 mod refusals;

@@ -1,0 +1,86 @@
+//! `tidegate run` and `tidegate demo`: a box, until it is told to stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidegate_core::clock::SystemClock;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::RunArgs;
+use super::{Failure, load_config};
+use crate::config::Config;
+use crate::run::{self, Running};
+
+/// Runs the box until SIGTERM, SIGINT or SIGHUP, or until a part of it fails.
+///
+/// # Errors
+/// When the configuration is wrong, or the box cannot be started or does not end well.
+pub fn run(args: RunArgs) -> Result<(), Failure> {
+    let config = load_config(args.config.config)?;
+    runtime()?.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let running = start(&config).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
+            () = running.failed() => {}
+        }
+        let stopped = running.stop();
+        tokio::select! {
+            stopped = stopped => Ok(stopped?),
+            // A second Ctrl-C means now. What was not acknowledged will be sent again.
+            _ = interrupt.recv() => Err(Failure::Failed(anyhow::anyhow!("stopped at once; what was not acknowledged will be sent again"))),
+        }
+    })
+}
+
+async fn start(config: &Config) -> Result<Running, run::RunError> {
+    run::start(config, Arc::new(SystemClock)).await
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    // Connections, sequencer and forwarder wait most of the time; rules and the buffer have threads of their own.
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build()
+}
+
+/// Shows the product at work.
+///
+/// # Errors
+/// When a broker, the folder, the box or the terminal cannot be had.
+#[cfg(feature = "demo")]
+pub fn demo(args: super::args::DemoArgs) -> Result<(), Failure> {
+    use crate::demo::{self, Options};
+
+    let dir = args.dir.unwrap_or_else(|| PathBuf::from("tidegate-demo"));
+    let options = Options { dir, fresh: args.fresh, plain: args.plain };
+    let start_box = async |path: &Path| -> anyhow::Result<Running> {
+        let config = crate::config::load(path)
+            .map_err(|wrong| anyhow::anyhow!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+        Ok(start(&config).await?)
+    };
+    Ok(runtime()?.block_on(demo::run(options, start_box))?)
+}
+
+/// Says that this build has no demo.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "demo"))]
+pub fn demo(_: super::args::DemoArgs) -> Result<(), Failure> {
+    Err(Failure::Failed(anyhow::anyhow!("this build has no demo; build it with `--features demo`")))
+}
+
+#[cfg(feature = "demo")]
+impl crate::demo::RunningBox for Running {
+    fn status(&self) -> Arc<crate::status::Status> {
+        Running::status(self)
+    }
+
+    async fn stop(self) {
+        if let Err(error) = Running::stop(self).await {
+            tracing::error!(%error, "the box of the demo");
+        }
+    }
+}

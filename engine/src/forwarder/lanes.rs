@@ -1,0 +1,221 @@
+//! What goes next: live rows first, then the backlog at a bounded rate. No I/O, and time is an argument.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::buffer::StoredBlock;
+
+/// Rows that are held in memory for one lane, about; one block more at most.
+const FETCH_ROWS: usize = 8_192;
+const FETCH_BLOCKS: usize = 64;
+
+/// What the driver has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Read blocks with `after < id <= until`, and hand them to [`Lanes::fetched`].
+    Fetch { after: u64, until: u64, limit: usize },
+    /// Send what [`Lanes::take`] gives.
+    Send,
+    /// Wait for a confirmation or a commit, or until the backlog's rate allows a row.
+    Wait { until: Option<Instant> },
+}
+
+/// What a settled row means for its block.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// Other rows of the block are open.
+    Open,
+    /// All rows are confirmed: the block can be deleted.
+    Confirmed,
+    /// All rows are settled, but some were refused for good.
+    Refused(String),
+}
+
+/// Both lanes.
+pub(super) struct Lanes {
+    in_flight_limit: usize,
+    in_flight: usize,
+    rate: Option<Rate>,
+    live: Lane,
+    backlog: Lane,
+    fetching_live: bool,
+    /// blocks of which some rows are sent and not all are settled
+    open: BTreeMap<u64, Open>,
+}
+
+#[derive(Default)]
+struct Lane {
+    /// newest block that was read
+    after: u64,
+    /// newest block of the lane
+    until: u64,
+    blocks: VecDeque<Arc<StoredBlock>>,
+    /// next row of the first block
+    row: usize,
+    /// rows of an average block
+    block_rows: usize,
+}
+
+struct Open {
+    rows: usize,
+    /// settled rows; sorted, each once
+    settled: Vec<bool>,
+    left: usize,
+    refused: Option<String>,
+}
+
+impl Lanes {
+    pub(super) fn new(in_flight_limit: usize, backlog_rows_per_s: Option<u32>) -> Self {
+        Self {
+            in_flight_limit,
+            in_flight: 0,
+            rate: backlog_rows_per_s.map(Rate::new),
+            live: Lane::default(),
+            backlog: Lane::default(),
+            fetching_live: false,
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// The line is up. Blocks up to `newest` are backlog.
+    pub(super) fn start(&mut self, newest: u64, now: Instant) {
+        self.in_flight = 0;
+        self.backlog = Lane { until: newest, ..Lane::default() };
+        self.live = Lane { after: newest, until: newest, ..Lane::default() };
+        if let Some(rate) = &mut self.rate {
+            rate.start(now);
+        }
+    }
+
+    /// The line is down: what was sent and not confirmed will be sent again.
+    pub(super) fn forget_unconfirmed(&mut self) {
+        self.in_flight = 0;
+        (self.live.blocks, self.backlog.blocks) = (VecDeque::new(), VecDeque::new());
+        self.open.retain(|_, open| open.left < open.rows);
+    }
+
+    /// Blocks up to `newest` are on disk.
+    pub(super) fn committed(&mut self, newest: u64) {
+        self.live.until = self.live.until.max(newest);
+    }
+
+    pub(super) fn next(&mut self, now: Instant) -> Next {
+        if self.in_flight >= self.in_flight_limit {
+            return Next::Wait { until: None };
+        }
+        if let Some(next) = self.live.next() {
+            self.fetching_live = true;
+            return next;
+        }
+        self.fetching_live = false;
+        match (self.backlog.next(), &mut self.rate) {
+            (Some(Next::Send), Some(rate)) => match rate.ready_at(now) {
+                Some(until) => Next::Wait { until: Some(until) },
+                None => Next::Send,
+            },
+            (Some(next), _) => next,
+            (None, _) => Next::Wait { until: None },
+        }
+    }
+
+    /// Takes what [`Next::Fetch`] asked for.
+    pub(super) fn fetched(&mut self, blocks: Vec<StoredBlock>) {
+        let lane = if self.fetching_live { &mut self.live } else { &mut self.backlog };
+        match blocks.last() {
+            Some(last) => lane.after = last.id,
+            None => lane.after = lane.until,
+        }
+        let rows: usize = blocks.iter().map(|block| block.rows.len()).sum();
+        lane.block_rows = rows.checked_div(blocks.len()).unwrap_or(0);
+        lane.blocks.extend(blocks.into_iter().map(Arc::new));
+    }
+
+    /// The row that goes next, after [`Next::Send`].
+    pub(super) fn take(&mut self) -> Option<(Arc<StoredBlock>, usize)> {
+        let lane = if self.fetching_live { &mut self.live } else { &mut self.backlog };
+        loop {
+            let block = Arc::clone(lane.blocks.front()?);
+            let open = self.open.entry(block.id).or_insert_with(|| Open::new(block.rows.len()));
+            let row = lane.row;
+            lane.row += 1;
+            if lane.row >= block.rows.len() {
+                lane.blocks.pop_front();
+                lane.row = 0;
+            }
+            if open.settled.get(row) == Some(&false) {
+                self.in_flight += 1;
+                if let Some(rate) = self.rate.as_mut().filter(|_| !self.fetching_live) {
+                    rate.take();
+                }
+                return Some((block, row));
+            }
+        }
+    }
+
+    /// A row was confirmed, or refused for good.
+    pub(super) fn settled(&mut self, block: u64, row: usize, refused: Option<String>) -> Settled {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let Some(open) = self.open.get_mut(&block) else { return Settled::Open };
+        if let Some(settled) = open.settled.get_mut(row)
+            && !std::mem::replace(settled, true)
+        {
+            open.left -= 1;
+        }
+        open.refused = open.refused.take().or(refused);
+        if open.left > 0 {
+            return Settled::Open;
+        }
+        match self.open.remove(&block).and_then(|open| open.refused) {
+            Some(reason) => Settled::Refused(reason),
+            None => Settled::Confirmed,
+        }
+    }
+}
+
+impl Lane {
+    fn next(&self) -> Option<Next> {
+        if !self.blocks.is_empty() {
+            return Some(Next::Send);
+        }
+        let limit = (FETCH_ROWS / self.block_rows.max(1)).clamp(1, FETCH_BLOCKS);
+        (self.after < self.until).then_some(Next::Fetch { after: self.after, until: self.until, limit })
+    }
+}
+
+impl Open {
+    fn new(rows: usize) -> Self {
+        Self { rows, settled: vec![false; rows], left: rows, refused: None }
+    }
+}
+
+/// A token bucket that holds a tenth of a second's rows.
+struct Rate {
+    per_s: u32,
+    tokens: f64,
+    filled: Option<Instant>,
+}
+
+impl Rate {
+    fn new(per_s: u32) -> Self {
+        Self { per_s, tokens: 0.0, filled: None }
+    }
+
+    fn start(&mut self, now: Instant) {
+        (self.tokens, self.filled) = (1.0, Some(now));
+    }
+
+    /// `None`: now.
+    fn ready_at(&mut self, now: Instant) -> Option<Instant> {
+        let per_s = f64::from(self.per_s);
+        let since = self.filled.replace(now).map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
+        self.tokens = (self.tokens + since.as_secs_f64() * per_s).min((per_s / 10.0).max(1.0));
+        (self.tokens < 1.0).then(|| now + Duration::from_secs_f64((1.0 - self.tokens) / per_s))
+    }
+
+    fn take(&mut self) {
+        self.tokens -= 1.0;
+    }
+}

@@ -1,0 +1,57 @@
+//! Habits that a reader relies on and that neither the compiler nor clippy checks.
+
+use std::path::PathBuf;
+
+use crate::{files, read, root};
+
+/// A file tells one story. Beyond this it is more than one; about 500 is long already.
+const LONGEST_FILE: usize = 800;
+
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "helpers", "helper", "manager", "misc"];
+
+/// What a rule must not reach for: it would no longer be a function of its rows.
+const OUTSIDE_WORLD: &[&str] =
+    &["std::fs", "std::net", "std::env", "std::process", "std::thread", "std::io", "SystemTime", "Instant", "tokio::"];
+
+fn sources() -> Vec<PathBuf> {
+    let found = files(&root(), "rs");
+    assert!(found.len() > 30, "the sources were not found");
+    found
+}
+
+#[test]
+fn no_file_tells_more_than_one_story() {
+    let long: Vec<String> = sources()
+        .iter()
+        .map(|file| (file, read(file).lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST_FILE)
+        .map(|(file, lines)| format!("{} has {lines} lines", file.display()))
+        .collect();
+    assert!(long.is_empty(), "split these (the limit is {LONGEST_FILE}): {long:#?}");
+}
+
+#[test]
+fn modules_are_named_for_nouns_of_the_domain() {
+    let empty: Vec<PathBuf> = sources()
+        .into_iter()
+        .filter(|file| file.components().any(|part| EMPTY_NAMES.contains(&part.as_os_str().to_string_lossy().trim_end_matches(".rs"))))
+        .collect();
+    assert!(empty.is_empty(), "these names say nothing about what is inside: {empty:#?}");
+}
+
+#[test]
+fn rules_have_no_files_network_clock_or_runtime() {
+    let mut found = Vec::new();
+    let rules = files(&root().join("rules/src"), "rs");
+    assert!(rules.len() > 5, "the rules were not found");
+    for file in rules {
+        for (number, line) in (1..).zip(read(&file).lines()) {
+            let code = line.split("//").next().unwrap_or("");
+            if let Some(word) = OUTSIDE_WORLD.iter().find(|word| code.contains(**word)) {
+                found.push(format!("{}:{number}: `{word}`", file.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "a rule is a function of its rows: {found:#?}");
+}
