@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::PATIENCE;
 use crate::lines::Lines;
-use crate::mosquitto::terminate;
+use crate::mosquitto::{Mosquitto, terminate};
 use tokio::process::Child;
 
 /// The binary `tidegate`, of the profile that the tests were built with; built when it is asked for first.
@@ -29,6 +29,16 @@ pub fn binary() -> &'static Path {
         assert!(built.success(), "the binary cannot be built");
         profile_dir.join("tidegate")
     })
+}
+
+/// `[connections.NAME]` of a configuration: a session with `broker` that comes back quickly after an outage.
+#[must_use]
+pub fn connection(name: &str, broker: &Mosquitto, version: &str) -> String {
+    let port = broker.port();
+    format!(
+        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"127.0.0.1\"\nport = {port}\nversion = \"{version}\"\n\
+         backoff = {{ min = \"10ms\", max = \"100ms\" }}\n"
+    )
 }
 
 /// Configuration, rules and data of a box, in a directory of its own.
