@@ -72,6 +72,14 @@ impl Mosquitto {
         }
     }
 
+    /// Takes away what it kept on disk, so that it knows no session when it starts again.
+    pub fn forget(&self) {
+        match std::fs::remove_file(self.dir.path().join("mosquitto.db")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("cannot remove the broker's sessions: {error}"),
+            _ => {}
+        }
+    }
+
     /// Ends it in order, so that it writes its sessions to disk.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -45,7 +45,7 @@ fn check_reports_every_rule_that_is_wrong_and_exits_with_3() {
     let wrong: Vec<Value> = serde_json::from_str(out(&output)).unwrap();
     let places: Vec<_> = wrong.iter().map(|wrong| (&wrong["file"], &wrong["line"], &wrong["column"])).collect();
     assert_eq!(places.len(), 2, "{wrong:?}");
-    let file = |name: &str| json!(format!("rules/{name}.sql"));
+    let file = |name: &str| json!(format!("./rules/{name}.sql"));
     assert_eq!(places[0], (&file("worse"), &json!(1), &json!(1)));
     assert_eq!(places[1], (&file("wrong"), &json!(3), &json!(7)));
 }
