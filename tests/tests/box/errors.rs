@@ -25,13 +25,14 @@ fn compare(said: &str, name: &str) {
 }
 
 /// Without what differs from run to run: the site's directory, the broker's port, and the time before each log line.
-fn normalised(text: &str, site: &Site, port: u16) -> String {
+fn normalised(text: &str, site: &Site, port: Option<u16>) -> String {
     let dir = site.path("").display().to_string();
     let mut said = String::new();
     for line in text.lines() {
         let is_time = |word: &&str| word.len() > 20 && word.ends_with('Z') && word.starts_with("20");
         let line = line.split_once(' ').filter(|(word, _)| is_time(word)).map_or(line, |(_, rest)| rest.trim_start());
-        said.push_str(&line.replace(dir.as_str(), "").replace(&port.to_string(), "PORT"));
+        let line = line.replace(dir.as_str(), "");
+        said.push_str(&port.map_or_else(|| line.clone(), |port| line.replace(&port.to_string(), "PORT")));
         said.push('\n');
     }
     said
@@ -49,7 +50,7 @@ fn wrong_configuration() {
         assert_eq!(output.status.code(), Some(3), "{command}");
         // `check` was asked for a result; for `run` it is an error.
         let said = if command == "check" { output.stdout } else { output.stderr };
-        compare(&normalised(std::str::from_utf8(&said).unwrap(), &site, 0), "configuration.txt");
+        compare(&normalised(std::str::from_utf8(&said).unwrap(), &site, None), "configuration.txt");
     }
 }
 
@@ -58,7 +59,7 @@ fn configuration_that_is_not_toml() {
     let site = Site::new("[connections.plant\nkind = \"mqtt\"\n");
     let output = site.tidegate(&["run", "--config", "tidegate.toml"]);
     assert_eq!(output.status.code(), Some(3));
-    compare(&normalised(std::str::from_utf8(&output.stderr).unwrap(), &site, 0), "not_toml.txt");
+    compare(&normalised(std::str::from_utf8(&output.stderr).unwrap(), &site, None), "not_toml.txt");
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn wrong_rules() {
     }
     let output = site.tidegate(&["check", "--config", "tidegate.toml"]);
     assert_eq!(output.status.code(), Some(3));
-    compare(&normalised(std::str::from_utf8(&output.stdout).unwrap(), &site, 0), "rules.txt");
+    compare(&normalised(std::str::from_utf8(&output.stdout).unwrap(), &site, None), "rules.txt");
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn wrong_recordings() {
     let output = site.tidegate(&["replay", "--config", "tidegate.toml", "--input", "tank=nowhere.jsonl"]);
     assert_eq!(output.status.code(), Some(3));
     said.push_str(&format!("$ tidegate replay --input tank=nowhere.jsonl\n{}", std::str::from_utf8(&output.stderr).unwrap()));
-    compare(&normalised(&said, &site, 0), "recordings.txt");
+    compare(&normalised(&said, &site, None), "recordings.txt");
 }
 
 struct Stage {
@@ -132,10 +133,21 @@ async fn stage(version: &str, limits: &str) -> Stage {
 }
 
 impl Stage {
+    /// Publishes rows until the version of the rule that writes `column` runs.
+    async fn column_comes_out(&self, column: &str) {
+        let mut pump = Client::subscriber(&self.broker, "pump/t1").await;
+        loop {
+            self.devices.publish("plant/t1", r#"{"temperature": 1, "n": 2}"#).await;
+            if pump.next().await.json().get(column).is_some() {
+                return;
+            }
+        }
+    }
+
     /// Waits for the log line with `text`, and compares it; the box must run on.
     async fn says(&self, text: &str, golden: &str) {
         let line = self.the_box.log().wait(text).await;
-        compare(&normalised(&line, &self.site, self.broker.port()), golden);
+        compare(&normalised(&line, &self.site, Some(self.broker.port())), golden);
         let mut pump = Client::subscriber(&self.broker, "pump/alive").await;
         self.devices.publish("plant/alive", r#"{"temperature": 1}"#).await;
         assert_eq!(pump.next().await.json(), json!({ "device": "alive", "temperature": 1.0 }));
@@ -175,17 +187,10 @@ async fn an_oversize_message() {
 async fn an_oversize_row_for_an_output() {
     let stage = stage("5", "max_packet = \"2KiB\"\n").await;
     stage.site.rule("rule", "INSERT INTO pump SELECT device, temperature, repeat('x', CAST(n AS INT)) AS padding FROM tank");
-    // The new version runs when its column comes out.
-    let mut pump = Client::subscriber(&stage.broker, "pump/t1").await;
-    loop {
-        stage.devices.publish("plant/t1", r#"{"temperature": 1, "n": 2}"#).await;
-        if pump.next().await.json().get("padding").is_some() {
-            break;
-        }
-    }
+    stage.column_comes_out("padding").await;
     stage.devices.publish("plant/t1", r#"{"temperature": 1, "n": 3000}"#).await;
     let line = stage.the_box.log().wait("rows could not be written").await;
-    compare(&normalised(&line, &stage.site, stage.broker.port()), "oversize_output.txt");
+    compare(&normalised(&line, &stage.site, Some(stage.broker.port())), "oversize_output.txt");
 }
 
 #[tokio::test]
@@ -205,13 +210,11 @@ async fn a_row_that_makes_no_topic() {
 #[tokio::test]
 async fn a_row_that_cannot_be_evaluated() {
     let stage = stage("5", "").await;
-    stage.site.rule("rule", "INSERT INTO pump SELECT device, temperature, 100 / n AS share FROM tank WHERE n = 0 OR n IS NULL");
-    let log = stage.the_box.log();
-    while log.find("could not be evaluated").is_none() {
-        stage.devices.publish("plant/t1", r#"{"temperature": 1, "n": 0}"#).await;
-    }
-    let line = log.wait("could not be evaluated").await;
-    compare(&normalised(&line, &stage.site, stage.broker.port()), "bad_row.txt");
+    stage.site.rule("rule", "INSERT INTO pump SELECT device, temperature, 100 / n AS share FROM tank");
+    stage.column_comes_out("share").await;
+    stage.devices.publish("plant/t1", r#"{"temperature": 1, "n": 0}"#).await;
+    let line = stage.the_box.log().wait("could not be evaluated").await;
+    compare(&normalised(&line, &stage.site, Some(stage.broker.port())), "bad_row.txt");
 }
 
 #[tokio::test]
@@ -221,7 +224,7 @@ async fn a_broker_that_is_away() {
     broker.stop();
     let the_box = site.run();
     let line = the_box.log().wait("not connected").await;
-    compare(&normalised(&line, &site, broker.port()), "no_broker.txt");
+    compare(&normalised(&line, &site, Some(broker.port())), "no_broker.txt");
 }
 
 #[tokio::test]
@@ -231,7 +234,7 @@ async fn a_broker_that_refuses() {
         let site = Site::new(&format!("{}{TANK}", connection("plant", &broker, version)));
         let the_box = site.run();
         let line = the_box.log().wait("ERROR").await;
-        compare(&normalised(&line, &site, broker.port()), &format!("refused_by_the_broker_{version}.txt"));
+        compare(&normalised(&line, &site, Some(broker.port())), &format!("refused_by_the_broker_{version}.txt"));
     }
 }
 
@@ -242,7 +245,7 @@ async fn a_rules_directory_that_is_not_there() {
     std::fs::remove_dir(site.path("rules")).unwrap();
     let the_box = site.run();
     let line = the_box.log().wait("ERROR").await;
-    compare(&normalised(&line, &site, broker.port()), "no_rules_directory.txt");
+    compare(&normalised(&line, &site, Some(broker.port())), "no_rules_directory.txt");
 }
 
 #[tokio::test]
