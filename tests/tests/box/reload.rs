@@ -115,7 +115,11 @@ async fn twenty_versions_under_load_lose_and_double_nothing() {
     if came.messages.last().map(n_of) != Some(count - 1) {
         came.take_until(|message| n_of(message) == count - 1).await;
     }
-    assert!(came.messages.iter().map(n_of).eq(0..count), "every number came once, in order");
+    if let Some(at) = (0..count).zip(&came.messages).position(|(n, message)| n != n_of(message)) {
+        let around: Vec<&str> = came.messages[at.saturating_sub(2)..].iter().take(5).map(Message::text).collect();
+        panic!("{} messages came for {count}; they are out of step from {at} on: {around:?}", came.messages.len());
+    }
+    assert_eq!(came.messages.len(), usize::try_from(count).unwrap(), "every number came once");
     assert!(came.messages.is_sorted_by_key(v_of), "versions follow each other");
     assert!(the_box.stop().await.success());
     assert_eq!(came.out.rest(), [], "and nothing else");
