@@ -179,8 +179,7 @@ mod tests {
         let recorder = Recorder::default();
         queue.close();
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(queue.deliver_to(Box::new(recorder.clone())));
-        let values = recorder.0.lock().unwrap().clone();
-        values
+        std::mem::take(&mut *recorder.0.lock().unwrap())
     }
 
     #[test]

@@ -56,7 +56,6 @@ pub struct MqttUplink {
 
 impl MqttUplink {
     /// Sends by `publisher`. Its sessions are followed by a task that ends with the connection.
-    #[must_use]
     pub fn new(publisher: Publisher) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let mut session = publisher.session();
         let (tell, generation) = watch::channel(None);

@@ -66,7 +66,7 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
     for recording in &recordings {
         inferred.insert(recording.stream.to_string(), recording.schema());
     }
-    let book = RuleBook::new(catalog(request.config, &|stream| inferred.get(stream).cloned()), 1, Arc::clone(&status));
+    let book = RuleBook::new(catalog(request.config, &|stream| inferred.get(stream).cloned()), 1, Arc::clone(&status)).quiet();
     let (book, changes) = RulesDir::load(&request.config.rules.dir, book)?;
     let wrong = book.wrong();
     if !wrong.is_empty() {
