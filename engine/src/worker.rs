@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use tidegate_connectors::json::Encoder;
 use tidegate_core::Rows;
 use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target};
 
@@ -157,7 +156,10 @@ impl Worker {
         for derived in self.order.clone() {
             let Some(emissions) = pass.derived.remove(&derived) else { continue };
             match router::merge(emissions) {
-                Ok(rows) => self.feed(&derived, &rows, pass),
+                Ok(rows) => {
+                    self.status.streams.of(&derived).note(&rows.batch);
+                    self.feed(&derived, &rows, pass);
+                }
                 Err(error) => {
                     tracing::error!(stream = %derived, %error, "rows of different rules for one derived stream cannot be merged and are lost")
                 }
@@ -215,12 +217,8 @@ impl Hosted {
     fn note(&mut self, name: &str, out: &Emissions) {
         let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
         self.status.rows.add(rows as u64);
-        if let Some(emission) = out.rows.last().filter(|_| self.status.last.wanted())
-            && let Some(last) = emission.rows.len().checked_sub(1)
-        {
-            let mut text = format!("{} ", emission.target).into_bytes();
-            Encoder::new(&emission.rows.batch.schema()).encode_row(&emission.rows.batch, last, &mut text);
-            self.status.last.replace(String::from_utf8_lossy(&text).into_owned());
+        if let Some(emission) = out.rows.last() {
+            self.status.last.show_last_row(&emission.rows.batch, emission.target.name());
         }
         if out.late > 0 {
             self.status.late.add(out.late);
