@@ -292,3 +292,6 @@ impl Running {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
