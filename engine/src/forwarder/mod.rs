@@ -129,8 +129,12 @@ impl<U: Uplink> Forwarder<U> {
             }
             self.status.connected.store(true, Ordering::Relaxed);
             let delivered = self.status.delivered.get();
-            let end = self.session(&mut generation, &stop).await;
+            let mut end = self.session(&mut generation, &stop).await;
             self.lanes.forget_unconfirmed();
+            // Rows come back when the line goes down, a moment before the line says so itself.
+            if matches!(end, Ok(End::Busy(_))) && tokio::time::timeout(FIRST_PAUSE, generation.changed()).await.is_ok() {
+                end = Ok(End::Line);
+            }
             match end {
                 Ok(End::Stop) | Err(BufferError::Closed) => break,
                 Ok(End::Line) => {}
