@@ -10,7 +10,7 @@ use super::signed;
 use crate::config::WhenFull;
 
 /// Refused blocks are kept for a person to look at. This many bytes are plenty for that, and little on the smallest disk.
-const MAX_REFUSED: u64 = 16 << 20;
+const MAX_REFUSED: u64 = if cfg!(test) { 1 << 16 } else { 16 << 20 };
 
 /// A block that is ready to be inserted.
 pub(super) struct NewBlock {

@@ -30,6 +30,8 @@ mod group;
 mod model_tests;
 mod salvage;
 #[cfg(test)]
+mod salvage_tests;
+#[cfg(test)]
 mod tests;
 mod writer;
 
