@@ -49,7 +49,7 @@ fn contents(buffer: &Buffer, after: u64, limit: usize) -> Vec<(u64, Vec<u64>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_buffer_holds_what_was_appended_and_not_confirmed(acts in prop::collection::vec(act(), 1..24)) {

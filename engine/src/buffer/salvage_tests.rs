@@ -21,8 +21,9 @@ fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
 fn filled() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (buffer, _) = open(&dir);
+    // A rule each, or one commit would put them into one block.
     for block in 0..BLOCKS {
-        store(&buffer, block * ROWS);
+        buffer.append(OutboxRows { rule: format!("r{block}").into(), ..rows(block * ROWS, ROWS as usize, Ack::none()) }).unwrap();
     }
     buffer.close();
     dir

@@ -292,7 +292,6 @@ fn refused_blocks_are_kept_up_to_a_limit_and_then_leave_a_gap() {
     }
     for id in 1..=4 {
         wait(buffer.refuse(id, "too large for the broker".into())).unwrap();
-        wait(buffer.fetch_gaps(1)).unwrap();
     }
     buffer.close();
     let kept: Vec<u64> =

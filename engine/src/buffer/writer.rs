@@ -148,12 +148,14 @@ impl Writer {
             }
             let more = !self.held.is_empty();
             self.commit();
-            if !self.held.is_empty() || !self.changes.deletes_nothing() {
+            if !self.changes.deletes_nothing() {
+                tracing::warn!("the buffer closed before deliveries could be noted; those blocks will be sent again");
+            }
+            if !self.held.is_empty() {
                 let rows: usize = self.held.iter().map(|held| held.rows.rows.len()).sum();
                 tracing::error!(
                     rows,
-                    "the buffer closed before all could be written: these rows and those queued behind them were not acknowledged, and \
-                     blocks that the uplink confirmed last will be sent again"
+                    "the buffer closed before these rows, and any queued behind them, could be written; they were not acknowledged"
                 );
                 break;
             }
