@@ -28,12 +28,14 @@ pub(super) struct Changes {
     pub(super) refused: BTreeMap<u64, String>,
     pub(super) confirmed_gaps: BTreeSet<u64>,
     pub(super) blocks: Vec<NewBlock>,
+    /// rows that could not be made into blocks
+    pub(super) gaps: Vec<NewGap>,
 }
 
 impl Changes {
-    /// Whether it is only inserts, if anything.
-    pub(super) fn deletes_nothing(&self) -> bool {
-        self.confirmed.is_empty() && self.refused.is_empty() && self.confirmed_gaps.is_empty()
+    /// Whether there is nothing but new blocks, if anything.
+    pub(super) fn is_only_blocks(&self) -> bool {
+        self.confirmed.is_empty() && self.refused.is_empty() && self.confirmed_gaps.is_empty() && self.gaps.is_empty()
     }
 
     /// Whether block `id` is about to go away.
@@ -82,19 +84,19 @@ impl Totals {
 }
 
 /// Which rows of a rule are missing.
-pub(super) struct NewGap<'a> {
-    pub(super) rule: &'a str,
-    pub(super) first_seq: i64,
-    pub(super) last_seq: i64,
+pub(super) struct NewGap {
+    pub(super) rule: Arc<str>,
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
     pub(super) rows: u64,
     pub(super) reason: &'static str,
 }
 
 /// A block that was deleted.
 struct Gone {
-    rule: String,
-    first_seq: i64,
-    last_seq: i64,
+    rule: Arc<str>,
+    first_seq: u64,
+    last_seq: u64,
     rows: u64,
     size: u64,
 }
@@ -105,8 +107,8 @@ impl Gone {
         Ok(Self { rule: row.get(0)?, first_seq: row.get(1)?, last_seq: row.get(2)?, rows: row.get(3)?, size: row.get(4)? })
     }
 
-    fn gap(&self, reason: &'static str) -> NewGap<'_> {
-        NewGap { rule: &self.rule, first_seq: self.first_seq, last_seq: self.last_seq, rows: self.rows, reason }
+    fn gap(&self, reason: &'static str) -> NewGap {
+        NewGap { rule: Arc::clone(&self.rule), first_seq: self.first_seq, last_seq: self.last_seq, rows: self.rows, reason }
     }
 }
 
@@ -127,6 +129,7 @@ impl Step<'_> {
         for id in &changes.confirmed_gaps {
             self.tx.prepare("DELETE FROM gap WHERE id = ?1")?.execute([signed(*id)])?;
         }
+        changes.gaps.iter().try_for_each(|gap| self.gap(gap))?;
         let size = changes.size();
         while when_full == WhenFull::DropOldest && self.totals.is_full_for(size, max_bytes) {
             let Some(gone) = self.delete("id = (SELECT min(id) FROM block) AND ?1", 1)? else { break };
@@ -187,17 +190,18 @@ impl Step<'_> {
     }
 
     /// Notes a gap: widens the newest one of the same rule and reason, so that the table stays small however long the uplink is away.
-    pub(super) fn gap(&mut self, gap: &NewGap<'_>) -> rusqlite::Result<()> {
+    pub(super) fn gap(&mut self, gap: &NewGap) -> rusqlite::Result<()> {
         let NewGap { rule, first_seq, last_seq, rows, reason } = gap;
         let widen = "UPDATE gap SET first_seq = min(first_seq, ?4), last_seq = max(last_seq, ?5), rows = rows + ?6, wall_ns = ?7
             WHERE id = (SELECT max(id) FROM gap WHERE id > ?1 AND rule = ?2 AND reason = ?3)";
-        let values = params![signed(self.gaps_fetched), rule, reason, first_seq, last_seq, signed(*rows), wall_ns()];
+        let (first_seq, last_seq, rows) = (signed(*first_seq), signed(*last_seq), signed(*rows));
+        let values = params![signed(self.gaps_fetched), &**rule, reason, first_seq, last_seq, rows, wall_ns()];
         if self.tx.prepare(widen)?.execute(values)? > 0 {
             return Ok(());
         }
         self.totals.last_gap += 1;
         let insert = "INSERT INTO gap (id, rule, reason, first_seq, last_seq, rows, wall_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let values = params![signed(self.totals.last_gap), rule, reason, first_seq, last_seq, signed(*rows), wall_ns()];
+        let values = params![signed(self.totals.last_gap), &**rule, reason, first_seq, last_seq, rows, wall_ns()];
         self.tx.prepare(insert)?.execute(values).map(drop)
     }
 }

@@ -52,37 +52,48 @@ pub(super) fn salvage(path: &Path, old: Connection, known: Option<Totals>, cause
     let fresh = beside(path, ".new");
     remove(&fresh);
     let (before, sequence) = read_meta(&old).map_or((known, 0), |(totals, sequence)| (known.or(Some(totals)), sequence));
-    let (saved, skipped) = copy_all(&old, &fresh, before, sequence).map_err(sql).inspect_err(|_| remove(&fresh))?;
+    let (saved, skipped) = copy_all(&old, &fresh, known, before, sequence).map_err(sql).inspect_err(|_| remove(&fresh))?;
     let lost = before.map_or(0, |before| before.waiting.saturating_sub(saved.waiting));
     // Closing may fail on a damaged file, and frees the handle all the same.
     drop(old);
-    let aside = move_aside(path).and_then(|aside| fs::rename(&fresh, path).map(|()| aside));
-    let aside = aside.map_err(|error| BufferError::Io { path: path.to_owned(), error })?;
+    let exchange = || {
+        let aside = move_aside(path)?;
+        fs::rename(&fresh, path)?;
+        sync_names(path).map(|()| aside)
+    };
+    let aside = exchange().map_err(|error| BufferError::Io { path: path.to_owned(), error })?;
     let (path, moved_to, rows_saved) = (path.display(), aside.display(), saved.waiting);
     tracing::error!(%path, %moved_to, %cause, rows_saved, rows_lost = lost, skipped,
         "the buffer was damaged; what can be read was moved to a new one. Check the disk; keep the old file if rows are missing");
     Ok(lost)
 }
 
-fn copy_all(old: &Connection, fresh: &Path, before: Option<Totals>, sequence: u64) -> rusqlite::Result<(Totals, u64)> {
+/// `known` bounds the ids; `before` is that, or what the damaged file says of itself.
+fn copy_all(
+    old: &Connection,
+    fresh: &Path,
+    known: Option<Totals>,
+    before: Option<Totals>,
+    sequence: u64,
+) -> rusqlite::Result<(Totals, u64)> {
     let mut new = Connection::open(fresh)?;
     layout(&mut new)?;
     let tx = new.transaction()?;
     tx.execute("UPDATE meta SET sequence = ?1", [super::signed(sequence)])?;
-    let ends = before.unwrap_or(Totals { last_block: u64::MAX >> 1, last_gap: u64::MAX >> 1, ..Totals::default() });
+    let ends = known.unwrap_or(Totals { last_block: u64::MAX >> 1, last_gap: u64::MAX >> 1, ..Totals::default() });
     let (last_block, skipped) = copy(old, &tx, "block", BLOCK, ends.last_block)?;
     let (last_gap, _) = copy(old, &tx, "gap", GAP, ends.last_gap)?;
     copy(old, &tx, "refused", REFUSED, ends.last_block)?;
     let sums = "SELECT coalesce(sum(rows), 0), coalesce(sum(length(data)), 0) FROM block";
     let (waiting, bytes) = tx.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let (last_block, last_gap) = before.map_or((last_block, last_gap), |before| (before.last_block, before.last_gap));
+    let (last_block, last_gap) =
+        before.map_or((last_block, last_gap), |before| (before.last_block.max(last_block), before.last_gap.max(last_gap)));
     let totals = Totals { last_block, last_gap, waiting, bytes };
     let mut step = Step { tx: &tx, totals, gaps_fetched: u64::MAX };
     let lost = before.map(|before| before.waiting.saturating_sub(waiting));
     // Without the old totals nobody can say that nothing is missing.
     if lost != Some(0) {
-        let last_seq = super::signed(sequence);
-        step.gap(&NewGap { rule: "*", first_seq: 0, last_seq, rows: lost.unwrap_or(0), reason: "buffer damaged" })?;
+        step.gap(&NewGap { rule: "*".into(), first_seq: 0, last_seq: sequence, rows: lost.unwrap_or(0), reason: "buffer damaged" })?;
     }
     step.totals.write(&tx)?;
     let totals = step.totals;
@@ -221,4 +232,10 @@ fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
         }
     }
     Ok(aside)
+}
+
+/// Makes the new names last through a power cut.
+fn sync_names(path: &Path) -> std::io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(dir)?.sync_all()
 }

@@ -254,6 +254,8 @@ fn rows_that_cannot_be_stored_are_refused_and_counted_and_the_rest_is_acknowledg
     let outcomes = [good_told, bad_told, last_told].map(|told| told.recv().unwrap());
     assert_eq!(outcomes, [Outcome::Done, Outcome::Refused, Outcome::Done]);
     assert_eq!(seqs(&buffer), [0, 1, 7]);
+    let gaps = wait(buffer.fetch_gaps(10)).unwrap();
+    assert_eq!(gaps.iter().map(|g| (g.first_seq, g.last_seq, g.rows, &*g.reason)).collect::<Vec<_>>(), [(2, 6, 5, "cannot be stored")]);
     buffer.close();
     assert_eq!((status.committed.get(), status.waiting.get(), status.dropped.get()), (3, 3, 5));
 }

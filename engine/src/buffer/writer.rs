@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::changes::{Changes, Done};
+use super::changes::{Changes, Done, NewGap};
 use super::database::Database;
 use super::group::{GROUP_BYTES, GROUP_ROWS, Held, pack};
 use super::{BufferError, Gap, StoredBlock, block};
@@ -148,8 +148,8 @@ impl Writer {
             }
             let more = !self.held.is_empty();
             self.commit();
-            if !self.changes.deletes_nothing() {
-                tracing::warn!("the buffer closed before deliveries could be noted; those blocks will be sent again");
+            if !self.changes.is_only_blocks() {
+                tracing::warn!("the buffer closed before deliveries and gaps could be noted; they will be sent again");
             }
             if !self.held.is_empty() {
                 let rows: usize = self.held.iter().map(|held| held.rows.rows.len()).sum();
@@ -221,6 +221,9 @@ impl Writer {
         self.changes.blocks = blocks;
         for bad in unpackable {
             let Some(held) = self.held.get(bad.held) else { continue };
+            let (rows, seqs) = (bad.rows, &held.rows.rows.seqs);
+            let (first_seq, last_seq) = (seqs.get(0), seqs.get(held.rows.rows.len().saturating_sub(1)));
+            self.changes.gaps.push(NewGap { rule: Arc::clone(&held.rows.rule), first_seq, last_seq, rows, reason: "cannot be stored" });
             held.rows.ack.refuse();
             self.status.dropped.add(bad.rows);
             if let Some(rows) = self.said.unpackable.count(bad.rows) {
@@ -231,7 +234,7 @@ impl Writer {
 
     fn commit(&mut self) {
         let size = self.changes.size();
-        if self.changes.deletes_nothing() && (size == 0 || self.database.must_wait(size)) {
+        if self.changes.is_only_blocks() && (size == 0 || self.database.must_wait(size)) {
             if size == 0 {
                 self.held.drain(..).for_each(Held::release);
             } else {
