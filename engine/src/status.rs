@@ -81,7 +81,7 @@ pub struct OutboxStatus {
     pub committed: Counter,
     /// rows confirmed by the uplink since the start
     pub delivered: Counter,
-    /// rows dropped because the buffer was full
+    /// rows that the buffer dropped: it was full, they could not be stored, or the file was damaged; each leaves a gap record
     pub dropped: Counter,
     /// whether the uplink is connected
     pub connected: AtomicBool,
