@@ -17,7 +17,7 @@ pub(super) fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
 }
 
 pub(super) fn acked() -> (Ack, std::sync::mpsc::Receiver<Outcome>) {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::sync_channel(1); // an ack speaks once
     (Ack::new(move |outcome| tell.send(outcome).unwrap()), told)
 }
 
