@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tidegate_connectors::json::Encoder;
 use tidegate_connectors::{DeliveryError, Sink};
 use tidegate_core::Rows;
 use tokio::sync::Notify;
@@ -130,17 +129,7 @@ impl OutputQueue {
                     }
                 }
             }
-            self.note(&rows);
-        }
-    }
-
-    fn note(&self, rows: &Rows) {
-        if self.status.last.wanted()
-            && let Some(last) = rows.len().checked_sub(1)
-        {
-            let mut text = Vec::new();
-            Encoder::new(&rows.batch.schema()).encode_row(&rows.batch, last, &mut text);
-            self.status.last.replace(String::from_utf8_lossy(&text).into_owned());
+            self.status.last.show_last_row(&rows.batch, "");
         }
     }
 }
@@ -179,8 +168,7 @@ mod tests {
         let recorder = Recorder::default();
         queue.close();
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(queue.deliver_to(Box::new(recorder.clone())));
-        let values = recorder.0.lock().unwrap().clone();
-        values
+        std::mem::take(&mut *recorder.0.lock().unwrap())
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct RuleBook {
     rules: BTreeMap<Arc<str>, Page>,
     workers: usize,
     status: Arc<Status>,
+    /// whether somebody else reports what is wrong
+    quiet: bool,
 }
 
 /// What is known of one rule file.
@@ -49,7 +51,14 @@ impl RuleBook {
     /// A book without rules, for `workers` workers.
     #[must_use]
     pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
-        Self { catalog, rules: BTreeMap::new(), workers: workers.max(1), status }
+        Self { catalog, rules: BTreeMap::new(), workers: workers.max(1), status, quiet: false }
+    }
+
+    /// The same, for a caller that reports what is [`RuleBook::wrong`] itself: nothing is logged.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
     }
 
     /// Takes a new text for the rule `name`, whose state it inherits from `inherits`. A text that is wrong changes nothing but what
@@ -65,7 +74,7 @@ impl RuleBook {
                 self.start(name, inherits, &options, rule)
             }
             Err(CompileError::Waiting(streams)) => {
-                tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields");
+                tracing::debug!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields");
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
                 status.refused.store(false, Ordering::Relaxed);
                 Vec::new()
@@ -86,7 +95,7 @@ impl RuleBook {
     fn refuse(&mut self, name: &Arc<str>, file: &str, wrong: Vec<Diagnostic>) {
         let page = self.rules.entry(Arc::clone(name)).or_insert_with(|| Page::new(file));
         let keeps = if page.running.is_some() { "the version before keeps running" } else { "the rule does not run" };
-        for diagnostic in &wrong {
+        for diagnostic in wrong.iter().filter(|_| !self.quiet) {
             tracing::error!(rule = %name, "{diagnostic} ({keeps})");
         }
         let status = self.status.rules.of(name);
@@ -283,3 +292,6 @@ impl Running {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -229,7 +229,14 @@ impl RulesDir {
             Ok(read) => read,
             // It vanished while we looked.
             Err(_) if !path.exists() => return,
-            Err(diagnostic) => return self.book.cannot_read(name, diagnostic),
+            Err(diagnostic) => {
+                self.book.cannot_read(name, diagnostic);
+                let text = self.files.get(name).map_or_else(|| Arc::from(""), |file| Arc::clone(&file.text));
+                if let Some(stamp) = stamp(path) {
+                    self.files.insert(Arc::clone(name), File { stamp, text, missing_since: None });
+                }
+                return;
+            }
         };
         if let Some(file) = self.files.get_mut(name) {
             file.stamp = stamp;
@@ -342,3 +349,6 @@ fn unreadable(dir: &Path, error: &io::Error) -> Diagnostic {
     Diagnostic::new(dir.display().to_string(), format!("the rules directory cannot be read: {error}"))
         .help(Some("create it, or set `dir` in [rules]".to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,7 +83,8 @@ pub struct Running {
     reading: CancellationToken,
     /// stops the forwarder
     forwarding: CancellationToken,
-    sequenced: oneshot::Receiver<()>,
+    /// ends when the sequencer and the workers have ended
+    drained: mpsc::Receiver<()>,
 }
 
 type Outputs = BTreeMap<Arc<str>, Arc<OutputQueue>>;
@@ -113,7 +114,8 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
     start_uplink(config, &clock, &status, &buffer, &mut supervisor, &forwarding)?;
 
     let outputs = output_queues(config, &status);
-    let workers = start_workers(config.rules.workers, &outputs, &buffer, &status, &mut supervisor)?;
+    let (draining, drained) = mpsc::channel(1);
+    let workers = start_workers(config.rules.workers, &outputs, &buffer, &status, &draining, &mut supervisor)?;
     let book = RuleBook::new(catalog(config, &|stream| schemas.get(stream).cloned()), config.rules.workers.get(), Arc::clone(&status));
     let (rules_dir, rules) = RulesDir::new(&config.rules.dir, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
@@ -126,18 +128,16 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
         schemas,
         status: Arc::clone(&status),
     };
-    let (done, sequenced) = oneshot::channel();
     supervisor.spawn("sequencer", async move {
         sequencer.run(batches, change_queue).await;
-        // Nobody waits any more when the box has been dropped.
-        let _ = done.send(());
+        drop(draining);
     });
     load_rules(rules_dir, changes, &mut supervisor).await?;
     for line in lines {
         start_line(line, &outputs, &inlet, &reading, &mut supervisor);
     }
     tracing::info!(name = config.name, connections = config.connections.len(), streams = config.streams.len(), "the box runs");
-    Ok(Running { status, supervisor, rules, buffer, outputs, reading, forwarding, sequenced })
+    Ok(Running { status, supervisor, rules, buffer, outputs, reading, forwarding, drained })
 }
 
 impl Running {
@@ -160,9 +160,8 @@ impl Running {
         tracing::info!("the box stops");
         self.reading.cancel();
         self.rules.stop();
-        // The sequencer ends when the sources have let go of it, and the workers when the sequencer has. Both are waited for below; here
-        // only so long as the outputs must stay open for what is on its way.
-        let drained = tokio::time::timeout(STOP_DEADLINE / 3, &mut self.sequenced).await;
+        // The sequencer ends when the sources have let go of it, and the workers when the sequencer has.
+        let drained = tokio::time::timeout(STOP_DEADLINE / 3, self.drained.recv()).await;
         if drained.is_err() {
             tracing::warn!(
                 "rows that have come in are not all dealt with; those that were not acknowledged will be sent again by their broker"
@@ -308,13 +307,14 @@ fn start_workers(
     outputs: &Outputs,
     buffer: &Buffer,
     status: &Arc<Status>,
+    draining: &mpsc::Sender<()>,
     supervisor: &mut Supervisor,
 ) -> Result<Vec<mpsc::Sender<Entry>>, RunError> {
     let mut queues = Vec::with_capacity(count.get());
     for number in 0..count.get() {
         let (entries, mut queue) = mpsc::channel(QUEUED_BATCHES);
         let mut worker = Worker::new(Arc::clone(status));
-        let (outputs, buffer) = (outputs.clone(), buffer.clone());
+        let (outputs, buffer, draining) = (outputs.clone(), buffer.clone(), draining.clone());
         supervisor.thread(&format!("rules {number}"), move || {
             while let Some(entry) = queue.blocking_recv() {
                 match entry {
@@ -322,6 +322,7 @@ fn start_workers(
                     Entry::Batch { stream, rows, ack } => route(worker.on_batch(&stream, &rows), &outputs, &buffer, &ack),
                 }
             }
+            drop(draining);
         })?;
         queues.push(entries);
     }

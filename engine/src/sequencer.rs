@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use tidegate_connectors::json::Encoder;
 use tidegate_core::{Ack, Batch, Rows, Seqs};
 use tokio::sync::mpsc;
 
@@ -95,7 +94,7 @@ impl Sequencer {
                             &streams.entry(Arc::clone(&stream)).insert_entry((schema, status)).into_mut().1
                         }
                     };
-                    note(status, &rows);
+                    status.note(&rows);
                     (self.reserve)(self.numbers.next());
                     let rows = self.numbers.number(rows);
                     self.send(stream, rows, ack).await;
@@ -148,16 +147,5 @@ impl Sequencer {
 fn refuse_unless_sent(sent: Result<(), mpsc::error::SendError<Entry>>) {
     if let Err(mpsc::error::SendError(Entry::Batch { ack, .. })) = sent {
         ack.refuse();
-    }
-}
-
-fn note(status: &StreamStatus, rows: &RecordBatch) {
-    status.rows.add(rows.num_rows() as u64);
-    if status.last.wanted()
-        && let Some(last) = rows.num_rows().checked_sub(1)
-    {
-        let mut text = Vec::new();
-        Encoder::new(&rows.schema()).encode_row(rows, last, &mut text);
-        status.last.replace(String::from_utf8_lossy(&text).into_owned());
     }
 }

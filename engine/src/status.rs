@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::RecordBatch;
+use tidegate_connectors::json::Encoder;
 use tidegate_connectors::status::LineStatus;
 
 /// Everything about one running box.
@@ -30,6 +32,14 @@ pub struct StreamStatus {
     pub rows: Counter,
     /// the newest row
     pub last: Last,
+}
+
+impl StreamStatus {
+    /// Counts `rows`, and shows the last of them if anybody looks.
+    pub fn note(&self, rows: &RecordBatch) {
+        self.rows.add(rows.num_rows() as u64);
+        self.last.show_last_row(rows, "");
+    }
 }
 
 /// One rule.
@@ -71,7 +81,7 @@ pub struct OutboxStatus {
     pub committed: Counter,
     /// rows confirmed by the uplink since the start
     pub delivered: Counter,
-    /// rows dropped because the buffer was full
+    /// rows that the buffer dropped: it was full, they could not be stored, or the file was damaged; each leaves a gap record
     pub dropped: Counter,
     /// whether the uplink is connected
     pub connected: AtomicBool,
@@ -111,6 +121,18 @@ impl Last {
     #[must_use]
     pub fn wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Shows the last of `rows` behind `label` (which may be empty), if a reader wants a newer text.
+    pub fn show_last_row(&self, rows: &RecordBatch, label: &str) {
+        if let Some(last) = rows.num_rows().checked_sub(1).filter(|_| self.wanted()) {
+            let mut text = label.as_bytes().to_vec();
+            if !text.is_empty() {
+                text.push(b' ');
+            }
+            Encoder::new(rows.schema_ref()).encode_row(rows, last, &mut text);
+            self.replace(String::from_utf8_lossy(&text).into_owned());
+        }
     }
 
     /// Replaces the text.

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use tidegate_connectors::json::Encoder;
 use tidegate_core::Rows;
-use tidegate_rules::{Emission, Emissions, Mode, Rule, SealedState, Target};
+use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target};
 
 use crate::router::{self, Routed};
 use crate::sampler::Sampler;
@@ -74,7 +73,7 @@ impl Worker {
             return Vec::new();
         }
         let mut pass = Pass::default();
-        self.feed(stream, rows, &mut pass, &|rule, rows, out| rule.on_batch(stream, rows, out));
+        self.feed(stream, rows, &mut pass);
         self.run_derived(&mut pass);
         self.finish(pass)
     }
@@ -157,7 +156,10 @@ impl Worker {
         for derived in self.order.clone() {
             let Some(emissions) = pass.derived.remove(&derived) else { continue };
             match router::merge(emissions) {
-                Ok(rows) => self.feed(&derived, &rows, pass, &|rule, rows, out| rule.on_batch(&derived, rows, out)),
+                Ok(rows) => {
+                    self.status.streams.of(&derived).note(&rows.batch);
+                    self.feed(&derived, &rows, pass);
+                }
                 Err(error) => {
                     tracing::error!(stream = %derived, %error, "rows of different rules for one derived stream cannot be merged and are lost")
                 }
@@ -165,26 +167,15 @@ impl Worker {
         }
     }
 
-    fn feed(
-        &mut self,
-        stream: &str,
-        rows: &Rows,
-        pass: &mut Pass,
-        call: &dyn Fn(&mut dyn Rule, &Rows, &mut Emissions) -> Result<(), tidegate_rules::RuleError>,
-    ) {
+    fn feed(&mut self, stream: &str, rows: &Rows, pass: &mut Pass) {
         let readers = self.readers.get(stream).cloned().unwrap_or_default();
         for name in readers {
-            self.call(&name, pass, &|rule, out| call(rule, rows, out));
+            self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, out));
         }
     }
 
     /// Calls one rule. A rule that fails or panics is stopped; nothing else is.
-    fn call(
-        &mut self,
-        name: &Arc<str>,
-        pass: &mut Pass,
-        call: &dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), tidegate_rules::RuleError>,
-    ) {
+    fn call(&mut self, name: &Arc<str>, pass: &mut Pass, call: Call<'_>) {
         let Some(hosted) = self.rules.get_mut(name) else { return };
         let mut out = Emissions::default();
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *hosted.rule, &mut out)));
@@ -226,12 +217,8 @@ impl Hosted {
     fn note(&mut self, name: &str, out: &Emissions) {
         let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
         self.status.rows.add(rows as u64);
-        if let Some(emission) = out.rows.last().filter(|_| self.status.last.wanted())
-            && let Some(last) = emission.rows.len().checked_sub(1)
-        {
-            let mut text = format!("{} ", emission.target).into_bytes();
-            Encoder::new(&emission.rows.batch.schema()).encode_row(&emission.rows.batch, last, &mut text);
-            self.status.last.replace(String::from_utf8_lossy(&text).into_owned());
+        if let Some(emission) = out.rows.last() {
+            self.status.last.show_last_row(&emission.rows.batch, emission.target.name());
         }
         if out.late > 0 {
             self.status.late.add(out.late);
@@ -251,6 +238,9 @@ impl Hosted {
         }
     }
 }
+
+/// One call of a rule.
+type Call<'a> = &'a dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), RuleError>;
 
 /// What the rules wrote for one entry of the sequence.
 #[derive(Default)]
@@ -278,7 +268,7 @@ impl Pass {
     }
 }
 
-fn restore(rule: &mut dyn Rule, state: Vec<SealedState>) -> Result<Vec<String>, tidegate_rules::RuleError> {
+fn restore(rule: &mut dyn Rule, state: Vec<SealedState>) -> Result<Vec<String>, RuleError> {
     if state.is_empty() { Ok(Vec::new()) } else { rule.restore(state) }
 }
 

@@ -12,7 +12,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Peer {
     client: mqtt::AsyncClient,
     /// what came in: topic and payload
-    messages: mpsc::UnboundedReceiver<(String, Bytes)>,
+    messages: mpsc::Receiver<(String, Bytes)>,
     driver: tokio::task::JoinHandle<()>,
 }
 
@@ -25,7 +25,7 @@ impl Peer {
     pub(crate) async fn with_options(mut options: mqtt::MqttOptions, filter: &str) -> Self {
         options.set_max_packet_size(usize::MAX, usize::MAX);
         let (client, mut events) = mqtt::AsyncClient::builder(options).capacity(1_000).build();
-        let (sender, messages) = mpsc::unbounded_channel();
+        let (sender, messages) = mpsc::channel(100_000); // more than any test sends
         let (ready_sender, ready) = tokio::sync::oneshot::channel();
         let (filter, subscriber) = (filter.to_owned(), client.clone());
         let driver = tokio::spawn(async move {
@@ -34,7 +34,7 @@ impl Peer {
                 match events.poll().await {
                     Ok(mqtt::Event::Incoming(mqtt::Incoming::Publish(publish))) => {
                         let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-                        if sender.send((topic, publish.payload)).is_err() {
+                        if sender.send((topic, publish.payload)).await.is_err() {
                             return;
                         }
                     }

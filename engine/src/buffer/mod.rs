@@ -2,35 +2,53 @@
 //!
 //! # Layout
 //! One SQLite database in WAL mode with `synchronous = FULL`. Table `block` holds rows of one rule and one schema as a compressed
-//! Arrow block each (see [`block`](self::block)); `refused` holds blocks that could not be read or that the far side will not take; `gap` says which rows
-//! were dropped; `meta` holds the end of the reserved row numbers. `PATH.lock` keeps other processes out and repeats that end.
+//! Arrow block each; `refused` holds blocks that could not be read or that the far side will not take; `gap` says which rows were
+//! dropped; `meta` holds the end of the reserved row numbers, the newest ids, and how much is waiting. `PATH.lock` keeps other
+//! processes out and repeats the end of the row numbers.
 //!
 //! # Limits
-//! `max_size` bounds the compressed bytes in `block`; `queue` bounds the appends in memory. Row numbers end at 2^53.
+//! `max_size` bounds the packed bytes in `block`; `queue` bounds the appends in memory. `refused` keeps 16 MiB; `gap` one row a rule
+//! and reason, and those that were sent and not confirmed. Row numbers end at 2^53.
 //!
 //! # Invariants
 //! * One thread, "buffer writer", owns the connection. It commits whatever is queued in one transaction and never waits for more.
 //! * An [`Ack`] is released only after the commit of its rows; rows that are dropped in any other way refuse it.
-//! * Block ids and row numbers never repeat.
-//! * A failed commit is tried again; nothing is taken from the queue meanwhile, so memory stays bounded.
+//! * Block ids and row numbers never repeat. (After damage that leaves nothing to read when the buffer is opened, block ids do.)
+//! * A failed commit is tried again at its deadline, never earlier; no rows are taken from the queue meanwhile, and of deliveries
+//!   only the ids of existing blocks are remembered, so memory stays bounded. Fetching goes on.
+//! * A damaged database is replaced while it runs: what can be read moves to the new one, what cannot leaves a gap of rule `*`.
+//! * With `drop_oldest`, a block may be dropped while the forwarder has it in flight. That is harmless: it was sent, and its
+//!   confirmation finds nothing to delete. It is counted as dropped all the same, since nobody knows yet whether it arrived.
 
 mod block;
+mod changes;
+#[cfg(test)]
+mod crash_tests;
 mod database;
+mod group;
+#[cfg(test)]
+mod model_tests;
+mod salvage;
+#[cfg(test)]
+mod salvage_tests;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rusqlite::ErrorCode;
 use tidegate_core::{Ack, Rows};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config;
 use crate::status::OutboxStatus;
 use database::Database;
-use writer::{Held, Request, Writer};
+use group::Held;
+use writer::{Request, Writer};
 
 /// Rows that a rule wrote to the uplink.
 #[derive(Debug)]
@@ -58,6 +76,25 @@ pub struct StoredBlock {
     pub ordinals: Vec<u32>,
 }
 
+/// Rows of one rule that were dropped. The uplink sends it, so that the loss is visible in the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// grows with each gap
+    pub id: u64,
+    /// the rule; `*` when nobody knows which
+    pub rule: Arc<str>,
+    /// the first missing row's sequence number
+    pub first_seq: u64,
+    /// the last missing row's sequence number; some between the two may have been delivered
+    pub last_seq: u64,
+    /// how many are missing; 0 when nobody knows
+    pub rows: u64,
+    /// why, for a person
+    pub reason: String,
+    /// when the last of them was dropped: nanoseconds since 1970, by the box's clock
+    pub wall_ns: i64,
+}
+
 /// Why the buffer cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum BufferError {
@@ -77,28 +114,71 @@ pub enum BufferError {
         /// the newest layout known here
         ours: i64,
     },
-    /// The file system refused.
-    #[error("cannot open the buffer {}: {error}; check that the directory exists and is writable", .path.display())]
-    Io {
+    /// It belongs to something else.
+    #[error("{} is another program's database, with a table \"{table}\"; set `buffer.path` to a file of its own", .path.display())]
+    Foreign {
         /// the database
+        path: PathBuf,
+        /// a table that is in it
+        table: String,
+    },
+    /// The file system refused.
+    #[error("cannot use the buffer {}: {error}; {}", .path.display(), io_advice(.error))]
+    Io {
+        /// the database, or the file beside it
         path: PathBuf,
         /// why
         error: std::io::Error,
     },
     /// SQLite refused.
-    #[error("cannot open the buffer {}: {error}; check the disk", .path.display())]
+    #[error("cannot use the buffer {}: {error}; {}", .path.display(), sql_advice(.error))]
     Sql {
         /// the database
         path: PathBuf,
         /// why
         error: rusqlite::Error,
     },
-    /// A request failed.
-    #[error("the buffer could not do it: {0}")]
-    Failed(String),
+    /// 2^53 rows, or two million starts.
+    #[error("the buffer {} has given out all row numbers; deliver what is in it, then move it and the `.lock` file away", .0.display())]
+    NumbersUsedUp(PathBuf),
     /// The writer has ended.
     #[error("the buffer is closed")]
     Closed,
+}
+
+const FREE_SPACE: &str = "its file system is full: free some space, or set `buffer.path` to another one";
+const ALLOW: &str = "check that the directory exists and that tidegate may write there";
+
+fn io_advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FREE_SPACE,
+        _ => ALLOW,
+    }
+}
+
+fn sql_advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => FREE_SPACE,
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => ALLOW,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program has locked it: close that one",
+        _ => "check the disk",
+    }
+}
+
+impl BufferError {
+    /// Whether the file's content is wrong, rather than something that passes.
+    fn is_damage(&self) -> bool {
+        use rusqlite::Error;
+        let Self::Sql { error, .. } = self else { return false };
+        let corrupt = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+        // SQLite takes a page of random values for rows when only their types are wrong.
+        corrupt || matches!(error, Error::InvalidColumnType(..) | Error::IntegralValueOutOfRange(..) | Error::FromSqlConversionFailure(..))
+    }
+}
+
+/// SQLite has only signed integers; what does not fit is a limit anyway.
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// A handle on the buffer. When the last one is dropped, the writer commits what is queued and ends.
@@ -112,15 +192,15 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Opens or makes the database and starts the writer. A corrupt database is set aside as `PATH.corrupt-N`.
+    /// Opens or makes the database and starts the writer. A damaged database is set aside as `PATH.corrupt-N`, and what can be read
+    /// in it moves to a new one.
     pub fn open(settings: &config::Buffer, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
         let mut database = Database::open(settings)?;
-        let sequence = database.reserve().map_err(BufferError::Failed)?;
-        let last = database.last_id().map_err(|error| BufferError::Sql { path: settings.path.clone(), error })?;
+        let sequence = database.reserve()?;
         let (appends, append_queue) = mpsc::channel(settings.queue.get());
         // The forwarder asks one thing at a time; the rest is room for the sequencer.
         let (requests, request_queue) = mpsc::channel(8);
-        let (tell, committed) = watch::channel(last);
+        let (tell, committed) = watch::channel(database.totals().last_block);
         let io = |error| BufferError::Io { path: settings.path.clone(), error };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
         let writer = Writer::new(database, append_queue, request_queue, tell, status);
@@ -141,18 +221,19 @@ impl Buffer {
 
     /// Reserves the next row numbers, `first .. end`; ask when fewer than 2^31 are left.
     pub async fn reserve_more(&self) -> Result<(u64, u64), BufferError> {
-        self.ask(Request::Reserve).await?.map_err(BufferError::Failed)
+        self.ask(Request::Reserve).await?
     }
 
-    /// The newest committed block's id; changes with each commit.
+    /// The newest committed block's id; notifies with each commit, of blocks or of gaps.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<u64> {
         self.committed.clone()
     }
 
-    /// Up to `limit` blocks with `after < id <= until`, in order. Blocks that cannot be read are moved to `refused` and skipped.
+    /// Up to `limit` blocks with `after < id <= until`, in order; fewer when they are large, none when there are no more. Blocks that
+    /// were confirmed are skipped; blocks that cannot be read are moved to `refused` and skipped.
     pub async fn fetch(&self, after: u64, until: u64, limit: usize) -> Result<Vec<StoredBlock>, BufferError> {
-        self.ask(|reply| Request::Fetch { after, until, limit, reply }).await?.map_err(BufferError::Failed)
+        self.ask(|reply| Request::Fetch { after, until, limit, reply }).await?
     }
 
     /// Deletes delivered blocks with the next commit.
@@ -165,13 +246,24 @@ impl Buffer {
         self.requests.send(Request::Refuse(id, reason)).await.map_err(|_| BufferError::Closed)
     }
 
-    /// Commits what is queued and ends the writer. What cannot be committed any more is refused. Blocks; not for async tasks.
+    /// Up to `limit` gaps, the oldest first. They stay until they are confirmed, and no longer grow: what is dropped later makes new ones.
+    pub async fn fetch_gaps(&self, limit: usize) -> Result<Vec<Gap>, BufferError> {
+        self.ask(|reply| Request::FetchGaps(limit, reply)).await?
+    }
+
+    /// Deletes delivered gaps with the next commit.
+    pub async fn confirm_gaps(&self, ids: Vec<u64>) -> Result<(), BufferError> {
+        self.requests.send(Request::ConfirmGaps(ids)).await.map_err(|_| BufferError::Closed)
+    }
+
+    /// Commits what is queued and ends the writer. What cannot be committed any more is refused. Returns when
+    /// it has ended, whoever closed it. Blocks; not for async tasks.
     pub fn close(&self) {
         // An error means that it has ended already.
         let _ = self.requests.blocking_send(Request::Close);
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
-            && thread.join().is_err()
-        {
+        // Held while joining, so that a second caller waits as well.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the buffer writer panicked; unacknowledged rows will be sent again by their sources");
         }
     }

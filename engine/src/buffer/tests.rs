@@ -5,29 +5,35 @@ use crate::config::WhenFull;
 use arrow::array::{Int64Array, RecordBatch};
 use tidegate_core::{ByteSize, Outcome, Seqs};
 
-fn settings(dir: &tempfile::TempDir) -> config::Buffer {
+pub(super) fn settings(dir: &tempfile::TempDir) -> config::Buffer {
     let queue = std::num::NonZeroUsize::MIN.saturating_add(255);
     config::Buffer { path: dir.path().join("box.db"), max_size: ByteSize(1 << 30), when_full: WhenFull::Block, queue }
 }
 
-fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
+pub(super) fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
     let values = Int64Array::from_iter_values((0..n as i64).map(|i| (first as i64 + i).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)));
     let batch = RecordBatch::try_from_iter([("v", Arc::new(values) as _)]).unwrap();
     OutboxRows { rule: "r".into(), rows: Rows { batch, seqs: Seqs::Run { first } }, ordinals: vec![0; n], ack }
 }
 
-fn acked() -> (Ack, std::sync::mpsc::Receiver<Outcome>) {
-    let (tell, told) = std::sync::mpsc::channel();
+pub(super) fn acked() -> (Ack, std::sync::mpsc::Receiver<Outcome>) {
+    let (tell, told) = std::sync::mpsc::sync_channel(1); // an ack speaks once
     (Ack::new(move |outcome| tell.send(outcome).unwrap()), told)
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-fn seqs(buffer: &Buffer) -> Vec<u64> {
-    let blocks = wait(buffer.fetch(0, u64::MAX >> 1, 1000)).unwrap();
-    blocks.iter().flat_map(|b| (0..b.rows.len()).map(|i| b.rows.seqs.get(i))).collect()
+/// The sequence numbers of all rows.
+pub(super) fn seqs(buffer: &Buffer) -> Vec<u64> {
+    let (mut seqs, mut after) = (Vec::new(), 0);
+    loop {
+        let blocks = wait(buffer.fetch(after, u64::MAX, 1000)).unwrap();
+        let Some(last) = blocks.last() else { return seqs };
+        after = last.id;
+        seqs.extend(blocks.iter().flat_map(|block| (0..block.rows.len()).map(|row| block.rows.seqs.get(row))));
+    }
 }
 
 #[test]
@@ -108,4 +114,230 @@ fn a_newer_layout_is_refused_and_a_damaged_block_is_skipped() {
     assert_eq!(raw.query_row("SELECT count(*) FROM refused", [], |r| r.get::<_, i64>(0)).unwrap(), 1);
     raw.execute_batch("PRAGMA user_version = 99").unwrap();
     assert!(matches!(Buffer::open(&settings(&dir), Arc::default()), Err(BufferError::Newer { found: 99, .. })));
+}
+
+/// A second connection, as a person's `sqlite3` would have it.
+fn raw(dir: &tempfile::TempDir) -> rusqlite::Connection {
+    rusqlite::Connection::open(dir.path().join("box.db")).unwrap()
+}
+
+fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
+    let status: Arc<OutboxStatus> = Arc::default();
+    (Buffer::open(&settings(dir), Arc::clone(&status)).unwrap(), status)
+}
+
+fn fetch(buffer: &Buffer) -> Vec<u64> {
+    wait(buffer.fetch(0, u64::MAX, 1000)).unwrap().iter().map(|block| block.id).collect()
+}
+
+/// Appends rows and waits until they are on disk.
+fn store(buffer: &Buffer, first: u64, n: usize) {
+    let (ack, told) = acked();
+    buffer.append(rows(first, n, ack)).unwrap();
+    assert_eq!(told.recv().unwrap(), Outcome::Done);
+}
+
+#[test]
+fn a_failed_commit_is_tried_again_however_much_is_asked_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, status) = open(&dir);
+    store(&buffer, 0, 1);
+    store(&buffer, 1, 1);
+    let other = raw(&dir);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (ack, told) = acked();
+    buffer.append(rows(2, 10, ack)).unwrap();
+    // Confirmations repeat while the disk fails, some of them nonsense; what was confirmed is not handed out again.
+    for _ in 0..200 {
+        wait(buffer.confirm(vec![1, 77])).unwrap();
+        assert_eq!(fetch(&buffer), [2]);
+    }
+    assert!(told.try_recv().is_err());
+    assert_eq!((status.waiting.get(), status.committed.get()), (2, 2));
+    other.execute_batch("COMMIT").unwrap();
+    let outcome = loop {
+        fetch(&buffer);
+        if let Ok(outcome) = told.try_recv() {
+            break outcome;
+        }
+    };
+    assert_eq!(outcome, Outcome::Done);
+    buffer.close();
+    assert_eq!((status.waiting.get(), status.committed.get()), (11, 12));
+    let (buffer, status) = open(&dir);
+    assert_eq!((seqs(&buffer), status.waiting.get()), ((1..12).collect(), 11));
+}
+
+#[test]
+fn closing_answers_commits_and_may_be_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, _) = open(&dir);
+    let told: Vec<_> = (0..200)
+        .map(|seq| {
+            let (ack, told) = acked();
+            buffer.append(rows(seq, 1, ack)).unwrap();
+            told
+        })
+        .collect();
+    let askers: Vec<_> = (0..20)
+        .map(|_| {
+            let buffer = buffer.clone();
+            std::thread::spawn(move || wait(buffer.fetch(0, u64::MAX, 1)).map(drop))
+        })
+        .collect();
+    let other = buffer.clone();
+    let closer = std::thread::spawn(move || other.close());
+    buffer.close();
+    buffer.close();
+    closer.join().unwrap();
+    assert!(told.iter().all(|told| told.recv().unwrap() == Outcome::Done));
+    assert!(askers.into_iter().all(|asker| matches!(asker.join().unwrap(), Ok(()) | Err(BufferError::Closed))));
+    assert!(matches!(wait(buffer.fetch(0, u64::MAX, 1)), Err(BufferError::Closed)));
+    assert_eq!(seqs(&open(&dir).0), (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_cannot_be_committed_before_the_end_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, _) = open(&dir);
+    let other = raw(&dir);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let told: Vec<_> = (0..3)
+        .map(|seq| {
+            let (ack, told) = acked();
+            buffer.append(rows(seq, 1, ack)).unwrap();
+            told
+        })
+        .collect();
+    buffer.close();
+    assert!(told.iter().all(|told| told.recv().unwrap() == Outcome::Refused));
+    other.execute_batch("COMMIT").unwrap();
+    let full = config::Buffer { max_size: ByteSize(1), ..settings(&dir) };
+    let buffer = Buffer::open(&full, Arc::default()).unwrap();
+    store(&buffer, 0, 1);
+    let (ack, told) = acked();
+    buffer.append(rows(1, 1, ack)).unwrap();
+    buffer.close();
+    assert_eq!(told.recv().unwrap(), Outcome::Refused);
+}
+
+#[test]
+fn dropping_the_last_handle_commits_what_is_queued() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, _) = open(&dir);
+    for seq in 0..100 {
+        buffer.append(rows(seq, 1, Ack::none())).unwrap();
+    }
+    drop(buffer);
+    let buffer = loop {
+        match Buffer::open(&settings(&dir), Arc::default()) {
+            Err(BufferError::InUse(_)) => std::thread::yield_now(),
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!(seqs(&buffer), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_that_cannot_be_stored_are_refused_and_counted_and_the_rest_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, status) = open(&dir);
+    let other = raw(&dir);
+    // One failing commit first, so that the rest waits and makes one group.
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    buffer.append(rows(0, 1, Ack::none())).unwrap();
+    let ((good, good_told), (bad, bad_told), (last, last_told)) = (acked(), acked(), acked());
+    buffer.append(rows(1, 1, good)).unwrap();
+    buffer.append(OutboxRows { ordinals: vec![0; 9], ..rows(2, 5, bad) }).unwrap();
+    buffer.append(rows(7, 1, last)).unwrap();
+    other.execute_batch("COMMIT").unwrap();
+    let outcomes = [good_told, bad_told, last_told].map(|told| told.recv().unwrap());
+    assert_eq!(outcomes, [Outcome::Done, Outcome::Refused, Outcome::Done]);
+    assert_eq!(seqs(&buffer), [0, 1, 7]);
+    let gaps = wait(buffer.fetch_gaps(10)).unwrap();
+    assert_eq!(gaps.iter().map(|g| (g.first_seq, g.last_seq, g.rows, &*g.reason)).collect::<Vec<_>>(), [(2, 6, 5, "cannot be stored")]);
+    buffer.close();
+    assert_eq!((status.committed.get(), status.waiting.get(), status.dropped.get()), (3, 3, 5));
+}
+
+#[test]
+fn gaps_grow_until_they_are_fetched_and_stay_until_they_are_confirmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config::Buffer { max_size: ByteSize(1), when_full: WhenFull::DropOldest, ..settings(&dir) };
+    let buffer = Buffer::open(&config, Arc::default()).unwrap();
+    let gaps = |buffer: &Buffer| {
+        let gaps = wait(buffer.fetch_gaps(10)).unwrap();
+        gaps.into_iter().map(|g| (g.id, g.first_seq, g.last_seq, g.rows, g.reason)).collect::<Vec<_>>()
+    };
+    let full = || "buffer full".to_owned();
+    for first in [0, 10, 20, 30] {
+        store(&buffer, first, 10);
+    }
+    assert_eq!(gaps(&buffer), [(1, 0, 29, 30, full())]);
+    store(&buffer, 40, 10);
+    store(&buffer, 50, 10);
+    assert_eq!(gaps(&buffer), [(1, 0, 29, 30, full()), (2, 30, 49, 20, full())]);
+    wait(buffer.confirm_gaps(vec![1])).unwrap();
+    assert_eq!(gaps(&buffer), [(2, 30, 49, 20, full())]);
+    buffer.close();
+    let buffer = Buffer::open(&config, Arc::default()).unwrap();
+    assert_eq!(gaps(&buffer), [(2, 30, 49, 20, full())]);
+}
+
+#[test]
+fn refused_blocks_are_kept_up_to_a_limit_and_then_leave_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, status) = open(&dir);
+    // About 24 KiB each, since the values are as good as random; 64 KiB are kept in tests.
+    for block in 0..4 {
+        store(&buffer, block * 3000, 3000);
+    }
+    for id in 1..=4 {
+        wait(buffer.refuse(id, "too large for the broker".into())).unwrap();
+    }
+    buffer.close();
+    let kept: Vec<u64> =
+        raw(&dir).prepare("SELECT id FROM refused").unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert!(kept.len() < 4 && kept.last() == Some(&4), "{kept:?}");
+    let lost = (4 - kept.len() as u64) * 3000;
+    assert_eq!((status.dropped.get(), status.waiting.get()), (lost, 0));
+    let (buffer, _) = open(&dir);
+    let gaps = wait(buffer.fetch_gaps(10)).unwrap();
+    assert_eq!(gaps.iter().map(|gap| gap.rows).sum::<u64>(), lost);
+    assert!(gaps.iter().all(|gap| gap.reason == "refused" && gap.first_seq == 0));
+}
+
+#[test]
+fn space_of_delivered_rows_goes_back_to_the_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, _) = open(&dir);
+    for block in 0..100 {
+        store(&buffer, block * 8192, 8192);
+    }
+    let other = raw(&dir);
+    let pages = || other.query_row("PRAGMA page_count", [], |row| row.get::<_, u64>(0)).unwrap();
+    assert!(pages() > 1500, "{}", pages());
+    wait(buffer.confirm((1..=100).collect())).unwrap();
+    while pages() > 1100 {
+        assert!(fetch(&buffer).is_empty());
+    }
+}
+
+#[test]
+fn errors_name_the_file_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("box.db");
+    let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
+    for error in
+        [BufferError::Sql { path: path.clone(), error: full }, BufferError::Io { path: path.clone(), error: ErrorKind::StorageFull.into() }]
+    {
+        let text = error.to_string();
+        assert!(text.contains(path.to_str().unwrap()) && text.contains("free some space"), "{text}");
+    }
+    raw(&dir).execute_batch("CREATE TABLE letters (text)").unwrap();
+    let error = Buffer::open(&settings(&dir), Arc::default()).unwrap_err();
+    assert!(matches!(&error, BufferError::Foreign { table, .. } if table == "letters"), "{error}");
+    let nowhere = config::Buffer { path: dir.path().join("absent/box.db"), ..settings(&dir) };
+    let text = Buffer::open(&nowhere, Arc::default()).unwrap_err().to_string();
+    assert!(text.contains("absent/box.db") && text.contains("check that the directory exists"), "{text}");
 }

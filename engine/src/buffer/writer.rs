@@ -1,50 +1,68 @@
 //! The one thread that owns SQLite: takes what is queued, commits it as a group, releases the acks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::database::{Changes, Database, NewBlock};
-use super::{OutboxRows, StoredBlock, block};
+use super::changes::{Changes, Done, NewGap};
+use super::database::Database;
+use super::group::{GROUP_BYTES, GROUP_ROWS, Held, pack};
+use super::{BufferError, Gap, StoredBlock, block};
+use crate::sampler::Sampler;
 use crate::status::OutboxStatus;
 
-/// Rows that one commit and one block take, so that memory and the write-ahead log stay small.
-const GROUP_ROWS: usize = 65_536;
-const BLOCK_ROWS: usize = 8_192;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+/// Requests that are answered between two commits, so that neither keeps the other waiting.
+const REQUESTS: usize = 64;
 
-/// Rows whose ack is refused unless they were committed, however they end.
-pub(super) struct Held {
-    rows: OutboxRows,
-    committed: bool,
-}
-
-impl Held {
-    pub(super) fn new(rows: OutboxRows) -> Self {
-        Self { rows, committed: false }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if !self.committed {
-            self.rows.ack.refuse();
-        }
-    }
-}
-
-type Reply<T> = oneshot::Sender<Result<T, String>>;
+type Reply<T> = oneshot::Sender<Result<T, BufferError>>;
 
 /// What the writer is asked for, besides appends: these go on while appends have to wait.
 pub(super) enum Request {
     Fetch { after: u64, until: u64, limit: usize, reply: Reply<Vec<StoredBlock>> },
     Confirm(Vec<u64>),
     Refuse(u64, String),
+    FetchGaps(usize, Reply<Vec<Gap>>),
+    ConfirmGaps(Vec<u64>),
     Reserve(Reply<(u64, u64)>),
     Close,
+}
+
+/// When a failed commit is tried again. Nothing but the time changes that: not a request, however many come.
+#[derive(Debug, Default)]
+struct Backoff {
+    delay: Duration,
+    retry_at: Option<Instant>,
+}
+
+impl Backoff {
+    fn failed(&mut self, now: Instant) {
+        self.delay = (self.delay * 2).clamp(FIRST_RETRY, LAST_RETRY);
+        self.retry_at = Some(now + self.delay);
+    }
+
+    /// Returns whether there was a failure before.
+    fn succeeded(&mut self) -> bool {
+        std::mem::take(self).retry_at.is_some()
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.retry_at.is_none_or(|at| at <= now)
+    }
+}
+
+/// How often the log says each of these.
+#[derive(Default)]
+struct Said {
+    full: Sampler,
+    dropped: Sampler,
+    failing: Sampler,
+    recovered: Sampler,
+    unpackable: Sampler,
+    refused: Sampler,
+    forgotten: Sampler,
 }
 
 pub(super) struct Writer {
@@ -56,10 +74,11 @@ pub(super) struct Writer {
     /// the group that is to be committed next: rows, and the blocks made of them
     held: Vec<Held>,
     changes: Changes,
-    /// set while commits fail
-    retry: Option<Duration>,
-    full: bool,
+    backoff: Backoff,
+    /// there may be free pages to give back
+    shrink: bool,
     closing: bool,
+    said: Said,
 }
 
 impl Writer {
@@ -70,39 +89,81 @@ impl Writer {
         committed: watch::Sender<u64>,
         status: Arc<OutboxStatus>,
     ) -> Self {
-        status.waiting.set(database.waiting);
-        let (held, changes) = (Vec::new(), Changes::default());
-        Self { database, appends, requests, committed, status, held, changes, retry: None, full: false, closing: false }
+        status.waiting.set(database.totals().waiting);
+        Self {
+            database,
+            appends,
+            requests,
+            committed,
+            status,
+            held: Vec::new(),
+            changes: Changes::default(),
+            backoff: Backoff::default(),
+            shrink: true,
+            closing: false,
+            said: Said::default(),
+        }
     }
 
     pub(super) async fn run(mut self) {
         while !self.closing {
+            let retry_at = self.backoff.retry_at;
+            let retry = async move {
+                match retry_at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 request = self.requests.recv() => self.answer(request.unwrap_or(Request::Close)),
-                () = tokio::time::sleep(self.retry.unwrap_or_default()), if self.retry.is_some() => {}
-                Some(first) = self.appends.recv(), if self.held.is_empty() && self.retry.is_none() => self.gather(Some(first)),
+                () = retry => {}
+                Some(first) = self.appends.recv(), if self.held.is_empty() && self.backoff.retry_at.is_none() => self.gather(Some(first)),
+                () = std::future::ready(()), if self.shrink && self.backoff.retry_at.is_none() => self.shrink(),
             }
-            while let Ok(request) = self.requests.try_recv() {
+            for _ in 0..REQUESTS {
+                let Ok(request) = self.requests.try_recv() else { break };
                 self.answer(request);
             }
-            self.commit();
+            if self.backoff.is_due(Instant::now()) {
+                if self.held.is_empty() {
+                    self.gather(None);
+                }
+                self.commit();
+            }
         }
+        self.finish().await;
+    }
+
+    /// Answers what was asked and commits what was appended before the buffer was closed. One attempt each: nobody waits for a disk here.
+    async fn finish(mut self) {
+        self.requests.close();
         self.appends.close();
+        while let Some(request) = self.requests.recv().await {
+            self.answer(request);
+        }
         loop {
             if self.held.is_empty() {
                 self.gather(None);
             }
-            if self.held.is_empty() {
+            let more = !self.held.is_empty();
+            self.commit();
+            if !self.changes.is_only_blocks() {
+                tracing::warn!("the buffer closed before deliveries and gaps could be noted; they will be sent again");
+            }
+            if !self.held.is_empty() {
+                let rows: usize = self.held.iter().map(|held| held.rows.rows.len()).sum();
+                tracing::error!(
+                    rows,
+                    "the buffer closed before these rows, and any queued behind them, could be written; they were not acknowledged"
+                );
                 break;
             }
-            self.commit();
-            if !self.held.is_empty() {
-                tracing::error!("the buffer closed before all rows could be written; they were not acknowledged");
+            if !more {
                 break;
             }
         }
-        if let Err(error) = self.database.conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+        if let Err(error) = self.database.checkpoint() {
             tracing::warn!(%error, "the write-ahead log could not be folded in; the next start does it");
         }
     }
@@ -110,134 +171,169 @@ impl Writer {
     fn answer(&mut self, request: Request) {
         // An asker that went away does not want the answer.
         match request {
-            Request::Confirm(ids) => self.changes.confirmed.extend(ids),
-            Request::Refuse(id, reason) => self.refuse(id, reason),
-            Request::Reserve(reply) => drop(reply.send(self.database.reserve())),
+            Request::Confirm(ids) => {
+                // Ids that were never given would stay for ever while the disk fails.
+                let last = self.database.totals().last_block;
+                self.changes.confirmed.extend(ids.into_iter().filter(|id| *id <= last));
+            }
+            Request::Refuse(id, reason) => self.refuse(vec![(id, reason)]),
+            Request::FetchGaps(limit, reply) => {
+                drop(reply.send(self.repaired(|database, changes| database.fetch_gaps(limit, changes))));
+            }
+            Request::ConfirmGaps(ids) => {
+                let last = self.database.totals().last_gap;
+                self.changes.confirmed_gaps.extend(ids.into_iter().filter(|id| *id <= last));
+            }
+            Request::Reserve(reply) => drop(reply.send(self.repaired(|database, _| database.reserve()))),
             Request::Close => self.closing = true,
             Request::Fetch { after, until, limit, reply } => {
-                let found = self.database.fetch(after, until, limit);
+                let found = self.repaired(|database, changes| database.fetch(after, until, limit, changes));
                 let answer = found.map(|(good, bad)| {
-                    bad.into_iter().for_each(|(id, reason)| self.refuse(id, reason));
+                    self.refuse(bad);
                     good
                 });
-                drop(reply.send(answer.map_err(|error| error.to_string())));
+                drop(reply.send(answer));
             }
         }
     }
 
-    fn refuse(&mut self, id: u64, reason: String) {
-        tracing::error!(block = id, %reason, "a block cannot be delivered; it is kept in table `refused`");
-        self.changes.refused.push((id, reason));
+    fn refuse(&mut self, blocks: Vec<(u64, String)>) {
+        let last = self.database.totals().last_block;
+        for (id, reason) in blocks.into_iter().filter(|(id, _)| *id <= last) {
+            if let Some(blocks) = self.said.refused.count(1) {
+                tracing::error!(block = id, %reason, blocks, "a block cannot be delivered; it is kept in table `refused`");
+            }
+            self.changes.refused.insert(id, reason);
+        }
     }
 
     /// Takes what is queued, up to the limits, and packs it.
     fn gather(&mut self, first: Option<Held>) {
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         let mut next = first.or_else(|| self.appends.try_recv().ok());
         while let Some(held) = next {
             rows += held.rows.rows.len();
+            bytes += held.rows.rows.batch.get_array_memory_size();
             self.held.push(held);
-            next = if rows < GROUP_ROWS { self.appends.try_recv().ok() } else { None };
+            next = if rows < GROUP_ROWS && bytes < GROUP_BYTES { self.appends.try_recv().ok() } else { None };
         }
-        let mut open: Vec<(Arc<str>, Vec<RecordBatch>, usize)> = Vec::new();
-        for held in &mut self.held {
-            let OutboxRows { rule, rows, ordinals, ack } = &held.rows;
-            let batch = match block::with_ids(rows, ordinals) {
-                Ok(batch) => batch,
-                Err(error) => {
-                    tracing::error!(%rule, %error, "rows do not fit their own schema and were refused");
-                    ack.refuse();
-                    continue;
-                }
-            };
-            let mut offset = 0;
-            while offset < batch.num_rows() {
-                let last = open.iter_mut().rev().find(|(of, ..)| of == rule);
-                let part = |room: usize| batch.slice(offset, room.min(batch.num_rows() - offset));
-                offset += match last {
-                    Some((_, parts, n)) if *n < BLOCK_ROWS && parts.first().is_some_and(|b| b.schema_ref() == batch.schema_ref()) => {
-                        let part = part(BLOCK_ROWS - *n);
-                        let len = part.num_rows();
-                        *n += len;
-                        parts.push(part);
-                        len
-                    }
-                    _ => {
-                        let part = part(BLOCK_ROWS);
-                        let len = part.num_rows();
-                        open.push((Arc::clone(rule), vec![part], len));
-                        len
-                    }
-                };
-            }
-        }
-        for (rule, parts, rows) in open {
-            match block::encode(&parts).and_then(|data| Ok((block::seq_range(&parts)?, data))) {
-                Ok(((first_seq, last_seq), data)) => {
-                    self.changes.blocks.push(NewBlock { rule, first_seq, last_seq, rows: rows as u64, data });
-                }
-                Err(error) => {
-                    tracing::error!(%rule, %error, "rows could not be packed and were refused");
-                    self.held.iter().filter(|held| held.rows.rule == rule).for_each(|held| held.rows.ack.refuse());
-                }
+        let (blocks, unpackable) = pack(&self.held, block::encode);
+        self.changes.blocks = blocks;
+        for bad in unpackable {
+            let Some(held) = self.held.get(bad.held) else { continue };
+            let (rows, seqs) = (bad.rows, &held.rows.rows.seqs);
+            let (first_seq, last_seq) = (seqs.get(0), seqs.get(held.rows.rows.len().saturating_sub(1)));
+            self.changes.gaps.push(NewGap { rule: Arc::clone(&held.rows.rule), first_seq, last_seq, rows, reason: "cannot be stored" });
+            held.rows.ack.refuse();
+            self.status.dropped.add(bad.rows);
+            if let Some(rows) = self.said.unpackable.count(bad.rows) {
+                tracing::error!(rule = %held.rows.rule, rows, error = %bad.error, "rows cannot be stored and were dropped, not acknowledged; mend the rule");
             }
         }
     }
 
     fn commit(&mut self) {
-        let size = self.changes.blocks.iter().map(|block| block.data.len() as u64).sum();
-        let mut later = Vec::new();
-        let wait = self.database.must_wait(size);
-        if wait {
-            // Deletions go first: they are what makes room.
-            later = std::mem::take(&mut self.changes.blocks);
-            if !self.full {
-                tracing::warn!("the buffer is full; new rows wait until the uplink has taken older ones");
+        let size = self.changes.size();
+        if self.changes.is_only_blocks() && (size == 0 || self.database.must_wait(size)) {
+            if size == 0 {
+                self.held.drain(..).for_each(Held::release);
+            } else {
+                self.say_full();
             }
-        }
-        self.full = wait;
-        if self.changes.blocks.is_empty() && self.changes.confirmed.is_empty() && self.changes.refused.is_empty() {
-            if !wait {
-                self.release();
-            }
-            self.changes.blocks = later;
             return;
         }
-        match self.database.commit(&self.changes) {
-            Ok(done) => {
-                if self.retry.take().is_some() {
-                    tracing::warn!("the buffer can be written again");
-                }
-                let rows: u64 = self.changes.blocks.iter().map(|block| block.rows).sum();
-                self.status.committed.add(rows);
-                self.status.waiting.set(self.database.waiting);
-                self.status.dropped.add(done.dropped_rows);
-                if done.dropped_rows > 0 {
-                    tracing::warn!(rows = done.dropped_rows, "the buffer is full; the oldest rows were dropped");
-                }
-                self.changes = Changes { blocks: later, ..Changes::default() };
-                // The forwarder hears of rows before their source does, so that they count as live at once.
-                if let Some(id) = done.last_id {
-                    self.committed.send_replace(id);
-                }
-                if !wait {
-                    self.release();
-                } else if !self.database.must_wait(size) {
-                    return self.commit();
-                }
-            }
+        match self.repaired(|database, changes| database.commit(changes)) {
+            Ok(done) => self.committed(&done),
             Err(error) => {
-                if self.retry.is_none() {
-                    tracing::error!(%error, "the buffer cannot be written; rows are held and not acknowledged: free space or check the disk");
+                self.backoff.failed(Instant::now());
+                if let Some(attempts) = self.said.failing.count(1) {
+                    tracing::error!(%error, attempts, "the buffer cannot be written; rows are held and not acknowledged until it can");
                 }
-                self.retry = Some(self.retry.map_or(FIRST_RETRY, |last| (last * 2).min(LAST_RETRY)));
-                self.changes.blocks.append(&mut later);
             }
         }
     }
 
-    fn release(&mut self) {
-        self.held.iter_mut().for_each(|held| held.committed = true);
-        self.held.clear();
+    fn committed(&mut self, done: &Done) {
+        if self.backoff.succeeded()
+            && let Some(times) = self.said.recovered.count(1)
+        {
+            tracing::warn!(times, "the buffer can be written again");
+        }
+        let Changes { blocks, .. } = std::mem::take(&mut self.changes);
+        if done.blocks_wait {
+            self.changes.blocks = blocks;
+            self.say_full();
+        } else {
+            self.status.committed.add(blocks.iter().map(|block| block.rows).sum());
+        }
+        self.status.waiting.set(self.database.totals().waiting);
+        self.status.dropped.add(done.dropped_rows + done.forgotten_rows);
+        if done.dropped_rows > 0
+            && let Some(rows) = self.said.dropped.count(done.dropped_rows)
+        {
+            tracing::error!(
+                rows,
+                "the buffer is full; its oldest rows were dropped: see why the uplink does not take them, or raise `buffer.max_size`"
+            );
+        }
+        if done.forgotten_rows > 0
+            && let Some(rows) = self.said.forgotten.count(done.forgotten_rows)
+        {
+            tracing::error!(rows, "table `refused` is full; its oldest blocks were deleted");
+        }
+        self.shrink = true;
+        // The forwarder hears of rows before their source does, so that they count as live at once; and of deletions too, because there
+        // may be new gaps.
+        self.committed.send_replace(self.database.totals().last_block);
+        if !done.blocks_wait {
+            self.held.drain(..).for_each(Held::release);
+        }
+    }
+
+    fn say_full(&mut self) {
+        if let Some(times) = self.said.full.count(1) {
+            tracing::warn!(times, "the buffer is full; new rows wait until the uplink has taken older ones, or raise `buffer.max_size`");
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.shrink = self.database.shrink().unwrap_or_else(|error| {
+            tracing::debug!(%error, "free pages could not be given back; the next commit tries again");
+            false
+        });
+    }
+
+    /// Does `work`; if the database turns out to be damaged, replaces it and does it again.
+    fn repaired<T>(&mut self, work: impl Fn(&mut Database, &Changes) -> Result<T, BufferError>) -> Result<T, BufferError> {
+        self.database.attach()?;
+        match work(&mut self.database, &self.changes) {
+            Err(cause) if cause.is_damage() => {
+                let lost = self.database.salvage(&cause)?;
+                self.status.dropped.add(lost);
+                self.status.waiting.set(self.database.totals().waiting);
+                work(&mut self.database, &self.changes)
+            }
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_commit_is_due_at_its_deadline_and_each_failure_doubles_the_wait() {
+        let start = Instant::now();
+        let mut backoff = Backoff::default();
+        assert!(backoff.is_due(start) && !backoff.succeeded());
+        let mut now = start;
+        for wait_ms in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
+            backoff.failed(now);
+            let deadline = now + Duration::from_millis(wait_ms);
+            assert_eq!((backoff.is_due(deadline - Duration::from_nanos(1)), backoff.is_due(deadline)), (false, true));
+            now = deadline;
+        }
+        assert!(backoff.succeeded() && backoff.is_due(start));
     }
 }

@@ -39,7 +39,7 @@ fn check_rules(config: &Config) -> Result<usize, Vec<Diagnostic>> {
     let mut schemas = SchemaStore::of(config);
     config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
-    let book = RuleBook::new(catalog, 1, Arc::new(Status::default()));
+    let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
     let (book, _) = RulesDir::load(&config.rules.dir, book).map_err(|diagnostic| vec![diagnostic])?;
     let wrong = book.wrong();
     if !wrong.is_empty() {

@@ -1,7 +1,10 @@
 //! `tidegate replay`: what would the rules have done?
 
+use std::io::IsTerminal;
+use std::path::Path;
+
 use super::args::ReplayArgs;
-use super::{Failure, load_config};
+use super::{Failure, load_config, somebody_waits};
 use crate::replay::{self, ReplayError, Request};
 
 /// Replays the recordings that the command line names.
@@ -14,7 +17,14 @@ pub fn replay(args: ReplayArgs) -> Result<(), Failure> {
         config.rules.dir = dir;
     }
     let inputs: Vec<_> = args.inputs.into_iter().map(|recording| (recording.stream, recording.file)).collect();
-    match replay::replay(&Request { config: &config, inputs: &inputs, output: &args.output }) {
+    // On a terminal that shows the results, they are progress enough.
+    let watched = somebody_waits() && (args.output != Path::new("-") || !std::io::stdout().is_terminal());
+    let progress = |rows: u64| {
+        if watched {
+            tracing::info!(rows, "replayed");
+        }
+    };
+    match replay::replay(&Request { config: &config, inputs: &inputs, output: &args.output, progress: &progress }) {
         Ok(()) => Ok(()),
         Err(ReplayError::Refused(wrong)) => Err(Failure::Refused(wrong)),
         // `| head` has seen enough.

@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tidegate_core::clock::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::RunArgs;
-use super::{Failure, load_config};
+use super::{Failure, load_config, somebody_waits};
 use crate::config::Config;
 use crate::run::{self, Running};
+use crate::status::Status;
 
 /// Runs the box until SIGTERM, SIGINT or SIGHUP, or until a part of it fails.
 ///
@@ -21,11 +24,13 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hang_up = signal(SignalKind::hangup())?;
         let running = start(&config).await?;
+        let status = running.status();
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hang_up.recv() => {}
             () = running.failed() => {}
+            () = report(&status) => {}
         }
         let stopped = running.stop();
         tokio::select! {
@@ -34,6 +39,31 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
             _ = interrupt.recv() => Err(Failure::Failed(anyhow::anyhow!("stopped at once; what was not acknowledged will be sent again"))),
         }
     })
+}
+
+/// Says now and then what flows: often where a person waits, seldom where only a log listens.
+async fn report(status: &Status) {
+    let every = Duration::from_secs(if somebody_waits() { 10 } else { 300 });
+    let mut ticks = tokio::time::interval(every);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let connections = status.connections.all();
+        let down: Vec<&str> = connections.iter().filter(|(_, line)| !line.is_connected()).map(|(name, _)| name.as_str()).collect();
+        let rules = status.rules.all();
+        let refused: Vec<&str> =
+            rules.iter().filter(|(_, rule)| rule.refused.load(Ordering::Relaxed)).map(|(name, _)| name.as_str()).collect();
+        tracing::info!(
+            rows_in = status.streams.all().iter().map(|(_, stream)| stream.rows.get()).sum::<u64>(),
+            rows_out = status.outputs.all().iter().map(|(_, output)| output.written.get()).sum::<u64>(),
+            failed = status.outputs.all().iter().map(|(_, output)| output.failed.get() + output.dropped.get()).sum::<u64>(),
+            outbox_waiting = status.outbox.waiting.get(),
+            outbox_delivered = status.outbox.delivered.get(),
+            down = down.join(","),
+            refused_rules = refused.join(","),
+            "status"
+        );
+    }
 }
 
 async fn start(config: &Config) -> Result<Running, run::RunError> {
@@ -74,7 +104,7 @@ pub fn demo(_: super::args::DemoArgs) -> Result<(), Failure> {
 
 #[cfg(feature = "demo")]
 impl crate::demo::RunningBox for Running {
-    fn status(&self) -> Arc<crate::status::Status> {
+    fn status(&self) -> Arc<Status> {
         Running::status(self)
     }
 

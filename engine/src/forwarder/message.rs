@@ -1,4 +1,5 @@
-//! What is sent for a row: `{"id":"BOX/RULE/SEQ/ORDINAL","rule":"RULE","row":{..}}`.
+//! What is sent for a row: `{"id":"BOX/RULE/SEQ/ORDINAL","rule":"RULE","row":{..}}`, and for rows that were dropped:
+//! `{"id":"BOX/gap/NUMBER","rule":"RULE","gap":{"first_seq":..,"last_seq":..,"rows":..,"reason":"..","wall_ns":..}}`.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use tidegate_connectors::json::Encoder;
 
-use crate::buffer::StoredBlock;
+use crate::buffer::{Gap, StoredBlock};
 
 /// Renders rows of blocks.
 pub(super) struct Messages {
@@ -21,6 +22,17 @@ impl Messages {
     /// `topic` may hold `{box}` and `{rule}`.
     pub(super) fn new(name: &str, topic: &str) -> Self {
         Self { name: name.to_owned(), topic: topic.replace("{box}", name), encoder: None, rule: None }
+    }
+
+    /// Topic and payload of the record of a gap. The rule is `*` when nobody knows whose rows are missing; its topic says `unknown`.
+    pub(super) fn of_gap(&self, gap: &Gap) -> (String, Bytes) {
+        let rule = if &*gap.rule == "*" { "unknown" } else { &gap.rule };
+        let record = serde_json::json!({
+            "id": format!("{}/gap/{}", self.name, gap.id),
+            "rule": &*gap.rule,
+            "gap": { "first_seq": gap.first_seq, "last_seq": gap.last_seq, "rows": gap.rows, "reason": gap.reason, "wall_ns": gap.wall_ns },
+        });
+        (self.topic.replace("{rule}", rule), record.to_string().into_bytes().into())
     }
 
     /// Topic and payload of row `row` of `block`.

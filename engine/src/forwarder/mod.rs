@@ -36,6 +36,8 @@ use message::Messages;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+const GAPS_AT_ONCE: usize = 16;
+
 /// Resolves when the far side has confirmed a message.
 pub type Confirmation = BoxFuture<'static, Result<(), DeliveryError>>;
 
@@ -56,7 +58,6 @@ pub struct MqttUplink {
 
 impl MqttUplink {
     /// Sends by `publisher`. Its sessions are followed by a task that ends with the connection.
-    #[must_use]
     pub fn new(publisher: Publisher) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let mut session = publisher.session();
         let (tell, generation) = watch::channel(None);
@@ -91,6 +92,8 @@ pub struct Forwarder<U> {
     uplink: U,
     lanes: Lanes,
     messages: Messages,
+    /// rows that had been dropped when gaps were last looked for
+    gaps_seen: Option<u64>,
     status: Arc<OutboxStatus>,
 }
 
@@ -113,7 +116,7 @@ impl<U: Uplink> Forwarder<U> {
     pub fn new(buffer: Buffer, uplink: U, settings: &config::Uplink, name: &str, status: Arc<OutboxStatus>) -> Self {
         let lanes = Lanes::new(settings.in_flight.get(), settings.backlog_rate.map(std::num::NonZeroU32::get));
         let messages = Messages::new(name, &settings.topic);
-        Self { buffer, uplink, lanes, messages, status }
+        Self { buffer, uplink, lanes, messages, gaps_seen: None, status }
     }
 
     /// Forwards until `stop` is cancelled. What was not confirmed by then stays in the outbox.
@@ -130,8 +133,12 @@ impl<U: Uplink> Forwarder<U> {
             }
             self.status.connected.store(true, Ordering::Relaxed);
             let delivered = self.status.delivered.get();
-            let end = self.session(&mut generation, &stop).await;
+            let mut end = self.session(&mut generation, &stop).await;
             self.lanes.forget_unconfirmed();
+            // Rows come back when the line goes down, a moment before the line says so itself.
+            if matches!(end, Ok(End::Busy(_))) && tokio::time::timeout(FIRST_PAUSE, generation.changed()).await.is_ok() {
+                end = Ok(End::Line);
+            }
             match end {
                 Ok(End::Stop) | Err(BufferError::Closed) => break,
                 Ok(End::Line) => {}
@@ -156,6 +163,9 @@ impl<U: Uplink> Forwarder<U> {
         generation.mark_unchanged();
         let mut in_flight: FuturesUnordered<BoxFuture<'static, Settled>> = FuturesUnordered::new();
         loop {
+            if let Some(end) = self.send_gaps().await? {
+                return Ok(end);
+            }
             match self.lanes.next(Instant::now()) {
                 Next::Fetch { after, until, limit } => {
                     let blocks = self.buffer.fetch(after, until, limit).await?;
@@ -211,6 +221,36 @@ impl<U: Uplink> Forwarder<U> {
             Ok(confirmation) => Ok(Box::pin(async move { (id, row, confirmation.await) })),
             Err(DeliveryError::Transient(reason)) => Err(End::Busy(reason)),
             Err(error @ DeliveryError::Permanent(_)) => Ok(Box::pin(std::future::ready((id, row, Err(error))))),
+        }
+    }
+
+    /// Tells the far side which rows were dropped, if there are any that it does not know of. This is rare, so that each gap is waited for.
+    async fn send_gaps(&mut self) -> Result<Option<End>, BufferError> {
+        let dropped = self.status.dropped.get();
+        if self.gaps_seen == Some(dropped) {
+            return Ok(None);
+        }
+        loop {
+            let gaps = self.buffer.fetch_gaps(GAPS_AT_ONCE).await?;
+            if gaps.is_empty() {
+                self.gaps_seen = Some(dropped);
+                return Ok(None);
+            }
+            for gap in gaps {
+                let (topic, payload) = self.messages.of_gap(&gap);
+                let sent = match self.uplink.send(topic, payload).await {
+                    Ok(confirmation) => confirmation.await,
+                    Err(error) => Err(error),
+                };
+                match sent {
+                    Err(DeliveryError::Transient(reason)) => return Ok(Some(End::Busy(reason))),
+                    Err(DeliveryError::Permanent(reason)) => {
+                        tracing::error!(reason, ?gap, "the uplink does not take the record of a gap; it is dropped")
+                    }
+                    Ok(()) => {}
+                }
+                self.buffer.confirm_gaps(vec![gap.id]).await?;
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use tidegate_core::{Ack, ByteSize, Rows, Seqs};
 use tokio::sync::{mpsc, oneshot};
 
-/// A far side whose answers the test gives.
+/// A far side whose answers the test gives. A gap of n rows is shown as -n.
 struct Scripted {
     generation: watch::Receiver<Option<u64>>,
     sent: mpsc::Sender<(i64, oneshot::Sender<Result<(), DeliveryError>>)>,
@@ -18,8 +18,13 @@ impl Uplink for Scripted {
     fn send(&mut self, topic: String, payload: Bytes) -> BoxFuture<'_, Result<Confirmation, DeliveryError>> {
         assert_eq!(topic, "up/box-1/r");
         let message: serde_json::Value = serde_json::from_slice(&payload).unwrap();
-        let value = message["row"]["v"].as_i64().unwrap();
-        assert_eq!(message["id"], format!("box-1/r/{value}/0"));
+        let value = match message["row"]["v"].as_i64() {
+            Some(value) => {
+                assert_eq!(message["id"], format!("box-1/r/{value}/0"));
+                value
+            }
+            None => -message["gap"]["rows"].as_i64().unwrap(),
+        };
         let (answer, answered) = oneshot::channel();
         Box::pin(async move {
             self.sent.send((value, answer)).await.unwrap();
@@ -43,9 +48,14 @@ struct Stage {
 }
 
 fn stage(in_flight: usize, backlog_rate: Option<u32>) -> Stage {
+    stage_with(in_flight, backlog_rate, |_| {})
+}
+
+fn stage_with(in_flight: usize, backlog_rate: Option<u32>, change: impl FnOnce(&mut config::Buffer)) -> Stage {
     let dir = tempfile::tempdir().unwrap();
     let queue = NonZeroUsize::new(10).unwrap();
-    let settings = config::Buffer { path: dir.path().join("b.db"), max_size: ByteSize(1 << 30), when_full: WhenFull::Block, queue };
+    let mut settings = config::Buffer { path: dir.path().join("b.db"), max_size: ByteSize(1 << 30), when_full: WhenFull::Block, queue };
+    change(&mut settings);
     let status: Arc<OutboxStatus> = Arc::default();
     let buffer = Buffer::open(&settings, Arc::clone(&status)).unwrap();
     let (line, generation) = watch::channel(None);
@@ -159,6 +169,25 @@ async fn a_row_that_is_refused_for_good_does_not_hold_up_the_others() {
     assert_eq!(stage.confirm(1).await, [3]);
     stage.empty().await;
     assert_eq!(stage.status.delivered.get(), 3);
+    stage.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_dropped_are_reported_as_gaps_before_the_others_go() {
+    let mut stage = stage_with(10, None, |settings| {
+        settings.max_size = ByteSize(1_200);
+        settings.when_full = WhenFull::DropOldest;
+    });
+    for first in [0, 100, 200] {
+        stage.append(first..first + 100).await;
+    }
+    let dropped = stage.status.dropped.get() as i64;
+    assert!(dropped > 0 && dropped % 100 == 0, "{dropped}");
+    stage.line.send_replace(Some(1));
+    assert_eq!(stage.confirm(1).await, [-dropped]);
+    assert_eq!(stage.confirm(300 - dropped as usize).await, (dropped..300).collect::<Vec<_>>());
+    stage.empty().await;
+    assert!(stage.buffer.fetch_gaps(1).await.unwrap().is_empty());
     stage.stop.cancel();
 }
 

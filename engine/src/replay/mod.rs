@@ -28,6 +28,9 @@ use crate::status::Status;
 use crate::worker::Worker;
 use recording::Recording;
 
+/// Rows between two reports of progress.
+const PROGRESS_ROWS: u64 = 100_000;
+
 /// What is replayed.
 pub struct Request<'a> {
     /// the box's configuration: its streams, outputs and rules
@@ -36,6 +39,8 @@ pub struct Request<'a> {
     pub inputs: &'a [(String, PathBuf)],
     /// where results go; `-`: standard output
     pub output: &'a Path,
+    /// told now and then how many rows have been read
+    pub progress: &'a dyn Fn(u64),
 }
 
 /// Why a replay ended early.
@@ -66,7 +71,7 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
     for recording in &recordings {
         inferred.insert(recording.stream.to_string(), recording.schema());
     }
-    let book = RuleBook::new(catalog(request.config, &|stream| inferred.get(stream).cloned()), 1, Arc::clone(&status));
+    let book = RuleBook::new(catalog(request.config, &|stream| inferred.get(stream).cloned()), 1, Arc::clone(&status)).quiet();
     let (book, changes) = RulesDir::load(&request.config.rules.dir, book)?;
     let wrong = book.wrong();
     if !wrong.is_empty() {
@@ -81,8 +86,13 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
     }
     let mut run = Run { worker: Worker::new(status), numbers: Numbers::from(0), out: writer(request.output)?, encoders: Vec::new() };
     changes.into_iter().for_each(|(_, change): Placed| run.worker.on_change(change));
+    let mut told = 0;
     while let Some((stream, rows)) = next(&mut recordings)? {
         run.feed(&stream, rows)?;
+        if run.numbers.next() >= told + PROGRESS_ROWS {
+            told = run.numbers.next();
+            (request.progress)(told);
+        }
     }
     run.end()
 }

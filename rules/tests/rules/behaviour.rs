@@ -2,7 +2,7 @@
 
 use crate::bench_rows::{batch, feed, listing, rule, table, tank};
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Emissions, Rule};
+use tidegate_rules::Emissions;
 
 const MEAN: &str = "INSERT INTO cooling_pump SELECT device, TRUE AS run, avg(temperature) AS mean
     FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)

@@ -9,7 +9,7 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
 use std::sync::Arc;
-use tidegate_rules::{Emissions, Rule};
+use tidegate_rules::Emissions;
 
 /// `{T}` is the stream, or the window over it.
 const STATELESS: &[&str] = &[

@@ -1,0 +1,211 @@
+//! What one transaction does to the database.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+
+use super::signed;
+use crate::config::WhenFull;
+
+/// Refused blocks are kept for a person to look at. This many bytes are plenty for that, and little on the smallest disk.
+const MAX_REFUSED: u64 = if cfg!(test) { 1 << 16 } else { 16 << 20 };
+
+/// A block that is ready to be inserted.
+pub(super) struct NewBlock {
+    pub(super) rule: Arc<str>,
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
+    pub(super) rows: u64,
+    pub(super) data: Vec<u8>,
+}
+
+/// What one transaction does. Sets, because while the disk fails the same block may be confirmed again and again.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) confirmed: BTreeSet<u64>,
+    pub(super) refused: BTreeMap<u64, String>,
+    pub(super) confirmed_gaps: BTreeSet<u64>,
+    pub(super) blocks: Vec<NewBlock>,
+    /// rows that could not be made into blocks
+    pub(super) gaps: Vec<NewGap>,
+}
+
+impl Changes {
+    /// Whether there is nothing but new blocks, if anything.
+    pub(super) fn is_only_blocks(&self) -> bool {
+        self.confirmed.is_empty() && self.refused.is_empty() && self.confirmed_gaps.is_empty() && self.gaps.is_empty()
+    }
+
+    /// Whether block `id` is about to go away.
+    pub(super) fn removes(&self, id: u64) -> bool {
+        self.confirmed.contains(&id) || self.refused.contains_key(&id)
+    }
+
+    /// Packed bytes of the new blocks.
+    pub(super) fn size(&self) -> u64 {
+        self.blocks.iter().map(|block| block.data.len() as u64).sum()
+    }
+}
+
+/// What a committed transaction did.
+#[derive(Default)]
+pub(super) struct Done {
+    /// the new blocks did not fit and were left out
+    pub(super) blocks_wait: bool,
+    /// rows that made room for newer ones
+    pub(super) dropped_rows: u64,
+    /// rows of refused blocks that made room for newer ones
+    pub(super) forgotten_rows: u64,
+}
+
+/// The one row of `meta` but for the reserved row numbers: so that nothing has to be counted when the database is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// newest ids ever given
+    pub(super) last_block: u64,
+    pub(super) last_gap: u64,
+    /// rows and bytes in `block`
+    pub(super) waiting: u64,
+    pub(super) bytes: u64,
+}
+
+impl Totals {
+    /// Whether `size` more bytes are too many. An empty buffer takes anything, or a block larger than it would wait forever.
+    pub(super) fn is_full_for(&self, size: u64, max_bytes: u64) -> bool {
+        size > 0 && self.bytes > 0 && self.bytes.saturating_add(size) > max_bytes
+    }
+
+    pub(super) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        let columns = params![signed(self.last_block), signed(self.last_gap), signed(self.waiting), signed(self.bytes)];
+        tx.prepare("UPDATE meta SET last_block = ?1, last_gap = ?2, waiting = ?3, bytes = ?4")?.execute(columns).map(drop)
+    }
+}
+
+/// Which rows of a rule are missing.
+pub(super) struct NewGap {
+    pub(super) rule: Arc<str>,
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
+    pub(super) rows: u64,
+    pub(super) reason: &'static str,
+}
+
+/// A block that was deleted.
+struct Gone {
+    rule: Arc<str>,
+    first_seq: u64,
+    last_seq: u64,
+    rows: u64,
+    size: u64,
+}
+
+impl Gone {
+    /// From `RETURNING rule, first_seq, last_seq, rows, length(data)`.
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { rule: row.get(0)?, first_seq: row.get(1)?, last_seq: row.get(2)?, rows: row.get(3)?, size: row.get(4)? })
+    }
+
+    fn gap(&self, reason: &'static str) -> NewGap {
+        NewGap { rule: Arc::clone(&self.rule), first_seq: self.first_seq, last_seq: self.last_seq, rows: self.rows, reason }
+    }
+}
+
+/// A transaction under way.
+pub(super) struct Step<'a> {
+    pub(super) tx: &'a Transaction<'a>,
+    pub(super) totals: Totals,
+    /// gaps up to this id may have been sent, and must not change any more
+    pub(super) gaps_fetched: u64,
+}
+
+impl Step<'_> {
+    pub(super) fn run(&mut self, changes: &Changes, max_bytes: u64, when_full: WhenFull) -> rusqlite::Result<Done> {
+        let mut done = Done { forgotten_rows: self.refuse(&changes.refused)?, ..Done::default() };
+        for id in changes.confirmed.iter().chain(changes.refused.keys()) {
+            self.delete("id = ?1", *id)?;
+        }
+        for id in &changes.confirmed_gaps {
+            self.tx.prepare("DELETE FROM gap WHERE id = ?1")?.execute([signed(*id)])?;
+        }
+        changes.gaps.iter().try_for_each(|gap| self.gap(gap))?;
+        let size = changes.size();
+        while when_full == WhenFull::DropOldest && self.totals.is_full_for(size, max_bytes) {
+            let Some(gone) = self.delete("id = (SELECT min(id) FROM block) AND ?1", 1)? else { break };
+            self.gap(&gone.gap("buffer full"))?;
+            done.dropped_rows += gone.rows;
+        }
+        done.blocks_wait = self.totals.is_full_for(size, max_bytes) && when_full == WhenFull::Block;
+        if !done.blocks_wait {
+            changes.blocks.iter().try_for_each(|block| self.insert(block))?;
+        }
+        self.totals.write(self.tx)?;
+        Ok(done)
+    }
+
+    /// Deletes one block.
+    fn delete(&mut self, which: &str, id: u64) -> rusqlite::Result<Option<Gone>> {
+        let delete = format!("DELETE FROM block WHERE {which} RETURNING rule, first_seq, last_seq, rows, length(data)");
+        let gone = self.tx.prepare(&delete)?.query_row([signed(id)], Gone::read).optional()?;
+        if let Some(gone) = &gone {
+            self.totals.waiting = self.totals.waiting.saturating_sub(gone.rows);
+            self.totals.bytes = self.totals.bytes.saturating_sub(gone.size);
+        }
+        Ok(gone)
+    }
+
+    fn insert(&mut self, block: &NewBlock) -> rusqlite::Result<()> {
+        self.totals.last_block += 1;
+        let insert = "INSERT INTO block (id, rule, first_seq, last_seq, rows, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let NewBlock { rule, first_seq, last_seq, rows, data } = block;
+        let values = params![signed(self.totals.last_block), &**rule, signed(*first_seq), signed(*last_seq), signed(*rows), data];
+        self.tx.prepare(insert)?.execute(values)?;
+        self.totals.waiting += rows;
+        self.totals.bytes += data.len() as u64;
+        Ok(())
+    }
+
+    /// Copies blocks to `refused` and makes room there. Returns how many rows had to go for that.
+    fn refuse(&mut self, refused: &BTreeMap<u64, String>) -> rusqlite::Result<u64> {
+        if refused.is_empty() {
+            return Ok(0);
+        }
+        for (id, reason) in refused {
+            let copy = "INSERT OR REPLACE INTO refused (id, rule, first_seq, last_seq, rows, reason, wall_ns, data)
+                SELECT id, rule, first_seq, last_seq, rows, ?2, ?3, data FROM block WHERE id = ?1";
+            self.tx.prepare(copy)?.execute(params![signed(*id), reason, wall_ns()])?;
+        }
+        let mut size: u64 = self.tx.query_row("SELECT coalesce(sum(length(data)), 0) FROM refused", [], |row| row.get(0))?;
+        let mut forgotten = 0;
+        while size > MAX_REFUSED {
+            let delete =
+                "DELETE FROM refused WHERE id = (SELECT min(id) FROM refused) RETURNING rule, first_seq, last_seq, rows, length(data)";
+            let Some(gone) = self.tx.prepare(delete)?.query_row([], Gone::read).optional()? else { break };
+            self.gap(&gone.gap("refused"))?;
+            size = size.saturating_sub(gone.size);
+            forgotten += gone.rows;
+        }
+        Ok(forgotten)
+    }
+
+    /// Notes a gap: widens the newest one of the same rule and reason, so that the table stays small however long the uplink is away.
+    pub(super) fn gap(&mut self, gap: &NewGap) -> rusqlite::Result<()> {
+        let NewGap { rule, first_seq, last_seq, rows, reason } = gap;
+        let widen = "UPDATE gap SET first_seq = min(first_seq, ?4), last_seq = max(last_seq, ?5), rows = rows + ?6, wall_ns = ?7
+            WHERE id = (SELECT max(id) FROM gap WHERE id > ?1 AND rule = ?2 AND reason = ?3)";
+        let (first_seq, last_seq, rows) = (signed(*first_seq), signed(*last_seq), signed(*rows));
+        let values = params![signed(self.gaps_fetched), &**rule, reason, first_seq, last_seq, rows, wall_ns()];
+        if self.tx.prepare(widen)?.execute(values)? > 0 {
+            return Ok(());
+        }
+        self.totals.last_gap += 1;
+        let insert = "INSERT INTO gap (id, rule, reason, first_seq, last_seq, rows, wall_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let values = params![signed(self.totals.last_gap), &**rule, reason, first_seq, last_seq, rows, wall_ns()];
+        self.tx.prepare(insert)?.execute(values).map(drop)
+    }
+}
+
+fn wall_ns() -> i64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}

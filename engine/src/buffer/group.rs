@@ -1,0 +1,178 @@
+//! What one commit takes from the queue, and how it is packed into blocks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+
+use super::changes::NewBlock;
+use super::{OutboxRows, block};
+
+/// What one commit takes, so that memory and the write-ahead log stay small. A larger append makes a group of its own.
+pub(super) const GROUP_ROWS: usize = 65_536;
+pub(super) const GROUP_BYTES: usize = 16 << 20;
+/// What one block takes: enough to compress well, and little to read again for one row. A larger row makes a block of its own.
+const BLOCK_ROWS: usize = 8_192;
+const BLOCK_BYTES: usize = 4 << 20;
+
+/// Rows whose ack is refused unless they were committed, however they end.
+pub(super) struct Held {
+    pub(super) rows: OutboxRows,
+    committed: bool,
+}
+
+impl Held {
+    pub(super) fn new(rows: OutboxRows) -> Self {
+        Self { rows, committed: false }
+    }
+
+    /// The rows are on disk.
+    pub(super) fn release(mut self) {
+        self.committed = true;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.rows.ack.refuse();
+        }
+    }
+}
+
+/// Rows that could not be packed.
+pub(super) struct Unpackable {
+    /// index of the append that they came with
+    pub(super) held: usize,
+    pub(super) rows: u64,
+    pub(super) error: ArrowError,
+}
+
+/// A block that still takes rows.
+struct Open {
+    rule: Arc<str>,
+    /// with the index of the append that each came with
+    parts: Vec<(usize, RecordBatch)>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Open {
+    /// How many rows of `row_bytes` bytes still fit.
+    fn room(&self, row_bytes: usize) -> usize {
+        (BLOCK_ROWS.saturating_sub(self.rows)).min(BLOCK_BYTES.saturating_sub(self.bytes) / row_bytes)
+    }
+}
+
+/// Packs appends into blocks, in order for each rule. What `encode` cannot pack comes back without harm to the rest.
+pub(super) fn pack(held: &[Held], encode: impl Fn(&[RecordBatch]) -> Result<Vec<u8>, ArrowError>) -> (Vec<NewBlock>, Vec<Unpackable>) {
+    let (mut blocks, mut bad) = (Vec::new(), Vec::new());
+    let mut open: Vec<Open> = Vec::new();
+    let mut newest: HashMap<&str, usize> = HashMap::new();
+    for (index, Held { rows: OutboxRows { rule, rows, ordinals, .. }, .. }) in held.iter().enumerate() {
+        let batch = match block::with_ids(rows, ordinals) {
+            Ok(batch) => batch,
+            Err(error) => {
+                bad.push(Unpackable { held: index, rows: rows.len() as u64, error });
+                continue;
+            }
+        };
+        let row_bytes = (block::bytes(&batch) / batch.num_rows().max(1)).max(1);
+        let mut offset = 0;
+        while offset < batch.num_rows() {
+            let left = batch.num_rows() - offset;
+            let fits = |open: &Open| {
+                open.room(row_bytes) > 0 && open.parts.first().is_some_and(|(_, part)| part.schema_ref() == batch.schema_ref())
+            };
+            let at = match newest.get(&**rule) {
+                Some(at) if open.get(*at).is_some_and(fits) => *at,
+                _ => {
+                    newest.insert(rule, open.len());
+                    open.push(Open { rule: Arc::clone(rule), parts: Vec::new(), rows: 0, bytes: 0 });
+                    open.len() - 1
+                }
+            };
+            let Some(into) = open.get_mut(at) else { break };
+            let take = left.min(into.room(row_bytes)).max(1);
+            into.parts.push((index, batch.slice(offset, take)));
+            into.rows += take;
+            into.bytes += take * row_bytes;
+            offset += take;
+        }
+    }
+    for Open { rule, parts, .. } in open {
+        let (owners, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let mut add = |parts: &[RecordBatch]| {
+            let data = encode(parts)?;
+            let (first_seq, last_seq) = block::seq_range(parts);
+            let rows = parts.iter().map(|part| part.num_rows() as u64).sum();
+            blocks.push(NewBlock { rule: Arc::clone(&rule), first_seq, last_seq, rows, data });
+            Ok(())
+        };
+        if add(&parts).is_err() {
+            // One of them is to blame.
+            for (held, part) in owners.into_iter().zip(&parts) {
+                if let Err(error) = add(std::slice::from_ref(part)) {
+                    bad.push(Unpackable { held, rows: part.num_rows() as u64, error });
+                }
+            }
+        }
+    }
+    (blocks, bad)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+    use arrow::array::StringArray;
+    use tidegate_core::{Ack, Rows, Seqs};
+
+    fn held(rule: &str, first: u64, texts: &[String]) -> Held {
+        let batch = RecordBatch::try_from_iter([("v", Arc::new(StringArray::from_iter_values(texts)) as _)]).unwrap();
+        let ordinals = vec![0; batch.num_rows()];
+        Held::new(OutboxRows { rule: rule.into(), rows: Rows { batch, seqs: Seqs::Run { first } }, ordinals, ack: Ack::none() })
+    }
+
+    fn ranges(blocks: &[NewBlock]) -> Vec<(&str, u64, u64, u64)> {
+        blocks.iter().map(|b| (&*b.rule, b.first_seq, b.last_seq, b.rows)).collect()
+    }
+
+    #[test]
+    fn appends_of_one_rule_share_a_block_and_rules_do_not() {
+        let one = ["x".to_owned()];
+        let (blocks, bad) = pack(&[held("a", 1, &one), held("b", 2, &one), held("a", 3, &one)], block::encode);
+        assert_eq!(ranges(&blocks), [("a", 1, 3, 2), ("b", 2, 2, 1)]);
+        assert!(bad.is_empty());
+    }
+
+    #[test]
+    fn blocks_are_bounded_by_rows_and_by_bytes_and_a_row_is_never_cut() {
+        let (blocks, _) = pack(&[held("a", 0, &vec![String::new(); 10_000])], block::encode);
+        assert_eq!(ranges(&blocks), [("a", 0, 8_191, 8_192), ("a", 8_192, 9_999, 1_808)]);
+        let large = vec!["x".repeat(BLOCK_BYTES / 2 - 100); 5];
+        let (blocks, _) = pack(&[held("a", 0, &large)], block::encode);
+        assert_eq!(blocks.iter().map(|b| b.rows).collect::<Vec<_>>(), [2, 2, 1]);
+        let (blocks, _) = pack(&[held("a", 0, &vec!["x".repeat(BLOCK_BYTES + 1); 2])], block::encode);
+        assert_eq!(blocks.iter().map(|b| b.rows).collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_packed_leave_the_rest_of_their_rule_alone() {
+        let encode = |parts: &[RecordBatch]| {
+            let poisoned =
+                |part: &RecordBatch| part.column(0).to_data() == held("", 0, &["bad".into()]).rows.rows.batch.column(0).to_data();
+            if parts.iter().any(poisoned) { Err(ArrowError::ParseError("no".into())) } else { block::encode(parts) }
+        };
+        let mut short = held("a", 9, &["x".into()]);
+        short.rows.ordinals.clear();
+        let group = [held("a", 1, &["good".into()]), held("a", 2, &["bad".into()]), short, held("a", 3, &["good".into()])];
+        let (blocks, bad) = pack(&group, encode);
+        assert_eq!(ranges(&blocks), [("a", 1, 1, 1), ("a", 3, 3, 1)]);
+        let mut bad: Vec<_> = bad.iter().map(|b| (b.held, b.rows)).collect();
+        bad.sort_unstable();
+        assert_eq!(bad, [(1, 1), (2, 1)]);
+    }
+}

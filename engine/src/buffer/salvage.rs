@@ -1,0 +1,241 @@
+//! What is done about a damaged database: what can be read moves to a new one, and the old file is kept for a person to look at.
+//!
+//! The new file is made as `PATH.new` and takes the old one's place only when it is complete, so a crash on the way loses nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::{Type, Value};
+use rusqlite::{Connection, Transaction};
+
+use super::BufferError;
+use super::changes::{NewGap, Step, Totals};
+use super::database::{beside, layout, read_meta};
+
+/// Damaged files that are kept. A disk that keeps failing must not fill up with them.
+const KEPT: u32 = 8;
+/// Ids that are tried one by one inside a damaged region, before the steps grow.
+const PROBES: u32 = 4096;
+
+const BLOCK: &[(&str, Type)] = &[
+    ("id", Type::Integer),
+    ("rule", Type::Text),
+    ("first_seq", Type::Integer),
+    ("last_seq", Type::Integer),
+    ("rows", Type::Integer),
+    ("data", Type::Blob),
+];
+const REFUSED: &[(&str, Type)] = &[
+    ("id", Type::Integer),
+    ("rule", Type::Text),
+    ("first_seq", Type::Integer),
+    ("last_seq", Type::Integer),
+    ("rows", Type::Integer),
+    ("data", Type::Blob),
+    ("reason", Type::Text),
+    ("wall_ns", Type::Integer),
+];
+const GAP: &[(&str, Type)] = &[
+    ("id", Type::Integer),
+    ("rule", Type::Text),
+    ("first_seq", Type::Integer),
+    ("last_seq", Type::Integer),
+    ("rows", Type::Integer),
+    ("reason", Type::Text),
+    ("wall_ns", Type::Integer),
+];
+
+/// Replaces the database at `path`, which `old` has open, by one with everything that can still be read. `known` is what the
+/// caller knows of its content. Returns how many rows are certainly lost.
+pub(super) fn salvage(path: &Path, old: Connection, known: Option<Totals>, cause: &BufferError) -> Result<u64, BufferError> {
+    let sql = |error| BufferError::Sql { path: path.to_owned(), error };
+    let fresh = beside(path, ".new");
+    remove(&fresh);
+    let (before, sequence) = read_meta(&old).map_or((known, 0), |(totals, sequence)| (known.or(Some(totals)), sequence));
+    let (saved, skipped) = copy_all(&old, &fresh, known, before, sequence).map_err(sql).inspect_err(|_| remove(&fresh))?;
+    let lost = before.map_or(0, |before| before.waiting.saturating_sub(saved.waiting));
+    // Closing may fail on a damaged file, and frees the handle all the same.
+    drop(old);
+    let exchange = || {
+        let aside = move_aside(path)?;
+        fs::rename(&fresh, path)?;
+        sync_names(path).map(|()| aside)
+    };
+    let aside = exchange().map_err(|error| BufferError::Io { path: path.to_owned(), error })?;
+    let (path, moved_to, rows_saved) = (path.display(), aside.display(), saved.waiting);
+    tracing::error!(%path, %moved_to, %cause, rows_saved, rows_lost = lost, skipped,
+        "the buffer was damaged; what can be read was moved to a new one. Check the disk; keep the old file if rows are missing");
+    Ok(lost)
+}
+
+/// `known` bounds the ids; `before` is that, or what the damaged file says of itself.
+fn copy_all(
+    old: &Connection,
+    fresh: &Path,
+    known: Option<Totals>,
+    before: Option<Totals>,
+    sequence: u64,
+) -> rusqlite::Result<(Totals, u64)> {
+    let mut new = Connection::open(fresh)?;
+    layout(&mut new)?;
+    let tx = new.transaction()?;
+    tx.execute("UPDATE meta SET sequence = ?1", [super::signed(sequence)])?;
+    let ends = known.unwrap_or(Totals { last_block: u64::MAX >> 1, last_gap: u64::MAX >> 1, ..Totals::default() });
+    let (last_block, skipped) = copy(old, &tx, "block", BLOCK, ends.last_block)?;
+    let (last_gap, _) = copy(old, &tx, "gap", GAP, ends.last_gap)?;
+    copy(old, &tx, "refused", REFUSED, ends.last_block)?;
+    let sums = "SELECT coalesce(sum(rows), 0), coalesce(sum(length(data)), 0) FROM block";
+    let (waiting, bytes) = tx.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (last_block, last_gap) =
+        before.map_or((last_block, last_gap), |before| (before.last_block.max(last_block), before.last_gap.max(last_gap)));
+    let totals = Totals { last_block, last_gap, waiting, bytes };
+    let mut step = Step { tx: &tx, totals, gaps_fetched: u64::MAX };
+    let lost = before.map(|before| before.waiting.saturating_sub(waiting));
+    // Without the old totals nobody can say that nothing is missing.
+    if lost != Some(0) {
+        step.gap(&NewGap { rule: "*".into(), first_seq: 0, last_seq: sequence, rows: lost.unwrap_or(0), reason: "buffer damaged" })?;
+    }
+    step.totals.write(&tx)?;
+    let totals = step.totals;
+    tx.commit()?;
+    new.close().map_err(|(_, error)| error)?;
+    Ok((totals, skipped))
+}
+
+/// A row, the end, or what is damaged: a row whose id is known, or something before that.
+enum Found {
+    Row(i64, Vec<Value>),
+    End,
+    BadRow(i64),
+    Bad,
+}
+
+fn find(old: &Connection, select: &str, bound: i64, columns: &[(&str, Type)]) -> Found {
+    let read = || -> rusqlite::Result<Option<Vec<Value>>> {
+        let mut statement = old.prepare(select)?;
+        let mut rows = statement.query([bound])?;
+        rows.next()?.map(|row| (0..columns.len()).map(|at| row.get(at)).collect()).transpose()
+    };
+    match read() {
+        Err(_) => Found::Bad,
+        Ok(None) => Found::End,
+        Ok(Some(values)) => match values.first() {
+            Some(Value::Integer(id)) if values.iter().zip(columns).all(|(value, (_, kind))| value.data_type() == *kind) => {
+                Found::Row(*id, values)
+            }
+            Some(Value::Integer(id)) => Found::BadRow(*id),
+            _ => Found::Bad,
+        },
+    }
+}
+
+/// Copies the rows with ids up to `end`: from the first to the damage, from the last back to the damage, then what is between.
+/// Returns the greatest id found, and how many reads failed.
+fn copy(old: &Connection, new: &Transaction<'_>, table: &str, columns: &[(&str, Type)], end: u64) -> rusqlite::Result<(u64, u64)> {
+    let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let marks = vec!["?"; columns.len()].join(", ");
+    let mut insert = new.prepare(&format!("INSERT INTO {table} ({names}) VALUES ({marks})"))?;
+    let up = format!("SELECT {names} FROM {table} WHERE id > ?1 ORDER BY id LIMIT 1");
+    let down = format!("SELECT {names} FROM {table} WHERE id < ?1 ORDER BY id DESC LIMIT 1");
+    let (mut low, mut high) = (0, super::signed(end).saturating_add(1));
+    let (mut last, mut skipped) = (0, 0);
+    let mut keep = |id: i64, values: Vec<Value>| {
+        last = last.max(id);
+        insert.execute(rusqlite::params_from_iter(values))
+    };
+    loop {
+        match find(old, &up, low, columns) {
+            Found::Row(id, _) | Found::BadRow(id) if id >= high => break,
+            Found::Row(id, values) => {
+                keep(id, values)?;
+                low = id;
+            }
+            Found::BadRow(id) => {
+                skipped += 1;
+                low = id;
+            }
+            Found::End => {
+                high = low;
+                break;
+            }
+            Found::Bad => break,
+        }
+    }
+    while high > low {
+        match find(old, &down, high, columns) {
+            Found::Row(id, _) | Found::BadRow(id) if id <= low => high = low,
+            Found::Row(id, values) => {
+                keep(id, values)?;
+                high = id;
+            }
+            Found::BadRow(id) => {
+                skipped += 1;
+                high = id;
+            }
+            Found::End => high = low,
+            Found::Bad => break,
+        }
+    }
+    let (mut failures, mut step) = (0, 1_i64);
+    while low < high {
+        match find(old, &up, low, columns) {
+            Found::Row(id, _) | Found::BadRow(id) if id >= high => break,
+            Found::Row(id, values) => {
+                keep(id, values)?;
+                (low, failures, step) = (id, 0, 1);
+            }
+            Found::BadRow(id) => {
+                skipped += 1;
+                low = id;
+            }
+            Found::End => break,
+            Found::Bad => {
+                skipped += 1;
+                failures += 1;
+                step = if failures > PROBES { step.saturating_mul(2) } else { 1 };
+                low = low.saturating_add(step);
+            }
+        }
+    }
+    Ok((u64::try_from(last).unwrap_or(0), skipped))
+}
+
+/// Finishes what a crash interrupted: `PATH.new` is complete when `PATH` is gone, and useless when it is not.
+pub(super) fn recover(path: &Path) -> std::io::Result<()> {
+    let fresh = beside(path, ".new");
+    if fresh.exists() && !path.exists() {
+        // The old log is not the new database's.
+        remove(path);
+        return fs::rename(&fresh, path);
+    }
+    remove(&fresh);
+    Ok(())
+}
+
+fn remove(database: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        // Mostly there is none; one that stays makes the next step fail, with its reason.
+        let _ = fs::remove_file(beside(database, suffix));
+    }
+}
+
+/// Renames the database to the first free `PATH.corrupt-N`; the last one is used again.
+fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let name = |number| beside(path, &format!(".corrupt-{number}"));
+    let aside = (1..KEPT).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(KEPT));
+    remove(&aside);
+    // The database goes first: without it, a restart takes the new one; with it but without its log, rows would be missing.
+    for suffix in ["", "-wal", "-shm"] {
+        let from = beside(path, suffix);
+        if from.exists() {
+            fs::rename(from, beside(&aside, suffix))?;
+        }
+    }
+    Ok(aside)
+}
+
+/// Makes the new names last through a power cut.
+fn sync_names(path: &Path) -> std::io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(dir)?.sync_all()
+}

@@ -1,0 +1,233 @@
+//! Rule book and workers together, driven in place.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use super::*;
+use crate::router::{Routed, in_order};
+use crate::sequencer::Numbers;
+use crate::worker::Worker;
+use arrow::array::{AsArray, Float64Array, RecordBatch, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+use proptest::prelude::*;
+use tidegate_core::schema::ts_field;
+use tidegate_rules::OutputColumns;
+
+fn schema(columns: &[&str]) -> SchemaRef {
+    let columns = columns.iter().map(|name| Field::new(*name, DataType::Float64, true));
+    Arc::new(Schema::new(std::iter::once(ts_field()).chain(columns).collect::<Vec<_>>()))
+}
+
+fn catalog() -> Catalog {
+    Catalog {
+        inputs: [("tank".to_owned(), Some(schema(&["x"]))), ("later".to_owned(), None)].into(),
+        derived: ["d1", "d2", "d3"].map(|name| (name.to_owned(), schema(&["x"]))).into(),
+        outputs: ["pump", "valve", "lamp"].map(|name| (name.to_owned(), OutputColumns::default())).into(),
+        uplink: true,
+    }
+}
+
+/// A rule book with its workers, and what reached each target.
+struct House {
+    book: RuleBook,
+    workers: Vec<Worker>,
+    numbers: Numbers,
+    written: Vec<Routed>,
+}
+
+impl House {
+    fn new(workers: usize) -> Self {
+        let status = Arc::new(Status::default());
+        let book = RuleBook::new(catalog(), workers, Arc::clone(&status)).quiet();
+        let workers = (0..workers).map(|_| Worker::new(Arc::clone(&status))).collect();
+        Self { book, workers, numbers: Numbers::from(0), written: Vec::new() }
+    }
+
+    fn put(&mut self, name: &str, text: &str) -> &mut Self {
+        self.put_renamed(name, text, name)
+    }
+
+    fn put_renamed(&mut self, name: &str, text: &str, from: &str) -> &mut Self {
+        let changes = self.book.put(&name.into(), &format!("{name}.sql"), &text.into(), &from.into());
+        self.apply(changes)
+    }
+
+    fn apply(&mut self, changes: Vec<Placed>) -> &mut Self {
+        for (worker, change) in changes {
+            self.workers[worker].on_change(change);
+        }
+        self
+    }
+
+    fn feed(&mut self, stream: &str, values: &[f64]) -> &mut Self {
+        let first = self.numbers.next() as i64;
+        let times =
+            TimestampNanosecondArray::from_iter_values((0..values.len() as i64).map(|i| (first + i) * 1_000_000_000)).with_timezone("UTC");
+        let batch = RecordBatch::try_new(schema(&["x"]), vec![Arc::new(times), Arc::new(Float64Array::from(values.to_vec()))]).unwrap();
+        let rows = self.numbers.number(batch);
+        for worker in &mut self.workers {
+            let written = worker.on_batch(stream, &rows);
+            self.written.extend(written);
+        }
+        self
+    }
+
+    /// (rule, number, ordinal, value of x) of the rows for `target`, in order.
+    fn rows(&self, target: &str) -> Vec<(String, u64, u32, f64)> {
+        let of_target = self.written.iter().filter(|routed| routed.target.name() == target).cloned().collect();
+        let mut rows = Vec::new();
+        for routed in in_order(of_target) {
+            let values = routed.rows.batch.column_by_name("x").unwrap().as_primitive::<Float64Type>().clone();
+            for row in 0..values.len() {
+                rows.push((routed.rule.to_string(), routed.rows.seqs.get(row), routed.ordinals[row], values.value(row)));
+            }
+        }
+        rows
+    }
+
+    fn values(&self, target: &str) -> Vec<f64> {
+        self.rows(target).into_iter().map(|(.., value)| value).collect()
+    }
+}
+
+#[test]
+fn a_wrong_version_changes_nothing_and_a_good_one_replaces_it() {
+    let mut house = House::new(1);
+    house.put("r", "INSERT INTO pump SELECT x FROM tank").feed("tank", &[1.0]);
+    house.put("r", "INSERT INTO pmp SELECT x FROM tank").feed("tank", &[2.0]);
+    assert!(house.book.wrong()[0].to_string().contains("did you mean `pump`?"), "{:?}", house.book.wrong());
+    house.put("r", "INSERT INTO pump SELECT -x AS x FROM tank").feed("tank", &[3.0]);
+    assert_eq!(house.values("pump"), [1.0, 2.0, -3.0]);
+    assert!(house.book.wrong().is_empty());
+}
+
+#[test]
+fn rows_go_through_derived_streams_within_the_same_entry_whatever_the_rules_are_called() {
+    let mut house = House::new(1);
+    house.put("z", "INSERT INTO d1 SELECT ts, x + 1 AS x FROM tank");
+    house.put("a", "INSERT INTO d2 SELECT ts, x * 10 AS x FROM d1; INSERT INTO d2 SELECT ts, x FROM tank");
+    house.put("m", "INSERT INTO pump SELECT x FROM d2").feed("tank", &[1.0, 2.0]);
+    let said: Vec<_> = house.rows("pump").into_iter().map(|(_, seq, ordinal, x)| (seq, ordinal, x)).collect();
+    assert_eq!(said, [(0, 0, 1.0), (0, 1, 20.0), (1, 0, 2.0), (1, 1, 30.0)]);
+}
+
+#[test]
+fn a_circle_of_derived_streams_is_refused() {
+    let mut house = House::new(1);
+    house.put("a", "INSERT INTO d2 SELECT ts, x FROM d1");
+    house.put("b", "INSERT INTO d1 SELECT ts, x FROM d2");
+    assert!(house.book.wrong()[0].message.contains("circle"), "{:?}", house.book.wrong());
+    house.put("b", "INSERT INTO d3 SELECT ts, x FROM d2; INSERT INTO d3 SELECT ts, x FROM d3");
+    assert!(house.book.wrong()[0].message.contains("`d3` leads to `d3`"), "{:?}", house.book.wrong());
+}
+
+#[test]
+fn a_rule_waits_for_columns_and_follows_them_when_they_widen() {
+    let mut house = House::new(1);
+    house.put("r", "INSERT INTO pump SELECT x FROM later");
+    assert_eq!(house.book.waiting().map(|(name, _)| name).collect::<Vec<_>>(), ["r"]);
+    let changes = house.book.columns_changed("later", &schema(&["x"]));
+    house.apply(changes).feed("later", &[4.0]);
+    // A new column in front: the rule is compiled anew, not run on the wrong column.
+    let changes = house.book.columns_changed("later", &schema(&["x", "y"]));
+    assert_eq!(changes.len(), 1);
+    house.apply(changes).feed("later", &[5.0]);
+    assert_eq!(house.values("pump"), [4.0, 5.0]);
+}
+
+#[test]
+fn widening_does_not_forget_that_the_newest_text_is_wrong() {
+    let mut house = House::new(1);
+    house.put("r", "INSERT INTO pump SELECT x FROM tank").put("r", "INSERT INTO pump SELECT nothing FROM tank");
+    let changes = house.book.columns_changed("tank", &schema(&["x"]));
+    house.apply(changes).feed("tank", &[1.0]);
+    assert_eq!((house.values("pump"), house.book.wrong().len()), (vec![1.0], 1));
+}
+
+const COUNT: &str = "INSERT INTO pump SELECT CAST(count(*) AS DOUBLE) AS x FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND) GROUP BY window_start, window_end";
+
+#[test]
+fn a_renamed_rule_keeps_its_windows() {
+    let mut house = House::new(2);
+    house.put("other", "INSERT INTO valve SELECT x FROM tank").put("old", COUNT).feed("tank", &[0.0, 0.0]);
+    house.put_renamed("new", COUNT, "old");
+    let changes = house.book.remove("old");
+    assert!(changes.is_empty(), "its worker has it under the new name");
+    house.feed("tank", &[0.0, 0.0, 0.0]);
+    assert_eq!(house.rows("pump"), [("new".to_owned(), 4, 0, 4.0)]);
+}
+
+#[test]
+fn a_rule_that_is_switched_off_or_removed_writes_nothing() {
+    let mut house = House::new(1);
+    house.put("r", "INSERT INTO pump SELECT x FROM tank").put("s", "--! mode = \"shadow\"\nINSERT INTO pump SELECT x FROM tank");
+    house.feed("tank", &[1.0]);
+    assert_eq!(house.values("pump"), [1.0]);
+    house.put("r", "--! mode = \"off\"\nINSERT INTO pump SELECT x FROM tank").feed("tank", &[2.0]);
+    house.put("r", "INSERT INTO pump SELECT x FROM tank").feed("tank", &[3.0]);
+    let changes = house.book.remove("r");
+    house.apply(changes).feed("tank", &[4.0]);
+    assert_eq!(house.values("pump"), [1.0, 3.0]);
+}
+
+#[test]
+fn rules_that_share_an_output_move_to_one_worker_with_their_windows() {
+    let mut house = House::new(3);
+    house.put("a", COUNT).put("b", "INSERT INTO valve SELECT x FROM tank").feed("tank", &[9.0, 9.0]);
+    let worker = |house: &House, name: &str| house.book.rules[name].running.as_ref().unwrap().worker;
+    assert_ne!(worker(&house, "a"), worker(&house, "b"));
+    house.put("b", "INSERT INTO valve SELECT x FROM tank; INSERT INTO pump SELECT x FROM tank WHERE x < 0");
+    assert_eq!(worker(&house, "a"), worker(&house, "b"));
+    house.feed("tank", &[-1.0, 9.0, 9.0]);
+    let said: Vec<_> = house.rows("pump").into_iter().map(|(rule, seq, _, x)| (rule, seq, x)).collect();
+    assert_eq!(said, [("b".to_owned(), 2, -1.0), ("a".to_owned(), 4, 4.0)]);
+    assert_eq!(house.values("valve"), [9.0, 9.0, -1.0, 9.0, 9.0]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Neither the cuts between batches nor the number of workers nor the times at which rules are loaded again change what any target gets.
+    #[test]
+    fn cuts_and_workers_change_nothing(
+        values in prop::collection::vec(-5.0..5.0_f64, 1..60),
+        cuts in prop::collection::vec(1_usize..8, 0..20),
+        workers in 1_usize..4,
+        reload in 0_usize..20,
+    ) {
+        let rules = [
+            ("on", "INSERT INTO pump SELECT x FROM tank WHERE x > 1; INSERT INTO pump SELECT x FROM tank WHERE x < -1"),
+            ("mean", "INSERT INTO d1 SELECT window_end AS ts, avg(x) AS x FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '3' SECOND) GROUP BY window_start, window_end"),
+            ("chain", "INSERT INTO d2 SELECT ts, x FROM d1 WHERE x > 0; INSERT INTO d2 SELECT ts, x FROM tank WHERE x > 4"),
+            ("last", "INSERT INTO pump SELECT x FROM d2; INSERT INTO uplink SELECT x FROM d2"),
+            ("alone", "INSERT INTO lamp SELECT x FROM tank WHERE x > 0"),
+        ];
+        let mut whole = House::new(1);
+        let mut cut = House::new(workers);
+        for (name, text) in rules {
+            whole.put(name, text);
+        }
+        for (name, text) in rules.iter().rev() {
+            cut.put(name, text);
+        }
+        whole.feed("tank", &values);
+        let mut rest = values.as_slice();
+        for (at, len) in cuts.iter().enumerate() {
+            let (now, later) = rest.split_at((*len).min(rest.len()));
+            if !now.is_empty() {
+                cut.feed("tank", now);
+            }
+            rest = later;
+            if at == reload {
+                for (name, text) in rules {
+                    cut.put(name, text);
+                }
+            }
+        }
+        if !rest.is_empty() {
+            cut.feed("tank", rest);
+        }
+        for target in ["pump", "lamp", "uplink", "d1", "d2"] {
+            prop_assert_eq!(whole.rows(target), cut.rows(target), "{}", target);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The thread on a real directory. Tests wait for the changes it sends, never for time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use super::*;
+use crate::status::Status;
+use crate::worker::Change;
+use arrow::datatypes::Schema;
+use std::io::Write as _;
+use std::sync::atomic::Ordering;
+use tidegate_core::schema::ts_field;
+use tidegate_rules::{Catalog, OutputColumns};
+
+struct Watched {
+    dir: tempfile::TempDir,
+    changes: mpsc::Receiver<Placed>,
+    handle: RulesHandle,
+    status: Arc<Status>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Watched {
+    fn start(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        files.iter().for_each(|(name, text)| fs::write(dir.path().join(name), text).unwrap());
+        let catalog = Catalog {
+            inputs: [("tank".to_owned(), Some(Arc::new(Schema::new(vec![ts_field()]))))].into(),
+            outputs: [("lamp".to_owned(), OutputColumns::default())].into(),
+            ..Catalog::default()
+        };
+        let status = Arc::new(Status::default());
+        let (rules, handle) = RulesDir::new(dir.path(), RuleBook::new(catalog, 1, Arc::clone(&status)).quiet());
+        let (tell, changes) = mpsc::channel(5000);
+        let (loaded, ready) = oneshot::channel();
+        let thread = std::thread::spawn(move || rules.run(&tell, loaded));
+        ready.blocking_recv().unwrap();
+        Self { dir, changes, handle, status, thread: Some(thread) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The next change: what was done, to which rule, and from which rule it inherits.
+    fn next(&mut self) -> (&'static str, String, String) {
+        match self.changes.blocking_recv().expect("the thread runs").1 {
+            Change::Load(load) => ("load", load.name.to_string(), load.inherits.to_string()),
+            Change::Remove(name) => ("remove", name.to_string(), String::new()),
+            Change::Give(..) | Change::Take(..) => panic!("there is one worker"),
+        }
+    }
+
+    fn loaded(&mut self, name: &str) {
+        assert_eq!(self.next(), ("load", name.to_owned(), name.to_owned()));
+    }
+
+    fn nothing_more(mut self) {
+        self.handle.stop();
+        self.thread.take().unwrap().join().unwrap();
+        assert!(self.changes.blocking_recv().is_none());
+    }
+}
+
+fn lamp(x: i32) -> String {
+    format!("INSERT INTO lamp SELECT {x} AS x FROM tank")
+}
+
+#[test]
+fn new_changed_and_deleted_files_are_taken() {
+    let mut watched = Watched::start(&[("a.sql", &lamp(1)), (".hidden.sql", "x"), ("notes.txt", "x"), ("a.sql~", "x")]);
+    watched.loaded("a");
+    fs::write(watched.path("b.sql"), lamp(2)).unwrap();
+    watched.loaded("b");
+    fs::write(watched.path("b.sql"), lamp(3)).unwrap();
+    watched.loaded("b");
+    fs::remove_file(watched.path("a.sql")).unwrap();
+    assert_eq!(watched.next(), ("remove", "a".into(), String::new()));
+    watched.nothing_more();
+}
+
+#[test]
+fn a_file_that_is_being_written_is_left_alone_until_it_is_closed() {
+    let mut watched = Watched::start(&[]);
+    let text = lamp(80);
+    let mut file = fs::File::create(watched.path("slow.sql")).unwrap();
+    // So far it would be a good rule, with another number.
+    file.write_all(text.split('0').next().unwrap().as_bytes()).unwrap();
+    file.sync_all().unwrap();
+    fs::write(watched.path("other.sql"), lamp(1)).unwrap();
+    watched.loaded("other");
+    file.write_all(b"0 AS x FROM tank").unwrap();
+    drop(file);
+    watched.loaded("slow");
+    assert!(!watched.status.rules.of("slow").refused.load(Ordering::Relaxed));
+    watched.nothing_more();
+}
+
+#[test]
+fn an_editor_that_moves_the_old_file_away_first_replaces_the_rule_without_removing_it() {
+    let mut watched = Watched::start(&[("a.sql", &lamp(1))]);
+    watched.loaded("a");
+    fs::rename(watched.path("a.sql"), watched.path("a.sql~")).unwrap();
+    fs::write(watched.path("a.sql"), lamp(2)).unwrap();
+    watched.loaded("a");
+    fs::write(watched.path(".a.sql.Xy12"), lamp(3)).unwrap();
+    fs::rename(watched.path(".a.sql.Xy12"), watched.path("a.sql")).unwrap();
+    watched.loaded("a");
+    watched.nothing_more();
+}
+
+#[test]
+fn a_renamed_file_is_the_same_rule_under_another_name() {
+    let mut watched = Watched::start(&[("old.sql", &lamp(1))]);
+    watched.loaded("old");
+    fs::rename(watched.path("old.sql"), watched.path("new.sql")).unwrap();
+    assert_eq!(watched.next(), ("load", "new".into(), "old".into()));
+    watched.nothing_more();
+}
+
+#[test]
+fn a_thousand_files_at_once_are_all_taken() {
+    let mut watched = Watched::start(&[]);
+    (0..1000).for_each(|n| fs::write(watched.path(&format!("r{n}.sql")), lamp(n)).unwrap());
+    let names: HashSet<String> = (0..1000).map(|_| watched.next().1).collect();
+    assert_eq!(names.len(), 1000);
+    (0..1000).for_each(|n| fs::remove_file(watched.path(&format!("r{n}.sql"))).unwrap());
+    let gone: HashSet<String> = (0..1000).map(|_| watched.next().1).collect();
+    assert_eq!(gone, names);
+    watched.nothing_more();
+}
+
+#[test]
+fn a_directory_that_is_replaced_is_watched_again() {
+    let mut watched = Watched::start(&[("a.sql", &lamp(1))]);
+    watched.loaded("a");
+    let dir = watched.dir.path().to_owned();
+    fs::rename(&dir, dir.with_extension("away")).unwrap();
+    fs::create_dir(&dir).unwrap();
+    fs::write(watched.path("a.sql"), lamp(1)).unwrap();
+    fs::write(watched.path("b.sql"), lamp(2)).unwrap();
+    watched.loaded("b");
+    fs::write(watched.path("b.sql"), lamp(3)).unwrap();
+    watched.loaded("b");
+    fs::remove_dir_all(dir.with_extension("away")).unwrap();
+    watched.nothing_more();
+}
+
+#[test]
+fn files_that_are_no_rules_are_refused_with_a_reason() {
+    let watched = Watched::start(&[("two words.sql", &lamp(1)), ("good.sql", &lamp(1))]);
+    fs::write(watched.path("latin1.sql"), b"-- gr\xfc\xdfe").unwrap();
+    let dir = watched.dir.path().to_owned();
+    let book = RuleBook::new(Catalog::default(), 1, Arc::default()).quiet();
+    let (book, _) = RulesDir::load(&dir, book).unwrap();
+    let wrong: Vec<String> = book.wrong().iter().map(ToString::to_string).collect();
+    assert!(wrong.iter().any(|w| w.contains("latin1.sql: the rule is not UTF-8 text (byte 5)")), "{wrong:?}");
+    assert!(wrong.iter().any(|w| w.contains("`two words` cannot name a rule")), "{wrong:?}");
+    let missing = RulesDir::load(&dir.join("none"), RuleBook::new(Catalog::default(), 1, Arc::default()));
+    assert!(missing.err().unwrap().to_string().contains("create it, or set `dir` in [rules]"));
+}
