@@ -24,24 +24,32 @@ const PACE: Duration = Duration::from_millis(1);
 /// Messages at the start that are not counted.
 const WARM_UP: usize = 1_000;
 
-/// Percentiles of the box and of the echo.
+/// Percentiles of the box and of the echo, with an output of QoS 0 and of QoS 1.
 pub fn latency(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for out_qos in [0, 1] {
+        figures.extend(percentiles(binary, extent.paced, out_qos)?);
+    }
+    Ok(figures)
+}
+
+fn percentiles(binary: &Path, count: usize, out_qos: u8) -> anyhow::Result<Vec<Figure>> {
     let broker = Broker::start(20)?;
     let port = broker.port;
-    crate::progress("latency: bare echo");
+    crate::progress(&format!("latency, QoS {out_qos} out: bare echo"));
     let bare = {
-        let _echo = echo(port, IN, OUT, 0)?;
-        paced(port, extent.paced)?
+        let _echo = echo(port, (IN, 0), (OUT, out_qos))?;
+        paced(port, count)?
     };
-    crate::progress("latency: filter rule -> output");
-    let site = Site::new(Setup { field: port, cloud: port, qos: 0, rules: vec![("load".into(), RULE.into())] })?;
+    crate::progress(&format!("latency, QoS {out_qos} out: filter rule -> output"));
+    let site = Site::new(Setup { field: port, cloud: port, qos: 0, out_qos, rules: vec![("load".into(), RULE.into())] })?;
     let subject = site.run(binary)?;
     await_first_row(port)?;
-    let ours = paced(port, extent.paced)?;
+    let ours = paced(port, count)?;
     let complaints = subject.complaints();
     subject.stop()?;
     let figure = |name: &str, part: f64| {
-        let what = format!("publish -> rule -> output at 1 000 msg/s, {name}");
+        let what = format!("publish -> rule -> output (QoS {out_qos}) at 1 000 msg/s, {name}");
         Figure::new(what, percentile(&ours, part), "ms").against("bare echo", percentile(&bare, part))
     };
     Ok(vec![

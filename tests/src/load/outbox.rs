@@ -29,7 +29,7 @@ pub fn outbox(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
 /// Fills the outbox of a box whose uplink, on port `cloud`, is down, and stops it.
 fn fill(binary: &Path, rows: u64, field: &Broker, cloud: u16) -> anyhow::Result<(Site, Vec<Figure>)> {
     let rules = vec![("load".to_owned(), format!("{MARKERS}{ALL_UP}"))];
-    let site = Site::new(Setup { field: field.port, cloud, qos: 1, rules })?;
+    let site = Site::new(Setup { field: field.port, cloud, qos: 1, out_qos: 0, rules })?;
     let subject = site.run(binary)?;
     await_first_row(field.port)?;
     let (arrivals, listener) = Arrivals::count(field.port, OUT, 0, rows)?;

@@ -114,15 +114,15 @@ impl Listener {
     }
 }
 
-/// A bare client that publishes each message of topic `from` on topic `to`.
-pub fn echo(port: u16, from: &'static str, to: &'static str, qos: u8) -> anyhow::Result<Listener> {
+/// A bare client that publishes each message of topic `from` on topic `to`, with these levels.
+pub fn echo(port: u16, (from, qos): (&'static str, u8), (to, out_qos): (&'static str, u8)) -> anyhow::Result<Listener> {
     let (ready, is_ready) = sync_channel(1);
     let driver = Driver::spawn("echo", move || async move {
         let (client, events) = connect(port, "echo", 100_000);
         let publisher = client.clone();
         listen(client, events, qos, from.to_owned(), ready, |payload| {
             // The queue is longer than any window of the publisher.
-            drop(publisher.try_publish(to, payload, mqtt::PublishOptions::new(level(0))));
+            drop(publisher.try_publish(to, payload, mqtt::PublishOptions::new(level(out_qos))));
         })
         .await;
     })?;

@@ -49,6 +49,8 @@ pub struct Setup {
     pub cloud: u16,
     /// QoS of the subscription
     pub qos: u8,
+    /// QoS of the output
+    pub out_qos: u8,
     /// rule files: name without extension, text
     pub rules: Vec<(String, String)>,
 }
@@ -101,12 +103,12 @@ impl Site {
 }
 
 fn write_config(dir: &Path, setup: &Setup) -> anyhow::Result<()> {
-    let Setup { field, cloud, qos, .. } = setup;
+    let Setup { field, cloud, qos, out_qos, .. } = setup;
     let config = format!(
         r#"name = "load"
 connections.field = {{ kind = "mqtt", host = "127.0.0.1", port = {field} }}
 connections.cloud = {{ kind = "mqtt", host = "127.0.0.1", port = {cloud}, backoff = {{ min = "20ms", max = "100ms" }} }}
-outputs.out = {{ connection = "field", topic = "{OUT}", qos = 0, when_full = "block" }}
+outputs.out = {{ connection = "field", topic = "{OUT}", qos = {out_qos}, when_full = "block" }}
 uplink = {{ connection = "cloud", topic = "{UP}" }}
 buffer.max_size = "16GiB"
 

@@ -30,11 +30,15 @@ const MEANS_UP: &str = "INSERT INTO uplink SELECT window_start, device, avg(temp
 #[derive(Debug, Clone, Copy)]
 enum Taker {
     Subscriber,
-    Echo,
+    /// publishes with this level
+    Echo {
+        out_qos: u8,
+    },
     /// The box: its rules, what an arriving row stands for, and whether its uplink is there.
     Box {
         rules: &'static str,
         all_rows: bool,
+        out_qos: u8,
         uplink: bool,
     },
 }
@@ -48,22 +52,40 @@ struct Case {
 
 const QOS_0: &[Case] = &[
     Case { what: "bare subscriber", taker: Taker::Subscriber, against: None },
-    Case { what: "bare echo", taker: Taker::Echo, against: None },
-    Case { what: "filter rule -> output", taker: Taker::Box { rules: "", all_rows: false, uplink: true }, against: Some((0, Some(0.8))) },
+    Case { what: "bare echo", taker: Taker::Echo { out_qos: 0 }, against: None },
+    Case { what: "bare echo, QoS 1 out", taker: Taker::Echo { out_qos: 1 }, against: None },
+    Case {
+        what: "filter rule -> output",
+        taker: Taker::Box { rules: "", all_rows: false, out_qos: 0, uplink: true },
+        against: Some((0, Some(0.8))),
+    },
     Case {
         what: "filter rule -> output, 1 s averages of 20 devices -> outbox -> uplink",
-        taker: Taker::Box { rules: MEANS_UP, all_rows: false, uplink: true },
+        taker: Taker::Box { rules: MEANS_UP, all_rows: false, out_qos: 0, uplink: true },
         against: Some((0, None)),
     },
-    Case { what: "every row -> output", taker: Taker::Box { rules: ALL_OUT, all_rows: true, uplink: true }, against: Some((1, None)) },
+    Case {
+        what: "every row -> output",
+        taker: Taker::Box { rules: ALL_OUT, all_rows: true, out_qos: 0, uplink: true },
+        against: Some((1, None)),
+    },
+    Case {
+        what: "every row -> output, QoS 1 out",
+        taker: Taker::Box { rules: ALL_OUT, all_rows: true, out_qos: 1, uplink: true },
+        against: Some((2, None)),
+    },
 ];
 
 const QOS_1: &[Case] = &[
     Case { what: "bare subscriber", taker: Taker::Subscriber, against: None },
-    Case { what: "filter rule -> output", taker: Taker::Box { rules: "", all_rows: false, uplink: false }, against: Some((0, Some(0.7))) },
+    Case {
+        what: "filter rule -> output",
+        taker: Taker::Box { rules: "", all_rows: false, out_qos: 0, uplink: false },
+        against: Some((0, Some(0.7))),
+    },
     Case {
         what: "every row -> outbox, acknowledged after commit",
-        taker: Taker::Box { rules: ALL_UP, all_rows: false, uplink: false },
+        taker: Taker::Box { rules: ALL_UP, all_rows: false, out_qos: 0, uplink: false },
         against: Some((0, Some(0.7))),
     },
 ];
@@ -140,14 +162,14 @@ fn flood(binary: &Path, broker: &Broker, taker: Taker, qos: u8, count: u64) -> a
     let port = broker.port;
     match taker {
         Taker::Subscriber => pour(port, IN, qos, singly(count), count, count, None),
-        Taker::Echo => {
-            let _echo = echo(port, IN, OUT, qos)?;
+        Taker::Echo { out_qos } => {
+            let _echo = echo(port, (IN, qos), (OUT, out_qos))?;
             pour(port, OUT, qos, singly(count), count, count, None)
         }
-        Taker::Box { rules, all_rows, uplink } => {
+        Taker::Box { rules, all_rows, out_qos, uplink } => {
             let cloud = if uplink { port } else { free_port()? };
             let rules = if all_rows { rules.to_owned() } else { format!("{MARKERS}{rules}") };
-            let site = Site::new(Setup { field: port, cloud, qos, rules: vec![("load".into(), rules)] })?;
+            let site = Site::new(Setup { field: port, cloud, qos, out_qos, rules: vec![("load".into(), rules)] })?;
             let subject = site.run(binary)?;
             await_first_row(port)?;
             let expected = if all_rows { count } else { count / MARKER_EVERY };
