@@ -219,8 +219,10 @@ pub struct Last {
     pub first: Instant,
     /// when the last message came
     pub at: Instant,
-    /// messages that came
+    /// messages that came, each counted once
     pub messages: u64,
+    /// messages that came again, or after a later one
+    pub repeated: u64,
     /// processor time that the listener needed
     pub cpu: Duration,
 }
@@ -230,17 +232,23 @@ impl Arrivals {
     pub fn count(port: u16, topic: &str, qos: u8, count: u64) -> anyhow::Result<(Self, Listener)> {
         let (tell_news, news) = watch::channel(0);
         let (tell_last, last) = watch::channel(None);
-        let (mut messages, mut first, mut cpu) = (0_u64, None, Duration::ZERO);
+        let (mut messages, mut repeated, mut newest) = (0, 0, 0);
+        let (mut first, mut cpu) = (None, Duration::ZERO);
         let listener = Listener::start(port, topic, qos, move |payload| {
             let Some(arrived) = plant::number(payload).filter(|n| *n >= FIRST).map(|n| n + 1 - FIRST) else { return };
-            messages += 1;
+            // One publisher's messages keep their order, so that a number that is not the newest has been seen.
+            if arrived > newest {
+                (newest, messages) = (arrived, messages + 1);
+            } else {
+                repeated += 1;
+            }
             if first.is_none() {
                 (first, cpu) = (Some(Instant::now()), own_cpu());
             }
             if arrived == count {
                 let at = Instant::now();
                 let cpu = own_cpu().saturating_sub(cpu);
-                tell_last.send_replace(Some(Last { first: first.unwrap_or(at), at, messages, cpu }));
+                tell_last.send_replace(Some(Last { first: first.unwrap_or(at), at, messages, repeated, cpu }));
             }
             if arrived == count || arrived >= *tell_news.borrow() + NEWS_EVERY {
                 tell_news.send_replace(arrived);
