@@ -1,0 +1,191 @@
+//! What a rule costs, next to the same computation with DataFusion alone, in one run.
+//!
+//! Subject and reference take turns, so that both see the same machine; the figure is the median of the turns.
+//! `cargo bench -p tidegate-rules` measures, `cargo bench -p tidegate-rules -- --quick` only shows that it works.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, clippy::panic, reason = "a benchmark ends where it fails")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::common::cast::as_boolean_array;
+use datafusion::datasource::MemTable;
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
+use tidegate_core::schema::ts_field;
+use tidegate_core::{Rows, Seqs};
+use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, compile};
+
+const FILTER: &str = "INSERT INTO out SELECT device, temperature FROM tank WHERE temperature > 80";
+const TUMBLE: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
+     FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device";
+const GROUP_BY: &str = "SELECT device, avg(temperature) AS mean FROM tank GROUP BY device";
+const GROUP_BY_WINDOW: &str = "SELECT date_bin(INTERVAL '10 seconds', ts) AS window_start, device, avg(temperature) AS mean \
+     FROM tank GROUP BY window_start, device";
+
+const KEYS: usize = 1_000;
+const BATCH_ROWS: usize = 8_192;
+/// 10 000 rows a second of event time: a window of 10 s has 100 rows of each key.
+const ROW_NS: i64 = 100_000;
+/// How many rows pass the filter: one in ten.
+const HOT_EVERY: usize = 10;
+
+/// How much is measured.
+struct Extent {
+    turns: usize,
+    /// shortest time of one turn of a small computation, which is repeated for as long
+    turn: Duration,
+    windowed_rows: usize,
+}
+
+fn main() {
+    // Cargo itself adds `--bench`.
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let extent = if quick {
+        Extent { turns: 3, turn: Duration::from_millis(2), windowed_rows: 100_000 }
+    } else {
+        Extent { turns: 21, turn: Duration::from_millis(50), windowed_rows: 1_000_000 }
+    };
+    println!("| what | rule | DataFusion | rule : DataFusion in speed | target |");
+    println!("| --- | --- | --- | --- | --- |");
+    filters(&extent);
+    windows(&extent);
+}
+
+fn filters(extent: &Extent) {
+    for (rows, target) in [(1, "<= 2 us"), (256, ""), (BATCH_ROWS, ">= 0.9")] {
+        // The first row is hot: a lone row passes.
+        let input = tank(HOT_EVERY - 1, rows);
+        let mut rule = rule(FILTER);
+        let mut seq = 0;
+        let subject = || {
+            let mut out = Emissions::default();
+            let numbered = Rows { batch: input.clone(), seqs: Seqs::Run { first: seq } };
+            seq += rows as u64;
+            rule.on_batch("tank", &numbered, &mut out).unwrap();
+            black_box(out.rows.len())
+        };
+        let predicate = bare_predicate();
+        let reference = || black_box(bare_filter(&*predicate, &input).num_rows());
+        let (rule_time, bare_time) = by_turns(extent, subject, reference);
+        print(&format!("filter, {rows} rows a batch"), "batch", rule_time, bare_time, target);
+    }
+}
+
+fn windows(extent: &Extent) {
+    let batches: Vec<RecordBatch> =
+        (0..extent.windowed_rows).step_by(BATCH_ROWS).map(|at| tank(at, BATCH_ROWS.min(extent.windowed_rows - at))).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    context.register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap())).unwrap();
+    for (name, query, target) in [("GROUP BY device", GROUP_BY, ">= 0.5"), ("GROUP BY window, device", GROUP_BY_WINDOW, "")] {
+        let subject = || {
+            let mut out = Emissions::default();
+            let mut rule = rule(TUMBLE);
+            let mut seq = 0;
+            for batch in &batches {
+                let rows = Rows { batch: batch.clone(), seqs: Seqs::Run { first: seq } };
+                seq += batch.num_rows() as u64;
+                rule.on_batch("tank", &rows, &mut out).unwrap();
+            }
+            rule.on_end(seq, &mut out).unwrap();
+            assert!(out.late == 0 && out.bad_rows == 0);
+            black_box(out.rows.len())
+        };
+        let reference = || runtime.block_on(async { black_box(context.sql(query).await.unwrap().collect().await.unwrap().len()) });
+        // One turn is one pass over all rows.
+        let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: extent.windowed_rows };
+        let (rule_time, stock_time) = by_turns(&once, subject, reference);
+        let what = format!("tumbling average of {KEYS} keys, {} rows, against {name}", extent.windowed_rows);
+        print(&what, "all", rule_time, stock_time, target);
+    }
+}
+
+/// Median seconds of one call each.
+fn by_turns(extent: &Extent, mut subject: impl FnMut() -> usize, mut reference: impl FnMut() -> usize) -> (f64, f64) {
+    let (calls, reference_calls) = (calls_in(extent.turn, &mut subject), calls_in(extent.turn, &mut reference));
+    let (mut subjects, mut references) = (Vec::new(), Vec::new());
+    for _ in 0..extent.turns {
+        subjects.push(time(calls, &mut subject));
+        references.push(time(reference_calls, &mut reference));
+    }
+    (median(subjects), median(references))
+}
+
+/// How many calls take about as long as `turn`; also warms up.
+fn calls_in(turn: Duration, call: &mut impl FnMut() -> usize) -> u32 {
+    let mut calls = 1;
+    while time(calls, call) * f64::from(calls) < turn.as_secs_f64() {
+        calls *= 2;
+    }
+    calls
+}
+
+fn time(calls: u32, call: &mut impl FnMut() -> usize) -> f64 {
+    let start = Instant::now();
+    for _ in 0..calls {
+        call();
+    }
+    start.elapsed().as_secs_f64() / f64::from(calls)
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn print(what: &str, unit: &str, rule: f64, reference: f64, target: &str) {
+    let us = 1e6;
+    println!("| {what} | {:.2} us/{unit} | {:.2} us/{unit} | {:.2} | {target} |", rule * us, reference * us, reference / rule);
+}
+
+fn rule(text: &str) -> Box<dyn Rule> {
+    let catalog = Catalog {
+        inputs: [("tank".to_owned(), Some(schema()))].into(),
+        outputs: [("out".to_owned(), OutputColumns::default())].into(),
+        ..Catalog::default()
+    };
+    match compile("bench.sql", text, &catalog) {
+        Ok((_, rule)) => rule,
+        Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        Err(CompileError::Waiting(streams)) => panic!("the rule waits for {streams:?}"),
+    }
+}
+
+fn bare_predicate() -> Arc<dyn PhysicalExpr> {
+    let columns = DFSchema::try_from(schema()).unwrap();
+    SessionContext::new().create_physical_expr(col("temperature").gt(lit(80.0)), &columns).unwrap()
+}
+
+/// What [`FILTER`] asks for, and nothing else.
+fn bare_filter(predicate: &dyn PhysicalExpr, input: &RecordBatch) -> RecordBatch {
+    let mask = predicate.evaluate(input).unwrap().into_array(input.num_rows()).unwrap();
+    filter_record_batch(&input.project(&[1, 2]).unwrap(), as_boolean_array(&mask).unwrap()).unwrap()
+}
+
+fn schema() -> SchemaRef {
+    thread_local!(static SCHEMA: SchemaRef = Arc::new(Schema::new(vec![
+        ts_field(),
+        Field::new("device", DataType::Utf8, true),
+        Field::new("temperature", DataType::Float64, true),
+        Field::new("count", DataType::Int64, true),
+    ])));
+    SCHEMA.with(Arc::clone)
+}
+
+/// Rows `first .. first + rows` of the plant.
+fn tank(first: usize, rows: usize) -> RecordBatch {
+    let numbers = || first..first + rows;
+    let temperature = |n: usize| if n % HOT_EVERY == HOT_EVERY - 1 { 85.0 } else { 20.0 + (n % 97) as f64 / 4.0 };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampNanosecondArray::from_iter_values(numbers().map(|n| n as i64 * ROW_NS)).with_timezone("UTC")),
+        Arc::new(StringArray::from_iter_values(numbers().map(|n| format!("device-{:04}", n * 7 % KEYS)))),
+        Arc::new(Float64Array::from_iter_values(numbers().map(temperature))),
+        Arc::new(Int64Array::from_iter_values(numbers().map(|n| n as i64))),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}

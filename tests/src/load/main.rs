@@ -1,0 +1,129 @@
+//! `tidegate-load`: the whole box under load, from a real broker to a real broker, next to bare clients of the same library in the same
+//! run on the same machine.
+//!
+//! * [`throughput`]: messages a second, QoS 0 and 1;
+//! * [`latency`]: publish to output at a steady rate;
+//! * [`footprint`]: memory, start-up, size of the binary;
+//! * [`outbox`]: rows on disk, and a backlog that drains.
+//!
+//! Nothing else should run on the machine. `docs/performance.md` says how to read the result.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the program is for")]
+
+mod broker;
+mod footprint;
+mod latency;
+mod outbox;
+mod peer;
+mod plant;
+mod report;
+mod subject;
+mod throughput;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Longest wait for a start.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for the next sign of progress.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Measures a box from end to end, next to bare clients on the same broker.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-load", version)]
+struct Arguments {
+    /// The binary to measure [default: built with `cargo build --release`]
+    #[arg(long, value_name = "PATH")]
+    tidegate: Option<PathBuf>,
+    /// Measure only these
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART,..")]
+    only: Vec<Part>,
+    /// Few messages: shows that everything works; the figures mean little
+    #[arg(long)]
+    quick: bool,
+    /// Messages of a flood, a multiple of 1000 up to 8000000
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=8_000_000), value_name = "N")]
+    messages: Option<u64>,
+    /// How often each flood is repeated; the median counts
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=99), value_name = "N")]
+    rounds: Option<u64>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// messages a second, QoS 0
+    Qos0,
+    /// messages a second, QoS 1
+    Qos1,
+    /// publish to output at 1 000 messages a second
+    Latency,
+    /// memory and start-up time
+    Footprint,
+    /// size of the binary
+    Size,
+    /// rows on disk, and a backlog that drains
+    Outbox,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// messages of a flood; a multiple of [`plant::MARKER_EVERY`], so that the last is a marker
+    pub messages: u64,
+    /// how often each flood is repeated
+    pub rounds: u64,
+    /// messages at a steady pace
+    pub paced: usize,
+    /// rows into the outbox
+    pub outbox_rows: u64,
+    /// rows that wait for the uplink
+    pub backlog_rows: u64,
+}
+
+impl Extent {
+    fn of(arguments: &Arguments) -> Self {
+        let full = Self { messages: 1_000_000, rounds: 3, paced: 20_000, outbox_rows: 4_000_000, backlog_rows: 300_000 };
+        let quick = Self { messages: 30_000, rounds: 1, paced: 1_000, outbox_rows: 100_000, backlog_rows: 20_000 };
+        let mut extent = if arguments.quick { quick } else { full };
+        extent.rounds = arguments.rounds.unwrap_or(extent.rounds);
+        if let Some(messages) = arguments.messages {
+            extent.messages = messages - messages % plant::MARKER_EVERY;
+        }
+        extent
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let binary = subject::binary(arguments.tidegate.as_deref())?;
+    let version = Command::new(&binary).arg("--version").output()?;
+    let surroundings = report::surroundings(String::from_utf8_lossy(&version.stdout).trim(), &broker::version());
+    let extent = Extent::of(&arguments);
+    let mut figures = Vec::new();
+    for part in Part::value_variants() {
+        if !arguments.only.is_empty() && !arguments.only.contains(part) {
+            continue;
+        }
+        figures.extend(match part {
+            Part::Qos0 => throughput::qos_0(&binary, &extent)?,
+            Part::Qos1 => throughput::qos_1(&binary, &extent)?,
+            Part::Latency => latency::latency(&binary, &extent)?,
+            Part::Footprint => footprint::footprint(&binary, &extent)?,
+            Part::Size => footprint::size(&binary)?,
+            Part::Outbox => outbox::outbox(&binary, &extent)?,
+        });
+    }
+    let print = if arguments.json { report::json } else { report::table };
+    println!("{}", print(&surroundings, &figures));
+    Ok(())
+}
+
+/// Says what is being measured, beside the result.
+fn progress(what: &str) {
+    eprintln!("{what}");
+}
