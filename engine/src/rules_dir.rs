@@ -77,10 +77,10 @@ pub struct RulesDir {
     dir: PathBuf,
     book: RuleBook,
     files: BTreeMap<Arc<str>, File>,
-    /// files that are open for writing, with the time of the last write
-    writers: Arc<Mutex<HashMap<PathBuf, Instant>>>,
-    /// files that events have named since the last look
-    touched: Arc<Mutex<HashSet<PathBuf>>>,
+    /// Rules whose files are open for writing, with the time of the last write. Names, since events may spell the directory another way.
+    writers: Arc<Mutex<HashMap<String, Instant>>>,
+    /// rules whose files events have named since the last look
+    touched: Arc<Mutex<HashSet<String>>>,
     requests: Receiver<Request>,
     wake: SyncSender<Request>,
     watcher: Option<(notify::RecommendedWatcher, u64)>,
@@ -171,6 +171,10 @@ impl RulesDir {
         let (writers, touched, wake) = (Arc::clone(&self.writers), Arc::clone(&self.touched), self.wake.clone());
         let on_event = move |event: notify::Result<notify::Event>| {
             if let Ok(event) = event {
+                // Reading a rule opens its file, which must not be a reason to read it again.
+                if matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write)) {
+                    return;
+                }
                 take_note(&event, &writers, &touched);
             }
             // A full queue already holds a wake-up.
@@ -210,12 +214,12 @@ impl RulesDir {
             if let Some(file) = self.files.get_mut(&name) {
                 file.missing_since = None;
             }
-            if lock(&self.writers).contains_key(&path) {
-                lock(&self.touched).insert(path);
+            if lock(&self.writers).contains_key(&*name) {
+                lock(&self.touched).insert(name.to_string());
                 continue;
             }
             let known = self.files.get(&name).map(|file| file.stamp);
-            if known.is_some() && known == stamp(&path) && !touched.contains(&path) {
+            if known.is_some() && known == stamp(&path) && !touched.contains(&*name) {
                 continue;
             }
             self.take(&name, &path, &missing, &mut changes);
@@ -278,17 +282,17 @@ impl RulesDir {
     }
 }
 
-fn take_note(event: &notify::Event, writers: &Mutex<HashMap<PathBuf, Instant>>, touched: &Mutex<HashSet<PathBuf>>) {
+fn take_note(event: &notify::Event, writers: &Mutex<HashMap<String, Instant>>, touched: &Mutex<HashSet<String>>) {
     let mut writers = lock(writers);
-    for path in event.paths.iter().filter(|path| rule_name(path).is_some()) {
+    for name in event.paths.iter().filter_map(|path| rule_name(path)) {
         match event.kind {
-            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => drop(writers.insert(path.clone(), Instant::now())),
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => drop(writers.insert(name.to_owned(), Instant::now())),
             EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => {
-                writers.remove(path);
+                writers.remove(name);
             }
             _ => {}
         }
-        lock(touched).insert(path.clone());
+        lock(touched).insert(name.to_owned());
     }
 }
 
