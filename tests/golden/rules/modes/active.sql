@@ -1,0 +1,3 @@
+--! description = "runs"
+--! mode = "active"
+INSERT INTO lamp SELECT device FROM tank;

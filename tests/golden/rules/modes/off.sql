@@ -1,0 +1,2 @@
+--! mode = "off"
+INSERT INTO uplink SELECT device FROM tank;

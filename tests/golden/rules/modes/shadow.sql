@@ -1,0 +1,2 @@
+--! mode = "shadow"
+INSERT INTO pump SELECT device FROM tank;

@@ -1,0 +1,165 @@
+//! The real binary: a site to run it in, and the process that runs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+
+use crate::PATIENCE;
+use crate::lines::Lines;
+use crate::mosquitto::{Mosquitto, terminate};
+use tokio::process::Child;
+
+/// The binary `tidegate`, of the profile that the tests were built with; built when it is asked for first.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        // TARGET/PROFILE/deps/TEST
+        let test = std::env::current_exe().unwrap();
+        let profile_dir = test.parent().and_then(Path::parent).unwrap();
+        let profile = match profile_dir.file_name().and_then(|name| name.to_str()).unwrap() {
+            "debug" => "dev",
+            other => other,
+        };
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--profile", profile, "--target-dir"])
+            .arg(profile_dir.parent().unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(built.success(), "the binary cannot be built");
+        profile_dir.join("tidegate")
+    })
+}
+
+/// `[connections.NAME]` of a configuration: a session with `broker` that comes back quickly after an outage.
+#[must_use]
+pub fn connection(name: &str, broker: &Mosquitto, version: &str) -> String {
+    let port = broker.port();
+    format!(
+        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"127.0.0.1\"\nport = {port}\nversion = \"{version}\"\n\
+         backoff = {{ min = \"10ms\", max = \"100ms\" }}\n"
+    )
+}
+
+/// Configuration, rules and data of a box, in a directory of its own.
+#[derive(Debug)]
+pub struct Site {
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    /// A site with this `tidegate.toml` and no rules. The box is called `box`.
+    #[must_use]
+    pub fn new(config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("rules")).unwrap();
+        std::fs::write(dir.path().join("tidegate.toml"), format!("name = \"box\"\n{config}")).unwrap();
+        Self { dir }
+    }
+
+    /// A file in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The file of a rule.
+    #[must_use]
+    pub fn rule_path(&self, name: &str) -> PathBuf {
+        self.path("rules").join(format!("{name}.sql"))
+    }
+
+    /// Puts a rule in place at once, as `mv` does.
+    pub fn rule(&self, name: &str, text: &str) {
+        let fresh = self.path("rules").join(format!(".{name}.new"));
+        std::fs::write(&fresh, text).unwrap();
+        std::fs::rename(fresh, self.rule_path(name)).unwrap();
+    }
+
+    /// Runs `tidegate` to its end.
+    #[must_use]
+    pub fn tidegate(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Starts the box.
+    #[must_use]
+    pub fn run(&self) -> RunningBox {
+        let lines = Lines::default();
+        let mut command = self.command(&["run", "--config", "tidegate.toml"]);
+        let (log, writer) = std::io::pipe().unwrap();
+        command.stdout(Stdio::null()).stderr(writer);
+        let child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+        lines.follow(log);
+        RunningBox { child, lines }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("TIDEGATE_LOG");
+        command
+    }
+}
+
+/// `tidegate run` as a process. It is killed when it is dropped.
+#[derive(Debug)]
+pub struct RunningBox {
+    child: Child,
+    lines: Lines,
+}
+
+impl RunningBox {
+    /// What it logs.
+    #[must_use]
+    pub fn log(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// Resident memory, KiB (`VmRSS` in proc(5)).
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Kills it, as a power cut would.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub async fn stop(mut self) -> ExitStatus {
+        terminate(self.pid());
+        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => status.unwrap(),
+            Err(_) => panic!("the box does not end"),
+        }
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn end(mut self) -> ExitStatus {
+        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => status.unwrap(),
+            Err(_) => panic!("the box does not end"),
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id().expect("the box runs")
+    }
+}
+
+impl Drop for RunningBox {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Shown by the test harness beside what went wrong.
+            print_log(&self.lines.text());
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the log belongs to the report of a failed test")]
+fn print_log(log: &str) {
+    eprintln!("--- the box's log\n{log}\n---");
+}

@@ -1,0 +1,11 @@
+//! Whole-box scenarios: the real binary, real mosquitto brokers, and plain clients on the other side.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod command_line;
+mod crashes;
+mod errors;
+mod firing;
+mod golden_rules;
+mod outages;
+mod reload;
+mod stopping;
