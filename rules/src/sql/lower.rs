@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DataFusionError, ExprSchema, Result, ScalarValue, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::Alias;
@@ -14,6 +14,7 @@ use datafusion_optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Query, Statement};
@@ -322,7 +323,13 @@ fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     if subquery {
         return plan_err!("subqueries in expressions are not supported yet; a statement reads one stream");
     }
-    create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+    let expr = create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+    // A sum that wraps around is a command that no one meant: the row is left out and reported instead, as for a division by zero.
+    let checked = expr.transform_up(|expr| match expr.downcast_ref::<BinaryExpr>() {
+        Some(binary) => Ok(Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as _)),
+        None => Ok(Transformed::no(expr)),
+    })?;
+    Ok(checked.data)
 }
 
 /// Every column may be null: what a filter or an outer expression proves about nulls does not matter to us.

