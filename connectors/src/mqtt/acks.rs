@@ -62,12 +62,27 @@ pub(super) struct Acks {
     waiting: VecDeque<Waiting>,
     /// Messages that will not be acknowledged; the broker sends them again on the next connection.
     refused: usize,
+    /// Whether any was refused because there was no room for it.
+    turned_away: bool,
 }
 
 impl Acks {
     /// Adds a message whose rows are in these batches.
     pub(super) fn push(&mut self, packet_id: u16, mut fates: impl Iterator<Item = Arc<Fate>>) {
         self.waiting.push_back(Waiting { packet_id, fate: fates.next(), others: fates.collect() });
+    }
+
+    /// Adds a message that was not taken: it will not be acknowledged on this connection.
+    pub(super) fn refuse(&mut self, packet_id: u16) {
+        self.turned_away = true;
+        let fate = Arc::new(Fate::default());
+        fate.refuse();
+        self.push(packet_id, std::iter::once(fate));
+    }
+
+    /// Whether a message was turned away on this connection.
+    pub(super) fn any_refused(&self) -> bool {
+        self.turned_away
     }
 
     /// Sends what can be sent, oldest first, until `send` says that it cannot.

@@ -1,9 +1,10 @@
 //! The task that owns a connection: it drives the client, and everything else waits for it.
 //!
 //! The client's event loop is polled whatever happens downstream, so that pings are answered and acknowledgements go out. When the
-//! engine does not take rows, they wait in the decoders up to [`HELD_ROWS`]; after that QoS 0 messages are dropped and counted. With
-//! QoS 1 the broker holds back by itself, since it sends no more than `in_flight` messages without an acknowledgement (MQTT 5); a
-//! 3.1.1 broker that sends more than can be held loses the connection, and sends again.
+//! engine does not take rows, they wait in the decoders up to a limit; after that QoS 0 messages are dropped and counted. With
+//! QoS 1 the broker holds back by itself, since it sends no more than `in_flight` messages without an acknowledgement (MQTT 5). When it
+//! sends more than can be held all the same (3.1.1, or mosquitto after it has resumed a session), what is too much is refused: the rows
+//! that are held are dealt with and acknowledged, and then a new connection brings the rest again, in order.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -23,7 +24,7 @@ use super::backoff::Backoff;
 use super::client::{self, Event, EventLoop, Plan, Refused, Requests, lost};
 use super::config::Qos;
 use super::publisher::{Command, Session, down};
-use super::streams::{HELD_ROWS, Streams};
+use super::streams::Streams;
 use crate::status::{LineStatus, add};
 use crate::{Inlet, Source};
 
@@ -167,7 +168,7 @@ impl Running {
             self.hand_over();
             self.serve(connection);
             if let Some(refused) = connection.acks.only_refused() {
-                return Err(End::Lost(format!("{refused} messages could not be stored; the broker is asked for them again")));
+                return Err(End::Lost(format!("{refused} messages were not taken; the broker is asked for them again")));
             }
             if self.inlet.is_none() && self.publishers_gone && connection.acks.len() == 0 {
                 return Err(End::Finished);
@@ -206,13 +207,8 @@ impl Running {
                 if self.inlet.is_none() {
                     return Ok(());
                 }
-                let taken = self.line.streams.take(&message, &mut connection.acks, self.line.clock.wall_ns());
-                taken.map_err(|_| {
-                    format!(
-                        "the engine is behind by {HELD_ROWS} rows, and the broker sends more QoS 1 messages without waiting: \
-                         limit them there (mosquitto: max_inflight_messages)"
-                    )
-                })
+                self.line.streams.take(&message, &mut connection.acks, self.line.clock.wall_ns());
+                Ok(())
             }
             Event::Connected { present, max_packet } => self.connected(connection, present, max_packet),
             Event::Subscribed(answers) => {

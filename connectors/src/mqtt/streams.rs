@@ -42,9 +42,6 @@ impl Stream {
     }
 }
 
-/// What the engine cannot take any more.
-pub(super) struct TooManyHeld;
-
 pub(super) struct Streams {
     streams: Vec<Stream>,
     status: Arc<LineStatus>,
@@ -56,6 +53,7 @@ pub(super) struct Streams {
     held_rows: usize,
     held_bytes: usize,
     dropped: Sampler,
+    refused: Sampler,
     unclaimed: Sampler,
     too_large: Sampler,
 }
@@ -72,6 +70,7 @@ impl Streams {
             held_rows: 0,
             held_bytes: 0,
             dropped: Sampler::default(),
+            refused: Sampler::default(),
             unclaimed: Sampler::default(),
             too_large: Sampler::default(),
         }
@@ -87,22 +86,32 @@ impl Streams {
         self.held_rows
     }
 
-    /// Decodes a message into the streams that it belongs to.
-    ///
-    /// # Errors
-    /// When it must not be lost (QoS 1) but there is no room for it: nothing was done then.
-    pub(super) fn take(&mut self, message: &Incoming, acks: &mut Acks, now_ns: i64) -> Result<(), TooManyHeld> {
+    /// Decodes a message into the streams that it belongs to. When there is no room for it, it is dropped (QoS 0) or refused (QoS 1).
+    pub(super) fn take(&mut self, message: &Incoming, acks: &mut Acks, now_ns: i64) {
         add(&self.status.messages, 1);
         let held = self.held_rows >= HELD_ROWS || self.held_bytes >= HELD_BYTES;
-        if held && message.packet_id.is_some() {
-            return Err(TooManyHeld);
-        }
-        if held {
-            add(&self.status.dropped, 1);
-            if let Some(count) = self.dropped.count() {
-                tracing::error!(count, "the engine is behind and QoS 0 messages are dropped: lighten the rules, or subscribe with qos = 1");
+        match message.packet_id {
+            // What follows a message that was refused is refused, too, or it would overtake it.
+            Some(packet_id) if held || acks.any_refused() => {
+                if let Some(count) = self.refused.count() {
+                    tracing::warn!(
+                        count,
+                        "the engine is behind, and the broker sends more than `in_flight` messages: it will be asked for them again"
+                    );
+                }
+                return acks.refuse(packet_id);
             }
-            return Ok(());
+            None if held => {
+                add(&self.status.dropped, 1);
+                if let Some(count) = self.dropped.count() {
+                    tracing::error!(
+                        count,
+                        "the engine is behind and QoS 0 messages are dropped: lighten the rules, or subscribe with qos = 1"
+                    );
+                }
+                return;
+            }
+            _ => {}
         }
         // One allocation, and only for QoS 1.
         let mut fates = Vec::new();
@@ -119,7 +128,6 @@ impl Streams {
         if let Some(packet_id) = message.packet_id {
             acks.push(packet_id, fates.into_iter());
         }
-        Ok(())
     }
 
     fn decode(&mut self, message: &Incoming, now_ns: i64, fates: &mut Vec<Arc<Fate>>) {
