@@ -40,8 +40,33 @@ pub trait Source: Send {
 
 /// The writing side of one output.
 pub trait Sink: Send {
-    /// Writes every row, in order, and returns when the far side has confirmed all of them (as far as the protocol confirms).
-    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Result<(), DeliveryError>>;
+    /// Writes every row, in order, and returns when the far side has confirmed all of them (as far as the protocol confirms). A row that
+    /// fails does not stop the others.
+    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery>;
+}
+
+/// What became of rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// rows that the far side has confirmed
+    pub written: usize,
+    /// rows that failed
+    pub failed: usize,
+    /// why the first of them failed
+    pub error: Option<DeliveryError>,
+}
+
+impl Delivery {
+    /// Counts one more row.
+    pub fn count(&mut self, outcome: Result<(), DeliveryError>) {
+        match outcome {
+            Ok(()) => self.written += 1,
+            Err(error) => {
+                self.failed += 1;
+                self.error.get_or_insert(error);
+            }
+        }
+    }
 }
 
 /// Why rows did not arrive.

@@ -3,13 +3,18 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tidegate_connectors::{DeliveryError, Sink};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use tidegate_connectors::{Delivery, DeliveryError, Sink};
 use tidegate_core::Rows;
 use tokio::sync::Notify;
 
 use crate::config::WhenFull;
 use crate::sampler::Sampler;
 use crate::status::OutputStatus;
+
+/// Rows that are on their way to the far side at a time, about.
+const DELIVERED_ROWS: usize = 1_024;
 
 /// The queue of one output. Workers push, the output's task pops.
 pub struct OutputQueue {
@@ -81,14 +86,14 @@ impl OutputQueue {
         self.filled.notify_one();
     }
 
-    /// The next rows; `None` when the queue is closed and empty.
-    async fn pop(&self) -> Option<Rows> {
+    /// The next rows; `None` when the queue is closed and empty. Takes several pushes together, or a far side with a slow line would see
+    /// one a round trip.
+    async fn pop(&self) -> Option<RecordBatch> {
         loop {
             let filled = self.filled.notified();
             {
                 let mut state = self.lock();
-                if let Some(rows) = state.waiting.pop_front() {
-                    state.rows -= rows.len();
+                if let Some(rows) = state.pop(DELIVERED_ROWS) {
                     self.room.notify_all();
                     return Some(rows);
                 }
@@ -116,21 +121,38 @@ impl OutputQueue {
     pub async fn deliver_to(&self, mut sink: Box<dyn Sink>) {
         let mut failures = Sampler::default();
         while let Some(rows) = self.pop().await {
-            match sink.deliver(&rows.batch).await {
-                Ok(()) => self.status.written.add(rows.len() as u64),
-                Err(error) => {
-                    self.status.failed.add(rows.len() as u64);
-                    if let Some(count) = failures.count(rows.len() as u64) {
-                        let advice = match error {
-                            DeliveryError::Transient(_) => "they are not written later",
-                            DeliveryError::Permanent(_) => "correct the rule or the output",
-                        };
-                        tracing::error!(output = %self.name, rows = count, %error, advice, "rows could not be written");
-                    }
-                }
+            let Delivery { written, failed, error } = sink.deliver(&rows).await;
+            self.status.written.add(written as u64);
+            self.status.failed.add(failed as u64);
+            if let Some(error) = error
+                && let Some(count) = failures.count(failed as u64)
+            {
+                let advice = match error {
+                    DeliveryError::Transient(_) => "they are not written later",
+                    DeliveryError::Permanent(_) => "correct the rule or the output",
+                };
+                tracing::error!(output = %self.name, rows = count, %error, advice, "rows could not be written");
             }
-            self.status.last.show_last_row(&rows.batch, "");
+            self.status.last.show_last_row(&rows, "");
         }
+    }
+}
+
+impl State {
+    /// Rows from the front with equal columns, about `limit` of them.
+    fn pop(&mut self, limit: usize) -> Option<RecordBatch> {
+        let first = self.waiting.pop_front()?.batch;
+        let (schema, mut taken) = (first.schema(), first.num_rows());
+        let mut parts = vec![first];
+        while taken < limit
+            && let Some(next) = self.waiting.pop_front_if(|next| *next.batch.schema_ref() == schema)
+        {
+            taken += next.len();
+            parts.push(next.batch);
+        }
+        self.rows -= taken;
+        // Equal columns can be put together; should that fail, nothing is worth stopping the output for but these rows.
+        concat_batches(&schema, &parts).map_err(|error| tracing::error!(%error, rows = taken, "rows for an output are lost")).ok()
     }
 }
 
@@ -138,7 +160,7 @@ impl OutputQueue {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::array::{AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
     use futures::future::BoxFuture;
     use tidegate_core::Seqs;
@@ -152,14 +174,16 @@ mod tests {
     struct Recorder(Arc<Mutex<Vec<i64>>>);
 
     impl Sink for Recorder {
-        fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery> {
             let values = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
             Box::pin(async move {
-                if values.contains(&-1) {
-                    return Err(DeliveryError::Transient("the line is down".into()));
+                let mut delivery = Delivery::default();
+                for value in values {
+                    let down = || DeliveryError::Transient("the line is down".into());
+                    delivery.count(if value < 0 { Err(down()) } else { Ok(()) });
+                    self.0.lock().unwrap().extend((value >= 0).then_some(value));
                 }
-                self.0.lock().unwrap().extend(values);
-                Ok(())
+                delivery
             })
         }
     }
@@ -190,8 +214,8 @@ mod tests {
         queue.push(rows([1]));
         queue.push(rows([-1, 2]));
         queue.push(rows([3]));
-        assert_eq!(drain(&queue), [1, 3]);
-        assert_eq!((status.failed.get(), status.written.get()), (2, 2));
+        assert_eq!(drain(&queue), [1, 2, 3]);
+        assert_eq!((status.failed.get(), status.written.get()), (1, 3));
     }
 
     #[test]

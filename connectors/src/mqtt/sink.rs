@@ -9,12 +9,11 @@ use super::config::Qos;
 use super::publisher::Publisher;
 use super::template::Template;
 use crate::json::Encoder;
-use crate::{DeliveryError, Sink};
+use crate::{Delivery, DeliveryError, Sink};
 
 /// Publishes each row. All rows of a call are under way at once, in order.
 ///
 /// While the line is down a call fails at once, and nothing is kept: a command that arrives late moves an output that should not move.
-/// A row that cannot be published does not stop the others; the first error is returned when all are settled.
 pub(super) struct TopicSink {
     pub(super) publisher: Publisher,
     pub(super) topic: Template,
@@ -25,10 +24,10 @@ pub(super) struct TopicSink {
 }
 
 impl Sink for TopicSink {
-    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Result<(), DeliveryError>> {
+    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery> {
         async move {
             let encoder = Encoder::new(rows.schema_ref());
-            let mut first = Ok(());
+            let mut delivery = Delivery::default();
             let mut under_way = Vec::with_capacity(rows.num_rows());
             for row in 0..rows.num_rows() {
                 let published = match self.render(&encoder, rows, row) {
@@ -37,13 +36,13 @@ impl Sink for TopicSink {
                 };
                 match published {
                     Ok(confirmation) => under_way.push(confirmation),
-                    Err(error) => first = first.and(Err(error)),
+                    Err(error) => delivery.count(Err(error)),
                 }
             }
             for confirmation in under_way {
-                first = first.and(confirmation.await);
+                delivery.count(confirmation.await);
             }
-            first
+            delivery
         }
         .boxed()
     }
