@@ -74,7 +74,9 @@ impl RuleBook {
                 self.start(name, inherits, &options, rule)
             }
             Err(CompileError::Waiting(streams)) => {
-                tracing::debug!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields");
+                if !self.quiet {
+                    tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields");
+                }
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
                 status.refused.store(false, Ordering::Relaxed);
                 Vec::new()

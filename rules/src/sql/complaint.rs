@@ -29,6 +29,14 @@ impl Complaints<'_> {
             let place = place.or_else(|| self.find_word(name)).or(self.start);
             return Diagnostic::new(self.file, format!("there is no function `{name}`")).help(help).at(place);
         }
+        if let Some(rest) = message.strip_prefix("Cannot create filter with non-boolean predicate '") {
+            let (predicate, found) = rest.split_once("' returning ").unwrap_or((rest, "no condition"));
+            let bare = predicate.rsplit('.').next().unwrap_or(predicate);
+            let place = place.or_else(|| self.find_word(bare)).or(self.start);
+            return Diagnostic::new(self.file, format!("`{predicate}` is {found}, but WHERE and HAVING need a condition"))
+                .help(Some(format!("compare it with something, such as `{bare} > 0`")))
+                .at(place);
+        }
         // Our own refusals carry their advice behind the first "; ".
         let (what, help) = match message.split_once("; ") {
             Some((what, help)) => (what, Some(help.trim_end_matches("; ").to_owned()).filter(|help| !help.is_empty())),
