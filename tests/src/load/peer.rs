@@ -18,8 +18,8 @@ use crate::{PATIENCE, STALL};
 
 /// QoS 1 messages that may be unconfirmed, in each direction: the box's default.
 const IN_FLIGHT: u16 = 1_000;
-/// Progress is published so often that nobody waits for it, and so seldom that it costs nothing.
-const NEWS_EVERY: u64 = 256;
+/// Progress is published as often as the box lets a message through.
+const NEWS_EVERY: u64 = 1_000;
 
 /// A level as MQTT writes it.
 pub const fn level(qos: u8) -> mqtt::QoS {

@@ -102,11 +102,12 @@ impl Site {
     }
 }
 
+/// The session ends with the box: one that stayed would collect the floods that are meant for others, and hand them to the next box.
 fn write_config(dir: &Path, setup: &Setup) -> anyhow::Result<()> {
     let Setup { field, cloud, qos, out_qos, .. } = setup;
     let config = format!(
         r#"name = "load"
-connections.field = {{ kind = "mqtt", host = "127.0.0.1", port = {field} }}
+connections.field = {{ kind = "mqtt", host = "127.0.0.1", port = {field}, session_expiry = "1s" }}
 connections.cloud = {{ kind = "mqtt", host = "127.0.0.1", port = {cloud}, backoff = {{ min = "20ms", max = "100ms" }} }}
 outputs.out = {{ connection = "field", topic = "{OUT}", qos = {out_qos}, when_full = "block" }}
 uplink = {{ connection = "cloud", topic = "{UP}" }}
