@@ -200,7 +200,8 @@ impl RulesDir {
             Ok(listed) => listed,
             Err(error) => {
                 if !std::mem::replace(&mut self.gone_said, true) {
-                    let meanwhile = if self.files.is_empty() { "no rule runs until it is there" } else { "the rules that are loaded keep running" };
+                    let meanwhile =
+                        if self.files.is_empty() { "no rule runs until it is there" } else { "the rules that are loaded keep running" };
                     tracing::error!("{} ({meanwhile})", unreadable(&self.dir, &error));
                 }
                 return Vec::new();

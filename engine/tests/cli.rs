@@ -21,6 +21,7 @@ fn command(dir: &Path, args: &[&str]) -> Command {
 fn dir_with(config: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("tidegate.toml"), config).unwrap();
+    std::fs::create_dir(dir.path().join("rules")).unwrap();
     dir
 }
 
