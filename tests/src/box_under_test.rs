@@ -130,7 +130,7 @@ impl RunningBox {
 
     /// Asks it to end (SIGTERM), and waits until it has.
     pub async fn stop(mut self) -> ExitStatus {
-        terminate(self.pid());
+        terminate(self.pid()).await;
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.unwrap(),
             Err(_) => panic!("the box does not end"),

@@ -7,13 +7,14 @@ use serde_json::json;
 use tidegate_connectors::DeliveryError;
 use tidegate_connectors::mqtt::config::Qos;
 
-use super::mosquitto::Mosquitto;
+use tidegate_peers::mosquitto::Mosquitto;
+
 use super::peer::Peer;
 use super::rig::{Setup, VERSIONS, numbers, texts};
 
 #[tokio::test]
 async fn a_message_becomes_a_row_with_its_topic_in_columns() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let peer = Peer::connect(broker.port(), "peer", "").await;
         let mut rig = Setup::new(version, broker.port()).numbers(1).run();
@@ -31,7 +32,7 @@ async fn a_message_becomes_a_row_with_its_topic_in_columns() {
 
 #[tokio::test]
 async fn an_output_publishes_each_row_and_waits_for_the_broker() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "act/#").await;
         let mut rig = Setup::new(version, broker.port())
@@ -59,7 +60,7 @@ async fn an_output_publishes_each_row_and_waits_for_the_broker() {
 
 #[tokio::test]
 async fn retained_messages_come_to_a_new_subscriber() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let rig = Setup::new(version, broker.port()).run();
         rig.connected_after(0).await;
@@ -74,7 +75,7 @@ async fn retained_messages_come_to_a_new_subscriber() {
 
 #[tokio::test]
 async fn the_last_will_is_published_when_the_box_vanishes_and_not_when_it_says_goodbye() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "box/#").await;
         let setup = || Setup::new(version, broker.port()).set("last_will", json!({ "topic": "box/state", "payload": "gone" }));
@@ -92,7 +93,7 @@ async fn the_last_will_is_published_when_the_box_vanishes_and_not_when_it_says_g
 
 #[tokio::test]
 async fn a_malformed_message_is_counted_and_the_next_one_is_read() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     let peer = Peer::connect(broker.port(), "peer", "").await;
     let mut rig = Setup::new("5", broker.port()).numbers(1).run();
     rig.listening(&peer).await;

@@ -8,13 +8,14 @@ use serde_json::json;
 use tidegate_connectors::DeliveryError;
 use tidegate_connectors::mqtt::config::Qos;
 
-use super::mosquitto::Mosquitto;
+use tidegate_peers::mosquitto::Mosquitto;
+
 use super::peer::Peer;
 use super::rig::{Setup, VERSIONS, numbers};
 
 #[tokio::test]
 async fn a_message_that_is_too_large_is_refused_and_the_connection_lives() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let peer = Peer::connect(broker.port(), "peer", "").await;
         let mut rig = Setup::new(version, broker.port()).set("max_packet", json!("1KiB")).numbers(1).run();
@@ -33,7 +34,7 @@ async fn a_message_that_is_too_large_is_refused_and_the_connection_lives() {
 
 #[tokio::test]
 async fn a_message_to_the_broker_that_is_too_large_is_refused_with_its_size() {
-    let broker = Mosquitto::with_config("allow_anonymous true\nmax_packet_size 500\n").unwrap();
+    let broker = Mosquitto::with_config("allow_anonymous true\nmax_packet_size 500\n").await;
     for (version, limit) in [("3.1.1", 1024), ("5", 500)] {
         let rig = Setup::new(version, broker.port()).set("max_packet", json!("1KiB")).run();
         rig.connected_after(0).await;
@@ -60,7 +61,7 @@ fn silent_client(port: u16) -> TcpStream {
 
 #[tokio::test]
 async fn an_engine_that_takes_nothing_does_not_cost_the_connection() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "silent").await;
         let mut setup = Setup::new(version, broker.port()).set("keep_alive", json!("1s")).set("in_flight", json!(10)).numbers(1);
@@ -88,7 +89,7 @@ async fn an_engine_that_takes_nothing_does_not_cost_the_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn pings_go_out_while_messages_pour_in() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "silent").await;
         let mut rig = Setup::new(version, broker.port()).set("keep_alive", json!("1s")).numbers(0).run();
@@ -120,5 +121,5 @@ async fn pings_go_out_while_messages_pour_in() {
 
 /// What mosquitto logged.
 fn status_of(broker: &Mosquitto) -> String {
-    std::fs::read_to_string(broker.file("mosquitto.log")).unwrap()
+    broker.lines().text()
 }

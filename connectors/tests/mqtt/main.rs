@@ -1,9 +1,6 @@
 //! The MQTT connection against a real broker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-// Also used from elsewhere.
-#[allow(unreachable_pub, dead_code)]
-mod mosquitto;
 mod peer;
 mod rig;
 

@@ -10,7 +10,8 @@ use tidegate_connectors::DeliveryError;
 use tidegate_connectors::mqtt::Publisher;
 use tidegate_connectors::mqtt::config::Qos;
 
-use super::mosquitto::Mosquitto;
+use tidegate_peers::mosquitto::Mosquitto;
+
 use super::peer::Peer;
 use super::rig::{Setup, VERSIONS, numbers};
 
@@ -37,7 +38,7 @@ async fn publish_until_confirmed(publisher: &Publisher, topic: &str, payload: St
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_in_either_direction_when_the_broker_restarts_with_qos_1_in_flight() {
     for version in VERSIONS {
-        let mut broker = Mosquitto::start().unwrap();
+        let mut broker = Mosquitto::start().await;
         let port = broker.port();
         let mut listener_options = plain::MqttOptions::new("listener", ("127.0.0.1", port));
         listener_options.set_clean_session(false);
@@ -63,8 +64,8 @@ async fn nothing_is_lost_in_either_direction_when_the_broker_restarts_with_qos_1
             }
         });
         halfway.await.unwrap();
-        broker.stop().unwrap();
-        broker.restart().unwrap();
+        broker.stop().await;
+        broker.restart().await;
 
         let all: BTreeSet<i64> = (0..MESSAGES).collect();
         let mut came_in = BTreeSet::new();
@@ -86,19 +87,19 @@ async fn nothing_is_lost_in_either_direction_when_the_broker_restarts_with_qos_1
 #[tokio::test]
 async fn a_broker_that_forgot_the_session_is_subscribed_to_again_and_unconfirmed_messages_are_given_back() {
     for version in VERSIONS {
-        let mut broker = Mosquitto::with_config("allow_anonymous true\npersistence false\n").unwrap();
+        let mut broker = Mosquitto::with_config("allow_anonymous true\npersistence false\n").await;
         let peer = Peer::connect(broker.port(), "peer", "").await;
         let mut rig = Setup::new(version, broker.port()).numbers(1).run();
         rig.listening(&peer).await;
         let before = rig.connected_after(0).await;
-        broker.kill().unwrap();
+        broker.kill().await;
         // Whether the connection is known to be gone or not: the message is not confirmed, and its sender is told.
         let unconfirmed = match rig.publisher.publish("out/n", "1".into(), Qos::AtLeastOnce, false).await {
             Ok(confirmation) => confirmation.await,
             Err(error) => Err(error),
         };
         assert!(matches!(unconfirmed, Err(DeliveryError::Transient(_))), "{unconfirmed:?}");
-        broker.restart().unwrap();
+        broker.restart().await;
         let after = rig.connected_after(before.generation).await;
         assert!(!after.present);
         publish_until_confirmed(&rig.publisher, "out/n", "1".into()).await;
@@ -109,7 +110,7 @@ async fn a_broker_that_forgot_the_session_is_subscribed_to_again_and_unconfirmed
 
 #[tokio::test]
 async fn messages_that_were_not_acknowledged_come_again_and_an_old_acknowledgement_counts_for_nothing() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let client_id = json!(format!("box {version}"));
         let setup = || Setup::new(version, broker.port()).set("client_id", client_id.clone()).numbers(1);
@@ -145,7 +146,7 @@ async fn messages_that_were_not_acknowledged_come_again_and_an_old_acknowledgeme
 
 #[tokio::test]
 async fn refused_messages_are_asked_for_again() {
-    let broker = Mosquitto::start().unwrap();
+    let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let peer = Peer::connect(broker.port(), "peer", "").await;
         let mut rig = Setup::new(version, broker.port()).numbers(1).run();
@@ -162,11 +163,11 @@ async fn refused_messages_are_asked_for_again() {
 #[tokio::test]
 async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late() {
     for version in VERSIONS {
-        let mut broker = Mosquitto::start().unwrap();
+        let mut broker = Mosquitto::start().await;
         let mut rig =
             Setup::new(version, broker.port()).output("pump", json!({ "connection": "c", "topic": "act/pump", "payload": "{n}" })).run();
         rig.connected_after(0).await;
-        broker.kill().unwrap();
+        broker.kill().await;
         let command = |n: i64| RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![n])) as ArrayRef)]).unwrap();
         let pump = rig.sinks.get_mut("pump").unwrap();
         // In the moment before the loss is noticed, and after it.
@@ -176,7 +177,7 @@ async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late
         let error = pump.deliver(&command(2)).await.error.unwrap();
         assert!(matches!(&error, DeliveryError::Transient(why) if why.starts_with("connection c is down: ")), "{error:?}");
         let generation = rig.publisher.session().borrow().map_or(1, |session| session.generation);
-        broker.restart().unwrap();
+        broker.restart().await;
         let mut peer = Peer::connect(broker.port(), "peer", "act/#").await;
         rig.connected_after(generation).await;
         assert_eq!(rig.sinks.get_mut("pump").unwrap().deliver(&command(3)).await.error, None);

@@ -1,13 +1,9 @@
 //! The other side: a plain client that publishes to and listens on the broker.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use rumqttc_v4 as mqtt;
+pub(crate) use tidegate_peers::PATIENCE;
 use tokio::sync::mpsc;
-
-/// Longest wait for something that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Peer {
     client: mqtt::AsyncClient,

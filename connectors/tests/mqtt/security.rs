@@ -7,7 +7,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose
 use serde_json::{Value, json};
 use tidegate_connectors::status::LineStatus;
 
-use super::mosquitto::Mosquitto;
+use tidegate_peers::mosquitto::Mosquitto;
+
 use super::rig::{Setup, VERSIONS};
 
 #[tokio::test]
@@ -18,7 +19,7 @@ async fn a_user_with_the_right_password_gets_in_and_one_with_a_wrong_one_does_no
     std::fs::write(&bad, "ebb\n").unwrap();
     let made = Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&users).args(["box", "tide"]).output().unwrap();
     assert!(made.status.success(), "mosquitto_passwd (of the package mosquitto) failed: {made:?}");
-    let broker = Mosquitto::with_config(&format!("allow_anonymous false\npassword_file {}\n", users.display())).unwrap();
+    let broker = Mosquitto::with_config(&format!("allow_anonymous false\npassword_file {}\n", users.display())).await;
     for version in VERSIONS {
         let setup = |file| Setup::new(version, broker.port()).set("username", json!("box")).set("password", json!({ "file": file }));
         let rig = setup(&good).run();
@@ -72,7 +73,7 @@ async fn tls_with_an_own_authority_and_a_client_certificate() {
             ("empty.pem", "nothing here"),
         ],
     )
-    .unwrap();
+    .await;
     let file = |name: &str| json!(broker.file(name));
     let full = json!({ "ca": file("ca.pem"), "cert": file("client.pem"), "key": file("client.key") });
     for version in VERSIONS {

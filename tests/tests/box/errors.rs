@@ -221,7 +221,7 @@ async fn a_row_that_cannot_be_evaluated() {
 async fn a_broker_that_is_away() {
     let mut broker = Mosquitto::start().await;
     let site = Site::new(&format!("{}{TANK}", connection("plant", &broker, "5")));
-    broker.stop();
+    broker.stop().await;
     let the_box = site.run();
     let line = the_box.log().wait("not connected").await;
     compare(&normalised(&line, &site, Some(broker.port())), "no_broker.txt");

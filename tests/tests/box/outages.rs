@@ -65,7 +65,7 @@ async fn the_plants_broker_restarts_with_messages_in_flight_and_none_is_lost() {
             })
             .await;
         // In order, so that the broker writes down what it has acknowledged.
-        plant.stop();
+        plant.stop().await;
         plant.restart().await;
     }
     let devices = publishing.await.unwrap();
@@ -80,7 +80,7 @@ async fn the_plants_broker_restarts_with_messages_in_flight_and_none_is_lost() {
 
     // A broker that lost its disk knows no session: the box subscribes again by itself.
     let before = plant.lines().count();
-    plant.kill();
+    plant.kill().await;
     plant.forget();
     plant.restart().await;
     plant.subscribed_after(before, "in/n").await;
@@ -98,7 +98,7 @@ async fn ten_thousand_rows_wait_for_the_uplink_and_arrive_once_each_in_order() {
     let site = two_brokers(&plant, &cloud);
     let mut uplink = Client::subscriber(&cloud, "tidegate/box/rule").await;
     let mut out = Client::subscriber(&plant, "out").await;
-    cloud.stop();
+    cloud.stop().await;
     let the_box = site.run();
     plant.subscribed("in/n").await;
     let devices = Client::publisher(&plant).await;
@@ -142,7 +142,7 @@ async fn an_output_whose_broker_is_down_holds_nobody_up_and_gets_no_stale_comman
     site.rule("rule", "INSERT INTO pump SELECT n FROM numbers; INSERT INTO lamp SELECT n FROM numbers;");
     let mut lamp = Client::subscriber(&plant, "lamp").await;
     let mut pump = Client::subscriber(&actuators, "pump").await;
-    actuators.stop();
+    actuators.stop().await;
     let the_box = site.run();
     plant.subscribed("in/n").await;
     let devices = Client::publisher(&plant).await;

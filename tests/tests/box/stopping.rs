@@ -71,8 +71,8 @@ async fn a_box_whose_brokers_are_away_ends_as_well() {
     let mut plant = Mosquitto::start().await;
     let mut cloud = Mosquitto::start().await;
     let site = site(&plant, &cloud);
-    plant.stop();
-    cloud.stop();
+    plant.stop().await;
+    cloud.stop().await;
     let the_box = site.run();
     let log = the_box.log().clone();
     log.wait("not connected; trying again until it works").await;
@@ -86,7 +86,7 @@ async fn rows_that_wait_for_the_cloud_survive_a_stop() {
     let site = site(&plant, &cloud);
     let mut uplink = Client::subscriber(&cloud, "tidegate/#").await;
     let mut out = Client::subscriber(&plant, "out").await;
-    cloud.stop();
+    cloud.stop().await;
     let the_box = site.run();
     plant.subscribed("in/n").await;
     let devices = Client::publisher(&plant).await;

@@ -57,8 +57,8 @@ const BOUNDARIES: &[Boundary] = &[
     // A protocol neither waits for DataFusion to compile nor knows what becomes of its rows.
     Boundary {
         name: "tidegate-connectors",
-        may_use: &["tidegate-core"],
-        must_not_use: &["datafusion*", "sqlparser", "rusqlite", "notify*"],
+        may_use: &["tidegate-core", "tidegate-peers"],
+        must_not_use: &["tidegate-peers", "datafusion*", "sqlparser", "rusqlite", "notify*"],
     },
     // DataFusion stays behind the rules crate.
     Boundary {
@@ -68,9 +68,11 @@ const BOUNDARIES: &[Boundary] = &[
     },
     Boundary {
         name: "tidegate-tests",
-        may_use: &["tidegate-core", "tidegate-connectors", "tidegate-rules", "tidegate"],
+        may_use: &["tidegate-core", "tidegate-connectors", "tidegate-rules", "tidegate", "tidegate-peers"],
         must_not_use: &["datafusion*"],
     },
+    // Peers know nothing of Tidegate.
+    Boundary { name: "tidegate-peers", may_use: &[], must_not_use: &["rumqttc*", "mqtt*", "datafusion*"] },
 ];
 
 /// Everything that is wrong with the graph.

@@ -2,8 +2,13 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::PATIENCE;
 use crate::lines::Lines;
@@ -11,6 +16,9 @@ use crate::lines::Lines;
 /// Lets everybody in, keeps sessions on disk, and drops nothing that a slow subscriber has not taken yet. The window of 20 messages in
 /// flight is mosquitto's default.
 const USUAL: &str = "allow_anonymous true\npersistence true\nmax_queued_messages 0\n";
+
+/// CONNECT of MQTT 3.1.1 (section 3.1) with a clean session and the client id `probe`.
+const CONNECT: &[u8] = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x0a\x00\x05probe";
 
 /// A running mosquitto.
 #[derive(Debug)]
@@ -30,8 +38,17 @@ impl Mosquitto {
 
     /// Starts a broker with this configuration, beside its port and directory.
     pub async fn with_config(config: &str) -> Self {
+        Self::with_files(config, &[]).await
+    }
+
+    /// As [`Self::with_config`], after writing files into its directory, which is `{dir}` in the configuration.
+    pub async fn with_files(config: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut broker = Self { dir, port: 0, config: config.to_owned(), child: None, lines: Lines::default() };
+        for (name, content) in files {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
+        let config = config.replace("{dir}", dir.path().to_str().unwrap());
+        let mut broker = Self { dir, port: 0, config, child: None, lines: Lines::default() };
         // Somebody else may take the port between the question and the start.
         for _ in 0..20 {
             broker.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
@@ -46,6 +63,12 @@ impl Mosquitto {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// A file in its directory.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// What it logs.
@@ -65,10 +88,9 @@ impl Mosquitto {
     }
 
     /// Kills it, as a power cut would: nothing is written on the way.
-    pub fn kill(&mut self) {
+    pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            child.kill().await.unwrap();
         }
     }
 
@@ -81,64 +103,73 @@ impl Mosquitto {
     }
 
     /// Ends it in order, so that it writes its sessions to disk.
-    pub fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            terminate(child.id());
-            child.wait().unwrap();
+            terminate(child.id().unwrap()).await;
+            let Ok(status) = timeout(PATIENCE, child.wait()).await else { panic!("mosquitto does not end:\n{}", self.lines.text()) };
+            status.unwrap();
         }
     }
 
     /// Starts it again on the same port, with what it kept on disk.
     pub async fn restart(&mut self) {
         let started = async { while !self.launch().await {} };
-        if tokio::time::timeout(PATIENCE, started).await.is_err() {
+        if timeout(PATIENCE, started).await.is_err() {
             panic!("mosquitto does not get its port {} back", self.port);
         }
     }
 
-    /// Starts the process and waits until it listens. False: somebody else has the port.
+    /// Starts the process and waits until it works. False: somebody else has the port.
     async fn launch(&mut self) -> bool {
-        let path = self.dir.path().join("mosquitto.conf");
-        let mut text = format!("listener {} 127.0.0.1\nlog_dest stderr\n", self.port);
+        let path = self.file("mosquitto.conf");
+        let mut text = format!("listener {} 127.0.0.1\n", self.port);
         // `subscribe` is what `subscribed` waits for.
-        text.push_str("log_type error\nlog_type warning\nlog_type notice\nlog_type information\nlog_type subscribe\n");
+        text.push_str("log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\nlog_type subscribe\n");
         write!(text, "persistence_location {}/\nuser root\n{}", self.dir.path().display(), self.config).unwrap();
         std::fs::write(&path, text).unwrap();
         let seen = self.lines.count();
-        let mut child = spawn(&path);
-        self.lines.follow(child.stderr.take().unwrap());
+        let (log, writer) = std::io::pipe().unwrap();
+        let mut child = spawn(&path, writer);
+        self.lines.follow(log);
         // It says "running" when it listens, and names the error when it cannot.
         let running = self.lines.wait_after(seen, " running");
         let taken = self.lines.wait_after(seen, "Address already in use");
         let listens = tokio::select! { _ = running => true, _ = taken => false };
         if listens {
+            self.works().await;
             self.child = Some(child);
         } else {
-            child.wait().unwrap();
+            timeout(PATIENCE, child.wait()).await.expect("it ends without its port").unwrap();
         }
         listens
     }
-}
 
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+    /// Waits for its first answer. After it says "running" there is still a moment in which mosquitto 2.0 forgets a SIGTERM, and runs on.
+    async fn works(&self) {
+        let answer = async {
+            let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
+            socket.write_all(CONNECT).await.unwrap();
+            // Acceptance, refusal, an alert of TLS, or a closed connection: each comes from its main loop.
+            let _ = socket.read(&mut [0; 16]).await;
+        };
+        if timeout(PATIENCE, answer).await.is_err() {
+            panic!("mosquitto does not answer on port {}:\n{}", self.port, self.lines.text());
         }
     }
 }
 
 /// Sends SIGTERM.
-pub(crate) fn terminate(pid: u32) {
-    let status = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().unwrap();
+pub async fn terminate(pid: u32) {
+    let status = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await.unwrap();
     assert!(status.success(), "cannot send SIGTERM to process {pid}");
 }
 
-fn spawn(config: &Path) -> Child {
+fn spawn(config: &Path, log: std::io::PipeWriter) -> Child {
     // Debian installs it where only root's PATH leads.
     for program in ["mosquitto", "/usr/sbin/mosquitto"] {
-        let spawned = Command::new(program).arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let log = log.try_clone().unwrap();
+        let spawned =
+            Command::new(program).arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn();
         match spawned {
             Ok(child) => return child,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -1,0 +1,20 @@
+//! Real peers for tests: programs that others wrote, each of one's own on a free port.
+//!
+//! * [`mosquitto`]: a broker that can be stopped, killed and started again on its port;
+//! * [`lines`]: what a process writes, line by line, to wait for.
+//!
+//! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is known.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this is test code: what is not as it should be ends the test"
+)]
+
+use std::time::Duration;
+
+pub mod lines;
+pub mod mosquitto;
+
+/// Longest wait for something that must happen. It is not a measure of speed: many tests share few cores.
+pub const PATIENCE: Duration = Duration::from_secs(120);
