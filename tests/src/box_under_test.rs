@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::PATIENCE;
 use crate::lines::Lines;
@@ -13,9 +14,9 @@ use tokio::process::Child;
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        // TARGET/PROFILE/deps/TEST
-        let test = std::env::current_exe().unwrap();
-        let profile_dir = test.parent().and_then(Path::parent).unwrap();
+        // TARGET/PROFILE/deps/TEST, or TARGET/PROFILE/PROGRAM
+        let program = std::env::current_exe().unwrap();
+        let profile_dir = program.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).unwrap();
         let profile = match profile_dir.file_name().and_then(|name| name.to_str()).unwrap() {
             "debug" => "dev",
             other => other,
@@ -121,6 +122,16 @@ impl RunningBox {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Processor time so far (`utime` and `stime` in proc(5), in hundredths of a second).
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name of the program, field 2, may have blanks in it.
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        let ticks: u64 = rest.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// Kills it, as a power cut would.

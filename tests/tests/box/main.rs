@@ -7,5 +7,6 @@ mod errors;
 mod firing;
 mod golden_rules;
 mod outages;
+mod proof;
 mod reload;
 mod stopping;
