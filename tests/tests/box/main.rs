@@ -8,5 +8,6 @@ mod firing;
 mod golden_rules;
 mod outages;
 mod proof;
+mod recovery;
 mod reload;
 mod stopping;
