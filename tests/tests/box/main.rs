@@ -3,6 +3,7 @@
 
 mod command_line;
 mod crashes;
+mod endurance;
 mod errors;
 mod firing;
 mod golden_rules;

@@ -131,7 +131,7 @@ async fn a_box_that_is_killed_again_and_again_delivers_every_row_and_every_windo
     let report = chance.report(&outcome);
     say(&report);
     assert_eq!(outcome.published.again, 0, "the plant's broker was never away");
-    assert!(outcome.complete && outcome.balance.is_even(), "the account does not balance\n{report}");
+    assert!(outcome.complete && outcome.balance.is_even(), "the account does not balance: see above");
     outcome.balance = trial.start_for_nothing(&mut outcome.published).await;
     assert!(outcome.balance.is_even(), "the account does not balance after another start\n{}", chance.report(&outcome));
 }
