@@ -21,7 +21,15 @@ pub fn binary() -> &'static Path {
             "debug" => "dev",
             other => other,
         };
-        let built = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // What cargo has told this program about its package. ring's build script looks at it, so that ring and all that is built on it
+        // would be compiled anew.
+        for (name, _) in std::env::vars_os() {
+            if ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                cargo.env_remove(name);
+            }
+        }
+        let built = cargo
             .args(["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--profile", profile, "--target-dir"])
             .arg(profile_dir.parent().unwrap())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
