@@ -20,6 +20,9 @@ const USUAL: &str = "allow_anonymous true\npersistence true\nmax_queued_messages
 /// CONNECT of MQTT 3.1.1 (section 3.1) with a clean session and the client id `probe`.
 const CONNECT: &[u8] = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x0a\x00\x05probe";
 
+/// Debian installs it where only root's PATH leads.
+const PROGRAMS: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
+
 /// A running mosquitto.
 #[derive(Debug)]
 pub struct Mosquitto {
@@ -158,6 +161,14 @@ impl Mosquitto {
     }
 }
 
+/// Its name and version, as `mosquitto -h` says them in its first line.
+#[must_use]
+pub fn version() -> String {
+    let said = PROGRAMS.iter().find_map(|program| std::process::Command::new(program).arg("-h").output().ok());
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    said.lines().next().unwrap_or("mosquitto").to_owned()
+}
+
 /// Sends SIGTERM.
 pub async fn terminate(pid: u32) {
     let status = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await.unwrap();
@@ -165,8 +176,7 @@ pub async fn terminate(pid: u32) {
 }
 
 fn spawn(config: &Path, log: std::io::PipeWriter) -> Child {
-    // Debian installs it where only root's PATH leads.
-    for program in ["mosquitto", "/usr/sbin/mosquitto"] {
+    for program in PROGRAMS {
         let log = log.try_clone().unwrap();
         let spawned =
             Command::new(program).arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn();
