@@ -12,7 +12,7 @@ use tidegate_tests::soak::{Plan, soak};
 #[command(name = "tidegate-soak", version)]
 struct Arguments {
     /// How long
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// Rows a second
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
