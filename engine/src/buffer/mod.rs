@@ -29,6 +29,8 @@ mod database;
 mod group;
 mod journal;
 #[cfg(test)]
+mod journal_tests;
+#[cfg(test)]
 mod model_tests;
 mod salvage;
 #[cfg(test)]
