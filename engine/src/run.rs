@@ -215,7 +215,7 @@ fn open_lines(
             .filter_map(|(stream, kind)| match kind {
                 Stream::Input { connection, kind: StreamKind::Mqtt(kind) } if connection == name => {
                     let known = known.get(stream).cloned().unwrap_or_default();
-                    Some(StreamRequest { name: stream, config: kind, known: without_captures(known, &kind.topic) })
+                    Some(StreamRequest { name: stream, config: kind, known: without_captures(known, &kind.topic), known_marks: Vec::new() })
                 }
                 _ => None,
             })

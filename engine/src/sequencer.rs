@@ -84,7 +84,7 @@ impl Sequencer {
                 biased;
                 Some(change) = changes.recv() => self.change(change).await,
                 batch = batches.recv() => {
-                    let Some(Batch { stream, rows, ack }) = batch else { break };
+                    let Some(Batch { stream, rows, marks: _, ack }) = batch else { break };
                     let schema = rows.schema();
                     let status = match streams.get(&stream) {
                         Some((known, status)) if Arc::ptr_eq(known, &schema) => status,
