@@ -43,6 +43,8 @@ pub(super) struct Incoming {
     pub(super) payload: Bytes,
     /// packet id of a QoS 1 message, which has to be acknowledged
     pub(super) packet_id: Option<u16>,
+    /// whether the broker says that it may have come before (the DUP flag)
+    pub(super) dup: bool,
     /// bytes on the wire
     pub(super) size: usize,
 }

@@ -102,7 +102,7 @@ impl EventLoop {
             Ok(mqtt::Event::Incoming(Packet::Publish(publish))) => {
                 let packet_id = (publish.qos == mqtt::QoS::AtLeastOnce).then_some(publish.pkid);
                 let size = publish.size();
-                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, size }))
+                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, dup: publish.dup, size }))
             }
             Ok(mqtt::Event::Incoming(Packet::ConnAck(connack))) => {
                 // With a store, the client would take a checkpoint of all that is in flight for every packet.
