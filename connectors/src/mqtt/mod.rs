@@ -12,6 +12,7 @@ mod acks;
 mod backoff;
 mod client;
 pub mod config;
+mod dial;
 mod line;
 mod publisher;
 mod sink;

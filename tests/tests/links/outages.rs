@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+use tidegate_tests::PATIENCE;
 use tidegate_tests::link::{Quality, apart};
 
 use crate::scene::{Scene, Settings};
@@ -25,6 +27,48 @@ fn an_uplink_whose_packets_vanish_is_missed_by_keep_alive_and_goes_on_where_it_w
         assert!(scene.cloud.numbers().iter().copied().eq(0..COUNT));
         assert_eq!(scene.outages("cloud"), (1, 1));
         assert_eq!(scene.outages("plant"), (0, 0));
+    });
+}
+
+#[test]
+#[ignore = "it makes networks: see main.rs"]
+fn a_line_that_vanishes_with_more_under_way_than_a_socket_holds_is_missed_as_well() {
+    apart(async || {
+        const COUNT: i64 = 200;
+        let mut scene = Scene::set(Settings::default()).await;
+        let text = "large ".repeat(10_000);
+        scene.uplink_wire.set(Quality::GONE);
+        scene.publish_rows((1..COUNT).map(|n| json!({ "n": n, "text": text }))).await;
+        assert!(scene.field.until(COUNT - 1).await.into_iter().eq(1..COUNT));
+        scene.lost(0, "cloud").await;
+
+        scene.uplink_wire.set(Quality::GOOD);
+        scene.cloud.receive(COUNT as usize).await;
+        assert!(scene.cloud.numbers().iter().copied().eq(0..COUNT));
+    });
+}
+
+#[test]
+#[ignore = "it makes networks: see main.rs"]
+fn a_line_that_vanishes_while_the_box_only_writes_to_it_is_missed_as_well() {
+    apart(async || {
+        // Nobody answers a write with QoS 0, and a line that is written to needs no ping.
+        let more = "[outputs.lamp]\nconnection = \"cloud\"\ntopic = \"lamp\"\nqos = 0\n";
+        let rule = "INSERT INTO uplink SELECT n FROM numbers WHERE n = 0; \
+                    INSERT INTO lamp SELECT n FROM numbers; INSERT INTO out SELECT n FROM numbers;";
+        let mut scene = Scene::set(Settings { more, rule, ..Settings::default() }).await;
+        scene.uplink_wire.set(Quality::GONE);
+        let writing = async {
+            let mut n = 0;
+            while scene.outages("cloud").0 == 0 {
+                n += 1;
+                scene.publish(n..n + 1).await;
+                scene.field.until(n).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, writing).await.expect("the box misses the line");
+        scene.uplink_wire.set(Quality::GOOD);
+        scene.the_box.log().wait("{connection=cloud}: tidegate_connectors::mqtt::line: connected again").await;
     });
 }
 

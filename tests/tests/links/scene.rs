@@ -109,6 +109,11 @@ impl Scene {
         self.devices.publish_all(numbers.chunks(1_000).map(|chunk| message(&chunk.iter().copied().map(row).collect()))).await;
     }
 
+    /// A device sends these rows.
+    pub async fn publish_rows(&self, rows: impl IntoIterator<Item = serde_json::Value>) {
+        self.devices.publish_all(rows.into_iter().map(|row| message(&row))).await;
+    }
+
     /// Waits until the box has noticed that `connection`, and no other, is lost, after the first `after` lines of its log.
     pub async fn lost(&self, after: usize, connection: &str) {
         let line = self.the_box.log().wait_after(after, LOST).await;
