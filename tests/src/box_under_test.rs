@@ -1,13 +1,17 @@
 //! The real binary: a site to run it in, and the process that runs.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 
 use crate::PATIENCE;
 use crate::lines::Lines;
+use crate::link::Cabinet;
 use crate::mosquitto::{Mosquitto, terminate};
 use tokio::process::Child;
+
+const RUN: &[&str] = &["run", "--config", "tidegate.toml"];
 
 /// The binary `tidegate`, of the profile that the tests were built with; built when it is asked for first.
 pub fn binary() -> &'static Path {
@@ -34,9 +38,15 @@ pub fn binary() -> &'static Path {
 /// `[connections.NAME]` of a configuration: a session with `broker` that comes back quickly after an outage.
 #[must_use]
 pub fn connection(name: &str, broker: &Mosquitto, version: &str) -> String {
+    connection_at(name, Ipv4Addr::LOCALHOST, broker, version)
+}
+
+/// As [`connection`], to another address of the broker.
+#[must_use]
+pub fn connection_at(name: &str, address: Ipv4Addr, broker: &Mosquitto, version: &str) -> String {
     let port = broker.port();
     format!(
-        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"127.0.0.1\"\nport = {port}\nversion = \"{version}\"\n\
+        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"{address}\"\nport = {port}\nversion = \"{version}\"\n\
          backoff = {{ min = \"10ms\", max = \"100ms\" }}\n"
     )
 }
@@ -85,8 +95,17 @@ impl Site {
     /// Starts the box.
     #[must_use]
     pub fn run(&self) -> RunningBox {
+        Self::start(self.command(RUN))
+    }
+
+    /// Starts the box in a network of its own.
+    #[must_use]
+    pub fn run_in(&self, cabinet: &Cabinet) -> RunningBox {
+        Self::start(cabinet.inside(&self.command(RUN)))
+    }
+
+    fn start(mut command: Command) -> RunningBox {
         let lines = Lines::default();
-        let mut command = self.command(&["run", "--config", "tidegate.toml"]);
         let (log, writer) = std::io::pipe().unwrap();
         command.stdout(Stdio::null()).stderr(writer);
         let child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();

@@ -32,7 +32,8 @@ pub struct ConnectionConfig {
     pub password: Option<SecretSource>,
     /// TLS; absent means plain TCP.
     pub tls: Option<TlsConfig>,
-    /// Longest silence before a ping.
+    /// Longest silence before a ping. A broker that leaves what was sent to it unanswered for twice as long is given up. On a slow line
+    /// choose it longer than `in_flight` messages take.
     #[serde(default = "default_keep_alive")]
     pub keep_alive: Span,
     /// How long the broker keeps the session while the box is away (MQTT 5; a 3.1.1 broker decides itself). Choose it longer than

@@ -15,6 +15,7 @@ mod acks;
 mod backoff;
 mod client;
 pub mod config;
+mod dial;
 mod line;
 mod marks;
 mod publisher;

@@ -1,6 +1,7 @@
 //! Real peers for tests: programs that others wrote, each of one's own on a free port.
 //!
 //! * [`mosquitto`]: a broker that can be stopped, killed and started again on its port;
+//! * [`link`]: lines to it that are slow, lose packets, or let them vanish;
 //! * [`lines`]: what a process writes, line by line, to wait for.
 //!
 //! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is known.
@@ -14,6 +15,7 @@
 use std::time::Duration;
 
 pub mod lines;
+pub mod link;
 pub mod mosquitto;
 
 /// Longest wait for something that must happen. It is not a measure of speed: many tests share few cores.
