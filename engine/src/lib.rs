@@ -6,6 +6,7 @@
 //! * [`run`]: puts a box together and takes it apart; [`supervisor`] owns its tasks.
 //! * [`sequencer`]: numbers rows and puts batches and rule changes into one order; [`schemas`] keeps inferred columns.
 //! * [`rules_dir`] watches the rules directory, [`rulebook`] compiles rules and places them, [`worker`] runs them.
+//! * [`journal`]: the sequence on disk, and running it again after a crash.
 //! * [`router`]: rows on their way out, to [`outputs`] or to the uplink.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`forwarder`] sends them.
 //! * [`replay`]: the same on recorded rows.
@@ -18,6 +19,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod forwarder;
+pub mod journal;
 pub mod outputs;
 pub mod replay;
 pub mod router;

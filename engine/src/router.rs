@@ -1,11 +1,16 @@
 //! Rows on their way out: to outputs, to the uplink, or back in as a derived stream.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
-use tidegate_core::{Rows, Seqs};
+use tidegate_core::{Ack, Rows, Seqs};
 use tidegate_rules::Target;
+
+use crate::buffer::{Buffer, OutboxRows};
+use crate::outputs::OutputQueue;
+use crate::sequencer::Origin;
 
 /// Rows that one statement wrote, with their identities: row `i` is `(rule, rows.seqs[i], ordinals[i])`.
 #[derive(Debug, Clone)]
@@ -18,6 +23,61 @@ pub struct Routed {
     pub rows: Rows,
     /// one a row
     pub ordinals: Vec<u32>,
+}
+
+/// Where rows go.
+#[derive(Clone)]
+pub struct Router {
+    /// by name
+    pub outputs: BTreeMap<Arc<str>, Arc<OutputQueue>>,
+    /// keeps what goes to the uplink
+    pub buffer: Buffer,
+    /// By rule: up to which number its rows were in the outbox when the box started. What comes of the journal again up to there is left
+    /// out.
+    pub done: Arc<HashMap<Arc<str>, u64>>,
+}
+
+impl Router {
+    /// Sends what the rules of one worker made of one entry of the sequence to where it goes.
+    pub fn send(&self, mut written: Vec<Routed>, origin: &Origin) {
+        let for_uplink = written.extract_if(.., |routed| routed.target == Target::Uplink);
+        let rows: Vec<OutboxRows> = match origin {
+            Origin::Live(ack) => for_uplink.map(|routed| outbox_rows(routed, ack.clone())).collect(),
+            Origin::Journal => {
+                for_uplink.filter_map(|routed| self.not_done(routed)).map(|routed| outbox_rows(routed, Ack::none())).collect()
+            }
+        };
+        if !rows.is_empty()
+            && let Err(error) = self.buffer.append(rows)
+        {
+            tracing::warn!(%error, "rows for the uplink come too late; they are made again when the box starts, or sent again by their broker");
+        }
+        if matches!(origin, Origin::Journal) {
+            return;
+        }
+        written.retain(|routed| matches!(routed.target, Target::Output(_)));
+        for routed in in_order(written) {
+            if let Target::Output(name) = &routed.target
+                && let Some(queue) = self.outputs.get(name)
+            {
+                queue.push(routed.rows);
+            }
+        }
+    }
+
+    /// Without the rows that are in the outbox already.
+    fn not_done(&self, mut routed: Routed) -> Option<Routed> {
+        let Some(done) = self.done.get(&routed.rule) else { return Some(routed) };
+        let rows = routed.rows.len();
+        let first = (0..rows).find(|row| routed.rows.seqs.get(*row) > *done)?;
+        routed.rows = routed.rows.slice(first, rows - first);
+        routed.ordinals.drain(..first);
+        Some(routed)
+    }
+}
+
+fn outbox_rows(Routed { rule, rows, ordinals, .. }: Routed, ack: Ack) -> OutboxRows {
+    OutboxRows { rule, rows, ordinals, ack }
 }
 
 /// Cuts and sorts what was written so that sequence numbers never decrease. Rows with equal numbers stay in the order they were written

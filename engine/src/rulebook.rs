@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
 use tidegate_core::Diagnostic;
 use tidegate_rules::{Catalog, CompileError, Flow, Mode, Options, Rule, Target, compile};
 
@@ -18,6 +19,37 @@ use crate::worker::{Change, Load, topological};
 
 /// A change, with the worker that it is for.
 pub type Placed = (usize, Change);
+
+/// A change of the rule files that is good, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edit {
+    /// A rule has a new text.
+    Put {
+        /// the rule
+        name: String,
+        /// its file, as diagnostics name it
+        file: String,
+        /// the text
+        text: String,
+        /// the rule whose state it takes over: itself, or the one that it was renamed from
+        inherits: String,
+    },
+    /// A rule is gone.
+    Remove {
+        /// the rule
+        name: String,
+    },
+}
+
+/// What came of a change of the rule files.
+#[derive(Default)]
+pub struct Edited {
+    /// the change, unless it was refused
+    pub edit: Option<Edit>,
+    /// what the workers have to do
+    pub changes: Vec<Placed>,
+}
 
 /// All rules.
 pub struct RuleBook {
@@ -61,17 +93,37 @@ impl RuleBook {
         self
     }
 
+    /// Whether somebody else reports what is wrong from now on.
+    pub fn hush(&mut self, quiet: bool) {
+        self.quiet = quiet;
+    }
+
+    /// Makes a change that was made before.
+    pub fn edit(&mut self, edit: &Edit) -> Edited {
+        match edit {
+            Edit::Put { name, file, text, inherits } => {
+                let inherits = Arc::from(inherits.as_str());
+                self.put(&Arc::from(name.as_str()), file, &Arc::from(text.as_str()), &inherits)
+            }
+            Edit::Remove { name } => self.remove(name),
+        }
+    }
+
     /// Takes a new text for the rule `name`, whose state it inherits from `inherits`. A text that is wrong changes nothing but what
     /// [`RuleBook::wrong`] says.
-    pub fn put(&mut self, name: &Arc<str>, file: &str, text: &Arc<str>, inherits: &Arc<str>) -> Vec<Placed> {
+    pub fn put(&mut self, name: &Arc<str>, file: &str, text: &Arc<str>, inherits: &Arc<str>) -> Edited {
         let outcome = self.compile(name, file, text);
         let page = self.rules.entry(Arc::clone(name)).or_insert_with(|| Page::new(file));
         let status = self.status.rules.of(name);
+        let edit = || {
+            let (name, inherits) = (name.to_string(), inherits.to_string());
+            Some(Edit::Put { name, file: file.to_owned(), text: text.to_string(), inherits })
+        };
         match outcome {
             Ok((options, rule)) => {
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), Vec::new(), Vec::new());
                 status.refused.store(false, Ordering::Relaxed);
-                self.start(name, inherits, &options, rule)
+                Edited { edit: edit(), changes: self.start(name, inherits, &options, rule) }
             }
             Err(CompileError::Waiting(streams)) => {
                 if !self.quiet {
@@ -79,11 +131,11 @@ impl RuleBook {
                 }
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
                 status.refused.store(false, Ordering::Relaxed);
-                Vec::new()
+                Edited { edit: edit(), changes: Vec::new() }
             }
             Err(CompileError::Wrong(wrong)) => {
                 self.refuse(name, file, wrong);
-                Vec::new()
+                Edited::default()
             }
         }
     }
@@ -107,10 +159,28 @@ impl RuleBook {
     }
 
     /// The file of rule `name` is gone.
-    pub fn remove(&mut self, name: &str) -> Vec<Placed> {
+    pub fn remove(&mut self, name: &str) -> Edited {
         self.status.rules.remove(name);
-        let Some((name, page)) = self.rules.remove_entry(name) else { return Vec::new() };
-        page.running.map(|running| (running.worker, Change::Remove(name))).into_iter().collect()
+        let Some((name, page)) = self.rules.remove_entry(name) else { return Edited::default() };
+        let edit = Some(Edit::Remove { name: name.to_string() });
+        Edited { edit, changes: page.running.map(|running| (running.worker, Change::Remove(name))).into_iter().collect() }
+    }
+
+    /// The columns of an input stream that rules are compiled for, if they are known.
+    #[must_use]
+    pub fn columns(&self, stream: &str) -> Option<&SchemaRef> {
+        self.catalog.inputs.get(stream)?.as_ref()
+    }
+
+    /// The worker that runs rule `name`.
+    #[must_use]
+    pub fn home(&self, name: &str) -> Option<usize> {
+        self.rules.get(name)?.running.as_ref().map(|running| running.worker)
+    }
+
+    /// The texts that are known to be good.
+    pub fn texts(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.rules.iter().filter(|(_, page)| page.wrong.is_empty()).filter_map(|(name, page)| Some((name, page.good.as_ref()?)))
     }
 
     /// The columns of an input stream are known, or have widened: rules that read it are compiled anew.
@@ -126,7 +196,7 @@ impl RuleBook {
         for (name, file, text) in concerned {
             // The newest text may be a wrong one that was never run; it stays wrong.
             let wrong = self.rules.get_mut(&name).map(|page| std::mem::take(&mut page.wrong)).unwrap_or_default();
-            changes.extend(self.put(&name, &file, &text, &name));
+            changes.extend(self.put(&name, &file, &text, &name).changes);
             if !wrong.is_empty() {
                 self.refuse(&name, &file, wrong);
             }

@@ -24,7 +24,7 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use tidegate_core::Diagnostic;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::rulebook::{Placed, RuleBook};
+use crate::rulebook::{Edited, Placed, RuleBook};
 
 /// Events of one save come together within this time.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -88,7 +88,8 @@ pub struct RulesDir {
 }
 
 struct File {
-    stamp: Stamp,
+    /// `None`: not looked at yet
+    stamp: Option<Stamp>,
     text: Arc<str>,
     missing_since: Option<Instant>,
 }
@@ -111,26 +112,29 @@ impl RulesDir {
         let mut changes = Vec::new();
         for (name, path) in list(dir).map_err(|error| unreadable(dir, &error))? {
             match read(&path) {
-                Ok((text, _)) => changes.extend(book.put(&name, &path.display().to_string(), &text, &name)),
+                Ok((text, _)) => changes.extend(book.put(&name, &path.display().to_string(), &text, &name).changes),
                 Err(diagnostic) => book.cannot_read(&name, diagnostic),
             }
         }
         Ok((book, changes))
     }
 
-    /// Prepares to watch `dir`.
+    /// Prepares to watch `dir`. Rules that the book has already are those of an earlier run: a file with the same text changes nothing, and
+    /// a rule without a file goes at once.
     #[must_use]
     pub fn new(dir: &Path, book: RuleBook) -> (Self, RulesHandle) {
         let (wake, requests) = sync_channel(64);
         let handle = RulesHandle(wake.clone());
         let (writers, touched) = (Arc::default(), Arc::default());
-        let rules =
-            Self { dir: dir.to_owned(), book, files: BTreeMap::new(), writers, touched, requests, wake, watcher: None, gone_said: false };
+        let long_ago = Instant::now().checked_sub(GRACE);
+        let known = |text: &Arc<str>| File { stamp: None, text: Arc::clone(text), missing_since: long_ago };
+        let files = book.texts().map(|(name, text)| (Arc::clone(name), known(text))).collect();
+        let rules = Self { dir: dir.to_owned(), book, files, writers, touched, requests, wake, watcher: None, gone_said: false };
         (rules, handle)
     }
 
     /// Loads what is there, reports that by `loaded`, and follows the directory until it is told to stop or nobody takes its changes.
-    pub fn run(mut self, changes: &mpsc::Sender<Placed>, loaded: oneshot::Sender<()>) {
+    pub fn run(mut self, changes: &mpsc::Sender<Edited>, loaded: oneshot::Sender<()>) {
         self.watch();
         let first = self.look();
         if !send_all(changes, first) {
@@ -194,7 +198,7 @@ impl RulesDir {
     }
 
     /// Compares the directory with what is known, and has what is new compiled.
-    fn look(&mut self) -> Vec<Placed> {
+    fn look(&mut self) -> Vec<Edited> {
         self.watch();
         let listed = match list(&self.dir) {
             Ok(listed) => listed,
@@ -220,7 +224,7 @@ impl RulesDir {
                 lock(&self.touched).insert(name.to_string());
                 continue;
             }
-            let known = self.files.get(&name).map(|file| file.stamp);
+            let known = self.files.get(&name).and_then(|file| file.stamp);
             if known.is_some() && known == stamp(&path) && !touched.contains(&*name) {
                 continue;
             }
@@ -230,7 +234,7 @@ impl RulesDir {
         changes
     }
 
-    fn take(&mut self, name: &Arc<str>, path: &Path, missing: &[(Arc<str>, Arc<str>)], changes: &mut Vec<Placed>) {
+    fn take(&mut self, name: &Arc<str>, path: &Path, missing: &[(Arc<str>, Arc<str>)], changes: &mut Vec<Edited>) {
         let (text, stamp) = match read(path) {
             Ok(read) => read,
             // It vanished while we looked.
@@ -239,13 +243,13 @@ impl RulesDir {
                 self.book.cannot_read(name, diagnostic);
                 let text = self.files.get(name).map_or_else(|| Arc::from(""), |file| Arc::clone(&file.text));
                 if let Some(stamp) = stamp(path) {
-                    self.files.insert(Arc::clone(name), File { stamp, text, missing_since: None });
+                    self.files.insert(Arc::clone(name), File { stamp: Some(stamp), text, missing_since: None });
                 }
                 return;
             }
         };
         if let Some(file) = self.files.get_mut(name) {
-            file.stamp = stamp;
+            file.stamp = Some(stamp);
             if file.text == text {
                 return;
             }
@@ -253,13 +257,13 @@ impl RulesDir {
         let old_name =
             missing.iter().find(|(old, old_text)| *old_text == text && !self.files.contains_key(name) && self.files.contains_key(old));
         let inherits = old_name.map_or(name, |(old, _)| old);
-        changes.extend(self.book.put(name, &path.display().to_string(), &text, inherits));
+        changes.push(self.book.put(name, &path.display().to_string(), &text, inherits));
         if inherits != name {
             tracing::info!(from = %inherits, to = %name, "a rule was renamed");
             self.files.remove(inherits);
-            changes.extend(self.book.remove(inherits));
+            changes.push(self.book.remove(inherits));
         }
-        self.files.insert(Arc::clone(name), File { stamp, text, missing_since: None });
+        self.files.insert(Arc::clone(name), File { stamp: Some(stamp), text, missing_since: None });
     }
 
     /// Notes which files are not in `listed`. Returns their names and texts.
@@ -273,13 +277,13 @@ impl RulesDir {
             .collect()
     }
 
-    fn forget_missing(&mut self, changes: &mut Vec<Placed>) {
+    fn forget_missing(&mut self, changes: &mut Vec<Edited>) {
         let over = |file: &File| file.missing_since.is_some_and(|since| since.elapsed() >= GRACE);
         let gone: Vec<Arc<str>> = self.files.iter().filter(|(_, file)| over(file)).map(|(name, _)| Arc::clone(name)).collect();
         for name in gone {
             tracing::info!(rule = %name, "the rule's file is gone; the rule ends");
             self.files.remove(&name);
-            changes.extend(self.book.remove(&name));
+            changes.push(self.book.remove(&name));
         }
     }
 }
@@ -302,8 +306,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn send_all(to: &mpsc::Sender<Placed>, changes: Vec<Placed>) -> bool {
-    changes.into_iter().all(|change| to.blocking_send(change).is_ok())
+fn send_all(to: &mpsc::Sender<Edited>, changes: Vec<Edited>) -> bool {
+    // What was refused changes nothing.
+    let made = changes.into_iter().filter(|change| change.edit.is_some() || !change.changes.is_empty());
+    made.into_iter().all(|change| to.blocking_send(change).is_ok())
 }
 
 /// The rule files of `dir`, by rule name. Hidden files and other endings are not rules.

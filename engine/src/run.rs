@@ -3,28 +3,29 @@
 //! Data flows one way, so a box is built from its end to its beginning, and taken apart from its beginning to its end: sources stop,
 //! queues run dry, the buffer commits, the connections send their last acknowledgements.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use tidegate_connectors::mqtt::topic::Filter;
 use tidegate_connectors::mqtt::{self, OpenError, Publisher, StreamRequest};
 use tidegate_connectors::{ConnectionConfig, Sink, Source};
 use tidegate_core::{Clock, FieldType};
-use tidegate_rules::Target;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::{Buffer, BufferError, OutboxRows};
+use crate::buffer::{Buffer, BufferError, SnapshotPart};
 use crate::catalog::catalog;
 use crate::config::{Config, OutputKind, Stream, StreamKind};
 use crate::forwarder::{Forwarder, MqttUplink};
+use crate::journal::{Journal, Start};
 use crate::outputs::OutputQueue;
-use crate::router::{self, Routed};
-use crate::rulebook::{Placed, RuleBook};
+use crate::router::Router;
+use crate::rulebook::{Edited, RuleBook};
 use crate::rules_dir::{RulesDir, RulesHandle};
 use crate::schemas::SchemaStore;
 use crate::sequencer::{Entry, Numbers, Sequencer};
@@ -108,6 +109,8 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
     }
     let buffer = Buffer::open(&config.buffer, Arc::clone(&status.outbox))?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
+    let mut recovered = buffer.recovered();
+    let beginning = Start::of(&mut recovered);
     let mut schemas = SchemaStore::of(config);
     let known = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
     let lines = open_lines(config, &known, &clock, &status)?;
@@ -115,8 +118,13 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
 
     let outputs = output_queues(config, &status);
     let (draining, drained) = mpsc::channel(1);
-    let workers = start_workers(config.rules.workers, &outputs, &buffer, &status, &draining, &mut supervisor)?;
-    let book = RuleBook::new(catalog(config, &|stream| schemas.get(stream).cloned()), config.rules.workers.get(), Arc::clone(&status));
+    let router = Router { outputs: outputs.clone(), buffer: buffer.clone(), done: Arc::new(recovered.progress) };
+    let workers = start_workers(config.rules.workers, &router, &status, &draining, &mut supervisor)?;
+    let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
+    let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status));
+    let journaled = journaled(config);
+    let journal =
+        Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &inputs(config, &schemas), &workers).await?;
     let (rules_dir, rules) = RulesDir::new(&config.rules.dir, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);
@@ -127,6 +135,8 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
         rules: rules.clone(),
         schemas,
         status: Arc::clone(&status),
+        journal,
+        snapshot_every: config.buffer.snapshot_every.0,
     };
     supervisor.spawn("sequencer", async move {
         sequencer.run(batches, change_queue).await;
@@ -296,6 +306,21 @@ fn start_uplink(
     Ok(())
 }
 
+/// The streams that are journaled.
+fn journaled(config: &Config) -> BTreeSet<String> {
+    let is_journaled = |stream: &Stream| match stream {
+        Stream::Input { kind: StreamKind::Mqtt(kind), .. } => kind.qos == tidegate_connectors::mqtt::config::Qos::AtLeastOnce,
+        Stream::Derived { .. } => false,
+    };
+    config.streams.iter().filter(|(_, stream)| is_journaled(stream)).map(|(name, _)| name.clone()).collect()
+}
+
+/// The columns of input streams, as far as they are known.
+fn inputs(config: &Config, schemas: &SchemaStore) -> BTreeMap<String, SchemaRef> {
+    let inputs = config.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Input { .. }));
+    inputs.filter_map(|(name, _)| Some((name.clone(), schemas.get(name)?.clone()))).collect()
+}
+
 fn output_queues(config: &Config, status: &Status) -> Outputs {
     let queue =
         |name: &str, queue: NonZeroUsize, when_full| Arc::new(OutputQueue::new(name, queue.get(), when_full, status.outputs.of(name)));
@@ -304,8 +329,7 @@ fn output_queues(config: &Config, status: &Status) -> Outputs {
 
 fn start_workers(
     count: NonZeroUsize,
-    outputs: &Outputs,
-    buffer: &Buffer,
+    router: &Router,
     status: &Arc<Status>,
     draining: &mpsc::Sender<()>,
     supervisor: &mut Supervisor,
@@ -314,12 +338,17 @@ fn start_workers(
     for number in 0..count.get() {
         let (entries, mut queue) = mpsc::channel(QUEUED_BATCHES);
         let mut worker = Worker::new(Arc::clone(status));
-        let (outputs, buffer, draining) = (outputs.clone(), buffer.clone(), draining.clone());
+        let (router, draining) = (router.clone(), draining.clone());
         supervisor.thread(&format!("rules {number}"), move || {
             while let Some(entry) = queue.blocking_recv() {
                 match entry {
                     Entry::Change(change) => worker.on_change(change),
-                    Entry::Batch { stream, rows, ack } => route(worker.on_batch(&stream, &rows), &outputs, &buffer, &ack),
+                    Entry::Batch { stream, rows, origin } => router.send(worker.on_batch(&stream, &rows), &origin),
+                    Entry::Restore { rule, state } => worker.restore(&rule, state),
+                    Entry::Snapshot(number) => {
+                        // The buffer is closed only when the box is going down.
+                        drop(router.buffer.snapshot_part(SnapshotPart { number, states: worker.snapshot() }));
+                    }
                 }
             }
             drop(draining);
@@ -329,25 +358,8 @@ fn start_workers(
     Ok(queues)
 }
 
-/// Sends rows to where they go.
-fn route(mut written: Vec<Routed>, outputs: &Outputs, buffer: &Buffer, ack: &tidegate_core::Ack) {
-    for Routed { rule, rows, ordinals, .. } in written.extract_if(.., |routed| routed.target == Target::Uplink) {
-        if let Err(error) = buffer.append(OutboxRows { rule, rows, ordinals, ack: ack.clone() }) {
-            tracing::warn!(%error, "rows for the uplink come too late; they are not acknowledged and will be sent again by their broker");
-        }
-    }
-    written.retain(|routed| matches!(routed.target, Target::Output(_)));
-    for routed in router::in_order(written) {
-        if let Target::Output(name) = &routed.target
-            && let Some(queue) = outputs.get(name)
-        {
-            queue.push(routed.rows);
-        }
-    }
-}
-
 /// Runs the rules directory's thread, and waits until it has loaded what is there.
-async fn load_rules(rules: RulesDir, changes: mpsc::Sender<Placed>, supervisor: &mut Supervisor) -> Result<(), RunError> {
+async fn load_rules(rules: RulesDir, changes: mpsc::Sender<Edited>, supervisor: &mut Supervisor) -> Result<(), RunError> {
     let (loaded, ready) = oneshot::channel();
     supervisor.thread("rules directory", move || rules.run(&changes, loaded))?;
     // An error means that the thread has failed; the supervisor stops the box then.

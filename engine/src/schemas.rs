@@ -73,6 +73,11 @@ impl SchemaStore {
         self.known.get(stream)
     }
 
+    /// All columns that are known, by stream.
+    pub fn known(&self) -> impl Iterator<Item = (&String, &SchemaRef)> {
+        self.known.iter()
+    }
+
     /// Whether `schema` is other than what was known of `stream`; then it is kept, in memory and on disk.
     pub fn widened(&mut self, stream: &str, schema: &SchemaRef) -> bool {
         if self.known.get(stream).is_some_and(|known| known == schema) {

@@ -1,17 +1,21 @@
 //! The sequencer: the only place where order is made.
 //!
-//! It numbers rows as they come, and hands batches and rule changes to the workers in one order. Numbers are reserved in the buffer
-//! before they are used, so that no number is used twice, whatever happens to the box.
+//! It numbers rows as they come, and hands batches, rule changes and snapshots to the workers in one order, and to the journal in the same.
+//! Numbers are reserved in the buffer before they are used, so that no number is used twice, whatever happens to the box.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidegate_core::{Ack, Batch, Rows, Seqs};
 use tokio::sync::mpsc;
 
-use crate::rulebook::Placed;
+use tidegate_rules::SealedState;
+
+use crate::journal::Journal;
+use crate::rulebook::Edited;
 use crate::rules_dir::RulesHandle;
 use crate::schemas::SchemaStore;
 use crate::status::{Status, StreamStatus};
@@ -25,11 +29,29 @@ pub enum Entry {
         stream: Arc<str>,
         /// its rows, numbered
         rows: Rows,
-        /// held until everything that follows from the rows is durable
-        ack: Ack,
+        /// whether they have just come
+        origin: Origin,
     },
     /// The rules change.
     Change(Change),
+    /// A rule gets the state back that it had.
+    Restore {
+        /// the rule
+        rule: Arc<str>,
+        /// its state
+        state: Vec<SealedState>,
+    },
+    /// The rules' state at this place goes into the snapshot of this number.
+    Snapshot(u64),
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// A connection. Held until everything that follows from the rows is durable, or their journal entry is.
+    Live(Ack),
+    /// The journal: no output is written.
+    Journal,
 }
 
 /// Gives numbers to rows.
@@ -73,16 +95,24 @@ pub struct Sequencer {
     pub schemas: SchemaStore,
     /// counts rows
     pub status: Arc<Status>,
+    /// keeps what can be run again
+    pub journal: Journal,
+    /// how often the rules' state is stored
+    pub snapshot_every: Duration,
 }
 
 impl Sequencer {
     /// Runs until every source has gone.
-    pub async fn run(mut self, mut batches: mpsc::Receiver<Batch>, mut changes: mpsc::Receiver<Placed>) {
+    pub async fn run(mut self, mut batches: mpsc::Receiver<Batch>, mut changes: mpsc::Receiver<Edited>) {
         let mut streams: HashMap<Arc<str>, (SchemaRef, Arc<StreamStatus>)> = HashMap::new();
+        let mut snapshots = tokio::time::interval(self.snapshot_every);
+        snapshots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        snapshots.tick().await;
         loop {
             tokio::select! {
                 biased;
                 Some(change) = changes.recv() => self.change(change).await,
+                _ = snapshots.tick() => self.snapshot().await,
                 batch = batches.recv() => {
                     let Some(Batch { stream, rows, ack }) = batch else { break };
                     let schema = rows.schema();
@@ -97,31 +127,49 @@ impl Sequencer {
                     status.note(&rows);
                     (self.reserve)(self.numbers.next());
                     let rows = self.numbers.number(rows);
+                    let ack = self.journal.rows(&stream, &rows, Vec::new(), ack).await;
                     self.send(stream, rows, ack).await;
+                    if self.journal.snapshot_is_due() {
+                        self.snapshot().await;
+                    }
                 }
             }
         }
+        self.snapshot().await;
         tracing::debug!(next = self.numbers.next(), "all sources have gone");
     }
 
-    async fn change(&self, (worker, change): Placed) {
-        if let Some(worker) = self.workers.get(worker) {
-            // A worker is gone only when the box is going down.
-            drop(worker.send(Entry::Change(change)).await);
+    async fn change(&mut self, Edited { edit, changes }: Edited) {
+        if let Some(edit) = edit {
+            self.journal.edit(&edit).await;
+        }
+        for (worker, change) in changes {
+            if let Some(worker) = self.workers.get(worker) {
+                // A worker is gone only when the box is going down.
+                drop(worker.send(Entry::Change(change)).await);
+            }
+        }
+    }
+
+    async fn snapshot(&mut self) {
+        if let Some(number) = self.journal.snapshot(self.schemas.known(), self.workers.len()).await {
+            for worker in &self.workers {
+                drop(worker.send(Entry::Snapshot(number)).await);
+            }
         }
     }
 
     async fn send(&self, stream: Arc<str>, rows: Rows, ack: Ack) {
         let Some((last, others)) = self.workers.split_last() else { return };
         for worker in others {
-            let entry = Entry::Batch { stream: Arc::clone(&stream), rows: rows.clone(), ack: ack.clone() };
+            let entry = Entry::Batch { stream: Arc::clone(&stream), rows: rows.clone(), origin: Origin::Live(ack.clone()) };
             refuse_unless_sent(worker.send(entry).await);
         }
-        refuse_unless_sent(last.send(Entry::Batch { stream, rows, ack }).await);
+        refuse_unless_sent(last.send(Entry::Batch { stream, rows, origin: Origin::Live(ack) }).await);
     }
 
     /// Takes note of columns that are new, and lets no row with them pass before the rules have been compiled for them.
-    async fn columns_seen(&mut self, stream: &str, schema: &SchemaRef, changes: &mut mpsc::Receiver<Placed>) {
+    async fn columns_seen(&mut self, stream: &str, schema: &SchemaRef, changes: &mut mpsc::Receiver<Edited>) {
         if !self.schemas.widened(stream, schema) {
             return;
         }
@@ -138,14 +186,13 @@ impl Sequencer {
         while let Ok(change) = changes.try_recv() {
             self.change(change).await;
         }
-        for change in compiled {
-            self.change(change).await;
-        }
+        // It follows from the rows, and is not an edit.
+        self.change(Edited { edit: None, changes: compiled }).await;
     }
 }
 
 fn refuse_unless_sent(sent: Result<(), mpsc::error::SendError<Entry>>) {
-    if let Err(mpsc::error::SendError(Entry::Batch { ack, .. })) = sent {
+    if let Err(mpsc::error::SendError(Entry::Batch { origin: Origin::Live(ack), .. })) = sent {
         ack.refuse();
     }
 }

@@ -111,6 +111,43 @@ impl Worker {
         self.plan();
     }
 
+    /// Gives a rule the state back that it had before a restart.
+    pub fn restore(&mut self, name: &Arc<str>, state: Vec<SealedState>) {
+        let Some(hosted) = self.rules.get_mut(name) else { return };
+        match restore(&mut *hosted.rule, state) {
+            Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
+            Err(error) => tracing::error!(rule = %name, %error, "the windows that were open before the restart are lost"),
+        }
+    }
+
+    /// The state of every rule that has some, as it is now.
+    pub fn snapshot(&mut self) -> Vec<(Arc<str>, Vec<SealedState>)> {
+        let mut states = Vec::new();
+        let mut failed = Vec::new();
+        for (name, hosted) in &mut self.rules {
+            // Taking it out and putting it back costs no more than a copy, and asks nothing more of a rule.
+            match hosted.rule.seal().and_then(|state| restore(&mut *hosted.rule, state.clone()).map(|_| state)) {
+                Ok(state) if state.is_empty() => {}
+                Ok(state) => states.push((Arc::clone(name), state)),
+                Err(error) => failed.push((Arc::clone(name), error.to_string())),
+            }
+        }
+        for (name, reason) in failed {
+            self.stop(&name, reason);
+        }
+        states
+    }
+
+    /// Stops a rule that cannot go on; nothing else is stopped.
+    fn stop(&mut self, name: &Arc<str>, reason: String) {
+        let Some(hosted) = self.rules.remove(name) else { return };
+        hosted.status.errors.add(1);
+        hosted.status.refused.store(true, Ordering::Relaxed);
+        tracing::error!(rule = %name, reason, "the rule failed and is stopped; change its file to start it again");
+        hosted.status.last.replace(format!("stopped: {reason}"));
+        self.plan();
+    }
+
     fn load(&mut self, Load { name, mut rule, mode, inherits }: Load) {
         if let Some(mut old) = self.rules.remove(&inherits) {
             match old.rule.seal().and_then(|state| restore(&mut *rule, state)) {
@@ -185,19 +222,11 @@ impl Worker {
             Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
         };
         hosted.note(name, &out);
-        let stopped = failure.is_some();
-        if let Some(reason) = failure {
-            hosted.status.errors.add(1);
-            hosted.status.refused.store(true, Ordering::Relaxed);
-            hosted.status.last.replace(format!("stopped: {reason}"));
-            tracing::error!(rule = %name, reason, "the rule failed and is stopped; change its file to start it again");
-        }
         if hosted.mode == Mode::Active {
             pass.take(name, out.rows);
         }
-        if stopped {
-            self.rules.remove(name);
-            self.plan();
+        if let Some(reason) = failure {
+            self.stop(name, reason);
         }
     }
 

@@ -27,7 +27,8 @@ pub trait Rule: Send {
     /// When the rule cannot go on.
     fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError>;
 
-    /// Takes the state out of the rule, to be stored or handed to another version. The rule must not be used afterwards.
+    /// Takes the state out of the rule, to be stored or handed to another version. The rule must not be used afterwards, unless the state is
+    /// restored to it.
     ///
     /// # Errors
     /// When an operator cannot give its state away.

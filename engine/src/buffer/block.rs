@@ -1,4 +1,4 @@
-//! One BLOB: an Arrow IPC stream in a zstd frame with checksum. Two columns follow the rule's own: `__seq` and `__ordinal`.
+//! One BLOB: an Arrow IPC stream in a zstd frame with checksum. In the outbox two columns follow the rule's own: `__seq` and `__ordinal`.
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,29 +53,25 @@ pub(super) fn encode(batches: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
     })
 }
 
-/// The rows and ordinals of a block.
+/// The rows and ordinals of a block whose rows have identity columns.
 pub(super) fn decode(data: &[u8]) -> Result<(Rows, Vec<u32>), ArrowError> {
+    let batch = decode_batch(data)?;
+    let bad = || ArrowError::ParseError("the block has no identity columns".into());
+    let count = batch.num_columns().checked_sub(2).ok_or_else(bad)?;
+    let seqs = batch.columns().get(count).and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(bad)?;
+    let ordinals = batch.columns().get(count + 1).and_then(|c| c.as_primitive_opt::<UInt32Type>()).ok_or_else(bad)?;
+    let own = batch.project(&(0..count).collect::<Vec<_>>())?;
+    Ok((Rows { batch: own, seqs: Seqs::list(seqs.values().to_vec()) }, ordinals.values().to_vec()))
+}
+
+/// What [`encode`] packed, as one batch.
+pub(super) fn decode_batch(data: &[u8]) -> Result<RecordBatch, ArrowError> {
     no_panic(|| {
-        let batch = unpack(data)?;
-        let bad = || ArrowError::ParseError("the block has no identity columns".into());
-        let count = batch.num_columns().checked_sub(2).ok_or_else(bad)?;
-        let seqs = batch.columns().get(count).and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(bad)?;
-        let ordinals = batch.columns().get(count + 1).and_then(|c| c.as_primitive_opt::<UInt32Type>()).ok_or_else(bad)?;
-        let own = batch.project(&(0..count).collect::<Vec<_>>())?;
-        Ok((Rows { batch: own, seqs: Seqs::list(seqs.values().to_vec()) }, ordinals.values().to_vec()))
+        let mut plain = Vec::new();
+        zstd::Decoder::new(data)?.take(MAX_UNPACKED).read_to_end(&mut plain)?;
+        let mut reader = StreamReader::try_new(plain.as_slice(), None)?;
+        reader.next().ok_or_else(|| ArrowError::ParseError("the block has no rows".into()))?
     })
-}
-
-/// The rows of a block that has no identity columns.
-pub(super) fn decode_plain(data: &[u8]) -> Result<RecordBatch, ArrowError> {
-    no_panic(|| unpack(data))
-}
-
-fn unpack(data: &[u8]) -> Result<RecordBatch, ArrowError> {
-    let mut plain = Vec::new();
-    zstd::Decoder::new(data)?.take(MAX_UNPACKED).read_to_end(&mut plain)?;
-    let mut reader = StreamReader::try_new(plain.as_slice(), None)?;
-    reader.next().ok_or_else(|| ArrowError::ParseError("the block has no rows".into()))?
 }
 
 /// The least and the greatest sequence number in `parts`, as [`with_ids`] made them.

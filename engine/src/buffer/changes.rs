@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
+use super::journal::{NewEntry, NewSnapshot, Retention};
 use super::signed;
 use crate::config::WhenFull;
 
@@ -28,14 +29,19 @@ pub(super) struct Changes {
     pub(super) refused: BTreeMap<u64, String>,
     pub(super) confirmed_gaps: BTreeSet<u64>,
     pub(super) blocks: Vec<NewBlock>,
+    /// by rule: the greatest row number in `blocks`
+    pub(super) progress: BTreeMap<Arc<str>, u64>,
     /// rows that could not be made into blocks
     pub(super) gaps: Vec<NewGap>,
+    pub(super) journal: Vec<NewEntry>,
+    pub(super) snapshot: Option<NewSnapshot>,
 }
 
 impl Changes {
-    /// Whether there is nothing but new blocks, if anything.
+    /// Whether there is nothing but new blocks, and a snapshot that must not be stored before them, if anything.
     pub(super) fn is_only_blocks(&self) -> bool {
-        self.confirmed.is_empty() && self.refused.is_empty() && self.confirmed_gaps.is_empty() && self.gaps.is_empty()
+        let deliveries = self.confirmed.is_empty() && self.refused.is_empty() && self.confirmed_gaps.is_empty() && self.gaps.is_empty();
+        deliveries && self.journal.is_empty()
     }
 
     /// Whether block `id` is about to go away.
@@ -69,6 +75,9 @@ pub(super) struct Totals {
     /// rows and bytes in `block`
     pub(super) waiting: u64,
     pub(super) bytes: u64,
+    /// newest entry of the journal, and the bytes in it
+    pub(super) last_entry: u64,
+    pub(super) journal_bytes: u64,
 }
 
 impl Totals {
@@ -78,8 +87,9 @@ impl Totals {
     }
 
     pub(super) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
-        let columns = params![signed(self.last_block), signed(self.last_gap), signed(self.waiting), signed(self.bytes)];
-        tx.prepare("UPDATE meta SET last_block = ?1, last_gap = ?2, waiting = ?3, bytes = ?4")?.execute(columns).map(drop)
+        let columns = [self.last_block, self.last_gap, self.waiting, self.bytes, self.last_entry, self.journal_bytes].map(signed);
+        let update = "UPDATE meta SET last_block = ?1, last_gap = ?2, waiting = ?3, bytes = ?4, last_entry = ?5, journal_bytes = ?6";
+        tx.prepare_cached(update)?.execute(columns).map(drop)
     }
 }
 
@@ -121,13 +131,13 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    pub(super) fn run(&mut self, changes: &Changes, max_bytes: u64, when_full: WhenFull) -> rusqlite::Result<Done> {
+    pub(super) fn run(&mut self, changes: &Changes, max_bytes: u64, when_full: WhenFull, retention: Retention) -> rusqlite::Result<Done> {
         let mut done = Done { forgotten_rows: self.refuse(&changes.refused)?, ..Done::default() };
         for id in changes.confirmed.iter().chain(changes.refused.keys()) {
             self.delete("id = ?1", *id)?;
         }
         for id in &changes.confirmed_gaps {
-            self.tx.prepare("DELETE FROM gap WHERE id = ?1")?.execute([signed(*id)])?;
+            self.tx.prepare_cached("DELETE FROM gap WHERE id = ?1")?.execute([signed(*id)])?;
         }
         changes.gaps.iter().try_for_each(|gap| self.gap(gap))?;
         let size = changes.size();
@@ -139,6 +149,14 @@ impl Step<'_> {
         done.blocks_wait = self.totals.is_full_for(size, max_bytes) && when_full == WhenFull::Block;
         if !done.blocks_wait {
             changes.blocks.iter().try_for_each(|block| self.insert(block))?;
+            changes.progress.iter().try_for_each(|(rule, seq)| self.progress(rule, *seq))?;
+            if let Some(snapshot) = &changes.snapshot {
+                self.snapshot(snapshot)?;
+            }
+        }
+        changes.journal.iter().try_for_each(|entry| self.journal(entry))?;
+        if changes.snapshot.is_some() || self.totals.journal_bytes > retention.max_bytes {
+            self.trim(retention)?;
         }
         self.totals.write(self.tx)?;
         Ok(done)
@@ -147,7 +165,7 @@ impl Step<'_> {
     /// Deletes one block.
     pub(super) fn delete(&mut self, which: &str, id: u64) -> rusqlite::Result<Option<Gone>> {
         let delete = format!("DELETE FROM block WHERE {which} RETURNING rule, first_seq, last_seq, rows, length(data)");
-        let gone = self.tx.prepare(&delete)?.query_row([signed(id)], Gone::read).optional()?;
+        let gone = self.tx.prepare_cached(&delete)?.query_row([signed(id)], Gone::read).optional()?;
         if let Some(gone) = &gone {
             self.totals.waiting = self.totals.waiting.saturating_sub(gone.rows);
             self.totals.bytes = self.totals.bytes.saturating_sub(gone.size);
@@ -160,7 +178,7 @@ impl Step<'_> {
         let insert = "INSERT INTO block (id, rule, first_seq, last_seq, rows, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let NewBlock { rule, first_seq, last_seq, rows, data } = block;
         let values = params![signed(self.totals.last_block), &**rule, signed(*first_seq), signed(*last_seq), signed(*rows), data];
-        self.tx.prepare(insert)?.execute(values)?;
+        self.tx.prepare_cached(insert)?.execute(values)?;
         self.totals.waiting += rows;
         self.totals.bytes += data.len() as u64;
         Ok(())
@@ -206,6 +224,6 @@ impl Step<'_> {
     }
 }
 
-fn wall_ns() -> i64 {
+pub(super) fn wall_ns() -> i64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -17,12 +17,7 @@ const ROUNDS: u64 = 20;
 fn the_child_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let queue = std::num::NonZeroUsize::MIN.saturating_add(7);
-    let settings = config::Buffer {
-        path: PathBuf::from(dir).join("box.db"),
-        max_size: tidegate_core::ByteSize(1 << 30),
-        when_full: config::WhenFull::Block,
-        queue,
-    };
+    let settings = config::Buffer { queue, ..config::Buffer::at(PathBuf::from(dir).join("box.db")) };
     let buffer = Buffer::open(&settings, Arc::default()).unwrap();
     let (mut seq, end) = buffer.sequence_start();
     for n in (1..=97).cycle() {
@@ -34,7 +29,7 @@ fn the_child_appends_until_it_is_killed() {
                 drop(std::io::stdout().write_all(format!("acknowledged {first} {last}\n").as_bytes()));
             }
         };
-        buffer.append(rows(first, usize::try_from(n).unwrap(), Ack::new(report))).unwrap();
+        buffer.append(vec![rows(first, usize::try_from(n).unwrap(), Ack::new(report))]).unwrap();
         seq += n;
     }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, ffi, params};
 
 use super::changes::{Changes, Done, Step, Totals};
+use super::journal::{self, Recovered, Retention};
 use super::{BufferError, Gap, StoredBlock, block, salvage, signed};
 use crate::config::{self, WhenFull};
 
 /// Layout of this program; `user_version` in the file.
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 /// Older SQLite can corrupt the database when the write-ahead log is reset.
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// Row numbers that one start reserves; 2^53 / 2^32 leaves two million starts.
@@ -23,7 +24,7 @@ const BUSY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 })
 const FETCH_BYTES: usize = 16 << 20;
 /// Pages given back to the file system at a time: one mebibyte, so that the next commit does not wait for long.
 const VACUUM_PAGES: u32 = 256;
-/// `meta` has one row. No `AUTOINCREMENT`: it would be a second counter page to write with each commit.
+/// The first layout, which [`UPGRADE`] makes the newest. `meta` has one row. No `AUTOINCREMENT`: it would be a second counter page to write with each commit.
 const LAYOUT: &str = "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, last_block INTEGER NOT NULL,
         last_gap INTEGER NOT NULL, waiting INTEGER NOT NULL, bytes INTEGER NOT NULL);
@@ -33,8 +34,19 @@ const LAYOUT: &str = "
     CREATE TABLE refused (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
         rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL, data BLOB NOT NULL);
     CREATE TABLE gap (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
-        rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL);
-    PRAGMA user_version = 1;";
+        rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL);";
+/// From layout 1 to 2: the journal, snapshots of rule state, and how far each rule's rows have got. An entry without a stream is a
+/// change of the rules. Nothing is null, so that damage shows.
+const UPGRADE: &str = "
+    ALTER TABLE meta ADD COLUMN last_entry INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE meta ADD COLUMN journal_bytes INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE journal (id INTEGER PRIMARY KEY, stream TEXT NOT NULL, first_seq INTEGER NOT NULL, rows INTEGER NOT NULL,
+        wall_ns INTEGER NOT NULL, marks BLOB NOT NULL, edit TEXT NOT NULL, data BLOB NOT NULL);
+    CREATE TABLE snapshot (id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, wall_ns INTEGER NOT NULL, manifest TEXT NOT NULL);
+    CREATE TABLE state (id INTEGER PRIMARY KEY, snapshot INTEGER NOT NULL, rule TEXT NOT NULL, fingerprint TEXT NOT NULL,
+        watermark INTEGER NOT NULL, data BLOB NOT NULL);
+    CREATE TABLE progress (id INTEGER PRIMARY KEY, rule TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL);
+    PRAGMA user_version = 2;";
 
 /// Blocks that were found, and those that do not decode, with the reason.
 pub(super) type Fetched = (Vec<StoredBlock>, Vec<(u64, String)>);
@@ -46,6 +58,7 @@ pub(super) struct Database {
     totals: Totals,
     max_bytes: u64,
     when_full: WhenFull,
+    retention: Retention,
     /// gaps up to this id were handed out
     gaps_fetched: u64,
     /// `conn` is a stand-in without tables, since replacing a damaged file was interrupted
@@ -88,6 +101,10 @@ impl Database {
             totals,
             max_bytes: settings.max_size.0,
             when_full: settings.when_full,
+            retention: Retention {
+                max_bytes: settings.journal_size.0,
+                max_age_ns: i64::try_from(settings.journal_age.0.as_nanos()).unwrap_or(i64::MAX),
+            },
             gaps_fetched: 0,
             detached: false,
             lock,
@@ -131,7 +148,7 @@ impl Database {
         let mut work = || -> rusqlite::Result<_> {
             let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut step = Step { tx: &tx, totals: self.totals, gaps_fetched: self.gaps_fetched };
-            let done = step.run(changes, self.max_bytes, self.when_full)?;
+            let done = step.run(changes, self.max_bytes, self.when_full, self.retention)?;
             let totals = step.totals;
             tx.commit()?;
             Ok((done, totals))
@@ -195,6 +212,16 @@ impl Database {
         Ok(gaps)
     }
 
+    /// What there is to start from. Tables that cannot be read are dealt with as damage.
+    pub(super) fn recovered(&self) -> Result<Recovered, BufferError> {
+        journal::recovered(&self.conn).map_err(|error| self.sql(error))
+    }
+
+    /// Some entries of the journal behind `after`.
+    pub(super) fn read_journal(&self, after: u64) -> Result<journal::Read, BufferError> {
+        journal::read(&self.conn, after).map_err(|error| self.sql(error))
+    }
+
     /// Replaces the damaged file. Returns how many rows are lost.
     pub(super) fn salvage(&mut self, cause: &BufferError) -> Result<u64, BufferError> {
         let stand_in = Connection::open_in_memory().map_err(|error| self.sql(error))?;
@@ -247,9 +274,16 @@ impl Database {
 
 /// The totals, and the end of the reserved row numbers.
 pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<(Totals, u64)> {
-    conn.query_row("SELECT last_block, last_gap, waiting, bytes, sequence FROM meta", [], |row| {
-        let totals = Totals { last_block: row.get(0)?, last_gap: row.get(1)?, waiting: row.get(2)?, bytes: row.get(3)? };
-        Ok((totals, row.get(4)?))
+    conn.query_row("SELECT last_block, last_gap, waiting, bytes, last_entry, journal_bytes, sequence FROM meta", [], |row| {
+        let totals = Totals {
+            last_block: row.get(0)?,
+            last_gap: row.get(1)?,
+            waiting: row.get(2)?,
+            bytes: row.get(3)?,
+            last_entry: row.get(4)?,
+            journal_bytes: row.get(5)?,
+        };
+        Ok((totals, row.get(6)?))
     })
 }
 
@@ -259,10 +293,17 @@ pub(super) fn layout(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     let tx = conn.transaction()?;
     tx.execute_batch(LAYOUT)?;
+    tx.execute_batch(UPGRADE)?;
     tx.commit()
 }
 
-fn prepare(path: &Path) -> Result<Connection, BufferError> {
+fn upgrade(conn: &mut Connection) -> rusqlite::Result<()> {
+    let tx = conn.transaction()?;
+    tx.execute_batch(UPGRADE)?;
+    tx.commit()
+}
+
+pub(super) fn prepare(path: &Path) -> Result<Connection, BufferError> {
     let sql = |error| BufferError::Sql { path: path.to_owned(), error };
     let mut conn = Connection::open(path).map_err(sql)?;
     let found = conn.busy_timeout(BUSY).and_then(|()| conn.query_row("PRAGMA user_version", [], |row| row.get(0))).map_err(sql)?;
@@ -276,6 +317,9 @@ fn prepare(path: &Path) -> Result<Connection, BufferError> {
         }
         layout(&mut conn).map_err(sql)?;
     }
+    if found == 1 {
+        upgrade(&mut conn).map_err(sql)?;
+    }
     // Small cache, no mmap: memory is scarce, and an I/O error in a mapping kills the process.
     conn.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;
@@ -284,7 +328,14 @@ fn prepare(path: &Path) -> Result<Connection, BufferError> {
     .map_err(sql)?;
     // A full check reads the whole file, for minutes on a slow card: damage is dealt with when it is met. But the tables have to be there.
     let tables = ["block", "refused", "gap"].map(|table| format!("SELECT id, rule, first_seq, last_seq, rows FROM {table}"));
-    let whole = read_meta(&conn).and_then(|_| tables.iter().try_for_each(|select| conn.prepare(select).map(drop)));
+    let recovery = [
+        "SELECT id, stream, first_seq, rows, wall_ns, marks, edit, data FROM journal",
+        "SELECT id, entry, wall_ns, manifest FROM snapshot",
+        "SELECT id, snapshot, rule, fingerprint, watermark, data FROM state",
+        "SELECT id, rule, seq FROM progress",
+    ];
+    let mut tables = tables.iter().map(String::as_str).chain(recovery);
+    let whole = read_meta(&conn).and_then(|_| tables.try_for_each(|select| conn.prepare(select).map(drop)));
     whole.map_err(|error| match error.sqlite_error_code() {
         None | Some(rusqlite::ErrorCode::Unknown) => {
             sql(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(error.to_string())))

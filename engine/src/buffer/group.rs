@@ -1,5 +1,6 @@
 //! What one commit takes from the queue, and how it is packed into blocks.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
 use super::changes::NewBlock;
+use super::journal::{JournalEntry, JournalStep, Snapshot, SnapshotPart};
 use super::{OutboxRows, block};
 
 /// What one commit takes, so that memory and the write-ahead log stay small. A larger append makes a group of its own.
@@ -16,15 +18,39 @@ pub(super) const GROUP_BYTES: usize = 16 << 20;
 const BLOCK_ROWS: usize = 8_192;
 const BLOCK_BYTES: usize = 4 << 20;
 
-/// Rows whose ack is refused unless they were committed, however they end.
+/// What can be appended.
+pub(super) enum Append {
+    /// All that one entry of the sequence led to on one worker: it is committed together, or `progress` would be wrong.
+    Outbox(Vec<OutboxRows>),
+    Journal(JournalEntry),
+    Snapshot(Snapshot),
+    Part(SnapshotPart),
+}
+
+/// An append whose acks are refused unless it was committed, however it ends.
 pub(super) struct Held {
-    pub(super) rows: OutboxRows,
+    pub(super) append: Append,
     committed: bool,
 }
 
 impl Held {
-    pub(super) fn new(rows: OutboxRows) -> Self {
-        Self { rows, committed: false }
+    pub(super) fn new(append: Append) -> Self {
+        Self { append, committed: false }
+    }
+
+    /// Rows for the outbox.
+    pub(super) fn outbox(&self) -> &[OutboxRows] {
+        if let Append::Outbox(rows) = &self.append { rows } else { &[] }
+    }
+
+    /// How many rows there are, and bytes.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let of = |rows: &tidegate_core::Rows| (rows.len(), rows.batch.get_array_memory_size());
+        match &self.append {
+            Append::Outbox(rows) => rows.iter().map(|rows| of(&rows.rows)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
+            Append::Journal(JournalEntry { step: JournalStep::Rows { rows, .. }, .. }) => of(rows),
+            Append::Journal(_) | Append::Snapshot(_) | Append::Part(_) => (0, 0),
+        }
     }
 
     /// The rows are on disk.
@@ -35,16 +61,21 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.committed {
-            self.rows.ack.refuse();
+        if self.committed {
+            return;
+        }
+        match &self.append {
+            Append::Outbox(rows) => rows.iter().for_each(|rows| rows.ack.refuse()),
+            Append::Journal(JournalEntry { step: JournalStep::Rows { ack, .. }, .. }) => ack.refuse(),
+            Append::Journal(_) | Append::Snapshot(_) | Append::Part(_) => {}
         }
     }
 }
 
 /// Rows that could not be packed.
 pub(super) struct Unpackable {
-    /// index of the append that they came with
-    pub(super) held: usize,
+    /// index of what they came with
+    pub(super) index: usize,
     pub(super) rows: u64,
     pub(super) error: ArrowError,
 }
@@ -52,7 +83,7 @@ pub(super) struct Unpackable {
 /// A block that still takes rows.
 struct Open {
     rule: Arc<str>,
-    /// with the index of the append that each came with
+    /// with the index of what each came with
     parts: Vec<(usize, RecordBatch)>,
     rows: usize,
     bytes: usize,
@@ -65,16 +96,19 @@ impl Open {
     }
 }
 
-/// Packs appends into blocks, in order for each rule. What `encode` cannot pack comes back without harm to the rest.
-pub(super) fn pack(held: &[Held], encode: impl Fn(&[RecordBatch]) -> Result<Vec<u8>, ArrowError>) -> (Vec<NewBlock>, Vec<Unpackable>) {
+/// Packs rows into blocks, in order for each rule. What `encode` cannot pack comes back without harm to the rest.
+pub(super) fn pack<R: Borrow<OutboxRows>>(
+    outbox: &[R],
+    encode: impl Fn(&[RecordBatch]) -> Result<Vec<u8>, ArrowError>,
+) -> (Vec<NewBlock>, Vec<Unpackable>) {
     let (mut blocks, mut bad) = (Vec::new(), Vec::new());
     let mut open: Vec<Open> = Vec::new();
     let mut newest: HashMap<&str, usize> = HashMap::new();
-    for (index, Held { rows: OutboxRows { rule, rows, ordinals, .. }, .. }) in held.iter().enumerate() {
+    for (index, OutboxRows { rule, rows, ordinals, .. }) in outbox.iter().map(Borrow::borrow).enumerate() {
         let batch = match block::with_ids(rows, ordinals) {
             Ok(batch) => batch,
             Err(error) => {
-                bad.push(Unpackable { held: index, rows: rows.len() as u64, error });
+                bad.push(Unpackable { index, rows: rows.len() as u64, error });
                 continue;
             }
         };
@@ -112,9 +146,9 @@ pub(super) fn pack(held: &[Held], encode: impl Fn(&[RecordBatch]) -> Result<Vec<
         };
         if add(&parts).is_err() {
             // One of them is to blame.
-            for (held, part) in owners.into_iter().zip(&parts) {
+            for (index, part) in owners.into_iter().zip(&parts) {
                 if let Err(error) = add(std::slice::from_ref(part)) {
-                    bad.push(Unpackable { held, rows: part.num_rows() as u64, error });
+                    bad.push(Unpackable { index, rows: part.num_rows() as u64, error });
                 }
             }
         }
@@ -130,10 +164,10 @@ mod tests {
     use arrow::array::StringArray;
     use tidegate_core::{Ack, Rows, Seqs};
 
-    fn held(rule: &str, first: u64, texts: &[String]) -> Held {
+    fn held(rule: &str, first: u64, texts: &[String]) -> OutboxRows {
         let batch = RecordBatch::try_from_iter([("v", Arc::new(StringArray::from_iter_values(texts)) as _)]).unwrap();
         let ordinals = vec![0; batch.num_rows()];
-        Held::new(OutboxRows { rule: rule.into(), rows: Rows { batch, seqs: Seqs::Run { first } }, ordinals, ack: Ack::none() })
+        OutboxRows { rule: rule.into(), rows: Rows { batch, seqs: Seqs::Run { first } }, ordinals, ack: Ack::none() }
     }
 
     fn ranges(blocks: &[NewBlock]) -> Vec<(&str, u64, u64, u64)> {
@@ -162,16 +196,15 @@ mod tests {
     #[test]
     fn rows_that_cannot_be_packed_leave_the_rest_of_their_rule_alone() {
         let encode = |parts: &[RecordBatch]| {
-            let poisoned =
-                |part: &RecordBatch| part.column(0).to_data() == held("", 0, &["bad".into()]).rows.rows.batch.column(0).to_data();
+            let poisoned = |part: &RecordBatch| part.column(0).to_data() == held("", 0, &["bad".into()]).rows.batch.column(0).to_data();
             if parts.iter().any(poisoned) { Err(ArrowError::ParseError("no".into())) } else { block::encode(parts) }
         };
         let mut short = held("a", 9, &["x".into()]);
-        short.rows.ordinals.clear();
+        short.ordinals.clear();
         let group = [held("a", 1, &["good".into()]), held("a", 2, &["bad".into()]), short, held("a", 3, &["good".into()])];
         let (blocks, bad) = pack(&group, encode);
         assert_eq!(ranges(&blocks), [("a", 1, 1, 1), ("a", 3, 3, 1)]);
-        let mut bad: Vec<_> = bad.iter().map(|b| (b.held, b.rows)).collect();
+        let mut bad: Vec<_> = bad.iter().map(|b| (b.index, b.rows)).collect();
         bad.sort_unstable();
         assert_eq!(bad, [(1, 1), (2, 1)]);
     }

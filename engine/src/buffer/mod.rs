@@ -1,10 +1,11 @@
-//! The outbox on disk: what was committed here reaches the uplink at least once.
+//! What a box keeps on disk: the outbox, from which rows reach the uplink at least once, and the journal, from which rules get their state back.
 //!
 //! # Layout
 //! One SQLite database in WAL mode with `synchronous = FULL`. Table `block` holds rows of one rule and one schema as a compressed
 //! Arrow block each; `refused` holds blocks that could not be read or that the far side will not take; `gap` says which rows were
-//! dropped; `meta` holds the end of the reserved row numbers, the newest ids, and how much is waiting. `PATH.lock` keeps other
-//! processes out and repeats the end of the row numbers.
+//! dropped. `journal`, `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `meta` holds the end of
+//! the reserved row numbers, the newest ids, and how much is waiting. `PATH.lock` keeps other processes out and repeats the end of the row
+//! numbers.
 //!
 //! # Limits
 //! `max_size` bounds the packed bytes in `block`; `queue` bounds the appends in memory. `refused` keeps 16 MiB; `gap` one row a rule
@@ -27,6 +28,7 @@ mod crash_tests;
 mod database;
 mod group;
 pub mod inspect;
+mod journal;
 #[cfg(test)]
 mod model_tests;
 mod salvage;
@@ -48,7 +50,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config;
 use crate::status::OutboxStatus;
 use database::Database;
-use group::Held;
+use group::{Append, Held};
+pub use journal::{JournalEntry, JournalStep, Recovered, RecoveredSnapshot, Snapshot, SnapshotPart, States};
 use writer::{Request, Writer};
 
 /// Rows that a rule wrote to the uplink.
@@ -203,6 +206,7 @@ pub struct Buffer {
     requests: mpsc::Sender<Request>,
     committed: watch::Receiver<u64>,
     sequence: (u64, u64),
+    recovered: Arc<Mutex<Recovered>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -212,6 +216,13 @@ impl Buffer {
     pub fn open(settings: &config::Buffer, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
         let mut database = Database::open(settings)?;
         let sequence = database.reserve()?;
+        let recovered = match database.recovered() {
+            Err(cause) if cause.is_damage() => {
+                status.dropped.add(database.salvage(&cause)?);
+                database.recovered()?
+            }
+            other => other?,
+        };
         let (appends, append_queue) = mpsc::channel(settings.queue.get());
         // The forwarder asks one thing at a time; the rest is room for the sequencer.
         let (requests, request_queue) = mpsc::channel(8);
@@ -220,12 +231,42 @@ impl Buffer {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
         let writer = Writer::new(database, append_queue, request_queue, tell, status);
         let thread = std::thread::Builder::new().name("buffer writer".into()).spawn(move || runtime.block_on(writer.run())).map_err(io)?;
-        Ok(Self { appends, requests, committed, sequence, thread: Arc::new(Mutex::new(Some(thread))) })
+        let recovered = Arc::new(Mutex::new(recovered));
+        Ok(Self { appends, requests, committed, sequence, recovered, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Queues rows; waits while the queue is full. For plain threads: panics inside an async task. Once closed, refuses the ack.
-    pub fn append(&self, rows: OutboxRows) -> Result<(), BufferError> {
-        self.appends.blocking_send(Held::new(rows)).map_err(|_| BufferError::Closed)
+    /// Queues rows, which are committed together; waits while the queue is full. For plain threads: panics inside an async task. Once
+    /// closed, refuses the acks.
+    pub fn append(&self, rows: Vec<OutboxRows>) -> Result<(), BufferError> {
+        self.appends.blocking_send(Held::new(Append::Outbox(rows))).map_err(|_| BufferError::Closed)
+    }
+
+    /// Queues a step of the sequence; waits while the queue is full. Rows that a rule makes of it must be appended later, so that they
+    /// are not on disk before it. Once closed, refuses the ack.
+    pub async fn journal(&self, entry: JournalEntry) -> Result<(), BufferError> {
+        self.appends.send(Held::new(Append::Journal(entry))).await.map_err(|_| BufferError::Closed)
+    }
+
+    /// Announces a snapshot, before its parts.
+    pub async fn snapshot(&self, snapshot: Snapshot) -> Result<(), BufferError> {
+        self.appends.send(Held::new(Append::Snapshot(snapshot))).await.map_err(|_| BufferError::Closed)
+    }
+
+    /// Adds a part to the snapshot that was announced last. The snapshot is committed with the last part, after all that was appended before.
+    /// For plain threads.
+    pub fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
+        self.appends.blocking_send(Held::new(Append::Part(part))).map_err(|_| BufferError::Closed)
+    }
+
+    /// What there was to start from when the buffer was opened. It is handed out once.
+    #[must_use]
+    pub fn recovered(&self) -> Recovered {
+        std::mem::take(&mut self.recovered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Some entries of the journal behind entry `after`, in order; none when there are no more.
+    pub async fn read_journal(&self, after: u64) -> Result<Vec<JournalEntry>, BufferError> {
+        self.ask(|reply| Request::ReadJournal(after, reply)).await?
     }
 
     /// The row numbers `first .. end` reserved by this start.

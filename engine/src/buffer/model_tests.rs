@@ -61,7 +61,7 @@ proptest! {
             match act {
                 Act::Append(n) => {
                     let (ack, told) = acked();
-                    buffer.append(rows(next_seq, n, ack)).unwrap();
+                    buffer.append(vec![rows(next_seq, n, ack)]).unwrap();
                     prop_assert_eq!(told.recv().unwrap(), Outcome::Done);
                     let new = contents(&buffer, last_id, 1000);
                     let seqs: Vec<u64> = new.iter().flat_map(|(_, seqs)| seqs.iter().copied()).collect();

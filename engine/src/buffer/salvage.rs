@@ -45,6 +45,29 @@ const GAP: &[(&str, Type)] = &[
     ("wall_ns", Type::Integer),
 ];
 
+const JOURNAL: &[(&str, Type)] = &[
+    ("id", Type::Integer),
+    ("stream", Type::Text),
+    ("first_seq", Type::Integer),
+    ("rows", Type::Integer),
+    ("wall_ns", Type::Integer),
+    ("marks", Type::Blob),
+    ("edit", Type::Text),
+    ("data", Type::Blob),
+];
+const SNAPSHOT: &[(&str, Type)] = &[("id", Type::Integer), ("entry", Type::Integer), ("wall_ns", Type::Integer), ("manifest", Type::Text)];
+const STATE: &[(&str, Type)] = &[
+    ("id", Type::Integer),
+    ("snapshot", Type::Integer),
+    ("rule", Type::Text),
+    ("fingerprint", Type::Text),
+    ("watermark", Type::Integer),
+    ("data", Type::Blob),
+];
+const PROGRESS: &[(&str, Type)] = &[("id", Type::Integer), ("rule", Type::Text), ("seq", Type::Integer)];
+/// Ids of tables whose end nobody has noted.
+const ANY: u64 = u64::MAX >> 1;
+
 /// Replaces the database at `path`, which `old` has open, by one with everything that can still be read. `known` is what the
 /// caller knows of its content. Returns how many rows are certainly lost.
 pub(super) fn salvage(path: &Path, old: Connection, known: Option<Totals>, cause: &BufferError) -> Result<u64, BufferError> {
@@ -80,15 +103,32 @@ fn copy_all(
     layout(&mut new)?;
     let tx = new.transaction()?;
     tx.execute("UPDATE meta SET sequence = ?1", [super::signed(sequence)])?;
-    let ends = known.unwrap_or(Totals { last_block: u64::MAX >> 1, last_gap: u64::MAX >> 1, ..Totals::default() });
+    let ends = known.unwrap_or(Totals { last_block: ANY, last_gap: ANY, last_entry: ANY, ..Totals::default() });
     let (last_block, skipped) = copy(old, &tx, "block", BLOCK, ends.last_block)?;
     let (last_gap, _) = copy(old, &tx, "gap", GAP, ends.last_gap)?;
     copy(old, &tx, "refused", REFUSED, ends.last_block)?;
+    let (last_entry, entries_skipped) = copy(old, &tx, "journal", JOURNAL, ends.last_entry)?;
+    let (_, states_skipped) = copy(old, &tx, "state", STATE, ANY)?;
+    // A snapshot without all of its state would be a false start.
+    if states_skipped == 0 {
+        copy(old, &tx, "snapshot", SNAPSHOT, ANY)?;
+    }
+    // What is missing here is written again, with the same ids.
+    copy(old, &tx, "progress", PROGRESS, ANY)?;
+    let skipped = skipped + entries_skipped + states_skipped;
     let sums = "SELECT coalesce(sum(rows), 0), coalesce(sum(length(data)), 0) FROM block";
     let (waiting, bytes) = tx.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let (last_block, last_gap) =
-        before.map_or((last_block, last_gap), |before| (before.last_block.max(last_block), before.last_gap.max(last_gap)));
-    let totals = Totals { last_block, last_gap, waiting, bytes };
+    let journal_bytes = "SELECT coalesce(sum(length(data) + length(edit) + length(marks)), 0) FROM journal";
+    let journal_bytes = tx.query_row(journal_bytes, [], |row| row.get(0))?;
+    let ids = before.unwrap_or_default();
+    let totals = Totals {
+        last_block: ids.last_block.max(last_block),
+        last_gap: ids.last_gap.max(last_gap),
+        last_entry: ids.last_entry.max(last_entry),
+        waiting,
+        bytes,
+        journal_bytes,
+    };
     let mut step = Step { tx: &tx, totals, gaps_fetched: u64::MAX };
     let lost = before.map(|before| before.waiting.saturating_sub(waiting));
     // Without the old totals nobody can say that nothing is missing.

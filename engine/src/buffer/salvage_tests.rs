@@ -11,6 +11,8 @@ use super::*;
 const BLOCKS: u64 = 120;
 const ROWS: u64 = 3;
 const PAGE: u64 = 4096;
+/// The first page that belongs to `block` alone: 1 is the schema, 2 the page map, 3 to 11 the roots of tables and of one index.
+const LEAVES: u64 = 12;
 
 fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
     let status: Arc<OutboxStatus> = Arc::default();
@@ -23,7 +25,7 @@ fn filled() -> tempfile::TempDir {
     let (buffer, _) = open(&dir);
     // A rule each, or one commit would put them into one block.
     for block in 0..BLOCKS {
-        buffer.append(OutboxRows { rule: format!("r{block}").into(), ..rows(block * ROWS, ROWS as usize, Ack::none()) }).unwrap();
+        buffer.append(vec![OutboxRows { rule: format!("r{block}").into(), ..rows(block * ROWS, ROWS as usize, Ack::none()) }]).unwrap();
     }
     buffer.close();
     dir
@@ -31,7 +33,7 @@ fn filled() -> tempfile::TempDir {
 
 fn store(buffer: &Buffer, first: u64) {
     let (ack, told) = acked();
-    buffer.append(rows(first, ROWS as usize, ack)).unwrap();
+    buffer.append(vec![rows(first, ROWS as usize, ack)]).unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Done);
 }
 
@@ -55,8 +57,9 @@ fn gaps(buffer: &Buffer) -> Vec<(String, u64, String)> {
 fn damage_met_while_fetching_costs_only_the_rows_in_it() {
     let dir = filled();
     damage(&dir, |pages| {
-        assert!(pages > 12, "{pages}");
-        pages / 2..pages / 2 + 2
+        assert!(pages > LEAVES + 6, "{pages}");
+        let middle = (LEAVES + pages) / 2;
+        middle..middle + 2
     });
     let (buffer, status) = open(&dir);
     assert!(!dir.path().join("box.db.corrupt-1").exists());
@@ -82,8 +85,7 @@ fn damage_met_while_fetching_costs_only_the_rows_in_it() {
 #[test]
 fn damage_met_by_a_commit_does_not_cost_the_rows_that_it_writes() {
     let dir = filled();
-    // What follows are the leaves: 1 schema, 2 page map, 3 to 6 the roots of the tables.
-    damage(&dir, |pages| 7..pages + 1);
+    damage(&dir, |pages| LEAVES..pages + 1);
     let (buffer, status) = open(&dir);
     store(&buffer, 9000);
     assert_eq!(seqs(&buffer), [9000, 9001, 9002]);

@@ -7,7 +7,7 @@ use tidegate_core::{ByteSize, Outcome, Seqs};
 
 pub(super) fn settings(dir: &tempfile::TempDir) -> config::Buffer {
     let queue = std::num::NonZeroUsize::MIN.saturating_add(255);
-    config::Buffer { path: dir.path().join("box.db"), max_size: ByteSize(1 << 30), when_full: WhenFull::Block, queue }
+    config::Buffer { queue, ..config::Buffer::at(dir.path().join("box.db")) }
 }
 
 pub(super) fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
@@ -42,12 +42,12 @@ fn acknowledged_rows_are_there_after_reopening_and_row_numbers_do_not_repeat() {
     let buffer = Buffer::open(&settings(&dir), Arc::default()).unwrap();
     let end = buffer.sequence_start().1;
     let (ack, told) = acked();
-    buffer.append(rows(5, 10_000, ack)).unwrap();
+    buffer.append(vec![rows(5, 10_000, ack)]).unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Done);
     assert!(matches!(Buffer::open(&settings(&dir), Arc::default()), Err(BufferError::InUse(_))));
     buffer.close();
     let (ack, told) = acked();
-    assert!(buffer.append(rows(0, 1, ack)).is_err());
+    assert!(buffer.append(vec![rows(0, 1, ack)]).is_err());
     assert_eq!(told.recv().unwrap(), Outcome::Refused);
     let buffer = Buffer::open(&settings(&dir), Arc::default()).unwrap();
     assert!(buffer.sequence_start().0 >= end);
@@ -73,9 +73,9 @@ fn a_full_buffer_holds_new_rows_until_older_ones_are_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let buffer = Buffer::open(&config::Buffer { max_size: ByteSize(6_000), ..settings(&dir) }, Arc::default()).unwrap();
     let ((first, first_told), (second, second_told)) = (acked(), acked());
-    buffer.append(rows(0, 500, first)).unwrap();
+    buffer.append(vec![rows(0, 500, first)]).unwrap();
     assert_eq!(first_told.recv().unwrap(), Outcome::Done);
-    buffer.append(rows(500, 500, second)).unwrap();
+    buffer.append(vec![rows(500, 500, second)]).unwrap();
     assert_eq!(seqs(&buffer), (0..500).collect::<Vec<_>>());
     assert!(second_told.try_recv().is_err());
     wait(buffer.confirm(vec![1])).unwrap();
@@ -92,7 +92,7 @@ fn the_oldest_rows_are_dropped_and_counted_where_that_is_configured() {
     let buffer = Buffer::open(&config, Arc::clone(&status)).unwrap();
     for first in [0, 500] {
         let (ack, told) = acked();
-        buffer.append(rows(first, 500, ack)).unwrap();
+        buffer.append(vec![rows(first, 500, ack)]).unwrap();
         assert_eq!(told.recv().unwrap(), Outcome::Done);
     }
     assert_eq!(seqs(&buffer), (500..1000).collect::<Vec<_>>());
@@ -104,7 +104,7 @@ fn the_oldest_rows_are_dropped_and_counted_where_that_is_configured() {
 fn a_newer_layout_is_refused_and_a_damaged_block_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let buffer = Buffer::open(&settings(&dir), Arc::default()).unwrap();
-    buffer.append(rows(0, 3, Ack::none())).unwrap();
+    buffer.append(vec![rows(0, 3, Ack::none())]).unwrap();
     buffer.close();
     let raw = rusqlite::Connection::open(dir.path().join("box.db")).unwrap();
     raw.execute("UPDATE block SET data = x'00112233'", []).unwrap();
@@ -133,7 +133,7 @@ fn fetch(buffer: &Buffer) -> Vec<u64> {
 /// Appends rows and waits until they are on disk.
 fn store(buffer: &Buffer, first: u64, n: usize) {
     let (ack, told) = acked();
-    buffer.append(rows(first, n, ack)).unwrap();
+    buffer.append(vec![rows(first, n, ack)]).unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Done);
 }
 
@@ -146,7 +146,7 @@ fn a_failed_commit_is_tried_again_however_much_is_asked_meanwhile() {
     let other = raw(&dir);
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (ack, told) = acked();
-    buffer.append(rows(2, 10, ack)).unwrap();
+    buffer.append(vec![rows(2, 10, ack)]).unwrap();
     // Confirmations repeat while the disk fails, some of them nonsense; what was confirmed is not handed out again.
     for _ in 0..200 {
         wait(buffer.confirm(vec![1, 77])).unwrap();
@@ -175,7 +175,7 @@ fn closing_answers_commits_and_may_be_repeated() {
     let told: Vec<_> = (0..200)
         .map(|seq| {
             let (ack, told) = acked();
-            buffer.append(rows(seq, 1, ack)).unwrap();
+            buffer.append(vec![rows(seq, 1, ack)]).unwrap();
             told
         })
         .collect();
@@ -205,7 +205,7 @@ fn what_cannot_be_committed_before_the_end_is_refused() {
     let told: Vec<_> = (0..3)
         .map(|seq| {
             let (ack, told) = acked();
-            buffer.append(rows(seq, 1, ack)).unwrap();
+            buffer.append(vec![rows(seq, 1, ack)]).unwrap();
             told
         })
         .collect();
@@ -216,7 +216,7 @@ fn what_cannot_be_committed_before_the_end_is_refused() {
     let buffer = Buffer::open(&full, Arc::default()).unwrap();
     store(&buffer, 0, 1);
     let (ack, told) = acked();
-    buffer.append(rows(1, 1, ack)).unwrap();
+    buffer.append(vec![rows(1, 1, ack)]).unwrap();
     buffer.close();
     assert_eq!(told.recv().unwrap(), Outcome::Refused);
 }
@@ -226,7 +226,7 @@ fn dropping_the_last_handle_commits_what_is_queued() {
     let dir = tempfile::tempdir().unwrap();
     let (buffer, _) = open(&dir);
     for seq in 0..100 {
-        buffer.append(rows(seq, 1, Ack::none())).unwrap();
+        buffer.append(vec![rows(seq, 1, Ack::none())]).unwrap();
     }
     drop(buffer);
     let buffer = loop {
@@ -245,11 +245,11 @@ fn rows_that_cannot_be_stored_are_refused_and_counted_and_the_rest_is_acknowledg
     let other = raw(&dir);
     // One failing commit first, so that the rest waits and makes one group.
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    buffer.append(rows(0, 1, Ack::none())).unwrap();
+    buffer.append(vec![rows(0, 1, Ack::none())]).unwrap();
     let ((good, good_told), (bad, bad_told), (last, last_told)) = (acked(), acked(), acked());
-    buffer.append(rows(1, 1, good)).unwrap();
-    buffer.append(OutboxRows { ordinals: vec![0; 9], ..rows(2, 5, bad) }).unwrap();
-    buffer.append(rows(7, 1, last)).unwrap();
+    buffer.append(vec![rows(1, 1, good)]).unwrap();
+    buffer.append(vec![OutboxRows { ordinals: vec![0; 9], ..rows(2, 5, bad) }]).unwrap();
+    buffer.append(vec![rows(7, 1, last)]).unwrap();
     other.execute_batch("COMMIT").unwrap();
     let outcomes = [good_told, bad_told, last_told].map(|told| told.recv().unwrap());
     assert_eq!(outcomes, [Outcome::Done, Outcome::Refused, Outcome::Done]);

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_core::Rows;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::changes::{Changes, Done, NewGap};
 use super::database::Database;
-use super::group::{GROUP_BYTES, GROUP_ROWS, Held, pack};
-use super::{BufferError, Gap, StoredBlock, block};
+use super::group::{Append, GROUP_BYTES, GROUP_ROWS, Held, pack};
+use super::journal::{JournalEntry, NewEntry, NewSnapshot, Snapshot, SnapshotPart};
+use super::{BufferError, Gap, OutboxRows, StoredBlock, block};
 use crate::sampler::Sampler;
 use crate::status::OutboxStatus;
 
@@ -26,6 +28,7 @@ pub(super) enum Request {
     Refuse(u64, String),
     FetchGaps(usize, Reply<Vec<Gap>>),
     ConfirmGaps(Vec<u64>),
+    ReadJournal(u64, Reply<Vec<JournalEntry>>),
     Reserve(Reply<(u64, u64)>),
     Close,
 }
@@ -63,6 +66,8 @@ struct Said {
     unpackable: Sampler,
     refused: Sampler,
     forgotten: Sampler,
+    unjournaled: Sampler,
+    unread: Sampler,
 }
 
 pub(super) struct Writer {
@@ -74,6 +79,8 @@ pub(super) struct Writer {
     /// the group that is to be committed next: rows, and the blocks made of them
     held: Vec<Held>,
     changes: Changes,
+    /// a snapshot of which parts are missing
+    snapshot: Option<(Snapshot, Vec<SnapshotPart>)>,
     backoff: Backoff,
     /// there may be free pages to give back
     shrink: bool,
@@ -98,6 +105,7 @@ impl Writer {
             status,
             held: Vec::new(),
             changes: Changes::default(),
+            snapshot: None,
             backoff: Backoff::default(),
             shrink: true,
             closing: false,
@@ -152,7 +160,7 @@ impl Writer {
                 tracing::warn!("the buffer closed before deliveries and gaps could be noted; they will be sent again");
             }
             if !self.held.is_empty() {
-                let rows: usize = self.held.iter().map(|held| held.rows.rows.len()).sum();
+                let rows: usize = self.held.iter().map(|held| held.size().0).sum();
                 tracing::error!(
                     rows,
                     "the buffer closed before these rows, and any queued behind them, could be written; they were not acknowledged"
@@ -184,6 +192,23 @@ impl Writer {
                 let last = self.database.totals().last_gap;
                 self.changes.confirmed_gaps.extend(ids.into_iter().filter(|id| *id <= last));
             }
+            Request::ReadJournal(after, reply) => {
+                let found = self.repaired(|database, _| database.read_journal(after));
+                let answer = found.map(|(good, bad)| {
+                    for (entry, reason) in bad {
+                        if let Some(entries) = self.said.unread.count(1) {
+                            tracing::error!(
+                                entry,
+                                reason,
+                                entries,
+                                "an entry of the journal cannot be read; the rules' state lacks its rows"
+                            );
+                        }
+                    }
+                    good
+                });
+                drop(reply.send(answer));
+            }
             Request::Reserve(reply) => drop(reply.send(self.repaired(|database, _| database.reserve()))),
             Request::Close => self.closing = true,
             Request::Fetch { after, until, limit, reply } => {
@@ -212,30 +237,90 @@ impl Writer {
         let (mut rows, mut bytes) = (0, 0);
         let mut next = first.or_else(|| self.appends.try_recv().ok());
         while let Some(held) = next {
-            rows += held.rows.rows.len();
-            bytes += held.rows.rows.batch.get_array_memory_size();
+            let (more_rows, more_bytes) = held.size();
+            (rows, bytes) = (rows + more_rows, bytes + more_bytes);
             self.held.push(held);
             next = if rows < GROUP_ROWS && bytes < GROUP_BYTES { self.appends.try_recv().ok() } else { None };
         }
-        let (blocks, unpackable) = pack(&self.held, block::encode);
+        self.pack_outbox();
+        self.pack_journal();
+    }
+
+    fn pack_outbox(&mut self) {
+        let outbox: Vec<&OutboxRows> = self.held.iter().flat_map(Held::outbox).collect();
+        let (blocks, unpackable) = pack(&outbox, block::encode);
         self.changes.blocks = blocks;
+        for OutboxRows { rule, rows, .. } in &outbox {
+            let last = rows.seqs.get(rows.len().saturating_sub(1));
+            let progress = self.changes.progress.entry(Arc::clone(rule)).or_default();
+            *progress = last.max(*progress);
+        }
         for bad in unpackable {
-            let Some(held) = self.held.get(bad.held) else { continue };
-            let (rows, seqs) = (bad.rows, &held.rows.rows.seqs);
-            let (first_seq, last_seq) = (seqs.get(0), seqs.get(held.rows.rows.len().saturating_sub(1)));
-            self.changes.gaps.push(NewGap { rule: Arc::clone(&held.rows.rule), first_seq, last_seq, rows, reason: "cannot be stored" });
-            held.rows.ack.refuse();
+            let Some(OutboxRows { rule, rows: Rows { seqs, .. }, ack, .. }) = outbox.get(bad.index) else { continue };
+            let (rows, last) = (bad.rows, outbox.get(bad.index).map_or(0, |rows| rows.rows.len().saturating_sub(1)));
+            let (first_seq, last_seq) = (seqs.get(0), seqs.get(last));
+            self.changes.gaps.push(NewGap { rule: Arc::clone(rule), first_seq, last_seq, rows, reason: "cannot be stored" });
+            ack.refuse();
             self.status.dropped.add(bad.rows);
             if let Some(rows) = self.said.unpackable.count(bad.rows) {
-                tracing::error!(rule = %held.rows.rule, rows, error = %bad.error, "rows cannot be stored and were dropped, not acknowledged; mend the rule");
+                tracing::error!(rule = %rule, rows, error = %bad.error, "rows cannot be stored and were dropped, not acknowledged; mend the rule");
+            }
+        }
+    }
+
+    fn pack_journal(&mut self) {
+        for held in &mut self.held {
+            let failed = match &mut held.append {
+                Append::Outbox(_) => None,
+                Append::Journal(entry) => match NewEntry::pack(entry) {
+                    Ok(entry) => {
+                        self.changes.journal.push(entry);
+                        None
+                    }
+                    // Refused, it would come again and again. The rules have it, but a crash would lose it.
+                    Err(error) => Some(error.to_string()),
+                },
+                Append::Snapshot(snapshot) => {
+                    let snapshot = std::mem::take(snapshot);
+                    self.snapshot = Some((snapshot, Vec::new()));
+                    None
+                }
+                Append::Part(part) => match &mut self.snapshot {
+                    Some((snapshot, parts)) if snapshot.number == part.number => {
+                        parts.push(std::mem::take(part));
+                        None
+                    }
+                    _ => None,
+                },
+            };
+            if let Some(error) = failed
+                && let Some(entries) = self.said.unjournaled.count(1)
+            {
+                tracing::error!(
+                    error,
+                    entries,
+                    "rows cannot be stored in the journal; a crash would lose what they did to the rules' state"
+                );
+            }
+        }
+        if self.snapshot.as_ref().is_some_and(|(snapshot, parts)| parts.len() >= snapshot.parts)
+            && let Some((snapshot, parts)) = self.snapshot.take()
+        {
+            let states = parts.into_iter().flat_map(|part| part.states).collect();
+            match NewSnapshot::pack(snapshot.entry, snapshot.manifest, states) {
+                Ok(snapshot) => self.changes.snapshot = Some(snapshot),
+                Err(error) => {
+                    tracing::error!(%error, "the rules' state cannot be stored; the snapshot before stays, and the journal with it")
+                }
             }
         }
     }
 
     fn commit(&mut self) {
         let size = self.changes.size();
-        if self.changes.is_only_blocks() && (size == 0 || self.database.must_wait(size)) {
-            if size == 0 {
+        let nothing = size == 0 && self.changes.snapshot.is_none();
+        if self.changes.is_only_blocks() && (nothing || self.database.must_wait(size)) {
+            if nothing {
                 self.held.drain(..).for_each(Held::release);
             } else {
                 self.say_full();
@@ -259,9 +344,9 @@ impl Writer {
         {
             tracing::warn!(times, "the buffer can be written again");
         }
-        let Changes { blocks, .. } = std::mem::take(&mut self.changes);
+        let Changes { blocks, progress, snapshot, .. } = std::mem::take(&mut self.changes);
         if done.blocks_wait {
-            self.changes.blocks = blocks;
+            (self.changes.blocks, self.changes.progress, self.changes.snapshot) = (blocks, progress, snapshot);
             self.say_full();
         } else {
             self.status.committed.add(blocks.iter().map(|block| block.rows).sum());
@@ -285,9 +370,8 @@ impl Writer {
         // The forwarder hears of rows before their source does, so that they count as live at once; and of deletions too, because there
         // may be new gaps.
         self.committed.send_replace(self.database.totals().last_block);
-        if !done.blocks_wait {
-            self.held.drain(..).for_each(Held::release);
-        }
+        // The journal does not wait for room in the outbox.
+        self.held.extract_if(.., |held| !done.blocks_wait || held.outbox().is_empty()).for_each(Held::release);
     }
 
     fn say_full(&mut self) {

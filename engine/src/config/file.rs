@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_connectors::ConnectionConfig;
 use tidegate_core::diagnostic::Place;
-use tidegate_core::{ByteSize, Diagnostic, FieldType};
+use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
 
-use super::{MqttOutput, MqttStream, Uplink, WhenFull};
+use super::{Buffer, MqttOutput, MqttStream, Uplink, WhenFull};
 
 /// Keys outside of any table.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -75,12 +76,35 @@ pub(super) struct BufferTable {
     pub(super) when_full: WhenFull,
     /// How many rows may wait to be committed.
     pub(super) queue: NonZeroUsize,
+    /// How large the journal may grow beyond what recovery needs.
+    pub(super) journal_size: ByteSize,
+    /// How long the journal keeps what recovery does not need any more.
+    pub(super) journal_age: Span,
+    /// How often the rules' state is stored, so that recovery has less to run again.
+    pub(super) snapshot_every: Span,
 }
 
 impl Default for BufferTable {
     fn default() -> Self {
         // A day of one row a second fits many times over, and a small SD card still has room.
-        Self { path: None, max_size: ByteSize(1 << 30), when_full: WhenFull::Block, queue: thousand() }
+        Self {
+            path: None,
+            max_size: ByteSize(1 << 30),
+            when_full: WhenFull::Block,
+            queue: thousand(),
+            // Yesterday's data is what people try a new rule on.
+            journal_size: ByteSize(256 << 20),
+            journal_age: Span(Duration::from_hours(24)),
+            snapshot_every: Span(Duration::from_mins(5)),
+        }
+    }
+}
+
+impl BufferTable {
+    /// These settings for the database at `path`.
+    pub(super) fn at(self, path: PathBuf) -> Buffer {
+        let Self { path: _, max_size, when_full, queue, journal_size, journal_age, snapshot_every } = self;
+        Buffer { path, max_size, when_full, queue, journal_size, journal_age, snapshot_every }
     }
 }
 

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_connectors::ConnectionConfig;
 use tidegate_connectors::mqtt::{OutputConfig as MqttOutput, StreamConfig as MqttStream};
 use tidegate_core::schema::ts_field;
-use tidegate_core::{ByteSize, Diagnostic, FieldType};
+use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
 
 pub use file::json_schema;
 
@@ -143,6 +143,12 @@ pub struct Buffer {
     pub when_full: WhenFull,
     /// How many rows may wait to be committed.
     pub queue: NonZeroUsize,
+    /// How large the journal may grow beyond what recovery needs.
+    pub journal_size: ByteSize,
+    /// How long the journal keeps what recovery does not need any more.
+    pub journal_age: Span,
+    /// How often the rules' state is stored.
+    pub snapshot_every: Span,
 }
 
 /// Reads and validates the configuration file at `path`.
@@ -162,6 +168,14 @@ pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
 /// Everything that is wrong with it, in the order of the text; never empty.
 pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Vec<Diagnostic>> {
     validate::config(text, file, base_dir)
+}
+
+impl Buffer {
+    /// The database at `path`, with what holds where nothing is configured.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        file::BufferTable::default().at(path)
+    }
 }
 
 impl Stream {

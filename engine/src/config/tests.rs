@@ -60,6 +60,10 @@ fn parse_here(text: &str) -> Result<Config, Vec<Diagnostic>> {
     parse(text, "tidegate.toml", &golden_dir())
 }
 
+fn span(text: &str) -> Span {
+    text.parse().unwrap()
+}
+
 #[test]
 fn every_key_is_read_and_paths_start_at_the_file() {
     let config = load(&golden_dir().join("maximal.toml")).unwrap();
@@ -72,9 +76,10 @@ fn every_key_is_read_and_paths_start_at_the_file() {
     let uplink = config.uplink.unwrap();
     assert_eq!((uplink.in_flight.get(), uplink.backlog_rate.unwrap().get()), (500, 5000));
     assert_eq!((config.rules.dir, config.rules.workers.get()), (golden_dir().join("rules"), 2));
-    let Buffer { path, max_size, when_full, queue } = config.buffer;
+    let Buffer { path, max_size, when_full, queue, journal_size, journal_age, snapshot_every } = config.buffer;
     assert_eq!(path, golden_dir().join("data/outbox.db"));
     assert_eq!((max_size, when_full, queue.get()), (ByteSize(512 << 20), WhenFull::DropOldest, 2000));
+    assert_eq!((journal_size, journal_age, snapshot_every), (ByteSize(64 << 20), span("7d"), span("1min")));
 }
 
 #[test]
@@ -84,6 +89,8 @@ fn the_least_that_a_box_needs_is_its_name() {
     assert_eq!(config.rules, Rules { dir: "/etc/tidegate/rules".into(), workers: NonZeroUsize::MIN });
     assert_eq!(config.buffer.path, Path::new("/etc/tidegate/data/buffer.db"));
     assert_eq!((config.buffer.max_size, config.buffer.when_full, config.buffer.queue.get()), (ByteSize(1 << 30), WhenFull::Block, 1000));
+    let Buffer { journal_size, journal_age, snapshot_every, .. } = config.buffer;
+    assert_eq!((journal_size, journal_age, snapshot_every), (ByteSize(256 << 20), span("1d"), span("5min")));
     assert_eq!(config.uplink, None);
 }
 

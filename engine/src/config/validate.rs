@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::time::Duration;
 
 use tidegate_connectors::ConnectionConfig;
 use tidegate_core::diagnostic::{did_you_mean, nearest};
-use tidegate_core::{ByteSize, Diagnostic};
+use tidegate_core::{ByteSize, Diagnostic, Span};
 
 use super::document::{self, Report, Table};
 use super::file::{BufferTable, DerivedStream, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable};
@@ -21,6 +22,8 @@ const MOST_IN_FLIGHT: usize = 65_535;
 const MOST_WORKERS: usize = 256;
 /// SQLite's own pages and indexes need room too.
 const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
+/// More often, the rules would do little else.
+const SHORTEST_SNAPSHOT: Span = Span(Duration::from_secs(1));
 
 /// The kinds of connection, as `kind` names them.
 #[derive(Debug, Clone, Copy)]
@@ -278,12 +281,16 @@ impl Validator<'_, '_> {
             let message = format!("`max_size` must be at least {SMALLEST_BUFFER}, and is {}", keys.max_size);
             self.report.error(&table.span_of(&["max_size"]), message, None);
         }
-        let path = keys.path.map_or_else(|| data_dir.join("buffer.db"), |path| self.base_dir.join(path));
+        let path = keys.path.as_ref().map_or_else(|| data_dir.join("buffer.db"), |path| self.base_dir.join(path));
         if path.is_dir() {
             let message = format!("`path` names {}, which is a directory", path.display());
             self.report.error(&table.span_of(&["path"]), message, "name the database file itself".to_owned());
         }
-        Buffer { path, max_size: keys.max_size, when_full: keys.when_full, queue: keys.queue }
+        if keys.snapshot_every < SHORTEST_SNAPSHOT {
+            let message = format!("`snapshot_every` must be at least {SHORTEST_SNAPSHOT}, and is {}", keys.snapshot_every);
+            self.report.error(&table.span_of(&["snapshot_every"]), message, None);
+        }
+        keys.at(path)
     }
 
     fn check_at_most(&mut self, value: NonZeroUsize, most: usize, key: &str, table: &Table<'_>) {

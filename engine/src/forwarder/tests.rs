@@ -54,7 +54,7 @@ fn stage(in_flight: usize, backlog_rate: Option<u32>) -> Stage {
 fn stage_with(in_flight: usize, backlog_rate: Option<u32>, change: impl FnOnce(&mut config::Buffer)) -> Stage {
     let dir = tempfile::tempdir().unwrap();
     let queue = NonZeroUsize::new(10).unwrap();
-    let mut settings = config::Buffer { path: dir.path().join("b.db"), max_size: ByteSize(1 << 30), when_full: WhenFull::Block, queue };
+    let mut settings = config::Buffer { queue, ..config::Buffer::at(dir.path().join("b.db")) };
     change(&mut settings);
     let status: Arc<OutboxStatus> = Arc::default();
     let buffer = Buffer::open(&settings, Arc::clone(&status)).unwrap();
@@ -80,7 +80,9 @@ impl Stage {
         let rows = Rows { batch, seqs: Seqs::Run { first: values.start as u64 } };
         let ordinals = vec![0; rows.len()];
         let buffer = self.buffer.clone();
-        tokio::task::spawn_blocking(move || buffer.append(OutboxRows { rule: "r".into(), rows, ordinals, ack }).unwrap()).await.unwrap();
+        tokio::task::spawn_blocking(move || buffer.append(vec![OutboxRows { rule: "r".into(), rows, ordinals, ack }]).unwrap())
+            .await
+            .unwrap();
         committed.await.unwrap();
     }
 

@@ -47,7 +47,7 @@ impl House {
     }
 
     fn put_renamed(&mut self, name: &str, text: &str, from: &str) -> &mut Self {
-        let changes = self.book.put(&name.into(), &format!("{name}.sql"), &text.into(), &from.into());
+        let changes = self.book.put(&name.into(), &format!("{name}.sql"), &text.into(), &from.into()).changes;
         self.apply(changes)
     }
 
@@ -150,7 +150,7 @@ fn a_renamed_rule_keeps_its_windows() {
     let mut house = House::new(2);
     house.put("other", "INSERT INTO valve SELECT x FROM tank").put("old", COUNT).feed("tank", &[0.0, 0.0]);
     house.put_renamed("new", COUNT, "old");
-    let changes = house.book.remove("old");
+    let changes = house.book.remove("old").changes;
     assert!(changes.is_empty(), "its worker has it under the new name");
     house.feed("tank", &[0.0, 0.0, 0.0]);
     assert_eq!(house.rows("pump"), [("new".to_owned(), 4, 0, 4.0)]);
@@ -164,7 +164,7 @@ fn a_rule_that_is_switched_off_or_removed_writes_nothing() {
     assert_eq!(house.values("pump"), [1.0]);
     house.put("r", "--! mode = \"off\"\nINSERT INTO pump SELECT x FROM tank").feed("tank", &[2.0]);
     house.put("r", "INSERT INTO pump SELECT x FROM tank").feed("tank", &[3.0]);
-    let changes = house.book.remove("r");
+    let changes = house.book.remove("r").changes;
     house.apply(changes).feed("tank", &[4.0]);
     assert_eq!(house.values("pump"), [1.0, 3.0]);
 }

@@ -13,7 +13,7 @@ use tidegate_rules::{Catalog, OutputColumns};
 
 struct Watched {
     dir: tempfile::TempDir,
-    changes: mpsc::Receiver<Placed>,
+    changes: mpsc::Receiver<Edited>,
     handle: RulesHandle,
     status: Arc<Status>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -43,7 +43,13 @@ impl Watched {
 
     /// The next change: what was done, to which rule, and from which rule it inherits.
     fn next(&mut self) -> (&'static str, String, String) {
-        match self.changes.blocking_recv().expect("the thread runs").1 {
+        let change = loop {
+            // A rename has one change for two edits.
+            if let Some((_, change)) = self.changes.blocking_recv().expect("the thread runs").changes.pop() {
+                break change;
+            }
+        };
+        match change {
             Change::Load(load) => ("load", load.name.to_string(), load.inherits.to_string()),
             Change::Remove(name) => ("remove", name.to_string(), String::new()),
             Change::Give(..) | Change::Take(..) => panic!("there is one worker"),
@@ -57,7 +63,9 @@ impl Watched {
     fn nothing_more(mut self) {
         self.handle.stop();
         self.thread.take().unwrap().join().unwrap();
-        assert!(self.changes.blocking_recv().is_none());
+        while let Some(rest) = self.changes.blocking_recv() {
+            assert_eq!(rest.changes.len(), 0, "{:?}", rest.edit);
+        }
     }
 }
 

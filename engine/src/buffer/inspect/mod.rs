@@ -22,15 +22,13 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::BufferError;
-use super::database::beside;
+use super::database::{VERSION, beside};
 
 pub use purge::{Purge, Purged, purge};
 pub use rows::{Portion, Reader, Source};
 pub use stats::{Gaps, Journal, Moment, Outbox, Refused, RuleRows, Snapshots, State, Stats, StreamRows};
 pub use verify::{Checked, Problem, Verdict};
 
-/// The newest layout that is known here.
-const NEWEST: i64 = 2;
 /// How long we wait while the box opens the file or repairs its log: nothing else locks readers out.
 const BUSY: Duration = Duration::from_secs(5);
 /// Tables of every layout, and those that came with layout 2.
@@ -84,7 +82,7 @@ impl Inspector {
                 return Ok(BTreeSet::new());
             }
             // Not DISTINCT, which would sort a copy of every name.
-            let mut select = self.conn.prepare(&format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL"))?;
+            let mut select = self.conn.prepare(&format!("SELECT {column} FROM {table} WHERE {column} <> ''"))?;
             select.query_map([], |row| row.get(0))?.collect()
         };
         work().map_err(|error| self.sql(error))
@@ -118,7 +116,7 @@ fn connect(path: &Path, name: &Path, flags: OpenFlags) -> Result<(Connection, i6
         Ok((version, table))
     };
     match read().map_err(|error| sql(path, error))? {
-        (found, _) if found > NEWEST => Err(BufferError::Newer { path: path.to_owned(), found, ours: NEWEST }),
+        (found, _) if found > VERSION => Err(BufferError::Newer { path: path.to_owned(), found, ours: VERSION }),
         (..=0, Some(table)) => Err(BufferError::Foreign { path: path.to_owned(), table }),
         (..=0, None) => Err(BufferError::Absent(path.to_owned())),
         (layout, _) => Ok((conn, layout)),

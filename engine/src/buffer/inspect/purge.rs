@@ -3,12 +3,12 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use serde::Serialize;
 
-use super::{Inspector, connect, present};
+use super::{Inspector, sql};
 use crate::buffer::changes::{Gone, Step};
-use crate::buffer::database::{beside, read_meta};
+use crate::buffer::database::{beside, prepare, read_meta};
 use crate::buffer::{BufferError, signed};
 
 /// Blocks that one transaction deletes, so that the write-ahead log stays small: the disk may be full.
@@ -77,16 +77,16 @@ fn count(conn: &Connection, what: &Purge) -> rusqlite::Result<Purged> {
 /// # Errors
 /// When a box has the buffer open, or the file cannot be read or written; then some of it may have been deleted.
 pub fn purge(path: &Path, what: &Purge) -> Result<Purged, BufferError> {
-    present(path)?;
+    // A file that is no buffer is not touched.
+    drop(Inspector::open(path)?);
     let io = |error| BufferError::Io { path: path.to_owned(), error };
     let lock = File::options().read(true).write(true).create(true).truncate(false).open(beside(path, ".lock")).map_err(io)?;
     lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => BufferError::Running(path.to_owned()),
         TryLockError::Error(error) => io(error),
     })?;
-    let (mut conn, _) = connect(path, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut conn = prepare(path)?;
     let mut work = || -> rusqlite::Result<Purged> {
-        conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
         let purged = count(&conn, what)?;
         if *what == Purge::Gaps {
             conn.execute("DELETE FROM gap", [])?;
@@ -104,8 +104,8 @@ pub fn purge(path: &Path, what: &Purge) -> Result<Purged, BufferError> {
         while steps.next()?.is_some() {}
         Ok(purged)
     };
-    let purged = work().map_err(|error| super::sql(path, error))?;
-    conn.close().map_err(|(_, error)| super::sql(path, error))?;
+    let purged = work().map_err(|error| sql(path, error))?;
+    conn.close().map_err(|(_, error)| sql(path, error))?;
     drop(lock);
     Ok(purged)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampNanosecondType;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tidegate_core::{Rows, Seqs, TS};
 
 use super::Inspector;
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
                 while rows < limit {
                     let Some(row) = found.next()? else { break };
                     first = row.get(0)?;
-                    rows = rows.saturating_add(row.get::<_, Option<u64>>(1)?.unwrap_or(0));
+                    rows = rows.saturating_add(row.get(1)?);
                 }
                 Ok((first.saturating_sub(1), rows.saturating_sub(limit)))
             };
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
             self.after = id;
             let decoded = match &self.source {
                 Source::Stream(_) => {
-                    block::decode_plain(&data).map(|batch| (Rows { batch, seqs: Seqs::Run { first: first_seq } }, Vec::new()))
+                    block::decode_batch(&data).map(|batch| (Rows { batch, seqs: Seqs::Run { first: first_seq } }, Vec::new()))
                 }
                 _ => block::decode(&data),
             };
@@ -167,13 +167,22 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// When the row with number `seq` came in, as far as the journal still knows: nanoseconds since 1970, by the box's clock.
-pub(super) fn arrival(inspector: &Inspector, seq: u64) -> rusqlite::Result<Option<i64>> {
+/// A journal entry with rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Came {
+    /// the number behind its last row
+    pub(super) end: u64,
+    /// when it came: nanoseconds since 1970, by the box's clock
+    pub(super) wall_ns: i64,
+}
+
+/// The entry of row `seq`, if the journal has it.
+pub(super) fn entry_of(conn: &Connection, seq: u64) -> rusqlite::Result<Option<Came>> {
     let ends = "SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM journal";
-    let (mut low, mut high): (i64, i64) = inspector.conn.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (mut low, mut high): (i64, i64) = conn.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // Numbers rise with the ids, and there is no index on them.
-    let entry = "SELECT id, first_seq, rows, wall_ns FROM journal WHERE id >= ?1 AND id <= ?2 AND stream IS NOT NULL ORDER BY id LIMIT 1";
-    let mut entry = inspector.conn.prepare(entry)?;
+    let entry = "SELECT id, first_seq, rows, wall_ns FROM journal WHERE id >= ?1 AND id <= ?2 AND rows > 0 ORDER BY id LIMIT 1";
+    let mut entry = conn.prepare(entry)?;
     while low <= high {
         let middle = low + (high - low) / 2;
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?, row.get(3)?));
@@ -184,7 +193,7 @@ pub(super) fn arrival(inspector: &Inspector, seq: u64) -> rusqlite::Result<Optio
         if seq < first {
             high = middle - 1;
         } else if seq - first < rows {
-            return Ok(Some(wall_ns));
+            return Ok(Some(Came { end: first.saturating_add(rows), wall_ns }));
         } else {
             low = id + 1;
         }

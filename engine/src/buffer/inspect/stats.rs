@@ -217,7 +217,7 @@ impl Inspector {
         })?;
         let moment = |seq: Option<u64>| -> rusqlite::Result<_> {
             let Some(seq) = seq else { return Ok(None) };
-            let wall_ns = if has_journal { rows::arrival(self, seq)? } else { None };
+            let wall_ns = if has_journal { rows::entry_of(&self.conn, seq)?.map(|came| came.wall_ns) } else { None };
             Ok(Some(Moment { seq, wall_ns }))
         };
         outbox.oldest = moment(rules.values().map(|of| of.first_seq).min())?;
@@ -262,16 +262,16 @@ impl Inspector {
     fn journal(&self) -> rusqlite::Result<Journal> {
         let mut journal = Journal::default();
         let mut streams: BTreeMap<String, StreamRows> = BTreeMap::new();
-        self.each("SELECT stream, rows, length(data), wall_ns FROM journal", |row| {
-            let (rows, bytes): (Option<u64>, Option<u64>) = (row.get(1)?, row.get(2)?);
-            let (rows, bytes, wall_ns) = (rows.unwrap_or(0), bytes.unwrap_or(0), row.get(3)?);
+        self.each("SELECT stream, rows, length(data) + octet_length(edit) + length(marks), wall_ns FROM journal", |row| {
+            let (rows, bytes, wall_ns): (u64, u64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
             (journal.entries, journal.rows, journal.bytes) = (journal.entries + 1, journal.rows + rows, journal.bytes + bytes);
             journal.oldest_ns = Some(journal.oldest_ns.map_or(wall_ns, |oldest| oldest.min(wall_ns)));
             journal.newest_ns = journal.newest_ns.max(Some(wall_ns));
-            let Some(stream) = row.get::<_, Option<String>>(0)? else {
+            let stream: String = row.get(0)?;
+            if stream.is_empty() {
                 journal.edits += 1;
                 return Ok(());
-            };
+            }
             let of = streams.entry(stream).or_insert_with_key(|stream| StreamRows {
                 stream: stream.clone(),
                 oldest_ns: wall_ns,
@@ -296,7 +296,7 @@ impl Inspector {
             Ok(())
         })?;
         let mut rules: BTreeMap<String, State> = BTreeMap::new();
-        self.each("SELECT snapshot, rule, coalesce(length(data), 0) FROM state", |row| {
+        self.each("SELECT snapshot, rule, length(data) FROM state", |row| {
             let bytes: u64 = row.get(2)?;
             snapshots.bytes += bytes;
             if Some(row.get(0)?) == newest {

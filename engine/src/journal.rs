@@ -1,0 +1,321 @@
+//! The journal: the sequence on disk, as far as it can be run again.
+//!
+//! # What is kept
+//! Every batch of a journaled stream, with its numbers, and every change of the rule files, in the order of the sequence; and now and then a snapshot: the
+//! state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
+//!
+//! # What follows
+//! A message of a journaled stream is acknowledged when its entry is on disk; nobody else waits for that. What the rules make of it
+//! goes to the outbox later, so it is never on disk before its cause.
+//!
+//! # After a crash
+//! The newest snapshot is loaded, and all that came after it is run again, by the same rule book and workers. Rows for the outbox come out
+//! with the same identities, and those that had been stored before are left out. Outputs are not written: their causes have gone.
+//! Only then the rules directory is looked at, and connections are opened.
+//!
+//! Rows of streams that are not journaled are not run again: what they did to a rule's state since the last snapshot is lost in a crash.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use tidegate_core::schema::{TS, ts_field};
+use tidegate_core::{Ack, Clock, FieldType, Rows};
+use tokio::sync::mpsc;
+
+use crate::buffer::{Buffer, BufferError, JournalEntry, JournalStep, Recovered, Snapshot, States};
+use crate::rulebook::{Edit, Placed, RuleBook};
+use crate::sequencer::{Entry, Origin};
+
+/// Journaled rows after which a snapshot is due, whatever the time: these take about a second to run again.
+const SNAPSHOT_ROWS: u64 = 500_000;
+
+/// What was in force at a snapshot.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Manifest {
+    /// by name
+    rules: BTreeMap<String, RuleText>,
+    /// by stream: the columns behind `ts`, as far as they were known
+    columns: BTreeMap<String, Vec<(String, FieldType)>>,
+}
+
+/// The newest good text of a rule.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct RuleText {
+    /// as diagnostics name it
+    file: String,
+    text: String,
+}
+
+/// Where a box starts: what it had got to when it ended.
+#[derive(Debug)]
+pub struct Start {
+    entries: (u64, u64),
+    /// the snapshot that the journal goes on from: its last entry, what was in force, and the rules' state
+    snapshot: Option<(u64, Manifest, States)>,
+}
+
+impl Start {
+    /// Takes the snapshot out of what the buffer found, and says what is wrong with it.
+    #[must_use]
+    pub fn of(recovered: &mut Recovered) -> Self {
+        for reason in &recovered.damaged {
+            tracing::error!(reason, "a snapshot of the rules' state cannot be read; the one before it is used, if there is one");
+        }
+        let snapshot = recovered.snapshot.take().and_then(|snapshot| match serde_json::from_str(&snapshot.manifest) {
+            Ok(manifest) => Some((snapshot.entry, manifest, snapshot.states)),
+            Err(error) => {
+                tracing::error!(%error, "the snapshot of the rules' state cannot be read");
+                None
+            }
+        });
+        Self { entries: recovered.entries, snapshot }
+    }
+
+    /// The columns of `stream` that were known at the snapshot. `None`: there is no snapshot.
+    #[must_use]
+    pub fn columns(&self, stream: &str) -> Option<Option<SchemaRef>> {
+        let (_, manifest, _) = self.snapshot.as_ref()?;
+        Some(manifest.columns.get(stream).map(|columns| {
+            let columns = columns.iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
+            Arc::new(Schema::new(std::iter::once(ts_field()).chain(columns).collect::<Vec<_>>()))
+        }))
+    }
+}
+
+/// The sequencer's side of the journal.
+pub struct Journal {
+    buffer: Buffer,
+    clock: Arc<dyn Clock>,
+    /// streams that are journaled
+    streams: BTreeSet<String>,
+    /// the number of the next entry
+    next: u64,
+    /// the rules at this place of the sequence
+    rules: BTreeMap<String, RuleText>,
+    snapshots: u64,
+    /// journaled rows since the last snapshot
+    rows: u64,
+    /// whether anything has happened since the last snapshot
+    changed: bool,
+}
+
+impl Journal {
+    /// Runs again what came after the snapshot, so that the rules have the state that they had. `book` has the columns of
+    /// [`Start::columns`]; `columns` are those of now.
+    ///
+    /// # Errors
+    /// When the buffer cannot be read.
+    pub async fn recover(
+        buffer: Buffer,
+        clock: Arc<dyn Clock>,
+        streams: BTreeSet<String>,
+        start: Start,
+        book: &mut RuleBook,
+        columns: &BTreeMap<String, SchemaRef>,
+        workers: &[mpsc::Sender<Entry>],
+    ) -> Result<Self, BufferError> {
+        let begun = Instant::now();
+        let mut journal =
+            Self { buffer, clock, streams, next: start.entries.1 + 1, rules: BTreeMap::new(), snapshots: 0, rows: 0, changed: false };
+        book.hush(true);
+        let mut run = Run { book, workers, columns: HashMap::new(), entries: 0, rows: 0 };
+        let (first, last) = start.entries;
+        let after = match start.snapshot {
+            Some((entry, manifest, states)) => {
+                for (name, RuleText { file, text }) in &manifest.rules {
+                    run.edit(&Edit::Put { name: name.clone(), file: file.clone(), text: text.clone(), inherits: name.clone() }).await;
+                }
+                journal.rules = manifest.rules;
+                run.restore(states).await;
+                Some(entry)
+            }
+            // Nothing was deleted yet: the journal is the whole story.
+            None if first <= 1 => Some(0),
+            None => {
+                tracing::error!(
+                    first,
+                    last,
+                    "there is no snapshot that can be read, and the journal does not go back to the beginning: windows start empty"
+                );
+                None
+            }
+        };
+        if let Some(after) = after {
+            journal.run_again(after, last, &mut run).await?;
+        }
+        let (entries, rows) = (run.entries, run.rows);
+        for (stream, schema) in columns {
+            run.columns(stream, schema).await;
+        }
+        if entries > 0 || after.is_some_and(|after| after > 0) {
+            let (took, rules) = (begun.elapsed(), journal.rules.len());
+            tracing::info!(rules, entries, rows, ?took, "the rules' state is restored; rows of the journal were run again");
+        }
+        journal.rows = rows;
+        journal.changed = entries > 0;
+        book.hush(false);
+        Ok(journal)
+    }
+
+    async fn run_again(&mut self, mut after: u64, last: u64, run: &mut Run<'_>) -> Result<(), BufferError> {
+        let mut missing = 0;
+        while after < last {
+            let entries = self.buffer.read_journal(after).await?;
+            if entries.is_empty() {
+                missing += last - after;
+                break;
+            }
+            for JournalEntry { id, step, .. } in entries {
+                missing += id.saturating_sub(after + 1);
+                after = id;
+                run.entries += 1;
+                match step {
+                    JournalStep::Rows { stream, rows, .. } => run.rows(&stream, rows).await,
+                    JournalStep::Edit(edit) => match serde_json::from_str(&edit) {
+                        Ok(edit) => {
+                            self.note(&edit);
+                            run.edit(&edit).await;
+                        }
+                        Err(error) => tracing::error!(entry = id, %error, "a change of the rules in the journal cannot be read"),
+                    },
+                }
+            }
+        }
+        if missing > 0 {
+            tracing::error!(missing, "entries of the journal are missing; the rules' state lacks their rows");
+        }
+        Ok(())
+    }
+
+    /// Keeps rows, if their stream is journaled. Returns what the workers have to hold: nothing, if it is, because then the rows are acknowledged when their entry is on
+    /// disk.
+    pub async fn rows(&mut self, stream: &Arc<str>, rows: &Rows, marks: Vec<u64>, ack: Ack) -> Ack {
+        self.changed = true;
+        if !self.streams.contains(&**stream) {
+            return ack;
+        }
+        self.rows += rows.len() as u64;
+        self.append(JournalStep::Rows { stream: Arc::clone(stream), rows: rows.clone(), marks, ack }).await;
+        Ack::none()
+    }
+
+    /// Keeps a change of the rules.
+    pub async fn edit(&mut self, edit: &Edit) {
+        self.changed = true;
+        self.note(edit);
+        match serde_json::to_string(edit) {
+            Ok(json) => self.append(JournalStep::Edit(json)).await,
+            Err(error) => tracing::error!(%error, "a change of the rules cannot be kept in the journal"),
+        }
+    }
+
+    /// Whether so much has come in that a snapshot is due.
+    #[must_use]
+    pub fn snapshot_is_due(&self) -> bool {
+        self.rows >= SNAPSHOT_ROWS
+    }
+
+    /// Announces a snapshot of this place of the sequence, of which `workers` send their parts. Returns its number; `None` if nothing has
+    /// happened since the last one.
+    pub async fn snapshot(&mut self, columns: impl Iterator<Item = (&String, &SchemaRef)>, workers: usize) -> Option<u64> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        self.rows = 0;
+        let manifest =
+            Manifest { rules: self.rules.clone(), columns: columns.map(|(name, schema)| (name.clone(), typed(schema))).collect() };
+        let manifest = serde_json::to_string(&manifest)
+            .map_err(|error| tracing::error!(%error, "what a snapshot needs cannot be written down"))
+            .ok()?;
+        self.snapshots += 1;
+        let snapshot = Snapshot { number: self.snapshots, entry: self.next - 1, manifest, parts: workers };
+        self.buffer.snapshot(snapshot).await.ok().map(|()| self.snapshots)
+    }
+
+    fn note(&mut self, edit: &Edit) {
+        match edit {
+            Edit::Put { name, file, text, .. } => {
+                self.rules.insert(name.clone(), RuleText { file: file.clone(), text: text.clone() });
+            }
+            Edit::Remove { name } => {
+                self.rules.remove(name);
+            }
+        }
+    }
+
+    async fn append(&mut self, step: JournalStep) {
+        let entry = JournalEntry { id: self.next, wall_ns: self.clock.wall_ns(), step };
+        self.next += 1;
+        // The buffer is closed only when the box is going down; the messages are not acknowledged then, and come again.
+        drop(self.buffer.journal(entry).await);
+    }
+}
+
+/// The columns of `schema` behind `ts`.
+fn typed(schema: &SchemaRef) -> Vec<(String, FieldType)> {
+    let columns = schema.fields().iter().filter(|field| field.name() != TS);
+    columns.filter_map(|field| Some((field.name().clone(), FieldType::of(field.data_type())?))).collect()
+}
+
+/// The journal being run again.
+struct Run<'a> {
+    book: &'a mut RuleBook,
+    workers: &'a [mpsc::Sender<Entry>],
+    /// of each stream, as its last rows had them
+    columns: HashMap<Arc<str>, SchemaRef>,
+    entries: u64,
+    rows: u64,
+}
+
+impl Run<'_> {
+    async fn edit(&mut self, edit: &Edit) {
+        let edited = self.book.edit(edit);
+        self.place(edited.changes).await;
+    }
+
+    async fn restore(&self, states: States) {
+        for (rule, state) in states {
+            match self.book.home(&rule) {
+                Some(worker) => self.send(worker, Entry::Restore { rule, state }).await,
+                None => tracing::warn!(rule = %rule, "the rule cannot be loaded any more; its state is dropped"),
+            }
+        }
+    }
+
+    async fn rows(&mut self, stream: &Arc<str>, rows: Rows) {
+        self.rows += rows.len() as u64;
+        let schema = rows.batch.schema();
+        if self.columns.get(stream).is_none_or(|known| *known != schema) {
+            self.columns(stream, &schema).await;
+            self.columns.insert(Arc::clone(stream), schema);
+        }
+        for worker in 0..self.workers.len() {
+            let (stream, rows) = (Arc::clone(stream), rows.clone());
+            self.send(worker, Entry::Batch { stream, rows, origin: Origin::Journal }).await;
+        }
+    }
+
+    /// Has the rules compiled for these columns, if they are not.
+    async fn columns(&mut self, stream: &str, schema: &SchemaRef) {
+        if self.book.columns(stream) != Some(schema) {
+            let changes = self.book.columns_changed(stream, schema);
+            self.place(changes).await;
+        }
+    }
+
+    async fn place(&self, changes: Vec<Placed>) {
+        for (worker, change) in changes {
+            self.send(worker, Entry::Change(change)).await;
+        }
+    }
+
+    async fn send(&self, worker: usize, entry: Entry) {
+        if let Some(worker) = self.workers.get(worker) {
+            // A worker is gone only when the box is going down.
+            drop(worker.send(entry).await);
+        }
+    }
+}
