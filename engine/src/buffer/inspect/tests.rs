@@ -517,3 +517,22 @@ fn a_file_that_nobody_may_change_is_opened_by_a_uri_whatever_its_name() {
     // None of the files that go with a log were made.
     assert!(!beside(&odd, "-shm").exists());
 }
+
+#[test]
+fn what_is_trimmed_off_the_journal_is_counted_as_it_was_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let buffer = Buffer::open(&config::Buffer { journal_size: ByteSize(0), ..settings(&dir) }, Arc::default()).unwrap();
+    for id in 1..=1100 {
+        // Bytes are counted, of which this has more than characters.
+        wait(buffer.journal(JournalEntry { id, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into()) })).unwrap();
+        if id >= 1099 {
+            store(&buffer, "a", id, 1);
+            wait(buffer.snapshot(Snapshot { number: id, entry: id, manifest: "{}".into(), parts: 1 })).unwrap();
+            buffer.snapshot_part(SnapshotPart { number: id, states: Vec::new() }).unwrap();
+            store(&buffer, "b", id, 1);
+        }
+    }
+    buffer.close();
+    assert_eq!(verify(&dir).checked.entries, 1024);
+    assert_eq!(problems(&dir), Vec::<String>::new());
+}
