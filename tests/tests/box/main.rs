@@ -7,5 +7,6 @@ mod errors;
 mod firing;
 mod golden_rules;
 mod outages;
+mod recovery;
 mod reload;
 mod stopping;
