@@ -65,6 +65,14 @@ impl Portion {
     }
 }
 
+/// A block or an entry as it is in the file.
+struct Stored {
+    id: i64,
+    name: String,
+    first_seq: u64,
+    data: Vec<u8>,
+}
+
 /// Reads rows in the order in which they were written. What is written after it was made is not read.
 pub struct Reader<'a> {
     inspector: &'a Inspector,
@@ -115,9 +123,9 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When the file cannot be read. A block that does not decode is said, counted and passed over.
-    pub fn next(&mut self) -> Result<Option<Portion>, BufferError> {
+    pub fn read(&mut self) -> Result<Option<Portion>, BufferError> {
         while self.left > 0 {
-            let Some((id, name, first_seq, data)) = self.fetch()? else { break };
+            let Some(Stored { id, name, first_seq, data }) = self.fetch()? else { break };
             self.after = id;
             let decoded = match &self.source {
                 Source::Stream(_) => {
@@ -152,7 +160,7 @@ impl<'a> Reader<'a> {
         self.unreadable
     }
 
-    fn fetch(&self) -> Result<Option<(i64, String, u64, Vec<u8>)>, BufferError> {
+    fn fetch(&self) -> Result<Option<Stored>, BufferError> {
         let (table, column, name) = self.source.place();
         let select = format!(
             "SELECT id, {column}, first_seq, data FROM {table}
@@ -161,7 +169,9 @@ impl<'a> Reader<'a> {
         let work = || {
             let mut select = self.inspector.conn.prepare(&select)?;
             let values = params![self.after, self.until, name];
-            select.query_row(values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).optional()
+            select
+                .query_row(values, |row| Ok(Stored { id: row.get(0)?, name: row.get(1)?, first_seq: row.get(2)?, data: row.get(3)? }))
+                .optional()
         };
         work().map_err(|error| self.inspector.sql(error))
     }

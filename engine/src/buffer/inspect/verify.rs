@@ -348,7 +348,8 @@ impl Verifier<'_> {
     /// Snapshots, and whether the journal goes on from each of them without a hole.
     fn snapshots(&mut self) -> rusqlite::Result<()> {
         let _as_of_now = self.conn.unchecked_transaction()?;
-        let (mut oldest, mut newest): (Option<(i64, i64)>, Option<(i64, i64)>) = (None, None);
+        // Their ids, and the entries that they follow.
+        let [mut oldest, mut newest] = [None::<(i64, i64)>; 2];
         let mut select = self.conn.prepare("SELECT id, entry, wall_ns, manifest FROM snapshot ORDER BY id")?;
         let mut found = select.query([])?;
         while let Some(row) = found.next()? {
@@ -380,8 +381,11 @@ impl Verifier<'_> {
         while let Some(row) = ids.next()? {
             let id: i64 = row.get(0)?;
             if id > expected {
-                let missing = if id - 1 == expected { format!("entry {expected}") } else { format!("entries {expected} to {}", id - 1) };
-                self.wrong("table journal".into(), format!("{missing}, after snapshot {oldest}, is missing: a restart needs it"));
+                let problem = match id - 1 {
+                    last if last == expected => format!("entry {last} after snapshot {oldest} is missing: a restart needs it"),
+                    last => format!("entries {expected} to {last} after snapshot {oldest} are missing: a restart needs them"),
+                };
+                self.wrong("table journal".into(), problem);
             }
             expected = id.saturating_add(1);
         }
@@ -475,7 +479,7 @@ fn block_of(row: &Row<'_>) -> Result<Block, String> {
 fn numbers_of(row: &Row<'_>) -> Result<Option<(u64, u64)>, String> {
     cell::<i64>(row, "wall_ns")?;
     let (stream, edit): (String, String) = (cell(row, "stream")?, cell(row, "edit")?);
-    if stream.is_empty() != !edit.is_empty() {
+    if stream.is_empty() == edit.is_empty() {
         return Err("it is neither rows of a stream nor a change of the rules".into());
     }
     if !edit.is_empty() {

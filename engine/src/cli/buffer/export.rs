@@ -74,7 +74,7 @@ pub(super) fn export(
     let rows = match format {
         FileFormat::JsonLines => {
             let mut lines = JsonLines::for_files(out, name, source);
-            while let Some(portion) = reader.next()? {
+            while let Some(portion) = reader.read()? {
                 lines.write(&between.of(portion)?)?;
             }
             lines.finish()?;
@@ -82,7 +82,7 @@ pub(super) fn export(
         }
         FileFormat::Csv => {
             let mut table = Table::new(out, name, source, columns)?;
-            while let Some(portion) = reader.next()? {
+            while let Some(portion) = reader.read()? {
                 table.write(&between.of(portion)?)?;
             }
             table.out.flush()?;
@@ -173,7 +173,7 @@ fn encoder_of<'a>(known: &'a mut Option<(SchemaRef, Encoder)>, schema: &SchemaRe
 fn columns(inspector: &Inspector, source: &Source) -> Result<Vec<String>, Failure> {
     let mut columns: Vec<String> = Vec::new();
     let mut reader = Reader::new(inspector, source.clone(), u64::MAX, false)?;
-    while let Some(portion) = reader.next()? {
+    while let Some(portion) = reader.read()? {
         for field in portion.rows.batch.schema_ref().fields() {
             if !columns.contains(field.name()) {
                 columns.push(field.name().clone());

@@ -62,7 +62,7 @@ fn peek(args: BufferPeekArgs) -> Result<(), Failure> {
     let source = source(args.rows);
     let mut reader = Reader::new(&inspector, source.clone(), args.limit, args.newest)?;
     let mut lines = JsonLines::new(BufWriter::new(io::stdout().lock()), name.as_deref(), &source);
-    while let Some(portion) = reader.next()? {
+    while let Some(portion) = reader.read()? {
         lines.write(&portion)?;
     }
     lines.finish()?;

@@ -170,7 +170,89 @@ fn age(ns: i128) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+    use crate::buffer::inspect::{RuleRows, State, StreamRows};
+
+    const NS: i64 = 1_000_000_000;
+
+    #[test]
+    fn all_that_can_be_in_a_buffer_is_shown() {
+        let noon = 1_772_366_400 * NS;
+        let (level, odd) = ("level".to_owned(), "odd\x1b[2J".to_owned());
+        let rules = vec![
+            RuleRows { rule: level.clone(), rows: 1_200, blocks: 12, bytes: 40_000, first_seq: 5, last_seq: 4_294_967_296 },
+            RuleRows { rule: odd.clone(), rows: 1, blocks: 1, bytes: 500, first_seq: 7, last_seq: 7 },
+        ];
+        let oldest = Some(Moment { seq: 5, wall_ns: None });
+        let newest = Some(Moment { seq: 4_294_967_296, wall_ns: Some(noon) });
+        let gap = Gaps { rule: "*".into(), reason: "buffer damaged".into(), records: 1, last_seq: 99, wall_ns: noon, ..Gaps::default() };
+        let stream = StreamRows { stream: "tank".into(), entries: 40, rows: 4_000, bytes: 90_000, oldest_ns: noon - NS, newest_ns: noon };
+        let stats = Stats {
+            path: "/var/lib/tidegate/buffer.db".into(),
+            layout: 2,
+            file_bytes: 3 << 20,
+            wal_bytes: 4_152,
+            free_bytes: 8_192,
+            outbox: Outbox { rows: 1_201, blocks: 13, bytes: 40_500, oldest, newest, rules },
+            refused: vec![Refused { rule: odd, reason: "too large".into(), rows: 2, blocks: 1, bytes: 2_048, wall_ns: noon }],
+            gaps: vec![gap],
+            journal: Some(Journal {
+                entries: 41,
+                rows: 4_000,
+                bytes: 90_100,
+                edits: 1,
+                oldest_ns: Some(noon - NS),
+                newest_ns: Some(noon),
+                streams: vec![stream],
+            }),
+            snapshots: Some(Snapshots {
+                count: 2,
+                entry: Some(39),
+                wall_ns: Some(noon),
+                bytes: 1_024,
+                rules: vec![State { rule: level, parts: 3, bytes: 512 }],
+            }),
+        };
+        let now = Timestamp::from_second(1_772_366_700).unwrap();
+        let expected = "\
+buffer    /var/lib/tidegate/buffer.db, layout 2
+file      3.0 MiB (8.0 KiB of it free), write-ahead log 4.0 KiB
+waiting   1 201 rows in 13 blocks, 39 KiB
+          from row 5 to row 4294967296 of 2026-03-01T12:00:00Z
+  RULE      ROWS  BLOCKS    SIZE  FIRST        LAST
+  level    1 200      12  39 KiB      5  4294967296
+  odd\u{fffd}[2J      1       1   500 B      7           7
+refused   2 rows, 2.0 KiB
+  RULE     ROWS     SIZE  NEWEST                REASON
+  odd\u{fffd}[2J     2  2.0 KiB  2026-03-01T12:00:00Z  too large
+dropped   0 rows in 1 record for the uplink
+  RULE  ROWS  FIRST  LAST  NEWEST                REASON
+  *        ?      0    99  2026-03-01T12:00:00Z  buffer damaged
+journal   4 000 rows in 41 entries (1 change of the rules), 87 KiB
+          from 2026-03-01T11:59:59Z to 2026-03-01T12:00:00Z
+  STREAM   ROWS  ENTRIES    SIZE  OLDEST                NEWEST
+  tank    4 000       40  87 KiB  2026-03-01T11:59:59Z  2026-03-01T12:00:00Z
+snapshots 2, 1.0 KiB of state
+          newest after journal entry 39, 2026-03-01T12:00:00Z (5 min old)
+  RULE   PARTS   SIZE
+  level      3  512 B
+";
+        assert_eq!(text(&stats, now), expected);
+        let (outbox, refused, gaps) = (Outbox::default(), Vec::new(), Vec::new());
+        let empty = Stats { layout: 1, outbox, refused, gaps, journal: None, snapshots: None, ..stats };
+        let expected = "\
+buffer    /var/lib/tidegate/buffer.db, layout 1
+file      3.0 MiB (8.0 KiB of it free), write-ahead log 4.0 KiB
+waiting   nothing
+refused   nothing
+dropped   nothing that the uplink does not know of
+journal   layout 1 has none
+snapshots layout 1 has none
+";
+        assert_eq!(text(&empty, now), expected);
+    }
 
     #[test]
     fn numbers_are_shown_as_people_read_them() {
