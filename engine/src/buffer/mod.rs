@@ -30,6 +30,8 @@ mod group;
 pub mod inspect;
 mod journal;
 #[cfg(test)]
+mod journal_tests;
+#[cfg(test)]
 mod model_tests;
 mod salvage;
 #[cfg(test)]
