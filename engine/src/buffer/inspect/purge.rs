@@ -79,7 +79,7 @@ fn count(conn: &Connection, what: &Purge) -> rusqlite::Result<Purged> {
 pub fn purge(path: &Path, what: &Purge) -> Result<Purged, BufferError> {
     // A file that is no buffer is not touched.
     drop(Inspector::open(path)?);
-    let io = |error| BufferError::Io { path: path.to_owned(), error };
+    let io = |error| BufferError::Io { path: beside(path, ".lock"), error };
     let lock = File::options().read(true).write(true).create(true).truncate(false).open(beside(path, ".lock")).map_err(io)?;
     lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => BufferError::Running(path.to_owned()),

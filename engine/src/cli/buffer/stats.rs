@@ -97,8 +97,11 @@ fn line(out: &mut String, head: &str, text: &str) {
     let _ = writeln!(out, "{head:10}{text}");
 }
 
-/// Columns as wide as what is in them; those of `right` are numbers.
+/// Columns as wide as what is in them; those of `right` are numbers. Nothing without rows.
 fn table<const N: usize>(out: &mut String, heads: [&str; N], right: [bool; N], rows: Vec<[String; N]>) {
+    if rows.is_empty() {
+        return;
+    }
     let mut lines = vec![heads.map(str::to_owned)];
     lines.extend(rows.into_iter().map(|cells| cells.map(|cell| printable(&cell))));
     let mut widths = [0; N];
