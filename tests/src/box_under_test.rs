@@ -110,14 +110,18 @@ impl Site {
         command.stdout(Stdio::null()).stderr(writer);
         let child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
         lines.follow(log);
-        RunningBox { child, lines }
+        RunningBox { child, lines, dir: self.dir.path().to_owned() }
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("TIDEGATE_LOG");
-        command
+        command(self.dir.path(), args)
     }
+}
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args).current_dir(dir).stdin(Stdio::null()).env_remove("TIDEGATE_LOG");
+    command
 }
 
 /// `tidegate run` as a process. It is killed when it is dropped.
@@ -125,6 +129,7 @@ impl Site {
 pub struct RunningBox {
     child: Child,
     lines: Lines,
+    dir: PathBuf,
 }
 
 impl RunningBox {
@@ -142,13 +147,22 @@ impl RunningBox {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Kills it, as a power cut would.
+    /// Kills it, as a power cut would. Its buffer has to be whole all the same.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+        self.verify();
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
+    /// Checks every invariant of the buffer, if there is one.
+    pub fn verify(&self) {
+        let verified = command(&self.dir, &["buffer", "verify"]).output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success() || said.contains("there is no buffer"), "{}{said}", String::from_utf8_lossy(&verified.stdout));
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has. Until then its buffer is whole.
     pub async fn stop(mut self) -> ExitStatus {
+        self.verify();
         terminate(self.pid()).await;
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.unwrap(),

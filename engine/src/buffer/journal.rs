@@ -228,7 +228,7 @@ impl Step<'_> {
         let since = wall_ns().saturating_sub(retention.max_age_ns);
         let mut delete = self.tx.prepare_cached(
             "DELETE FROM journal WHERE id = (SELECT min(id) FROM journal) AND id <= ?1 AND (?2 OR wall_ns < ?3)
-             RETURNING length(data) + length(edit) + length(marks)",
+             RETURNING length(data) + octet_length(edit) + length(marks)",
         )?;
         loop {
             let over = self.totals.journal_bytes > retention.max_bytes;
