@@ -3,7 +3,7 @@
 //! * [`box_under_test`]: a site (configuration, rules and data in a directory of its own) and the `tidegate` processes that run in it;
 //! * [`client`]: a publisher and subscriber that knows nothing of Tidegate;
 //! * [`golden`]: texts that are kept in files;
-//! * [`mosquitto`], [`link`] and [`lines`]: a broker of one's own, poor lines to it, and what a process writes; of the crate `tidegate-peers`.
+//! * [`mosquitto`], [`link`], [`machine`], [`disk`], [`lines`], [`dice`]: peers and what belongs to them, of the crate `tidegate-peers`.
 //!
 //! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is known.
 #![allow(
@@ -18,4 +18,4 @@ pub mod box_under_test;
 pub mod client;
 pub mod golden;
 
-pub use tidegate_peers::{PATIENCE, lines, link, mosquitto};
+pub use tidegate_peers::{PATIENCE, dice, disk, lines, link, machine, mosquitto};
