@@ -95,16 +95,16 @@ impl Site {
     /// Starts the box.
     #[must_use]
     pub fn run(&self) -> RunningBox {
-        Self::start(self.command(RUN))
+        self.start(self.command(RUN))
     }
 
     /// Starts the box in a network of its own.
     #[must_use]
     pub fn run_in(&self, cabinet: &Cabinet) -> RunningBox {
-        Self::start(cabinet.inside(&self.command(RUN)))
+        self.start(cabinet.inside(&self.command(RUN)))
     }
 
-    fn start(mut command: Command) -> RunningBox {
+    fn start(&self, mut command: Command) -> RunningBox {
         let lines = Lines::default();
         let (log, writer) = std::io::pipe().unwrap();
         command.stdout(Stdio::null()).stderr(writer);
