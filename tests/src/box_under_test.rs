@@ -1,5 +1,6 @@
 //! The real binary: a site to run it in, and the process that runs.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
@@ -7,8 +8,11 @@ use std::time::Duration;
 
 use crate::PATIENCE;
 use crate::lines::Lines;
+use crate::link::Cabinet;
 use crate::mosquitto::{Mosquitto, terminate};
 use tokio::process::Child;
+
+const RUN: &[&str] = &["run", "--config", "tidegate.toml"];
 
 /// The binary `tidegate`, of the profile that the tests were built with; built when it is asked for first.
 pub fn binary() -> &'static Path {
@@ -43,9 +47,15 @@ pub fn binary() -> &'static Path {
 /// `[connections.NAME]` of a configuration: a session with `broker` that comes back quickly after an outage.
 #[must_use]
 pub fn connection(name: &str, broker: &Mosquitto, version: &str) -> String {
+    connection_at(name, Ipv4Addr::LOCALHOST, broker, version)
+}
+
+/// As [`connection`], to another address of the broker.
+#[must_use]
+pub fn connection_at(name: &str, address: Ipv4Addr, broker: &Mosquitto, version: &str) -> String {
     let port = broker.port();
     format!(
-        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"127.0.0.1\"\nport = {port}\nversion = \"{version}\"\n\
+        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"{address}\"\nport = {port}\nversion = \"{version}\"\n\
          backoff = {{ min = \"10ms\", max = \"100ms\" }}\n"
     )
 }
@@ -94,20 +104,33 @@ impl Site {
     /// Starts the box.
     #[must_use]
     pub fn run(&self) -> RunningBox {
+        self.start(self.command(RUN))
+    }
+
+    /// Starts the box in a network of its own.
+    #[must_use]
+    pub fn run_in(&self, cabinet: &Cabinet) -> RunningBox {
+        self.start(cabinet.inside(&self.command(RUN)))
+    }
+
+    fn start(&self, mut command: Command) -> RunningBox {
         let lines = Lines::default();
-        let mut command = self.command(&["run", "--config", "tidegate.toml"]);
         let (log, writer) = std::io::pipe().unwrap();
         command.stdout(Stdio::null()).stderr(writer);
         let child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
         lines.follow(log);
-        RunningBox { child, lines }
+        RunningBox { child, lines, dir: self.dir.path().to_owned() }
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("TIDEGATE_LOG");
-        command
+        command(self.dir.path(), args)
     }
+}
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args).current_dir(dir).stdin(Stdio::null()).env_remove("TIDEGATE_LOG");
+    command
 }
 
 /// `tidegate run` as a process. It is killed when it is dropped.
@@ -115,6 +138,7 @@ impl Site {
 pub struct RunningBox {
     child: Child,
     lines: Lines,
+    dir: PathBuf,
 }
 
 impl RunningBox {
@@ -142,13 +166,22 @@ impl RunningBox {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Kills it, as a power cut would.
+    /// Kills it, as a power cut would. Its buffer has to be whole all the same.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+        self.verify();
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
+    /// Checks every invariant of the buffer, if there is one.
+    pub fn verify(&self) {
+        let verified = command(&self.dir, &["buffer", "verify"]).output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success() || said.contains("there is no buffer"), "{}{said}", String::from_utf8_lossy(&verified.stdout));
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has. Until then its buffer is whole.
     pub async fn stop(mut self) -> ExitStatus {
+        self.verify();
         terminate(self.pid()).await;
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.unwrap(),

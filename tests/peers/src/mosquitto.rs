@@ -39,12 +39,17 @@ impl Mosquitto {
         Self::with_config(USUAL).await
     }
 
+    /// As [`Self::start`]; it is also found at `address`, with the same port.
+    pub async fn start_at(address: Ipv4Addr) -> Self {
+        Self::with_config(&format!("{USUAL}listener {{port}} {address}\n")).await
+    }
+
     /// Starts a broker with this configuration, beside its port and directory.
     pub async fn with_config(config: &str) -> Self {
         Self::with_files(config, &[]).await
     }
 
-    /// As [`Self::with_config`], after writing files into its directory, which is `{dir}` in the configuration.
+    /// As [`Self::with_config`], after writing files into its directory, which is `{dir}` in the configuration; `{port}` is its port.
     pub async fn with_files(config: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
@@ -128,7 +133,13 @@ impl Mosquitto {
         let mut text = format!("listener {} 127.0.0.1\n", self.port);
         // `subscribe` is what `subscribed` waits for.
         text.push_str("log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\nlog_type subscribe\n");
-        write!(text, "persistence_location {}/\nuser root\n{}", self.dir.path().display(), self.config).unwrap();
+        write!(
+            text,
+            "persistence_location {}/\nuser root\n{}",
+            self.dir.path().display(),
+            self.config.replace("{port}", &self.port.to_string())
+        )
+        .unwrap();
         std::fs::write(&path, text).unwrap();
         let seen = self.lines.count();
         let (log, writer) = std::io::pipe().unwrap();
