@@ -55,6 +55,7 @@ pub fn catalog() -> Catalog {
         ]
         .into(),
         uplink: true,
+        uplink_rules: None,
     }
 }
 
