@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use tidegate_connectors::http;
 use tidegate_connectors::mqtt::topic::Filter;
 use tidegate_connectors::mqtt::{self, OpenError, StreamRequest};
 use tidegate_connectors::{ConnectionConfig, Sink, Source};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::buffer::{Buffer, BufferError, SnapshotPart, Uplinks};
 use crate::catalog::catalog;
 use crate::config::{Config, OutputKind, Stream, StreamKind, Uplink, UplinkKind};
-use crate::forwarder::{self, Forwarder, MqttUplink};
+use crate::forwarder::{self, Forwarder, HttpUplink, MqttUplink};
 use crate::journal::{Journal, Start};
 use crate::outputs::OutputQueue;
 use crate::router::Router;
@@ -64,6 +65,14 @@ pub enum RunError {
         name: String,
         /// why
         error: OpenError,
+    },
+    /// An uplink could not be prepared.
+    #[error("uplink `{name}`: {error}")]
+    Uplink {
+        /// its name
+        name: String,
+        /// why
+        error: http::OpenError,
     },
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
@@ -287,6 +296,13 @@ impl Clouds<'_> {
                 // It has nothing to read; it ends when the forwarder lets go of it.
                 let (nowhere, _) = mpsc::channel(1);
                 supervisor.spawn(&format!("connection {label}"), opened.source.run(nowhere, self.forwarding.clone()));
+            }
+            UplinkKind::Http(http) => {
+                let client = http::Client::open(http).map_err(|error| RunError::Uplink { name: name.to_owned(), error })?;
+                let (status, line) = (self.status.uplinks.of(name), self.status.connections.of(&format!("{name} (uplink)")));
+                let (far_side, follow) = HttpUplink::new(client, http, status, line);
+                supervisor.spawn(&format!("{name} session"), follow);
+                self.forward(name, uplink, far_side, supervisor);
             }
         }
         Ok(())

@@ -3,7 +3,8 @@
 //! * [`box_under_test`]: a site (configuration, rules and data in a directory of its own) and the `tidegate` processes that run in it;
 //! * [`client`]: a publisher and subscriber that knows nothing of Tidegate;
 //! * [`golden`]: texts that are kept in files;
-//! * [`mosquitto`] and [`lines`]: a broker of one's own, and what a process writes; of the crate `tidegate-peers`.
+//! * [`mosquitto`], [`http_server`] and [`lines`]: a broker and a web server of one's own, and what a process writes; of the crate
+//!   `tidegate-peers`.
 //!
 //! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is known.
 #![allow(
@@ -18,4 +19,4 @@ pub mod box_under_test;
 pub mod client;
 pub mod golden;
 
-pub use tidegate_peers::{PATIENCE, lines, mosquitto};
+pub use tidegate_peers::{PATIENCE, http_server, lines, mosquitto};

@@ -12,7 +12,7 @@ use tidegate_connectors::ConnectionConfig;
 use tidegate_core::diagnostic::Place;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
 
-use super::{Buffer, MqttOutput, MqttStream, MqttUplink, WhenFull};
+use super::{Buffer, HttpUplink, MqttOutput, MqttStream, MqttUplink, WhenFull};
 
 /// Keys outside of any table.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -187,6 +187,7 @@ struct MqttOutputTable {
 #[expect(dead_code, reason = "only its schema is used")]
 enum UplinkTable {
     Mqtt(MqttUplinkTable),
+    Http(HttpUplinkTable),
 }
 
 /// An uplink by an MQTT connection.
@@ -198,6 +199,17 @@ struct MqttUplinkTable {
     keys: UplinkKeys,
     #[serde(flatten)]
     uplink: MqttUplink,
+}
+
+/// An uplink by HTTP.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct HttpUplinkTable {
+    #[serde(flatten)]
+    keys: UplinkKeys,
+    #[serde(flatten)]
+    uplink: HttpUplink,
 }
 
 /// The JSON Schema (draft 2020-12) of the configuration file, for editors.

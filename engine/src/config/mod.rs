@@ -9,8 +9,10 @@
 
 mod document;
 mod file;
+mod http;
 mod mqtt;
 mod names;
+mod tls;
 mod validate;
 mod value;
 
@@ -26,6 +28,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidegate_connectors::ConnectionConfig;
+use tidegate_connectors::http::UplinkConfig as HttpUplink;
 use tidegate_connectors::mqtt::{OutputConfig as MqttOutput, StreamConfig as MqttStream};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
@@ -125,6 +128,8 @@ pub struct Uplink {
 pub enum UplinkKind {
     /// a message a row
     Mqtt(MqttUplink),
+    /// a request for up to a batch of rows
+    Http(HttpUplink),
 }
 
 /// The keys of an uplink by MQTT.
@@ -199,6 +204,7 @@ impl Uplink {
     pub fn connection(&self) -> Option<&str> {
         match &self.kind {
             UplinkKind::Mqtt(uplink) => Some(&uplink.connection),
+            UplinkKind::Http(_) => None,
         }
     }
 }

@@ -97,9 +97,12 @@ fn the_least_that_a_box_needs_is_its_name() {
 #[test]
 fn several_uplinks_have_names_and_take_what_their_rules_write() {
     let config = load(&golden_dir().join("uplinks.toml")).unwrap();
-    assert_eq!(config.uplinks.keys().collect::<Vec<_>>(), ["cloud", "historian"]);
+    assert_eq!(config.uplinks.keys().collect::<Vec<_>>(), ["cloud", "historian", "web"]);
     assert_eq!(config.uplinks["cloud"].rules, None);
     assert_eq!(config.uplinks["historian"].rules, Some(BTreeSet::from(["alarms".to_owned(), "means".to_owned()])));
+    let UplinkKind::Http(web) = &config.uplinks["web"].kind else { panic!("`url` is HTTP") };
+    assert_eq!((web.batch.get(), web.timeout, web.headers.len()), (200, span("10s"), 2));
+    assert_eq!(web.tls.as_ref().unwrap().ca.as_deref(), Some(golden_dir().join("certs/ca.pem").as_path()));
 }
 
 #[test]

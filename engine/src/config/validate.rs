@@ -11,7 +11,7 @@ use tidegate_core::{ByteSize, Diagnostic, Span};
 
 use super::document::{self, Report, Table};
 use super::file::{BufferTable, DerivedStream, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, UPLINK_KEYS, UplinkKeys};
-use super::{Buffer, Config, MqttUplink, Output, OutputKind, Rules, Stream, StreamKind, Uplink, UplinkKind, mqtt, names};
+use super::{Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, Rules, Stream, StreamKind, Uplink, UplinkKind, http, mqtt, names};
 
 const SECTIONS: [&str; 7] = ["connections", "streams", "outputs", "uplink", "uplinks", "rules", "buffer"];
 
@@ -19,6 +19,8 @@ const SECTIONS: [&str; 7] = ["connections", "streams", "outputs", "uplink", "upl
 const LONGEST_QUEUE: usize = 1_000_000;
 /// MQTT numbers the packets that wait for their acknowledgement with 16 bits.
 const MOST_IN_FLIGHT: usize = 65_535;
+/// A request is held in memory as a whole.
+const LARGEST_BATCH: usize = 10_000;
 const MOST_WORKERS: usize = 256;
 /// SQLite's own pages and indexes need room too.
 const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
@@ -270,9 +272,24 @@ impl Validator<'_, '_> {
                 self.report.error(&common.span_of(&["rules"]), format!("`rules` is empty in {}", table.title()), help);
             }
         }
-        let kind = UplinkKind::Mqtt(self.mqtt_uplink(&table)?);
+        let kind = match (table.contains("url"), table.contains("connection")) {
+            (true, true) => {
+                let help = "`connection` is for MQTT, `url` for HTTP; another way is another [uplinks.NAME]".to_owned();
+                self.report.error(&table.span_of(&["url"]), format!("{} has both `connection` and `url`", table.title()), help);
+                return None;
+            }
+            (true, false) => UplinkKind::Http(self.http_uplink(&table)?),
+            (false, _) => UplinkKind::Mqtt(self.mqtt_uplink(&table)?),
+        };
         let UplinkKeys { rules, in_flight, backlog_rate } = keys?;
         Some(Uplink { rules, in_flight, backlog_rate, kind })
+    }
+
+    fn http_uplink(&mut self, table: &Table<'_>) -> Option<HttpUplink> {
+        let mut uplink: HttpUplink = table.read(&UPLINK_KEYS, self.report)?;
+        http::check_uplink(&mut uplink, table, self.base_dir, self.report);
+        self.check_at_most(uplink.batch, LARGEST_BATCH, "batch", table);
+        Some(uplink)
     }
 
     fn mqtt_uplink(&mut self, table: &Table<'_>) -> Option<MqttUplink> {

@@ -8,6 +8,7 @@
 //!
 //! [`lanes`] decides what goes next and knows no I/O; this file does what it says. [`Uplink`] is what a far side has to offer.
 
+mod http;
 mod lanes;
 mod message;
 mod mqtt;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::buffer::{BufferError, Outbox};
 use crate::config;
 use crate::status::UplinkStatus;
+pub use http::HttpUplink;
 use lanes::{Lanes, Next};
 use message::Messages;
 pub use mqtt::MqttUplink;

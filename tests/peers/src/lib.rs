@@ -1,18 +1,21 @@
 //! Real peers for tests: programs that others wrote, each of one's own on a free port.
 //!
 //! * [`mosquitto`]: a broker that can be stopped, killed and started again on its port;
+//! * [`http_server`]: a web server that fails as it is told;
 //! * [`lines`]: what a process writes, line by line, to wait for.
 //!
 //! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is known.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "all of this is test code: what is not as it should be ends the test"
 )]
 
 use std::time::Duration;
 
+pub mod http_server;
 pub mod lines;
 pub mod mosquitto;
 

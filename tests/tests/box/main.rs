@@ -10,3 +10,4 @@ mod outages;
 mod recovery;
 mod reload;
 mod stopping;
+mod uplinks;
