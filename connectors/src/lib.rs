@@ -5,10 +5,13 @@
 //!
 //! A new protocol is a new module here and one arm in each `match` on [`ConnectionConfig`].
 
+pub mod backoff;
+pub mod http;
 pub mod json;
 pub mod mqtt;
 pub mod secret;
 pub mod status;
+pub mod tls;
 
 use std::fmt;
 

@@ -38,12 +38,14 @@ impl LineStatus {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn is_up(&self) {
+    /// The line has come up.
+    pub fn is_up(&self) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.connected.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_down(&self, trouble: Option<String>) {
+    /// The line has gone down.
+    pub fn is_down(&self, trouble: Option<String>) {
         self.connected.store(false, Ordering::Relaxed);
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }

@@ -235,6 +235,13 @@ impl RuleBook {
                     .help(Some("data flows one way; write the result to another stream".to_owned())),
             ]));
         }
+        let writes_to_uplink = rule.flows().iter().any(|flow| flow.target == Target::Uplink);
+        if writes_to_uplink && options.mode != Mode::Off && !self.catalog.takes(name) {
+            return Err(CompileError::Wrong(vec![
+                Diagnostic::new(file, format!("no uplink takes what the rule `{name}` writes"))
+                    .help(Some("name the rule in `rules` of an [uplinks.NAME], or have one without `rules`".to_owned())),
+            ]));
+        }
         Ok((options, rule))
     }
 

@@ -11,17 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use tidegate_connectors::http;
 use tidegate_connectors::mqtt::topic::Filter;
-use tidegate_connectors::mqtt::{self, OpenError, Publisher, StreamRequest};
+use tidegate_connectors::mqtt::{self, OpenError, StreamRequest};
 use tidegate_connectors::{ConnectionConfig, Sink, Source};
 use tidegate_core::{Clock, FieldType};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::{Buffer, BufferError, SnapshotPart};
+use crate::buffer::{Buffer, BufferError, SnapshotPart, Uplinks};
 use crate::catalog::catalog;
-use crate::config::{Config, OutputKind, Stream, StreamKind};
-use crate::forwarder::{Forwarder, MqttUplink};
+use crate::config::{Config, OutputKind, Stream, StreamKind, Uplink, UplinkKind};
+use crate::forwarder::{self, Forwarder, HttpUplink, MqttUplink};
 use crate::journal::{Journal, Start};
 use crate::outputs::OutputQueue;
 use crate::router::Router;
@@ -65,6 +66,14 @@ pub enum RunError {
         /// why
         error: OpenError,
     },
+    /// An uplink could not be prepared.
+    #[error("uplink `{name}`: {error}")]
+    Uplink {
+        /// its name
+        name: String,
+        /// why
+        error: http::OpenError,
+    },
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -82,7 +91,7 @@ pub struct Running {
     outputs: Outputs,
     /// stops reading
     reading: CancellationToken,
-    /// stops the forwarder
+    /// stops the forwarders
     forwarding: CancellationToken,
     /// ends when the sequencer and the workers have ended
     drained: mpsc::Receiver<()>,
@@ -107,14 +116,15 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
     for path in std::iter::once(config.data_dir.as_path()).chain(config.buffer.path.parent()) {
         std::fs::create_dir_all(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
     }
-    let buffer = Buffer::open(&config.buffer, Arc::clone(&status.outbox))?;
+    let buffer = Buffer::open(&config.buffer, Uplinks::of(&config.uplinks), Arc::clone(&status.outbox))?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
     let beginning = Start::of(&mut recovered);
     let mut schemas = SchemaStore::of(config);
     let known = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
     let lines = open_lines(config, &known, &recovered.marks, &clock, &status)?;
-    start_uplink(config, &clock, &status, &buffer, &mut supervisor, &forwarding)?;
+    let clouds = Clouds { config, clock: &clock, status: &status, buffer: &buffer, forwarding: &forwarding };
+    config.uplinks.iter().try_for_each(|(name, uplink)| clouds.start(name, uplink, &mut supervisor))?;
 
     let outputs = output_queues(config, &status);
     let (draining, drained) = mpsc::channel(1);
@@ -245,7 +255,7 @@ fn open_lines(
             })
             .collect();
         if streams.is_empty() && outputs.is_empty() {
-            continue; // the uplink opens a session of its own
+            continue; // an uplink opens a session of its own
         }
         let request = mqtt::Request {
             name,
@@ -270,46 +280,71 @@ fn without_captures(mut columns: Vec<(String, FieldType)>, topic: &str) -> Vec<(
     columns
 }
 
-/// The uplink has a session of its own: a busy field must not hold it up.
-fn start_uplink(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    status: &Arc<Status>,
-    buffer: &Buffer,
-    supervisor: &mut Supervisor,
-    forwarding: &CancellationToken,
-) -> Result<(), RunError> {
-    let Some(uplink) = &config.uplink else { return Ok(()) };
-    let name = &uplink.connection;
-    let Some(ConnectionConfig::Mqtt(settings)) = config.connections.get(name) else { return Ok(()) };
-    let shared = config.streams.values().any(|stream| matches!(stream, Stream::Input { connection, .. } if connection == name))
-        || config.outputs.values().any(|output| output.connection == *name);
-    // Two sessions with one client id would throw each other out.
-    let mut settings = settings.clone();
-    if shared {
-        settings.client_id = settings.client_id.map(|id| format!("{id}-uplink"));
-        settings.last_will = None;
+/// What uplinks are made of.
+struct Clouds<'a> {
+    config: &'a Config,
+    clock: &'a Arc<dyn Clock>,
+    status: &'a Arc<Status>,
+    buffer: &'a Buffer,
+    forwarding: &'a CancellationToken,
+}
+
+impl Clouds<'_> {
+    /// Starts the uplink `name` and its forwarder.
+    fn start(&self, name: &str, uplink: &Uplink, supervisor: &mut Supervisor) -> Result<(), RunError> {
+        match &uplink.kind {
+            UplinkKind::Mqtt(mqtt) => {
+                let Some(ConnectionConfig::Mqtt(settings)) = self.config.connections.get(&mqtt.connection) else { return Ok(()) };
+                let (opened, label) = self.session(name, &mqtt.connection, settings.clone())?;
+                let (far_side, follow) = MqttUplink::new(opened.publisher, &mqtt.topic, &self.config.name, self.status.uplinks.of(name));
+                supervisor.spawn(&format!("{name} session"), follow);
+                self.forward(name, uplink, far_side, supervisor);
+                // It has nothing to read; it ends when the forwarder lets go of it.
+                let (nowhere, _) = mpsc::channel(1);
+                supervisor.spawn(&format!("connection {label}"), opened.source.run(nowhere, self.forwarding.clone()));
+            }
+            UplinkKind::Http(http) => {
+                let client = http::Client::open(http).map_err(|error| RunError::Uplink { name: name.to_owned(), error })?;
+                let (status, line) = (self.status.uplinks.of(name), self.status.connections.of(&format!("{name} (uplink)")));
+                let (far_side, follow) = HttpUplink::new(client, http, status, line);
+                supervisor.spawn(&format!("{name} session"), follow);
+                self.forward(name, uplink, far_side, supervisor);
+            }
+        }
+        Ok(())
     }
-    let label = if shared { format!("{name} (uplink)") } else { name.clone() };
-    let request = mqtt::Request {
-        name: &label,
-        config: &settings,
-        client_id: format!("tidegate-{}-uplink", config.name),
-        streams: Vec::new(),
-        outputs: Vec::new(),
-        clock: Arc::clone(clock),
-        status: status.connections.of(&label),
-    };
-    let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.clone(), error })?;
-    let publisher: Publisher = opened.publisher;
-    let (far_side, follow) = MqttUplink::new(publisher);
-    let forwarder = Forwarder::new(buffer.clone(), far_side, uplink, &config.name, Arc::clone(&status.outbox));
-    supervisor.spawn("uplink session", follow);
-    supervisor.spawn("forwarder", forwarder.run(forwarding.clone()));
-    // It has nothing to read; it ends when the forwarder lets go of it.
-    let (nowhere, _) = mpsc::channel(1);
-    supervisor.spawn(&format!("connection {label}"), opened.source.run(nowhere, forwarding.clone()));
-    Ok(())
+
+    fn forward(&self, name: &str, settings: &Uplink, far_side: impl forwarder::Uplink, supervisor: &mut Supervisor) {
+        let (outbox, status) = (self.buffer.outbox(name), self.status.uplinks.of(name));
+        let forwarder = Forwarder::new(outbox, far_side, settings, &self.config.name, status);
+        supervisor.spawn(&format!("forwarder of {name}"), forwarder.run(self.forwarding.clone()));
+    }
+
+    /// An uplink has a session of its own: a busy field must not hold it up. Returns it with the name that it has in logs.
+    fn session(&self, uplink: &str, name: &str, mut settings: mqtt::ConnectionConfig) -> Result<(mqtt::Opened, String), RunError> {
+        let Config { name: box_name, streams, outputs, uplinks, .. } = self.config;
+        let shared = streams.values().any(|stream| matches!(stream, Stream::Input { connection, .. } if connection == name))
+            || outputs.values().any(|output| output.connection == *name)
+            || uplinks.iter().any(|(other, settings)| other != uplink && settings.connection() == Some(name));
+        // Two sessions with one client id would throw each other out.
+        if shared {
+            settings.client_id = settings.client_id.map(|id| format!("{id}-{uplink}"));
+            settings.last_will = None;
+        }
+        let label = if shared { format!("{name} ({uplink})") } else { name.to_owned() };
+        let suffix = if uplink == "uplink" { String::new() } else { format!("-{uplink}") };
+        let request = mqtt::Request {
+            name: &label,
+            config: &settings,
+            client_id: format!("tidegate-{box_name}-uplink{suffix}"),
+            streams: Vec::new(),
+            outputs: Vec::new(),
+            clock: Arc::clone(self.clock),
+            status: self.status.connections.of(&label),
+        };
+        let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
+        Ok((opened, label))
+    }
 }
 
 /// The streams that are journaled.

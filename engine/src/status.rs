@@ -21,8 +21,10 @@ pub struct Status {
     pub outputs: Named<OutputStatus>,
     /// by connection name
     pub connections: Named<LineStatus>,
-    /// the outbox and its forwarder
+    /// the outbox
     pub outbox: Arc<OutboxStatus>,
+    /// by uplink name
+    pub uplinks: Named<UplinkStatus>,
 }
 
 /// One stream.
@@ -72,18 +74,23 @@ pub struct OutputStatus {
     pub last: Last,
 }
 
-/// The outbox and its forwarder.
+/// The outbox.
 #[derive(Debug, Default)]
 pub struct OutboxStatus {
-    /// rows that wait on disk
+    /// rows that wait on disk, for any uplink
     pub waiting: Counter,
     /// rows committed since the start
     pub committed: Counter,
-    /// rows confirmed by the uplink since the start
-    pub delivered: Counter,
     /// rows that the buffer dropped: it was full, they could not be stored, or the file was damaged; each leaves a gap record
     pub dropped: Counter,
-    /// whether the uplink is connected
+}
+
+/// One uplink and its forwarder.
+#[derive(Debug, Default)]
+pub struct UplinkStatus {
+    /// rows confirmed since the start
+    pub delivered: Counter,
+    /// whether the far side is there
     pub connected: AtomicBool,
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use serde_json::{Value, json};
-use tidegate::buffer::{Buffer, JournalEntry, JournalStep, OutboxRows};
+use tidegate::buffer::{Buffer, JournalEntry, JournalStep, OutboxRows, Uplinks};
 use tidegate::config;
 use tidegate_core::{Ack, Rows, Seqs};
 
@@ -134,7 +134,7 @@ fn tank() -> RecordBatch {
 /// A directory with a configuration and a buffer, in which rows of `tank` are in the journal, and rows of `level` and `odd` wait.
 fn dir_with_buffer() -> tempfile::TempDir {
     let dir = dir_with(TANK);
-    let buffer = Buffer::open(&config::Buffer::at(dir.path().join("box.db")), Arc::default()).unwrap();
+    let buffer = Buffer::open(&config::Buffer::at(dir.path().join("box.db")), Uplinks::default(), Arc::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let rows = Rows { batch: tank(), seqs: Seqs::Run { first: 10 } };
     let step = JournalStep::Rows { stream: "tank".into(), rows: rows.clone(), marks: Vec::new(), ack: Ack::none() };
@@ -233,7 +233,7 @@ fn rows_are_purged_only_when_that_is_said_and_no_box_has_them() {
     let output = tidegate(dir.path(), &["buffer", "purge", "--rule", "level"]);
     assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
     assert!(err(&output).starts_with("tidegate: nothing was deleted: this would delete 6 rows of 1 block"), "{}", err(&output));
-    let buffer = Buffer::open(&config::Buffer::at(dir.path().join("box.db")), Arc::default()).unwrap();
+    let buffer = Buffer::open(&config::Buffer::at(dir.path().join("box.db")), Uplinks::default(), Arc::default()).unwrap();
     let output = tidegate(dir.path(), &["buffer", "purge", "--rule", "level", "--yes"]);
     assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
     assert_eq!(

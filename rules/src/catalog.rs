@@ -17,6 +17,8 @@ pub struct Catalog {
     pub outputs: BTreeMap<String, OutputColumns>,
     /// Whether there is an uplink.
     pub uplink: bool,
+    /// The rules whose rows some uplink takes. `None`: all.
+    pub uplink_rules: Option<BTreeSet<String>>,
 }
 
 /// What an output asks of a rule's rows.
@@ -27,6 +29,12 @@ pub struct OutputColumns {
 }
 
 impl Catalog {
+    /// Whether some uplink takes the rows of the rule called `rule`.
+    #[must_use]
+    pub fn takes(&self, rule: &str) -> bool {
+        self.uplink_rules.as_ref().is_none_or(|rules| rules.contains(rule))
+    }
+
     /// All names that may stand after FROM.
     pub fn readable(&self) -> impl Iterator<Item = &str> {
         self.inputs.keys().chain(self.derived.keys()).map(String::as_str)

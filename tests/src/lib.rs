@@ -5,7 +5,7 @@
 //! * [`plant`]: numbered rows and rules whose results arithmetic foretells; [`reckoning`]: an account of all that came of them;
 //!   [`trial`]: a box between the two; [`soak`]: one for long;
 //! * [`golden`]: texts that are kept in files;
-//! * [`mosquitto`], [`link`], [`machine`], [`disk`], [`lines`], [`dice`]: peers and what belongs to them, of the crate `tidegate-peers`.
+//! * [`mosquitto`], [`http_server`], [`link`], [`machine`], [`disk`], [`lines`], [`dice`]: peers and what belongs to them, of the crate `tidegate-peers`.
 //!
 //! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is known.
 #![allow(
@@ -24,4 +24,4 @@ pub mod reckoning;
 pub mod soak;
 pub mod trial;
 
-pub use tidegate_peers::{PATIENCE, dice, disk, lines, link, machine, mosquitto};
+pub use tidegate_peers::{PATIENCE, dice, disk, http_server, lines, link, machine, mosquitto};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -10,8 +9,10 @@ use serde::Deserialize;
 use tidegate_core::{ByteSize, FieldType, Span};
 
 use crate::Path;
+pub use crate::backoff::BackoffConfig;
 pub use crate::json::TimeUnit;
 use crate::secret::SecretSource;
+pub use crate::tls::TlsConfig;
 
 /// `[connections.NAME]` with `kind = "mqtt"`: one session with a broker.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -63,34 +64,6 @@ pub enum Version {
     #[default]
     #[serde(rename = "5")]
     V5,
-}
-
-/// `tls`: certificates are PEM files.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TlsConfig {
-    /// Certificate authority to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// Client certificate chain; needs `key`.
-    pub cert: Option<PathBuf>,
-    /// Client private key; needs `cert`.
-    pub key: Option<PathBuf>,
-}
-
-/// `backoff`: the pause grows from `min` to `max`, with jitter.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BackoffConfig {
-    /// first pause
-    pub min: Span,
-    /// longest pause
-    pub max: Span,
-}
-
-impl Default for BackoffConfig {
-    fn default() -> Self {
-        Self { min: Span(Duration::from_millis(500)), max: Span(Duration::from_secs(60)) }
-    }
 }
 
 /// `last_will`

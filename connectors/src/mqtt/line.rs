@@ -20,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::acks::Acks;
-use super::backoff::Backoff;
 use super::client::{self, Event, EventLoop, Plan, Refused, Requests, lost};
 use super::config::Qos;
 use super::publisher::{Command, Session, down};
 use super::streams::Streams;
+use crate::backoff::Backoff;
 use crate::status::{LineStatus, add};
 use crate::{Inlet, Source};
 

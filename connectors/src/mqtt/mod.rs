@@ -12,7 +12,6 @@
 //! the connection.
 
 mod acks;
-mod backoff;
 mod client;
 pub mod config;
 mod dial;
@@ -22,7 +21,6 @@ mod publisher;
 mod sink;
 mod streams;
 pub mod template;
-mod tls;
 pub mod topic;
 mod v4;
 mod v5;
@@ -33,16 +31,16 @@ use std::sync::Arc;
 use tidegate_core::{Clock, FieldType};
 use tokio::sync::{mpsc, watch};
 
+pub use crate::tls::TlsError;
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
 pub use marks::KNOWN_MARKS;
 pub use publisher::{Confirmation, Publisher, Session};
-pub use tls::TlsError;
 
+use crate::backoff::Backoff;
 use crate::json::{Decoder, Fields, Layout, LayoutError, TsPlace};
 use crate::secret::SecretError;
 use crate::status::LineStatus;
 use crate::{Path, Sink, Source};
-use backoff::Backoff;
 use client::Plan;
 use config::{FieldConfig, Qos, TsConfig, TsWithUnit, Version};
 use line::Line;
@@ -193,7 +191,7 @@ fn plan(config: &ConnectionConfig, client_id: String, persistent: bool) -> Resul
         port: config.port.map_or(if config.tls.is_some() { 8883 } else { 1883 }, std::num::NonZeroU16::get),
         username: config.username.clone(),
         password: config.password.as_ref().map(crate::secret::SecretSource::read).transpose()?,
-        tls: config.tls.as_ref().map(tls::client_config).transpose()?,
+        tls: config.tls.as_ref().map(crate::tls::client_config).transpose()?,
         keep_alive_s,
         persistent,
         session_expiry_s: u32::try_from(config.session_expiry.0.as_secs()).unwrap_or(u32::MAX),

@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::journal::{NewEntry, NewSnapshot, Retention};
 use super::signed;
+use super::uplinks::Uplinks;
 use crate::config::WhenFull;
 
 /// Refused blocks are kept for a person to look at. This many bytes are plenty for that, and little on the smallest disk.
@@ -25,9 +26,12 @@ pub(super) struct NewBlock {
 /// What one transaction does. Sets, because while the disk fails the same block may be confirmed again and again.
 #[derive(Default)]
 pub(super) struct Changes {
-    pub(super) confirmed: BTreeSet<u64>,
-    pub(super) refused: BTreeMap<u64, String>,
-    pub(super) confirmed_gaps: BTreeSet<u64>,
+    /// block and uplink
+    pub(super) confirmed: BTreeSet<(u64, Arc<str>)>,
+    /// block and uplink, with the reason; without an uplink a block that none can have
+    pub(super) refused: BTreeMap<(u64, Option<Arc<str>>), String>,
+    /// gap and uplink
+    pub(super) confirmed_gaps: BTreeSet<(u64, Arc<str>)>,
     pub(super) blocks: Vec<NewBlock>,
     /// by rule: the greatest row number in `blocks`
     pub(super) progress: BTreeMap<Arc<str>, u64>,
@@ -44,9 +48,12 @@ impl Changes {
         deliveries && self.journal.is_empty()
     }
 
-    /// Whether block `id` is about to go away.
-    pub(super) fn removes(&self, id: u64) -> bool {
-        self.confirmed.contains(&id) || self.refused.contains_key(&id)
+    /// Whether `uplink` is about to be done with block `id`.
+    pub(super) fn removes(&self, id: u64, uplink: &Arc<str>) -> bool {
+        let of_uplink = (id, Some(Arc::clone(uplink)));
+        self.confirmed.contains(&(id, Arc::clone(uplink)))
+            || self.refused.contains_key(&of_uplink)
+            || self.refused.contains_key(&(id, None))
     }
 
     /// Packed bytes of the new blocks.
@@ -104,6 +111,7 @@ pub(super) struct NewGap {
 
 /// A block that was deleted.
 pub(super) struct Gone {
+    id: u64,
     rule: Arc<str>,
     first_seq: u64,
     last_seq: u64,
@@ -112,9 +120,9 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    /// From `RETURNING rule, first_seq, last_seq, rows, length(data)`.
+    /// From `RETURNING id, rule, first_seq, last_seq, rows, length(data)`.
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { rule: row.get(0)?, first_seq: row.get(1)?, last_seq: row.get(2)?, rows: row.get(3)?, size: row.get(4)? })
+        Ok(Self { id: row.get(0)?, rule: row.get(1)?, first_seq: row.get(2)?, last_seq: row.get(3)?, rows: row.get(4)?, size: row.get(5)? })
     }
 
     pub(super) fn gap(&self, reason: &'static str) -> NewGap {
@@ -126,6 +134,7 @@ impl Gone {
 pub(super) struct Step<'a> {
     pub(super) tx: &'a Transaction<'a>,
     pub(super) totals: Totals,
+    pub(super) uplinks: &'a Uplinks,
     /// gaps up to this id may have been sent, and must not change any more
     pub(super) gaps_fetched: u64,
 }
@@ -133,18 +142,21 @@ pub(super) struct Step<'a> {
 impl Step<'_> {
     pub(super) fn run(&mut self, changes: &Changes, max_bytes: u64, when_full: WhenFull, retention: Retention) -> rusqlite::Result<Done> {
         let mut done = Done { forgotten_rows: self.refuse(&changes.refused)?, ..Done::default() };
-        for id in changes.confirmed.iter().chain(changes.refused.keys()) {
-            self.delete("id = ?1", *id)?;
+        for (id, uplink) in changes.confirmed.iter().map(|(id, uplink)| (id, Some(uplink))).chain(changes.refused.keys().map(of_uplink)) {
+            match uplink {
+                Some(uplink) => self.confirm(*id, uplink)?,
+                None => drop(self.delete("id = ?1", *id)?),
+            }
         }
-        for id in &changes.confirmed_gaps {
-            self.tx.prepare_cached("DELETE FROM gap WHERE id = ?1")?.execute([signed(*id)])?;
-        }
-        changes.gaps.iter().try_for_each(|gap| self.gap(gap))?;
+        changes.confirmed_gaps.iter().try_for_each(|(id, uplink)| self.confirm_gap(*id, uplink))?;
+        changes.gaps.iter().try_for_each(|gap| self.gap(gap, ""))?;
         let size = changes.size();
         while when_full == WhenFull::DropOldest && self.totals.is_full_for(size, max_bytes) {
-            let Some(gone) = self.delete("id = (SELECT min(id) FROM block) AND ?1", 1)? else { break };
-            self.gap(&gone.gap("buffer full"))?;
-            done.dropped_rows += gone.rows;
+            let rows = self.drop_block("id = (SELECT min(id) FROM block) AND ?1", 1, "buffer full")?;
+            if rows == 0 {
+                break;
+            }
+            done.dropped_rows += rows;
         }
         done.blocks_wait = self.totals.is_full_for(size, max_bytes) && when_full == WhenFull::Block;
         if !done.blocks_wait {
@@ -162,15 +174,21 @@ impl Step<'_> {
         Ok(done)
     }
 
-    /// Deletes one block.
-    pub(super) fn delete(&mut self, which: &str, id: u64) -> rusqlite::Result<Option<Gone>> {
-        let delete = format!("DELETE FROM block WHERE {which} RETURNING rule, first_seq, last_seq, rows, length(data)");
-        let gone = self.tx.prepare_cached(&delete)?.query_row([signed(id)], Gone::read).optional()?;
-        if let Some(gone) = &gone {
-            self.totals.waiting = self.totals.waiting.saturating_sub(gone.rows);
-            self.totals.bytes = self.totals.bytes.saturating_sub(gone.size);
-        }
-        Ok(gone)
+    /// Deletes one block. Returns it, and which uplinks miss it, as a gap notes that.
+    pub(super) fn delete(&mut self, which: &str, id: u64) -> rusqlite::Result<Option<(Gone, String)>> {
+        let delete = format!("DELETE FROM block WHERE {which} RETURNING id, rule, first_seq, last_seq, rows, length(data)");
+        let Some(gone) = self.tx.prepare_cached(&delete)?.query_row([signed(id)], Gone::read).optional()? else { return Ok(None) };
+        self.totals.waiting = self.totals.waiting.saturating_sub(gone.rows);
+        self.totals.bytes = self.totals.bytes.saturating_sub(gone.size);
+        let missed_by = self.forget_confirmed(gone.id, &gone.rule)?;
+        Ok(Some((gone, missed_by)))
+    }
+
+    /// Deletes one block, and notes the gap. Returns how many rows it had; 0: there is no such block.
+    pub(super) fn drop_block(&mut self, which: &str, id: u64, reason: &'static str) -> rusqlite::Result<u64> {
+        let Some((gone, missed_by)) = self.delete(which, id)? else { return Ok(0) };
+        self.gap(&gone.gap(reason), &missed_by)?;
+        Ok(gone.rows)
     }
 
     fn insert(&mut self, block: &NewBlock) -> rusqlite::Result<()> {
@@ -185,11 +203,11 @@ impl Step<'_> {
     }
 
     /// Copies blocks to `refused` and makes room there. Returns how many rows had to go for that.
-    fn refuse(&mut self, refused: &BTreeMap<u64, String>) -> rusqlite::Result<u64> {
+    fn refuse(&mut self, refused: &BTreeMap<(u64, Option<Arc<str>>), String>) -> rusqlite::Result<u64> {
         if refused.is_empty() {
             return Ok(0);
         }
-        for (id, reason) in refused {
+        for ((id, _), reason) in refused {
             let copy = "INSERT OR REPLACE INTO refused (id, rule, first_seq, last_seq, rows, reason, wall_ns, data)
                 SELECT id, rule, first_seq, last_seq, rows, ?2, ?3, data FROM block WHERE id = ?1";
             self.tx.prepare(copy)?.execute(params![signed(*id), reason, wall_ns()])?;
@@ -198,30 +216,36 @@ impl Step<'_> {
         let mut forgotten = 0;
         while size > MAX_REFUSED {
             let delete =
-                "DELETE FROM refused WHERE id = (SELECT min(id) FROM refused) RETURNING rule, first_seq, last_seq, rows, length(data)";
+                "DELETE FROM refused WHERE id = (SELECT min(id) FROM refused) RETURNING id, rule, first_seq, last_seq, rows, length(data)";
             let Some(gone) = self.tx.prepare(delete)?.query_row([], Gone::read).optional()? else { break };
-            self.gap(&gone.gap("refused"))?;
+            self.gap(&gone.gap("refused"), "")?;
             size = size.saturating_sub(gone.size);
             forgotten += gone.rows;
         }
         Ok(forgotten)
     }
 
-    /// Notes a gap: widens the newest one of the same rule and reason, so that the table stays small however long the uplink is away.
-    pub(super) fn gap(&mut self, gap: &NewGap) -> rusqlite::Result<()> {
+    /// Notes a gap for the uplinks `missed_by` (a list with commas; empty: all that take the rule's rows): widens the newest one of the same
+    /// rule, reason and uplinks, so that the table stays small however long an uplink is away.
+    pub(super) fn gap(&mut self, gap: &NewGap, missed_by: &str) -> rusqlite::Result<()> {
         let NewGap { rule, first_seq, last_seq, rows, reason } = gap;
         let widen = "UPDATE gap SET first_seq = min(first_seq, ?4), last_seq = max(last_seq, ?5), rows = rows + ?6, wall_ns = ?7
-            WHERE id = (SELECT max(id) FROM gap WHERE id > ?1 AND rule = ?2 AND reason = ?3)";
+            WHERE id = (SELECT max(id) FROM gap WHERE id > ?1 AND rule = ?2 AND reason = ?3 AND uplinks = ?8)";
         let (first_seq, last_seq, rows) = (signed(*first_seq), signed(*last_seq), signed(*rows));
-        let values = params![signed(self.gaps_fetched), &**rule, reason, first_seq, last_seq, rows, wall_ns()];
+        let values = params![signed(self.gaps_fetched), &**rule, reason, first_seq, last_seq, rows, wall_ns(), missed_by];
         if self.tx.prepare(widen)?.execute(values)? > 0 {
             return Ok(());
         }
         self.totals.last_gap += 1;
-        let insert = "INSERT INTO gap (id, rule, reason, first_seq, last_seq, rows, wall_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let values = params![signed(self.totals.last_gap), &**rule, reason, first_seq, last_seq, rows, wall_ns()];
+        let insert =
+            "INSERT INTO gap (id, rule, reason, first_seq, last_seq, rows, wall_ns, uplinks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let values = params![signed(self.totals.last_gap), &**rule, reason, first_seq, last_seq, rows, wall_ns(), missed_by];
         self.tx.prepare(insert)?.execute(values).map(drop)
     }
+}
+
+fn of_uplink((id, uplink): &(u64, Option<Arc<str>>)) -> (&u64, Option<&Arc<str>>) {
+    (id, uplink.as_ref())
 }
 
 pub(super) fn wall_ns() -> i64 {

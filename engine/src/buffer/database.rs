@@ -3,17 +3,19 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, ffi, params};
 
 use super::changes::{Changes, Done, Step, Totals};
 use super::journal::{self, Recovered, Retention};
+use super::uplinks::Uplinks;
 use super::{BufferError, Gap, StoredBlock, block, salvage, signed};
 use crate::config::{self, WhenFull};
 
 /// Layout of this program; `user_version` in the file.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 /// Older SQLite can corrupt the database when the write-ahead log is reset.
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// Row numbers that one start reserves; 2^53 / 2^32 leaves two million starts.
@@ -24,7 +26,7 @@ const BUSY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 })
 const FETCH_BYTES: usize = 16 << 20;
 /// Pages given back to the file system at a time: one mebibyte, so that the next commit does not wait for long.
 const VACUUM_PAGES: u32 = 256;
-/// The first layout, which [`UPGRADE`] makes the newest. `meta` has one row. No `AUTOINCREMENT`: it would be a second counter page to write with each commit.
+/// The first layout, which [`UPGRADES`] make the newest. `meta` has one row. No `AUTOINCREMENT`: it would be a second counter page to write with each commit.
 const LAYOUT: &str = "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, last_block INTEGER NOT NULL,
         last_gap INTEGER NOT NULL, waiting INTEGER NOT NULL, bytes INTEGER NOT NULL);
@@ -35,9 +37,10 @@ const LAYOUT: &str = "
         rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL, data BLOB NOT NULL);
     CREATE TABLE gap (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
         rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL);";
-/// From layout 1 to 2: the journal, snapshots of rule state, and how far each rule's rows have got. An entry without a stream is a
-/// change of the rules. Nothing is null, so that damage shows.
-const UPGRADE: &str = "
+/// From each layout to the next. Nothing is null, so that damage shows.
+const UPGRADES: [&str; 2] = [JOURNAL, UPLINKS];
+/// The journal, snapshots of rule state, and how far each rule's rows have got. An entry without a stream is a change of the rules.
+const JOURNAL: &str = "
     ALTER TABLE meta ADD COLUMN last_entry INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE meta ADD COLUMN journal_bytes INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE journal (id INTEGER PRIMARY KEY, stream TEXT NOT NULL, first_seq INTEGER NOT NULL, rows INTEGER NOT NULL,
@@ -47,6 +50,13 @@ const UPGRADE: &str = "
         watermark INTEGER NOT NULL, data BLOB NOT NULL);
     CREATE TABLE progress (id INTEGER PRIMARY KEY, rule TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL);
     PRAGMA user_version = 2;";
+/// Several uplinks: who has confirmed a block that others wait for; who is still to be told of a gap (nothing: all that take the rule's
+/// rows); and which uplinks there were when the buffer was last opened.
+const UPLINKS: &str = "
+    CREATE TABLE confirmed (uplink TEXT NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (block, uplink)) WITHOUT ROWID;
+    ALTER TABLE gap ADD COLUMN uplinks TEXT NOT NULL DEFAULT '';
+    ALTER TABLE meta ADD COLUMN uplinks TEXT NOT NULL DEFAULT '';
+    PRAGMA user_version = 3;";
 
 /// Blocks that were found, and those that do not decode, with the reason.
 pub(super) type Fetched = (Vec<StoredBlock>, Vec<(u64, String)>);
@@ -56,6 +66,7 @@ pub(super) struct Database {
     conn: Connection,
     path: PathBuf,
     totals: Totals,
+    uplinks: Uplinks,
     max_bytes: u64,
     when_full: WhenFull,
     retention: Retention,
@@ -74,7 +85,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl Database {
-    pub(super) fn open(settings: &config::Buffer) -> Result<Self, BufferError> {
+    pub(super) fn open(settings: &config::Buffer, uplinks: Uplinks) -> Result<Self, BufferError> {
         let path = settings.path.clone();
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(BufferError::OldSqlite(rusqlite::version()));
@@ -99,6 +110,7 @@ impl Database {
             conn,
             path,
             totals,
+            uplinks,
             max_bytes: settings.max_size.0,
             when_full: settings.when_full,
             retention: Retention {
@@ -145,10 +157,20 @@ impl Database {
 
     /// Carries out `changes` in one transaction. On an error nothing of it has happened.
     pub(super) fn commit(&mut self, changes: &Changes) -> Result<Done, BufferError> {
-        let mut work = || -> rusqlite::Result<_> {
+        let (max_bytes, when_full, retention) = (self.max_bytes, self.when_full, self.retention);
+        self.step(|step| step.run(changes, max_bytes, when_full, retention))
+    }
+
+    /// Has the outbox follow the configuration of the uplinks. Returns how many rows were dropped.
+    pub(super) fn follow_configuration(&mut self) -> Result<u64, BufferError> {
+        self.step(|step| step.follow_configuration())
+    }
+
+    fn step<T>(&mut self, work: impl FnOnce(&mut Step<'_>) -> rusqlite::Result<T>) -> Result<T, BufferError> {
+        let work = || -> rusqlite::Result<_> {
             let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut step = Step { tx: &tx, totals: self.totals, gaps_fetched: self.gaps_fetched };
-            let done = step.run(changes, self.max_bytes, self.when_full, self.retention)?;
+            let mut step = Step { tx: &tx, totals: self.totals, uplinks: &self.uplinks, gaps_fetched: self.gaps_fetched };
+            let done = work(&mut step)?;
             let totals = step.totals;
             tx.commit()?;
             Ok((done, totals))
@@ -158,16 +180,26 @@ impl Database {
         Ok(done)
     }
 
-    /// Up to `limit` blocks with `after < id <= until`, in order, but for those that `changes` is about to remove. At least one if there is one.
-    pub(super) fn fetch(&self, after: u64, until: u64, limit: usize, changes: &Changes) -> Result<Fetched, BufferError> {
+    /// Up to `limit` blocks that `uplink` takes and has not confirmed, with `after < id <= until`, in order, but for those that `changes` is
+    /// about to remove. At least one if there is one.
+    pub(super) fn fetch(
+        &self,
+        uplink: &Arc<str>,
+        (after, until): (u64, u64),
+        limit: usize,
+        changes: &Changes,
+    ) -> Result<Fetched, BufferError> {
         let work = || -> rusqlite::Result<_> {
-            let mut select = self.conn.prepare("SELECT id, rule, data FROM block WHERE id > ?1 AND id <= ?2 ORDER BY id")?;
-            let mut found = select.query(params![signed(after), signed(until)])?;
+            let select = "SELECT id, rule, data FROM block WHERE id > ?1 AND id <= ?2
+                AND NOT EXISTS (SELECT 1 FROM confirmed WHERE confirmed.block = block.id AND uplink = ?3)
+                AND (?4 IS NULL OR rule IN (SELECT value FROM json_each(?4))) ORDER BY id";
+            let mut select = self.conn.prepare(select)?;
+            let mut found = select.query(params![signed(after), signed(until), &**uplink, self.uplinks.rules(uplink)])?;
             let (mut good, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
             while good.len() < limit && bytes < FETCH_BYTES {
                 let Some(row) = found.next()? else { break };
                 let id = row.get(0)?;
-                if changes.removes(id) {
+                if changes.removes(id, uplink) {
                     continue;
                 }
                 match block::decode(row.get_ref(2)?.as_blob().unwrap_or_default()) {
@@ -183,10 +215,11 @@ impl Database {
         work().map_err(|error| self.sql(error))
     }
 
-    /// The oldest `limit` gaps but for those that `changes` is about to remove. From now on they do not change any more.
-    pub(super) fn fetch_gaps(&mut self, limit: usize, changes: &Changes) -> Result<Vec<Gap>, BufferError> {
+    /// The oldest `limit` gaps that `uplink` has to be told of, but for those that `changes` is about to remove. From now on they do not
+    /// grow any more.
+    pub(super) fn fetch_gaps(&mut self, uplink: &Arc<str>, limit: usize, changes: &Changes) -> Result<Vec<Gap>, BufferError> {
         let work = || -> rusqlite::Result<_> {
-            let columns = "SELECT id, rule, first_seq, last_seq, rows, reason, wall_ns FROM gap ORDER BY id";
+            let columns = "SELECT id, rule, first_seq, last_seq, rows, reason, wall_ns, uplinks FROM gap ORDER BY id";
             let mut select = self.conn.prepare(columns)?;
             let mut found = select.query([])?;
             let mut gaps = Vec::new();
@@ -201,7 +234,8 @@ impl Database {
                     reason: row.get(5)?,
                     wall_ns: row.get(6)?,
                 };
-                if !changes.confirmed_gaps.contains(&gap.id) {
+                let confirmed = changes.confirmed_gaps.contains(&(gap.id, Arc::clone(uplink)));
+                if !confirmed && self.uplinks.is_told(uplink, &gap.rule, &row.get::<_, String>(7)?) {
                     gaps.push(gap);
                 }
             }
@@ -210,6 +244,11 @@ impl Database {
         let gaps = work().map_err(|error| self.sql(error))?;
         self.gaps_fetched = gaps.last().map_or(self.gaps_fetched, |gap| gap.id.max(self.gaps_fetched));
         Ok(gaps)
+    }
+
+    /// The names of all uplinks.
+    pub(super) fn uplinks(&self) -> &Uplinks {
+        &self.uplinks
     }
 
     /// What there is to start from. Tables that cannot be read are dealt with as damage.
@@ -293,13 +332,14 @@ pub(super) fn layout(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     let tx = conn.transaction()?;
     tx.execute_batch(LAYOUT)?;
-    tx.execute_batch(UPGRADE)?;
+    UPGRADES.iter().try_for_each(|upgrade| tx.execute_batch(upgrade))?;
     tx.commit()
 }
 
-fn upgrade(conn: &mut Connection) -> rusqlite::Result<()> {
+/// Brings layout `found` to the newest.
+fn upgrade(conn: &mut Connection, found: i64) -> rusqlite::Result<()> {
     let tx = conn.transaction()?;
-    tx.execute_batch(UPGRADE)?;
+    (1..).zip(UPGRADES).filter(|(layout, _)| *layout >= found).try_for_each(|(_, upgrade)| tx.execute_batch(upgrade))?;
     tx.commit()
 }
 
@@ -317,8 +357,8 @@ pub(super) fn prepare(path: &Path) -> Result<Connection, BufferError> {
         }
         layout(&mut conn).map_err(sql)?;
     }
-    if found == 1 {
-        upgrade(&mut conn).map_err(sql)?;
+    if (1..VERSION).contains(&found) {
+        upgrade(&mut conn, found).map_err(sql)?;
     }
     // Small cache, no mmap: memory is scarce, and an I/O error in a mapping kills the process.
     conn.execute_batch(
@@ -333,6 +373,9 @@ pub(super) fn prepare(path: &Path) -> Result<Connection, BufferError> {
         "SELECT id, entry, wall_ns, manifest FROM snapshot",
         "SELECT id, snapshot, rule, fingerprint, watermark, data FROM state",
         "SELECT id, rule, seq FROM progress",
+        "SELECT block, uplink FROM confirmed",
+        "SELECT uplinks FROM gap",
+        "SELECT uplinks FROM meta",
     ];
     let mut tables = tables.iter().map(String::as_str).chain(recovery);
     let whole = read_meta(&conn).and_then(|_| tables.try_for_each(|select| conn.prepare(select).map(drop)));

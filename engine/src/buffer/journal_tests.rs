@@ -4,11 +4,11 @@
 use arrow::array::{Int64Array, RecordBatch};
 use tidegate_core::{ByteSize, Outcome, Seqs, Span};
 
-use super::tests::{acked, rows, settings, wait};
+use super::tests::{UPLINK, acked, one, rows, settings, wait};
 use super::*;
 
 fn open(settings: &config::Buffer) -> Buffer {
-    Buffer::open(settings, Arc::default()).unwrap()
+    Buffer::open(settings, one(), Arc::default()).unwrap()
 }
 
 fn batch(first: i64, n: i64) -> RecordBatch {
@@ -142,7 +142,7 @@ fn the_journal_goes_on_while_the_outbox_is_full_and_a_snapshot_does_not() {
         std::thread::yield_now();
     }
     // It answers when it has taken what makes the first group.
-    wait(buffer.fetch(0, 0, 1)).unwrap();
+    wait(buffer.outbox(UPLINK).fetch(0, 0, 1)).unwrap();
     buffer.append(vec![OutboxRows { rule: "a".into(), ..rows(500, 500, waits) }]).unwrap();
     wait(buffer.journal(entry(2, goes))).unwrap();
     snapshot(&buffer, 1, 2);
@@ -150,7 +150,7 @@ fn the_journal_goes_on_while_the_outbox_is_full_and_a_snapshot_does_not() {
     assert_eq!(goes_told.recv().unwrap(), Outcome::Done);
     assert!(waits_told.try_recv().is_err(), "there is no room yet");
     assert_eq!(raw.query_row("SELECT count(*) FROM snapshot", [], |r| r.get(0)), Ok(0), "it would be ahead of the outbox");
-    wait(buffer.confirm(vec![1])).unwrap();
+    wait(buffer.outbox(UPLINK).confirm(vec![1])).unwrap();
     assert_eq!(waits_told.recv().unwrap(), Outcome::Done);
     buffer.close();
     let recovered = open(&config).recovered();
@@ -193,7 +193,8 @@ fn a_buffer_of_the_first_layout_is_taken_over() {
     let raw = rusqlite::Connection::open(dir.path().join("box.db")).unwrap();
     raw.execute_batch(
         "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
-         ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; PRAGMA user_version = 1;",
+         ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes;
+    DROP TABLE confirmed; ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;",
     )
     .unwrap();
     let buffer = open(&settings(&dir));
@@ -215,7 +216,7 @@ fn damage_leaves_what_can_be_read_of_the_journal_and_no_half_snapshot() {
     raw.execute_batch("UPDATE journal SET stream = x'ff' WHERE id = 7; UPDATE state SET rule = x'ff'; DROP TABLE gap").unwrap();
     drop(raw);
     let status: Arc<OutboxStatus> = Arc::default();
-    let buffer = Buffer::open(&settings(&dir), status).unwrap();
+    let buffer = Buffer::open(&settings(&dir), one(), status).unwrap();
     assert!(dir.path().join("box.db.corrupt-1").exists());
     let recovered = buffer.recovered();
     assert!(recovered.snapshot.is_none());

@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //! One SQLite database in WAL mode with `synchronous = FULL`. Table `block` holds rows of one rule and one schema as a compressed
-//! Arrow block each; `refused` holds blocks that could not be read or that the far side will not take; `gap` says which rows were
-//! dropped. `journal`, `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `meta` holds the end of
+//! Arrow block each; `confirmed` says which uplinks have blocks that others wait for; `refused` holds blocks that could not be read or that a
+//! far side will not take; `gap` says which rows were dropped. `journal`, `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `meta` holds the end of
 //! the reserved row numbers, the newest ids, and how much is waiting. `PATH.lock` keeps other processes out and repeats the end of the row
 //! numbers.
 //!
@@ -18,6 +18,7 @@
 //! * A failed commit is tried again at its deadline, never earlier; no rows are taken from the queue meanwhile, and of deliveries
 //!   only the ids of existing blocks are remembered, so memory stays bounded. Fetching goes on.
 //! * A damaged database is replaced while it runs: what can be read moves to the new one, what cannot leaves a gap of rule `*`.
+//! * A block is deleted when every uplink that takes its rule's rows has confirmed it, see [`uplinks`].
 //! * With `drop_oldest`, a block may be dropped while the forwarder has it in flight. That is harmless: it was sent, and its
 //!   confirmation finds nothing to delete. It is counted as dropped all the same, since nobody knows yet whether it arrived.
 
@@ -38,6 +39,9 @@ mod salvage;
 mod salvage_tests;
 #[cfg(test)]
 mod tests;
+mod uplinks;
+#[cfg(test)]
+mod uplinks_tests;
 mod writer;
 
 use std::io::ErrorKind;
@@ -54,6 +58,7 @@ use crate::status::OutboxStatus;
 use database::Database;
 use group::{Append, Held};
 pub use journal::{JournalEntry, JournalStep, Recovered, RecoveredSnapshot, Snapshot, SnapshotPart, States};
+pub use uplinks::{Outbox, Uplinks};
 use writer::{Request, Writer};
 
 /// Rows that a rule wrote to the uplink.
@@ -209,32 +214,41 @@ pub struct Buffer {
     committed: watch::Receiver<u64>,
     sequence: (u64, u64),
     recovered: Arc<Mutex<Recovered>>,
+    status: Arc<OutboxStatus>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Buffer {
-    /// Opens or makes the database and starts the writer. A damaged database is set aside as `PATH.corrupt-N`, and what can be read
-    /// in it moves to a new one.
-    pub fn open(settings: &config::Buffer, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
-        let mut database = Database::open(settings)?;
+    /// Opens or makes the database, for these uplinks, and starts the writer. A damaged database is set aside as `PATH.corrupt-N`, and what
+    /// can be read in it moves to a new one.
+    pub fn open(settings: &config::Buffer, uplinks: Uplinks, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
+        let mut database = Database::open(settings, uplinks)?;
         let sequence = database.reserve()?;
-        let recovered = match database.recovered() {
+        let begin = |database: &mut Database| database.follow_configuration().and_then(|rows| Ok((rows, database.recovered()?)));
+        let (unwanted, recovered) = match begin(&mut database) {
             Err(cause) if cause.is_damage() => {
                 status.dropped.add(database.salvage(&cause)?);
-                database.recovered()?
+                begin(&mut database)?
             }
             other => other?,
         };
+        if unwanted > 0 {
+            status.dropped.add(unwanted);
+            tracing::error!(
+                rows = unwanted,
+                "rows were dropped: no uplink takes what their rules write, see `rules` in the uplinks' tables"
+            );
+        }
         let (appends, append_queue) = mpsc::channel(settings.queue.get());
-        // The forwarder asks one thing at a time; the rest is room for the sequencer.
+        // A forwarder asks one thing at a time; the rest is room for the sequencer.
         let (requests, request_queue) = mpsc::channel(8);
         let (tell, committed) = watch::channel(database.totals().last_block);
         let io = |error| BufferError::Io { path: settings.path.clone(), error };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
-        let writer = Writer::new(database, append_queue, request_queue, tell, status);
+        let writer = Writer::new(database, append_queue, request_queue, tell, Arc::clone(&status));
         let thread = std::thread::Builder::new().name("buffer writer".into()).spawn(move || runtime.block_on(writer.run())).map_err(io)?;
         let recovered = Arc::new(Mutex::new(recovered));
-        Ok(Self { appends, requests, committed, sequence, recovered, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self { appends, requests, committed, sequence, recovered, status, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Queues rows, which are committed together; waits while the queue is full. For plain threads: panics inside an async task. Once
@@ -282,36 +296,10 @@ impl Buffer {
         self.ask(Request::Reserve).await?
     }
 
-    /// The newest committed block's id; notifies with each commit, of blocks or of gaps.
+    /// What waits for one of the uplinks that the buffer was opened for.
     #[must_use]
-    pub fn committed(&self) -> watch::Receiver<u64> {
-        self.committed.clone()
-    }
-
-    /// Up to `limit` blocks with `after < id <= until`, in order; fewer when they are large, none when there are no more. Blocks that
-    /// were confirmed are skipped; blocks that cannot be read are moved to `refused` and skipped.
-    pub async fn fetch(&self, after: u64, until: u64, limit: usize) -> Result<Vec<StoredBlock>, BufferError> {
-        self.ask(|reply| Request::Fetch { after, until, limit, reply }).await?
-    }
-
-    /// Deletes delivered blocks with the next commit.
-    pub async fn confirm(&self, ids: Vec<u64>) -> Result<(), BufferError> {
-        self.requests.send(Request::Confirm(ids)).await.map_err(|_| BufferError::Closed)
-    }
-
-    /// Moves a block that the far side will never take to `refused`, with the reason.
-    pub async fn refuse(&self, id: u64, reason: String) -> Result<(), BufferError> {
-        self.requests.send(Request::Refuse(id, reason)).await.map_err(|_| BufferError::Closed)
-    }
-
-    /// Up to `limit` gaps, the oldest first. They stay until they are confirmed, and no longer grow: what is dropped later makes new ones.
-    pub async fn fetch_gaps(&self, limit: usize) -> Result<Vec<Gap>, BufferError> {
-        self.ask(|reply| Request::FetchGaps(limit, reply)).await?
-    }
-
-    /// Deletes delivered gaps with the next commit.
-    pub async fn confirm_gaps(&self, ids: Vec<u64>) -> Result<(), BufferError> {
-        self.requests.send(Request::ConfirmGaps(ids)).await.map_err(|_| BufferError::Closed)
+    pub fn outbox(&self, uplink: &str) -> Outbox {
+        Outbox { buffer: self.clone(), uplink: uplink.into() }
     }
 
     /// Commits what is queued and ends the writer. What cannot be committed any more is refused. Returns when

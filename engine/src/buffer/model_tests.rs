@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tidegate_core::Outcome;
 
-use super::tests::{acked, rows, settings, wait};
+use super::tests::{UPLINK, acked, one, rows, settings, wait};
 use super::*;
 
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ fn act() -> impl Strategy<Value = Act> {
 fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
     loop {
         let status: Arc<OutboxStatus> = Arc::default();
-        match Buffer::open(&settings(dir), Arc::clone(&status)) {
+        match Buffer::open(&settings(dir), one(), Arc::clone(&status)) {
             Err(BufferError::InUse(_)) => std::thread::yield_now(),
             other => return (other.unwrap(), status),
         }
@@ -44,7 +44,7 @@ fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
 
 /// Sequence numbers by block.
 fn contents(buffer: &Buffer, after: u64, limit: usize) -> Vec<(u64, Vec<u64>)> {
-    let blocks = wait(buffer.fetch(after, u64::MAX, limit)).unwrap();
+    let blocks = wait(buffer.outbox(UPLINK).fetch(after, u64::MAX, limit)).unwrap();
     blocks.iter().map(|block| (block.id, (0..block.rows.len()).map(|row| block.rows.seqs.get(row)).collect())).collect()
 }
 
@@ -73,12 +73,12 @@ proptest! {
                 }
                 Act::Confirm(picks) => {
                     let ids: Vec<u64> = picks.iter().filter_map(|pick| model.keys().nth(*pick).copied()).collect();
-                    wait(buffer.confirm(ids.clone())).unwrap();
+                    wait(buffer.outbox(UPLINK).confirm(ids.clone())).unwrap();
                     ids.iter().for_each(|id| drop(model.remove(id)));
                 }
                 Act::Refuse(pick) => {
                     let Some(id) = model.keys().nth(pick).copied() else { continue };
-                    wait(buffer.refuse(id, "no".into())).unwrap();
+                    wait(buffer.outbox(UPLINK).refuse(id, "no".into())).unwrap();
                     model.remove(&id);
                 }
                 Act::Close | Act::Drop => {

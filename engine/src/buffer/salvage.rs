@@ -11,6 +11,7 @@ use rusqlite::{Connection, Transaction};
 use super::BufferError;
 use super::changes::{NewGap, Step, Totals};
 use super::database::{beside, layout, read_meta};
+use super::uplinks::Uplinks;
 
 /// Damaged files that are kept. A disk that keeps failing must not fill up with them.
 const KEPT: u32 = 8;
@@ -43,8 +44,8 @@ const GAP: &[(&str, Type)] = &[
     ("rows", Type::Integer),
     ("reason", Type::Text),
     ("wall_ns", Type::Integer),
+    ("uplinks", Type::Text),
 ];
-
 const JOURNAL: &[(&str, Type)] = &[
     ("id", Type::Integer),
     ("stream", Type::Text),
@@ -105,8 +106,9 @@ fn copy_all(
     tx.execute("UPDATE meta SET sequence = ?1", [super::signed(sequence)])?;
     let ends = known.unwrap_or(Totals { last_block: ANY, last_gap: ANY, last_entry: ANY, ..Totals::default() });
     let (last_block, skipped) = copy(old, &tx, "block", BLOCK, ends.last_block)?;
-    let (last_gap, _) = copy(old, &tx, "gap", GAP, ends.last_gap)?;
+    let (last_gap, _) = copy(old, &tx, "gap", gap_columns(old), ends.last_gap)?;
     copy(old, &tx, "refused", REFUSED, ends.last_block)?;
+    copy_confirmed(old, &tx)?;
     let (last_entry, entries_skipped) = copy(old, &tx, "journal", JOURNAL, ends.last_entry)?;
     let (_, states_skipped) = copy(old, &tx, "state", STATE, ANY)?;
     // A snapshot without all of its state would be a false start.
@@ -129,17 +131,32 @@ fn copy_all(
         bytes,
         journal_bytes,
     };
-    let mut step = Step { tx: &tx, totals, gaps_fetched: u64::MAX };
+    // Who takes a gap of all rules does not have to be known.
+    let mut step = Step { tx: &tx, totals, uplinks: &Uplinks::default(), gaps_fetched: u64::MAX };
     let lost = before.map(|before| before.waiting.saturating_sub(waiting));
     // Without the old totals nobody can say that nothing is missing.
     if lost != Some(0) {
-        step.gap(&NewGap { rule: "*".into(), first_seq: 0, last_seq: sequence, rows: lost.unwrap_or(0), reason: "buffer damaged" })?;
+        step.gap(&NewGap { rule: "*".into(), first_seq: 0, last_seq: sequence, rows: lost.unwrap_or(0), reason: "buffer damaged" }, "")?;
     }
     step.totals.write(&tx)?;
     let totals = step.totals;
     tx.commit()?;
     new.close().map_err(|(_, error)| error)?;
     Ok((totals, skipped))
+}
+
+/// The columns of `gap` that the damaged file has: it may be of an older layout.
+fn gap_columns(old: &Connection) -> &'static [(&'static str, Type)] {
+    let older = GAP.split_last().map_or(GAP, |(_, older)| older);
+    if old.prepare("SELECT uplinks FROM gap").is_ok() { GAP } else { older }
+}
+
+/// Copies who has confirmed what, up to the first damage: what is missing is sent once more.
+fn copy_confirmed(old: &Connection, new: &Transaction<'_>) -> rusqlite::Result<()> {
+    let mut insert = new.prepare("INSERT INTO confirmed (uplink, block) SELECT ?1, id FROM block WHERE id = ?2")?;
+    let Ok(mut select) = old.prepare("SELECT uplink, block FROM confirmed") else { return Ok(()) };
+    let found = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    found.map_while(Result::ok).try_for_each(|confirmed| insert.execute(confirmed).map(drop))
 }
 
 /// A row, the end, or what is damaged: a row whose id is known, or something before that.

@@ -5,18 +5,18 @@ use std::os::unix::fs::FileExt;
 
 use tidegate_core::Outcome;
 
-use super::tests::{acked, rows, seqs, settings, wait};
+use super::tests::{UPLINK, acked, one, rows, seqs, settings, wait};
 use super::*;
 
 const BLOCKS: u64 = 120;
 const ROWS: u64 = 3;
 const PAGE: u64 = 4096;
-/// The first page that belongs to `block` alone: 1 is the schema, 2 the page map, 3 to 11 the roots of tables and of one index.
-const LEAVES: u64 = 12;
+/// The first page that belongs to `block` alone: 1 is the schema, 2 the page map, 3 to 12 the roots of tables and of one index.
+const LEAVES: u64 = 13;
 
 fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
     let status: Arc<OutboxStatus> = Arc::default();
-    (Buffer::open(&settings(dir), Arc::clone(&status)).unwrap(), status)
+    (Buffer::open(&settings(dir), one(), Arc::clone(&status)).unwrap(), status)
 }
 
 /// A closed buffer with many small blocks, several to a page.
@@ -50,7 +50,7 @@ fn raw(dir: &tempfile::TempDir) -> rusqlite::Connection {
 }
 
 fn gaps(buffer: &Buffer) -> Vec<(String, u64, String)> {
-    wait(buffer.fetch_gaps(10)).unwrap().into_iter().map(|gap| (gap.rule.to_string(), gap.rows, gap.reason)).collect()
+    wait(buffer.outbox(UPLINK).fetch_gaps(10)).unwrap().into_iter().map(|gap| (gap.rule.to_string(), gap.rows, gap.reason)).collect()
 }
 
 #[test]
@@ -72,9 +72,9 @@ fn damage_met_while_fetching_costs_only_the_rows_in_it() {
     assert_eq!((status.dropped.get(), status.waiting.get()), (lost.len() as u64, found.len() as u64));
     assert_eq!(gaps(&buffer), [("*".to_owned(), lost.len() as u64, "buffer damaged".to_owned())]);
     store(&buffer, 9000);
-    let newest = wait(buffer.fetch(BLOCKS, u64::MAX, 10)).unwrap();
+    let newest = wait(buffer.outbox(UPLINK).fetch(BLOCKS, u64::MAX, 10)).unwrap();
     assert_eq!((newest.len(), newest[0].id), (1, BLOCKS + 1));
-    wait(buffer.confirm(vec![1])).unwrap();
+    wait(buffer.outbox(UPLINK).confirm(vec![1])).unwrap();
     buffer.close();
     let (buffer, status) = open(&dir);
     assert_eq!(status.waiting.get(), found.len() as u64);
@@ -121,7 +121,7 @@ fn a_file_without_its_tables_is_salvaged_when_it_is_opened() {
 fn open_when_free(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
     loop {
         let status: Arc<OutboxStatus> = Arc::default();
-        match Buffer::open(&settings(dir), Arc::clone(&status)) {
+        match Buffer::open(&settings(dir), one(), Arc::clone(&status)) {
             Err(BufferError::InUse(_)) => std::thread::yield_now(),
             other => return (other.unwrap(), status),
         }

@@ -5,6 +5,13 @@ use crate::config::WhenFull;
 use arrow::array::{Int64Array, RecordBatch};
 use tidegate_core::{ByteSize, Outcome, Seqs};
 
+pub(super) const UPLINK: &str = "uplink";
+
+/// One uplink that takes everything.
+pub(super) fn one() -> Uplinks {
+    Uplinks::new(&[(UPLINK, None)])
+}
+
 pub(super) fn settings(dir: &tempfile::TempDir) -> config::Buffer {
     let queue = std::num::NonZeroUsize::MIN.saturating_add(255);
     config::Buffer { queue, ..config::Buffer::at(dir.path().join("box.db")) }
@@ -29,7 +36,7 @@ pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
 pub(super) fn seqs(buffer: &Buffer) -> Vec<u64> {
     let (mut seqs, mut after) = (Vec::new(), 0);
     loop {
-        let blocks = wait(buffer.fetch(after, u64::MAX, 1000)).unwrap();
+        let blocks = wait(buffer.outbox(UPLINK).fetch(after, u64::MAX, 1000)).unwrap();
         let Some(last) = blocks.last() else { return seqs };
         after = last.id;
         seqs.extend(blocks.iter().flat_map(|block| (0..block.rows.len()).map(|row| block.rows.seqs.get(row))));
@@ -39,17 +46,17 @@ pub(super) fn seqs(buffer: &Buffer) -> Vec<u64> {
 #[test]
 fn acknowledged_rows_are_there_after_reopening_and_row_numbers_do_not_repeat() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&settings(&dir), Arc::default()).unwrap();
+    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
     let end = buffer.sequence_start().1;
     let (ack, told) = acked();
     buffer.append(vec![rows(5, 10_000, ack)]).unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Done);
-    assert!(matches!(Buffer::open(&settings(&dir), Arc::default()), Err(BufferError::InUse(_))));
+    assert!(matches!(Buffer::open(&settings(&dir), one(), Arc::default()), Err(BufferError::InUse(_))));
     buffer.close();
     let (ack, told) = acked();
     assert!(buffer.append(vec![rows(0, 1, ack)]).is_err());
     assert_eq!(told.recv().unwrap(), Outcome::Refused);
-    let buffer = Buffer::open(&settings(&dir), Arc::default()).unwrap();
+    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
     assert!(buffer.sequence_start().0 >= end);
     assert_eq!(seqs(&buffer), (5..10_005).collect::<Vec<_>>());
     buffer.close();
@@ -58,11 +65,11 @@ fn acknowledged_rows_are_there_after_reopening_and_row_numbers_do_not_repeat() {
 #[test]
 fn a_corrupt_file_is_set_aside_and_row_numbers_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&settings(&dir), Arc::default()).unwrap();
+    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
     let end = buffer.sequence_start().1;
     buffer.close();
     std::fs::write(dir.path().join("box.db"), vec![7; 9000]).unwrap();
-    let buffer = Buffer::open(&settings(&dir), Arc::default()).unwrap();
+    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
     assert!(buffer.sequence_start().0 >= end);
     assert!(dir.path().join("box.db.corrupt-1").exists());
     buffer.close();
@@ -71,14 +78,14 @@ fn a_corrupt_file_is_set_aside_and_row_numbers_go_on() {
 #[test]
 fn a_full_buffer_holds_new_rows_until_older_ones_are_confirmed() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&config::Buffer { max_size: ByteSize(6_000), ..settings(&dir) }, Arc::default()).unwrap();
+    let buffer = Buffer::open(&config::Buffer { max_size: ByteSize(6_000), ..settings(&dir) }, one(), Arc::default()).unwrap();
     let ((first, first_told), (second, second_told)) = (acked(), acked());
     buffer.append(vec![rows(0, 500, first)]).unwrap();
     assert_eq!(first_told.recv().unwrap(), Outcome::Done);
     buffer.append(vec![rows(500, 500, second)]).unwrap();
     assert_eq!(seqs(&buffer), (0..500).collect::<Vec<_>>());
     assert!(second_told.try_recv().is_err());
-    wait(buffer.confirm(vec![1])).unwrap();
+    wait(buffer.outbox(UPLINK).confirm(vec![1])).unwrap();
     assert_eq!(second_told.recv().unwrap(), Outcome::Done);
     assert_eq!(seqs(&buffer), (500..1000).collect::<Vec<_>>());
     buffer.close();
@@ -89,7 +96,7 @@ fn the_oldest_rows_are_dropped_and_counted_where_that_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     let status: Arc<OutboxStatus> = Arc::default();
     let config = config::Buffer { max_size: ByteSize(6_000), when_full: WhenFull::DropOldest, ..settings(&dir) };
-    let buffer = Buffer::open(&config, Arc::clone(&status)).unwrap();
+    let buffer = Buffer::open(&config, one(), Arc::clone(&status)).unwrap();
     for first in [0, 500] {
         let (ack, told) = acked();
         buffer.append(vec![rows(first, 500, ack)]).unwrap();
@@ -103,17 +110,17 @@ fn the_oldest_rows_are_dropped_and_counted_where_that_is_configured() {
 #[test]
 fn a_newer_layout_is_refused_and_a_damaged_block_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&settings(&dir), Arc::default()).unwrap();
+    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
     buffer.append(vec![rows(0, 3, Ack::none())]).unwrap();
     buffer.close();
     let raw = rusqlite::Connection::open(dir.path().join("box.db")).unwrap();
     raw.execute("UPDATE block SET data = x'00112233'", []).unwrap();
-    let buffer = Buffer::open(&settings(&dir), Arc::default()).unwrap();
+    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
     assert!(seqs(&buffer).is_empty());
     buffer.close();
     assert_eq!(raw.query_row("SELECT count(*) FROM refused", [], |r| r.get::<_, i64>(0)).unwrap(), 1);
     raw.execute_batch("PRAGMA user_version = 99").unwrap();
-    assert!(matches!(Buffer::open(&settings(&dir), Arc::default()), Err(BufferError::Newer { found: 99, .. })));
+    assert!(matches!(Buffer::open(&settings(&dir), one(), Arc::default()), Err(BufferError::Newer { found: 99, .. })));
 }
 
 /// A second connection, as a person's `sqlite3` would have it.
@@ -123,11 +130,11 @@ fn raw(dir: &tempfile::TempDir) -> rusqlite::Connection {
 
 fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
     let status: Arc<OutboxStatus> = Arc::default();
-    (Buffer::open(&settings(dir), Arc::clone(&status)).unwrap(), status)
+    (Buffer::open(&settings(dir), one(), Arc::clone(&status)).unwrap(), status)
 }
 
 fn fetch(buffer: &Buffer) -> Vec<u64> {
-    wait(buffer.fetch(0, u64::MAX, 1000)).unwrap().iter().map(|block| block.id).collect()
+    wait(buffer.outbox(UPLINK).fetch(0, u64::MAX, 1000)).unwrap().iter().map(|block| block.id).collect()
 }
 
 /// Appends rows and waits until they are on disk.
@@ -149,7 +156,7 @@ fn a_failed_commit_is_tried_again_however_much_is_asked_meanwhile() {
     buffer.append(vec![rows(2, 10, ack)]).unwrap();
     // Confirmations repeat while the disk fails, some of them nonsense; what was confirmed is not handed out again.
     for _ in 0..200 {
-        wait(buffer.confirm(vec![1, 77])).unwrap();
+        wait(buffer.outbox(UPLINK).confirm(vec![1, 77])).unwrap();
         assert_eq!(fetch(&buffer), [2]);
     }
     assert!(told.try_recv().is_err());
@@ -182,7 +189,7 @@ fn closing_answers_commits_and_may_be_repeated() {
     let askers: Vec<_> = (0..20)
         .map(|_| {
             let buffer = buffer.clone();
-            std::thread::spawn(move || wait(buffer.fetch(0, u64::MAX, 1)).map(drop))
+            std::thread::spawn(move || wait(buffer.outbox(UPLINK).fetch(0, u64::MAX, 1)).map(drop))
         })
         .collect();
     let other = buffer.clone();
@@ -192,7 +199,7 @@ fn closing_answers_commits_and_may_be_repeated() {
     closer.join().unwrap();
     assert!(told.iter().all(|told| told.recv().unwrap() == Outcome::Done));
     assert!(askers.into_iter().all(|asker| matches!(asker.join().unwrap(), Ok(()) | Err(BufferError::Closed))));
-    assert!(matches!(wait(buffer.fetch(0, u64::MAX, 1)), Err(BufferError::Closed)));
+    assert!(matches!(wait(buffer.outbox(UPLINK).fetch(0, u64::MAX, 1)), Err(BufferError::Closed)));
     assert_eq!(seqs(&open(&dir).0), (0..200).collect::<Vec<_>>());
 }
 
@@ -213,7 +220,7 @@ fn what_cannot_be_committed_before_the_end_is_refused() {
     assert!(told.iter().all(|told| told.recv().unwrap() == Outcome::Refused));
     other.execute_batch("COMMIT").unwrap();
     let full = config::Buffer { max_size: ByteSize(1), ..settings(&dir) };
-    let buffer = Buffer::open(&full, Arc::default()).unwrap();
+    let buffer = Buffer::open(&full, one(), Arc::default()).unwrap();
     store(&buffer, 0, 1);
     let (ack, told) = acked();
     buffer.append(vec![rows(1, 1, ack)]).unwrap();
@@ -230,7 +237,7 @@ fn dropping_the_last_handle_commits_what_is_queued() {
     }
     drop(buffer);
     let buffer = loop {
-        match Buffer::open(&settings(&dir), Arc::default()) {
+        match Buffer::open(&settings(&dir), one(), Arc::default()) {
             Err(BufferError::InUse(_)) => std::thread::yield_now(),
             other => break other.unwrap(),
         }
@@ -254,7 +261,7 @@ fn rows_that_cannot_be_stored_are_refused_and_counted_and_the_rest_is_acknowledg
     let outcomes = [good_told, bad_told, last_told].map(|told| told.recv().unwrap());
     assert_eq!(outcomes, [Outcome::Done, Outcome::Refused, Outcome::Done]);
     assert_eq!(seqs(&buffer), [0, 1, 7]);
-    let gaps = wait(buffer.fetch_gaps(10)).unwrap();
+    let gaps = wait(buffer.outbox(UPLINK).fetch_gaps(10)).unwrap();
     assert_eq!(gaps.iter().map(|g| (g.first_seq, g.last_seq, g.rows, &*g.reason)).collect::<Vec<_>>(), [(2, 6, 5, "cannot be stored")]);
     buffer.close();
     assert_eq!((status.committed.get(), status.waiting.get(), status.dropped.get()), (3, 3, 5));
@@ -264,9 +271,9 @@ fn rows_that_cannot_be_stored_are_refused_and_counted_and_the_rest_is_acknowledg
 fn gaps_grow_until_they_are_fetched_and_stay_until_they_are_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Buffer { max_size: ByteSize(1), when_full: WhenFull::DropOldest, ..settings(&dir) };
-    let buffer = Buffer::open(&config, Arc::default()).unwrap();
+    let buffer = Buffer::open(&config, one(), Arc::default()).unwrap();
     let gaps = |buffer: &Buffer| {
-        let gaps = wait(buffer.fetch_gaps(10)).unwrap();
+        let gaps = wait(buffer.outbox(UPLINK).fetch_gaps(10)).unwrap();
         gaps.into_iter().map(|g| (g.id, g.first_seq, g.last_seq, g.rows, g.reason)).collect::<Vec<_>>()
     };
     let full = || "buffer full".to_owned();
@@ -277,10 +284,10 @@ fn gaps_grow_until_they_are_fetched_and_stay_until_they_are_confirmed() {
     store(&buffer, 40, 10);
     store(&buffer, 50, 10);
     assert_eq!(gaps(&buffer), [(1, 0, 29, 30, full()), (2, 30, 49, 20, full())]);
-    wait(buffer.confirm_gaps(vec![1])).unwrap();
+    wait(buffer.outbox(UPLINK).confirm_gaps(vec![1])).unwrap();
     assert_eq!(gaps(&buffer), [(2, 30, 49, 20, full())]);
     buffer.close();
-    let buffer = Buffer::open(&config, Arc::default()).unwrap();
+    let buffer = Buffer::open(&config, one(), Arc::default()).unwrap();
     assert_eq!(gaps(&buffer), [(2, 30, 49, 20, full())]);
 }
 
@@ -293,7 +300,7 @@ fn refused_blocks_are_kept_up_to_a_limit_and_then_leave_a_gap() {
         store(&buffer, block * 3000, 3000);
     }
     for id in 1..=4 {
-        wait(buffer.refuse(id, "too large for the broker".into())).unwrap();
+        wait(buffer.outbox(UPLINK).refuse(id, "too large for the broker".into())).unwrap();
     }
     buffer.close();
     let kept: Vec<u64> =
@@ -302,7 +309,7 @@ fn refused_blocks_are_kept_up_to_a_limit_and_then_leave_a_gap() {
     let lost = (4 - kept.len() as u64) * 3000;
     assert_eq!((status.dropped.get(), status.waiting.get()), (lost, 0));
     let (buffer, _) = open(&dir);
-    let gaps = wait(buffer.fetch_gaps(10)).unwrap();
+    let gaps = wait(buffer.outbox(UPLINK).fetch_gaps(10)).unwrap();
     assert_eq!(gaps.iter().map(|gap| gap.rows).sum::<u64>(), lost);
     assert!(gaps.iter().all(|gap| gap.reason == "refused" && gap.first_seq == 0));
 }
@@ -317,7 +324,7 @@ fn space_of_delivered_rows_goes_back_to_the_file_system() {
     let other = raw(&dir);
     let pages = || other.query_row("PRAGMA page_count", [], |row| row.get::<_, u64>(0)).unwrap();
     assert!(pages() > 1500, "{}", pages());
-    wait(buffer.confirm((1..=100).collect())).unwrap();
+    wait(buffer.outbox(UPLINK).confirm((1..=100).collect())).unwrap();
     while pages() > 1100 {
         assert!(fetch(&buffer).is_empty());
     }
@@ -335,9 +342,9 @@ fn errors_name_the_file_and_what_to_do() {
         assert!(text.contains(path.to_str().unwrap()) && text.contains("free some space"), "{text}");
     }
     raw(&dir).execute_batch("CREATE TABLE letters (text)").unwrap();
-    let error = Buffer::open(&settings(&dir), Arc::default()).unwrap_err();
+    let error = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap_err();
     assert!(matches!(&error, BufferError::Foreign { table, .. } if table == "letters"), "{error}");
     let nowhere = config::Buffer { path: dir.path().join("absent/box.db"), ..settings(&dir) };
-    let text = Buffer::open(&nowhere, Arc::default()).unwrap_err().to_string();
+    let text = Buffer::open(&nowhere, one(), Arc::default()).unwrap_err().to_string();
     assert!(text.contains("absent/box.db") && text.contains("check that the directory exists"), "{text}");
 }

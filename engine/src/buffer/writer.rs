@@ -23,11 +23,11 @@ type Reply<T> = oneshot::Sender<Result<T, BufferError>>;
 
 /// What the writer is asked for, besides appends: these go on while appends have to wait.
 pub(super) enum Request {
-    Fetch { after: u64, until: u64, limit: usize, reply: Reply<Vec<StoredBlock>> },
-    Confirm(Vec<u64>),
-    Refuse(u64, String),
-    FetchGaps(usize, Reply<Vec<Gap>>),
-    ConfirmGaps(Vec<u64>),
+    Fetch { uplink: Arc<str>, range: (u64, u64), limit: usize, reply: Reply<Vec<StoredBlock>> },
+    Confirm(Arc<str>, Vec<u64>),
+    Refuse(Arc<str>, u64, String),
+    FetchGaps(Arc<str>, usize, Reply<Vec<Gap>>),
+    ConfirmGaps(Arc<str>, Vec<u64>),
     ReadJournal(u64, Reply<Vec<JournalEntry>>),
     Reserve(Reply<(u64, u64)>),
     Close,
@@ -179,18 +179,21 @@ impl Writer {
     fn answer(&mut self, request: Request) {
         // An asker that went away does not want the answer.
         match request {
-            Request::Confirm(ids) => {
+            Request::Confirm(uplink, ids) => {
                 // Ids that were never given would stay for ever while the disk fails.
                 let last = self.database.totals().last_block;
-                self.changes.confirmed.extend(ids.into_iter().filter(|id| *id <= last));
+                self.changes.confirmed.extend(ids.into_iter().filter(|id| *id <= last).map(|id| (id, Arc::clone(&uplink))));
             }
-            Request::Refuse(id, reason) => self.refuse(vec![(id, reason)]),
-            Request::FetchGaps(limit, reply) => {
-                drop(reply.send(self.repaired(|database, changes| database.fetch_gaps(limit, changes))));
+            Request::Refuse(uplink, id, reason) => {
+                let reason = if self.database.uplinks().is_one() { reason } else { format!("{uplink}: {reason}") };
+                self.refuse(Some(&uplink), vec![(id, reason)]);
             }
-            Request::ConfirmGaps(ids) => {
+            Request::FetchGaps(uplink, limit, reply) => {
+                drop(reply.send(self.repaired(|database, changes| database.fetch_gaps(&uplink, limit, changes))));
+            }
+            Request::ConfirmGaps(uplink, ids) => {
                 let last = self.database.totals().last_gap;
-                self.changes.confirmed_gaps.extend(ids.into_iter().filter(|id| *id <= last));
+                self.changes.confirmed_gaps.extend(ids.into_iter().filter(|id| *id <= last).map(|id| (id, Arc::clone(&uplink))));
             }
             Request::ReadJournal(after, reply) => {
                 let found = self.repaired(|database, _| database.read_journal(after));
@@ -211,10 +214,10 @@ impl Writer {
             }
             Request::Reserve(reply) => drop(reply.send(self.repaired(|database, _| database.reserve()))),
             Request::Close => self.closing = true,
-            Request::Fetch { after, until, limit, reply } => {
-                let found = self.repaired(|database, changes| database.fetch(after, until, limit, changes));
+            Request::Fetch { uplink, range, limit, reply } => {
+                let found = self.repaired(|database, changes| database.fetch(&uplink, range, limit, changes));
                 let answer = found.map(|(good, bad)| {
-                    self.refuse(bad);
+                    self.refuse(None, bad);
                     good
                 });
                 drop(reply.send(answer));
@@ -222,13 +225,14 @@ impl Writer {
         }
     }
 
-    fn refuse(&mut self, blocks: Vec<(u64, String)>) {
+    /// By `uplink`, or for all of them.
+    fn refuse(&mut self, uplink: Option<&Arc<str>>, blocks: Vec<(u64, String)>) {
         let last = self.database.totals().last_block;
         for (id, reason) in blocks.into_iter().filter(|(id, _)| *id <= last) {
             if let Some(blocks) = self.said.refused.count(1) {
                 tracing::error!(block = id, %reason, blocks, "a block cannot be delivered; it is kept in table `refused`");
             }
-            self.changes.refused.insert(id, reason);
+            self.changes.refused.insert((id, uplink.cloned()), reason);
         }
     }
 

@@ -53,12 +53,21 @@ async fn report(status: &Status) {
         let rules = status.rules.all();
         let refused: Vec<&str> =
             rules.iter().filter(|(_, rule)| rule.refused.load(Ordering::Relaxed)).map(|(name, _)| name.as_str()).collect();
+        let uplinks = status.uplinks.all();
+        let away: Vec<&str> =
+            uplinks.iter().filter(|(_, uplink)| !uplink.connected.load(Ordering::Relaxed)).map(|(name, _)| name.as_str()).collect();
+        // Each uplink by its name, when there are several.
+        let delivered: Vec<String> = match uplinks.as_slice() {
+            [(_, only)] => vec![only.delivered.get().to_string()],
+            several => several.iter().map(|(name, uplink)| format!("{name} {}", uplink.delivered.get())).collect(),
+        };
         tracing::info!(
             rows_in = status.streams.all().iter().map(|(_, stream)| stream.rows.get()).sum::<u64>(),
             rows_out = status.outputs.all().iter().map(|(_, output)| output.written.get()).sum::<u64>(),
             failed = status.outputs.all().iter().map(|(_, output)| output.failed.get() + output.dropped.get()).sum::<u64>(),
             outbox_waiting = status.outbox.waiting.get(),
-            outbox_delivered = status.outbox.delivered.get(),
+            outbox_delivered = delivered.join(", "),
+            uplinks_down = away.join(","),
             down = down.join(","),
             refused_rules = refused.join(","),
             "status"

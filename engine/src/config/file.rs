@@ -1,8 +1,8 @@
 //! The file as it is written: the tables that the engine itself reads, and the JSON Schema of the whole for editors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tidegate_connectors::ConnectionConfig;
 use tidegate_core::diagnostic::Place;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
 
-use super::{Buffer, MqttOutput, MqttStream, Uplink, WhenFull};
+use super::{Buffer, HttpUplink, MqttOutput, MqttStream, MqttUplink, WhenFull};
 
 /// Keys outside of any table.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -47,6 +47,22 @@ pub(super) struct OutputQueue {
 
 /// The keys of [`OutputQueue`].
 pub(super) const OUTPUT_QUEUE_KEYS: [&str; 2] = ["queue", "when_full"];
+
+/// The keys of `[uplink]` and `[uplinks.NAME]` that every kind has.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UplinkKeys {
+    /// The rules whose rows it takes; absent: all.
+    pub(super) rules: Option<BTreeSet<String>>,
+    /// How many rows may be sent and not yet confirmed.
+    #[serde(default = "thousand")]
+    pub(super) in_flight: NonZeroUsize,
+    /// At most this many rows of the backlog a second, so that live rows are not held up; absent: as fast as the uplink takes them.
+    pub(super) backlog_rate: Option<NonZeroU32>,
+}
+
+/// The keys of [`UplinkKeys`].
+pub(super) const UPLINK_KEYS: [&str; 3] = ["rules", "in_flight", "backlog_rate"];
 
 /// `[rules]`
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -124,8 +140,11 @@ struct File {
     /// Places that rules may write to, by name.
     #[serde(default)]
     outputs: BTreeMap<String, OutputTable>,
-    /// The way to the cloud.
-    uplink: Option<Uplink>,
+    /// The way to the cloud, if there is only one.
+    uplink: Option<UplinkTable>,
+    /// The ways to the cloud, by name, instead of `[uplink]`.
+    #[serde(default)]
+    uplinks: BTreeMap<String, UplinkTable>,
     /// Where rules are and how they run.
     #[serde(default)]
     rules: RulesTable,
@@ -160,6 +179,37 @@ struct MqttOutputTable {
     queue: OutputQueue,
     #[serde(flatten)]
     output: MqttOutput,
+}
+
+/// `[uplink]` or `[uplinks.NAME]`: a way to the cloud.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum UplinkTable {
+    Mqtt(MqttUplinkTable),
+    Http(HttpUplinkTable),
+}
+
+/// An uplink by an MQTT connection.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct MqttUplinkTable {
+    #[serde(flatten)]
+    keys: UplinkKeys,
+    #[serde(flatten)]
+    uplink: MqttUplink,
+}
+
+/// An uplink by HTTP.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct HttpUplinkTable {
+    #[serde(flatten)]
+    keys: UplinkKeys,
+    #[serde(flatten)]
+    uplink: HttpUplink,
 }
 
 /// The JSON Schema (draft 2020-12) of the configuration file, for editors.

@@ -9,15 +9,17 @@
 
 mod document;
 mod file;
+mod http;
 mod mqtt;
 mod names;
+mod tls;
 mod validate;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidegate_connectors::ConnectionConfig;
+use tidegate_connectors::http::UplinkConfig as HttpUplink;
 use tidegate_connectors::mqtt::{OutputConfig as MqttOutput, StreamConfig as MqttStream};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
@@ -45,8 +48,8 @@ pub struct Config {
     pub streams: BTreeMap<String, Stream>,
     /// By name. No name is also a stream's.
     pub outputs: BTreeMap<String, Output>,
-    /// The way to the cloud, if there is one.
-    pub uplink: Option<Uplink>,
+    /// The ways to the cloud, by name; the one of `[uplink]` is called `uplink`.
+    pub uplinks: BTreeMap<String, Uplink>,
     /// Where rules are and how they run.
     pub rules: Rules,
     /// The SQLite database.
@@ -107,20 +110,37 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// `[uplink]`: the way to the cloud.
+/// A way to the cloud.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Uplink {
+    /// The rules whose rows it takes; never empty. `None`: all.
+    pub rules: Option<BTreeSet<String>>,
+    /// How many rows may be sent and not yet confirmed.
+    pub in_flight: NonZeroUsize,
+    /// At most this many rows of the backlog a second, so that live rows are not held up. `None`: as fast as the uplink takes them.
+    pub backlog_rate: Option<NonZeroU32>,
+    /// What the kind of uplink needs to know.
+    pub kind: UplinkKind,
+}
+
+/// What each kind of uplink needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UplinkKind {
+    /// a message a row
+    Mqtt(MqttUplink),
+    /// a request for up to a batch of rows
+    Http(HttpUplink),
+}
+
+/// The keys of an uplink by MQTT.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Uplink {
+pub struct MqttUplink {
     /// The connection's name.
     pub connection: String,
     /// Topic that rows are published to; `{box}` and `{rule}` are replaced by the box's and the rule's name.
     #[serde(default = "default_uplink_topic")]
     pub topic: String,
-    /// How many rows may be sent and not yet confirmed.
-    #[serde(default = "default_in_flight")]
-    pub in_flight: NonZeroUsize,
-    /// At most this many rows of the backlog a second, so that live rows are not held up; absent: as fast as the uplink takes them.
-    pub backlog_rate: Option<NonZeroU32>,
 }
 
 /// `[rules]`: where rules are and how they run.
@@ -178,6 +198,17 @@ impl Buffer {
     }
 }
 
+impl Uplink {
+    /// The connection that it goes by, if it goes by one.
+    #[must_use]
+    pub fn connection(&self) -> Option<&str> {
+        match &self.kind {
+            UplinkKind::Mqtt(uplink) => Some(&uplink.connection),
+            UplinkKind::Http(_) => None,
+        }
+    }
+}
+
 impl Stream {
     /// Whether `ts` is the time of arrival.
     #[must_use]
@@ -203,8 +234,4 @@ impl Stream {
 
 fn default_uplink_topic() -> String {
     "tidegate/{box}/{rule}".into()
-}
-
-fn default_in_flight() -> NonZeroUsize {
-    NonZeroUsize::MIN.saturating_add(999)
 }

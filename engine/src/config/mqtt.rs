@@ -1,16 +1,17 @@
 //! What must hold for MQTT connections, streams and outputs beyond the types of their keys.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use tidegate_connectors::backoff::BackoffConfig;
 use tidegate_connectors::mqtt::config::{FieldAt, FieldConfig, Version};
 use tidegate_connectors::mqtt::{ConnectionConfig, OutputConfig, StreamConfig};
 use tidegate_connectors::secret::SecretSource;
 use tidegate_core::{ByteSize, FieldType, TS};
 
 use super::document::{Report, Table};
-use super::names;
+use super::{names, tls};
 
 /// Keep-alive is a 16-bit number of seconds (MQTT 5.0, 3.1.2.10).
 const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(65_535);
@@ -46,7 +47,9 @@ pub(super) fn check_connection(config: &mut ConnectionConfig, table: &Table<'_>,
         let help = "leave `client_id` out to get `tidegate-BOX-CONNECTION`: it must stay the same, or queued messages are lost".to_owned();
         report.error(&table.span_of(&["client_id"]), "the client id is empty", help);
     }
-    check_tls(config, table, base_dir, report);
+    if let Some(tls) = &mut config.tls {
+        tls::check(tls, table, base_dir, report);
+    }
     if config.keep_alive.0 < Duration::from_secs(1) || config.keep_alive.0 > LONGEST_KEEP_ALIVE {
         report.error(
             &table.span_of(&["keep_alive"]),
@@ -65,17 +68,21 @@ pub(super) fn check_connection(config: &mut ConnectionConfig, table: &Table<'_>,
         let message = format!("`max_packet` must be from {SMALLEST_PACKET} to {LARGEST_PACKET}, and is {}", config.max_packet);
         report.error(&table.span_of(&["max_packet"]), message, None);
     }
-    let backoff = &config.backoff;
+    check_backoff(&config.backoff, table, report);
+    if let Some(Err(why)) = config.last_will.as_ref().map(|will| check_topic_name(&will.topic)) {
+        report.error(&table.span_of(&["last_will", "topic"]), format!("this is not a topic to publish to: {why}"), None);
+    }
+}
+
+/// Checks the table `backoff` in `table`.
+pub(super) fn check_backoff(backoff: &BackoffConfig, table: &Table<'_>, report: &mut Report<'_>) {
     if backoff.min.0.is_zero() {
-        let help = "write a pause such as \"500ms\": without one, a broker that is down would be called without end".to_owned();
+        let help = "write a pause such as \"500ms\": without one, a far side that is down would be called without end".to_owned();
         report.error(&table.span_of(&["backoff", "min"]), "`backoff.min` must be longer than nothing", help);
     }
     if backoff.min > backoff.max {
         let message = format!("`backoff.min` ({}) is longer than `backoff.max` ({})", backoff.min, backoff.max);
         report.error(&table.span_of(&["backoff", "min"]), message, "the pause grows from `min` to `max`".to_owned());
-    }
-    if let Some(Err(why)) = config.last_will.as_ref().map(|will| check_topic_name(&will.topic)) {
-        report.error(&table.span_of(&["last_will", "topic"]), format!("this is not a topic to publish to: {why}"), None);
     }
 }
 
@@ -92,33 +99,6 @@ fn check_host(host: &str, table: &Table<'_>, report: &mut Report<'_>) {
         );
     } else if host.is_empty() || host.contains(char::is_whitespace) {
         report.error(&span, format!("\"{host}\" is not a host name or address"), None);
-    }
-}
-
-fn check_tls(config: &mut ConnectionConfig, table: &Table<'_>, base_dir: &Path, report: &mut Report<'_>) {
-    let Some(tls) = &mut config.tls else { return };
-    for (there, there_key, absent, absent_key) in [(&tls.cert, "cert", &tls.key, "key"), (&tls.key, "key", &tls.cert, "cert")] {
-        if there.is_some() && absent.is_none() {
-            let help = format!("add `{absent_key} = \"..\"`: a client certificate is always a certificate and its key");
-            report.error(&table.key_span_of(&["tls", there_key]), format!("`{there_key}` is given without `{absent_key}`"), help);
-        }
-    }
-    for (key, path) in [("ca", &mut tls.ca), ("cert", &mut tls.cert), ("key", &mut tls.key)] {
-        let Some(path) = path else { continue };
-        *path = base_dir.join(&*path);
-        check_file(path, &table.span_of(&["tls", key]), key, report);
-    }
-}
-
-fn check_file(path: &PathBuf, span: &std::ops::Range<usize>, key: &str, report: &mut Report<'_>) {
-    // A file that cannot be looked at may still be readable for the user that the box runs as.
-    match std::fs::metadata(path) {
-        Ok(found) if !found.is_file() => report.error(span, format!("`{key}` names {}, which is not a file", path.display()), None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let help = "relative paths start at the directory of the configuration file".to_owned();
-            report.error(span, format!("`{key}` names {}, which does not exist", path.display()), help);
-        }
-        _ => {}
     }
 }
 

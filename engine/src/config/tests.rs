@@ -75,7 +75,7 @@ fn every_key_is_read_and_paths_start_at_the_file() {
     assert!(!tank.is_journaled());
     let pump = &config.outputs["cooling_pump"];
     assert_eq!((pump.connection.as_str(), pump.queue.get(), pump.when_full), ("plant", 100, WhenFull::Block));
-    let uplink = config.uplink.unwrap();
+    let uplink = &config.uplinks["uplink"];
     assert_eq!((uplink.in_flight.get(), uplink.backlog_rate.unwrap().get()), (500, 5000));
     assert_eq!((config.rules.dir, config.rules.workers.get()), (golden_dir().join("rules"), 2));
     let Buffer { path, max_size, when_full, queue, journal_size, journal_age, snapshot_every } = config.buffer;
@@ -93,7 +93,18 @@ fn the_least_that_a_box_needs_is_its_name() {
     assert_eq!((config.buffer.max_size, config.buffer.when_full, config.buffer.queue.get()), (ByteSize(1 << 30), WhenFull::Block, 1000));
     let Buffer { journal_size, journal_age, snapshot_every, .. } = config.buffer;
     assert_eq!((journal_size, journal_age, snapshot_every), (ByteSize(256 << 20), span("1d"), span("5min")));
-    assert_eq!(config.uplink, None);
+    assert_eq!(config.uplinks, BTreeMap::new());
+}
+
+#[test]
+fn several_uplinks_have_names_and_take_what_their_rules_write() {
+    let config = load(&golden_dir().join("uplinks.toml")).unwrap();
+    assert_eq!(config.uplinks.keys().collect::<Vec<_>>(), ["cloud", "historian", "web"]);
+    assert_eq!(config.uplinks["cloud"].rules, None);
+    assert_eq!(config.uplinks["historian"].rules, Some(BTreeSet::from(["alarms".to_owned(), "means".to_owned()])));
+    let UplinkKind::Http(web) = &config.uplinks["web"].kind else { panic!("`url` is HTTP") };
+    assert_eq!((web.batch.get(), web.timeout, web.headers.len()), (200, span("10s"), 2));
+    assert_eq!(web.tls.as_ref().unwrap().ca.as_deref(), Some(golden_dir().join("certs/ca.pem").as_path()));
 }
 
 #[test]
@@ -152,10 +163,12 @@ fn property<'a>(schema: &'a serde_json::Value, root: &'a serde_json::Value, key:
 }
 
 #[test]
-fn the_json_schema_knows_every_key_of_the_maximal_file() {
+fn the_json_schema_knows_every_key_of_the_maximal_files() {
     let schema = json_schema();
-    let value: toml::Value = toml::from_str(&maximal()).unwrap();
-    assert_keys_known(&schema, &schema, &value, "");
+    for file in ["maximal.toml", "uplinks.toml"] {
+        let value: toml::Value = toml::from_str(&std::fs::read_to_string(golden_dir().join(file)).unwrap()).unwrap();
+        assert_keys_known(&schema, &schema, &value, "");
+    }
     assert_eq!(schema["required"], serde_json::json!(["name"]));
     assert!(property(&schema, &schema, "management").is_empty());
 }
@@ -294,7 +307,7 @@ mod any_text {
                     prop_assert_eq!(config.connections.len(), written("connections"));
                     prop_assert_eq!(config.streams.len(), written("streams"));
                     prop_assert_eq!(config.outputs.len(), written("outputs"));
-                    prop_assert_eq!(config.uplink.is_some(), table.contains_key("uplink"));
+                    prop_assert_eq!(config.uplinks.len(), written("uplinks") + usize::from(table.contains_key("uplink")));
                 }
             }
         }

@@ -10,15 +10,17 @@ use tidegate_core::diagnostic::{did_you_mean, nearest};
 use tidegate_core::{ByteSize, Diagnostic, Span};
 
 use super::document::{self, Report, Table};
-use super::file::{BufferTable, DerivedStream, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable};
-use super::{Buffer, Config, Output, OutputKind, Rules, Stream, StreamKind, Uplink, mqtt, names};
+use super::file::{BufferTable, DerivedStream, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, UPLINK_KEYS, UplinkKeys};
+use super::{Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, Rules, Stream, StreamKind, Uplink, UplinkKind, http, mqtt, names};
 
-const SECTIONS: [&str; 6] = ["connections", "streams", "outputs", "uplink", "rules", "buffer"];
+const SECTIONS: [&str; 7] = ["connections", "streams", "outputs", "uplink", "uplinks", "rules", "buffer"];
 
 /// More rows than this in one queue would be memory that a small box does not have.
 const LONGEST_QUEUE: usize = 1_000_000;
 /// MQTT numbers the packets that wait for their acknowledgement with 16 bits.
 const MOST_IN_FLIGHT: usize = 65_535;
+/// A request is held in memory as a whole.
+const LARGEST_BATCH: usize = 10_000;
 const MOST_WORKERS: usize = 256;
 /// SQLite's own pages and indexes need room too.
 const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
@@ -72,7 +74,7 @@ impl Validator<'_, '_> {
         self.check_targets(&streams, &outputs);
         let streams = streams.iter().filter_map(|table| Some((table.name().to_owned(), self.stream(table)?))).collect();
         let outputs = outputs.into_iter().filter_map(|table| Some((table.name().to_owned(), self.output(table)?))).collect();
-        let uplink = root.take_table("uplink", "[uplink]", self.report).and_then(|table| self.uplink(&table));
+        let uplinks = self.uplinks(&mut root);
         let rules = self.or_empty(&mut root, "rules");
         let rules = self.rules(&rules);
         let buffer = self.or_empty(&mut root, "buffer");
@@ -91,7 +93,7 @@ impl Validator<'_, '_> {
         }
         let (buffer_keys, buffer_table) = buffer?;
         let buffer = self.buffer(buffer_keys, &buffer_table, &data_dir);
-        Some(Config { name: keys.name, data_dir, connections, streams, outputs, uplink, rules: rules?, buffer })
+        Some(Config { name: keys.name, data_dir, connections, streams, outputs, uplinks, rules: rules?, buffer })
     }
 
     fn tables<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Vec<Table<'t>> {
@@ -244,12 +246,57 @@ impl Validator<'_, '_> {
         Some(Output { connection, queue: queue.queue, when_full: queue.when_full, kind })
     }
 
-    fn uplink(&mut self, table: &Table<'_>) -> Option<Uplink> {
+    /// What is in `[uplink]`, or in the tables of `[uplinks]`.
+    fn uplinks(&mut self, root: &mut Table<'_>) -> BTreeMap<String, Uplink> {
+        let only = root.take_table(names::UPLINK, "[uplink]", self.report);
+        let several = self.tables(root, "uplinks");
+        if let (Some(only), Some(first)) = (&only, several.first()) {
+            let message = format!("there is [uplink] in line {} already", self.report.line_of(&only.span()));
+            self.report.error(&first.span(), message, "give that one a name too, such as [uplinks.uplink]".to_owned());
+        }
+        for table in &several {
+            if let Err(why) = names::check_identifier(table.name()) {
+                self.report.error(&table.span(), format!("\"{}\" cannot be an uplink's name", table.name()), why);
+            }
+        }
+        only.into_iter().chain(several).filter_map(|table| Some((table.name().to_owned(), self.uplink(table)?))).collect()
+    }
+
+    fn uplink(&mut self, mut table: Table<'_>) -> Option<Uplink> {
+        let common = table.take_keys(&UPLINK_KEYS);
+        let keys: Option<UplinkKeys> = common.read(&[], self.report);
+        if let Some(keys) = &keys {
+            self.check_at_most(keys.in_flight, MOST_IN_FLIGHT, "in_flight", &common);
+            if keys.rules.as_ref().is_some_and(|rules| rules.is_empty()) {
+                let help = "leave `rules` out to send what all rules write, or the whole table to send nothing".to_owned();
+                self.report.error(&common.span_of(&["rules"]), format!("`rules` is empty in {}", table.title()), help);
+            }
+        }
+        let kind = match (table.contains("url"), table.contains("connection")) {
+            (true, true) => {
+                let help = "`connection` is for MQTT, `url` for HTTP; another way is another [uplinks.NAME]".to_owned();
+                self.report.error(&table.span_of(&["url"]), format!("{} has both `connection` and `url`", table.title()), help);
+                return None;
+            }
+            (true, false) => UplinkKind::Http(self.http_uplink(&table)?),
+            (false, _) => UplinkKind::Mqtt(self.mqtt_uplink(&table)?),
+        };
+        let UplinkKeys { rules, in_flight, backlog_rate } = keys?;
+        Some(Uplink { rules, in_flight, backlog_rate, kind })
+    }
+
+    fn http_uplink(&mut self, table: &Table<'_>) -> Option<HttpUplink> {
+        let mut uplink: HttpUplink = table.read(&UPLINK_KEYS, self.report)?;
+        http::check_uplink(&mut uplink, table, self.base_dir, self.report);
+        self.check_at_most(uplink.batch, LARGEST_BATCH, "batch", table);
+        Some(uplink)
+    }
+
+    fn mqtt_uplink(&mut self, table: &Table<'_>) -> Option<MqttUplink> {
         if let Some(name) = table.text("connection") {
             self.check_connection_name(name, table);
         }
-        let uplink: Uplink = table.read(&[], self.report)?;
-        self.check_at_most(uplink.in_flight, MOST_IN_FLIGHT, "in_flight", table);
+        let uplink: MqttUplink = table.read(&UPLINK_KEYS, self.report)?;
         let wrong = match mqtt::placeholders(&uplink.topic) {
             Err(why) => Some((why, None)),
             Ok(names) => names

@@ -101,6 +101,7 @@ fn in_plain_words(expected: &dyn Expected) -> String {
         "a boolean" => "true or false".into(),
         "a string" | "a borrowed string" | "path string" => "text in quotes".into(),
         "a map" => "a table".into(),
+        "a sequence" => "a list".into(),
         text if text.starts_with("struct ") => "a table".into(),
         _ => expected,
     }

@@ -20,6 +20,7 @@ pub(super) struct Scene {
     pub(super) outputs: Vec<OutputLine>,
     pub(super) connections: Vec<ConnectionLine>,
     pub(super) outbox: OutboxLine,
+    pub(super) uplinks: Vec<UplinkLine>,
     pub(super) cloud: Option<CloudState>,
     /// newest first
     pub(super) messages: Vec<Message>,
@@ -67,8 +68,13 @@ pub(super) struct ConnectionLine {
 #[derive(Debug, Clone, Default)]
 pub(super) struct OutboxLine {
     pub(super) waiting: u64,
-    pub(super) delivered: u64,
     pub(super) dropped: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct UplinkLine {
+    pub(super) name: String,
+    pub(super) delivered: u64,
     pub(super) connected: bool,
 }
 
@@ -107,12 +113,12 @@ impl Scene {
             connected: connection.connected.load(Ordering::Relaxed),
             malformed: connection.malformed.load(std::sync::atomic::Ordering::Relaxed),
         });
-        let outbox = OutboxLine {
-            waiting: status.outbox.waiting.get(),
-            delivered: status.outbox.delivered.get(),
-            dropped: status.outbox.dropped.get(),
-            connected: status.outbox.connected.load(Ordering::Relaxed),
-        };
+        let outbox = OutboxLine { waiting: status.outbox.waiting.get(), dropped: status.outbox.dropped.get() };
+        let uplinks = status.uplinks.all().into_iter().map(|(name, uplink)| UplinkLine {
+            name,
+            delivered: uplink.delivered.get(),
+            connected: uplink.connected.load(Ordering::Relaxed),
+        });
         Self {
             running_for,
             streams,
@@ -120,6 +126,7 @@ impl Scene {
             outputs: outputs.collect(),
             connections: connections.collect(),
             outbox,
+            uplinks: uplinks.collect(),
             ..Self::default()
         }
     }

@@ -43,6 +43,7 @@ fn catalog() -> Catalog {
         derived: [("tank_stats".to_owned(), stats)].into(),
         outputs: ["cooling_pump", "outlet_gate", "flow_display"].map(|name| (name.to_owned(), output())).into(),
         uplink: true,
+        uplink_rules: None,
     }
 }
 

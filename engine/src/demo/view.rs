@@ -13,7 +13,7 @@ use tracing::Level;
 
 use super::cloud::CloudState;
 use super::plant::Tank;
-use super::scene::{OutboxLine, Scene};
+use super::scene::{OutboxLine, Scene, UplinkLine};
 
 /// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
@@ -137,13 +137,13 @@ fn draw_outputs(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
 }
 
 fn draw_outbox(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
-    let OutboxLine { waiting, delivered, dropped, connected, .. } = scene.outbox;
-    let waiting = format!("{waiting} waiting");
-    let mut line = vec![
-        if scene.outbox.waiting > 0 { waiting.yellow().bold() } else { waiting.into() },
-        format!("  {delivered} delivered  ").into(),
-        if connected { "uplink up".green() } else { "uplink DOWN".red().bold() },
-    ];
+    let OutboxLine { waiting, dropped } = scene.outbox;
+    let text = format!("{waiting} waiting");
+    let mut line = vec![if waiting > 0 { text.yellow().bold() } else { text.into() }];
+    for UplinkLine { name, delivered, connected } in &scene.uplinks {
+        line.push(format!("  {delivered} delivered  ").into());
+        line.push(if *connected { format!("{name} up").green() } else { format!("{name} DOWN").red().bold() });
+    }
     if dropped > 0 {
         line.push(format!("  {dropped} DROPPED").red().bold());
     }
@@ -188,18 +188,19 @@ pub(super) fn plain(scene: &Scene) -> String {
     });
     let outputs = scene.outputs.iter().map(|o| format!("{} {} written {} failed", o.name, o.written, o.failed));
     let outbox = &scene.outbox;
-    let uplink = if outbox.connected { "up" } else { "down" };
+    let uplinks =
+        scene.uplinks.iter().map(|u| format!(", {} {}, {} delivered", u.name, if u.connected { "up" } else { "down" }, u.delivered));
     let cloud = scene.cloud.map_or(String::new(), |cloud| format!(" | {}", describe_cloud(cloud)));
     format!(
-        "{} plant: {} | streams: {} | rules: {} | outputs: {} | outbox: {} waiting {} delivered {} dropped, uplink {uplink}{cloud}",
+        "{} plant: {} | streams: {} | rules: {} | outputs: {} | outbox: {} waiting {} dropped{}{cloud}",
         clock(scene.running_for),
         list(scene.tanks.iter().map(plain_tank).collect()),
         list(streams.collect()),
         list(rules.collect()),
         list(outputs.collect()),
         outbox.waiting,
-        outbox.delivered,
         outbox.dropped,
+        uplinks.collect::<String>(),
     )
 }
 
@@ -255,7 +256,7 @@ mod tests {
         plant.connected.store(true, Ordering::Relaxed);
         plant.malformed.store(5, std::sync::atomic::Ordering::Relaxed);
         status.outbox.waiting.set(12);
-        status.outbox.delivered.add(30);
+        status.uplinks.of("uplink").delivered.add(30);
 
         let mut plant = Plant::new(1);
         plant.command("tank1", Command::Pump(true));
@@ -338,7 +339,7 @@ mod tests {
                 "streams: tank 48 rows 24.0/s",
                 "cooling v2 7 rows EDIT REFUSED: rules/cooling.sql:12:8: unknown column",
                 "cooling_pump 6 written 1 failed",
-                "outbox: 12 waiting 30 delivered 0 dropped, uplink down | cloud AWAY until you press c; took 30",
+                "outbox: 12 waiting 0 dropped, uplink down, 30 delivered | cloud AWAY until you press c; took 30",
             ],
         );
     }

@@ -37,12 +37,14 @@ pub(super) enum Settled {
 /// Both lanes.
 pub(super) struct Lanes {
     in_flight_limit: usize,
+    /// rows of one parcel, at most
+    batch: usize,
     in_flight: usize,
     rate: Option<Rate>,
     live: Lane,
     backlog: Lane,
     fetching_live: bool,
-    /// blocks of which some rows are sent and not all are settled
+    /// blocks of which some rows were sent and not all are settled
     open: BTreeMap<u64, Open>,
 }
 
@@ -60,17 +62,25 @@ struct Lane {
 }
 
 struct Open {
-    rows: usize,
-    /// settled rows; sorted, each once
-    settled: Vec<bool>,
+    rows: Vec<RowState>,
+    /// rows that are not settled
     left: usize,
     refused: Option<String>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RowState {
+    Waiting,
+    /// in a parcel, which may have to be sent again
+    Sent,
+    Settled,
+}
+
 impl Lanes {
-    pub(super) fn new(in_flight_limit: usize, backlog_rows_per_s: Option<u32>) -> Self {
+    pub(super) fn new(in_flight_limit: usize, batch: usize, backlog_rows_per_s: Option<u32>) -> Self {
         Self {
             in_flight_limit,
+            batch: batch.clamp(1, in_flight_limit),
             in_flight: 0,
             rate: backlog_rows_per_s.map(Rate::new),
             live: Lane::default(),
@@ -90,11 +100,20 @@ impl Lanes {
         }
     }
 
-    /// The line is down: what was sent and not confirmed will be sent again.
-    pub(super) fn forget_unconfirmed(&mut self) {
+    /// The line is down. What was sent and not confirmed will be sent again by the caller, and not be taken from here.
+    pub(super) fn stop(&mut self) {
         self.in_flight = 0;
         (self.live.blocks, self.backlog.blocks) = (VecDeque::new(), VecDeque::new());
-        self.open.retain(|_, open| open.left < open.rows);
+    }
+
+    /// Rows that were taken before are on their way again.
+    pub(super) fn sent_again(&mut self, rows: usize) {
+        self.in_flight += rows;
+    }
+
+    /// Rows that were sent are not on their way any more, but will be sent again.
+    pub(super) fn returned(&mut self, rows: usize) {
+        self.in_flight = self.in_flight.saturating_sub(rows);
     }
 
     /// Blocks up to `newest` are on disk.
@@ -103,7 +122,7 @@ impl Lanes {
     }
 
     pub(super) fn next(&mut self, now: Instant) -> Next {
-        if self.in_flight >= self.in_flight_limit {
+        if self.in_flight > 0 && self.in_flight + self.batch > self.in_flight_limit {
             return Next::Wait { until: None };
         }
         if let Some(next) = self.live.next() {
@@ -133,11 +152,15 @@ impl Lanes {
         lane.blocks.extend(blocks.into_iter().map(Arc::new));
     }
 
-    /// The row that goes next, after [`Next::Send`].
-    pub(super) fn take(&mut self) -> Option<(Arc<StoredBlock>, usize)> {
+    /// The rows that go next, after [`Next::Send`]: rows of one rule for one parcel. None if all of them were sent before.
+    pub(super) fn take(&mut self) -> Vec<(Arc<StoredBlock>, usize)> {
         let lane = if self.fetching_live { &mut self.live } else { &mut self.backlog };
-        loop {
-            let block = Arc::clone(lane.blocks.front()?);
+        let mut taken: Vec<(Arc<StoredBlock>, usize)> = Vec::new();
+        while taken.len() < self.batch
+            && let Some(block) = lane.blocks.front()
+            && taken.first().is_none_or(|(first, _)| first.rule == block.rule)
+        {
+            let block = Arc::clone(block);
             let open = self.open.entry(block.id).or_insert_with(|| Open::new(block.rows.len()));
             let row = lane.row;
             lane.row += 1;
@@ -145,22 +168,24 @@ impl Lanes {
                 lane.blocks.pop_front();
                 lane.row = 0;
             }
-            if open.settled.get(row) == Some(&false) {
-                self.in_flight += 1;
-                if let Some(rate) = self.rate.as_mut().filter(|_| !self.fetching_live) {
-                    rate.take();
-                }
-                return Some((block, row));
+            if let Some(state @ RowState::Waiting) = open.rows.get_mut(row) {
+                *state = RowState::Sent;
+                taken.push((block, row));
             }
         }
+        self.in_flight += taken.len();
+        if let Some(rate) = self.rate.as_mut().filter(|_| !self.fetching_live) {
+            rate.take(taken.len());
+        }
+        taken
     }
 
     /// A row was confirmed, or refused for good.
     pub(super) fn settled(&mut self, block: u64, row: usize, refused: Option<String>) -> Settled {
         self.in_flight = self.in_flight.saturating_sub(1);
         let Some(open) = self.open.get_mut(&block) else { return Settled::Open };
-        if let Some(settled) = open.settled.get_mut(row)
-            && !std::mem::replace(settled, true)
+        if let Some(state) = open.rows.get_mut(row)
+            && std::mem::replace(state, RowState::Settled) != RowState::Settled
         {
             open.left -= 1;
         }
@@ -187,7 +212,7 @@ impl Lane {
 
 impl Open {
     fn new(rows: usize) -> Self {
-        Self { rows, settled: vec![false; rows], left: rows, refused: None }
+        Self { rows: vec![RowState::Waiting; rows], left: rows, refused: None }
     }
 }
 
@@ -215,7 +240,8 @@ impl Rate {
         (self.tokens < 1.0).then(|| now + Duration::from_secs_f64((1.0 - self.tokens) / per_s))
     }
 
-    fn take(&mut self) {
-        self.tokens -= 1.0;
+    /// A parcel may take more than there is: the next one waits the longer.
+    fn take(&mut self, rows: usize) {
+        self.tokens -= f64::from(u32::try_from(rows).unwrap_or(u32::MAX));
     }
 }

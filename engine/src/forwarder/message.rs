@@ -13,43 +13,35 @@ use crate::buffer::{Gap, StoredBlock};
 /// Renders rows of blocks.
 pub(super) struct Messages {
     name: String,
-    topic: String,
-    /// of the rule that was rendered last
-    rule_topic: Option<(Arc<str>, String)>,
     payloads: Payloads,
 }
 
 impl Messages {
-    /// `topic` may hold `{box}` and `{rule}`.
-    pub(super) fn new(name: &str, topic: &str) -> Self {
-        Self { name: name.to_owned(), topic: topic.replace("{box}", name), rule_topic: None, payloads: Payloads::new(Some(name)) }
+    /// Of the box called `name`.
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), payloads: Payloads::new(Some(name)) }
     }
 
-    /// Topic and payload of the record of a gap. The rule is `*` when nobody knows whose rows are missing; its topic says `unknown`.
-    pub(super) fn of_gap(&self, gap: &Gap) -> (String, Bytes) {
-        let rule = if &*gap.rule == "*" { "unknown" } else { &gap.rule };
+    /// The record of a gap.
+    pub(super) fn of_gap(&self, gap: &Gap) -> Bytes {
         let record = serde_json::json!({
             "id": format!("{}/gap/{}", self.name, gap.id),
             "rule": &*gap.rule,
             "gap": { "first_seq": gap.first_seq, "last_seq": gap.last_seq, "rows": gap.rows, "reason": gap.reason, "wall_ns": gap.wall_ns },
         });
-        (self.topic.replace("{rule}", rule), record.to_string().into_bytes().into())
+        record.to_string().into_bytes().into()
     }
 
-    /// Topic and payload of row `row` of `block`.
-    pub(super) fn of(&mut self, block: &StoredBlock, row: usize) -> (String, Bytes) {
-        if self.rule_topic.as_ref().is_none_or(|(rule, _)| *rule != block.rule) {
-            self.rule_topic = Some((Arc::clone(&block.rule), self.topic.replace("{rule}", &block.rule)));
-        }
-        let topic = self.rule_topic.as_ref().map_or("", |(_, topic)| topic);
+    /// Row `row` of `block`.
+    pub(super) fn of(&mut self, block: &StoredBlock, row: usize) -> Bytes {
         let ordinal = block.ordinals.get(row).copied().unwrap_or_default();
         let mut payload = Vec::new();
         self.payloads.write(&block.rule, &block.rows, ordinal, row, &mut payload);
-        (topic.to_owned(), payload.into())
+        payload.into()
     }
 }
 
-/// Renders rows with their identities, for the uplink and for whoever looks into the buffer.
+/// Renders rows with their identities, for uplinks and for whoever looks into the buffer.
 pub(crate) struct Payloads {
     /// in front of the rule's name in each id
     prefix: String,

@@ -1,37 +1,40 @@
-//! The forwarder: from the outbox to the uplink.
+//! The forwarder: from the outbox to an uplink. Each uplink has its own, with its own progress.
 //!
 //! A row leaves the outbox only when the far side has confirmed it. Every message carries the row's id, by which the receiver drops a
-//! repeat. When the uplink comes up, all that is on disk is backlog, and what is committed from then on is live: live rows go first, the
-//! backlog follows at a bounded rate, and within each the order of the outbox is kept. While the uplink is down the forwarder holds
-//! nothing but the numbers of rows that were confirmed in blocks that were not finished.
+//! repeat. When the uplink comes up, what was sent and not confirmed goes again as it was, in parcels of the same rows; all else that is on
+//! disk is backlog, and what is committed from then on is live: live rows go first, the backlog follows at a bounded rate, and within each
+//! the order of the outbox is kept. While the uplink is down the forwarder holds nothing but what was sent and not confirmed, which
+//! `in_flight` bounds, and the numbers of rows that were confirmed in blocks that were not finished.
 //!
-//! [`lanes`] decides what goes next and knows no I/O; this file does what it says.
+//! [`lanes`] decides what goes next and knows no I/O; this file does what it says. [`Uplink`] is what a far side has to offer.
 
+mod http;
 mod lanes;
 mod message;
+mod mqtt;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tidegate_connectors::DeliveryError;
-use tidegate_connectors::mqtt::Publisher;
-use tidegate_connectors::mqtt::config::Qos;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::{Buffer, BufferError};
+use crate::buffer::{BufferError, Outbox};
 use crate::config;
-use crate::status::OutboxStatus;
+use crate::status::UplinkStatus;
+pub use http::HttpUplink;
 use lanes::{Lanes, Next};
 use message::Messages;
 pub(crate) use message::Payloads;
+pub use mqtt::MqttUplink;
 
 /// The pause after the far side could not take a row although the line is up, doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -39,67 +42,56 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 const GAPS_AT_ONCE: usize = 16;
 
-/// Resolves when the far side has confirmed a message.
+/// Resolves when the far side has confirmed a parcel.
 pub type Confirmation = BoxFuture<'static, Result<(), DeliveryError>>;
+
+/// Rows of one rule that are sent together, or the record of a gap.
+#[derive(Debug, Clone)]
+pub struct Parcel {
+    /// the rule; `*` when nobody knows whose rows are missing
+    pub rule: Arc<str>,
+    /// a JSON object a row, see [`message`]
+    pub messages: Vec<Bytes>,
+}
 
 /// The far side.
 pub trait Uplink: Send + 'static {
-    /// Sends a message, and returns when it is on its way.
-    fn send(&mut self, topic: String, payload: Bytes) -> BoxFuture<'_, Result<Confirmation, DeliveryError>>;
+    /// How many rows a parcel may have.
+    fn batch(&self) -> usize;
+
+    /// Sends a parcel, and returns when it is on its way. It is confirmed, or refused for good, as a whole.
+    fn send(&mut self, parcel: Parcel) -> BoxFuture<'_, Result<Confirmation, DeliveryError>>;
 
     /// Some number while the line is up, another one for each time it came up.
     fn generation(&self) -> watch::Receiver<Option<u64>>;
 }
 
-/// MQTT with QoS 1.
-pub struct MqttUplink {
-    publisher: Publisher,
-    generation: watch::Receiver<Option<u64>>,
-}
-
-impl MqttUplink {
-    /// Sends by `publisher`. Its sessions are followed by a task that ends with the connection.
-    pub fn new(publisher: Publisher) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let mut session = publisher.session();
-        let (tell, generation) = watch::channel(None);
-        let follow = async move {
-            loop {
-                let now = session.borrow_and_update().map(|session| session.generation);
-                if tell.send(now).is_err() || session.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        (Self { publisher, generation }, follow)
-    }
-}
-
-impl Uplink for MqttUplink {
-    fn send(&mut self, topic: String, payload: Bytes) -> BoxFuture<'_, Result<Confirmation, DeliveryError>> {
-        Box::pin(async move {
-            let confirmation = self.publisher.publish(&topic, payload, Qos::AtLeastOnce, false).await?;
-            Ok(Box::pin(confirmation) as Confirmation)
-        })
-    }
-
-    fn generation(&self) -> watch::Receiver<Option<u64>> {
-        self.generation.clone()
-    }
-}
-
-/// Sends the outbox by one uplink.
+/// Sends an outbox by its uplink.
 pub struct Forwarder<U> {
-    buffer: Buffer,
+    outbox: Outbox,
     uplink: U,
     lanes: Lanes,
     messages: Messages,
+    /// what was sent and not confirmed, by the order of sending
+    sent: BTreeMap<u64, Sent>,
+    /// what has to be sent as it is before anything else
+    again: VecDeque<Sent>,
+    /// the number of the parcel that is sent next
+    next: u64,
     /// rows that had been dropped when gaps were last looked for
     gaps_seen: Option<u64>,
-    status: Arc<OutboxStatus>,
+    status: Arc<UplinkStatus>,
 }
 
-/// What became of one row.
-type Settled = (u64, usize, Result<(), DeliveryError>);
+/// A parcel with the rows that are in it: of which block, and where there.
+#[derive(Debug, Clone)]
+struct Sent {
+    parcel: Parcel,
+    rows: Vec<(u64, usize)>,
+}
+
+/// What became of a parcel, by its number.
+type Settled = (u64, Result<(), DeliveryError>);
 
 /// Why a session's work ended.
 enum End {
@@ -114,10 +106,10 @@ enum End {
 impl<U: Uplink> Forwarder<U> {
     /// A forwarder for the box called `name`.
     #[must_use]
-    pub fn new(buffer: Buffer, uplink: U, settings: &config::Uplink, name: &str, status: Arc<OutboxStatus>) -> Self {
-        let lanes = Lanes::new(settings.in_flight.get(), settings.backlog_rate.map(std::num::NonZeroU32::get));
-        let messages = Messages::new(name, &settings.topic);
-        Self { buffer, uplink, lanes, messages, gaps_seen: None, status }
+    pub fn new(outbox: Outbox, uplink: U, settings: &config::Uplink, name: &str, status: Arc<UplinkStatus>) -> Self {
+        let lanes = Lanes::new(settings.in_flight.get(), uplink.batch(), settings.backlog_rate.map(std::num::NonZeroU32::get));
+        let (sent, again, messages) = (BTreeMap::new(), VecDeque::new(), Messages::new(name));
+        Self { outbox, uplink, lanes, messages, sent, again, next: 0, gaps_seen: None, status }
     }
 
     /// Forwards until `stop` is cancelled. What was not confirmed by then stays in the outbox.
@@ -132,10 +124,11 @@ impl<U: Uplink> Forwarder<U> {
             if !up {
                 break;
             }
-            self.status.connected.store(true, Ordering::Relaxed);
             let delivered = self.status.delivered.get();
             let mut end = self.session(&mut generation, &stop).await;
-            self.lanes.forget_unconfirmed();
+            self.lanes.stop();
+            let unconfirmed = std::mem::take(&mut self.sent);
+            unconfirmed.into_values().rev().for_each(|sent| self.again.push_front(sent));
             // Rows come back when the line goes down, a moment before the line says so itself.
             if matches!(end, Ok(End::Busy(_))) && tokio::time::timeout(FIRST_PAUSE, generation.changed()).await.is_ok() {
                 end = Ok(End::Line);
@@ -153,13 +146,12 @@ impl<U: Uplink> Forwarder<U> {
                     wait(LONGEST_PAUSE, &stop).await;
                 }
             }
-            self.status.connected.store(generation.borrow().is_some(), Ordering::Relaxed);
         }
     }
 
     /// Forwards while the line stays up.
     async fn session(&mut self, generation: &mut watch::Receiver<Option<u64>>, stop: &CancellationToken) -> Result<End, BufferError> {
-        let mut committed = self.buffer.committed();
+        let mut committed = self.outbox.committed();
         self.lanes.start(*committed.borrow_and_update(), Instant::now());
         generation.mark_unchanged();
         let mut in_flight: FuturesUnordered<BoxFuture<'static, Settled>> = FuturesUnordered::new();
@@ -167,15 +159,23 @@ impl<U: Uplink> Forwarder<U> {
             if let Some(end) = self.send_gaps().await? {
                 return Ok(end);
             }
+            if let Some(sent) = self.again.pop_front() {
+                self.lanes.sent_again(sent.rows.len());
+                match self.send(sent).await {
+                    Ok(settles) => in_flight.push(settles),
+                    Err(end) => return Ok(end),
+                }
+                continue;
+            }
             match self.lanes.next(Instant::now()) {
                 Next::Fetch { after, until, limit } => {
-                    let blocks = self.buffer.fetch(after, until, limit).await?;
+                    let blocks = self.outbox.fetch(after, until, limit).await?;
                     self.lanes.fetched(blocks);
                     continue;
                 }
-                Next::Send => match self.send_one().await {
+                Next::Send => match self.send_next().await {
                     Ok(settles) => {
-                        in_flight.push(settles);
+                        in_flight.extend(settles);
                         // As long as there is room, confirmations are only looked at now and then.
                         if !in_flight.len().is_multiple_of(64) {
                             continue;
@@ -214,32 +214,42 @@ impl<U: Uplink> Forwarder<U> {
         }
     }
 
-    async fn send_one(&mut self) -> Result<BoxFuture<'static, Settled>, End> {
-        let Some((block, row)) = self.lanes.take() else { return Err(End::Line) };
-        let (topic, payload) = self.messages.of(&block, row);
-        let id = block.id;
-        match self.uplink.send(topic, payload).await {
-            Ok(confirmation) => Ok(Box::pin(async move { (id, row, confirmation.await) })),
+    /// Sends the rows whose turn it is; none if they were sent before.
+    async fn send_next(&mut self) -> Result<Option<BoxFuture<'static, Settled>>, End> {
+        let taken = self.lanes.take();
+        let Some(rule) = taken.first().map(|(block, _)| Arc::clone(&block.rule)) else { return Ok(None) };
+        let messages = taken.iter().map(|(block, row)| self.messages.of(block, *row)).collect();
+        let rows = taken.iter().map(|(block, row)| (block.id, *row)).collect();
+        self.send(Sent { parcel: Parcel { rule, messages }, rows }).await.map(Some)
+    }
+
+    async fn send(&mut self, sent: Sent) -> Result<BoxFuture<'static, Settled>, End> {
+        let number = self.next;
+        self.next += 1;
+        let parcel = sent.parcel.clone();
+        self.sent.insert(number, sent);
+        match self.uplink.send(parcel).await {
+            Ok(confirmation) => Ok(Box::pin(async move { (number, confirmation.await) })),
             Err(DeliveryError::Transient(reason)) => Err(End::Busy(reason)),
-            Err(error @ DeliveryError::Permanent(_)) => Ok(Box::pin(std::future::ready((id, row, Err(error))))),
+            Err(error @ DeliveryError::Permanent(_)) => Ok(Box::pin(std::future::ready((number, Err(error))))),
         }
     }
 
     /// Tells the far side which rows were dropped, if there are any that it does not know of. This is rare, so that each gap is waited for.
     async fn send_gaps(&mut self) -> Result<Option<End>, BufferError> {
-        let dropped = self.status.dropped.get();
+        let dropped = self.outbox.dropped();
         if self.gaps_seen == Some(dropped) {
             return Ok(None);
         }
         loop {
-            let gaps = self.buffer.fetch_gaps(GAPS_AT_ONCE).await?;
+            let gaps = self.outbox.fetch_gaps(GAPS_AT_ONCE).await?;
             if gaps.is_empty() {
                 self.gaps_seen = Some(dropped);
                 return Ok(None);
             }
             for gap in gaps {
-                let (topic, payload) = self.messages.of_gap(&gap);
-                let sent = match self.uplink.send(topic, payload).await {
+                let parcel = Parcel { rule: Arc::clone(&gap.rule), messages: vec![self.messages.of_gap(&gap)] };
+                let sent = match self.uplink.send(parcel).await {
                     Ok(confirmation) => confirmation.await,
                     Err(error) => Err(error),
                 };
@@ -250,26 +260,48 @@ impl<U: Uplink> Forwarder<U> {
                     }
                     Ok(()) => {}
                 }
-                self.buffer.confirm_gaps(vec![gap.id]).await?;
+                self.outbox.confirm_gaps(vec![gap.id]).await?;
             }
         }
     }
 
-    async fn settle(&mut self, (block, row, outcome): Settled) -> Result<Option<End>, BufferError> {
-        let refused = match outcome {
-            Ok(()) => {
-                self.status.delivered.add(1);
-                None
+    async fn settle(&mut self, (number, outcome): Settled) -> Result<Option<End>, BufferError> {
+        if let Err(DeliveryError::Transient(reason)) = outcome {
+            return Ok(Some(End::Busy(reason)));
+        }
+        let Some(sent) = self.sent.remove(&number) else { return Ok(None) };
+        match outcome {
+            Ok(()) => self.status.delivered.add(sent.rows.len() as u64),
+            // One row is to blame; the others shall not go with it.
+            Err(_) if sent.rows.len() > 1 => {
+                self.lanes.returned(sent.rows.len());
+                self.again.extend(sent.one_by_one());
+                return Ok(None);
             }
-            Err(DeliveryError::Transient(reason)) => return Ok(Some(End::Busy(reason))),
-            Err(DeliveryError::Permanent(reason)) => Some(reason),
-        };
-        match self.lanes.settled(block, row, refused) {
-            lanes::Settled::Open => {}
-            lanes::Settled::Confirmed => self.buffer.confirm(vec![block]).await?,
-            lanes::Settled::Refused(reason) => self.buffer.refuse(block, reason).await?,
+            Err(_) => {}
+        }
+        let refused = outcome.err().map(|error| error.to_string());
+        let mut confirmed = Vec::new();
+        for (block, row) in sent.rows {
+            match self.lanes.settled(block, row, refused.clone()) {
+                lanes::Settled::Open => {}
+                lanes::Settled::Confirmed => confirmed.push(block),
+                lanes::Settled::Refused(reason) => self.outbox.refuse(block, reason).await?,
+            }
+        }
+        if !confirmed.is_empty() {
+            self.outbox.confirm(confirmed).await?;
         }
         Ok(None)
+    }
+}
+
+impl Sent {
+    /// A parcel for each row.
+    fn one_by_one(self) -> impl Iterator<Item = Self> {
+        let rule = self.parcel.rule;
+        let parts = self.parcel.messages.into_iter().zip(self.rows);
+        parts.map(move |(message, row)| Self { parcel: Parcel { rule: Arc::clone(&rule), messages: vec![message] }, rows: vec![row] })
     }
 }
 

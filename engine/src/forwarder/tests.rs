@@ -1,33 +1,44 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::buffer::OutboxRows;
-use crate::config::WhenFull;
+use crate::buffer::{Buffer, OutboxRows, Uplinks};
+use crate::config::{MqttUplink, UplinkKind, WhenFull};
+use crate::status::OutboxStatus;
 use arrow::array::{Int64Array, RecordBatch};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use tidegate_core::{Ack, ByteSize, Rows, Seqs};
 use tokio::sync::{mpsc, oneshot};
+
+type Answer = oneshot::Sender<Result<(), DeliveryError>>;
 
 /// A far side whose answers the test gives. A gap of n rows is shown as -n.
 struct Scripted {
     generation: watch::Receiver<Option<u64>>,
-    sent: mpsc::Sender<(i64, oneshot::Sender<Result<(), DeliveryError>>)>,
+    batch: usize,
+    sent: mpsc::Sender<(Vec<i64>, Answer)>,
 }
 
 impl Uplink for Scripted {
-    fn send(&mut self, topic: String, payload: Bytes) -> BoxFuture<'_, Result<Confirmation, DeliveryError>> {
-        assert_eq!(topic, "up/box-1/r");
-        let message: serde_json::Value = serde_json::from_slice(&payload).unwrap();
-        let value = match message["row"]["v"].as_i64() {
-            Some(value) => {
-                assert_eq!(message["id"], format!("box-1/r/{value}/0"));
-                value
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn send(&mut self, parcel: Parcel) -> BoxFuture<'_, Result<Confirmation, DeliveryError>> {
+        let value = |message: &Bytes| {
+            let message: serde_json::Value = serde_json::from_slice(message).unwrap();
+            assert_eq!(message["rule"], *parcel.rule);
+            match message["row"]["v"].as_i64() {
+                Some(value) => {
+                    assert_eq!(message["id"], format!("box-1/{}/{value}/0", parcel.rule));
+                    value
+                }
+                None => -message["gap"]["rows"].as_i64().unwrap(),
             }
-            None => -message["gap"]["rows"].as_i64().unwrap(),
         };
+        let values = parcel.messages.iter().map(value).collect();
         let (answer, answered) = oneshot::channel();
         Box::pin(async move {
-            self.sent.send((value, answer)).await.unwrap();
+            self.sent.send((values, answer)).await.unwrap();
             let confirmation = async move { answered.await.unwrap_or(Err(DeliveryError::Transient("the line went down".into()))) };
             Ok(Box::pin(confirmation) as Confirmation)
         })
@@ -42,45 +53,51 @@ struct Stage {
     _dir: tempfile::TempDir,
     buffer: Buffer,
     line: watch::Sender<Option<u64>>,
-    sent: mpsc::Receiver<(i64, oneshot::Sender<Result<(), DeliveryError>>)>,
-    status: Arc<OutboxStatus>,
+    sent: mpsc::Receiver<(Vec<i64>, Answer)>,
+    dropped: Arc<OutboxStatus>,
+    status: Arc<UplinkStatus>,
     stop: CancellationToken,
 }
 
-fn stage(in_flight: usize, backlog_rate: Option<u32>) -> Stage {
-    stage_with(in_flight, backlog_rate, |_| {})
+fn stage(in_flight: usize, batch: usize) -> Stage {
+    stage_with(in_flight, batch, |_| {})
 }
 
-fn stage_with(in_flight: usize, backlog_rate: Option<u32>, change: impl FnOnce(&mut config::Buffer)) -> Stage {
+fn stage_with(in_flight: usize, batch: usize, change: impl FnOnce(&mut config::Buffer)) -> Stage {
     let dir = tempfile::tempdir().unwrap();
     let queue = NonZeroUsize::new(10).unwrap();
     let mut settings = config::Buffer { queue, ..config::Buffer::at(dir.path().join("b.db")) };
     change(&mut settings);
-    let status: Arc<OutboxStatus> = Arc::default();
-    let buffer = Buffer::open(&settings, Arc::clone(&status)).unwrap();
+    let (dropped, status) = (Arc::new(OutboxStatus::default()), Arc::new(UplinkStatus::default()));
+    let buffer = Buffer::open(&settings, Uplinks::new(&[("cloud", None)]), Arc::clone(&dropped)).unwrap();
     let (line, generation) = watch::channel(None);
     let (tell, sent) = mpsc::channel(1000);
     let uplink = config::Uplink {
-        connection: "cloud".into(),
-        topic: "up/{box}/{rule}".into(),
+        rules: None,
         in_flight: NonZeroUsize::new(in_flight).unwrap(),
-        backlog_rate: backlog_rate.and_then(NonZeroU32::new),
+        backlog_rate: None,
+        kind: UplinkKind::Mqtt(MqttUplink { connection: "cloud".into(), topic: "up".into() }),
     };
-    let forwarder = Forwarder::new(buffer.clone(), Scripted { generation, sent: tell }, &uplink, "box-1", Arc::clone(&status));
+    let far_side = Scripted { generation, batch, sent: tell };
+    let forwarder = Forwarder::new(buffer.outbox("cloud"), far_side, &uplink, "box-1", Arc::clone(&status));
     let stop = CancellationToken::new();
     tokio::spawn(forwarder.run(stop.clone()));
-    Stage { _dir: dir, buffer, line, sent, status, stop }
+    Stage { _dir: dir, buffer, line, sent, dropped, status, stop }
 }
 
 impl Stage {
     async fn append(&self, values: std::ops::Range<i64>) {
+        self.append_of("r", values).await;
+    }
+
+    async fn append_of(&self, rule: &'static str, values: std::ops::Range<i64>) {
         let batch = RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(values.clone())) as _)]).unwrap();
         let (done, committed) = oneshot::channel();
         let ack = Ack::new(move |_| done.send(()).unwrap());
         let rows = Rows { batch, seqs: Seqs::Run { first: values.start as u64 } };
         let ordinals = vec![0; rows.len()];
         let buffer = self.buffer.clone();
-        tokio::task::spawn_blocking(move || buffer.append(vec![OutboxRows { rule: "r".into(), rows, ordinals, ack }]).unwrap())
+        tokio::task::spawn_blocking(move || buffer.append(vec![OutboxRows { rule: rule.into(), rows, ordinals, ack }]).unwrap())
             .await
             .unwrap();
         committed.await.unwrap();
@@ -89,17 +106,17 @@ impl Stage {
     async fn confirm(&mut self, n: usize) -> Vec<i64> {
         let mut values = Vec::new();
         for _ in 0..n {
-            let (value, answer) = self.sent.recv().await.unwrap();
+            let (parcel, answer) = self.sent.recv().await.unwrap();
             answer.send(Ok(())).unwrap();
-            values.push(value);
+            values.extend(parcel);
         }
         values
     }
 
     async fn empty(&self) {
-        let mut committed = self.buffer.committed();
+        let mut committed = self.buffer.outbox("cloud").committed();
         // Deletions are committed with the group; fetching is answered in between.
-        while !self.buffer.fetch(0, u64::MAX >> 1, 1).await.unwrap().is_empty() {
+        while !self.buffer.outbox("cloud").fetch(0, u64::MAX >> 1, 1).await.unwrap().is_empty() {
             tokio::select! { _ = committed.changed() => {}, () = tokio::task::yield_now() => {} }
         }
     }
@@ -107,7 +124,7 @@ impl Stage {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_go_in_order_and_leave_the_outbox_when_they_are_confirmed() {
-    let mut stage = stage(3, None);
+    let mut stage = stage(3, 1);
     stage.append(0..10).await;
     stage.line.send_replace(Some(1));
     assert_eq!(stage.confirm(10).await, (0..10).collect::<Vec<_>>());
@@ -121,7 +138,7 @@ async fn rows_go_in_order_and_leave_the_outbox_when_they_are_confirmed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_confirmed_is_sent_again_and_what_was_is_not() {
-    let mut stage = stage(4, None);
+    let mut stage = stage(4, 1);
     stage.append(0..6).await;
     stage.line.send_replace(Some(1));
     let mut answers = Vec::new();
@@ -130,10 +147,10 @@ async fn what_was_not_confirmed_is_sent_again_and_what_was_is_not() {
     }
     let (value, second) = answers.remove(1);
     second.send(Ok(())).unwrap();
-    assert_eq!(value, 1);
+    assert_eq!(value, [1]);
     // The freed place is taken, which shows that the confirmation was seen.
     let (value, _open) = stage.sent.recv().await.unwrap();
-    assert_eq!(value, 4);
+    assert_eq!(value, [4]);
     stage.line.send_replace(None);
     drop(answers);
     stage.line.send_replace(Some(2));
@@ -145,13 +162,13 @@ async fn what_was_not_confirmed_is_sent_again_and_what_was_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_rows_go_before_the_backlog() {
-    let mut stage = stage(1, None);
+    let mut stage = stage(1, 1);
     stage.append(0..5).await;
     stage.line.send_replace(Some(1));
     let (first, answer) = stage.sent.recv().await.unwrap();
     stage.append(100..102).await;
     answer.send(Ok(())).unwrap();
-    assert_eq!(first, 0);
+    assert_eq!(first, [0]);
     assert_eq!(stage.confirm(6).await, [100, 101, 1, 2, 3, 4]);
     stage.empty().await;
     stage.stop.cancel();
@@ -159,12 +176,12 @@ async fn live_rows_go_before_the_backlog() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_refused_for_good_does_not_hold_up_the_others() {
-    let mut stage = stage(10, None);
+    let mut stage = stage(10, 1);
     stage.append(0..3).await;
     stage.line.send_replace(Some(1));
     for _ in 0..3 {
         let (value, answer) = stage.sent.recv().await.unwrap();
-        let outcome = if value == 1 { Err(DeliveryError::Permanent("0x97 quota exceeded".into())) } else { Ok(()) };
+        let outcome = if value == [1] { Err(DeliveryError::Permanent("0x97 quota exceeded".into())) } else { Ok(()) };
         answer.send(outcome).unwrap();
     }
     stage.append(3..4).await;
@@ -176,33 +193,107 @@ async fn a_row_that_is_refused_for_good_does_not_hold_up_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_were_dropped_are_reported_as_gaps_before_the_others_go() {
-    let mut stage = stage_with(10, None, |settings| {
+    let mut stage = stage_with(10, 1, |settings| {
         settings.max_size = ByteSize(1_200);
         settings.when_full = WhenFull::DropOldest;
     });
     for first in [0, 100, 200] {
         stage.append(first..first + 100).await;
     }
-    let dropped = stage.status.dropped.get() as i64;
+    let dropped = stage.dropped.dropped.get() as i64;
     assert!(dropped > 0 && dropped % 100 == 0, "{dropped}");
     stage.line.send_replace(Some(1));
     assert_eq!(stage.confirm(1).await, [-dropped]);
     assert_eq!(stage.confirm(300 - dropped as usize).await, (dropped..300).collect::<Vec<_>>());
     stage.empty().await;
-    assert!(stage.buffer.fetch_gaps(1).await.unwrap().is_empty());
+    assert!(stage.buffer.outbox("cloud").fetch_gaps(1).await.unwrap().is_empty());
     stage.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parcel_has_rows_of_one_rule_from_as_many_blocks_as_fit() {
+    let mut stage = stage(100, 4);
+    for first in 0..3 {
+        stage.append(first * 2..first * 2 + 2).await;
+    }
+    stage.append_of("s", 6..9).await;
+    stage.line.send_replace(Some(1));
+    let mut parcels = Vec::new();
+    for _ in 0..3 {
+        let (parcel, answer) = stage.sent.recv().await.unwrap();
+        answer.send(Ok(())).unwrap();
+        parcels.push(parcel);
+    }
+    assert_eq!(parcels, [vec![0, 1, 2, 3], vec![4, 5], vec![6, 7, 8]]);
+    stage.empty().await;
+    assert_eq!(stage.status.delivered.get(), 9);
+    stage.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parcel_in_doubt_is_sent_again_with_the_same_rows_before_all_others() {
+    let mut stage = stage(8, 4);
+    stage.append(0..2).await;
+    stage.line.send_replace(Some(1));
+    let first = stage.sent.recv().await.unwrap();
+    stage.append(2..5).await;
+    let second = stage.sent.recv().await.unwrap();
+    assert_eq!((&first.0, &second.0), (&vec![0, 1], &vec![2, 3, 4]));
+    // Both are lost with the line, and more comes while it is down.
+    stage.line.send_replace(None);
+    drop((first, second));
+    stage.append(5..6).await;
+    stage.line.send_replace(Some(2));
+    let mut parcels = Vec::new();
+    for _ in 0..3 {
+        let (parcel, answer) = stage.sent.recv().await.unwrap();
+        answer.send(Ok(())).unwrap();
+        parcels.push(parcel);
+    }
+    assert_eq!(parcels, [vec![0, 1], vec![2, 3, 4], vec![5]]);
+    stage.empty().await;
+    stage.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_parcel_is_sent_row_by_row_so_that_only_the_bad_row_is_refused() {
+    let mut stage = stage(10, 5);
+    stage.append(0..5).await;
+    stage.append(5..6).await;
+    stage.line.send_replace(Some(1));
+    let refuse = |value: &[i64]| if value.contains(&3) { Err(DeliveryError::Permanent("400 Bad Request".into())) } else { Ok(()) };
+    let mut sent = Vec::new();
+    for _ in 0..7 {
+        let (parcel, answer) = stage.sent.recv().await.unwrap();
+        answer.send(refuse(&parcel)).unwrap();
+        sent.push(parcel);
+    }
+    sent.sort();
+    assert_eq!(sent, [vec![0], vec![0, 1, 2, 3, 4], vec![1], vec![2], vec![3], vec![4], vec![5]]);
+    stage.empty().await;
+    assert_eq!(stage.status.delivered.get(), 5);
+    stage.stop.cancel();
+}
+
+#[test]
+fn a_parcel_may_exceed_the_rate_for_a_moment_and_the_next_one_waits_the_longer() {
+    let start = Instant::now();
+    let mut lanes = lanes_rate(100, 50, start);
+    assert_eq!((lanes.next(start), lanes.take().len()), (Next::Send, 50));
+    let Next::Wait { until: Some(until) } = lanes.next(start) else { panic!("the rate was exceeded") };
+    assert!((499..=501).contains(&(until - start).as_millis()), "{:?}", until - start);
 }
 
 #[test]
 fn the_backlog_keeps_to_its_rate() {
     let start = Instant::now();
-    let mut rate = lanes_rate(100, start);
+    let mut rate = lanes_rate(100, 1, start);
     let mut now = start;
     let mut sent = 0;
     while now < start + Duration::from_secs(1) {
         match rate.next(now) {
             Next::Send => {
-                rate.take().unwrap();
+                assert_eq!(rate.take().len(), 1);
                 rate.settled(1, sent, None);
                 sent += 1;
             }
@@ -213,8 +304,8 @@ fn the_backlog_keeps_to_its_rate() {
     assert!((100..=102).contains(&sent), "{sent}");
 }
 
-fn lanes_rate(per_s: u32, now: Instant) -> Lanes {
-    let mut lanes = Lanes::new(1000, Some(per_s));
+fn lanes_rate(per_s: u32, batch: usize, now: Instant) -> Lanes {
+    let mut lanes = Lanes::new(1000, batch, Some(per_s));
     lanes.start(1, now);
     assert_eq!(lanes.next(now), Next::Fetch { after: 0, until: 1, limit: 64 });
     let batch = RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(0..500)) as _)]).unwrap();

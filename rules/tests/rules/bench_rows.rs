@@ -57,6 +57,7 @@ pub fn catalog() -> Catalog {
         ]
         .into(),
         uplink: true,
+        uplink_rules: None,
     }
 }
 

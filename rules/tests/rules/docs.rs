@@ -49,7 +49,7 @@ fn names_in(template: &str) -> impl Iterator<Item = &str> {
 /// What `config` offers to rules. The box reads its configuration elsewhere; this knows just enough for examples.
 fn catalog(config: &str) -> Catalog {
     let config: toml::Table = config.parse().unwrap();
-    let mut catalog = Catalog { uplink: config.contains_key("uplink"), ..Catalog::default() };
+    let mut catalog = Catalog { uplink: config.contains_key("uplink") || config.contains_key("uplinks"), ..Catalog::default() };
     for (name, stream) in config["streams"].as_table().unwrap() {
         let mut fields = vec![ts_field()];
         let topic = stream.get("topic").and_then(toml::Value::as_str).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Real peers for tests: programs that others wrote, each of one's own on a free port.
 //!
 //! * [`mosquitto`]: a broker that can be stopped, killed and started again on its port;
+//! * [`http_server`]: a web server that fails as it is told;
 //! * [`link`]: lines to it that are slow, lose packets, or let them vanish;
 //! * [`machine`]: a virtual machine with a kernel of its own, and a plug that can be pulled;
 //! * [`disk`]: the disk of such a machine, with a write cache that a power cut loses;
@@ -11,6 +12,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "all of this is test code: what is not as it should be ends the test"
 )]
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 pub mod dice;
 pub mod disk;
+pub mod http_server;
 pub mod lines;
 pub mod link;
 pub mod machine;

@@ -57,13 +57,28 @@ impl Lines {
         find(&lines).unwrap()
     }
 
+    /// Waits until `enough` says so of all lines so far, and returns them.
+    pub async fn wait_until(&self, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let mut lines = self.lines.subscribe();
+        match tokio::time::timeout(PATIENCE, lines.wait_for(|lines| enough(lines))).await {
+            Ok(Ok(lines)) => lines.clone(),
+            _ => panic!("not enough lines came:\n{}", self.text()),
+        }
+    }
+
+    /// All lines so far.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        self.lines.borrow().clone()
+    }
+
     /// The first line with `text` in it, if there is one by now.
     #[must_use]
     pub fn find(&self, text: &str) -> Option<String> {
         self.lines.borrow().iter().find(|line| line.contains(text)).cloned()
     }
 
-    /// All lines so far.
+    /// All lines so far, as one text.
     #[must_use]
     pub fn text(&self) -> String {
         self.lines.borrow().join("\n")

@@ -12,3 +12,4 @@ mod proof;
 mod recovery;
 mod reload;
 mod stopping;
+mod uplinks;

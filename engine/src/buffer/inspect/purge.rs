@@ -7,6 +7,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use serde::Serialize;
 
 use super::{Inspector, sql};
+use crate::buffer::Uplinks;
 use crate::buffer::changes::{Gone, Step};
 use crate::buffer::database::{beside, prepare, read_meta};
 use crate::buffer::{BufferError, signed};
@@ -118,15 +119,16 @@ fn delete_some(conn: &mut Connection, what: &Purge, after: i64, gaps_before: u64
         .prepare(&format!("SELECT id FROM {table} WHERE id > ?1 AND (?2 IS NULL OR rule = ?2) ORDER BY id LIMIT {AT_ONCE}"))?
         .query_map(params![after, rule], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    let mut step = Step { tx: &tx, totals: read_meta(&tx)?.0, gaps_fetched: gaps_before };
-    let forget = "DELETE FROM refused WHERE id = ?1 RETURNING rule, first_seq, last_seq, rows, length(data)";
+    let uplinks = Uplinks::noted(&tx)?;
+    let mut step = Step { tx: &tx, totals: read_meta(&tx)?.0, gaps_fetched: gaps_before, uplinks: &uplinks };
+    let forget = "DELETE FROM refused WHERE id = ?1 RETURNING id, rule, first_seq, last_seq, rows, length(data)";
     for id in &ids {
         let gone = match what {
-            Purge::Refused => Some(tx.query_row(forget, [signed(*id)], Gone::read)?),
+            Purge::Refused => Some((tx.query_row(forget, [signed(*id)], Gone::read)?, String::new())),
             _ => step.delete("id = ?1", *id)?,
         };
-        if let Some(gone) = gone {
-            step.gap(&gone.gap(what.reason()))?;
+        if let Some((gone, missed_by)) = gone {
+            step.gap(&gone.gap(what.reason()), &missed_by)?;
         }
     }
     step.totals.write(&tx)?;

@@ -12,13 +12,14 @@ use tidegate_core::{Ack, ByteSize, Outcome, Rows, Seqs};
 use tidegate_rules::SealedState;
 
 use super::*;
-use crate::buffer::tests::{acked, rows, seqs, settings, wait};
+use crate::buffer::tests::{UPLINK, acked, one, rows, seqs, settings, wait};
 use crate::buffer::{Buffer, JournalEntry, JournalStep, OutboxRows, Snapshot, SnapshotPart, block};
 use crate::config::{self, WhenFull};
 
 /// Makes a file one of layout 1.
 const DOWNGRADE: &str = "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
-    ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; PRAGMA user_version = 1;";
+    ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes;
+    DROP TABLE confirmed; ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;";
 
 fn file(dir: &TempDir) -> PathBuf {
     dir.path().join("box.db")
@@ -29,7 +30,7 @@ fn raw(dir: &TempDir) -> Connection {
 }
 
 fn open(dir: &TempDir) -> Buffer {
-    Buffer::open(&settings(dir), Arc::default()).unwrap()
+    Buffer::open(&settings(dir), one(), Arc::default()).unwrap()
 }
 
 fn of(rule: &str, rows: OutboxRows) -> OutboxRows {
@@ -50,7 +51,7 @@ fn filled() -> TempDir {
     for (rule, first) in [("a", 0), ("b", 100), ("a", 200), ("a", 300)] {
         store(&buffer, rule, first, 50);
     }
-    wait(buffer.refuse(2, "too large".into())).unwrap();
+    wait(buffer.outbox(UPLINK).refuse(2, "too large".into())).unwrap();
     buffer.append(vec![OutboxRows { ordinals: vec![0; 9], ..of("c", rows(400, 5, Ack::none())) }]).unwrap();
     buffer.close();
     dir
@@ -238,7 +239,7 @@ fn looking_does_not_hold_the_box_up() {
     // Rows are committed and deleted while somebody reads.
     store(&buffer, "a", 10, 10);
     assert_eq!(reader.read().unwrap().unwrap().rows.len(), 10);
-    wait(buffer.confirm(vec![1, 2])).unwrap();
+    wait(buffer.outbox(UPLINK).confirm(vec![1, 2])).unwrap();
     store(&buffer, "a", 20, 10);
     // What came later is not read, nor what is gone.
     assert!(reader.read().unwrap().is_none());
@@ -280,9 +281,9 @@ fn purged_rows_leave_a_gap_that_the_box_goes_on_from() {
     assert_eq!(problems(&dir), Vec::<String>::new());
     let buffer = open(&dir);
     assert!(seqs(&buffer).is_empty());
-    assert_eq!(wait(buffer.fetch_gaps(10)).unwrap().len(), 3);
+    assert_eq!(wait(buffer.outbox(UPLINK).fetch_gaps(10)).unwrap().len(), 3);
     store(&buffer, "a", 500, 1);
-    assert_eq!(wait(buffer.fetch(4, u64::MAX, 10)).unwrap()[0].id, 5);
+    assert_eq!(wait(buffer.outbox(UPLINK).fetch(4, u64::MAX, 10)).unwrap()[0].id, 5);
     buffer.close();
     assert_eq!(purge(&file(&dir), &Purge::Gaps).unwrap(), Purged { entries: 3, rows: 205, bytes: 0 });
     assert!(gaps(&dir).is_empty());
@@ -293,7 +294,7 @@ fn purged_rows_leave_a_gap_that_the_box_goes_on_from() {
 fn a_purge_of_many_blocks_gives_the_space_back_and_leaves_old_gaps_alone() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Buffer { max_size: ByteSize(1), when_full: WhenFull::DropOldest, ..settings(&dir) };
-    let buffer = Buffer::open(&config, Arc::default()).unwrap();
+    let buffer = Buffer::open(&config, one(), Arc::default()).unwrap();
     store(&buffer, "r0", 0, 1);
     store(&buffer, "r0", 1, 1);
     buffer.close();
@@ -315,11 +316,11 @@ fn a_purge_of_many_blocks_gives_the_space_back_and_leaves_old_gaps_alone() {
 }
 
 #[test]
-fn a_purge_makes_a_file_of_layout_1_one_of_layout_2() {
+fn a_purge_makes_a_file_of_layout_1_one_of_the_newest_layout() {
     let dir = filled();
     raw(&dir).execute_batch(DOWNGRADE).unwrap();
     assert_eq!(purge(&file(&dir), &Purge::AllWaiting).unwrap().rows, 150);
-    assert_eq!(Inspector::open(&file(&dir)).unwrap().layout(), 2);
+    assert_eq!(Inspector::open(&file(&dir)).unwrap().layout(), VERSION);
     assert_eq!(problems(&dir), Vec::<String>::new());
 }
 
@@ -477,7 +478,7 @@ fn pages_that_are_overwritten_are_found_and_do_not_hide_the_rest() {
 fn a_file_with_very_many_problems_is_not_listed_to_its_end() {
     let dir = filled();
     let many = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
-        INSERT INTO gap SELECT i, 'r', 9, 8, 1, 'x', 0 FROM n; UPDATE meta SET last_gap = 2000";
+        INSERT INTO gap SELECT i, 'r', 9, 8, 1, 'x', 0, '' FROM n; UPDATE meta SET last_gap = 2000";
     raw(&dir).execute_batch(many).unwrap();
     let verdict = verify(&dir);
     assert_eq!((verdict.problems.len(), verdict.more), (1000, true));
@@ -512,7 +513,7 @@ fn a_file_that_nobody_may_change_is_opened_by_a_uri_whatever_its_name() {
     std::fs::copy(file(&dir), &odd).unwrap();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let (conn, layout) = connect(&odd, &immutable(&odd), flags).unwrap();
-    assert_eq!(layout, 2);
+    assert_eq!(layout, VERSION);
     assert_eq!(conn.query_row("SELECT count(*) FROM block", [], |row| row.get::<_, u64>(0)).unwrap(), 3);
     // None of the files that go with a log were made.
     assert!(!beside(&odd, "-shm").exists());
@@ -521,7 +522,7 @@ fn a_file_that_nobody_may_change_is_opened_by_a_uri_whatever_its_name() {
 #[test]
 fn what_is_trimmed_off_the_journal_is_counted_as_it_was_added() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&config::Buffer { journal_size: ByteSize(0), ..settings(&dir) }, Arc::default()).unwrap();
+    let buffer = Buffer::open(&config::Buffer { journal_size: ByteSize(0), ..settings(&dir) }, one(), Arc::default()).unwrap();
     for id in 1..=1100 {
         // Bytes are counted, of which this has more than characters.
         wait(buffer.journal(JournalEntry { id, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into()) })).unwrap();

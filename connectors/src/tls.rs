@@ -6,8 +6,20 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::config::TlsConfig;
+/// `tls`: certificates are PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate authority to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain; needs `key`.
+    pub cert: Option<PathBuf>,
+    /// Client private key; needs `cert`.
+    pub key: Option<PathBuf>,
+}
 
 /// TLS that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +51,7 @@ pub enum TlsError {
 }
 
 /// Builds the client's side of TLS, with ring for cryptography.
-pub(super) fn client_config(tls: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn client_config(tls: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots(tls.ca.as_deref())?);
@@ -54,6 +66,13 @@ pub(super) fn client_config(tls: &TlsConfig) -> Result<Arc<ClientConfig>, TlsErr
         (None, Some(_)) => return Err(TlsError::Half { present: "key", missing: "cert" }),
     };
     Ok(Arc::new(config))
+}
+
+/// TLS that trusts nobody, for a client that also speaks without.
+pub(crate) fn no_roots() -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions()?.with_root_certificates(RootCertStore::empty());
+    Ok(Arc::new(builder.with_no_client_auth()))
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {

@@ -3,10 +3,30 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tidegate_core::Span;
+
+/// `backoff`: the pause grows from `min` to `max`, with jitter.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackoffConfig {
+    /// first pause
+    pub min: Span,
+    /// longest pause
+    pub max: Span,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self { min: Span(Duration::from_millis(500)), max: Span(Duration::from_secs(60)) }
+    }
+}
+
 /// Exponential backoff with jitter: the n-th pause is anywhere between the shortest one and 2^n times that, and never above the
-/// longest. A plant whose boxes all lost the broker at once does not come back all at once.
+/// longest. A plant whose boxes all lost a broker at once does not come back all at once.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     min: Duration,
     max: Duration,
     ceiling: Duration,
@@ -14,7 +34,9 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(min: Duration, max: Duration) -> Self {
+    /// Pauses from `min` to `max`.
+    #[must_use]
+    pub fn new(min: Duration, max: Duration) -> Self {
         // The hasher is seeded by the operating system; a zero would stay zero.
         Self::seeded(min, max, RandomState::new().hash_one(min) | 1)
     }
@@ -24,7 +46,7 @@ impl Backoff {
     }
 
     /// The next pause.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         self.ceiling = self.ceiling.saturating_mul(2).min(self.max);
         // xorshift64 (Marsaglia, 2003)
         self.random ^= self.random << 13;
@@ -36,7 +58,7 @@ impl Backoff {
 
     /// Tells how long the line was up: if longer than the pauses have become, they start small again. A line that breaks each time
     /// as soon as it is up is not hammered.
-    pub(super) fn was_up(&mut self, up: Duration) {
+    pub fn was_up(&mut self, up: Duration) {
         if up > self.ceiling {
             self.ceiling = self.min;
         }
