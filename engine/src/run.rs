@@ -3,7 +3,7 @@
 //! Data flows one way, so a box is built from its end to its beginning, and taken apart from its beginning to its end: sources stop,
 //! queues run dry, the buffer commits, the connections send their last acknowledgements.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -122,7 +122,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
     let beginning = Start::of(&mut recovered);
     let mut schemas = SchemaStore::of(config);
     let known = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
-    let lines = open_lines(config, &known, &clock, &status)?;
+    let lines = open_lines(config, &known, &recovered.marks, &clock, &status)?;
     let clouds = Clouds { config, clock: &clock, status: &status, buffer: &buffer, forwarding: &forwarding };
     config.uplinks.iter().try_for_each(|(name, uplink)| clouds.start(name, uplink, &mut supervisor))?;
 
@@ -223,6 +223,7 @@ fn reserve(buffer: &Buffer) -> Box<dyn FnMut(u64) + Send + Sync> {
 fn open_lines(
     config: &Config,
     known: &BTreeMap<String, Vec<(String, FieldType)>>,
+    marks: &HashMap<Arc<str>, Vec<u64>>,
     clock: &Arc<dyn Clock>,
     status: &Status,
 ) -> Result<Vec<Line>, RunError> {
@@ -235,7 +236,12 @@ fn open_lines(
             .filter_map(|(stream, kind)| match kind {
                 Stream::Input { connection, kind: StreamKind::Mqtt(kind) } if connection == name => {
                     let known = known.get(stream).cloned().unwrap_or_default();
-                    Some(StreamRequest { name: stream, config: kind, known: without_captures(known, &kind.topic) })
+                    Some(StreamRequest {
+                        name: stream,
+                        config: kind,
+                        known: without_captures(known, &kind.topic),
+                        known_marks: marks.get(stream.as_str()).cloned().unwrap_or_default(),
+                    })
                 }
                 _ => None,
             })
@@ -344,7 +350,7 @@ impl Clouds<'_> {
 /// The streams that are journaled.
 fn journaled(config: &Config) -> BTreeSet<String> {
     let is_journaled = |stream: &Stream| match stream {
-        Stream::Input { kind: StreamKind::Mqtt(kind), .. } => kind.qos == tidegate_connectors::mqtt::config::Qos::AtLeastOnce,
+        Stream::Input { kind: StreamKind::Mqtt(kind), .. } => kind.is_journaled(),
         Stream::Derived { .. } => false,
     };
     config.streams.iter().filter(|(_, stream)| is_journaled(stream)).map(|(name, _)| name.clone()).collect()

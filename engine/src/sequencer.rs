@@ -114,7 +114,7 @@ impl Sequencer {
                 Some(change) = changes.recv() => self.change(change).await,
                 _ = snapshots.tick() => self.snapshot().await,
                 batch = batches.recv() => {
-                    let Some(Batch { stream, rows, ack }) = batch else { break };
+                    let Some(Batch { stream, rows, marks, ack }) = batch else { break };
                     let schema = rows.schema();
                     let status = match streams.get(&stream) {
                         Some((known, status)) if Arc::ptr_eq(known, &schema) => status,
@@ -127,7 +127,7 @@ impl Sequencer {
                     status.note(&rows);
                     (self.reserve)(self.numbers.next());
                     let rows = self.numbers.number(rows);
-                    let ack = self.journal.rows(&stream, &rows, Vec::new(), ack).await;
+                    let ack = self.journal.rows(&stream, &rows, marks, ack).await;
                     self.send(stream, rows, ack).await;
                     if self.journal.snapshot_is_due() {
                         self.snapshot().await;

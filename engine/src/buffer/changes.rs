@@ -121,11 +121,11 @@ pub(super) struct Gone {
 
 impl Gone {
     /// From `RETURNING id, rule, first_seq, last_seq, rows, length(data)`.
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { id: row.get(0)?, rule: row.get(1)?, first_seq: row.get(2)?, last_seq: row.get(3)?, rows: row.get(4)?, size: row.get(5)? })
     }
 
-    fn gap(&self, reason: &'static str) -> NewGap {
+    pub(super) fn gap(&self, reason: &'static str) -> NewGap {
         NewGap { rule: Arc::clone(&self.rule), first_seq: self.first_seq, last_seq: self.last_seq, rows: self.rows, reason }
     }
 }

@@ -343,7 +343,7 @@ fn upgrade(conn: &mut Connection, found: i64) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-fn prepare(path: &Path) -> Result<Connection, BufferError> {
+pub(super) fn prepare(path: &Path) -> Result<Connection, BufferError> {
     let sql = |error| BufferError::Sql { path: path.to_owned(), error };
     let mut conn = Connection::open(path).map_err(sql)?;
     let found = conn.busy_timeout(BUSY).and_then(|()| conn.query_row("PRAGMA user_version", [], |row| row.get(0))).map_err(sql)?;

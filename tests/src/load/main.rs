@@ -102,7 +102,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let binary = subject::binary(arguments.tidegate.as_deref())?;
     let version = Command::new(&binary).arg("--version").output()?;
-    let surroundings = report::surroundings(String::from_utf8_lossy(&version.stdout).trim(), &broker::version());
+    let surroundings = report::surroundings(String::from_utf8_lossy(&version.stdout).trim(), &tidegate_peers::mosquitto::version());
     let extent = Extent::of(&arguments);
     let mut figures = Vec::new();
     for part in Part::value_variants() {
