@@ -193,8 +193,8 @@ fn a_buffer_of_the_first_layout_is_taken_over() {
     let raw = rusqlite::Connection::open(dir.path().join("box.db")).unwrap();
     raw.execute_batch(
         "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
-         ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes;
-    DROP TABLE confirmed; ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;",
+         ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed;
+    ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;",
     )
     .unwrap();
     let buffer = open(&settings(&dir));

@@ -25,7 +25,7 @@ impl Uplinks {
         Self(uplinks.iter().map(|(name, uplink)| (name.clone(), uplink.rules.clone())).collect())
     }
 
-    /// Those that the outbox followed last.
+    /// Those that the buffer was last opened for, as it notes them; none if it does not.
     pub(super) fn noted(conn: &Connection) -> rusqlite::Result<Self> {
         let noted: String = conn.query_row("SELECT uplinks FROM meta", [], |row| row.get(0))?;
         Ok(Self(serde_json::from_str(&noted).unwrap_or_default()))
@@ -137,14 +137,13 @@ impl Step<'_> {
     /// Has the outbox follow the configuration: an uplink that is gone holds nothing, a new one gets what is there. Without any uplink all
     /// stays as it is. Returns how many rows were dropped because nobody takes them any more.
     pub(super) fn follow_configuration(&mut self) -> rusqlite::Result<u64> {
-        let noted: String = self.tx.query_row("SELECT uplinks FROM meta", [], |row| row.get(0))?;
-        let now = json(&self.uplinks.0);
-        if self.uplinks.0.is_empty() || noted == now {
+        let before = Uplinks::noted(self.tx)?;
+        if self.uplinks.0.is_empty() || before == *self.uplinks {
             return Ok(0);
         }
         let names = json(&self.uplinks.names().collect::<Vec<_>>());
         self.tx.execute("DELETE FROM confirmed WHERE uplink NOT IN (SELECT value FROM json_each(?1))", [names])?;
-        self.retell_gaps(&noted)?;
+        self.retell_gaps(&before)?;
         let confirmed: Vec<(u64, Option<String>)> =
             self.collect("SELECT DISTINCT block, rule FROM confirmed LEFT JOIN block ON id = block", [])?;
         for (id, rule) in confirmed {
@@ -161,7 +160,7 @@ impl Step<'_> {
             }
         }
         self.tx.execute("DELETE FROM confirmed WHERE block NOT IN (SELECT id FROM block)", [])?;
-        self.tx.execute("UPDATE meta SET uplinks = ?1", [now])?;
+        self.tx.execute("UPDATE meta SET uplinks = ?1", [json(&self.uplinks.0)])?;
         self.totals.write(self.tx)?;
         Ok(dropped)
     }
@@ -171,10 +170,9 @@ impl Step<'_> {
     }
 
     /// Takes uplinks that are gone off the lists of gaps, and puts new ones on.
-    fn retell_gaps(&self, noted: &str) -> rusqlite::Result<()> {
-        // What cannot be read was never written: then nobody is new.
-        let before: Option<BTreeMap<String, Option<BTreeSet<String>>>> = serde_json::from_str(noted).ok();
-        let is_new = |name: &str| before.as_ref().is_some_and(|before| !before.contains_key(name));
+    fn retell_gaps(&self, before: &Uplinks) -> rusqlite::Result<()> {
+        // After damage nobody knows who was there: then nobody is new.
+        let is_new = |name: &str| !before.0.is_empty() && !before.0.contains_key(name);
         for (id, listed) in self.collect("SELECT id, uplinks FROM gap WHERE uplinks <> ''", [])? {
             let listed = listed.unwrap_or_default();
             let listed: BTreeSet<&str> = listed.split(',').collect();

@@ -18,8 +18,8 @@ use crate::config::{self, WhenFull};
 
 /// Makes a file one of layout 1.
 const DOWNGRADE: &str = "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
-    ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes;
-    DROP TABLE confirmed; ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;";
+    ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed;
+    ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;";
 
 fn file(dir: &TempDir) -> PathBuf {
     dir.path().join("box.db")
@@ -316,7 +316,7 @@ fn a_purge_of_many_blocks_gives_the_space_back_and_leaves_old_gaps_alone() {
 }
 
 #[test]
-fn a_purge_makes_a_file_of_layout_1_one_of_the_newest_layout() {
+fn a_purge_makes_a_file_of_layout_1_one_of_the_newest() {
     let dir = filled();
     raw(&dir).execute_batch(DOWNGRADE).unwrap();
     assert_eq!(purge(&file(&dir), &Purge::AllWaiting).unwrap().rows, 150);
