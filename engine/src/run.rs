@@ -11,27 +11,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use tidegate_connectors::ConnectionConfig;
 use tidegate_connectors::mqtt::topic::Filter;
 use tidegate_connectors::mqtt::{self, OpenError, Publisher, StreamRequest};
-use tidegate_connectors::{ConnectionConfig, Sink, Source};
+use tidegate_core::clock::SystemClock;
 use tidegate_core::{Clock, FieldType};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::{Buffer, BufferError, SnapshotPart};
+use crate::buffer::{Buffer, BufferError};
 use crate::catalog::catalog;
 use crate::config::{Config, OutputKind, Stream, StreamKind};
+use crate::disk::{Disk, SystemDisk};
 use crate::forwarder::{Forwarder, MqttUplink};
 use crate::journal::{Journal, Start};
 use crate::outputs::OutputQueue;
 use crate::router::Router;
-use crate::rulebook::{Edited, RuleBook};
+use crate::rulebook::RuleBook;
 use crate::rules_dir::{RulesDir, RulesHandle};
 use crate::schemas::SchemaStore;
 use crate::sequencer::{Entry, Numbers, Sequencer};
 use crate::status::Status;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, SystemThreads, Threads};
 use crate::worker::Worker;
+use crate::world::{FarSide, Known, Line, Rules, World};
 
 /// Batches that wait for the sequencer, and entries that wait for a worker. A batch is what a connection had at once, so that a few are
 /// enough to keep everybody busy, and more would only make rows wait longer.
@@ -90,31 +93,27 @@ pub struct Running {
 
 type Outputs = BTreeMap<Arc<str>, Arc<OutputQueue>>;
 
-/// A connection that is ready to run, before it does.
-struct Line {
-    name: String,
-    source: Box<dyn Source>,
-    sinks: BTreeMap<String, Box<dyn Sink>>,
-}
-
 /// Starts the box that `config` describes. Returns when its rules are loaded and its connections are being opened.
 ///
 /// # Errors
 /// When the data directory, the buffer or a connection's files cannot be used. That a broker is not there is no error.
-pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, RunError> {
+pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, RunError> {
+    let (clock, disk) = (world.clock(), world.disk());
     let status = Arc::new(Status::default());
-    let mut supervisor = Supervisor::new(CancellationToken::new());
+    let mut supervisor = Supervisor::new(world.threads(), CancellationToken::new());
     for path in std::iter::once(config.data_dir.as_path()).chain(config.buffer.path.parent()) {
-        std::fs::create_dir_all(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
+        disk.make_dir(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
     }
-    let buffer = Buffer::open(&config.buffer, Arc::clone(&status.outbox))?;
+    let (buffer, writer) = Buffer::open(&config.buffer, Arc::clone(&clock), disk, Arc::clone(&status.outbox))?;
+    supervisor.thread("buffer writer", writer)?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
     let beginning = Start::of(&mut recovered);
     let mut schemas = SchemaStore::of(config);
-    let known = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
-    let lines = open_lines(config, &known, &clock, &status)?;
-    start_uplink(config, &clock, &status, &buffer, &mut supervisor, &forwarding)?;
+    let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
+    let known = Known { columns, marks: std::mem::take(&mut recovered.marks) };
+    let lines = world.lines(config, &known, &status)?;
+    start_uplink(config, world, &status, &buffer, &mut supervisor, &forwarding)?;
 
     let outputs = output_queues(config, &status);
     let (draining, drained) = mpsc::channel(1);
@@ -125,7 +124,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
     let journaled = journaled(config);
     let journal =
         Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &inputs(config, &schemas), &workers).await?;
-    let (rules_dir, rules) = RulesDir::new(&config.rules.dir, book);
+    let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);
     let sequencer = Sequencer {
@@ -142,7 +141,10 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
         sequencer.run(batches, change_queue).await;
         drop(draining);
     });
-    load_rules(rules_dir, changes, &mut supervisor).await?;
+    let (loaded, ready) = oneshot::channel();
+    supervisor.thread("rules", run_rules(changes, loaded))?;
+    // An error means that it has failed; the supervisor stops the box then.
+    let _ = ready.await;
     for line in lines {
         start_line(line, &outputs, &inlet, &reading, &mut supervisor);
     }
@@ -179,14 +181,13 @@ impl Running {
         }
         self.forwarding.cancel();
         let (outputs, buffer) = (std::mem::take(&mut self.outputs), self.buffer.clone());
-        let closing = tokio::task::spawn_blocking(move || {
-            buffer.close();
+        // Whoever still waits for the buffer is let go by that, and may still write to an output.
+        let closing = async {
+            // A writer that does not end in time is among those that are named.
+            let _ = tokio::time::timeout(STOP_DEADLINE, buffer.close()).await;
             outputs.values().for_each(|queue| queue.close());
-        });
-        let ended = self.supervisor.wait(STOP_DEADLINE).await;
-        if closing.await.is_err() {
-            return Err(RunError::Ending("the buffer could not be closed".into()));
-        }
+        };
+        let (ended, ()) = tokio::join!(self.supervisor.wait(STOP_DEADLINE), closing);
         ended.map_err(RunError::Ending)?;
         tracing::info!("the box has stopped");
         Ok(())
@@ -210,12 +211,38 @@ fn reserve(buffer: &Buffer) -> Box<dyn FnMut(u64) + Send + Sync> {
     })
 }
 
-fn open_lines(
-    config: &Config,
-    known: &BTreeMap<String, Vec<(String, FieldType)>>,
-    clock: &Arc<dyn Clock>,
-    status: &Status,
-) -> Result<Vec<Line>, RunError> {
+/// The world of a box: the machine it runs on.
+#[derive(Debug, Default)]
+pub struct Machine;
+
+impl World for Machine {
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(SystemDisk)
+    }
+
+    fn threads(&self) -> Arc<dyn Threads> {
+        Arc::new(SystemThreads)
+    }
+
+    fn lines(&mut self, config: &Config, known: &Known, status: &Status) -> Result<Vec<Line>, RunError> {
+        open_lines(config, known, &self.clock(), status)
+    }
+
+    fn uplink(&mut self, config: &Config, status: &Status, stop: &CancellationToken) -> Result<Option<FarSide>, RunError> {
+        open_uplink(config, &self.clock(), status, stop)
+    }
+
+    fn rules(&mut self, config: &Config, book: RuleBook) -> Rules {
+        let (rules, handle) = RulesDir::new(&config.rules.dir, book);
+        Rules { handle, run: Box::new(|changes, loaded| Box::pin(rules.run(changes, loaded))) }
+    }
+}
+
+fn open_lines(config: &Config, known: &Known, clock: &Arc<dyn Clock>, status: &Status) -> Result<Vec<Line>, RunError> {
     let mut lines = Vec::new();
     for (name, connection) in &config.connections {
         let ConnectionConfig::Mqtt(settings) = connection;
@@ -224,7 +251,7 @@ fn open_lines(
             .iter()
             .filter_map(|(stream, kind)| match kind {
                 Stream::Input { connection, kind: StreamKind::Mqtt(kind) } if connection == name => {
-                    let known = known.get(stream).cloned().unwrap_or_default();
+                    let known = known.columns.get(stream).cloned().unwrap_or_default();
                     Some(StreamRequest { name: stream, config: kind, known: without_captures(known, &kind.topic) })
                 }
                 _ => None,
@@ -265,17 +292,10 @@ fn without_captures(mut columns: Vec<(String, FieldType)>, topic: &str) -> Vec<(
 }
 
 /// The uplink has a session of its own: a busy field must not hold it up.
-fn start_uplink(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    status: &Arc<Status>,
-    buffer: &Buffer,
-    supervisor: &mut Supervisor,
-    forwarding: &CancellationToken,
-) -> Result<(), RunError> {
-    let Some(uplink) = &config.uplink else { return Ok(()) };
+fn open_uplink(config: &Config, clock: &Arc<dyn Clock>, status: &Status, stop: &CancellationToken) -> Result<Option<FarSide>, RunError> {
+    let Some(uplink) = &config.uplink else { return Ok(None) };
     let name = &uplink.connection;
-    let Some(ConnectionConfig::Mqtt(settings)) = config.connections.get(name) else { return Ok(()) };
+    let Some(ConnectionConfig::Mqtt(settings)) = config.connections.get(name) else { return Ok(None) };
     let shared = config.streams.values().any(|stream| matches!(stream, Stream::Input { connection, .. } if connection == name))
         || config.outputs.values().any(|output| output.connection == *name);
     // Two sessions with one client id would throw each other out.
@@ -296,13 +316,29 @@ fn start_uplink(
     };
     let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.clone(), error })?;
     let publisher: Publisher = opened.publisher;
-    let (far_side, follow) = MqttUplink::new(publisher);
-    let forwarder = Forwarder::new(buffer.clone(), far_side, uplink, &config.name, Arc::clone(&status.outbox));
-    supervisor.spawn("uplink session", follow);
-    supervisor.spawn("forwarder", forwarder.run(forwarding.clone()));
+    let (uplink, follow) = MqttUplink::new(publisher);
     // It has nothing to read; it ends when the forwarder lets go of it.
     let (nowhere, _) = mpsc::channel(1);
-    supervisor.spawn(&format!("connection {label}"), opened.source.run(nowhere, forwarding.clone()));
+    let connection = opened.source.run(nowhere, stop.clone());
+    let tasks = vec![("uplink session".to_owned(), Box::pin(follow) as _), (format!("connection {label}"), connection)];
+    Ok(Some(FarSide { uplink: Box::new(uplink), tasks }))
+}
+
+fn start_uplink(
+    config: &Config,
+    world: &mut dyn World,
+    status: &Status,
+    buffer: &Buffer,
+    supervisor: &mut Supervisor,
+    forwarding: &CancellationToken,
+) -> Result<(), RunError> {
+    let Some(settings) = &config.uplink else { return Ok(()) };
+    let Some(FarSide { uplink, tasks }) = world.uplink(config, status, forwarding)? else { return Ok(()) };
+    let forwarder = Forwarder::new(buffer.clone(), uplink, settings, &config.name, Arc::clone(&status.outbox));
+    for (name, task) in tasks {
+        supervisor.spawn(&name, task);
+    }
+    supervisor.spawn("forwarder", forwarder.run(forwarding.clone()));
     Ok(())
 }
 
@@ -336,35 +372,16 @@ fn start_workers(
 ) -> Result<Vec<mpsc::Sender<Entry>>, RunError> {
     let mut queues = Vec::with_capacity(count.get());
     for number in 0..count.get() {
-        let (entries, mut queue) = mpsc::channel(QUEUED_BATCHES);
-        let mut worker = Worker::new(Arc::clone(status));
+        let (entries, queue) = mpsc::channel(QUEUED_BATCHES);
+        let worker = Worker::new(Arc::clone(status));
         let (router, draining) = (router.clone(), draining.clone());
-        supervisor.thread(&format!("rules {number}"), move || {
-            while let Some(entry) = queue.blocking_recv() {
-                match entry {
-                    Entry::Change(change) => worker.on_change(change),
-                    Entry::Batch { stream, rows, origin } => router.send(worker.on_batch(&stream, &rows), &origin),
-                    Entry::Restore { rule, state } => worker.restore(&rule, state),
-                    Entry::Snapshot(number) => {
-                        // The buffer is closed only when the box is going down.
-                        drop(router.buffer.snapshot_part(SnapshotPart { number, states: worker.snapshot() }));
-                    }
-                }
-            }
+        supervisor.thread(&format!("rules {number}"), async move {
+            worker.run(queue, router).await;
             drop(draining);
         })?;
         queues.push(entries);
     }
     Ok(queues)
-}
-
-/// Runs the rules directory's thread, and waits until it has loaded what is there.
-async fn load_rules(rules: RulesDir, changes: mpsc::Sender<Edited>, supervisor: &mut Supervisor) -> Result<(), RunError> {
-    let (loaded, ready) = oneshot::channel();
-    supervisor.thread("rules directory", move || rules.run(&changes, loaded))?;
-    // An error means that the thread has failed; the supervisor stops the box then.
-    let _ = ready.await;
-    Ok(())
 }
 
 fn start_line(line: Line, outputs: &Outputs, inlet: &tidegate_connectors::Inlet, reading: &CancellationToken, supervisor: &mut Supervisor) {

@@ -114,7 +114,7 @@ impl Sequencer {
                 Some(change) = changes.recv() => self.change(change).await,
                 _ = snapshots.tick() => self.snapshot().await,
                 batch = batches.recv() => {
-                    let Some(Batch { stream, rows, ack }) = batch else { break };
+                    let Some(Batch { stream, rows, marks, ack }) = batch else { break };
                     let schema = rows.schema();
                     let status = match streams.get(&stream) {
                         Some((known, status)) if Arc::ptr_eq(known, &schema) => status,
@@ -127,7 +127,7 @@ impl Sequencer {
                     status.note(&rows);
                     (self.reserve)(self.numbers.next());
                     let rows = self.numbers.number(rows);
-                    let ack = self.journal.rows(&stream, &rows, Vec::new(), ack).await;
+                    let ack = self.journal.rows(&stream, &rows, marks, ack).await;
                     self.send(stream, rows, ack).await;
                     if self.journal.snapshot_is_due() {
                         self.snapshot().await;
@@ -174,13 +174,14 @@ impl Sequencer {
             return;
         }
         tracing::info!(stream, columns = schema.fields().len(), "the columns of the stream are known now, or have widened");
-        let mut reply = self.rules.columns_changed(stream, schema).await;
-        // The rules thread may be waiting for us to take changes that it made before; they come first.
+        let rules = self.rules.clone();
+        let mut asked = std::pin::pin!(rules.columns_changed(stream, schema));
+        // Whoever owns the rule book may be waiting for us to take changes that were made before; they come first.
         let compiled = loop {
             tokio::select! {
                 biased;
                 Some(change) = changes.recv() => self.change(change).await,
-                compiled = &mut reply => break compiled.unwrap_or_default(),
+                compiled = &mut asked => break compiled,
             }
         };
         while let Ok(change) = changes.try_recv() {

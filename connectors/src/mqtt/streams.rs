@@ -206,7 +206,7 @@ impl Streams {
             self.held_bytes = 0;
         }
         let ack = stream.fate.take().map_or_else(Ack::none, |fate| fate.guard(&self.decided));
-        Some(Batch { stream: Arc::clone(&stream.name), rows, ack })
+        Some(Batch { stream: Arc::clone(&stream.name), rows, marks: Vec::new(), ack })
     }
 
     /// Throws away the rows that wait; those that came with QoS 1 will be sent again.

@@ -14,6 +14,10 @@ pub struct Batch {
     pub stream: Arc<str>,
     /// The rows, with the stream's schema; `ts` is present and has no nulls.
     pub rows: RecordBatch,
+    /// One mark for each message that its far side may send again (MQTT QoS 1) and whose rows are in the batch, in order of receipt.
+    /// Opaque to all but the connection that made them: the journal keeps them with the rows, and hands the newest back when the box
+    /// starts again, so that the connection knows a repeat. Empty where nothing is sent again.
+    pub marks: Vec<u64>,
     /// Reports upstream when every effect of these rows is durable.
     pub ack: Ack,
 }

@@ -50,6 +50,16 @@ pub trait Uplink: Send + 'static {
     fn generation(&self) -> watch::Receiver<Option<u64>>;
 }
 
+impl Uplink for Box<dyn Uplink> {
+    fn send(&mut self, topic: String, payload: Bytes) -> BoxFuture<'_, Result<Confirmation, DeliveryError>> {
+        (**self).send(topic, payload)
+    }
+
+    fn generation(&self) -> watch::Receiver<Option<u64>> {
+        (**self).generation()
+    }
+}
+
 /// MQTT with QoS 1.
 pub struct MqttUplink {
     publisher: Publisher,
@@ -125,6 +135,7 @@ impl<U: Uplink> Forwarder<U> {
         let mut pause = FIRST_PAUSE;
         loop {
             let up = tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 up = generation.wait_for(Option::is_some) => up.is_ok(),
             };
@@ -274,6 +285,7 @@ impl<U: Uplink> Forwarder<U> {
 
 async fn wait(pause: Duration, stop: &CancellationToken) {
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = tokio::time::sleep(pause) => {}
     }

@@ -3,8 +3,10 @@
 use super::*;
 use crate::buffer::OutboxRows;
 use crate::config::WhenFull;
+use crate::disk::SystemDisk;
 use arrow::array::{Int64Array, RecordBatch};
 use std::num::{NonZeroU32, NonZeroUsize};
+use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, ByteSize, Rows, Seqs};
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,7 +59,8 @@ fn stage_with(in_flight: usize, backlog_rate: Option<u32>, change: impl FnOnce(&
     let mut settings = config::Buffer { queue, ..config::Buffer::at(dir.path().join("b.db")) };
     change(&mut settings);
     let status: Arc<OutboxStatus> = Arc::default();
-    let buffer = Buffer::open(&settings, Arc::clone(&status)).unwrap();
+    let (buffer, writer) = Buffer::open(&settings, Arc::new(SystemClock), Arc::new(SystemDisk), Arc::clone(&status)).unwrap();
+    tokio::spawn(writer);
     let (line, generation) = watch::channel(None);
     let (tell, sent) = mpsc::channel(1000);
     let uplink = config::Uplink {
@@ -79,10 +82,7 @@ impl Stage {
         let ack = Ack::new(move |_| done.send(()).unwrap());
         let rows = Rows { batch, seqs: Seqs::Run { first: values.start as u64 } };
         let ordinals = vec![0; rows.len()];
-        let buffer = self.buffer.clone();
-        tokio::task::spawn_blocking(move || buffer.append(vec![OutboxRows { rule: "r".into(), rows, ordinals, ack }]).unwrap())
-            .await
-            .unwrap();
+        self.buffer.append(vec![OutboxRows { rule: "r".into(), rows, ordinals, ack }]).await.unwrap();
         committed.await.unwrap();
     }
 
