@@ -10,6 +10,8 @@ pub struct LineStatus {
     pub connected: AtomicBool,
     /// messages taken in
     pub messages: AtomicU64,
+    /// messages among them that the broker repeated; they were known again, and their rows were not taken twice
+    pub repeated: AtomicU64,
     /// rows made of them
     pub rows: AtomicU64,
     /// messages that could not be decoded, or are too large; they are lost

@@ -20,7 +20,8 @@ pub fn catalog(config: &Config, inferred: &dyn Fn(&str) -> Option<SchemaRef>) ->
         }
     }
     let outputs = config.outputs.iter().map(|(name, output)| (name.clone(), OutputColumns { required: required(&output.kind) }));
-    Catalog { inputs, derived, outputs: outputs.collect(), uplink: config.uplink.is_some() }
+    let by_arrival = config.streams.iter().filter(|(_, stream)| stream.goes_by_arrival()).map(|(name, _)| name.clone()).collect();
+    Catalog { inputs, by_arrival, derived, outputs: outputs.collect(), uplink: config.uplink.is_some() }
 }
 
 fn required(kind: &OutputKind) -> Vec<String> {

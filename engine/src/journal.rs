@@ -53,6 +53,8 @@ struct RuleText {
 #[derive(Debug)]
 pub struct Start {
     entries: (u64, u64),
+    /// the newest entry that there ever was: its number is not used again
+    newest: u64,
     /// the snapshot that the journal goes on from: its last entry, what was in force, and the rules' state
     snapshot: Option<(u64, Manifest, States)>,
 }
@@ -71,7 +73,9 @@ impl Start {
                 None
             }
         });
-        Self { entries: recovered.entries, snapshot }
+        // After damage the journal may end before the snapshot, or before what was noted of it.
+        let newest = recovered.entries.1.max(recovered.newest).max(snapshot.as_ref().map_or(0, |(entry, ..)| *entry));
+        Self { entries: recovered.entries, newest, snapshot }
     }
 
     /// The columns of `stream` that were known at the snapshot. `None`: there is no snapshot.
@@ -119,7 +123,7 @@ impl Journal {
     ) -> Result<Self, BufferError> {
         let begun = Instant::now();
         let mut journal =
-            Self { buffer, clock, streams, next: start.entries.1 + 1, rules: BTreeMap::new(), snapshots: 0, rows: 0, changed: false };
+            Self { buffer, clock, streams, next: start.newest + 1, rules: BTreeMap::new(), snapshots: 0, rows: 0, changed: false };
         book.hush(true);
         let mut run = Run { book, workers, columns: HashMap::new(), entries: 0, rows: 0 };
         let (first, last) = start.entries;
@@ -144,7 +148,7 @@ impl Journal {
             }
         };
         if let Some(after) = after {
-            journal.run_again(after, last, &mut run).await?;
+            journal.run_again(after, start.newest, &mut run).await?;
         }
         let (entries, rows) = (run.entries, run.rows);
         for (stream, schema) in columns {
@@ -156,16 +160,20 @@ impl Journal {
         }
         journal.rows = rows;
         journal.changed = entries > 0;
+        if after.is_none() {
+            // The journal is of no use until there is something that it goes on from.
+            (journal.rows, journal.changed) = (SNAPSHOT_ROWS, true);
+        }
         book.hush(false);
         Ok(journal)
     }
 
-    async fn run_again(&mut self, mut after: u64, last: u64, run: &mut Run<'_>) -> Result<(), BufferError> {
+    async fn run_again(&mut self, mut after: u64, newest: u64, run: &mut Run<'_>) -> Result<(), BufferError> {
         let mut missing = 0;
-        while after < last {
+        while after < newest {
             let entries = self.buffer.read_journal(after).await?;
             if entries.is_empty() {
-                missing += last - after;
+                missing += newest - after;
                 break;
             }
             for JournalEntry { id, step, .. } in entries {

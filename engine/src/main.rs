@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::cli::args::{Cli, Command};
+use tidegate::cli::buffer::buffer;
 use tidegate::cli::replay::replay;
 use tidegate::cli::run::{demo, run};
 use tidegate::cli::{Failure, check, completions, finish, logging, schema};
@@ -23,6 +24,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Check(args) => check::check(args),
         Command::Demo(args) => demo(args),
         Command::Replay(args) => replay(args),
+        Command::Buffer { command } => buffer(command),
         Command::Schema => schema(),
         Command::Completions { shell } => completions(shell),
     }

@@ -251,8 +251,13 @@ fn open_lines(config: &Config, known: &Known, clock: &Arc<dyn Clock>, status: &S
             .iter()
             .filter_map(|(stream, kind)| match kind {
                 Stream::Input { connection, kind: StreamKind::Mqtt(kind) } if connection == name => {
-                    let known = known.columns.get(stream).cloned().unwrap_or_default();
-                    Some(StreamRequest { name: stream, config: kind, known: without_captures(known, &kind.topic) })
+                    let columns = known.columns.get(stream).cloned().unwrap_or_default();
+                    Some(StreamRequest {
+                        name: stream,
+                        config: kind,
+                        known: without_captures(columns, &kind.topic),
+                        known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
+                    })
                 }
                 _ => None,
             })
@@ -345,7 +350,7 @@ fn start_uplink(
 /// The streams that are journaled.
 fn journaled(config: &Config) -> BTreeSet<String> {
     let is_journaled = |stream: &Stream| match stream {
-        Stream::Input { kind: StreamKind::Mqtt(kind), .. } => kind.qos == tidegate_connectors::mqtt::config::Qos::AtLeastOnce,
+        Stream::Input { kind: StreamKind::Mqtt(kind), .. } => kind.is_journaled(),
         Stream::Derived { .. } => false,
     };
     config.streams.iter().filter(|(_, stream)| is_journaled(stream)).map(|(name, _)| name.clone()).collect()

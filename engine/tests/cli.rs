@@ -3,6 +3,15 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use serde_json::{Value, json};
+use tidegate::buffer::{Buffer, JournalEntry, JournalStep, OutboxRows};
+use tidegate::config;
+use tidegate::disk::SystemDisk;
+use tidegate_core::clock::SystemClock;
+use tidegate_core::{Ack, Rows, Seqs};
 
 const GOOD: &str = "name = \"box\"\n[connections.plant]\nkind = \"mqtt\"\nhost = \"localhost\"\n\
     [streams.tank]\nconnection = \"plant\"\ntopic = \"tank\"\n[outputs.pump]\nconnection = \"plant\"\ntopic = \"pump\"\n";
@@ -102,6 +111,202 @@ fn a_missing_configuration_is_wrong_not_a_crash() {
     assert_eq!(output.status.code(), Some(3));
 }
 
+const TANK: &str = "name = \"box\"\n[buffer]\npath = \"box.db\"\n[connections.plant]\nkind = \"mqtt\"\nhost = \"localhost\"\n\
+    [streams.tank]\nconnection = \"plant\"\ntopic = \"tank\"\n\
+    fields = { at = \"timestamp\", device = \"utf8\", level = \"float64\", n = \"int64\", on = \"bool\" }\n\
+    [outputs.pump]\nconnection = \"plant\"\ntopic = \"pump\"\n";
+const SECOND: i64 = 1_000_000_000;
+
+/// Rows of the stream `tank` with values that are hard to write down.
+fn tank() -> RecordBatch {
+    let texts = [Some("007"), Some("true"), Some("a,\"b\"\nc"), None, Some("größer"), Some("null")];
+    let levels = [Some(0.1 + 0.2), Some(-0.0), Some(5e-324), Some(f64::MAX), None, Some(80.0)];
+    let times = |first: i64| Arc::new(TimestampNanosecondArray::from_iter_values((0..6).map(|i| first + i * SECOND)).with_timezone("UTC"));
+    let columns: [(&str, ArrayRef); 6] = [
+        ("ts", times(1_772_366_400 * SECOND)),
+        ("at", times(1)),
+        ("device", Arc::new(StringArray::from(texts.to_vec()))),
+        ("level", Arc::new(Float64Array::from(levels.to_vec()))),
+        ("n", Arc::new(Int64Array::from(vec![Some(i64::MAX), Some(i64::MIN), None, Some(0), Some(1), Some(2)]))),
+        ("on", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true), None, None]))),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, name != "ts"))).unwrap()
+}
+
+/// The buffer of that directory, and its writer.
+fn buffer(dir: &Path) -> (Buffer, impl Future<Output = ()> + Send + use<>) {
+    let settings = config::Buffer::at(dir.join("box.db"));
+    Buffer::open(&settings, Arc::new(SystemClock), Arc::new(SystemDisk), Arc::default()).unwrap()
+}
+
+/// A directory with a configuration and a buffer, in which rows of `tank` are in the journal, and rows of `level` and `odd` wait.
+fn dir_with_buffer() -> tempfile::TempDir {
+    let dir = dir_with(TANK);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (buffer, writer) = buffer(dir.path());
+    let writer = runtime.spawn(writer);
+    let rows = Rows { batch: tank(), seqs: Seqs::Run { first: 10 } };
+    let step = JournalStep::Rows { stream: "tank".into(), rows: rows.clone(), marks: Vec::new(), ack: Ack::none() };
+    runtime.block_on(buffer.journal(JournalEntry { id: 1, wall_ns: 1_772_366_400 * SECOND, step })).unwrap();
+    let level = Rows { batch: rows.batch.project(&[0, 3]).unwrap(), seqs: rows.seqs.clone() };
+    let odd = Rows { batch: rows.batch.project(&[2]).unwrap().slice(2, 1), seqs: Seqs::Run { first: 12 } };
+    let of = |rule: &str, rows: Rows| OutboxRows { rule: rule.into(), ordinals: vec![0; rows.len()], rows, ack: Ack::none() };
+    runtime.block_on(buffer.append(vec![of("level", level), of("odd", odd)])).unwrap();
+    runtime.block_on(buffer.close());
+    runtime.block_on(writer).unwrap();
+    dir
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn what_is_in_a_buffer_is_shown_to_people_and_to_programs() {
+    let dir = dir_with_buffer();
+    let output = tidegate(dir.path(), &["buffer", "stats"]);
+    assert_eq!((output.status.code(), err(&output)), (Some(0), ""));
+    for line in ["7 rows in 2 blocks", "from row 10 of 2026-03-01T12:00:00Z to row 15 of", "refused   nothing", "6 rows in 1 entry"] {
+        assert!(out(&output).contains(line), "{line}: {}", out(&output));
+    }
+    let output = tidegate(dir.path(), &["buffer", "stats", "--buffer", "box.db", "--format", "json"]);
+    let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&stats["layout"], &stats["outbox"]["rows"], &stats["journal"]["streams"][0]["rows"]), (&json!(2), &json!(7), &json!(6)));
+    assert_eq!(stats["outbox"]["oldest"], json!({ "seq": 10, "wall_ns": 1_772_366_400 * SECOND }));
+}
+
+#[test]
+fn waiting_rows_are_shown_as_the_uplink_sends_them() {
+    let dir = dir_with_buffer();
+    let output = tidegate(dir.path(), &["buffer", "peek", "--limit", "1"]);
+    let expected =
+        "{\"id\":\"box/level/10/0\",\"rule\":\"level\",\"row\":{\"ts\":\"2026-03-01T12:00:00Z\",\"level\":0.30000000000000004}}\n";
+    assert_eq!((output.status.code(), out(&output), err(&output)), (Some(0), expected, ""));
+    let output = tidegate(dir.path(), &["buffer", "peek", "--buffer", "box.db", "--newest", "--limit", "1"]);
+    assert_eq!(out(&output), "{\"id\":\"odd/12/0\",\"rule\":\"odd\",\"row\":{\"device\":\"a,\\\"b\\\"\\nc\"}}\n");
+    let output = tidegate(dir.path(), &["buffer", "peek", "--stream", "tank", "--limit", "100"]);
+    let found = lines(out(&output));
+    assert_eq!((found.len(), &found[3]["seq"], &found[3]["stream"]), (6, &json!(13), &json!("tank")));
+    assert_eq!(
+        found[3]["row"],
+        json!({ "ts": "2026-03-01T12:00:03Z", "at": "1970-01-01T00:00:03.000000001Z", "device": null,
+        "level": f64::MAX, "n": 0, "on": true })
+    );
+    let output = tidegate(dir.path(), &["buffer", "peek", "--rule", "levle"]);
+    assert_eq!((output.status.code(), out(&output)), (Some(0), ""));
+    assert!(err(&output).contains("none that were asked for") && err(&output).contains("level, odd"), "{}", err(&output));
+}
+
+#[test]
+fn an_exported_stream_is_replayed_to_the_same_rows() {
+    let dir = dir_with_buffer();
+    std::fs::write(dir.path().join("rules/all.sql"), "INSERT INTO pump SELECT * FROM tank").unwrap();
+    let rows: Vec<Value> =
+        lines(out(&tidegate(dir.path(), &["buffer", "peek", "--stream", "tank"]))).iter().map(|line| line["row"].clone()).collect();
+    assert_eq!(rows.len(), 6);
+    for file in ["tank.jsonl", "tank.csv"] {
+        let output = tidegate(dir.path(), &["buffer", "export", "--stream", "tank", "--output", file]);
+        assert_eq!((output.status.code(), out(&output), err(&output)), (Some(0), "", ""));
+        let output = tidegate(dir.path(), &["replay", "--input", &format!("tank={file}")]);
+        let replayed: Vec<Value> = lines(out(&output)).iter().map(|line| line["row"].clone()).collect();
+        assert_eq!(replayed, rows, "{file}: {}", err(&output));
+    }
+    let some = ["buffer", "export", "--stream", "tank", "--since", "2026-03-01T12:00:01Z", "--until", "2026-03-01T13:00:03+01:00"];
+    let output = tidegate(dir.path(), &[&some[..], &["--output", "-"]].concat());
+    assert_eq!(lines(out(&output)), rows[1..3]);
+}
+
+#[test]
+fn exported_rows_of_rules_keep_their_identities() {
+    let dir = dir_with_buffer();
+    let output = tidegate(dir.path(), &["buffer", "export", "--output", "-"]);
+    let peeked = tidegate(dir.path(), &["buffer", "peek", "--limit", "100"]);
+    assert_eq!((lines(out(&output)).len(), out(&output)), (7, out(&peeked)));
+    let output = tidegate(dir.path(), &["buffer", "export", "--output", "all.csv"]);
+    assert_eq!((output.status.code(), err(&output)), (Some(0), ""));
+    let table = std::fs::read_to_string(dir.path().join("all.csv")).unwrap();
+    assert!(
+        table.starts_with("id,rule,row.ts,row.level,row.device\nbox/level/10/0,level,2026-03-01T12:00:00Z,0.30000000000000004,\n"),
+        "{table}"
+    );
+    assert!(table.ends_with("box/odd/12/0,odd,,,\"a,\"\"b\"\"\nc\"\n"), "{table}");
+    let output = tidegate(dir.path(), &["buffer", "export", "--since", "24h", "--output", "-"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("rows of `odd` have no time `ts`: leave out --since and --until"), "{}", err(&output));
+    let output = tidegate(dir.path(), &["buffer", "export", "--output", "rows.parquet"]);
+    assert_eq!(err(&output), "tidegate: rows.parquet does not say how to write rows: name it FILE.jsonl or FILE.csv\n");
+}
+
+#[test]
+fn rows_are_purged_only_when_that_is_said_and_no_box_has_them() {
+    let dir = dir_with_buffer();
+    let output = tidegate(dir.path(), &["buffer", "purge", "--rule", "level"]);
+    assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
+    assert!(err(&output).starts_with("tidegate: nothing was deleted: this would delete 6 rows of 1 block"), "{}", err(&output));
+    let running = buffer(dir.path());
+    let output = tidegate(dir.path(), &["buffer", "purge", "--rule", "level", "--yes"]);
+    assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
+    assert_eq!(
+        err(&output),
+        "tidegate: the buffer ./box.db is in use by a box that runs: stop the box first, and start it again afterwards\n"
+    );
+    drop(running);
+    let output = tidegate(dir.path(), &["buffer", "purge", "--rule", "level", "--yes"]);
+    assert_eq!((output.status.code(), err(&output)), (Some(0), ""));
+    assert!(out(&output).starts_with("deleted 6 rows of 1 block ("), "{}", out(&output));
+    let stats: Value = serde_json::from_slice(&tidegate(dir.path(), &["buffer", "stats", "--format", "json"]).stdout).unwrap();
+    let gap = &stats["gaps"][0];
+    assert_eq!(
+        (&stats["outbox"]["rows"], &gap["rule"], &gap["reason"], &gap["rows"]),
+        (&json!(1), &json!("level"), &json!("purged"), &json!(6))
+    );
+    let output = tidegate(dir.path(), &["buffer", "purge", "--gaps", "--yes", "--format", "json"]);
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), json!({ "entries": 1, "rows": 6, "bytes": 0 }));
+}
+
+#[test]
+fn a_buffer_is_verified_and_what_is_wrong_is_named() {
+    let dir = dir_with_buffer();
+    let output = tidegate(dir.path(), &["buffer", "verify"]);
+    assert_eq!((output.status.code(), err(&output)), (Some(0), ""));
+    assert_eq!(out(&output), "ok: 2 blocks, 0 gap records, 1 journal entry, 0 states\n");
+    rusqlite::Connection::open(dir.path().join("box.db")).unwrap().execute("UPDATE block SET rows = 7 WHERE id = 1", []).unwrap();
+    let output = tidegate(dir.path(), &["buffer", "verify", "--buffer", "box.db"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "table meta: `waiting` is 7, but there are 8 rows that wait\nblock 1: `rows` is 7, but it holds 6\n";
+    assert_eq!(out(&output), expected);
+    assert!(err(&output).starts_with("tidegate: the buffer box.db has 2 problems; "), "{}", err(&output));
+    let output = tidegate(dir.path(), &["buffer", "verify", "--format", "json"]);
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &verdict["problems"][1]["place"]), (Some(1), &json!("block 1")));
+}
+
+#[test]
+fn what_is_no_buffer_is_an_error_of_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let texts = [
+        ("none.db", "there is no buffer none.db: a box makes it when it first runs"),
+        ("noise.db", "cannot use the buffer noise.db: file is not a database; check the disk"),
+        ("newer.db", "the buffer newer.db has layout 99, this program knows 2; run the newer tidegate"),
+        ("foreign.db", "foreign.db is another program's database, with a table \"letters\""),
+    ];
+    std::fs::write(dir.path().join("noise.db"), [7; 9000]).unwrap();
+    for (name, version) in [("newer.db", 99), ("foreign.db", 0)] {
+        let raw = rusqlite::Connection::open(dir.path().join(name)).unwrap();
+        raw.execute_batch(&format!("CREATE TABLE letters (text); PRAGMA user_version = {version}")).unwrap();
+    }
+    let commands: [&[&str]; 5] = [&["stats"], &["peek"], &["export", "--output", "-"], &["purge", "--gaps", "--yes"], &["verify"]];
+    for (name, text) in texts {
+        for command in commands {
+            let output = tidegate(dir.path(), &[&["buffer"], command, &["--buffer", name]].concat());
+            assert_eq!((output.status.code(), out(&output)), (Some(1), ""), "{command:?} {name}");
+            assert!(err(&output).contains(text), "{command:?} {name}: {}", err(&output));
+        }
+    }
+    let output = tidegate(dir.path(), &["buffer", "stats"]);
+    assert_eq!(output.status.code(), Some(3));
+}
+
 #[test]
 fn a_wrong_command_line_is_exit_code_two() {
     let dir = tempfile::tempdir().unwrap();
@@ -111,6 +316,12 @@ fn a_wrong_command_line_is_exit_code_two() {
         &["check", "--fromat", "json"],
         &["replay"],
         &["replay", "--input", "tank"],
+        &["buffer"],
+        &["buffer", "peek", "--rule", "a", "--stream", "b"],
+        &["buffer", "purge", "--yes"],
+        &["buffer", "purge", "--gaps", "--refused", "--yes"],
+        &["buffer", "export"],
+        &["buffer", "export", "--stream", "tank", "--since", "yesterday", "--output", "-"],
         &["-v", "--log-level", "warn", "schema"],
     ] {
         let output = tidegate(dir.path(), args);
@@ -145,7 +356,9 @@ fn help_names_every_command_and_every_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let output = tidegate(dir.path(), &["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    for word in ["run", "check", "demo", "replay", "schema", "completions", "  3  the configuration or a rule is wrong", "TIDEGATE_LOG"] {
+    for word in
+        ["run", "check", "demo", "replay", "buffer", "schema", "completions", "  3  the configuration or a rule is wrong", "TIDEGATE_LOG"]
+    {
         assert!(out(&output).contains(word), "{word}");
     }
     let output = tidegate(dir.path(), &["--version"]);

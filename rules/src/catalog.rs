@@ -1,6 +1,6 @@
 //! The streams and outputs that a rule may name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 
@@ -9,6 +9,8 @@ use arrow::datatypes::SchemaRef;
 pub struct Catalog {
     /// Streams that are fed by connections; `None` until the columns of a stream without declared fields are known.
     pub inputs: BTreeMap<String, Option<SchemaRef>>,
+    /// Those of `inputs` whose `ts` is the time of arrival, by the box's clock.
+    pub by_arrival: BTreeSet<String>,
     /// Streams that are fed by rules, with their declared columns.
     pub derived: BTreeMap<String, SchemaRef>,
     /// Outputs.

@@ -1,26 +1,39 @@
 //! The real binary: a site to run it in, and the process that runs.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::PATIENCE;
 use crate::lines::Lines;
+use crate::link::Cabinet;
 use crate::mosquitto::{Mosquitto, terminate};
 use tokio::process::Child;
+
+const RUN: &[&str] = &["run", "--config", "tidegate.toml"];
 
 /// The binary `tidegate`, of the profile that the tests were built with; built when it is asked for first.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        // TARGET/PROFILE/deps/TEST
-        let test = std::env::current_exe().unwrap();
-        let profile_dir = test.parent().and_then(Path::parent).unwrap();
+        // TARGET/PROFILE/deps/TEST, or TARGET/PROFILE/PROGRAM
+        let program = std::env::current_exe().unwrap();
+        let profile_dir = program.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).unwrap();
         let profile = match profile_dir.file_name().and_then(|name| name.to_str()).unwrap() {
             "debug" => "dev",
             other => other,
         };
-        let built = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // What cargo has told this program about its package. ring's build script looks at it, so that ring and all that is built on it
+        // would be compiled anew.
+        for (name, _) in std::env::vars_os() {
+            if ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                cargo.env_remove(name);
+            }
+        }
+        let built = cargo
             .args(["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--profile", profile, "--target-dir"])
             .arg(profile_dir.parent().unwrap())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -34,9 +47,15 @@ pub fn binary() -> &'static Path {
 /// `[connections.NAME]` of a configuration: a session with `broker` that comes back quickly after an outage.
 #[must_use]
 pub fn connection(name: &str, broker: &Mosquitto, version: &str) -> String {
+    connection_at(name, Ipv4Addr::LOCALHOST, broker, version)
+}
+
+/// As [`connection`], to another address of the broker.
+#[must_use]
+pub fn connection_at(name: &str, address: Ipv4Addr, broker: &Mosquitto, version: &str) -> String {
     let port = broker.port();
     format!(
-        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"127.0.0.1\"\nport = {port}\nversion = \"{version}\"\n\
+        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"{address}\"\nport = {port}\nversion = \"{version}\"\n\
          backoff = {{ min = \"10ms\", max = \"100ms\" }}\n"
     )
 }
@@ -85,20 +104,33 @@ impl Site {
     /// Starts the box.
     #[must_use]
     pub fn run(&self) -> RunningBox {
+        self.start(self.command(RUN))
+    }
+
+    /// Starts the box in a network of its own.
+    #[must_use]
+    pub fn run_in(&self, cabinet: &Cabinet) -> RunningBox {
+        self.start(cabinet.inside(&self.command(RUN)))
+    }
+
+    fn start(&self, mut command: Command) -> RunningBox {
         let lines = Lines::default();
-        let mut command = self.command(&["run", "--config", "tidegate.toml"]);
         let (log, writer) = std::io::pipe().unwrap();
         command.stdout(Stdio::null()).stderr(writer);
         let child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
         lines.follow(log);
-        RunningBox { child, lines }
+        RunningBox { child, lines, dir: self.dir.path().to_owned() }
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("TIDEGATE_LOG");
-        command
+        command(self.dir.path(), args)
     }
+}
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args).current_dir(dir).stdin(Stdio::null()).env_remove("TIDEGATE_LOG");
+    command
 }
 
 /// `tidegate run` as a process. It is killed when it is dropped.
@@ -106,6 +138,7 @@ impl Site {
 pub struct RunningBox {
     child: Child,
     lines: Lines,
+    dir: PathBuf,
 }
 
 impl RunningBox {
@@ -123,13 +156,32 @@ impl RunningBox {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Kills it, as a power cut would.
-    pub async fn kill(mut self) {
-        self.child.kill().await.unwrap();
+    /// Processor time so far (`utime` and `stime` in proc(5), in hundredths of a second).
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name of the program, field 2, may have blanks in it.
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        let ticks: u64 = rest.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
+    /// Kills it, as a power cut would. Its buffer has to be whole all the same.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+        self.verify();
+    }
+
+    /// Checks every invariant of the buffer, if there is one.
+    pub fn verify(&self) {
+        let verified = command(&self.dir, &["buffer", "verify"]).output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success() || said.contains("there is no buffer"), "{}{said}", String::from_utf8_lossy(&verified.stdout));
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has. Until then its buffer is whole.
     pub async fn stop(mut self) -> ExitStatus {
+        self.verify();
         terminate(self.pid()).await;
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.unwrap(),

@@ -11,6 +11,9 @@ use tokio::sync::{mpsc, watch};
 use crate::PATIENCE;
 use crate::mosquitto::Mosquitto;
 
+/// Messages of [`Client::publish_all`] that are not acknowledged yet.
+const UNDER_WAY: usize = 100;
+
 /// Pause before connecting again.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -90,22 +93,34 @@ impl Client {
     /// Publishes all with QoS 1, as fast as they are acknowledged. A message whose acknowledgement was lost with the connection is
     /// published again: the broker has taken each at least once when this returns.
     pub async fn publish_all(&self, messages: impl IntoIterator<Item = (String, String)>) {
-        let mut under_way = VecDeque::new();
-        for (topic, payload) in messages {
-            under_way.push_back((self.send(&topic, &payload).await, topic, payload));
-            if under_way.len() >= 100 {
-                self.settle(&mut under_way).await;
-            }
-        }
-        while !under_way.is_empty() {
-            self.settle(&mut under_way).await;
-        }
+        self.publish_until_confirmed(messages, |(topic, payload), _| (topic.clone(), payload.clone())).await;
     }
 
-    async fn settle(&self, under_way: &mut VecDeque<(mqtt::PublishNotice, String, String)>) {
-        let Some((notice, topic, payload)) = under_way.pop_front() else { return };
-        if tokio::time::timeout(PATIENCE, notice.wait_async()).await.expect("the broker answers").is_err() {
-            under_way.push_back((self.send(&topic, &payload).await, topic, payload));
+    /// As [`Self::publish_all`], but each attempt has a message of its own: `message` makes it, from the item and the number of the
+    /// attempt, from 1 on. Returns how often something was published again.
+    pub async fn publish_until_confirmed<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        message: impl Fn(&T, u32) -> (String, String),
+    ) -> u64 {
+        let mut items = items.into_iter().peekable();
+        let mut under_way: VecDeque<(mqtt::PublishNotice, T, u32)> = VecDeque::new();
+        let mut again = 0;
+        loop {
+            let room = under_way.len() < UNDER_WAY;
+            let (item, attempt) = if let Some(item) = items.next_if(|_| room) {
+                (item, 1)
+            } else if let Some((notice, item, attempt)) = under_way.pop_front() {
+                if tokio::time::timeout(PATIENCE, notice.wait_async()).await.expect("the broker answers").is_ok() {
+                    continue;
+                }
+                again += 1;
+                (item, attempt + 1)
+            } else {
+                return again;
+            };
+            let (topic, payload) = message(&item, attempt);
+            under_way.push_back((self.send(&topic, &payload).await, item, attempt));
         }
     }
 
@@ -118,16 +133,20 @@ impl Client {
 
     /// The next message.
     pub async fn next(&mut self) -> Message {
-        tokio::time::timeout(PATIENCE, self.messages.recv()).await.expect("a message comes").unwrap()
+        self.next_if_any().await.expect("a message comes")
+    }
+
+    /// The next message; `None` when none has come after [`PATIENCE`].
+    pub async fn next_if_any(&mut self) -> Option<Message> {
+        tokio::time::timeout(PATIENCE, self.messages.recv()).await.ok().map(Option::unwrap)
     }
 
     /// Takes messages until `enough` says so, and returns all of them.
     pub async fn take_until(&mut self, mut enough: impl FnMut(&Message) -> bool) -> Vec<Message> {
         let mut taken = Vec::new();
         loop {
-            let message = match tokio::time::timeout(PATIENCE, self.messages.recv()).await {
-                Ok(message) => message.unwrap(),
-                Err(_) => panic!("no more messages come; {} came, the last is {:?}", taken.len(), taken.last()),
+            let Some(message) = self.next_if_any().await else {
+                panic!("no more messages come; {} came, the last is {:?}", taken.len(), taken.last())
             };
             taken.push(message);
             if enough(&taken[taken.len() - 1]) {

@@ -2,8 +2,10 @@
 //!
 //! * [`box_under_test`]: a site (configuration, rules and data in a directory of its own) and the `tidegate` processes that run in it;
 //! * [`client`]: a publisher and subscriber that knows nothing of Tidegate;
+//! * [`plant`]: numbered rows and rules whose results arithmetic foretells; [`reckoning`]: an account of all that came of them;
+//!   [`trial`]: a box between the two; [`soak`]: one for long;
 //! * [`golden`]: texts that are kept in files;
-//! * [`mosquitto`] and [`lines`]: a broker of one's own, and what a process writes; of the crate `tidegate-peers`.
+//! * [`mosquitto`], [`link`], [`machine`], [`disk`], [`lines`], [`dice`]: peers and what belongs to them, of the crate `tidegate-peers`.
 //!
 //! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is known.
 #![allow(
@@ -17,5 +19,9 @@
 pub mod box_under_test;
 pub mod client;
 pub mod golden;
+pub mod plant;
+pub mod reckoning;
+pub mod soak;
+pub mod trial;
 
-pub use tidegate_peers::{PATIENCE, lines, mosquitto};
+pub use tidegate_peers::{PATIENCE, dice, disk, lines, link, machine, mosquitto};

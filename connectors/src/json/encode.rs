@@ -51,8 +51,8 @@ fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
 
-/// Appends one value as JSON.
-pub(crate) fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+/// Appends row `row` of a column as JSON, in the way of [`Encoder`]; a row past the end is `null`.
+pub fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
     if row >= array.len() || array.is_null(row) {
         out.extend_from_slice(b"null");
         return;

@@ -18,8 +18,8 @@ mod layout;
 mod time;
 
 pub use decode::{Complaint, DecodeError, Decoder};
-pub use encode::Encoder;
-pub(crate) use encode::{write_rfc3339, write_value};
+pub(crate) use encode::write_rfc3339;
+pub use encode::{Encoder, write_value};
 pub use layout::{Fields, Layout, LayoutError, MAX_INFERRED, TsPlace};
 pub use time::TimeUnit;
 

@@ -29,9 +29,19 @@ impl Fate {
         })
     }
 
+    /// Of rows that were dealt with before.
+    pub(super) fn done() -> Self {
+        Self(AtomicU8::new(DONE))
+    }
+
     /// The batch will never leave this connector.
     pub(super) fn refuse(&self) {
         self.0.store(REFUSED, Ordering::Release);
+    }
+
+    /// Whether the rows have to come again.
+    pub(super) fn is_refused(&self) -> bool {
+        self.0.load(Ordering::Acquire) == REFUSED
     }
 }
 

@@ -4,6 +4,7 @@
 //! later: what was not confirmed is its sender's business, who was told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,7 +18,7 @@ use crate::secret::Secret;
 pub(super) const LARGEST_V4_PACKET: usize = 64 << 20;
 
 /// How long a client may try to connect.
-pub(super) const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a connection is made with.
 pub(super) struct Plan {
@@ -37,12 +38,21 @@ pub(super) struct Plan {
     pub(super) last_will: Option<LastWillConfig>,
 }
 
+impl Plan {
+    /// How long a broker may leave unanswered what was sent to it: it is as long until a ping is missed.
+    pub(super) fn patience(&self) -> Duration {
+        2 * Duration::from_secs(u64::from(self.keep_alive_s))
+    }
+}
+
 /// A message that came in.
 pub(super) struct Incoming {
     pub(super) topic: Bytes,
     pub(super) payload: Bytes,
     /// packet id of a QoS 1 message, which has to be acknowledged
     pub(super) packet_id: Option<u16>,
+    /// whether the broker says that it may have come before (the DUP flag)
+    pub(super) dup: bool,
     /// bytes on the wire
     pub(super) size: usize,
 }
@@ -160,7 +170,7 @@ impl Requests {
     }
 
     /// Says goodbye after what is in flight was confirmed, so that the last will is not published.
-    pub(super) fn disconnect(&self, deadline: std::time::Duration) {
+    pub(super) fn disconnect(&self, deadline: Duration) {
         match self {
             Self::V4(requests) => requests.disconnect(deadline),
             Self::V5(requests) => requests.disconnect(deadline),
@@ -183,6 +193,15 @@ pub(super) fn lost() -> DeliveryError {
 
 /// Words for a connection that a broker closed without a reason.
 pub(super) const CLOSED: &str = "the broker closed the connection";
+
+/// Words for a socket that failed.
+pub(super) fn socket_failed(error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::TimedOut {
+        // See `dial`.
+        return "the broker did not acknowledge within two keep_alive what was sent to it".into();
+    }
+    error.to_string()
+}
 
 /// How reasons begin that do not go away by themselves: wrong password, unknown client and the like.
 pub(super) const REFUSED: &str = "the broker refused the connection";

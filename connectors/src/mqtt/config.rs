@@ -32,7 +32,8 @@ pub struct ConnectionConfig {
     pub password: Option<SecretSource>,
     /// TLS; absent means plain TCP.
     pub tls: Option<TlsConfig>,
-    /// Longest silence before a ping.
+    /// Longest silence before a ping. A broker that leaves what was sent to it unanswered for twice as long is given up. On a slow line
+    /// choose it longer than `in_flight` messages take.
     #[serde(default = "default_keep_alive")]
     pub keep_alive: Span,
     /// How long the broker keeps the session while the box is away (MQTT 5; a 3.1.1 broker decides itself). Choose it longer than
@@ -155,6 +156,8 @@ pub struct StreamConfig {
     /// Quality of service of the subscription.
     #[serde(default)]
     pub qos: Qos,
+    /// Whether rows are kept in the journal, so that rules' state survives a restart; default: yes with QoS 1, no with QoS 0.
+    pub journal: Option<bool>,
     /// What the payload is.
     #[serde(default)]
     pub format: Format,
@@ -165,6 +168,14 @@ pub struct StreamConfig {
     pub ts: Option<TsConfig>,
     /// The columns. Absent: inferred from the data, kept on disk, and only ever widened.
     pub fields: Option<BTreeMap<String, FieldConfig>>,
+}
+
+impl StreamConfig {
+    /// Whether rows are kept in the journal.
+    #[must_use]
+    pub fn is_journaled(&self) -> bool {
+        self.journal.unwrap_or(self.qos == Qos::AtLeastOnce)
+    }
 }
 
 /// Payload formats.
@@ -252,4 +263,22 @@ fn default_max_packet() -> ByteSize {
 
 fn default_in_flight() -> NonZeroU16 {
     NonZeroU16::MIN.saturating_add(999)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_journaled_with_qos_1_unless_the_user_says_otherwise() {
+        for (keys, journaled) in [
+            (r#""qos": 1"#, true),
+            (r#""qos": 0"#, false),
+            (r#""qos": 1, "journal": false"#, false),
+            (r#""qos": 0, "journal": true"#, true),
+        ] {
+            let config: StreamConfig = serde_json::from_str(&format!(r#"{{"connection": "c", "topic": "t", {keys}}}"#)).unwrap();
+            assert_eq!(config.is_journaled(), journaled, "{keys}");
+        }
+    }
 }

@@ -224,6 +224,7 @@ impl Running {
     }
 
     fn connected(&mut self, connection: &mut Connection, present: bool, max_packet: Option<u32>) -> Result<(), String> {
+        self.line.streams.connected(present);
         // A session of an earlier process may have other subscriptions.
         let in_force = present && self.subscribed;
         if !in_force && !self.line.subscriptions.is_empty() {
@@ -260,7 +261,13 @@ impl Running {
     /// Sends acknowledgements that are due, and messages that publishers want to send.
     fn serve(&mut self, connection: &mut Connection) {
         let Connection { requests, acks, up_since } = connection;
-        acks.send(|packet_id| requests.ack(packet_id));
+        acks.send(|packet_id| {
+            let sent = requests.ack(packet_id);
+            if sent {
+                self.line.streams.acknowledged(packet_id);
+            }
+            sent
+        });
         if up_since.is_none() {
             return self.turn_down();
         }

@@ -1,9 +1,12 @@
 //! MQTT 3.1.1 (OASIS, 2014) and 5.0 (OASIS, 2019).
 //!
 //! Delivery: a message that came with QoS 1 is acknowledged, in the order of receipt, only when every effect of its rows is durable;
-//! until then the broker sends it again on the next connection. A message that is malformed or too large is acknowledged and counted:
-//! it would never get better. Publishing with QoS 1 is confirmed by the broker's acknowledgement and nothing less, and a message whose
-//! connection went away is given back to its sender, never kept to be sent late.
+//! until then the broker sends it again on the next connection, with the DUP flag. Such a repeat is known by its mark, also by the next
+//! process if its rows were committed: it is acknowledged when the rows of the first copy are dealt with, and gives no rows of its own.
+//! Only rows that were refused come again. Where it is in doubt whether a message is a repeat, it is taken (`marks` says when), and so
+//! is one that a broker repeats without the flag, or after it has lost the session. A message that is malformed or too large is
+//! acknowledged and counted: it would never get better. Publishing with QoS 1 is confirmed by the broker's acknowledgement and nothing
+//! less, and a message whose connection went away is given back to its sender, never kept to be sent late.
 //!
 //! Read [`config`] for what users write, [`topic`] and [`template`] for how topics and columns meet, then `line` for the task that owns
 //! the connection.
@@ -12,7 +15,9 @@ mod acks;
 mod backoff;
 mod client;
 pub mod config;
+mod dial;
 mod line;
+mod marks;
 mod publisher;
 mod sink;
 mod streams;
@@ -29,6 +34,7 @@ use tidegate_core::{Clock, FieldType};
 use tokio::sync::{mpsc, watch};
 
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
+pub use marks::KNOWN_MARKS;
 pub use publisher::{Confirmation, Publisher, Session};
 pub use tls::TlsError;
 
@@ -40,6 +46,7 @@ use backoff::Backoff;
 use client::Plan;
 use config::{FieldConfig, Qos, TsConfig, TsWithUnit, Version};
 use line::Line;
+use marks::Marks;
 use sink::TopicSink;
 use streams::{Stream, Streams};
 use template::Template;
@@ -74,6 +81,9 @@ pub struct StreamRequest<'a> {
     pub config: &'a StreamConfig,
     /// Columns that were inferred earlier, without `ts` and the captures; used when the configuration declares none.
     pub known: Vec<(String, FieldType)>,
+    /// The marks ([`tidegate_core::Batch::marks`]) of rows that an earlier process committed for this stream, oldest first: the newest
+    /// [`KNOWN_MARKS`] are of use.
+    pub known_marks: Vec<u64>,
 }
 
 /// A connection that is ready to run.
@@ -126,12 +136,14 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     let plan = plan(config, client_id, persistent)?;
     let mut subscriptions = Vec::with_capacity(streams.len());
     let mut decoders = Vec::with_capacity(streams.len());
-    for stream in streams {
+    let mut marks = Marks::new(&plan.client_id, plan.in_flight, streams.len());
+    for (index, stream) in streams.into_iter().enumerate() {
         let fail = |reason: String| OpenError::Stream { name: stream.name.to_owned(), reason };
         let filter = Filter::parse(&stream.config.topic).map_err(fail)?;
         let decoder = stream.config.decoder(stream.known).map_err(fail)?;
         subscriptions.push((filter.subscription().to_owned(), stream.config.qos));
         decoders.push(Stream::new(stream.name.into(), filter, decoder));
+        marks.know(index, &stream.known_marks);
     }
     let (command_tx, command_rx) = mpsc::channel(QUEUED);
     let (session_tx, session_rx) = watch::channel(None);
@@ -152,7 +164,7 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
             Ok((output.to_owned(), Box::new(sink) as Box<dyn Sink>))
         })
         .collect::<Result<_, OpenError>>()?;
-    let streams = Streams::new(decoders, Arc::clone(&status), plan.max_packet);
+    let streams = Streams::new(decoders, marks, Arc::clone(&status), plan.max_packet);
     let backoff = Backoff::new(config.backoff.min.0, config.backoff.max.0);
     let source = Box::new(Line { name, plan, subscriptions, streams, commands: command_rx, session: session_tx, status, backoff, clock });
     Ok(Opened { source, sinks, publisher })

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::acks::{Acks, Fate};
 use super::client::{Incoming, too_large};
+use super::marks::Marks;
 use super::topic::{Filter, MAX_CAPTURES};
 use crate::json::Decoder;
 use crate::status::{LineStatus, add};
@@ -32,18 +33,21 @@ pub(super) struct Stream {
     pub(super) decoder: Decoder,
     /// The fate of the rows in the decoder, if any of them came with QoS 1.
     fate: Option<Arc<Fate>>,
+    /// The marks of the messages in the decoder that came with QoS 1.
+    marks: Vec<u64>,
     malformed: Sampler,
     wrong_type: Sampler,
 }
 
 impl Stream {
     pub(super) fn new(name: Arc<str>, filter: Filter, decoder: Decoder) -> Self {
-        Self { name, filter, decoder, fate: None, malformed: Sampler::default(), wrong_type: Sampler::default() }
+        Self { name, filter, decoder, fate: None, marks: Vec::new(), malformed: Sampler::default(), wrong_type: Sampler::default() }
     }
 }
 
 pub(super) struct Streams {
     streams: Vec<Stream>,
+    marks: Marks,
     status: Arc<LineStatus>,
     max_packet: u32,
     decided: Arc<Notify>,
@@ -59,9 +63,10 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new(streams: Vec<Stream>, status: Arc<LineStatus>, max_packet: u32) -> Self {
+    pub(super) fn new(streams: Vec<Stream>, marks: Marks, status: Arc<LineStatus>, max_packet: u32) -> Self {
         Self {
             streams,
+            marks,
             status,
             max_packet,
             decided: Arc::new(Notify::new()),
@@ -86,9 +91,22 @@ impl Streams {
         self.held_rows
     }
 
-    /// Decodes a message into the streams that it belongs to. When there is no room for it, it is dropped (QoS 0) or refused (QoS 1).
+    /// A connection is made; `present`: the broker still has the session.
+    pub(super) fn connected(&mut self, present: bool) {
+        self.marks.connected(present);
+    }
+
+    /// The acknowledgement of a message was sent.
+    pub(super) fn acknowledged(&mut self, packet_id: u16) {
+        self.marks.acknowledged(packet_id);
+    }
+
+    /// Decodes a message into the streams that it belongs to and that do not have its rows yet. When there is no room for it, it is
+    /// dropped (QoS 0) or refused (QoS 1).
     pub(super) fn take(&mut self, message: &Incoming, acks: &mut Acks, now_ns: i64) {
         add(&self.status.messages, 1);
+        let mark = message.packet_id.map(|packet_id| self.marks.mark(packet_id, &message.topic, &message.payload));
+        let queued = mark.is_some_and(|mark| self.marks.comes(mark, message.dup));
         let held = self.held_rows >= HELD_ROWS || self.held_bytes >= HELD_BYTES;
         match message.packet_id {
             // What follows a message that was refused is refused, too, or it would overtake it.
@@ -115,6 +133,7 @@ impl Streams {
         }
         // One allocation, and only for QoS 1.
         let mut fates = Vec::new();
+        let mut decoded = Decoded::default();
         if message.size > self.max_packet as usize {
             add(&self.status.malformed, 1);
             if let Some(count) = self.too_large.count() {
@@ -123,16 +142,29 @@ impl Streams {
             }
         } else {
             self.route(&message.topic);
-            self.decode(message, now_ns, &mut fates);
+            decoded = self.decode(message, mark, now_ns, &mut fates);
         }
-        if let Some(packet_id) = message.packet_id {
+        if decoded.repeated {
+            add(&self.status.repeated, 1);
+            tracing::debug!(topic = self.topic, packet_id = message.packet_id, "the broker repeated a message");
+        }
+        if let Some(packet_id) = message.packet_id
+            && (!queued || decoded.new)
+        {
             acks.push(packet_id, fates.into_iter());
+            self.marks.awaits_acknowledgement(packet_id);
         }
     }
 
-    fn decode(&mut self, message: &Incoming, now_ns: i64, fates: &mut Vec<Arc<Fate>>) {
+    fn decode(&mut self, message: &Incoming, mark: Option<u64>, now_ns: i64, fates: &mut Vec<Arc<Fate>>) -> Decoded {
+        let mut decoded = Decoded::default();
         for (index, ranges) in &self.routes {
             let Some(stream) = self.streams.get_mut(*index) else { continue };
+            if let Some(fate) = mark.filter(|_| message.dup).and_then(|mark| self.marks.first_copy(*index, mark)) {
+                fates.push(fate);
+                decoded.repeated = true;
+                continue;
+            }
             let mut captures = [""; MAX_CAPTURES];
             for (capture, range) in captures.iter_mut().zip(ranges) {
                 *capture = self.topic.get(range.clone()).unwrap_or_default();
@@ -144,8 +176,12 @@ impl Streams {
                     add(&self.status.rows, rows);
                     self.held_rows += rows;
                     self.held_bytes += message.payload.len();
-                    if message.packet_id.is_some() {
-                        fates.push(Arc::clone(stream.fate.get_or_insert_default()));
+                    decoded.new = true;
+                    if let Some(mark) = mark {
+                        let fate = stream.fate.get_or_insert_default();
+                        fates.push(Arc::clone(fate));
+                        stream.marks.push(mark);
+                        self.marks.remember(*index, mark, Arc::clone(fate));
                     }
                 }
                 Err(error) => {
@@ -163,6 +199,7 @@ impl Streams {
                 }
             }
         }
+        decoded
     }
 
     /// Finds the streams that a topic belongs to.
@@ -206,13 +243,14 @@ impl Streams {
             self.held_bytes = 0;
         }
         let ack = stream.fate.take().map_or_else(Ack::none, |fate| fate.guard(&self.decided));
-        Some(Batch { stream: Arc::clone(&stream.name), rows, marks: Vec::new(), ack })
+        Some(Batch { stream: Arc::clone(&stream.name), rows, marks: std::mem::take(&mut stream.marks), ack })
     }
 
     /// Throws away the rows that wait; those that came with QoS 1 will be sent again.
     pub(super) fn forget(&mut self) {
         for stream in &mut self.streams {
             let rows = stream.decoder.finish().map_or(0, |rows| rows.num_rows());
+            stream.marks.clear();
             match stream.fate.take() {
                 Some(fate) => fate.refuse(),
                 None => add(&self.status.dropped, rows),
@@ -221,6 +259,15 @@ impl Streams {
         self.held_rows = 0;
         self.held_bytes = 0;
     }
+}
+
+/// What a message was to the streams that it belongs to.
+#[derive(Default)]
+struct Decoded {
+    /// It gave rows.
+    new: bool,
+    /// Its rows were taken before.
+    repeated: bool,
 }
 
 /// Lets one of many equal log lines through now and then.

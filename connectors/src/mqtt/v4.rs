@@ -6,8 +6,11 @@ use rumqttc_v4 as mqtt;
 use rumqttc_v4::mqttbytes::v4::{PubAck, SubscribeReasonCode};
 use rumqttc_v4::{ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, StateError};
 
-use super::client::{CLOSED, CONNECT_TIMEOUT, Event, Incoming, LARGEST_V4_PACKET, Outgoing, Plan, REFUSED, Refused, lost, too_large};
+use super::client::{
+    CLOSED, CONNECT_TIMEOUT, Event, Incoming, LARGEST_V4_PACKET, Outgoing, Plan, REFUSED, Refused, lost, socket_failed, too_large,
+};
 use super::config::Qos;
+use super::dial::dial;
 use crate::DeliveryError;
 
 pub(super) type Notice = mqtt::PublishNotice;
@@ -43,8 +46,9 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
     if let Some(will) = &plan.last_will {
         options.set_last_will(mqtt::LastWill::new(will.topic.clone(), will.payload.clone(), qos(will.qos), will.retain));
     }
+    let patience = plan.patience();
+    options.set_socket_connector(move |host, _| dial(host, patience));
     let mut network = mqtt::NetworkOptions::new();
-    network.set_tcp_nodelay(true);
     network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
     let (client, mut inner) = mqtt::AsyncClient::builder(options).capacity(usize::from(plan.in_flight)).build();
     inner.set_network_options(network);
@@ -57,7 +61,7 @@ impl EventLoop {
             Ok(mqtt::Event::Incoming(Packet::Publish(publish))) => {
                 let packet_id = (publish.qos == mqtt::QoS::AtLeastOnce).then_some(publish.pkid);
                 let size = publish.size();
-                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, size }))
+                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, dup: publish.dup, size }))
             }
             Ok(mqtt::Event::Incoming(Packet::ConnAck(connack))) => {
                 Ok(Event::Connected { present: connack.session_present, max_packet: None })
@@ -83,7 +87,7 @@ impl EventLoop {
                 too_large(size, self.max_packet)
             }
             ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::Io(error))) | ConnectionError::Io(error) => {
-                error.to_string()
+                socket_failed(&error)
             }
             ConnectionError::Tls(error) => format!("TLS: {error}"),
             other => other.to_string(),

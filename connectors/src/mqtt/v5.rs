@@ -8,8 +8,9 @@ use rumqttc_v5 as mqtt;
 use rumqttc_v5::mqttbytes::v5::{PubAck, PubAckReason, RetainForwardRule, SubscribeReasonCode};
 use rumqttc_v5::{ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, PublishResult, StateError};
 
-use super::client::{CLOSED, CONNECT_TIMEOUT, Event, Incoming, Outgoing, Plan, REFUSED, Refused, lost, too_large};
+use super::client::{CLOSED, CONNECT_TIMEOUT, Event, Incoming, Outgoing, Plan, REFUSED, Refused, lost, socket_failed, too_large};
 use super::config::Qos;
+use super::dial::dial;
 use crate::DeliveryError;
 
 pub(super) type Notice = mqtt::PublishNotice;
@@ -88,8 +89,9 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
     if let Some(will) = &plan.last_will {
         options.set_last_will(mqtt::LastWill::new(will.topic.clone(), will.payload.clone(), qos(will.qos), will.retain, None));
     }
+    let patience = plan.patience();
+    options.set_socket_connector(move |host, _| dial(host, patience));
     let mut network = mqtt::NetworkOptions::new();
-    network.set_tcp_nodelay(true);
     network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
     options.set_network_options(network);
     let (client, inner) = mqtt::AsyncClient::builder(options).capacity(usize::from(plan.in_flight)).build();
@@ -102,7 +104,7 @@ impl EventLoop {
             Ok(mqtt::Event::Incoming(Packet::Publish(publish))) => {
                 let packet_id = (publish.qos == mqtt::QoS::AtLeastOnce).then_some(publish.pkid);
                 let size = publish.size();
-                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, size }))
+                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, dup: publish.dup, size }))
             }
             Ok(mqtt::Event::Incoming(Packet::ConnAck(connack))) => {
                 // With a store, the client would take a checkpoint of all that is in flight for every packet.
@@ -136,7 +138,7 @@ fn explain(error: ConnectionError) -> String {
             too_large(pkt_size, max)
         }
         ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::Io(error))) | ConnectionError::Io(error) => {
-            error.to_string()
+            socket_failed(&error)
         }
         ConnectionError::Tls(error) => format!("TLS: {error}"),
         other => other.to_string(),

@@ -25,6 +25,7 @@ async fn a_message_becomes_a_row_with_its_topic_in_columns() {
         assert_eq!(numbers(&batch.rows), [7], "{version}");
         assert_eq!(texts(&batch.rows, "device"), ["press"]);
         assert!(batch.ack.is_awaited());
+        assert_eq!(batch.marks.len(), 1);
         drop(batch);
         rig.end().await;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use rumqttc_v4 as plain;
@@ -12,8 +13,9 @@ use tidegate_connectors::mqtt::config::Qos;
 
 use tidegate_peers::mosquitto::Mosquitto;
 
+use super::cable::Cable;
 use super::peer::Peer;
-use super::rig::{Setup, VERSIONS, numbers};
+use super::rig::{Rig, Setup, VERSIONS, numbers};
 
 const MESSAGES: i64 = 300;
 
@@ -109,7 +111,7 @@ async fn a_broker_that_forgot_the_session_is_subscribed_to_again_and_unconfirmed
 }
 
 #[tokio::test]
-async fn messages_that_were_not_acknowledged_come_again_and_an_old_acknowledgement_counts_for_nothing() {
+async fn messages_that_no_process_has_committed_come_again_and_an_old_acknowledgement_counts_for_nothing() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let client_id = json!(format!("box {version}"));
@@ -156,6 +158,218 @@ async fn refused_messages_are_asked_for_again() {
         batch.ack.refuse();
         drop(batch);
         assert_eq!(numbers(&rig.batch().await.rows), [1]);
+        rig.end().await;
+    }
+}
+
+async fn publish(peer: &Peer, numbers: impl IntoIterator<Item = i64>) {
+    for n in numbers {
+        peer.publish("plant/press/n", format!("{{\"n\": {n}}}"), 1, false).await;
+    }
+}
+
+/// Nothing is left of what was sent so far: a further connection brings only what is sent now.
+async fn nothing_is_left(rig: &mut Rig, cable: &Cable, peer: &Peer) {
+    rig.acknowledged().await;
+    let repeated = rig.status.repeated.load(Ordering::Relaxed);
+    let before = rig.connected_after(0).await;
+    cable.cut();
+    rig.connected_after(before.generation).await;
+    publish(peer, [1_000]).await;
+    assert_eq!(rig.numbers(1).await.0, [1_000]);
+    assert_eq!(rig.status.repeated.load(Ordering::Relaxed), repeated);
+}
+
+#[tokio::test]
+async fn rows_that_the_engine_has_do_not_come_twice_when_the_connection_is_lost() {
+    for version in VERSIONS {
+        let broker = Mosquitto::start().await;
+        let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
+        let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+        broker.subscribed("plant/+/n").await;
+        publish(&peer, 1..=5).await;
+        let (seen, batches) = rig.numbers(5).await;
+        assert_eq!(seen, [1, 2, 3, 4, 5]);
+        assert_eq!(batches.iter().map(|batch| batch.marks.len()).sum::<usize>(), 5);
+
+        // Twice, and no fate is decided yet.
+        for times in 1..=2 {
+            let before = rig.connected_after(0).await;
+            cable.cut();
+            assert!(rig.connected_after(before.generation).await.present, "{version}");
+            rig.repeated(5 * times).await;
+        }
+        publish(&peer, [6]).await;
+        assert_eq!(rig.numbers(1).await.0, [6], "{version}");
+        drop(batches);
+        nothing_is_left(&mut rig, &cable, &peer).await;
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn rows_do_not_come_twice_when_their_acknowledgements_are_lost_on_the_way() {
+    for version in VERSIONS {
+        let broker = Mosquitto::start().await;
+        let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
+        let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+        broker.subscribed("plant/+/n").await;
+        publish(&peer, 1..=3).await;
+        let (seen, batches) = rig.numbers(3).await;
+        assert_eq!(seen, [1, 2, 3]);
+        let before = rig.connected_after(0).await;
+        cable.mute_box();
+        drop(batches);
+        cable.has_lost_something().await;
+        cable.cut();
+        rig.connected_after(before.generation).await;
+        rig.repeated(3).await;
+        nothing_is_left(&mut rig, &cable, &peer).await;
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn rows_do_not_come_twice_when_the_broker_restarts_with_its_sessions() {
+    for version in VERSIONS {
+        let mut broker = Mosquitto::start().await;
+        let mut rig = Setup::new(version, broker.port()).numbers(1).run();
+        broker.subscribed("plant/+/n").await;
+        let peer = Peer::connect(broker.port(), "peer", "").await;
+        publish(&peer, 1..=3).await;
+        let (seen, batches) = rig.numbers(3).await;
+        assert_eq!(seen, [1, 2, 3]);
+        let before = rig.connected_after(0).await;
+        broker.stop().await;
+        broker.restart().await;
+        assert!(rig.connected_after(before.generation).await.present, "{version}");
+        rig.repeated(3).await;
+        drop(batches);
+        publish(&peer, [4]).await;
+        assert_eq!(rig.numbers(1).await.0, [4], "{version}");
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn rows_that_were_refused_come_again_and_the_others_do_not() {
+    for version in VERSIONS {
+        let broker = Mosquitto::start().await;
+        let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
+        let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+        broker.subscribed("plant/+/n").await;
+        let mut batches = Vec::new();
+        for n in 1..=3 {
+            publish(&peer, [n]).await;
+            batches.extend(rig.numbers(1).await.1);
+        }
+        let before = rig.connected_after(0).await;
+        batches[1].ack.refuse();
+        drop(batches.remove(1));
+        cable.cut();
+        rig.connected_after(before.generation).await;
+        assert_eq!(rig.numbers(1).await.0, [2], "{version}");
+        rig.repeated(2).await;
+        drop(batches);
+        nothing_is_left(&mut rig, &cable, &peer).await;
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn rows_that_an_earlier_process_committed_do_not_come_twice() {
+    for version in VERSIONS {
+        let broker = Mosquitto::start().await;
+        let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
+        let setup = || Setup::new(version, cable.port()).numbers(1);
+        let mut rig = setup().run();
+        broker.subscribed("plant/+/n").await;
+        publish(&peer, 1..=5).await;
+        let (seen, batches) = rig.numbers(5).await;
+        assert_eq!(seen, [1, 2, 3, 4, 5]);
+        let marks: Vec<u64> = batches.iter().flat_map(|batch| batch.marks.clone()).collect();
+        rig.vanish().await;
+        drop(batches);
+
+        // The power failed before the last two were committed.
+        let (committed, _) = marks.split_at(3);
+        let mut rig = setup().knowing(committed).run();
+        assert!(rig.connected_after(0).await.present, "{version}: the broker kept the session");
+        let (seen, batches) = rig.numbers(2).await;
+        assert_eq!(seen, [4, 5], "{version}");
+        rig.repeated(3).await;
+        assert_eq!(batches.iter().flat_map(|batch| batch.marks.clone()).collect::<Vec<_>>(), marks[3..], "a repeat has the same mark");
+        drop(batches);
+        nothing_is_left(&mut rig, &cable, &peer).await;
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_forgot_the_session_begins_anew_with_packet_ids_and_its_messages_are_new() {
+    for version in VERSIONS {
+        let mut broker = Mosquitto::with_config("allow_anonymous true\npersistence false\n").await;
+        let cable = Cable::to(broker.port()).await;
+        let peer = Peer::connect(broker.port(), "peer", "").await;
+        let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+        broker.subscribed("plant/+/n").await;
+        publish(&peer, [1]).await;
+        let (_, first) = rig.numbers(1).await;
+        let before = rig.connected_after(0).await;
+        broker.kill().await;
+        let lines = broker.lines().count();
+        broker.restart().await;
+        let before = rig.connected_after(before.generation).await;
+        assert!(!before.present, "{version}");
+        broker.subscribed_after(lines, "plant/+/n").await;
+
+        // An equal message under the same packet id, which is lost on the way, so that the flag is on what is seen of it.
+        let peer = Peer::connect(broker.port(), "another peer", "").await;
+        cable.mute_broker();
+        publish(&peer, [1]).await;
+        cable.has_lost_something().await;
+        cable.cut();
+        assert!(rig.connected_after(before.generation).await.present, "{version}");
+        let (seen, second) = rig.numbers(1).await;
+        assert_eq!(seen, [1], "{version}");
+        assert_eq!(first[0].marks, second[0].marks, "only the session tells them apart");
+        rig.repeated(0).await;
+        drop((first, second));
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_known_again_by_each_stream_for_itself() {
+    for version in VERSIONS {
+        let broker = Mosquitto::start().await;
+        let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
+        // To the broker that is one subscription.
+        let stream = |topic: &str| json!({ "connection": "c", "topic": topic, "fields": { "n": "int64" } });
+        let mut rig =
+            Setup::new(version, cable.port()).stream("all", stream("plant/+/n")).stream("devices", stream("plant/{device}/n")).run();
+        broker.subscribed("plant/+/n").await;
+        publish(&peer, [1]).await;
+        let (_, mut batches) = rig.numbers(2).await;
+        assert_eq!(batches[0].marks, batches[1].marks);
+        let before = rig.connected_after(0).await;
+        let devices = batches.iter().position(|batch| &*batch.stream == "devices").unwrap();
+        let devices = batches.remove(devices);
+        devices.ack.refuse();
+        drop(devices);
+        cable.cut();
+        rig.connected_after(before.generation).await;
+        let (_, again) = rig.numbers(1).await;
+        assert_eq!(&*again[0].stream, "devices", "{version}");
+        rig.repeated(1).await;
+        drop((batches, again));
+        rig.acknowledged().await;
+        let before = rig.connected_after(0).await;
+        cable.cut();
+        rig.connected_after(before.generation).await;
+        publish(&peer, [2]).await;
+        assert_eq!(rig.numbers(2).await.0, [2, 2], "{version}");
+        rig.repeated(1).await;
         rig.end().await;
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Setup {
     pub(crate) streams: Vec<(&'static str, Value)>,
     pub(crate) outputs: Vec<(&'static str, Value)>,
     pub(crate) inlet: usize,
+    /// What an earlier process committed of each stream.
+    pub(crate) known_marks: Vec<u64>,
 }
 
 impl Setup {
@@ -32,7 +34,7 @@ impl Setup {
             "host": "127.0.0.1", "port": port, "version": version, "client_id": "box",
             "backoff": { "min": "1ms", "max": "50ms" },
         });
-        Self { connection, streams: Vec::new(), outputs: Vec::new(), inlet: 64 }
+        Self { connection, streams: Vec::new(), outputs: Vec::new(), inlet: 64, known_marks: Vec::new() }
     }
 
     pub(crate) fn set(mut self, key: &str, value: Value) -> Self {
@@ -65,11 +67,20 @@ impl Setup {
             name: "c",
             config: &config,
             client_id: "box".into(),
-            streams: streams.iter().map(|(name, config)| mqtt::StreamRequest { name, config, known: Vec::new() }).collect(),
+            streams: streams
+                .iter()
+                .map(|(name, config)| mqtt::StreamRequest { name, config, known: Vec::new(), known_marks: self.known_marks.clone() })
+                .collect(),
             outputs: outputs.iter().map(|(name, config)| (*name, config)).collect(),
             clock: Arc::new(SystemClock),
             status: Arc::clone(status),
         })
+    }
+
+    /// Marks of the rows that an earlier process committed.
+    pub(crate) fn knowing(mut self, marks: &[u64]) -> Self {
+        self.known_marks = marks.to_vec();
+        self
     }
 
     /// Opens and runs it.
@@ -122,6 +133,36 @@ impl Rig {
 
     pub(crate) async fn batch(&mut self) -> Batch {
         tokio::time::timeout(PATIENCE, self.rows.recv()).await.expect("rows come").expect("the source runs")
+    }
+
+    /// Takes batches until there are `count` numbers.
+    pub(crate) async fn numbers(&mut self, count: usize) -> (Vec<i64>, Vec<Batch>) {
+        let (mut seen, mut batches) = (Vec::new(), Vec::new());
+        while seen.len() < count {
+            let batch = self.batch().await;
+            seen.extend(numbers(&batch.rows));
+            batches.push(batch);
+        }
+        (seen, batches)
+    }
+
+    /// Waits until `count` messages were known again.
+    pub(crate) async fn repeated(&self, count: u64) {
+        let repeated = || self.status.repeated.load(std::sync::atomic::Ordering::Relaxed);
+        let wait = async {
+            while repeated() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            panic!("{} messages instead of {count} were known again", repeated());
+        }
+        assert_eq!(repeated(), count);
+    }
+
+    /// Waits until the broker has every acknowledgement that was due before: it takes packets in the order in which they are sent.
+    pub(crate) async fn acknowledged(&self) {
+        self.publisher.publish("box/mark", "".into(), mqtt::config::Qos::AtLeastOnce, false).await.unwrap().await.unwrap();
     }
 
     /// Waits until the subscriptions are in force: until a message on `topic` comes through. Its rows are acknowledged.

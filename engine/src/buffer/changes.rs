@@ -102,7 +102,7 @@ pub(super) struct NewGap {
 }
 
 /// A block that was deleted.
-struct Gone {
+pub(super) struct Gone {
     rule: Arc<str>,
     first_seq: u64,
     last_seq: u64,
@@ -112,11 +112,11 @@ struct Gone {
 
 impl Gone {
     /// From `RETURNING rule, first_seq, last_seq, rows, length(data)`.
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { rule: row.get(0)?, first_seq: row.get(1)?, last_seq: row.get(2)?, rows: row.get(3)?, size: row.get(4)? })
     }
 
-    fn gap(&self, reason: &'static str) -> NewGap {
+    pub(super) fn gap(&self, reason: &'static str) -> NewGap {
         NewGap { rule: Arc::clone(&self.rule), first_seq: self.first_seq, last_seq: self.last_seq, rows: self.rows, reason }
     }
 }
@@ -164,7 +164,7 @@ impl Step<'_> {
     }
 
     /// Deletes one block.
-    fn delete(&mut self, which: &str, id: u64) -> rusqlite::Result<Option<Gone>> {
+    pub(super) fn delete(&mut self, which: &str, id: u64) -> rusqlite::Result<Option<Gone>> {
         let delete = format!("DELETE FROM block WHERE {which} RETURNING rule, first_seq, last_seq, rows, length(data)");
         let gone = self.tx.prepare_cached(&delete)?.query_row([signed(id)], Gone::read).optional()?;
         if let Some(gone) = &gone {

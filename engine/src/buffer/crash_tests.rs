@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
+use super::inspect::Inspector;
 use super::tests::{OnThread, rows, seqs, settings, wait};
 use super::*;
 use tidegate_core::Outcome;
@@ -60,6 +61,10 @@ fn rows_acknowledged_before_a_crash_are_there_after_it_once() {
             let Some((_, range)) = line.split_once("acknowledged ") else { continue };
             let (first, last) = range.split_once(' ').unwrap();
             expected.extend(first.parse::<u64>().unwrap()..=last.parse().unwrap());
+        }
+        match Inspector::open(&settings(&dir).path) {
+            Ok(mut inspector) => assert_eq!(inspector.verify(|_, _| {}).problems, [], "round {round}"),
+            Err(error) => assert!(matches!(error, BufferError::Absent(_)), "round {round}: {error}"),
         }
         let status: Arc<OutboxStatus> = Arc::default();
         let buffer = OnThread::open(&settings(&dir), Arc::clone(&status)).unwrap();

@@ -14,7 +14,7 @@ use crate::config::{self, WhenFull};
 use crate::disk::{Disk, LockFile};
 
 /// Layout of this program; `user_version` in the file.
-const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 2;
 /// Older SQLite can corrupt the database when the write-ahead log is reset.
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// Row numbers that one start reserves; 2^53 / 2^32 leaves two million starts.
@@ -296,7 +296,7 @@ fn upgrade(conn: &mut Connection) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, BufferError> {
+pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, BufferError> {
     let sql = |error| BufferError::Sql { path: path.to_owned(), error };
     let mut conn = disk.database(path).map_err(sql)?;
     let found = conn.busy_timeout(BUSY).and_then(|()| conn.query_row("PRAGMA user_version", [], |row| row.get(0))).map_err(sql)?;

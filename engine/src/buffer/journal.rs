@@ -21,8 +21,8 @@ use super::{block, signed};
 
 /// Entries that are kept however small the journal may be.
 pub(super) const KEPT_ENTRIES: u64 = 1_024;
-/// Marks that a connection is handed back for each stream: more than a broker has unacknowledged.
-const MARKS: usize = 4_096;
+/// Marks that a connection is handed back for each stream: a broker's window, and two batches that were committed and not acknowledged yet.
+const MARKS: usize = 16_384;
 /// What one reading unpacks, so that memory stays small however long the journal is.
 const READ_BYTES: usize = 16 << 20;
 
@@ -84,6 +84,8 @@ pub struct Recovered {
     pub snapshot: Option<RecoveredSnapshot>,
     /// the first and the last entry of the journal; 0 when there is none
     pub entries: (u64, u64),
+    /// the number of the newest entry that there ever was, as far as that was noted
+    pub newest: u64,
     /// by rule: up to which row number its rows are in the outbox, or were
     pub progress: HashMap<Arc<str>, u64>,
     /// by stream: marks of the newest messages, oldest first
@@ -226,7 +228,7 @@ impl Step<'_> {
         let since = self.wall_ns.saturating_sub(retention.max_age_ns);
         let mut delete = self.tx.prepare_cached(
             "DELETE FROM journal WHERE id = (SELECT min(id) FROM journal) AND id <= ?1 AND (?2 OR wall_ns < ?3)
-             RETURNING length(data) + length(edit) + length(marks)",
+             RETURNING length(data) + octet_length(edit) + length(marks)",
         )?;
         loop {
             let over = self.totals.journal_bytes > retention.max_bytes;
@@ -239,9 +241,9 @@ impl Step<'_> {
 
 /// What there is to start from.
 pub(super) fn recovered(conn: &Connection) -> rusqlite::Result<Recovered> {
-    let ends = "SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM journal";
-    let entries = conn.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut found = Recovered { entries, marks: marks(conn)?, ..Recovered::default() };
+    let ends = "SELECT coalesce(min(journal.id), 0), coalesce(max(journal.id), 0), last_entry FROM meta LEFT JOIN journal";
+    let (entries, newest) = conn.query_row(ends, [], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
+    let mut found = Recovered { entries, newest, marks: marks(conn)?, ..Recovered::default() };
     let mut progress = conn.prepare("SELECT rule, seq FROM progress")?;
     let mut rows = progress.query([])?;
     while let Some(row) = rows.next()? {

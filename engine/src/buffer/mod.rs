@@ -27,7 +27,10 @@ mod changes;
 mod crash_tests;
 mod database;
 mod group;
+pub mod inspect;
 mod journal;
+#[cfg(test)]
+mod journal_tests;
 #[cfg(test)]
 mod model_tests;
 mod salvage;
@@ -107,6 +110,20 @@ pub enum BufferError {
     /// Another process has it.
     #[error("the buffer {} is in use by another tidegate; stop that one, or give this one its own `buffer.path`", .0.display())]
     InUse(PathBuf),
+    /// There is no file, or nothing in it.
+    #[error("there is no buffer {}: a box makes it when it first runs; name the file of another one with `--buffer FILE`", .0.display())]
+    Absent(PathBuf),
+    /// A box has it open that must not.
+    #[error("the buffer {} is in use by a box that runs: stop the box first, and start it again afterwards", .0.display())]
+    Running(PathBuf),
+    /// Its layout has no rows of streams.
+    #[error("the buffer {} has layout {layout}, which keeps no rows of streams; the next start of a newer tidegate begins with it", .path.display())]
+    NoJournal {
+        /// the database
+        path: PathBuf,
+        /// its layout
+        layout: i64,
+    },
     /// A newer program wrote it.
     #[error("the buffer {} has layout {found}, this program knows {ours}; run the newer tidegate, or move the file away", .path.display())]
     Newer {

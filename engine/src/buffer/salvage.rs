@@ -128,7 +128,7 @@ fn copy_all(
     let skipped = skipped + entries_skipped + states_skipped;
     let sums = "SELECT coalesce(sum(rows), 0), coalesce(sum(length(data)), 0) FROM block";
     let (waiting, bytes) = tx.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let journal_bytes = "SELECT coalesce(sum(length(data) + length(edit) + length(marks)), 0) FROM journal";
+    let journal_bytes = "SELECT coalesce(sum(length(data) + octet_length(edit) + length(marks)), 0) FROM journal";
     let journal_bytes = tx.query_row(journal_bytes, [], |row| row.get(0))?;
     let ids = before.unwrap_or_default();
     let totals = Totals {

@@ -27,6 +27,10 @@ impl OnThread {
         wait(self.0.append(rows))
     }
 
+    pub(super) fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
+        wait(self.0.snapshot_part(part))
+    }
+
     pub(super) fn close(&self) {
         wait(self.0.close());
     }

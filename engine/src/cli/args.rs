@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tidegate_core::Span;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -65,6 +66,17 @@ It tells you which rule file to edit; the edit takes effect while you watch. Ctr
 Recordings are JSON Lines (.jsonl) or CSV (.csv) with a column `ts`: RFC 3339 text, or nanoseconds or milliseconds since 1970.
 Each result is one line: {\"target\":..,\"rule\":..,\"row\":{..}}. The same recording and rules give the same bytes.")]
     Replay(ReplayArgs),
+    /// Look into the buffer, while the box runs or when it is stopped
+    #[command(after_help = "Examples:
+  tidegate buffer stats
+  tidegate buffer peek --rule cooling --limit 3
+  tidegate buffer export --stream tank --since 24h --output yesterday.jsonl
+  tidegate buffer verify --buffer /media/stick/buffer.db")]
+    Buffer {
+        /// what to do with it
+        #[command(subcommand)]
+        command: BufferCommand,
+    },
     /// Print the JSON Schema of the configuration file, for editors
     #[command(after_help = "Example:
   tidegate schema > tidegate.schema.json")]
@@ -100,7 +112,7 @@ pub struct CheckArgs {
     /// the configuration
     #[command(flatten)]
     pub config: ConfigArg,
-    /// How to print what is wrong: text for people, or a JSON array for programs
+    /// How to print what is wrong: text for people, or a JSON array of {"file", "line", "column", "message", "help"} for programs
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -136,6 +148,167 @@ pub struct ReplayArgs {
     pub rules: Option<PathBuf>,
 }
 
+/// `tidegate buffer`
+#[derive(Debug, Subcommand)]
+pub enum BufferCommand {
+    /// Show how much is in it
+    Stats(BufferStatsArgs),
+    /// Print some rows, one JSON object a line
+    #[command(after_help = "Rows of rules look as they do for the uplink: {\"id\":\"BOX/RULE/SEQ/ORDINAL\",\"rule\":..,\"row\":{..}}
+(the id starts with RULE when `--buffer` is given without `--config`); rows of streams: {\"seq\":..,\"stream\":..,\"row\":{..}}.")]
+    Peek(BufferPeekArgs),
+    /// Write rows to a file, as JSON Lines or CSV
+    #[command(after_help = "Examples:
+  tidegate buffer export --stream tank --since 24h --output yesterday.jsonl
+  tidegate replay --input tank=yesterday.jsonl --rules rules.new
+
+Rows of a stream are written as `tidegate replay` reads them. JSON Lines keep every value; CSV does not tell empty text from no value.
+Rows of rules look as they do for `tidegate buffer peek`; as CSV, their columns are id, rule, and row.NAME for each column.")]
+    Export(BufferExportArgs),
+    /// Delete rows or records; only while no box uses the buffer
+    #[command(
+        after_help = "Without --yes it says what it would delete, and deletes nothing. Rows that are deleted leave a gap record, which the box sends to
+the uplink; deleting gap records is the one loss that nobody is told of."
+    )]
+    Purge(BufferPurgeArgs),
+    /// Check that everything in it is as it has to be
+    #[command(
+        after_help = "Reads the whole file, which takes minutes when it is large and the disk is slow. A box that runs meanwhile goes on; its write-ahead
+log grows until this is done. Exits with 0 when all is well and with 1 when anything is wrong."
+    )]
+    Verify(BufferVerifyArgs),
+}
+
+/// Which buffer is looked at.
+#[derive(Debug, Args)]
+pub struct BufferFileArgs {
+    /// the configuration, which names the buffer
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// The buffer itself, such as a copy; no configuration is needed then
+    #[arg(long, value_name = "FILE")]
+    pub buffer: Option<PathBuf>,
+}
+
+/// `tidegate buffer stats`
+#[derive(Debug, Args)]
+pub struct BufferStatsArgs {
+    /// the buffer
+    #[command(flatten)]
+    pub file: BufferFileArgs,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Which rows are wanted.
+#[derive(Debug, Args)]
+pub struct BufferRowsArgs {
+    /// Rows of this rule only
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// Rows of this stream as they came in, instead of rows that wait for the uplink
+    #[arg(long, value_name = "STREAM", conflicts_with = "rule")]
+    pub stream: Option<String>,
+    /// Rows that could not be delivered and were put aside, instead of rows that wait
+    #[arg(long, conflicts_with = "stream")]
+    pub refused: bool,
+}
+
+/// `tidegate buffer peek`
+#[derive(Debug, Args)]
+pub struct BufferPeekArgs {
+    /// the buffer
+    #[command(flatten)]
+    pub file: BufferFileArgs,
+    /// the rows
+    #[command(flatten)]
+    pub rows: BufferRowsArgs,
+    /// How many rows
+    #[arg(long, short, value_name = "N", default_value_t = 10)]
+    pub limit: u64,
+    /// The newest rows instead of the oldest
+    #[arg(long)]
+    pub newest: bool,
+}
+
+/// `tidegate buffer export`
+#[derive(Debug, Args)]
+pub struct BufferExportArgs {
+    /// the buffer
+    #[command(flatten)]
+    pub file: BufferFileArgs,
+    /// the rows
+    #[command(flatten)]
+    pub rows: BufferRowsArgs,
+    /// Where rows are written: FILE.jsonl or FILE.csv; `-` is standard output, as JSON Lines
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Only rows whose `ts` is this or later: RFC 3339, a day such as 2026-03-01 (UTC), or how long ago, such as 24h
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub since: Option<i64>,
+    /// Only rows whose `ts` is before this, written like --since
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub until: Option<i64>,
+}
+
+/// `tidegate buffer purge`
+#[derive(Debug, Args)]
+pub struct BufferPurgeArgs {
+    /// the buffer
+    #[command(flatten)]
+    pub file: BufferFileArgs,
+    /// what is deleted
+    #[command(flatten)]
+    pub what: BufferPurgeWhat,
+    /// Delete it
+    #[arg(long)]
+    pub yes: bool,
+    /// How to print what was deleted
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// What `tidegate buffer purge` deletes: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct BufferPurgeWhat {
+    /// Rows that could not be delivered and were put aside
+    #[arg(long)]
+    pub refused: bool,
+    /// Records of dropped rows that the uplink has not confirmed
+    #[arg(long)]
+    pub gaps: bool,
+    /// Waiting rows of this rule
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// All waiting rows
+    #[arg(long)]
+    pub all_waiting: bool,
+}
+
+/// `tidegate buffer verify`
+#[derive(Debug, Args)]
+pub struct BufferVerifyArgs {
+    /// the buffer
+    #[command(flatten)]
+    pub file: BufferFileArgs,
+    /// How to print what is wrong
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Nanoseconds since 1970.
+fn parse_moment(text: &str) -> Result<i64, String> {
+    let ns = |time: jiff::Timestamp| i64::try_from(time.as_nanosecond()).ok();
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let ago = || jiff::Timestamp::now().checked_sub(text.parse::<Span>().ok()?.0).ok();
+    let moment = text.parse::<jiff::Timestamp>().ok().or_else(|| Some(day()?.timestamp())).or_else(ago);
+    moment
+        .and_then(ns)
+        .ok_or_else(|| "write RFC 3339 such as `2026-03-01T12:00:00Z`, a day such as `2026-03-01`, or how long ago, such as `24h`".into())
+}
+
 /// A file of recorded rows of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {
@@ -152,12 +325,12 @@ fn parse_recording(text: &str) -> Result<Recording, String> {
     }
 }
 
-/// How `tidegate check` prints.
+/// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// lines for people
     Text,
-    /// a JSON array of `{"file", "line", "column", "message", "help"}`
+    /// JSON for programs
     Json,
 }
 
@@ -229,6 +402,18 @@ mod tests {
     fn log_options_may_stand_after_the_command() {
         let cli = Cli::try_parse_from(["tidegate", "check", "--format", "json", "--log", "json", "--log-level", "warn"]).unwrap();
         assert_eq!((cli.log.format, cli.log.level), (LogFormat::Json, Some(LogLevel::Warn)));
+    }
+
+    #[test]
+    fn a_moment_is_a_time_a_day_or_how_long_ago() {
+        assert_eq!(parse_moment("2026-03-01T12:00:00+01:00"), Ok(1_772_362_800_000_000_000));
+        assert_eq!(parse_moment("1970-01-02"), Ok(86_400_000_000_000));
+        let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap();
+        let ago = now - parse_moment("24h").unwrap();
+        assert!((0..1_000_000_000).contains(&(86_400_000_000_000 - ago)), "{ago}");
+        for wrong in ["", "yesterday", "24", "2026-13-01", "12:00"] {
+            assert!(parse_moment(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

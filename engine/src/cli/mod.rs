@@ -3,6 +3,7 @@
 //! Results go to standard output, logs and progress to standard error. A reader that closes the pipe early is not an error.
 
 pub mod args;
+pub mod buffer;
 pub mod check;
 pub mod logging;
 mod render;

@@ -45,7 +45,7 @@ fn line_at(source: &str, place: Place) -> Option<&str> {
 }
 
 /// A tab takes one column, and control characters must not reach the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c == '\t' {

@@ -179,6 +179,15 @@ impl Buffer {
 }
 
 impl Stream {
+    /// Whether `ts` is the time of arrival.
+    #[must_use]
+    pub fn goes_by_arrival(&self) -> bool {
+        match self {
+            Self::Input { kind: StreamKind::Mqtt(stream), .. } => stream.ts.is_none(),
+            Self::Derived { .. } => false,
+        }
+    }
+
     /// The columns, if they were declared: `ts`, then what is captured from the topic, then the fields in order of their names. `None`
     /// when they are inferred from the data.
     #[must_use]

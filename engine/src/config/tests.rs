@@ -71,6 +71,8 @@ fn every_key_is_read_and_paths_start_at_the_file() {
     let ConnectionConfig::Mqtt(plant) = &config.connections["plant"];
     assert_eq!(plant.tls.as_ref().unwrap().ca.as_deref(), Some(golden_dir().join("certs/ca.pem").as_path()));
     assert_eq!(plant.port.unwrap().get(), 8883);
+    let Stream::Input { kind: StreamKind::Mqtt(tank), .. } = &config.streams["tank"] else { panic!("it has a connection") };
+    assert!(!tank.is_journaled());
     let pump = &config.outputs["cooling_pump"];
     assert_eq!((pump.connection.as_str(), pump.queue.get(), pump.when_full), ("plant", 100, WhenFull::Block));
     let uplink = config.uplink.unwrap();

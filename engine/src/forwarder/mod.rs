@@ -31,6 +31,7 @@ use crate::config;
 use crate::status::OutboxStatus;
 use lanes::{Lanes, Next};
 use message::Messages;
+pub(crate) use message::Payloads;
 
 /// The pause after the far side could not take a row although the line is up, doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

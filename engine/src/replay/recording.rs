@@ -39,7 +39,9 @@ impl Recording {
         let mut decoder =
             Decoder::new(&Layout::recorded(&fields)).map_err(|error| Diagnostic::new(path.display().to_string(), error.to_string()))?;
         let schema = decoder.schema();
-        Ok(Self { stream: Arc::from(stream), path: path.to_owned(), lines: Lines::open(path)?, decoder, schema, rows: None })
+        let texts = fields.into_iter().filter(|(_, field_type)| *field_type == FieldType::Utf8).map(|(name, _)| name).collect();
+        let lines = Lines { texts, ..Lines::open(path)? };
+        Ok(Self { stream: Arc::from(stream), path: path.to_owned(), lines, decoder, schema, rows: None })
     }
 
     pub(super) fn schema(&self) -> SchemaRef {
@@ -105,6 +107,8 @@ struct Lines {
     /// the names of the columns, when the file is CSV
     header: Option<csv::StringRecord>,
     csv: Option<csv::Reader<File>>,
+    /// columns of a CSV file that hold text, whatever it looks like: `007` is no number there
+    texts: Vec<String>,
     /// number of the line that was read last
     line: u32,
     text: String,
@@ -122,7 +126,7 @@ impl Lines {
             header = Some(reader.headers().map_err(|error| csv_error(path, &error))?.clone());
             csv = Some(reader);
         }
-        Ok(Self { path: path.to_owned(), reader: BufReader::new(file), header, csv, line: 0, text: String::new() })
+        Ok(Self { path: path.to_owned(), reader: BufReader::new(file), header, csv, texts: Vec::new(), line: 0, text: String::new() })
     }
 
     /// Something is wrong with the line that was read last.
@@ -139,8 +143,12 @@ impl Lines {
                     return Ok(None);
                 }
                 self.line = record.position().map_or(0, |position| u32::try_from(position.line()).unwrap_or(u32::MAX));
-                let row: Map<String, Value> =
-                    header.iter().zip(&record).map(|(name, cell)| (name.trim().to_owned(), value(cell))).collect();
+                let texts = &self.texts;
+                let named = |(name, cell): (&str, &str)| {
+                    let is_text = texts.iter().any(|text| text == name.trim()) && !cell.trim().is_empty();
+                    (name.trim().to_owned(), if is_text { Value::from(cell.trim()) } else { value(cell) })
+                };
+                let row: Map<String, Value> = header.iter().zip(&record).map(named).collect();
                 self.text = Value::Object(row).to_string();
                 Ok(Some(&self.text))
             }

@@ -56,7 +56,12 @@ pub(super) fn insert(
     let mut lowering = Lowering { options, input: None, before: Vec::new(), window: None, after: Vec::new() };
     lowering.lower(&plan)?;
     match lowering.input {
-        Some(input) => Ok(Pipeline::new(input, target, lowering.before, lowering.window, lowering.after)),
+        Some(input) => {
+            if let Some(window) = lowering.window.as_mut().filter(|_| names.catalog.by_arrival.contains(&*input)) {
+                window.goes_by_arrival();
+            }
+            Ok(Pipeline::new(input, target, lowering.before, lowering.window, lowering.after))
+        }
         None => plan_err!("the statement reads no stream"),
     }
 }

@@ -64,7 +64,7 @@ impl Pipeline {
     }
 
     pub(super) fn on_batch(&mut self, rows: &Rows, out: &mut Emissions) -> Result<(), RuleError> {
-        let Some(window) = &mut self.window else {
+        let Some(window) = &self.window else {
             each_evaluable(rows, 0, out, &mut |rows, _, out| {
                 let chunk = run(&self.before, Chunk { batch: rows.batch.clone(), origin: None, starts: None })?;
                 let seqs = seqs_of(&rows.seqs, chunk.origin.as_deref());
@@ -73,6 +73,21 @@ impl Pipeline {
             });
             return Ok(());
         };
+        let mut begin = 0;
+        for row in window.set_back(&rows.batch).map_err(rule_error)? {
+            self.on_windowed(&rows.slice(begin, row - begin), out)?;
+            if let Some(window) = &mut self.window {
+                for closed in window.start_anew().map_err(rule_error)? {
+                    finish(&self.after, &self.target, closed, rows.seqs.get(row), out);
+                }
+            }
+            begin = row;
+        }
+        self.on_windowed(&rows.slice(begin, rows.len() - begin), out)
+    }
+
+    fn on_windowed(&mut self, rows: &Rows, out: &mut Emissions) -> Result<(), RuleError> {
+        let Some(window) = &mut self.window else { return Ok(()) };
         let watermarks = window.watermarks(&rows.batch).map_err(rule_error)?;
         let mut prepared: Vec<Prepared> = Vec::new();
         each_evaluable(rows, 0, out, &mut |rows, offset, _| {

@@ -22,6 +22,9 @@ use super::names::WINDOW_START;
 use super::pipeline::{Chunk, evaluate_all};
 use crate::rule::SealedState;
 
+/// How far the box's clock may be set back without windows taking note: time services do that, and rows may be late by as much.
+const STEP_NS: i64 = 1_000_000_000;
+
 /// Where a column of GROUP BY comes from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum GroupColumn {
@@ -79,6 +82,8 @@ pub(super) struct WindowAggregate {
     fingerprint: String,
     size_ns: i64,
     lateness_ns: i64,
+    /// whether `ts` is the time of arrival
+    by_arrival: bool,
     columns: Vec<GroupColumn>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     key_schema: SchemaRef,
@@ -152,6 +157,7 @@ impl WindowAggregate {
             fingerprint,
             size_ns,
             lateness_ns,
+            by_arrival: false,
             columns,
             keys,
             key_schema: Arc::new(Schema::new(key_fields)),
@@ -167,15 +173,39 @@ impl WindowAggregate {
         &self.fingerprint
     }
 
+    /// The stream's `ts` is the time of arrival: it goes back only when the box's clock is set back.
+    pub(super) fn goes_by_arrival(&mut self) {
+        self.by_arrival = true;
+    }
+
+    /// The rows before which the box's clock was set back. Waiting for the old time to come again would take years.
+    pub(super) fn set_back(&self, batch: &RecordBatch) -> Result<Vec<usize>> {
+        if !self.by_arrival {
+            return Ok(Vec::new());
+        }
+        let mut newest = if self.watermark == i64::MIN { i64::MIN } else { self.watermark.saturating_add(self.lateness_ns) };
+        let mut rows = Vec::new();
+        for (row, ts) in times(batch)?.iter().enumerate() {
+            if *ts < newest.saturating_sub(STEP_NS) {
+                rows.push(row);
+                newest = *ts;
+            }
+            newest = newest.max(*ts);
+        }
+        Ok(rows)
+    }
+
+    /// Closes every window; time begins anew.
+    pub(super) fn start_anew(&mut self) -> Result<Vec<RecordBatch>> {
+        let closed = self.close_all();
+        self.watermark = i64::MIN;
+        closed
+    }
+
     /// The watermark after each row of `batch`, which has the columns of the stream.
     pub(super) fn watermarks(&self, batch: &RecordBatch) -> Result<Vec<i64>> {
-        let column = batch.column_by_name(TS).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
-        let Some(times) = column else {
-            return Err(DataFusionError::Internal("the stream has no `ts`".into()));
-        };
         let mut watermark = self.watermark;
-        Ok(times
-            .values()
+        Ok(times(batch)?
             .iter()
             .map(|ts| {
                 watermark = watermark.max(ts.saturating_sub(self.lateness_ns));
@@ -358,6 +388,12 @@ impl WindowAggregate {
         }
         Ok(())
     }
+}
+
+/// The event times of `batch`, which has the columns of the stream.
+fn times(batch: &RecordBatch) -> Result<&[i64]> {
+    let column = batch.column_by_name(TS).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+    column.map(|times| &**times.values()).ok_or_else(|| DataFusionError::Internal("the stream has no `ts`".into()))
 }
 
 impl AggregateCall {

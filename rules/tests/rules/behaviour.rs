@@ -1,8 +1,8 @@
 //! What rules do with rows, windows, late rows and new versions of themselves.
 
-use crate::bench_rows::{batch, feed, listing, rule, table, tank};
+use crate::bench_rows::{Tank, batch, catalog, feed, listing, rule, rule_of, table, tank};
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::Emissions;
+use tidegate_rules::{Catalog, Emissions};
 
 const MEAN: &str = "INSERT INTO cooling_pump SELECT device, TRUE AS run, avg(temperature) AS mean
     FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)
@@ -38,6 +38,30 @@ fn a_late_row_is_counted_and_lateness_lets_it_in() {
     let out = feed(&mut *patient, &rows, 0, &[]);
     assert_eq!(out.late, 0);
     assert!(table(&out.rows, "cooling_pump").contains("| 145.0 |"));
+}
+
+/// Without a battery a clock starts anywhere, and is set when the network comes up.
+#[test]
+fn a_clock_that_is_set_neither_stalls_windows_nor_counts_a_row_twice() {
+    let catalog = Catalog { by_arrival: ["tank".to_owned()].into(), ..catalog() };
+    let counts = "INSERT INTO uplink SELECT window_start, device, count(*) AS rows
+        FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device";
+    let year = 365 * 86_400_000;
+    // Ahead by 20 years, back, a second back as a time service does it, and ahead by a year.
+    let at = [1_000, 9_000, 20 * year, 20 * year + 1_000, 2_000, 8_000, 7_500, 11_000, year + 1_000, year + 10_000];
+    let rows: Vec<Tank> = at.iter().map(|ms| tank(*ms, "a", 1.0)).collect();
+    let mut expected = None;
+    for cuts in [vec![], vec![3], vec![1; 9], vec![4, 1, 2]] {
+        let mut rule = rule_of(counts, &catalog);
+        let out = feed(&mut *rule, &rows, 100, &cuts);
+        let found: Vec<(u64, String)> = listing(&out.rows).into_iter().map(|(_, seq, text)| (seq, text)).collect();
+        assert_eq!(out.late, 0, "{cuts:?}");
+        assert_eq!(found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [102, 104, 107, 108, 109], "{cuts:?}");
+        let counted: Vec<bool> =
+            found.iter().zip(["2", "2", "3", "1", "1"]).map(|((_, text), n)| text.contains(&format!("| {n} "))).collect();
+        assert_eq!(counted, [true; 5], "{found:?}");
+        assert_eq!(*expected.get_or_insert(found.clone()), found, "cuts change nothing");
+    }
 }
 
 #[test]

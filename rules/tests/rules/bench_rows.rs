@@ -1,5 +1,6 @@
 //! The stream that these tests run on, and how they drive a rule.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
@@ -48,6 +49,7 @@ pub fn catalog() -> Catalog {
     let hot = Schema::new(vec![ts_field(), Field::new("device", DataType::Utf8, true), Field::new("mean", DataType::Float64, true)]);
     Catalog {
         inputs: [("tank".to_owned(), Some(schema())), ("later".to_owned(), None)].into(),
+        by_arrival: BTreeSet::new(),
         derived: [("hot".to_owned(), Arc::new(hot))].into(),
         outputs: [
             ("cooling_pump".to_owned(), OutputColumns { required: vec!["device".into()] }),
@@ -59,7 +61,11 @@ pub fn catalog() -> Catalog {
 }
 
 pub fn rule(text: &str) -> Box<dyn Rule> {
-    match compile("rule.sql", text, &catalog()) {
+    rule_of(text, &catalog())
+}
+
+pub fn rule_of(text: &str, catalog: &Catalog) -> Box<dyn Rule> {
+    match compile("rule.sql", text, catalog) {
         Ok((_, rule)) => rule,
         Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
         Err(CompileError::Waiting(streams)) => panic!("waiting for {streams:?}"),

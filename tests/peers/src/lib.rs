@@ -1,7 +1,11 @@
 //! Real peers for tests: programs that others wrote, each of one's own on a free port.
 //!
 //! * [`mosquitto`]: a broker that can be stopped, killed and started again on its port;
-//! * [`lines`]: what a process writes, line by line, to wait for.
+//! * [`link`]: lines to it that are slow, lose packets, or let them vanish;
+//! * [`machine`]: a virtual machine with a kernel of its own, and a plug that can be pulled;
+//! * [`disk`]: the disk of such a machine, with a write cache that a power cut loses;
+//! * [`lines`]: what a process writes, line by line, to wait for;
+//! * [`dice`]: chance that can be repeated.
 //!
 //! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is known.
 #![allow(
@@ -13,7 +17,11 @@
 
 use std::time::Duration;
 
+pub mod dice;
+pub mod disk;
 pub mod lines;
+pub mod link;
+pub mod machine;
 pub mod mosquitto;
 
 /// Longest wait for something that must happen. It is not a measure of speed: many tests share few cores.

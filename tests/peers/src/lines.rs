@@ -43,13 +43,18 @@ impl Lines {
 
     /// Waits for a line with `text` in it, behind the first `after` lines.
     pub async fn wait_after(&self, after: usize, text: &str) -> String {
+        match tokio::time::timeout(PATIENCE, self.seen_after(after, text)).await {
+            Ok(line) => line,
+            Err(_) => panic!("no line with {text:?} came:\n{}", self.text()),
+        }
+    }
+
+    /// As [`Self::wait_after`], however long it takes.
+    pub async fn seen_after(&self, after: usize, text: &str) -> String {
         let mut lines = self.lines.subscribe();
         let find = |lines: &[String]| lines.iter().skip(after).find(|line| line.contains(text)).cloned();
-        let found = tokio::time::timeout(PATIENCE, lines.wait_for(|lines| find(lines).is_some())).await;
-        match found {
-            Ok(Ok(lines)) => find(&lines).unwrap(),
-            _ => panic!("no line with {text:?} came:\n{}", self.text()),
-        }
+        let lines = lines.wait_for(|lines| find(lines).is_some()).await.unwrap();
+        find(&lines).unwrap()
     }
 
     /// The first line with `text` in it, if there is one by now.

@@ -20,6 +20,9 @@ const USUAL: &str = "allow_anonymous true\npersistence true\nmax_queued_messages
 /// CONNECT of MQTT 3.1.1 (section 3.1) with a clean session and the client id `probe`.
 const CONNECT: &[u8] = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x0a\x00\x05probe";
 
+/// Debian installs it where only root's PATH leads.
+const PROGRAMS: [&str; 2] = ["mosquitto", "/usr/sbin/mosquitto"];
+
 /// A running mosquitto.
 #[derive(Debug)]
 pub struct Mosquitto {
@@ -36,12 +39,17 @@ impl Mosquitto {
         Self::with_config(USUAL).await
     }
 
+    /// As [`Self::start`]; it is also found at `address`, with the same port.
+    pub async fn start_at(address: Ipv4Addr) -> Self {
+        Self::with_config(&format!("{USUAL}listener {{port}} {address}\n")).await
+    }
+
     /// Starts a broker with this configuration, beside its port and directory.
     pub async fn with_config(config: &str) -> Self {
         Self::with_files(config, &[]).await
     }
 
-    /// As [`Self::with_config`], after writing files into its directory, which is `{dir}` in the configuration.
+    /// As [`Self::with_config`], after writing files into its directory, which is `{dir}` in the configuration; `{port}` is its port.
     pub async fn with_files(config: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
@@ -125,7 +133,13 @@ impl Mosquitto {
         let mut text = format!("listener {} 127.0.0.1\n", self.port);
         // `subscribe` is what `subscribed` waits for.
         text.push_str("log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\nlog_type subscribe\n");
-        write!(text, "persistence_location {}/\nuser root\n{}", self.dir.path().display(), self.config).unwrap();
+        write!(
+            text,
+            "persistence_location {}/\nuser root\n{}",
+            self.dir.path().display(),
+            self.config.replace("{port}", &self.port.to_string())
+        )
+        .unwrap();
         std::fs::write(&path, text).unwrap();
         let seen = self.lines.count();
         let (log, writer) = std::io::pipe().unwrap();
@@ -158,6 +172,14 @@ impl Mosquitto {
     }
 }
 
+/// Its name and version, as `mosquitto -h` says them in its first line.
+#[must_use]
+pub fn version() -> String {
+    let said = PROGRAMS.iter().find_map(|program| std::process::Command::new(program).arg("-h").output().ok());
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    said.lines().next().unwrap_or("mosquitto").to_owned()
+}
+
 /// Sends SIGTERM.
 pub async fn terminate(pid: u32) {
     let status = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await.unwrap();
@@ -165,8 +187,7 @@ pub async fn terminate(pid: u32) {
 }
 
 fn spawn(config: &Path, log: std::io::PipeWriter) -> Child {
-    // Debian installs it where only root's PATH leads.
-    for program in ["mosquitto", "/usr/sbin/mosquitto"] {
+    for program in PROGRAMS {
         let log = log.try_clone().unwrap();
         let spawned =
             Command::new(program).arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn();

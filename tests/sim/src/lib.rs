@@ -68,6 +68,7 @@ host = "cloud"
 [streams.tank]
 connection = "plant"
 topic = "tank"
+ts = "time"
 fields = { device = "utf8", n = "int64", v = "int64" }
 
 [streams.noise]

@@ -3,10 +3,12 @@
 
 mod command_line;
 mod crashes;
+mod endurance;
 mod errors;
 mod firing;
 mod golden_rules;
 mod outages;
+mod proof;
 mod recovery;
 mod reload;
 mod stopping;

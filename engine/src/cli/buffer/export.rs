@@ -1,0 +1,236 @@
+//! Rows as JSON Lines or CSV.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use tidegate_connectors::json::{Encoder, write_value};
+
+use crate::buffer::inspect::{Inspector, Portion, Reader, Source};
+use crate::cli::Failure;
+use crate::forwarder::Payloads;
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileFormat {
+    JsonLines,
+    Csv,
+}
+
+impl FileFormat {
+    /// By the file's name.
+    pub(super) fn of(output: &Path) -> Result<Self, Failure> {
+        let extension = output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        match extension.as_deref() {
+            Some("jsonl") => Ok(Self::JsonLines),
+            Some("csv") => Ok(Self::Csv),
+            None if output == Path::new("-") => Ok(Self::JsonLines),
+            _ => {
+                Err(Failure::Failed(anyhow::anyhow!("{} does not say how to write rows: name it FILE.jsonl or FILE.csv", output.display())))
+            }
+        }
+    }
+}
+
+/// Which times are wanted, in nanoseconds since 1970.
+pub(super) struct Between {
+    /// this or later
+    pub(super) since: Option<i64>,
+    /// before this
+    pub(super) until: Option<i64>,
+}
+
+impl Between {
+    fn of(&self, portion: Portion) -> Result<Portion, Failure> {
+        if self.since.is_none() && self.until.is_none() {
+            return Ok(portion);
+        }
+        portion.between(self.since.unwrap_or(i64::MIN), self.until.unwrap_or(i64::MAX)).ok_or_else(|| {
+            let name = &portion.name;
+            Failure::Failed(anyhow::anyhow!("rows of `{name}` have no time `ts`: leave out --since and --until, or let the rule select it"))
+        })
+    }
+}
+
+/// Writes all rows of `source` to `output`. Returns how many, and how many blocks could not be read.
+pub(super) fn export(
+    inspector: &Inspector,
+    source: &Source,
+    name: Option<&str>,
+    between: &Between,
+    output: &Path,
+    format: FileFormat,
+) -> Result<(u64, u64), Failure> {
+    let columns = match format {
+        FileFormat::JsonLines => Vec::new(),
+        FileFormat::Csv => columns(inspector, source)?,
+    };
+    let mut reader = Reader::new(inspector, source.clone(), u64::MAX, false)?;
+    let out: Box<dyn Write> = if output == Path::new("-") { Box::new(io::stdout().lock()) } else { Box::new(create(output)?) };
+    let out = BufWriter::new(out);
+    let rows = match format {
+        FileFormat::JsonLines => {
+            let mut lines = JsonLines::for_files(out, name, source);
+            while let Some(portion) = reader.read()? {
+                lines.write(&between.of(portion)?)?;
+            }
+            lines.finish()?;
+            lines.rows()
+        }
+        FileFormat::Csv => {
+            let mut table = Table::new(out, name, source, columns)?;
+            while let Some(portion) = reader.read()? {
+                table.write(&between.of(portion)?)?;
+            }
+            table.out.flush()?;
+            table.rows
+        }
+    };
+    Ok((rows, reader.unreadable()))
+}
+
+fn create(output: &Path) -> Result<File, Failure> {
+    File::create(output).map_err(|error| Failure::Failed(anyhow::anyhow!("cannot write {}: {error}", output.display())))
+}
+
+/// Rows, one JSON object a line.
+pub(super) struct JsonLines<W> {
+    out: W,
+    shape: Shape,
+    line: Vec<u8>,
+    rows: u64,
+}
+
+/// What a line looks like.
+enum Shape {
+    /// `{"id":..,"rule":..,"row":{..}}`
+    Rule(Payloads),
+    /// `{"seq":..,"stream":..,"row":{..}}`
+    Stream(Option<(SchemaRef, Encoder)>),
+    /// `{..}`, as recordings have it
+    Recording(Option<(SchemaRef, Encoder)>),
+}
+
+impl<W: Write> JsonLines<W> {
+    /// For a person: each row says what it is.
+    pub(super) fn new(out: W, name: Option<&str>, source: &Source) -> Self {
+        let shape = if matches!(source, Source::Stream(_)) { Shape::Stream(None) } else { Shape::Rule(Payloads::new(name)) };
+        Self { out, shape, line: Vec::new(), rows: 0 }
+    }
+
+    /// For a file: rows of streams are nothing but their columns.
+    fn for_files(out: W, name: Option<&str>, source: &Source) -> Self {
+        let shape = if matches!(source, Source::Stream(_)) { Shape::Recording(None) } else { Shape::Rule(Payloads::new(name)) };
+        Self { out, shape, line: Vec::new(), rows: 0 }
+    }
+
+    pub(super) fn write(&mut self, portion: &Portion) -> io::Result<()> {
+        let Portion { name, rows, ordinals } = portion;
+        for row in 0..rows.len() {
+            self.line.clear();
+            match &mut self.shape {
+                Shape::Rule(payloads) => {
+                    payloads.write(name, rows, ordinals.get(row).copied().unwrap_or_default(), row, &mut self.line);
+                }
+                Shape::Stream(encoder) => {
+                    let stream = serde_json::Value::from(&**name);
+                    write!(self.line, "{{\"seq\":{},\"stream\":{stream},\"row\":", rows.seqs.get(row))?;
+                    encoder_of(encoder, rows.batch.schema_ref()).encode_row(&rows.batch, row, &mut self.line);
+                    self.line.push(b'}');
+                }
+                Shape::Recording(encoder) => {
+                    encoder_of(encoder, rows.batch.schema_ref()).encode_row(&rows.batch, row, &mut self.line);
+                }
+            }
+            self.line.push(b'\n');
+            self.out.write_all(&self.line)?;
+            self.rows += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+}
+
+fn encoder_of<'a>(known: &'a mut Option<(SchemaRef, Encoder)>, schema: &SchemaRef) -> &'a Encoder {
+    let fits = known.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, schema) || known == schema);
+    if !fits {
+        *known = None;
+    }
+    &known.get_or_insert_with(|| (Arc::clone(schema), Encoder::new(schema))).1
+}
+
+/// All columns of the rows, in the order in which they are first seen: columns come and go with versions of a rule, and streams widen.
+fn columns(inspector: &Inspector, source: &Source) -> Result<Vec<String>, Failure> {
+    let mut columns: Vec<String> = Vec::new();
+    let mut reader = Reader::new(inspector, source.clone(), u64::MAX, false)?;
+    while let Some(portion) = reader.read()? {
+        for field in portion.rows.batch.schema_ref().fields() {
+            if !columns.contains(field.name()) {
+                columns.push(field.name().clone());
+            }
+        }
+    }
+    Ok(columns)
+}
+
+/// Rows as CSV.
+struct Table<W: Write> {
+    out: csv::Writer<W>,
+    /// in front of each id; none for rows of streams
+    prefix: Option<String>,
+    columns: Vec<String>,
+    rows: u64,
+}
+
+impl<W: Write> Table<W> {
+    fn new(out: W, name: Option<&str>, source: &Source, columns: Vec<String>) -> Result<Self, Failure> {
+        let of_stream = matches!(source, Source::Stream(_));
+        let prefix = (!of_stream).then(|| name.map_or_else(String::new, |name| format!("{name}/")));
+        let mut out = csv::Writer::from_writer(out);
+        if of_stream {
+            out.write_record(&columns)?;
+        } else {
+            let columns = columns.iter().map(|column| format!("row.{column}"));
+            out.write_record(["id".to_owned(), "rule".to_owned()].into_iter().chain(columns))?;
+        }
+        Ok(Self { out, prefix, columns, rows: 0 })
+    }
+
+    fn write(&mut self, portion: &Portion) -> Result<(), Failure> {
+        let Portion { name, rows, ordinals } = portion;
+        let columns: Vec<Option<&ArrayRef>> = self.columns.iter().map(|column| rows.batch.column_by_name(column)).collect();
+        let (mut record, mut json) = (csv::ByteRecord::new(), Vec::new());
+        for row in 0..rows.len() {
+            record.clear();
+            if let Some(prefix) = &self.prefix {
+                let ordinal = ordinals.get(row).copied().unwrap_or_default();
+                record.push_field(format!("{prefix}{name}/{}/{ordinal}", rows.seqs.get(row)).as_bytes());
+                record.push_field(name.as_bytes());
+            }
+            for column in &columns {
+                json.clear();
+                if let Some(column) = column {
+                    write_value(column, row, &mut json);
+                }
+                match json.first() {
+                    Some(b'"') => record.push_field(serde_json::from_slice::<String>(&json)?.as_bytes()),
+                    _ if json == b"null" => record.push_field(b""),
+                    _ => record.push_field(&json),
+                }
+            }
+            self.out.write_byte_record(&record)?;
+            self.rows += 1;
+        }
+        Ok(())
+    }
+}
