@@ -47,10 +47,12 @@ impl Cloud {
         of_rule.filter_map(|(id, message)| Some((id.clone(), message.get("row")?.clone()))).collect()
     }
 
-    /// Records of gaps.
+    /// Rows that are missing, as gap records say; of one rule, or of all. Nobody knows how many: one.
     #[must_use]
-    pub fn gaps(&self) -> Vec<Value> {
-        self.lock().messages.values().filter_map(|message| message.get("gap").cloned()).collect()
+    pub fn dropped(&self, rule: Option<&str>) -> u64 {
+        let state = self.lock();
+        let gaps = state.messages.values().filter(|message| rule.is_none() || message.get("rule").and_then(Value::as_str) == rule);
+        gaps.filter_map(|message| message.get("gap")?.get("rows")?.as_u64()).map(|rows| rows.max(1)).sum()
     }
 
     /// How often something arrived, repeats included.

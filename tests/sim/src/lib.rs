@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tidegate::config::{self, Config};
+use tidegate::config::{self, Config, WhenFull};
 use tidegate::disk::Disk as _;
 use tidegate::run::{self, Running};
 use tidegate_core::{ByteSize, Span};
@@ -100,8 +100,8 @@ pub fn run(seed: u64, show: bool) -> Outcome {
         play.round(false);
     }
     play.round(true);
-    let Play { broker, cloud, valve, record, calm, .. } = &play;
-    Reckoning { broker, cloud, valve, record, calm: *calm }.check();
+    let Play { broker, cloud, valve, record, calm, drops, .. } = &play;
+    Reckoning { broker, cloud, valve, record, calm: *calm, drops: *drops }.check();
     Outcome { hash: record.hash(), wrong: record.all_wrong(), messages: broker.messages().len() as u64, power_cuts: play.power_cuts }
 }
 
@@ -115,6 +115,8 @@ struct Play {
     cloud: Cloud,
     rules: RuleFiles,
     calm: bool,
+    /// a full buffer drops its oldest rows, and says so
+    drops: bool,
     /// simulated time of the rounds before
     before: Duration,
     power_cuts: u64,
@@ -133,13 +135,15 @@ impl Play {
     fn new(seed: u64, show: bool) -> Self {
         let dice = Dice::new(seed);
         let record = Record::new(show);
+        let calm = dice.one_in(10);
         Self {
             disk: Disk::new(dice.others()),
             broker: Broker::new(usize::try_from(dice.between(1, 60)).unwrap_or(1)),
             valve: Valve::default(),
             cloud: Cloud::default(),
             rules: RuleFiles::new(dice.others(), &record),
-            calm: dice.one_in(10),
+            calm,
+            drops: !calm && dice.one_in(6),
             before: Duration::ZERO,
             power_cuts: 0,
             dice,
@@ -164,7 +168,8 @@ impl Play {
             journal_size: ByteSize(dice.below(1 << 16)),
             journal_age: Span(Duration::from_secs(dice.below(100))),
             // Now and then the outbox is so small that it fills.
-            max_size: ByteSize(if dice.one_in(4) && !last { 4_000 } else { 1 << 30 }),
+            max_size: ByteSize(if dice.one_in(if self.drops { 2 } else { 4 }) && !last { 4_000 } else { 1 << 30 }),
+            when_full: if self.drops { WhenFull::DropOldest } else { WhenFull::Block },
             ..config::Buffer::at(self.database())
         };
         if let Some(uplink) = &mut config.uplink {
@@ -174,7 +179,7 @@ impl Play {
         }
         for output in config.outputs.values_mut() {
             output.queue = number(0, 30);
-            output.when_full = if dice.one_in(2) { config::WhenFull::Block } else { config::WhenFull::DropOldest };
+            output.when_full = if dice.one_in(2) { WhenFull::Block } else { WhenFull::DropOldest };
         }
         Ok(config)
     }
