@@ -168,7 +168,7 @@ impl Play {
             journal_size: ByteSize(dice.below(1 << 16)),
             journal_age: Span(Duration::from_secs(dice.below(100))),
             // Now and then the outbox is so small that it fills.
-            max_size: ByteSize(if dice.one_in(if self.drops { 2 } else { 4 }) && !last { 4_000 } else { 1 << 30 }),
+            max_size: ByteSize(if (self.drops || dice.one_in(4)) && !last { 2_500 } else { 1 << 30 }),
             when_full: if self.drops { WhenFull::DropOldest } else { WhenFull::Block },
             ..config::Buffer::at(self.database())
         };
@@ -265,7 +265,9 @@ impl Play {
         if last {
             self.rules.mend();
         }
-        self.record.note(format_args!("a round begins: {conditions:?} {:?} {} workers", config.buffer, config.rules.workers));
+        // The place of the disk differs from run to run.
+        let buffer = config::Buffer { path: PathBuf::new(), ..config.buffer.clone() };
+        self.record.note(format_args!("a round begins: {conditions:?} {buffer:?} {} workers", config.rules.workers));
         if !conditions.calm && self.dice.one_in(2) {
             self.disk.light_fuse(self.dice.between(1, 1 << self.dice.between(1, 12)));
         }
@@ -280,6 +282,7 @@ impl Play {
         let running = match started {
             Ok(running) => running,
             Err(error) => {
+                let error = error.to_string().replace(self.disk.root(), "");
                 self.record.note(format_args!("the box does not start: {error}"));
                 if last {
                     self.record.wrong(format!("the box does not start: {error}"));
@@ -287,7 +290,7 @@ impl Play {
                 return End::Cut;
             }
         };
-        let lives = Duration::from_millis(self.dice.below(60_000 >> self.dice.below(6)) + 1);
+        let lives = Duration::from_millis(self.dice.below(60_000 >> self.dice.below(4)) + 1);
         tokio::select! {
             biased;
             () = self.disk.power_cut() => return End::Cut,
