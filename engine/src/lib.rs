@@ -10,6 +10,7 @@
 //! * [`router`]: rows on their way out, to [`outputs`] or to the uplink.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`forwarder`] sends them.
 //! * [`replay`]: the same on recorded rows.
+//! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation; [`disk`] is a part of it.
 //! * [`status`]: what flows, for whoever looks. [`cli`] is the command line, [`demo`] the demo plant.
 
 pub mod buffer;
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod disk;
 pub mod forwarder;
 pub mod journal;
 pub mod outputs;
@@ -32,3 +34,4 @@ pub mod sequencer;
 pub mod status;
 pub mod supervisor;
 pub mod worker;
+pub mod world;

@@ -1,7 +1,7 @@
 //! One queue and one task an output: rows wait here until the far side has confirmed them, or are dropped as the configuration says.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -16,13 +16,13 @@ use crate::status::OutputStatus;
 /// Rows that are on their way to the far side at a time, about.
 const DELIVERED_ROWS: usize = 1_024;
 
-/// The queue of one output. Workers push, the output's task pops.
+/// The queue of one output. The worker of its rules pushes, the output's task pops.
 pub struct OutputQueue {
     name: Arc<str>,
     capacity: usize,
     when_full: WhenFull,
     state: Mutex<State>,
-    room: Condvar,
+    room: Notify,
     filled: Notify,
     status: Arc<OutputStatus>,
 }
@@ -39,28 +39,42 @@ impl OutputQueue {
     /// A queue for at most `capacity` rows.
     #[must_use]
     pub fn new(name: &str, capacity: usize, when_full: WhenFull, status: Arc<OutputStatus>) -> Self {
-        let (state, room, filled) = (Mutex::default(), Condvar::new(), Notify::new());
+        let (state, room, filled) = (Mutex::default(), Notify::new(), Notify::new());
         Self { name: Arc::from(name), capacity: capacity.max(1), when_full, state, room, filled, status }
     }
 
     /// Puts rows at the end. When there is no room, waits (`block`) or makes room by dropping the oldest rows. Rows for a closed queue
     /// are dropped.
-    pub fn push(&self, rows: Rows) {
+    pub async fn push(&self, rows: Rows) {
         let mut offset = 0;
         while offset < rows.len() {
             let part = (rows.len() - offset).min(self.capacity);
+            if self.when_full == WhenFull::Block {
+                self.room_for(part).await;
+            }
             self.push_part(rows.slice(offset, part));
             offset += part;
         }
     }
 
+    /// Waits until `rows` rows fit, or the queue is closed.
+    async fn room_for(&self, rows: usize) {
+        loop {
+            let room = self.room.notified();
+            {
+                let state = self.lock();
+                if state.closed || state.rows + rows <= self.capacity {
+                    break;
+                }
+            }
+            room.await;
+        }
+        // A rule that has just moved may have left another worker waiting here.
+        self.room.notify_one();
+    }
+
     fn push_part(&self, rows: Rows) {
         let mut state = self.lock();
-        if self.when_full == WhenFull::Block {
-            while state.rows + rows.len() > self.capacity && !state.closed {
-                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
         let mut dropped = if state.closed { rows.len() } else { 0 };
         if !state.closed {
             state.rows += rows.len();
@@ -94,7 +108,7 @@ impl OutputQueue {
             {
                 let mut state = self.lock();
                 if let Some(rows) = state.pop(DELIVERED_ROWS) {
-                    self.room.notify_all();
+                    self.room.notify_one();
                     return Some(rows);
                 }
                 if state.closed {
@@ -108,7 +122,7 @@ impl OutputQueue {
     /// Takes no more rows; those that wait are still delivered.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.room.notify_all();
+        self.room.notify_one();
         self.filled.notify_one();
     }
 
@@ -188,10 +202,14 @@ mod tests {
         }
     }
 
+    fn wait(future: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future);
+    }
+
     fn drain(queue: &OutputQueue) -> Vec<i64> {
         let recorder = Recorder::default();
         queue.close();
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(queue.deliver_to(Box::new(recorder.clone())));
+        wait(queue.deliver_to(Box::new(recorder.clone())));
         std::mem::take(&mut *recorder.0.lock().unwrap())
     }
 
@@ -199,11 +217,11 @@ mod tests {
     fn a_full_queue_drops_its_oldest_rows_and_counts_them() {
         let status = Arc::new(OutputStatus::default());
         let queue = OutputQueue::new("pump", 5, WhenFull::DropOldest, Arc::clone(&status));
-        queue.push(rows(0..4));
-        queue.push(rows(4..7));
+        wait(queue.push(rows(0..4)));
+        wait(queue.push(rows(4..7)));
         assert_eq!(drain(&queue), [2, 3, 4, 5, 6]);
         assert_eq!((status.dropped.get(), status.written.get()), (2, 5));
-        queue.push(rows(0..1));
+        wait(queue.push(rows(0..1)));
         assert_eq!(status.dropped.get(), 3, "a closed queue takes nothing");
     }
 
@@ -211,9 +229,9 @@ mod tests {
     fn rows_that_fail_are_counted_and_the_next_ones_go_on() {
         let status = Arc::new(OutputStatus::default());
         let queue = OutputQueue::new("pump", 50, WhenFull::DropOldest, Arc::clone(&status));
-        queue.push(rows([1]));
-        queue.push(rows([-1, 2]));
-        queue.push(rows([3]));
+        wait(queue.push(rows([1])));
+        wait(queue.push(rows([-1, 2])));
+        wait(queue.push(rows([3])));
         assert_eq!(drain(&queue), [1, 2, 3]);
         assert_eq!((status.failed.get(), status.written.get()), (1, 3));
     }
@@ -225,12 +243,12 @@ mod tests {
         let writer = std::thread::spawn({
             let queue = Arc::clone(&queue);
             move || {
-                (0..20).for_each(|x| queue.push(rows([x])));
+                (0..20).for_each(|x| wait(queue.push(rows([x]))));
                 queue.close();
             }
         });
         let recorder = Recorder::default();
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(queue.deliver_to(Box::new(recorder.clone())));
+        wait(queue.deliver_to(Box::new(recorder.clone())));
         writer.join().unwrap();
         assert_eq!(*recorder.0.lock().unwrap(), (0..20).collect::<Vec<_>>());
         assert_eq!(status.dropped.get(), 0);

@@ -39,7 +39,7 @@ pub struct Router {
 
 impl Router {
     /// Sends what the rules of one worker made of one entry of the sequence to where it goes.
-    pub fn send(&self, mut written: Vec<Routed>, origin: &Origin) {
+    pub async fn send(&self, mut written: Vec<Routed>, origin: &Origin) {
         let for_uplink = written.extract_if(.., |routed| routed.target == Target::Uplink);
         let rows: Vec<OutboxRows> = match origin {
             Origin::Live(ack) => for_uplink.map(|routed| outbox_rows(routed, ack.clone())).collect(),
@@ -48,7 +48,7 @@ impl Router {
             }
         };
         if !rows.is_empty()
-            && let Err(error) = self.buffer.append(rows)
+            && let Err(error) = self.buffer.append(rows).await
         {
             tracing::warn!(%error, "rows for the uplink come too late; they are made again when the box starts, or sent again by their broker");
         }
@@ -60,7 +60,7 @@ impl Router {
             if let Target::Output(name) = &routed.target
                 && let Some(queue) = self.outputs.get(name)
             {
-                queue.push(routed.rows);
+                queue.push(routed.rows).await;
             }
         }
     }

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
 
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tidegate_core::Diagnostic;
 use tidegate_rules::{Catalog, CompileError, Flow, Mode, Options, Rule, Target, compile};
+use tokio::sync::oneshot;
 
 use crate::status::Status;
 use crate::worker::{Change, Load, topological};
@@ -321,7 +321,7 @@ impl RuleBook {
         for member in family {
             let Some(running) = self.rules.get_mut(&member).and_then(|page| page.running.as_mut()) else { continue };
             if running.worker != home {
-                let (give, take) = sync_channel(1);
+                let (give, take) = oneshot::channel();
                 changes.push((running.worker, Change::Give(Arc::clone(&member), give)));
                 changes.push((home, Change::Take(member, take)));
                 running.worker = home;

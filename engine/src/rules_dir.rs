@@ -1,6 +1,6 @@
 //! The rules directory: files become rule changes while the box runs.
 //!
-//! One thread watches the directory and owns the rule book. Events of the file system only say that it is worth looking; what counts is
+//! One task, on a thread of its own, watches the directory and owns the rule book. Events of the file system only say that it is worth looking; what counts is
 //! what is there. So editors that write in place, renames, `rsync` and a thousand files at once are all one case, and a lost event costs
 //! [`PATROL`] at most.
 //!
@@ -14,7 +14,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,40 +33,52 @@ const GRACE: Duration = Duration::from_millis(250);
 const STALE_WRITE: Duration = Duration::from_secs(2);
 /// How often the directory is looked at without being told to.
 const PATROL: Duration = Duration::from_secs(5);
+/// Wake-ups, and the sequencer's requests, of which there is one at a time.
+const QUEUED: usize = 64;
 /// No person writes a longer rule.
 const MAX_RULE_BYTES: u64 = 1 << 20;
 
-enum Request {
+/// What whoever owns the rule book is asked for.
+pub enum Request {
     /// Something in the directory moved.
     Look,
+    /// The columns of an input stream are known, or have widened: the changes that follow are the reply.
     ColumnsChanged {
+        /// the stream
         stream: String,
+        /// its columns
         schema: SchemaRef,
+        /// takes the changes
         reply: oneshot::Sender<Vec<Placed>>,
     },
+    /// It is to end.
     Stop,
 }
 
-/// The way to the rules thread.
+/// The way to whoever owns the rule book.
 #[derive(Clone)]
-pub struct RulesHandle(SyncSender<Request>);
+pub struct RulesHandle(mpsc::Sender<Request>);
 
 impl RulesHandle {
-    /// Has the rules that read `stream` compiled for its new columns; the reply holds the changes.
-    pub async fn columns_changed(&self, stream: &str, schema: &SchemaRef) -> oneshot::Receiver<Vec<Placed>> {
-        let (reply, changes) = oneshot::channel();
-        let mut request = Request::ColumnsChanged { stream: stream.to_owned(), schema: Arc::clone(schema), reply };
-        // The queue holds only wake-ups and the sequencer's own requests, of which there is one at a time.
-        while let Err(TrySendError::Full(back)) = self.0.try_send(request) {
-            request = back;
-            tokio::task::yield_now().await;
-        }
-        changes
+    /// A way to somebody who takes what is asked for.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Request>) {
+        let (ask, requests) = mpsc::channel(QUEUED);
+        (Self(ask), requests)
     }
 
-    /// Ends the thread.
+    /// Has the rules that read `stream` compiled for its new columns. Returns the changes that follow.
+    pub async fn columns_changed(&self, stream: &str, schema: &SchemaRef) -> Vec<Placed> {
+        let (reply, changes) = oneshot::channel();
+        let request = Request::ColumnsChanged { stream: stream.to_owned(), schema: Arc::clone(schema), reply };
+        // When nobody takes it, the reply never comes.
+        drop(self.0.send(request).await);
+        changes.await.unwrap_or_default()
+    }
+
+    /// Ends it.
     pub fn stop(&self) {
-        // When the queue is full, or the thread has gone, it is on its way out: its changes have no taker.
+        // When the queue is full, or it has gone, it is on its way out: its changes have no taker.
         drop(self.0.try_send(Request::Stop));
     }
 }
@@ -81,8 +92,8 @@ pub struct RulesDir {
     writers: Arc<Mutex<HashMap<String, Instant>>>,
     /// rules whose files events have named since the last look
     touched: Arc<Mutex<HashSet<String>>>,
-    requests: Receiver<Request>,
-    wake: SyncSender<Request>,
+    requests: mpsc::Receiver<Request>,
+    wake: mpsc::Sender<Request>,
     watcher: Option<(notify::RecommendedWatcher, u64)>,
     gone_said: bool,
 }
@@ -123,8 +134,8 @@ impl RulesDir {
     /// a rule without a file goes at once.
     #[must_use]
     pub fn new(dir: &Path, book: RuleBook) -> (Self, RulesHandle) {
-        let (wake, requests) = sync_channel(64);
-        let handle = RulesHandle(wake.clone());
+        let (handle, requests) = RulesHandle::new();
+        let wake = handle.0.clone();
         let (writers, touched) = (Arc::default(), Arc::default());
         let long_ago = Instant::now().checked_sub(GRACE);
         let known = |text: &Arc<str>| File { stamp: None, text: Arc::clone(text), missing_since: long_ago };
@@ -134,10 +145,10 @@ impl RulesDir {
     }
 
     /// Loads what is there, reports that by `loaded`, and follows the directory until it is told to stop or nobody takes its changes.
-    pub fn run(mut self, changes: &mpsc::Sender<Edited>, loaded: oneshot::Sender<()>) {
+    pub async fn run(mut self, changes: mpsc::Sender<Edited>, loaded: oneshot::Sender<()>) {
         self.watch();
         let first = self.look();
-        if !send_all(changes, first) {
+        if !send_all(&changes, first).await {
             return;
         }
         tracing::info!(dir = %self.dir.display(), rules = self.book.len(), "rules are loaded");
@@ -145,13 +156,15 @@ impl RulesDir {
         let _ = loaded.send(());
         let mut look_at = Instant::now() + PATROL;
         loop {
-            match self.requests.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
-                Ok(Request::Look) => look_at = look_at.min(Instant::now() + SETTLE),
-                Ok(Request::ColumnsChanged { stream, schema, reply }) => drop(reply.send(self.book.columns_changed(&stream, &schema))),
-                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
+            match tokio::time::timeout_at(look_at.into(), self.requests.recv()).await {
+                Ok(Some(Request::Look)) => look_at = look_at.min(Instant::now() + SETTLE),
+                Ok(Some(Request::ColumnsChanged { stream, schema, reply })) => {
+                    drop(reply.send(self.book.columns_changed(&stream, &schema)))
+                }
+                Ok(Some(Request::Stop) | None) => return,
+                Err(_) => {
                     let found = self.look();
-                    if !send_all(changes, found) {
+                    if !send_all(&changes, found).await {
                         return;
                     }
                     look_at = Instant::now() + self.next_look();
@@ -306,10 +319,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn send_all(to: &mpsc::Sender<Edited>, changes: Vec<Edited>) -> bool {
+async fn send_all(to: &mpsc::Sender<Edited>, changes: Vec<Edited>) -> bool {
     // What was refused changes nothing.
-    let made = changes.into_iter().filter(|change| change.edit.is_some() || !change.changes.is_empty());
-    made.into_iter().all(|change| to.blocking_send(change).is_ok())
+    for change in changes.into_iter().filter(|change| change.edit.is_some() || !change.changes.is_empty()) {
+        if to.send(change).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// The rule files of `dir`, by rule name. Hidden files and other endings are not rules.

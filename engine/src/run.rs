@@ -3,7 +3,7 @@
 //! Data flows one way, so a box is built from its end to its beginning, and taken apart from its beginning to its end: sources stop,
 //! queues run dry, the buffer commits, the connections send their last acknowledgements.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,28 +11,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use tidegate_connectors::ConnectionConfig;
 use tidegate_connectors::http;
 use tidegate_connectors::mqtt::topic::Filter;
 use tidegate_connectors::mqtt::{self, OpenError, StreamRequest};
-use tidegate_connectors::{ConnectionConfig, Sink, Source};
+use tidegate_core::clock::SystemClock;
 use tidegate_core::{Clock, FieldType};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::{Buffer, BufferError, SnapshotPart, Uplinks};
+use crate::buffer::{Buffer, BufferError, Uplinks};
 use crate::catalog::catalog;
 use crate::config::{Config, OutputKind, Stream, StreamKind, Uplink, UplinkKind};
-use crate::forwarder::{self, Forwarder, HttpUplink, MqttUplink};
+use crate::disk::{Disk, SystemDisk};
+use crate::forwarder::{Forwarder, HttpUplink, MqttUplink};
 use crate::journal::{Journal, Start};
 use crate::outputs::OutputQueue;
 use crate::router::Router;
-use crate::rulebook::{Edited, RuleBook};
+use crate::rulebook::RuleBook;
 use crate::rules_dir::{RulesDir, RulesHandle};
 use crate::schemas::SchemaStore;
 use crate::sequencer::{Entry, Numbers, Sequencer};
 use crate::status::Status;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, SystemThreads, Threads};
 use crate::worker::Worker;
+use crate::world::{FarSide, Known, Line, Rules, World};
 
 /// Batches that wait for the sequencer, and entries that wait for a worker. A batch is what a connection had at once, so that a few are
 /// enough to keep everybody busy, and more would only make rows wait longer.
@@ -99,32 +102,33 @@ pub struct Running {
 
 type Outputs = BTreeMap<Arc<str>, Arc<OutputQueue>>;
 
-/// A connection that is ready to run, before it does.
-struct Line {
-    name: String,
-    source: Box<dyn Source>,
-    sinks: BTreeMap<String, Box<dyn Sink>>,
-}
-
 /// Starts the box that `config` describes. Returns when its rules are loaded and its connections are being opened.
 ///
 /// # Errors
 /// When the data directory, the buffer or a connection's files cannot be used. That a broker is not there is no error.
-pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, RunError> {
+pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, RunError> {
+    let (clock, disk) = (world.clock(), world.disk());
     let status = Arc::new(Status::default());
-    let mut supervisor = Supervisor::new(CancellationToken::new());
+    let mut supervisor = Supervisor::new(world.threads(), CancellationToken::new());
     for path in std::iter::once(config.data_dir.as_path()).chain(config.buffer.path.parent()) {
-        std::fs::create_dir_all(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
+        disk.make_dir(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
     }
-    let buffer = Buffer::open(&config.buffer, Uplinks::of(&config.uplinks), Arc::clone(&status.outbox))?;
+    let uplinks = Uplinks::of(&config.uplinks);
+    let (buffer, writer) = Buffer::open(&config.buffer, uplinks, Arc::clone(&clock), disk, Arc::clone(&status.outbox))?;
+    supervisor.thread("buffer writer", writer)?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
     let beginning = Start::of(&mut recovered);
     let mut schemas = SchemaStore::of(config);
-    let known = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
-    let lines = open_lines(config, &known, &recovered.marks, &clock, &status)?;
-    let clouds = Clouds { config, clock: &clock, status: &status, buffer: &buffer, forwarding: &forwarding };
-    config.uplinks.iter().try_for_each(|(name, uplink)| clouds.start(name, uplink, &mut supervisor))?;
+    let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
+    let known = Known { columns, marks: std::mem::take(&mut recovered.marks) };
+    let lines = world.lines(config, &known, &status)?;
+    for (name, uplink) in &config.uplinks {
+        let far_side = world.uplink(config, name, uplink, &status, &forwarding)?;
+        let forwarder = Forwarder::new(buffer.outbox(name), far_side.uplink, uplink, &config.name, status.uplinks.of(name));
+        far_side.tasks.into_iter().for_each(|(task, run)| supervisor.spawn(&task, run));
+        supervisor.spawn(&format!("forwarder of {name}"), forwarder.run(forwarding.clone()));
+    }
 
     let outputs = output_queues(config, &status);
     let (draining, drained) = mpsc::channel(1);
@@ -135,7 +139,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
     let journaled = journaled(config);
     let journal =
         Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &inputs(config, &schemas), &workers).await?;
-    let (rules_dir, rules) = RulesDir::new(&config.rules.dir, book);
+    let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);
     let sequencer = Sequencer {
@@ -152,7 +156,10 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, Ru
         sequencer.run(batches, change_queue).await;
         drop(draining);
     });
-    load_rules(rules_dir, changes, &mut supervisor).await?;
+    let (loaded, ready) = oneshot::channel();
+    supervisor.thread("rules", run_rules(changes, loaded))?;
+    // An error means that it has failed; the supervisor stops the box then.
+    let _ = ready.await;
     for line in lines {
         start_line(line, &outputs, &inlet, &reading, &mut supervisor);
     }
@@ -189,14 +196,13 @@ impl Running {
         }
         self.forwarding.cancel();
         let (outputs, buffer) = (std::mem::take(&mut self.outputs), self.buffer.clone());
-        let closing = tokio::task::spawn_blocking(move || {
-            buffer.close();
+        // Whoever still waits for the buffer is let go by that, and may still write to an output.
+        let closing = async {
+            // A writer that does not end in time is among those that are named.
+            let _ = tokio::time::timeout(STOP_DEADLINE, buffer.close()).await;
             outputs.values().for_each(|queue| queue.close());
-        });
-        let ended = self.supervisor.wait(STOP_DEADLINE).await;
-        if closing.await.is_err() {
-            return Err(RunError::Ending("the buffer could not be closed".into()));
-        }
+        };
+        let (ended, ()) = tokio::join!(self.supervisor.wait(STOP_DEADLINE), closing);
         ended.map_err(RunError::Ending)?;
         tracing::info!("the box has stopped");
         Ok(())
@@ -220,13 +226,45 @@ fn reserve(buffer: &Buffer) -> Box<dyn FnMut(u64) + Send + Sync> {
     })
 }
 
-fn open_lines(
-    config: &Config,
-    known: &BTreeMap<String, Vec<(String, FieldType)>>,
-    marks: &HashMap<Arc<str>, Vec<u64>>,
-    clock: &Arc<dyn Clock>,
-    status: &Status,
-) -> Result<Vec<Line>, RunError> {
+/// The world of a box: the machine it runs on.
+#[derive(Debug, Default)]
+pub struct Machine;
+
+impl World for Machine {
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(SystemDisk)
+    }
+
+    fn threads(&self) -> Arc<dyn Threads> {
+        Arc::new(SystemThreads)
+    }
+
+    fn lines(&mut self, config: &Config, known: &Known, status: &Status) -> Result<Vec<Line>, RunError> {
+        open_lines(config, known, &self.clock(), status)
+    }
+
+    fn uplink(
+        &mut self,
+        config: &Config,
+        name: &str,
+        uplink: &Uplink,
+        status: &Status,
+        stop: &CancellationToken,
+    ) -> Result<FarSide, RunError> {
+        open_uplink(config, name, uplink, &self.clock(), status, stop)
+    }
+
+    fn rules(&mut self, config: &Config, book: RuleBook) -> Rules {
+        let (rules, handle) = RulesDir::new(&config.rules.dir, book);
+        Rules { handle, run: Box::new(|changes, loaded| Box::pin(rules.run(changes, loaded))) }
+    }
+}
+
+fn open_lines(config: &Config, known: &Known, clock: &Arc<dyn Clock>, status: &Status) -> Result<Vec<Line>, RunError> {
     let mut lines = Vec::new();
     for (name, connection) in &config.connections {
         let ConnectionConfig::Mqtt(settings) = connection;
@@ -235,12 +273,12 @@ fn open_lines(
             .iter()
             .filter_map(|(stream, kind)| match kind {
                 Stream::Input { connection, kind: StreamKind::Mqtt(kind) } if connection == name => {
-                    let known = known.get(stream).cloned().unwrap_or_default();
+                    let columns = known.columns.get(stream).cloned().unwrap_or_default();
                     Some(StreamRequest {
                         name: stream,
                         config: kind,
-                        known: without_captures(known, &kind.topic),
-                        known_marks: marks.get(stream.as_str()).cloned().unwrap_or_default(),
+                        known: without_captures(columns, &kind.topic),
+                        known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
                     })
                 }
                 _ => None,
@@ -280,71 +318,68 @@ fn without_captures(mut columns: Vec<(String, FieldType)>, topic: &str) -> Vec<(
     columns
 }
 
-/// What uplinks are made of.
-struct Clouds<'a> {
-    config: &'a Config,
-    clock: &'a Arc<dyn Clock>,
-    status: &'a Arc<Status>,
-    buffer: &'a Buffer,
-    forwarding: &'a CancellationToken,
+/// The way to the cloud called `name`, to a broker or a web server.
+fn open_uplink(
+    config: &Config,
+    name: &str,
+    uplink: &Uplink,
+    clock: &Arc<dyn Clock>,
+    status: &Status,
+    stop: &CancellationToken,
+) -> Result<FarSide, RunError> {
+    match &uplink.kind {
+        UplinkKind::Mqtt(mqtt) => {
+            let (opened, label) = open_session(config, name, &mqtt.connection, clock, status)?;
+            let (uplink, follow) = MqttUplink::new(opened.publisher, &mqtt.topic, &config.name, status.uplinks.of(name));
+            // It has nothing to read; it ends when the forwarder lets go of it.
+            let (nowhere, _) = mpsc::channel(1);
+            let connection = opened.source.run(nowhere, stop.clone());
+            let tasks = vec![(format!("{name} session"), Box::pin(follow) as _), (format!("connection {label}"), connection)];
+            Ok(FarSide { uplink: Box::new(uplink), tasks })
+        }
+        UplinkKind::Http(http) => {
+            let client = http::Client::open(http).map_err(|error| RunError::Uplink { name: name.to_owned(), error })?;
+            let line = status.connections.of(&format!("{name} (uplink)"));
+            let (uplink, follow) = HttpUplink::new(client, http, status.uplinks.of(name), line);
+            Ok(FarSide { uplink: Box::new(uplink), tasks: vec![(format!("{name} session"), Box::pin(follow) as _)] })
+        }
+    }
 }
 
-impl Clouds<'_> {
-    /// Starts the uplink `name` and its forwarder.
-    fn start(&self, name: &str, uplink: &Uplink, supervisor: &mut Supervisor) -> Result<(), RunError> {
-        match &uplink.kind {
-            UplinkKind::Mqtt(mqtt) => {
-                let Some(ConnectionConfig::Mqtt(settings)) = self.config.connections.get(&mqtt.connection) else { return Ok(()) };
-                let (opened, label) = self.session(name, &mqtt.connection, settings.clone())?;
-                let (far_side, follow) = MqttUplink::new(opened.publisher, &mqtt.topic, &self.config.name, self.status.uplinks.of(name));
-                supervisor.spawn(&format!("{name} session"), follow);
-                self.forward(name, uplink, far_side, supervisor);
-                // It has nothing to read; it ends when the forwarder lets go of it.
-                let (nowhere, _) = mpsc::channel(1);
-                supervisor.spawn(&format!("connection {label}"), opened.source.run(nowhere, self.forwarding.clone()));
-            }
-            UplinkKind::Http(http) => {
-                let client = http::Client::open(http).map_err(|error| RunError::Uplink { name: name.to_owned(), error })?;
-                let (status, line) = (self.status.uplinks.of(name), self.status.connections.of(&format!("{name} (uplink)")));
-                let (far_side, follow) = HttpUplink::new(client, http, status, line);
-                supervisor.spawn(&format!("{name} session"), follow);
-                self.forward(name, uplink, far_side, supervisor);
-            }
-        }
-        Ok(())
+/// An uplink has a session of its own: a busy field must not hold it up. Returns it with the name that it has in logs.
+fn open_session(
+    config: &Config,
+    uplink: &str,
+    name: &str,
+    clock: &Arc<dyn Clock>,
+    status: &Status,
+) -> Result<(mqtt::Opened, String), RunError> {
+    let Config { name: box_name, connections, streams, outputs, uplinks, .. } = config;
+    let Some(ConnectionConfig::Mqtt(settings)) = connections.get(name) else {
+        return Err(RunError::Connection { name: name.to_owned(), error: OpenError::Config("there is no such connection".into()) });
+    };
+    let mut settings = settings.clone();
+    let shared = streams.values().any(|stream| matches!(stream, Stream::Input { connection, .. } if connection == name))
+        || outputs.values().any(|output| output.connection == *name)
+        || uplinks.iter().any(|(other, settings)| other != uplink && settings.connection() == Some(name));
+    // Two sessions with one client id would throw each other out.
+    if shared {
+        settings.client_id = settings.client_id.map(|id| format!("{id}-{uplink}"));
+        settings.last_will = None;
     }
-
-    fn forward(&self, name: &str, settings: &Uplink, far_side: impl forwarder::Uplink, supervisor: &mut Supervisor) {
-        let (outbox, status) = (self.buffer.outbox(name), self.status.uplinks.of(name));
-        let forwarder = Forwarder::new(outbox, far_side, settings, &self.config.name, status);
-        supervisor.spawn(&format!("forwarder of {name}"), forwarder.run(self.forwarding.clone()));
-    }
-
-    /// An uplink has a session of its own: a busy field must not hold it up. Returns it with the name that it has in logs.
-    fn session(&self, uplink: &str, name: &str, mut settings: mqtt::ConnectionConfig) -> Result<(mqtt::Opened, String), RunError> {
-        let Config { name: box_name, streams, outputs, uplinks, .. } = self.config;
-        let shared = streams.values().any(|stream| matches!(stream, Stream::Input { connection, .. } if connection == name))
-            || outputs.values().any(|output| output.connection == *name)
-            || uplinks.iter().any(|(other, settings)| other != uplink && settings.connection() == Some(name));
-        // Two sessions with one client id would throw each other out.
-        if shared {
-            settings.client_id = settings.client_id.map(|id| format!("{id}-{uplink}"));
-            settings.last_will = None;
-        }
-        let label = if shared { format!("{name} ({uplink})") } else { name.to_owned() };
-        let suffix = if uplink == "uplink" { String::new() } else { format!("-{uplink}") };
-        let request = mqtt::Request {
-            name: &label,
-            config: &settings,
-            client_id: format!("tidegate-{box_name}-uplink{suffix}"),
-            streams: Vec::new(),
-            outputs: Vec::new(),
-            clock: Arc::clone(self.clock),
-            status: self.status.connections.of(&label),
-        };
-        let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
-        Ok((opened, label))
-    }
+    let label = if shared { format!("{name} ({uplink})") } else { name.to_owned() };
+    let suffix = if uplink == "uplink" { String::new() } else { format!("-{uplink}") };
+    let request = mqtt::Request {
+        name: &label,
+        config: &settings,
+        client_id: format!("tidegate-{box_name}-uplink{suffix}"),
+        streams: Vec::new(),
+        outputs: Vec::new(),
+        clock: Arc::clone(clock),
+        status: status.connections.of(&label),
+    };
+    let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
+    Ok((opened, label))
 }
 
 /// The streams that are journaled.
@@ -377,35 +412,16 @@ fn start_workers(
 ) -> Result<Vec<mpsc::Sender<Entry>>, RunError> {
     let mut queues = Vec::with_capacity(count.get());
     for number in 0..count.get() {
-        let (entries, mut queue) = mpsc::channel(QUEUED_BATCHES);
-        let mut worker = Worker::new(Arc::clone(status));
+        let (entries, queue) = mpsc::channel(QUEUED_BATCHES);
+        let worker = Worker::new(Arc::clone(status));
         let (router, draining) = (router.clone(), draining.clone());
-        supervisor.thread(&format!("rules {number}"), move || {
-            while let Some(entry) = queue.blocking_recv() {
-                match entry {
-                    Entry::Change(change) => worker.on_change(change),
-                    Entry::Batch { stream, rows, origin } => router.send(worker.on_batch(&stream, &rows), &origin),
-                    Entry::Restore { rule, state } => worker.restore(&rule, state),
-                    Entry::Snapshot(number) => {
-                        // The buffer is closed only when the box is going down.
-                        drop(router.buffer.snapshot_part(SnapshotPart { number, states: worker.snapshot() }));
-                    }
-                }
-            }
+        supervisor.thread(&format!("rules {number}"), async move {
+            worker.run(queue, router).await;
             drop(draining);
         })?;
         queues.push(entries);
     }
     Ok(queues)
-}
-
-/// Runs the rules directory's thread, and waits until it has loaded what is there.
-async fn load_rules(rules: RulesDir, changes: mpsc::Sender<Edited>, supervisor: &mut Supervisor) -> Result<(), RunError> {
-    let (loaded, ready) = oneshot::channel();
-    supervisor.thread("rules directory", move || rules.run(&changes, loaded))?;
-    // An error means that the thread has failed; the supervisor stops the box then.
-    let _ = ready.await;
-    Ok(())
 }
 
 fn start_line(line: Line, outputs: &Outputs, inlet: &tidegate_connectors::Inlet, reading: &CancellationToken, supervisor: &mut Supervisor) {

@@ -174,13 +174,14 @@ impl Sequencer {
             return;
         }
         tracing::info!(stream, columns = schema.fields().len(), "the columns of the stream are known now, or have widened");
-        let mut reply = self.rules.columns_changed(stream, schema).await;
-        // The rules thread may be waiting for us to take changes that it made before; they come first.
+        let rules = self.rules.clone();
+        let mut asked = std::pin::pin!(rules.columns_changed(stream, schema));
+        // Whoever owns the rule book may be waiting for us to take changes that were made before; they come first.
         let compiled = loop {
             tokio::select! {
                 biased;
                 Some(change) = changes.recv() => self.change(change).await,
-                compiled = &mut reply => break compiled.unwrap_or_default(),
+                compiled = &mut asked => break compiled,
             }
         };
         while let Ok(change) = changes.try_recv() {

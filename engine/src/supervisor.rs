@@ -3,14 +3,44 @@
 //! Tasks end because the box is told to stop and what feeds them ends; they are then waited for, and those that take too long are named.
 //! A task that dies on its own, by a panic, takes the box down: what it owned is lost, and the service manager starts a whole box again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+/// Runs the parts of a box that may keep a processor busy or wait for the disk.
+pub trait Threads: Send + Sync {
+    /// Runs `work`. What is returned ends when that does, and says whether it panicked.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    fn run(&self, name: &str, work: BoxFuture<'static, ()>) -> std::io::Result<BoxFuture<'static, bool>>;
+}
+
+/// A thread of its own for each.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemThreads;
+
+impl Threads for SystemThreads {
+    fn run(&self, name: &str, work: BoxFuture<'static, ()>) -> std::io::Result<BoxFuture<'static, bool>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let (done, ended) = tokio::sync::oneshot::channel();
+        // `done` is dropped without a word when `work` panics.
+        let body = move || {
+            runtime.block_on(work);
+            let _ = done.send(());
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(body)?;
+        Ok(Box::pin(async move { ended.await.is_err() }))
+    }
+}
+
 /// Owns the tasks and threads of one box.
 pub struct Supervisor {
+    threads: Arc<dyn Threads>,
     tasks: JoinSet<Ended>,
     running: Vec<String>,
     /// Cancelled when the box is to stop, by whoever wants it to.
@@ -25,8 +55,8 @@ struct Ended {
 impl Supervisor {
     /// A supervisor whose box stops when `stop` is cancelled.
     #[must_use]
-    pub fn new(stop: CancellationToken) -> Self {
-        Self { tasks: JoinSet::new(), running: Vec::new(), stop }
+    pub fn new(threads: Arc<dyn Threads>, stop: CancellationToken) -> Self {
+        Self { threads, tasks: JoinSet::new(), running: Vec::new(), stop }
     }
 
     /// Runs `task` under `name`. When it panics, the box stops.
@@ -36,19 +66,13 @@ impl Supervisor {
         self.follow(name, async move { task.await.is_err_and(|error| error.is_panic()) });
     }
 
-    /// Runs `work` under `name` on a thread of its own.
+    /// Runs `work`, which may keep a processor busy or wait for the disk, under `name`. When it panics, the box stops.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn thread(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let (done, ended) = tokio::sync::oneshot::channel();
-        // `done` is dropped without a word when `work` panics.
-        let body = move || {
-            work();
-            let _ = done.send(());
-        };
-        std::thread::Builder::new().name(name.to_owned()).spawn(body)?;
-        self.follow(name, async move { ended.await.is_err() });
+    pub fn thread(&mut self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+        let panicked = self.threads.run(name, Box::pin(work))?;
+        self.follow(name, panicked);
         Ok(())
     }
 

@@ -1,19 +1,21 @@
 //! A worker runs rules, in the order of the sequence.
 //!
-//! It is a plain state machine: entries in, rows out. A box drives it from a thread of its own, a replay calls it in place. Rules that feed
+//! It is a plain state machine: entries in, rows out. A box runs it on a thread of its own, a replay calls it in place. Rules that feed
 //! each other through derived streams live on the same worker; rows of a derived stream reach their readers within the same entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender};
 
 use tidegate_core::Rows;
 use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::router::{self, Routed};
+use crate::buffer::SnapshotPart;
+use crate::router::{self, Routed, Router};
 use crate::sampler::Sampler;
+use crate::sequencer::Entry;
 use crate::status::{RuleStatus, Status};
 
 /// A change of the rules that a worker runs; it takes effect between two batches.
@@ -23,9 +25,9 @@ pub enum Change {
     /// The rule is gone.
     Remove(Arc<str>),
     /// Another worker takes the rule over.
-    Give(Arc<str>, SyncSender<Hosted>),
+    Give(Arc<str>, oneshot::Sender<Hosted>),
     /// The rule comes from another worker, which gives it away at the same place of the sequence.
-    Take(Arc<str>, Receiver<Hosted>),
+    Take(Arc<str>, oneshot::Receiver<Hosted>),
 }
 
 /// A compiled rule on its way to its worker.
@@ -66,6 +68,21 @@ impl Worker {
         Self { rules: BTreeMap::new(), readers: BTreeMap::new(), order: Vec::new(), status }
     }
 
+    /// Takes entries until there are no more, and hands on what the rules make of them.
+    pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router) {
+        while let Some(entry) = entries.recv().await {
+            match entry {
+                Entry::Change(change) => self.on_change(change).await,
+                Entry::Batch { stream, rows, origin } => router.send(self.on_batch(&stream, &rows), &origin).await,
+                Entry::Restore { rule, state } => self.restore(&rule, state),
+                Entry::Snapshot(number) => {
+                    // The buffer is closed only when the box is going down.
+                    drop(router.buffer.snapshot_part(SnapshotPart { number, states: self.snapshot() }).await);
+                }
+            }
+        }
+    }
+
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement: rows of equal sequence numbers
     /// are meant in this order.
     pub fn on_batch(&mut self, stream: &str, rows: &Rows) -> Vec<Routed> {
@@ -89,8 +106,8 @@ impl Worker {
         self.finish(pass)
     }
 
-    /// Changes the rules.
-    pub fn on_change(&mut self, change: Change) {
+    /// Changes the rules. Waits for nothing but another worker's rule.
+    pub async fn on_change(&mut self, change: Change) {
         match change {
             Change::Load(load) => self.load(load),
             Change::Remove(name) => {
@@ -103,7 +120,7 @@ impl Worker {
                 }
             }
             Change::Take(name, from) => {
-                if let Ok(hosted) = from.recv() {
+                if let Ok(hosted) = from.await {
                     self.rules.insert(name, hosted);
                 }
             }

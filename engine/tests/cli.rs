@@ -9,6 +9,8 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch
 use serde_json::{Value, json};
 use tidegate::buffer::{Buffer, JournalEntry, JournalStep, OutboxRows, Uplinks};
 use tidegate::config;
+use tidegate::disk::SystemDisk;
+use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, Rows, Seqs};
 
 const GOOD: &str = "name = \"box\"\n[connections.plant]\nkind = \"mqtt\"\nhost = \"localhost\"\n\
@@ -131,19 +133,27 @@ fn tank() -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, name != "ts"))).unwrap()
 }
 
+/// The buffer of that directory, and its writer.
+fn buffer(dir: &Path) -> (Buffer, impl Future<Output = ()> + Send + use<>) {
+    let settings = config::Buffer::at(dir.join("box.db"));
+    Buffer::open(&settings, Uplinks::default(), Arc::new(SystemClock), Arc::new(SystemDisk), Arc::default()).unwrap()
+}
+
 /// A directory with a configuration and a buffer, in which rows of `tank` are in the journal, and rows of `level` and `odd` wait.
 fn dir_with_buffer() -> tempfile::TempDir {
     let dir = dir_with(TANK);
-    let buffer = Buffer::open(&config::Buffer::at(dir.path().join("box.db")), Uplinks::default(), Arc::default()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (buffer, writer) = buffer(dir.path());
+    let writer = runtime.spawn(writer);
     let rows = Rows { batch: tank(), seqs: Seqs::Run { first: 10 } };
     let step = JournalStep::Rows { stream: "tank".into(), rows: rows.clone(), marks: Vec::new(), ack: Ack::none() };
     runtime.block_on(buffer.journal(JournalEntry { id: 1, wall_ns: 1_772_366_400 * SECOND, step })).unwrap();
     let level = Rows { batch: rows.batch.project(&[0, 3]).unwrap(), seqs: rows.seqs.clone() };
     let odd = Rows { batch: rows.batch.project(&[2]).unwrap().slice(2, 1), seqs: Seqs::Run { first: 12 } };
     let of = |rule: &str, rows: Rows| OutboxRows { rule: rule.into(), ordinals: vec![0; rows.len()], rows, ack: Ack::none() };
-    buffer.append(vec![of("level", level), of("odd", odd)]).unwrap();
-    buffer.close();
+    runtime.block_on(buffer.append(vec![of("level", level), of("odd", odd)])).unwrap();
+    runtime.block_on(buffer.close());
+    runtime.block_on(writer).unwrap();
     dir
 }
 
@@ -233,14 +243,14 @@ fn rows_are_purged_only_when_that_is_said_and_no_box_has_them() {
     let output = tidegate(dir.path(), &["buffer", "purge", "--rule", "level"]);
     assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
     assert!(err(&output).starts_with("tidegate: nothing was deleted: this would delete 6 rows of 1 block"), "{}", err(&output));
-    let buffer = Buffer::open(&config::Buffer::at(dir.path().join("box.db")), Uplinks::default(), Arc::default()).unwrap();
+    let running = buffer(dir.path());
     let output = tidegate(dir.path(), &["buffer", "purge", "--rule", "level", "--yes"]);
     assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
     assert_eq!(
         err(&output),
         "tidegate: the buffer ./box.db is in use by a box that runs: stop the box first, and start it again afterwards\n"
     );
-    buffer.close();
+    drop(running);
     let output = tidegate(dir.path(), &["buffer", "purge", "--rule", "level", "--yes"]);
     assert_eq!((output.status.code(), err(&output)), (Some(0), ""));
     assert!(out(&output).starts_with("deleted 6 rows of 1 block ("), "{}", out(&output));

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
@@ -137,6 +136,8 @@ pub(super) struct Step<'a> {
     pub(super) uplinks: &'a Uplinks,
     /// gaps up to this id may have been sent, and must not change any more
     pub(super) gaps_fetched: u64,
+    /// now
+    pub(super) wall_ns: i64,
 }
 
 impl Step<'_> {
@@ -210,7 +211,7 @@ impl Step<'_> {
         for ((id, _), reason) in refused {
             let copy = "INSERT OR REPLACE INTO refused (id, rule, first_seq, last_seq, rows, reason, wall_ns, data)
                 SELECT id, rule, first_seq, last_seq, rows, ?2, ?3, data FROM block WHERE id = ?1";
-            self.tx.prepare(copy)?.execute(params![signed(*id), reason, wall_ns()])?;
+            self.tx.prepare(copy)?.execute(params![signed(*id), reason, self.wall_ns])?;
         }
         let mut size: u64 = self.tx.query_row("SELECT coalesce(sum(length(data)), 0) FROM refused", [], |row| row.get(0))?;
         let mut forgotten = 0;
@@ -232,22 +233,18 @@ impl Step<'_> {
         let widen = "UPDATE gap SET first_seq = min(first_seq, ?4), last_seq = max(last_seq, ?5), rows = rows + ?6, wall_ns = ?7
             WHERE id = (SELECT max(id) FROM gap WHERE id > ?1 AND rule = ?2 AND reason = ?3 AND uplinks = ?8)";
         let (first_seq, last_seq, rows) = (signed(*first_seq), signed(*last_seq), signed(*rows));
-        let values = params![signed(self.gaps_fetched), &**rule, reason, first_seq, last_seq, rows, wall_ns(), missed_by];
+        let values = params![signed(self.gaps_fetched), &**rule, reason, first_seq, last_seq, rows, self.wall_ns, missed_by];
         if self.tx.prepare(widen)?.execute(values)? > 0 {
             return Ok(());
         }
         self.totals.last_gap += 1;
         let insert =
             "INSERT INTO gap (id, rule, reason, first_seq, last_seq, rows, wall_ns, uplinks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let values = params![signed(self.totals.last_gap), &**rule, reason, first_seq, last_seq, rows, wall_ns(), missed_by];
+        let values = params![signed(self.totals.last_gap), &**rule, reason, first_seq, last_seq, rows, self.wall_ns, missed_by];
         self.tx.prepare(insert)?.execute(values).map(drop)
     }
 }
 
 fn of_uplink((id, uplink): &(u64, Option<Arc<str>>)) -> (&u64, Option<&Arc<str>>) {
     (id, uplink.as_ref())
-}
-
-pub(super) fn wall_ns() -> i64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

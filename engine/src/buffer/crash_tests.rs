@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use super::inspect::Inspector;
-use super::tests::{UPLINK, one, rows, seqs, settings, wait};
+use super::tests::{OnThread, UPLINK, rows, seqs, settings, wait};
 use super::*;
 use tidegate_core::Outcome;
 
@@ -19,7 +19,7 @@ fn the_child_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let queue = std::num::NonZeroUsize::MIN.saturating_add(7);
     let settings = config::Buffer { queue, ..config::Buffer::at(PathBuf::from(dir).join("box.db")) };
-    let buffer = Buffer::open(&settings, one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&settings, Arc::default()).unwrap();
     let (mut seq, end) = buffer.sequence_start();
     for n in (1..=97).cycle() {
         let (first, last) = (seq, seq + n - 1);
@@ -67,7 +67,7 @@ fn rows_acknowledged_before_a_crash_are_there_after_it_once() {
             Err(error) => assert!(matches!(error, BufferError::Absent(_)), "round {round}: {error}"),
         }
         let status: Arc<OutboxStatus> = Arc::default();
-        let buffer = Buffer::open(&settings(&dir), one(), Arc::clone(&status)).unwrap();
+        let buffer = OnThread::open(&settings(&dir), Arc::clone(&status)).unwrap();
         assert!(buffer.sequence_start().0 >= numbers);
         numbers = buffer.sequence_start().1;
         let found = seqs(&buffer);

@@ -1,18 +1,18 @@
 //! The SQLite file: opening, layout, and what the writer asks of it.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, ffi, params};
+use tidegate_core::Clock;
 
 use super::changes::{Changes, Done, Step, Totals};
 use super::journal::{self, Recovered, Retention};
 use super::uplinks::Uplinks;
 use super::{BufferError, Gap, StoredBlock, block, salvage, signed};
 use crate::config::{self, WhenFull};
+use crate::disk::{Disk, LockFile};
 
 /// Layout of this program; `user_version` in the file.
 pub(super) const VERSION: i64 = 3;
@@ -74,7 +74,9 @@ pub(super) struct Database {
     gaps_fetched: u64,
     /// `conn` is a stand-in without tables, since replacing a damaged file was interrupted
     detached: bool,
-    lock: File,
+    clock: Arc<dyn Clock>,
+    disk: Arc<dyn Disk>,
+    lock: Box<dyn LockFile>,
 }
 
 /// `path` with `suffix` appended to its name.
@@ -85,23 +87,24 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl Database {
-    pub(super) fn open(settings: &config::Buffer, uplinks: Uplinks) -> Result<Self, BufferError> {
+    pub(super) fn open(
+        settings: &config::Buffer,
+        uplinks: Uplinks,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, BufferError> {
         let path = settings.path.clone();
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(BufferError::OldSqlite(rusqlite::version()));
         }
         let io = |error| BufferError::Io { path: path.clone(), error };
-        let lock = File::options().read(true).write(true).create(true).truncate(false).open(beside(&path, ".lock")).map_err(io)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => BufferError::InUse(path.clone()),
-            TryLockError::Error(error) => io(error),
-        })?;
-        salvage::recover(&path).map_err(io)?;
-        let conn = match prepare(&path) {
+        let lock = disk.lock(&beside(&path, ".lock")).map_err(io)?.ok_or_else(|| BufferError::InUse(path.clone()))?;
+        salvage::recover(&*disk, &path).map_err(io)?;
+        let conn = match prepare(&*disk, &path) {
             Err(cause) if cause.is_damage() => {
-                let old = Connection::open(&path).map_err(|error| BufferError::Sql { path: path.clone(), error })?;
-                salvage::salvage(&path, old, None, &cause)?;
-                prepare(&path)?
+                let old = disk.database(&path).map_err(|error| BufferError::Sql { path: path.clone(), error })?;
+                salvage::salvage(&*disk, &path, old, None, clock.wall_ns(), &cause)?;
+                prepare(&*disk, &path)?
             }
             other => other?,
         };
@@ -119,6 +122,8 @@ impl Database {
             },
             gaps_fetched: 0,
             detached: false,
+            clock,
+            disk,
             lock,
         })
     }
@@ -131,22 +136,14 @@ impl Database {
     /// repeat when a damaged database is replaced.
     pub(super) fn reserve(&mut self) -> Result<(u64, u64), BufferError> {
         let io = |error| BufferError::Io { path: beside(&self.path, ".lock"), error };
-        let mut text = String::new();
-        self.lock.seek(SeekFrom::Start(0)).map_err(io)?;
-        (&self.lock).take(32).read_to_string(&mut text).map_err(io)?;
-        let noted = text.trim().parse().unwrap_or(0);
+        let noted = self.lock.read().map_err(io)?.trim().parse().unwrap_or(0);
         let (_, stored) = read_meta(&self.conn).map_err(|error| self.sql(error))?;
         let first = stored.max(noted);
         let end = first.checked_add(RESERVE).filter(|end| *end <= 1 << 53);
         let end = end.ok_or_else(|| BufferError::NumbersUsedUp(self.path.clone()))?;
         self.conn.execute("UPDATE meta SET sequence = ?1", [signed(end)]).map_err(|error| self.sql(error))?;
         // Fixed width: a torn write cannot leave a shorter, smaller number.
-        let note = |mut lock: &File| {
-            lock.seek(SeekFrom::Start(0))?;
-            lock.write_all(format!("{end:020}\n").as_bytes())?;
-            lock.sync_all()
-        };
-        note(&self.lock).map_err(io)?;
+        self.lock.write(&format!("{end:020}\n")).map_err(io)?;
         Ok((first, end))
     }
 
@@ -169,7 +166,13 @@ impl Database {
     fn step<T>(&mut self, work: impl FnOnce(&mut Step<'_>) -> rusqlite::Result<T>) -> Result<T, BufferError> {
         let work = || -> rusqlite::Result<_> {
             let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut step = Step { tx: &tx, totals: self.totals, uplinks: &self.uplinks, gaps_fetched: self.gaps_fetched };
+            let mut step = Step {
+                tx: &tx,
+                totals: self.totals,
+                uplinks: &self.uplinks,
+                gaps_fetched: self.gaps_fetched,
+                wall_ns: self.clock.wall_ns(),
+            };
             let done = work(&mut step)?;
             let totals = step.totals;
             tx.commit()?;
@@ -266,7 +269,7 @@ impl Database {
         let stand_in = Connection::open_in_memory().map_err(|error| self.sql(error))?;
         let old = std::mem::replace(&mut self.conn, stand_in);
         self.detached = true;
-        let lost = salvage::salvage(&self.path, old, Some(self.totals), cause);
+        let lost = salvage::salvage(&*self.disk, &self.path, old, Some(self.totals), self.clock.wall_ns(), cause);
         // Also when that failed: then the old file goes on, and the next error tries again.
         self.attach()?;
         lost
@@ -275,8 +278,8 @@ impl Database {
     /// Opens the file again if it could not be opened after it was replaced.
     pub(super) fn attach(&mut self) -> Result<(), BufferError> {
         if self.detached {
-            salvage::recover(&self.path).map_err(|error| BufferError::Io { path: self.path.clone(), error })?;
-            self.conn = prepare(&self.path)?;
+            salvage::recover(&*self.disk, &self.path).map_err(|error| BufferError::Io { path: self.path.clone(), error })?;
+            self.conn = prepare(&*self.disk, &self.path)?;
             (self.totals, _) = read_meta(&self.conn).map_err(|error| self.sql(error))?;
             self.detached = false;
         }
@@ -343,9 +346,9 @@ fn upgrade(conn: &mut Connection, found: i64) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-pub(super) fn prepare(path: &Path) -> Result<Connection, BufferError> {
+pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, BufferError> {
     let sql = |error| BufferError::Sql { path: path.to_owned(), error };
-    let mut conn = Connection::open(path).map_err(sql)?;
+    let mut conn = disk.database(path).map_err(sql)?;
     let found = conn.busy_timeout(BUSY).and_then(|()| conn.query_row("PRAGMA user_version", [], |row| row.get(0))).map_err(sql)?;
     if found > VERSION {
         return Err(BufferError::Newer { path: path.to_owned(), found, ours: VERSION });

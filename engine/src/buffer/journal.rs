@@ -8,7 +8,7 @@
 //! older stays as long as `journal_age` and `journal_size` allow. The newest [`KEPT_ENTRIES`] always stay: their marks tell a connection which
 //! messages it need not take again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tidegate_core::{Ack, Rows, Seqs};
 use tidegate_rules::SealedState;
 
-use super::changes::{Step, wall_ns};
+use super::changes::Step;
 use super::{block, signed};
 
 /// Entries that are kept however small the journal may be.
@@ -106,7 +106,7 @@ pub struct RecoveredSnapshot {
 }
 
 /// The state of rules at rest, by rule.
-pub type States = HashMap<Arc<str>, Vec<SealedState>>;
+pub type States = BTreeMap<Arc<str>, Vec<SealedState>>;
 
 /// Entries in order, and what is wrong with those that cannot be read.
 pub(super) type Read = (Vec<JournalEntry>, Vec<(u64, String)>);
@@ -203,7 +203,7 @@ impl Step<'_> {
     /// Stores a snapshot, and deletes all but the one before it.
     pub(super) fn snapshot(&self, snapshot: &NewSnapshot) -> rusqlite::Result<()> {
         let insert = "INSERT INTO snapshot (entry, wall_ns, manifest) VALUES (?1, ?2, ?3)";
-        self.tx.execute(insert, params![signed(snapshot.entry), wall_ns(), snapshot.manifest])?;
+        self.tx.execute(insert, params![signed(snapshot.entry), self.wall_ns, snapshot.manifest])?;
         let id = self.tx.last_insert_rowid();
         let mut insert =
             self.tx.prepare_cached("INSERT INTO state (snapshot, rule, fingerprint, watermark, data) VALUES (?1, ?2, ?3, ?4, ?5)")?;
@@ -225,7 +225,7 @@ impl Step<'_> {
             return Ok(());
         }
         let end = oldest.min(self.totals.last_entry.saturating_sub(KEPT_ENTRIES));
-        let since = wall_ns().saturating_sub(retention.max_age_ns);
+        let since = self.wall_ns.saturating_sub(retention.max_age_ns);
         let mut delete = self.tx.prepare_cached(
             "DELETE FROM journal WHERE id = (SELECT min(id) FROM journal) AND id <= ?1 AND (?2 OR wall_ns < ?3)
              RETURNING length(data) + octet_length(edit) + length(marks)",

@@ -4,11 +4,11 @@
 use arrow::array::{Int64Array, RecordBatch};
 use tidegate_core::{ByteSize, Outcome, Seqs, Span};
 
-use super::tests::{UPLINK, acked, one, rows, settings, wait};
+use super::tests::{OnThread, UPLINK, acked, rows, settings, wait};
 use super::*;
 
-fn open(settings: &config::Buffer) -> Buffer {
-    Buffer::open(settings, one(), Arc::default()).unwrap()
+fn open(settings: &config::Buffer) -> OnThread {
+    OnThread::open(settings, Arc::default()).unwrap()
 }
 
 fn batch(first: i64, n: i64) -> RecordBatch {
@@ -22,7 +22,7 @@ fn entry(id: u64, ack: Ack) -> JournalEntry {
     JournalEntry { id, wall_ns: 1, step: JournalStep::Rows { stream: "tank".into(), rows, marks: vec![id, id + 1_000_000], ack } }
 }
 
-fn journal(buffer: &Buffer, ids: std::ops::RangeInclusive<u64>) {
+fn journal(buffer: &OnThread, ids: std::ops::RangeInclusive<u64>) {
     let last = *ids.end();
     for id in ids {
         if id < last {
@@ -35,7 +35,7 @@ fn journal(buffer: &Buffer, ids: std::ops::RangeInclusive<u64>) {
 }
 
 /// A snapshot of one rule, whose state is the number of the entry.
-fn snapshot(buffer: &Buffer, number: u64, after: u64) {
+fn snapshot(buffer: &OnThread, number: u64, after: u64) {
     wait(buffer.snapshot(Snapshot { number, entry: after, manifest: format!("manifest {after}"), parts: 2 })).unwrap();
     let state = |batch| tidegate_rules::SealedState { fingerprint: "sum".into(), watermark: -7, batch };
     buffer
@@ -44,7 +44,7 @@ fn snapshot(buffer: &Buffer, number: u64, after: u64) {
     buffer.snapshot_part(SnapshotPart { number, states: Vec::new() }).unwrap();
 }
 
-fn ids(buffer: &Buffer, after: u64) -> Vec<u64> {
+fn ids(buffer: &OnThread, after: u64) -> Vec<u64> {
     let (mut ids, mut after) = (Vec::new(), after);
     loop {
         let entries = wait(buffer.read_journal(after)).unwrap();
@@ -216,7 +216,7 @@ fn damage_leaves_what_can_be_read_of_the_journal_and_no_half_snapshot() {
     raw.execute_batch("UPDATE journal SET stream = x'ff' WHERE id = 7; UPDATE state SET rule = x'ff'; DROP TABLE gap").unwrap();
     drop(raw);
     let status: Arc<OutboxStatus> = Arc::default();
-    let buffer = Buffer::open(&settings(&dir), one(), status).unwrap();
+    let buffer = OnThread::open(&settings(&dir), status).unwrap();
     assert!(dir.path().join("box.db.corrupt-1").exists());
     let recovered = buffer.recovered();
     assert!(recovered.snapshot.is_none());

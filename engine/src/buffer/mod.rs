@@ -12,7 +12,7 @@
 //! and reason, and those that were sent and not confirmed. Row numbers end at 2^53.
 //!
 //! # Invariants
-//! * One thread, "buffer writer", owns the connection. It commits whatever is queued in one transaction and never waits for more.
+//! * One task, "buffer writer", on a thread of its own, owns the connection. It commits whatever is queued in one transaction and never waits for more.
 //! * An [`Ack`] is released only after the commit of its rows; rows that are dropped in any other way refuse it.
 //! * Block ids and row numbers never repeat. (After damage that leaves nothing to read when the buffer is opened, block ids do.)
 //! * A failed commit is tried again at its deadline, never earlier; no rows are taken from the queue meanwhile, and of deliveries
@@ -47,13 +47,13 @@ mod writer;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use rusqlite::ErrorCode;
-use tidegate_core::{Ack, Rows};
+use tidegate_core::{Ack, Clock, Rows};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config;
+use crate::disk::Disk;
 use crate::status::OutboxStatus;
 use database::Database;
 use group::{Append, Held};
@@ -215,14 +215,20 @@ pub struct Buffer {
     sequence: (u64, u64),
     recovered: Arc<Mutex<Recovered>>,
     status: Arc<OutboxStatus>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Buffer {
-    /// Opens or makes the database, for these uplinks, and starts the writer. A damaged database is set aside as `PATH.corrupt-N`, and what
-    /// can be read in it moves to a new one.
-    pub fn open(settings: &config::Buffer, uplinks: Uplinks, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
-        let mut database = Database::open(settings, uplinks)?;
+    /// Opens or makes the database, for these uplinks. A damaged database is set aside as `PATH.corrupt-N`, and what can be read in it moves
+    /// to a new one. The second is the writer, which has to be run: nothing happens without it. It waits for the disk, and should have a
+    /// thread of its own.
+    pub fn open(
+        settings: &config::Buffer,
+        uplinks: Uplinks,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
+        status: Arc<OutboxStatus>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), BufferError> {
+        let mut database = Database::open(settings, uplinks, clock, disk)?;
         let sequence = database.reserve()?;
         let begin = |database: &mut Database| database.follow_configuration().and_then(|rows| Ok((rows, database.recovered()?)));
         let (unwanted, recovered) = match begin(&mut database) {
@@ -243,18 +249,14 @@ impl Buffer {
         // A forwarder asks one thing at a time; the rest is room for the sequencer.
         let (requests, request_queue) = mpsc::channel(8);
         let (tell, committed) = watch::channel(database.totals().last_block);
-        let io = |error| BufferError::Io { path: settings.path.clone(), error };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
         let writer = Writer::new(database, append_queue, request_queue, tell, Arc::clone(&status));
-        let thread = std::thread::Builder::new().name("buffer writer".into()).spawn(move || runtime.block_on(writer.run())).map_err(io)?;
         let recovered = Arc::new(Mutex::new(recovered));
-        Ok(Self { appends, requests, committed, sequence, recovered, status, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok((Self { appends, requests, committed, sequence, recovered, status }, writer.run()))
     }
 
-    /// Queues rows, which are committed together; waits while the queue is full. For plain threads: panics inside an async task. Once
-    /// closed, refuses the acks.
-    pub fn append(&self, rows: Vec<OutboxRows>) -> Result<(), BufferError> {
-        self.appends.blocking_send(Held::new(Append::Outbox(rows))).map_err(|_| BufferError::Closed)
+    /// Queues rows, which are committed together; waits while the queue is full. Once closed, refuses the acks.
+    pub async fn append(&self, rows: Vec<OutboxRows>) -> Result<(), BufferError> {
+        self.appends.send(Held::new(Append::Outbox(rows))).await.map_err(|_| BufferError::Closed)
     }
 
     /// Queues a step of the sequence; waits while the queue is full. Rows that a rule makes of it must be appended later, so that they
@@ -269,9 +271,8 @@ impl Buffer {
     }
 
     /// Adds a part to the snapshot that was announced last. The snapshot is committed with the last part, after all that was appended before.
-    /// For plain threads.
-    pub fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
-        self.appends.blocking_send(Held::new(Append::Part(part))).map_err(|_| BufferError::Closed)
+    pub async fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
+        self.appends.send(Held::new(Append::Part(part))).await.map_err(|_| BufferError::Closed)
     }
 
     /// What there was to start from when the buffer was opened. It is handed out once.
@@ -303,15 +304,13 @@ impl Buffer {
     }
 
     /// Commits what is queued and ends the writer. What cannot be committed any more is refused. Returns when
-    /// it has ended, whoever closed it. Blocks; not for async tasks.
-    pub fn close(&self) {
+    /// it has ended, whoever closed it.
+    pub async fn close(&self) {
         // An error means that it has ended already.
-        let _ = self.requests.blocking_send(Request::Close);
-        // Held while joining, so that a second caller waits as well.
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the buffer writer panicked; unacknowledged rows will be sent again by their sources");
-        }
+        let _ = self.requests.send(Request::Close).await;
+        // The writer lets go of this last, when the database is closed.
+        let mut committed = self.committed.clone();
+        while committed.changed().await.is_ok() {}
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, BufferError> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tidegate_core::Outcome;
 
-use super::tests::{UPLINK, acked, one, rows, settings, wait};
+use super::tests::{OnThread, UPLINK, acked, rows, settings, wait};
 use super::*;
 
 #[derive(Debug, Clone)]
@@ -32,10 +32,10 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
+fn open(dir: &tempfile::TempDir) -> (OnThread, Arc<OutboxStatus>) {
     loop {
         let status: Arc<OutboxStatus> = Arc::default();
-        match Buffer::open(&settings(dir), one(), Arc::clone(&status)) {
+        match OnThread::open(&settings(dir), Arc::clone(&status)) {
             Err(BufferError::InUse(_)) => std::thread::yield_now(),
             other => return (other.unwrap(), status),
         }

@@ -2,7 +2,6 @@
 //!
 //! The new file is made as `PATH.new` and takes the old one's place only when it is complete, so a crash on the way loses nothing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{Type, Value};
@@ -12,6 +11,7 @@ use super::BufferError;
 use super::changes::{NewGap, Step, Totals};
 use super::database::{beside, layout, read_meta};
 use super::uplinks::Uplinks;
+use crate::disk::Disk;
 
 /// Damaged files that are kept. A disk that keeps failing must not fill up with them.
 const KEPT: u32 = 8;
@@ -71,19 +71,27 @@ const ANY: u64 = u64::MAX >> 1;
 
 /// Replaces the database at `path`, which `old` has open, by one with everything that can still be read. `known` is what the
 /// caller knows of its content. Returns how many rows are certainly lost.
-pub(super) fn salvage(path: &Path, old: Connection, known: Option<Totals>, cause: &BufferError) -> Result<u64, BufferError> {
+pub(super) fn salvage(
+    disk: &dyn Disk,
+    path: &Path,
+    old: Connection,
+    known: Option<Totals>,
+    wall_ns: i64,
+    cause: &BufferError,
+) -> Result<u64, BufferError> {
     let sql = |error| BufferError::Sql { path: path.to_owned(), error };
     let fresh = beside(path, ".new");
-    remove(&fresh);
+    remove(disk, &fresh);
     let (before, sequence) = read_meta(&old).map_or((known, 0), |(totals, sequence)| (known.or(Some(totals)), sequence));
-    let (saved, skipped) = copy_all(&old, &fresh, known, before, sequence).map_err(sql).inspect_err(|_| remove(&fresh))?;
+    let (saved, skipped) =
+        copy_all(disk, &old, &fresh, known, before, sequence, wall_ns).map_err(sql).inspect_err(|_| remove(disk, &fresh))?;
     let lost = before.map_or(0, |before| before.waiting.saturating_sub(saved.waiting));
     // Closing may fail on a damaged file, and frees the handle all the same.
     drop(old);
     let exchange = || {
-        let aside = move_aside(path)?;
-        fs::rename(&fresh, path)?;
-        sync_names(path).map(|()| aside)
+        let aside = move_aside(disk, path)?;
+        disk.rename(&fresh, path)?;
+        sync_names(disk, path).map(|()| aside)
     };
     let aside = exchange().map_err(|error| BufferError::Io { path: path.to_owned(), error })?;
     let (path, moved_to, rows_saved) = (path.display(), aside.display(), saved.waiting);
@@ -94,13 +102,15 @@ pub(super) fn salvage(path: &Path, old: Connection, known: Option<Totals>, cause
 
 /// `known` bounds the ids; `before` is that, or what the damaged file says of itself.
 fn copy_all(
+    disk: &dyn Disk,
     old: &Connection,
     fresh: &Path,
     known: Option<Totals>,
     before: Option<Totals>,
     sequence: u64,
+    wall_ns: i64,
 ) -> rusqlite::Result<(Totals, u64)> {
-    let mut new = Connection::open(fresh)?;
+    let mut new = disk.database(fresh)?;
     layout(&mut new)?;
     let tx = new.transaction()?;
     tx.execute("UPDATE meta SET sequence = ?1", [super::signed(sequence)])?;
@@ -132,7 +142,7 @@ fn copy_all(
         journal_bytes,
     };
     // Who takes a gap of all rules does not have to be known.
-    let mut step = Step { tx: &tx, totals, uplinks: &Uplinks::default(), gaps_fetched: u64::MAX };
+    let mut step = Step { tx: &tx, totals, uplinks: &Uplinks::default(), gaps_fetched: u64::MAX, wall_ns };
     let lost = before.map(|before| before.waiting.saturating_sub(waiting));
     // Without the old totals nobody can say that nothing is missing.
     if lost != Some(0) {
@@ -258,41 +268,41 @@ fn copy(old: &Connection, new: &Transaction<'_>, table: &str, columns: &[(&str, 
 }
 
 /// Finishes what a crash interrupted: `PATH.new` is complete when `PATH` is gone, and useless when it is not.
-pub(super) fn recover(path: &Path) -> std::io::Result<()> {
+pub(super) fn recover(disk: &dyn Disk, path: &Path) -> std::io::Result<()> {
     let fresh = beside(path, ".new");
-    if fresh.exists() && !path.exists() {
+    if disk.exists(&fresh) && !disk.exists(path) {
         // The old log is not the new database's.
-        remove(path);
-        return fs::rename(&fresh, path);
+        remove(disk, path);
+        return disk.rename(&fresh, path);
     }
-    remove(&fresh);
+    remove(disk, &fresh);
     Ok(())
 }
 
-fn remove(database: &Path) {
+fn remove(disk: &dyn Disk, database: &Path) {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         // Mostly there is none; one that stays makes the next step fail, with its reason.
-        let _ = fs::remove_file(beside(database, suffix));
+        let _ = disk.remove(&beside(database, suffix));
     }
 }
 
 /// Renames the database to the first free `PATH.corrupt-N`; the last one is used again.
-fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
+fn move_aside(disk: &dyn Disk, path: &Path) -> std::io::Result<PathBuf> {
     let name = |number| beside(path, &format!(".corrupt-{number}"));
-    let aside = (1..KEPT).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(KEPT));
-    remove(&aside);
+    let aside = (1..KEPT).map(name).find(|aside| !disk.exists(aside)).unwrap_or_else(|| name(KEPT));
+    remove(disk, &aside);
     // The database goes first: without it, a restart takes the new one; with it but without its log, rows would be missing.
     for suffix in ["", "-wal", "-shm"] {
         let from = beside(path, suffix);
-        if from.exists() {
-            fs::rename(from, beside(&aside, suffix))?;
+        if disk.exists(&from) {
+            disk.rename(&from, &beside(&aside, suffix))?;
         }
     }
     Ok(aside)
 }
 
 /// Makes the new names last through a power cut.
-fn sync_names(path: &Path) -> std::io::Result<()> {
+fn sync_names(disk: &dyn Disk, path: &Path) -> std::io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(dir)?.sync_all()
+    disk.sync_dir(dir)
 }

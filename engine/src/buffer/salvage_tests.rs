@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use tidegate_core::Outcome;
 
-use super::tests::{UPLINK, acked, one, rows, seqs, settings, wait};
+use super::tests::{OnThread, UPLINK, acked, rows, seqs, settings, wait};
 use super::*;
 
 const BLOCKS: u64 = 120;
@@ -14,9 +14,9 @@ const PAGE: u64 = 4096;
 /// The first page that belongs to `block` alone: 1 is the schema, 2 the page map, 3 to 12 the roots of tables and of one index.
 const LEAVES: u64 = 13;
 
-fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
+fn open(dir: &tempfile::TempDir) -> (OnThread, Arc<OutboxStatus>) {
     let status: Arc<OutboxStatus> = Arc::default();
-    (Buffer::open(&settings(dir), one(), Arc::clone(&status)).unwrap(), status)
+    (OnThread::open(&settings(dir), Arc::clone(&status)).unwrap(), status)
 }
 
 /// A closed buffer with many small blocks, several to a page.
@@ -31,7 +31,7 @@ fn filled() -> tempfile::TempDir {
     dir
 }
 
-fn store(buffer: &Buffer, first: u64) {
+fn store(buffer: &OnThread, first: u64) {
     let (ack, told) = acked();
     buffer.append(vec![rows(first, ROWS as usize, ack)]).unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Done);
@@ -118,10 +118,10 @@ fn a_file_without_its_tables_is_salvaged_when_it_is_opened() {
     assert_eq!(gaps(&buffer), [("*".to_owned(), 0, "buffer damaged".to_owned())]);
 }
 
-fn open_when_free(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
+fn open_when_free(dir: &tempfile::TempDir) -> (OnThread, Arc<OutboxStatus>) {
     loop {
         let status: Arc<OutboxStatus> = Arc::default();
-        match Buffer::open(&settings(dir), one(), Arc::clone(&status)) {
+        match OnThread::open(&settings(dir), Arc::clone(&status)) {
             Err(BufferError::InUse(_)) => std::thread::yield_now(),
             other => return (other.unwrap(), status),
         }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::config::WhenFull;
+use crate::disk::SystemDisk;
 use arrow::array::{Int64Array, RecordBatch};
+use tidegate_core::clock::SystemClock;
 use tidegate_core::{ByteSize, Outcome, Seqs};
 
 pub(super) const UPLINK: &str = "uplink";
@@ -15,6 +17,38 @@ pub(super) fn one() -> Uplinks {
 pub(super) fn settings(dir: &tempfile::TempDir) -> config::Buffer {
     let queue = std::num::NonZeroUsize::MIN.saturating_add(255);
     config::Buffer { queue, ..config::Buffer::at(dir.path().join("box.db")) }
+}
+
+/// A buffer whose writer has a thread of its own, for tests that have no runtime.
+#[derive(Debug, Clone)]
+pub(super) struct OnThread(Buffer);
+
+impl OnThread {
+    pub(super) fn open(settings: &config::Buffer, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
+        let (buffer, writer) = Buffer::open(settings, one(), Arc::new(SystemClock), Arc::new(SystemDisk), status)?;
+        std::thread::spawn(move || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(writer));
+        Ok(Self(buffer))
+    }
+
+    pub(super) fn append(&self, rows: Vec<OutboxRows>) -> Result<(), BufferError> {
+        wait(self.0.append(rows))
+    }
+
+    pub(super) fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
+        wait(self.0.snapshot_part(part))
+    }
+
+    pub(super) fn close(&self) {
+        wait(self.0.close());
+    }
+}
+
+impl std::ops::Deref for OnThread {
+    type Target = Buffer;
+
+    fn deref(&self) -> &Buffer {
+        &self.0
+    }
 }
 
 pub(super) fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
@@ -46,17 +80,17 @@ pub(super) fn seqs(buffer: &Buffer) -> Vec<u64> {
 #[test]
 fn acknowledged_rows_are_there_after_reopening_and_row_numbers_do_not_repeat() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&settings(&dir), Arc::default()).unwrap();
     let end = buffer.sequence_start().1;
     let (ack, told) = acked();
     buffer.append(vec![rows(5, 10_000, ack)]).unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Done);
-    assert!(matches!(Buffer::open(&settings(&dir), one(), Arc::default()), Err(BufferError::InUse(_))));
+    assert!(matches!(OnThread::open(&settings(&dir), Arc::default()), Err(BufferError::InUse(_))));
     buffer.close();
     let (ack, told) = acked();
     assert!(buffer.append(vec![rows(0, 1, ack)]).is_err());
     assert_eq!(told.recv().unwrap(), Outcome::Refused);
-    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&settings(&dir), Arc::default()).unwrap();
     assert!(buffer.sequence_start().0 >= end);
     assert_eq!(seqs(&buffer), (5..10_005).collect::<Vec<_>>());
     buffer.close();
@@ -65,11 +99,11 @@ fn acknowledged_rows_are_there_after_reopening_and_row_numbers_do_not_repeat() {
 #[test]
 fn a_corrupt_file_is_set_aside_and_row_numbers_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&settings(&dir), Arc::default()).unwrap();
     let end = buffer.sequence_start().1;
     buffer.close();
     std::fs::write(dir.path().join("box.db"), vec![7; 9000]).unwrap();
-    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&settings(&dir), Arc::default()).unwrap();
     assert!(buffer.sequence_start().0 >= end);
     assert!(dir.path().join("box.db.corrupt-1").exists());
     buffer.close();
@@ -78,7 +112,7 @@ fn a_corrupt_file_is_set_aside_and_row_numbers_go_on() {
 #[test]
 fn a_full_buffer_holds_new_rows_until_older_ones_are_confirmed() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&config::Buffer { max_size: ByteSize(6_000), ..settings(&dir) }, one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&config::Buffer { max_size: ByteSize(6_000), ..settings(&dir) }, Arc::default()).unwrap();
     let ((first, first_told), (second, second_told)) = (acked(), acked());
     buffer.append(vec![rows(0, 500, first)]).unwrap();
     assert_eq!(first_told.recv().unwrap(), Outcome::Done);
@@ -96,7 +130,7 @@ fn the_oldest_rows_are_dropped_and_counted_where_that_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     let status: Arc<OutboxStatus> = Arc::default();
     let config = config::Buffer { max_size: ByteSize(6_000), when_full: WhenFull::DropOldest, ..settings(&dir) };
-    let buffer = Buffer::open(&config, one(), Arc::clone(&status)).unwrap();
+    let buffer = OnThread::open(&config, Arc::clone(&status)).unwrap();
     for first in [0, 500] {
         let (ack, told) = acked();
         buffer.append(vec![rows(first, 500, ack)]).unwrap();
@@ -110,17 +144,17 @@ fn the_oldest_rows_are_dropped_and_counted_where_that_is_configured() {
 #[test]
 fn a_newer_layout_is_refused_and_a_damaged_block_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&settings(&dir), Arc::default()).unwrap();
     buffer.append(vec![rows(0, 3, Ack::none())]).unwrap();
     buffer.close();
     let raw = rusqlite::Connection::open(dir.path().join("box.db")).unwrap();
     raw.execute("UPDATE block SET data = x'00112233'", []).unwrap();
-    let buffer = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&settings(&dir), Arc::default()).unwrap();
     assert!(seqs(&buffer).is_empty());
     buffer.close();
     assert_eq!(raw.query_row("SELECT count(*) FROM refused", [], |r| r.get::<_, i64>(0)).unwrap(), 1);
     raw.execute_batch("PRAGMA user_version = 99").unwrap();
-    assert!(matches!(Buffer::open(&settings(&dir), one(), Arc::default()), Err(BufferError::Newer { found: 99, .. })));
+    assert!(matches!(OnThread::open(&settings(&dir), Arc::default()), Err(BufferError::Newer { found: 99, .. })));
 }
 
 /// A second connection, as a person's `sqlite3` would have it.
@@ -128,9 +162,9 @@ fn raw(dir: &tempfile::TempDir) -> rusqlite::Connection {
     rusqlite::Connection::open(dir.path().join("box.db")).unwrap()
 }
 
-fn open(dir: &tempfile::TempDir) -> (Buffer, Arc<OutboxStatus>) {
+fn open(dir: &tempfile::TempDir) -> (OnThread, Arc<OutboxStatus>) {
     let status: Arc<OutboxStatus> = Arc::default();
-    (Buffer::open(&settings(dir), one(), Arc::clone(&status)).unwrap(), status)
+    (OnThread::open(&settings(dir), Arc::clone(&status)).unwrap(), status)
 }
 
 fn fetch(buffer: &Buffer) -> Vec<u64> {
@@ -138,7 +172,7 @@ fn fetch(buffer: &Buffer) -> Vec<u64> {
 }
 
 /// Appends rows and waits until they are on disk.
-fn store(buffer: &Buffer, first: u64, n: usize) {
+fn store(buffer: &OnThread, first: u64, n: usize) {
     let (ack, told) = acked();
     buffer.append(vec![rows(first, n, ack)]).unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Done);
@@ -220,7 +254,7 @@ fn what_cannot_be_committed_before_the_end_is_refused() {
     assert!(told.iter().all(|told| told.recv().unwrap() == Outcome::Refused));
     other.execute_batch("COMMIT").unwrap();
     let full = config::Buffer { max_size: ByteSize(1), ..settings(&dir) };
-    let buffer = Buffer::open(&full, one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&full, Arc::default()).unwrap();
     store(&buffer, 0, 1);
     let (ack, told) = acked();
     buffer.append(vec![rows(1, 1, ack)]).unwrap();
@@ -237,7 +271,7 @@ fn dropping_the_last_handle_commits_what_is_queued() {
     }
     drop(buffer);
     let buffer = loop {
-        match Buffer::open(&settings(&dir), one(), Arc::default()) {
+        match OnThread::open(&settings(&dir), Arc::default()) {
             Err(BufferError::InUse(_)) => std::thread::yield_now(),
             other => break other.unwrap(),
         }
@@ -271,7 +305,7 @@ fn rows_that_cannot_be_stored_are_refused_and_counted_and_the_rest_is_acknowledg
 fn gaps_grow_until_they_are_fetched_and_stay_until_they_are_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Buffer { max_size: ByteSize(1), when_full: WhenFull::DropOldest, ..settings(&dir) };
-    let buffer = Buffer::open(&config, one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&config, Arc::default()).unwrap();
     let gaps = |buffer: &Buffer| {
         let gaps = wait(buffer.outbox(UPLINK).fetch_gaps(10)).unwrap();
         gaps.into_iter().map(|g| (g.id, g.first_seq, g.last_seq, g.rows, g.reason)).collect::<Vec<_>>()
@@ -287,7 +321,7 @@ fn gaps_grow_until_they_are_fetched_and_stay_until_they_are_confirmed() {
     wait(buffer.outbox(UPLINK).confirm_gaps(vec![1])).unwrap();
     assert_eq!(gaps(&buffer), [(2, 30, 49, 20, full())]);
     buffer.close();
-    let buffer = Buffer::open(&config, one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&config, Arc::default()).unwrap();
     assert_eq!(gaps(&buffer), [(2, 30, 49, 20, full())]);
 }
 
@@ -342,9 +376,9 @@ fn errors_name_the_file_and_what_to_do() {
         assert!(text.contains(path.to_str().unwrap()) && text.contains("free some space"), "{text}");
     }
     raw(&dir).execute_batch("CREATE TABLE letters (text)").unwrap();
-    let error = Buffer::open(&settings(&dir), one(), Arc::default()).unwrap_err();
+    let error = OnThread::open(&settings(&dir), Arc::default()).unwrap_err();
     assert!(matches!(&error, BufferError::Foreign { table, .. } if table == "letters"), "{error}");
     let nowhere = config::Buffer { path: dir.path().join("absent/box.db"), ..settings(&dir) };
-    let text = Buffer::open(&nowhere, one(), Arc::default()).unwrap_err().to_string();
+    let text = OnThread::open(&nowhere, Arc::default()).unwrap_err().to_string();
     assert!(text.contains("absent/box.db") && text.contains("check that the directory exists"), "{text}");
 }

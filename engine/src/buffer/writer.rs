@@ -1,10 +1,11 @@
-//! The one thread that owns SQLite: takes what is queued, commits it as a group, releases the acks.
+//! The one that owns SQLite, on a thread of its own in a box: takes what is queued, commits it as a group, releases the acks.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidegate_core::Rows;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::changes::{Changes, Done, NewGap};
 use super::database::Database;
@@ -71,6 +72,7 @@ struct Said {
 }
 
 pub(super) struct Writer {
+    /// before `committed`, so that who hears of the end finds it closed
     database: Database,
     appends: mpsc::Receiver<Held>,
     requests: mpsc::Receiver<Request>,
@@ -118,7 +120,7 @@ impl Writer {
             let retry_at = self.backoff.retry_at;
             let retry = async move {
                 match retry_at {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };

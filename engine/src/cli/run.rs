@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tidegate_core::clock::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::RunArgs;
 use super::{Failure, load_config, somebody_waits};
 use crate::config::Config;
-use crate::run::{self, Running};
+use crate::run::{self, Machine, Running};
 use crate::status::Status;
 
 /// Runs the box until SIGTERM, SIGINT or SIGHUP, or until a part of it fails.
@@ -91,7 +90,7 @@ fn per_day(bytes: u64, time: Duration) -> u64 {
 }
 
 async fn start(config: &Config) -> Result<Running, run::RunError> {
-    run::start(config, Arc::new(SystemClock)).await
+    run::start(config, &mut Machine).await
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

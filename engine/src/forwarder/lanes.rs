@@ -216,6 +216,9 @@ impl Open {
     }
 }
 
+/// The shortest wait.
+const TICK: Duration = Duration::from_millis(1);
+
 /// A token bucket that holds a tenth of a second's rows.
 struct Rate {
     per_s: u32,
@@ -237,7 +240,8 @@ impl Rate {
         let per_s = f64::from(self.per_s);
         let since = self.filled.replace(now).map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
         self.tokens = (self.tokens + since.as_secs_f64() * per_s).min((per_s / 10.0).max(1.0));
-        (self.tokens < 1.0).then(|| now + Duration::from_secs_f64((1.0 - self.tokens) / per_s))
+        // What is left when a sum of fractions falls just short is less than a clock or a timer can tell.
+        (self.tokens < 1.0).then(|| now + Duration::from_secs_f64((1.0 - self.tokens) / per_s).max(TICK))
     }
 
     /// A parcel may take more than there is: the next one waits the longer.

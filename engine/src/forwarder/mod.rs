@@ -66,6 +66,20 @@ pub trait Uplink: Send + 'static {
     fn generation(&self) -> watch::Receiver<Option<u64>>;
 }
 
+impl Uplink for Box<dyn Uplink> {
+    fn batch(&self) -> usize {
+        (**self).batch()
+    }
+
+    fn send(&mut self, parcel: Parcel) -> BoxFuture<'_, Result<Confirmation, DeliveryError>> {
+        (**self).send(parcel)
+    }
+
+    fn generation(&self) -> watch::Receiver<Option<u64>> {
+        (**self).generation()
+    }
+}
+
 /// Sends an outbox by its uplink.
 pub struct Forwarder<U> {
     outbox: Outbox,
@@ -118,6 +132,7 @@ impl<U: Uplink> Forwarder<U> {
         let mut pause = FIRST_PAUSE;
         loop {
             let up = tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 up = generation.wait_for(Option::is_some) => up.is_ok(),
             };
@@ -307,6 +322,7 @@ impl Sent {
 
 async fn wait(pause: Duration, stop: &CancellationToken) {
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = tokio::time::sleep(pause) => {}
     }

@@ -3,9 +3,11 @@
 use super::*;
 use crate::buffer::{Buffer, OutboxRows, Uplinks};
 use crate::config::{MqttUplink, UplinkKind, WhenFull};
+use crate::disk::SystemDisk;
 use crate::status::OutboxStatus;
 use arrow::array::{Int64Array, RecordBatch};
 use std::num::NonZeroUsize;
+use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, ByteSize, Rows, Seqs};
 use tokio::sync::{mpsc, oneshot};
 
@@ -69,7 +71,9 @@ fn stage_with(in_flight: usize, batch: usize, change: impl FnOnce(&mut config::B
     let mut settings = config::Buffer { queue, ..config::Buffer::at(dir.path().join("b.db")) };
     change(&mut settings);
     let (dropped, status) = (Arc::new(OutboxStatus::default()), Arc::new(UplinkStatus::default()));
-    let buffer = Buffer::open(&settings, Uplinks::new(&[("cloud", None)]), Arc::clone(&dropped)).unwrap();
+    let uplinks = Uplinks::new(&[("cloud", None)]);
+    let (buffer, writer) = Buffer::open(&settings, uplinks, Arc::new(SystemClock), Arc::new(SystemDisk), Arc::clone(&dropped)).unwrap();
+    tokio::spawn(writer);
     let (line, generation) = watch::channel(None);
     let (tell, sent) = mpsc::channel(1000);
     let uplink = config::Uplink {
@@ -96,10 +100,7 @@ impl Stage {
         let ack = Ack::new(move |_| done.send(()).unwrap());
         let rows = Rows { batch, seqs: Seqs::Run { first: values.start as u64 } };
         let ordinals = vec![0; rows.len()];
-        let buffer = self.buffer.clone();
-        tokio::task::spawn_blocking(move || buffer.append(vec![OutboxRows { rule: rule.into(), rows, ordinals, ack }]).unwrap())
-            .await
-            .unwrap();
+        self.buffer.append(vec![OutboxRows { rule: rule.into(), rows, ordinals, ack }]).await.unwrap();
         committed.await.unwrap();
     }
 

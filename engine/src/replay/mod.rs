@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, TimestampNanosecondType};
+use futures::FutureExt;
 use tidegate_connectors::json::Encoder;
 use tidegate_core::diagnostic::did_you_mean;
 use tidegate_core::{Diagnostic, TS};
@@ -21,7 +22,7 @@ use tidegate_core::{Diagnostic, TS};
 use crate::catalog::catalog;
 use crate::config::Config;
 use crate::router::{self, Routed};
-use crate::rulebook::{Placed, RuleBook};
+use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::sequencer::Numbers;
 use crate::status::Status;
@@ -85,7 +86,10 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
         );
     }
     let mut run = Run { worker: Worker::new(status), numbers: Numbers::from(0), out: writer(request.output)?, encoders: Vec::new() };
-    changes.into_iter().for_each(|(_, change): Placed| run.worker.on_change(change));
+    for (_, change) in changes {
+        // There is no other worker to wait for.
+        let _ = run.worker.on_change(change).now_or_never();
+    }
     let mut told = 0;
     while let Some((stream, rows)) = next(&mut recordings)? {
         run.feed(&stream, rows)?;

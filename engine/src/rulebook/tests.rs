@@ -8,6 +8,7 @@ use crate::sequencer::Numbers;
 use crate::worker::Worker;
 use arrow::array::{AsArray, Float64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+use futures::FutureExt;
 use proptest::prelude::*;
 use tidegate_core::schema::ts_field;
 use tidegate_rules::OutputColumns;
@@ -55,7 +56,7 @@ impl House {
 
     fn apply(&mut self, changes: Vec<Placed>) -> &mut Self {
         for (worker, change) in changes {
-            self.workers[worker].on_change(change);
+            self.workers[worker].on_change(change).now_or_never().expect("a rule is given away before it is taken");
         }
         self
     }

@@ -32,7 +32,8 @@ impl Watched {
         let (rules, handle) = RulesDir::new(dir.path(), RuleBook::new(catalog, 1, Arc::clone(&status)).quiet());
         let (tell, changes) = mpsc::channel(5000);
         let (loaded, ready) = oneshot::channel();
-        let thread = std::thread::spawn(move || rules.run(&tell, loaded));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let thread = std::thread::spawn(move || runtime.block_on(rules.run(tell, loaded)));
         ready.blocking_recv().unwrap();
         Self { dir, changes, handle, status, thread: Some(thread) }
     }

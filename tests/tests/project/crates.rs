@@ -14,6 +14,18 @@ struct Crate {
     dev_dependencies: Vec<String>,
 }
 
+/// The one crate whose lints allow unsafe code; Cargo inherits all of a table or nothing.
+const UNSAFE_CRATE: &str = "tidegate-vfs";
+
+/// Lints, but for those that are about unsafe code.
+fn without_unsafe_code(lints: &toml::Value) -> toml::Value {
+    let mut lints = lints.clone();
+    for group in ["rust", "clippy"] {
+        lints[group].as_table_mut().unwrap().retain(|name, _| !name.contains("unsafe"));
+    }
+    lints
+}
+
 /// What one crate of the workspace may be built on.
 struct Boundary {
     name: &'static str,
@@ -71,6 +83,14 @@ const BOUNDARIES: &[Boundary] = &[
         may_use: &["tidegate-core", "tidegate-connectors", "tidegate-rules", "tidegate", "tidegate-peers"],
         must_not_use: &["datafusion*"],
     },
+    // The simulation is the engine in another world; what it knows of SQLite it has from there.
+    Boundary {
+        name: "tidegate-sim",
+        may_use: &["tidegate", "tidegate-connectors", "tidegate-core", "tidegate-vfs"],
+        must_not_use: &["rumqttc*", "mqtt*", "datafusion*", "sqlparser", "rand*", "getrandom"],
+    },
+    // The only unsafe code, and therefore small: SQLite's table of functions, and nothing of what is behind it.
+    Boundary { name: "tidegate-vfs", may_use: &[], must_not_use: &["tokio*", "futures*", "arrow", "datafusion*"] },
     // Peers know nothing of Tidegate.
     Boundary { name: "tidegate-peers", may_use: &[], must_not_use: &["rumqttc*", "mqtt*", "datafusion*"] },
 ];
@@ -135,13 +155,19 @@ fn every_boundary_is_that_of_a_crate() {
 
 #[test]
 fn every_crate_obeys_the_lints_and_names_the_licence_of_the_workspace() {
+    let workspace_manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let workspace_lints = workspace_manifest["workspace"]["lints"].clone();
     for package in workspace() {
         let manifest: toml::Table = std::fs::read_to_string(&package.manifest_path).unwrap().parse().unwrap();
         let inherits = |table: &str, key: Option<&str>| {
             let value = manifest.get(table).and_then(|value| key.map_or(Some(value), |key| value.get(key)));
             value.and_then(|value| value.get("workspace")).and_then(toml::Value::as_bool) == Some(true)
         };
-        assert!(inherits("lints", None), "{} lacks `[lints] workspace = true`", package.manifest_path);
+        if package.name.as_str() == UNSAFE_CRATE {
+            assert_eq!(without_unsafe_code(&manifest["lints"]), without_unsafe_code(&workspace_lints), "{}", package.manifest_path);
+        } else {
+            assert!(inherits("lints", None), "{} lacks `[lints] workspace = true`", package.manifest_path);
+        }
         for key in ["version", "edition", "rust-version", "license", "publish"] {
             assert!(inherits("package", Some(key)), "{} lacks `{key}.workspace = true`", package.manifest_path);
         }

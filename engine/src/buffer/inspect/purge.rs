@@ -5,11 +5,14 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 use serde::Serialize;
+use tidegate_core::Clock;
+use tidegate_core::clock::SystemClock;
 
 use super::{Inspector, sql};
 use crate::buffer::changes::{Gone, Step};
 use crate::buffer::database::{beside, prepare, read_meta};
 use crate::buffer::{BufferError, Uplinks, signed};
+use crate::disk::SystemDisk;
 
 /// Blocks that one transaction deletes, so that the write-ahead log stays small: the disk may be full.
 const AT_ONCE: u32 = 256;
@@ -85,7 +88,7 @@ pub fn purge(path: &Path, what: &Purge) -> Result<Purged, BufferError> {
         TryLockError::WouldBlock => BufferError::Running(path.to_owned()),
         TryLockError::Error(error) => io(error),
     })?;
-    let mut conn = prepare(path)?;
+    let mut conn = prepare(&SystemDisk, path)?;
     let mut work = || -> rusqlite::Result<Purged> {
         let purged = count(&conn, what)?;
         if *what == Purge::Gaps {
@@ -119,7 +122,8 @@ fn delete_some(conn: &mut Connection, what: &Purge, after: i64, gaps_before: u64
         .query_map(params![after, rule], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let uplinks = Uplinks::noted(&tx)?;
-    let mut step = Step { tx: &tx, totals: read_meta(&tx)?.0, uplinks: &uplinks, gaps_fetched: gaps_before };
+    let mut step =
+        Step { tx: &tx, totals: read_meta(&tx)?.0, uplinks: &uplinks, gaps_fetched: gaps_before, wall_ns: SystemClock.wall_ns() };
     let forget = "DELETE FROM refused WHERE id = ?1 RETURNING id, rule, first_seq, last_seq, rows, length(data)";
     for id in &ids {
         let gone = match what {

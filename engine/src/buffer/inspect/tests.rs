@@ -12,8 +12,8 @@ use tidegate_core::{Ack, ByteSize, Outcome, Rows, Seqs};
 use tidegate_rules::SealedState;
 
 use super::*;
-use crate::buffer::tests::{UPLINK, acked, one, rows, seqs, settings, wait};
-use crate::buffer::{Buffer, JournalEntry, JournalStep, OutboxRows, Snapshot, SnapshotPart, block};
+use crate::buffer::tests::{OnThread, UPLINK, acked, rows, seqs, settings, wait};
+use crate::buffer::{JournalEntry, JournalStep, OutboxRows, Snapshot, SnapshotPart, block};
 use crate::config::{self, WhenFull};
 
 /// Makes a file one of layout 1.
@@ -29,8 +29,8 @@ fn raw(dir: &TempDir) -> Connection {
     Connection::open(file(dir)).unwrap()
 }
 
-fn open(dir: &TempDir) -> Buffer {
-    Buffer::open(&settings(dir), one(), Arc::default()).unwrap()
+fn open(dir: &TempDir) -> OnThread {
+    OnThread::open(&settings(dir), Arc::default()).unwrap()
 }
 
 fn of(rule: &str, rows: OutboxRows) -> OutboxRows {
@@ -38,7 +38,7 @@ fn of(rule: &str, rows: OutboxRows) -> OutboxRows {
 }
 
 /// Appends rows as a block of their own.
-fn store(buffer: &Buffer, rule: &str, first: u64, n: usize) {
+fn store(buffer: &OnThread, rule: &str, first: u64, n: usize) {
     let (ack, told) = acked();
     buffer.append(vec![of(rule, rows(first, n, ack))]).unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Done);
@@ -294,7 +294,7 @@ fn purged_rows_leave_a_gap_that_the_box_goes_on_from() {
 fn a_purge_of_many_blocks_gives_the_space_back_and_leaves_old_gaps_alone() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Buffer { max_size: ByteSize(1), when_full: WhenFull::DropOldest, ..settings(&dir) };
-    let buffer = Buffer::open(&config, one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&config, Arc::default()).unwrap();
     store(&buffer, "r0", 0, 1);
     store(&buffer, "r0", 1, 1);
     buffer.close();
@@ -522,7 +522,7 @@ fn a_file_that_nobody_may_change_is_opened_by_a_uri_whatever_its_name() {
 #[test]
 fn what_is_trimmed_off_the_journal_is_counted_as_it_was_added() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = Buffer::open(&config::Buffer { journal_size: ByteSize(0), ..settings(&dir) }, one(), Arc::default()).unwrap();
+    let buffer = OnThread::open(&config::Buffer { journal_size: ByteSize(0), ..settings(&dir) }, Arc::default()).unwrap();
     for id in 1..=1100 {
         // Bytes are counted, of which this has more than characters.
         wait(buffer.journal(JournalEntry { id, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into()) })).unwrap();

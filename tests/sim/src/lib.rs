@@ -1,0 +1,405 @@
+//! A whole box on simulated time, disk and network, in one thread. A seed decides every delay, fault and crash.
+//!
+//! [`run`] plays one seed: a few rounds, in each of which the box runs until it is stopped or the power is cut, on the disk that the round before
+//! left; then a round in which nothing goes wrong, so that everything gets where it belongs; then the [`reckoning`].
+//!
+//! * [`disk`]: files of which a power cut keeps what was synced and some of the rest.
+//! * [`broker`]: devices, a broker, and the box's connection to it. [`cloud`]: the far side of the uplink. [`valve`]: an output.
+//! * [`rules`]: the rules directory, and somebody who edits it.
+//! * [`world`]: all of that as the engine sees it. [`dice`]: chance. [`record`]: what happened.
+
+pub mod broker;
+pub mod cloud;
+pub mod dice;
+pub mod disk;
+pub mod reckoning;
+pub mod record;
+pub mod rules;
+pub mod valve;
+pub mod world;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tidegate::config::{self, Config, WhenFull};
+use tidegate::disk::Disk as _;
+use tidegate::run::{self, Running};
+use tidegate_core::{ByteSize, Span};
+use tokio::time::{Instant, sleep, timeout};
+
+use broker::{Broker, Weather};
+use cloud::Cloud;
+use dice::Dice;
+use disk::{Disk, Faults};
+use reckoning::Reckoning;
+use record::Record;
+use rules::RuleFiles;
+use valve::Valve;
+use world::{Conditions, SimulatedClock, SimulatedWorld};
+
+/// What came of a seed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// equal for equal runs
+    pub hash: u64,
+    /// what must not have happened; empty when all is well
+    pub wrong: Vec<String>,
+    /// messages that were published
+    pub messages: u64,
+    /// times that the power was cut
+    pub power_cuts: u64,
+}
+
+const CONFIG: &str = r#"
+name = "box"
+
+[connections.plant]
+kind = "mqtt"
+host = "plant"
+
+[connections.cloud]
+kind = "mqtt"
+host = "cloud"
+
+[streams.tank]
+connection = "plant"
+topic = "tank"
+ts = "time"
+fields = { device = "utf8", n = "int64", v = "int64" }
+
+[streams.noise]
+connection = "plant"
+topic = "noise"
+qos = 0
+fields = { n = "int64", v = "int64" }
+
+[streams.copied]
+fields = { device = "utf8", n = "int64", v = "int64" }
+
+[outputs.valve]
+connection = "plant"
+topic = "valve"
+
+[uplink]
+connection = "cloud"
+"#;
+
+/// Simulated time in which everything must have arrived when nothing goes wrong any more.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// Plays a seed. `show`: what happens is logged.
+#[must_use]
+pub fn run(seed: u64, show: bool) -> Outcome {
+    let mut play = Play::new(seed, show);
+    let rounds = if play.calm { 1 } else { play.dice.between(1, 4) };
+    for _ in 0..rounds {
+        play.round(false);
+    }
+    play.round(true);
+    let Play { broker, cloud, valve, record, calm, drops, .. } = &play;
+    Reckoning { broker, cloud, valve, record, calm: *calm, drops: *drops }.check();
+    Outcome { hash: record.hash(), wrong: record.all_wrong(), messages: broker.messages().len() as u64, power_cuts: play.power_cuts }
+}
+
+/// What outlives the box.
+struct Play {
+    dice: Dice,
+    record: Record,
+    disk: Disk,
+    broker: Broker,
+    valve: Valve,
+    cloud: Cloud,
+    rules: RuleFiles,
+    calm: bool,
+    /// a full buffer drops its oldest rows, and says so
+    drops: bool,
+    /// simulated time of the rounds before
+    before: Duration,
+    power_cuts: u64,
+}
+
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// in order
+    Stopped,
+    /// by a power cut, or so badly that the service manager kills what is left
+    Cut,
+}
+
+impl Play {
+    fn new(seed: u64, show: bool) -> Self {
+        let dice = Dice::new(seed);
+        let record = Record::new(show);
+        let calm = dice.one_in(10);
+        Self {
+            disk: Disk::new(dice.others()),
+            broker: Broker::new(usize::try_from(dice.between(1, 60)).unwrap_or(1)),
+            valve: Valve::default(),
+            cloud: Cloud::default(),
+            rules: RuleFiles::new(dice.others(), &record),
+            calm,
+            drops: !calm && dice.one_in(6),
+            before: Duration::ZERO,
+            power_cuts: 0,
+            dice,
+            record,
+        }
+    }
+
+    fn config(&self, last: bool) -> anyhow::Result<Config> {
+        let dice = &self.dice;
+        let number = |first, last| NonZeroUsize::MIN.saturating_add(usize::try_from(dice.between(first, last)).unwrap_or(0));
+        let root = Path::new(self.disk.root());
+        let mut config = config::parse(CONFIG, "tidegate.toml", root).map_err(|wrong| {
+            let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!(wrong.join("; "))
+        })?;
+        config.data_dir = root.join("data");
+        config.rules.workers = number(0, 2);
+        let seconds = dice.between(1, 60);
+        config.buffer = config::Buffer {
+            queue: number(0, 60),
+            snapshot_every: Span(Duration::from_secs(seconds)),
+            journal_size: ByteSize(dice.below(1 << 16)),
+            journal_age: Span(Duration::from_secs(dice.below(100))),
+            // Now and then the outbox is so small that it fills.
+            max_size: ByteSize(if (self.drops || dice.one_in(4)) && !last { 2_500 } else { 1 << 30 }),
+            when_full: if self.drops { WhenFull::DropOldest } else { WhenFull::Block },
+            ..config::Buffer::at(self.database())
+        };
+        for uplink in config.uplinks.values_mut() {
+            uplink.in_flight = number(0, 50);
+            uplink.backlog_rate =
+                if dice.one_in(3) { u32::try_from(dice.between(50, 500)).ok().and_then(std::num::NonZeroU32::new) } else { None };
+        }
+        for output in config.outputs.values_mut() {
+            output.queue = number(0, 30);
+            output.when_full = if dice.one_in(2) { WhenFull::Block } else { WhenFull::DropOldest };
+        }
+        Ok(config)
+    }
+
+    fn database(&self) -> PathBuf {
+        Path::new(self.disk.root()).join("data/box.db")
+    }
+
+    fn conditions(&self, last: bool) -> Conditions {
+        let calm = last || self.calm;
+        let hour = Duration::from_secs(3_600);
+        let weather = || Weather {
+            lasts: if calm { hour } else { Duration::from_secs(self.dice.between(1, 30)) },
+            away: if calm { Duration::ZERO } else { self.dice.delay(Duration::from_secs(20)) },
+            calm,
+        };
+        Conditions {
+            plant: weather(),
+            cloud: weather(),
+            calm,
+            pause: if calm || self.dice.one_in(3) { Duration::ZERO } else { self.dice.delay(Duration::from_secs(2)) },
+            edits: (!calm && self.dice.one_in(2)).then(|| Duration::from_secs(self.dice.between(1, 10))),
+        }
+    }
+
+    fn round(&mut self, last: bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return self.record.wrong(format!("no runtime: {error}")),
+        };
+        let (end, took) = runtime.block_on(async {
+            self.record.round();
+            let began = Instant::now();
+            let end = self.live(last).await;
+            self.record.note(format_args!("the round ends: {end:?}"));
+            (end, began.elapsed())
+        });
+        self.before += took;
+        self.record.round_ended();
+        let cut = end == End::Cut || (!last && self.dice.one_in(4));
+        if cut {
+            self.disk.cut_power();
+        }
+        self.broker.forget_box();
+        // Everything that was under way goes with the runtime.
+        drop(runtime);
+        self.disk.mend();
+        if cut {
+            self.disk.restore_power();
+            self.power_cuts += 1;
+            self.check_disk();
+        }
+        if self.broker.has_acknowledgements() {
+            self.rules.settle();
+        }
+        if !last && self.dice.one_in(3) {
+            self.rules.edit_unseen();
+        }
+    }
+
+    async fn live(&mut self, last: bool) -> End {
+        let conditions = self.conditions(last);
+        let config = match self.config(last) {
+            Ok(config) => config,
+            Err(error) => {
+                self.record.wrong(error.to_string());
+                return End::Cut;
+            }
+        };
+        let clock = Arc::new(SimulatedClock::new(self.before));
+        let mut world = SimulatedWorld {
+            clock: Arc::clone(&clock),
+            disk: self.disk.clone(),
+            broker: self.broker.clone(),
+            valve: self.valve.clone(),
+            cloud: self.cloud.clone(),
+            rules: self.rules.clone(),
+            conditions,
+            dice: self.dice.others(),
+            record: self.record.clone(),
+        };
+        if last {
+            self.rules.mend();
+        }
+        // The place of the disk differs from run to run.
+        let buffer = config::Buffer { path: PathBuf::new(), ..config.buffer.clone() };
+        self.record.note(format_args!("a round begins: {conditions:?} {buffer:?} {} workers", config.rules.workers));
+        if !conditions.calm && self.dice.one_in(2) {
+            self.disk.light_fuse(self.dice.between(1, 1 << self.dice.between(1, 12)));
+        }
+        if !conditions.calm && self.dice.one_in(4) {
+            self.disk.fail(self.faults());
+        }
+        let started = tokio::select! {
+            biased;
+            () = self.disk.power_cut() => return End::Cut,
+            started = run::start(&config, &mut world) => started,
+        };
+        let running = match started {
+            Ok(running) => running,
+            Err(error) => {
+                let error = error.to_string().replace(self.disk.root(), "");
+                self.record.note(format_args!("the box does not start: {error}"));
+                if last {
+                    self.record.wrong(format!("the box does not start: {error}"));
+                }
+                return End::Cut;
+            }
+        };
+        let lives = Duration::from_millis(self.dice.below(60_000 >> self.dice.below(4)) + 1);
+        tokio::select! {
+            biased;
+            () = self.disk.power_cut() => return End::Cut,
+            () = running.failed() => {
+                self.record.wrong("a part of the box has failed".into());
+                return End::Cut;
+            }
+            () = self.happen(&clock, conditions), if !last => {}
+            () = self.drain(&running), if last => {}
+            () = sleep(lives), if !last => {}
+        }
+        if !last && self.dice.one_in(2) {
+            return End::Cut;
+        }
+        self.record.note(format_args!("the box is told to stop"));
+        let stopped = tokio::select! {
+            biased;
+            () = self.disk.power_cut() => return End::Cut,
+            stopped = running.stop() => stopped,
+        };
+        match stopped {
+            Ok(()) => End::Stopped,
+            Err(error) => {
+                self.record.note(format_args!("the box did not end well: {error}"));
+                if last {
+                    self.record.wrong(format!("the box did not end well: {error}"));
+                }
+                End::Cut
+            }
+        }
+    }
+
+    fn faults(&self) -> Faults {
+        let rate = || if self.dice.one_in(2) { self.dice.below(60) } else { 0 };
+        Faults { reads: if self.dice.one_in(4) { rate() } else { 0 }, writes: rate(), syncs: rate(), full: self.dice.one_in(5) }
+    }
+
+    /// Devices publish, clocks jump, disks fail and recover. Never ends.
+    async fn happen(&self, clock: &SimulatedClock, conditions: Conditions) {
+        const YEAR_NS: i64 = 31_536_000_000_000_000;
+        // Now and then so much comes that the journal is cut.
+        let most_ms = if self.dice.one_in(100) { 30 } else { 3_000 };
+        let (pause_ms, burst) = (self.dice.between(20, most_ms), self.dice.between(1, 12));
+        loop {
+            sleep(Duration::from_millis(self.dice.between(1, 2 * pause_ms))).await;
+            self.broker.publish(self.dice.below(burst + 1), self.dice.below(3));
+            if conditions.calm {
+                continue;
+            }
+            if self.dice.one_in(50) {
+                let years = i64::try_from(self.dice.below(80)).unwrap_or(0) - 40;
+                self.record.note(format_args!("the clock is {years} years off"));
+                clock.jump(years * YEAR_NS);
+            }
+            if self.dice.one_in(30) {
+                let faults = if self.dice.one_in(3) { self.faults() } else { Faults::default() };
+                self.record.note(format_args!("the disk: {faults:?}"));
+                self.disk.fail(faults);
+            }
+        }
+    }
+
+    /// Nothing goes wrong any more: everything gets where it belongs.
+    async fn drain(&self, running: &Running) {
+        self.broker.publish_end();
+        let status = running.status();
+        let done = async {
+            // The last rows have passed the rules when they are acknowledged, and are in the outbox soon after.
+            let mut quiet = 0;
+            while quiet < 30 {
+                sleep(Duration::from_millis(100)).await;
+                let connected = status.uplinks.all().iter().all(|(_, uplink)| uplink.connected.load(Ordering::Relaxed));
+                let all = self.broker.is_done() && status.outbox.waiting.get() == 0 && connected;
+                quiet = if all { quiet + 1 } else { 0 };
+            }
+        };
+        if timeout(PATIENCE, done).await.is_err() {
+            let (waiting, broker) = (status.outbox.waiting.get(), self.broker.is_done());
+            self.record.wrong(format!("after {PATIENCE:?} {waiting} rows wait in the outbox; all messages are acknowledged: {broker}"));
+        }
+    }
+
+    /// What a power cut has left is a sound database.
+    fn check_disk(&self) {
+        let copy = self.disk.copy();
+        let names = copy.names();
+        if let Some(corrupt) = names.iter().find(|name| name.contains("corrupt")) {
+            self.record.wrong(format!("a database was set aside: {corrupt}"));
+        }
+        if !names.iter().any(|name| name == "data/box.db") {
+            return;
+        }
+        let path = Path::new(copy.root()).join("data/box.db");
+        let look = |conn: Connection| {
+            let integrity: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+            // Blocks of a rule follow each other, or a row would be there twice.
+            let overlap = "SELECT count(*) FROM (SELECT first_seq, lag(last_seq) OVER (PARTITION BY rule ORDER BY id) AS before FROM block)
+                WHERE before >= first_seq";
+            let overlaps: u64 = conn.query_row(overlap, [], |row| row.get(0))?;
+            Ok((integrity, overlaps))
+        };
+        match copy.database(&path).and_then(look) {
+            Ok((integrity, 0)) if integrity == "ok" => {}
+            Ok((integrity, overlaps)) => {
+                self.record.wrong(format!("the database: {integrity}; {overlaps} blocks hold rows that are in others, too"));
+            }
+            // The power went before there was a table.
+            Err(error) if error.to_string().contains("no such table") => {}
+            Err(error) => self.record.wrong(format!("the database cannot be read: {error}")),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What must be true in the end, whatever happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::broker::{Broker, Message};
+use crate::cloud::Cloud;
+use crate::record::Record;
+use crate::rules;
+use crate::valve::Valve;
+
+/// Everything that is compared.
+pub struct Reckoning<'a> {
+    /// what was published
+    pub broker: &'a Broker,
+    /// what arrived
+    pub cloud: &'a Cloud,
+    /// what an output was told
+    pub valve: &'a Valve,
+    /// takes what is wrong
+    pub record: &'a Record,
+    /// nothing went wrong, so that order is kept
+    pub calm: bool,
+    /// rows may be missing, but not without a record
+    pub drops: bool,
+}
+
+impl Reckoning<'_> {
+    /// Compares.
+    pub fn check(&self) {
+        let messages = self.broker.messages();
+        self.rows(rules::EACH, &messages, |_| true);
+        self.rows(rules::SOME, &messages, |message| message.v >= rules::LEAST);
+        self.windows(&[rules::WINDOWS], &messages, rules::WINDOW_S);
+        self.windows(&[rules::COPIED_WINDOWS], &messages, rules::COPIED_WINDOW_S);
+        self.windows(&rules::ROAMING, &messages, rules::WINDOW_S);
+        self.at_most_once(rules::SPARE, &messages);
+        let noise: Vec<Message> = (1..=self.broker.noise()).map(|n| Message::of(n, u64::MAX)).collect();
+        self.at_most_once(rules::NOISE, &noise);
+        self.valve(&messages);
+        if !self.drops && self.cloud.dropped(None) > 0 {
+            self.record.wrong(format!("{} rows were dropped", self.cloud.dropped(None)));
+        }
+        if self.broker.refused() > 0 {
+            self.record.wrong(format!("rows were refused {} times while the box ran", self.broker.refused()));
+        }
+    }
+
+    /// Each message that passes has arrived as one row.
+    fn rows(&self, rule: &str, messages: &[Message], passes: impl Fn(&Message) -> bool) {
+        let found = self.numbers(rule);
+        let expected: BTreeSet<i64> = messages.iter().filter(|message| passes(message)).map(|message| message.n).collect();
+        let last = messages.len() as i64;
+        self.nothing_twice(rule, &found);
+        // The message that ends it all may overtake the backlog.
+        let found: Vec<i64> = found.into_iter().filter(|n| *n <= last).collect();
+        let arrived: BTreeSet<i64> = found.iter().copied().collect();
+        let (missing, surplus): (Vec<_>, Vec<_>) = (expected.difference(&arrived).collect(), arrived.difference(&expected).collect());
+        let silent = missing.len() as u64 > self.cloud.dropped(Some(rule));
+        if silent || !surplus.is_empty() {
+            self.record.wrong(format!("rule {rule}: missing {missing:?}, surplus {surplus:?}"));
+        }
+        if self.calm && !found.is_sorted() {
+            self.record.wrong(format!("rule {rule}: rows are out of order: {found:?}"));
+        }
+    }
+
+    /// A row is there once, or not at all.
+    fn at_most_once(&self, rule: &str, messages: &[Message]) {
+        let found = self.numbers(rule);
+        self.nothing_twice(rule, &found);
+        let last = messages.len() as i64;
+        if let Some(surplus) = found.iter().find(|n| **n < 1 || **n > last + 1) {
+            self.record.wrong(format!("rule {rule}: nobody published {surplus}"));
+        }
+    }
+
+    fn nothing_twice(&self, rule: &str, found: &[i64]) {
+        let mut seen = BTreeSet::new();
+        let twice: Vec<&i64> = found.iter().filter(|n| !seen.insert(**n)).collect();
+        if !twice.is_empty() {
+            self.record.wrong(format!("rule {rule}: these have several ids: {twice:?}"));
+        }
+    }
+
+    fn numbers(&self, rule: &str) -> Vec<i64> {
+        self.cloud.rows(rule).iter().filter_map(|(_, row)| row.get("n").and_then(Value::as_i64)).collect()
+    }
+
+    /// Each window has arrived as one row, and counts what it should.
+    fn windows(&self, names: &[&str], messages: &[Message], seconds: i64) {
+        let mut expected: BTreeMap<(String, i64), Value> = BTreeMap::new();
+        for Message { n, device, ts_ns, v } in messages {
+            let start = ts_ns.div_euclid(seconds * 1_000_000_000) * seconds;
+            let window =
+                expected.entry(((*device).to_owned(), start)).or_insert_with(|| json!({ "rows": 0, "total": 0, "low": v, "high": v }));
+            let at = |name: &str| window.get(name).and_then(Value::as_i64).unwrap_or(0);
+            *window = json!({ "rows": at("rows") + 1, "total": at("total") + n, "low": at("low").min(*v), "high": at("high").max(*v) });
+        }
+        let found: Vec<(String, Value)> = names.iter().flat_map(|name| self.cloud.rows(name)).collect();
+        for (id, row) in found {
+            let device = row.get("device").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let beginning = row.get("beginning").and_then(Value::as_str).unwrap_or_default();
+            let Some(start) = seconds_of(beginning) else {
+                self.record.wrong(format!("{id}: the window begins at {beginning}"));
+                continue;
+            };
+            let Some(window) = expected.remove(&(device, start)) else {
+                self.record.wrong(format!("{id}: this window should not be, or is there twice: {row}"));
+                continue;
+            };
+            let differs = ["rows", "total", "low", "high"].iter().any(|name| window.get(name) != row.get(name));
+            if differs {
+                self.record.wrong(format!("{id}: the window is {row}, and should be {window}"));
+            }
+        }
+        let dropped: u64 = names.iter().map(|name| self.cloud.dropped(Some(name))).sum();
+        if expected.len() as u64 > dropped {
+            self.record.wrong(format!("windows of {names:?} are missing: {expected:?}"));
+        }
+    }
+
+    /// A message moves the valve once at most each time that it was taken as new: not again when the journal is run again.
+    fn valve(&self, messages: &[Message]) {
+        let mut told: BTreeMap<i64, u32> = BTreeMap::new();
+        for n in self.valve.told() {
+            *told.entry(n).or_default() += 1;
+        }
+        for Message { n, v, .. } in messages {
+            let times = told.remove(n).unwrap_or(0);
+            let taken = self.broker.taken(n.unsigned_abs());
+            if times > taken {
+                self.record.wrong(format!("message {n} was taken {taken} times and moved the valve {times} times"));
+            }
+            if times > 0 && *v < rules::VALVE {
+                self.record.wrong(format!("message {n} moved the valve and should not have"));
+            }
+        }
+        if !told.is_empty() {
+            self.record.wrong(format!("the valve was told what nobody published: {told:?}"));
+        }
+    }
+}
+
+/// Seconds since 1970 of an RFC 3339 time.
+fn seconds_of(text: &str) -> Option<i64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Some(time.as_second())
+}

@@ -1,0 +1,234 @@
+//! The rules directory, and somebody who edits it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidegate::rulebook::{Edited, RuleBook};
+use tidegate::rules_dir::{Request, RulesHandle};
+use tidegate::world::Rules;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::dice::Dice;
+use crate::record::Record;
+
+/// Texts by rule name; they outlive the box.
+#[derive(Clone)]
+pub struct RuleFiles {
+    texts: Arc<Mutex<BTreeMap<String, String>>>,
+    /// whether each rule has had a good text that will not be forgotten
+    settled: Arc<AtomicBool>,
+    dice: Dice,
+    record: Record,
+}
+
+/// Length in seconds of the windows of [`WINDOWS`].
+pub const WINDOW_S: i64 = 10;
+/// Length in seconds of the windows of [`COPIED_WINDOWS`].
+pub const COPIED_WINDOW_S: i64 = 7;
+
+/// Rows one by one.
+pub const EACH: &str = "each";
+/// Rows of some, one by one.
+pub const SOME: &str = "some";
+/// Windows over the input stream.
+pub const WINDOWS: &str = "windows";
+/// Windows over the derived stream.
+pub const COPIED_WINDOWS: &str = "copied_windows";
+/// Windows of a rule whose file changes its name.
+pub const ROAMING: [&str; 2] = ["roaming_a", "roaming_b"];
+/// Rows of a rule that comes and goes.
+pub const SPARE: &str = "spare";
+/// Rows of the stream without a journal.
+pub const NOISE: &str = "noise_each";
+
+/// The least `v` of [`SOME`].
+pub const LEAST: i64 = 50;
+/// The least `v` that moves the valve.
+pub const VALVE: i64 = 90;
+
+fn windows(stream: &str, seconds: i64, version: u64) -> String {
+    // Each version has another threshold, and all of them let everything pass: results do not depend on when the text was changed.
+    format!(
+        "--! lateness = \"2s\"\nINSERT INTO uplink SELECT device, window_start AS beginning, count(*) AS rows, sum(n) AS total, min(v) AS low, max(v) AS high \
+         FROM TUMBLE({stream}, DESCRIPTOR(ts), INTERVAL '{seconds}' SECOND) GROUP BY window_start, window_end, device HAVING count(*) > -{version}"
+    )
+}
+
+/// A version of a rule.
+fn text(rule: &str, version: u64) -> String {
+    match rule {
+        EACH => format!("-- version {version}\nINSERT INTO uplink SELECT n, device, v FROM tank"),
+        SOME => format!("-- version {version}\nINSERT INTO uplink SELECT n, v FROM tank WHERE v >= {LEAST}"),
+        WINDOWS | "roaming_a" | "roaming_b" => windows("tank", WINDOW_S, version + 1),
+        COPIED_WINDOWS => windows("copied", COPIED_WINDOW_S, version + 1),
+        "copies" => format!("-- version {version}\nINSERT INTO copied SELECT ts, device, n, v FROM tank"),
+        "valve" => format!("-- version {version}\nINSERT INTO valve SELECT n, v FROM tank WHERE v >= {VALVE}"),
+        NOISE => format!("-- version {version}\nINSERT INTO uplink SELECT n, v FROM noise"),
+        _ => format!("-- version {version}\nINSERT INTO uplink SELECT n FROM tank WHERE v < 20"),
+    }
+}
+
+const STEADY: [&str; 7] = [EACH, SOME, WINDOWS, "copies", COPIED_WINDOWS, "valve", NOISE];
+
+impl RuleFiles {
+    /// The directory as it is first.
+    #[must_use]
+    pub fn new(dice: Dice, record: &Record) -> Self {
+        let names = STEADY.iter().chain(&ROAMING[..1]);
+        let texts = names.map(|name| ((*name).to_owned(), text(name, 0))).collect();
+        Self { texts: Arc::new(Mutex::new(texts)), settled: Arc::default(), dice, record: record.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first rules are in the journal: they come before the first message, and that was acknowledged.
+    pub fn settle(&self) {
+        self.settled.store(true, Ordering::Relaxed);
+    }
+
+    /// Somebody edits the directory. Returns what changed.
+    fn edit(&self) -> Vec<Change> {
+        let version = self.dice.between(1, 5);
+        let mut texts = self.lock();
+        let changes = match self.dice.below(8) {
+            0 => {
+                let spare = texts.contains_key(SPARE);
+                vec![if spare { Change::Remove(SPARE) } else { Change::Put(SPARE, text(SPARE, version), SPARE) }]
+            }
+            1 => {
+                let [a, b] = ROAMING;
+                let (from, to) = if texts.contains_key(a) { (a, b) } else { (b, a) };
+                let same = texts.get(from).cloned().unwrap_or_default();
+                vec![Change::Put(to, same, from), Change::Remove(from)]
+            }
+            // The text before stays in force, if there was one.
+            2 if self.settled.load(Ordering::Relaxed) => {
+                let Some(name) = self.dice.pick(&STEADY) else { return Vec::new() };
+                vec![Change::Put(name, format!("SELECT nothing FROM nowhere -- {version}"), name)]
+            }
+            _ => {
+                let Some(name) = self.dice.pick(&STEADY) else { return Vec::new() };
+                vec![Change::Put(name, text(name, version), name)]
+            }
+        };
+        for change in &changes {
+            match change {
+                Change::Put(name, text, _) => drop(texts.insert((*name).to_owned(), text.clone())),
+                Change::Remove(name) => drop(texts.remove(*name)),
+            }
+        }
+        changes
+    }
+
+    /// Rules are edited while the box is down.
+    pub fn edit_unseen(&self) {
+        for _ in 0..self.dice.below(4) {
+            self.edit();
+        }
+    }
+
+    /// All that is wrong is put right.
+    pub fn mend(&self) {
+        let mut texts = self.lock();
+        for name in STEADY {
+            texts.insert(name.to_owned(), text(name, 0));
+        }
+    }
+
+    /// Owns the rule book of a box, as the rules directory does; `every` so often, about, somebody edits.
+    #[must_use]
+    pub fn watch(&self, book: RuleBook, every: Option<Duration>) -> Rules {
+        let (handle, requests) = RulesHandle::new();
+        let watcher = Watcher { files: self.clone(), book, every, requests };
+        Rules { handle, run: Box::new(|changes, loaded| Box::pin(watcher.run(changes, loaded))) }
+    }
+}
+
+enum Change {
+    /// name, text, and the rule whose state it takes over
+    Put(&'static str, String, &'static str),
+    Remove(&'static str),
+}
+
+struct Watcher {
+    files: RuleFiles,
+    book: RuleBook,
+    every: Option<Duration>,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl Watcher {
+    async fn run(mut self, changes: mpsc::Sender<Edited>, loaded: oneshot::Sender<()>) {
+        if !send(&changes, self.look()).await {
+            return;
+        }
+        // Whoever waited may have been stopped meanwhile.
+        let _ = loaded.send(());
+        let mut edit_at = self.next_edit();
+        loop {
+            tokio::select! {
+                biased;
+                request = self.requests.recv() => match request {
+                    Some(Request::ColumnsChanged { stream, schema, reply }) => drop(reply.send(self.book.columns_changed(&stream, &schema))),
+                    Some(Request::Look) => {}
+                    Some(Request::Stop) | None => return,
+                },
+                () = sleep_until(edit_at.unwrap_or_else(Instant::now)), if edit_at.is_some() => {
+                    let edited = self.files.edit().into_iter().map(|change| self.take(change)).collect();
+                    if !send(&changes, edited).await {
+                        return;
+                    }
+                    edit_at = self.next_edit();
+                }
+            }
+        }
+    }
+
+    fn next_edit(&self) -> Option<Instant> {
+        let most = u64::try_from(self.every?.as_millis()).unwrap_or(u64::MAX);
+        Some(Instant::now() + Duration::from_millis(self.files.dice.between(1, 2 * most)))
+    }
+
+    fn take(&mut self, change: Change) -> Edited {
+        let edited = match &change {
+            Change::Put(name, text, inherits) => self.book.put(&Arc::from(*name), name, &Arc::from(text.as_str()), &Arc::from(*inherits)),
+            Change::Remove(name) => self.book.remove(name),
+        };
+        self.files.record.note(format_args!("rules: {:?}", edited.edit));
+        edited
+    }
+
+    /// What is new since the box before: as `RulesDir` finds it.
+    fn look(&mut self) -> Vec<Edited> {
+        let known: BTreeMap<String, String> = self.book.texts().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        let texts = self.files.lock().clone();
+        let mut gone: Vec<&String> = known.keys().filter(|name| !texts.contains_key(*name)).collect();
+        let mut edited = Vec::new();
+        for (name, text) in texts.iter().filter(|(name, text)| known.get(*name) != Some(text)) {
+            let renamed = gone.iter().position(|old| !known.contains_key(name) && known.get(*old) == Some(text));
+            let from = renamed.map(|at| gone.remove(at));
+            let inherits = from.unwrap_or(name);
+            edited.push(self.book.put(&Arc::from(name.as_str()), name, &Arc::from(text.as_str()), &Arc::from(inherits.as_str())));
+            edited.extend(from.map(|from| self.book.remove(from)));
+        }
+        edited.extend(gone.into_iter().map(|name| self.book.remove(name)));
+        for one in &edited {
+            self.files.record.note(format_args!("rules: found {:?}", one.edit));
+        }
+        edited
+    }
+}
+
+async fn send(to: &mpsc::Sender<Edited>, changes: Vec<Edited>) -> bool {
+    for change in changes.into_iter().filter(|change| change.edit.is_some() || !change.changes.is_empty()) {
+        if to.send(change).await.is_err() {
+            return false;
+        }
+    }
+    true
+}

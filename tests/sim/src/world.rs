@@ -1,0 +1,172 @@
+//! The simulated world, as the engine sees it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use futures::future::BoxFuture;
+use tidegate::config::{Config, Stream, Uplink};
+use tidegate::rulebook::RuleBook;
+use tidegate::run::RunError;
+use tidegate::status::Status;
+use tidegate::supervisor::Threads;
+use tidegate::world::{FarSide, Known, Line, Rules, World};
+use tidegate_core::Clock;
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, PlantLine, Weather};
+use crate::cloud::{Cloud, CloudLine};
+use crate::dice::Dice;
+use crate::disk::Disk;
+use crate::record::Record;
+use crate::rules::RuleFiles;
+use crate::valve::{Valve, ValveLine};
+
+/// 2026-01-01T00:00:00Z
+const EPOCH_NS: i64 = 1_767_225_600_000_000_000;
+
+/// A clock that goes with the runtime's and may jump.
+pub struct SimulatedClock {
+    began: Instant,
+    before: Duration,
+    jumped_ns: AtomicI64,
+}
+
+impl SimulatedClock {
+    /// Goes on from `before`.
+    #[must_use]
+    pub fn new(before: Duration) -> Self {
+        Self { began: Instant::now(), before, jumped_ns: AtomicI64::new(0) }
+    }
+
+    /// Wall time jumps to so much after, or before, what it should be.
+    pub fn jump(&self, ns: i64) {
+        self.jumped_ns.store(ns, Ordering::Relaxed);
+    }
+}
+
+impl Clock for SimulatedClock {
+    fn wall_ns(&self) -> i64 {
+        EPOCH_NS + i64::try_from(self.monotonic().as_nanos()).unwrap_or(0) + self.jumped_ns.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.before + self.began.elapsed()
+    }
+}
+
+/// How things go in one round.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions {
+    /// the connection to the plant
+    pub plant: Weather,
+    /// the connection to the cloud
+    pub cloud: Weather,
+    /// nothing goes wrong
+    pub calm: bool,
+    /// how long a part may be held up
+    pub pause: Duration,
+    /// how often somebody edits the rules
+    pub edits: Option<Duration>,
+}
+
+/// The world of one round.
+pub struct SimulatedWorld {
+    /// the clock
+    pub clock: Arc<SimulatedClock>,
+    /// the disk
+    pub disk: Disk,
+    /// the plant
+    pub broker: Broker,
+    /// an output
+    pub valve: Valve,
+    /// the cloud
+    pub cloud: Cloud,
+    /// the rules directory
+    pub rules: RuleFiles,
+    /// how it goes
+    pub conditions: Conditions,
+    /// what goes wrong
+    pub dice: Dice,
+    /// what happened
+    pub record: Record,
+}
+
+impl World for SimulatedWorld {
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock) as Arc<dyn Clock>
+    }
+
+    fn disk(&self) -> Arc<dyn tidegate::disk::Disk> {
+        Arc::new(self.disk.clone())
+    }
+
+    fn threads(&self) -> Arc<dyn Threads> {
+        Arc::new(OneThread { dice: self.dice.others(), pause: self.conditions.pause })
+    }
+
+    fn lines(&mut self, config: &Config, known: &Known, _: &Status) -> Result<Vec<Line>, RunError> {
+        let schemas = ["tank", "noise"].map(|stream| schema(config, stream));
+        let marks = known.marks.get("tank").map(Vec::as_slice).unwrap_or_default();
+        let source = PlantLine::new(&self.broker, self.dice.others(), &self.record, self.conditions.plant, schemas, marks);
+        let sink = ValveLine { valve: self.valve.clone(), dice: self.dice.others(), record: self.record.clone() };
+        Ok(vec![Line { name: "plant".into(), source: Box::new(source), sinks: [("valve".to_owned(), Box::new(sink) as _)].into() }])
+    }
+
+    fn uplink(&mut self, _: &Config, name: &str, _: &Uplink, status: &Status, stop: &CancellationToken) -> Result<FarSide, RunError> {
+        let Conditions { cloud, calm, .. } = self.conditions;
+        let (uplink, task) = CloudLine::new(&self.cloud, &self.dice, &self.record, cloud, calm, status.uplinks.of(name), stop.clone());
+        Ok(FarSide { uplink: Box::new(uplink), tasks: vec![("cloud".into(), task)] })
+    }
+
+    fn rules(&mut self, _: &Config, book: RuleBook) -> Rules {
+        self.rules.watch(book, self.conditions.edits)
+    }
+}
+
+fn schema(config: &Config, stream: &str) -> SchemaRef {
+    config.streams.get(stream).and_then(Stream::schema).unwrap_or_else(|| Arc::new(Schema::empty()))
+}
+
+/// Everything on one thread; what would have a thread of its own is held up at random.
+struct OneThread {
+    dice: Dice,
+    pause: Duration,
+}
+
+impl Threads for OneThread {
+    fn run(&self, _: &str, work: BoxFuture<'static, ()>) -> io::Result<BoxFuture<'static, bool>> {
+        let task = tokio::spawn(HeldUp { work, dice: self.dice.others(), pause: self.pause, until: None });
+        Ok(Box::pin(async move { task.await.is_err_and(|error| error.is_panic()) }))
+    }
+}
+
+struct HeldUp {
+    work: BoxFuture<'static, ()>,
+    dice: Dice,
+    pause: Duration,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for HeldUp {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.until.is_none() && !this.pause.is_zero() && this.dice.one_in(8) {
+            this.until = Some(Box::pin(sleep(this.dice.delay(this.pause))));
+        }
+        if let Some(until) = &mut this.until {
+            match until.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => this.until = None,
+            }
+        }
+        this.work.as_mut().poll(context)
+    }
+}

@@ -1,0 +1,52 @@
+//! Seeds that every change has to survive. A long run: `cargo run --release -p tidegate-sim -- --seeds 100000 --from 0`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidegate_sim::{Outcome, run};
+
+/// About a minute on two slow processors, without optimisation.
+const SEEDS: u64 = 600;
+
+/// What comes of `seeds`, by as many threads as there are processors.
+fn outcomes(seeds: u64) -> Vec<(u64, Outcome)> {
+    let next = AtomicU64::new(0);
+    let play = || {
+        let mut played = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return played;
+            }
+            played.push((seed, run(seed, false)));
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..std::thread::available_parallelism().unwrap().get()).map(|_| scope.spawn(play)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn whatever_happens_rows_arrive_once_and_windows_count_right() {
+    let outcomes = outcomes(SEEDS);
+    let wrong: Vec<String> = outcomes
+        .iter()
+        .filter(|(_, outcome)| !outcome.wrong.is_empty())
+        .map(|(seed, outcome)| {
+            let wrong = outcome.wrong.join("\n  ");
+            format!("seed {seed} goes wrong; to see it again: cargo run -p tidegate-sim -- --trace --seed {seed}\n  {wrong}")
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The seeds did something.
+    let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(|(_, outcome)| of(outcome)).sum::<u64>();
+    assert!(sum(|outcome| outcome.messages) > 20 * SEEDS && sum(|outcome| outcome.power_cuts) > SEEDS);
+}
+
+#[test]
+fn a_seed_is_the_same_each_time() {
+    for seed in 0..40 {
+        assert_eq!(run(seed, false), run(seed, false), "seed {seed}");
+    }
+}
