@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_sim::{Outcome, run};
 
 /// About a minute on two slow processors, without optimisation.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 400;
 
 /// What comes of `seeds`, by as many threads as there are processors.
 fn outcomes(seeds: u64) -> Vec<(u64, Outcome)> {
