@@ -25,7 +25,11 @@ pub(super) struct OnThread(Buffer);
 
 impl OnThread {
     pub(super) fn open(settings: &config::Buffer, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
-        let (buffer, writer) = Buffer::open(settings, one(), Arc::new(SystemClock), Arc::new(SystemDisk), status)?;
+        Self::open_for(settings, one(), status)
+    }
+
+    pub(super) fn open_for(settings: &config::Buffer, uplinks: Uplinks, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
+        let (buffer, writer) = Buffer::open(settings, uplinks, Arc::new(SystemClock), Arc::new(SystemDisk), status)?;
         std::thread::spawn(move || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(writer));
         Ok(Self(buffer))
     }

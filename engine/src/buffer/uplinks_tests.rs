@@ -7,43 +7,43 @@ use std::os::unix::fs::FileExt;
 use proptest::prelude::*;
 use tidegate_core::{ByteSize, Outcome};
 
-use super::tests::{acked, rows, settings, wait};
+use super::tests::{OnThread, acked, rows, settings, wait};
 use super::*;
 use crate::config::WhenFull;
 
 const ALL: Option<&[&str]> = None;
 
-fn open_with(config: &config::Buffer, uplinks: &[(&str, Option<&[&str]>)]) -> (Buffer, Arc<OutboxStatus>) {
+fn open_with(config: &config::Buffer, uplinks: &[(&str, Option<&[&str]>)]) -> (OnThread, Arc<OutboxStatus>) {
     let status: Arc<OutboxStatus> = Arc::default();
     loop {
-        match Buffer::open(config, Uplinks::new(uplinks), Arc::clone(&status)) {
+        match OnThread::open_for(config, Uplinks::new(uplinks), Arc::clone(&status)) {
             Err(BufferError::InUse(_)) => std::thread::yield_now(),
             other => return (other.unwrap(), status),
         }
     }
 }
 
-fn open(dir: &tempfile::TempDir, uplinks: &[(&str, Option<&[&str]>)]) -> (Buffer, Arc<OutboxStatus>) {
+fn open(dir: &tempfile::TempDir, uplinks: &[(&str, Option<&[&str]>)]) -> (OnThread, Arc<OutboxStatus>) {
     open_with(&settings(dir), uplinks)
 }
 
-fn store(buffer: &Buffer, rule: &str, first: u64, n: usize) {
+fn store(buffer: &OnThread, rule: &str, first: u64, n: usize) {
     let (ack, told) = acked();
     buffer.append(vec![OutboxRows { rule: rule.into(), ..rows(first, n, ack) }]).unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Done);
 }
 
 /// Ids of what waits for `uplink`.
-fn waiting(buffer: &Buffer, uplink: &str) -> Vec<u64> {
+fn waiting(buffer: &OnThread, uplink: &str) -> Vec<u64> {
     wait(buffer.outbox(uplink).fetch(0, u64::MAX, 1000)).unwrap().iter().map(|block| block.id).collect()
 }
 
-fn confirm(buffer: &Buffer, uplink: &str, ids: &[u64]) {
+fn confirm(buffer: &OnThread, uplink: &str, ids: &[u64]) {
     wait(buffer.outbox(uplink).confirm(ids.to_vec())).unwrap();
 }
 
 /// Rule and number of rows of the gaps that `uplink` has to be told of.
-fn gaps(buffer: &Buffer, uplink: &str) -> Vec<(String, u64)> {
+fn gaps(buffer: &OnThread, uplink: &str) -> Vec<(String, u64)> {
     wait(buffer.outbox(uplink).fetch_gaps(10)).unwrap().iter().map(|gap| (gap.rule.to_string(), gap.rows)).collect()
 }
 
