@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Inspector, sql};
 use crate::buffer::changes::{Gone, Step};
 use crate::buffer::database::{beside, prepare, read_meta};
+use crate::buffer::room::RuleSizes;
 use crate::buffer::{BufferError, Uplinks, signed};
 
 /// Blocks that one transaction deletes, so that the write-ahead log stays small: the disk may be full.
@@ -119,7 +120,8 @@ fn delete_some(conn: &mut Connection, what: &Purge, after: i64, gaps_before: u64
         .query_map(params![after, rule], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let uplinks = Uplinks::noted(&tx)?;
-    let mut step = Step { tx: &tx, totals: read_meta(&tx)?.0, uplinks: &uplinks, gaps_fetched: gaps_before };
+    let mut step =
+        Step { tx: &tx, totals: read_meta(&tx)?.0, uplinks: &uplinks, rule_sizes: RuleSizes::default(), gaps_fetched: gaps_before };
     let forget = "DELETE FROM refused WHERE id = ?1 RETURNING id, rule, first_seq, last_seq, rows, length(data)";
     for id in &ids {
         let gone = match what {
