@@ -166,6 +166,12 @@ impl RunningBox {
         Duration::from_millis(ticks * 10)
     }
 
+    /// What it said of lost data, or that needs a person: the first line of the level ERROR.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        self.lines.find(" ERROR ")
+    }
+
     /// Kills it, as a power cut would. Its buffer has to be whole all the same.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();

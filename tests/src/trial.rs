@@ -6,15 +6,17 @@ use crate::mosquitto::Mosquitto;
 use crate::plant::{self, Pace, Plant, Published, Rules};
 use crate::reckoning::{Balance, Reckoning};
 
-/// What may differ between trials.
+/// What may differ between trials, as configurations say it.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
     /// of MQTT, on both sides
     pub version: &'static str,
     /// Messages that the plant's broker sends without an acknowledgement; mosquitto's default is 20.
-    pub in_flight: u16,
+    pub in_flight: &'static str,
     /// threads that run rules
-    pub workers: u8,
+    pub workers: &'static str,
+    /// `[buffer]`: more keys of the configuration
+    pub buffer: &'static str,
     /// of all rules
     pub lateness: &'static str,
 }
@@ -49,12 +51,12 @@ pub struct Outcome {
 impl Trial {
     /// Brokers that run, and a site with rules for the box.
     pub async fn new(terms: Terms) -> Self {
-        let Terms { version, in_flight, workers, lateness } = terms;
+        let Terms { version, in_flight, workers, buffer, lateness } = terms;
         let usual = "allow_anonymous true\npersistence true\nmax_queued_messages 0\n";
         let plant_broker = Mosquitto::with_config(&format!("{usual}max_inflight_messages {in_flight}\n")).await;
         let cloud_broker = Mosquitto::start().await;
         let connections = format!("{}{}", connection("plant", &plant_broker, version), connection("cloud", &cloud_broker, version));
-        let site = Site::new(&format!("{connections}{}[rules]\nworkers = {workers}\n", plant::CONFIG));
+        let site = Site::new(&format!("{connections}{}[rules]\nworkers = {workers}\n[buffer]\n{buffer}\n", plant::CONFIG));
         let rules = Rules::write(&site, lateness);
         let cloud = Client::subscriber(&cloud_broker, "tidegate/#").await;
         Self { plant_broker, cloud_broker, site, rules, account: Reckoning::default(), cloud, plant: None }
@@ -126,7 +128,11 @@ impl Trial {
 
     /// Stops the box in order. All that it has sent is with the broker then, and a message of ours comes behind it.
     pub async fn stop(&mut self, the_box: RunningBox) {
-        assert!(the_box.stop().await.success());
+        let log = the_box.log().clone();
+        // What came may be of the process before: one that has just begun does not know what SIGTERM means.
+        log.wait("the box runs").await;
+        let status = the_box.stop().await;
+        assert!(status.success(), "the box ended with {status}\n{}", log.text());
         let goodbye = Client::publisher(&self.cloud_broker).await;
         goodbye.publish("tidegate/goodbye", "").await;
         loop {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_core::clock::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,6 +44,7 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
 /// Says now and then what flows: often where a person waits, seldom where only a log listens.
 async fn report(status: &Status) {
     let every = Duration::from_secs(if somebody_waits() { 10 } else { 300 });
+    let begun = Instant::now();
     let mut ticks = tokio::time::interval(every);
     ticks.tick().await;
     loop {
@@ -70,9 +71,23 @@ async fn report(status: &Status) {
             uplinks_down = away.join(","),
             down = down.join(","),
             refused_rules = refused.join(","),
+            // Flash wears by what is written to it; cards and eMMC name how much they stand.
+            disk_mib_a_day = written().map(|bytes| per_day(bytes, begun.elapsed()) >> 20),
             "status"
         );
     }
+}
+
+/// Bytes that this process has caused to be written to disks (`write_bytes` in proc(5)), where the system says.
+fn written() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
+}
+
+/// What `bytes` in `time` would be in a day.
+fn per_day(bytes: u64, time: Duration) -> u64 {
+    let day_s = 86_400;
+    bytes.saturating_mul(day_s) / time.as_secs().max(1)
 }
 
 async fn start(config: &Config) -> Result<Running, run::RunError> {

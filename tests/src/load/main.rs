@@ -4,7 +4,8 @@
 //! * [`throughput`]: messages a second, QoS 0 and 1;
 //! * [`latency`]: publish to output at a steady rate;
 //! * [`footprint`]: memory, start-up, size of the binary;
-//! * [`outbox`]: rows on disk, and a backlog that drains.
+//! * [`outbox`]: rows on disk, and a backlog that drains;
+//! * [`recovery`]: a start after a crash.
 //!
 //! Nothing else should run on the machine. `docs/performance.md` says how to read the result.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the program is for")]
@@ -15,6 +16,7 @@ mod latency;
 mod outbox;
 mod peer;
 mod plant;
+mod recovery;
 mod report;
 mod subject;
 mod throughput;
@@ -68,6 +70,8 @@ enum Part {
     Size,
     /// rows on disk, and a backlog that drains
     Outbox,
+    /// a start after a crash
+    Recovery,
 }
 
 /// How much is measured.
@@ -83,12 +87,21 @@ pub struct Extent {
     pub outbox_rows: u64,
     /// rows that wait for the uplink
     pub backlog_rows: u64,
+    /// rows in the journal when the box is killed
+    pub journaled_rows: u64,
 }
 
 impl Extent {
     fn of(arguments: &Arguments) -> Self {
-        let full = Self { messages: 1_000_000, rounds: 3, paced: 20_000, outbox_rows: 4_000_000, backlog_rows: 300_000 };
-        let quick = Self { messages: 30_000, rounds: 1, paced: 1_000, outbox_rows: 100_000, backlog_rows: 20_000 };
+        let full = Self {
+            messages: 1_000_000,
+            rounds: 3,
+            paced: 20_000,
+            outbox_rows: 4_000_000,
+            backlog_rows: 300_000,
+            journaled_rows: 1_000_000,
+        };
+        let quick = Self { messages: 30_000, rounds: 1, paced: 1_000, outbox_rows: 100_000, backlog_rows: 20_000, journaled_rows: 50_000 };
         let mut extent = if arguments.quick { quick } else { full };
         extent.rounds = arguments.rounds.unwrap_or(extent.rounds);
         if let Some(messages) = arguments.messages {
@@ -116,6 +129,7 @@ fn main() -> anyhow::Result<()> {
             Part::Footprint => footprint::footprint(&binary, &extent)?,
             Part::Size => footprint::size(&binary)?,
             Part::Outbox => outbox::outbox(&binary, &extent)?,
+            Part::Recovery => recovery::recovery(&binary, &extent)?,
         });
     }
     let print = if arguments.json { report::json } else { report::table };

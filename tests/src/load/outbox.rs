@@ -13,7 +13,7 @@ use crate::throughput::{WINDOW, await_first_row};
 
 const ALL_UP: &str = "INSERT INTO uplink SELECT n, device, temperature, pressure, ok FROM flood;\n";
 /// Rows in one message, so that the outbox and not the broker is what limits. Divides [`crate::plant::MARKER_EVERY`].
-const ROWS_A_MESSAGE: u64 = 100;
+pub const ROWS_A_MESSAGE: u64 = 100;
 
 /// Filling and draining.
 pub fn outbox(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {

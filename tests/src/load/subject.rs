@@ -169,6 +169,17 @@ impl Subject {
         lines.into_iter().map(|(_, line)| line).filter(bad).collect()
     }
 
+    /// The first line with `text` in it that it has written by now.
+    pub fn said(&self, text: &str) -> Option<String> {
+        self.log.lines().into_iter().map(|(_, line)| line).find(|line| line.contains(text))
+    }
+
+    /// Kills it, as a power cut would.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().context("cannot kill the box")?;
+        self.child.wait().context("cannot wait for the box").map(drop)
+    }
+
     /// Asks it to end (SIGTERM), and waits until it has.
     pub fn stop(mut self) -> anyhow::Result<()> {
         Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().context("cannot run kill")?;

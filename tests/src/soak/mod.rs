@@ -32,6 +32,8 @@ pub struct Report {
     plan: Plan,
     lasted: Duration,
     outcome: Outcome,
+    /// what the box said of lost data, or that needs a person
+    error: Option<String>,
     new_rules: u32,
     plant_outages: u32,
     cloud_outages: u32,
@@ -46,7 +48,7 @@ pub struct Report {
 pub async fn soak(plan: Plan) -> Report {
     // Rows that the plant publishes again come later than others that were published after them: what is under way at once is far less than
     // ten seconds of event time.
-    let mut trial = Trial::new(Terms { version: "5", in_flight: 1_000, workers: 2, lateness: "10s" }).await;
+    let mut trial = Trial::new(Terms { version: "5", in_flight: "1000", workers: "2", buffer: "", lateness: "10s" }).await;
     let begin = Instant::now();
     let mut the_box = trial.start(Pace { ahead: AHEAD_S * i64::from(plan.rate), rate: Some(plan.rate) }).await;
     let (mut new_rules, mut outages) = (0_u32, 0_u32);
@@ -65,6 +67,7 @@ pub async fn soak(plan: Plan) -> Report {
         }
     }
     trial.newest_rules().await;
+    let error = the_box.error();
     let outcome = trial.finish(the_box).await;
     let tenth = memory.len().div_ceil(10);
     let [second, last] = [tenth..2 * tenth, memory.len() - tenth..memory.len()].map(|range| median(&memory[range]));
@@ -72,6 +75,7 @@ pub async fn soak(plan: Plan) -> Report {
         plan,
         lasted: begin.elapsed(),
         outcome,
+        error,
         new_rules: new_rules + 1,
         plant_outages: outages.div_ceil(2),
         cloud_outages: outages / 2,
@@ -97,10 +101,10 @@ fn median(samples: &[u64]) -> u64 {
 }
 
 impl Report {
-    /// Whether the account balances and memory has not grown.
+    /// Whether the account balances, memory has not grown, and the box has logged no error.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.outcome.complete && self.outcome.balance.is_even() && self.growth_kib() <= self.plan.growth_mib * MIB
+        self.outcome.complete && self.outcome.balance.is_even() && self.error.is_none() && self.growth_kib() <= self.plan.growth_mib * MIB
     }
 
     fn growth_kib(&self) -> u64 {
@@ -111,7 +115,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plan, lasted, outcome, new_rules, plant_outages, cloud_outages, memory: [early, late, most] } = self;
+        let Self { plan, lasted, outcome, error, new_rules, plant_outages, cloud_outages, memory: [early, late, most] } = self;
         let published = &outcome.published;
         let mib = |kib: &u64| *kib as f64 / MIB as f64;
         writeln!(f, "| what | |\n| --- | --- |")?;
@@ -127,6 +131,7 @@ impl fmt::Display for Report {
         writeln!(f, "| memory in the second tenth, in the last, at most | {early:.1} MiB, {late:.1} MiB, {most:.1} MiB |")?;
         let grown = if self.growth_kib() <= plan.growth_mib * MIB { "no more than" } else { "MORE THAN" };
         writeln!(f, "| memory has grown | {grown} {} MiB |", plan.growth_mib)?;
+        writeln!(f, "| errors in the log | {} |", error.as_deref().unwrap_or("none"))?;
         let even = if outcome.complete && outcome.balance.is_even() { "balances" } else { "DOES NOT BALANCE" };
         writeln!(f, "| the account | {even} |\n\n{}", outcome.balance)
     }

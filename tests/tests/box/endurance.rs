@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_tests::soak::{Plan, soak};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_box_under_load_with_new_rules_and_outages_loses_and_doubles_nothing_and_stays_as_large_as_it_is() {
     let plan = Plan {
         duration: Duration::from_secs(15),

@@ -4,9 +4,10 @@
 //! given new rules, at random. `TIDEGATE_SEED` repeats the choices of a run, though not the moments at which the system carries them
 //! out; `TIDEGATE_CRASH_ROUNDS` says how often the box is started.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tidegate_tests::box_under_test::RunningBox;
+use tidegate_tests::dice::Dice;
 use tidegate_tests::plant::{Pace, RULES};
 use tidegate_tests::trial::{Outcome, Terms, Trial};
 
@@ -15,12 +16,16 @@ const ROUNDS: u32 = 200;
 /// Rows under way: more than a round takes, so that the box never runs idle, and few enough to be dealt with in a moment.
 const PACE: Pace = Pace { ahead: 1_000, rate: None };
 /// Rows that arrive in a round, at most.
-const MOST_ROWS: i64 = 250;
+const MOST_ROWS: u64 = 250;
+/// Rows of a long round, so that the rules' state is also stored while the box runs, and not only when it stops.
+const MANY_ROWS: i64 = 5_000;
+/// The rules' state is stored as often as can be, and what is not needed of the journal goes at once.
+const OFTEN: &str = "snapshot_every = \"1s\"\njournal_size = \"0B\"";
 
 /// What is chosen at random, and what came of it.
 struct Chance {
     seed: u64,
-    random: fastrand::Rng,
+    dice: Dice,
     kills: u32,
     kills_in_the_start: u32,
     stops: u32,
@@ -29,32 +34,36 @@ struct Chance {
 
 impl Chance {
     fn new() -> Self {
-        let seed = given("TIDEGATE_SEED").unwrap_or_else(|| fastrand::u64(..));
+        let clock = || SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();
+        let seed = given("TIDEGATE_SEED").unwrap_or_else(clock);
         say(&format!("TIDEGATE_SEED={seed}"));
-        Self { seed, random: fastrand::Rng::with_seed(seed), kills: 0, kills_in_the_start: 0, stops: 0, new_rules: 0 }
+        Self { seed, dice: Dice::new(seed), kills: 0, kills_in_the_start: 0, stops: 0, new_rules: 0 }
     }
 
     fn terms(&mut self) -> Terms {
+        let mut either = |one, other| if self.dice.chance(1, 2) { one } else { other };
         let terms = Terms {
-            version: self.random.choice(["3.1.1", "5"]).unwrap(),
-            in_flight: self.random.choice([20, 1_000]).unwrap(),
-            workers: self.random.u8(1..=2),
+            version: either("3.1.1", "5"),
+            in_flight: either("20", "1000"),
+            workers: either("1", "2"),
+            buffer: either("", OFTEN),
             lateness: "0s",
         };
         say(&format!("{terms:?}"));
         terms
     }
 
-    fn one_in(&mut self, count: u32) -> bool {
-        self.random.u32(..count) == 0
+    fn one_in(&mut self, count: u64) -> bool {
+        self.dice.chance(1, count)
     }
 
     fn rows(&mut self) -> i64 {
-        self.random.i64(1..=MOST_ROWS)
+        1 + i64::try_from(self.dice.below(MOST_ROWS)).unwrap()
     }
 
     fn renew_a_rule(&mut self, trial: &mut Trial) {
-        trial.rules.renew(&trial.site, self.random.choice(RULES).unwrap());
+        let rule = usize::try_from(self.dice.below(RULES.len() as u64)).unwrap();
+        trial.rules.renew(&trial.site, RULES[rule]);
         self.new_rules += 1;
     }
 
@@ -91,7 +100,7 @@ async fn computed(the_box: &RunningBox, for_so_long: Duration) {
     let _ = tokio::time::timeout(for_so_long * 10, computing).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_box_that_is_killed_again_and_again_delivers_every_row_and_every_window_under_one_id() {
     let rounds = given("TIDEGATE_CRASH_ROUNDS").unwrap_or(ROUNDS);
     let mut chance = Chance::new();
@@ -101,6 +110,7 @@ async fn a_box_that_is_killed_again_and_again_delivers_every_row_and_every_windo
     let start = the_box.processor_time();
     trial.arrive(1).await;
     for _ in 0..rounds {
+        assert_eq!(the_box.error(), None, "TIDEGATE_SEED={}", chance.seed);
         if chance.one_in(5) {
             trial.stop(the_box).await;
             chance.stops += 1;
@@ -111,7 +121,7 @@ async fn a_box_that_is_killed_again_and_again_delivers_every_row_and_every_windo
         trial.enter_rest();
         while chance.one_in(4) {
             the_box = trial.site.run();
-            computed(&the_box, start.mul_f64(chance.random.f64())).await;
+            computed(&the_box, start * u32::try_from(chance.dice.below(100)).unwrap() / 100).await;
             the_box.kill().await;
             trial.enter_rest();
             chance.kills_in_the_start += 1;
@@ -120,7 +130,8 @@ async fn a_box_that_is_killed_again_and_again_delivers_every_row_and_every_windo
             chance.renew_a_rule(&mut trial);
         }
         the_box = trial.site.run();
-        trial.arrive(trial.account.arrived() + chance.rows()).await;
+        let rows = if chance.one_in(20) { MANY_ROWS } else { chance.rows() };
+        trial.arrive(trial.account.arrived() + rows).await;
         if chance.one_in(4) {
             chance.renew_a_rule(&mut trial);
             trial.arrive(trial.account.arrived() + chance.rows()).await;
@@ -136,7 +147,7 @@ async fn a_box_that_is_killed_again_and_again_delivers_every_row_and_every_windo
     assert!(outcome.balance.is_even(), "the account does not balance after another start\n{}", chance.report(&outcome));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_rules_lose_and_double_no_row_and_no_window() {
     let mut chance = Chance::new();
     let mut trial = Trial::new(chance.terms()).await;
