@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use tidegate_core::{Ack, Rows, Seqs};
-use tidegate_rules::Target;
+use tidegate_rules::{Target, Worth};
 
 use crate::buffer::{Buffer, OutboxRows};
 use crate::outputs::OutputQueue;
@@ -23,6 +23,8 @@ pub struct Routed {
     pub rows: Rows,
     /// one a row
     pub ordinals: Vec<u32>,
+    /// what they are worth on their way to the uplinks
+    pub worth: Worth,
 }
 
 /// Where rows go.
@@ -76,8 +78,8 @@ impl Router {
     }
 }
 
-fn outbox_rows(Routed { rule, rows, ordinals, .. }: Routed, ack: Ack) -> OutboxRows {
-    OutboxRows { rule, rows, ordinals, ack }
+fn outbox_rows(Routed { rule, rows, ordinals, worth, .. }: Routed, ack: Ack) -> OutboxRows {
+    OutboxRows { rule, rows, ordinals, worth, ack }
 }
 
 /// Cuts and sorts what was written so that sequence numbers never decrease. Rows with equal numbers stay in the order they were written
@@ -96,6 +98,7 @@ pub fn in_order(written: Vec<Routed>) -> Vec<Routed> {
             target: routed.target.clone(),
             rows: routed.rows.slice(run.offset, run.len),
             ordinals: routed.ordinals.get(run.offset..run.offset + run.len)?.to_vec(),
+            worth: routed.worth,
         })
     };
     runs.iter().filter_map(part).collect()
@@ -173,6 +176,7 @@ mod tests {
             target: Target::Output("pump".into()),
             ordinals: vec![0; rows.len()],
             rows,
+            worth: Worth::default(),
         };
         let ordered = in_order(vec![routed(rows(&[1, 1], &[0, 3]), "on"), routed(rows(&[0], &[2]), "off")]);
         let said: Vec<(&str, usize)> = ordered.iter().map(|r| (&*r.rule, r.rows.len())).collect();

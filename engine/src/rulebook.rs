@@ -288,7 +288,10 @@ impl RuleBook {
         if let Some(page) = self.rules.get_mut(name) {
             page.running = Some(Running { flows, worker });
         }
-        changes.push((worker, Change::Load(Load { name: Arc::clone(name), rule, mode: options.mode, inherits: Arc::clone(inherits) })));
+        changes.push((
+            worker,
+            Change::Load(Load { name: Arc::clone(name), rule, mode: options.mode, worth: options.worth(), inherits: Arc::clone(inherits) }),
+        ));
         self.bring_together(name, &mut changes);
         changes
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidegate_core::Rows;
-use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target};
+use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target, Worth};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buffer::SnapshotPart;
@@ -38,6 +38,8 @@ pub struct Load {
     pub rule: Box<dyn Rule>,
     /// whether it writes
     pub mode: Mode,
+    /// what its rows are worth on their way to the uplinks
+    pub worth: Worth,
     /// The rule whose state it takes over: itself, or the one it was renamed from.
     pub inherits: Arc<str>,
 }
@@ -46,6 +48,7 @@ pub struct Load {
 pub struct Hosted {
     rule: Box<dyn Rule>,
     mode: Mode,
+    worth: Worth,
     status: Arc<RuleStatus>,
     bad_rows: Sampler,
     late: Sampler,
@@ -165,7 +168,7 @@ impl Worker {
         self.plan();
     }
 
-    fn load(&mut self, Load { name, mut rule, mode, inherits }: Load) {
+    fn load(&mut self, Load { name, mut rule, mode, worth, inherits }: Load) {
         if let Some(mut old) = self.rules.remove(&inherits) {
             match old.rule.seal().and_then(|state| restore(&mut *rule, state)) {
                 Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
@@ -174,7 +177,7 @@ impl Worker {
         }
         let status = self.status.rules.of(&name);
         status.versions.add(1);
-        self.rules.insert(name, Hosted { rule, mode, status, bad_rows: Sampler::default(), late: Sampler::default() });
+        self.rules.insert(name, Hosted { rule, mode, worth, status, bad_rows: Sampler::default(), late: Sampler::default() });
     }
 
     fn plan(&mut self) {
@@ -240,7 +243,7 @@ impl Worker {
         };
         hosted.note(name, &out);
         if hosted.mode == Mode::Active {
-            pass.take(name, out.rows);
+            pass.take(name, hosted.worth, out.rows);
         }
         if let Some(reason) = failure {
             self.stop(name, reason);
@@ -249,10 +252,10 @@ impl Worker {
 
     fn finish(&self, pass: Pass) -> Vec<Routed> {
         let mut routed = Vec::new();
-        for (rule, emissions) in pass.written {
+        for (rule, worth, emissions) in pass.written {
             let ordinals = Emissions::ordinals(&emissions);
             for (Emission { target, rows }, ordinals) in emissions.into_iter().zip(ordinals) {
-                routed.push(Routed { rule: Arc::clone(&rule), target, rows, ordinals });
+                routed.push(Routed { rule: Arc::clone(&rule), target, rows, ordinals, worth });
             }
         }
         routed
@@ -292,13 +295,13 @@ type Call<'a> = &'a dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), RuleErro
 #[derive(Default)]
 struct Pass {
     /// in the order of the first emission of each rule
-    written: Vec<(Arc<str>, Vec<Emission>)>,
+    written: Vec<(Arc<str>, Worth, Vec<Emission>)>,
     /// not yet handed to the readers
     derived: BTreeMap<Arc<str>, Vec<Rows>>,
 }
 
 impl Pass {
-    fn take(&mut self, rule: &Arc<str>, emissions: Vec<Emission>) {
+    fn take(&mut self, rule: &Arc<str>, worth: Worth, emissions: Vec<Emission>) {
         if emissions.is_empty() {
             return;
         }
@@ -307,9 +310,9 @@ impl Pass {
                 self.derived.entry(Arc::clone(derived)).or_default().push(emission.rows.clone());
             }
         }
-        match self.written.iter_mut().find(|(name, _)| name == rule) {
-            Some((_, written)) => written.extend(emissions),
-            None => self.written.push((Arc::clone(rule), emissions)),
+        match self.written.iter_mut().find(|(name, ..)| name == rule) {
+            Some((.., written)) => written.extend(emissions),
+            None => self.written.push((Arc::clone(rule), worth, emissions)),
         }
     }
 }

@@ -150,7 +150,13 @@ fn dir_with_buffer() -> tempfile::TempDir {
     runtime.block_on(buffer.journal(JournalEntry { id: 1, wall_ns: 1_772_366_400 * SECOND, step })).unwrap();
     let level = Rows { batch: rows.batch.project(&[0, 3]).unwrap(), seqs: rows.seqs.clone() };
     let odd = Rows { batch: rows.batch.project(&[2]).unwrap().slice(2, 1), seqs: Seqs::Run { first: 12 } };
-    let of = |rule: &str, rows: Rows| OutboxRows { rule: rule.into(), ordinals: vec![0; rows.len()], rows, ack: Ack::none() };
+    let of = |rule: &str, rows: Rows| OutboxRows {
+        rule: rule.into(),
+        ordinals: vec![0; rows.len()],
+        rows,
+        worth: tidegate_rules::Worth::default(),
+        ack: Ack::none(),
+    };
     runtime.block_on(buffer.append(vec![of("level", level), of("odd", odd)])).unwrap();
     runtime.block_on(buffer.close());
     runtime.block_on(writer).unwrap();

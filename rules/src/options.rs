@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use tidegate_core::diagnostic::did_you_mean;
-use tidegate_core::{Diagnostic, Place, Span};
+use tidegate_core::{ByteSize, Diagnostic, Place, Span};
 
 /// What the `--!` lines of a rule say.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -14,6 +14,73 @@ pub struct Options {
     pub mode: Mode,
     /// How much later than the newest row a row may come and still count.
     pub lateness: Span,
+    /// What its rows are worth on their way to the uplinks.
+    pub priority: Priority,
+    /// How many packed bytes of its rows may wait for the uplinks; absent: as many as the buffer takes.
+    pub max_size: Option<ByteSize>,
+    /// What happens when they are as many, or the buffer is full; absent: what the buffer does.
+    pub when_full: Option<WhenFull>,
+}
+
+/// What rows are worth on their way to the uplinks, from 0 to 9: rows of higher priority are sent first from a backlog, and dropped last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "u8")]
+pub struct Priority(u8);
+
+impl Priority {
+    /// From the greatest to the least.
+    pub const ALL: [Self; 10] = [Self(9), Self(8), Self(7), Self(6), Self(5), Self(4), Self(3), Self(2), Self(1), Self(0)];
+
+    /// Whether rows may use what the buffer holds in reserve.
+    #[must_use]
+    pub fn may_use_reserve(self) -> bool {
+        self.0 >= 8
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(5)
+    }
+}
+
+impl TryFrom<u8> for Priority {
+    type Error = String;
+
+    fn try_from(priority: u8) -> Result<Self, String> {
+        if priority <= 9 { Ok(Self(priority)) } else { Err(format!("a priority is from 0 to 9, and not {priority}")) }
+    }
+}
+
+/// What happens to new rows when there is no room for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// The rule waits.
+    Block,
+    /// The oldest rows make room.
+    DropOldest,
+    /// They are dropped themselves.
+    DropNewest,
+    /// Every second block of the rows that wait makes room.
+    ThinOut,
+}
+
+/// What the options say about rows on their way to the uplinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Worth {
+    /// who goes first
+    pub priority: Priority,
+    /// packed bytes that may wait
+    pub max_size: Option<ByteSize>,
+    /// what happens when there is no room
+    pub when_full: Option<WhenFull>,
 }
 
 /// Whether a rule runs.
@@ -29,10 +96,16 @@ pub enum Mode {
     Off,
 }
 
-const KEYS: &[&str] = &["description", "mode", "lateness"];
+const KEYS: &[&str] = &["description", "mode", "lateness", "priority", "max_size", "when_full"];
 const MARK: &str = "--!";
 
 impl Options {
+    /// What the rule's rows are worth on their way to the uplinks.
+    #[must_use]
+    pub fn worth(&self) -> Worth {
+        Worth { priority: self.priority, max_size: self.max_size, when_full: self.when_full }
+    }
+
     /// Reads the `--!` lines at the start of `text`; empty lines and other comments may stand between them.
     ///
     /// # Errors
@@ -86,7 +159,19 @@ mod tests {
     fn option_lines_are_toml() {
         let text = "--! description = \"x\"\n-- a comment\n\n  --! lateness = \"5s\"\nSELECT 1 --! mode = \"off\"";
         let options = Options::parse("a.sql", text);
-        assert_eq!(options, Ok(Options { description: Some("x".into()), mode: Mode::Active, lateness: Span(Duration::from_secs(5)) }));
+        let expected = Options { description: Some("x".into()), lateness: Span(Duration::from_secs(5)), ..Options::default() };
+        assert_eq!(options, Ok(expected));
+    }
+
+    #[test]
+    fn options_say_what_rows_are_worth() {
+        let options = Options::parse("a.sql", "--! priority = 8\n--! max_size = \"2MiB\"\n--! when_full = \"thin_out\"\nSELECT 1");
+        let worth = Worth { priority: Priority(8), max_size: Some(ByteSize(2 << 20)), when_full: Some(WhenFull::ThinOut) };
+        assert_eq!(options.map(|options| options.worth()), Ok(worth));
+        assert_eq!(Options::default().worth().priority.get(), 5);
+        assert_eq!(Priority::ALL.map(Priority::get), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+        let wrong: Vec<String> = Options::parse("a.sql", "--! priority = 10").err().into_iter().flatten().map(|d| d.to_string()).collect();
+        assert!(matches!(wrong.as_slice(), [one] if one.starts_with("a.sql:1:") && one.contains("from 0 to 9")), "{wrong:?}");
     }
 
     #[test]

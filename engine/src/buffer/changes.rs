@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
+use tidegate_rules::Worth;
 
 use super::journal::{NewEntry, NewSnapshot, Retention};
+use super::room::{Room, RuleSizes};
 use super::signed;
 use super::uplinks::Uplinks;
-use crate::config::WhenFull;
 
 /// Refused blocks are kept for a person to look at. This many bytes are plenty for that, and little on the smallest disk.
 const MAX_REFUSED: u64 = if cfg!(test) { 1 << 16 } else { 16 << 20 };
@@ -16,6 +17,7 @@ const MAX_REFUSED: u64 = if cfg!(test) { 1 << 16 } else { 16 << 20 };
 /// A block that is ready to be inserted.
 pub(super) struct NewBlock {
     pub(super) rule: Arc<str>,
+    pub(super) worth: Worth,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     pub(super) rows: u64,
@@ -57,7 +59,7 @@ impl Changes {
 
     /// Packed bytes of the new blocks.
     pub(super) fn size(&self) -> u64 {
-        self.blocks.iter().map(|block| block.data.len() as u64).sum()
+        self.blocks.iter().map(NewBlock::size).sum()
     }
 }
 
@@ -66,8 +68,10 @@ impl Changes {
 pub(super) struct Done {
     /// the new blocks did not fit and were left out
     pub(super) blocks_wait: bool,
-    /// rows that made room for newer ones
+    /// rows that were dropped for want of room
     pub(super) dropped_rows: u64,
+    /// rows that were stored
+    pub(super) stored_rows: u64,
     /// rows of refused blocks that made room for newer ones
     pub(super) forgotten_rows: u64,
 }
@@ -87,11 +91,6 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Whether `size` more bytes are too many. An empty buffer takes anything, or a block larger than it would wait forever.
-    pub(super) fn is_full_for(&self, size: u64, max_bytes: u64) -> bool {
-        size > 0 && self.bytes > 0 && self.bytes.saturating_add(size) > max_bytes
-    }
-
     pub(super) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         let columns = [self.last_block, self.last_gap, self.waiting, self.bytes, self.last_entry, self.journal_bytes].map(signed);
         let update = "UPDATE meta SET last_block = ?1, last_gap = ?2, waiting = ?3, bytes = ?4, last_entry = ?5, journal_bytes = ?6";
@@ -110,7 +109,7 @@ pub(super) struct NewGap {
 
 /// A block that was deleted.
 pub(super) struct Gone {
-    id: u64,
+    pub(super) id: u64,
     rule: Arc<str>,
     first_seq: u64,
     last_seq: u64,
@@ -134,6 +133,7 @@ pub(super) struct Step<'a> {
     pub(super) tx: &'a Transaction<'a>,
     pub(super) totals: Totals,
     pub(super) uplinks: &'a Uplinks,
+    pub(super) rule_sizes: RuleSizes,
     /// gaps up to this id may have been sent, and must not change any more
     pub(super) gaps_fetched: u64,
     /// now
@@ -141,7 +141,7 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    pub(super) fn run(&mut self, changes: &Changes, max_bytes: u64, when_full: WhenFull, retention: Retention) -> rusqlite::Result<Done> {
+    pub(super) fn run(&mut self, changes: &Changes, room: Room, retention: Retention) -> rusqlite::Result<Done> {
         let mut done = Done { forgotten_rows: self.refuse(&changes.refused)?, ..Done::default() };
         for (id, uplink) in changes.confirmed.iter().map(|(id, uplink)| (id, Some(uplink))).chain(changes.refused.keys().map(of_uplink)) {
             match uplink {
@@ -151,17 +151,14 @@ impl Step<'_> {
         }
         changes.confirmed_gaps.iter().try_for_each(|(id, uplink)| self.confirm_gap(*id, uplink))?;
         changes.gaps.iter().try_for_each(|gap| self.gap(gap, ""))?;
-        let size = changes.size();
-        while when_full == WhenFull::DropOldest && self.totals.is_full_for(size, max_bytes) {
-            let rows = self.drop_block("id = (SELECT min(id) FROM block) AND ?1", 1, "buffer full")?;
-            if rows == 0 {
-                break;
-            }
-            done.dropped_rows += rows;
-        }
-        done.blocks_wait = self.totals.is_full_for(size, max_bytes) && when_full == WhenFull::Block;
+        self.know_sizes(&changes.blocks)?;
+        done.blocks_wait = room.must_wait(self.totals.bytes, &self.rule_sizes, &changes.blocks);
         if !done.blocks_wait {
-            changes.blocks.iter().try_for_each(|block| self.insert(block))?;
+            for block in &changes.blocks {
+                let (stored, dropped) = self.store(block, room)?;
+                done.stored_rows += if stored { block.rows } else { 0 };
+                done.dropped_rows += dropped;
+            }
             changes.progress.iter().try_for_each(|(rule, seq)| self.progress(rule, *seq))?;
             if let Some(snapshot) = &changes.snapshot {
                 self.snapshot(snapshot)?;
@@ -181,6 +178,7 @@ impl Step<'_> {
         let Some(gone) = self.tx.prepare_cached(&delete)?.query_row([signed(id)], Gone::read).optional()? else { return Ok(None) };
         self.totals.waiting = self.totals.waiting.saturating_sub(gone.rows);
         self.totals.bytes = self.totals.bytes.saturating_sub(gone.size);
+        self.rule_sizes.sub(&gone.rule, gone.size);
         let missed_by = self.forget_confirmed(gone.id, &gone.rule)?;
         Ok(Some((gone, missed_by)))
     }
@@ -192,12 +190,14 @@ impl Step<'_> {
         Ok(gone.rows)
     }
 
-    fn insert(&mut self, block: &NewBlock) -> rusqlite::Result<()> {
+    pub(super) fn insert(&mut self, block: &NewBlock) -> rusqlite::Result<()> {
         self.totals.last_block += 1;
-        let insert = "INSERT INTO block (id, rule, first_seq, last_seq, rows, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let NewBlock { rule, first_seq, last_seq, rows, data } = block;
-        let values = params![signed(self.totals.last_block), &**rule, signed(*first_seq), signed(*last_seq), signed(*rows), data];
+        let insert = "INSERT INTO block (id, rule, first_seq, last_seq, rows, data, priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let NewBlock { rule, worth, first_seq, last_seq, rows, data } = block;
+        let (id, priority) = (signed(self.totals.last_block), worth.priority.get());
+        let values = params![id, &**rule, signed(*first_seq), signed(*last_seq), signed(*rows), data, priority];
         self.tx.prepare_cached(insert)?.execute(values)?;
+        self.rule_sizes.add(rule, data.len() as u64);
         self.totals.waiting += rows;
         self.totals.bytes += data.len() as u64;
         Ok(())

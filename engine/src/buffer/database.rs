@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, ffi, params};
 use tidegate_core::Clock;
+use tidegate_rules::Priority;
 
-use super::changes::{Changes, Done, Step, Totals};
+use super::changes::{Changes, Done, NewBlock, Step, Totals};
 use super::journal::{self, Recovered, Retention};
+use super::room::{Room, RuleSizes, of_priority};
 use super::uplinks::Uplinks;
 use super::{BufferError, Gap, StoredBlock, block, salvage, signed};
-use crate::config::{self, WhenFull};
+use crate::config;
 use crate::disk::{Disk, LockFile};
 
 /// Layout of this program; `user_version` in the file.
@@ -38,7 +40,7 @@ const LAYOUT: &str = "
     CREATE TABLE gap (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
         rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL);";
 /// From each layout to the next. Nothing is null, so that damage shows.
-const UPGRADES: [&str; 2] = [JOURNAL, UPLINKS];
+const UPGRADES: [&str; 2] = [JOURNAL, OUTBOX];
 /// The journal, snapshots of rule state, and how far each rule's rows have got. An entry without a stream is a change of the rules.
 const JOURNAL: &str = "
     ALTER TABLE meta ADD COLUMN last_entry INTEGER NOT NULL DEFAULT 0;
@@ -51,11 +53,13 @@ const JOURNAL: &str = "
     CREATE TABLE progress (id INTEGER PRIMARY KEY, rule TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL);
     PRAGMA user_version = 2;";
 /// Several uplinks: who has confirmed a block that others wait for; who is still to be told of a gap (nothing: all that take the rule's
-/// rows); and which uplinks there were when the buffer was last opened.
-const UPLINKS: &str = "
+/// rows); and which uplinks there were when the buffer was last opened. What blocks are worth, with an index of those that are not as most.
+const OUTBOX: &str = "
     CREATE TABLE confirmed (uplink TEXT NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (block, uplink)) WITHOUT ROWID;
     ALTER TABLE gap ADD COLUMN uplinks TEXT NOT NULL DEFAULT '';
     ALTER TABLE meta ADD COLUMN uplinks TEXT NOT NULL DEFAULT '';
+    ALTER TABLE block ADD COLUMN priority INTEGER NOT NULL DEFAULT 5;
+    CREATE INDEX block_priority ON block (priority, id) WHERE priority <> 5;
     PRAGMA user_version = 3;";
 
 /// Blocks that were found, and those that do not decode, with the reason.
@@ -67,8 +71,8 @@ pub(super) struct Database {
     path: PathBuf,
     totals: Totals,
     uplinks: Uplinks,
-    max_bytes: u64,
-    when_full: WhenFull,
+    rule_sizes: RuleSizes,
+    room: Room,
     retention: Retention,
     /// gaps up to this id were handed out
     gaps_fetched: u64,
@@ -114,8 +118,8 @@ impl Database {
             path,
             totals,
             uplinks,
-            max_bytes: settings.max_size.0,
-            when_full: settings.when_full,
+            rule_sizes: RuleSizes::default(),
+            room: Room { max_bytes: settings.max_size.0, reserve: settings.reserve.0, when_full: settings.when_full },
             retention: Retention {
                 max_bytes: settings.journal_size.0,
                 max_age_ns: i64::try_from(settings.journal_age.0.as_nanos()).unwrap_or(i64::MAX),
@@ -147,15 +151,15 @@ impl Database {
         Ok((first, end))
     }
 
-    /// Whether blocks of `size` bytes have to wait.
-    pub(super) fn must_wait(&self, size: u64) -> bool {
-        self.when_full == WhenFull::Block && self.totals.is_full_for(size, self.max_bytes)
+    /// Whether new blocks have to wait, as far as that is known without looking.
+    pub(super) fn must_wait(&self, blocks: &[NewBlock]) -> bool {
+        self.room.must_wait(self.totals.bytes, &self.rule_sizes, blocks)
     }
 
     /// Carries out `changes` in one transaction. On an error nothing of it has happened.
     pub(super) fn commit(&mut self, changes: &Changes) -> Result<Done, BufferError> {
-        let (max_bytes, when_full, retention) = (self.max_bytes, self.when_full, self.retention);
-        self.step(|step| step.run(changes, max_bytes, when_full, retention))
+        let (room, retention) = (self.room, self.retention);
+        self.step(|step| step.run(changes, room, retention))
     }
 
     /// Has the outbox follow the configuration of the uplinks. Returns how many rows were dropped.
@@ -166,37 +170,39 @@ impl Database {
     fn step<T>(&mut self, work: impl FnOnce(&mut Step<'_>) -> rusqlite::Result<T>) -> Result<T, BufferError> {
         let work = || -> rusqlite::Result<_> {
             let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut step = Step {
-                tx: &tx,
-                totals: self.totals,
-                uplinks: &self.uplinks,
-                gaps_fetched: self.gaps_fetched,
-                wall_ns: self.clock.wall_ns(),
-            };
+            let (totals, rule_sizes) = (self.totals, self.rule_sizes.clone());
+            let (gaps_fetched, wall_ns) = (self.gaps_fetched, self.clock.wall_ns());
+            let mut step = Step { tx: &tx, totals, uplinks: &self.uplinks, rule_sizes, gaps_fetched, wall_ns };
             let done = work(&mut step)?;
-            let totals = step.totals;
+            let (totals, rule_sizes) = (step.totals, step.rule_sizes);
             tx.commit()?;
-            Ok((done, totals))
+            Ok((done, totals, rule_sizes))
         };
-        let (done, totals) = work().map_err(|error| BufferError::Sql { path: self.path.clone(), error })?;
-        self.totals = totals;
+        let (done, totals, rule_sizes) = work().map_err(|error| BufferError::Sql { path: self.path.clone(), error })?;
+        (self.totals, self.rule_sizes) = (totals, rule_sizes);
         Ok(done)
     }
 
-    /// Up to `limit` blocks that `uplink` takes and has not confirmed, with `after < id <= until`, in order, but for those that `changes` is
-    /// about to remove. At least one if there is one.
+    /// Up to `limit` blocks that `uplink` takes and has not confirmed, of one priority or of any, with `after < id <= until`, in order, but
+    /// for those that `changes` is about to remove. At least one if there is one.
     pub(super) fn fetch(
         &self,
         uplink: &Arc<str>,
         (after, until): (u64, u64),
+        priority: Option<Priority>,
         limit: usize,
         changes: &Changes,
     ) -> Result<Fetched, BufferError> {
         let work = || -> rusqlite::Result<_> {
             let select = "SELECT id, rule, data FROM block WHERE id > ?1 AND id <= ?2
                 AND NOT EXISTS (SELECT 1 FROM confirmed WHERE confirmed.block = block.id AND uplink = ?3)
-                AND (?4 IS NULL OR rule IN (SELECT value FROM json_each(?4))) ORDER BY id";
-            let mut select = self.conn.prepare(select)?;
+                AND (?4 IS NULL OR rule IN (SELECT value FROM json_each(?4)))";
+            // The usual priority is not in the index: then the others are left out.
+            let of_priority = match priority {
+                None => String::new(),
+                Some(priority) => format!(" AND {}", of_priority(priority)),
+            };
+            let mut select = self.conn.prepare(&format!("{select}{of_priority} ORDER BY id"))?;
             let mut found = select.query(params![signed(after), signed(until), &**uplink, self.uplinks.rules(uplink)])?;
             let (mut good, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
             while good.len() < limit && bytes < FETCH_BYTES {
@@ -281,6 +287,7 @@ impl Database {
             salvage::recover(&*self.disk, &self.path).map_err(|error| BufferError::Io { path: self.path.clone(), error })?;
             self.conn = prepare(&*self.disk, &self.path)?;
             (self.totals, _) = read_meta(&self.conn).map_err(|error| self.sql(error))?;
+            self.rule_sizes = RuleSizes::default();
             self.detached = false;
         }
         Ok(())
@@ -378,6 +385,7 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, Buffer
         "SELECT id, rule, seq FROM progress",
         "SELECT block, uplink FROM confirmed",
         "SELECT uplinks FROM gap",
+        "SELECT priority FROM block",
         "SELECT uplinks FROM meta",
     ];
     let mut tables = tables.iter().map(String::as_str).chain(recovery);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
+use tidegate_rules::Worth;
 
 use super::changes::NewBlock;
 use super::journal::{JournalEntry, JournalStep, Snapshot, SnapshotPart};
@@ -83,6 +84,7 @@ pub(super) struct Unpackable {
 /// A block that still takes rows.
 struct Open {
     rule: Arc<str>,
+    worth: Worth,
     /// with the index of what each came with
     parts: Vec<(usize, RecordBatch)>,
     rows: usize,
@@ -104,7 +106,8 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
     let (mut blocks, mut bad) = (Vec::new(), Vec::new());
     let mut open: Vec<Open> = Vec::new();
     let mut newest: HashMap<&str, usize> = HashMap::new();
-    for (index, OutboxRows { rule, rows, ordinals, .. }) in outbox.iter().map(Borrow::borrow).enumerate() {
+    for (index, OutboxRows { rule, rows, ordinals, worth, .. }) in outbox.iter().map(Borrow::borrow).enumerate() {
+        let worth = *worth;
         let batch = match block::with_ids(rows, ordinals) {
             Ok(batch) => batch,
             Err(error) => {
@@ -117,13 +120,15 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
         while offset < batch.num_rows() {
             let left = batch.num_rows() - offset;
             let fits = |open: &Open| {
-                open.room(row_bytes) > 0 && open.parts.first().is_some_and(|(_, part)| part.schema_ref() == batch.schema_ref())
+                open.room(row_bytes) > 0
+                    && open.worth == worth
+                    && open.parts.first().is_some_and(|(_, part)| part.schema_ref() == batch.schema_ref())
             };
             let at = match newest.get(&**rule) {
                 Some(at) if open.get(*at).is_some_and(fits) => *at,
                 _ => {
                     newest.insert(rule, open.len());
-                    open.push(Open { rule: Arc::clone(rule), parts: Vec::new(), rows: 0, bytes: 0 });
+                    open.push(Open { rule: Arc::clone(rule), worth, parts: Vec::new(), rows: 0, bytes: 0 });
                     open.len() - 1
                 }
             };
@@ -135,13 +140,13 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
             offset += take;
         }
     }
-    for Open { rule, parts, .. } in open {
+    for Open { rule, worth, parts, .. } in open {
         let (owners, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         let mut add = |parts: &[RecordBatch]| {
             let data = encode(parts)?;
             let (first_seq, last_seq) = block::seq_range(parts);
             let rows = parts.iter().map(|part| part.num_rows() as u64).sum();
-            blocks.push(NewBlock { rule: Arc::clone(&rule), first_seq, last_seq, rows, data });
+            blocks.push(NewBlock { rule: Arc::clone(&rule), worth, first_seq, last_seq, rows, data });
             Ok(())
         };
         if add(&parts).is_err() {
@@ -167,7 +172,13 @@ mod tests {
     fn held(rule: &str, first: u64, texts: &[String]) -> OutboxRows {
         let batch = RecordBatch::try_from_iter([("v", Arc::new(StringArray::from_iter_values(texts)) as _)]).unwrap();
         let ordinals = vec![0; batch.num_rows()];
-        OutboxRows { rule: rule.into(), rows: Rows { batch, seqs: Seqs::Run { first } }, ordinals, ack: Ack::none() }
+        OutboxRows {
+            rule: rule.into(),
+            rows: Rows { batch, seqs: Seqs::Run { first } },
+            ordinals,
+            worth: Worth::default(),
+            ack: Ack::none(),
+        }
     }
 
     fn ranges(blocks: &[NewBlock]) -> Vec<(&str, u64, u64, u64)> {

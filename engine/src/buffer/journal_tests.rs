@@ -193,7 +193,7 @@ fn a_buffer_of_the_first_layout_is_taken_over() {
     let raw = rusqlite::Connection::open(dir.path().join("box.db")).unwrap();
     raw.execute_batch(
         "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
-         ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed;
+         ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority;
     ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;",
     )
     .unwrap();

@@ -19,7 +19,9 @@
 //!   only the ids of existing blocks are remembered, so memory stays bounded. Fetching goes on.
 //! * A damaged database is replaced while it runs: what can be read moves to the new one, what cannot leaves a gap of rule `*`.
 //! * A block is deleted when every uplink that takes its rule's rows has confirmed it, see [`uplinks`].
-//! * With `drop_oldest`, a block may be dropped while the forwarder has it in flight. That is harmless: it was sent, and its
+//! * Who makes room for new rows is decided in [`room`]: neither the buffer nor a rule grows beyond its `max_size`, and what is dropped
+//!   leaves a gap.
+//! * A block may be dropped while a forwarder has it in flight. That is harmless: it was sent, and its
 //!   confirmation finds nothing to delete. It is counted as dropped all the same, since nobody knows yet whether it arrived.
 
 mod block;
@@ -34,6 +36,9 @@ mod journal;
 mod journal_tests;
 #[cfg(test)]
 mod model_tests;
+mod room;
+#[cfg(test)]
+mod room_tests;
 mod salvage;
 #[cfg(test)]
 mod salvage_tests;
@@ -50,6 +55,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::ErrorCode;
 use tidegate_core::{Ack, Clock, Rows};
+use tidegate_rules::Worth;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config;
@@ -70,6 +76,8 @@ pub struct OutboxRows {
     pub rows: Rows,
     /// the position of each row among those of its sequence number
     pub ordinals: Vec<u32>,
+    /// what they are worth when there is no room, or a backlog
+    pub worth: Worth,
     /// released when the rows are on disk
     pub ack: Ack,
 }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction};
 use super::BufferError;
 use super::changes::{NewGap, Step, Totals};
 use super::database::{beside, layout, read_meta};
+use super::room::RuleSizes;
 use super::uplinks::Uplinks;
 use crate::disk::Disk;
 
@@ -25,6 +26,7 @@ const BLOCK: &[(&str, Type)] = &[
     ("last_seq", Type::Integer),
     ("rows", Type::Integer),
     ("data", Type::Blob),
+    ("priority", Type::Integer),
 ];
 const REFUSED: &[(&str, Type)] = &[
     ("id", Type::Integer),
@@ -115,8 +117,8 @@ fn copy_all(
     let tx = new.transaction()?;
     tx.execute("UPDATE meta SET sequence = ?1", [super::signed(sequence)])?;
     let ends = known.unwrap_or(Totals { last_block: ANY, last_gap: ANY, last_entry: ANY, ..Totals::default() });
-    let (last_block, skipped) = copy(old, &tx, "block", BLOCK, ends.last_block)?;
-    let (last_gap, _) = copy(old, &tx, "gap", gap_columns(old), ends.last_gap)?;
+    let (last_block, skipped) = copy(old, &tx, "block", columns_of(old, "block", BLOCK), ends.last_block)?;
+    let (last_gap, _) = copy(old, &tx, "gap", columns_of(old, "gap", GAP), ends.last_gap)?;
     copy(old, &tx, "refused", REFUSED, ends.last_block)?;
     copy_confirmed(old, &tx)?;
     let (last_entry, entries_skipped) = copy(old, &tx, "journal", JOURNAL, ends.last_entry)?;
@@ -142,7 +144,8 @@ fn copy_all(
         journal_bytes,
     };
     // Who takes a gap of all rules does not have to be known.
-    let mut step = Step { tx: &tx, totals, uplinks: &Uplinks::default(), gaps_fetched: u64::MAX, wall_ns };
+    let (uplinks, rule_sizes) = (Uplinks::default(), RuleSizes::default());
+    let mut step = Step { tx: &tx, totals, uplinks: &uplinks, rule_sizes, gaps_fetched: u64::MAX, wall_ns };
     let lost = before.map(|before| before.waiting.saturating_sub(waiting));
     // Without the old totals nobody can say that nothing is missing.
     if lost != Some(0) {
@@ -155,10 +158,12 @@ fn copy_all(
     Ok((totals, skipped))
 }
 
-/// The columns of `gap` that the damaged file has: it may be of an older layout.
-fn gap_columns(old: &Connection) -> &'static [(&'static str, Type)] {
-    let older = GAP.split_last().map_or(GAP, |(_, older)| older);
-    if old.prepare("SELECT uplinks FROM gap").is_ok() { GAP } else { older }
+/// Those of `columns` that the damaged file has: in an older layout the last one is missing.
+fn columns_of<'c>(old: &Connection, table: &str, columns: &'c [(&'c str, Type)]) -> &'c [(&'c str, Type)] {
+    match columns.split_last() {
+        Some(((newest, _), older)) if old.prepare(&format!("SELECT {newest} FROM {table}")).is_err() => older,
+        _ => columns,
+    }
 }
 
 /// Copies who has confirmed what, up to the first damage: what is missing is sent once more.

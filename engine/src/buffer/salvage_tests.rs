@@ -11,8 +11,8 @@ use super::*;
 const BLOCKS: u64 = 120;
 const ROWS: u64 = 3;
 const PAGE: u64 = 4096;
-/// The first page that belongs to `block` alone: 1 is the schema, 2 the page map, 3 to 12 the roots of tables and of one index.
-const LEAVES: u64 = 13;
+/// The first page that belongs to `block` alone: 1 is the schema, 2 the page map, 3 to 13 the roots of tables and of two indexes.
+const LEAVES: u64 = 14;
 
 fn open(dir: &tempfile::TempDir) -> (OnThread, Arc<OutboxStatus>) {
     let status: Arc<OutboxStatus> = Arc::default();

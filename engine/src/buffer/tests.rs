@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::config::WhenFull;
 use crate::disk::SystemDisk;
 use arrow::array::{Int64Array, RecordBatch};
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{ByteSize, Outcome, Seqs};
+use tidegate_rules::WhenFull;
 
 pub(super) const UPLINK: &str = "uplink";
 
@@ -58,7 +58,7 @@ impl std::ops::Deref for OnThread {
 pub(super) fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
     let values = Int64Array::from_iter_values((0..n as i64).map(|i| (first as i64 + i).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)));
     let batch = RecordBatch::try_from_iter([("v", Arc::new(values) as _)]).unwrap();
-    OutboxRows { rule: "r".into(), rows: Rows { batch, seqs: Seqs::Run { first } }, ordinals: vec![0; n], ack }
+    OutboxRows { rule: "r".into(), rows: Rows { batch, seqs: Seqs::Run { first } }, ordinals: vec![0; n], worth: Worth::default(), ack }
 }
 
 pub(super) fn acked() -> (Ack, std::sync::mpsc::Receiver<Outcome>) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
+use tidegate_rules::Priority;
 use tokio::sync::watch;
 
 use super::changes::Step;
@@ -200,8 +201,19 @@ impl Outbox {
     /// Up to `limit` blocks with `after < id <= until`, in order; fewer when they are large, none when there are no more. Blocks that the
     /// uplink has confirmed or does not take are skipped; blocks that cannot be read are moved to `refused` and skipped.
     pub async fn fetch(&self, after: u64, until: u64, limit: usize) -> Result<Vec<StoredBlock>, BufferError> {
+        self.fetch_of(None, after, until, limit).await
+    }
+
+    /// The same, of one priority only.
+    pub async fn fetch_of(
+        &self,
+        priority: Option<Priority>,
+        after: u64,
+        until: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredBlock>, BufferError> {
         let uplink = Arc::clone(&self.uplink);
-        self.buffer.ask(|reply| Request::Fetch { uplink, range: (after, until), limit, reply }).await?
+        self.buffer.ask(|reply| Request::Fetch { uplink, range: (after, until), priority, limit, reply }).await?
     }
 
     /// Notes with the next commit that blocks were delivered.

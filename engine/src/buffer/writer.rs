@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_core::Rows;
+use tidegate_rules::Priority;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -24,7 +25,7 @@ type Reply<T> = oneshot::Sender<Result<T, BufferError>>;
 
 /// What the writer is asked for, besides appends: these go on while appends have to wait.
 pub(super) enum Request {
-    Fetch { uplink: Arc<str>, range: (u64, u64), limit: usize, reply: Reply<Vec<StoredBlock>> },
+    Fetch { uplink: Arc<str>, range: (u64, u64), priority: Option<Priority>, limit: usize, reply: Reply<Vec<StoredBlock>> },
     Confirm(Arc<str>, Vec<u64>),
     Refuse(Arc<str>, u64, String),
     FetchGaps(Arc<str>, usize, Reply<Vec<Gap>>),
@@ -216,8 +217,8 @@ impl Writer {
             }
             Request::Reserve(reply) => drop(reply.send(self.repaired(|database, _| database.reserve()))),
             Request::Close => self.closing = true,
-            Request::Fetch { uplink, range, limit, reply } => {
-                let found = self.repaired(|database, changes| database.fetch(&uplink, range, limit, changes));
+            Request::Fetch { uplink, range, priority, limit, reply } => {
+                let found = self.repaired(|database, changes| database.fetch(&uplink, range, priority, limit, changes));
                 let answer = found.map(|(good, bad)| {
                     self.refuse(None, bad);
                     good
@@ -323,9 +324,8 @@ impl Writer {
     }
 
     fn commit(&mut self) {
-        let size = self.changes.size();
-        let nothing = size == 0 && self.changes.snapshot.is_none();
-        if self.changes.is_only_blocks() && (nothing || self.database.must_wait(size)) {
+        let nothing = self.changes.size() == 0 && self.changes.snapshot.is_none();
+        if self.changes.is_only_blocks() && (nothing || self.database.must_wait(&self.changes.blocks)) {
             if nothing {
                 self.held.drain(..).for_each(Held::release);
             } else {
@@ -355,7 +355,7 @@ impl Writer {
             (self.changes.blocks, self.changes.progress, self.changes.snapshot) = (blocks, progress, snapshot);
             self.say_full();
         } else {
-            self.status.committed.add(blocks.iter().map(|block| block.rows).sum());
+            self.status.committed.add(done.stored_rows);
         }
         self.status.waiting.set(self.database.totals().waiting);
         self.status.dropped.add(done.dropped_rows + done.forgotten_rows);
@@ -364,7 +364,7 @@ impl Writer {
         {
             tracing::error!(
                 rows,
-                "the buffer is full; its oldest rows were dropped: see why the uplink does not take them, or raise `buffer.max_size`"
+                "there was no room for all rows, and some were dropped: see why the uplink does not take them, or raise `max_size`"
             );
         }
         if done.forgotten_rows > 0
@@ -382,7 +382,10 @@ impl Writer {
 
     fn say_full(&mut self) {
         if let Some(times) = self.said.full.count(1) {
-            tracing::warn!(times, "the buffer is full; new rows wait until the uplink has taken older ones, or raise `buffer.max_size`");
+            tracing::warn!(
+                times,
+                "there is no room for new rows, and they wait until the uplink has taken older ones, or raise `max_size`"
+            );
         }
     }
 

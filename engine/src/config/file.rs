@@ -80,6 +80,31 @@ impl Default for RulesTable {
     }
 }
 
+/// What happens to new rows when the buffer is full.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum BufferWhenFull {
+    /// Rules wait, and with them the streams that feed them.
+    Block,
+    /// The oldest rows make room.
+    DropOldest,
+    /// They are dropped themselves.
+    DropNewest,
+    /// Every second block of the rows that wait makes room.
+    ThinOut,
+}
+
+impl From<BufferWhenFull> for tidegate_rules::WhenFull {
+    fn from(when_full: BufferWhenFull) -> Self {
+        match when_full {
+            BufferWhenFull::Block => Self::Block,
+            BufferWhenFull::DropOldest => Self::DropOldest,
+            BufferWhenFull::DropNewest => Self::DropNewest,
+            BufferWhenFull::ThinOut => Self::ThinOut,
+        }
+    }
+}
+
 /// `[buffer]`
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -88,8 +113,10 @@ pub(super) struct BufferTable {
     pub(super) path: Option<PathBuf>,
     /// How large its content may grow.
     pub(super) max_size: ByteSize,
-    /// What happens when it is as large.
-    pub(super) when_full: WhenFull,
+    /// What of that only rows of priority 8 and 9 may use.
+    pub(super) reserve: ByteSize,
+    /// What happens when it is as large, to rows whose rule does not say.
+    pub(super) when_full: BufferWhenFull,
     /// How many rows may wait to be committed.
     pub(super) queue: NonZeroUsize,
     /// How large the journal may grow beyond what recovery needs.
@@ -106,7 +133,8 @@ impl Default for BufferTable {
         Self {
             path: None,
             max_size: ByteSize(1 << 30),
-            when_full: WhenFull::Block,
+            reserve: ByteSize(0),
+            when_full: BufferWhenFull::Block,
             queue: thousand(),
             // Yesterday's data is what people try a new rule on.
             journal_size: ByteSize(256 << 20),
@@ -119,8 +147,9 @@ impl Default for BufferTable {
 impl BufferTable {
     /// These settings for the database at `path`.
     pub(super) fn at(self, path: PathBuf) -> Buffer {
-        let Self { path: _, max_size, when_full, queue, journal_size, journal_age, snapshot_every } = self;
-        Buffer { path, max_size, when_full, queue, journal_size, journal_age, snapshot_every }
+        let Self { path: _, max_size, reserve, when_full, queue, journal_size, journal_age, snapshot_every } = self;
+        let when_full = when_full.into();
+        Buffer { path, max_size, reserve, when_full, queue, journal_size, journal_age, snapshot_every }
     }
 }
 

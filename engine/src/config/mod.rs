@@ -100,7 +100,7 @@ pub enum OutputKind {
     Mqtt(MqttOutput),
 }
 
-/// What happens when a bounded place is full. Both are counted.
+/// What happens when an output's queue is full. Both are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
@@ -159,8 +159,10 @@ pub struct Buffer {
     pub path: PathBuf,
     /// How large its content may grow.
     pub max_size: ByteSize,
-    /// What happens when it is as large.
-    pub when_full: WhenFull,
+    /// What of that only rows of priority 8 and 9 may use.
+    pub reserve: ByteSize,
+    /// What happens when it is as large, to rows whose rule does not say.
+    pub when_full: tidegate_rules::WhenFull,
     /// How many rows may wait to be committed.
     pub queue: NonZeroUsize,
     /// How large the journal may grow beyond what recovery needs.

@@ -328,6 +328,10 @@ impl Validator<'_, '_> {
             let message = format!("`max_size` must be at least {SMALLEST_BUFFER}, and is {}", keys.max_size);
             self.report.error(&table.span_of(&["max_size"]), message, None);
         }
+        if keys.reserve >= keys.max_size {
+            let message = format!("`reserve` ({}) must be smaller than `max_size` ({})", keys.reserve, keys.max_size);
+            self.report.error(&table.span_of(&["reserve"]), message, "it is the part of it that is kept for alarms".to_owned());
+        }
         let path = keys.path.as_ref().map_or_else(|| data_dir.join("buffer.db"), |path| self.base_dir.join(path));
         if path.is_dir() {
             let message = format!("`path` names {}, which is a directory", path.display());

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_rules::Priority;
 use tokio::time::Instant;
 
 use crate::buffer::StoredBlock;
@@ -15,8 +16,8 @@ const FETCH_BLOCKS: usize = 64;
 /// What the driver has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Read blocks with `after < id <= until`, and hand them to [`Lanes::fetched`].
-    Fetch { after: u64, until: u64, limit: usize },
+    /// Read blocks of one priority or of any with `after < id <= until`, and hand them to [`Lanes::fetched`].
+    Fetch { priority: Option<Priority>, after: u64, until: u64, limit: usize },
     /// Send what [`Lanes::take`] gives.
     Send,
     /// Wait for a confirmation or a commit, or until the backlog's rate allows a row.
@@ -50,6 +51,8 @@ pub(super) struct Lanes {
 
 #[derive(Default)]
 struct Lane {
+    /// what goes through it one after the other; none: all in the order of their ids
+    priorities: &'static [Priority],
     /// newest block that was read
     after: u64,
     /// newest block of the lane
@@ -93,7 +96,7 @@ impl Lanes {
     /// The line is up. Blocks up to `newest` are backlog.
     pub(super) fn start(&mut self, newest: u64, now: Instant) {
         self.in_flight = 0;
-        self.backlog = Lane { until: newest, ..Lane::default() };
+        self.backlog = Lane { priorities: &Priority::ALL, until: newest, ..Lane::default() };
         self.live = Lane { after: newest, until: newest, ..Lane::default() };
         if let Some(rate) = &mut self.rate {
             rate.start(now);
@@ -143,9 +146,12 @@ impl Lanes {
     /// Takes what [`Next::Fetch`] asked for.
     pub(super) fn fetched(&mut self, blocks: Vec<StoredBlock>) {
         let lane = if self.fetching_live { &mut self.live } else { &mut self.backlog };
-        match blocks.last() {
-            Some(last) => lane.after = last.id,
-            None => lane.after = lane.until,
+        lane.after = blocks.last().map_or(lane.until, |last| last.id);
+        if lane.after >= lane.until
+            && let Some((_, rest)) = lane.priorities.split_first()
+            && !rest.is_empty()
+        {
+            (lane.priorities, lane.after) = (rest, 0);
         }
         let rows: usize = blocks.iter().map(|block| block.rows.len()).sum();
         lane.block_rows = rows.checked_div(blocks.len()).unwrap_or(0);
@@ -206,7 +212,8 @@ impl Lane {
             return Some(Next::Send);
         }
         let limit = (FETCH_ROWS / self.block_rows.max(1)).clamp(1, FETCH_BLOCKS);
-        (self.after < self.until).then_some(Next::Fetch { after: self.after, until: self.until, limit })
+        let priority = self.priorities.first().copied();
+        (self.after < self.until).then_some(Next::Fetch { priority, after: self.after, until: self.until, limit })
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A row leaves the outbox only when the far side has confirmed it. Every message carries the row's id, by which the receiver drops a
 //! repeat. When the uplink comes up, what was sent and not confirmed goes again as it was, in parcels of the same rows; all else that is on
-//! disk is backlog, and what is committed from then on is live: live rows go first, the backlog follows at a bounded rate, and within each
-//! the order of the outbox is kept. While the uplink is down the forwarder holds nothing but what was sent and not confirmed, which
+//! disk is backlog, and what is committed from then on is live: live rows go first, the backlog follows at a bounded rate, rows of higher priority first,
+//! and otherwise the order of the outbox is kept. While the uplink is down the forwarder holds nothing but what was sent and not confirmed, which
 //! `in_flight` bounds, and the numbers of rows that were confirmed in blocks that were not finished.
 //!
 //! [`lanes`] decides what goes next and knows no I/O; this file does what it says. [`Uplink`] is what a far side has to offer.
@@ -183,8 +183,8 @@ impl<U: Uplink> Forwarder<U> {
                 continue;
             }
             match self.lanes.next(Instant::now()) {
-                Next::Fetch { after, until, limit } => {
-                    let blocks = self.outbox.fetch(after, until, limit).await?;
+                Next::Fetch { priority, after, until, limit } => {
+                    let blocks = self.outbox.fetch_of(priority, after, until, limit).await?;
                     self.lanes.fetched(blocks);
                     continue;
                 }

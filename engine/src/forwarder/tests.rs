@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::buffer::{Buffer, OutboxRows, Uplinks};
-use crate::config::{MqttUplink, UplinkKind, WhenFull};
+use crate::config::{MqttUplink, UplinkKind};
 use crate::disk::SystemDisk;
 use crate::status::OutboxStatus;
 use arrow::array::{Int64Array, RecordBatch};
 use std::num::NonZeroUsize;
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, ByteSize, Rows, Seqs};
+use tidegate_rules::{Priority, WhenFull, Worth};
 use tokio::sync::{mpsc, oneshot};
 
 type Answer = oneshot::Sender<Result<(), DeliveryError>>;
@@ -95,12 +96,16 @@ impl Stage {
     }
 
     async fn append_of(&self, rule: &'static str, values: std::ops::Range<i64>) {
+        self.append_worth(Worth::default(), rule, values).await;
+    }
+
+    async fn append_worth(&self, worth: Worth, rule: &'static str, values: std::ops::Range<i64>) {
         let batch = RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(values.clone())) as _)]).unwrap();
         let (done, committed) = oneshot::channel();
         let ack = Ack::new(move |_| done.send(()).unwrap());
         let rows = Rows { batch, seqs: Seqs::Run { first: values.start as u64 } };
         let ordinals = vec![0; rows.len()];
-        self.buffer.append(vec![OutboxRows { rule: rule.into(), rows, ordinals, ack }]).await.unwrap();
+        self.buffer.append(vec![OutboxRows { rule: rule.into(), rows, ordinals, worth, ack }]).await.unwrap();
         committed.await.unwrap();
     }
 
@@ -276,6 +281,23 @@ async fn a_refused_parcel_is_sent_row_by_row_so_that_only_the_bad_row_is_refused
     stage.stop.cancel();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_goes_by_priority_and_live_rows_before_all_of_it() {
+    let mut stage = stage(1, 1);
+    for (priority, first) in [(5, 0), (9, 10), (2, 20), (5, 30), (9, 40)] {
+        let worth = Worth { priority: Priority::try_from(priority).unwrap(), ..Worth::default() };
+        stage.append_worth(worth, "r", first..first + 2).await;
+    }
+    stage.line.send_replace(Some(1));
+    let (first, answer) = stage.sent.recv().await.unwrap();
+    assert_eq!(first, [10]);
+    stage.append(50..51).await;
+    answer.send(Ok(())).unwrap();
+    assert_eq!(stage.confirm(10).await, [50, 11, 40, 41, 0, 1, 30, 31, 20, 21]);
+    stage.empty().await;
+    stage.stop.cancel();
+}
+
 #[test]
 fn a_parcel_may_exceed_the_rate_for_a_moment_and_the_next_one_waits_the_longer() {
     let start = Instant::now();
@@ -308,7 +330,12 @@ fn the_backlog_keeps_to_its_rate() {
 fn lanes_rate(per_s: u32, batch: usize, now: Instant) -> Lanes {
     let mut lanes = Lanes::new(1000, batch, Some(per_s));
     lanes.start(1, now);
-    assert_eq!(lanes.next(now), Next::Fetch { after: 0, until: 1, limit: 64 });
+    for priority in Priority::ALL.into_iter().take(5) {
+        assert_eq!(lanes.next(now), Next::Fetch { priority: Some(priority), after: 0, until: 1, limit: 64 });
+        if priority != Priority::default() {
+            lanes.fetched(Vec::new());
+        }
+    }
     let batch = RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(0..500)) as _)]).unwrap();
     let rows = Rows { batch, seqs: Seqs::Run { first: 0 } };
     lanes.fetched(vec![crate::buffer::StoredBlock { id: 1, rule: "r".into(), rows, ordinals: vec![0; 500] }]);

@@ -124,6 +124,19 @@ fn a_circle_of_derived_streams_is_refused() {
 }
 
 #[test]
+fn a_rule_that_writes_to_the_uplink_must_be_taken_by_one() {
+    let mut house = House::new(1);
+    house.book = RuleBook::new(Catalog { uplink_rules: Some(["a".to_owned()].into()), ..catalog() }, 1, Arc::default()).quiet();
+    house.put("a", "INSERT INTO uplink SELECT x FROM tank");
+    house.put("b", "INSERT INTO pump SELECT x FROM tank");
+    house.put("c", "--! mode = \"off\"\nINSERT INTO uplink SELECT x FROM tank");
+    assert_eq!(house.book.wrong(), []);
+    house.put("b", "INSERT INTO uplink SELECT x FROM tank");
+    let wrong = house.book.wrong();
+    assert_eq!(wrong[0].message, "no uplink takes what the rule `b` writes");
+}
+
+#[test]
 fn a_rule_waits_for_columns_and_follows_them_when_they_widen() {
     let mut house = House::new(1);
     house.put("r", "INSERT INTO pump SELECT x FROM later");

@@ -169,7 +169,7 @@ impl Play {
             journal_age: Span(Duration::from_secs(dice.below(100))),
             // Now and then the outbox is so small that it fills.
             max_size: ByteSize(if (self.drops || dice.one_in(4)) && !last { 2_500 } else { 1 << 30 }),
-            when_full: if self.drops { WhenFull::DropOldest } else { WhenFull::Block },
+            when_full: if self.drops { tidegate_rules::WhenFull::DropOldest } else { tidegate_rules::WhenFull::Block },
             ..config::Buffer::at(self.database())
         };
         for uplink in config.uplinks.values_mut() {

@@ -11,6 +11,7 @@ use tidegate_core::clock::SystemClock;
 use super::{Inspector, sql};
 use crate::buffer::changes::{Gone, Step};
 use crate::buffer::database::{beside, prepare, read_meta};
+use crate::buffer::room::RuleSizes;
 use crate::buffer::{BufferError, Uplinks, signed};
 use crate::disk::SystemDisk;
 
@@ -122,8 +123,14 @@ fn delete_some(conn: &mut Connection, what: &Purge, after: i64, gaps_before: u64
         .query_map(params![after, rule], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let uplinks = Uplinks::noted(&tx)?;
-    let mut step =
-        Step { tx: &tx, totals: read_meta(&tx)?.0, uplinks: &uplinks, gaps_fetched: gaps_before, wall_ns: SystemClock.wall_ns() };
+    let mut step = Step {
+        tx: &tx,
+        totals: read_meta(&tx)?.0,
+        uplinks: &uplinks,
+        rule_sizes: RuleSizes::default(),
+        gaps_fetched: gaps_before,
+        wall_ns: SystemClock.wall_ns(),
+    };
     let forget = "DELETE FROM refused WHERE id = ?1 RETURNING id, rule, first_seq, last_seq, rows, length(data)";
     for id in &ids {
         let gone = match what {

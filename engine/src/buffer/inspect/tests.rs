@@ -14,11 +14,12 @@ use tidegate_rules::SealedState;
 use super::*;
 use crate::buffer::tests::{OnThread, UPLINK, acked, rows, seqs, settings, wait};
 use crate::buffer::{JournalEntry, JournalStep, OutboxRows, Snapshot, SnapshotPart, block};
-use crate::config::{self, WhenFull};
+use crate::config;
+use tidegate_rules::WhenFull;
 
 /// Makes a file one of layout 1.
 const DOWNGRADE: &str = "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
-    ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed;
+    ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority;
     ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;";
 
 fn file(dir: &TempDir) -> PathBuf {
@@ -361,7 +362,7 @@ const CORRUPTIONS: &[(&str, &str)] = &[
         "block 5: its row 0/0 comes after row 349/0, which is of a later entry",
     ),
     (
-        "INSERT INTO block SELECT 5, rule, first_seq, last_seq, rows, data FROM block WHERE id = 4; UPDATE meta SET last_block = 5",
+        "INSERT INTO block SELECT 5, rule, first_seq, last_seq, rows, data, priority FROM block WHERE id = 4; UPDATE meta SET last_block = 5",
         "block 5: its row 300/0 was there before",
     ),
     ("UPDATE block SET first_seq = 199 WHERE id = 3", "block 3: says row numbers 199 to 249, but holds 200 to 249"),
