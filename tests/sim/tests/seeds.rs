@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidegate_sim::{Outcome, run};
 
-/// About a minute on two slow processors, without optimisation.
-const SEEDS: u64 = 400;
+/// About two minutes on two processors, without optimisation.
+const SEEDS: u64 = 2_000;
 
 /// What comes of `seeds`, by as many threads as there are processors.
 fn outcomes(seeds: u64) -> Vec<(u64, Outcome)> {
