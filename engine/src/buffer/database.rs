@@ -156,8 +156,15 @@ impl Database {
         self.room.must_wait(self.totals.bytes, &self.rule_sizes, blocks)
     }
 
+    /// A deleted file can be written to, and is gone with the process: its rows would be acknowledged and lost.
+    fn is_there(&self) -> Result<(), BufferError> {
+        let gone = [self.path.clone(), beside(&self.path, "-wal")].into_iter().find(|file| !self.disk.exists(file));
+        gone.map_or(Ok(()), |gone| Err(BufferError::Deleted(gone)))
+    }
+
     /// Carries out `changes` in one transaction. On an error nothing of it has happened.
     pub(super) fn commit(&mut self, changes: &Changes) -> Result<Done, BufferError> {
+        self.is_there()?;
         let (room, retention) = (self.room, self.retention);
         self.step(|step| step.run(changes, room, retention))
     }

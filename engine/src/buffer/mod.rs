@@ -171,6 +171,9 @@ pub enum BufferError {
         /// why
         error: rusqlite::Error,
     },
+    /// Somebody took it away under the running box.
+    #[error("{} was deleted while the box uses it", .0.display())]
+    Deleted(PathBuf),
     /// 2^53 rows, or two million starts.
     #[error("the buffer {} has given out all row numbers; deliver what is in it, then move it and the `.lock` file away", .0.display())]
     NumbersUsedUp(PathBuf),
@@ -199,9 +202,12 @@ fn sql_advice(error: &rusqlite::Error) -> &'static str {
 }
 
 impl BufferError {
-    /// Whether the file's content is wrong, rather than something that passes.
+    /// Whether the file's content is wrong or gone, rather than something that passes.
     fn is_damage(&self) -> bool {
         use rusqlite::Error;
+        if matches!(self, Self::Deleted(_)) {
+            return true;
+        }
         let Self::Sql { error, .. } = self else { return false };
         let corrupt = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
         // SQLite takes a page of random values for rows when only their types are wrong.

@@ -128,6 +128,28 @@ fn open_when_free(dir: &tempfile::TempDir) -> (OnThread, Arc<OutboxStatus>) {
     }
 }
 
+/// Somebody makes room on a full disk.
+#[test]
+fn files_that_are_deleted_under_a_running_box_cost_nothing() {
+    for gone in [&["box.db"][..], &["box.db-wal"], &["box.db", "box.db-wal", "box.db-shm"]] {
+        let dir = filled();
+        let (buffer, status) = open(&dir);
+        store(&buffer, 5000);
+        gone.iter().for_each(|name| std::fs::remove_file(dir.path().join(name)).unwrap());
+        store(&buffer, 6000);
+        store(&buffer, 7000);
+        // As a crash leaves it: what is in the files by now has to be all.
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["box.db", "box.db-wal"] {
+            std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+        }
+        let expected: Vec<u64> = (0..BLOCKS * ROWS).chain(5000..5003).chain(6000..6003).chain(7000..7003).collect();
+        assert_eq!(seqs(&open(&copy).0), expected, "{gone:?}");
+        assert_eq!((seqs(&buffer), status.dropped.get()), (expected, 0), "{gone:?}");
+        buffer.close();
+    }
+}
+
 #[test]
 fn a_crash_while_files_are_exchanged_loses_nothing() {
     let dir = filled();
