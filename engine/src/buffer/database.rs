@@ -76,6 +76,8 @@ pub(super) struct Database {
     retention: Retention,
     /// gaps up to this id were handed out
     gaps_fetched: u64,
+    /// whether there has been a write-ahead log since it was opened
+    has_log: bool,
     /// `conn` is a stand-in without tables, since replacing a damaged file was interrupted
     detached: bool,
     clock: Arc<dyn Clock>,
@@ -125,6 +127,7 @@ impl Database {
                 max_age_ns: i64::try_from(settings.journal_age.0.as_nanos()).unwrap_or(i64::MAX),
             },
             gaps_fetched: 0,
+            has_log: false,
             detached: false,
             clock,
             disk,
@@ -157,9 +160,18 @@ impl Database {
     }
 
     /// A deleted file can be written to, and is gone with the process: its rows would be acknowledged and lost.
-    fn is_there(&self) -> Result<(), BufferError> {
-        let gone = [self.path.clone(), beside(&self.path, "-wal")].into_iter().find(|file| !self.disk.exists(file));
-        gone.map_or(Ok(()), |gone| Err(BufferError::Deleted(gone)))
+    fn is_there(&mut self) -> Result<(), BufferError> {
+        if !self.disk.exists(&self.path) {
+            return Err(BufferError::Deleted(self.path.clone()));
+        }
+        // SQLite makes the log when it needs it first, and does not take it away before the database is closed.
+        let log = beside(&self.path, "-wal");
+        let there = self.disk.exists(&log);
+        if self.has_log && !there {
+            return Err(BufferError::Deleted(log));
+        }
+        self.has_log = there;
+        Ok(())
     }
 
     /// Carries out `changes` in one transaction. On an error nothing of it has happened.
@@ -295,7 +307,7 @@ impl Database {
             self.conn = prepare(&*self.disk, &self.path)?;
             (self.totals, _) = read_meta(&self.conn).map_err(|error| self.sql(error))?;
             self.rule_sizes = RuleSizes::default();
-            self.detached = false;
+            (self.has_log, self.detached) = (false, false);
         }
         Ok(())
     }
