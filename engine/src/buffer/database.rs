@@ -74,7 +74,7 @@ pub(super) struct Database {
     rule_sizes: RuleSizes,
     room: Room,
     retention: Retention,
-    /// gaps up to this id were handed out
+    /// gaps up to this id were handed out, or may have been
     gaps_fetched: u64,
     /// whether there has been a write-ahead log since it was opened
     has_log: bool,
@@ -126,7 +126,8 @@ impl Database {
                 max_bytes: settings.journal_size.0,
                 max_age_ns: i64::try_from(settings.journal_age.0.as_nanos()).unwrap_or(i64::MAX),
             },
-            gaps_fetched: 0,
+            // An earlier process may have sent any of them.
+            gaps_fetched: totals.last_gap,
             has_log: false,
             detached: false,
             clock,
