@@ -63,6 +63,8 @@ pub struct Account {
     /// at the cloud, by the ids of their rows
     rows: BTreeMap<String, i64>,
     arrived: HashSet<i64>,
+    /// how often the end of what has arrived was marked
+    marks: u64,
     /// ids that stood for two numbers
     pub twice: Vec<(String, i64, i64)>,
     /// published, and never at the cloud
@@ -71,6 +73,9 @@ pub struct Account {
 
 impl Account {
     fn take(&mut self, message: &Message) {
+        if message.topic == MARK {
+            return;
+        }
         let json = message.json();
         let (id, n) = (json["id"].as_str().unwrap().to_owned(), json["row"]["n"].as_i64().unwrap());
         self.arrived.insert(n);
@@ -229,11 +234,12 @@ impl Trial {
 
 /// Takes all that the cloud's broker has.
 async fn take_arrived(cloud: &Mosquitto, uplink: &mut Client, account: &mut Account) {
-    Client::publisher(cloud).await.publish(MARK, "").await;
-    for message in uplink.take_until(|message| message.topic == MARK).await {
-        if message.topic != MARK {
-            account.take(&message);
-        }
+    // An earlier mark may come again, when the cloud's broker was stopped before it had the acknowledgement.
+    account.marks += 1;
+    let mark = account.marks.to_string();
+    Client::publisher(cloud).await.publish(MARK, mark.clone()).await;
+    for message in uplink.take_until(|message| message.topic == MARK && message.text() == mark).await {
+        account.take(&message);
     }
 }
 
