@@ -1,8 +1,8 @@
 //! The journal: the sequence on disk, as far as it can be run again.
 //!
 //! # What is kept
-//! Every batch of a journaled stream, with its numbers, and every change of the rule files, in the order of the sequence; and now and then a snapshot: the
-//! state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
+//! Every batch of a journaled stream, with its numbers, and every change of the rule files, in the order of the sequence; and now and then
+//! a snapshot: the state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
 //!
 //! # What follows
 //! A message of a journaled stream is acknowledged when its entry is on disk; nobody else waits for that. What the rules make of it
@@ -198,8 +198,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Keeps rows, if their stream is journaled. Returns what the workers have to hold: nothing, if it is, because then the rows are acknowledged when their entry is on
-    /// disk.
+    /// Keeps rows, if their stream is journaled. Returns what the workers have to hold: nothing, if it is, because then the rows are
+    /// acknowledged when their entry is on disk.
     pub async fn rows(&mut self, stream: &Arc<str>, rows: &Rows, marks: Vec<u64>, ack: Ack) -> Ack {
         self.changed = true;
         if !self.streams.contains(&**stream) {

@@ -4,8 +4,8 @@
 //! the state of all rules after one entry, with the texts and columns that were in force there. `progress` says up to which row number
 //! the rows of a rule are in the outbox, or were: what a rule writes again while the journal is run again is left out up to there.
 //!
-//! The two newest snapshots are kept, since the newest may turn out to be damaged, and with them every entry that comes after the older one. What is
-//! older stays as long as `journal_age` and `journal_size` allow. The newest [`KEPT_ENTRIES`] always stay: their marks tell a connection which
+//! The two newest snapshots are kept, since the newest may turn out to be damaged, and with them every entry that comes after the older
+//! one. What is older stays as long as `journal_age` and `journal_size` allow. The newest [`KEPT_ENTRIES`] always stay: their marks tell a connection which
 //! messages it need not take again.
 
 use std::collections::{BTreeMap, HashMap};
