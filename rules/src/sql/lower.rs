@@ -1,4 +1,4 @@
-//! A logical plan becomes a pipeline.
+//! A logical plan becomes a tree of operators.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use datafusion_common::{Column, DFSchema, DataFusionError, ExprSchema, Result, S
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::Alias;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Volatility, cast, lit};
+use datafusion_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, TableSource, Volatility, cast, lit};
 use datafusion_optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
@@ -17,13 +17,14 @@ use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{Query, Statement};
+use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 use tidegate_core::TS;
 use tidegate_core::diagnostic::{did_you_mean, nearest};
 
 use super::names::{Names, StreamSource, Tumble, WINDOW_END, WINDOW_START, options as planner_options, with_window_columns};
-use super::pipeline::{Pipeline, Stage};
-use super::window::{AggregateCall, GroupColumn, WindowAggregate};
+use super::operators::{self, AggregateCall, Bound, Filter, GroupColumn, Groups, Operator, Project, Source, WindowAggregate};
+use super::statement::Statement;
+use super::time::EventTime;
 use crate::{Options, Target};
 
 /// Plans `CREATE VIEW name AS query`: later statements of the file can read it.
@@ -45,7 +46,7 @@ pub(super) fn insert(
     options: &Options,
     names: &Names<'_>,
     views: &mut PlannerContext,
-) -> Result<Pipeline> {
+) -> Result<Statement> {
     let target = resolve_target(target, names)?;
     let plan = plan(query, names, views)?;
     let plan = fit(plan, &target, columns, names)?;
@@ -53,22 +54,19 @@ pub(super) fn insert(
     refuse_hidden_inputs(&plan)?;
     let optimizer = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new()), Arc::new(CommonSubexprEliminate::new())]);
     let plan = optimizer.optimize(plan, &OptimizerContext::new().without_query_execution_start_time(), |_, _| {})?;
-    let mut lowering = Lowering { options, input: None, before: Vec::new(), window: None, after: Vec::new() };
-    lowering.lower(&plan)?;
-    match lowering.input {
-        Some(input) => {
-            if let Some(window) = lowering.window.as_mut().filter(|_| names.catalog.by_arrival.contains(&*input)) {
-                window.goes_by_arrival();
-            }
-            Ok(Pipeline::new(input, target, lowering.before, lowering.window, lowering.after))
-        }
-        None => plan_err!("the statement reads no stream"),
+    let mut lowering = Lowering { inputs: Vec::new() };
+    let root = lowering.lower(&plan)?;
+    if lowering.inputs.is_empty() {
+        return plan_err!("the statement reads no stream");
     }
+    let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
+    let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
+    Ok(Statement::new(lowering.inputs, target, root, time))
 }
 
 fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
-    SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(Statement::Query(Box::new(query)), views)
+    SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
 }
 
 fn resolve_target(name: &str, names: &Names<'_>) -> Result<Target> {
@@ -191,39 +189,39 @@ fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-struct Lowering<'a> {
-    options: &'a Options,
-    input: Option<Arc<str>>,
-    before: Vec<Stage>,
-    window: Option<WindowAggregate>,
-    after: Vec<Stage>,
+/// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is made: an arm here, a function below.
+struct Lowering {
+    /// the streams that the statement reads
+    inputs: Vec<Arc<str>>,
 }
 
-impl Lowering<'_> {
-    fn lower(&mut self, plan: &LogicalPlan) -> Result<()> {
+impl Lowering {
+    fn lower(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
         match plan {
             LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<StreamSource>() {
                 Some(source) => {
-                    self.input = Some(Arc::clone(&source.name));
-                    Ok(())
+                    if !self.inputs.contains(&source.name) {
+                        self.inputs.push(Arc::clone(&source.name));
+                    }
+                    Ok(Box::new(Source::new(Arc::clone(&source.name), source.schema())))
                 }
                 None => plan_err!("`{}` is not a stream", scan.table_name),
             },
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Projection(projection) => {
-                self.lower(&projection.input)?;
+                let input = self.lower(&projection.input)?;
                 let exprs = projection.expr.iter().map(|expr| physical(expr, projection.input.schema())).collect::<Result<Vec<_>>>()?;
-                self.stage(Stage::Project { exprs, schema: nullable(projection.schema.as_arrow()) });
-                Ok(())
+                Ok(Box::new(Project::new(input, exprs, nullable(projection.schema.as_arrow()))))
             }
             LogicalPlan::Filter(filter) => {
-                self.lower(&filter.input)?;
-                let predicate = physical(&filter.predicate, filter.input.schema())?;
-                self.stage(Stage::Filter(predicate));
-                Ok(())
+                let input = self.lower(&filter.input)?;
+                Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
             }
             LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Tumble>() {
-                Some(tumble) => self.tumble(tumble),
+                Some(tumble) => {
+                    let input = self.lower(&tumble.input)?;
+                    Ok(Box::new(operators::Tumble::new(input, tumble.size_ns, with_window_columns(tumble.input.schema().as_arrow()))))
+                }
                 None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
             },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
@@ -231,41 +229,20 @@ impl Lowering<'_> {
         }
     }
 
-    fn stage(&mut self, stage: Stage) {
-        if self.window.is_some() { self.after.push(stage) } else { self.before.push(stage) }
-    }
-
-    fn tumble(&mut self, tumble: &Tumble) -> Result<()> {
-        self.lower(&tumble.input)?;
-        if self.window.is_some() || self.before.iter().any(|stage| matches!(stage, Stage::Tumble { .. })) {
-            return plan_err!("a window over a window is not supported in one statement; write the inner one to a derived stream");
-        }
-        let schema = tumble.input.schema().as_arrow();
-        let ts = schema.index_of(TS)?;
-        self.before.push(Stage::Tumble { ts, size_ns: tumble.size_ns, schema: with_window_columns(schema) });
-        Ok(())
-    }
-
-    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<()> {
-        self.lower(&aggregate.input)?;
-        if self.window.is_some() {
-            return plan_err!("an aggregate of an aggregate is not supported in one statement; write the inner one to a derived stream");
-        }
-        let size_ns = self.before.iter().find_map(|stage| match stage {
-            Stage::Tumble { size_ns, .. } => Some(*size_ns),
-            _ => None,
-        });
-        let Some(size_ns) = size_ns else {
-            return plan_err!(
-                "an aggregate over an endless stream never ends; read a window: FROM TUMBLE(stream, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end"
-            );
-        };
+    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Box<dyn Operator>> {
+        let below = self.lower(&aggregate.input)?;
         let input = aggregate.input.schema();
-        let (mut columns, mut keys, mut key_names) = (Vec::new(), Vec::new(), Vec::new());
+        let mut size_ns = None;
+        let (mut columns, mut bound, mut keys, mut key_names) = (Vec::new(), None, Vec::new(), Vec::new());
         for (index, expr) in aggregate.group_expr.iter().enumerate() {
             match window_column(expr, &aggregate.input) {
-                Some(WINDOW_START) => columns.push(GroupColumn::Start),
-                Some(_) => columns.push(GroupColumn::End),
+                Some((name, size)) => {
+                    let is_start = name == WINDOW_START;
+                    columns.push(if is_start { GroupColumn::Start } else { GroupColumn::End });
+                    let expr = physical(expr, input)?;
+                    bound = Some(if is_start { Bound::Start(expr) } else { Bound::End(expr) });
+                    size_ns = Some(size);
+                }
                 None => {
                     if matches!(expr, Expr::GroupingSet(_)) {
                         return plan_err!("GROUPING SETS, CUBE and ROLLUP are not supported; write one INSERT for each grouping");
@@ -276,9 +253,14 @@ impl Lowering<'_> {
                 }
             }
         }
-        if columns.iter().all(|column| matches!(column, GroupColumn::Key(_))) {
-            return plan_err!("the aggregate must go by window; add `GROUP BY window_start, window_end`");
-        }
+        let (Some(size_ns), Some(bound)) = (size_ns, bound) else {
+            return match has_window(&aggregate.input)? {
+                true => plan_err!("the aggregate must go by window; add `GROUP BY window_start, window_end`"),
+                false => plan_err!(
+                    "an aggregate over an endless stream never ends; read a window: FROM TUMBLE(stream, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end"
+                ),
+            };
+        };
         let props = ExecutionProps::new();
         let context = PhysicalPlanningContext::default();
         let mut calls = Vec::new();
@@ -289,16 +271,23 @@ impl Lowering<'_> {
             }
             calls.push(AggregateCall::new(lowered.aggregate, lowered.filter, unqualified(expr), input.as_arrow())?);
         }
-        let source = self.input.as_deref().unwrap_or_default();
-        let fingerprint = format!("TUMBLE({source}, {size_ns}ns) BY ({})", key_names.join(", "));
-        let lateness_ns = i64::try_from(self.options.lateness.0.as_nanos()).unwrap_or(i64::MAX);
+        let fingerprint = format!("TUMBLE({}, {size_ns}ns) BY ({})", below.origin(), key_names.join(", "));
         let schema = nullable(aggregate.schema.as_arrow());
-        self.window = Some(WindowAggregate::new(fingerprint, size_ns, lateness_ns, columns, keys, calls, schema));
-        Ok(())
+        Ok(Box::new(WindowAggregate::new(below, fingerprint, size_ns, Groups { columns, bound, keys }, calls, schema)))
     }
 }
 
-fn refuse(plan: &LogicalPlan) -> Result<()> {
+/// Whether some window is below, down to the next aggregate.
+fn has_window(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply(|node| {
+        found |= matches!(node, LogicalPlan::Extension(extension) if extension.node.as_any().is::<Tumble>());
+        Ok(if matches!(node, LogicalPlan::Aggregate(_)) { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
         LogicalPlan::Sort(_) => plan_err!("ORDER BY on an endless stream never ends; rows are written in order of arrival"),
         LogicalPlan::Limit(_) => plan_err!("LIMIT on an endless stream would stop the rule for good; use WHERE"),
@@ -357,8 +346,8 @@ fn unqualified(expr: &Expr) -> String {
     bare.map_or_else(|_: DataFusionError| expr.to_string(), |bare| bare.data.to_string())
 }
 
-/// Which window column `expr` is, seen from above `plan`.
-fn window_column(expr: &Expr, plan: &LogicalPlan) -> Option<&'static str> {
+/// Which window column `expr` is, seen from above `plan`, and how long the window is.
+fn window_column(expr: &Expr, plan: &LogicalPlan) -> Option<(&'static str, i64)> {
     let column = match expr {
         Expr::Alias(alias) => return window_column(&alias.expr, plan),
         Expr::Column(column) => column,
@@ -376,8 +365,8 @@ fn window_column(expr: &Expr, plan: &LogicalPlan) -> Option<&'static str> {
             window_column(projection.expr.get(index)?, &projection.input)
         }
         LogicalPlan::Extension(extension) => {
-            extension.node.as_any().downcast_ref::<Tumble>()?;
-            [WINDOW_START, WINDOW_END].into_iter().find(|name| *name == column.name)
+            let tumble = extension.node.as_any().downcast_ref::<Tumble>()?;
+            [WINDOW_START, WINDOW_END].into_iter().find(|name| *name == column.name).map(|name| (name, tumble.size_ns))
         }
         _ => None,
     }
