@@ -1,7 +1,7 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`]: what a name in a statement means: streams, functions, and the window table functions.
+//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence.
@@ -13,6 +13,7 @@ mod lower;
 mod names;
 mod operators;
 mod statement;
+mod table_functions;
 mod text;
 mod time;
 

@@ -20,7 +20,7 @@ use tidegate_core::schema::ts_field;
 
 use super::{Chunk, Held, Operator, Pass, each_evaluable, evaluate_all};
 use crate::rule::SealedState;
-use crate::sql::names::WINDOW_START;
+use crate::sql::table_functions::WINDOW_START;
 
 /// Where a column of GROUP BY comes from.
 #[derive(Debug, Clone, Copy)]
