@@ -120,6 +120,8 @@ pub struct Emissions {
     pub rows: Vec<Emission>,
     /// Rows that came too late for a window that has closed.
     pub late: u64,
+    /// Rows whose `ts` was too far ahead to be believed.
+    pub ahead: u64,
     /// Rows that could not be evaluated, and the first reason.
     pub bad_rows: u64,
     /// Why the first of them could not.

@@ -1,7 +1,7 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows.
+//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows (and [`windows`], their arithmetic).
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence.
@@ -16,13 +16,14 @@ mod statement;
 mod table_functions;
 mod text;
 mod time;
+mod windows;
 
 use std::sync::Arc;
 
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::Rows;
 
-use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step};
+use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step, Target};
 use crate::{Catalog, CompileError, Options};
 use statement::Statement;
 
@@ -62,7 +63,8 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
         return Err(CompileError::Wrong(wrong));
     }
     let flows = lowered.iter().flat_map(|statement: &Statement| {
-        statement.inputs().iter().map(|input| Flow { input: Arc::clone(input), target: statement.target().clone() })
+        let of = |input: &Arc<str>, target: &Target| Flow { input: Arc::clone(input), target: target.clone() };
+        statement.inputs().iter().flat_map(move |input| statement.targets().map(move |target| of(input, target)))
     });
     Ok(SqlRule { flows: flows.collect(), statements: lowered })
 }

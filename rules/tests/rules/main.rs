@@ -6,3 +6,5 @@ mod bench_rows;
 mod docs;
 mod oracle;
 mod refusals;
+mod windows;
+mod windows_oracle;
