@@ -52,6 +52,7 @@ pub struct Hosted {
     status: Arc<RuleStatus>,
     bad_rows: Sampler,
     late: Sampler,
+    ahead: Sampler,
 }
 
 /// Runs rules.
@@ -177,7 +178,10 @@ impl Worker {
         }
         let status = self.status.rules.of(&name);
         status.versions.add(1);
-        self.rules.insert(name, Hosted { rule, mode, worth, status, bad_rows: Sampler::default(), late: Sampler::default() });
+        self.rules.insert(
+            name,
+            Hosted { rule, mode, worth, status, bad_rows: Sampler::default(), late: Sampler::default(), ahead: Sampler::default() },
+        );
     }
 
     fn plan(&mut self) {
@@ -278,6 +282,15 @@ impl Hosted {
                     "rows came after their window had closed and are not counted; raise `--! lateness` if they matter"
                 );
             }
+        }
+        if out.ahead > 0
+            && let Some(count) = self.ahead.count(out.ahead)
+        {
+            tracing::warn!(
+                rule = name,
+                rows = count,
+                "rows were further ahead of time than `--! max_ahead` says and did not move it on; look at the clock of their device"
+            );
         }
         if let Some(reason) = &out.bad_row {
             self.status.errors.add(out.bad_rows);

@@ -59,16 +59,18 @@ impl TimeWindows {
         ts.saturating_sub(i64::try_from(over).unwrap_or(0))
     }
 
-    /// Which pane ends at `end`, counted from the epoch.
-    pub(super) fn pane_number(&self, end: i64, pane_ns: i64) -> i64 {
-        let panes = (i128::from(end) - i128::from(self.offset_ns)).div_euclid(i128::from(pane_ns));
-        i64::try_from(panes).unwrap_or(if end < 0 { i64::MIN } else { i64::MAX })
+    /// Numbers of the first and the last pane of `[start, end)`, counted from the epoch.
+    pub(super) fn panes_between(&self, start: i64, end: i64, pane_ns: i64) -> (i64, i64) {
+        let (offset, pane) = (i128::from(self.offset_ns), i128::from(pane_ns));
+        let first = (i128::from(start) - offset).div_euclid(pane);
+        let behind = (i128::from(end) - 1 - offset).div_euclid(pane);
+        (clamped(first), clamped(behind))
     }
 
-    /// The end of the pane with this number.
-    pub(super) fn pane_end(&self, number: i64, pane_ns: i64) -> i64 {
-        let end = i128::from(number) * i128::from(pane_ns) + i128::from(self.offset_ns);
-        i64::try_from(end).unwrap_or(if end < 0 { i64::MIN } else { i64::MAX })
+    /// Start and end of the panes with these numbers.
+    pub(super) fn span_of_panes(&self, first: i64, last: i64, pane_ns: i64) -> (i64, i64) {
+        let (offset, pane) = (i128::from(self.offset_ns), i128::from(pane_ns));
+        (clamped(i128::from(first) * pane + offset), clamped((i128::from(last) + 1) * pane + offset))
     }
 
     /// Start of the window that ends at `end`.
@@ -108,6 +110,10 @@ impl TimeWindows {
             (false, false) => format!("HOP({data}, {}ns, {}ns{offset})", self.step_ns, self.size_ns),
         }
     }
+}
+
+fn clamped(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
 }
 
 fn greatest_common_divisor(a: i64, b: i64) -> i64 {

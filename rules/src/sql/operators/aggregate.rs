@@ -10,6 +10,7 @@
 //! last bit.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, UInt32Array};
@@ -213,7 +214,7 @@ impl WindowAggregate {
     /// Adds all of `addends` to the pane that ends at `end`.
     fn add(&mut self, end: i64, addends: &Addends) -> Result<()> {
         if let Some(pane_ns) = self.pane_ns.filter(|_| end <= self.closed_to) {
-            let number = self.windows.pane_number(end, pane_ns);
+            let (_, number) = self.windows.panes_between(end, end, pane_ns);
             self.blocks.retain(|(level, index), _| number >> level != *index);
         }
         let mut sums = match self.open.remove(&end) {
@@ -242,31 +243,28 @@ impl WindowAggregate {
             let due = self.closes_at(end);
             let Some(row) = pass.reached(due).filter(|_| due <= until) else { break };
             let start = self.windows.start_of(end);
-            let sums = self.sums_of(start, end)?;
-            let rows = sums.len();
-            let (keys, values) = sums.finish()?;
-            let columns = window_columns(&self.columns, start, end, &keys, values, rows)?;
-            closed.push(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: Some(vec![row; rows]) });
+            if let Some(sums) = self.sums_of(start, end)? {
+                let rows = sums.len();
+                let (keys, values) = sums.finish()?;
+                let columns = window_columns(&self.columns, start, end, &keys, values, rows)?;
+                closed.push(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: Some(vec![row; rows]) });
+            }
             self.closed_to = self.closed_to.max(end);
             self.forget();
         }
         Ok(())
     }
 
-    /// What the window `[start, end)` adds up to.
-    fn sums_of(&mut self, start: i64, end: i64) -> Result<Sums> {
-        let pane_ns = match self.pane_ns {
-            Some(pane_ns) if !self.windows.are_panes() => pane_ns,
-            _ => {
-                return match self.open.remove(&end) {
-                    Some(Pane::Live(sums)) => Ok(sums),
-                    Some(Pane::Rest(rest)) => self.adder.merge([&rest]),
-                    None => self.adder.empty(),
-                };
-            }
+    /// What the window `[start, end)` adds up to. `None`: it has no rows.
+    fn sums_of(&mut self, start: i64, end: i64) -> Result<Option<Sums>> {
+        let Some(pane_ns) = self.pane_ns else {
+            return match self.open.remove(&end) {
+                Some(Pane::Live(sums)) => Ok(Some(sums)),
+                Some(Pane::Rest(rest)) => self.adder.merge([&rest]).map(Some),
+                None => Ok(None),
+            };
         };
-        let mut number = self.windows.pane_number(start, pane_ns).saturating_add(1);
-        let last = self.windows.pane_number(end, pane_ns);
+        let (mut number, last) = self.windows.panes_between(start, end, pane_ns);
         let mut blocks = Vec::new();
         while number <= last {
             let left = last.abs_diff(number).saturating_add(1);
@@ -275,29 +273,27 @@ impl WindowAggregate {
             let Some(next) = number.checked_add(1 << level) else { break };
             number = next;
         }
-        self.adder.merge(&blocks)
+        if blocks.is_empty() { Ok(None) } else { self.adder.merge(&blocks).map(Some) }
     }
 
-    /// What the `2^level` panes from number `index * 2^level` on add up to. `None`: none of them has rows.
+    /// What the `2^level` panes from number `index * 2^level` on add up to. `None`: they have no rows.
     fn block(&mut self, level: u32, index: i64, pane_ns: i64) -> Result<Option<SumsAtRest>> {
         if let Some(block) = self.blocks.get(&(level, index)) {
             return Ok(Some(block.clone()));
         }
         let first = index << level;
-        let ends = [first, first.saturating_add((1 << level) - 1)].map(|number| self.windows.pane_end(number, pane_ns));
-        let Some(end) = self.open.range(ends[0]..=ends[1]).next().map(|(end, _)| *end) else { return Ok(None) };
+        let (start, end) = self.windows.span_of_panes(first, first.saturating_add((1 << level) - 1), pane_ns);
+        let Some(found) = self.open.range((Excluded(start), Included(end))).next().map(|(end, _)| *end) else {
+            return Ok(None);
+        };
         if level == 0 {
-            return match self.open.remove(&end) {
-                None => Ok(None),
-                Some(pane) => {
-                    let rest = match pane {
-                        Pane::Live(sums) => sums.rest()?,
-                        Pane::Rest(rest) => rest,
-                    };
-                    self.open.insert(end, Pane::Rest(rest.clone()));
-                    Ok(Some(rest))
-                }
+            let rest = match self.open.remove(&found) {
+                Some(Pane::Live(sums)) => sums.rest()?,
+                Some(Pane::Rest(rest)) => rest,
+                None => return Ok(None),
             };
+            self.open.insert(found, Pane::Rest(rest.clone()));
+            return Ok(Some(rest));
         }
         let halves = (self.block(level - 1, index << 1, pane_ns)?, self.block(level - 1, (index << 1) | 1, pane_ns)?);
         let block = match halves {
@@ -317,7 +313,7 @@ impl WindowAggregate {
         }
         // Blocks are few, unless a long window has just passed.
         if let Some(pane_ns) = self.pane_ns.filter(|_| self.blocks.len() > 2 * self.open.len() + 8) {
-            let first = self.open.keys().next().map_or(i64::MAX, |end| self.windows.pane_number(*end, pane_ns));
+            let first = self.open.keys().next().map_or(i64::MAX, |end| self.windows.panes_between(*end, *end, pane_ns).1);
             self.blocks.retain(|(level, index), _| *index >= first >> level);
         }
     }

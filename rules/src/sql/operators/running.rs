@@ -179,7 +179,7 @@ impl RunningAggregate {
                 continue;
             }
             let keys: Vec<ScalarValue> = addends.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
-            let mut group = self.take_group(*end, keys)?;
+            let mut group = self.take_group(*end, keys, pass.after(cause))?;
             for ((accumulator, arguments), filter) in group.accumulators.iter_mut().zip(&addends.arguments).zip(&addends.filters) {
                 if filter.as_ref().is_none_or(|mask| mask.is_valid(row) && mask.value(row)) {
                     let one: Vec<ArrayRef> = arguments.iter().map(|argument| argument.slice(row, 1)).collect();
@@ -192,11 +192,11 @@ impl RunningAggregate {
                 group.changed = true;
             }
             if let Some(every) = self.emit.every_ns.filter(|_| group.changed) {
-                let after = pass.after(cause);
-                let next = match after {
+                let from = if before == i64::MIN { pass.after(cause) } else { before };
+                let next = match from {
                     // As soon as there is a watermark.
                     i64::MIN => i64::MIN + 1,
-                    _ => after.saturating_sub(after.rem_euclid(every)).saturating_add(every),
+                    _ => from.saturating_sub(from.rem_euclid(every)).saturating_add(every),
                 };
                 self.gives_at.get_or_insert(next);
             }
@@ -205,12 +205,16 @@ impl RunningAggregate {
         Ok(())
     }
 
-    /// The group with these keys, out of its place; a new one if there is none.
-    fn take_group(&mut self, end: i64, keys: Vec<ScalarValue>) -> Result<Group> {
+    /// The group with these keys, out of its place; a new one if there is none, or if the row that brings the watermark to `now` comes after
+    /// too long a silence.
+    fn take_group(&mut self, end: i64, keys: Vec<ScalarValue>, now: i64) -> Result<Group> {
         let place = (end, keys);
-        if let Some(group) = self.places.remove(&place).and_then(|place| self.groups.remove(&place)) {
+        if let Some(group) = self.places.remove(&place).and_then(|(ends_at, age)| Some((ends_at, self.groups.remove(&(ends_at, age))?))) {
+            let (ends_at, group) = group;
             self.bytes = self.bytes.saturating_sub(group.bytes);
-            return Ok(group);
+            if matches!(self.end, End::Window(..)) || ends_at > now {
+                return Ok(group);
+            }
         }
         self.next += 1;
         let accumulators = self.adder.calls().iter().map(AggregateCall::single).collect::<Result<_>>()?;
@@ -292,7 +296,7 @@ impl RunningAggregate {
         }
         for row in 0..batch.num_rows() {
             let keys = keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
-            let mut group = self.take_group(ends.value(row), keys)?;
+            let mut group = self.take_group(ends.value(row), keys, i64::MIN)?;
             for (accumulator, state) in group.accumulators.iter_mut().zip(&states) {
                 if let Some(state) = state {
                     accumulator.merge_batch(&state.iter().map(|column| column.slice(row, 1)).collect::<Vec<_>>())?;
