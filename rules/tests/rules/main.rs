@@ -4,5 +4,6 @@
 mod behaviour;
 mod bench_rows;
 mod docs;
+mod nexmark;
 mod oracle;
 mod refusals;
