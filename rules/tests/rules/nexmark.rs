@@ -69,7 +69,10 @@ fn events(seed: u64, count: u64) -> Vec<Event> {
             0 => {
                 people += 1;
                 let name = pick(&["Ada", "Grace", "Edsger", "Barbara"]);
-                ("person", vec![number(people), text(name), text(pick(&["Portland", "Boise", "Bend"])), text(pick(&["OR", "ID", "CA", "WA"]))])
+                (
+                    "person",
+                    vec![number(people), text(name), text(pick(&["Portland", "Boise", "Bend"])), text(pick(&["OR", "ID", "CA", "WA"]))],
+                )
             }
             1 | 17 | 34 => {
                 auctions += 1;
@@ -81,7 +84,8 @@ fn events(seed: u64, count: u64) -> Vec<Event> {
             }
             _ => {
                 let channel = pick(&["Google", "Apple", "channel-7", "Baidu"]);
-                let url = pick(&["https://www.nexmark.com/abc/def/item.htm?query=1", "https://www.nexmark.com/x/y/z.htm?query=1&channel_id=77"]);
+                let url =
+                    pick(&["https://www.nexmark.com/abc/def/item.htm?query=1", "https://www.nexmark.com/x/y/z.htm?query=1&channel_id=77"]);
                 // The newest auctions draw the most bids.
                 let auction = auctions - i64::try_from(draw(8)).unwrap().min(auctions - 1);
                 let bidder = 1 + i64::try_from(draw(people.unsigned_abs().min(6))).unwrap();
@@ -129,7 +133,8 @@ fn streamed(text: &str, events: &[Event], cuts: &[usize], swap: usize) -> Vec<St
         }
         let stream = events[at].stream;
         let most = cuts.next().unwrap_or(1).min(if at < swap { swap - at } else { usize::MAX });
-        let rows: Vec<&RecordBatch> = events[at..].iter().take(most).take_while(|event| event.stream == stream).map(|event| &event.row).collect();
+        let rows: Vec<&RecordBatch> =
+            events[at..].iter().take(most).take_while(|event| event.stream == stream).map(|event| &event.row).collect();
         let rows = Rows { batch: concat_batches(&schema(stream), rows).unwrap(), seqs: Seqs::Run { first: at as u64 } };
         rule.on_batch(stream, &rows, 0, &mut out).unwrap();
         at += rows.len();
