@@ -4,6 +4,8 @@
 mod behaviour;
 mod bench_rows;
 mod docs;
+mod golden;
+mod nexmark;
 mod oracle;
 mod refusals;
 mod windows;
