@@ -20,8 +20,8 @@ use crate::sql::table_functions::{WINDOW_START, WindowKind};
 /// Aggregates whose result depends on the order of rows where no ORDER BY gives one.
 const ORDERED: [&str; 6] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value", "any_value"];
 
-/// How many copies of a row are made at most, where windows cannot share what is added up.
-const MAX_COPIES: i64 = 1_000;
+/// Windows of more panes than this have a size and a slide that hardly fit together.
+const MAX_PANES: i64 = 100_000;
 
 /// What GROUP BY names.
 #[derive(Default)]
@@ -85,14 +85,9 @@ impl Lowering<'_> {
             .collect();
         let by_panes = early.is_none()
             && !windows.are_panes()
+            && windows.panes_in_one() <= MAX_PANES
             && !aggregate.aggr_expr.iter().any(goes_by_order)
             && ignores_bounds(&aggregate.input, &above);
-        if !by_panes && windows.overlap() > MAX_COPIES && !above_aggregate(aggregate) {
-            return plan_err!(
-                "each row would be kept in {} windows, because what is computed here cannot be put together from parts; make the slide longer, or the window shorter",
-                windows.overlap()
-            );
-        }
         let names = key_names.join(", ");
         self.asked = if by_panes { Asked::Panes } else { Asked::Windows };
         let below = self.lower(&aggregate.input)?;
@@ -156,11 +151,6 @@ impl Lowering<'_> {
 
 fn nanoseconds(span: Span) -> i64 {
     i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX).max(1)
-}
-
-/// Whether the windows are those of an aggregate below, which gives its rows once for each already.
-fn above_aggregate(aggregate: &Aggregate) -> bool {
-    aggregate.group_expr.iter().filter_map(|expr| window_column(expr, &aggregate.input)).all(|column| column.aggregated)
 }
 
 /// Whether rows can be added up before their window is complete: nothing asks for its bounds, no two windows share rows, and each is a group

@@ -11,6 +11,9 @@ use crate::sql::operators::{CUT_ROWS, Cut, CutWindow, Operator, RowWindows, Sour
 use crate::sql::table_functions::{WINDOW_END, WINDOW_START, Window, WindowKind, with_window_columns};
 use tidegate_core::TS;
 
+/// How many copies of a row are made at most, where windows cannot share what is added up.
+const MAX_COPIES: i64 = 1_000;
+
 impl Lowering<'_> {
     pub(super) fn window(&mut self, window: &Window) -> Result<Box<dyn Operator>> {
         let asked = std::mem::replace(&mut self.asked, Asked::Windows);
@@ -29,6 +32,12 @@ impl Lowering<'_> {
         let cut = match window.kind {
             WindowKind::Time(windows) => {
                 let windows = if matches!(asked, Asked::Panes) { windows.panes() } else { windows };
+                if windows.overlap() > MAX_COPIES {
+                    return plan_err!(
+                        "each row would come in {} windows, because what is computed here cannot be put together from parts; make the slide longer, or the window shorter",
+                        windows.overlap()
+                    );
+                }
                 return Ok(Box::new(TimeWindow::new(input, windows, schema)));
             }
             WindowKind::Session { gap_ns } => Cut::Gap(gap_ns),

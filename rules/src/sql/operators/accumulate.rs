@@ -119,6 +119,8 @@ pub(super) struct SumsAtRest {
     pub rows: usize,
     pub keys: Vec<ArrayRef>,
     pub states: Vec<Vec<ArrayRef>>,
+    /// about how much memory they take
+    pub bytes: usize,
 }
 
 impl Adder {
@@ -307,16 +309,15 @@ impl Sums {
 
     pub(super) fn rest(mut self) -> Result<SumsAtRest> {
         let rows = self.len();
-        let states = self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All)).collect::<Result<_>>()?;
-        Ok(SumsAtRest { rows, keys: self.key_columns()?, states })
+        let states: Vec<Vec<ArrayRef>> =
+            self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All)).collect::<Result<_>>()?;
+        let keys = self.key_columns()?;
+        let bytes = keys.iter().chain(states.iter().flatten()).map(|column| column.get_array_memory_size()).sum();
+        Ok(SumsAtRest { rows, keys, states, bytes })
     }
 }
 
 impl SumsAtRest {
-    pub(super) fn bytes(&self) -> usize {
-        self.keys.iter().chain(self.states.iter().flatten()).map(|column| column.get_array_memory_size()).sum()
-    }
-
     /// The columns, as [`Adder::rest_fields`] says.
     pub(super) fn columns(self) -> Vec<ArrayRef> {
         self.keys.into_iter().chain(self.states.into_iter().flatten()).collect()

@@ -47,6 +47,8 @@ pub(in crate::sql) struct RowWindowAggregate {
     key_schema: SchemaRef,
     delay_ns: i64,
     groups: Vec<usize>,
+    /// of all windows together
+    held: Held,
 }
 
 impl std::fmt::Debug for RowWindowAggregate {
@@ -60,6 +62,8 @@ impl std::fmt::Debug for RowWindowAggregate {
 struct Parts {
     sums: Option<Sums>,
     open: Vec<Part>,
+    /// what it is known to take
+    held: Held,
 }
 
 #[derive(Debug)]
@@ -122,6 +126,7 @@ impl RowWindowAggregate {
             key_schema,
             delay_ns,
             groups: Vec::new(),
+            held: Held::default(),
         })
     }
 
@@ -173,6 +178,7 @@ impl RowWindowAggregate {
                 }
                 Part::Window(mut other) => {
                     self.settle(&mut other, arrived)?;
+                    self.forget(&mut other);
                     parts.sums = match (parts.sums.take(), other.sums) {
                         (Some(mut sums), Some(other)) => {
                             sums.merge(&other.rest()?, &mut self.groups)?;
@@ -183,7 +189,17 @@ impl RowWindowAggregate {
                 }
             }
         }
+        self.forget(parts);
+        let (groups, bytes) = parts.sums.as_ref().map_or((1, 0), |sums| (sums.len(), sums.bytes()));
+        parts.held = Held { entries: groups, bytes: bytes + size_of::<Open<Parts>>() };
+        self.held = Held { entries: self.held.entries + groups, bytes: self.held.bytes + parts.held.bytes };
         Ok(())
+    }
+
+    /// Takes a window out of what is held.
+    fn forget(&mut self, parts: &mut Parts) {
+        let Held { entries, bytes } = std::mem::take(&mut parts.held);
+        self.held = Held { entries: self.held.entries.saturating_sub(entries), bytes: self.held.bytes.saturating_sub(bytes) };
     }
 
     /// Adds rows to their windows.
@@ -221,7 +237,8 @@ impl RowWindowAggregate {
         // Where two close with the same row, the one that ended first comes first, then the one that began to arrive first.
         done.sort_by_key(|window| (window.cause, window.end, window.born));
         let mut chunks = Vec::with_capacity(done.len());
-        for window in done {
+        for mut window in done {
+            self.forget(&mut window.content);
             let Some(sums) = window.content.sums else { continue };
             let rows = sums.len();
             let (keys, values) = sums.finish()?;
@@ -258,12 +275,14 @@ impl RowWindowAggregate {
         let keys: Vec<ArrayRef> = windows.columns().iter().take(self.key_schema.fields().len()).cloned().collect();
         for (window, group) in self.cutter.find_keys(&keys, windows.num_rows())?.into_iter().enumerate() {
             let sums = u32::try_from(window).ok().and_then(|window| of_window.remove(&window));
+            let mut content = Parts { sums, ..Parts::default() };
+            self.settle(&mut content, &Arrived { addends: Addends::concat(Vec::new())?, places: Vec::new() })?;
             let open = Open {
                 first: first.value(window),
                 last: last.value(window),
                 rows: usize::try_from(rows.value(window)).unwrap_or(usize::MAX),
                 born: born.value(window),
-                content: Parts { sums, open: Vec::new() },
+                content,
             };
             self.cutter.arrived = self.cutter.arrived.max(born.value(window));
             if let Some(partition) = self.cutter.partitions.get_mut(group) {
@@ -351,12 +370,7 @@ impl Operator for RowWindowAggregate {
     }
 
     fn held(&self) -> Held {
-        let mut held = Held { entries: 0, bytes: self.cutter.keys.bytes() };
-        for open in self.cutter.partitions.iter().flat_map(|partition| &partition.open) {
-            held.entries += open.content.sums.as_ref().map_or(1, Sums::len);
-            held.bytes += size_of_val(open) + open.content.sums.as_ref().map_or(0, Sums::bytes);
-        }
-        held
+        Held { bytes: self.held.bytes + self.cutter.keys.bytes(), ..self.held }
     }
 
     /// The windows, with their keys, and what they add up to so far, by the number of the window.
@@ -374,6 +388,7 @@ impl Operator for RowWindowAggregate {
         }
         let mut columns = self.cutter.keys.columns(&UInt64Array::from_iter_values(windows.iter().map(|window| window.0)))?;
         self.cutter.keys.clear()?;
+        self.held = Held::default();
         let time = |of: &dyn Fn(&(u64, i64, i64, u64, u64, u64)) -> i64| -> ArrayRef {
             Arc::new(Int64Array::from_iter_values(windows.iter().map(of)))
         };
