@@ -189,12 +189,12 @@ impl<C: Content> Cutter<C> {
             let cause = rows.chunk.cause(at);
             self.arrived += 1;
             dropped += match &self.cut {
-                Cut::Gap(gap) => self.to_session(*gap, (row, *ts, cause), *group, pass, is_input, done),
-                Cut::Rows { size, every } => self.to_count((*size, *every), (row, *ts, cause), *group, done),
+                Cut::Gap(gap) => self.add_to_session(*gap, (row, *ts, cause), *group, pass, is_input, done),
+                Cut::Rows { size, every } => self.add_to_count((*size, *every), (row, *ts, cause), *group, done),
                 Cut::State { .. } => {
                     let holds = |mask: &BooleanArray| mask.is_valid(at) && mask.value(at);
                     let conditions = rows.conditions.as_ref().map_or([false; 2], |both| both.each_ref().map(holds));
-                    self.to_state(conditions, (row, *ts, cause), *group, done)
+                    self.add_to_state(conditions, (row, *ts, cause), *group, done)
                 }
             };
         }
@@ -202,7 +202,7 @@ impl<C: Content> Cutter<C> {
         Ok(dropped)
     }
 
-    fn to_session(
+    fn add_to_session(
         &mut self,
         gap: i64,
         (row, ts, cause): (u32, i64, u32),
@@ -230,7 +230,13 @@ impl<C: Content> Cutter<C> {
         0
     }
 
-    fn to_count(&mut self, (size, every): (usize, u64), (row, ts, cause): (u32, i64, u32), group: usize, done: &mut Vec<Done<C>>) -> usize {
+    fn add_to_count(
+        &mut self,
+        (size, every): (usize, u64),
+        (row, ts, cause): (u32, i64, u32),
+        group: usize,
+        done: &mut Vec<Done<C>>,
+    ) -> usize {
         let Some(partition) = self.partitions.get_mut(group) else { return 1 };
         partition.seen += 1;
         if partition.open.is_empty() {
@@ -244,7 +250,7 @@ impl<C: Content> Cutter<C> {
             open.rows -= 1;
             dropped += 1;
         }
-        if partition.seen % every == 0 && open.rows == size {
+        if partition.seen.is_multiple_of(every) && open.rows == size {
             if every >= size as u64 {
                 dropped += open.rows;
                 done.extend(partition.open.pop_front().map(|open| {
@@ -259,7 +265,13 @@ impl<C: Content> Cutter<C> {
         dropped
     }
 
-    fn to_state(&mut self, [opens, closes]: [bool; 2], (row, ts, cause): (u32, i64, u32), group: usize, done: &mut Vec<Done<C>>) -> usize {
+    fn add_to_state(
+        &mut self,
+        [opens, closes]: [bool; 2],
+        (row, ts, cause): (u32, i64, u32),
+        group: usize,
+        done: &mut Vec<Done<C>>,
+    ) -> usize {
         let Some(partition) = self.partitions.get_mut(group) else { return 1 };
         if partition.open.is_empty() {
             if !opens {
@@ -306,7 +318,7 @@ impl<C: Content> Cutter<C> {
         }
         let is_idle = |partition: &Partition<C>| {
             let between = match &self.cut {
-                Cut::Rows { every, .. } => partition.seen % every == 0,
+                Cut::Rows { every, .. } => partition.seen.is_multiple_of(*every),
                 Cut::Gap(_) | Cut::State { .. } => true,
             };
             partition.open.is_empty() && between

@@ -101,13 +101,16 @@ struct Arrived {
     places: Vec<Option<u32>>,
 }
 
+/// What GROUP BY names: its columns, and the keys among them.
+type GroupBy = (Vec<GroupColumn>, Vec<(Arc<dyn PhysicalExpr>, Field)>);
+
 impl RowWindowAggregate {
     /// `between` reads [`CUT_ROWS`].
     pub(in crate::sql) fn new(
         window: CutWindow,
         fingerprint: String,
         between: Box<dyn Operator>,
-        (columns, keys): (Vec<GroupColumn>, Vec<(Arc<dyn PhysicalExpr>, Field)>),
+        (columns, keys): GroupBy,
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
     ) -> Result<Self> {
@@ -376,9 +379,16 @@ impl Operator for RowWindowAggregate {
     /// The windows, with their keys, and what they add up to so far, by the number of the window.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
         let schema = self.sums_schema()?;
-        let (mut windows, mut sums) = (Vec::new(), Vec::new());
+        let (mut keys, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut counts, mut born) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sums = Vec::new();
         for (number, (key, seen, open)) in (0_u32..).zip(self.cutter.take_open()) {
-            windows.push((u64::try_from(key).unwrap_or(u64::MAX), open.first, open.last, open.rows as u64, seen, open.born));
+            keys.push(key as u64);
+            first.push(open.first);
+            last.push(open.last);
+            rows.push(open.rows as u64);
+            counts.push(seen);
+            born.push(open.born);
             if let Some(open) = open.content.sums {
                 let rest = open.rest()?;
                 let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(vec![number; rest.rows]))];
@@ -386,18 +396,13 @@ impl Operator for RowWindowAggregate {
                 sums.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
             }
         }
-        let mut columns = self.cutter.keys.columns(&UInt64Array::from_iter_values(windows.iter().map(|window| window.0)))?;
+        let is_empty = keys.is_empty();
+        let mut columns = self.cutter.keys.columns(&UInt64Array::from(keys))?;
         self.cutter.keys.clear()?;
         self.held = Held::default();
-        let time = |of: &dyn Fn(&(u64, i64, i64, u64, u64, u64)) -> i64| -> ArrayRef {
-            Arc::new(Int64Array::from_iter_values(windows.iter().map(of)))
-        };
-        columns.extend([time(&|window| window.1), time(&|window| window.2)]);
-        let count = |of: &dyn Fn(&(u64, i64, i64, u64, u64, u64)) -> u64| -> ArrayRef {
-            Arc::new(UInt64Array::from_iter_values(windows.iter().map(of)))
-        };
-        columns.extend([count(&|window| window.3), count(&|window| window.4), count(&|window| window.5)]);
-        let batch = if windows.is_empty() { None } else { Some(RecordBatch::try_new(self.windows_schema(), columns)?) };
+        columns.extend([first, last].map(|times| Arc::new(Int64Array::from(times)) as ArrayRef));
+        columns.extend([rows, counts, born].map(|counts| Arc::new(UInt64Array::from(counts)) as ArrayRef));
+        let batch = if is_empty { None } else { Some(RecordBatch::try_new(self.windows_schema(), columns)?) };
         let sums = if sums.is_empty() { None } else { Some(concat_batches(&schema, &sums)?) };
         Ok(vec![
             SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch },
