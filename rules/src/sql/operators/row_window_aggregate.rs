@@ -172,7 +172,7 @@ impl RowWindowAggregate {
                     if places.is_empty() {
                         continue;
                     }
-                    let rows = arrived.addends.take(&UInt32Array::from(places))?;
+                    let rows = arrived.addends.take(places)?;
                     let sums = match &mut parts.sums {
                         Some(sums) => sums,
                         none => none.insert(self.adder.empty()?),
