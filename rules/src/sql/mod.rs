@@ -22,6 +22,7 @@ use std::sync::Arc;
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::Rows;
 
+use crate::index::Way;
 use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step};
 use crate::{Catalog, CompileError, Options};
 use statement::Statement;
@@ -72,9 +73,16 @@ impl Rule for SqlRule {
         &self.flows
     }
 
+    fn ways(&self, stream: &str) -> Option<Arc<[Way]>> {
+        let mut ways = Vec::new();
+        for statement in self.statements.iter().filter(|statement| statement.reads(stream)) {
+            ways.extend_from_slice(statement.ways()?);
+        }
+        Some(ways.into())
+    }
+
     fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        let readers = self.statements.iter_mut().filter(|statement| statement.inputs().iter().any(|input| &**input == stream));
-        for statement in readers {
+        for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
             statement.on_batch(stream, rows, now, out)?;
         }
         Ok(())

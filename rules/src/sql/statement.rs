@@ -7,6 +7,7 @@ use tidegate_core::{Rows, Seqs};
 
 use super::operators::{Operator, Pass, numbered, visit, visit_mut};
 use super::time::EventTime;
+use crate::index::Way;
 use crate::rule::{Emissions, RuleError, SealedState, Target};
 
 /// `INSERT INTO target SELECT ..`, lowered.
@@ -17,6 +18,8 @@ pub(super) struct Statement {
     root: Box<dyn Operator>,
     /// `None` when no operator is timed
     time: Option<EventTime>,
+    /// what a row must look like for it to make anything of it
+    ways: Option<Vec<Way>>,
 }
 
 impl Statement {
@@ -24,11 +27,28 @@ impl Statement {
     pub(super) fn new(inputs: Vec<Arc<str>>, target: Target, root: Box<dyn Operator>, time: EventTime) -> Self {
         let mut timed = false;
         visit(&*root, &mut |operator| timed |= operator.is_timed());
-        Self { inputs, target, root, time: timed.then_some(time) }
+        Self { inputs, target, root, time: timed.then_some(time), ways: None }
+    }
+
+    /// Makes nothing of rows that do not go one of `ways`.
+    pub(super) fn for_rows(mut self, ways: Option<Vec<Way>>) -> Self {
+        let mut row_by_row = true;
+        visit(&*self.root, &mut |operator| row_by_row &= operator.is_row_by_row());
+        self.ways = ways.filter(|_| row_by_row);
+        self
+    }
+
+    /// See [`crate::Rule::ways`].
+    pub(super) fn ways(&self) -> Option<&[Way]> {
+        self.ways.as_deref()
     }
 
     pub(super) fn inputs(&self) -> &[Arc<str>] {
         &self.inputs
+    }
+
+    pub(super) fn reads(&self, stream: &str) -> bool {
+        self.inputs.iter().any(|input| &**input == stream)
     }
 
     pub(super) fn target(&self) -> &Target {

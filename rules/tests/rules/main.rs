@@ -4,5 +4,6 @@
 mod behaviour;
 mod bench_rows;
 mod docs;
+mod many;
 mod oracle;
 mod refusals;

@@ -1,11 +1,13 @@
 //! A logical plan becomes a tree of operators.
 
 mod aggregate;
+mod rows;
 mod target;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DataFusionError, Result, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
@@ -26,7 +28,24 @@ use super::statement::Statement;
 use super::table_functions::{Tumble, with_window_columns};
 use super::time::EventTime;
 use crate::Options;
+use rows::{safe_conditions_first, ways};
 use target::{fit, resolve_target};
+
+/// What plans statements; made once, since thousands of rules may be loaded at a time.
+struct Planning {
+    analyzer: Analyzer,
+    simplify: Optimizer,
+    /// computes equal expressions once
+    share: Optimizer,
+    options: Arc<ConfigOptions>,
+}
+
+static PLANNING: LazyLock<Planning> = LazyLock::new(|| Planning {
+    analyzer: Analyzer::new(),
+    simplify: Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]),
+    share: Optimizer::with_rules(vec![Arc::new(CommonSubexprEliminate::new())]),
+    options: Arc::default(),
+});
 
 /// Plans `CREATE VIEW name AS query`: later statements of the file can read it.
 pub(super) fn view(name: &str, query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<()> {
@@ -51,10 +70,13 @@ pub(super) fn insert(
     let target = resolve_target(target, names)?;
     let plan = plan(query, names, views)?;
     let plan = fit(plan, &target, columns, names)?;
-    let plan = Analyzer::new().execute_and_check(plan, planner_options(), |_, _| {})?;
+    let plan = PLANNING.analyzer.execute_and_check(plan, planner_options(), |_, _| {})?;
     refuse_hidden_inputs(&plan)?;
-    let optimizer = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new()), Arc::new(CommonSubexprEliminate::new())]);
-    let plan = optimizer.optimize(plan, &OptimizerContext::new().without_query_execution_start_time(), |_, _| {})?;
+    // Names that it makes up are counted from one in each statement.
+    let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options)).without_query_execution_start_time();
+    let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
+    let plan = safe_conditions_first(plan)?;
+    let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
     let mut lowering = Lowering { inputs: Vec::new() };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
@@ -62,7 +84,7 @@ pub(super) fn insert(
     }
     let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
     let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
-    Ok(Statement::new(lowering.inputs, target, root, time))
+    Ok(Statement::new(lowering.inputs, target, root, time).for_rows(ways(&plan)))
 }
 
 fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {

@@ -56,6 +56,11 @@ pub(super) trait Operator: Debug + Send {
         self.inputs().iter().map(|input| input.origin()).collect::<Vec<_>>().join(", ")
     }
 
+    /// Whether it looks at rows one by one and keeps nothing: then nobody misses rows that come to nothing.
+    fn is_row_by_row(&self) -> bool {
+        false
+    }
+
     /// Whether it looks at the watermark.
     fn is_timed(&self) -> bool {
         false

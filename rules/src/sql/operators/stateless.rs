@@ -37,6 +37,10 @@ impl Operator for Filter {
         vec![&mut *self.input]
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
         row_by_row(self.input.schema(), rows, pass, &mut |rows| filter(&self.predicate, rows))
@@ -72,6 +76,10 @@ impl Operator for Project {
 
     fn inputs_mut(&mut self) -> Vec<&mut dyn Operator> {
         vec![&mut *self.input]
+    }
+
+    fn is_row_by_row(&self) -> bool {
+        true
     }
 
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
