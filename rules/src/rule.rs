@@ -128,6 +128,10 @@ pub struct Emissions {
     pub rows: Vec<Emission>,
     /// Rows that came too late for a window that has closed.
     pub late: u64,
+    /// Groups, windows or rows that the rule has given up, since it kept more than it may.
+    pub forgotten: u64,
+    /// About how many bytes the rule keeps now.
+    pub state_bytes: u64,
     /// Rows that could not be evaluated, and the first reason.
     pub bad_rows: u64,
     /// Why the first of them could not.

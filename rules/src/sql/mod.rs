@@ -4,11 +4,12 @@
 //! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
-//! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence.
+//! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]: how much it may keep.
 //!
 //! Nothing is planned while rows flow.
 
 mod complaint;
+mod limit;
 mod lower;
 mod names;
 mod operators;
@@ -25,6 +26,7 @@ use tidegate_core::Rows;
 use crate::index::Way;
 use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step};
 use crate::{Catalog, CompileError, Options};
+use limit::StateLimit;
 use statement::Statement;
 
 /// A rule written in SQL: one tree of operators a statement.
@@ -32,6 +34,7 @@ use statement::Statement;
 pub struct SqlRule {
     flows: Vec<Flow>,
     statements: Vec<Statement>,
+    limit: StateLimit,
 }
 
 /// Compiles the SQL rule `file` against `catalog`.
@@ -65,7 +68,7 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
     let flows = lowered.iter().flat_map(|statement: &Statement| {
         statement.inputs().iter().map(|input| Flow { input: Arc::clone(input), target: statement.target().clone() })
     });
-    Ok(SqlRule { flows: flows.collect(), statements: lowered })
+    Ok(SqlRule { flows: flows.collect(), statements: lowered, limit: StateLimit::of(options) })
 }
 
 impl Rule for SqlRule {
@@ -85,7 +88,7 @@ impl Rule for SqlRule {
         for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
             statement.on_batch(stream, rows, now, out)?;
         }
-        Ok(())
+        if self.statements.iter().any(Statement::keeps_state) { self.limit.enforce(&mut self.statements, out) } else { Ok(()) }
     }
 
     fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion_common::{DataFusionError, Result};
 use tidegate_core::{Rows, Seqs};
 
-use super::operators::{Operator, Pass, numbered, visit, visit_mut};
+use super::operators::{Held, Operator, Pass, numbered, visit, visit_mut};
 use super::time::EventTime;
 use crate::index::Way;
 use crate::rule::{Emissions, RuleError, SealedState, Target};
@@ -18,6 +18,8 @@ pub(super) struct Statement {
     root: Box<dyn Operator>,
     /// `None` when no operator is timed
     time: Option<EventTime>,
+    /// whether an operator may keep something
+    keeps_state: bool,
     /// what a row must look like for it to make anything of it
     ways: Option<Vec<Way>>,
 }
@@ -25,16 +27,17 @@ pub(super) struct Statement {
 impl Statement {
     /// `time` is the event time of the streams `inputs`.
     pub(super) fn new(inputs: Vec<Arc<str>>, target: Target, root: Box<dyn Operator>, time: EventTime) -> Self {
-        let mut timed = false;
-        visit(&*root, &mut |operator| timed |= operator.is_timed());
-        Self { inputs, target, root, time: timed.then_some(time), ways: None }
+        let (mut timed, mut keeps_state) = (false, false);
+        visit(&*root, &mut |operator| {
+            timed |= operator.is_timed();
+            keeps_state |= !operator.is_row_by_row();
+        });
+        Self { inputs, target, root, time: timed.then_some(time), keeps_state, ways: None }
     }
 
     /// Makes nothing of rows that do not go one of `ways`.
     pub(super) fn for_rows(mut self, ways: Option<Vec<Way>>) -> Self {
-        let mut row_by_row = true;
-        visit(&*self.root, &mut |operator| row_by_row &= operator.is_row_by_row());
-        self.ways = ways.filter(|_| row_by_row);
+        self.ways = ways.filter(|_| !self.keeps_state);
         self
     }
 
@@ -45,6 +48,44 @@ impl Statement {
 
     pub(super) fn inputs(&self) -> &[Arc<str>] {
         &self.inputs
+    }
+
+    pub(super) fn keeps_state(&self) -> bool {
+        self.keeps_state
+    }
+
+    /// About how many bytes its operators keep.
+    pub(super) fn held_bytes(&self) -> usize {
+        let mut bytes = 0;
+        if self.keeps_state {
+            visit(&*self.root, &mut |operator| bytes += operator.held().bytes);
+        }
+        bytes
+    }
+
+    /// The operator that keeps most.
+    pub(super) fn largest(&self) -> (String, Held) {
+        let mut largest = (self.root.explain(), Held::default());
+        visit(&*self.root, &mut |operator| {
+            let held = operator.held();
+            if held.bytes > largest.1.bytes {
+                largest = (operator.explain(), held);
+            }
+        });
+        largest
+    }
+
+    /// The operator that keeps most gives up its oldest. Returns how many entries that were; 0: it cannot.
+    pub(super) fn shed(&mut self) -> usize {
+        let most = self.largest().1.bytes;
+        let mut forgotten = 0;
+        let outcome = visit_mut(&mut *self.root, &mut |operator| {
+            if forgotten == 0 && most > 0 && operator.held().bytes == most {
+                forgotten = operator.shed();
+            }
+            Ok(())
+        });
+        outcome.map_or(0, |()| forgotten)
     }
 
     pub(super) fn reads(&self, stream: &str) -> bool {

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod rows;
+mod select;
 mod target;
 
 use std::sync::{Arc, LazyLock};
@@ -23,7 +24,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 
 use super::names::{Names, StreamSource, options as planner_options};
-use super::operators::{self, Filter, Operator, Project, Source};
+use super::operators::{self, Filter, Operator, Source};
 use super::statement::Statement;
 use super::table_functions::{Tumble, with_window_columns};
 use super::time::EventTime;
@@ -131,11 +132,7 @@ impl Lowering {
                 None => plan_err!("`{}` is not a stream", scan.table_name),
             },
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
-            LogicalPlan::Projection(projection) => {
-                let input = self.lower(&projection.input)?;
-                let exprs = projection.expr.iter().map(|expr| physical(expr, projection.input.schema())).collect::<Result<Vec<_>>>()?;
-                Ok(Box::new(Project::new(input, exprs, nullable(projection.schema.as_arrow()))))
-            }
+            LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Filter(filter) => {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))

@@ -14,6 +14,7 @@
 mod aggregate;
 mod source;
 mod stateless;
+mod written;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::rule::{Emissions, SealedState, Step};
 pub(super) use aggregate::{AggregateCall, Bound, GroupColumn, Groups, WindowAggregate};
 pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project, Tumble};
+pub(super) use written::{span, written};
 
 /// A step of a statement.
 pub(super) trait Operator: Debug + Send {
@@ -84,6 +86,12 @@ pub(super) trait Operator: Debug + Send {
     /// What it keeps.
     fn held(&self) -> Held {
         Held::default()
+    }
+
+    /// Gives up its oldest entries, as a whole: what they would have been written for is not written. Returns how many they were; 0: none
+    /// can be given up.
+    fn shed(&mut self) -> usize {
+        0
     }
 
     /// Takes its own state out, without that of its inputs; it must not run afterwards unless the state is restored.
