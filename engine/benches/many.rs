@@ -26,7 +26,10 @@ struct Kind {
 }
 
 const KINDS: [Kind; 3] = [
-    Kind { name: "threshold, none matches", text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE level > {}", 1_000 + n) },
+    Kind {
+        name: "threshold, none matches",
+        text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE level > {}", 1_000 + n),
+    },
     Kind {
         name: "device and threshold, one matches a row",
         text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE device = 'device-{n}' AND level > 10"),
@@ -43,7 +46,8 @@ fn main() {
         return memory(arguments[at + 1].parse().unwrap());
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
-    let (counts, turn) = if quick { (&[1, 10, 100][..], Duration::from_millis(2)) } else { (&[1, 10, 100, 1_000, 10_000][..], Duration::from_millis(200)) };
+    let (counts, turn) =
+        if quick { (&[1, 10, 100][..], Duration::from_millis(2)) } else { (&[1, 10, 100, 1_000, 10_000][..], Duration::from_millis(200)) };
     println!("| rules | kind | loaded in | 1-row batch | x 10 rules | 1 000-row batch | x 10 rules |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for Kind { name, text } in &KINDS {

@@ -57,6 +57,7 @@ pub struct Hosted {
     bad_rows: Sampler,
     late: Sampler,
     forgotten: Sampler,
+    ahead: Sampler,
 }
 
 /// Runs rules.
@@ -178,7 +179,8 @@ impl Worker {
         status.versions.add(1);
         // Under its own name there may be one whose state goes to nobody.
         drop(self.take_out(&name));
-        self.put_in(name, Hosted { rule, mode, worth, status, bad_rows: Sampler::default(), late: Sampler::default(), forgotten: Sampler::default() });
+        let (bad_rows, late, ahead, forgotten) = Default::default();
+        self.put_in(name, Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten });
     }
 
     fn put_in(&mut self, name: Arc<str>, hosted: Hosted) {
@@ -274,6 +276,15 @@ impl Hosted {
                     "rows came after their window had closed and are not counted; raise `--! lateness` if they matter"
                 );
             }
+        }
+        if out.ahead > 0
+            && let Some(count) = self.ahead.count(out.ahead)
+        {
+            tracing::warn!(
+                rule = name,
+                rows = count,
+                "rows were further ahead of time than `--! max_ahead` says and did not move it on; look at the clock of their device"
+            );
         }
         self.status.state_bytes.set(out.state_bytes);
         if out.forgotten > 0 {

@@ -17,6 +17,16 @@ pub struct Options {
     /// How long a stream must be silent for its time to go on by the box's clock; absent: it waits for the next row, unless `ts` is the time of
     /// arrival.
     pub idle_after: Option<Span>,
+    /// How far ahead of the time reached so far a row may be and still move it on; absent: as far as it likes.
+    pub max_ahead: Option<Span>,
+    /// Where rows go that come too late: a derived stream, an output or the uplink; absent: nowhere.
+    pub late_rows: Option<String>,
+    /// Whether windows write before they close.
+    pub emit: EmitRows,
+    /// How often windows write the groups that have changed before they close, in event time.
+    pub emit_every: Option<Span>,
+    /// How long a group without a window is kept when no row comes for it; absent: such groups are refused.
+    pub state_ttl: Option<Span>,
     /// How many bytes of memory its windows and whatever else it keeps may take.
     pub max_state: ByteSize,
     /// What happens when it would keep more.
@@ -36,6 +46,11 @@ impl Default for Options {
             mode: Mode::default(),
             lateness: Span::default(),
             idle_after: None,
+            max_ahead: None,
+            late_rows: None,
+            emit: EmitRows::default(),
+            emit_every: None,
+            state_ttl: None,
             max_state: MAX_STATE,
             when_state_full: WhenStateFull::default(),
             priority: Priority::default(),
@@ -133,7 +148,33 @@ pub enum Mode {
     Off,
 }
 
-const KEYS: &[&str] = &["description", "mode", "lateness", "idle_after", "max_state", "when_state_full", "priority", "max_size", "when_full"];
+/// When windows write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmitRows {
+    /// When they close.
+    #[default]
+    Final,
+    /// With each row as well.
+    Row,
+}
+
+const KEYS: &[&str] = &[
+    "description",
+    "mode",
+    "lateness",
+    "idle_after",
+    "max_ahead",
+    "late_rows",
+    "emit",
+    "emit_every",
+    "state_ttl",
+    "max_state",
+    "when_state_full",
+    "priority",
+    "max_size",
+    "when_full",
+];
 const MARK: &str = "--!";
 
 impl Options {

@@ -132,6 +132,8 @@ pub struct Emissions {
     pub forgotten: u64,
     /// About how many bytes the rule keeps now.
     pub state_bytes: u64,
+    /// Rows whose `ts` was too far ahead to be believed.
+    pub ahead: u64,
     /// Rows that could not be evaluated, and the first reason.
     pub bad_rows: u64,
     /// Why the first of them could not.

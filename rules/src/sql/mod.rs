@@ -1,7 +1,7 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows.
+//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows (and [`windows`], their arithmetic).
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]: how much it may keep.
@@ -17,6 +17,7 @@ mod statement;
 mod table_functions;
 mod text;
 mod time;
+mod windows;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use datafusion_sql::planner::PlannerContext;
 use tidegate_core::Rows;
 
 use crate::index::Way;
-use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step};
+use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step, Target};
 use crate::{Catalog, CompileError, Options};
 use limit::StateLimit;
 use statement::Statement;
@@ -66,7 +67,8 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
         return Err(CompileError::Wrong(wrong));
     }
     let flows = lowered.iter().flat_map(|statement: &Statement| {
-        statement.inputs().iter().map(|input| Flow { input: Arc::clone(input), target: statement.target().clone() })
+        let of = |input: &Arc<str>, target: &Target| Flow { input: Arc::clone(input), target: target.clone() };
+        statement.inputs().iter().flat_map(move |input| statement.targets().map(move |target| of(input, target)))
     });
     Ok(SqlRule { flows: flows.collect(), statements: lowered, limit: StateLimit::of(options) })
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
 use datafusion_common::{DataFusionError, Result};
 use tidegate_core::{Rows, Seqs};
 
-use super::operators::{Held, Operator, Pass, numbered, visit, visit_mut};
+use super::operators::{Held, Operator, Pass, numbered, seqs_of, visit, visit_mut};
 use super::time::EventTime;
 use crate::index::Way;
 use crate::rule::{Emissions, RuleError, SealedState, Target};
@@ -22,17 +24,26 @@ pub(super) struct Statement {
     keeps_state: bool,
     /// what a row must look like for it to make anything of it
     ways: Option<Vec<Way>>,
+    late: Option<LateRows>,
+}
+
+/// Where rows go that come too late.
+#[derive(Debug)]
+pub(super) struct LateRows {
+    pub target: Target,
+    /// for each stream, what makes its rows fit the target
+    pub fit: Vec<(Arc<str>, Box<dyn Operator>)>,
 }
 
 impl Statement {
     /// `time` is the event time of the streams `inputs`.
-    pub(super) fn new(inputs: Vec<Arc<str>>, target: Target, root: Box<dyn Operator>, time: EventTime) -> Self {
+    pub(super) fn new(inputs: Vec<Arc<str>>, target: Target, root: Box<dyn Operator>, time: EventTime, late: Option<LateRows>) -> Self {
         let (mut timed, mut keeps_state) = (false, false);
         visit(&*root, &mut |operator| {
             timed |= operator.is_timed();
             keeps_state |= !operator.is_row_by_row();
         });
-        Self { inputs, target, root, time: timed.then_some(time), keeps_state, ways: None }
+        Self { inputs, target, root, time: timed.then_some(time), late: late.filter(|_| timed), keeps_state, ways: None }
     }
 
     /// Makes nothing of rows that do not go one of `ways`.
@@ -92,6 +103,12 @@ impl Statement {
         self.inputs.iter().any(|input| &**input == stream)
     }
 
+    /// Where rows of its inputs can lead.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+        let late = self.late.iter().map(|late| &late.target).filter(|late| **late != self.target);
+        std::iter::once(&self.target).chain(late)
+    }
+
     pub(super) fn target(&self) -> &Target {
         &self.target
     }
@@ -114,7 +131,7 @@ impl Statement {
 
     fn rows(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
         let Some(time) = &mut self.time else { return Ok(()) };
-        let watermarks = time.rows(stream, &rows.batch, now).map_err(rule_error)?;
+        let watermarks = time.rows(stream, &rows.batch, now, &mut out.ahead).map_err(rule_error)?;
         self.pass(Some((stream, rows)), &rows.seqs, watermarks, now, false, out)
     }
 
@@ -137,9 +154,27 @@ impl Statement {
         ends: bool,
         out: &mut Emissions,
     ) -> Result<(), RuleError> {
-        let mut pass = Pass { input: input.map(|(stream, rows)| (stream, &rows.batch)), watermarks, now, ends, out };
+        let mut pass = Pass { input: input.map(|(stream, rows)| (stream, &rows.batch)), watermarks, now, ends, late: Vec::new(), out };
         let rows = self.root.run(&mut pass).map_err(rule_error)?;
+        let late = std::mem::take(&mut pass.late);
         out.emit(&self.target, numbered(rows, seqs));
+        match input.filter(|_| !late.is_empty()) {
+            Some((stream, rows)) => self.send_late(stream, rows, late, now, out),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends the rows with the indices `late` where such rows go.
+    fn send_late(&mut self, stream: &str, rows: &Rows, mut late: Vec<u32>, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
+        let Some(LateRows { target, fit }) = &mut self.late else { return Ok(()) };
+        let Some((_, fit)) = fit.iter_mut().find(|(known, _)| &**known == stream) else { return Ok(()) };
+        late.sort_unstable();
+        late.dedup();
+        let seqs = seqs_of(&rows.seqs, Some(late.clone()));
+        let batch = take_record_batch(&rows.batch, &UInt32Array::from(late)).map_err(|error| rule_error(error.into()))?;
+        let mut pass = Pass { input: Some((stream, &batch)), watermarks: Vec::new(), now, ends: false, late: Vec::new(), out };
+        let fitting = fit.run(&mut pass).map_err(rule_error)?;
+        out.emit(target, numbered(fitting, &seqs));
         Ok(())
     }
 

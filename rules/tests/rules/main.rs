@@ -4,6 +4,11 @@
 mod behaviour;
 mod bench_rows;
 mod docs;
+mod golden;
 mod many;
+mod nexmark;
 mod oracle;
 mod refusals;
+mod state_limit;
+mod windows;
+mod windows_oracle;

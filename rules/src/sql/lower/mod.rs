@@ -4,6 +4,7 @@ mod aggregate;
 mod rows;
 mod select;
 mod target;
+mod window;
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,13 +25,13 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 
 use super::names::{Names, StreamSource, options as planner_options};
-use super::operators::{self, Filter, Operator, Source};
+use super::operators::{Filter, Operator, Source};
 use super::statement::Statement;
-use super::table_functions::{Tumble, with_window_columns};
+use super::table_functions::Window;
 use super::time::EventTime;
 use crate::Options;
 use rows::{safe_conditions_first, ways};
-use target::{fit, resolve_target};
+use target::{fit, late_rows, resolve_target};
 
 /// What plans statements; made once, since thousands of rules may be loaded at a time.
 struct Planning {
@@ -78,14 +79,15 @@ pub(super) fn insert(
     let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
     let plan = safe_conditions_first(plan)?;
     let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
-    let mut lowering = Lowering { inputs: Vec::new() };
+    let mut lowering = Lowering { inputs: Vec::new(), options, by_panes: false };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
         return plan_err!("the statement reads no stream");
     }
     let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
     let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
-    Ok(Statement::new(lowering.inputs, target, root, time).for_rows(ways(&plan)))
+    let late = options.late_rows.as_ref().map(|late| late_rows(late, &lowering.inputs, options, names)).transpose()?;
+    Ok(Statement::new(lowering.inputs, target, root, time, late).for_rows(ways(&plan)))
 }
 
 fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
@@ -114,12 +116,15 @@ fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
 }
 
 /// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is made: an arm here, a function below.
-struct Lowering {
+struct Lowering<'a> {
     /// the streams that the statement reads
     inputs: Vec<Arc<str>>,
+    options: &'a Options,
+    /// whether the next window down is asked for the panes of rows instead of their windows
+    by_panes: bool,
 }
 
-impl Lowering {
+impl Lowering<'_> {
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
         match plan {
             LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<StreamSource>() {
@@ -137,13 +142,11 @@ impl Lowering {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
             }
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Tumble>() {
-                Some(tumble) => {
-                    let input = self.lower(&tumble.input)?;
-                    Ok(Box::new(operators::Tumble::new(input, tumble.size_ns, with_window_columns(tumble.input.schema().as_arrow()))))
-                }
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Window>() {
+                Some(window) => self.window(window),
                 None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
             },
+            LogicalPlan::Distinct(distinct) => self.distinct(distinct),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             other => refuse(other),
         }
@@ -154,11 +157,6 @@ fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
         LogicalPlan::Sort(_) => plan_err!("ORDER BY on an endless stream never ends; rows are written in order of arrival"),
         LogicalPlan::Limit(_) => plan_err!("LIMIT on an endless stream would stop the rule for good; use WHERE"),
-        LogicalPlan::Distinct(_) => {
-            plan_err!(
-                "DISTINCT on an endless stream needs endless memory; use a window: SELECT .. FROM TUMBLE(..) GROUP BY window_start, window_end, .."
-            )
-        }
         LogicalPlan::Join(_) | LogicalPlan::Subquery(_) => {
             plan_err!("joins and subqueries over several streams are not supported yet; a statement reads one stream")
         }

@@ -9,10 +9,11 @@ use datafusion_expr::{LogicalPlan, Projection};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 
+use super::window::delay_ns;
 use super::{Lowering, nullable, physical};
 use crate::sql::operators::{Filter, Operator, Project};
 
-impl Lowering {
+impl Lowering<'_> {
     pub(super) fn projection(&mut self, projection: &Projection) -> Result<Box<dyn Operator>> {
         let (mut exprs, input) = computed(projection)?;
         let input: Box<dyn Operator> = match input {
@@ -30,7 +31,8 @@ impl Lowering {
             }
             input => self.lower(input)?,
         };
-        Ok(Box::new(Project::new(input, exprs, nullable(projection.schema.as_arrow()))))
+        let delay_ns = delay_ns(projection, &*input);
+        Ok(Box::new(Project::new(input, exprs, nullable(projection.schema.as_arrow())).with_delay(delay_ns)))
     }
 }
 

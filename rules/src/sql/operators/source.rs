@@ -48,6 +48,10 @@ impl Operator for Source {
         format!("stream {}", self.stream)
     }
 
+    fn gives_input_rows(&self) -> bool {
+        true
+    }
+
     fn origin(&self) -> String {
         self.stream.to_string()
     }

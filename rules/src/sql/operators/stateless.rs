@@ -1,15 +1,14 @@
-//! Filters, projections and the windows of rows: what looks at rows one by one.
+//! Filters and projections: what looks at rows one by one.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampNanosecondArray};
+use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
-use tidegate_core::TS;
 
-use super::{Chunk, Operator, Pass, each_evaluable, evaluate_all, span, times, written};
+use super::{Chunk, Operator, Pass, each_evaluable, evaluate_all, written};
 
 /// Keeps the rows for which a condition holds.
 #[derive(Debug)]
@@ -87,6 +86,10 @@ impl Operator for Filter {
         row_by_row(self.schema(), rows, pass, &mut |rows| self.filter(rows))
     }
 
+    fn gives_input_rows(&self) -> bool {
+        self.input.gives_input_rows()
+    }
+
     fn explain(&self) -> String {
         format!("filter {}", written(&self.predicate))
     }
@@ -98,11 +101,17 @@ pub(in crate::sql) struct Project {
     input: Box<dyn Operator>,
     exprs: Vec<Arc<dyn PhysicalExpr>>,
     schema: SchemaRef,
+    delay_ns: i64,
 }
 
 impl Project {
     pub(in crate::sql) fn new(input: Box<dyn Operator>, exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef) -> Self {
-        Self { input, exprs, schema }
+        Self { delay_ns: input.delay_ns(), input, exprs, schema }
+    }
+
+    /// The `ts` of its rows is computed, and may be so much behind the watermark.
+    pub(in crate::sql) fn with_delay(self, delay_ns: i64) -> Self {
+        Self { delay_ns, ..self }
     }
 }
 
@@ -128,6 +137,14 @@ impl Operator for Project {
         row_by_row(&self.schema, rows, pass, &mut |rows| project(&self.exprs, &self.schema, rows))
     }
 
+    fn gives_input_rows(&self) -> bool {
+        self.input.gives_input_rows()
+    }
+
+    fn delay_ns(&self) -> i64 {
+        self.delay_ns
+    }
+
     fn explain(&self) -> String {
         let columns = self.schema.fields().iter().zip(&self.exprs).map(|(field, expr)| {
             let text = written(expr);
@@ -137,45 +154,13 @@ impl Operator for Project {
     }
 }
 
-/// Adds `window_start` and `window_end` behind the columns.
-#[derive(Debug)]
-pub(in crate::sql) struct Tumble {
-    input: Box<dyn Operator>,
-    size_ns: i64,
-    schema: SchemaRef,
-}
-
-impl Tumble {
-    pub(in crate::sql) fn new(input: Box<dyn Operator>, size_ns: i64, schema: SchemaRef) -> Self {
-        Self { input, size_ns, schema }
-    }
-}
-
-impl Operator for Tumble {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn inputs(&self) -> Vec<&dyn Operator> {
-        vec![&*self.input]
-    }
-
-    fn inputs_mut(&mut self) -> Vec<&mut dyn Operator> {
-        vec![&mut *self.input]
-    }
-
-    fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
-        let rows = self.input.run(pass)?;
-        row_by_row(&self.schema, rows, pass, &mut |rows| tumble(self.size_ns, &self.schema, rows))
-    }
-
-    fn explain(&self) -> String {
-        format!("windows of {}", span(self.size_ns))
-    }
-}
-
 /// Sends `rows` through `step`, which looks at them one by one, and leaves out those that cannot be evaluated.
-fn row_by_row(schema: &SchemaRef, rows: Chunk, pass: &mut Pass<'_>, step: &mut dyn FnMut(&Chunk) -> Result<Chunk>) -> Result<Chunk> {
+pub(super) fn row_by_row(
+    schema: &SchemaRef,
+    rows: Chunk,
+    pass: &mut Pass<'_>,
+    step: &mut dyn FnMut(&Chunk) -> Result<Chunk>,
+) -> Result<Chunk> {
     if rows.is_empty() {
         return Ok(Chunk::empty(schema));
     }
@@ -191,13 +176,4 @@ fn project(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, chunk: &Chunk) -
     let columns = evaluate_all(exprs, &chunk.batch)?;
     let options = RecordBatchOptions::new().with_row_count(Some(chunk.len()));
     Ok(Chunk { batch: RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?, causes: chunk.causes.clone() })
-}
-
-fn tumble(size_ns: i64, schema: &SchemaRef, chunk: &Chunk) -> Result<Chunk> {
-    // Saturation only matters within one window of the ends of time (1677 and 2262).
-    let starts: Vec<i64> = times(&chunk.batch, TS)?.iter().map(|ts| ts.saturating_sub(ts.rem_euclid(size_ns))).collect();
-    let ends: Vec<i64> = starts.iter().map(|start| start.saturating_add(size_ns)).collect();
-    let mut columns = chunk.batch.columns().to_vec();
-    columns.extend([starts, ends].map(|times| Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")) as ArrayRef));
-    Ok(Chunk { batch: RecordBatch::try_new(Arc::clone(schema), columns)?, causes: chunk.causes.clone() })
 }
