@@ -421,7 +421,7 @@ fn a_rule_is_explained_with_its_operators_and_its_neighbours() {
     let dir = dir_with_rules();
     let output = tidegate(dir.path(), &["explain", "high"]);
     let expected = "\
-rule high (rules/high.sql), active
+rule high (./rules/high.sql), active
 
 INSERT INTO pump
   compute device
@@ -435,7 +435,7 @@ on one worker with: cooling, full
     assert_eq!((output.status.code(), out(&output), err(&output)), (Some(0), expected, ""));
     let output = tidegate(dir.path(), &["explain", "cooling"]);
     let text = out(&output);
-    assert!(text.starts_with("rule cooling (rules/cooling.sql), active\n  Cool the tank\n\nINSERT INTO pump\n"), "{text}");
+    assert!(text.starts_with("rule cooling (./rules/cooling.sql), active\n  Cool the tank\n\nINSERT INTO pump\n"), "{text}");
     for line in [
         "        stream tank\n",
         "\nstream tank: every row; 2 other rules read it, 2 by index\n",
@@ -479,8 +479,8 @@ fn a_rule_that_is_wrong_or_not_there_cannot_be_explained() {
     let dir = dir_with_rules();
     let output = tidegate(dir.path(), &["explain", "wrong"]);
     assert_eq!((output.status.code(), out(&output)), (Some(3), ""));
-    assert!(err(&output).starts_with("rules/wrong.sql:1:25: there is no column `devce`"), "{}", err(&output));
+    assert!(err(&output).starts_with("./rules/wrong.sql:1:25: there is no column `devce`"), "{}", err(&output));
     let output = tidegate(dir.path(), &["explain", "coling"]);
     assert_eq!(output.status.code(), Some(3));
-    assert_eq!(err(&output), "rules/coling.sql: there is no rule `coling`\nhelp: did you mean `cooling`?\n");
+    assert_eq!(err(&output), "./rules/coling.sql: there is no rule `coling`\nhelp: did you mean `cooling`?\n");
 }

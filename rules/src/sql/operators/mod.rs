@@ -42,7 +42,7 @@ pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project};
 pub(super) use time_window::TimeWindow;
 pub(super) use whole_windows::WholeWindows;
-pub(super) use written::{span, written};
+use written::{with_units, written};
 
 /// A step of a statement.
 pub(super) trait Operator: Debug + Send {
@@ -297,7 +297,7 @@ pub(super) fn visit_mut(operator: &mut dyn Operator, change: &mut dyn FnMut(&mut
 /// Describes `operator` and all below it, itself first.
 pub(super) fn explain(operator: &dyn Operator, depth: usize, steps: &mut Vec<Step>) {
     let Held { entries, bytes } = operator.held();
-    steps.push(Step { depth, what: operator.explain(), entries, bytes });
+    steps.push(Step { depth, what: with_units(&operator.explain()), entries, bytes });
     for input in operator.inputs() {
         explain(input, depth + 1, steps);
     }

@@ -42,7 +42,37 @@ impl fmt::Display for Sql<'_> {
     }
 }
 
-/// A duration with its unit.
-pub(in crate::sql) fn span(ns: i64) -> Span {
-    Span(Duration::from_nanos(ns.unsigned_abs()))
+/// `text` with its durations, which are written in nanoseconds, in the largest unit that is exact.
+pub(super) fn with_units(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(begin);
+        let (digits, after) = from.split_at(from.find(|c: char| !c.is_ascii_digit()).unwrap_or(from.len()));
+        shown.push_str(before);
+        // A digit within a name is none of a duration.
+        let alone = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
+        match digits.parse().ok().zip(after.strip_prefix("ns").filter(|next| alone && !next.starts_with(char::is_alphanumeric))) {
+            Some((ns, next)) => {
+                shown.push_str(&Span(Duration::from_nanos(ns)).to_string());
+                rest = next;
+            }
+            None => {
+                shown.push_str(digits);
+                rest = after;
+            }
+        }
+    }
+    shown + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_shown_with_their_unit() {
+        assert_eq!(with_units("TUMBLE(tank, 10000000000ns) BY (x1ns, 5, 1500000ns)"), "TUMBLE(tank, 10s) BY (x1ns, 5, 1500us)");
+        assert_eq!(with_units("filter 7ns2 > 99999999999999999999999ns"), "filter 7ns2 > 99999999999999999999999ns");
+    }
 }
