@@ -7,8 +7,9 @@ use arrow::compute::take_record_batch;
 use datafusion_common::{DataFusionError, Result};
 use tidegate_core::{Rows, Seqs};
 
-use super::operators::{Operator, Pass, numbered, seqs_of, visit, visit_mut};
+use super::operators::{Held, Operator, Pass, numbered, seqs_of, visit, visit_mut};
 use super::time::EventTime;
+use crate::index::Way;
 use crate::rule::{Emissions, RuleError, SealedState, Target};
 
 /// `INSERT INTO target SELECT ..`, lowered.
@@ -19,6 +20,10 @@ pub(super) struct Statement {
     root: Box<dyn Operator>,
     /// `None` when no operator is timed
     time: Option<EventTime>,
+    /// whether an operator may keep something
+    keeps_state: bool,
+    /// what a row must look like for it to make anything of it
+    ways: Option<Vec<Way>>,
     late: Option<LateRows>,
 }
 
@@ -33,13 +38,69 @@ pub(super) struct LateRows {
 impl Statement {
     /// `time` is the event time of the streams `inputs`.
     pub(super) fn new(inputs: Vec<Arc<str>>, target: Target, root: Box<dyn Operator>, time: EventTime, late: Option<LateRows>) -> Self {
-        let mut timed = false;
-        visit(&*root, &mut |operator| timed |= operator.is_timed());
-        Self { inputs, target, root, time: timed.then_some(time), late: late.filter(|_| timed) }
+        let (mut timed, mut keeps_state) = (false, false);
+        visit(&*root, &mut |operator| {
+            timed |= operator.is_timed();
+            keeps_state |= !operator.is_row_by_row();
+        });
+        Self { inputs, target, root, time: timed.then_some(time), late: late.filter(|_| timed), keeps_state, ways: None }
+    }
+
+    /// Makes nothing of rows that do not go one of `ways`.
+    pub(super) fn for_rows(mut self, ways: Option<Vec<Way>>) -> Self {
+        self.ways = ways.filter(|_| !self.keeps_state);
+        self
+    }
+
+    /// See [`crate::Rule::ways`].
+    pub(super) fn ways(&self) -> Option<&[Way]> {
+        self.ways.as_deref()
     }
 
     pub(super) fn inputs(&self) -> &[Arc<str>] {
         &self.inputs
+    }
+
+    pub(super) fn keeps_state(&self) -> bool {
+        self.keeps_state
+    }
+
+    /// About how many bytes its operators keep.
+    pub(super) fn held_bytes(&self) -> usize {
+        let mut bytes = 0;
+        if self.keeps_state {
+            visit(&*self.root, &mut |operator| bytes += operator.held().bytes);
+        }
+        bytes
+    }
+
+    /// The operator that keeps most.
+    pub(super) fn largest(&self) -> (String, Held) {
+        let mut largest = (self.root.explain(), Held::default());
+        visit(&*self.root, &mut |operator| {
+            let held = operator.held();
+            if held.bytes > largest.1.bytes {
+                largest = (operator.explain(), held);
+            }
+        });
+        largest
+    }
+
+    /// The operator that keeps most gives up its oldest. Returns how many entries that were; 0: it cannot.
+    pub(super) fn shed(&mut self) -> usize {
+        let most = self.largest().1.bytes;
+        let mut forgotten = 0;
+        let outcome = visit_mut(&mut *self.root, &mut |operator| {
+            if forgotten == 0 && most > 0 && operator.held().bytes == most {
+                forgotten = operator.shed();
+            }
+            Ok(())
+        });
+        outcome.map_or(0, |()| forgotten)
+    }
+
+    pub(super) fn reads(&self, stream: &str) -> bool {
+        self.inputs.iter().any(|input| &**input == stream)
     }
 
     /// Where rows of its inputs can lead.

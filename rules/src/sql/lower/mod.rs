@@ -1,12 +1,15 @@
 //! A logical plan becomes a tree of operators.
 
 mod aggregate;
+mod rows;
+mod select;
 mod target;
 mod window;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DataFusionError, Result, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
@@ -22,12 +25,29 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 
 use super::names::{Names, StreamSource, options as planner_options};
-use super::operators::{CutWindow, Filter, Operator, Project, Source};
+use super::operators::{CutWindow, Filter, Operator, Source};
 use super::statement::Statement;
 use super::table_functions::Window;
 use super::time::EventTime;
 use crate::Options;
+use rows::{safe_conditions_first, ways};
 use target::{fit, late_rows, resolve_target};
+
+/// What plans statements; made once, since thousands of rules may be loaded at a time.
+struct Planning {
+    analyzer: Analyzer,
+    simplify: Optimizer,
+    /// computes equal expressions once
+    share: Optimizer,
+    options: Arc<ConfigOptions>,
+}
+
+static PLANNING: LazyLock<Planning> = LazyLock::new(|| Planning {
+    analyzer: Analyzer::new(),
+    simplify: Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]),
+    share: Optimizer::with_rules(vec![Arc::new(CommonSubexprEliminate::new())]),
+    options: Arc::default(),
+});
 
 /// Plans `CREATE VIEW name AS query`: later statements of the file can read it.
 pub(super) fn view(name: &str, query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<()> {
@@ -52,10 +72,13 @@ pub(super) fn insert(
     let target = resolve_target(target, names)?;
     let plan = plan(query, names, views)?;
     let plan = fit(plan, &target, columns, names)?;
-    let plan = Analyzer::new().execute_and_check(plan, planner_options(), |_, _| {})?;
+    let plan = PLANNING.analyzer.execute_and_check(plan, planner_options(), |_, _| {})?;
     refuse_hidden_inputs(&plan)?;
-    let optimizer = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new()), Arc::new(CommonSubexprEliminate::new())]);
-    let plan = optimizer.optimize(plan, &OptimizerContext::new().without_query_execution_start_time(), |_, _| {})?;
+    // Names that it makes up are counted from one in each statement.
+    let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options)).without_query_execution_start_time();
+    let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
+    let plan = safe_conditions_first(plan)?;
+    let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
     let mut lowering = Lowering { inputs: Vec::new(), options, asked: Asked::Windows };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
@@ -64,7 +87,7 @@ pub(super) fn insert(
     let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
     let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
     let late = options.late_rows.as_ref().map(|late| late_rows(late, &lowering.inputs, options, names)).transpose()?;
-    Ok(Statement::new(lowering.inputs, target, root, time, late))
+    Ok(Statement::new(lowering.inputs, target, root, time, late).for_rows(ways(&plan)))
 }
 
 fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
@@ -126,12 +149,7 @@ impl Lowering<'_> {
                 None => plan_err!("`{}` is not a stream", scan.table_name),
             },
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
-            LogicalPlan::Projection(projection) => {
-                let input = self.lower(&projection.input)?;
-                let exprs = projection.expr.iter().map(|expr| physical(expr, projection.input.schema())).collect::<Result<Vec<_>>>()?;
-                let delay_ns = window::delay_ns(projection, &*input);
-                Ok(Box::new(Project::new(input, exprs, nullable(projection.schema.as_arrow())).with_delay(delay_ns)))
-            }
+            LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Filter(filter) => {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))

@@ -102,6 +102,8 @@ pub(in crate::sql) struct WindowAggregate {
     blocks: BTreeMap<(u32, i64), SumsAtRest>,
     /// windows that end here or before have closed
     closed_to: i64,
+    /// the watermark that it takes to have been reached at least: windows that it would close have been given up
+    forgotten_to: i64,
     /// group index of each row of the rows at hand; kept to allocate once
     groups: Vec<usize>,
 }
@@ -150,6 +152,7 @@ impl WindowAggregate {
             open: BTreeMap::new(),
             blocks: BTreeMap::new(),
             closed_to: i64::MIN,
+            forgotten_to: i64::MIN,
             groups: Vec::new(),
         }
     }
@@ -172,6 +175,11 @@ impl WindowAggregate {
         if watermark == i64::MIN { watermark } else { watermark.saturating_sub(self.delay_ns) }
     }
 
+    /// The watermark before the row with this index has come.
+    fn before(&self, pass: &Pass<'_>, cause: u32) -> i64 {
+        pass.before(cause).max(self.forgotten_to)
+    }
+
     fn prepare(&self, chunk: &Chunk) -> Result<Prepared> {
         let ends = self.bound.ends(&chunk.batch, self.pane_ns.unwrap_or(self.windows.size_ns()))?;
         Ok(Prepared { causes: chunk.causes(), ends, addends: self.adder.prepare(&chunk.batch)? })
@@ -181,7 +189,7 @@ impl WindowAggregate {
     fn absorb(&mut self, rows: &Prepared, pass: &mut Pass<'_>, closed: &mut Vec<Chunk>) -> Result<()> {
         let (Some(first_end), Some(last_cause)) = (rows.ends.first().copied(), rows.causes.last()) else { return Ok(()) };
         let (mut of, (mut first, mut last)) = (first_end, self.ends_over(first_end));
-        if first <= last && pass.before(*last_cause) < self.closes_at(first) && rows.ends.iter().all(|end| *end == first_end) {
+        if first <= last && self.before(pass, *last_cause) < self.closes_at(first) && rows.ends.iter().all(|end| *end == first_end) {
             return self.add(first_end, &rows.addends);
         }
         let mut by_end: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
@@ -189,7 +197,7 @@ impl WindowAggregate {
             if *end != of {
                 (of, (first, last)) = (*end, self.ends_over(*end));
             }
-            let before = pass.before(*cause);
+            let before = self.before(pass, *cause);
             if first > last {
                 // Between two windows.
             } else if before >= self.closes_at(last) {
@@ -361,7 +369,7 @@ impl Operator for WindowAggregate {
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
         let mut closed = Vec::new();
-        self.closed_to = self.closed_at(pass.before(0));
+        self.closed_to = self.closed_at(self.before(pass, 0));
         if !rows.is_empty() {
             let mut prepared = Vec::with_capacity(1);
             each_evaluable(&rows, pass.out, &mut |rows| {
@@ -415,6 +423,20 @@ impl Operator for WindowAggregate {
         held
     }
 
+    fn shed(&mut self) -> usize {
+        let before = self.held().entries;
+        while let Some(end) = self.next_end() {
+            self.forgotten_to = self.closes_at(end);
+            self.closed_to = self.closed_to.max(end);
+            self.forget();
+            let forgotten = before.saturating_sub(self.held().entries);
+            if forgotten > 0 {
+                return forgotten;
+            }
+        }
+        0
+    }
+
     /// For each open pane and group its keys and the state of each aggregate.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
         let schema = self.state_schema()?;
@@ -430,12 +452,14 @@ impl Operator for WindowAggregate {
             batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
         }
         let batch = if batches.is_empty() { None } else { Some(concat_batches(&schema, &batches)?) };
-        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch }])
+        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: self.forgotten_to, batch }])
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
-        match state.remove(at).batch {
+        let sealed = state.remove(at);
+        self.forgotten_to = self.forgotten_to.max(sealed.watermark);
+        match sealed.batch {
             Some(batch) => self.take_over(&batch, misfits),
             None => Ok(()),
         }

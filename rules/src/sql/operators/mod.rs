@@ -22,6 +22,7 @@ mod source;
 mod stateless;
 mod time_window;
 mod whole_windows;
+mod written;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project};
 pub(super) use time_window::TimeWindow;
 pub(super) use whole_windows::WholeWindows;
+use written::{with_units, written};
 
 /// A step of a statement.
 pub(super) trait Operator: Debug + Send {
@@ -69,6 +71,11 @@ pub(super) trait Operator: Debug + Send {
     /// What its rows are made of, apart from thresholds and projections: the fingerprint of state above it begins with it.
     fn origin(&self) -> String {
         self.inputs().iter().map(|input| input.origin()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether it looks at rows one by one and keeps nothing: then nobody misses rows that come to nothing.
+    fn is_row_by_row(&self) -> bool {
+        false
     }
 
     /// Whether its rows are rows of a stream, each due to itself, though with other columns.
@@ -105,6 +112,12 @@ pub(super) trait Operator: Debug + Send {
     /// What it keeps.
     fn held(&self) -> Held {
         Held::default()
+    }
+
+    /// Gives up its oldest entries, as a whole: what they would have been written for is not written. Returns how many they were; 0: none
+    /// can be given up.
+    fn shed(&mut self) -> usize {
+        0
     }
 
     /// Takes its own state out, without that of its inputs; it must not run afterwards unless the state is restored.
@@ -288,7 +301,7 @@ pub(super) fn visit_mut(operator: &mut dyn Operator, change: &mut dyn FnMut(&mut
 /// Describes `operator` and all below it, itself first.
 pub(super) fn explain(operator: &dyn Operator, depth: usize, steps: &mut Vec<Step>) {
     let Held { entries, bytes } = operator.held();
-    steps.push(Step { depth, what: operator.explain(), entries, bytes });
+    steps.push(Step { depth, what: with_units(&operator.explain()), entries, bytes });
     for input in operator.inputs() {
         explain(input, depth + 1, steps);
     }

@@ -33,6 +33,10 @@ impl Operator for Source {
         Vec::new()
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         Ok(match pass.input {
             Some((stream, batch)) if stream == &*self.stream => Chunk { batch: batch.clone(), causes: None },

@@ -8,24 +8,65 @@ use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
-use super::{Chunk, Operator, Pass, each_evaluable, evaluate_all};
+use super::{Chunk, Operator, Pass, each_evaluable, evaluate_all, written};
 
 /// Keeps the rows for which a condition holds.
 #[derive(Debug)]
 pub(in crate::sql) struct Filter {
     input: Box<dyn Operator>,
     predicate: Arc<dyn PhysicalExpr>,
+    /// the columns that are left, if not all of them
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    columns: Vec<usize>,
+    schema: SchemaRef,
 }
 
 impl Filter {
     pub(in crate::sql) fn new(input: Box<dyn Operator>, predicate: Arc<dyn PhysicalExpr>) -> Self {
-        Self { input, predicate }
+        Self { input, predicate, kept: None }
+    }
+
+    /// Gives only these columns, which make up `schema`.
+    pub(in crate::sql) fn keeping(self, columns: Vec<usize>, schema: SchemaRef) -> Self {
+        Self { kept: Some(Kept { columns, schema }), ..self }
+    }
+
+    fn filter(&self, chunk: &Chunk) -> Result<Chunk> {
+        let rows = chunk.len();
+        let value = self.predicate.evaluate(&chunk.batch)?.into_array(rows)?;
+        let mask = value.as_boolean_opt().ok_or_else(|| DataFusionError::Plan("WHERE is not a condition".into()))?;
+        let holds = mask.true_count();
+        if holds == 0 {
+            return Ok(Chunk::empty(self.schema()));
+        }
+        let batch = match &self.kept {
+            None => chunk.batch.clone(),
+            Some(Kept { columns, schema }) => {
+                let kept = columns.iter().filter_map(|column| chunk.batch.columns().get(*column).cloned());
+                RecordBatch::try_new(Arc::clone(schema), kept.collect())?
+            }
+        };
+        if holds == rows {
+            return Ok(Chunk { batch, causes: chunk.causes.clone() });
+        }
+        // Null counts as false. Set bits are looked for by the word: most rows of most filters stay behind.
+        let without_nulls = (mask.null_count() > 0).then(|| prep_null_mask_filter(mask));
+        let kept = without_nulls.as_ref().unwrap_or(mask).values().set_indices_u32();
+        let causes = match &chunk.causes {
+            None => kept.collect(),
+            Some(causes) => kept.filter_map(|row| causes.get(row as usize).copied()).collect(),
+        };
+        Ok(Chunk { batch: filter_record_batch(&batch, mask)?, causes: Some(causes) })
     }
 }
 
 impl Operator for Filter {
     fn schema(&self) -> &SchemaRef {
-        self.input.schema()
+        self.kept.as_ref().map_or_else(|| self.input.schema(), |kept| &kept.schema)
     }
 
     fn inputs(&self) -> Vec<&dyn Operator> {
@@ -36,9 +77,13 @@ impl Operator for Filter {
         vec![&mut *self.input]
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
-        row_by_row(self.input.schema(), rows, pass, &mut |rows| filter(&self.predicate, rows))
+        row_by_row(self.schema(), rows, pass, &mut |rows| self.filter(rows))
     }
 
     fn gives_input_rows(&self) -> bool {
@@ -46,7 +91,7 @@ impl Operator for Filter {
     }
 
     fn explain(&self) -> String {
-        format!("filter {}", self.predicate)
+        format!("filter {}", written(&self.predicate))
     }
 }
 
@@ -83,6 +128,10 @@ impl Operator for Project {
         vec![&mut *self.input]
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
         row_by_row(&self.schema, rows, pass, &mut |rows| project(&self.exprs, &self.schema, rows))
@@ -97,7 +146,10 @@ impl Operator for Project {
     }
 
     fn explain(&self) -> String {
-        let columns = self.schema.fields().iter().zip(&self.exprs).map(|(field, expr)| format!("{expr} AS {}", field.name()));
+        let columns = self.schema.fields().iter().zip(&self.exprs).map(|(field, expr)| {
+            let text = written(expr);
+            if text == *field.name() { text } else { format!("{text} AS {}", field.name()) }
+        });
         format!("compute {}", columns.collect::<Vec<_>>().join(", "))
     }
 }
@@ -118,23 +170,6 @@ pub(super) fn row_by_row(
         Ok(())
     });
     Chunk::concat(schema, made)
-}
-
-fn filter(predicate: &Arc<dyn PhysicalExpr>, chunk: &Chunk) -> Result<Chunk> {
-    let rows = chunk.len();
-    let value = predicate.evaluate(&chunk.batch)?.into_array(rows)?;
-    let mask = value.as_boolean_opt().ok_or_else(|| DataFusionError::Plan("WHERE is not a condition".into()))?;
-    if mask.true_count() == rows {
-        return Ok(chunk.clone());
-    }
-    // Null counts as false. Set bits are looked for by the word: most rows of most filters stay behind.
-    let without_nulls = (mask.null_count() > 0).then(|| prep_null_mask_filter(mask));
-    let kept = without_nulls.as_ref().unwrap_or(mask).values().set_indices_u32();
-    let causes = match &chunk.causes {
-        None => kept.collect(),
-        Some(causes) => kept.filter_map(|row| causes.get(row as usize).copied()).collect(),
-    };
-    Ok(Chunk { batch: filter_record_batch(&chunk.batch, mask)?, causes: Some(causes) })
 }
 
 fn project(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, chunk: &Chunk) -> Result<Chunk> {
