@@ -14,6 +14,7 @@ use super::{Asked, Lowering, nullable, physical, unqualified};
 use crate::options::EmitRows;
 use crate::sql::operators::{
     AggregateCall, Bound, Emit, GroupColumn, Groups, Operator, RowWindowAggregate, RunningAggregate, WholeWindows, WindowAggregate,
+    WindowGroups,
 };
 use crate::sql::table_functions::{WINDOW_START, WindowKind};
 
@@ -120,7 +121,7 @@ impl Lowering<'_> {
             below.describe(&window.input.origin(), &texts(&below.partition), &texts(&below.conditions))
         });
         let fingerprint = format!("{} BY ({names})", what.unwrap_or_default());
-        let groups = (named.columns, named.keys);
+        let groups = WindowGroups { columns: named.columns, keys: named.keys, of_partition: of_partition(aggregate) };
         Ok(Box::new(RowWindowAggregate::new(window, fingerprint, between, groups, calls, schema)?))
     }
 
@@ -166,6 +167,17 @@ fn can_add_up(aggregate: &Aggregate, named: &Named) -> bool {
     let both_bounds = named.names_end && named.columns.iter().any(|column| matches!(column, GroupColumn::Start));
     let by_key = window.partition.iter().all(|key| groups.contains(&unqualified(key)));
     !shares_rows && in_order && both_bounds && by_key && ignores_bounds(&aggregate.input, &above)
+}
+
+/// For each key of GROUP BY, without the bounds, which key of the window's partition it is.
+fn of_partition(aggregate: &Aggregate) -> Vec<Option<usize>> {
+    let partition: Vec<String> = window_below(&aggregate.input).iter().flat_map(|window| &window.partition).map(unqualified).collect();
+    let keys = aggregate.group_expr.iter().filter(|expr| window_column(expr, &aggregate.input).is_none());
+    keys.map(|key| {
+        let key = unqualified(&before_window(key, &aggregate.input)?);
+        partition.iter().position(|known| *known == key)
+    })
+    .collect()
 }
 
 fn named(aggregate: &Aggregate) -> Result<Named> {

@@ -39,7 +39,7 @@ use crate::rule::{Emissions, SealedState, Step};
 pub(super) use accumulate::AggregateCall;
 pub(super) use aggregate::{Bound, GroupColumn, Groups, WindowAggregate};
 pub(super) use cutting::Cut;
-pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate};
+pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate, WindowGroups};
 pub(super) use row_windows::RowWindows;
 pub(super) use running::{Emit, RunningAggregate};
 pub(super) use source::Source;
