@@ -27,8 +27,10 @@ const HOP: &str = "INSERT INTO out SELECT window_start, device, avg(temperature)
      FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, device";
 const HOP_TUMBLE: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
      FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, device";
-const SESSION: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
-     FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '50' MILLISECOND) GROUP BY window_start, window_end, device";
+/// A second on, a second off.
+const SESSION: &str = "CREATE VIEW busy AS SELECT * FROM tank WHERE date_part('second', ts) % 2 = 0; \
+     INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
+     FROM SESSION(busy PARTITION BY device, DESCRIPTOR(ts), INTERVAL '500' MILLISECOND) GROUP BY window_start, window_end, device";
 const GROUP_BY: &str = "SELECT device, avg(temperature) AS mean FROM tank GROUP BY device";
 const GROUP_BY_WINDOW: &str = "SELECT date_bin(INTERVAL '10 seconds', ts) AS window_start, device, avg(temperature) AS mean \
      FROM tank GROUP BY window_start, device";

@@ -52,6 +52,11 @@ impl TimeWindows {
         self.size_ns.saturating_add(self.step_ns - 1) / self.step_ns
     }
 
+    /// How many panes a window has.
+    pub(super) fn panes_in_one(&self) -> i64 {
+        self.size_ns / greatest_common_divisor(self.step_ns, self.size_ns)
+    }
+
     /// The greatest multiple of `unit`, plus the offset, that is not after `ts`. Saturation only matters within one window of the ends of time
     /// (1677 and 2262).
     fn floor(&self, ts: i64, unit: i64) -> i64 {

@@ -9,17 +9,19 @@ use datafusion_expr::{Aggregate, Distinct, Expr};
 use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
 use tidegate_core::Span;
 
-use super::window::{has_window, ignores_bounds, window_column};
-use super::{Lowering, nullable, physical, unqualified};
+use super::window::{before_window, has_window, ignores_bounds, window_below, window_column};
+use super::{Asked, Lowering, nullable, physical, unqualified};
 use crate::options::EmitRows;
-use crate::sql::operators::{AggregateCall, Bound, Emit, GroupColumn, Groups, Operator, RunningAggregate, WholeWindows, WindowAggregate};
+use crate::sql::operators::{
+    AggregateCall, Bound, Emit, GroupColumn, Groups, Operator, RowWindowAggregate, RunningAggregate, WholeWindows, WindowAggregate,
+};
 use crate::sql::table_functions::{WINDOW_START, WindowKind};
 
 /// Aggregates whose result depends on the order of rows where no ORDER BY gives one.
 const ORDERED: [&str; 6] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value", "any_value"];
 
-/// How many copies of a row are made at most, where windows cannot share what is added up.
-const MAX_COPIES: i64 = 1_000;
+/// Windows of more panes than this have a size and a slide that hardly fit together.
+const MAX_PANES: i64 = 100_000;
 
 /// What GROUP BY names.
 #[derive(Default)]
@@ -70,9 +72,7 @@ impl Lowering<'_> {
                     "`emit` and `emit_every` are for TUMBLE, HOP and CUMULATE; the rows of other windows come when these are complete"
                 );
             }
-            let below = self.lower(&aggregate.input)?;
-            let fingerprint = format!("{} BY ({})", below.origin(), key_names.join(", "));
-            return Ok(Box::new(WholeWindows::new(below, fingerprint, all, calls, schema)));
+            return self.of_rows(aggregate, Named { kind: Some(kind), names_end, columns, bound: None, keys, key_names, all }, calls);
         };
         if windows.grow() && !names_end {
             return plan_err!("the windows of CUMULATE that start together differ by their end; add `GROUP BY window_start, window_end`");
@@ -85,18 +85,13 @@ impl Lowering<'_> {
             .collect();
         let by_panes = early.is_none()
             && !windows.are_panes()
+            && windows.panes_in_one() <= MAX_PANES
             && !aggregate.aggr_expr.iter().any(goes_by_order)
             && ignores_bounds(&aggregate.input, &above);
-        if !by_panes && windows.overlap() > MAX_COPIES && !above_aggregate(aggregate) {
-            return plan_err!(
-                "each row would be kept in {} windows, because what is computed here cannot be put together from parts; make the slide longer, or the window shorter",
-                windows.overlap()
-            );
-        }
         let names = key_names.join(", ");
-        self.by_panes = by_panes;
+        self.asked = if by_panes { Asked::Panes } else { Asked::Windows };
         let below = self.lower(&aggregate.input)?;
-        self.by_panes = false;
+        self.asked = Asked::Windows;
         let what = format!("{} BY ({names})", windows.describe(&below.origin()));
         let groups = Groups { columns, bound, keys };
         if let Some(emit) = early {
@@ -104,6 +99,29 @@ impl Lowering<'_> {
         }
         let what = if by_panes || windows.are_panes() { what } else { format!("COPIES {what}") };
         Ok(Box::new(WindowAggregate::new(below, what, (windows, by_panes), groups, calls, schema)))
+    }
+
+    /// Over windows that end by their rows.
+    fn of_rows(&mut self, aggregate: &Aggregate, named: Named, calls: Vec<AggregateCall>) -> Result<Box<dyn Operator>> {
+        let schema = nullable(aggregate.schema.as_arrow());
+        let names = named.key_names.join(", ");
+        if !can_add_up(aggregate, &named) {
+            let below = self.lower(&aggregate.input)?;
+            let fingerprint = format!("{} BY ({names})", below.origin());
+            return Ok(Box::new(WholeWindows::new(below, fingerprint, named.all, calls, schema)));
+        }
+        self.asked = Asked::Cutting;
+        let between = self.lower(&aggregate.input)?;
+        let Asked::Cut(window) = std::mem::replace(&mut self.asked, Asked::Windows) else {
+            return plan_err!("the aggregate has no window of its own");
+        };
+        let what = window_below(&aggregate.input).map(|below| {
+            let texts = |exprs: &[Expr]| exprs.iter().map(unqualified).collect::<Vec<_>>();
+            below.describe(&window.input.origin(), &texts(&below.partition), &texts(&below.conditions))
+        });
+        let fingerprint = format!("{} BY ({names})", what.unwrap_or_default());
+        let groups = (named.columns, named.keys);
+        Ok(Box::new(RowWindowAggregate::new(window, fingerprint, between, groups, calls, schema)?))
     }
 
     /// GROUP BY without a window.
@@ -135,9 +153,19 @@ fn nanoseconds(span: Span) -> i64 {
     i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX).max(1)
 }
 
-/// Whether the windows are those of an aggregate below, which gives its rows once for each already.
-fn above_aggregate(aggregate: &Aggregate) -> bool {
-    aggregate.group_expr.iter().filter_map(|expr| window_column(expr, &aggregate.input)).all(|column| column.aggregated)
+/// Whether rows can be added up before their window is complete: nothing asks for its bounds, no two windows share rows, and each is a group
+/// of its own.
+fn can_add_up(aggregate: &Aggregate, named: &Named) -> bool {
+    let Some(window) = window_below(&aggregate.input) else { return false };
+    let is_bound = |expr: &&Expr| window_column(expr, &aggregate.input).is_some();
+    let above: Vec<&Expr> = aggregate.group_expr.iter().filter(|expr| !is_bound(expr)).chain(&aggregate.aggr_expr).collect();
+    let groups: Vec<String> =
+        aggregate.group_expr.iter().filter_map(|expr| before_window(expr, &aggregate.input)).map(|expr| unqualified(&expr)).collect();
+    let shares_rows = matches!(window.kind, WindowKind::Count { size, every } if size != every);
+    let in_order = !matches!(window.kind, WindowKind::Session { .. }) || !aggregate.aggr_expr.iter().any(goes_by_order);
+    let both_bounds = named.names_end && named.columns.iter().any(|column| matches!(column, GroupColumn::Start));
+    let by_key = window.partition.iter().all(|key| groups.contains(&unqualified(key)));
+    !shares_rows && in_order && both_bounds && by_key && ignores_bounds(&aggregate.input, &above)
 }
 
 fn named(aggregate: &Aggregate) -> Result<Named> {

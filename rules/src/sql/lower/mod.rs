@@ -25,7 +25,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 
 use super::names::{Names, StreamSource, options as planner_options};
-use super::operators::{Filter, Operator, Source};
+use super::operators::{CutWindow, Filter, Operator, Source};
 use super::statement::Statement;
 use super::table_functions::Window;
 use super::time::EventTime;
@@ -79,7 +79,7 @@ pub(super) fn insert(
     let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
     let plan = safe_conditions_first(plan)?;
     let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
-    let mut lowering = Lowering { inputs: Vec::new(), options, by_panes: false };
+    let mut lowering = Lowering { inputs: Vec::new(), options, asked: Asked::Windows };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
         return plan_err!("the statement reads no stream");
@@ -120,8 +120,20 @@ struct Lowering<'a> {
     /// the streams that the statement reads
     inputs: Vec<Arc<str>>,
     options: &'a Options,
-    /// whether the next window down is asked for the panes of rows instead of their windows
-    by_panes: bool,
+    /// what the next window down is asked for
+    asked: Asked,
+}
+
+/// What an aggregate asks the window below it for.
+enum Asked {
+    /// the windows of rows
+    Windows,
+    /// the panes of rows
+    Panes,
+    /// to leave the cutting to the aggregate
+    Cutting,
+    /// that is done: here is what cuts
+    Cut(CutWindow),
 }
 
 impl Lowering<'_> {

@@ -10,7 +10,7 @@ use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use tidegate_core::TS;
 use tidegate_core::diagnostic::{did_you_mean, nearest};
 
-use super::Lowering;
+use super::{Asked, Lowering};
 use crate::sql::names::Names;
 use crate::sql::statement::LateRows;
 use crate::{Options, Target};
@@ -74,7 +74,7 @@ pub(super) fn late_rows(target: &str, inputs: &[Arc<str>], options: &Options, na
     let fit_one = |stream: &Arc<str>| {
         let rows = LogicalPlanBuilder::scan(stream.to_string(), names.get_table_source(TableReference::bare(&**stream))?, None)?.build()?;
         let plan = fit(rows, &target, &[], names)?;
-        Ok((Arc::clone(stream), Lowering { inputs: Vec::new(), options, by_panes: false }.lower(&plan)?))
+        Ok((Arc::clone(stream), Lowering { inputs: Vec::new(), options, asked: Asked::Windows }.lower(&plan)?))
     };
     Ok(LateRows { fit: inputs.iter().map(fit_one).collect::<Result<_>>()?, target })
 }

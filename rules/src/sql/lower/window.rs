@@ -1,17 +1,22 @@
 //! Windows: the table functions in FROM, and what the columns that they add mean further up.
 
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use std::sync::Arc;
+
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, Result, plan_err};
 use datafusion_expr::{Expr, LogicalPlan, Projection};
 
-use super::{Lowering, physical, unqualified};
-use crate::sql::operators::{Cut, Operator, RowWindows, TimeWindow};
+use super::{Asked, Lowering, physical, unqualified};
+use crate::sql::operators::{CUT_ROWS, Cut, CutWindow, Operator, RowWindows, Source, TimeWindow};
 use crate::sql::table_functions::{WINDOW_END, WINDOW_START, Window, WindowKind, with_window_columns};
 use tidegate_core::TS;
 
+/// How many copies of a row are made at most, where windows cannot share what is added up.
+const MAX_COPIES: i64 = 1_000;
+
 impl Lowering<'_> {
     pub(super) fn window(&mut self, window: &Window) -> Result<Box<dyn Operator>> {
-        let by_panes = std::mem::take(&mut self.by_panes);
+        let asked = std::mem::replace(&mut self.asked, Asked::Windows);
         let input = self.lower(&window.input)?;
         let schema = with_window_columns(input.schema());
         let by_time = matches!(window.kind, WindowKind::Time(_) | WindowKind::Session { .. });
@@ -26,7 +31,13 @@ impl Lowering<'_> {
         let fingerprint = window.describe(&input.origin(), &partition, &conditions);
         let cut = match window.kind {
             WindowKind::Time(windows) => {
-                let windows = if by_panes { windows.panes() } else { windows };
+                let windows = if matches!(asked, Asked::Panes) { windows.panes() } else { windows };
+                if windows.overlap() > MAX_COPIES {
+                    return plan_err!(
+                        "each row would come in {} windows, because what is computed here cannot be put together from parts; make the slide longer, or the window shorter",
+                        windows.overlap()
+                    );
+                }
                 return Ok(Box::new(TimeWindow::new(input, windows, schema)));
             }
             WindowKind::Session { gap_ns } => Cut::Gap(gap_ns),
@@ -42,6 +53,10 @@ impl Lowering<'_> {
             Ok((expr, arrow::datatypes::Field::new(format!("key{index}"), data_type, true)))
         };
         let partition = window.partition.iter().enumerate().map(key).collect::<Result<_>>()?;
+        if matches!(asked, Asked::Cutting) {
+            self.asked = Asked::Cut(CutWindow { input, cut, partition, schema: Arc::clone(&schema) });
+            return Ok(Box::new(Source::new(Arc::from(CUT_ROWS), schema)));
+        }
         Ok(Box::new(RowWindows::new(input, fingerprint, cut, partition, schema)?))
     }
 }
@@ -127,6 +142,49 @@ pub(super) fn ignores_bounds(plan: &LogicalPlan, above: &[&Expr]) -> bool {
         }
         LogicalPlan::Extension(extension) => extension.node.as_any().is::<Window>(),
         _ => false,
+    }
+}
+
+/// `expr`, said in columns of what the window below `plan` reads. `None`: it cannot be.
+pub(super) fn before_window(expr: &Expr, plan: &LogicalPlan) -> Option<Expr> {
+    let replaced = |replace: &dyn Fn(&Column) -> Option<Expr>| {
+        let mut known = true;
+        let expr = expr.clone().transform_up(|expr| match &expr {
+            Expr::Column(column) => match replace(column) {
+                Some(replaced) => Ok(Transformed::yes(replaced)),
+                None => {
+                    known = false;
+                    Ok(Transformed::no(expr))
+                }
+            },
+            _ => Ok(Transformed::no(expr)),
+        });
+        expr.ok().map(|expr| expr.data).filter(|_| known)
+    };
+    match plan {
+        LogicalPlan::Filter(filter) => before_window(expr, &filter.input),
+        LogicalPlan::SubqueryAlias(alias) => {
+            let inner = alias.input.schema().columns();
+            let of = |column: &Column| Some(Expr::Column(inner.get(alias.schema.maybe_index_of_column(column)?)?.clone()));
+            before_window(&replaced(&of)?, &alias.input)
+        }
+        LogicalPlan::Projection(projection) => {
+            let of = |column: &Column| projection.expr.get(projection.schema.maybe_index_of_column(column)?).cloned();
+            before_window(&replaced(&of)?, &projection.input)
+        }
+        LogicalPlan::Extension(_) => Some(expr.clone()),
+        _ => None,
+    }
+}
+
+/// The window below `plan`, with nothing but filters and projections between.
+pub(super) fn window_below(plan: &LogicalPlan) -> Option<&Window> {
+    match plan {
+        LogicalPlan::Filter(filter) => window_below(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => window_below(&alias.input),
+        LogicalPlan::Projection(projection) => window_below(&projection.input),
+        LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<Window>(),
+        _ => None,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::take;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{Accumulator, EmitTo, GroupsAccumulator};
@@ -107,12 +107,20 @@ pub(super) struct Sums {
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
 }
 
+impl std::fmt::Debug for Sums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sums").field("groups", &self.len()).finish_non_exhaustive()
+    }
+}
+
 /// The same at rest: for each group its keys, and the state of each aggregate.
 #[derive(Clone)]
 pub(super) struct SumsAtRest {
     pub rows: usize,
     pub keys: Vec<ArrayRef>,
     pub states: Vec<Vec<ArrayRef>>,
+    /// about how much memory they take
+    pub bytes: usize,
 }
 
 impl Adder {
@@ -167,11 +175,7 @@ impl Adder {
         let mut sums = self.empty()?;
         let mut groups = Vec::new();
         for part in parts {
-            sums.intern(&part.keys, part.rows, &mut groups)?;
-            let total = sums.len();
-            for (accumulator, state) in sums.accumulators.iter_mut().zip(&part.states) {
-                accumulator.merge_batch(state, &groups, total)?;
-            }
+            sums.merge(part, &mut groups)?;
         }
         Ok(sums)
     }
@@ -207,6 +211,35 @@ impl Adder {
 }
 
 impl Addends {
+    /// All of `parts`, one after the other.
+    pub(super) fn concat(mut parts: Vec<Self>) -> Result<Self> {
+        if parts.len() <= 1 {
+            let none = Self { rows: 0, keys: Vec::new(), arguments: Vec::new(), filters: Vec::new() };
+            return Ok(parts.pop().unwrap_or(none));
+        }
+        let both = |columns: Vec<&ArrayRef>| Ok(concat(&columns.into_iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?);
+        let Some(first) = parts.first() else { return Err(DataFusionError::Internal("no rows".into())) };
+        let keys = (0..first.keys.len()).map(|key| both(parts.iter().filter_map(|part| part.keys.get(key)).collect()));
+        let arguments = first.arguments.iter().enumerate().map(|(call, arguments)| {
+            let of = |argument| both(parts.iter().filter_map(|part| part.arguments.get(call)?.get(argument)).collect());
+            (0..arguments.len()).map(of).collect::<Result<Vec<_>>>()
+        });
+        let filters = first.filters.iter().enumerate().map(|(call, filter)| match filter {
+            None => Ok(None),
+            Some(_) => {
+                let masks: Vec<&dyn Array> =
+                    parts.iter().filter_map(|part| part.filters.get(call)?.as_ref()).map(|mask| mask as &dyn Array).collect();
+                Ok(concat(&masks)?.as_boolean_opt().cloned())
+            }
+        });
+        Ok(Self {
+            rows: parts.iter().map(|part| part.rows).sum(),
+            keys: keys.collect::<Result<_>>()?,
+            arguments: arguments.collect::<Result<_>>()?,
+            filters: filters.collect::<Result<_>>()?,
+        })
+    }
+
     pub(super) fn take(&self, rows: &UInt32Array) -> Result<Self> {
         let pick = |column: &ArrayRef| Ok(take(column, rows, None)?);
         let filters = self.filters.iter().map(|filter| match filter {
@@ -254,6 +287,16 @@ impl Sums {
         Ok(())
     }
 
+    /// Adds what others have added up.
+    pub(super) fn merge(&mut self, other: &SumsAtRest, groups: &mut Vec<usize>) -> Result<()> {
+        self.intern(&other.keys, other.rows, groups)?;
+        let total = self.len();
+        for (accumulator, state) in self.accumulators.iter_mut().zip(&other.states) {
+            accumulator.merge_batch(state, groups, total)?;
+        }
+        Ok(())
+    }
+
     fn key_columns(&mut self) -> Result<Vec<ArrayRef>> {
         self.keys.as_mut().map_or_else(|| Ok(Vec::new()), |keys| keys.emit(EmitTo::All))
     }
@@ -266,16 +309,15 @@ impl Sums {
 
     pub(super) fn rest(mut self) -> Result<SumsAtRest> {
         let rows = self.len();
-        let states = self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All)).collect::<Result<_>>()?;
-        Ok(SumsAtRest { rows, keys: self.key_columns()?, states })
+        let states: Vec<Vec<ArrayRef>> =
+            self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All)).collect::<Result<_>>()?;
+        let keys = self.key_columns()?;
+        let bytes = keys.iter().chain(states.iter().flatten()).map(|column| column.get_array_memory_size()).sum();
+        Ok(SumsAtRest { rows, keys, states, bytes })
     }
 }
 
 impl SumsAtRest {
-    pub(super) fn bytes(&self) -> usize {
-        self.keys.iter().chain(self.states.iter().flatten()).map(|column| column.get_array_memory_size()).sum()
-    }
-
     /// The columns, as [`Adder::rest_fields`] says.
     pub(super) fn columns(self) -> Vec<ArrayRef> {
         self.keys.into_iter().chain(self.states.into_iter().flatten()).collect()

@@ -415,11 +415,11 @@ impl Operator for WindowAggregate {
         for pane in self.open.values() {
             let (entries, bytes) = match pane {
                 Pane::Live(sums) => (sums.len(), sums.bytes()),
-                Pane::Rest(rest) => (rest.rows, rest.bytes()),
+                Pane::Rest(rest) => (rest.rows, rest.bytes),
             };
             held = Held { entries: held.entries + entries, bytes: held.bytes + bytes };
         }
-        held.bytes += self.blocks.values().map(SumsAtRest::bytes).sum::<usize>();
+        held.bytes += self.blocks.values().map(|block| block.bytes).sum::<usize>();
         held
     }
 

@@ -1,7 +1,7 @@
 //! Rows that wait, and the keys that they wait for.
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter, interleave_record_batch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, filter, interleave_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use datafusion_common::Result;
 use datafusion_expr::EmitTo;
@@ -140,6 +140,12 @@ impl Keys {
                 Ok(())
             }
         }
+    }
+
+    /// The keys with these numbers; all are forgotten.
+    pub(super) fn columns(&mut self, numbers: &UInt64Array) -> Result<Vec<ArrayRef>> {
+        let Some(values) = &mut self.values else { return Ok(Vec::new()) };
+        Ok(values.emit(EmitTo::All)?.iter().map(|column| take(column, numbers, None)).collect::<Result<_, _>>()?)
     }
 
     /// Keeps the keys that `keep` says, and numbers them anew, in their order.

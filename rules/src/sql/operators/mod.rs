@@ -13,7 +13,9 @@
 
 mod accumulate;
 mod aggregate;
+mod cutting;
 mod kept_rows;
+mod row_window_aggregate;
 mod row_windows;
 mod running;
 mod source;
@@ -36,7 +38,9 @@ use crate::rule::{Emissions, SealedState, Step};
 
 pub(super) use accumulate::AggregateCall;
 pub(super) use aggregate::{Bound, GroupColumn, Groups, WindowAggregate};
-pub(super) use row_windows::{Cut, RowWindows};
+pub(super) use cutting::Cut;
+pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate};
+pub(super) use row_windows::RowWindows;
 pub(super) use running::{Emit, RunningAggregate};
 pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project};
