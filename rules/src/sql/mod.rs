@@ -90,11 +90,12 @@ impl Rule for SqlRule {
         for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
             statement.on_batch(stream, rows, now, out)?;
         }
-        if self.statements.iter().any(Statement::keeps_state) { self.limit.enforce(&mut self.statements, out) } else { Ok(()) }
+        self.limit.enforce(&mut self.statements, out)
     }
 
     fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, now, out))
+        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, now, out))?;
+        self.limit.enforce(&mut self.statements, out)
     }
 
     fn wakes_at(&self) -> Option<i64> {
@@ -102,7 +103,8 @@ impl Rule for SqlRule {
     }
 
     fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, out))
+        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, out))?;
+        self.limit.enforce(&mut self.statements, out)
     }
 
     fn explain(&self) -> Vec<Step> {

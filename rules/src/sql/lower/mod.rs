@@ -205,6 +205,23 @@ fn nullable(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// `expr`, seen from above `plan`, with what is computed once for several expressions written out again: the names that the optimizer makes up for it
+/// say nothing of what it is.
+fn spelled_out(expr: &Expr, plan: &LogicalPlan) -> Result<Expr> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(expr.clone()) };
+    let spelled = expr.clone().transform_up(|expr| {
+        let made_up = match &expr {
+            Expr::Column(column) if column.name.starts_with("__common_expr") => projection.schema.maybe_index_of_column(column),
+            _ => None,
+        };
+        match made_up.and_then(|index| projection.expr.get(index)) {
+            Some(meant) => spelled_out(&meant.clone().unalias(), &projection.input).map(Transformed::yes),
+            None => Ok(Transformed::no(expr)),
+        }
+    })?;
+    Ok(spelled.data)
+}
+
 /// The expression as text, without the names of relations: an alias does not change what is computed.
 fn unqualified(expr: &Expr) -> String {
     let bare = expr.clone().transform_up(|expr| {
