@@ -3,7 +3,10 @@
 use datafusion_sql::sqlparser::ast::{Ident, ObjectName, Query, Spanned, Statement as Ast, TableObject};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::Tokenizer;
 use tidegate_core::{Diagnostic, Place};
+
+use super::pattern::clauses::known_to_the_parser;
 
 /// Nesting beyond this is not written by people; it would only cost stack.
 const MAX_NESTING: usize = 50;
@@ -23,10 +26,13 @@ pub(super) enum Body {
 }
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic> {
-    let asts = Parser::new(&GenericDialect {})
-        .with_recursion_limit(MAX_NESTING)
-        .try_with_sql(text)
-        .and_then(|mut parser| parser.parse_statements())
+    let asts = Tokenizer::new(&GenericDialect {}, text)
+        .tokenize_with_location()
+        .map_err(ParserError::from)
+        .and_then(|tokens| {
+            let parser = Parser::new(&GenericDialect {}).with_recursion_limit(MAX_NESTING);
+            parser.with_tokens_with_locations(known_to_the_parser(tokens)).parse_statements()
+        })
         .map_err(|error| syntax_error(file, text, error))?;
     let mut statements = Vec::with_capacity(asts.len());
     for ast in asts {

@@ -7,4 +7,6 @@ mod docs;
 mod golden;
 mod nexmark;
 mod oracle;
+mod patterns;
+mod patterns_oracle;
 mod refusals;

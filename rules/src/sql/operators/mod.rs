@@ -12,6 +12,7 @@
 //! * State has a fingerprint that says what is kept, apart from thresholds and projections, so that a new version of the rule finds it.
 
 mod aggregate;
+mod pattern;
 mod source;
 mod stateless;
 
@@ -28,6 +29,7 @@ use tidegate_core::{Rows, Seqs};
 use crate::rule::{Emissions, SealedState, Step};
 
 pub(super) use aggregate::{AggregateCall, Bound, GroupColumn, Groups, WindowAggregate};
+pub(super) use pattern::{Formula, MatchRows, Recognition, Slot};
 pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project, Tumble};
 
