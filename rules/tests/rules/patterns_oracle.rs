@@ -185,7 +185,7 @@ impl Query {
                 }
                 let again = Pattern::Repeat(part.clone(), 0, most.map(|most| most - 1), *greedy);
                 let length = taken.len();
-                let mut once_more = |taken: &mut Vec<(usize, usize)>, then: &mut dyn FnMut(&mut Vec<(usize, usize)>) -> bool| {
+                let once_more = |taken: &mut Vec<(usize, usize)>, then: &mut dyn FnMut(&mut Vec<(usize, usize)>) -> bool| {
                     self.ways(part, rows, start, taken, &mut |taken| {
                         // An endless repetition of nothing is none.
                         (most.is_some() || taken.len() > length) && self.ways(&again, rows, start, taken, then)
@@ -430,15 +430,24 @@ fn any_pattern_gives_a_rule_or_an_error() {
 /// What a search that goes back and forth would not finish in a lifetime.
 #[test]
 fn patterns_that_could_be_matched_in_very_many_ways_take_no_time() {
-    let rows: Vec<Tank> =
-        (0..400).map(|at| Tank { ts_ms: at, device: Some("a"), temperature: Some(1.0), count: Some(at), running: None }).collect();
-    for pattern in ["(A* | B*)* C", "((A? B?)+)+ C", "(A | B | A B)+ C", "A{0,30} A{0,30} C", "(A+)+ (B+)+ C"] {
+    let row = |at| Tank { ts_ms: at, device: Some("a"), temperature: Some(1.0), count: Some(at), running: None };
+    let rows: Vec<Tank> = (0..5_000).map(row).collect();
+    let run = |pattern: &str, define: &str, rows: &[Tank]| {
         let text = format!(
-            "INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES COUNT(*) AS n PATTERN ({pattern}) DEFINE C AS temperature > 1)"
+            "INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES COUNT(*) AS n PATTERN ({pattern}) DEFINE {define})"
         );
         let mut rule = rule(&text);
-        let mut out = feed(&mut *rule, &rows, 0, &[]);
-        rule.on_end(400, &mut out).unwrap();
+        let mut out = feed(&mut *rule, rows, 0, &[]);
+        rule.on_end(rows.len() as u64, &mut out).unwrap();
+        out
+    };
+    for pattern in ["(A* | B*)* C", "((A? B?)+)+ C", "(A | B | A B)+ C", "A{0,10} B{0,10} C", "(A+)+ (B+)+ C", "A+ C"] {
+        let out = run(pattern, "C AS temperature > 1", &rows);
         assert!(out.rows.is_empty() && out.bad_rows == 0, "{pattern}: {:?}", out.bad_row);
     }
+    // Where every way remembers something else, there are limits: some ways are left out, and rows are left behind.
+    let out = run("(A | B)+ C", "A AS COUNT(A.*) < 5000, C AS temperature > 1", &rows[..40]);
+    assert!(out.rows.is_empty() && out.bad_row.unwrap().contains("more than 256 ways"));
+    let out = run("A+ C", "A AS AVG(A.temperature) < 5, C AS temperature > 1", &rows[..1_000]);
+    assert!(out.rows.is_empty() && out.bad_row.unwrap().contains("costs too much"));
 }

@@ -75,7 +75,7 @@ fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<L
 
 /// Rules are a function of their rows: nothing may read a clock or dice.
 fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
-    plan.apply_with_subqueries(|node| node.apply_expressions(|expr| refuse_hidden_input(expr)))?;
+    plan.apply_with_subqueries(|node| node.apply_expressions(refuse_hidden_input))?;
     Ok(())
 }
 

@@ -53,6 +53,11 @@ impl Formula {
         self.slots.iter().map(back).max().unwrap_or(0)
     }
 
+    /// Whether it looks at many rows.
+    pub(super) fn aggregates(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Aggregate { .. }))
+    }
+
     /// Whether the row of `variable` and those just before it are all that it looks at.
     pub(super) fn is_local(&self, variable: usize) -> bool {
         self.slots.iter().all(|slot| match slot {

@@ -6,19 +6,22 @@
 //!
 //! All conditions that look at one row and those just before it are evaluated at once for the rows of a pass; the others where a search asks.
 
+mod attempt;
 mod formula;
 mod program;
 mod rows;
 mod search;
+mod state;
 mod tracks;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int8Array, RecordBatch, UInt64Array};
+use arrow::array::{AsArray, RecordBatch, UInt64Array};
 use arrow::compute::take_arrays;
-use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::EmitTo;
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
@@ -29,24 +32,17 @@ use super::{Chunk, Held, Operator, Pass, each_evaluable, times};
 use crate::rule::{Emissions, SealedState};
 use crate::sql::pattern::Skip;
 use crate::sql::pattern::shape::Shape;
+use attempt::Scratch;
 use program::Program;
 use rows::Rows;
-use search::{BAD, Condition, Found, Partition, Row, Scratch, Search, Seen, Work};
+use search::{BAD, Condition, Partition, Row, Search, Work};
 use tracks::Tracks;
+use view::{Found, Seen};
 
 pub(in crate::sql) use formula::{Formula, Slot};
 
 /// Partitions without rows that are worth clearing away.
 const CROWD: usize = 1_024;
-
-/// Columns of the state at rest, beside those of the input.
-const STATE: &str = "#state";
-const MATCHES: &str = "#matches";
-
-/// What rows at rest are: kept for those after them, searched, or waiting for their time.
-const BEFORE: i8 = 0;
-const CAME: i8 = 1;
-const WAITS: i8 = 2;
 
 /// What is looked for and what is written, lowered.
 pub(in crate::sql) struct Recognition {
@@ -136,6 +132,7 @@ impl MatchRows {
         // A partition without rows is forgotten, and how many matches it had with it.
         let keep = measures.iter().chain(formulas()).map(Formula::back).max().unwrap_or(0).max(usize::from(numbered));
         let program = Program::of(&shape);
+        let learns = by_history == 0 && program.len() <= 64;
         let search = Search {
             starts: program.starts(),
             program,
@@ -147,6 +144,7 @@ impl MatchRows {
             absent: absent.map(|(variable, span)| (u8::try_from(variable).unwrap_or(u8::MAX), span)),
             skip,
             keep,
+            learns,
         };
         let fields: Vec<Field> = input.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
         let fingerprint = format!("MATCH({}, {looks_for})", input.origin());
@@ -270,7 +268,7 @@ impl MatchRows {
         let mut before: Vec<Vec<Option<u64>>> = vec![Vec::with_capacity(ids.len()); back + 1];
         for ((ts, id), group) in rows.iter().zip(&groups) {
             let Some(partition) = self.partitions.get_mut(*group) else { continue };
-            partition.rows.push_back(Row { id: *id, ts: *ts, holds: 0 });
+            partition.rows.push_back(Row { id: *id, ts: *ts, holds: 0, failed: 0 });
             let last = partition.rows.len() - 1;
             for (back, before) in before.iter_mut().enumerate() {
                 before.push(last.checked_sub(back).and_then(|row| partition.rows.get(row)).map(|row| row.id));
@@ -315,7 +313,7 @@ impl MatchRows {
     fn work(&mut self, at: usize, cause: u32, out: &mut Emissions, act: impl FnOnce(&Search, &mut Partition, &mut Work<'_>)) {
         let Some(partition) = self.partitions.get_mut(at) else { return };
         let (rows, bytes) = (partition.rows.len(), partition.bytes());
-        let mut work = Work { rows: &self.rows, out, found: &mut self.found, scratch: &mut self.scratch, cause };
+        let mut work = Work::new(&self.rows, out, &mut self.found, &mut self.scratch, cause);
         act(&self.search, partition, &mut work);
         self.kept = self.kept + partition.rows.len() - rows;
         self.bytes = (self.bytes + partition.bytes()).saturating_sub(bytes);
@@ -415,50 +413,6 @@ impl MatchRows {
         }
         Ok(())
     }
-
-    fn take_over(&mut self, sealed: &RecordBatch, misfits: &mut Vec<String>) -> Result<()> {
-        let fields = self.rows.schema().fields().iter();
-        let columns: Option<Vec<ArrayRef>> = fields
-            .map(|field| sealed.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type()).cloned())
-            .collect();
-        let states = sealed.column_by_name(STATE).and_then(|column| column.as_primitive_opt::<Int8Type>());
-        let matches = sealed.column_by_name(MATCHES).and_then(|column| column.as_primitive_opt::<UInt64Type>());
-        let (Some(columns), Some(states), Some(matches)) = (columns, states, matches) else {
-            misfits.push(format!("the columns that `{}` looks at have changed: it starts without rows", self.fingerprint));
-            return Ok(());
-        };
-        let batch = RecordBatch::try_new(Arc::clone(self.rows.schema()), columns)?;
-        let ids = self.rows.push(&batch)?;
-        let mut placed = Vec::new();
-        for (((ts, id), state), matches) in times(&batch, TS)?.iter().zip(ids).zip(states.values()).zip(matches.values()) {
-            if *state == WAITS {
-                self.waiting.insert((*ts, id));
-            } else {
-                placed.push((*ts, id, *state, *matches));
-            }
-        }
-        placed.sort_unstable();
-        let rows: Vec<(i64, u64)> = placed.iter().map(|(ts, id, ..)| (*ts, *id)).collect();
-        // What could not be evaluated has been counted before.
-        let mut counted = Emissions::default();
-        let (groups, holds) = self.place(&rows, &mut counted)?;
-        let mut before = vec![0; self.partitions.len()];
-        for (((.., state, matches), group), holds) in placed.iter().zip(&groups).zip(holds) {
-            if let (Some(partition), Some(before)) = (self.partitions.get_mut(*group), before.get_mut(*group)) {
-                *before += usize::from(*state == BEFORE);
-                partition.number = *matches;
-                partition.judge_next(holds);
-            }
-        }
-        for (at, before) in before.into_iter().enumerate() {
-            self.work(at, 0, &mut counted, |search, partition, work| {
-                partition.resume(before);
-                search.go_on(partition, work);
-            });
-        }
-        self.groups = groups;
-        Ok(())
-    }
 }
 
 impl Operator for MatchRows {
@@ -535,27 +489,8 @@ impl Operator for MatchRows {
         Held { entries: self.kept + self.waiting.len(), bytes: self.rows.bytes() + self.bytes + keys + lists }
     }
 
-    /// The rows that are kept, in the order in which they came. A search is a function of its rows: it is done again.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
-        let mut kept: Vec<(u64, i8, u64)> = self.waiting.iter().map(|(_, id)| (*id, WAITS, 0)).collect();
-        for partition in &self.partitions {
-            let state = |row: usize| if row < partition.start { BEFORE } else { CAME };
-            kept.extend(partition.came().enumerate().map(|(row, came)| (came.id, state(row), partition.number)));
-        }
-        kept.sort_unstable();
-        let batch = if kept.is_empty() {
-            None
-        } else {
-            let rows = self.rows.batch(&kept.iter().map(|(id, ..)| *id).collect::<Vec<_>>())?;
-            let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
-            fields.push(Arc::new(Field::new(STATE, DataType::Int8, false)));
-            fields.push(Arc::new(Field::new(MATCHES, DataType::UInt64, false)));
-            let mut columns = rows.columns().to_vec();
-            columns.push(Arc::new(Int8Array::from_iter_values(kept.iter().map(|(_, state, _)| *state))));
-            columns.push(Arc::new(UInt64Array::from_iter_values(kept.iter().map(|(.., matches)| *matches))));
-            Some(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-        };
-        self.forget()?;
+        let batch = self.give_away()?;
         Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch }])
     }
 

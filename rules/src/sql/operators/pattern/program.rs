@@ -34,6 +34,11 @@ impl Program {
         program
     }
 
+    /// How many steps there are.
+    pub(super) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
     pub(super) fn step(&self, at: usize) -> Step {
         self.steps.get(at).copied().unwrap_or(Step::Done)
     }

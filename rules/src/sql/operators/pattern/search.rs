@@ -6,25 +6,27 @@
 
 use std::collections::VecDeque;
 
-use super::formula::{Formula, View};
+use super::attempt::{Attempt, Label, Node, ROOT, Scratch, Way};
+use super::formula::Formula;
 use super::program::{Program, Step};
 use super::rows::Rows;
 use super::tracks::Tracks;
+use super::view::{Found, Trying};
 use crate::rule::Emissions;
 use crate::sql::pattern::Skip;
-use crate::sql::pattern::formula::{ALL, At};
 
 /// A match has no more rows than this, so that one that never ends does not take all memory.
-pub(in crate::sql) const MAX_ROWS: usize = 10_000;
+const MAX_ROWS: usize = 10_000;
 
-/// Ways through the pattern at once: beyond that, those that are preferred least end.
-pub(in crate::sql) const MAX_WAYS: usize = 256;
+/// Ways through the pattern that can still take rows: beyond that, those that are preferred least end.
+const MAX_WAYS: usize = 256;
+
+/// What conditions that look at other rows may cost for one new row, in evaluations: beyond that, which takes some tenths of a second, what has been
+/// searched is left behind.
+const MAX_COST: usize = 200_000;
 
 /// The flag of a row, beside the bits of variables: a condition could not be evaluated for it.
 pub(super) const BAD: u64 = 1 << 63;
-
-/// No node.
-const ROOT: u32 = u32::MAX;
 
 /// When a row may be taken for a variable.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub(super) struct Search {
     pub skip: Skip,
     /// how many rows before a match must be kept
     pub keep: usize,
+    /// whether a way that failed from a step and a row on fails for every attempt
+    pub learns: bool,
 }
 
 /// A row of a partition.
@@ -63,6 +67,8 @@ pub(super) struct Row {
     pub ts: i64,
     /// a bit for each variable whose condition holds; without those that depend on other rows
     pub holds: u64,
+    /// a bit for each step that was at this row and led to no match, whatever was before it
+    pub failed: u64,
 }
 
 /// The rows of one key, and how far the search in them is.
@@ -75,61 +81,11 @@ pub(super) struct Partition {
     pub start: usize,
     /// the next row that the attempt looks at
     next: usize,
-    attempt: Attempt,
+    pub attempt: Attempt,
     /// how many matches there have been
     pub number: u64,
     /// where its attempt stands in the list of deadlines
     pub wake: Option<(i64, u64)>,
-}
-
-/// The ways from one first row.
-#[derive(Debug, Default)]
-struct Attempt {
-    active: bool,
-    /// preferred first
-    ways: Vec<Way>,
-    /// what each remembers
-    marks: Vec<u32>,
-    nodes: Vec<Node>,
-    /// how many nodes are worth a look for those that no way needs
-    clutter: usize,
-    /// the last row of the match that is complete, unless a preferred way completes too
-    found: Option<u32>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Way {
-    /// where it is; at [`Step::Done`] it waits for the row that must not come
-    step: usize,
-    node: u32,
-}
-
-/// A row that some way has taken; rows are counted from the first of the attempt.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    parent: u32,
-    row: u32,
-    label: Label,
-}
-
-/// What a row was taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Label {
-    pub variable: u8,
-    pub hidden: bool,
-}
-
-/// Rows that match.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// those before the match that may be asked for, and those of the match
-    pub ids: Vec<u64>,
-    /// how many of them are before
-    pub before: usize,
-    pub labels: Vec<Label>,
-    pub number: u64,
-    /// the row of the pass that it is due to
-    pub cause: u32,
 }
 
 /// What a search works with, and what it finds.
@@ -139,31 +95,13 @@ pub(super) struct Work<'a> {
     pub found: &'a mut Vec<Found>,
     pub scratch: &'a mut Scratch,
     pub cause: u32,
+    /// what may still be spent, in evaluations
+    pub budget: usize,
 }
 
-/// Room to work in, kept to allocate once.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    ways: Vec<Way>,
-    marks: Vec<u32>,
-    mark: Vec<u32>,
-    open: Vec<usize>,
-    /// step and place in `visited_marks` of what has been visited
-    visited: Vec<(usize, usize)>,
-    visited_marks: Vec<u32>,
-}
-
-impl Scratch {
-    /// Whether a way with the marks at hand has not been at `step` yet. From then on it has.
-    fn visit(&mut self, step: usize) -> bool {
-        let width = self.mark.len();
-        let same = |at: usize| self.visited_marks.get(at..at + width) == Some(self.mark.as_slice());
-        if self.visited.iter().any(|(visited, at)| *visited == step && same(*at)) {
-            return false;
-        }
-        self.visited.push((step, self.visited_marks.len()));
-        self.visited_marks.extend_from_slice(&self.mark);
-        true
+impl<'a> Work<'a> {
+    pub(super) fn new(rows: &'a Rows, out: &'a mut Emissions, found: &'a mut Vec<Found>, scratch: &'a mut Scratch, cause: u32) -> Self {
+        Self { rows, out, found, scratch, cause, budget: MAX_COST }
     }
 }
 
@@ -280,6 +218,7 @@ impl Search {
                     break;
                 }
             } else if is_over {
+                partition.attempt.timed_out = true;
                 continue;
             }
             if let Some(place) = partition.attempt.ways.get_mut(kept) {
@@ -301,6 +240,7 @@ impl Search {
             while partition.next < partition.seen && !partition.attempt.ways.is_empty() {
                 self.end_ways(partition, partition.ts(partition.next));
                 self.end_long(partition, work);
+                self.end_dear(partition, work);
                 self.step(partition, work);
                 partition.next += 1;
             }
@@ -326,6 +266,7 @@ impl Search {
         attempt.found = None;
         attempt.nodes.clear();
         attempt.clutter = 256;
+        (attempt.timed_out, attempt.fruitless) = (false, 1);
         work.scratch.clear();
         self.tracks.clear(&mut work.scratch.mark);
         self.spread(0, ROOT, work.scratch);
@@ -344,7 +285,7 @@ impl Search {
             let Some(way) = partition.attempt.ways.get(at).copied() else { break };
             match self.program.step(way.step) {
                 Step::Row { variable, hidden } => {
-                    if !self.holds(variable, partition, at, way, row, work) {
+                    if self.has_failed(partition, way.step) || !self.holds(variable, partition, at, way, row, work) {
                         continue;
                     }
                     let attempt = &mut partition.attempt;
@@ -369,13 +310,41 @@ impl Search {
                 }
             }
         }
-        if work.scratch.ways.len() > MAX_WAYS {
-            work.scratch.ways.truncate(MAX_WAYS);
-            work.scratch.marks.truncate(MAX_WAYS * width);
-            work.out.bad(format!("there are more than {MAX_WAYS} ways to match the pattern at once: those preferred least are left out"));
-        }
         partition.attempt.keep(work.scratch);
+        let is_running = |way: &Way| self.program.step(way.step) != Step::Done;
+        let running = partition.attempt.ways.iter().filter(|way| is_running(way)).count();
+        if running > MAX_WAYS || partition.attempt.ways.len() - running > MAX_ROWS {
+            work.out.bad(format!("there are more than {MAX_WAYS} ways to match the pattern at once: those preferred least are left out"));
+            let (mut running, mut waiting) = (0, 0);
+            self.retain(&mut partition.attempt, work.scratch, |way| {
+                let (count, most) = if is_running(way) { (&mut running, MAX_WAYS) } else { (&mut waiting, MAX_ROWS) };
+                *count += 1;
+                *count <= most
+            });
+        }
         partition.attempt.tidy();
+    }
+
+    /// Whether no match comes of `step` at the next row, as an attempt has found out before. From now on it is so, unless this attempt finds one.
+    fn has_failed(&self, partition: &mut Partition, step: usize) -> bool {
+        let next = partition.next;
+        let Some(row) = partition.rows.get_mut(next).filter(|_| self.learns) else { return false };
+        let failed = row.failed >> step & 1 == 1;
+        row.failed |= 1 << step;
+        failed
+    }
+
+    /// Goes on only with the ways that `is_kept`.
+    fn retain(&self, attempt: &mut Attempt, scratch: &mut Scratch, mut is_kept: impl FnMut(&Way) -> bool) {
+        let width = self.tracks.width();
+        scratch.clear();
+        for (at, way) in attempt.ways.iter().enumerate() {
+            if is_kept(way) {
+                scratch.ways.push(*way);
+                scratch.marks.extend_from_slice(attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default());
+            }
+        }
+        attempt.keep(scratch);
     }
 
     /// Adds the ways that go on from `step`, up to where a row is needed, preferred first. Returns whether one of them completes the pattern: then
@@ -415,6 +384,8 @@ impl Search {
             variable,
             current: u32::try_from(partition.next - partition.start).unwrap_or(u32::MAX),
         };
+        let rows = if formula.aggregates() { view.taken as usize } else { 0 };
+        work.budget = work.budget.saturating_sub(1 + rows / 8);
         match formula.holds(work.rows, &view, &self.names) {
             Ok(holds) => holds,
             Err(error) => {
@@ -435,21 +406,34 @@ impl Search {
         if partition.next - partition.start < MAX_ROWS || !partition.attempt.ways.iter().any(is_running) {
             return;
         }
-        work.out.bad(format!("a match would have more than {MAX_ROWS} rows: it ends there; use WITHIN"));
-        let width = self.tracks.width();
-        work.scratch.clear();
-        for (at, way) in partition.attempt.ways.iter().enumerate().filter(|(_, way)| !is_running(way)) {
-            work.scratch.ways.push(*way);
-            work.scratch.marks.extend_from_slice(partition.attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default());
+        work.out.bad(format!("a match would have more than {MAX_ROWS} rows: they are left behind; use WITHIN"));
+        partition.attempt.fruitless = partition.next - partition.start;
+        self.retain(&mut partition.attempt, work.scratch, |way| !is_running(way));
+    }
+
+    /// Gives up what costs more than any pattern may.
+    fn end_dear(&self, partition: &mut Partition, work: &mut Work<'_>) {
+        if work.budget > 0 {
+            return;
         }
-        partition.attempt.keep(work.scratch);
+        work.budget = MAX_COST;
+        work.out
+            .bad("the pattern costs too much at these rows: they are left behind; use WITHIN, or simpler conditions in DEFINE".to_owned());
+        partition.attempt.fruitless = partition.seen - partition.start;
+        self.retain(&mut partition.attempt, work.scratch, |_| false);
     }
 
     /// No way is left: what was found is the match, and the search goes on behind it.
     fn decide(&self, partition: &mut Partition, work: &mut Work<'_>) {
         partition.attempt.active = false;
-        let Some(node) = partition.attempt.found.take() else {
-            partition.start += 1;
+        let found = partition.attempt.found.take();
+        // What failed for lack of time, or has not been followed to its end, may match from another row on.
+        if found.is_some() || partition.attempt.timed_out {
+            let looked_at = partition.rows.range_mut(partition.start..partition.next.min(partition.rows.len()));
+            looked_at.for_each(|row| row.failed = 0);
+        }
+        let Some(node) = found else {
+            partition.start += partition.attempt.fruitless;
             return;
         };
         let labels = partition.attempt.labels(node);
@@ -484,146 +468,5 @@ impl Search {
         if partition.rows.is_empty() && partition.rows.capacity() > 64 {
             partition.rows = VecDeque::new();
         }
-    }
-}
-
-impl Scratch {
-    fn clear(&mut self) {
-        self.ways.clear();
-        self.marks.clear();
-        self.visited.clear();
-        self.visited_marks.clear();
-    }
-}
-
-impl Attempt {
-    /// Goes on with the ways in `scratch`.
-    fn keep(&mut self, scratch: &mut Scratch) {
-        std::mem::swap(&mut self.ways, &mut scratch.ways);
-        std::mem::swap(&mut self.marks, &mut scratch.marks);
-    }
-
-    /// What the rows up to `node` were taken for.
-    fn labels(&self, node: u32) -> Vec<Label> {
-        let mut labels: Vec<Label> = self.path(node).map(|node| node.label).collect();
-        labels.reverse();
-        labels
-    }
-
-    /// The nodes from `node` back to the first.
-    fn path(&self, node: u32) -> impl Iterator<Item = &Node> {
-        let get = |at: u32| self.nodes.get(at as usize);
-        std::iter::successors(get(node), move |node| get(node.parent))
-    }
-
-    /// Clears nodes away that no way needs.
-    fn tidy(&mut self) {
-        if self.nodes.len() < self.clutter {
-            return;
-        }
-        let mut places = vec![ROOT; self.nodes.len()];
-        for node in self.ways.iter().map(|way| way.node).chain(self.found) {
-            let mut at = node;
-            while let (Some(place), Some(node)) = (places.get_mut(at as usize), self.nodes.get(at as usize)) {
-                if *place != ROOT {
-                    break;
-                }
-                *place = 0;
-                at = node.parent;
-            }
-        }
-        let mut kept: u32 = 0;
-        for place in places.iter_mut().filter(|place| **place != ROOT) {
-            *place = kept;
-            kept += 1;
-        }
-        let place = |at: u32| places.get(at as usize).copied().unwrap_or(ROOT);
-        let nodes = self.nodes.iter().zip(&places).filter(|(_, place)| **place != ROOT);
-        self.nodes = nodes.map(|(node, _)| Node { parent: place(node.parent), ..*node }).collect();
-        self.ways.iter_mut().for_each(|way| way.node = place(way.node));
-        self.found = self.found.map(place);
-        self.clutter = 2 * self.nodes.len() + 256;
-    }
-}
-
-/// What may become a match, when the row at hand is taken for a variable.
-struct Trying<'a> {
-    search: &'a Search,
-    partition: &'a Partition,
-    marks: &'a [u32],
-    node: u32,
-    /// how many rows the way has taken
-    taken: u32,
-    variable: u8,
-    current: u32,
-}
-
-impl Trying<'_> {
-    fn id(&self, row: u32, back: u32) -> Option<u64> {
-        let row = (self.partition.start + row as usize).checked_sub(back as usize)?;
-        self.partition.rows.get(row).map(|row| row.id)
-    }
-}
-
-impl View for Trying<'_> {
-    fn row(&self, at: &At) -> Option<u64> {
-        let row = self.search.tracks.row(self.marks, at, self.variable, self.taken, self.current)?;
-        self.id(row, at.back)
-    }
-
-    fn rows(&self, variables: u64, _finished: bool) -> Vec<u64> {
-        if variables == ALL {
-            return (0..self.taken).chain([self.current]).filter_map(|row| self.id(row, 0)).collect();
-        }
-        let is_mine = |variable: u8| variables >> variable & 1 == 1;
-        let path = self.partition.attempt.path(self.node).filter(|node| is_mine(node.label.variable)).map(|node| node.row);
-        let mut rows: Vec<u32> = is_mine(self.variable).then_some(self.current).into_iter().chain(path).collect();
-        rows.reverse();
-        rows.into_iter().filter_map(|row| self.id(row, 0)).collect()
-    }
-
-    fn variable(&self, _finished: bool) -> usize {
-        usize::from(self.variable)
-    }
-
-    fn number(&self) -> i64 {
-        i64::try_from(self.partition.number + 1).unwrap_or(i64::MAX)
-    }
-}
-
-/// A match, seen from one of its rows.
-pub(super) struct Seen<'a> {
-    pub found: &'a Found,
-    /// the index of that row
-    pub row: usize,
-}
-
-impl Seen<'_> {
-    fn labels(&self, finished: bool) -> &[Label] {
-        let all = &self.found.labels;
-        if finished { all } else { all.get(..=self.row).unwrap_or(all) }
-    }
-}
-
-impl View for Seen<'_> {
-    fn row(&self, at: &At) -> Option<u64> {
-        let labels = self.labels(at.finished);
-        let mut rows = (0..labels.len()).filter(|row| labels.get(*row).is_some_and(|label| at.variables >> label.variable & 1 == 1));
-        let row = if at.from_last { rows.rev().nth(at.offset as usize) } else { rows.nth(at.offset as usize) }?;
-        self.found.ids.get((self.found.before + row).checked_sub(at.back as usize)?).copied()
-    }
-
-    fn rows(&self, variables: u64, finished: bool) -> Vec<u64> {
-        let ids = self.found.ids.iter().skip(self.found.before);
-        let rows = ids.zip(self.labels(finished)).filter(|(_, label)| variables >> label.variable & 1 == 1);
-        rows.map(|(id, _)| *id).collect()
-    }
-
-    fn variable(&self, finished: bool) -> usize {
-        self.labels(finished).last().map_or(usize::MAX, |label| usize::from(label.variable))
-    }
-
-    fn number(&self) -> i64 {
-        i64::try_from(self.found.number).unwrap_or(i64::MAX)
     }
 }
