@@ -206,14 +206,14 @@ impl Search {
             return;
         }
         let first = partition.ts(partition.start);
-        let is_over = self.within_ns.is_some_and(|within| time >= first.saturating_add(within));
+        let is_over = self.within_ns.is_some_and(|within| time.saturating_sub(first) >= within);
         let width = self.tracks.width();
         let mut kept = 0;
         for at in 0..partition.attempt.ways.len() {
             let Some(way) = partition.attempt.ways.get(at).copied() else { break };
             if self.program.step(way.step) == Step::Done {
                 let span = self.absent.map_or(0, |(_, span)| span);
-                if time >= self.last_ts(partition, way.node).saturating_add(span) {
+                if time.saturating_sub(self.last_ts(partition, way.node)) >= span {
                     partition.attempt.found = Some(way.node);
                     break;
                 }
