@@ -31,7 +31,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic
         .map_err(ParserError::from)
         .and_then(|tokens| {
             let parser = Parser::new(&GenericDialect {}).with_recursion_limit(MAX_NESTING);
-            parser.with_tokens_with_locations(known_to_the_parser(tokens)).parse_statements()
+            parser.with_tokens_with_locations(known_to_the_parser(tokens)?).parse_statements()
         })
         .map_err(|error| syntax_error(file, text, error))?;
     let mut statements = Vec::with_capacity(asts.len());

@@ -349,3 +349,53 @@ fn a_window_over_matches_waits_as_long_as_a_match_may_take() {
     assert_eq!((lines(&out), out.late), (vec!["1970-01-01T00:00:00Z 2".to_owned()], 0));
     assert_eq!(seqs(&out), [5]);
 }
+
+#[test]
+fn a_condition_can_bound_the_time_of_some_rows_only() {
+    let text = "INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts
+        MEASURES COUNT(rise.*) AS rises, LAST(rise.ts) - FIRST(rise.ts) < INTERVAL '2' SECOND AS fast, last_row.temperature AS after
+        PATTERN (rise{3} wait* last_row)
+        DEFINE rise AS temperature > PREV(temperature) AND ts < FIRST(rise.ts) + INTERVAL '4' SECOND,
+            wait AS temperature = LAST(rise.temperature), last_row AS temperature < rise.temperature)";
+    assert_eq!(lines(&whole(text, &series(&[0.0, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 1.0]))), ["a 3 false 1.0"]);
+    let slow: Vec<Tank> = [0.0, 1.0, 2.0, 3.0, 1.0].into_iter().zip(0..).map(|(t, at)| tank(at * 2_000, "a", t)).collect();
+    assert_eq!(lines(&whole(text, &slow)), [] as [&str; 0]);
+}
+
+#[test]
+fn every_aggregate_works_and_types_fit() {
+    let text = "INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts
+        MEASURES COUNT(DISTINCT A.temperature) AS kinds, SUM(A.count) FILTER (WHERE A.temperature > 1) AS some, array_agg(A.temperature) AS list,
+            median(temperature) AS middle, CASE WHEN COUNT(*) > 9 THEN 1 ELSE 2.5 END AS mixed, stddev(A.count) AS spread,
+            MAX(A.temperature) - MIN(A.temperature) AS range, COUNT(B.temperature) AS none, MAX(B.temperature) AS no_value
+        PATTERN (A+ B) DEFINE A AS temperature > 0, B AS temperature IS NULL OR temperature = 0)";
+    let mut rows = series(&[1.0, 2.0, 2.0, 5.0, 0.0]);
+    rows[4].temperature = None;
+    assert_eq!(lines(&whole(text, &rows)), ["3 6000 [1.0, 2.0, 2.0, 5.0] 2.0 2.5 1290.9944487358057 4.0 0 "]);
+}
+
+#[test]
+fn what_a_pattern_looks_for_is_shown() {
+    let rule = rule(VALVE);
+    let what: Vec<String> = rule.explain().into_iter().map(|step| step.what).collect();
+    assert!(
+        what.contains(
+            &"match rows device: PATTERN (low rise{3}) WITHIN INTERVAL '10' SECOND NOT FOLLOWED BY CLOSED WITHIN INTERVAL '5' SECOND \
+                DEFINE RISE AS temperature > PREV(temperature), CLOSED AS NOT running"
+                .to_owned()
+        ),
+        "{what:?}"
+    );
+}
+
+/// The parser has no limit of its own for these.
+#[test]
+fn patterns_too_large_for_the_parser_are_refused() {
+    for pattern in ["(".repeat(100_000), "A | ".repeat(100_000), "A".to_owned() + &"+".repeat(100_000), "A ".repeat(100_000)] {
+        for end in [") DEFINE A AS TRUE)", ""] {
+            let text =
+                format!("INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES ts AS ts PATTERN ({pattern}{end}");
+            assert!(tidegate_rules::compile("large.sql", &text, &crate::bench_rows::catalog()).is_err());
+        }
+    }
+}

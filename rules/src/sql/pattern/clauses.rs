@@ -12,14 +12,23 @@
 //! No token changes its place in the file, so that errors name the right one.
 
 use datafusion_sql::sqlparser::keywords::Keyword;
+use datafusion_sql::sqlparser::parser::ParserError;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
 pub(in crate::sql) const WITHIN: &str = "within";
 pub(in crate::sql) const NOT_FOLLOWED_BY: &str = "not_followed_by";
 pub(in crate::sql) const SUBSET: &str = "subset";
 
+/// The parser reads a pattern without a limit of its own: what goes deeper than this would end on the stack.
+const MAX_NESTING: usize = 50;
+const MAX_ALTERNATIVES: usize = 100;
+const MAX_TOKENS: usize = 1_000;
+
 /// The tokens of a file, with the clauses of every `MATCH_RECOGNIZE` as the parser knows them.
-pub(in crate::sql) fn known_to_the_parser(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+///
+/// # Errors
+/// When a pattern is too large for the parser.
+pub(in crate::sql) fn known_to_the_parser(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, ParserError> {
     let mut known = Vec::with_capacity(tokens.len());
     while let Some(at) = tokens.iter().position(|token| is_word(token, "MATCH_RECOGNIZE")) {
         let mut rest = tokens.split_off(at + 1);
@@ -28,13 +37,40 @@ pub(in crate::sql) fn known_to_the_parser(mut tokens: Vec<TokenWithSpan>) -> Vec
         if let Some(end) = open.and_then(|open| closing(&rest, open)) {
             tokens = rest.split_off(end);
             rest.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+            refuse_large(&rest)?;
             known.extend(body(rest));
         } else {
+            refuse_large(&rest)?;
             tokens = rest;
         }
     }
     known.append(&mut tokens);
-    known
+    Ok(known)
+}
+
+fn refuse_large(body: &[TokenWithSpan]) -> Result<(), ParserError> {
+    let Some(pattern) = at_top(body, 0, "PATTERN") else { return Ok(()) };
+    // Where the parenthesis is not closed, the parser reads on to the end.
+    let open = body.iter().skip(pattern + 1).position(|token| token.token == Token::LParen).map_or(body.len(), |open| pattern + 1 + open);
+    let end = closing(body, open).unwrap_or(body.len());
+    let (mut depth, mut alternatives) = (0_usize, 1);
+    for (count, token) in body.iter().take(end).skip(pattern + 1).enumerate() {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            Token::Pipe => alternatives += 1,
+            _ => {}
+        }
+        let large = [
+            (depth > MAX_NESTING, format!("the pattern is nested more than {MAX_NESTING} levels deep")),
+            (alternatives > MAX_ALTERNATIVES, format!("the pattern has more than {MAX_ALTERNATIVES} alternatives")),
+            (count > MAX_TOKENS, format!("the pattern has more than {MAX_TOKENS} words and signs")),
+        ];
+        if let Some((_, message)) = large.into_iter().find(|(is_large, _)| *is_large) {
+            return Err(ParserError::ParserError(format!("{message}{}", token.span.start)));
+        }
+    }
+    Ok(())
 }
 
 /// What stands between `MATCH_RECOGNIZE` and the parenthesis that closes it.
@@ -200,7 +236,7 @@ mod tests {
 
     fn known(text: &str) -> String {
         let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().unwrap();
-        let written = known_to_the_parser(tokens);
+        let written = known_to_the_parser(tokens).unwrap();
         let words = written.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).map(|token| token.token.to_string());
         words.collect::<Vec<_>>().join(" ")
     }

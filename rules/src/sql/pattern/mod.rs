@@ -186,13 +186,9 @@ impl RelationPlanner for RowPatterns {
         let definitions = Definitions::read(symbols, &mut variables, context)?;
         let mut names: Vec<(String, u64)> = (0..).zip(&variables).map(|(at, name)| (name.clone(), 1_u64 << at)).collect();
         names.extend(definitions.subsets(&names)?);
-        let looks_for = format!(
-            "{} {shape} {} {}",
-            join(partition_by.iter().map(ToString::to_string)),
-            after_match_skip.as_ref().map(ToString::to_string).unwrap_or_default(),
-            definitions.text,
-            shape = shape.display(&variables),
-        );
+        let partition = join(partition_by.iter().map(ToString::to_string));
+        let skip_text = after_match_skip.as_ref().map(|skip| format!("{skip} ")).unwrap_or_default();
+        let looks_for = format!("{partition}: {skip_text}PATTERN ({}){}", shape.display(&variables), definitions.text);
         let partition_by = partition_by.iter().map(|column| partition_column(column, &rows, context)).collect::<Result<Vec<_>>>()?;
         let skip = skip(after_match_skip, &names, &shape, context)?;
         let formula = |expr: AstExpr, measure: bool, context: &mut dyn RelationPlannerContext| {
@@ -249,23 +245,28 @@ struct Definitions {
     subsets: Vec<(String, Vec<String>)>,
     within_ns: Option<i64>,
     absent: Option<(usize, i64)>,
+    /// all of it, for people
     text: String,
 }
 
 impl Definitions {
     /// Adds the variable that must not come to `variables`.
     fn read(symbols: Vec<SymbolDefinition>, variables: &mut Vec<String>, context: &mut dyn RelationPlannerContext) -> Result<Self> {
-        let mut read = Self { text: join(symbols.iter().map(ToString::to_string)), ..Self::default() };
+        let mut read = Self::default();
         let mut conditions: Vec<(String, String, AstExpr)> = Vec::new();
         for SymbolDefinition { symbol, definition } in symbols {
             let written = symbol.to_string();
             let name = context.normalize_ident(symbol);
             match (name.as_str(), arguments(&definition)) {
-                (WITHIN, _) => read.within_ns = Some(span_ns("WITHIN", definition, context)?),
+                (WITHIN, _) => {
+                    read.text.push_str(&format!(" WITHIN {definition}"));
+                    read.within_ns = Some(span_ns("WITHIN", definition, context)?);
+                }
                 (NOT_FOLLOWED_BY, Some((NOT_FOLLOWED_BY, arguments))) => {
                     let Ok([AstExpr::Identifier(variable), span]) = <[AstExpr; 2]>::try_from(arguments) else {
                         return plan_err!("write `NOT FOLLOWED BY c WITHIN INTERVAL '5' SECOND`, where c is a variable of DEFINE");
                     };
+                    read.text.push_str(&format!(" NOT FOLLOWED BY {variable} WITHIN {span}"));
                     let variable = context.normalize_ident(variable);
                     let at = variables.iter().position(|known| *known == variable).unwrap_or_else(|| {
                         variables.push(variable);
@@ -274,6 +275,7 @@ impl Definitions {
                     read.absent = Some((at, span_ns("NOT FOLLOWED BY", span, context)?));
                 }
                 (_, Some((SUBSET, arguments))) => {
+                    read.text.push_str(&format!(" SUBSET {written} = ({})", join(arguments.iter().map(ToString::to_string))));
                     let parts = arguments.into_iter().map(|part| match part {
                         AstExpr::Identifier(part) => Ok(context.normalize_ident(part)),
                         other => plan_err!("`{other}` is no variable; write `SUBSET s = (a, b)`"),
@@ -288,6 +290,8 @@ impl Definitions {
                 }
             }
         }
+        let defined = conditions.iter().map(|(_, written, condition)| format!("{written} AS {condition}"));
+        read.text.push_str(&format!(" DEFINE {}", join(defined)));
         for (name, written, condition) in conditions {
             match variables.iter().position(|known| *known == name) {
                 Some(variable) => read.conditions.push((variable, condition)),

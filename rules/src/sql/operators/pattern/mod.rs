@@ -66,6 +66,7 @@ pub(in crate::sql) struct Recognition {
 pub(in crate::sql) struct MatchRows {
     input: Box<dyn Operator>,
     fingerprint: String,
+    looks_for: String,
     schema: SchemaRef,
     search: Search,
     measures: Vec<Formula>,
@@ -147,11 +148,12 @@ impl MatchRows {
             learns,
         };
         let fields: Vec<Field> = input.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-        let fingerprint = format!("MATCH({}, {looks_for})", input.origin());
+        let fingerprint = format!("MATCH({} BY {looks_for})", input.origin());
         let mut operator = Self {
             delay_ns: input.delay_ns(),
             input,
             fingerprint,
+            looks_for,
             schema,
             search,
             measures,
@@ -460,7 +462,7 @@ impl Operator for MatchRows {
     }
 
     fn explain(&self) -> String {
-        format!("match {}", self.fingerprint)
+        format!("match rows {}", self.looks_for)
     }
 
     fn origin(&self) -> String {
