@@ -105,6 +105,12 @@ const CONDITIONS: &[Condition] = &[
     ("TRUE", |_, _| true),
 ];
 
+/// Rows of the partition, with the variables that have taken them.
+type Taken = Vec<(usize, usize)>;
+
+/// What must be content with a way.
+type Then<'a> = dyn FnMut(&mut Taken) -> bool + 'a;
+
 #[derive(Debug, Clone, Copy)]
 enum Skip {
     Past,
@@ -149,14 +155,7 @@ impl Query {
     }
 
     /// Tries `pattern` on the rows behind `taken`, and `then` behind it; in order of preference, until `then` is content.
-    fn ways(
-        &self,
-        pattern: &Pattern,
-        rows: &[Tank],
-        start: usize,
-        taken: &mut Vec<(usize, usize)>,
-        then: &mut dyn FnMut(&mut Vec<(usize, usize)>) -> bool,
-    ) -> bool {
+    fn ways(&self, pattern: &Pattern, rows: &[Tank], start: usize, taken: &mut Taken, then: &mut Then<'_>) -> bool {
         match pattern {
             Pattern::Variable(variable) => {
                 let row = start + taken.len();
@@ -185,13 +184,16 @@ impl Query {
                 }
                 let again = Pattern::Repeat(part.clone(), 0, most.map(|most| most - 1), *greedy);
                 let length = taken.len();
-                let once_more = |taken: &mut Vec<(usize, usize)>, then: &mut dyn FnMut(&mut Vec<(usize, usize)>) -> bool| {
+                let once_more = |taken: &mut Taken, then: &mut Then<'_>| {
                     self.ways(part, rows, start, taken, &mut |taken| {
                         // An endless repetition of nothing is none.
                         (most.is_some() || taken.len() > length) && self.ways(&again, rows, start, taken, then)
                     })
                 };
-                if *greedy { once_more(taken, then) || then(taken) } else { then(taken) || once_more(taken, then) }
+                if !*greedy && then(taken) {
+                    return true;
+                }
+                once_more(taken, then) || (*greedy && then(taken))
             }
             Pattern::Repeat(part, least, most, greedy) => {
                 let rest = Pattern::Repeat(part.clone(), least - 1, most.map(|most| most - 1), *greedy);

@@ -8,6 +8,9 @@ use datafusion_sql::sqlparser::ast::{Ident, MatchRecognizePattern as Ast, MatchR
 /// A pattern with more variables cannot be read by people, and does not fit the bits of a row.
 pub(in crate::sql) const MAX_VARIABLES: usize = 62;
 
+/// Repetitions of what can match no row are told apart by a bit each.
+const MAX_LOOPS: usize = 64;
+
 /// A pattern with more steps, repetitions written out, would cost memory without being of use to anyone.
 const MAX_STEPS: usize = 1_000;
 
@@ -34,6 +37,11 @@ impl Shape {
         if shape.can_be_empty() {
             return plan_err!("the pattern can match no row at all; let at least one variable be there: `A+` instead of `A*`");
         }
+        if shape.loops() > MAX_LOOPS {
+            return plan_err!(
+                "the pattern repeats more than {MAX_LOOPS} times something that can match no row; write `A+` instead of `A*` in parentheses with `*`"
+            );
+        }
         if variables.len() > MAX_VARIABLES {
             return plan_err!("the pattern has more than {MAX_VARIABLES} variables; use fewer");
         }
@@ -52,7 +60,19 @@ impl Shape {
         }
     }
 
-    fn can_be_empty(&self) -> bool {
+    /// How often something is repeated that can match no row, when repetitions are written out.
+    fn loops(&self) -> usize {
+        match self {
+            Self::Row { .. } => 0,
+            Self::Sequence(shapes) | Self::Either(shapes) => shapes.iter().map(Self::loops).fold(0, usize::saturating_add),
+            Self::Repeat { shape, least, most, .. } => {
+                let times = most.unwrap_or(least.saturating_add(1)) as usize;
+                shape.loops().saturating_mul(times).saturating_add(usize::from(most.is_none() && shape.can_be_empty()))
+            }
+        }
+    }
+
+    pub(in crate::sql) fn can_be_empty(&self) -> bool {
         match self {
             Self::Row { .. } => false,
             Self::Sequence(shapes) => shapes.iter().all(Self::can_be_empty),

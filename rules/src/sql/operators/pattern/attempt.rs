@@ -50,21 +50,22 @@ pub(super) struct Scratch {
     pub ways: Vec<Way>,
     pub marks: Vec<u32>,
     pub mark: Vec<u32>,
-    pub open: Vec<usize>,
-    /// step and place in `visited_marks` of what has been visited
-    pub visited: Vec<(usize, usize)>,
+    /// steps to go on from, each with the repetitions that have taken no row yet
+    pub open: Vec<(usize, u64)>,
+    /// steps that have been visited, with the same and with their place in `visited_marks`
+    pub visited: Vec<(usize, u64, usize)>,
     pub visited_marks: Vec<u32>,
 }
 
 impl Scratch {
-    /// Whether a way with the marks at hand has not been at `step` yet. From then on it has.
-    pub(super) fn visit(&mut self, step: usize) -> bool {
+    /// Whether a way with the marks at hand, and these repetitions without a row, has not been at `step` yet. From then on it has.
+    pub(super) fn visit(&mut self, step: usize, begun: u64) -> bool {
         let width = self.mark.len();
         let same = |at: usize| self.visited_marks.get(at..at + width) == Some(self.mark.as_slice());
-        if self.visited.iter().any(|(visited, at)| *visited == step && same(*at)) {
+        if self.visited.iter().any(|(visited, with, at)| *visited == step && *with == begun && same(*at)) {
             return false;
         }
-        self.visited.push((step, self.visited_marks.len()));
+        self.visited.push((step, begun, self.visited_marks.len()));
         self.visited_marks.extend_from_slice(&self.mark);
         true
     }

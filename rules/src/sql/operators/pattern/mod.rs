@@ -76,6 +76,8 @@ pub(in crate::sql) struct MatchRows {
     key_columns: Vec<usize>,
     /// how much rows may be behind the watermark
     delay_ns: i64,
+    /// up to which time everything has ended that time ends
+    ended: i64,
     rows: Rows,
     /// time and number of rows that the watermark has not reached
     waiting: BTreeSet<(i64, u64)>,
@@ -151,6 +153,7 @@ impl MatchRows {
         let fingerprint = format!("MATCH({} BY {looks_for})", input.origin());
         let mut operator = Self {
             delay_ns: input.delay_ns(),
+            ended: i64::MIN,
             input,
             fingerprint,
             looks_for,
@@ -185,7 +188,7 @@ impl MatchRows {
         self.partitions.clear();
         self.wakes.clear();
         self.waiting.clear();
-        (self.crowd, self.kept, self.bytes) = (0, 0, 0);
+        (self.crowd, self.kept, self.bytes, self.ended) = (0, 0, 0, i64::MIN);
         self.rows.tidy(0, Vec::new)
     }
 
@@ -448,6 +451,7 @@ impl Operator for MatchRows {
             self.groups = groups;
         }
         self.sweep(pass, last, u32::MAX);
+        self.ended = pass.watermarks.last().map_or(self.ended, |watermark| self.effective(*watermark));
         if pass.ends {
             self.finish(pass);
         }
@@ -492,13 +496,16 @@ impl Operator for MatchRows {
     }
 
     fn seal(&mut self) -> Result<Vec<SealedState>> {
+        let watermark = self.ended;
         let batch = self.give_away()?;
-        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch }])
+        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark, batch }])
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
-        match state.remove(at).batch {
+        let SealedState { watermark, batch, .. } = state.remove(at);
+        self.ended = watermark;
+        match batch {
             Some(batch) => self.take_over(&batch, misfits),
             None => Ok(()),
         }

@@ -16,6 +16,10 @@ pub(super) enum Step {
         second: usize,
     },
     Jump(usize),
+    /// a repetition begins, of what can match no row at all
+    Enter(u8),
+    /// it ends; without a row it was none, or it would go on for ever
+    Leave(u8),
     /// the pattern is complete
     Done,
 }
@@ -24,11 +28,13 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Program {
     steps: Vec<Step>,
+    /// how many repetitions there are of what can match no row
+    loops: u8,
 }
 
 impl Program {
     pub(super) fn of(shape: &Shape) -> Self {
-        let mut program = Self { steps: Vec::new() };
+        let mut program = Self { steps: Vec::new(), loops: 0 };
         program.add(shape);
         program.steps.push(Step::Done);
         program
@@ -59,6 +65,7 @@ impl Program {
                 Step::Row { variable, .. } => variables |= 1 << variable,
                 Step::Split { first, second } => open.extend([first, second]),
                 Step::Jump(to) => open.push(to),
+                Step::Enter(_) | Step::Leave(_) => open.push(at + 1),
                 Step::Done => {}
             }
         }
@@ -97,7 +104,16 @@ impl Program {
                 for _ in 0..times {
                     splits.push(self.steps.len());
                     self.steps.push(Step::Jump(0));
+                    let number = self.loops;
+                    let counts = most.is_none() && shape.can_be_empty();
+                    if counts {
+                        self.loops = self.loops.saturating_add(1);
+                        self.steps.push(Step::Enter(number));
+                    }
                     self.add(shape);
+                    if counts {
+                        self.steps.push(Step::Leave(number));
+                    }
                 }
                 if let (None, Some(split)) = (most, splits.first()) {
                     self.steps.push(Step::Jump(*split));

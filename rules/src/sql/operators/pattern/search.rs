@@ -351,14 +351,19 @@ impl Search {
     /// those after it are left out.
     fn spread(&self, step: usize, node: u32, scratch: &mut Scratch) -> bool {
         scratch.open.clear();
-        scratch.open.push(step);
-        while let Some(step) = scratch.open.pop() {
-            if !scratch.visit(step) {
+        scratch.open.push((step, 0));
+        // `begun` has a bit for each repetition that has taken no row yet: with such a one, a step may lead elsewhere than without.
+        while let Some((step, begun)) = scratch.open.pop() {
+            let next = self.program.step(step);
+            if !scratch.visit(step, if matches!(next, Step::Row { .. } | Step::Done) { 0 } else { begun }) {
                 continue;
             }
-            match self.program.step(step) {
-                Step::Jump(to) => scratch.open.push(to),
-                Step::Split { first, second } => scratch.open.extend([second, first]),
+            match next {
+                Step::Jump(to) => scratch.open.push((to, begun)),
+                Step::Split { first, second } => scratch.open.extend([(second, begun), (first, begun)]),
+                Step::Enter(repetition) => scratch.open.push((step + 1, begun | 1 << repetition)),
+                Step::Leave(repetition) if begun >> repetition & 1 == 1 => {}
+                Step::Leave(_) => scratch.open.push((step + 1, begun)),
                 Step::Done if self.absent.is_none() => return true,
                 Step::Done | Step::Row { .. } => {
                     scratch.ways.push(Way { step, node });

@@ -81,11 +81,13 @@ impl MatchRows {
             }
         }
         for (at, before) in before.into_iter().enumerate() {
+            let ended = self.ended;
             self.work(at, 0, &mut counted, |search, partition, work| {
                 // What was within limits row by row is so again.
                 work.budget = usize::MAX;
                 partition.resume(before);
                 search.go_on(partition, work);
+                search.expire(partition, ended, work);
             });
         }
         self.groups = groups;
