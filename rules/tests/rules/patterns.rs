@@ -399,3 +399,20 @@ fn patterns_too_large_for_the_parser_are_refused() {
         }
     }
 }
+
+#[test]
+fn a_rule_that_may_keep_little_gives_up_the_oldest_matches() {
+    let text = |full: &str| {
+        format!(
+            "--! max_state = \"256KiB\"\n--! when_state_full = \"{full}\"\nINSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (
+                PARTITION BY count ORDER BY ts MEASURES COUNT(*) AS n PATTERN (A A) DEFINE A AS temperature = 1)"
+        )
+    };
+    let begun: Vec<Tank> = (0..3_000).map(|key| tank(key, "a", 1.0)).collect();
+    let completed: Vec<Tank> = (0..3_000).map(|key| Tank { ts_ms: 3_000, ..tank(key, "a", 1.0) }).collect();
+    let mut forgets = rule(&text("forget"));
+    let out = feed(&mut *forgets, &begun, 0, &[500; 6]);
+    let late = feed(&mut *forgets, &completed[2_990..], 3_000, &[]);
+    assert!(out.forgotten > 100 && out.state_bytes <= 256 << 10, "{} {}", out.forgotten, out.state_bytes);
+    assert_eq!(lines(&late).len(), 10, "the newest are still there");
+}

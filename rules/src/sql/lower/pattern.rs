@@ -11,7 +11,7 @@ use super::{Lowering, nullable, physical, refuse_hidden_input, unqualified};
 use crate::sql::operators::{Formula, MatchRows, Operator, Recognition, Slot};
 use crate::sql::pattern::{self, MatchRecognize, formula};
 
-impl Lowering {
+impl Lowering<'_> {
     pub(super) fn pattern(&mut self, node: &MatchRecognize) -> Result<Box<dyn Operator>> {
         use datafusion_expr::UserDefinedLogicalNodeCore;
         let input = self.lower(&node.input)?;

@@ -19,11 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, UInt64Array};
-use arrow::compute::take_arrays;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result};
-use datafusion_expr::EmitTo;
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use tidegate_core::TS;
@@ -189,7 +187,7 @@ impl MatchRows {
         self.wakes.clear();
         self.waiting.clear();
         (self.crowd, self.kept, self.bytes, self.ended) = (0, 0, 0, i64::MIN);
-        self.rows.tidy(0, Vec::new)
+        self.rows.keep(Vec::new())
     }
 
     /// The row that moves the watermark so far that no row before `ts` comes any more.
@@ -212,13 +210,14 @@ impl MatchRows {
             Ok(())
         });
         for mut part in parts {
-            let is_late = |(row, ts): (usize, &i64)| *ts < self.effective(pass.before(part.cause(row)));
-            let late = times(&part.batch, TS)?.iter().enumerate().filter(|row| is_late(*row)).count();
-            if late > 0 {
-                let times = times(&part.batch, TS)?.iter().enumerate();
-                let kept = times.filter(|row| !is_late(*row)).filter_map(|(row, _)| u32::try_from(row).ok());
-                part = part.take(kept.collect())?;
-                pass.out.late += late as u64;
+            let (mut kept, mut late) = (Vec::with_capacity(part.len()), Vec::new());
+            for (row, ts) in (0_u32..).zip(times(&part.batch, TS)?) {
+                let cause = part.cause(row as usize);
+                if *ts < self.effective(pass.before(cause)) { late.push(cause) } else { kept.push(row) }
+            }
+            if !late.is_empty() {
+                part = part.take(kept)?;
+                late.into_iter().for_each(|cause| pass.too_late(cause, self.input.gives_input_rows()));
             }
             let ids = self.rows.push(&part.batch)?;
             for ((row, ts), id) in times(&part.batch, TS)?.iter().enumerate().zip(ids) {
@@ -320,7 +319,7 @@ impl MatchRows {
         let (rows, bytes) = (partition.rows.len(), partition.bytes());
         let mut work = Work::new(&self.rows, out, &mut self.found, &mut self.scratch, cause);
         act(&self.search, partition, &mut work);
-        self.kept = self.kept + partition.rows.len() - rows;
+        self.kept = (self.kept + partition.rows.len()).saturating_sub(rows);
         self.bytes = (self.bytes + partition.bytes()).saturating_sub(bytes);
         let start = partition.rows.get(partition.start).map(|row| row.id);
         let wake = self.search.deadline(partition).zip(start);
@@ -394,30 +393,6 @@ impl MatchRows {
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
-
-    /// Clears away what nothing will ask for.
-    fn tidy(&mut self) -> Result<()> {
-        let (partitions, waiting) = (&self.partitions, &self.waiting);
-        self.rows.tidy(self.kept + waiting.len(), || {
-            let kept = partitions.iter().flat_map(|partition| partition.rows.iter().map(|row| row.id));
-            kept.chain(waiting.iter().map(|(_, id)| *id)).collect()
-        })?;
-        if self.partitions.len() > 2 * self.crowd + CROWD
-            && let Some(keys) = &mut self.keys
-        {
-            let columns = keys.emit(EmitTo::All)?;
-            let old = std::mem::take(&mut self.partitions);
-            let (places, kept): (Vec<u64>, Vec<Partition>) = (0_u64..).zip(old).filter(|(_, partition)| !partition.is_vacant()).unzip();
-            let columns = take_arrays(&columns, &UInt64Array::from(places), None)?;
-            self.partitions = kept;
-            self.crowd = self.partitions.len();
-            if self.crowd > 0 {
-                keys.intern(&columns, &mut self.groups)?;
-            }
-            self.wakes = self.partitions.iter().enumerate().filter_map(|(at, partition)| Some((partition.wake?, at))).collect();
-        }
-        Ok(())
-    }
 }
 
 impl Operator for MatchRows {
@@ -475,6 +450,10 @@ impl Operator for MatchRows {
 
     fn is_timed(&self) -> bool {
         true
+    }
+
+    fn shed(&mut self) -> usize {
+        self.forget_oldest().unwrap_or(0)
     }
 
     /// Between the first row of a match and its end lies no more than this, where WITHIN says so.

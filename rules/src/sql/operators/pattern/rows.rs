@@ -149,32 +149,31 @@ impl Rows {
         Ok(take(&values, &UInt32Array::from_iter(places), None)?)
     }
 
-    /// Clears rows away when most of them are not among the `needed` that `ids` would list.
-    pub(super) fn tidy(&mut self, needed: usize, ids: impl FnOnce() -> Vec<u64>) -> Result<()> {
-        if needed == 0 {
-            self.segments.clear();
-            self.len = 0;
-        } else if self.len > 2 * needed + CLUTTER {
-            let mut ids = ids();
-            ids.sort_unstable();
-            let mut rest = ids.as_slice();
-            let mut kept = Vec::new();
-            for (at, segment) in self.segments.iter().enumerate() {
-                let end = self.segments.get(at + 1).map_or(rest.len(), |after| rest.partition_point(|id| *id < after.first));
-                let (mine, others) = rest.split_at(end);
-                rest = others;
-                let Some(first) = mine.first().copied() else { continue };
-                let places: Vec<u32> = mine.iter().filter_map(|id| u32::try_from(segment.place(*id)?).ok()).collect();
-                let batch = take_record_batch(&segment.batch, &UInt32Array::from(places))?;
-                kept.push(Segment { first, ids: Some(mine.to_vec()), batch });
-            }
-            self.segments.clear();
-            for segment in kept {
-                self.segments.push(segment);
-                self.join_small()?;
-            }
-            self.len = ids.len();
+    /// Whether clearing away is worth it, when so many rows are needed.
+    pub(super) fn is_cluttered(&self, needed: usize) -> bool {
+        self.len > 2 * needed + CLUTTER || (needed == 0 && self.len > 0)
+    }
+
+    /// Keeps the rows with these numbers, and no others.
+    pub(super) fn keep(&mut self, mut ids: Vec<u64>) -> Result<()> {
+        ids.sort_unstable();
+        let mut rest = ids.as_slice();
+        let mut kept = Vec::new();
+        for (at, segment) in self.segments.iter().enumerate() {
+            let end = self.segments.get(at + 1).map_or(rest.len(), |after| rest.partition_point(|id| *id < after.first));
+            let (mine, others) = rest.split_at(end);
+            rest = others;
+            let Some(first) = mine.first().copied() else { continue };
+            let places: Vec<u32> = mine.iter().filter_map(|id| u32::try_from(segment.place(*id)?).ok()).collect();
+            let batch = take_record_batch(&segment.batch, &UInt32Array::from(places))?;
+            kept.push(Segment { first, ids: Some(mine.to_vec()), batch });
         }
+        self.segments.clear();
+        for segment in kept {
+            self.segments.push(segment);
+            self.join_small()?;
+        }
+        self.len = ids.len();
         Ok(())
     }
 

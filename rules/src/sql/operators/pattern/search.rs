@@ -111,6 +111,11 @@ impl Partition {
         self.rows.is_empty()
     }
 
+    /// Gives its rows up, and what has begun with them.
+    pub(super) fn forget(&mut self) {
+        *self = Self { number: self.number, wake: self.wake, ..Self::default() };
+    }
+
     /// The rows whose turn has come.
     pub(super) fn came(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().take(self.seen)

@@ -1,13 +1,16 @@
-//! The state at rest: rows, and what they are to the search.
+//! What is kept, what is given up, and the state at rest: rows, and what they are to the search.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int8Array, RecordBatch, UInt64Array};
+use arrow::compute::take_arrays;
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, UInt64Type};
 use datafusion_common::Result;
+use datafusion_expr::EmitTo;
 use tidegate_core::TS;
 
-use super::MatchRows;
+use super::search::Partition;
+use super::{CROWD, MatchRows};
 use crate::rule::Emissions;
 use crate::sql::operators::times;
 
@@ -21,6 +24,54 @@ const CAME: i8 = 1;
 const WAITS: i8 = 2;
 
 impl MatchRows {
+    /// Gives up an eighth of the matches that have begun, the oldest first; where there are none, of the rows that wait. Returns how many
+    /// rows that are.
+    pub(super) fn forget_oldest(&mut self) -> Result<usize> {
+        let before = self.kept + self.waiting.len();
+        let first = |partition: &Partition| partition.rows.front().map(|row| row.id);
+        let mut begun: Vec<_> = self.partitions.iter().enumerate().filter_map(|(at, partition)| Some((first(partition)?, at))).collect();
+        begun.sort_unstable();
+        let mut nobody = Emissions::default();
+        for (_, at) in begun.iter().take(begun.len().div_ceil(8)) {
+            self.work(*at, 0, &mut nobody, |_, partition, _| partition.forget());
+        }
+        if begun.is_empty() {
+            for _ in 0..self.waiting.len().div_ceil(8) {
+                self.waiting.pop_first();
+            }
+        }
+        self.rows.keep(self.needed())?;
+        Ok(before - self.kept - self.waiting.len())
+    }
+
+    /// The numbers of all rows that are needed.
+    fn needed(&self) -> Vec<u64> {
+        let kept = self.partitions.iter().flat_map(|partition| partition.rows.iter().map(|row| row.id));
+        kept.chain(self.waiting.iter().map(|(_, id)| *id)).collect()
+    }
+
+    /// Clears away what nothing will ask for.
+    pub(super) fn tidy(&mut self) -> Result<()> {
+        if self.rows.is_cluttered(self.kept + self.waiting.len()) {
+            self.rows.keep(self.needed())?;
+        }
+        if self.partitions.len() > 2 * self.crowd + CROWD
+            && let Some(keys) = &mut self.keys
+        {
+            let columns = keys.emit(EmitTo::All)?;
+            let old = std::mem::take(&mut self.partitions);
+            let (places, kept): (Vec<u64>, Vec<Partition>) = (0_u64..).zip(old).filter(|(_, partition)| !partition.is_vacant()).unzip();
+            let columns = take_arrays(&columns, &UInt64Array::from(places), None)?;
+            self.partitions = kept;
+            self.crowd = self.partitions.len();
+            if self.crowd > 0 {
+                keys.intern(&columns, &mut self.groups)?;
+            }
+            self.wakes = self.partitions.iter().enumerate().filter_map(|(at, partition)| Some((partition.wake?, at))).collect();
+        }
+        Ok(())
+    }
+
     /// The rows that are kept, in the order in which they came. A search is a function of its rows: it is done again.
     pub(super) fn give_away(&mut self) -> Result<Option<RecordBatch>> {
         let mut kept: Vec<(u64, i8, u64)> = self.waiting.iter().map(|(_, id)| (*id, WAITS, 0)).collect();
