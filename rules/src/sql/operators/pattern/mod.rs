@@ -178,11 +178,18 @@ impl MatchRows {
         Ok(operator)
     }
 
+    /// Room for keys, if there are any.
+    fn no_keys(&self) -> Result<Option<Box<dyn GroupValues>>> {
+        if self.key_columns.is_empty() {
+            return Ok(None);
+        }
+        let fields = self.key_columns.iter().map(|column| self.rows.schema().field(*column).clone());
+        Ok(Some(new_group_values(Arc::new(Schema::new(fields.collect::<Vec<_>>())), &GroupOrdering::None)?))
+    }
+
     /// As if nothing had come yet.
     fn forget(&mut self) -> Result<()> {
-        let fields = self.key_columns.iter().map(|column| self.rows.schema().field(*column).clone());
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        self.keys = if self.key_columns.is_empty() { None } else { Some(new_group_values(schema, &GroupOrdering::None)?) };
+        self.keys = self.no_keys()?;
         self.partitions.clear();
         self.wakes.clear();
         self.waiting.clear();

@@ -40,6 +40,7 @@ impl MatchRows {
                 self.waiting.pop_first();
             }
         }
+        self.clear_vacant()?;
         self.rows.keep(self.needed())?;
         Ok(before - self.kept - self.waiting.len())
     }
@@ -55,20 +56,22 @@ impl MatchRows {
         if self.rows.is_cluttered(self.kept + self.waiting.len()) {
             self.rows.keep(self.needed())?;
         }
-        if self.partitions.len() > 2 * self.crowd + CROWD
-            && let Some(keys) = &mut self.keys
-        {
-            let columns = keys.emit(EmitTo::All)?;
-            let old = std::mem::take(&mut self.partitions);
-            let (places, kept): (Vec<u64>, Vec<Partition>) = (0_u64..).zip(old).filter(|(_, partition)| !partition.is_vacant()).unzip();
-            let columns = take_arrays(&columns, &UInt64Array::from(places), None)?;
-            self.partitions = kept;
-            self.crowd = self.partitions.len();
-            if self.crowd > 0 {
-                keys.intern(&columns, &mut self.groups)?;
-            }
-            self.wakes = self.partitions.iter().enumerate().filter_map(|(at, partition)| Some((partition.wake?, at))).collect();
+        if self.partitions.len() > 2 * self.crowd + CROWD { self.clear_vacant() } else { Ok(()) }
+    }
+
+    /// Forgets the keys that have no rows.
+    fn clear_vacant(&mut self) -> Result<()> {
+        let Some(mut keys) = self.keys.take() else { return Ok(()) };
+        let columns = keys.emit(EmitTo::All)?;
+        let old = std::mem::take(&mut self.partitions);
+        let (places, kept): (Vec<u64>, Vec<Partition>) = (0_u64..).zip(old).filter(|(_, partition)| !partition.is_vacant()).unzip();
+        self.partitions = kept;
+        self.crowd = self.partitions.len();
+        self.keys = self.no_keys()?;
+        if let Some(keys) = self.keys.as_mut().filter(|_| self.crowd > 0) {
+            keys.intern(&take_arrays(&columns, &UInt64Array::from(places), None)?, &mut self.groups)?;
         }
+        self.wakes = self.partitions.iter().enumerate().filter_map(|(at, partition)| Some((partition.wake?, at))).collect();
         Ok(())
     }
 
