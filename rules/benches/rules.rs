@@ -35,6 +35,14 @@ const GROUP_BY: &str = "SELECT device, avg(temperature) AS mean FROM tank GROUP 
 const GROUP_BY_WINDOW: &str = "SELECT date_bin(INTERVAL '10 seconds', ts) AS window_start, device, avg(temperature) AS mean \
      FROM tank GROUP BY window_start, device";
 
+const MATCH: &str = "INSERT INTO out SELECT device, low, high FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts \
+     MEASURES FIRST(b.temperature) AS low, c.temperature AS high PATTERN (a b c) \
+     DEFINE b AS temperature > PREV(temperature), c AS temperature > PREV(temperature))";
+/// The same as [`MATCH`] but for matches that overlap: DataFusion alone has no patterns.
+const LAGS: &str = "SELECT device, low, high FROM (SELECT device, temperature AS high, \
+     lag(temperature) OVER w AS low, lag(temperature, 2) OVER w AS before FROM tank WINDOW w AS (PARTITION BY device ORDER BY ts)) \
+     WHERE high > low AND low > before";
+
 const KEYS: usize = 1_000;
 const MANY_KEYS: usize = 100_000;
 const BATCH_ROWS: usize = 8_192;
@@ -63,6 +71,7 @@ fn main() {
     println!("| --- | --- | --- | --- | --- |");
     filters(&extent);
     windows(&extent);
+    patterns(&extent);
 }
 
 fn filters(extent: &Extent) {
@@ -132,6 +141,28 @@ fn whole_input(text: &str, batches: &[RecordBatch]) -> usize {
     rule.on_end(seq, &mut out).unwrap();
     assert!(out.late == 0 && out.bad_rows == 0);
     black_box(out.rows.len())
+}
+
+fn patterns(extent: &Extent) {
+    let rows = 100_000;
+    let batches: Vec<RecordBatch> = (0..rows).step_by(BATCH_ROWS).map(|at| tank(at, BATCH_ROWS.min(rows - at))).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    context.register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap())).unwrap();
+    let subject = || {
+        let mut out = Emissions::default();
+        let mut rule = rule(MATCH);
+        for (batch, first) in batches.iter().zip((0_u64..).step_by(BATCH_ROWS)) {
+            let rows = Rows { batch: batch.clone(), seqs: Seqs::Run { first } };
+            rule.on_batch("tank", &rows, 0, &mut out).unwrap();
+        }
+        assert!(out.late == 0 && out.bad_rows == 0 && !out.rows.is_empty());
+        black_box(out.rows.len())
+    };
+    let reference = || runtime.block_on(async { black_box(context.sql(LAGS).await.unwrap().collect().await.unwrap().len()) });
+    let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: rows };
+    let (rule_time, stock_time) = by_turns(&once, subject, reference);
+    print(&format!("pattern of 3 steps, {KEYS} keys, {rows} rows, against lag"), "all", rule_time, stock_time, "");
 }
 
 /// Median seconds of one call each.

@@ -2,6 +2,7 @@
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
 //! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows (and [`windows`], their arithmetic).
+//! * [`pattern`]: what `MATCH_RECOGNIZE` in FROM says.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]: how much it may keep.
@@ -13,6 +14,7 @@ mod limit;
 mod lower;
 mod names;
 mod operators;
+mod pattern;
 mod statement;
 mod table_functions;
 mod text;

@@ -10,6 +10,8 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use tidegate_core::diagnostic::did_you_mean;
 
+use super::pattern::RowPatterns;
+use super::pattern::formula::markers;
 use super::table_functions::WindowFunctions;
 use crate::Catalog;
 
@@ -43,6 +45,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         scalar.insert(udf.name().to_owned(), udf);
     }
+    scalar.extend(markers().map(|marker| (marker.name().to_owned(), marker)));
     let mut aggregate = HashMap::new();
     for udaf in datafusion_functions_aggregate::all_default_aggregate_functions() {
         for alias in udaf.aliases() {
@@ -58,7 +61,13 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
         Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
     ];
-    Functions { scalar, aggregate, expr_planners, relation_planners: vec![Arc::new(WindowFunctions)], options: ConfigOptions::default() }
+    Functions {
+        scalar,
+        aggregate,
+        expr_planners,
+        relation_planners: vec![Arc::new(WindowFunctions), Arc::new(RowPatterns)],
+        options: ConfigOptions::default(),
+    }
 });
 
 /// The names that one rule may use.

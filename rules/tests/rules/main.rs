@@ -8,6 +8,8 @@ mod golden;
 mod many;
 mod nexmark;
 mod oracle;
+mod patterns;
+mod patterns_oracle;
 mod refusals;
 mod state_limit;
 mod windows;

@@ -1,6 +1,7 @@
 //! A logical plan becomes a tree of operators.
 
 mod aggregate;
+mod pattern;
 mod rows;
 mod select;
 mod target;
@@ -26,6 +27,8 @@ use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 
 use super::names::{Names, StreamSource, options as planner_options};
 use super::operators::{CutWindow, Filter, Operator, Source};
+use super::pattern::MatchRecognize;
+use super::pattern::formula::is_marker;
 use super::statement::Statement;
 use super::table_functions::Window;
 use super::time::EventTime;
@@ -97,22 +100,24 @@ fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<L
 
 /// Rules are a function of their rows: nothing may read a clock or dice.
 fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                if let Expr::ScalarFunction(call) = expr
-                    && call.func.signature().volatility != Volatility::Immutable
-                {
-                    return plan_err!(
-                        "`{}()` gives another result each time, but the same rows must always give the same result; use the row's `ts` for time",
-                        call.name()
-                    );
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
+    plan.apply_with_subqueries(|node| node.apply_expressions(refuse_hidden_input))?;
     Ok(())
+}
+
+fn refuse_hidden_input(expr: &Expr) -> Result<TreeNodeRecursion> {
+    expr.apply(|expr| match expr {
+        Expr::ScalarFunction(call) if is_marker(call) => {
+            plan_err!(
+                "`{}()` looks at rows of a match, and there is none; it can stand in MEASURES and DEFINE of MATCH_RECOGNIZE",
+                call.name()
+            )
+        }
+        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => plan_err!(
+            "`{}()` gives another result each time, but the same rows must always give the same result; use the row's `ts` for time",
+            call.name()
+        ),
+        _ => Ok(TreeNodeRecursion::Continue),
+    })
 }
 
 /// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is made: an arm here, a function below.
@@ -154,10 +159,14 @@ impl Lowering<'_> {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
             }
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Window>() {
-                Some(window) => self.window(window),
-                None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
-            },
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                match (node.downcast_ref::<Window>(), node.downcast_ref::<MatchRecognize>()) {
+                    (Some(window), _) => self.window(window),
+                    (_, Some(pattern)) => self.pattern(pattern),
+                    _ => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
+                }
+            }
             LogicalPlan::Distinct(distinct) => self.distinct(distinct),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             other => refuse(other),
