@@ -17,6 +17,8 @@ pub struct Options {
     /// How long a stream must be silent for its time to go on by the box's clock; absent: it waits for the next row, unless `ts` is the time of
     /// arrival.
     pub idle_after: Option<Span>,
+    /// How long what is remembered of a key without rows is kept; absent: for ever.
+    pub state_ttl: Option<Span>,
     /// What its rows are worth on their way to the uplinks.
     pub priority: Priority,
     /// How many packed bytes of its rows may wait for the uplinks; absent: as many as the buffer takes.
@@ -99,7 +101,7 @@ pub enum Mode {
     Off,
 }
 
-const KEYS: &[&str] = &["description", "mode", "lateness", "idle_after", "priority", "max_size", "when_full"];
+const KEYS: &[&str] = &["description", "mode", "lateness", "idle_after", "state_ttl", "priority", "max_size", "when_full"];
 const MARK: &str = "--!";
 
 impl Options {

@@ -7,4 +7,5 @@ mod docs;
 mod golden;
 mod nexmark;
 mod oracle;
+mod over;
 mod refusals;

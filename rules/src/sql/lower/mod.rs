@@ -1,8 +1,10 @@
 //! A logical plan becomes a tree of operators.
 
 mod aggregate;
+mod over;
 mod target;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -18,8 +20,9 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
+use datafusion_sql::sqlparser::ast::{Expr as AstExpr, Query, Statement as AstStatement, WindowSpec, WindowType, visit_expressions_mut};
 
+use super::functions::is_memory;
 use super::names::{Names, StreamSource, options as planner_options};
 use super::operators::{self, Filter, Operator, Project, Source};
 use super::statement::Statement;
@@ -55,7 +58,8 @@ pub(super) fn insert(
     refuse_hidden_inputs(&plan)?;
     let optimizer = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new()), Arc::new(CommonSubexprEliminate::new())]);
     let plan = optimizer.optimize(plan, &OptimizerContext::new().without_query_execution_start_time(), |_, _| {})?;
-    let mut lowering = Lowering { inputs: Vec::new() };
+    let state_ttl_ns = options.state_ttl.map(|ttl| i64::try_from(ttl.0.as_nanos()).unwrap_or(i64::MAX));
+    let mut lowering = Lowering { inputs: Vec::new(), state_ttl_ns };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
         return plan_err!("the statement reads no stream");
@@ -65,9 +69,41 @@ pub(super) fn insert(
     Ok(Statement::new(lowering.inputs, target, root, time))
 }
 
-fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+    spell_out_over(&mut query)?;
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
     SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
+}
+
+/// Spellings of OVER that the planner does not know: a function that remembers rows, without OVER, remembers them all, so that `rate(energy)` is
+/// `rate(energy) OVER ()`; and `OVER (w)` is `OVER w`.
+fn spell_out_over(query: &mut Query) -> Result<()> {
+    let wrong = visit_expressions_mut(query, |expr| {
+        let AstExpr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let is_memory = || is_memory(&function.name.to_string().to_lowercase());
+        match &mut function.over {
+            None if is_memory() => {
+                let all = WindowSpec { window_name: None, partition_by: Vec::new(), order_by: Vec::new(), window_frame: None };
+                function.over = Some(WindowType::WindowSpec(all));
+            }
+            Some(WindowType::WindowSpec(window)) => {
+                if let Some(name) = window.window_name.take() {
+                    if !window.partition_by.is_empty() || !window.order_by.is_empty() || window.window_frame.is_some() {
+                        return ControlFlow::Break(name);
+                    }
+                    function.over = Some(WindowType::NamedWindow(name));
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    match wrong {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(name) => {
+            plan_err!("OVER ({name} ..) adds to the window `{name}`, which is not supported; write the whole window out")
+        }
+    }
 }
 
 /// Rules are a function of their rows: nothing may read a clock or dice.
@@ -94,6 +130,8 @@ fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
 struct Lowering {
     /// the streams that the statement reads
     inputs: Vec<Arc<str>>,
+    /// how long keys without rows are remembered
+    state_ttl_ns: Option<i64>,
 }
 
 impl Lowering {
@@ -126,6 +164,7 @@ impl Lowering {
                 None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
             },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Window(window) => self.over(window),
             other => refuse(other),
         }
     }
@@ -133,8 +172,12 @@ impl Lowering {
 
 fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
-        LogicalPlan::Sort(_) => plan_err!("ORDER BY on an endless stream never ends; rows are written in order of arrival"),
-        LogicalPlan::Limit(_) => plan_err!("LIMIT on an endless stream would stop the rule for good; use WHERE"),
+        LogicalPlan::Sort(_) => plan_err!(
+            "ORDER BY on an endless stream never ends; rows are written in order of arrival; within closed windows, number them: row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..)"
+        ),
+        LogicalPlan::Limit(_) => plan_err!(
+            "LIMIT on an endless stream would stop the rule for good; use WHERE, or for the first n of each closed window QUALIFY row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..) <= n"
+        ),
         LogicalPlan::Distinct(_) => {
             plan_err!(
                 "DISTINCT on an endless stream needs endless memory; use a window: SELECT .. FROM TUMBLE(..) GROUP BY window_start, window_end, .."
@@ -144,7 +187,6 @@ fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
             plan_err!("joins and subqueries over several streams are not supported yet; a statement reads one stream")
         }
         LogicalPlan::Union(_) => plan_err!("UNION is not supported; write one INSERT for each SELECT"),
-        LogicalPlan::Window(_) => plan_err!("window functions (OVER) are not supported yet; use TUMBLE with GROUP BY"),
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => plan_err!("the statement reads no stream; add FROM"),
         LogicalPlan::Unnest(_) => plan_err!("unnest is not supported yet; let the stream's `rows` setting make one row of each element"),
         LogicalPlan::RecursiveQuery(_) => plan_err!("recursive queries never end on an endless stream"),
@@ -156,6 +198,12 @@ fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     let mut subquery = false;
     expr.apply(|expr| {
         subquery |= matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_));
+        if let Expr::WindowFunction(call) = expr {
+            return plan_err!(
+                "`{}` cannot stand in WHERE, GROUP BY or HAVING, nor in another function of OVER; write QUALIFY instead of WHERE, or compute it in a step before: WITH step AS (SELECT .. OVER ..)",
+                call.fun
+            );
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
     if subquery {

@@ -12,6 +12,9 @@
 //! * State has a fingerprint that says what is kept, apart from thresholds and projections, so that a new version of the rule finds it.
 
 mod aggregate;
+mod in_order;
+mod over;
+mod row_log;
 mod source;
 mod stateless;
 
@@ -28,6 +31,8 @@ use tidegate_core::{Rows, Seqs};
 use crate::rule::{Emissions, SealedState, Step};
 
 pub(super) use aggregate::{AggregateCall, Bound, GroupColumn, Groups, WindowAggregate};
+pub(super) use in_order::InOrder;
+pub(super) use over::{Back, Frame, FrameAggregate, Function, Held as HeldCall, Memories, Over, OverClosed, Parts, Pick, Remember, Which};
 pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project, Tumble};
 
