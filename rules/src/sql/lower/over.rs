@@ -15,6 +15,7 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_sort_expr};
 use datafusion_physical_plan::windows::create_window_expr;
 use tidegate_core::{TS, ts_type};
 
+use super::aggregate::nanoseconds;
 use super::{Lowering, nullable, physical, unqualified};
 use crate::sql::functions::{Memory, MemoryUdf, span_ns};
 use crate::sql::operators::{
@@ -22,7 +23,7 @@ use crate::sql::operators::{
 };
 use crate::sql::table_functions::{WINDOW_END, WINDOW_START};
 
-impl Lowering {
+impl Lowering<'_> {
     pub(super) fn over(&mut self, window: &Window) -> Result<Box<dyn Operator>> {
         let mut below = self.lower(&window.input)?;
         let calls = window.window_expr.iter().map(call_of).collect::<Result<Vec<_>>>()?;
@@ -59,6 +60,9 @@ impl Lowering {
         let below: Box<dyn Operator> = match order {
             None => below,
             Some(column) => {
+                if below.delay_ns() == i64::MAX {
+                    return plan_err!("the rows that OVER reads come in no order of time; leave ORDER BY out for the order of arrival");
+                }
                 fingerprint.push_str(&format!(" IN ORDER OF {}", input.field(column).name()));
                 Box::new(InOrder::new(below, column))
             }
@@ -73,7 +77,8 @@ impl Lowering {
                 None => return plan_err!("`{function}` goes by time, and there is no column `ts`; add `ts` to the SELECT that it reads"),
             },
         };
-        let parts = Parts { keys, functions, time_column, in_order: order.is_some(), ttl_ns: self.state_ttl_ns, schema };
+        let parts =
+            Parts { keys, functions, time_column, in_order: order.is_some(), ttl_ns: self.options.state_ttl.map(nanoseconds), schema };
         Ok(Box::new(Over::new(below, fingerprint, parts)?))
     }
 }
@@ -286,8 +291,8 @@ impl FunctionBuilder<'_> {
         if let Some(filter) = &params.filter {
             text.push_str(&format!(" FILTER ({})", spelled(filter, self.plan)));
         }
-        if frame.is_some_and(|frame| frame != Frame::RUNNING) {
-            text.push_str(&format!(" {}", params.window_frame));
+        if let Some(frame) = frame.filter(|frame| *frame != Frame::RUNNING) {
+            text.push_str(&format!(" {frame}"));
         }
         text
     }
@@ -400,7 +405,7 @@ impl FunctionBuilder<'_> {
             Memory::CountWithin => {
                 // In (ts - interval, ts]: that is, from one nanosecond after its beginning.
                 let interval = interval()?;
-                fingerprint.push_str(&format!(" {interval} ns"));
+                fingerprint.push_str(&format!(" in {interval}ns"));
                 let schema = Arc::new(self.input.as_arrow().clone());
                 let count = AggregateExprBuilder::new(count_udaf(), vec![physical(&lit(1_i64), self.input)?]);
                 let count = count.schema(Arc::clone(&schema)).alias(name).build()?;

@@ -109,12 +109,13 @@ impl Operator for InOrder {
                 return Ok(rows);
             }
             self.passes += 1;
+            let is_input = self.input.gives_input_rows();
             let first = self.log.push(rows.batch.columns().to_vec(), rows.len())?;
             for (row, number) in (0..rows.len()).zip(first..) {
                 let cause = rows.cause(row);
                 match times(row) {
                     None => pass.out.bad("a row has no time by which it could be put in order".into()),
-                    Some(ts) if pass.before(cause) > ts.saturating_add(delay_ns) => pass.out.late += 1,
+                    Some(ts) if pass.before(cause) > ts.saturating_add(delay_ns) => pass.too_late(cause, is_input),
                     Some(ts) => self.wait(ts, number, cause),
                 }
             }

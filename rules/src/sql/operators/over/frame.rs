@@ -1,6 +1,7 @@
 //! Frames: which rows before a row a function looks at, and the rows that are kept for that.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
@@ -30,6 +31,24 @@ pub(in crate::sql) struct Frame {
 impl Frame {
     /// From the first row to the current one.
     pub(in crate::sql) const RUNNING: Self = Self { start: Back::Unbounded, end: Back::Rows(0) };
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let in_time = [self.start, self.end].iter().any(|back| matches!(back, Back::Time(_)));
+        write!(f, "{} BETWEEN {} AND {}", if in_time { "RANGE" } else { "ROWS" }, self.start, self.end)
+    }
+}
+
+impl fmt::Display for Back {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unbounded => f.write_str("UNBOUNDED PRECEDING"),
+            Self::Rows(0) => f.write_str("CURRENT ROW"),
+            Self::Rows(rows) => write!(f, "{rows} PRECEDING"),
+            Self::Time(ns) => write!(f, "{ns}ns PRECEDING"),
+        }
+    }
 }
 
 /// A row that a frame holds, or will.

@@ -265,6 +265,10 @@ impl Operator for Over {
         format!("{}: {}", self.fingerprint, functions.join(", "))
     }
 
+    fn gives_input_rows(&self) -> bool {
+        self.waits.is_none() && self.input.gives_input_rows()
+    }
+
     fn is_timed(&self) -> bool {
         self.time_column.is_some() || self.keys.forgets()
     }
