@@ -390,9 +390,15 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, Buffer
     if (1..VERSION).contains(&found) {
         upgrade(&mut conn, found).map_err(sql)?;
     }
+    // When it cannot, SQLite says only which mode there still is. In that one a power cut may take back a commit.
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
+    if mode != "wal" {
+        let why = format!("it has no write-ahead log here, but journal mode `{mode}`");
+        return Err(sql(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR), Some(why))));
+    }
     // Small cache, no mmap: memory is scarce, and an I/O error in a mapping kills the process.
     conn.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;
          PRAGMA journal_size_limit = 8388608; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA cache_size = -2048;",
     )
     .map_err(sql)?;

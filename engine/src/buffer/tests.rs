@@ -368,6 +368,47 @@ fn space_of_delivered_rows_goes_back_to_the_file_system() {
     }
 }
 
+/// A disk on which SQLite can keep no write-ahead log.
+struct WithoutLog;
+
+impl Disk for WithoutLog {
+    fn database(&self, _: &std::path::Path) -> rusqlite::Result<rusqlite::Connection> {
+        rusqlite::Connection::open_in_memory()
+    }
+
+    fn lock(&self, path: &std::path::Path) -> std::io::Result<Option<Box<dyn crate::disk::LockFile>>> {
+        SystemDisk.lock(path)
+    }
+
+    fn exists(&self, path: &std::path::Path) -> bool {
+        SystemDisk.exists(path)
+    }
+
+    fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+        SystemDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
+        SystemDisk.remove(path)
+    }
+
+    fn make_dir(&self, path: &std::path::Path) -> std::io::Result<()> {
+        SystemDisk.make_dir(path)
+    }
+
+    fn sync_dir(&self, path: &std::path::Path) -> std::io::Result<()> {
+        SystemDisk.sync_dir(path)
+    }
+}
+
+#[test]
+fn without_a_write_ahead_log_the_buffer_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Buffer::open(&settings(&dir), one(), Arc::new(SystemClock), Arc::new(WithoutLog), Arc::default());
+    let error = opened.map(drop).unwrap_err().to_string();
+    assert!(error.contains("no write-ahead log here, but journal mode `memory`; check the disk"), "{error}");
+}
+
 #[test]
 fn errors_name_the_file_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
