@@ -227,7 +227,7 @@ impl Worker {
     fn feed(&mut self, stream: &str, rows: &Rows, pass: &mut Pass) {
         let readers = self.readers.get(stream).cloned().unwrap_or_default();
         for name in readers {
-            self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, out));
+            self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, 0, out));
         }
     }
 

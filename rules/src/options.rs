@@ -14,6 +14,9 @@ pub struct Options {
     pub mode: Mode,
     /// How much later than the newest row a row may come and still count.
     pub lateness: Span,
+    /// How long a stream must be silent for its time to go on by the box's clock; absent: it waits for the next row, unless `ts` is the time of
+    /// arrival.
+    pub idle_after: Option<Span>,
     /// What its rows are worth on their way to the uplinks.
     pub priority: Priority,
     /// How many packed bytes of its rows may wait for the uplinks; absent: as many as the buffer takes.
@@ -96,7 +99,7 @@ pub enum Mode {
     Off,
 }
 
-const KEYS: &[&str] = &["description", "mode", "lateness", "priority", "max_size", "when_full"];
+const KEYS: &[&str] = &["description", "mode", "lateness", "idle_after", "priority", "max_size", "when_full"];
 const MARK: &str = "--!";
 
 impl Options {

@@ -15,17 +15,30 @@ pub trait Rule: Send {
     /// Which streams the rule reads, and where rows of each can lead.
     fn flows(&self) -> &[Flow];
 
-    /// Takes rows of one of its input streams.
+    /// Takes rows of one of its input streams. `now` is the sequence's time in nanoseconds, which never goes back: it is for durations, and says
+    /// nothing of the time of day.
     ///
     /// # Errors
     /// When the rule cannot go on. Rows that cannot be evaluated are not an error: they go to [`Emissions::bad_rows`].
-    fn on_batch(&mut self, stream: &str, rows: &Rows, out: &mut Emissions) -> Result<(), RuleError>;
+    fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError>;
+
+    /// Time has passed without a row. `seq` numbers what it writes; `now` is the sequence's time, as in `on_batch`.
+    ///
+    /// # Errors
+    /// When the rule cannot go on.
+    fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError>;
+
+    /// The sequence's time at which the rule wants the next tick, if no row comes before.
+    fn wakes_at(&self) -> Option<i64>;
 
     /// The input has ended: every open window closes. `seq` numbers what it writes. Only a replay has an end.
     ///
     /// # Errors
     /// When the rule cannot go on.
     fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError>;
+
+    /// What the rule is made of, and what it keeps: statement by statement, operator by operator, the one that writes first.
+    fn explain(&self) -> Vec<Step>;
 
     /// Takes the state out of the rule, to be stored or handed to another version. The rule must not be used afterwards, unless the state is
     /// restored to it.
@@ -39,6 +52,19 @@ pub trait Rule: Send {
     /// # Errors
     /// When state that claims to fit cannot be merged.
     fn restore(&mut self, state: Vec<SealedState>) -> Result<Vec<String>, RuleError>;
+}
+
+/// One operator of a rule, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// how deep it is below the statement's target
+    pub depth: usize,
+    /// what it does
+    pub what: String,
+    /// how many keys, groups of open windows or rows it keeps
+    pub entries: usize,
+    /// about how many bytes of memory they take
+    pub bytes: usize,
 }
 
 /// A way through a rule: rows of `input` can lead to rows for `target`.
