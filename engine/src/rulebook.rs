@@ -224,11 +224,6 @@ impl RuleBook {
         self.rules.iter().filter(|(_, page)| !page.waiting.is_empty()).map(|(name, page)| (&**name, page.waiting.as_slice()))
     }
 
-    /// The names of all rule files.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.rules.keys().map(|name| &**name)
-    }
-
     /// Number of rule files.
     #[must_use]
     pub fn len(&self) -> usize {

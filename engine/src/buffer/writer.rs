@@ -390,12 +390,16 @@ impl Writer {
         let new = !(alarms_wait || alarms.blocks.is_empty()) || !(rows_wait || rows.blocks.is_empty());
         let new = new || (snapshot.is_some() && !alarms_wait && !rows_wait);
         if self.changes.is_only_blocks() && !new {
+            // What was delivered was not there any more, or nothing was.
+            self.delivered = None;
             (self.alarms_wait, self.rows_wait) = (alarms_wait, rows_wait);
             self.release();
-            if self.database.sync_due().is_some_and(|due| due <= Instant::now())
-                && let Err(error) = self.repaired(|database, _| database.sync())
-            {
-                self.failed(&error);
+            let is_due = self.database.sync_due().is_some_and(|due| due <= Instant::now());
+            match if is_due { self.repaired(|database, _| database.sync()) } else { Ok(()) } {
+                Ok(()) => {
+                    self.backoff.succeeded();
+                }
+                Err(error) => self.failed(&error),
             }
             return;
         }
