@@ -10,7 +10,7 @@ use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
 use tidegate_core::Span;
 
 use super::window::{before_window, has_window, ignores_bounds, window_below, window_column};
-use super::{Asked, Lowering, nullable, physical, unqualified};
+use super::{Asked, Lowering, nullable, physical, spelled_out, unqualified};
 use crate::options::EmitRows;
 use crate::sql::operators::{
     AggregateCall, Bound, Emit, GroupColumn, Groups, Operator, RowWindowAggregate, RunningAggregate, WholeWindows, WindowAggregate,
@@ -150,7 +150,7 @@ impl Lowering<'_> {
     }
 }
 
-fn nanoseconds(span: Span) -> i64 {
+pub(super) fn nanoseconds(span: Span) -> i64 {
     i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX).max(1)
 }
 
@@ -208,7 +208,7 @@ fn named(aggregate: &Aggregate) -> Result<Named> {
             None => {
                 named.columns.push(GroupColumn::Key(named.keys.len()));
                 named.keys.push((lowered, field));
-                named.key_names.push(unqualified(expr));
+                named.key_names.push(unqualified(&spelled_out(expr, &aggregate.input)?));
             }
         }
     }
@@ -224,7 +224,8 @@ fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>> {
         if !lowered.order_bys.is_empty() && lowered.aggregate.fun().name() == "nth_value" {
             return plan_err!("nth_value with ORDER BY is not supported; write `array_agg(x ORDER BY ts)[n]`");
         }
-        calls.push(AggregateCall::new(lowered.aggregate, lowered.filter, unqualified(expr), input.as_arrow())?);
+        let what = unqualified(&spelled_out(expr, &aggregate.input)?);
+        calls.push(AggregateCall::new(lowered.aggregate, lowered.filter, what, input.as_arrow())?);
     }
     Ok(calls)
 }
