@@ -8,6 +8,7 @@ mod golden;
 mod many;
 mod nexmark;
 mod oracle;
+mod over;
 mod patterns;
 mod patterns_oracle;
 mod refusals;
