@@ -11,6 +11,8 @@ use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Wind
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::functions::memories;
+use super::pattern::RowPatterns;
+use super::pattern::formula::markers;
 use super::table_functions::WindowFunctions;
 use crate::Catalog;
 
@@ -45,6 +47,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         scalar.insert(udf.name().to_owned(), udf);
     }
+    scalar.extend(markers().map(|marker| (marker.name().to_owned(), marker)));
     let mut aggregate = HashMap::new();
     for udaf in datafusion_functions_aggregate::all_default_aggregate_functions() {
         for alias in udaf.aliases() {
@@ -68,7 +71,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         aggregate,
         window,
         expr_planners,
-        relation_planners: vec![Arc::new(WindowFunctions)],
+        relation_planners: vec![Arc::new(WindowFunctions), Arc::new(RowPatterns)],
         options: ConfigOptions::default(),
     }
 });

@@ -9,6 +9,8 @@ mod many;
 mod nexmark;
 mod oracle;
 mod over;
+mod patterns;
+mod patterns_oracle;
 mod refusals;
 mod state_limit;
 mod windows;
