@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use tidegate_core::Rows;
 
 /// A running rule.
@@ -14,6 +15,16 @@ use tidegate_core::Rows;
 pub trait Rule: Send {
     /// Which streams the rule reads, and where rows of each can lead.
     fn flows(&self) -> &[Flow];
+
+    /// Which reference tables the rule reads, each with the columns that it was compiled for.
+    fn tables(&self) -> &[(Arc<str>, SchemaRef)];
+
+    /// The reference table `name` holds `rows` from now on, in the columns of [`Rule::tables`]. Rows of streams that come later
+    /// see it; nothing is written now.
+    ///
+    /// # Errors
+    /// When the rule cannot go on.
+    fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError>;
 
     /// Takes rows of one of its input streams. `now` is the sequence's time in nanoseconds, which never goes back: it is for durations, and says
     /// nothing of the time of day.

@@ -1,14 +1,16 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows.
+//! * [`names`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams, tables, functions, windows.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence.
 //!
 //! Nothing is planned while rows flow.
 
+mod as_of;
 mod complaint;
+mod dialect;
 mod lower;
 mod names;
 mod operators;
@@ -17,8 +19,11 @@ mod table_functions;
 mod text;
 mod time;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::Rows;
 
@@ -30,6 +35,7 @@ use statement::Statement;
 #[derive(Debug)]
 pub struct SqlRule {
     flows: Vec<Flow>,
+    tables: Vec<(Arc<str>, SchemaRef)>,
     statements: Vec<Statement>,
 }
 
@@ -64,12 +70,25 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
     let flows = lowered.iter().flat_map(|statement: &Statement| {
         statement.inputs().iter().map(|input| Flow { input: Arc::clone(input), target: statement.target().clone() })
     });
-    Ok(SqlRule { flows: flows.collect(), statements: lowered })
+    let tables: BTreeMap<Arc<str>, SchemaRef> = lowered.iter().flat_map(|statement| statement.tables().iter().cloned()).collect();
+    Ok(SqlRule { flows: flows.collect(), tables: tables.into_iter().collect(), statements: lowered })
 }
 
 impl Rule for SqlRule {
     fn flows(&self) -> &[Flow] {
         &self.flows
+    }
+
+    fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
+        &self.tables
+    }
+
+    fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
+        let readers = self.statements.iter_mut().filter(|statement| statement.tables().iter().any(|(table, _)| &**table == name));
+        for statement in readers {
+            statement.on_table(name, rows, out)?;
+        }
+        Ok(())
     }
 
     fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {

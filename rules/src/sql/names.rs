@@ -10,13 +10,16 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use tidegate_core::diagnostic::did_you_mean;
 
+use super::as_of::Versions;
 use super::table_functions::WindowFunctions;
 use crate::Catalog;
 
-/// A stream as DataFusion's planner sees it.
+/// A stream or a reference table as DataFusion's planner sees it.
 #[derive(Debug)]
 pub(super) struct StreamSource {
     pub name: Arc<str>,
+    /// whether it is a reference table
+    pub is_table: bool,
     schema: SchemaRef,
 }
 
@@ -58,7 +61,13 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
         Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
     ];
-    Functions { scalar, aggregate, expr_planners, relation_planners: vec![Arc::new(WindowFunctions)], options: ConfigOptions::default() }
+    Functions {
+        scalar,
+        aggregate,
+        expr_planners,
+        relation_planners: vec![Arc::new(Versions), Arc::new(WindowFunctions)],
+        options: ConfigOptions::default(),
+    }
 });
 
 /// The names that one rule may use.
@@ -93,11 +102,12 @@ impl ContextProvider for Names<'_> {
         if name.schema().is_some() {
             return plan_err!("`{name}` has more than one part; streams have plain names");
         }
-        let schema = match (self.catalog.inputs.get(stream), self.catalog.derived.get(stream)) {
+        let table = self.catalog.tables.get(stream);
+        let schema = match (self.catalog.inputs.get(stream).or(table), self.catalog.derived.get(stream)) {
             (Some(Some(schema)), _) | (_, Some(schema)) => schema,
             (Some(None), _) => {
                 self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.to_owned());
-                return plan_err!("the columns of stream `{stream}` are not known yet");
+                return plan_err!("the columns of `{stream}` are not known yet");
             }
             (None, None) => {
                 let known: Vec<&str> = self.catalog.readable().collect();
@@ -107,7 +117,7 @@ impl ContextProvider for Names<'_> {
                 return plan_err!("`{stream}` {what}{help}");
             }
         };
-        Ok(Arc::new(StreamSource { name: Arc::from(stream), schema: Arc::clone(schema) }))
+        Ok(Arc::new(StreamSource { name: Arc::from(stream), is_table: table.is_some(), schema: Arc::clone(schema) }))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
 use tidegate_core::{Rows, Seqs};
 
@@ -13,6 +15,7 @@ use crate::rule::{Emissions, RuleError, SealedState, Target};
 #[derive(Debug)]
 pub(super) struct Statement {
     inputs: Vec<Arc<str>>,
+    tables: Vec<(Arc<str>, SchemaRef)>,
     target: Target,
     root: Box<dyn Operator>,
     /// `None` when no operator is timed
@@ -21,14 +24,24 @@ pub(super) struct Statement {
 
 impl Statement {
     /// `time` is the event time of the streams `inputs`.
-    pub(super) fn new(inputs: Vec<Arc<str>>, target: Target, root: Box<dyn Operator>, time: EventTime) -> Self {
+    pub(super) fn new(
+        inputs: Vec<Arc<str>>,
+        tables: Vec<(Arc<str>, SchemaRef)>,
+        target: Target,
+        root: Box<dyn Operator>,
+        time: EventTime,
+    ) -> Self {
         let mut timed = false;
         visit(&*root, &mut |operator| timed |= operator.is_timed());
-        Self { inputs, target, root, time: timed.then_some(time) }
+        Self { inputs, tables, target, root, time: timed.then_some(time) }
     }
 
     pub(super) fn inputs(&self) -> &[Arc<str>] {
         &self.inputs
+    }
+
+    pub(super) fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
+        &self.tables
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -49,6 +62,14 @@ impl Statement {
             begin = row;
         }
         self.rows(stream, &rows.slice(begin, rows.len() - begin), now, out)
+    }
+
+    /// The table `name` holds `rows` from now on.
+    pub(super) fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
+        let watermarks = self.time.as_ref().map_or_else(Vec::new, EventTime::unmoved);
+        let mut pass = Pass { input: Some((name, rows)), watermarks, now: i64::MIN, ends: false, out };
+        // A table gives no rows of its own.
+        self.root.run(&mut pass).map(drop).map_err(rule_error)
     }
 
     fn rows(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {

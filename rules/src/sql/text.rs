@@ -1,9 +1,10 @@
 //! The file becomes statements.
 
 use datafusion_sql::sqlparser::ast::{Ident, ObjectName, Query, Spanned, Statement as Ast, TableObject};
-use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use tidegate_core::{Diagnostic, Place};
+
+use super::dialect::RuleDialect;
 
 /// Nesting beyond this is not written by people; it would only cost stack.
 const MAX_NESTING: usize = 50;
@@ -23,7 +24,7 @@ pub(super) enum Body {
 }
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic> {
-    let asts = Parser::new(&GenericDialect {})
+    let asts = Parser::new(&RuleDialect)
         .with_recursion_limit(MAX_NESTING)
         .try_with_sql(text)
         .and_then(|mut parser| parser.parse_statements())

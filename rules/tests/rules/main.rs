@@ -4,5 +4,7 @@
 mod behaviour;
 mod bench_rows;
 mod docs;
+mod joins;
+mod joins_oracle;
 mod oracle;
 mod refusals;

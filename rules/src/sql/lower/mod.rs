@@ -1,18 +1,24 @@
 //! A logical plan becomes a tree of operators.
 
 mod aggregate;
+mod join;
 mod target;
+mod time_bounds;
+mod unnest;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, DataFusionError, Result, plan_err};
+use datafusion_common::{Column, DFSchema, DataFusionError, JoinType, Result, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::Alias;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource, Volatility};
+use datafusion_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, TableSource, Volatility};
 use datafusion_optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion_optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::expressions::BinaryExpr;
@@ -20,6 +26,7 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 
+use super::as_of::{AS_OF_FORM, AsOf};
 use super::names::{Names, StreamSource, options as planner_options};
 use super::operators::{self, Filter, Operator, Project, Source};
 use super::statement::Statement;
@@ -53,16 +60,28 @@ pub(super) fn insert(
     let plan = fit(plan, &target, columns, names)?;
     let plan = Analyzer::new().execute_and_check(plan, planner_options(), |_, _| {})?;
     refuse_hidden_inputs(&plan)?;
-    let optimizer = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new()), Arc::new(CommonSubexprEliminate::new())]);
-    let plan = optimizer.optimize(plan, &OptimizerContext::new().without_query_execution_start_time(), |_, _| {})?;
-    let mut lowering = Lowering { inputs: Vec::new() };
+    let optimizer = Optimizer::with_rules(vec![
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(CommonSubexprEliminate::new()),
+    ]);
+    let plan = optimizer.optimize(plan, &optimizer_context(), |_, _| {})?;
+    let mut lowering = Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival: names.catalog.by_arrival.clone() };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
-        return plan_err!("the statement reads no stream");
+        return plan_err!("the statement reads no stream, so nothing would ever make it write; read a stream, and join it with the table");
     }
     let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
     let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
-    Ok(Statement::new(lowering.inputs, target, root, time))
+    Ok(Statement::new(lowering.inputs, lowering.tables, target, root, time))
+}
+
+/// Every subquery becomes a join: nothing is planned or computed behind the operators' back.
+fn optimizer_context() -> OptimizerContext {
+    let mut options = planner_options().clone();
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    OptimizerContext::new_with_config_options(Arc::new(options)).without_query_execution_start_time()
 }
 
 fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
@@ -94,12 +113,22 @@ fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
 struct Lowering {
     /// the streams that the statement reads
     inputs: Vec<Arc<str>>,
+    /// the reference tables, with their columns
+    tables: Vec<(Arc<str>, SchemaRef)>,
+    /// streams whose `ts` is the time of arrival
+    by_arrival: BTreeSet<String>,
 }
 
 impl Lowering {
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
         match plan {
             LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<StreamSource>() {
+                Some(source) if source.is_table => {
+                    if !self.tables.iter().any(|(name, _)| *name == source.name) {
+                        self.tables.push((Arc::clone(&source.name), source.schema()));
+                    }
+                    Ok(Box::new(operators::Table::named(Arc::clone(&source.name), &nullable(&source.schema()))))
+                }
                 Some(source) => {
                     if !self.inputs.contains(&source.name) {
                         self.inputs.push(Arc::clone(&source.name));
@@ -114,9 +143,18 @@ impl Lowering {
                 let exprs = projection.expr.iter().map(|expr| physical(expr, projection.input.schema())).collect::<Result<Vec<_>>>()?;
                 Ok(Box::new(Project::new(input, exprs, nullable(projection.schema.as_arrow()))))
             }
+            LogicalPlan::Filter(filter)
+                if let LogicalPlan::Join(join) = &*filter.input
+                    && join.join_type == JoinType::Inner =>
+            {
+                self.join(join, Some(&filter.predicate))
+            }
             LogicalPlan::Filter(filter) => {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
+            }
+            LogicalPlan::Extension(extension) if extension.node.as_any().is::<AsOf>() => {
+                plan_err!("FOR SYSTEM_TIME AS OF stands on the right side of a join; {AS_OF_FORM}")
             }
             LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Tumble>() {
                 Some(tumble) => {
@@ -126,6 +164,16 @@ impl Lowering {
                 None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
             },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Join(join) => self.join(join, None),
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|input| self.lower(input)).collect::<Result<_>>()?;
+                Ok(Box::new(operators::Union::new(inputs, nullable(union.schema.as_arrow()))))
+            }
+            LogicalPlan::Unnest(unnest) => {
+                let input = self.lower(&unnest.input)?;
+                unnest::unnest(input, unnest, 0, nullable(unnest.schema.as_arrow()))
+            }
+            LogicalPlan::Values(values) => unnest::values(values),
             other => refuse(other),
         }
     }
@@ -135,18 +183,19 @@ fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
         LogicalPlan::Sort(_) => plan_err!("ORDER BY on an endless stream never ends; rows are written in order of arrival"),
         LogicalPlan::Limit(_) => plan_err!("LIMIT on an endless stream would stop the rule for good; use WHERE"),
+        LogicalPlan::Distinct(Distinct::All(input)) if matches!(&**input, LogicalPlan::Union(_)) => {
+            plan_err!("UNION removes rows that are equal, which needs endless memory; UNION ALL keeps them")
+        }
         LogicalPlan::Distinct(_) => {
             plan_err!(
                 "DISTINCT on an endless stream needs endless memory; use a window: SELECT .. FROM TUMBLE(..) GROUP BY window_start, window_end, .."
             )
         }
-        LogicalPlan::Join(_) | LogicalPlan::Subquery(_) => {
-            plan_err!("joins and subqueries over several streams are not supported yet; a statement reads one stream")
+        LogicalPlan::Subquery(_) => {
+            plan_err!("this subquery depends on the row around it in a way that no join can express; write it as a join")
         }
-        LogicalPlan::Union(_) => plan_err!("UNION is not supported; write one INSERT for each SELECT"),
         LogicalPlan::Window(_) => plan_err!("window functions (OVER) are not supported yet; use TUMBLE with GROUP BY"),
-        LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => plan_err!("the statement reads no stream; add FROM"),
-        LogicalPlan::Unnest(_) => plan_err!("unnest is not supported yet; let the stream's `rows` setting make one row of each element"),
+        LogicalPlan::EmptyRelation(_) => plan_err!("the statement reads no stream; add FROM"),
         LogicalPlan::RecursiveQuery(_) => plan_err!("recursive queries never end on an endless stream"),
         other => plan_err!("`{}` cannot be used in a rule", other.display()),
     }
@@ -159,7 +208,7 @@ fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     if subquery {
-        return plan_err!("subqueries in expressions are not supported yet; a statement reads one stream");
+        return plan_err!("a subquery stands in WHERE, and reads reference tables; write it as a join");
     }
     let expr = create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
     // A sum that wraps around is a command that no one meant: the row is left out and reported instead, as for a division by zero.

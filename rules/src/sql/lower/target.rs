@@ -24,6 +24,9 @@ pub(super) fn resolve_target(name: &str, names: &Names<'_>) -> Result<Target> {
     if name == "uplink" {
         return if catalog.uplink { Ok(Target::Uplink) } else { plan_err!("there is no uplink; add [uplink] to the configuration") };
     }
+    if catalog.tables.contains_key(name) {
+        return plan_err!("`{name}` is a reference table, which its file fills; write to an output, a derived stream or `uplink`");
+    }
     if catalog.inputs.contains_key(name) {
         return plan_err!("`{name}` is fed by a connection and cannot be written; write to an output, a derived stream or `uplink`");
     }

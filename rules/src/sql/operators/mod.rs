@@ -12,8 +12,11 @@
 //! * State has a fingerprint that says what is kept, apart from thresholds and projections, so that a new version of the rule finds it.
 
 mod aggregate;
+mod join;
 mod source;
 mod stateless;
+mod union;
+mod unnest;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -28,8 +31,13 @@ use tidegate_core::{Rows, Seqs};
 use crate::rule::{Emissions, SealedState, Step};
 
 pub(super) use aggregate::{AggregateCall, Bound, GroupColumn, Groups, WindowAggregate};
+pub(super) use join::{
+    IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Reach, Table, TableJoin, TableJoinKind, TableJoinParts,
+};
 pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project, Tumble};
+pub(super) use union::Union;
+pub(super) use unnest::{Unnest, Unnested};
 
 /// A step of a statement.
 pub(super) trait Operator: Debug + Send {
