@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tidegate_core::Diagnostic;
@@ -20,7 +21,7 @@ use crate::worker::{Change, Load, topological};
 /// A change, with the worker that it is for.
 pub type Placed = (usize, Change);
 
-/// A change of the rule files that is good, as the journal keeps it.
+/// A change of the rule files, or of the files of reference tables, that is good, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edit {
@@ -40,6 +41,13 @@ pub enum Edit {
         /// the rule
         name: String,
     },
+    /// A reference table holds something else.
+    Table {
+        /// the table
+        name: String,
+        /// what names the copy of its content
+        content: String,
+    },
 }
 
 /// What came of a change of the rule files.
@@ -55,6 +63,8 @@ pub struct Edited {
 pub struct RuleBook {
     catalog: Catalog,
     rules: BTreeMap<Arc<str>, Page>,
+    /// what the reference tables hold
+    tables: BTreeMap<Arc<str>, RecordBatch>,
     workers: usize,
     status: Arc<Status>,
     /// whether somebody else reports what is wrong
@@ -76,6 +86,8 @@ struct Page {
 
 struct Running {
     flows: Vec<Flow>,
+    /// reference tables that it reads
+    tables: Vec<Arc<str>>,
     worker: usize,
 }
 
@@ -83,7 +95,7 @@ impl RuleBook {
     /// A book without rules, for `workers` workers.
     #[must_use]
     pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
-        Self { catalog, rules: BTreeMap::new(), workers: workers.max(1), status, quiet: false }
+        Self { catalog, rules: BTreeMap::new(), tables: BTreeMap::new(), workers: workers.max(1), status, quiet: false }
     }
 
     /// The same, for a caller that reports what is [`RuleBook::wrong`] itself: nothing is logged.
@@ -98,7 +110,7 @@ impl RuleBook {
         self.quiet = quiet;
     }
 
-    /// Makes a change that was made before.
+    /// Makes a change of the rules that was made before.
     pub fn edit(&mut self, edit: &Edit) -> Edited {
         match edit {
             Edit::Put { name, file, text, inherits } => {
@@ -106,7 +118,34 @@ impl RuleBook {
                 self.put(&Arc::from(name.as_str()), file, &Arc::from(text.as_str()), &inherits)
             }
             Edit::Remove { name } => self.remove(name),
+            // Its content is elsewhere: see `set_table`.
+            Edit::Table { .. } => Edited::default(),
         }
+    }
+
+    /// What reference table `name` holds, if it has been read.
+    #[must_use]
+    pub fn table(&self, name: &str) -> Option<&RecordBatch> {
+        self.tables.get(name)
+    }
+
+    /// What the reference tables hold that have been read.
+    pub fn tables(&self) -> impl Iterator<Item = (&Arc<str>, &RecordBatch)> {
+        self.tables.iter()
+    }
+
+    /// Reference table `name` holds `rows`. When it has other columns than before, rules that read it are compiled anew. A table that is not
+    /// configured any more holds nothing.
+    pub fn set_table(&mut self, name: &Arc<str>, rows: RecordBatch) -> Vec<Placed> {
+        let Some(known) = self.catalog.tables.get_mut(&**name) else { return Vec::new() };
+        let schema = rows.schema();
+        let other_columns = known.replace(Arc::clone(&schema)).is_none_or(|known| known != schema);
+        self.tables.insert(Arc::clone(name), rows.clone());
+        let mut changes: Vec<Placed> = (0..self.workers).map(|worker| (worker, Change::Table(Arc::clone(name), rows.clone()))).collect();
+        if other_columns {
+            changes.extend(self.compile_readers(name));
+        }
+        changes
     }
 
     /// Takes a new text for the rule `name`, whose state it inherits from `inherits`. A text that is wrong changes nothing but what
@@ -186,10 +225,15 @@ impl RuleBook {
     /// The columns of an input stream are known, or have widened: rules that read it are compiled anew.
     pub fn columns_changed(&mut self, stream: &str, schema: &SchemaRef) -> Vec<Placed> {
         self.catalog.inputs.insert(stream.to_owned(), Some(Arc::clone(schema)));
+        self.compile_readers(stream)
+    }
+
+    /// Compiles the rules anew that read `name`, or wait for its columns.
+    fn compile_readers(&mut self, name: &str) -> Vec<Placed> {
         let concerned: Vec<(Arc<str>, String, Arc<str>)> = self
             .rules
             .iter()
-            .filter(|(_, page)| page.reads(stream))
+            .filter(|(_, page)| page.reads(name))
             .filter_map(|(name, page)| Some((Arc::clone(name), page.file.clone(), Arc::clone(page.good.as_ref()?))))
             .collect();
         let mut changes = Vec::new();
@@ -276,17 +320,18 @@ impl RuleBook {
             return changes;
         }
         let flows = rule.flows().to_vec();
+        let tables: Vec<Arc<str>> = rule.tables().iter().map(|(table, _)| Arc::clone(table)).collect();
         // A renamed rule's state is on the worker of the old name.
         if inherits != name
             && let Some(old) = self.rules.get_mut(inherits).and_then(|page| page.running.take())
             && let Some(page) = self.rules.get_mut(name)
         {
-            page.running = Some(Running { flows: flows.clone(), worker: old.worker });
+            page.running = Some(Running { flows: flows.clone(), tables: tables.clone(), worker: old.worker });
         }
         let before = self.rules.get(name).and_then(|page| page.running.as_ref()).map(|running| running.worker);
         let worker = before.unwrap_or_else(|| self.least_loaded());
         if let Some(page) = self.rules.get_mut(name) {
-            page.running = Some(Running { flows, worker });
+            page.running = Some(Running { flows, tables, worker });
         }
         changes.push((
             worker,
@@ -360,7 +405,9 @@ impl Page {
 
     fn reads(&self, stream: &str) -> bool {
         self.waiting.iter().any(|waiting| waiting == stream)
-            || self.running.as_ref().is_some_and(|running| running.flows.iter().any(|flow| &*flow.input == stream))
+            || self.running.as_ref().is_some_and(|running| {
+                running.flows.iter().any(|flow| &*flow.input == stream) || running.tables.iter().any(|table| &**table == stream)
+            })
     }
 }
 

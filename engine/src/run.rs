@@ -34,6 +34,7 @@ use crate::schemas::SchemaStore;
 use crate::sequencer::{Entry, Numbers, Sequencer};
 use crate::status::Status;
 use crate::supervisor::{Supervisor, SystemThreads, Threads};
+use crate::tables::{Copies, TableFiles};
 use crate::worker::Worker;
 use crate::world::{FarSide, Known, Line, Rules, World};
 
@@ -137,8 +138,9 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
     let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status));
     let journaled = journaled(config);
+    let (copies, columns) = (copies(config), inputs(config, &schemas));
     let journal =
-        Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &inputs(config, &schemas), &workers).await?;
+        Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &copies, &columns, &workers).await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);
@@ -259,7 +261,8 @@ impl World for Machine {
     }
 
     fn rules(&mut self, config: &Config, book: RuleBook) -> Rules {
-        let (rules, handle) = RulesDir::new(&config.rules.dir, book);
+        let tables = TableFiles::of(config).keeping(copies(config), &book);
+        let (rules, handle) = RulesDir::new(&config.rules.dir, tables, book);
         Rules { handle, run: Box::new(|changes, loaded| Box::pin(rules.run(changes, loaded))) }
     }
 }
@@ -380,6 +383,11 @@ fn open_session(
     };
     let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
     Ok((opened, label))
+}
+
+/// Where copies of what reference tables held are.
+fn copies(config: &Config) -> Copies {
+    Copies::of(&config.data_dir, config.buffer.snapshot_every.0)
 }
 
 /// The streams that are journaled.

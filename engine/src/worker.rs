@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::RecordBatch;
 use tidegate_core::Rows;
 use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target, Worth};
 use tokio::sync::{mpsc, oneshot};
@@ -18,12 +19,14 @@ use crate::sampler::Sampler;
 use crate::sequencer::Entry;
 use crate::status::{RuleStatus, Status};
 
-/// A change of the rules that a worker runs; it takes effect between two batches.
+/// A change of the rules that a worker runs, or of what they look up; it takes effect between two batches.
 pub enum Change {
     /// A new rule, or a new version of a rule.
     Load(Load),
     /// The rule is gone.
     Remove(Arc<str>),
+    /// A reference table holds this from now on.
+    Table(Arc<str>, RecordBatch),
     /// Another worker takes the rule over.
     Give(Arc<str>, oneshot::Sender<Hosted>),
     /// The rule comes from another worker, which gives it away at the same place of the sequence.
@@ -57,6 +60,8 @@ pub struct Hosted {
 /// Runs rules.
 pub struct Worker {
     rules: BTreeMap<Arc<str>, Hosted>,
+    /// what the reference tables hold
+    tables: BTreeMap<Arc<str>, RecordBatch>,
     /// rules by the stream they read
     readers: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// derived streams; each comes after the streams that lead to it
@@ -68,7 +73,7 @@ impl Worker {
     /// A worker without rules.
     #[must_use]
     pub fn new(status: Arc<Status>) -> Self {
-        Self { rules: BTreeMap::new(), readers: BTreeMap::new(), order: Vec::new(), status }
+        Self { rules: BTreeMap::new(), tables: BTreeMap::new(), readers: BTreeMap::new(), order: Vec::new(), status }
     }
 
     /// Takes entries until there are no more, and hands on what the rules make of them.
@@ -115,6 +120,11 @@ impl Worker {
             Change::Load(load) => self.load(load),
             Change::Remove(name) => {
                 self.rules.remove(&name);
+            }
+            Change::Table(table, rows) => {
+                self.tables.insert(Arc::clone(&table), rows);
+                let names: Vec<Arc<str>> = self.rules.keys().cloned().collect();
+                names.iter().for_each(|name| self.show_tables(name, Some(&table)));
             }
             Change::Give(name, to) => {
                 if let Some(hosted) = self.rules.remove(&name) {
@@ -177,7 +187,20 @@ impl Worker {
         }
         let status = self.status.rules.of(&name);
         status.versions.add(1);
-        self.rules.insert(name, Hosted { rule, mode, worth, status, bad_rows: Sampler::default(), late: Sampler::default() });
+        let hosted = Hosted { rule, mode, worth, status, bad_rows: Sampler::default(), late: Sampler::default() };
+        self.rules.insert(Arc::clone(&name), hosted);
+        self.show_tables(&name, None);
+    }
+
+    /// Shows a rule what is in `table`, or in all tables that it reads.
+    fn show_tables(&mut self, name: &Arc<str>, table: Option<&Arc<str>>) {
+        let reads = self.rules.get(name).map_or_else(Vec::new, |hosted| hosted.rule.tables().to_vec());
+        for (read, schema) in reads.into_iter().filter(|(read, _)| table.is_none_or(|table| read == table)) {
+            // A version for other columns is about to be replaced, or keeps to what there was.
+            if let Some(rows) = self.tables.get(&read).filter(|rows| rows.schema() == schema).cloned() {
+                self.call(name, &mut Pass::default(), &|rule, out| rule.on_table(&read, &rows, out));
+            }
+        }
     }
 
     fn plan(&mut self) {

@@ -12,6 +12,7 @@ use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::schemas::SchemaStore;
 use crate::status::Status;
+use crate::tables::TableFiles;
 
 /// Checks configuration and rules, and prints what is wrong, or what there is.
 ///
@@ -40,8 +41,10 @@ fn check_rules(config: &Config) -> Result<usize, Vec<Diagnostic>> {
     config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
     let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
-    let (book, _) = RulesDir::load(&config.rules.dir, book).map_err(|diagnostic| vec![diagnostic])?;
-    let wrong = book.wrong();
+    let mut tables = TableFiles::of(config);
+    let (book, _) = RulesDir::load(&config.rules.dir, &mut tables, book).map_err(|diagnostic| vec![diagnostic])?;
+    let mut wrong: Vec<Diagnostic> = tables.wrong().cloned().collect();
+    wrong.extend(book.wrong());
     if !wrong.is_empty() {
         return Err(wrong);
     }

@@ -11,6 +11,7 @@
 mod as_of;
 mod complaint;
 mod dialect;
+mod json;
 mod lower;
 mod names;
 mod operators;

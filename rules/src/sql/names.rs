@@ -11,6 +11,7 @@ use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Wind
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::as_of::Versions;
+use super::json::{self, JsonOperators};
 use super::table_functions::WindowFunctions;
 use crate::Catalog;
 
@@ -46,6 +47,9 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         scalar.insert(udf.name().to_owned(), udf);
     }
+    for udf in json::functions() {
+        scalar.insert(udf.name().to_owned(), udf);
+    }
     let mut aggregate = HashMap::new();
     for udaf in datafusion_functions_aggregate::all_default_aggregate_functions() {
         for alias in udaf.aliases() {
@@ -54,6 +58,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         aggregate.insert(udaf.name().to_owned(), udaf);
     }
     let expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![
+        Arc::new(JsonOperators),
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
         Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
         Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),

@@ -161,3 +161,34 @@ fn a_window_reads_a_union() {
     feed_events(&mut *rule, &[tanks(0, "a"), valves(1, "a"), tanks(999, "a"), valves(1000, "a"), tanks(1000, "a")], 0, &[], &mut out);
     assert!(table(&out.rows, "uplink").contains("| 1970-01-01T00:00:01Z | a      | 3 |"), "{}", table(&out.rows, "uplink"));
 }
+
+#[test]
+fn json_is_looked_into() {
+    let value = |expr: &str| {
+        let mut rule = rule(&format!("INSERT INTO uplink SELECT {expr} AS x FROM tank"));
+        let json = r#"{"pump": {"state": "on", "n": [1, {"k": 2.5}, null]}, "none": null, "big": 9007199254740993}"#;
+        let row = Tank { device: Some(json), ..tank(0, "", 1.0) };
+        let mut out = Emissions::default();
+        feed_events(&mut *rule, &[Event::Tank(row)], 0, &[], &mut out);
+        assert_eq!(out.bad_rows, 0, "{:?}", out.bad_row);
+        lines(&out).join(";").split_once(": ").unwrap().1.to_owned()
+    };
+    assert_eq!(value("device->'pump'->>'state'"), "on");
+    assert_eq!(value("device->'pump'->'state'"), "\"on\"");
+    assert_eq!(value("CAST(device->'pump'->'n'->1->>'k' AS DOUBLE) * 2"), "5.0");
+    assert_eq!(value("device->'pump'->'n'->>-2"), "{\"k\":2.5}");
+    assert_eq!(value("device->>'big'"), "9007199254740993");
+    for nothing in [
+        "device->'none'",
+        "device->'pump'->'n'->2",
+        "device->'pump'->'n'->7",
+        "device->'pump'->0",
+        "device->'no'->'no'",
+        "'{x'->'a'",
+        "device->>NULL",
+    ] {
+        assert_eq!(value(nothing), "-", "{nothing}");
+    }
+    assert_eq!(value("coalesce(device->'pump'->>'state' = 'on', false)"), "true");
+    assert_eq!(value("named_struct('a', 1, 'b', device->>'big')['b']"), "9007199254740993");
+}
