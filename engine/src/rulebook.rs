@@ -77,7 +77,7 @@ struct Page {
     file: String,
     /// newest text that is not known to be wrong
     good: Option<Arc<str>>,
-    /// streams whose columns the newest good text waits for
+    /// streams whose columns the newest good text waits for, and tables that have not been read
     waiting: Vec<String>,
     /// what is wrong with the newest text
     wrong: Vec<Diagnostic>,
@@ -140,9 +140,9 @@ impl RuleBook {
         let Some(known) = self.catalog.tables.get_mut(&**name) else { return Vec::new() };
         let schema = rows.schema();
         let other_columns = known.replace(Arc::clone(&schema)).is_none_or(|known| known != schema);
-        self.tables.insert(Arc::clone(name), rows.clone());
+        let first = self.tables.insert(Arc::clone(name), rows.clone()).is_none();
         let mut changes: Vec<Placed> = (0..self.workers).map(|worker| (worker, Change::Table(Arc::clone(name), rows.clone()))).collect();
-        if other_columns {
+        if first || other_columns {
             changes.extend(self.compile_readers(name));
         }
         changes
@@ -166,7 +166,7 @@ impl RuleBook {
             }
             Err(CompileError::Waiting(streams)) => {
                 if !self.quiet {
-                    tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields");
+                    tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields, or for the file of a table");
                 }
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
                 status.refused.store(false, Ordering::Relaxed);
@@ -254,7 +254,7 @@ impl RuleBook {
         self.rules.values().flat_map(|page| page.wrong.iter().cloned()).collect()
     }
 
-    /// Rules that wait for the columns of a stream, with the streams.
+    /// Rules that wait for the columns of a stream, or for a table, with their names.
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &[String])> {
         self.rules.iter().filter(|(_, page)| !page.waiting.is_empty()).map(|(name, page)| (&**name, page.waiting.as_slice()))
     }
@@ -273,6 +273,12 @@ impl RuleBook {
 
     fn compile(&self, name: &Arc<str>, file: &str, text: &str) -> Result<(Options, Box<dyn Rule>), CompileError> {
         let (options, rule) = compile(file, text, &self.catalog)?;
+        // An empty table and one that nobody has read yet are not the same: NOT IN would let everything pass.
+        let unread = rule.tables().iter().map(|(table, _)| table.to_string()).filter(|table| !self.tables.contains_key(table.as_str()));
+        let unread: Vec<String> = unread.collect();
+        if !unread.is_empty() {
+            return Err(CompileError::Waiting(unread));
+        }
         if let Some(circle) = self.circle(name, rule.flows()) {
             return Err(CompileError::Wrong(vec![
                 Diagnostic::new(file, format!("the rule closes a circle of derived streams: {circle}"))

@@ -52,7 +52,7 @@ fn check_rules(config: &Config) -> Result<usize, Vec<Diagnostic>> {
         tracing::warn!(
             rule,
             streams = streams.join(", "),
-            "the rule could not be checked: the columns of streams without declared fields are known only after their first data"
+            "the rule could not be checked: the columns of streams without declared fields are known only after their first data, and those of a table when its file is right"
         );
     }
     Ok(book.len())

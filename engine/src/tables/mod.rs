@@ -14,6 +14,7 @@ mod csv;
 mod sqlite;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -183,6 +184,18 @@ enum Cell {
     Text(String),
 }
 
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => value.fmt(f),
+            Self::Int(value) => value.fmt(f),
+            Self::Float(value) => value.fmt(f),
+            Self::Text(text) => write!(f, "\"{text}\""),
+        }
+    }
+}
+
 impl Cell {
     /// The type that holds it.
     fn field_type(&self) -> Option<FieldType> {
@@ -250,7 +263,9 @@ impl Columns {
         for (name, cells, declared) in chosen {
             let inferred = || cells.iter().filter_map(Cell::field_type).reduce(FieldType::widened).unwrap_or(FieldType::Utf8);
             let field_type = declared.unwrap_or_else(inferred);
-            let unfit = |row: usize, cell: &Cell| wrong(Some(row), format!("{cell:?} in column `{name}` is no {field_type:?}"));
+            let unfit = |row: usize, cell: &Cell| {
+                wrong(Some(row), format!("{cell} in column `{name}` is no {}", format!("{field_type:?}").to_lowercase()))
+            };
             let values = cells.iter().enumerate().map(|(row, cell)| cell.as_type(field_type).ok_or_else(|| unfit(row, cell)));
             let values = values.collect::<Result<Vec<Cell>, Diagnostic>>()?;
             columns.push(array(field_type, &values));

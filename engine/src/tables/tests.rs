@@ -51,7 +51,7 @@ fn declared_columns_are_those_that_there_are() {
 #[test]
 fn what_is_wrong_with_a_csv_file_is_said_with_its_line() {
     let said = |text: &str, fields: &[(&str, FieldType)]| csv_with(text, fields).unwrap_err().to_string();
-    assert_eq!(said("a\n1\nx\n", &[("a", FieldType::Int64)]), "t.csv:3:1: Text(\"x\") in column `a` is no Int64");
+    assert_eq!(said("a\n1\nx\n", &[("a", FieldType::Int64)]), "t.csv:3:1: \"x\" in column `a` is no int64");
     assert_eq!(said("a\n1\n", &[("b", FieldType::Int64)]), "t.csv:1:1: there is no column `b`, which `fields` declares");
     assert!(said("a,b\n1\n", &[]).starts_with("t.csv:2:1: this is not CSV"), "{}", said("a,b\n1\n", &[]));
     assert!(said("a,a\n1,2\n", &[]).contains("two columns are called `a`"));

@@ -37,6 +37,10 @@ impl Complaints<'_> {
                 .help(Some(format!("compare it with something, such as `{bare} > 0`")))
                 .at(place);
         }
+        // What a function of ours says about its arguments comes wrapped twice.
+        let message = message
+            .split_once("user-defined coercion failed with: Error during planning: ")
+            .map_or(message, |(_, rest)| rest.split_once(". No function matches").map_or(rest, |(ours, _)| ours));
         // Our own refusals carry their advice behind the first "; ".
         let (what, help) = match message.split_once("; ") {
             Some((what, help)) => (what, Some(help.trim_end_matches("; ").to_owned()).filter(|help| !help.is_empty())),

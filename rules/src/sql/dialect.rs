@@ -2,7 +2,9 @@
 
 use std::any::TypeId;
 
-use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect, Precedence};
+use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::Token;
 
 /// What `GenericDialect` reads of queries, and `FOR SYSTEM_TIME AS OF`, which it does not.
 #[derive(Debug)]
@@ -32,6 +34,12 @@ impl Dialect for RuleDialect {
 
     fn is_identifier_part(&self, ch: char) -> bool {
         GenericDialect.is_identifier_part(ch)
+    }
+
+    /// `->` and `->>` bind as in PostgreSQL: looser than `+`, tighter than `=`.
+    fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
+        let is_arrow = matches!(parser.peek_token_ref().token, Token::Arrow | Token::LongArrow);
+        is_arrow.then(|| Ok(self.prec_value(Precedence::PlusMinus).saturating_sub(1)))
     }
 
     has! {

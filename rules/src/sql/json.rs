@@ -1,24 +1,36 @@
 //! JSON in a column of text: `payload->'pump'->>'state'`, as PostgreSQL writes it.
 //!
-//! `->` gives JSON, `->>` gives text without quotes; a key is a text, or a number that counts elements from 0, from the end when it is negative.
+//! `->` gives JSON, `->>` gives text without quotes, and `json_get_array` a list of such texts, for `unnest`; a key is a text, or a number that counts elements from 0, from the end when it is negative.
 //! What is not there is null, and so are JSON's null and a text that is no JSON.
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion_sql::sqlparser::ast::BinaryOperator;
 use serde_json::Value;
 
-static JSON_GET: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get", false))));
-static JSON_GET_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get_text", true))));
+static JSON_GET: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get", Form::Json))));
+static JSON_GET_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get_text", Form::Text))));
 
-/// The functions that `->` and `->>` stand for.
-pub(super) fn functions() -> [Arc<ScalarUDF>; 2] {
-    [Arc::clone(&JSON_GET), Arc::clone(&JSON_GET_TEXT)]
+/// The functions that `->` and `->>` stand for, and those that have no operator.
+pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
+    let array = Arc::new(ScalarUDF::from(JsonGet::new("json_get_array", Form::Array)));
+    [Arc::clone(&JSON_GET), Arc::clone(&JSON_GET_TEXT), array]
+}
+
+/// What is made of a value that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    /// JSON
+    Json,
+    /// text, without quotes
+    Text,
+    /// the elements of an array, each as text
+    Array,
 }
 
 /// Plans `->` and `->>`.
@@ -42,18 +54,17 @@ impl ExprPlanner for JsonOperators {
     }
 }
 
-/// `json_get(json, key, ..)` and `json_get_text(json, key, ..)`.
+/// `json_get(json, key, ..)`, `json_get_text(json, key, ..)` and `json_get_array(json, key, ..)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct JsonGet {
     name: &'static str,
-    /// whether text comes without quotes
-    as_text: bool,
+    form: Form,
     signature: Signature,
 }
 
 impl JsonGet {
-    fn new(name: &'static str, as_text: bool) -> Self {
-        Self { name, as_text, signature: Signature::user_defined(Volatility::Immutable) }
+    fn new(name: &'static str, form: Form) -> Self {
+        Self { name, form, signature: Signature::user_defined(Volatility::Immutable) }
     }
 }
 
@@ -90,13 +101,16 @@ impl ScalarUDFImpl for JsonGet {
     }
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
+        Ok(match self.form {
+            Form::Json | Form::Text => DataType::Utf8,
+            Form::Array => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+        })
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let is_text =
             |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null);
-        let Some((json, keys)) = types.split_first().filter(|(_, keys)| !keys.is_empty()) else {
+        let Some((json, keys)) = types.split_first().filter(|(_, keys)| !keys.is_empty() || self.form == Form::Array) else {
             return plan_err!("`{}` takes a JSON text and a key; write `payload->'key'`", self.name);
         };
         if !is_text(json) {
@@ -118,21 +132,43 @@ impl ScalarUDFImpl for JsonGet {
         let json = json.as_string_opt::<i32>().ok_or_else(|| DataFusionError::Internal("JSON is looked for in what is no text".into()))?;
         let keys: Vec<Key> =
             arrays.map(|keys| if *keys.data_type() == DataType::Utf8 { Key::Name(keys) } else { Key::Index(keys) }).collect();
-        let get = |row: usize| -> Option<String> {
+        let get = |row: usize| -> Option<Value> {
             let mut value: Value = serde_json::from_str(json.is_valid(row).then(|| json.value(row))?).ok()?;
             for key in &keys {
                 value = key.in_value(row, &mut value)?;
             }
-            match value {
-                Value::Null => None,
-                Value::String(text) if self.as_text => Some(text),
-                other => Some(other.to_string()),
+            Some(value)
+        };
+        let found: ArrayRef = match self.form {
+            Form::Json => Arc::new(
+                (0..json.len())
+                    .map(|row| get(row).filter(|value| !value.is_null()).map(|value| value.to_string()))
+                    .collect::<StringArray>(),
+            ),
+            Form::Text => Arc::new((0..json.len()).map(|row| get(row).and_then(as_text)).collect::<StringArray>()),
+            Form::Array => {
+                let mut lists = ListBuilder::new(StringBuilder::new());
+                for row in 0..json.len() {
+                    let list = if let Some(Value::Array(list)) = get(row) { Some(list) } else { None };
+                    let is_list = list.is_some();
+                    list.into_iter().flatten().for_each(|element| lists.values().append_option(as_text(element)));
+                    lists.append(is_list);
+                }
+                Arc::new(lists.finish())
             }
         };
-        let found: StringArray = (0..json.len()).map(get).collect();
         if all_scalar && rows > 0 && found.len() == 1 {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?));
         }
-        Ok(ColumnarValue::Array(Arc::new(found)))
+        Ok(ColumnarValue::Array(found))
+    }
+}
+
+/// A value as text: without quotes, and null where it is null.
+fn as_text(value: Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
     }
 }

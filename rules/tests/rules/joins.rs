@@ -189,6 +189,9 @@ fn json_is_looked_into() {
     ] {
         assert_eq!(value(nothing), "-", "{nothing}");
     }
+    assert_eq!(value("json_get_array(device, 'pump', 'n')"), "[1, {\"k\":2.5}, ]");
+    assert_eq!(value("json_get_array('[\"a\", 2]')"), "[a, 2]");
+    assert_eq!(value("json_get_array(device, 'pump')"), "-");
     assert_eq!(value("coalesce(device->'pump'->>'state' = 'on', false)"), "true");
     assert_eq!(value("named_struct('a', 1, 'b', device->>'big')['b']"), "9007199254740993");
 }
