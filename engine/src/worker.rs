@@ -19,6 +19,10 @@ use crate::sampler::Sampler;
 use crate::sequencer::Entry;
 use crate::status::{RuleStatus, Status};
 
+mod readers;
+
+use readers::{Concerned, Readers};
+
 /// A change of the rules that a worker runs, or of what they look up; it takes effect between two batches.
 pub enum Change {
     /// A new rule, or a new version of a rule.
@@ -55,6 +59,8 @@ pub struct Hosted {
     status: Arc<RuleStatus>,
     bad_rows: Sampler,
     late: Sampler,
+    forgotten: Sampler,
+    ahead: Sampler,
 }
 
 /// Runs rules.
@@ -62,10 +68,8 @@ pub struct Worker {
     rules: BTreeMap<Arc<str>, Hosted>,
     /// what the reference tables hold
     tables: BTreeMap<Arc<str>, RecordBatch>,
-    /// rules by the stream they read
-    readers: BTreeMap<Arc<str>, Vec<Arc<str>>>,
-    /// derived streams; each comes after the streams that lead to it
-    order: Vec<Arc<str>>,
+    /// the same rules by the streams that they read
+    readers: Readers,
     status: Arc<Status>,
 }
 
@@ -73,7 +77,7 @@ impl Worker {
     /// A worker without rules.
     #[must_use]
     pub fn new(status: Arc<Status>) -> Self {
-        Self { rules: BTreeMap::new(), tables: BTreeMap::new(), readers: BTreeMap::new(), order: Vec::new(), status }
+        Self { rules: BTreeMap::new(), tables: BTreeMap::new(), readers: Readers::default(), status }
     }
 
     /// Takes entries until there are no more, and hands on what the rules make of them.
@@ -94,7 +98,7 @@ impl Worker {
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement: rows of equal sequence numbers
     /// are meant in this order.
     pub fn on_batch(&mut self, stream: &str, rows: &Rows) -> Vec<Routed> {
-        if !self.readers.contains_key(stream) {
+        if !self.readers.has(stream) {
             return Vec::new();
         }
         let mut pass = Pass::default();
@@ -118,27 +122,24 @@ impl Worker {
     pub async fn on_change(&mut self, change: Change) {
         match change {
             Change::Load(load) => self.load(load),
-            Change::Remove(name) => {
-                self.rules.remove(&name);
-            }
+            Change::Remove(name) => drop(self.take_out(&name)),
             Change::Table(table, rows) => {
                 self.tables.insert(Arc::clone(&table), rows);
                 let names: Vec<Arc<str>> = self.rules.keys().cloned().collect();
                 names.iter().for_each(|name| self.show_tables(name, Some(&table)));
             }
             Change::Give(name, to) => {
-                if let Some(hosted) = self.rules.remove(&name) {
+                if let Some(hosted) = self.take_out(&name) {
                     // The other worker is gone only when the box is going down.
                     drop(to.send(hosted));
                 }
             }
             Change::Take(name, from) => {
                 if let Ok(hosted) = from.await {
-                    self.rules.insert(name, hosted);
+                    self.put_in(name, hosted);
                 }
             }
         }
-        self.plan();
     }
 
     /// Gives a rule the state back that it had before a restart.
@@ -170,16 +171,15 @@ impl Worker {
 
     /// Stops a rule that cannot go on; nothing else is stopped.
     fn stop(&mut self, name: &Arc<str>, reason: String) {
-        let Some(hosted) = self.rules.remove(name) else { return };
+        let Some(hosted) = self.take_out(name) else { return };
         hosted.status.errors.add(1);
         hosted.status.refused.store(true, Ordering::Relaxed);
         tracing::error!(rule = %name, reason, "the rule failed and is stopped; change its file to start it again");
         hosted.status.last.replace(format!("stopped: {reason}"));
-        self.plan();
     }
 
     fn load(&mut self, Load { name, mut rule, mode, worth, inherits }: Load) {
-        if let Some(mut old) = self.rules.remove(&inherits) {
+        if let Some(mut old) = self.take_out(&inherits) {
             match old.rule.seal().and_then(|state| restore(&mut *rule, state)) {
                 Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
                 Err(error) => tracing::error!(rule = %name, %error, "the open windows of the old version are lost"),
@@ -187,8 +187,10 @@ impl Worker {
         }
         let status = self.status.rules.of(&name);
         status.versions.add(1);
-        let hosted = Hosted { rule, mode, worth, status, bad_rows: Sampler::default(), late: Sampler::default() };
-        self.rules.insert(Arc::clone(&name), hosted);
+        // Under its own name there may be one whose state goes to nobody.
+        drop(self.take_out(&name));
+        let (bad_rows, late, ahead, forgotten) = Default::default();
+        self.put_in(Arc::clone(&name), Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten });
         self.show_tables(&name, None);
     }
 
@@ -203,26 +205,20 @@ impl Worker {
         }
     }
 
-    fn plan(&mut self) {
-        self.readers.clear();
-        let mut edges: BTreeSet<(Arc<str>, Arc<str>)> = BTreeSet::new();
-        for (name, hosted) in &self.rules {
-            for flow in hosted.rule.flows() {
-                let readers = self.readers.entry(Arc::clone(&flow.input)).or_default();
-                if readers.last() != Some(name) {
-                    readers.push(Arc::clone(name));
-                }
-                if let Target::Stream(derived) = &flow.target {
-                    edges.insert((Arc::clone(&flow.input), Arc::clone(derived)));
-                }
-            }
-        }
-        self.order = topological(edges);
+    fn put_in(&mut self, name: Arc<str>, hosted: Hosted) {
+        self.readers.insert(&name, &*hosted.rule);
+        self.rules.insert(name, hosted);
+    }
+
+    fn take_out(&mut self, name: &Arc<str>) -> Option<Hosted> {
+        let hosted = self.rules.remove(name)?;
+        self.readers.remove(name, &*hosted.rule);
+        Some(hosted)
     }
 
     /// Rules whose inputs are connections first, then those that read what they write, and so on.
     fn rules_by_depth(&self) -> Vec<Arc<str>> {
-        let depth = |stream: &str| self.order.iter().position(|derived| &**derived == stream).map_or(0, |at| at + 1);
+        let depth = |stream: &str| self.readers.order().iter().position(|derived| &**derived == stream).map_or(0, |at| at + 1);
         let mut names: Vec<_> = self
             .rules
             .iter()
@@ -233,12 +229,12 @@ impl Worker {
     }
 
     fn run_derived(&mut self, pass: &mut Pass) {
-        for derived in self.order.clone() {
-            let Some(emissions) = pass.derived.remove(&derived) else { continue };
+        for derived in self.readers.order().clone().iter() {
+            let Some(emissions) = pass.derived.remove(derived) else { continue };
             match router::merge(emissions) {
                 Ok(rows) => {
-                    self.status.streams.of(&derived).note(&rows.batch);
-                    self.feed(&derived, &rows, pass);
+                    self.status.streams.of(derived).note(&rows.batch);
+                    self.feed(derived, &rows, pass);
                 }
                 Err(error) => {
                     tracing::error!(stream = %derived, %error, "rows of different rules for one derived stream cannot be merged and are lost")
@@ -248,8 +244,9 @@ impl Worker {
     }
 
     fn feed(&mut self, stream: &str, rows: &Rows, pass: &mut Pass) {
-        let readers = self.readers.get(stream).cloned().unwrap_or_default();
-        for name in readers {
+        let Concerned { rules, subsets } = self.readers.concerned(stream, rows);
+        for (name, subset) in rules {
+            let rows = subset.and_then(|subset| subsets.get(subset)).unwrap_or(rows);
             self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, 0, out));
         }
     }
@@ -299,6 +296,26 @@ impl Hosted {
                     rule = name,
                     rows = count,
                     "rows came after their window had closed and are not counted; raise `--! lateness` if they matter"
+                );
+            }
+        }
+        if out.ahead > 0
+            && let Some(count) = self.ahead.count(out.ahead)
+        {
+            tracing::warn!(
+                rule = name,
+                rows = count,
+                "rows were further ahead of time than `--! max_ahead` says and did not move it on; look at the clock of their device"
+            );
+        }
+        self.status.state_bytes.set(out.state_bytes);
+        if out.forgotten > 0 {
+            self.status.forgotten.add(out.forgotten);
+            if let Some(count) = self.forgotten.count(out.forgotten) {
+                tracing::warn!(
+                    rule = name,
+                    entries = count,
+                    "the rule kept more than `--! max_state` allows and has given up its oldest windows: nothing is written for them"
                 );
             }
         }

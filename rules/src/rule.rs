@@ -8,6 +8,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidegate_core::Rows;
 
+use crate::index::Way;
+
 /// A running rule.
 ///
 /// The worker calls it on one thread, in the order of the sequence. It must be a deterministic function of what it is handed, and
@@ -17,14 +19,24 @@ pub trait Rule: Send {
     fn flows(&self) -> &[Flow];
 
     /// Which reference tables the rule reads, each with the columns that it was compiled for.
-    fn tables(&self) -> &[(Arc<str>, SchemaRef)];
+    fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
+        &[]
+    }
 
     /// The reference table `name` holds `rows` from now on, in the columns of [`Rule::tables`]. Rows of streams that come later
     /// see it; nothing is written now.
     ///
     /// # Errors
     /// When the rule cannot go on.
-    fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError>;
+    fn on_table(&mut self, _name: &str, _rows: &RecordBatch, _out: &mut Emissions) -> Result<(), RuleError> {
+        Ok(())
+    }
+
+    /// What a row of `stream` must look like for the rule to make anything of it: one of these, with columns as they are in the batches that it
+    /// was compiled for. Then the rule may be handed such rows only. `None`: it must see every row.
+    fn ways(&self, _stream: &str) -> Option<Arc<[Way]>> {
+        None
+    }
 
     /// Takes rows of one of its input streams. `now` is the sequence's time in nanoseconds, which never goes back: it is for durations, and says
     /// nothing of the time of day.
@@ -131,6 +143,12 @@ pub struct Emissions {
     pub rows: Vec<Emission>,
     /// Rows that came too late for a window that has closed.
     pub late: u64,
+    /// Groups, windows or rows that the rule has given up, since it kept more than it may.
+    pub forgotten: u64,
+    /// About how many bytes the rule keeps now.
+    pub state_bytes: u64,
+    /// Rows whose `ts` was too far ahead to be believed.
+    pub ahead: u64,
     /// Rows that could not be evaluated, and the first reason.
     pub bad_rows: u64,
     /// Why the first of them could not.

@@ -4,7 +4,13 @@
 mod behaviour;
 mod bench_rows;
 mod docs;
+mod golden;
 mod joins;
 mod joins_oracle;
+mod many;
+mod nexmark;
 mod oracle;
 mod refusals;
+mod state_limit;
+mod windows;
+mod windows_oracle;

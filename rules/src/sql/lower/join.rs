@@ -34,10 +34,10 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn of(join: &Join, filter: Option<&Expr>) -> Result<Self> {
+    fn of(join: &Join, filters: &[&Expr]) -> Result<Self> {
         let (left, right) = (join.left.schema(), join.right.schema());
         let mut conditions = Self { keys: join.on.clone(), left: Vec::new(), right: Vec::new(), both: Vec::new() };
-        for expr in join.filter.iter().chain(filter).flat_map(split_conjunction) {
+        for expr in join.filter.iter().chain(filters.iter().copied()).flat_map(split_conjunction) {
             if matches!(expr, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
                 continue;
             }
@@ -65,13 +65,13 @@ impl Conditions {
     }
 }
 
-impl Lowering {
-    /// `filter` is what WHERE asks of the rows of an inner join.
-    pub(super) fn join(&mut self, join: &Join, filter: Option<&Expr>) -> Result<Box<dyn Operator>> {
+impl Lowering<'_> {
+    /// `filters` are what WHERE asks of the rows of an inner join.
+    pub(super) fn join(&mut self, join: &Join, filters: &[&Expr]) -> Result<Box<dyn Operator>> {
         if join.right.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(_))))? {
-            return self.each_row_with(join, filter);
+            return self.each_row_with(join, filters);
         }
-        let conditions = Conditions::of(join, filter)?;
+        let conditions = Conditions::of(join, filters)?;
         match (tables(&join.left)?, tables(&join.right)?) {
             (_, Some(tables)) => self.table_join(join, conditions, tables),
             (Some(tables), None) => self.table_join_from_right(join, conditions, tables),
@@ -154,7 +154,7 @@ impl Lowering {
         let fingerprint = format!("JOIN({} WITH {}, {}ns .. {}ns) BY ({names})", left.origin(), right.origin(), reach.from, reach.to);
         let (left_keys, right_keys) = both_keys(join, &keys, &*left, &*right)?;
         let side = |input: Box<dyn Operator>, keys: Keys, (column, kind): (Column, TimeKind), schema: &DFSchema, outer: bool| {
-            let slack = kind.slack(input.delay_ns());
+            let slack = kind.slack(&*input)?;
             Ok::<_, datafusion_common::DataFusionError>(IntervalSide::new(
                 input,
                 keys,
@@ -200,7 +200,7 @@ impl Lowering {
             if time_of(TS, &join.right).is_none() {
                 return plan_err!("the right side of the join has no `ts` to go by; {AS_OF_FORM}");
             }
-            Moment::EventTime { left_slack: left.delay_ns(), right_slack: right.delay_ns() }
+            Moment::EventTime { left_slack: TimeKind::Ts.slack(&*left)?, right_slack: TimeKind::Ts.slack(&*right)? }
         };
         let keys = std::mem::take(&mut conditions.keys);
         let names = keys.iter().map(|(a, b)| format!("{} = {}", unqualified(a), unqualified(b))).collect::<Vec<_>>().join(", ");
@@ -263,14 +263,14 @@ impl Lowering {
     }
 
     /// `FROM t CROSS JOIN UNNEST(t.list)`: the right side is made of each row of the left one.
-    fn each_row_with(&mut self, join: &Join, filter: Option<&Expr>) -> Result<Box<dyn Operator>> {
+    fn each_row_with(&mut self, join: &Join, filters: &[&Expr]) -> Result<Box<dyn Operator>> {
         if join.join_type != JoinType::Inner || !join.on.is_empty() {
             return plan_err!(
                 "what is made of each row can only be added with CROSS JOIN; write `FROM t CROSS JOIN UNNEST(t.list) AS u(x)`"
             );
         }
         let joined = self.beside(&join.left, &join.right)?;
-        let conditions = join.filter.iter().chain(filter).cloned().collect();
+        let conditions = join.filter.iter().chain(filters.iter().copied()).cloned().collect();
         filtered(joined, conditions, &join.schema)
     }
 
@@ -300,6 +300,19 @@ impl Lowering {
             }
             _ => plan_err!("this subquery cannot be made of each row; `FROM t CROSS JOIN UNNEST(t.list) AS u(x)` can"),
         }
+    }
+}
+
+/// The inner join that `plan` is, and the conditions of WHERE above it: they may bound how long its rows are kept.
+pub(super) fn filtered_join(plan: &LogicalPlan) -> Option<(&Join, Vec<&Expr>)> {
+    match plan {
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => Some((join, Vec::new())),
+        LogicalPlan::Filter(filter) => {
+            let (join, mut conditions) = filtered_join(&filter.input)?;
+            conditions.push(&filter.predicate);
+            Some((join, conditions))
+        }
+        _ => None,
     }
 }
 
@@ -341,12 +354,18 @@ enum TimeKind {
 }
 
 impl TimeKind {
-    /// How much such a time may be behind the watermark, when the row's `ts` may be by `delay_ns`.
-    fn slack(self, delay_ns: i64) -> i64 {
-        match self {
-            Self::Ts => delay_ns,
-            Self::WindowEnd => delay_ns.saturating_sub(1),
+    /// How much such a time of a row of `input` may be behind the watermark.
+    fn slack(self, input: &dyn Operator) -> Result<i64> {
+        let slack = match self {
+            Self::Ts => input.delay_ns(),
+            Self::WindowEnd => input.end_delay_ns().saturating_sub(1),
+        };
+        if slack >= i64::MAX - 1 {
+            return plan_err!(
+                "the time of rows whose window ends by its rows can be any time ago, so that a join would have to wait for ever; join what the window reads"
+            );
         }
+        Ok(slack)
     }
 }
 
@@ -394,7 +413,7 @@ fn time_kind(column: &Column, plan: &LogicalPlan) -> Option<TimeKind> {
 }
 
 /// The tables that `plan` reads, if it reads nothing else.
-fn tables(plan: &LogicalPlan) -> Result<Option<BTreeSet<Arc<str>>>> {
+pub(super) fn tables(plan: &LogicalPlan) -> Result<Option<BTreeSet<Arc<str>>>> {
     let mut names = BTreeSet::new();
     let mut only = true;
     plan.apply(|node| {

@@ -2,16 +2,20 @@
 
 mod aggregate;
 mod join;
+mod rows;
+mod select;
 mod target;
 mod time_bounds;
 mod unnest;
+mod window;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, DataFusionError, JoinType, Result, plan_err};
+use datafusion_common::{Column, DFSchema, DataFusionError, Result, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::Alias;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
@@ -28,12 +32,40 @@ use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 
 use super::as_of::{AS_OF_FORM, AsOf};
 use super::names::{Names, StreamSource, options as planner_options};
-use super::operators::{self, Filter, Operator, Project, Source};
+use super::operators::{self, CutWindow, Filter, Operator, Source};
 use super::statement::Statement;
-use super::table_functions::{Tumble, with_window_columns};
+use super::table_functions::Window;
 use super::time::EventTime;
 use crate::Options;
-use target::{fit, resolve_target};
+use rows::{safe_conditions_first, ways};
+use target::{fit, late_rows, resolve_target};
+
+/// What plans statements; made once, since thousands of rules may be loaded at a time.
+struct Planning {
+    analyzer: Analyzer,
+    simplify: Optimizer,
+    /// computes equal expressions once
+    share: Optimizer,
+    options: Arc<ConfigOptions>,
+}
+
+static PLANNING: LazyLock<Planning> = LazyLock::new(|| Planning {
+    analyzer: Analyzer::new(),
+    // Every subquery becomes a join: nothing is computed behind the operators' back.
+    simplify: Optimizer::with_rules(vec![
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(SimplifyExpressions::new()),
+    ]),
+    share: Optimizer::with_rules(vec![Arc::new(CommonSubexprEliminate::new())]),
+    options: Arc::new(planning_options()),
+});
+
+fn planning_options() -> ConfigOptions {
+    let mut options = ConfigOptions::default();
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    options
+}
 
 /// Plans `CREATE VIEW name AS query`: later statements of the file can read it.
 pub(super) fn view(name: &str, query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<()> {
@@ -58,30 +90,23 @@ pub(super) fn insert(
     let target = resolve_target(target, names)?;
     let plan = plan(query, names, views)?;
     let plan = fit(plan, &target, columns, names)?;
-    let plan = Analyzer::new().execute_and_check(plan, planner_options(), |_, _| {})?;
+    let plan = PLANNING.analyzer.execute_and_check(plan, planner_options(), |_, _| {})?;
     refuse_hidden_inputs(&plan)?;
-    let optimizer = Optimizer::with_rules(vec![
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
-        Arc::new(SimplifyExpressions::new()),
-        Arc::new(CommonSubexprEliminate::new()),
-    ]);
-    let plan = optimizer.optimize(plan, &optimizer_context(), |_, _| {})?;
-    let mut lowering = Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival: names.catalog.by_arrival.clone() };
+    // Names that it makes up are counted from one in each statement.
+    let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options)).without_query_execution_start_time();
+    let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
+    let plan = safe_conditions_first(plan)?;
+    let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
+    let by_arrival = &names.catalog.by_arrival;
+    let mut lowering = Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
         return plan_err!("the statement reads no stream, so nothing would ever make it write; read a stream, and join it with the table");
     }
     let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
     let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
-    Ok(Statement::new(lowering.inputs, lowering.tables, target, root, time))
-}
-
-/// Every subquery becomes a join: nothing is planned or computed behind the operators' back.
-fn optimizer_context() -> OptimizerContext {
-    let mut options = planner_options().clone();
-    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    OptimizerContext::new_with_config_options(Arc::new(options)).without_query_execution_start_time()
+    let late = options.late_rows.as_ref().map(|late| late_rows(late, &lowering.inputs, options, names)).transpose()?;
+    Ok(Statement::new(lowering.inputs, target, root, time, late).with_tables(lowering.tables).for_rows(ways(&plan)))
 }
 
 fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
@@ -110,16 +135,31 @@ fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
 }
 
 /// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is made: an arm here, a function below.
-struct Lowering {
+struct Lowering<'a> {
     /// the streams that the statement reads
     inputs: Vec<Arc<str>>,
     /// the reference tables, with their columns
     tables: Vec<(Arc<str>, SchemaRef)>,
     /// streams whose `ts` is the time of arrival
-    by_arrival: BTreeSet<String>,
+    by_arrival: &'a BTreeSet<String>,
+    options: &'a Options,
+    /// what the next window down is asked for
+    asked: Asked,
 }
 
-impl Lowering {
+/// What an aggregate asks the window below it for.
+enum Asked {
+    /// the windows of rows
+    Windows,
+    /// the panes of rows
+    Panes,
+    /// to leave the cutting to the aggregate
+    Cutting,
+    /// that is done: here is what cuts
+    Cut(CutWindow),
+}
+
+impl Lowering<'_> {
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
         match plan {
             LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<StreamSource>() {
@@ -138,17 +178,8 @@ impl Lowering {
                 None => plan_err!("`{}` is not a stream", scan.table_name),
             },
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
-            LogicalPlan::Projection(projection) => {
-                let input = self.lower(&projection.input)?;
-                let exprs = projection.expr.iter().map(|expr| physical(expr, projection.input.schema())).collect::<Result<Vec<_>>>()?;
-                Ok(Box::new(Project::new(input, exprs, nullable(projection.schema.as_arrow()))))
-            }
-            LogicalPlan::Filter(filter)
-                if let LogicalPlan::Join(join) = &*filter.input
-                    && join.join_type == JoinType::Inner =>
-            {
-                self.join(join, Some(&filter.predicate))
-            }
+            LogicalPlan::Projection(projection) => self.projection(projection),
+            LogicalPlan::Filter(_) if let Some((join, conditions)) = join::filtered_join(plan) => self.join(join, &conditions),
             LogicalPlan::Filter(filter) => {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
@@ -156,15 +187,21 @@ impl Lowering {
             LogicalPlan::Extension(extension) if extension.node.as_any().is::<AsOf>() => {
                 plan_err!("FOR SYSTEM_TIME AS OF stands on the right side of a join; {AS_OF_FORM}")
             }
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Tumble>() {
-                Some(tumble) => {
-                    let input = self.lower(&tumble.input)?;
-                    Ok(Box::new(operators::Tumble::new(input, tumble.size_ns, with_window_columns(tumble.input.schema().as_arrow()))))
-                }
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Window>() {
+                Some(window) => self.window(window),
                 None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
             },
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) if join::tables(plan)?.is_some() => {
+                plan_err!(
+                    "aggregates over a reference table are not supported; put what is wanted into the table itself, or use `query` for a SQLite table"
+                )
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) if matches!(&**input, LogicalPlan::Union(_)) => {
+                plan_err!("UNION removes rows that are equal, which needs endless memory; UNION ALL keeps them")
+            }
+            LogicalPlan::Distinct(distinct) => self.distinct(distinct),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            LogicalPlan::Join(join) => self.join(join, None),
+            LogicalPlan::Join(join) => self.join(join, &[]),
             LogicalPlan::Union(union) => {
                 let inputs = union.inputs.iter().map(|input| self.lower(input)).collect::<Result<_>>()?;
                 Ok(Box::new(operators::Union::new(inputs, nullable(union.schema.as_arrow()))))
@@ -183,14 +220,6 @@ fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
         LogicalPlan::Sort(_) => plan_err!("ORDER BY on an endless stream never ends; rows are written in order of arrival"),
         LogicalPlan::Limit(_) => plan_err!("LIMIT on an endless stream would stop the rule for good; use WHERE"),
-        LogicalPlan::Distinct(Distinct::All(input)) if matches!(&**input, LogicalPlan::Union(_)) => {
-            plan_err!("UNION removes rows that are equal, which needs endless memory; UNION ALL keeps them")
-        }
-        LogicalPlan::Distinct(_) => {
-            plan_err!(
-                "DISTINCT on an endless stream needs endless memory; use a window: SELECT .. FROM TUMBLE(..) GROUP BY window_start, window_end, .."
-            )
-        }
         LogicalPlan::Subquery(_) => {
             plan_err!("this subquery depends on the row around it in a way that no join can express; write it as a join")
         }

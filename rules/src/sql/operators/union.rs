@@ -52,6 +52,10 @@ impl Operator for Union {
         all.take(rows)
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn explain(&self) -> String {
         format!("the rows of {} inputs", self.inputs.len())
     }

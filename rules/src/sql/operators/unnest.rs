@@ -145,6 +145,10 @@ impl Operator for Unnest {
         if rows.is_empty() { Ok(Chunk::empty(&self.schema)) } else { self.unnest(&rows) }
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn explain(&self) -> String {
         let names = self.input.schema();
         let lists = self.columns.iter().filter(|(_, what)| *what != Unnested::Same).filter_map(|(index, _)| names.fields().get(*index));

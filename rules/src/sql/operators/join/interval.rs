@@ -98,11 +98,12 @@ impl IntervalSide {
             parts.push((part.clone(), times, self.keys.of(&part.batch)?));
             Ok(())
         });
+        let is_input = self.input.gives_input_rows();
         for (part, times, keys) in parts {
             let times = event_times(&times)?;
             let is_late = |row: &usize| times(*row).is_some_and(|time| time.saturating_add(self.slack) < pass.before(part.cause(*row)));
             let (late, mut good): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(is_late);
-            pass.out.late += late.len() as u64;
+            late.iter().for_each(|row| pass.too_late(part.cause(*row), is_input));
             // What equals nothing matters only where it is written alone.
             good.retain(|row| self.outer || (keys.get(*row).is_some() && times(*row).is_some()));
             let kept = if good.len() == part.len() { part.batch.clone() } else { part.take(indices(&good))?.batch };
@@ -154,19 +155,34 @@ impl IntervalSide {
             let Some(reached) = pass.reached(time.saturating_add(self.waits)) else { break };
             // It may have come when its time was up already.
             let came = id.checked_sub(first).and_then(|row| arrivals.rows.get(row as usize)).map_or(0, |row| row.cause);
-            if let Some((_, Some(key))) = self.by_time.pop_first()
-                && let Some(partners) = self.by_key.get_mut(&key)
-            {
-                if let Some(at) = partners.iter().position(|partner| partner.id == id) {
-                    partners.remove(at);
-                }
-                if partners.is_empty() {
-                    self.by_key.remove(&key);
-                }
-            }
+            let key = self.by_time.pop_first().and_then(|(_, key)| key);
+            self.take_from_index(id, key);
             gone.push((reached.max(came), id, self.alone.remove(&(time, id))));
         }
         gone
+    }
+
+    /// Forgets an eighth of the rows, those with the least time.
+    fn shed(&mut self) -> usize {
+        let rows = self.by_time.len().div_ceil(8);
+        for _ in 0..rows {
+            let Some(((_, id), key)) = self.by_time.pop_first() else { break };
+            self.take_from_index(id, key);
+            if self.kept.forget(id).is_err() {
+                return 0;
+            }
+        }
+        rows
+    }
+
+    fn take_from_index(&mut self, id: u64, key: Option<Arc<[u8]>>) {
+        let Some((key, partners)) = key.and_then(|key| self.by_key.get_mut(&key).map(|partners| (key, partners))) else { return };
+        if let Some(at) = partners.iter().position(|partner| partner.id == id) {
+            partners.remove(at);
+        }
+        if partners.is_empty() {
+            self.by_key.remove(&key);
+        }
     }
 
     fn held(&self) -> Held {
@@ -370,6 +386,10 @@ impl Operator for IntervalJoin {
         sides.iter().map(|side| side.waits.max(side.slack)).max().unwrap_or(0).max(0)
     }
 
+    fn end_delay_ns(&self) -> i64 {
+        [&self.left, &self.right].iter().map(|side| side.waits.max(side.input.end_delay_ns())).max().unwrap_or(0).max(0)
+    }
+
     fn deadline(&self) -> Option<i64> {
         let of = |side: &IntervalSide| side.alone.first().map(|(time, _)| time.saturating_add(side.waits));
         [of(&self.left), of(&self.right)].into_iter().flatten().min()
@@ -378,6 +398,15 @@ impl Operator for IntervalJoin {
     fn held(&self) -> Held {
         let (left, right) = (self.left.held(), self.right.held());
         Held { entries: left.entries + right.entries, bytes: left.bytes + right.bytes }
+    }
+
+    /// An inner join gives up its oldest rows: pairs with them are not written. In an outer join their partners would seem to have met nobody.
+    fn shed(&mut self) -> usize {
+        if self.left.outer || self.right.outer {
+            return 0;
+        }
+        let side = if self.left.held().bytes >= self.right.held().bytes { &mut self.left } else { &mut self.right };
+        side.shed()
     }
 
     /// The rows of each side as they came, with whether they have met nobody yet.

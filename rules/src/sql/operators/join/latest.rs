@@ -130,7 +130,7 @@ impl LatestJoin {
                 Moment::EventTime { right_slack, .. } => time(&ts, *row).saturating_add(right_slack) >= pass.before(part.cause(*row)),
             };
             let (mut good, late): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(on_time);
-            pass.out.late += late.len() as u64;
+            late.iter().for_each(|row| pass.too_late(part.cause(*row), self.right.gives_input_rows()));
             good.retain(|row| keys.get(*row).is_some());
             let batch = if good.len() == part.len() { part.batch.clone() } else { part.take(indices(&good))?.batch };
             let first = self.versions.push(batch)?;
@@ -168,7 +168,7 @@ impl LatestJoin {
                 Moment::EventTime { left_slack, .. } => time(&ts, *row).saturating_add(left_slack) >= pass.before(part.cause(*row)),
             };
             let (good, late): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(on_time);
-            pass.out.late += late.len() as u64;
+            late.iter().for_each(|row| pass.too_late(part.cause(*row), self.left.gives_input_rows()));
             let batch = if late.is_empty() { part.batch.clone() } else { part.take(indices(&good))?.batch };
             let first = self.waiting.push(batch)?;
             for (row, id) in good.into_iter().zip(first..) {
@@ -346,6 +346,13 @@ impl Operator for LatestJoin {
         }
     }
 
+    fn end_delay_ns(&self) -> i64 {
+        match self.moment {
+            Moment::Arrival => self.left.end_delay_ns(),
+            Moment::EventTime { left_slack, right_slack } => left_slack.max(right_slack).max(self.left.end_delay_ns()),
+        }
+    }
+
     fn deadline(&self) -> Option<i64> {
         let Moment::EventTime { right_slack, .. } = self.moment else { return None };
         self.waits.first_key_value().map(|((ts, _), _)| ts.saturating_add(right_slack))
@@ -354,6 +361,27 @@ impl Operator for LatestJoin {
     fn held(&self) -> Held {
         let entries = self.waits.len() + self.by_key.len() + self.unsettled.len();
         Held { entries, bytes: self.waiting.bytes() + self.versions.bytes() + entries * BYTES_A_ROW }
+    }
+
+    /// An inner join gives up the keys that it has heard of least lately: rows that ask for them are not written. In an outer join they would seem to
+    /// be unknown.
+    fn shed(&mut self) -> usize {
+        if self.outer {
+            return 0;
+        }
+        let newest = |versions: &BTreeSet<(i64, u64)>| versions.iter().map(|(_, id)| *id).max().unwrap_or(0);
+        let mut keys: Vec<(u64, Arc<[u8]>)> = self.by_key.iter().map(|(key, versions)| (newest(versions), Arc::clone(key))).collect();
+        keys.sort_unstable();
+        keys.truncate(keys.len().div_ceil(8));
+        for (_, key) in &keys {
+            for (ts, id) in self.by_key.remove(key).unwrap_or_default() {
+                self.unsettled.remove(&(ts, id));
+                if self.versions.forget(id).is_err() {
+                    return 0;
+                }
+            }
+        }
+        keys.len()
     }
 
     /// The rows of each side as they came.

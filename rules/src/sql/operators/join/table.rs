@@ -62,6 +62,10 @@ impl Operator for Table {
         Ok(Chunk { batch: self.content.clone(), causes: Some(vec![0; self.content.num_rows()]) })
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn explain(&self) -> String {
         self.name.as_ref().map_or_else(|| "values".to_owned(), |name| format!("table {name}"))
     }
@@ -285,6 +289,10 @@ impl Operator for TableJoin {
         Chunk::concat(&self.schema, made)
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn explain(&self) -> String {
         let names = self.names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
         let what = match self.kind {
@@ -303,6 +311,10 @@ impl Operator for TableJoin {
 
     fn delay_ns(&self) -> i64 {
         self.input.delay_ns()
+    }
+
+    fn end_delay_ns(&self) -> i64 {
+        self.input.end_delay_ns()
     }
 
     fn held(&self) -> Held {
