@@ -61,12 +61,14 @@ pub struct Start {
     newest: u64,
     /// the snapshot that the journal goes on from: its last entry, what was in force, and the rules' state
     snapshot: Option<(u64, Manifest, States)>,
+    /// where copies of what reference tables held are
+    copies: Copies,
 }
 
 impl Start {
     /// Takes the snapshot out of what the buffer found, and says what is wrong with it.
     #[must_use]
-    pub fn of(recovered: &mut Recovered) -> Self {
+    pub fn of(recovered: &mut Recovered, copies: Copies) -> Self {
         for reason in &recovered.damaged {
             tracing::error!(reason, "a snapshot of the rules' state cannot be read; the one before it is used, if there is one");
         }
@@ -79,7 +81,7 @@ impl Start {
         });
         // After damage the journal may end before the snapshot, or before what was noted of it.
         let newest = recovered.entries.1.max(recovered.newest).max(snapshot.as_ref().map_or(0, |(entry, ..)| *entry));
-        Self { entries: recovered.entries, newest, snapshot }
+        Self { entries: recovered.entries, newest, snapshot, copies }
     }
 
     /// The columns of `stream` that were known at the snapshot. `None`: there is no snapshot.
@@ -124,7 +126,6 @@ impl Journal {
         streams: BTreeSet<String>,
         start: Start,
         book: &mut RuleBook,
-        copies: &Copies,
         columns: &BTreeMap<String, SchemaRef>,
         workers: &[mpsc::Sender<Entry>],
     ) -> Result<Self, BufferError> {
@@ -141,7 +142,7 @@ impl Journal {
             changed: false,
         };
         book.hush(true);
-        let mut run = Run { book, workers, copies, columns: HashMap::new(), entries: 0, rows: 0 };
+        let mut run = Run { book, workers, copies: &start.copies, columns: HashMap::new(), entries: 0, rows: 0 };
         let (first, last) = start.entries;
         let after = match start.snapshot {
             Some((entry, manifest, states)) => {

@@ -119,7 +119,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     supervisor.thread("buffer writer", writer)?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
-    let beginning = Start::of(&mut recovered);
+    let beginning = Start::of(&mut recovered, copies(config));
     let mut schemas = SchemaStore::of(config);
     let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
     let known = Known { columns, marks: std::mem::take(&mut recovered.marks) };
@@ -138,9 +138,8 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
     let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status));
     let journaled = journaled(config);
-    let (copies, columns) = (copies(config), inputs(config, &schemas));
-    let journal =
-        Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &copies, &columns, &workers).await?;
+    let columns = inputs(config, &schemas);
+    let journal = Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &columns, &workers).await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);

@@ -243,11 +243,9 @@ impl Validator<'_, '_> {
 
     fn reference_table(&mut self, table: &Table<'_>) -> Option<ReferenceTable> {
         let TableKeys { path, fields, table: of, query, max_size } = table.read(&[], self.report)?;
-        if let Some(fields) = &fields {
-            if fields.is_empty() {
-                let help = "leave it out: then the file says which columns there are".to_owned();
-                self.report.error(&table.key_span_of(&["fields"]), format!("`fields` is empty in {}", table.title()), help);
-            }
+        if fields.as_ref().is_some_and(BTreeMap::is_empty) {
+            let help = "leave it out: then the file says which columns there are".to_owned();
+            self.report.error(&table.key_span_of(&["fields"]), format!("`fields` is empty in {}", table.title()), help);
         }
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
         let kind = match (extension.as_str(), of, query) {

@@ -84,11 +84,9 @@ impl Copies {
     fn tidy(&mut self) {
         let Ok(files) = fs::read_dir(&self.dir) else { return };
         for path in files.filter_map(|file| Some(file.ok()?.path())) {
-            if self.current.values().any(|current| *current == path) {
-                self.superseded.remove(&path);
-            } else if self.superseded.entry(path.clone()).or_insert_with(Instant::now).elapsed() > self.keeps
-                && fs::remove_file(&path).is_ok()
-            {
+            let is_current = self.current.values().any(|current| *current == path);
+            let since = *self.superseded.entry(path.clone()).or_insert_with(Instant::now);
+            if is_current || (since.elapsed() > self.keeps && fs::remove_file(&path).is_ok()) {
                 self.superseded.remove(&path);
             }
         }

@@ -32,7 +32,7 @@ pub(super) fn read(
     let database = Connection::open_with_flags(path, flags).map_err(cannot)?;
     database.busy_timeout(PATIENCE).map_err(cannot)?;
     let mut statement = database.prepare(query).map_err(cannot)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut cells: Vec<Vec<Cell>> = vec![Vec::new(); names.len()];
     let mut bytes = 0;
     let mut rows = statement.query([]).map_err(cannot)?;

@@ -95,6 +95,7 @@ pub(super) fn insert(
     // Names that it makes up are counted from one in each statement.
     let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options)).without_query_execution_start_time();
     let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
+    refuse_subqueries(&plan)?;
     let plan = safe_conditions_first(plan)?;
     let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
     let by_arrival = &names.catalog.by_arrival;
@@ -128,6 +129,21 @@ fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
                     );
                 }
                 Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(())
+}
+
+/// Subqueries that could not be made joins.
+fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| match expr {
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
+                    plan_err!("a subquery cannot stand here; join the table, and use its columns")
+                }
+                _ => Ok(TreeNodeRecursion::Continue),
             })
         })
     })?;
@@ -231,14 +247,6 @@ fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
 }
 
 fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-    let mut subquery = false;
-    expr.apply(|expr| {
-        subquery |= matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_));
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    if subquery {
-        return plan_err!("a subquery stands in WHERE, and reads reference tables; write it as a join");
-    }
     let expr = create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
     // A sum that wraps around is a command that no one meant: the row is left out and reported instead, as for a division by zero.
     let checked = expr.transform_up(|expr| match expr.downcast_ref::<BinaryExpr>() {
