@@ -1,6 +1,7 @@
 //! Joins by hand: what waits for what, what is late, what is kept.
 
-use crate::bench_rows::{Event, Tank, Valve, catalog, feed_events, limits, rule, rule_of, table, tank, valve};
+use crate::bench_rows::{Event, Tank, Valve, batches, catalog, feed_events, limits, rule, rule_of, table, tank, valve};
+use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{Catalog, Emissions, Rule};
 
 fn tanks(ts_ms: i64, device: &'static str) -> Event {
@@ -194,4 +195,24 @@ fn json_is_looked_into() {
     assert_eq!(value("json_get_array(device, 'pump')"), "-");
     assert_eq!(value("coalesce(device->'pump'->>'state' = 'on', false)"), "true");
     assert_eq!(value("named_struct('a', 1, 'b', device->>'big')['b']"), "9007199254740993");
+}
+
+#[test]
+fn a_join_that_may_not_keep_more_forgets_its_oldest_rows_but_never_makes_a_row_seem_alone() {
+    let limited = |text: &str| rule(&format!("--! max_state = \"64KiB\"\n--! when_state_full = \"forget\"\n{text}"));
+    let events: Vec<Event> = (0..1000).map(|n| tanks(n, "a")).collect();
+    let mut inner = limited(&NEAR.replace("LEFT JOIN", "JOIN"));
+    let mut out = Emissions::default();
+    feed_events(&mut *inner, &events, 0, &[10; 100], &mut out);
+    assert!(out.forgotten > 0 && out.state_bytes <= 64 << 10, "{} rows, {} bytes", out.forgotten, out.state_bytes);
+    feed_events(&mut *inner, &[valves(1000, "a")], 1000, &[], &mut out);
+    let pairs = lines(&out);
+    assert!(!pairs.is_empty() && pairs.len() as u64 + out.forgotten == 1000, "{} pairs, {} forgotten", pairs.len(), out.forgotten);
+    assert_eq!(pairs.last().map(String::as_str), Some("1000: 999 1000"), "the newest are kept");
+
+    let mut outer = limited(NEAR);
+    let [tanks, _] = batches(&events);
+    let rows = Rows { batch: tanks, seqs: Seqs::Run { first: 0 } };
+    let stopped = outer.on_batch("tank", &rows, 0, &mut Emissions::default()).unwrap_err();
+    assert!(stopped.to_string().contains("max_state"), "{stopped}");
 }
