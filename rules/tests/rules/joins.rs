@@ -205,9 +205,10 @@ fn a_join_that_may_not_keep_more_forgets_its_oldest_rows_but_never_makes_a_row_s
     let mut out = Emissions::default();
     feed_events(&mut *inner, &events, 0, &[10; 100], &mut out);
     assert!(out.forgotten > 0 && out.state_bytes <= 64 << 10, "{} rows, {} bytes", out.forgotten, out.state_bytes);
+    let forgotten = out.forgotten;
     feed_events(&mut *inner, &[valves(1000, "a")], 1000, &[], &mut out);
     let pairs = lines(&out);
-    assert!(!pairs.is_empty() && pairs.len() as u64 + out.forgotten == 1000, "{} pairs, {} forgotten", pairs.len(), out.forgotten);
+    assert!(!pairs.is_empty() && pairs.len() as u64 + forgotten == 1000, "{} pairs, {forgotten} forgotten", pairs.len());
     assert_eq!(pairs.last().map(String::as_str), Some("1000: 999 1000"), "the newest are kept");
 
     let mut outer = limited(NEAR);
