@@ -12,6 +12,8 @@ use tidegate_core::diagnostic::did_you_mean;
 
 use super::as_of::Versions;
 use super::json::{self, JsonOperators};
+use super::pattern::RowPatterns;
+use super::pattern::formula::markers;
 use super::table_functions::WindowFunctions;
 use crate::Catalog;
 
@@ -47,9 +49,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         scalar.insert(udf.name().to_owned(), udf);
     }
-    for udf in json::functions() {
-        scalar.insert(udf.name().to_owned(), udf);
-    }
+    scalar.extend(json::functions().into_iter().chain(markers()).map(|udf| (udf.name().to_owned(), udf)));
     let mut aggregate = HashMap::new();
     for udaf in datafusion_functions_aggregate::all_default_aggregate_functions() {
         for alias in udaf.aliases() {
@@ -70,7 +70,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         scalar,
         aggregate,
         expr_planners,
-        relation_planners: vec![Arc::new(Versions), Arc::new(WindowFunctions)],
+        relation_planners: vec![Arc::new(Versions), Arc::new(WindowFunctions), Arc::new(RowPatterns)],
         options: ConfigOptions::default(),
     }
 });

@@ -10,6 +10,8 @@ mod joins_oracle;
 mod many;
 mod nexmark;
 mod oracle;
+mod patterns;
+mod patterns_oracle;
 mod refusals;
 mod state_limit;
 mod windows;

@@ -405,7 +405,12 @@ fn time_kind(column: &Column, plan: &LogicalPlan) -> Option<TimeKind> {
         LogicalPlan::Extension(extension) => {
             let inputs = extension.node.inputs();
             let from_input = inputs.iter().find_map(|input| through(input));
-            from_input.or_else(|| (column.name == WINDOW_END && inputs.len() == 1).then_some(TimeKind::WindowEnd))
+            let own = match column.name.as_str() {
+                WINDOW_END => Some(TimeKind::WindowEnd),
+                TS => Some(TimeKind::Ts),
+                _ => None,
+            };
+            from_input.or(own)
         }
         LogicalPlan::Join(join) => through(&join.left).or_else(|| through(&join.right)),
         other => other.inputs().into_iter().find_map(through),

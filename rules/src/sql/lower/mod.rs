@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod join;
+mod pattern;
 mod rows;
 mod select;
 mod target;
@@ -33,6 +34,8 @@ use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 use super::as_of::{AS_OF_FORM, AsOf};
 use super::names::{Names, StreamSource, options as planner_options};
 use super::operators::{self, CutWindow, Filter, Operator, Source};
+use super::pattern::MatchRecognize;
+use super::pattern::formula::is_marker;
 use super::statement::Statement;
 use super::table_functions::Window;
 use super::time::EventTime;
@@ -117,21 +120,7 @@ fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<L
 
 /// Rules are a function of their rows: nothing may read a clock or dice.
 fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                if let Expr::ScalarFunction(call) = expr
-                    && call.func.signature().volatility != Volatility::Immutable
-                {
-                    return plan_err!(
-                        "`{}()` gives another result each time, but the same rows must always give the same result; use the row's `ts` for time",
-                        call.name()
-                    );
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
+    plan.apply_with_subqueries(|node| node.apply_expressions(refuse_hidden_input))?;
     Ok(())
 }
 
@@ -148,6 +137,22 @@ fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
         })
     })?;
     Ok(())
+}
+
+fn refuse_hidden_input(expr: &Expr) -> Result<TreeNodeRecursion> {
+    expr.apply(|expr| match expr {
+        Expr::ScalarFunction(call) if is_marker(call) => {
+            plan_err!(
+                "`{}()` looks at rows of a match, and there is none; it can stand in MEASURES and DEFINE of MATCH_RECOGNIZE",
+                call.name()
+            )
+        }
+        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => plan_err!(
+            "`{}()` gives another result each time, but the same rows must always give the same result; use the row's `ts` for time",
+            call.name()
+        ),
+        _ => Ok(TreeNodeRecursion::Continue),
+    })
 }
 
 /// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is made: an arm here, a function below.
@@ -200,13 +205,15 @@ impl Lowering<'_> {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
             }
-            LogicalPlan::Extension(extension) if extension.node.as_any().is::<AsOf>() => {
-                plan_err!("FOR SYSTEM_TIME AS OF stands on the right side of a join; {AS_OF_FORM}")
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                match (node.downcast_ref::<Window>(), node.downcast_ref::<MatchRecognize>()) {
+                    (Some(window), _) => self.window(window),
+                    (_, Some(pattern)) => self.pattern(pattern),
+                    _ if node.is::<AsOf>() => plan_err!("FOR SYSTEM_TIME AS OF stands on the right side of a join; {AS_OF_FORM}"),
+                    _ => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
+                }
             }
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Window>() {
-                Some(window) => self.window(window),
-                None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
-            },
             LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) if join::tables(plan)?.is_some() => {
                 plan_err!(
                     "aggregates over a reference table are not supported; put what is wanted into the table itself, or use `query` for a SQLite table"
@@ -260,6 +267,23 @@ fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
 fn nullable(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> = schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect();
     Arc::new(Schema::new(fields))
+}
+
+/// `expr`, seen from above `plan`, with what is computed once for several expressions written out again: the names that the optimizer makes up for it
+/// say nothing of what it is.
+fn spelled_out(expr: &Expr, plan: &LogicalPlan) -> Result<Expr> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(expr.clone()) };
+    let spelled = expr.clone().transform_up(|expr| {
+        let made_up = match &expr {
+            Expr::Column(column) if column.name.starts_with("__common_expr") => projection.schema.maybe_index_of_column(column),
+            _ => None,
+        };
+        match made_up.and_then(|index| projection.expr.get(index)) {
+            Some(meant) => spelled_out(&meant.clone().unalias(), &projection.input).map(Transformed::yes),
+            None => Ok(Transformed::no(expr)),
+        }
+    })?;
+    Ok(spelled.data)
 }
 
 /// The expression as text, without the names of relations: an alias does not change what is computed.

@@ -16,6 +16,7 @@ mod aggregate;
 mod cutting;
 mod join;
 mod kept_rows;
+mod pattern;
 mod row_window_aggregate;
 mod row_windows;
 mod running;
@@ -45,7 +46,8 @@ pub(super) use cutting::Cut;
 pub(super) use join::{
     IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Reach, Table, TableJoin, TableJoinKind, TableJoinParts,
 };
-pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate};
+pub(super) use pattern::{Formula, MatchRows, Recognition, Slot};
+pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate, WindowGroups};
 pub(super) use row_windows::RowWindows;
 pub(super) use running::{Emit, RunningAggregate};
 pub(super) use source::Source;
