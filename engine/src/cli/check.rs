@@ -1,5 +1,6 @@
 //! `tidegate check`: is everything right, without starting anything?
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tidegate_core::Diagnostic;
@@ -21,7 +22,7 @@ use crate::tables::TableFiles;
 pub fn check(args: CheckArgs) -> Result<(), Failure> {
     let outcome = find_config(args.config.config).map_err(|diagnostic| vec![diagnostic]).and_then(|path| {
         let config = config::load(&path)?;
-        let rules = check_rules(&config)?;
+        let rules = check_rules(&config, &path)?;
         Ok(summary(&config, rules))
     });
     match (&outcome, args.format) {
@@ -35,15 +36,16 @@ pub fn check(args: CheckArgs) -> Result<(), Failure> {
     outcome.map(drop).map_err(|_| Failure::RefusedAndShown)
 }
 
-/// Compiles every rule against the configured streams, and counts them.
-fn check_rules(config: &Config) -> Result<usize, Vec<Diagnostic>> {
+/// Compiles every rule against the configured streams, looks whether those that uplinks name are there, and counts them.
+fn check_rules(config: &Config, path: &Path) -> Result<usize, Vec<Diagnostic>> {
     let mut schemas = SchemaStore::of(config);
     config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
     let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
     let mut tables = TableFiles::of(config);
     let (book, _) = RulesDir::load(&config.rules.dir, &mut tables, book).map_err(|diagnostic| vec![diagnostic])?;
-    let mut wrong: Vec<Diagnostic> = tables.wrong().cloned().collect();
+    let mut wrong = config::check_uplink_rules(path, &book.names().collect::<Vec<_>>()).map_err(|diagnostic| vec![diagnostic])?;
+    wrong.extend(tables.wrong().cloned());
     wrong.extend(book.wrong());
     if !wrong.is_empty() {
         return Err(wrong);

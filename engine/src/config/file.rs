@@ -97,6 +97,19 @@ impl Default for RulesTable {
     }
 }
 
+/// How soon the disk has a commit for certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Durability {
+    /// At once: a power cut loses nothing of it.
+    Full,
+    /// Within `sync_every`: a power cut may lose what was committed in that time. The end of the process alone loses nothing.
+    Normal,
+}
+
+/// `sync_every` with `durability = "normal"`: seldom enough to spare the disk, and a loss that a person can still overlook.
+const SYNC_EVERY: Span = Span(Duration::from_secs(10));
+
 /// What happens to new rows when the buffer is full.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -136,6 +149,12 @@ pub(super) struct BufferTable {
     pub(super) when_full: BufferWhenFull,
     /// How many rows may wait to be committed.
     pub(super) queue: NonZeroUsize,
+    /// How long rows are collected, to be committed together.
+    pub(super) commit_every: Span,
+    /// Whether a commit waits until the disk has it for certain.
+    pub(super) durability: Durability,
+    /// With `durability = "normal"`: how long a commit may wait for that.
+    pub(super) sync_every: Option<Span>,
     /// How large the journal may grow beyond what recovery needs.
     pub(super) journal_size: ByteSize,
     /// How long the journal keeps what recovery does not need any more.
@@ -153,6 +172,9 @@ impl Default for BufferTable {
             reserve: ByteSize(0),
             when_full: BufferWhenFull::Block,
             queue: thousand(),
+            commit_every: Span(Duration::ZERO),
+            durability: Durability::Full,
+            sync_every: None,
             // Yesterday's data is what people try a new rule on.
             journal_size: ByteSize(256 << 20),
             journal_age: Span(Duration::from_hours(24)),
@@ -164,9 +186,21 @@ impl Default for BufferTable {
 impl BufferTable {
     /// These settings for the database at `path`.
     pub(super) fn at(self, path: PathBuf) -> Buffer {
-        let Self { path: _, max_size, reserve, when_full, queue, journal_size, journal_age, snapshot_every } = self;
-        let when_full = when_full.into();
-        Buffer { path, max_size, reserve, when_full, queue, journal_size, journal_age, snapshot_every }
+        Buffer {
+            path,
+            max_size: self.max_size,
+            reserve: self.reserve,
+            when_full: self.when_full.into(),
+            queue: self.queue,
+            commit_every: self.commit_every,
+            sync_every: match self.durability {
+                Durability::Full => None,
+                Durability::Normal => Some(self.sync_every.unwrap_or(SYNC_EVERY)),
+            },
+            journal_size: self.journal_size,
+            journal_age: self.journal_age,
+            snapshot_every: self.snapshot_every,
+        }
     }
 }
 

@@ -192,6 +192,10 @@ pub struct Buffer {
     pub when_full: tidegate_rules::WhenFull,
     /// How many rows may wait to be committed.
     pub queue: NonZeroUsize,
+    /// How long rows are collected, to be committed together. Zero: what is there is committed.
+    pub commit_every: Span,
+    /// How long a commit may wait until the disk has it for certain. `None`: it does not wait.
+    pub sync_every: Option<Span>,
     /// How large the journal may grow beyond what recovery needs.
     pub journal_size: ByteSize,
     /// How long the journal keeps what recovery does not need any more.
@@ -217,6 +221,15 @@ pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
 /// Everything that is wrong with it, in the order of the text; never empty.
 pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Vec<Diagnostic>> {
     validate::config(text, file, base_dir)
+}
+
+/// What is wrong with the `rules` of the uplinks in the configuration file at `path`, if these are the names of all rules that there are. A
+/// box does not mind: rules come and go while it runs.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn check_uplink_rules(path: &Path, rules: &[&str]) -> Result<Vec<Diagnostic>, Diagnostic> {
+    Ok(validate::uplink_rules(&file::read(path)?, &path.display().to_string(), rules))
 }
 
 impl Buffer {

@@ -10,7 +10,9 @@ use tidegate_core::diagnostic::{did_you_mean, nearest};
 use tidegate_core::{ByteSize, Diagnostic, Span};
 
 use super::document::{self, Report, Table};
-use super::file::{BufferTable, DerivedStream, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys};
+use super::file::{
+    BufferTable, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys,
+};
 use super::{
     Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, ReferenceTable, Rules, Stream, StreamKind, TableKind, Uplink, UplinkKind,
     http, mqtt, names,
@@ -27,6 +29,10 @@ const LARGEST_BATCH: usize = 10_000;
 const MOST_WORKERS: usize = 256;
 /// SQLite's own pages and indexes need room too.
 const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
+/// Longer, and a broker would take the box for dead.
+const LONGEST_COMMIT: Span = Span(Duration::from_secs(10));
+/// More often, it would be as good as `durability = "full"`.
+const SHORTEST_SYNC: Span = Span(Duration::from_millis(100));
 /// More often, the rules would do little else.
 const SHORTEST_SNAPSHOT: Span = Span(Duration::from_secs(1));
 
@@ -59,6 +65,20 @@ pub(super) fn config(text: &str, file: &str, base_dir: &Path) -> Result<Config, 
         Some(config) if report.is_empty() => Ok(config),
         _ => Err(report.into_diagnostics()),
     }
+}
+
+/// What is wrong with the lists of rules of the uplinks, if these are the `rules` that there are.
+pub(super) fn uplink_rules(text: &str, file: &str, rules: &[&str]) -> Vec<Diagnostic> {
+    let mut report = Report::new(file, text);
+    let mut root = document::parse(text, &mut report);
+    let only = root.take_table(names::UPLINK, "[uplink]", &mut report);
+    let several = root.take_table("uplinks", "[uplinks.NAME]", &mut report).map(|table| table.into_tables(&mut report));
+    for table in only.into_iter().chain(several.unwrap_or_default()) {
+        for (rule, span) in table.texts("rules").into_iter().filter(|(rule, _)| !rules.contains(rule)) {
+            report.error(&span, format!("there is no rule `{rule}` that {} could take", table.title()), did_you_mean(rule, rules));
+        }
+    }
+    report.into_diagnostics()
 }
 
 struct Validator<'a, 'r> {
@@ -390,6 +410,22 @@ impl Validator<'_, '_> {
         if path.is_dir() {
             let message = format!("`path` names {}, which is a directory", path.display());
             self.report.error(&table.span_of(&["path"]), message, "name the database file itself".to_owned());
+        }
+        if keys.commit_every > LONGEST_COMMIT {
+            let message = format!("`commit_every` is at most {LONGEST_COMMIT}, and is {}", keys.commit_every);
+            let help = "messages with QoS 1 are not acknowledged before; see `durability` to spare the disk more".to_owned();
+            self.report.error(&table.span_of(&["commit_every"]), message, help);
+        }
+        match (keys.durability, keys.sync_every) {
+            (Durability::Full, Some(_)) => {
+                let help = "add `durability = \"normal\"`, if a power cut may lose what was stored in that time".to_owned();
+                self.report.error(&table.key_span_of(&["sync_every"]), "`sync_every` has no use with `durability = \"full\"`", help);
+            }
+            (Durability::Normal, Some(every)) if every < SHORTEST_SYNC => {
+                let message = format!("`sync_every` must be at least {SHORTEST_SYNC}, and is {every}");
+                self.report.error(&table.span_of(&["sync_every"]), message, "for less, write `durability = \"full\"`".to_owned());
+            }
+            _ => {}
         }
         if keys.snapshot_every < SHORTEST_SNAPSHOT {
             let message = format!("`snapshot_every` must be at least {SHORTEST_SNAPSHOT}, and is {}", keys.snapshot_every);

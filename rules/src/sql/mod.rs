@@ -1,8 +1,8 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams, tables, functions, windows (and [`windows`], their
-//!   arithmetic).
+//! * [`names`], [`functions`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams, tables, functions, windows (and
+//!   [`windows`], their arithmetic).
 //! * [`pattern`]: what `MATCH_RECOGNIZE` in FROM says.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
@@ -13,6 +13,7 @@
 mod as_of;
 mod complaint;
 mod dialect;
+mod functions;
 mod json;
 mod limit;
 mod lower;

@@ -11,6 +11,7 @@ use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Wind
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::as_of::Versions;
+use super::functions::memories;
 use super::json::{self, JsonOperators};
 use super::pattern::RowPatterns;
 use super::pattern::formula::markers;
@@ -35,6 +36,7 @@ impl TableSource for StreamSource {
 struct Functions {
     scalar: HashMap<String, Arc<ScalarUDF>>,
     aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
     options: ConfigOptions,
@@ -57,6 +59,8 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         aggregate.insert(udaf.name().to_owned(), udaf);
     }
+    let window = datafusion_functions_window::all_default_window_functions().into_iter().chain(memories());
+    let window = window.map(|udwf| (udwf.name().to_owned(), udwf)).collect();
     let expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![
         Arc::new(JsonOperators),
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
@@ -65,10 +69,12 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
         Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
         Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
+        Arc::new(datafusion_functions_window::planner::WindowFunctionPlanner),
     ];
     Functions {
         scalar,
         aggregate,
+        window,
         expr_planners,
         relation_planners: vec![Arc::new(Versions), Arc::new(WindowFunctions), Arc::new(RowPatterns)],
         options: ConfigOptions::default(),
@@ -98,7 +104,15 @@ pub(super) fn options() -> &'static ConfigOptions {
 
 /// The names of all functions.
 pub(super) fn functions() -> Vec<String> {
-    FUNCTIONS.scalar.keys().chain(FUNCTIONS.aggregate.keys()).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    FUNCTIONS
+        .scalar
+        .keys()
+        .chain(FUNCTIONS.aggregate.keys())
+        .chain(FUNCTIONS.window.keys())
+        .cloned()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 impl ContextProvider for Names<'_> {
@@ -145,8 +159,8 @@ impl ContextProvider for Names<'_> {
         FUNCTIONS.aggregate.get(name).cloned()
     }
 
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        FUNCTIONS.window.get(name).cloned()
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -170,6 +184,6 @@ impl ContextProvider for Names<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        FUNCTIONS.window.keys().cloned().collect()
     }
 }

@@ -10,6 +10,7 @@ mod joins_oracle;
 mod many;
 mod nexmark;
 mod oracle;
+mod over;
 mod patterns;
 mod patterns_oracle;
 mod refusals;

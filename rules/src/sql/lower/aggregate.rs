@@ -150,7 +150,7 @@ impl Lowering<'_> {
     }
 }
 
-fn nanoseconds(span: Span) -> i64 {
+pub(super) fn nanoseconds(span: Span) -> i64 {
     i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX).max(1)
 }
 

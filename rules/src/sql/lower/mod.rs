@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod join;
+mod over;
 mod pattern;
 mod rows;
 mod select;
@@ -11,6 +12,7 @@ mod unnest;
 mod window;
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -29,9 +31,10 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
+use datafusion_sql::sqlparser::ast::{Expr as AstExpr, Query, Statement as AstStatement, WindowSpec, WindowType, visit_expressions_mut};
 
 use super::as_of::{AS_OF_FORM, AsOf};
+use super::functions::is_memory;
 use super::names::{Names, StreamSource, options as planner_options};
 use super::operators::{self, CutWindow, Filter, Operator, Source};
 use super::pattern::MatchRecognize;
@@ -113,9 +116,41 @@ pub(super) fn insert(
     Ok(Statement::new(lowering.inputs, target, root, time, late).with_tables(lowering.tables).for_rows(ways(&plan)))
 }
 
-fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+    spell_out_over(&mut query)?;
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
     SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
+}
+
+/// Spellings of OVER that the planner does not know: a function that remembers rows, without OVER, remembers them all, so that `rate(energy)` is
+/// `rate(energy) OVER ()`; and `OVER (w)` is `OVER w`.
+fn spell_out_over(query: &mut Query) -> Result<()> {
+    let wrong = visit_expressions_mut(query, |expr| {
+        let AstExpr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let is_memory = || is_memory(&function.name.to_string().to_lowercase());
+        match &mut function.over {
+            None if is_memory() => {
+                let all = WindowSpec { window_name: None, partition_by: Vec::new(), order_by: Vec::new(), window_frame: None };
+                function.over = Some(WindowType::WindowSpec(all));
+            }
+            Some(WindowType::WindowSpec(window)) => {
+                if let Some(name) = window.window_name.take() {
+                    if !window.partition_by.is_empty() || !window.order_by.is_empty() || window.window_frame.is_some() {
+                        return ControlFlow::Break(name);
+                    }
+                    function.over = Some(WindowType::NamedWindow(name));
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    match wrong {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(name) => {
+            plan_err!("OVER ({name} ..) adds to the window `{name}`, which is not supported; write the whole window out")
+        }
+    }
 }
 
 /// Rules are a function of their rows: nothing may read a clock or dice.
@@ -234,6 +269,7 @@ impl Lowering<'_> {
                 unnest::unnest(input, unnest, 0, nullable(unnest.schema.as_arrow()))
             }
             LogicalPlan::Values(values) => unnest::values(values),
+            LogicalPlan::Window(window) => self.over(window),
             other => refuse(other),
         }
     }
@@ -241,12 +277,15 @@ impl Lowering<'_> {
 
 fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
-        LogicalPlan::Sort(_) => plan_err!("ORDER BY on an endless stream never ends; rows are written in order of arrival"),
-        LogicalPlan::Limit(_) => plan_err!("LIMIT on an endless stream would stop the rule for good; use WHERE"),
+        LogicalPlan::Sort(_) => plan_err!(
+            "ORDER BY on an endless stream never ends; rows are written in order of arrival; within closed windows, number them: row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..)"
+        ),
+        LogicalPlan::Limit(_) => plan_err!(
+            "LIMIT on an endless stream would stop the rule for good; use WHERE, or for the first n of each closed window QUALIFY row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..) <= n"
+        ),
         LogicalPlan::Subquery(_) => {
             plan_err!("this subquery depends on the row around it in a way that no join can express; write it as a join")
         }
-        LogicalPlan::Window(_) => plan_err!("window functions (OVER) are not supported yet; use TUMBLE with GROUP BY"),
         LogicalPlan::EmptyRelation(_) => plan_err!("the statement reads no stream; add FROM"),
         LogicalPlan::RecursiveQuery(_) => plan_err!("recursive queries never end on an endless stream"),
         other => plan_err!("`{}` cannot be used in a rule", other.display()),
@@ -254,6 +293,15 @@ fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
 }
 
 fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    expr.apply(|expr| {
+        if let Expr::WindowFunction(call) = expr {
+            return plan_err!(
+                "`{}` cannot stand in WHERE, GROUP BY or HAVING, nor in another function of OVER; write QUALIFY instead of WHERE, or compute it in a step before: WITH step AS (SELECT .. OVER ..)",
+                call.fun
+            );
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
     let expr = create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
     // A sum that wraps around is a command that no one meant: the row is left out and reported instead, as for a division by zero.
     let checked = expr.transform_up(|expr| match expr.downcast_ref::<BinaryExpr>() {
