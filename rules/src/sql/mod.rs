@@ -1,7 +1,8 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows (and [`windows`], their arithmetic).
+//! * [`names`], [`functions`] and [`table_functions`]: what a name in a statement means: streams, functions, windows (and [`windows`], their arithmetic).
+//! * [`pattern`]: what `MATCH_RECOGNIZE` in FROM says.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]: how much it may keep.
@@ -9,10 +10,12 @@
 //! Nothing is planned while rows flow.
 
 mod complaint;
+mod functions;
 mod limit;
 mod lower;
 mod names;
 mod operators;
+mod pattern;
 mod statement;
 mod table_functions;
 mod text;
@@ -90,11 +93,12 @@ impl Rule for SqlRule {
         for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
             statement.on_batch(stream, rows, now, out)?;
         }
-        if self.statements.iter().any(Statement::keeps_state) { self.limit.enforce(&mut self.statements, out) } else { Ok(()) }
+        self.limit.enforce(&mut self.statements, out)
     }
 
     fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, now, out))
+        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, now, out))?;
+        self.limit.enforce(&mut self.statements, out)
     }
 
     fn wakes_at(&self) -> Option<i64> {
@@ -102,7 +106,8 @@ impl Rule for SqlRule {
     }
 
     fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, out))
+        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, out))?;
+        self.limit.enforce(&mut self.statements, out)
     }
 
     fn explain(&self) -> Vec<Step> {

@@ -10,6 +10,9 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use tidegate_core::diagnostic::did_you_mean;
 
+use super::functions::memories;
+use super::pattern::RowPatterns;
+use super::pattern::formula::markers;
 use super::table_functions::WindowFunctions;
 use crate::Catalog;
 
@@ -29,6 +32,7 @@ impl TableSource for StreamSource {
 struct Functions {
     scalar: HashMap<String, Arc<ScalarUDF>>,
     aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
     options: ConfigOptions,
@@ -43,6 +47,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         scalar.insert(udf.name().to_owned(), udf);
     }
+    scalar.extend(markers().map(|marker| (marker.name().to_owned(), marker)));
     let mut aggregate = HashMap::new();
     for udaf in datafusion_functions_aggregate::all_default_aggregate_functions() {
         for alias in udaf.aliases() {
@@ -50,6 +55,8 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         aggregate.insert(udaf.name().to_owned(), udaf);
     }
+    let window = datafusion_functions_window::all_default_window_functions().into_iter().chain(memories());
+    let window = window.map(|udwf| (udwf.name().to_owned(), udwf)).collect();
     let expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
         Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
@@ -57,8 +64,16 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
         Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
         Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
+        Arc::new(datafusion_functions_window::planner::WindowFunctionPlanner),
     ];
-    Functions { scalar, aggregate, expr_planners, relation_planners: vec![Arc::new(WindowFunctions)], options: ConfigOptions::default() }
+    Functions {
+        scalar,
+        aggregate,
+        window,
+        expr_planners,
+        relation_planners: vec![Arc::new(WindowFunctions), Arc::new(RowPatterns)],
+        options: ConfigOptions::default(),
+    }
 });
 
 /// The names that one rule may use.
@@ -84,7 +99,15 @@ pub(super) fn options() -> &'static ConfigOptions {
 
 /// The names of all functions.
 pub(super) fn functions() -> Vec<String> {
-    FUNCTIONS.scalar.keys().chain(FUNCTIONS.aggregate.keys()).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    FUNCTIONS
+        .scalar
+        .keys()
+        .chain(FUNCTIONS.aggregate.keys())
+        .chain(FUNCTIONS.window.keys())
+        .cloned()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 impl ContextProvider for Names<'_> {
@@ -130,8 +153,8 @@ impl ContextProvider for Names<'_> {
         FUNCTIONS.aggregate.get(name).cloned()
     }
 
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        FUNCTIONS.window.get(name).cloned()
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -155,6 +178,6 @@ impl ContextProvider for Names<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        FUNCTIONS.window.keys().cloned().collect()
     }
 }

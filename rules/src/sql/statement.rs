@@ -61,10 +61,6 @@ impl Statement {
         &self.inputs
     }
 
-    pub(super) fn keeps_state(&self) -> bool {
-        self.keeps_state
-    }
-
     /// About how many bytes its operators keep.
     pub(super) fn held_bytes(&self) -> usize {
         let mut bytes = 0;

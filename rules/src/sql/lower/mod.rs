@@ -1,11 +1,14 @@
 //! A logical plan becomes a tree of operators.
 
 mod aggregate;
+mod over;
+mod pattern;
 mod rows;
 mod select;
 mod target;
 mod window;
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -22,10 +25,13 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
+use datafusion_sql::sqlparser::ast::{Expr as AstExpr, Query, Statement as AstStatement, WindowSpec, WindowType, visit_expressions_mut};
 
+use super::functions::is_memory;
 use super::names::{Names, StreamSource, options as planner_options};
 use super::operators::{CutWindow, Filter, Operator, Source};
+use super::pattern::MatchRecognize;
+use super::pattern::formula::is_marker;
 use super::statement::Statement;
 use super::table_functions::Window;
 use super::time::EventTime;
@@ -90,29 +96,63 @@ pub(super) fn insert(
     Ok(Statement::new(lowering.inputs, target, root, time, late).for_rows(ways(&plan)))
 }
 
-fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+    spell_out_over(&mut query)?;
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
     SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
 }
 
+/// Spellings of OVER that the planner does not know: a function that remembers rows, without OVER, remembers them all, so that `rate(energy)` is
+/// `rate(energy) OVER ()`; and `OVER (w)` is `OVER w`.
+fn spell_out_over(query: &mut Query) -> Result<()> {
+    let wrong = visit_expressions_mut(query, |expr| {
+        let AstExpr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let is_memory = || is_memory(&function.name.to_string().to_lowercase());
+        match &mut function.over {
+            None if is_memory() => {
+                let all = WindowSpec { window_name: None, partition_by: Vec::new(), order_by: Vec::new(), window_frame: None };
+                function.over = Some(WindowType::WindowSpec(all));
+            }
+            Some(WindowType::WindowSpec(window)) => {
+                if let Some(name) = window.window_name.take() {
+                    if !window.partition_by.is_empty() || !window.order_by.is_empty() || window.window_frame.is_some() {
+                        return ControlFlow::Break(name);
+                    }
+                    function.over = Some(WindowType::NamedWindow(name));
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    match wrong {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(name) => {
+            plan_err!("OVER ({name} ..) adds to the window `{name}`, which is not supported; write the whole window out")
+        }
+    }
+}
+
 /// Rules are a function of their rows: nothing may read a clock or dice.
 fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                if let Expr::ScalarFunction(call) = expr
-                    && call.func.signature().volatility != Volatility::Immutable
-                {
-                    return plan_err!(
-                        "`{}()` gives another result each time, but the same rows must always give the same result; use the row's `ts` for time",
-                        call.name()
-                    );
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
+    plan.apply_with_subqueries(|node| node.apply_expressions(refuse_hidden_input))?;
     Ok(())
+}
+
+fn refuse_hidden_input(expr: &Expr) -> Result<TreeNodeRecursion> {
+    expr.apply(|expr| match expr {
+        Expr::ScalarFunction(call) if is_marker(call) => {
+            plan_err!(
+                "`{}()` looks at rows of a match, and there is none; it can stand in MEASURES and DEFINE of MATCH_RECOGNIZE",
+                call.name()
+            )
+        }
+        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => plan_err!(
+            "`{}()` gives another result each time, but the same rows must always give the same result; use the row's `ts` for time",
+            call.name()
+        ),
+        _ => Ok(TreeNodeRecursion::Continue),
+    })
 }
 
 /// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is made: an arm here, a function below.
@@ -154,12 +194,17 @@ impl Lowering<'_> {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
             }
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Window>() {
-                Some(window) => self.window(window),
-                None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
-            },
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                match (node.downcast_ref::<Window>(), node.downcast_ref::<MatchRecognize>()) {
+                    (Some(window), _) => self.window(window),
+                    (_, Some(pattern)) => self.pattern(pattern),
+                    _ => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
+                }
+            }
             LogicalPlan::Distinct(distinct) => self.distinct(distinct),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Window(window) => self.over(window),
             other => refuse(other),
         }
     }
@@ -167,13 +212,16 @@ impl Lowering<'_> {
 
 fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
-        LogicalPlan::Sort(_) => plan_err!("ORDER BY on an endless stream never ends; rows are written in order of arrival"),
-        LogicalPlan::Limit(_) => plan_err!("LIMIT on an endless stream would stop the rule for good; use WHERE"),
+        LogicalPlan::Sort(_) => plan_err!(
+            "ORDER BY on an endless stream never ends; rows are written in order of arrival; within closed windows, number them: row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..)"
+        ),
+        LogicalPlan::Limit(_) => plan_err!(
+            "LIMIT on an endless stream would stop the rule for good; use WHERE, or for the first n of each closed window QUALIFY row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..) <= n"
+        ),
         LogicalPlan::Join(_) | LogicalPlan::Subquery(_) => {
             plan_err!("joins and subqueries over several streams are not supported yet; a statement reads one stream")
         }
         LogicalPlan::Union(_) => plan_err!("UNION is not supported; write one INSERT for each SELECT"),
-        LogicalPlan::Window(_) => plan_err!("window functions (OVER) are not supported yet; use TUMBLE with GROUP BY"),
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => plan_err!("the statement reads no stream; add FROM"),
         LogicalPlan::Unnest(_) => plan_err!("unnest is not supported yet; let the stream's `rows` setting make one row of each element"),
         LogicalPlan::RecursiveQuery(_) => plan_err!("recursive queries never end on an endless stream"),
@@ -185,6 +233,12 @@ fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     let mut subquery = false;
     expr.apply(|expr| {
         subquery |= matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_));
+        if let Expr::WindowFunction(call) = expr {
+            return plan_err!(
+                "`{}` cannot stand in WHERE, GROUP BY or HAVING, nor in another function of OVER; write QUALIFY instead of WHERE, or compute it in a step before: WITH step AS (SELECT .. OVER ..)",
+                call.fun
+            );
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
     if subquery {
@@ -203,6 +257,23 @@ fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
 fn nullable(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> = schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect();
     Arc::new(Schema::new(fields))
+}
+
+/// `expr`, seen from above `plan`, with what is computed once for several expressions written out again: the names that the optimizer makes up for it
+/// say nothing of what it is.
+fn spelled_out(expr: &Expr, plan: &LogicalPlan) -> Result<Expr> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(expr.clone()) };
+    let spelled = expr.clone().transform_up(|expr| {
+        let made_up = match &expr {
+            Expr::Column(column) if column.name.starts_with("__common_expr") => projection.schema.maybe_index_of_column(column),
+            _ => None,
+        };
+        match made_up.and_then(|index| projection.expr.get(index)) {
+            Some(meant) => spelled_out(&meant.clone().unalias(), &projection.input).map(Transformed::yes),
+            None => Ok(Transformed::no(expr)),
+        }
+    })?;
+    Ok(spelled.data)
 }
 
 /// The expression as text, without the names of relations: an alias does not change what is computed.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::{concat_batches, partition};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
-use datafusion_common::{DataFusionError, Result};
+use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::{Addends, Adder, Sums};
 use super::aggregate::window_columns;
-use super::cutting::{Content, Cut, Cutter, Done, Open};
+use super::cutting::{Content, Cut, Cutter, Done, Keyed, Open};
 use super::time_window::with_bounds;
 use super::{AggregateCall, Chunk, GroupColumn, Held, Operator, Pass, each_evaluable, visit};
 use crate::rule::SealedState;
@@ -42,6 +42,7 @@ pub(in crate::sql) struct RowWindowAggregate {
     between: Box<dyn Operator>,
     cut_schema: SchemaRef,
     columns: Vec<GroupColumn>,
+    keys: Vec<GroupKey>,
     adder: Adder,
     schema: SchemaRef,
     key_schema: SchemaRef,
@@ -60,6 +61,8 @@ impl std::fmt::Debug for RowWindowAggregate {
 /// What a window adds up to, and what is still to be added, in order.
 #[derive(Debug, Default)]
 struct Parts {
+    /// of its partition; empty as long as there are no sums
+    keys: Vec<ScalarValue>,
     sums: Option<Sums>,
     open: Vec<Part>,
     /// what it is known to take
@@ -94,15 +97,31 @@ impl Content for Parts {
     }
 }
 
+/// A key of GROUP BY.
+#[derive(Debug, Clone, Copy)]
+enum GroupKey {
+    /// the same for all rows of a window: the key of its partition with this index
+    OfPartition(usize),
+    /// the key of its sums with this index
+    OfRow(usize),
+}
+
 /// Rows on their way from the window to the aggregate.
 struct Arrived {
+    /// of the partition of each row of the window
+    keys: Vec<ArrayRef>,
     addends: Addends,
     /// which of them a row of the window has become
     places: Vec<Option<u32>>,
 }
 
-/// What GROUP BY names: its columns, and the keys among them.
-type GroupBy = (Vec<GroupColumn>, Vec<(Arc<dyn PhysicalExpr>, Field)>);
+/// What GROUP BY names.
+pub(in crate::sql) struct WindowGroups {
+    pub columns: Vec<GroupColumn>,
+    pub keys: Vec<(Arc<dyn PhysicalExpr>, Field)>,
+    /// which key of the partition each of `keys` is, if it is one
+    pub of_partition: Vec<Option<usize>>,
+}
 
 impl RowWindowAggregate {
     /// `between` reads [`CUT_ROWS`].
@@ -110,21 +129,29 @@ impl RowWindowAggregate {
         window: CutWindow,
         fingerprint: String,
         between: Box<dyn Operator>,
-        (columns, keys): GroupBy,
+        groups: WindowGroups,
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
     ) -> Result<Self> {
         let (partition, fields): (Vec<_>, Vec<_>) = window.partition.into_iter().unzip();
         let key_schema = Arc::new(Schema::new(fields));
         let delay_ns = window.input.delay_ns();
+        let (mut keys, mut of_rows) = (Vec::new(), Vec::new());
+        for (key, of_partition) in groups.keys.into_iter().zip(groups.of_partition) {
+            keys.push(of_partition.map_or(GroupKey::OfRow(of_rows.len()), GroupKey::OfPartition));
+            if of_partition.is_none() {
+                of_rows.push(key);
+            }
+        }
         Ok(Self {
             cutter: Cutter::new(window.cut, partition, Arc::clone(&key_schema), delay_ns)?,
             input: window.input,
             fingerprint,
             between,
             cut_schema: window.schema,
-            columns,
-            adder: Adder::new(keys, calls),
+            columns: groups.columns,
+            keys,
+            adder: Adder::new(of_rows, calls),
             schema,
             key_schema,
             delay_ns,
@@ -134,7 +161,7 @@ impl RowWindowAggregate {
     }
 
     /// Takes rows through what stands between window and aggregate.
-    fn arrive(&mut self, rows: &Chunk, pass: &mut Pass<'_>) -> Result<Arrived> {
+    fn arrive(&mut self, Keyed { chunk: rows, keys, .. }: Keyed, pass: &mut Pass<'_>) -> Result<Arrived> {
         // Nothing looks at the bounds, which are not known yet.
         let nowhere = vec![0; rows.len()];
         let cut = with_bounds(Chunk { batch: rows.batch.clone(), causes: None }, nowhere.clone(), nowhere, &self.cut_schema)?;
@@ -160,7 +187,7 @@ impl RowWindowAggregate {
             }
             Ok(())
         });
-        Ok(Arrived { addends: Addends::concat(prepared)?, places })
+        Ok(Arrived { keys, addends: Addends::concat(prepared)?, places })
     }
 
     /// Adds what is still to be added.
@@ -172,12 +199,15 @@ impl RowWindowAggregate {
                     if places.is_empty() {
                         continue;
                     }
-                    let rows = arrived.addends.take(&UInt32Array::from(places))?;
                     let sums = match &mut parts.sums {
                         Some(sums) => sums,
-                        none => none.insert(self.adder.empty()?),
+                        none => {
+                            let row = rows.first().map_or(0, |row| *row as usize);
+                            parts.keys = arrived.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
+                            none.insert(self.adder.empty()?)
+                        }
                     };
-                    sums.add(&rows, &mut self.groups)?;
+                    sums.add(&arrived.addends.take(places)?, &mut self.groups)?;
                 }
                 Part::Window(mut other) => {
                     self.settle(&mut other, arrived)?;
@@ -187,14 +217,19 @@ impl RowWindowAggregate {
                             sums.merge(&other.rest()?, &mut self.groups)?;
                             Some(sums)
                         }
-                        (one, other) => one.or(other),
+                        (None, Some(sums)) => {
+                            parts.keys = other.keys;
+                            Some(sums)
+                        }
+                        (sums, None) => sums,
                     };
                 }
             }
         }
         self.forget(parts);
         let (groups, bytes) = parts.sums.as_ref().map_or((1, 0), |sums| (sums.len(), sums.bytes()));
-        parts.held = Held { entries: groups, bytes: bytes + size_of::<Open<Parts>>() };
+        let keys: usize = parts.keys.iter().map(ScalarValue::size).sum();
+        parts.held = Held { entries: groups, bytes: bytes + keys + size_of::<Open<Parts>>() };
         self.held = Held { entries: self.held.entries + groups, bytes: self.held.bytes + parts.held.bytes };
         Ok(())
     }
@@ -215,7 +250,7 @@ impl RowWindowAggregate {
         for part in keyed {
             let begin = done.len();
             self.cutter.absorb(&part, 0, pass, self.input.gives_input_rows(), done)?;
-            let arrived = self.arrive(&part.chunk, pass)?;
+            let arrived = self.arrive(part, pass)?;
             for window in done.iter_mut().skip(begin) {
                 self.settle(&mut window.content, &arrived)?;
             }
@@ -244,7 +279,13 @@ impl RowWindowAggregate {
             self.forget(&mut window.content);
             let Some(sums) = window.content.sums else { continue };
             let rows = sums.len();
-            let (keys, values) = sums.finish()?;
+            let (of_rows, values) = sums.finish()?;
+            let keys = self.keys.iter().map(|key| match key {
+                GroupKey::OfPartition(key) => window.content.keys.get(*key).map(|key| key.to_array_of_size(rows)),
+                GroupKey::OfRow(key) => of_rows.get(*key).cloned().map(Ok),
+            });
+            let missing = || DataFusionError::Internal("a group column is missing".into());
+            let keys = keys.map(|key| key.unwrap_or_else(|| Err(missing()))).collect::<Result<Vec<_>>>()?;
             let columns = window_columns(&self.columns, window.start, window.end, &keys, values, rows)?;
             chunks.push(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: Some(vec![window.cause; rows]) });
         }
@@ -279,7 +320,10 @@ impl RowWindowAggregate {
         for (window, group) in self.cutter.find_keys(&keys, windows.num_rows())?.into_iter().enumerate() {
             let sums = u32::try_from(window).ok().and_then(|window| of_window.remove(&window));
             let mut content = Parts { sums, ..Parts::default() };
-            self.settle(&mut content, &Arrived { addends: Addends::concat(Vec::new())?, places: Vec::new() })?;
+            if content.sums.is_some() {
+                content.keys = keys.iter().map(|key| ScalarValue::try_from_array(key, window)).collect::<Result<_>>()?;
+            }
+            self.settle(&mut content, &Arrived { keys: Vec::new(), addends: Addends::concat(Vec::new())?, places: Vec::new() })?;
             let open = Open {
                 first: first.value(window),
                 last: last.value(window),
