@@ -90,3 +90,22 @@ fn with_normal_durability_a_quiet_buffer_is_synced_as_well() {
         assert_eq!(left, 1, "seed {seed}");
     }
 }
+
+#[test]
+fn a_delivery_of_what_is_not_there_does_not_keep_the_writer_busy() {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    // Simulated time passes only while everybody sleeps.
+    std::thread::spawn(move || {
+        let disk = Disk::new(Dice::new(1));
+        let settings = settings(&disk, None);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let buffer = open(&settings, &disk);
+            buffer.outbox("cloud").confirm(vec![7]).await.unwrap();
+            sleep(Duration::from_secs(60)).await;
+            buffer.close().await;
+        });
+        tell.send(()).unwrap();
+    });
+    assert_eq!(told.recv_timeout(Duration::from_secs(120)), Ok(()));
+}
