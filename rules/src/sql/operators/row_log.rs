@@ -56,8 +56,10 @@ impl RowLog {
 
     /// The piece that holds row `row`, and where in it.
     fn find(&self, row: u32) -> Option<(usize, usize)> {
-        let piece = self.pieces.partition_point(|piece| piece.first <= row).checked_sub(1)?;
-        Some((piece, (row - self.pieces.get(piece)?.first) as usize))
+        let at = self.pieces.partition_point(|piece| piece.first <= row).checked_sub(1)?;
+        let piece = self.pieces.get(at)?;
+        let within = row - piece.first;
+        (within < piece.rows).then_some((at, within as usize))
     }
 
     /// One row, as columns of length 1.
