@@ -66,6 +66,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config;
 use crate::disk::Disk;
 use crate::status::OutboxStatus;
+pub(crate) use block::{decode_batch as unpack, encode as pack};
 use database::Database;
 use group::{Append, Held};
 pub use journal::{JournalEntry, JournalStep, Recovered, RecoveredSnapshot, Snapshot, SnapshotPart, States};

@@ -13,6 +13,7 @@ use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::schemas::SchemaStore;
 use crate::status::Status;
+use crate::tables::TableFiles;
 
 /// Checks configuration and rules, and prints what is wrong, or what there is.
 ///
@@ -41,8 +42,10 @@ fn check_rules(config: &Config, path: &Path) -> Result<usize, Vec<Diagnostic>> {
     config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
     let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
-    let (book, _) = RulesDir::load(&config.rules.dir, book).map_err(|diagnostic| vec![diagnostic])?;
+    let mut tables = TableFiles::of(config);
+    let (book, _) = RulesDir::load(&config.rules.dir, &mut tables, book).map_err(|diagnostic| vec![diagnostic])?;
     let mut wrong = config::check_uplink_rules(path, &book.names().collect::<Vec<_>>()).map_err(|diagnostic| vec![diagnostic])?;
+    wrong.extend(tables.wrong().cloned());
     wrong.extend(book.wrong());
     if !wrong.is_empty() {
         return Err(wrong);
@@ -51,7 +54,7 @@ fn check_rules(config: &Config, path: &Path) -> Result<usize, Vec<Diagnostic>> {
         tracing::warn!(
             rule,
             streams = streams.join(", "),
-            "the rule could not be checked: the columns of streams without declared fields are known only after their first data"
+            "the rule could not be checked: the columns of streams without declared fields are known only after their first data, and those of a table when its file is right"
         );
     }
     Ok(book.len())

@@ -33,6 +33,23 @@ pub(super) struct DerivedStream {
     pub(super) fields: BTreeMap<String, FieldType>,
 }
 
+/// `[tables.NAME]`: a file that rules look things up in.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TableKeys {
+    /// The file: CSV (`.csv`) or SQLite (`.db`, `.sqlite`, `.sqlite3`).
+    pub(super) path: PathBuf,
+    /// The columns, each with its type; absent: as the file has them.
+    pub(super) fields: Option<BTreeMap<String, FieldType>>,
+    /// The table of the SQLite database.
+    pub(super) table: Option<String>,
+    /// What gives the rows of the SQLite database, instead of `table`.
+    pub(super) query: Option<String>,
+    /// How large it may be, since it is held in memory.
+    #[serde(default = "default_table_size")]
+    pub(super) max_size: ByteSize,
+}
+
 /// The keys of `[outputs.NAME]` that every kind has.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -200,6 +217,9 @@ struct File {
     /// Streams, by name.
     #[serde(default)]
     streams: BTreeMap<String, StreamTable>,
+    /// Files that rules look things up in, by name.
+    #[serde(default)]
+    tables: BTreeMap<String, TableKeys>,
     /// Places that rules may write to, by name.
     #[serde(default)]
     outputs: BTreeMap<String, OutputTable>,
@@ -306,6 +326,10 @@ pub(super) fn read(path: &Path) -> Result<String, Diagnostic> {
             .at(Place::of_offset(&valid, valid.len()))
             .help("save it as UTF-8; if it came over a modem or a damaged card, copy it again".to_owned())
     })
+}
+
+fn default_table_size() -> ByteSize {
+    ByteSize(64 << 20)
 }
 
 fn default_data_dir() -> PathBuf {

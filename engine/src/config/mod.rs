@@ -2,7 +2,7 @@
 //!
 //! [`load`] reports everything that is wrong at once, each with line, column, what was expected and the nearest valid name.
 //! Whoever holds a [`Config`] can rely on this: every connection that is named exists and has the right kind; stream and output names
-//! are plain SQL identifiers, and no two are the same; topics are well-formed; files that are named exist, and relative paths have been
+//! are plain SQL identifiers, and no two are the same; topics are well-formed; files that are named exist (but for those of tables, which may come later), and relative paths have been
 //! resolved against the directory of the configuration file.
 //!
 //! What a key means to users is in `docs/configuration.md`.
@@ -44,8 +44,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// By name.
     pub connections: BTreeMap<String, ConnectionConfig>,
-    /// By name. No name is also an output's.
+    /// By name. No name is also an output's or a table's.
     pub streams: BTreeMap<String, Stream>,
+    /// Reference tables, by name. No name is also a stream's or an output's.
+    pub tables: BTreeMap<String, ReferenceTable>,
     /// By name. No name is also a stream's.
     pub outputs: BTreeMap<String, Output>,
     /// The ways to the cloud, by name; the one of `[uplink]` is called `uplink`.
@@ -70,6 +72,31 @@ pub enum Stream {
     Derived {
         /// The columns beside `ts`; never empty.
         fields: BTreeMap<String, FieldType>,
+    },
+}
+
+/// A file that rules look things up in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferenceTable {
+    /// The file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub kind: TableKind,
+    /// The columns, if they are declared; never empty.
+    pub fields: Option<BTreeMap<String, FieldType>>,
+    /// How large it may be.
+    pub max_size: ByteSize,
+}
+
+/// What is in a table's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableKind {
+    /// a line a row
+    Csv,
+    /// a SQLite database
+    Sqlite {
+        /// gives the rows
+        query: String,
     },
 }
 
@@ -221,6 +248,15 @@ impl Uplink {
             UplinkKind::Mqtt(uplink) => Some(&uplink.connection),
             UplinkKind::Http(_) => None,
         }
+    }
+}
+
+impl ReferenceTable {
+    /// The columns, if they were declared, in order of their names.
+    #[must_use]
+    pub fn schema(&self) -> Option<SchemaRef> {
+        let fields = self.fields.as_ref()?.iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
+        Some(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 }
 

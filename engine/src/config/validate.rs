@@ -10,10 +10,15 @@ use tidegate_core::diagnostic::{did_you_mean, nearest};
 use tidegate_core::{ByteSize, Diagnostic, Span};
 
 use super::document::{self, Report, Table};
-use super::file::{BufferTable, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, UPLINK_KEYS, UplinkKeys};
-use super::{Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, Rules, Stream, StreamKind, Uplink, UplinkKind, http, mqtt, names};
+use super::file::{
+    BufferTable, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys,
+};
+use super::{
+    Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, ReferenceTable, Rules, Stream, StreamKind, TableKind, Uplink, UplinkKind,
+    http, mqtt, names,
+};
 
-const SECTIONS: [&str; 7] = ["connections", "streams", "outputs", "uplink", "uplinks", "rules", "buffer"];
+const SECTIONS: [&str; 8] = ["connections", "streams", "tables", "outputs", "uplink", "uplinks", "rules", "buffer"];
 
 /// More rows than this in one queue would be memory that a small box does not have.
 const LONGEST_QUEUE: usize = 1_000_000;
@@ -89,8 +94,10 @@ impl Validator<'_, '_> {
         let connections = self.connections(&connections);
         let streams = self.tables(&mut root, "streams");
         let outputs = self.tables(&mut root, "outputs");
-        self.check_targets(&streams, &outputs);
+        let tables = self.tables(&mut root, "tables");
+        self.check_targets(&streams, &tables, &outputs);
         let streams = streams.iter().filter_map(|table| Some((table.name().to_owned(), self.stream(table)?))).collect();
+        let tables = tables.iter().filter_map(|table| Some((table.name().to_owned(), self.reference_table(table)?))).collect();
         let outputs = outputs.into_iter().filter_map(|table| Some((table.name().to_owned(), self.output(table)?))).collect();
         let uplinks = self.uplinks(&mut root);
         let rules = self.or_empty(&mut root, "rules");
@@ -111,7 +118,7 @@ impl Validator<'_, '_> {
         }
         let (buffer_keys, buffer_table) = buffer?;
         let buffer = self.buffer(buffer_keys, &buffer_table, &data_dir);
-        Some(Config { name: keys.name, data_dir, connections, streams, outputs, uplinks, rules: rules?, buffer })
+        Some(Config { name: keys.name, data_dir, connections, streams, tables, outputs, uplinks, rules: rules?, buffer })
     }
 
     fn tables<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Vec<Table<'t>> {
@@ -183,13 +190,21 @@ impl Validator<'_, '_> {
         }
     }
 
-    /// Streams and outputs are both targets of rules, so a name must mean one thing.
-    fn check_targets(&mut self, streams: &[Table<'_>], outputs: &[Table<'_>]) {
-        let named = streams.iter().map(|table| (table, "a stream's")).chain(outputs.iter().map(|table| (table, "an output's")));
+    /// Rules name streams, tables and outputs, so a name must mean one thing.
+    fn check_targets(&mut self, streams: &[Table<'_>], tables: &[Table<'_>], outputs: &[Table<'_>]) {
+        let named = streams.iter().map(|table| (table, "a stream's")).chain(tables.iter().map(|table| (table, "a table's")));
+        let named = named.chain(outputs.iter().map(|table| (table, "an output's")));
         for (table, whose) in named {
             if let Err(why) = names::check_target(table.name()) {
                 self.report.error(&table.span(), format!("\"{}\" cannot be {whose} name", table.name()), why);
             }
+        }
+        for other in tables.iter().chain(outputs) {
+            let before = streams.iter().chain(tables).find(|before| before.name() == other.name() && before.span() != other.span());
+            let Some(before) = before.filter(|_| tables.iter().any(|table| table.name() == other.name())) else { continue };
+            let message =
+                format!("`{}` is already the name of {} in line {}", other.name(), before.title(), self.report.line_of(&before.span()));
+            self.report.error(&other.span(), message, "rules know both by name: give this one another".to_owned());
         }
         for output in outputs {
             let Some(stream) = streams.iter().find(|stream| stream.name() == output.name()) else { continue };
@@ -244,6 +259,47 @@ impl Validator<'_, '_> {
                 Some(Stream::Input { connection: stream.connection.clone(), kind: StreamKind::Mqtt(stream) })
             }
         }
+    }
+
+    fn reference_table(&mut self, table: &Table<'_>) -> Option<ReferenceTable> {
+        let TableKeys { path, fields, table: of, query, max_size } = table.read(&[], self.report)?;
+        if fields.as_ref().is_some_and(BTreeMap::is_empty) {
+            let help = "leave it out: then the file says which columns there are".to_owned();
+            self.report.error(&table.key_span_of(&["fields"]), format!("`fields` is empty in {}", table.title()), help);
+        }
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
+        let kind = match (extension.as_str(), of, query) {
+            ("csv", None, None) => TableKind::Csv,
+            ("csv", ..) => {
+                let key = if table.contains("table") { "table" } else { "query" };
+                self.report.error(
+                    &table.span_of(&[key]),
+                    format!("`{key}` is for SQLite databases, and a CSV file is one table"),
+                    "leave it out".to_owned(),
+                );
+                return None;
+            }
+            ("db" | "sqlite" | "sqlite3", Some(of), None) => {
+                TableKind::Sqlite { query: format!("SELECT * FROM \"{}\"", of.replace('"', "\"\"")) }
+            }
+            ("db" | "sqlite" | "sqlite3", None, Some(query)) => TableKind::Sqlite { query },
+            ("db" | "sqlite" | "sqlite3", ..) => {
+                let message = format!("{} needs either `table` or `query`", table.title());
+                self.report.error(&table.span_of(&["path"]), message, "name the table of the database: `table = \"NAME\"`".to_owned());
+                return None;
+            }
+            (other, ..) => {
+                let what = if other == "parquet" {
+                    "Parquet files are not read".to_owned()
+                } else {
+                    format!("`.{other}` says nothing about the format of {}", path.display())
+                };
+                let help = "a table is a CSV file (`.csv`) or in a SQLite database (`.db`, `.sqlite`, `.sqlite3`)".to_owned();
+                self.report.error(&table.span_of(&["path"]), what, help);
+                return None;
+            }
+        };
+        Some(ReferenceTable { path: self.base_dir.join(path), kind, fields, max_size })
     }
 
     fn output(&mut self, mut table: Table<'_>) -> Option<Output> {

@@ -20,12 +20,11 @@ fn schema(columns: &[&str]) -> SchemaRef {
 
 fn catalog() -> Catalog {
     Catalog {
-        by_arrival: Default::default(),
         inputs: [("tank".to_owned(), Some(schema(&["x"]))), ("later".to_owned(), None)].into(),
         derived: ["d1", "d2", "d3"].map(|name| (name.to_owned(), schema(&["x"]))).into(),
         outputs: ["pump", "valve", "lamp"].map(|name| (name.to_owned(), OutputColumns::default())).into(),
         uplink: true,
-        uplink_rules: None,
+        ..Catalog::default()
     }
 }
 

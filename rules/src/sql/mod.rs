@@ -1,7 +1,8 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`], [`functions`] and [`table_functions`]: what a name in a statement means: streams, functions, windows (and [`windows`], their arithmetic).
+//! * [`names`], [`functions`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams, tables, functions, windows (and
+//!   [`windows`], their arithmetic).
 //! * [`pattern`]: what `MATCH_RECOGNIZE` in FROM says.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
@@ -9,8 +10,11 @@
 //!
 //! Nothing is planned while rows flow.
 
+mod as_of;
 mod complaint;
+mod dialect;
 mod functions;
+mod json;
 mod limit;
 mod lower;
 mod names;
@@ -22,8 +26,11 @@ mod text;
 mod time;
 mod windows;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::Rows;
 
@@ -37,6 +44,7 @@ use statement::Statement;
 #[derive(Debug)]
 pub struct SqlRule {
     flows: Vec<Flow>,
+    tables: Vec<(Arc<str>, SchemaRef)>,
     statements: Vec<Statement>,
     limit: StateLimit,
 }
@@ -73,12 +81,25 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
         let of = |input: &Arc<str>, target: &Target| Flow { input: Arc::clone(input), target: target.clone() };
         statement.inputs().iter().flat_map(move |input| statement.targets().map(move |target| of(input, target)))
     });
-    Ok(SqlRule { flows: flows.collect(), statements: lowered, limit: StateLimit::of(options) })
+    let tables: BTreeMap<Arc<str>, SchemaRef> = lowered.iter().flat_map(|statement| statement.tables().iter().cloned()).collect();
+    Ok(SqlRule { flows: flows.collect(), tables: tables.into_iter().collect(), statements: lowered, limit: StateLimit::of(options) })
 }
 
 impl Rule for SqlRule {
     fn flows(&self) -> &[Flow] {
         &self.flows
+    }
+
+    fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
+        &self.tables
+    }
+
+    fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
+        let readers = self.statements.iter_mut().filter(|statement| statement.tables().iter().any(|(table, _)| &**table == name));
+        for statement in readers {
+            statement.on_table(name, rows, out)?;
+        }
+        Ok(())
     }
 
     fn ways(&self, stream: &str) -> Option<Arc<[Way]>> {

@@ -10,16 +10,20 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use tidegate_core::diagnostic::did_you_mean;
 
+use super::as_of::Versions;
 use super::functions::memories;
+use super::json::{self, JsonOperators};
 use super::pattern::RowPatterns;
 use super::pattern::formula::markers;
 use super::table_functions::WindowFunctions;
 use crate::Catalog;
 
-/// A stream as DataFusion's planner sees it.
+/// A stream or a reference table as DataFusion's planner sees it.
 #[derive(Debug)]
 pub(super) struct StreamSource {
     pub name: Arc<str>,
+    /// whether it is a reference table
+    pub is_table: bool,
     schema: SchemaRef,
 }
 
@@ -47,7 +51,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         scalar.insert(udf.name().to_owned(), udf);
     }
-    scalar.extend(markers().map(|marker| (marker.name().to_owned(), marker)));
+    scalar.extend(json::functions().into_iter().chain(markers()).map(|udf| (udf.name().to_owned(), udf)));
     let mut aggregate = HashMap::new();
     for udaf in datafusion_functions_aggregate::all_default_aggregate_functions() {
         for alias in udaf.aliases() {
@@ -58,6 +62,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     let window = datafusion_functions_window::all_default_window_functions().into_iter().chain(memories());
     let window = window.map(|udwf| (udwf.name().to_owned(), udwf)).collect();
     let expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![
+        Arc::new(JsonOperators),
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
         Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
         Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),
@@ -71,7 +76,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         aggregate,
         window,
         expr_planners,
-        relation_planners: vec![Arc::new(WindowFunctions), Arc::new(RowPatterns)],
+        relation_planners: vec![Arc::new(Versions), Arc::new(WindowFunctions), Arc::new(RowPatterns)],
         options: ConfigOptions::default(),
     }
 });
@@ -116,11 +121,12 @@ impl ContextProvider for Names<'_> {
         if name.schema().is_some() {
             return plan_err!("`{name}` has more than one part; streams have plain names");
         }
-        let schema = match (self.catalog.inputs.get(stream), self.catalog.derived.get(stream)) {
+        let table = self.catalog.tables.get(stream);
+        let schema = match (self.catalog.inputs.get(stream).or(table), self.catalog.derived.get(stream)) {
             (Some(Some(schema)), _) | (_, Some(schema)) => schema,
             (Some(None), _) => {
                 self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.to_owned());
-                return plan_err!("the columns of stream `{stream}` are not known yet");
+                return plan_err!("the columns of `{stream}` are not known yet");
             }
             (None, None) => {
                 let known: Vec<&str> = self.catalog.readable().collect();
@@ -130,7 +136,7 @@ impl ContextProvider for Names<'_> {
                 return plan_err!("`{stream}` {what}{help}");
             }
         };
-        Ok(Arc::new(StreamSource { name: Arc::from(stream), schema: Arc::clone(schema) }))
+        Ok(Arc::new(StreamSource { name: Arc::from(stream), is_table: table.is_some(), schema: Arc::clone(schema) }))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

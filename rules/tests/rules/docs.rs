@@ -71,6 +71,14 @@ fn catalog(config: &str) -> Catalog {
             catalog.derived.insert(name.clone(), schema);
         }
     }
+    for (name, table) in config.get("tables").and_then(toml::Value::as_table).into_iter().flatten() {
+        let field = |(name, declared): (&String, &toml::Value)| {
+            let field_type: FieldType = declared.clone().try_into().unwrap();
+            Field::new(name, field_type.data_type(), true)
+        };
+        let fields: Vec<Field> = table["fields"].as_table().unwrap().iter().map(field).collect();
+        catalog.tables.insert(name.clone(), Some(Arc::new(Schema::new(fields))));
+    }
     for (name, output) in config["outputs"].as_table().unwrap() {
         let templates = ["topic", "payload"].iter().filter_map(|key| output.get(key)?.as_str());
         let required = templates.flat_map(names_in).map(str::to_owned).collect();

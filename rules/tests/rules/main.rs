@@ -5,6 +5,8 @@ mod behaviour;
 mod bench_rows;
 mod docs;
 mod golden;
+mod joins;
+mod joins_oracle;
 mod many;
 mod nexmark;
 mod oracle;

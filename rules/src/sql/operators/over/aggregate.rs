@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, UInt32Type};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::Accumulator;
@@ -11,7 +11,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::super::row_log::RowLog;
-use super::frame::{Frame, Frames, Kept, Move};
+use super::frame::{Back, Frame, Frames, Kept, Move};
 use super::{Call, Rows};
 
 /// How a frame's result follows the rows that enter and leave it.
@@ -24,6 +24,8 @@ enum Way {
     /// it is added up again for each row: sums of floating-point numbers cannot be undone (a broken sensor's 1e30 would swallow all
     /// others for good), and some aggregates cannot be undone at all
     AddsUpAgain,
+    /// the same for the sum (or mean) of numbers, which are at hand
+    AddsUpNumbers { mean: bool },
 }
 
 /// `avg(temperature) FILTER (WHERE ..) OVER (.. ROWS BETWEEN ..)`
@@ -60,8 +62,11 @@ impl FrameAggregate {
         let types = arguments.iter().map(|argument| argument.data_type(input)).collect::<Result<Vec<_>>>()?;
         let exact = !types.iter().any(DataType::is_floating) || matches!(function.fun().name(), "count" | "min" | "max");
         let retracts = || function.create_sliding_accumulator().is_ok_and(|accumulator| accumulator.supports_retract_batch());
+        let mean = function.fun().name() == "avg";
+        let numbers = types == [DataType::Float64] && (mean || function.fun().name() == "sum") && !function.is_distinct();
         let way = match frame.start {
-            super::frame::Back::Unbounded => Way::Grows,
+            Back::Unbounded => Way::Grows,
+            _ if numbers => Way::AddsUpNumbers { mean },
             _ if exact && retracts() => Way::Retracts,
             _ => Way::AddsUpAgain,
         };
@@ -74,13 +79,13 @@ impl FrameAggregate {
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
         match self.way {
             Way::Retracts => self.function.create_sliding_accumulator(),
-            Way::Grows | Way::AddsUpAgain => self.function.create_accumulator(),
+            _ => self.function.create_accumulator(),
         }
     }
 
     fn grow(&mut self, keys: usize) -> Result<()> {
         while self.accumulators.len() < keys {
-            let accumulator = if self.way == Way::AddsUpAgain { None } else { Some(self.accumulator()?) };
+            let accumulator = if matches!(self.way, Way::Grows | Way::Retracts) { Some(self.accumulator()?) } else { None };
             self.accumulators.push(accumulator);
         }
         if let Some(frames) = &mut self.frames {
@@ -109,14 +114,18 @@ impl FrameAggregate {
     fn slide(&mut self, rows: &Rows<'_>, arguments: &[ArrayRef], passes: Option<&BooleanArray>) -> Result<Vec<ScalarValue>> {
         let (frame, way) = (self.frame, self.way);
         let Some(frames) = &mut self.frames else { return Err(missing()) };
+        let numbers = arguments.first().and_then(|values| values.as_primitive_opt::<Float64Type>());
+        let numbers = numbers.filter(|_| matches!(way, Way::AddsUpNumbers { .. }));
         let first = frames.log.push(arguments.to_vec(), rows.places.len())?;
         let mut results = Vec::with_capacity(rows.places.len());
         for ((at, key), (row, now)) in rows.places.iter().enumerate().zip((first..).zip(rows.times)) {
-            let counts = passes.is_none_or(|passes| passes.is_valid(at) && passes.value(at));
+            let passed = passes.is_none_or(|passes| passes.is_valid(at) && passes.value(at));
+            let number = numbers.map_or(Some(0.0), |numbers| numbers.is_valid(at).then(|| numbers.value(at)));
+            let new = Kept { at: *now, row, counts: passed && number.is_some(), number: number.unwrap_or(0.0) };
             let log = &frames.log;
             let key_frame = frames.keys.get_mut(*key).ok_or_else(missing)?;
             let accumulator = self.accumulators.get_mut(*key).ok_or_else(missing)?;
-            key_frame.advance(frame, *now, Some(Kept { at: *now, row, counts }), &mut |what, kept| match (accumulator.as_mut(), what) {
+            key_frame.advance(frame, *now, Some(new), &mut |what, kept| match (accumulator.as_mut(), what) {
                 (Some(accumulator), Move::Enters) if kept.counts => accumulator.update_batch(&log.row(kept.row)?),
                 (Some(accumulator), Move::Leaves) if kept.counts => accumulator.retract_batch(&log.row(kept.row)?),
                 _ => Ok(()),
@@ -126,10 +135,14 @@ impl FrameAggregate {
                 key_frame.rows.drain(..key_frame.entered);
                 key_frame.entered = 0;
             }
-            results.push(match accumulator {
-                Some(accumulator) => accumulator.evaluate()?,
-                None => {
-                    let inside = key_frame.rows.iter().take(key_frame.entered).filter(|kept| kept.counts);
+            let inside = key_frame.rows.iter().take(key_frame.entered).filter(|kept| kept.counts);
+            results.push(match (accumulator, way) {
+                (Some(accumulator), _) => accumulator.evaluate()?,
+                (None, Way::AddsUpNumbers { mean }) => {
+                    let (count, sum) = inside.fold((0_u32, 0.0), |(count, sum), kept| (count + 1, sum + kept.number));
+                    ScalarValue::Float64((count > 0).then(|| if mean { sum / f64::from(count) } else { sum }))
+                }
+                (None, _) => {
                     let inside: Vec<Option<u32>> = inside.map(|kept| Some(kept.row)).collect();
                     let mut accumulator = self.function.create_accumulator()?;
                     if !inside.is_empty() {
@@ -239,10 +252,16 @@ impl Call for FrameAggregate {
             return self.restore_accumulators(batch);
         }
         let Some(mut frames) = self.frames.take() else { return Err(missing()) };
-        let mut enter = |key: usize, kept: Kept, log: &RowLog| {
+        let numbers = matches!(self.way, Way::AddsUpNumbers { .. });
+        let mut enter = |key: usize, kept: &mut Kept, inside: bool, log: &RowLog| {
             self.grow(key + 1)?;
+            if numbers && kept.counts {
+                let row = log.row(kept.row)?;
+                let number = row.first().and_then(|values| values.as_primitive_opt::<Float64Type>()).ok_or_else(missing)?;
+                kept.number = number.value(0);
+            }
             match self.accumulators.get_mut(key).and_then(Option::as_mut) {
-                Some(accumulator) if kept.counts => accumulator.update_batch(&log.row(kept.row)?),
+                Some(accumulator) if inside && kept.counts => accumulator.update_batch(&log.row(kept.row)?),
                 _ => Ok(()),
             }
         };

@@ -59,6 +59,8 @@ pub(super) struct Kept {
     pub row: u32,
     /// whether FILTER lets it through
     pub counts: bool,
+    /// its value, where numbers are added up
+    pub number: f64,
 }
 
 /// A row comes into a frame, or leaves it.
@@ -184,8 +186,12 @@ impl Frames {
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
 
-    /// Takes sealed rows over, unless they have other columns; `entered` is told of each that is in its frame.
-    pub(super) fn restore(&mut self, batch: &RecordBatch, entered: &mut dyn FnMut(usize, Kept, &RowLog) -> Result<()>) -> Result<bool> {
+    /// Takes sealed rows over, unless they have other columns; `taken` is told of each, and whether it is in its frame.
+    pub(super) fn restore(
+        &mut self,
+        batch: &RecordBatch,
+        taken: &mut dyn FnMut(usize, &mut Kept, bool, &RowLog) -> Result<()>,
+    ) -> Result<bool> {
         let wrong = || DataFusionError::Internal("the rows of a frame were not sealed as they should be".into());
         if batch.schema_ref().fields() != self.schema().fields() {
             return Ok(false);
@@ -197,14 +203,12 @@ impl Frames {
         let first = self.log.push(batch.columns().iter().skip(4).cloned().collect(), batch.num_rows())?;
         for (place, row) in (0..batch.num_rows()).zip(first..) {
             let key = keys.value(place) as usize;
-            let kept = Kept { at: at.value(place), row, counts: counts.value(place) };
+            let mut kept = Kept { at: at.value(place), row, counts: counts.value(place), number: 0.0 };
+            taken(key, &mut kept, inside.value(place), &self.log)?;
             self.grow(key + 1);
             if let Some(frame) = self.keys.get_mut(key) {
                 frame.rows.push_back(kept);
-                if inside.value(place) {
-                    frame.entered += 1;
-                    entered(key, kept, &self.log)?;
-                }
+                frame.entered += usize::from(inside.value(place));
             }
         }
         Ok(true)

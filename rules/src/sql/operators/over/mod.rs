@@ -198,7 +198,7 @@ impl Over {
             Some(waits) => waits.rows(&chunk, columns, &rows, &conditions, &self.keys, pass)?,
         };
         self.measured.1 += chunk.len();
-        if self.measured.1 >= self.keys.known() {
+        if self.measured.1 * 4 >= self.keys.known() {
             self.measured = (self.calls.iter().flatten().map(|call| call.measure()).sum(), 0);
         }
         Ok(made)

@@ -62,7 +62,7 @@ impl Pick {
     /// The row that is given for row `row` of the log, which has come at `now`.
     fn pick(&mut self, key: usize, now: i64, row: u32, has_value: bool) -> Result<Option<u32>> {
         let Some(key) = self.frames.keys.get_mut(key) else { return Ok(None) };
-        let new = (has_value || !self.ignore_nulls).then_some(Kept { at: now, row, counts: true });
+        let new = (has_value || !self.ignore_nulls).then_some(Kept { at: now, row, counts: true, number: 0.0 });
         if let Which::Lag(..) | Which::Changed = self.which {
             let back = if let Which::Lag(back, _) = self.which { back } else { 1 };
             if back == 0 {
@@ -150,7 +150,7 @@ impl Call for Pick {
     }
 
     fn restore(&mut self, _part: &str, batch: &RecordBatch) -> Result<bool> {
-        self.frames.restore(batch, &mut |_, _, _| Ok(()))
+        self.frames.restore(batch, &mut |_, _, _, _| Ok(()))
     }
 }
 
