@@ -33,5 +33,7 @@ pub mod schemas;
 pub mod sequencer;
 pub mod status;
 pub mod supervisor;
+pub mod time;
+pub mod wakes;
 pub mod worker;
 pub mod world;

@@ -51,9 +51,13 @@ pub struct Edited {
     pub changes: Vec<Placed>,
 }
 
+/// What makes a rule of its file's name and text: [`compile`] in a box.
+pub type Compile = fn(&str, &str, &Catalog) -> Result<(Options, Box<dyn Rule>), CompileError>;
+
 /// All rules.
 pub struct RuleBook {
     catalog: Catalog,
+    compile: Compile,
     rules: BTreeMap<Arc<str>, Page>,
     workers: usize,
     status: Arc<Status>,
@@ -83,7 +87,14 @@ impl RuleBook {
     /// A book without rules, for `workers` workers.
     #[must_use]
     pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
-        Self { catalog, rules: BTreeMap::new(), workers: workers.max(1), status, quiet: false }
+        Self { catalog, compile, rules: BTreeMap::new(), workers: workers.max(1), status, quiet: false }
+    }
+
+    /// The same, with rules that are made by `compile`.
+    #[must_use]
+    pub fn compiled_by(mut self, compile: Compile) -> Self {
+        self.compile = compile;
+        self
     }
 
     /// The same, for a caller that reports what is [`RuleBook::wrong`] itself: nothing is logged.
@@ -228,7 +239,7 @@ impl RuleBook {
     }
 
     fn compile(&self, name: &Arc<str>, file: &str, text: &str) -> Result<(Options, Box<dyn Rule>), CompileError> {
-        let (options, rule) = compile(file, text, &self.catalog)?;
+        let (options, rule) = (self.compile)(file, text, &self.catalog)?;
         if let Some(circle) = self.circle(name, rule.flows()) {
             return Err(CompileError::Wrong(vec![
                 Diagnostic::new(file, format!("the rule closes a circle of derived streams: {circle}"))

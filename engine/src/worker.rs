@@ -15,8 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::buffer::SnapshotPart;
 use crate::router::{self, Routed, Router};
 use crate::sampler::Sampler;
-use crate::sequencer::Entry;
+use crate::sequencer::{Entry, Origin};
 use crate::status::{RuleStatus, Status};
+use crate::wakes::Waker;
 
 /// A change of the rules that a worker runs; it takes effect between two batches.
 pub enum Change {
@@ -52,6 +53,8 @@ pub struct Hosted {
     status: Arc<RuleStatus>,
     bad_rows: Sampler,
     late: Sampler,
+    /// when the rule wants a tick
+    wakes_at: Option<i64>,
 }
 
 /// Runs rules.
@@ -61,6 +64,8 @@ pub struct Worker {
     readers: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// derived streams; each comes after the streams that lead to it
     order: Vec<Arc<str>>,
+    /// rules that want a tick, by the time at which they do; without those that had one and did not move their time
+    wakes: BTreeSet<(i64, Arc<str>)>,
     status: Arc<Status>,
 }
 
@@ -68,39 +73,71 @@ impl Worker {
     /// A worker without rules.
     #[must_use]
     pub fn new(status: Arc<Status>) -> Self {
-        Self { rules: BTreeMap::new(), readers: BTreeMap::new(), order: Vec::new(), status }
+        Self { rules: BTreeMap::new(), readers: BTreeMap::new(), order: Vec::new(), wakes: BTreeSet::new(), status }
     }
 
-    /// Takes entries until there are no more, and hands on what the rules make of them.
-    pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router) {
+    /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when they want a tick.
+    pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router, waker: Waker) {
+        let mut ticks = 0;
         while let Some(entry) = entries.recv().await {
             match entry {
                 Entry::Change(change) => self.on_change(change).await,
-                Entry::Batch { stream, rows, origin } => router.send(self.on_batch(&stream, &rows), &origin).await,
+                Entry::Batch { stream, rows, now, origin } => router.send(self.on_batch(&stream, &rows, now), now, &origin).await,
+                Entry::Tick { seq, now, origin } => {
+                    router.send(self.on_tick(seq, now), now, &origin).await;
+                    // Those that are run again were not made by this sequencer.
+                    ticks += u64::from(matches!(origin, Origin::Live(_)));
+                }
                 Entry::Restore { rule, state } => self.restore(&rule, state),
                 Entry::Snapshot(number) => {
                     // The buffer is closed only when the box is going down.
                     drop(router.buffer.snapshot_part(SnapshotPart { number, states: self.snapshot() }).await);
                 }
             }
+            waker.leave(self.wakes_at(), ticks);
         }
     }
 
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement: rows of equal sequence numbers
     /// are meant in this order.
-    pub fn on_batch(&mut self, stream: &str, rows: &Rows) -> Vec<Routed> {
+    pub fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64) -> Vec<Routed> {
         if !self.readers.contains_key(stream) {
             return Vec::new();
         }
-        let mut pass = Pass::default();
+        let mut pass = Pass::at(now);
         self.feed(stream, rows, &mut pass);
         self.run_derived(&mut pass);
         self.finish(pass)
     }
 
+    /// Time has passed: rules whose time it is are called, those nearest to the input first.
+    pub fn on_tick(&mut self, seq: u64, now: i64) -> Vec<Routed> {
+        let mut pass = Pass::at(now);
+        let due: BTreeSet<Arc<str>> =
+            self.rules.iter().filter(|(_, hosted)| hosted.is_due(now)).map(|(name, _)| Arc::clone(name)).collect();
+        if due.is_empty() {
+            return Vec::new();
+        }
+        for name in self.rules_by_depth().into_iter().filter(|name| due.contains(name)) {
+            // A row of a derived stream may have been what it waited for.
+            if self.rules.get(&name).is_some_and(|hosted| hosted.is_due(now)) {
+                self.call(&name, &mut pass, &|rule, out| rule.on_tick(seq, now, out));
+                self.answer(&name, now);
+                self.run_derived(&mut pass);
+            }
+        }
+        self.finish(pass)
+    }
+
+    /// When a rule wants the next tick.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<i64> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
     /// The input has ended: windows close, those nearest to the input first.
-    pub fn on_end(&mut self, seq: u64) -> Vec<Routed> {
-        let mut pass = Pass::default();
+    pub fn on_end(&mut self, seq: u64, now: i64) -> Vec<Routed> {
+        let mut pass = Pass::at(now);
         let ends: Vec<Arc<str>> = self.rules_by_depth();
         for name in ends {
             self.call(&name, &mut pass, &|rule, out| rule.on_end(seq, out));
@@ -113,18 +150,16 @@ impl Worker {
     pub async fn on_change(&mut self, change: Change) {
         match change {
             Change::Load(load) => self.load(load),
-            Change::Remove(name) => {
-                self.rules.remove(&name);
-            }
+            Change::Remove(name) => drop(self.take_out(&name)),
             Change::Give(name, to) => {
-                if let Some(hosted) = self.rules.remove(&name) {
+                if let Some(hosted) = self.take_out(&name) {
                     // The other worker is gone only when the box is going down.
                     drop(to.send(hosted));
                 }
             }
             Change::Take(name, from) => {
                 if let Ok(hosted) = from.await {
-                    self.rules.insert(name, hosted);
+                    self.put_in(name, hosted);
                 }
             }
         }
@@ -138,6 +173,7 @@ impl Worker {
             Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
             Err(error) => tracing::error!(rule = %name, %error, "the windows that were open before the restart are lost"),
         }
+        self.look(name);
     }
 
     /// The state of every rule that has some, as it is now.
@@ -160,7 +196,7 @@ impl Worker {
 
     /// Stops a rule that cannot go on; nothing else is stopped.
     fn stop(&mut self, name: &Arc<str>, reason: String) {
-        let Some(hosted) = self.rules.remove(name) else { return };
+        let Some(hosted) = self.take_out(name) else { return };
         hosted.status.errors.add(1);
         hosted.status.refused.store(true, Ordering::Relaxed);
         tracing::error!(rule = %name, reason, "the rule failed and is stopped; change its file to start it again");
@@ -169,7 +205,7 @@ impl Worker {
     }
 
     fn load(&mut self, Load { name, mut rule, mode, worth, inherits }: Load) {
-        if let Some(mut old) = self.rules.remove(&inherits) {
+        if let Some(mut old) = self.take_out(&inherits) {
             match old.rule.seal().and_then(|state| restore(&mut *rule, state)) {
                 Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
                 Err(error) => tracing::error!(rule = %name, %error, "the open windows of the old version are lost"),
@@ -177,7 +213,46 @@ impl Worker {
         }
         let status = self.status.rules.of(&name);
         status.versions.add(1);
-        self.rules.insert(name, Hosted { rule, mode, worth, status, bad_rows: Sampler::default(), late: Sampler::default() });
+        // Under its own name there may be one whose state goes to nobody.
+        drop(self.take_out(&name));
+        let (bad_rows, late) = (Sampler::default(), Sampler::default());
+        self.put_in(name, Hosted { rule, mode, worth, status, bad_rows, late, wakes_at: None });
+    }
+
+    fn put_in(&mut self, name: Arc<str>, mut hosted: Hosted) {
+        hosted.wakes_at = None;
+        self.rules.insert(Arc::clone(&name), hosted);
+        self.look(&name);
+    }
+
+    fn take_out(&mut self, name: &Arc<str>) -> Option<Hosted> {
+        let hosted = self.rules.remove(name)?;
+        if let Some(at) = hosted.wakes_at {
+            self.wakes.remove(&(at, Arc::clone(name)));
+        }
+        Some(hosted)
+    }
+
+    /// Takes note of when the rule wants a tick now.
+    fn look(&mut self, name: &Arc<str>) {
+        let Some(hosted) = self.rules.get_mut(name) else { return };
+        let before = std::mem::replace(&mut hosted.wakes_at, hosted.rule.wakes_at());
+        if hosted.wakes_at == before {
+            return;
+        }
+        if let Some(at) = before {
+            self.wakes.remove(&(at, Arc::clone(name)));
+        }
+        if let Some(at) = hosted.wakes_at {
+            self.wakes.insert((at, Arc::clone(name)));
+        }
+    }
+
+    /// The rule had a tick at `now`. If it wants another one for a time that has passed, it would want them without end: it has to wait for a row.
+    fn answer(&mut self, name: &Arc<str>, now: i64) {
+        if let Some(at) = self.rules.get(name).and_then(|hosted| hosted.wakes_at).filter(|at| *at <= now) {
+            self.wakes.remove(&(at, Arc::clone(name)));
+        }
     }
 
     fn plan(&mut self) {
@@ -227,7 +302,8 @@ impl Worker {
     fn feed(&mut self, stream: &str, rows: &Rows, pass: &mut Pass) {
         let readers = self.readers.get(stream).cloned().unwrap_or_default();
         for name in readers {
-            self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, out));
+            let now = pass.now;
+            self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, now, out));
         }
     }
 
@@ -245,8 +321,9 @@ impl Worker {
         if hosted.mode == Mode::Active {
             pass.take(name, hosted.worth, out.rows);
         }
-        if let Some(reason) = failure {
-            self.stop(name, reason);
+        match failure {
+            Some(reason) => self.stop(name, reason),
+            None => self.look(name),
         }
     }
 
@@ -263,6 +340,11 @@ impl Worker {
 }
 
 impl Hosted {
+    /// Whether it wants a tick by now. That it had one makes no difference: nobody knows when the sequence is run again.
+    fn is_due(&self, now: i64) -> bool {
+        self.wakes_at.is_some_and(|at| at <= now)
+    }
+
     fn note(&mut self, name: &str, out: &Emissions) {
         let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
         self.status.rows.add(rows as u64);
@@ -294,6 +376,8 @@ type Call<'a> = &'a dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), RuleErro
 /// What the rules wrote for one entry of the sequence.
 #[derive(Default)]
 struct Pass {
+    /// the sequence's time
+    now: i64,
     /// in the order of the first emission of each rule
     written: Vec<(Arc<str>, Worth, Vec<Emission>)>,
     /// not yet handed to the readers
@@ -301,6 +385,10 @@ struct Pass {
 }
 
 impl Pass {
+    fn at(now: i64) -> Self {
+        Self { now, ..Self::default() }
+    }
+
     fn take(&mut self, rule: &Arc<str>, worth: Worth, emissions: Vec<Emission>) {
         if emissions.is_empty() {
             return;
@@ -338,3 +426,6 @@ pub(crate) fn topological(mut edges: BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Arc<
     }
     order
 }
+
+#[cfg(test)]
+mod tests;

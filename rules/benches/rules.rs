@@ -66,7 +66,7 @@ fn filters(extent: &Extent) {
             let mut out = Emissions::default();
             let numbered = Rows { batch: input.clone(), seqs: Seqs::Run { first: seq } };
             seq += rows as u64;
-            rule.on_batch("tank", &numbered, &mut out).unwrap();
+            rule.on_batch("tank", &numbered, 0, &mut out).unwrap();
             black_box(out.rows.len())
         };
         let predicate = bare_predicate();
@@ -90,7 +90,7 @@ fn windows(extent: &Extent) {
             for batch in &batches {
                 let rows = Rows { batch: batch.clone(), seqs: Seqs::Run { first: seq } };
                 seq += batch.num_rows() as u64;
-                rule.on_batch("tank", &rows, &mut out).unwrap();
+                rule.on_batch("tank", &rows, 0, &mut out).unwrap();
             }
             rule.on_end(seq, &mut out).unwrap();
             assert!(out.late == 0 && out.bad_rows == 0);

@@ -15,7 +15,7 @@ pub mod rule;
 pub mod sql;
 
 pub use catalog::{Catalog, OutputColumns};
-pub use options::{Mode, Options, Priority, WhenFull, Worth};
+pub use options::{Mode, Options, Priority, SHORTEST_TTL, WhenFull, Worth};
 pub use rule::{Emission, Emissions, Flow, Rule, RuleError, SealedState, Target};
 
 use tidegate_core::Diagnostic;

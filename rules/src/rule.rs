@@ -15,11 +15,20 @@ pub trait Rule: Send {
     /// Which streams the rule reads, and where rows of each can lead.
     fn flows(&self) -> &[Flow];
 
-    /// Takes rows of one of its input streams.
+    /// Takes rows of one of its input streams. `now` is the sequence's time, in nanoseconds: it never goes back.
     ///
     /// # Errors
     /// When the rule cannot go on. Rows that cannot be evaluated are not an error: they go to [`Emissions::bad_rows`].
-    fn on_batch(&mut self, stream: &str, rows: &Rows, out: &mut Emissions) -> Result<(), RuleError>;
+    fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError>;
+
+    /// Time has passed without a row. `seq` numbers what it writes; `now` is the sequence's time, as in `on_batch`.
+    ///
+    /// # Errors
+    /// When the rule cannot go on.
+    fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError>;
+
+    /// The sequence's time at which the rule wants the next tick, if no row comes before.
+    fn wakes_at(&self) -> Option<i64>;
 
     /// The input has ended: every open window closes. `seq` numbers what it writes. Only a replay has an end.
     ///

@@ -3,7 +3,8 @@
 //! # Layout
 //! One SQLite database in WAL mode with `synchronous = FULL`. Table `block` holds rows of one rule and one schema as a compressed
 //! Arrow block each; `confirmed` says which uplinks have blocks that others wait for; `refused` holds blocks that could not be read or that a
-//! far side will not take; `gap` says which rows were dropped. `journal`, `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `meta` holds the end of
+//! far side will not take; `gap` says which rows were dropped. `journal`, `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `clocks` says what
+//! wall time it was, see [`clocks`]. `meta` holds the end of
 //! the reserved row numbers, the newest ids, and how much is waiting. `PATH.lock` keeps other processes out and repeats the end of the row
 //! numbers.
 //!
@@ -26,6 +27,7 @@
 
 mod block;
 mod changes;
+mod clocks;
 #[cfg(test)]
 mod crash_tests;
 mod database;
@@ -44,6 +46,8 @@ mod salvage;
 mod salvage_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time_tests;
 mod uplinks;
 #[cfg(test)]
 mod uplinks_tests;
@@ -61,6 +65,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config;
 use crate::disk::Disk;
 use crate::status::OutboxStatus;
+use crate::time::{SequenceTime, WallTime};
 use database::Database;
 use group::{Append, Held};
 pub use journal::{JournalEntry, JournalStep, Recovered, RecoveredSnapshot, Snapshot, SnapshotPart, States};
@@ -78,6 +83,8 @@ pub struct OutboxRows {
     pub ordinals: Vec<u32>,
     /// what they are worth when there is no room, or a backlog
     pub worth: Worth,
+    /// the sequence's time at which they were written
+    pub now_ns: i64,
     /// released when the rows are on disk
     pub ack: Ack,
 }
@@ -93,6 +100,8 @@ pub struct StoredBlock {
     pub rows: Rows,
     /// one a row
     pub ordinals: Vec<u32>,
+    /// when they were written, as far as that is known
+    pub written: Option<WallTime>,
 }
 
 /// Rows of one rule that were dropped. The uplink sends it, so that the loss is visible in the data.
@@ -227,6 +236,7 @@ pub struct Buffer {
     requests: mpsc::Sender<Request>,
     committed: watch::Receiver<u64>,
     sequence: (u64, u64),
+    time: Arc<SequenceTime>,
     recovered: Arc<Mutex<Recovered>>,
     status: Arc<OutboxStatus>,
 }
@@ -259,13 +269,14 @@ impl Buffer {
                 "rows were dropped: no uplink takes what their rules write, see `rules` in the uplinks' tables"
             );
         }
+        let time = database.time();
         let (appends, append_queue) = mpsc::channel(settings.queue.get());
         // A forwarder asks one thing at a time; the rest is room for the sequencer.
         let (requests, request_queue) = mpsc::channel(8);
         let (tell, committed) = watch::channel(database.totals().last_block);
         let writer = Writer::new(database, append_queue, request_queue, tell, Arc::clone(&status));
         let recovered = Arc::new(Mutex::new(recovered));
-        Ok((Self { appends, requests, committed, sequence, recovered, status }, writer.run()))
+        Ok((Self { appends, requests, committed, sequence, time, recovered, status }, writer.run()))
     }
 
     /// Queues rows, which are committed together; waits while the queue is full. Once closed, refuses the acks.
@@ -304,6 +315,12 @@ impl Buffer {
     #[must_use]
     pub fn sequence_start(&self) -> (u64, u64) {
         self.sequence
+    }
+
+    /// The clock of the sequence, which goes on from the newest time in the buffer.
+    #[must_use]
+    pub fn time(&self) -> Arc<SequenceTime> {
+        Arc::clone(&self.time)
     }
 
     /// Reserves the next row numbers, `first .. end`; ask when fewer than 2^31 are left.

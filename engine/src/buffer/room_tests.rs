@@ -33,7 +33,7 @@ struct Found {
 }
 
 fn worth(priority: u8, max_size: Option<u64>, when_full: Option<WhenFull>) -> Worth {
-    Worth { priority: priority.try_into().unwrap(), max_size: max_size.map(ByteSize), when_full }
+    Worth { priority: priority.try_into().unwrap(), max_size: max_size.map(ByteSize), when_full, ttl: None }
 }
 
 impl Stage {

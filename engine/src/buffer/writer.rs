@@ -18,6 +18,8 @@ use crate::status::OutboxStatus;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+/// Rows that grow too old wait for each other so long: one commit for many of them spares the disk.
+const EXPIRY_PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(10) };
 /// Requests that are answered between two commits, so that neither keeps the other waiting.
 const REQUESTS: usize = 64;
 
@@ -40,6 +42,14 @@ pub(super) enum Request {
 struct Backoff {
     delay: Duration,
     retry_at: Option<Instant>,
+}
+
+/// Resolves at that moment, if there is one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Backoff {
@@ -68,6 +78,7 @@ struct Said {
     unpackable: Sampler,
     refused: Sampler,
     forgotten: Sampler,
+    expired: Sampler,
     unjournaled: Sampler,
     unread: Sampler,
 }
@@ -85,6 +96,8 @@ pub(super) struct Writer {
     /// a snapshot of which parts are missing
     snapshot: Option<(Snapshot, Vec<SnapshotPart>)>,
     backoff: Backoff,
+    /// when rows are to be dropped because they are too old
+    expiry: Option<Instant>,
     /// there may be free pages to give back
     shrink: bool,
     closing: bool,
@@ -100,7 +113,7 @@ impl Writer {
         status: Arc<OutboxStatus>,
     ) -> Self {
         status.waiting.set(database.totals().waiting);
-        Self {
+        let mut writer = Self {
             database,
             appends,
             requests,
@@ -110,25 +123,24 @@ impl Writer {
             changes: Changes::default(),
             snapshot: None,
             backoff: Backoff::default(),
+            expiry: None,
             shrink: true,
             closing: false,
             said: Said::default(),
-        }
+        };
+        writer.look_for_expiry();
+        writer
     }
 
     pub(super) async fn run(mut self) {
         while !self.closing {
             let retry_at = self.backoff.retry_at;
-            let retry = async move {
-                match retry_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let (retry, expiry) = (at(retry_at), at(self.expiry));
             tokio::select! {
                 biased;
                 request = self.requests.recv() => self.answer(request.unwrap_or(Request::Close)),
                 () = retry => {}
+                () = expiry, if self.backoff.retry_at.is_none() => {}
                 Some(first) = self.appends.recv(), if self.held.is_empty() && self.backoff.retry_at.is_none() => self.gather(Some(first)),
                 () = std::future::ready(()), if self.shrink && self.backoff.retry_at.is_none() => self.shrink(),
             }
@@ -325,7 +337,8 @@ impl Writer {
 
     fn commit(&mut self) {
         let nothing = self.changes.size() == 0 && self.changes.snapshot.is_none();
-        if self.changes.is_only_blocks() && (nothing || self.database.must_wait(&self.changes.blocks)) {
+        let too_old = self.expiry.is_some_and(|at| at <= Instant::now());
+        if self.changes.is_only_blocks() && !too_old && (nothing || self.database.must_wait(&self.changes.blocks)) {
             if nothing {
                 self.held.drain(..).for_each(Held::release);
             } else {
@@ -358,7 +371,7 @@ impl Writer {
             self.status.committed.add(done.stored_rows);
         }
         self.status.waiting.set(self.database.totals().waiting);
-        self.status.dropped.add(done.dropped_rows + done.forgotten_rows);
+        self.status.dropped.add(done.dropped_rows + done.expired_rows + done.forgotten_rows);
         if done.dropped_rows > 0
             && let Some(rows) = self.said.dropped.count(done.dropped_rows)
         {
@@ -372,12 +385,24 @@ impl Writer {
         {
             tracing::error!(rows, "table `refused` is full; its oldest blocks were deleted");
         }
+        if done.expired_rows > 0
+            && let Some(rows) = self.said.expired.count(done.expired_rows)
+        {
+            tracing::warn!(rows, "rows were older than their `ttl` before an uplink had taken them, and were dropped");
+        }
+        self.look_for_expiry();
         self.shrink = true;
         // The forwarder hears of rows before their source does, so that they count as live at once; and of deletions too, because there
         // may be new gaps.
         self.committed.send_replace(self.database.totals().last_block);
         // The journal does not wait for room in the outbox.
         self.held.extract_if(.., |held| !done.blocks_wait || held.outbox().is_empty()).for_each(Held::release);
+    }
+
+    /// When the next rows grow too old. What cannot be read now is looked at after the next commit.
+    fn look_for_expiry(&mut self) {
+        let left = self.database.next_expiry().ok().flatten();
+        self.expiry = left.map(|left| Instant::now() + if left.is_zero() { left } else { left.max(EXPIRY_PAUSE) });
     }
 
     fn say_full(&mut self) {

@@ -117,6 +117,8 @@ pub(super) struct BufferTable {
     pub(super) reserve: ByteSize,
     /// What happens when it is as large, to rows whose rule does not say.
     pub(super) when_full: BufferWhenFull,
+    /// How long rows whose rule does not say are worth sending; what is older is dropped. Absent: for ever.
+    pub(super) ttl: Option<Span>,
     /// How many rows may wait to be committed.
     pub(super) queue: NonZeroUsize,
     /// How large the journal may grow beyond what recovery needs.
@@ -135,6 +137,7 @@ impl Default for BufferTable {
             max_size: ByteSize(1 << 30),
             reserve: ByteSize(0),
             when_full: BufferWhenFull::Block,
+            ttl: None,
             queue: thousand(),
             // Yesterday's data is what people try a new rule on.
             journal_size: ByteSize(256 << 20),
@@ -147,9 +150,9 @@ impl Default for BufferTable {
 impl BufferTable {
     /// These settings for the database at `path`.
     pub(super) fn at(self, path: PathBuf) -> Buffer {
-        let Self { path: _, max_size, reserve, when_full, queue, journal_size, journal_age, snapshot_every } = self;
+        let Self { path: _, max_size, reserve, when_full, ttl, queue, journal_size, journal_age, snapshot_every } = self;
         let when_full = when_full.into();
-        Buffer { path, max_size, reserve, when_full, queue, journal_size, journal_age, snapshot_every }
+        Buffer { path, max_size, reserve, when_full, ttl, queue, journal_size, journal_age, snapshot_every }
     }
 }
 

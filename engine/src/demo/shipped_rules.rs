@@ -105,7 +105,7 @@ impl Loop {
     fn feed(&mut self, stream: &str, rows: &Rows) {
         let mut out = Emissions::default();
         for rule in self.rules.iter_mut().filter(|rule| rule.flows().iter().any(|flow| &*flow.input == stream)) {
-            rule.on_batch(stream, rows, &mut out).unwrap();
+            rule.on_batch(stream, rows, 0, &mut out).unwrap();
         }
         assert_eq!((out.late, out.bad_row), (0, None));
         for emission in out.rows {

@@ -68,7 +68,7 @@ impl House {
         let batch = RecordBatch::try_new(schema(&["x"]), vec![Arc::new(times), Arc::new(Float64Array::from(values.to_vec()))]).unwrap();
         let rows = self.numbers.number(batch);
         for worker in &mut self.workers {
-            let written = worker.on_batch(stream, &rows);
+            let written = worker.on_batch(stream, &rows, first * 1_000_000_000);
             self.written.extend(written);
         }
         self

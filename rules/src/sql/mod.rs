@@ -68,11 +68,19 @@ impl Rule for SqlRule {
         &self.flows
     }
 
-    fn on_batch(&mut self, stream: &str, rows: &Rows, out: &mut Emissions) -> Result<(), RuleError> {
+    fn on_batch(&mut self, stream: &str, rows: &Rows, _: i64, out: &mut Emissions) -> Result<(), RuleError> {
         for pipeline in self.pipelines.iter_mut().filter(|p| &**p.input() == stream) {
             pipeline.on_batch(rows, out)?;
         }
         Ok(())
+    }
+
+    fn on_tick(&mut self, _: u64, _: i64, _: &mut Emissions) -> Result<(), RuleError> {
+        Ok(())
+    }
+
+    fn wakes_at(&self) -> Option<i64> {
+        None
     }
 
     fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError> {

@@ -138,6 +138,6 @@ fn ordinals_count_rows_of_one_number_over_all_statements() {
     let mut rule = rule("INSERT INTO lamp SELECT 1 AS x FROM tank; INSERT INTO uplink SELECT 2 AS x FROM tank WHERE temperature > 5");
     let mut out = Emissions::default();
     let rows = Rows { batch: batch(&[tank(0, "a", 1.0), tank(1, "a", 9.0)]), seqs: Seqs::Run { first: 7 } };
-    rule.on_batch("tank", &rows, &mut out).unwrap();
+    rule.on_batch("tank", &rows, 0, &mut out).unwrap();
     assert_eq!(Emissions::ordinals(&out.rows), vec![vec![0, 0], vec![1]]);
 }

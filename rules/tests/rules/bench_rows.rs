@@ -81,7 +81,7 @@ pub fn feed(rule: &mut dyn Rule, rows: &[Tank], first_seq: u64, cuts: &[usize]) 
         let len = cut.min(rows.len() - at);
         if len > 0 {
             let rows = Rows { batch: batch(&rows[at..at + len]), seqs: Seqs::Run { first: first_seq + at as u64 } };
-            rule.on_batch("tank", &rows, &mut out).unwrap();
+            rule.on_batch("tank", &rows, 0, &mut out).unwrap();
             at += len;
         }
     }
