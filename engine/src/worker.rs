@@ -428,4 +428,4 @@ pub(crate) fn topological(mut edges: BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Arc<
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

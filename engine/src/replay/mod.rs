@@ -228,3 +228,6 @@ fn times(rows: &RecordBatch) -> &[i64] {
     let column = rows.column_by_name(TS).filter(|column| matches!(column.data_type(), DataType::Timestamp(..)));
     column.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>()).map_or(&[], |times| times.values())
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,12 @@ fn schema(columns: &[&str]) -> SchemaRef {
 
 fn catalog() -> Catalog {
     Catalog {
-        by_arrival: Default::default(),
-        inputs: [("tank".to_owned(), Some(schema(&["x"]))), ("later".to_owned(), None)].into(),
+        by_arrival: ["arrivals".to_owned()].into(),
+        inputs: ["tank", "arrivals"]
+            .map(|stream| (stream.to_owned(), Some(schema(&["x"]))))
+            .into_iter()
+            .chain([("later".to_owned(), None)])
+            .collect(),
         derived: ["d1", "d2", "d3"].map(|name| (name.to_owned(), schema(&["x"]))).into(),
         outputs: ["pump", "valve", "lamp"].map(|name| (name.to_owned(), OutputColumns::default())).into(),
         uplink: true,
@@ -63,8 +67,13 @@ impl House {
 
     fn feed(&mut self, stream: &str, values: &[f64]) -> &mut Self {
         let first = self.numbers.next() as i64;
-        let times =
-            TimestampNanosecondArray::from_iter_values((0..values.len() as i64).map(|i| (first + i) * 1_000_000_000)).with_timezone("UTC");
+        let times: Vec<i64> = (0..values.len() as i64).map(|i| (first + i) * 1_000_000_000).collect();
+        self.feed_at(stream, &times, values)
+    }
+
+    fn feed_at(&mut self, stream: &str, times: &[i64], values: &[f64]) -> &mut Self {
+        let first = self.numbers.next() as i64;
+        let times = TimestampNanosecondArray::from(times.to_vec()).with_timezone("UTC");
         let batch = RecordBatch::try_new(schema(&["x"]), vec![Arc::new(times), Arc::new(Float64Array::from(values.to_vec()))]).unwrap();
         let rows = self.numbers.number(batch);
         for worker in &mut self.workers {
@@ -111,6 +120,28 @@ fn rows_go_through_derived_streams_within_the_same_entry_whatever_the_rules_are_
     house.put("m", "INSERT INTO pump SELECT x FROM d2").feed("tank", &[1.0, 2.0]);
     let said: Vec<_> = house.rows("pump").into_iter().map(|(_, seq, ordinal, x)| (seq, ordinal, x)).collect();
     assert_eq!(said, [(0, 0, 1.0), (0, 1, 20.0), (1, 0, 2.0), (1, 1, 30.0)]);
+}
+
+/// On 2016-12-31 there was a second 23:59:60, which POSIX time counts as the first one of the new year, and then again.
+#[test]
+fn a_leap_second_neither_closes_a_window_by_arrival_nor_loses_a_row() {
+    const NEW_YEAR: i64 = 1_483_228_800;
+    for cut in [1, 3, 12] {
+        let mut house = House::new(1);
+        house.put(
+            "r",
+            "INSERT INTO pump SELECT sum(x) AS x FROM TUMBLE(arrivals, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end",
+        );
+        // Four rows a second, from two seconds before the leap second to the end of the window after it.
+        let second = |at: i64| [0, 250, 500, 750].map(|ms| at * 1_000_000_000 + ms * 1_000_000);
+        let shown = [-2, -1, 0, 0, 1, 2, 9, 10].map(|at| second(NEW_YEAR + at)).concat();
+        let rows: Vec<f64> = shown.iter().map(|_| 1.0).collect();
+        for (times, values) in shown.chunks(cut).zip(rows.chunks(cut)) {
+            house.feed_at("arrivals", times, values);
+        }
+        assert_eq!(house.values("pump"), [8.0, 20.0], "cut into {cut}");
+        assert!(house.rows("pump").iter().all(|(_, seq, ..)| [8, 28].contains(seq)), "{:?}", house.rows("pump"));
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn batch(values: &[i64]) -> RecordBatch {
 }
 
 /// Writes what it has read, so much later.
-struct Echo {
+pub(crate) struct Echo {
     flows: Vec<Flow>,
     delay: i64,
     /// by the time when it is to be written
@@ -24,7 +24,7 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(input: &str, target: Target, delay: i64) -> Self {
+    pub(crate) fn new(input: &str, target: Target, delay: i64) -> Self {
         Self { flows: vec![Flow { input: input.into(), target }], delay, waiting: BTreeSet::new(), stubborn: None }
     }
 }
@@ -35,7 +35,7 @@ impl Rule for Echo {
     }
 
     fn on_batch(&mut self, _: &str, rows: &Rows, now: i64, _: &mut Emissions) -> Result<(), RuleError> {
-        let values = rows.batch.column(0).as_primitive::<Int64Type>().values();
+        let values = rows.batch.column_by_name("x").unwrap().as_primitive::<Int64Type>().values();
         self.waiting.extend(values.iter().map(|value| (now + self.delay, *value)));
         Ok(())
     }
@@ -69,6 +69,11 @@ impl Rule for Echo {
         self.waiting.extend(waiting.chunks(2).map(|pair| (pair[0], pair[1])));
         Ok(Vec::new())
     }
+}
+
+/// A worker that runs `rule` under its name.
+pub(crate) fn running(name: &str, rule: Echo) -> Worker {
+    Stage::new(vec![(name, rule)]).0
 }
 
 struct Stage(Worker);

@@ -121,7 +121,7 @@ struct Play {
     cloud: Cloud,
     rules: RuleFiles,
     calm: bool,
-    /// a full buffer drops its oldest rows, and says so
+    /// a full buffer drops its oldest rows, or all that are too old, and says so
     drops: bool,
     hardware: Arc<Hardware>,
     power_cuts: u64,
@@ -174,6 +174,7 @@ impl Play {
             journal_age: Span(Duration::from_secs(dice.below(100))),
             // Now and then the outbox is so small that it fills.
             max_size: ByteSize(if (self.drops || dice.one_in(4)) && !last { 2_500 } else { 1 << 30 }),
+            ttl: (self.drops && dice.one_in(2) && !last).then(|| Span(Duration::from_secs(dice.between(1, 60)))),
             when_full: if self.drops { tidegate_rules::WhenFull::DropOldest } else { tidegate_rules::WhenFull::Block },
             ..config::Buffer::at(self.database())
         };
