@@ -16,7 +16,7 @@ pub mod sql;
 
 pub use catalog::{Catalog, OutputColumns};
 pub use options::{Mode, Options, Priority, SHORTEST_TTL, WhenFull, Worth};
-pub use rule::{Emission, Emissions, Flow, Rule, RuleError, SealedState, Target};
+pub use rule::{Emission, Emissions, Flow, Rule, RuleError, SealedState, Step, Target};
 
 use tidegate_core::Diagnostic;
 

@@ -17,6 +17,9 @@ pub struct Options {
     pub mode: Mode,
     /// How much later than the newest row a row may come and still count.
     pub lateness: Span,
+    /// How long a stream must be silent for its time to go on by the box's clock; absent: it waits for the next row, unless `ts` is the time of
+    /// arrival.
+    pub idle_after: Option<Span>,
     /// What its rows are worth on their way to the uplinks.
     pub priority: Priority,
     /// How many packed bytes of its rows may wait for the uplinks; absent: as many as the buffer takes.
@@ -115,7 +118,7 @@ pub enum Mode {
     Off,
 }
 
-const KEYS: &[&str] = &["description", "mode", "lateness", "priority", "max_size", "when_full", "ttl"];
+const KEYS: &[&str] = &["description", "mode", "lateness", "idle_after", "priority", "max_size", "when_full", "ttl"];
 const MARK: &str = "--!";
 
 impl Options {

@@ -15,7 +15,8 @@ pub trait Rule: Send {
     /// Which streams the rule reads, and where rows of each can lead.
     fn flows(&self) -> &[Flow];
 
-    /// Takes rows of one of its input streams. `now` is the sequence's time, in nanoseconds: it never goes back.
+    /// Takes rows of one of its input streams. `now` is the sequence's time in nanoseconds, which never goes back: it is for durations, and says
+    /// nothing of the time of day.
     ///
     /// # Errors
     /// When the rule cannot go on. Rows that cannot be evaluated are not an error: they go to [`Emissions::bad_rows`].
@@ -36,6 +37,9 @@ pub trait Rule: Send {
     /// When the rule cannot go on.
     fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError>;
 
+    /// What the rule is made of, and what it keeps: statement by statement, operator by operator, the one that writes first.
+    fn explain(&self) -> Vec<Step>;
+
     /// Takes the state out of the rule, to be stored or handed to another version. The rule must not be used afterwards, unless the state is
     /// restored to it.
     ///
@@ -48,6 +52,19 @@ pub trait Rule: Send {
     /// # Errors
     /// When state that claims to fit cannot be merged.
     fn restore(&mut self, state: Vec<SealedState>) -> Result<Vec<String>, RuleError>;
+}
+
+/// One operator of a rule, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// how deep it is below the statement's target
+    pub depth: usize,
+    /// what it does
+    pub what: String,
+    /// how many keys, groups of open windows or rows it keeps
+    pub entries: usize,
+    /// about how many bytes of memory they take
+    pub bytes: usize,
 }
 
 /// A way through a rule: rows of `input` can lead to rows for `target`.

@@ -7,7 +7,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::FutureExt;
 use tidegate_core::Seqs;
-use tidegate_rules::Flow;
+use tidegate_rules::{Flow, Step};
 
 fn batch(values: &[i64]) -> RecordBatch {
     RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(values.to_vec())) as _)]).unwrap()
@@ -56,6 +56,10 @@ impl Rule for Echo {
 
     fn on_end(&mut self, _: u64, _: &mut Emissions) -> Result<(), RuleError> {
         Ok(())
+    }
+
+    fn explain(&self) -> Vec<Step> {
+        Vec::new()
     }
 
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError> {

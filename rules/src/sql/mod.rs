@@ -1,34 +1,36 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`]: what a name in a statement means: streams, functions, and the window table functions.
-//! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a [`pipeline::Pipeline`].
-//! * [`pipeline`]: filters and projections, evaluated on whole batches.
-//! * [`window`]: windowed aggregates, kept as `GroupsAccumulator` panes.
+//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows.
+//! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
+//! * [`operators`]: what filters, computes, aggregates and keeps state.
+//! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence.
 //!
 //! Nothing is planned while rows flow.
 
 mod complaint;
 mod lower;
 mod names;
-mod pipeline;
+mod operators;
+mod statement;
+mod table_functions;
 mod text;
-mod window;
+mod time;
 
 use std::sync::Arc;
 
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::Rows;
 
-use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState};
+use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step};
 use crate::{Catalog, CompileError, Options};
-use pipeline::Pipeline;
+use statement::Statement;
 
-/// A rule written in SQL: one pipeline a statement.
+/// A rule written in SQL: one tree of operators a statement.
 #[derive(Debug)]
 pub struct SqlRule {
     flows: Vec<Flow>,
-    pipelines: Vec<Pipeline>,
+    statements: Vec<Statement>,
 }
 
 /// Compiles the SQL rule `file` against `catalog`.
@@ -39,13 +41,13 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
     let statements = text::parse(file, text).map_err(|wrong| CompileError::Wrong(vec![wrong]))?;
     let names = names::Names::new(catalog);
     let mut views = PlannerContext::new();
-    let (mut pipelines, mut wrong) = (Vec::new(), Vec::new());
+    let (mut lowered, mut wrong) = (Vec::new(), Vec::new());
     for statement in statements {
         let complaints = complaint::Complaints { file, text, start: statement.start };
         let outcome = match statement.body {
             text::Body::View { name, query } => lower::view(&name, *query, &names, &mut views),
             text::Body::Insert { target, columns, query } => {
-                lower::insert(&target, &columns, *query, options, &names, &mut views).map(|pipeline| pipelines.push(pipeline))
+                lower::insert(&target, &columns, *query, options, &names, &mut views).map(|statement| lowered.push(statement))
             }
         };
         if let Err(error) = outcome {
@@ -59,8 +61,10 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
     if !wrong.is_empty() {
         return Err(CompileError::Wrong(wrong));
     }
-    let flows = pipelines.iter().map(|p| Flow { input: Arc::clone(p.input()), target: p.target().clone() }).collect();
-    Ok(SqlRule { flows, pipelines })
+    let flows = lowered.iter().flat_map(|statement: &Statement| {
+        statement.inputs().iter().map(|input| Flow { input: Arc::clone(input), target: statement.target().clone() })
+    });
+    Ok(SqlRule { flows: flows.collect(), statements: lowered })
 }
 
 impl Rule for SqlRule {
@@ -68,35 +72,48 @@ impl Rule for SqlRule {
         &self.flows
     }
 
-    fn on_batch(&mut self, stream: &str, rows: &Rows, _: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        for pipeline in self.pipelines.iter_mut().filter(|p| &**p.input() == stream) {
-            pipeline.on_batch(rows, out)?;
+    fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
+        let readers = self.statements.iter_mut().filter(|statement| statement.inputs().iter().any(|input| &**input == stream));
+        for statement in readers {
+            statement.on_batch(stream, rows, now, out)?;
         }
         Ok(())
     }
 
-    fn on_tick(&mut self, _: u64, _: i64, _: &mut Emissions) -> Result<(), RuleError> {
-        Ok(())
+    fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
+        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, now, out))
     }
 
     fn wakes_at(&self) -> Option<i64> {
-        None
+        self.statements.iter().filter_map(Statement::wakes_at).min()
     }
 
     fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError> {
-        self.pipelines.iter_mut().try_for_each(|pipeline| pipeline.on_end(seq, out))
+        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, out))
+    }
+
+    fn explain(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for statement in &self.statements {
+            steps.push(Step { depth: 0, what: format!("INSERT INTO {}", statement.target()), entries: 0, bytes: 0 });
+            operators::explain(statement.root(), 1, &mut steps);
+        }
+        steps
     }
 
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError> {
-        self.pipelines.iter_mut().filter_map(|pipeline| pipeline.seal().transpose()).collect()
+        let mut sealed = Vec::new();
+        self.statements.iter_mut().try_for_each(|statement| statement.seal(&mut sealed))?;
+        Ok(sealed)
     }
 
     fn restore(&mut self, mut state: Vec<SealedState>) -> Result<Vec<String>, RuleError> {
         let mut misfits = Vec::new();
-        for pipeline in &mut self.pipelines {
-            pipeline.restore(&mut state, &mut misfits)?;
+        for statement in &mut self.statements {
+            statement.restore(&mut state, &mut misfits)?;
         }
-        misfits.extend(state.into_iter().map(|left| format!("the open windows of `{}` do not fit and are dropped", left.fingerprint)));
+        let left = state.into_iter().filter(|sealed| !time::EventTime::is_time(sealed) && sealed.batch.is_some());
+        misfits.extend(left.map(|left| format!("the state of `{}` does not fit and is dropped", left.fingerprint)));
         Ok(misfits)
     }
 }

@@ -4,5 +4,7 @@
 mod behaviour;
 mod bench_rows;
 mod docs;
+mod golden;
+mod nexmark;
 mod oracle;
 mod refusals;

@@ -52,7 +52,7 @@ fn tanks() -> impl Strategy<Value = Vec<Tank>> {
     })
 }
 
-fn sorted(batches: &[RecordBatch]) -> Vec<String> {
+pub fn sorted(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
         for row in 0..batch.num_rows() {

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampNanoseco
 use arrow::datatypes::{Int64Type, Schema};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, Flow, Options, Rule, RuleError, SealedState, Target, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, Flow, Options, Rule, RuleError, SealedState, Step, Target, compile};
 
 use crate::rules::LEAST;
 
@@ -87,6 +87,10 @@ impl Rule for Echo {
 
     fn on_end(&mut self, _: u64, _: &mut Emissions) -> Result<(), RuleError> {
         Ok(())
+    }
+
+    fn explain(&self) -> Vec<Step> {
+        Vec::new()
     }
 
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError> {

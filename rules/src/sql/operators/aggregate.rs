@@ -16,18 +16,15 @@ use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
-use tidegate_core::{TS, schema::ts_field};
+use tidegate_core::schema::ts_field;
 
-use super::names::WINDOW_START;
-use super::pipeline::{Chunk, evaluate_all};
+use super::{Chunk, Held, Operator, Pass, each_evaluable, evaluate_all};
 use crate::rule::SealedState;
-
-/// How far the box's clock may be set back without windows taking note: time services do that, and rows may be late by as much.
-const STEP_NS: i64 = 1_000_000_000;
+use crate::sql::table_functions::WINDOW_START;
 
 /// Where a column of GROUP BY comes from.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum GroupColumn {
+pub(in crate::sql) enum GroupColumn {
     Start,
     End,
     /// the key with this index
@@ -36,7 +33,7 @@ pub(super) enum GroupColumn {
 
 /// One aggregate of a statement: `avg(temperature) FILTER (WHERE ..)`.
 #[derive(Debug)]
-pub(super) struct AggregateCall {
+pub(in crate::sql) struct AggregateCall {
     function: Arc<AggregateFunctionExpr>,
     arguments: Vec<Arc<dyn PhysicalExpr>>,
     argument_types: Vec<DataType>,
@@ -47,7 +44,7 @@ pub(super) struct AggregateCall {
 
 impl AggregateCall {
     /// `input` is the schema that the arguments are evaluated on.
-    pub(super) fn new(
+    pub(in crate::sql) fn new(
         function: Arc<AggregateFunctionExpr>,
         filter: Option<Arc<dyn PhysicalExpr>>,
         fingerprint: String,
@@ -77,20 +74,34 @@ impl AggregateCall {
     }
 }
 
+/// What GROUP BY names.
+pub(in crate::sql) struct Groups {
+    pub columns: Vec<GroupColumn>,
+    pub bound: Bound,
+    pub keys: Vec<(Arc<dyn PhysicalExpr>, Field)>,
+}
+
+/// The bound of its window that a row tells.
+#[derive(Debug)]
+pub(in crate::sql) enum Bound {
+    Start(Arc<dyn PhysicalExpr>),
+    End(Arc<dyn PhysicalExpr>),
+}
+
 /// The operator.
-pub(super) struct WindowAggregate {
+pub(in crate::sql) struct WindowAggregate {
+    input: Box<dyn Operator>,
     fingerprint: String,
     size_ns: i64,
-    lateness_ns: i64,
-    /// whether `ts` is the time of arrival
-    by_arrival: bool,
+    bound: Bound,
+    /// how much its rows may be behind the watermark
+    delay_ns: i64,
     columns: Vec<GroupColumn>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     key_schema: SchemaRef,
     calls: Vec<AggregateCall>,
     /// of the rows of a closed window: group columns, then aggregates
     schema: SchemaRef,
-    watermark: i64,
     /// by start
     open: BTreeMap<i64, Pane>,
     /// group index of each row of the rows at hand; kept to allocate once
@@ -133,9 +144,9 @@ impl Pane {
 }
 
 /// Rows whose expressions have been evaluated, ready to be added up.
-pub(super) struct Prepared {
-    /// for each row, its index in the batch that came in
-    origin: Vec<u32>,
+pub(in crate::sql) struct Prepared {
+    /// for each row, the row of the pass that it is due to
+    causes: Vec<u32>,
     starts: Vec<i64>,
     keys: Vec<ArrayRef>,
     arguments: Vec<Vec<ArrayRef>>,
@@ -143,89 +154,42 @@ pub(super) struct Prepared {
 }
 
 impl WindowAggregate {
-    pub(super) fn new(
+    /// `groups` are what GROUP BY names; `fingerprint` says what is kept.
+    pub(in crate::sql) fn new(
+        input: Box<dyn Operator>,
         fingerprint: String,
         size_ns: i64,
-        lateness_ns: i64,
-        columns: Vec<GroupColumn>,
-        keys: Vec<(Arc<dyn PhysicalExpr>, Field)>,
+        groups: Groups,
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
     ) -> Self {
+        let Groups { columns, bound, keys } = groups;
         let (keys, key_fields): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
         Self {
+            delay_ns: input.delay_ns(),
+            input,
             fingerprint,
             size_ns,
-            lateness_ns,
-            by_arrival: false,
+            bound,
             columns,
             keys,
             key_schema: Arc::new(Schema::new(key_fields)),
             calls,
             schema,
-            watermark: i64::MIN,
             open: BTreeMap::new(),
             groups: Vec::new(),
         }
     }
 
-    pub(super) fn fingerprint(&self) -> &str {
-        &self.fingerprint
-    }
-
-    /// The stream's `ts` is the time of arrival: it goes back only when the box's clock is set back.
-    pub(super) fn goes_by_arrival(&mut self) {
-        self.by_arrival = true;
-    }
-
-    /// The rows before which the box's clock was set back. Waiting for the old time to come again would take years.
-    pub(super) fn set_back(&self, batch: &RecordBatch) -> Result<Vec<usize>> {
-        if !self.by_arrival {
-            return Ok(Vec::new());
-        }
-        let mut newest = if self.watermark == i64::MIN { i64::MIN } else { self.watermark.saturating_add(self.lateness_ns) };
-        let mut rows = Vec::new();
-        for (row, ts) in times(batch)?.iter().enumerate() {
-            if *ts < newest.saturating_sub(STEP_NS) {
-                rows.push(row);
-                newest = *ts;
-            }
-            newest = newest.max(*ts);
-        }
-        Ok(rows)
-    }
-
-    /// Closes every window; time begins anew.
-    pub(super) fn start_anew(&mut self) -> Result<Vec<RecordBatch>> {
-        let closed = self.close_all();
-        self.watermark = i64::MIN;
-        closed
-    }
-
-    /// The watermark after each row of `batch`, which has the columns of the stream.
-    pub(super) fn watermarks(&self, batch: &RecordBatch) -> Result<Vec<i64>> {
-        let mut watermark = self.watermark;
-        Ok(times(batch)?
-            .iter()
-            .map(|ts| {
-                watermark = watermark.max(ts.saturating_sub(self.lateness_ns));
-                watermark
-            })
-            .collect())
-    }
-
-    /// Evaluates keys and arguments; changes nothing. `offset` is the index of the chunk's first original row in the batch.
-    pub(super) fn prepare(&self, chunk: Chunk, offset: usize) -> Result<Prepared> {
-        let rows = chunk.batch.num_rows();
-        let offset = u32::try_from(offset).unwrap_or(u32::MAX);
-        if rows == 0 {
-            return Ok(Prepared { origin: Vec::new(), starts: Vec::new(), keys: Vec::new(), arguments: Vec::new(), filters: Vec::new() });
-        }
-        let origin = match chunk.origin {
-            Some(origin) => origin.into_iter().map(|row| row + offset).collect(),
-            None => (offset..).take(rows).collect(),
+    /// Evaluates windows, keys and arguments; changes nothing.
+    fn prepare(&self, chunk: &Chunk) -> Result<Prepared> {
+        let rows = chunk.len();
+        let (bound, back) = match &self.bound {
+            Bound::Start(start) => (start, 0),
+            Bound::End(end) => (end, self.size_ns),
         };
-        let Some(starts) = chunk.starts else {
+        let bounds = bound.evaluate(&chunk.batch)?.into_array(rows)?;
+        let Some(bounds) = bounds.as_primitive_opt::<TimestampNanosecondType>() else {
             return Err(DataFusionError::Internal("rows without a window reached an aggregate".into()));
         };
         let arguments = self.calls.iter().map(|call| evaluate_all(&call.arguments, &chunk.batch)).collect::<Result<_>>()?;
@@ -236,25 +200,33 @@ impl WindowAggregate {
                 value.as_boolean_opt().cloned().map(Some).ok_or_else(|| DataFusionError::Plan("FILTER is not a condition".into()))
             }
         });
-        Ok(Prepared { origin, starts, keys: evaluate_all(&self.keys, &chunk.batch)?, arguments, filters: filters.collect::<Result<_>>()? })
+        Ok(Prepared {
+            causes: chunk.causes(),
+            starts: bounds.values().iter().map(|bound| bound.saturating_sub(back)).collect(),
+            keys: evaluate_all(&self.keys, &chunk.batch)?,
+            arguments,
+            filters: filters.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The watermark at which the window that starts at `start` closes.
+    fn closes_at(&self, start: i64) -> i64 {
+        start.saturating_add(self.size_ns).saturating_add(self.delay_ns)
     }
 
     /// Adds rows to their windows. Returns how many were late.
-    pub(super) fn absorb(&mut self, rows: Prepared, watermarks: &[i64]) -> Result<u64> {
-        let is_late = |start: i64, origin: u32| {
-            let end = start.saturating_add(self.size_ns);
-            watermarks.get(origin as usize).is_some_and(|watermark| *watermark >= end)
-        };
+    fn absorb(&mut self, rows: Prepared, pass: &Pass<'_>) -> Result<u64> {
+        let is_late = |start: i64, cause: u32| pass.before(cause) >= self.closes_at(start);
         let Some(first) = rows.starts.first().copied() else { return Ok(0) };
-        let simple = rows.starts.iter().zip(&rows.origin).all(|(start, origin)| *start == first && !is_late(*start, *origin));
+        let simple = rows.starts.iter().zip(&rows.causes).all(|(start, cause)| *start == first && !is_late(*start, *cause));
         if simple {
             self.add(first, &rows)?;
             return Ok(0);
         }
         let mut late = 0;
         let mut by_start: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        for (row, (start, origin)) in (0_u32..).zip(rows.starts.iter().zip(&rows.origin)) {
-            if is_late(*start, *origin) { late += 1 } else { by_start.entry(*start).or_default().push(row) }
+        for (row, (start, cause)) in (0_u32..).zip(rows.starts.iter().zip(&rows.causes)) {
+            if is_late(*start, *cause) { late += 1 } else { by_start.entry(*start).or_default().push(row) }
         }
         for (start, indices) in by_start {
             self.add(start, &rows.take(indices)?)?;
@@ -284,29 +256,17 @@ impl WindowAggregate {
         Ok(pane.insert(Pane { keys, accumulators }))
     }
 
-    /// Closes the windows that the last of `watermarks` has reached. Returns their rows with the index of the row that closed each.
-    pub(super) fn close(&mut self, watermarks: &[i64]) -> Result<Vec<(usize, RecordBatch)>> {
-        let Some(last) = watermarks.last() else { return Ok(Vec::new()) };
-        self.watermark = *last;
+    /// Closes the windows that the watermark reaches.
+    fn close(&mut self, pass: &Pass<'_>) -> Result<Chunk> {
         let mut closed = Vec::new();
-        while let Some(entry) = self.open.first_entry() {
-            let start = *entry.key();
-            let end = start.saturating_add(self.size_ns);
-            if end > self.watermark {
-                break;
+        while let Some(start) = self.open.first_key_value().map(|(start, _)| *start) {
+            let Some(row) = pass.reached(self.closes_at(start)) else { break };
+            if let Some(pane) = self.open.remove(&start) {
+                let batch = self.rows_of(start, pane)?;
+                closed.push(Chunk { causes: Some(vec![row; batch.num_rows()]), batch });
             }
-            let row = watermarks.partition_point(|watermark| *watermark < end);
-            let pane = entry.remove();
-            closed.push((row, self.rows_of(start, pane)?));
         }
-        Ok(closed)
-    }
-
-    /// Closes every window.
-    pub(super) fn close_all(&mut self) -> Result<Vec<RecordBatch>> {
-        self.watermark = i64::MAX;
-        let open = std::mem::take(&mut self.open);
-        open.into_iter().map(|(start, pane)| self.rows_of(start, pane)).collect()
+        Chunk::concat(&self.schema, closed)
     }
 
     fn rows_of(&self, start: i64, mut pane: Pane) -> Result<RecordBatch> {
@@ -338,29 +298,10 @@ impl WindowAggregate {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// Takes the state out: for each open window and group its keys and the state of each aggregate.
-    pub(super) fn seal(&mut self) -> Result<SealedState> {
-        let schema = self.state_schema()?;
-        let mut batches = Vec::with_capacity(self.open.len());
-        for (start, mut pane) in std::mem::take(&mut self.open) {
-            let rows = pane.len();
-            let mut columns: Vec<ArrayRef> = vec![Arc::new(TimestampNanosecondArray::from(vec![start; rows]).with_timezone("UTC"))];
-            columns.extend(pane.key_columns()?);
-            for accumulator in &mut pane.accumulators {
-                columns.extend(accumulator.state(EmitTo::All)?);
-            }
-            batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
-        }
-        let batch = if batches.is_empty() { None } else { Some(concat_batches(&schema, &batches)?) };
-        Ok(SealedState { fingerprint: self.fingerprint.clone(), watermark: self.watermark, batch })
-    }
-
     /// Takes over sealed state with the same fingerprint. An aggregate that was not computed before starts empty in the open windows,
     /// which is added to `misfits`.
-    pub(super) fn restore(&mut self, sealed: SealedState, misfits: &mut Vec<String>) -> Result<()> {
-        self.watermark = self.watermark.max(sealed.watermark);
-        let Some(batch) = sealed.batch else { return Ok(()) };
-        let states: Vec<Option<Vec<ArrayRef>>> = self.calls.iter().map(|call| call.find_state(&batch)).collect::<Result<_>>()?;
+    fn take_over(&mut self, batch: &RecordBatch, misfits: &mut Vec<String>) -> Result<()> {
+        let states: Vec<Option<Vec<ArrayRef>>> = self.calls.iter().map(|call| call.find_state(batch)).collect::<Result<_>>()?;
         for (call, _) in self.calls.iter().zip(&states).filter(|(_, state)| state.is_none()) {
             misfits.push(format!("`{}` is new and starts empty in the windows that are open now", call.fingerprint));
         }
@@ -390,10 +331,86 @@ impl WindowAggregate {
     }
 }
 
-/// The event times of `batch`, which has the columns of the stream.
-fn times(batch: &RecordBatch) -> Result<&[i64]> {
-    let column = batch.column_by_name(TS).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
-    column.map(|times| &**times.values()).ok_or_else(|| DataFusionError::Internal("the stream has no `ts`".into()))
+impl Operator for WindowAggregate {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn inputs(&self) -> Vec<&dyn Operator> {
+        vec![&*self.input]
+    }
+
+    fn inputs_mut(&mut self) -> Vec<&mut dyn Operator> {
+        vec![&mut *self.input]
+    }
+
+    fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
+        let rows = self.input.run(pass)?;
+        if !rows.is_empty() {
+            let mut prepared = Vec::with_capacity(1);
+            each_evaluable(&rows, pass.out, &mut |rows| {
+                prepared.push(self.prepare(rows)?);
+                Ok(())
+            });
+            for part in prepared {
+                pass.out.late += self.absorb(part, pass)?;
+            }
+        }
+        self.close(pass)
+    }
+
+    fn explain(&self) -> String {
+        format!(
+            "aggregate {}: {}",
+            self.fingerprint,
+            self.calls.iter().map(|call| call.fingerprint.as_str()).collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    fn origin(&self) -> String {
+        self.fingerprint.clone()
+    }
+
+    fn is_timed(&self) -> bool {
+        true
+    }
+
+    fn deadline(&self) -> Option<i64> {
+        self.open.first_key_value().map(|(start, _)| self.closes_at(*start))
+    }
+
+    fn held(&self) -> Held {
+        let entries = self.open.values().map(Pane::len).sum();
+        let bytes = self.open.values().map(|pane| {
+            pane.keys.as_ref().map_or(0, |keys| keys.size()) + pane.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
+        });
+        Held { entries, bytes: bytes.sum() }
+    }
+
+    /// For each open window and group its keys and the state of each aggregate.
+    fn seal(&mut self) -> Result<Vec<SealedState>> {
+        let schema = self.state_schema()?;
+        let mut batches = Vec::with_capacity(self.open.len());
+        for (start, mut pane) in std::mem::take(&mut self.open) {
+            let rows = pane.len();
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(TimestampNanosecondArray::from(vec![start; rows]).with_timezone("UTC"))];
+            columns.extend(pane.key_columns()?);
+            for accumulator in &mut pane.accumulators {
+                columns.extend(accumulator.state(EmitTo::All)?);
+            }
+            batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
+        }
+        let batch = if batches.is_empty() { None } else { Some(concat_batches(&schema, &batches)?) };
+        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch }])
+    }
+
+    fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
+        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
+        match state.remove(at).batch {
+            Some(batch) => self.take_over(&batch, misfits),
+            None => Ok(()),
+        }
+    }
 }
 
 impl AggregateCall {
@@ -410,7 +427,7 @@ impl Prepared {
     fn take(&self, rows: Vec<u32>) -> Result<Self> {
         let at = |values: &[u32]| rows.iter().filter_map(|row| values.get(*row as usize).copied()).collect();
         let starts = rows.iter().filter_map(|row| self.starts.get(*row as usize).copied()).collect();
-        let origin = at(&self.origin);
+        let causes = at(&self.causes);
         let indices = UInt32Array::from(rows);
         let pick = |column: &ArrayRef| Ok(take(column, &indices, None)?);
         let filters = self.filters.iter().map(|filter| match filter {
@@ -418,7 +435,7 @@ impl Prepared {
             Some(mask) => Ok(take(mask, &indices, None)?.as_boolean_opt().cloned()),
         });
         Ok(Self {
-            origin,
+            causes,
             starts,
             keys: self.keys.iter().map(pick).collect::<Result<_>>()?,
             arguments: self.arguments.iter().map(|columns| columns.iter().map(pick).collect()).collect::<Result<_>>()?,

@@ -1,0 +1,114 @@
+//! Where a statement writes, and what is asked of its columns there.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema};
+use datafusion_common::{Column, ExprSchema, Result, ScalarValue, plan_err};
+use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
+use tidegate_core::TS;
+use tidegate_core::diagnostic::{did_you_mean, nearest};
+
+use crate::Target;
+use crate::sql::names::Names;
+
+/// The target that `name` is.
+pub(super) fn resolve_target(name: &str, names: &Names<'_>) -> Result<Target> {
+    let catalog = names.catalog;
+    if catalog.outputs.contains_key(name) {
+        return Ok(Target::Output(Arc::from(name)));
+    }
+    if catalog.derived.contains_key(name) {
+        return Ok(Target::Stream(Arc::from(name)));
+    }
+    if name == "uplink" {
+        return if catalog.uplink { Ok(Target::Uplink) } else { plan_err!("there is no uplink; add [uplink] to the configuration") };
+    }
+    if catalog.inputs.contains_key(name) {
+        return plan_err!("`{name}` is fed by a connection and cannot be written; write to an output, a derived stream or `uplink`");
+    }
+    let known: Vec<&str> = catalog.writable().collect();
+    let help = did_you_mean(name, &known).unwrap_or_else(|| "declare an output or a derived stream in the configuration".to_owned());
+    plan_err!("`{name}` is not an output, a derived stream or `uplink`; {help}")
+}
+
+/// Names the columns as INSERT INTO's list says, and makes them fit what the target declares.
+pub(super) fn fit(plan: LogicalPlan, target: &Target, columns: &[String], names: &Names<'_>) -> Result<LogicalPlan> {
+    let exprs = plan.schema().columns();
+    if !columns.is_empty() && columns.len() != exprs.len() {
+        return plan_err!("INSERT INTO {target} names {} columns, but the SELECT has {}", columns.len(), exprs.len());
+    }
+    let named: Vec<(String, Column)> =
+        exprs.into_iter().enumerate().map(|(i, column)| (columns.get(i).cloned().unwrap_or_else(|| column.name.clone()), column)).collect();
+    let mut seen = HashSet::new();
+    if let Some((twice, _)) = named.iter().find(|(name, _)| !seen.insert(name.as_str())) {
+        return plan_err!("two columns are called `{twice}`; name one of them with AS");
+    }
+    let exprs = match target {
+        Target::Stream(stream) => {
+            let Some(declared) = names.catalog.derived.get(&**stream) else { return plan_err!("`{stream}` is not a derived stream") };
+            fit_stream(&plan, stream, declared, &named)?
+        }
+        Target::Output(output) => {
+            let have: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+            let required = names.catalog.outputs.get(&**output).map(|columns| columns.required.as_slice()).unwrap_or_default();
+            if let Some(missing) = required.iter().find(|column| !have.contains(&column.as_str())) {
+                let near = nearest(missing, have).map(|near| format!(" (is it `{near}`?)")).unwrap_or_default();
+                return plan_err!(
+                    "output `{output}` needs a column `{missing}`, because its topic or payload names it; add it to the SELECT{near}"
+                );
+            }
+            plain(named)
+        }
+        Target::Uplink => plain(named),
+    };
+    LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}
+
+fn plain(named: Vec<(String, Column)>) -> Vec<Expr> {
+    named.into_iter().map(|(name, column)| Expr::Column(column).alias(name)).collect()
+}
+
+fn fit_stream(plan: &LogicalPlan, stream: &str, declared: &Schema, named: &[(String, Column)]) -> Result<Vec<Expr>> {
+    let fields: Vec<&str> = declared.fields().iter().map(|field| field.name().as_str()).collect();
+    if let Some((extra, _)) = named.iter().find(|(name, _)| !fields.contains(&name.as_str())) {
+        let help = did_you_mean(extra, &fields).unwrap_or_default();
+        return plan_err!("stream `{stream}` declares no field `{extra}`; {help}");
+    }
+    let mut exprs = Vec::with_capacity(fields.len());
+    for field in declared.fields() {
+        let Some((_, column)) = named.iter().find(|(name, _)| name == field.name()) else {
+            if field.name() == TS {
+                return plan_err!("every row of stream `{stream}` needs its event time; add `ts` (or `window_end AS ts`) to the SELECT");
+            }
+            exprs.push(lit(ScalarValue::try_from(field.data_type())?).alias(field.name()));
+            continue;
+        };
+        let found = plan.schema().field_from_column(column)?.data_type().clone();
+        let wanted = field.data_type();
+        let expr = Expr::Column(column.clone());
+        let expr = match widens(&found, wanted) {
+            Some(false) => expr,
+            Some(true) => cast(expr, wanted.clone()),
+            None => {
+                return plan_err!(
+                    "column `{}` is {found}, but stream `{stream}` declares it {wanted}; convert it with CAST or change the declaration",
+                    field.name()
+                );
+            }
+        };
+        exprs.push(expr.alias(field.name()));
+    }
+    Ok(exprs)
+}
+
+/// Whether values of `found` fit `wanted` without loss: `Some(false)` as they are, `Some(true)` after a cast.
+fn widens(found: &DataType, wanted: &DataType) -> Option<bool> {
+    use DataType::{Float32, Float64, Int64, LargeUtf8, Null, Timestamp, Utf8, Utf8View};
+    match (found, wanted) {
+        (a, b) if a == b => Some(false),
+        (Null, _) | (Utf8View | LargeUtf8, Utf8) | (Timestamp(..), Timestamp(..)) | (Float32, Float64) => Some(true),
+        (a, Int64 | Float64) if a.is_integer() => Some(true),
+        _ => None,
+    }
+}

@@ -1,0 +1,270 @@
+//! What a statement is made of when it runs: a tree of operators, each of which asks its inputs for rows and makes rows of them.
+//!
+//! # The contract
+//! * One call of [`Operator::run`] is one **pass**: a batch of one stream has come, or time has passed, or the input has ended. Every
+//!   operator is run exactly once a pass, also when there are no rows for it, so that time reaches all of them.
+//! * Every row says which row of the batch it is due to: its **cause**. Causes never decrease within a chunk. A window that closes is due to
+//!   the row that moved the watermark over its end.
+//! * Where batches were cut must not be visible in the rows, nor in their order, nor in the state: a pass of a thousand rows does
+//!   what a thousand passes of one row do. So an operator that keeps state looks at what was so **before** each row: [`Pass::before`] for
+//!   whether a row is late, [`Pass::reached`] for which row closes a window. At one cause, rows count before time does.
+//! * An expression that cannot be evaluated costs its row and nothing else ([`each_evaluable`]). An error stops the rule.
+//! * State has a fingerprint that says what is kept, apart from thresholds and projections, so that a new version of the rule finds it.
+
+mod aggregate;
+mod source;
+mod stateless;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use datafusion_common::{DataFusionError, Result};
+use datafusion_physical_expr::PhysicalExpr;
+use tidegate_core::{Rows, Seqs};
+
+use crate::rule::{Emissions, SealedState, Step};
+
+pub(super) use aggregate::{AggregateCall, Bound, GroupColumn, Groups, WindowAggregate};
+pub(super) use source::Source;
+pub(super) use stateless::{Filter, Project, Tumble};
+
+/// A step of a statement.
+pub(super) trait Operator: Debug + Send {
+    /// The columns that it gives.
+    fn schema(&self) -> &SchemaRef;
+
+    /// Where its rows come from.
+    fn inputs(&self) -> Vec<&dyn Operator>;
+
+    /// The same, to be run or restored.
+    fn inputs_mut(&mut self) -> Vec<&mut dyn Operator>;
+
+    /// One pass: runs the inputs and makes rows of theirs.
+    ///
+    /// # Errors
+    /// When the rule cannot go on.
+    fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk>;
+
+    /// What it does, in a line, for people.
+    fn explain(&self) -> String;
+
+    /// What its rows are made of, apart from thresholds and projections: the fingerprint of state above it begins with it.
+    fn origin(&self) -> String {
+        self.inputs().iter().map(|input| input.origin()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether it looks at the watermark.
+    fn is_timed(&self) -> bool {
+        false
+    }
+
+    /// How much the `ts` of its rows may be behind the watermark, nanoseconds: operators above must wait for so much longer.
+    fn delay_ns(&self) -> i64 {
+        self.inputs().iter().map(|input| input.delay_ns()).max().unwrap_or(0)
+    }
+
+    /// The watermark at which it would write something though no row comes; for itself, without its inputs.
+    fn deadline(&self) -> Option<i64> {
+        None
+    }
+
+    /// The sequence's time at which it would write something though no row comes; for itself, without its inputs.
+    fn wakes_at(&self) -> Option<i64> {
+        None
+    }
+
+    /// What it keeps.
+    fn held(&self) -> Held {
+        Held::default()
+    }
+
+    /// Takes its own state out, without that of its inputs; it must not run afterwards unless the state is restored.
+    ///
+    /// # Errors
+    /// When the state cannot be given away.
+    fn seal(&mut self) -> Result<Vec<SealedState>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes what fits out of `state`, for itself. What it cannot carry over it says in `misfits`.
+    ///
+    /// # Errors
+    /// When state that claims to fit cannot be taken over.
+    fn restore(&mut self, _state: &mut Vec<SealedState>, _misfits: &mut Vec<String>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What an operator keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// keys, groups of open windows, or rows, whatever it counts
+    pub entries: usize,
+    /// about how much memory they take
+    pub bytes: usize,
+}
+
+/// Rows between two operators.
+#[derive(Debug, Clone)]
+pub(super) struct Chunk {
+    pub batch: RecordBatch,
+    /// for each row, the row of the pass that it is due to; never decreasing. `None`: row `i` is due to row `i`
+    pub causes: Option<Vec<u32>>,
+}
+
+impl Chunk {
+    pub(super) fn empty(schema: &SchemaRef) -> Self {
+        Self { batch: RecordBatch::new_empty(Arc::clone(schema)), causes: Some(Vec::new()) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The row of the pass that `row` is due to.
+    pub(super) fn cause(&self, row: usize) -> u32 {
+        let same = u32::try_from(row).unwrap_or(u32::MAX);
+        self.causes.as_ref().map_or(same, |causes| causes.get(row).copied().unwrap_or(same))
+    }
+
+    /// The causes, one a row.
+    pub(super) fn causes(&self) -> Vec<u32> {
+        (0..self.len()).map(|row| self.cause(row)).collect()
+    }
+
+    pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
+        let all = offset == 0 && len == self.len();
+        let causes = if all { self.causes.clone() } else { Some((offset..offset + len).map(|row| self.cause(row)).collect()) };
+        Self { batch: self.batch.slice(offset, len), causes }
+    }
+
+    /// The rows with these indices.
+    pub(super) fn take(&self, rows: Vec<u32>) -> Result<Self> {
+        let causes = Some(rows.iter().map(|row| self.cause(*row as usize)).collect());
+        Ok(Self { batch: take_record_batch(&self.batch, &UInt32Array::from(rows))?, causes })
+    }
+
+    /// All rows of `chunks`, which have the schema `schema`, one chunk after the other.
+    pub(super) fn concat(schema: &SchemaRef, mut chunks: Vec<Self>) -> Result<Self> {
+        match chunks.len() {
+            0 => Ok(Self::empty(schema)),
+            1 => Ok(chunks.remove(0)),
+            _ => {
+                let causes = chunks.iter().flat_map(Self::causes).collect();
+                let batch = concat_batches(schema, chunks.iter().map(|chunk| &chunk.batch))?;
+                Ok(Self { batch, causes: Some(causes) })
+            }
+        }
+    }
+}
+
+/// What has happened: rows of one stream have come, or time has passed.
+pub(super) struct Pass<'a> {
+    /// the stream and its rows. `None`: only time has passed, which counts as one row
+    pub input: Option<(&'a str, &'a RecordBatch)>,
+    /// the watermark before the first row, and after each; empty when no operator is timed
+    pub watermarks: Vec<i64>,
+    /// the sequence's time, nanoseconds
+    pub now: i64,
+    /// whether there will be no more rows
+    pub ends: bool,
+    /// takes note of rows that are late or bad
+    pub out: &'a mut Emissions,
+}
+
+impl Pass<'_> {
+    /// The watermark before the row with this index has come.
+    pub(super) fn before(&self, cause: u32) -> i64 {
+        self.watermarks.get(cause as usize).copied().unwrap_or(i64::MIN)
+    }
+
+    /// The watermark when the row with this index has come.
+    pub(super) fn after(&self, cause: u32) -> i64 {
+        self.watermarks.get(cause as usize + 1).copied().unwrap_or(i64::MIN)
+    }
+
+    /// The row that moves the watermark to `ts` or over it. `None`: no row does.
+    pub(super) fn reached(&self, ts: i64) -> Option<u32> {
+        let after = self.watermarks.get(1..)?;
+        let row = after.partition_point(|watermark| *watermark < ts);
+        if row < after.len() { u32::try_from(row).ok() } else { None }
+    }
+}
+
+/// Calls `evaluate` with all of `chunk`; where that fails, with halves of it, so that only the rows that cannot be evaluated are lost
+/// and the result does not depend on their neighbours.
+pub(super) fn each_evaluable(chunk: &Chunk, out: &mut Emissions, evaluate: &mut dyn FnMut(&Chunk) -> Result<()>) {
+    match evaluate(chunk) {
+        Ok(()) => {}
+        Err(error) if chunk.len() <= 1 => out.bad(error.strip_backtrace()),
+        Err(_) => {
+            let half = chunk.len() / 2;
+            each_evaluable(&chunk.slice(0, half), out, evaluate);
+            each_evaluable(&chunk.slice(half, chunk.len() - half), out, evaluate);
+        }
+    }
+}
+
+/// The values of `exprs` for each row of `batch`.
+pub(super) fn evaluate_all(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    exprs.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows())).collect()
+}
+
+/// The sequence numbers of rows with these causes.
+pub(super) fn seqs_of(rows: &Seqs, causes: Option<Vec<u32>>) -> Seqs {
+    match (causes, rows) {
+        (None, _) | (_, Seqs::One { .. }) => rows.clone(),
+        (Some(causes), _) => match (causes.first(), causes.last()) {
+            (Some(first), Some(last)) if first == last => Seqs::One { seq: rows.get(*first as usize) },
+            _ => Seqs::list(causes.iter().map(|row| rows.get(*row as usize)).collect()),
+        },
+    }
+}
+
+/// The rows of a chunk with their sequence numbers.
+pub(super) fn numbered(chunk: Chunk, seqs: &Seqs) -> Rows {
+    Rows { batch: chunk.batch, seqs: seqs_of(seqs, chunk.causes) }
+}
+
+/// Calls `visit` for `operator` and all below it, inputs first.
+pub(super) fn visit(operator: &dyn Operator, visit_one: &mut dyn FnMut(&dyn Operator)) {
+    for input in operator.inputs() {
+        visit(input, visit_one);
+    }
+    visit_one(operator);
+}
+
+/// The same, to change them.
+pub(super) fn visit_mut(operator: &mut dyn Operator, change: &mut dyn FnMut(&mut dyn Operator) -> Result<()>) -> Result<()> {
+    for input in operator.inputs_mut() {
+        visit_mut(input, change)?;
+    }
+    change(operator)
+}
+
+/// Describes `operator` and all below it, itself first.
+pub(super) fn explain(operator: &dyn Operator, depth: usize, steps: &mut Vec<Step>) {
+    let Held { entries, bytes } = operator.held();
+    steps.push(Step { depth, what: operator.explain(), entries, bytes });
+    for input in operator.inputs() {
+        explain(input, depth + 1, steps);
+    }
+}
+
+/// The column `name` of `batch` as event times.
+pub(super) fn times<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a [i64]> {
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::TimestampNanosecondType;
+    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+    match column.filter(|times| times.null_count() == 0) {
+        Some(times) => Ok(times.values()),
+        None => Err(DataFusionError::Execution(format!("a row has no `{name}`"))),
+    }
+}

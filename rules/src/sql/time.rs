@@ -1,0 +1,185 @@
+//! Event time: the watermark of a statement.
+//!
+//! Each stream that the statement reads has a time of its own: the greatest `ts` that it has brought. The watermark is the least of them minus
+//! the lateness, row by row. A stream that has fallen silent does not stop time for ever, if it may be called idle: then its time goes on
+//! with the sequence's, from where it was.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use datafusion_common::Result;
+use tidegate_core::TS;
+
+use super::operators::times;
+use crate::Options;
+use crate::rule::SealedState;
+
+/// How far the box's clock may be set back without windows taking note: time services do that, and rows may be late by as much.
+const STEP_NS: i64 = 1_000_000_000;
+
+/// How long after its arrival a row may enter the sequence and still count: a stream whose `ts` is the time of arrival is idle after that.
+const ARRIVAL_NS: i64 = 100_000_000;
+
+/// The event time of one statement.
+#[derive(Debug)]
+pub(super) struct EventTime {
+    sources: Vec<SourceTime>,
+    lateness_ns: i64,
+}
+
+#[derive(Debug, Clone)]
+struct SourceTime {
+    stream: Arc<str>,
+    /// whether `ts` is the time of arrival: it goes back only when the box's clock is set back
+    by_arrival: bool,
+    /// how long it must be silent for its time to go on without it
+    idle_after_ns: Option<i64>,
+    /// its time: the greatest `ts`, and what went by in silence after that; `i64::MIN` before the first row
+    newest: i64,
+    /// the sequence's time from which on silence adds to `newest`
+    since: i64,
+    /// the sequence's time when it brought rows last
+    arrived: i64,
+}
+
+impl SourceTime {
+    /// The sequence's time is `now`, though nothing has come.
+    fn pass(&mut self, now: i64) {
+        let idle = self.idle_after_ns.is_some_and(|idle| now.saturating_sub(self.arrived) > idle);
+        if idle && self.newest != i64::MIN && now > self.since {
+            self.newest = self.newest.saturating_add(now.saturating_sub(self.since));
+            self.since = now;
+        }
+    }
+
+    fn grace(&self) -> i64 {
+        if self.by_arrival { ARRIVAL_NS } else { 0 }
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("TIME({})", self.stream)
+    }
+}
+
+impl EventTime {
+    /// The time of a statement that reads `streams`, each with whether its `ts` is the time of arrival.
+    pub(super) fn new(streams: impl IntoIterator<Item = (Arc<str>, bool)>, options: &Options) -> Self {
+        let nanoseconds = |span: tidegate_core::Span| i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX);
+        let idle_after = options.idle_after.map(nanoseconds);
+        let sources = streams.into_iter().map(|(stream, by_arrival)| {
+            let idle_after_ns = idle_after.or(by_arrival.then_some(ARRIVAL_NS));
+            SourceTime { stream, by_arrival, idle_after_ns, newest: i64::MIN, since: i64::MIN, arrived: i64::MIN }
+        });
+        Self { sources: sources.collect(), lateness_ns: nanoseconds(options.lateness) }
+    }
+
+    fn watermark(&self) -> i64 {
+        self.watermark_of(self.sources.iter().map(|source| source.newest).min().unwrap_or(i64::MIN))
+    }
+
+    /// The watermark when the least of the streams' times is `least`.
+    fn watermark_of(&self, least: i64) -> i64 {
+        if least == i64::MIN { least } else { least.saturating_sub(self.lateness_ns) }
+    }
+
+    /// The rows before which the box's clock was set back. Waiting for the old time to come again would take years.
+    pub(super) fn set_back(&self, stream: &str, batch: &RecordBatch) -> Result<Vec<usize>> {
+        let Some(source) = self.sources.iter().find(|source| &*source.stream == stream && source.by_arrival) else { return Ok(Vec::new()) };
+        let mut newest = source.newest;
+        let mut rows = Vec::new();
+        for (row, ts) in times(batch, TS)?.iter().enumerate() {
+            if *ts < newest.saturating_sub(STEP_NS) {
+                rows.push(row);
+                newest = *ts;
+            }
+            newest = newest.max(*ts);
+        }
+        Ok(rows)
+    }
+
+    /// Time begins anew for streams that go by arrival. Returns the watermark before and after: all that waits for time comes first.
+    pub(super) fn start_anew(&mut self) -> Vec<i64> {
+        let before = self.watermark();
+        self.sources.iter_mut().filter(|source| source.by_arrival).for_each(|source| source.newest = i64::MIN);
+        vec![before, i64::MAX]
+    }
+
+    /// The input has ended. Returns the watermark before and after.
+    pub(super) fn end(&mut self) -> Vec<i64> {
+        let before = self.watermark();
+        self.sources.iter_mut().for_each(|source| source.newest = i64::MAX);
+        vec![before, i64::MAX]
+    }
+
+    /// Time has passed without a row. Returns the watermark before and after.
+    pub(super) fn pass(&mut self, now: i64) -> Vec<i64> {
+        let before = self.watermark();
+        self.sources.iter_mut().for_each(|source| source.pass(now));
+        vec![before, self.watermark()]
+    }
+
+    /// Rows of `stream` have come. Returns the watermark before the first of them, and after each.
+    pub(super) fn rows(&mut self, stream: &str, batch: &RecordBatch, now: i64) -> Result<Vec<i64>> {
+        let times = times(batch, TS)?;
+        let mut watermarks = Vec::with_capacity(times.len() + 1);
+        watermarks.push(self.watermark());
+        self.sources.iter_mut().for_each(|source| source.pass(now));
+        let Some(at) = self.sources.iter().position(|source| &*source.stream == stream) else { return Ok(watermarks) };
+        let others = self.sources.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, source)| source.newest).min();
+        let others = others.unwrap_or(i64::MAX);
+        let mut newest = self.sources.get(at).map_or(i64::MIN, |source| source.newest);
+        for ts in times {
+            newest = newest.max(*ts);
+            watermarks.push(self.watermark_of(newest.min(others)));
+        }
+        if let Some(source) = self.sources.get_mut(at).filter(|_| !times.is_empty()) {
+            *source = SourceTime { newest, since: now.saturating_add(source.grace()), arrived: now, ..source.clone() };
+        }
+        Ok(watermarks)
+    }
+
+    /// The sequence's time at which the watermark reaches `deadline` though no row comes. `None`: never.
+    pub(super) fn reaches(&self, deadline: i64) -> Option<i64> {
+        let mut latest = i64::MIN;
+        for source in &self.sources {
+            let wanted = deadline.saturating_add(self.lateness_ns);
+            if source.newest >= wanted {
+                continue;
+            }
+            if source.newest == i64::MIN {
+                return None;
+            }
+            let idle = source.arrived.saturating_add(source.idle_after_ns?).saturating_add(1);
+            latest = latest.max(idle).max(source.since.saturating_add(wanted.saturating_sub(source.newest)));
+        }
+        Some(latest)
+    }
+
+    pub(super) fn seal(&self) -> Result<Vec<SealedState>> {
+        let schema = Arc::new(Schema::new(["since", "arrived"].map(|name| Field::new(name, DataType::Int64, false)).to_vec()));
+        let seal = |source: &SourceTime| {
+            let columns = [source.since, source.arrived].map(|time| Arc::new(Int64Array::from(vec![time])) as ArrayRef);
+            let batch = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec())?;
+            Ok(SealedState { fingerprint: source.fingerprint(), watermark: source.newest, batch: Some(batch) })
+        };
+        self.sources.iter().map(seal).collect()
+    }
+
+    /// Takes over the time of the streams that it reads, and leaves it for other statements of the rule.
+    pub(super) fn restore(&mut self, state: &[SealedState]) {
+        for source in &mut self.sources {
+            let fingerprint = source.fingerprint();
+            let Some(sealed) = state.iter().find(|sealed| sealed.fingerprint == fingerprint) else { continue };
+            let time = |name: &str| sealed.batch.as_ref()?.column_by_name(name)?.as_primitive_opt::<Int64Type>()?.values().first().copied();
+            source.newest = source.newest.max(sealed.watermark);
+            source.since = source.since.max(time("since").unwrap_or(i64::MIN));
+            source.arrived = source.arrived.max(time("arrived").unwrap_or(i64::MIN));
+        }
+    }
+
+    /// Whether `sealed` is the time of a stream, which is of use only where that stream is read.
+    pub(super) fn is_time(sealed: &SealedState) -> bool {
+        sealed.fingerprint.starts_with("TIME(")
+    }
+}

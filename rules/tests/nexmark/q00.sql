@@ -1,0 +1,2 @@
+-- Pass through.
+INSERT INTO uplink SELECT auction, bidder, price, ts FROM bid;

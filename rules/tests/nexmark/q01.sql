@@ -1,0 +1,2 @@
+-- Currency conversion.
+INSERT INTO uplink SELECT auction, bidder, 0.908 * price AS price, ts FROM bid;

@@ -1,0 +1,2 @@
+-- Selection.
+INSERT INTO uplink SELECT auction, price FROM bid WHERE auction % 13 = 0;

@@ -1,0 +1,16 @@
+-- Statistics of a channel, a day.
+--! lateness = "2s"
+INSERT INTO uplink
+SELECT
+  channel, window_start AS day,
+  max(date_trunc('minute', ts)) AS minute,
+  count(*) AS total_bids,
+  count(*) FILTER (WHERE price < 10000) AS rank1_bids,
+  count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids,
+  count(*) FILTER (WHERE price >= 1000000) AS rank3_bids,
+  count(DISTINCT bidder) AS total_bidders,
+  count(DISTINCT bidder) FILTER (WHERE price < 10000) AS rank1_bidders,
+  count(DISTINCT auction) AS total_auctions,
+  count(DISTINCT auction) FILTER (WHERE price >= 1000000) AS rank3_auctions
+FROM TUMBLE(bid, DESCRIPTOR(ts), INTERVAL '1' DAY)
+GROUP BY channel, window_start, window_end;
