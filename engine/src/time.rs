@@ -19,7 +19,7 @@ use std::time::Duration;
 use tidegate_core::Clock;
 
 /// How often the clocks are compared, at most.
-const LOOK_EVERY_NS: i64 = 1_000_000_000;
+const LOOK_EVERY_NS: i64 = 100_000_000;
 /// A step of wall time that is worth a reading. A leap second is not.
 const STEP_NS: i64 = 1_500_000_000;
 
