@@ -176,6 +176,9 @@ impl Step<'_> {
             }
         }
         changes.journal.iter().try_for_each(|entry| self.journal(entry))?;
+        if changes.snapshot.is_some() {
+            self.forget_readings()?;
+        }
         if changes.snapshot.is_some() || self.totals.journal_bytes > retention.max_bytes {
             self.trim(retention)?;
         }

@@ -5,7 +5,7 @@
 //! the rows of a rule are in the outbox, or were: what a rule writes again while the journal is run again is left out up to there.
 //!
 //! The two newest snapshots are kept, since the newest may turn out to be damaged, and with them every entry that comes after the older
-//! one. What is older stays as long as `journal_age` and `journal_size` allow. The newest [`KEPT_ENTRIES`] always stay: their marks tell a connection which
+//! one. What is older stays as long as `journal_age` and `journal_size` allow. The newest [`KEPT_ENTRIES`] with rows always stay: their marks tell a connection which
 //! messages it need not take again.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +19,7 @@ use tidegate_rules::SealedState;
 use super::changes::Step;
 use super::{block, signed};
 
-/// Entries that are kept however small the journal may be.
+/// Entries with rows that are kept however small the journal may be.
 pub(super) const KEPT_ENTRIES: u64 = 1_024;
 /// Marks that a connection is handed back for each stream: a broker's window, and two batches that were committed and not acknowledged yet.
 const MARKS: usize = 16_384;
@@ -230,21 +230,28 @@ impl Step<'_> {
         let (oldest, count) = self.tx.query_row("SELECT coalesce(min(entry), 0), count(*) FROM snapshot", [], |row| {
             Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?))
         })?;
-        self.forget_readings()?;
-        if count < 2 {
+        let first: u64 = self.tx.query_row("SELECT coalesce(min(id), 0) FROM journal", [], |row| row.get(0))?;
+        if count < 2 || first > oldest.min(self.totals.last_entry.saturating_sub(KEPT_ENTRIES)) {
             return Ok(());
         }
-        let end = oldest.min(self.totals.last_entry.saturating_sub(KEPT_ENTRIES));
+        // Ticks have no marks, and do not push out those that have.
+        let kept = "SELECT id FROM journal WHERE rows > 0 ORDER BY id DESC LIMIT 1 OFFSET ?1";
+        let kept: Option<u64> = self.tx.prepare_cached(kept)?.query_row([KEPT_ENTRIES - 1], |row| row.get(0)).optional()?;
+        let kept = kept.unwrap_or(0);
         // Not by wall time: when that is set, nothing grows older. Only of entries of older layouts nothing else is known.
         let since = self.now_ns.saturating_sub(retention.max_age_ns);
         let mut delete = self.tx.prepare_cached(
-            "DELETE FROM journal WHERE id = (SELECT min(id) FROM journal) AND id <= ?1 AND (?2 OR coalesce(nullif(now_ns, 0), wall_ns) < ?3)
-             RETURNING length(data) + octet_length(edit) + length(marks)",
+            "DELETE FROM journal WHERE id = (SELECT id FROM journal WHERE id > ?1 AND id <= ?2 AND (rows = 0 OR id < ?3) ORDER BY id LIMIT 1)
+             AND (?4 OR coalesce(nullif(now_ns, 0), wall_ns) < ?5)
+             RETURNING id, length(data) + octet_length(edit) + length(marks)",
         )?;
+        let mut after = 0;
         loop {
             let over = self.totals.journal_bytes > retention.max_bytes;
-            let gone: Option<u64> = delete.query_row(params![signed(end), over, since], |row| row.get(0)).optional()?;
-            let Some(size) = gone else { return Ok(()) };
+            let values = params![signed(after), signed(oldest), signed(kept), over, since];
+            let gone: Option<(u64, u64)> = delete.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let Some((id, size)) = gone else { return Ok(()) };
+            after = id;
             self.totals.journal_bytes = self.totals.journal_bytes.saturating_sub(size);
         }
     }

@@ -130,34 +130,45 @@ fn nothing_grows_old_because_a_clock_jumps() {
 }
 
 #[test]
-fn journal_entries_are_as_old_as_the_time_that_passed() {
+fn journal_entries_are_as_old_as_the_time_that_passed_and_ticks_push_no_rows_out() {
     let mut stage = Stage::new(TODAY, None);
     stage.settings.journal_age = Span(Duration::from_hours(1));
     stage.restart();
+    // Three ticks for each entry with rows.
     let keep = |stage: &Stage, ids: std::ops::RangeInclusive<u64>| {
         for id in ids {
-            let now_ns = stage.buffer.time().now();
-            let step = JournalStep::Edit("1".into());
-            wait(stage.buffer.journal(JournalEntry { id, now_ns, wall_ns: stage.clock.wall_ns(), step })).unwrap();
+            let (now_ns, wall_ns) = (stage.buffer.time().now(), stage.clock.wall_ns());
+            let of_rows = JournalStep::Rows { stream: "s".into(), rows: rows(id, 1, Ack::none()).rows, marks: vec![id], ack: Ack::none() };
+            let step = if id.is_multiple_of(4) { of_rows } else { JournalStep::Tick { seq: id } };
+            wait(stage.buffer.journal(JournalEntry { id, now_ns, wall_ns, step })).unwrap();
         }
     };
     let snapshot = |stage: &Stage, number: u64, entry: u64| {
         wait(stage.buffer.snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1 })).unwrap();
         stage.buffer.snapshot_part(SnapshotPart { number, states: Vec::new() }).unwrap();
     };
-    keep(&stage, 1..=1_100);
-    for (number, entry) in [(1, 1_100), (2, 1_200), (3, 1_300)] {
+    let kept = |stage: &Stage, what: &str| -> (u64, u64) {
+        let raw = rusqlite::Connection::open(&stage.settings.path).unwrap();
+        let select = format!("SELECT min(id), count(*) FROM journal WHERE {what}");
+        raw.query_row(&select, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    keep(&stage, 1..=6_000);
+    for (number, entry) in [(1, 6_000), (2, 6_100), (3, 6_200)] {
         snapshot(&stage, number, entry);
         stage.clock.set(TODAY + 40 * YEAR);
         keep(&stage, entry + 1..=entry + 100);
     }
-    assert_eq!(wait(stage.buffer.read_journal(0)).unwrap()[0].id, 1, "they are of today, whatever the clock says");
-    stage.pass(3_700);
-    snapshot(&stage, 4, 1_400);
-    stage.buffer.close();
     stage.restart();
-    let first = wait(stage.buffer.read_journal(0)).unwrap()[0].id;
-    assert_eq!(first, 1_400 - journal::KEPT_ENTRIES + 1);
+    assert_eq!(kept(&stage, "TRUE"), (1, 6_300), "they are of today, whatever the clock says");
+    stage.pass(3_700);
+    snapshot(&stage, 4, 6_300);
+    stage.restart();
+    // The older of two snapshots is after entry 6200.
+    assert_eq!(kept(&stage, "rows = 0"), (6_201, 75));
+    assert_eq!(kept(&stage, "rows > 0"), (6_300 - 4 * (journal::KEPT_ENTRIES - 1), journal::KEPT_ENTRIES));
+    assert_eq!(stage.buffer.recovered().marks["s"].len() as u64, journal::KEPT_ENTRIES);
+    let problems = Inspector::open(&stage.settings.path).unwrap().verify(|_, _| {}).problems;
+    assert!(problems.iter().all(|problem| problem.problem.contains("has no `ts`")), "{problems:?}");
 }
 
 #[test]

@@ -550,6 +550,6 @@ fn what_is_trimmed_off_the_journal_is_counted_as_it_was_added() {
         }
     }
     buffer.close();
-    assert_eq!(verify(&dir).checked.entries, 1024);
+    assert_eq!(verify(&dir).checked.entries, 1, "the older of two snapshots is after entry 1099");
     assert_eq!(problems(&dir), Vec::<String>::new());
 }
