@@ -7,7 +7,7 @@ use tidegate::cli::args::{Cli, Command};
 use tidegate::cli::buffer::buffer;
 use tidegate::cli::replay::replay;
 use tidegate::cli::run::{demo, run};
-use tidegate::cli::{Failure, check, completions, finish, logging, schema};
+use tidegate::cli::{Failure, check, completions, explain, finish, logging, schema};
 
 fn main() -> ExitCode {
     let cli = Cli::parse(); // ends here with exit code 2 when the command line is wrong
@@ -22,6 +22,7 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run(args),
         Command::Check(args) => check::check(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Demo(args) => demo(args),
         Command::Replay(args) => replay(args),
         Command::Buffer { command } => buffer(command),

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::status::Status;
 use crate::worker::{Change, Load, topological};
+use homes::{Homes, Move};
 
 /// A change, with the worker that it is for.
 pub type Placed = (usize, Change);
@@ -59,7 +60,7 @@ pub struct RuleBook {
     catalog: Catalog,
     compile: Compile,
     rules: BTreeMap<Arc<str>, Page>,
-    workers: usize,
+    homes: Homes,
     status: Arc<Status>,
     /// whether somebody else reports what is wrong
     quiet: bool,
@@ -75,19 +76,15 @@ struct Page {
     waiting: Vec<String>,
     /// what is wrong with the newest text
     wrong: Vec<Diagnostic>,
-    running: Option<Running>,
-}
-
-struct Running {
-    flows: Vec<Flow>,
-    worker: usize,
+    /// the ways through the version that runs
+    running: Option<Vec<Flow>>,
 }
 
 impl RuleBook {
     /// A book without rules, for `workers` workers.
     #[must_use]
     pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
-        Self { catalog, compile, rules: BTreeMap::new(), workers: workers.max(1), status, quiet: false }
+        Self { catalog, compile, rules: BTreeMap::new(), homes: Homes::new(workers), status, quiet: false }
     }
 
     /// The same, with rules that are made by `compile`.
@@ -172,9 +169,10 @@ impl RuleBook {
     /// The file of rule `name` is gone.
     pub fn remove(&mut self, name: &str) -> Edited {
         self.status.rules.remove(name);
-        let Some((name, page)) = self.rules.remove_entry(name) else { return Edited::default() };
+        let Some((name, _)) = self.rules.remove_entry(name) else { return Edited::default() };
         let edit = Some(Edit::Remove { name: name.to_string() });
-        Edited { edit, changes: page.running.map(|running| (running.worker, Change::Remove(name))).into_iter().collect() }
+        let home = self.homes.leave(&name);
+        Edited { edit, changes: home.map(|worker| (worker, Change::Remove(name))).into_iter().collect() }
     }
 
     /// The columns of an input stream that rules are compiled for, if they are known.
@@ -186,7 +184,18 @@ impl RuleBook {
     /// The worker that runs rule `name`.
     #[must_use]
     pub fn home(&self, name: &str) -> Option<usize> {
-        self.rules.get(name)?.running.as_ref().map(|running| running.worker)
+        self.homes.of(name)
+    }
+
+    /// The names of all rules.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.keys().map(|name| &**name)
+    }
+
+    /// Rule `name` and all that must live on the same worker.
+    #[must_use]
+    pub fn family(&self, name: &Arc<str>) -> BTreeSet<Arc<str>> {
+        self.homes.family(name)
     }
 
     /// The texts that are known to be good.
@@ -258,8 +267,11 @@ impl RuleBook {
 
     /// A circle of derived streams that there would be if rule `name` had `flows`.
     fn circle(&self, name: &str, flows: &[Flow]) -> Option<String> {
+        if !flows.iter().any(|flow| matches!(flow.target, Target::Stream(_))) {
+            return None;
+        }
         let others = self.rules.iter().filter(|(other, _)| &***other != name).filter_map(|(_, page)| page.running.as_ref());
-        let all = others.flat_map(|running| running.flows.iter()).chain(flows);
+        let all = others.flatten().chain(flows);
         let edges: BTreeSet<(Arc<str>, Arc<str>)> = all
             .filter_map(|flow| match &flow.target {
                 Target::Stream(stream) => Some((Arc::clone(&flow.input), Arc::clone(stream))),
@@ -278,89 +290,34 @@ impl RuleBook {
     fn start(&mut self, name: &Arc<str>, inherits: &Arc<str>, options: &Options, rule: Box<dyn Rule>) -> Vec<Placed> {
         let mut changes = Vec::new();
         if options.mode == Mode::Off {
-            changes.extend(
-                self.rules
-                    .get_mut(name)
-                    .and_then(|page| page.running.take())
-                    .map(|running| (running.worker, Change::Remove(Arc::clone(name)))),
-            );
+            if let Some(page) = self.rules.get_mut(name) {
+                page.running = None;
+            }
+            changes.extend(self.homes.leave(name).map(|worker| (worker, Change::Remove(Arc::clone(name)))));
             return changes;
         }
         let flows = rule.flows().to_vec();
         // A renamed rule's state is on the worker of the old name.
-        if inherits != name
-            && let Some(old) = self.rules.get_mut(inherits).and_then(|page| page.running.take())
-            && let Some(page) = self.rules.get_mut(name)
+        let old = if inherits == name { None } else { self.homes.leave(inherits) };
+        if old.is_some()
+            && let Some(page) = self.rules.get_mut(inherits)
         {
-            page.running = Some(Running { flows: flows.clone(), worker: old.worker });
+            page.running = None;
         }
-        let before = self.rules.get(name).and_then(|page| page.running.as_ref()).map(|running| running.worker);
-        let worker = before.unwrap_or_else(|| self.least_loaded());
+        let worker = self.homes.settle(name, old, homes::ties(&flows, &self.catalog));
         if let Some(page) = self.rules.get_mut(name) {
-            page.running = Some(Running { flows, worker });
+            page.running = Some(flows);
         }
         changes.push((
             worker,
             Change::Load(Load { name: Arc::clone(name), rule, mode: options.mode, worth: options.worth(), inherits: Arc::clone(inherits) }),
         ));
-        self.bring_together(name, &mut changes);
+        for Move { rule, from, to } in self.homes.bring_together(name) {
+            let (give, take) = oneshot::channel();
+            changes.push((from, Change::Give(Arc::clone(&rule), give)));
+            changes.push((to, Change::Take(rule, take)));
+        }
         changes
-    }
-
-    fn least_loaded(&self) -> usize {
-        let mut load = vec![0_usize; self.workers];
-        for running in self.rules.values().filter_map(|page| page.running.as_ref()) {
-            if let Some(count) = load.get_mut(running.worker) {
-                *count += 1;
-            }
-        }
-        load.iter().zip(0..).min().map_or(0, |(_, worker)| worker)
-    }
-
-    /// Moves `name` and all rules that must live with it to one worker: the one that has most of them.
-    fn bring_together(&mut self, name: &Arc<str>, changes: &mut Vec<Placed>) {
-        if self.workers == 1 {
-            return;
-        }
-        let family = self.family(name);
-        let mut votes = vec![0_usize; self.workers];
-        for member in &family {
-            if let Some(count) =
-                self.rules.get(member).and_then(|page| page.running.as_ref()).and_then(|running| votes.get_mut(running.worker))
-            {
-                *count += 1;
-            }
-        }
-        let home = (0..self.workers).max_by_key(|worker| (votes.get(*worker).copied().unwrap_or(0), usize::MAX - worker)).unwrap_or(0);
-        for member in family {
-            let Some(running) = self.rules.get_mut(&member).and_then(|page| page.running.as_mut()) else { continue };
-            if running.worker != home {
-                let (give, take) = oneshot::channel();
-                changes.push((running.worker, Change::Give(Arc::clone(&member), give)));
-                changes.push((home, Change::Take(member, take)));
-                running.worker = home;
-            }
-        }
-    }
-
-    /// `name` and every rule that shares a derived stream or an output with it, or with one that does.
-    fn family(&self, name: &Arc<str>) -> BTreeSet<Arc<str>> {
-        let mut family = BTreeSet::from([Arc::clone(name)]);
-        let mut ties: BTreeSet<&str> = BTreeSet::new();
-        loop {
-            let (rules, known) = (family.len(), ties.len());
-            for running in family.iter().filter_map(|member| self.rules.get(member)?.running.as_ref()) {
-                ties.extend(running.ties(&self.catalog));
-            }
-            for (other, page) in &self.rules {
-                if page.running.as_ref().is_some_and(|running| running.ties(&self.catalog).any(|tie| ties.contains(tie))) {
-                    family.insert(Arc::clone(other));
-                }
-            }
-            if (rules, known) == (family.len(), ties.len()) {
-                return family;
-            }
-        }
     }
 }
 
@@ -371,20 +328,10 @@ impl Page {
 
     fn reads(&self, stream: &str) -> bool {
         self.waiting.iter().any(|waiting| waiting == stream)
-            || self.running.as_ref().is_some_and(|running| running.flows.iter().any(|flow| &*flow.input == stream))
+            || self.running.as_ref().is_some_and(|running| running.iter().any(|flow| &*flow.input == stream))
     }
 }
 
-impl Running {
-    /// Names of the derived streams and outputs that the rule touches.
-    fn ties<'a>(&'a self, catalog: &'a Catalog) -> impl Iterator<Item = &'a str> {
-        self.flows.iter().flat_map(move |flow| {
-            let read = catalog.derived.contains_key(&*flow.input).then_some(&*flow.input);
-            let written = (flow.target != Target::Uplink).then(|| flow.target.name());
-            read.into_iter().chain(written)
-        })
-    }
-}
-
+mod homes;
 #[cfg(test)]
 mod tests;

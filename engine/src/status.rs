@@ -51,6 +51,10 @@ pub struct RuleStatus {
     pub rows: Counter,
     /// rows that came too late for their window
     pub late: Counter,
+    /// groups, windows or rows that the rule has given up, since it kept more than it may
+    pub forgotten: Counter,
+    /// about how many bytes the rule keeps
+    pub state_bytes: Counter,
     /// times that the rule failed on a batch
     pub errors: Counter,
     /// times that a new version took effect

@@ -19,6 +19,10 @@ use crate::sequencer::{Entry, Origin};
 use crate::status::{RuleStatus, Status};
 use crate::wakes::Waker;
 
+mod readers;
+
+use readers::{Concerned, Readers};
+
 /// A change of the rules that a worker runs; it takes effect between two batches.
 pub enum Change {
     /// A new rule, or a new version of a rule.
@@ -53,6 +57,8 @@ pub struct Hosted {
     status: Arc<RuleStatus>,
     bad_rows: Sampler,
     late: Sampler,
+    forgotten: Sampler,
+    ahead: Sampler,
     /// when the rule wants a tick
     wakes_at: Option<i64>,
 }
@@ -60,11 +66,9 @@ pub struct Hosted {
 /// Runs rules.
 pub struct Worker {
     rules: BTreeMap<Arc<str>, Hosted>,
-    /// rules by the stream they read
-    readers: BTreeMap<Arc<str>, Vec<Arc<str>>>,
-    /// derived streams; each comes after the streams that lead to it
-    order: Vec<Arc<str>>,
-    /// rules that want a tick, by the time at which they do; without those that had one and did not move their time
+    /// the same rules by the streams that they read
+    readers: Readers,
+    /// those that want a tick, by the time at which they do; without those that had one and did not move their time
     wakes: BTreeSet<(i64, Arc<str>)>,
     status: Arc<Status>,
 }
@@ -73,7 +77,7 @@ impl Worker {
     /// A worker without rules.
     #[must_use]
     pub fn new(status: Arc<Status>) -> Self {
-        Self { rules: BTreeMap::new(), readers: BTreeMap::new(), order: Vec::new(), wakes: BTreeSet::new(), status }
+        Self { rules: BTreeMap::new(), readers: Readers::default(), wakes: BTreeSet::new(), status }
     }
 
     /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when they want a tick.
@@ -101,7 +105,7 @@ impl Worker {
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement: rows of equal sequence numbers
     /// are meant in this order.
     pub fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64) -> Vec<Routed> {
-        if !self.readers.contains_key(stream) {
+        if !self.readers.has(stream) {
             return Vec::new();
         }
         let mut pass = Pass::at(now);
@@ -163,7 +167,6 @@ impl Worker {
                 }
             }
         }
-        self.plan();
     }
 
     /// Gives a rule the state back that it had before a restart.
@@ -201,7 +204,6 @@ impl Worker {
         hosted.status.refused.store(true, Ordering::Relaxed);
         tracing::error!(rule = %name, reason, "the rule failed and is stopped; change its file to start it again");
         hosted.status.last.replace(format!("stopped: {reason}"));
-        self.plan();
     }
 
     fn load(&mut self, Load { name, mut rule, mode, worth, inherits }: Load) {
@@ -215,11 +217,12 @@ impl Worker {
         status.versions.add(1);
         // Under its own name there may be one whose state goes to nobody.
         drop(self.take_out(&name));
-        let (bad_rows, late) = (Sampler::default(), Sampler::default());
-        self.put_in(name, Hosted { rule, mode, worth, status, bad_rows, late, wakes_at: None });
+        let (bad_rows, late, ahead, forgotten) = Default::default();
+        self.put_in(name, Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten, wakes_at: None });
     }
 
     fn put_in(&mut self, name: Arc<str>, mut hosted: Hosted) {
+        self.readers.insert(&name, &*hosted.rule);
         hosted.wakes_at = None;
         self.rules.insert(Arc::clone(&name), hosted);
         self.look(&name);
@@ -227,6 +230,7 @@ impl Worker {
 
     fn take_out(&mut self, name: &Arc<str>) -> Option<Hosted> {
         let hosted = self.rules.remove(name)?;
+        self.readers.remove(name, &*hosted.rule);
         if let Some(at) = hosted.wakes_at {
             self.wakes.remove(&(at, Arc::clone(name)));
         }
@@ -255,26 +259,9 @@ impl Worker {
         }
     }
 
-    fn plan(&mut self) {
-        self.readers.clear();
-        let mut edges: BTreeSet<(Arc<str>, Arc<str>)> = BTreeSet::new();
-        for (name, hosted) in &self.rules {
-            for flow in hosted.rule.flows() {
-                let readers = self.readers.entry(Arc::clone(&flow.input)).or_default();
-                if readers.last() != Some(name) {
-                    readers.push(Arc::clone(name));
-                }
-                if let Target::Stream(derived) = &flow.target {
-                    edges.insert((Arc::clone(&flow.input), Arc::clone(derived)));
-                }
-            }
-        }
-        self.order = topological(edges);
-    }
-
     /// Rules whose inputs are connections first, then those that read what they write, and so on.
     fn rules_by_depth(&self) -> Vec<Arc<str>> {
-        let depth = |stream: &str| self.order.iter().position(|derived| &**derived == stream).map_or(0, |at| at + 1);
+        let depth = |stream: &str| self.readers.order().iter().position(|derived| &**derived == stream).map_or(0, |at| at + 1);
         let mut names: Vec<_> = self
             .rules
             .iter()
@@ -285,12 +272,12 @@ impl Worker {
     }
 
     fn run_derived(&mut self, pass: &mut Pass) {
-        for derived in self.order.clone() {
-            let Some(emissions) = pass.derived.remove(&derived) else { continue };
+        for derived in self.readers.order().clone().iter() {
+            let Some(emissions) = pass.derived.remove(derived) else { continue };
             match router::merge(emissions) {
                 Ok(rows) => {
-                    self.status.streams.of(&derived).note(&rows.batch);
-                    self.feed(&derived, &rows, pass);
+                    self.status.streams.of(derived).note(&rows.batch);
+                    self.feed(derived, &rows, pass);
                 }
                 Err(error) => {
                     tracing::error!(stream = %derived, %error, "rows of different rules for one derived stream cannot be merged and are lost")
@@ -300,8 +287,9 @@ impl Worker {
     }
 
     fn feed(&mut self, stream: &str, rows: &Rows, pass: &mut Pass) {
-        let readers = self.readers.get(stream).cloned().unwrap_or_default();
-        for name in readers {
+        let Concerned { rules, subsets } = self.readers.concerned(stream, rows);
+        for (name, subset) in rules {
+            let rows = subset.and_then(|subset| subsets.get(subset)).unwrap_or(rows);
             let now = pass.now;
             self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, now, out));
         }
@@ -358,6 +346,26 @@ impl Hosted {
                     rule = name,
                     rows = count,
                     "rows came after their window had closed and are not counted; raise `--! lateness` if they matter"
+                );
+            }
+        }
+        if out.ahead > 0
+            && let Some(count) = self.ahead.count(out.ahead)
+        {
+            tracing::warn!(
+                rule = name,
+                rows = count,
+                "rows were further ahead of time than `--! max_ahead` says and did not move it on; look at the clock of their device"
+            );
+        }
+        self.status.state_bytes.set(out.state_bytes);
+        if out.forgotten > 0 {
+            self.status.forgotten.add(out.forgotten);
+            if let Some(count) = self.forgotten.count(out.forgotten) {
+                tracing::warn!(
+                    rule = name,
+                    entries = count,
+                    "the rule kept more than `--! max_state` allows and has given up its oldest windows: nothing is written for them"
                 );
             }
         }

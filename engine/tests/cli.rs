@@ -363,9 +363,18 @@ fn help_names_every_command_and_every_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let output = tidegate(dir.path(), &["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    for word in
-        ["run", "check", "demo", "replay", "buffer", "schema", "completions", "  3  the configuration or a rule is wrong", "TIDEGATE_LOG"]
-    {
+    for word in [
+        "run",
+        "check",
+        "explain",
+        "demo",
+        "replay",
+        "buffer",
+        "schema",
+        "completions",
+        "  3  the configuration or a rule is wrong",
+        "TIDEGATE_LOG",
+    ] {
         assert!(out(&output).contains(word), "{word}");
     }
     let output = tidegate(dir.path(), &["--version"]);
@@ -389,4 +398,90 @@ fn a_log_filter_that_cannot_be_understood_is_named() {
     let output = command(dir.path(), &["check"]).env("TIDEGATE_LOG", "info,=,x=loud").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains("TIDEGATE_LOG"), "{}", err(&output));
+}
+
+const COOLING: &str = "--! description = \"Cool the tank\"\n--! lateness = \"2s\"\nINSERT INTO pump SELECT device, TRUE AS run \
+    FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device HAVING avg(level) > 80";
+
+fn dir_with_rules() -> tempfile::TempDir {
+    let dir = dir_with(TANK);
+    let rules = [
+        ("cooling", COOLING),
+        ("high", "INSERT INTO pump SELECT device FROM tank WHERE device = 'it''s' AND level > 80.5 AND upper(device) <> 'X'"),
+        ("full", "INSERT INTO pump SELECT device, level * 2 AS twice FROM tank WHERE level BETWEEN 1 AND 3"),
+        ("wrong", "INSERT INTO pump SELECT devce FROM tank"),
+    ];
+    for (name, text) in rules {
+        std::fs::write(dir.path().join("rules").join(name).with_extension("sql"), text).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn a_rule_is_explained_with_its_operators_and_its_neighbours() {
+    let dir = dir_with_rules();
+    let output = tidegate(dir.path(), &["explain", "high"]);
+    let expected = "\
+rule high (./rules/high.sql), active
+
+INSERT INTO pump
+  compute device
+    filter upper(device) != 'X'
+      filter device = 'it''s' AND level > 80.5
+        stream tank
+
+stream tank: rows with device = 'it''s' and level from 80.5 up; 2 other rules read it, 1 by index
+on one worker with: cooling, full
+";
+    assert_eq!((output.status.code(), out(&output), err(&output)), (Some(0), expected, ""));
+    let output = tidegate(dir.path(), &["explain", "cooling"]);
+    let text = out(&output);
+    assert!(text.starts_with("rule cooling (./rules/cooling.sql), active\n  Cool the tank\n\nINSERT INTO pump\n"), "{text}");
+    for line in [
+        "        stream tank\n",
+        "\nstream tank: every row; 2 other rules read it, 2 by index\n",
+        "\ntime: lateness 2s, idle_after none\nstate: up to 64MiB, then the rule stops\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    assert!(!text.contains('@'), "{text}");
+}
+
+#[test]
+fn a_rule_file_from_elsewhere_is_explained_in_place_of_its_older_version_also_as_json() {
+    let dir = dir_with_rules();
+    std::fs::write(dir.path().join("full.sql"), "INSERT INTO uplink SELECT n FROM tank WHERE n IN (1, 2)").unwrap();
+    std::fs::write(dir.path().join("tidegate.toml"), TANK.to_owned() + "[uplink]\nconnection = \"plant\"\n").unwrap();
+    let output = tidegate(dir.path(), &["explain", "full.sql", "--format", "json"]);
+    assert_eq!((output.status.code(), err(&output)), (Some(0), ""));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = json!({
+        "rule": "full",
+        "file": "full.sql",
+        "description": null,
+        "mode": "active",
+        "lateness": "0ns",
+        "idle_after": null,
+        "max_state": "64MiB",
+        "when_state_full": "stop",
+        "statements": [{ "statement": "INSERT INTO uplink", "operators": [
+            { "depth": 1, "does": "compute n" },
+            { "depth": 2, "does": "filter n = 1 OR n = 2" },
+            { "depth": 3, "does": "stream tank" },
+        ] }],
+        "streams": [{ "stream": "tank", "indexed_by": ["n = 1", "n = 2"], "other_rules": 2, "other_rules_indexed": 1 }],
+        "on_one_worker_with": [],
+    });
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_rule_that_is_wrong_or_not_there_cannot_be_explained() {
+    let dir = dir_with_rules();
+    let output = tidegate(dir.path(), &["explain", "wrong"]);
+    assert_eq!((output.status.code(), out(&output)), (Some(3), ""));
+    assert!(err(&output).starts_with("./rules/wrong.sql:1:25: there is no column `devce`"), "{}", err(&output));
+    let output = tidegate(dir.path(), &["explain", "coling"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(err(&output), "./rules/coling.sql: there is no rule `coling`\nhelp: did you mean `cooling`?\n");
 }

@@ -23,6 +23,14 @@ use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, comp
 const FILTER: &str = "INSERT INTO out SELECT device, temperature FROM tank WHERE temperature > 80";
 const TUMBLE: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
      FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device";
+const HOP: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
+     FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, device";
+const HOP_TUMBLE: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
+     FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, device";
+/// A second on, a second off.
+const SESSION: &str = "CREATE VIEW busy AS SELECT * FROM tank WHERE date_part('second', ts) % 2 = 0; \
+     INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
+     FROM SESSION(busy PARTITION BY device, DESCRIPTOR(ts), INTERVAL '500' MILLISECOND) GROUP BY window_start, window_end, device";
 const GROUP_BY: &str = "SELECT device, avg(temperature) AS mean FROM tank GROUP BY device";
 const GROUP_BY_WINDOW: &str = "SELECT date_bin(INTERVAL '10 seconds', ts) AS window_start, device, avg(temperature) AS mean \
      FROM tank GROUP BY window_start, device";
@@ -82,27 +90,33 @@ fn windows(extent: &Extent) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
     context.register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap())).unwrap();
+    let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: extent.windowed_rows };
     for (name, query, target) in [("GROUP BY device", GROUP_BY, ">= 0.5"), ("GROUP BY window, device", GROUP_BY_WINDOW, "")] {
-        let subject = || {
-            let mut out = Emissions::default();
-            let mut rule = rule(TUMBLE);
-            let mut seq = 0;
-            for batch in &batches {
-                let rows = Rows { batch: batch.clone(), seqs: Seqs::Run { first: seq } };
-                seq += batch.num_rows() as u64;
-                rule.on_batch("tank", &rows, 0, &mut out).unwrap();
-            }
-            rule.on_end(seq, &mut out).unwrap();
-            assert!(out.late == 0 && out.bad_rows == 0);
-            black_box(out.rows.len())
-        };
         let reference = || runtime.block_on(async { black_box(context.sql(query).await.unwrap().collect().await.unwrap().len()) });
         // One turn is one pass over all rows.
-        let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: extent.windowed_rows };
-        let (rule_time, stock_time) = by_turns(&once, subject, reference);
+        let (rule_time, stock_time) = by_turns(&once, || whole_input(TUMBLE, &batches), reference);
         let what = format!("tumbling average of {KEYS} keys, {} rows, against {name}", extent.windowed_rows);
         print(&what, "all", rule_time, stock_time, target);
     }
+    for (name, text, target) in [("hop with 60 panes", HOP, ">= 0.5"), ("session", SESSION, "")] {
+        let (rule_time, tumble_time) = by_turns(&once, || whole_input(text, &batches), || whole_input(HOP_TUMBLE, &batches));
+        print(&format!("{name}, {KEYS} keys, against tumbling by its pane"), "all", rule_time, tumble_time, target);
+    }
+}
+
+/// Runs the rule `text` over all rows.
+fn whole_input(text: &str, batches: &[RecordBatch]) -> usize {
+    let mut out = Emissions::default();
+    let mut rule = rule(text);
+    let mut seq = 0;
+    for batch in batches {
+        let rows = Rows { batch: batch.clone(), seqs: Seqs::Run { first: seq } };
+        seq += batch.num_rows() as u64;
+        rule.on_batch("tank", &rows, 0, &mut out).unwrap();
+    }
+    rule.on_end(seq, &mut out).unwrap();
+    assert!(out.late == 0 && out.bad_rows == 0);
+    black_box(out.rows.len())
 }
 
 /// Median seconds of one call each.

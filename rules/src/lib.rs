@@ -5,17 +5,19 @@
 //! * [`rule`]: the one trait that every rule obeys, what it writes, and the state that it can hand over.
 //! * [`catalog`]: the streams and outputs that a rule may name.
 //! * [`options`]: the leading `--!` lines of a rule file.
+//! * [`index`]: which of many rules a batch concerns.
 //! * [`sql`]: SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! A rule is a deterministic function of the rows it is handed: this crate has no clock, no file system, no network and no runtime.
 
 pub mod catalog;
+pub mod index;
 pub mod options;
 pub mod rule;
 pub mod sql;
 
 pub use catalog::{Catalog, OutputColumns};
-pub use options::{Mode, Options, Priority, SHORTEST_TTL, WhenFull, Worth};
+pub use options::{Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull, Worth};
 pub use rule::{Emission, Emissions, Flow, Rule, RuleError, SealedState, Step, Target};
 
 use tidegate_core::Diagnostic;

@@ -8,7 +8,7 @@ use tidegate_core::diagnostic::did_you_mean;
 use tidegate_core::{ByteSize, Diagnostic, Place, Span};
 
 /// What the `--!` lines of a rule say.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// What the rule is for.
@@ -20,6 +20,20 @@ pub struct Options {
     /// How long a stream must be silent for its time to go on by the box's clock; absent: it waits for the next row, unless `ts` is the time of
     /// arrival.
     pub idle_after: Option<Span>,
+    /// How far ahead of the time reached so far a row may be and still move it on; absent: as far as it likes.
+    pub max_ahead: Option<Span>,
+    /// Where rows go that come too late: a derived stream, an output or the uplink; absent: nowhere.
+    pub late_rows: Option<String>,
+    /// Whether windows write before they close.
+    pub emit: EmitRows,
+    /// How often windows write the groups that have changed before they close, in event time.
+    pub emit_every: Option<Span>,
+    /// How long a group without a window is kept when no row comes for it; absent: such groups are refused.
+    pub state_ttl: Option<Span>,
+    /// How many bytes of memory its windows and whatever else it keeps may take.
+    pub max_state: ByteSize,
+    /// What happens when it would keep more.
+    pub when_state_full: WhenStateFull,
     /// What its rows are worth on their way to the uplinks.
     pub priority: Priority,
     /// How many packed bytes of its rows may wait for the uplinks; absent: as many as the buffer takes.
@@ -40,6 +54,42 @@ fn time_to_live<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Spa
         return Err(D::Error::custom(format!("`ttl` must be at least {SHORTEST_TTL}, and is {ttl}")));
     }
     Ok(Some(ttl))
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            description: None,
+            mode: Mode::default(),
+            lateness: Span::default(),
+            idle_after: None,
+            max_ahead: None,
+            late_rows: None,
+            emit: EmitRows::default(),
+            emit_every: None,
+            state_ttl: None,
+            max_state: MAX_STATE,
+            when_state_full: WhenStateFull::default(),
+            priority: Priority::default(),
+            max_size: None,
+            when_full: None,
+            ttl: None,
+        }
+    }
+}
+
+/// Room for some 100 000 keys, and yet ten rules that have gone astray do not bring down a box with a gigabyte of memory.
+const MAX_STATE: ByteSize = ByteSize(64 << 20);
+
+/// What happens when a rule would keep more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenStateFull {
+    /// The rule stops. What is missing is seen at once, and nothing moves on half of the truth.
+    #[default]
+    Stop,
+    /// It gives up its oldest windows, which are counted and never written, and goes on.
+    Forget,
 }
 
 /// What rows are worth on their way to the uplinks, from 0 to 9: rows of higher priority are sent first from a backlog, and dropped last.
@@ -118,7 +168,34 @@ pub enum Mode {
     Off,
 }
 
-const KEYS: &[&str] = &["description", "mode", "lateness", "idle_after", "priority", "max_size", "when_full", "ttl"];
+/// When windows write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmitRows {
+    /// When they close.
+    #[default]
+    Final,
+    /// With each row as well.
+    Row,
+}
+
+const KEYS: &[&str] = &[
+    "description",
+    "mode",
+    "lateness",
+    "idle_after",
+    "max_ahead",
+    "late_rows",
+    "emit",
+    "emit_every",
+    "state_ttl",
+    "max_state",
+    "when_state_full",
+    "priority",
+    "max_size",
+    "when_full",
+    "ttl",
+];
 const MARK: &str = "--!";
 
 impl Options {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidegate_core::Rows;
 
+use crate::index::Way;
+
 /// A running rule.
 ///
 /// The worker calls it on one thread, in the order of the sequence. It must be a deterministic function of what it is handed, and
@@ -14,6 +16,12 @@ use tidegate_core::Rows;
 pub trait Rule: Send {
     /// Which streams the rule reads, and where rows of each can lead.
     fn flows(&self) -> &[Flow];
+
+    /// What a row of `stream` must look like for the rule to make anything of it: one of these, with columns as they are in the batches that it
+    /// was compiled for. Then the rule may be handed such rows only. `None`: it must see every row.
+    fn ways(&self, _stream: &str) -> Option<Arc<[Way]>> {
+        None
+    }
 
     /// Takes rows of one of its input streams. `now` is the sequence's time in nanoseconds, which never goes back: it is for durations, and says
     /// nothing of the time of day.
@@ -120,6 +128,12 @@ pub struct Emissions {
     pub rows: Vec<Emission>,
     /// Rows that came too late for a window that has closed.
     pub late: u64,
+    /// Groups, windows or rows that the rule has given up, since it kept more than it may.
+    pub forgotten: u64,
+    /// About how many bytes the rule keeps now.
+    pub state_bytes: u64,
+    /// Rows whose `ts` was too far ahead to be believed.
+    pub ahead: u64,
     /// Rows that could not be evaluated, and the first reason.
     pub bad_rows: u64,
     /// Why the first of them could not.

@@ -50,6 +50,12 @@ pub enum Command {
 
 Exits with 0 when all is well and with 3 when anything is wrong.")]
     Check(CheckArgs),
+    /// Show what a rule is made of: operators, what it keeps, which rows concern it, and with which rules it shares a stream
+    #[command(after_help = "Examples:
+  tidegate explain cooling
+  tidegate explain new/cooling.sql --config /etc/tidegate/tidegate.toml
+  tidegate explain cooling --format json")]
+    Explain(ExplainArgs),
     /// Show the product at work on a simulated plant; nothing to install
     #[command(after_help = "Examples:
   tidegate demo
@@ -113,6 +119,19 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub config: ConfigArg,
     /// How to print what is wrong: text for people, or a JSON array of {"file", "line", "column", "message", "help"} for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `tidegate explain`
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The name of a rule, or a rule file that need not be in the rules directory
+    pub rule: String,
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }

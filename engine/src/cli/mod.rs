@@ -5,6 +5,7 @@
 pub mod args;
 pub mod buffer;
 pub mod check;
+pub mod explain;
 pub mod logging;
 mod render;
 pub mod replay;

@@ -70,6 +70,7 @@ async fn report(status: &Status) {
             uplinks_down = away.join(","),
             down = down.join(","),
             refused_rules = refused.join(","),
+            state_mib = rules.iter().map(|(_, rule)| rule.state_bytes.get()).sum::<u64>() >> 20,
             // Flash wears by what is written to it; cards and eMMC name how much they stand.
             disk_mib_a_day = written().map(|bytes| per_day(bytes, begun.elapsed()) >> 20),
             "status"

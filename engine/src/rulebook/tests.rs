@@ -217,7 +217,7 @@ fn a_rule_that_is_switched_off_or_removed_writes_nothing() {
 fn rules_that_share_an_output_move_to_one_worker_with_their_windows() {
     let mut house = House::new(3);
     house.put("a", COUNT).put("b", "INSERT INTO valve SELECT x FROM tank").feed("tank", &[9.0, 9.0]);
-    let worker = |house: &House, name: &str| house.book.rules[name].running.as_ref().unwrap().worker;
+    let worker = |house: &House, name: &str| house.book.home(name).unwrap();
     assert_ne!(worker(&house, "a"), worker(&house, "b"));
     house.put("b", "INSERT INTO valve SELECT x FROM tank; INSERT INTO pump SELECT x FROM tank WHERE x < 0");
     assert_eq!(worker(&house, "a"), worker(&house, "b"));
@@ -225,6 +225,53 @@ fn rules_that_share_an_output_move_to_one_worker_with_their_windows() {
     let said: Vec<_> = house.rows("pump").into_iter().map(|(rule, seq, _, x)| (rule, seq, x)).collect();
     assert_eq!(said, [("b".to_owned(), 2, -1.0), ("a".to_owned(), 4, 4.0)]);
     assert_eq!(house.values("valve"), [9.0, 9.0, -1.0, 9.0, 9.0]);
+}
+
+/// What `rules` write when each of them has a worker of its own, and so sees every row.
+fn alone(rules: &[(String, String)], values: &[f64]) -> Vec<(String, u64, u32, f64)> {
+    let mut rows = Vec::new();
+    for (name, text) in rules {
+        let mut house = House::new(1);
+        rows.extend(house.put(name, text).feed("tank", values).rows("uplink"));
+    }
+    rows.sort_by(|a, b| (a.1, &a.0, a.2).cmp(&(b.1, &b.0, b.2)));
+    rows
+}
+
+#[test]
+fn many_rules_on_one_stream_write_what_each_would_write_alone() {
+    let rule = |n: usize| {
+        let condition = match n % 5 {
+            0 => format!("x > {n}"),
+            1 => format!("x = {n}"),
+            2 => format!("x BETWEEN {} AND {n}", n / 2),
+            3 => format!("x < {n} AND x <> 7"),
+            _ => format!("x IN ({n}, 3, 5)"),
+        };
+        let last = if n == 17 { "; INSERT INTO uplink SELECT x FROM tank" } else { "" };
+        (format!("r{n:02}"), format!("INSERT INTO uplink SELECT x FROM tank WHERE {condition}{last}"))
+    };
+    let rules: Vec<_> = (0..40).map(rule).collect();
+    let values = [3.0, 0.0, -1.0, f64::NAN, 36.0, 12.0, 3.0, 7.0, 1e9, 26.0];
+    for cuts in [&[10][..], &[1; 10], &[3, 7]] {
+        let mut house = House::new(1);
+        for (name, text) in rules.iter().rev() {
+            house.put(name, text);
+        }
+        house.put("gone", "INSERT INTO uplink SELECT x FROM tank WHERE x > 0");
+        let changes = house.book.remove("gone").changes;
+        house.apply(changes);
+        let mut rest = &values[..];
+        for cut in cuts {
+            let (now, later) = rest.split_at(*cut);
+            house.feed("tank", now);
+            rest = later;
+        }
+        let mut rows = house.rows("uplink");
+        // Text, since NaN is not equal to itself.
+        rows.sort_by(|a, b| (a.1, &a.0, a.2).cmp(&(b.1, &b.0, b.2)));
+        assert_eq!(format!("{rows:?}"), format!("{:?}", alone(&rules, &values)));
+    }
 }
 
 proptest! {

@@ -1,14 +1,15 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows.
+//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows (and [`windows`], their arithmetic).
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
-//! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence.
+//! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]: how much it may keep.
 //!
 //! Nothing is planned while rows flow.
 
 mod complaint;
+mod limit;
 mod lower;
 mod names;
 mod operators;
@@ -16,14 +17,17 @@ mod statement;
 mod table_functions;
 mod text;
 mod time;
+mod windows;
 
 use std::sync::Arc;
 
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::Rows;
 
-use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step};
+use crate::index::Way;
+use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step, Target};
 use crate::{Catalog, CompileError, Options};
+use limit::StateLimit;
 use statement::Statement;
 
 /// A rule written in SQL: one tree of operators a statement.
@@ -31,6 +35,7 @@ use statement::Statement;
 pub struct SqlRule {
     flows: Vec<Flow>,
     statements: Vec<Statement>,
+    limit: StateLimit,
 }
 
 /// Compiles the SQL rule `file` against `catalog`.
@@ -62,9 +67,10 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
         return Err(CompileError::Wrong(wrong));
     }
     let flows = lowered.iter().flat_map(|statement: &Statement| {
-        statement.inputs().iter().map(|input| Flow { input: Arc::clone(input), target: statement.target().clone() })
+        let of = |input: &Arc<str>, target: &Target| Flow { input: Arc::clone(input), target: target.clone() };
+        statement.inputs().iter().flat_map(move |input| statement.targets().map(move |target| of(input, target)))
     });
-    Ok(SqlRule { flows: flows.collect(), statements: lowered })
+    Ok(SqlRule { flows: flows.collect(), statements: lowered, limit: StateLimit::of(options) })
 }
 
 impl Rule for SqlRule {
@@ -72,12 +78,19 @@ impl Rule for SqlRule {
         &self.flows
     }
 
+    fn ways(&self, stream: &str) -> Option<Arc<[Way]>> {
+        let mut ways = Vec::new();
+        for statement in self.statements.iter().filter(|statement| statement.reads(stream)) {
+            ways.extend_from_slice(statement.ways()?);
+        }
+        Some(ways.into())
+    }
+
     fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        let readers = self.statements.iter_mut().filter(|statement| statement.inputs().iter().any(|input| &**input == stream));
-        for statement in readers {
+        for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
             statement.on_batch(stream, rows, now, out)?;
         }
-        Ok(())
+        if self.statements.iter().any(Statement::keeps_state) { self.limit.enforce(&mut self.statements, out) } else { Ok(()) }
     }
 
     fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {

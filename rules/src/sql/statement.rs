@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
 use datafusion_common::{DataFusionError, Result};
 use tidegate_core::{Rows, Seqs};
 
-use super::operators::{Operator, Pass, numbered, visit, visit_mut};
+use super::operators::{Held, Operator, Pass, numbered, seqs_of, visit, visit_mut};
 use super::time::EventTime;
+use crate::index::Way;
 use crate::rule::{Emissions, RuleError, SealedState, Target};
 
 /// `INSERT INTO target SELECT ..`, lowered.
@@ -17,18 +20,93 @@ pub(super) struct Statement {
     root: Box<dyn Operator>,
     /// `None` when no operator is timed
     time: Option<EventTime>,
+    /// whether an operator may keep something
+    keeps_state: bool,
+    /// what a row must look like for it to make anything of it
+    ways: Option<Vec<Way>>,
+    late: Option<LateRows>,
+}
+
+/// Where rows go that come too late.
+#[derive(Debug)]
+pub(super) struct LateRows {
+    pub target: Target,
+    /// for each stream, what makes its rows fit the target
+    pub fit: Vec<(Arc<str>, Box<dyn Operator>)>,
 }
 
 impl Statement {
     /// `time` is the event time of the streams `inputs`.
-    pub(super) fn new(inputs: Vec<Arc<str>>, target: Target, root: Box<dyn Operator>, time: EventTime) -> Self {
-        let mut timed = false;
-        visit(&*root, &mut |operator| timed |= operator.is_timed());
-        Self { inputs, target, root, time: timed.then_some(time) }
+    pub(super) fn new(inputs: Vec<Arc<str>>, target: Target, root: Box<dyn Operator>, time: EventTime, late: Option<LateRows>) -> Self {
+        let (mut timed, mut keeps_state) = (false, false);
+        visit(&*root, &mut |operator| {
+            timed |= operator.is_timed();
+            keeps_state |= !operator.is_row_by_row();
+        });
+        Self { inputs, target, root, time: timed.then_some(time), late: late.filter(|_| timed), keeps_state, ways: None }
+    }
+
+    /// Makes nothing of rows that do not go one of `ways`.
+    pub(super) fn for_rows(mut self, ways: Option<Vec<Way>>) -> Self {
+        self.ways = ways.filter(|_| !self.keeps_state);
+        self
+    }
+
+    /// See [`crate::Rule::ways`].
+    pub(super) fn ways(&self) -> Option<&[Way]> {
+        self.ways.as_deref()
     }
 
     pub(super) fn inputs(&self) -> &[Arc<str>] {
         &self.inputs
+    }
+
+    pub(super) fn keeps_state(&self) -> bool {
+        self.keeps_state
+    }
+
+    /// About how many bytes its operators keep.
+    pub(super) fn held_bytes(&self) -> usize {
+        let mut bytes = 0;
+        if self.keeps_state {
+            visit(&*self.root, &mut |operator| bytes += operator.held().bytes);
+        }
+        bytes
+    }
+
+    /// The operator that keeps most.
+    pub(super) fn largest(&self) -> (String, Held) {
+        let mut largest = (self.root.explain(), Held::default());
+        visit(&*self.root, &mut |operator| {
+            let held = operator.held();
+            if held.bytes > largest.1.bytes {
+                largest = (operator.explain(), held);
+            }
+        });
+        largest
+    }
+
+    /// The operator that keeps most gives up its oldest. Returns how many entries that were; 0: it cannot.
+    pub(super) fn shed(&mut self) -> usize {
+        let most = self.largest().1.bytes;
+        let mut forgotten = 0;
+        let outcome = visit_mut(&mut *self.root, &mut |operator| {
+            if forgotten == 0 && most > 0 && operator.held().bytes == most {
+                forgotten = operator.shed();
+            }
+            Ok(())
+        });
+        outcome.map_or(0, |()| forgotten)
+    }
+
+    pub(super) fn reads(&self, stream: &str) -> bool {
+        self.inputs.iter().any(|input| &**input == stream)
+    }
+
+    /// Where rows of its inputs can lead.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+        let late = self.late.iter().map(|late| &late.target).filter(|late| **late != self.target);
+        std::iter::once(&self.target).chain(late)
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -53,7 +131,7 @@ impl Statement {
 
     fn rows(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
         let Some(time) = &mut self.time else { return Ok(()) };
-        let watermarks = time.rows(stream, &rows.batch, now).map_err(rule_error)?;
+        let watermarks = time.rows(stream, &rows.batch, now, &mut out.ahead).map_err(rule_error)?;
         self.pass(Some((stream, rows)), &rows.seqs, watermarks, now, false, out)
     }
 
@@ -76,9 +154,27 @@ impl Statement {
         ends: bool,
         out: &mut Emissions,
     ) -> Result<(), RuleError> {
-        let mut pass = Pass { input: input.map(|(stream, rows)| (stream, &rows.batch)), watermarks, now, ends, out };
+        let mut pass = Pass { input: input.map(|(stream, rows)| (stream, &rows.batch)), watermarks, now, ends, late: Vec::new(), out };
         let rows = self.root.run(&mut pass).map_err(rule_error)?;
+        let late = std::mem::take(&mut pass.late);
         out.emit(&self.target, numbered(rows, seqs));
+        match input.filter(|_| !late.is_empty()) {
+            Some((stream, rows)) => self.send_late(stream, rows, late, now, out),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends the rows with the indices `late` where such rows go.
+    fn send_late(&mut self, stream: &str, rows: &Rows, mut late: Vec<u32>, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
+        let Some(LateRows { target, fit }) = &mut self.late else { return Ok(()) };
+        let Some((_, fit)) = fit.iter_mut().find(|(known, _)| &**known == stream) else { return Ok(()) };
+        late.sort_unstable();
+        late.dedup();
+        let seqs = seqs_of(&rows.seqs, Some(late.clone()));
+        let batch = take_record_batch(&rows.batch, &UInt32Array::from(late)).map_err(|error| rule_error(error.into()))?;
+        let mut pass = Pass { input: Some((stream, &batch)), watermarks: Vec::new(), now, ends: false, late: Vec::new(), out };
+        let fitting = fit.run(&mut pass).map_err(rule_error)?;
+        out.emit(target, numbered(fitting, &seqs));
         Ok(())
     }
 

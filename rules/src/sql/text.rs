@@ -3,7 +3,10 @@
 use datafusion_sql::sqlparser::ast::{Ident, ObjectName, Query, Spanned, Statement as Ast, TableObject};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::Tokenizer;
 use tidegate_core::{Diagnostic, Place};
+
+use super::table_functions::rewrite_tokens;
 
 /// Nesting beyond this is not written by people; it would only cost stack.
 const MAX_NESTING: usize = 50;
@@ -23,10 +26,12 @@ pub(super) enum Body {
 }
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic> {
+    let tokens =
+        Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(|error| syntax_error(file, text, error.into()))?;
     let asts = Parser::new(&GenericDialect {})
         .with_recursion_limit(MAX_NESTING)
-        .try_with_sql(text)
-        .and_then(|mut parser| parser.parse_statements())
+        .with_tokens_with_locations(rewrite_tokens(tokens))
+        .parse_statements()
         .map_err(|error| syntax_error(file, text, error))?;
     let mut statements = Vec::with_capacity(asts.len());
     for ast in asts {

@@ -2,7 +2,7 @@
 //!
 //! Each stream that the statement reads has a time of its own: the greatest `ts` that it has brought. The watermark is the least of them minus
 //! the lateness, row by row. A stream that has fallen silent does not stop time for ever, if it may be called idle: then its time goes on
-//! with the sequence's, from where it was.
+//! with the sequence's, from where it was. A row whose `ts` is too far ahead of its stream's time does not move it, if there is a limit.
 
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ const ARRIVAL_NS: i64 = 100_000_000;
 pub(super) struct EventTime {
     sources: Vec<SourceTime>,
     lateness_ns: i64,
+    /// how far a row may be ahead of its stream's time and still move it
+    max_ahead_ns: Option<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -39,7 +41,7 @@ struct SourceTime {
     newest: i64,
     /// the sequence's time from which on silence adds to `newest`
     since: i64,
-    /// the sequence's time when it brought rows last
+    /// the sequence's time when it brought rows last that moved its time, or could have
     arrived: i64,
 }
 
@@ -51,6 +53,14 @@ impl SourceTime {
             self.newest = self.newest.saturating_add(now.saturating_sub(self.since));
             self.since = now;
         }
+    }
+
+    /// Whether a row with this `ts` is too far ahead to be believed. One that nothing has contradicted for as long as that is: the clock was
+    /// really set.
+    fn doubts(&self, ts: i64, now: i64, max_ahead_ns: i64) -> bool {
+        let by_now = self.newest.saturating_add(now.saturating_sub(self.since).max(0));
+        let ahead = self.newest != i64::MIN && ts > by_now.saturating_add(max_ahead_ns);
+        ahead && !self.by_arrival && now.saturating_sub(self.arrived) <= max_ahead_ns
     }
 
     fn grace(&self) -> i64 {
@@ -71,7 +81,7 @@ impl EventTime {
             let idle_after_ns = idle_after.or(by_arrival.then_some(ARRIVAL_NS));
             SourceTime { stream, by_arrival, idle_after_ns, newest: i64::MIN, since: i64::MIN, arrived: i64::MIN }
         });
-        Self { sources: sources.collect(), lateness_ns: nanoseconds(options.lateness) }
+        Self { sources: sources.collect(), lateness_ns: nanoseconds(options.lateness), max_ahead_ns: options.max_ahead.map(nanoseconds) }
     }
 
     fn watermark(&self) -> i64 {
@@ -119,8 +129,8 @@ impl EventTime {
         vec![before, self.watermark()]
     }
 
-    /// Rows of `stream` have come. Returns the watermark before the first of them, and after each.
-    pub(super) fn rows(&mut self, stream: &str, batch: &RecordBatch, now: i64) -> Result<Vec<i64>> {
+    /// Rows of `stream` have come. Returns the watermark before the first of them, and after each; adds to `ahead` how many were too far ahead.
+    pub(super) fn rows(&mut self, stream: &str, batch: &RecordBatch, now: i64, ahead: &mut u64) -> Result<Vec<i64>> {
         let times = times(batch, TS)?;
         let mut watermarks = Vec::with_capacity(times.len() + 1);
         watermarks.push(self.watermark());
@@ -128,13 +138,18 @@ impl EventTime {
         let Some(at) = self.sources.iter().position(|source| &*source.stream == stream) else { return Ok(watermarks) };
         let others = self.sources.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, source)| source.newest).min();
         let others = others.unwrap_or(i64::MAX);
-        let mut newest = self.sources.get(at).map_or(i64::MIN, |source| source.newest);
+        let Some(mut source) = self.sources.get(at).cloned() else { return Ok(watermarks) };
         for ts in times {
-            newest = newest.max(*ts);
-            watermarks.push(self.watermark_of(newest.min(others)));
+            if self.max_ahead_ns.is_some_and(|max_ahead| source.doubts(*ts, now, max_ahead)) {
+                *ahead += 1;
+            } else {
+                source.newest = source.newest.max(*ts);
+                (source.since, source.arrived) = (now.saturating_add(source.grace()), now);
+            }
+            watermarks.push(self.watermark_of(source.newest.min(others)));
         }
-        if let Some(source) = self.sources.get_mut(at).filter(|_| !times.is_empty()) {
-            *source = SourceTime { newest, since: now.saturating_add(source.grace()), arrived: now, ..source.clone() };
+        if let Some(known) = self.sources.get_mut(at) {
+            *known = source;
         }
         Ok(watermarks)
     }

@@ -37,7 +37,7 @@ const WINDOWED: &[&str] = &[
     "SELECT window_start, device, bit_xor(count) AS x FROM {T} WHERE device IS NOT NULL AND running GROUP BY window_start, window_end, device HAVING count(*) >= 2",
 ];
 
-fn tanks() -> impl Strategy<Value = Vec<Tank>> {
+pub fn tanks() -> impl Strategy<Value = Vec<Tank>> {
     let device = prop::option::weighted(0.9, prop::sample::select(vec!["a", "b", "c"]));
     // Quarters add up exactly in any order, so that sums can be compared to the bit.
     let temperature = prop::option::weighted(0.9, (-40_i32..120).prop_map(|q| f64::from(q) / 4.0));
@@ -94,7 +94,7 @@ fn streamed(query: &str, rows: &[Tank], cuts: &[usize], swap: usize) -> (Vec<Str
     (sorted(&batches), batches)
 }
 
-fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() }
 }
 

@@ -1,11 +1,15 @@
 //! A logical plan becomes a tree of operators.
 
 mod aggregate;
+mod rows;
+mod select;
 mod target;
+mod window;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DataFusionError, Result, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
@@ -21,12 +25,29 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
 
 use super::names::{Names, StreamSource, options as planner_options};
-use super::operators::{self, Filter, Operator, Project, Source};
+use super::operators::{CutWindow, Filter, Operator, Source};
 use super::statement::Statement;
-use super::table_functions::{Tumble, with_window_columns};
+use super::table_functions::Window;
 use super::time::EventTime;
 use crate::Options;
-use target::{fit, resolve_target};
+use rows::{safe_conditions_first, ways};
+use target::{fit, late_rows, resolve_target};
+
+/// What plans statements; made once, since thousands of rules may be loaded at a time.
+struct Planning {
+    analyzer: Analyzer,
+    simplify: Optimizer,
+    /// computes equal expressions once
+    share: Optimizer,
+    options: Arc<ConfigOptions>,
+}
+
+static PLANNING: LazyLock<Planning> = LazyLock::new(|| Planning {
+    analyzer: Analyzer::new(),
+    simplify: Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]),
+    share: Optimizer::with_rules(vec![Arc::new(CommonSubexprEliminate::new())]),
+    options: Arc::default(),
+});
 
 /// Plans `CREATE VIEW name AS query`: later statements of the file can read it.
 pub(super) fn view(name: &str, query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<()> {
@@ -51,18 +72,22 @@ pub(super) fn insert(
     let target = resolve_target(target, names)?;
     let plan = plan(query, names, views)?;
     let plan = fit(plan, &target, columns, names)?;
-    let plan = Analyzer::new().execute_and_check(plan, planner_options(), |_, _| {})?;
+    let plan = PLANNING.analyzer.execute_and_check(plan, planner_options(), |_, _| {})?;
     refuse_hidden_inputs(&plan)?;
-    let optimizer = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new()), Arc::new(CommonSubexprEliminate::new())]);
-    let plan = optimizer.optimize(plan, &OptimizerContext::new().without_query_execution_start_time(), |_, _| {})?;
-    let mut lowering = Lowering { inputs: Vec::new() };
+    // Names that it makes up are counted from one in each statement.
+    let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options)).without_query_execution_start_time();
+    let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
+    let plan = safe_conditions_first(plan)?;
+    let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
+    let mut lowering = Lowering { inputs: Vec::new(), options, asked: Asked::Windows };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
         return plan_err!("the statement reads no stream");
     }
     let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
     let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
-    Ok(Statement::new(lowering.inputs, target, root, time))
+    let late = options.late_rows.as_ref().map(|late| late_rows(late, &lowering.inputs, options, names)).transpose()?;
+    Ok(Statement::new(lowering.inputs, target, root, time, late).for_rows(ways(&plan)))
 }
 
 fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
@@ -91,12 +116,27 @@ fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
 }
 
 /// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is made: an arm here, a function below.
-struct Lowering {
+struct Lowering<'a> {
     /// the streams that the statement reads
     inputs: Vec<Arc<str>>,
+    options: &'a Options,
+    /// what the next window down is asked for
+    asked: Asked,
 }
 
-impl Lowering {
+/// What an aggregate asks the window below it for.
+enum Asked {
+    /// the windows of rows
+    Windows,
+    /// the panes of rows
+    Panes,
+    /// to leave the cutting to the aggregate
+    Cutting,
+    /// that is done: here is what cuts
+    Cut(CutWindow),
+}
+
+impl Lowering<'_> {
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
         match plan {
             LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<StreamSource>() {
@@ -109,22 +149,16 @@ impl Lowering {
                 None => plan_err!("`{}` is not a stream", scan.table_name),
             },
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
-            LogicalPlan::Projection(projection) => {
-                let input = self.lower(&projection.input)?;
-                let exprs = projection.expr.iter().map(|expr| physical(expr, projection.input.schema())).collect::<Result<Vec<_>>>()?;
-                Ok(Box::new(Project::new(input, exprs, nullable(projection.schema.as_arrow()))))
-            }
+            LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Filter(filter) => {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
             }
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Tumble>() {
-                Some(tumble) => {
-                    let input = self.lower(&tumble.input)?;
-                    Ok(Box::new(operators::Tumble::new(input, tumble.size_ns, with_window_columns(tumble.input.schema().as_arrow()))))
-                }
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Window>() {
+                Some(window) => self.window(window),
                 None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
             },
+            LogicalPlan::Distinct(distinct) => self.distinct(distinct),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             other => refuse(other),
         }
@@ -135,11 +169,6 @@ fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
         LogicalPlan::Sort(_) => plan_err!("ORDER BY on an endless stream never ends; rows are written in order of arrival"),
         LogicalPlan::Limit(_) => plan_err!("LIMIT on an endless stream would stop the rule for good; use WHERE"),
-        LogicalPlan::Distinct(_) => {
-            plan_err!(
-                "DISTINCT on an endless stream needs endless memory; use a window: SELECT .. FROM TUMBLE(..) GROUP BY window_start, window_end, .."
-            )
-        }
         LogicalPlan::Join(_) | LogicalPlan::Subquery(_) => {
             plan_err!("joins and subqueries over several streams are not supported yet; a statement reads one stream")
         }

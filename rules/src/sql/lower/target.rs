@@ -4,13 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
-use datafusion_common::{Column, ExprSchema, Result, ScalarValue, plan_err};
+use datafusion_common::{Column, ExprSchema, Result, ScalarValue, TableReference, plan_err};
+use datafusion_expr::planner::ContextProvider;
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use tidegate_core::TS;
 use tidegate_core::diagnostic::{did_you_mean, nearest};
 
-use crate::Target;
+use super::{Asked, Lowering};
 use crate::sql::names::Names;
+use crate::sql::statement::LateRows;
+use crate::{Options, Target};
 
 /// The target that `name` is.
 pub(super) fn resolve_target(name: &str, names: &Names<'_>) -> Result<Target> {
@@ -63,6 +66,17 @@ pub(super) fn fit(plan: LogicalPlan, target: &Target, columns: &[String], names:
         Target::Uplink => plain(named),
     };
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}
+
+/// Where rows of the streams `inputs` go that come too late: to `target`, which takes their columns as they are.
+pub(super) fn late_rows(target: &str, inputs: &[Arc<str>], options: &Options, names: &Names<'_>) -> Result<LateRows> {
+    let target = resolve_target(target, names)?;
+    let fit_one = |stream: &Arc<str>| {
+        let rows = LogicalPlanBuilder::scan(stream.to_string(), names.get_table_source(TableReference::bare(&**stream))?, None)?.build()?;
+        let plan = fit(rows, &target, &[], names)?;
+        Ok((Arc::clone(stream), Lowering { inputs: Vec::new(), options, asked: Asked::Windows }.lower(&plan)?))
+    };
+    Ok(LateRows { fit: inputs.iter().map(fit_one).collect::<Result<_>>()?, target })
 }
 
 fn plain(named: Vec<(String, Column)>) -> Vec<Expr> {

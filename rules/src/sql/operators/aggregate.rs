@@ -1,26 +1,30 @@
-//! Windowed aggregates, kept as panes of DataFusion `GroupsAccumulator` state.
+//! Aggregates over windows that go by the clock, kept as panes.
 //!
-//! The watermark is the greatest event time seen so far minus the lateness, row by row; a window closes when the watermark reaches its
-//! end; a row is late for a window that has closed. All of it is computed for a whole batch at once, and yet gives the same rows as a
-//! batch a row would: a window takes all rows of the batch that come before the row that closes it, in their order.
+//! A window closes when the watermark reaches its end, and a row is late when all windows that it is in have closed. All of it is computed
+//! for a whole batch at once, and yet gives the same rows as a batch a row would: a window takes all rows of the batch that come before the row
+//! that closes it, in their order.
+//!
+//! Windows that share rows are put together from panes. What has been added up for two neighbouring panes, for four, eight and so on, is
+//! kept until the first of them is of no use any more, so that a window of a thousand panes takes some ten of these [`WindowAggregate::block`]s
+//! instead. Which ones depends on the window alone, never on what happened before: sums of floating point numbers come out the same to the
+//! last bit.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray, UInt32Array, new_null_array};
-use arrow::compute::{concat_batches, partition, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, UInt32Array};
+use arrow::compute::{concat_batches, partition};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion_common::{DataFusionError, Result};
-use datafusion_expr::{EmitTo, GroupsAccumulator};
-use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
-use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion_physical_plan::aggregates::order::GroupOrdering;
-use tidegate_core::schema::ts_field;
+use datafusion_physical_expr::PhysicalExpr;
+use tidegate_core::ts_type;
 
-use super::{Chunk, Held, Operator, Pass, each_evaluable, evaluate_all};
+use super::accumulate::{Addends, Adder, Sums, SumsAtRest};
+use super::{AggregateCall, Chunk, Held, Operator, Pass, each_evaluable};
 use crate::rule::SealedState;
-use crate::sql::table_functions::WINDOW_START;
+use crate::sql::table_functions::WINDOW_END;
+use crate::sql::windows::TimeWindows;
 
 /// Where a column of GROUP BY comes from.
 #[derive(Debug, Clone, Copy)]
@@ -29,49 +33,6 @@ pub(in crate::sql) enum GroupColumn {
     End,
     /// the key with this index
     Key(usize),
-}
-
-/// One aggregate of a statement: `avg(temperature) FILTER (WHERE ..)`.
-#[derive(Debug)]
-pub(in crate::sql) struct AggregateCall {
-    function: Arc<AggregateFunctionExpr>,
-    arguments: Vec<Arc<dyn PhysicalExpr>>,
-    argument_types: Vec<DataType>,
-    filter: Option<Arc<dyn PhysicalExpr>>,
-    /// what it computes; state with the same text fits
-    fingerprint: String,
-}
-
-impl AggregateCall {
-    /// `input` is the schema that the arguments are evaluated on.
-    pub(in crate::sql) fn new(
-        function: Arc<AggregateFunctionExpr>,
-        filter: Option<Arc<dyn PhysicalExpr>>,
-        fingerprint: String,
-        input: &Schema,
-    ) -> Result<Self> {
-        let arguments = function.expressions();
-        let argument_types = arguments.iter().map(|argument| argument.data_type(input)).collect::<Result<_>>()?;
-        Ok(Self { function, arguments, argument_types, filter, fingerprint })
-    }
-
-    fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
-        if self.function.groups_accumulator_supported() {
-            return self.function.create_groups_accumulator();
-        }
-        let function = Arc::clone(&self.function);
-        Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
-    }
-
-    /// The names of the state columns at rest, with their types.
-    fn state_fields(&self) -> Result<Vec<Field>> {
-        let fields = self.function.state_fields()?;
-        Ok(fields
-            .iter()
-            .enumerate()
-            .map(|(i, field)| Field::new(format!("{}#{i}", self.fingerprint), field.data_type().clone(), true))
-            .collect())
-    }
 }
 
 /// What GROUP BY names.
@@ -88,24 +49,69 @@ pub(in crate::sql) enum Bound {
     End(Arc<dyn PhysicalExpr>),
 }
 
+impl Bound {
+    /// The end for each row of `batch`, in windows or panes of the length `size_ns`.
+    pub(super) fn ends(&self, batch: &RecordBatch, size_ns: i64) -> Result<Vec<i64>> {
+        let (bound, forth) = match self {
+            Self::Start(start) => (start, size_ns),
+            Self::End(end) => (end, 0),
+        };
+        let bounds = bound.evaluate(batch)?.into_array(batch.num_rows())?;
+        let Some(bounds) = bounds.as_primitive_opt::<TimestampNanosecondType>().filter(|bounds| bounds.null_count() == 0) else {
+            return Err(DataFusionError::Execution("a row has no window".into()));
+        };
+        Ok(bounds.values().iter().map(|bound| bound.saturating_add(forth)).collect())
+    }
+}
+
+/// The columns of a window's rows: the group columns, then the aggregates.
+pub(super) fn window_columns(
+    columns: &[GroupColumn],
+    start: i64,
+    end: i64,
+    keys: &[ArrayRef],
+    values: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<Vec<ArrayRef>> {
+    let constant = |ns: i64| Arc::new(TimestampNanosecondArray::from(vec![ns; rows]).with_timezone("UTC")) as ArrayRef;
+    let groups = columns.iter().map(|column| match column {
+        GroupColumn::Start => Ok(constant(start)),
+        GroupColumn::End => Ok(constant(end)),
+        GroupColumn::Key(key) => keys.get(*key).cloned().ok_or_else(|| DataFusionError::Internal("a group column is missing".into())),
+    });
+    groups.chain(values.into_iter().map(Ok)).collect()
+}
+
 /// The operator.
 pub(in crate::sql) struct WindowAggregate {
     input: Box<dyn Operator>,
     fingerprint: String,
-    size_ns: i64,
+    windows: TimeWindows,
+    /// length of a pane; `None`: rows come once for each of their windows, and what is added up for one serves no other
+    pane_ns: Option<i64>,
     bound: Bound,
     /// how much its rows may be behind the watermark
     delay_ns: i64,
     columns: Vec<GroupColumn>,
-    keys: Vec<Arc<dyn PhysicalExpr>>,
-    key_schema: SchemaRef,
-    calls: Vec<AggregateCall>,
+    adder: Adder,
     /// of the rows of a closed window: group columns, then aggregates
     schema: SchemaRef,
-    /// by start
+    /// panes, or windows, by their end
     open: BTreeMap<i64, Pane>,
+    /// what `2^level` panes add up to, by level and the number of the first divided by `2^level`
+    blocks: BTreeMap<(u32, i64), SumsAtRest>,
+    /// windows that end here or before have closed
+    closed_to: i64,
+    /// the watermark that it takes to have been reached at least: windows that it would close have been given up
+    forgotten_to: i64,
     /// group index of each row of the rows at hand; kept to allocate once
     groups: Vec<usize>,
+}
+
+enum Pane {
+    Live(Sums),
+    /// some window that holds it has closed
+    Rest(SumsAtRest),
 }
 
 impl std::fmt::Debug for WindowAggregate {
@@ -114,218 +120,234 @@ impl std::fmt::Debug for WindowAggregate {
     }
 }
 
-/// One open window.
-struct Pane {
-    /// `None` when there are no keys: then there is one group
-    keys: Option<Box<dyn GroupValues>>,
-    accumulators: Vec<Box<dyn GroupsAccumulator>>,
-}
-
-impl Pane {
-    fn len(&self) -> usize {
-        self.keys.as_ref().map_or(1, |keys| keys.len())
-    }
-
-    /// Writes the group index of each of `rows` rows to `groups`.
-    fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<usize>) -> Result<()> {
-        match &mut self.keys {
-            Some(values) => values.intern(keys, groups),
-            None => {
-                groups.clear();
-                groups.resize(rows, 0);
-                Ok(())
-            }
-        }
-    }
-
-    fn key_columns(&mut self) -> Result<Vec<ArrayRef>> {
-        self.keys.as_mut().map_or_else(|| Ok(Vec::new()), |keys| keys.emit(EmitTo::All))
-    }
-}
-
-/// Rows whose expressions have been evaluated, ready to be added up.
-pub(in crate::sql) struct Prepared {
+/// Rows whose expressions have been evaluated, with where they belong.
+struct Prepared {
     /// for each row, the row of the pass that it is due to
     causes: Vec<u32>,
-    starts: Vec<i64>,
-    keys: Vec<ArrayRef>,
-    arguments: Vec<Vec<ArrayRef>>,
-    filters: Vec<Option<BooleanArray>>,
+    ends: Vec<i64>,
+    addends: Addends,
 }
 
 impl WindowAggregate {
-    /// `groups` are what GROUP BY names; `fingerprint` says what is kept.
+    /// `groups` are what GROUP BY names; `fingerprint` says what is kept. `by_panes`: the rows of `input` tell their pane, not their window.
     pub(in crate::sql) fn new(
         input: Box<dyn Operator>,
         fingerprint: String,
-        size_ns: i64,
+        (windows, by_panes): (TimeWindows, bool),
         groups: Groups,
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
     ) -> Self {
         let Groups { columns, bound, keys } = groups;
-        let (keys, key_fields): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
         Self {
-            delay_ns: input.delay_ns(),
+            delay_ns: input.end_delay_ns(),
             input,
             fingerprint,
-            size_ns,
+            windows,
+            pane_ns: by_panes.then(|| windows.panes().size_ns()),
             bound,
             columns,
-            keys,
-            key_schema: Arc::new(Schema::new(key_fields)),
-            calls,
+            adder: Adder::new(keys, calls),
             schema,
             open: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            closed_to: i64::MIN,
+            forgotten_to: i64::MIN,
             groups: Vec::new(),
         }
     }
 
-    /// Evaluates windows, keys and arguments; changes nothing.
+    /// The first and the last end of a window that holds the pane that ends at `end`; the last is before the first if none does.
+    fn ends_over(&self, end: i64) -> (i64, i64) {
+        match self.pane_ns {
+            Some(_) => (self.windows.end_from(end), self.windows.last_end(end.saturating_sub(1))),
+            None => (end, end),
+        }
+    }
+
+    /// The watermark at which the window that ends at `end` closes.
+    fn closes_at(&self, end: i64) -> i64 {
+        end.saturating_add(self.delay_ns)
+    }
+
+    /// The end up to which windows have closed at this watermark.
+    fn closed_at(&self, watermark: i64) -> i64 {
+        if watermark == i64::MIN { watermark } else { watermark.saturating_sub(self.delay_ns) }
+    }
+
+    /// The watermark before the row with this index has come.
+    fn before(&self, pass: &Pass<'_>, cause: u32) -> i64 {
+        pass.before(cause).max(self.forgotten_to)
+    }
+
     fn prepare(&self, chunk: &Chunk) -> Result<Prepared> {
-        let rows = chunk.len();
-        let (bound, back) = match &self.bound {
-            Bound::Start(start) => (start, 0),
-            Bound::End(end) => (end, self.size_ns),
-        };
-        let bounds = bound.evaluate(&chunk.batch)?.into_array(rows)?;
-        let Some(bounds) = bounds.as_primitive_opt::<TimestampNanosecondType>() else {
-            return Err(DataFusionError::Internal("rows without a window reached an aggregate".into()));
-        };
-        let arguments = self.calls.iter().map(|call| evaluate_all(&call.arguments, &chunk.batch)).collect::<Result<_>>()?;
-        let filters = self.calls.iter().map(|call| match &call.filter {
-            None => Ok(None),
-            Some(expr) => {
-                let value = expr.evaluate(&chunk.batch)?.into_array(rows)?;
-                value.as_boolean_opt().cloned().map(Some).ok_or_else(|| DataFusionError::Plan("FILTER is not a condition".into()))
+        let ends = self.bound.ends(&chunk.batch, self.pane_ns.unwrap_or(self.windows.size_ns()))?;
+        Ok(Prepared { causes: chunk.causes(), ends, addends: self.adder.prepare(&chunk.batch)? })
+    }
+
+    /// Adds rows to their panes. Where a row comes too late for some of its windows, but not for all, those close before it is added.
+    fn absorb(&mut self, rows: &Prepared, pass: &mut Pass<'_>, closed: &mut Vec<Chunk>) -> Result<()> {
+        let (Some(first_end), Some(last_cause)) = (rows.ends.first().copied(), rows.causes.last()) else { return Ok(()) };
+        let (mut of, (mut first, mut last)) = (first_end, self.ends_over(first_end));
+        if first <= last && self.before(pass, *last_cause) < self.closes_at(first) && rows.ends.iter().all(|end| *end == first_end) {
+            return self.add(first_end, &rows.addends);
+        }
+        let mut by_end: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for (row, (end, cause)) in (0_u32..).zip(rows.ends.iter().zip(&rows.causes)) {
+            if *end != of {
+                (of, (first, last)) = (*end, self.ends_over(*end));
             }
-        });
-        Ok(Prepared {
-            causes: chunk.causes(),
-            starts: bounds.values().iter().map(|bound| bound.saturating_sub(back)).collect(),
-            keys: evaluate_all(&self.keys, &chunk.batch)?,
-            arguments,
-            filters: filters.collect::<Result<_>>()?,
-        })
+            let before = self.before(pass, *cause);
+            if first > last {
+                // Between two windows.
+            } else if before >= self.closes_at(last) {
+                pass.too_late(*cause, self.input.gives_input_rows());
+            } else if before >= self.closes_at(first) {
+                self.add_all(std::mem::take(&mut by_end), &rows.addends)?;
+                self.close(pass, before, closed)?;
+                self.closed_to = self.closed_to.max(self.closed_at(before));
+                self.add_all([(*end, vec![row])].into(), &rows.addends)?;
+            } else {
+                by_end.entry(*end).or_default().push(row);
+            }
+        }
+        self.add_all(by_end, &rows.addends)
     }
 
-    /// The watermark at which the window that starts at `start` closes.
-    fn closes_at(&self, start: i64) -> i64 {
-        start.saturating_add(self.size_ns).saturating_add(self.delay_ns)
+    /// Adds the rows of `addends` with these indices to the panes that end at the keys of `by_end`.
+    fn add_all(&mut self, by_end: BTreeMap<i64, Vec<u32>>, addends: &Addends) -> Result<()> {
+        by_end.into_iter().try_for_each(|(end, rows)| self.add(end, &addends.take(&UInt32Array::from(rows))?))
     }
 
-    /// Adds rows to their windows. Returns how many were late.
-    fn absorb(&mut self, rows: Prepared, pass: &Pass<'_>) -> Result<u64> {
-        let is_late = |start: i64, cause: u32| pass.before(cause) >= self.closes_at(start);
-        let Some(first) = rows.starts.first().copied() else { return Ok(0) };
-        let simple = rows.starts.iter().zip(&rows.causes).all(|(start, cause)| *start == first && !is_late(*start, *cause));
-        if simple {
-            self.add(first, &rows)?;
-            return Ok(0);
+    /// Adds all of `addends` to the pane that ends at `end`.
+    fn add(&mut self, end: i64, addends: &Addends) -> Result<()> {
+        if let Some(pane_ns) = self.pane_ns.filter(|_| end <= self.closed_to) {
+            let (_, number) = self.windows.panes_between(end, end, pane_ns);
+            self.blocks.retain(|(level, index), _| number >> level != *index);
         }
-        let mut late = 0;
-        let mut by_start: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        for (row, (start, cause)) in (0_u32..).zip(rows.starts.iter().zip(&rows.causes)) {
-            if is_late(*start, *cause) { late += 1 } else { by_start.entry(*start).or_default().push(row) }
-        }
-        for (start, indices) in by_start {
-            self.add(start, &rows.take(indices)?)?;
-        }
-        Ok(late)
-    }
-
-    fn add(&mut self, start: i64, rows: &Prepared) -> Result<()> {
-        let mut groups = std::mem::take(&mut self.groups);
-        let pane = self.pane(start)?;
-        pane.intern(&rows.keys, rows.starts.len(), &mut groups)?;
-        let total = pane.len();
-        for ((accumulator, arguments), filter) in pane.accumulators.iter_mut().zip(&rows.arguments).zip(&rows.filters) {
-            accumulator.update_batch(arguments, &groups, filter.as_ref(), total)?;
-        }
-        self.groups = groups;
+        let mut sums = match self.open.remove(&end) {
+            Some(Pane::Live(sums)) => sums,
+            Some(Pane::Rest(rest)) => self.adder.merge([&rest])?,
+            None => self.adder.empty()?,
+        };
+        sums.add(addends, &mut self.groups)?;
+        self.open.insert(end, Pane::Live(sums));
         Ok(())
     }
 
-    fn pane(&mut self, start: i64) -> Result<&mut Pane> {
-        let pane = match self.open.entry(start) {
-            std::collections::btree_map::Entry::Occupied(entry) => return Ok(entry.into_mut()),
-            std::collections::btree_map::Entry::Vacant(entry) => entry,
-        };
-        let keys = if self.keys.is_empty() { None } else { Some(new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)?) };
-        let accumulators = self.calls.iter().map(AggregateCall::accumulator).collect::<Result<_>>()?;
-        Ok(pane.insert(Pane { keys, accumulators }))
+    /// The end of the window that closes next, of those with rows.
+    fn next_end(&self) -> Option<i64> {
+        let from = self.windows.end_from(self.closed_to.saturating_add(1));
+        self.open.keys().find_map(|end| {
+            let (first, last) = self.ends_over(*end);
+            let next = if self.pane_ns.is_some() && self.closed_to >= first { from } else { first };
+            (next <= last).then_some(next)
+        })
     }
 
-    /// Closes the windows that the watermark reaches.
-    fn close(&mut self, pass: &Pass<'_>) -> Result<Chunk> {
-        let mut closed = Vec::new();
-        while let Some(start) = self.open.first_key_value().map(|(start, _)| *start) {
-            let Some(row) = pass.reached(self.closes_at(start)) else { break };
-            if let Some(pane) = self.open.remove(&start) {
-                let batch = self.rows_of(start, pane)?;
-                closed.push(Chunk { causes: Some(vec![row; batch.num_rows()]), batch });
+    /// Closes the windows that the watermark `until` closes, or those that close in this pass.
+    fn close(&mut self, pass: &Pass<'_>, until: i64, closed: &mut Vec<Chunk>) -> Result<()> {
+        while let Some(end) = self.next_end() {
+            let due = self.closes_at(end);
+            let Some(row) = pass.reached(due).filter(|_| due <= until) else { break };
+            let start = self.windows.start_of(end);
+            if let Some(sums) = self.sums_of(start, end)? {
+                let rows = sums.len();
+                let (keys, values) = sums.finish()?;
+                let columns = window_columns(&self.columns, start, end, &keys, values, rows)?;
+                closed.push(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: Some(vec![row; rows]) });
             }
+            self.closed_to = self.closed_to.max(end);
+            self.forget();
         }
-        Chunk::concat(&self.schema, closed)
+        Ok(())
     }
 
-    fn rows_of(&self, start: i64, mut pane: Pane) -> Result<RecordBatch> {
-        let rows = pane.len();
-        let keys = pane.key_columns()?;
-        let constant = |ns: i64| Arc::new(TimestampNanosecondArray::from(vec![ns; rows]).with_timezone("UTC")) as ArrayRef;
-        let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for column in &self.columns {
-            columns.push(match column {
-                GroupColumn::Start => constant(start),
-                GroupColumn::End => constant(start.saturating_add(self.size_ns)),
-                GroupColumn::Key(key) => {
-                    keys.get(*key).cloned().ok_or_else(|| DataFusionError::Internal("a group column is missing".into()))?
-                }
-            });
+    /// What the window `[start, end)` adds up to. `None`: it has no rows.
+    fn sums_of(&mut self, start: i64, end: i64) -> Result<Option<Sums>> {
+        let Some(pane_ns) = self.pane_ns else {
+            return match self.open.remove(&end) {
+                Some(Pane::Live(sums)) => Ok(Some(sums)),
+                Some(Pane::Rest(rest)) => self.adder.merge([&rest]).map(Some),
+                None => Ok(None),
+            };
+        };
+        let (mut number, last) = self.windows.panes_between(start, end, pane_ns);
+        let mut blocks = Vec::new();
+        while number <= last {
+            let left = last.abs_diff(number).saturating_add(1);
+            let level = number.trailing_zeros().min(left.ilog2()).min(62);
+            blocks.extend(self.block(level, number >> level, pane_ns)?);
+            let Some(next) = number.checked_add(1 << level) else { break };
+            number = next;
         }
-        for accumulator in &mut pane.accumulators {
-            columns.push(accumulator.evaluate(EmitTo::All)?);
+        if blocks.is_empty() { Ok(None) } else { self.adder.merge(&blocks).map(Some) }
+    }
+
+    /// What the `2^level` panes from number `index * 2^level` on add up to. `None`: they have no rows.
+    fn block(&mut self, level: u32, index: i64, pane_ns: i64) -> Result<Option<SumsAtRest>> {
+        if let Some(block) = self.blocks.get(&(level, index)) {
+            return Ok(Some(block.clone()));
         }
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        let first = index << level;
+        let (start, end) = self.windows.span_of_panes(first, first.saturating_add((1 << level) - 1), pane_ns);
+        let Some(found) = self.open.range((Excluded(start), Included(end))).next().map(|(end, _)| *end) else {
+            return Ok(None);
+        };
+        if level == 0 {
+            let rest = match self.open.remove(&found) {
+                Some(Pane::Live(sums)) => sums.rest()?,
+                Some(Pane::Rest(rest)) => rest,
+                None => return Ok(None),
+            };
+            self.open.insert(found, Pane::Rest(rest.clone()));
+            return Ok(Some(rest));
+        }
+        let halves = (self.block(level - 1, index << 1, pane_ns)?, self.block(level - 1, (index << 1) | 1, pane_ns)?);
+        let block = match halves {
+            (Some(left), Some(right)) => Some(self.adder.merge([&left, &right])?.rest()?),
+            (left, right) => left.or(right),
+        };
+        if let Some(block) = &block {
+            self.blocks.insert((level, index), block.clone());
+        }
+        Ok(block)
+    }
+
+    /// Forgets the panes whose last window has closed.
+    fn forget(&mut self) {
+        while let Some(end) = self.open.keys().next().copied().filter(|end| self.ends_over(*end).1 <= self.closed_to) {
+            self.open.remove(&end);
+        }
+        // Blocks are few, unless a long window has just passed.
+        if let Some(pane_ns) = self.pane_ns.filter(|_| self.blocks.len() > 2 * self.open.len() + 8) {
+            let first = self.open.keys().next().map_or(i64::MAX, |end| self.windows.panes_between(*end, *end, pane_ns).1);
+            self.blocks.retain(|(level, index), _| *index >= first >> level);
+        }
     }
 
     fn state_schema(&self) -> Result<SchemaRef> {
-        let mut fields = vec![Field::new(WINDOW_START, ts_field().data_type().clone(), false)];
-        fields.extend(self.key_schema.fields().iter().map(|field| field.as_ref().clone()));
-        for call in &self.calls {
-            fields.extend(call.state_fields()?);
-        }
+        let mut fields = vec![Field::new(WINDOW_END, ts_type(), false)];
+        fields.extend(self.adder.rest_fields()?);
         Ok(Arc::new(Schema::new(fields)))
     }
 
     /// Takes over sealed state with the same fingerprint. An aggregate that was not computed before starts empty in the open windows,
     /// which is added to `misfits`.
     fn take_over(&mut self, batch: &RecordBatch, misfits: &mut Vec<String>) -> Result<()> {
-        let states: Vec<Option<Vec<ArrayRef>>> = self.calls.iter().map(|call| call.find_state(batch)).collect::<Result<_>>()?;
-        for (call, _) in self.calls.iter().zip(&states).filter(|(_, state)| state.is_none()) {
-            misfits.push(format!("`{}` is new and starts empty in the windows that are open now", call.fingerprint));
+        let states: Vec<Option<Vec<ArrayRef>>> = self.adder.calls().iter().map(|call| call.find_state(batch)).collect::<Result<_>>()?;
+        for (call, _) in self.adder.calls().iter().zip(&states).filter(|(_, state)| state.is_none()) {
+            misfits.push(format!("`{}` is new and starts empty in the windows that are open now", call.fingerprint()));
         }
-        let keys: Vec<ArrayRef> = batch.columns().iter().skip(1).take(self.keys.len()).cloned().collect();
-        let starts = batch.columns().first().cloned().ok_or_else(|| DataFusionError::Internal("sealed state without windows".into()))?;
-        let start_values = starts.as_primitive::<TimestampNanosecondType>().clone();
-        let argument_types: Vec<Vec<DataType>> = self.calls.iter().map(|call| call.argument_types.clone()).collect();
-        let mut groups = Vec::new();
-        for range in partition(&[starts])?.ranges() {
-            let (offset, len) = (range.start, range.len());
-            let slice = |columns: &[ArrayRef]| columns.iter().map(|column| column.slice(offset, len)).collect::<Vec<_>>();
-            let pane = self.pane(start_values.value(offset))?;
-            pane.intern(&slice(&keys), len, &mut groups)?;
-            let total = pane.len();
-            for ((accumulator, state), types) in pane.accumulators.iter_mut().zip(&states).zip(&argument_types) {
-                match state {
-                    Some(state) => accumulator.merge_batch(&slice(state), &groups, total)?,
-                    // No row counts, but the accumulator learns which groups there are.
-                    None => {
-                        let nulls: Vec<ArrayRef> = types.iter().map(|t| new_null_array(t, len)).collect();
-                        accumulator.update_batch(&nulls, &groups, Some(&BooleanArray::from(vec![false; len])), total)?;
-                    }
-                }
-            }
+        let keys: Vec<ArrayRef> = batch.columns().iter().skip(1).take(self.adder.key_fields().count()).cloned().collect();
+        let ends = batch.columns().first().filter(|ends| *ends.data_type() == ts_type()).cloned();
+        let ends = ends.ok_or_else(|| DataFusionError::Internal("sealed state without windows".into()))?;
+        let end_values = ends.as_primitive::<TimestampNanosecondType>().clone();
+        for range in partition(&[ends])?.ranges() {
+            let slice = |columns: &Vec<ArrayRef>| columns.iter().map(|column| column.slice(range.start, range.len())).collect::<Vec<_>>();
+            let states: Vec<_> = states.iter().map(|state| state.as_ref().map(&slice)).collect();
+            let sums = self.adder.restore(range.len(), &slice(&keys), &states)?;
+            self.open.insert(end_values.value(range.start), Pane::Live(sums));
         }
         Ok(())
     }
@@ -346,6 +368,8 @@ impl Operator for WindowAggregate {
 
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
+        let mut closed = Vec::new();
+        self.closed_to = self.closed_at(self.before(pass, 0));
         if !rows.is_empty() {
             let mut prepared = Vec::with_capacity(1);
             each_evaluable(&rows, pass.out, &mut |rows| {
@@ -353,18 +377,17 @@ impl Operator for WindowAggregate {
                 Ok(())
             });
             for part in prepared {
-                pass.out.late += self.absorb(part, pass)?;
+                self.absorb(&part, pass, &mut closed)?;
             }
         }
-        self.close(pass)
+        self.close(pass, i64::MAX, &mut closed)?;
+        self.closed_to = self.closed_to.max(self.closed_at(pass.watermarks.last().copied().unwrap_or(i64::MIN)));
+        self.forget();
+        Chunk::concat(&self.schema, closed)
     }
 
     fn explain(&self) -> String {
-        format!(
-            "aggregate {}: {}",
-            self.fingerprint,
-            self.calls.iter().map(|call| call.fingerprint.as_str()).collect::<Vec<_>>().join(", ")
-        )
+        format!("aggregate {}: {}", self.fingerprint, self.adder.explain())
     }
 
     fn origin(&self) -> String {
@@ -375,71 +398,70 @@ impl Operator for WindowAggregate {
         true
     }
 
+    fn delay_ns(&self) -> i64 {
+        self.delay_ns.saturating_add(self.windows.size_ns())
+    }
+
+    fn end_delay_ns(&self) -> i64 {
+        self.delay_ns
+    }
+
     fn deadline(&self) -> Option<i64> {
-        self.open.first_key_value().map(|(start, _)| self.closes_at(*start))
+        self.next_end().map(|end| self.closes_at(end))
     }
 
     fn held(&self) -> Held {
-        let entries = self.open.values().map(Pane::len).sum();
-        let bytes = self.open.values().map(|pane| {
-            pane.keys.as_ref().map_or(0, |keys| keys.size()) + pane.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
-        });
-        Held { entries, bytes: bytes.sum() }
+        let mut held = Held::default();
+        for pane in self.open.values() {
+            let (entries, bytes) = match pane {
+                Pane::Live(sums) => (sums.len(), sums.bytes()),
+                Pane::Rest(rest) => (rest.rows, rest.bytes),
+            };
+            held = Held { entries: held.entries + entries, bytes: held.bytes + bytes };
+        }
+        held.bytes += self.blocks.values().map(|block| block.bytes).sum::<usize>();
+        held
     }
 
-    /// For each open window and group its keys and the state of each aggregate.
+    fn shed(&mut self) -> usize {
+        let before = self.held().entries;
+        while let Some(end) = self.next_end() {
+            self.forgotten_to = self.closes_at(end);
+            self.closed_to = self.closed_to.max(end);
+            self.forget();
+            let forgotten = before.saturating_sub(self.held().entries);
+            if forgotten > 0 {
+                return forgotten;
+            }
+        }
+        0
+    }
+
+    /// For each open pane and group its keys and the state of each aggregate.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
         let schema = self.state_schema()?;
         let mut batches = Vec::with_capacity(self.open.len());
-        for (start, mut pane) in std::mem::take(&mut self.open) {
-            let rows = pane.len();
-            let mut columns: Vec<ArrayRef> = vec![Arc::new(TimestampNanosecondArray::from(vec![start; rows]).with_timezone("UTC"))];
-            columns.extend(pane.key_columns()?);
-            for accumulator in &mut pane.accumulators {
-                columns.extend(accumulator.state(EmitTo::All)?);
-            }
+        self.blocks.clear();
+        for (end, pane) in std::mem::take(&mut self.open) {
+            let rest = match pane {
+                Pane::Live(sums) => sums.rest()?,
+                Pane::Rest(rest) => rest,
+            };
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(TimestampNanosecondArray::from(vec![end; rest.rows]).with_timezone("UTC"))];
+            columns.extend(rest.columns());
             batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
         }
         let batch = if batches.is_empty() { None } else { Some(concat_batches(&schema, &batches)?) };
-        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch }])
+        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: self.forgotten_to, batch }])
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
-        match state.remove(at).batch {
+        let sealed = state.remove(at);
+        self.forgotten_to = self.forgotten_to.max(sealed.watermark);
+        match sealed.batch {
             Some(batch) => self.take_over(&batch, misfits),
             None => Ok(()),
         }
-    }
-}
-
-impl AggregateCall {
-    fn find_state(&self, batch: &RecordBatch) -> Result<Option<Vec<ArrayRef>>> {
-        let fields = self.state_fields()?;
-        Ok(fields
-            .iter()
-            .map(|field| batch.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type()).cloned())
-            .collect())
-    }
-}
-
-impl Prepared {
-    fn take(&self, rows: Vec<u32>) -> Result<Self> {
-        let at = |values: &[u32]| rows.iter().filter_map(|row| values.get(*row as usize).copied()).collect();
-        let starts = rows.iter().filter_map(|row| self.starts.get(*row as usize).copied()).collect();
-        let causes = at(&self.causes);
-        let indices = UInt32Array::from(rows);
-        let pick = |column: &ArrayRef| Ok(take(column, &indices, None)?);
-        let filters = self.filters.iter().map(|filter| match filter {
-            None => Ok(None),
-            Some(mask) => Ok(take(mask, &indices, None)?.as_boolean_opt().cloned()),
-        });
-        Ok(Self {
-            causes,
-            starts,
-            keys: self.keys.iter().map(pick).collect::<Result<_>>()?,
-            arguments: self.arguments.iter().map(|columns| columns.iter().map(pick).collect()).collect::<Result<_>>()?,
-            filters: filters.collect::<Result<_>>()?,
-        })
     }
 }

@@ -11,9 +11,18 @@
 //! * An expression that cannot be evaluated costs its row and nothing else ([`each_evaluable`]). An error stops the rule.
 //! * State has a fingerprint that says what is kept, apart from thresholds and projections, so that a new version of the rule finds it.
 
+mod accumulate;
 mod aggregate;
+mod cutting;
+mod kept_rows;
+mod row_window_aggregate;
+mod row_windows;
+mod running;
 mod source;
 mod stateless;
+mod time_window;
+mod whole_windows;
+mod written;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -27,9 +36,17 @@ use tidegate_core::{Rows, Seqs};
 
 use crate::rule::{Emissions, SealedState, Step};
 
-pub(super) use aggregate::{AggregateCall, Bound, GroupColumn, Groups, WindowAggregate};
+pub(super) use accumulate::AggregateCall;
+pub(super) use aggregate::{Bound, GroupColumn, Groups, WindowAggregate};
+pub(super) use cutting::Cut;
+pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate};
+pub(super) use row_windows::RowWindows;
+pub(super) use running::{Emit, RunningAggregate};
 pub(super) use source::Source;
-pub(super) use stateless::{Filter, Project, Tumble};
+pub(super) use stateless::{Filter, Project};
+pub(super) use time_window::TimeWindow;
+pub(super) use whole_windows::WholeWindows;
+use written::{with_units, written};
 
 /// A step of a statement.
 pub(super) trait Operator: Debug + Send {
@@ -56,14 +73,30 @@ pub(super) trait Operator: Debug + Send {
         self.inputs().iter().map(|input| input.origin()).collect::<Vec<_>>().join(", ")
     }
 
+    /// Whether it looks at rows one by one and keeps nothing: then nobody misses rows that come to nothing.
+    fn is_row_by_row(&self) -> bool {
+        false
+    }
+
+    /// Whether its rows are rows of a stream, each due to itself, though with other columns.
+    fn gives_input_rows(&self) -> bool {
+        false
+    }
+
     /// Whether it looks at the watermark.
     fn is_timed(&self) -> bool {
         false
     }
 
-    /// How much the `ts` of its rows may be behind the watermark, nanoseconds: operators above must wait for so much longer.
+    /// How much the `ts` of its rows may be behind the watermark, nanoseconds: operators above must wait for so much longer. `i64::MAX`: any
+    /// time.
     fn delay_ns(&self) -> i64 {
         self.inputs().iter().map(|input| input.delay_ns()).max().unwrap_or(0)
+    }
+
+    /// How much the end of the window that its rows are of may be behind the watermark, nanoseconds.
+    fn end_delay_ns(&self) -> i64 {
+        self.inputs().iter().map(|input| input.end_delay_ns()).max().unwrap_or(0)
     }
 
     /// The watermark at which it would write something though no row comes; for itself, without its inputs.
@@ -79,6 +112,12 @@ pub(super) trait Operator: Debug + Send {
     /// What it keeps.
     fn held(&self) -> Held {
         Held::default()
+    }
+
+    /// Gives up its oldest entries, as a whole: what they would have been written for is not written. Returns how many they were; 0: none
+    /// can be given up.
+    fn shed(&mut self) -> usize {
+        0
     }
 
     /// Takes its own state out, without that of its inputs; it must not run afterwards unless the state is restored.
@@ -175,6 +214,8 @@ pub(super) struct Pass<'a> {
     pub now: i64,
     /// whether there will be no more rows
     pub ends: bool,
+    /// the rows of `input` that were late
+    pub late: Vec<u32>,
     /// takes note of rows that are late or bad
     pub out: &'a mut Emissions,
 }
@@ -188,6 +229,14 @@ impl Pass<'_> {
     /// The watermark when the row with this index has come.
     pub(super) fn after(&self, cause: u32) -> i64 {
         self.watermarks.get(cause as usize + 1).copied().unwrap_or(i64::MIN)
+    }
+
+    /// Notes that a row that is due to the row with this index came too late; `is_input`: it is that row itself.
+    pub(super) fn too_late(&mut self, cause: u32, is_input: bool) {
+        self.out.late += 1;
+        if is_input {
+            self.late.push(cause);
+        }
     }
 
     /// The row that moves the watermark to `ts` or over it. `None`: no row does.
@@ -252,7 +301,7 @@ pub(super) fn visit_mut(operator: &mut dyn Operator, change: &mut dyn FnMut(&mut
 /// Describes `operator` and all below it, itself first.
 pub(super) fn explain(operator: &dyn Operator, depth: usize, steps: &mut Vec<Step>) {
     let Held { entries, bytes } = operator.held();
-    steps.push(Step { depth, what: operator.explain(), entries, bytes });
+    steps.push(Step { depth, what: with_units(&operator.explain()), entries, bytes });
     for input in operator.inputs() {
         explain(input, depth + 1, steps);
     }

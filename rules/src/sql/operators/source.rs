@@ -33,6 +33,10 @@ impl Operator for Source {
         Vec::new()
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         Ok(match pass.input {
             Some((stream, batch)) if stream == &*self.stream => Chunk { batch: batch.clone(), causes: None },
@@ -42,6 +46,10 @@ impl Operator for Source {
 
     fn explain(&self) -> String {
         format!("stream {}", self.stream)
+    }
+
+    fn gives_input_rows(&self) -> bool {
+        true
     }
 
     fn origin(&self) -> String {

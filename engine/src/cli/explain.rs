@@ -1,0 +1,219 @@
+//! `tidegate explain`: what a rule is made of, what it keeps, and with whom it shares what.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tidegate_core::Diagnostic;
+use tidegate_core::diagnostic::did_you_mean;
+use tidegate_rules::{Catalog, CompileError, Mode, Options, Rule, WhenStateFull, compile};
+
+use super::args::{ExplainArgs, Format};
+use super::render::printable;
+use super::{Failure, load_config, print};
+use crate::catalog::catalog;
+use crate::config::Config;
+use crate::rulebook::RuleBook;
+use crate::rules_dir::RulesDir;
+use crate::schemas::SchemaStore;
+use crate::status::Status;
+use crate::worker::{Change, Load};
+
+/// Prints what the rule is made of.
+///
+/// # Errors
+/// [`Failure::Refused`] when configuration or rule are wrong, or there is no such rule.
+pub fn explain(args: ExplainArgs) -> Result<(), Failure> {
+    let config = load_config(args.config.config)?;
+    let explained = Explained::of(&args.rule, &config).map_err(Failure::Refused)?;
+    match args.format {
+        Format::Text => print(&printable_lines(&explained.text())),
+        Format::Json => print(&format!("{:#}\n", explained.json())),
+    }
+}
+
+/// A rule among the others.
+struct Explained {
+    name: Arc<str>,
+    file: String,
+    options: Options,
+    rule: Box<dyn Rule>,
+    streams: Vec<Stream>,
+    /// rules that live on the same worker, since they share a derived stream or an output with it, or with one that does
+    together: Vec<Arc<str>>,
+}
+
+/// A stream that the rule reads.
+struct Stream {
+    name: Arc<str>,
+    /// What rows must look like for the rule to be called; `None`: it is called for every row.
+    ways: Option<Vec<String>>,
+    /// other rules that read it: all of them, and those that are called for the rows only that concern them
+    others: usize,
+    indexed: usize,
+}
+
+impl Explained {
+    /// `wanted` is the name of a rule, or a file that need not be in the rules directory.
+    fn of(wanted: &str, config: &Config) -> Result<Self, Vec<Diagnostic>> {
+        let mut schemas = SchemaStore::of(config);
+        config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
+        let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
+        let book = RuleBook::new(catalog.clone(), 1, Arc::new(Status::default())).quiet();
+        let (mut book, changes) = RulesDir::load(&config.rules.dir, book).map_err(|wrong| vec![wrong])?;
+        let (name, file, text) = find(wanted, &book, &config.rules.dir)?;
+        let (options, rule) = compiled(&file, &text, &catalog)?;
+        book.put(&name, &file, &text, &name);
+        let wrong: Vec<_> = book.wrong().into_iter().filter(|diagnostic| diagnostic.file == file).collect();
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let others: Vec<Box<dyn Rule>> = changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
+        let inputs: BTreeSet<Arc<str>> = rule.flows().iter().map(|flow| Arc::clone(&flow.input)).collect();
+        let streams = inputs.into_iter().map(|stream| Stream::of(stream, &*rule, &others)).collect();
+        let together = book.family(&name).into_iter().filter(|other| *other != name).collect();
+        Ok(Self { name, file, options, rule, streams, together })
+    }
+
+    fn keeps_something(&self) -> bool {
+        self.streams.iter().any(|stream| stream.ways.is_none())
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("rule {} ({}), {}\n", self.name, self.file, mode(self.options.mode));
+        // Writing to a String cannot fail.
+        if let Some(description) = &self.options.description {
+            let _ = writeln!(text, "  {description}");
+        }
+        for step in self.rule.explain() {
+            let gap = if step.depth == 0 { "\n" } else { "" };
+            let _ = writeln!(text, "{gap}{}{}", "  ".repeat(step.depth), step.what);
+        }
+        text.push('\n');
+        for stream in &self.streams {
+            let _ = writeln!(text, "stream {}: {}", stream.name, stream.text());
+        }
+        if self.keeps_something() {
+            let idle = self.options.idle_after.map_or_else(|| "none".to_owned(), |idle| idle.to_string());
+            let _ = writeln!(text, "time: lateness {}, idle_after {idle}", self.options.lateness);
+            let _ = writeln!(text, "state: up to {}, then {}", self.options.max_state, when_full(self.options.when_state_full).1);
+        }
+        if !self.together.is_empty() {
+            let names: Vec<&str> = self.together.iter().map(|name| &**name).collect();
+            let _ = writeln!(text, "on one worker with: {}", names.join(", "));
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
+        for step in self.rule.explain() {
+            match statements.last_mut() {
+                Some((_, steps)) if step.depth > 0 => steps.push(json!({ "depth": step.depth, "does": step.what })),
+                _ => statements.push((step.what, Vec::new())),
+            }
+        }
+        let statements: Vec<Value> =
+            statements.into_iter().map(|(statement, operators)| json!({ "statement": statement, "operators": operators })).collect();
+        let streams: Vec<Value> = self.streams.iter().map(Stream::json).collect();
+        json!({
+            "rule": self.name,
+            "file": self.file,
+            "description": self.options.description,
+            "mode": mode(self.options.mode),
+            "lateness": self.options.lateness,
+            "idle_after": self.options.idle_after,
+            "max_state": self.options.max_state,
+            "when_state_full": when_full(self.options.when_state_full).0,
+            "statements": statements,
+            "streams": streams,
+            "on_one_worker_with": self.together,
+        })
+    }
+}
+
+impl Stream {
+    fn of(name: Arc<str>, rule: &dyn Rule, others: &[Box<dyn Rule>]) -> Self {
+        let ways = rule.ways(&name).map(|ways| ways.iter().map(ToString::to_string).collect());
+        let readers: Vec<_> = others.iter().filter(|other| other.flows().iter().any(|flow| flow.input == name)).collect();
+        let indexed = readers.iter().filter(|reader| reader.ways(&name).is_some()).count();
+        Self { ways, others: readers.len(), indexed, name }
+    }
+
+    fn text(&self) -> String {
+        let rows = match &self.ways {
+            None => "every row".to_owned(),
+            Some(ways) => format!("rows with {}", ways.join(", or ")),
+        };
+        let others = match self.others {
+            0 => "no other rule reads it".to_owned(),
+            1 => format!("1 other rule reads it, {} by index", self.indexed),
+            others => format!("{others} other rules read it, {} by index", self.indexed),
+        };
+        format!("{rows}; {others}")
+    }
+
+    fn json(&self) -> Value {
+        json!({ "stream": self.name, "indexed_by": self.ways, "other_rules": self.others, "other_rules_indexed": self.indexed })
+    }
+}
+
+/// Name, file and text of the rule that is meant.
+fn find(wanted: &str, book: &RuleBook, dir: &Path) -> Result<(Arc<str>, String, Arc<str>), Vec<Diagnostic>> {
+    let in_dir = dir.join(wanted).with_extension("sql");
+    let (name, path) = match Path::new(wanted).file_stem().and_then(|stem| stem.to_str()) {
+        Some(stem) if Path::new(wanted).is_file() => (stem, Path::new(wanted)),
+        _ => (wanted, in_dir.as_path()),
+    };
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((Arc::from(name), file, Arc::from(text))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let names: Vec<&str> = book.names().collect();
+            let help = did_you_mean(wanted, &names).or_else(|| Some("name a rule of the rules directory, or a rule file".to_owned()));
+            Err(vec![Diagnostic::new(file, format!("there is no rule `{wanted}`")).help(help)])
+        }
+        Err(error) => Err(vec![Diagnostic::new(file, format!("cannot read the rule: {error}"))]),
+    }
+}
+
+fn compiled(file: &str, text: &str, catalog: &Catalog) -> Result<(Options, Box<dyn Rule>), Vec<Diagnostic>> {
+    compile(file, text, catalog).map_err(|error| match error {
+        CompileError::Wrong(wrong) => wrong,
+        CompileError::Waiting(streams) => {
+            let streams = streams.join(", ");
+            let help = "run the box until the first data has come, or declare `fields` in [streams.NAME]".to_owned();
+            vec![Diagnostic::new(file, format!("the columns of {streams} are known only after the first data")).help(Some(help))]
+        }
+    })
+}
+
+/// A rule other than `name` that `change` starts.
+fn running(change: Change, name: &Arc<str>) -> Option<Box<dyn Rule>> {
+    match change {
+        Change::Load(Load { name: other, rule, .. }) if other != *name => Some(rule),
+        _ => None,
+    }
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Active => "active",
+        Mode::Shadow => "shadow",
+        Mode::Off => "off",
+    }
+}
+
+/// In the file, and in words.
+fn when_full(when: WhenStateFull) -> (&'static str, &'static str) {
+    match when {
+        WhenStateFull::Stop => ("stop", "the rule stops"),
+        WhenStateFull::Forget => ("forget", "its oldest windows are given up"),
+    }
+}
+
+fn printable_lines(text: &str) -> String {
+    text.lines().map(|line| printable(line) + "\n").collect()
+}

@@ -1,0 +1,175 @@
+//! Which worker each rule lives on.
+//!
+//! Rules that share a derived stream or an output live on one worker, so that their rows keep their order. Putting a rule where the others are
+//! costs the same however many they are; only a rule that ties together what was apart makes others move.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidegate_rules::{Catalog, Flow, Target};
+
+/// Where all rules live.
+pub(super) struct Homes {
+    homes: BTreeMap<Arc<str>, Home>,
+    /// rules by the derived streams and outputs that they touch
+    tied: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// number of rules by worker
+    load: Vec<usize>,
+}
+
+struct Home {
+    worker: usize,
+    ties: BTreeSet<Arc<str>>,
+}
+
+/// A rule that moves from one worker to another.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Move {
+    pub rule: Arc<str>,
+    pub from: usize,
+    pub to: usize,
+}
+
+impl Homes {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { homes: BTreeMap::new(), tied: BTreeMap::new(), load: vec![0; workers.max(1)] }
+    }
+
+    /// The worker that rule `name` lives on.
+    pub(super) fn of(&self, name: &str) -> Option<usize> {
+        self.homes.get(name).map(|home| home.worker)
+    }
+
+    /// Rule `name` is gone. Returns the worker that it lived on.
+    pub(super) fn leave(&mut self, name: &str) -> Option<usize> {
+        let Home { worker, ties } = self.homes.remove(name)?;
+        for tie in ties {
+            if let Some(rules) = self.tied.get_mut(&tie) {
+                rules.remove(name);
+                if rules.is_empty() {
+                    self.tied.remove(&tie);
+                }
+            }
+        }
+        if let Some(load) = self.load.get_mut(worker) {
+            *load = load.saturating_sub(1);
+        }
+        Some(worker)
+    }
+
+    /// Rule `name` has these ties now. It stays where it is, on `worker` if it was there before, or goes where there are the fewest.
+    pub(super) fn settle(&mut self, name: &Arc<str>, worker: Option<usize>, ties: BTreeSet<Arc<str>>) -> usize {
+        let before = self.leave(name);
+        let with_others = || ties.iter().find_map(|tie| self.of(self.tied.get(tie)?.first()?));
+        let fewest = || self.load.iter().zip(0..).min().map_or(0, |(_, worker)| worker);
+        let worker = before.or(worker).or_else(with_others).unwrap_or_else(fewest);
+        for tie in &ties {
+            self.tied.entry(Arc::clone(tie)).or_default().insert(Arc::clone(name));
+        }
+        if let Some(load) = self.load.get_mut(worker) {
+            *load += 1;
+        }
+        self.homes.insert(Arc::clone(name), Home { worker, ties });
+        worker
+    }
+
+    /// Moves `name` and all rules that must live with it to one worker: the one that has most of them.
+    pub(super) fn bring_together(&mut self, name: &Arc<str>) -> Vec<Move> {
+        if self.are_together(name) {
+            return Vec::new();
+        }
+        let family = self.family(name);
+        let mut votes = vec![0_usize; self.load.len()];
+        for worker in family.iter().filter_map(|member| self.of(member)) {
+            if let Some(count) = votes.get_mut(worker) {
+                *count += 1;
+            }
+        }
+        let most = votes.iter().zip(0..).max_by_key(|(votes, worker)| (**votes, usize::MAX - worker));
+        let to = most.map_or(0, |(_, worker)| worker);
+        let mut moves = Vec::new();
+        for rule in family {
+            let Some(home) = self.homes.get_mut(&rule).filter(|home| home.worker != to) else { continue };
+            let from = std::mem::replace(&mut home.worker, to);
+            for (worker, load) in self.load.iter_mut().enumerate() {
+                *load = if worker == from { load.saturating_sub(1) } else { *load + usize::from(worker == to) };
+            }
+            moves.push(Move { rule, from, to });
+        }
+        moves
+    }
+
+    /// Whether `name` lives where those do that it shares something with; they were together before.
+    fn are_together(&self, name: &Arc<str>) -> bool {
+        let Some(home) = self.homes.get(name) else { return true };
+        let others = home.ties.iter().filter_map(|tie| self.tied.get(tie)?.iter().find(|other| *other != name));
+        others.filter_map(|other| self.of(other)).all(|worker| worker == home.worker)
+    }
+
+    /// `name` and every rule that shares a derived stream or an output with it, or with one that does.
+    pub(super) fn family(&self, name: &Arc<str>) -> BTreeSet<Arc<str>> {
+        let mut family = BTreeSet::new();
+        let mut seen: BTreeSet<&Arc<str>> = BTreeSet::new();
+        let mut next = vec![name];
+        while let Some(member) = next.pop() {
+            if !family.insert(Arc::clone(member)) {
+                continue;
+            }
+            let ties = self.homes.get(member).into_iter().flat_map(|home| &home.ties);
+            next.extend(ties.filter(|tie| seen.insert(tie)).filter_map(|tie| self.tied.get(tie)).flatten());
+        }
+        family
+    }
+}
+
+/// Names of the derived streams and outputs that a rule touches.
+pub(super) fn ties(flows: &[Flow], catalog: &Catalog) -> BTreeSet<Arc<str>> {
+    let read = flows.iter().map(|flow| &flow.input).filter(|input| catalog.derived.contains_key(&***input));
+    let written = flows.iter().filter_map(|flow| match &flow.target {
+        Target::Stream(name) | Target::Output(name) => Some(name),
+        Target::Uplink => None,
+    });
+    read.chain(written).cloned().collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Rules that share something live together, whatever comes and goes, and nobody moves without a reason.
+        #[test]
+        fn rules_that_share_something_live_together(
+            changes in prop::collection::vec((0_usize..12, prop::option::weighted(0.8, prop::collection::btree_set(0_usize..9, 0..3))), 1..60),
+            workers in 1_usize..5,
+        ) {
+            let mut homes = Homes::new(workers);
+            for (rule, ties) in changes {
+                let rule: Arc<str> = format!("r{rule}").into();
+                let Some(ties) = ties else {
+                    homes.leave(&rule);
+                    continue;
+                };
+                let ties = ties.into_iter().map(|tie| format!("t{tie}").into()).collect();
+                homes.settle(&rule, None, ties);
+                let before: BTreeMap<_, _> = homes.homes.keys().map(|name| (Arc::clone(name), homes.of(name).unwrap())).collect();
+                let moves = homes.bring_together(&rule);
+                for Move { rule, from, to } in &moves {
+                    prop_assert_eq!((before[rule], homes.of(rule)), (*from, Some(*to)));
+                    prop_assert_ne!(from, to);
+                }
+                for rules in homes.tied.values() {
+                    let at: BTreeSet<_> = rules.iter().map(|name| homes.of(name)).collect();
+                    prop_assert_eq!(at.len(), 1);
+                }
+                let mut load = vec![0; workers];
+                homes.homes.values().for_each(|home| load[home.worker] += 1);
+                prop_assert_eq!(&load, &homes.load);
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! How rows are cut into windows that end by their rows, whatever is kept of the rows.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use datafusion_common::{DataFusionError, Result};
+use datafusion_physical_expr::PhysicalExpr;
+use tidegate_core::TS;
+
+use super::kept_rows::Keys;
+use super::{Chunk, Pass, evaluate_all, times};
+
+/// How many keys are kept at least before any is forgotten.
+const FEW: usize = 64;
+
+/// What ends a window.
+#[derive(Debug)]
+pub(in crate::sql) enum Cut {
+    /// so many nanoseconds without a row
+    Gap(i64),
+    /// so many rows; the next window ends `every` rows later
+    Rows { size: usize, every: u64 },
+    /// a condition; another one opens the next
+    State { open: Arc<dyn PhysicalExpr>, close: Arc<dyn PhysicalExpr> },
+}
+
+/// What is kept of the rows of a window.
+pub(super) trait Content: Default + Debug + Send {
+    /// Takes the next row.
+    fn push(&mut self, row: u32);
+
+    /// Lets go of the first row.
+    fn drop_first(&mut self);
+
+    /// Takes what is kept of another window, which is the same from now on.
+    fn join(&mut self, other: Self);
+
+    /// What is kept, where the window does not end with that.
+    fn copy(&self) -> Self;
+}
+
+/// Rows on their way into windows, key by key.
+#[derive(Debug)]
+pub(super) struct Cutter<C> {
+    pub cut: Cut,
+    /// by what windows are apart from each other
+    partition: Vec<Arc<dyn PhysicalExpr>>,
+    delay_ns: i64,
+    pub keys: Keys,
+    /// by the number of their key
+    pub partitions: Vec<Partition<C>>,
+    /// partitions with sessions, by a time not after the end of the session that ends first
+    ends: BinaryHeap<Reverse<(i64, usize)>>,
+    /// rows so far
+    pub arrived: u64,
+    /// the number of the key of each of the rows at hand
+    pub groups: Vec<usize>,
+    /// how many partitions there may be before those are forgotten that wait for nothing
+    tidy_at: usize,
+}
+
+/// The windows of one key that wait for more.
+#[derive(Debug)]
+pub(super) struct Partition<C> {
+    /// those that go by time, apart from each other, in order; else one at most
+    pub open: VecDeque<Open<C>>,
+    /// rows so far, where they are counted
+    pub seen: u64,
+}
+
+impl<C> Default for Partition<C> {
+    fn default() -> Self {
+        Self { open: VecDeque::new(), seen: 0 }
+    }
+}
+
+/// A window that waits for more rows.
+#[derive(Debug)]
+pub(super) struct Open<C> {
+    /// least and greatest `ts`
+    pub first: i64,
+    pub last: i64,
+    pub rows: usize,
+    /// how many rows had arrived before its first
+    pub born: u64,
+    pub content: C,
+}
+
+/// A window that is complete.
+pub(super) struct Done<C> {
+    pub cause: u32,
+    pub start: i64,
+    pub end: i64,
+    pub rows: usize,
+    pub born: u64,
+    pub content: C,
+}
+
+/// Rows whose keys and conditions have been evaluated.
+pub(super) struct Keyed {
+    pub chunk: Chunk,
+    keys: Vec<ArrayRef>,
+    conditions: Option<[BooleanArray; 2]>,
+}
+
+impl<C: Content> Open<C> {
+    pub(super) fn new(ts: i64, born: u64) -> Self {
+        Self { first: ts, last: ts, rows: 0, born, content: C::default() }
+    }
+
+    pub(super) fn push(&mut self, row: u32, ts: i64) {
+        self.first = self.first.min(ts);
+        self.last = self.last.max(ts);
+        self.rows += 1;
+        self.content.push(row);
+    }
+
+    fn done(self, cause: u32, end: i64) -> Done<C> {
+        Done { cause, start: self.first, end, rows: self.rows, born: self.born, content: self.content }
+    }
+}
+
+impl<C: Content> Cutter<C> {
+    pub(super) fn new(cut: Cut, partition: Vec<Arc<dyn PhysicalExpr>>, key_schema: SchemaRef, delay_ns: i64) -> Result<Self> {
+        Ok(Self {
+            cut,
+            partition,
+            delay_ns,
+            keys: Keys::new(key_schema)?,
+            partitions: Vec::new(),
+            ends: BinaryHeap::new(),
+            arrived: 0,
+            groups: Vec::new(),
+            tidy_at: FEW,
+        })
+    }
+
+    /// Evaluates keys and conditions; changes nothing.
+    pub(super) fn prepare(&self, chunk: &Chunk) -> Result<Keyed> {
+        let condition = |expr: &Arc<dyn PhysicalExpr>| {
+            let value = expr.evaluate(&chunk.batch)?.into_array(chunk.len())?;
+            value.as_boolean_opt().cloned().ok_or_else(|| DataFusionError::Plan("not a condition".into()))
+        };
+        let conditions = match &self.cut {
+            Cut::State { open, close } => Some([condition(open)?, condition(close)?]),
+            Cut::Gap(_) | Cut::Rows { .. } => None,
+        };
+        Ok(Keyed { chunk: chunk.clone(), keys: evaluate_all(&self.partition, &chunk.batch)?, conditions })
+    }
+
+    /// Numbers the keys of rows of another version.
+    pub(super) fn find_keys(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
+        let mut groups = Vec::new();
+        self.keys.intern(keys, rows, &mut groups)?;
+        self.partitions.resize_with(self.keys.len().max(self.partitions.len()), Partition::default);
+        Ok(groups)
+    }
+
+    pub(super) fn keys_of(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        evaluate_all(&self.partition, batch)
+    }
+
+    fn closes_at(&self, last: i64) -> i64 {
+        match self.cut {
+            Cut::Gap(gap) => last.saturating_add(gap).saturating_add(self.delay_ns),
+            Cut::Rows { .. } | Cut::State { .. } => i64::MAX,
+        }
+    }
+
+    /// Adds rows to their windows; row `i` is called `first + i`. Returns how many are not kept.
+    pub(super) fn absorb(
+        &mut self,
+        rows: &Keyed,
+        first: u32,
+        pass: &mut Pass<'_>,
+        is_input: bool,
+        done: &mut Vec<Done<C>>,
+    ) -> Result<usize> {
+        let mut groups = std::mem::take(&mut self.groups);
+        self.keys.intern(&rows.keys, rows.chunk.len(), &mut groups)?;
+        self.partitions.resize_with(self.keys.len().max(self.partitions.len()), Partition::default);
+        let mut dropped = 0;
+        for (at, (ts, group)) in times(&rows.chunk.batch, TS)?.iter().zip(&groups).enumerate() {
+            let row = first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
+            let cause = rows.chunk.cause(at);
+            self.arrived += 1;
+            dropped += match &self.cut {
+                Cut::Gap(gap) => self.add_to_session(*gap, (row, *ts, cause), *group, pass, is_input, done),
+                Cut::Rows { size, every } => self.add_to_count((*size, *every), (row, *ts, cause), *group, done),
+                Cut::State { .. } => {
+                    let holds = |mask: &BooleanArray| mask.is_valid(at) && mask.value(at);
+                    let conditions = rows.conditions.as_ref().map_or([false; 2], |both| both.each_ref().map(holds));
+                    self.add_to_state(conditions, (row, *ts, cause), *group, done)
+                }
+            };
+        }
+        self.groups = groups;
+        Ok(dropped)
+    }
+
+    fn add_to_session(
+        &mut self,
+        gap: i64,
+        (row, ts, cause): (u32, i64, u32),
+        group: usize,
+        pass: &mut Pass<'_>,
+        is_input: bool,
+        done: &mut Vec<Done<C>>,
+    ) -> usize {
+        let before = pass.before(cause);
+        if before >= self.closes_at(ts) {
+            pass.too_late(cause, is_input);
+            return 1;
+        }
+        let delay_ns = self.delay_ns;
+        let closes_at = |last: i64| last.saturating_add(gap).saturating_add(delay_ns);
+        let Some(partition) = self.partitions.get_mut(group) else { return 1 };
+        // Where there was a session, there is an entry that is not after its end.
+        let known = partition.open.front().map(|open| closes_at(open.last));
+        partition.end_sessions(gap, &|last| pass.reached(closes_at(last)).filter(|_| closes_at(last) <= before), done);
+        partition.extend_session(gap, row, ts, self.arrived);
+        let end = partition.open.front().map(|open| closes_at(open.last));
+        if let Some(end) = end.filter(|end| known.is_none_or(|known| *end < known)) {
+            self.ends.push(Reverse((end, group)));
+        }
+        0
+    }
+
+    fn add_to_count(
+        &mut self,
+        (size, every): (usize, u64),
+        (row, ts, cause): (u32, i64, u32),
+        group: usize,
+        done: &mut Vec<Done<C>>,
+    ) -> usize {
+        let Some(partition) = self.partitions.get_mut(group) else { return 1 };
+        partition.seen += 1;
+        if partition.open.is_empty() {
+            partition.open.push_back(Open::new(ts, self.arrived));
+        }
+        let Some(open) = partition.open.front_mut() else { return 1 };
+        open.push(row, ts);
+        let mut dropped = 0;
+        if open.rows > size {
+            open.content.drop_first();
+            open.rows -= 1;
+            dropped += 1;
+        }
+        if partition.seen.is_multiple_of(every) && open.rows == size {
+            if every >= size as u64 {
+                dropped += open.rows;
+                done.extend(partition.open.pop_front().map(|open| {
+                    let last = open.last;
+                    open.done(cause, last)
+                }));
+            } else {
+                let content = open.content.copy();
+                done.push(Done { cause, start: open.first, end: open.last, rows: open.rows, born: open.born, content });
+            }
+        }
+        dropped
+    }
+
+    fn add_to_state(
+        &mut self,
+        [opens, closes]: [bool; 2],
+        (row, ts, cause): (u32, i64, u32),
+        group: usize,
+        done: &mut Vec<Done<C>>,
+    ) -> usize {
+        let Some(partition) = self.partitions.get_mut(group) else { return 1 };
+        if partition.open.is_empty() {
+            if !opens {
+                return 1;
+            }
+            partition.open.push_back(Open::new(ts, self.arrived));
+        }
+        if let Some(open) = partition.open.front_mut() {
+            open.push(row, ts);
+        }
+        let Some(open) = closes.then(|| partition.open.pop_front()).flatten() else { return 0 };
+        let (rows, last) = (open.rows, open.last);
+        done.push(open.done(cause, last));
+        rows
+    }
+
+    /// Ends the sessions that the watermark reaches.
+    pub(super) fn end_sessions(&mut self, pass: &Pass<'_>, done: &mut Vec<Done<C>>) {
+        let Cut::Gap(gap) = self.cut else { return };
+        while let Some(Reverse((end, group))) = self.ends.peek().copied() {
+            if pass.reached(end).is_none() {
+                break;
+            }
+            self.ends.pop();
+            let delay_ns = self.delay_ns;
+            let closes_at = |last: i64| last.saturating_add(gap).saturating_add(delay_ns);
+            let Some(partition) = self.partitions.get_mut(group) else { continue };
+            partition.end_sessions(gap, &|last| pass.reached(closes_at(last)), done);
+            if let Some(open) = partition.open.front() {
+                self.ends.push(Reverse((closes_at(open.last), group)));
+            }
+        }
+    }
+
+    /// The watermark at which a session may end.
+    pub(super) fn deadline(&self) -> Option<i64> {
+        self.ends.peek().map(|Reverse((end, _))| *end)
+    }
+
+    /// Forgets keys that wait for nothing.
+    pub(super) fn tidy(&mut self) -> Result<()> {
+        if self.partitions.len() < self.tidy_at {
+            return Ok(());
+        }
+        let is_idle = |partition: &Partition<C>| {
+            let between = match &self.cut {
+                Cut::Rows { every, .. } => partition.seen.is_multiple_of(*every),
+                Cut::Gap(_) | Cut::State { .. } => true,
+            };
+            partition.open.is_empty() && between
+        };
+        let keep: Vec<bool> = self.partitions.iter().map(|partition| !is_idle(partition)).collect();
+        self.keys.keep_only(&keep)?;
+        let mut kept = keep.into_iter();
+        self.partitions.retain(|_| kept.next().unwrap_or(true));
+        self.find_ends();
+        self.tidy_at = FEW.max(self.partitions.len() * 2);
+        Ok(())
+    }
+
+    /// Finds the ends of sessions anew.
+    pub(super) fn find_ends(&mut self) {
+        let first = |(group, partition): (usize, &Partition<C>)| Some(Reverse((self.closes_at(partition.open.front()?.last), group)));
+        let is_timed = matches!(self.cut, Cut::Gap(_));
+        self.ends = self.partitions.iter().enumerate().filter(|_| is_timed).filter_map(first).collect();
+    }
+
+    /// Takes all windows out, each with the number of its key and how many rows that has had.
+    pub(super) fn take_open(&mut self) -> Vec<(usize, u64, Open<C>)> {
+        self.ends.clear();
+        let partitions = std::mem::take(&mut self.partitions).into_iter().enumerate();
+        partitions.flat_map(|(key, partition)| partition.open.into_iter().map(move |open| (key, partition.seen, open))).collect()
+    }
+}
+
+impl<C: Content> Partition<C> {
+    /// Ends sessions, the first one first, for as long as `cause` says which row ends one with this last `ts`.
+    fn end_sessions(&mut self, gap: i64, cause: &dyn Fn(i64) -> Option<u32>, done: &mut Vec<Done<C>>) {
+        while let Some(cause) = self.open.front().and_then(|open| cause(open.last)) {
+            let Some(open) = self.open.pop_front() else { return };
+            let end = open.last.saturating_add(gap);
+            done.push(open.done(cause, end));
+        }
+    }
+
+    /// Adds a row to the session that it is in, to all of them as one if it joins several, or begins one.
+    fn extend_session(&mut self, gap: i64, row: u32, ts: i64, born: u64) {
+        // The end of a session is its last row plus the gap: a row at the end is not in it.
+        let from = self.open.partition_point(|open| open.last.saturating_add(gap) <= ts);
+        let to = self.open.partition_point(|open| open.first < ts.saturating_add(gap)).max(from);
+        let mut joined: Option<Open<C>> = None;
+        for open in self.open.drain(from..to) {
+            match &mut joined {
+                None => joined = Some(open),
+                Some(joined) => {
+                    joined.first = joined.first.min(open.first);
+                    joined.last = joined.last.max(open.last);
+                    joined.rows += open.rows;
+                    joined.born = joined.born.min(open.born);
+                    joined.content.join(open.content);
+                }
+            }
+        }
+        let mut joined = joined.unwrap_or_else(|| Open::new(ts, born));
+        joined.push(row, ts);
+        self.open.insert(from, joined);
+    }
+}

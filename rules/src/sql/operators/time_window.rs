@@ -1,0 +1,89 @@
+//! Which windows of the clock a row is in.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use arrow::datatypes::SchemaRef;
+use datafusion_common::Result;
+use tidegate_core::TS;
+
+use super::stateless::row_by_row;
+use super::{Chunk, Operator, Pass, times};
+use crate::sql::windows::TimeWindows;
+
+/// Adds `window_start` and `window_end` behind the columns. A row that is in several windows comes once for each, in their order; one that
+/// is in none does not come.
+#[derive(Debug)]
+pub(in crate::sql) struct TimeWindow {
+    input: Box<dyn Operator>,
+    windows: TimeWindows,
+    schema: SchemaRef,
+}
+
+impl TimeWindow {
+    pub(in crate::sql) fn new(input: Box<dyn Operator>, windows: TimeWindows, schema: SchemaRef) -> Self {
+        Self { input, windows, schema }
+    }
+
+    fn assign(&self, chunk: &Chunk) -> Result<Chunk> {
+        let times = times(&chunk.batch, TS)?;
+        let (mut starts, mut ends) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
+        let chunk = if self.windows.are_panes() {
+            for ts in times {
+                let end = self.windows.last_end(*ts);
+                starts.push(end.saturating_sub(self.windows.size_ns()));
+                ends.push(end);
+            }
+            chunk.clone()
+        } else {
+            let mut rows = Vec::with_capacity(times.len());
+            for (row, ts) in (0_u32..).zip(times) {
+                for (start, end) in self.windows.of(*ts) {
+                    rows.push(row);
+                    starts.push(start);
+                    ends.push(end);
+                }
+            }
+            chunk.take(rows)?
+        };
+        with_bounds(chunk, starts, ends, &self.schema)
+    }
+}
+
+/// The rows with the bounds of their windows behind the columns.
+pub(super) fn with_bounds(chunk: Chunk, starts: Vec<i64>, ends: Vec<i64>, schema: &SchemaRef) -> Result<Chunk> {
+    let mut columns = chunk.batch.columns().to_vec();
+    columns.extend([starts, ends].map(|times| Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")) as ArrayRef));
+    Ok(Chunk { batch: RecordBatch::try_new(Arc::clone(schema), columns)?, causes: chunk.causes })
+}
+
+impl Operator for TimeWindow {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn inputs(&self) -> Vec<&dyn Operator> {
+        vec![&*self.input]
+    }
+
+    fn inputs_mut(&mut self) -> Vec<&mut dyn Operator> {
+        vec![&mut *self.input]
+    }
+
+    fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
+        let rows = self.input.run(pass)?;
+        row_by_row(&self.schema, rows, pass, &mut |rows| self.assign(rows))
+    }
+
+    fn gives_input_rows(&self) -> bool {
+        self.input.gives_input_rows()
+    }
+
+    fn explain(&self) -> String {
+        format!("windows {}", self.windows.describe(&self.input.origin()))
+    }
+
+    fn end_delay_ns(&self) -> i64 {
+        self.input.delay_ns()
+    }
+}

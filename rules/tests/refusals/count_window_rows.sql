@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT count(*) AS n FROM COUNT_WINDOW(tank, 0) GROUP BY window_start, window_end

@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT window_start, count(*) AS n FROM CUMULATE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE) GROUP BY window_start
