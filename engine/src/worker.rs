@@ -68,8 +68,10 @@ pub struct Worker {
     rules: BTreeMap<Arc<str>, Hosted>,
     /// the same rules by the streams that they read
     readers: Readers,
-    /// those that want a tick, by the time at which they do; without those that had one and did not move their time
+    /// those that want a tick, by the time at which they do
     wakes: BTreeSet<(i64, Arc<str>)>,
+    /// those that had one and did not move their time: they get no tick of their own
+    overdue: BTreeSet<Arc<str>>,
     status: Arc<Status>,
 }
 
@@ -77,7 +79,7 @@ impl Worker {
     /// A worker without rules.
     #[must_use]
     pub fn new(status: Arc<Status>) -> Self {
-        Self { rules: BTreeMap::new(), readers: Readers::default(), wakes: BTreeSet::new(), status }
+        Self { rules: BTreeMap::new(), readers: Readers::default(), wakes: BTreeSet::new(), overdue: BTreeSet::new(), status }
     }
 
     /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when they want a tick.
@@ -117,12 +119,9 @@ impl Worker {
     /// Time has passed: rules whose time it is are called, those nearest to the input first.
     pub fn on_tick(&mut self, seq: u64, now: i64) -> Vec<Routed> {
         let mut pass = Pass::at(now);
-        let due: BTreeSet<Arc<str>> =
-            self.rules.iter().filter(|(_, hosted)| hosted.is_due(now)).map(|(name, _)| Arc::clone(name)).collect();
-        if due.is_empty() {
-            return Vec::new();
-        }
-        for name in self.rules_by_depth().into_iter().filter(|name| due.contains(name)) {
+        // That some had their tick makes no difference: nobody knows when the sequence is run again.
+        let due = self.wakes.iter().take_while(|(at, _)| *at <= now).map(|(_, name)| name).chain(&self.overdue);
+        for name in self.by_depth(due) {
             // A row of a derived stream may have been what it waited for.
             if self.rules.get(&name).is_some_and(|hosted| hosted.is_due(now)) {
                 self.call(&name, &mut pass, &|rule, out| rule.on_tick(seq, now, out));
@@ -142,8 +141,7 @@ impl Worker {
     /// The input has ended: windows close, those nearest to the input first.
     pub fn on_end(&mut self, seq: u64, now: i64) -> Vec<Routed> {
         let mut pass = Pass::at(now);
-        let ends: Vec<Arc<str>> = self.rules_by_depth();
-        for name in ends {
+        for name in self.by_depth(self.rules.keys()) {
             self.call(&name, &mut pass, &|rule, out| rule.on_end(seq, out));
             self.run_derived(&mut pass);
         }
@@ -231,6 +229,7 @@ impl Worker {
     fn take_out(&mut self, name: &Arc<str>) -> Option<Hosted> {
         let hosted = self.rules.remove(name)?;
         self.readers.remove(name, &*hosted.rule);
+        self.overdue.remove(name);
         if let Some(at) = hosted.wakes_at {
             self.wakes.remove(&(at, Arc::clone(name)));
         }
@@ -244,6 +243,7 @@ impl Worker {
         if hosted.wakes_at == before {
             return;
         }
+        self.overdue.remove(name);
         if let Some(at) = before {
             self.wakes.remove(&(at, Arc::clone(name)));
         }
@@ -256,17 +256,15 @@ impl Worker {
     fn answer(&mut self, name: &Arc<str>, now: i64) {
         if let Some(at) = self.rules.get(name).and_then(|hosted| hosted.wakes_at).filter(|at| *at <= now) {
             self.wakes.remove(&(at, Arc::clone(name)));
+            self.overdue.insert(Arc::clone(name));
         }
     }
 
-    /// Rules whose inputs are connections first, then those that read what they write, and so on.
-    fn rules_by_depth(&self) -> Vec<Arc<str>> {
+    /// Those whose inputs are connections first, then those that read what they write, and so on.
+    fn by_depth<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
         let depth = |stream: &str| self.readers.order().iter().position(|derived| &**derived == stream).map_or(0, |at| at + 1);
-        let mut names: Vec<_> = self
-            .rules
-            .iter()
-            .map(|(name, hosted)| (hosted.rule.flows().iter().map(|flow| depth(&flow.input)).max().unwrap_or(0), Arc::clone(name)))
-            .collect();
+        let of_rule = |name: &str| self.rules.get(name)?.rule.flows().iter().map(|flow| depth(&flow.input)).max();
+        let mut names: Vec<_> = names.map(|name| (of_rule(name).unwrap_or(0), Arc::clone(name))).collect();
         names.sort();
         names.into_iter().map(|(_, name)| name).collect()
     }
@@ -328,7 +326,7 @@ impl Worker {
 }
 
 impl Hosted {
-    /// Whether it wants a tick by now. That it had one makes no difference: nobody knows when the sequence is run again.
+    /// Whether it wants a tick by now.
     fn is_due(&self, now: i64) -> bool {
         self.wakes_at.is_some_and(|at| at <= now)
     }

@@ -26,7 +26,9 @@ impl Step<'_> {
     pub(super) fn reading(&self, reading: &Reading) -> rusqlite::Result<()> {
         let insert = "INSERT INTO clocks (now_ns, boot, monotonic_ns, wall_ns, synchronised) VALUES (?1, ?2, ?3, ?4, ?5)";
         let Reading { now_ns, boot, monotonic_ns, wall_ns, synchronised } = reading;
-        self.tx.execute(insert, params![now_ns, &**boot, monotonic_ns, wall_ns, synchronised]).map(drop)
+        self.tx.execute(insert, params![now_ns, &**boot, monotonic_ns, wall_ns, synchronised])?;
+        // The next start goes on behind it.
+        self.tx.execute("UPDATE meta SET now_ns = ?1", [self.now_ns]).map(drop)
     }
 
     /// Deletes readings of boots of which nothing is left, but for the newest one that was right: it says how long the machine was off.
