@@ -20,10 +20,11 @@ pub fn catalog(config: &Config, inferred: &dyn Fn(&str) -> Option<SchemaRef>) ->
         }
     }
     let outputs = config.outputs.iter().map(|(name, output)| (name.clone(), OutputColumns { required: required(&output.kind) }));
+    let tables = config.tables.iter().map(|(name, table)| (name.clone(), table.schema())).collect();
     let by_arrival = config.streams.iter().filter(|(_, stream)| stream.goes_by_arrival()).map(|(name, _)| name.clone()).collect();
     let rules: Option<Vec<_>> = config.uplinks.values().map(|uplink| uplink.rules.clone()).collect();
     let uplink_rules = rules.map(|rules| rules.into_iter().flatten().collect());
-    Catalog { inputs, by_arrival, derived, outputs: outputs.collect(), uplink: !config.uplinks.is_empty(), uplink_rules }
+    Catalog { inputs, by_arrival, derived, tables, outputs: outputs.collect(), uplink: !config.uplinks.is_empty(), uplink_rules }
 }
 
 fn required(kind: &OutputKind) -> Vec<String> {

@@ -1,8 +1,8 @@
 //! The journal: the sequence on disk, as far as it can be run again.
 //!
 //! # What is kept
-//! Every batch of a journaled stream, with its numbers, every tick, and every change of the rule files, in the order of the sequence and with
-//! its time; and now and then a snapshot: the state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
+//! Every batch of a journaled stream, with its numbers, every tick, and every change of rules and reference tables, in the order of the sequence and
+//! with its time; and now and then a snapshot: the state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
 //!
 //! # What follows
 //! A message of a journaled stream is acknowledged when its entry is on disk; nobody else waits for that. What the rules make of it
@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use crate::buffer::{Buffer, BufferError, JournalEntry, JournalStep, Recovered, Snapshot, States};
 use crate::rulebook::{Edit, Placed, RuleBook};
 use crate::sequencer::{Entry, Origin};
+use crate::tables::Copies;
 
 /// Journaled rows after which a snapshot is due, whatever the time: these take about a second to run again.
 const SNAPSHOT_ROWS: u64 = 500_000;
@@ -37,6 +38,9 @@ const SNAPSHOT_ROWS: u64 = 500_000;
 struct Manifest {
     /// by name
     rules: BTreeMap<String, RuleText>,
+    /// by reference table: what names the copy of its content
+    #[serde(default)]
+    tables: BTreeMap<String, String>,
     /// by stream: the columns behind `ts`, as far as they were known
     columns: BTreeMap<String, Vec<(String, FieldType)>>,
 }
@@ -57,12 +61,14 @@ pub struct Start {
     newest: u64,
     /// the snapshot that the journal goes on from: its last entry, what was in force, and the rules' state
     snapshot: Option<(u64, Manifest, States)>,
+    /// where copies of what reference tables held are
+    copies: Copies,
 }
 
 impl Start {
     /// Takes the snapshot out of what the buffer found, and says what is wrong with it.
     #[must_use]
-    pub fn of(recovered: &mut Recovered) -> Self {
+    pub fn of(recovered: &mut Recovered, copies: Copies) -> Self {
         for reason in &recovered.damaged {
             tracing::error!(reason, "a snapshot of the rules' state cannot be read; the one before it is used, if there is one");
         }
@@ -75,7 +81,7 @@ impl Start {
         });
         // After damage the journal may end before the snapshot, or before what was noted of it.
         let newest = recovered.entries.1.max(recovered.newest).max(snapshot.as_ref().map_or(0, |(entry, ..)| *entry));
-        Self { entries: recovered.entries, newest, snapshot }
+        Self { entries: recovered.entries, newest, snapshot, copies }
     }
 
     /// The columns of `stream` that were known at the snapshot. `None`: there is no snapshot.
@@ -99,6 +105,8 @@ pub struct Journal {
     next: u64,
     /// the rules at this place of the sequence
     rules: BTreeMap<String, RuleText>,
+    /// the contents of the reference tables there
+    tables: BTreeMap<String, String>,
     snapshots: u64,
     /// journaled rows since the last snapshot
     rows: u64,
@@ -122,13 +130,26 @@ impl Journal {
         workers: &[mpsc::Sender<Entry>],
     ) -> Result<Self, BufferError> {
         let begun = Instant::now();
-        let mut journal =
-            Self { buffer, clock, streams, next: start.newest + 1, rules: BTreeMap::new(), snapshots: 0, rows: 0, changed: false };
+        let mut journal = Self {
+            buffer,
+            clock,
+            streams,
+            next: start.newest + 1,
+            rules: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            snapshots: 0,
+            rows: 0,
+            changed: false,
+        };
         book.hush(true);
-        let mut run = Run { book, workers, columns: HashMap::new(), now: 0, entries: 0, rows: 0 };
+        let mut run = Run { book, workers, copies: &start.copies, columns: HashMap::new(), now: 0, entries: 0, rows: 0 };
         let (first, last) = start.entries;
         let after = match start.snapshot {
             Some((entry, manifest, states)) => {
+                for (name, content) in &manifest.tables {
+                    run.edit(&Edit::Table { name: name.clone(), content: content.clone() }).await;
+                }
+                journal.tables = manifest.tables;
                 for (name, RuleText { file, text }) in &manifest.rules {
                     run.edit(&Edit::Put { name: name.clone(), file: file.clone(), text: text.clone(), inherits: name.clone() }).await;
                 }
@@ -243,8 +264,8 @@ impl Journal {
             return None;
         }
         self.rows = 0;
-        let manifest =
-            Manifest { rules: self.rules.clone(), columns: columns.map(|(name, schema)| (name.clone(), typed(schema))).collect() };
+        let columns = columns.map(|(name, schema)| (name.clone(), typed(schema))).collect();
+        let manifest = Manifest { rules: self.rules.clone(), tables: self.tables.clone(), columns };
         let manifest = serde_json::to_string(&manifest)
             .map_err(|error| tracing::error!(%error, "what a snapshot needs cannot be written down"))
             .ok()?;
@@ -260,6 +281,9 @@ impl Journal {
             }
             Edit::Remove { name } => {
                 self.rules.remove(name);
+            }
+            Edit::Table { name, content } => {
+                self.tables.insert(name.clone(), content.clone());
             }
         }
     }
@@ -282,6 +306,7 @@ fn typed(schema: &SchemaRef) -> Vec<(String, FieldType)> {
 struct Run<'a> {
     book: &'a mut RuleBook,
     workers: &'a [mpsc::Sender<Entry>],
+    copies: &'a Copies,
     /// of each stream, as its last rows had them
     columns: HashMap<Arc<str>, SchemaRef>,
     /// the sequence's time
@@ -292,8 +317,17 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn edit(&mut self, edit: &Edit) {
-        let edited = self.book.edit(edit);
-        self.place(edited.changes).await;
+        let changes = match edit {
+            Edit::Table { name, content } => match self.copies.load(name, content) {
+                Ok(rows) => self.book.set_table(&Arc::from(name.as_str()), rows),
+                Err(error) => {
+                    tracing::error!(table = name, %error, "what the table held cannot be read any more; rules do without it until its file is read");
+                    Vec::new()
+                }
+            },
+            _ => self.book.edit(edit).changes,
+        };
+        self.place(changes).await;
     }
 
     async fn restore(&self, states: States) {

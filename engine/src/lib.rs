@@ -5,7 +5,7 @@
 //! * [`config`]: what a user wrote, as types that cannot be wrong; [`mod@catalog`] is the part of it that rules see.
 //! * [`run`]: puts a box together and takes it apart; [`supervisor`] owns its tasks.
 //! * [`sequencer`]: numbers rows and puts batches and rule changes into one order; [`schemas`] keeps inferred columns.
-//! * [`rules_dir`] watches the rules directory, [`rulebook`] compiles rules and places them, [`worker`] runs them.
+//! * [`rules_dir`] watches the rules directory and the files of [`tables`], [`rulebook`] compiles rules and places them, [`worker`] runs them.
 //! * [`journal`]: the sequence on disk, and running it again after a crash.
 //! * [`router`]: rows on their way out, to [`outputs`] or to the uplink.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`forwarder`] sends them.
@@ -33,6 +33,7 @@ pub mod schemas;
 pub mod sequencer;
 pub mod status;
 pub mod supervisor;
+pub mod tables;
 pub mod time;
 pub mod wakes;
 pub mod worker;

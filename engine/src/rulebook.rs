@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tidegate_core::Diagnostic;
@@ -21,7 +22,7 @@ use homes::{Homes, Move};
 /// A change, with the worker that it is for.
 pub type Placed = (usize, Change);
 
-/// A change of the rule files that is good, as the journal keeps it.
+/// A change of the rule files, or of the files of reference tables, that is good, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edit {
@@ -40,6 +41,13 @@ pub enum Edit {
     Remove {
         /// the rule
         name: String,
+    },
+    /// A reference table holds something else.
+    Table {
+        /// the table
+        name: String,
+        /// what names the copy of its content
+        content: String,
     },
 }
 
@@ -60,6 +68,8 @@ pub struct RuleBook {
     catalog: Catalog,
     compile: Compile,
     rules: BTreeMap<Arc<str>, Page>,
+    /// what the reference tables hold
+    tables: BTreeMap<Arc<str>, RecordBatch>,
     homes: Homes,
     status: Arc<Status>,
     /// whether somebody else reports what is wrong
@@ -72,10 +82,12 @@ struct Page {
     file: String,
     /// newest text that is not known to be wrong
     good: Option<Arc<str>>,
-    /// streams whose columns the newest good text waits for
+    /// streams whose columns the newest good text waits for, and tables that have not been read
     waiting: Vec<String>,
     /// what is wrong with the newest text
     wrong: Vec<Diagnostic>,
+    /// reference tables that the version that runs reads
+    tables: Vec<Arc<str>>,
     /// the ways through the version that runs
     running: Option<Vec<Flow>>,
 }
@@ -84,7 +96,7 @@ impl RuleBook {
     /// A book without rules, for `workers` workers.
     #[must_use]
     pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
-        Self { catalog, compile, rules: BTreeMap::new(), homes: Homes::new(workers), status, quiet: false }
+        Self { catalog, compile, rules: BTreeMap::new(), tables: BTreeMap::new(), homes: Homes::new(workers), status, quiet: false }
     }
 
     /// The same, with rules that are made by `compile`.
@@ -106,7 +118,7 @@ impl RuleBook {
         self.quiet = quiet;
     }
 
-    /// Makes a change that was made before.
+    /// Makes a change of the rules that was made before.
     pub fn edit(&mut self, edit: &Edit) -> Edited {
         match edit {
             Edit::Put { name, file, text, inherits } => {
@@ -114,7 +126,35 @@ impl RuleBook {
                 self.put(&Arc::from(name.as_str()), file, &Arc::from(text.as_str()), &inherits)
             }
             Edit::Remove { name } => self.remove(name),
+            // Its content is elsewhere: see `set_table`.
+            Edit::Table { .. } => Edited::default(),
         }
+    }
+
+    /// What reference table `name` holds, if it has been read.
+    #[must_use]
+    pub fn table(&self, name: &str) -> Option<&RecordBatch> {
+        self.tables.get(name)
+    }
+
+    /// What the reference tables hold that have been read.
+    pub fn tables(&self) -> impl Iterator<Item = (&Arc<str>, &RecordBatch)> {
+        self.tables.iter()
+    }
+
+    /// Reference table `name` holds `rows`. When it has other columns than before, rules that read it are compiled anew. A table that is not
+    /// configured any more holds nothing.
+    pub fn set_table(&mut self, name: &Arc<str>, rows: RecordBatch) -> Vec<Placed> {
+        let Some(known) = self.catalog.tables.get_mut(&**name) else { return Vec::new() };
+        let schema = rows.schema();
+        let other_columns = known.replace(Arc::clone(&schema)).is_none_or(|known| known != schema);
+        let first = self.tables.insert(Arc::clone(name), rows.clone()).is_none();
+        let mut changes: Vec<Placed> =
+            (0..self.homes.workers()).map(|worker| (worker, Change::Table(Arc::clone(name), rows.clone()))).collect();
+        if first || other_columns {
+            changes.extend(self.compile_readers(name));
+        }
+        changes
     }
 
     /// Takes a new text for the rule `name`, whose state it inherits from `inherits`. A text that is wrong changes nothing but what
@@ -135,7 +175,7 @@ impl RuleBook {
             }
             Err(CompileError::Waiting(streams)) => {
                 if !self.quiet {
-                    tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields");
+                    tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields, or for the file of a table");
                 }
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
                 status.refused.store(false, Ordering::Relaxed);
@@ -175,6 +215,12 @@ impl RuleBook {
         Edited { edit, changes: home.map(|worker| (worker, Change::Remove(name))).into_iter().collect() }
     }
 
+    /// What rules may name.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// The columns of an input stream that rules are compiled for, if they are known.
     #[must_use]
     pub fn columns(&self, stream: &str) -> Option<&SchemaRef> {
@@ -206,10 +252,15 @@ impl RuleBook {
     /// The columns of an input stream are known, or have widened: rules that read it are compiled anew.
     pub fn columns_changed(&mut self, stream: &str, schema: &SchemaRef) -> Vec<Placed> {
         self.catalog.inputs.insert(stream.to_owned(), Some(Arc::clone(schema)));
+        self.compile_readers(stream)
+    }
+
+    /// Compiles the rules anew that read `name`, or wait for its columns.
+    fn compile_readers(&mut self, name: &str) -> Vec<Placed> {
         let concerned: Vec<(Arc<str>, String, Arc<str>)> = self
             .rules
             .iter()
-            .filter(|(_, page)| page.reads(stream))
+            .filter(|(_, page)| page.reads(name))
             .filter_map(|(name, page)| Some((Arc::clone(name), page.file.clone(), Arc::clone(page.good.as_ref()?))))
             .collect();
         let mut changes = Vec::new();
@@ -230,7 +281,7 @@ impl RuleBook {
         self.rules.values().flat_map(|page| page.wrong.iter().cloned()).collect()
     }
 
-    /// Rules that wait for the columns of a stream, with the streams.
+    /// Rules that wait for the columns of a stream, or for a table, with their names.
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &[String])> {
         self.rules.iter().filter(|(_, page)| !page.waiting.is_empty()).map(|(name, page)| (&**name, page.waiting.as_slice()))
     }
@@ -249,6 +300,12 @@ impl RuleBook {
 
     fn compile(&self, name: &Arc<str>, file: &str, text: &str) -> Result<(Options, Box<dyn Rule>), CompileError> {
         let (options, rule) = (self.compile)(file, text, &self.catalog)?;
+        // An empty table and one that nobody has read yet are not the same: NOT IN would let everything pass.
+        let unread = rule.tables().iter().map(|(table, _)| table.to_string()).filter(|table| !self.tables.contains_key(table.as_str()));
+        let unread: Vec<String> = unread.collect();
+        if !unread.is_empty() {
+            return Err(CompileError::Waiting(unread));
+        }
         if let Some(circle) = self.circle(name, rule.flows()) {
             return Err(CompileError::Wrong(vec![
                 Diagnostic::new(file, format!("the rule closes a circle of derived streams: {circle}"))
@@ -297,6 +354,7 @@ impl RuleBook {
             return changes;
         }
         let flows = rule.flows().to_vec();
+        let tables: Vec<Arc<str>> = rule.tables().iter().map(|(table, _)| Arc::clone(table)).collect();
         // A renamed rule's state is on the worker of the old name.
         let old = if inherits == name { None } else { self.homes.leave(inherits) };
         if old.is_some()
@@ -307,6 +365,7 @@ impl RuleBook {
         let worker = self.homes.settle(name, old, homes::ties(&flows, &self.catalog));
         if let Some(page) = self.rules.get_mut(name) {
             page.running = Some(flows);
+            page.tables = tables;
         }
         changes.push((
             worker,
@@ -323,11 +382,12 @@ impl RuleBook {
 
 impl Page {
     fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), good: None, waiting: Vec::new(), wrong: Vec::new(), running: None }
+        Self { file: file.to_owned(), good: None, waiting: Vec::new(), wrong: Vec::new(), tables: Vec::new(), running: None }
     }
 
     fn reads(&self, stream: &str) -> bool {
         self.waiting.iter().any(|waiting| waiting == stream)
+            || self.tables.iter().any(|table| &**table == stream)
             || self.running.as_ref().is_some_and(|running| running.iter().any(|flow| &*flow.input == stream))
     }
 }

@@ -1,4 +1,4 @@
-//! The rules directory: files become rule changes while the box runs.
+//! The rules directory and the files of reference tables: files become changes while the box runs.
 //!
 //! One task, on a thread of its own, watches the directory and owns the rule book. Events of the file system only say that it is worth looking; what counts is
 //! what is there. So editors that write in place, renames, `rsync` and a thousand files at once are all one case, and a lost event costs
@@ -24,6 +24,7 @@ use tidegate_core::Diagnostic;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::rulebook::{Edited, Placed, RuleBook};
+use crate::tables::TableFiles;
 
 /// Events of one save come together within this time.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -87,6 +88,7 @@ impl RulesHandle {
 pub struct RulesDir {
     dir: PathBuf,
     book: RuleBook,
+    tables: TableFiles,
     files: BTreeMap<Arc<str>, File>,
     /// Rules whose files are open for writing, with the time of the last write. Names, since events may spell the directory another way.
     writers: Arc<Mutex<HashMap<String, Instant>>>,
@@ -119,8 +121,8 @@ impl RulesDir {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn load(dir: &Path, mut book: RuleBook) -> Result<(RuleBook, Vec<Placed>), Diagnostic> {
-        let mut changes = Vec::new();
+    pub fn load(dir: &Path, tables: &mut TableFiles, mut book: RuleBook) -> Result<(RuleBook, Vec<Placed>), Diagnostic> {
+        let mut changes: Vec<Placed> = tables.look(&mut book, &|_| false, true).into_iter().flat_map(|edited| edited.changes).collect();
         for (name, path) in list(dir).map_err(|error| unreadable(dir, &error))? {
             match read(&path) {
                 Ok((text, _)) => changes.extend(book.put(&name, &path.display().to_string(), &text, &name).changes),
@@ -133,14 +135,14 @@ impl RulesDir {
     /// Prepares to watch `dir`. Rules that the book has already are those of an earlier run: a file with the same text changes nothing, and
     /// a rule without a file goes at once.
     #[must_use]
-    pub fn new(dir: &Path, book: RuleBook) -> (Self, RulesHandle) {
+    pub fn new(dir: &Path, tables: TableFiles, book: RuleBook) -> (Self, RulesHandle) {
         let (handle, requests) = RulesHandle::new();
         let wake = handle.0.clone();
         let (writers, touched) = (Arc::default(), Arc::default());
         let long_ago = Instant::now().checked_sub(GRACE);
         let known = |text: &Arc<str>| File { stamp: None, text: Arc::clone(text), missing_since: long_ago };
         let files = book.texts().map(|(name, text)| (Arc::clone(name), known(text))).collect();
-        let rules = Self { dir: dir.to_owned(), book, files, writers, touched, requests, wake, watcher: None, gone_said: false };
+        let rules = Self { dir: dir.to_owned(), book, tables, files, writers, touched, requests, wake, watcher: None, gone_said: false };
         (rules, handle)
     }
 
@@ -185,6 +187,8 @@ impl RulesDir {
         if self.watcher.as_ref().is_some_and(|(_, watched)| *watched == inode) {
             return;
         }
+        let tables: HashSet<String> = self.tables.file_names().map(str::to_owned).collect();
+        let dirs: Vec<PathBuf> = self.tables.dirs().filter(|dir| *dir != self.dir).map(Path::to_owned).collect();
         let (writers, touched, wake) = (Arc::clone(&self.writers), Arc::clone(&self.touched), self.wake.clone());
         let on_event = move |event: notify::Result<notify::Event>| {
             if let Ok(event) = event {
@@ -192,13 +196,15 @@ impl RulesDir {
                 if matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write)) {
                     return;
                 }
-                take_note(&event, &writers, &touched);
+                take_note(&event, &tables, &writers, &touched);
             }
             // A full queue already holds a wake-up.
             drop(wake.try_send(Request::Look));
         };
         let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
             watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
+            // A directory that is not there is looked at now and then.
+            dirs.iter().for_each(|dir| drop(watcher.watch(dir, RecursiveMode::NonRecursive)));
             Ok(watcher)
         });
         match watcher {
@@ -213,6 +219,10 @@ impl RulesDir {
     /// Compares the directory with what is known, and has what is new compiled.
     fn look(&mut self) -> Vec<Edited> {
         self.watch();
+        lock(&self.writers).retain(|_, last| last.elapsed() < STALE_WRITE);
+        // Rules may name columns that a table has only now.
+        let is_busy = |path: &Path| path.file_name().and_then(OsStr::to_str).is_some_and(|name| lock(&self.writers).contains_key(name));
+        let mut changes = self.tables.look(&mut self.book, &is_busy, false);
         let listed = match list(&self.dir) {
             Ok(listed) => listed,
             Err(error) => {
@@ -221,14 +231,12 @@ impl RulesDir {
                         if self.files.is_empty() { "no rule runs until it is there" } else { "the rules that are loaded keep running" };
                     tracing::error!("{} ({meanwhile})", unreadable(&self.dir, &error));
                 }
-                return Vec::new();
+                return changes;
             }
         };
         self.gone_said = false;
         let touched = std::mem::take(&mut *lock(&self.touched));
-        lock(&self.writers).retain(|_, last| last.elapsed() < STALE_WRITE);
         let missing = self.note_missing(&listed);
-        let mut changes = Vec::new();
         for (name, path) in listed {
             if let Some(file) = self.files.get_mut(&name) {
                 file.missing_since = None;
@@ -301,9 +309,12 @@ impl RulesDir {
     }
 }
 
-fn take_note(event: &notify::Event, writers: &Mutex<HashMap<String, Instant>>, touched: &Mutex<HashSet<String>>) {
+/// Files of rules are noted by the rule's name, those of `tables` by their own, which has a dot in it.
+fn take_note(event: &notify::Event, tables: &HashSet<String>, writers: &Mutex<HashMap<String, Instant>>, touched: &Mutex<HashSet<String>>) {
     let mut writers = lock(writers);
-    for name in event.paths.iter().filter_map(|path| rule_name(path)) {
+    let table_file = |path: &Path| path.file_name().and_then(OsStr::to_str).filter(|name| tables.contains(*name)).map(str::to_owned);
+    for name in event.paths.iter().filter_map(|path| rule_name(path).map(str::to_owned).or_else(|| table_file(path))) {
+        let name = name.as_str();
         match event.kind {
             EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => drop(writers.insert(name.to_owned(), Instant::now())),
             EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => {

@@ -34,6 +34,7 @@ use crate::schemas::SchemaStore;
 use crate::sequencer::{Entry, Numbers, Sequencer};
 use crate::status::Status;
 use crate::supervisor::{Supervisor, SystemThreads, Threads};
+use crate::tables::{Copies, TableFiles};
 use crate::wakes::Wakes;
 use crate::worker::Worker;
 use crate::world::{FarSide, Known, Line, Rules, World};
@@ -119,7 +120,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     supervisor.thread("buffer writer", writer)?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
-    let beginning = Start::of(&mut recovered);
+    let beginning = Start::of(&mut recovered, copies(config));
     let mut schemas = SchemaStore::of(config);
     let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
     let known = Known { columns, marks: std::mem::take(&mut recovered.marks) };
@@ -139,8 +140,8 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
     let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
     let journaled = journaled(config);
-    let journal =
-        Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &inputs(config, &schemas), &workers).await?;
+    let columns = inputs(config, &schemas);
+    let journal = Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &columns, &workers).await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);
@@ -263,7 +264,8 @@ impl World for Machine {
     }
 
     fn rules(&mut self, config: &Config, book: RuleBook) -> Rules {
-        let (rules, handle) = RulesDir::new(&config.rules.dir, book);
+        let tables = TableFiles::of(config).keeping(copies(config), &book);
+        let (rules, handle) = RulesDir::new(&config.rules.dir, tables, book);
         Rules { handle, run: Box::new(|changes, loaded| Box::pin(rules.run(changes, loaded))) }
     }
 }
@@ -384,6 +386,11 @@ fn open_session(
     };
     let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
     Ok((opened, label))
+}
+
+/// Where copies of what reference tables held are.
+fn copies(config: &Config) -> Copies {
+    Copies::of(&config.data_dir, config.buffer.snapshot_every.0)
 }
 
 /// The streams that are journaled.

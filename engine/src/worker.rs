@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::RecordBatch;
 use tidegate_core::Rows;
 use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target, Worth};
 use tokio::sync::{mpsc, oneshot};
@@ -23,12 +24,14 @@ mod readers;
 
 use readers::{Concerned, Readers};
 
-/// A change of the rules that a worker runs; it takes effect between two batches.
+/// A change of the rules that a worker runs, or of what they look up; it takes effect between two batches.
 pub enum Change {
     /// A new rule, or a new version of a rule.
     Load(Load),
     /// The rule is gone.
     Remove(Arc<str>),
+    /// A reference table holds this from now on.
+    Table(Arc<str>, RecordBatch),
     /// Another worker takes the rule over.
     Give(Arc<str>, oneshot::Sender<Hosted>),
     /// The rule comes from another worker, which gives it away at the same place of the sequence.
@@ -66,6 +69,8 @@ pub struct Hosted {
 /// Runs rules.
 pub struct Worker {
     rules: BTreeMap<Arc<str>, Hosted>,
+    /// what the reference tables hold
+    tables: BTreeMap<Arc<str>, RecordBatch>,
     /// the same rules by the streams that they read
     readers: Readers,
     /// those that want a tick, by the time at which they do
@@ -79,7 +84,14 @@ impl Worker {
     /// A worker without rules.
     #[must_use]
     pub fn new(status: Arc<Status>) -> Self {
-        Self { rules: BTreeMap::new(), readers: Readers::default(), wakes: BTreeSet::new(), overdue: BTreeSet::new(), status }
+        Self {
+            rules: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            readers: Readers::default(),
+            wakes: BTreeSet::new(),
+            overdue: BTreeSet::new(),
+            status,
+        }
     }
 
     /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when they want a tick.
@@ -153,6 +165,11 @@ impl Worker {
         match change {
             Change::Load(load) => self.load(load),
             Change::Remove(name) => drop(self.take_out(&name)),
+            Change::Table(table, rows) => {
+                self.tables.insert(Arc::clone(&table), rows);
+                let names: Vec<Arc<str>> = self.rules.keys().cloned().collect();
+                names.iter().for_each(|name| self.show_tables(name, Some(&table)));
+            }
             Change::Give(name, to) => {
                 if let Some(hosted) = self.take_out(&name) {
                     // The other worker is gone only when the box is going down.
@@ -216,7 +233,19 @@ impl Worker {
         // Under its own name there may be one whose state goes to nobody.
         drop(self.take_out(&name));
         let (bad_rows, late, ahead, forgotten) = Default::default();
-        self.put_in(name, Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten, wakes_at: None });
+        self.put_in(Arc::clone(&name), Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten, wakes_at: None });
+        self.show_tables(&name, None);
+    }
+
+    /// Shows a rule what is in `table`, or in all tables that it reads.
+    fn show_tables(&mut self, name: &Arc<str>, table: Option<&Arc<str>>) {
+        let reads = self.rules.get(name).map_or_else(Vec::new, |hosted| hosted.rule.tables().to_vec());
+        for (read, schema) in reads.into_iter().filter(|(read, _)| table.is_none_or(|table| read == table)) {
+            // A version for other columns is about to be replaced, or keeps to what there was.
+            if let Some(rows) = self.tables.get(&read).filter(|rows| rows.schema() == schema).cloned() {
+                self.call(name, &mut Pass::default(), &|rule, out| rule.on_table(&read, &rows, out));
+            }
+        }
     }
 
     fn put_in(&mut self, name: Arc<str>, mut hosted: Hosted) {

@@ -77,6 +77,23 @@ then change the secret, since this file may have been copied
 }
 
 #[test]
+fn rules_that_an_uplink_names_and_that_are_not_there_are_named() {
+    let uplinks = "[uplinks.night]\nurl = \"http://localhost/a\"\nrules = [\"levels\", \"alrams\"]\n\
+        [uplinks.day]\nurl = \"http://localhost/b\"\nrules = [\"alarms\"]\n";
+    let dir = dir_with(&format!("{GOOD}{uplinks}"));
+    for rule in ["alarms", "levels"] {
+        std::fs::write(dir.path().join("rules").join(format!("{rule}.sql")), "INSERT INTO pump SELECT * FROM tank").unwrap();
+    }
+    let output = tidegate(dir.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = "tidegate.toml:13:20: there is no rule `alrams` that [uplinks.night] could take\n";
+    assert!(out(&output).starts_with(said) && out(&output).contains("did you mean `alarms`?"), "{}", out(&output));
+    std::fs::rename(dir.path().join("rules/levels.sql"), dir.path().join("rules/alrams.sql")).unwrap();
+    let output = tidegate(dir.path(), &["check"]);
+    assert!(!out(&output).contains("no rule `alrams`") && out(&output).contains("there is no rule `levels`"), "{}", out(&output));
+}
+
+#[test]
 fn errors_as_json_are_an_array_with_places() {
     let dir = dir_with(WRONG);
     let output = tidegate(dir.path(), &["check", "--format", "json"]);

@@ -35,7 +35,16 @@ const GROUP_BY: &str = "SELECT device, avg(temperature) AS mean FROM tank GROUP 
 const GROUP_BY_WINDOW: &str = "SELECT date_bin(INTERVAL '10 seconds', ts) AS window_start, device, avg(temperature) AS mean \
      FROM tank GROUP BY window_start, device";
 
+const MATCH: &str = "INSERT INTO out SELECT device, low, high FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts \
+     MEASURES FIRST(b.temperature) AS low, c.temperature AS high PATTERN (a b c) \
+     DEFINE b AS temperature > PREV(temperature), c AS temperature > PREV(temperature))";
+/// The same as [`MATCH`] but for matches that overlap: DataFusion alone has no patterns.
+const LAGS: &str = "SELECT device, low, high FROM (SELECT device, temperature AS high, \
+     lag(temperature) OVER w AS low, lag(temperature, 2) OVER w AS before FROM tank WINDOW w AS (PARTITION BY device ORDER BY ts)) \
+     WHERE high > low AND low > before";
+
 const KEYS: usize = 1_000;
+const MANY_KEYS: usize = 100_000;
 const BATCH_ROWS: usize = 8_192;
 /// 10 000 rows a second of event time: a window of 10 s has 100 rows of each key.
 const ROW_NS: i64 = 100_000;
@@ -62,6 +71,7 @@ fn main() {
     println!("| --- | --- | --- | --- | --- |");
     filters(&extent);
     windows(&extent);
+    patterns(&extent);
 }
 
 fn filters(extent: &Extent) {
@@ -85,8 +95,20 @@ fn filters(extent: &Extent) {
 }
 
 fn windows(extent: &Extent) {
-    let batches: Vec<RecordBatch> =
-        (0..extent.windowed_rows).step_by(BATCH_ROWS).map(|at| tank(at, BATCH_ROWS.min(extent.windowed_rows - at))).collect();
+    for keys in [KEYS, MANY_KEYS] {
+        averages(extent, keys);
+    }
+    let batches = whole_plant(extent, KEYS);
+    let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: extent.windowed_rows };
+    for (name, text, target) in [("hop with 60 panes", HOP, ">= 0.5"), ("session", SESSION, "")] {
+        let (rule_time, tumble_time) = by_turns(&once, || whole_input(text, &batches), || whole_input(HOP_TUMBLE, &batches));
+        print(&format!("{name}, {KEYS} keys, against tumbling by its pane"), "all", rule_time, tumble_time, target);
+    }
+}
+
+/// The tumbling average of so many keys.
+fn averages(extent: &Extent, keys: usize) {
+    let batches = whole_plant(extent, keys);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
     context.register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap())).unwrap();
@@ -95,13 +117,15 @@ fn windows(extent: &Extent) {
         let reference = || runtime.block_on(async { black_box(context.sql(query).await.unwrap().collect().await.unwrap().len()) });
         // One turn is one pass over all rows.
         let (rule_time, stock_time) = by_turns(&once, || whole_input(TUMBLE, &batches), reference);
-        let what = format!("tumbling average of {KEYS} keys, {} rows, against {name}", extent.windowed_rows);
+        let what = format!("tumbling average of {keys} keys, {} rows, against {name}", extent.windowed_rows);
         print(&what, "all", rule_time, stock_time, target);
     }
-    for (name, text, target) in [("hop with 60 panes", HOP, ">= 0.5"), ("session", SESSION, "")] {
-        let (rule_time, tumble_time) = by_turns(&once, || whole_input(text, &batches), || whole_input(HOP_TUMBLE, &batches));
-        print(&format!("{name}, {KEYS} keys, against tumbling by its pane"), "all", rule_time, tumble_time, target);
-    }
+}
+
+/// All rows, of so many devices.
+fn whole_plant(extent: &Extent, keys: usize) -> Vec<RecordBatch> {
+    let rows = extent.windowed_rows;
+    (0..rows).step_by(BATCH_ROWS).map(|at| plant(at, BATCH_ROWS.min(rows - at), keys)).collect()
 }
 
 /// Runs the rule `text` over all rows.
@@ -117,6 +141,28 @@ fn whole_input(text: &str, batches: &[RecordBatch]) -> usize {
     rule.on_end(seq, &mut out).unwrap();
     assert!(out.late == 0 && out.bad_rows == 0);
     black_box(out.rows.len())
+}
+
+fn patterns(extent: &Extent) {
+    let rows = 100_000;
+    let batches: Vec<RecordBatch> = (0..rows).step_by(BATCH_ROWS).map(|at| tank(at, BATCH_ROWS.min(rows - at))).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    context.register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap())).unwrap();
+    let subject = || {
+        let mut out = Emissions::default();
+        let mut rule = rule(MATCH);
+        for (batch, first) in batches.iter().zip((0_u64..).step_by(BATCH_ROWS)) {
+            let rows = Rows { batch: batch.clone(), seqs: Seqs::Run { first } };
+            rule.on_batch("tank", &rows, 0, &mut out).unwrap();
+        }
+        assert!(out.late == 0 && out.bad_rows == 0 && !out.rows.is_empty());
+        black_box(out.rows.len())
+    };
+    let reference = || runtime.block_on(async { black_box(context.sql(LAGS).await.unwrap().collect().await.unwrap().len()) });
+    let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: rows };
+    let (rule_time, stock_time) = by_turns(&once, subject, reference);
+    print(&format!("pattern of 3 steps, {KEYS} keys, {rows} rows, against lag"), "all", rule_time, stock_time, "");
 }
 
 /// Median seconds of one call each.
@@ -193,11 +239,16 @@ fn schema() -> SchemaRef {
 
 /// Rows `first .. first + rows` of the plant.
 fn tank(first: usize, rows: usize) -> RecordBatch {
+    plant(first, rows, KEYS)
+}
+
+/// The same, of a plant with so many devices.
+fn plant(first: usize, rows: usize, keys: usize) -> RecordBatch {
     let numbers = || first..first + rows;
     let temperature = |n: usize| if n % HOT_EVERY == HOT_EVERY - 1 { 85.0 } else { 20.0 + (n % 97) as f64 / 4.0 };
     let columns: Vec<ArrayRef> = vec![
         Arc::new(TimestampNanosecondArray::from_iter_values(numbers().map(|n| n as i64 * ROW_NS)).with_timezone("UTC")),
-        Arc::new(StringArray::from_iter_values(numbers().map(|n| format!("device-{:04}", n * 7 % KEYS)))),
+        Arc::new(StringArray::from_iter_values(numbers().map(|n| format!("device-{:04}", n * 7 % keys)))),
         Arc::new(Float64Array::from_iter_values(numbers().map(temperature))),
         Arc::new(Int64Array::from_iter_values(numbers().map(|n| n as i64))),
     ];

@@ -1,10 +1,10 @@
-//! The streams and outputs that a rule may name.
+//! The streams, tables and outputs that a rule may name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 
-/// What the configuration offers to rules. The names of streams and outputs do not overlap.
+/// What the configuration offers to rules. The names of streams, tables and outputs do not overlap.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     /// Streams that are fed by connections; `None` until the columns of a stream without declared fields are known.
@@ -13,6 +13,8 @@ pub struct Catalog {
     pub by_arrival: BTreeSet<String>,
     /// Streams that are fed by rules, with their declared columns.
     pub derived: BTreeMap<String, SchemaRef>,
+    /// Reference tables; `None` until the columns of a table are known.
+    pub tables: BTreeMap<String, Option<SchemaRef>>,
     /// Outputs.
     pub outputs: BTreeMap<String, OutputColumns>,
     /// Whether there is an uplink.
@@ -37,7 +39,7 @@ impl Catalog {
 
     /// All names that may stand after FROM.
     pub fn readable(&self) -> impl Iterator<Item = &str> {
-        self.inputs.keys().chain(self.derived.keys()).map(String::as_str)
+        self.inputs.keys().chain(self.derived.keys()).chain(self.tables.keys()).map(String::as_str)
     }
 
     /// All names that may stand after INSERT INTO.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use tidegate_core::Rows;
 
 use crate::index::Way;
@@ -16,6 +17,20 @@ use crate::index::Way;
 pub trait Rule: Send {
     /// Which streams the rule reads, and where rows of each can lead.
     fn flows(&self) -> &[Flow];
+
+    /// Which reference tables the rule reads, each with the columns that it was compiled for.
+    fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
+        &[]
+    }
+
+    /// The reference table `name` holds `rows` from now on, in the columns of [`Rule::tables`]. Rows of streams that come later
+    /// see it; nothing is written now.
+    ///
+    /// # Errors
+    /// When the rule cannot go on.
+    fn on_table(&mut self, _name: &str, _rows: &RecordBatch, _out: &mut Emissions) -> Result<(), RuleError> {
+        Ok(())
+    }
 
     /// What a row of `stream` must look like for the rule to make anything of it: one of these, with columns as they are in the batches that it
     /// was compiled for. Then the rule may be handed such rows only. `None`: it must see every row.

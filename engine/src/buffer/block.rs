@@ -37,7 +37,7 @@ pub(super) fn bytes(batch: &RecordBatch) -> usize {
 }
 
 /// Packs batches of one schema into one block.
-pub(super) fn encode(batches: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
+pub(crate) fn encode(batches: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
     let size: usize = batches.iter().map(bytes).sum();
     if size > MAX_BYTES {
         return Err(ArrowError::InvalidArgumentError(format!("{size} bytes are more than the {MAX_BYTES} that fit into a block")));
@@ -65,7 +65,7 @@ pub(super) fn decode(data: &[u8]) -> Result<(Rows, Vec<u32>), ArrowError> {
 }
 
 /// What [`encode`] packed, as one batch.
-pub(super) fn decode_batch(data: &[u8]) -> Result<RecordBatch, ArrowError> {
+pub(crate) fn decode_batch(data: &[u8]) -> Result<RecordBatch, ArrowError> {
     no_panic(|| {
         let mut plain = Vec::new();
         zstd::Decoder::new(data)?.take(MAX_UNPACKED).read_to_end(&mut plain)?;

@@ -35,20 +35,43 @@ pub(super) struct Changes {
     pub(super) refused: BTreeMap<(u64, Option<Arc<str>>), String>,
     /// gap and uplink
     pub(super) confirmed_gaps: BTreeSet<(u64, Arc<str>)>,
-    pub(super) blocks: Vec<NewBlock>,
-    /// by rule: the greatest row number in `blocks`
-    pub(super) progress: BTreeMap<Arc<str>, u64>,
+    /// rows that may use the reserve: they do not wait for those in `rows`
+    pub(super) alarms: Lane,
+    /// all others
+    pub(super) rows: Lane,
     /// rows that could not be made into blocks
     pub(super) gaps: Vec<NewGap>,
     pub(super) journal: Vec<NewEntry>,
     pub(super) snapshot: Option<NewSnapshot>,
 }
 
+/// New blocks that are stored together, or wait together for room.
+#[derive(Default)]
+pub(super) struct Lane {
+    pub(super) blocks: Vec<NewBlock>,
+    /// by rule: the greatest row number in `blocks`
+    pub(super) progress: BTreeMap<Arc<str>, u64>,
+}
+
+impl Lane {
+    pub(super) fn add(&mut self, more: Self) {
+        self.blocks.extend(more.blocks);
+        for (rule, seq) in more.progress {
+            let reached = self.progress.entry(rule).or_default();
+            *reached = seq.max(*reached);
+        }
+    }
+}
+
 impl Changes {
     /// Whether there is nothing but new blocks, and a snapshot that must not be stored before them, if anything.
     pub(super) fn is_only_blocks(&self) -> bool {
-        let deliveries = self.confirmed.is_empty() && self.refused.is_empty() && self.confirmed_gaps.is_empty() && self.gaps.is_empty();
-        deliveries && self.journal.is_empty()
+        !self.has_deliveries() && self.journal.is_empty()
+    }
+
+    /// Whether something is to be noted that uplinks have taken, or will not get.
+    pub(super) fn has_deliveries(&self) -> bool {
+        !(self.confirmed.is_empty() && self.refused.is_empty() && self.confirmed_gaps.is_empty() && self.gaps.is_empty())
     }
 
     /// Whether `uplink` is about to be done with block `id`.
@@ -58,18 +81,15 @@ impl Changes {
             || self.refused.contains_key(&of_uplink)
             || self.refused.contains_key(&(id, None))
     }
-
-    /// Packed bytes of the new blocks.
-    pub(super) fn size(&self) -> u64 {
-        self.blocks.iter().map(NewBlock::size).sum()
-    }
 }
 
 /// What a committed transaction did.
 #[derive(Default)]
 pub(super) struct Done {
-    /// the new blocks did not fit and were left out
-    pub(super) blocks_wait: bool,
+    /// alarms did not fit and were left out
+    pub(super) alarms_wait: bool,
+    /// the other new blocks did not fit and were left out
+    pub(super) rows_wait: bool,
     /// rows that were dropped for want of room
     pub(super) dropped_rows: u64,
     /// rows that were dropped because nobody had taken them in time
@@ -162,18 +182,13 @@ impl Step<'_> {
         changes.confirmed_gaps.iter().try_for_each(|(id, uplink)| self.confirm_gap(*id, uplink))?;
         changes.gaps.iter().try_for_each(|gap| self.gap(gap, ""))?;
         done.expired_rows = self.expire()?;
-        self.know_sizes(&changes.blocks)?;
-        done.blocks_wait = room.must_wait(self.totals.bytes, &self.rule_sizes, &changes.blocks);
-        if !done.blocks_wait {
-            for block in &changes.blocks {
-                let (stored, dropped) = self.store(block, room)?;
-                done.stored_rows += if stored { block.rows } else { 0 };
-                done.dropped_rows += dropped;
-            }
-            changes.progress.iter().try_for_each(|(rule, seq)| self.progress(rule, *seq))?;
-            if let Some(snapshot) = &changes.snapshot {
-                self.snapshot(snapshot)?;
-            }
+        done.alarms_wait = self.waits(&changes.alarms, room, &mut done)?;
+        done.rows_wait = self.waits(&changes.rows, room, &mut done)?;
+        if !done.alarms_wait
+            && !done.rows_wait
+            && let Some(snapshot) = &changes.snapshot
+        {
+            self.snapshot(snapshot)?;
         }
         changes.journal.iter().try_for_each(|entry| self.journal(entry))?;
         if changes.snapshot.is_some() {
@@ -184,6 +199,21 @@ impl Step<'_> {
         }
         self.totals.write(self.tx)?;
         Ok(done)
+    }
+
+    /// Stores the blocks of `lane` unless they have to wait. Returns whether they do.
+    fn waits(&mut self, lane: &Lane, room: Room, done: &mut Done) -> rusqlite::Result<bool> {
+        self.know_sizes(&lane.blocks)?;
+        if room.must_wait(self.totals.bytes, &self.rule_sizes, &lane.blocks) {
+            return Ok(true);
+        }
+        for block in &lane.blocks {
+            let (stored, dropped) = self.store(block, room)?;
+            done.stored_rows += if stored { block.rows } else { 0 };
+            done.dropped_rows += dropped;
+        }
+        lane.progress.iter().try_for_each(|(rule, seq)| self.progress(rule, *seq))?;
+        Ok(false)
     }
 
     /// Deletes one block. Returns it, and which uplinks miss it, as a gap notes that.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, ffi, params};
 use tidegate_core::Clock;
 use tidegate_rules::Priority;
+use tokio::time::Instant;
 
 use super::changes::{Changes, Done, NewBlock, Step, Totals};
 use super::journal::{self, Recovered, Retention};
@@ -27,8 +28,15 @@ const RESERVE: u64 = 1 << 32;
 const BUSY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 /// What one fetch unpacks, so that memory stays small however many blocks are asked for.
 const FETCH_BYTES: usize = 16 << 20;
+/// Bytes of a page of a new database. A small commit writes some six pages whatever is in it, so that small pages spare the disk; with
+/// still smaller ones large blocks would take long.
+pub(super) const PAGE: u32 = 2_048;
 /// Pages given back to the file system at a time: one mebibyte, so that the next commit does not wait for long.
-const VACUUM_PAGES: u32 = 256;
+const VACUUM_PAGES: u32 = (1 << 20) / PAGE;
+/// Free pages that are there to be used again: four mebibytes.
+const FREE_PAGES: u32 = (4 << 20) / PAGE;
+/// Pages in the write-ahead log after which it is folded into the database: four mebibytes. With 1 or 16 as much is written.
+const LOG_PAGES: u32 = (4 << 20) / PAGE;
 /// The first layout, which [`UPGRADES`] make the newest. `meta` has one row. No `AUTOINCREMENT`: it would be a second counter page to write with each commit.
 const LAYOUT: &str = "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, last_block INTEGER NOT NULL,
@@ -87,6 +95,10 @@ pub(super) struct Database {
     rule_sizes: RuleSizes,
     room: Room,
     retention: Retention,
+    /// how long a commit may wait until the disk has it for certain; `None`: it does not wait
+    sync_every: Option<Duration>,
+    /// when the first commit was made that may still be lost in a power cut
+    unsynced: Option<Instant>,
     /// gaps up to this id were handed out, or may have been
     gaps_fetched: u64,
     /// whether there has been a write-ahead log since it was opened
@@ -144,6 +156,8 @@ impl Database {
                 max_bytes: settings.journal_size.0,
                 max_age_ns: i64::try_from(settings.journal_age.0.as_nanos()).unwrap_or(i64::MAX),
             },
+            sync_every: settings.sync_every.map(|every| every.0),
+            unsynced: None,
             // An earlier process may have sent any of them.
             gaps_fetched: totals.last_gap,
             has_log: false,
@@ -203,7 +217,35 @@ impl Database {
     pub(super) fn commit(&mut self, changes: &Changes) -> Result<Done, BufferError> {
         self.is_there()?;
         let (room, retention) = (self.room, self.retention);
-        self.step(|step| step.run(changes, room, retention))
+        let Some(every) = self.sync_every else { return self.step(|step| step.run(changes, room, retention)) };
+        let now = Instant::now();
+        if self.unsynced.is_some_and(|since| since + every <= now) {
+            let done = self.step(|step| step.run(changes, room, retention))?;
+            self.unsynced = None;
+            return Ok(done);
+        }
+        self.unsynced.get_or_insert(now);
+        self.conn.execute_batch("PRAGMA synchronous = NORMAL").map_err(|error| self.sql(error))?;
+        let done = self.step(|step| step.run(changes, room, retention));
+        self.conn.execute_batch("PRAGMA synchronous = FULL").map_err(|error| self.sql(error))?;
+        done
+    }
+
+    /// When what was committed has to be on the disk for certain, if it is not yet.
+    pub(super) fn sync_due(&self) -> Option<Instant> {
+        Some(self.unsynced? + self.sync_every?)
+    }
+
+    /// Has the disk keep for certain what was committed. That is what any commit with `synchronous = FULL` does for those before it.
+    pub(super) fn sync(&mut self) -> Result<(), BufferError> {
+        if self.unsynced.is_some() {
+            self.is_there()?;
+            // A transaction that changes nothing is none.
+            let change = "UPDATE meta SET waiting = waiting + 1";
+            self.step(|step| step.tx.execute(change, []).and_then(|_| step.totals.write(step.tx)))?;
+            self.unsynced = None;
+        }
+        Ok(())
     }
 
     /// How long it takes until a block is not worth sending any more, if one ever is.
@@ -357,8 +399,7 @@ impl Database {
         let work = || -> rusqlite::Result<_> {
             let count = |pragma| self.conn.query_row(pragma, [], |row| row.get::<_, u64>(0));
             let (free, all) = (count("PRAGMA freelist_count")?, count("PRAGMA page_count")?);
-            // A few free pages are there to be used again.
-            if free <= 1024 || free <= all / 4 {
+            if free <= u64::from(FREE_PAGES) || free <= all / 4 {
                 return Ok(false);
             }
             let mut vacuum = self.conn.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
@@ -399,7 +440,7 @@ pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<(Totals, u64)> {
 /// Makes the tables in an empty file.
 pub(super) fn layout(conn: &mut Connection) -> rusqlite::Result<()> {
     // Before anything is written, or it has no effect.
-    conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+    conn.execute_batch(&format!("PRAGMA page_size = {PAGE}; PRAGMA auto_vacuum = INCREMENTAL"))?;
     let tx = conn.transaction()?;
     tx.execute_batch(LAYOUT)?;
     UPGRADES.iter().try_for_each(|upgrade| tx.execute_batch(upgrade))?;
@@ -430,11 +471,17 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, Buffer
     if (1..VERSION).contains(&found) {
         upgrade(&mut conn, found).map_err(sql)?;
     }
+    // When it cannot, SQLite says only which mode there still is. In that one a power cut may take back a commit.
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
+    if mode != "wal" {
+        let why = format!("it has no write-ahead log here, but journal mode `{mode}`");
+        return Err(sql(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR), Some(why))));
+    }
     // Small cache, no mmap: memory is scarce, and an I/O error in a mapping kills the process.
-    conn.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;
+    conn.execute_batch(&format!(
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {LOG_PAGES};
          PRAGMA journal_size_limit = 8388608; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA cache_size = -2048;",
-    )
+    ))
     .map_err(sql)?;
     // A full check reads the whole file, for minutes on a slow card: damage is dealt with when it is met. But the tables have to be there.
     let tables = ["block", "refused", "gap"].map(|table| format!("SELECT id, rule, first_seq, last_seq, rows FROM {table}"));

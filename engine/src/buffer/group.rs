@@ -1,20 +1,25 @@
 //! What one commit takes from the queue, and how it is packed into blocks.
+//!
+//! Alarms, which are rows of priority 8 and 9, are committed apart from the rest, so that they find room when the rest has to wait. They pass
+//! what waits, and so does the journal; but no row passes an older one of its own rule.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use tidegate_rules::Worth;
+use tokio::time::Instant;
 
 use super::changes::NewBlock;
 use super::journal::{JournalEntry, JournalStep, Snapshot, SnapshotPart};
 use super::{OutboxRows, block};
 
 /// What one commit takes, so that memory and the write-ahead log stay small. A larger append makes a group of its own.
-pub(super) const GROUP_ROWS: usize = 65_536;
-pub(super) const GROUP_BYTES: usize = 16 << 20;
+const GROUP_ROWS: usize = 65_536;
+const GROUP_BYTES: usize = 16 << 20;
 /// What one block takes: enough to compress well, and little to read again for one row. A larger row makes a block of its own.
 const BLOCK_ROWS: usize = 8_192;
 const BLOCK_BYTES: usize = 4 << 20;
@@ -58,6 +63,18 @@ impl Held {
     pub(super) fn release(mut self) {
         self.committed = true;
     }
+
+    fn is_snapshot(&self) -> bool {
+        matches!(self.append, Append::Snapshot(_) | Append::Part(_))
+    }
+
+    /// Takes the alarms out, but for those of rules of which older rows wait.
+    fn take_alarms(&mut self, waiting: &HashSet<Arc<str>>) -> Option<Self> {
+        let Append::Outbox(rows) = &mut self.append else { return None };
+        let passes = |rows: &mut OutboxRows| rows.worth.priority.may_use_reserve() && !waiting.contains(&rows.rule);
+        let alarms: Vec<_> = rows.extract_if(.., passes).collect();
+        (!alarms.is_empty()).then(|| Self::new(Append::Outbox(alarms)))
+    }
 }
 
 impl Drop for Held {
@@ -70,6 +87,73 @@ impl Drop for Held {
             Append::Journal(JournalEntry { step: JournalStep::Rows { ack, .. }, .. }) => ack.refuse(),
             Append::Journal(_) | Append::Snapshot(_) | Append::Part(_) => {}
         }
+    }
+}
+
+/// What was taken from the queue and is not packed yet, in order.
+#[derive(Default)]
+pub(super) struct Gathered {
+    appends: Vec<Held>,
+    rows: usize,
+    bytes: usize,
+    /// when the first came that was not looked at yet
+    since: Option<Instant>,
+    has_alarms: bool,
+}
+
+impl Gathered {
+    pub(super) fn push(&mut self, held: Held, now: Instant) {
+        if matches!(held.append, Append::Snapshot(_)) {
+            // The newer one says it all.
+            self.appends.retain(|held| !held.is_snapshot());
+        }
+        let (rows, bytes) = held.size();
+        (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
+        self.has_alarms |= held.outbox().iter().any(|rows| rows.worth.priority.may_use_reserve());
+        self.since.get_or_insert(now);
+        self.appends.push(held);
+    }
+
+    /// Whether it is enough for one commit.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows >= GROUP_ROWS || self.bytes >= GROUP_BYTES
+    }
+
+    /// When it is to be committed, if rows are collected for `every`. Alarms are not kept waiting.
+    pub(super) fn due(&self, every: Duration) -> Option<Instant> {
+        let since = self.since?;
+        Some(if self.has_alarms || self.is_full() { since } else { since + every })
+    }
+
+    /// What was passed by others can be committed now.
+    pub(super) fn make_due(&mut self, now: Instant) {
+        if !self.appends.is_empty() {
+            self.since.get_or_insert(now);
+        }
+    }
+
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Takes alarms, and apart from them the rest; while something is `waiting`, of the rest only the journal.
+    pub(super) fn take(&mut self, waiting: &[Held]) -> (Vec<Held>, Vec<Held>) {
+        let rules = |held: &Held| held.outbox().iter().map(|rows| Arc::clone(&rows.rule)).collect::<Vec<_>>();
+        let mut waiting_rules: HashSet<Arc<str>> = waiting.iter().flat_map(rules).collect();
+        let (mut alarms, mut rest) = (Vec::new(), Vec::new());
+        for mut held in std::mem::take(self).appends {
+            alarms.extend(held.take_alarms(&waiting_rules));
+            waiting_rules.extend(rules(&held));
+            if waiting.is_empty() || matches!(held.append, Append::Journal(_)) {
+                rest.push(held);
+            } else if !matches!(&held.append, Append::Outbox(rows) if rows.is_empty()) {
+                let (rows, bytes) = held.size();
+                (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
+                self.appends.push(held);
+            }
+        }
+        (alarms, rest)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a box keeps on disk: the outbox, from which rows reach the uplink at least once, and the journal, from which rules get their state back.
 //!
 //! # Layout
-//! One SQLite database in WAL mode with `synchronous = FULL`. Table `block` holds rows of one rule and one schema as a compressed
+//! One SQLite database in WAL mode. Table `block` holds rows of one rule and one schema as a compressed
 //! Arrow block each; `confirmed` says which uplinks have blocks that others wait for; `refused` holds blocks that could not be read or that a
 //! far side will not take; `gap` says which rows were dropped. `journal`, `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `clocks` says what
 //! wall time it was, see [`clocks`]. `meta` holds the end of
@@ -9,11 +9,16 @@
 //! numbers.
 //!
 //! # Limits
-//! `max_size` bounds the packed bytes in `block`; `queue` bounds the appends in memory. `refused` keeps 16 MiB; `gap` one row a rule
+//! `max_size` bounds the packed bytes in `block`; `queue` bounds the appends in memory, and what is collected for the next commit is at
+//! most a group. `refused` keeps 16 MiB; `gap` one row a rule
 //! and reason, and those that were sent and not confirmed. Row numbers end at 2^53.
 //!
 //! # Invariants
-//! * One task, "buffer writer", on a thread of its own, owns the connection. It commits whatever is queued in one transaction and never waits for more.
+//! * One task, "buffer writer", on a thread of its own, owns the connection. It commits whatever is queued in one transaction, and waits for more only
+//!   if `commit_every` says so.
+//! * Commits are synced one by one (`synchronous = FULL`), or, where `sync_every` is set, at the latest after that time. The order of commits holds
+//!   in both cases: what is lost in a power cut is the end of them.
+//! * Rows of priority 8 and 9 do not wait behind rows for which there is no room, see [`group`].
 //! * An [`Ack`] is released only after the commit of its rows; rows that are dropped in any other way refuse it.
 //! * Block ids and row numbers never repeat. (After damage that leaves nothing to read when the buffer is opened, block ids do.)
 //! * A failed commit is tried again at its deadline, never earlier; no rows are taken from the queue meanwhile, and of deliveries
@@ -66,6 +71,7 @@ use crate::config;
 use crate::disk::Disk;
 use crate::status::OutboxStatus;
 use crate::time::{SequenceTime, WallTime};
+pub(crate) use block::{decode_batch as unpack, encode as pack};
 use database::Database;
 use group::{Append, Held};
 pub use journal::{JournalEntry, JournalStep, Recovered, RecoveredSnapshot, Snapshot, SnapshotPart, States};
@@ -274,7 +280,7 @@ impl Buffer {
         // A forwarder asks one thing at a time; the rest is room for the sequencer.
         let (requests, request_queue) = mpsc::channel(8);
         let (tell, committed) = watch::channel(database.totals().last_block);
-        let writer = Writer::new(database, append_queue, request_queue, tell, Arc::clone(&status));
+        let writer = Writer::new(database, append_queue, request_queue, tell, Arc::clone(&status), settings.commit_every.0);
         let recovered = Arc::new(Mutex::new(recovered));
         Ok((Self { appends, requests, committed, sequence, time, recovered, status }, writer.run()))
     }

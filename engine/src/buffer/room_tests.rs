@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use tidegate_core::{ByteSize, Outcome};
+use tidegate_core::{ByteSize, Outcome, Seqs};
 use tidegate_rules::{Priority, WhenFull};
 
 use super::tests::{OnThread, UPLINK, acked, rows, settings, wait};
@@ -184,6 +184,56 @@ fn the_reserve_is_only_for_alarms() {
     assert_eq!(stage.kept().iter().filter(|(rule, _)| rule == "alarm").count(), 2);
     assert_eq!(stage.kept().len(), 4);
     stage.nothing_is_missing().unwrap();
+}
+
+/// Queues a block of rows without waiting for it.
+fn queue(stage: &mut Stage, rule: &str, worth: Worth) -> std::sync::mpsc::Receiver<Outcome> {
+    let (ack, told) = acked();
+    stage.buffer.append(vec![OutboxRows { rule: rule.into(), worth, ..rows(stage.next_seq, ROWS, ack) }]).unwrap();
+    stage.next_seq += ROWS as u64;
+    told
+}
+
+#[test]
+fn alarms_and_the_journal_do_not_wait_behind_rows_for_which_there_is_no_room() {
+    let mut stage = Stage::new(18_000, 9_000, WhenFull::Block);
+    (0..2).for_each(|_| stage.store("usual", worth(5, None, None)));
+    let waiting: Vec<_> = (0..3).map(|_| queue(&mut stage, "usual", worth(7, None, None))).collect();
+    stage.store("alarm", worth(8, None, None));
+    stage.store("fire", worth(9, None, None));
+    let (ack, journaled) = acked();
+    let batch = rows(0, 1, Ack::none()).rows.batch;
+    let step = JournalStep::Rows { stream: "s".into(), rows: Rows { batch, seqs: Seqs::Run { first: 0 } }, marks: Vec::new(), ack };
+    wait(stage.buffer.journal(JournalEntry { id: 1, now_ns: 1, wall_ns: 1, step })).unwrap();
+    assert_eq!(journaled.recv().unwrap(), Outcome::Done);
+    assert!(waiting.iter().all(|told| told.try_recv().is_err()));
+    // Both limits are reached: now alarms wait too.
+    let alarm = queue(&mut stage, "alarm", worth(8, None, None));
+    assert_eq!(stage.kept().into_iter().map(|(rule, _)| rule).collect::<Vec<_>>(), ["usual", "usual", "alarm", "fire"]);
+    wait(stage.buffer.outbox(UPLINK).confirm(vec![3])).unwrap();
+    assert_eq!(alarm.recv().unwrap(), Outcome::Done);
+    assert!(waiting.iter().all(|told| told.try_recv().is_err()));
+    wait(stage.buffer.outbox(UPLINK).confirm(vec![1, 2, 4, 5])).unwrap();
+    assert!(waiting.iter().take(1).all(|told| told.recv().unwrap() == Outcome::Done));
+    let more = wait(stage.buffer.outbox(UPLINK).fetch(5, u64::MAX, 10)).unwrap();
+    wait(stage.buffer.outbox(UPLINK).confirm(more.iter().map(|block| block.id).collect())).unwrap();
+    assert!(waiting.iter().skip(1).all(|told| told.recv().unwrap() == Outcome::Done));
+    assert_eq!(stage.status.dropped.get(), 0);
+}
+
+#[test]
+fn no_row_passes_an_older_one_of_its_own_rule() {
+    let mut stage = Stage::new(18_000, 9_000, WhenFull::Block);
+    (0..2).for_each(|_| stage.store("usual", worth(5, None, None)));
+    let older = queue(&mut stage, "r", worth(5, None, None));
+    // Its new version is worth more.
+    let newer = queue(&mut stage, "r", worth(9, None, None));
+    stage.store("alarm", worth(9, None, None));
+    assert!(older.try_recv().is_err() && newer.try_recv().is_err());
+    wait(stage.buffer.outbox(UPLINK).confirm(vec![1, 2, 3])).unwrap();
+    assert_eq!((older.recv().unwrap(), newer.recv().unwrap()), (Outcome::Done, Outcome::Done));
+    let seqs: Vec<u64> = stage.found().iter().map(|found| *found.seqs.start()).collect();
+    assert!(seqs.is_sorted() && seqs.len() == 2, "{seqs:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::disk::SystemDisk;
 use arrow::array::{Int64Array, RecordBatch};
 use tidegate_core::clock::SystemClock;
-use tidegate_core::{ByteSize, Outcome, Seqs};
+use tidegate_core::{ByteSize, Outcome, Seqs, Span};
 use tidegate_rules::WhenFull;
 
 pub(super) const UPLINK: &str = "uplink";
@@ -230,6 +230,41 @@ fn a_failed_commit_is_tried_again_however_much_is_asked_meanwhile() {
 }
 
 #[test]
+fn rows_are_collected_and_committed_together_but_for_alarms_which_take_them_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config::Buffer { commit_every: Span(std::time::Duration::from_secs(3_600)), ..settings(&dir) };
+    let buffer = OnThread::open(&config, Arc::default()).unwrap();
+    let append = |first, worth| {
+        let (ack, told) = acked();
+        buffer.append(vec![OutboxRows { worth, ..rows(first, 1, ack) }]).unwrap();
+        told
+    };
+    let collected: Vec<_> = (0..100).map(|first| append(first, Worth::default())).collect();
+    assert_eq!(fetch(&buffer), [0; 0]);
+    assert!(collected.iter().all(|told| told.try_recv().is_err()));
+    let alarm = append(100, Worth { priority: 9.try_into().unwrap(), ..Worth::default() });
+    assert_eq!(alarm.recv().unwrap(), Outcome::Done);
+    assert!(collected.iter().all(|told| told.recv().unwrap() == Outcome::Done));
+    assert_eq!(seqs(&buffer), (0..101).collect::<Vec<_>>());
+    let last = append(101, Worth::default());
+    buffer.close();
+    assert_eq!(last.recv().unwrap(), Outcome::Done);
+}
+
+#[test]
+fn what_is_collected_is_committed_when_the_time_has_come_or_there_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = config::Buffer { commit_every: Span(std::time::Duration::from_millis(20)), ..settings(&dir) };
+    let buffer = OnThread::open(&short, Arc::default()).unwrap();
+    store(&buffer, 0, 1);
+    buffer.close();
+    let long = config::Buffer { commit_every: Span(std::time::Duration::from_secs(3_600)), ..settings(&dir) };
+    let buffer = OnThread::open(&long, Arc::default()).unwrap();
+    store(&buffer, 1, 65_536);
+    buffer.close();
+}
+
+#[test]
 fn closing_answers_commits_and_may_be_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let (buffer, _) = open(&dir);
@@ -377,11 +412,52 @@ fn space_of_delivered_rows_goes_back_to_the_file_system() {
     }
     let other = raw(&dir);
     let pages = || other.query_row("PRAGMA page_count", [], |row| row.get::<_, u64>(0)).unwrap();
-    assert!(pages() > 1500, "{}", pages());
+    assert!(pages() > 3000, "{}", pages());
     wait(buffer.outbox(UPLINK).confirm((1..=100).collect())).unwrap();
-    while pages() > 1100 {
+    while pages() > 2200 {
         assert!(fetch(&buffer).is_empty());
     }
+}
+
+/// A disk on which SQLite can keep no write-ahead log.
+struct WithoutLog;
+
+impl Disk for WithoutLog {
+    fn database(&self, _: &std::path::Path) -> rusqlite::Result<rusqlite::Connection> {
+        rusqlite::Connection::open_in_memory()
+    }
+
+    fn lock(&self, path: &std::path::Path) -> std::io::Result<Option<Box<dyn crate::disk::LockFile>>> {
+        SystemDisk.lock(path)
+    }
+
+    fn exists(&self, path: &std::path::Path) -> bool {
+        SystemDisk.exists(path)
+    }
+
+    fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+        SystemDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
+        SystemDisk.remove(path)
+    }
+
+    fn make_dir(&self, path: &std::path::Path) -> std::io::Result<()> {
+        SystemDisk.make_dir(path)
+    }
+
+    fn sync_dir(&self, path: &std::path::Path) -> std::io::Result<()> {
+        SystemDisk.sync_dir(path)
+    }
+}
+
+#[test]
+fn without_a_write_ahead_log_the_buffer_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Buffer::open(&settings(&dir), one(), Arc::new(SystemClock), Arc::new(WithoutLog), Arc::default());
+    let error = opened.map(drop).unwrap_err().to_string();
+    assert!(error.contains("no write-ahead log here, but journal mode `memory`; check the disk"), "{error}");
 }
 
 #[test]

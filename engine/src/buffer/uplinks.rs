@@ -56,7 +56,7 @@ impl Uplinks {
     }
 
     /// The uplinks that take what `rule` writes.
-    fn takers(&self, rule: &str) -> impl Iterator<Item = &str> {
+    pub(super) fn takers(&self, rule: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(_, rules)| rules.as_ref().is_none_or(|rules| rules.contains(rule))).map(|(name, _)| name.as_str())
     }
 

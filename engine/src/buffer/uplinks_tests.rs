@@ -194,7 +194,7 @@ fn a_damaged_file_does_not_make_an_uplink_forget_what_it_has() {
     buffer.close();
     let pages = count(&dir, "SELECT max(pageno) FROM dbstat WHERE name = 'block'");
     let file = std::fs::File::options().write(true).open(dir.path().join("box.db")).unwrap();
-    file.write_all_at(&[0xA5; 4096], (pages - 1) * 4096).unwrap();
+    file.write_all_at(&[0xA5; database::PAGE as usize], (pages - 1) * u64::from(database::PAGE)).unwrap();
     let (buffer, _) = open(&dir, &uplinks);
     let left = waiting(&buffer, "b");
     assert!(dir.path().join("box.db.corrupt-1").exists());

@@ -1,5 +1,8 @@
 //! The one that owns SQLite, on a thread of its own in a box: takes what is queued, commits it as a group, releases the acks.
+//!
+//! Rows go from the queue to `gathered`, where they are collected; are packed and held; and are let go when they are on disk.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +11,9 @@ use tidegate_rules::Priority;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::changes::{Changes, Done, NewGap};
+use super::changes::{Changes, Done, Lane, NewGap};
 use super::database::Database;
-use super::group::{Append, GROUP_BYTES, GROUP_ROWS, Held, pack};
+use super::group::{Append, Gathered, Held, pack};
 use super::journal::{JournalEntry, NewEntry, NewSnapshot, Snapshot, SnapshotPart};
 use super::{BufferError, Gap, OutboxRows, StoredBlock, block};
 use crate::sampler::Sampler;
@@ -20,6 +23,10 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// Rows that grow too old wait for each other so long: one commit for many of them spares the disk.
 const EXPIRY_PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(10) };
+/// How long deliveries wait for a commit that is made anyway: what is lost of them in a crash is sent again, under the same ids.
+const DELIVERIES_WAIT: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
+/// What may pass rows that wait for room: the journal grows by it, since no snapshot can be stored meanwhile.
+const MAX_PASSED: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 /// Requests that are answered between two commits, so that neither keeps the other waiting.
 const REQUESTS: usize = 64;
 
@@ -44,14 +51,6 @@ struct Backoff {
     retry_at: Option<Instant>,
 }
 
-/// Resolves at that moment, if there is one.
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl Backoff {
     fn failed(&mut self, now: Instant) {
         self.delay = (self.delay * 2).clamp(FIRST_RETRY, LAST_RETRY);
@@ -61,10 +60,6 @@ impl Backoff {
     /// Returns whether there was a failure before.
     fn succeeded(&mut self) -> bool {
         std::mem::take(self).retry_at.is_some()
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.retry_at.is_none_or(|at| at <= now)
     }
 }
 
@@ -90,9 +85,19 @@ pub(super) struct Writer {
     requests: mpsc::Receiver<Request>,
     committed: watch::Sender<u64>,
     status: Arc<OutboxStatus>,
-    /// the group that is to be committed next: rows, and the blocks made of them
+    commit_every: Duration,
+    gathered: Gathered,
+    /// What is to be committed next, and the changes made of it. Alarms stand apart, so that they need not wait with the rest.
+    alarms: Vec<Held>,
     held: Vec<Held>,
     changes: Changes,
+    /// there is no room for them, as of the last look
+    alarms_wait: bool,
+    rows_wait: bool,
+    /// bytes that have passed rows that wait
+    passed: usize,
+    /// when the first delivery came that is not noted yet
+    delivered: Option<Instant>,
     /// a snapshot of which parts are missing
     snapshot: Option<(Snapshot, Vec<SnapshotPart>)>,
     backoff: Backoff,
@@ -111,6 +116,7 @@ impl Writer {
         requests: mpsc::Receiver<Request>,
         committed: watch::Sender<u64>,
         status: Arc<OutboxStatus>,
+        commit_every: Duration,
     ) -> Self {
         status.waiting.set(database.totals().waiting);
         let mut writer = Self {
@@ -119,8 +125,15 @@ impl Writer {
             requests,
             committed,
             status,
+            commit_every,
+            gathered: Gathered::default(),
+            alarms: Vec::new(),
             held: Vec::new(),
             changes: Changes::default(),
+            alarms_wait: false,
+            rows_wait: false,
+            passed: 0,
+            delivered: None,
             snapshot: None,
             backoff: Backoff::default(),
             expiry: None,
@@ -134,28 +147,48 @@ impl Writer {
 
     pub(super) async fn run(mut self) {
         while !self.closing {
-            let retry_at = self.backoff.retry_at;
-            let (retry, expiry) = (at(retry_at), at(self.expiry));
+            let due = self.due();
+            let wait = async move {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 request = self.requests.recv() => self.answer(request.unwrap_or(Request::Close)),
-                () = retry => {}
-                () = expiry, if self.backoff.retry_at.is_none() => {}
-                Some(first) = self.appends.recv(), if self.held.is_empty() && self.backoff.retry_at.is_none() => self.gather(Some(first)),
+                Some(first) = self.appends.recv(), if self.takes_more() => self.gather(Some(first)),
+                () = wait => {}
                 () = std::future::ready(()), if self.shrink && self.backoff.retry_at.is_none() => self.shrink(),
             }
             for _ in 0..REQUESTS {
                 let Ok(request) = self.requests.try_recv() else { break };
                 self.answer(request);
             }
-            if self.backoff.is_due(Instant::now()) {
-                if self.held.is_empty() {
-                    self.gather(None);
-                }
+            if self.takes_more() {
+                self.gather(None);
+            }
+            if self.due().is_some_and(|due| due <= Instant::now()) {
+                self.pack();
                 self.commit();
             }
         }
         self.finish().await;
+    }
+
+    /// When the next commit is to be made.
+    fn due(&self) -> Option<Instant> {
+        if self.backoff.retry_at.is_some() {
+            return self.backoff.retry_at;
+        }
+        let is_asked_for = self.rows_wait || self.alarms_wait;
+        let delivered = self.delivered.map(|since| if is_asked_for { since } else { since + self.commit_every.max(DELIVERIES_WAIT) });
+        [self.gathered.due(self.commit_every), delivered, self.database.sync_due(), self.expiry].into_iter().flatten().min()
+    }
+
+    /// Whether more is taken from the queue.
+    fn takes_more(&self) -> bool {
+        self.backoff.retry_at.is_none() && !self.gathered.is_full() && !self.alarms_wait && self.passed < MAX_PASSED
     }
 
     /// Answers what was asked and commits what was appended before the buffer was closed. One attempt each: nobody waits for a disk here.
@@ -166,16 +199,16 @@ impl Writer {
             self.answer(request);
         }
         loop {
-            if self.held.is_empty() {
-                self.gather(None);
-            }
-            let more = !self.held.is_empty();
+            self.gather(None);
+            self.pack();
+            let more = !(self.held.is_empty() && self.alarms.is_empty());
             self.commit();
             if !self.changes.is_only_blocks() {
                 tracing::warn!("the buffer closed before deliveries and gaps could be noted; they will be sent again");
             }
-            if !self.held.is_empty() {
-                let rows: usize = self.held.iter().map(|held| held.size().0).sum();
+            if !(self.held.is_empty() && self.alarms.is_empty()) {
+                let held = self.held.iter().chain(&self.alarms).map(|held| held.size().0);
+                let rows = held.sum::<usize>() + self.gathered.rows();
                 tracing::error!(
                     rows,
                     "the buffer closed before these rows, and any queued behind them, could be written; they were not acknowledged"
@@ -195,6 +228,7 @@ impl Writer {
         // An asker that went away does not want the answer.
         match request {
             Request::Confirm(uplink, ids) => {
+                self.delivered.get_or_insert_with(Instant::now);
                 // Ids that were never given would stay for ever while the disk fails.
                 let last = self.database.totals().last_block;
                 self.changes.confirmed.extend(ids.into_iter().filter(|id| *id <= last).map(|id| (id, Arc::clone(&uplink))));
@@ -204,9 +238,15 @@ impl Writer {
                 self.refuse(Some(&uplink), vec![(id, reason)]);
             }
             Request::FetchGaps(uplink, limit, reply) => {
-                drop(reply.send(self.repaired(|database, changes| database.fetch_gaps(&uplink, limit, changes))));
+                let found = self.repaired(|database, changes| {
+                    let gaps = database.fetch_gaps(&uplink, limit, changes)?;
+                    // Lost in a power cut, its id would stand for another one.
+                    if gaps.is_empty() { Ok(gaps) } else { database.sync().map(|()| gaps) }
+                });
+                drop(reply.send(found));
             }
             Request::ConfirmGaps(uplink, ids) => {
+                self.delivered.get_or_insert_with(Instant::now);
                 let last = self.database.totals().last_gap;
                 self.changes.confirmed_gaps.extend(ids.into_iter().filter(|id| *id <= last).map(|id| (id, Arc::clone(&uplink))));
             }
@@ -242,6 +282,10 @@ impl Writer {
 
     /// By `uplink`, or for all of them.
     fn refuse(&mut self, uplink: Option<&Arc<str>>, blocks: Vec<(u64, String)>) {
+        if blocks.is_empty() {
+            return;
+        }
+        self.delivered.get_or_insert_with(Instant::now);
         let last = self.database.totals().last_block;
         for (id, reason) in blocks.into_iter().filter(|(id, _)| *id <= last) {
             if let Some(blocks) = self.said.refused.count(1) {
@@ -251,27 +295,38 @@ impl Writer {
         }
     }
 
-    /// Takes what is queued, up to the limits, and packs it.
+    /// Takes what is queued, up to the limits.
     fn gather(&mut self, first: Option<Held>) {
-        let (mut rows, mut bytes) = (0, 0);
+        let now = Instant::now();
         let mut next = first.or_else(|| self.appends.try_recv().ok());
         while let Some(held) = next {
-            let (more_rows, more_bytes) = held.size();
-            (rows, bytes) = (rows + more_rows, bytes + more_bytes);
-            self.held.push(held);
-            next = if rows < GROUP_ROWS && bytes < GROUP_BYTES { self.appends.try_recv().ok() } else { None };
+            self.gathered.push(held, now);
+            next = if self.gathered.is_full() { None } else { self.appends.try_recv().ok() };
         }
-        self.pack_outbox();
-        self.pack_journal();
     }
 
-    fn pack_outbox(&mut self) {
-        let outbox: Vec<&OutboxRows> = self.held.iter().flat_map(Held::outbox).collect();
+    /// Makes changes of what was gathered; while rows wait for room, of what may pass them.
+    fn pack(&mut self) {
+        let (alarms, mut rest) = self.gathered.take(&self.held);
+        if self.rows_wait {
+            self.passed += alarms.iter().chain(&rest).map(|held| held.size().1).sum::<usize>();
+        }
+        let lane = self.lane(&alarms);
+        self.changes.alarms.add(lane);
+        let lane = self.lane(&rest);
+        self.changes.rows.add(lane);
+        self.pack_journal(&mut rest);
+        self.alarms.extend(alarms);
+        self.held.extend(rest);
+    }
+
+    fn lane(&mut self, appends: &[Held]) -> Lane {
+        let outbox: Vec<&OutboxRows> = appends.iter().flat_map(Held::outbox).collect();
         let (blocks, unpackable) = pack(&outbox, block::encode);
-        self.changes.blocks = blocks;
+        let mut lane = Lane { blocks, progress: BTreeMap::new() };
         for OutboxRows { rule, rows, .. } in &outbox {
             let last = rows.seqs.get(rows.len().saturating_sub(1));
-            let progress = self.changes.progress.entry(Arc::clone(rule)).or_default();
+            let progress = lane.progress.entry(Arc::clone(rule)).or_default();
             *progress = last.max(*progress);
         }
         for bad in unpackable {
@@ -285,10 +340,11 @@ impl Writer {
                 tracing::error!(rule = %rule, rows, error = %bad.error, "rows cannot be stored and were dropped, not acknowledged; mend the rule");
             }
         }
+        lane
     }
 
-    fn pack_journal(&mut self) {
-        for held in &mut self.held {
+    fn pack_journal(&mut self, appends: &mut [Held]) {
+        for held in appends {
             let failed = match &mut held.append {
                 Append::Outbox(_) => None,
                 Append::Journal(entry) => match NewEntry::pack(entry) {
@@ -336,24 +392,36 @@ impl Writer {
     }
 
     fn commit(&mut self) {
-        let nothing = self.changes.size() == 0 && self.changes.snapshot.is_none();
         let too_old = self.expiry.is_some_and(|at| at <= Instant::now());
-        if self.changes.is_only_blocks() && !too_old && (nothing || self.database.must_wait(&self.changes.blocks)) {
-            if nothing {
-                self.held.drain(..).for_each(Held::release);
-            } else {
-                self.say_full();
+        let Changes { alarms, rows, snapshot, .. } = &self.changes;
+        let must_wait = |lane: &Lane| !lane.blocks.is_empty() && self.database.must_wait(&lane.blocks);
+        let (alarms_wait, rows_wait) = (must_wait(alarms), must_wait(rows));
+        let new = !(alarms_wait || alarms.blocks.is_empty()) || !(rows_wait || rows.blocks.is_empty());
+        let new = new || (snapshot.is_some() && !alarms_wait && !rows_wait);
+        if self.changes.is_only_blocks() && !new && !too_old {
+            // What was delivered was not there any more, or nothing was.
+            self.delivered = None;
+            (self.alarms_wait, self.rows_wait) = (alarms_wait, rows_wait);
+            self.release();
+            let is_due = self.database.sync_due().is_some_and(|due| due <= Instant::now());
+            match if is_due { self.repaired(|database, _| database.sync()) } else { Ok(()) } {
+                Ok(()) => {
+                    self.backoff.succeeded();
+                }
+                Err(error) => self.failed(&error),
             }
             return;
         }
         match self.repaired(|database, changes| database.commit(changes)) {
             Ok(done) => self.committed(&done),
-            Err(error) => {
-                self.backoff.failed(Instant::now());
-                if let Some(attempts) = self.said.failing.count(1) {
-                    tracing::error!(%error, attempts, "the buffer cannot be written; rows are held and not acknowledged until it can");
-                }
-            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &BufferError) {
+        self.backoff.failed(Instant::now());
+        if let Some(attempts) = self.said.failing.count(1) {
+            tracing::error!(%error, attempts, "the buffer cannot be written; rows are held and not acknowledged until it can");
         }
     }
 
@@ -363,13 +431,19 @@ impl Writer {
         {
             tracing::warn!(times, "the buffer can be written again");
         }
-        let Changes { blocks, progress, snapshot, .. } = std::mem::take(&mut self.changes);
-        if done.blocks_wait {
-            (self.changes.blocks, self.changes.progress, self.changes.snapshot) = (blocks, progress, snapshot);
-            self.say_full();
-        } else {
-            self.status.committed.add(done.stored_rows);
+        let Changes { alarms, rows, snapshot, .. } = std::mem::take(&mut self.changes);
+        if done.alarms_wait {
+            self.changes.alarms = alarms;
         }
+        if done.rows_wait {
+            self.changes.rows = rows;
+        }
+        if done.alarms_wait || done.rows_wait {
+            self.changes.snapshot = snapshot;
+        }
+        (self.alarms_wait, self.rows_wait) = (done.alarms_wait, done.rows_wait);
+        self.delivered = None;
+        self.status.committed.add(done.stored_rows);
         self.status.waiting.set(self.database.totals().waiting);
         self.status.dropped.add(done.dropped_rows + done.expired_rows + done.forgotten_rows);
         if done.dropped_rows > 0
@@ -395,8 +469,22 @@ impl Writer {
         // The forwarder hears of rows before their source does, so that they count as live at once; and of deletions too, because there
         // may be new gaps.
         self.committed.send_replace(self.database.totals().last_block);
-        // The journal does not wait for room in the outbox.
-        self.held.extract_if(.., |held| !done.blocks_wait || held.outbox().is_empty()).for_each(Held::release);
+        self.release();
+    }
+
+    /// Lets go of what is on disk: all but rows that wait for room. The journal does not wait for that.
+    fn release(&mut self) {
+        if !self.alarms_wait {
+            self.alarms.drain(..).for_each(Held::release);
+        }
+        self.held.extract_if(.., |held| !self.rows_wait || held.outbox().is_empty()).for_each(Held::release);
+        if self.rows_wait || self.alarms_wait {
+            self.say_full();
+        }
+        if !self.rows_wait {
+            self.passed = 0;
+            self.gathered.make_due(Instant::now());
+        }
     }
 
     /// When the next rows grow too old. What cannot be read now is looked at after the next commit.
@@ -444,14 +532,13 @@ mod tests {
     fn a_failed_commit_is_due_at_its_deadline_and_each_failure_doubles_the_wait() {
         let start = Instant::now();
         let mut backoff = Backoff::default();
-        assert!(backoff.is_due(start) && !backoff.succeeded());
+        assert!(backoff.retry_at.is_none() && !backoff.succeeded());
         let mut now = start;
         for wait_ms in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
             backoff.failed(now);
-            let deadline = now + Duration::from_millis(wait_ms);
-            assert_eq!((backoff.is_due(deadline - Duration::from_nanos(1)), backoff.is_due(deadline)), (false, true));
-            now = deadline;
+            now += Duration::from_millis(wait_ms);
+            assert_eq!(backoff.retry_at, Some(now));
         }
-        assert!(backoff.succeeded() && backoff.is_due(start));
+        assert!(backoff.succeeded() && backoff.retry_at.is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! `tidegate check`: is everything right, without starting anything?
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tidegate_core::Diagnostic;
@@ -12,6 +13,7 @@ use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::schemas::SchemaStore;
 use crate::status::Status;
+use crate::tables::TableFiles;
 
 /// Checks configuration and rules, and prints what is wrong, or what there is.
 ///
@@ -20,7 +22,7 @@ use crate::status::Status;
 pub fn check(args: CheckArgs) -> Result<(), Failure> {
     let outcome = find_config(args.config.config).map_err(|diagnostic| vec![diagnostic]).and_then(|path| {
         let config = config::load(&path)?;
-        let rules = check_rules(&config)?;
+        let rules = check_rules(&config, &path)?;
         Ok(summary(&config, rules))
     });
     match (&outcome, args.format) {
@@ -34,14 +36,17 @@ pub fn check(args: CheckArgs) -> Result<(), Failure> {
     outcome.map(drop).map_err(|_| Failure::RefusedAndShown)
 }
 
-/// Compiles every rule against the configured streams, and counts them.
-fn check_rules(config: &Config) -> Result<usize, Vec<Diagnostic>> {
+/// Compiles every rule against the configured streams, looks whether those that uplinks name are there, and counts them.
+fn check_rules(config: &Config, path: &Path) -> Result<usize, Vec<Diagnostic>> {
     let mut schemas = SchemaStore::of(config);
     config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
     let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
-    let (book, _) = RulesDir::load(&config.rules.dir, book).map_err(|diagnostic| vec![diagnostic])?;
-    let wrong = book.wrong();
+    let mut tables = TableFiles::of(config);
+    let (book, _) = RulesDir::load(&config.rules.dir, &mut tables, book).map_err(|diagnostic| vec![diagnostic])?;
+    let mut wrong = config::check_uplink_rules(path, &book.names().collect::<Vec<_>>()).map_err(|diagnostic| vec![diagnostic])?;
+    wrong.extend(tables.wrong().cloned());
+    wrong.extend(book.wrong());
     if !wrong.is_empty() {
         return Err(wrong);
     }
@@ -49,7 +54,7 @@ fn check_rules(config: &Config) -> Result<usize, Vec<Diagnostic>> {
         tracing::warn!(
             rule,
             streams = streams.join(", "),
-            "the rule could not be checked: the columns of streams without declared fields are known only after their first data"
+            "the rule could not be checked: the columns of streams without declared fields are known only after their first data, and those of a table when its file is right"
         );
     }
     Ok(book.len())

@@ -19,6 +19,7 @@ use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::schemas::SchemaStore;
 use crate::status::Status;
+use crate::tables::TableFiles;
 use crate::worker::{Change, Load};
 
 /// Prints what the rule is made of.
@@ -61,10 +62,10 @@ impl Explained {
         let mut schemas = SchemaStore::of(config);
         config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
         let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
-        let book = RuleBook::new(catalog.clone(), 1, Arc::new(Status::default())).quiet();
-        let (mut book, changes) = RulesDir::load(&config.rules.dir, book).map_err(|wrong| vec![wrong])?;
+        let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
+        let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::of(config), book).map_err(|wrong| vec![wrong])?;
         let (name, file, text) = find(wanted, &book, &config.rules.dir)?;
-        let (options, rule) = compiled(&file, &text, &catalog)?;
+        let (options, rule) = compiled(&file, &text, book.catalog())?;
         book.put(&name, &file, &text, &name);
         let wrong: Vec<_> = book.wrong().into_iter().filter(|diagnostic| diagnostic.file == file).collect();
         if !wrong.is_empty() {

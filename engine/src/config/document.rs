@@ -84,6 +84,12 @@ impl<'a> Table<'a> {
         self.table.get(key).and_then(|value| value.get_ref().as_str())
     }
 
+    /// The texts in the list under `key`, and where each is written.
+    pub(super) fn texts(&self, key: &str) -> Vec<(&str, Range<usize>)> {
+        let list = self.table.get(key).and_then(|value| value.get_ref().as_array());
+        list.into_iter().flatten().filter_map(|item| Some((item.get_ref().as_str()?, item.span()))).collect()
+    }
+
     pub(super) fn contains(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }

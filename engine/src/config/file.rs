@@ -33,6 +33,23 @@ pub(super) struct DerivedStream {
     pub(super) fields: BTreeMap<String, FieldType>,
 }
 
+/// `[tables.NAME]`: a file that rules look things up in.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TableKeys {
+    /// The file: CSV (`.csv`) or SQLite (`.db`, `.sqlite`, `.sqlite3`).
+    pub(super) path: PathBuf,
+    /// The columns, each with its type; absent: as the file has them.
+    pub(super) fields: Option<BTreeMap<String, FieldType>>,
+    /// The table of the SQLite database.
+    pub(super) table: Option<String>,
+    /// What gives the rows of the SQLite database, instead of `table`.
+    pub(super) query: Option<String>,
+    /// How large it may be, since it is held in memory.
+    #[serde(default = "default_table_size")]
+    pub(super) max_size: ByteSize,
+}
+
 /// The keys of `[outputs.NAME]` that every kind has.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +97,19 @@ impl Default for RulesTable {
     }
 }
 
+/// How soon the disk has a commit for certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Durability {
+    /// At once: a power cut loses nothing of it.
+    Full,
+    /// Within `sync_every`: a power cut may lose what was committed in that time. The end of the process alone loses nothing.
+    Normal,
+}
+
+/// `sync_every` with `durability = "normal"`: seldom enough to spare the disk, and a loss that a person can still overlook.
+const SYNC_EVERY: Span = Span(Duration::from_secs(10));
+
 /// What happens to new rows when the buffer is full.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -121,6 +151,12 @@ pub(super) struct BufferTable {
     pub(super) ttl: Option<Span>,
     /// How many rows may wait to be committed.
     pub(super) queue: NonZeroUsize,
+    /// How long rows are collected, to be committed together.
+    pub(super) commit_every: Span,
+    /// Whether a commit waits until the disk has it for certain.
+    pub(super) durability: Durability,
+    /// With `durability = "normal"`: how long a commit may wait for that.
+    pub(super) sync_every: Option<Span>,
     /// How large the journal may grow beyond what recovery needs.
     pub(super) journal_size: ByteSize,
     /// How long the journal keeps what recovery does not need any more.
@@ -139,6 +175,9 @@ impl Default for BufferTable {
             when_full: BufferWhenFull::Block,
             ttl: None,
             queue: thousand(),
+            commit_every: Span(Duration::ZERO),
+            durability: Durability::Full,
+            sync_every: None,
             // Yesterday's data is what people try a new rule on.
             journal_size: ByteSize(256 << 20),
             journal_age: Span(Duration::from_hours(24)),
@@ -150,9 +189,22 @@ impl Default for BufferTable {
 impl BufferTable {
     /// These settings for the database at `path`.
     pub(super) fn at(self, path: PathBuf) -> Buffer {
-        let Self { path: _, max_size, reserve, when_full, ttl, queue, journal_size, journal_age, snapshot_every } = self;
-        let when_full = when_full.into();
-        Buffer { path, max_size, reserve, when_full, ttl, queue, journal_size, journal_age, snapshot_every }
+        Buffer {
+            path,
+            max_size: self.max_size,
+            reserve: self.reserve,
+            when_full: self.when_full.into(),
+            ttl: self.ttl,
+            queue: self.queue,
+            commit_every: self.commit_every,
+            sync_every: match self.durability {
+                Durability::Full => None,
+                Durability::Normal => Some(self.sync_every.unwrap_or(SYNC_EVERY)),
+            },
+            journal_size: self.journal_size,
+            journal_age: self.journal_age,
+            snapshot_every: self.snapshot_every,
+        }
     }
 }
 
@@ -169,6 +221,9 @@ struct File {
     /// Streams, by name.
     #[serde(default)]
     streams: BTreeMap<String, StreamTable>,
+    /// Files that rules look things up in, by name.
+    #[serde(default)]
+    tables: BTreeMap<String, TableKeys>,
     /// Places that rules may write to, by name.
     #[serde(default)]
     outputs: BTreeMap<String, OutputTable>,
@@ -275,6 +330,10 @@ pub(super) fn read(path: &Path) -> Result<String, Diagnostic> {
             .at(Place::of_offset(&valid, valid.len()))
             .help("save it as UTF-8; if it came over a modem or a damaged card, copy it again".to_owned())
     })
+}
+
+fn default_table_size() -> ByteSize {
+    ByteSize(64 << 20)
 }
 
 fn default_data_dir() -> PathBuf {

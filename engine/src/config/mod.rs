@@ -2,7 +2,7 @@
 //!
 //! [`load`] reports everything that is wrong at once, each with line, column, what was expected and the nearest valid name.
 //! Whoever holds a [`Config`] can rely on this: every connection that is named exists and has the right kind; stream and output names
-//! are plain SQL identifiers, and no two are the same; topics are well-formed; files that are named exist, and relative paths have been
+//! are plain SQL identifiers, and no two are the same; topics are well-formed; files that are named exist (but for those of tables, which may come later), and relative paths have been
 //! resolved against the directory of the configuration file.
 //!
 //! What a key means to users is in `docs/configuration.md`.
@@ -44,8 +44,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// By name.
     pub connections: BTreeMap<String, ConnectionConfig>,
-    /// By name. No name is also an output's.
+    /// By name. No name is also an output's or a table's.
     pub streams: BTreeMap<String, Stream>,
+    /// Reference tables, by name. No name is also a stream's or an output's.
+    pub tables: BTreeMap<String, ReferenceTable>,
     /// By name. No name is also a stream's.
     pub outputs: BTreeMap<String, Output>,
     /// The ways to the cloud, by name; the one of `[uplink]` is called `uplink`.
@@ -70,6 +72,31 @@ pub enum Stream {
     Derived {
         /// The columns beside `ts`; never empty.
         fields: BTreeMap<String, FieldType>,
+    },
+}
+
+/// A file that rules look things up in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferenceTable {
+    /// The file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub kind: TableKind,
+    /// The columns, if they are declared; never empty.
+    pub fields: Option<BTreeMap<String, FieldType>>,
+    /// How large it may be.
+    pub max_size: ByteSize,
+}
+
+/// What is in a table's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableKind {
+    /// a line a row
+    Csv,
+    /// a SQLite database
+    Sqlite {
+        /// gives the rows
+        query: String,
     },
 }
 
@@ -167,6 +194,10 @@ pub struct Buffer {
     pub ttl: Option<Span>,
     /// How many rows may wait to be committed.
     pub queue: NonZeroUsize,
+    /// How long rows are collected, to be committed together. Zero: what is there is committed.
+    pub commit_every: Span,
+    /// How long a commit may wait until the disk has it for certain. `None`: it does not wait.
+    pub sync_every: Option<Span>,
     /// How large the journal may grow beyond what recovery needs.
     pub journal_size: ByteSize,
     /// How long the journal keeps what recovery does not need any more.
@@ -194,6 +225,15 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Vec<Diag
     validate::config(text, file, base_dir)
 }
 
+/// What is wrong with the `rules` of the uplinks in the configuration file at `path`, if these are the names of all rules that there are. A
+/// box does not mind: rules come and go while it runs.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn check_uplink_rules(path: &Path, rules: &[&str]) -> Result<Vec<Diagnostic>, Diagnostic> {
+    Ok(validate::uplink_rules(&file::read(path)?, &path.display().to_string(), rules))
+}
+
 impl Buffer {
     /// The database at `path`, with what holds where nothing is configured.
     #[must_use]
@@ -210,6 +250,15 @@ impl Uplink {
             UplinkKind::Mqtt(uplink) => Some(&uplink.connection),
             UplinkKind::Http(_) => None,
         }
+    }
+}
+
+impl ReferenceTable {
+    /// The columns, if they were declared, in order of their names.
+    #[must_use]
+    pub fn schema(&self) -> Option<SchemaRef> {
+        let fields = self.fields.as_ref()?.iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
+        Some(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 }
 

@@ -78,10 +78,12 @@ fn every_key_is_read_and_paths_start_at_the_file() {
     let uplink = &config.uplinks["uplink"];
     assert_eq!((uplink.in_flight.get(), uplink.backlog_rate.unwrap().get()), (500, 5000));
     assert_eq!((config.rules.dir, config.rules.workers.get()), (golden_dir().join("rules"), 2));
-    let Buffer { path, max_size, reserve, when_full, ttl, queue, journal_size, journal_age, snapshot_every } = config.buffer;
+    let Buffer { path, max_size, reserve, when_full, ttl, queue, commit_every, sync_every, journal_size, journal_age, snapshot_every } =
+        config.buffer;
     assert_eq!(path, golden_dir().join("data/outbox.db"));
     assert_eq!((max_size, reserve, queue.get()), (ByteSize(512 << 20), ByteSize(16 << 20), 2000));
     assert_eq!((when_full, ttl), (tidegate_rules::WhenFull::DropOldest, Some(span("30d"))));
+    assert_eq!((commit_every, sync_every), (span("250ms"), Some(span("5s"))));
     assert_eq!((journal_size, journal_age, snapshot_every), (ByteSize(64 << 20), span("7d"), span("1min")));
 }
 
@@ -95,7 +97,8 @@ fn the_least_that_a_box_needs_is_its_name() {
         (config.buffer.max_size, config.buffer.when_full, config.buffer.queue.get()),
         (ByteSize(1 << 30), tidegate_rules::WhenFull::Block, 1000)
     );
-    let Buffer { journal_size, journal_age, snapshot_every, .. } = config.buffer;
+    let Buffer { commit_every, sync_every, journal_size, journal_age, snapshot_every, .. } = config.buffer;
+    assert_eq!((commit_every, sync_every), (span("0ns"), None));
     assert_eq!((journal_size, journal_age, snapshot_every), (ByteSize(256 << 20), span("1d"), span("5min")));
     assert_eq!(config.uplinks, BTreeMap::new());
 }

@@ -11,10 +11,15 @@ use tidegate_core::{ByteSize, Diagnostic, Span};
 use tidegate_rules::SHORTEST_TTL;
 
 use super::document::{self, Report, Table};
-use super::file::{BufferTable, DerivedStream, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, UPLINK_KEYS, UplinkKeys};
-use super::{Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, Rules, Stream, StreamKind, Uplink, UplinkKind, http, mqtt, names};
+use super::file::{
+    BufferTable, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys,
+};
+use super::{
+    Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, ReferenceTable, Rules, Stream, StreamKind, TableKind, Uplink, UplinkKind,
+    http, mqtt, names,
+};
 
-const SECTIONS: [&str; 7] = ["connections", "streams", "outputs", "uplink", "uplinks", "rules", "buffer"];
+const SECTIONS: [&str; 8] = ["connections", "streams", "tables", "outputs", "uplink", "uplinks", "rules", "buffer"];
 
 /// More rows than this in one queue would be memory that a small box does not have.
 const LONGEST_QUEUE: usize = 1_000_000;
@@ -25,6 +30,10 @@ const LARGEST_BATCH: usize = 10_000;
 const MOST_WORKERS: usize = 256;
 /// SQLite's own pages and indexes need room too.
 const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
+/// Longer, and a broker would take the box for dead.
+const LONGEST_COMMIT: Span = Span(Duration::from_secs(10));
+/// More often, it would be as good as `durability = "full"`.
+const SHORTEST_SYNC: Span = Span(Duration::from_millis(100));
 /// More often, the rules would do little else.
 const SHORTEST_SNAPSHOT: Span = Span(Duration::from_secs(1));
 
@@ -59,6 +68,20 @@ pub(super) fn config(text: &str, file: &str, base_dir: &Path) -> Result<Config, 
     }
 }
 
+/// What is wrong with the lists of rules of the uplinks, if these are the `rules` that there are.
+pub(super) fn uplink_rules(text: &str, file: &str, rules: &[&str]) -> Vec<Diagnostic> {
+    let mut report = Report::new(file, text);
+    let mut root = document::parse(text, &mut report);
+    let only = root.take_table(names::UPLINK, "[uplink]", &mut report);
+    let several = root.take_table("uplinks", "[uplinks.NAME]", &mut report).map(|table| table.into_tables(&mut report));
+    for table in only.into_iter().chain(several.unwrap_or_default()) {
+        for (rule, span) in table.texts("rules").into_iter().filter(|(rule, _)| !rules.contains(rule)) {
+            report.error(&span, format!("there is no rule `{rule}` that {} could take", table.title()), did_you_mean(rule, rules));
+        }
+    }
+    report.into_diagnostics()
+}
+
 struct Validator<'a, 'r> {
     base_dir: &'a Path,
     /// The kind of every connection that was declared, as far as it can be told; also of those that have errors.
@@ -72,8 +95,10 @@ impl Validator<'_, '_> {
         let connections = self.connections(&connections);
         let streams = self.tables(&mut root, "streams");
         let outputs = self.tables(&mut root, "outputs");
-        self.check_targets(&streams, &outputs);
+        let tables = self.tables(&mut root, "tables");
+        self.check_targets(&streams, &tables, &outputs);
         let streams = streams.iter().filter_map(|table| Some((table.name().to_owned(), self.stream(table)?))).collect();
+        let tables = tables.iter().filter_map(|table| Some((table.name().to_owned(), self.reference_table(table)?))).collect();
         let outputs = outputs.into_iter().filter_map(|table| Some((table.name().to_owned(), self.output(table)?))).collect();
         let uplinks = self.uplinks(&mut root);
         let rules = self.or_empty(&mut root, "rules");
@@ -94,7 +119,7 @@ impl Validator<'_, '_> {
         }
         let (buffer_keys, buffer_table) = buffer?;
         let buffer = self.buffer(buffer_keys, &buffer_table, &data_dir);
-        Some(Config { name: keys.name, data_dir, connections, streams, outputs, uplinks, rules: rules?, buffer })
+        Some(Config { name: keys.name, data_dir, connections, streams, tables, outputs, uplinks, rules: rules?, buffer })
     }
 
     fn tables<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Vec<Table<'t>> {
@@ -166,13 +191,21 @@ impl Validator<'_, '_> {
         }
     }
 
-    /// Streams and outputs are both targets of rules, so a name must mean one thing.
-    fn check_targets(&mut self, streams: &[Table<'_>], outputs: &[Table<'_>]) {
-        let named = streams.iter().map(|table| (table, "a stream's")).chain(outputs.iter().map(|table| (table, "an output's")));
+    /// Rules name streams, tables and outputs, so a name must mean one thing.
+    fn check_targets(&mut self, streams: &[Table<'_>], tables: &[Table<'_>], outputs: &[Table<'_>]) {
+        let named = streams.iter().map(|table| (table, "a stream's")).chain(tables.iter().map(|table| (table, "a table's")));
+        let named = named.chain(outputs.iter().map(|table| (table, "an output's")));
         for (table, whose) in named {
             if let Err(why) = names::check_target(table.name()) {
                 self.report.error(&table.span(), format!("\"{}\" cannot be {whose} name", table.name()), why);
             }
+        }
+        for other in tables.iter().chain(outputs) {
+            let before = streams.iter().chain(tables).find(|before| before.name() == other.name() && before.span() != other.span());
+            let Some(before) = before.filter(|_| tables.iter().any(|table| table.name() == other.name())) else { continue };
+            let message =
+                format!("`{}` is already the name of {} in line {}", other.name(), before.title(), self.report.line_of(&before.span()));
+            self.report.error(&other.span(), message, "rules know both by name: give this one another".to_owned());
         }
         for output in outputs {
             let Some(stream) = streams.iter().find(|stream| stream.name() == output.name()) else { continue };
@@ -227,6 +260,47 @@ impl Validator<'_, '_> {
                 Some(Stream::Input { connection: stream.connection.clone(), kind: StreamKind::Mqtt(stream) })
             }
         }
+    }
+
+    fn reference_table(&mut self, table: &Table<'_>) -> Option<ReferenceTable> {
+        let TableKeys { path, fields, table: of, query, max_size } = table.read(&[], self.report)?;
+        if fields.as_ref().is_some_and(BTreeMap::is_empty) {
+            let help = "leave it out: then the file says which columns there are".to_owned();
+            self.report.error(&table.key_span_of(&["fields"]), format!("`fields` is empty in {}", table.title()), help);
+        }
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
+        let kind = match (extension.as_str(), of, query) {
+            ("csv", None, None) => TableKind::Csv,
+            ("csv", ..) => {
+                let key = if table.contains("table") { "table" } else { "query" };
+                self.report.error(
+                    &table.span_of(&[key]),
+                    format!("`{key}` is for SQLite databases, and a CSV file is one table"),
+                    "leave it out".to_owned(),
+                );
+                return None;
+            }
+            ("db" | "sqlite" | "sqlite3", Some(of), None) => {
+                TableKind::Sqlite { query: format!("SELECT * FROM \"{}\"", of.replace('"', "\"\"")) }
+            }
+            ("db" | "sqlite" | "sqlite3", None, Some(query)) => TableKind::Sqlite { query },
+            ("db" | "sqlite" | "sqlite3", ..) => {
+                let message = format!("{} needs either `table` or `query`", table.title());
+                self.report.error(&table.span_of(&["path"]), message, "name the table of the database: `table = \"NAME\"`".to_owned());
+                return None;
+            }
+            (other, ..) => {
+                let what = if other == "parquet" {
+                    "Parquet files are not read".to_owned()
+                } else {
+                    format!("`.{other}` says nothing about the format of {}", path.display())
+                };
+                let help = "a table is a CSV file (`.csv`) or in a SQLite database (`.db`, `.sqlite`, `.sqlite3`)".to_owned();
+                self.report.error(&table.span_of(&["path"]), what, help);
+                return None;
+            }
+        };
+        Some(ReferenceTable { path: self.base_dir.join(path), kind, fields, max_size })
     }
 
     fn output(&mut self, mut table: Table<'_>) -> Option<Output> {
@@ -337,6 +411,22 @@ impl Validator<'_, '_> {
         if path.is_dir() {
             let message = format!("`path` names {}, which is a directory", path.display());
             self.report.error(&table.span_of(&["path"]), message, "name the database file itself".to_owned());
+        }
+        if keys.commit_every > LONGEST_COMMIT {
+            let message = format!("`commit_every` is at most {LONGEST_COMMIT}, and is {}", keys.commit_every);
+            let help = "messages with QoS 1 are not acknowledged before; see `durability` to spare the disk more".to_owned();
+            self.report.error(&table.span_of(&["commit_every"]), message, help);
+        }
+        match (keys.durability, keys.sync_every) {
+            (Durability::Full, Some(_)) => {
+                let help = "add `durability = \"normal\"`, if a power cut may lose what was stored in that time".to_owned();
+                self.report.error(&table.key_span_of(&["sync_every"]), "`sync_every` has no use with `durability = \"full\"`", help);
+            }
+            (Durability::Normal, Some(every)) if every < SHORTEST_SYNC => {
+                let message = format!("`sync_every` must be at least {SHORTEST_SYNC}, and is {every}");
+                self.report.error(&table.span_of(&["sync_every"]), message, "for less, write `durability = \"full\"`".to_owned());
+            }
+            _ => {}
         }
         if keys.snapshot_every < SHORTEST_SNAPSHOT {
             let message = format!("`snapshot_every` must be at least {SHORTEST_SNAPSHOT}, and is {}", keys.snapshot_every);

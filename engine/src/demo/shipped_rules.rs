@@ -38,12 +38,11 @@ fn catalog() -> Catalog {
     ]);
     let output = || OutputColumns { required: vec!["site".to_owned(), "device".to_owned()] };
     Catalog {
-        by_arrival: Default::default(),
         inputs: [("tank".to_owned(), Some(tank))].into(),
         derived: [("tank_stats".to_owned(), stats)].into(),
         outputs: ["cooling_pump", "outlet_gate", "flow_display"].map(|name| (name.to_owned(), output())).into(),
         uplink: true,
-        uplink_rules: None,
+        ..Catalog::default()
     }
 }
 

@@ -26,6 +26,7 @@ use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::sequencer::Numbers;
 use crate::status::Status;
+use crate::tables::TableFiles;
 use crate::worker::Worker;
 use recording::Recording;
 
@@ -75,8 +76,10 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
         inferred.insert(recording.stream.to_string(), recording.schema());
     }
     let book = RuleBook::new(catalog(request.config, &|stream| inferred.get(stream).cloned()), 1, Arc::clone(&status)).quiet();
-    let (book, changes) = RulesDir::load(&request.config.rules.dir, book)?;
-    let wrong = book.wrong();
+    let mut tables = TableFiles::of(request.config);
+    let (book, changes) = RulesDir::load(&request.config.rules.dir, &mut tables, book)?;
+    let mut wrong: Vec<Diagnostic> = tables.wrong().cloned().collect();
+    wrong.extend(book.wrong());
     if !wrong.is_empty() {
         return Err(ReplayError::Refused(wrong));
     }

@@ -35,6 +35,11 @@ impl Homes {
         Self { homes: BTreeMap::new(), tied: BTreeMap::new(), load: vec![0; workers.max(1)] }
     }
 
+    /// How many workers there are.
+    pub(super) fn workers(&self) -> usize {
+        self.load.len()
+    }
+
     /// The worker that rule `name` lives on.
     pub(super) fn of(&self, name: &str) -> Option<usize> {
         self.homes.get(name).map(|home| home.worker)

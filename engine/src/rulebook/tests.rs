@@ -29,7 +29,7 @@ fn catalog() -> Catalog {
         derived: ["d1", "d2", "d3"].map(|name| (name.to_owned(), schema(&["x"]))).into(),
         outputs: ["pump", "valve", "lamp"].map(|name| (name.to_owned(), OutputColumns::default())).into(),
         uplink: true,
-        uplink_rules: None,
+        ..Catalog::default()
     }
 }
 

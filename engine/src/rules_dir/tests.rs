@@ -29,7 +29,7 @@ impl Watched {
             ..Catalog::default()
         };
         let status = Arc::new(Status::default());
-        let (rules, handle) = RulesDir::new(dir.path(), RuleBook::new(catalog, 1, Arc::clone(&status)).quiet());
+        let (rules, handle) = RulesDir::new(dir.path(), TableFiles::default(), RuleBook::new(catalog, 1, Arc::clone(&status)).quiet());
         let (tell, changes) = mpsc::channel(5000);
         let (loaded, ready) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -53,6 +53,7 @@ impl Watched {
         match change {
             Change::Load(load) => ("load", load.name.to_string(), load.inherits.to_string()),
             Change::Remove(name) => ("remove", name.to_string(), String::new()),
+            Change::Table(name, _) => ("table", name.to_string(), String::new()),
             Change::Give(..) | Change::Take(..) => panic!("there is one worker"),
         }
     }
@@ -160,10 +161,10 @@ fn files_that_are_no_rules_are_refused_with_a_reason() {
     fs::write(watched.path("latin1.sql"), b"-- gr\xfc\xdfe").unwrap();
     let dir = watched.dir.path().to_owned();
     let book = RuleBook::new(Catalog::default(), 1, Arc::default()).quiet();
-    let (book, _) = RulesDir::load(&dir, book).unwrap();
+    let (book, _) = RulesDir::load(&dir, &mut TableFiles::default(), book).unwrap();
     let wrong: Vec<String> = book.wrong().iter().map(ToString::to_string).collect();
     assert!(wrong.iter().any(|w| w.contains("latin1.sql: the rule is not UTF-8 text (byte 5)")), "{wrong:?}");
     assert!(wrong.iter().any(|w| w.contains("`two words` cannot name a rule")), "{wrong:?}");
-    let missing = RulesDir::load(&dir.join("none"), RuleBook::new(Catalog::default(), 1, Arc::default()));
+    let missing = RulesDir::load(&dir.join("none"), &mut TableFiles::default(), RuleBook::new(Catalog::default(), 1, Arc::default()));
     assert!(missing.err().unwrap().to_string().contains("create it, or set `dir` in [rules]"));
 }

@@ -10,6 +10,7 @@ use crate::config;
 use crate::disk::SystemDisk;
 use crate::journal::Start;
 use crate::rulebook::RuleBook;
+use crate::tables::Copies;
 use crate::time::tests::RuntimeClock;
 use crate::wakes::Waker;
 use arrow::array::{Float64Array, TimestampNanosecondArray};
@@ -53,7 +54,7 @@ impl Stage {
         let mut book = RuleBook::new(columns, 1, Arc::clone(&status));
         let (worker, entries) = mpsc::channel(64);
         let workers = vec![worker];
-        let start = Start::of(&mut buffer.recovered());
+        let start = Start::of(&mut buffer.recovered(), Copies::of(dir.path(), Duration::from_secs(1)));
         let journal = Journal::recover(buffer.clone(), clock, ["tank".to_owned()].into(), start, &mut book, &BTreeMap::new(), &workers)
             .await
             .unwrap();

@@ -37,6 +37,20 @@ impl Complaints<'_> {
                 .help(Some(format!("compare it with something, such as `{bare} > 0`")))
                 .at(place);
         }
+        if message.to_lowercase().starts_with("window function calls cannot be nested") {
+            return Diagnostic::new(self.file, "a function with OVER stands inside another".to_owned())
+                .help(Some("compute the inner one in a step before: FROM (SELECT *, inner(..) OVER (..) AS x FROM ..) AS step".to_owned()))
+                .at(place.or_else(|| self.find_word("OVER")).or(self.start));
+        }
+        if message.starts_with("FILTER clause can only be used with aggregate") {
+            return Diagnostic::new(self.file, "only aggregates take FILTER".to_owned())
+                .help(Some("use CASE in the argument: CASE WHEN condition THEN x END".to_owned()))
+                .at(place.or_else(|| self.find_word("FILTER")).or(self.start));
+        }
+        // What one of our functions says about its arguments comes wrapped.
+        let message = message
+            .split_once("coercion failed with: Error during planning: ")
+            .map_or(message, |(_, ours)| ours.split_once(". No function matches").map_or(ours, |(ours, _)| ours));
         // Our own refusals carry their advice behind the first "; ".
         let (what, help) = match message.split_once("; ") {
             Some((what, help)) => (what, Some(help.trim_end_matches("; ").to_owned()).filter(|help| !help.is_empty())),

@@ -1,26 +1,36 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`] and [`table_functions`]: what a name in a statement means: streams, functions, windows (and [`windows`], their arithmetic).
+//! * [`names`], [`functions`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams, tables, functions, windows (and
+//!   [`windows`], their arithmetic).
+//! * [`pattern`]: what `MATCH_RECOGNIZE` in FROM says.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]: how much it may keep.
 //!
 //! Nothing is planned while rows flow.
 
+mod as_of;
 mod complaint;
+mod dialect;
+mod functions;
+mod json;
 mod limit;
 mod lower;
 mod names;
 mod operators;
+mod pattern;
 mod statement;
 mod table_functions;
 mod text;
 mod time;
 mod windows;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::Rows;
 
@@ -34,6 +44,7 @@ use statement::Statement;
 #[derive(Debug)]
 pub struct SqlRule {
     flows: Vec<Flow>,
+    tables: Vec<(Arc<str>, SchemaRef)>,
     statements: Vec<Statement>,
     limit: StateLimit,
 }
@@ -70,12 +81,25 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
         let of = |input: &Arc<str>, target: &Target| Flow { input: Arc::clone(input), target: target.clone() };
         statement.inputs().iter().flat_map(move |input| statement.targets().map(move |target| of(input, target)))
     });
-    Ok(SqlRule { flows: flows.collect(), statements: lowered, limit: StateLimit::of(options) })
+    let tables: BTreeMap<Arc<str>, SchemaRef> = lowered.iter().flat_map(|statement| statement.tables().iter().cloned()).collect();
+    Ok(SqlRule { flows: flows.collect(), tables: tables.into_iter().collect(), statements: lowered, limit: StateLimit::of(options) })
 }
 
 impl Rule for SqlRule {
     fn flows(&self) -> &[Flow] {
         &self.flows
+    }
+
+    fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
+        &self.tables
+    }
+
+    fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
+        let readers = self.statements.iter_mut().filter(|statement| statement.tables().iter().any(|(table, _)| &**table == name));
+        for statement in readers {
+            statement.on_table(name, rows, out)?;
+        }
+        Ok(())
     }
 
     fn ways(&self, stream: &str) -> Option<Arc<[Way]>> {
@@ -90,11 +114,12 @@ impl Rule for SqlRule {
         for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
             statement.on_batch(stream, rows, now, out)?;
         }
-        if self.statements.iter().any(Statement::keeps_state) { self.limit.enforce(&mut self.statements, out) } else { Ok(()) }
+        self.limit.enforce(&mut self.statements, out)
     }
 
     fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, now, out))
+        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, now, out))?;
+        self.limit.enforce(&mut self.statements, out)
     }
 
     fn wakes_at(&self) -> Option<i64> {
@@ -102,7 +127,8 @@ impl Rule for SqlRule {
     }
 
     fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, out))
+        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, out))?;
+        self.limit.enforce(&mut self.statements, out)
     }
 
     fn explain(&self) -> Vec<Step> {

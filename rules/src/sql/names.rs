@@ -10,13 +10,20 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use tidegate_core::diagnostic::did_you_mean;
 
+use super::as_of::Versions;
+use super::functions::memories;
+use super::json::{self, JsonOperators};
+use super::pattern::RowPatterns;
+use super::pattern::formula::markers;
 use super::table_functions::WindowFunctions;
 use crate::Catalog;
 
-/// A stream as DataFusion's planner sees it.
+/// A stream or a reference table as DataFusion's planner sees it.
 #[derive(Debug)]
 pub(super) struct StreamSource {
     pub name: Arc<str>,
+    /// whether it is a reference table
+    pub is_table: bool,
     schema: SchemaRef,
 }
 
@@ -29,6 +36,7 @@ impl TableSource for StreamSource {
 struct Functions {
     scalar: HashMap<String, Arc<ScalarUDF>>,
     aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
     options: ConfigOptions,
@@ -43,6 +51,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         scalar.insert(udf.name().to_owned(), udf);
     }
+    scalar.extend(json::functions().into_iter().chain(markers()).map(|udf| (udf.name().to_owned(), udf)));
     let mut aggregate = HashMap::new();
     for udaf in datafusion_functions_aggregate::all_default_aggregate_functions() {
         for alias in udaf.aliases() {
@@ -50,15 +59,26 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         }
         aggregate.insert(udaf.name().to_owned(), udaf);
     }
+    let window = datafusion_functions_window::all_default_window_functions().into_iter().chain(memories());
+    let window = window.map(|udwf| (udwf.name().to_owned(), udwf)).collect();
     let expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![
+        Arc::new(JsonOperators),
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
         Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
         Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),
         Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
         Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
         Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner),
+        Arc::new(datafusion_functions_window::planner::WindowFunctionPlanner),
     ];
-    Functions { scalar, aggregate, expr_planners, relation_planners: vec![Arc::new(WindowFunctions)], options: ConfigOptions::default() }
+    Functions {
+        scalar,
+        aggregate,
+        window,
+        expr_planners,
+        relation_planners: vec![Arc::new(Versions), Arc::new(WindowFunctions), Arc::new(RowPatterns)],
+        options: ConfigOptions::default(),
+    }
 });
 
 /// The names that one rule may use.
@@ -84,7 +104,15 @@ pub(super) fn options() -> &'static ConfigOptions {
 
 /// The names of all functions.
 pub(super) fn functions() -> Vec<String> {
-    FUNCTIONS.scalar.keys().chain(FUNCTIONS.aggregate.keys()).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    FUNCTIONS
+        .scalar
+        .keys()
+        .chain(FUNCTIONS.aggregate.keys())
+        .chain(FUNCTIONS.window.keys())
+        .cloned()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 impl ContextProvider for Names<'_> {
@@ -93,11 +121,12 @@ impl ContextProvider for Names<'_> {
         if name.schema().is_some() {
             return plan_err!("`{name}` has more than one part; streams have plain names");
         }
-        let schema = match (self.catalog.inputs.get(stream), self.catalog.derived.get(stream)) {
+        let table = self.catalog.tables.get(stream);
+        let schema = match (self.catalog.inputs.get(stream).or(table), self.catalog.derived.get(stream)) {
             (Some(Some(schema)), _) | (_, Some(schema)) => schema,
             (Some(None), _) => {
                 self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.to_owned());
-                return plan_err!("the columns of stream `{stream}` are not known yet");
+                return plan_err!("the columns of `{stream}` are not known yet");
             }
             (None, None) => {
                 let known: Vec<&str> = self.catalog.readable().collect();
@@ -107,7 +136,7 @@ impl ContextProvider for Names<'_> {
                 return plan_err!("`{stream}` {what}{help}");
             }
         };
-        Ok(Arc::new(StreamSource { name: Arc::from(stream), schema: Arc::clone(schema) }))
+        Ok(Arc::new(StreamSource { name: Arc::from(stream), is_table: table.is_some(), schema: Arc::clone(schema) }))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
@@ -130,8 +159,8 @@ impl ContextProvider for Names<'_> {
         FUNCTIONS.aggregate.get(name).cloned()
     }
 
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        FUNCTIONS.window.get(name).cloned()
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -155,6 +184,6 @@ impl ContextProvider for Names<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        FUNCTIONS.window.keys().cloned().collect()
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
 use tidegate_core::{Rows, Seqs};
 
@@ -16,6 +17,7 @@ use crate::rule::{Emissions, RuleError, SealedState, Target};
 #[derive(Debug)]
 pub(super) struct Statement {
     inputs: Vec<Arc<str>>,
+    tables: Vec<(Arc<str>, SchemaRef)>,
     target: Target,
     root: Box<dyn Operator>,
     /// `None` when no operator is timed
@@ -43,7 +45,13 @@ impl Statement {
             timed |= operator.is_timed();
             keeps_state |= !operator.is_row_by_row();
         });
-        Self { inputs, target, root, time: timed.then_some(time), late: late.filter(|_| timed), keeps_state, ways: None }
+        let (time, late) = (timed.then_some(time), late.filter(|_| timed));
+        Self { inputs, tables: Vec::new(), target, root, time, late, keeps_state, ways: None }
+    }
+
+    /// Looks things up in `tables`, each with its columns.
+    pub(super) fn with_tables(self, tables: Vec<(Arc<str>, SchemaRef)>) -> Self {
+        Self { tables, ..self }
     }
 
     /// Makes nothing of rows that do not go one of `ways`.
@@ -61,8 +69,8 @@ impl Statement {
         &self.inputs
     }
 
-    pub(super) fn keeps_state(&self) -> bool {
-        self.keeps_state
+    pub(super) fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
+        &self.tables
     }
 
     /// About how many bytes its operators keep.
@@ -127,6 +135,14 @@ impl Statement {
             begin = row;
         }
         self.rows(stream, &rows.slice(begin, rows.len() - begin), now, out)
+    }
+
+    /// The table `name` holds `rows` from now on.
+    pub(super) fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
+        let watermarks = self.time.as_ref().map_or_else(Vec::new, EventTime::unmoved);
+        let mut pass = Pass { input: Some((name, rows)), watermarks, now: i64::MIN, ends: false, late: Vec::new(), out };
+        // A table gives no rows of its own.
+        self.root.run(&mut pass).map(drop).map_err(rule_error)
     }
 
     fn rows(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {

@@ -1,11 +1,12 @@
 //! The file becomes statements.
 
 use datafusion_sql::sqlparser::ast::{Ident, ObjectName, Query, Spanned, Statement as Ast, TableObject};
-use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::Tokenizer;
 use tidegate_core::{Diagnostic, Place};
 
+use super::dialect::RuleDialect;
+use super::pattern::clauses::known_to_the_parser;
 use super::table_functions::rewrite_tokens;
 
 /// Nesting beyond this is not written by people; it would only cost stack.
@@ -26,11 +27,11 @@ pub(super) enum Body {
 }
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic> {
-    let tokens =
-        Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(|error| syntax_error(file, text, error.into()))?;
-    let asts = Parser::new(&GenericDialect {})
+    let tokens = Tokenizer::new(&RuleDialect, text).tokenize_with_location().map_err(|error| syntax_error(file, text, error.into()))?;
+    let tokens = known_to_the_parser(rewrite_tokens(tokens)).map_err(|error| syntax_error(file, text, error))?;
+    let asts = Parser::new(&RuleDialect)
         .with_recursion_limit(MAX_NESTING)
-        .with_tokens_with_locations(rewrite_tokens(tokens))
+        .with_tokens_with_locations(tokens)
         .parse_statements()
         .map_err(|error| syntax_error(file, text, error))?;
     let mut statements = Vec::with_capacity(asts.len());

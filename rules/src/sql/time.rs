@@ -122,6 +122,11 @@ impl EventTime {
         vec![before, i64::MAX]
     }
 
+    /// Something has happened that is no matter of time. Returns the watermark before and after.
+    pub(super) fn unmoved(&self) -> Vec<i64> {
+        vec![self.watermark(); 2]
+    }
+
     /// Time has passed without a row. Returns the watermark before and after.
     pub(super) fn pass(&mut self, now: i64) -> Vec<i64> {
         let before = self.watermark();

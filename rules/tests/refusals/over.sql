@@ -1,1 +1,1 @@
-INSERT INTO uplink SELECT sum(temperature) OVER (PARTITION BY device) AS x FROM tank
+INSERT INTO uplink SELECT sum(temperature) OVER (PARTITION BY device ORDER BY temperature) AS x FROM tank

@@ -1,1 +1,1 @@
-INSERT INTO uplink SELECT device FROM tank UNION ALL SELECT device FROM tank
+INSERT INTO uplink SELECT device FROM tank UNION SELECT device FROM valve

@@ -141,3 +141,21 @@ fn ordinals_count_rows_of_one_number_over_all_statements() {
     rule.on_batch("tank", &rows, 0, &mut out).unwrap();
     assert_eq!(Emissions::ordinals(&out.rows), vec![vec![0, 0], vec![1]]);
 }
+
+#[test]
+fn state_of_an_expression_that_is_used_twice_is_not_taken_for_that_of_another() {
+    let text = |factor: i32| {
+        format!(
+            "INSERT INTO lamp SELECT sum(temperature * {factor}) AS s, max(temperature * {factor}) AS m \
+             FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end"
+        )
+    };
+    let mut old = rule(&text(2));
+    feed(&mut *old, &[tank(0, "a", 1.0)], 0, &[]);
+    let misfits = rule(&text(3)).restore(old.seal().unwrap()).unwrap();
+    assert_eq!(misfits.len(), 2, "{misfits:?}");
+    assert!(misfits[0].contains("temperature * "), "{misfits:?}");
+    let mut old = rule(&text(2));
+    feed(&mut *old, &[tank(0, "a", 1.0)], 0, &[]);
+    assert_eq!(rule(&text(2)).restore(old.seal().unwrap()).unwrap(), Vec::<String>::new());
+}

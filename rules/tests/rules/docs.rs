@@ -1,16 +1,22 @@
 //! What the documents show is so: every example compiles, and what they say is refused is refused with those words.
 //!
 //! A document's first `toml` block is its configuration. `sql` blocks are rules; a `sql refused` block is one that the `text` block after it
-//! answers.
+//! answers. A `rows in` block after a rule is what comes, and the `rows out` block after that is what the rule writes: a line of names, and then
+//! a line for each row; `-` is null, and times are those of 1970-01-01.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
-use tidegate_core::FieldType;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidegate_core::schema::ts_field;
-use tidegate_rules::{Catalog, CompileError, OutputColumns, compile};
+use tidegate_core::{FieldType, Rows, Seqs};
+use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, compile};
+
+const DAY: &str = "1970-01-01T";
 
 /// A fenced block of a document.
 struct Block {
@@ -65,6 +71,14 @@ fn catalog(config: &str) -> Catalog {
             catalog.derived.insert(name.clone(), schema);
         }
     }
+    for (name, table) in config.get("tables").and_then(toml::Value::as_table).into_iter().flatten() {
+        let field = |(name, declared): (&String, &toml::Value)| {
+            let field_type: FieldType = declared.clone().try_into().unwrap();
+            Field::new(name, field_type.data_type(), true)
+        };
+        let fields: Vec<Field> = table["fields"].as_table().unwrap().iter().map(field).collect();
+        catalog.tables.insert(name.clone(), Some(Arc::new(Schema::new(fields))));
+    }
     for (name, output) in config["outputs"].as_table().unwrap() {
         let templates = ["topic", "payload"].iter().filter_map(|key| output.get(key)?.as_str());
         let required = templates.flat_map(names_in).map(str::to_owned).collect();
@@ -81,6 +95,47 @@ fn said(rule: &str, catalog: &Catalog) -> String {
     }
 }
 
+/// What `rule` writes for the rows of `text`.
+fn written(rule: &str, text: &str, catalog: &Catalog) -> Vec<Vec<String>> {
+    let (_, mut rule) = compile("rule.sql", rule, catalog).unwrap();
+    let stream = Arc::clone(&rule.flows()[0].input);
+    let schema = catalog.inputs[&*stream].clone().unwrap();
+    let rows = cells(text);
+    let column = |field: &Arc<Field>| {
+        let at = rows[0].iter().position(|name| name == field.name());
+        let value = |row: &Vec<String>| at.map(|at| row[at].clone()).filter(|value| value != "-");
+        let is_time = field.name() == "ts";
+        let values = rows[1..].iter().map(|row| value(row).map(|value| if is_time { format!("{DAY}{value}Z") } else { value }));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter(values));
+        let values = cast(&texts, field.data_type()).unwrap();
+        assert_eq!(values.logical_null_count(), texts.logical_null_count(), "a value of `{}` cannot be read", field.name());
+        values
+    };
+    let batch = RecordBatch::try_new(Arc::clone(&schema), schema.fields().iter().map(column).collect()).unwrap();
+    let mut out = Emissions::default();
+    rule.on_batch(&stream, &Rows { batch, seqs: Seqs::Run { first: 0 } }, 0, &mut out).unwrap();
+    assert_eq!(out.bad_rows, 0, "{:?}", out.bad_row);
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    for batch in out.rows.iter().map(|emission| &emission.rows.batch) {
+        let options = FormatOptions::default().with_null("-");
+        let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        lines.push(batch.schema().fields().iter().map(|field| field.name().clone()).collect());
+        lines.extend((0..batch.num_rows()).map(|row| {
+            let text = |column: &ArrayFormatter<'_>| column.value(row).to_string();
+            columns
+                .iter()
+                .map(text)
+                .map(|text| text.strip_prefix(DAY).map_or(text.clone(), |time| time.trim_end_matches('Z').to_owned()))
+                .collect()
+        }));
+    }
+    lines
+}
+
+fn cells(text: &str) -> Vec<Vec<String>> {
+    text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
 /// Checks all examples of `document`, which has at least `least` of them.
 fn check(document: &str, least: usize) {
     let blocks = blocks(document);
@@ -95,6 +150,12 @@ fn check(document: &str, least: usize) {
         };
         assert_eq!(said(&block.text, &catalog), expected, "{document}:{}", block.line);
         checked += 1;
+        if let Some([input, output]) = blocks.get(index + 1..index + 3)
+            && input.kind == "rows in"
+        {
+            assert_eq!(output.kind, "rows out", "{document}:{}", output.line);
+            assert_eq!(written(&block.text, &input.text, &catalog), cells(&output.text), "{document}:{}", output.line);
+        }
     }
     assert!(checked >= least, "{document}: only {checked} examples were found");
 }

@@ -134,6 +134,55 @@ fn rules_that_the_index_names_write_the_same_as_rules_that_see_every_row() {
     });
 }
 
+/// Every comparison of a column with a constant that rows of the test have.
+fn comparisons() -> Vec<String> {
+    let floats = FLOATS.iter().filter(|f| f.is_finite()).map(|f| format!("CAST('{f:e}' AS DOUBLE)"));
+    let columns: [(&str, Vec<String>); 4] = [
+        ("temperature", floats.collect()),
+        ("count", INTS.iter().map(ToString::to_string).collect()),
+        ("device", DEVICES.iter().map(|device| format!("'{device}'")).collect()),
+        ("ts", ["1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z"].map(|time| format!("TIMESTAMP '{time}'")).into()),
+    ];
+    let mut conditions = vec!["running".to_owned(), "NOT running".to_owned(), "running = true".to_owned()];
+    for (column, values) in columns {
+        for value in &values {
+            conditions.extend(["<", "<=", ">", ">=", "="].map(|op| format!("{column} {op} {value}")));
+            conditions.extend(values.first().map(|other| format!("{column} BETWEEN {other} AND {value}")));
+        }
+        conditions.push(format!("{column} IN ({})", values.join(", ")));
+    }
+    conditions
+}
+
+#[test]
+fn no_rule_is_overlooked_for_any_value_at_any_bound() {
+    let mut rules: Vec<Box<dyn Rule>> =
+        comparisons().iter().map(|condition| rule(&format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}"))).collect();
+    let mut index = Index::default();
+    for (number, rule) in rules.iter().enumerate() {
+        rule.ways("tank").into_iter().for_each(|ways| index.insert(number, ways));
+    }
+    assert!(index.len() > 100, "of {} rules {} are indexed", rules.len(), index.len());
+    let none = || Tank { ts_ms: 5, device: None, temperature: None, count: None, running: None };
+    let mut rows = vec![none(), Tank { ts_ms: 0, ..none() }, Tank { ts_ms: -1, ..none() }];
+    rows.extend(FLOATS.iter().map(|float| Tank { temperature: Some(*float), ..none() }));
+    rows.extend(INTS.iter().map(|int| Tank { count: Some(*int), ..none() }));
+    rows.extend(["a", "b", "c", "", "ä", "it's", "d"].map(|device| Tank { device: Some(device), ..none() }));
+    rows.extend([true, false].map(|running| Tank { running: Some(running), ..none() }));
+    for batch in rows.chunks(1).chain(rows.windows(2)).map(batch) {
+        let concerned = index.concerned(&batch);
+        for (number, rule) in rules.iter_mut().enumerate().filter(|(_, rule)| rule.ways("tank").is_some()) {
+            let mut out = Emissions::default();
+            taken(&mut **rule, &Rows { batch: batch.clone(), seqs: Seqs::Run { first: 0 } }, &mut out);
+            for (_, row, _) in listing(&out.rows) {
+                let found = concerned.rules.iter().find(|(name, _)| **name == number);
+                let has = |set: usize| concerned.subsets[set].iter().any(|found| u64::from(*found) == row);
+                assert!(found.is_some_and(|(_, set)| set.is_none_or(has)), "{} misses {batch:?}", comparisons()[number]);
+            }
+        }
+    }
+}
+
 fn ways(text: &str) -> Option<String> {
     let ways = rule(text).ways("tank")?;
     Some(ways.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))

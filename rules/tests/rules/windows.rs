@@ -351,3 +351,35 @@ fn what_is_kept_is_known_and_goes_with_the_windows() {
         assert!(held(&*rule) <= 1, "{window}: {:?}", rule.explain());
     }
 }
+
+/// What is added up takes no more room for many rows than for few, and little for each key.
+#[test]
+fn sessions_take_memory_for_their_sums_and_not_for_their_rows() {
+    let text = "INSERT INTO uplink SELECT device, avg(temperature) AS t, count(*) AS n
+        FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE) WHERE temperature >= 0 GROUP BY window_start, window_end, device";
+    let names: Vec<&'static str> = (0..1_000).map(|name| &*format!("device {name}").leak()).collect();
+    let bytes_after = |rows: i64| {
+        let rows: Vec<Tank> = (0..rows).map(|at| tank(at, names[at as usize % names.len()], 1.0)).collect();
+        let (rule, out) = fed(text, &rows);
+        assert!(out.rows.is_empty());
+        assert_eq!(rule.explain().iter().map(|step| step.entries).sum::<usize>(), 1_000);
+        rule.explain().iter().map(|step| step.bytes).sum::<usize>()
+    };
+    let few = bytes_after(1_000);
+    assert!(few < 1_000 * 1_024, "{few}");
+    assert!(bytes_after(10_000) < few + few / 10, "{few} {}", bytes_after(10_000));
+}
+
+/// Every row joins the sessions before it from the far end: as deep as sessions can be put into each other within one batch.
+#[test]
+fn any_number_of_sessions_can_become_one_within_a_batch() {
+    let text = "--! lateness = \"1d\"\nINSERT INTO uplink SELECT window_start, window_end, count(*) AS n, sum(count) AS s
+        FROM SESSION(tank, DESCRIPTOR(ts), INTERVAL '6' SECOND) GROUP BY window_start, window_end";
+    let far = 3_000;
+    let apart = (0..far).map(|at| tank(at * 10_000, "a", 1.0));
+    let bridges = (1..far).rev().map(|at| tank(at * 10_000 - 5_000, "a", 1.0));
+    let (mut rule, mut out) = fed(text, &apart.chain(bridges).collect::<Vec<_>>());
+    rule.on_end(9, &mut out).unwrap();
+    let found = table(&out.rows, "uplink");
+    assert!(found.contains(&format!("| {} ", 2 * far - 1)) && found.lines().count() == 5, "{found}");
+}

@@ -105,9 +105,9 @@ pub fn run(seed: u64, show: bool) -> Outcome {
         play.round(false);
     }
     play.round(true);
-    let Play { broker, cloud, valve, record, calm, drops, .. } = &play;
+    let Play { broker, cloud, valve, record, in_order, drops, .. } = &play;
     let longest = play.hardware.ran + play.hardware.off;
-    Reckoning { broker, cloud, valve, record, calm: *calm, drops: *drops, longest }.check();
+    Reckoning { broker, cloud, valve, record, in_order: *in_order, drops: *drops, longest }.check();
     Outcome { hash: record.hash(), wrong: record.all_wrong(), messages: broker.messages().len() as u64, power_cuts: play.power_cuts }
 }
 
@@ -121,6 +121,8 @@ struct Play {
     cloud: Cloud,
     rules: RuleFiles,
     calm: bool,
+    /// whether rows arrive in the order in which they were made
+    in_order: bool,
     /// a full buffer drops its oldest rows, or all that are too old, and says so
     drops: bool,
     hardware: Arc<Hardware>,
@@ -148,6 +150,7 @@ impl Play {
             cloud: Cloud::default(),
             rules: RuleFiles::new(dice.others(), &record),
             calm,
+            in_order: calm,
             drops: !calm && dice.one_in(6),
             hardware: Arc::default(),
             power_cuts: 0,
@@ -172,6 +175,7 @@ impl Play {
             snapshot_every: Span(Duration::from_secs(seconds)),
             journal_size: ByteSize(dice.below(1 << 16)),
             journal_age: Span(Duration::from_secs(dice.below(100))),
+            commit_every: Span(Duration::from_millis(if dice.one_in(2) { 0 } else { dice.below(3_000) })),
             // Now and then the outbox is so small that it fills.
             max_size: ByteSize(if (self.drops || dice.one_in(4)) && !last { 2_500 } else { 1 << 30 }),
             ttl: (self.drops && dice.one_in(2) && !last).then(|| Span(Duration::from_secs(dice.between(1, 60)))),
@@ -309,6 +313,8 @@ impl Play {
                 return End::Cut;
             }
         };
+        // Live rows overtake those that wait when the box starts.
+        self.in_order &= running.status().outbox.waiting.get() == 0;
         let lives = Duration::from_millis(self.dice.below(60_000 >> self.dice.below(4)) + 1);
         tokio::select! {
             biased;

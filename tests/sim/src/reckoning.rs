@@ -23,7 +23,7 @@ pub struct Reckoning<'a> {
     /// takes what is wrong
     pub record: &'a Record,
     /// nothing went wrong, so that order is kept
-    pub calm: bool,
+    pub in_order: bool,
     /// rows may be missing, but not without a record
     pub drops: bool,
     /// how long all of it took, with the time that the machine was off
@@ -69,7 +69,7 @@ impl Reckoning<'_> {
         if silent || !surplus.is_empty() {
             self.record.wrong(format!("rule {rule}: missing {missing:?}, surplus {surplus:?}"));
         }
-        if self.calm && !found.is_sorted() {
+        if self.in_order && !found.is_sorted() {
             self.record.wrong(format!("rule {rule}: rows are out of order: {found:?}"));
         }
     }

@@ -34,7 +34,8 @@ pub fn footprint(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> 
     let mut at_rest = Vec::new();
     for (rules, most_mib) in [(FEW, 30.0), (MANY, 50.0)] {
         crate::progress(&format!("memory and start-up with {rules} rules"));
-        let site = Site::new(Setup { field: broker.port, cloud: broker.port, qos: 0, out_qos: 0, rules: thresholds(rules) })?;
+        let site =
+            Site::new(Setup { field: broker.port, cloud: broker.port, qos: 0, out_qos: 0, rules: thresholds(rules), ..Setup::default() })?;
         let (tell, came) = sync_channel(1);
         let listener = Listener::start(broker.port, OUT, 0, move |_| {
             // Only the first counts.

@@ -42,7 +42,8 @@ fn percentiles(binary: &Path, count: usize, out_qos: u8) -> anyhow::Result<Vec<F
         paced(port, count)?
     };
     crate::progress(&format!("latency, QoS {out_qos} out: filter rule -> output"));
-    let site = Site::new(Setup { field: port, cloud: port, qos: 0, out_qos, rules: vec![("load".into(), RULE.into())] })?;
+    let site =
+        Site::new(Setup { field: port, cloud: port, qos: 0, out_qos, rules: vec![("load".into(), RULE.into())], ..Setup::default() })?;
     let subject = site.run(binary)?;
     await_first_row(port)?;
     let ours = paced(port, count)?;
@@ -96,7 +97,7 @@ fn paced(port: u16, count: usize) -> anyhow::Result<Vec<f64>> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the pace is the time itself; nothing else is waited for")]
-fn sleep_until(due: Instant) {
+pub fn sleep_until(due: Instant) {
     std::thread::sleep(due.saturating_duration_since(Instant::now()));
 }
 

@@ -5,7 +5,8 @@
 //! * [`latency`]: publish to output at a steady rate;
 //! * [`footprint`]: memory, start-up, size of the binary;
 //! * [`outbox`]: rows on disk, and a backlog that drains;
-//! * [`recovery`]: a start after a crash.
+//! * [`wear`]: what a row costs the disk;
+//! * [`recovery`]: a start after a crash, and what a snapshot of the rules' state costs.
 //!
 //! Nothing else should run on the machine. `docs/performance.md` says how to read the result.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the program is for")]
@@ -20,6 +21,7 @@ mod recovery;
 mod report;
 mod subject;
 mod throughput;
+mod wear;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -70,8 +72,12 @@ enum Part {
     Size,
     /// rows on disk, and a backlog that drains
     Outbox,
+    /// what a row costs the disk
+    Wear,
     /// a start after a crash
     Recovery,
+    /// what a snapshot of the rules' state costs
+    Snapshot,
 }
 
 /// How much is measured.
@@ -87,8 +93,12 @@ pub struct Extent {
     pub outbox_rows: u64,
     /// rows that wait for the uplink
     pub backlog_rows: u64,
-    /// rows in the journal when the box is killed
-    pub journaled_rows: u64,
+    /// rows in the journal when the box is killed, and the windows of most state
+    pub journaled_rows: [u64; 3],
+    /// rows that trickle in, to see what is written
+    pub trickle: u64,
+    /// rows that flood in, to see the same
+    pub wear_rows: u64,
 }
 
 impl Extent {
@@ -98,10 +108,21 @@ impl Extent {
             rounds: 3,
             paced: 20_000,
             outbox_rows: 4_000_000,
-            backlog_rows: 300_000,
-            journaled_rows: 1_000_000,
+            backlog_rows: 1_000_000,
+            journaled_rows: [100_000, 1_000_000, 4_000_000],
+            trickle: 1_000,
+            wear_rows: 400_000,
         };
-        let quick = Self { messages: 30_000, rounds: 1, paced: 1_000, outbox_rows: 100_000, backlog_rows: 20_000, journaled_rows: 50_000 };
+        let quick = Self {
+            messages: 30_000,
+            rounds: 1,
+            paced: 1_000,
+            outbox_rows: 100_000,
+            backlog_rows: 20_000,
+            journaled_rows: [10_000, 20_000, 50_000],
+            trickle: 1_000,
+            wear_rows: 50_000,
+        };
         let mut extent = if arguments.quick { quick } else { full };
         extent.rounds = arguments.rounds.unwrap_or(extent.rounds);
         if let Some(messages) = arguments.messages {
@@ -129,6 +150,8 @@ fn main() -> anyhow::Result<()> {
             Part::Footprint => footprint::footprint(&binary, &extent)?,
             Part::Size => footprint::size(&binary)?,
             Part::Outbox => outbox::outbox(&binary, &extent)?,
+            Part::Wear => wear::wear(&binary, &extent)?,
+            Part::Snapshot => recovery::snapshot(&binary, &extent)?,
             Part::Recovery => recovery::recovery(&binary, &extent)?,
         });
     }

@@ -16,7 +16,7 @@ pub enum Goal {
 }
 
 /// One figure.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Figure {
     what: String,
     unit: &'static str,

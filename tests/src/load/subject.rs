@@ -41,7 +41,7 @@ pub fn binary(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 /// What the box is told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Setup {
     /// port of the broker in the field
     pub field: u16,
@@ -53,6 +53,8 @@ pub struct Setup {
     pub out_qos: u8,
     /// rule files: name without extension, text
     pub rules: Vec<(String, String)>,
+    /// further settings of the buffer, as lines
+    pub buffer: &'static str,
 }
 
 /// A directory with configuration and rules.
@@ -77,6 +79,11 @@ impl Site {
     /// Changes the port of the uplink's broker, for the next start.
     pub fn point_uplink_to(&self, cloud: u16) -> anyhow::Result<()> {
         write_config(self.dir.path(), &Setup { cloud, ..self.setup.clone() })
+    }
+
+    /// The buffer.
+    pub fn buffer(&self) -> PathBuf {
+        self.dir.path().join("data/buffer.db")
     }
 
     /// Bytes of the buffer on disk.
@@ -104,7 +111,7 @@ impl Site {
 
 /// The session ends with the box: one that stayed would collect the floods that are meant for others, and hand them to the next box.
 fn write_config(dir: &Path, setup: &Setup) -> anyhow::Result<()> {
-    let Setup { field, cloud, qos, out_qos, .. } = setup;
+    let Setup { field, cloud, qos, out_qos, buffer, .. } = setup;
     let config = format!(
         r#"name = "load"
 connections.field = {{ kind = "mqtt", host = "127.0.0.1", port = {field}, session_expiry = "1s" }}
@@ -112,6 +119,7 @@ connections.cloud = {{ kind = "mqtt", host = "127.0.0.1", port = {cloud}, backof
 outputs.out = {{ connection = "field", topic = "{OUT}", qos = {out_qos}, when_full = "block" }}
 uplink = {{ connection = "cloud", topic = "{UP}" }}
 buffer.max_size = "16GiB"
+{buffer}
 
 [streams.flood]
 connection = "field"
@@ -180,14 +188,17 @@ impl Subject {
         self.child.wait().context("cannot wait for the box").map(drop)
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
-    pub fn stop(mut self) -> anyhow::Result<()> {
+    /// Asks it to end (SIGTERM), and waits until it has. Returns the bytes that it caused to be written to a disk.
+    pub fn stop(mut self) -> anyhow::Result<u64> {
         Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().context("cannot run kill")?;
+        // It has closed its log, and has not been waited for: the kernel still knows.
+        self.log.wait_for_the_end()?;
+        let written = self.written()?;
         let status = self.child.wait().context("cannot wait for the box")?;
         if !status.success() {
             bail!("the box ended with {status}:\n{}", self.log.text());
         }
-        Ok(())
+        Ok(written)
     }
 
     fn status(&self, key: &str) -> anyhow::Result<u64> {
@@ -243,6 +254,13 @@ impl Log {
         let waited = self.changed.wait_timeout_while(state, PATIENCE, |(lines, ended)| !*ended && find(lines).is_none());
         let found = find(&waited.unwrap_or_else(PoisonError::into_inner).0.0);
         found.with_context(|| format!("the box did not say {text:?}:\n{}", self.text()))
+    }
+
+    /// Waits until there will be no more lines.
+    fn wait_for_the_end(&self) -> anyhow::Result<()> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(state, PATIENCE, |(_, ended)| !*ended);
+        if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() { bail!("the box does not end:\n{}", self.text()) } else { Ok(()) }
     }
 
     fn lines(&self) -> Vec<(Instant, String)> {

@@ -169,7 +169,7 @@ fn flood(binary: &Path, broker: &Broker, taker: Taker, qos: u8, count: u64) -> a
         Taker::Box { rules, all_rows, out_qos, uplink } => {
             let cloud = if uplink { port } else { free_port()? };
             let rules = if all_rows { rules.to_owned() } else { format!("{MARKERS}{rules}") };
-            let site = Site::new(Setup { field: port, cloud, qos, out_qos, rules: vec![("load".into(), rules)] })?;
+            let site = Site::new(Setup { field: port, cloud, qos, out_qos, rules: vec![("load".into(), rules)], ..Setup::default() })?;
             let subject = site.run(binary)?;
             await_first_row(port)?;
             let expected = if all_rows { count } else { count / MARKER_EVERY };

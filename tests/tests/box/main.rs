@@ -12,4 +12,5 @@ mod proof;
 mod recovery;
 mod reload;
 mod stopping;
+mod tables;
 mod uplinks;

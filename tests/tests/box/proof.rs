@@ -19,6 +19,9 @@ const PACE: Pace = Pace { ahead: 1_000, rate: None };
 const MOST_ROWS: u64 = 250;
 /// Rows of a long round, so that the rules' state is also stored while the box runs, and not only when it stops.
 const MANY_ROWS: i64 = 5_000;
+const USUAL: &str = "";
+/// What a power cut would take, but not a kill.
+const SPARING: &str = "durability = \"normal\"\ncommit_every = \"20ms\"";
 /// The rules' state is stored as often as can be, and what is not needed of the journal goes at once.
 const OFTEN: &str = "snapshot_every = \"1s\"\njournal_size = \"0B\"";
 
@@ -41,14 +44,10 @@ impl Chance {
     }
 
     fn terms(&mut self) -> Terms {
+        let buffer = [USUAL, OFTEN, SPARING][self.dice.below(3) as usize];
         let mut either = |one, other| if self.dice.chance(1, 2) { one } else { other };
-        let terms = Terms {
-            version: either("3.1.1", "5"),
-            in_flight: either("20", "1000"),
-            workers: either("1", "2"),
-            buffer: either("", OFTEN),
-            lateness: "0s",
-        };
+        let terms =
+            Terms { version: either("3.1.1", "5"), in_flight: either("20", "1000"), workers: either("1", "2"), buffer, lateness: "0s" };
         say(&format!("{terms:?}"));
         terms
     }

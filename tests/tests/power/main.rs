@@ -6,6 +6,8 @@
 //! and the buffer are looked at from outside, with e2fsck and with SQLite. Each time the machine believes in another year. In the end every number that was published has to be at the
 //! cloud: the broker gives those again that the box has not acknowledged. No row's id may have stood for two numbers.
 //!
+//! [`full_disk`] has the disk refuse writes for a while instead.
+//!
 //! `TIDEGATE_POWER_CUTS` is how many cuts there are; `TIDEGATE_POWER_SEED` repeats what was drawn, though not the machine's pace.
 #![allow(
     clippy::unwrap_used,
@@ -17,6 +19,7 @@
 )]
 
 mod clock;
+mod full_disk;
 mod inspection;
 mod trial;
 

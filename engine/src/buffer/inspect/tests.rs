@@ -13,7 +13,7 @@ use tidegate_rules::SealedState;
 
 use super::*;
 use crate::buffer::tests::{OnThread, UPLINK, acked, rows, seqs, settings, wait};
-use crate::buffer::{JournalEntry, JournalStep, OutboxRows, Snapshot, SnapshotPart, block};
+use crate::buffer::{JournalEntry, JournalStep, OutboxRows, Snapshot, SnapshotPart, block, database};
 use crate::config;
 use tidegate_rules::WhenFull;
 
@@ -378,6 +378,13 @@ const CORRUPTIONS: &[(&str, &str)] = &[
     ("UPDATE block SET data = (SELECT data FROM refused) WHERE id = 3", "block 3: says row numbers 200 to 249, but holds 100 to 149"),
     ("UPDATE progress SET seq = 348 WHERE rule = 'a'", "block 4: its row number 349 is beyond the progress of rule `a`, 348"),
     ("UPDATE progress SET seq = 'far' WHERE rule = 'a'", "block 1: the progress of rule `a` cannot be read"),
+    ("UPDATE block SET priority = 10 WHERE id = 3", "block 3: a priority is from 0 to 9, and not 10"),
+    ("UPDATE block SET priority = 'high' WHERE id = 3", "block 3: `priority` is of type Text"),
+    ("DROP TABLE confirmed", "table confirmed: is missing"),
+    ("INSERT INTO confirmed VALUES ('uplink', 9)", "table confirmed: uplink `uplink` has confirmed block 9, which is not there"),
+    ("INSERT INTO confirmed VALUES ('cloud', 3)", "table confirmed: block 3 is confirmed by uplink `cloud`, which is not there"),
+    ("INSERT INTO confirmed VALUES ('uplink', 3)", "table confirmed: block 3 is confirmed by all uplinks that take it, and still waits"),
+    ("INSERT INTO confirmed VALUES (x'00', 3)", "table confirmed: `uplink` is of type Blob"),
     ("UPDATE refused SET data = x'00'", "refused block 2: does not decode"),
     ("UPDATE refused SET reason = x'00'", "refused block 2: `reason` is of type Blob"),
     ("UPDATE gap SET first_seq = 405", "gap 1: its first row number 405 is above its last, 404"),
@@ -483,7 +490,8 @@ fn pages_that_are_overwritten_are_found_and_do_not_hide_the_rest() {
     let dir = journaled();
     raw(&dir).execute_batch("UPDATE gap SET first_seq = 405; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     let root: u64 = raw(&dir).query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'block'", [], |row| row.get(0)).unwrap();
-    std::fs::File::options().write(true).open(file(&dir)).unwrap().write_all_at(&[0xA5; 4096], (root - 1) * 4096).unwrap();
+    let (file, page) = (std::fs::File::options().write(true).open(file(&dir)).unwrap(), [0xA5; database::PAGE as usize]);
+    file.write_all_at(&page, (root - 1) * page.len() as u64).unwrap();
     let found = problems(&dir);
     assert!(found.iter().any(|problem| problem.starts_with("the file: ") && problem.contains(&format!("page {root}"))), "{found:?}");
     assert!(found.iter().any(|problem| problem.starts_with("table block: cannot be read to its end")), "{found:?}");

@@ -2,7 +2,7 @@
 //!
 //! What has to agree is read in one transaction; blocks, entries and states one by one, so that the box can go on.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use arrow::array::Array;
@@ -10,9 +10,11 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 use tidegate_core::TS;
+use tidegate_rules::Priority;
 
-use super::{Inspector, TABLES, TABLES_2, TABLES_4, rows};
+use super::{Inspector, TABLES, TABLES_2, TABLES_3, TABLES_4, rows};
 use crate::buffer::block;
+use crate::buffer::uplinks::Uplinks;
 
 /// Problems that are listed. Of a file with more of them, more are of no use.
 const MOST: usize = 1000;
@@ -80,14 +82,15 @@ impl Inspector {
 
         let mut verifier = Verifier { conn: &self.conn, now_ns, verdict, clock: Clock::default(), progress };
         let of = |since: i64, tables: &'static [&'static str]| if layout >= since { tables } else { &[] };
-        for table in TABLES.iter().chain(of(2, &TABLES_2)).chain(of(4, &TABLES_4)) {
+        for table in TABLES.iter().chain(of(2, &TABLES_2)).chain(of(3, &TABLES_3)).chain(of(4, &TABLES_4)) {
             if !verifier.has(table) {
                 verifier.wrong(format!("table {table}"), "is missing".into());
             }
         }
-        let steps: [(&'static str, &[&str], Step<'_>); 8] = [
+        let steps: [(&'static str, &[&str], Step<'_>); 9] = [
             ("table meta", &["meta", "block", "refused", "gap"], Verifier::meta),
             ("table block", &["block"], Verifier::blocks),
+            ("table confirmed", &["confirmed", "block", "meta"], Verifier::confirmed),
             ("table refused", &["refused"], Verifier::refused),
             ("table gap", &["gap"], Verifier::gaps),
             ("table journal", &["journal"], Verifier::journal),
@@ -270,9 +273,15 @@ impl Verifier<'_> {
         let (has_journal, has_progress) = (self.has("journal"), self.has("progress"));
         let mut rules: BTreeMap<String, Written> = BTreeMap::new();
         let mut after = i64::MIN;
-        let next = "SELECT id, rule, first_seq, last_seq, rows, data FROM block WHERE id > ?1 ORDER BY id LIMIT 1";
-        let mut next = self.conn.prepare(next)?;
-        while let Some((id, found)) = next.query_row([after], |row| Ok((row.get::<_, i64>(0)?, block_of(row)))).optional()? {
+        // Layouts before the third have no priorities.
+        let priority = if self.has("confirmed") { "priority" } else { "5 AS priority" };
+        let next = format!("SELECT id, rule, first_seq, last_seq, rows, data, {priority} FROM block WHERE id > ?1 ORDER BY id LIMIT 1");
+        let mut next = self.conn.prepare(&next)?;
+        let read = |row: &Row<'_>| {
+            let priority = cell::<u8>(row, "priority").and_then(Priority::try_from);
+            Ok((row.get::<_, i64>(0)?, priority.and_then(|_| block_of(row))))
+        };
+        while let Some((id, found)) = next.query_row([after], read).optional()? {
             after = id;
             self.verdict.checked.blocks += 1;
             self.tell("blocks", self.verdict.checked.blocks);
@@ -298,6 +307,44 @@ impl Verifier<'_> {
     /// read later than a block.
     fn progress_of(&self, rule: &str) -> rusqlite::Result<Option<u64>> {
         self.conn.prepare_cached("SELECT seq FROM progress WHERE rule = ?1")?.query_row([rule], |row| row.get(0)).optional()
+    }
+
+    /// Who has confirmed what others wait for: uplinks that there are, blocks that there are, and never all uplinks that take a block.
+    fn confirmed(&mut self) -> rusqlite::Result<()> {
+        let _as_of_now = self.conn.unchecked_transaction()?;
+        let uplinks = Uplinks::noted(self.conn)?;
+        // After damage nobody has noted them.
+        let are_known = uplinks.names().next().is_some();
+        let mut select = self.conn.prepare(
+            "SELECT confirmed.block, uplink, rule FROM confirmed LEFT JOIN block ON id = confirmed.block ORDER BY confirmed.block, uplink",
+        )?;
+        let mut found = select.query([])?;
+        let mut of_block: (Option<i64>, BTreeSet<String>) = (None, BTreeSet::new());
+        while let Some(row) = found.next()? {
+            let mut check = || {
+                let (block, uplink): (i64, String) = (cell(row, "block")?, cell(row, "uplink")?);
+                let Some(rule) = cell::<Option<String>>(row, "rule")? else {
+                    return Err(format!("uplink `{uplink}` has confirmed block {block}, which is not there"));
+                };
+                if !are_known {
+                    return Ok(());
+                }
+                if !uplinks.names().any(|name| name == uplink) {
+                    return Err(format!("block {block} is confirmed by uplink `{uplink}`, which is not there"));
+                }
+                if of_block.0.replace(block) != Some(block) {
+                    of_block.1.clear();
+                }
+                of_block.1.insert(uplink);
+                if uplinks.takers(&rule).all(|taker| of_block.1.contains(taker)) {
+                    return Err(format!("block {block} is confirmed by all uplinks that take it, and still waits"));
+                }
+                Ok(())
+            };
+            let checked = check();
+            self.note(|| "table confirmed".into(), checked);
+        }
+        Ok(())
     }
 
     /// Blocks that were put aside. Those that are here because they do not decode need not decode.

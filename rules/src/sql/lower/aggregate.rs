@@ -10,10 +10,11 @@ use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
 use tidegate_core::Span;
 
 use super::window::{before_window, has_window, ignores_bounds, window_below, window_column};
-use super::{Asked, Lowering, nullable, physical, unqualified};
+use super::{Asked, Lowering, nullable, physical, spelled_out, unqualified};
 use crate::options::EmitRows;
 use crate::sql::operators::{
     AggregateCall, Bound, Emit, GroupColumn, Groups, Operator, RowWindowAggregate, RunningAggregate, WholeWindows, WindowAggregate,
+    WindowGroups,
 };
 use crate::sql::table_functions::{WINDOW_START, WindowKind};
 
@@ -120,7 +121,7 @@ impl Lowering<'_> {
             below.describe(&window.input.origin(), &texts(&below.partition), &texts(&below.conditions))
         });
         let fingerprint = format!("{} BY ({names})", what.unwrap_or_default());
-        let groups = (named.columns, named.keys);
+        let groups = WindowGroups { columns: named.columns, keys: named.keys, of_partition: of_partition(aggregate) };
         Ok(Box::new(RowWindowAggregate::new(window, fingerprint, between, groups, calls, schema)?))
     }
 
@@ -149,7 +150,7 @@ impl Lowering<'_> {
     }
 }
 
-fn nanoseconds(span: Span) -> i64 {
+pub(super) fn nanoseconds(span: Span) -> i64 {
     i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX).max(1)
 }
 
@@ -166,6 +167,17 @@ fn can_add_up(aggregate: &Aggregate, named: &Named) -> bool {
     let both_bounds = named.names_end && named.columns.iter().any(|column| matches!(column, GroupColumn::Start));
     let by_key = window.partition.iter().all(|key| groups.contains(&unqualified(key)));
     !shares_rows && in_order && both_bounds && by_key && ignores_bounds(&aggregate.input, &above)
+}
+
+/// For each key of GROUP BY, without the bounds, which key of the window's partition it is.
+fn of_partition(aggregate: &Aggregate) -> Vec<Option<usize>> {
+    let partition: Vec<String> = window_below(&aggregate.input).iter().flat_map(|window| &window.partition).map(unqualified).collect();
+    let keys = aggregate.group_expr.iter().filter(|expr| window_column(expr, &aggregate.input).is_none());
+    keys.map(|key| {
+        let key = unqualified(&before_window(key, &aggregate.input)?);
+        partition.iter().position(|known| *known == key)
+    })
+    .collect()
 }
 
 fn named(aggregate: &Aggregate) -> Result<Named> {
@@ -196,7 +208,7 @@ fn named(aggregate: &Aggregate) -> Result<Named> {
             None => {
                 named.columns.push(GroupColumn::Key(named.keys.len()));
                 named.keys.push((lowered, field));
-                named.key_names.push(unqualified(expr));
+                named.key_names.push(unqualified(&spelled_out(expr, &aggregate.input)?));
             }
         }
     }
@@ -212,7 +224,8 @@ fn calls(aggregate: &Aggregate) -> Result<Vec<AggregateCall>> {
         if !lowered.order_bys.is_empty() && lowered.aggregate.fun().name() == "nth_value" {
             return plan_err!("nth_value with ORDER BY is not supported; write `array_agg(x ORDER BY ts)[n]`");
         }
-        calls.push(AggregateCall::new(lowered.aggregate, lowered.filter, unqualified(expr), input.as_arrow())?);
+        let what = unqualified(&spelled_out(expr, &aggregate.input)?);
+        calls.push(AggregateCall::new(lowered.aggregate, lowered.filter, what, input.as_arrow())?);
     }
     Ok(calls)
 }

@@ -1,11 +1,18 @@
 //! A logical plan becomes a tree of operators.
 
 mod aggregate;
+mod join;
+mod over;
+mod pattern;
 mod rows;
 mod select;
 mod target;
+mod time_bounds;
+mod unnest;
 mod window;
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -15,17 +22,23 @@ use datafusion_common::{Column, DFSchema, DataFusionError, Result, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::Alias;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource, Volatility};
+use datafusion_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, TableSource, Volatility};
 use datafusion_optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion_optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{Query, Statement as AstStatement};
+use datafusion_sql::sqlparser::ast::{Expr as AstExpr, Query, Statement as AstStatement, WindowSpec, WindowType, visit_expressions_mut};
 
+use super::as_of::{AS_OF_FORM, AsOf};
+use super::functions::is_memory;
 use super::names::{Names, StreamSource, options as planner_options};
-use super::operators::{CutWindow, Filter, Operator, Source};
+use super::operators::{self, CutWindow, Filter, Operator, Source};
+use super::pattern::MatchRecognize;
+use super::pattern::formula::is_marker;
 use super::statement::Statement;
 use super::table_functions::Window;
 use super::time::EventTime;
@@ -44,10 +57,21 @@ struct Planning {
 
 static PLANNING: LazyLock<Planning> = LazyLock::new(|| Planning {
     analyzer: Analyzer::new(),
-    simplify: Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]),
+    // Every subquery becomes a join: nothing is computed behind the operators' back.
+    simplify: Optimizer::with_rules(vec![
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(SimplifyExpressions::new()),
+    ]),
     share: Optimizer::with_rules(vec![Arc::new(CommonSubexprEliminate::new())]),
-    options: Arc::default(),
+    options: Arc::new(planning_options()),
 });
+
+fn planning_options() -> ConfigOptions {
+    let mut options = ConfigOptions::default();
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    options
+}
 
 /// Plans `CREATE VIEW name AS query`: later statements of the file can read it.
 pub(super) fn view(name: &str, query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<()> {
@@ -77,48 +101,103 @@ pub(super) fn insert(
     // Names that it makes up are counted from one in each statement.
     let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options)).without_query_execution_start_time();
     let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
+    refuse_subqueries(&plan)?;
     let plan = safe_conditions_first(plan)?;
     let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
-    let mut lowering = Lowering { inputs: Vec::new(), options, asked: Asked::Windows };
+    let by_arrival = &names.catalog.by_arrival;
+    let mut lowering = Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
-        return plan_err!("the statement reads no stream");
+        return plan_err!("the statement reads no stream, so nothing would ever make it write; read a stream, and join it with the table");
     }
     let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
     let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
     let late = options.late_rows.as_ref().map(|late| late_rows(late, &lowering.inputs, options, names)).transpose()?;
-    Ok(Statement::new(lowering.inputs, target, root, time, late).for_rows(ways(&plan)))
+    Ok(Statement::new(lowering.inputs, target, root, time, late).with_tables(lowering.tables).for_rows(ways(&plan)))
 }
 
-fn plan(query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+    spell_out_over(&mut query)?;
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
     SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
 }
 
+/// Spellings of OVER that the planner does not know: a function that remembers rows, without OVER, remembers them all, so that `rate(energy)` is
+/// `rate(energy) OVER ()`; and `OVER (w)` is `OVER w`.
+fn spell_out_over(query: &mut Query) -> Result<()> {
+    let wrong = visit_expressions_mut(query, |expr| {
+        let AstExpr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let is_memory = || is_memory(&function.name.to_string().to_lowercase());
+        match &mut function.over {
+            None if is_memory() => {
+                let all = WindowSpec { window_name: None, partition_by: Vec::new(), order_by: Vec::new(), window_frame: None };
+                function.over = Some(WindowType::WindowSpec(all));
+            }
+            Some(WindowType::WindowSpec(window)) => {
+                if let Some(name) = window.window_name.take() {
+                    if !window.partition_by.is_empty() || !window.order_by.is_empty() || window.window_frame.is_some() {
+                        return ControlFlow::Break(name);
+                    }
+                    function.over = Some(WindowType::NamedWindow(name));
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    match wrong {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(name) => {
+            plan_err!("OVER ({name} ..) adds to the window `{name}`, which is not supported; write the whole window out")
+        }
+    }
+}
+
 /// Rules are a function of their rows: nothing may read a clock or dice.
 fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
-    plan.apply_with_subqueries(|node| {
+    plan.apply_with_subqueries(|node| node.apply_expressions(refuse_hidden_input))?;
+    Ok(())
+}
+
+/// Subqueries that could not be made joins.
+fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
+    plan.apply(|node| {
         node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                if let Expr::ScalarFunction(call) = expr
-                    && call.func.signature().volatility != Volatility::Immutable
-                {
-                    return plan_err!(
-                        "`{}()` gives another result each time, but the same rows must always give the same result; use the row's `ts` for time",
-                        call.name()
-                    );
+            expr.apply(|expr| match expr {
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
+                    plan_err!("a subquery cannot stand here; join the table, and use its columns")
                 }
-                Ok(TreeNodeRecursion::Continue)
+                _ => Ok(TreeNodeRecursion::Continue),
             })
         })
     })?;
     Ok(())
 }
 
+fn refuse_hidden_input(expr: &Expr) -> Result<TreeNodeRecursion> {
+    expr.apply(|expr| match expr {
+        Expr::ScalarFunction(call) if is_marker(call) => {
+            plan_err!(
+                "`{}()` looks at rows of a match, and there is none; it can stand in MEASURES and DEFINE of MATCH_RECOGNIZE",
+                call.name()
+            )
+        }
+        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => plan_err!(
+            "`{}()` gives another result each time, but the same rows must always give the same result; use the row's `ts` for time",
+            call.name()
+        ),
+        _ => Ok(TreeNodeRecursion::Continue),
+    })
+}
+
 /// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is made: an arm here, a function below.
 struct Lowering<'a> {
     /// the streams that the statement reads
     inputs: Vec<Arc<str>>,
+    /// the reference tables, with their columns
+    tables: Vec<(Arc<str>, SchemaRef)>,
+    /// streams whose `ts` is the time of arrival
+    by_arrival: &'a BTreeSet<String>,
     options: &'a Options,
     /// what the next window down is asked for
     asked: Asked,
@@ -140,6 +219,12 @@ impl Lowering<'_> {
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
         match plan {
             LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<StreamSource>() {
+                Some(source) if source.is_table => {
+                    if !self.tables.iter().any(|(name, _)| *name == source.name) {
+                        self.tables.push((Arc::clone(&source.name), source.schema()));
+                    }
+                    Ok(Box::new(operators::Table::named(Arc::clone(&source.name), &nullable(&source.schema()))))
+                }
                 Some(source) => {
                     if !self.inputs.contains(&source.name) {
                         self.inputs.push(Arc::clone(&source.name));
@@ -150,16 +235,41 @@ impl Lowering<'_> {
             },
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Projection(projection) => self.projection(projection),
+            LogicalPlan::Filter(_) if let Some((join, conditions)) = join::filtered_join(plan) => self.join(join, &conditions),
             LogicalPlan::Filter(filter) => {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
             }
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Window>() {
-                Some(window) => self.window(window),
-                None => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
-            },
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                match (node.downcast_ref::<Window>(), node.downcast_ref::<MatchRecognize>()) {
+                    (Some(window), _) => self.window(window),
+                    (_, Some(pattern)) => self.pattern(pattern),
+                    _ if node.is::<AsOf>() => plan_err!("FOR SYSTEM_TIME AS OF stands on the right side of a join; {AS_OF_FORM}"),
+                    _ => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
+                }
+            }
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) if join::tables(plan)?.is_some() => {
+                plan_err!(
+                    "aggregates over a reference table are not supported; put what is wanted into the table itself, or use `query` for a SQLite table"
+                )
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) if matches!(&**input, LogicalPlan::Union(_)) => {
+                plan_err!("UNION removes rows that are equal, which needs endless memory; UNION ALL keeps them")
+            }
             LogicalPlan::Distinct(distinct) => self.distinct(distinct),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Join(join) => self.join(join, &[]),
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|input| self.lower(input)).collect::<Result<_>>()?;
+                Ok(Box::new(operators::Union::new(inputs, nullable(union.schema.as_arrow()))))
+            }
+            LogicalPlan::Unnest(unnest) => {
+                let input = self.lower(&unnest.input)?;
+                unnest::unnest(input, unnest, 0, nullable(unnest.schema.as_arrow()))
+            }
+            LogicalPlan::Values(values) => unnest::values(values),
+            LogicalPlan::Window(window) => self.over(window),
             other => refuse(other),
         }
     }
@@ -167,29 +277,31 @@ impl Lowering<'_> {
 
 fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
-        LogicalPlan::Sort(_) => plan_err!("ORDER BY on an endless stream never ends; rows are written in order of arrival"),
-        LogicalPlan::Limit(_) => plan_err!("LIMIT on an endless stream would stop the rule for good; use WHERE"),
-        LogicalPlan::Join(_) | LogicalPlan::Subquery(_) => {
-            plan_err!("joins and subqueries over several streams are not supported yet; a statement reads one stream")
+        LogicalPlan::Sort(_) => plan_err!(
+            "ORDER BY on an endless stream never ends; rows are written in order of arrival; within closed windows, number them: row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..)"
+        ),
+        LogicalPlan::Limit(_) => plan_err!(
+            "LIMIT on an endless stream would stop the rule for good; use WHERE, or for the first n of each closed window QUALIFY row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..) <= n"
+        ),
+        LogicalPlan::Subquery(_) => {
+            plan_err!("this subquery depends on the row around it in a way that no join can express; write it as a join")
         }
-        LogicalPlan::Union(_) => plan_err!("UNION is not supported; write one INSERT for each SELECT"),
-        LogicalPlan::Window(_) => plan_err!("window functions (OVER) are not supported yet; use TUMBLE with GROUP BY"),
-        LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => plan_err!("the statement reads no stream; add FROM"),
-        LogicalPlan::Unnest(_) => plan_err!("unnest is not supported yet; let the stream's `rows` setting make one row of each element"),
+        LogicalPlan::EmptyRelation(_) => plan_err!("the statement reads no stream; add FROM"),
         LogicalPlan::RecursiveQuery(_) => plan_err!("recursive queries never end on an endless stream"),
         other => plan_err!("`{}` cannot be used in a rule", other.display()),
     }
 }
 
 fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-    let mut subquery = false;
     expr.apply(|expr| {
-        subquery |= matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_));
+        if let Expr::WindowFunction(call) = expr {
+            return plan_err!(
+                "`{}` cannot stand in WHERE, GROUP BY or HAVING, nor in another function of OVER; write QUALIFY instead of WHERE, or compute it in a step before: WITH step AS (SELECT .. OVER ..)",
+                call.fun
+            );
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if subquery {
-        return plan_err!("subqueries in expressions are not supported yet; a statement reads one stream");
-    }
     let expr = create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
     // A sum that wraps around is a command that no one meant: the row is left out and reported instead, as for a division by zero.
     let checked = expr.transform_up(|expr| match expr.downcast_ref::<BinaryExpr>() {
@@ -203,6 +315,23 @@ fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
 fn nullable(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> = schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect();
     Arc::new(Schema::new(fields))
+}
+
+/// `expr`, seen from above `plan`, with what is computed once for several expressions written out again: the names that the optimizer makes up for it
+/// say nothing of what it is.
+fn spelled_out(expr: &Expr, plan: &LogicalPlan) -> Result<Expr> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(expr.clone()) };
+    let spelled = expr.clone().transform_up(|expr| {
+        let made_up = match &expr {
+            Expr::Column(column) if column.name.starts_with("__common_expr") => projection.schema.maybe_index_of_column(column),
+            _ => None,
+        };
+        match made_up.and_then(|index| projection.expr.get(index)) {
+            Some(meant) => spelled_out(&meant.clone().unalias(), &projection.input).map(Transformed::yes),
+            None => Ok(Transformed::no(expr)),
+        }
+    })?;
+    Ok(spelled.data)
 }
 
 /// The expression as text, without the names of relations: an alias does not change what is computed.

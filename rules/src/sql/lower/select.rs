@@ -9,6 +9,7 @@ use datafusion_expr::{LogicalPlan, Projection};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 
+use super::join::filtered_join;
 use super::window::delay_ns;
 use super::{Lowering, nullable, physical};
 use crate::sql::operators::{Filter, Operator, Project};
@@ -17,7 +18,7 @@ impl Lowering<'_> {
     pub(super) fn projection(&mut self, projection: &Projection) -> Result<Box<dyn Operator>> {
         let (mut exprs, input) = computed(projection)?;
         let input: Box<dyn Operator> = match input {
-            LogicalPlan::Filter(filter) => {
+            LogicalPlan::Filter(filter) if filtered_join(input).is_none() => {
                 let predicate = physical(&filter.predicate, filter.input.schema())?;
                 let below = self.lower(&filter.input)?;
                 let columns = columns(&exprs)?;

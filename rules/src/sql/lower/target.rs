@@ -27,6 +27,9 @@ pub(super) fn resolve_target(name: &str, names: &Names<'_>) -> Result<Target> {
     if name == "uplink" {
         return if catalog.uplink { Ok(Target::Uplink) } else { plan_err!("there is no uplink; add [uplink] to the configuration") };
     }
+    if catalog.tables.contains_key(name) {
+        return plan_err!("`{name}` is a reference table, which its file fills; write to an output, a derived stream or `uplink`");
+    }
     if catalog.inputs.contains_key(name) {
         return plan_err!("`{name}` is fed by a connection and cannot be written; write to an output, a derived stream or `uplink`");
     }
@@ -74,7 +77,11 @@ pub(super) fn late_rows(target: &str, inputs: &[Arc<str>], options: &Options, na
     let fit_one = |stream: &Arc<str>| {
         let rows = LogicalPlanBuilder::scan(stream.to_string(), names.get_table_source(TableReference::bare(&**stream))?, None)?.build()?;
         let plan = fit(rows, &target, &[], names)?;
-        Ok((Arc::clone(stream), Lowering { inputs: Vec::new(), options, asked: Asked::Windows }.lower(&plan)?))
+        Ok((
+            Arc::clone(stream),
+            Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival: &names.catalog.by_arrival, options, asked: Asked::Windows }
+                .lower(&plan)?,
+        ))
     };
     Ok(LateRows { fit: inputs.iter().map(fit_one).collect::<Result<_>>()?, target })
 }

@@ -240,11 +240,17 @@ impl Addends {
         })
     }
 
-    pub(super) fn take(&self, rows: &UInt32Array) -> Result<Self> {
-        let pick = |column: &ArrayRef| Ok(take(column, rows, None)?);
+    /// The rows with these indices, in order.
+    pub(super) fn take(&self, rows: Vec<u32>) -> Result<Self> {
+        let first = rows.first().copied().unwrap_or(0);
+        if rows.iter().zip(first..).all(|(row, next)| *row == next) {
+            return Ok(self.slice(first as usize, rows.len()));
+        }
+        let rows = UInt32Array::from(rows);
+        let pick = |column: &ArrayRef| Ok(take(column, &rows, None)?);
         let filters = self.filters.iter().map(|filter| match filter {
             None => Ok(None),
-            Some(mask) => Ok(take(mask, rows, None)?.as_boolean_opt().cloned()),
+            Some(mask) => Ok(take(mask, &rows, None)?.as_boolean_opt().cloned()),
         });
         Ok(Self {
             rows: rows.len(),
@@ -252,6 +258,17 @@ impl Addends {
             arguments: self.arguments.iter().map(|columns| columns.iter().map(pick).collect()).collect::<Result<_>>()?,
             filters: filters.collect::<Result<_>>()?,
         })
+    }
+
+    /// Rows beside each other, without copying them.
+    fn slice(&self, offset: usize, rows: usize) -> Self {
+        let slice = |columns: &Vec<ArrayRef>| columns.iter().map(|column| column.slice(offset, rows)).collect();
+        Self {
+            rows,
+            keys: slice(&self.keys),
+            arguments: self.arguments.iter().map(slice).collect(),
+            filters: self.filters.iter().map(|filter| filter.as_ref().map(|mask| mask.slice(offset, rows))).collect(),
+        }
     }
 }
 

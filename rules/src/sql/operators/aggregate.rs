@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray};
 use arrow::compute::{concat_batches, partition};
 use arrow::datatypes::{Field, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion_common::{DataFusionError, Result};
@@ -216,7 +216,7 @@ impl WindowAggregate {
 
     /// Adds the rows of `addends` with these indices to the panes that end at the keys of `by_end`.
     fn add_all(&mut self, by_end: BTreeMap<i64, Vec<u32>>, addends: &Addends) -> Result<()> {
-        by_end.into_iter().try_for_each(|(end, rows)| self.add(end, &addends.take(&UInt32Array::from(rows))?))
+        by_end.into_iter().try_for_each(|(end, rows)| self.add(end, &addends.take(rows)?))
     }
 
     /// Adds all of `addends` to the pane that ends at `end`.

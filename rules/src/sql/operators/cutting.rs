@@ -103,7 +103,7 @@ pub(super) struct Done<C> {
 /// Rows whose keys and conditions have been evaluated.
 pub(super) struct Keyed {
     pub chunk: Chunk,
-    keys: Vec<ArrayRef>,
+    pub keys: Vec<ArrayRef>,
     conditions: Option<[BooleanArray; 2]>,
 }
 

@@ -14,13 +14,20 @@
 mod accumulate;
 mod aggregate;
 mod cutting;
+mod in_order;
+mod join;
 mod kept_rows;
+mod over;
+mod pattern;
+mod row_log;
 mod row_window_aggregate;
 mod row_windows;
 mod running;
 mod source;
 mod stateless;
 mod time_window;
+mod union;
+mod unnest;
 mod whole_windows;
 mod written;
 
@@ -39,12 +46,20 @@ use crate::rule::{Emissions, SealedState, Step};
 pub(super) use accumulate::AggregateCall;
 pub(super) use aggregate::{Bound, GroupColumn, Groups, WindowAggregate};
 pub(super) use cutting::Cut;
-pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate};
+pub(super) use in_order::InOrder;
+pub(super) use join::{
+    IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Reach, Table, TableJoin, TableJoinKind, TableJoinParts,
+};
+pub(super) use over::{Back, Frame, FrameAggregate, Function, Held as HeldCall, Memories, Over, OverClosed, Parts, Pick, Remember, Which};
+pub(super) use pattern::{Formula, MatchRows, Recognition, Slot};
+pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate, WindowGroups};
 pub(super) use row_windows::RowWindows;
 pub(super) use running::{Emit, RunningAggregate};
 pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project};
 pub(super) use time_window::TimeWindow;
+pub(super) use union::Union;
+pub(super) use unnest::{Unnest, Unnested};
 pub(super) use whole_windows::WholeWindows;
 use written::{with_units, written};
 

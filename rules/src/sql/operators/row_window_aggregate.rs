@@ -6,21 +6,18 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::{concat_batches, partition};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
-use datafusion_common::{DataFusionError, Result};
+use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::{Addends, Adder, Sums};
 use super::aggregate::window_columns;
-use super::cutting::{Content, Cut, Cutter, Done, Open};
+use super::cutting::{Content, Cut, Cutter, Done, Keyed, Open};
 use super::time_window::with_bounds;
 use super::{AggregateCall, Chunk, GroupColumn, Held, Operator, Pass, each_evaluable, visit};
 use crate::rule::SealedState;
 
 /// The name under which rows that have been cut into windows enter what stands between window and aggregate.
 pub(in crate::sql) const CUT_ROWS: &str = "#cut rows";
-
-/// Rows are handed on in pieces of this length, so that what happens to one window within a piece can be worked off by recursion.
-const PIECE: usize = 1_024;
 
 const WINDOW: &str = "#window";
 
@@ -42,6 +39,7 @@ pub(in crate::sql) struct RowWindowAggregate {
     between: Box<dyn Operator>,
     cut_schema: SchemaRef,
     columns: Vec<GroupColumn>,
+    keys: Vec<GroupKey>,
     adder: Adder,
     schema: SchemaRef,
     key_schema: SchemaRef,
@@ -60,6 +58,8 @@ impl std::fmt::Debug for RowWindowAggregate {
 /// What a window adds up to, and what is still to be added, in order.
 #[derive(Debug, Default)]
 struct Parts {
+    /// of its partition; empty as long as there are no sums
+    keys: Vec<ScalarValue>,
     sums: Option<Sums>,
     open: Vec<Part>,
     /// what it is known to take
@@ -94,15 +94,31 @@ impl Content for Parts {
     }
 }
 
+/// A key of GROUP BY.
+#[derive(Debug, Clone, Copy)]
+enum GroupKey {
+    /// the same for all rows of a window: the key of its partition with this index
+    OfPartition(usize),
+    /// the key of its sums with this index
+    OfRow(usize),
+}
+
 /// Rows on their way from the window to the aggregate.
 struct Arrived {
+    /// of the partition of each row of the window
+    keys: Vec<ArrayRef>,
     addends: Addends,
     /// which of them a row of the window has become
     places: Vec<Option<u32>>,
 }
 
-/// What GROUP BY names: its columns, and the keys among them.
-type GroupBy = (Vec<GroupColumn>, Vec<(Arc<dyn PhysicalExpr>, Field)>);
+/// What GROUP BY names.
+pub(in crate::sql) struct WindowGroups {
+    pub columns: Vec<GroupColumn>,
+    pub keys: Vec<(Arc<dyn PhysicalExpr>, Field)>,
+    /// which key of the partition each of `keys` is, if it is one
+    pub of_partition: Vec<Option<usize>>,
+}
 
 impl RowWindowAggregate {
     /// `between` reads [`CUT_ROWS`].
@@ -110,21 +126,29 @@ impl RowWindowAggregate {
         window: CutWindow,
         fingerprint: String,
         between: Box<dyn Operator>,
-        (columns, keys): GroupBy,
+        groups: WindowGroups,
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
     ) -> Result<Self> {
         let (partition, fields): (Vec<_>, Vec<_>) = window.partition.into_iter().unzip();
         let key_schema = Arc::new(Schema::new(fields));
         let delay_ns = window.input.delay_ns();
+        let (mut keys, mut of_rows) = (Vec::new(), Vec::new());
+        for (key, of_partition) in groups.keys.into_iter().zip(groups.of_partition) {
+            keys.push(of_partition.map_or(GroupKey::OfRow(of_rows.len()), GroupKey::OfPartition));
+            if of_partition.is_none() {
+                of_rows.push(key);
+            }
+        }
         Ok(Self {
             cutter: Cutter::new(window.cut, partition, Arc::clone(&key_schema), delay_ns)?,
             input: window.input,
             fingerprint,
             between,
             cut_schema: window.schema,
-            columns,
-            adder: Adder::new(keys, calls),
+            columns: groups.columns,
+            keys,
+            adder: Adder::new(of_rows, calls),
             schema,
             key_schema,
             delay_ns,
@@ -134,7 +158,7 @@ impl RowWindowAggregate {
     }
 
     /// Takes rows through what stands between window and aggregate.
-    fn arrive(&mut self, rows: &Chunk, pass: &mut Pass<'_>) -> Result<Arrived> {
+    fn arrive(&mut self, Keyed { chunk: rows, keys, .. }: Keyed, pass: &mut Pass<'_>) -> Result<Arrived> {
         // Nothing looks at the bounds, which are not known yet.
         let nowhere = vec![0; rows.len()];
         let cut = with_bounds(Chunk { batch: rows.batch.clone(), causes: None }, nowhere.clone(), nowhere, &self.cut_schema)?;
@@ -160,43 +184,61 @@ impl RowWindowAggregate {
             }
             Ok(())
         });
-        Ok(Arrived { addends: Addends::concat(prepared)?, places })
+        Ok(Arrived { keys, addends: Addends::concat(prepared)?, places })
     }
 
-    /// Adds what is still to be added.
+    /// Adds what is still to be added. Windows that have become one are worked off from the inside, as rows came; there may be so many of
+    /// them that recursion would not do.
     fn settle(&mut self, parts: &mut Parts, arrived: &Arrived) -> Result<()> {
-        for part in std::mem::take(&mut parts.open) {
-            match part {
-                Part::Rows(rows) => {
-                    let places: Vec<u32> = rows.iter().filter_map(|row| arrived.places.get(*row as usize).copied().flatten()).collect();
-                    if places.is_empty() {
-                        continue;
-                    }
-                    let rows = arrived.addends.take(&UInt32Array::from(places))?;
-                    let sums = match &mut parts.sums {
-                        Some(sums) => sums,
-                        none => none.insert(self.adder.empty()?),
-                    };
-                    sums.add(&rows, &mut self.groups)?;
-                }
-                Part::Window(mut other) => {
-                    self.settle(&mut other, arrived)?;
+        let mut outer: Vec<(Parts, std::vec::IntoIter<Part>)> = Vec::new();
+        let mut inner = std::mem::take(parts);
+        self.forget(&mut inner);
+        let mut rest = std::mem::take(&mut inner.open).into_iter();
+        loop {
+            match rest.next() {
+                Some(Part::Rows(rows)) => self.add(&mut inner, &rows, arrived)?,
+                Some(Part::Window(mut other)) => {
                     self.forget(&mut other);
-                    parts.sums = match (parts.sums.take(), other.sums) {
-                        (Some(mut sums), Some(other)) => {
-                            sums.merge(&other.rest()?, &mut self.groups)?;
-                            Some(sums)
-                        }
-                        (one, other) => one.or(other),
-                    };
+                    let of_other = std::mem::take(&mut other.open).into_iter();
+                    outer.push((std::mem::replace(&mut inner, other), std::mem::replace(&mut rest, of_other)));
                 }
+                None => match outer.pop() {
+                    Some((around, rest_around)) => {
+                        let other = std::mem::replace(&mut inner, around);
+                        rest = rest_around;
+                        match (&mut inner.sums, other.sums) {
+                            (Some(sums), Some(other)) => sums.merge(&other.rest()?, &mut self.groups)?,
+                            (None, sums) => (inner.sums, inner.keys) = (sums, other.keys),
+                            (Some(_), None) => {}
+                        }
+                    }
+                    None => break,
+                },
             }
         }
-        self.forget(parts);
-        let (groups, bytes) = parts.sums.as_ref().map_or((1, 0), |sums| (sums.len(), sums.bytes()));
-        parts.held = Held { entries: groups, bytes: bytes + size_of::<Open<Parts>>() };
-        self.held = Held { entries: self.held.entries + groups, bytes: self.held.bytes + parts.held.bytes };
+        let (groups, bytes) = inner.sums.as_ref().map_or((1, 0), |sums| (sums.len(), sums.bytes()));
+        let keys: usize = inner.keys.iter().map(ScalarValue::size).sum();
+        inner.held = Held { entries: groups, bytes: bytes + keys + size_of::<Open<Parts>>() };
+        self.held = Held { entries: self.held.entries + groups, bytes: self.held.bytes + inner.held.bytes };
+        *parts = inner;
         Ok(())
+    }
+
+    /// Adds rows of a window, those of them that have arrived.
+    fn add(&mut self, parts: &mut Parts, rows: &[u32], arrived: &Arrived) -> Result<()> {
+        let places: Vec<u32> = rows.iter().filter_map(|row| arrived.places.get(*row as usize).copied().flatten()).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let sums = match &mut parts.sums {
+            Some(sums) => sums,
+            none => {
+                let row = rows.first().map_or(0, |row| *row as usize);
+                parts.keys = arrived.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
+                none.insert(self.adder.empty()?)
+            }
+        };
+        sums.add(&arrived.addends.take(places)?, &mut self.groups)
     }
 
     /// Takes a window out of what is held.
@@ -215,7 +257,7 @@ impl RowWindowAggregate {
         for part in keyed {
             let begin = done.len();
             self.cutter.absorb(&part, 0, pass, self.input.gives_input_rows(), done)?;
-            let arrived = self.arrive(&part.chunk, pass)?;
+            let arrived = self.arrive(part, pass)?;
             for window in done.iter_mut().skip(begin) {
                 self.settle(&mut window.content, &arrived)?;
             }
@@ -244,7 +286,13 @@ impl RowWindowAggregate {
             self.forget(&mut window.content);
             let Some(sums) = window.content.sums else { continue };
             let rows = sums.len();
-            let (keys, values) = sums.finish()?;
+            let (of_rows, values) = sums.finish()?;
+            let keys = self.keys.iter().map(|key| match key {
+                GroupKey::OfPartition(key) => window.content.keys.get(*key).map(|key| key.to_array_of_size(rows)),
+                GroupKey::OfRow(key) => of_rows.get(*key).cloned().map(Ok),
+            });
+            let missing = || DataFusionError::Internal("a group column is missing".into());
+            let keys = keys.map(|key| key.unwrap_or_else(|| Err(missing()))).collect::<Result<Vec<_>>>()?;
             let columns = window_columns(&self.columns, window.start, window.end, &keys, values, rows)?;
             chunks.push(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: Some(vec![window.cause; rows]) });
         }
@@ -279,7 +327,10 @@ impl RowWindowAggregate {
         for (window, group) in self.cutter.find_keys(&keys, windows.num_rows())?.into_iter().enumerate() {
             let sums = u32::try_from(window).ok().and_then(|window| of_window.remove(&window));
             let mut content = Parts { sums, ..Parts::default() };
-            self.settle(&mut content, &Arrived { addends: Addends::concat(Vec::new())?, places: Vec::new() })?;
+            if content.sums.is_some() {
+                content.keys = keys.iter().map(|key| ScalarValue::try_from_array(key, window)).collect::<Result<_>>()?;
+            }
+            self.settle(&mut content, &Arrived { keys: Vec::new(), addends: Addends::concat(Vec::new())?, places: Vec::new() })?;
             let open = Open {
                 first: first.value(window),
                 last: last.value(window),
@@ -332,8 +383,8 @@ impl Operator for RowWindowAggregate {
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
         let mut done = Vec::new();
-        for begin in (0..rows.len()).step_by(PIECE) {
-            self.absorb(&rows.slice(begin, PIECE.min(rows.len() - begin)), pass, &mut done)?;
+        if !rows.is_empty() {
+            self.absorb(&rows, pass, &mut done)?;
         }
         self.cutter.end_sessions(pass, &mut done);
         let rows = self.give(done)?;

@@ -1,0 +1,139 @@
+//! Tests of reference tables.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::util::pretty::pretty_format_batches;
+use tidegate_rules::{Catalog, OutputColumns};
+
+use super::*;
+use crate::status::Status;
+
+fn settings(path: PathBuf, kind: TableKind, fields: &[(&str, FieldType)]) -> ReferenceTable {
+    let fields = (!fields.is_empty()).then(|| fields.iter().map(|(name, field_type)| ((*name).to_owned(), *field_type)).collect());
+    ReferenceTable { path, kind, fields, max_size: ByteSize(1 << 20) }
+}
+
+fn csv_with(text: &str, fields: &[(&str, FieldType)]) -> Result<RecordBatch, Diagnostic> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.csv");
+    fs::write(&path, text).unwrap();
+    read(&settings(path, TableKind::Csv, fields)).map_err(|wrong| Diagnostic { file: "t.csv".into(), ..wrong })
+}
+
+fn types(rows: &RecordBatch) -> Vec<FieldType> {
+    rows.schema().fields().iter().map(|field| FieldType::of(field.data_type()).unwrap()).collect()
+}
+
+#[test]
+fn columns_of_a_csv_file_have_the_narrowest_type_that_holds_all_values() {
+    use FieldType::{Bool, Float64, Int64, Utf8};
+    let rows = csv_with("a,b,c,d,e,f,g\n1,1,true,x,007,,-5\n2,1.5,False,\"y,\"\"z\",8,,\n", &[]).unwrap();
+    assert_eq!(types(&rows), [Int64, Float64, Bool, Utf8, Utf8, Utf8, Int64]);
+    let table = pretty_format_batches(&[rows]).unwrap().to_string();
+    assert!(table.contains("| 1 | 1.0 | true  | x    | 007 |   | -5 |"), "{table}");
+    assert!(table.contains("| 2 | 1.5 | false | y,\"z | 8   |   |    |"), "{table}");
+    let mixed = csv_with("a\n1.50\nx\n", &[]).unwrap();
+    assert!(pretty_format_batches(&[mixed]).unwrap().to_string().contains("| 1.50 |"), "text stays as it is written");
+    assert_eq!(csv_with("a,b\n", &[]).unwrap().num_rows(), 0);
+}
+
+#[test]
+fn declared_columns_are_those_that_there_are() {
+    use FieldType::{Float64, Timestamp, Utf8};
+    let rows =
+        csv_with("extra,id,high,since\n1,7,80,2026-01-02T03:04:05Z\n", &[("id", Utf8), ("high", Float64), ("since", Timestamp)]).unwrap();
+    let table = pretty_format_batches(&[rows]).unwrap().to_string();
+    assert!(table.contains("| 80.0 | 7  | 2026-01-02T03:04:05Z |"), "{table}");
+}
+
+#[test]
+fn what_is_wrong_with_a_csv_file_is_said_with_its_line() {
+    let said = |text: &str, fields: &[(&str, FieldType)]| csv_with(text, fields).unwrap_err().to_string();
+    assert_eq!(said("a\n1\nx\n", &[("a", FieldType::Int64)]), "t.csv:3:1: \"x\" in column `a` is no int64");
+    assert_eq!(said("a\n1\n", &[("b", FieldType::Int64)]), "t.csv:1:1: there is no column `b`, which `fields` declares");
+    assert!(said("a,b\n1\n", &[]).starts_with("t.csv:2:1: this is not CSV"), "{}", said("a,b\n1\n", &[]));
+    assert!(said("a,a\n1,2\n", &[]).contains("two columns are called `a`"));
+    assert!(said("", &[("b", FieldType::Int64)]).contains("no column `b`"));
+    let large = format!("a\n{}", "1234567\n".repeat(1 << 18));
+    assert!(said(&large, &[]).contains("larger than 1MiB"), "{}", said(&large, &[]));
+}
+
+#[test]
+fn a_sqlite_table_is_read_while_somebody_else_has_it_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.db");
+    let owner = rusqlite::Connection::open(&path).unwrap();
+    owner
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; CREATE TABLE limits (device TEXT, high REAL, on_site INTEGER, raw BLOB);
+             INSERT INTO limits VALUES ('a', 80, 1, NULL), ('b', NULL, 0, NULL);",
+        )
+        .unwrap();
+    let of =
+        |query: &str, fields: &[(&str, FieldType)]| read(&settings(path.clone(), TableKind::Sqlite { query: query.to_owned() }, fields));
+    let rows = of("SELECT * FROM \"limits\"", &[]).unwrap();
+    assert_eq!(types(&rows), [FieldType::Utf8, FieldType::Float64, FieldType::Int64, FieldType::Utf8]);
+    let declared = of("SELECT * FROM limits", &[("device", FieldType::Utf8), ("on_site", FieldType::Bool)]).unwrap();
+    let table = pretty_format_batches(&[declared]).unwrap().to_string();
+    assert!(table.contains("| a      | true    |") && table.contains("| b      | false   |"), "{table}");
+    assert!(of("SELECT * FROM nowhere", &[]).unwrap_err().to_string().contains("no such table"));
+    assert!(of("SELECT x'00' AS raw", &[]).unwrap_err().to_string().contains("holds bytes"));
+    assert!(of("DELETE FROM limits", &[]).unwrap_err().to_string().contains("cannot read the table"));
+    let endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n";
+    assert!(of(endless, &[]).unwrap_err().to_string().contains("larger than 1MiB"));
+}
+
+#[test]
+fn a_file_that_is_wrong_changes_nothing_and_one_that_is_new_is_an_edit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("limits.csv");
+    let catalog = Catalog {
+        tables: [("limits".to_owned(), None)].into(),
+        outputs: [("lamp".to_owned(), OutputColumns::default())].into(),
+        ..Catalog::default()
+    };
+    let mut book = RuleBook::new(catalog, 2, Arc::new(Status::default())).quiet();
+    let watched = Watched { settings: settings(path.clone(), TableKind::Csv, &[]), seen: None, wrong: None };
+    let mut tables = TableFiles { files: [(Arc::from("limits"), watched)].into(), copies: None };
+    tables = tables.keeping(Copies::of(dir.path(), Duration::from_secs(1)), &book);
+    let put = |text: &str, tables: &mut TableFiles, book: &mut RuleBook| {
+        let fresh = dir.path().join("fresh");
+        fs::write(&fresh, text).unwrap();
+        fs::rename(&fresh, &path).unwrap();
+        tables.look(book, &|_| false, true)
+    };
+    assert!(tables.look(&mut book, &|_| false, true).is_empty());
+    assert!(tables.wrong().next().unwrap().to_string().contains("cannot read the table"));
+    let first = put("device,high\na,80\n", &mut tables, &mut book);
+    let Some(Edit::Table { name, content }) = &first[0].edit else { panic!("no edit") };
+    // Each worker is told.
+    assert_eq!((name.as_str(), first.len(), first[0].changes.len()), ("limits", 1, 2));
+    assert!(tables.wrong().next().is_none());
+    assert_eq!(tables.copies.as_ref().unwrap().load("limits", content).unwrap(), *book.table("limits").unwrap());
+    // Neither a look without a change, nor the same content once more, nor a wrong file is an edit.
+    assert!(tables.look(&mut book, &|_| false, true).is_empty());
+    assert!(put("device,high\na,80\n", &mut tables, &mut book).is_empty());
+    assert!(put("device,high\na\n", &mut tables, &mut book).is_empty());
+    assert!(tables.wrong().next().unwrap().to_string().contains("this is not CSV"));
+    assert_eq!(book.table("limits").unwrap().num_rows(), 1);
+    assert_eq!(put("device,high\na,90\nb,91\n", &mut tables, &mut book).len(), 1);
+    assert_eq!(book.table("limits").unwrap().num_rows(), 2);
+}
+
+#[test]
+fn copies_are_deleted_when_nobody_can_ask_for_them_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut copies = Copies::of(dir.path(), Duration::ZERO).keeping_for(Duration::ZERO);
+    let of = |text: &str| csv_with(text, &[]).unwrap();
+    let first = copies.keep("limits", &of("a\n1\n")).unwrap();
+    assert_eq!(copies.load("limits", &first).unwrap(), of("a\n1\n"));
+    let second = copies.keep("limits", &of("a\n2\n")).unwrap();
+    let third = copies.keep("limits", &of("a\n3\n")).unwrap();
+    copies.keep("limits", &of("a\n3\n")).unwrap();
+    assert!(copies.load("limits", &first).is_err() && copies.load("limits", &second).is_err());
+    assert_eq!(copies.load("limits", &third).unwrap(), of("a\n3\n"));
+    fs::write(dir.path().join("tables").join(format!("limits-{third}.arrow")), b"damaged").unwrap();
+    assert!(copies.load("limits", &third).is_err());
+}

@@ -1,0 +1,183 @@
+//! Rows in the order of event time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
+use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use datafusion_common::{DataFusionError, Result};
+
+use super::row_log::RowLog;
+use super::{Chunk, Held, Operator, Pass};
+use crate::rule::SealedState;
+
+/// Keeps rows until the watermark reaches their time, and gives them in the order of their times; rows of one time in order of arrival. A row
+/// that comes when the watermark is past its time is late. Rows that come in order, without lateness, pass at once.
+#[derive(Debug)]
+pub(in crate::sql) struct InOrder {
+    input: Box<dyn Operator>,
+    fingerprint: String,
+    time_column: usize,
+    log: RowLog,
+    /// by time and arrival
+    waiting: BTreeMap<(i64, u64), Waiting>,
+    arrivals: u64,
+    passes: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// its number in the log
+    row: u32,
+    /// the row of that pass that it is due to at least
+    cause: u32,
+    pass: u64,
+}
+
+impl InOrder {
+    /// `time_column` holds the time.
+    pub(in crate::sql) fn new(input: Box<dyn Operator>, time_column: usize) -> Self {
+        let types = input.schema().fields().iter().map(|field| field.data_type().clone()).collect();
+        Self {
+            fingerprint: format!("IN ORDER({})", input.origin()),
+            input,
+            time_column,
+            log: RowLog::new(types),
+            waiting: BTreeMap::new(),
+            arrivals: 0,
+            passes: 0,
+        }
+    }
+
+    /// Whether no row has to wait, as things are.
+    fn passes_at_once(&self, rows: &Chunk, times: &dyn Fn(usize) -> Option<i64>, pass: &Pass<'_>, delay_ns: i64) -> bool {
+        let mut last = i64::MIN;
+        self.waiting.is_empty()
+            && (0..rows.len()).all(|row| {
+                let Some(ts) = times(row) else { return false };
+                let (cause, due) = (rows.cause(row), ts.saturating_add(delay_ns));
+                let in_order = ts >= std::mem::replace(&mut last, ts);
+                in_order && pass.before(cause) <= due && pass.after(cause) >= due
+            })
+    }
+
+    /// The rows whose time has come.
+    fn release(&mut self, pass: &Pass<'_>, delay_ns: i64) -> Result<Chunk> {
+        let mut due: Vec<(u32, Option<u32>)> = Vec::new();
+        while let Some(first) = self.waiting.first_entry() {
+            let Some(by) = pass.reached(first.key().0.saturating_add(delay_ns)) else { break };
+            let Waiting { row, cause, pass } = first.remove();
+            due.push((if pass == self.passes { by.max(cause) } else { by }, Some(row)));
+        }
+        // Stable: within a cause by time and arrival.
+        due.sort_by_key(|(cause, _)| *cause);
+        let (causes, rows): (Vec<u32>, Vec<Option<u32>>) = due.into_iter().unzip();
+        if rows.is_empty() {
+            return Ok(Chunk::empty(self.input.schema()));
+        }
+        let batch = RecordBatch::try_new(Arc::clone(self.input.schema()), self.log.gather_all(&rows)?)?;
+        Ok(Chunk { batch, causes: Some(causes) })
+    }
+
+    fn wait(&mut self, ts: i64, row: u32, cause: u32) {
+        self.waiting.insert((ts, self.arrivals), Waiting { row, cause, pass: self.passes });
+        self.arrivals += 1;
+    }
+}
+
+impl Operator for InOrder {
+    fn schema(&self) -> &SchemaRef {
+        self.input.schema()
+    }
+
+    fn inputs(&self) -> Vec<&dyn Operator> {
+        vec![&*self.input]
+    }
+
+    fn inputs_mut(&mut self) -> Vec<&mut dyn Operator> {
+        vec![&mut *self.input]
+    }
+
+    fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
+        let rows = self.input.run(pass)?;
+        let delay_ns = self.input.delay_ns();
+        if !rows.is_empty() {
+            let column = rows.batch.columns().get(self.time_column).and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
+            let column = column.ok_or_else(|| DataFusionError::Internal("rows without a time came to be put in order".into()))?;
+            let times = |row: usize| column.is_valid(row).then(|| column.value(row));
+            if self.passes_at_once(&rows, &times, pass, delay_ns) {
+                return Ok(rows);
+            }
+            self.passes += 1;
+            let is_input = self.input.gives_input_rows();
+            let first = self.log.push(rows.batch.columns().to_vec(), rows.len())?;
+            for (row, number) in (0..rows.len()).zip(first..) {
+                let cause = rows.cause(row);
+                match times(row) {
+                    None => pass.out.bad("a row has no time by which it could be put in order".into()),
+                    Some(ts) if pass.before(cause) > ts.saturating_add(delay_ns) => pass.too_late(cause, is_input),
+                    Some(ts) => self.wait(ts, number, cause),
+                }
+            }
+        } else {
+            self.passes += 1;
+        }
+        let due = self.release(pass, delay_ns)?;
+        if self.log.wants_packing() {
+            self.log.pack(self.waiting.values_mut().map(|waiting| &mut waiting.row), false)?;
+        }
+        Ok(due)
+    }
+
+    fn explain(&self) -> String {
+        let name = self.schema().fields().get(self.time_column).map_or("", |field| field.name());
+        format!("in the order of {name}")
+    }
+
+    fn is_timed(&self) -> bool {
+        true
+    }
+
+    fn deadline(&self) -> Option<i64> {
+        self.waiting.first_key_value().map(|((ts, _), _)| ts.saturating_add(self.input.delay_ns()))
+    }
+
+    fn held(&self) -> Held {
+        let entry = size_of::<((i64, u64), Waiting)>();
+        Held { entries: self.waiting.len(), bytes: self.log.bytes() + self.waiting.len() * entry }
+    }
+
+    /// The rows that wait, in order.
+    fn seal(&mut self) -> Result<Vec<SealedState>> {
+        let rows: Vec<Option<u32>> = self.waiting.values().map(|waiting| Some(waiting.row)).collect();
+        let batch = match rows.as_slice() {
+            [] => None,
+            rows => Some(RecordBatch::try_new(Arc::clone(self.input.schema()), self.log.gather_all(rows)?)?),
+        };
+        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch }])
+    }
+
+    /// A column that the rows have not is null in them.
+    fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
+        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
+        let Some(batch) = state.remove(at).batch else { return Ok(()) };
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for field in self.input.schema().fields() {
+            match batch.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type()) {
+                Some(column) => columns.push(Arc::clone(column)),
+                None => {
+                    misfits.push(format!("`{}` is new and null in the rows that wait for their turn", field.name()));
+                    columns.push(new_null_array(field.data_type(), batch.num_rows()));
+                }
+            }
+        }
+        let times = columns.get(self.time_column).and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>()).cloned();
+        let first = self.log.push(columns, batch.num_rows())?;
+        for (ts, row) in times.iter().flatten().zip(first..) {
+            if let Some(ts) = ts {
+                self.wait(ts, row, 0);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,433 @@
+//! Stream with stream: pairs of rows whose event times are no further apart than a reach says.
+//!
+//! A row is kept until the watermark says that no partner can come any more. Then, in an outer join, it is written alone if it has met nobody;
+//! that is due to the row that moved the watermark. A row that comes with a time before the watermark is late: its partners may have gone.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
+use datafusion_common::{DataFusionError, Result};
+use datafusion_physical_expr::PhysicalExpr;
+
+use super::kept::{KeptRows, side_by_side};
+use super::keys::Keys;
+use super::pairs_that_hold;
+use crate::rule::SealedState;
+use crate::sql::operators::{Chunk, Held, Operator, Pass, each_evaluable};
+
+/// What a kept row costs beside its columns: its places in the index and in the order of time.
+const BYTES_A_ROW: usize = 96;
+
+/// Which partners a row of the left side has: those whose time is its own and between these many nanoseconds more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sql) struct Reach {
+    pub from: i64,
+    pub to: i64,
+}
+
+/// One input of the join.
+#[derive(Debug)]
+pub(in crate::sql) struct IntervalSide {
+    input: Box<dyn Operator>,
+    keys: Keys,
+    /// the event time that the reach is about
+    time: Arc<dyn PhysicalExpr>,
+    /// how much a row's time may be behind the watermark before it is late
+    slack: i64,
+    /// whether rows without a partner are written
+    outer: bool,
+    /// how far the watermark must be beyond a row's time until it can be forgotten
+    waits: i64,
+    kept: KeptRows,
+    by_key: HashMap<Arc<[u8]>, VecDeque<Partner>>,
+    /// by time, and then in order of arrival; the key of each
+    by_time: BTreeMap<(i64, u64), Option<Arc<[u8]>>>,
+    /// rows that have met nobody, where that matters
+    alone: BTreeSet<(i64, u64)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Partner {
+    id: u64,
+    time: i64,
+}
+
+/// What has come for one side in this pass.
+#[derive(Default)]
+struct Arrivals {
+    rows: Vec<Arrival>,
+}
+
+struct Arrival {
+    cause: u32,
+    id: u64,
+    /// `None`: it has no time, and so no partner
+    time: Option<i64>,
+    /// `None`: null, which equals nothing
+    key: Option<Arc<[u8]>>,
+}
+
+/// Rows to be written, in the order in which they are.
+#[derive(Default)]
+struct Found {
+    causes: Vec<u32>,
+    left: Vec<Option<u64>>,
+    right: Vec<Option<u64>>,
+}
+
+impl IntervalSide {
+    /// `slack` is how much the time of a row that is not late may be behind the watermark.
+    pub(in crate::sql) fn new(input: Box<dyn Operator>, keys: Keys, time: Arc<dyn PhysicalExpr>, slack: i64, outer: bool) -> Self {
+        let kept = KeptRows::new(Arc::clone(input.schema()));
+        Self { input, keys, time, slack, outer, waits: 0, kept, by_key: HashMap::new(), by_time: BTreeMap::new(), alone: BTreeSet::new() }
+    }
+
+    /// Runs the input and keeps its rows; those that are late are counted and left out.
+    fn take(&mut self, pass: &mut Pass<'_>) -> Result<Arrivals> {
+        let rows = self.input.run(pass)?;
+        let mut arrivals = Arrivals::default();
+        if rows.is_empty() {
+            return Ok(arrivals);
+        }
+        let mut parts = Vec::with_capacity(1);
+        each_evaluable(&rows, pass.out, &mut |part| {
+            let times = self.time.evaluate(&part.batch)?.into_array(part.len())?;
+            parts.push((part.clone(), times, self.keys.of(&part.batch)?));
+            Ok(())
+        });
+        let is_input = self.input.gives_input_rows();
+        for (part, times, keys) in parts {
+            let times = event_times(&times)?;
+            let is_late = |row: &usize| times(*row).is_some_and(|time| time.saturating_add(self.slack) < pass.before(part.cause(*row)));
+            let (late, mut good): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(is_late);
+            late.iter().for_each(|row| pass.too_late(part.cause(*row), is_input));
+            // What equals nothing matters only where it is written alone.
+            good.retain(|row| self.outer || (keys.get(*row).is_some() && times(*row).is_some()));
+            let kept = if good.len() == part.len() { part.batch.clone() } else { part.take(indices(&good))?.batch };
+            let first = self.kept.push(kept)?;
+            arrivals.rows.extend(good.iter().zip(first..).map(|(row, id)| Arrival {
+                cause: part.cause(*row),
+                id,
+                time: times(*row),
+                key: keys.get(*row).filter(|_| times(*row).is_some()).map(|key| self.shared(key)),
+            }));
+        }
+        Ok(arrivals)
+    }
+
+    /// The key as it is in the index already, if it is.
+    fn shared(&self, key: &[u8]) -> Arc<[u8]> {
+        self.by_key.get_key_value(key).map_or_else(|| Arc::from(key), |(known, _)| Arc::clone(known))
+    }
+
+    /// From now on the row can be found.
+    fn index(&mut self, row: &Arrival) {
+        let time = row.time.unwrap_or(i64::MIN);
+        if let Some(key) = &row.key {
+            self.by_key.entry(Arc::clone(key)).or_default().push_back(Partner { id: row.id, time });
+        }
+        self.by_time.insert((time, row.id), row.key.clone());
+        if self.outer {
+            self.alone.insert((time, row.id));
+        }
+    }
+
+    fn partners(&self, row: &Arrival) -> impl Iterator<Item = Partner> + use<'_> {
+        row.key.as_ref().and_then(|key| self.by_key.get::<[u8]>((**key).borrow())).into_iter().flatten().copied()
+    }
+
+    /// The row has met somebody.
+    fn has_met(&mut self, row: &Partner) {
+        if self.outer {
+            self.alone.remove(&(row.time, row.id));
+        }
+    }
+
+    /// Takes the rows that can find no partner any more out of the index. Returns them with the row of the pass that they go with, and
+    /// whether they go alone.
+    fn gone(&mut self, pass: &Pass<'_>, arrivals: &Arrivals) -> Vec<(u32, u64, bool)> {
+        let mut gone = Vec::new();
+        let first = arrivals.rows.first().map_or(u64::MAX, |row| row.id);
+        while let Some((time, id)) = self.by_time.first_key_value().map(|(at, _)| *at) {
+            let Some(reached) = pass.reached(time.saturating_add(self.waits)) else { break };
+            // It may have come when its time was up already.
+            let came = id.checked_sub(first).and_then(|row| arrivals.rows.get(row as usize)).map_or(0, |row| row.cause);
+            let key = self.by_time.pop_first().and_then(|(_, key)| key);
+            self.take_from_index(id, key);
+            gone.push((reached.max(came), id, self.alone.remove(&(time, id))));
+        }
+        gone
+    }
+
+    /// Forgets an eighth of the rows, those with the least time.
+    fn shed(&mut self) -> usize {
+        let rows = self.by_time.len().div_ceil(8);
+        for _ in 0..rows {
+            let Some(((_, id), key)) = self.by_time.pop_first() else { break };
+            self.take_from_index(id, key);
+            if self.kept.forget(id).is_err() {
+                return 0;
+            }
+        }
+        rows
+    }
+
+    fn take_from_index(&mut self, id: u64, key: Option<Arc<[u8]>>) {
+        let Some((key, partners)) = key.and_then(|key| self.by_key.get_mut(&key).map(|partners| (key, partners))) else { return };
+        if let Some(at) = partners.iter().position(|partner| partner.id == id) {
+            partners.remove(at);
+        }
+        if partners.is_empty() {
+            self.by_key.remove(&key);
+        }
+    }
+
+    fn held(&self) -> Held {
+        let keys: usize = self.by_key.len() * BYTES_A_ROW;
+        Held { entries: self.by_time.len(), bytes: self.kept.bytes() + self.by_time.len() * BYTES_A_ROW + keys }
+    }
+
+    fn state_schema(&self) -> SchemaRef {
+        let columns = self.kept.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        Arc::new(Schema::new(columns.chain([Field::new("alone", DataType::Boolean, false)]).collect::<Vec<_>>()))
+    }
+
+    fn seal(&mut self, fingerprint: String) -> Result<SealedState> {
+        let (ids, batch) = self.kept.take_all()?;
+        let alone: BTreeSet<u64> = std::mem::take(&mut self.alone).into_iter().map(|(_, id)| id).collect();
+        (self.by_key, self.by_time) = (HashMap::new(), BTreeMap::new());
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(BooleanArray::from(ids.iter().map(|id| alone.contains(id)).collect::<Vec<_>>())));
+        let batch = if ids.is_empty() { None } else { Some(RecordBatch::try_new(self.state_schema(), columns)?) };
+        Ok(SealedState { fingerprint, watermark: i64::MIN, batch })
+    }
+
+    fn restore(&mut self, batch: &RecordBatch) -> Result<()> {
+        let alone = batch.columns().last().and_then(|column| column.as_boolean_opt()).cloned();
+        let columns = batch.columns().get(..batch.num_columns().saturating_sub(1)).unwrap_or_default().to_vec();
+        let rows = RecordBatch::try_new(Arc::clone(self.kept.schema()), columns)?;
+        let times = self.time.evaluate(&rows)?.into_array(rows.num_rows())?;
+        let (times, keys) = (event_times(&times)?, self.keys.of(&rows)?);
+        let first = self.kept.push(rows.clone())?;
+        for (row, id) in (0..rows.num_rows()).zip(first..) {
+            let key = keys.get(row).filter(|_| times(row).is_some()).map(|key| self.shared(key));
+            let arrival = Arrival { cause: 0, id, time: times(row), key };
+            self.index(&arrival);
+            if alone.as_ref().is_none_or(|alone| !alone.value(row)) {
+                self.has_met(&Partner { id, time: times(row).unwrap_or(i64::MIN) });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The event time of each row, if it has one.
+fn event_times(times: &ArrayRef) -> Result<impl Fn(usize) -> Option<i64> + use<>> {
+    let times = times.as_primitive_opt::<TimestampNanosecondType>().cloned();
+    let times = times.ok_or_else(|| DataFusionError::Internal("a join goes by a column that is no time".into()))?;
+    Ok(move |row| (row < times.len() && times.is_valid(row)).then(|| times.value(row)))
+}
+
+fn indices(rows: &[usize]) -> Vec<u32> {
+    rows.iter().filter_map(|row| u32::try_from(*row).ok()).collect()
+}
+
+/// The operator.
+#[derive(Debug)]
+pub(in crate::sql) struct IntervalJoin {
+    left: IntervalSide,
+    right: IntervalSide,
+    reach: Reach,
+    /// what else must hold, for the columns of both
+    condition: Option<Arc<dyn PhysicalExpr>>,
+    /// what is kept
+    fingerprint: String,
+    schema: SchemaRef,
+}
+
+impl IntervalJoin {
+    /// `fingerprint` says what is kept; `schema` has the columns of the left side, then those of the right one.
+    pub(in crate::sql) fn new(
+        mut left: IntervalSide,
+        mut right: IntervalSide,
+        reach: Reach,
+        condition: Option<Arc<dyn PhysicalExpr>>,
+        fingerprint: String,
+        schema: SchemaRef,
+    ) -> Self {
+        // The last partner of a row has the greatest time in reach, and comes when the watermark is at most its slack beyond that.
+        left.waits = reach.to.saturating_add(right.slack).saturating_add(1);
+        right.waits = left.slack.saturating_sub(reach.from).saturating_add(1);
+        Self { left, right, reach, condition, fingerprint, schema }
+    }
+
+    /// All pairs that keys and times allow: each row as it comes with those that have come before it, the left of two that come at once first.
+    fn meet(&mut self, left: &Arrivals, right: &Arrivals) -> Vec<(u32, Partner, Partner)> {
+        let mut pairs = Vec::new();
+        let (mut lefts, mut rights) = (left.rows.iter().peekable(), right.rows.iter().peekable());
+        loop {
+            let left_is_next = match (lefts.peek(), rights.peek()) {
+                (Some(left), Some(right)) => left.cause <= right.cause,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => return pairs,
+            };
+            if let Some(row) = if left_is_next { lefts.next() } else { rights.next() } {
+                let (own, other) = if left_is_next { (&mut self.left, &self.right) } else { (&mut self.right, &self.left) };
+                let me = Partner { id: row.id, time: row.time.unwrap_or(i64::MIN) };
+                for partner in other.partners(row) {
+                    let (left, right) = if left_is_next { (me, partner) } else { (partner, me) };
+                    let apart = i128::from(right.time) - i128::from(left.time);
+                    if apart >= i128::from(self.reach.from) && apart <= i128::from(self.reach.to) {
+                        pairs.push((row.cause, left, right));
+                    }
+                }
+                own.index(row);
+            }
+        }
+    }
+
+    /// The pairs for which the condition holds; they have met.
+    fn matches(&mut self, pairs: &[(u32, Partner, Partner)], pass: &mut Pass<'_>) -> Result<Found> {
+        let (left, right): (Vec<_>, Vec<_>) = pairs.iter().map(|(_, left, right)| (Some(left.id), Some(right.id))).unzip();
+        let hold = match &self.condition {
+            None => (0..pairs.len()).collect(),
+            Some(_) => {
+                let both = side_by_side(&self.schema, (&self.left.kept, &left), (&self.right.kept, &right))?;
+                pairs_that_hold(self.condition.as_ref(), &both, pass.out)
+            }
+        };
+        let mut found = Found::default();
+        for (cause, left, right) in hold.into_iter().filter_map(|pair| pairs.get(pair)) {
+            self.left.has_met(left);
+            self.right.has_met(right);
+            found.causes.push(*cause);
+            found.left.push(Some(left.id));
+            found.right.push(Some(right.id));
+        }
+        Ok(found)
+    }
+}
+
+impl Found {
+    /// With the rows that go alone: at one cause after the pairs, the left ones first.
+    fn with_lonely(self, lonely: Vec<(u32, Option<u64>, Option<u64>)>) -> Self {
+        if lonely.is_empty() {
+            return self;
+        }
+        let pairs = self.causes.into_iter().zip(self.left).zip(self.right).map(|((cause, left), right)| (cause, left, right));
+        let mut all: Vec<(u32, Option<u64>, Option<u64>)> = pairs.chain(lonely).collect();
+        all.sort_by_key(|(cause, ..)| *cause);
+        let mut found = Self::default();
+        for (cause, left, right) in all {
+            found.causes.push(cause);
+            found.left.push(left);
+            found.right.push(right);
+        }
+        found
+    }
+}
+
+impl Operator for IntervalJoin {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn inputs(&self) -> Vec<&dyn Operator> {
+        vec![&*self.left.input, &*self.right.input]
+    }
+
+    fn inputs_mut(&mut self) -> Vec<&mut dyn Operator> {
+        vec![&mut *self.left.input, &mut *self.right.input]
+    }
+
+    fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
+        let left = self.left.take(pass)?;
+        let right = self.right.take(pass)?;
+        let pairs = self.meet(&left, &right);
+        let found = self.matches(&pairs, pass)?;
+        let left_gone = self.left.gone(pass, &left);
+        let right_gone = self.right.gone(pass, &right);
+        let alone = |gone: &[(u32, u64, bool)]| gone.iter().filter(|(.., alone)| *alone).map(|(cause, id, _)| (*cause, *id)).collect();
+        let (left_alone, right_alone): (Vec<_>, Vec<_>) = (alone(&left_gone), alone(&right_gone));
+        let lonely = left_alone.into_iter().map(|(cause, id)| (cause, Some(id), None));
+        let lonely = lonely.chain(right_alone.into_iter().map(|(cause, id)| (cause, None, Some(id)))).collect();
+        let found = found.with_lonely(lonely);
+        let chunk = if found.causes.is_empty() {
+            Chunk::empty(&self.schema)
+        } else {
+            let batch = side_by_side(&self.schema, (&self.left.kept, &found.left), (&self.right.kept, &found.right))?;
+            Chunk { batch, causes: Some(found.causes) }
+        };
+        left_gone.iter().try_for_each(|(_, id, _)| self.left.kept.forget(*id))?;
+        right_gone.iter().try_for_each(|(_, id, _)| self.right.kept.forget(*id))?;
+        Ok(chunk)
+    }
+
+    fn explain(&self) -> String {
+        let condition = self.condition.as_ref().map(|condition| format!(", where {condition}")).unwrap_or_default();
+        format!("join {}{condition}", self.fingerprint)
+    }
+
+    fn origin(&self) -> String {
+        self.fingerprint.clone()
+    }
+
+    fn is_timed(&self) -> bool {
+        true
+    }
+
+    fn delay_ns(&self) -> i64 {
+        // A pair, or a row that goes alone, has left no later than its rows are forgotten.
+        let sides = [&self.left, &self.right];
+        sides.iter().map(|side| side.waits.max(side.slack)).max().unwrap_or(0).max(0)
+    }
+
+    fn end_delay_ns(&self) -> i64 {
+        [&self.left, &self.right].iter().map(|side| side.waits.max(side.input.end_delay_ns())).max().unwrap_or(0).max(0)
+    }
+
+    fn deadline(&self) -> Option<i64> {
+        let of = |side: &IntervalSide| side.alone.first().map(|(time, _)| time.saturating_add(side.waits));
+        [of(&self.left), of(&self.right)].into_iter().flatten().min()
+    }
+
+    fn held(&self) -> Held {
+        let (left, right) = (self.left.held(), self.right.held());
+        Held { entries: left.entries + right.entries, bytes: left.bytes + right.bytes }
+    }
+
+    /// An inner join gives up its oldest rows: pairs with them are not written. In an outer join their partners would seem to have met nobody.
+    fn shed(&mut self) -> usize {
+        if self.left.outer || self.right.outer {
+            return 0;
+        }
+        let side = if self.left.held().bytes >= self.right.held().bytes { &mut self.left } else { &mut self.right };
+        side.shed()
+    }
+
+    /// The rows of each side as they came, with whether they have met nobody yet.
+    fn seal(&mut self) -> Result<Vec<SealedState>> {
+        let fingerprint = |side: &str| format!("{side} OF {}", self.fingerprint);
+        let (left, right) = (fingerprint("LEFT"), fingerprint("RIGHT"));
+        Ok(vec![self.left.seal(left)?, self.right.seal(right)?])
+    }
+
+    fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
+        for (name, side) in [("LEFT", &mut self.left), ("RIGHT", &mut self.right)] {
+            let fingerprint = format!("{name} OF {}", self.fingerprint);
+            let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else { continue };
+            let Some(batch) = state.remove(at).batch else { continue };
+            let types = |schema: &Schema| schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
+            if types(&side.state_schema()) == types(&batch.schema()) {
+                side.restore(&batch)?;
+            } else {
+                misfits.push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped"));
+            }
+        }
+        Ok(())
+    }
+}

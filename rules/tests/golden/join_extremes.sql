@@ -1,0 +1,4 @@
+INSERT INTO uplink
+SELECT t.count AS n, v.position AS p
+FROM tank t FULL JOIN valve v
+ON t.device = v.device AND v.ts - t.ts <= INTERVAL '1' SECOND AND t.ts - v.ts <= INTERVAL '1' SECOND;

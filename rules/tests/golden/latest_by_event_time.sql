@@ -1,0 +1,4 @@
+--! idle_after = "5s"
+INSERT INTO uplink
+SELECT t.count AS n, v.position AS p
+FROM tank t JOIN valve FOR SYSTEM_TIME AS OF t.ts AS v ON t.device = v.device;

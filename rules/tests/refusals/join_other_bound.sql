@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT a.device FROM tank a JOIN valve b ON a.device = b.device AND b.ts < a.ts + INTERVAL '5' SECOND

@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT temperature->'a' AS x FROM tank

@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES ts AS ts PATTERN (((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((A))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))) DEFINE A AS running);

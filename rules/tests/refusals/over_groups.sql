@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT sum(temperature) OVER (ORDER BY ts GROUPS 2 PRECEDING) AS x FROM tank

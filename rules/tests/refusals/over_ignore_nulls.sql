@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT first_value(temperature) IGNORE NULLS OVER (ORDER BY ts ROWS 3 PRECEDING) AS r FROM tank

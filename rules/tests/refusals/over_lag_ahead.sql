@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT lag(temperature, -1) OVER (ORDER BY ts) AS x FROM tank

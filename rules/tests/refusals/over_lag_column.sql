@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT lag(temperature, count) OVER (ORDER BY ts) AS x FROM tank

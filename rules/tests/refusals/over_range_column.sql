@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT count_within(running, CASE WHEN running THEN INTERVAL '1' SECOND ELSE INTERVAL '2' SECOND END) OVER (PARTITION BY device) AS r FROM tank

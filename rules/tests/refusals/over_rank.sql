@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT rank() OVER (ORDER BY ts) AS x FROM tank

@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT unnest(unnest([readings])) AS x FROM valve

@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT unnest(temperature) AS x FROM tank

@@ -1,0 +1,1 @@
+INSERT INTO limits SELECT device FROM tank
