@@ -121,7 +121,7 @@ fn cost(worker: &mut Worker, rows: usize, turn: Duration) -> f64 {
         let numbered = Rows { batch: batch.clone(), seqs: Seqs::Run { first: seq } };
         seq += rows as u64;
         let start = Instant::now();
-        black_box(worker.on_batch("tank", &numbered));
+        black_box(worker.on_batch("tank", &numbered, 0));
         times.push(start.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);

@@ -34,5 +34,7 @@ pub mod sequencer;
 pub mod status;
 pub mod supervisor;
 pub mod tables;
+pub mod time;
+pub mod wakes;
 pub mod worker;
 pub mod world;

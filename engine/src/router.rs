@@ -40,13 +40,13 @@ pub struct Router {
 }
 
 impl Router {
-    /// Sends what the rules of one worker made of one entry of the sequence to where it goes.
-    pub async fn send(&self, mut written: Vec<Routed>, origin: &Origin) {
+    /// Sends what the rules of one worker made of one entry of the sequence, whose time is `now`, to where it goes.
+    pub async fn send(&self, mut written: Vec<Routed>, now: i64, origin: &Origin) {
         let for_uplink = written.extract_if(.., |routed| routed.target == Target::Uplink);
         let rows: Vec<OutboxRows> = match origin {
-            Origin::Live(ack) => for_uplink.map(|routed| outbox_rows(routed, ack.clone())).collect(),
+            Origin::Live(ack) => for_uplink.map(|routed| outbox_rows(routed, now, ack.clone())).collect(),
             Origin::Journal => {
-                for_uplink.filter_map(|routed| self.not_done(routed)).map(|routed| outbox_rows(routed, Ack::none())).collect()
+                for_uplink.filter_map(|routed| self.not_done(routed)).map(|routed| outbox_rows(routed, now, Ack::none())).collect()
             }
         };
         if !rows.is_empty()
@@ -78,8 +78,8 @@ impl Router {
     }
 }
 
-fn outbox_rows(Routed { rule, rows, ordinals, worth, .. }: Routed, ack: Ack) -> OutboxRows {
-    OutboxRows { rule, rows, ordinals, worth, ack }
+fn outbox_rows(Routed { rule, rows, ordinals, worth, .. }: Routed, now_ns: i64, ack: Ack) -> OutboxRows {
+    OutboxRows { rule, rows, ordinals, worth, now_ns, ack }
 }
 
 /// Cuts and sorts what was written so that sequence numbers never decrease. Rows with equal numbers stay in the order they were written

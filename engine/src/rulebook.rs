@@ -60,9 +60,13 @@ pub struct Edited {
     pub changes: Vec<Placed>,
 }
 
+/// What makes a rule of its file's name and text: [`compile`] in a box.
+pub type Compile = fn(&str, &str, &Catalog) -> Result<(Options, Box<dyn Rule>), CompileError>;
+
 /// All rules.
 pub struct RuleBook {
     catalog: Catalog,
+    compile: Compile,
     rules: BTreeMap<Arc<str>, Page>,
     /// what the reference tables hold
     tables: BTreeMap<Arc<str>, RecordBatch>,
@@ -92,7 +96,14 @@ impl RuleBook {
     /// A book without rules, for `workers` workers.
     #[must_use]
     pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
-        Self { catalog, rules: BTreeMap::new(), tables: BTreeMap::new(), homes: Homes::new(workers), status, quiet: false }
+        Self { catalog, compile, rules: BTreeMap::new(), tables: BTreeMap::new(), homes: Homes::new(workers), status, quiet: false }
+    }
+
+    /// The same, with rules that are made by `compile`.
+    #[must_use]
+    pub fn compiled_by(mut self, compile: Compile) -> Self {
+        self.compile = compile;
+        self
     }
 
     /// The same, for a caller that reports what is [`RuleBook::wrong`] itself: nothing is logged.
@@ -288,7 +299,7 @@ impl RuleBook {
     }
 
     fn compile(&self, name: &Arc<str>, file: &str, text: &str) -> Result<(Options, Box<dyn Rule>), CompileError> {
-        let (options, rule) = compile(file, text, &self.catalog)?;
+        let (options, rule) = (self.compile)(file, text, &self.catalog)?;
         // An empty table and one that nobody has read yet are not the same: NOT IN would let everything pass.
         let unread = rule.tables().iter().map(|(table, _)| table.to_string()).filter(|table| !self.tables.contains_key(table.as_str()));
         let unread: Vec<String> = unread.collect();

@@ -35,6 +35,7 @@ use crate::sequencer::{Entry, Numbers, Sequencer};
 use crate::status::Status;
 use crate::supervisor::{Supervisor, SystemThreads, Threads};
 use crate::tables::{Copies, TableFiles};
+use crate::wakes::Wakes;
 use crate::worker::Worker;
 use crate::world::{FarSide, Known, Line, Rules, World};
 
@@ -134,9 +135,10 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let outputs = output_queues(config, &status);
     let (draining, drained) = mpsc::channel(1);
     let router = Router { outputs: outputs.clone(), buffer: buffer.clone(), done: Arc::new(recovered.progress) };
-    let workers = start_workers(config.rules.workers, &router, &status, &draining, &mut supervisor)?;
+    let wakes = Wakes::new(config.rules.workers.get());
+    let workers = start_workers(config.rules.workers, &router, &wakes, &status, &draining, &mut supervisor)?;
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
-    let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status));
+    let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
     let journaled = journaled(config);
     let columns = inputs(config, &schemas);
     let journal = Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &columns, &workers).await?;
@@ -146,7 +148,9 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let sequencer = Sequencer {
         numbers: Numbers::from(buffer.sequence_start().0),
         reserve: reserve(&buffer),
+        time: buffer.time(),
         workers,
+        wakes,
         rules: rules.clone(),
         schemas,
         status: Arc::clone(&status),
@@ -413,6 +417,7 @@ fn output_queues(config: &Config, status: &Status) -> Outputs {
 fn start_workers(
     count: NonZeroUsize,
     router: &Router,
+    wakes: &Arc<Wakes>,
     status: &Arc<Status>,
     draining: &mpsc::Sender<()>,
     supervisor: &mut Supervisor,
@@ -421,9 +426,9 @@ fn start_workers(
     for number in 0..count.get() {
         let (entries, queue) = mpsc::channel(QUEUED_BATCHES);
         let worker = Worker::new(Arc::clone(status));
-        let (router, draining) = (router.clone(), draining.clone());
+        let (router, waker, draining) = (router.clone(), wakes.waker(number), draining.clone());
         supervisor.thread(&format!("rules {number}"), async move {
-            worker.run(queue, router).await;
+            worker.run(queue, router, waker).await;
             drop(draining);
         })?;
         queues.push(entries);

@@ -1,7 +1,10 @@
 //! The sequencer: the only place where order is made.
 //!
-//! It numbers rows as they come, and hands batches, rule changes and snapshots to the workers in one order, and to the journal in the same.
-//! Numbers are reserved in the buffer before they are used, so that no number is used twice, whatever happens to the box.
+//! It numbers rows as they come, and hands batches, ticks, rule changes and snapshots to the workers in one order, and to the journal in the
+//! same. Numbers are reserved in the buffer before they are used, so that no number is used twice, whatever happens to the box.
+//!
+//! Each entry has the sequence's time ([`crate::time`]). When a rule wants to be called although no row comes, a tick is made, which takes a
+//! number like a row; rows that wait go first. When no rule wants that, there are no ticks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +22,12 @@ use crate::rulebook::Edited;
 use crate::rules_dir::RulesHandle;
 use crate::schemas::SchemaStore;
 use crate::status::{Status, StreamStatus};
+use crate::time::SequenceTime;
+use crate::wakes::Wakes;
 use crate::worker::Change;
+
+/// A timer that is farther away is set again on the way.
+const LONGEST_SLEEP: Duration = Duration::from_hours(24);
 
 /// What a worker takes from the sequence.
 pub enum Entry {
@@ -29,7 +37,18 @@ pub enum Entry {
         stream: Arc<str>,
         /// its rows, numbered
         rows: Rows,
+        /// the sequence's time
+        now: i64,
         /// whether they have just come
+        origin: Origin,
+    },
+    /// Time has passed, and a rule wants to know.
+    Tick {
+        /// its number
+        seq: u64,
+        /// the sequence's time
+        now: i64,
+        /// whether it was made just now
         origin: Origin,
     },
     /// The rules change.
@@ -45,7 +64,7 @@ pub enum Entry {
     Snapshot(u64),
 }
 
-/// Where rows come from.
+/// Where an entry comes from.
 #[derive(Debug, Clone)]
 pub enum Origin {
     /// A connection. Held until everything that follows from the rows is durable, or their journal entry is.
@@ -79,6 +98,21 @@ impl Numbers {
         self.next += batch.num_rows() as u64;
         Rows { batch, seqs: Seqs::Run { first } }
     }
+
+    /// The number of a tick.
+    pub fn tick(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+/// Ticks of this start.
+struct Ticks {
+    made: u64,
+    /// batches that went before a tick that is due
+    passed: usize,
+    /// As many may: those that waited when it became due. On a line that is never quiet it would come never.
+    room: usize,
 }
 
 /// The sequencer of a running box.
@@ -87,8 +121,12 @@ pub struct Sequencer {
     pub numbers: Numbers,
     /// Called with the next number before it is used; reserves more in time.
     pub reserve: Box<dyn FnMut(u64) + Send + Sync>,
+    /// gives times
+    pub time: Arc<SequenceTime>,
     /// one queue a worker
     pub workers: Vec<mpsc::Sender<Entry>>,
+    /// when their rules want a tick
+    pub wakes: Arc<Wakes>,
     /// compiles rules anew when columns widen
     pub rules: RulesHandle,
     /// keeps inferred columns
@@ -108,11 +146,13 @@ impl Sequencer {
         let mut snapshots = tokio::time::interval(self.snapshot_every);
         snapshots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         snapshots.tick().await;
+        let mut ticks = Ticks { made: 0, passed: 0, room: batches.max_capacity() };
         loop {
             tokio::select! {
                 biased;
                 Some(change) = changes.recv() => self.change(change).await,
                 _ = snapshots.tick() => self.snapshot().await,
+                () = std::future::ready(()), if ticks.passed > ticks.room => self.tick(&mut ticks).await,
                 batch = batches.recv() => {
                     let Some(Batch { stream, rows, marks, ack }) = batch else { break };
                     let schema = rows.schema();
@@ -126,22 +166,51 @@ impl Sequencer {
                     };
                     status.note(&rows);
                     (self.reserve)(self.numbers.next());
-                    let rows = self.numbers.number(rows);
-                    let ack = self.journal.rows(&stream, &rows, marks, ack).await;
-                    self.send(stream, rows, ack).await;
+                    let (rows, now) = (self.numbers.number(rows), self.time.now());
+                    let ack = self.journal.rows(&stream, &rows, now, marks, ack).await;
+                    self.send(stream, rows, now, ack).await;
                     if self.journal.snapshot_is_due() {
                         self.snapshot().await;
                     }
+                    let is_due = self.wakes.next(ticks.made).is_some_and(|at| at <= now);
+                    ticks.passed = if is_due { ticks.passed + 1 } else { 0 };
                 }
+                () = self.wait(ticks.made) => self.tick(&mut ticks).await,
             }
         }
         self.snapshot().await;
         tracing::debug!(next = self.numbers.next(), "all sources have gone");
     }
 
+    /// Resolves when a tick is due, after so many were made.
+    async fn wait(&self, made: u64) {
+        loop {
+            match self.wakes.next(made).map(|at| at.saturating_sub(self.time.now())) {
+                Some(..=0) => return,
+                Some(ns) => {
+                    let due = Duration::from_nanos(ns.unsigned_abs()).min(LONGEST_SLEEP);
+                    // Either way it is looked at anew.
+                    let _ = tokio::time::timeout(due, self.wakes.moved()).await;
+                }
+                None => self.wakes.moved().await,
+            }
+        }
+    }
+
+    async fn tick(&mut self, ticks: &mut Ticks) {
+        (self.reserve)(self.numbers.next());
+        let (seq, now) = (self.numbers.tick(), self.time.now());
+        self.journal.tick(seq, now).await;
+        for worker in &self.workers {
+            // A worker is gone only when the box is going down.
+            drop(worker.send(Entry::Tick { seq, now, origin: Origin::Live(Ack::none()) }).await);
+        }
+        (ticks.made, ticks.passed) = (ticks.made + 1, 0);
+    }
+
     async fn change(&mut self, Edited { edit, changes }: Edited) {
         if let Some(edit) = edit {
-            self.journal.edit(&edit).await;
+            self.journal.edit(&edit, self.time.now()).await;
         }
         for (worker, change) in changes {
             if let Some(worker) = self.workers.get(worker) {
@@ -159,13 +228,13 @@ impl Sequencer {
         }
     }
 
-    async fn send(&self, stream: Arc<str>, rows: Rows, ack: Ack) {
+    async fn send(&self, stream: Arc<str>, rows: Rows, now: i64, ack: Ack) {
         let Some((last, others)) = self.workers.split_last() else { return };
         for worker in others {
-            let entry = Entry::Batch { stream: Arc::clone(&stream), rows: rows.clone(), origin: Origin::Live(ack.clone()) };
+            let entry = Entry::Batch { stream: Arc::clone(&stream), rows: rows.clone(), now, origin: Origin::Live(ack.clone()) };
             refuse_unless_sent(worker.send(entry).await);
         }
-        refuse_unless_sent(last.send(Entry::Batch { stream, rows, origin: Origin::Live(ack) }).await);
+        refuse_unless_sent(last.send(Entry::Batch { stream, rows, now, origin: Origin::Live(ack) }).await);
     }
 
     /// Takes note of columns that are new, and lets no row with them pass before the rules have been compiled for them.
@@ -197,3 +266,6 @@ fn refuse_unless_sent(sent: Result<(), mpsc::error::SendError<Entry>>) {
         ack.refuse();
     }
 }
+
+#[cfg(test)]
+mod tests;

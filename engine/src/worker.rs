@@ -16,8 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::buffer::SnapshotPart;
 use crate::router::{self, Routed, Router};
 use crate::sampler::Sampler;
-use crate::sequencer::Entry;
+use crate::sequencer::{Entry, Origin};
 use crate::status::{RuleStatus, Status};
+use crate::wakes::Waker;
 
 mod readers;
 
@@ -61,6 +62,8 @@ pub struct Hosted {
     late: Sampler,
     forgotten: Sampler,
     ahead: Sampler,
+    /// when the rule wants a tick
+    wakes_at: Option<i64>,
 }
 
 /// Runs rules.
@@ -70,6 +73,10 @@ pub struct Worker {
     tables: BTreeMap<Arc<str>, RecordBatch>,
     /// the same rules by the streams that they read
     readers: Readers,
+    /// those that want a tick, by the time at which they do
+    wakes: BTreeSet<(i64, Arc<str>)>,
+    /// those that had one and did not move their time: they get no tick of their own
+    overdue: BTreeSet<Arc<str>>,
     status: Arc<Status>,
 }
 
@@ -77,41 +84,76 @@ impl Worker {
     /// A worker without rules.
     #[must_use]
     pub fn new(status: Arc<Status>) -> Self {
-        Self { rules: BTreeMap::new(), tables: BTreeMap::new(), readers: Readers::default(), status }
+        Self {
+            rules: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            readers: Readers::default(),
+            wakes: BTreeSet::new(),
+            overdue: BTreeSet::new(),
+            status,
+        }
     }
 
-    /// Takes entries until there are no more, and hands on what the rules make of them.
-    pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router) {
+    /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when they want a tick.
+    pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router, waker: Waker) {
+        let mut ticks = 0;
         while let Some(entry) = entries.recv().await {
             match entry {
                 Entry::Change(change) => self.on_change(change).await,
-                Entry::Batch { stream, rows, origin } => router.send(self.on_batch(&stream, &rows), &origin).await,
+                Entry::Batch { stream, rows, now, origin } => router.send(self.on_batch(&stream, &rows, now), now, &origin).await,
+                Entry::Tick { seq, now, origin } => {
+                    router.send(self.on_tick(seq, now), now, &origin).await;
+                    // Those that are run again were not made by this sequencer.
+                    ticks += u64::from(matches!(origin, Origin::Live(_)));
+                }
                 Entry::Restore { rule, state } => self.restore(&rule, state),
                 Entry::Snapshot(number) => {
                     // The buffer is closed only when the box is going down.
                     drop(router.buffer.snapshot_part(SnapshotPart { number, states: self.snapshot() }).await);
                 }
             }
+            waker.leave(self.wakes_at(), ticks);
         }
     }
 
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement: rows of equal sequence numbers
     /// are meant in this order.
-    pub fn on_batch(&mut self, stream: &str, rows: &Rows) -> Vec<Routed> {
+    pub fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64) -> Vec<Routed> {
         if !self.readers.has(stream) {
             return Vec::new();
         }
-        let mut pass = Pass::default();
+        let mut pass = Pass::at(now);
         self.feed(stream, rows, &mut pass);
         self.run_derived(&mut pass);
         self.finish(pass)
     }
 
+    /// Time has passed: rules whose time it is are called, those nearest to the input first.
+    pub fn on_tick(&mut self, seq: u64, now: i64) -> Vec<Routed> {
+        let mut pass = Pass::at(now);
+        // That some had their tick makes no difference: nobody knows when the sequence is run again.
+        let due = self.wakes.iter().take_while(|(at, _)| *at <= now).map(|(_, name)| name).chain(&self.overdue);
+        for name in self.by_depth(due) {
+            // A row of a derived stream may have been what it waited for.
+            if self.rules.get(&name).is_some_and(|hosted| hosted.is_due(now)) {
+                self.call(&name, &mut pass, &|rule, out| rule.on_tick(seq, now, out));
+                self.answer(&name, now);
+                self.run_derived(&mut pass);
+            }
+        }
+        self.finish(pass)
+    }
+
+    /// When a rule wants the next tick.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<i64> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
     /// The input has ended: windows close, those nearest to the input first.
-    pub fn on_end(&mut self, seq: u64) -> Vec<Routed> {
-        let mut pass = Pass::default();
-        let ends: Vec<Arc<str>> = self.rules_by_depth();
-        for name in ends {
+    pub fn on_end(&mut self, seq: u64, now: i64) -> Vec<Routed> {
+        let mut pass = Pass::at(now);
+        for name in self.by_depth(self.rules.keys()) {
             self.call(&name, &mut pass, &|rule, out| rule.on_end(seq, out));
             self.run_derived(&mut pass);
         }
@@ -149,6 +191,7 @@ impl Worker {
             Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
             Err(error) => tracing::error!(rule = %name, %error, "the windows that were open before the restart are lost"),
         }
+        self.look(name);
     }
 
     /// The state of every rule that has some, as it is now.
@@ -190,7 +233,7 @@ impl Worker {
         // Under its own name there may be one whose state goes to nobody.
         drop(self.take_out(&name));
         let (bad_rows, late, ahead, forgotten) = Default::default();
-        self.put_in(Arc::clone(&name), Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten });
+        self.put_in(Arc::clone(&name), Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten, wakes_at: None });
         self.show_tables(&name, None);
     }
 
@@ -205,25 +248,52 @@ impl Worker {
         }
     }
 
-    fn put_in(&mut self, name: Arc<str>, hosted: Hosted) {
+    fn put_in(&mut self, name: Arc<str>, mut hosted: Hosted) {
         self.readers.insert(&name, &*hosted.rule);
-        self.rules.insert(name, hosted);
+        hosted.wakes_at = None;
+        self.rules.insert(Arc::clone(&name), hosted);
+        self.look(&name);
     }
 
     fn take_out(&mut self, name: &Arc<str>) -> Option<Hosted> {
         let hosted = self.rules.remove(name)?;
         self.readers.remove(name, &*hosted.rule);
+        self.overdue.remove(name);
+        if let Some(at) = hosted.wakes_at {
+            self.wakes.remove(&(at, Arc::clone(name)));
+        }
         Some(hosted)
     }
 
-    /// Rules whose inputs are connections first, then those that read what they write, and so on.
-    fn rules_by_depth(&self) -> Vec<Arc<str>> {
+    /// Takes note of when the rule wants a tick now.
+    fn look(&mut self, name: &Arc<str>) {
+        let Some(hosted) = self.rules.get_mut(name) else { return };
+        let before = std::mem::replace(&mut hosted.wakes_at, hosted.rule.wakes_at());
+        if hosted.wakes_at == before {
+            return;
+        }
+        self.overdue.remove(name);
+        if let Some(at) = before {
+            self.wakes.remove(&(at, Arc::clone(name)));
+        }
+        if let Some(at) = hosted.wakes_at {
+            self.wakes.insert((at, Arc::clone(name)));
+        }
+    }
+
+    /// The rule had a tick at `now`. If it wants another one for a time that has passed, it would want them without end: it has to wait for a row.
+    fn answer(&mut self, name: &Arc<str>, now: i64) {
+        if let Some(at) = self.rules.get(name).and_then(|hosted| hosted.wakes_at).filter(|at| *at <= now) {
+            self.wakes.remove(&(at, Arc::clone(name)));
+            self.overdue.insert(Arc::clone(name));
+        }
+    }
+
+    /// Those whose inputs are connections first, then those that read what they write, and so on.
+    fn by_depth<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
         let depth = |stream: &str| self.readers.order().iter().position(|derived| &**derived == stream).map_or(0, |at| at + 1);
-        let mut names: Vec<_> = self
-            .rules
-            .iter()
-            .map(|(name, hosted)| (hosted.rule.flows().iter().map(|flow| depth(&flow.input)).max().unwrap_or(0), Arc::clone(name)))
-            .collect();
+        let of_rule = |name: &str| self.rules.get(name)?.rule.flows().iter().map(|flow| depth(&flow.input)).max();
+        let mut names: Vec<_> = names.map(|name| (of_rule(name).unwrap_or(0), Arc::clone(name))).collect();
         names.sort();
         names.into_iter().map(|(_, name)| name).collect()
     }
@@ -247,7 +317,8 @@ impl Worker {
         let Concerned { rules, subsets } = self.readers.concerned(stream, rows);
         for (name, subset) in rules {
             let rows = subset.and_then(|subset| subsets.get(subset)).unwrap_or(rows);
-            self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, 0, out));
+            let now = pass.now;
+            self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, now, out));
         }
     }
 
@@ -265,8 +336,9 @@ impl Worker {
         if hosted.mode == Mode::Active {
             pass.take(name, hosted.worth, out.rows);
         }
-        if let Some(reason) = failure {
-            self.stop(name, reason);
+        match failure {
+            Some(reason) => self.stop(name, reason),
+            None => self.look(name),
         }
     }
 
@@ -283,6 +355,11 @@ impl Worker {
 }
 
 impl Hosted {
+    /// Whether it wants a tick by now.
+    fn is_due(&self, now: i64) -> bool {
+        self.wakes_at.is_some_and(|at| at <= now)
+    }
+
     fn note(&mut self, name: &str, out: &Emissions) {
         let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
         self.status.rows.add(rows as u64);
@@ -334,6 +411,8 @@ type Call<'a> = &'a dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), RuleErro
 /// What the rules wrote for one entry of the sequence.
 #[derive(Default)]
 struct Pass {
+    /// the sequence's time
+    now: i64,
     /// in the order of the first emission of each rule
     written: Vec<(Arc<str>, Worth, Vec<Emission>)>,
     /// not yet handed to the readers
@@ -341,6 +420,10 @@ struct Pass {
 }
 
 impl Pass {
+    fn at(now: i64) -> Self {
+        Self { now, ..Self::default() }
+    }
+
     fn take(&mut self, rule: &Arc<str>, worth: Worth, emissions: Vec<Emission>) {
         if emissions.is_empty() {
             return;
@@ -378,3 +461,6 @@ pub(crate) fn topological(mut edges: BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Arc<
     }
     order
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config};
 use crate::disk::Disk;
 use crate::forwarder::Uplink;
-use crate::rulebook::{Edited, RuleBook};
+use crate::rulebook::{Compile, Edited, RuleBook};
 use crate::rules_dir::RulesHandle;
 use crate::run::RunError;
 use crate::status::Status;
@@ -50,6 +50,11 @@ pub trait World {
         status: &Status,
         stop: &CancellationToken,
     ) -> Result<FarSide, RunError>;
+
+    /// What makes rules of their texts.
+    fn compile(&self) -> Compile {
+        tidegate_rules::compile
+    }
 
     /// Where changes of the rules come from. It owns the rule book from now on.
     fn rules(&mut self, config: &Config, book: RuleBook) -> Rules;

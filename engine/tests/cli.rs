@@ -164,7 +164,7 @@ fn dir_with_buffer() -> tempfile::TempDir {
     let writer = runtime.spawn(writer);
     let rows = Rows { batch: tank(), seqs: Seqs::Run { first: 10 } };
     let step = JournalStep::Rows { stream: "tank".into(), rows: rows.clone(), marks: Vec::new(), ack: Ack::none() };
-    runtime.block_on(buffer.journal(JournalEntry { id: 1, wall_ns: 1_772_366_400 * SECOND, step })).unwrap();
+    runtime.block_on(buffer.journal(JournalEntry { id: 1, now_ns: 1, wall_ns: 1_772_366_400 * SECOND, step })).unwrap();
     let level = Rows { batch: rows.batch.project(&[0, 3]).unwrap(), seqs: rows.seqs.clone() };
     let odd = Rows { batch: rows.batch.project(&[2]).unwrap().slice(2, 1), seqs: Seqs::Run { first: 12 } };
     let of = |rule: &str, rows: Rows| OutboxRows {
@@ -172,6 +172,7 @@ fn dir_with_buffer() -> tempfile::TempDir {
         ordinals: vec![0; rows.len()],
         rows,
         worth: tidegate_rules::Worth::default(),
+        now_ns: 1,
         ack: Ack::none(),
     };
     runtime.block_on(buffer.append(vec![of("level", level), of("odd", odd)])).unwrap();
@@ -194,7 +195,7 @@ fn what_is_in_a_buffer_is_shown_to_people_and_to_programs() {
     }
     let output = tidegate(dir.path(), &["buffer", "stats", "--buffer", "box.db", "--format", "json"]);
     let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&stats["layout"], &stats["outbox"]["rows"], &stats["journal"]["streams"][0]["rows"]), (&json!(3), &json!(7), &json!(6)));
+    assert_eq!((&stats["layout"], &stats["outbox"]["rows"], &stats["journal"]["streams"][0]["rows"]), (&json!(4), &json!(7), &json!(6)));
     assert_eq!(stats["outbox"]["oldest"], json!({ "seq": 10, "wall_ns": 1_772_366_400 * SECOND }));
 }
 
@@ -310,7 +311,7 @@ fn what_is_no_buffer_is_an_error_of_every_command() {
     let texts = [
         ("none.db", "there is no buffer none.db: a box makes it when it first runs"),
         ("noise.db", "cannot use the buffer noise.db: file is not a database; check the disk"),
-        ("newer.db", "the buffer newer.db has layout 99, this program knows 3; run the newer tidegate"),
+        ("newer.db", "the buffer newer.db has layout 99, this program knows 4; run the newer tidegate"),
         ("foreign.db", "foreign.db is another program's database, with a table \"letters\""),
     ];
     std::fs::write(dir.path().join("noise.db"), [7; 9000]).unwrap();

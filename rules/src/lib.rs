@@ -17,7 +17,7 @@ pub mod rule;
 pub mod sql;
 
 pub use catalog::{Catalog, OutputColumns};
-pub use options::{Mode, Options, Priority, WhenFull, WhenStateFull, Worth};
+pub use options::{Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull, Worth};
 pub use rule::{Emission, Emissions, Flow, Rule, RuleError, SealedState, Step, Target};
 
 use tidegate_core::Diagnostic;

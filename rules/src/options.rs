@@ -1,6 +1,9 @@
 //! The leading `--!` lines of a rule file: TOML, one key a line.
 
-use serde::Deserialize;
+use std::time::Duration;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use tidegate_core::diagnostic::did_you_mean;
 use tidegate_core::{ByteSize, Diagnostic, Place, Span};
 
@@ -37,6 +40,20 @@ pub struct Options {
     pub max_size: Option<ByteSize>,
     /// What happens when they are as many, or the buffer is full; absent: what the buffer does.
     pub when_full: Option<WhenFull>,
+    /// How long its rows are worth sending; absent: what the buffer says.
+    #[serde(deserialize_with = "time_to_live")]
+    pub ttl: Option<Span>,
+}
+
+/// The shortest `ttl`: what is not worth a second needs no buffer.
+pub const SHORTEST_TTL: Span = Span(Duration::from_secs(1));
+
+fn time_to_live<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
+    let ttl = Span::deserialize(deserializer)?;
+    if ttl < SHORTEST_TTL {
+        return Err(D::Error::custom(format!("`ttl` must be at least {SHORTEST_TTL}, and is {ttl}")));
+    }
+    Ok(Some(ttl))
 }
 
 impl Default for Options {
@@ -56,6 +73,7 @@ impl Default for Options {
             priority: Priority::default(),
             max_size: None,
             when_full: None,
+            ttl: None,
         }
     }
 }
@@ -133,6 +151,8 @@ pub struct Worth {
     pub max_size: Option<ByteSize>,
     /// what happens when there is no room
     pub when_full: Option<WhenFull>,
+    /// how long they are worth sending
+    pub ttl: Option<Span>,
 }
 
 /// Whether a rule runs.
@@ -174,6 +194,7 @@ const KEYS: &[&str] = &[
     "priority",
     "max_size",
     "when_full",
+    "ttl",
 ];
 const MARK: &str = "--!";
 
@@ -181,7 +202,7 @@ impl Options {
     /// What the rule's rows are worth on their way to the uplinks.
     #[must_use]
     pub fn worth(&self) -> Worth {
-        Worth { priority: self.priority, max_size: self.max_size, when_full: self.when_full }
+        Worth { priority: self.priority, max_size: self.max_size, when_full: self.when_full, ttl: self.ttl }
     }
 
     /// Reads the `--!` lines at the start of `text`; empty lines and other comments may stand between them.
@@ -231,7 +252,6 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn option_lines_are_toml() {
@@ -243,13 +263,21 @@ mod tests {
 
     #[test]
     fn options_say_what_rows_are_worth() {
-        let options = Options::parse("a.sql", "--! priority = 8\n--! max_size = \"2MiB\"\n--! when_full = \"thin_out\"\nSELECT 1");
-        let worth = Worth { priority: Priority(8), max_size: Some(ByteSize(2 << 20)), when_full: Some(WhenFull::ThinOut) };
+        let options =
+            Options::parse("a.sql", "--! priority = 8\n--! max_size = \"2MiB\"\n--! when_full = \"thin_out\"\n--! ttl = \"7d\"\nSELECT 1");
+        let (max_size, ttl) = (Some(ByteSize(2 << 20)), Some(Span(Duration::from_hours(7 * 24))));
+        let worth = Worth { priority: Priority(8), max_size, when_full: Some(WhenFull::ThinOut), ttl };
         assert_eq!(options.map(|options| options.worth()), Ok(worth));
         assert_eq!(Options::default().worth().priority.get(), 5);
         assert_eq!(Priority::ALL.map(Priority::get), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
         let wrong: Vec<String> = Options::parse("a.sql", "--! priority = 10").err().into_iter().flatten().map(|d| d.to_string()).collect();
         assert!(matches!(wrong.as_slice(), [one] if one.starts_with("a.sql:1:") && one.contains("from 0 to 9")), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_time_to_live_that_keeps_nothing_is_refused() {
+        let wrong: Vec<String> = Options::parse("a.sql", "--! ttl = \"10ms\"").err().into_iter().flatten().map(|d| d.to_string()).collect();
+        assert!(matches!(wrong.as_slice(), [one] if one.starts_with("a.sql:1:") && one.contains("at least 1s, and is 10ms")), "{wrong:?}");
     }
 
     #[test]

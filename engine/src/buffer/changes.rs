@@ -21,6 +21,8 @@ pub(super) struct NewBlock {
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     pub(super) rows: u64,
+    /// the sequence's time at which the newest of them was written
+    pub(super) now_ns: i64,
     pub(super) data: Vec<u8>,
 }
 
@@ -90,6 +92,8 @@ pub(super) struct Done {
     pub(super) rows_wait: bool,
     /// rows that were dropped for want of room
     pub(super) dropped_rows: u64,
+    /// rows that were dropped because nobody had taken them in time
+    pub(super) expired_rows: u64,
     /// rows that were stored
     pub(super) stored_rows: u64,
     /// rows of refused blocks that made room for newer ones
@@ -108,13 +112,17 @@ pub(super) struct Totals {
     /// newest entry of the journal, and the bytes in it
     pub(super) last_entry: u64,
     pub(super) journal_bytes: u64,
+    /// the sequence's time when it was last written
+    pub(super) now_ns: i64,
 }
 
 impl Totals {
     pub(super) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
-        let columns = [self.last_block, self.last_gap, self.waiting, self.bytes, self.last_entry, self.journal_bytes].map(signed);
-        let update = "UPDATE meta SET last_block = ?1, last_gap = ?2, waiting = ?3, bytes = ?4, last_entry = ?5, journal_bytes = ?6";
-        tx.prepare_cached(update)?.execute(columns).map(drop)
+        let [block, gap, waiting, bytes, entry, journal] =
+            [self.last_block, self.last_gap, self.waiting, self.bytes, self.last_entry, self.journal_bytes].map(signed);
+        let update =
+            "UPDATE meta SET last_block = ?1, last_gap = ?2, waiting = ?3, bytes = ?4, last_entry = ?5, journal_bytes = ?6, now_ns = ?7";
+        tx.prepare_cached(update)?.execute([block, gap, waiting, bytes, entry, journal, self.now_ns]).map(drop)
     }
 }
 
@@ -156,8 +164,10 @@ pub(super) struct Step<'a> {
     pub(super) rule_sizes: RuleSizes,
     /// gaps up to this id may have been sent, and must not change any more
     pub(super) gaps_fetched: u64,
-    /// now
+    /// now, by the box's clock
     pub(super) wall_ns: i64,
+    /// now, by the sequence's
+    pub(super) now_ns: i64,
 }
 
 impl Step<'_> {
@@ -171,6 +181,7 @@ impl Step<'_> {
         }
         changes.confirmed_gaps.iter().try_for_each(|(id, uplink)| self.confirm_gap(*id, uplink))?;
         changes.gaps.iter().try_for_each(|gap| self.gap(gap, ""))?;
+        done.expired_rows = self.expire()?;
         done.alarms_wait = self.waits(&changes.alarms, room, &mut done)?;
         done.rows_wait = self.waits(&changes.rows, room, &mut done)?;
         if !done.alarms_wait
@@ -180,6 +191,9 @@ impl Step<'_> {
             self.snapshot(snapshot)?;
         }
         changes.journal.iter().try_for_each(|entry| self.journal(entry))?;
+        if changes.snapshot.is_some() {
+            self.forget_readings()?;
+        }
         if changes.snapshot.is_some() || self.totals.journal_bytes > retention.max_bytes {
             self.trim(retention)?;
         }
@@ -220,12 +234,14 @@ impl Step<'_> {
         Ok(gone.rows)
     }
 
-    pub(super) fn insert(&mut self, block: &NewBlock) -> rusqlite::Result<()> {
+    pub(super) fn insert(&mut self, block: &NewBlock, room: Room) -> rusqlite::Result<()> {
         self.totals.last_block += 1;
-        let insert = "INSERT INTO block (id, rule, first_seq, last_seq, rows, data, priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let NewBlock { rule, worth, first_seq, last_seq, rows, data } = block;
+        let insert = "INSERT INTO block (id, rule, first_seq, last_seq, rows, data, priority, now_ns, expires_ns)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let NewBlock { rule, worth, first_seq, last_seq, rows, now_ns, data } = block;
         let (id, priority) = (signed(self.totals.last_block), worth.priority.get());
-        let values = params![id, &**rule, signed(*first_seq), signed(*last_seq), signed(*rows), data, priority];
+        let values =
+            params![id, &**rule, signed(*first_seq), signed(*last_seq), signed(*rows), data, priority, now_ns, room.expires_ns(block)];
         self.tx.prepare_cached(insert)?.execute(values)?;
         self.rule_sizes.add(rule, data.len() as u64);
         self.totals.waiting += rows;

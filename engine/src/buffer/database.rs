@@ -13,12 +13,13 @@ use super::changes::{Changes, Done, NewBlock, Step, Totals};
 use super::journal::{self, Recovered, Retention};
 use super::room::{Room, RuleSizes, of_priority};
 use super::uplinks::Uplinks;
-use super::{BufferError, Gap, StoredBlock, block, salvage, signed};
+use super::{BufferError, Gap, StoredBlock, block, clocks, salvage, signed};
 use crate::config;
 use crate::disk::{Disk, LockFile};
+use crate::time::{Readings, SequenceTime};
 
 /// Layout of this program; `user_version` in the file.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 /// Older SQLite can corrupt the database when the write-ahead log is reset.
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// Row numbers that one start reserves; 2^53 / 2^32 leaves two million starts.
@@ -48,7 +49,7 @@ const LAYOUT: &str = "
     CREATE TABLE gap (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
         rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL);";
 /// From each layout to the next. Nothing is null, so that damage shows.
-const UPGRADES: [&str; 2] = [JOURNAL, OUTBOX];
+const UPGRADES: [&str; 3] = [JOURNAL, OUTBOX, TIME];
 /// The journal, snapshots of rule state, and how far each rule's rows have got. An entry without a stream is a change of the rules.
 const JOURNAL: &str = "
     ALTER TABLE meta ADD COLUMN last_entry INTEGER NOT NULL DEFAULT 0;
@@ -69,6 +70,18 @@ const OUTBOX: &str = "
     ALTER TABLE block ADD COLUMN priority INTEGER NOT NULL DEFAULT 5;
     CREATE INDEX block_priority ON block (priority, id) WHERE priority <> 5;
     PRAGMA user_version = 3;";
+/// The sequence's time, when blocks are not worth sending any more, and what is known of the clocks. 0: written before there was a time;
+/// never.
+const TIME: &str = "
+    ALTER TABLE meta ADD COLUMN now_ns INTEGER NOT NULL DEFAULT 0;
+    UPDATE meta SET now_ns = (SELECT coalesce(max(wall_ns), 0) FROM journal);
+    ALTER TABLE journal ADD COLUMN now_ns INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE block ADD COLUMN now_ns INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE block ADD COLUMN expires_ns INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX block_expires ON block (expires_ns) WHERE expires_ns > 0;
+    CREATE TABLE clocks (id INTEGER PRIMARY KEY, now_ns INTEGER NOT NULL, boot TEXT NOT NULL, monotonic_ns INTEGER NOT NULL,
+        wall_ns INTEGER NOT NULL, synchronised INTEGER NOT NULL);
+    PRAGMA user_version = 4;";
 
 /// Blocks that were found, and those that do not decode, with the reason.
 pub(super) type Fetched = (Vec<StoredBlock>, Vec<(u64, String)>);
@@ -93,6 +106,8 @@ pub(super) struct Database {
     /// `conn` is a stand-in without tables, since replacing a damaged file was interrupted
     detached: bool,
     clock: Arc<dyn Clock>,
+    time: Arc<SequenceTime>,
+    readings: Readings,
     disk: Arc<dyn Disk>,
     lock: Box<dyn LockFile>,
 }
@@ -127,13 +142,16 @@ impl Database {
             other => other?,
         };
         let (totals, _) = read_meta(&conn).map_err(|error| BufferError::Sql { path: path.clone(), error })?;
+        // What cannot be read is dealt with as damage when it is needed; time goes on without it.
+        let readings = clocks::read(&conn).unwrap_or_default();
+        let time = Arc::new(SequenceTime::start(Arc::clone(&clock), totals.now_ns, &readings));
         Ok(Self {
             conn,
             path,
             totals,
             uplinks,
             rule_sizes: RuleSizes::default(),
-            room: Room { max_bytes: settings.max_size.0, reserve: settings.reserve.0, when_full: settings.when_full },
+            room: Room { max_bytes: settings.max_size.0, reserve: settings.reserve.0, when_full: settings.when_full, ttl: settings.ttl },
             retention: Retention {
                 max_bytes: settings.journal_size.0,
                 max_age_ns: i64::try_from(settings.journal_age.0.as_nanos()).unwrap_or(i64::MAX),
@@ -145,6 +163,8 @@ impl Database {
             has_log: false,
             detached: false,
             clock,
+            time,
+            readings,
             disk,
             lock,
         })
@@ -152,6 +172,10 @@ impl Database {
 
     pub(super) fn totals(&self) -> Totals {
         self.totals
+    }
+
+    pub(super) fn time(&self) -> Arc<SequenceTime> {
+        Arc::clone(&self.time)
     }
 
     /// Reserves row numbers and returns the first and the end. The end is kept in the lock file as well, so that numbers do not
@@ -224,6 +248,14 @@ impl Database {
         Ok(())
     }
 
+    /// How long it takes until a block is not worth sending any more, if one ever is.
+    pub(super) fn next_expiry(&self) -> Result<Option<Duration>, BufferError> {
+        let least = "SELECT min(expires_ns) FROM block WHERE expires_ns > 0";
+        let least = self.conn.prepare_cached(least).and_then(|mut least| least.query_row([], |row| row.get::<_, Option<i64>>(0)));
+        let left = least.map_err(|error| self.sql(error))?.map(|least| least.saturating_sub(self.time.now()).max(0));
+        Ok(left.map(|left| Duration::from_nanos(left.unsigned_abs())))
+    }
+
     /// Has the outbox follow the configuration of the uplinks. Returns how many rows were dropped.
     pub(super) fn follow_configuration(&mut self) -> Result<u64, BufferError> {
         self.step(|step| step.follow_configuration())
@@ -232,16 +264,22 @@ impl Database {
     fn step<T>(&mut self, work: impl FnOnce(&mut Step<'_>) -> rusqlite::Result<T>) -> Result<T, BufferError> {
         let work = || -> rusqlite::Result<_> {
             let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let (totals, rule_sizes) = (self.totals, self.rule_sizes.clone());
-            let (gaps_fetched, wall_ns) = (self.gaps_fetched, self.clock.wall_ns());
-            let mut step = Step { tx: &tx, totals, uplinks: &self.uplinks, rule_sizes, gaps_fetched, wall_ns };
+            let reading = self.time.compare();
+            let (wall_ns, now_ns) = (self.clock.wall_ns(), self.time.now());
+            let (totals, rule_sizes) = (Totals { now_ns, ..self.totals }, self.rule_sizes.clone());
+            let mut step = Step { tx: &tx, totals, uplinks: &self.uplinks, rule_sizes, gaps_fetched: self.gaps_fetched, wall_ns, now_ns };
+            reading.iter().try_for_each(|reading| step.reading(reading))?;
             let done = work(&mut step)?;
             let (totals, rule_sizes) = (step.totals, step.rule_sizes);
             tx.commit()?;
-            Ok((done, totals, rule_sizes))
+            Ok((done, totals, rule_sizes, reading))
         };
-        let (done, totals, rule_sizes) = work().map_err(|error| BufferError::Sql { path: self.path.clone(), error })?;
+        let (done, totals, rule_sizes, reading) = work().map_err(|error| BufferError::Sql { path: self.path.clone(), error })?;
         (self.totals, self.rule_sizes) = (totals, rule_sizes);
+        if let Some(reading) = reading {
+            self.readings.0.push(reading.clone());
+            self.time.noted(reading);
+        }
         Ok(done)
     }
 
@@ -256,16 +294,16 @@ impl Database {
         changes: &Changes,
     ) -> Result<Fetched, BufferError> {
         let work = || -> rusqlite::Result<_> {
-            let select = "SELECT id, rule, data FROM block WHERE id > ?1 AND id <= ?2
+            let select = "SELECT id, rule, data, now_ns FROM block WHERE id > ?1 AND id <= ?2
                 AND NOT EXISTS (SELECT 1 FROM confirmed WHERE confirmed.block = block.id AND uplink = ?3)
-                AND (?4 IS NULL OR rule IN (SELECT value FROM json_each(?4)))";
+                AND (?4 IS NULL OR rule IN (SELECT value FROM json_each(?4))) AND (expires_ns = 0 OR expires_ns > ?5)";
             // The usual priority is not in the index: then the others are left out.
             let of_priority = match priority {
                 None => String::new(),
                 Some(priority) => format!(" AND {}", of_priority(priority)),
             };
             let mut select = self.conn.prepare(&format!("{select}{of_priority} ORDER BY id"))?;
-            let mut found = select.query(params![signed(after), signed(until), &**uplink, self.uplinks.rules(uplink)])?;
+            let mut found = select.query(params![signed(after), signed(until), &**uplink, self.uplinks.rules(uplink), self.time.now()])?;
             let (mut good, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
             while good.len() < limit && bytes < FETCH_BYTES {
                 let Some(row) = found.next()? else { break };
@@ -276,7 +314,8 @@ impl Database {
                 match block::decode(row.get_ref(2)?.as_blob().unwrap_or_default()) {
                     Ok((rows, ordinals)) => {
                         bytes += rows.batch.get_array_memory_size();
-                        good.push(StoredBlock { id, rule: row.get::<_, String>(1)?.into(), rows, ordinals });
+                        let written = self.readings.wall_of(row.get(3)?);
+                        good.push(StoredBlock { id, rule: row.get::<_, String>(1)?.into(), rows, ordinals, written });
                     }
                     Err(error) => bad.push((id, format!("damaged: {error}"))),
                 }
@@ -384,7 +423,7 @@ impl Database {
 
 /// The totals, and the end of the reserved row numbers.
 pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<(Totals, u64)> {
-    conn.query_row("SELECT last_block, last_gap, waiting, bytes, last_entry, journal_bytes, sequence FROM meta", [], |row| {
+    conn.query_row("SELECT last_block, last_gap, waiting, bytes, last_entry, journal_bytes, sequence, now_ns FROM meta", [], |row| {
         let totals = Totals {
             last_block: row.get(0)?,
             last_gap: row.get(1)?,
@@ -392,6 +431,7 @@ pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<(Totals, u64)> {
             bytes: row.get(3)?,
             last_entry: row.get(4)?,
             journal_bytes: row.get(5)?,
+            now_ns: row.get(7)?,
         };
         Ok((totals, row.get(6)?))
     })
@@ -454,6 +494,9 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, Buffer
         "SELECT uplinks FROM gap",
         "SELECT priority FROM block",
         "SELECT uplinks FROM meta",
+        "SELECT now_ns FROM journal",
+        "SELECT now_ns, expires_ns FROM block",
+        "SELECT id, now_ns, boot, monotonic_ns, wall_ns, synchronised FROM clocks",
     ];
     let mut tables = tables.iter().map(String::as_str).chain(recovery);
     let whole = read_meta(&conn).and_then(|_| tables.try_for_each(|select| conn.prepare(select).map(drop)));

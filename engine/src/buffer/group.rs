@@ -173,6 +173,8 @@ struct Open {
     parts: Vec<(usize, RecordBatch)>,
     rows: usize,
     bytes: usize,
+    /// of the newest part
+    now_ns: i64,
 }
 
 impl Open {
@@ -190,7 +192,7 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
     let (mut blocks, mut bad) = (Vec::new(), Vec::new());
     let mut open: Vec<Open> = Vec::new();
     let mut newest: HashMap<&str, usize> = HashMap::new();
-    for (index, OutboxRows { rule, rows, ordinals, worth, .. }) in outbox.iter().map(Borrow::borrow).enumerate() {
+    for (index, OutboxRows { rule, rows, ordinals, worth, now_ns, .. }) in outbox.iter().map(Borrow::borrow).enumerate() {
         let worth = *worth;
         let batch = match block::with_ids(rows, ordinals) {
             Ok(batch) => batch,
@@ -212,7 +214,7 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
                 Some(at) if open.get(*at).is_some_and(fits) => *at,
                 _ => {
                     newest.insert(rule, open.len());
-                    open.push(Open { rule: Arc::clone(rule), worth, parts: Vec::new(), rows: 0, bytes: 0 });
+                    open.push(Open { rule: Arc::clone(rule), worth, parts: Vec::new(), rows: 0, bytes: 0, now_ns: 0 });
                     open.len() - 1
                 }
             };
@@ -221,16 +223,17 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
             into.parts.push((index, batch.slice(offset, take)));
             into.rows += take;
             into.bytes += take * row_bytes;
+            into.now_ns = into.now_ns.max(*now_ns);
             offset += take;
         }
     }
-    for Open { rule, worth, parts, .. } in open {
+    for Open { rule, worth, parts, now_ns, .. } in open {
         let (owners, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         let mut add = |parts: &[RecordBatch]| {
             let data = encode(parts)?;
             let (first_seq, last_seq) = block::seq_range(parts);
             let rows = parts.iter().map(|part| part.num_rows() as u64).sum();
-            blocks.push(NewBlock { rule: Arc::clone(&rule), worth, first_seq, last_seq, rows, data });
+            blocks.push(NewBlock { rule: Arc::clone(&rule), worth, first_seq, last_seq, rows, now_ns, data });
             Ok(())
         };
         if add(&parts).is_err() {
@@ -261,6 +264,7 @@ mod tests {
             rows: Rows { batch, seqs: Seqs::Run { first } },
             ordinals,
             worth: Worth::default(),
+            now_ns: 1,
             ack: Ack::none(),
         }
     }

@@ -1,11 +1,11 @@
 //! What a box runs again after a crash: the journal, snapshots of the rules' state, and how far each rule's rows have got.
 //!
-//! An entry of the journal is a step of the sequence: rows of a journaled stream with their numbers, or a change of the rules. A snapshot is
+//! An entry of the journal is a step of the sequence: rows of a journaled stream with their numbers, a tick, or a change of the rules. A snapshot is
 //! the state of all rules after one entry, with the texts and columns that were in force there. `progress` says up to which row number
 //! the rows of a rule are in the outbox, or were: what a rule writes again while the journal is run again is left out up to there.
 //!
 //! The two newest snapshots are kept, since the newest may turn out to be damaged, and with them every entry that comes after the older
-//! one. What is older stays as long as `journal_age` and `journal_size` allow. The newest [`KEPT_ENTRIES`] always stay: their marks tell a connection which
+//! one. What is older stays as long as `journal_age` and `journal_size` allow. The newest [`KEPT_ENTRIES`] with rows always stay: their marks tell a connection which
 //! messages it need not take again.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +19,7 @@ use tidegate_rules::SealedState;
 use super::changes::Step;
 use super::{block, signed};
 
-/// Entries that are kept however small the journal may be.
+/// Entries with rows that are kept however small the journal may be.
 pub(super) const KEPT_ENTRIES: u64 = 1_024;
 /// Marks that a connection is handed back for each stream: a broker's window, and two batches that were committed and not acknowledged yet.
 const MARKS: usize = 16_384;
@@ -31,6 +31,8 @@ const READ_BYTES: usize = 16 << 20;
 pub struct JournalEntry {
     /// rises by one from entry to entry
     pub id: u64,
+    /// the sequence's time; of entries of an older layout wall time, which may go back
+    pub now_ns: i64,
     /// when it came, by the box's clock: nanoseconds since 1970
     pub wall_ns: i64,
     /// what it was
@@ -50,6 +52,11 @@ pub enum JournalStep {
         marks: Vec<u64>,
         /// released when the entry is on disk
         ack: Ack,
+    },
+    /// Time passed, and a rule wanted to know.
+    Tick {
+        /// its number
+        seq: u64,
     },
     /// The rules changed; JSON.
     Edit(String),
@@ -114,6 +121,7 @@ pub(super) type Read = (Vec<JournalEntry>, Vec<(u64, String)>);
 /// An entry, packed.
 pub(super) struct NewEntry {
     id: u64,
+    now_ns: i64,
     wall_ns: i64,
     stream: Arc<str>,
     first_seq: u64,
@@ -125,9 +133,10 @@ pub(super) struct NewEntry {
 
 impl NewEntry {
     pub(super) fn pack(entry: &JournalEntry) -> Result<Self, arrow::error::ArrowError> {
-        let JournalEntry { id, wall_ns, step } = entry;
+        let JournalEntry { id, now_ns, wall_ns, step } = entry;
         let empty = Self {
             id: *id,
+            now_ns: *now_ns,
             wall_ns: *wall_ns,
             stream: Arc::from(""),
             first_seq: 0,
@@ -145,6 +154,7 @@ impl NewEntry {
                 data: block::encode(std::slice::from_ref(&rows.batch))?,
                 ..empty
             },
+            JournalStep::Tick { seq } => Self { first_seq: *seq, ..empty },
             JournalStep::Edit(edit) => Self { edit: edit.clone(), ..empty },
         })
     }
@@ -184,10 +194,9 @@ pub(super) struct Retention {
 
 impl Step<'_> {
     pub(super) fn journal(&mut self, entry: &NewEntry) -> rusqlite::Result<()> {
-        let insert =
-            "INSERT INTO journal (id, stream, first_seq, rows, wall_ns, marks, edit, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let NewEntry { id, wall_ns, stream, first_seq, rows, marks, edit, data } = entry;
-        let values = params![signed(*id), &**stream, signed(*first_seq), signed(*rows), wall_ns, marks, edit, data];
+        let insert = "INSERT INTO journal (id, stream, first_seq, rows, wall_ns, marks, edit, data, now_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let NewEntry { id, now_ns, wall_ns, stream, first_seq, rows, marks, edit, data } = entry;
+        let values = params![signed(*id), &**stream, signed(*first_seq), signed(*rows), wall_ns, marks, edit, data, now_ns];
         self.tx.prepare_cached(insert)?.execute(values)?;
         self.totals.last_entry = self.totals.last_entry.max(*id);
         self.totals.journal_bytes += entry.size();
@@ -221,19 +230,28 @@ impl Step<'_> {
         let (oldest, count) = self.tx.query_row("SELECT coalesce(min(entry), 0), count(*) FROM snapshot", [], |row| {
             Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?))
         })?;
-        if count < 2 {
+        let first: u64 = self.tx.query_row("SELECT coalesce(min(id), 0) FROM journal", [], |row| row.get(0))?;
+        if count < 2 || first > oldest.min(self.totals.last_entry.saturating_sub(KEPT_ENTRIES)) {
             return Ok(());
         }
-        let end = oldest.min(self.totals.last_entry.saturating_sub(KEPT_ENTRIES));
-        let since = self.wall_ns.saturating_sub(retention.max_age_ns);
+        // Ticks have no marks, and do not push out those that have.
+        let kept = "SELECT id FROM journal WHERE rows > 0 ORDER BY id DESC LIMIT 1 OFFSET ?1";
+        let kept: Option<u64> = self.tx.prepare_cached(kept)?.query_row([KEPT_ENTRIES - 1], |row| row.get(0)).optional()?;
+        let kept = kept.unwrap_or(0);
+        // Not by wall time: when that is set, nothing grows older. Only of entries of older layouts nothing else is known.
+        let since = self.now_ns.saturating_sub(retention.max_age_ns);
         let mut delete = self.tx.prepare_cached(
-            "DELETE FROM journal WHERE id = (SELECT min(id) FROM journal) AND id <= ?1 AND (?2 OR wall_ns < ?3)
-             RETURNING length(data) + octet_length(edit) + length(marks)",
+            "DELETE FROM journal WHERE id = (SELECT id FROM journal WHERE id > ?1 AND id <= ?2 AND (rows = 0 OR id < ?3) ORDER BY id LIMIT 1)
+             AND (?4 OR coalesce(nullif(now_ns, 0), wall_ns) < ?5)
+             RETURNING id, length(data) + octet_length(edit) + length(marks)",
         )?;
+        let mut after = 0;
         loop {
             let over = self.totals.journal_bytes > retention.max_bytes;
-            let gone: Option<u64> = delete.query_row(params![signed(end), over, since], |row| row.get(0)).optional()?;
-            let Some(size) = gone else { return Ok(()) };
+            let values = params![signed(after), signed(oldest), signed(kept), over, since];
+            let gone: Option<(u64, u64)> = delete.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let Some((id, size)) = gone else { return Ok(()) };
+            after = id;
             self.totals.journal_bytes = self.totals.journal_bytes.saturating_sub(size);
         }
     }
@@ -299,22 +317,29 @@ fn marks(conn: &Connection) -> rusqlite::Result<HashMap<Arc<str>, Vec<u64>>> {
 
 /// Some entries with `after < id`.
 pub(super) fn read(conn: &Connection, after: u64) -> rusqlite::Result<Read> {
-    let mut select = conn.prepare("SELECT id, wall_ns, stream, first_seq, edit, data FROM journal WHERE id > ?1 ORDER BY id")?;
+    let mut select = conn.prepare(
+        "SELECT id, wall_ns, stream, first_seq, edit, data, coalesce(nullif(now_ns, 0), wall_ns) FROM journal WHERE id > ?1 ORDER BY id",
+    )?;
     let mut found = select.query([signed(after)])?;
     let (mut good, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
     while bytes < READ_BYTES {
         let Some(row) = found.next()? else { break };
-        let (id, wall_ns, edit) = (row.get(0)?, row.get(1)?, row.get::<_, String>(4)?);
+        let (id, now_ns, wall_ns) = (row.get(0)?, row.get(6)?, row.get(1)?);
+        let (stream, edit): (String, String) = (row.get(2)?, row.get(4)?);
         if !edit.is_empty() {
-            good.push(JournalEntry { id, wall_ns, step: JournalStep::Edit(edit) });
+            good.push(JournalEntry { id, now_ns, wall_ns, step: JournalStep::Edit(edit) });
+            continue;
+        }
+        if stream.is_empty() {
+            good.push(JournalEntry { id, now_ns, wall_ns, step: JournalStep::Tick { seq: row.get(3)? } });
             continue;
         }
         match block::decode_batch(row.get_ref(5)?.as_blob().unwrap_or_default()) {
             Ok(batch) => {
                 bytes += size(&batch);
                 let rows = Rows { batch, seqs: Seqs::Run { first: row.get(3)? } };
-                let step = JournalStep::Rows { stream: row.get::<_, String>(2)?.into(), rows, marks: Vec::new(), ack: Ack::none() };
-                good.push(JournalEntry { id, wall_ns, step });
+                let step = JournalStep::Rows { stream: stream.into(), rows, marks: Vec::new(), ack: Ack::none() };
+                good.push(JournalEntry { id, now_ns, wall_ns, step });
             }
             Err(error) => bad.push((id, error.to_string())),
         }

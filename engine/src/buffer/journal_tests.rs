@@ -19,7 +19,12 @@ fn batch(first: i64, n: i64) -> RecordBatch {
 fn entry(id: u64, ack: Ack) -> JournalEntry {
     let first = id * 10;
     let rows = Rows { batch: batch(first as i64, 10), seqs: Seqs::Run { first } };
-    JournalEntry { id, wall_ns: 1, step: JournalStep::Rows { stream: "tank".into(), rows, marks: vec![id, id + 1_000_000], ack } }
+    JournalEntry {
+        id,
+        now_ns: 1,
+        wall_ns: 1,
+        step: JournalStep::Rows { stream: "tank".into(), rows, marks: vec![id, id + 1_000_000], ack },
+    }
 }
 
 fn journal(buffer: &OnThread, ids: std::ops::RangeInclusive<u64>) {
@@ -59,7 +64,8 @@ fn entries_are_acknowledged_when_they_are_on_disk_and_come_back_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
     let buffer = open(&settings(&dir));
     journal(&buffer, 1..=3);
-    wait(buffer.journal(JournalEntry { id: 4, wall_ns: 2, step: JournalStep::Edit("{\"remove\":{\"name\":\"a\"}}".into()) })).unwrap();
+    wait(buffer.journal(JournalEntry { id: 4, now_ns: 2, wall_ns: 2, step: JournalStep::Edit("{\"remove\":{\"name\":\"a\"}}".into()) }))
+        .unwrap();
     buffer.close();
     let buffer = open(&settings(&dir));
     let recovered = buffer.recovered();
@@ -194,7 +200,8 @@ fn a_buffer_of_the_first_layout_is_taken_over() {
     raw.execute_batch(
         "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
          ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority;
-    ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;",
+    ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks;
+         ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN now_ns; ALTER TABLE block DROP COLUMN expires_ns; DROP TABLE clocks; PRAGMA user_version = 1;",
     )
     .unwrap();
     let buffer = open(&settings(&dir));

@@ -3,7 +3,8 @@
 //! # Layout
 //! One SQLite database in WAL mode. Table `block` holds rows of one rule and one schema as a compressed
 //! Arrow block each; `confirmed` says which uplinks have blocks that others wait for; `refused` holds blocks that could not be read or that a
-//! far side will not take; `gap` says which rows were dropped. `journal`, `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `meta` holds the end of
+//! far side will not take; `gap` says which rows were dropped. `journal`, `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `clocks` says what
+//! wall time it was, see [`clocks`]. `meta` holds the end of
 //! the reserved row numbers, the newest ids, and how much is waiting. `PATH.lock` keeps other processes out and repeats the end of the row
 //! numbers.
 //!
@@ -31,6 +32,7 @@
 
 mod block;
 mod changes;
+mod clocks;
 #[cfg(test)]
 mod crash_tests;
 mod database;
@@ -49,6 +51,8 @@ mod salvage;
 mod salvage_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time_tests;
 mod uplinks;
 #[cfg(test)]
 mod uplinks_tests;
@@ -66,6 +70,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config;
 use crate::disk::Disk;
 use crate::status::OutboxStatus;
+use crate::time::{SequenceTime, WallTime};
 pub(crate) use block::{decode_batch as unpack, encode as pack};
 use database::Database;
 use group::{Append, Held};
@@ -84,6 +89,8 @@ pub struct OutboxRows {
     pub ordinals: Vec<u32>,
     /// what they are worth when there is no room, or a backlog
     pub worth: Worth,
+    /// the sequence's time at which they were written
+    pub now_ns: i64,
     /// released when the rows are on disk
     pub ack: Ack,
 }
@@ -99,6 +106,8 @@ pub struct StoredBlock {
     pub rows: Rows,
     /// one a row
     pub ordinals: Vec<u32>,
+    /// when they were written, as far as that is known
+    pub written: Option<WallTime>,
 }
 
 /// Rows of one rule that were dropped. The uplink sends it, so that the loss is visible in the data.
@@ -233,6 +242,7 @@ pub struct Buffer {
     requests: mpsc::Sender<Request>,
     committed: watch::Receiver<u64>,
     sequence: (u64, u64),
+    time: Arc<SequenceTime>,
     recovered: Arc<Mutex<Recovered>>,
     status: Arc<OutboxStatus>,
 }
@@ -265,13 +275,14 @@ impl Buffer {
                 "rows were dropped: no uplink takes what their rules write, see `rules` in the uplinks' tables"
             );
         }
+        let time = database.time();
         let (appends, append_queue) = mpsc::channel(settings.queue.get());
         // A forwarder asks one thing at a time; the rest is room for the sequencer.
         let (requests, request_queue) = mpsc::channel(8);
         let (tell, committed) = watch::channel(database.totals().last_block);
         let writer = Writer::new(database, append_queue, request_queue, tell, Arc::clone(&status), settings.commit_every.0);
         let recovered = Arc::new(Mutex::new(recovered));
-        Ok((Self { appends, requests, committed, sequence, recovered, status }, writer.run()))
+        Ok((Self { appends, requests, committed, sequence, time, recovered, status }, writer.run()))
     }
 
     /// Queues rows, which are committed together; waits while the queue is full. Once closed, refuses the acks.
@@ -310,6 +321,12 @@ impl Buffer {
     #[must_use]
     pub fn sequence_start(&self) -> (u64, u64) {
         self.sequence
+    }
+
+    /// The clock of the sequence, which goes on from the newest time in the buffer.
+    #[must_use]
+    pub fn time(&self) -> Arc<SequenceTime> {
+        Arc::clone(&self.time)
     }
 
     /// Reserves the next row numbers, `first .. end`; ask when fewer than 2^31 are left.

@@ -11,14 +11,21 @@
 //! Within the rule these are the rule's blocks. In the buffer blocks of the lowest priority go first, whatever they say of themselves, and
 //! blocks of a higher priority than the new ones never go: then the new ones are dropped. Where nothing waits, anything is taken: a block
 //! that is larger than the limit would have no place at all.
+//!
+//! Rows that are older than their `ttl`, the rule's own or the buffer's, go even where there is room. Their age is the sequence's time: on a box
+//! whose clock is set nothing grows old.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
+use tidegate_core::Span;
 use tidegate_rules::{Priority, WhenFull, Worth};
 
 use super::changes::{NewBlock, NewGap, Step};
+
+/// Blocks that one transaction drops because they are too old: it stays small.
+const EXPIRED_AT_ONCE: u32 = 256;
 
 /// How much room there is, and what happens when there is none.
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +34,19 @@ pub(super) struct Room {
     /// what of that is for priorities 8 and 9 only
     pub(super) reserve: u64,
     pub(super) when_full: WhenFull,
+    /// how long rows are worth sending whose rule does not say
+    pub(super) ttl: Option<Span>,
 }
 
 impl Room {
     fn when_full(self, worth: Worth) -> WhenFull {
         worth.when_full.unwrap_or(self.when_full)
+    }
+
+    /// The sequence's time from which on a new block is not worth sending any more; 0: never.
+    pub(super) fn expires_ns(self, block: &NewBlock) -> i64 {
+        let ttl = block.worth.ttl.or(self.ttl);
+        ttl.map_or(0, |ttl| block.now_ns.saturating_add(i64::try_from(ttl.0.as_nanos()).unwrap_or(i64::MAX)).max(1))
     }
 
     fn limit(self, worth: Worth) -> u64 {
@@ -127,8 +142,18 @@ impl Step<'_> {
                 }
             }
         }
-        self.insert(block)?;
+        self.insert(block, room)?;
         Ok((true, dropped))
+    }
+
+    /// Drops blocks that are not worth sending any more, the oldest first, and not too many at a time. Returns how many rows.
+    pub(super) fn expire(&mut self) -> rusqlite::Result<u64> {
+        let select = "SELECT id FROM block WHERE expires_ns > 0 AND expires_ns <= ?1 ORDER BY expires_ns LIMIT ?2";
+        let expired: Vec<u64> = {
+            let mut select = self.tx.prepare_cached(select)?;
+            select.query_map((self.now_ns, EXPIRED_AT_ONCE), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+        };
+        expired.into_iter().try_fold(0, |rows, id| Ok(rows + self.drop_block("id = ?1", id, "expired")?))
     }
 
     fn leave_out(&mut self, block: &NewBlock, dropped: u64, reason: &'static str) -> rusqlite::Result<(bool, u64)> {

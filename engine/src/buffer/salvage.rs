@@ -27,6 +27,8 @@ const BLOCK: &[(&str, Type)] = &[
     ("rows", Type::Integer),
     ("data", Type::Blob),
     ("priority", Type::Integer),
+    ("now_ns", Type::Integer),
+    ("expires_ns", Type::Integer),
 ];
 const REFUSED: &[(&str, Type)] = &[
     ("id", Type::Integer),
@@ -57,6 +59,7 @@ const JOURNAL: &[(&str, Type)] = &[
     ("marks", Type::Blob),
     ("edit", Type::Text),
     ("data", Type::Blob),
+    ("now_ns", Type::Integer),
 ];
 const SNAPSHOT: &[(&str, Type)] = &[("id", Type::Integer), ("entry", Type::Integer), ("wall_ns", Type::Integer), ("manifest", Type::Text)];
 const STATE: &[(&str, Type)] = &[
@@ -68,6 +71,14 @@ const STATE: &[(&str, Type)] = &[
     ("data", Type::Blob),
 ];
 const PROGRESS: &[(&str, Type)] = &[("id", Type::Integer), ("rule", Type::Text), ("seq", Type::Integer)];
+const CLOCKS: &[(&str, Type)] = &[
+    ("id", Type::Integer),
+    ("now_ns", Type::Integer),
+    ("boot", Type::Text),
+    ("monotonic_ns", Type::Integer),
+    ("wall_ns", Type::Integer),
+    ("synchronised", Type::Integer),
+];
 /// Ids of tables whose end nobody has noted.
 const ANY: u64 = u64::MAX >> 1;
 
@@ -121,7 +132,7 @@ fn copy_all(
     let (last_gap, _) = copy(old, &tx, "gap", columns_of(old, "gap", GAP), ends.last_gap)?;
     copy(old, &tx, "refused", REFUSED, ends.last_block)?;
     copy_confirmed(old, &tx)?;
-    let (last_entry, entries_skipped) = copy(old, &tx, "journal", JOURNAL, ends.last_entry)?;
+    let (last_entry, entries_skipped) = copy(old, &tx, "journal", columns_of(old, "journal", JOURNAL), ends.last_entry)?;
     let (_, states_skipped) = copy(old, &tx, "state", STATE, ANY)?;
     // A snapshot without all of its state would be a false start.
     if states_skipped == 0 {
@@ -129,11 +140,14 @@ fn copy_all(
     }
     // What is missing here is written again, with the same ids.
     copy(old, &tx, "progress", PROGRESS, ANY)?;
+    copy(old, &tx, "clocks", CLOCKS, ANY)?;
     let skipped = skipped + entries_skipped + states_skipped;
     let sums = "SELECT coalesce(sum(rows), 0), coalesce(sum(length(data)), 0) FROM block";
     let (waiting, bytes) = tx.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let journal_bytes = "SELECT coalesce(sum(length(data) + octet_length(edit) + length(marks)), 0) FROM journal";
     let journal_bytes = tx.query_row(journal_bytes, [], |row| row.get(0))?;
+    let newest = "SELECT max(coalesce((SELECT max(now_ns) FROM journal), 0), coalesce((SELECT max(now_ns) FROM block), 0))";
+    let newest: i64 = tx.query_row(newest, [], |row| row.get(0))?;
     let ids = before.unwrap_or_default();
     let totals = Totals {
         last_block: ids.last_block.max(last_block),
@@ -142,10 +156,11 @@ fn copy_all(
         waiting,
         bytes,
         journal_bytes,
+        now_ns: ids.now_ns.max(newest),
     };
     // Who takes a gap of all rules does not have to be known.
     let (uplinks, rule_sizes) = (Uplinks::default(), RuleSizes::default());
-    let mut step = Step { tx: &tx, totals, uplinks: &uplinks, rule_sizes, gaps_fetched: u64::MAX, wall_ns };
+    let mut step = Step { tx: &tx, totals, uplinks: &uplinks, rule_sizes, gaps_fetched: u64::MAX, wall_ns, now_ns: totals.now_ns };
     let lost = before.map(|before| before.waiting.saturating_sub(waiting));
     // Without the old totals nobody can say that nothing is missing.
     if lost != Some(0) {
@@ -158,12 +173,13 @@ fn copy_all(
     Ok((totals, skipped))
 }
 
-/// Those of `columns` that the damaged file has: in an older layout the last one is missing.
-fn columns_of<'c>(old: &Connection, table: &str, columns: &'c [(&'c str, Type)]) -> &'c [(&'c str, Type)] {
-    match columns.split_last() {
-        Some(((newest, _), older)) if old.prepare(&format!("SELECT {newest} FROM {table}")).is_err() => older,
-        _ => columns,
+/// Those of `columns` that the damaged file has: in an older layout the last ones are missing.
+fn columns_of<'c>(old: &Connection, table: &str, mut columns: &'c [(&'c str, Type)]) -> &'c [(&'c str, Type)] {
+    let is_missing = |column: &str| old.prepare(&format!("SELECT {column} FROM {table}")).is_err();
+    while let Some((_, older)) = columns.split_last().filter(|((newest, _), older)| !older.is_empty() && is_missing(newest)) {
+        columns = older;
     }
+    columns
 }
 
 /// Copies who has confirmed what, up to the first damage: what is missing is sent once more.

@@ -29,7 +29,16 @@ impl OnThread {
     }
 
     pub(super) fn open_for(settings: &config::Buffer, uplinks: Uplinks, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
-        let (buffer, writer) = Buffer::open(settings, uplinks, Arc::new(SystemClock), Arc::new(SystemDisk), status)?;
+        Self::open_by(settings, uplinks, Arc::new(SystemClock), status)
+    }
+
+    pub(super) fn open_by(
+        settings: &config::Buffer,
+        uplinks: Uplinks,
+        clock: Arc<dyn Clock>,
+        status: Arc<OutboxStatus>,
+    ) -> Result<Self, BufferError> {
+        let (buffer, writer) = Buffer::open(settings, uplinks, clock, Arc::new(SystemDisk), status)?;
         std::thread::spawn(move || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(writer));
         Ok(Self(buffer))
     }
@@ -58,7 +67,14 @@ impl std::ops::Deref for OnThread {
 pub(super) fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
     let values = Int64Array::from_iter_values((0..n as i64).map(|i| (first as i64 + i).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)));
     let batch = RecordBatch::try_from_iter([("v", Arc::new(values) as _)]).unwrap();
-    OutboxRows { rule: "r".into(), rows: Rows { batch, seqs: Seqs::Run { first } }, ordinals: vec![0; n], worth: Worth::default(), ack }
+    OutboxRows {
+        rule: "r".into(),
+        rows: Rows { batch, seqs: Seqs::Run { first } },
+        ordinals: vec![0; n],
+        worth: Worth::default(),
+        now_ns: 1,
+        ack,
+    }
 }
 
 pub(super) fn acked() -> (Ack, std::sync::mpsc::Receiver<Outcome>) {

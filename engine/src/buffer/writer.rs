@@ -21,6 +21,8 @@ use crate::status::OutboxStatus;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+/// Rows that grow too old wait for each other so long: one commit for many of them spares the disk.
+const EXPIRY_PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(10) };
 /// How long deliveries wait for a commit that is made anyway: what is lost of them in a crash is sent again, under the same ids.
 const DELIVERIES_WAIT: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
 /// What may pass rows that wait for room: the journal grows by it, since no snapshot can be stored meanwhile.
@@ -71,6 +73,7 @@ struct Said {
     unpackable: Sampler,
     refused: Sampler,
     forgotten: Sampler,
+    expired: Sampler,
     unjournaled: Sampler,
     unread: Sampler,
 }
@@ -98,6 +101,8 @@ pub(super) struct Writer {
     /// a snapshot of which parts are missing
     snapshot: Option<(Snapshot, Vec<SnapshotPart>)>,
     backoff: Backoff,
+    /// when rows are to be dropped because they are too old
+    expiry: Option<Instant>,
     /// there may be free pages to give back
     shrink: bool,
     closing: bool,
@@ -114,7 +119,7 @@ impl Writer {
         commit_every: Duration,
     ) -> Self {
         status.waiting.set(database.totals().waiting);
-        Self {
+        let mut writer = Self {
             database,
             appends,
             requests,
@@ -131,10 +136,13 @@ impl Writer {
             delivered: None,
             snapshot: None,
             backoff: Backoff::default(),
+            expiry: None,
             shrink: true,
             closing: false,
             said: Said::default(),
-        }
+        };
+        writer.look_for_expiry();
+        writer
     }
 
     pub(super) async fn run(mut self) {
@@ -175,7 +183,7 @@ impl Writer {
         }
         let is_asked_for = self.rows_wait || self.alarms_wait;
         let delivered = self.delivered.map(|since| if is_asked_for { since } else { since + self.commit_every.max(DELIVERIES_WAIT) });
-        [self.gathered.due(self.commit_every), delivered, self.database.sync_due()].into_iter().flatten().min()
+        [self.gathered.due(self.commit_every), delivered, self.database.sync_due(), self.expiry].into_iter().flatten().min()
     }
 
     /// Whether more is taken from the queue.
@@ -384,12 +392,13 @@ impl Writer {
     }
 
     fn commit(&mut self) {
+        let too_old = self.expiry.is_some_and(|at| at <= Instant::now());
         let Changes { alarms, rows, snapshot, .. } = &self.changes;
         let must_wait = |lane: &Lane| !lane.blocks.is_empty() && self.database.must_wait(&lane.blocks);
         let (alarms_wait, rows_wait) = (must_wait(alarms), must_wait(rows));
         let new = !(alarms_wait || alarms.blocks.is_empty()) || !(rows_wait || rows.blocks.is_empty());
         let new = new || (snapshot.is_some() && !alarms_wait && !rows_wait);
-        if self.changes.is_only_blocks() && !new {
+        if self.changes.is_only_blocks() && !new && !too_old {
             // What was delivered was not there any more, or nothing was.
             self.delivered = None;
             (self.alarms_wait, self.rows_wait) = (alarms_wait, rows_wait);
@@ -436,7 +445,7 @@ impl Writer {
         self.delivered = None;
         self.status.committed.add(done.stored_rows);
         self.status.waiting.set(self.database.totals().waiting);
-        self.status.dropped.add(done.dropped_rows + done.forgotten_rows);
+        self.status.dropped.add(done.dropped_rows + done.expired_rows + done.forgotten_rows);
         if done.dropped_rows > 0
             && let Some(rows) = self.said.dropped.count(done.dropped_rows)
         {
@@ -450,6 +459,12 @@ impl Writer {
         {
             tracing::error!(rows, "table `refused` is full; its oldest blocks were deleted");
         }
+        if done.expired_rows > 0
+            && let Some(rows) = self.said.expired.count(done.expired_rows)
+        {
+            tracing::warn!(rows, "rows were older than their `ttl` before an uplink had taken them, and were dropped");
+        }
+        self.look_for_expiry();
         self.shrink = true;
         // The forwarder hears of rows before their source does, so that they count as live at once; and of deletions too, because there
         // may be new gaps.
@@ -470,6 +485,12 @@ impl Writer {
             self.passed = 0;
             self.gathered.make_due(Instant::now());
         }
+    }
+
+    /// When the next rows grow too old. What cannot be read now is looked at after the next commit.
+    fn look_for_expiry(&mut self) {
+        let left = self.database.next_expiry().ok().flatten();
+        self.expiry = left.map(|left| Instant::now() + if left.is_zero() { left } else { left.max(EXPIRY_PAUSE) });
     }
 
     fn say_full(&mut self) {

@@ -147,6 +147,8 @@ pub(super) struct BufferTable {
     pub(super) reserve: ByteSize,
     /// What happens when it is as large, to rows whose rule does not say.
     pub(super) when_full: BufferWhenFull,
+    /// How long rows whose rule does not say are worth sending; what is older is dropped. Absent: for ever.
+    pub(super) ttl: Option<Span>,
     /// How many rows may wait to be committed.
     pub(super) queue: NonZeroUsize,
     /// How long rows are collected, to be committed together.
@@ -171,6 +173,7 @@ impl Default for BufferTable {
             max_size: ByteSize(1 << 30),
             reserve: ByteSize(0),
             when_full: BufferWhenFull::Block,
+            ttl: None,
             queue: thousand(),
             commit_every: Span(Duration::ZERO),
             durability: Durability::Full,
@@ -191,6 +194,7 @@ impl BufferTable {
             max_size: self.max_size,
             reserve: self.reserve,
             when_full: self.when_full.into(),
+            ttl: self.ttl,
             queue: self.queue,
             commit_every: self.commit_every,
             sync_every: match self.durability {

@@ -190,6 +190,8 @@ pub struct Buffer {
     pub reserve: ByteSize,
     /// What happens when it is as large, to rows whose rule does not say.
     pub when_full: tidegate_rules::WhenFull,
+    /// How long rows whose rule does not say are worth sending; absent: for ever.
+    pub ttl: Option<Span>,
     /// How many rows may wait to be committed.
     pub queue: NonZeroUsize,
     /// How long rows are collected, to be committed together. Zero: what is there is committed.

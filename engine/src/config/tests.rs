@@ -78,11 +78,11 @@ fn every_key_is_read_and_paths_start_at_the_file() {
     let uplink = &config.uplinks["uplink"];
     assert_eq!((uplink.in_flight.get(), uplink.backlog_rate.unwrap().get()), (500, 5000));
     assert_eq!((config.rules.dir, config.rules.workers.get()), (golden_dir().join("rules"), 2));
-    let Buffer { path, max_size, reserve, when_full, queue, commit_every, sync_every, journal_size, journal_age, snapshot_every } =
+    let Buffer { path, max_size, reserve, when_full, ttl, queue, commit_every, sync_every, journal_size, journal_age, snapshot_every } =
         config.buffer;
     assert_eq!(path, golden_dir().join("data/outbox.db"));
     assert_eq!((max_size, reserve, queue.get()), (ByteSize(512 << 20), ByteSize(16 << 20), 2000));
-    assert_eq!(when_full, tidegate_rules::WhenFull::DropOldest);
+    assert_eq!((when_full, ttl), (tidegate_rules::WhenFull::DropOldest, Some(span("30d"))));
     assert_eq!((commit_every, sync_every), (span("250ms"), Some(span("5s"))));
     assert_eq!((journal_size, journal_age, snapshot_every), (ByteSize(64 << 20), span("7d"), span("1min")));
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidegate_connectors::ConnectionConfig;
 use tidegate_core::diagnostic::{did_you_mean, nearest};
 use tidegate_core::{ByteSize, Diagnostic, Span};
+use tidegate_rules::SHORTEST_TTL;
 
 use super::document::{self, Report, Table};
 use super::file::{
@@ -430,6 +431,10 @@ impl Validator<'_, '_> {
         if keys.snapshot_every < SHORTEST_SNAPSHOT {
             let message = format!("`snapshot_every` must be at least {SHORTEST_SNAPSHOT}, and is {}", keys.snapshot_every);
             self.report.error(&table.span_of(&["snapshot_every"]), message, None);
+        }
+        if let Some(ttl) = keys.ttl.filter(|ttl| *ttl < SHORTEST_TTL) {
+            let message = format!("`ttl` must be at least {SHORTEST_TTL}, and is {ttl}");
+            self.report.error(&table.span_of(&["ttl"]), message, "leave it out to keep rows until an uplink has taken them".to_owned());
         }
         keys.at(path)
     }

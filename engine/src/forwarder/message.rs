@@ -1,5 +1,9 @@
 //! What is sent for a row: `{"id":"BOX/RULE/SEQ/ORDINAL","rule":"RULE","row":{..}}`, and for rows that were dropped:
 //! `{"id":"BOX/gap/NUMBER","rule":"RULE","gap":{"first_seq":..,"last_seq":..,"rows":..,"reason":"..","wall_ns":..}}`.
+//!
+//! A row that was written while the box's clock was wrong has `"clock":{"written":"RFC 3339 time","behind_ms":..}` besides, if the clock has been
+//! set since: when it really was, and how far the clock was behind then (negative: ahead), by which times in the row can be corrected. It is
+//! no part of the row: when the row is sent again it may be there although it was not known the first time.
 
 use std::sync::Arc;
 
@@ -9,6 +13,7 @@ use tidegate_connectors::json::Encoder;
 use tidegate_core::Rows;
 
 use crate::buffer::{Gap, StoredBlock};
+use crate::time::{Known, WallTime};
 
 /// Renders rows of blocks.
 pub(super) struct Messages {
@@ -36,9 +41,16 @@ impl Messages {
     pub(super) fn of(&mut self, block: &StoredBlock, row: usize) -> Bytes {
         let ordinal = block.ordinals.get(row).copied().unwrap_or_default();
         let mut payload = Vec::new();
-        self.payloads.write(&block.rule, &block.rows, ordinal, row, &mut payload);
+        self.payloads.write(&block.rule, &block.rows, ordinal, row, block.written, &mut payload);
         payload.into()
     }
+}
+
+/// A time that had to be corrected, and by how many milliseconds.
+pub(crate) fn corrected(written: WallTime) -> Option<(jiff::Timestamp, i64)> {
+    let Known::Corrected { by_ns } = written.by else { return None };
+    let time = jiff::Timestamp::from_nanosecond(i128::from(written.wall_ns)).ok()?;
+    Some((time, by_ns / 1_000_000))
 }
 
 /// Renders rows with their identities, for uplinks and for whoever looks into the buffer.
@@ -56,8 +68,8 @@ impl Payloads {
         Self { prefix: name.map_or_else(String::new, |name| format!("{name}/")), encoder: None, rule: None }
     }
 
-    /// Appends row `row` of `rows` to `out`.
-    pub(crate) fn write(&mut self, rule: &Arc<str>, rows: &Rows, ordinal: u32, row: usize, out: &mut Vec<u8>) {
+    /// Appends row `row` of `rows`, which was `written` then, to `out`.
+    pub(crate) fn write(&mut self, rule: &Arc<str>, rows: &Rows, ordinal: u32, row: usize, written: Option<WallTime>, out: &mut Vec<u8>) {
         let schema = rows.batch.schema_ref();
         if !self.encoder.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, schema) || known == schema) {
             self.encoder = Some((Arc::clone(schema), Encoder::new(schema)));
@@ -70,6 +82,9 @@ impl Payloads {
         out.extend_from_slice(head.as_bytes());
         if let Some((_, encoder)) = &self.encoder {
             encoder.encode_row(&rows.batch, row, out);
+        }
+        if let Some((written, behind_ms)) = written.and_then(corrected) {
+            out.extend_from_slice(format!(",\"clock\":{{\"written\":\"{written}\",\"behind_ms\":{behind_ms}}}").as_bytes());
         }
         out.push(b'}');
     }

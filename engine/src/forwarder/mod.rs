@@ -33,7 +33,7 @@ use crate::status::UplinkStatus;
 pub use http::HttpUplink;
 use lanes::{Lanes, Next};
 use message::Messages;
-pub(crate) use message::Payloads;
+pub(crate) use message::{Payloads, corrected};
 pub use mqtt::MqttUplink;
 
 /// The pause after the far side could not take a row although the line is up, doubled up to [`LONGEST_PAUSE`].

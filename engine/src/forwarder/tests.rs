@@ -105,7 +105,7 @@ impl Stage {
         let ack = Ack::new(move |_| done.send(()).unwrap());
         let rows = Rows { batch, seqs: Seqs::Run { first: values.start as u64 } };
         let ordinals = vec![0; rows.len()];
-        self.buffer.append(vec![OutboxRows { rule: rule.into(), rows, ordinals, worth, ack }]).await.unwrap();
+        self.buffer.append(vec![OutboxRows { rule: rule.into(), rows, ordinals, worth, now_ns: 1, ack }]).await.unwrap();
         committed.await.unwrap();
     }
 
@@ -338,6 +338,6 @@ fn lanes_rate(per_s: u32, batch: usize, now: Instant) -> Lanes {
     }
     let batch = RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(0..500)) as _)]).unwrap();
     let rows = Rows { batch, seqs: Seqs::Run { first: 0 } };
-    lanes.fetched(vec![crate::buffer::StoredBlock { id: 1, rule: "r".into(), rows, ordinals: vec![0; 500] }]);
+    lanes.fetched(vec![crate::buffer::StoredBlock { id: 1, rule: "r".into(), rows, ordinals: vec![0; 500], written: None }]);
     lanes
 }

@@ -30,6 +30,8 @@ use crate::tables::TableFiles;
 use crate::worker::Worker;
 use recording::Recording;
 
+/// Ticks between two rows of a recording; more would be made when its times jump by years.
+const MOST_TICKS: u32 = 1_000_000;
 /// Rows between two reports of progress.
 const PROGRESS_ROWS: u64 = 100_000;
 
@@ -88,7 +90,8 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
             "the rule reads streams whose columns are not known, because there is no recording of them; it is left out"
         );
     }
-    let mut run = Run { worker: Worker::new(status), numbers: Numbers::from(0), out: writer(request.output)?, encoders: Vec::new() };
+    let (worker, out) = (Worker::new(status), writer(request.output)?);
+    let mut run = Run { worker, numbers: Numbers::from(0), now: i64::MIN, out, encoders: Vec::new() };
     for (_, change) in changes {
         // There is no other worker to wait for.
         let _ = run.worker.on_change(change).now_or_never();
@@ -150,19 +153,46 @@ fn next(recordings: &mut [Recording]) -> Result<Option<(Arc<str>, RecordBatch)>,
 struct Run {
     worker: Worker,
     numbers: Numbers,
+    /// the sequence's time: the greatest time of a row so far
+    now: i64,
     out: Box<dyn Write>,
     encoders: Vec<(SchemaRef, Encoder)>,
 }
 
 impl Run {
+    /// Feeds rows, each at its time, with the ticks that rules want before it. So it does not matter how the recording was cut.
     fn feed(&mut self, stream: &str, rows: RecordBatch) -> Result<(), ReplayError> {
-        let rows = self.numbers.number(rows);
-        let written = self.worker.on_batch(stream, &rows);
-        self.print(router::in_order(written))
+        let times = times(&rows).to_vec();
+        let mut left = times.as_slice();
+        while let Some(ts) = left.first() {
+            self.tick_until(*ts)?;
+            self.now = self.now.max(*ts);
+            let count = left.iter().take_while(|ts| **ts <= self.now).count();
+            let part = self.numbers.number(rows.slice(times.len() - left.len(), count));
+            let written = self.worker.on_batch(stream, &part, self.now);
+            self.print(router::in_order(written))?;
+            left = left.get(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn tick_until(&mut self, now: i64) -> Result<(), ReplayError> {
+        let mut ticks = 0;
+        while let Some(at) = self.worker.wakes_at().filter(|at| *at < now) {
+            if ticks == MOST_TICKS {
+                tracing::warn!(ticks, "the times of the recording jump so far that rules miss ticks there");
+                break;
+            }
+            ticks += 1;
+            self.now = self.now.max(at);
+            let written = self.worker.on_tick(self.numbers.tick(), self.now);
+            self.print(router::in_order(written))?;
+        }
+        Ok(())
     }
 
     fn end(mut self) -> Result<(), ReplayError> {
-        let written = self.worker.on_end(self.numbers.next());
+        let written = self.worker.on_end(self.numbers.next(), self.now);
         self.print(written)?;
         Ok(self.out.flush()?)
     }
@@ -201,3 +231,6 @@ fn times(rows: &RecordBatch) -> &[i64] {
     let column = rows.column_by_name(TS).filter(|column| matches!(column.data_type(), DataType::Timestamp(..)));
     column.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>()).map_or(&[], |times| times.values())
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,12 @@ fn schema(columns: &[&str]) -> SchemaRef {
 
 fn catalog() -> Catalog {
     Catalog {
-        inputs: [("tank".to_owned(), Some(schema(&["x"]))), ("later".to_owned(), None)].into(),
+        by_arrival: ["arrivals".to_owned()].into(),
+        inputs: ["tank", "arrivals"]
+            .map(|stream| (stream.to_owned(), Some(schema(&["x"]))))
+            .into_iter()
+            .chain([("later".to_owned(), None)])
+            .collect(),
         derived: ["d1", "d2", "d3"].map(|name| (name.to_owned(), schema(&["x"]))).into(),
         outputs: ["pump", "valve", "lamp"].map(|name| (name.to_owned(), OutputColumns::default())).into(),
         uplink: true,
@@ -61,13 +66,18 @@ impl House {
     }
 
     fn feed(&mut self, stream: &str, values: &[f64]) -> &mut Self {
-        let first = self.numbers.next() as i64;
-        let times =
-            TimestampNanosecondArray::from_iter_values((0..values.len() as i64).map(|i| (first + i) * 1_000_000_000)).with_timezone("UTC");
+        let first = self.numbers.next() as i64 * 1_000_000_000;
+        let times: Vec<i64> = (0..values.len() as i64).map(|i| first + i * 1_000_000_000).collect();
+        self.feed_at(stream, first, &times, values)
+    }
+
+    /// Rows with these times, at the sequence's time `now`.
+    fn feed_at(&mut self, stream: &str, now: i64, times: &[i64], values: &[f64]) -> &mut Self {
+        let times = TimestampNanosecondArray::from(times.to_vec()).with_timezone("UTC");
         let batch = RecordBatch::try_new(schema(&["x"]), vec![Arc::new(times), Arc::new(Float64Array::from(values.to_vec()))]).unwrap();
         let rows = self.numbers.number(batch);
         for worker in &mut self.workers {
-            let written = worker.on_batch(stream, &rows);
+            let written = worker.on_batch(stream, &rows, now);
             self.written.extend(written);
         }
         self
@@ -110,6 +120,25 @@ fn rows_go_through_derived_streams_within_the_same_entry_whatever_the_rules_are_
     house.put("m", "INSERT INTO pump SELECT x FROM d2").feed("tank", &[1.0, 2.0]);
     let said: Vec<_> = house.rows("pump").into_iter().map(|(_, seq, ordinal, x)| (seq, ordinal, x)).collect();
     assert_eq!(said, [(0, 0, 1.0), (0, 1, 20.0), (1, 0, 2.0), (1, 1, 30.0)]);
+}
+
+/// On 2016-12-31 there was a second 23:59:60, which POSIX time counts as the first one of the new year, and then again.
+#[test]
+fn a_leap_second_neither_closes_a_window_by_arrival_nor_loses_a_row() {
+    const NEW_YEAR_NS: i64 = 1_483_228_800_000_000_000;
+    const QUARTER_NS: i64 = 250_000_000;
+    let mut house = House::new(1);
+    let text =
+        "INSERT INTO pump SELECT sum(x) AS x FROM TUMBLE(arrivals, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end";
+    house.put("r", text);
+    // Four rows a second: two seconds of the old year, the leap second, and ten seconds of the new year.
+    for quarter in 0..4 * 13 + 1 {
+        let leapt = if quarter >= 12 { 12 } else { 8 };
+        let ts = NEW_YEAR_NS + (quarter - leapt) * QUARTER_NS;
+        house.feed_at("arrivals", 5_000_000_000 + quarter * QUARTER_NS, &[ts], &[1.0]);
+    }
+    assert_eq!(house.values("pump"), [8.0, 44.0]);
+    assert_eq!(house.rows("pump").iter().map(|(_, seq, ..)| *seq).collect::<Vec<_>>(), [8, 52]);
 }
 
 #[test]

@@ -5,13 +5,14 @@
 //!
 //! * [`disk`]: files of which a power cut keeps what was synced and some of the rest.
 //! * [`broker`]: devices, a broker, and the box's connection to it. [`cloud`]: the far side of the uplink. [`valve`]: an output.
-//! * [`rules`]: the rules directory, and somebody who edits it.
+//! * [`rules`]: the rules directory, and somebody who edits it. [`echo`]: a rule that lives by ticks.
 //! * [`world`]: all of that as the engine sees it. [`dice`]: chance. [`record`]: what happened.
 
 pub mod broker;
 pub mod cloud;
 pub mod dice;
 pub mod disk;
+pub mod echo;
 pub mod reckoning;
 pub mod record;
 pub mod rules;
@@ -39,7 +40,7 @@ use reckoning::Reckoning;
 use record::Record;
 use rules::RuleFiles;
 use valve::Valve;
-use world::{Conditions, SimulatedClock, SimulatedWorld};
+use world::{Conditions, Hardware, SimulatedClock, SimulatedWorld};
 
 /// What came of a seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,9 @@ fields = { n = "int64", v = "int64" }
 [streams.copied]
 fields = { device = "utf8", n = "int64", v = "int64" }
 
+[streams.echoed]
+fields = { n = "int64", waited = "int64" }
+
 [outputs.valve]
 connection = "plant"
 topic = "valve"
@@ -88,6 +92,7 @@ topic = "valve"
 connection = "cloud"
 "#;
 
+const YEAR_NS: i64 = 31_536_000_000_000_000;
 /// Simulated time in which everything must have arrived when nothing goes wrong any more.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -101,7 +106,8 @@ pub fn run(seed: u64, show: bool) -> Outcome {
     }
     play.round(true);
     let Play { broker, cloud, valve, record, in_order, drops, .. } = &play;
-    Reckoning { broker, cloud, valve, record, in_order: *in_order, drops: *drops }.check();
+    let longest = play.hardware.ran + play.hardware.off;
+    Reckoning { broker, cloud, valve, record, in_order: *in_order, drops: *drops, longest }.check();
     Outcome { hash: record.hash(), wrong: record.all_wrong(), messages: broker.messages().len() as u64, power_cuts: play.power_cuts }
 }
 
@@ -117,10 +123,9 @@ struct Play {
     calm: bool,
     /// whether rows arrive in the order in which they were made
     in_order: bool,
-    /// a full buffer drops its oldest rows, and says so
+    /// a full buffer drops its oldest rows, or all that are too old, and says so
     drops: bool,
-    /// simulated time of the rounds before
-    before: Duration,
+    hardware: Arc<Hardware>,
     power_cuts: u64,
 }
 
@@ -147,7 +152,7 @@ impl Play {
             calm,
             in_order: calm,
             drops: !calm && dice.one_in(6),
-            before: Duration::ZERO,
+            hardware: Arc::default(),
             power_cuts: 0,
             dice,
             record,
@@ -174,6 +179,7 @@ impl Play {
             commit_every: Span(Duration::from_millis(if last || dice.one_in(2) { 0 } else { dice.below(3_000) })),
             // Now and then the outbox is so small that it fills.
             max_size: ByteSize(if (self.drops || dice.one_in(4)) && !last { 2_500 } else { 1 << 30 }),
+            ttl: (self.drops && dice.one_in(2) && !last).then(|| Span(Duration::from_secs(dice.between(1, 60)))),
             when_full: if self.drops { tidegate_rules::WhenFull::DropOldest } else { tidegate_rules::WhenFull::Block },
             ..config::Buffer::at(self.database())
         };
@@ -223,7 +229,6 @@ impl Play {
             self.record.note(format_args!("the round ends: {end:?}"));
             (end, began.elapsed())
         });
-        self.before += took;
         self.record.round_ended();
         let cut = end == End::Cut || (!last && self.dice.one_in(4));
         if cut {
@@ -233,6 +238,20 @@ impl Play {
         // Everything that was under way goes with the runtime.
         drop(runtime);
         self.disk.mend();
+        if let Some(hardware) = Arc::get_mut(&mut self.hardware) {
+            hardware.ran += took;
+            if cut {
+                // It comes back with the right time, with that of long ago, or with any.
+                let years = i64::try_from(self.dice.below(80)).unwrap_or(0) - 40;
+                let wrong_ns = if self.dice.one_in(2) { years * YEAR_NS } else { 0 };
+                hardware.reboot(self.dice.delay(Duration::from_hours(12)), wrong_ns);
+                if self.dice.one_in(3) {
+                    hardware.synchronise();
+                }
+            }
+        } else {
+            self.record.wrong("something of the round is left".into());
+        }
         if cut {
             self.disk.restore_power();
             self.power_cuts += 1;
@@ -255,7 +274,7 @@ impl Play {
                 return End::Cut;
             }
         };
-        let clock = Arc::new(SimulatedClock::new(self.before));
+        let clock = Arc::new(SimulatedClock::new(&self.hardware));
         let mut world = SimulatedWorld {
             clock: Arc::clone(&clock),
             disk: self.disk.clone(),
@@ -305,7 +324,7 @@ impl Play {
                 self.record.wrong("a part of the box has failed".into());
                 return End::Cut;
             }
-            () = self.happen(&clock, conditions), if !last => {}
+            () = self.happen(conditions), if !last => {}
             () = self.drain(&running), if last => {}
             () = sleep(lives), if !last => {}
         }
@@ -336,8 +355,7 @@ impl Play {
     }
 
     /// Devices publish, clocks jump, disks fail and recover. Never ends.
-    async fn happen(&self, clock: &SimulatedClock, conditions: Conditions) {
-        const YEAR_NS: i64 = 31_536_000_000_000_000;
+    async fn happen(&self, conditions: Conditions) {
         // Now and then so much comes that the journal is cut.
         let most_ms = if self.dice.one_in(100) { 30 } else { 3_000 };
         let (pause_ms, burst) = (self.dice.between(20, most_ms), self.dice.between(1, 12));
@@ -350,7 +368,11 @@ impl Play {
             if self.dice.one_in(50) {
                 let years = i64::try_from(self.dice.below(80)).unwrap_or(0) - 40;
                 self.record.note(format_args!("the clock is {years} years off"));
-                clock.jump(years * YEAR_NS);
+                self.hardware.jump(years * YEAR_NS);
+            }
+            if self.dice.one_in(60) {
+                self.record.note(format_args!("a time service sets the clock"));
+                self.hardware.synchronise();
             }
             if self.dice.one_in(30) {
                 let faults = if self.dice.one_in(3) { self.faults() } else { Faults::default() };

@@ -1,11 +1,13 @@
 //! What must be true in the end, whatever happened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::broker::{Broker, Message};
 use crate::cloud::Cloud;
+use crate::echo;
 use crate::record::Record;
 use crate::rules;
 use crate::valve::Valve;
@@ -24,6 +26,8 @@ pub struct Reckoning<'a> {
     pub in_order: bool,
     /// rows may be missing, but not without a record
     pub drops: bool,
+    /// how long all of it took, with the time that the machine was off
+    pub longest: Duration,
 }
 
 impl Reckoning<'_> {
@@ -32,6 +36,10 @@ impl Reckoning<'_> {
         let messages = self.broker.messages();
         self.rows(rules::EACH, &messages, |_| true);
         self.rows(rules::SOME, &messages, |message| message.v >= rules::LEAST);
+        for rule in [rules::ECHOES, rules::ECHOED] {
+            self.rows(rule, &messages, |message| message.v >= rules::LEAST);
+            self.held(rule);
+        }
         self.windows(&[rules::WINDOWS], &messages, rules::WINDOW_S);
         self.windows(&[rules::COPIED_WINDOWS], &messages, rules::COPIED_WINDOW_S);
         self.windows(&rules::ROAMING, &messages, rules::WINDOW_S);
@@ -73,6 +81,17 @@ impl Reckoning<'_> {
         let last = messages.len() as i64;
         if let Some(surplus) = found.iter().find(|n| **n < 1 || **n > last + 1) {
             self.record.wrong(format!("rule {rule}: nobody published {surplus}"));
+        }
+    }
+
+    /// No row was held for less than it should be, nor for years because the clock jumped.
+    fn held(&self, rule: &str) {
+        for (id, row) in self.cloud.rows(rule) {
+            let waited = row.get("waited").and_then(Value::as_i64).unwrap_or(-1);
+            let (least, most) = (echo::DELAY_NS, i64::try_from(self.longest.as_nanos()).unwrap_or(i64::MAX));
+            if !(least..=most).contains(&waited) {
+                self.record.wrong(format!("{id}: it was held for {waited} ns; at least {least}, at most {most} are right"));
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::dice::Dice;
+use crate::echo;
 use crate::record::Record;
 
 /// Texts by rule name; they outlive the box.
@@ -44,7 +45,12 @@ pub const SPARE: &str = "spare";
 /// Rows of the stream without a journal.
 pub const NOISE: &str = "noise_each";
 
-/// The least `v` of [`SOME`].
+/// Rows of some, a while later.
+pub const ECHOES: &str = "echoes";
+/// The same, by a derived stream.
+pub const ECHOED: &str = "echoed_rows";
+
+/// The least `v` of [`SOME`] and [`ECHOES`].
 pub const LEAST: i64 = 50;
 /// The least `v` that moves the valve.
 pub const VALVE: i64 = 90;
@@ -66,12 +72,14 @@ fn text(rule: &str, version: u64) -> String {
         COPIED_WINDOWS => windows("copied", COPIED_WINDOW_S, version + 1),
         "copies" => format!("-- version {version}\nINSERT INTO copied SELECT ts, device, n, v FROM tank"),
         "valve" => format!("-- version {version}\nINSERT INTO valve SELECT n, v FROM tank WHERE v >= {VALVE}"),
+        ECHOES => echo::text(version),
+        ECHOED => format!("-- version {version}\nINSERT INTO uplink SELECT n, waited FROM echoed"),
         NOISE => format!("-- version {version}\nINSERT INTO uplink SELECT n, v FROM noise"),
         _ => format!("-- version {version}\nINSERT INTO uplink SELECT n FROM tank WHERE v < 20"),
     }
 }
 
-const STEADY: [&str; 7] = [EACH, SOME, WINDOWS, "copies", COPIED_WINDOWS, "valve", NOISE];
+const STEADY: [&str; 9] = [EACH, SOME, WINDOWS, "copies", COPIED_WINDOWS, "valve", NOISE, ECHOES, ECHOED];
 
 impl RuleFiles {
     /// The directory as it is first.

@@ -3,14 +3,14 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use futures::future::BoxFuture;
 use tidegate::config::{Config, Stream, Uplink};
-use tidegate::rulebook::RuleBook;
+use tidegate::rulebook::{Compile, RuleBook};
 use tidegate::run::RunError;
 use tidegate::status::Status;
 use tidegate::supervisor::Threads;
@@ -23,6 +23,7 @@ use crate::broker::{Broker, PlantLine, Weather};
 use crate::cloud::{Cloud, CloudLine};
 use crate::dice::Dice;
 use crate::disk::Disk;
+use crate::echo;
 use crate::record::Record;
 use crate::rules::RuleFiles;
 use crate::valve::{Valve, ValveLine};
@@ -30,33 +31,72 @@ use crate::valve::{Valve, ValveLine};
 /// 2026-01-01T00:00:00Z
 const EPOCH_NS: i64 = 1_767_225_600_000_000_000;
 
-/// A clock that goes with the runtime's and may jump.
-pub struct SimulatedClock {
-    began: Instant,
-    before: Duration,
-    jumped_ns: AtomicI64,
+/// The machine's clocks: they outlive the box, and some of it a power cut.
+#[derive(Debug, Default)]
+pub struct Hardware {
+    /// how long the box ran before this round
+    pub ran: Duration,
+    /// how long the machine was off
+    pub off: Duration,
+    /// how often it was started, and how long the box had run before
+    boot: (u32, Duration),
+    /// what is wrong with wall time
+    wrong_ns: AtomicI64,
+    synchronised: AtomicBool,
 }
 
-impl SimulatedClock {
-    /// Goes on from `before`.
-    #[must_use]
-    pub fn new(before: Duration) -> Self {
-        Self { began: Instant::now(), before, jumped_ns: AtomicI64::new(0) }
+impl Hardware {
+    /// The machine was off for so long. Its wall time is wrong by `wrong_ns` now.
+    pub fn reboot(&mut self, off: Duration, wrong_ns: i64) {
+        self.off += off;
+        self.boot = (self.boot.0 + 1, self.ran);
+        self.jump(wrong_ns);
     }
 
     /// Wall time jumps to so much after, or before, what it should be.
     pub fn jump(&self, ns: i64) {
-        self.jumped_ns.store(ns, Ordering::Relaxed);
+        self.wrong_ns.store(ns, Ordering::Relaxed);
+        self.synchronised.store(false, Ordering::Relaxed);
+    }
+
+    /// A time service sets wall time.
+    pub fn synchronise(&self) {
+        self.wrong_ns.store(0, Ordering::Relaxed);
+        self.synchronised.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A clock that goes with the runtime's.
+pub struct SimulatedClock {
+    began: Instant,
+    hardware: Arc<Hardware>,
+}
+
+impl SimulatedClock {
+    /// A round begins.
+    #[must_use]
+    pub fn new(hardware: &Arc<Hardware>) -> Self {
+        Self { began: Instant::now(), hardware: Arc::clone(hardware) }
     }
 }
 
 impl Clock for SimulatedClock {
     fn wall_ns(&self) -> i64 {
-        EPOCH_NS + i64::try_from(self.monotonic().as_nanos()).unwrap_or(0) + self.jumped_ns.load(Ordering::Relaxed)
+        let Hardware { ran, off, wrong_ns, .. } = &*self.hardware;
+        let passed = *ran + *off + self.began.elapsed();
+        EPOCH_NS + i64::try_from(passed.as_nanos()).unwrap_or(0) + wrong_ns.load(Ordering::Relaxed)
     }
 
     fn monotonic(&self) -> Duration {
-        self.before + self.began.elapsed()
+        self.hardware.ran + self.began.elapsed() - self.hardware.boot.1
+    }
+
+    fn boot(&self) -> Arc<str> {
+        self.hardware.boot.0.to_string().into()
+    }
+
+    fn is_synchronised(&self) -> bool {
+        self.hardware.synchronised.load(Ordering::Relaxed)
     }
 }
 
@@ -122,6 +162,10 @@ impl World for SimulatedWorld {
         let Conditions { cloud, calm, .. } = self.conditions;
         let (uplink, task) = CloudLine::new(&self.cloud, &self.dice, &self.record, cloud, calm, status.uplinks.of(name), stop.clone());
         Ok(FarSide { uplink: Box::new(uplink), tasks: vec![("cloud".into(), task)] })
+    }
+
+    fn compile(&self) -> Compile {
+        echo::compile_any
     }
 
     fn rules(&mut self, _: &Config, book: RuleBook) -> Rules {

@@ -38,7 +38,7 @@ async fn store(buffer: &Buffer, seq: u64) {
     let ack = Ack::new(move |outcome| tell.send(outcome).unwrap());
     let batch = RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from(vec![1])) as _)]).unwrap();
     let rows = Rows { batch, seqs: Seqs::Run { first: seq } };
-    buffer.append(vec![OutboxRows { rule: "r".into(), rows, ordinals: vec![0], worth: Worth::default(), ack }]).await.unwrap();
+    buffer.append(vec![OutboxRows { rule: "r".into(), rows, ordinals: vec![0], worth: Worth::default(), now_ns: 1, ack }]).await.unwrap();
     assert_eq!(told.await.unwrap(), Outcome::Done);
 }
 

@@ -142,3 +142,44 @@ async fn each_uplink_has_its_own_progress_and_gets_what_its_rules_write() {
     assert!(late.iter().filter(|n| **n < 1_000).count() < 1_000, "sent twice: {late:?}");
     assert!(the_box.stop().await.success());
 }
+
+#[tokio::test]
+async fn rows_that_are_too_old_when_the_cloud_comes_back_are_reported_and_not_sent() {
+    let (plant, mut cloud) = (Mosquitto::start().await, Mosquitto::start().await);
+    let site = site(&plant, &format!("{}[uplink]\nconnection = \"cloud\"\n", connection("cloud", &cloud, "5")));
+    site.rule("fleeting", "--! ttl = \"1s\"\nINSERT INTO uplink SELECT n FROM numbers");
+    site.rule("lasting", "INSERT INTO uplink SELECT n FROM numbers");
+    let mut listener = Client::subscriber(&cloud, "tidegate/box/+").await;
+    let the_box = site.run();
+    plant.subscribed("in/n").await;
+    cloud.stop().await;
+    let devices = Client::publisher(&plant).await;
+    devices.publish_all(numbers(0..100)).await;
+    the_box.log().wait("rows were older than their `ttl`").await;
+    let stats = site.tidegate(&["buffer", "stats"]);
+    let stats = String::from_utf8(stats.stdout).unwrap();
+    assert!(stats.contains("expired"), "{stats}");
+    cloud.restart().await;
+    let (mut lasting, mut fleeting, mut gaps) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+    listener
+        .take_until(|message| {
+            let json = message.json();
+            let rows = if json["rule"] == "lasting" { &mut lasting } else { &mut fleeting };
+            match json["row"]["n"].as_i64() {
+                Some(n) => drop(rows.insert(n)),
+                None => {
+                    assert_eq!((&json["rule"], &json["gap"]["reason"]), (&json!("fleeting"), &json!("expired")));
+                    gaps.insert(json["id"].to_string(), json["gap"]["rows"].as_u64().unwrap());
+                }
+            }
+            lasting.len() >= 100 && fleeting.len() as u64 + gaps.values().sum::<u64>() >= 100
+        })
+        .await;
+    // On a busy machine some of them may have been young enough.
+    assert_eq!(fleeting.len() as u64 + gaps.values().sum::<u64>(), 100);
+    assert!(fleeting.len() < 100);
+    // What comes now is young enough.
+    devices.publish_all(numbers(100..101)).await;
+    listener.take_until(|message| message.json()["rule"] == "fleeting" && message.json()["row"]["n"] == 100).await;
+    assert!(the_box.stop().await.success());
+}

@@ -3,7 +3,7 @@
 //! The box runs in a virtual machine, its data on ext4 on a [`Disk`] whose write cache a cut loses. Numbers are published to the plant's
 //! broker with QoS 1; the box echoes each to an output and sends it to the cloud. Mostly the cloud is away, so that the disk alone has what
 //! the box acknowledged. The moment of a cut is a random write of the disk, at work or while the box starts. After each cut the file system
-//! and the buffer are looked at from outside, with e2fsck and with SQLite. In the end every number that was published has to be at the
+//! and the buffer are looked at from outside, with e2fsck and with SQLite. Each time the machine believes in another year. In the end every number that was published has to be at the
 //! cloud: the broker gives those again that the box has not acknowledged. No row's id may have stood for two numbers.
 //!
 //! [`full_disk`] has the disk refuse writes for a while instead.
@@ -18,6 +18,7 @@
     reason = "all of this is test code"
 )]
 
+mod clock;
 mod full_disk;
 mod inspection;
 mod trial;

@@ -20,6 +20,10 @@ const DISK_BYTES: u64 = 64 << 20;
 /// Numbers that are published each time the box starts; and another one for each echo.
 const AHEAD: i64 = 200;
 const CHUNK: i64 = 50;
+/// Long enough for no row to grow so old, whatever the machine's clock says.
+const TTL: &str = "[buffer]\nttl = \"1h\"\n";
+/// 2023-11-14T22:13:20Z: later than any time that the machine believes in, since a file system does not like the future.
+const LATEST_S: u64 = 1_700_000_000;
 /// mosquitto's default of messages under way: of what it has sent, all but so many were acknowledged.
 const WINDOW: usize = 20;
 
@@ -100,16 +104,17 @@ impl Trial {
         let connections = format!("{}{}", connection("plant", &plant, "5"), connection("cloud", &cloud, "5"));
         // The machine's name for the one that it runs on.
         let connections = connections.replace("127.0.0.1", "10.0.2.2");
-        let site = Site::new(&format!("data_dir = \"/var/lib/tidegate\"\n{connections}{STREAMS}"));
+        let site = Site::new(&format!("data_dir = \"/var/lib/tidegate\"\n{connections}{STREAMS}{TTL}"));
         site.rule("rule", "INSERT INTO uplink SELECT n FROM numbers; INSERT INTO echo SELECT n FROM numbers");
-        let (config, tidegate) = (site.path("tidegate.toml"), binary());
+        let (config, clock, tidegate) = (site.path("tidegate.toml"), site.path("clock"), binary());
         // As distributions do: ext4 refuses a journal whose last block is torn, until its own check has looked at it (1: and mended it).
         let script = format!(
-            "set -e\nexport PATH=$PATH:/usr/sbin:/sbin\ne2fsck -p /dev/vda || [ $? = 1 ]\n\
+            "set -e\ndate -s @$(cat {})\nexport PATH=$PATH:/usr/sbin:/sbin\ne2fsck -p /dev/vda || [ $? = 1 ]\n\
              echo write cache: $(cat /sys/block/vda/queue/write_cache)\n\
              mkdir -p /var/lib/tidegate\nmount -t ext4 /dev/vda /var/lib/tidegate\n\
              export NO_COLOR=1\n\
              exec {} run --config {} 2>&1\n",
+            clock.display(),
             tidegate.display(),
             config.display()
         );
@@ -226,6 +231,7 @@ impl Trial {
     }
 
     async fn boot(&mut self) -> Machine {
+        std::fs::write(self.site.path("clock"), (600 + self.dice.below(LATEST_S)).to_string()).unwrap();
         let mut options = vec!["-nic".into(), "user,model=virtio-net-pci".into()];
         options.extend(self.disk.qemu_options());
         let machine = Machine::boot(&self.site.path("script"), &options).await;

@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::BufferError;
 use super::database::{VERSION, beside};
+use super::{BufferError, clocks};
+use crate::time::Readings;
 
 pub use purge::{Purge, Purged, purge};
 pub use rows::{Portion, Reader, Source};
@@ -31,10 +32,11 @@ pub use verify::{Checked, Problem, Verdict};
 
 /// How long we wait while the box opens the file or repairs its log: nothing else locks readers out.
 const BUSY: Duration = Duration::from_secs(5);
-/// Tables of every layout, and those that came with layouts 2 and 3.
+/// Tables of every layout, and those that came with layouts 2, 3 and 4.
 const TABLES: [&str; 4] = ["meta", "block", "refused", "gap"];
 const TABLES_2: [&str; 4] = ["journal", "snapshot", "state", "progress"];
 const TABLES_3: [&str; 1] = ["confirmed"];
+const TABLES_4: [&str; 1] = ["clocks"];
 
 /// A buffer that is looked at.
 pub struct Inspector {
@@ -64,6 +66,16 @@ impl Inspector {
     #[must_use]
     pub fn layout(&self) -> i64 {
         self.layout
+    }
+
+    /// The column of the sequence's time; 0 where the layout has none.
+    fn now_ns(&self) -> &'static str {
+        if self.layout >= 4 { "now_ns" } else { "0" }
+    }
+
+    /// What is known of the box's clocks.
+    fn readings(&self) -> rusqlite::Result<Readings> {
+        if self.has("clocks")? { clocks::read(&self.conn) } else { Ok(Readings::default()) }
     }
 
     /// Whether the file has this table.

@@ -123,13 +123,15 @@ fn delete_some(conn: &mut Connection, what: &Purge, after: i64, gaps_before: u64
         .query_map(params![after, rule], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let uplinks = Uplinks::noted(&tx)?;
+    let totals = read_meta(&tx)?.0;
     let mut step = Step {
         tx: &tx,
-        totals: read_meta(&tx)?.0,
+        totals,
         uplinks: &uplinks,
         rule_sizes: RuleSizes::default(),
         gaps_fetched: gaps_before,
         wall_ns: SystemClock.wall_ns(),
+        now_ns: totals.now_ns,
     };
     let forget = "DELETE FROM refused WHERE id = ?1 RETURNING id, rule, first_seq, last_seq, rows, length(data)";
     for id in &ids {

@@ -10,6 +10,7 @@ use tidegate_core::{Rows, Seqs, TS};
 
 use super::Inspector;
 use crate::buffer::{BufferError, block};
+use crate::time::{Readings, WallTime};
 
 /// Which rows are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Portion {
     pub rows: Rows,
     /// one a row; none when they are of a stream
     pub ordinals: Vec<u32>,
+    /// when they were written, as far as that is known; none when they are of a stream
+    pub written: Option<WallTime>,
 }
 
 impl Portion {
@@ -51,6 +54,7 @@ impl Portion {
             name: Arc::clone(&self.name),
             rows: self.rows.slice(rows.start, rows.len()),
             ordinals: self.ordinals.get(rows).unwrap_or_default().to_vec(),
+            written: self.written,
         }
     }
 
@@ -61,7 +65,7 @@ impl Portion {
         let mask: BooleanArray = times.iter().map(|ts| ts.map(|ts| since <= ts && ts < until)).collect();
         let ordinals = self.ordinals.iter().zip(&mask).filter(|(_, keep)| *keep == Some(true)).map(|(ordinal, _)| *ordinal).collect();
         let rows = Rows { batch: filter_record_batch(&self.rows.batch, &mask).ok()?, seqs: self.rows.seqs.filter(&mask) };
-        Some(Self { name: Arc::clone(&self.name), rows, ordinals })
+        Some(Self { name: Arc::clone(&self.name), rows, ordinals, written: self.written })
     }
 }
 
@@ -71,12 +75,14 @@ struct Stored {
     name: String,
     first_seq: u64,
     data: Vec<u8>,
+    now_ns: i64,
 }
 
 /// Reads rows in the order in which they were written. What is written after it was made is not read.
 pub struct Reader<'a> {
     inspector: &'a Inspector,
     source: Source,
+    readings: Readings,
     after: i64,
     until: i64,
     /// rows to pass over
@@ -99,7 +105,8 @@ impl<'a> Reader<'a> {
         }
         let newest_id = format!("SELECT coalesce(max(id), 0) FROM {table}");
         let until = inspector.conn.query_row(&newest_id, [], |row| row.get(0)).map_err(sql)?;
-        let mut reader = Self { inspector, source: source.clone(), after: i64::MIN, until, skip: 0, left: limit, unreadable: 0 };
+        let readings = inspector.readings().map_err(sql)?;
+        let mut reader = Self { inspector, source: source.clone(), readings, after: i64::MIN, until, skip: 0, left: limit, unreadable: 0 };
         if newest {
             let work = || -> rusqlite::Result<_> {
                 let mut select = inspector
@@ -125,7 +132,7 @@ impl<'a> Reader<'a> {
     /// When the file cannot be read. A block that does not decode is said, counted and passed over.
     pub fn read(&mut self) -> Result<Option<Portion>, BufferError> {
         while self.left > 0 {
-            let Some(Stored { id, name, first_seq, data }) = self.fetch()? else { break };
+            let Some(Stored { id, name, first_seq, data, now_ns }) = self.fetch()? else { break };
             self.after = id;
             let decoded = match &self.source {
                 Source::Stream(_) => {
@@ -142,7 +149,7 @@ impl<'a> Reader<'a> {
                     continue;
                 }
             };
-            let whole = Portion { name: name.into(), rows, ordinals };
+            let whole = Portion { name: name.into(), rows, ordinals, written: self.readings.wall_of(now_ns) };
             let skipped = whole.rows.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             let taken = (whole.rows.len() - skipped).min(usize::try_from(self.left).unwrap_or(usize::MAX));
             self.skip -= skipped as u64;
@@ -162,15 +169,18 @@ impl<'a> Reader<'a> {
 
     fn fetch(&self) -> Result<Option<Stored>, BufferError> {
         let (table, column, name) = self.source.place();
+        let now_ns = if table == "block" { self.inspector.now_ns() } else { "0" };
         let select = format!(
-            "SELECT id, {column}, first_seq, data FROM {table}
+            "SELECT id, {column}, first_seq, data, {now_ns} FROM {table}
              WHERE id > ?1 AND id <= ?2 AND (?3 IS NULL OR {column} = ?3) ORDER BY id LIMIT 1"
         );
         let work = || {
             let mut select = self.inspector.conn.prepare(&select)?;
             let values = params![self.after, self.until, name];
             select
-                .query_row(values, |row| Ok(Stored { id: row.get(0)?, name: row.get(1)?, first_seq: row.get(2)?, data: row.get(3)? }))
+                .query_row(values, |row| {
+                    Ok(Stored { id: row.get(0)?, name: row.get(1)?, first_seq: row.get(2)?, data: row.get(3)?, now_ns: row.get(4)? })
+                })
                 .optional()
         };
         work().map_err(|error| self.inspector.sql(error))

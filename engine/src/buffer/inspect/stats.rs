@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::{Inspector, rows};
 use crate::buffer::BufferError;
 use crate::buffer::database::beside;
+use crate::time::{Known, Readings, WallTime};
 
-/// What is in a buffer. Times are nanoseconds since 1970, by the box's clock.
+/// What is in a buffer. Times are nanoseconds since 1970, by the box's clock, and corrected where that is known to have been wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// the file
@@ -48,6 +49,8 @@ pub struct Outbox {
     pub oldest: Option<Moment>,
     /// the greatest row number
     pub newest: Option<Moment>,
+    /// rows that were written while the clock was wrong, and whose times are corrected
+    pub corrected_rows: u64,
     /// the same by rule
     pub rules: Vec<RuleRows>,
 }
@@ -57,7 +60,7 @@ pub struct Outbox {
 pub struct Moment {
     /// the number
     pub seq: u64,
-    /// unknown when the journal does not reach back so far
+    /// unknown when an older program wrote it and the journal does not reach back so far
     pub wall_ns: Option<i64>,
 }
 
@@ -125,6 +128,8 @@ pub struct Journal {
     pub bytes: u64,
     /// changes of the rules
     pub edits: u64,
+    /// rows that came while the clock was wrong, and whose times are corrected
+    pub corrected_rows: u64,
     /// when the oldest entry was made
     pub oldest_ns: Option<i64>,
     /// when the newest entry was made
@@ -186,6 +191,7 @@ impl Inspector {
             let _as_of_now = self.conn.unchecked_transaction()?;
             let number = |pragma| self.conn.query_row(pragma, [], |row| row.get::<_, u64>(0));
             let page = number("PRAGMA page_size")?;
+            let readings = self.readings()?;
             let (has_journal, has_snapshots) = (self.has("journal")?, self.has("snapshot")? && self.has("state")?);
             Ok(Stats {
                 path: self.path.clone(),
@@ -193,35 +199,42 @@ impl Inspector {
                 file_bytes: size(&self.path),
                 wal_bytes: size(&beside(&self.path, "-wal")),
                 free_bytes: page * number("PRAGMA freelist_count")?,
-                outbox: self.outbox(has_journal)?,
+                outbox: self.outbox(has_journal, &readings)?,
                 refused: self.refused()?,
                 gaps: self.gaps()?,
-                journal: has_journal.then(|| self.journal()).transpose()?,
+                journal: has_journal.then(|| self.journal(&readings)).transpose()?,
                 snapshots: has_snapshots.then(|| self.snapshots()).transpose()?,
             })
         };
         work().map_err(|error| self.sql(error))
     }
 
-    fn outbox(&self, has_journal: bool) -> rusqlite::Result<Outbox> {
+    fn outbox(&self, has_journal: bool, readings: &Readings) -> rusqlite::Result<Outbox> {
         let mut outbox = Outbox::default();
+        // Row number and the sequence's time.
+        let (mut oldest, mut newest) = (None::<(u64, i64)>, None::<(u64, i64)>);
         let mut rules: BTreeMap<String, RuleRows> = BTreeMap::new();
-        self.each("SELECT rule, rows, length(data), first_seq, last_seq FROM block", |row| {
+        self.each(&format!("SELECT rule, rows, length(data), first_seq, last_seq, {} FROM block", self.now_ns()), |row| {
             let (rule, rows, bytes, first_seq, last_seq): (String, u64, u64, u64, u64) =
                 (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
             (outbox.rows, outbox.blocks, outbox.bytes) = (outbox.rows + rows, outbox.blocks + 1, outbox.bytes + bytes);
             let of = rules.entry(rule).or_insert_with_key(|rule| RuleRows { rule: rule.clone(), first_seq, ..RuleRows::default() });
             (of.rows, of.blocks, of.bytes) = (of.rows + rows, of.blocks + 1, of.bytes + bytes);
             (of.first_seq, of.last_seq) = (of.first_seq.min(first_seq), of.last_seq.max(last_seq));
+            let now = row.get(5)?;
+            outbox.corrected_rows += if is_corrected(readings.wall_of(now)) { rows } else { 0 };
+            oldest = oldest.filter(|(seq, _)| *seq <= first_seq).or(Some((first_seq, now)));
+            newest = newest.filter(|(seq, _)| *seq >= last_seq).or(Some((last_seq, now)));
             Ok(())
         })?;
-        let moment = |seq: Option<u64>| -> rusqlite::Result<_> {
-            let Some(seq) = seq else { return Ok(None) };
-            let wall_ns = if has_journal { rows::entry_of(&self.conn, seq)?.map(|came| came.wall_ns) } else { None };
-            Ok(Some(Moment { seq, wall_ns }))
+        let moment = |found: Option<(u64, i64)>| -> rusqlite::Result<_> {
+            let Some((seq, now)) = found else { return Ok(None) };
+            let written = readings.wall_of(now).map(|written| written.wall_ns);
+            // The block may be newer than its oldest row.
+            let came = if has_journal && !is_corrected(readings.wall_of(now)) { rows::entry_of(&self.conn, seq)? } else { None };
+            Ok(Some(Moment { seq, wall_ns: came.map(|came| came.wall_ns).or(written) }))
         };
-        outbox.oldest = moment(rules.values().map(|of| of.first_seq).min())?;
-        outbox.newest = moment(rules.values().map(|of| of.last_seq).max())?;
+        (outbox.oldest, outbox.newest) = (moment(oldest)?, moment(newest)?);
         outbox.rules = rules.into_values().collect();
         Ok(outbox)
     }
@@ -259,17 +272,22 @@ impl Inspector {
         Ok(gaps.into_values().collect())
     }
 
-    fn journal(&self) -> rusqlite::Result<Journal> {
+    fn journal(&self, readings: &Readings) -> rusqlite::Result<Journal> {
         let mut journal = Journal::default();
         let mut streams: BTreeMap<String, StreamRows> = BTreeMap::new();
-        self.each("SELECT stream, rows, length(data) + octet_length(edit) + length(marks), wall_ns FROM journal", |row| {
-            let (rows, bytes, wall_ns): (u64, u64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let columns = format!("stream, rows, length(data) + octet_length(edit) + length(marks), wall_ns, edit = '', {}", self.now_ns());
+        self.each(&format!("SELECT {columns} FROM journal"), |row| {
+            let (rows, bytes, mut wall_ns): (u64, u64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            if let Some(came) = readings.wall_of(row.get(5)?).filter(|came| is_corrected(Some(*came))) {
+                wall_ns = came.wall_ns;
+                journal.corrected_rows += rows;
+            }
             (journal.entries, journal.rows, journal.bytes) = (journal.entries + 1, journal.rows + rows, journal.bytes + bytes);
             journal.oldest_ns = Some(journal.oldest_ns.map_or(wall_ns, |oldest| oldest.min(wall_ns)));
             journal.newest_ns = journal.newest_ns.max(Some(wall_ns));
             let stream: String = row.get(0)?;
             if stream.is_empty() {
-                journal.edits += 1;
+                journal.edits += u64::from(!row.get::<_, bool>(4)?);
                 return Ok(());
             }
             let of = streams.entry(stream).or_insert_with_key(|stream| StreamRows {
@@ -318,6 +336,10 @@ impl Inspector {
         }
         Ok(())
     }
+}
+
+fn is_corrected(time: Option<WallTime>) -> bool {
+    time.is_some_and(|time| matches!(time.by, Known::Corrected { .. }))
 }
 
 fn size(path: &Path) -> u64 {

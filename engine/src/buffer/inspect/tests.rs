@@ -20,7 +20,9 @@ use tidegate_rules::WhenFull;
 /// Makes a file one of layout 1.
 const DOWNGRADE: &str = "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
     ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority;
-    ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; PRAGMA user_version = 1;";
+    ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks;
+    ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN now_ns; ALTER TABLE block DROP COLUMN expires_ns;
+    DROP TABLE clocks; PRAGMA user_version = 1;";
 
 fn file(dir: &TempDir) -> PathBuf {
     dir.path().join("box.db")
@@ -83,7 +85,7 @@ fn journaled() -> TempDir {
     let edit = (JournalStep::Edit("{\"rule\":\"größer\"}".into()), None);
     let steps = [rows("tank", 0), edit, rows("tank", 100), rows("press", 200), rows("tank", 300)];
     for (id, (step, told)) in (1..).zip(steps) {
-        wait(buffer.journal(JournalEntry { id, wall_ns: id as i64 * 1000, step })).unwrap();
+        wait(buffer.journal(JournalEntry { id, now_ns: id as i64 * 1000, wall_ns: id as i64 * 1000, step })).unwrap();
         // Each in a commit of its own, or the first snapshot would give way to the second at once.
         assert!(told.is_none_or(|told| told.recv().unwrap() == Outcome::Done));
         if id == 1 || id == 3 {
@@ -119,7 +121,8 @@ fn stats_count_what_is_there() {
     let dir = filled();
     raw(&dir).execute_batch(DOWNGRADE).unwrap();
     let stats = Inspector::open(&file(&dir)).unwrap().stats().unwrap();
-    let Outbox { rows, blocks, bytes, oldest, newest, rules } = stats.outbox;
+    let Outbox { rows, blocks, bytes, oldest, newest, rules, corrected_rows } = stats.outbox;
+    assert_eq!(corrected_rows, 0);
     assert_eq!((rows, blocks, rules.len()), (150, 3, 1));
     assert_eq!((&*rules[0].rule, rules[0].rows, rules[0].blocks, rules[0].bytes), ("a", 150, 3, bytes));
     assert_eq!((oldest, newest), (Some(Moment { seq: 0, wall_ns: None }), Some(Moment { seq: 349, wall_ns: None })));
@@ -136,8 +139,8 @@ fn stats_count_what_is_there() {
 #[test]
 fn stats_count_journal_and_snapshots() {
     let stats = Inspector::open(&file(&journaled())).unwrap().stats().unwrap();
-    let Journal { entries, rows, bytes, edits, oldest_ns, newest_ns, streams } = stats.journal.unwrap();
-    assert_eq!((entries, rows, edits, oldest_ns, newest_ns), (5, 200, 1, Some(1000), Some(5000)));
+    let Journal { entries, rows, bytes, edits, oldest_ns, newest_ns, streams, corrected_rows } = stats.journal.unwrap();
+    assert_eq!((entries, rows, edits, oldest_ns, newest_ns, corrected_rows), (5, 200, 1, Some(1000), Some(5000), 0));
     let of: Vec<_> = streams.iter().map(|of| (&*of.stream, of.entries, of.rows, of.oldest_ns, of.newest_ns)).collect();
     assert_eq!(of, [("press", 1, 50, 4000, 4000), ("tank", 3, 150, 1000, 5000)]);
     assert_eq!(bytes, streams.iter().map(|of| of.bytes).sum::<u64>() + "{'rule':'größer'}".len() as u64);
@@ -211,7 +214,7 @@ proptest! {
 #[test]
 fn rows_are_chosen_by_their_time_with_their_identities() {
     let rows = Rows { batch: tank(10, 5), seqs: Seqs::Run { first: 70 } };
-    let portion = Portion { name: "tank".into(), rows, ordinals: vec![5, 6, 7, 8, 9] };
+    let portion = Portion { name: "tank".into(), rows, ordinals: vec![5, 6, 7, 8, 9], written: None };
     let second = 1_000_000_000;
     let some = portion.between(11 * second, 13 * second).unwrap();
     assert_eq!((some.rows.len(), some.rows.seqs.get(0), some.rows.seqs.get(1), some.ordinals), (2, 71, 72, vec![6, 7]));
@@ -362,7 +365,7 @@ const CORRUPTIONS: &[(&str, &str)] = &[
         "block 5: its row 0/0 comes after row 349/0, which is of a later entry",
     ),
     (
-        "INSERT INTO block SELECT 5, rule, first_seq, last_seq, rows, data, priority FROM block WHERE id = 4; UPDATE meta SET last_block = 5",
+        "INSERT INTO block SELECT 5, rule, first_seq, last_seq, rows, data, priority, now_ns, expires_ns FROM block WHERE id = 4; UPDATE meta SET last_block = 5",
         "block 5: its row 300/0 was there before",
     ),
     ("UPDATE block SET first_seq = 199 WHERE id = 3", "block 3: says row numbers 199 to 249, but holds 200 to 249"),
@@ -391,7 +394,19 @@ const CORRUPTIONS: &[(&str, &str)] = &[
     ("UPDATE journal SET data = x'00' WHERE id = 3", "journal entry 3: does not decode"),
     ("UPDATE journal SET data = (SELECT data FROM block WHERE id = 1) WHERE id = 3", "journal entry 3: a row of it has no `ts`"),
     ("UPDATE journal SET marks = x'00' WHERE id = 3", "journal entry 3: `marks` has 1 bytes"),
-    ("UPDATE journal SET stream = '' WHERE id = 3", "journal entry 3: it is neither rows of a stream nor a change of the rules"),
+    ("UPDATE journal SET stream = '' WHERE id = 3", "journal entry 3: it is neither rows of a stream nor a tick nor a change of the rules"),
+    (
+        "UPDATE journal SET stream = '', rows = 0 WHERE id = 5; UPDATE journal SET first_seq = 7 WHERE id = 5",
+        "journal entry 5: its first row number 7 is below",
+    ),
+    ("UPDATE journal SET now_ns = 1 WHERE id = 5", "journal entry 5: its time 1 is before 4000, that of an entry before it"),
+    ("UPDATE meta SET now_ns = 4999", "table meta: `now_ns` is 4999, but journal entry 5 is from later"),
+    ("DROP TABLE clocks", "table clocks: is missing"),
+    ("UPDATE clocks SET boot = x'ff'", "reading 1 of the clocks: `boot` is of type Blob"),
+    (
+        "INSERT INTO clocks (now_ns, boot, monotonic_ns, wall_ns, synchronised) VALUES (7, '', 0, 0, 0)",
+        "of the clocks: its time 7 is before",
+    ),
     ("UPDATE journal SET edit = '{' WHERE id = 2", "journal entry 2: `edit` is not JSON"),
     ("DELETE FROM journal WHERE id = 4", "table journal: entry 4 after snapshot 1 is missing: a restart needs it"),
     ("UPDATE journal SET id = 9 WHERE id = 5", "table journal: entries 5 to 8 after snapshot 1 are missing: a restart needs them"),
@@ -534,7 +549,7 @@ fn what_is_trimmed_off_the_journal_is_counted_as_it_was_added() {
     let buffer = OnThread::open(&config::Buffer { journal_size: ByteSize(0), ..settings(&dir) }, Arc::default()).unwrap();
     for id in 1..=1100 {
         // Bytes are counted, of which this has more than characters.
-        wait(buffer.journal(JournalEntry { id, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into()) })).unwrap();
+        wait(buffer.journal(JournalEntry { id, now_ns: 1, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into()) })).unwrap();
         if id >= 1099 {
             store(&buffer, "a", id, 1);
             wait(buffer.snapshot(Snapshot { number: id, entry: id, manifest: "{}".into(), parts: 1 })).unwrap();
@@ -543,6 +558,6 @@ fn what_is_trimmed_off_the_journal_is_counted_as_it_was_added() {
         }
     }
     buffer.close();
-    assert_eq!(verify(&dir).checked.entries, 1024);
+    assert_eq!(verify(&dir).checked.entries, 1, "the older of two snapshots is after entry 1099");
     assert_eq!(problems(&dir), Vec::<String>::new());
 }

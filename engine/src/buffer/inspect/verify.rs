@@ -12,7 +12,7 @@ use serde::Serialize;
 use tidegate_core::TS;
 use tidegate_rules::Priority;
 
-use super::{Inspector, TABLES, TABLES_2, TABLES_3, rows};
+use super::{Inspector, TABLES, TABLES_2, TABLES_3, TABLES_4, rows};
 use crate::buffer::block;
 use crate::buffer::uplinks::Uplinks;
 
@@ -74,19 +74,20 @@ impl Inspector {
         };
         // Without it the check is silent, and as good.
         let _ = self.conn.progress_handler(STEPS, Some(beat));
-        let mut verifier = Verifier { conn: &self.conn, verdict: Verdict::default(), clock: Clock::default(), progress };
+        let (layout, now_ns) = (self.layout, self.now_ns());
+        let mut verifier = Verifier { conn: &self.conn, now_ns, verdict: Verdict::default(), clock: Clock::default(), progress };
         verifier.step("the file", Verifier::pages);
         let verdict = verifier.verdict;
         let _ = self.conn.progress_handler(0, None::<fn() -> bool>);
 
-        let mut verifier = Verifier { conn: &self.conn, verdict, clock: Clock::default(), progress };
-        let later = [(2, &TABLES_2[..]), (3, &TABLES_3[..])].into_iter().filter(|(layout, _)| *layout <= self.layout);
-        for table in TABLES.iter().chain(later.flat_map(|(_, tables)| tables)) {
+        let mut verifier = Verifier { conn: &self.conn, now_ns, verdict, clock: Clock::default(), progress };
+        let of = |since: i64, tables: &'static [&'static str]| if layout >= since { tables } else { &[] };
+        for table in TABLES.iter().chain(of(2, &TABLES_2)).chain(of(3, &TABLES_3)).chain(of(4, &TABLES_4)) {
             if !verifier.has(table) {
                 verifier.wrong(format!("table {table}"), "is missing".into());
             }
         }
-        let steps: [(&'static str, &[&str], Step<'_>); 8] = [
+        let steps: [(&'static str, &[&str], Step<'_>); 9] = [
             ("table meta", &["meta", "block", "refused", "gap"], Verifier::meta),
             ("table block", &["block"], Verifier::blocks),
             ("table confirmed", &["confirmed", "block", "meta"], Verifier::confirmed),
@@ -95,6 +96,7 @@ impl Inspector {
             ("table journal", &["journal"], Verifier::journal),
             ("table snapshot", &["snapshot", "journal"], Verifier::snapshots),
             ("table state", &["state", "snapshot"], Verifier::states),
+            ("table clocks", &["clocks"], Verifier::clocks),
         ];
         for (name, tables, step) in steps {
             if tables.iter().all(|table| verifier.has(table)) {
@@ -131,6 +133,8 @@ impl Clock {
 
 struct Verifier<'a> {
     conn: &'a Connection,
+    /// the column of the sequence's time
+    now_ns: &'static str,
     verdict: Verdict,
     clock: Clock,
     progress: Progress,
@@ -231,13 +235,23 @@ impl Verifier<'_> {
                 self.wrong("table meta".into(), format!("`{name}` is {said}, but there is {what} {found}"));
             }
         }
+        if self.now_ns != "0" {
+            let now = conn.query_row("SELECT now_ns FROM meta", [], |row| row.get::<_, i64>(0))?;
+            for (table, what) in [("block", "block"), ("journal", "journal entry"), ("clocks", "reading of the clocks")] {
+                let later = format!("SELECT min(id) FROM {table} WHERE now_ns > ?1");
+                let later = if self.has(table) { conn.query_row(&later, [now], |row| row.get::<_, Option<i64>>(0))? } else { None };
+                if let Some(id) = later {
+                    self.wrong("table meta".into(), format!("`now_ns` is {now}, but {what} {id} is from later"));
+                }
+            }
+        }
         let sequence = said("sequence")?;
         // The gap of a damaged file ends where the reserved numbers end.
         let uses = [
             ("block", "last_seq", "TRUE"),
             ("refused", "last_seq", "TRUE"),
             ("gap", "last_seq", "rule <> '*'"),
-            ("journal", "first_seq + rows - 1", "rows > 0"),
+            ("journal", "first_seq + max(rows, 1) - 1", "edit = ''"),
             ("progress", "seq", "TRUE"),
         ];
         for (table, number, of) in uses {
@@ -372,14 +386,25 @@ impl Verifier<'_> {
 
     /// Entries: each by itself, and its numbers against those before.
     fn journal(&mut self) -> rusqlite::Result<()> {
-        let next = "SELECT id, stream, first_seq, rows, wall_ns, marks, edit, data FROM journal WHERE id > ?1 ORDER BY id LIMIT 1";
-        let mut next = self.conn.prepare(next)?;
-        let (mut after, mut end) = (i64::MIN, 0);
-        while let Some((id, found)) = next.query_row([after], |row| Ok((row.get::<_, i64>(0)?, numbers_of(row)))).optional()? {
+        let now_ns = self.now_ns;
+        let next = format!(
+            "SELECT id, stream, first_seq, rows, wall_ns, marks, edit, data, {now_ns} AS now_ns FROM journal WHERE id > ?1 ORDER BY id LIMIT 1"
+        );
+        let mut next = self.conn.prepare(&next)?;
+        let (mut after, mut end, mut now) = (i64::MIN, 0, 0);
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, cell::<i64>(row, "now_ns"), numbers_of(row)));
+        while let Some((id, time, found)) = next.query_row([after], read).optional()? {
             after = id;
             self.verdict.checked.entries += 1;
             self.tell("journal entries", self.verdict.checked.entries);
             let checked = found.and_then(|numbers| {
+                // Entries of older layouts have none.
+                let time = time?;
+                let newest = now;
+                now = now.max(time);
+                if time != 0 && time < newest {
+                    return Err(format!("its time {time} is before {newest}, that of an entry before it"));
+                }
                 let Some((first, next)) = numbers else { return Ok(()) };
                 let before = std::mem::replace(&mut end, next);
                 if first < before {
@@ -435,6 +460,31 @@ impl Verifier<'_> {
                 self.wrong("table journal".into(), problem);
             }
             expected = id.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Readings of the clocks, whose times never go back.
+    fn clocks(&mut self) -> rusqlite::Result<()> {
+        let mut select = self.conn.prepare("SELECT id, now_ns, boot, monotonic_ns, wall_ns, synchronised FROM clocks ORDER BY id")?;
+        let mut found = select.query([])?;
+        let mut newest = i64::MIN;
+        while let Some(row) = found.next()? {
+            let id: i64 = row.get(0)?;
+            let check = || {
+                cell::<String>(row, "boot")?;
+                for column in ["monotonic_ns", "wall_ns"] {
+                    cell::<i64>(row, column)?;
+                }
+                cell::<bool>(row, "synchronised")?;
+                cell::<i64>(row, "now_ns")
+            };
+            let checked = check().and_then(|now| {
+                let before = newest;
+                newest = newest.max(now);
+                if now < before { Err(format!("its time {now} is before {before}, that of a reading before it")) } else { Ok(()) }
+            });
+            self.note(|| format!("reading {id} of the clocks"), checked);
         }
         Ok(())
     }
@@ -522,18 +572,22 @@ fn block_of(row: &Row<'_>) -> Result<Block, String> {
     })
 }
 
-/// Checks an entry of the journal. Returns its first row number and the end of its row numbers; none for a change of the rules.
+/// Checks an entry of the journal. Returns its first number and the end of its numbers; none for a change of the rules.
 fn numbers_of(row: &Row<'_>) -> Result<Option<(u64, u64)>, String> {
     cell::<i64>(row, "wall_ns")?;
     let (stream, edit): (String, String) = (cell(row, "stream")?, cell(row, "edit")?);
-    if stream.is_empty() == edit.is_empty() {
-        return Err("it is neither rows of a stream nor a change of the rules".into());
+    let (first, said): (u64, u64) = (cell(row, "first_seq")?, cell(row, "rows")?);
+    let is_tick = said == 0 && stream.is_empty() && edit.is_empty();
+    if stream.is_empty() == edit.is_empty() && !is_tick {
+        return Err("it is neither rows of a stream nor a tick nor a change of the rules".into());
     }
     if !edit.is_empty() {
         is_json(&edit).map_err(|error| format!("`edit` is not JSON: {error}"))?;
         return Ok(None);
     }
-    let (first, said): (u64, u64) = (cell(row, "first_seq")?, cell(row, "rows")?);
+    if is_tick {
+        return Ok(Some((first, first.saturating_add(1))));
+    }
     let marks = cell::<Vec<u8>>(row, "marks")?.len();
     if !marks.is_multiple_of(8) {
         return Err(format!("`marks` has {marks} bytes, which are no whole numbers"));

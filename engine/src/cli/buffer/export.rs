@@ -11,7 +11,7 @@ use tidegate_connectors::json::{Encoder, write_value};
 
 use crate::buffer::inspect::{Inspector, Portion, Reader, Source};
 use crate::cli::Failure;
-use crate::forwarder::Payloads;
+use crate::forwarder::{Payloads, corrected};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub(super) fn export(
     output: &Path,
     format: FileFormat,
 ) -> Result<(u64, u64), Failure> {
-    let columns = match format {
-        FileFormat::JsonLines => Vec::new(),
+    let (columns, clock) = match format {
+        FileFormat::JsonLines => (Vec::new(), false),
         FileFormat::Csv => columns(inspector, source)?,
     };
     let mut reader = Reader::new(inspector, source.clone(), u64::MAX, false)?;
@@ -81,7 +81,7 @@ pub(super) fn export(
             lines.rows()
         }
         FileFormat::Csv => {
-            let mut table = Table::new(out, name, source, columns)?;
+            let mut table = Table::new(out, name, source, columns, clock)?;
             while let Some(portion) = reader.read()? {
                 table.write(&between.of(portion)?)?;
             }
@@ -128,12 +128,12 @@ impl<W: Write> JsonLines<W> {
     }
 
     pub(super) fn write(&mut self, portion: &Portion) -> io::Result<()> {
-        let Portion { name, rows, ordinals } = portion;
+        let Portion { name, rows, ordinals, written } = portion;
         for row in 0..rows.len() {
             self.line.clear();
             match &mut self.shape {
                 Shape::Rule(payloads) => {
-                    payloads.write(name, rows, ordinals.get(row).copied().unwrap_or_default(), row, &mut self.line);
+                    payloads.write(name, rows, ordinals.get(row).copied().unwrap_or_default(), row, *written, &mut self.line);
                 }
                 Shape::Stream(encoder) => {
                     let stream = serde_json::Value::from(&**name);
@@ -169,18 +169,20 @@ fn encoder_of<'a>(known: &'a mut Option<(SchemaRef, Encoder)>, schema: &SchemaRe
     &known.get_or_insert_with(|| (Arc::clone(schema), Encoder::new(schema))).1
 }
 
-/// All columns of the rows, in the order in which they are first seen: columns come and go with versions of a rule, and streams widen.
-fn columns(inspector: &Inspector, source: &Source) -> Result<Vec<String>, Failure> {
-    let mut columns: Vec<String> = Vec::new();
+/// All columns of the rows, in the order in which they are first seen: columns come and go with versions of a rule, and streams widen. And
+/// whether times had to be corrected.
+fn columns(inspector: &Inspector, source: &Source) -> Result<(Vec<String>, bool), Failure> {
+    let (mut columns, mut clock): (Vec<String>, bool) = (Vec::new(), false);
     let mut reader = Reader::new(inspector, source.clone(), u64::MAX, false)?;
     while let Some(portion) = reader.read()? {
+        clock |= portion.written.and_then(corrected).is_some();
         for field in portion.rows.batch.schema_ref().fields() {
             if !columns.contains(field.name()) {
                 columns.push(field.name().clone());
             }
         }
     }
-    Ok(columns)
+    Ok((columns, clock))
 }
 
 /// Rows as CSV.
@@ -189,11 +191,13 @@ struct Table<W: Write> {
     /// in front of each id; none for rows of streams
     prefix: Option<String>,
     columns: Vec<String>,
+    /// whether there are columns for times that had to be corrected
+    clock: bool,
     rows: u64,
 }
 
 impl<W: Write> Table<W> {
-    fn new(out: W, name: Option<&str>, source: &Source, columns: Vec<String>) -> Result<Self, Failure> {
+    fn new(out: W, name: Option<&str>, source: &Source, columns: Vec<String>, clock: bool) -> Result<Self, Failure> {
         let of_stream = matches!(source, Source::Stream(_));
         let prefix = (!of_stream).then(|| name.map_or_else(String::new, |name| format!("{name}/")));
         let mut out = csv::Writer::from_writer(out);
@@ -201,13 +205,15 @@ impl<W: Write> Table<W> {
             out.write_record(&columns)?;
         } else {
             let columns = columns.iter().map(|column| format!("row.{column}"));
-            out.write_record(["id".to_owned(), "rule".to_owned()].into_iter().chain(columns))?;
+            let clock = ["clock.written", "clock.behind_ms"].into_iter().filter(|_| clock).map(str::to_owned);
+            out.write_record(["id".to_owned(), "rule".to_owned()].into_iter().chain(columns).chain(clock))?;
         }
-        Ok(Self { out, prefix, columns, rows: 0 })
+        Ok(Self { out, prefix, columns, clock, rows: 0 })
     }
 
     fn write(&mut self, portion: &Portion) -> Result<(), Failure> {
-        let Portion { name, rows, ordinals } = portion;
+        let Portion { name, rows, ordinals, written } = portion;
+        let clock = written.and_then(corrected).map(|(written, behind_ms)| (written.to_string(), behind_ms.to_string()));
         let columns: Vec<Option<&ArrayRef>> = self.columns.iter().map(|column| rows.batch.column_by_name(column)).collect();
         let (mut record, mut json) = (csv::ByteRecord::new(), Vec::new());
         for row in 0..rows.len() {
@@ -227,6 +233,11 @@ impl<W: Write> Table<W> {
                     _ if json == b"null" => record.push_field(b""),
                     _ => record.push_field(&json),
                 }
+            }
+            if self.clock {
+                let (written, behind_ms) = clock.as_ref().map_or(("", ""), |(written, behind_ms)| (written, behind_ms));
+                record.push_field(written.as_bytes());
+                record.push_field(behind_ms.as_bytes());
             }
             self.out.write_byte_record(&record)?;
             self.rows += 1;

@@ -28,7 +28,7 @@ pub(super) fn text(stats: &Stats, now: Timestamp) -> String {
 }
 
 fn outbox(out: &mut String, outbox: &Outbox) {
-    let Outbox { rows, blocks, bytes, oldest, newest, rules } = outbox;
+    let Outbox { rows, blocks, bytes, oldest, newest, corrected_rows, rules } = outbox;
     if *blocks == 0 {
         return line(out, "waiting", "nothing");
     }
@@ -38,10 +38,17 @@ fn outbox(out: &mut String, outbox: &Outbox) {
         moment.map_or_else(String::new, |moment| format!("{}{time}", moment.seq))
     };
     line(out, "", &format!("from row {} to row {}", moment(oldest), moment(newest)));
+    corrected(out, *corrected_rows);
     let cells = rules.iter().map(|of| {
         [of.rule.clone(), grouped(of.rows), grouped(of.blocks), size(of.bytes), of.first_seq.to_string(), of.last_seq.to_string()]
     });
     table(out, ["RULE", "ROWS", "BLOCKS", "SIZE", "FIRST", "LAST"], [false, true, true, true, true, true], cells.collect());
+}
+
+fn corrected(out: &mut String, rows: u64) {
+    if rows > 0 {
+        line(out, "", &format!("times of {} are corrected: the clock was set afterwards", counted(rows, "row")));
+    }
 }
 
 fn refused(out: &mut String, refused: &[Refused]) {
@@ -73,6 +80,7 @@ fn journal(out: &mut String, journal: &Journal) {
     let edits = counted_as(journal.edits, "change of the rules", "changes of the rules");
     line(out, "journal", &format!("{rows} in {entries} ({edits}), {}", size(journal.bytes)));
     line(out, "", &format!("from {} to {}", time(oldest), time(newest)));
+    corrected(out, journal.corrected_rows);
     let cells = journal
         .streams
         .iter()
@@ -198,7 +206,7 @@ mod tests {
             file_bytes: 3 << 20,
             wal_bytes: 4_152,
             free_bytes: 8_192,
-            outbox: Outbox { rows: 1_201, blocks: 13, bytes: 40_500, oldest, newest, rules },
+            outbox: Outbox { rows: 1_201, blocks: 13, bytes: 40_500, oldest, newest, corrected_rows: 1_200, rules },
             refused: vec![Refused { rule: odd, reason: "too large".into(), rows: 2, blocks: 1, bytes: 2_048, wall_ns: noon }],
             gaps: vec![gap],
             journal: Some(Journal {
@@ -206,6 +214,7 @@ mod tests {
                 rows: 4_000,
                 bytes: 90_100,
                 edits: 1,
+                corrected_rows: 1,
                 oldest_ns: Some(noon - NS),
                 newest_ns: Some(noon),
                 streams: vec![stream],
@@ -224,6 +233,7 @@ buffer    /var/lib/tidegate/buffer.db, layout 2
 file      3.0 MiB (8.0 KiB of it free), write-ahead log 4.0 KiB
 waiting   1 201 rows in 13 blocks, 39 KiB
           from row 5 to row 4294967296 of 2026-03-01T12:00:00Z
+          times of 1 200 rows are corrected: the clock was set afterwards
   RULE      ROWS  BLOCKS    SIZE  FIRST        LAST
   level    1 200      12  39 KiB      5  4294967296
   odd\u{fffd}[2J      1       1   500 B      7           7
@@ -235,6 +245,7 @@ dropped   0 rows in 1 record for the uplink
   *        ?      0    99  2026-03-01T12:00:00Z  buffer damaged
 journal   4 000 rows in 41 entries (1 change of the rules), 87 KiB
           from 2026-03-01T11:59:59Z to 2026-03-01T12:00:00Z
+          times of 1 row are corrected: the clock was set afterwards
   STREAM   ROWS  ENTRIES    SIZE  OLDEST                NEWEST
   tank    4 000       40  87 KiB  2026-03-01T11:59:59Z  2026-03-01T12:00:00Z
 snapshots 2, 1.0 KiB of state

@@ -1,0 +1,159 @@
+//! A sequencer without rules: the test stands where the worker would.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::buffer::{Buffer, JournalStep, Uplinks};
+use crate::config;
+use crate::disk::SystemDisk;
+use crate::journal::Start;
+use crate::rulebook::RuleBook;
+use crate::tables::Copies;
+use crate::time::tests::RuntimeClock;
+use crate::wakes::Waker;
+use arrow::array::{Float64Array, TimestampNanosecondArray};
+use tidegate_core::Clock;
+use tokio::time::{Instant, timeout};
+
+const S: i64 = 1_000_000_000;
+const CONFIG: &str = r#"
+name = "box"
+[connections.plant]
+kind = "mqtt"
+host = "plant"
+[streams.tank]
+connection = "plant"
+topic = "tank"
+fields = { x = "float64" }
+"#;
+
+struct Stage {
+    buffer: Buffer,
+    time: Arc<SequenceTime>,
+    inlet: mpsc::Sender<Batch>,
+    entries: mpsc::Receiver<Entry>,
+    waker: Waker,
+    _changes: mpsc::Sender<Edited>,
+    _dir: tempfile::TempDir,
+}
+
+impl Stage {
+    /// `queue` batches may wait.
+    async fn new(queue: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(RuntimeClock(Instant::now()));
+        let config = config::parse(CONFIG, "tidegate.toml", dir.path()).unwrap();
+        let settings = config::Buffer::at(dir.path().join("box.db"));
+        let (buffer, writer) =
+            Buffer::open(&settings, Uplinks::default(), Arc::clone(&clock), Arc::new(SystemDisk), Arc::default()).unwrap();
+        tokio::spawn(writer);
+        let status = Arc::new(Status::default());
+        let columns = crate::catalog::catalog(&config, &|_| None);
+        let mut book = RuleBook::new(columns, 1, Arc::clone(&status));
+        let (worker, entries) = mpsc::channel(64);
+        let workers = vec![worker];
+        let start = Start::of(&mut buffer.recovered(), Copies::of(dir.path(), Duration::from_secs(1)));
+        let journal = Journal::recover(buffer.clone(), clock, ["tank".to_owned()].into(), start, &mut book, &BTreeMap::new(), &workers)
+            .await
+            .unwrap();
+        let (inlet, batches) = mpsc::channel(queue);
+        let (changes, change_queue) = mpsc::channel(1);
+        let wakes = Wakes::new(1);
+        let waker = wakes.waker(0);
+        let sequencer = Sequencer {
+            numbers: Numbers::from(100),
+            reserve: Box::new(|_| {}),
+            time: buffer.time(),
+            workers,
+            wakes,
+            rules: RulesHandle::new().0,
+            schemas: SchemaStore::of(&config),
+            status,
+            journal,
+            snapshot_every: Duration::from_hours(1_000),
+        };
+        tokio::spawn(sequencer.run(batches, change_queue));
+        Self { time: buffer.time(), buffer, inlet, entries, waker, _changes: changes, _dir: dir }
+    }
+
+    fn batch() -> Batch {
+        let times = TimestampNanosecondArray::from(vec![0]).with_timezone("UTC");
+        let columns = [("ts", Arc::new(times) as _, false), ("x", Arc::new(Float64Array::from(vec![1.0])) as _, true)];
+        let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        Batch { stream: "tank".into(), rows, marks: Vec::new(), ack: Ack::none() }
+    }
+
+    /// Number and time of the next entry, and whether it is a tick.
+    async fn next(&mut self) -> (bool, u64, i64) {
+        match self.entries.recv().await.unwrap() {
+            Entry::Tick { seq, now, .. } => (true, seq, now),
+            Entry::Batch { rows, now, .. } => (false, rows.seqs.get(0), now),
+            Entry::Change(_) | Entry::Restore { .. } | Entry::Snapshot(_) => panic!("nobody asked for that"),
+        }
+    }
+
+    async fn is_quiet(&mut self) -> bool {
+        timeout(Duration::from_hours(2), self.next()).await.is_err()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_is_made_when_a_rule_wants_it_and_only_then() {
+    let mut stage = Stage::new(16).await;
+    assert!(stage.is_quiet().await);
+    let now = stage.time.now();
+    stage.waker.leave(Some(now + 5 * S), 0);
+    stage.waker.leave(Some(now + 3 * S), 0);
+    assert_eq!(stage.next().await, (true, 100, now + 3 * S));
+    // Until the worker has taken it, what it left is from before.
+    assert!(stage.is_quiet().await);
+    stage.waker.leave(Some(now + 5 * S), 1);
+    let (is_tick, seq, late) = stage.next().await;
+    assert!(is_tick && seq == 101 && late >= now + 7_203 * S);
+    stage.waker.leave(None, 2);
+    assert!(stage.is_quiet().await);
+    // Far away.
+    let now = stage.time.now();
+    stage.waker.leave(Some(now + 1_000_000 * S), 2);
+    assert_eq!(stage.next().await, (true, 102, now + 1_000_000 * S));
+    stage.inlet.send(Stage::batch()).await.unwrap();
+    assert_eq!(stage.next().await, (false, 103, now + 1_000_000 * S));
+    let ticks: Vec<(u64, i64)> = stage
+        .buffer
+        .read_journal(0)
+        .await
+        .unwrap()
+        .iter()
+        .filter_map(|entry| match entry.step {
+            JournalStep::Tick { seq } => Some((seq, entry.now_ns)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ticks.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [100, 101, 102]);
+    assert_eq!((ticks[1].1, ticks[2].1), (late, now + 1_000_000 * S));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_wait_go_before_a_tick_and_a_line_that_is_never_quiet_does_not_hold_it_up() {
+    let mut stage = Stage::new(4).await;
+    stage.waker.leave(Some(0), 0);
+    let inlet = stage.inlet.clone();
+    for _ in 0..4 {
+        inlet.try_send(Stage::batch()).unwrap();
+    }
+    let busy = tokio::spawn(async move {
+        for _ in 0..36 {
+            inlet.send(Stage::batch()).await.unwrap();
+        }
+    });
+    let mut order = Vec::new();
+    for _ in 0..40 {
+        order.push(stage.next().await.0);
+    }
+    busy.await.unwrap();
+    let first = order.iter().position(|is_tick| *is_tick).unwrap();
+    assert!((4..=6).contains(&first), "{order:?}");
+    assert_eq!(order.iter().filter(|is_tick| **is_tick).count(), 1, "it was not taken yet");
+}
