@@ -416,3 +416,20 @@ fn a_rule_that_may_keep_little_gives_up_the_oldest_matches() {
     assert!(out.forgotten > 100 && out.state_bytes <= 256 << 10, "{} {}", out.forgotten, out.state_bytes);
     assert_eq!(lines(&late).len(), 10, "the newest are still there");
 }
+
+#[test]
+fn matches_that_wait_outlive_the_keys_that_are_forgotten() {
+    let mut rule = rule(
+        "INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (PARTITION BY count ORDER BY ts MEASURES A.temperature AS t PATTERN (A)
+            NOT FOLLOWED BY B WITHIN INTERVAL '1' HOUR DEFINE A AS temperature > 1, B AS temperature < 1)",
+    );
+    // Every hundredth key has something to wait for.
+    let row = |key: i64| tank(key, "a", if key % 100 == 0 { 2.0 } else { 1.0 });
+    let rows: Vec<Tank> = (0..5_000).map(row).collect();
+    let mut out = feed(&mut *rule, &rows, 0, &[700; 6]);
+    assert_eq!(rule.explain().iter().map(|step| step.entries).sum::<usize>(), 50);
+    let comes = Tank { ts_ms: 5_000, ..tank(300, "a", 0.0) };
+    out.rows.extend(feed(&mut *rule, &[comes, tank(3_700_000, "a", 1.0)], 5_000, &[]).rows);
+    let keys: Vec<String> = (0..50).map(|key| key * 100).filter(|key| *key != 300).map(|key| format!("{key} 2.0")).collect();
+    assert_eq!(lines(&out), keys, "those that began first are written first");
+}

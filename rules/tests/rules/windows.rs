@@ -369,3 +369,17 @@ fn sessions_take_memory_for_their_sums_and_not_for_their_rows() {
     assert!(few < 1_000 * 1_024, "{few}");
     assert!(bytes_after(10_000) < few + few / 10, "{few} {}", bytes_after(10_000));
 }
+
+/// Every row joins the sessions before it from the far end: as deep as sessions can be put into each other within one batch.
+#[test]
+fn any_number_of_sessions_can_become_one_within_a_batch() {
+    let text = "--! lateness = \"1d\"\nINSERT INTO uplink SELECT window_start, window_end, count(*) AS n, sum(count) AS s
+        FROM SESSION(tank, DESCRIPTOR(ts), INTERVAL '6' SECOND) GROUP BY window_start, window_end";
+    let far = 3_000;
+    let apart = (0..far).map(|at| tank(at * 10_000, "a", 1.0));
+    let bridges = (1..far).rev().map(|at| tank(at * 10_000 - 5_000, "a", 1.0));
+    let (mut rule, mut out) = fed(text, &apart.chain(bridges).collect::<Vec<_>>());
+    rule.on_end(9, &mut out).unwrap();
+    let found = table(&out.rows, "uplink");
+    assert!(found.contains(&format!("| {} ", 2 * far - 1)) && found.lines().count() == 5, "{found}");
+}

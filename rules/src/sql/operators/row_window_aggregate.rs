@@ -19,9 +19,6 @@ use crate::rule::SealedState;
 /// The name under which rows that have been cut into windows enter what stands between window and aggregate.
 pub(in crate::sql) const CUT_ROWS: &str = "#cut rows";
 
-/// Rows are handed on in pieces of this length, so that what happens to one window within a piece can be worked off by recursion.
-const PIECE: usize = 1_024;
-
 const WINDOW: &str = "#window";
 
 /// A window function whose rows are to be added up.
@@ -190,48 +187,58 @@ impl RowWindowAggregate {
         Ok(Arrived { keys, addends: Addends::concat(prepared)?, places })
     }
 
-    /// Adds what is still to be added.
+    /// Adds what is still to be added. Windows that have become one are worked off from the inside, as rows came; there may be so many of
+    /// them that recursion would not do.
     fn settle(&mut self, parts: &mut Parts, arrived: &Arrived) -> Result<()> {
-        for part in std::mem::take(&mut parts.open) {
-            match part {
-                Part::Rows(rows) => {
-                    let places: Vec<u32> = rows.iter().filter_map(|row| arrived.places.get(*row as usize).copied().flatten()).collect();
-                    if places.is_empty() {
-                        continue;
-                    }
-                    let sums = match &mut parts.sums {
-                        Some(sums) => sums,
-                        none => {
-                            let row = rows.first().map_or(0, |row| *row as usize);
-                            parts.keys = arrived.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
-                            none.insert(self.adder.empty()?)
-                        }
-                    };
-                    sums.add(&arrived.addends.take(places)?, &mut self.groups)?;
-                }
-                Part::Window(mut other) => {
-                    self.settle(&mut other, arrived)?;
+        let mut outer: Vec<(Parts, std::vec::IntoIter<Part>)> = Vec::new();
+        let mut inner = std::mem::take(parts);
+        self.forget(&mut inner);
+        let mut rest = std::mem::take(&mut inner.open).into_iter();
+        loop {
+            match rest.next() {
+                Some(Part::Rows(rows)) => self.add(&mut inner, &rows, arrived)?,
+                Some(Part::Window(mut other)) => {
                     self.forget(&mut other);
-                    parts.sums = match (parts.sums.take(), other.sums) {
-                        (Some(mut sums), Some(other)) => {
-                            sums.merge(&other.rest()?, &mut self.groups)?;
-                            Some(sums)
-                        }
-                        (None, Some(sums)) => {
-                            parts.keys = other.keys;
-                            Some(sums)
-                        }
-                        (sums, None) => sums,
-                    };
+                    let of_other = std::mem::take(&mut other.open).into_iter();
+                    outer.push((std::mem::replace(&mut inner, other), std::mem::replace(&mut rest, of_other)));
                 }
+                None => match outer.pop() {
+                    Some((around, rest_around)) => {
+                        let other = std::mem::replace(&mut inner, around);
+                        rest = rest_around;
+                        match (&mut inner.sums, other.sums) {
+                            (Some(sums), Some(other)) => sums.merge(&other.rest()?, &mut self.groups)?,
+                            (None, sums) => (inner.sums, inner.keys) = (sums, other.keys),
+                            (Some(_), None) => {}
+                        }
+                    }
+                    None => break,
+                },
             }
         }
-        self.forget(parts);
-        let (groups, bytes) = parts.sums.as_ref().map_or((1, 0), |sums| (sums.len(), sums.bytes()));
-        let keys: usize = parts.keys.iter().map(ScalarValue::size).sum();
-        parts.held = Held { entries: groups, bytes: bytes + keys + size_of::<Open<Parts>>() };
-        self.held = Held { entries: self.held.entries + groups, bytes: self.held.bytes + parts.held.bytes };
+        let (groups, bytes) = inner.sums.as_ref().map_or((1, 0), |sums| (sums.len(), sums.bytes()));
+        let keys: usize = inner.keys.iter().map(ScalarValue::size).sum();
+        inner.held = Held { entries: groups, bytes: bytes + keys + size_of::<Open<Parts>>() };
+        self.held = Held { entries: self.held.entries + groups, bytes: self.held.bytes + inner.held.bytes };
+        *parts = inner;
         Ok(())
+    }
+
+    /// Adds rows of a window, those of them that have arrived.
+    fn add(&mut self, parts: &mut Parts, rows: &[u32], arrived: &Arrived) -> Result<()> {
+        let places: Vec<u32> = rows.iter().filter_map(|row| arrived.places.get(*row as usize).copied().flatten()).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let sums = match &mut parts.sums {
+            Some(sums) => sums,
+            none => {
+                let row = rows.first().map_or(0, |row| *row as usize);
+                parts.keys = arrived.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
+                none.insert(self.adder.empty()?)
+            }
+        };
+        sums.add(&arrived.addends.take(places)?, &mut self.groups)
     }
 
     /// Takes a window out of what is held.
@@ -376,8 +383,8 @@ impl Operator for RowWindowAggregate {
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
         let mut done = Vec::new();
-        for begin in (0..rows.len()).step_by(PIECE) {
-            self.absorb(&rows.slice(begin, PIECE.min(rows.len() - begin)), pass, &mut done)?;
+        if !rows.is_empty() {
+            self.absorb(&rows, pass, &mut done)?;
         }
         self.cutter.end_sessions(pass, &mut done);
         let rows = self.give(done)?;
