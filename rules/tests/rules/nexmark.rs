@@ -150,7 +150,7 @@ fn the_queries_give_what_stock_datafusion_gives() {
     let mut rules: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     rules.retain(|path| path.to_str().unwrap().ends_with(".sql") && !path.to_str().unwrap().ends_with(".stock.sql"));
     rules.sort();
-    assert!(rules.len() >= 15, "the queries were found");
+    assert!(rules.len() >= 18, "the queries were found");
     let config = ProptestConfig { cases: 3, failure_persistence: None, ..ProptestConfig::default() };
     for path in rules {
         let text = fs::read_to_string(&path).unwrap();

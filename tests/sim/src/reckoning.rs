@@ -46,6 +46,7 @@ impl Reckoning<'_> {
         self.at_most_once(rules::SPARE, &messages);
         let noise: Vec<Message> = (1..=self.broker.noise()).map(|n| Message::of(n, u64::MAX)).collect();
         self.at_most_once(rules::NOISE, &noise);
+        self.memories(&messages);
         self.valve(&messages);
         if !self.drops && self.cloud.dropped(None) > 0 {
             self.record.wrong(format!("{} rows were dropped", self.cloud.dropped(None)));
@@ -137,6 +138,86 @@ impl Reckoning<'_> {
         let dropped: u64 = names.iter().map(|name| self.cloud.dropped(Some(name))).sum();
         if expected.len() as u64 > dropped {
             self.record.wrong(format!("windows of {names:?} are missing: {expected:?}"));
+        }
+    }
+
+    /// What rules made that remember rows one by one: running counts, sessions, pairs and patterns.
+    fn memories(&self, messages: &[Message]) {
+        let mut devices: BTreeMap<&str, Vec<&Message>> = BTreeMap::new();
+        for message in messages {
+            devices.entry(message.device).or_default().push(message);
+        }
+        let (mut sessions, mut pairs, mut rises) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (device, rows) in &mut devices {
+            rows.sort_by_key(|message| message.ts_ns);
+            for session in rows.chunk_by(|a, b| b.ts_ns - a.ts_ns < rules::SILENCE_NS) {
+                let numbers = || session.iter().map(|message| message.n);
+                let (first, last) = (numbers().min().unwrap_or(0), numbers().max().unwrap_or(0));
+                sessions.insert(format!("{device} {first} {last} {} {}", session.len(), numbers().sum::<i64>()));
+            }
+            for (at, a) in rows.iter().enumerate() {
+                let later = rows.iter().skip(at + 1).take_while(|b| b.ts_ns - a.ts_ns <= rules::PAIR_NS);
+                let high = later.filter(|b| a.v >= rules::LEAST && b.v >= rules::LEAST && b.ts_ns > a.ts_ns);
+                pairs.extend(high.map(|b| format!("{} {}", a.n, b.n)));
+            }
+            rises.extend(rows.iter().zip(rows.iter().skip(1)).filter(|(a, b)| b.v > a.v).map(|(a, b)| format!("{} {}", a.n, b.n)));
+        }
+        self.exactly(rules::SESSIONS, sessions, &["device", "first", "last", "rows", "total"]);
+        self.exactly(rules::PAIRS, pairs, &["n", "m"]);
+        self.exactly(rules::RISES, rises, &["n", "m"]);
+        self.running(messages);
+    }
+
+    /// These rows have arrived, once each, and no others, apart from those of the device that ends it all.
+    fn exactly(&self, rule: &str, mut expected: BTreeSet<String>, columns: &[&str]) {
+        let text = |row: &Value, column: &str| match row.get(column) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        };
+        let last = self.broker.messages().len() as i64;
+        for (id, row) in self.cloud.rows(rule) {
+            let found = columns.iter().map(|column| text(&row, column)).collect::<Vec<_>>().join(" ");
+            let of_the_end = ["n", "first"].iter().any(|column| row.get(column).and_then(Value::as_i64).is_some_and(|n| n > last));
+            if !expected.remove(&found) && !of_the_end {
+                self.record.wrong(format!("{id}: this row should not be, or is there twice: {row}"));
+            }
+        }
+        if expected.len() as u64 > self.cloud.dropped(Some(rule)) {
+            self.record.wrong(format!("rows of {rule} are missing: {expected:?}"));
+        }
+    }
+
+    /// Every row of a device counted once, and knew the one before it.
+    fn running(&self, messages: &[Message]) {
+        let mut devices: BTreeMap<String, BTreeMap<i64, (i64, Option<i64>)>> = BTreeMap::new();
+        let mut rows = 0;
+        for (id, row) in self.cloud.rows(rules::RUNNING) {
+            let number = |column: &str| row.get(column).and_then(Value::as_i64);
+            let device = row.get("device").and_then(Value::as_str).unwrap_or_default();
+            let (Some(n), Some(seen)) = (number("n"), number("seen")) else {
+                self.record.wrong(format!("{id}: not a row of this rule: {row}"));
+                continue;
+            };
+            if device == "end" {
+                continue;
+            }
+            rows += 1;
+            if devices.entry(device.to_owned()).or_default().insert(seen, (n, number("before"))).is_some() {
+                self.record.wrong(format!("{id}: two rows of {device} were number {seen}"));
+            }
+        }
+        let dropped = self.cloud.dropped(Some(rules::RUNNING));
+        let count = messages.iter().filter(|message| message.device != "end").count() as u64;
+        if rows + dropped < count || rows > count {
+            self.record.wrong(format!("{rows} rows were counted of {count} messages, and {dropped} dropped"));
+        }
+        for (device, rows) in devices {
+            for ((seen, (n, _)), (next, (_, before))) in rows.iter().zip(rows.iter().skip(1)) {
+                if *next == seen + 1 && *before != Some(*n) {
+                    self.record.wrong(format!("{device}: row {next} takes {before:?} for the one before it, which was {n}"));
+                }
+            }
         }
     }
 

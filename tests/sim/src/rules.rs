@@ -50,6 +50,19 @@ pub const ECHOES: &str = "echoes";
 /// The same, by a derived stream.
 pub const ECHOED: &str = "echoed_rows";
 
+/// Each row with how many of its device there were before it, and the one before: what remembers counts every row once.
+pub const RUNNING: &str = "running";
+/// Rows of a device until it is silent for [`SILENCE_NS`].
+pub const SESSIONS: &str = "sessions";
+/// Two rows of a device of which the second comes up to [`PAIR_NS`] after the first.
+pub const PAIRS: &str = "pairs";
+/// Two neighbours of a device of which the second has the greater `v`.
+pub const RISES: &str = "rises";
+/// What ends a session of [`SESSIONS`].
+pub const SILENCE_NS: i64 = 500_000_000;
+/// How far apart the rows of [`PAIRS`] are at most.
+pub const PAIR_NS: i64 = 1_000_000_000;
+
 /// The least `v` of [`SOME`] and [`ECHOES`].
 pub const LEAST: i64 = 50;
 /// The least `v` that moves the valve.
@@ -72,6 +85,22 @@ fn text(rule: &str, version: u64) -> String {
         COPIED_WINDOWS => windows("copied", COPIED_WINDOW_S, version + 1),
         "copies" => format!("-- version {version}\nINSERT INTO copied SELECT ts, device, n, v FROM tank"),
         "valve" => format!("-- version {version}\nINSERT INTO valve SELECT n, v FROM tank WHERE v >= {VALVE}"),
+        RUNNING => format!(
+            "-- version {version}\nINSERT INTO uplink SELECT n, device, count(*) OVER w AS seen, lag(n) OVER w AS before FROM tank WINDOW w AS (PARTITION BY device)"
+        ),
+        SESSIONS => format!(
+            "--! lateness = \"2s\"\nINSERT INTO uplink SELECT device, min(n) AS first, max(n) AS last, count(*) AS rows, sum(n) AS total \
+             FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '{SILENCE_NS}' NANOSECOND) \
+             GROUP BY window_start, window_end, device HAVING count(*) > -{version}"
+        ),
+        PAIRS => format!(
+            "--! lateness = \"2s\"\n-- version {version}\nINSERT INTO uplink SELECT a.n AS n, b.n AS m FROM tank AS a JOIN tank AS b \
+             ON a.device = b.device AND b.ts > a.ts AND b.ts <= a.ts + INTERVAL '{PAIR_NS}' NANOSECOND WHERE a.v >= {LEAST} AND b.v >= {LEAST}"
+        ),
+        RISES => format!(
+            "--! lateness = \"2s\"\n-- version {version}\nINSERT INTO uplink SELECT n, m FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts \
+             MEASURES a.n AS n, b.n AS m AFTER MATCH SKIP TO NEXT ROW PATTERN (a b) DEFINE b AS b.v > a.v)"
+        ),
         ECHOES => echo::text(version),
         ECHOED => format!("-- version {version}\nINSERT INTO uplink SELECT n, waited FROM echoed"),
         NOISE => format!("-- version {version}\nINSERT INTO uplink SELECT n, v FROM noise"),
@@ -79,7 +108,7 @@ fn text(rule: &str, version: u64) -> String {
     }
 }
 
-const STEADY: [&str; 9] = [EACH, SOME, WINDOWS, "copies", COPIED_WINDOWS, "valve", NOISE, ECHOES, ECHOED];
+const STEADY: [&str; 13] = [EACH, SOME, WINDOWS, "copies", COPIED_WINDOWS, "valve", NOISE, ECHOES, ECHOED, RUNNING, SESSIONS, PAIRS, RISES];
 
 impl RuleFiles {
     /// The directory as it is first.

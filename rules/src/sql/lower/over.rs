@@ -16,12 +16,13 @@ use datafusion_physical_plan::windows::create_window_expr;
 use tidegate_core::{TS, ts_type};
 
 use super::aggregate::nanoseconds;
+use super::window::{WindowColumn, window_column};
 use super::{Lowering, nullable, physical, unqualified};
 use crate::sql::functions::{Memory, MemoryUdf, span_ns};
 use crate::sql::operators::{
     Back, Frame, FrameAggregate, Function, HeldCall, InOrder, Memories, Operator, Over, OverClosed, Parts, Pick, Remember, Which,
 };
-use crate::sql::table_functions::{WINDOW_END, WINDOW_START};
+use crate::sql::table_functions::{WINDOW_END, WINDOW_START, WindowKind};
 
 impl Lowering<'_> {
     pub(super) fn over(&mut self, window: &Window) -> Result<Box<dyn Operator>> {
@@ -30,6 +31,11 @@ impl Lowering<'_> {
         let same = |a: &&WindowFunction, b: &&WindowFunction| {
             a.params.partition_by == b.params.partition_by && a.params.order_by == b.params.order_by
         };
+        // Rows that are in windows but have not been aggregated wait until those close.
+        let keys = calls.iter().flat_map(|call| &call.params.partition_by);
+        if let Some((end, size_ns)) = keys.into_iter().find_map(|key| row_window_end(key, &window.input)) {
+            below = Box::new(InOrder::until_closed(below, end, size_ns));
+        }
         for calls in calls.chunk_by(same) {
             below = self.over_one_order(below, calls, window)?;
         }
@@ -43,7 +49,8 @@ impl Lowering<'_> {
         let width = below.schema().fields().len();
         let fields: Vec<Field> = window.schema.fields().iter().take(width + calls.len()).map(|field| field.as_ref().clone()).collect();
         let schema = nullable(&Schema::new(fields));
-        if params.partition_by.iter().any(|key| closes_window(key, &window.input)) {
+        let whole = |key: &Expr| closes_window(key, &window.input) || row_window_end(key, &window.input).is_some();
+        if params.partition_by.iter().any(whole) {
             return closed(below, calls, input, schema);
         }
         let order = event_order(&params.order_by, &window.input)?;
@@ -163,6 +170,17 @@ fn closes_window(expr: &Expr, plan: &LogicalPlan) -> bool {
         (Some((Expr::Column(column), _)), LogicalPlan::Aggregate(_)) => [WINDOW_START, WINDOW_END].contains(&column.name.as_str()),
         (Some((expr, plan)), _) => closes_window(&expr, plan),
         (None, _) => false,
+    }
+}
+
+/// If `expr` is the end of the windows by the clock that rows of `plan` are in: its column, and the length of the windows.
+fn row_window_end(expr: &Expr, plan: &LogicalPlan) -> Option<(usize, i64)> {
+    let Expr::Column(column) = expr else { return None };
+    match window_column(expr, plan)? {
+        WindowColumn { name: WINDOW_END, kind: WindowKind::Time(windows), aggregated: false } => {
+            Some((plan.schema().maybe_index_of_column(column)?, windows.size_ns()))
+        }
+        _ => None,
     }
 }
 

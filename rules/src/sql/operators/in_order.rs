@@ -18,6 +18,8 @@ pub(in crate::sql) struct InOrder {
     input: Box<dyn Operator>,
     fingerprint: String,
     time_column: usize,
+    /// The length of windows, when `time_column` is the end of a row's window: the rows of a window come together when it closes.
+    window_ns: Option<i64>,
     log: RowLog,
     /// by time and arrival
     waiting: BTreeMap<(i64, u64), Waiting>,
@@ -42,11 +44,23 @@ impl InOrder {
             fingerprint: format!("IN ORDER({})", input.origin()),
             input,
             time_column,
+            window_ns: None,
             log: RowLog::new(types),
             waiting: BTreeMap::new(),
             arrivals: 0,
             passes: 0,
         }
+    }
+
+    /// `end_column` holds the end of the row's window, which is up to `size_ns` long. Rows of a window that has closed are late.
+    pub(in crate::sql) fn until_closed(input: Box<dyn Operator>, end_column: usize, size_ns: i64) -> Self {
+        let fingerprint = format!("UNTIL CLOSED({})", input.origin());
+        Self { fingerprint, window_ns: Some(size_ns), ..Self::new(input, end_column) }
+    }
+
+    /// Whether a row of this time, which is `due` at a watermark, is late when the watermark before it is `before`.
+    fn is_late(&self, before: i64, due: i64) -> bool {
+        if self.window_ns.is_some() { before >= due } else { before > due }
     }
 
     /// Whether no row has to wait, as things are.
@@ -57,7 +71,7 @@ impl InOrder {
                 let Some(ts) = times(row) else { return false };
                 let (cause, due) = (rows.cause(row), ts.saturating_add(delay_ns));
                 let in_order = ts >= std::mem::replace(&mut last, ts);
-                in_order && pass.before(cause) <= due && pass.after(cause) >= due
+                in_order && !self.is_late(pass.before(cause), due) && pass.after(cause) >= due
             })
     }
 
@@ -115,7 +129,7 @@ impl Operator for InOrder {
                 let cause = rows.cause(row);
                 match times(row) {
                     None => pass.out.bad("a row has no time by which it could be put in order".into()),
-                    Some(ts) if pass.before(cause) > ts.saturating_add(delay_ns) => pass.too_late(cause, is_input),
+                    Some(ts) if self.is_late(pass.before(cause), ts.saturating_add(delay_ns)) => pass.too_late(cause, is_input),
                     Some(ts) => self.wait(ts, number, cause),
                 }
             }
@@ -131,11 +145,15 @@ impl Operator for InOrder {
 
     fn explain(&self) -> String {
         let name = self.schema().fields().get(self.time_column).map_or("", |field| field.name());
-        format!("in the order of {name}")
+        if self.window_ns.is_some() { "until their window closes".to_owned() } else { format!("in the order of {name}") }
     }
 
     fn is_timed(&self) -> bool {
         true
+    }
+
+    fn delay_ns(&self) -> i64 {
+        self.input.delay_ns().saturating_add(self.window_ns.unwrap_or(0))
     }
 
     fn deadline(&self) -> Option<i64> {
