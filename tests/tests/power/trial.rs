@@ -109,8 +109,9 @@ impl Trial {
         let (config, clock, tidegate) = (site.path("tidegate.toml"), site.path("clock"), binary());
         // As distributions do: ext4 refuses a journal whose last block is torn, until its own check has looked at it (1: and mended it).
         let script = format!(
-            "set -e\ndate -s @$(cat {})\nexport PATH=$PATH:/usr/sbin:/sbin\ne2fsck -p /dev/vda || [ $? = 1 ]\n\
+            "set -e\ndate -s @$(cat {})\nexport PATH=$PATH:/usr/sbin:/sbin\n\
              echo write cache: $(cat /sys/block/vda/queue/write_cache)\n\
+             e2fsck -p /dev/vda || [ $? = 1 ]\n\
              mkdir -p /var/lib/tidegate\nmount -t ext4 /dev/vda /var/lib/tidegate\n\
              export NO_COLOR=1\n\
              exec {} run --config {} 2>&1\n",
