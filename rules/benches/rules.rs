@@ -35,6 +35,19 @@ const GROUP_BY: &str = "SELECT device, avg(temperature) AS mean FROM tank GROUP 
 const GROUP_BY_WINDOW: &str = "SELECT date_bin(INTERVAL '10 seconds', ts) AS window_start, device, avg(temperature) AS mean \
      FROM tank GROUP BY window_start, device";
 
+const LAG: &str = "INSERT INTO out SELECT device, temperature - lag(temperature) OVER (PARTITION BY device ORDER BY ts) AS step FROM tank";
+const STOCK_LAG: &str = "SELECT device, temperature - lag(temperature) OVER (PARTITION BY device ORDER BY ts) AS step FROM tank";
+const SLIDING: &str = "INSERT INTO out SELECT device, max(temperature) OVER \
+     (PARTITION BY device ORDER BY ts RANGE BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW) AS peak FROM tank";
+const STOCK_SLIDING: &str = "SELECT device, max(temperature) OVER \
+     (PARTITION BY device ORDER BY ts RANGE BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW) AS peak FROM tank";
+/// Every row with the latest hot row of its device.
+const LATEST: &str = "CREATE VIEW hot AS SELECT ts, device, temperature FROM tank WHERE temperature > 80; \
+     INSERT INTO out SELECT t.device, t.temperature, h.temperature AS peak \
+     FROM tank AS t LEFT JOIN hot FOR SYSTEM_TIME AS OF t.ts AS h ON t.device = h.device";
+/// The same in stock SQL, which has no join with the latest row.
+const STOCK_LATEST: &str = "SELECT device, temperature, last_value(CASE WHEN temperature > 80 THEN temperature END) IGNORE NULLS OVER \
+     (PARTITION BY device ORDER BY ts) AS peak FROM tank";
 const MATCH: &str = "INSERT INTO out SELECT device, low, high FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts \
      MEASURES FIRST(b.temperature) AS low, c.temperature AS high PATTERN (a b c) \
      DEFINE b AS temperature > PREV(temperature), c AS temperature > PREV(temperature))";
@@ -71,6 +84,7 @@ fn main() {
     println!("| --- | --- | --- | --- | --- |");
     filters(&extent);
     windows(&extent);
+    memories(&extent);
     patterns(&extent);
 }
 
@@ -141,6 +155,25 @@ fn whole_input(text: &str, batches: &[RecordBatch]) -> usize {
     rule.on_end(seq, &mut out).unwrap();
     assert!(out.late == 0 && out.bad_rows == 0);
     black_box(out.rows.len())
+}
+
+/// Rules that remember rows, next to the same over the finished table.
+fn memories(extent: &Extent) {
+    let rows = 100_000;
+    let batches: Vec<RecordBatch> = (0..rows).step_by(BATCH_ROWS).map(|at| tank(at, BATCH_ROWS.min(rows - at))).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    context.register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap())).unwrap();
+    let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: rows };
+    for (name, text, query) in [
+        ("lag", LAG, STOCK_LAG),
+        ("greatest value of the last second", SLIDING, STOCK_SLIDING),
+        ("latest-value join", LATEST, STOCK_LATEST),
+    ] {
+        let reference = || runtime.block_on(async { black_box(context.sql(query).await.unwrap().collect().await.unwrap().len()) });
+        let (rule_time, stock_time) = by_turns(&once, || whole_input(text, &batches), reference);
+        print(&format!("{name}, {KEYS} keys, {rows} rows"), "all", rule_time, stock_time, "");
+    }
 }
 
 fn patterns(extent: &Extent) {

@@ -108,3 +108,38 @@ async fn on_and_off_keep_their_order_within_a_burst() {
         assert_eq!(message.json(), json!({ "temperature": expected, "run": i.is_multiple_of(2) }), "row {i}");
     }
 }
+
+/// Nobody sends a row to say that none comes any more.
+#[tokio::test]
+async fn what_waits_for_time_happens_though_no_row_comes() {
+    let broker = Mosquitto::start().await;
+    let site = Site::new(&format!("{}{TANKS}", connection("plant", &broker, "5")));
+    site.rule(
+        "alarms",
+        "INSERT INTO horn
+         SELECT device, 'hot for a second' AS alarm
+         FROM (SELECT ts, device, held(temperature > 80, INTERVAL '1' SECOND) OVER (PARTITION BY device) AS hot FROM tank) AS tanks
+         QUALIFY became(hot) OVER (PARTITION BY device);
+
+         INSERT INTO horn
+         SELECT device, 'no cooling' AS alarm
+         FROM tank MATCH_RECOGNIZE (
+           PARTITION BY device ORDER BY ts
+           PATTERN (hot) NOT FOLLOWED BY cool WITHIN INTERVAL '2' SECOND
+           DEFINE hot AS temperature > 90, cool AS temperature < 90
+         );",
+    );
+    let mut horn = Client::subscriber(&broker, "horn").await;
+    let the_box = site.run();
+    broker.subscribed("plant/+/+/telemetry").await;
+    let devices = Client::publisher(&broker).await;
+    for (device, temperature) in [("t1", 95), ("t2", 85), ("t3", 99), ("t3", 70)] {
+        devices.publish(&format!("plant/north/{device}/telemetry"), json!({ "temperature": temperature }).to_string()).await;
+    }
+    let mut said: Vec<String> = horn.take(3).await.iter().map(|message| message.json().to_string()).collect();
+    said.sort();
+    let expected = [("t1", "hot for a second"), ("t2", "hot for a second"), ("t1", "no cooling")];
+    assert_eq!(said, expected.map(|(device, alarm)| json!({ "device": device, "alarm": alarm }).to_string()));
+    assert!(the_box.stop().await.success());
+    assert_eq!(horn.rest(), vec![], "the third has cooled down");
+}
