@@ -17,6 +17,8 @@ use crate::{Extent, STALL};
 /// Windows that stay open, by device and by row.
 const BY_DEVICE: (&str, &str) = ("windows of 20 devices", "GROUP BY window_start, window_end, device;\n");
 const BY_ROW: (&str, &str) = ("a window a row", "GROUP BY window_start, window_end, n;\n");
+/// Millions of windows are more than a rule may keep without being asked.
+const MUCH_STATE: &str = "--! max_state = \"4GiB\"\n";
 /// Pause between two probes, and for how long they are sent.
 const PROBE_EVERY: Duration = Duration::from_millis(2);
 const PROBES: u32 = 6_000;
@@ -46,7 +48,8 @@ pub fn snapshot(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
 fn longest_silence(binary: &Path, windows: u64) -> anyhow::Result<(f64, u64)> {
     crate::progress(&format!("snapshots of {windows} windows"));
     let field = Broker::start(1_000)?;
-    let rules = vec![("load".to_owned(), format!("{MARKERS}{}", if windows > 0 { open_windows(BY_ROW.1) } else { String::new() }))];
+    let rules =
+        vec![("load".to_owned(), format!("{MUCH_STATE}{MARKERS}{}", if windows > 0 { open_windows(BY_ROW.1) } else { String::new() }))];
     let buffer = "buffer.snapshot_every = \"5s\"";
     let site = Site::new(Setup { field: field.port, cloud: free_port()?, rules, buffer, ..Setup::default() })?;
     let subject = site.run(binary)?;
@@ -88,7 +91,7 @@ fn open_windows(group_by: &str) -> String {
 fn start_again(binary: &Path, rows: u64, what: &str, group_by: &str) -> anyhow::Result<Figure> {
     crate::progress(&format!("start after a crash, {what}"));
     let field = Broker::start(1_000)?;
-    let rules = vec![("load".to_owned(), format!("{MARKERS}{}", open_windows(group_by)))];
+    let rules = vec![("load".to_owned(), format!("{MUCH_STATE}{MARKERS}{}", open_windows(group_by)))];
     let site = Site::new(Setup { field: field.port, cloud: free_port()?, qos: 1, rules, ..Setup::default() })?;
     let subject = site.run(binary)?;
     await_first_row(field.port)?;
