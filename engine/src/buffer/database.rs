@@ -454,6 +454,15 @@ fn upgrade(conn: &mut Connection, found: i64) -> rusqlite::Result<()> {
     tx.commit()
 }
 
+/// Has the database keep a write-ahead log. Returns the journal mode that it has then.
+fn write_ahead(conn: &Connection) -> rusqlite::Result<String> {
+    // The answer comes before the change is committed, which may fail: only who asks for a second row hears of that.
+    let mut change = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let mut answer = change.query([])?;
+    while answer.next()?.is_some() {}
+    conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))
+}
+
 pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, BufferError> {
     let sql = |error| BufferError::Sql { path: path.to_owned(), error };
     let mut conn = disk.database(path).map_err(sql)?;
@@ -472,7 +481,7 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, Buffer
         upgrade(&mut conn, found).map_err(sql)?;
     }
     // When it cannot, SQLite says only which mode there still is. In that one a power cut may take back a commit.
-    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
+    let mode = write_ahead(&conn).map_err(sql)?;
     if mode != "wal" {
         let why = format!("it has no write-ahead log here, but journal mode `{mode}`");
         return Err(sql(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR), Some(why))));
