@@ -276,7 +276,8 @@ impl Journal {
 
     fn note(&mut self, edit: &Edit) {
         match edit {
-            Edit::Put { name, file, text, .. } => {
+            Edit::Put { name, file, text, inherits } => {
+                self.rules.remove(inherits);
                 self.rules.insert(name.clone(), RuleText { file: file.clone(), text: text.clone() });
             }
             Edit::Remove { name } => {

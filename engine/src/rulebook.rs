@@ -34,7 +34,7 @@ pub enum Edit {
         file: String,
         /// the text
         text: String,
-        /// the rule whose state it takes over: itself, or the one that it was renamed from
+        /// the rule whose state it takes over: itself, or the one that it was renamed from, which is gone
         inherits: String,
     },
     /// A rule is gone.
@@ -171,7 +171,9 @@ impl RuleBook {
             Ok((options, rule)) => {
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), Vec::new(), Vec::new());
                 status.refused.store(false, Ordering::Relaxed);
-                Edited { edit: edit(), changes: self.start(name, inherits, &options, rule) }
+                let mut changes = self.start(name, inherits, &options, rule);
+                changes.extend(self.renamed(name, inherits));
+                Edited { edit: edit(), changes }
             }
             Err(CompileError::Waiting(streams)) => {
                 if !self.quiet {
@@ -179,13 +181,18 @@ impl RuleBook {
                 }
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
                 status.refused.store(false, Ordering::Relaxed);
-                Edited { edit: edit(), changes: Vec::new() }
+                Edited { edit: edit(), changes: self.renamed(name, inherits) }
             }
             Err(CompileError::Wrong(wrong)) => {
                 self.refuse(name, file, wrong);
                 Edited::default()
             }
         }
+    }
+
+    /// Rule `name` was called `before`, which is gone with the same edit: a crash between two would leave one whose state the other has.
+    fn renamed(&mut self, name: &Arc<str>, before: &Arc<str>) -> Vec<Placed> {
+        if before == name { Vec::new() } else { self.remove(before).changes }
     }
 
     /// The file of rule `name` is there, but cannot be read.
