@@ -29,7 +29,7 @@ const BY_EVENT_TIME: &[&str] = &[
     "SELECT count(DISTINCT count) OVER (PARTITION BY device ORDER BY {ts} ROWS 4 PRECEDING) AS n, count(DISTINCT running) OVER (ORDER BY {ts}) AS r FROM tank",
     "SELECT sum(count) FILTER (WHERE running) OVER (PARTITION BY device ORDER BY {ts}) AS s, avg(temperature) FILTER (WHERE count > 4) OVER (ORDER BY {ts} ROWS 3 PRECEDING) AS a FROM tank",
     "SELECT round(stddev(count) OVER (ORDER BY {ts}), 6) AS sd, median(count) OVER (PARTITION BY device ORDER BY {ts}) AS m FROM tank",
-    "SELECT round(var_pop(count) OVER w, 6) + 0.0 AS v, median(count) OVER w AS m, bit_xor(count) OVER w AS b FROM tank WINDOW w AS (ORDER BY {ts} ROWS 4 PRECEDING)",
+    "SELECT round(var_pop(count) OVER w + 0.00000013, 6) + 0.0 AS v, median(count) OVER w AS m, bit_xor(count) OVER w AS b FROM tank WINDOW w AS (ORDER BY {ts} ROWS 4 PRECEDING)",
     "SELECT array_agg(count) OVER (PARTITION BY device ORDER BY {ts} ROWS 2 PRECEDING) AS a, string_agg(device, '/') OVER (PARTITION BY running ORDER BY {ts}) AS s FROM tank",
     "SELECT ts, device, temperature FROM tank QUALIFY temperature > lag(temperature) OVER (PARTITION BY device ORDER BY {ts})",
     "SELECT d, sum(step) OVER (PARTITION BY d ORDER BY {ts}) AS way FROM (SELECT ts, n, device AS d, abs(temperature - lag(temperature) OVER (PARTITION BY device ORDER BY {ts})) AS step FROM tank) AS steps WHERE step > 1",

@@ -275,9 +275,12 @@ fn call(function: &str) -> Option<String> {
         "percentile_cont" | "approx_percentile_cont" => format!("{function}(0.25) WITHIN GROUP (ORDER BY temperature)"),
         // With weights that differ, its guess depends on which rows come together.
         "approx_percentile_cont_with_weight" => format!("{function}(1, 0.5) WITHIN GROUP (ORDER BY temperature)"),
-        "corr" | "covar_samp" | "covar_pop" => format!("round({function}({numbers}), 6) + 0.0"),
-        _ if function.starts_with("regr_") => format!("round({function}({numbers}), 6) + 0.0"),
-        _ if function.starts_with("stddev") || function.starts_with("var") => format!("round({function}(temperature), 6) + 0.0"),
+        // The last bits depend on the order of adding up. Sums of quarters lie halfway between two decimals, so they are moved away from there first.
+        "corr" | "covar_samp" | "covar_pop" => format!("round({function}({numbers}) + 0.00000013, 6) + 0.0"),
+        _ if function.starts_with("regr_") => format!("round({function}({numbers}) + 0.00000013, 6) + 0.0"),
+        _ if function.starts_with("stddev") || function.starts_with("var") => {
+            format!("round({function}(temperature) + 0.00000013, 6) + 0.0")
+        }
         _ => format!("{function}(temperature)"),
     })
 }
