@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use tidegate_core::Rows;
-use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target, Worth};
+use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target, When, Worth};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buffer::SnapshotPart;
@@ -136,7 +136,7 @@ impl Worker {
         for name in self.by_depth(due) {
             // A row of a derived stream may have been what it waited for.
             if self.rules.get(&name).is_some_and(|hosted| hosted.is_due(now)) {
-                self.call(&name, &mut pass, &|rule, out| rule.on_tick(seq, now, out));
+                self.call(&name, &mut pass, &|rule, out| rule.on_tick(seq, When::at(now), out));
                 self.answer(&name, now);
                 self.run_derived(&mut pass);
             }
@@ -154,7 +154,7 @@ impl Worker {
     pub fn on_end(&mut self, seq: u64, now: i64) -> Vec<Routed> {
         let mut pass = Pass::at(now);
         for name in self.by_depth(self.rules.keys()) {
-            self.call(&name, &mut pass, &|rule, out| rule.on_end(seq, out));
+            self.call(&name, &mut pass, &|rule, out| rule.on_end(seq, When::at(now), out));
             self.run_derived(&mut pass);
         }
         self.finish(pass)
@@ -317,8 +317,8 @@ impl Worker {
         let Concerned { rules, subsets } = self.readers.concerned(stream, rows);
         for (name, subset) in rules {
             let rows = subset.and_then(|subset| subsets.get(subset)).unwrap_or(rows);
-            let now = pass.now;
-            self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, now, out));
+            let when = When::at(pass.now);
+            self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, when, out));
         }
     }
 

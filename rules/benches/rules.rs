@@ -18,7 +18,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When, compile};
 
 const FILTER: &str = "INSERT INTO out SELECT device, temperature FROM tank WHERE temperature > 80";
 const TUMBLE: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
@@ -98,7 +98,7 @@ fn filters(extent: &Extent) {
             let mut out = Emissions::default();
             let numbered = Rows { batch: input.clone(), seqs: Seqs::Run { first: seq } };
             seq += rows as u64;
-            rule.on_batch("tank", &numbered, 0, &mut out).unwrap();
+            rule.on_batch("tank", &numbered, When::at(0), &mut out).unwrap();
             black_box(out.rows.len())
         };
         let predicate = bare_predicate();
@@ -150,9 +150,9 @@ fn whole_input(text: &str, batches: &[RecordBatch]) -> usize {
     for batch in batches {
         let rows = Rows { batch: batch.clone(), seqs: Seqs::Run { first: seq } };
         seq += batch.num_rows() as u64;
-        rule.on_batch("tank", &rows, 0, &mut out).unwrap();
+        rule.on_batch("tank", &rows, When::at(0), &mut out).unwrap();
     }
-    rule.on_end(seq, &mut out).unwrap();
+    rule.on_end(seq, When::at(i64::MAX), &mut out).unwrap();
     assert!(out.late == 0 && out.bad_rows == 0);
     black_box(out.rows.len())
 }
@@ -187,7 +187,7 @@ fn patterns(extent: &Extent) {
         let mut rule = rule(MATCH);
         for (batch, first) in batches.iter().zip((0_u64..).step_by(BATCH_ROWS)) {
             let rows = Rows { batch: batch.clone(), seqs: Seqs::Run { first } };
-            rule.on_batch("tank", &rows, 0, &mut out).unwrap();
+            rule.on_batch("tank", &rows, When::at(0), &mut out).unwrap();
         }
         assert!(out.late == 0 && out.bad_rows == 0 && !out.rows.is_empty());
         black_box(out.rows.len())

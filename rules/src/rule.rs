@@ -38,18 +38,17 @@ pub trait Rule: Send {
         None
     }
 
-    /// Takes rows of one of its input streams. `now` is the sequence's time in nanoseconds, which never goes back: it is for durations, and says
-    /// nothing of the time of day.
+    /// Takes rows of one of its input streams.
     ///
     /// # Errors
     /// When the rule cannot go on. Rows that cannot be evaluated are not an error: they go to [`Emissions::bad_rows`].
-    fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError>;
+    fn on_batch(&mut self, stream: &str, rows: &Rows, when: When, out: &mut Emissions) -> Result<(), RuleError>;
 
-    /// Time has passed without a row. `seq` numbers what it writes; `now` is the sequence's time, as in `on_batch`.
+    /// Time has passed without a row. `seq` numbers what it writes.
     ///
     /// # Errors
     /// When the rule cannot go on.
-    fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError>;
+    fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError>;
 
     /// The sequence's time at which the rule wants the next tick, if no row comes before.
     fn wakes_at(&self) -> Option<i64>;
@@ -58,7 +57,7 @@ pub trait Rule: Send {
     ///
     /// # Errors
     /// When the rule cannot go on.
-    fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError>;
+    fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError>;
 
     /// What the rule is made of, and what it keeps: statement by statement, operator by operator, the one that writes first.
     fn explain(&self) -> Vec<Step>;
@@ -75,6 +74,21 @@ pub trait Rule: Send {
     /// # Errors
     /// When state that claims to fit cannot be merged.
     fn restore(&mut self, state: Vec<SealedState>) -> Result<Vec<String>, RuleError>;
+}
+
+/// When a rule is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct When {
+    /// The sequence's time, nanoseconds. It never goes back: it is for durations, and says nothing of the time of day.
+    pub now: i64,
+}
+
+impl When {
+    /// At the sequence's time `now`, nanoseconds.
+    #[must_use]
+    pub fn at(now: i64) -> Self {
+        Self { now }
+    }
 }
 
 /// One operator of a rule, for people.

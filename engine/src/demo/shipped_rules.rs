@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, Ti
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When, compile};
 
 use super::folder::RULES;
 use super::plant::{Command, Plant, SITE, Sample};
@@ -104,7 +104,7 @@ impl Loop {
     fn feed(&mut self, stream: &str, rows: &Rows) {
         let mut out = Emissions::default();
         for rule in self.rules.iter_mut().filter(|rule| rule.flows().iter().any(|flow| &*flow.input == stream)) {
-            rule.on_batch(stream, rows, 0, &mut out).unwrap();
+            rule.on_batch(stream, rows, When::at(0), &mut out).unwrap();
         }
         assert_eq!((out.late, out.bad_row), (0, None));
         for emission in out.rows {

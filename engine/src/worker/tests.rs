@@ -7,7 +7,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::FutureExt;
 use tidegate_core::Seqs;
-use tidegate_rules::{Flow, Step};
+use tidegate_rules::{Flow, Step, When};
 
 fn batch(values: &[i64]) -> RecordBatch {
     RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(values.to_vec())) as _)]).unwrap()
@@ -34,14 +34,14 @@ impl Rule for Echo {
         &self.flows
     }
 
-    fn on_batch(&mut self, _: &str, rows: &Rows, now: i64, _: &mut Emissions) -> Result<(), RuleError> {
+    fn on_batch(&mut self, _: &str, rows: &Rows, when: When, _: &mut Emissions) -> Result<(), RuleError> {
         let values = rows.batch.column_by_name("x").unwrap().as_primitive::<Int64Type>().values();
-        self.waiting.extend(values.iter().map(|value| (now + self.delay, *value)));
+        self.waiting.extend(values.iter().map(|value| (when.now + self.delay, *value)));
         Ok(())
     }
 
-    fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        let later = self.waiting.split_off(&(now + 1, i64::MIN));
+    fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        let later = self.waiting.split_off(&(when.now + 1, i64::MIN));
         let due: Vec<i64> = std::mem::replace(&mut self.waiting, later).into_iter().map(|(_, value)| value).collect();
         if due.contains(&13) {
             return Err(RuleError("thirteen".into()));
@@ -54,7 +54,7 @@ impl Rule for Echo {
         self.stubborn.or(self.waiting.first().map(|(at, _)| *at))
     }
 
-    fn on_end(&mut self, _: u64, _: &mut Emissions) -> Result<(), RuleError> {
+    fn on_end(&mut self, _: u64, _: When, _: &mut Emissions) -> Result<(), RuleError> {
         Ok(())
     }
 

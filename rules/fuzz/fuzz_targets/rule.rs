@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use libfuzzer_sys::fuzz_target;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, Emissions, compile};
+use tidegate_rules::{Catalog, Emissions, When, compile};
 
 const WORDS: &str = include_str!("../../tests/words.txt");
 
@@ -59,10 +59,10 @@ fuzz_target!(|data: &[u8]| {
     let Ok((_, mut rule)) = compile("rule.sql", &text, &catalog) else { return };
     let mut out = Emissions::default();
     let rows = Rows { batch: rows(), seqs: Seqs::Run { first: 1 } };
-    if rule.on_batch("tank", &rows, 1, &mut out).is_ok() && rule.on_tick(7, 2_000_000_000, &mut out).is_ok() {
+    if rule.on_batch("tank", &rows, When::at(1), &mut out).is_ok() && rule.on_tick(7, When::at(2_000_000_000), &mut out).is_ok() {
         if let Ok(state) = rule.seal() {
             drop(rule.restore(state));
         }
-        drop(rule.on_end(8, &mut out));
+        drop(rule.on_end(8, When::at(i64::MAX), &mut out));
     }
 });

@@ -35,7 +35,7 @@ use datafusion_sql::planner::PlannerContext;
 use tidegate_core::Rows;
 
 use crate::index::Way;
-use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step, Target};
+use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step, Target, When};
 use crate::{Catalog, CompileError, Options};
 use limit::StateLimit;
 use statement::Statement;
@@ -110,15 +110,15 @@ impl Rule for SqlRule {
         Some(ways.into())
     }
 
-    fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
+    fn on_batch(&mut self, stream: &str, rows: &Rows, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
-            statement.on_batch(stream, rows, now, out)?;
+            statement.on_batch(stream, rows, when, out)?;
         }
         self.limit.enforce(&mut self.statements, out)
     }
 
-    fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, now, out))?;
+    fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, when, out))?;
         self.limit.enforce(&mut self.statements, out)
     }
 
@@ -126,8 +126,8 @@ impl Rule for SqlRule {
         self.statements.iter().filter_map(Statement::wakes_at).min()
     }
 
-    fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, out))?;
+    fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, when, out))?;
         self.limit.enforce(&mut self.statements, out)
     }
 

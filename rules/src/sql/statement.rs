@@ -11,7 +11,7 @@ use tidegate_core::{Rows, Seqs};
 use super::operators::{Held, Operator, Pass, numbered, seqs_of, visit, visit_mut};
 use super::time::EventTime;
 use crate::index::Way;
-use crate::rule::{Emissions, RuleError, SealedState, Target};
+use crate::rule::{Emissions, RuleError, SealedState, Target, When};
 
 /// `INSERT INTO target SELECT ..`, lowered.
 #[derive(Debug)]
@@ -121,44 +121,44 @@ impl Statement {
         &self.target
     }
 
-    pub(super) fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
+    pub(super) fn on_batch(&mut self, stream: &str, rows: &Rows, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         let Some(time) = &mut self.time else {
-            return self.pass(Some((stream, rows)), &rows.seqs, Vec::new(), now, false, out);
+            return self.pass(Some((stream, rows)), &rows.seqs, Vec::new(), when, false, out);
         };
         let mut begin = 0;
         for row in time.set_back(stream, &rows.batch).map_err(rule_error)? {
-            self.rows(stream, &rows.slice(begin, row - begin), now, out)?;
+            self.rows(stream, &rows.slice(begin, row - begin), when, out)?;
             if let Some(time) = &mut self.time {
                 let watermarks = time.start_anew();
-                self.pass(None, &Seqs::One { seq: rows.seqs.get(row) }, watermarks, now, true, out)?;
+                self.pass(None, &Seqs::One { seq: rows.seqs.get(row) }, watermarks, when, true, out)?;
             }
             begin = row;
         }
-        self.rows(stream, &rows.slice(begin, rows.len() - begin), now, out)
+        self.rows(stream, &rows.slice(begin, rows.len() - begin), when, out)
     }
 
     /// The table `name` holds `rows` from now on.
     pub(super) fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
         let watermarks = self.time.as_ref().map_or_else(Vec::new, EventTime::unmoved);
-        let mut pass = Pass { input: Some((name, rows)), watermarks, now: i64::MIN, ends: false, late: Vec::new(), out };
+        let mut pass = Pass { input: Some((name, rows)), watermarks, when: When::at(i64::MIN), ends: false, late: Vec::new(), out };
         // A table gives no rows of its own.
         self.root.run(&mut pass).map(drop).map_err(rule_error)
     }
 
-    fn rows(&mut self, stream: &str, rows: &Rows, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
+    fn rows(&mut self, stream: &str, rows: &Rows, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         let Some(time) = &mut self.time else { return Ok(()) };
-        let watermarks = time.rows(stream, &rows.batch, now, &mut out.ahead).map_err(rule_error)?;
-        self.pass(Some((stream, rows)), &rows.seqs, watermarks, now, false, out)
+        let watermarks = time.rows(stream, &rows.batch, when.now, &mut out.ahead).map_err(rule_error)?;
+        self.pass(Some((stream, rows)), &rows.seqs, watermarks, when, false, out)
     }
 
-    pub(super) fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        let watermarks = self.time.as_mut().map_or_else(Vec::new, |time| time.pass(now));
-        self.pass(None, &Seqs::One { seq }, watermarks, now, false, out)
+    pub(super) fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        let watermarks = self.time.as_mut().map_or_else(Vec::new, |time| time.pass(when.now));
+        self.pass(None, &Seqs::One { seq }, watermarks, when, false, out)
     }
 
-    pub(super) fn on_end(&mut self, seq: u64, out: &mut Emissions) -> Result<(), RuleError> {
+    pub(super) fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         let watermarks = self.time.as_mut().map_or_else(Vec::new, EventTime::end);
-        self.pass(None, &Seqs::One { seq }, watermarks, i64::MAX, true, out)
+        self.pass(None, &Seqs::One { seq }, watermarks, when, true, out)
     }
 
     fn pass(
@@ -166,29 +166,29 @@ impl Statement {
         input: Option<(&str, &Rows)>,
         seqs: &Seqs,
         watermarks: Vec<i64>,
-        now: i64,
+        when: When,
         ends: bool,
         out: &mut Emissions,
     ) -> Result<(), RuleError> {
-        let mut pass = Pass { input: input.map(|(stream, rows)| (stream, &rows.batch)), watermarks, now, ends, late: Vec::new(), out };
+        let mut pass = Pass { input: input.map(|(stream, rows)| (stream, &rows.batch)), watermarks, when, ends, late: Vec::new(), out };
         let rows = self.root.run(&mut pass).map_err(rule_error)?;
         let late = std::mem::take(&mut pass.late);
         out.emit(&self.target, numbered(rows, seqs));
         match input.filter(|_| !late.is_empty()) {
-            Some((stream, rows)) => self.send_late(stream, rows, late, now, out),
+            Some((stream, rows)) => self.send_late(stream, rows, late, when, out),
             None => Ok(()),
         }
     }
 
     /// Sends the rows with the indices `late` where such rows go.
-    fn send_late(&mut self, stream: &str, rows: &Rows, mut late: Vec<u32>, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
+    fn send_late(&mut self, stream: &str, rows: &Rows, mut late: Vec<u32>, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         let Some(LateRows { target, fit }) = &mut self.late else { return Ok(()) };
         let Some((_, fit)) = fit.iter_mut().find(|(known, _)| &**known == stream) else { return Ok(()) };
         late.sort_unstable();
         late.dedup();
         let seqs = seqs_of(&rows.seqs, Some(late.clone()));
         let batch = take_record_batch(&rows.batch, &UInt32Array::from(late)).map_err(|error| rule_error(error.into()))?;
-        let mut pass = Pass { input: Some((stream, &batch)), watermarks: Vec::new(), now, ends: false, late: Vec::new(), out };
+        let mut pass = Pass { input: Some((stream, &batch)), watermarks: Vec::new(), when, ends: false, late: Vec::new(), out };
         let fitting = fit.run(&mut pass).map_err(rule_error)?;
         out.emit(target, numbered(fitting, &seqs));
         Ok(())

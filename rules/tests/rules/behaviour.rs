@@ -2,7 +2,7 @@
 
 use crate::bench_rows::{Tank, batch, catalog, feed, listing, rule, rule_of, table, tank};
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, Emissions};
+use tidegate_rules::{Catalog, Emissions, When};
 
 const MEAN: &str = "INSERT INTO cooling_pump SELECT device, TRUE AS run, avg(temperature) AS mean
     FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)
@@ -104,7 +104,7 @@ fn a_row_that_cannot_be_evaluated_costs_only_itself() {
     let mut rows = vec![tank(1, "a", 1.0), tank(2, "a", 1.0), tank(0, "a", 1.0), tank(4, "a", 1.0), tank(5, "a", 1.0)];
     rows[2].count = Some(0);
     let mut out = feed(&mut *rule, &rows, 0, &[]);
-    rule.on_end(9, &mut out).unwrap();
+    rule.on_end(9, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(out.bad_rows, 2, "once for each statement");
     assert!(out.bad_row.as_deref().unwrap().contains("Divide by zero"), "{:?}", out.bad_row);
     let seqs: Vec<u64> = listing(&out.rows).iter().filter(|row| row.0.name() == "lamp").map(|row| row.1).collect();
@@ -128,7 +128,7 @@ fn flink_spelling_of_the_window_works() {
     let text = "INSERT INTO uplink SELECT window_start, count(*) AS n FROM TABLE(TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end";
     let mut rule = rule(text);
     let mut out = feed(&mut *rule, &[tank(-1, "a", 1.0), tank(1, "a", 1.0)], 0, &[]);
-    rule.on_end(2, &mut out).unwrap();
+    rule.on_end(2, When::at(i64::MAX), &mut out).unwrap();
     let rows = table(&out.rows, "uplink");
     assert!(rows.contains("| 1969-12-31T23:59:50Z | 1 |") && rows.contains("| 1970-01-01T00:00:00Z | 1 |"), "{rows}");
 }
@@ -138,7 +138,7 @@ fn ordinals_count_rows_of_one_number_over_all_statements() {
     let mut rule = rule("INSERT INTO lamp SELECT 1 AS x FROM tank; INSERT INTO uplink SELECT 2 AS x FROM tank WHERE temperature > 5");
     let mut out = Emissions::default();
     let rows = Rows { batch: batch(&[tank(0, "a", 1.0), tank(1, "a", 9.0)]), seqs: Seqs::Run { first: 7 } };
-    rule.on_batch("tank", &rows, 0, &mut out).unwrap();
+    rule.on_batch("tank", &rows, When::at(0), &mut out).unwrap();
     assert_eq!(Emissions::ordinals(&out.rows), vec![vec![0, 0], vec![1]]);
 }
 

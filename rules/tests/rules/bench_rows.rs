@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emission, Emissions, OutputColumns, Rule, Target, compile};
+use tidegate_rules::{Catalog, CompileError, Emission, Emissions, OutputColumns, Rule, Target, When, compile};
 
 /// One row of stream `tank`.
 #[derive(Debug, Clone)]
@@ -136,7 +136,7 @@ pub fn feed_events(rule: &mut dyn Rule, events: &[Event], first_seq: u64, cuts: 
         let len = events[at..].iter().take_while(|event| event.stream() == stream).take(most).count();
         let [tanks, valves] = batches(&events[at..at + len]);
         let batch = if stream == "tank" { tanks } else { valves };
-        rule.on_batch(stream, &Rows { batch, seqs: Seqs::Run { first: first_seq + at as u64 } }, 0, out).unwrap();
+        rule.on_batch(stream, &Rows { batch, seqs: Seqs::Run { first: first_seq + at as u64 } }, When::at(0), out).unwrap();
         at += len;
     }
 }
@@ -178,7 +178,7 @@ pub fn feed(rule: &mut dyn Rule, rows: &[Tank], first_seq: u64, cuts: &[usize]) 
         let len = cut.min(rows.len() - at);
         if len > 0 {
             let rows = Rows { batch: batch(&rows[at..at + len]), seqs: Seqs::Run { first: first_seq + at as u64 } };
-            rule.on_batch("tank", &rows, 0, &mut out).unwrap();
+            rule.on_batch("tank", &rows, When::at(0), &mut out).unwrap();
             at += len;
         }
     }

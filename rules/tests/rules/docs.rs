@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{FieldType, Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, When, compile};
 
 const DAY: &str = "1970-01-01T";
 
@@ -113,7 +113,7 @@ fn written(rule: &str, text: &str, catalog: &Catalog) -> Vec<Vec<String>> {
     };
     let batch = RecordBatch::try_new(Arc::clone(&schema), schema.fields().iter().map(column).collect()).unwrap();
     let mut out = Emissions::default();
-    rule.on_batch(&stream, &Rows { batch, seqs: Seqs::Run { first: 0 } }, 0, &mut out).unwrap();
+    rule.on_batch(&stream, &Rows { batch, seqs: Seqs::Run { first: 0 } }, When::at(0), &mut out).unwrap();
     assert_eq!(out.bad_rows, 0, "{:?}", out.bad_row);
     let mut lines: Vec<Vec<String>> = Vec::new();
     for batch in out.rows.iter().map(|emission| &emission.rows.batch) {

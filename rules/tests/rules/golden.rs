@@ -17,7 +17,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::Emissions;
+use tidegate_rules::{Emissions, When};
 
 use crate::bench_rows::{catalog, rule};
 
@@ -129,8 +129,8 @@ fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
         }
         let seq = at as u64;
         match &events[at] {
-            Event::End => running.on_end(seq, &mut out).unwrap(),
-            Event::Tick(now) => running.on_tick(seq, *now, &mut out).unwrap(),
+            Event::End => running.on_end(seq, When::at(i64::MAX), &mut out).unwrap(),
+            Event::Tick(now) => running.on_tick(seq, When::at(*now), &mut out).unwrap(),
             Event::Row { stream, now, row } => {
                 let together = events[at..].iter().map_while(|event| match event {
                     Event::Row { stream: other, now: at, row } if other == stream && at == now => Some(row),
@@ -138,7 +138,7 @@ fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
                 });
                 let rows: Vec<&RecordBatch> = together.take(most).collect();
                 let rows = Rows { batch: concat_batches(&row.schema(), rows).unwrap(), seqs: Seqs::Run { first: seq } };
-                running.on_batch(stream, &rows, *now, &mut out).unwrap();
+                running.on_batch(stream, &rows, When::at(*now), &mut out).unwrap();
                 at += rows.len() - 1;
             }
         }

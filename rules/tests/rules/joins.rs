@@ -2,7 +2,7 @@
 
 use crate::bench_rows::{Event, Tank, Valve, batches, catalog, feed_events, limits, rule, rule_of, table, tank, valve};
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, Emissions, Rule};
+use tidegate_rules::{Catalog, Emissions, Rule, When};
 
 fn tanks(ts_ms: i64, device: &'static str) -> Event {
     Event::Tank(tank(ts_ms, device, 20.0))
@@ -87,7 +87,7 @@ fn nulls_equal_nothing_and_go_alone() {
     let valve = Valve { device: None, ..valve(0, "a", true) };
     let mut out = Emissions::default();
     feed_events(&mut *rule, &[Event::Tank(tank), Event::Valve(valve)], 0, &[], &mut out);
-    rule.on_end(2, &mut out).unwrap();
+    rule.on_end(2, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(lines(&out), ["2: 0 -", "2: - 0"]);
 }
 
@@ -214,6 +214,6 @@ fn a_join_that_may_not_keep_more_forgets_its_oldest_rows_but_never_makes_a_row_s
     let mut outer = limited(NEAR);
     let [tanks, _] = batches(&events);
     let rows = Rows { batch: tanks, seqs: Seqs::Run { first: 0 } };
-    let stopped = outer.on_batch("tank", &rows, 0, &mut Emissions::default()).unwrap_err();
+    let stopped = outer.on_batch("tank", &rows, When::at(0), &mut Emissions::default()).unwrap_err();
     assert!(stopped.to_string().contains("max_state"), "{stopped}");
 }

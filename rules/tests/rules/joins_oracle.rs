@@ -9,7 +9,7 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
 use std::sync::Arc;
-use tidegate_rules::Emissions;
+use tidegate_rules::{Emissions, When};
 
 /// Queries that mean the same to both. `{W tank}` is a window over `tank`.
 const SAME: &[&str] = &[
@@ -142,7 +142,7 @@ fn streamed(query: &str, events: &[Event], cuts: &[usize], swap: usize) -> (Vec<
     let mut next = start(&mut out);
     assert_eq!(next.restore(version.seal().unwrap()).unwrap(), Vec::<String>::new());
     feed_events(&mut *next, &events[swap..], swap as u64, cuts, &mut out);
-    next.on_end(events.len() as u64, &mut out).unwrap();
+    next.on_end(events.len() as u64, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!((out.late, out.bad_rows), (0, 0), "{:?}", out.bad_row);
     let batches: Vec<_> = out.rows.into_iter().map(|emission| emission.rows.batch).collect();
     (sorted(&batches), batches)

@@ -5,7 +5,7 @@ use arrow::compute::take_record_batch;
 use proptest::prelude::*;
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::index::Index;
-use tidegate_rules::{Emissions, Rule};
+use tidegate_rules::{Emissions, Rule, When};
 
 use crate::bench_rows::{Tank, batch, listing, rule};
 
@@ -77,7 +77,7 @@ fn tanks() -> impl Strategy<Value = Vec<Tank>> {
 
 /// What the rule at hand writes: rows with their numbers, and how many were bad.
 fn taken(rule: &mut dyn Rule, rows: &Rows, out: &mut Emissions) {
-    rule.on_batch("tank", rows, 0, out).unwrap();
+    rule.on_batch("tank", rows, When::at(0), out).unwrap();
 }
 
 fn subset(batch: &RecordBatch, rows: &[u32], first: u64) -> Rows {

@@ -18,7 +18,7 @@ use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs, ts_type};
-use tidegate_rules::{Catalog, Emissions};
+use tidegate_rules::{Catalog, Emissions, When};
 
 use crate::bench_rows::rule_of;
 use crate::oracle::sorted;
@@ -136,10 +136,10 @@ fn streamed(text: &str, events: &[Event], cuts: &[usize], swap: usize) -> Vec<St
         let rows: Vec<&RecordBatch> =
             events[at..].iter().take(most).take_while(|event| event.stream == stream).map(|event| &event.row).collect();
         let rows = Rows { batch: concat_batches(&schema(stream), rows).unwrap(), seqs: Seqs::Run { first: at as u64 } };
-        rule.on_batch(stream, &rows, 0, &mut out).unwrap();
+        rule.on_batch(stream, &rows, When::at(0), &mut out).unwrap();
         at += rows.len();
     }
-    rule.on_end(events.len() as u64, &mut out).unwrap();
+    rule.on_end(events.len() as u64, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!((out.late, out.bad_rows), (0, 0), "{:?}", out.bad_row);
     sorted(&out.rows.into_iter().map(|emission| emission.rows.batch).collect::<Vec<_>>())
 }

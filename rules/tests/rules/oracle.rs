@@ -9,7 +9,7 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
 use std::sync::Arc;
-use tidegate_rules::Emissions;
+use tidegate_rules::{Emissions, When};
 
 /// `{T}` is the stream, or the window over it.
 const STATELESS: &[&str] = &[
@@ -88,7 +88,7 @@ fn streamed(query: &str, rows: &[Tank], cuts: &[usize], swap: usize) -> (Vec<Str
     let rest: Emissions = feed(&mut *next, &rows[swap..], swap as u64, cuts);
     out.rows.extend(rest.rows);
     out.late += rest.late;
-    next.on_end(rows.len() as u64, &mut out).unwrap();
+    next.on_end(rows.len() as u64, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!((out.late, out.bad_rows), (0, 0), "{:?}", out.bad_row);
     let batches: Vec<_> = out.rows.into_iter().map(|emission| emission.rows.batch).collect();
     (sorted(&batches), batches)

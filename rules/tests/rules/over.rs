@@ -10,7 +10,7 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use proptest::prelude::*;
 use std::sync::Arc;
-use tidegate_rules::Catalog;
+use tidegate_rules::{Catalog, When};
 
 /// `{ts}` is event time, and on the whole input also which row of one time came first. `{arrival}` is the order in which rows came.
 const BY_EVENT_TIME: &[&str] = &[
@@ -134,7 +134,7 @@ fn streamed(query: &str, rows: &[Tank], cuts: &[usize], swap: usize) -> (Vec<Str
     assert_eq!(next.restore(version.seal().unwrap()).unwrap(), Vec::<String>::new());
     let rest = feed(&mut *next, &rows[swap..], swap as u64, cuts);
     out.rows.extend(rest.rows);
-    next.on_end(rows.len() as u64, &mut out).unwrap();
+    next.on_end(rows.len() as u64, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!((out.late + rest.late, out.bad_rows), (0, 0), "{query}: {:?}", out.bad_row);
     let batches: Vec<_> = out.rows.into_iter().map(|emission| emission.rows.batch).collect();
     (sorted(&batches), batches)

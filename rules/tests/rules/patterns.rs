@@ -2,7 +2,7 @@
 
 use crate::bench_rows::{Tank, feed, listing, rule, tank};
 use arrow::util::pretty::pretty_format_batches;
-use tidegate_rules::{Emissions, Rule};
+use tidegate_rules::{Emissions, Rule, When};
 
 /// All rows that a rule has written, a line each, without frames.
 fn lines(out: &Emissions) -> Vec<String> {
@@ -28,7 +28,7 @@ fn series(temperatures: &[f64]) -> Vec<Tank> {
 fn whole(text: &str, rows: &[Tank]) -> Emissions {
     let mut rule = rule(text);
     let mut out = feed(&mut *rule, rows, 0, &[]);
-    rule.on_end(rows.len() as u64, &mut out).unwrap();
+    rule.on_end(rows.len() as u64, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!((out.late, out.bad_rows), (0, 0), "{:?}", out.bad_row);
     out
 }
@@ -184,9 +184,9 @@ fn absence_is_certain_when_time_passes_though_no_row_comes() {
     let mut out = feed(&mut *rule, &rises, 100, &[]);
     assert_eq!(lines(&out), [] as [&str; 0]);
     let wakes = rule.wakes_at().unwrap();
-    rule.on_tick(104, wakes - 1, &mut out).unwrap();
+    rule.on_tick(104, When::at(wakes - 1), &mut out).unwrap();
     assert_eq!(lines(&out), [] as [&str; 0]);
-    rule.on_tick(105, wakes, &mut out).unwrap();
+    rule.on_tick(105, When::at(wakes), &mut out).unwrap();
     assert_eq!((lines(&out), seqs(&out)), (vec!["a 1970-01-01T00:00:03Z 4.0".to_owned()], vec![105]));
     assert_eq!(rule.wakes_at(), None, "the search goes on behind the last row");
 }
@@ -239,7 +239,7 @@ fn the_search_goes_on_where_skip_says() {
         let mut rule = rule(&text);
         let rows = series(&[1.0, 1.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
         let mut out = feed(&mut *rule, &rows, 0, &[]);
-        rule.on_end(9, &mut out).unwrap();
+        rule.on_end(9, When::at(i64::MAX), &mut out).unwrap();
         (lines(&out), out.bad_rows)
     };
     let (last, all) = (["0 4000", "5000 7000"], ["0 4000", "1000 4000", "2000 4000", "5000 7000"]);

@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::util::pretty::pretty_format_batches;
 use proptest::prelude::*;
-use tidegate_rules::{CompileError, Emissions, compile};
+use tidegate_rules::{CompileError, Emissions, When, compile};
 
 /// A pattern as the test knows it.
 #[derive(Debug, Clone)]
@@ -308,7 +308,7 @@ fn streamed(text: &str, rows: &[Tank], cuts: &[usize], swap: usize) -> Vec<Recor
     assert_eq!(next.restore(version.seal().unwrap()).unwrap(), Vec::<String>::new());
     let rest: Emissions = feed(&mut *next, &rows[swap..], swap as u64, cuts);
     out.rows.extend(rest.rows);
-    next.on_end(rows.len() as u64, &mut out).unwrap();
+    next.on_end(rows.len() as u64, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(out.late, 0);
     out.rows.into_iter().map(|emission| emission.rows.batch).collect()
 }
@@ -440,7 +440,7 @@ fn patterns_that_could_be_matched_in_very_many_ways_take_no_time() {
         );
         let mut rule = rule(&text);
         let mut out = feed(&mut *rule, rows, 0, &[]);
-        rule.on_end(rows.len() as u64, &mut out).unwrap();
+        rule.on_end(rows.len() as u64, When::at(i64::MAX), &mut out).unwrap();
         out
     };
     for pattern in ["(A* | B*)* C", "((A? B?)+)+ C", "(A | B | A B)+ C", "A{0,10} B{0,10} C", "(A+)+ (B+)+ C", "A+ C"] {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Emissions, Rule};
+use tidegate_rules::{Emissions, Rule, When};
 
 use crate::bench_rows::{Tank, batch, rule, rule_of};
 
@@ -21,7 +21,7 @@ fn keys(second: i64, keys: std::ops::Range<i64>) -> Vec<Tank> {
 fn feed(rule: &mut dyn Rule, first: u64, rows: &[Tank]) -> Result<Emissions, String> {
     let mut out = Emissions::default();
     let rows = Rows { batch: batch(rows), seqs: Seqs::Run { first } };
-    rule.on_batch("tank", &rows, 0, &mut out).map(|()| out).map_err(|error| error.to_string())
+    rule.on_batch("tank", &rows, When::at(0), &mut out).map(|()| out).map_err(|error| error.to_string())
 }
 
 /// Number of rows counted, by the second at which the window starts.
@@ -64,7 +64,7 @@ fn a_rule_that_may_forget_gives_up_whole_windows_and_goes_on() {
     // Its rows are late from now on: half a window would be a lie.
     assert_eq!(take(feed(&mut *rule, 40_000, &keys(0, 0..3)).unwrap()), (0, 3));
     let mut out = Emissions::default();
-    rule.on_end(50_000, &mut out).unwrap();
+    rule.on_end(50_000, When::at(i64::MAX), &mut out).unwrap();
     take(out);
     let counted = counted(&batches);
     assert!(!counted.contains_key(&0), "{counted:?}");

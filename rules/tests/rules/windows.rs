@@ -2,7 +2,7 @@
 
 use crate::bench_rows::{Tank, batch, catalog, feed, listing, rule, rule_of, table, tank};
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, Emissions, Rule, Target};
+use tidegate_rules::{Catalog, Emissions, Rule, Target, When};
 
 /// (sequence number, cells) of each row for `target`.
 fn cells(out: &Emissions, target: &str) -> Vec<(u64, String)> {
@@ -24,7 +24,7 @@ fn fed(text: &str, rows: &[Tank]) -> (Box<dyn Rule>, Emissions) {
 fn written(text: &str, times: &[i64]) -> Vec<(u64, String)> {
     let rows: Vec<Tank> = times.iter().zip(0_i32..).map(|(ms, index)| tank(*ms, "a", f64::from(index))).collect();
     let (mut rule, mut out) = fed(&format!("INSERT INTO uplink {text}"), &rows);
-    rule.on_end(99, &mut out).unwrap();
+    rule.on_end(99, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(out.bad_rows, 0, "{:?}", out.bad_row);
     cells(&out, "uplink")
 }
@@ -64,7 +64,7 @@ fn a_slide_longer_than_the_window_leaves_rows_out_without_calling_them_late() {
         &format!("INSERT INTO uplink {}", COUNT.replace("{}", "HOP(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '3' SECOND)")),
         &[tank(2_999, "a", 1.0), tank(3_000, "a", 2.0), tank(9_999, "a", 4.0), tank(10_000, "a", 8.0)],
     );
-    rule.on_end(99, &mut out).unwrap();
+    rule.on_end(99, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(cells(&out, "uplink"), seen(&[(1, "00:00Z 00:03Z 1 1.0"), (99, "00:10Z 00:13Z 1 8.0")]));
     assert_eq!(out.late, 0);
 }
@@ -116,7 +116,7 @@ fn a_row_between_two_sessions_makes_them_one() {
     let text = "--! lateness = \"10s\"\nINSERT INTO uplink SELECT window_start, window_end, array_agg(temperature) AS t
         FROM SESSION(tank, DESCRIPTOR(ts), INTERVAL '2' SECOND) GROUP BY window_start, window_end";
     let (mut rule, mut out) = fed(text, &[tank(5_000, "a", 1.0), tank(1_000, "b", 2.0), tank(3_500, "c", 3.0), tank(2_500, "d", 4.0)]);
-    rule.on_end(9, &mut out).unwrap();
+    rule.on_end(9, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(cells(&out, "uplink"), seen(&[(9, "00:01Z 00:07Z [1.0, 2.0, 3.0, 4.0]")]));
 }
 
@@ -166,7 +166,7 @@ fn windows_stand_over_windows() {
     let (mut rule, mut out) = fed(text, &rows);
     // Means at 1 s (2) and 2 s (9) come with the row at 4 s, which closes [0, 4) by itself: the end of a window is never late.
     assert_eq!(cells(&out, "uplink"), seen(&[(3, "1969-12-31T23:59:58Z 2.0 1"), (3, "00:00Z 9.0 2")]));
-    rule.on_end(9, &mut out).unwrap();
+    rule.on_end(9, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(cells(&out, "uplink")[2..], seen(&[(9, "00:02Z 9.0 2"), (9, "00:04Z 0.0 1")]));
     assert_eq!(out.late, 0);
 }
@@ -240,7 +240,7 @@ fn groups_without_a_window_are_forgotten_when_they_are_silent() {
 
 fn on_batch(rule: &mut dyn Rule, seq: u64, rows: &[Tank], now_ms: i64, out: &mut Emissions) {
     let rows = Rows { batch: batch(rows), seqs: Seqs::Run { first: seq } };
-    rule.on_batch("tank", &rows, now_ms * 1_000_000, out).unwrap();
+    rule.on_batch("tank", &rows, When::at(now_ms * 1_000_000), out).unwrap();
 }
 
 #[test]
@@ -301,9 +301,9 @@ fn windows_by_arrival_close_without_a_row() {
         let (mut wakes, mut closed_at) = (rule.wakes_at().unwrap(), 0);
         // A session's first guess at its end may come too early.
         while cells(&out, "uplink").is_empty() && wakes < 200_000_000_000 {
-            rule.on_tick(7, wakes - 1, &mut out).unwrap();
+            rule.on_tick(7, When::at(wakes - 1), &mut out).unwrap();
             assert!(out.rows.is_empty(), "{window}: too early");
-            rule.on_tick(8, wakes, &mut out).unwrap();
+            rule.on_tick(8, When::at(wakes), &mut out).unwrap();
             closed_at = wakes;
             wakes = rule.wakes_at().unwrap_or(wakes);
         }
@@ -324,7 +324,7 @@ fn the_ends_of_time_are_windows_too() {
         let limit = i64::MAX / 1_000_000;
         let (mut rule, mut out) =
             fed(&text.replace("{}", window), &[tank(-limit, "a", 1.0), tank(0, "a", 1.0), tank(limit, "a", f64::NAN)]);
-        rule.on_end(9, &mut out).unwrap();
+        rule.on_end(9, When::at(i64::MAX), &mut out).unwrap();
         assert!(table(&out.rows, "uplink").matches("| 1 ").count() >= 3, "{window}: {}", table(&out.rows, "uplink"));
         assert_eq!((out.late, out.bad_rows), (0, 0));
     }
@@ -347,7 +347,7 @@ fn what_is_kept_is_known_and_goes_with_the_windows() {
         let bytes: usize = rule.explain().iter().map(|step| step.bytes).sum();
         assert!(held(&*rule) > 0 && bytes > 0, "{window}");
         feed(&mut *rule, &[tank(900, "a", 9.0), tank(60_000, "b", 0.0)], 9, &[]);
-        rule.on_end(20, &mut Emissions::default()).unwrap();
+        rule.on_end(20, When::at(i64::MAX), &mut Emissions::default()).unwrap();
         assert!(held(&*rule) <= 1, "{window}: {:?}", rule.explain());
     }
 }
@@ -379,7 +379,7 @@ fn any_number_of_sessions_can_become_one_within_a_batch() {
     let apart = (0..far).map(|at| tank(at * 10_000, "a", 1.0));
     let bridges = (1..far).rev().map(|at| tank(at * 10_000 - 5_000, "a", 1.0));
     let (mut rule, mut out) = fed(text, &apart.chain(bridges).collect::<Vec<_>>());
-    rule.on_end(9, &mut out).unwrap();
+    rule.on_end(9, When::at(i64::MAX), &mut out).unwrap();
     let found = table(&out.rows, "uplink");
     assert!(found.contains(&format!("| {} ", 2 * far - 1)) && found.lines().count() == 5, "{found}");
 }

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidegate_core::ts_type;
+use tidegate_rules::When;
 
 /// A row in a window.
 struct Placed {
@@ -201,7 +202,7 @@ fn streamed_with(options: &str, query: &str, rows: &[Tank], cuts: &[usize], swap
     let rest = feed(&mut *next, &rows[swap..], swap as u64, cuts);
     out.rows.extend(rest.rows);
     out.late += rest.late;
-    next.on_end(rows.len() as u64, &mut out).unwrap();
+    next.on_end(rows.len() as u64, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!((out.late, out.bad_rows), (0, 0), "{:?}", out.bad_row);
     out.rows.into_iter().map(|emission| emission.rows.batch).collect()
 }

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampNanoseco
 use arrow::datatypes::{Int64Type, Schema};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, Flow, Options, Rule, RuleError, SealedState, Step, Target, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, Flow, Options, Rule, RuleError, SealedState, Step, Target, When, compile};
 
 use crate::rules::LEAST;
 
@@ -59,19 +59,19 @@ impl Rule for Echo {
         &self.flows
     }
 
-    fn on_batch(&mut self, _: &str, rows: &Rows, now: i64, _: &mut Emissions) -> Result<(), RuleError> {
+    fn on_batch(&mut self, _: &str, rows: &Rows, when: When, _: &mut Emissions) -> Result<(), RuleError> {
         let (numbers, values) = (column(&rows.batch, "n")?, column(&rows.batch, "v")?);
-        let held = numbers.into_iter().zip(values).filter(|(_, v)| *v >= LEAST).map(|(n, _)| (now + DELAY_NS, n, now));
+        let held = numbers.into_iter().zip(values).filter(|(_, v)| *v >= LEAST).map(|(n, _)| (when.now + DELAY_NS, n, when.now));
         self.held.extend(held);
         Ok(())
     }
 
-    fn on_tick(&mut self, seq: u64, now: i64, out: &mut Emissions) -> Result<(), RuleError> {
-        let later = self.held.split_off(&(now + 1, i64::MIN, i64::MIN));
+    fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        let later = self.held.split_off(&(when.now + 1, i64::MIN, i64::MIN));
         let due = std::mem::replace(&mut self.held, later);
-        let (n, waited): (Vec<i64>, Vec<i64>) = due.into_iter().map(|(_, n, came)| (n, now - came)).unzip();
+        let (n, waited): (Vec<i64>, Vec<i64>) = due.into_iter().map(|(_, n, came)| (n, when.now - came)).unzip();
         let rows = batch(vec![("n", n), ("waited", waited)])?;
-        let times = Arc::new(TimestampNanosecondArray::from(vec![now; rows.num_rows()]).with_timezone("UTC")) as ArrayRef;
+        let times = Arc::new(TimestampNanosecondArray::from(vec![when.now; rows.num_rows()]).with_timezone("UTC")) as ArrayRef;
         let fields: Vec<_> = std::iter::once(Arc::new(ts_field())).chain(rows.schema().fields().iter().cloned()).collect();
         let columns = std::iter::once(times).chain(rows.columns().iter().cloned()).collect();
         let with_ts = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| RuleError(error.to_string()))?;
@@ -85,7 +85,7 @@ impl Rule for Echo {
         self.held.first().map(|(at, ..)| *at)
     }
 
-    fn on_end(&mut self, _: u64, _: &mut Emissions) -> Result<(), RuleError> {
+    fn on_end(&mut self, _: u64, _: When, _: &mut Emissions) -> Result<(), RuleError> {
         Ok(())
     }
 

@@ -41,7 +41,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::{Rows, Seqs};
 
-use crate::rule::{Emissions, SealedState, Step};
+use crate::rule::{Emissions, SealedState, Step, When};
 
 pub(super) use accumulate::AggregateCall;
 pub(super) use aggregate::{Bound, GroupColumn, Groups, WindowAggregate};
@@ -225,8 +225,7 @@ pub(super) struct Pass<'a> {
     pub input: Option<(&'a str, &'a RecordBatch)>,
     /// the watermark before the first row, and after each; empty when no operator is timed
     pub watermarks: Vec<i64>,
-    /// the sequence's time, nanoseconds
-    pub now: i64,
+    pub when: When,
     /// whether there will be no more rows
     pub ends: bool,
     /// the rows of `input` that were late

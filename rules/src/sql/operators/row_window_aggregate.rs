@@ -165,7 +165,7 @@ impl RowWindowAggregate {
         let mut inner = Pass {
             input: Some((CUT_ROWS, &cut.batch)),
             watermarks: Vec::new(),
-            now: pass.now,
+            when: pass.when,
             ends: false,
             late: Vec::new(),
             out: &mut *pass.out,
