@@ -360,8 +360,8 @@ impl<C: Content> Partition<C> {
     /// Adds a row to the session that it is in, to all of them as one if it joins several, or begins one.
     fn extend_session(&mut self, gap: i64, row: u32, ts: i64, born: u64) {
         // The end of a session is its last row plus the gap: a row at the end is not in it.
-        let from = self.open.partition_point(|open| open.last.saturating_add(gap) <= ts);
-        let to = self.open.partition_point(|open| open.first < ts.saturating_add(gap)).max(from);
+        let from = self.open.partition_point(|open| ts.saturating_sub(open.last) >= gap);
+        let to = self.open.partition_point(|open| open.first.saturating_sub(ts) < gap).max(from);
         let mut joined: Option<Open<C>> = None;
         for open in self.open.drain(from..to) {
             match &mut joined {

@@ -8,7 +8,7 @@ use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use datafusion_common::{DataFusionError, Result};
 
 use super::row_log::RowLog;
-use super::{Chunk, Held, Operator, Pass};
+use super::{Chunk, Held, LateCopies, Operator, Pass};
 use crate::rule::SealedState;
 
 /// Keeps rows until the watermark reaches their time, and gives them in the order of their times; rows of one time in order of arrival. A row
@@ -123,16 +123,21 @@ impl Operator for InOrder {
                 return Ok(rows);
             }
             self.passes += 1;
-            let is_input = self.input.gives_input_rows();
+            let mut late = LateCopies::new(self.input.gives_input_rows());
             let first = self.log.push(rows.batch.columns().to_vec(), rows.len())?;
             for (row, number) in (0..rows.len()).zip(first..) {
                 let cause = rows.cause(row);
-                match times(row) {
-                    None => pass.out.bad("a row has no time by which it could be put in order".into()),
-                    Some(ts) if self.is_late(pass.before(cause), ts.saturating_add(delay_ns)) => pass.too_late(cause, is_input),
-                    Some(ts) => self.wait(ts, number, cause),
+                let Some(ts) = times(row) else {
+                    pass.out.bad("a row has no time by which it could be put in order".into());
+                    continue;
+                };
+                let is_late = self.is_late(pass.before(cause), ts.saturating_add(delay_ns));
+                late.note(cause, is_late);
+                if !is_late {
+                    self.wait(ts, number, cause);
                 }
             }
+            late.tell(pass);
         } else {
             self.passes += 1;
         }

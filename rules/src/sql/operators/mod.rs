@@ -261,6 +261,33 @@ impl Pass<'_> {
     }
 }
 
+/// Rows that are late, where a row of the input may come once for each of its windows: it is late when the copy in the last of them is.
+pub(super) struct LateCopies {
+    is_input: bool,
+    causes: Vec<u32>,
+}
+
+impl LateCopies {
+    /// `is_input`: they are rows of the input, each due to itself.
+    pub(super) fn new(is_input: bool) -> Self {
+        Self { is_input, causes: Vec::new() }
+    }
+
+    /// Whether the next copy, in their order, is late.
+    pub(super) fn note(&mut self, cause: u32, is_late: bool) {
+        let is_copy = self.is_input && self.causes.last() == Some(&cause);
+        if is_late && !is_copy {
+            self.causes.push(cause);
+        } else if !is_late && is_copy {
+            self.causes.pop();
+        }
+    }
+
+    pub(super) fn tell(self, pass: &mut Pass<'_>) {
+        self.causes.into_iter().for_each(|cause| pass.too_late(cause, self.is_input));
+    }
+}
+
 /// Calls `evaluate` with all of `chunk`; where that fails, with halves of it, so that only the rows that cannot be evaluated are lost
 /// and the result does not depend on their neighbours.
 pub(super) fn each_evaluable(chunk: &Chunk, out: &mut Emissions, evaluate: &mut dyn FnMut(&Chunk) -> Result<()>) {

@@ -13,7 +13,7 @@ use datafusion_expr::Accumulator;
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::{Addends, Adder};
-use super::{AggregateCall, Bound, Chunk, GroupColumn, Groups, Held, Operator, Pass, each_evaluable};
+use super::{AggregateCall, Bound, Chunk, GroupColumn, Groups, Held, LateCopies, Operator, Pass, each_evaluable};
 use crate::rule::SealedState;
 use crate::sql::windows::TimeWindows;
 
@@ -157,12 +157,19 @@ impl RunningAggregate {
 
     fn ends(&self, batch: &RecordBatch) -> Result<Vec<i64>> {
         match &self.end {
-            End::Window(windows, bound) => bound.ends(batch, windows.size_ns()),
+            End::Window(windows, bound) => bound.ends(batch, windows),
             End::Silence(_) => Ok(vec![0; batch.num_rows()]),
         }
     }
 
-    fn absorb(&mut self, chunk: &Chunk, ends: &[i64], addends: &Addends, pass: &mut Pass<'_>, results: &mut Results) -> Result<()> {
+    fn absorb(
+        &mut self,
+        chunk: &Chunk,
+        (ends, addends): (&[i64], &Addends),
+        pass: &Pass<'_>,
+        late: &mut LateCopies,
+        results: &mut Results,
+    ) -> Result<()> {
         for (row, end) in ends.iter().enumerate() {
             let cause = chunk.cause(row);
             let before = pass.before(cause);
@@ -174,8 +181,9 @@ impl RunningAggregate {
                     after => after.saturating_add(*ttl),
                 },
             };
-            if matches!(self.end, End::Window(..)) && before >= ends_at {
-                pass.too_late(cause, self.input.gives_input_rows());
+            let is_late = matches!(self.end, End::Window(..)) && before >= ends_at;
+            late.note(cause, is_late);
+            if is_late {
                 continue;
             }
             let keys: Vec<ScalarValue> = addends.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
@@ -344,9 +352,11 @@ impl Operator for RunningAggregate {
                 prepared.push((rows.clone(), self.ends(&rows.batch)?, self.adder.prepare(&rows.batch)?));
                 Ok(())
             });
+            let mut late = LateCopies::new(self.input.gives_input_rows());
             for (chunk, ends, addends) in prepared {
-                self.absorb(&chunk, &ends, &addends, pass, &mut results)?;
+                self.absorb(&chunk, (&ends, &addends), pass, &mut late, &mut results)?;
             }
+            late.tell(pass);
         }
         self.pass_time(pass, i64::MAX, &mut results)?;
         results.chunk(&self.schema)

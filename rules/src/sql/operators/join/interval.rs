@@ -146,13 +146,18 @@ impl IntervalSide {
         }
     }
 
+    /// The watermark at which a row of this time can find no partner any more. For one that can until the last moment there is none before the end.
+    fn gone_at(&self, time: i64, ends: bool) -> Option<i64> {
+        if self.waits < 0 || ends { Some(time.saturating_add(self.waits)) } else { time.checked_add(self.waits) }
+    }
+
     /// Takes the rows that can find no partner any more out of the index. Returns them with the row of the pass that they go with, and
     /// whether they go alone.
     fn gone(&mut self, pass: &Pass<'_>, arrivals: &Arrivals) -> Vec<(u32, u64, bool)> {
         let mut gone = Vec::new();
         let first = arrivals.rows.first().map_or(u64::MAX, |row| row.id);
         while let Some((time, id)) = self.by_time.first_key_value().map(|(at, _)| *at) {
-            let Some(reached) = pass.reached(time.saturating_add(self.waits)) else { break };
+            let Some(reached) = self.gone_at(time, pass.ends).and_then(|at| pass.reached(at)) else { break };
             // It may have come when its time was up already.
             let came = id.checked_sub(first).and_then(|row| arrivals.rows.get(row as usize)).map_or(0, |row| row.cause);
             let key = self.by_time.pop_first().and_then(|(_, key)| key);

@@ -91,7 +91,7 @@ impl KeyFrame {
             let enters = match frame.end {
                 Back::Unbounded => false,
                 Back::Rows(back) => len - 1 - self.entered >= back,
-                Back::Time(back) => next.at <= now.saturating_sub(back),
+                Back::Time(back) => now.saturating_sub(next.at) >= back,
             };
             if !enters {
                 break;
@@ -103,7 +103,7 @@ impl KeyFrame {
             let leaves = match frame.start {
                 Back::Unbounded => false,
                 Back::Rows(back) => self.rows.len() > back.saturating_add(1),
-                Back::Time(back) => first.at < now.saturating_sub(back),
+                Back::Time(back) => now.saturating_sub(first.at) > back,
             };
             if !leaves {
                 break;
