@@ -184,6 +184,17 @@ mod tests {
     }
 
     #[test]
+    fn bounds_beyond_the_ends_of_time_are_told_as_those() {
+        let (min, max) = (i64::MIN, i64::MAX);
+        assert_eq!((min % 10, max % 10), (-8, 7));
+        assert_eq!(of(TimeWindows::tumble(10, 0), min), [(min, min + 8)]);
+        assert_eq!(of(TimeWindows::tumble(10, 0), max), [(max - 7, max)]);
+        assert_eq!(of(TimeWindows::hop(5, 10, 0), max - 3), [(max - 12, max - 2), (max - 7, max)]);
+        assert_eq!(of(TimeWindows::hop(5, 10, 0), min), [(min, min + 3), (min, min + 8)]);
+        assert_eq!(of(TimeWindows::cumulate(5, 10), max - 3), [(max - 7, max - 2), (max - 7, max)]);
+    }
+
+    #[test]
     fn the_ends_of_time_end() {
         for windows in [TimeWindows::tumble(10, 0), TimeWindows::hop(3, 10, 1), TimeWindows::cumulate(5, 10)] {
             for ts in [i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX] {
