@@ -12,7 +12,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::TS;
 
 use super::kept_rows::Keys;
-use super::{Chunk, Pass, evaluate_all, times};
+use super::{Chunk, Pass, an_eighth, evaluate_all, times};
 
 /// How many keys are kept at least before any is forgotten.
 const FEW: usize = 64;
@@ -61,6 +61,8 @@ pub(super) struct Cutter<C> {
     pub groups: Vec<usize>,
     /// how many partitions there may be before those are forgotten that wait for nothing
     tidy_at: usize,
+    /// the greatest last `ts` of a session that was given up
+    pub forgotten_to: i64,
 }
 
 /// The windows of one key that wait for more.
@@ -87,6 +89,8 @@ pub(super) struct Open<C> {
     pub rows: usize,
     /// how many rows had arrived before its first
     pub born: u64,
+    /// whether it may be the rest of a session that was given up
+    pub in_doubt: bool,
     pub content: C,
 }
 
@@ -97,7 +101,15 @@ pub(super) struct Done<C> {
     pub end: i64,
     pub rows: usize,
     pub born: u64,
+    in_doubt: bool,
     pub content: C,
+}
+
+/// Leaves out what may be only the rest of a session. Returns how many that were.
+pub(super) fn leave_out_rests<C>(done: &mut Vec<Done<C>>) -> u64 {
+    let before = done.len();
+    done.retain(|window| !window.in_doubt);
+    (before - done.len()) as u64
 }
 
 /// Rows whose keys and conditions have been evaluated.
@@ -109,7 +121,7 @@ pub(super) struct Keyed {
 
 impl<C: Content> Open<C> {
     pub(super) fn new(ts: i64, born: u64) -> Self {
-        Self { first: ts, last: ts, rows: 0, born, content: C::default() }
+        Self { first: ts, last: ts, rows: 0, born, in_doubt: false, content: C::default() }
     }
 
     pub(super) fn push(&mut self, row: u32, ts: i64) {
@@ -120,7 +132,7 @@ impl<C: Content> Open<C> {
     }
 
     fn done(self, cause: u32, end: i64) -> Done<C> {
-        Done { cause, start: self.first, end, rows: self.rows, born: self.born, content: self.content }
+        Done { cause, start: self.first, end, rows: self.rows, born: self.born, in_doubt: self.in_doubt, content: self.content }
     }
 }
 
@@ -136,6 +148,7 @@ impl<C: Content> Cutter<C> {
             arrived: 0,
             groups: Vec::new(),
             tidy_at: FEW,
+            forgotten_to: i64::MIN,
         })
     }
 
@@ -222,7 +235,8 @@ impl<C: Content> Cutter<C> {
         // Where there was a session, there is an entry that is not after its end.
         let known = partition.open.front().map(|open| closes_at(open.last));
         partition.end_sessions(gap, &|last| pass.reached(closes_at(last)).filter(|_| closes_at(last) <= before), done);
-        partition.extend_session(gap, row, ts, self.arrived);
+        let in_doubt = self.forgotten_to > i64::MIN && ts < self.forgotten_to.saturating_add(gap);
+        partition.extend_session(gap, (row, ts, in_doubt), self.arrived);
         let end = partition.open.front().map(|open| closes_at(open.last));
         if let Some(end) = end.filter(|end| known.is_none_or(|known| *end < known)) {
             self.ends.push(Reverse((end, group)));
@@ -259,7 +273,8 @@ impl<C: Content> Cutter<C> {
                 }));
             } else {
                 let content = open.content.copy();
-                done.push(Done { cause, start: open.first, end: open.last, rows: open.rows, born: open.born, content });
+                let (start, end, rows, born) = (open.first, open.last, open.rows, open.born);
+                done.push(Done { cause, start, end, rows, born, in_doubt: false, content });
             }
         }
         dropped
@@ -304,6 +319,9 @@ impl<C: Content> Cutter<C> {
                 self.ends.push(Reverse((closes_at(open.last), group)));
             }
         }
+        if pass.ends {
+            self.forgotten_to = i64::MIN;
+        }
     }
 
     /// The watermark at which a session may end.
@@ -313,9 +331,10 @@ impl<C: Content> Cutter<C> {
 
     /// Forgets keys that wait for nothing.
     pub(super) fn tidy(&mut self) -> Result<()> {
-        if self.partitions.len() < self.tidy_at {
-            return Ok(());
-        }
+        if self.partitions.len() < self.tidy_at { Ok(()) } else { self.forget_idle() }
+    }
+
+    fn forget_idle(&mut self) -> Result<()> {
         let is_idle = |partition: &Partition<C>| {
             let between = match &self.cut {
                 Cut::Rows { every, .. } => partition.seen.is_multiple_of(*every),
@@ -330,6 +349,22 @@ impl<C: Content> Cutter<C> {
         self.find_ends();
         self.tidy_at = FEW.max(self.partitions.len() * 2);
         Ok(())
+    }
+
+    /// Gives up the windows of the keys that have been silent longest. Returns the windows.
+    pub(super) fn shed(&mut self) -> Result<Vec<Open<C>>> {
+        let newest = |(at, partition): (usize, &Partition<C>)| partition.open.back().map(|open| ((open.last, open.born), at));
+        let mut open: Vec<_> = self.partitions.iter().enumerate().filter_map(newest).collect();
+        open.sort_unstable();
+        open.truncate(an_eighth(open.len()));
+        let gone = open.into_iter().filter_map(|(_, at)| self.partitions.get_mut(at).map(std::mem::take));
+        let gone: Vec<Open<C>> = gone.flat_map(|partition| partition.open).collect();
+        if matches!(self.cut, Cut::Gap(_)) {
+            self.forgotten_to = gone.iter().map(|open| open.last).fold(self.forgotten_to, i64::max);
+        }
+        self.forget_idle()?;
+        self.partitions.shrink_to_fit();
+        Ok(gone)
     }
 
     /// Finds the ends of sessions anew.
@@ -358,7 +393,7 @@ impl<C: Content> Partition<C> {
     }
 
     /// Adds a row to the session that it is in, to all of them as one if it joins several, or begins one.
-    fn extend_session(&mut self, gap: i64, row: u32, ts: i64, born: u64) {
+    fn extend_session(&mut self, gap: i64, (row, ts, in_doubt): (u32, i64, bool), born: u64) {
         // The end of a session is its last row plus the gap: a row at the end is not in it.
         let from = self.open.partition_point(|open| open.last.saturating_add(gap) <= ts);
         let to = self.open.partition_point(|open| open.first < ts.saturating_add(gap)).max(from);
@@ -371,11 +406,14 @@ impl<C: Content> Partition<C> {
                     joined.last = joined.last.max(open.last);
                     joined.rows += open.rows;
                     joined.born = joined.born.min(open.born);
+                    joined.in_doubt |= open.in_doubt;
                     joined.content.join(open.content);
                 }
             }
         }
+        let begins = joined.as_ref().is_none_or(|joined| ts < joined.first);
         let mut joined = joined.unwrap_or_else(|| Open::new(ts, born));
+        joined.in_doubt |= begins && in_doubt;
         joined.push(row, ts);
         self.open.insert(from, joined);
     }

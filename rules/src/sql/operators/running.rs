@@ -13,7 +13,7 @@ use datafusion_expr::Accumulator;
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::{Addends, Adder};
-use super::{AggregateCall, Bound, Chunk, GroupColumn, Groups, Held, Operator, Pass, each_evaluable};
+use super::{AggregateCall, Bound, Chunk, GroupColumn, Groups, Held, Operator, Pass, an_eighth, each_evaluable};
 use crate::rule::SealedState;
 use crate::sql::windows::TimeWindows;
 
@@ -53,6 +53,8 @@ pub(in crate::sql) struct RunningAggregate {
     next: u64,
     /// the watermark at which groups that have changed are given
     gives_at: Option<i64>,
+    /// the watermark that it takes to have been reached at least: windows that it would end have been given up
+    forgotten_to: i64,
     bytes: usize,
 }
 
@@ -151,6 +153,7 @@ impl RunningAggregate {
             places: HashMap::new(),
             next: 0,
             gives_at: None,
+            forgotten_to: i64::MIN,
             bytes: 0,
         }
     }
@@ -174,7 +177,7 @@ impl RunningAggregate {
                     after => after.saturating_add(*ttl),
                 },
             };
-            if matches!(self.end, End::Window(..)) && before >= ends_at {
+            if matches!(self.end, End::Window(..)) && before.max(self.forgotten_to) >= ends_at {
                 pass.too_late(cause, self.input.gives_input_rows());
                 continue;
             }
@@ -274,6 +277,10 @@ impl RunningAggregate {
         columns.chain(values.into_iter().map(Ok)).collect()
     }
 
+    fn forgotten_fingerprint(&self) -> String {
+        format!("FORGOTTEN OF {}", self.fingerprint)
+    }
+
     fn state_schema(&self) -> Result<SchemaRef> {
         let mut fields = vec![
             Field::new("#end", DataType::Int64, false),
@@ -349,6 +356,9 @@ impl Operator for RunningAggregate {
             }
         }
         self.pass_time(pass, i64::MAX, &mut results)?;
+        if pass.ends {
+            self.forgotten_to = i64::MIN;
+        }
         results.chunk(&self.schema)
     }
 
@@ -384,6 +394,27 @@ impl Operator for RunningAggregate {
         Held { entries: self.groups.len(), bytes: self.bytes }
     }
 
+    /// The groups that would end first: windows with all of theirs, or those that have been silent longest.
+    fn shed(&mut self) -> Result<usize> {
+        let before = self.groups.len();
+        let last = self.groups.keys().nth(an_eighth(before).saturating_sub(1)).copied();
+        let Some((ends_at, age)) = last else { return Ok(0) };
+        let next = match &self.end {
+            End::Window(..) => {
+                self.forgotten_to = ends_at;
+                ends_at.checked_add(1).map(|next| (next, 0))
+            }
+            End::Silence(_) => Some((ends_at, age + 1)),
+        };
+        let rest = next.map(|next| self.groups.split_off(&next)).unwrap_or_default();
+        for group in std::mem::replace(&mut self.groups, rest).into_values() {
+            self.bytes = self.bytes.saturating_sub(group.bytes);
+            self.places.remove(&(group.end, group.keys));
+        }
+        self.places.shrink_to_fit();
+        Ok(before - self.groups.len())
+    }
+
     /// For each group, the oldest first, what ends it, its keys and the state of each aggregate. The watermark is that at which groups that have
     /// changed are given.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
@@ -414,10 +445,17 @@ impl Operator for RunningAggregate {
             Some(RecordBatch::try_new(schema, columns)?)
         };
         let gives_at = self.gives_at.take().unwrap_or(i64::MIN);
-        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: gives_at, batch }])
+        let mut sealed = vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: gives_at, batch }];
+        if self.forgotten_to > i64::MIN {
+            sealed.push(SealedState { fingerprint: self.forgotten_fingerprint(), watermark: self.forgotten_to, batch: None });
+        }
+        Ok(sealed)
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
+        if let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.forgotten_fingerprint()) {
+            self.forgotten_to = state.remove(at).watermark;
+        }
         let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
         let sealed = state.remove(at);
         if sealed.watermark != i64::MIN && self.emit.every_ns.is_some() {

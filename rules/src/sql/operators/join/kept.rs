@@ -68,6 +68,12 @@ impl KeptRows {
         Ok(first)
     }
 
+    /// Frees the memory of all rows that are of no use any more.
+    pub(super) fn tidy(&mut self) -> Result<()> {
+        self.blocks = std::mem::take(&mut self.blocks).into_iter().map(Block::tidied).collect::<Result<_>>()?;
+        Ok(())
+    }
+
     /// The row with this number is of no use any more.
     pub(super) fn forget(&mut self, id: u64) -> Result<()> {
         let Some((at, row)) = self.find(id) else { return Ok(()) };
