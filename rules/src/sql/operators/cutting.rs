@@ -254,6 +254,7 @@ impl<C: Content> Cutter<C> {
         let Some(partition) = self.partitions.get_mut(group) else { return 1 };
         partition.seen += 1;
         if partition.open.is_empty() {
+            partition.make_room();
             partition.open.push_back(Open::new(ts, self.arrived));
         }
         let Some(open) = partition.open.front_mut() else { return 1 };
@@ -292,6 +293,7 @@ impl<C: Content> Cutter<C> {
             if !opens {
                 return 1;
             }
+            partition.make_room();
             partition.open.push_back(Open::new(ts, self.arrived));
         }
         if let Some(open) = partition.open.front_mut() {
@@ -327,6 +329,12 @@ impl<C: Content> Cutter<C> {
     /// The watermark at which a session may end.
     pub(super) fn deadline(&self) -> Option<i64> {
         self.ends.peek().map(|Reverse((end, _))| *end)
+    }
+
+    /// About how many bytes keys take, with a window each.
+    pub(super) fn bytes(&self) -> usize {
+        let partitions = self.partitions.capacity() * size_of::<Partition<C>>() + self.partitions.len() * size_of::<Open<C>>();
+        self.keys.bytes() + partitions + self.ends.capacity() * size_of::<Reverse<(i64, usize)>>()
     }
 
     /// Forgets keys that wait for nothing.
@@ -383,6 +391,13 @@ impl<C: Content> Cutter<C> {
 }
 
 impl<C: Content> Partition<C> {
+    /// Most keys have one window at a time: a list would make room for four.
+    fn make_room(&mut self) {
+        if self.open.is_empty() {
+            self.open.reserve_exact(1);
+        }
+    }
+
     /// Ends sessions, the first one first, for as long as `cause` says which row ends one with this last `ts`.
     fn end_sessions(&mut self, gap: i64, cause: &dyn Fn(i64) -> Option<u32>, done: &mut Vec<Done<C>>) {
         while let Some(cause) = self.open.front().and_then(|open| cause(open.last)) {
@@ -415,6 +430,7 @@ impl<C: Content> Partition<C> {
         let mut joined = joined.unwrap_or_else(|| Open::new(ts, born));
         joined.in_doubt |= begins && in_doubt;
         joined.push(row, ts);
+        self.make_room();
         self.open.insert(from, joined);
     }
 }

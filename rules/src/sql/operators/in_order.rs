@@ -169,7 +169,8 @@ impl Operator for InOrder {
     }
 
     fn held(&self) -> Held {
-        let entry = size_of::<((i64, u64), Waiting)>();
+        // The nodes of a tree to whose end rows come are half full.
+        let entry = 2 * size_of::<((i64, u64), Waiting)>();
         Held { entries: self.waiting.len(), bytes: self.log.bytes() + self.waiting.len() * entry }
     }
 

@@ -218,7 +218,7 @@ impl RowWindowAggregate {
         }
         let (groups, bytes) = inner.sums.as_ref().map_or((1, 0), |sums| (sums.len(), sums.bytes()));
         let keys: usize = inner.keys.iter().map(ScalarValue::size).sum();
-        inner.held = Held { entries: groups, bytes: bytes + keys + size_of::<Open<Parts>>() };
+        inner.held = Held { entries: groups, bytes: bytes + keys };
         self.held = Held { entries: self.held.entries + groups, bytes: self.held.bytes + inner.held.bytes };
         *parts = inner;
         Ok(())
@@ -235,6 +235,7 @@ impl RowWindowAggregate {
             none => {
                 let row = rows.first().map_or(0, |row| *row as usize);
                 parts.keys = arrived.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
+                parts.keys.shrink_to_fit();
                 none.insert(self.adder.empty()?)
             }
         };
@@ -428,7 +429,7 @@ impl Operator for RowWindowAggregate {
     }
 
     fn held(&self) -> Held {
-        Held { bytes: self.held.bytes + self.cutter.keys.bytes(), ..self.held }
+        Held { bytes: self.held.bytes + self.cutter.bytes(), ..self.held }
     }
 
     fn shed(&mut self) -> Result<usize> {

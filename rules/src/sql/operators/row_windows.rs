@@ -226,8 +226,9 @@ impl Operator for RowWindows {
         self.cutter.deadline()
     }
 
+    /// The lists of a window's rows are somewhat longer than they must be.
     fn held(&self) -> Held {
-        Held { entries: self.rows.live(), bytes: self.rows.bytes() + self.cutter.keys.bytes() }
+        Held { entries: self.rows.live(), bytes: self.rows.bytes() + self.cutter.bytes() + self.rows.live() * 6 }
     }
 
     fn shed(&mut self) -> Result<usize> {

@@ -79,6 +79,9 @@ impl std::fmt::Debug for RunningAggregate {
     }
 }
 
+/// What a group costs beside its keys and sums: its places in the order of their ends, which is half full, and in the index.
+const BYTES_A_GROUP: usize = 2 * size_of::<((i64, u64), Group)>() + 2 * size_of::<((i64, Vec<ScalarValue>), (i64, u64))>();
+
 /// Rows to be given, each with the row that it is due to.
 #[derive(Default)]
 struct Results {
@@ -220,13 +223,18 @@ impl RunningAggregate {
             }
         }
         self.next += 1;
-        let accumulators = self.adder.calls().iter().map(AggregateCall::single).collect::<Result<_>>()?;
-        Ok(Group { age: self.next, end, keys: place.1, accumulators, changed: false, bytes: 0 })
+        let mut accumulators: Vec<_> = self.adder.calls().iter().map(AggregateCall::single).collect::<Result<_>>()?;
+        let (end, mut keys) = place;
+        // There are many groups, and each has few of both.
+        accumulators.shrink_to_fit();
+        keys.shrink_to_fit();
+        Ok(Group { age: self.next, end, keys, accumulators, changed: false, bytes: 0 })
     }
 
     fn put_group(&mut self, ends_at: i64, mut group: Group) {
         let keys: usize = group.keys.iter().map(ScalarValue::size).sum();
-        group.bytes = 2 * keys + group.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>();
+        let sums = group.accumulators.iter().map(|accumulator| accumulator.size() + size_of_val(accumulator)).sum::<usize>();
+        group.bytes = BYTES_A_GROUP + 2 * keys + sums;
         self.bytes += group.bytes;
         self.places.insert((group.end, group.keys.clone()), (ends_at, group.age));
         self.groups.insert((ends_at, group.age), group);

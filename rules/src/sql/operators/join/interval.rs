@@ -18,8 +18,11 @@ use super::pairs_that_hold;
 use crate::rule::SealedState;
 use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable};
 
-/// What a kept row costs beside its columns: its places in the index and in the order of time.
-const BYTES_A_ROW: usize = 96;
+/// What a key costs, with the list of its rows, and what a row costs beside its columns: its place in the order of time, and among those
+/// that have met nobody.
+const BYTES_A_KEY: usize = 160;
+const BYTES_A_ROW: usize = 64;
+const BYTES_ALONE: usize = 32;
 
 /// Which partners a row of the left side has: those whose time is its own and between these many nanoseconds more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,8 +202,8 @@ impl IntervalSide {
     }
 
     fn held(&self) -> Held {
-        let keys: usize = self.by_key.len() * BYTES_A_ROW;
-        Held { entries: self.by_time.len(), bytes: self.kept.bytes() + self.by_time.len() * BYTES_A_ROW + keys }
+        let index = self.by_key.len() * BYTES_A_KEY + self.by_time.len() * BYTES_A_ROW + self.alone.len() * BYTES_ALONE;
+        Held { entries: self.by_time.len(), bytes: self.kept.bytes() + index }
     }
 
     fn state_schema(&self) -> SchemaRef {

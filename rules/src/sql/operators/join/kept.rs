@@ -31,7 +31,7 @@ struct Block {
 
 impl Block {
     fn new(ids: Vec<u64>, batch: RecordBatch) -> Self {
-        let bytes = batch.get_array_memory_size();
+        let bytes = batch.get_array_memory_size() + ids.len() * (size_of::<u64>() + size_of::<bool>());
         Self { left: ids.len(), forgotten: vec![false; ids.len()], ids, batch, bytes }
     }
 

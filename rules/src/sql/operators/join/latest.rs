@@ -22,8 +22,9 @@ use super::pairs_that_hold;
 use crate::rule::SealedState;
 use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, times};
 
-/// What a kept row costs beside its columns.
-const BYTES_A_ROW: usize = 96;
+/// What a key costs, with the set of its rows, and what a row costs beside its columns: its place in the order of time.
+const BYTES_A_KEY: usize = 300;
+const BYTES_A_ROW: usize = 80;
 
 /// Which row is the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -439,7 +440,7 @@ impl Operator for LatestJoin {
 
     fn held(&self) -> Held {
         let entries = self.waits.len() + self.by_time.len();
-        Held { entries, bytes: self.waiting.bytes() + self.versions.bytes() + entries * BYTES_A_ROW }
+        Held { entries, bytes: self.waiting.bytes() + self.versions.bytes() + self.by_key.len() * BYTES_A_KEY + entries * BYTES_A_ROW }
     }
 
     /// Rows that wait are not written; a key whose rows have been given up is unknown until its next row comes, as it was before its first.
