@@ -63,6 +63,12 @@ pub(super) struct Cutter<C> {
     tidy_at: usize,
     /// the greatest last `ts` of a session that was given up
     pub forgotten_to: i64,
+    /// how long a key may have no row before its windows are given up, where time does not end them
+    pub ttl_ns: Option<i64>,
+    /// the watermark at which somebody should look which keys have had none for so long
+    check_at: i64,
+    /// windows that have been given up; their owner empties the list
+    pub given_up: Vec<Open<C>>,
 }
 
 /// The windows of one key that wait for more.
@@ -137,7 +143,12 @@ impl<C: Content> Open<C> {
 }
 
 impl<C: Content> Cutter<C> {
-    pub(super) fn new(cut: Cut, partition: Vec<Arc<dyn PhysicalExpr>>, key_schema: SchemaRef, delay_ns: i64) -> Result<Self> {
+    pub(super) fn new(
+        (cut, ttl_ns): (Cut, Option<i64>),
+        partition: Vec<Arc<dyn PhysicalExpr>>,
+        key_schema: SchemaRef,
+        delay_ns: i64,
+    ) -> Result<Self> {
         Ok(Self {
             cut,
             partition,
@@ -149,6 +160,9 @@ impl<C: Content> Cutter<C> {
             groups: Vec::new(),
             tidy_at: FEW,
             forgotten_to: i64::MIN,
+            ttl_ns,
+            check_at: i64::MIN,
+            given_up: Vec::new(),
         })
     }
 
@@ -201,6 +215,9 @@ impl<C: Content> Cutter<C> {
             let row = first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
             let cause = rows.chunk.cause(at);
             self.arrived += 1;
+            if self.ttl_ns.is_some() {
+                self.begin_anew_after_silence(*group, (*ts).max(pass.before(cause)));
+            }
             dropped += match &self.cut {
                 Cut::Gap(gap) => self.add_to_session(*gap, (row, *ts, cause), *group, pass, is_input, done),
                 Cut::Rows { size, every } => self.add_to_count((*size, *every), (row, *ts, cause), *group, done),
@@ -213,6 +230,31 @@ impl<C: Content> Cutter<C> {
         }
         self.groups = groups;
         Ok(dropped)
+    }
+
+    /// Whether a window is given up at the time `now`, after so long a silence: a matter of times alone, so that it can be done at any time later.
+    fn is_silent(&self, partition: &Partition<C>, now: i64) -> bool {
+        let silence = partition.open.back().map(|open| now.saturating_sub(open.last));
+        silence.zip(self.ttl_ns).is_some_and(|(silence, ttl_ns)| silence > ttl_ns)
+    }
+
+    fn begin_anew_after_silence(&mut self, group: usize, now: i64) {
+        if self.partitions.get(group).is_some_and(|partition| self.is_silent(partition, now))
+            && let Some(partition) = self.partitions.get_mut(group)
+        {
+            self.given_up.extend(std::mem::take(partition).open);
+        }
+    }
+
+    /// Gives up the windows of keys that have had no row for too long; none is kept for more than twice as long as it must be.
+    pub(super) fn expire(&mut self, pass: &Pass<'_>) {
+        let watermark = pass.watermarks.last().copied().unwrap_or(i64::MIN);
+        if pass.ends {
+            self.check_at = i64::MIN;
+        } else if let Some(ttl_ns) = self.ttl_ns.filter(|_| watermark > i64::MIN && watermark >= self.check_at) {
+            self.check_at = watermark.saturating_add(ttl_ns);
+            (0..self.partitions.len()).for_each(|group| self.begin_anew_after_silence(group, watermark));
+        }
     }
 
     fn add_to_session(
@@ -359,20 +401,20 @@ impl<C: Content> Cutter<C> {
         Ok(())
     }
 
-    /// Gives up the windows of the keys that have been silent longest. Returns the windows.
-    pub(super) fn shed(&mut self) -> Result<Vec<Open<C>>> {
+    /// Gives up the windows of the keys that have been silent longest.
+    pub(super) fn shed(&mut self) -> Result<()> {
         let newest = |(at, partition): (usize, &Partition<C>)| partition.open.back().map(|open| ((open.last, open.born), at));
         let mut open: Vec<_> = self.partitions.iter().enumerate().filter_map(newest).collect();
         open.sort_unstable();
         open.truncate(an_eighth(open.len()));
         let gone = open.into_iter().filter_map(|(_, at)| self.partitions.get_mut(at).map(std::mem::take));
-        let gone: Vec<Open<C>> = gone.flat_map(|partition| partition.open).collect();
+        self.given_up.extend(gone.flat_map(|partition| partition.open));
         if matches!(self.cut, Cut::Gap(_)) {
-            self.forgotten_to = gone.iter().map(|open| open.last).fold(self.forgotten_to, i64::max);
+            self.forgotten_to = self.given_up.iter().map(|open| open.last).fold(self.forgotten_to, i64::max);
         }
         self.forget_idle()?;
         self.partitions.shrink_to_fit();
-        Ok(gone)
+        Ok(())
     }
 
     /// Finds the ends of sessions anew.

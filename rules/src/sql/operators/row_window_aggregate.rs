@@ -24,7 +24,8 @@ const WINDOW: &str = "#window";
 /// A window function whose rows are to be added up.
 pub(in crate::sql) struct CutWindow {
     pub input: Box<dyn Operator>,
-    pub cut: Cut,
+    /// and how long a key is remembered, where time does not end its windows
+    pub cut: (Cut, Option<i64>),
     pub partition: Vec<(Arc<dyn PhysicalExpr>, Field)>,
     /// of its rows, with the bounds
     pub schema: SchemaRef,
@@ -248,6 +249,13 @@ impl RowWindowAggregate {
         self.held = Held { entries: self.held.entries.saturating_sub(entries), bytes: self.held.bytes.saturating_sub(bytes) };
     }
 
+    /// Lets go of what windows add up to that have been given up. Returns how many.
+    fn let_go(&mut self) -> usize {
+        let mut windows = std::mem::take(&mut self.cutter.given_up);
+        windows.iter_mut().for_each(|window| self.forget(&mut window.content));
+        windows.len()
+    }
+
     /// Adds rows to their windows.
     fn absorb(&mut self, rows: &Chunk, pass: &mut Pass<'_>, done: &mut Vec<Done<Parts>>) -> Result<()> {
         let mut keyed = Vec::with_capacity(1);
@@ -393,6 +401,8 @@ impl Operator for RowWindowAggregate {
         }
         self.cutter.end_sessions(pass, &mut done);
         let rows = self.give(done, pass.out)?;
+        self.cutter.expire(pass);
+        self.let_go();
         self.cutter.tidy()?;
         Ok(rows)
     }
@@ -412,7 +422,7 @@ impl Operator for RowWindowAggregate {
     }
 
     fn is_timed(&self) -> bool {
-        matches!(self.cutter.cut, Cut::Gap(_))
+        matches!(self.cutter.cut, Cut::Gap(_)) || self.cutter.ttl_ns.is_some()
     }
 
     /// The start of a window may be any time ago.
@@ -433,9 +443,8 @@ impl Operator for RowWindowAggregate {
     }
 
     fn shed(&mut self) -> Result<usize> {
-        let mut gone = self.cutter.shed()?;
-        gone.iter_mut().for_each(|window| self.forget(&mut window.content));
-        Ok(gone.len())
+        self.cutter.shed()?;
+        Ok(self.let_go())
     }
 
     /// The windows, with their keys, and what they add up to so far, by the number of the window. The watermark is the last time of a session

@@ -59,7 +59,7 @@ impl RowWindows {
     pub(in crate::sql) fn new(
         input: Box<dyn Operator>,
         fingerprint: String,
-        cut: Cut,
+        (cut, ttl_ns): (Cut, Option<i64>),
         partition: Vec<(Arc<dyn PhysicalExpr>, Field)>,
         schema: SchemaRef,
     ) -> Result<Self> {
@@ -67,7 +67,7 @@ impl RowWindows {
         let delay_ns = input.delay_ns();
         Ok(Self {
             rows: KeptRows::new(Arc::clone(input.schema())),
-            cutter: Cutter::new(cut, partition, Arc::new(Schema::new(fields)), delay_ns)?,
+            cutter: Cutter::new((cut, ttl_ns), partition, Arc::new(Schema::new(fields)), delay_ns)?,
             input,
             fingerprint,
             schema,
@@ -109,11 +109,20 @@ impl RowWindows {
     }
 
     /// Frees the memory of rows and keys that are of no use any more.
-    fn tidy(&mut self) -> Result<()> {
+    fn tidy(&mut self, pass: &Pass<'_>) -> Result<()> {
+        self.cutter.expire(pass);
+        self.let_go();
         if self.rows.is_mostly_dropped() {
             self.drop_unused()?;
         }
         self.cutter.tidy()
+    }
+
+    /// Lets go of the rows of windows that have been given up. Returns how many.
+    fn let_go(&mut self) -> usize {
+        let rows = self.cutter.given_up.drain(..).map(|window| window.rows).sum();
+        self.rows.drop_rows(rows);
+        rows
     }
 
     fn drop_unused(&mut self) -> Result<()> {
@@ -197,7 +206,7 @@ impl Operator for RowWindows {
         }
         self.cutter.end_sessions(pass, &mut done);
         let rows = self.give(done, pass.out)?;
-        self.tidy()?;
+        self.tidy(pass)?;
         Ok(rows)
     }
 
@@ -210,7 +219,7 @@ impl Operator for RowWindows {
     }
 
     fn is_timed(&self) -> bool {
-        matches!(self.cutter.cut, Cut::Gap(_))
+        matches!(self.cutter.cut, Cut::Gap(_)) || self.cutter.ttl_ns.is_some()
     }
 
     /// A window may last for ever before its rows come.
@@ -232,8 +241,8 @@ impl Operator for RowWindows {
     }
 
     fn shed(&mut self) -> Result<usize> {
-        let rows = self.cutter.shed()?.iter().map(|window| window.rows).sum();
-        self.rows.drop_rows(rows);
+        self.cutter.shed()?;
+        let rows = self.let_go();
         self.drop_unused()?;
         Ok(rows)
     }
