@@ -309,8 +309,7 @@ impl LatestJoin {
                 self.unsettled.insert(at);
                 break;
             }
-            let key = self.by_time.get(&at).map(|version| Arc::clone(&version.key));
-            let Some(versions) = key.and_then(|key| self.by_key.get_mut(&key)) else { continue };
+            let Some(versions) = self.by_time.get(&at).and_then(|version| self.by_key.get_mut(&version.key)) else { continue };
             let rest = versions.split_off(&at);
             for old in std::mem::replace(versions, rest) {
                 self.by_time.remove(&old);
