@@ -278,7 +278,7 @@ fn every_rule_that_may_not_forget_stops_and_says_what_takes_the_room() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 72, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_written_stays_right_whatever_is_forgotten(
