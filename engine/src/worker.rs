@@ -392,7 +392,7 @@ impl Hosted {
                 tracing::warn!(
                     rule = name,
                     entries = count,
-                    "the rule kept more than `--! max_state` allows and has given up its oldest windows: nothing is written for them"
+                    "the rule kept more than `--! max_state` allows and has given up what was oldest: nothing is written for it"
                 );
             }
         }

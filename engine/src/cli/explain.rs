@@ -211,7 +211,7 @@ fn mode(mode: Mode) -> &'static str {
 fn when_full(when: WhenStateFull) -> (&'static str, &'static str) {
     match when {
         WhenStateFull::Stop => ("stop", "the rule stops"),
-        WhenStateFull::Forget => ("forget", "its oldest windows are given up"),
+        WhenStateFull::Forget => ("forget", "what is oldest is given up"),
     }
 }
 

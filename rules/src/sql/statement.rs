@@ -94,17 +94,30 @@ impl Statement {
         largest
     }
 
-    /// The operator that keeps most gives up its oldest. Returns how many entries that were; 0: it cannot.
-    pub(super) fn shed(&mut self) -> usize {
-        let most = self.largest().1.bytes;
-        let mut forgotten = 0;
-        let outcome = visit_mut(&mut *self.root, &mut |operator| {
-            if forgotten == 0 && most > 0 && operator.held().bytes == most {
-                forgotten = operator.shed();
+    /// The operator that keeps most, of those that can forget, gives up its oldest. Returns how many entries that were; 0: none can.
+    ///
+    /// # Errors
+    /// When the rule cannot go on.
+    pub(super) fn shed(&mut self) -> Result<usize, RuleError> {
+        let mut sizes = Vec::new();
+        visit(&*self.root, &mut |operator| sizes.push(operator.held().bytes));
+        let mut largest_first: Vec<usize> = (0..sizes.len()).filter(|at| sizes.get(*at).is_some_and(|bytes| *bytes > 0)).collect();
+        largest_first.sort_by_key(|at| sizes.get(*at).copied().map(std::cmp::Reverse));
+        for chosen in largest_first {
+            let (mut at, mut forgotten) = (0, 0);
+            visit_mut(&mut *self.root, &mut |operator| {
+                if at == chosen {
+                    forgotten = operator.shed()?;
+                }
+                at += 1;
+                Ok(())
+            })
+            .map_err(rule_error)?;
+            if forgotten > 0 {
+                return Ok(forgotten);
             }
-            Ok(())
-        });
-        outcome.map_or(0, |()| forgotten)
+        }
+        Ok(0)
     }
 
     pub(super) fn reads(&self, stream: &str) -> bool {

@@ -21,7 +21,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::ts_type;
 
 use super::accumulate::{Addends, Adder, Sums, SumsAtRest};
-use super::{AggregateCall, Chunk, Held, LateCopies, Operator, Pass, each_evaluable};
+use super::{AggregateCall, Chunk, Held, LateCopies, Operator, Pass, an_eighth, each_evaluable};
 use crate::rule::SealedState;
 use crate::sql::table_functions::WINDOW_END;
 use crate::sql::windows::TimeWindows;
@@ -112,6 +112,15 @@ enum Pane {
     Live(Sums),
     /// some window that holds it has closed
     Rest(SumsAtRest),
+}
+
+impl Pane {
+    fn held(&self) -> Held {
+        match self {
+            Self::Live(sums) => Held { entries: sums.len(), bytes: sums.bytes() },
+            Self::Rest(rest) => Held { entries: rest.rows, bytes: rest.bytes },
+        }
+    }
 }
 
 impl std::fmt::Debug for WindowAggregate {
@@ -387,6 +396,9 @@ impl Operator for WindowAggregate {
         self.close(pass, i64::MAX, &mut closed)?;
         self.closed_to = self.closed_to.max(self.closed_at(pass.watermarks.last().copied().unwrap_or(i64::MIN)));
         self.forget();
+        if pass.ends {
+            self.forgotten_to = i64::MIN;
+        }
         Chunk::concat(&self.schema, closed)
     }
 
@@ -416,29 +428,28 @@ impl Operator for WindowAggregate {
 
     fn held(&self) -> Held {
         let mut held = Held::default();
-        for pane in self.open.values() {
-            let (entries, bytes) = match pane {
-                Pane::Live(sums) => (sums.len(), sums.bytes()),
-                Pane::Rest(rest) => (rest.rows, rest.bytes),
-            };
+        for Held { entries, bytes } in self.open.values().map(Pane::held) {
             held = Held { entries: held.entries + entries, bytes: held.bytes + bytes };
         }
         held.bytes += self.blocks.values().map(|block| block.bytes).sum::<usize>();
         held
     }
 
-    fn shed(&mut self) -> usize {
-        let before = self.held().entries;
-        while let Some(end) = self.next_end() {
+    fn shed(&mut self) -> Result<usize> {
+        // What can be put together again goes before anything that cannot.
+        self.blocks.clear();
+        let enough = an_eighth(self.held().entries);
+        let mut forgotten = 0;
+        while forgotten < enough
+            && let Some(end) = self.next_end()
+        {
             self.forgotten_to = self.closes_at(end);
             self.closed_to = self.closed_to.max(end);
+            let gone = self.open.iter().take_while(|(end, _)| self.ends_over(**end).1 <= self.closed_to);
+            forgotten += gone.map(|(_, pane)| pane.held().entries).sum::<usize>();
             self.forget();
-            let forgotten = before.saturating_sub(self.held().entries);
-            if forgotten > 0 {
-                return forgotten;
-            }
         }
-        0
+        Ok(forgotten)
     }
 
     /// For each open pane and group its keys and the state of each aggregate.

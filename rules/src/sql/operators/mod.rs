@@ -9,6 +9,8 @@
 //!   what a thousand passes of one row do. So an operator that keeps state looks at what was so **before** each row: [`Pass::before`] for
 //!   whether a row is late, [`Pass::reached`] for which row closes a window. At one cause, rows count before time does.
 //! * An expression that cannot be evaluated costs its row and nothing else ([`each_evaluable`]). An error stops the rule.
+//! * State has a bound: a window, an interval, or `state_ttl`; and what it takes is known, and can be given up, the oldest first
+//!   ([`Operator::shed`]). What is written stays right: a window is given up whole, and a row that may have had a partner is not written alone.
 //! * State has a fingerprint that says what is kept, apart from thresholds and projections, so that a new version of the rule finds it.
 
 mod accumulate;
@@ -129,10 +131,13 @@ pub(super) trait Operator: Debug + Send {
         Held::default()
     }
 
-    /// Gives up its oldest entries, as a whole: what they would have been written for is not written. Returns how many they were; 0: none
-    /// can be given up.
-    fn shed(&mut self) -> usize {
-        0
+    /// Gives up the oldest eighth of its entries at least, as if their time had run out and nothing were to be written for it: keys begin anew with
+    /// their next row, and rows that come for a window that was given up are late. Returns how many entries they were; 0: it has none.
+    ///
+    /// # Errors
+    /// When what is left cannot be kept.
+    fn shed(&mut self) -> Result<usize> {
+        Ok(0)
     }
 
     /// Takes its own state out, without that of its inputs; it must not run afterwards unless the state is restored.
@@ -150,6 +155,12 @@ pub(super) trait Operator: Debug + Send {
     fn restore(&mut self, _state: &mut Vec<SealedState>, _misfits: &mut Vec<String>) -> Result<()> {
         Ok(())
     }
+}
+
+/// How many of so many entries are given up at once: few, so that not much more is lost than must be, and yet so many that all calls together
+/// take no longer than looking at the entries a few times.
+pub(super) fn an_eighth(entries: usize) -> usize {
+    entries.div_ceil(8)
 }
 
 /// What an operator keeps.

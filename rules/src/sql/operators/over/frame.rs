@@ -147,9 +147,14 @@ impl Frames {
         Ok(())
     }
 
-    pub(super) fn keep(&mut self, keys: &[usize]) {
+    pub(super) fn keep(&mut self, keys: &[usize]) -> Result<()> {
+        let all = self.keys.len();
         let kept = keys.iter().map(|key| self.keys.get_mut(*key).map(std::mem::take).unwrap_or_default());
         self.keys = kept.collect();
+        if self.keys.len() == all {
+            return Ok(());
+        }
+        self.log.pack(self.keys.iter_mut().flat_map(|key| key.rows.iter_mut().map(|kept| &mut kept.row)), true)
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -247,10 +247,12 @@ impl Waits {
         self.holds.iter_mut().flatten().for_each(|hold| hold.moment = None);
     }
 
-    pub(super) fn keep(&mut self, places: &[usize]) {
+    pub(super) fn keep(&mut self, places: &[usize]) -> Result<()> {
+        let all = self.last.len();
         self.last = places.iter().map(|place| self.last.get(*place).copied().flatten()).collect();
         self.holds = places.iter().map(|place| self.holds.get_mut(*place).map(std::mem::take).unwrap_or_default()).collect();
         self.index_moments();
+        if self.last.len() == all { Ok(()) } else { self.log.pack(self.last.iter_mut().flatten(), true) }
     }
 
     fn index_moments(&mut self) {

@@ -137,8 +137,7 @@ impl Call for Pick {
     }
 
     fn keep(&mut self, places: &[usize]) -> Result<()> {
-        self.frames.keep(places);
-        Ok(())
+        self.frames.keep(places)
     }
 
     fn measure(&self) -> usize {
