@@ -18,6 +18,7 @@ pub mod sql;
 
 pub use catalog::{Catalog, OutputColumns};
 pub use options::{Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull, Worth};
+pub use sql::SharedParts;
 pub use rule::{Emission, Emissions, Flow, Rule, RuleError, SealedState, Step, Target, When};
 
 use tidegate_core::Diagnostic;
