@@ -494,4 +494,6 @@ pub(crate) fn topological(mut edges: BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Arc<
 }
 
 #[cfg(test)]
+mod shared_tests;
+#[cfg(test)]
 pub(crate) mod tests;

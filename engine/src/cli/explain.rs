@@ -73,7 +73,8 @@ impl Explained {
         }
         let mut others: Vec<(Arc<str>, Box<dyn Rule>)> = changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
         let mut parts = SharedParts::default();
-        let shared = others.iter_mut().try_for_each(|(other, rule)| rule.share(other, &mut parts)).and_then(|()| rule.share(&name, &mut parts));
+        let shared =
+            others.iter_mut().try_for_each(|(other, rule)| rule.share(other, &mut parts)).and_then(|()| rule.share(&name, &mut parts));
         shared.map_err(|error| vec![Diagnostic::new(file.clone(), error.to_string())])?;
         let inputs: BTreeSet<Arc<str>> = rule.flows().iter().map(|flow| Arc::clone(&flow.input)).collect();
         let streams = inputs.into_iter().map(|stream| Stream::of(stream, &*rule, &others)).collect();
@@ -115,7 +116,9 @@ impl Explained {
         let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
         for step in self.rule.explain() {
             match statements.last_mut() {
-                Some((_, steps)) if step.depth > 0 => steps.push(json!({ "depth": step.depth, "does": step.what, "shared_with": step.shared_with })),
+                Some((_, steps)) if step.depth > 0 => {
+                    steps.push(json!({ "depth": step.depth, "does": step.what, "shared_with": step.shared_with }))
+                }
                 _ => statements.push((step.what, Vec::new())),
             }
         }
@@ -141,7 +144,8 @@ impl Explained {
 impl Stream {
     fn of(name: Arc<str>, rule: &dyn Rule, others: &[(Arc<str>, Box<dyn Rule>)]) -> Self {
         let ways = rule.ways(&name).map(|ways| ways.iter().map(ToString::to_string).collect());
-        let readers: Vec<_> = others.iter().map(|(_, other)| other).filter(|other| other.flows().iter().any(|flow| flow.input == name)).collect();
+        let readers: Vec<_> =
+            others.iter().map(|(_, other)| other).filter(|other| other.flows().iter().any(|flow| flow.input == name)).collect();
         let indexed = readers.iter().filter(|reader| reader.ways(&name).is_some()).count();
         Self { ways, others: readers.len(), indexed, name }
     }

@@ -135,7 +135,13 @@ impl Rule for SqlRule {
     fn explain(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         for statement in &self.statements {
-            steps.push(Step { depth: 0, what: format!("INSERT INTO {}", statement.target()), entries: 0, bytes: 0, shared_with: Vec::new() });
+            steps.push(Step {
+                depth: 0,
+                what: format!("INSERT INTO {}", statement.target()),
+                entries: 0,
+                bytes: 0,
+                shared_with: Vec::new(),
+            });
             operators::explain(statement.root(), 1, &mut steps);
         }
         steps

@@ -146,7 +146,8 @@ impl Statement {
     /// The table `name` holds `rows` from now on.
     pub(super) fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
         let watermarks = self.time.as_ref().map_or_else(Vec::new, EventTime::unmoved);
-        let mut pass = Pass { input: Some((name, rows)), watermarks, when: When::at(i64::MIN), ends: false, turn: None, late: Vec::new(), out };
+        let mut pass =
+            Pass { input: Some((name, rows)), watermarks, when: When::at(i64::MIN), ends: false, turn: None, late: Vec::new(), out };
         // A table gives no rows of its own.
         self.root.run(&mut pass).map(drop).map_err(rule_error)
     }

@@ -224,7 +224,11 @@ impl Lowering<'_> {
             shares |= operator.shared().is_some();
         });
         // The lowest that keeps something: there is most to do, and least that differs between rules.
-        Ok(if keeps && !shares && !reads_table(plan)? { Box::new(Shared::new(Computes::new(plan, self.options), operator)) } else { operator })
+        Ok(if keeps && !shares && !reads_table(plan)? {
+            Box::new(Shared::new(Computes::new(plan, self.options), operator))
+        } else {
+            operator
+        })
     }
 
     fn lower_one(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
