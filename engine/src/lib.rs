@@ -10,7 +10,8 @@
 //! * [`router`]: rows on their way out, to [`outputs`] or to the uplink.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`forwarder`] sends them.
 //! * [`replay`]: the same on recorded rows.
-//! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation; [`disk`] is a part of it.
+//! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation; [`disk`] is a part of it, and [`machine`] is a
+//!   box's.
 //! * [`status`]: what flows, for whoever looks. [`cli`] is the command line, [`demo`] the demo plant.
 
 pub mod buffer;
@@ -22,6 +23,7 @@ pub mod demo;
 pub mod disk;
 pub mod forwarder;
 pub mod journal;
+pub mod machine;
 pub mod outputs;
 pub mod replay;
 pub mod router;

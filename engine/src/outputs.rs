@@ -9,7 +9,7 @@ use tidegate_connectors::{Delivery, DeliveryError, Sink};
 use tidegate_core::Rows;
 use tokio::sync::Notify;
 
-use crate::config::WhenFull;
+use crate::config::WhenQueueFull;
 use crate::sampler::Sampler;
 use crate::status::OutputStatus;
 
@@ -20,7 +20,7 @@ const DELIVERED_ROWS: usize = 1_024;
 pub struct OutputQueue {
     name: Arc<str>,
     capacity: usize,
-    when_full: WhenFull,
+    when_full: WhenQueueFull,
     state: Mutex<State>,
     room: Notify,
     filled: Notify,
@@ -38,7 +38,7 @@ struct State {
 impl OutputQueue {
     /// A queue for at most `capacity` rows.
     #[must_use]
-    pub fn new(name: &str, capacity: usize, when_full: WhenFull, status: Arc<OutputStatus>) -> Self {
+    pub fn new(name: &str, capacity: usize, when_full: WhenQueueFull, status: Arc<OutputStatus>) -> Self {
         let (state, room, filled) = (Mutex::default(), Notify::new(), Notify::new());
         Self { name: Arc::from(name), capacity: capacity.max(1), when_full, state, room, filled, status }
     }
@@ -49,7 +49,7 @@ impl OutputQueue {
         let mut offset = 0;
         while offset < rows.len() {
             let part = (rows.len() - offset).min(self.capacity);
-            if self.when_full == WhenFull::Block {
+            if self.when_full == WhenQueueFull::Block {
                 self.room_for(part).await;
             }
             self.push_part(rows.slice(offset, part));
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_full_queue_drops_its_oldest_rows_and_counts_them() {
         let status = Arc::new(OutputStatus::default());
-        let queue = OutputQueue::new("pump", 5, WhenFull::DropOldest, Arc::clone(&status));
+        let queue = OutputQueue::new("pump", 5, WhenQueueFull::DropOldest, Arc::clone(&status));
         wait(queue.push(rows(0..4)));
         wait(queue.push(rows(4..7)));
         assert_eq!(drain(&queue), [2, 3, 4, 5, 6]);
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn rows_that_fail_are_counted_and_the_next_ones_go_on() {
         let status = Arc::new(OutputStatus::default());
-        let queue = OutputQueue::new("pump", 50, WhenFull::DropOldest, Arc::clone(&status));
+        let queue = OutputQueue::new("pump", 50, WhenQueueFull::DropOldest, Arc::clone(&status));
         wait(queue.push(rows([1])));
         wait(queue.push(rows([-1, 2])));
         wait(queue.push(rows([3])));
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn a_blocking_queue_holds_the_writer_until_there_is_room() {
         let status = Arc::new(OutputStatus::default());
-        let queue = Arc::new(OutputQueue::new("pump", 2, WhenFull::Block, Arc::clone(&status)));
+        let queue = Arc::new(OutputQueue::new("pump", 2, WhenQueueFull::Block, Arc::clone(&status)));
         let writer = std::thread::spawn({
             let queue = Arc::clone(&queue);
             move || {

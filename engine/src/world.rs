@@ -1,6 +1,6 @@
 //! What the engine takes from its caller: clock, disk, the far sides of its connections, and where rules come from.
 //!
-//! A box gives it the machine's ([`crate::run::Machine`]). A simulation gives it its own, on one thread and with simulated time, so that a seed decides every
+//! A box gives it the machine's ([`crate::machine::Machine`]). A simulation gives it its own, on one thread and with simulated time, so that a seed decides every
 //! delay, fault and crash.
 
 use std::collections::{BTreeMap, HashMap};

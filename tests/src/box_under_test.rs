@@ -14,9 +14,15 @@ use tokio::process::Child;
 
 const RUN: &[&str] = &["run", "--config", "tidegate.toml"];
 
-/// The binary `tidegate`, of the profile that the tests were built with; built when it is asked for first.
+static BINARY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Tests this binary, instead of one that is built. Comes too late when one was asked for before.
+pub fn test_binary(path: PathBuf) {
+    drop(BINARY.set(path));
+}
+
+/// The binary `tidegate`: the one that was named, or one of the profile that the tests were built with, built when it is asked for first.
 pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         // TARGET/PROFILE/deps/TEST, or TARGET/PROFILE/PROGRAM
         let program = std::env::current_exe().unwrap();

@@ -10,7 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::RunArgs;
 use super::{Failure, load_config, somebody_waits};
 use crate::config::Config;
-use crate::run::{self, Machine, Running};
+use crate::machine::Machine;
+use crate::run::{self, Running};
 use crate::status::Status;
 
 /// Runs the box until SIGTERM, SIGINT or SIGHUP, or until a part of it fails.

@@ -12,7 +12,7 @@ use tidegate_connectors::ConnectionConfig;
 use tidegate_core::diagnostic::Place;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
 
-use super::{Buffer, HttpUplink, MqttOutput, MqttStream, MqttUplink, WhenFull};
+use super::{Buffer, HttpUplink, MqttOutput, MqttStream, MqttUplink, WhenQueueFull};
 
 /// Keys outside of any table.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -59,7 +59,7 @@ pub(super) struct OutputQueue {
     pub(super) queue: NonZeroUsize,
     /// What happens to a row when the queue is full.
     #[serde(default = "default_output_when_full")]
-    pub(super) when_full: WhenFull,
+    pub(super) when_full: WhenQueueFull,
 }
 
 /// The keys of [`OutputQueue`].
@@ -344,9 +344,9 @@ fn default_output_queue() -> NonZeroUsize {
     thousand()
 }
 
-fn default_output_when_full() -> WhenFull {
+fn default_output_when_full() -> WhenQueueFull {
     // An output that moves late is worse than one that skips to the newest value.
-    WhenFull::DropOldest
+    WhenQueueFull::DropOldest
 }
 
 fn thousand() -> NonZeroUsize {

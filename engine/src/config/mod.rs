@@ -115,7 +115,7 @@ pub struct Output {
     /// How many rows may wait to be written.
     pub queue: NonZeroUsize,
     /// What happens to a row when the queue is full.
-    pub when_full: WhenFull,
+    pub when_full: WhenQueueFull,
     /// What the kind of connection needs to know.
     pub kind: OutputKind,
 }
@@ -130,7 +130,7 @@ pub enum OutputKind {
 /// What happens when an output's queue is full. Both are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum WhenFull {
+pub enum WhenQueueFull {
     /// Whoever writes waits, and with it everything before it, back to the connection.
     Block,
     /// The oldest rows make room.

@@ -74,7 +74,7 @@ fn every_key_is_read_and_paths_start_at_the_file() {
     let Stream::Input { kind: StreamKind::Mqtt(tank), .. } = &config.streams["tank"] else { panic!("it has a connection") };
     assert!(!tank.is_journaled());
     let pump = &config.outputs["cooling_pump"];
-    assert_eq!((pump.connection.as_str(), pump.queue.get(), pump.when_full), ("plant", 100, WhenFull::Block));
+    assert_eq!((pump.connection.as_str(), pump.queue.get(), pump.when_full), ("plant", 100, WhenQueueFull::Block));
     let uplink = &config.uplinks["uplink"];
     assert_eq!((uplink.in_flight.get(), uplink.backlog_rate.unwrap().get()), (500, 5000));
     assert_eq!((config.rules.dir, config.rules.workers.get()), (golden_dir().join("rules"), 2));

@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tidegate::config::{self, Config, WhenFull};
+use tidegate::config::{self, Config, WhenQueueFull};
 use tidegate::disk::Disk as _;
 use tidegate::run::{self, Running};
 use tidegate_core::{ByteSize, Span};
@@ -190,7 +190,7 @@ impl Play {
         }
         for output in config.outputs.values_mut() {
             output.queue = number(0, 30);
-            output.when_full = if dice.one_in(2) { WhenFull::Block } else { WhenFull::DropOldest };
+            output.when_full = if dice.one_in(2) { WhenQueueFull::Block } else { WhenQueueFull::DropOldest };
         }
         Ok(config)
     }

@@ -1,10 +1,12 @@
 //! `tidegate-soak`: a box under load for as long as you like, with new rules and outages, and an account of every message.
 #![allow(clippy::print_stdout, reason = "the table is what the program is for")]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use tidegate_tests::box_under_test;
 use tidegate_tests::soak::{Plan, soak};
 
 /// Runs a box between two brokers, and says whether anything was lost or doubled, or its memory has grown.
@@ -26,11 +28,17 @@ struct Arguments {
     /// How much the box's memory may grow from the second tenth of the time to the last
     #[arg(long, value_name = "MIB", default_value_t = 32)]
     growth: u64,
+    /// Run this binary, instead of building one
+    #[arg(long, value_name = "PATH")]
+    tidegate: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(binary) = arguments.tidegate {
+        box_under_test::test_binary(binary);
+    }
     let plan = Plan {
         duration: Duration::from_secs(60 * arguments.minutes),
         rate: arguments.rate,
