@@ -111,7 +111,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         disk.make_dir(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
     }
     let uplinks = Uplinks::of(&config.uplinks);
-    let (buffer, writer) = Buffer::open(&config.buffer, uplinks, Arc::clone(&clock), disk, Arc::clone(&status.outbox))?;
+    let (buffer, writer) = Buffer::open(&config.buffer, uplinks, clock, disk, Arc::clone(&status.outbox))?;
     supervisor.thread("buffer writer", writer)?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
@@ -136,7 +136,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
     let journaled = journaled(config);
     let columns = inputs(config, &schemas);
-    let journal = Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &columns, &workers).await?;
+    let journal = Journal::recover(buffer.clone(), journaled, beginning, &mut book, &columns, &workers).await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);

@@ -81,13 +81,15 @@ pub trait Rule: Send {
 pub struct When {
     /// The sequence's time, nanoseconds. It never goes back: it is for durations, and says nothing of the time of day.
     pub now: i64,
+    /// What the wall clock showed, nanoseconds since 1970. It may jump, and is only shown to rules: SQL's `now()`.
+    pub wall_ns: i64,
 }
 
 impl When {
-    /// At the sequence's time `now`, nanoseconds.
+    /// When the wall clock shows the sequence's time `now`, nanoseconds.
     #[must_use]
     pub fn at(now: i64) -> Self {
-        Self { now }
+        Self { now, wall_ns: now }
     }
 }
 
