@@ -16,6 +16,7 @@
 //! Rows of streams that are not journaled are not run again: what they did to a rule's state since the last snapshot is lost in a crash.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -145,11 +146,11 @@ impl Journal {
         let after = match start.snapshot {
             Some((entry, manifest, states)) => {
                 for (name, content) in &manifest.tables {
-                    run.edit(&Edit::Table { name: name.clone(), content: content.clone() }).await;
+                    run.edit(&Edit::Table { name: name.clone(), content: content.clone() }).await?;
                 }
                 journal.tables = manifest.tables;
                 for (name, RuleText { file, text }) in &manifest.rules {
-                    run.edit(&Edit::Put { name: name.clone(), file: file.clone(), text: text.clone(), inherits: name.clone() }).await;
+                    run.edit(&Edit::Put { name: name.clone(), file: file.clone(), text: text.clone(), inherits: name.clone() }).await?;
                 }
                 journal.rules = manifest.rules;
                 run.restore(states).await;
@@ -207,7 +208,7 @@ impl Journal {
                     JournalStep::Edit(edit) => match serde_json::from_str(&edit) {
                         Ok(edit) => {
                             self.note(&edit);
-                            run.edit(&edit).await;
+                            run.edit(&edit).await?;
                         }
                         Err(error) => tracing::error!(entry = id, %error, "a change of the rules in the journal cannot be read"),
                     },
@@ -315,18 +316,21 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn edit(&mut self, edit: &Edit) {
+    async fn edit(&mut self, edit: &Edit) -> Result<(), BufferError> {
         let changes = match edit {
             Edit::Table { name, content } => match self.copies.load(name, content) {
                 Ok(rows) => self.book.set_table(&Arc::from(name.as_str()), rows),
-                Err(error) => {
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                     tracing::error!(table = name, %error, "what the table held cannot be read any more; rules do without it until its file is read");
                     Vec::new()
                 }
+                // It may be read the next time: to go on without it would lose the state of its rules.
+                Err(error) => return Err(BufferError::Io { path: self.copies.path(name, content), error }),
             },
             _ => self.book.edit(edit).changes,
         };
         self.place(changes).await;
+        Ok(())
     }
 
     async fn restore(&self, states: States) {

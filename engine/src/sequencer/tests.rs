@@ -54,7 +54,7 @@ impl Stage {
         let mut book = RuleBook::new(columns, 1, Arc::clone(&status));
         let (worker, entries) = mpsc::channel(64);
         let workers = vec![worker];
-        let start = Start::of(&mut buffer.recovered(), Copies::of(dir.path(), Duration::from_secs(1)));
+        let start = Start::of(&mut buffer.recovered(), Copies::of(dir.path(), Duration::from_secs(1), Arc::new(SystemDisk), clock));
         let journal =
             Journal::recover(buffer.clone(), ["tank".to_owned()].into(), start, &mut book, &BTreeMap::new(), &workers).await.unwrap();
         let (inlet, batches) = mpsc::channel(queue);
