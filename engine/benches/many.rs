@@ -17,7 +17,7 @@ use tidegate::status::Status;
 use tidegate::worker::Worker;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, OutputColumns};
+use tidegate_rules::{Catalog, OutputColumns, When};
 
 /// A kind of rule, and of how many rules one matches a row.
 struct Kind {
@@ -131,7 +131,7 @@ fn cost(worker: &mut Worker, rows: usize, turn: Duration) -> f64 {
         let numbered = Rows { batch: batch.clone(), seqs: Seqs::Run { first: seq } };
         seq += rows as u64;
         let start = Instant::now();
-        black_box(worker.on_batch("tank", &numbered, 0));
+        black_box(worker.on_batch("tank", &numbered, When::at(0)));
         times.push(start.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
@@ -19,6 +19,24 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When the file cannot be opened.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockFile>>>;
+
+    /// The files in a directory; none, if there is no such directory.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// What is in a file.
+    ///
+    /// # Errors
+    /// When there is none, or the disk fails.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Makes a file, or one anew, and returns when what is in it lasts through a power cut. Its name does when its directory was synced.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<()>;
 
     /// Whether there is a file.
     fn exists(&self, path: &Path) -> bool;
@@ -79,6 +97,24 @@ impl Disk for SystemDisk {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        match fs::read_dir(dir) {
+            Ok(files) => files.map(|file| Ok(file?.path())).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(content)?;
+        file.sync_all()
     }
 
     fn exists(&self, path: &Path) -> bool {

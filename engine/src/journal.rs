@@ -2,7 +2,7 @@
 //!
 //! # What is kept
 //! Every batch of a journaled stream, with its numbers, every tick, and every change of rules and reference tables, in the order of the sequence and
-//! with its time; and now and then a snapshot: the state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
+//! with its time and what the wall clock showed; and now and then a snapshot: the state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
 //!
 //! # What follows
 //! A message of a journaled stream is acknowledged when its entry is on disk; nobody else waits for that. What the rules make of it
@@ -16,13 +16,15 @@
 //! Rows of streams that are not journaled are not run again: what they did to a rule's state since the last snapshot is lost in a crash.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use tidegate_core::schema::{TS, ts_field};
-use tidegate_core::{Ack, Clock, FieldType, Rows};
+use tidegate_core::{Ack, FieldType, Rows};
+use tidegate_rules::When;
 use tokio::sync::mpsc;
 
 use crate::buffer::{Buffer, BufferError, JournalEntry, JournalStep, Recovered, Snapshot, States};
@@ -98,7 +100,6 @@ impl Start {
 /// The sequencer's side of the journal.
 pub struct Journal {
     buffer: Buffer,
-    clock: Arc<dyn Clock>,
     /// streams that are journaled
     streams: BTreeSet<String>,
     /// the number of the next entry
@@ -122,7 +123,6 @@ impl Journal {
     /// When the buffer cannot be read.
     pub async fn recover(
         buffer: Buffer,
-        clock: Arc<dyn Clock>,
         streams: BTreeSet<String>,
         start: Start,
         book: &mut RuleBook,
@@ -132,7 +132,6 @@ impl Journal {
         let begun = Instant::now();
         let mut journal = Self {
             buffer,
-            clock,
             streams,
             next: start.newest + 1,
             rules: BTreeMap::new(),
@@ -142,16 +141,16 @@ impl Journal {
             changed: false,
         };
         book.hush(true);
-        let mut run = Run { book, workers, copies: &start.copies, columns: HashMap::new(), now: 0, entries: 0, rows: 0 };
+        let mut run = Run { book, workers, copies: &start.copies, columns: HashMap::new(), when: When::at(0), entries: 0, rows: 0 };
         let (first, last) = start.entries;
         let after = match start.snapshot {
             Some((entry, manifest, states)) => {
                 for (name, content) in &manifest.tables {
-                    run.edit(&Edit::Table { name: name.clone(), content: content.clone() }).await;
+                    run.edit(&Edit::Table { name: name.clone(), content: content.clone() }).await?;
                 }
                 journal.tables = manifest.tables;
                 for (name, RuleText { file, text }) in &manifest.rules {
-                    run.edit(&Edit::Put { name: name.clone(), file: file.clone(), text: text.clone(), inherits: name.clone() }).await;
+                    run.edit(&Edit::Put { name: name.clone(), file: file.clone(), text: text.clone(), inherits: name.clone() }).await?;
                 }
                 journal.rules = manifest.rules;
                 run.restore(states).await;
@@ -197,19 +196,19 @@ impl Journal {
                 missing += newest - after;
                 break;
             }
-            for JournalEntry { id, now_ns, step, .. } in entries {
+            for JournalEntry { id, now_ns, wall_ns, step } in entries {
                 missing += id.saturating_sub(after + 1);
                 after = id;
                 run.entries += 1;
                 // Entries of older layouts have only wall time, which may go back.
-                run.now = run.now.max(now_ns);
+                run.when = When { wall_ns, ..When::at(run.when.now.max(now_ns)) };
                 match step {
                     JournalStep::Tick { seq } => run.tick(seq).await,
                     JournalStep::Rows { stream, rows, .. } => run.rows(&stream, rows).await,
                     JournalStep::Edit(edit) => match serde_json::from_str(&edit) {
                         Ok(edit) => {
                             self.note(&edit);
-                            run.edit(&edit).await;
+                            run.edit(&edit).await?;
                         }
                         Err(error) => tracing::error!(entry = id, %error, "a change of the rules in the journal cannot be read"),
                     },
@@ -224,29 +223,29 @@ impl Journal {
 
     /// Keeps rows, if their stream is journaled. Returns what the workers have to hold: nothing, if it is, because then the rows are
     /// acknowledged when their entry is on disk.
-    pub async fn rows(&mut self, stream: &Arc<str>, rows: &Rows, now: i64, marks: Vec<u64>, ack: Ack) -> Ack {
+    pub async fn rows(&mut self, stream: &Arc<str>, rows: &Rows, when: When, marks: Vec<u64>, ack: Ack) -> Ack {
         self.changed = true;
         if !self.streams.contains(&**stream) {
             return ack;
         }
         self.rows += rows.len() as u64;
-        self.append(now, JournalStep::Rows { stream: Arc::clone(stream), rows: rows.clone(), marks, ack }).await;
+        self.append(when, JournalStep::Rows { stream: Arc::clone(stream), rows: rows.clone(), marks, ack }).await;
         Ack::none()
     }
 
     /// Keeps a tick.
-    pub async fn tick(&mut self, seq: u64, now: i64) {
+    pub async fn tick(&mut self, seq: u64, when: When) {
         self.changed = true;
         self.rows += 1;
-        self.append(now, JournalStep::Tick { seq }).await;
+        self.append(when, JournalStep::Tick { seq }).await;
     }
 
     /// Keeps a change of the rules.
-    pub async fn edit(&mut self, edit: &Edit, now: i64) {
+    pub async fn edit(&mut self, edit: &Edit, when: When) {
         self.changed = true;
         self.note(edit);
         match serde_json::to_string(edit) {
-            Ok(json) => self.append(now, JournalStep::Edit(json)).await,
+            Ok(json) => self.append(when, JournalStep::Edit(json)).await,
             Err(error) => tracing::error!(%error, "a change of the rules cannot be kept in the journal"),
         }
     }
@@ -289,8 +288,8 @@ impl Journal {
         }
     }
 
-    async fn append(&mut self, now_ns: i64, step: JournalStep) {
-        let entry = JournalEntry { id: self.next, now_ns, wall_ns: self.clock.wall_ns(), step };
+    async fn append(&mut self, when: When, step: JournalStep) {
+        let entry = JournalEntry { id: self.next, now_ns: when.now, wall_ns: when.wall_ns, step };
         self.next += 1;
         // The buffer is closed only when the box is going down; the messages are not acknowledged then, and come again.
         drop(self.buffer.journal(entry).await);
@@ -310,25 +309,28 @@ struct Run<'a> {
     copies: &'a Copies,
     /// of each stream, as its last rows had them
     columns: HashMap<Arc<str>, SchemaRef>,
-    /// the sequence's time
-    now: i64,
+    /// when the entry at hand came
+    when: When,
     entries: u64,
     rows: u64,
 }
 
 impl Run<'_> {
-    async fn edit(&mut self, edit: &Edit) {
+    async fn edit(&mut self, edit: &Edit) -> Result<(), BufferError> {
         let changes = match edit {
             Edit::Table { name, content } => match self.copies.load(name, content) {
                 Ok(rows) => self.book.set_table(&Arc::from(name.as_str()), rows),
-                Err(error) => {
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                     tracing::error!(table = name, %error, "what the table held cannot be read any more; rules do without it until its file is read");
                     Vec::new()
                 }
+                // It may be read the next time: to go on without it would lose the state of its rules.
+                Err(error) => return Err(BufferError::Io { path: self.copies.path(name, content), error }),
             },
             _ => self.book.edit(edit).changes,
         };
         self.place(changes).await;
+        Ok(())
     }
 
     async fn restore(&self, states: States) {
@@ -349,13 +351,13 @@ impl Run<'_> {
         }
         for worker in 0..self.workers.len() {
             let (stream, rows) = (Arc::clone(stream), rows.clone());
-            self.send(worker, Entry::Batch { stream, rows, now: self.now, origin: Origin::Journal }).await;
+            self.send(worker, Entry::Batch { stream, rows, when: self.when, origin: Origin::Journal }).await;
         }
     }
 
     async fn tick(&self, seq: u64) {
         for worker in 0..self.workers.len() {
-            self.send(worker, Entry::Tick { seq, now: self.now, origin: Origin::Journal }).await;
+            self.send(worker, Entry::Tick { seq, when: self.when, origin: Origin::Journal }).await;
         }
     }
 

@@ -13,12 +13,14 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use tidegate_connectors::http;
 use tidegate_connectors::mqtt::OpenError;
+use tidegate_core::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{Buffer, BufferError, Uplinks};
 use crate::catalog::catalog;
 use crate::config::{Config, Stream, StreamKind};
+use crate::disk::Disk;
 use crate::forwarder::Forwarder;
 use crate::journal::{Journal, Start};
 use crate::outputs::OutputQueue;
@@ -111,11 +113,11 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         disk.make_dir(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
     }
     let uplinks = Uplinks::of(&config.uplinks);
-    let (buffer, writer) = Buffer::open(&config.buffer, uplinks, Arc::clone(&clock), disk, Arc::clone(&status.outbox))?;
+    let (buffer, writer) = Buffer::open(&config.buffer, uplinks, Arc::clone(&clock), Arc::clone(&disk), Arc::clone(&status.outbox))?;
     supervisor.thread("buffer writer", writer)?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
-    let beginning = Start::of(&mut recovered, copies(config));
+    let beginning = Start::of(&mut recovered, copies(config, disk, clock));
     let mut schemas = SchemaStore::of(config);
     let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
     let known = Known { columns, marks: std::mem::take(&mut recovered.marks) };
@@ -136,7 +138,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
     let journaled = journaled(config);
     let columns = inputs(config, &schemas);
-    let journal = Journal::recover(buffer.clone(), Arc::clone(&clock), journaled, beginning, &mut book, &columns, &workers).await?;
+    let journal = Journal::recover(buffer.clone(), journaled, beginning, &mut book, &columns, &workers).await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);
@@ -227,8 +229,8 @@ fn reserve(buffer: &Buffer) -> Box<dyn FnMut(u64) + Send + Sync> {
 }
 
 /// Where copies of what reference tables held are.
-pub(crate) fn copies(config: &Config) -> Copies {
-    Copies::of(&config.data_dir, config.buffer.snapshot_every.0)
+pub(crate) fn copies(config: &Config, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Copies {
+    Copies::of(&config.data_dir, config.buffer.snapshot_every.0, disk, clock)
 }
 
 /// The streams that are journaled.

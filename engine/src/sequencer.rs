@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use tidegate_core::{Ack, Batch, Rows, Seqs};
 use tokio::sync::mpsc;
 
-use tidegate_rules::SealedState;
+use tidegate_rules::{SealedState, When};
 
 use crate::journal::Journal;
 use crate::rulebook::Edited;
@@ -37,8 +37,8 @@ pub enum Entry {
         stream: Arc<str>,
         /// its rows, numbered
         rows: Rows,
-        /// the sequence's time
-        now: i64,
+        /// when they came
+        when: When,
         /// whether they have just come
         origin: Origin,
     },
@@ -46,8 +46,8 @@ pub enum Entry {
     Tick {
         /// its number
         seq: u64,
-        /// the sequence's time
-        now: i64,
+        /// when that was
+        when: When,
         /// whether it was made just now
         origin: Origin,
     },
@@ -166,13 +166,13 @@ impl Sequencer {
                     };
                     status.note(&rows);
                     (self.reserve)(self.numbers.next());
-                    let (rows, now) = (self.numbers.number(rows), self.time.now());
-                    let ack = self.journal.rows(&stream, &rows, now, marks, ack).await;
-                    self.send(stream, rows, now, ack).await;
+                    let (rows, when) = (self.numbers.number(rows), self.time.when());
+                    let ack = self.journal.rows(&stream, &rows, when, marks, ack).await;
+                    self.send(stream, rows, when, ack).await;
                     if self.journal.snapshot_is_due() {
                         self.snapshot().await;
                     }
-                    let is_due = self.wakes.next(ticks.made).is_some_and(|at| at <= now);
+                    let is_due = self.wakes.next(ticks.made).is_some_and(|at| at <= when.now);
                     ticks.passed = if is_due { ticks.passed + 1 } else { 0 };
                 }
                 () = self.wait(ticks.made) => self.tick(&mut ticks).await,
@@ -199,18 +199,18 @@ impl Sequencer {
 
     async fn tick(&mut self, ticks: &mut Ticks) {
         (self.reserve)(self.numbers.next());
-        let (seq, now) = (self.numbers.tick(), self.time.now());
-        self.journal.tick(seq, now).await;
+        let (seq, when) = (self.numbers.tick(), self.time.when());
+        self.journal.tick(seq, when).await;
         for worker in &self.workers {
             // A worker is gone only when the box is going down.
-            drop(worker.send(Entry::Tick { seq, now, origin: Origin::Live(Ack::none()) }).await);
+            drop(worker.send(Entry::Tick { seq, when, origin: Origin::Live(Ack::none()) }).await);
         }
         (ticks.made, ticks.passed) = (ticks.made + 1, 0);
     }
 
     async fn change(&mut self, Edited { edit, changes }: Edited) {
         if let Some(edit) = edit {
-            self.journal.edit(&edit, self.time.now()).await;
+            self.journal.edit(&edit, self.time.when()).await;
         }
         for (worker, change) in changes {
             if let Some(worker) = self.workers.get(worker) {
@@ -228,13 +228,13 @@ impl Sequencer {
         }
     }
 
-    async fn send(&self, stream: Arc<str>, rows: Rows, now: i64, ack: Ack) {
+    async fn send(&self, stream: Arc<str>, rows: Rows, when: When, ack: Ack) {
         let Some((last, others)) = self.workers.split_last() else { return };
         for worker in others {
-            let entry = Entry::Batch { stream: Arc::clone(&stream), rows: rows.clone(), now, origin: Origin::Live(ack.clone()) };
+            let entry = Entry::Batch { stream: Arc::clone(&stream), rows: rows.clone(), when, origin: Origin::Live(ack.clone()) };
             refuse_unless_sent(worker.send(entry).await);
         }
-        refuse_unless_sent(last.send(Entry::Batch { stream, rows, now, origin: Origin::Live(ack) }).await);
+        refuse_unless_sent(last.send(Entry::Batch { stream, rows, when, origin: Origin::Live(ack) }).await);
     }
 
     /// Takes note of columns that are new, and lets no row with them pass before the rules have been compiled for them.

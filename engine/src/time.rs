@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidegate_core::Clock;
+use tidegate_rules::When;
 
 /// How often the clocks are compared, at most.
 const LOOK_EVERY_NS: i64 = 100_000_000;
@@ -156,6 +157,12 @@ impl SequenceTime {
     pub fn now(&self) -> i64 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.at(monotonic_ns(&*self.clock))
+    }
+
+    /// Now, with what the wall clock shows, be it right or not.
+    #[must_use]
+    pub fn when(&self) -> When {
+        When { wall_ns: self.clock.wall_ns(), ..When::at(self.now()) }
     }
 
     /// Compares the clocks, though not more often than there is something to be seen. Returns what has to be noted, until it is.

@@ -106,9 +106,9 @@ impl Worker {
         while let Some(entry) = entries.recv().await {
             match entry {
                 Entry::Change(change) => self.on_change(change).await,
-                Entry::Batch { stream, rows, now, origin } => router.send(self.on_batch(&stream, &rows, now), now, &origin).await,
-                Entry::Tick { seq, now, origin } => {
-                    router.send(self.on_tick(seq, now), now, &origin).await;
+                Entry::Batch { stream, rows, when, origin } => router.send(self.on_batch(&stream, &rows, when), when.now, &origin).await,
+                Entry::Tick { seq, when, origin } => {
+                    router.send(self.on_tick(seq, when), when.now, &origin).await;
                     // Those that are run again were not made by this sequencer.
                     ticks += u64::from(matches!(origin, Origin::Live(_)));
                 }
@@ -124,27 +124,27 @@ impl Worker {
 
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement: rows of equal sequence numbers
     /// are meant in this order.
-    pub fn on_batch(&mut self, stream: &str, rows: &Rows, now: i64) -> Vec<Routed> {
+    pub fn on_batch(&mut self, stream: &str, rows: &Rows, when: When) -> Vec<Routed> {
         if !self.readers.has(stream) {
             return Vec::new();
         }
-        let mut pass = Pass::at(now);
+        let mut pass = Pass::at(when);
         self.feed(stream, rows, &mut pass);
         self.run_derived(&mut pass);
         self.finish(pass)
     }
 
     /// Time has passed: rules whose time it is are called, those nearest to the input first.
-    pub fn on_tick(&mut self, seq: u64, now: i64) -> Vec<Routed> {
-        let mut pass = Pass::at(now);
-        let when = self.in_new_round(now);
+    pub fn on_tick(&mut self, seq: u64, when: When) -> Vec<Routed> {
+        let mut pass = Pass::at(when);
+        let when = self.in_new_round(when);
         // That some had their tick makes no difference: nobody knows when the sequence is run again.
-        let due = self.wakes.iter().take_while(|(at, _)| *at <= now).map(|(_, name)| name).chain(&self.overdue);
+        let due = self.wakes.iter().take_while(|(at, _)| *at <= when.now).map(|(_, name)| name).chain(&self.overdue);
         for name in self.by_depth(due) {
             // A row of a derived stream may have been what it waited for.
-            if self.rules.get(&name).is_some_and(|hosted| hosted.is_due(now)) {
+            if self.rules.get(&name).is_some_and(|hosted| hosted.is_due(when.now)) {
                 self.call(&name, &mut pass, &|rule, out| rule.on_tick(seq, when, out));
-                self.answer(&name, now);
+                self.answer(&name, when.now);
                 self.run_derived(&mut pass);
             }
         }
@@ -158,9 +158,9 @@ impl Worker {
     }
 
     /// The input has ended: windows close, those nearest to the input first.
-    pub fn on_end(&mut self, seq: u64, now: i64) -> Vec<Routed> {
-        let mut pass = Pass::at(now);
-        let when = self.in_new_round(now);
+    pub fn on_end(&mut self, seq: u64, when: When) -> Vec<Routed> {
+        let mut pass = Pass::at(when);
+        let when = self.in_new_round(when);
         for name in self.by_depth(self.rules.keys()) {
             self.call(&name, &mut pass, &|rule, out| rule.on_end(seq, when, out));
             self.run_derived(&mut pass);
@@ -267,7 +267,8 @@ impl Worker {
         for (read, schema) in reads.into_iter().filter(|(read, _)| table.is_none_or(|table| read == table)) {
             // A version for other columns is about to be replaced, or keeps to what there was.
             if let Some(rows) = self.tables.get(&read).filter(|rows| rows.schema() == schema).cloned() {
-                self.call(name, &mut Pass::default(), &|rule, out| rule.on_table(&read, &rows, out));
+                // A table gives no rows, so it does not matter when that is.
+                self.call(name, &mut Pass::at(When::at(0)), &|rule, out| rule.on_table(&read, &rows, out));
             }
         }
     }
@@ -339,7 +340,7 @@ impl Worker {
     }
 
     fn feed(&mut self, stream: &str, rows: &Rows, pass: &mut Pass) {
-        let when = self.in_new_round(pass.now);
+        let when = self.in_new_round(pass.when);
         let Concerned { rules, subsets } = self.readers.concerned(stream, rows);
         for (name, subset) in rules {
             let rows = subset.and_then(|subset| subsets.get(subset)).unwrap_or(rows);
@@ -347,10 +348,10 @@ impl Worker {
         }
     }
 
-    /// At `now`, for all rules that are called for one thing.
-    fn in_new_round(&mut self, now: i64) -> When {
+    /// The same, for all rules that are called for one thing.
+    fn in_new_round(&mut self, when: When) -> When {
         self.round += 1;
-        When::at(now).in_round(self.round)
+        when.in_round(self.round)
     }
 
     /// Calls one rule. A rule that fails or panics is stopped; nothing else is.
@@ -440,10 +441,9 @@ impl Hosted {
 type Call<'a> = &'a dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), RuleError>;
 
 /// What the rules wrote for one entry of the sequence.
-#[derive(Default)]
 struct Pass {
-    /// the sequence's time
-    now: i64,
+    /// when the entry came
+    when: When,
     /// in the order of the first emission of each rule
     written: Vec<(Arc<str>, Worth, Vec<Emission>)>,
     /// not yet handed to the readers
@@ -451,8 +451,8 @@ struct Pass {
 }
 
 impl Pass {
-    fn at(now: i64) -> Self {
-        Self { now, ..Self::default() }
+    fn at(when: When) -> Self {
+        Self { when, written: Vec::new(), derived: BTreeMap::new() }
     }
 
     fn take(&mut self, rule: &Arc<str>, worth: Worth, emissions: Vec<Emission>) {

@@ -99,6 +99,8 @@ pub trait Rule: Send {
 pub struct When {
     /// The sequence's time, nanoseconds. It never goes back: it is for durations, and says nothing of the time of day.
     pub now: i64,
+    /// What the wall clock showed, nanoseconds since 1970. It may jump, and is only shown to rules: SQL's `now()`.
+    pub wall_ns: i64,
     /// Equal for all rules that are handed the same, and for nothing else: rules that share something know by it that it has been done.
     pub round: u64,
 }
@@ -107,10 +109,10 @@ impl When {
     /// The round of a rule that is called without others.
     pub const ALONE: u64 = 0;
 
-    /// At the sequence's time `now`, nanoseconds.
+    /// When the wall clock shows the sequence's time `now`, nanoseconds.
     #[must_use]
     pub fn at(now: i64) -> Self {
-        Self { now, round: Self::ALONE }
+        Self { now, wall_ns: now, round: Self::ALONE }
     }
 
     /// The same, together with all rules that are called in `round`.

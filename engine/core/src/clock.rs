@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the engine reads time.
 pub trait Clock: Send + Sync {
-    /// Wall time in nanoseconds since 1970-01-01T00:00:00Z. It may jump; nothing but stored times may depend on it.
+    /// Wall time in nanoseconds since 1970-01-01T00:00:00Z. It may jump; nothing but stored times and what is shown to rules may depend
+    /// on it.
     fn wall_ns(&self) -> i64;
 
     /// Time since the machine was started. It never goes back and never jumps.

@@ -431,6 +431,18 @@ impl Disk for WithoutLog {
         SystemDisk.lock(path)
     }
 
+    fn list(&self, dir: &std::path::Path) -> std::io::Result<Vec<std::path::PathBuf>> {
+        SystemDisk.list(dir)
+    }
+
+    fn read(&self, path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+        SystemDisk.read(path)
+    }
+
+    fn write(&self, path: &std::path::Path, content: &[u8]) -> std::io::Result<()> {
+        SystemDisk.write(path, content)
+    }
+
     fn exists(&self, path: &std::path::Path) -> bool {
         SystemDisk.exists(path)
     }

@@ -18,6 +18,7 @@ use futures::FutureExt;
 use tidegate_connectors::json::Encoder;
 use tidegate_core::diagnostic::did_you_mean;
 use tidegate_core::{Diagnostic, TS};
+use tidegate_rules::When;
 
 use crate::catalog::catalog;
 use crate::config::Config;
@@ -169,7 +170,7 @@ impl Run {
             self.now = self.now.max(*ts);
             let count = left.iter().take_while(|ts| **ts <= self.now).count();
             let part = self.numbers.number(rows.slice(times.len() - left.len(), count));
-            let written = self.worker.on_batch(stream, &part, self.now);
+            let written = self.worker.on_batch(stream, &part, self.when());
             self.print(router::in_order(written))?;
             left = left.get(count..).unwrap_or_default();
         }
@@ -185,14 +186,19 @@ impl Run {
             }
             ticks += 1;
             self.now = self.now.max(at);
-            let written = self.worker.on_tick(self.numbers.tick(), self.now);
+            let written = self.worker.on_tick(self.numbers.tick(), self.when());
             self.print(router::in_order(written))?;
         }
         Ok(())
     }
 
+    /// The recording does not say when its rows came: their own time is all that there is.
+    fn when(&self) -> When {
+        When::at(self.now)
+    }
+
     fn end(mut self) -> Result<(), ReplayError> {
-        let written = self.worker.on_end(self.numbers.next(), self.now);
+        let written = self.worker.on_end(self.numbers.next(), self.when());
         self.print(written)?;
         Ok(self.out.flush()?)
     }

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use futures::FutureExt;
 use proptest::prelude::*;
 use tidegate_core::schema::ts_field;
-use tidegate_rules::OutputColumns;
+use tidegate_rules::{OutputColumns, When};
 
 fn schema(columns: &[&str]) -> SchemaRef {
     let columns = columns.iter().map(|name| Field::new(*name, DataType::Float64, true));
@@ -77,7 +77,7 @@ impl House {
         let batch = RecordBatch::try_new(schema(&["x"]), vec![Arc::new(times), Arc::new(Float64Array::from(values.to_vec()))]).unwrap();
         let rows = self.numbers.number(batch);
         for worker in &mut self.workers {
-            let written = worker.on_batch(stream, &rows, now);
+            let written = worker.on_batch(stream, &rows, When::at(now));
             self.written.extend(written);
         }
         self

@@ -54,10 +54,9 @@ impl Stage {
         let mut book = RuleBook::new(columns, 1, Arc::clone(&status));
         let (worker, entries) = mpsc::channel(64);
         let workers = vec![worker];
-        let start = Start::of(&mut buffer.recovered(), Copies::of(dir.path(), Duration::from_secs(1)));
-        let journal = Journal::recover(buffer.clone(), clock, ["tank".to_owned()].into(), start, &mut book, &BTreeMap::new(), &workers)
-            .await
-            .unwrap();
+        let start = Start::of(&mut buffer.recovered(), Copies::of(dir.path(), Duration::from_secs(1), Arc::new(SystemDisk), clock));
+        let journal =
+            Journal::recover(buffer.clone(), ["tank".to_owned()].into(), start, &mut book, &BTreeMap::new(), &workers).await.unwrap();
         let (inlet, batches) = mpsc::channel(queue);
         let (changes, change_queue) = mpsc::channel(1);
         let wakes = Wakes::new(1);
@@ -88,8 +87,8 @@ impl Stage {
     /// Number and time of the next entry, and whether it is a tick.
     async fn next(&mut self) -> (bool, u64, i64) {
         match self.entries.recv().await.unwrap() {
-            Entry::Tick { seq, now, .. } => (true, seq, now),
-            Entry::Batch { rows, now, .. } => (false, rows.seqs.get(0), now),
+            Entry::Tick { seq, when, .. } => (true, seq, when.now),
+            Entry::Batch { rows, when, .. } => (false, rows.seqs.get(0), when.now),
             Entry::Change(_) | Entry::Restore { .. } | Entry::Snapshot(_) => panic!("nobody asked for that"),
         }
     }

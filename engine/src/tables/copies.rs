@@ -1,16 +1,19 @@
 //! Copies of what tables held: `DATA_DIR/tables/NAME-CONTENT.arrow`, packed as the buffer's blocks are.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fmt;
 use std::hash::Hasher;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use siphasher::sip128::{Hasher128, SipHasher13};
+use tidegate_core::Clock;
 
 use crate::buffer::{pack, unpack};
+use crate::disk::Disk;
 
 /// Snapshots that may be gone back to: the newest, the one before it when that is damaged, and as many again for those that failed.
 const SNAPSHOTS: u32 = 4;
@@ -18,23 +21,31 @@ const SNAPSHOTS: u32 = 4;
 const SHORTEST: Duration = Duration::from_hours(1);
 
 /// The directory of the copies.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Copies {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
     dir: PathBuf,
     /// how long a copy is kept when it has been superseded
     keeps: Duration,
     /// by table: the copy of what it holds
     current: BTreeMap<String, PathBuf>,
-    /// when a copy was first seen to be superseded
-    superseded: BTreeMap<PathBuf, Instant>,
+    /// when a copy was first seen to be superseded, by the machine's monotonic clock
+    superseded: BTreeMap<PathBuf, Duration>,
+}
+
+impl fmt::Debug for Copies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Copies").field("dir", &self.dir).finish_non_exhaustive()
+    }
 }
 
 impl Copies {
-    /// The copies of a box, which makes a snapshot every `snapshot_every` when anything has changed.
+    /// The copies of a box with the directory `data_dir` on `disk`, which makes a snapshot every `snapshot_every` when anything has changed.
     #[must_use]
-    pub fn of(data_dir: &Path, snapshot_every: Duration) -> Self {
+    pub fn of(data_dir: &Path, snapshot_every: Duration, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Self {
         let keeps = (snapshot_every * SNAPSHOTS).max(SHORTEST);
-        Self { dir: data_dir.join("tables"), keeps, current: BTreeMap::new(), superseded: BTreeMap::new() }
+        Self { disk, clock, dir: data_dir.join("tables"), keeps, current: BTreeMap::new(), superseded: BTreeMap::new() }
     }
 
     #[cfg(test)]
@@ -50,16 +61,14 @@ impl Copies {
         let packed = pack(std::slice::from_ref(rows)).map_err(io::Error::other)?;
         let content = content(&packed);
         let path = self.path(name, &content);
-        if !path.exists() {
-            fs::create_dir_all(&self.dir)?;
+        if !self.disk.exists(&path) {
+            self.disk.make_dir(&self.dir)?;
             let fresh = path.with_extension("arrow.new");
-            let mut file = fs::File::create(&fresh)?;
-            file.write_all(&packed)?;
-            file.sync_all()?;
-            fs::rename(fresh, &path)?;
-            // The name must be on disk before the journal speaks of it.
-            fs::File::open(&self.dir)?.sync_all()?;
+            self.disk.write(&fresh, &packed)?;
+            self.disk.rename(&fresh, &path)?;
         }
+        // The name must be on disk before the journal speaks of it; that it is there does not mean that it lasts.
+        self.disk.sync_dir(&self.dir)?;
         self.current.insert(name.to_owned(), path);
         self.tidy();
         Ok(content)
@@ -75,24 +84,27 @@ impl Copies {
     /// What table `name` held when the journal called it `content`.
     ///
     /// # Errors
-    /// When the copy is gone or damaged.
+    /// [`io::ErrorKind::NotFound`] when the copy is gone, [`io::ErrorKind::InvalidData`] when it is damaged, and others when the disk fails.
     pub fn load(&self, name: &str, content: &str) -> io::Result<RecordBatch> {
-        unpack(&fs::read(self.path(name, content))?).map_err(io::Error::other)
+        let packed = self.disk.read(&self.path(name, content))?;
+        unpack(&packed).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// Deletes copies that nobody can ask for any more. What cannot be deleted is tried again the next time.
     fn tidy(&mut self) {
-        let Ok(files) = fs::read_dir(&self.dir) else { return };
-        for path in files.filter_map(|file| Some(file.ok()?.path())) {
+        let Ok(files) = self.disk.list(&self.dir) else { return };
+        let now = self.clock.monotonic();
+        for path in files {
             let is_current = self.current.values().any(|current| *current == path);
-            let since = *self.superseded.entry(path.clone()).or_insert_with(Instant::now);
-            if is_current || (since.elapsed() > self.keeps && fs::remove_file(&path).is_ok()) {
+            let since = *self.superseded.entry(path.clone()).or_insert(now);
+            if is_current || (now.saturating_sub(since) > self.keeps && self.disk.remove(&path).is_ok()) {
                 self.superseded.remove(&path);
             }
         }
     }
 
-    fn path(&self, name: &str, content: &str) -> PathBuf {
+    /// Where the copy is.
+    pub(crate) fn path(&self, name: &str, content: &str) -> PathBuf {
         self.dir.join(format!("{name}-{content}.arrow"))
     }
 }

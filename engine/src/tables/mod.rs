@@ -92,7 +92,9 @@ impl TableFiles {
                 continue;
             }
             file.seen = Some(stamps);
-            match read(&file.settings).and_then(|rows| accept(name, rows, book, self.copies.as_mut(), &file.settings)) {
+            match read(&file.settings)
+                .and_then(|rows| change(name, rows, book, self.copies.as_mut()).map_err(|error| no_copy(&file.settings, &error)))
+            {
                 Ok(changed) => {
                     edited.extend(changed);
                     file.wrong = None;
@@ -110,26 +112,25 @@ impl TableFiles {
     }
 }
 
-/// Takes a new content, if it is new.
-fn accept(
-    name: &Arc<str>,
-    rows: RecordBatch,
-    book: &mut RuleBook,
-    copies: Option<&mut Copies>,
-    settings: &ReferenceTable,
-) -> Result<Option<Edited>, Diagnostic> {
+/// Table `name` holds `rows` from now on, of which a copy is kept first. `None`: it does already.
+///
+/// # Errors
+/// When the disk fails. Nothing has changed then.
+pub fn change(name: &Arc<str>, rows: RecordBatch, book: &mut RuleBook, copies: Option<&mut Copies>) -> io::Result<Option<Edited>> {
     if book.table(name).is_some_and(|known| *known == rows) {
         return Ok(None);
     }
     let content = match copies {
-        Some(copies) => copies.keep(name, &rows).map_err(|error| {
-            Diagnostic::new(settings.path.display().to_string(), format!("no copy of the table can be kept for a restart: {error}"))
-                .help("check the disk and `data_dir`".to_owned())
-        })?,
+        Some(copies) => copies.keep(name, &rows)?,
         None => String::new(),
     };
     tracing::info!(table = %name, rows = rows.num_rows(), "the table is loaded");
     Ok(Some(Edited { edit: Some(Edit::Table { name: name.to_string(), content }), changes: book.set_table(name, rows) }))
+}
+
+fn no_copy(settings: &ReferenceTable, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(settings.path.display().to_string(), format!("no copy of the table can be kept for a restart: {error}"))
+        .help("check the disk and `data_dir`".to_owned())
 }
 
 fn stamps(settings: &ReferenceTable) -> Vec<Option<Stamp>> {

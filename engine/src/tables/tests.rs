@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::util::pretty::pretty_format_batches;
+use tidegate_core::clock::SystemClock;
 use tidegate_rules::{Catalog, OutputColumns};
 
 use super::*;
+use crate::disk::SystemDisk;
 use crate::status::Status;
 
 fn settings(path: PathBuf, kind: TableKind, fields: &[(&str, FieldType)]) -> ReferenceTable {
@@ -20,6 +22,10 @@ fn csv_with(text: &str, fields: &[(&str, FieldType)]) -> Result<RecordBatch, Dia
     let path = dir.path().join("t.csv");
     fs::write(&path, text).unwrap();
     read(&settings(path, TableKind::Csv, fields)).map_err(|wrong| Diagnostic { file: "t.csv".into(), ..wrong })
+}
+
+fn copies_in(dir: &Path) -> Copies {
+    Copies::of(dir, Duration::ZERO, Arc::new(SystemDisk), Arc::new(SystemClock))
 }
 
 fn types(rows: &RecordBatch) -> Vec<FieldType> {
@@ -97,7 +103,7 @@ fn a_file_that_is_wrong_changes_nothing_and_one_that_is_new_is_an_edit() {
     let mut book = RuleBook::new(catalog, 2, Arc::new(Status::default())).quiet();
     let watched = Watched { settings: settings(path.clone(), TableKind::Csv, &[]), seen: None, wrong: None };
     let mut tables = TableFiles { files: [(Arc::from("limits"), watched)].into(), copies: None };
-    tables = tables.keeping(Copies::of(dir.path(), Duration::from_secs(1)), &book);
+    tables = tables.keeping(copies_in(dir.path()), &book);
     let put = |text: &str, tables: &mut TableFiles, book: &mut RuleBook| {
         let fresh = dir.path().join("fresh");
         fs::write(&fresh, text).unwrap();
@@ -125,7 +131,7 @@ fn a_file_that_is_wrong_changes_nothing_and_one_that_is_new_is_an_edit() {
 #[test]
 fn copies_are_deleted_when_nobody_can_ask_for_them_any_more() {
     let dir = tempfile::tempdir().unwrap();
-    let mut copies = Copies::of(dir.path(), Duration::ZERO).keeping_for(Duration::ZERO);
+    let mut copies = copies_in(dir.path()).keeping_for(Duration::ZERO);
     let of = |text: &str| csv_with(text, &[]).unwrap();
     let first = copies.keep("limits", &of("a\n1\n")).unwrap();
     assert_eq!(copies.load("limits", &first).unwrap(), of("a\n1\n"));

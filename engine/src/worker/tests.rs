@@ -101,13 +101,13 @@ impl Stage {
 
     fn feed(&mut self, value: i64, now: i64) {
         let rows = Rows { batch: batch(&[value]), seqs: Seqs::Run { first: 0 } };
-        assert!(self.0.on_batch("tank", &rows, now).is_empty());
+        assert!(self.0.on_batch("tank", &rows, When::at(now)).is_empty());
     }
 
     /// Rule, target, number and value of each row.
     fn tick(&mut self, seq: u64, now: i64) -> Vec<(String, String, u64, i64)> {
         let mut found = Vec::new();
-        for Routed { rule, target, rows, .. } in self.0.on_tick(seq, now) {
+        for Routed { rule, target, rows, .. } in self.0.on_tick(seq, When::at(now)) {
             let values = rows.batch.column(0).as_primitive::<Int64Type>().values();
             found.extend(values.iter().map(|value| (rule.to_string(), target.to_string(), rows.seqs.get(0), *value)));
         }

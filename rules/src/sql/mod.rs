@@ -3,7 +3,7 @@
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
 //! * [`names`], [`functions`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams, tables, functions, windows (and
 //!   [`windows`], their arithmetic).
-//! * [`pattern`]: what `MATCH_RECOGNIZE` in FROM says.
+//! * [`pattern`]: what `MATCH_RECOGNIZE` in FROM says; [`wall_clock`]: what `now()` does.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]: how much it may keep.
@@ -24,6 +24,7 @@ mod statement;
 mod table_functions;
 mod text;
 mod time;
+mod wall_clock;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ use crate::{Catalog, CompileError, Options};
 use limit::StateLimit;
 pub use operators::SharedParts;
 use statement::Statement;
+use wall_clock::WallClock;
 
 /// A rule written in SQL: one tree of operators a statement.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub struct SqlRule {
     tables: Vec<(Arc<str>, SchemaRef)>,
     statements: Vec<Statement>,
     limit: StateLimit,
+    clock: WallClock,
 }
 
 /// Compiles the SQL rule `file` against `catalog`.
@@ -83,7 +86,13 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
         statement.inputs().iter().flat_map(move |input| statement.targets().map(move |target| of(input, target)))
     });
     let tables: BTreeMap<Arc<str>, SchemaRef> = lowered.iter().flat_map(|statement| statement.tables().iter().cloned()).collect();
-    Ok(SqlRule { flows: flows.collect(), tables: tables.into_iter().collect(), statements: lowered, limit: StateLimit::of(options) })
+    Ok(SqlRule {
+        flows: flows.collect(),
+        tables: tables.into_iter().collect(),
+        statements: lowered,
+        limit: StateLimit::of(options),
+        clock: names.clock,
+    })
 }
 
 impl Rule for SqlRule {
@@ -112,6 +121,7 @@ impl Rule for SqlRule {
     }
 
     fn on_batch(&mut self, stream: &str, rows: &Rows, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        self.clock.set(when.wall_ns);
         for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
             statement.on_batch(stream, rows, when, out)?;
         }
@@ -119,6 +129,7 @@ impl Rule for SqlRule {
     }
 
     fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        self.clock.set(when.wall_ns);
         self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, when, out))?;
         self.limit.enforce(&mut self.statements, out)
     }
@@ -128,6 +139,7 @@ impl Rule for SqlRule {
     }
 
     fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        self.clock.set(when.wall_ns);
         self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, when, out))?;
         self.limit.enforce(&mut self.statements, out)
     }

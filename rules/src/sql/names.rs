@@ -16,6 +16,7 @@ use super::json::{self, JsonOperators};
 use super::pattern::RowPatterns;
 use super::pattern::formula::markers;
 use super::table_functions::WindowFunctions;
+use super::wall_clock::WallClock;
 use crate::Catalog;
 
 /// A stream or a reference table as DataFusion's planner sees it.
@@ -84,12 +85,14 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
 /// The names that one rule may use.
 pub(super) struct Names<'a> {
     pub catalog: &'a Catalog,
+    /// what `now()` looks the time up in
+    pub clock: WallClock,
     waiting: Mutex<BTreeSet<String>>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(catalog: &'a Catalog) -> Self {
-        Self { catalog, waiting: Mutex::default() }
+        Self { catalog, clock: WallClock::default(), waiting: Mutex::default() }
     }
 
     /// Streams that were read although their columns are not known yet.
@@ -148,7 +151,7 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        FUNCTIONS.scalar.get(name).cloned()
+        self.clock.function(name).or_else(|| FUNCTIONS.scalar.get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -2,7 +2,7 @@
 //!
 //! A document's first `toml` block is its configuration. `sql` blocks are rules; a `sql refused` block is one that the `text` block after it
 //! answers. A `rows in` block after a rule is what comes, and the `rows out` block after that is what the rule writes: a line of names, and then
-//! a line for each row; `-` is null, and times are those of 1970-01-01.
+//! a line for each row; `-` is null, and times are those of 1970-01-01. A column `now` says what the wall clock shows when a row comes.
 
 use std::fs;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidegate_core::schema::ts_field;
@@ -112,14 +113,21 @@ fn written(rule: &str, text: &str, catalog: &Catalog) -> Vec<Vec<String>> {
         values
     };
     let batch = RecordBatch::try_new(Arc::clone(&schema), schema.fields().iter().map(column).collect()).unwrap();
+    let clock = rows[0].iter().position(|name| name == "now");
     let mut out = Emissions::default();
-    rule.on_batch(&stream, &Rows { batch, seqs: Seqs::Run { first: 0 } }, When::at(0), &mut out).unwrap();
+    for row in 0..batch.num_rows() {
+        let wall_ns = clock.map_or(0, |at| string_to_timestamp_nanos(&format!("{DAY}{}Z", rows[row + 1][at])).unwrap());
+        let one = Rows { batch: batch.slice(row, 1), seqs: Seqs::One { seq: row as u64 } };
+        rule.on_batch(&stream, &one, When { wall_ns, ..When::at(0) }, &mut out).unwrap();
+    }
     assert_eq!(out.bad_rows, 0, "{:?}", out.bad_row);
     let mut lines: Vec<Vec<String>> = Vec::new();
     for batch in out.rows.iter().map(|emission| &emission.rows.batch) {
         let options = FormatOptions::default().with_null("-");
         let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        lines.push(batch.schema().fields().iter().map(|field| field.name().clone()).collect());
+        if lines.is_empty() {
+            lines.push(batch.schema().fields().iter().map(|field| field.name().clone()).collect());
+        }
         lines.extend((0..batch.num_rows()).map(|row| {
             let text = |column: &ArrayFormatter<'_>| column.value(row).to_string();
             columns

@@ -2,9 +2,9 @@
 //!
 //! `golden/NAME.sql` is the rule, `NAME.in` what happens, `NAME.out` what the rule must write. All are found by walking. A line of `NAME.in` is a row,
 //! `STREAM column=value ..`; columns that are left out are null, times are written as `1500ms`, `10s`, `min` or `max` since 1970, and lists
-//! as `1,null,3`. `@10s` before it is the sequence's time. Lines of a table that stand together are what it holds from then on. `tick 10s` lets time
-//! pass, `end` ends the input. A line of `NAME.out` is the number of the line that caused the row (from 0), its target, and its columns;
-//! `late`, `bad` and `ahead` say how many rows were.
+//! as `1,null,3`. `@10s` before it is the sequence's time, and what the wall clock shows, unless `@10s/20d` says that it shows something else.
+//! Lines of a table that stand together are what it holds from then on. `tick 10s` lets time pass, `end` ends the input. A line of `NAME.out` is
+//! the number of the line that caused the row (from 0), its target, and its columns; `late`, `bad` and `ahead` say how many rows were.
 //!
 //! Each case runs in batches of one row, in batches as large as can be, and with the rule replaced by itself before every line: all
 //! three must write the same; and so they must with any other rows. Expected rows are written by hand, from the definitions in `docs/sql.md`.
@@ -27,8 +27,8 @@ use crate::bench_rows::{catalog, rule};
 
 /// A line of `NAME.in`.
 enum Event {
-    Row { stream: String, now: i64, row: RecordBatch },
-    Tick(i64),
+    Row { stream: String, when: When, row: RecordBatch },
+    Tick(When),
     End,
 }
 
@@ -56,6 +56,13 @@ fn whole(text: &str) -> i64 {
     if matches!(text, "min" | "max") { time(text) } else { text.parse().unwrap() }
 }
 
+fn when(text: &str) -> When {
+    match text.split_once('/') {
+        Some((now, wall)) => When { wall_ns: time(wall), ..When::at(time(now)) },
+        None => When::at(time(text)),
+    }
+}
+
 fn column(value: Option<&str>, data_type: &DataType) -> ArrayRef {
     let value = value.filter(|value| *value != "null");
     match data_type {
@@ -77,7 +84,7 @@ fn column(value: Option<&str>, data_type: &DataType) -> ArrayRef {
 
 fn events(text: &str) -> Vec<Event> {
     let catalog = catalog();
-    let row = |now: i64, line: &str| {
+    let row = |when: When, line: &str| {
         let mut words = line.split_whitespace();
         let stream = words.next().unwrap();
         let schema = catalog.inputs.get(stream).unwrap_or_else(|| &catalog.tables[stream]).clone().unwrap();
@@ -87,16 +94,16 @@ fn events(text: &str) -> Vec<Event> {
         }
         let value = |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         let columns = schema.fields().iter().map(|field| column(value(field.name()), field.data_type())).collect();
-        Event::Row { stream: stream.to_owned(), now, row: RecordBatch::try_new(schema, columns).unwrap() }
+        Event::Row { stream: stream.to_owned(), when, row: RecordBatch::try_new(schema, columns).unwrap() }
     };
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(|line| match (line.strip_prefix("tick "), line.strip_prefix('@').and_then(|rest| rest.split_once(' '))) {
             _ if line == "end" => Event::End,
-            (Some(now), _) => Event::Tick(time(now)),
-            (None, Some((now, line))) => row(time(now), line),
-            (None, None) => row(0, line),
+            (Some(then), _) => Event::Tick(when(then)),
+            (None, Some((then, line))) => row(when(then), line),
+            (None, None) => row(When::at(0), line),
         })
         .collect()
 }
@@ -143,10 +150,10 @@ fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
         let seq = at as u64;
         match &events[at] {
             Event::End => running.on_end(seq, When::at(i64::MAX), &mut out).unwrap(),
-            Event::Tick(now) => running.on_tick(seq, When::at(*now), &mut out).unwrap(),
-            Event::Row { stream, now, row } => {
+            Event::Tick(when) => running.on_tick(seq, *when, &mut out).unwrap(),
+            Event::Row { stream, when, row } => {
                 let together = events[at..].iter().map_while(|event| match event {
-                    Event::Row { stream: other, now: at, row } if other == stream && at == now => Some(row),
+                    Event::Row { stream: other, when: at, row } if other == stream && at == when => Some(row),
                     _ => None,
                 });
                 let is_table = running.tables().iter().any(|(table, _)| &**table == stream);
@@ -156,7 +163,7 @@ fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
                     running.on_table(stream, &rows.batch, &mut out).unwrap();
                     table = Some((stream, rows.batch.clone()));
                 } else {
-                    running.on_batch(stream, &rows, When::at(*now), &mut out).unwrap();
+                    running.on_batch(stream, &rows, *when, &mut out).unwrap();
                 }
                 at += rows.len() - 1;
             }
@@ -243,8 +250,8 @@ fn no_case_depends_on_where_batches_are_cut_when_rows_are_at_the_edges() {
 #[test]
 fn columns_of_cases_have_the_types_of_the_stream() {
     let schema: Arc<Schema> = catalog().inputs["tank"].clone().unwrap();
-    let Event::Row { row, now, .. } = &events("@2s tank ts=-1ms device=a temperature=NaN count=min running=true")[0] else {
+    let Event::Row { row, when, .. } = &events("@2s tank ts=-1ms device=a temperature=NaN count=min running=true")[0] else {
         panic!("a row")
     };
-    assert_eq!((row.schema(), row.num_rows(), *now), (schema, 1, 2_000_000_000));
+    assert_eq!((row.schema(), row.num_rows(), *when), (schema, 1, When::at(2_000_000_000)));
 }

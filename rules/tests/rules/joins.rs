@@ -1,6 +1,7 @@
 //! Joins by hand: what waits for what, what is late, what is kept.
 
-use crate::bench_rows::{Event, Tank, Valve, catalog, feed_events, limits, rule, rule_of, table, tank, valve};
+use crate::bench_rows::{Event, Tank, Valve, batch, batches, catalog, feed_events, limits, rule, rule_of, table, tank, valve};
+use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{Catalog, Emissions, Rule, When};
 
 fn tanks(ts_ms: i64, device: &'static str) -> Event {
@@ -134,6 +135,24 @@ fn a_row_sees_what_the_table_holds_when_it_comes() {
     rule.on_table("limits", &limits(&[]), &mut out).unwrap();
     assert_eq!(rows(&mut *rule, &[tanks(6, "a")], 5), ["5: 6 -"]);
     assert!(out.rows.is_empty());
+}
+
+#[test]
+fn what_time_it_is_is_asked_when_a_row_meets_the_table_and_not_when_that_is_read() {
+    for text in [
+        "SELECT t.count AS n, l.area AS a FROM tank t JOIN limits l ON l.high = date_part('hour', now())",
+        "SELECT t.count AS n, l.area AS a FROM tank t JOIN limits l ON l.device = t.device WHERE date_part('hour', now()) = l.high",
+        "SELECT count AS n, 'night' AS a FROM (SELECT *, date_part('hour', now()) AS hour FROM tank) WHERE hour IN (SELECT high FROM limits)",
+    ] {
+        let mut rule = rule(&format!("INSERT INTO uplink {text}"));
+        let mut out = Emissions::default();
+        rule.on_table("limits", &limits(&[(Some("a"), Some(22.0), "night")]), &mut out).unwrap();
+        for hour in 21..=23 {
+            let rows = Rows { batch: batch(&[Tank { count: Some(hour), ..tank(0, "a", 1.0) }]), seqs: Seqs::One { seq: 0 } };
+            rule.on_batch("tank", &rows, When { wall_ns: hour * 3_600_000_000_000, ..When::at(0) }, &mut out).unwrap();
+        }
+        assert_eq!(lines(&out), ["0: 22 night"], "{text}");
+    }
 }
 
 #[test]

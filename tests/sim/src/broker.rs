@@ -29,7 +29,7 @@ const EPOCH_NS: i64 = 1_767_225_600_000_000_000;
 const STEP_NS: i64 = 130_000_000;
 /// How far a message's event time may lie behind; rules have this much lateness.
 pub const JITTER_NS: i64 = 1_500_000_000;
-const DEVICES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const DEVICES: [&str; 3] = ["a", "b", "c"];
 /// What is read at once, at most.
 const READ: usize = 40;
 

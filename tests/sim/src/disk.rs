@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -412,6 +412,26 @@ impl tidegate::disk::Disk for Disk {
             let free = state.locked.insert(path.to_owned());
             Ok(free.then(|| Box::new(Locked { disk: self.clone(), path: path.to_owned(), number }) as Box<dyn LockFile>))
         })
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let within = format!("{}/", self.path(dir));
+        self.shared.with(|state| state.step(state.faults.reads, false)).map_err(failed)?;
+        Ok(self.names().into_iter().filter(|name| name.starts_with(&within)).map(|name| Path::new(&self.root).join(name)).collect())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let number = self.shared.open(self.path(path), false).map_err(failed)?;
+        let mut content = vec![0; usize::try_from(self.shared.len(number).map_err(failed)?).unwrap_or(0)];
+        self.shared.read(number, 0, &mut content).map_err(failed)?;
+        Ok(content)
+    }
+
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let number = self.shared.open(self.path(path), true).map_err(failed)?;
+        self.shared.truncate(number, 0).map_err(failed)?;
+        self.shared.write(number, 0, content).map_err(failed)?;
+        self.shared.sync(number).map_err(failed)
     }
 
     fn exists(&self, path: &Path) -> bool {

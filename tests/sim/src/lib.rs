@@ -5,7 +5,7 @@
 //!
 //! * [`disk`]: files of which a power cut keeps what was synced and some of the rest.
 //! * [`broker`]: devices, a broker, and the box's connection to it. [`cloud`]: the far side of the uplink. [`valve`]: an output.
-//! * [`rules`]: the rules directory, and somebody who edits it. [`echo`]: a rule that lives by ticks.
+//! * [`rules`]: the rules directory with a reference [`table`], and somebody who edits both. [`echo`]: a rule that lives by ticks.
 //! * [`world`]: all of that as the engine sees it. [`dice`]: chance. [`record`]: what happened.
 
 pub mod broker;
@@ -16,6 +16,7 @@ pub mod echo;
 pub mod reckoning;
 pub mod record;
 pub mod rules;
+pub mod table;
 pub mod valve;
 pub mod world;
 
@@ -84,6 +85,9 @@ fields = { device = "utf8", n = "int64", v = "int64" }
 [streams.echoed]
 fields = { n = "int64", waited = "int64" }
 
+[tables.factors]
+path = "factors.csv"
+
 [outputs.valve]
 connection = "plant"
 topic = "valve"
@@ -105,9 +109,10 @@ pub fn run(seed: u64, show: bool) -> Outcome {
         play.round(false);
     }
     play.round(true);
-    let Play { broker, cloud, valve, record, in_order, drops, .. } = &play;
+    let Play { broker, cloud, valve, rules, record, in_order, drops, .. } = &play;
     let longest = play.hardware.ran + play.hardware.off;
-    Reckoning { broker, cloud, valve, record, in_order: *in_order, drops: *drops, longest }.check();
+    Reckoning { broker, cloud, valve, record, in_order: *in_order, drops: *drops, longest, always_a_table: rules.table.was_always_there() }
+        .check();
     Outcome { hash: record.hash(), wrong: record.all_wrong(), messages: broker.messages().len() as u64, power_cuts: play.power_cuts }
 }
 

@@ -28,6 +28,8 @@ pub struct Reckoning<'a> {
     pub drops: bool,
     /// how long all of it took, with the time that the machine was off
     pub longest: Duration,
+    /// no rule had to do without the reference table
+    pub always_a_table: bool,
 }
 
 impl Reckoning<'_> {
@@ -47,6 +49,7 @@ impl Reckoning<'_> {
         let noise: Vec<Message> = (1..=self.broker.noise()).map(|n| Message::of(n, u64::MAX)).collect();
         self.at_most_once(rules::NOISE, &noise);
         self.memories(&messages);
+        self.stamped(&messages);
         self.valve(&messages);
         if !self.drops && self.cloud.dropped(None) > 0 {
             self.record.wrong(format!("{} rows were dropped", self.cloud.dropped(None)));
@@ -166,6 +169,54 @@ impl Reckoning<'_> {
         self.exactly(rules::PAIRS, pairs, &["n", "m"]);
         self.exactly(rules::RISES, rises, &["n", "m"]);
         self.running(messages);
+    }
+
+    /// Each row met one content of the table and came at one time, whether it was run once or again.
+    fn stamped(&self, messages: &[Message]) {
+        if self.always_a_table {
+            self.rows(rules::STAMPED, messages, |_| true);
+        } else {
+            self.at_most_once(rules::STAMPED, messages);
+        }
+        let mut stamps: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+        let mut windows = Vec::new();
+        for (id, row) in self.cloud.rows(rules::STAMPED) {
+            let number = |column: &str| row.get(column).and_then(Value::as_i64);
+            match (number("n"), number("factor"), number("seen")) {
+                (Some(n), Some(factor), Some(seen)) => drop(stamps.insert(n, (factor, seen))),
+                _ => windows.push((id, row)),
+            }
+        }
+        let mut counted = 0;
+        for (id, row) in windows {
+            let start = row.get("beginning").and_then(Value::as_str).and_then(seconds_of).unwrap_or(i64::MIN);
+            let within = |message: &&Message| {
+                row.get("device").and_then(Value::as_str) == Some(message.device)
+                    && message.ts_ns.div_euclid(rules::WINDOW_S * 1_000_000_000) * rules::WINDOW_S == start
+            };
+            let of_window: Vec<(i64, i64, i64)> = messages
+                .iter()
+                .filter(within)
+                .filter_map(|message| stamps.get(&message.n).map(|(factor, seen)| (message.n, *factor, *seen)))
+                .collect();
+            counted += of_window.len();
+            let total: i64 = of_window.iter().map(|(n, ..)| n).sum();
+            let expected = json!({
+                "total": total,
+                "weighted": of_window.iter().map(|(n, factor, _)| n * factor).sum::<i64>(),
+                "first": of_window.iter().map(|(_, _, seen)| seen).min(),
+                "last": of_window.iter().map(|(_, _, seen)| seen).max(),
+            });
+            let differs = ["total", "weighted", "first", "last"].iter().any(|name| expected.get(name) != row.get(name));
+            // Rows that a full buffer has dropped are missing here, and are not in the total.
+            let all_came = row.get("total").and_then(Value::as_i64) == Some(total) || !self.drops;
+            if differs && all_came {
+                self.record.wrong(format!("{id}: the window is {row}, and by its rows it should be {expected}"));
+            }
+        }
+        if counted != stamps.len() && !self.drops {
+            self.record.wrong(format!("of {} rows that met the table, {counted} were in windows", stamps.len()));
+        }
     }
 
     /// These rows have arrived, once each, and no others, apart from those of the device that ends it all.

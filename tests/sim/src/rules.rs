@@ -1,4 +1,4 @@
-//! The rules directory, and somebody who edits it.
+//! The rules directory with a reference table beside it, and somebody who edits both.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidegate::rulebook::{Edited, RuleBook};
 use tidegate::rules_dir::{Request, RulesHandle};
+use tidegate::tables::Copies;
 use tidegate::world::Rules;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -14,10 +15,13 @@ use tokio::time::{Instant, sleep_until};
 use crate::dice::Dice;
 use crate::echo;
 use crate::record::Record;
+use crate::table::TableFile;
 
-/// Texts by rule name; they outlive the box.
+/// Texts by rule name, and what the table holds; they outlive the box.
 #[derive(Clone)]
 pub struct RuleFiles {
+    /// the file of the table
+    pub table: TableFile,
     texts: Arc<Mutex<BTreeMap<String, String>>>,
     /// whether each rule has had a good text that will not be forgotten
     settled: Arc<AtomicBool>,
@@ -25,7 +29,11 @@ pub struct RuleFiles {
     record: Record,
 }
 
-/// Length in seconds of the windows of [`WINDOWS`].
+/// Rows one by one with the factor that the table had for them and what time it was; and windows that say the same once more. A row may have been sent
+/// before a crash, and its window after.
+pub const STAMPED: &str = "stamped";
+
+/// Length in seconds of the windows of [`WINDOWS`] and [`STAMPED`].
 pub const WINDOW_S: i64 = 10;
 /// Length in seconds of the windows of [`COPIED_WINDOWS`].
 pub const COPIED_WINDOW_S: i64 = 7;
@@ -101,6 +109,13 @@ fn text(rule: &str, version: u64) -> String {
             "--! lateness = \"2s\"\n-- version {version}\nINSERT INTO uplink SELECT n, m FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts \
              MEASURES a.n AS n, b.n AS m AFTER MATCH SKIP TO NEXT ROW PATTERN (a b) DEFINE b AS b.v > a.v)"
         ),
+        STAMPED => format!(
+            "--! lateness = \"2s\"\n-- version {version}\nCREATE VIEW stamped AS \
+             SELECT t.ts, t.n, t.device, f.factor, CAST(now() AS BIGINT) AS seen FROM tank t JOIN factors f ON f.device = t.device; \
+             INSERT INTO uplink SELECT n, factor, seen FROM stamped; \
+             INSERT INTO uplink SELECT device, window_start AS beginning, sum(n) AS total, sum(n * factor) AS weighted, min(seen) AS first, max(seen) AS last \
+             FROM TUMBLE(stamped, DESCRIPTOR(ts), INTERVAL '{WINDOW_S}' SECOND) GROUP BY window_start, window_end, device"
+        ),
         ECHOES => echo::text(version),
         ECHOED => format!("-- version {version}\nINSERT INTO uplink SELECT n, waited FROM echoed"),
         NOISE => format!("-- version {version}\nINSERT INTO uplink SELECT n, v FROM noise"),
@@ -108,7 +123,8 @@ fn text(rule: &str, version: u64) -> String {
     }
 }
 
-const STEADY: [&str; 13] = [EACH, SOME, WINDOWS, "copies", COPIED_WINDOWS, "valve", NOISE, ECHOES, ECHOED, RUNNING, SESSIONS, PAIRS, RISES];
+const STEADY: [&str; 14] =
+    [EACH, SOME, WINDOWS, "copies", COPIED_WINDOWS, "valve", NOISE, ECHOES, ECHOED, RUNNING, SESSIONS, PAIRS, RISES, STAMPED];
 
 impl RuleFiles {
     /// The directory as it is first.
@@ -116,7 +132,7 @@ impl RuleFiles {
     pub fn new(dice: Dice, record: &Record) -> Self {
         let names = STEADY.iter().chain(&ROAMING[..1]);
         let texts = names.map(|name| ((*name).to_owned(), text(name, 0))).collect();
-        Self { texts: Arc::new(Mutex::new(texts)), settled: Arc::default(), dice, record: record.clone() }
+        Self { table: TableFile::default(), texts: Arc::new(Mutex::new(texts)), settled: Arc::default(), dice, record: record.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
@@ -132,7 +148,7 @@ impl RuleFiles {
     fn edit(&self) -> Vec<Change> {
         let version = self.dice.between(1, 5);
         let mut texts = self.lock();
-        let changes = match self.dice.below(8) {
+        let changes = match self.dice.below(9) {
             0 => {
                 let spare = texts.contains_key(SPARE);
                 vec![if spare { Change::Remove(SPARE) } else { Change::Put(SPARE, text(SPARE, version), SPARE) }]
@@ -142,6 +158,10 @@ impl RuleFiles {
                 let (from, to) = if texts.contains_key(a) { (a, b) } else { (b, a) };
                 let same = texts.get(from).cloned().unwrap_or_default();
                 vec![Change::Put(to, same, from), Change::Remove(from)]
+            }
+            8 => {
+                self.table.edit();
+                vec![Change::Table]
             }
             // The text before stays in force, if there was one.
             2 if self.settled.load(Ordering::Relaxed) => {
@@ -157,6 +177,7 @@ impl RuleFiles {
             match change {
                 Change::Put(name, text, _) => drop(texts.insert((*name).to_owned(), text.clone())),
                 Change::Remove(name) => drop(texts.remove(*name)),
+                Change::Table => {}
             }
         }
         changes
@@ -179,9 +200,9 @@ impl RuleFiles {
 
     /// Owns the rule book of a box, as the rules directory does; `every` so often, about, somebody edits.
     #[must_use]
-    pub fn watch(&self, book: RuleBook, every: Option<Duration>) -> Rules {
+    pub fn watch(&self, book: RuleBook, copies: Copies, every: Option<Duration>) -> Rules {
         let (handle, requests) = RulesHandle::new();
-        let watcher = Watcher { files: self.clone(), book, every, requests };
+        let watcher = Watcher { files: self.clone(), book, copies, every, requests };
         Rules { handle, run: Box::new(|changes, loaded| Box::pin(watcher.run(changes, loaded))) }
     }
 }
@@ -190,11 +211,14 @@ enum Change {
     /// name, text, and the rule whose state it takes over
     Put(&'static str, String, &'static str),
     Remove(&'static str),
+    /// the table's file has another content
+    Table,
 }
 
 struct Watcher {
     files: RuleFiles,
     book: RuleBook,
+    copies: Copies,
     every: Option<Duration>,
     requests: mpsc::Receiver<Request>,
 }
@@ -216,7 +240,7 @@ impl Watcher {
                     Some(Request::Stop) | None => return,
                 },
                 () = sleep_until(edit_at.unwrap_or_else(Instant::now)), if edit_at.is_some() => {
-                    let edited = self.files.edit().into_iter().map(|change| self.take(change)).collect();
+                    let edited = self.files.edit().into_iter().filter_map(|change| self.take(change)).collect();
                     if !send(&changes, edited).await {
                         return;
                     }
@@ -231,13 +255,14 @@ impl Watcher {
         Some(Instant::now() + Duration::from_millis(self.files.dice.between(1, 2 * most)))
     }
 
-    fn take(&mut self, change: Change) -> Edited {
+    fn take(&mut self, change: Change) -> Option<Edited> {
         let edited = match &change {
             Change::Put(name, text, inherits) => self.book.put(&Arc::from(*name), name, &Arc::from(text.as_str()), &Arc::from(*inherits)),
             Change::Remove(name) => self.book.remove(name),
+            Change::Table => self.files.table.read(&mut self.book, &mut self.copies)?,
         };
         self.files.record.note(format_args!("rules: {:?}", edited.edit));
-        edited
+        Some(edited)
     }
 
     /// What is new since the box before: as `RulesDir` finds it.
@@ -245,7 +270,7 @@ impl Watcher {
         let known: BTreeMap<String, String> = self.book.texts().map(|(name, text)| (name.to_string(), text.to_string())).collect();
         let texts = self.files.lock().clone();
         let mut gone: Vec<&String> = known.keys().filter(|name| !texts.contains_key(*name)).collect();
-        let mut edited = Vec::new();
+        let mut edited: Vec<Edited> = self.files.table.read(&mut self.book, &mut self.copies).into_iter().collect();
         for (name, text) in texts.iter().filter(|(name, text)| known.get(*name) != Some(text)) {
             let renamed = gone.iter().position(|old| !known.contains_key(name) && known.get(*old) == Some(text));
             let from = renamed.map(|at| gone.remove(at));

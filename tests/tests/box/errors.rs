@@ -74,8 +74,8 @@ fn no_configuration() {
 fn wrong_rules() {
     let site = Site::new(&format!("[connections.plant]\nkind = \"mqtt\"\nhost = \"localhost\"\n{TANK}"));
     for (name, text) in [
-        ("clock", "INSERT INTO pump SELECT device, now() AS at FROM tank"),
         ("column", "INSERT INTO pump\nSELECT device, temprature FROM tank"),
+        ("dice", "INSERT INTO pump SELECT device, random() AS at FROM tank"),
         ("endless", "INSERT INTO pump SELECT device, avg(temperature) AS mean FROM tank GROUP BY device"),
         ("option", "--! mode = \"of\"\n--! latness = \"1s\"\nINSERT INTO pump SELECT device FROM tank"),
         ("order", "INSERT INTO pump SELECT device FROM tank ORDER BY temperature"),

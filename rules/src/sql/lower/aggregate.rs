@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion_common::{Result, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{Aggregate, Distinct, Expr};
+use datafusion_expr::{Aggregate, Distinct, Expr, LogicalPlan};
 use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
 use tidegate_core::Span;
 
@@ -17,6 +17,7 @@ use crate::sql::operators::{
     WindowGroups,
 };
 use crate::sql::table_functions::{WINDOW_START, WindowKind};
+use crate::sql::wall_clock::asks_for_now;
 
 /// Aggregates whose result depends on the order of rows where no ORDER BY gives one.
 const ORDERED: [&str; 6] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value", "any_value"];
@@ -154,8 +155,8 @@ pub(super) fn nanoseconds(span: Span) -> i64 {
     i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX).max(1)
 }
 
-/// Whether rows can be added up before their window is complete: nothing asks for its bounds, no two windows share rows, and each is a group
-/// of its own.
+/// Whether rows can be added up before their window is complete: nothing asks for its bounds, nor what time it is then, no two windows share rows,
+/// and each is a group of its own.
 fn can_add_up(aggregate: &Aggregate, named: &Named) -> bool {
     let Some(window) = window_below(&aggregate.input) else { return false };
     let is_bound = |expr: &&Expr| window_column(expr, &aggregate.input).is_some();
@@ -166,7 +167,17 @@ fn can_add_up(aggregate: &Aggregate, named: &Named) -> bool {
     let in_order = !matches!(window.kind, WindowKind::Session { .. }) || !aggregate.aggr_expr.iter().any(goes_by_order);
     let both_bounds = named.names_end && named.columns.iter().any(|column| matches!(column, GroupColumn::Start));
     let by_key = window.partition.iter().all(|key| groups.contains(&unqualified(key)));
-    !shares_rows && in_order && both_bounds && by_key && ignores_bounds(&aggregate.input, &above)
+    !shares_rows && in_order && both_bounds && by_key && ignores_bounds(&aggregate.input, &above) && !asks_above_window(&aggregate.input)
+}
+
+/// Whether something from `plan` down to its window asks for the time of day.
+fn asks_above_window(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Filter(filter) => asks_for_now(&filter.predicate) || asks_above_window(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => asks_above_window(&alias.input),
+        LogicalPlan::Projection(projection) => projection.expr.iter().any(asks_for_now) || asks_above_window(&projection.input),
+        _ => false,
+    }
 }
 
 /// For each key of GROUP BY, without the bounds, which key of the window's partition it is.

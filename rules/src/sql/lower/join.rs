@@ -20,6 +20,7 @@ use crate::sql::operators::{
     TableJoinParts,
 };
 use crate::sql::table_functions::WINDOW_END;
+use crate::sql::wall_clock::asks_for_now;
 
 const INTERVAL_FORM: &str = "write `a JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '5' SECOND AND a.ts + INTERVAL '5' SECOND`, \
     or `b FOR SYSTEM_TIME AS OF a.ts` for the latest row of `b`";
@@ -40,6 +41,11 @@ impl Conditions {
         let mut conditions = Self { keys: join.on.clone(), left: Vec::new(), right: Vec::new(), both: Vec::new() };
         for expr in join.filter.iter().chain(filters.iter().copied()).flat_map(split_conjunction) {
             if matches!(expr, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
+                continue;
+            }
+            // It is asked when a pair is made, and not when one of its rows comes.
+            if asks_for_now(expr) {
+                conditions.both.push(expr.clone());
                 continue;
             }
             if let Expr::BinaryExpr(BinaryExpr { left: a, op: BinaryOperator::Eq, right: b }) = expr

@@ -42,6 +42,7 @@ use super::pattern::formula::is_marker;
 use super::statement::Statement;
 use super::table_functions::Window;
 use super::time::EventTime;
+use super::wall_clock::{is_now, refuse_out_of_place};
 use crate::Options;
 use rows::{safe_conditions_first, ways};
 use target::{fit, late_rows, resolve_target};
@@ -153,9 +154,12 @@ fn spell_out_over(query: &mut Query) -> Result<()> {
     }
 }
 
-/// Rules are a function of their rows: nothing may read a clock or dice.
+/// Rules are a function of the sequence: nothing may read dice, or a clock of its own.
 fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
-    plan.apply_with_subqueries(|node| node.apply_expressions(refuse_hidden_input))?;
+    plan.apply_with_subqueries(|node| {
+        refuse_out_of_place(node)?;
+        node.apply_expressions(refuse_hidden_input)
+    })?;
     Ok(())
 }
 
@@ -182,10 +186,9 @@ fn refuse_hidden_input(expr: &Expr) -> Result<TreeNodeRecursion> {
                 call.name()
             )
         }
-        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => plan_err!(
-            "`{}()` gives another result each time, but the same rows must always give the same result; use the row's `ts` for time",
-            call.name()
-        ),
+        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable && !is_now(call) => {
+            plan_err!("`{}()` gives another result each time, but the same rows must always give the same result", call.name())
+        }
         _ => Ok(TreeNodeRecursion::Continue),
     })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion_common::{DFSchema, Result, plan_err};
+use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
@@ -10,6 +11,7 @@ use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
 use super::{Lowering, nullable, physical, refuse_hidden_input, unqualified};
 use crate::sql::operators::{Formula, MatchRows, Operator, Recognition, Slot};
 use crate::sql::pattern::{self, MatchRecognize, formula};
+use crate::sql::wall_clock::refuse_now;
 
 impl Lowering<'_> {
     pub(super) fn pattern(&mut self, node: &MatchRecognize) -> Result<Box<dyn Operator>> {
@@ -37,14 +39,20 @@ impl Lowering<'_> {
     }
 }
 
+/// Rows of a match are looked at as often as the search needs.
+fn refuse(expr: &Expr) -> Result<()> {
+    refuse_now(expr)?;
+    refuse_hidden_input(expr).map(drop)
+}
+
 fn lower_formula(formula: &formula::Formula, rows: &DFSchema) -> Result<Formula> {
     let slots = formula.slots.iter().map(|slot| match slot {
         formula::Slot::Value { at, value } => {
-            refuse_hidden_input(value)?;
+            refuse(value)?;
             Ok(Slot::Value { at: *at, value: physical(value, rows)? })
         }
         formula::Slot::Aggregate { variables, finished, call } => {
-            refuse_hidden_input(call)?;
+            refuse(call)?;
             let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
             let lowered = LoweredAggregateBuilder::new(call, rows, rows.as_arrow(), &props, &context).build()?;
             if !lowered.order_bys.is_empty() {
@@ -59,7 +67,7 @@ fn lower_formula(formula: &formula::Formula, rows: &DFSchema) -> Result<Formula>
         formula::Slot::MatchNumber => Ok(Slot::MatchNumber),
     });
     let slots = slots.collect::<Result<_>>()?;
-    refuse_hidden_input(&formula.expr)?;
+    refuse(&formula.expr)?;
     let schema = formula.schema(rows)?;
     Ok(Formula { slots, expr: physical(&formula.expr, &schema)?, schema: Arc::clone(schema.inner()) })
 }

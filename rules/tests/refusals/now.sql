@@ -1,1 +1,0 @@
-INSERT INTO uplink SELECT device, now() AS t FROM tank
