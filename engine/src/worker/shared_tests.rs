@@ -96,7 +96,7 @@ impl House {
     }
 
     fn feed(&mut self, now: i64, rows: &Rows) {
-        self.call(|worker| worker.on_batch("tank", rows, now));
+        self.call(|worker| worker.on_batch("tank", rows, When::at(now)));
     }
 
     /// Late rows, failures, and whether it was stopped.
@@ -171,8 +171,8 @@ fn rules_that_share_write_what_each_writes_alone() {
                 }
                 Act::Tick(seconds) => {
                     now += seconds * S;
-                    together.call(|worker| worker.on_tick(seq, now));
-                    alone.iter_mut().for_each(|one| one.call(|worker| worker.on_tick(seq, now)));
+                    together.call(|worker| worker.on_tick(seq, When::at(now)));
+                    alone.iter_mut().for_each(|one| one.call(|worker| worker.on_tick(seq, When::at(now))));
                     seq += 1;
                 }
                 Act::Put(rule, kind, number) => {
@@ -195,9 +195,9 @@ fn rules_that_share_write_what_each_writes_alone() {
                 }
             }
         }
-        together.call(|worker| worker.on_end(seq, now));
+        together.call(|worker| worker.on_end(seq, When::at(now)));
         for (name, one) in names.iter().zip(&mut alone) {
-            one.call(|worker| worker.on_end(seq, now));
+            one.call(|worker| worker.on_end(seq, When::at(now)));
             prop_assert_eq!(together.written.get(*name), one.written.get(*name), "{}: {:?}", name, texts.get(*name));
             prop_assert_eq!(together.counts(name), one.counts(name), "{}: {:?}", name, texts.get(*name));
         }

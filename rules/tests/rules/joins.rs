@@ -1,6 +1,6 @@
 //! Joins by hand: what waits for what, what is late, what is kept.
 
-use crate::bench_rows::{Event, Tank, Valve, batch, batches, catalog, feed_events, limits, rule, rule_of, table, tank, valve};
+use crate::bench_rows::{Event, Tank, Valve, batch, catalog, feed_events, limits, rule, rule_of, table, tank, valve};
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{Catalog, Emissions, Rule, When};
 
