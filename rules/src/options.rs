@@ -28,7 +28,8 @@ pub struct Options {
     pub emit: EmitRows,
     /// How often windows write the groups that have changed before they close, in event time.
     pub emit_every: Option<Span>,
-    /// How long a group without a window is kept when no row comes for it; absent: such groups are refused.
+    /// How long a key is kept when no row comes for it, where neither time nor an interval ends that; absent: for ever, and groups without a window
+    /// are refused.
     pub state_ttl: Option<Span>,
     /// How many bytes of memory its windows and whatever else it keeps may take.
     pub max_state: ByteSize,
@@ -88,7 +89,7 @@ pub enum WhenStateFull {
     /// The rule stops. What is missing is seen at once, and nothing moves on half of the truth.
     #[default]
     Stop,
-    /// It gives up its oldest windows, which are counted and never written, and goes on.
+    /// It gives up what is oldest, which is counted and never written, and goes on.
     Forget,
 }
 

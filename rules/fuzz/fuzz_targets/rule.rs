@@ -5,43 +5,64 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use libfuzzer_sys::fuzz_target;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, Emissions, When, compile};
+use tidegate_rules::{Catalog, Emissions, OutputColumns, When, compile};
 
 const WORDS: &str = include_str!("../../tests/words.txt");
 
-fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        ts_field(),
-        Field::new("device", DataType::Utf8, true),
-        Field::new("temperature", DataType::Float64, true),
-        Field::new("count", DataType::Int64, true),
-        Field::new("running", DataType::Boolean, true),
-    ]))
+fn tank() -> RecordBatch {
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("device", Arc::new(StringArray::from(vec![Some("a"), None, Some("b"), Some("a"), Some(""), Some("b")]))),
+        ("temperature", Arc::new(Float64Array::from(vec![Some(1.0), None, Some(f64::NAN), Some(f64::INFINITY), Some(-0.0), Some(1e308)]))),
+        ("count", Arc::new(Int64Array::from(vec![Some(0), None, Some(i64::MAX), Some(i64::MIN), Some(-1), Some(1)]))),
+        ("running", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), Some(true), Some(false), Some(true)]))),
+    ];
+    stream(&[0, 1, i64::MAX, i64::MIN, 5_000_000_000, 12_000_000_000], columns)
 }
 
-fn rows() -> RecordBatch {
-    let times = [0, 1, i64::MAX, i64::MIN, 5_000_000_000, 12_000_000_000];
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampNanosecondArray::from(times.to_vec()).with_timezone("UTC")),
-        Arc::new(StringArray::from(vec![Some("a"), None, Some("b"), Some("a"), Some(""), Some("b")])),
-        Arc::new(Float64Array::from(vec![Some(1.0), None, Some(f64::NAN), Some(f64::INFINITY), Some(-0.0), Some(1e308)])),
-        Arc::new(Int64Array::from(vec![Some(0), None, Some(i64::MAX), Some(i64::MIN), Some(-1), Some(1)])),
-        Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), Some(true), Some(false), Some(true)])),
+fn valve() -> RecordBatch {
+    let readings = [Some(vec![Some(1), None, Some(i64::MIN)]), Some(vec![]), None];
+    let detail = [Some(r#"{"mode": "auto", "pid": [1e400, {"p": null}], "errors": ["x", 1]}"#), Some("{"), None];
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("device", Arc::new(StringArray::from(vec![Some("a"), Some(""), None]))),
+        ("detail", Arc::new(StringArray::from(detail.to_vec()))),
+        ("open", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]))),
+        ("position", Arc::new(Float64Array::from(vec![Some(0.0), Some(f64::NAN), None]))),
+        ("readings", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(readings))),
     ];
-    RecordBatch::try_new(schema(), columns).unwrap()
+    stream(&[i64::MIN, 1_000_000_000, i64::MAX], columns)
+}
+
+fn limits() -> RecordBatch {
+    let device: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("a"), None]));
+    let high: ArrayRef = Arc::new(Float64Array::from(vec![Some(-0.0), None, Some(f64::NEG_INFINITY)]));
+    RecordBatch::try_from_iter_with_nullable([("device", device, true), ("high", high, true)]).unwrap()
+}
+
+/// Rows of a stream with these times.
+fn stream(times: &[i64], columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    let mut fields = vec![ts_field()];
+    let mut all: Vec<ArrayRef> = vec![Arc::new(TimestampNanosecondArray::from(times.to_vec()).with_timezone("UTC"))];
+    for (name, column) in columns {
+        fields.push(Field::new(name, column.data_type().clone(), true));
+        all.push(column);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), all).unwrap()
 }
 
 fn text(data: &[u8]) -> Option<String> {
     match data.split_first()? {
         (kind, words) if kind % 2 == 1 => {
             let known: Vec<&str> = WORDS.lines().collect();
+            // A byte a word: of more than 256 words, the rest would never be chosen.
             let words = words.iter().filter_map(|word| known.get(usize::from(*word) % known.len()).copied());
-            Some(format!("INSERT INTO uplink SELECT {}", words.collect::<Vec<_>>().join(" ")))
+            // Options stand before all else, a line each.
+            let (options, words): (Vec<&str>, Vec<&str>) = words.partition(|word| word.starts_with("--!"));
+            Some(format!("{}\nINSERT INTO uplink SELECT {}", options.join("\n"), words.join(" ")))
         }
         (_, bytes) => String::from_utf8(bytes.to_vec()).ok(),
     }
@@ -49,20 +70,33 @@ fn text(data: &[u8]) -> Option<String> {
 
 fuzz_target!(|data: &[u8]| {
     let Some(text) = text(data) else { return };
+    let (tank, valve, limits) = (tank(), valve(), limits());
     let hot = Schema::new(vec![ts_field(), Field::new("device", DataType::Utf8, true), Field::new("mean", DataType::Float64, true)]);
+    let output = || OutputColumns::default();
     let catalog = Catalog {
-        inputs: [("tank".to_owned(), Some(schema()))].into(),
+        inputs: [("tank".to_owned(), Some(tank.schema())), ("valve".to_owned(), Some(valve.schema()))].into(),
+        tables: [("limits".to_owned(), Some(limits.schema()))].into(),
         derived: [("hot".to_owned(), Arc::new(hot))].into(),
+        outputs: [("cooling_pump".to_owned(), output()), ("lamp".to_owned(), output())].into(),
         uplink: true,
         ..Catalog::default()
     };
     let Ok((_, mut rule)) = compile("rule.sql", &text, &catalog) else { return };
     let mut out = Emissions::default();
-    let rows = Rows { batch: rows(), seqs: Seqs::Run { first: 1 } };
-    if rule.on_batch("tank", &rows, When::at(1), &mut out).is_ok() && rule.on_tick(7, When::at(2_000_000_000), &mut out).is_ok() {
-        if let Ok(state) = rule.seal() {
-            drop(rule.restore(state));
+    let mut run = || {
+        if rule.tables().iter().any(|(table, _)| &**table == "limits") {
+            rule.on_table("limits", &limits, &mut out)?;
         }
-        drop(rule.on_end(8, When::at(i64::MAX), &mut out));
-    }
+        for (first, stream, batch) in [(1, "tank", tank), (7, "valve", valve)] {
+            if rule.flows().iter().any(|flow| &*flow.input == stream) {
+                rule.on_batch(stream, &Rows { batch, seqs: Seqs::Run { first } }, When::at(1), &mut out)?;
+            }
+        }
+        rule.on_tick(10, When::at(2_000_000_000), &mut out)?;
+        let state = rule.seal()?;
+        rule.restore(state)?;
+        rule.on_end(11, When::at(i64::MAX), &mut out)
+    };
+    // A rule may stop with an error.
+    drop(run());
 });

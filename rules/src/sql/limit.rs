@@ -1,7 +1,7 @@
 //! How much a rule may keep, and what happens when it is more.
 //!
 //! What a rule keeps is measured after each batch, so what it forgets depends on how batches were cut; what it writes is whole all the same:
-//! a window is forgotten with all of its rows, and those that come for it later count as late.
+//! a window is forgotten with all of its rows, and those that come for it later count as late. See [`Operator::shed`](super::operators::Operator::shed).
 
 use tidegate_core::ByteSize;
 
@@ -28,23 +28,23 @@ impl StateLimit {
     pub(super) fn enforce(&self, statements: &mut [Statement], out: &mut Emissions) -> Result<(), RuleError> {
         let mut held = bytes(statements);
         while held as u64 > self.most.0 {
-            let Some(largest) = statements.iter_mut().max_by_key(|statement| statement.held_bytes()) else { break };
             let forgotten = match self.when_full {
                 WhenStateFull::Stop => 0,
-                WhenStateFull::Forget => largest.shed(),
+                WhenStateFull::Forget => shed(statements)?,
             };
-            if forgotten == 0 {
-                return Err(self.full(held, largest));
+            let before = std::mem::replace(&mut held, bytes(statements));
+            if forgotten == 0 && held >= before {
+                return Err(self.full(held, statements));
             }
             out.forgotten += forgotten as u64;
-            held = bytes(statements);
         }
         out.state_bytes = held as u64;
         Ok(())
     }
 
-    fn full(&self, held: usize, statement: &Statement) -> RuleError {
-        let (operator, kept) = statement.largest();
+    fn full(&self, held: usize, statements: &[Statement]) -> RuleError {
+        let largest = statements.iter().map(Statement::largest).max_by_key(|(_, kept)| kept.bytes);
+        let (operator, kept) = largest.unwrap_or_default();
         RuleError(format!(
             "it keeps {:.1} MiB, and may keep {}: most of it is {} entries of `{operator}`; use shorter windows or fewer keys, \
              raise `--! max_state`, or let it forget what is oldest with `--! when_state_full = \"forget\"`",
@@ -57,4 +57,17 @@ impl StateLimit {
 
 fn bytes(statements: &[Statement]) -> usize {
     statements.iter().map(Statement::held_bytes).sum()
+}
+
+/// The statement that keeps most, of those that can forget, gives up its oldest. Returns how many entries that were; 0: none can.
+fn shed(statements: &mut [Statement]) -> Result<usize, RuleError> {
+    let mut largest_first: Vec<&mut Statement> = statements.iter_mut().collect();
+    largest_first.sort_by_cached_key(|statement| std::cmp::Reverse(statement.held_bytes()));
+    for statement in largest_first {
+        let forgotten = statement.shed()?;
+        if forgotten > 0 {
+            return Ok(forgotten);
+        }
+    }
+    Ok(0)
 }

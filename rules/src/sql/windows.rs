@@ -2,6 +2,8 @@
 //!
 //! Windows are `[start, end)` and aligned to 1970-01-01T00:00:00Z plus an offset. Each is made of whole **panes**: pieces of equal length, the
 //! longest that fit, so that what is added up for a pane serves all windows that it is part of.
+//!
+//! What would be before the first moment that there is (1677) or after the last (2262) is told as that.
 
 /// Windows of equal length, or growing ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
@@ -57,11 +59,9 @@ impl TimeWindows {
         self.size_ns / greatest_common_divisor(self.step_ns, self.size_ns)
     }
 
-    /// The greatest multiple of `unit`, plus the offset, that is not after `ts`. Saturation only matters within one window of the ends of time
-    /// (1677 and 2262).
-    fn floor(&self, ts: i64, unit: i64) -> i64 {
-        let over = (i128::from(ts) - i128::from(self.offset_ns)).rem_euclid(i128::from(unit));
-        ts.saturating_sub(i64::try_from(over).unwrap_or(0))
+    /// The greatest multiple of `unit`, plus the offset, that is not after `ts`.
+    fn floor(&self, ts: i128, unit: i64) -> i128 {
+        ts - (ts - i128::from(self.offset_ns)).rem_euclid(i128::from(unit))
     }
 
     /// Numbers of the first and the last pane of `[start, end)`, counted from the epoch.
@@ -78,30 +78,42 @@ impl TimeWindows {
         (clamped(i128::from(first) * pane + offset), clamped((i128::from(last) + 1) * pane + offset))
     }
 
-    /// Start of the window that ends at `end`.
+    /// Start of the window that ends at `end`; of those that end after the last moment, and so with it, the first.
     pub(super) fn start_of(&self, end: i64) -> i64 {
-        if self.grow { self.floor(end.saturating_sub(1), self.size_ns) } else { end.saturating_sub(self.size_ns) }
+        let (end, size) = (i128::from(end), i128::from(self.size_ns));
+        clamped(if self.grow { self.floor(end - 1, self.size_ns) } else { self.first_end(end) - size })
+    }
+
+    /// The least end of a window that is not before `ts`.
+    fn first_end(&self, ts: i128) -> i128 {
+        let before = ts - i128::from(self.offset_ns) - i128::from(self.size_ns);
+        ts + (-before).rem_euclid(i128::from(self.step_ns))
     }
 
     /// The least end of a window that is not before `ts`.
     pub(super) fn end_from(&self, ts: i64) -> i64 {
-        let over = (i128::from(ts) - i128::from(self.offset_ns) - i128::from(self.size_ns)).rem_euclid(i128::from(self.step_ns));
-        if over == 0 { ts } else { ts.saturating_add(self.step_ns - i64::try_from(over).unwrap_or(0)) }
+        clamped(self.first_end(i128::from(ts)))
     }
 
     /// The end of the last window that holds rows with this `ts`, if any does.
     pub(super) fn last_end(&self, ts: i64) -> i64 {
-        if self.grow { self.floor(ts, self.size_ns) } else { self.floor(ts, self.step_ns) }.saturating_add(self.size_ns)
+        self.last(ts).1
+    }
+
+    /// Start and end of the last window that holds rows with this `ts`, if any does.
+    pub(super) fn last(&self, ts: i64) -> (i64, i64) {
+        let start = self.floor(i128::from(ts), if self.grow { self.size_ns } else { self.step_ns });
+        (clamped(start), clamped(start + i128::from(self.size_ns)))
     }
 
     /// Start and end of each window that holds rows with this `ts`, in order.
     pub(super) fn of(&self, ts: i64) -> impl Iterator<Item = (i64, i64)> {
         let last = self.last_end(ts);
-        let mut next = Some(self.end_from(ts.saturating_add(1))).filter(|end| *end <= last);
+        let mut next = Some(clamped(self.first_end(i128::from(ts) + 1))).filter(|end| *end <= last);
         let windows = *self;
         std::iter::from_fn(move || {
             let end = next?;
-            next = end.checked_add(windows.step_ns).filter(|end| *end <= last);
+            next = (end < last).then(|| end.saturating_add(windows.step_ns));
             Some((windows.start_of(end), end))
         })
     }
@@ -169,6 +181,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn bounds_beyond_the_ends_of_time_are_told_as_those() {
+        let (min, max) = (i64::MIN, i64::MAX);
+        assert_eq!((min % 10, max % 10), (-8, 7));
+        assert_eq!(of(TimeWindows::tumble(10, 0), min), [(min, min + 8)]);
+        assert_eq!(of(TimeWindows::tumble(10, 0), max), [(max - 7, max)]);
+        assert_eq!(of(TimeWindows::hop(5, 10, 0), max - 3), [(max - 12, max - 2), (max - 7, max)]);
+        assert_eq!(of(TimeWindows::hop(5, 10, 0), min), [(min, min + 3), (min, min + 8)]);
+        assert_eq!(of(TimeWindows::cumulate(5, 10), max - 3), [(max - 7, max - 2), (max - 7, max)]);
     }
 
     #[test]

@@ -1,22 +1,25 @@
 //! Golden cases: what a rule writes for rows that a person can follow.
 //!
 //! `golden/NAME.sql` is the rule, `NAME.in` what happens, `NAME.out` what the rule must write. All are found by walking. A line of `NAME.in` is a row,
-//! `STREAM column=value ..`; columns that are left out are null, and times are written as `1500ms`, `10s`, `min` or `max` since 1970. `@10s` before
-//! it is the sequence's time, and what the wall clock shows, unless `@10s/20d` says that it shows something else. `tick 10s` lets time pass, `end` ends the
-//! input. A line of `NAME.out` is the number of the line that
-//! caused the row (from 0), its target, and its columns; `late` and `bad` say how many rows were.
+//! `STREAM column=value ..`; columns that are left out are null, times are written as `1500ms`, `10s`, `min` or `max` since 1970, and lists
+//! as `1,null,3`. `@10s` before it is the sequence's time, and what the wall clock shows, unless `@10s/20d` says that it shows something else.
+//! Lines of a table that stand together are what it holds from then on. `tick 10s` lets time pass, `end` ends the input. A line of `NAME.out` is
+//! the number of the line that caused the row (from 0), its target, and its columns; `late`, `bad` and `ahead` say how many rows were.
 //!
 //! Each case runs in batches of one row, in batches as large as can be, and with the rule replaced by itself before every line: all
-//! three must write the same. Expected rows are written by hand, from the definitions in `docs/sql.md`.
+//! three must write the same; and so they must with any other rows. Expected rows are written by hand, from the definitions in `docs/sql.md`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, new_null_array};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampNanosecondArray, new_null_array,
+};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Int64Type, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use proptest::prelude::*;
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{Emissions, When};
 
@@ -49,6 +52,10 @@ fn time(text: &str) -> i64 {
     }
 }
 
+fn whole(text: &str) -> i64 {
+    if matches!(text, "min" | "max") { time(text) } else { text.parse().unwrap() }
+}
+
 fn when(text: &str) -> When {
     match text.split_once('/') {
         Some((now, wall)) => When { wall_ns: time(wall), ..When::at(time(now)) },
@@ -61,10 +68,11 @@ fn column(value: Option<&str>, data_type: &DataType) -> ArrayRef {
     match data_type {
         DataType::Timestamp(..) => Arc::new(TimestampNanosecondArray::from(vec![value.map(time)]).with_timezone("UTC")),
         DataType::Float64 => Arc::new(Float64Array::from(vec![value.map(|value| value.parse().unwrap())])),
-        DataType::Int64 => Arc::new(Int64Array::from(vec![value.map(|value| match value {
-            "min" | "max" => time(value),
-            digits => digits.parse().unwrap(),
-        })])),
+        DataType::Int64 => Arc::new(Int64Array::from(vec![value.map(whole)])),
+        DataType::List(of) if *of.data_type() == DataType::Int64 => {
+            let of = |list: &str| list.split_terminator(',').map(|one| (one != "null").then(|| whole(one))).collect::<Vec<_>>();
+            Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([value.map(of)]))
+        }
         DataType::Boolean => Arc::new(BooleanArray::from(vec![value.map(|value| value.parse().unwrap())])),
         DataType::Utf8 => Arc::new(StringArray::from(vec![value])),
         other => {
@@ -75,11 +83,11 @@ fn column(value: Option<&str>, data_type: &DataType) -> ArrayRef {
 }
 
 fn events(text: &str) -> Vec<Event> {
-    let inputs = catalog().inputs;
+    let catalog = catalog();
     let row = |when: When, line: &str| {
         let mut words = line.split_whitespace();
         let stream = words.next().unwrap();
-        let schema = inputs[stream].clone().unwrap();
+        let schema = catalog.inputs.get(stream).unwrap_or_else(|| &catalog.tables[stream]).clone().unwrap();
         let values: Vec<(&str, &str)> = words.map(|word| word.split_once('=').unwrap()).collect();
         for (name, _) in &values {
             assert!(schema.column_with_name(name).is_some(), "`{stream}` has no column `{name}`");
@@ -116,7 +124,7 @@ fn written(out: Emissions) -> String {
     }
     lines.sort_by_key(|(seq, _)| *seq);
     let mut text: String = lines.into_iter().map(|(_, line)| line).collect();
-    for (count, what) in [(out.late, "late"), (out.bad_rows, "bad")] {
+    for (count, what) in [(out.late, "late"), (out.bad_rows, "bad"), (out.ahead, "ahead")] {
         if count > 0 {
             text.push_str(&format!("{count} {what}\n"));
         }
@@ -128,10 +136,14 @@ fn written(out: Emissions) -> String {
 fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
     let mut running = rule(text);
     let mut out = Emissions::default();
+    let mut table: Option<(&str, RecordBatch)> = None;
     let mut at = 0;
     while at < events.len() {
         if swap {
             let mut next = rule(text);
+            if let Some((name, rows)) = &table {
+                next.on_table(name, rows, &mut out).unwrap();
+            }
             assert_eq!(next.restore(running.seal().unwrap()).unwrap(), Vec::<String>::new());
             running = next;
         }
@@ -144,9 +156,15 @@ fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
                     Event::Row { stream: other, when: at, row } if other == stream && at == when => Some(row),
                     _ => None,
                 });
-                let rows: Vec<&RecordBatch> = together.take(most).collect();
+                let is_table = running.tables().iter().any(|(table, _)| &**table == stream);
+                let rows: Vec<&RecordBatch> = together.take(if is_table { usize::MAX } else { most }).collect();
                 let rows = Rows { batch: concat_batches(&row.schema(), rows).unwrap(), seqs: Seqs::Run { first: seq } };
-                running.on_batch(stream, &rows, *when, &mut out).unwrap();
+                if is_table {
+                    running.on_table(stream, &rows.batch, &mut out).unwrap();
+                    table = Some((stream, rows.batch.clone()));
+                } else {
+                    running.on_batch(stream, &rows, *when, &mut out).unwrap();
+                }
                 at += rows.len() - 1;
             }
         }
@@ -155,22 +173,29 @@ fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
     written(out)
 }
 
-#[test]
-fn each_case_writes_what_it_must() {
+/// The ways to run a case, which must all write the same: batches of up to so many rows, and whether the rule is replaced before every line.
+const WAYS: [(&str, usize, bool); 3] =
+    [("one row a batch", 1, false), ("large batches", usize::MAX, false), ("a new version before each line", 1, true)];
+
+/// The rules of all cases.
+fn rules() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut rules: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     rules.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
     rules.sort();
     assert!(rules.len() >= 4, "the cases were found");
+    rules
+}
+
+#[test]
+fn each_case_writes_what_it_must() {
     let mut wrong = Vec::new();
-    for path in rules {
+    for path in rules() {
         let text = fs::read_to_string(&path).unwrap();
         let name = path.file_stem().unwrap().to_str().unwrap();
         let events = events(&fs::read_to_string(path.with_extension("in")).unwrap());
         let expected = fs::read_to_string(path.with_extension("out")).unwrap();
-        for (how, most, swap) in
-            [("one row a batch", 1, false), ("large batches", usize::MAX, false), ("a new version before each line", 1, true)]
-        {
+        for (how, most, swap) in WAYS {
             let written = run(&text, &events, most, swap);
             if written != expected {
                 wrong.push(format!("{name}, {how}:\n{written}expected:\n{expected}"));
@@ -179,6 +204,47 @@ fn each_case_writes_what_it_must() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Lines of a case in which nothing is as it should be.
+fn edges() -> impl Strategy<Value = String> {
+    let any = |name: &'static str, values: &'static str| {
+        prop::sample::select(values.split(' ').collect::<Vec<_>>()).prop_map(move |value| format!(" {name}={value}"))
+    };
+    let ts = any("ts", "min -9223372036854775807ns -1s -1ns 0s 0s 1s 4999999999ns 5s 12s 9223372034s 9223372036854775806ns max");
+    let tank = (
+        any("temperature", "null NaN -inf -1e308 -0.0 0 1 2.5 81 inf"),
+        any("count", "null min -1 0 1 7 max"),
+        any("running", "null true false"),
+    );
+    let valve = (any("position", "null min -1 0 1 max"), any("readings", "null 1,null,max"), any("open", "null true false"));
+    let row = (ts, any("device", "null a b"), tank, valve, 0_i64..10, 0..9);
+    prop::collection::vec(row, 0..16).prop_map(|rows| {
+        let mut now = 0;
+        let line = |(ts, device, (temperature, count, running), (position, readings, open), passed, kind): (_, _, _, _, i64, i32)| {
+            now += passed;
+            match kind {
+                0 => format!("tick {now}s\n"),
+                1..=3 => format!("@{now}s valve{ts}{device}{position}{readings}{open}\n"),
+                _ => format!("@{now}s tank{ts}{device}{temperature}{count}{running}\n"),
+            }
+        };
+        rows.into_iter().map(line).chain(["end".to_owned()]).collect()
+    })
+}
+
+#[test]
+fn no_case_depends_on_where_batches_are_cut_when_rows_are_at_the_edges() {
+    let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(path in prop::sample::select(rules()), lines in edges())| {
+        let (text, events) = (fs::read_to_string(&path).unwrap(), events(&lines));
+        let streams = rule(&text).flows().iter().map(|flow| flow.input.to_string()).collect::<Vec<_>>();
+        let events: Vec<Event> = events.into_iter().filter(|event| !matches!(event, Event::Row { stream, .. } if !streams.contains(stream))).collect();
+        let [first, others @ ..] = WAYS.map(|(_, most, swap)| run(&text, &events, most, swap));
+        for other in others {
+            prop_assert_eq!(&first, &other, "{}:\n{}", path.display(), lines);
+        }
+    });
 }
 
 #[test]

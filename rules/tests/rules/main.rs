@@ -4,6 +4,7 @@
 mod behaviour;
 mod bench_rows;
 mod docs;
+mod forgetting;
 mod golden;
 mod joins;
 mod joins_oracle;

@@ -42,6 +42,8 @@ fn any_text_gives_a_rule_or_an_error() {
     let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(text in prop::collection::vec(words, 0..40))| {
         let _ = compile("any.sql", &text.join(" "), &catalog());
-        let _ = compile("any.sql", &format!("INSERT INTO uplink SELECT {}", text.join(" ")), &catalog());
+        // Options stand before all else, a line each.
+        let (options, words): (Vec<&str>, Vec<&str>) = text.into_iter().partition(|word| word.starts_with("--!"));
+        let _ = compile("any.sql", &format!("{}\nINSERT INTO uplink SELECT {}", options.join("\n"), words.join(" ")), &catalog());
     });
 }

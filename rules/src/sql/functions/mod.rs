@@ -93,7 +93,7 @@ impl Memory {
         match (self, written) {
             (Self::Became | Self::Since, [c]) if condition(c) => Ok(vec![DataType::Boolean]),
             (Self::CountWithin | Self::Held, [c, i]) if condition(c) && interval(i) => Ok(vec![DataType::Boolean, i.clone()]),
-            (Self::Changed, [any]) => Ok(vec![any.clone()]),
+            (Self::Changed, [any]) => Ok(vec![if any.is_floating() { DataType::Float64 } else { any.clone() }]),
             (Self::Ewma, [x, i]) if number(x) && interval(i) => Ok(vec![DataType::Float64, i.clone()]),
             (Self::Rate, [_]) => numbers(1),
             (Self::Changed | Self::Deadband | Self::Ewma, [_, _]) => numbers(2),

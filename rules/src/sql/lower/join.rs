@@ -10,6 +10,7 @@ use datafusion_expr::utils::{conjunction, find_valid_equijoin_key_pair, split_co
 use datafusion_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator as BinaryOperator};
 use tidegate_core::{TS, ts_type};
 
+use super::aggregate::nanoseconds;
 use super::time_bounds::{Missing, reach};
 use super::{Lowering, nullable, physical, unqualified};
 use crate::sql::as_of::{AS_OF_FORM, AsOf, When};
@@ -208,13 +209,17 @@ impl Lowering<'_> {
             }
             Moment::EventTime { left_slack: TimeKind::Ts.slack(&*left)?, right_slack: TimeKind::Ts.slack(&*right)? }
         };
+        let ttl_ns = self.options.state_ttl.map(nanoseconds);
+        if ttl_ns.is_some() && (time_of(TS, &join.left).is_none() || time_of(TS, &join.right).is_none()) {
+            return plan_err!("`state_ttl` goes by the `ts` of both sides of the join, and one of them has none; {AS_OF_FORM}");
+        }
         let keys = std::mem::take(&mut conditions.keys);
         let names = keys.iter().map(|(a, b)| format!("{} = {}", unqualified(a), unqualified(b))).collect::<Vec<_>>().join(", ");
         let how = if by_arrival { "LAST" } else { "LATEST" };
         let fingerprint = format!("{how}({} WITH {}) BY ({names})", left.origin(), right.origin());
         let keys = both_keys(join, &keys, &*left, &*right)?;
         let condition = conditions.rest().map(|condition| physical(&condition, &left_schema.join(right_schema)?)).transpose()?;
-        let parts = LatestJoinParts { left, right, keys, moment, outer, condition };
+        let parts = LatestJoinParts { left, right, keys, moment, outer, condition, ttl_ns };
         Ok(Box::new(LatestJoin::new(parts, fingerprint, nullable(join.schema.as_arrow()))))
     }
 

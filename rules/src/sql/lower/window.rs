@@ -6,6 +6,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, Result, plan_err};
 use datafusion_expr::{Expr, LogicalPlan, Projection};
 
+use super::aggregate::nanoseconds;
 use super::{Asked, Lowering, physical, unqualified};
 use crate::sql::operators::{CUT_ROWS, Cut, CutWindow, Operator, RowWindows, Source, TimeWindow};
 use crate::sql::table_functions::{WINDOW_END, WINDOW_START, Window, WindowKind, with_window_columns};
@@ -47,6 +48,8 @@ impl Lowering<'_> {
                 _ => return plan_err!("a state window has two conditions"),
             },
         };
+        // Time ends a session.
+        let ttl_ns = self.options.state_ttl.map(nanoseconds).filter(|_| !by_time);
         let key = |(index, expr): (usize, &Expr)| {
             let expr = physical(expr, below)?;
             let data_type = expr.data_type(below.as_arrow())?;
@@ -54,10 +57,10 @@ impl Lowering<'_> {
         };
         let partition = window.partition.iter().enumerate().map(key).collect::<Result<_>>()?;
         if matches!(asked, Asked::Cutting) {
-            self.asked = Asked::Cut(CutWindow { input, cut, partition, schema: Arc::clone(&schema) });
+            self.asked = Asked::Cut(CutWindow { input, cut: (cut, ttl_ns), partition, schema: Arc::clone(&schema) });
             return Ok(Box::new(Source::new(Arc::from(CUT_ROWS), schema)));
         }
-        Ok(Box::new(RowWindows::new(input, fingerprint, cut, partition, schema)?))
+        Ok(Box::new(RowWindows::new(input, fingerprint, (cut, ttl_ns), partition, schema)?))
     }
 }
 

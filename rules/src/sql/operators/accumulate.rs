@@ -279,7 +279,10 @@ impl Sums {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.keys.as_ref().map_or(0, |keys| keys.size()) + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
+        let keys = self.keys.as_ref().map_or(0, |keys| keys.size());
+        // An accumulator's size is that of its lists, without itself.
+        let itself: usize = self.accumulators.iter().map(|accumulator| size_of_val(accumulator) + size_of_val(&**accumulator)).sum();
+        keys + itself + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
     }
 
     /// Writes the group index of each of `rows` rows to `groups`.

@@ -21,7 +21,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::ts_type;
 
 use super::accumulate::{Addends, Adder, Sums, SumsAtRest};
-use super::{AggregateCall, Chunk, Held, Operator, Pass, each_evaluable};
+use super::{AggregateCall, Chunk, Held, LateCopies, Operator, Pass, an_eighth, each_evaluable};
 use crate::rule::SealedState;
 use crate::sql::table_functions::WINDOW_END;
 use crate::sql::windows::TimeWindows;
@@ -50,17 +50,17 @@ pub(in crate::sql) enum Bound {
 }
 
 impl Bound {
-    /// The end for each row of `batch`, in windows or panes of the length `size_ns`.
-    pub(super) fn ends(&self, batch: &RecordBatch, size_ns: i64) -> Result<Vec<i64>> {
-        let (bound, forth) = match self {
-            Self::Start(start) => (start, size_ns),
-            Self::End(end) => (end, 0),
-        };
+    /// The end for each row of `batch` in these windows, or panes.
+    pub(super) fn ends(&self, batch: &RecordBatch, windows: &TimeWindows) -> Result<Vec<i64>> {
+        let (Self::Start(bound) | Self::End(bound)) = self;
         let bounds = bound.evaluate(batch)?.into_array(batch.num_rows())?;
         let Some(bounds) = bounds.as_primitive_opt::<TimestampNanosecondType>().filter(|bounds| bounds.null_count() == 0) else {
             return Err(DataFusionError::Execution("a row has no window".into()));
         };
-        Ok(bounds.values().iter().map(|bound| bound.saturating_add(forth)).collect())
+        Ok(match self {
+            Self::Start(_) => bounds.values().iter().map(|start| windows.last_end(*start)).collect(),
+            Self::End(_) => bounds.values().to_vec(),
+        })
     }
 }
 
@@ -112,6 +112,15 @@ enum Pane {
     Live(Sums),
     /// some window that holds it has closed
     Rest(SumsAtRest),
+}
+
+impl Pane {
+    fn held(&self) -> Held {
+        match self {
+            Self::Live(sums) => Held { entries: sums.len(), bytes: sums.bytes() },
+            Self::Rest(rest) => Held { entries: rest.rows, bytes: rest.bytes },
+        }
+    }
 }
 
 impl std::fmt::Debug for WindowAggregate {
@@ -181,15 +190,17 @@ impl WindowAggregate {
     }
 
     fn prepare(&self, chunk: &Chunk) -> Result<Prepared> {
-        let ends = self.bound.ends(&chunk.batch, self.pane_ns.unwrap_or(self.windows.size_ns()))?;
+        let windows = if self.pane_ns.is_some() { self.windows.panes() } else { self.windows };
+        let ends = self.bound.ends(&chunk.batch, &windows)?;
         Ok(Prepared { causes: chunk.causes(), ends, addends: self.adder.prepare(&chunk.batch)? })
     }
 
     /// Adds rows to their panes. Where a row comes too late for some of its windows, but not for all, those close before it is added.
-    fn absorb(&mut self, rows: &Prepared, pass: &mut Pass<'_>, closed: &mut Vec<Chunk>) -> Result<()> {
+    fn absorb(&mut self, rows: &Prepared, pass: &Pass<'_>, late: &mut LateCopies, closed: &mut Vec<Chunk>) -> Result<()> {
         let (Some(first_end), Some(last_cause)) = (rows.ends.first().copied(), rows.causes.last()) else { return Ok(()) };
         let (mut of, (mut first, mut last)) = (first_end, self.ends_over(first_end));
         if first <= last && self.before(pass, *last_cause) < self.closes_at(first) && rows.ends.iter().all(|end| *end == first_end) {
+            rows.causes.first().into_iter().for_each(|cause| late.note(*cause, false));
             return self.add(first_end, &rows.addends);
         }
         let mut by_end: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
@@ -198,10 +209,10 @@ impl WindowAggregate {
                 (of, (first, last)) = (*end, self.ends_over(*end));
             }
             let before = self.before(pass, *cause);
-            if first > last {
-                // Between two windows.
-            } else if before >= self.closes_at(last) {
-                pass.too_late(*cause, self.input.gives_input_rows());
+            let is_late = first <= last && before >= self.closes_at(last);
+            late.note(*cause, is_late);
+            if is_late || first > last {
+                // Or it is between two windows.
             } else if before >= self.closes_at(first) {
                 self.add_all(std::mem::take(&mut by_end), &rows.addends)?;
                 self.close(pass, before, closed)?;
@@ -376,13 +387,18 @@ impl Operator for WindowAggregate {
                 prepared.push(self.prepare(rows)?);
                 Ok(())
             });
+            let mut late = LateCopies::new(self.input.gives_input_rows());
             for part in prepared {
-                self.absorb(&part, pass, &mut closed)?;
+                self.absorb(&part, pass, &mut late, &mut closed)?;
             }
+            late.tell(pass);
         }
         self.close(pass, i64::MAX, &mut closed)?;
         self.closed_to = self.closed_to.max(self.closed_at(pass.watermarks.last().copied().unwrap_or(i64::MIN)));
         self.forget();
+        if pass.ends {
+            self.forgotten_to = i64::MIN;
+        }
         Chunk::concat(&self.schema, closed)
     }
 
@@ -412,29 +428,28 @@ impl Operator for WindowAggregate {
 
     fn held(&self) -> Held {
         let mut held = Held::default();
-        for pane in self.open.values() {
-            let (entries, bytes) = match pane {
-                Pane::Live(sums) => (sums.len(), sums.bytes()),
-                Pane::Rest(rest) => (rest.rows, rest.bytes),
-            };
+        for Held { entries, bytes } in self.open.values().map(Pane::held) {
             held = Held { entries: held.entries + entries, bytes: held.bytes + bytes };
         }
         held.bytes += self.blocks.values().map(|block| block.bytes).sum::<usize>();
         held
     }
 
-    fn shed(&mut self) -> usize {
-        let before = self.held().entries;
-        while let Some(end) = self.next_end() {
+    fn shed(&mut self) -> Result<usize> {
+        // What can be put together again goes before anything that cannot.
+        self.blocks.clear();
+        let enough = an_eighth(self.held().entries);
+        let mut forgotten = 0;
+        while forgotten < enough
+            && let Some(end) = self.next_end()
+        {
             self.forgotten_to = self.closes_at(end);
             self.closed_to = self.closed_to.max(end);
+            let gone = self.open.iter().take_while(|(end, _)| self.ends_over(**end).1 <= self.closed_to);
+            forgotten += gone.map(|(_, pane)| pane.held().entries).sum::<usize>();
             self.forget();
-            let forgotten = before.saturating_sub(self.held().entries);
-            if forgotten > 0 {
-                return forgotten;
-            }
         }
-        0
+        Ok(forgotten)
     }
 
     /// For each open pane and group its keys and the state of each aggregate.

@@ -12,7 +12,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::TS;
 
 use super::kept_rows::Keys;
-use super::{Chunk, Pass, evaluate_all, times};
+use super::{Chunk, Pass, an_eighth, evaluate_all, times};
 
 /// How many keys are kept at least before any is forgotten.
 const FEW: usize = 64;
@@ -61,6 +61,14 @@ pub(super) struct Cutter<C> {
     pub groups: Vec<usize>,
     /// how many partitions there may be before those are forgotten that wait for nothing
     tidy_at: usize,
+    /// the greatest last `ts` of a session that was given up
+    pub forgotten_to: i64,
+    /// how long a key may have no row before its windows are given up, where time does not end them
+    pub ttl_ns: Option<i64>,
+    /// the watermark at which somebody should look which keys have had none for so long
+    check_at: i64,
+    /// windows that have been given up; their owner empties the list
+    pub given_up: Vec<Open<C>>,
 }
 
 /// The windows of one key that wait for more.
@@ -87,6 +95,8 @@ pub(super) struct Open<C> {
     pub rows: usize,
     /// how many rows had arrived before its first
     pub born: u64,
+    /// whether it may be the rest of a session that was given up
+    pub in_doubt: bool,
     pub content: C,
 }
 
@@ -97,7 +107,15 @@ pub(super) struct Done<C> {
     pub end: i64,
     pub rows: usize,
     pub born: u64,
+    in_doubt: bool,
     pub content: C,
+}
+
+/// Leaves out what may be only the rest of a session. Returns how many that were.
+pub(super) fn leave_out_rests<C>(done: &mut Vec<Done<C>>) -> u64 {
+    let before = done.len();
+    done.retain(|window| !window.in_doubt);
+    (before - done.len()) as u64
 }
 
 /// Rows whose keys and conditions have been evaluated.
@@ -109,7 +127,7 @@ pub(super) struct Keyed {
 
 impl<C: Content> Open<C> {
     pub(super) fn new(ts: i64, born: u64) -> Self {
-        Self { first: ts, last: ts, rows: 0, born, content: C::default() }
+        Self { first: ts, last: ts, rows: 0, born, in_doubt: false, content: C::default() }
     }
 
     pub(super) fn push(&mut self, row: u32, ts: i64) {
@@ -120,12 +138,17 @@ impl<C: Content> Open<C> {
     }
 
     fn done(self, cause: u32, end: i64) -> Done<C> {
-        Done { cause, start: self.first, end, rows: self.rows, born: self.born, content: self.content }
+        Done { cause, start: self.first, end, rows: self.rows, born: self.born, in_doubt: self.in_doubt, content: self.content }
     }
 }
 
 impl<C: Content> Cutter<C> {
-    pub(super) fn new(cut: Cut, partition: Vec<Arc<dyn PhysicalExpr>>, key_schema: SchemaRef, delay_ns: i64) -> Result<Self> {
+    pub(super) fn new(
+        (cut, ttl_ns): (Cut, Option<i64>),
+        partition: Vec<Arc<dyn PhysicalExpr>>,
+        key_schema: SchemaRef,
+        delay_ns: i64,
+    ) -> Result<Self> {
         Ok(Self {
             cut,
             partition,
@@ -136,6 +159,10 @@ impl<C: Content> Cutter<C> {
             arrived: 0,
             groups: Vec::new(),
             tidy_at: FEW,
+            forgotten_to: i64::MIN,
+            ttl_ns,
+            check_at: i64::MIN,
+            given_up: Vec::new(),
         })
     }
 
@@ -188,6 +215,9 @@ impl<C: Content> Cutter<C> {
             let row = first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
             let cause = rows.chunk.cause(at);
             self.arrived += 1;
+            if self.ttl_ns.is_some() {
+                self.begin_anew_after_silence(*group, (*ts).max(pass.before(cause)));
+            }
             dropped += match &self.cut {
                 Cut::Gap(gap) => self.add_to_session(*gap, (row, *ts, cause), *group, pass, is_input, done),
                 Cut::Rows { size, every } => self.add_to_count((*size, *every), (row, *ts, cause), *group, done),
@@ -200,6 +230,31 @@ impl<C: Content> Cutter<C> {
         }
         self.groups = groups;
         Ok(dropped)
+    }
+
+    /// Whether a window is given up at the time `now`, after so long a silence: a matter of times alone, so that it can be done at any time later.
+    fn is_silent(&self, partition: &Partition<C>, now: i64) -> bool {
+        let silence = partition.open.back().map(|open| now.saturating_sub(open.last));
+        silence.zip(self.ttl_ns).is_some_and(|(silence, ttl_ns)| silence > ttl_ns)
+    }
+
+    fn begin_anew_after_silence(&mut self, group: usize, now: i64) {
+        if self.partitions.get(group).is_some_and(|partition| self.is_silent(partition, now))
+            && let Some(partition) = self.partitions.get_mut(group)
+        {
+            self.given_up.extend(std::mem::take(partition).open);
+        }
+    }
+
+    /// Gives up the windows of keys that have had no row for too long; none is kept for more than twice as long as it must be.
+    pub(super) fn expire(&mut self, pass: &Pass<'_>) {
+        let watermark = pass.watermarks.last().copied().unwrap_or(i64::MIN);
+        if pass.ends {
+            self.check_at = i64::MIN;
+        } else if let Some(ttl_ns) = self.ttl_ns.filter(|_| watermark > i64::MIN && watermark >= self.check_at) {
+            self.check_at = watermark.saturating_add(ttl_ns);
+            (0..self.partitions.len()).for_each(|group| self.begin_anew_after_silence(group, watermark));
+        }
     }
 
     fn add_to_session(
@@ -222,7 +277,8 @@ impl<C: Content> Cutter<C> {
         // Where there was a session, there is an entry that is not after its end.
         let known = partition.open.front().map(|open| closes_at(open.last));
         partition.end_sessions(gap, &|last| pass.reached(closes_at(last)).filter(|_| closes_at(last) <= before), done);
-        partition.extend_session(gap, row, ts, self.arrived);
+        let in_doubt = self.forgotten_to > i64::MIN && ts < self.forgotten_to.saturating_add(gap);
+        partition.extend_session(gap, (row, ts, in_doubt), self.arrived);
         let end = partition.open.front().map(|open| closes_at(open.last));
         if let Some(end) = end.filter(|end| known.is_none_or(|known| *end < known)) {
             self.ends.push(Reverse((end, group)));
@@ -240,6 +296,7 @@ impl<C: Content> Cutter<C> {
         let Some(partition) = self.partitions.get_mut(group) else { return 1 };
         partition.seen += 1;
         if partition.open.is_empty() {
+            partition.make_room();
             partition.open.push_back(Open::new(ts, self.arrived));
         }
         let Some(open) = partition.open.front_mut() else { return 1 };
@@ -259,7 +316,8 @@ impl<C: Content> Cutter<C> {
                 }));
             } else {
                 let content = open.content.copy();
-                done.push(Done { cause, start: open.first, end: open.last, rows: open.rows, born: open.born, content });
+                let (start, end, rows, born) = (open.first, open.last, open.rows, open.born);
+                done.push(Done { cause, start, end, rows, born, in_doubt: false, content });
             }
         }
         dropped
@@ -277,6 +335,7 @@ impl<C: Content> Cutter<C> {
             if !opens {
                 return 1;
             }
+            partition.make_room();
             partition.open.push_back(Open::new(ts, self.arrived));
         }
         if let Some(open) = partition.open.front_mut() {
@@ -304,6 +363,9 @@ impl<C: Content> Cutter<C> {
                 self.ends.push(Reverse((closes_at(open.last), group)));
             }
         }
+        if pass.ends {
+            self.forgotten_to = i64::MIN;
+        }
     }
 
     /// The watermark at which a session may end.
@@ -311,11 +373,18 @@ impl<C: Content> Cutter<C> {
         self.ends.peek().map(|Reverse((end, _))| *end)
     }
 
+    /// About how many bytes keys take, with a window each.
+    pub(super) fn bytes(&self) -> usize {
+        let partitions = self.partitions.capacity() * size_of::<Partition<C>>() + self.partitions.len() * size_of::<Open<C>>();
+        self.keys.bytes() + partitions + self.ends.capacity() * size_of::<Reverse<(i64, usize)>>()
+    }
+
     /// Forgets keys that wait for nothing.
     pub(super) fn tidy(&mut self) -> Result<()> {
-        if self.partitions.len() < self.tidy_at {
-            return Ok(());
-        }
+        if self.partitions.len() < self.tidy_at { Ok(()) } else { self.forget_idle() }
+    }
+
+    fn forget_idle(&mut self) -> Result<()> {
         let is_idle = |partition: &Partition<C>| {
             let between = match &self.cut {
                 Cut::Rows { every, .. } => partition.seen.is_multiple_of(*every),
@@ -329,6 +398,22 @@ impl<C: Content> Cutter<C> {
         self.partitions.retain(|_| kept.next().unwrap_or(true));
         self.find_ends();
         self.tidy_at = FEW.max(self.partitions.len() * 2);
+        Ok(())
+    }
+
+    /// Gives up the windows of the keys that have been silent longest.
+    pub(super) fn shed(&mut self) -> Result<()> {
+        let newest = |(at, partition): (usize, &Partition<C>)| partition.open.back().map(|open| ((open.last, open.born), at));
+        let mut open: Vec<_> = self.partitions.iter().enumerate().filter_map(newest).collect();
+        open.sort_unstable();
+        open.truncate(an_eighth(open.len()));
+        let gone = open.into_iter().filter_map(|(_, at)| self.partitions.get_mut(at).map(std::mem::take));
+        self.given_up.extend(gone.flat_map(|partition| partition.open));
+        if matches!(self.cut, Cut::Gap(_)) {
+            self.forgotten_to = self.given_up.iter().map(|open| open.last).fold(self.forgotten_to, i64::max);
+        }
+        self.forget_idle()?;
+        self.partitions.shrink_to_fit();
         Ok(())
     }
 
@@ -348,6 +433,13 @@ impl<C: Content> Cutter<C> {
 }
 
 impl<C: Content> Partition<C> {
+    /// Most keys have one window at a time: a list would make room for four.
+    fn make_room(&mut self) {
+        if self.open.is_empty() {
+            self.open.reserve_exact(1);
+        }
+    }
+
     /// Ends sessions, the first one first, for as long as `cause` says which row ends one with this last `ts`.
     fn end_sessions(&mut self, gap: i64, cause: &dyn Fn(i64) -> Option<u32>, done: &mut Vec<Done<C>>) {
         while let Some(cause) = self.open.front().and_then(|open| cause(open.last)) {
@@ -358,10 +450,10 @@ impl<C: Content> Partition<C> {
     }
 
     /// Adds a row to the session that it is in, to all of them as one if it joins several, or begins one.
-    fn extend_session(&mut self, gap: i64, row: u32, ts: i64, born: u64) {
+    fn extend_session(&mut self, gap: i64, (row, ts, in_doubt): (u32, i64, bool), born: u64) {
         // The end of a session is its last row plus the gap: a row at the end is not in it.
-        let from = self.open.partition_point(|open| open.last.saturating_add(gap) <= ts);
-        let to = self.open.partition_point(|open| open.first < ts.saturating_add(gap)).max(from);
+        let from = self.open.partition_point(|open| ts.saturating_sub(open.last) >= gap);
+        let to = self.open.partition_point(|open| open.first.saturating_sub(ts) < gap).max(from);
         let mut joined: Option<Open<C>> = None;
         for open in self.open.drain(from..to) {
             match &mut joined {
@@ -371,12 +463,16 @@ impl<C: Content> Partition<C> {
                     joined.last = joined.last.max(open.last);
                     joined.rows += open.rows;
                     joined.born = joined.born.min(open.born);
+                    joined.in_doubt |= open.in_doubt;
                     joined.content.join(open.content);
                 }
             }
         }
+        let begins = joined.as_ref().is_none_or(|joined| ts < joined.first);
         let mut joined = joined.unwrap_or_else(|| Open::new(ts, born));
+        joined.in_doubt |= begins && in_doubt;
         joined.push(row, ts);
+        self.make_room();
         self.open.insert(from, joined);
     }
 }

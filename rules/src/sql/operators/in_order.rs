@@ -8,7 +8,7 @@ use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use datafusion_common::{DataFusionError, Result};
 
 use super::row_log::RowLog;
-use super::{Chunk, Held, Operator, Pass};
+use super::{Chunk, Held, LateCopies, Operator, Pass, an_eighth};
 use crate::rule::SealedState;
 
 /// Keeps rows until the watermark reaches their time, and gives them in the order of their times; rows of one time in order of arrival. A row
@@ -25,6 +25,8 @@ pub(in crate::sql) struct InOrder {
     waiting: BTreeMap<(i64, u64), Waiting>,
     arrivals: u64,
     passes: u64,
+    /// rows of this time or before have been given up
+    forgotten_to: i64,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,7 @@ impl InOrder {
             waiting: BTreeMap::new(),
             arrivals: 0,
             passes: 0,
+            forgotten_to: i64::MIN,
         }
     }
 
@@ -58,9 +61,11 @@ impl InOrder {
         Self { fingerprint, window_ns: Some(size_ns), ..Self::new(input, end_column) }
     }
 
-    /// Whether a row of this time, which is `due` at a watermark, is late when the watermark before it is `before`.
-    fn is_late(&self, before: i64, due: i64) -> bool {
-        if self.window_ns.is_some() { before >= due } else { before > due }
+    /// Whether a row of the time `ts`, which is due `delay_ns` later, is late when the watermark before it is `before`.
+    fn is_late(&self, before: i64, ts: i64, delay_ns: i64) -> bool {
+        let due = ts.saturating_add(delay_ns);
+        let is_over = if self.window_ns.is_some() { before >= due } else { before > due };
+        is_over || (ts <= self.forgotten_to && self.forgotten_to > i64::MIN)
     }
 
     /// Whether no row has to wait, as things are.
@@ -71,7 +76,7 @@ impl InOrder {
                 let Some(ts) = times(row) else { return false };
                 let (cause, due) = (rows.cause(row), ts.saturating_add(delay_ns));
                 let in_order = ts >= std::mem::replace(&mut last, ts);
-                in_order && !self.is_late(pass.before(cause), due) && pass.after(cause) >= due
+                in_order && !self.is_late(pass.before(cause), ts, delay_ns) && pass.after(cause) >= due
             })
     }
 
@@ -123,20 +128,28 @@ impl Operator for InOrder {
                 return Ok(rows);
             }
             self.passes += 1;
-            let is_input = self.input.gives_input_rows();
+            let mut late = LateCopies::new(self.input.gives_input_rows());
             let first = self.log.push(rows.batch.columns().to_vec(), rows.len())?;
             for (row, number) in (0..rows.len()).zip(first..) {
                 let cause = rows.cause(row);
-                match times(row) {
-                    None => pass.out.bad("a row has no time by which it could be put in order".into()),
-                    Some(ts) if self.is_late(pass.before(cause), ts.saturating_add(delay_ns)) => pass.too_late(cause, is_input),
-                    Some(ts) => self.wait(ts, number, cause),
+                let Some(ts) = times(row) else {
+                    pass.out.bad("a row has no time by which it could be put in order".into());
+                    continue;
+                };
+                let is_late = self.is_late(pass.before(cause), ts, delay_ns);
+                late.note(cause, is_late);
+                if !is_late {
+                    self.wait(ts, number, cause);
                 }
             }
+            late.tell(pass);
         } else {
             self.passes += 1;
         }
         let due = self.release(pass, delay_ns)?;
+        if pass.ends {
+            self.forgotten_to = i64::MIN;
+        }
         if self.log.wants_packing() {
             self.log.pack(self.waiting.values_mut().map(|waiting| &mut waiting.row), false)?;
         }
@@ -161,24 +174,41 @@ impl Operator for InOrder {
     }
 
     fn held(&self) -> Held {
-        let entry = size_of::<((i64, u64), Waiting)>();
+        // The nodes of a tree to whose end rows come are half full.
+        let entry = 2 * size_of::<((i64, u64), Waiting)>();
         Held { entries: self.waiting.len(), bytes: self.log.bytes() + self.waiting.len() * entry }
     }
 
-    /// The rows that wait, in order.
+    /// Rows of one time go together: they may be those of a window.
+    fn shed(&mut self) -> Result<usize> {
+        let before = self.waiting.len();
+        let last = self.waiting.keys().nth(an_eighth(before).saturating_sub(1)).map(|(ts, _)| *ts);
+        let Some(last) = last else { return Ok(0) };
+        self.forgotten_to = last;
+        self.waiting = match last.checked_add(1) {
+            Some(next) => self.waiting.split_off(&(next, 0)),
+            None => BTreeMap::new(),
+        };
+        self.log.pack(self.waiting.values_mut().map(|waiting| &mut waiting.row), true)?;
+        Ok(before - self.waiting.len())
+    }
+
+    /// The rows that wait, in order. The watermark is the time up to which rows have been given up.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
         let rows: Vec<Option<u32>> = self.waiting.values().map(|waiting| Some(waiting.row)).collect();
         let batch = match rows.as_slice() {
             [] => None,
             rows => Some(RecordBatch::try_new(Arc::clone(self.input.schema()), self.log.gather_all(rows)?)?),
         };
-        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch }])
+        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: self.forgotten_to, batch }])
     }
 
     /// A column that the rows have not is null in them.
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
-        let Some(batch) = state.remove(at).batch else { return Ok(()) };
+        let SealedState { watermark, batch, .. } = state.remove(at);
+        self.forgotten_to = watermark;
+        let Some(batch) = batch else { return Ok(()) };
         let mut columns: Vec<ArrayRef> = Vec::new();
         for field in self.input.schema().fields() {
             match batch.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type()) {

@@ -9,6 +9,8 @@
 //!   what a thousand passes of one row do. So an operator that keeps state looks at what was so **before** each row: [`Pass::before`] for
 //!   whether a row is late, [`Pass::reached`] for which row closes a window. At one cause, rows count before time does.
 //! * An expression that cannot be evaluated costs its row and nothing else ([`each_evaluable`]). An error stops the rule.
+//! * State has a bound: a window, an interval, or `state_ttl`; and what it takes is known, and can be given up, the oldest first
+//!   ([`Operator::shed`]). What is written stays right: a window is given up whole, and a row that may have had a partner is not written alone.
 //! * State has a fingerprint that says what is kept, apart from thresholds and projections, so that a new version of the rule finds it.
 
 mod accumulate;
@@ -23,6 +25,7 @@ mod row_log;
 mod row_window_aggregate;
 mod row_windows;
 mod running;
+mod shared;
 mod source;
 mod stateless;
 mod time_window;
@@ -55,6 +58,8 @@ pub(super) use pattern::{Formula, MatchRows, Recognition, Slot};
 pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate, WindowGroups};
 pub(super) use row_windows::RowWindows;
 pub(super) use running::{Emit, RunningAggregate};
+pub use shared::SharedParts;
+pub(super) use shared::{Computes, Shared, Turn};
 pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project};
 pub(super) use time_window::TimeWindow;
@@ -124,15 +129,28 @@ pub(super) trait Operator: Debug + Send {
         None
     }
 
+    /// Itself, if others may use what is below it.
+    fn shared(&self) -> Option<&Shared> {
+        None
+    }
+
+    /// The same, to be changed.
+    fn shared_mut(&mut self) -> Option<&mut Shared> {
+        None
+    }
+
     /// What it keeps.
     fn held(&self) -> Held {
         Held::default()
     }
 
-    /// Gives up its oldest entries, as a whole: what they would have been written for is not written. Returns how many they were; 0: none
-    /// can be given up.
-    fn shed(&mut self) -> usize {
-        0
+    /// Gives up the oldest eighth of its entries at least, as if their time had run out and nothing were to be written for it: keys begin anew with
+    /// their next row, and rows that come for a window that was given up are late. Returns how many entries they were; 0: it has none.
+    ///
+    /// # Errors
+    /// When what is left cannot be kept.
+    fn shed(&mut self) -> Result<usize> {
+        Ok(0)
     }
 
     /// Takes its own state out, without that of its inputs; it must not run afterwards unless the state is restored.
@@ -150,6 +168,12 @@ pub(super) trait Operator: Debug + Send {
     fn restore(&mut self, _state: &mut Vec<SealedState>, _misfits: &mut Vec<String>) -> Result<()> {
         Ok(())
     }
+}
+
+/// How many of so many entries are given up at once: few, so that not much more is lost than must be, and yet so many that all calls together
+/// take no longer than looking at the entries a few times.
+pub(super) fn an_eighth(entries: usize) -> usize {
+    entries.div_ceil(8)
 }
 
 /// What an operator keeps.
@@ -228,6 +252,8 @@ pub(super) struct Pass<'a> {
     pub when: When,
     /// whether there will be no more rows
     pub ends: bool,
+    /// which pass it is. `None`: no rows of streams are in it
+    pub turn: Option<Turn<'a>>,
     /// the rows of `input` that were late
     pub late: Vec<u32>,
     /// takes note of rows that are late or bad
@@ -258,6 +284,33 @@ impl Pass<'_> {
         let after = self.watermarks.get(1..)?;
         let row = after.partition_point(|watermark| *watermark < ts);
         if row < after.len() { u32::try_from(row).ok() } else { None }
+    }
+}
+
+/// Rows that are late, where a row of the input may come once for each of its windows: it is late when the copy in the last of them is.
+pub(super) struct LateCopies {
+    is_input: bool,
+    causes: Vec<u32>,
+}
+
+impl LateCopies {
+    /// `is_input`: they are rows of the input, each due to itself.
+    pub(super) fn new(is_input: bool) -> Self {
+        Self { is_input, causes: Vec::new() }
+    }
+
+    /// Whether the next copy, in their order, is late.
+    pub(super) fn note(&mut self, cause: u32, is_late: bool) {
+        let is_copy = self.is_input && self.causes.last() == Some(&cause);
+        if is_late && !is_copy {
+            self.causes.push(cause);
+        } else if !is_late && is_copy {
+            self.causes.pop();
+        }
+    }
+
+    pub(super) fn tell(self, pass: &mut Pass<'_>) {
+        self.causes.into_iter().for_each(|cause| pass.too_late(cause, self.is_input));
     }
 }
 
@@ -298,13 +351,16 @@ pub(super) fn numbered(chunk: Chunk, seqs: &Seqs) -> Rows {
 
 /// Calls `visit` for `operator` and all below it, inputs first.
 pub(super) fn visit(operator: &dyn Operator, visit_one: &mut dyn FnMut(&dyn Operator)) {
+    if let Some(shared) = operator.shared() {
+        shared.visit(visit_one);
+    }
     for input in operator.inputs() {
         visit(input, visit_one);
     }
     visit_one(operator);
 }
 
-/// The same, to change them.
+/// The same, to change them; what others may use is changed by [`Shared`] only.
 pub(super) fn visit_mut(operator: &mut dyn Operator, change: &mut dyn FnMut(&mut dyn Operator) -> Result<()>) -> Result<()> {
     for input in operator.inputs_mut() {
         visit_mut(input, change)?;
@@ -314,8 +370,11 @@ pub(super) fn visit_mut(operator: &mut dyn Operator, change: &mut dyn FnMut(&mut
 
 /// Describes `operator` and all below it, itself first.
 pub(super) fn explain(operator: &dyn Operator, depth: usize, steps: &mut Vec<Step>) {
+    if let Some(shared) = operator.shared() {
+        return shared.explain(depth, steps);
+    }
     let Held { entries, bytes } = operator.held();
-    steps.push(Step { depth, what: with_units(&operator.explain()), entries, bytes });
+    steps.push(Step { depth, what: with_units(&operator.explain()), entries, bytes, shared_with: Vec::new() });
     for input in operator.inputs() {
         explain(input, depth + 1, steps);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::{concat_batches, partition};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use datafusion_common::{DataFusionError, Result, ScalarValue};
@@ -11,10 +11,10 @@ use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::{Addends, Adder, Sums};
 use super::aggregate::window_columns;
-use super::cutting::{Content, Cut, Cutter, Done, Keyed, Open};
+use super::cutting::{Content, Cut, Cutter, Done, Keyed, Open, leave_out_rests};
 use super::time_window::with_bounds;
 use super::{AggregateCall, Chunk, GroupColumn, Held, Operator, Pass, each_evaluable, visit};
-use crate::rule::SealedState;
+use crate::rule::{Emissions, SealedState};
 
 /// The name under which rows that have been cut into windows enter what stands between window and aggregate.
 pub(in crate::sql) const CUT_ROWS: &str = "#cut rows";
@@ -24,7 +24,8 @@ const WINDOW: &str = "#window";
 /// A window function whose rows are to be added up.
 pub(in crate::sql) struct CutWindow {
     pub input: Box<dyn Operator>,
-    pub cut: Cut,
+    /// and how long a key is remembered, where time does not end its windows
+    pub cut: (Cut, Option<i64>),
     pub partition: Vec<(Arc<dyn PhysicalExpr>, Field)>,
     /// of its rows, with the bounds
     pub schema: SchemaRef,
@@ -167,6 +168,7 @@ impl RowWindowAggregate {
             watermarks: Vec::new(),
             when: pass.when,
             ends: false,
+            turn: None,
             late: Vec::new(),
             out: &mut *pass.out,
         };
@@ -218,7 +220,7 @@ impl RowWindowAggregate {
         }
         let (groups, bytes) = inner.sums.as_ref().map_or((1, 0), |sums| (sums.len(), sums.bytes()));
         let keys: usize = inner.keys.iter().map(ScalarValue::size).sum();
-        inner.held = Held { entries: groups, bytes: bytes + keys + size_of::<Open<Parts>>() };
+        inner.held = Held { entries: groups, bytes: bytes + keys };
         self.held = Held { entries: self.held.entries + groups, bytes: self.held.bytes + inner.held.bytes };
         *parts = inner;
         Ok(())
@@ -235,6 +237,7 @@ impl RowWindowAggregate {
             none => {
                 let row = rows.first().map_or(0, |row| *row as usize);
                 parts.keys = arrived.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
+                parts.keys.shrink_to_fit();
                 none.insert(self.adder.empty()?)
             }
         };
@@ -245,6 +248,13 @@ impl RowWindowAggregate {
     fn forget(&mut self, parts: &mut Parts) {
         let Held { entries, bytes } = std::mem::take(&mut parts.held);
         self.held = Held { entries: self.held.entries.saturating_sub(entries), bytes: self.held.bytes.saturating_sub(bytes) };
+    }
+
+    /// Lets go of what windows add up to that have been given up. Returns how many.
+    fn let_go(&mut self) -> usize {
+        let mut windows = std::mem::take(&mut self.cutter.given_up);
+        windows.iter_mut().for_each(|window| self.forget(&mut window.content));
+        windows.len()
     }
 
     /// Adds rows to their windows.
@@ -278,12 +288,13 @@ impl RowWindowAggregate {
         Ok(())
     }
 
-    fn give(&mut self, mut done: Vec<Done<Parts>>) -> Result<Chunk> {
+    fn give(&mut self, mut done: Vec<Done<Parts>>, out: &mut Emissions) -> Result<Chunk> {
         // Where two close with the same row, the one that ended first comes first, then the one that began to arrive first.
         done.sort_by_key(|window| (window.cause, window.end, window.born));
         let mut chunks = Vec::with_capacity(done.len());
-        for mut window in done {
-            self.forget(&mut window.content);
+        done.iter_mut().for_each(|window| self.forget(&mut window.content));
+        out.forgotten += leave_out_rests(&mut done);
+        for window in done {
             let Some(sums) = window.content.sums else { continue };
             let rows = sums.len();
             let (of_rows, values) = sums.finish()?;
@@ -307,7 +318,8 @@ impl RowWindowAggregate {
         let times = ["#first", "#last"].map(|name| Field::new(name, DataType::Int64, false));
         let counts = ["#rows", "#seen", "#born"].map(|name| Field::new(name, DataType::UInt64, false));
         let keys = self.key_schema.fields().iter().map(|field| field.as_ref().clone());
-        Arc::new(Schema::new(keys.chain(times).chain(counts).collect::<Vec<_>>()))
+        let in_doubt = Field::new("#in_doubt", DataType::Boolean, false);
+        Arc::new(Schema::new(keys.chain(times).chain(counts).chain([in_doubt]).collect::<Vec<_>>()))
     }
 
     fn sums_schema(&self) -> Result<SchemaRef> {
@@ -322,6 +334,7 @@ impl RowWindowAggregate {
         let count = |name: &str| windows.column_by_name(name).and_then(|c| c.as_primitive_opt::<UInt64Type>().cloned()).ok_or_else(missing);
         let (first, last) = (time("#first")?, time("#last")?);
         let (rows, seen, born) = (count("#rows")?, count("#seen")?, count("#born")?);
+        let in_doubt = windows.column_by_name("#in_doubt").and_then(|column| column.as_boolean_opt());
         let mut of_window = sums.map(|sums| self.sums_by_window(sums, misfits)).transpose()?.unwrap_or_default();
         let keys: Vec<ArrayRef> = windows.columns().iter().take(self.key_schema.fields().len()).cloned().collect();
         for (window, group) in self.cutter.find_keys(&keys, windows.num_rows())?.into_iter().enumerate() {
@@ -336,6 +349,7 @@ impl RowWindowAggregate {
                 last: last.value(window),
                 rows: usize::try_from(rows.value(window)).unwrap_or(usize::MAX),
                 born: born.value(window),
+                in_doubt: in_doubt.is_some_and(|in_doubt| in_doubt.value(window)),
                 content,
             };
             self.cutter.arrived = self.cutter.arrived.max(born.value(window));
@@ -387,7 +401,9 @@ impl Operator for RowWindowAggregate {
             self.absorb(&rows, pass, &mut done)?;
         }
         self.cutter.end_sessions(pass, &mut done);
-        let rows = self.give(done)?;
+        let rows = self.give(done, pass.out)?;
+        self.cutter.expire(pass);
+        self.let_go();
         self.cutter.tidy()?;
         Ok(rows)
     }
@@ -407,7 +423,7 @@ impl Operator for RowWindowAggregate {
     }
 
     fn is_timed(&self) -> bool {
-        matches!(self.cutter.cut, Cut::Gap(_))
+        matches!(self.cutter.cut, Cut::Gap(_)) || self.cutter.ttl_ns.is_some()
     }
 
     /// The start of a window may be any time ago.
@@ -424,15 +440,21 @@ impl Operator for RowWindowAggregate {
     }
 
     fn held(&self) -> Held {
-        Held { bytes: self.held.bytes + self.cutter.keys.bytes(), ..self.held }
+        Held { bytes: self.held.bytes + self.cutter.bytes(), ..self.held }
     }
 
-    /// The windows, with their keys, and what they add up to so far, by the number of the window.
+    fn shed(&mut self) -> Result<usize> {
+        self.cutter.shed()?;
+        Ok(self.let_go())
+    }
+
+    /// The windows, with their keys, and what they add up to so far, by the number of the window. The watermark is the last time of a session
+    /// that was given up.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
         let schema = self.sums_schema()?;
         let (mut keys, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
         let (mut rows, mut counts, mut born) = (Vec::new(), Vec::new(), Vec::new());
-        let mut sums = Vec::new();
+        let (mut in_doubt, mut sums) = (Vec::new(), Vec::new());
         for (number, (key, seen, open)) in (0_u32..).zip(self.cutter.take_open()) {
             keys.push(key as u64);
             first.push(open.first);
@@ -440,6 +462,7 @@ impl Operator for RowWindowAggregate {
             rows.push(open.rows as u64);
             counts.push(seen);
             born.push(open.born);
+            in_doubt.push(open.in_doubt);
             if let Some(open) = open.content.sums {
                 let rest = open.rest()?;
                 let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(vec![number; rest.rows]))];
@@ -453,10 +476,11 @@ impl Operator for RowWindowAggregate {
         self.held = Held::default();
         columns.extend([first, last].map(|times| Arc::new(Int64Array::from(times)) as ArrayRef));
         columns.extend([rows, counts, born].map(|counts| Arc::new(UInt64Array::from(counts)) as ArrayRef));
+        columns.push(Arc::new(BooleanArray::from(in_doubt)));
         let batch = if is_empty { None } else { Some(RecordBatch::try_new(self.windows_schema(), columns)?) };
         let sums = if sums.is_empty() { None } else { Some(concat_batches(&schema, &sums)?) };
         Ok(vec![
-            SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch },
+            SealedState { fingerprint: self.fingerprint.clone(), watermark: self.cutter.forgotten_to, batch },
             SealedState { fingerprint: self.sums_fingerprint(), watermark: i64::MIN, batch: sums },
         ])
     }
@@ -464,10 +488,12 @@ impl Operator for RowWindowAggregate {
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         let mut take = |fingerprint: &str| {
             let at = state.iter().position(|sealed| sealed.fingerprint == fingerprint)?;
-            state.remove(at).batch
+            Some(state.remove(at))
         };
-        let (windows, sums) = (take(&self.fingerprint), take(&self.sums_fingerprint()));
-        match windows {
+        let (windows, sums) = (take(&self.fingerprint), take(&self.sums_fingerprint()).and_then(|sums| sums.batch));
+        let Some(windows) = windows else { return Ok(()) };
+        self.cutter.forgotten_to = windows.watermark;
+        match windows.batch {
             Some(windows) => self.take_over(&windows, sums.as_ref(), misfits),
             None => Ok(()),
         }

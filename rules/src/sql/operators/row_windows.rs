@@ -4,22 +4,23 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
 use datafusion_common::Result;
 use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::TS;
 
-use super::cutting::{Content, Cut, Cutter, Done, Open};
+use super::cutting::{Content, Cut, Cutter, Done, Open, leave_out_rests};
 use super::kept_rows::KeptRows;
 use super::time_window::with_bounds;
 use super::{Chunk, Held, Operator, Pass, each_evaluable, times};
-use crate::rule::SealedState;
+use crate::rule::{Emissions, SealedState};
 
 /// The names of the columns of state that are no columns of the rows.
 const WINDOW: &str = "#window";
 const SEEN: &str = "#seen";
+const IN_DOUBT: &str = "#in_doubt";
 
 /// The operator.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl RowWindows {
     pub(in crate::sql) fn new(
         input: Box<dyn Operator>,
         fingerprint: String,
-        cut: Cut,
+        (cut, ttl_ns): (Cut, Option<i64>),
         partition: Vec<(Arc<dyn PhysicalExpr>, Field)>,
         schema: SchemaRef,
     ) -> Result<Self> {
@@ -66,7 +67,7 @@ impl RowWindows {
         let delay_ns = input.delay_ns();
         Ok(Self {
             rows: KeptRows::new(Arc::clone(input.schema())),
-            cutter: Cutter::new(cut, partition, Arc::new(Schema::new(fields)), delay_ns)?,
+            cutter: Cutter::new((cut, ttl_ns), partition, Arc::new(Schema::new(fields)), delay_ns)?,
             input,
             fingerprint,
             schema,
@@ -75,7 +76,11 @@ impl RowWindows {
     }
 
     /// The rows of complete windows, window by window.
-    fn give(&mut self, mut done: Vec<Done<Rows>>) -> Result<Chunk> {
+    fn give(&mut self, mut done: Vec<Done<Rows>>, out: &mut Emissions) -> Result<Chunk> {
+        if matches!(self.cutter.cut, Cut::Gap(_)) {
+            self.rows.drop_rows(done.iter().map(|window| window.rows).sum());
+        }
+        out.forgotten += leave_out_rests(&mut done);
         if done.is_empty() {
             return Ok(Chunk::empty(&self.schema));
         }
@@ -100,24 +105,38 @@ impl RowWindows {
             starts.resize(starts.len() + window.rows, start.unwrap_or(window.start));
             ends.resize(starts.len(), end.unwrap_or(window.end));
         }
-        if matches!(self.cutter.cut, Cut::Gap(_)) {
-            self.rows.drop_rows(total);
-        }
         with_bounds(Chunk { batch, causes: Some(causes) }, starts, ends, &self.schema)
     }
 
     /// Frees the memory of rows and keys that are of no use any more.
-    fn tidy(&mut self) -> Result<()> {
+    fn tidy(&mut self, pass: &Pass<'_>) -> Result<()> {
+        self.cutter.expire(pass);
+        self.let_go();
         if self.rows.is_mostly_dropped() {
-            let open = self.cutter.partitions.iter_mut().flat_map(|partition| &mut partition.open);
-            let mut used: Vec<&mut u32> = open.flat_map(|open| &mut open.content).collect();
-            self.rows.keep_only(&mut used)?;
+            self.drop_unused()?;
         }
         self.cutter.tidy()
     }
 
+    /// Lets go of the rows of windows that have been given up. Returns how many.
+    fn let_go(&mut self) -> usize {
+        let rows = self.cutter.given_up.drain(..).map(|window| window.rows).sum();
+        self.rows.drop_rows(rows);
+        rows
+    }
+
+    fn drop_unused(&mut self) -> Result<()> {
+        let open = self.cutter.partitions.iter_mut().flat_map(|partition| &mut partition.open);
+        let mut used: Vec<&mut u32> = open.flat_map(|open| &mut open.content).collect();
+        self.rows.keep_only(&mut used)
+    }
+
     fn state_schema(&self) -> SchemaRef {
-        let mut fields = vec![Field::new(WINDOW, DataType::UInt32, false), Field::new(SEEN, DataType::UInt64, false)];
+        let mut fields = vec![
+            Field::new(WINDOW, DataType::UInt32, false),
+            Field::new(SEEN, DataType::UInt64, false),
+            Field::new(IN_DOUBT, DataType::Boolean, false),
+        ];
         fields.extend(self.input.schema().fields().iter().map(|field| field.as_ref().clone()));
         Arc::new(Schema::new(fields))
     }
@@ -129,6 +148,7 @@ impl RowWindows {
         let windows = batch.column_by_name(WINDOW).and_then(|column| column.as_primitive_opt::<UInt32Type>().cloned());
         let seen = batch.column_by_name(SEEN).and_then(|column| column.as_primitive_opt::<UInt64Type>().cloned());
         let (Some(columns), Some(windows), Some(seen)) = (found.collect::<Option<Vec<_>>>(), windows, seen) else { return Ok(false) };
+        let in_doubt = batch.column_by_name(IN_DOUBT).and_then(|column| column.as_boolean_opt());
         let rows = RecordBatch::try_new(Arc::clone(self.input.schema()), columns)?;
         let keys = self.cutter.keys_of(&rows)?;
         let groups = self.cutter.find_keys(&keys, rows.num_rows())?;
@@ -138,7 +158,9 @@ impl RowWindows {
         for (at, ((ts, group), (window, seen))) in times.iter().zip(groups).zip(windows.values().iter().zip(seen.values())).enumerate() {
             let row = first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
             self.cutter.arrived += 1;
-            open.entry(*window).or_insert_with(|| (group, Open::new(*ts, self.cutter.arrived))).1.push(row, *ts);
+            let (_, open) = open.entry(*window).or_insert_with(|| (group, Open::new(*ts, self.cutter.arrived)));
+            open.push(row, *ts);
+            open.in_doubt = in_doubt.is_some_and(|in_doubt| in_doubt.value(at));
             if let Some(partition) = self.cutter.partitions.get_mut(group) {
                 partition.seen = *seen;
             }
@@ -183,8 +205,8 @@ impl Operator for RowWindows {
             }
         }
         self.cutter.end_sessions(pass, &mut done);
-        let rows = self.give(done)?;
-        self.tidy()?;
+        let rows = self.give(done, pass.out)?;
+        self.tidy(pass)?;
         Ok(rows)
     }
 
@@ -197,7 +219,7 @@ impl Operator for RowWindows {
     }
 
     fn is_timed(&self) -> bool {
-        matches!(self.cutter.cut, Cut::Gap(_))
+        matches!(self.cutter.cut, Cut::Gap(_)) || self.cutter.ttl_ns.is_some()
     }
 
     /// A window may last for ever before its rows come.
@@ -213,17 +235,27 @@ impl Operator for RowWindows {
         self.cutter.deadline()
     }
 
+    /// The lists of a window's rows are somewhat longer than they must be.
     fn held(&self) -> Held {
-        Held { entries: self.rows.live(), bytes: self.rows.bytes() + self.cutter.keys.bytes() }
+        Held { entries: self.rows.live(), bytes: self.rows.bytes() + self.cutter.bytes() + self.rows.live() * 6 }
     }
 
-    /// The rows that wait, each with the number of its window and how many rows its key has had.
+    fn shed(&mut self) -> Result<usize> {
+        self.cutter.shed()?;
+        let rows = self.let_go();
+        self.drop_unused()?;
+        Ok(rows)
+    }
+
+    /// The rows that wait, each with the number of its window, how many rows its key has had, and whether the window is in doubt. The
+    /// watermark is the last time of a session that was given up.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
-        let (mut rows, mut windows, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut windows, mut seen, mut in_doubt) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (number, (_, count, open)) in (0_u32..).zip(self.cutter.take_open()) {
             rows.extend(open.content);
             windows.resize(rows.len(), number);
             seen.resize(rows.len(), count);
+            in_doubt.resize(rows.len(), open.in_doubt);
         }
         let batch = if rows.is_empty() {
             None
@@ -232,18 +264,20 @@ impl Operator for RowWindows {
             let mut order: Vec<u32> = (0_u32..).take(rows.len()).collect();
             order.sort_by_key(|at| rows.get(*at as usize).copied());
             let order = UInt32Array::from(order);
-            let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(windows)), Arc::new(UInt64Array::from(seen))];
+            let mut columns: Vec<ArrayRef> =
+                vec![Arc::new(UInt32Array::from(windows)), Arc::new(UInt64Array::from(seen)), Arc::new(BooleanArray::from(in_doubt))];
             columns.extend(self.rows.take(rows)?.columns().iter().cloned());
             Some(take_record_batch(&RecordBatch::try_new(self.state_schema(), columns)?, &order)?)
         };
         self.rows = KeptRows::new(Arc::clone(self.input.schema()));
         self.cutter.keys.clear()?;
-        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: i64::MIN, batch }])
+        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: self.cutter.forgotten_to, batch }])
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
         let sealed = state.remove(at);
+        self.cutter.forgotten_to = sealed.watermark;
         if let Some(batch) = sealed.batch
             && !self.take_over(&batch)?
         {

@@ -13,7 +13,7 @@ use datafusion_expr::Accumulator;
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::{Addends, Adder};
-use super::{AggregateCall, Bound, Chunk, GroupColumn, Groups, Held, Operator, Pass, each_evaluable};
+use super::{AggregateCall, Bound, Chunk, GroupColumn, Groups, Held, LateCopies, Operator, Pass, an_eighth, each_evaluable};
 use crate::rule::SealedState;
 use crate::sql::windows::TimeWindows;
 
@@ -53,6 +53,8 @@ pub(in crate::sql) struct RunningAggregate {
     next: u64,
     /// the watermark at which groups that have changed are given
     gives_at: Option<i64>,
+    /// the watermark that it takes to have been reached at least: windows that it would end have been given up
+    forgotten_to: i64,
     bytes: usize,
 }
 
@@ -76,6 +78,9 @@ impl std::fmt::Debug for RunningAggregate {
             .finish_non_exhaustive()
     }
 }
+
+/// What a group costs beside its keys and sums: its places in the order of their ends, which is half full, and in the index.
+const BYTES_A_GROUP: usize = 2 * size_of::<((i64, u64), Group)>() + 2 * size_of::<((i64, Vec<ScalarValue>), (i64, u64))>();
 
 /// Rows to be given, each with the row that it is due to.
 #[derive(Default)]
@@ -151,18 +156,26 @@ impl RunningAggregate {
             places: HashMap::new(),
             next: 0,
             gives_at: None,
+            forgotten_to: i64::MIN,
             bytes: 0,
         }
     }
 
     fn ends(&self, batch: &RecordBatch) -> Result<Vec<i64>> {
         match &self.end {
-            End::Window(windows, bound) => bound.ends(batch, windows.size_ns()),
+            End::Window(windows, bound) => bound.ends(batch, windows),
             End::Silence(_) => Ok(vec![0; batch.num_rows()]),
         }
     }
 
-    fn absorb(&mut self, chunk: &Chunk, ends: &[i64], addends: &Addends, pass: &mut Pass<'_>, results: &mut Results) -> Result<()> {
+    fn absorb(
+        &mut self,
+        chunk: &Chunk,
+        (ends, addends): (&[i64], &Addends),
+        pass: &Pass<'_>,
+        late: &mut LateCopies,
+        results: &mut Results,
+    ) -> Result<()> {
         for (row, end) in ends.iter().enumerate() {
             let cause = chunk.cause(row);
             let before = pass.before(cause);
@@ -174,8 +187,9 @@ impl RunningAggregate {
                     after => after.saturating_add(*ttl),
                 },
             };
-            if matches!(self.end, End::Window(..)) && before >= ends_at {
-                pass.too_late(cause, self.input.gives_input_rows());
+            let is_late = matches!(self.end, End::Window(..)) && before.max(self.forgotten_to) >= ends_at;
+            late.note(cause, is_late);
+            if is_late {
                 continue;
             }
             let keys: Vec<ScalarValue> = addends.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
@@ -217,13 +231,18 @@ impl RunningAggregate {
             }
         }
         self.next += 1;
-        let accumulators = self.adder.calls().iter().map(AggregateCall::single).collect::<Result<_>>()?;
-        Ok(Group { age: self.next, end, keys: place.1, accumulators, changed: false, bytes: 0 })
+        let mut accumulators: Vec<_> = self.adder.calls().iter().map(AggregateCall::single).collect::<Result<_>>()?;
+        let (end, mut keys) = place;
+        // There are many groups, and each has few of both.
+        accumulators.shrink_to_fit();
+        keys.shrink_to_fit();
+        Ok(Group { age: self.next, end, keys, accumulators, changed: false, bytes: 0 })
     }
 
     fn put_group(&mut self, ends_at: i64, mut group: Group) {
         let keys: usize = group.keys.iter().map(ScalarValue::size).sum();
-        group.bytes = 2 * keys + group.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>();
+        let sums = group.accumulators.iter().map(|accumulator| accumulator.size() + size_of_val(accumulator)).sum::<usize>();
+        group.bytes = BYTES_A_GROUP + 2 * keys + sums;
         self.bytes += group.bytes;
         self.places.insert((group.end, group.keys.clone()), (ends_at, group.age));
         self.groups.insert((ends_at, group.age), group);
@@ -272,6 +291,10 @@ impl RunningAggregate {
             }
         });
         columns.chain(values.into_iter().map(Ok)).collect()
+    }
+
+    fn forgotten_fingerprint(&self) -> String {
+        format!("FORGOTTEN OF {}", self.fingerprint)
     }
 
     fn state_schema(&self) -> Result<SchemaRef> {
@@ -344,11 +367,16 @@ impl Operator for RunningAggregate {
                 prepared.push((rows.clone(), self.ends(&rows.batch)?, self.adder.prepare(&rows.batch)?));
                 Ok(())
             });
+            let mut late = LateCopies::new(self.input.gives_input_rows());
             for (chunk, ends, addends) in prepared {
-                self.absorb(&chunk, &ends, &addends, pass, &mut results)?;
+                self.absorb(&chunk, (&ends, &addends), pass, &mut late, &mut results)?;
             }
+            late.tell(pass);
         }
         self.pass_time(pass, i64::MAX, &mut results)?;
+        if pass.ends {
+            self.forgotten_to = i64::MIN;
+        }
         results.chunk(&self.schema)
     }
 
@@ -384,6 +412,27 @@ impl Operator for RunningAggregate {
         Held { entries: self.groups.len(), bytes: self.bytes }
     }
 
+    /// The groups that would end first: windows with all of theirs, or those that have been silent longest.
+    fn shed(&mut self) -> Result<usize> {
+        let before = self.groups.len();
+        let last = self.groups.keys().nth(an_eighth(before).saturating_sub(1)).copied();
+        let Some((ends_at, age)) = last else { return Ok(0) };
+        let next = match &self.end {
+            End::Window(..) => {
+                self.forgotten_to = ends_at;
+                ends_at.checked_add(1).map(|next| (next, 0))
+            }
+            End::Silence(_) => Some((ends_at, age + 1)),
+        };
+        let rest = next.map(|next| self.groups.split_off(&next)).unwrap_or_default();
+        for group in std::mem::replace(&mut self.groups, rest).into_values() {
+            self.bytes = self.bytes.saturating_sub(group.bytes);
+            self.places.remove(&(group.end, group.keys));
+        }
+        self.places.shrink_to_fit();
+        Ok(before - self.groups.len())
+    }
+
     /// For each group, the oldest first, what ends it, its keys and the state of each aggregate. The watermark is that at which groups that have
     /// changed are given.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
@@ -414,10 +463,17 @@ impl Operator for RunningAggregate {
             Some(RecordBatch::try_new(schema, columns)?)
         };
         let gives_at = self.gives_at.take().unwrap_or(i64::MIN);
-        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: gives_at, batch }])
+        let mut sealed = vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: gives_at, batch }];
+        if self.forgotten_to > i64::MIN {
+            sealed.push(SealedState { fingerprint: self.forgotten_fingerprint(), watermark: self.forgotten_to, batch: None });
+        }
+        Ok(sealed)
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
+        if let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.forgotten_fingerprint()) {
+            self.forgotten_to = state.remove(at).watermark;
+        }
         let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
         let sealed = state.remove(at);
         if sealed.watermark != i64::MIN && self.emit.every_ns.is_some() {

@@ -30,8 +30,8 @@ impl TimeWindow {
         let (mut starts, mut ends) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
         let chunk = if self.windows.are_panes() {
             for ts in times {
-                let end = self.windows.last_end(*ts);
-                starts.push(end.saturating_sub(self.windows.size_ns()));
+                let (start, end) = self.windows.last(*ts);
+                starts.push(start);
                 ends.push(end);
             }
             chunk.clone()

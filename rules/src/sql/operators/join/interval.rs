@@ -4,7 +4,7 @@
 //! that is due to the row that moved the watermark. A row that comes with a time before the watermark is late: its partners may have gone.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
@@ -16,10 +16,13 @@ use super::kept::{KeptRows, side_by_side};
 use super::keys::Keys;
 use super::pairs_that_hold;
 use crate::rule::SealedState;
-use crate::sql::operators::{Chunk, Held, Operator, Pass, each_evaluable};
+use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable};
 
-/// What a kept row costs beside its columns: its places in the index and in the order of time.
-const BYTES_A_ROW: usize = 96;
+/// What a key costs, with the list of its rows, and what a row costs beside its columns: its place in the order of time, and among those
+/// that have met nobody.
+const BYTES_A_KEY: usize = 160;
+const BYTES_A_ROW: usize = 64;
+const BYTES_ALONE: usize = 32;
 
 /// Which partners a row of the left side has: those whose time is its own and between these many nanoseconds more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +48,10 @@ pub(in crate::sql) struct IntervalSide {
     by_key: HashMap<Arc<[u8]>, VecDeque<Partner>>,
     /// by time, and then in order of arrival; the key of each
     by_time: BTreeMap<(i64, u64), Option<Arc<[u8]>>>,
-    /// rows that have met nobody, where that matters
-    alone: BTreeSet<(i64, u64)>,
+    /// rows that have met nobody, where that matters; and whether a partner of theirs may have been given up before they came
+    alone: BTreeMap<(i64, u64), bool>,
+    /// rows of this time or before have been given up
+    forgotten_to: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +87,8 @@ impl IntervalSide {
     /// `slack` is how much the time of a row that is not late may be behind the watermark.
     pub(in crate::sql) fn new(input: Box<dyn Operator>, keys: Keys, time: Arc<dyn PhysicalExpr>, slack: i64, outer: bool) -> Self {
         let kept = KeptRows::new(Arc::clone(input.schema()));
-        Self { input, keys, time, slack, outer, waits: 0, kept, by_key: HashMap::new(), by_time: BTreeMap::new(), alone: BTreeSet::new() }
+        let (by_key, by_time, alone) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { input, keys, time, slack, outer, waits: 0, kept, by_key, by_time, alone, forgotten_to: None }
     }
 
     /// Runs the input and keeps its rows; those that are late are counted and left out.
@@ -123,15 +129,15 @@ impl IntervalSide {
         self.by_key.get_key_value(key).map_or_else(|| Arc::from(key), |(known, _)| Arc::clone(known))
     }
 
-    /// From now on the row can be found.
-    fn index(&mut self, row: &Arrival) {
+    /// From now on the row can be found. `in_doubt`: a partner of it may have been given up.
+    fn index(&mut self, row: &Arrival, in_doubt: bool) {
         let time = row.time.unwrap_or(i64::MIN);
         if let Some(key) = &row.key {
             self.by_key.entry(Arc::clone(key)).or_default().push_back(Partner { id: row.id, time });
         }
         self.by_time.insert((time, row.id), row.key.clone());
         if self.outer {
-            self.alone.insert((time, row.id));
+            self.alone.insert((time, row.id), in_doubt && row.key.is_some());
         }
     }
 
@@ -146,33 +152,48 @@ impl IntervalSide {
         }
     }
 
+    /// The watermark at which a row of this time can find no partner any more. For one that can until the last moment there is none before the end.
+    fn gone_at(&self, time: i64, ends: bool) -> Option<i64> {
+        if self.waits < 0 || ends { Some(time.saturating_add(self.waits)) } else { time.checked_add(self.waits) }
+    }
+
     /// Takes the rows that can find no partner any more out of the index. Returns them with the row of the pass that they go with, and
-    /// whether they go alone.
-    fn gone(&mut self, pass: &Pass<'_>, arrivals: &Arrivals) -> Vec<(u32, u64, bool)> {
+    /// whether they go alone. Of those that may have had a partner nobody can tell: they count as given up.
+    fn gone(&mut self, pass: &mut Pass<'_>, arrivals: &Arrivals) -> Vec<(u32, u64, bool)> {
         let mut gone = Vec::new();
         let first = arrivals.rows.first().map_or(u64::MAX, |row| row.id);
         while let Some((time, id)) = self.by_time.first_key_value().map(|(at, _)| *at) {
-            let Some(reached) = pass.reached(time.saturating_add(self.waits)) else { break };
+            let Some(reached) = self.gone_at(time, pass.ends).and_then(|at| pass.reached(at)) else { break };
             // It may have come when its time was up already.
             let came = id.checked_sub(first).and_then(|row| arrivals.rows.get(row as usize)).map_or(0, |row| row.cause);
             let key = self.by_time.pop_first().and_then(|(_, key)| key);
             self.take_from_index(id, key);
-            gone.push((reached.max(came), id, self.alone.remove(&(time, id))));
+            let in_doubt = self.alone.remove(&(time, id));
+            pass.out.forgotten += u64::from(in_doubt == Some(true));
+            gone.push((reached.max(came), id, in_doubt == Some(false)));
         }
         gone
     }
 
-    /// Forgets an eighth of the rows, those with the least time.
-    fn shed(&mut self) -> usize {
-        let rows = self.by_time.len().div_ceil(8);
+    /// Gives up the rows with the least time.
+    fn shed(&mut self) -> Result<usize> {
+        let rows = an_eighth(self.by_time.len());
         for _ in 0..rows {
-            let Some(((_, id), key)) = self.by_time.pop_first() else { break };
-            self.take_from_index(id, key);
-            if self.kept.forget(id).is_err() {
-                return 0;
+            let Some(((time, id), key)) = self.by_time.pop_first() else { break };
+            if key.is_some() {
+                self.forgotten_to = self.forgotten_to.max(Some(time));
             }
+            self.take_from_index(id, key);
+            self.alone.remove(&(time, id));
+            self.kept.forget(id)?;
         }
-        rows
+        self.kept.tidy()?;
+        Ok(rows)
+    }
+
+    /// Whether rows of the time `from` or later have been given up.
+    fn has_forgotten(&self, from: i64) -> bool {
+        self.forgotten_to.is_some_and(|to| from <= to)
     }
 
     fn take_from_index(&mut self, id: u64, key: Option<Arc<[u8]>>) {
@@ -186,23 +207,28 @@ impl IntervalSide {
     }
 
     fn held(&self) -> Held {
-        let keys: usize = self.by_key.len() * BYTES_A_ROW;
-        Held { entries: self.by_time.len(), bytes: self.kept.bytes() + self.by_time.len() * BYTES_A_ROW + keys }
+        let index = self.by_key.len() * BYTES_A_KEY + self.by_time.len() * BYTES_A_ROW + self.alone.len() * BYTES_ALONE;
+        Held { entries: self.by_time.len(), bytes: self.kept.bytes() + index }
     }
 
     fn state_schema(&self) -> SchemaRef {
         let columns = self.kept.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        Arc::new(Schema::new(columns.chain([Field::new("alone", DataType::Boolean, false)]).collect::<Vec<_>>()))
+        Arc::new(Schema::new(columns.chain([Field::new("alone", DataType::Boolean, true)]).collect::<Vec<_>>()))
     }
 
+    /// The rows, with whether they have met nobody; null: in doubt. The watermark is the time up to which rows have been given up.
     fn seal(&mut self, fingerprint: String) -> Result<SealedState> {
         let (ids, batch) = self.kept.take_all()?;
-        let alone: BTreeSet<u64> = std::mem::take(&mut self.alone).into_iter().map(|(_, id)| id).collect();
+        let alone: HashMap<u64, bool> = std::mem::take(&mut self.alone).into_iter().map(|((_, id), in_doubt)| (id, in_doubt)).collect();
         (self.by_key, self.by_time) = (HashMap::new(), BTreeMap::new());
         let mut columns = batch.columns().to_vec();
-        columns.push(Arc::new(BooleanArray::from(ids.iter().map(|id| alone.contains(id)).collect::<Vec<_>>())));
+        let alone = ids.iter().map(|id| match alone.get(id) {
+            Some(true) => None,
+            alone => Some(alone.is_some()),
+        });
+        columns.push(Arc::new(BooleanArray::from_iter(alone)));
         let batch = if ids.is_empty() { None } else { Some(RecordBatch::try_new(self.state_schema(), columns)?) };
-        Ok(SealedState { fingerprint, watermark: i64::MIN, batch })
+        Ok(SealedState { fingerprint, watermark: self.forgotten_to.unwrap_or(i64::MIN), batch })
     }
 
     fn restore(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -215,8 +241,9 @@ impl IntervalSide {
         for (row, id) in (0..rows.num_rows()).zip(first..) {
             let key = keys.get(row).filter(|_| times(row).is_some()).map(|key| self.shared(key));
             let arrival = Arrival { cause: 0, id, time: times(row), key };
-            self.index(&arrival);
-            if alone.as_ref().is_none_or(|alone| !alone.value(row)) {
+            let alone = alone.as_ref().map_or(Some(false), |alone| alone.is_valid(row).then(|| alone.value(row)));
+            self.index(&arrival, alone.is_none());
+            if alone == Some(false) {
                 self.has_met(&Partner { id, time: times(row).unwrap_or(i64::MIN) });
             }
         }
@@ -277,6 +304,7 @@ impl IntervalJoin {
             };
             if let Some(row) = if left_is_next { lefts.next() } else { rights.next() } {
                 let (own, other) = if left_is_next { (&mut self.left, &self.right) } else { (&mut self.right, &self.left) };
+                let first = if left_is_next { self.reach.from } else { self.reach.to.saturating_neg() };
                 let me = Partner { id: row.id, time: row.time.unwrap_or(i64::MIN) };
                 for partner in other.partners(row) {
                     let (left, right) = if left_is_next { (me, partner) } else { (partner, me) };
@@ -285,7 +313,7 @@ impl IntervalJoin {
                         pairs.push((row.cause, left, right));
                     }
                 }
-                own.index(row);
+                own.index(row, other.has_forgotten(me.time.saturating_add(first)));
             }
         }
     }
@@ -364,6 +392,9 @@ impl Operator for IntervalJoin {
         };
         left_gone.iter().try_for_each(|(_, id, _)| self.left.kept.forget(*id))?;
         right_gone.iter().try_for_each(|(_, id, _)| self.right.kept.forget(*id))?;
+        if pass.ends {
+            (self.left.forgotten_to, self.right.forgotten_to) = (None, None);
+        }
         Ok(chunk)
     }
 
@@ -391,7 +422,7 @@ impl Operator for IntervalJoin {
     }
 
     fn deadline(&self) -> Option<i64> {
-        let of = |side: &IntervalSide| side.alone.first().map(|(time, _)| time.saturating_add(side.waits));
+        let of = |side: &IntervalSide| side.alone.first_key_value().map(|((time, _), _)| time.saturating_add(side.waits));
         [of(&self.left), of(&self.right)].into_iter().flatten().min()
     }
 
@@ -400,11 +431,8 @@ impl Operator for IntervalJoin {
         Held { entries: left.entries + right.entries, bytes: left.bytes + right.bytes }
     }
 
-    /// An inner join gives up its oldest rows: pairs with them are not written. In an outer join their partners would seem to have met nobody.
-    fn shed(&mut self) -> usize {
-        if self.left.outer || self.right.outer {
-            return 0;
-        }
+    /// Pairs with rows that are given up are not written; nor, alone, are rows that come later and may have met one of them.
+    fn shed(&mut self) -> Result<usize> {
         let side = if self.left.held().bytes >= self.right.held().bytes { &mut self.left } else { &mut self.right };
         side.shed()
     }
@@ -420,7 +448,9 @@ impl Operator for IntervalJoin {
         for (name, side) in [("LEFT", &mut self.left), ("RIGHT", &mut self.right)] {
             let fingerprint = format!("{name} OF {}", self.fingerprint);
             let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else { continue };
-            let Some(batch) = state.remove(at).batch else { continue };
+            let SealedState { watermark, batch, .. } = state.remove(at);
+            side.forgotten_to = Some(watermark).filter(|time| *time > i64::MIN);
+            let Some(batch) = batch else { continue };
             let types = |schema: &Schema| schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
             if types(&side.state_schema()) == types(&batch.schema()) {
                 side.restore(&batch)?;

@@ -31,7 +31,7 @@ struct Block {
 
 impl Block {
     fn new(ids: Vec<u64>, batch: RecordBatch) -> Self {
-        let bytes = batch.get_array_memory_size();
+        let bytes = batch.get_array_memory_size() + ids.len() * (size_of::<u64>() + size_of::<bool>());
         Self { left: ids.len(), forgotten: vec![false; ids.len()], ids, batch, bytes }
     }
 
@@ -66,6 +66,12 @@ impl KeptRows {
         }
         self.blocks.push(block);
         Ok(first)
+    }
+
+    /// Frees the memory of all rows that are of no use any more.
+    pub(super) fn tidy(&mut self) -> Result<()> {
+        self.blocks = std::mem::take(&mut self.blocks).into_iter().map(Block::tidied).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// The row with this number is of no use any more.

@@ -3,6 +3,9 @@
 //! By arrival, the latest row is the one that has come last: one row a key is kept, and nothing waits. By event time, it is the one with the
 //! greatest `ts` that is not after the row's own: so a row waits until the watermark reaches its `ts`, and rows of the other
 //! stream are kept until no row can ask for them any more.
+//!
+//! The latest row of a key is kept for ever, unless there is a time to live: then a row that is so much older than the one that asks, or than
+//! the watermark, is not found, which is a matter of their times alone, and so it can be forgotten at any time after that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,10 +20,11 @@ use super::kept::{KeptRows, side_by_side};
 use super::keys::Keys;
 use super::pairs_that_hold;
 use crate::rule::SealedState;
-use crate::sql::operators::{Chunk, Held, Operator, Pass, each_evaluable, times};
+use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, times};
 
-/// What a kept row costs beside its columns.
-const BYTES_A_ROW: usize = 96;
+/// What a key costs, with the set of its rows, and what a row costs beside its columns: its place in the order of time.
+const BYTES_A_KEY: usize = 300;
+const BYTES_A_ROW: usize = 80;
 
 /// Which row is the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +53,26 @@ pub(in crate::sql) struct LatestJoin {
     /// rows of the left side that wait for the watermark, by (`ts`, number)
     waiting: KeptRows,
     waits: BTreeMap<(i64, u64), Option<Arc<[u8]>>>,
-    /// rows of the right side that can still be the latest: for each key by (`ts`, number)
+    /// rows of the right side that can still be the latest: of each key, and of all, by (`ts`, number)
     versions: KeptRows,
     by_key: HashMap<Arc<[u8]>, BTreeSet<(i64, u64)>>,
-    /// the keys of rows that the watermark has not reached
-    unsettled: BTreeMap<(i64, u64), Arc<[u8]>>,
+    by_time: BTreeMap<(i64, u64), Version>,
+    /// those that the watermark has not reached
+    unsettled: BTreeSet<(i64, u64)>,
+    /// how old a row of the right side may be and still be found
+    ttl_ns: Option<i64>,
+    /// the watermark at which somebody should look which are too old
+    check_at: i64,
+    /// by event time, rows of the right side of this time or before have been given up
+    forgotten_to: Option<i64>,
+}
+
+/// A row of the right side.
+#[derive(Debug)]
+struct Version {
+    key: Arc<[u8]>,
+    /// its event time, if there is a time to live
+    ts: i64,
 }
 
 /// What belongs to the join.
@@ -64,6 +83,8 @@ pub(in crate::sql) struct LatestJoinParts {
     pub moment: Moment,
     pub outer: bool,
     pub condition: Option<Arc<dyn PhysicalExpr>>,
+    /// how old the latest row may be, if there is a limit; then both sides have a `ts`
+    pub ttl_ns: Option<i64>,
 }
 
 /// A row of the left side on its way out.
@@ -71,6 +92,8 @@ struct Asking {
     cause: u32,
     /// the greatest `ts` that a version may have
     until: i64,
+    /// what time it is for it, if there is a time to live
+    now: i64,
     id: u64,
     key: Option<Arc<[u8]>>,
 }
@@ -92,7 +115,7 @@ impl New {
 impl LatestJoin {
     /// `fingerprint` says what is kept; `schema` has the columns of the left side, then those of the right one.
     pub(in crate::sql) fn new(parts: LatestJoinParts, fingerprint: String, schema: SchemaRef) -> Self {
-        let LatestJoinParts { left, right, keys: (left_keys, right_keys), moment, outer, condition } = parts;
+        let LatestJoinParts { left, right, keys: (left_keys, right_keys), moment, outer, condition, ttl_ns } = parts;
         let (waiting, versions) = (KeptRows::new(Arc::clone(left.schema())), KeptRows::new(Arc::clone(right.schema())));
         Self {
             left,
@@ -108,7 +131,11 @@ impl LatestJoin {
             waits: BTreeMap::new(),
             versions,
             by_key: HashMap::new(),
-            unsettled: BTreeMap::new(),
+            by_time: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            ttl_ns,
+            check_at: i64::MIN,
+            forgotten_to: None,
         }
     }
 
@@ -124,10 +151,13 @@ impl LatestJoin {
             Ok(())
         });
         for (part, keys) in parts {
-            let ts = self.times(&part.batch)?;
-            let on_time = |row: &usize| match self.moment {
-                Moment::Arrival => true,
-                Moment::EventTime { right_slack, .. } => time(&ts, *row).saturating_add(right_slack) >= pass.before(part.cause(*row)),
+            let (order, ts) = (self.order(&part.batch)?, self.ages(&part.batch)?);
+            let is_forgotten = |ts: i64| self.forgotten_to.is_some_and(|to| ts <= to);
+            let on_time = |row: &usize| match (self.moment, time(&order, *row)) {
+                (Moment::Arrival, _) => true,
+                (Moment::EventTime { right_slack, .. }, ts) => {
+                    ts.saturating_add(right_slack) >= pass.before(part.cause(*row)) && !is_forgotten(ts)
+                }
             };
             let (mut good, late): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(on_time);
             late.iter().for_each(|row| pass.too_late(part.cause(*row), self.right.gives_input_rows()));
@@ -138,18 +168,46 @@ impl LatestJoin {
                 new.rows.push((id, part.cause(row)));
                 let Some(key) = keys.get(row) else { continue };
                 let key = self.by_key.get_key_value(key).map_or_else(|| Arc::from(key), |(known, _)| Arc::clone(known));
-                self.unsettled.insert((time(&ts, row), id), Arc::clone(&key));
-                self.by_key.entry(key).or_default().insert((time(&ts, row), id));
+                self.remember((time(&order, row), id), key, time(&ts, row));
             }
         }
         Ok(new)
     }
 
+    /// From now on a row of the right side can be found.
+    fn remember(&mut self, at: (i64, u64), key: Arc<[u8]>, ts: i64) {
+        self.unsettled.insert(at);
+        self.by_time.insert(at, Version { key: Arc::clone(&key), ts });
+        self.by_key.entry(key).or_default().insert(at);
+    }
+
+    /// A row of the right side is of no use any more.
+    fn forget(&mut self, at: (i64, u64)) -> Result<()> {
+        self.unsettled.remove(&at);
+        if let Some(Version { key, .. }) = self.by_time.remove(&at)
+            && let Some(versions) = self.by_key.get_mut(&key)
+        {
+            versions.remove(&at);
+            if versions.is_empty() {
+                self.by_key.remove(&key);
+            }
+        }
+        self.versions.forget(at.1)
+    }
+
     /// The `ts` of each row. By arrival all are one moment, and the number decides.
-    fn times(&self, batch: &RecordBatch) -> Result<Vec<i64>> {
+    fn order(&self, batch: &RecordBatch) -> Result<Vec<i64>> {
         match self.moment {
             Moment::Arrival => Ok(vec![i64::MIN; batch.num_rows()]),
             Moment::EventTime { .. } => Ok(times(batch, TS)?.to_vec()),
+        }
+    }
+
+    /// The event time of each row, where it matters how old rows are.
+    fn ages(&self, batch: &RecordBatch) -> Result<Vec<i64>> {
+        match self.ttl_ns {
+            None => Ok(vec![i64::MIN; batch.num_rows()]),
+            Some(_) => Ok(times(batch, TS)?.to_vec()),
         }
     }
 
@@ -162,10 +220,10 @@ impl LatestJoin {
         });
         let mut come = Vec::new();
         for (part, keys) in parts.into_iter().filter(|(part, _)| !part.is_empty()) {
-            let ts = self.times(&part.batch)?;
+            let (order, ages) = (self.order(&part.batch)?, self.ages(&part.batch)?);
             let on_time = |row: &usize| match self.moment {
                 Moment::Arrival => true,
-                Moment::EventTime { left_slack, .. } => time(&ts, *row).saturating_add(left_slack) >= pass.before(part.cause(*row)),
+                Moment::EventTime { left_slack, .. } => time(&order, *row).saturating_add(left_slack) >= pass.before(part.cause(*row)),
             };
             let (good, late): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(on_time);
             late.iter().for_each(|row| pass.too_late(part.cause(*row), self.left.gives_input_rows()));
@@ -174,7 +232,8 @@ impl LatestJoin {
             for (row, id) in good.into_iter().zip(first..) {
                 let key =
                     keys.get(row).map(|key| self.by_key.get_key_value(key).map_or_else(|| Arc::from(key), |(known, _)| Arc::clone(known)));
-                come.push(Asking { cause: part.cause(row), until: time(&ts, row), id, key });
+                let cause = part.cause(row);
+                come.push(Asking { cause, until: time(&order, row), now: time(&ages, row).max(pass.before(cause)), id, key });
             }
         }
         let Moment::EventTime { right_slack, .. } = self.moment else { return Ok(come) };
@@ -187,7 +246,7 @@ impl LatestJoin {
             let Some(reached) = pass.reached(ts.saturating_add(right_slack)) else { break };
             let came = id.checked_sub(first).and_then(|row| causes.get(row as usize)).copied().unwrap_or(0);
             if let Some((_, key)) = self.waits.pop_first() {
-                asking.push(Asking { cause: reached.max(came), until: ts, id, key });
+                asking.push(Asking { cause: reached.max(came), until: ts, now: ts, id, key });
             }
         }
         asking.sort_by_key(|row| row.cause);
@@ -197,8 +256,10 @@ impl LatestJoin {
     /// The number of the latest row for `row`, of those that have come by its cause.
     fn latest(&self, row: &Asking, new: &New) -> Option<u64> {
         let versions = self.by_key.get(row.key.as_ref()?)?;
-        let mut newest_first = versions.range(..=(row.until, u64::MAX)).rev().map(|(_, id)| *id);
-        newest_first.find(|id| new.has_come(*id, row.cause))
+        let mut newest_first = versions.range(..=(row.until, u64::MAX)).rev();
+        let at = newest_first.find(|(_, id)| new.has_come(*id, row.cause))?;
+        let is_too_old = |ttl: i64| self.by_time.get(at).is_none_or(|version| row.now.saturating_sub(version.ts) > ttl);
+        if self.ttl_ns.is_some_and(is_too_old) { None } else { Some(at.1) }
     }
 
     /// Writes the rows, each with its latest one.
@@ -243,19 +304,36 @@ impl LatestJoin {
                 pass.watermarks.last().copied().unwrap_or(i64::MIN).saturating_sub(left_slack.max(right_slack))
             }
         };
-        while let Some(((ts, id), key)) = self.unsettled.pop_first() {
-            if ts > settled {
-                self.unsettled.insert((ts, id), key);
+        while let Some(at) = self.unsettled.pop_first() {
+            if at.0 > settled {
+                self.unsettled.insert(at);
                 break;
             }
-            let Some(versions) = self.by_key.get_mut(&key) else { continue };
-            let rest = versions.split_off(&(ts, id));
-            let old = std::mem::replace(versions, rest);
-            for (_, id) in old {
-                self.versions.forget(id)?;
+            let Some(versions) = self.by_time.get(&at).and_then(|version| self.by_key.get_mut(&version.key)) else { continue };
+            let rest = versions.split_off(&at);
+            for old in std::mem::replace(versions, rest) {
+                self.by_time.remove(&old);
+                self.versions.forget(old.1)?;
             }
         }
         Ok(())
+    }
+
+    /// Forgets the rows of the right side that are too old for every row that can come. A row is kept for at most twice as long as it must be.
+    fn expire(&mut self, pass: &Pass<'_>) -> Result<()> {
+        let Some(ttl_ns) = self.ttl_ns else { return Ok(()) };
+        let watermark = pass.watermarks.last().copied().unwrap_or(i64::MIN);
+        if pass.ends || watermark == i64::MIN || watermark < self.check_at {
+            return Ok(());
+        }
+        self.check_at = watermark.saturating_add(ttl_ns);
+        let slack = match self.moment {
+            Moment::Arrival => 0,
+            Moment::EventTime { left_slack, right_slack } => left_slack.max(right_slack),
+        };
+        let oldest = watermark.saturating_sub(slack).saturating_sub(ttl_ns);
+        let old: Vec<(i64, u64)> = self.by_time.iter().filter(|(_, version)| version.ts < oldest).map(|(at, _)| *at).collect();
+        old.into_iter().try_for_each(|at| self.forget(at))
     }
 
     fn fingerprint_of(&self, side: &str) -> String {
@@ -271,16 +349,13 @@ impl LatestJoin {
         let rows = RecordBatch::try_new(Arc::clone(kept.schema()), batch.columns().to_vec())?;
         let keys = keys.of(&rows)?;
         let first = kept.push(rows.clone())?;
-        let ts = self.times(&rows)?;
+        let (order, ts) = (self.order(&rows)?, self.ages(&rows)?);
         for (row, id) in (0..rows.num_rows()).zip(first..) {
-            let at = (time(&ts, row), id);
+            let at = (time(&order, row), id);
             let key = keys.get(row).map(Arc::<[u8]>::from);
             match (side, key) {
                 (Side::Left, key) => drop(self.waits.insert(at, key)),
-                (Side::Right, Some(key)) => {
-                    self.unsettled.insert(at, Arc::clone(&key));
-                    self.by_key.entry(key).or_default().insert(at);
-                }
+                (Side::Right, Some(key)) => self.remember(at, key, time(&ts, row)),
                 (Side::Right, None) => {}
             }
         }
@@ -323,6 +398,10 @@ impl Operator for LatestJoin {
         let answer = self.answer(&asking, &new, pass)?;
         asking.iter().try_for_each(|row| self.waiting.forget(row.id))?;
         self.settle(pass)?;
+        self.expire(pass)?;
+        if pass.ends {
+            (self.check_at, self.forgotten_to) = (i64::MIN, None);
+        }
         Ok(answer)
     }
 
@@ -336,7 +415,7 @@ impl Operator for LatestJoin {
     }
 
     fn is_timed(&self) -> bool {
-        self.moment != Moment::Arrival
+        self.moment != Moment::Arrival || self.ttl_ns.is_some()
     }
 
     fn delay_ns(&self) -> i64 {
@@ -359,38 +438,41 @@ impl Operator for LatestJoin {
     }
 
     fn held(&self) -> Held {
-        let entries = self.waits.len() + self.by_key.len() + self.unsettled.len();
-        Held { entries, bytes: self.waiting.bytes() + self.versions.bytes() + entries * BYTES_A_ROW }
+        let entries = self.waits.len() + self.by_time.len();
+        Held { entries, bytes: self.waiting.bytes() + self.versions.bytes() + self.by_key.len() * BYTES_A_KEY + entries * BYTES_A_ROW }
     }
 
-    /// An inner join gives up the keys that it has heard of least lately: rows that ask for them are not written. In an outer join they would seem to
-    /// be unknown.
-    fn shed(&mut self) -> usize {
-        if self.outer {
-            return 0;
-        }
-        let newest = |versions: &BTreeSet<(i64, u64)>| versions.iter().map(|(_, id)| *id).max().unwrap_or(0);
-        let mut keys: Vec<(u64, Arc<[u8]>)> = self.by_key.iter().map(|(key, versions)| (newest(versions), Arc::clone(key))).collect();
-        keys.sort_unstable();
-        keys.truncate(keys.len().div_ceil(8));
-        for (_, key) in &keys {
-            for (ts, id) in self.by_key.remove(key).unwrap_or_default() {
-                self.unsettled.remove(&(ts, id));
-                if self.versions.forget(id).is_err() {
-                    return 0;
-                }
+    /// Rows that wait are not written; a key whose rows have been given up is unknown until its next row comes, as it was before its first.
+    fn shed(&mut self) -> Result<usize> {
+        if self.waiting.bytes() > self.versions.bytes() {
+            let rows = an_eighth(self.waits.len());
+            for _ in 0..rows {
+                let Some(((_, id), _)) = self.waits.pop_first() else { break };
+                self.waiting.forget(id)?;
             }
+            self.waiting.tidy()?;
+            return Ok(rows);
         }
-        keys.len()
+        let rows = an_eighth(self.by_time.len());
+        for _ in 0..rows {
+            let Some(at) = self.by_time.first_key_value().map(|(at, _)| *at) else { break };
+            if self.moment != Moment::Arrival {
+                self.forgotten_to = self.forgotten_to.max(Some(at.0));
+            }
+            self.forget(at)?;
+        }
+        self.versions.tidy()?;
+        Ok(rows)
     }
 
-    /// The rows of each side as they came.
+    /// The rows of each side as they came. The watermark is the time up to which rows have been given up.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
         let (waiting, versions) = (self.waiting.take_all()?.1, self.versions.take_all()?.1);
-        (self.waits, self.by_key, self.unsettled) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+        (self.waits, self.by_key) = (BTreeMap::new(), HashMap::new());
+        (self.by_time, self.unsettled) = (BTreeMap::new(), BTreeSet::new());
         let sealed = |side: &str, batch: RecordBatch| SealedState {
             fingerprint: self.fingerprint_of(side),
-            watermark: i64::MIN,
+            watermark: self.forgotten_to.unwrap_or(i64::MIN),
             batch: (batch.num_rows() > 0).then_some(batch),
         };
         Ok(vec![sealed("LEFT", waiting), sealed("RIGHT", versions)])
@@ -400,7 +482,9 @@ impl Operator for LatestJoin {
         for (name, side) in [("LEFT", Side::Left), ("RIGHT", Side::Right)] {
             let fingerprint = self.fingerprint_of(name);
             let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else { continue };
-            let Some(batch) = state.remove(at).batch else { continue };
+            let SealedState { watermark, batch, .. } = state.remove(at);
+            self.forgotten_to = Some(watermark).filter(|time| *time > i64::MIN);
+            let Some(batch) = batch else { continue };
             let types = |schema: &Schema| schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
             let schema = match side {
                 Side::Left => self.waiting.schema(),

@@ -20,6 +20,9 @@ use crate::sql::operators::{Chunk, Held, Operator, Pass, each_evaluable};
 /// So many pairs of rows are looked at at once, when there is no equality that tells which belong together.
 const PAIRS: usize = 1 << 16;
 
+/// What a key costs in the index, with the list of its rows.
+const BYTES_A_KEY: usize = 112;
+
 /// What a table holds, or a list of values.
 #[derive(Debug)]
 pub(in crate::sql) struct Table {
@@ -319,6 +322,6 @@ impl Operator for TableJoin {
 
     fn held(&self) -> Held {
         let Some(content) = &self.content else { return Held::default() };
-        Held { entries: content.rows.num_rows(), bytes: content.rows.get_array_memory_size() + content.by_key.len() * 64 }
+        Held { entries: content.rows.num_rows(), bytes: content.rows.get_array_memory_size() + content.by_key.len() * BYTES_A_KEY }
     }
 }

@@ -224,10 +224,7 @@ impl Call for FrameAggregate {
     fn keep(&mut self, places: &[usize]) -> Result<()> {
         let kept = places.iter().map(|place| self.accumulators.get_mut(*place).and_then(Option::take));
         self.accumulators = kept.collect();
-        if let Some(frames) = &mut self.frames {
-            frames.keep(places);
-        }
-        Ok(())
+        self.frames.as_mut().map_or(Ok(()), |frames| frames.keep(places))
     }
 
     fn measure(&self) -> usize {

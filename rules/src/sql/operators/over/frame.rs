@@ -91,7 +91,7 @@ impl KeyFrame {
             let enters = match frame.end {
                 Back::Unbounded => false,
                 Back::Rows(back) => len - 1 - self.entered >= back,
-                Back::Time(back) => next.at <= now.saturating_sub(back),
+                Back::Time(back) => now.saturating_sub(next.at) >= back,
             };
             if !enters {
                 break;
@@ -103,7 +103,7 @@ impl KeyFrame {
             let leaves = match frame.start {
                 Back::Unbounded => false,
                 Back::Rows(back) => self.rows.len() > back.saturating_add(1),
-                Back::Time(back) => first.at < now.saturating_sub(back),
+                Back::Time(back) => now.saturating_sub(first.at) > back,
             };
             if !leaves {
                 break;
@@ -147,9 +147,14 @@ impl Frames {
         Ok(())
     }
 
-    pub(super) fn keep(&mut self, keys: &[usize]) {
+    pub(super) fn keep(&mut self, keys: &[usize]) -> Result<()> {
+        let all = self.keys.len();
         let kept = keys.iter().map(|key| self.keys.get_mut(*key).map(std::mem::take).unwrap_or_default());
         self.keys = kept.collect();
+        if self.keys.len() == all {
+            return Ok(());
+        }
+        self.log.pack(self.keys.iter_mut().flat_map(|key| key.rows.iter_mut().map(|kept| &mut kept.row)), true)
     }
 
     pub(super) fn bytes(&self) -> usize {

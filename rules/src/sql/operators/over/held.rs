@@ -194,8 +194,8 @@ impl Waits {
         if now.saturating_sub(since) >= for_ns {
             hold.told = true;
             hold.moment.take().map(|moment| self.moments.remove(&moment));
-        } else if !hold.told && hold.moment.is_none() {
-            let moment = (since.saturating_add(for_ns).saturating_sub(ahead), self.made);
+        } else if let Some(at) = moment(since, for_ns, ahead).filter(|_| !hold.told && hold.moment.is_none()) {
+            let moment = (at, self.made);
             self.made += 1;
             hold.moment = Some(moment);
             self.moments.insert(moment, (place, call));
@@ -247,10 +247,12 @@ impl Waits {
         self.holds.iter_mut().flatten().for_each(|hold| hold.moment = None);
     }
 
-    pub(super) fn keep(&mut self, places: &[usize]) {
+    pub(super) fn keep(&mut self, places: &[usize]) -> Result<()> {
+        let all = self.last.len();
         self.last = places.iter().map(|place| self.last.get(*place).copied().flatten()).collect();
         self.holds = places.iter().map(|place| self.holds.get_mut(*place).map(std::mem::take).unwrap_or_default()).collect();
         self.index_moments();
+        if self.last.len() == all { Ok(()) } else { self.log.pack(self.last.iter_mut().flatten(), true) }
     }
 
     fn index_moments(&mut self) {
@@ -307,9 +309,7 @@ impl Waits {
         for (row, holds) in self.holds.iter_mut().enumerate().take(batch.num_rows()) {
             let since = since.is_valid(row).then(|| since.value(row));
             let moment = match (since, keys.ahead(row)) {
-                (Some(since), Some(ahead)) if at.is_valid(row) => {
-                    Some((since.saturating_add(for_ns).saturating_sub(ahead), made.value(row)))
-                }
+                (Some(since), Some(ahead)) if at.is_valid(row) => moment(since, for_ns, ahead).map(|at| (at, made.value(row))),
                 _ => None,
             };
             self.made = self.made.max(moment.map_or(0, |(_, made)| made + 1));
@@ -320,6 +320,12 @@ impl Waits {
         self.index_moments();
         Ok(())
     }
+}
+
+/// When a condition that holds since `since` will have held for `for_ns`, for a key whose clock is so much ahead. `None`: not before the end of
+/// time.
+fn moment(since: i64, for_ns: i64, ahead: i64) -> Option<i64> {
+    since.checked_add(for_ns).map(|at| at.saturating_sub(ahead))
 }
 
 fn hold_schema() -> Schema {

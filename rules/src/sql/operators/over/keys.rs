@@ -10,7 +10,7 @@ use datafusion_expr::EmitTo;
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
 
-use super::super::{Chunk, Pass};
+use super::super::{Chunk, Pass, an_eighth};
 
 /// What time it is for one key. It does not go back: a row that is earlier than one before it finds the clock standing still.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,8 @@ struct Clock {
     ahead: Option<i64>,
     /// the watermark at the key's last row; `i64::MIN`: there was none yet; `i64::MAX`: time has begun anew since
     seen: i64,
+    /// how many rows had come when the key's last row had
+    last: u64,
 }
 
 /// The keys.
@@ -34,6 +36,8 @@ pub(super) struct Keys {
     ttl_ns: Option<i64>,
     /// the watermark at which somebody should look which keys are to be forgotten
     check_at: i64,
+    /// rows so far
+    arrived: u64,
     groups: Vec<usize>,
 }
 
@@ -53,7 +57,7 @@ impl Keys {
     /// Keys of the columns `schema`; one that had no row for `ttl_ns` by the watermark is forgotten.
     pub(super) fn new(schema: SchemaRef, ttl_ns: Option<i64>) -> Result<Self> {
         let values = Self::values(&schema)?;
-        Ok(Self { schema, values, places: Vec::new(), clocks: Vec::new(), ttl_ns, check_at: i64::MIN, groups: Vec::new() })
+        Ok(Self { schema, values, places: Vec::new(), clocks: Vec::new(), ttl_ns, check_at: i64::MIN, arrived: 0, groups: Vec::new() })
     }
 
     fn values(schema: &SchemaRef) -> Result<Option<Box<dyn GroupValues>>> {
@@ -97,6 +101,7 @@ impl Keys {
         }
         let mut placed = Placed { places: Vec::with_capacity(rows), times: Vec::with_capacity(rows) };
         for (row, group) in groups.iter().enumerate() {
+            self.arrived += 1;
             let ts = ts.and_then(|ts| ts.get(row).copied()).unwrap_or(0);
             let (before, after) = match self.ttl_ns {
                 None => (i64::MIN, i64::MIN),
@@ -109,12 +114,13 @@ impl Keys {
                     let ahead = *clock.ahead.get_or_insert_with(|| clock.now.saturating_sub(ts));
                     clock.now = clock.now.max(ts.saturating_add(ahead));
                     clock.seen = if clock.seen == i64::MAX { after } else { clock.seen.max(after) };
+                    clock.last = self.arrived;
                     placed.times.push(clock.now);
                     place
                 }
                 None => {
                     let place = self.clocks.len();
-                    self.clocks.push(Clock { now: ts, ahead: Some(0), seen: after });
+                    self.clocks.push(Clock { now: ts, ahead: Some(0), seen: after, last: self.arrived });
                     match self.places.get_mut(*group) {
                         Some(known) => *known = place,
                         None => self.places.push(place),
@@ -146,7 +152,23 @@ impl Keys {
     /// Forgets keys. Returns the places of those that stay, in their order: that of place `n` in it becomes `n`.
     pub(super) fn forget(&mut self, watermark: i64) -> Result<Vec<usize>> {
         self.check_at = watermark.saturating_add(self.ttl_ns.unwrap_or(i64::MAX));
-        let (columns, places) = self.columns(watermark)?;
+        for clock in self.clocks.iter_mut().filter(|clock| matches!(clock.seen, i64::MIN | i64::MAX)) {
+            clock.seen = watermark;
+        }
+        let ttl_ns = self.ttl_ns;
+        self.keep(&|clock| !is_over(clock.seen, watermark, ttl_ns))
+    }
+
+    /// Forgets the keys that have been silent longest. Returns the same.
+    pub(super) fn shed(&mut self) -> Result<Vec<usize>> {
+        let mut last: Vec<u64> = self.places.iter().filter_map(|place| self.clocks.get(*place)).map(|clock| clock.last).collect();
+        last.sort_unstable();
+        let until = last.get(an_eighth(last.len()).saturating_sub(1)).copied().unwrap_or(0);
+        self.keep(&|clock| clock.last > until)
+    }
+
+    fn keep(&mut self, stays: &dyn Fn(&Clock) -> bool) -> Result<Vec<usize>> {
+        let (columns, places) = self.columns(stays)?;
         if let (Some(values), false) = (&mut self.values, places.is_empty()) {
             values.intern(&columns, &mut self.groups)?;
         }
@@ -155,24 +177,17 @@ impl Keys {
         Ok(places)
     }
 
-    /// Takes the keys that stay out, and the places of their state.
-    fn columns(&mut self, watermark: i64) -> Result<(Vec<ArrayRef>, Vec<usize>)> {
+    /// Takes the keys that stay out, those that have been silent longest first, and the places of their state.
+    fn columns(&mut self, stays: &dyn Fn(&Clock) -> bool) -> Result<(Vec<ArrayRef>, Vec<usize>)> {
         let columns = self.values.as_mut().map_or_else(|| Ok(Vec::new()), |values| values.emit(EmitTo::All))?;
         self.values = Self::values(&self.schema)?;
-        let (mut groups, mut places) = (Vec::new(), Vec::new());
-        for (group, place) in (0_u64..).zip(&self.places) {
-            let Some(clock) = self.clocks.get_mut(*place) else { continue };
-            if matches!(clock.seen, i64::MIN | i64::MAX) {
-                clock.seen = watermark;
-            }
-            if !is_over(clock.seen, watermark, self.ttl_ns) {
-                groups.push(group);
-                places.push(*place);
-            }
-        }
-        let groups = UInt64Array::from(groups);
+        let clock = |place: &usize| self.clocks.get(*place).filter(|clock| stays(clock));
+        let kept = (0_u64..).zip(&self.places).filter_map(|(group, place)| Some((clock(place)?.last, group, *place)));
+        let mut kept: Vec<(u64, u64, usize)> = kept.collect();
+        kept.sort_unstable();
+        let groups = UInt64Array::from_iter_values(kept.iter().map(|(_, group, _)| *group));
         let columns = columns.iter().map(|column| take(column, &groups, None).map_err(Into::into)).collect::<Result<_>>()?;
-        Ok((columns, places))
+        Ok((columns, kept.into_iter().map(|(.., place)| place).collect()))
     }
 
     fn state_schema(&self) -> SchemaRef {
@@ -183,7 +198,7 @@ impl Keys {
 
     /// Takes all keys out, with their clocks; and the places of their state, in this order.
     pub(super) fn seal(&mut self) -> Result<(Option<RecordBatch>, Vec<usize>)> {
-        let (mut columns, places) = self.columns(i64::MIN)?;
+        let (mut columns, places) = self.columns(&|_| true)?;
         if places.is_empty() {
             return Ok((None, places));
         }
@@ -208,8 +223,13 @@ impl Keys {
         let clock = |n: usize| batch.columns().get(keys + n).and_then(|column| column.as_primitive_opt::<Int64Type>()).ok_or_else(wrong);
         let (now, ahead, seen) = (clock(0)?, clock(1)?, clock(2)?);
         self.clocks = (0..batch.num_rows())
-            .map(|row| Clock { now: now.value(row), ahead: ahead.is_valid(row).then(|| ahead.value(row)), seen: seen.value(row) })
+            .zip(1..)
+            .map(|(row, last)| {
+                let ahead = ahead.is_valid(row).then(|| ahead.value(row));
+                Clock { now: now.value(row), ahead, seen: seen.value(row), last }
+            })
             .collect();
+        self.arrived = batch.num_rows() as u64;
         self.places = (0..batch.num_rows()).collect();
         Ok(true)
     }

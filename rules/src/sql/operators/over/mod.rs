@@ -199,7 +199,7 @@ impl Over {
         };
         self.measured.1 += chunk.len();
         if self.measured.1 * 4 >= self.keys.known() {
-            self.measured = (self.calls.iter().flatten().map(|call| call.measure()).sum(), 0);
+            self.measure();
         }
         Ok(made)
     }
@@ -211,9 +211,15 @@ impl Over {
 
     fn keep(&mut self, places: &[usize]) -> Result<()> {
         if let Some(waits) = &mut self.waits {
-            waits.keep(places);
+            waits.keep(places)?;
         }
-        self.calls.iter_mut().flatten().try_for_each(|call| call.keep(places))
+        self.calls.iter_mut().flatten().try_for_each(|call| call.keep(places))?;
+        self.measure();
+        Ok(())
+    }
+
+    fn measure(&mut self) {
+        self.measured = (self.calls.iter().flatten().map(|call| call.measure()).sum(), 0);
     }
 
     fn part(&self, of: &str, part: &str) -> String {
@@ -280,6 +286,14 @@ impl Operator for Over {
     fn held(&self) -> Kept {
         let bytes = self.keys.bytes() + self.measured.0 + self.waits.as_ref().map_or(0, Waits::bytes);
         Kept { entries: self.keys.known(), bytes }
+    }
+
+    /// The keys that have been silent longest.
+    fn shed(&mut self) -> Result<usize> {
+        let known = self.keys.known();
+        let places = self.keys.shed()?;
+        self.keep(&places)?;
+        Ok(known - places.len())
     }
 
     /// The keys, and then what each function keeps of them, in the same order.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Scalar};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Scalar, make_comparator};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::kernels::zip::zip;
-use arrow::compute::{and, is_not_null};
+use arrow::compute::{SortOptions, and, is_not_null};
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::{Result, ScalarValue};
@@ -127,7 +127,7 @@ impl Call for Pick {
         let others = self.frames.log.gather(0, &picked)?;
         self.frames.pack()?;
         match &self.which {
-            Which::Changed => Ok(Arc::new(and(&distinct(&values, &others)?, &is_not_null(&values)?)?)),
+            Which::Changed => Ok(Arc::new(and(&differ(&values, &others)?, &is_not_null(&values)?)?)),
             Which::Lag(_, Some(default)) => {
                 let found = BooleanArray::from_iter(picked.iter().map(|row| Some(row.is_some())));
                 Ok(zip(&found, &others, &Scalar::new(default.to_array()?))?)
@@ -137,8 +137,7 @@ impl Call for Pick {
     }
 
     fn keep(&mut self, places: &[usize]) -> Result<()> {
-        self.frames.keep(places);
-        Ok(())
+        self.frames.keep(places)
     }
 
     fn measure(&self) -> usize {
@@ -152,6 +151,15 @@ impl Call for Pick {
     fn restore(&mut self, _part: &str, batch: &RecordBatch) -> Result<bool> {
         self.frames.restore(batch, &mut |_, _, _, _| Ok(()))
     }
+}
+
+/// Where `values` and `others` differ; null is a value like any other.
+fn differ(values: &ArrayRef, others: &ArrayRef) -> Result<BooleanArray> {
+    if !values.data_type().is_nested() {
+        return Ok(distinct(values, others)?);
+    }
+    let compare = make_comparator(values, others, SortOptions::default())?;
+    Ok((0..values.len()).map(|row| Some(compare(row, row).is_ne())).collect())
 }
 
 /// `values` with null where there is no reading: a number that is not finite. A zero has no sign.

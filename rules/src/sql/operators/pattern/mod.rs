@@ -459,8 +459,8 @@ impl Operator for MatchRows {
         true
     }
 
-    fn shed(&mut self) -> usize {
-        self.forget_oldest().unwrap_or(0)
+    fn shed(&mut self) -> Result<usize> {
+        self.forget_oldest()
     }
 
     /// Between the first row of a match and its end lies no more than this, where WITHIN says so.

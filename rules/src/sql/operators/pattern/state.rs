@@ -12,7 +12,7 @@ use tidegate_core::TS;
 use super::search::Partition;
 use super::{CROWD, MatchRows};
 use crate::rule::Emissions;
-use crate::sql::operators::times;
+use crate::sql::operators::{an_eighth, times};
 
 /// Columns of the state at rest, beside those of the input.
 const STATE: &str = "#state";
@@ -32,11 +32,11 @@ impl MatchRows {
         let mut begun: Vec<_> = self.partitions.iter().enumerate().filter_map(|(at, partition)| Some((first(partition)?, at))).collect();
         begun.sort_unstable();
         let mut nobody = Emissions::default();
-        for (_, at) in begun.iter().take(begun.len().div_ceil(8)) {
+        for (_, at) in begun.iter().take(an_eighth(begun.len())) {
             self.work(*at, 0, &mut nobody, |_, partition, _| partition.forget());
         }
         if begun.is_empty() {
-            for _ in 0..self.waiting.len().div_ceil(8) {
+            for _ in 0..an_eighth(self.waiting.len()) {
                 self.waiting.pop_first();
             }
         }

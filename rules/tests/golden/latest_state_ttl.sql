@@ -1,0 +1,4 @@
+--! state_ttl = "10s"
+INSERT INTO uplink
+SELECT t.count AS n, v.position AS p
+FROM tank t LEFT JOIN valve FOR SYSTEM_TIME AS OF t.ts AS v ON t.device = v.device;

@@ -1,0 +1,14 @@
+INSERT INTO uplink SELECT 'hop' AS of, count(*) AS n, stddev(temperature) AS sd FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND, INTERVAL '4' SECOND) GROUP BY window_start, window_end;
+INSERT INTO uplink SELECT 'cumulate' AS of, count(*) AS n, median(temperature) AS sd FROM CUMULATE(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND, INTERVAL '4' SECOND) GROUP BY window_start, window_end;
+INSERT INTO uplink SELECT 'session' AS of, count(*) AS n, max(temperature) AS sd FROM SESSION(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND) GROUP BY window_start, window_end;
+INSERT INTO uplink SELECT 'count' AS of, count(*) AS n, corr(temperature, count) AS sd FROM COUNT_WINDOW(tank, 1) GROUP BY window_start, window_end;
+INSERT INTO uplink SELECT 'state' AS of, count(*) AS n, avg(temperature) AS sd FROM STATE_WINDOW(tank, TRUE, TRUE) GROUP BY window_start, window_end;
+INSERT INTO uplink SELECT 'over' AS of, lag(count) OVER () AS n, deadband(temperature, 1) OVER () AS sd FROM tank;
+INSERT INTO uplink SELECT 'match' AS of, n, sd FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES COUNT(*) AS n, AVG(temperature) AS sd PATTERN (A) DEFINE A AS TRUE);
+INSERT INTO uplink SELECT 'join' AS of, a.count AS n, b.temperature AS sd FROM tank a JOIN tank b ON a.ts = b.ts;
+INSERT INTO uplink SELECT 'latest' AS of, a.count AS n, v.position AS sd FROM tank a LEFT JOIN valve FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP AS v ON a.device = v.device;
+INSERT INTO uplink SELECT 'table' AS of, a.count AS n, l.high AS sd FROM tank a LEFT JOIN limits l ON a.device = l.device;
+INSERT INTO uplink SELECT 'window join' AS of, a.count AS n, b.temperature AS sd FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) a JOIN TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) b ON a.window_end = b.window_end;
+INSERT INTO uplink SELECT 'closed' AS of, rank() OVER (PARTITION BY window_end ORDER BY temperature) AS n, temperature AS sd FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND);
+INSERT INTO uplink SELECT 'latest in time' AS of, a.count AS n, b.temperature AS sd FROM tank a JOIN tank FOR SYSTEM_TIME AS OF a.ts AS b ON a.device = b.device;
+INSERT INTO uplink SELECT 'held' AS of, a.count AS n, CAST(held(running, INTERVAL '1' SECOND) OVER (ORDER BY ts) AS DOUBLE) AS sd FROM tank a;
