@@ -179,16 +179,15 @@ impl Reckoning<'_> {
             self.at_most_once(rules::STAMPED, messages);
         }
         let mut stamps: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-        let mut windows = Vec::new();
         for (id, row) in self.cloud.rows(rules::STAMPED) {
             let number = |column: &str| row.get(column).and_then(Value::as_i64);
             match (number("n"), number("factor"), number("seen")) {
                 (Some(n), Some(factor), Some(seen)) => drop(stamps.insert(n, (factor, seen))),
-                _ => windows.push((id, row)),
+                _ => self.record.wrong(format!("{id}: not a row of this rule: {row}")),
             }
         }
         let mut counted = 0;
-        for (id, row) in windows {
+        for (id, row) in self.cloud.rows(rules::STAMPED_WINDOWS) {
             let start = row.get("beginning").and_then(Value::as_str).and_then(seconds_of).unwrap_or(i64::MIN);
             let within = |message: &&Message| {
                 row.get("device").and_then(Value::as_str) == Some(message.device)

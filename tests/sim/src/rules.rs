@@ -29,11 +29,12 @@ pub struct RuleFiles {
     record: Record,
 }
 
-/// Rows one by one with the factor that the table had for them and what time it was; and windows that say the same once more. A row may have been sent
-/// before a crash, and its window after.
+/// Rows one by one, with the factor that the table had for them and what time it was.
 pub const STAMPED: &str = "stamped";
+/// Windows that say the same once more: a row may have been sent before a crash, and its window after.
+pub const STAMPED_WINDOWS: &str = "stamped_windows";
 
-/// Length in seconds of the windows of [`WINDOWS`] and [`STAMPED`].
+/// Length in seconds of the windows of [`WINDOWS`] and [`STAMPED_WINDOWS`].
 pub const WINDOW_S: i64 = 10;
 /// Length in seconds of the windows of [`COPIED_WINDOWS`].
 pub const COPIED_WINDOW_S: i64 = 7;
@@ -84,6 +85,9 @@ fn windows(stream: &str, seconds: i64, version: u64) -> String {
     )
 }
 
+/// What [`STAMPED`] and [`STAMPED_WINDOWS`] read.
+const STAMPS: &str = "CREATE VIEW stamped AS SELECT t.ts, t.n, t.device, f.factor, CAST(now() AS BIGINT) AS seen FROM tank t JOIN factors f ON f.device = t.device";
+
 /// A version of a rule.
 fn text(rule: &str, version: u64) -> String {
     match rule {
@@ -109,11 +113,10 @@ fn text(rule: &str, version: u64) -> String {
             "--! lateness = \"2s\"\n-- version {version}\nINSERT INTO uplink SELECT n, m FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts \
              MEASURES a.n AS n, b.n AS m AFTER MATCH SKIP TO NEXT ROW PATTERN (a b) DEFINE b AS b.v > a.v)"
         ),
-        STAMPED => format!(
-            "--! lateness = \"2s\"\n-- version {version}\nCREATE VIEW stamped AS \
-             SELECT t.ts, t.n, t.device, f.factor, CAST(now() AS BIGINT) AS seen FROM tank t JOIN factors f ON f.device = t.device; \
-             INSERT INTO uplink SELECT n, factor, seen FROM stamped; \
-             INSERT INTO uplink SELECT device, window_start AS beginning, sum(n) AS total, sum(n * factor) AS weighted, min(seen) AS first, max(seen) AS last \
+        STAMPED => format!("-- version {version}\n{STAMPS}; INSERT INTO uplink SELECT n, factor, seen FROM stamped"),
+        STAMPED_WINDOWS => format!(
+            "--! lateness = \"2s\"\n-- version {version}\n{STAMPS}; INSERT INTO uplink SELECT device, window_start AS beginning, \
+             sum(n) AS total, sum(n * factor) AS weighted, min(seen) AS first, max(seen) AS last \
              FROM TUMBLE(stamped, DESCRIPTOR(ts), INTERVAL '{WINDOW_S}' SECOND) GROUP BY window_start, window_end, device"
         ),
         ECHOES => echo::text(version),
@@ -123,8 +126,23 @@ fn text(rule: &str, version: u64) -> String {
     }
 }
 
-const STEADY: [&str; 14] =
-    [EACH, SOME, WINDOWS, "copies", COPIED_WINDOWS, "valve", NOISE, ECHOES, ECHOED, RUNNING, SESSIONS, PAIRS, RISES, STAMPED];
+const STEADY: [&str; 15] = [
+    EACH,
+    SOME,
+    WINDOWS,
+    "copies",
+    COPIED_WINDOWS,
+    "valve",
+    NOISE,
+    ECHOES,
+    ECHOED,
+    RUNNING,
+    SESSIONS,
+    PAIRS,
+    RISES,
+    STAMPED,
+    STAMPED_WINDOWS,
+];
 
 impl RuleFiles {
     /// The directory as it is first.
