@@ -75,6 +75,10 @@ impl Operator for TimeWindow {
         row_by_row(&self.schema, rows, pass, &mut |rows| self.assign(rows))
     }
 
+    fn is_row_by_row(&self) -> bool {
+        true
+    }
+
     fn gives_input_rows(&self) -> bool {
         self.input.gives_input_rows()
     }

@@ -328,14 +328,11 @@ impl Operator for Shared {
         if part.rest.as_ref().is_some_and(|rest| take_equal(state, rest)) {
             return Ok(());
         }
-        if part.users.len() > 1 {
-            // The others go on with what there was.
-            let Some(operator) = part.release(&self.rule) else { return Err(gone()) };
-            drop(part);
-            (self.part, self.passes) = (Arc::new(Mutex::new(Part::new(operator, Arc::clone(&self.rule)))), 0);
-            part = lock(&self.part);
-        }
-        part.rest = None;
+        // The others, if there are any, go on with what there was; and it is a new part, to be compared with all others.
+        let Some(operator) = part.release(&self.rule) else { return Err(gone()) };
+        drop(part);
+        (self.part, self.passes) = (Arc::new(Mutex::new(Part::new(operator, Arc::clone(&self.rule)))), 0);
+        let mut part = lock(&self.part);
         let Some(operator) = part.operators.first_mut() else { return Err(gone()) };
         visit_mut(&mut **operator, &mut |operator| operator.restore(state, misfits))
     }
