@@ -250,8 +250,6 @@ impl Statement {
 
     /// See [`crate::Rule::move_away`].
     pub(super) fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError> {
-        // The other worker counts rounds of its own.
-        self.turn = (When::ALONE, 0);
         let alone = visit_mut(&mut *self.root, &mut |operator| match operator.shared_mut() {
             Some(shared) => shared.move_away(parts),
             None => Ok(()),
