@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tidegate_core::Diagnostic;
 use tidegate_core::diagnostic::did_you_mean;
-use tidegate_rules::{Catalog, CompileError, Mode, Options, Rule, SharedParts, WhenStateFull, compile};
+use tidegate_rules::{Catalog, CompileError, Mode, Options, Rule, WhenStateFull, compile};
 
 use super::args::{ExplainArgs, Format};
 use super::render::printable;
@@ -65,17 +65,13 @@ impl Explained {
         let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
         let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::of(config), book).map_err(|wrong| vec![wrong])?;
         let (name, file, text) = find(wanted, &book, &config.rules.dir)?;
-        let (options, mut rule) = compiled(&file, &text, book.catalog())?;
+        let (options, rule) = compiled(&file, &text, book.catalog())?;
         book.put(&name, &file, &text, &name);
         let wrong: Vec<_> = book.wrong().into_iter().filter(|diagnostic| diagnostic.file == file).collect();
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let mut others: Vec<(Arc<str>, Box<dyn Rule>)> = changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
-        let mut parts = SharedParts::default();
-        let shared =
-            others.iter_mut().try_for_each(|(other, rule)| rule.share(other, &mut parts)).and_then(|()| rule.share(&name, &mut parts));
-        shared.map_err(|error| vec![Diagnostic::new(file.clone(), error.to_string())])?;
+        let others: Vec<Box<dyn Rule>> = changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
         let inputs: BTreeSet<Arc<str>> = rule.flows().iter().map(|flow| Arc::clone(&flow.input)).collect();
         let streams = inputs.into_iter().map(|stream| Stream::of(stream, &*rule, &others)).collect();
         let together = book.family(&name).into_iter().filter(|other| *other != name).collect();
@@ -94,7 +90,7 @@ impl Explained {
         }
         for step in self.rule.explain() {
             let gap = if step.depth == 0 { "\n" } else { "" };
-            let _ = writeln!(text, "{gap}{}{}{}", "  ".repeat(step.depth), step.what, shared_with(&step.shared_with));
+            let _ = writeln!(text, "{gap}{}{}", "  ".repeat(step.depth), step.what);
         }
         text.push('\n');
         for stream in &self.streams {
@@ -116,9 +112,7 @@ impl Explained {
         let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
         for step in self.rule.explain() {
             match statements.last_mut() {
-                Some((_, steps)) if step.depth > 0 => {
-                    steps.push(json!({ "depth": step.depth, "does": step.what, "shared_with": step.shared_with }))
-                }
+                Some((_, steps)) if step.depth > 0 => steps.push(json!({ "depth": step.depth, "does": step.what })),
                 _ => statements.push((step.what, Vec::new())),
             }
         }
@@ -142,10 +136,9 @@ impl Explained {
 }
 
 impl Stream {
-    fn of(name: Arc<str>, rule: &dyn Rule, others: &[(Arc<str>, Box<dyn Rule>)]) -> Self {
+    fn of(name: Arc<str>, rule: &dyn Rule, others: &[Box<dyn Rule>]) -> Self {
         let ways = rule.ways(&name).map(|ways| ways.iter().map(ToString::to_string).collect());
-        let readers: Vec<_> =
-            others.iter().map(|(_, other)| other).filter(|other| other.flows().iter().any(|flow| flow.input == name)).collect();
+        let readers: Vec<_> = others.iter().filter(|other| other.flows().iter().any(|flow| flow.input == name)).collect();
         let indexed = readers.iter().filter(|reader| reader.ways(&name).is_some()).count();
         Self { ways, others: readers.len(), indexed, name }
     }
@@ -199,9 +192,9 @@ fn compiled(file: &str, text: &str, catalog: &Catalog) -> Result<(Options, Box<d
 }
 
 /// A rule other than `name` that `change` starts.
-fn running(change: Change, name: &Arc<str>) -> Option<(Arc<str>, Box<dyn Rule>)> {
+fn running(change: Change, name: &Arc<str>) -> Option<Box<dyn Rule>> {
     match change {
-        Change::Load(Load { name: other, rule, .. }) if other != *name => Some((other, rule)),
+        Change::Load(Load { name: other, rule, .. }) if other != *name => Some(rule),
         _ => None,
     }
 }
@@ -211,17 +204,6 @@ fn mode(mode: Mode) -> &'static str {
         Mode::Active => "active",
         Mode::Shadow => "shadow",
         Mode::Off => "off",
-    }
-}
-
-/// With whom a step is shared, if with anybody.
-fn shared_with(rules: &[Arc<str>]) -> String {
-    const SOME: usize = 5;
-    let names: Vec<&str> = rules.iter().take(SOME).map(|name| &**name).collect();
-    match rules.len() {
-        0 => String::new(),
-        few if few <= SOME => format!(" [once for this rule and {}]", names.join(", ")),
-        many => format!(" [once for this rule and {}, and {} more]", names.join(", "), many - SOME),
     }
 }
 

@@ -39,7 +39,6 @@ use crate::index::Way;
 use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step, Target, When};
 use crate::{Catalog, CompileError, Options};
 use limit::StateLimit;
-pub use operators::SharedParts;
 use statement::Statement;
 use wall_clock::WallClock;
 
@@ -147,13 +146,7 @@ impl Rule for SqlRule {
     fn explain(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         for statement in &self.statements {
-            steps.push(Step {
-                depth: 0,
-                what: format!("INSERT INTO {}", statement.target()),
-                entries: 0,
-                bytes: 0,
-                shared_with: Vec::new(),
-            });
+            steps.push(Step { depth: 0, what: format!("INSERT INTO {}", statement.target()), entries: 0, bytes: 0 });
             operators::explain(statement.root(), 1, &mut steps);
         }
         steps
@@ -173,13 +166,5 @@ impl Rule for SqlRule {
         let left = state.into_iter().filter(|sealed| !time::EventTime::is_time(sealed) && sealed.batch.is_some());
         misfits.extend(left.map(|left| format!("the state of `{}` does not fit and is dropped", left.fingerprint)));
         Ok(misfits)
-    }
-
-    fn share(&mut self, name: &Arc<str>, parts: &mut SharedParts) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.share(name, parts))
-    }
-
-    fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.move_away(parts))
     }
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
 use tidegate_core::{Rows, Seqs};
 
-use super::operators::{Held, Operator, Pass, SharedParts, Turn, numbered, seqs_of, visit, visit_mut};
+use super::operators::{Held, Operator, Pass, numbered, seqs_of, visit, visit_mut};
 use super::time::EventTime;
 use crate::index::Way;
 use crate::rule::{Emissions, RuleError, SealedState, Target, When};
@@ -24,8 +24,6 @@ pub(super) struct Statement {
     time: Option<EventTime>,
     /// whether an operator may keep something
     keeps_state: bool,
-    /// the number of the last pass, and of the round that it is of
-    turn: (u64, u32),
     /// what a row must look like for it to make anything of it
     ways: Option<Vec<Way>>,
     late: Option<LateRows>,
@@ -48,7 +46,7 @@ impl Statement {
             keeps_state |= !operator.is_row_by_row();
         });
         let (time, late) = (timed.then_some(time), late.filter(|_| timed));
-        Self { inputs, tables: Vec::new(), target, root, time, late, keeps_state, turn: (When::ALONE, 0), ways: None }
+        Self { inputs, tables: Vec::new(), target, root, time, late, keeps_state, ways: None }
     }
 
     /// Looks things up in `tables`, each with its columns.
@@ -107,20 +105,12 @@ impl Statement {
         largest_first.sort_by_key(|at| sizes.get(*at).copied().map(std::cmp::Reverse));
         for chosen in largest_first {
             let (mut at, mut forgotten) = (0, 0);
-            let mut shed = |operator: &mut dyn Operator| {
+            visit_mut(&mut *self.root, &mut |operator| {
                 if at == chosen {
                     forgotten = operator.shed()?;
                 }
                 at += 1;
                 Ok(())
-            };
-            visit_mut(&mut *self.root, &mut |operator| {
-                if let Some(shared) = operator.shared_mut() {
-                    // Other rules go on with what there was.
-                    shared.leave()?;
-                    shared.visit_mut(&mut shed)?;
-                }
-                shed(operator)
             })
             .map_err(rule_error)?;
             if forgotten > 0 {
@@ -163,8 +153,7 @@ impl Statement {
     /// The table `name` holds `rows` from now on.
     pub(super) fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
         let watermarks = self.time.as_ref().map_or_else(Vec::new, EventTime::unmoved);
-        let mut pass =
-            Pass { input: Some((name, rows)), watermarks, when: When::at(i64::MIN), ends: false, turn: None, late: Vec::new(), out };
+        let mut pass = Pass { input: Some((name, rows)), watermarks, when: When::at(i64::MIN), ends: false, late: Vec::new(), out };
         // A table gives no rows of its own.
         self.root.run(&mut pass).map(drop).map_err(rule_error)
     }
@@ -194,10 +183,7 @@ impl Statement {
         ends: bool,
         out: &mut Emissions,
     ) -> Result<(), RuleError> {
-        self.turn = if self.turn.0 == when.round { (when.round, self.turn.1.wrapping_add(1)) } else { (when.round, 0) };
-        let turn = Some(Turn { number: self.turn, time: self.time.as_ref() });
-        let input_rows = input.map(|(stream, rows)| (stream, &rows.batch));
-        let mut pass = Pass { input: input_rows, watermarks, when, ends, turn, late: Vec::new(), out };
+        let mut pass = Pass { input: input.map(|(stream, rows)| (stream, &rows.batch)), watermarks, when, ends, late: Vec::new(), out };
         let rows = self.root.run(&mut pass).map_err(rule_error)?;
         let late = std::mem::take(&mut pass.late);
         out.emit(&self.target, numbered(rows, seqs));
@@ -215,7 +201,7 @@ impl Statement {
         late.dedup();
         let seqs = seqs_of(&rows.seqs, Some(late.clone()));
         let batch = take_record_batch(&rows.batch, &UInt32Array::from(late)).map_err(|error| rule_error(error.into()))?;
-        let mut pass = Pass { input: Some((stream, &batch)), watermarks: Vec::new(), when, ends: false, turn: None, late: Vec::new(), out };
+        let mut pass = Pass { input: Some((stream, &batch)), watermarks: Vec::new(), when, ends: false, late: Vec::new(), out };
         let fitting = fit.run(&mut pass).map_err(rule_error)?;
         out.emit(target, numbered(fitting, &seqs));
         Ok(())
@@ -236,25 +222,6 @@ impl Statement {
     /// The operators, from the inputs to the target.
     pub(super) fn root(&self) -> &dyn Operator {
         &*self.root
-    }
-
-    /// See [`crate::Rule::share`].
-    pub(super) fn share(&mut self, rule: &Arc<str>, parts: &mut SharedParts) -> Result<(), RuleError> {
-        let time = self.time.as_ref();
-        let shared = visit_mut(&mut *self.root, &mut |operator| match operator.shared_mut() {
-            Some(shared) => shared.share(rule, time, parts),
-            None => Ok(()),
-        });
-        shared.map_err(rule_error)
-    }
-
-    /// See [`crate::Rule::move_away`].
-    pub(super) fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError> {
-        let alone = visit_mut(&mut *self.root, &mut |operator| match operator.shared_mut() {
-            Some(shared) => shared.move_away(parts),
-            None => Ok(()),
-        });
-        alone.map_err(rule_error)
     }
 
     pub(super) fn seal(&mut self, sealed: &mut Vec<SealedState>) -> Result<(), RuleError> {

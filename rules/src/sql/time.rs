@@ -22,7 +22,7 @@ const STEP_NS: i64 = 1_000_000_000;
 const ARRIVAL_NS: i64 = 100_000_000;
 
 /// The event time of one statement.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct EventTime {
     sources: Vec<SourceTime>,
     lateness_ns: i64,
@@ -30,7 +30,7 @@ pub(super) struct EventTime {
     max_ahead_ns: Option<i64>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct SourceTime {
     stream: Arc<str>,
     /// whether `ts` is the time of arrival: it goes back only when the box's clock is set back

@@ -168,7 +168,6 @@ impl RowWindowAggregate {
             watermarks: Vec::new(),
             when: pass.when,
             ends: false,
-            turn: None,
             late: Vec::new(),
             out: &mut *pass.out,
         };
