@@ -62,6 +62,8 @@ pub(super) struct Waits {
     /// place and call
     moments: BTreeMap<Moment, (usize, usize)>,
     made: i64,
+    /// what the newest row that has come out in this pass is due to: none comes out before it, though its moment may have been long ago
+    after: u32,
 }
 
 /// The rows that come out.
@@ -90,6 +92,7 @@ impl Waits {
             holds: Vec::new(),
             moments: BTreeMap::new(),
             made: 0,
+            after: 0,
         }
     }
 
@@ -145,6 +148,7 @@ impl Waits {
             lines.rows.push(Some(row));
             lines.causes.push(cause);
         }
+        self.after = lines.causes.last().copied().unwrap_or(self.after);
         let made = self.chunk(lines)?;
         if self.log.wants_packing() {
             self.log.pack(self.last.iter_mut().flatten(), false)?;
@@ -159,6 +163,7 @@ impl Waits {
             let Some(by) = pass.reached(moment.saturating_add(self.delay_ns)) else { break };
             self.tell(moment, of, by, keys, &mut lines);
         }
+        self.after = 0;
         self.chunk(lines)
     }
 
@@ -218,7 +223,7 @@ impl Waits {
         }
         lines.again.push((lines.rows.len(), at));
         lines.rows.push(self.last.get(place).copied().flatten());
-        lines.causes.push(by.max(lines.causes.last().copied().unwrap_or(0)));
+        lines.causes.push(by.max(lines.causes.last().copied().unwrap_or(self.after)));
     }
 
     /// The rows of the log that `lines` name, with the results of `held`.
