@@ -100,7 +100,7 @@ impl RowWindows {
             starts.resize(starts.len() + window.rows, start.unwrap_or(window.start));
             ends.resize(starts.len(), end.unwrap_or(window.end));
         }
-        if matches!(self.cutter.cut, Cut::Gap(_)) {
+        if self.cutter.lets_go() {
             self.rows.drop_rows(total);
         }
         with_bounds(Chunk { batch, causes: Some(causes) }, starts, ends, &self.schema)
@@ -138,7 +138,7 @@ impl RowWindows {
         for (at, ((ts, group), (window, seen))) in times.iter().zip(groups).zip(windows.values().iter().zip(seen.values())).enumerate() {
             let row = first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
             self.cutter.arrived += 1;
-            open.entry(*window).or_insert_with(|| (group, Open::new(*ts, self.cutter.arrived))).1.push(row, *ts);
+            open.entry(*window).or_insert_with(|| (group, Open::new(*ts, self.cutter.arrived))).1.push(Some(row), *ts);
             if let Some(partition) = self.cutter.partitions.get_mut(group) {
                 partition.seen = *seen;
             }
@@ -147,6 +147,7 @@ impl RowWindows {
         for (group, open) in open.into_values() {
             if let Some(partition) = self.cutter.partitions.get_mut(group) {
                 partition.open.push_back(open);
+                self.cutter.open += 1;
             }
         }
         self.cutter.find_ends();
@@ -178,9 +179,11 @@ impl Operator for RowWindows {
             });
             for part in prepared {
                 let first = self.rows.push(part.chunk.batch.clone());
-                let dropped = self.cutter.absorb(&part, first, pass, self.input.gives_input_rows(), &mut done)?;
+                let number = |row| Some(first.saturating_add(u32::try_from(row).unwrap_or(u32::MAX)));
+                let dropped = self.cutter.absorb(&part, number, pass, self.input.gives_input_rows(), &mut done)?;
                 self.rows.drop_rows(dropped);
             }
+            self.cutter.take_touched();
         }
         self.cutter.end_sessions(pass, &mut done);
         let rows = self.give(done)?;

@@ -29,9 +29,14 @@ impl TimeWindow {
         let times = times(&chunk.batch, TS)?;
         let (mut starts, mut ends) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
         let chunk = if self.windows.are_panes() {
+            // Most rows are in the window of the row before.
+            let (mut start, mut end) = (0, 0);
             for ts in times {
-                let end = self.windows.last_end(*ts);
-                starts.push(end.saturating_sub(self.windows.size_ns()));
+                if !(start..end).contains(ts) {
+                    end = self.windows.last_end(*ts);
+                    start = end.saturating_sub(self.windows.size_ns());
+                }
+                starts.push(start);
                 ends.push(end);
             }
             chunk.clone()
