@@ -37,7 +37,7 @@ pub(super) struct DerivedStream {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TableKeys {
-    /// The file: CSV (`.csv`) or SQLite (`.db`, `.sqlite`, `.sqlite3`).
+    /// The file: CSV (`.csv`), Parquet (`.parquet`) or SQLite (`.db`, `.sqlite`, `.sqlite3`).
     pub(super) path: PathBuf,
     /// The columns, each with its type; absent: as the file has them.
     pub(super) fields: Option<BTreeMap<String, FieldType>>,

@@ -93,6 +93,8 @@ pub struct ReferenceTable {
 pub enum TableKind {
     /// a line a row
     Csv,
+    /// columns, packed
+    Parquet,
     /// a SQLite database
     Sqlite {
         /// gives the rows

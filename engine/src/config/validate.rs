@@ -271,11 +271,12 @@ impl Validator<'_, '_> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
         let kind = match (extension.as_str(), of, query) {
             ("csv", None, None) => TableKind::Csv,
-            ("csv", ..) => {
+            ("parquet", None, None) => TableKind::Parquet,
+            ("csv" | "parquet", ..) => {
                 let key = if table.contains("table") { "table" } else { "query" };
                 self.report.error(
                     &table.span_of(&[key]),
-                    format!("`{key}` is for SQLite databases, and a CSV file is one table"),
+                    format!("`{key}` is for SQLite databases, and {} is one table", path.display()),
                     "leave it out".to_owned(),
                 );
                 return None;
@@ -290,12 +291,10 @@ impl Validator<'_, '_> {
                 return None;
             }
             (other, ..) => {
-                let what = if other == "parquet" {
-                    "Parquet files are not read".to_owned()
-                } else {
-                    format!("`.{other}` says nothing about the format of {}", path.display())
-                };
-                let help = "a table is a CSV file (`.csv`) or in a SQLite database (`.db`, `.sqlite`, `.sqlite3`)".to_owned();
+                let what = format!("`.{other}` says nothing about the format of {}", path.display());
+                let help =
+                    "a table is a CSV file (`.csv`), a Parquet file (`.parquet`) or in a SQLite database (`.db`, `.sqlite`, `.sqlite3`)"
+                        .to_owned();
                 self.report.error(&table.span_of(&["path"]), what, help);
                 return None;
             }

@@ -11,6 +11,7 @@
 
 mod copies;
 mod csv;
+mod parquet;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,9 @@ use tidegate_core::{ByteSize, Diagnostic, FieldType};
 use crate::config::{Config, ReferenceTable, TableKind};
 use crate::rulebook::{Edit, Edited, RuleBook};
 pub use copies::Copies;
+
+/// What a value costs beside the text in it.
+const BYTES_A_CELL: u64 = 8;
 
 /// The files of the tables, and what is known of them.
 #[derive(Default)]
@@ -161,11 +165,13 @@ pub fn read(settings: &ReferenceTable) -> Result<RecordBatch, Diagnostic> {
         };
         Diagnostic::new(file.clone(), format!("cannot read the table: {error}")).help(help.to_owned())
     })?;
-    if meta.len() > settings.max_size.0 && matches!(settings.kind, TableKind::Csv) {
+    // Of a database it is the rows that count.
+    if meta.len() > settings.max_size.0 && !matches!(settings.kind, TableKind::Sqlite { .. }) {
         return Err(too_large(&file, settings.max_size));
     }
     match &settings.kind {
         TableKind::Csv => csv::read(&settings.path, settings.fields.as_ref()),
+        TableKind::Parquet => parquet::read(&settings.path, settings.fields.as_ref(), settings.max_size),
         TableKind::Sqlite { query } => sqlite::read(&settings.path, query, settings.fields.as_ref(), settings.max_size),
     }
 }
@@ -183,6 +189,8 @@ enum Cell {
     Int(i64),
     Float(f64),
     Text(String),
+    /// nanoseconds since 1970
+    Time(i64),
 }
 
 impl fmt::Display for Cell {
@@ -193,6 +201,7 @@ impl fmt::Display for Cell {
             Self::Int(value) => value.fmt(f),
             Self::Float(value) => value.fmt(f),
             Self::Text(text) => write!(f, "\"{text}\""),
+            Self::Time(ns) => jiff::Timestamp::from_nanosecond(i128::from(*ns)).unwrap_or_default().fmt(f),
         }
     }
 }
@@ -206,6 +215,7 @@ impl Cell {
             Self::Int(_) => Some(FieldType::Int64),
             Self::Float(_) => Some(FieldType::Float64),
             Self::Text(_) => Some(FieldType::Utf8),
+            Self::Time(_) => Some(FieldType::Timestamp),
         }
     }
 
@@ -225,6 +235,8 @@ impl Cell {
             (Self::Text(text), FieldType::Timestamp) => {
                 Self::Int(i64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_nanosecond()).ok()?)
             }
+            (Self::Time(ns), FieldType::Timestamp) => Self::Int(*ns),
+            (Self::Time(_), FieldType::Utf8) => Self::Text(self.to_string()),
             (Self::Int(value), FieldType::Utf8) => Self::Text(value.to_string()),
             (Self::Float(value), FieldType::Utf8) => Self::Text(value.to_string()),
             (Self::Bool(value), FieldType::Utf8) => Self::Text(value.to_string()),

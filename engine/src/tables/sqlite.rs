@@ -11,12 +11,10 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use tidegate_core::{ByteSize, Diagnostic, FieldType};
 
-use super::{Cell, Columns, too_large};
+use super::{BYTES_A_CELL, Cell, Columns, too_large};
 
 /// So long whoever writes the database may keep it locked.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What a value costs beside the text in it.
-const BYTES_A_CELL: u64 = 8;
 
 /// Reads what `query` gives.
 pub(super) fn read(

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use tidegate_core::clock::SystemClock;
 use tidegate_rules::{Catalog, OutputColumns};
@@ -64,6 +65,97 @@ fn what_is_wrong_with_a_csv_file_is_said_with_its_line() {
     assert!(said("", &[("b", FieldType::Int64)]).contains("no column `b`"));
     let large = format!("a\n{}", "1234567\n".repeat(1 << 18));
     assert!(said(&large, &[]).contains("larger than 1MiB"), "{}", said(&large, &[]));
+}
+
+/// A file that pyarrow or fastparquet has written: `engine/tests/parquet/make.py`.
+fn parquet(name: &str, fields: &[(&str, FieldType)], max_size: u64) -> Result<RecordBatch, Diagnostic> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet").join(name);
+    let settings = ReferenceTable { max_size: ByteSize(max_size), ..settings(path, TableKind::Parquet, fields) };
+    read(&settings).map_err(|wrong| Diagnostic { file: name.into(), ..wrong })
+}
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_parquet_file_says_what_its_columns_are() {
+    let expected = [
+        "device high single price count large on_site area since local day nothing",
+        "a 80.5 0.5 12.34 7 4611686018427387904 true north 2026-01-02T03:04:05.678Z 2026-01-02T00:00:00Z 2026-01-02T00:00:00Z -",
+        "b - 1.5 - -8 - false north - - - -",
+        "- -1000000000.0 - -0.05 - 0 - south 1969-12-31T23:59:59Z - 1969-12-31T00:00:00Z -",
+    ];
+    let lines = |rows: &RecordBatch| {
+        let options = FormatOptions::default().with_null("-");
+        let columns: Vec<_> = rows.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        let names = rows.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(" ");
+        let row = |row| columns.iter().map(|column: &ArrayFormatter<'_>| column.value(row).to_string()).collect::<Vec<_>>().join(" ");
+        std::iter::once(names).chain((0..rows.num_rows()).map(row)).collect::<Vec<_>>()
+    };
+    for codec in ["snappy", "gzip", "zstd", "none"] {
+        assert_eq!(lines(&parquet(&format!("{codec}.parquet"), &[], MIB).unwrap()), expected, "{codec}");
+    }
+    let without_last = expected.map(|line| line.rsplit_once(' ').unwrap().0.to_owned());
+    assert_eq!(lines(&parquet("old.parquet", &[], MIB).unwrap()), without_last);
+    assert_eq!(lines(&parquet("fastparquet.parquet", &[], MIB).unwrap()), ["device high count", "a 80.5 1", "b 90.5 2"]);
+    // What is declared counts, and nothing else is looked at.
+    let declared = parquet("snappy.parquet", &[("count", FieldType::Float64), ("since", FieldType::Utf8)], MIB).unwrap();
+    assert_eq!(lines(&declared), ["count since", "7.0 2026-01-02T03:04:05.678Z", "-8.0 -", "- 1969-12-31T23:59:59Z"]);
+    assert_eq!(lines(&parquet("nested.parquet", &[("device", FieldType::Utf8)], MIB).unwrap()), ["device", "a"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_parquet_file_is_said() {
+    let said = |name: &str, fields: &[(&str, FieldType)]| parquet(name, fields, MIB).unwrap_err().to_string();
+    assert_eq!(
+        said("brotli.parquet", &[]),
+        "brotli.parquet: column `device` is compressed with BROTLI, which is not read here; write the file with snappy, gzip or zstd"
+    );
+    assert_eq!(
+        said("nested.parquet", &[]),
+        "nested.parquet: column `raw` is Binary, which no rule can read; name the other columns in `fields`, each with its type"
+    );
+    assert_eq!(said("snappy.parquet", &[("hgh", FieldType::Float64)]), "snappy.parquet: there is no column `hgh`, which `fields` declares");
+    assert_eq!(said("snappy.parquet", &[("area", FieldType::Int64)]), "snappy.parquet: row 1: \"north\" in column `area` is no int64");
+    let large = said("too_large_number.parquet", &[]);
+    assert!(
+        large.starts_with("too_large_number.parquet: rows 1 to 1, column `large`: ") && large.contains("9223372036854775808"),
+        "{large}"
+    );
+}
+
+#[test]
+fn a_parquet_file_that_becomes_too_large_is_refused() {
+    // The file itself; a page; a text that stands in many rows; rows that are only counted.
+    for (name, max_size) in
+        [("snappy.parquet", 4_096), ("one_page.parquet", MIB), ("one_text.parquet", 4 * MIB), ("no_values.parquet", MIB)]
+    {
+        let said = parquet(name, &[], max_size).unwrap_err().to_string();
+        assert!(said.contains("the table is larger than "), "{name}: {said}");
+    }
+    assert_eq!(parquet("one_page.parquet", &[], 17 * MIB).unwrap().num_rows(), 1);
+}
+
+#[test]
+fn a_damaged_parquet_file_is_an_error_whatever_byte_it_is() {
+    let whole = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet/snappy.parquet")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    let read_of = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        read(&settings(path.clone(), TableKind::Parquet, &[]))
+    };
+    for end in (0..whole.len()).step_by(37) {
+        assert!(read_of(&whole[..end]).is_err(), "cut after {end}");
+    }
+    assert!(read_of(b"device,high\na,80\n").unwrap_err().to_string().contains("no Parquet file"));
+    for (at, flip) in (0..whole.len()).flat_map(|at| [(at, 0x01), (at, 0x80)]) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= flip;
+        // A value may have become another one. It ends, and no memory is asked for that is not there.
+        if let Ok(rows) = read_of(&bytes) {
+            assert!(rows.num_rows() as u64 <= MIB / BYTES_A_CELL, "byte {at}");
+        }
+    }
 }
 
 #[test]
