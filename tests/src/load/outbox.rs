@@ -47,7 +47,7 @@ fn fill(binary: &Path, rows: u64, field: &Broker, cloud: u16) -> anyhow::Result<
     let took = (arrivals.finish()?.at - begin).as_secs_f64();
     let (cpu, peak) = (subject.cpu()? - cpu, subject.peak()?);
     drop((listener, publisher));
-    let written = subject.stop()? - written;
+    let written = subject.stop()?.written - written;
     let stored = site.buffer_bytes();
     let each = |bytes: u64| bytes as f64 / rows as f64;
     let cpu_us = cpu.as_secs_f64() * 1e6 / rows as f64;
