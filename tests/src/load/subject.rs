@@ -82,11 +82,6 @@ impl Site {
         write_config(self.dir.path(), &Setup { cloud, ..self.setup.clone() })
     }
 
-    /// The buffer.
-    pub fn buffer(&self) -> PathBuf {
-        self.dir.path().join("data/buffer.db")
-    }
-
     /// Bytes of the buffer on disk.
     pub fn buffer_bytes(&self) -> u64 {
         let size = |name: &str| std::fs::metadata(self.dir.path().join("data").join(name)).map_or(0, |file| file.len());
