@@ -139,9 +139,11 @@ impl Shared {
     /// When the state cannot be looked at.
     pub(in crate::sql) fn share(&mut self, rule: &Arc<str>, time: Option<&EventTime>, parts: &mut SharedParts) -> Result<()> {
         let mut own = lock(&self.part)?;
-        own.leave(&self.rule);
-        own.users.push(Arc::clone(rule));
-        self.rule = Arc::clone(rule);
+        if !Arc::ptr_eq(&self.rule, rule) {
+            own.leave(&self.rule);
+            own.users.push(Arc::clone(rule));
+            self.rule = Arc::clone(rule);
+        }
         let state = own.seen.take().and_then(|seen| seen.state);
         own.seen = Some(Seen { time: time.cloned(), state });
         if let Some((known, _)) = parts.parts.get_key_value(&*self.computes) {

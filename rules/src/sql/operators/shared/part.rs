@@ -50,7 +50,7 @@ impl Part {
     }
 
     pub(super) fn leave(&mut self, rule: &Arc<str>) {
-        if let Some(at) = self.users.iter().position(|user| user == rule) {
+        if let Some(at) = self.users.iter().position(|user| Arc::ptr_eq(user, rule)) {
             self.users.swap_remove(at);
         }
     }
