@@ -35,7 +35,7 @@ const KINDS: [Kind; 4] = [
         text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE device = 'device-{n}' AND level > 10"),
     },
     Kind {
-        name: "not indexed, none matches",
+        name: "function of a column, none matches",
         text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE sqrt(level) > {}", 1_000 + n),
     },
     Kind {

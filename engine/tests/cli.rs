@@ -424,7 +424,7 @@ fn dir_with_rules() -> tempfile::TempDir {
     let dir = dir_with(TANK);
     let rules = [
         ("cooling", COOLING),
-        ("high", "INSERT INTO pump SELECT device FROM tank WHERE device = 'it''s' AND level > 80.5 AND upper(device) <> 'X'"),
+        ("high", "INSERT INTO pump SELECT device FROM tank WHERE device = 'it''s' AND level > 80.5 AND sqrt(level) <> 9"),
         ("full", "INSERT INTO pump SELECT device, level * 2 AS twice FROM tank WHERE level BETWEEN 1 AND 3"),
         ("wrong", "INSERT INTO pump SELECT devce FROM tank"),
     ];
@@ -443,7 +443,7 @@ rule high (./rules/high.sql), active
 
 INSERT INTO pump
   compute device
-    filter upper(device) != 'X'
+    filter sqrt(level) != 9
       filter device = 'it''s' AND level > 80.5
         stream tank
 

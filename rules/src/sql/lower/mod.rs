@@ -5,6 +5,7 @@ mod join;
 mod over;
 mod pattern;
 mod rows;
+mod safety;
 mod select;
 mod target;
 mod time_bounds;

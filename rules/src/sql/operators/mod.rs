@@ -66,7 +66,8 @@ pub(super) use time_window::TimeWindow;
 pub(super) use union::Union;
 pub(super) use unnest::{Unnest, Unnested};
 pub(super) use whole_windows::WholeWindows;
-use written::{with_units, written};
+use written::with_units;
+pub(super) use written::written;
 
 /// A step of a statement.
 pub(super) trait Operator: Debug + Send {
