@@ -168,6 +168,7 @@ impl RowWindowAggregate {
             watermarks: Vec::new(),
             when: pass.when,
             ends: false,
+            number: None,
             late: Vec::new(),
             out: &mut *pass.out,
         };
