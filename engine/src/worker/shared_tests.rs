@@ -54,10 +54,16 @@ fn schema() -> arrow::datatypes::SchemaRef {
     Arc::new(Schema::new(vec![ts_field(), Field::new("x", DataType::Float64, true)]))
 }
 
-fn rule(text: &str) -> Box<dyn Rule> {
+/// `by_arrival`: the `ts` of `tank` is the time of arrival.
+fn rule(text: &str, by_arrival: bool) -> Box<dyn Rule> {
     let outputs = ["pump", "lamp"].map(|output| (output.to_owned(), OutputColumns::default()));
-    let catalog =
-        Catalog { inputs: [("tank".to_owned(), Some(schema()))].into(), outputs: outputs.into(), uplink: true, ..Catalog::default() };
+    let catalog = Catalog {
+        inputs: [("tank".to_owned(), Some(schema()))].into(),
+        by_arrival: by_arrival.then(|| "tank".to_owned()).into_iter().collect(),
+        outputs: outputs.into(),
+        uplink: true,
+        ..Catalog::default()
+    };
     compile("rule.sql", text, &catalog).unwrap().1
 }
 
@@ -73,12 +79,18 @@ struct House {
     status: Arc<Status>,
     workers: Vec<Worker>,
     written: BTreeMap<String, Vec<String>>,
+    by_arrival: bool,
 }
 
 impl House {
     fn new(workers: usize) -> Self {
         let status = Arc::<Status>::default();
-        Self { workers: (0..workers).map(|_| Worker::new(Arc::clone(&status))).collect(), status, written: BTreeMap::new() }
+        Self {
+            workers: (0..workers).map(|_| Worker::new(Arc::clone(&status))).collect(),
+            status,
+            written: BTreeMap::new(),
+            by_arrival: false,
+        }
     }
 
     fn change(&mut self, worker: usize, change: Change) {
@@ -87,7 +99,8 @@ impl House {
 
     fn load(&mut self, worker: usize, name: &str, text: &str) {
         let name: Arc<str> = name.into();
-        let load = Load { inherits: Arc::clone(&name), name, rule: rule(text), mode: Mode::Active, worth: Worth::default() };
+        let load =
+            Load { inherits: Arc::clone(&name), name, rule: rule(text, self.by_arrival), mode: Mode::Active, worth: Worth::default() };
         self.change(worker, Change::Load(load));
     }
 
@@ -154,11 +167,12 @@ fn act() -> impl Strategy<Value = Act> {
 fn rules_that_share_write_what_each_writes_alone() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     let begin = (0..KINDS.len(), prop::collection::vec(0_i64..3, 4));
-    proptest!(config, |((kind, numbers) in begin, acts in prop::collection::vec(act(), 1..40))| {
-        let mut together = House::new(2);
+    proptest!(config, |(by_arrival in any::<bool>(), (kind, numbers) in begin, acts in prop::collection::vec(act(), 1..40))| {
+        let house = |workers| House { by_arrival, ..House::new(workers) };
+        let mut together = house(2);
         let names = ["a", "b", "c", "d"];
         // Each alone, and never sealed but for another version of itself.
-        let mut alone: Vec<House> = names.iter().map(|_| House::new(1)).collect();
+        let mut alone: Vec<House> = names.iter().map(|_| house(1)).collect();
         let (mut texts, mut homes) = (BTreeMap::new(), [0_usize; 4]);
         let first = numbers.iter().enumerate().map(|(rule, number)| Act::Put(rule, kind, *number));
         let (mut seq, mut now, mut newest) = (0, 0, 100);

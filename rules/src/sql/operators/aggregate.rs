@@ -397,6 +397,8 @@ impl Operator for WindowAggregate {
         self.closed_to = self.closed_to.max(self.closed_at(pass.watermarks.last().copied().unwrap_or(i64::MIN)));
         self.forget();
         if pass.ends {
+            // Where time begins anew, the same panes may come again with other rows.
+            self.blocks.clear();
             self.forgotten_to = i64::MIN;
         }
         Chunk::concat(&self.schema, closed)
