@@ -257,6 +257,10 @@ impl Operator for Over {
             made.push(waits.time(&self.keys, pass)?);
         }
         if pass.ends {
+            // Nobody may have looked yet, and what is over is not remembered in the new time.
+            if self.keys.forgets() {
+                self.forget(pass.before(0))?;
+            }
             self.keys.start_anew();
             self.waits.iter_mut().for_each(Waits::start_anew);
         } else if let Some(watermark) = pass.watermarks.last().copied().filter(|watermark| self.keys.wants_forgetting(*watermark)) {
