@@ -29,8 +29,12 @@ impl TimeWindow {
         let times = times(&chunk.batch, TS)?;
         let (mut starts, mut ends) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
         let chunk = if self.windows.are_panes() {
+            // Most rows are in the window of the row before.
+            let (mut start, mut end) = (0, 0);
             for ts in times {
-                let (start, end) = self.windows.last(*ts);
+                if !(start..end).contains(ts) {
+                    (start, end) = self.windows.last(*ts);
+                }
                 starts.push(start);
                 ends.push(end);
             }
