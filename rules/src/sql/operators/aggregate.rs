@@ -10,7 +10,7 @@
 //! last bit.
 //!
 //! All panes share one table of keys, which gives each row's key a number; a pane knows keys by their numbers. Keys that no pane has any more are
-//! forgotten when they are most of the table.
+//! forgotten when they are many.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
@@ -20,72 +20,16 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArr
 use arrow::compute::{concat_batches, partition};
 use arrow::datatypes::{Field, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion_common::{DataFusionError, Result};
-use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::ts_type;
 
 use super::accumulate::{Addends, Adder};
+use super::groups::{Bound, GroupColumn, Groups, window_columns};
 use super::keys::Keys;
 use super::sums::{Sums, SumsAtRest};
 use super::{AggregateCall, Chunk, Held, LateCopies, Operator, Pass, an_eighth, each_evaluable};
 use crate::rule::SealedState;
 use crate::sql::table_functions::WINDOW_END;
 use crate::sql::windows::TimeWindows;
-
-/// Where a column of GROUP BY comes from.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::sql) enum GroupColumn {
-    Start,
-    End,
-    /// the key with this index
-    Key(usize),
-}
-
-/// What GROUP BY names.
-pub(in crate::sql) struct Groups {
-    pub columns: Vec<GroupColumn>,
-    pub bound: Bound,
-    pub keys: Vec<(Arc<dyn PhysicalExpr>, Field)>,
-}
-
-/// The bound of its window that a row tells.
-#[derive(Debug)]
-pub(in crate::sql) enum Bound {
-    Start(Arc<dyn PhysicalExpr>),
-    End(Arc<dyn PhysicalExpr>),
-}
-
-impl Bound {
-    /// The end for each row of `batch` in these windows, or panes.
-    pub(super) fn ends(&self, batch: &RecordBatch, windows: &TimeWindows) -> Result<Vec<i64>> {
-        let (Self::Start(bound) | Self::End(bound)) = self;
-        let bounds = bound.evaluate(batch)?.into_array(batch.num_rows())?;
-        let Some(bounds) = bounds.as_primitive_opt::<TimestampNanosecondType>().filter(|bounds| bounds.null_count() == 0) else {
-            return Err(DataFusionError::Execution("a row has no window".into()));
-        };
-        Ok(match self {
-            Self::Start(_) => bounds.values().iter().map(|start| windows.last_end(*start)).collect(),
-            Self::End(_) => bounds.values().to_vec(),
-        })
-    }
-}
-
-/// The columns of a window's rows: the group columns, then the aggregates.
-pub(super) fn window_columns(
-    columns: &[GroupColumn],
-    start: i64,
-    end: i64,
-    keys: &[ArrayRef],
-    values: Vec<ArrayRef>,
-    rows: usize,
-) -> Result<Vec<ArrayRef>> {
-    let constant = |ns: i64| Arc::new(TimestampNanosecondArray::from(vec![ns; rows]).with_timezone("UTC")) as ArrayRef;
-    let groups = columns.iter().map(|column| match column {
-        GroupColumn::Start => Ok(constant(start)),
-        GroupColumn::End => Ok(constant(end)),
-        GroupColumn::Key(key) => keys.get(*key).cloned().ok_or_else(|| DataFusionError::Internal("a group column is missing".into())),
-    });
-    groups.chain(values.into_iter().map(Ok)).collect()
-}
 
 /// The operator.
 pub(in crate::sql) struct WindowAggregate {

@@ -10,7 +10,8 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::Adder;
-use super::cutting::{Cut, Cutter, Done, Open, leave_out_rests};
+use super::cutting::{Cut, Cutter};
+use super::partition::{Done, Open, leave_out_rests};
 use super::time_window::with_bounds;
 use super::window_sums::{Parts, WindowSums};
 use super::{AggregateCall, Chunk, GroupColumn, Held, Operator, Pass, each_evaluable, visit};

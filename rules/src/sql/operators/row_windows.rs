@@ -11,8 +11,9 @@ use datafusion_common::Result;
 use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::TS;
 
-use super::cutting::{Content, Cut, Cutter, Done, Open, leave_out_rests};
+use super::cutting::{Cut, Cutter};
 use super::kept_rows::KeptRows;
+use super::partition::{Content, Done, Open, leave_out_rests};
 use super::time_window::with_bounds;
 use super::{Chunk, Held, Operator, Pass, each_evaluable, times};
 use crate::rule::{Emissions, SealedState};

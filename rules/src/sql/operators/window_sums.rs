@@ -13,9 +13,9 @@ use datafusion_common::{DataFusionError, Result};
 
 use super::Held;
 use super::accumulate::{Addends, Adder};
-use super::cutting::Content;
 use super::kept_rows::KeptRows;
 use super::keys::Keys;
+use super::partition::Content;
 use super::sums::{Sums, Total};
 
 const WINDOW: &str = "#window";
