@@ -25,7 +25,7 @@ struct Kind {
     text: fn(usize) -> String,
 }
 
-const KINDS: [Kind; 3] = [
+const KINDS: [Kind; 4] = [
     Kind {
         name: "threshold, none matches",
         text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE level > {}", 1_000 + n),
@@ -35,8 +35,18 @@ const KINDS: [Kind; 3] = [
         text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE device = 'device-{n}' AND level > 10"),
     },
     Kind {
-        name: "not indexed, none matches",
+        name: "function of a column, none matches",
         text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE sqrt(level) > {}", 1_000 + n),
+    },
+    Kind {
+        name: "equal windows",
+        text: |n| {
+            format!(
+                "INSERT INTO uplink SELECT device, avg(level) AS level FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) \
+                 GROUP BY window_start, window_end, device HAVING avg(level) > {}",
+                1_000 + n
+            )
+        },
     },
 ];
 

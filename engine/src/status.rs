@@ -21,7 +21,7 @@ pub struct Status {
     pub outputs: Named<OutputStatus>,
     /// by connection name
     pub connections: Named<LineStatus>,
-    /// the outbox
+    /// the outbox, and the file that it lies in with the journal
     pub outbox: Arc<OutboxStatus>,
     /// by uplink name
     pub uplinks: Named<UplinkStatus>,
@@ -78,9 +78,11 @@ pub struct OutputStatus {
     pub last: Last,
 }
 
-/// The outbox.
+/// The buffer: outbox and journal.
 #[derive(Debug, Default)]
 pub struct OutboxStatus {
+    /// commits since the start, of whatever they hold: with `durability = "full"` each of them waits for the disk
+    pub commits: Counter,
     /// rows that wait on disk, for any uplink
     pub waiting: Counter,
     /// rows committed since the start

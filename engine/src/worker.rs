@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use tidegate_core::Rows;
-use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, Target, When, Worth};
+use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, SharedParts, Target, When, Worth};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buffer::SnapshotPart;
@@ -77,6 +77,10 @@ pub struct Worker {
     wakes: BTreeSet<(i64, Arc<str>)>,
     /// those that had one and did not move their time: they get no tick of their own
     overdue: BTreeSet<Arc<str>>,
+    /// what is equal in several rules
+    shared: SharedParts,
+    /// see [`When::round`]
+    round: u64,
     status: Arc<Status>,
 }
 
@@ -90,6 +94,8 @@ impl Worker {
             readers: Readers::default(),
             wakes: BTreeSet::new(),
             overdue: BTreeSet::new(),
+            shared: SharedParts::default(),
+            round: When::ALONE,
             status,
         }
     }
@@ -131,6 +137,7 @@ impl Worker {
     /// Time has passed: rules whose time it is are called, those nearest to the input first.
     pub fn on_tick(&mut self, seq: u64, when: When) -> Vec<Routed> {
         let mut pass = Pass::at(when);
+        let when = self.in_new_round(when);
         // That some had their tick makes no difference: nobody knows when the sequence is run again.
         let due = self.wakes.iter().take_while(|(at, _)| *at <= when.now).map(|(_, name)| name).chain(&self.overdue);
         for name in self.by_depth(due) {
@@ -153,6 +160,7 @@ impl Worker {
     /// The input has ended: windows close, those nearest to the input first.
     pub fn on_end(&mut self, seq: u64, when: When) -> Vec<Routed> {
         let mut pass = Pass::at(when);
+        let when = self.in_new_round(when);
         for name in self.by_depth(self.rules.keys()) {
             self.call(&name, &mut pass, &|rule, out| rule.on_end(seq, when, out));
             self.run_derived(&mut pass);
@@ -171,6 +179,9 @@ impl Worker {
                 names.iter().for_each(|name| self.show_tables(name, Some(&table)));
             }
             Change::Give(name, to) => {
+                if let Some(Err(error)) = self.rules.get_mut(&name).map(|hosted| hosted.rule.move_away(&mut self.shared)) {
+                    self.stop(&name, error.to_string());
+                }
                 if let Some(hosted) = self.take_out(&name) {
                     // The other worker is gone only when the box is going down.
                     drop(to.send(hosted));
@@ -191,25 +202,34 @@ impl Worker {
             Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
             Err(error) => tracing::error!(rule = %name, %error, "the windows that were open before the restart are lost"),
         }
+        self.share(name);
         self.look(name);
     }
 
     /// The state of every rule that has some, as it is now.
     pub fn snapshot(&mut self) -> Vec<(Arc<str>, Vec<SealedState>)> {
         let mut states = Vec::new();
-        let mut failed = Vec::new();
-        for (name, hosted) in &mut self.rules {
-            // Taking it out and putting it back costs no more than a copy, and asks nothing more of a rule.
-            match hosted.rule.seal().and_then(|state| restore(&mut *hosted.rule, state.clone()).map(|_| state)) {
-                Ok(state) if state.is_empty() => {}
-                Ok(state) => states.push((Arc::clone(name), state)),
-                Err(error) => failed.push((Arc::clone(name), error.to_string())),
+        let names: Vec<Arc<str>> = self.rules.keys().cloned().collect();
+        for name in names {
+            // Rules that were loaded at different times may hold the same by now.
+            self.share(&name);
+            match self.rules.get_mut(&name).map(|hosted| hosted.rule.snapshot()) {
+                None => {}
+                Some(Ok(state)) if state.is_empty() => {}
+                Some(Ok(state)) => states.push((name, state)),
+                Some(Err(error)) => self.stop(&name, error.to_string()),
             }
         }
-        for (name, reason) in failed {
-            self.stop(&name, reason);
-        }
+        self.shared.tidy();
         states
+    }
+
+    /// Has the rule share what it can.
+    fn share(&mut self, name: &Arc<str>) {
+        let Some(hosted) = self.rules.get_mut(name) else { return };
+        if let Err(error) = hosted.rule.share(name, &mut self.shared) {
+            self.stop(name, error.to_string());
+        }
     }
 
     /// Stops a rule that cannot go on; nothing else is stopped.
@@ -253,6 +273,7 @@ impl Worker {
         self.readers.insert(&name, &*hosted.rule);
         hosted.wakes_at = None;
         self.rules.insert(Arc::clone(&name), hosted);
+        self.share(&name);
         self.look(&name);
     }
 
@@ -315,12 +336,18 @@ impl Worker {
     }
 
     fn feed(&mut self, stream: &str, rows: &Rows, pass: &mut Pass) {
+        let when = self.in_new_round(pass.when);
         let Concerned { rules, subsets } = self.readers.concerned(stream, rows);
         for (name, subset) in rules {
             let rows = subset.and_then(|subset| subsets.get(subset)).unwrap_or(rows);
-            let when = pass.when;
             self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, when, out));
         }
+    }
+
+    /// The same, for all rules that are called for one thing.
+    fn in_new_round(&mut self, when: When) -> When {
+        self.round += 1;
+        when.in_round(self.round)
     }
 
     /// Calls one rule. A rule that fails or panics is stopped; nothing else is.
@@ -462,5 +489,7 @@ pub(crate) fn topological(mut edges: BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Arc<
     order
 }
 
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -424,7 +424,7 @@ fn dir_with_rules() -> tempfile::TempDir {
     let dir = dir_with(TANK);
     let rules = [
         ("cooling", COOLING),
-        ("high", "INSERT INTO pump SELECT device FROM tank WHERE device = 'it''s' AND level > 80.5 AND upper(device) <> 'X'"),
+        ("high", "INSERT INTO pump SELECT device FROM tank WHERE device = 'it''s' AND level > 80.5 AND sqrt(level) <> 9"),
         ("full", "INSERT INTO pump SELECT device, level * 2 AS twice FROM tank WHERE level BETWEEN 1 AND 3"),
         ("wrong", "INSERT INTO pump SELECT devce FROM tank"),
     ];
@@ -443,7 +443,7 @@ rule high (./rules/high.sql), active
 
 INSERT INTO pump
   compute device
-    filter upper(device) != 'X'
+    filter sqrt(level) != 9
       filter device = 'it''s' AND level > 80.5
         stream tank
 
@@ -465,6 +465,17 @@ on one worker with: cooling, full
 }
 
 #[test]
+fn it_is_explained_with_whom_a_window_is_shared() {
+    let dir = dir_with_rules();
+    let other = COOLING.replace("> 80", "> 95").replace("INSERT INTO pump", "INSERT INTO uplink");
+    std::fs::write(dir.path().join("rules/hotter.sql"), other).unwrap();
+    std::fs::write(dir.path().join("tidegate.toml"), TANK.to_owned() + "[uplink]\nconnection = \"plant\"\n").unwrap();
+    let output = tidegate(dir.path(), &["explain", "cooling"]);
+    let shared: Vec<&str> = out(&output).lines().filter(|line| line.ends_with(" [once for this rule and hotter]")).map(str::trim).collect();
+    assert!(matches!(shared[..], [window] if window.starts_with("aggregate TUMBLE(tank")), "{}{}", out(&output), err(&output));
+}
+
+#[test]
 fn a_rule_file_from_elsewhere_is_explained_in_place_of_its_older_version_also_as_json() {
     let dir = dir_with_rules();
     std::fs::write(dir.path().join("full.sql"), "INSERT INTO uplink SELECT n FROM tank WHERE n IN (1, 2)").unwrap();
@@ -482,9 +493,9 @@ fn a_rule_file_from_elsewhere_is_explained_in_place_of_its_older_version_also_as
         "max_state": "64MiB",
         "when_state_full": "stop",
         "statements": [{ "statement": "INSERT INTO uplink", "operators": [
-            { "depth": 1, "does": "compute n" },
-            { "depth": 2, "does": "filter n = 1 OR n = 2" },
-            { "depth": 3, "does": "stream tank" },
+            { "depth": 1, "does": "compute n", "shared_with": [] },
+            { "depth": 2, "does": "filter n = 1 OR n = 2", "shared_with": [] },
+            { "depth": 3, "does": "stream tank", "shared_with": [] },
         ] }],
         "streams": [{ "stream": "tank", "indexed_by": ["n = 1", "n = 2"], "other_rules": 2, "other_rules_indexed": 1 }],
         "on_one_worker_with": [],

@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use tidegate_core::Rows;
 
 use crate::index::Way;
+use crate::sql::SharedParts;
 
 /// A running rule.
 ///
@@ -69,11 +70,41 @@ pub trait Rule: Send {
     /// When an operator cannot give its state away.
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError>;
 
+    /// A copy of the state; the rule goes on.
+    ///
+    /// # Errors
+    /// When the state cannot be copied; then the rule must not be used afterwards.
+    fn snapshot(&mut self) -> Result<Vec<SealedState>, RuleError> {
+        // Taking it out and putting it back costs no more than a copy, and asks nothing more of a rule.
+        let state = self.seal()?;
+        if !state.is_empty() {
+            self.restore(state.clone())?;
+        }
+        Ok(state)
+    }
+
     /// Takes over what fits of the state of another version. Returns what did not fit, for the log.
     ///
     /// # Errors
     /// When state that claims to fit cannot be merged.
     fn restore(&mut self, state: Vec<SealedState>) -> Result<Vec<String>, RuleError>;
+
+    /// Has what is equal in it and in other rules of its worker run once for all of them; it is called `name` there. From now on it must be
+    /// called together with them: see [`When::round`]. It makes no difference to what the rule does.
+    ///
+    /// # Errors
+    /// When its state cannot be looked at.
+    fn share(&mut self, _name: &Arc<str>, _parts: &mut SharedParts) -> Result<(), RuleError> {
+        Ok(())
+    }
+
+    /// Shares nothing any more, since it is to run on another worker.
+    ///
+    /// # Errors
+    /// When its state cannot be copied.
+    fn move_away(&mut self, _parts: &mut SharedParts) -> Result<(), RuleError> {
+        Ok(())
+    }
 }
 
 /// When a rule is called.
@@ -83,13 +114,24 @@ pub struct When {
     pub now: i64,
     /// What the wall clock showed, nanoseconds since 1970. It may jump, and is only shown to rules: SQL's `now()`.
     pub wall_ns: i64,
+    /// Equal for all rules that are handed the same, and for nothing else: rules that share something know by it that it has been done.
+    pub round: u64,
 }
 
 impl When {
+    /// The round of a rule that is called without others.
+    pub const ALONE: u64 = 0;
+
     /// When the wall clock shows the sequence's time `now`, nanoseconds.
     #[must_use]
     pub fn at(now: i64) -> Self {
-        Self { now, wall_ns: now }
+        Self { now, wall_ns: now, round: Self::ALONE }
+    }
+
+    /// The same, together with all rules that are called in `round`.
+    #[must_use]
+    pub fn in_round(self, round: u64) -> Self {
+        Self { round, ..self }
     }
 }
 
@@ -104,6 +146,8 @@ pub struct Step {
     pub entries: usize,
     /// about how many bytes of memory they take
     pub bytes: usize,
+    /// other rules for which this and all below it is done once
+    pub shared_with: Vec<Arc<str>>,
 }
 
 /// A way through a rule: rows of `input` can lead to rows for `target`.
@@ -176,6 +220,17 @@ impl Emissions {
     pub fn emit(&mut self, target: &Target, rows: Rows) {
         if !rows.is_empty() {
             self.rows.push(Emission { target: target.clone(), rows });
+        }
+    }
+
+    /// Adds the counts of `other`.
+    pub(crate) fn note(&mut self, other: &Self) {
+        self.late += other.late;
+        self.forgotten += other.forgotten;
+        self.ahead += other.ahead;
+        self.bad_rows += other.bad_rows;
+        if self.bad_row.is_none() {
+            self.bad_row.clone_from(&other.bad_row);
         }
     }
 

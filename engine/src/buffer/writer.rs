@@ -443,6 +443,7 @@ impl Writer {
         }
         (self.alarms_wait, self.rows_wait) = (done.alarms_wait, done.rows_wait);
         self.delivered = None;
+        self.status.commits.add(1);
         self.status.committed.add(done.stored_rows);
         self.status.waiting.set(self.database.totals().waiting);
         self.status.dropped.add(done.dropped_rows + done.expired_rows + done.forgotten_rows);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tidegate_core::Diagnostic;
 use tidegate_core::diagnostic::did_you_mean;
-use tidegate_rules::{Catalog, CompileError, Mode, Options, Rule, WhenStateFull, compile};
+use tidegate_rules::{Catalog, CompileError, Mode, Options, Rule, SharedParts, Step, WhenStateFull, compile};
 
 use super::args::{ExplainArgs, Format};
 use super::render::printable;
@@ -40,7 +40,7 @@ struct Explained {
     name: Arc<str>,
     file: String,
     options: Options,
-    rule: Box<dyn Rule>,
+    steps: Vec<Step>,
     streams: Vec<Stream>,
     /// rules that live on the same worker, since they share a derived stream or an output with it, or with one that does
     together: Vec<Arc<str>>,
@@ -65,17 +65,21 @@ impl Explained {
         let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
         let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::of(config), book).map_err(|wrong| vec![wrong])?;
         let (name, file, text) = find(wanted, &book, &config.rules.dir)?;
-        let (options, rule) = compiled(&file, &text, book.catalog())?;
+        let (options, mut rule) = compiled(&file, &text, book.catalog())?;
         book.put(&name, &file, &text, &name);
         let wrong: Vec<_> = book.wrong().into_iter().filter(|diagnostic| diagnostic.file == file).collect();
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let others: Vec<Box<dyn Rule>> = changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
+        let mut others: Vec<(Arc<str>, Box<dyn Rule>)> = changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
+        let mut parts = SharedParts::default();
+        let shared =
+            others.iter_mut().try_for_each(|(other, rule)| rule.share(other, &mut parts)).and_then(|()| rule.share(&name, &mut parts));
+        shared.map_err(|error| vec![Diagnostic::new(file.clone(), error.to_string())])?;
         let inputs: BTreeSet<Arc<str>> = rule.flows().iter().map(|flow| Arc::clone(&flow.input)).collect();
         let streams = inputs.into_iter().map(|stream| Stream::of(stream, &*rule, &others)).collect();
         let together = book.family(&name).into_iter().filter(|other| *other != name).collect();
-        Ok(Self { name, file, options, rule, streams, together })
+        Ok(Self { name, file, options, steps: rule.explain(), streams, together })
     }
 
     fn keeps_something(&self) -> bool {
@@ -88,9 +92,9 @@ impl Explained {
         if let Some(description) = &self.options.description {
             let _ = writeln!(text, "  {description}");
         }
-        for step in self.rule.explain() {
+        for step in &self.steps {
             let gap = if step.depth == 0 { "\n" } else { "" };
-            let _ = writeln!(text, "{gap}{}{}", "  ".repeat(step.depth), step.what);
+            let _ = writeln!(text, "{gap}{}{}{}", "  ".repeat(step.depth), step.what, shared_with(&step.shared_with));
         }
         text.push('\n');
         for stream in &self.streams {
@@ -110,10 +114,12 @@ impl Explained {
 
     fn json(&self) -> Value {
         let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
-        for step in self.rule.explain() {
+        for step in &self.steps {
             match statements.last_mut() {
-                Some((_, steps)) if step.depth > 0 => steps.push(json!({ "depth": step.depth, "does": step.what })),
-                _ => statements.push((step.what, Vec::new())),
+                Some((_, steps)) if step.depth > 0 => {
+                    steps.push(json!({ "depth": step.depth, "does": step.what, "shared_with": step.shared_with }))
+                }
+                _ => statements.push((step.what.clone(), Vec::new())),
             }
         }
         let statements: Vec<Value> =
@@ -136,9 +142,10 @@ impl Explained {
 }
 
 impl Stream {
-    fn of(name: Arc<str>, rule: &dyn Rule, others: &[Box<dyn Rule>]) -> Self {
+    fn of(name: Arc<str>, rule: &dyn Rule, others: &[(Arc<str>, Box<dyn Rule>)]) -> Self {
         let ways = rule.ways(&name).map(|ways| ways.iter().map(ToString::to_string).collect());
-        let readers: Vec<_> = others.iter().filter(|other| other.flows().iter().any(|flow| flow.input == name)).collect();
+        let readers: Vec<_> =
+            others.iter().map(|(_, other)| other).filter(|other| other.flows().iter().any(|flow| flow.input == name)).collect();
         let indexed = readers.iter().filter(|reader| reader.ways(&name).is_some()).count();
         Self { ways, others: readers.len(), indexed, name }
     }
@@ -192,9 +199,9 @@ fn compiled(file: &str, text: &str, catalog: &Catalog) -> Result<(Options, Box<d
 }
 
 /// A rule other than `name` that `change` starts.
-fn running(change: Change, name: &Arc<str>) -> Option<Box<dyn Rule>> {
+fn running(change: Change, name: &Arc<str>) -> Option<(Arc<str>, Box<dyn Rule>)> {
     match change {
-        Change::Load(Load { name: other, rule, .. }) if other != *name => Some(rule),
+        Change::Load(Load { name: other, rule, .. }) if other != *name => Some((other, rule)),
         _ => None,
     }
 }
@@ -204,6 +211,17 @@ fn mode(mode: Mode) -> &'static str {
         Mode::Active => "active",
         Mode::Shadow => "shadow",
         Mode::Off => "off",
+    }
+}
+
+/// With whom a step is shared, if with anybody.
+fn shared_with(rules: &[Arc<str>]) -> String {
+    const SOME: usize = 5;
+    let names: Vec<&str> = rules.iter().take(SOME).map(|name| &**name).collect();
+    match rules.len() {
+        0 => String::new(),
+        few if few <= SOME => format!(" [once for this rule and {}]", names.join(", ")),
+        many => format!(" [once for this rule and {}, and {} more]", names.join(", "), many - SOME),
     }
 }
 

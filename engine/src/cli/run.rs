@@ -24,17 +24,20 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hang_up = signal(SignalKind::hangup())?;
         let running = start(&config).await?;
-        let status = running.status();
+        let (status, begun) = (running.status(), Instant::now());
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hang_up.recv() => {}
             () = running.failed() => {}
-            () = report(&status) => {}
+            () = report(&status, begun) => {}
         }
         let stopped = running.stop();
         tokio::select! {
-            stopped = stopped => Ok(stopped?),
+            stopped = stopped => {
+                say(&status, begun);
+                Ok(stopped?)
+            }
             // A second Ctrl-C means now. What was not acknowledged will be sent again.
             _ = interrupt.recv() => Err(Failure::Failed(anyhow::anyhow!("stopped at once; what was not acknowledged will be sent again"))),
         }
@@ -42,41 +45,45 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
 }
 
 /// Says now and then what flows: often where a person waits, seldom where only a log listens.
-async fn report(status: &Status) {
+async fn report(status: &Status, begun: Instant) {
     let every = Duration::from_secs(if somebody_waits() { 10 } else { 300 });
-    let begun = Instant::now();
     let mut ticks = tokio::time::interval(every);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let connections = status.connections.all();
-        let down: Vec<&str> = connections.iter().filter(|(_, line)| !line.is_connected()).map(|(name, _)| name.as_str()).collect();
-        let rules = status.rules.all();
-        let refused: Vec<&str> =
-            rules.iter().filter(|(_, rule)| rule.refused.load(Ordering::Relaxed)).map(|(name, _)| name.as_str()).collect();
-        let uplinks = status.uplinks.all();
-        let away: Vec<&str> =
-            uplinks.iter().filter(|(_, uplink)| !uplink.connected.load(Ordering::Relaxed)).map(|(name, _)| name.as_str()).collect();
-        // Each uplink by its name, when there are several.
-        let delivered: Vec<String> = match uplinks.as_slice() {
-            [(_, only)] => vec![only.delivered.get().to_string()],
-            several => several.iter().map(|(name, uplink)| format!("{name} {}", uplink.delivered.get())).collect(),
-        };
-        tracing::info!(
-            rows_in = status.streams.all().iter().map(|(_, stream)| stream.rows.get()).sum::<u64>(),
-            rows_out = status.outputs.all().iter().map(|(_, output)| output.written.get()).sum::<u64>(),
-            failed = status.outputs.all().iter().map(|(_, output)| output.failed.get() + output.dropped.get()).sum::<u64>(),
-            outbox_waiting = status.outbox.waiting.get(),
-            outbox_delivered = delivered.join(", "),
-            uplinks_down = away.join(","),
-            down = down.join(","),
-            refused_rules = refused.join(","),
-            state_mib = rules.iter().map(|(_, rule)| rule.state_bytes.get()).sum::<u64>() >> 20,
-            // Flash wears by what is written to it; cards and eMMC name how much they stand.
-            disk_mib_a_day = written().map(|bytes| per_day(bytes, begun.elapsed()) >> 20),
-            "status"
-        );
+        say(status, begun);
     }
+}
+
+/// What has flowed since `begun`, and what is not as it should be.
+fn say(status: &Status, begun: Instant) {
+    let connections = status.connections.all();
+    let down: Vec<&str> = connections.iter().filter(|(_, line)| !line.is_connected()).map(|(name, _)| name.as_str()).collect();
+    let rules = status.rules.all();
+    let refused: Vec<&str> = rules.iter().filter(|(_, rule)| rule.refused.load(Ordering::Relaxed)).map(|(name, _)| name.as_str()).collect();
+    let uplinks = status.uplinks.all();
+    let away: Vec<&str> =
+        uplinks.iter().filter(|(_, uplink)| !uplink.connected.load(Ordering::Relaxed)).map(|(name, _)| name.as_str()).collect();
+    // Each uplink by its name, when there are several.
+    let delivered: Vec<String> = match uplinks.as_slice() {
+        [(_, only)] => vec![only.delivered.get().to_string()],
+        several => several.iter().map(|(name, uplink)| format!("{name} {}", uplink.delivered.get())).collect(),
+    };
+    tracing::info!(
+        rows_in = status.streams.all().iter().map(|(_, stream)| stream.rows.get()).sum::<u64>(),
+        rows_out = status.outputs.all().iter().map(|(_, output)| output.written.get()).sum::<u64>(),
+        failed = status.outputs.all().iter().map(|(_, output)| output.failed.get() + output.dropped.get()).sum::<u64>(),
+        outbox_waiting = status.outbox.waiting.get(),
+        outbox_delivered = delivered.join(", "),
+        uplinks_down = away.join(","),
+        down = down.join(","),
+        refused_rules = refused.join(","),
+        state_mib = rules.iter().map(|(_, rule)| rule.state_bytes.get()).sum::<u64>() >> 20,
+        commits = status.outbox.commits.get(),
+        // Flash wears by what is written to it; cards and eMMC name how much they stand.
+        disk_mib_a_day = written().map(|bytes| per_day(bytes, begun.elapsed()) >> 20),
+        "status"
+    );
 }
 
 /// Bytes that this process has caused to be written to disks (`write_bytes` in proc(5)), where the system says.

@@ -1,11 +1,12 @@
 //! An index over what rules ask of the rows of one stream: which rules can make anything of a batch, and of which of its rows?
 //!
-//! A rule that looks at rows one by one says what a row must look like at least ([`Way`]): a value in one column, bounds of another. Rules
+//! A rule that looks at rows one by one says what a row must look like at least ([`Way`]): a value of one term, bounds of another. Rules
 //! that ask for a value are found by it, whatever else they ask for; the rest are found by their bounds, sorted. So the cost of a batch
 //! is that of the rules that it concerns, and hardly that of the others. What a way cannot express is left to the rule: the index names
 //! every rule that can match, and some that cannot.
 //!
-//! A column that is not of the type that a way names concerns every rule that asks for it.
+//! A term is a column, or something computed of columns, which is computed once a batch however many rules ask for it. A term that is not of
+//! the type that a way names, or that cannot be computed for a batch, concerns every rule that asks for it.
 
 mod column;
 mod way;
@@ -16,17 +17,19 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use tidegate_core::schema::FieldType;
 
 use column::Values;
-pub use way::{Band, Column, Equal, Value, Way};
+pub use way::{Band, Equal, Source, Term, Value, Way};
+
+/// A term is computed when so many rules ask for it: fewer compute it themselves.
+const SHARED: usize = 4;
 
 /// Rules, by the rows that concern them. `K` names a rule.
 #[derive(Debug)]
 pub struct Index<K> {
     rules: BTreeMap<K, Arc<[Way]>>,
-    /// rules that ask for a value in a column
-    columns: Vec<ByValue<K>>,
+    /// rules that ask for a value
+    values: HashMap<Term, ByValue<K>>,
     /// rules that do not
     others: Bands<K>,
     /// of the next bucket
@@ -42,11 +45,11 @@ pub struct Concerned<'a, K> {
     pub subsets: Vec<Vec<u32>>,
 }
 
-/// Rules that ask for a value in one column.
+/// Rules that ask for a value of one term.
 #[derive(Debug)]
 struct ByValue<K> {
-    index: usize,
-    kind: FieldType,
+    /// how many
+    rules: usize,
     numbers: HashMap<i64, Bucket<K>>,
     texts: HashMap<Arc<str>, Bucket<K>>,
 }
@@ -63,14 +66,14 @@ struct Bucket<K> {
 struct Bands<K> {
     /// rules that ask for none
     any: Vec<K>,
-    columns: Vec<ByBand<K>>,
+    terms: HashMap<Term, ByBand<K>>,
 }
 
-/// Rules that ask for bounds of one column.
+/// Rules that ask for bounds of one term.
 #[derive(Debug)]
 struct ByBand<K> {
-    index: usize,
-    kind: FieldType,
+    /// how many
+    rules: usize,
     /// by the lower bound: the upper bound, and the rule
     low: BTreeMap<i64, Vec<(i64, K)>>,
     /// those without a lower bound, by the upper bound
@@ -79,13 +82,13 @@ struct ByBand<K> {
 
 impl<K: Ord + Clone> Default for Index<K> {
     fn default() -> Self {
-        Self { rules: BTreeMap::new(), columns: Vec::new(), others: Bands::default(), number: 0 }
+        Self { rules: BTreeMap::new(), values: HashMap::new(), others: Bands::default(), number: 0 }
     }
 }
 
 impl<K> Default for Bands<K> {
     fn default() -> Self {
-        Self { any: Vec::new(), columns: Vec::new() }
+        Self { any: Vec::new(), terms: HashMap::new() }
     }
 }
 
@@ -111,16 +114,12 @@ impl<K: Ord + Clone> Index<K> {
     pub fn insert(&mut self, rule: K, ways: Arc<[Way]>) {
         self.remove(&rule);
         for way in ways.iter() {
-            let Some(Equal { column, value }) = &way.equal else {
+            let Some(Equal { term, value }) = &way.equal else {
                 self.others.insert(&rule, way.band.as_ref());
                 continue;
             };
-            let found = self.columns.iter().position(|by| by.is(column));
-            let at = found.unwrap_or_else(|| {
-                self.columns.push(ByValue { index: column.index, kind: column.kind, numbers: HashMap::new(), texts: HashMap::new() });
-                self.columns.len() - 1
-            });
-            let Some(by) = self.columns.get_mut(at) else { continue };
+            let by = self.values.entry(term.clone()).or_default();
+            by.rules += 1;
             self.number = self.number.wrapping_add(1);
             let new = Bucket { number: self.number, rules: Bands::default() };
             let bucket = match value {
@@ -139,17 +138,20 @@ impl<K: Ord + Clone> Index<K> {
     {
         let Some((rule, ways)) = self.rules.remove_entry(rule) else { return };
         for way in ways.iter() {
-            let Some(Equal { column, value }) = &way.equal else {
+            let Some(Equal { term, value }) = &way.equal else {
                 self.others.remove(&rule, way.band.as_ref());
                 continue;
             };
-            let Some(by) = self.columns.iter_mut().find(|by| by.is(column)) else { continue };
+            let Some(by) = self.values.get_mut(term) else { continue };
+            by.rules -= 1;
             match value {
                 Value::Number(number) => take_from(&mut by.numbers, number, &rule, way.band.as_ref()),
                 Value::Text(text) => take_from(&mut by.texts, text, &rule, way.band.as_ref()),
             }
+            if by.rules == 0 {
+                self.values.remove(term);
+            }
         }
-        self.columns.retain(|by| !by.numbers.is_empty() || !by.texts.is_empty());
     }
 
     /// The rules that can make anything of `batch`, and of which of its rows.
@@ -160,8 +162,8 @@ impl<K: Ord + Clone> Index<K> {
             return found;
         }
         self.others.find(batch, None, &mut found);
-        for by in &self.columns {
-            by.find(batch, &mut found);
+        for (term, by) in &self.values {
+            by.find(term, batch, &mut found);
         }
         found.in_order();
         found
@@ -196,13 +198,16 @@ fn union(a: Option<&Vec<u32>>, b: Option<&Vec<u32>>) -> Vec<u32> {
     rows
 }
 
-impl<K: Ord + Clone> ByValue<K> {
-    fn is(&self, column: &Column) -> bool {
-        (self.index, self.kind) == (column.index, column.kind)
+impl<K> Default for ByValue<K> {
+    fn default() -> Self {
+        Self { rules: 0, numbers: HashMap::new(), texts: HashMap::new() }
     }
+}
 
-    fn find<'a>(&'a self, batch: &RecordBatch, found: &mut Concerned<'a, K>) {
-        let Some(values) = values(batch, self.index, self.kind) else {
+impl<K: Ord + Clone> ByValue<K> {
+    fn find<'a>(&'a self, term: &Term, batch: &RecordBatch, found: &mut Concerned<'a, K>) {
+        let array = looked_up(term, self.rules, batch);
+        let Some(values) = array.as_ref().and_then(|array| Values::of(array, term.kind)) else {
             let buckets = self.numbers.values().chain(self.texts.values());
             return buckets.for_each(|bucket| bucket.rules.all(None, found));
         };
@@ -263,17 +268,13 @@ fn take_from<V: Hash + Eq, K: Ord + Clone>(buckets: &mut HashMap<V, Bucket<K>>, 
 
 impl<K: Ord + Clone> Bands<K> {
     fn is_empty(&self) -> bool {
-        self.any.is_empty() && self.columns.is_empty()
+        self.any.is_empty() && self.terms.is_empty()
     }
 
     fn insert(&mut self, rule: &K, band: Option<&Band>) {
-        let Some(Band { column, low, high }) = band else { return self.any.push(rule.clone()) };
-        let found = self.columns.iter().position(|by| (by.index, by.kind) == (column.index, column.kind));
-        let at = found.unwrap_or_else(|| {
-            self.columns.push(ByBand { index: column.index, kind: column.kind, low: BTreeMap::new(), high: BTreeMap::new() });
-            self.columns.len() - 1
-        });
-        let Some(by) = self.columns.get_mut(at) else { return };
+        let Some(Band { term, low, high }) = band else { return self.any.push(rule.clone()) };
+        let by = self.terms.entry(term.clone()).or_default();
+        by.rules += 1;
         match *low {
             i64::MIN => by.high.entry(*high).or_default().push(rule.clone()),
             low => by.low.entry(low).or_default().push((*high, rule.clone())),
@@ -281,8 +282,9 @@ impl<K: Ord + Clone> Bands<K> {
     }
 
     fn remove(&mut self, rule: &K, band: Option<&Band>) {
-        let Some(Band { column, low, high }) = band else { return self.any.retain(|other| other != rule) };
-        let Some(by) = self.columns.iter_mut().find(|by| (by.index, by.kind) == (column.index, column.kind)) else { return };
+        let Some(Band { term, low, high }) = band else { return self.any.retain(|other| other != rule) };
+        let Some(by) = self.terms.get_mut(term) else { return };
+        by.rules -= 1;
         if *low == i64::MIN {
             if let Some(rules) = by.high.get_mut(high) {
                 rules.retain(|other| other != rule);
@@ -292,14 +294,17 @@ impl<K: Ord + Clone> Bands<K> {
             rules.retain(|(_, other)| other != rule);
             forget_if_empty(&mut by.low, *low);
         }
-        self.columns.retain(|by| !by.low.is_empty() || !by.high.is_empty());
+        if by.rules == 0 {
+            self.terms.remove(term);
+        }
     }
 
     /// Adds the rules that rows of `subset` concern.
     fn find<'a>(&'a self, batch: &RecordBatch, subset: Option<usize>, found: &mut Concerned<'a, K>) {
         found.rules.extend(self.any.iter().map(|rule| (rule, subset)));
-        for by in &self.columns {
-            let Some(values) = values(batch, by.index, by.kind) else {
+        for (term, by) in &self.terms {
+            let array = looked_up(term, by.rules, batch);
+            let Some(values) = array.as_ref().and_then(|array| Values::of(array, term.kind)) else {
                 by.all(subset, found);
                 continue;
             };
@@ -316,7 +321,13 @@ impl<K: Ord + Clone> Bands<K> {
 
     fn all<'a>(&'a self, subset: Option<usize>, found: &mut Concerned<'a, K>) {
         found.rules.extend(self.any.iter().map(|rule| (rule, subset)));
-        self.columns.iter().for_each(|by| by.all(subset, found));
+        self.terms.values().for_each(|by| by.all(subset, found));
+    }
+}
+
+impl<K> Default for ByBand<K> {
+    fn default() -> Self {
+        Self { rules: 0, low: BTreeMap::new(), high: BTreeMap::new() }
     }
 }
 
@@ -333,9 +344,9 @@ fn forget_if_empty<T>(lists: &mut BTreeMap<i64, Vec<T>>, bound: i64) {
     }
 }
 
-fn values(batch: &RecordBatch, index: usize, kind: FieldType) -> Option<Values<'_>> {
-    let column: &ArrayRef = batch.columns().get(index)?;
-    Values::of(column, kind)
+/// The values of `term`, if it pays to look for the rules that ask for it.
+fn looked_up(term: &Term, rules: usize, batch: &RecordBatch) -> Option<ArrayRef> {
+    if term.is_computed() && rules < SHARED { None } else { term.array(batch) }
 }
 
 #[cfg(test)]

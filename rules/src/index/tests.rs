@@ -5,25 +5,29 @@ use std::sync::Arc;
 use arrow::array::{Float64Array, RecordBatch, StringArray};
 use tidegate_core::schema::FieldType;
 
-use super::{Band, Column, Concerned, Equal, Index, Value, Way};
+use super::{Concerned, Index, Source, Term, Value, Way};
 
-fn device() -> Column {
-    Column { index: 0, name: "device".into(), kind: FieldType::Utf8 }
+fn device() -> Term {
+    Term { name: "device".into(), kind: FieldType::Utf8, source: Source::Column(0) }
 }
 
 fn is(text: &str) -> Way {
-    Way { equal: Some(Equal { column: device(), value: Value::Text(text.into()) }), band: None }
+    Way::equal(device(), Value::Text(text.into()))
 }
 
 fn between(low: f64, high: f64) -> Way {
-    let column = Column { index: 1, name: "level".into(), kind: FieldType::Float64 };
+    let level = Term { name: "level".into(), kind: FieldType::Float64, source: Source::Column(1) };
+    bounds(level, low, high)
+}
+
+fn bounds(term: Term, low: f64, high: f64) -> Way {
     let number = |value| match Value::float(value) {
         Some(Value::Number(number)) => number,
         other => panic!("{other:?}"),
     };
     let low = if low == f64::NEG_INFINITY { i64::MIN } else { number(low) };
     let high = if high == f64::INFINITY { i64::MAX } else { number(high) };
-    Way { equal: None, band: Some(Band { column, low, high }) }
+    Way::band(term, low, high)
 }
 
 fn batch(rows: &[(Option<&str>, Option<f64>)]) -> RecordBatch {
@@ -58,7 +62,7 @@ fn rules_are_found_by_value_with_their_rows_and_by_bounds() {
     for rule in ["a", "b", "c", "d", "e", "f", "g"] {
         index.remove(rule);
     }
-    assert!(index.is_empty() && index.columns.is_empty() && index.others.is_empty());
+    assert!(index.is_empty() && index.values.is_empty() && index.others.is_empty());
 }
 
 #[test]
@@ -73,13 +77,11 @@ fn a_new_version_of_a_rule_replaces_the_old_one() {
 #[test]
 fn a_column_of_another_type_concerns_everybody_who_asks_for_it() {
     let mut index = Index::default();
-    let number = Column { kind: FieldType::Int64, ..device() };
-    index.insert("a", vec![Way { equal: Some(Equal { column: number.clone(), value: Value::Number(1) }), band: None }].into());
-    index.insert("b", vec![Way { equal: None, band: Some(Band { column: number, low: 1, high: 2 }) }].into());
-    index.insert(
-        "c",
-        vec![Way { equal: Some(Equal { column: Column { index: 9, ..device() }, value: Value::Text("x".into()) }), band: None }].into(),
-    );
+    let number = Term { kind: FieldType::Int64, ..device() };
+    index.insert("a", vec![Way::equal(number.clone(), Value::Number(1))].into());
+    index.insert("b", vec![Way::band(number, 1, 2)].into());
+    let elsewhere = Term { source: Source::Column(9), ..device() };
+    index.insert("c", vec![Way::equal(elsewhere, Value::Text("x".into()))].into());
     assert_eq!(found(&index, &[(Some("x"), None)]), [("a", None), ("b", None), ("c", None)]);
 }
 
@@ -89,4 +91,38 @@ fn ways_are_told_to_people() {
     assert_eq!(both.to_string(), "device = 'it''s' and level from 80.5 up");
     assert_eq!(between(1.0, 2.0).and(&between(1.5, 3.0)).to_string(), "level from 1.5 to 2");
     assert_eq!(between(f64::NEG_INFINITY, -0.0).to_string(), "level up to 0");
+}
+
+/// `-level`, each time made anew.
+fn lowered() -> Term {
+    let level = Arc::new(datafusion_physical_expr::expressions::Column::new("level", 1));
+    let lowered = Arc::new(datafusion_physical_expr::expressions::NegativeExpr::new(level));
+    Term { name: "-level".into(), kind: FieldType::Float64, source: Source::Computed(lowered) }
+}
+
+#[test]
+fn what_several_rules_compute_is_looked_up_and_what_few_compute_they_compute_themselves() {
+    let mut index = Index::default();
+    for (rule, low) in [("a", 10.0), ("b", 20.0), ("c", 30.0)] {
+        index.insert(rule, vec![bounds(lowered(), low, f64::INFINITY)].into());
+    }
+    let rows = [(Some("x"), Some(-25.0))];
+    assert_eq!(found(&index, &rows), [("a", None), ("b", None), ("c", None)]);
+    index.insert("d", vec![bounds(lowered(), f64::NEG_INFINITY, 0.0)].into());
+    assert_eq!(found(&index, &rows), [("a", None), ("b", None)]);
+    assert_eq!(index.others.terms.len(), 1);
+    // What cannot be computed concerns everybody.
+    let other = RecordBatch::try_from_iter([("device", Arc::new(StringArray::from(vec!["x"])) as _)]).unwrap();
+    assert_eq!(index.concerned(&other).rules.len(), 4);
+    ["a", "b", "c", "d"].iter().for_each(|rule| index.remove(*rule));
+    assert!(index.is_empty() && index.others.is_empty());
+}
+
+#[test]
+fn columns_come_before_what_is_computed() {
+    let (computed, way) = (bounds(lowered(), 1.0, 2.0), between(1.0, 2.0));
+    for both in [computed.and(&way), way.and(&computed)] {
+        assert_eq!(both.to_string(), "level from 1 to 2");
+    }
+    assert_eq!(computed.and(&bounds(lowered(), 1.5, 9.0)).to_string(), "-level from 1.5 to 2");
 }

@@ -39,6 +39,7 @@ use crate::index::Way;
 use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step, Target, When};
 use crate::{Catalog, CompileError, Options};
 use limit::StateLimit;
+pub use operators::SharedParts;
 use statement::Statement;
 use wall_clock::WallClock;
 
@@ -146,7 +147,13 @@ impl Rule for SqlRule {
     fn explain(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         for statement in &self.statements {
-            steps.push(Step { depth: 0, what: format!("INSERT INTO {}", statement.target()), entries: 0, bytes: 0 });
+            steps.push(Step {
+                depth: 0,
+                what: format!("INSERT INTO {}", statement.target()),
+                entries: 0,
+                bytes: 0,
+                shared_with: Vec::new(),
+            });
             operators::explain(statement.root(), 1, &mut steps);
         }
         steps
@@ -158,6 +165,12 @@ impl Rule for SqlRule {
         Ok(sealed)
     }
 
+    fn snapshot(&mut self) -> Result<Vec<SealedState>, RuleError> {
+        let mut copies = Vec::new();
+        self.statements.iter_mut().try_for_each(|statement| statement.snapshot(&mut copies))?;
+        Ok(copies)
+    }
+
     fn restore(&mut self, mut state: Vec<SealedState>) -> Result<Vec<String>, RuleError> {
         let mut misfits = Vec::new();
         for statement in &mut self.statements {
@@ -166,5 +179,13 @@ impl Rule for SqlRule {
         let left = state.into_iter().filter(|sealed| !time::EventTime::is_time(sealed) && sealed.batch.is_some());
         misfits.extend(left.map(|left| format!("the state of `{}` does not fit and is dropped", left.fingerprint)));
         Ok(misfits)
+    }
+
+    fn share(&mut self, name: &Arc<str>, parts: &mut SharedParts) -> Result<(), RuleError> {
+        self.statements.iter_mut().try_for_each(|statement| statement.share(name, parts))
+    }
+
+    fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError> {
+        self.statements.iter_mut().try_for_each(|statement| statement.move_away(parts))
     }
 }

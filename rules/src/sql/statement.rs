@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
 use tidegate_core::{Rows, Seqs};
 
-use super::operators::{Held, Operator, Pass, numbered, seqs_of, visit, visit_mut};
+use super::operators::{Held, Operator, Pass, PassNumber, SharedParts, numbered, seqs_of, visit, visit_mut};
 use super::time::EventTime;
 use crate::index::Way;
 use crate::rule::{Emissions, RuleError, SealedState, Target, When};
@@ -24,6 +24,8 @@ pub(super) struct Statement {
     time: Option<EventTime>,
     /// whether an operator may keep something
     keeps_state: bool,
+    /// of the last pass
+    number: PassNumber,
     /// what a row must look like for it to make anything of it
     ways: Option<Vec<Way>>,
     late: Option<LateRows>,
@@ -46,7 +48,7 @@ impl Statement {
             keeps_state |= !operator.is_row_by_row();
         });
         let (time, late) = (timed.then_some(time), late.filter(|_| timed));
-        Self { inputs, tables: Vec::new(), target, root, time, late, keeps_state, ways: None }
+        Self { inputs, tables: Vec::new(), target, root, time, late, keeps_state, number: (When::ALONE, 0), ways: None }
     }
 
     /// Looks things up in `tables`, each with its columns.
@@ -105,12 +107,20 @@ impl Statement {
         largest_first.sort_by_key(|at| sizes.get(*at).copied().map(std::cmp::Reverse));
         for chosen in largest_first {
             let (mut at, mut forgotten) = (0, 0);
-            visit_mut(&mut *self.root, &mut |operator| {
+            let mut shed = |operator: &mut dyn Operator| {
                 if at == chosen {
                     forgotten = operator.shed()?;
                 }
                 at += 1;
                 Ok(())
+            };
+            visit_mut(&mut *self.root, &mut |operator| {
+                if let Some(shared) = operator.shared_mut() {
+                    // Other rules go on with what there was.
+                    shared.leave()?;
+                    shared.visit_mut(&mut shed)?;
+                }
+                shed(operator)
             })
             .map_err(rule_error)?;
             if forgotten > 0 {
@@ -138,8 +148,12 @@ impl Statement {
         let Some(time) = &mut self.time else {
             return self.pass(Some((stream, rows)), &rows.seqs, Vec::new(), when, false, out);
         };
+        if let Some(watermarks) = time.silence(when.now) {
+            self.pass(None, &Seqs::One { seq: rows.seqs.get(0) }, watermarks, when, false, out)?;
+        }
         let mut begin = 0;
-        for row in time.set_back(stream, &rows.batch).map_err(rule_error)? {
+        let set_back = self.time.as_ref().map_or_else(|| Ok(Vec::new()), |time| time.set_back(stream, &rows.batch));
+        for row in set_back.map_err(rule_error)? {
             self.rows(stream, &rows.slice(begin, row - begin), when, out)?;
             if let Some(time) = &mut self.time {
                 let watermarks = time.start_anew();
@@ -153,7 +167,8 @@ impl Statement {
     /// The table `name` holds `rows` from now on.
     pub(super) fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
         let watermarks = self.time.as_ref().map_or_else(Vec::new, EventTime::unmoved);
-        let mut pass = Pass { input: Some((name, rows)), watermarks, when: When::at(i64::MIN), ends: false, late: Vec::new(), out };
+        let mut pass =
+            Pass { input: Some((name, rows)), watermarks, when: When::at(i64::MIN), ends: false, number: None, late: Vec::new(), out };
         // A table gives no rows of its own.
         self.root.run(&mut pass).map(drop).map_err(rule_error)
     }
@@ -183,7 +198,9 @@ impl Statement {
         ends: bool,
         out: &mut Emissions,
     ) -> Result<(), RuleError> {
-        let mut pass = Pass { input: input.map(|(stream, rows)| (stream, &rows.batch)), watermarks, when, ends, late: Vec::new(), out };
+        self.number = if self.number.0 == when.round { (when.round, self.number.1.saturating_add(1)) } else { (when.round, 0) };
+        let input_rows = input.map(|(stream, rows)| (stream, &rows.batch));
+        let mut pass = Pass { input: input_rows, watermarks, when, ends, number: Some(self.number), late: Vec::new(), out };
         let rows = self.root.run(&mut pass).map_err(rule_error)?;
         let late = std::mem::take(&mut pass.late);
         out.emit(&self.target, numbered(rows, seqs));
@@ -201,7 +218,8 @@ impl Statement {
         late.dedup();
         let seqs = seqs_of(&rows.seqs, Some(late.clone()));
         let batch = take_record_batch(&rows.batch, &UInt32Array::from(late)).map_err(|error| rule_error(error.into()))?;
-        let mut pass = Pass { input: Some((stream, &batch)), watermarks: Vec::new(), when, ends: false, late: Vec::new(), out };
+        let mut pass =
+            Pass { input: Some((stream, &batch)), watermarks: Vec::new(), when, ends: false, number: None, late: Vec::new(), out };
         let fitting = fit.run(&mut pass).map_err(rule_error)?;
         out.emit(target, numbered(fitting, &seqs));
         Ok(())
@@ -224,6 +242,26 @@ impl Statement {
         &*self.root
     }
 
+    /// See [`crate::Rule::share`].
+    pub(super) fn share(&mut self, rule: &Arc<str>, parts: &mut SharedParts) -> Result<(), RuleError> {
+        let time = self.time.as_ref();
+        let shared = visit_mut(&mut *self.root, &mut |operator| match operator.shared_mut() {
+            Some(shared) => shared.share(rule, time, parts),
+            None => Ok(()),
+        });
+        shared.map_err(rule_error)
+    }
+
+    /// See [`crate::Rule::move_away`].
+    pub(super) fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError> {
+        self.number = (When::ALONE, 0);
+        let alone = visit_mut(&mut *self.root, &mut |operator| match operator.shared_mut() {
+            Some(shared) => shared.move_away(parts),
+            None => Ok(()),
+        });
+        alone.map_err(rule_error)
+    }
+
     pub(super) fn seal(&mut self, sealed: &mut Vec<SealedState>) -> Result<(), RuleError> {
         let mut seal = || {
             if let Some(time) = &self.time {
@@ -235,6 +273,28 @@ impl Statement {
             })
         };
         seal().map_err(rule_error)
+    }
+
+    /// Adds a copy of what it holds to `copies`.
+    pub(super) fn snapshot(&mut self, copies: &mut Vec<SealedState>) -> Result<(), RuleError> {
+        let mut copy = || {
+            if let Some(time) = &self.time {
+                copies.extend(time.seal()?);
+            }
+            visit_mut(&mut *self.root, &mut |operator| {
+                let state = match operator.shared() {
+                    Some(shared) => shared.state()?,
+                    None => {
+                        let state = operator.seal()?;
+                        operator.restore(&mut state.clone(), &mut Vec::new())?;
+                        state
+                    }
+                };
+                copies.extend(state);
+                Ok(())
+            })
+        };
+        copy().map_err(rule_error)
     }
 
     /// Takes the state that fits out of `state`.

@@ -2,7 +2,7 @@
 //!
 //! Each stream that the statement reads has a time of its own: the greatest `ts` that it has brought. The watermark is the least of them minus
 //! the lateness, row by row. A stream that has fallen silent does not stop time for ever, if it may be called idle: then its time goes on
-//! with the sequence's, from where it was. A row whose `ts` is too far ahead of its stream's time does not move it, if there is a limit.
+//! with the sequence's, from where it was. Rows find the time that has gone by until they come, whether or not there was a tick. A row whose `ts` is too far ahead of its stream's time does not move it, if there is a limit.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ const STEP_NS: i64 = 1_000_000_000;
 const ARRIVAL_NS: i64 = 100_000_000;
 
 /// The event time of one statement.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct EventTime {
     sources: Vec<SourceTime>,
     lateness_ns: i64,
@@ -30,7 +30,7 @@ pub(super) struct EventTime {
     max_ahead_ns: Option<i64>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct SourceTime {
     stream: Arc<str>,
     /// whether `ts` is the time of arrival: it goes back only when the box's clock is set back
@@ -46,10 +46,14 @@ struct SourceTime {
 }
 
 impl SourceTime {
+    /// Whether its time goes on with the sequence's, which is `now`.
+    fn is_idle(&self, now: i64) -> bool {
+        self.newest != i64::MIN && self.idle_after_ns.is_some_and(|idle| now.saturating_sub(self.arrived) > idle)
+    }
+
     /// The sequence's time is `now`, though nothing has come.
     fn pass(&mut self, now: i64) {
-        let idle = self.idle_after_ns.is_some_and(|idle| now.saturating_sub(self.arrived) > idle);
-        if idle && self.newest != i64::MIN && now > self.since {
+        if self.is_idle(now) && now > self.since {
             self.newest = self.newest.saturating_add(now.saturating_sub(self.since));
             self.since = now;
         }
@@ -134,12 +138,17 @@ impl EventTime {
         vec![before, self.watermark()]
     }
 
-    /// Rows of `stream` have come. Returns the watermark before the first of them, and after each; adds to `ahead` how many were too far ahead.
+    /// The time that has passed before rows come at `now`. Returns the watermark before and after. `None`: no stream was idle; whether there were ticks
+    /// is of no account.
+    pub(super) fn silence(&mut self, now: i64) -> Option<Vec<i64>> {
+        self.sources.iter().any(|source| source.is_idle(now)).then(|| self.pass(now))
+    }
+
+    /// Rows of `stream` have come, after [`EventTime::silence`]. Returns the watermark before the first of them, and after each; adds to `ahead` how many were too far ahead.
     pub(super) fn rows(&mut self, stream: &str, batch: &RecordBatch, now: i64, ahead: &mut u64) -> Result<Vec<i64>> {
         let times = times(batch, TS)?;
         let mut watermarks = Vec::with_capacity(times.len() + 1);
         watermarks.push(self.watermark());
-        self.sources.iter_mut().for_each(|source| source.pass(now));
         let Some(at) = self.sources.iter().position(|source| &*source.stream == stream) else { return Ok(watermarks) };
         let others = self.sources.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, source)| source.newest).min();
         let others = others.unwrap_or(i64::MAX);

@@ -6,8 +6,8 @@
 //! Lines of a table that stand together are what it holds from then on. `tick 10s` lets time pass, `end` ends the input. A line of `NAME.out` is
 //! the number of the line that caused the row (from 0), its target, and its columns; `late`, `bad` and `ahead` say how many rows were.
 //!
-//! Each case runs in batches of one row, in batches as large as can be, and with the rule replaced by itself before every line: all
-//! three must write the same; and so they must with any other rows. Expected rows are written by hand, from the definitions in `docs/sql.md`.
+//! Each case runs in batches of one row, in batches as large as can be, and with the rule replaced by itself, copied for a snapshot or given a tick
+//! that it has not asked for before every line: all must write the same; and so they must with any other rows. Expected rows are written by hand, from the definitions in `docs/sql.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -132,14 +132,25 @@ fn written(out: Emissions) -> String {
     text
 }
 
-/// Runs the case with batches of up to `most` rows; `swap`: the rule is replaced before every line.
-fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
+/// What happens before every line.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    Nothing,
+    /// the rule is replaced by itself
+    Swap,
+    Snapshot,
+    /// another rule wants a tick
+    Tick,
+}
+
+/// Runs the case with batches of up to `most` rows.
+fn run(text: &str, events: &[Event], most: usize, before: Before) -> String {
     let mut running = rule(text);
     let mut out = Emissions::default();
     let mut table: Option<(&str, RecordBatch)> = None;
     let mut at = 0;
     while at < events.len() {
-        if swap {
+        if before == Before::Swap {
             let mut next = rule(text);
             if let Some((name, rows)) = &table {
                 next.on_table(name, rows, &mut out).unwrap();
@@ -147,7 +158,13 @@ fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
             assert_eq!(next.restore(running.seal().unwrap()).unwrap(), Vec::<String>::new());
             running = next;
         }
+        if before == Before::Snapshot {
+            running.snapshot().unwrap();
+        }
         let seq = at as u64;
+        if let (Before::Tick, Event::Row { when, .. }) = (before, &events[at]) {
+            running.on_tick(seq, *when, &mut out).unwrap();
+        }
         match &events[at] {
             Event::End => running.on_end(seq, When::at(i64::MAX), &mut out).unwrap(),
             Event::Tick(when) => running.on_tick(seq, *when, &mut out).unwrap(),
@@ -174,8 +191,13 @@ fn run(text: &str, events: &[Event], most: usize, swap: bool) -> String {
 }
 
 /// The ways to run a case, which must all write the same: batches of up to so many rows, and whether the rule is replaced before every line.
-const WAYS: [(&str, usize, bool); 3] =
-    [("one row a batch", 1, false), ("large batches", usize::MAX, false), ("a new version before each line", 1, true)];
+const WAYS: [(&str, usize, Before); 5] = [
+    ("one row a batch", 1, Before::Nothing),
+    ("large batches", usize::MAX, Before::Nothing),
+    ("a new version before each line", 1, Before::Swap),
+    ("a snapshot before each line", 1, Before::Snapshot),
+    ("a tick before each line", 1, Before::Tick),
+];
 
 /// The rules of all cases.
 fn rules() -> Vec<PathBuf> {
@@ -195,8 +217,8 @@ fn each_case_writes_what_it_must() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let events = events(&fs::read_to_string(path.with_extension("in")).unwrap());
         let expected = fs::read_to_string(path.with_extension("out")).unwrap();
-        for (how, most, swap) in WAYS {
-            let written = run(&text, &events, most, swap);
+        for (how, most, before) in WAYS {
+            let written = run(&text, &events, most, before);
             if written != expected {
                 wrong.push(format!("{name}, {how}:\n{written}expected:\n{expected}"));
                 break;
@@ -248,7 +270,7 @@ fn no_case_depends_on_where_batches_are_cut_when_rows_are_at_the_edges() {
         let (text, events) = (fs::read_to_string(&path).unwrap(), events(&lines));
         let streams = rule(&text).flows().iter().map(|flow| flow.input.to_string()).collect::<Vec<_>>();
         let events: Vec<Event> = events.into_iter().filter(|event| !matches!(event, Event::Row { stream, .. } if !streams.contains(stream))).collect();
-        let [first, others @ ..] = WAYS.map(|(_, most, swap)| run(&text, &events, most, swap));
+        let [first, others @ ..] = WAYS.map(|(_, most, before)| run(&text, &events, most, before));
         for other in others {
             prop_assert_eq!(&first, &other, "{}:\n{}", path.display(), lines);
         }

@@ -47,7 +47,7 @@ pub const SOME: &str = "some";
 pub const WINDOWS: &str = "windows";
 /// Windows over the derived stream.
 pub const COPIED_WINDOWS: &str = "copied_windows";
-/// Windows of a rule whose file changes its name.
+/// Windows of a rule whose file changes its name; they are those of [`WINDOWS`], so that the two share them for as long as they are on one worker.
 pub const ROAMING: [&str; 2] = ["roaming_a", "roaming_b"];
 /// Rows of a rule that comes and goes.
 pub const SPARE: &str = "spare";

@@ -1,10 +1,7 @@
 //! Rows into the outbox, what they cost on disk, and how fast a backlog drains, next to a bare publisher on the same broker.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use std::time::Duration;
 
 use crate::Extent;
 use crate::broker::{Broker, free_port};
@@ -21,12 +18,7 @@ pub const ROWS_A_MESSAGE: u64 = 100;
 /// Filling and draining.
 pub fn outbox(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
     crate::progress("rows into the outbox");
-    let (site, mut figures) = fill(binary, extent.outbox_rows, &Broker::start(20)?, free_port()?)?;
-    crate::progress("the same blocks into SQLite");
-    let (rows, commits) = raw(&site)?;
-    if let Some(into_outbox) = figures.first_mut() {
-        *into_outbox = into_outbox.clone().against(format!("SQLite alone, the same blocks in {commits} commits"), rows);
-    }
+    let (_, mut figures) = fill(binary, extent.outbox_rows, &Broker::start(20)?, free_port()?)?;
     for in_flight in [20, 1_000] {
         crate::progress(&format!("draining a backlog, broker's window {in_flight}"));
         figures.push(drain(binary, extent.backlog_rows, in_flight)?);
@@ -47,7 +39,7 @@ fn fill(binary: &Path, rows: u64, field: &Broker, cloud: u16) -> anyhow::Result<
     let took = (arrivals.finish()?.at - begin).as_secs_f64();
     let (cpu, peak) = (subject.cpu()? - cpu, subject.peak()?);
     drop((listener, publisher));
-    let written = subject.stop()? - written;
+    let written = subject.stop()?.written - written;
     let stored = site.buffer_bytes();
     let each = |bytes: u64| bytes as f64 / rows as f64;
     let cpu_us = cpu.as_secs_f64() * 1e6 / rows as f64;
@@ -59,43 +51,6 @@ fn fill(binary: &Path, rows: u64, field: &Broker, cloud: u16) -> anyhow::Result<
             .goal(Goal::RatioAtMost(1.3)),
     ];
     Ok((site, figures))
-}
-
-/// Writes what is in a buffer to a database of the same kind, with nothing else: the journal's entries and a block a commit. Returns the
-/// rows a second, and how many commits there were.
-fn raw(site: &Site) -> anyhow::Result<(f64, u64)> {
-    let from = Connection::open(site.buffer())?;
-    let layout: Vec<String> = from
-        .prepare("SELECT sql FROM sqlite_schema WHERE name IN ('meta', 'block', 'journal', 'progress')")?
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let page: u32 = from.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-    let mut to = Connection::open(site.buffer().with_file_name("raw.db"))?;
-    let settings = format!("PRAGMA page_size = {page}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL");
-    to.execute_batch(&format!("{settings}; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000; {}", layout.join(";")))?;
-    let read = |table: &str, at: &str| -> anyhow::Result<Vec<(u64, Vec<Value>)>> {
-        let mut select = from.prepare(&format!("SELECT {at}, * FROM {table} ORDER BY id"))?;
-        let columns = select.column_count();
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, (1..columns).map(|at| row.get(at)).collect::<Result<_, _>>()?));
-        Ok(select.query_map([], row)?.collect::<Result<_, _>>()?)
-    };
-    let (blocks, entries) = (read("block", "last_seq")?, read("journal", "first_seq")?);
-    let rows: u64 = from.query_row("SELECT sum(rows) FROM block", [], |row| row.get(0))?;
-    to.execute("INSERT INTO meta (one, sequence, last_block, last_gap, waiting, bytes) VALUES (1, 0, 0, 0, 0, 0)", [])?;
-    to.execute("INSERT INTO progress (rule, seq) VALUES ('load', 0)", [])?;
-    let insert = |table: &str, values: &[Value]| format!("INSERT INTO {table} VALUES ({})", vec!["?"; values.len()].join(","));
-    let (begin, mut entries, commits) = (Instant::now(), entries.into_iter().peekable(), blocks.len() as u64);
-    for (last_seq, block) in blocks {
-        let tx = to.transaction()?;
-        while let Some((_, entry)) = entries.next_if(|(first_seq, _)| *first_seq <= last_seq) {
-            tx.prepare_cached(&insert("journal", &entry))?.execute(params_from_iter(entry))?;
-        }
-        tx.prepare_cached(&insert("block", &block))?.execute(params_from_iter(block))?;
-        tx.prepare_cached("UPDATE progress SET seq = ?1")?.execute([last_seq])?;
-        tx.prepare_cached("UPDATE meta SET waiting = waiting + 1, bytes = ?1")?.execute([last_seq])?;
-        tx.commit()?;
-    }
-    Ok((rate(rows, begin.elapsed()), commits))
 }
 
 /// Starts a box with a backlog of `rows` beside a broker that takes it.

@@ -1,6 +1,7 @@
 //! The box under load: a site with configuration and rules, and the process `tidegate run` in it.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -81,15 +82,21 @@ impl Site {
         write_config(self.dir.path(), &Setup { cloud, ..self.setup.clone() })
     }
 
-    /// The buffer.
-    pub fn buffer(&self) -> PathBuf {
-        self.dir.path().join("data/buffer.db")
-    }
-
     /// Bytes of the buffer on disk.
     pub fn buffer_bytes(&self) -> u64 {
         let size = |name: &str| std::fs::metadata(self.dir.path().join("data").join(name)).map_or(0, |file| file.len());
         size("buffer.db") + size("buffer.db-wal")
+    }
+
+    /// How often the disk under the buffer has been told to flush its cache since the machine started, by whomever: the kernel's count
+    /// (Documentation/block/stat.rst, field 16), where it has one.
+    pub fn flushes(&self) -> Option<u64> {
+        let device = std::fs::metadata(self.dir.path()).ok()?.dev();
+        // As makedev(3) puts them together.
+        let major = ((device >> 8) & 0xfff) | ((device >> 32) & !0xfff);
+        let minor = (device & 0xff) | ((device >> 12) & !0xff);
+        let stat = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+        stat.split_whitespace().nth(15)?.parse().ok()
     }
 
     /// Starts `tidegate run`. Returns when it runs.
@@ -129,6 +136,15 @@ fields = {{ n = "int64", device = "utf8", temperature = "float64", pressure = "f
 "#
     );
     std::fs::write(dir.join("tidegate.toml"), config).context("cannot write the configuration")
+}
+
+/// What a box has done from its start to its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Totals {
+    /// bytes that it caused to be written to a disk
+    pub written: u64,
+    /// commits of its buffer, by its own count
+    pub commits: u64,
 }
 
 /// `tidegate run` as a process. It is killed when it is dropped.
@@ -188,8 +204,8 @@ impl Subject {
         self.child.wait().context("cannot wait for the box").map(drop)
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has. Returns the bytes that it caused to be written to a disk.
-    pub fn stop(mut self) -> anyhow::Result<u64> {
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub fn stop(mut self) -> anyhow::Result<Totals> {
         Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().context("cannot run kill")?;
         // It has closed its log, and has not been waited for: the kernel still knows.
         self.log.wait_for_the_end()?;
@@ -198,7 +214,10 @@ impl Subject {
         if !status.success() {
             bail!("the box ended with {status}:\n{}", self.log.text());
         }
-        Ok(written)
+        let in_line = |line: &str| line.split(' ').find_map(|field| field.strip_prefix("commits=")).map(str::to_owned);
+        let commits = self.log.lines().iter().rev().find_map(|(_, line)| in_line(line));
+        let commits = commits.context("the box did not say how often it has committed")?.parse()?;
+        Ok(Totals { written, commits })
     }
 
     fn status(&self, key: &str) -> anyhow::Result<u64> {

@@ -110,6 +110,8 @@ struct Outcome {
     cpu_us: Option<f64>,
     /// bytes
     peak: Option<u64>,
+    /// of a box that journals: commits a second by its own count, and flushes of its disk a second by the kernel's
+    commits: Option<(f64, f64)>,
     complaints: Vec<String>,
 }
 
@@ -152,6 +154,11 @@ fn notes(outcomes: &[Outcome]) -> String {
     if let Some(peak) = outcomes.iter().filter_map(|outcome| outcome.peak).max() {
         notes.push(format!("peak {} MiB", peak >> 20));
     }
+    let mut commits: Vec<(f64, f64)> = outcomes.iter().filter_map(|outcome| outcome.commits).collect();
+    commits.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    if let Some((commits, flushes)) = commits.get(commits.len() / 2) {
+        notes.push(format!("{commits:.0} commits/s, {flushes:.0} flushes of the disk/s"));
+    }
     if let Some(complaint) = outcomes.iter().find_map(|outcome| outcome.complaints.first()) {
         notes.push(format!("LOST OR DELAYED: {complaint}"));
     }
@@ -173,8 +180,11 @@ fn flood(binary: &Path, broker: &Broker, taker: Taker, qos: u8, count: u64) -> a
             let subject = site.run(binary)?;
             await_first_row(port)?;
             let expected = if all_rows { count } else { count / MARKER_EVERY };
-            let outcome = pour(port, OUT, qos, singly(count), count, expected, Some(&subject))?;
-            subject.stop()?;
+            let flushes = site.flushes();
+            let mut outcome = pour(port, OUT, qos, singly(count), count, expected, Some(&subject))?;
+            let flushes = site.flushes().zip(flushes).map_or(f64::NAN, |(after, before)| (after - before) as f64);
+            let (commits, took_s) = (subject.stop()?.commits as f64, count as f64 / outcome.rate);
+            outcome.commits = (qos > 0).then_some((commits / took_s, flushes / took_s));
             Ok(outcome)
         }
     }
@@ -206,6 +216,7 @@ fn pour(
         rate: count as f64 / (last.at - begin).as_secs_f64(),
         cpu_us: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / count as f64),
         peak: subject.map(Subject::peak).transpose()?,
+        commits: None,
         complaints: subject.map(Subject::complaints).unwrap_or_default(),
     })
 }

@@ -62,7 +62,7 @@ fn trickle(binary: &Path, rows: u64, buffer: &'static str, cloud_is_there: bool)
     }
     arrivals.finish()?;
     drop((listener, publisher));
-    let written = subject.stop()? - written;
+    let written = subject.stop()?.written - written;
     Ok(written as f64 / rows as f64)
 }
 
@@ -78,7 +78,7 @@ fn flood(binary: &Path, rows: u64, what: &str, buffer: &'static str) -> anyhow::
     let begin = publisher.flood(in_arrays(rows, ROWS_A_MESSAGE), WINDOW, &arrivals.news)?;
     let took = (arrivals.finish()?.at - begin).as_secs_f64();
     drop((listener, publisher));
-    let written = subject.stop()? - written;
+    let written = subject.stop()?.written - written;
     let each = |bytes: u64| bytes as f64 / rows as f64;
     Ok(Figure::new(format!("written for a row, a flood, {what}"), each(written), "bytes")
         .against("size of the database", each(site.buffer_bytes()))

@@ -5,6 +5,7 @@ mod join;
 mod over;
 mod pattern;
 mod rows;
+mod safety;
 mod select;
 mod target;
 mod time_bounds;
@@ -36,7 +37,7 @@ use datafusion_sql::sqlparser::ast::{Expr as AstExpr, Query, Statement as AstSta
 use super::as_of::{AS_OF_FORM, AsOf};
 use super::functions::is_memory;
 use super::names::{Names, StreamSource, options as planner_options};
-use super::operators::{self, CutWindow, Filter, Operator, Source};
+use super::operators::{self, Computes, CutWindow, Filter, Operator, Shared, Source};
 use super::pattern::MatchRecognize;
 use super::pattern::formula::is_marker;
 use super::statement::Statement;
@@ -220,6 +221,22 @@ enum Asked {
 
 impl Lowering<'_> {
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
+        let is_whole = matches!(self.asked, Asked::Windows);
+        let operator = self.lower_one(plan)?;
+        let (mut keeps, mut shares) = (false, false);
+        operators::visit(&*operator, &mut |operator| {
+            keeps |= !operator.is_row_by_row();
+            shares |= operator.shared().is_some();
+        });
+        // The lowest that keeps something: there is most to do, and least that differs between rules.
+        if !keeps || shares || !is_whole || reads_table(plan)? {
+            return Ok(operator);
+        }
+        let by_arrival = self.inputs.iter().map(ToString::to_string).filter(|stream| self.by_arrival.contains(stream));
+        Ok(Box::new(Shared::new(Computes::new(plan, self.options, by_arrival.collect(), part), operator)))
+    }
+
+    fn lower_one(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
         match plan {
             LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<StreamSource>() {
                 Some(source) if source.is_table => {
@@ -276,6 +293,19 @@ impl Lowering<'_> {
             other => refuse(other),
         }
     }
+}
+
+/// The operators of `plan`, which keep something, and none below them does.
+fn part(plan: &LogicalPlan, options: &Options, by_arrival: &BTreeSet<String>) -> Result<Box<dyn Operator>> {
+    Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows }.lower_one(plan)
+}
+
+/// Whether rows of a reference table are in it.
+fn reads_table(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| match node {
+        LogicalPlan::TableScan(scan) => Ok(scan.source.downcast_ref::<StreamSource>().is_some_and(|source| source.is_table)),
+        _ => Ok(false),
+    })
 }
 
 fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {

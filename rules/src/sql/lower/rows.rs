@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{Column as Name, Result, ScalarValue};
+use datafusion_common::{Column as Name, DFSchema, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::InList;
 use datafusion_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
-use datafusion_expr::{Between, BinaryExpr, Expr, Filter, LogicalPlan, Operator};
+use datafusion_expr::{Between, BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, TableSource, cast};
 use tidegate_core::schema::FieldType;
 
-use crate::index::{Band, Column, Equal, Value, Way};
+use super::physical;
+use super::safety::is_safe;
+use crate::index::{Source, Term, Value, Way};
 use crate::sql::names::StreamSource;
+use crate::sql::operators::written;
+use crate::sql::wall_clock::asks_for_now;
 
 /// No person writes a list that is longer, and a rule that asks for anything is not worth its place in the index.
 const MOST_WAYS: usize = 64;
@@ -20,6 +25,7 @@ const MOST_WAYS: usize = 64;
 pub(super) fn safe_conditions_first(plan: LogicalPlan) -> Result<LogicalPlan> {
     let split = plan.transform_down(|node| {
         let LogicalPlan::Filter(filter) = node else { return Ok(Transformed::no(node)) };
+        let is_safe = |expr: &Expr| is_safe(expr, filter.input.schema());
         if is_safe(&filter.predicate) {
             return Ok(Transformed::no(LogicalPlan::Filter(filter)));
         }
@@ -47,68 +53,61 @@ fn conditions(plan: &LogicalPlan, found: &mut Vec<Vec<Way>>) -> Option<bool> {
         LogicalPlan::SubqueryAlias(alias) => conditions(&alias.input, found),
         LogicalPlan::Projection(projection) => {
             let safe = conditions(&projection.input, found)?;
-            Some(safe && projection.expr.iter().all(is_safe))
+            Some(safe && projection.expr.iter().all(|expr| is_safe(expr, projection.input.schema())))
         }
         LogicalPlan::Filter(filter) => {
-            let safe = conditions(&filter.input, found)? && is_safe(&filter.predicate);
-            if safe {
-                found.extend(split_conjunction(&filter.predicate).into_iter().filter_map(|expr| asks(expr, &filter.input)));
+            let (below, safe) = (conditions(&filter.input, found)?, is_safe(&filter.predicate, filter.input.schema()));
+            if below {
+                match split_conjunction(&filter.predicate).as_slice() {
+                    all if safe => found.extend(all.iter().filter_map(|expr| asks(expr, &filter.input))),
+                    // Where it has no value for a row, it has none in the index either, and the rule is called.
+                    [only] => found.extend(asks_of_one_term(only, &filter.input)),
+                    _ => {}
+                }
             }
-            Some(safe)
+            Some(below && safe)
         }
         _ => None,
     }
-}
-
-/// Whether `expr` has a value for every row. More have than are known here.
-fn is_safe(expr: &Expr) -> bool {
-    match expr {
-        Expr::Column(_) | Expr::Literal(..) => true,
-        Expr::Alias(alias) => is_safe(&alias.expr),
-        Expr::Not(expr) | Expr::IsNull(expr) | Expr::IsNotNull(expr) | Expr::IsTrue(expr) | Expr::IsFalse(expr) => is_safe(expr),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => never_fails(*op) && is_safe(left) && is_safe(right),
-        Expr::Between(Between { expr, low, high, .. }) => is_safe(expr) && is_safe(low) && is_safe(high),
-        Expr::InList(InList { expr, list, .. }) => is_safe(expr) && list.iter().all(is_safe),
-        _ => false,
-    }
-}
-
-fn never_fails(op: Operator) -> bool {
-    use Operator::{And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or};
-    matches!(op, And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 /// What rows for which `expr` holds look like; `None` when that cannot be told.
 fn asks(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Way>> {
-    match expr {
-        Expr::Alias(alias) => asks(&alias.expr, input),
-        Expr::IsTrue(expr) => asks(expr, input),
-        Expr::Column(_) => truth(expr, true, input),
-        Expr::Not(expr) | Expr::IsFalse(expr) => truth(expr, false, input),
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return asks_of_one_term(expr, input) };
+    match op {
+        Operator::And => match (asks(left, input), asks(right, input)) {
+            (Some(a), Some(b)) => Some(both(&a, &b)),
+            (one, other) => one.or(other),
+        },
+        Operator::Or => {
+            let (mut a, b) = (asks(left, input)?, asks(right, input)?);
+            a.extend(b);
+            (a.len() <= MOST_WAYS).then_some(a)
+        }
+        _ => asks_of_one_term(expr, input),
+    }
+}
+
+/// The same for a condition that looks at one term only.
+fn asks_of_one_term(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Way>> {
+    let found = match expr {
+        Expr::Alias(alias) => return asks_of_one_term(&alias.expr, input),
+        Expr::IsTrue(expr) => return asks_of_one_term(expr, input),
+        Expr::Not(expr) | Expr::IsFalse(expr) => return truth(expr, false, input),
         Expr::InList(InList { expr, list, negated: false }) if list.len() <= MOST_WAYS => {
-            list.iter().map(|value| Some(Way { equal: Some(equal(expr, value, input)?), band: None })).collect()
+            let (term, data_type) = term(expr, input)?;
+            list.iter().map(|literal| Some(Way::equal(term.clone(), value(literal, &data_type, term.kind)?))).collect()
         }
         Expr::Between(Between { expr, negated: false, low, high }) => {
-            let (low, high) = (compare(expr, Operator::GtEq, low, input)?, compare(expr, Operator::LtEq, high, input)?);
-            Some(vec![low.and(&high)])
+            let low = compare(expr, Operator::GtEq, low, input);
+            low.zip(compare(expr, Operator::LtEq, high, input)).map(|(low, high)| vec![low.and(&high)])
         }
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
-            Operator::And => match (asks(left, input), asks(right, input)) {
-                (Some(a), Some(b)) => Some(both(&a, &b)),
-                (one, other) => one.or(other),
-            },
-            Operator::Or => {
-                let (mut a, b) = (asks(left, input)?, asks(right, input)?);
-                a.extend(b);
-                (a.len() <= MOST_WAYS).then_some(a)
-            }
-            _ => match compare(left, *op, right, input) {
-                None => Some(vec![compare(right, op.swap()?, left, input)?]),
-                Some(way) => Some(vec![way]),
-            },
-        },
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            compare(left, *op, right, input).or_else(|| compare(right, op.swap()?, left, input)).map(|way| vec![way])
+        }
         _ => None,
-    }
+    };
+    found.or_else(|| truth(expr, true, input))
 }
 
 /// The ways of rows that fulfil both: each of the better ones, with what the others ask for if there is only one.
@@ -122,66 +121,103 @@ fn both(a: &[Way], b: &[Way]) -> Vec<Way> {
 }
 
 fn truth(expr: &Expr, value: bool, input: &LogicalPlan) -> Option<Vec<Way>> {
-    let column = column(expr, input).filter(|column| column.kind == FieldType::Bool)?;
-    Some(vec![Way { equal: Some(Equal { column, value: Value::Number(i64::from(value)) }), band: None }])
-}
-
-fn equal(expr: &Expr, literal: &Expr, input: &LogicalPlan) -> Option<Equal> {
-    let column = column(expr, input)?;
-    let value = value(literal, column.kind)?;
-    Some(Equal { column, value })
+    let (term, _) = term(expr, input).filter(|(term, _)| term.kind == FieldType::Bool)?;
+    Some(vec![Way::equal(term, Value::Number(i64::from(value)))])
 }
 
 fn compare(expr: &Expr, op: Operator, literal: &Expr, input: &LogicalPlan) -> Option<Way> {
-    let Equal { column, value } = equal(expr, literal, input)?;
-    if op == Operator::Eq {
-        return Some(Way { equal: Some(Equal { column, value }), band: None });
+    if !matches!(literal, Expr::Literal(..)) {
+        return None;
     }
-    let Value::Number(number) = value else { return None };
-    let (low, high) = match op {
-        Operator::Gt | Operator::GtEq => (number, i64::MAX),
-        Operator::Lt | Operator::LtEq => (i64::MIN, number),
-        _ => return None,
-    };
-    Some(Way { equal: None, band: Some(Band { column, low, high }) })
-}
-
-/// A literal of exactly the type of the column: then nothing is converted when they are compared.
-fn value(literal: &Expr, kind: FieldType) -> Option<Value> {
-    let Expr::Literal(value, _) = literal else { return None };
-    match (value, kind) {
-        (ScalarValue::Int64(Some(value)), FieldType::Int64) => Some(Value::Number(*value)),
-        (ScalarValue::Float64(Some(value)), FieldType::Float64) => Value::float(*value),
-        (ScalarValue::TimestampNanosecond(Some(value), Some(_)), FieldType::Timestamp) => Some(Value::Number(*value)),
-        (ScalarValue::Boolean(Some(value)), FieldType::Bool) => Some(Value::Number(i64::from(*value))),
-        (ScalarValue::Utf8(Some(value)), FieldType::Utf8) => Some(Value::Text(Arc::from(value.as_str()))),
+    let (term, data_type) = term(expr, input)?;
+    let value = value(literal, &data_type, term.kind)?;
+    match (op, value) {
+        (Operator::Eq, value) => Some(Way::equal(term, value)),
+        (Operator::Gt | Operator::GtEq, Value::Number(number)) => Some(Way::band(term, number, i64::MAX)),
+        (Operator::Lt | Operator::LtEq, Value::Number(number)) => Some(Way::band(term, i64::MIN, number)),
         _ => None,
     }
 }
 
-/// The column of the stream that `expr` is, seen from above `plan`.
-fn column(expr: &Expr, plan: &LogicalPlan) -> Option<Column> {
-    let name = match expr {
-        Expr::Alias(alias) => return column(&alias.expr, plan),
-        Expr::Column(name) => name,
-        _ => return None,
-    };
+/// A literal of exactly the type that it is compared with: then nothing is converted when they are compared.
+fn value(literal: &Expr, data_type: &DataType, kind: FieldType) -> Option<Value> {
+    let Expr::Literal(value, _) = literal else { return None };
+    if value.data_type() != *data_type {
+        return None;
+    }
+    match value.cast_to(&kind.data_type()).ok()? {
+        ScalarValue::Int64(value) => value.map(Value::Number),
+        ScalarValue::Float64(value) => value.and_then(Value::float),
+        ScalarValue::TimestampNanosecond(value, _) => value.map(Value::Number),
+        ScalarValue::Boolean(value) => value.map(|value| Value::Number(i64::from(value))),
+        ScalarValue::Utf8(value) => value.map(|value| Value::Text(Arc::from(value))),
+        _ => None,
+    }
+}
+
+/// What `expr`, seen from above `plan`, looks at, and its type.
+fn term(expr: &Expr, plan: &LogicalPlan) -> Option<(Term, DataType)> {
+    let (expr, stream) = of_stream(expr.clone(), plan)?;
+    let schema = stream.schema();
+    if let Expr::Column(column) = &expr {
+        let (index, field) = schema.column_with_name(&column.name)?;
+        let kind = FieldType::of(field.data_type())?;
+        return Some((Term { name: Arc::from(column.name.as_str()), kind, source: Source::Column(index) }, field.data_type().clone()));
+    }
+    if expr.column_refs().is_empty() || asks_for_now(&expr) {
+        return None;
+    }
+    let schema = DFSchema::try_from(schema).ok()?;
+    let data_type = expr.get_type(&schema).ok()?;
+    let kind = kind_of(&data_type)?;
+    let computed = physical(&expr, &schema).ok()?;
+    let name = Arc::from(written(&computed));
+    let computed = if kind.data_type() == data_type { computed } else { physical(&cast(expr, kind.data_type()), &schema).ok()? };
+    Some((Term { name, kind, source: Source::Computed(computed) }, data_type))
+}
+
+/// The type of the index that orders values as `data_type` does.
+fn kind_of(data_type: &DataType) -> Option<FieldType> {
+    match data_type {
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
+            Some(FieldType::Int64)
+        }
+        DataType::Float32 => Some(FieldType::Float64),
+        DataType::LargeUtf8 | DataType::Utf8View => Some(FieldType::Utf8),
+        other => FieldType::of(other),
+    }
+}
+
+/// `expr`, seen from above `plan`, in columns of the stream at the bottom of it.
+fn of_stream(expr: Expr, plan: &LogicalPlan) -> Option<(Expr, &StreamSource)> {
     match plan {
         LogicalPlan::TableScan(scan) => {
-            let source = scan.source.downcast_ref::<StreamSource>()?;
-            let (index, field) = datafusion_expr::TableSource::schema(source).column_with_name(&name.name).map(|(i, f)| (i, f.clone()))?;
-            Some(Column { index, name: Arc::from(field.name().as_str()), kind: FieldType::of(field.data_type())? })
+            let bare = written_out(expr, &|column| Some(Expr::Column(Name::new_unqualified(&column.name))))?;
+            Some((bare, scan.source.downcast_ref::<StreamSource>()?))
         }
-        LogicalPlan::Filter(filter) => column(expr, &filter.input),
+        LogicalPlan::Filter(filter) => of_stream(expr, &filter.input),
         LogicalPlan::SubqueryAlias(alias) => {
-            let index = alias.schema.maybe_index_of_column(name)?;
-            let inner: Name = alias.input.schema().columns().into_iter().nth(index)?;
-            column(&Expr::Column(inner), &alias.input)
+            let inner = alias.input.schema().columns();
+            let known = |column: &Name| Some(Expr::Column(inner.get(alias.schema.maybe_index_of_column(column)?)?.clone()));
+            of_stream(written_out(expr, &known)?, &alias.input)
         }
         LogicalPlan::Projection(projection) => {
-            let index = projection.schema.maybe_index_of_column(name)?;
-            column(projection.expr.get(index)?, &projection.input)
+            let known = |column: &Name| projection.expr.get(projection.schema.maybe_index_of_column(column)?).cloned();
+            of_stream(written_out(expr, &known)?, &projection.input)
         }
         _ => None,
     }
+}
+
+/// `expr` with what `known` has for each of its columns, and without names for parts of it.
+fn written_out(expr: Expr, known: &dyn Fn(&Name) -> Option<Expr>) -> Option<Expr> {
+    let written = expr.transform_up(|expr| match expr {
+        Expr::Column(column) => match known(&column) {
+            Some(meant) => Ok(Transformed::yes(meant.unalias())),
+            None => plan_err!("there is no column {column}"),
+        },
+        Expr::Alias(alias) => Ok(Transformed::yes(*alias.expr)),
+        other => Ok(Transformed::no(other)),
+    });
+    written.ok().map(|written| written.data)
 }

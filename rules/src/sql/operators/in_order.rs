@@ -195,11 +195,12 @@ impl Operator for InOrder {
 
     /// The rows that wait, in order. The watermark is the time up to which rows have been given up.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
-        let rows: Vec<Option<u32>> = self.waiting.values().map(|waiting| Some(waiting.row)).collect();
+        let rows: Vec<Option<u32>> = std::mem::take(&mut self.waiting).values().map(|waiting| Some(waiting.row)).collect();
         let batch = match rows.as_slice() {
             [] => None,
             rows => Some(RecordBatch::try_new(Arc::clone(self.input.schema()), self.log.gather_all(rows)?)?),
         };
+        self.log.pack(std::iter::empty(), true)?;
         Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: self.forgotten_to, batch }])
     }
 

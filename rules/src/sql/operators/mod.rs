@@ -28,6 +28,7 @@ mod row_log;
 mod row_window_aggregate;
 mod row_windows;
 mod running;
+mod shared;
 mod source;
 mod stateless;
 mod sums;
@@ -63,13 +64,16 @@ pub(super) use pattern::{Formula, MatchRows, Recognition, Slot};
 pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate, WindowGroups};
 pub(super) use row_windows::RowWindows;
 pub(super) use running::{Emit, RunningAggregate};
+pub use shared::SharedParts;
+pub(super) use shared::{Computes, PassNumber, Shared};
 pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project};
 pub(super) use time_window::TimeWindow;
 pub(super) use union::Union;
 pub(super) use unnest::{Unnest, Unnested};
 pub(super) use whole_windows::WholeWindows;
-use written::{with_units, written};
+use written::with_units;
+pub(super) use written::written;
 
 /// A step of a statement.
 pub(super) trait Operator: Debug + Send {
@@ -132,6 +136,16 @@ pub(super) trait Operator: Debug + Send {
         None
     }
 
+    /// Itself, if others may use what is below it.
+    fn shared(&self) -> Option<&Shared> {
+        None
+    }
+
+    /// The same, to be changed.
+    fn shared_mut(&mut self) -> Option<&mut Shared> {
+        None
+    }
+
     /// What it keeps.
     fn held(&self) -> Held {
         Held::default()
@@ -146,7 +160,7 @@ pub(super) trait Operator: Debug + Send {
         Ok(0)
     }
 
-    /// Takes its own state out, without that of its inputs; it must not run afterwards unless the state is restored.
+    /// Takes its own state out, without that of its inputs, and keeps none of it; it must not run afterwards unless the state is restored.
     ///
     /// # Errors
     /// When the state cannot be given away.
@@ -245,6 +259,8 @@ pub(super) struct Pass<'a> {
     pub when: When,
     /// whether there will be no more rows
     pub ends: bool,
+    /// which pass it is. `None`: no rows of streams are in it
+    pub number: Option<PassNumber>,
     /// the rows of `input` that were late
     pub late: Vec<u32>,
     /// takes note of rows that are late or bad
@@ -342,13 +358,16 @@ pub(super) fn numbered(chunk: Chunk, seqs: &Seqs) -> Rows {
 
 /// Calls `visit` for `operator` and all below it, inputs first.
 pub(super) fn visit(operator: &dyn Operator, visit_one: &mut dyn FnMut(&dyn Operator)) {
+    if let Some(shared) = operator.shared() {
+        shared.visit(visit_one);
+    }
     for input in operator.inputs() {
         visit(input, visit_one);
     }
     visit_one(operator);
 }
 
-/// The same, to change them.
+/// The same, to change them; what others may use is changed by [`Shared`] only.
 pub(super) fn visit_mut(operator: &mut dyn Operator, change: &mut dyn FnMut(&mut dyn Operator) -> Result<()>) -> Result<()> {
     for input in operator.inputs_mut() {
         visit_mut(input, change)?;
@@ -358,8 +377,11 @@ pub(super) fn visit_mut(operator: &mut dyn Operator, change: &mut dyn FnMut(&mut
 
 /// Describes `operator` and all below it, itself first.
 pub(super) fn explain(operator: &dyn Operator, depth: usize, steps: &mut Vec<Step>) {
+    if let Some(shared) = operator.shared() {
+        return shared.explain(depth, steps);
+    }
     let Held { entries, bytes } = operator.held();
-    steps.push(Step { depth, what: with_units(&operator.explain()), entries, bytes });
+    steps.push(Step { depth, what: with_units(&operator.explain()), entries, bytes, shared_with: Vec::new() });
     for input in operator.inputs() {
         explain(input, depth + 1, steps);
     }

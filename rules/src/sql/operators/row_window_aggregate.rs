@@ -115,6 +115,7 @@ impl RowWindowAggregate {
             watermarks: Vec::new(),
             when: pass.when,
             ends: false,
+            number: None,
             late: Vec::new(),
             out: &mut *pass.out,
         };
