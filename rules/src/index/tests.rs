@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, RecordBatch, StringArray};
+use datafusion_expr::ColumnarValue;
+use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::schema::FieldType;
 
 use super::{Concerned, Index, Source, Term, Value, Way};
@@ -125,4 +127,43 @@ fn columns_come_before_what_is_computed() {
         assert_eq!(both.to_string(), "level from 1 to 2");
     }
     assert_eq!(computed.and(&bounds(lowered(), 1.5, 9.0)).to_string(), "-level from 1.5 to 2");
+}
+
+/// What a bug in a kernel looks like.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Panics;
+
+impl std::fmt::Display for Panics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("panics()")
+    }
+}
+
+impl PhysicalExpr for Panics {
+    fn evaluate(&self, _: &RecordBatch) -> datafusion_common::Result<ColumnarValue> {
+        panic!("no value")
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        Vec::new()
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn PhysicalExpr>>) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
+        Ok(self)
+    }
+
+    fn fmt_sql(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+#[test]
+fn a_term_that_panics_concerns_everybody_who_asks_for_it_and_nobody_else() {
+    let panics = Term { name: "panics()".into(), kind: FieldType::Float64, source: Source::Computed(Arc::new(Panics)) };
+    let mut index = Index::default();
+    for rule in ["a", "b", "c", "d"] {
+        index.insert(rule, vec![bounds(panics.clone(), 1.0, f64::INFINITY)].into());
+    }
+    index.insert("e", vec![is("y")].into());
+    assert_eq!(found(&index, &[(Some("x"), None)]), [("a", None), ("b", None), ("c", None), ("d", None)]);
 }

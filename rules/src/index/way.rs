@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
@@ -89,7 +90,11 @@ impl Term {
     pub(super) fn array(&self, batch: &RecordBatch) -> Option<ArrayRef> {
         match &self.source {
             Source::Column(index) => batch.columns().get(*index).cloned(),
-            Source::Computed(expr) => expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).ok(),
+            Source::Computed(expr) => {
+                let compute = || expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).ok();
+                // What panics in the index would take all rules along; in a rule it stops that one.
+                catch_unwind(AssertUnwindSafe(compute)).ok().flatten()
+            }
         }
     }
 }
