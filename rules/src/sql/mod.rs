@@ -18,6 +18,7 @@ mod json;
 mod limit;
 mod lower;
 mod names;
+mod nesting;
 mod operators;
 mod pattern;
 mod statement;
@@ -58,17 +59,24 @@ pub struct SqlRule {
 /// # Errors
 /// See [`crate::compile`].
 pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> Result<SqlRule, CompileError> {
+    nesting::with_room(|| compile_with_room(file, text, options, catalog))
+}
+
+fn compile_with_room(file: &str, text: &str, options: &Options, catalog: &Catalog) -> Result<SqlRule, CompileError> {
     let statements = text::parse(file, text).map_err(|wrong| CompileError::Wrong(vec![wrong]))?;
     let names = names::Names::new(catalog);
-    let mut views = PlannerContext::new();
+    let (mut views, mut sizes) = (PlannerContext::new(), nesting::Sizes::default());
     let (mut lowered, mut wrong) = (Vec::new(), Vec::new());
     for statement in statements {
         let complaints = complaint::Complaints { file, text, start: statement.start };
         let outcome = match statement.body {
-            text::Body::View { name, query } => lower::view(&name, *query, &names, &mut views),
-            text::Body::Insert { target, columns, query } => {
-                lower::insert(&target, &columns, *query, options, &names, &mut views).map(|statement| lowered.push(statement))
+            text::Body::View { name, query } => {
+                sizes.check_view(&name, &query).and_then(|()| lower::view(&name, *query, &names, &mut views))
             }
+            text::Body::Insert { target, columns, query } => sizes
+                .check(&query)
+                .and_then(|()| lower::insert(&target, &columns, *query, options, &names, &mut views))
+                .map(|statement| lowered.push(statement)),
         };
         if let Err(error) = outcome {
             wrong.push(complaints.diagnostic(&error));

@@ -6,6 +6,7 @@ use datafusion_sql::sqlparser::tokenizer::Tokenizer;
 use tidegate_core::{Diagnostic, Place};
 
 use super::dialect::RuleDialect;
+use super::nesting::too_deep;
 use super::pattern::clauses::known_to_the_parser;
 use super::table_functions::rewrite_tokens;
 
@@ -28,6 +29,9 @@ pub(super) enum Body {
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic> {
     let tokens = Tokenizer::new(&RuleDialect, text).tokenize_with_location().map_err(|error| syntax_error(file, text, error.into()))?;
+    if let Some((at, what)) = too_deep(&tokens) {
+        return Err(Diagnostic::new(file, what).at(place(at)));
+    }
     let tokens = known_to_the_parser(rewrite_tokens(tokens)).map_err(|error| syntax_error(file, text, error))?;
     let asts = Parser::new(&RuleDialect)
         .with_recursion_limit(MAX_NESTING)

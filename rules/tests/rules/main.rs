@@ -9,6 +9,7 @@ mod golden;
 mod joins;
 mod joins_oracle;
 mod many;
+mod nesting;
 mod nexmark;
 mod oracle;
 mod over;

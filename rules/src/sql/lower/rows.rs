@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as Name, DFSchema, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::InList;
 use datafusion_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
@@ -19,6 +19,9 @@ use crate::sql::wall_clock::asks_for_now;
 
 /// No person writes a list that is longer, and a rule that asks for anything is not worth its place in the index.
 const MOST_WAYS: usize = 64;
+
+/// Columns, constants and operators of a term. One that is longer is not worth being compared with others.
+const MOST_PARTS: usize = 256;
 
 /// Has conditions that may fail looked at after those that cannot, and only for the rows that fulfil these: whether a row counts as bad does
 /// not depend on the order in which conditions are written, nor on whether another row makes the rule run.
@@ -209,7 +212,8 @@ fn of_stream(expr: Expr, plan: &LogicalPlan) -> Option<(Expr, &StreamSource)> {
     }
 }
 
-/// `expr` with what `known` has for each of its columns, and without names for parts of it.
+/// `expr` with what `known` has for each of its columns, and without names for parts of it. `None` when there is no such column, or when it would
+/// be too long: steps that use a column twice double it each time.
 fn written_out(expr: Expr, known: &dyn Fn(&Name) -> Option<Expr>) -> Option<Expr> {
     let written = expr.transform_up(|expr| match expr {
         Expr::Column(column) => match known(&column) {
@@ -219,5 +223,11 @@ fn written_out(expr: Expr, known: &dyn Fn(&Name) -> Option<Expr>) -> Option<Expr
         Expr::Alias(alias) => Ok(Transformed::yes(*alias.expr)),
         other => Ok(Transformed::no(other)),
     });
-    written.ok().map(|written| written.data)
+    let written = written.ok()?.data;
+    let mut parts = 0;
+    let is_short = written.apply(|_| {
+        parts += 1;
+        Ok(if parts > MOST_PARTS { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    is_short.ok().filter(|_| parts <= MOST_PARTS).map(|_| written)
 }
