@@ -50,8 +50,14 @@ const CASES: &[Case] = &[
                FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device",
     },
     Case {
-        what: "average of a session",
+        what: "average of a session of 3 rows",
         seconds: 3,
+        text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
+               FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, device",
+    },
+    Case {
+        what: "average of a session of 20 rows",
+        seconds: 20,
         text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
                FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, device",
     },

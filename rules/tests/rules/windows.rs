@@ -1,5 +1,8 @@
 //! Windows at their edges: what is in which, when they close, and what options change. Each expected table is computed by hand from the definition.
 
+use arrow::array::AsArray;
+use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
+
 use crate::bench_rows::{Tank, batch, catalog, feed, listing, rule, rule_of, table, tank};
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{Catalog, Emissions, Rule, Target, When};
@@ -365,9 +368,63 @@ fn sessions_take_memory_for_their_sums_and_not_for_their_rows() {
         assert_eq!(rule.explain().iter().map(|step| step.entries).sum::<usize>(), 1_000);
         rule.explain().iter().map(|step| step.bytes).sum::<usize>()
     };
-    let few = bytes_after(1_000);
+    // The first few rows of a session wait, and do not take more than its sums.
+    assert!(bytes_after(15_000) < 1_000 * 1_024, "{}", bytes_after(15_000));
+    let few = bytes_after(20_000);
     assert!(few < 1_000 * 1_024, "{few}");
-    assert!(bytes_after(10_000) < few + few / 10, "{few} {}", bytes_after(10_000));
+    assert!(bytes_after(100_000) < few + few / 10, "{few} {}", bytes_after(100_000));
+}
+
+/// Keys of which half are new in each second, more than 64 Ki at once, and few in the end.
+#[test]
+fn keys_that_come_and_go_are_found_and_forgotten() {
+    let text = "INSERT INTO uplink SELECT window_start, count, count(*) AS n, sum(temperature) AS s
+        FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, count";
+    let seconds: Vec<Vec<i64>> =
+        vec![(0..70_000).collect(), (35_000..105_000).rev().collect(), (0..10).collect(), (5..15).rev().collect(), vec![3]];
+    let rows_of = |second: usize| -> Vec<Tank> {
+        let ts_ms = second as i64 * 1_000;
+        let row = |key: &i64| Tank { count: Some(*key), ..tank(ts_ms, "a", *key as f64) };
+        // Every third key comes twice.
+        let again = seconds[second].iter().filter(|key| **key % 3 == 0);
+        seconds[second].iter().chain(again).map(row).collect()
+    };
+    let (mut version, mut seq, mut batches, mut bytes) = (rule(text), 0, Vec::new(), Vec::new());
+    for second in 0..seconds.len() {
+        let rows = rows_of(second);
+        for part in [&rows[..rows.len() / 3], &rows[rows.len() / 3..]] {
+            let out = feed(&mut *version, part, seq, &[20_000]);
+            seq += part.len() as u64;
+            bytes.push(out.state_bytes);
+            batches.extend(out.rows.into_iter().map(|emission| emission.rows.batch));
+            if second == 1 {
+                let mut next = rule(text);
+                assert_eq!(next.restore(version.seal().unwrap()).unwrap(), Vec::<String>::new());
+                version = next;
+            }
+        }
+    }
+    let mut out = Emissions::default();
+    version.on_end(seq, When::at(i64::MAX), &mut out).unwrap();
+    batches.extend(out.rows.into_iter().map(|emission| emission.rows.batch));
+    let mut found = Vec::new();
+    for batch in &batches {
+        let starts = batch.column(0).as_primitive::<TimestampNanosecondType>().values();
+        let keys = batch.column(1).as_primitive::<Int64Type>().values();
+        let counts = batch.column(2).as_primitive::<Int64Type>().values();
+        let sums = batch.column(3).as_primitive::<Float64Type>().values();
+        found.extend((0..batch.num_rows()).map(|row| (starts[row] / 1_000_000_000, keys[row], counts[row], sums[row])));
+    }
+    // A window gives its keys in the order in which they came.
+    let expected = (0..).zip(&seconds).flat_map(|(second, keys)| {
+        keys.iter().map(move |key| {
+            let times = if key % 3 == 0 { 2 } else { 1 };
+            (second, *key, times, (*key * times) as f64)
+        })
+    });
+    assert_eq!(found, expected.collect::<Vec<_>>());
+    let most = bytes.iter().max().unwrap();
+    assert!(bytes.last().unwrap() * 100 < *most, "{bytes:?}");
 }
 
 /// Every row joins the sessions before it from the far end: as deep as sessions can be put into each other within one batch.

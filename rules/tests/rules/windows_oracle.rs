@@ -232,6 +232,53 @@ fn windows_equal_their_definition() {
     });
 }
 
+/// Rows of many keys that come and go, and of sessions of many rows.
+fn crowds() -> impl Strategy<Value = Vec<Tank>> {
+    let row = (0_i64..150, 0_i64..2000, prop::sample::select(vec![Some("a"), Some("b"), None]), -40_i32..120, 0_i64..150);
+    prop::collection::vec(row, 0..400).prop_map(|rows| {
+        let mut base = 0;
+        let row = |(step, back, device, quarters, key): (i64, i64, _, i32, i64)| {
+            base += step;
+            let ts_ms = base - back;
+            Tank {
+                ts_ms,
+                device,
+                temperature: Some(f64::from(quarters) / 4.0),
+                count: Some(base / 100 + key),
+                running: Some(ts_ms % 3 == 0),
+            }
+        };
+        rows.into_iter().map(row).collect()
+    })
+}
+
+#[test]
+fn keys_that_come_and_go_and_long_sessions_equal_their_definition() {
+    const QUERIES: &[&str] = &[
+        "SELECT window_start, count, device, count(*) AS n, avg(temperature) AS mean, min(temperature) AS low FROM {T} GROUP BY {G}, count, device",
+        "SELECT window_start, window_end, device, count(*) AS n, sum(temperature) AS s, max(count) AS most FROM {T} GROUP BY {G}, device",
+        "SELECT window_end, device, count(*) AS n FROM {T} GROUP BY {G}, device",
+    ];
+    let cases: Vec<&Case> = CASES.iter().collect();
+    let inputs =
+        (crowds(), prop::collection::vec(1_usize..40, 0..40), 0_usize..400, prop::sample::select(cases), prop::sample::select(QUERIES));
+    proptest!(ProptestConfig { cases: 100, ..config() }, |((rows, cuts, swap, case, query) in inputs)| {
+        let found = streamed(query, &rows, &cuts, swap, case);
+        prop_assert_eq!(sorted(&found), stock(query, &rows, case), "{} {}", case.written, query);
+        let joined = |batches: Vec<RecordBatch>| batches.first().map(|first| concat_batches(&first.schema(), &batches).unwrap());
+        prop_assert_eq!(joined(found), joined(streamed(query, &rows, &[], rows.len(), case)), "{} {}", case.written, query);
+    });
+}
+
+/// Nothing of a row is needed but that it is there.
+#[test]
+fn a_session_of_which_nothing_is_asked_is_given() {
+    let case = CASES.iter().find(|case| case.written.contains("500' MILLISECOND")).unwrap();
+    let query = "SELECT window_start, window_end FROM {T} GROUP BY {G}";
+    let rows: Vec<Tank> = (0..40).map(|at| crate::bench_rows::tank(at * 100 + at / 20 * 1_000, "a", 1.0)).collect();
+    assert_eq!(sorted(&streamed(query, &rows, &[7; 4], 25, case)), stock(query, &rows, case));
+}
+
 /// DISTINCT selects the number as well, which the stream does not have.
 fn without_number(lines: Vec<String>, query: &str) -> Vec<String> {
     if !query.starts_with("SELECT DISTINCT") {

@@ -100,7 +100,7 @@ impl Lowering<'_> {
             return Ok(Box::new(RunningAggregate::of_windows(below, format!("EARLY {what}"), (windows, emit), groups, calls, schema)));
         }
         let what = if by_panes || windows.are_panes() { what } else { format!("COPIES {what}") };
-        Ok(Box::new(WindowAggregate::new(below, what, (windows, by_panes), groups, calls, schema)))
+        Ok(Box::new(WindowAggregate::new(below, what, (windows, by_panes), groups, calls, schema)?))
     }
 
     /// Over windows that end by their rows.

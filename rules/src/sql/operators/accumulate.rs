@@ -1,18 +1,18 @@
-//! Rows are added up group by group, with DataFusion's `GroupsAccumulator`s.
+//! What rows are added up to, and by which keys: aggregates, and rows whose expressions have been evaluated.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{concat, take};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result};
-use datafusion_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use datafusion_expr::{Accumulator, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
-use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion_physical_plan::aggregates::order::GroupOrdering;
 
 use super::evaluate_all;
+use super::keys::Keys;
+use super::sums::{Sums, SumsAtRest};
 
 /// One aggregate of a statement: `avg(temperature) FILTER (WHERE ..)`.
 #[derive(Debug)]
@@ -65,6 +65,12 @@ impl AggregateCall {
         !self.function.is_distinct() && NUMBERS.contains(&self.function.fun().name())
     }
 
+    /// Lets an accumulator know groups that have no row for it.
+    pub(super) fn begin(&self, accumulator: &mut dyn GroupsAccumulator, groups: &[usize], total: usize) -> Result<()> {
+        let nulls: Vec<ArrayRef> = self.argument_types.iter().map(|t| new_null_array(t, groups.len())).collect();
+        accumulator.update_batch(&nulls, groups, Some(&BooleanArray::from(vec![false; groups.len()])), total)
+    }
+
     /// The names of the state columns at rest, with their types.
     pub(super) fn state_fields(&self) -> Result<Vec<Field>> {
         let fields = self.function.state_fields()?;
@@ -96,31 +102,10 @@ pub(super) struct Adder {
 pub(super) struct Addends {
     pub rows: usize,
     pub keys: Vec<ArrayRef>,
+    /// of their keys; empty before [`Self::number`]
+    pub numbers: Vec<usize>,
     pub arguments: Vec<Vec<ArrayRef>>,
     pub filters: Vec<Option<BooleanArray>>,
-}
-
-/// What has been added up so far.
-pub(super) struct Sums {
-    /// `None` when there are no keys: then there is one group
-    keys: Option<Box<dyn GroupValues>>,
-    accumulators: Vec<Box<dyn GroupsAccumulator>>,
-}
-
-impl std::fmt::Debug for Sums {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sums").field("groups", &self.len()).finish_non_exhaustive()
-    }
-}
-
-/// The same at rest: for each group its keys, and the state of each aggregate.
-#[derive(Clone)]
-pub(super) struct SumsAtRest {
-    pub rows: usize,
-    pub keys: Vec<ArrayRef>,
-    pub states: Vec<Vec<ArrayRef>>,
-    /// about how much memory they take
-    pub bytes: usize,
 }
 
 impl Adder {
@@ -129,19 +114,18 @@ impl Adder {
         Self { keys, key_schema: Arc::new(Schema::new(key_fields)), calls }
     }
 
-    /// With a key before the others, whose values the caller puts into [`Addends::keys`].
-    pub(super) fn with_leading_key(mut self, field: Field) -> Self {
+    /// The keys, behind one that the caller puts before the others in [`Addends::keys`].
+    pub(super) fn key_schema_behind(&self, field: Field) -> SchemaRef {
         let fields = std::iter::once(Arc::new(field)).chain(self.key_schema.fields().iter().cloned());
-        self.key_schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        self
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    pub(super) fn key_schema(&self) -> &SchemaRef {
+        &self.key_schema
     }
 
     pub(super) fn calls(&self) -> &[AggregateCall] {
         &self.calls
-    }
-
-    pub(super) fn key_fields(&self) -> impl Iterator<Item = Field> {
-        self.key_schema.fields().iter().map(|field| field.as_ref().clone())
     }
 
     /// What is computed, for people.
@@ -160,14 +144,17 @@ impl Adder {
                 value.as_boolean_opt().cloned().map(Some).ok_or_else(|| DataFusionError::Plan("FILTER is not a condition".into()))
             }
         });
-        Ok(Addends { rows, keys: evaluate_all(&self.keys, batch)?, arguments, filters: filters.collect::<Result<_>>()? })
+        let keys = evaluate_all(&self.keys, batch)?;
+        Ok(Addends { rows, keys, numbers: Vec::new(), arguments, filters: filters.collect::<Result<_>>()? })
     }
 
     /// Nothing yet.
     pub(super) fn empty(&self) -> Result<Sums> {
-        let no_keys = self.key_schema.fields().is_empty();
-        let keys = if no_keys { None } else { Some(new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)?) };
-        Ok(Sums { keys, accumulators: self.calls.iter().map(AggregateCall::accumulator).collect::<Result<_>>()? })
+        Ok(Sums::new(self.accumulators()?))
+    }
+
+    pub(super) fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
+        self.calls.iter().map(AggregateCall::accumulator).collect()
     }
 
     /// All of `parts`, the groups in the order in which they appear there.
@@ -180,29 +167,38 @@ impl Adder {
         Ok(sums)
     }
 
-    /// Takes over the rows of state that are in `columns`, an aggregate's columns each, in their order. `None`: the aggregate is new and
-    /// starts empty.
-    pub(super) fn restore(&self, rows: usize, keys: &[ArrayRef], states: &[Option<Vec<ArrayRef>>]) -> Result<Sums> {
+    /// Takes over state of the keys with these numbers, an aggregate's columns each. `None`: the aggregate is new and starts empty.
+    pub(super) fn restore(&self, numbers: &[usize], states: &[Option<Vec<ArrayRef>>]) -> Result<Sums> {
         let mut sums = self.empty()?;
-        let mut groups = Vec::new();
-        sums.intern(keys, rows, &mut groups)?;
-        let total = sums.len();
-        for ((accumulator, state), call) in sums.accumulators.iter_mut().zip(states).zip(&self.calls) {
-            match state {
-                Some(state) => accumulator.merge_batch(state, &groups, total)?,
-                // No row counts, but the accumulator learns which groups there are.
-                None => {
-                    let nulls: Vec<ArrayRef> = call.argument_types.iter().map(|t| new_null_array(t, rows)).collect();
-                    accumulator.update_batch(&nulls, &groups, Some(&BooleanArray::from(vec![false; rows])), total)?;
-                }
-            }
-        }
+        sums.restore(numbers, states, &self.calls)?;
         Ok(sums)
+    }
+
+    /// The columns of rows that wait to be added up: keys, then arguments and filters. There is one at least, to tell how many rows there are.
+    pub(super) fn row_fields(&self) -> Vec<Field> {
+        let arguments = self.calls.iter().flat_map(|call| &call.argument_types).cloned();
+        let filters = self.calls.iter().filter(|call| call.filter.is_some()).map(|_| DataType::Boolean);
+        let named = |(number, data_type)| Field::new(format!("#{number}"), data_type, true);
+        let keys = self.key_schema.fields().iter().map(|field| field.as_ref().clone());
+        let mut fields: Vec<Field> = keys.chain((0..).zip(arguments.chain(filters)).map(named)).collect();
+        if fields.is_empty() {
+            fields.push(Field::new("#", DataType::Null, true));
+        }
+        fields
+    }
+
+    /// Rows with these columns.
+    pub(super) fn addends(&self, rows: usize, columns: &[ArrayRef]) -> Addends {
+        let mut columns = columns.iter().cloned();
+        let keys = columns.by_ref().take(self.key_schema.fields().len()).collect();
+        let arguments = self.calls.iter().map(|call| columns.by_ref().take(call.argument_types.len()).collect()).collect();
+        let filters = self.calls.iter().map(|call| call.filter.as_ref().and_then(|_| columns.next()?.as_boolean_opt().cloned())).collect();
+        Addends { rows, keys, numbers: Vec::new(), arguments, filters }
     }
 
     /// The columns of state at rest: keys, then those of each aggregate.
     pub(super) fn rest_fields(&self) -> Result<Vec<Field>> {
-        let mut fields: Vec<Field> = self.key_fields().collect();
+        let mut fields: Vec<Field> = self.key_schema.fields().iter().map(|field| field.as_ref().clone()).collect();
         for call in &self.calls {
             fields.extend(call.state_fields()?);
         }
@@ -211,33 +207,19 @@ impl Adder {
 }
 
 impl Addends {
-    /// All of `parts`, one after the other.
-    pub(super) fn concat(mut parts: Vec<Self>) -> Result<Self> {
-        if parts.len() <= 1 {
-            let none = Self { rows: 0, keys: Vec::new(), arguments: Vec::new(), filters: Vec::new() };
-            return Ok(parts.pop().unwrap_or(none));
+    /// Numbers the keys, of which the columns are not needed any more.
+    pub(super) fn number(&mut self, keys: &mut Keys) -> Result<()> {
+        keys.number(&std::mem::take(&mut self.keys), self.rows, &mut self.numbers)
+    }
+
+    /// As [`Adder::row_fields`] says.
+    pub(super) fn columns(self) -> Vec<ArrayRef> {
+        let filters = self.filters.into_iter().flatten().map(|filter| Arc::new(filter) as ArrayRef);
+        let mut columns: Vec<ArrayRef> = self.keys.into_iter().chain(self.arguments.into_iter().flatten()).chain(filters).collect();
+        if columns.is_empty() {
+            columns.push(new_null_array(&DataType::Null, self.rows));
         }
-        let both = |columns: Vec<&ArrayRef>| Ok(concat(&columns.into_iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?);
-        let Some(first) = parts.first() else { return Err(DataFusionError::Internal("no rows".into())) };
-        let keys = (0..first.keys.len()).map(|key| both(parts.iter().filter_map(|part| part.keys.get(key)).collect()));
-        let arguments = first.arguments.iter().enumerate().map(|(call, arguments)| {
-            let of = |argument| both(parts.iter().filter_map(|part| part.arguments.get(call)?.get(argument)).collect());
-            (0..arguments.len()).map(of).collect::<Result<Vec<_>>>()
-        });
-        let filters = first.filters.iter().enumerate().map(|(call, filter)| match filter {
-            None => Ok(None),
-            Some(_) => {
-                let masks: Vec<&dyn Array> =
-                    parts.iter().filter_map(|part| part.filters.get(call)?.as_ref()).map(|mask| mask as &dyn Array).collect();
-                Ok(concat(&masks)?.as_boolean_opt().cloned())
-            }
-        });
-        Ok(Self {
-            rows: parts.iter().map(|part| part.rows).sum(),
-            keys: keys.collect::<Result<_>>()?,
-            arguments: arguments.collect::<Result<_>>()?,
-            filters: filters.collect::<Result<_>>()?,
-        })
+        columns
     }
 
     /// The rows with these indices, in order.
@@ -254,6 +236,7 @@ impl Addends {
         });
         Ok(Self {
             rows: rows.len(),
+            numbers: rows.values().iter().filter_map(|row| self.numbers.get(*row as usize).copied()).collect(),
             keys: self.keys.iter().map(pick).collect::<Result<_>>()?,
             arguments: self.arguments.iter().map(|columns| columns.iter().map(pick).collect()).collect::<Result<_>>()?,
             filters: filters.collect::<Result<_>>()?,
@@ -261,85 +244,14 @@ impl Addends {
     }
 
     /// Rows beside each other, without copying them.
-    fn slice(&self, offset: usize, rows: usize) -> Self {
+    pub(super) fn slice(&self, offset: usize, rows: usize) -> Self {
         let slice = |columns: &Vec<ArrayRef>| columns.iter().map(|column| column.slice(offset, rows)).collect();
         Self {
             rows,
+            numbers: self.numbers.get(offset..offset + rows).map(<[usize]>::to_vec).unwrap_or_default(),
             keys: slice(&self.keys),
             arguments: self.arguments.iter().map(slice).collect(),
             filters: self.filters.iter().map(|filter| filter.as_ref().map(|mask| mask.slice(offset, rows))).collect(),
         }
-    }
-}
-
-impl Sums {
-    /// How many groups there are.
-    pub(super) fn len(&self) -> usize {
-        self.keys.as_ref().map_or(1, |keys| keys.len())
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        let keys = self.keys.as_ref().map_or(0, |keys| keys.size());
-        // An accumulator's size is that of its lists, without itself.
-        let itself: usize = self.accumulators.iter().map(|accumulator| size_of_val(accumulator) + size_of_val(&**accumulator)).sum();
-        keys + itself + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
-    }
-
-    /// Writes the group index of each of `rows` rows to `groups`.
-    fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<usize>) -> Result<()> {
-        match &mut self.keys {
-            Some(values) => values.intern(keys, groups),
-            None => {
-                groups.clear();
-                groups.resize(rows, 0);
-                Ok(())
-            }
-        }
-    }
-
-    /// Adds rows. `groups` is room for their group indices, so that it is allocated once.
-    pub(super) fn add(&mut self, rows: &Addends, groups: &mut Vec<usize>) -> Result<()> {
-        self.intern(&rows.keys, rows.rows, groups)?;
-        let total = self.len();
-        for ((accumulator, arguments), filter) in self.accumulators.iter_mut().zip(&rows.arguments).zip(&rows.filters) {
-            accumulator.update_batch(arguments, groups, filter.as_ref(), total)?;
-        }
-        Ok(())
-    }
-
-    /// Adds what others have added up.
-    pub(super) fn merge(&mut self, other: &SumsAtRest, groups: &mut Vec<usize>) -> Result<()> {
-        self.intern(&other.keys, other.rows, groups)?;
-        let total = self.len();
-        for (accumulator, state) in self.accumulators.iter_mut().zip(&other.states) {
-            accumulator.merge_batch(state, groups, total)?;
-        }
-        Ok(())
-    }
-
-    fn key_columns(&mut self) -> Result<Vec<ArrayRef>> {
-        self.keys.as_mut().map_or_else(|| Ok(Vec::new()), |keys| keys.emit(EmitTo::All))
-    }
-
-    /// The keys of each group, and the value of each aggregate.
-    pub(super) fn finish(mut self) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>)> {
-        let values = self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All)).collect::<Result<_>>()?;
-        Ok((self.key_columns()?, values))
-    }
-
-    pub(super) fn rest(mut self) -> Result<SumsAtRest> {
-        let rows = self.len();
-        let states: Vec<Vec<ArrayRef>> =
-            self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All)).collect::<Result<_>>()?;
-        let keys = self.key_columns()?;
-        let bytes = keys.iter().chain(states.iter().flatten()).map(|column| column.get_array_memory_size()).sum();
-        Ok(SumsAtRest { rows, keys, states, bytes })
-    }
-}
-
-impl SumsAtRest {
-    /// The columns, as [`Adder::rest_fields`] says.
-    pub(super) fn columns(self) -> Vec<ArrayRef> {
-        self.keys.into_iter().chain(self.states.into_iter().flatten()).collect()
     }
 }

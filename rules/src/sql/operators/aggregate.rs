@@ -8,6 +8,9 @@
 //! kept until the first of them is of no use any more, so that a window of a thousand panes takes some ten of these [`WindowAggregate::block`]s
 //! instead. Which ones depends on the window alone, never on what happened before: sums of floating point numbers come out the same to the
 //! last bit.
+//!
+//! All panes share one table of keys, which gives each row's key a number; a pane knows keys by their numbers. Keys that no pane has any more are
+//! forgotten when they are many.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
@@ -17,70 +20,16 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArr
 use arrow::compute::{concat_batches, partition};
 use arrow::datatypes::{Field, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion_common::{DataFusionError, Result};
-use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::ts_type;
 
-use super::accumulate::{Addends, Adder, Sums, SumsAtRest};
+use super::accumulate::{Addends, Adder};
+use super::groups::{Bound, GroupColumn, Groups, window_columns};
+use super::keys::Keys;
+use super::sums::{Sums, SumsAtRest};
 use super::{AggregateCall, Chunk, Held, LateCopies, Operator, Pass, an_eighth, each_evaluable};
 use crate::rule::SealedState;
 use crate::sql::table_functions::WINDOW_END;
 use crate::sql::windows::TimeWindows;
-
-/// Where a column of GROUP BY comes from.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::sql) enum GroupColumn {
-    Start,
-    End,
-    /// the key with this index
-    Key(usize),
-}
-
-/// What GROUP BY names.
-pub(in crate::sql) struct Groups {
-    pub columns: Vec<GroupColumn>,
-    pub bound: Bound,
-    pub keys: Vec<(Arc<dyn PhysicalExpr>, Field)>,
-}
-
-/// The bound of its window that a row tells.
-#[derive(Debug)]
-pub(in crate::sql) enum Bound {
-    Start(Arc<dyn PhysicalExpr>),
-    End(Arc<dyn PhysicalExpr>),
-}
-
-impl Bound {
-    /// The end for each row of `batch` in these windows, or panes.
-    pub(super) fn ends(&self, batch: &RecordBatch, windows: &TimeWindows) -> Result<Vec<i64>> {
-        let (Self::Start(bound) | Self::End(bound)) = self;
-        let bounds = bound.evaluate(batch)?.into_array(batch.num_rows())?;
-        let Some(bounds) = bounds.as_primitive_opt::<TimestampNanosecondType>().filter(|bounds| bounds.null_count() == 0) else {
-            return Err(DataFusionError::Execution("a row has no window".into()));
-        };
-        Ok(match self {
-            Self::Start(_) => bounds.values().iter().map(|start| windows.last_end(*start)).collect(),
-            Self::End(_) => bounds.values().to_vec(),
-        })
-    }
-}
-
-/// The columns of a window's rows: the group columns, then the aggregates.
-pub(super) fn window_columns(
-    columns: &[GroupColumn],
-    start: i64,
-    end: i64,
-    keys: &[ArrayRef],
-    values: Vec<ArrayRef>,
-    rows: usize,
-) -> Result<Vec<ArrayRef>> {
-    let constant = |ns: i64| Arc::new(TimestampNanosecondArray::from(vec![ns; rows]).with_timezone("UTC")) as ArrayRef;
-    let groups = columns.iter().map(|column| match column {
-        GroupColumn::Start => Ok(constant(start)),
-        GroupColumn::End => Ok(constant(end)),
-        GroupColumn::Key(key) => keys.get(*key).cloned().ok_or_else(|| DataFusionError::Internal("a group column is missing".into())),
-    });
-    groups.chain(values.into_iter().map(Ok)).collect()
-}
 
 /// The operator.
 pub(in crate::sql) struct WindowAggregate {
@@ -94,6 +43,9 @@ pub(in crate::sql) struct WindowAggregate {
     delay_ns: i64,
     columns: Vec<GroupColumn>,
     adder: Adder,
+    keys: Keys,
+    /// the numbers of the keys of the window that has closed last: the next ones are likely to have the same
+    recent: Vec<u32>,
     /// of the rows of a closed window: group columns, then aggregates
     schema: SchemaRef,
     /// panes, or windows, by their end
@@ -121,6 +73,20 @@ impl Pane {
             Self::Rest(rest) => Held { entries: rest.rows, bytes: rest.bytes },
         }
     }
+
+    fn keys(&self) -> &[u32] {
+        match self {
+            Self::Live(sums) => sums.keys(),
+            Self::Rest(rest) => &rest.keys,
+        }
+    }
+
+    fn renumber(&mut self, new: &[u32]) {
+        match self {
+            Self::Live(sums) => sums.renumber(new),
+            Self::Rest(rest) => rest.renumber(new),
+        }
+    }
 }
 
 impl std::fmt::Debug for WindowAggregate {
@@ -128,6 +94,9 @@ impl std::fmt::Debug for WindowAggregate {
         f.debug_struct("WindowAggregate").field("fingerprint", &self.fingerprint).field("open", &self.open.len()).finish_non_exhaustive()
     }
 }
+
+/// How many keys are kept at least before any is forgotten.
+const FEW: usize = 64;
 
 /// Rows whose expressions have been evaluated, with where they belong.
 struct Prepared {
@@ -146,9 +115,12 @@ impl WindowAggregate {
         groups: Groups,
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
-    ) -> Self {
+    ) -> Result<Self> {
         let Groups { columns, bound, keys } = groups;
-        Self {
+        let adder = Adder::new(keys, calls);
+        Ok(Self {
+            keys: Keys::new(Arc::clone(adder.key_schema()))?,
+            recent: Vec::new(),
             delay_ns: input.end_delay_ns(),
             input,
             fingerprint,
@@ -156,14 +128,14 @@ impl WindowAggregate {
             pane_ns: by_panes.then(|| windows.panes().size_ns()),
             bound,
             columns,
-            adder: Adder::new(keys, calls),
+            adder,
             schema,
             open: BTreeMap::new(),
             blocks: BTreeMap::new(),
             closed_to: i64::MIN,
             forgotten_to: i64::MIN,
             groups: Vec::new(),
-        }
+        })
     }
 
     /// The first and the last end of a window that holds the pane that ends at `end`; the last is before the first if none does.
@@ -263,9 +235,10 @@ impl WindowAggregate {
             let Some(row) = pass.reached(due).filter(|_| due <= until) else { break };
             let start = self.windows.start_of(end);
             if let Some(sums) = self.sums_of(start, end)? {
-                let rows = sums.len();
                 let (keys, values) = sums.finish()?;
-                let columns = window_columns(&self.columns, start, end, &keys, values, rows)?;
+                let rows = keys.len();
+                let columns = window_columns(&self.columns, start, end, &self.keys.columns(&keys)?, values, rows)?;
+                self.recent = keys;
                 closed.push(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: Some(vec![row; rows]) });
             }
             self.closed_to = self.closed_to.max(end);
@@ -337,6 +310,21 @@ impl WindowAggregate {
         }
     }
 
+    /// Forgets the keys that no pane has any more, when there are many next to what the panes hold.
+    fn forget_keys(&mut self) -> Result<()> {
+        let groups = self.open.values().map(|pane| pane.keys().len()).sum::<usize>() + self.recent.len();
+        if self.keys.len() <= FEW.max(groups * 2) { Ok(()) } else { self.keep_used_keys() }
+    }
+
+    fn keep_used_keys(&mut self) -> Result<()> {
+        let new = self.keys.keep_only(self.open.values().flat_map(Pane::keys).chain(&self.recent).copied())?;
+        // They can be put together again.
+        self.blocks.clear();
+        self.open.values_mut().for_each(|pane| pane.renumber(&new));
+        self.recent = self.recent.iter().filter_map(|number| new.get(*number as usize).copied()).collect();
+        Ok(())
+    }
+
     fn state_schema(&self) -> Result<SchemaRef> {
         let mut fields = vec![Field::new(WINDOW_END, ts_type(), false)];
         fields.extend(self.adder.rest_fields()?);
@@ -350,14 +338,16 @@ impl WindowAggregate {
         for (call, _) in self.adder.calls().iter().zip(&states).filter(|(_, state)| state.is_none()) {
             misfits.push(format!("`{}` is new and starts empty in the windows that are open now", call.fingerprint()));
         }
-        let keys: Vec<ArrayRef> = batch.columns().iter().skip(1).take(self.adder.key_fields().count()).cloned().collect();
+        let keys: Vec<ArrayRef> = batch.columns().iter().skip(1).take(self.keys.schema().fields().len()).cloned().collect();
+        let mut numbers = Vec::new();
+        self.keys.number(&keys, batch.num_rows(), &mut numbers)?;
         let ends = batch.columns().first().filter(|ends| *ends.data_type() == ts_type()).cloned();
         let ends = ends.ok_or_else(|| DataFusionError::Internal("sealed state without windows".into()))?;
         let end_values = ends.as_primitive::<TimestampNanosecondType>().clone();
         for range in partition(&[ends])?.ranges() {
             let slice = |columns: &Vec<ArrayRef>| columns.iter().map(|column| column.slice(range.start, range.len())).collect::<Vec<_>>();
             let states: Vec<_> = states.iter().map(|state| state.as_ref().map(&slice)).collect();
-            let sums = self.adder.restore(range.len(), &slice(&keys), &states)?;
+            let sums = self.adder.restore(numbers.get(range.clone()).unwrap_or_default(), &states)?;
             self.open.insert(end_values.value(range.start), Pane::Live(sums));
         }
         Ok(())
@@ -388,7 +378,8 @@ impl Operator for WindowAggregate {
                 Ok(())
             });
             let mut late = LateCopies::new(self.input.gives_input_rows());
-            for part in prepared {
+            for mut part in prepared {
+                part.addends.number(&mut self.keys)?;
                 self.absorb(&part, pass, &mut late, &mut closed)?;
             }
             late.tell(pass);
@@ -401,6 +392,7 @@ impl Operator for WindowAggregate {
             self.blocks.clear();
             self.forgotten_to = i64::MIN;
         }
+        self.forget_keys()?;
         Chunk::concat(&self.schema, closed)
     }
 
@@ -434,6 +426,7 @@ impl Operator for WindowAggregate {
             held = Held { entries: held.entries + entries, bytes: held.bytes + bytes };
         }
         held.bytes += self.blocks.values().map(|block| block.bytes).sum::<usize>();
+        held.bytes += self.keys.bytes() + 4 * self.recent.capacity();
         held
     }
 
@@ -451,6 +444,8 @@ impl Operator for WindowAggregate {
             forgotten += gone.map(|(_, pane)| pane.held().entries).sum::<usize>();
             self.forget();
         }
+        self.recent = Vec::new();
+        self.keep_used_keys()?;
         Ok(forgotten)
     }
 
@@ -459,15 +454,18 @@ impl Operator for WindowAggregate {
         let schema = self.state_schema()?;
         let mut batches = Vec::with_capacity(self.open.len());
         self.blocks.clear();
+        self.recent.clear();
         for (end, pane) in std::mem::take(&mut self.open) {
             let rest = match pane {
                 Pane::Live(sums) => sums.rest()?,
                 Pane::Rest(rest) => rest,
             };
             let mut columns: Vec<ArrayRef> = vec![Arc::new(TimestampNanosecondArray::from(vec![end; rest.rows]).with_timezone("UTC"))];
-            columns.extend(rest.columns());
+            columns.extend(self.keys.columns(&rest.keys)?);
+            columns.extend(rest.states.into_iter().flatten());
             batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
         }
+        self.keys.clear()?;
         let batch = if batches.is_empty() { None } else { Some(concat_batches(&schema, &batches)?) };
         Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: self.forgotten_to, batch }])
     }

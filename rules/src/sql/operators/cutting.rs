@@ -1,8 +1,7 @@
 //! How rows are cut into windows that end by their rows, whatever is kept of the rows.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-use std::fmt::Debug;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
@@ -11,7 +10,8 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::TS;
 
-use super::kept_rows::Keys;
+use super::keys::Keys;
+use super::partition::{Content, Done, Open, Partition, Row};
 use super::{Chunk, Pass, an_eighth, evaluate_all, times};
 
 /// How many keys are kept at least before any is forgotten.
@@ -28,21 +28,6 @@ pub(in crate::sql) enum Cut {
     State { open: Arc<dyn PhysicalExpr>, close: Arc<dyn PhysicalExpr> },
 }
 
-/// What is kept of the rows of a window.
-pub(super) trait Content: Default + Debug + Send {
-    /// Takes the next row.
-    fn push(&mut self, row: u32);
-
-    /// Lets go of the first row.
-    fn drop_first(&mut self);
-
-    /// Takes what is kept of another window, which is the same from now on.
-    fn join(&mut self, other: Self);
-
-    /// What is kept, where the window does not end with that.
-    fn copy(&self) -> Self;
-}
-
 /// Rows on their way into windows, key by key.
 #[derive(Debug)]
 pub(super) struct Cutter<C> {
@@ -57,8 +42,12 @@ pub(super) struct Cutter<C> {
     ends: BinaryHeap<Reverse<(i64, usize)>>,
     /// rows so far
     pub arrived: u64,
+    /// windows that wait for more
+    pub open: usize,
     /// the number of the key of each of the rows at hand
-    pub groups: Vec<usize>,
+    groups: Vec<usize>,
+    /// the numbers of keys whose windows have got rows, until their owner has seen to them
+    touched: Vec<usize>,
     /// how many partitions there may be before those are forgotten that wait for nothing
     tidy_at: usize,
     /// the greatest last `ts` of a session that was given up
@@ -71,75 +60,11 @@ pub(super) struct Cutter<C> {
     pub given_up: Vec<Open<C>>,
 }
 
-/// The windows of one key that wait for more.
-#[derive(Debug)]
-pub(super) struct Partition<C> {
-    /// those that go by time, apart from each other, in order; else one at most
-    pub open: VecDeque<Open<C>>,
-    /// rows so far, where they are counted
-    pub seen: u64,
-}
-
-impl<C> Default for Partition<C> {
-    fn default() -> Self {
-        Self { open: VecDeque::new(), seen: 0 }
-    }
-}
-
-/// A window that waits for more rows.
-#[derive(Debug)]
-pub(super) struct Open<C> {
-    /// least and greatest `ts`
-    pub first: i64,
-    pub last: i64,
-    pub rows: usize,
-    /// how many rows had arrived before its first
-    pub born: u64,
-    /// whether it may be the rest of a session that was given up
-    pub in_doubt: bool,
-    pub content: C,
-}
-
-/// A window that is complete.
-pub(super) struct Done<C> {
-    pub cause: u32,
-    pub start: i64,
-    pub end: i64,
-    pub rows: usize,
-    pub born: u64,
-    in_doubt: bool,
-    pub content: C,
-}
-
-/// Leaves out what may be only the rest of a session. Returns how many that were.
-pub(super) fn leave_out_rests<C>(done: &mut Vec<Done<C>>) -> u64 {
-    let before = done.len();
-    done.retain(|window| !window.in_doubt);
-    (before - done.len()) as u64
-}
-
 /// Rows whose keys and conditions have been evaluated.
 pub(super) struct Keyed {
     pub chunk: Chunk,
     pub keys: Vec<ArrayRef>,
     conditions: Option<[BooleanArray; 2]>,
-}
-
-impl<C: Content> Open<C> {
-    pub(super) fn new(ts: i64, born: u64) -> Self {
-        Self { first: ts, last: ts, rows: 0, born, in_doubt: false, content: C::default() }
-    }
-
-    pub(super) fn push(&mut self, row: u32, ts: i64) {
-        self.first = self.first.min(ts);
-        self.last = self.last.max(ts);
-        self.rows += 1;
-        self.content.push(row);
-    }
-
-    fn done(self, cause: u32, end: i64) -> Done<C> {
-        Done { cause, start: self.first, end, rows: self.rows, born: self.born, in_doubt: self.in_doubt, content: self.content }
-    }
 }
 
 impl<C: Content> Cutter<C> {
@@ -157,7 +82,9 @@ impl<C: Content> Cutter<C> {
             partitions: Vec::new(),
             ends: BinaryHeap::new(),
             arrived: 0,
+            open: 0,
             groups: Vec::new(),
+            touched: Vec::new(),
             tidy_at: FEW,
             forgotten_to: i64::MIN,
             ttl_ns,
@@ -182,7 +109,7 @@ impl<C: Content> Cutter<C> {
     /// Numbers the keys of rows of another version.
     pub(super) fn find_keys(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
         let mut groups = Vec::new();
-        self.keys.intern(keys, rows, &mut groups)?;
+        self.keys.number(keys, rows, &mut groups)?;
         self.partitions.resize_with(self.keys.len().max(self.partitions.len()), Partition::default);
         Ok(groups)
     }
@@ -198,35 +125,40 @@ impl<C: Content> Cutter<C> {
         }
     }
 
-    /// Adds rows to their windows; row `i` is called `first + i`. Returns how many are not kept.
+    /// Adds rows to their windows; `number` says what a row is called, if anything is to be kept of it. Returns how many of these are in no
+    /// window, or have left theirs again.
     pub(super) fn absorb(
         &mut self,
         rows: &Keyed,
-        first: u32,
+        number: impl Fn(usize) -> Option<u32>,
         pass: &mut Pass<'_>,
         is_input: bool,
         done: &mut Vec<Done<C>>,
     ) -> Result<usize> {
         let mut groups = std::mem::take(&mut self.groups);
-        self.keys.intern(&rows.keys, rows.chunk.len(), &mut groups)?;
+        self.keys.number(&rows.keys, rows.chunk.len(), &mut groups)?;
         self.partitions.resize_with(self.keys.len().max(self.partitions.len()), Partition::default);
         let mut dropped = 0;
-        for (at, (ts, group)) in times(&rows.chunk.batch, TS)?.iter().zip(&groups).enumerate() {
-            let row = first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
-            let cause = rows.chunk.cause(at);
-            self.arrived += 1;
+        for (at, (ts, key)) in times(&rows.chunk.batch, TS)?.iter().zip(&groups).enumerate() {
+            let row = Row { number: number(at), ts: *ts, cause: rows.chunk.cause(at), key: *key };
             if self.ttl_ns.is_some() {
-                self.begin_anew_after_silence(*group, (*ts).max(pass.before(cause)));
+                self.begin_anew_after_silence(*key, (*ts).max(pass.before(row.cause)));
             }
-            dropped += match &self.cut {
-                Cut::Gap(gap) => self.add_to_session(*gap, (row, *ts, cause), *group, pass, is_input, done),
-                Cut::Rows { size, every } => self.add_to_count((*size, *every), (row, *ts, cause), *group, done),
+            let Some(partition) = self.partitions.get_mut(*key) else { continue };
+            if !std::mem::replace(&mut partition.is_touched, true) {
+                self.touched.push(*key);
+            }
+            self.arrived += 1;
+            let is_dropped = match &self.cut {
+                Cut::Gap(gap) => self.add_to_session(*gap, row, pass, is_input, done),
+                Cut::Rows { size, every } => self.add_to_count((*size, *every), row, done),
                 Cut::State { .. } => {
                     let holds = |mask: &BooleanArray| mask.is_valid(at) && mask.value(at);
                     let conditions = rows.conditions.as_ref().map_or([false; 2], |both| both.each_ref().map(holds));
-                    self.add_to_state(conditions, (row, *ts, cause), *group, done)
+                    self.add_to_state(conditions, row, done)
                 }
             };
+            dropped += usize::from(is_dropped && row.number.is_some());
         }
         self.groups = groups;
         Ok(dropped)
@@ -238,12 +170,17 @@ impl<C: Content> Cutter<C> {
         silence.zip(self.ttl_ns).is_some_and(|(silence, ttl_ns)| silence > ttl_ns)
     }
 
-    fn begin_anew_after_silence(&mut self, group: usize, now: i64) {
-        if self.partitions.get(group).is_some_and(|partition| self.is_silent(partition, now))
-            && let Some(partition) = self.partitions.get_mut(group)
-        {
-            self.given_up.extend(std::mem::take(partition).open);
+    fn begin_anew_after_silence(&mut self, key: usize, now: i64) {
+        if self.partitions.get(key).is_some_and(|partition| self.is_silent(partition, now)) {
+            self.give_up(key);
         }
+    }
+
+    /// Gives up the windows of a key, and what is known of it.
+    fn give_up(&mut self, key: usize) {
+        let windows = self.partitions.get_mut(key).map(std::mem::take).unwrap_or_default().open;
+        self.open = self.open.saturating_sub(windows.len());
+        self.given_up.extend(windows);
     }
 
     /// Gives up the windows of keys that have had no row for too long; none is kept for more than twice as long as it must be.
@@ -253,98 +190,105 @@ impl<C: Content> Cutter<C> {
             self.check_at = i64::MIN;
         } else if let Some(ttl_ns) = self.ttl_ns.filter(|_| watermark > i64::MIN && watermark >= self.check_at) {
             self.check_at = watermark.saturating_add(ttl_ns);
-            (0..self.partitions.len()).for_each(|group| self.begin_anew_after_silence(group, watermark));
+            (0..self.partitions.len()).for_each(|key| self.begin_anew_after_silence(key, watermark));
         }
     }
 
-    fn add_to_session(
-        &mut self,
-        gap: i64,
-        (row, ts, cause): (u32, i64, u32),
-        group: usize,
-        pass: &mut Pass<'_>,
-        is_input: bool,
-        done: &mut Vec<Done<C>>,
-    ) -> usize {
-        let before = pass.before(cause);
-        if before >= self.closes_at(ts) {
-            pass.too_late(cause, is_input);
-            return 1;
+    /// Returns whether the row is too late.
+    fn add_to_session(&mut self, gap: i64, row: Row, pass: &mut Pass<'_>, is_input: bool, done: &mut Vec<Done<C>>) -> bool {
+        let before = pass.before(row.cause);
+        if before >= self.closes_at(row.ts) {
+            pass.too_late(row.cause, is_input);
+            return true;
         }
         let delay_ns = self.delay_ns;
         let closes_at = |last: i64| last.saturating_add(gap).saturating_add(delay_ns);
-        let Some(partition) = self.partitions.get_mut(group) else { return 1 };
+        let Some(partition) = self.partitions.get_mut(row.key) else { return true };
         // Where there was a session, there is an entry that is not after its end.
         let known = partition.open.front().map(|open| closes_at(open.last));
-        partition.end_sessions(gap, &|last| pass.reached(closes_at(last)).filter(|_| closes_at(last) <= before), done);
-        let in_doubt = self.forgotten_to > i64::MIN && ts < self.forgotten_to.saturating_add(gap);
-        partition.extend_session(gap, (row, ts, in_doubt), self.arrived);
+        let waiting = partition.open.len();
+        let reached = |last: i64| if closes_at(last) <= before { pass.reached(closes_at(last)) } else { None };
+        partition.end_sessions(gap, row.key, &reached, done);
+        let in_doubt = self.forgotten_to > i64::MIN && row.ts < self.forgotten_to.saturating_add(gap);
+        partition.extend_session(gap, row, in_doubt, self.arrived);
+        self.open = (self.open + partition.open.len()).saturating_sub(waiting);
         let end = partition.open.front().map(|open| closes_at(open.last));
         if let Some(end) = end.filter(|end| known.is_none_or(|known| *end < known)) {
-            self.ends.push(Reverse((end, group)));
+            self.ends.push(Reverse((end, row.key)));
         }
-        0
+        false
     }
 
-    fn add_to_count(
-        &mut self,
-        (size, every): (usize, u64),
-        (row, ts, cause): (u32, i64, u32),
-        group: usize,
-        done: &mut Vec<Done<C>>,
-    ) -> usize {
-        let Some(partition) = self.partitions.get_mut(group) else { return 1 };
+    /// Returns whether a row has left the window again.
+    fn add_to_count(&mut self, (size, every): (usize, u64), row: Row, done: &mut Vec<Done<C>>) -> bool {
+        let Some(partition) = self.partitions.get_mut(row.key) else { return true };
         partition.seen += 1;
         if partition.open.is_empty() {
             partition.make_room();
-            partition.open.push_back(Open::new(ts, self.arrived));
+            partition.open.push_back(Open::new(row.ts, self.arrived));
+            self.open += 1;
         }
-        let Some(open) = partition.open.front_mut() else { return 1 };
-        open.push(row, ts);
-        let mut dropped = 0;
-        if open.rows > size {
+        let Some(open) = partition.open.front_mut() else { return true };
+        open.push(row.number, row.ts);
+        let is_over = open.rows > size;
+        if is_over {
             open.content.drop_first();
             open.rows -= 1;
-            dropped += 1;
         }
         if partition.seen.is_multiple_of(every) && open.rows == size {
             if every >= size as u64 {
-                dropped += open.rows;
+                self.open = self.open.saturating_sub(1);
                 done.extend(partition.open.pop_front().map(|open| {
                     let last = open.last;
-                    open.done(cause, last)
+                    open.done(row.cause, row.key, last)
                 }));
             } else {
-                let content = open.content.copy();
-                let (start, end, rows, born) = (open.first, open.last, open.rows, open.born);
-                done.push(Done { cause, start, end, rows, born, in_doubt: false, content });
+                let (start, end, rows, born, content) = (open.first, open.last, open.rows, open.born, open.content.copy());
+                done.push(Done { cause: row.cause, key: row.key, start, end, rows, born, in_doubt: false, content });
             }
         }
-        dropped
+        is_over
     }
 
-    fn add_to_state(
-        &mut self,
-        [opens, closes]: [bool; 2],
-        (row, ts, cause): (u32, i64, u32),
-        group: usize,
-        done: &mut Vec<Done<C>>,
-    ) -> usize {
-        let Some(partition) = self.partitions.get_mut(group) else { return 1 };
+    /// Returns whether the row is in no window.
+    fn add_to_state(&mut self, [opens, closes]: [bool; 2], row: Row, done: &mut Vec<Done<C>>) -> bool {
+        let Some(partition) = self.partitions.get_mut(row.key) else { return true };
         if partition.open.is_empty() {
             if !opens {
-                return 1;
+                return true;
             }
             partition.make_room();
-            partition.open.push_back(Open::new(ts, self.arrived));
+            partition.open.push_back(Open::new(row.ts, self.arrived));
+            self.open += 1;
         }
         if let Some(open) = partition.open.front_mut() {
-            open.push(row, ts);
+            open.push(row.number, row.ts);
         }
-        let Some(open) = closes.then(|| partition.open.pop_front()).flatten() else { return 0 };
-        let (rows, last) = (open.rows, open.last);
-        done.push(open.done(cause, last));
-        rows
+        if let Some(open) = closes.then(|| partition.open.pop_front()).flatten() {
+            self.open = self.open.saturating_sub(1);
+            let last = open.last;
+            done.push(open.done(row.cause, row.key, last));
+        }
+        false
+    }
+
+    /// Whether windows let go of all their rows when they are complete: no other window has any of them.
+    pub(super) fn lets_go(&self) -> bool {
+        match self.cut {
+            Cut::Gap(_) | Cut::State { .. } => true,
+            Cut::Rows { size, every } => every >= size as u64,
+        }
+    }
+
+    /// The keys whose windows have got rows since the last call.
+    pub(super) fn take_touched(&mut self) -> Vec<usize> {
+        let touched = std::mem::take(&mut self.touched);
+        for key in &touched {
+            if let Some(partition) = self.partitions.get_mut(*key) {
+                partition.is_touched = false;
+            }
+        }
+        touched
     }
 
     /// Ends the sessions that the watermark reaches.
@@ -358,7 +302,9 @@ impl<C: Content> Cutter<C> {
             let delay_ns = self.delay_ns;
             let closes_at = |last: i64| last.saturating_add(gap).saturating_add(delay_ns);
             let Some(partition) = self.partitions.get_mut(group) else { continue };
-            partition.end_sessions(gap, &|last| pass.reached(closes_at(last)), done);
+            let waiting = partition.open.len();
+            partition.end_sessions(gap, group, &|last| pass.reached(closes_at(last)), done);
+            self.open = (self.open + partition.open.len()).saturating_sub(waiting);
             if let Some(open) = partition.open.front() {
                 self.ends.push(Reverse((closes_at(open.last), group)));
             }
@@ -373,9 +319,10 @@ impl<C: Content> Cutter<C> {
         self.ends.peek().map(|Reverse((end, _))| *end)
     }
 
-    /// About how many bytes keys take, with a window each.
+    /// About how many bytes keys and windows take, without what these hold.
     pub(super) fn bytes(&self) -> usize {
-        let partitions = self.partitions.capacity() * size_of::<Partition<C>>() + self.partitions.len() * size_of::<Open<C>>();
+        let partitions =
+            self.partitions.capacity() * size_of::<Partition<C>>() + self.partitions.len().max(self.open) * size_of::<Open<C>>();
         self.keys.bytes() + partitions + self.ends.capacity() * size_of::<Reverse<(i64, usize)>>()
     }
 
@@ -392,10 +339,15 @@ impl<C: Content> Cutter<C> {
             };
             partition.open.is_empty() && between
         };
-        let keep: Vec<bool> = self.partitions.iter().map(|partition| !is_idle(partition)).collect();
-        self.keys.keep_only(&keep)?;
-        let mut kept = keep.into_iter();
-        self.partitions.retain(|_| kept.next().unwrap_or(true));
+        let wanted = (0_u32..).zip(&self.partitions).filter(|(_, partition)| !is_idle(partition)).map(|(number, _)| number);
+        let new = self.keys.keep_only(wanted.collect::<Vec<_>>())?;
+        let before = std::mem::take(&mut self.partitions);
+        self.partitions.resize_with(self.keys.len(), Partition::default);
+        for (partition, new) in before.into_iter().zip(new) {
+            if let Some(place) = self.partitions.get_mut(new as usize) {
+                *place = partition;
+            }
+        }
         self.find_ends();
         self.tidy_at = FEW.max(self.partitions.len() * 2);
         Ok(())
@@ -407,8 +359,7 @@ impl<C: Content> Cutter<C> {
         let mut open: Vec<_> = self.partitions.iter().enumerate().filter_map(newest).collect();
         open.sort_unstable();
         open.truncate(an_eighth(open.len()));
-        let gone = open.into_iter().filter_map(|(_, at)| self.partitions.get_mut(at).map(std::mem::take));
-        self.given_up.extend(gone.flat_map(|partition| partition.open));
+        open.into_iter().for_each(|(_, key)| self.give_up(key));
         if matches!(self.cut, Cut::Gap(_)) {
             self.forgotten_to = self.given_up.iter().map(|open| open.last).fold(self.forgotten_to, i64::max);
         }
@@ -427,52 +378,8 @@ impl<C: Content> Cutter<C> {
     /// Takes all windows out, each with the number of its key and how many rows that has had.
     pub(super) fn take_open(&mut self) -> Vec<(usize, u64, Open<C>)> {
         self.ends.clear();
+        self.open = 0;
         let partitions = std::mem::take(&mut self.partitions).into_iter().enumerate();
         partitions.flat_map(|(key, partition)| partition.open.into_iter().map(move |open| (key, partition.seen, open))).collect()
-    }
-}
-
-impl<C: Content> Partition<C> {
-    /// Most keys have one window at a time: a list would make room for four.
-    fn make_room(&mut self) {
-        if self.open.is_empty() {
-            self.open.reserve_exact(1);
-        }
-    }
-
-    /// Ends sessions, the first one first, for as long as `cause` says which row ends one with this last `ts`.
-    fn end_sessions(&mut self, gap: i64, cause: &dyn Fn(i64) -> Option<u32>, done: &mut Vec<Done<C>>) {
-        while let Some(cause) = self.open.front().and_then(|open| cause(open.last)) {
-            let Some(open) = self.open.pop_front() else { return };
-            let end = open.last.saturating_add(gap);
-            done.push(open.done(cause, end));
-        }
-    }
-
-    /// Adds a row to the session that it is in, to all of them as one if it joins several, or begins one.
-    fn extend_session(&mut self, gap: i64, (row, ts, in_doubt): (u32, i64, bool), born: u64) {
-        // The end of a session is its last row plus the gap: a row at the end is not in it.
-        let from = self.open.partition_point(|open| ts.saturating_sub(open.last) >= gap);
-        let to = self.open.partition_point(|open| open.first.saturating_sub(ts) < gap).max(from);
-        let mut joined: Option<Open<C>> = None;
-        for open in self.open.drain(from..to) {
-            match &mut joined {
-                None => joined = Some(open),
-                Some(joined) => {
-                    joined.first = joined.first.min(open.first);
-                    joined.last = joined.last.max(open.last);
-                    joined.rows += open.rows;
-                    joined.born = joined.born.min(open.born);
-                    joined.in_doubt |= open.in_doubt;
-                    joined.content.join(open.content);
-                }
-            }
-        }
-        let begins = joined.as_ref().is_none_or(|joined| ts < joined.first);
-        let mut joined = joined.unwrap_or_else(|| Open::new(ts, born));
-        joined.in_doubt |= begins && in_doubt;
-        joined.push(row, ts);
-        self.make_room();
-        self.open.insert(from, joined);
     }
 }

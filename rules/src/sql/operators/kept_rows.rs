@@ -1,12 +1,9 @@
-//! Rows that wait, and the keys that they wait for.
+//! Rows that wait.
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, filter, interleave_record_batch, take};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use datafusion_common::Result;
-use datafusion_expr::EmitTo;
-use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion_physical_plan::aggregates::order::GroupOrdering;
 
 /// Rows, numbered in order of arrival. Which of them are still wanted, their owner knows.
 #[derive(Debug)]
@@ -21,6 +18,10 @@ pub(super) struct KeptRows {
 impl KeptRows {
     pub(super) fn new(schema: SchemaRef) -> Self {
         Self { schema, chunks: Vec::new(), rows: 0, dropped: 0 }
+    }
+
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
     /// Adds rows. Returns the number of the first.
@@ -55,11 +56,37 @@ impl KeptRows {
         self.chunks.iter().map(RecordBatch::get_array_memory_size).sum()
     }
 
+    /// Puts all rows into one batch, unless they are too many for that.
+    pub(super) fn join(&mut self) {
+        if self.chunks.len() > 1
+            && let Ok(all) = concat_batches(&self.schema, &self.chunks)
+        {
+            self.chunks = vec![all];
+        }
+    }
+
     /// The rows with these numbers.
     pub(super) fn take(&self, rows: impl IntoIterator<Item = u32>) -> Result<RecordBatch> {
-        let mut starts = Vec::with_capacity(self.chunks.len());
+        match self.chunks.as_slice() {
+            [] => Ok(RecordBatch::new_empty(SchemaRef::clone(&self.schema))),
+            [all] => {
+                let rows: Vec<u32> = rows.into_iter().collect();
+                let first = rows.first().copied().unwrap_or(0);
+                let are_neighbours = (first..).zip(&rows).all(|(next, row)| next == *row);
+                // A slice keeps all of the batch in memory, which must not be much more than itself.
+                if are_neighbours && rows.len() * 2 > all.num_rows() {
+                    return Ok(all.slice(first as usize, rows.len()));
+                }
+                Ok(take_record_batch(all, &UInt32Array::from(rows))?)
+            }
+            chunks => self.take_from(chunks, rows),
+        }
+    }
+
+    fn take_from(&self, chunks: &[RecordBatch], rows: impl IntoIterator<Item = u32>) -> Result<RecordBatch> {
+        let mut starts = Vec::with_capacity(chunks.len());
         let mut next = 0;
-        for chunk in &self.chunks {
+        for chunk in chunks {
             starts.push(next);
             next += chunk.num_rows();
         }
@@ -69,10 +96,7 @@ impl KeptRows {
             (chunk, row - starts.get(chunk).copied().unwrap_or(0))
         };
         let places: Vec<(usize, usize)> = rows.into_iter().map(place).collect();
-        if self.chunks.is_empty() {
-            return Ok(RecordBatch::new_empty(SchemaRef::clone(&self.schema)));
-        }
-        Ok(interleave_record_batch(&self.chunks.iter().collect::<Vec<_>>(), &places)?)
+        Ok(interleave_record_batch(&chunks.iter().collect::<Vec<_>>(), &places)?)
     }
 
     /// Whether it is time to call [`Self::keep_only`].
@@ -80,81 +104,35 @@ impl KeptRows {
         self.dropped > 0 && (self.dropped >= self.rows || (self.dropped * 2 > self.rows && self.rows >= 256))
     }
 
-    /// Keeps the rows with the numbers `wanted`, all different, and numbers them anew.
+    /// How many rows are not wanted any more.
+    pub(super) fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    /// Keeps the rows with the numbers `wanted`, and numbers them anew.
     pub(super) fn keep_only(&mut self, wanted: &mut [&mut u32]) -> Result<()> {
-        wanted.sort_unstable();
-        let kept = self.take(wanted.iter().map(|row| **row))?;
-        for (new, row) in (0_u32..).zip(wanted.iter_mut()) {
-            **row = new;
+        const GONE: u32 = u32::MAX;
+        let mut new = vec![GONE; self.rows];
+        for row in wanted.iter() {
+            if let Some(new) = new.get_mut(**row as usize) {
+                *new = 0;
+            }
         }
+        let mut kept = Vec::with_capacity(wanted.len());
+        for (old, new) in (0_u32..).zip(&mut new).filter(|(_, new)| **new != GONE) {
+            *new = u32::try_from(kept.len()).unwrap_or(GONE);
+            kept.push(old);
+        }
+        for row in wanted.iter_mut() {
+            **row = new.get(**row as usize).copied().unwrap_or(GONE);
+        }
+        let kept = self.take(kept)?;
         (self.rows, self.dropped) = (kept.num_rows(), 0);
         self.chunks.clear();
         if kept.num_rows() > 0 {
             self.chunks.push(kept);
         }
         Ok(())
-    }
-}
-
-/// Keys, numbered as they come.
-pub(super) struct Keys {
-    schema: SchemaRef,
-    /// `None` when there are no columns: then there is one key
-    values: Option<Box<dyn GroupValues>>,
-}
-
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("schema", &self.schema).field("len", &self.len()).finish_non_exhaustive()
-    }
-}
-
-impl Keys {
-    pub(super) fn new(schema: SchemaRef) -> Result<Self> {
-        let mut keys = Self { schema, values: None };
-        keys.clear()?;
-        Ok(keys)
-    }
-
-    pub(super) fn clear(&mut self) -> Result<()> {
-        let some = !self.schema.fields().is_empty();
-        self.values = if some { Some(new_group_values(SchemaRef::clone(&self.schema), &GroupOrdering::None)?) } else { None };
-        Ok(())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.values.as_ref().map_or(1, |values| values.len())
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.values.as_ref().map_or(0, |values| values.size())
-    }
-
-    /// Writes the number of each of `rows` rows' key to `numbers`.
-    pub(super) fn intern(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<usize>) -> Result<()> {
-        match &mut self.values {
-            Some(values) => values.intern(columns, numbers),
-            None => {
-                numbers.clear();
-                numbers.resize(rows, 0);
-                Ok(())
-            }
-        }
-    }
-
-    /// The keys with these numbers; all are forgotten.
-    pub(super) fn columns(&mut self, numbers: &UInt64Array) -> Result<Vec<ArrayRef>> {
-        let Some(values) = &mut self.values else { return Ok(Vec::new()) };
-        Ok(values.emit(EmitTo::All)?.iter().map(|column| take(column, numbers, None)).collect::<Result<_, _>>()?)
-    }
-
-    /// Keeps the keys that `keep` says, and numbers them anew, in their order.
-    pub(super) fn keep_only(&mut self, keep: &[bool]) -> Result<()> {
-        let Some(values) = &mut self.values else { return Ok(()) };
-        let mask = BooleanArray::from(keep.to_vec());
-        let columns: Vec<ArrayRef> = values.emit(EmitTo::All)?.iter().map(|column| filter(column, &mask)).collect::<Result<_, _>>()?;
-        self.clear()?;
-        self.intern(&columns, mask.true_count(), &mut Vec::new())
     }
 }
 
@@ -193,16 +171,5 @@ mod tests {
         rows.drop_rows(2);
         rows.keep_only(&mut []).unwrap();
         assert_eq!((rows.live(), rows.bytes()), (0, 0));
-    }
-
-    #[test]
-    fn keys_are_numbered_anew_when_some_go() {
-        let mut keys = Keys::new(batch(0..0).schema()).unwrap();
-        let mut numbers = Vec::new();
-        keys.intern(batch(5..9).columns(), 4, &mut numbers).unwrap();
-        assert_eq!(numbers, [0, 1, 2, 3]);
-        keys.keep_only(&[false, true, false, true]).unwrap();
-        keys.intern(batch(6..9).columns(), 3, &mut numbers).unwrap();
-        assert_eq!(numbers, [0, 2, 1]);
     }
 }

@@ -16,10 +16,13 @@
 mod accumulate;
 mod aggregate;
 mod cutting;
+mod groups;
 mod in_order;
 mod join;
 mod kept_rows;
+mod keys;
 mod over;
+mod partition;
 mod pattern;
 mod row_log;
 mod row_window_aggregate;
@@ -28,10 +31,12 @@ mod running;
 mod shared;
 mod source;
 mod stateless;
+mod sums;
 mod time_window;
 mod union;
 mod unnest;
 mod whole_windows;
+mod window_sums;
 mod written;
 
 use std::fmt::Debug;
@@ -47,8 +52,9 @@ use tidegate_core::{Rows, Seqs};
 use crate::rule::{Emissions, SealedState, Step, When};
 
 pub(super) use accumulate::AggregateCall;
-pub(super) use aggregate::{Bound, GroupColumn, Groups, WindowAggregate};
+pub(super) use aggregate::WindowAggregate;
 pub(super) use cutting::Cut;
+pub(super) use groups::{Bound, GroupColumn, Groups};
 pub(super) use in_order::InOrder;
 pub(super) use join::{
     IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Reach, Table, TableJoin, TableJoinKind, TableJoinParts,

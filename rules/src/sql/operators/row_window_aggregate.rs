@@ -1,25 +1,24 @@
-//! Aggregates over windows that end by their rows: each row is added up as it comes, and only the sums wait for the end.
+//! Aggregates over windows that end by their rows: rows are added up before their window ends, and only the sums wait for the end.
+//!
+//! See [`WindowSums`] for when.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
-use arrow::compute::{concat_batches, partition};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
-use datafusion_common::{DataFusionError, Result, ScalarValue};
+use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
-use super::accumulate::{Addends, Adder, Sums};
-use super::aggregate::window_columns;
-use super::cutting::{Content, Cut, Cutter, Done, Keyed, Open, leave_out_rests};
+use super::accumulate::Adder;
+use super::cutting::{Cut, Cutter};
+use super::partition::{Done, Open, leave_out_rests};
 use super::time_window::with_bounds;
+use super::window_sums::{Parts, WindowSums};
 use super::{AggregateCall, Chunk, GroupColumn, Held, Operator, Pass, each_evaluable, visit};
 use crate::rule::{Emissions, SealedState};
 
 /// The name under which rows that have been cut into windows enter what stands between window and aggregate.
 pub(in crate::sql) const CUT_ROWS: &str = "#cut rows";
-
-const WINDOW: &str = "#window";
 
 /// A window function whose rows are to be added up.
 pub(in crate::sql) struct CutWindow {
@@ -40,58 +39,16 @@ pub(in crate::sql) struct RowWindowAggregate {
     between: Box<dyn Operator>,
     cut_schema: SchemaRef,
     columns: Vec<GroupColumn>,
-    keys: Vec<GroupKey>,
-    adder: Adder,
+    group_keys: Vec<GroupKey>,
+    sums: WindowSums,
     schema: SchemaRef,
     key_schema: SchemaRef,
     delay_ns: i64,
-    groups: Vec<usize>,
-    /// of all windows together
-    held: Held,
 }
 
 impl std::fmt::Debug for RowWindowAggregate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RowWindowAggregate").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
-    }
-}
-
-/// What a window adds up to, and what is still to be added, in order.
-#[derive(Debug, Default)]
-struct Parts {
-    /// of its partition; empty as long as there are no sums
-    keys: Vec<ScalarValue>,
-    sums: Option<Sums>,
-    open: Vec<Part>,
-    /// what it is known to take
-    held: Held,
-}
-
-#[derive(Debug)]
-enum Part {
-    /// of the rows at hand
-    Rows(Vec<u32>),
-    /// a session that has become one with this
-    Window(Parts),
-}
-
-impl Content for Parts {
-    fn push(&mut self, row: u32) {
-        match self.open.last_mut() {
-            Some(Part::Rows(rows)) => rows.push(row),
-            _ => self.open.push(Part::Rows(vec![row])),
-        }
-    }
-
-    /// Only windows that share rows let go of any, and these are not added up.
-    fn drop_first(&mut self) {}
-
-    fn join(&mut self, other: Self) {
-        self.open.push(Part::Window(other));
-    }
-
-    fn copy(&self) -> Self {
-        Self::default()
     }
 }
 
@@ -102,15 +59,6 @@ enum GroupKey {
     OfPartition(usize),
     /// the key of its sums with this index
     OfRow(usize),
-}
-
-/// Rows on their way from the window to the aggregate.
-struct Arrived {
-    /// of the partition of each row of the window
-    keys: Vec<ArrayRef>,
-    addends: Addends,
-    /// which of them a row of the window has become
-    places: Vec<Option<u32>>,
 }
 
 /// What GROUP BY names.
@@ -134,32 +82,31 @@ impl RowWindowAggregate {
         let (partition, fields): (Vec<_>, Vec<_>) = window.partition.into_iter().unzip();
         let key_schema = Arc::new(Schema::new(fields));
         let delay_ns = window.input.delay_ns();
-        let (mut keys, mut of_rows) = (Vec::new(), Vec::new());
+        let (mut group_keys, mut of_rows) = (Vec::new(), Vec::new());
         for (key, of_partition) in groups.keys.into_iter().zip(groups.of_partition) {
-            keys.push(of_partition.map_or(GroupKey::OfRow(of_rows.len()), GroupKey::OfPartition));
+            group_keys.push(of_partition.map_or(GroupKey::OfRow(of_rows.len()), GroupKey::OfPartition));
             if of_partition.is_none() {
                 of_rows.push(key);
             }
         }
         Ok(Self {
+            sums: WindowSums::new(Adder::new(of_rows, calls))?,
             cutter: Cutter::new(window.cut, partition, Arc::clone(&key_schema), delay_ns)?,
             input: window.input,
             fingerprint,
             between,
             cut_schema: window.schema,
             columns: groups.columns,
-            keys,
-            adder: Adder::new(of_rows, calls),
+            group_keys,
             schema,
             key_schema,
             delay_ns,
-            groups: Vec::new(),
-            held: Held::default(),
         })
     }
 
-    /// Takes rows through what stands between window and aggregate.
-    fn arrive(&mut self, Keyed { chunk: rows, keys, .. }: Keyed, pass: &mut Pass<'_>) -> Result<Arrived> {
+    /// Takes rows through what stands between window and aggregate. Returns for each the number under which it waits; `None`: it has not come
+    /// through.
+    fn arrive(&mut self, rows: &Chunk, pass: &mut Pass<'_>) -> Result<Vec<Option<u32>>> {
         // Nothing looks at the bounds, which are not known yet.
         let nowhere = vec![0; rows.len()];
         let cut = with_bounds(Chunk { batch: rows.batch.clone(), causes: None }, nowhere.clone(), nowhere, &self.cut_schema)?;
@@ -173,88 +120,17 @@ impl RowWindowAggregate {
             out: &mut *pass.out,
         };
         let passed = self.between.run(&mut inner)?;
-        let mut places = vec![None; rows.len()];
-        let mut prepared = Vec::with_capacity(1);
-        let mut at = 0_u32;
+        let mut numbers = vec![None; rows.len()];
         each_evaluable(&passed, pass.out, &mut |passed| {
-            prepared.push(self.adder.prepare(&passed.batch)?);
-            for row in passed.causes() {
-                if let Some(place) = places.get_mut(row as usize) {
-                    *place = Some(at);
+            let first = self.sums.push(&passed.batch)?;
+            for (number, row) in (first..).zip(passed.causes()) {
+                if let Some(place) = numbers.get_mut(row as usize) {
+                    *place = Some(number);
                 }
-                at += 1;
             }
             Ok(())
         });
-        Ok(Arrived { keys, addends: Addends::concat(prepared)?, places })
-    }
-
-    /// Adds what is still to be added. Windows that have become one are worked off from the inside, as rows came; there may be so many of
-    /// them that recursion would not do.
-    fn settle(&mut self, parts: &mut Parts, arrived: &Arrived) -> Result<()> {
-        let mut outer: Vec<(Parts, std::vec::IntoIter<Part>)> = Vec::new();
-        let mut inner = std::mem::take(parts);
-        self.forget(&mut inner);
-        let mut rest = std::mem::take(&mut inner.open).into_iter();
-        loop {
-            match rest.next() {
-                Some(Part::Rows(rows)) => self.add(&mut inner, &rows, arrived)?,
-                Some(Part::Window(mut other)) => {
-                    self.forget(&mut other);
-                    let of_other = std::mem::take(&mut other.open).into_iter();
-                    outer.push((std::mem::replace(&mut inner, other), std::mem::replace(&mut rest, of_other)));
-                }
-                None => match outer.pop() {
-                    Some((around, rest_around)) => {
-                        let other = std::mem::replace(&mut inner, around);
-                        rest = rest_around;
-                        match (&mut inner.sums, other.sums) {
-                            (Some(sums), Some(other)) => sums.merge(&other.rest()?, &mut self.groups)?,
-                            (None, sums) => (inner.sums, inner.keys) = (sums, other.keys),
-                            (Some(_), None) => {}
-                        }
-                    }
-                    None => break,
-                },
-            }
-        }
-        let (groups, bytes) = inner.sums.as_ref().map_or((1, 0), |sums| (sums.len(), sums.bytes()));
-        let keys: usize = inner.keys.iter().map(ScalarValue::size).sum();
-        inner.held = Held { entries: groups, bytes: bytes + keys };
-        self.held = Held { entries: self.held.entries + groups, bytes: self.held.bytes + inner.held.bytes };
-        *parts = inner;
-        Ok(())
-    }
-
-    /// Adds rows of a window, those of them that have arrived.
-    fn add(&mut self, parts: &mut Parts, rows: &[u32], arrived: &Arrived) -> Result<()> {
-        let places: Vec<u32> = rows.iter().filter_map(|row| arrived.places.get(*row as usize).copied().flatten()).collect();
-        if places.is_empty() {
-            return Ok(());
-        }
-        let sums = match &mut parts.sums {
-            Some(sums) => sums,
-            none => {
-                let row = rows.first().map_or(0, |row| *row as usize);
-                parts.keys = arrived.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
-                parts.keys.shrink_to_fit();
-                none.insert(self.adder.empty()?)
-            }
-        };
-        sums.add(&arrived.addends.take(places)?, &mut self.groups)
-    }
-
-    /// Takes a window out of what is held.
-    fn forget(&mut self, parts: &mut Parts) {
-        let Held { entries, bytes } = std::mem::take(&mut parts.held);
-        self.held = Held { entries: self.held.entries.saturating_sub(entries), bytes: self.held.bytes.saturating_sub(bytes) };
-    }
-
-    /// Lets go of what windows add up to that have been given up. Returns how many.
-    fn let_go(&mut self) -> usize {
-        let mut windows = std::mem::take(&mut self.cutter.given_up);
-        windows.iter_mut().for_each(|window| self.forget(&mut window.content));
-        windows.len()
+        Ok(numbers)
     }
 
     /// Adds rows to their windows.
@@ -265,49 +141,83 @@ impl RowWindowAggregate {
             Ok(())
         });
         for part in keyed {
-            let begin = done.len();
-            self.cutter.absorb(&part, 0, pass, self.input.gives_input_rows(), done)?;
-            let arrived = self.arrive(part, pass)?;
-            for window in done.iter_mut().skip(begin) {
-                self.settle(&mut window.content, &arrived)?;
+            let numbers = self.arrive(&part.chunk, pass)?;
+            let number = |row: usize| numbers.get(row).copied().flatten();
+            let dropped = self.cutter.absorb(&part, number, pass, self.input.gives_input_rows(), done)?;
+            self.sums.drop_rows(dropped);
+        }
+        Ok(())
+    }
+
+    /// Adds up what waits for windows that have much of it.
+    fn settle_touched(&mut self) -> Result<()> {
+        let mut due = Vec::new();
+        for key in self.cutter.take_touched() {
+            let open = self.cutter.partitions.get_mut(key).into_iter().flat_map(|partition| &mut partition.open);
+            for (at, open) in open.enumerate().filter(|(_, open)| open.content.are_many()) {
+                due.push((key, at, std::mem::take(&mut open.content)));
             }
-            let mut touched = self.cutter.groups.clone();
-            touched.sort_unstable();
-            touched.dedup();
-            for key in touched {
-                let Some(partition) = self.cutter.partitions.get_mut(key) else { continue };
-                let mut open = std::mem::take(&mut partition.open);
-                for window in &mut open {
-                    self.settle(&mut window.content, &arrived)?;
-                }
-                if let Some(partition) = self.cutter.partitions.get_mut(key) {
-                    partition.open = open;
-                }
+        }
+        self.sums.settle(due.iter_mut().map(|(.., parts)| parts).collect())?;
+        for (key, at, parts) in due {
+            if let Some(open) = self.cutter.partitions.get_mut(key).and_then(|partition| partition.open.get_mut(at)) {
+                open.content = parts;
             }
         }
         Ok(())
     }
 
+    /// Lets go of windows that have been given up. Returns how many they were.
+    fn let_go(&mut self) -> usize {
+        let windows = std::mem::take(&mut self.cutter.given_up);
+        let gone = windows.len();
+        windows.into_iter().for_each(|window| self.sums.let_go(window.content));
+        gone
+    }
+
+    fn tidy_sums(&mut self) -> Result<()> {
+        let open = self.cutter.partitions.iter_mut().flat_map(|partition| &mut partition.open);
+        self.sums.tidy(open.map(|open| &mut open.content).collect())
+    }
+
+    /// The rows of windows that are complete.
     fn give(&mut self, mut done: Vec<Done<Parts>>, out: &mut Emissions) -> Result<Chunk> {
+        let rests = leave_out_rests(&mut done);
+        out.forgotten += rests.len() as u64;
+        rests.into_iter().for_each(|window| self.sums.let_go(window.content));
+        if done.is_empty() {
+            return Ok(Chunk::empty(&self.schema));
+        }
         // Where two close with the same row, the one that ended first comes first, then the one that began to arrive first.
         done.sort_by_key(|window| (window.cause, window.end, window.born));
-        let mut chunks = Vec::with_capacity(done.len());
-        done.iter_mut().for_each(|window| self.forget(&mut window.content));
-        out.forgotten += leave_out_rests(&mut done);
-        for window in done {
-            let Some(sums) = window.content.sums else { continue };
-            let rows = sums.len();
-            let (of_rows, values) = sums.finish()?;
-            let keys = self.keys.iter().map(|key| match key {
-                GroupKey::OfPartition(key) => window.content.keys.get(*key).map(|key| key.to_array_of_size(rows)),
-                GroupKey::OfRow(key) => of_rows.get(*key).cloned().map(Ok),
-            });
-            let missing = || DataFusionError::Internal("a group column is missing".into());
-            let keys = keys.map(|key| key.unwrap_or_else(|| Err(missing()))).collect::<Result<Vec<_>>>()?;
-            let columns = window_columns(&self.columns, window.start, window.end, &keys, values, rows)?;
-            chunks.push(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: Some(vec![window.cause; rows]) });
+        let parts = done.iter_mut().map(|window| std::mem::take(&mut window.content)).collect();
+        let results = self.sums.results(parts)?;
+        if results.is_empty() {
+            return Ok(Chunk::empty(&self.schema));
         }
-        Chunk::concat(&self.schema, chunks)
+        let mut columns = results.into_iter();
+        let numbers = columns.next().and_then(|numbers| numbers.as_primitive_opt::<UInt32Type>().cloned());
+        let numbers = numbers.ok_or_else(|| DataFusionError::Internal("results without their windows".into()))?;
+        let windows: Vec<&Done<Parts>> = numbers.values().iter().filter_map(|number| done.get(*number as usize)).collect();
+        let of_rows: Vec<ArrayRef> = columns.by_ref().take(self.sums.adder().key_schema().fields().len()).collect();
+        let partitions: Vec<u32> = windows.iter().map(|window| u32::try_from(window.key).unwrap_or(u32::MAX)).collect();
+        let of_partitions = self.cutter.keys.columns(&partitions)?;
+        let times = |time: fn(&Done<Parts>) -> i64| {
+            let times = TimestampNanosecondArray::from_iter_values(windows.iter().map(|window| time(window)));
+            Arc::new(times.with_timezone("UTC")) as ArrayRef
+        };
+        let group = |column: &GroupColumn| match column {
+            GroupColumn::Start => Some(times(|window| window.start)),
+            GroupColumn::End => Some(times(|window| window.end)),
+            GroupColumn::Key(key) => match self.group_keys.get(*key)? {
+                GroupKey::OfPartition(key) => of_partitions.get(*key).cloned(),
+                GroupKey::OfRow(key) => of_rows.get(*key).cloned(),
+            },
+        };
+        let groups = self.columns.iter().map(group).collect::<Option<Vec<_>>>();
+        let groups = groups.ok_or_else(|| DataFusionError::Internal("a group column is missing".into()))?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), groups.into_iter().chain(columns).collect())?;
+        Ok(Chunk { batch, causes: Some(windows.iter().map(|window| window.cause).collect()) })
     }
 
     fn sums_fingerprint(&self) -> String {
@@ -322,12 +232,6 @@ impl RowWindowAggregate {
         Arc::new(Schema::new(keys.chain(times).chain(counts).chain([in_doubt]).collect::<Vec<_>>()))
     }
 
-    fn sums_schema(&self) -> Result<SchemaRef> {
-        let mut fields = vec![Field::new(WINDOW, DataType::UInt32, false)];
-        fields.extend(self.adder.rest_fields()?);
-        Ok(Arc::new(Schema::new(fields)))
-    }
-
     fn take_over(&mut self, windows: &RecordBatch, sums: Option<&RecordBatch>, misfits: &mut Vec<String>) -> Result<()> {
         let missing = || DataFusionError::Internal("sealed windows without their bounds".into());
         let time = |name: &str| windows.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>().cloned()).ok_or_else(missing);
@@ -335,15 +239,12 @@ impl RowWindowAggregate {
         let (first, last) = (time("#first")?, time("#last")?);
         let (rows, seen, born) = (count("#rows")?, count("#seen")?, count("#born")?);
         let in_doubt = windows.column_by_name("#in_doubt").and_then(|column| column.as_boolean_opt());
-        let mut of_window = sums.map(|sums| self.sums_by_window(sums, misfits)).transpose()?.unwrap_or_default();
+        let mut of_window = sums.map(|sums| self.sums.restore(sums, misfits)).transpose()?.unwrap_or_default();
         let keys: Vec<ArrayRef> = windows.columns().iter().take(self.key_schema.fields().len()).cloned().collect();
         for (window, group) in self.cutter.find_keys(&keys, windows.num_rows())?.into_iter().enumerate() {
             let sums = u32::try_from(window).ok().and_then(|window| of_window.remove(&window));
-            let mut content = Parts { sums, ..Parts::default() };
-            if content.sums.is_some() {
-                content.keys = keys.iter().map(|key| ScalarValue::try_from_array(key, window)).collect::<Result<_>>()?;
-            }
-            self.settle(&mut content, &Arrived { keys: Vec::new(), addends: Addends::concat(Vec::new())?, places: Vec::new() })?;
+            let mut content = Parts::of(sums);
+            self.sums.remember(&mut content);
             let open = Open {
                 first: first.value(window),
                 last: last.value(window),
@@ -356,28 +257,11 @@ impl RowWindowAggregate {
             if let Some(partition) = self.cutter.partitions.get_mut(group) {
                 partition.seen = seen.value(window);
                 partition.open.push_back(open);
+                self.cutter.open += 1;
             }
         }
         self.cutter.find_ends();
         Ok(())
-    }
-
-    fn sums_by_window(&self, sums: &RecordBatch, misfits: &mut Vec<String>) -> Result<BTreeMap<u32, Sums>> {
-        let states: Vec<Option<Vec<ArrayRef>>> = self.adder.calls().iter().map(|call| call.find_state(sums)).collect::<Result<_>>()?;
-        for (call, _) in self.adder.calls().iter().zip(&states).filter(|(_, state)| state.is_none()) {
-            misfits.push(format!("`{}` is new and starts empty in the windows that are open now", call.fingerprint()));
-        }
-        let missing = || DataFusionError::Internal("sealed sums without their windows".into());
-        let column = sums.column_by_name(WINDOW).cloned().ok_or_else(missing)?;
-        let windows = column.as_primitive_opt::<UInt32Type>().cloned().ok_or_else(missing)?;
-        let keys: Vec<ArrayRef> = sums.columns().iter().skip(1).take(self.adder.key_fields().count()).cloned().collect();
-        let mut of_window = BTreeMap::new();
-        for range in partition(&[column])?.ranges() {
-            let slice = |columns: &Vec<ArrayRef>| columns.iter().map(|column| column.slice(range.start, range.len())).collect::<Vec<_>>();
-            let states: Vec<_> = states.iter().map(|state| state.as_ref().map(&slice)).collect();
-            of_window.insert(windows.value(range.start), self.adder.restore(range.len(), &slice(&keys), &states)?);
-        }
-        Ok(of_window)
     }
 }
 
@@ -400,10 +284,14 @@ impl Operator for RowWindowAggregate {
         if !rows.is_empty() {
             self.absorb(&rows, pass, &mut done)?;
         }
+        self.settle_touched()?;
         self.cutter.end_sessions(pass, &mut done);
         let rows = self.give(done, pass.out)?;
         self.cutter.expire(pass);
         self.let_go();
+        if self.sums.is_untidy(self.cutter.open) {
+            self.tidy_sums()?;
+        }
         self.cutter.tidy()?;
         Ok(rows)
     }
@@ -415,7 +303,7 @@ impl Operator for RowWindowAggregate {
                 between = format!("{between}, then {}", operator.explain());
             }
         });
-        format!("aggregate {}{between}: {}", self.fingerprint, self.adder.explain())
+        format!("aggregate {}{between}: {}", self.fingerprint, self.sums.adder().explain())
     }
 
     fn origin(&self) -> String {
@@ -440,45 +328,46 @@ impl Operator for RowWindowAggregate {
     }
 
     fn held(&self) -> Held {
-        Held { bytes: self.held.bytes + self.cutter.bytes(), ..self.held }
+        let held = self.sums.held(self.cutter.open);
+        Held { bytes: held.bytes + self.cutter.bytes(), ..held }
     }
 
     fn shed(&mut self) -> Result<usize> {
         self.cutter.shed()?;
-        Ok(self.let_go())
+        let windows = self.let_go();
+        self.tidy_sums()?;
+        Ok(windows)
     }
 
     /// The windows, with their keys, and what they add up to so far, by the number of the window. The watermark is the last time of a session
     /// that was given up.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
-        let schema = self.sums_schema()?;
         let (mut keys, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
         let (mut rows, mut counts, mut born) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut in_doubt, mut sums) = (Vec::new(), Vec::new());
-        for (number, (key, seen, open)) in (0_u32..).zip(self.cutter.take_open()) {
-            keys.push(key as u64);
+        let (mut in_doubt, mut parts) = (Vec::new(), Vec::new());
+        for (key, seen, open) in self.cutter.take_open() {
+            keys.push(u32::try_from(key).unwrap_or(u32::MAX));
             first.push(open.first);
             last.push(open.last);
             rows.push(open.rows as u64);
             counts.push(seen);
             born.push(open.born);
             in_doubt.push(open.in_doubt);
-            if let Some(open) = open.content.sums {
-                let rest = open.rest()?;
-                let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(vec![number; rest.rows]))];
-                columns.extend(rest.columns());
-                sums.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
-            }
+            parts.push(open.content);
         }
-        let is_empty = keys.is_empty();
-        let mut columns = self.cutter.keys.columns(&UInt64Array::from(keys))?;
+        let batch = if keys.is_empty() {
+            None
+        } else {
+            let mut columns = self.cutter.keys.columns(&keys)?;
+            columns.extend([first, last].map(|times| Arc::new(Int64Array::from(times)) as ArrayRef));
+            columns.extend([rows, counts, born].map(|counts| Arc::new(UInt64Array::from(counts)) as ArrayRef));
+            columns.push(Arc::new(BooleanArray::from(in_doubt)));
+            Some(RecordBatch::try_new(self.windows_schema(), columns)?)
+        };
+        let states = self.sums.states(parts)?;
+        let sums = if states.is_empty() { None } else { Some(RecordBatch::try_new(self.sums.state_schema()?, states)?) };
+        self.sums.clear()?;
         self.cutter.keys.clear()?;
-        self.held = Held::default();
-        columns.extend([first, last].map(|times| Arc::new(Int64Array::from(times)) as ArrayRef));
-        columns.extend([rows, counts, born].map(|counts| Arc::new(UInt64Array::from(counts)) as ArrayRef));
-        columns.push(Arc::new(BooleanArray::from(in_doubt)));
-        let batch = if is_empty { None } else { Some(RecordBatch::try_new(self.windows_schema(), columns)?) };
-        let sums = if sums.is_empty() { None } else { Some(concat_batches(&schema, &sums)?) };
         Ok(vec![
             SealedState { fingerprint: self.fingerprint.clone(), watermark: self.cutter.forgotten_to, batch },
             SealedState { fingerprint: self.sums_fingerprint(), watermark: i64::MIN, batch: sums },

@@ -11,8 +11,9 @@ use datafusion_common::Result;
 use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::TS;
 
-use super::cutting::{Content, Cut, Cutter, Done, Open, leave_out_rests};
+use super::cutting::{Cut, Cutter};
 use super::kept_rows::KeptRows;
+use super::partition::{Content, Done, Open, leave_out_rests};
 use super::time_window::with_bounds;
 use super::{Chunk, Held, Operator, Pass, each_evaluable, times};
 use crate::rule::{Emissions, SealedState};
@@ -77,10 +78,10 @@ impl RowWindows {
 
     /// The rows of complete windows, window by window.
     fn give(&mut self, mut done: Vec<Done<Rows>>, out: &mut Emissions) -> Result<Chunk> {
-        if matches!(self.cutter.cut, Cut::Gap(_)) {
+        if self.cutter.lets_go() {
             self.rows.drop_rows(done.iter().map(|window| window.rows).sum());
         }
-        out.forgotten += leave_out_rests(&mut done);
+        out.forgotten += leave_out_rests(&mut done).len() as u64;
         if done.is_empty() {
             return Ok(Chunk::empty(&self.schema));
         }
@@ -159,7 +160,7 @@ impl RowWindows {
             let row = first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
             self.cutter.arrived += 1;
             let (_, open) = open.entry(*window).or_insert_with(|| (group, Open::new(*ts, self.cutter.arrived)));
-            open.push(row, *ts);
+            open.push(Some(row), *ts);
             open.in_doubt = in_doubt.is_some_and(|in_doubt| in_doubt.value(at));
             if let Some(partition) = self.cutter.partitions.get_mut(group) {
                 partition.seen = *seen;
@@ -169,6 +170,7 @@ impl RowWindows {
         for (group, open) in open.into_values() {
             if let Some(partition) = self.cutter.partitions.get_mut(group) {
                 partition.open.push_back(open);
+                self.cutter.open += 1;
             }
         }
         self.cutter.find_ends();
@@ -200,9 +202,11 @@ impl Operator for RowWindows {
             });
             for part in prepared {
                 let first = self.rows.push(part.chunk.batch.clone());
-                let dropped = self.cutter.absorb(&part, first, pass, self.input.gives_input_rows(), &mut done)?;
+                let number = |row| Some(first.saturating_add(u32::try_from(row).unwrap_or(u32::MAX)));
+                let dropped = self.cutter.absorb(&part, number, pass, self.input.gives_input_rows(), &mut done)?;
                 self.rows.drop_rows(dropped);
             }
+            self.cutter.take_touched();
         }
         self.cutter.end_sessions(pass, &mut done);
         let rows = self.give(done, pass.out)?;

@@ -312,7 +312,7 @@ impl RunningAggregate {
         let times = |name: &str| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>()).ok_or_else(missing);
         let (ends, ends_at) = (times("#end")?, times("#ends_at")?);
         let changed = batch.column_by_name("#changed").and_then(|column| column.as_boolean_opt()).ok_or_else(missing)?;
-        let keys: Vec<ArrayRef> = batch.columns().iter().skip(3).take(self.adder.key_fields().count()).cloned().collect();
+        let keys: Vec<ArrayRef> = batch.columns().iter().skip(3).take(self.adder.key_schema().fields().len()).cloned().collect();
         let states: Vec<Option<Vec<ArrayRef>>> = self.adder.calls().iter().map(|call| call.find_state(batch)).collect::<Result<_>>()?;
         for (call, _) in self.adder.calls().iter().zip(&states).filter(|(_, state)| state.is_none()) {
             misfits.push(format!("`{}` is new and starts empty in the groups that are there now", call.fingerprint()));

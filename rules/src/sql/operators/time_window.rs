@@ -27,26 +27,27 @@ impl TimeWindow {
 
     fn assign(&self, chunk: &Chunk) -> Result<Chunk> {
         let times = times(&chunk.batch, TS)?;
-        let (mut starts, mut ends) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
-        let chunk = if self.windows.are_panes() {
-            for ts in times {
-                let (start, end) = self.windows.last(*ts);
+        if self.windows.are_panes() {
+            let mut window = (0, 0);
+            let window_of = |ts: &i64| {
+                // Most rows are in the window of the row before.
+                if !(window.0..window.1).contains(ts) {
+                    window = self.windows.last(*ts);
+                }
+                window
+            };
+            let (starts, ends) = times.iter().map(window_of).unzip();
+            return with_bounds(chunk.clone(), starts, ends, &self.schema);
+        }
+        let (mut rows, mut starts, mut ends) = (Vec::with_capacity(times.len()), Vec::new(), Vec::new());
+        for (row, ts) in (0_u32..).zip(times) {
+            for (start, end) in self.windows.of(*ts) {
+                rows.push(row);
                 starts.push(start);
                 ends.push(end);
             }
-            chunk.clone()
-        } else {
-            let mut rows = Vec::with_capacity(times.len());
-            for (row, ts) in (0_u32..).zip(times) {
-                for (start, end) in self.windows.of(*ts) {
-                    rows.push(row);
-                    starts.push(start);
-                    ends.push(end);
-                }
-            }
-            chunk.take(rows)?
-        };
-        with_bounds(chunk, starts, ends, &self.schema)
+        }
+        with_bounds(chunk.take(rows)?, starts, ends, &self.schema)
     }
 }
 

@@ -8,6 +8,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::Adder;
+use super::sums::Total;
 use super::{AggregateCall, Chunk, Operator, Pass, each_evaluable};
 
 /// The operator. Its groups are those of GROUP BY, which names the windows, among the rows that are due to one row.
@@ -15,8 +16,9 @@ pub(in crate::sql) struct WholeWindows {
     input: Box<dyn Operator>,
     fingerprint: String,
     adder: Adder,
+    /// the keys, behind the row that the rows are due to
+    key_schema: SchemaRef,
     schema: SchemaRef,
-    groups: Vec<usize>,
 }
 
 impl std::fmt::Debug for WholeWindows {
@@ -33,8 +35,9 @@ impl WholeWindows {
         calls: Vec<AggregateCall>,
         schema: SchemaRef,
     ) -> Self {
-        let adder = Adder::new(keys, calls).with_leading_key(Field::new("cause", DataType::UInt32, false));
-        Self { input, fingerprint, adder, schema, groups: Vec::new() }
+        let adder = Adder::new(keys, calls);
+        let key_schema = adder.key_schema_behind(Field::new("cause", DataType::UInt32, false));
+        Self { input, fingerprint, adder, key_schema, schema }
     }
 }
 
@@ -63,11 +66,7 @@ impl Operator for WholeWindows {
             prepared.push(addends);
             Ok(())
         });
-        let mut sums = self.adder.empty()?;
-        for addends in &prepared {
-            sums.add(addends, &mut self.groups)?;
-        }
-        let (mut columns, values) = sums.finish()?;
+        let (mut columns, values) = Total::of(&prepared, &self.key_schema, &self.adder)?.values()?;
         let causes = columns.remove(0);
         let causes = causes.as_primitive_opt::<UInt32Type>().map(|causes| causes.values().to_vec());
         let causes = Some(causes.ok_or_else(|| DataFusionError::Internal("groups without a cause".into()))?);
