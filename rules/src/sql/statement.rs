@@ -152,8 +152,11 @@ impl Statement {
             self.pass(None, &Seqs::One { seq: rows.seqs.get(0) }, watermarks, when, false, out)?;
         }
         let mut begin = 0;
-        let set_back = self.time.as_ref().map_or_else(|| Ok(Vec::new()), |time| time.set_back(stream, &rows.batch));
-        for row in set_back.map_err(rule_error)? {
+        let set_back = self.time.as_ref().map_or_else(|| Ok(Vec::new()), |time| time.set_back(stream, &rows.batch)).map_err(rule_error)?;
+        if set_back.is_empty() {
+            return self.rows(stream, rows, when, out);
+        }
+        for row in set_back {
             self.rows(stream, &rows.slice(begin, row - begin), when, out)?;
             if let Some(time) = &mut self.time {
                 let watermarks = time.start_anew();

@@ -39,6 +39,7 @@ mod whole_windows;
 mod window_sums;
 mod written;
 
+use std::cell::OnceCell;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -247,6 +248,29 @@ impl Chunk {
                 Ok(Self { batch, causes: Some(causes) })
             }
         }
+    }
+}
+
+/// The columns of an operator that comes to nothing in most passes. Empty columns take longer to make than all else then, so they are made once,
+/// when they are first asked for.
+#[derive(Debug)]
+pub(super) struct Columns {
+    schema: SchemaRef,
+    none: OnceCell<Chunk>,
+}
+
+impl Columns {
+    pub(super) fn new(schema: SchemaRef) -> Self {
+        Self { schema, none: OnceCell::new() }
+    }
+
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// No rows.
+    pub(super) fn none(&self) -> Chunk {
+        self.none.get_or_init(|| Chunk::empty(&self.schema)).clone()
     }
 }
 

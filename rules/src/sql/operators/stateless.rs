@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
-use super::{Chunk, Operator, Pass, each_evaluable, evaluate_all, written};
+use super::{Chunk, Columns, Operator, Pass, each_evaluable, evaluate_all, written};
 
 /// Keeps the rows for which a condition holds.
 #[derive(Debug)]
@@ -16,23 +16,18 @@ pub(in crate::sql) struct Filter {
     input: Box<dyn Operator>,
     predicate: Arc<dyn PhysicalExpr>,
     /// the columns that are left, if not all of them
-    kept: Option<Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    columns: Vec<usize>,
-    schema: SchemaRef,
+    kept: Option<Vec<usize>>,
+    columns: Columns,
 }
 
 impl Filter {
     pub(in crate::sql) fn new(input: Box<dyn Operator>, predicate: Arc<dyn PhysicalExpr>) -> Self {
-        Self { input, predicate, kept: None }
+        Self { columns: Columns::new(Arc::clone(input.schema())), input, predicate, kept: None }
     }
 
     /// Gives only these columns, which make up `schema`.
     pub(in crate::sql) fn keeping(self, columns: Vec<usize>, schema: SchemaRef) -> Self {
-        Self { kept: Some(Kept { columns, schema }), ..self }
+        Self { kept: Some(columns), columns: Columns::new(schema), ..self }
     }
 
     fn filter(&self, chunk: &Chunk) -> Result<Chunk> {
@@ -41,13 +36,13 @@ impl Filter {
         let mask = value.as_boolean_opt().ok_or_else(|| DataFusionError::Plan("WHERE is not a condition".into()))?;
         let holds = mask.true_count();
         if holds == 0 {
-            return Ok(Chunk::empty(self.schema()));
+            return Ok(self.columns.none());
         }
         let batch = match &self.kept {
             None => chunk.batch.clone(),
-            Some(Kept { columns, schema }) => {
+            Some(columns) => {
                 let kept = columns.iter().filter_map(|column| chunk.batch.columns().get(*column).cloned());
-                RecordBatch::try_new(Arc::clone(schema), kept.collect())?
+                RecordBatch::try_new(Arc::clone(self.schema()), kept.collect())?
             }
         };
         if holds == rows {
@@ -66,7 +61,7 @@ impl Filter {
 
 impl Operator for Filter {
     fn schema(&self) -> &SchemaRef {
-        self.kept.as_ref().map_or_else(|| self.input.schema(), |kept| &kept.schema)
+        self.columns.schema()
     }
 
     fn inputs(&self) -> Vec<&dyn Operator> {
@@ -83,7 +78,7 @@ impl Operator for Filter {
 
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
-        row_by_row(self.schema(), rows, pass, &mut |rows| self.filter(rows))
+        row_by_row(&self.columns, rows, pass, &mut |rows| self.filter(rows))
     }
 
     fn gives_input_rows(&self) -> bool {
@@ -100,13 +95,13 @@ impl Operator for Filter {
 pub(in crate::sql) struct Project {
     input: Box<dyn Operator>,
     exprs: Vec<Arc<dyn PhysicalExpr>>,
-    schema: SchemaRef,
+    columns: Columns,
     delay_ns: i64,
 }
 
 impl Project {
     pub(in crate::sql) fn new(input: Box<dyn Operator>, exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef) -> Self {
-        Self { delay_ns: input.delay_ns(), input, exprs, schema }
+        Self { delay_ns: input.delay_ns(), input, exprs, columns: Columns::new(schema) }
     }
 
     /// The `ts` of its rows is computed, and may be so much behind the watermark.
@@ -117,7 +112,7 @@ impl Project {
 
 impl Operator for Project {
     fn schema(&self) -> &SchemaRef {
-        &self.schema
+        self.columns.schema()
     }
 
     fn inputs(&self) -> Vec<&dyn Operator> {
@@ -134,7 +129,7 @@ impl Operator for Project {
 
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
-        row_by_row(&self.schema, rows, pass, &mut |rows| project(&self.exprs, &self.schema, rows))
+        row_by_row(&self.columns, rows, pass, &mut |rows| project(&self.exprs, self.columns.schema(), rows))
     }
 
     fn gives_input_rows(&self) -> bool {
@@ -146,7 +141,7 @@ impl Operator for Project {
     }
 
     fn explain(&self) -> String {
-        let columns = self.schema.fields().iter().zip(&self.exprs).map(|(field, expr)| {
+        let columns = self.schema().fields().iter().zip(&self.exprs).map(|(field, expr)| {
             let text = written(expr);
             if text == *field.name() { text } else { format!("{text} AS {}", field.name()) }
         });
@@ -154,22 +149,23 @@ impl Operator for Project {
     }
 }
 
-/// Sends `rows` through `step`, which looks at them one by one, and leaves out those that cannot be evaluated.
+/// Sends `rows` through `step`, which looks at them one by one, and leaves out those that cannot be evaluated. `columns` are
+/// those that it gives.
 pub(super) fn row_by_row(
-    schema: &SchemaRef,
+    columns: &Columns,
     rows: Chunk,
     pass: &mut Pass<'_>,
     step: &mut dyn FnMut(&Chunk) -> Result<Chunk>,
 ) -> Result<Chunk> {
     if rows.is_empty() {
-        return Ok(Chunk::empty(schema));
+        return Ok(columns.none());
     }
     let mut made = Vec::with_capacity(1);
     each_evaluable(&rows, pass.out, &mut |rows| {
         made.push(step(rows)?);
         Ok(())
     });
-    Chunk::concat(schema, made)
+    Chunk::concat(columns.schema(), made)
 }
 
 fn project(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, chunk: &Chunk) -> Result<Chunk> {

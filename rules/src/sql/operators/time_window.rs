@@ -8,7 +8,7 @@ use datafusion_common::Result;
 use tidegate_core::TS;
 
 use super::stateless::row_by_row;
-use super::{Chunk, Operator, Pass, times};
+use super::{Chunk, Columns, Operator, Pass, times};
 use crate::sql::windows::TimeWindows;
 
 /// Adds `window_start` and `window_end` behind the columns. A row that is in several windows comes once for each, in their order; one that
@@ -17,12 +17,12 @@ use crate::sql::windows::TimeWindows;
 pub(in crate::sql) struct TimeWindow {
     input: Box<dyn Operator>,
     windows: TimeWindows,
-    schema: SchemaRef,
+    columns: Columns,
 }
 
 impl TimeWindow {
     pub(in crate::sql) fn new(input: Box<dyn Operator>, windows: TimeWindows, schema: SchemaRef) -> Self {
-        Self { input, windows, schema }
+        Self { input, windows, columns: Columns::new(schema) }
     }
 
     fn assign(&self, chunk: &Chunk) -> Result<Chunk> {
@@ -37,7 +37,7 @@ impl TimeWindow {
                 window
             };
             let (starts, ends) = times.iter().map(window_of).unzip();
-            return with_bounds(chunk.clone(), starts, ends, &self.schema);
+            return with_bounds(chunk.clone(), starts, ends, self.columns.schema());
         }
         let (mut rows, mut starts, mut ends) = (Vec::with_capacity(times.len()), Vec::new(), Vec::new());
         for (row, ts) in (0_u32..).zip(times) {
@@ -47,7 +47,7 @@ impl TimeWindow {
                 ends.push(end);
             }
         }
-        with_bounds(chunk.take(rows)?, starts, ends, &self.schema)
+        with_bounds(chunk.take(rows)?, starts, ends, self.columns.schema())
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn with_bounds(chunk: Chunk, starts: Vec<i64>, ends: Vec<i64>, schema
 
 impl Operator for TimeWindow {
     fn schema(&self) -> &SchemaRef {
-        &self.schema
+        self.columns.schema()
     }
 
     fn inputs(&self) -> Vec<&dyn Operator> {
@@ -73,7 +73,7 @@ impl Operator for TimeWindow {
 
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         let rows = self.input.run(pass)?;
-        row_by_row(&self.schema, rows, pass, &mut |rows| self.assign(rows))
+        row_by_row(&self.columns, rows, pass, &mut |rows| self.assign(rows))
     }
 
     fn is_row_by_row(&self) -> bool {
