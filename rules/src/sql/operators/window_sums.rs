@@ -58,6 +58,14 @@ enum Part {
     Window(Parts),
 }
 
+/// What several windows have come to, each known by its index.
+struct Closed {
+    /// of those that have no sums of their own; the index is the first key
+    total: Option<Total>,
+    /// of the others
+    own: Vec<(u32, Sums)>,
+}
+
 impl Content for Parts {
     fn push(&mut self, row: u32) {
         self.rows.push(row);
@@ -232,7 +240,7 @@ impl WindowSums {
 
     /// What `windows` add up to: the index of the window, the keys of its rows, and the value of each aggregate.
     pub(super) fn results(&mut self, mut windows: Vec<Parts>) -> Result<Vec<ArrayRef>> {
-        let (total, own) = self.close(&mut windows)?;
+        let Closed { total, own } = self.close(&mut windows)?;
         let mut parts = Vec::new();
         if let Some(total) = total {
             let (keys, values) = total.values()?;
@@ -246,9 +254,8 @@ impl WindowSums {
         in_order(parts)
     }
 
-    /// Adds up all that waits for `windows`. Returns the total of those that have no sums of their own, the index of the window being the first
-    /// key, and the sums of others with this index.
-    fn close(&mut self, windows: &mut [Parts]) -> Result<(Option<Total>, Vec<(u32, Sums)>)> {
+    /// Adds up all that waits for `windows`.
+    fn close(&mut self, windows: &mut [Parts]) -> Result<Closed> {
         self.settle(windows.iter_mut().filter(|parts| !parts.are_rows()).collect())?;
         let (mut rows, mut numbers, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for (number, parts) in (0_u32..).zip(windows) {
@@ -258,13 +265,13 @@ impl WindowSums {
             numbers.resize(rows.len(), number);
         }
         if rows.is_empty() {
-            return Ok((None, own));
+            return Ok(Closed { total: None, own });
         }
         self.rows.drop_rows(rows.len());
         let batch = self.rows.take(rows)?;
         let mut addends = self.adder.addends(batch.num_rows(), batch.columns());
         addends.keys.insert(0, Arc::new(UInt32Array::from(numbers)));
-        Ok((Some(Total::of(&[addends], &self.total_schema, &self.adder)?), own))
+        Ok(Closed { total: Some(Total::of(&[addends], &self.total_schema, &self.adder)?), own })
     }
 
     /// Whether it is time to call [`Self::tidy`]; looking at all of so many windows is worth it only for many rows.
@@ -287,7 +294,7 @@ impl WindowSums {
 
     /// The same as [`Self::results`], but the state of each aggregate instead of its value.
     pub(super) fn states(&mut self, mut windows: Vec<Parts>) -> Result<Vec<ArrayRef>> {
-        let (total, own) = self.close(&mut windows)?;
+        let Closed { total, own } = self.close(&mut windows)?;
         let mut parts = Vec::new();
         if let Some(total) = total {
             parts.push(total.states()?);
