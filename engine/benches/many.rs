@@ -69,12 +69,12 @@ fn main() {
                 ten = (one, thousand);
             }
             println!(
-                "| {count} | {name} | {:.1} ms | {:.2} us | {:.1} | {:.1} us | {:.1} |",
+                "| {count} | {name} | {:.1} ms | {:.2} us | {} | {:.1} us | {} |",
                 loaded.as_secs_f64() * 1e3,
                 one * 1e6,
-                one / ten.0,
+                ratio(one, ten.0),
                 thousand * 1e6,
-                thousand / ten.1
+                ratio(thousand, ten.1)
             );
         }
     }
@@ -89,6 +89,11 @@ fn main() {
         }
         println!("| {count} | {:.1} MiB | {:.0} |", kib / 1024.0, (kib - base) * 1024.0 / (*count as f64 - counts[0] as f64));
     }
+}
+
+/// Empty when there is no reference yet.
+fn ratio(time: f64, reference: f64) -> String {
+    if reference.is_nan() { String::new() } else { format!("{:.1}", time / reference) }
 }
 
 /// Prints the resident memory of this process with `count` rules, in KiB.
