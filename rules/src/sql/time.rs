@@ -153,15 +153,15 @@ impl EventTime {
         let others = self.sources.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, source)| source.newest).min();
         let others = others.unwrap_or(i64::MAX);
         let Some(mut source) = self.sources.get(at).cloned() else { return Ok(watermarks) };
-        for ts in times {
+        watermarks.extend(times.iter().map(|ts| {
             if self.max_ahead_ns.is_some_and(|max_ahead| source.doubts(*ts, now, max_ahead)) {
                 *ahead += 1;
             } else {
                 source.newest = source.newest.max(*ts);
                 (source.since, source.arrived) = (now.saturating_add(source.grace()), now);
             }
-            watermarks.push(self.watermark_of(source.newest.min(others)));
-        }
+            self.watermark_of(source.newest.min(others))
+        }));
         if let Some(known) = self.sources.get_mut(at) {
             *known = source;
         }
