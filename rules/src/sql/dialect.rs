@@ -1,14 +1,38 @@
 //! The SQL that rules are written in, as far as the parser has a choice.
 
 use std::any::TypeId;
+use std::cell::Cell;
 
+use datafusion_sql::sqlparser::ast::Expr;
 use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
-use datafusion_sql::sqlparser::tokenizer::Token;
+use datafusion_sql::sqlparser::tokenizer::{Location, Token};
 
 /// What `GenericDialect` reads of queries, and `FOR SYSTEM_TIME AS OF`, which it does not.
+///
+/// The parser tries some words in two ways or three (`INTERVAL`, `CAST`), and what is in them anew each time. Where such words are nested and the text
+/// is wrong after all, that multiplies. So it may try a certain number of times.
 #[derive(Debug)]
-pub(super) struct RuleDialect;
+pub(super) struct RuleDialect {
+    tries_left: Cell<usize>,
+    gave_up_at: Cell<Option<Location>>,
+}
+
+impl RuleDialect {
+    /// For a text of so many tokens.
+    pub(super) fn new(tokens: usize) -> Self {
+        Self { tries_left: Cell::new(tokens.saturating_mul(TRIES_A_TOKEN).saturating_add(FEW_TRIES)), gave_up_at: Cell::new(None) }
+    }
+
+    /// Where the parser was when it had tried too often, if it has.
+    pub(super) fn gave_up_at(&self) -> Option<Location> {
+        self.gave_up_at.get()
+    }
+}
+
+/// Far more than a text needs in which every word is tried in all ways once.
+const TRIES_A_TOKEN: usize = 100;
+const FEW_TRIES: usize = 10_000;
 
 macro_rules! has {
     ($($feature:ident)*) => {
@@ -22,6 +46,17 @@ impl Dialect for RuleDialect {
     /// The parser asks for dialects by name in places.
     fn dialect(&self) -> TypeId {
         GenericDialect.dialect()
+    }
+
+    /// Called at the beginning of each expression: only counts.
+    fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        if let Some(left) = self.tries_left.get().checked_sub(1) {
+            self.tries_left.set(left);
+            return None;
+        }
+        let at = self.gave_up_at.get().unwrap_or(parser.peek_token_ref().span.start);
+        self.gave_up_at.set(Some(at));
+        Some(Err(ParserError::ParserError("too many ways to read this".into())))
     }
 
     fn is_delimited_identifier_start(&self, ch: char) -> bool {

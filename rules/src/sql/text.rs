@@ -28,16 +28,20 @@ pub(super) enum Body {
 }
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic> {
-    let tokens = Tokenizer::new(&RuleDialect, text).tokenize_with_location().map_err(|error| syntax_error(file, text, error.into()))?;
+    let tokens =
+        Tokenizer::new(&RuleDialect::new(0), text).tokenize_with_location().map_err(|error| syntax_error(file, text, error.into()))?;
     if let Some((at, what)) = too_deep(&tokens) {
         return Err(Diagnostic::new(file, what).at(place(at)));
     }
     let tokens = known_to_the_parser(rewrite_tokens(tokens)).map_err(|error| syntax_error(file, text, error))?;
-    let asts = Parser::new(&RuleDialect)
-        .with_recursion_limit(MAX_NESTING)
-        .with_tokens_with_locations(tokens)
-        .parse_statements()
-        .map_err(|error| syntax_error(file, text, error))?;
+    let dialect = RuleDialect::new(tokens.len());
+    let parsed = Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens).parse_statements();
+    if let Some(at) = dialect.gave_up_at() {
+        let what = "SQL syntax: the words around this can be read in too many ways, none of which makes sense so far";
+        let help = "look for a missing word or parenthesis here; write `INTERVAL '5' SECOND` and `CAST(x AS DOUBLE)`, none within another INTERVAL";
+        return Err(Diagnostic::new(file, what).at(place(at)).help(Some(help.to_owned())));
+    }
+    let asts = parsed.map_err(|error| syntax_error(file, text, error))?;
     let mut statements = Vec::with_capacity(asts.len());
     for ast in asts {
         let start = place(ast.span().start);

@@ -52,6 +52,42 @@ fn nested(n: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Texts that a parser could try to read in 2^n ways: it tries each of these words in several, and what follows it anew.
+#[test]
+fn words_that_can_be_read_in_many_ways_are_refused_at_once() {
+    for word in [
+        "INTERVAL ",
+        "CAST(",
+        "TRY_CAST(",
+        "EXTRACT(",
+        "CEIL(",
+        "FLOOR(",
+        "TRIM(",
+        "SUBSTRING(",
+        "OVERLAY(",
+        "POSITION(",
+        "CONVERT(",
+        "CASE ",
+        "abs(",
+        "(",
+        "[",
+        "{fn abs(",
+        "NOT ",
+        "ARRAY[",
+        "STRUCT(",
+        "DATE ",
+        "BINARY ",
+    ] {
+        for end in ["", "*", "temperature", "'1'"] {
+            let text = format!("INSERT INTO lamp SELECT {}{end}", word.repeat(45));
+            assert!(refusal(&text).is_some(), "{text}");
+        }
+    }
+    let text = format!("INSERT INTO lamp SELECT\n{}*", "INTERVAL ".repeat(45));
+    let said = refusal(&text).unwrap();
+    assert!(said.contains("rule.sql:2:") && said.contains("too many ways"), "{said}");
+}
+
 fn refusal(text: &str) -> Option<String> {
     match tidegate_rules::compile("rule.sql", text, &catalog()) {
         Ok(_) => None,
