@@ -258,7 +258,9 @@ mod tests {
         let backwards: Vec<usize> = (0..70_000).rev().collect();
         let expected: Vec<usize> = (0..70_000).collect();
         assert_eq!(groups(&mut places, &backwards), expected);
-        assert!(places.sparse.len() < 70_000 / ROOM, "{} of them are sparse", places.sparse.len());
+        assert_eq!(groups(&mut places, &backwards), expected);
+        assert_eq!(groups(&mut places, &[70_000]), [70_000]);
+        assert!(places.sparse.is_empty());
         assert_eq!(groups(&mut places, &backwards), expected);
     }
 }
