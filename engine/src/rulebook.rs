@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tidegate_core::Diagnostic;
-use tidegate_rules::{Catalog, CompileError, Flow, Mode, Options, Rule, Target, compile};
+use tidegate_rules::{Catalog, CompileError, Compiled, Flow, Mode, Options, Rule, Target, compile};
 use tokio::sync::oneshot;
 
 use crate::status::Status;
@@ -61,7 +61,7 @@ pub struct Edited {
 }
 
 /// What makes a rule of its file's name and text: [`compile`] in a box.
-pub type Compile = fn(&str, &str, &Catalog) -> Result<(Options, Box<dyn Rule>), CompileError>;
+pub type Compile = fn(&str, &str, &Catalog) -> Result<Compiled, CompileError>;
 
 /// All rules.
 pub struct RuleBook {
@@ -86,6 +86,9 @@ struct Page {
     waiting: Vec<String>,
     /// what is wrong with the newest text
     wrong: Vec<Diagnostic>,
+    /// what is probably not meant in the newest good text, and whether the log has it
+    warnings: Vec<Diagnostic>,
+    warned: bool,
     /// reference tables that the version that runs reads
     tables: Vec<Arc<str>>,
     /// the ways through the version that runs
@@ -168,8 +171,10 @@ impl RuleBook {
             Some(Edit::Put { name, file: file.to_owned(), text: text.to_string(), inherits })
         };
         match outcome {
-            Ok((options, rule)) => {
+            Ok(Compiled { options, rule, warnings }) => {
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), Vec::new(), Vec::new());
+                page.warned &= page.warnings == warnings;
+                page.warnings = warnings;
                 status.refused.store(false, Ordering::Relaxed);
                 let mut changes = self.start(name, inherits, &options, rule);
                 changes.extend(self.renamed(name, inherits));
@@ -288,6 +293,22 @@ impl RuleBook {
         self.rules.values().flat_map(|page| page.wrong.iter().cloned()).collect()
     }
 
+    /// What is probably not meant in the newest good texts.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Diagnostic> {
+        self.rules.values().flat_map(|page| page.warnings.iter().cloned()).collect()
+    }
+
+    /// Logs the warnings that the log does not have yet.
+    pub fn log_warnings(&mut self) {
+        for (name, page) in self.rules.iter_mut().filter(|(_, page)| !page.warned) {
+            page.warned = true;
+            for diagnostic in page.warnings.iter().filter(|_| !self.quiet) {
+                tracing::warn!(rule = %name, "{diagnostic}");
+            }
+        }
+    }
+
     /// Rules that wait for the columns of a stream, or for a table, with their names.
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &[String])> {
         self.rules.iter().filter(|(_, page)| !page.waiting.is_empty()).map(|(name, page)| (&**name, page.waiting.as_slice()))
@@ -305,8 +326,8 @@ impl RuleBook {
         self.rules.is_empty()
     }
 
-    fn compile(&self, name: &Arc<str>, file: &str, text: &str) -> Result<(Options, Box<dyn Rule>), CompileError> {
-        let (options, rule) = (self.compile)(file, text, &self.catalog)?;
+    fn compile(&self, name: &Arc<str>, file: &str, text: &str) -> Result<Compiled, CompileError> {
+        let Compiled { options, rule, warnings } = (self.compile)(file, text, &self.catalog)?;
         // An empty table and one that nobody has read yet are not the same: NOT IN would let everything pass.
         let unread = rule.tables().iter().map(|(table, _)| table.to_string()).filter(|table| !self.tables.contains_key(table.as_str()));
         let unread: Vec<String> = unread.collect();
@@ -326,7 +347,7 @@ impl RuleBook {
                     .help(Some("name the rule in `rules` of an [uplinks.NAME], or have one without `rules`".to_owned())),
             ]));
         }
-        Ok((options, rule))
+        Ok(Compiled { options, rule, warnings })
     }
 
     /// A circle of derived streams that there would be if rule `name` had `flows`.
@@ -389,7 +410,16 @@ impl RuleBook {
 
 impl Page {
     fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), good: None, waiting: Vec::new(), wrong: Vec::new(), tables: Vec::new(), running: None }
+        Self {
+            file: file.to_owned(),
+            good: None,
+            waiting: Vec::new(),
+            wrong: Vec::new(),
+            warnings: Vec::new(),
+            warned: false,
+            tables: Vec::new(),
+            running: None,
+        }
     }
 
     fn reads(&self, stream: &str) -> bool {

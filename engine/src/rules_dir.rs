@@ -161,7 +161,8 @@ impl RulesDir {
             match tokio::time::timeout_at(look_at.into(), self.requests.recv()).await {
                 Ok(Some(Request::Look)) => look_at = look_at.min(Instant::now() + SETTLE),
                 Ok(Some(Request::ColumnsChanged { stream, schema, reply })) => {
-                    drop(reply.send(self.book.columns_changed(&stream, &schema)))
+                    drop(reply.send(self.book.columns_changed(&stream, &schema)));
+                    self.book.log_warnings();
                 }
                 Ok(Some(Request::Stop) | None) => return,
                 Err(_) => {
@@ -252,6 +253,7 @@ impl RulesDir {
             self.take(&name, &path, &missing, &mut changes);
         }
         self.forget_missing(&mut changes);
+        self.book.log_warnings();
         changes
     }
 

@@ -106,6 +106,7 @@ type Outputs = BTreeMap<Arc<str>, Arc<OutputQueue>>;
 /// # Errors
 /// When the data directory, the buffer or a connection's files cannot be used. That a broker is not there is no error.
 pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, RunError> {
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (clock, disk) = (world.clock(), world.disk());
     let status = Arc::new(Status::default());
     let mut supervisor = Supervisor::new(world.threads(), CancellationToken::new());

@@ -186,7 +186,7 @@ fn rule(text: &str) -> Box<dyn Rule> {
         ..Catalog::default()
     };
     match compile("bench.sql", text, &catalog) {
-        Ok((_, rule)) => rule,
+        Ok(compiled) => compiled.rule,
         Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
         Err(CompileError::Waiting(streams)) => panic!("the rule waits for {streams:?}"),
     }

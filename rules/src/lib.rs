@@ -32,12 +32,22 @@ pub enum CompileError {
     Wrong(Vec<Diagnostic>),
 }
 
+/// A rule file that has become a rule.
+pub struct Compiled {
+    /// What its `--!` lines say.
+    pub options: Options,
+    /// What runs.
+    pub rule: Box<dyn Rule>,
+    /// What probably is not meant as it is written; the rule runs all the same.
+    pub warnings: Vec<Diagnostic>,
+}
+
 /// Compiles the rule file `file` with content `text` against `catalog`.
 ///
 /// # Errors
 /// When the file is wrong, with every place that could be found, or when it reads a stream whose columns are not known yet.
-pub fn compile(file: &str, text: &str, catalog: &Catalog) -> Result<(Options, Box<dyn Rule>), CompileError> {
+pub fn compile(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, CompileError> {
     let options = Options::parse(file, text).map_err(CompileError::Wrong)?;
-    let rule = sql::compile(file, text, &options, catalog)?;
-    Ok((options, Box::new(rule)))
+    let (rule, warnings) = sql::compile(file, text, &options, catalog)?;
+    Ok(Compiled { options, rule: Box::new(rule), warnings })
 }

@@ -24,9 +24,22 @@ impl Place {
     }
 }
 
+/// Whether a file is refused for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It is refused.
+    #[default]
+    Error,
+    /// It is taken, and probably does not do what its author wants.
+    Warning,
+}
+
 /// One thing that is wrong with a file that a user wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
+    /// Whether the file is refused for it.
+    pub severity: Severity,
     /// The file, as the user named it.
     pub file: String,
     /// Where in the file, if it can be told.
@@ -42,7 +55,13 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A diagnostic for `file` as a whole.
     pub fn new(file: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { file: file.into(), place: None, message: message.into(), help: None }
+        Self { severity: Severity::Error, file: file.into(), place: None, message: message.into(), help: None }
+    }
+
+    /// The same, as a warning: the file is taken all the same.
+    #[must_use]
+    pub fn warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
     }
 
     /// The same, at `place`.

@@ -22,22 +22,24 @@ use crate::tables::TableFiles;
 pub fn check(args: CheckArgs) -> Result<(), Failure> {
     let outcome = find_config(args.config.config).map_err(|diagnostic| vec![diagnostic]).and_then(|path| {
         let config = config::load(&path)?;
-        let rules = check_rules(&config, &path)?;
-        Ok(summary(&config, rules))
+        let (rules, warnings) = check_rules(&config, &path)?;
+        Ok((summary(&config, rules, warnings.len()), warnings))
     });
-    match (&outcome, args.format) {
-        (Ok(summary), Format::Text) => print(&format!("{summary}\n"))?,
-        (Err(diagnostics), Format::Text) => print(&render::text(diagnostics, render::colours(&std::io::stdout())))?,
-        (outcome, Format::Json) => {
-            let diagnostics = outcome.as_ref().err().map_or(&[][..], Vec::as_slice);
-            print(&format!("{}\n", serde_json::to_string_pretty(diagnostics)?))?;
+    let diagnostics = outcome.as_ref().map_or_else(Vec::as_slice, |(_, warnings)| warnings);
+    match args.format {
+        Format::Text => {
+            let shown = render::text(diagnostics, render::colours(&std::io::stdout()));
+            let gap = if diagnostics.is_empty() { "" } else { "\n" };
+            print(&outcome.as_ref().map_or_else(|_| shown.clone(), |(summary, _)| format!("{shown}{gap}{summary}\n")))?;
         }
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(diagnostics)?))?,
     }
     outcome.map(drop).map_err(|_| Failure::RefusedAndShown)
 }
 
-/// Compiles every rule against the configured streams, looks whether those that uplinks name are there, and counts them.
-fn check_rules(config: &Config, path: &Path) -> Result<usize, Vec<Diagnostic>> {
+/// Compiles every rule against the configured streams, and looks whether those that uplinks name are there. Returns how many there are,
+/// and what is taken with a warning.
+fn check_rules(config: &Config, path: &Path) -> Result<(usize, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut schemas = SchemaStore::of(config);
     config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
@@ -47,23 +49,25 @@ fn check_rules(config: &Config, path: &Path) -> Result<usize, Vec<Diagnostic>> {
     let mut wrong = config::check_uplink_rules(path, &book.names().collect::<Vec<_>>()).map_err(|diagnostic| vec![diagnostic])?;
     wrong.extend(tables.wrong().cloned());
     wrong.extend(book.wrong());
-    if !wrong.is_empty() {
-        return Err(wrong);
+    let unchecked = book.waiting().map(|(rule, inputs)| {
+        let file = config.rules.dir.join(rule).with_extension("sql").display().to_string();
+        let what = format!("the rule could not be checked: the columns of `{}` are not known", inputs.join("`, `"));
+        let help = "those of a stream without `fields` are known after its first data, those of a table when its file is right";
+        Diagnostic::new(file, what).help(help.to_owned()).warning()
+    });
+    let warnings: Vec<_> = config.warnings.iter().cloned().chain(unchecked).chain(book.warnings()).collect();
+    if wrong.is_empty() {
+        return Ok((book.len(), warnings));
     }
-    for (rule, streams) in book.waiting() {
-        tracing::warn!(
-            rule,
-            streams = streams.join(", "),
-            "the rule could not be checked: the columns of streams without declared fields are known only after their first data, and those of a table when its file is right"
-        );
-    }
-    Ok(book.len())
+    wrong.extend(warnings);
+    Err(wrong)
 }
 
-fn summary(config: &Config, rules: usize) -> String {
+fn summary(config: &Config, rules: usize, warnings: usize) -> String {
     let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let warnings = if warnings == 0 { String::new() } else { format!("; {}", counted(warnings, "warning")) };
     format!(
-        "ok: {}, {}, {}, {}",
+        "ok: {}, {}, {}, {}{warnings}",
         counted(config.connections.len(), "connection"),
         counted(config.streams.len(), "stream"),
         counted(config.outputs.len(), "output"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tidegate_core::Diagnostic;
 use tidegate_core::diagnostic::did_you_mean;
-use tidegate_rules::{Catalog, CompileError, Mode, Options, Rule, SharedParts, Step, WhenStateFull, compile};
+use tidegate_rules::{Catalog, CompileError, Compiled, Mode, Options, Rule, SharedParts, Step, WhenStateFull, compile};
 
 use super::args::{ExplainArgs, Format};
 use super::render::printable;
@@ -65,7 +65,7 @@ impl Explained {
         let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
         let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::of(config), book).map_err(|wrong| vec![wrong])?;
         let (name, file, text) = find(wanted, &book, &config.rules.dir)?;
-        let (options, mut rule) = compiled(&file, &text, book.catalog())?;
+        let Compiled { options, mut rule, .. } = compiled(&file, &text, book.catalog())?;
         book.put(&name, &file, &text, &name);
         let wrong: Vec<_> = book.wrong().into_iter().filter(|diagnostic| diagnostic.file == file).collect();
         if !wrong.is_empty() {
@@ -187,7 +187,7 @@ fn find(wanted: &str, book: &RuleBook, dir: &Path) -> Result<(Arc<str>, String, 
     }
 }
 
-fn compiled(file: &str, text: &str, catalog: &Catalog) -> Result<(Options, Box<dyn Rule>), Vec<Diagnostic>> {
+fn compiled(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, Vec<Diagnostic>> {
     compile(file, text, catalog).map_err(|error| match error {
         CompileError::Wrong(wrong) => wrong,
         CompileError::Waiting(streams) => {

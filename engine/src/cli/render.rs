@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
+use tidegate_core::diagnostic::Severity;
 use tidegate_core::{Diagnostic, Place};
 
 /// Whether to colour what goes to `stream`: on a terminal, unless `NO_COLOR` (no-color.org) is set or the terminal is dumb.
@@ -25,13 +26,18 @@ pub(super) fn text(diagnostics: &[Diagnostic], coloured: bool) -> String {
 fn one(diagnostic: &Diagnostic, source: Option<&str>, coloured: bool) -> String {
     let paint = |code: &str, text: &str| if coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let place = diagnostic.place.map_or_else(String::new, |Place { line, column }| format!(":{line}:{column}"));
-    let mut shown = format!("{}{place}: {}\n", printable(&diagnostic.file), paint("1;31", &printable(&diagnostic.message)));
+    let (colour, prefix) = match diagnostic.severity {
+        Severity::Error => ("1;31", ""),
+        Severity::Warning => ("1;33", "warning: "),
+    };
+    let message = paint(colour, &format!("{prefix}{}", printable(&diagnostic.message)));
+    let mut shown = format!("{}{place}: {message}\n", printable(&diagnostic.file));
     if let Some((place, line)) = diagnostic.place.zip(source).and_then(|(place, source)| Some((place, line_at(source, place)?))) {
         let number = place.line.to_string();
         let gutter = " ".repeat(number.len());
         let indent = " ".repeat((place.column as usize).saturating_sub(1));
         // Writing to a String cannot fail.
-        let _ = writeln!(shown, "  {number} | {}\n  {gutter} | {indent}{}", printable(&mask_secret(line)), paint("1;31", "^"));
+        let _ = writeln!(shown, "  {number} | {}\n  {gutter} | {indent}{}", printable(&mask_secret(line)), paint(colour, "^"));
     }
     if let Some(help) = &diagnostic.help {
         let _ = writeln!(shown, "{} {}", paint("1;36", "help:"), printable(help));
@@ -81,6 +87,12 @@ mod tests {
             Diagnostic::new("a.toml", "unknown key `hots`").at(Place { line: 2, column: 3 }).help("did you mean `host`?".to_owned());
         let shown = one(&diagnostic, Some("x = 1\n\t hots = \"b\"\r\n"), false);
         assert_eq!(shown, "a.toml:2:3: unknown key `hots`\n  2 |   hots = \"b\"\n    |   ^\nhelp: did you mean `host`?\n");
+    }
+
+    #[test]
+    fn a_warning_says_that_it_is_one() {
+        let diagnostic = Diagnostic::new("a.toml", "odd").at(Place { line: 1, column: 1 }).warning();
+        assert_eq!(one(&diagnostic, Some("x"), false), "a.toml:1:1: warning: odd\n  1 | x\n    | ^\n");
     }
 
     #[test]

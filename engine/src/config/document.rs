@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use tidegate_core::diagnostic::{Place, nearest};
+use tidegate_core::diagnostic::{Place, Severity, nearest};
 use tidegate_core::{Diagnostic, diagnostic};
 use toml::de::{DeTable, DeValue};
 
@@ -29,15 +29,21 @@ impl<'a> Report<'a> {
         self.diagnostics.push(Diagnostic::new(self.file, message).at(place).help(help));
     }
 
+    /// Adds a warning at the bytes `span`, with advice: the file is taken all the same.
+    pub(super) fn warning(&mut self, span: &Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
+        let place = Place::of_offset(self.text, span.start);
+        self.diagnostics.push(Diagnostic::new(self.file, message).at(place).help(help).warning());
+    }
+
     pub(super) fn line_of(&self, span: &Range<usize>) -> u32 {
         Place::of_offset(self.text, span.start).line
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.diagnostics.is_empty()
+    pub(super) fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// All errors, in the order of the file.
+    /// All errors and warnings, in the order of the file.
     pub(super) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.diagnostics.sort_by(|a, b| (a.place, &a.message).cmp(&(b.place, &b.message)));
         self.diagnostics.dedup();

@@ -56,6 +56,8 @@ pub struct Config {
     pub rules: Rules,
     /// The SQLite database.
     pub buffer: Buffer,
+    /// What probably is not meant as it is written.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// A named, typed, endless table.

@@ -155,6 +155,10 @@ pub(super) fn check_fields<'a>(
 
 /// Checks an output.
 pub(super) fn check_output(config: &OutputConfig, table: &Table<'_>, report: &mut Report<'_>) {
+    if config.topic.contains("${") {
+        let what = "the `$` before the brace stays in the topic";
+        report.warning(&table.span_of(&["topic"]), what, "write `{column}`, without it".to_owned());
+    }
     if let Err(why) = placeholders(&config.topic) {
         let help = "examples: \"plant/pump/set\", \"plant/{line}/set\"".to_owned();
         report.error(&table.span_of(&["topic"]), format!("this is not a topic to publish to: {why}"), help);

@@ -57,13 +57,13 @@ impl Kind {
 pub(super) fn config(text: &str, file: &str, base_dir: &Path) -> Result<Config, Vec<Diagnostic>> {
     let mut report = Report::new(file, text);
     let root = document::parse(text, &mut report);
-    if !report.is_empty() {
+    if report.has_errors() {
         // What is behind a broken line would be misread: only the syntax is reported.
         return Err(report.into_diagnostics());
     }
     let config = Validator { base_dir, kinds: BTreeMap::new(), report: &mut report }.config(root);
     match config {
-        Some(config) if report.is_empty() => Ok(config),
+        Some(config) if !report.has_errors() => Ok(Config { warnings: report.into_diagnostics(), ..config }),
         _ => Err(report.into_diagnostics()),
     }
 }
@@ -119,7 +119,8 @@ impl Validator<'_, '_> {
         }
         let (buffer_keys, buffer_table) = buffer?;
         let buffer = self.buffer(buffer_keys, &buffer_table, &data_dir);
-        Some(Config { name: keys.name, data_dir, connections, streams, tables, outputs, uplinks, rules: rules?, buffer })
+        let (rules, warnings) = (rules?, Vec::new());
+        Some(Config { name: keys.name, data_dir, connections, streams, tables, outputs, uplinks, rules, buffer, warnings })
     }
 
     fn tables<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Vec<Table<'t>> {

@@ -61,7 +61,7 @@ impl Loop {
     fn new(edit: impl Fn(&str) -> String) -> Self {
         let catalog = catalog();
         let rules = RULES.iter().map(|(name, text)| match compile(name, &edit(text), &catalog) {
-            Ok((_, rule)) => rule,
+            Ok(compiled) => compiled.rule,
             Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
             Err(CompileError::Waiting(streams)) => panic!("{name} waits for {streams:?}"),
         });

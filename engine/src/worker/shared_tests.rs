@@ -64,7 +64,7 @@ fn rule(text: &str, by_arrival: bool) -> Box<dyn Rule> {
         uplink: true,
         ..Catalog::default()
     };
-    compile("rule.sql", text, &catalog).unwrap().1
+    compile("rule.sql", text, &catalog).unwrap().rule
 }
 
 /// Rows of stream `tank`: seconds, and `x`.

@@ -81,7 +81,8 @@ fuzz_target!(|data: &[u8]| {
         uplink: true,
         ..Catalog::default()
     };
-    let Ok((_, mut rule)) = compile("rule.sql", &text, &catalog) else { return };
+    let Ok(compiled) = compile("rule.sql", &text, &catalog) else { return };
+    let mut rule = compiled.rule;
     let mut out = Emissions::default();
     let mut run = || {
         if rule.tables().iter().any(|(table, _)| &**table == "limits") {

@@ -4,6 +4,7 @@
 //! * [`names`], [`functions`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams, tables, functions, windows (and
 //!   [`windows`], their arithmetic).
 //! * [`pattern`]: what `MATCH_RECOGNIZE` in FROM says; [`wall_clock`]: what `now()` does.
+//! * [`warnings`]: what is taken, and probably not meant.
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]: how much it may keep.
@@ -26,6 +27,7 @@ mod table_functions;
 mod text;
 mod time;
 mod wall_clock;
+mod warnings;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -34,7 +36,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion_sql::planner::PlannerContext;
-use tidegate_core::Rows;
+use tidegate_core::{Diagnostic, Rows};
 
 use crate::index::Way;
 use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step, Target, When};
@@ -54,19 +56,19 @@ pub struct SqlRule {
     clock: WallClock,
 }
 
-/// Compiles the SQL rule `file` against `catalog`.
+/// Compiles the SQL rule `file` against `catalog`. With it comes what probably is not meant as it is written.
 ///
 /// # Errors
 /// See [`crate::compile`].
-pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> Result<SqlRule, CompileError> {
+pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
     nesting::with_room(|| compile_with_room(file, text, options, catalog))
 }
 
-fn compile_with_room(file: &str, text: &str, options: &Options, catalog: &Catalog) -> Result<SqlRule, CompileError> {
+fn compile_with_room(file: &str, text: &str, options: &Options, catalog: &Catalog) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
     let statements = text::parse(file, text).map_err(|wrong| CompileError::Wrong(vec![wrong]))?;
     let names = names::Names::new(catalog);
     let (mut views, mut sizes) = (PlannerContext::new(), nesting::Sizes::default());
-    let (mut lowered, mut wrong) = (Vec::new(), Vec::new());
+    let (mut lowered, mut wrong, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     for statement in statements {
         let complaints = complaint::Complaints { file, text, start: statement.start };
         let outcome = match statement.body {
@@ -81,6 +83,7 @@ fn compile_with_room(file: &str, text: &str, options: &Options, catalog: &Catalo
         if let Err(error) = outcome {
             wrong.push(complaints.diagnostic(&error));
         }
+        warnings.extend(names.take_warnings().iter().map(|warning| complaints.diagnostic(warning).warning()));
     }
     let waiting = names.waiting();
     if !waiting.is_empty() {
@@ -94,13 +97,14 @@ fn compile_with_room(file: &str, text: &str, options: &Options, catalog: &Catalo
         statement.inputs().iter().flat_map(move |input| statement.targets().map(move |target| of(input, target)))
     });
     let tables: BTreeMap<Arc<str>, SchemaRef> = lowered.iter().flat_map(|statement| statement.tables().iter().cloned()).collect();
-    Ok(SqlRule {
+    let rule = SqlRule {
         flows: flows.collect(),
         tables: tables.into_iter().collect(),
         statements: lowered,
         limit: StateLimit::of(options),
         clock: names.clock,
-    })
+    };
+    Ok((rule, warnings))
 }
 
 impl Rule for SqlRule {

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::{Result, TableReference, plan_err};
+use datafusion_common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use tidegate_core::diagnostic::did_you_mean;
@@ -88,11 +88,22 @@ pub(super) struct Names<'a> {
     /// what `now()` looks the time up in
     pub clock: WallClock,
     waiting: Mutex<BTreeSet<String>>,
+    warnings: Mutex<Vec<DataFusionError>>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(catalog: &'a Catalog) -> Self {
-        Self { catalog, clock: WallClock::default(), waiting: Mutex::default() }
+        Self { catalog, clock: WallClock::default(), waiting: Mutex::default(), warnings: Mutex::default() }
+    }
+
+    /// The statement is taken, but `what` is probably not meant: told like an error, with advice behind the first `"; "`.
+    pub(super) fn warn(&self, what: DataFusionError) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    /// What has been warned of since the last time.
+    pub(super) fn take_warnings(&self) -> Vec<DataFusionError> {
+        std::mem::take(&mut self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Streams that were read although their columns are not known yet.

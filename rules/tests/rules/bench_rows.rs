@@ -164,7 +164,7 @@ pub fn rule(text: &str) -> Box<dyn Rule> {
 
 pub fn rule_of(text: &str, catalog: &Catalog) -> Box<dyn Rule> {
     match compile("rule.sql", text, catalog) {
-        Ok((_, rule)) => rule,
+        Ok(compiled) => compiled.rule,
         Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
         Err(CompileError::Waiting(streams)) => panic!("waiting for {streams:?}"),
     }

@@ -98,7 +98,7 @@ fn said(rule: &str, catalog: &Catalog) -> String {
 
 /// What `rule` writes for the rows of `text`.
 fn written(rule: &str, text: &str, catalog: &Catalog) -> Vec<Vec<String>> {
-    let (_, mut rule) = compile("rule.sql", rule, catalog).unwrap();
+    let mut rule = compile("rule.sql", rule, catalog).unwrap().rule;
     let stream = Arc::clone(&rule.flows()[0].input);
     let schema = catalog.inputs[&*stream].clone().unwrap();
     let rows = cells(text);

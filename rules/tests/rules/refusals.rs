@@ -1,27 +1,33 @@
-//! What cannot be done on an endless stream is refused with the reason and the form that works.
+//! What cannot be done on an endless stream is refused with the reason and the form that works; what is probably not meant is taken with a
+//! warning.
 //!
-//! `refusals/NAME.sql` is the rule, `refusals/NAME.err` what its author is told. Set `UPDATE_GOLDEN=1` to write the texts anew.
+//! `refusals/NAME.sql` is the rule, `refusals/NAME.err` what its author is told; so it is in `warnings`. Set `UPDATE_GOLDEN=1` to write the
+//! texts anew.
 
 use crate::bench_rows::catalog;
 use std::fs;
 use std::path::Path;
+use tidegate_core::Diagnostic;
 use tidegate_rules::{CompileError, compile};
 
-#[test]
-fn each_refusal_names_the_place_and_the_way_out() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refusals");
+/// What authors are told of the rules in the directory `cases`, and whether they are told so by an error.
+fn compare(cases: &str, least: usize, refused: bool) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(cases);
     let mut names: Vec<_> =
         fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "sql")).collect();
     names.sort();
-    assert!(names.len() >= 20, "the directory of cases was found");
+    assert!(names.len() >= least, "the directory of cases was found");
     let mut wrong = Vec::new();
     for path in names {
         let text = fs::read_to_string(&path).unwrap();
         let file = path.file_name().unwrap().to_str().unwrap();
+        let lines = |said: &[Diagnostic]| said.iter().map(|d| format!("{d}\n")).collect::<String>();
         let said = match compile(file, &text, &catalog()) {
-            Err(CompileError::Wrong(said)) => said.iter().map(|d| format!("{d}\n")).collect::<String>(),
+            Err(CompileError::Wrong(said)) if refused => lines(&said),
+            Err(CompileError::Wrong(said)) => format!("refused: {}", lines(&said)),
             Err(CompileError::Waiting(streams)) => format!("waiting for {streams:?}\n"),
-            Ok(_) => "no error\n".to_owned(),
+            Ok(_) if refused => "no error\n".to_owned(),
+            Ok(compiled) => lines(&compiled.warnings),
         };
         let golden = path.with_extension("err");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -33,6 +39,16 @@ fn each_refusal_names_the_place_and_the_way_out() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_refusal_names_the_place_and_the_way_out() {
+    compare("refusals", 20, true);
+}
+
+#[test]
+fn each_warning_names_the_place_and_what_is_meant() {
+    compare("warnings", 1, false);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampNanoseco
 use arrow::datatypes::{Int64Type, Schema};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, Flow, Options, Rule, RuleError, SealedState, Step, Target, When, compile};
+use tidegate_rules::{
+    Catalog, CompileError, Compiled, Emissions, Flow, Options, Rule, RuleError, SealedState, Step, Target, When, compile,
+};
 
 use crate::rules::LEAST;
 
@@ -26,8 +28,11 @@ pub fn text(version: u64) -> String {
 ///
 /// # Errors
 /// As [`compile`] has it.
-pub fn compile_any(file: &str, text: &str, catalog: &Catalog) -> Result<(Options, Box<dyn Rule>), CompileError> {
-    if text.lines().any(|line| line == MARK) { Ok((Options::default(), Box::new(Echo::new()))) } else { compile(file, text, catalog) }
+pub fn compile_any(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, CompileError> {
+    if text.lines().all(|line| line != MARK) {
+        return compile(file, text, catalog);
+    }
+    Ok(Compiled { options: Options::default(), rule: Box::new(Echo::new()), warnings: Vec::new() })
 }
 
 /// Writes `n` and how long it was held, to the uplink and to the stream `echoed`.

@@ -44,6 +44,7 @@ use super::statement::Statement;
 use super::table_functions::Window;
 use super::time::EventTime;
 use super::wall_clock::{is_now, refuse_out_of_place};
+use super::warnings;
 use crate::Options;
 use rows::{safe_conditions_first, ways};
 use target::{fit, late_rows, resolve_target};
@@ -119,6 +120,7 @@ pub(super) fn insert(
 }
 
 fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+    warnings::of_text(&query, names);
     spell_out_over(&mut query)?;
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
     SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)

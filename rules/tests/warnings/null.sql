@@ -1,0 +1,3 @@
+INSERT INTO uplink SELECT ts FROM tank
+WHERE temperature = NULL
+   OR NULL <> device;
