@@ -21,9 +21,14 @@ pub fn test_binary(path: PathBuf) {
     drop(BINARY.set(path));
 }
 
-/// The binary `tidegate`: the one that was named, or one of the profile that the tests were built with, built when it is asked for first.
+/// The binary `tidegate`: the one that was named, here or by `TIDEGATE_BINARY`; else one of the profile that the tests
+/// were built with, built when it is asked for first.
 pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
+        // Cargo would build it anew: on its own it has fewer features of its dependencies than within the workspace.
+        if let Some(built) = std::env::var_os("TIDEGATE_BINARY") {
+            return PathBuf::from(built);
+        }
         // TARGET/PROFILE/deps/TEST, or TARGET/PROFILE/PROGRAM
         let program = std::env::current_exe().unwrap();
         let profile_dir = program.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).unwrap();

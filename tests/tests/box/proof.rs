@@ -12,7 +12,7 @@ use tidegate_tests::plant::{Pace, RULES};
 use tidegate_tests::trial::{Outcome, Terms, Trial};
 
 /// Starts of a usual run.
-const ROUNDS: u32 = 200;
+const ROUNDS: u32 = 40;
 /// Rows under way: more than a round takes, so that the box never runs idle, and few enough to be dealt with in a moment.
 const PACE: Pace = Pace { ahead: 1_000, rate: None };
 /// Rows that arrive in a round, at most.
