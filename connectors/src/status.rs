@@ -1,31 +1,64 @@
-//! What a connection did, as counters that anybody may read at any time.
+//! What a connection did, as counters that anybody may read at any time. They belong to the process, not to the session.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-/// The counters of one connection. They only grow, and belong to the process, not to the session.
+use tidegate_core::status::{Counter, Newest};
+
+/// One connection.
 #[derive(Debug, Default)]
 pub struct LineStatus {
-    /// whether the line is up
+    /// whether the line is up; change it with [`LineStatus::is_up`] and [`LineStatus::is_down`]
     pub connected: AtomicBool,
     /// messages taken in
-    pub messages: AtomicU64,
+    pub messages: Counter,
     /// messages among them that the broker repeated; they were known again, and their rows were not taken twice
-    pub repeated: AtomicU64,
+    pub repeated: Counter,
     /// rows made of them
-    pub rows: AtomicU64,
+    pub rows: Counter,
     /// messages that could not be decoded, or are too large; they are lost
-    pub malformed: AtomicU64,
+    pub malformed: Counter,
     /// values that did not fit their column, and are null
-    pub wrong_type: AtomicU64,
+    pub wrong_type: Counter,
     /// messages and rows that were dropped because the engine did not take them in time (QoS 0), or belong to no stream
-    pub dropped: AtomicU64,
+    pub dropped: Counter,
     /// times that the line was opened again after it had been up
-    pub reconnects: AtomicU64,
-    trouble: Mutex<Option<String>>,
+    pub reconnects: Counter,
+    /// since when the line is up, or has been down
+    changed: Newest<()>,
+    /// why the line is down
+    trouble: Newest<String>,
+    /// kept when the line comes back
+    last_error: Newest<String>,
 }
 
 impl LineStatus {
+    /// What was counted besides messages and rows, by what it is. Names are part of the protocol: they stay.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        // Without `..`, so that nothing is counted that nobody sees.
+        let Self {
+            repeated,
+            malformed,
+            wrong_type,
+            dropped,
+            reconnects,
+            connected: _,
+            messages: _,
+            rows: _,
+            changed: _,
+            trouble: _,
+            last_error: _,
+        } = self;
+        vec![
+            ("repeated", repeated.get()),
+            ("malformed", malformed.get()),
+            ("wrong_type", wrong_type.get()),
+            ("dropped", dropped.get()),
+            ("reconnects", reconnects.get()),
+        ]
+    }
+
     /// Whether the line is up.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -35,22 +68,44 @@ impl LineStatus {
     /// Why the line is down, in words; none while it is up, or was never tried.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.get().map(|(_, reason)| reason)
+    }
+
+    /// Why the line was down last, and how long ago it was tried then.
+    #[must_use]
+    pub fn last_error(&self) -> Option<(Duration, String)> {
+        self.last_error.get()
+    }
+
+    /// How long the line has been up or down; none: it was never tried.
+    #[must_use]
+    pub fn changed(&self) -> Option<Duration> {
+        self.changed.get().map(|(ago, ())| ago)
     }
 
     /// The line has come up.
     pub fn is_up(&self) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.connected.store(true, Ordering::Relaxed);
+        self.trouble.clear();
+        if !self.connected.swap(true, Ordering::Relaxed) {
+            self.changed.note(());
+        }
     }
 
-    /// The line has gone down.
+    /// The line has gone down, or another attempt has failed.
     pub fn is_down(&self, trouble: Option<String>) {
-        self.connected.store(false, Ordering::Relaxed);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        if self.connected.swap(false, Ordering::Relaxed) || !self.changed.is_some() {
+            self.changed.note(());
+        }
+        match trouble {
+            Some(trouble) => {
+                self.trouble.note(trouble.clone());
+                self.last_error.note(trouble);
+            }
+            None => self.trouble.clear(),
+        }
     }
 }
 
-pub(crate) fn add(counter: &AtomicU64, n: usize) {
-    counter.fetch_add(n as u64, Ordering::Relaxed);
+pub(crate) fn add(counter: &Counter, n: usize) {
+    counter.add(n as u64);
 }

@@ -12,7 +12,8 @@
 //! * [`replay`]: the same on recorded rows.
 //! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation; [`disk`] is a part of it, and [`machine`] is a
 //!   box's.
-//! * [`status`]: what flows, for whoever looks. [`cli`] is the command line, [`demo`] the demo plant.
+//! * [`status`]: what flows, for whoever looks; [`tap`]: rows as they pass. [`management`] answers who asks a running box.
+//! * [`cli`] is the command line, [`demo`] the demo plant.
 
 pub mod buffer;
 pub mod catalog;
@@ -24,6 +25,7 @@ pub mod disk;
 pub mod forwarder;
 pub mod journal;
 pub mod machine;
+pub mod management;
 pub mod outputs;
 pub mod replay;
 pub mod router;
@@ -32,10 +34,13 @@ pub mod rules_dir;
 pub mod run;
 pub mod sampler;
 pub mod schemas;
+#[cfg(feature = "screen")]
+pub mod screen;
 pub mod sequencer;
 pub mod status;
 pub mod supervisor;
 pub mod tables;
+pub mod tap;
 pub mod time;
 pub mod wakes;
 pub mod worker;

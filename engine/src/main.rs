@@ -1,30 +1,38 @@
 //! The binary `tidegate`: reads the command line, starts logging, does what was asked, and says how it ended.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use tidegate::cli::args::{Cli, Command};
+use tidegate::cli::ask;
 use tidegate::cli::buffer::buffer;
 use tidegate::cli::replay::replay;
 use tidegate::cli::run::{demo, run};
 use tidegate::cli::{Failure, check, completions, explain, finish, logging, schema};
+use tidegate::management::desk::LogFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse(); // ends here with exit code 2 when the command line is wrong
     let logging = match &cli.command {
-        Command::Demo(_) => Ok(()), // its messages belong into its picture
-        _ => logging::start(&cli.log),
+        Command::Demo(_) => Ok(None), // its messages belong into its picture
+        _ => logging::start(&cli.log).map(Some),
     };
-    finish(logging.and_then(|()| execute(cli.command)))
+    finish(logging.and_then(|log| execute(cli.command, log)))
 }
 
-fn execute(command: Command) -> Result<(), Failure> {
+fn execute(command: Command, log: Option<Arc<LogFilter>>) -> Result<(), Failure> {
     match command {
-        Command::Run(args) => run(args),
+        Command::Run(args) => run(args, log),
         Command::Check(args) => check::check(args),
         Command::Explain(args) => explain::explain(args),
         Command::Demo(args) => demo(args),
         Command::Replay(args) => replay(args),
+        Command::Status(args) => ask::status::status(args),
+        Command::Top(args) => ask::top::top(args),
+        Command::Tail(args) => ask::tail::tail(args),
+        Command::Reload(args) => ask::reload(args),
+        Command::Log(args) => ask::log(args),
         Command::Buffer { command } => buffer(command),
         Command::Schema => schema(),
         Command::Completions { shell } => completions(shell),

@@ -67,6 +67,7 @@ impl OutputQueue {
                     break;
                 }
             }
+            let _held = self.status.held.one_more();
             room.await;
         }
         // A rule that has just moved may have left another worker waiting here.
@@ -138,16 +139,16 @@ impl OutputQueue {
             let Delivery { written, failed, error } = sink.deliver(&rows).await;
             self.status.written.add(written as u64);
             self.status.failed.add(failed as u64);
-            if let Some(error) = error
-                && let Some(count) = failures.count(failed as u64)
-            {
+            self.status.last.note(&rows, "");
+            if let Some(error) = error {
+                self.status.last_error.note(error.to_string());
+                let Some(count) = failures.count(failed as u64) else { continue };
                 let advice = match error {
                     DeliveryError::Transient(_) => "they are not written later",
                     DeliveryError::Permanent(_) => "correct the rule or the output",
                 };
                 tracing::error!(output = %self.name, rows = count, %error, advice, "rows could not be written");
             }
-            self.status.last.show_last_row(&rows, "");
         }
     }
 }

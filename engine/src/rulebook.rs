@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tidegate_core::Diagnostic;
 use tidegate_rules::{Catalog, CompileError, Compiled, Flow, Mode, Options, Rule, Target, compile};
 use tokio::sync::oneshot;
@@ -175,7 +175,8 @@ impl RuleBook {
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), Vec::new(), Vec::new());
                 page.warned &= page.warnings == warnings;
                 page.warnings = warnings;
-                status.refused.store(false, Ordering::Relaxed);
+                status.refused.clear();
+                status.waits_for.clear();
                 let mut changes = self.start(name, inherits, &options, rule);
                 changes.extend(self.renamed(name, inherits));
                 Edited { edit: edit(), changes }
@@ -184,8 +185,9 @@ impl RuleBook {
                 if !self.quiet {
                     tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields, or for the file of a table");
                 }
+                status.refused.clear();
+                status.waits_for.note(streams.join(", "));
                 (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
-                status.refused.store(false, Ordering::Relaxed);
                 Edited { edit: edit(), changes: self.renamed(name, inherits) }
             }
             Err(CompileError::Wrong(wrong)) => {
@@ -213,8 +215,7 @@ impl RuleBook {
             tracing::error!(rule = %name, "{diagnostic} ({keeps})");
         }
         let status = self.status.rules.of(name);
-        status.refused.store(true, Ordering::Relaxed);
-        status.last.replace(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+        status.refused.note(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
         page.wrong = wrong;
     }
 
@@ -378,6 +379,7 @@ impl RuleBook {
             if let Some(page) = self.rules.get_mut(name) {
                 page.running = None;
             }
+            self.status.rules.of(name).running.clear();
             changes.extend(self.homes.leave(name).map(|worker| (worker, Change::Remove(Arc::clone(name)))));
             return changes;
         }
@@ -391,14 +393,15 @@ impl RuleBook {
             page.running = None;
         }
         let worker = self.homes.settle(name, old, homes::ties(&flows, &self.catalog));
+        let mut hash = Arc::from("");
         if let Some(page) = self.rules.get_mut(name) {
             page.running = Some(flows);
             page.tables = tables;
+            hash = page.good.as_deref().map_or(hash, sha256);
         }
-        changes.push((
-            worker,
-            Change::Load(Load { name: Arc::clone(name), rule, mode: options.mode, worth: options.worth(), inherits: Arc::clone(inherits) }),
-        ));
+        let (mode, worth) = (options.mode, options.worth());
+        let load = Load { name: Arc::clone(name), rule, hash, mode, worth, inherits: Arc::clone(inherits) };
+        changes.push((worker, Change::Load(load)));
         for Move { rule, from, to } in self.homes.bring_together(name) {
             let (give, take) = oneshot::channel();
             changes.push((from, Change::Give(Arc::clone(&rule), give)));
@@ -406,6 +409,11 @@ impl RuleBook {
         }
         changes
     }
+}
+
+/// The SHA-256 of a rule's text, in hexadecimal digits.
+fn sha256(text: &str) -> Arc<str> {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 impl Page {

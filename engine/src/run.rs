@@ -23,6 +23,7 @@ use crate::config::{Config, Stream, StreamKind};
 use crate::disk::Disk;
 use crate::forwarder::Forwarder;
 use crate::journal::{Journal, Start};
+use crate::management::desk::Heartbeat;
 use crate::outputs::OutputQueue;
 use crate::router::Router;
 use crate::rulebook::RuleBook;
@@ -97,6 +98,7 @@ pub struct Running {
     forwarding: CancellationToken,
     /// ends when the sequencer and the workers have ended
     drained: mpsc::Receiver<()>,
+    heartbeat: Heartbeat,
 }
 
 type Outputs = BTreeMap<Arc<str>, Arc<OutputQueue>>;
@@ -143,6 +145,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);
+    let (heartbeat, beats) = mpsc::channel(1);
     let sequencer = Sequencer {
         numbers: Numbers::from(buffer.sequence_start().0),
         reserve: reserve(&buffer),
@@ -156,7 +159,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         snapshot_every: config.buffer.snapshot_every.0,
     };
     supervisor.spawn("sequencer", async move {
-        sequencer.run(batches, change_queue).await;
+        sequencer.run(batches, change_queue, beats).await;
         drop(draining);
     });
     let (loaded, ready) = oneshot::channel();
@@ -167,7 +170,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         start_line(line, &outputs, &inlet, &reading, &mut supervisor);
     }
     tracing::info!(name = config.name, connections = config.connections.len(), streams = config.streams.len(), "the box runs");
-    Ok(Running { status, supervisor, rules, buffer, outputs, reading, forwarding, drained })
+    Ok(Running { status, supervisor, rules, buffer, outputs, reading, forwarding, drained, heartbeat })
 }
 
 impl Running {
@@ -175,6 +178,12 @@ impl Running {
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status)
+    }
+
+    /// Asks the sequencer whether it still goes round.
+    #[must_use]
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
     }
 
     /// Resolves when a part of the box has failed, and it must be stopped.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidegate_core::{Ack, Batch, Rows, Seqs};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use tidegate_rules::{SealedState, When};
 
@@ -140,8 +140,13 @@ pub struct Sequencer {
 }
 
 impl Sequencer {
-    /// Runs until every source has gone.
-    pub async fn run(mut self, mut batches: mpsc::Receiver<Batch>, mut changes: mpsc::Receiver<Edited>) {
+    /// Runs until every source has gone. Answers each of `beats` when it comes to it: it still goes round.
+    pub async fn run(
+        mut self,
+        mut batches: mpsc::Receiver<Batch>,
+        mut changes: mpsc::Receiver<Edited>,
+        mut beats: mpsc::Receiver<oneshot::Sender<()>>,
+    ) {
         let mut streams: HashMap<Arc<str>, (SchemaRef, Arc<StreamStatus>)> = HashMap::new();
         let mut snapshots = tokio::time::interval(self.snapshot_every);
         snapshots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -152,6 +157,8 @@ impl Sequencer {
                 biased;
                 Some(change) = changes.recv() => self.change(change).await,
                 _ = snapshots.tick() => self.snapshot().await,
+                // Whoever asked may have gone.
+                Some(beat) = beats.recv() => drop(beat.send(())),
                 () = std::future::ready(()), if ticks.passed > ticks.room => self.tick(&mut ticks).await,
                 batch = batches.recv() => {
                     let Some(Batch { stream, rows, marks, ack }) = batch else { break };
@@ -164,9 +171,9 @@ impl Sequencer {
                             &streams.entry(Arc::clone(&stream)).insert_entry((schema, status)).into_mut().1
                         }
                     };
-                    status.note(&rows);
                     (self.reserve)(self.numbers.next());
                     let (rows, when) = (self.numbers.number(rows), self.time.when());
+                    status.note(&rows, when.wall_ns);
                     let ack = self.journal.rows(&stream, &rows, when, marks, ack).await;
                     self.send(stream, rows, when, ack).await;
                     if self.journal.snapshot_is_due() {

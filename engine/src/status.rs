@@ -1,14 +1,21 @@
 //! What flows and what rules did, as counters that anybody may read at any time.
 //!
-//! Writers only add to atomics and replace the last row; they never wait for a reader.
+//! Writers only add to atomics and replace the newest row; they never wait for a reader.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{max, take};
+use arrow::datatypes::TimestampNanosecondType;
 use tidegate_connectors::json::Encoder;
 use tidegate_connectors::status::LineStatus;
+pub use tidegate_core::status::{Counter, Named, Newest};
+use tidegate_core::{Rows, TS};
+use tidegate_rules::Mode;
+
+use crate::tap::{Passed, Tap};
 
 /// Everything about one running box.
 #[derive(Debug, Default)]
@@ -27,42 +34,114 @@ pub struct Status {
     pub uplinks: Named<UplinkStatus>,
 }
 
+/// What was counted besides the rows themselves, by what it is. Names are part of the protocol: they stay.
+pub type Counts = Vec<(&'static str, u64)>;
+
+impl Status {
+    /// Whether the box waits for room because its configuration says so. It is not hung then.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.outbox.held.get() > 0 || self.outputs.all().iter().any(|(_, output)| output.held.get() > 0)
+    }
+}
+
 /// One stream.
 #[derive(Debug, Default)]
 pub struct StreamStatus {
     /// rows that came
     pub rows: Counter,
     /// the newest row
-    pub last: Last,
+    pub last: LastRow,
+    /// the greatest event time so far, in nanoseconds since 1970
+    pub watermark: Watermark,
+    /// shows rows as they come
+    pub tap: Tap,
 }
 
 impl StreamStatus {
-    /// Counts `rows`, and shows the last of them if anybody looks.
-    pub fn note(&self, rows: &RecordBatch) {
-        self.rows.add(rows.num_rows() as u64);
-        self.last.show_last_row(rows, "");
+    /// Counts `rows`, which came at `wall_ns`, nanoseconds since 1970.
+    pub fn note(&self, rows: &Rows, wall_ns: i64) {
+        self.rows.add(rows.len() as u64);
+        self.last.note(&rows.batch, "");
+        self.watermark.note(&rows.batch);
+        self.tap.show(|| Passed { rows: rows.clone(), wall_ns, rule: None, target: None, failures: None });
+    }
+
+    /// What was counted besides rows.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let Self { rows: _, last: _, watermark: _, tap: _ } = self;
+        Vec::new()
     }
 }
 
 /// One rule.
 #[derive(Debug, Default)]
 pub struct RuleStatus {
-    /// rows that the rule wrote, to any target
+    /// rows that the rule wrote, to any target; in shadow mode, those that it would have written
     pub rows: Counter,
     /// rows that came too late for their window
     pub late: Counter,
     /// groups, windows or rows that the rule has given up, since it kept more than it may
     pub forgotten: Counter,
+    /// rows further ahead of time than `max_ahead` says; they did not move it on
+    pub ahead: Counter,
     /// about how many bytes the rule keeps
     pub state_bytes: Counter,
-    /// times that the rule failed on a batch
-    pub errors: Counter,
-    /// times that a new version took effect
+    /// rows that could not be evaluated and are left out
+    pub left_out: Counter,
+    /// times that a version took effect
     pub versions: Counter,
-    /// the newest row that it wrote, or what is wrong with its newest version
-    pub last: Last,
-    /// whether the newest version of the file was refused
-    pub refused: AtomicBool,
+    /// the version that runs
+    pub running: Newest<Version>,
+    /// the newest row that it wrote
+    pub last: LastRow,
+    /// why rows were left out, for the newest of them
+    pub last_error: Newest<String>,
+    /// what is wrong with the newest text of the file, if it was refused
+    pub refused: Newest<String>,
+    /// streams without known columns, and tables without a file, that its newest text waits for
+    pub waits_for: Newest<String>,
+    /// why the version that ran was stopped
+    pub stopped: Newest<String>,
+    /// shows rows as it writes them
+    pub tap: Tap,
+}
+
+impl RuleStatus {
+    /// What was counted besides rows.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        // Without `..`, so that nothing is counted that nobody sees.
+        let Self {
+            late,
+            left_out,
+            forgotten,
+            ahead,
+            rows: _,
+            state_bytes: _,
+            versions: _,
+            running: _,
+            last: _,
+            last_error: _,
+            refused: _,
+            waits_for: _,
+            stopped: _,
+            tap: _,
+        } = self;
+        vec![("late", late.get()), ("left_out", left_out.get()), ("forgotten", forgotten.get()), ("ahead", ahead.get())]
+    }
+}
+
+/// A version of a rule that took effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// counts those of this process, from 1
+    pub number: u64,
+    /// the text's SHA-256, in hexadecimal digits
+    pub hash: Arc<str>,
+    /// whether it writes
+    pub mode: Mode,
 }
 
 /// One output.
@@ -74,8 +153,23 @@ pub struct OutputStatus {
     pub failed: Counter,
     /// rows that were dropped because the queue was full
     pub dropped: Counter,
+    /// rules that wait for room in the queue now (`when_full = "block"`), and hold up all that comes behind them
+    pub held: Counter,
     /// the newest row
-    pub last: Last,
+    pub last: LastRow,
+    /// why rows failed, for the newest of them
+    pub last_error: Newest<String>,
+    /// shows rows when the far side has answered
+    pub tap: Tap,
+}
+
+impl OutputStatus {
+    /// What was counted besides written rows.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let Self { failed, dropped, held: _, written: _, last: _, last_error: _, tap: _ } = self;
+        vec![("failed", failed.get()), ("dropped", dropped.get())]
+    }
 }
 
 /// The buffer: outbox and journal.
@@ -89,6 +183,21 @@ pub struct OutboxStatus {
     pub committed: Counter,
     /// rows that the buffer dropped: it was full, they could not be stored, or the file was damaged; each leaves a gap record
     pub dropped: Counter,
+    /// 1: rows wait for room or for the disk, and hold up all that comes behind them
+    pub held: Counter,
+    /// what the rows that wait take
+    pub bytes: Counter,
+    /// what the journal takes
+    pub journal_bytes: Counter,
+}
+
+impl OutboxStatus {
+    /// What was counted besides waiting rows and commits.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let Self { dropped, held: _, committed: _, commits: _, waiting: _, bytes: _, journal_bytes: _ } = self;
+        vec![("dropped", dropped.get())]
+    }
 }
 
 /// One uplink and its forwarder.
@@ -96,101 +205,87 @@ pub struct OutboxStatus {
 pub struct UplinkStatus {
     /// rows confirmed since the start
     pub delivered: Counter,
+    /// rows that the far side refused for good; they were put aside
+    pub refused: Counter,
     /// whether the far side is there
     pub connected: AtomicBool,
+    /// why rows were not taken, for the newest of them
+    pub last_error: Newest<String>,
 }
 
-/// A number that only its writers change.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// Sets the value, for gauges.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// The value.
+impl UplinkStatus {
+    /// What was counted besides delivered rows.
     #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    pub fn counts(&self) -> Counts {
+        let Self { refused, delivered: _, connected: _, last_error: _ } = self;
+        vec![("refused", refused.get())]
     }
 }
 
-/// A short text about the newest thing that happened. Rows are rendered only when somebody watches: see [`Last::wanted`].
+/// The newest row of many, kept as it is: it becomes text only when somebody looks.
 #[derive(Debug, Default)]
-pub struct Last {
-    text: Mutex<String>,
-    wanted: AtomicBool,
+pub struct LastRow(Mutex<Option<Row>>);
+
+#[derive(Debug, Clone)]
+struct Row {
+    at: Instant,
+    /// what stands before the row, such as its target; may be empty
+    label: Arc<str>,
+    /// the row is the last one of these
+    rows: RecordBatch,
 }
 
-impl Last {
-    /// Whether a reader took the text since it was last replaced; rendering for nobody is skipped.
-    #[must_use]
-    pub fn wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed)
-    }
+impl LastRow {
+    /// More rows than this are not held for the sake of one: it is copied.
+    const HELD: usize = 64;
 
-    /// Shows the last of `rows` behind `label` (which may be empty), if a reader wants a newer text.
-    pub fn show_last_row(&self, rows: &RecordBatch, label: &str) {
-        if let Some(last) = rows.num_rows().checked_sub(1).filter(|_| self.wanted()) {
-            let mut text = label.as_bytes().to_vec();
-            if !text.is_empty() {
-                text.push(b' ');
-            }
-            Encoder::new(rows.schema_ref()).encode_row(rows, last, &mut text);
-            self.replace(String::from_utf8_lossy(&text).into_owned());
+    /// Notes the last of `rows`, with what stands before it.
+    pub fn note(&self, rows: &RecordBatch, label: &str) {
+        let Some(last) = rows.num_rows().checked_sub(1) else { return };
+        let copied = || {
+            let index = UInt32Array::from_value(u32::try_from(last).ok()?, 1);
+            let columns = rows.columns().iter().map(|column| take(column, &index, None));
+            RecordBatch::try_new(rows.schema(), columns.collect::<Result<Vec<ArrayRef>, _>>().ok()?).ok()
+        };
+        let kept = if last < Self::HELD { Some(rows.clone()) } else { copied() };
+        if let Some(rows) = kept {
+            *self.lock() = Some(Row { at: Instant::now(), label: Arc::from(label), rows });
         }
     }
 
-    /// Replaces the text.
-    pub fn replace(&self, text: String) {
-        self.wanted.store(false, Ordering::Relaxed);
-        *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text;
-    }
-
-    /// The text; asks for a newer one.
+    /// How long ago the newest row came, and its text.
     #[must_use]
-    pub fn read(&self) -> String {
-        self.wanted.store(true, Ordering::Relaxed);
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Statuses by name, made when first asked for.
-#[derive(Debug)]
-pub struct Named<T>(Mutex<BTreeMap<String, Arc<T>>>);
-
-impl<T> Default for Named<T> {
-    fn default() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
-    }
-}
-
-impl<T: Default> Named<T> {
-    /// The status of `name`. Keep the `Arc`; do not ask on the hot path.
-    #[must_use]
-    pub fn of(&self, name: &str) -> Arc<T> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(status) = map.get(name) {
-            return Arc::clone(status);
+    pub fn read(&self) -> Option<(Duration, String)> {
+        let Row { at, label, rows } = self.lock().clone()?;
+        let mut text = label.as_bytes().to_vec();
+        if !text.is_empty() {
+            text.push(b' ');
         }
-        Arc::clone(map.entry(name.to_owned()).or_default())
+        Encoder::new(rows.schema_ref()).encode_row(&rows, rows.num_rows().checked_sub(1)?, &mut text);
+        Some((at.elapsed(), String::from_utf8_lossy(&text).into_owned()))
     }
 
-    /// Forgets `name`.
-    pub fn remove(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Row>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The greatest event time of rows so far.
+#[derive(Debug, Default)]
+pub struct Watermark(Mutex<Option<i64>>);
+
+impl Watermark {
+    fn note(&self, rows: &RecordBatch) {
+        let ts = rows.column_by_name(TS).and_then(|ts| ts.as_primitive_opt::<TimestampNanosecondType>());
+        if let Some(greatest) = ts.and_then(max) {
+            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = (*known).max(Some(greatest));
+        }
     }
 
-    /// All of them, in order of their names.
+    /// In nanoseconds since 1970; none: no row had one.
     #[must_use]
-    pub fn all(&self) -> Vec<(String, Arc<T>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(name, status)| (name.clone(), Arc::clone(status))).collect()
+    pub fn get(&self) -> Option<i64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

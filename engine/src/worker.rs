@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use tidegate_core::Rows;
@@ -17,7 +16,8 @@ use crate::buffer::SnapshotPart;
 use crate::router::{self, Routed, Router};
 use crate::sampler::Sampler;
 use crate::sequencer::{Entry, Origin};
-use crate::status::{RuleStatus, Status};
+use crate::status::{RuleStatus, Status, Version};
+use crate::tap::Passed;
 use crate::wakes::Waker;
 
 mod readers;
@@ -44,6 +44,8 @@ pub struct Load {
     pub name: Arc<str>,
     /// the new version
     pub rule: Box<dyn Rule>,
+    /// the SHA-256 of its text, in hexadecimal digits
+    pub hash: Arc<str>,
     /// whether it writes
     pub mode: Mode,
     /// what its rows are worth on their way to the uplinks
@@ -235,13 +237,12 @@ impl Worker {
     /// Stops a rule that cannot go on; nothing else is stopped.
     fn stop(&mut self, name: &Arc<str>, reason: String) {
         let Some(hosted) = self.take_out(name) else { return };
-        hosted.status.errors.add(1);
-        hosted.status.refused.store(true, Ordering::Relaxed);
         tracing::error!(rule = %name, reason, "the rule failed and is stopped; change its file to start it again");
-        hosted.status.last.replace(format!("stopped: {reason}"));
+        hosted.status.running.clear();
+        hosted.status.stopped.note(reason);
     }
 
-    fn load(&mut self, Load { name, mut rule, mode, worth, inherits }: Load) {
+    fn load(&mut self, Load { name, mut rule, hash, mode, worth, inherits }: Load) {
         if let Some(mut old) = self.take_out(&inherits) {
             match old.rule.seal().and_then(|state| restore(&mut *rule, state)) {
                 Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
@@ -250,6 +251,8 @@ impl Worker {
         }
         let status = self.status.rules.of(&name);
         status.versions.add(1);
+        status.running.note(Version { number: status.versions.get(), hash, mode });
+        status.stopped.clear();
         // Under its own name there may be one whose state goes to nobody.
         drop(self.take_out(&name));
         let (bad_rows, late, ahead, forgotten) = Default::default();
@@ -325,7 +328,7 @@ impl Worker {
             let Some(emissions) = pass.derived.remove(derived) else { continue };
             match router::merge(emissions) {
                 Ok(rows) => {
-                    self.status.streams.of(derived).note(&rows.batch);
+                    self.status.streams.of(derived).note(&rows, pass.when.wall_ns);
                     self.feed(derived, &rows, pass);
                 }
                 Err(error) => {
@@ -360,7 +363,7 @@ impl Worker {
             Ok(Err(error)) => Some(error.to_string()),
             Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
         };
-        hosted.note(name, &out);
+        hosted.note(name, &out, pass.when.wall_ns);
         if hosted.mode == Mode::Active {
             pass.take(name, hosted.worth, out.rows);
         }
@@ -388,46 +391,58 @@ impl Hosted {
         self.wakes_at.is_some_and(|at| at <= now)
     }
 
-    fn note(&mut self, name: &str, out: &Emissions) {
+    fn note(&mut self, name: &Arc<str>, out: &Emissions, wall_ns: i64) {
         let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
         self.status.rows.add(rows as u64);
         if let Some(emission) = out.rows.last() {
-            self.status.last.show_last_row(&emission.rows.batch, emission.target.name());
+            self.status.last.note(&emission.rows.batch, emission.target.name());
+        }
+        for Emission { target, rows } in &out.rows {
+            let rule = || (Arc::clone(name), self.status.versions.get());
+            self.status.tap.show(|| Passed {
+                rows: rows.clone(),
+                wall_ns,
+                rule: Some(rule()),
+                target: Some(Arc::from(target.name())),
+                failures: None,
+            });
         }
         if out.late > 0 {
             self.status.late.add(out.late);
             if let Some(count) = self.late.count(out.late) {
                 tracing::warn!(
-                    rule = name,
+                    rule = %name,
                     rows = count,
                     "rows came after their window had closed and are not counted; raise `--! lateness` if they matter"
                 );
             }
         }
-        if out.ahead > 0
-            && let Some(count) = self.ahead.count(out.ahead)
-        {
-            tracing::warn!(
-                rule = name,
-                rows = count,
-                "rows were further ahead of time than `--! max_ahead` says and did not move it on; look at the clock of their device"
-            );
+        if out.ahead > 0 {
+            self.status.ahead.add(out.ahead);
+            if let Some(count) = self.ahead.count(out.ahead) {
+                tracing::warn!(
+                    rule = %name,
+                    rows = count,
+                    "rows were further ahead of time than `--! max_ahead` says and did not move it on; look at the clock of their device"
+                );
+            }
         }
         self.status.state_bytes.set(out.state_bytes);
         if out.forgotten > 0 {
             self.status.forgotten.add(out.forgotten);
             if let Some(count) = self.forgotten.count(out.forgotten) {
                 tracing::warn!(
-                    rule = name,
+                    rule = %name,
                     entries = count,
                     "the rule kept more than `--! max_state` allows and has given up what was oldest: nothing is written for it"
                 );
             }
         }
         if let Some(reason) = &out.bad_row {
-            self.status.errors.add(out.bad_rows);
+            self.status.left_out.add(out.bad_rows);
+            self.status.last_error.note(reason.to_string());
             if let Some(count) = self.bad_rows.count(out.bad_rows) {
-                tracing::warn!(rule = name, rows = count, reason, "rows could not be evaluated and are left out");
+                tracing::warn!(rule = %name, rows = count, reason, "rows could not be evaluated and are left out");
             }
         }
     }

@@ -118,6 +118,21 @@ impl Site {
         self.start(self.command(RUN))
     }
 
+    /// Starts `tidegate`, whose standard output can be read.
+    #[must_use]
+    pub fn tidegate_running(&self, args: &[&str]) -> Child {
+        let command = self.command(args);
+        tokio::process::Command::from(command).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+    }
+
+    /// Starts the box with these variables in its environment.
+    #[must_use]
+    pub fn run_with(&self, variables: &[(&str, &str)]) -> RunningBox {
+        let mut command = self.command(RUN);
+        command.envs(variables.iter().copied());
+        self.start(command)
+    }
+
     /// Starts the box in a network of its own.
     #[must_use]
     pub fn run_in(&self, cabinet: &Cabinet) -> RunningBox {
@@ -204,6 +219,12 @@ impl RunningBox {
             Ok(status) => status.unwrap(),
             Err(_) => panic!("the box does not end"),
         }
+    }
+
+    /// Sends it SIGHUP.
+    pub async fn hang_up(&self) {
+        let sent = tokio::process::Command::new("kill").args(["-HUP", &self.pid().to_string()]).status().await.unwrap();
+        assert!(sent.success());
     }
 
     /// Waits until it ends by itself.

@@ -193,7 +193,7 @@ impl Streams {
                 }
             }
             if let Some(complaint) = stream.decoder.take_complaint() {
-                add(&self.status.wrong_type, usize::try_from(complaint.count).unwrap_or(usize::MAX));
+                self.status.wrong_type.add(complaint.count);
                 if let Some(count) = stream.wrong_type.add(complaint.count) {
                     tracing::warn!(stream = %stream.name, topic = self.topic, count, first = complaint.first, "values of the wrong type");
                 }

@@ -106,7 +106,7 @@ async fn a_malformed_message_is_counted_and_the_next_one_is_read() {
         let batch = rig.batch().await;
         seen.extend(numbers(&batch.rows));
     }
-    assert_eq!(rig.status.malformed.load(std::sync::atomic::Ordering::Relaxed), 1);
-    assert_eq!(rig.status.wrong_type.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(rig.status.malformed.get(), 1);
+    assert_eq!(rig.status.wrong_type.get(), 1);
     rig.end().await;
 }

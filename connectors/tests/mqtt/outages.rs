@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use rumqttc_v4 as plain;
@@ -171,13 +170,13 @@ async fn publish(peer: &Peer, numbers: impl IntoIterator<Item = i64>) {
 /// Nothing is left of what was sent so far: a further connection brings only what is sent now.
 async fn nothing_is_left(rig: &mut Rig, cable: &Cable, peer: &Peer) {
     rig.acknowledged().await;
-    let repeated = rig.status.repeated.load(Ordering::Relaxed);
+    let repeated = rig.status.repeated.get();
     let before = rig.connected_after(0).await;
     cable.cut();
     rig.connected_after(before.generation).await;
     publish(peer, [1_000]).await;
     assert_eq!(rig.numbers(1).await.0, [1_000]);
-    assert_eq!(rig.status.repeated.load(Ordering::Relaxed), repeated);
+    assert_eq!(rig.status.repeated.get(), repeated);
 }
 
 #[tokio::test]

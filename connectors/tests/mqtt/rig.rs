@@ -148,7 +148,7 @@ impl Rig {
 
     /// Waits until `count` messages were known again.
     pub(crate) async fn repeated(&self, count: u64) {
-        let repeated = || self.status.repeated.load(std::sync::atomic::Ordering::Relaxed);
+        let repeated = || self.status.repeated.get();
         let wait = async {
             while repeated() < count {
                 tokio::task::yield_now().await;

@@ -7,6 +7,7 @@
 //! * [`ack`]: the guard that travels with a batch and acknowledges it upstream when all is done.
 //! * [`clock`]: the time that the engine takes from its caller.
 //! * [`units`]: durations and sizes as users write them (`"250ms"`, `"64MiB"`).
+//! * [`status`]: what running parts count and note, for whoever looks.
 //! * [`diagnostic`]: an error that names file, line, column and the nearest valid name.
 //!
 //! This crate has no I/O, no runtime and no SQL in it.
@@ -16,6 +17,7 @@ pub mod batch;
 pub mod clock;
 pub mod diagnostic;
 pub mod schema;
+pub mod status;
 pub mod units;
 
 pub use ack::{Ack, Outcome};

@@ -11,7 +11,7 @@ use tidegate_rules::Priority;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::changes::{Changes, Done, Lane, NewGap};
+use super::changes::{Changes, Done, Lane, NewGap, Totals};
 use super::database::Database;
 use super::group::{Append, Gathered, Held, pack};
 use super::journal::{JournalEntry, NewEntry, NewSnapshot, Snapshot, SnapshotPart};
@@ -118,7 +118,7 @@ impl Writer {
         status: Arc<OutboxStatus>,
         commit_every: Duration,
     ) -> Self {
-        status.waiting.set(database.totals().waiting);
+        note_size(&status, database.totals());
         let mut writer = Self {
             database,
             appends,
@@ -391,7 +391,14 @@ impl Writer {
         }
     }
 
+    /// Commits, and says whether rows wait for room or for the disk.
     fn commit(&mut self) {
+        self.try_commit();
+        let held = self.alarms_wait || self.rows_wait || self.backoff.retry_at.is_some();
+        self.status.held.set(u64::from(held));
+    }
+
+    fn try_commit(&mut self) {
         let too_old = self.expiry.is_some_and(|at| at <= Instant::now());
         let Changes { alarms, rows, snapshot, .. } = &self.changes;
         let must_wait = |lane: &Lane| !lane.blocks.is_empty() && self.database.must_wait(&lane.blocks);
@@ -445,7 +452,7 @@ impl Writer {
         self.delivered = None;
         self.status.commits.add(1);
         self.status.committed.add(done.stored_rows);
-        self.status.waiting.set(self.database.totals().waiting);
+        note_size(&self.status, self.database.totals());
         self.status.dropped.add(done.dropped_rows + done.expired_rows + done.forgotten_rows);
         if done.dropped_rows > 0
             && let Some(rows) = self.said.dropped.count(done.dropped_rows)
@@ -517,12 +524,18 @@ impl Writer {
             Err(cause) if cause.is_damage() => {
                 let lost = self.database.salvage(&cause)?;
                 self.status.dropped.add(lost);
-                self.status.waiting.set(self.database.totals().waiting);
+                note_size(&self.status, self.database.totals());
                 work(&mut self.database, &self.changes)
             }
             other => other,
         }
     }
+}
+
+fn note_size(status: &OutboxStatus, totals: Totals) {
+    status.waiting.set(totals.waiting);
+    status.bytes.set(totals.bytes);
+    status.journal_bytes.set(totals.journal_bytes);
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ Exit codes:
   1  something failed while running
   2  the command line is wrong
   3  the configuration or a rule is wrong; nothing was started
+  4  the box runs, and something needs a person (`status`, `reload`)
 
 Environment:
   TIDEGATE_LOG  what to log, when neither --log-level nor -v is given:
@@ -72,6 +73,41 @@ It tells you which rule file to edit; the edit takes effect while you watch. Ctr
 Recordings are JSON Lines (.jsonl) or CSV (.csv) with a column `ts`: RFC 3339 text, or nanoseconds or milliseconds since 1970.
 Each result is one line: {\"target\":..,\"rule\":..,\"row\":{..}}. The same recording and rules give the same bytes.")]
     Replay(ReplayArgs),
+    /// Ask a running box how it is
+    #[command(after_help = "Examples:
+  tidegate status
+  tidegate status --config /etc/tidegate/tidegate.toml --json
+
+Exits with 0 when all is right, with 1 when no box answers, and with 4 when the box runs and something needs a person: a connection or an
+uplink is down, or a rule was refused or stopped.")]
+    Status(StatusArgs),
+    /// Look at a running box: the status in a full screen, again and again
+    #[command(after_help = "Example:
+  tidegate top --config /etc/tidegate/tidegate.toml
+
+q, Esc or Ctrl-C ends it; the box runs on.")]
+    Top(TopArgs),
+    /// Show rows of a running box as they pass: of a stream, a rule or an output
+    #[command(after_help = "Examples:
+  tidegate tail tank
+  tidegate tail cooling_pump --count 3 --json
+
+Rows of an output stand with the rule that wrote them, the number of the row that they stem from, and what the far side answered. Rows that
+come faster than they are shown pass by, and are counted. Ctrl-C ends it; the box runs on.")]
+    Tail(TailArgs),
+    /// Ask a running box whether its configuration file has changed; a change takes effect when the box starts
+    #[command(
+        after_help = "Exits with 0 when nothing has changed, with 3 when the file is wrong, and with 4 when the box has to be restarted to use it."
+    )]
+    Reload(ReloadArgs),
+    /// Change what a running box logs
+    #[command(after_help = "Examples:
+  tidegate log debug --for 10min
+  tidegate log info,tidegate::buffer=debug
+  tidegate log
+
+Without a level, the box logs again what it was started with.")]
+    Log(LogCommandArgs),
     /// Look into the buffer, while the box runs or when it is stopped
     #[command(after_help = "Examples:
   tidegate buffer stats
@@ -110,6 +146,62 @@ pub struct RunArgs {
     /// the configuration
     #[command(flatten)]
     pub config: ConfigArg,
+}
+
+/// `tidegate status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Print all of it as JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tidegate top`
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+}
+
+/// `tidegate tail`
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// The name of a stream, a rule or an output
+    pub name: String,
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// End after so many rows
+    #[arg(long, short = 'n', value_name = "N")]
+    pub count: Option<u64>,
+    /// Print a JSON object a line, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tidegate reload`
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+}
+
+/// `tidegate log`
+#[derive(Debug, Args)]
+pub struct LogCommandArgs {
+    /// error, warn, info, debug or trace, or levels by part, as in TIDEGATE_LOG
+    pub level: Option<String>,
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// For how long, such as 10min; then the box logs again what it was started with
+    #[arg(long = "for", value_name = "TIME", requires = "level")]
+    pub lasting: Option<Span>,
 }
 
 /// `tidegate check`

@@ -1,30 +1,65 @@
 //! Log lines: on standard error, as text or JSON.
 
 use std::io::stderr;
+use std::sync::Arc;
 
-use tracing_subscriber::EnvFilter;
+use tidegate_core::diagnostic::nearest;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use super::args::{LogArgs, LogFormat, LogLevel};
 use super::{Failure, render};
+use crate::management::desk::LogFilter;
 
 /// Directives when neither `--log-level` nor `-v` is given.
 const VARIABLE: &str = "TIDEGATE_LOG";
 
-/// Starts logging; call it once.
+/// Starts logging; call it once. What is logged can be changed by what is returned.
 ///
 /// # Errors
 /// When `TIDEGATE_LOG` cannot be understood, or logging was started before.
-pub fn start(args: &LogArgs) -> Result<(), Failure> {
+pub fn start(args: &LogArgs) -> Result<Arc<LogFilter>, Failure> {
     let directives = directives(args, std::env::var(VARIABLE).ok());
-    let filter = EnvFilter::try_new(&directives)
+    let (filter, handle) = changeable(&directives)
         .map_err(|error| anyhow::anyhow!("cannot understand {VARIABLE}=\"{directives}\" ({error}): write a level, such as \"debug\""))?;
     // A closed standard error must not end the box, so a failed log line is not reported to it.
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
-    let started = match args.format {
-        LogFormat::Text => builder.with_ansi(render::colours(&stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let lines = fmt::layer().with_writer(stderr).log_internal_errors(false);
+    let lines = match args.format {
+        LogFormat::Text => lines.with_ansi(render::colours(&stderr())).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    started.map_err(|error| Failure::Failed(anyhow::anyhow!("cannot start logging: {error}")))
+    let started = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    started.map_err(|error| Failure::Failed(anyhow::anyhow!("cannot start logging: {error}")))?;
+    Ok(handle)
+}
+
+/// A filter by these directives, and what changes it.
+///
+/// # Errors
+/// When they cannot be understood.
+pub fn changeable(directives: &str) -> Result<(reload::Layer<EnvFilter, Registry>, Arc<LogFilter>), String> {
+    let parse = |directives: &str| {
+        levels_only(directives)?;
+        EnvFilter::try_new(directives).map_err(|error| error.to_string())
+    };
+    let (filter, handle) = reload::Layer::new(parse(directives)?);
+    let set = move |directives: &str| handle.reload(parse(directives)?).map_err(|error| error.to_string());
+    Ok((filter, LogFilter::new(directives, set)))
+}
+
+/// The library takes a misspelt level for the name of a part, and logs nothing else any more.
+fn levels_only(directives: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let words = directives.split(',').map(str::trim).filter(|word| !word.is_empty() && !word.contains('='));
+    match words.into_iter().find(|word| !is_level(word)) {
+        None => Ok(()),
+        Some(word) => {
+            let near = nearest(word, LEVELS).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            Err(format!("there is no level {word}{near}"))
+        }
+    }
 }
 
 fn directives(args: &LogArgs, variable: Option<String>) -> String {
@@ -43,6 +78,14 @@ fn directives(args: &LogArgs, variable: Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_no_part() {
+        assert_eq!(levels_only("debgu"), Err("there is no level debgu; did you mean debug?".to_owned()));
+        for good in ["INFO", "info,tidegate::buffer=debug", "off", "tidegate=trace, warn", ""] {
+            assert_eq!(levels_only(good), Ok(()), "{good}");
+        }
+    }
 
     #[test]
     fn the_command_line_outranks_the_environment() {

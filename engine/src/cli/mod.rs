@@ -3,6 +3,7 @@
 //! Results go to standard output, logs and progress to standard error. A reader that closes the pipe early is not an error.
 
 pub mod args;
+pub mod ask;
 pub mod buffer;
 pub mod check;
 pub mod explain;
@@ -10,6 +11,7 @@ pub mod logging;
 mod render;
 pub mod replay;
 pub mod run;
+mod table;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
@@ -31,6 +33,8 @@ pub enum Failure {
     Refused(Vec<Diagnostic>),
     /// The same, and the errors have been shown. Exit code 3.
     RefusedAndShown,
+    /// The box runs, and something needs a person; what it is has been shown. Exit code 4.
+    NeedsAPerson,
     /// Something failed while it ran. Exit code 1.
     Failed(anyhow::Error),
 }
@@ -47,6 +51,7 @@ pub fn finish(outcome: Result<(), Failure>) -> ExitCode {
     let (code, text) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::RefusedAndShown) => return ExitCode::from(3),
+        Err(Failure::NeedsAPerson) => return ExitCode::from(4),
         Err(Failure::Refused(diagnostics)) => (3, render::text(&diagnostics, render::colours(&std::io::stderr()))),
         Err(Failure::Failed(error)) => (1, format!("tidegate: {error:#}\n")),
     };

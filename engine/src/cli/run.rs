@@ -1,105 +1,142 @@
 //! `tidegate run` and `tidegate demo`: a box, until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::RunArgs;
-use super::{Failure, load_config, somebody_waits};
-use crate::config::Config;
+use super::{Failure, find_config, somebody_waits};
+use crate::config::{self, Config};
 use crate::machine::Machine;
-use crate::run::{self, Running};
-use crate::status::Status;
+use crate::management::desk::{Desk, LogFilter};
+use crate::management::report::{Report, disk_mib_a_day};
+use crate::management::service::Service;
+use crate::management::socket::Office;
+use crate::run::{self, RunError, Running};
 
-/// Runs the box until SIGTERM, SIGINT or SIGHUP, or until a part of it fails.
+/// Runs the box until SIGTERM or SIGINT, or until a part of it fails. SIGHUP asks for what `tidegate reload` says.
 ///
 /// # Errors
 /// When the configuration is wrong, or the box cannot be started or does not end well.
-pub fn run(args: RunArgs) -> Result<(), Failure> {
-    let config = load_config(args.config.config)?;
+pub fn run(args: RunArgs, log: Option<Arc<LogFilter>>) -> Result<(), Failure> {
+    let path = find_config(args.config.config).map_err(|diagnostic| Failure::Refused(vec![diagnostic]))?;
+    let config = config::load(&path).map_err(Failure::Refused)?;
     runtime()?.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hang_up = signal(SignalKind::hangup())?;
-        let running = start(&config).await?;
-        let (status, begun) = (running.status(), Instant::now());
+        let running = BoxThatAnswers::start(config, &path, log).await?;
+        let desk = Arc::clone(&running.desk);
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            _ = hang_up.recv() => {}
             () = running.failed() => {}
-            () = report(&status, begun) => {}
+            () = report(&desk) => {}
+            () = compare_on(&mut hang_up, &desk) => {}
         }
         let stopped = running.stop();
         tokio::select! {
-            stopped = stopped => {
-                say(&status, begun);
-                Ok(stopped?)
-            }
+            stopped = stopped => Ok(stopped?),
             // A second Ctrl-C means now. What was not acknowledged will be sent again.
             _ = interrupt.recv() => Err(Failure::Failed(anyhow::anyhow!("stopped at once; what was not acknowledged will be sent again"))),
         }
     })
 }
 
+/// Says what a change of the configuration file would change, whenever it is asked to.
+async fn compare_on(hang_up: &mut tokio::signal::unix::Signal, desk: &Desk) {
+    while hang_up.recv().await.is_some() {
+        desk.compare().say("SIGHUP");
+    }
+    std::future::pending().await
+}
+
 /// Says now and then what flows: often where a person waits, seldom where only a log listens.
-async fn report(status: &Status, begun: Instant) {
+async fn report(desk: &Desk) {
     let every = Duration::from_secs(if somebody_waits() { 10 } else { 300 });
     let mut ticks = tokio::time::interval(every);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        say(status, begun);
+        say(&desk.report(), desk.started);
     }
 }
 
-/// What has flowed since `begun`, and what is not as it should be.
-fn say(status: &Status, begun: Instant) {
-    let connections = status.connections.all();
-    let down: Vec<&str> = connections.iter().filter(|(_, line)| !line.is_connected()).map(|(name, _)| name.as_str()).collect();
-    let rules = status.rules.all();
-    let refused: Vec<&str> = rules.iter().filter(|(_, rule)| rule.refused.load(Ordering::Relaxed)).map(|(name, _)| name.as_str()).collect();
-    let uplinks = status.uplinks.all();
-    let away: Vec<&str> =
-        uplinks.iter().filter(|(_, uplink)| !uplink.connected.load(Ordering::Relaxed)).map(|(name, _)| name.as_str()).collect();
+/// What has flowed since the start, what was counted besides, and what is not as it should be.
+fn say(report: &Report, started: Instant) {
+    let names = |names: Vec<&str>| names.join(",");
+    let down = report.connections.iter().filter(|line| !line.connected).map(|line| line.name.as_str()).collect();
+    let refused =
+        report.rules.iter().filter(|rule| rule.refused.is_some() || rule.stopped.is_some()).map(|rule| rule.name.as_str()).collect();
+    let away = report.uplinks.iter().filter(|uplink| !uplink.connected).map(|uplink| uplink.name.as_str()).collect();
     // Each uplink by its name, when there are several.
-    let delivered: Vec<String> = match uplinks.as_slice() {
-        [(_, only)] => vec![only.delivered.get().to_string()],
-        several => several.iter().map(|(name, uplink)| format!("{name} {}", uplink.delivered.get())).collect(),
+    let delivered: Vec<String> = match report.uplinks.as_slice() {
+        [only] => vec![only.delivered.to_string()],
+        several => several.iter().map(|uplink| format!("{} {}", uplink.name, uplink.delivered)).collect(),
     };
     tracing::info!(
-        rows_in = status.streams.all().iter().map(|(_, stream)| stream.rows.get()).sum::<u64>(),
-        rows_out = status.outputs.all().iter().map(|(_, output)| output.written.get()).sum::<u64>(),
-        failed = status.outputs.all().iter().map(|(_, output)| output.failed.get() + output.dropped.get()).sum::<u64>(),
-        outbox_waiting = status.outbox.waiting.get(),
+        rows_in = report.streams.iter().map(|stream| stream.rows).sum::<u64>(),
+        rows_out = report.outputs.iter().map(|output| output.written).sum::<u64>(),
+        besides = counted_besides(report),
+        outbox_waiting = report.buffer.waiting,
         outbox_delivered = delivered.join(", "),
-        uplinks_down = away.join(","),
-        down = down.join(","),
-        refused_rules = refused.join(","),
-        state_mib = rules.iter().map(|(_, rule)| rule.state_bytes.get()).sum::<u64>() >> 20,
-        commits = status.outbox.commits.get(),
-        // Flash wears by what is written to it; cards and eMMC name how much they stand.
-        disk_mib_a_day = written().map(|bytes| per_day(bytes, begun.elapsed()) >> 20),
+        uplinks_down = names(away),
+        down = names(down),
+        refused_rules = names(refused),
+        state_mib = report.rules.iter().map(|rule| rule.state_bytes).sum::<u64>() >> 20,
+        commits = report.buffer.commits,
+        disk_mib_a_day = disk_mib_a_day(started),
         "status"
     );
 }
 
-/// Bytes that this process has caused to be written to disks (`write_bytes` in proc(5)), where the system says.
-fn written() -> Option<u64> {
-    let io = std::fs::read_to_string("/proc/self/io").ok()?;
-    io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
+/// Everything that was counted besides rows, with how often: `malformed 5, late 3`.
+fn counted_besides(report: &Report) -> String {
+    let parts = report.connections.iter().map(|line| &line.counts);
+    let parts = parts.chain(report.streams.iter().map(|stream| &stream.counts)).chain(report.rules.iter().map(|rule| &rule.counts));
+    let parts = parts.chain(report.outputs.iter().map(|output| &output.counts)).chain(report.uplinks.iter().map(|uplink| &uplink.counts));
+    let mut sums = BTreeMap::<&str, u64>::new();
+    for (name, count) in parts.chain([&report.buffer.counts]).flatten().filter(|(_, count)| **count > 0) {
+        *sums.entry(name).or_default() += count;
+    }
+    sums.into_iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }
 
-/// What `bytes` in `time` would be in a day.
-fn per_day(bytes: u64, time: Duration) -> u64 {
-    let day_s = 86_400;
-    bytes.saturating_mul(day_s) / time.as_secs().max(1)
+/// A running box with its local socket.
+struct BoxThatAnswers {
+    running: Running,
+    desk: Arc<Desk>,
+    office: Office,
 }
 
-async fn start(config: &Config) -> Result<Running, run::RunError> {
-    run::start(config, &mut Machine).await
+impl BoxThatAnswers {
+    async fn start(config: Config, path: &Path, log: Option<Arc<LogFilter>>) -> Result<Self, RunError> {
+        let running = run::start(&config, &mut Machine).await?;
+        let data_dir = config.data_dir.clone();
+        let desk = Arc::new(Desk::new(config, path, running.status(), log));
+        let office = Office::open(Arc::clone(&desk), &data_dir, running.heartbeat());
+        Ok(Self { running, desk, office })
+    }
+
+    async fn failed(&self) {
+        self.running.failed().await;
+    }
+
+    /// Stops the box, which answers until it has stopped. Then it is said what came of it, and how things were before it let go of them.
+    async fn stop(self) -> Result<(), RunError> {
+        let Self { running, desk, office } = self;
+        let before = desk.report();
+        desk.stops();
+        if let Some(service) = Service::from_environment() {
+            service.stops();
+        }
+        let stopped = running.stop().await;
+        drop(office);
+        say(&desk.report().with_lines_of(&before), desk.started);
+        stopped
+    }
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -117,10 +154,10 @@ pub fn demo(args: super::args::DemoArgs) -> Result<(), Failure> {
 
     let dir = args.dir.unwrap_or_else(|| PathBuf::from("tidegate-demo"));
     let options = Options { dir, fresh: args.fresh, plain: args.plain };
-    let start_box = async |path: &Path| -> anyhow::Result<Running> {
-        let config = crate::config::load(path)
+    let start_box = async |path: &Path| -> anyhow::Result<BoxThatAnswers> {
+        let config = config::load(path)
             .map_err(|wrong| anyhow::anyhow!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
-        Ok(start(&config).await?)
+        Ok(BoxThatAnswers::start(config, path, None).await?)
     };
     Ok(runtime()?.block_on(demo::run(options, start_box))?)
 }
@@ -135,13 +172,13 @@ pub fn demo(_: super::args::DemoArgs) -> Result<(), Failure> {
 }
 
 #[cfg(feature = "demo")]
-impl crate::demo::RunningBox for Running {
-    fn status(&self) -> Arc<Status> {
-        Running::status(self)
+impl crate::demo::RunningBox for BoxThatAnswers {
+    fn report(&self) -> Report {
+        self.desk.report()
     }
 
     async fn stop(self) {
-        if let Err(error) = Running::stop(self).await {
+        if let Err(error) = Self::stop(self).await {
             tracing::error!(%error, "the box of the demo");
         }
     }

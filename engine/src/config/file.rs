@@ -336,7 +336,7 @@ fn default_table_size() -> ByteSize {
     ByteSize(64 << 20)
 }
 
-fn default_data_dir() -> PathBuf {
+pub(super) fn default_data_dir() -> PathBuf {
     "data".into()
 }
 

@@ -7,6 +7,7 @@
 //!
 //! What a key means to users is in `docs/configuration.md`.
 
+mod difference;
 mod document;
 mod file;
 mod http;
@@ -33,6 +34,7 @@ use tidegate_connectors::mqtt::{OutputConfig as MqttOutput, StreamConfig as Mqtt
 use tidegate_core::schema::ts_field;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
 
+pub use difference::data_dir;
 pub use file::json_schema;
 
 /// Everything that a box is told.

@@ -3,10 +3,9 @@
 //! * [`plant`]: the simulated pump house, a pure model; [`devices`]: its MQTT client.
 //! * [`broker`]: the embedded brokers; [`cloud`]: the one that goes away and comes back; [`world`]: all of these together.
 //! * [`folder`]: the copy of `deploy/demo` that the user edits.
-//! * [`scene`]: what there is to see; [`view`]: draws it; [`screen`]: the terminal; [`recent`]: the newest warnings.
+//! * [`scene`]: what there is to see; [`view`]: draws it on the [`screen`](crate::screen); [`recent`]: the newest warnings.
 //!
-//! The box is an ordinary one. It is started from its configuration file, and the demo sees no more of it than its
-//! [`Status`](crate::status::Status).
+//! The box is an ordinary one. It is started from its configuration file, and the demo sees no more of it than its [`Report`].
 
 mod broker;
 mod cloud;
@@ -15,7 +14,6 @@ mod folder;
 mod plant;
 mod recent;
 mod scene;
-mod screen;
 #[cfg(test)]
 mod shipped_rules;
 mod view;
@@ -24,17 +22,16 @@ mod world;
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::status::Status;
+use crate::management::report::Report;
+use crate::screen::terminal::{Key, Screen};
 use recent::Recent;
-use scene::{Rates, Scene};
-use screen::{Key, Screen};
+use scene::Scene;
 use world::World;
 
 /// Often enough to look alive.
@@ -56,8 +53,8 @@ pub struct Options {
 
 /// The box that the demo shows.
 pub trait RunningBox {
-    /// Its counters.
-    fn status(&self) -> Arc<Status>;
+    /// How it is.
+    fn report(&self) -> Report;
 
     /// Stops it and returns when it has stopped.
     fn stop(self) -> impl Future<Output = ()>;
@@ -100,7 +97,8 @@ async fn run_until<B: RunningBox>(
             () = ending.cancelled() => return Ok(()),
         };
         let rule_to_try = folder.rule_to_try().display().to_string();
-        let camera = Camera { world: &world, status: the_box.status(), recent, rule_to_try, started: Instant::now() };
+        let report = || the_box.report();
+        let camera = Camera { world: &world, report: &report, recent, rule_to_try, started: Instant::now() };
         let shown = if full_screen { watch_screen(&camera, ending).await } else { print_lines(&camera, out, ending).await };
         if tokio::time::timeout(STOP_DEADLINE, the_box.stop()).await.is_err() {
             tracing::error!(seconds = STOP_DEADLINE.as_secs(), "the box did not stop in time and was left behind");
@@ -115,15 +113,15 @@ async fn run_until<B: RunningBox>(
 /// Takes the pictures.
 struct Camera<'a> {
     world: &'a World,
-    status: Arc<Status>,
+    report: &'a dyn Fn() -> Report,
     recent: &'a Recent,
     rule_to_try: String,
     started: Instant,
 }
 
 impl Camera<'_> {
-    fn take(&self, rates: &mut Rates) -> Scene {
-        let mut scene = Scene::of(&self.status, rates, self.started.elapsed());
+    fn take(&self) -> Scene {
+        let mut scene = Scene { running_for: self.started.elapsed(), report: (self.report)(), ..Scene::default() };
         self.world.add_to(&mut scene);
         scene.messages = self.recent.newest_first();
         scene.rule_to_try.clone_from(&self.rule_to_try);
@@ -133,25 +131,24 @@ impl Camera<'_> {
 
 async fn watch_screen(camera: &Camera<'_>, ending: &CancellationToken) -> anyhow::Result<()> {
     let mut screen = Screen::open().context("could not take the terminal over; try --plain")?;
-    let mut rates = Rates::default();
     let mut picture = every(PICTURE_EVERY);
     loop {
         tokio::select! {
             () = ending.cancelled() => return Ok(()),
             key = screen.key() => match key {
                 Key::Quit => return Ok(()),
-                Key::Cloud => camera.world.toggle_cloud(),
-                Key::Fault => camera.world.cause_fault(),
-                Key::Redraw => {}
+                Key::Letter('c') => camera.world.toggle_cloud(),
+                Key::Letter('f') => camera.world.cause_fault(),
+                Key::Letter(_) | Key::Redraw => {}
             },
             _ = picture.tick() => {}
         }
-        screen.show(&camera.take(&mut rates)).context("could not draw on the terminal")?;
+        let scene = camera.take();
+        screen.show(|frame| view::draw(frame, &scene)).context("could not draw on the terminal")?;
     }
 }
 
 async fn print_lines(camera: &Camera<'_>, out: &mut impl Write, ending: &CancellationToken) -> anyhow::Result<()> {
-    let mut rates = Rates::default();
     let mut line = every(LINE_EVERY);
     line.reset(); // there is nothing to tell yet
     let mut text = format!("edit {} (try 80 -> 70), save it, and watch; Ctrl-C ends the demo", camera.rule_to_try);
@@ -164,7 +161,7 @@ async fn print_lines(camera: &Camera<'_>, out: &mut impl Write, ending: &Cancell
         }
         tokio::select! {
             () = ending.cancelled() => return Ok(()),
-            _ = line.tick() => text = view::plain(&camera.take(&mut rates)),
+            _ = line.tick() => text = view::plain(&camera.take()),
         }
     }
 }
@@ -210,23 +207,27 @@ fn end_on_signals() -> anyhow::Result<CancellationToken> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use rumqttc_v5::mqttbytes::QoS;
     use rumqttc_v5::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions};
 
     use super::*;
+    use crate::management::desk::Desk;
+    use crate::status::Status;
 
     /// Counts what comes from the plant, and starts every pump.
     struct CountingBox {
-        status: Arc<Status>,
+        desk: Desk,
         task: tokio::task::JoinHandle<()>,
         stopped: Arc<AtomicBool>,
     }
 
     impl CountingBox {
-        fn start(port: u16, stopped: Arc<AtomicBool>) -> Self {
-            let status = Arc::new(Status::default());
+        fn start(config: &Path, stopped: Arc<AtomicBool>) -> Self {
+            let (port, status) = (port(config, "plant"), Arc::new(Status::default()));
+            let desk = Desk::new(crate::config::load(config).unwrap(), config, Arc::clone(&status), None);
             let (tank, pump) = (status.streams.of("tank"), status.outputs.of("cooling_pump"));
             let (client, mut events) = AsyncClient::builder(MqttOptions::new("box", ("127.0.0.1", port))).capacity(32).build();
             client.try_subscribe("plant/+/+/telemetry", QoS::AtLeastOnce).unwrap();
@@ -234,19 +235,18 @@ mod tests {
                 while let Ok(event) = events.poll().await {
                     let Event::Incoming(Incoming::Publish(message)) = event else { continue };
                     tank.rows.add(1);
-                    tank.last.replace(String::from_utf8(message.payload.to_vec()).unwrap());
                     let topic = String::from_utf8(message.topic.to_vec()).unwrap().replace("telemetry", "pump/set");
                     client.publish(topic, r#"{"run":true}"#, PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
                     pump.written.add(1);
                 }
             });
-            Self { status, task, stopped }
+            Self { desk, task, stopped }
         }
     }
 
     impl RunningBox for CountingBox {
-        fn status(&self) -> Arc<Status> {
-            Arc::clone(&self.status)
+        fn report(&self) -> Report {
+            self.desk.report()
         }
 
         async fn stop(self) {
@@ -289,7 +289,7 @@ mod tests {
         let stopped = Arc::new(AtomicBool::new(false));
         let parts = &["tank1", "% pump runs", "cooling_pump"];
         let mut reader = Reader { lines: String::new(), parts, ending: ending.clone() };
-        let start = async |config: &Path| Ok(CountingBox::start(port(config, "plant"), Arc::clone(&stopped)));
+        let start = async |config: &Path| Ok(CountingBox::start(config, Arc::clone(&stopped)));
         tokio::time::timeout(Duration::from_secs(60), run_until(&ending, &options, start, &Recent::default(), false, &mut reader))
             .await
             .unwrap()

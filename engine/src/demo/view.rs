@@ -1,45 +1,34 @@
 //! Draws a [`Scene`]: on a screen of 80 by 24 characters and up, or as plain lines.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Style, Stylize};
+use ratatui::style::Stylize;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Paragraph, Row, Table, Wrap};
+use ratatui::widgets::{Paragraph, Row, Table};
 use tokio::time::Instant;
 use tracing::Level;
 
 use super::cloud::CloudState;
 use super::plant::Tank;
-use super::scene::{OutboxLine, Scene, UplinkLine};
+use super::scene::Scene;
+use crate::screen::panes;
 
 /// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
-    let lines = |n: usize| Constraint::Length(u16::try_from(n + 1).unwrap_or(u16::MAX)); // one more for the title
-    // When it does not all fit, rules and messages give way to what is small.
-    let [head, plant, streams, rules, outputs, outbox, messages] = Layout::vertical([
-        Constraint::Length(2),
-        lines(scene.tanks.len()),
-        lines(scene.streams.len().clamp(1, 6)),
-        Constraint::Max(u16::try_from(scene.rules.len().max(1) + 1).unwrap_or(u16::MAX)),
-        lines(scene.outputs.len().clamp(1, 6)),
-        Constraint::Length(2),
-        Constraint::Min(3),
-    ])
-    .areas(frame.area());
+    let report = &scene.report;
+    let above = [Constraint::Length(2), panes::lines(scene.tanks.len())];
+    let [streams, rules, outputs, outbox, messages] = panes::heights(report);
+    let [head, plant, streams, rules, outputs, outbox, messages] =
+        Layout::vertical([above[0], above[1], streams, rules, outputs, outbox, messages]).areas(frame.area());
     draw_head(frame, head, scene);
     draw_plant(frame, plant, scene);
-    draw_streams(frame, streams, scene);
-    draw_rules(frame, rules, scene);
-    draw_outputs(frame, outputs, scene);
-    draw_outbox(frame, outbox, scene);
+    panes::streams(frame, streams, report);
+    panes::rules(frame, rules, report);
+    panes::outputs(frame, outputs, report);
+    panes::outbox(frame, outbox, report, scene.cloud.map(describe_cloud));
     draw_messages(frame, messages, scene);
-}
-
-fn section(title: impl Into<String>) -> Block<'static> {
-    Block::new().borders(Borders::TOP).border_style(Style::new().dark_gray()).title(format!(" {} ", title.into()).bold().cyan())
 }
 
 fn draw_head(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
@@ -73,84 +62,12 @@ fn draw_plant(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
         ])
     });
     let widths = [5, 8, 16, 9, 9, 9].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
-    frame.render_widget(Table::new(rows, widths).block(section("plant (the truth, not what its sensors say)")), area);
+    frame.render_widget(Table::new(rows, widths).block(panes::section("plant (the truth, not what its sensors say)")), area);
 }
 
 /// Ten characters for 0 to 100 %.
 fn gauge(percent: f64) -> String {
     (0..10).map(|tenth| if f64::from(tenth) * 10.0 + 5.0 <= percent { '█' } else { '·' }).collect()
-}
-
-fn draw_streams(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
-    let rows = scene.streams.iter().map(|stream| {
-        Row::new([
-            Span::from(stream.name.as_str()),
-            format!("{:>8}", stream.rows).into(),
-            format!("{:>6.1}/s", stream.per_second).into(),
-            stream.last.as_str().dark_gray(),
-        ])
-    });
-    let mut title = "streams: rows, rows a second, newest".to_owned();
-    for connection in &scene.connections {
-        let state = if connection.connected { "up" } else { "DOWN" };
-        // Writing to a String cannot fail.
-        let _ = write!(title, " | {} {state}", connection.name);
-        if connection.malformed > 0 {
-            let _ = write!(title, ", {} malformed", connection.malformed);
-        }
-    }
-    let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(8), Constraint::Fill(1)];
-    frame.render_widget(Table::new(rows, widths).block(section(title)), area);
-}
-
-fn draw_rules(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
-    let rows = scene.rules.iter().map(|rule| {
-        let mut counts = format!("{:>8}", rule.rows);
-        for (n, what) in [(rule.late, "late"), (rule.errors, "errors")] {
-            if n > 0 {
-                let _ = write!(counts, " {n} {what}");
-            }
-        }
-        Row::new([
-            Span::from(rule.name.as_str()),
-            format!("v{}", rule.versions).into(),
-            counts.into(),
-            if rule.refused { format!("EDIT REFUSED {}", rule.last).red().bold() } else { rule.last.as_str().dark_gray() },
-        ])
-    });
-    let widths = [Constraint::Length(14), Constraint::Length(4), Constraint::Length(17), Constraint::Fill(1)];
-    frame.render_widget(Table::new(rows, widths).block(section("rules: version, rows written, newest")), area);
-}
-
-fn draw_outputs(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
-    let rows = scene.outputs.iter().map(|output| {
-        let failed = format!("{:>3} failed", output.failed);
-        Row::new([
-            Span::from(output.name.as_str()),
-            format!("{:>8}", output.written).into(),
-            if output.failed > 0 { failed.red() } else { failed.dark_gray() },
-            output.last.as_str().dark_gray(),
-        ])
-    });
-    let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(11), Constraint::Fill(1)];
-    frame.render_widget(Table::new(rows, widths).block(section("outputs: rows written, failed, newest")), area);
-}
-
-fn draw_outbox(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
-    let OutboxLine { waiting, dropped } = scene.outbox;
-    let text = format!("{waiting} waiting");
-    let mut line = vec![if waiting > 0 { text.yellow().bold() } else { text.into() }];
-    for UplinkLine { name, delivered, connected } in &scene.uplinks {
-        line.push(format!("  {delivered} delivered  ").into());
-        line.push(if *connected { format!("{name} up").green() } else { format!("{name} DOWN").red().bold() });
-    }
-    if dropped > 0 {
-        line.push(format!("  {dropped} DROPPED").red().bold());
-    }
-    if let Some(cloud) = scene.cloud {
-        line.push(format!("  | {}", describe_cloud(cloud)).into());
-    }
-    frame.render_widget(Paragraph::new(Line::from(line)).block(section("outbox: rows kept on disk until the cloud has them")), area);
 }
 
 fn describe_cloud(cloud: CloudState) -> String {
@@ -165,31 +82,25 @@ fn describe_cloud(cloud: CloudState) -> String {
 }
 
 fn draw_messages(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
-    let refused = scene
-        .rules
-        .iter()
-        .filter(|rule| rule.refused)
-        .map(|rule| Line::from(format!("rule {} refused: {} (its last good version runs on)", rule.name, rule.last).red()));
     let logged = scene.messages.iter().map(|message| {
         let text = if message.times > 1 { format!("{} (x{})", message.text, message.times) } else { message.text.clone() };
         Line::from(if message.level == Level::ERROR { text.red() } else { text.yellow() })
     });
-    let lines: Vec<_> = refused.chain(logged).collect();
-    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: true }).block(section("messages, newest first")), area);
+    panes::messages(frame, area, "messages, newest first", panes::refusals(&scene.report).chain(logged).collect());
 }
 
 /// One line that tells all of it, for when nobody can watch a screen.
 pub(super) fn plain(scene: &Scene) -> String {
     let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
-    let streams = scene.streams.iter().map(|s| format!("{} {} rows {:.1}/s", s.name, s.rows, s.per_second));
-    let rules = scene.rules.iter().map(|r| {
-        let refused = if r.refused { format!(" EDIT REFUSED: {}", r.last) } else { String::new() };
-        format!("{} v{} {} rows{refused}", r.name, r.versions, r.rows)
+    let report = &scene.report;
+    let streams = report.streams.iter().map(|s| format!("{} {} rows {:.1}/s", s.name, s.rows, s.rate.per_s_10s));
+    let rules = report.rules.iter().map(|rule| {
+        let refused = panes::wrong(rule).map_or_else(String::new, |why| format!(" EDIT REFUSED: {why}"));
+        format!("{} {} {} rows{refused}", rule.name, panes::version(rule), rule.rows)
     });
-    let outputs = scene.outputs.iter().map(|o| format!("{} {} written {} failed", o.name, o.written, o.failed));
-    let outbox = &scene.outbox;
+    let outputs = report.outputs.iter().map(|o| format!("{} {} written {} failed", o.name, o.written, o.counts.values().sum::<u64>()));
     let uplinks =
-        scene.uplinks.iter().map(|u| format!(", {} {}, {} delivered", u.name, if u.connected { "up" } else { "down" }, u.delivered));
+        report.uplinks.iter().map(|u| format!(", {} {}, {} delivered", u.name, if u.connected { "up" } else { "down" }, u.delivered));
     let cloud = scene.cloud.map_or(String::new(), |cloud| format!(" | {}", describe_cloud(cloud)));
     format!(
         "{} plant: {} | streams: {} | rules: {} | outputs: {} | outbox: {} waiting {} dropped{}{cloud}",
@@ -198,8 +109,8 @@ pub(super) fn plain(scene: &Scene) -> String {
         list(streams.collect()),
         list(rules.collect()),
         list(outputs.collect()),
-        outbox.waiting,
-        outbox.dropped,
+        report.buffer.waiting,
+        report.buffer.counts.get("dropped").copied().unwrap_or(0),
         uplinks.collect::<String>(),
     )
 }
@@ -219,45 +130,61 @@ fn clock(time: Duration) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
-    use std::sync::atomic::Ordering;
+    use std::collections::BTreeMap;
 
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
     use super::super::plant::{Command, Plant};
     use super::super::recent::Message;
-    use super::super::scene::Rates;
     use super::*;
-    use crate::status::Status;
+    use crate::management::rates::Rate;
+    use crate::management::report::{Buffer, Connection, Noted, Output, Report, Rule, Stream, Uplink, Version};
+
+    fn counts(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
+    fn noted(text: &str) -> Option<Noted> {
+        Some(Noted { text: text.to_owned(), ..Noted::default() })
+    }
+
+    fn report() -> Report {
+        let rate = Rate { per_s_10s: 24.0, ..Rate::default() };
+        let newest = noted(r#"{"device":"tank1","temperature":81.2}"#);
+        let stream = |name: &str| Stream { name: name.to_owned(), ..Stream::default() };
+        let rule =
+            |name: &str, number| Rule { name: name.to_owned(), version: Some(Version { number, ..Version::default() }), ..Rule::default() };
+        let output = |name: &str| Output { name: name.to_owned(), ..Output::default() };
+        let refused = noted("rules/cooling.sql:12:8: unknown column `temprature`; did you mean `temperature`?");
+        let pump = noted(r#"{"device":"tank1","run":true}"#);
+        Report {
+            streams: vec![Stream { rows: 48, rate, newest, ..stream("tank") }, stream("tank_stats")],
+            rules: vec![
+                rule("alarms", 1),
+                Rule { rows: 7, refused, ..rule("cooling", 2) },
+                rule("flow_display", 1),
+                rule("outlet_gate", 1),
+                Rule { counts: counts(&[("late", 3), ("left_out", 0)]), ..rule("statistics", 1) },
+            ],
+            outputs: vec![
+                Output { written: 6, counts: counts(&[("failed", 1)]), newest: pump, ..output("cooling_pump") },
+                output("flow_display"),
+                output("outlet_gate"),
+            ],
+            connections: vec![Connection {
+                name: "plant".to_owned(),
+                connected: true,
+                counts: counts(&[("malformed", 5)]),
+                ..Connection::default()
+            }],
+            buffer: Buffer { waiting: 12, ..Buffer::default() },
+            uplinks: vec![Uplink { name: "uplink".to_owned(), delivered: 30, ..Uplink::default() }],
+            ..Report::default()
+        }
+    }
 
     fn filled() -> Scene {
-        let status = Status::default();
-        let mut rates = Rates::default();
-        Scene::of(&status, &mut rates, Duration::from_secs(60));
-        let tank = status.streams.of("tank");
-        tank.rows.add(48);
-        tank.last.replace(r#"{"device":"tank1","temperature":81.2}"#.to_owned());
-        let _ = status.streams.of("tank_stats");
-        for name in ["alarms", "flow_display", "outlet_gate", "statistics"] {
-            status.rules.of(name).versions.add(1);
-        }
-        status.rules.of("statistics").late.add(3);
-        let cooling = status.rules.of("cooling");
-        cooling.rows.add(7);
-        cooling.versions.add(2);
-        cooling.refused.store(true, Ordering::Relaxed);
-        cooling.last.replace("rules/cooling.sql:12:8: unknown column `temprature`; did you mean `temperature`?".to_owned());
-        let pump = status.outputs.of("cooling_pump");
-        pump.written.add(6);
-        pump.failed.add(1);
-        pump.last.replace(r#"{"device":"tank1","run":true}"#.to_owned());
-        let _ = (status.outputs.of("flow_display"), status.outputs.of("outlet_gate"));
-        let plant = status.connections.of("plant");
-        plant.connected.store(true, Ordering::Relaxed);
-        plant.malformed.store(5, std::sync::atomic::Ordering::Relaxed);
-        status.outbox.waiting.set(12);
-        status.uplinks.of("uplink").delivered.add(30);
-
         let mut plant = Plant::new(1);
         plant.command("tank1", Command::Pump(true));
         plant.command("tank3", Command::Gate(true));
@@ -267,7 +194,8 @@ mod tests {
             cloud: Some(CloudState { up: false, until: None, received: 30 }),
             messages: vec![Message { level: Level::WARN, text: "a message is no JSON topic=plant/x".to_owned(), times: 4 }],
             rule_to_try: "tidegate-demo/rules/cooling.sql".to_owned(),
-            ..Scene::of(&status, &mut rates, Duration::from_secs(62))
+            running_for: Duration::from_secs(62),
+            report: report(),
         }
     }
 

@@ -111,6 +111,7 @@ async fn follow(
                     tracing::warn!(reason, again_in = ?pause, "the uplink does not take rows now; they stay in the outbox");
                     said = Some(reason.clone());
                 }
+                status.last_error.note(reason.clone());
                 line.is_down(Some(reason));
                 tell.send_replace(None);
                 tokio::select! {

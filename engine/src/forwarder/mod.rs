@@ -154,6 +154,7 @@ impl<U: Uplink> Forwarder<U> {
                 Ok(End::Busy(reason)) => {
                     pause = if self.status.delivered.get() > delivered { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                     tracing::warn!(reason, again_in = ?pause, "the uplink does not take rows now; they stay in the outbox");
+                    self.status.last_error.note(reason);
                     wait(pause, &stop).await;
                 }
                 Err(error) => {
@@ -293,9 +294,10 @@ impl<U: Uplink> Forwarder<U> {
                 self.again.extend(sent.one_by_one());
                 return Ok(None);
             }
-            Err(_) => {}
+            Err(_) => self.status.refused.add(sent.rows.len() as u64),
         }
         let refused = outcome.err().map(|error| error.to_string());
+        refused.iter().for_each(|reason| self.status.last_error.note(reason.clone()));
         let mut confirmed = Vec::new();
         for (block, row) in sent.rows {
             match self.lanes.settled(block, row, refused.clone()) {

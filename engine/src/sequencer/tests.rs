@@ -73,7 +73,7 @@ impl Stage {
             journal,
             snapshot_every: Duration::from_hours(1_000),
         };
-        tokio::spawn(sequencer.run(batches, change_queue));
+        tokio::spawn(sequencer.run(batches, change_queue, mpsc::channel(1).1));
         Self { time: buffer.time(), buffer, inlet, entries, waker, _changes: changes, _dir: dir }
     }
 

@@ -99,8 +99,8 @@ impl House {
 
     fn load(&mut self, worker: usize, name: &str, text: &str) {
         let name: Arc<str> = name.into();
-        let load =
-            Load { inherits: Arc::clone(&name), name, rule: rule(text, self.by_arrival), mode: Mode::Active, worth: Worth::default() };
+        let (hash, mode, worth) = (Arc::from(""), Mode::Active, Worth::default());
+        let load = Load { inherits: Arc::clone(&name), name, rule: rule(text, self.by_arrival), hash, mode, worth };
         self.change(worker, Change::Load(load));
     }
 
@@ -119,10 +119,10 @@ impl House {
         self.call(|worker| worker.on_batch("tank", rows, When::at(now)));
     }
 
-    /// Late rows, failures, and whether it was stopped.
+    /// Late rows, rows left out, and whether it was stopped.
     fn counts(&self, name: &str) -> (u64, u64, bool) {
         let status = self.status.rules.of(name);
-        (status.late.get(), status.errors.get(), status.refused.load(Ordering::Relaxed))
+        (status.late.get(), status.left_out.get(), status.stopped.is_some())
     }
 
     fn parts(&self) -> usize {

@@ -91,7 +91,8 @@ impl Stage {
 
     fn load(&mut self, name: &str, rule: Echo) {
         let (name, rule) = (Arc::<str>::from(name), Box::new(rule));
-        let load = Load { inherits: Arc::clone(&name), name, rule, mode: Mode::Active, worth: Worth::default() };
+        let (hash, mode, worth) = (Arc::from(""), Mode::Active, Worth::default());
+        let load = Load { inherits: Arc::clone(&name), name, rule, hash, mode, worth };
         self.change(Change::Load(load));
     }
 

@@ -11,6 +11,7 @@ use super::args::{
     BufferVerifyArgs, Format,
 };
 use super::render::printable;
+use super::table::{counted, counted_as, size};
 use super::{Failure, load_config, print, somebody_waits};
 use crate::buffer::inspect::{Inspector, Purge, Reader, Source, purge};
 use export::JsonLines;
@@ -118,8 +119,7 @@ fn delete(args: BufferPurgeArgs) -> Result<(), Failure> {
     };
     let purged = if args.yes { purge(&path, &what)? } else { Inspector::open(&path)?.would_purge(&what)? };
     let entries = if what == Purge::Gaps { "gap record" } else { "block" };
-    let found =
-        format!("{} of {} ({})", stats::counted(purged.rows, "row"), stats::counted(purged.entries, entries), stats::size(purged.bytes));
+    let found = format!("{} of {} ({})", counted(purged.rows, "row"), counted(purged.entries, entries), size(purged.bytes));
     match (args.yes, args.format) {
         (false, _) => Err(Failure::Failed(anyhow::anyhow!("nothing was deleted: this would delete {found}; say `--yes` to do it"))),
         (true, Format::Text) => print(&format!("deleted {found}\n")),
@@ -145,9 +145,8 @@ fn verify(args: BufferVerifyArgs) -> Result<(), Failure> {
             }
             let checked = verdict.checked;
             if found == 0 {
-                let (blocks, gaps) = (stats::counted(checked.blocks, "block"), stats::counted(checked.gaps, "gap record"));
-                let (entries, states) =
-                    (stats::counted_as(checked.entries, "journal entry", "journal entries"), stats::counted(checked.states, "state"));
+                let (blocks, gaps) = (counted(checked.blocks, "block"), counted(checked.gaps, "gap record"));
+                let (entries, states) = (counted_as(checked.entries, "journal entry", "journal entries"), counted(checked.states, "state"));
                 writeln!(out, "ok: {blocks}, {gaps}, {entries}, {states}")?;
             }
             out.flush()?;
@@ -156,7 +155,7 @@ fn verify(args: BufferVerifyArgs) -> Result<(), Failure> {
     if found == 0 {
         return Ok(());
     }
-    let found = format!("{}{}", if verdict.more { "more than " } else { "" }, stats::counted(found, "problem"));
+    let found = format!("{}{}", if verdict.more { "more than " } else { "" }, counted(found, "problem"));
     let advice = "a box sets damage aside by itself when it meets it, and keeps what can be read; check the disk";
     Err(Failure::Failed(anyhow::anyhow!("the buffer {} has {found}; {advice}", path.display())))
 }

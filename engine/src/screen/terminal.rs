@@ -9,24 +9,22 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, enable_raw_mode};
-use ratatui::{DefaultTerminal, Terminal};
+use ratatui::{DefaultTerminal, Frame, Terminal};
 use tokio::sync::mpsc;
-
-use super::scene::Scene;
-use super::view;
 
 /// What a user asks for with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
+pub enum Key {
+    /// the end
     Quit,
-    Cloud,
-    Fault,
+    /// a letter, in lower case
+    Letter(char),
     /// nothing but a new picture, as after a change of size
     Redraw,
 }
 
 /// The full screen. Dropping it restores the terminal; so does a panic on the thread that opened it.
-pub(super) struct Screen {
+pub struct Screen {
     // In this order: the terminal shows its cursor again before the screen is left.
     terminal: DefaultTerminal,
     keys: mpsc::Receiver<Key>,
@@ -35,7 +33,10 @@ pub(super) struct Screen {
 
 impl Screen {
     /// Takes the terminal over.
-    pub(super) fn open() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When it is none that can be.
+    pub fn open() -> io::Result<Self> {
         let restore = Restore::default();
         restore_on_panic(restore.clone());
         enable_raw_mode()?;
@@ -44,13 +45,16 @@ impl Screen {
         Ok(Self { terminal, keys: listen()?, _restore: restore })
     }
 
-    /// Shows `scene`.
-    pub(super) fn show(&mut self, scene: &Scene) -> io::Result<()> {
-        self.terminal.draw(|frame| view::draw(frame, scene)).map(drop)
+    /// Shows what `draw` draws.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn show(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        self.terminal.draw(draw).map(drop)
     }
 
     /// The next key that means something; [`Key::Quit`] when the keyboard is gone.
-    pub(super) async fn key(&mut self) -> Key {
+    pub async fn key(&mut self) -> Key {
         self.keys.recv().await.unwrap_or(Key::Quit)
     }
 }
@@ -75,7 +79,7 @@ impl Drop for Restore {
     }
 }
 
-/// A panic of this thread ends the demo and is shown on the restored terminal. One of another thread (a rule, a connection) is for
+/// A panic of this thread ends the program and is shown on the restored terminal. One of another thread (a rule, a connection) is for
 /// its owner to deal with: it is logged, and must not write over the picture.
 fn restore_on_panic(restore: Restore) {
     let viewer = thread::current().id();
@@ -104,7 +108,7 @@ fn listen() -> io::Result<mpsc::Receiver<Key>> {
         }
         Ok(())
     };
-    thread::Builder::new().name("demo-keys".into()).spawn(move || {
+    thread::Builder::new().name("keys".into()).spawn(move || {
         if let Err(error) = read() {
             tracing::warn!(%error, "the keyboard cannot be read any more");
         }
@@ -119,8 +123,7 @@ fn meaning(event: &Event) -> Option<Key> {
             // In raw mode Ctrl-C is a key like any other.
             KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Quit),
             KeyCode::Char('q' | 'Q') | KeyCode::Esc => Some(Key::Quit),
-            KeyCode::Char('c' | 'C') => Some(Key::Cloud),
-            KeyCode::Char('f' | 'F') => Some(Key::Fault),
+            KeyCode::Char(letter) => Some(Key::Letter(letter.to_ascii_lowercase())),
             _ => None,
         },
         _ => None,
@@ -132,10 +135,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_mean_what_the_head_line_says() {
+    fn q_and_ctrl_c_end_it_and_other_letters_are_the_callers() {
         let press = |code, modifiers| meaning(&Event::Key(KeyEvent::new(code, modifiers)));
         let plain = |c| press(KeyCode::Char(c), KeyModifiers::NONE);
-        assert_eq!([plain('q'), plain('c'), plain('f'), plain('x')], [Some(Key::Quit), Some(Key::Cloud), Some(Key::Fault), None]);
+        assert_eq!([plain('Q'), plain('c'), plain('F')], [Some(Key::Quit), Some(Key::Letter('c')), Some(Key::Letter('f'))]);
         assert_eq!(press(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Key::Quit));
         assert_eq!(meaning(&Event::Resize(80, 24)), Some(Key::Redraw));
     }

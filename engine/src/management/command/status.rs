@@ -1,0 +1,23 @@
+//! `status`: what there is to say about the box.
+
+use serde::{Deserialize, Serialize};
+
+use crate::management::desk::Desk;
+use crate::management::report::Report;
+use crate::management::{Caller, Command, Listener, Refusal, Right};
+
+/// Asks for a [`Report`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {}
+
+impl Command for Status {
+    const OP: &'static str = "status";
+    const NEEDS: Right = Right::Read;
+    type Answer = Report;
+    type Part = ();
+
+    async fn run(self, desk: &Desk, _: &Caller, _: &mut dyn Listener) -> Result<Report, Refusal> {
+        Ok(desk.report())
+    }
+}

@@ -1,0 +1,125 @@
+//! What commands can reach of a running box.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::command::reload::Compared;
+use super::rates::Rates;
+use super::report::Report;
+use crate::config::{self, Config};
+use crate::status::Status;
+
+/// One running box, as commands see it.
+pub struct Desk {
+    /// what it was started with
+    pub config: Config,
+    /// the file of that
+    pub config_path: PathBuf,
+    /// what flows
+    pub status: Arc<Status>,
+    /// what is logged, if that can be changed
+    pub log: Option<Arc<LogFilter>>,
+    /// when it was started
+    pub started: Instant,
+    rates: Mutex<Rates>,
+    stopping: AtomicBool,
+}
+
+impl Desk {
+    /// The desk of a box that was started just now with what is in `config_path`.
+    #[must_use]
+    pub fn new(config: Config, config_path: &Path, status: Arc<Status>, log: Option<Arc<LogFilter>>) -> Self {
+        // The box may be asked from elsewhere.
+        let config_path = std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned());
+        let (rates, stopping) = (Mutex::default(), AtomicBool::new(false));
+        Self { config, config_path, status, log, started: Instant::now(), rates, stopping }
+    }
+
+    /// What there is to say about the box.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report::new(self, &self.rates.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes note of how much has flowed; call it every second.
+    pub fn note_rates(&self) {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).note(&self.status, Instant::now());
+    }
+
+    /// The box stops.
+    pub fn stops(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the box stops.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Compares the configuration file with what the box was started with.
+    #[must_use]
+    pub fn compare(&self) -> Compared {
+        let file = self.config_path.display().to_string();
+        match config::load(&self.config_path) {
+            Ok(now) => Compared { file, changed: self.config.differences(&now), wrong: Vec::new() },
+            Err(wrong) => Compared { file, changed: Vec::new(), wrong },
+        }
+    }
+}
+
+/// What is logged. It can be changed while the box runs, also for a while.
+pub struct LogFilter {
+    started_with: String,
+    set: Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    /// counts the changes: one that lasts for a while is not taken back when there was another
+    changes: Mutex<u64>,
+}
+
+impl LogFilter {
+    /// What was logged at the start, and what changes it.
+    pub fn new(started_with: &str, set: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { started_with: started_with.to_owned(), set: Box::new(set), changes: Mutex::default() })
+    }
+
+    /// What was logged at the start.
+    #[must_use]
+    pub fn started_with(&self) -> &str {
+        &self.started_with
+    }
+
+    /// Logs by `directives` from now on, and after `lasting` as at the start again. Needs a runtime.
+    ///
+    /// # Errors
+    /// When they cannot be understood.
+    pub fn set(self: &Arc<Self>, directives: &str, lasting: Option<Duration>) -> Result<(), String> {
+        let change = {
+            let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            (self.set)(directives)?;
+            *changes += 1;
+            *changes
+        };
+        if let Some(lasting) = lasting {
+            let log = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(lasting).await;
+                log.give_back(change);
+            });
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, change: u64) {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if *changes == change && (self.set)(&self.started_with).is_ok() {
+            tracing::info!(level = self.started_with, "the log level is again what the box was started with");
+        }
+    }
+}
+
+/// Asks the sequencer whether it still goes round.
+pub type Heartbeat = mpsc::Sender<oneshot::Sender<()>>;

@@ -1,0 +1,162 @@
+//! Draws a [`Report`], pane by pane, on a screen of 80 by 24 characters and up.
+
+use std::fmt::Write;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Rect};
+use ratatui::style::{Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Paragraph, Row, Table, Wrap};
+
+use crate::management::report::{Noted, Report, Rule};
+
+/// How high panes are: what is small comes first, rules and messages give way.
+#[must_use]
+pub fn heights(report: &Report) -> [Constraint; 5] {
+    [
+        lines(report.streams.len().clamp(1, 6)),
+        Constraint::Max(u16::try_from(report.rules.len().max(1) + 1).unwrap_or(u16::MAX)),
+        lines(report.outputs.len().clamp(1, 6)),
+        Constraint::Length(2),
+        Constraint::Min(3),
+    ]
+}
+
+/// The height of a pane of `n` lines and its title.
+#[must_use]
+pub fn lines(n: usize) -> Constraint {
+    Constraint::Length(u16::try_from(n + 1).unwrap_or(u16::MAX))
+}
+
+/// The frame of a pane.
+pub fn section(title: impl Into<String>) -> Block<'static> {
+    Block::new().borders(Borders::TOP).border_style(Style::new().dark_gray()).title(format!(" {} ", title.into()).bold().cyan())
+}
+
+/// Streams, with the connections that feed them in the title.
+pub fn streams(frame: &mut Frame<'_>, area: Rect, report: &Report) {
+    let rows = report.streams.iter().map(|stream| {
+        Row::new([
+            Span::from(printable(&stream.name)),
+            format!("{:>8}", stream.rows).into(),
+            format!("{:>6.1}/s", stream.rate.per_s_10s).into(),
+            newest(&stream.newest).dark_gray(),
+        ])
+    });
+    let mut title = "streams: rows, rows a second, newest".to_owned();
+    for connection in &report.connections {
+        let state = if connection.connected { "up" } else { "DOWN" };
+        // Writing to a String cannot fail.
+        let _ = write!(title, " | {} {state}", connection.name);
+        if let Some(malformed) = connection.counts.get("malformed").filter(|malformed| **malformed > 0) {
+            let _ = write!(title, ", {malformed} malformed");
+        }
+    }
+    let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(8), Constraint::Fill(1)];
+    frame.render_widget(Table::new(rows, widths).block(section(title)), area);
+}
+
+/// Rules.
+pub fn rules(frame: &mut Frame<'_>, area: Rect, report: &Report) {
+    let rows = report.rules.iter().map(|rule| {
+        let mut counts = format!("{:>8}", rule.rows);
+        for (name, count) in rule.counts.iter().filter(|(_, count)| **count > 0) {
+            let _ = write!(counts, " {count} {}", name.replace('_', " "));
+        }
+        Row::new([
+            Span::from(printable(&rule.name)),
+            version(rule).into(),
+            counts.into(),
+            match wrong(rule) {
+                Some(why) => format!("EDIT REFUSED {why}").red().bold(),
+                None => newest(&rule.newest).dark_gray(),
+            },
+        ])
+    });
+    let widths = [Constraint::Length(14), Constraint::Length(7), Constraint::Length(17), Constraint::Fill(1)];
+    frame.render_widget(Table::new(rows, widths).block(section("rules: version, rows written, newest")), area);
+}
+
+/// "v3", or why there is none.
+#[must_use]
+pub fn version(rule: &Rule) -> String {
+    match (&rule.version, rule.state.as_str()) {
+        (Some(version), "shadow") => format!("v{} sh", version.number),
+        (Some(version), _) => format!("v{}", version.number),
+        (None, state) => state.to_owned(),
+    }
+}
+
+/// Why the newest text of the rule does not run.
+#[must_use]
+pub fn wrong(rule: &Rule) -> Option<String> {
+    rule.refused.as_ref().or(rule.stopped.as_ref()).map(|noted| printable(&noted.text))
+}
+
+/// Outputs.
+pub fn outputs(frame: &mut Frame<'_>, area: Rect, report: &Report) {
+    let rows = report.outputs.iter().map(|output| {
+        let failed: u64 = output.counts.values().sum();
+        let text = format!("{failed:>3} failed");
+        Row::new([
+            Span::from(printable(&output.name)),
+            format!("{:>8}", output.written).into(),
+            if failed > 0 { text.red() } else { text.dark_gray() },
+            newest(&output.newest).dark_gray(),
+        ])
+    });
+    let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(11), Constraint::Fill(1)];
+    frame.render_widget(Table::new(rows, widths).block(section("outputs: rows written, failed, newest")), area);
+}
+
+/// The outbox and the uplinks, with `beside` behind them.
+pub fn outbox(frame: &mut Frame<'_>, area: Rect, report: &Report, beside: Option<String>) {
+    let waiting = report.buffer.waiting;
+    let text = format!("{waiting} waiting");
+    let mut line = vec![if waiting > 0 { text.yellow().bold() } else { text.into() }];
+    for uplink in &report.uplinks {
+        let name = printable(&uplink.name);
+        line.push(format!("  {} delivered  ", uplink.delivered).into());
+        line.push(if uplink.connected { format!("{name} up").green() } else { format!("{name} DOWN").red().bold() });
+    }
+    if let Some(dropped) = report.buffer.counts.get("dropped").filter(|dropped| **dropped > 0) {
+        line.push(format!("  {dropped} DROPPED").red().bold());
+    }
+    if let Some(beside) = beside {
+        line.push(format!("  | {beside}").into());
+    }
+    frame.render_widget(Paragraph::new(Line::from(line)).block(section("outbox: rows kept on disk until the cloud has them")), area);
+}
+
+/// What is wrong with rules, a line each.
+pub fn refusals(report: &Report) -> impl Iterator<Item = Line<'static>> {
+    report.rules.iter().filter_map(|rule| {
+        let runs = if rule.version.is_some() { "its last good version runs on" } else { "it does not run" };
+        Some(Line::from(format!("rule {} refused: {} ({runs})", printable(&rule.name), wrong(rule)?).red()))
+    })
+}
+
+/// Messages, newest first.
+pub fn messages(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>) {
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: true }).block(section(title)), area);
+}
+
+fn newest(noted: &Option<Noted>) -> String {
+    noted.as_ref().map_or_else(String::new, |noted| printable(&noted.text))
+}
+
+/// Rows come from outside, and a terminal obeys control characters.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_from_outside_do_not_reach_the_terminal() {
+        assert_eq!(printable("{\"x\":\"\u{1b}[2J\n\"}"), "{\"x\":\" [2J \"}");
+    }
+}
