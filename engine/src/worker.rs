@@ -83,6 +83,8 @@ pub struct Worker {
     shared: SharedParts,
     /// see [`When::round`]
     round: u64,
+    /// Whether what is run has been run before, and was counted and said then.
+    again: bool,
     status: Arc<Status>,
 }
 
@@ -98,6 +100,7 @@ impl Worker {
             overdue: BTreeSet::new(),
             shared: SharedParts::default(),
             round: When::ALONE,
+            again: false,
             status,
         }
     }
@@ -106,6 +109,7 @@ impl Worker {
     pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router, waker: Waker) {
         let mut ticks = 0;
         while let Some(entry) = entries.recv().await {
+            self.again = matches!(entry, Entry::Batch { origin: Origin::Journal, .. } | Entry::Tick { origin: Origin::Journal, .. });
             match entry {
                 Entry::Change(change) => self.on_change(change).await,
                 Entry::Batch { stream, rows, when, origin } => router.send(self.on_batch(&stream, &rows, when), when.now, &origin).await,
@@ -157,6 +161,12 @@ impl Worker {
     #[must_use]
     pub fn wakes_at(&self) -> Option<i64> {
         self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Whether it has no rules.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
     }
 
     /// The input has ended: windows close, those nearest to the input first.
@@ -328,7 +338,9 @@ impl Worker {
             let Some(emissions) = pass.derived.remove(derived) else { continue };
             match router::merge(emissions) {
                 Ok(rows) => {
-                    self.status.streams.of(derived).note(&rows, pass.when.wall_ns);
+                    if !self.again {
+                        self.status.streams.of(derived).note(&rows, pass.when.wall_ns);
+                    }
                     self.feed(derived, &rows, pass);
                 }
                 Err(error) => {
@@ -363,7 +375,11 @@ impl Worker {
             Ok(Err(error)) => Some(error.to_string()),
             Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
         };
-        hosted.note(name, &out, pass.when.wall_ns);
+        if self.again {
+            hosted.status.state_bytes.set(out.state_bytes);
+        } else {
+            hosted.note(name, &out, pass.when.wall_ns);
+        }
         if hosted.mode == Mode::Active {
             pass.take(name, hosted.worth, out.rows);
         }

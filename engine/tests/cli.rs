@@ -1,6 +1,9 @@
 //! The command line from outside: exit codes, what is printed, and where.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "cli/replay.rs"]
+mod replay;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -102,7 +105,7 @@ fn errors_as_json_are_an_array_with_places() {
     assert_eq!(
         diagnostics[1],
         serde_json::json!({ "file": "tidegate.toml", "line": 4, "column": 1,
-            "message": "unknown key `hots` in [connections.plant]", "help": "did you mean `host`?" })
+            "message": "unknown key `hots` in [connections.plant]", "help": "did you mean `host`?", "severity": "error" })
     );
     assert_eq!(diagnostics.as_array().unwrap().len(), 3);
     assert!(!out(&output).contains("hunter2"));

@@ -54,6 +54,12 @@ pub trait Rule: Send {
     /// The sequence's time at which the rule wants the next tick, if no row comes before.
     fn wakes_at(&self) -> Option<i64>;
 
+    /// Whether it matters when rows come, apart from their order: a rule for which it does not need not be handed them one by one
+    /// when they are run again.
+    fn minds_time(&self) -> bool {
+        true
+    }
+
     /// The input has ended: every open window closes. `seq` numbers what it writes. Only a replay has an end.
     ///
     /// # Errors

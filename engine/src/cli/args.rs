@@ -6,6 +6,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tidegate_core::Span;
 
+use crate::replay::Input;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all went well
@@ -69,9 +71,13 @@ It tells you which rule file to edit; the edit takes effect while you watch. Ctr
   tidegate replay --input tank=yesterday.jsonl
   tidegate replay --config tidegate.toml --input tank=tank.csv --input press=press.jsonl --output results.jsonl
   tidegate replay --input tank=yesterday.jsonl --rules rules.new
+  mosquitto_sub -h broker -t 'plant/#' -F %j > today.jsonl; tidegate replay --raw today.jsonl
 
-Recordings are JSON Lines (.jsonl) or CSV (.csv) with a column `ts`: RFC 3339 text, or nanoseconds or milliseconds since 1970.
-Each result is one line: {\"target\":..,\"rule\":..,\"row\":{..}}. The same recording and rules give the same bytes.")]
+Recorded rows are JSON Lines (.jsonl) or CSV (.csv) with a column `ts`: RFC 3339 text, or nanoseconds or milliseconds since 1970.
+Recorded messages are decoded as the box does it: `--raw` tries topics, `ts`, `rows` and `fields`, too. Lines are what mosquitto_sub
+prints: -F %j, -F '%U %t %p' (time, topic, payload), or -v (topic, payload).
+Each result is one line: {\"target\":..,\"rule\":..,\"time\":..,\"seq\":..,\"cause\":\"FILE:LINE\",\"row\":{..}}. The same recording and rules
+give the same bytes. What was read and written, and what is missing, is told on standard error at the end.")]
     Replay(ReplayArgs),
     /// Ask a running box how it is
     #[command(after_help = "Examples:
@@ -248,9 +254,19 @@ pub struct ReplayArgs {
     /// the configuration
     #[command(flatten)]
     pub config: ConfigArg,
-    /// A recording and the stream that it is of; may be given several times
-    #[arg(long = "input", short, value_name = "STREAM=FILE", required = true, num_args = 1.., value_parser = parse_recording)]
-    pub inputs: Vec<Recording>,
+    /// Recorded rows and the stream that they are of; may be given several times; FILE `-` is standard input
+    #[arg(
+        long = "input",
+        short,
+        value_name = "STREAM=FILE",
+        required_unless_present = "raw",
+        num_args = 1..,
+        value_parser = parse_recording
+    )]
+    pub inputs: Vec<Input>,
+    /// Recorded messages of a connection (or of all), with their payloads as they came: what `mosquitto_sub -F %j` prints
+    #[arg(long, value_name = "[CONNECTION=]FILE", num_args = 1.., value_parser = parse_messages)]
+    pub raw: Vec<Input>,
     /// Where results are written; `-` is standard output
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
@@ -420,19 +436,20 @@ fn parse_moment(text: &str) -> Result<i64, String> {
         .ok_or_else(|| "write RFC 3339 such as `2026-03-01T12:00:00Z`, a day such as `2026-03-01`, or how long ago, such as `24h`".into())
 }
 
-/// A file of recorded rows of one stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recording {
-    /// the stream's name
-    pub stream: String,
-    /// JSON Lines or CSV
-    pub file: PathBuf,
+fn parse_recording(text: &str) -> Result<Input, String> {
+    match text.split_once('=') {
+        Some((stream, file)) if !stream.is_empty() && !file.is_empty() => Ok(Input::Rows { stream: stream.into(), file: file.into() }),
+        _ => Err("write STREAM=FILE, such as `tank=yesterday.jsonl`".into()),
+    }
 }
 
-fn parse_recording(text: &str) -> Result<Recording, String> {
-    match text.split_once('=') {
-        Some((stream, file)) if !stream.is_empty() && !file.is_empty() => Ok(Recording { stream: stream.into(), file: file.into() }),
-        _ => Err("write STREAM=FILE, such as `tank=yesterday.jsonl`".into()),
+/// What stands in front of `=` is a connection, unless it looks like a path.
+fn parse_messages(text: &str) -> Result<Input, String> {
+    let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '.']);
+    match text.split_once('=').filter(|(connection, _)| is_name(connection)) {
+        _ if text.is_empty() => Err("write FILE or CONNECTION=FILE, such as `plant=yesterday.txt`".into()),
+        Some((connection, file)) => Ok(Input::Messages { connection: Some(connection.into()), file: file.into() }),
+        None => Ok(Input::Messages { connection: None, file: text.into() }),
     }
 }
 
@@ -531,7 +548,12 @@ mod tests {
     fn a_recording_is_a_stream_and_a_file() {
         let cli = Cli::try_parse_from(["tidegate", "replay", "--input", "tank=a=b.csv"]).unwrap();
         let Command::Replay(args) = cli.command else { panic!("not replay") };
-        assert_eq!(args.inputs, [Recording { stream: "tank".into(), file: "a=b.csv".into() }]);
+        assert_eq!(args.inputs, [Input::Rows { stream: "tank".into(), file: "a=b.csv".into() }]);
+        for (raw, connection, file) in [("plant=a.txt", Some("plant"), "a.txt"), ("-", None, "-"), ("./a=b", None, "./a=b")] {
+            let cli = Cli::try_parse_from(["tidegate", "replay", "--raw", raw]).unwrap();
+            let Command::Replay(args) = cli.command else { panic!("not replay") };
+            assert_eq!(args.raw, [Input::Messages { connection: connection.map(Into::into), file: file.into() }], "{raw}");
+        }
         for wrong in ["tank", "=x", "tank="] {
             assert!(Cli::try_parse_from(["tidegate", "replay", "--input", wrong]).is_err(), "{wrong}");
         }

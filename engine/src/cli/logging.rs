@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use super::args::{LogArgs, LogFormat, LogLevel};
-use super::{Failure, render};
+use super::{Failure, progress, render};
 use crate::management::desk::LogFilter;
 
 /// Directives when neither `--log-level` nor `-v` is given.
@@ -24,7 +24,7 @@ pub fn start(args: &LogArgs) -> Result<Arc<LogFilter>, Failure> {
     let (filter, handle) = changeable(&directives)
         .map_err(|error| anyhow::anyhow!("cannot understand {VARIABLE}=\"{directives}\" ({error}): write a level, such as \"debug\""))?;
     // A closed standard error must not end the box, so a failed log line is not reported to it.
-    let lines = fmt::layer().with_writer(stderr).log_internal_errors(false);
+    let lines = fmt::layer().with_writer(progress::stderr).log_internal_errors(false);
     let lines = match args.format {
         LogFormat::Text => lines.with_ansi(render::colours(&stderr())).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

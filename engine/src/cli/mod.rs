@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod check;
 pub mod explain;
 pub mod logging;
+mod progress;
 mod render;
 pub mod replay;
 pub mod run;

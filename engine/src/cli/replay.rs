@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use super::args::ReplayArgs;
+use super::progress::ProgressLine;
 use super::{Failure, load_config, somebody_waits};
 use crate::replay::{self, ReplayError, Request};
 
@@ -16,12 +17,13 @@ pub fn replay(args: ReplayArgs) -> Result<(), Failure> {
     if let Some(dir) = args.rules {
         config.rules.dir = dir;
     }
-    let inputs: Vec<_> = args.inputs.into_iter().map(|recording| (recording.stream, recording.file)).collect();
+    let inputs = [args.inputs, args.raw].concat();
     // On a terminal that shows the results, they are progress enough.
     let watched = somebody_waits() && (args.output != Path::new("-") || !std::io::stdout().is_terminal());
-    let progress = |rows: u64| {
-        if watched {
-            tracing::info!(rows, "replayed");
+    let line = watched.then(ProgressLine::new);
+    let progress = |progress| {
+        if let Some(line) = &line {
+            line.show(progress);
         }
     };
     match replay::replay(&Request { config: &config, inputs: &inputs, output: &args.output, progress: &progress }) {

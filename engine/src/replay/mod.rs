@@ -1,23 +1,32 @@
-//! `tidegate replay`: recorded rows run through the same numbers, rule book and worker as a box's, with no connection and no clock but
-//! the rows' own.
+//! `tidegate replay`: recordings run through the same decoders, numbers, rule book and worker as a box's, with no connection and
+//! no clock but the recording's own.
 //!
-//! Several inputs are merged by `ts`; within one input, rows stay in the order of the file. At the end the windows that are still open
-//! close. The same input gives the same bytes.
+//! * [`lines`]: a file, line by line; [`rows`] (with [`csv_rows`]): recorded rows; [`messages`]: recorded messages, decoded as a
+//!   box decodes them; [`recording`]: one or the other.
+//! * [`results`]: what rules wrote; [`causes`]: what led to it; [`tally`]: what was read.
+//!
+//! Several inputs are merged by time; within one input, rows stay in the order of the file. At the end the windows that are still
+//! open close. The same input gives the same bytes.
 
+mod causes;
+mod csv_rows;
+mod lines;
+mod messages;
 mod recording;
+mod results;
+mod rows;
+mod tally;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, TimestampNanosecondType};
 use futures::FutureExt;
-use tidegate_connectors::json::Encoder;
 use tidegate_core::diagnostic::did_you_mean;
-use tidegate_core::{Diagnostic, TS};
+use tidegate_core::{Diagnostic, Rows, TS};
 use tidegate_rules::When;
 
 use crate::catalog::catalog;
@@ -28,24 +37,56 @@ use crate::rules_dir::RulesDir;
 use crate::sequencer::Numbers;
 use crate::status::Status;
 use crate::tables::TableFiles;
-use crate::worker::Worker;
-use recording::Recording;
+use crate::worker::{Change, Worker};
+use causes::Causes;
+use messages::RecordedMessages;
+use recording::{Chunk, Recording, Source};
+use results::Results;
+use rows::RecordedRows;
 
 /// Ticks between two rows of a recording; more would be made when its times jump by years.
 const MOST_TICKS: u32 = 1_000_000;
-/// Rows between two reports of progress.
-const PROGRESS_ROWS: u64 = 100_000;
 
 /// What is replayed.
 pub struct Request<'a> {
     /// the box's configuration: its streams, outputs and rules
     pub config: &'a Config,
-    /// stream and file of each recording
-    pub inputs: &'a [(String, PathBuf)],
+    /// the recordings
+    pub inputs: &'a [Input],
     /// where results go; `-`: standard output
     pub output: &'a Path,
-    /// told now and then how many rows have been read
-    pub progress: &'a dyn Fn(u64),
+    /// told how far it is, for each few rows
+    pub progress: &'a dyn Fn(Progress),
+}
+
+/// A recording; `-` is standard input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Rows of a stream.
+    Rows {
+        /// the stream's name
+        stream: String,
+        /// JSON Lines or CSV
+        file: PathBuf,
+    },
+    /// Messages, with their payloads as they came.
+    Messages {
+        /// the connection that they came by; `None`: any
+        connection: Option<String>,
+        /// what `mosquitto_sub` prints
+        file: PathBuf,
+    },
+}
+
+/// How far a replay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// rows that the rules have seen
+    pub rows: u64,
+    /// bytes of the recordings that have been read
+    pub bytes: u64,
+    /// bytes of all recordings; `None`: nobody knows, since one of them is a pipe
+    pub total: Option<u64>,
 }
 
 /// Why a replay ended early.
@@ -71,12 +112,10 @@ impl From<Diagnostic> for ReplayError {
 /// When a rule or a recording is wrong, or the results cannot be written.
 pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
     let mut recordings = open(request)?;
+    let inferred = columns(&mut recordings)?;
     let status = Arc::new(Status::default());
-    let mut inferred = BTreeMap::new();
-    for recording in &recordings {
-        inferred.insert(recording.stream.to_string(), recording.schema());
-    }
-    let book = RuleBook::new(catalog(request.config, &|stream| inferred.get(stream).cloned()), 1, Arc::clone(&status)).quiet();
+    let known = |stream: &str| inferred.get(stream).cloned();
+    let book = RuleBook::new(catalog(request.config, &known), 1, Arc::clone(&status)).quiet();
     let mut tables = TableFiles::of(request.config);
     let (book, changes) = RulesDir::load(&request.config.rules.dir, &mut tables, book)?;
     let mut wrong: Vec<Diagnostic> = tables.wrong().cloned().collect();
@@ -91,145 +130,204 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
             "the rule reads streams whose columns are not known, because there is no recording of them; it is left out"
         );
     }
-    let (worker, out) = (Worker::new(status), writer(request.output)?);
-    let mut run = Run { worker, numbers: Numbers::from(0), now: i64::MIN, out, encoders: Vec::new() };
-    for (_, change) in changes {
-        // There is no other worker to wait for.
-        let _ = run.worker.on_change(change).now_or_never();
+    let mut run = Run::new(&status, Results::to(request.output)?);
+    run.load(changes.into_iter().map(|(_, change)| change).collect(), &book);
+    let mut rows = 0;
+    while let Some(chunk) = next(&mut recordings)? {
+        rows += chunk.rows.num_rows() as u64;
+        run.feed(&chunk)?;
+        (request.progress)(progress(&recordings, rows));
     }
-    let mut told = 0;
-    while let Some((stream, rows)) = next(&mut recordings)? {
-        run.feed(&stream, rows)?;
-        if run.numbers.next() >= told + PROGRESS_ROWS {
-            told = run.numbers.next();
-            (request.progress)(told);
+    let results = run.end()?;
+    recordings.iter().for_each(Recording::summarise);
+    summarise_rules(&status, &results);
+    Ok(())
+}
+
+fn progress(recordings: &[Recording], rows: u64) -> Progress {
+    let bytes = recordings.iter().map(|recording| recording.reading().bytes()).sum();
+    Progress { rows, bytes, total: recordings.iter().map(|recording| recording.reading().total).sum() }
+}
+
+/// Says what each rule did, and what it could not do.
+fn summarise_rules(status: &Status, results: &Results) {
+    for (rule, counted) in status.rules.all() {
+        let (written, targets) = results.count(&rule);
+        let (late, left_out, forgotten) = (counted.late.get(), counted.left_out.get(), counted.forgotten.get());
+        let shadow = counted.rows.get().saturating_sub(written);
+        if late + left_out + forgotten > 0 {
+            tracing::warn!(rule, rows = written, targets, shadow, late, left_out, forgotten, "wrote, and something is missing");
+        } else {
+            tracing::info!(rule, rows = written, targets, shadow, "wrote");
         }
     }
-    run.end()
 }
 
 fn open(request: &Request<'_>) -> Result<Vec<Recording>, ReplayError> {
     let mut recordings = Vec::with_capacity(request.inputs.len());
     let mut wrong = Vec::new();
-    for (stream, path) in request.inputs {
-        let file = path.display().to_string();
-        let Some(configured) = request.config.streams.get(stream) else {
-            let known: Vec<&str> = request.config.streams.keys().map(String::as_str).collect();
-            wrong.push(
-                Diagnostic::new(file, format!("there is no stream `{stream}` in the configuration")).help(did_you_mean(stream, &known)),
-            );
-            continue;
-        };
-        match Recording::open(stream, path, configured.schema().as_ref()) {
-            Ok(recording) => recordings.push(recording),
+    let mut standard_inputs = 0;
+    for input in request.inputs {
+        let (Input::Rows { file, .. } | Input::Messages { file, .. }) = input;
+        standard_inputs += u32::from(lines::is_standard_input(file));
+        if standard_inputs > 1 {
+            wrong.push(Diagnostic::new("-", "standard input can be only one of the recordings"));
+            break;
+        }
+        match open_one(input, request.config) {
+            Ok(source) => recordings.push(Recording::new(source)),
             Err(diagnostic) => wrong.push(diagnostic),
         }
     }
     if wrong.is_empty() { Ok(recordings) } else { Err(ReplayError::Refused(wrong)) }
 }
 
-fn writer(output: &Path) -> io::Result<Box<dyn Write>> {
-    if output == Path::new("-") {
-        return Ok(Box::new(BufWriter::new(io::stdout().lock())));
+fn open_one(input: &Input, config: &Config) -> Result<Source, Diagnostic> {
+    let unknown = |file: &Path, what: &str, name: &str, known: &[&str]| {
+        let message = format!("there is no {what} `{name}` in the configuration");
+        Err(Diagnostic::new(file.display().to_string(), message).help(did_you_mean(name, known)))
+    };
+    match input {
+        Input::Rows { stream, file } => {
+            let Some(configured) = config.streams.get(stream) else {
+                return unknown(file, "stream", stream, &config.streams.keys().map(String::as_str).collect::<Vec<_>>());
+            };
+            Ok(Source::Rows(Box::new(RecordedRows::open(stream, file, configured.schema().as_ref())?)))
+        }
+        Input::Messages { connection, file } => {
+            let known: Vec<&str> = config.connections.keys().map(String::as_str).collect();
+            if let Some(name) = connection.as_deref().filter(|name| !known.contains(name)) {
+                return unknown(file, "connection", name, &known);
+            }
+            Ok(Source::Messages(Box::new(RecordedMessages::open(connection.as_deref(), file, config)?)))
+        }
     }
-    Ok(Box::new(BufWriter::new(File::create(output)?)))
 }
 
-/// Takes rows from the recording whose next row is earliest (the first of them, when several are), up to where another one's turn comes.
-fn next(recordings: &mut [Recording]) -> Result<Option<(Arc<str>, RecordBatch)>, Diagnostic> {
+/// The columns of the streams that are fed.
+fn columns(recordings: &mut [Recording]) -> Result<BTreeMap<String, SchemaRef>, Diagnostic> {
+    let mut known: BTreeMap<String, SchemaRef> = BTreeMap::new();
+    for (stream, schema) in recordings.iter_mut().flat_map(Recording::schemas) {
+        if known.insert(stream.clone(), Arc::clone(&schema)).is_some_and(|before| before != schema) {
+            let why = format!("the recordings of `{stream}` have different columns");
+            return Err(Diagnostic::new(&*stream, why).help(format!("declare `fields` in [streams.{stream}]")));
+        }
+    }
+    Ok(known)
+}
+
+/// Takes rows from the recording whose next row is earliest (the first of them, when several are), up to where another one's turn
+/// comes.
+fn next(recordings: &mut [Recording]) -> Result<Option<Chunk>, Diagnostic> {
     let mut heads: Vec<(i64, usize)> = Vec::with_capacity(recordings.len());
     for (index, recording) in recordings.iter_mut().enumerate() {
-        if let Some(ts) = recording.head()? {
-            heads.push((ts, index));
+        if let Some(at) = recording.head()? {
+            heads.push((at, index));
         }
     }
     heads.sort_unstable();
     let Some((_, index)) = heads.first().copied() else { return Ok(None) };
     let until = heads.get(1).copied();
     let Some(recording) = recordings.get_mut(index) else { return Ok(None) };
-    let rows = recording.take_while(|ts| until.is_none_or(|(other, other_index)| (ts, index) < (other, other_index)));
-    Ok(rows.map(|rows| (Arc::clone(&recording.stream), rows)))
+    Ok(recording.take_while(|at| until.is_none_or(|(other, other_index)| (at, index) < (other, other_index))))
 }
 
+/// Runs rules on what is fed to it.
+///
+/// A rule that minds when rows come gets them one by one, with the ticks that it wants before each. Calling a rule costs
+/// microseconds however many rows it is handed, so all others get them together.
 struct Run {
-    worker: Worker,
+    one_by_one: Worker,
+    together: Worker,
     numbers: Numbers,
     /// the sequence's time: the greatest time of a row so far
     now: i64,
-    out: Box<dyn Write>,
-    encoders: Vec<(SchemaRef, Encoder)>,
+    results: Results,
 }
 
 impl Run {
-    /// Feeds rows, each at its time, with the ticks that rules want before it. So it does not matter how the recording was cut.
-    fn feed(&mut self, stream: &str, rows: RecordBatch) -> Result<(), ReplayError> {
-        let times = times(&rows).to_vec();
-        let mut left = times.as_slice();
-        while let Some(ts) = left.first() {
-            self.tick_until(*ts)?;
-            self.now = self.now.max(*ts);
-            let count = left.iter().take_while(|ts| **ts <= self.now).count();
-            let part = self.numbers.number(rows.slice(times.len() - left.len(), count));
-            let written = self.worker.on_batch(stream, &part, self.when());
-            self.print(router::in_order(written))?;
-            left = left.get(count..).unwrap_or_default();
-        }
-        Ok(())
+    fn new(status: &Arc<Status>, results: Results) -> Self {
+        let [one_by_one, together] = [(); 2].map(|()| Worker::new(Arc::clone(status)));
+        Self { one_by_one, together, numbers: Numbers::from(0), now: i64::MIN, results }
     }
 
-    fn tick_until(&mut self, now: i64) -> Result<(), ReplayError> {
+    /// Loads rules and tables. Rules that feed each other stay together.
+    fn load(&mut self, changes: Vec<Change>, book: &RuleBook) {
+        let minds_time = |change: &Change| match change {
+            Change::Load(load) if load.rule.minds_time() => Some(book.family(&load.name)),
+            _ => None,
+        };
+        let one_by_one: BTreeSet<Arc<str>> = changes.iter().filter_map(minds_time).flatten().collect();
+        // Neither has another worker to wait for.
+        let take = |worker: &mut Worker, change| drop(worker.on_change(change).now_or_never());
+        for change in changes {
+            match change {
+                Change::Table(table, rows) => {
+                    take(&mut self.one_by_one, Change::Table(Arc::clone(&table), rows.clone()));
+                    take(&mut self.together, Change::Table(table, rows));
+                }
+                Change::Load(load) if !one_by_one.contains(&load.name) => take(&mut self.together, Change::Load(load)),
+                other => take(&mut self.one_by_one, other),
+            }
+        }
+    }
+
+    /// Feeds rows. It does not matter how the recording was cut.
+    fn feed(&mut self, chunk: &Chunk) -> Result<(), ReplayError> {
+        let mut causes = Causes::new(chunk);
+        let mut written = Vec::new();
+        let mut row = 0;
+        while let Some(left) = chunk.origins.get(row..).filter(|left| !left.is_empty()) {
+            if self.one_by_one.is_empty() {
+                self.now = left.iter().map(|origin| origin.at).fold(self.now, i64::max);
+            } else {
+                self.tick_until(left.first().map_or(self.now, |origin| origin.at), &mut written, &mut causes);
+                self.now = left.first().map_or(self.now, |origin| self.now.max(origin.at));
+            }
+            let count = left.iter().take_while(|origin| origin.at <= self.now).count();
+            causes.rows(self.numbers.next(), row);
+            let part = self.numbers.number(chunk.rows.slice(row, count));
+            written.extend(self.one_by_one.on_batch(&chunk.stream, &part, self.when()));
+            row += count;
+        }
+        let rows = Rows { batch: chunk.rows.clone(), seqs: causes.numbers(row) };
+        written.extend(self.together.on_batch(&chunk.stream, &rows, self.when()));
+        Ok(self.results.write(router::in_order(written), &causes)?)
+    }
+
+    fn tick_until(&mut self, now: i64, written: &mut Vec<Routed>, causes: &mut Causes<'_>) {
         let mut ticks = 0;
-        while let Some(at) = self.worker.wakes_at().filter(|at| *at < now) {
+        while let Some(at) = self.one_by_one.wakes_at().filter(|at| *at < now) {
             if ticks == MOST_TICKS {
                 tracing::warn!(ticks, "the times of the recording jump so far that rules miss ticks there");
                 break;
             }
             ticks += 1;
             self.now = self.now.max(at);
-            let written = self.worker.on_tick(self.numbers.tick(), self.when());
-            self.print(router::in_order(written))?;
+            let seq = self.numbers.tick();
+            causes.tick(seq, self.now);
+            written.extend(self.one_by_one.on_tick(seq, self.when()));
         }
-        Ok(())
     }
 
-    /// The recording does not say when its rows came: their own time is all that there is.
+    /// Rows do not say what the wall clock showed, but for when they came: that is what it shows.
     fn when(&self) -> When {
         When::at(self.now)
     }
 
-    fn end(mut self) -> Result<(), ReplayError> {
-        let written = self.worker.on_end(self.numbers.next(), self.when());
-        self.print(written)?;
-        Ok(self.out.flush()?)
-    }
-
-    fn print(&mut self, written: Vec<Routed>) -> Result<(), ReplayError> {
-        let mut line = Vec::new();
-        for routed in written {
-            let schema = routed.rows.batch.schema();
-            let at = match self.encoders.iter().position(|(known, _)| *known == schema) {
-                Some(at) => at,
-                None => {
-                    self.encoders.push((Arc::clone(&schema), Encoder::new(&schema)));
-                    self.encoders.len() - 1
-                }
-            };
-            let Some((_, encoder)) = self.encoders.get(at) else { continue };
-            let head = format!("{{\"target\":{},\"rule\":{},\"row\":", quoted(routed.target.name()), quoted(&routed.rule));
-            for row in 0..routed.rows.len() {
-                line.clear();
-                line.extend_from_slice(head.as_bytes());
-                encoder.encode_row(&routed.rows.batch, row, &mut line);
-                line.extend_from_slice(b"}\n");
-                self.out.write_all(&line)?;
-            }
-        }
-        Ok(())
+    fn end(mut self) -> Result<Results, ReplayError> {
+        let (seq, when) = (self.numbers.next(), self.when());
+        let mut written = self.one_by_one.on_end(seq, when);
+        written.extend(self.together.on_end(seq, when));
+        self.results.write(written, &Causes::end(self.now))?;
+        self.results.finish()?;
+        Ok(self.results)
     }
 }
 
-fn quoted(text: &str) -> serde_json::Value {
-    serde_json::Value::from(text)
+/// RFC 3339
+fn written(ns: i64) -> String {
+    jiff::Timestamp::from_nanosecond(ns.into()).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
 /// The event times of `rows`; every row has one.

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{Int64Array, TimestampNanosecondArray};
 use tidegate_rules::Target;
 
+use super::recording::Origin;
 use super::*;
 use crate::worker::tests::{Echo, running};
 
@@ -29,12 +31,14 @@ impl Write for Output {
 /// What a rule writes that repeats each row `delay` later, when rows with these times are read so many at a time. And how many numbers it took.
 fn replayed(delay: i64, times: &[i64], cut: usize) -> (Vec<i64>, u64) {
     let output = Output::default();
-    let worker = running("r", Echo::new("tank", Target::Uplink, delay));
-    let mut run = Run { worker, numbers: Numbers::from(0), now: i64::MIN, out: Box::new(output.clone()), encoders: Vec::new() };
+    let mut run = Run::new(&Arc::default(), Results::new(Box::new(output.clone())));
+    run.one_by_one = running("r", Echo::new("tank", Target::Uplink, delay));
     for (at, times) in times.chunks(cut).enumerate() {
         let values = Int64Array::from_iter_values((0..).skip(at * cut).take(times.len()));
         let ts = TimestampNanosecondArray::from(times.to_vec()).with_timezone("UTC");
-        run.feed("tank", RecordBatch::try_from_iter([("ts", Arc::new(ts) as _), ("x", Arc::new(values) as _)]).unwrap()).unwrap();
+        let rows = RecordBatch::try_from_iter([("ts", Arc::new(ts) as _), ("x", Arc::new(values) as _)]).unwrap();
+        let origins = times.iter().zip(1..).map(|(at, line)| Origin { at: *at, line }).collect();
+        run.feed(&Chunk { stream: "tank".into(), file: "tank.jsonl".into(), rows, origins }).unwrap();
     }
     let numbers = run.numbers.next();
     run.end().unwrap();

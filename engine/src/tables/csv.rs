@@ -18,6 +18,9 @@ pub(super) fn read(path: &Path, declared: Option<&BTreeMap<String, FieldType>>) 
     };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).map_err(cannot)?;
     let names: Vec<String> = reader.headers().map_err(cannot)?.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
+    if let Some((what, help)) = other_separator(&names) {
+        return Err(Diagnostic::new(file, what).at(at(Some(1))).help(help));
+    }
     let mut seen = BTreeSet::new();
     if let Some(name) = names.iter().find(|name| name.is_empty() || !seen.insert(name.as_str())) {
         let what = if name.is_empty() { "a column has no name".to_owned() } else { format!("two columns are called `{name}`") };
@@ -44,6 +47,18 @@ pub(super) fn read(path: &Path, declared: Option<&BTreeMap<String, FieldType>>) 
         let line = row.and_then(|row| lines.get(row).copied().flatten());
         Diagnostic::new(file.clone(), what).at(at(Some(line.unwrap_or(1))))
     })
+}
+
+/// What is wrong with a header whose columns are separated by something else than `,`, and what to do: spreadsheets write `;` where
+/// the comma is the decimal point.
+pub(crate) fn other_separator(names: &[String]) -> Option<(String, String)> {
+    let [only] = names else { return None };
+    let shown = match [';', '\t', '|'].into_iter().find(|separator| only.contains(*separator))? {
+        '\t' => "tabs".to_owned(),
+        separator => format!("`{separator}`"),
+    };
+    let help = "separate them with `,`, and write the decimal point as `.`".to_owned();
+    Some((format!("the columns of the file seem to be separated by {shown}"), help))
 }
 
 /// What a cell looks like. A number that would read differently when it is written again is text: an article, a telephone number.

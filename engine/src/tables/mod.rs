@@ -31,6 +31,7 @@ use tidegate_core::{ByteSize, Diagnostic, FieldType};
 use crate::config::{Config, ReferenceTable, TableKind};
 use crate::rulebook::{Edit, Edited, RuleBook};
 pub use copies::Copies;
+pub(crate) use csv::other_separator;
 
 /// What a value costs beside the text in it.
 const BYTES_A_CELL: u64 = 8;

@@ -56,6 +56,15 @@ fn declared_columns_are_those_that_there_are() {
 }
 
 #[test]
+fn another_separator_is_said_instead_of_a_column_that_is_not_there() {
+    for (text, shown) in [("device;high\na;80,5\n", "`;`"), ("device\thigh\na\t80\n", "tabs"), ("a|b\n1|2\n", "`|`")] {
+        let said = csv_with(text, &[]).unwrap_err().to_string();
+        assert!(said.contains(&format!("separated by {shown}")) && said.contains("separate them with `,`"), "{said}");
+    }
+    assert_eq!(csv_with("device\na;b\n", &[]).unwrap().num_columns(), 1, "only names tell");
+}
+
+#[test]
 fn what_is_wrong_with_a_csv_file_is_said_with_its_line() {
     let said = |text: &str, fields: &[(&str, FieldType)]| csv_with(text, fields).unwrap_err().to_string();
     assert_eq!(said("a\n1\nx\n", &[("a", FieldType::Int64)]), "t.csv:3:1: \"x\" in column `a` is no int64");

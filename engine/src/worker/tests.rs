@@ -147,6 +147,17 @@ fn what_a_tick_writes_to_a_derived_stream_reaches_its_readers_within_it() {
 }
 
 #[test]
+fn what_is_run_again_after_a_crash_is_not_counted_again() {
+    let mut stage = Stage::new(vec![("r", Echo::new("tank", Target::Uplink, 5))]);
+    for (again, counted) in [(true, 0), (false, 1)] {
+        stage.0.again = again;
+        stage.feed(1, 0);
+        assert_eq!(stage.tick(0, 5).len(), 1);
+        assert_eq!(stage.0.status.rules.of("r").rows.get(), counted);
+    }
+}
+
+#[test]
 fn a_rule_that_does_not_move_its_time_is_not_called_without_end() {
     let stubborn = Echo { stubborn: Some(50), ..Echo::new("tank", Target::Uplink, 5) };
     let mut stage = Stage::new(vec![("good", Echo::new("tank", Target::Uplink, 5)), ("stubborn", stubborn)]);

@@ -150,6 +150,10 @@ impl Rule for SqlRule {
         self.statements.iter().filter_map(Statement::wakes_at).min()
     }
 
+    fn minds_time(&self) -> bool {
+        self.clock.is_read() || self.statements.iter().any(Statement::minds_time)
+    }
+
     fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         self.clock.set(when.wall_ns);
         self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, when, out))?;

@@ -130,6 +130,11 @@ impl Statement {
         Ok(0)
     }
 
+    /// See [`crate::Rule::minds_time`].
+    pub(super) fn minds_time(&self) -> bool {
+        self.time.as_ref().is_some_and(EventTime::minds_time)
+    }
+
     pub(super) fn reads(&self, stream: &str) -> bool {
         self.inputs.iter().any(|input| &**input == stream)
     }

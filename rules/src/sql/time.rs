@@ -88,6 +88,11 @@ impl EventTime {
         Self { sources: sources.collect(), lateness_ns: nanoseconds(options.lateness), max_ahead_ns: options.max_ahead.map(nanoseconds) }
     }
 
+    /// Whether anything but the rows' own times moves it, or keeps it from moving.
+    pub(super) fn minds_time(&self) -> bool {
+        self.max_ahead_ns.is_some() || self.sources.iter().any(|source| source.by_arrival || source.idle_after_ns.is_some())
+    }
+
     fn watermark(&self) -> i64 {
         self.watermark_of(self.sources.iter().map(|source| source.newest).min().unwrap_or(i64::MIN))
     }

@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -23,13 +23,25 @@ const DAY_NS: i64 = 86_400_000_000_000;
 
 /// What the expressions of one rule look the time up in.
 #[derive(Debug, Clone, Default)]
-pub(super) struct WallClock(Arc<AtomicI64>);
+pub(super) struct WallClock(Arc<Shown>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    ns: AtomicI64,
+    /// whether there is an expression that looks it up
+    is_read: AtomicBool,
+}
 
 impl WallClock {
     /// It is `wall_ns` from now on.
     pub(super) fn set(&self, wall_ns: i64) {
         // One thread runs a rule: nobody else looks.
-        self.0.store(wall_ns, Ordering::Relaxed);
+        self.0.ns.store(wall_ns, Ordering::Relaxed);
+    }
+
+    /// Whether the rule wants to know.
+    pub(super) fn is_read(&self) -> bool {
+        self.0.is_read.load(Ordering::Relaxed)
     }
 
     /// The function that SQL calls `name`, if it is about the time of day.
@@ -40,6 +52,7 @@ impl WallClock {
             "current_time" => Reading::Time,
             _ => return None,
         };
+        self.0.is_read.store(true, Ordering::Relaxed);
         // Anything but volatile would be computed once, when the rule is planned.
         let signature = Signature::nullary(Volatility::Volatile);
         Some(Arc::new(ScalarUDF::new_from_impl(Now { clock: self.clone(), reading, signature })))
@@ -97,7 +110,7 @@ impl ScalarUDFImpl for Now {
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let wall_ns = self.clock.0.load(Ordering::Relaxed);
+        let wall_ns = self.clock.0.ns.load(Ordering::Relaxed);
         let value = match self.reading {
             Reading::Moment => ScalarValue::TimestampNanosecond(Some(wall_ns), Some("UTC".into())),
             Reading::Date => match i32::try_from(wall_ns.div_euclid(DAY_NS)) {

@@ -92,7 +92,9 @@ fn replay_writes_to_a_file_and_leaves_the_data_directory_alone() {
     let output = site.tidegate(&["replay", "--input", "tank=in.jsonl", "--output", "out.jsonl"]);
     assert_eq!((output.status.code(), out(&output)), (Some(0), ""));
     let written = std::fs::read_to_string(site.path("out.jsonl")).unwrap();
-    assert_eq!(written, "{\"target\":\"pump\",\"rule\":\"rule\",\"row\":{\"device\":\"a\",\"temperature\":81.0}}\n");
+    let cause = r#""time":"1970-01-01T00:00:01Z","seq":0,"cause":"in.jsonl:1""#;
+    let row = r#""row":{"device":"a","temperature":81.0}"#;
+    assert_eq!(written, format!("{{\"target\":\"pump\",\"rule\":\"rule\",{cause},{row}}}\n"));
     assert!(!site.path("data").exists());
 }
 

@@ -99,10 +99,12 @@ fn wrong_recordings() {
     let mut said = String::new();
     for (stream, file, text) in [
         ("tnk", "good.jsonl", "{\"ts\":\"2026-03-01T00:00:00Z\"}\n"),
-        ("tank", "not_json.jsonl", "{\"ts\":\"2026-03-01T00:00:00Z\"}\n\n{\"ts\": oops}\n"),
-        ("tank", "no_time.jsonl", "{\"ts\":\"2026-03-01T00:00:00Z\"}\n{\"temperature\":80}\n"),
+        ("tank", "not_json.jsonl", "\n\n{\"ts\": oops}\n"),
+        ("tank", "no_time.jsonl", "{\"temperature\":80}\n"),
         ("tank", "local_time.jsonl", "{\"ts\":\"2026-03-01 00:00:00\"}\n"),
-        ("tank", "ragged.csv", "ts,temperature\n2026-03-01T00:00:00Z,1\n2026-03-01T00:00:01Z,1,2\n"),
+        ("tank", "ragged.csv", "ts,temperature\n2026-03-01T00:00:01Z,1,2\n"),
+        ("tank", "semicolons.csv", "ts;temperature\n2026-03-01T00:00:00Z;1\n"),
+        ("tank", "no_ts.csv", "time,temperature\n2026-03-01T00:00:00Z,1\n"),
     ] {
         std::fs::write(site.path(file), text).unwrap();
         let output = site.tidegate(&["replay", "--config", "tidegate.toml", "--input", &format!("{stream}={file}")]);

@@ -1,0 +1,78 @@
+//! What was read of a recording, for the summary at its end. What comes in floods is said once, and then counted.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use tidegate_core::TS;
+
+use super::{times, written};
+
+/// The rows of one stream in one recording.
+pub(super) struct Tally {
+    pub stream: Arc<str>,
+    pub file: Arc<str>,
+    pub rows: u64,
+    /// rows or messages that could not be read
+    left_out: u64,
+    /// values that are null because they do not fit their columns
+    wrong: u64,
+    /// least and greatest event time
+    times: Option<(i64, i64)>,
+    /// columns that had no value yet
+    empty: Option<BTreeSet<String>>,
+}
+
+impl Tally {
+    pub(super) fn new(stream: &str, file: &str) -> Self {
+        let (stream, file) = (Arc::from(stream), Arc::from(file));
+        Self { stream, file, rows: 0, left_out: 0, wrong: 0, times: None, empty: None }
+    }
+
+    /// Whether nothing was read yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.rows == 0 && self.left_out == 0
+    }
+
+    /// A row or message cannot be read.
+    pub(super) fn leave_out(&mut self, line: u64, why: &str) {
+        self.left_out += 1;
+        if self.left_out == 1 {
+            let (stream, file) = (&self.stream, &self.file);
+            tracing::warn!(%stream, %file, line, "left out, as all others like it: {why}");
+        }
+    }
+
+    /// Values do not fit their columns.
+    pub(super) fn wrong_values(&mut self, count: u64, line: u64, first: &str) {
+        if self.wrong == 0 {
+            let (stream, file) = (&self.stream, &self.file);
+            tracing::warn!(%stream, %file, line, "a value does not fit its column and is null, as are all others like it: {first}");
+        }
+        self.wrong += count;
+    }
+
+    /// Takes note of what is in `rows`.
+    pub(super) fn look_at(&mut self, rows: &RecordBatch) {
+        for ts in times(rows) {
+            let (first, last) = self.times.get_or_insert((*ts, *ts));
+            (*first, *last) = ((*first).min(*ts), (*last).max(*ts));
+        }
+        let names = || rows.schema_ref().fields().iter().map(|field| field.name().clone()).filter(|name| name != TS);
+        let empty = self.empty.get_or_insert_with(|| names().collect());
+        empty.retain(|name| rows.column_by_name(name).is_none_or(|column| column.null_count() == column.len()));
+    }
+
+    /// Says what there was.
+    pub(super) fn summarise(&self) {
+        let Self { stream, file, rows, left_out, wrong, .. } = self;
+        let [from, to] =
+            [self.times.map(|(first, _)| first), self.times.map(|(_, last)| last)].map(|ts| ts.map_or_else(String::new, written));
+        let never = self.empty.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
+        if left_out + wrong > 0 {
+            tracing::warn!(%stream, %file, rows, left_out, wrong_values = wrong, from, to, always_null = never, "read, not all of it");
+        } else {
+            tracing::info!(%stream, %file, rows, from, to, always_null = never, "read");
+        }
+    }
+}
