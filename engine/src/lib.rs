@@ -3,7 +3,7 @@
 //! Read in the order in which data flows:
 //!
 //! * [`config`]: what a user wrote, as types that cannot be wrong; [`mod@catalog`] is the part of it that rules see.
-//! * [`run`]: puts a box together and takes it apart; [`supervisor`] owns its tasks.
+//! * [`run`]: puts a box together and takes it apart ([`mod@preflight`]: would it start?); [`supervisor`] owns its tasks.
 //! * [`sequencer`]: numbers rows and puts batches and rule changes into one order; [`schemas`] keeps inferred columns.
 //! * [`rules_dir`] watches the rules directory and the files of [`tables`], [`rulebook`] compiles rules and places them, [`worker`] runs them.
 //! * [`journal`]: the sequence on disk, and running it again after a crash.
@@ -27,6 +27,7 @@ pub mod journal;
 pub mod machine;
 pub mod management;
 pub mod outputs;
+pub mod preflight;
 pub mod replay;
 pub mod router;
 pub mod rulebook;

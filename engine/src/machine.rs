@@ -26,6 +26,22 @@ use crate::world::{FarSide, Known, Line, Rules, World};
 #[derive(Debug, Default)]
 pub struct Machine;
 
+impl Machine {
+    /// Why a start would be refused: opens each line and each way to the cloud as a start does, and lets go of them.
+    #[must_use]
+    pub fn refusals(&mut self, config: &Config, known: &Known) -> Vec<RunError> {
+        let (clock, status, stop) = (self.clock(), Status::default(), CancellationToken::new());
+        let lines = config.connections.keys().filter_map(|name| open_line(config, name, known, &clock, &status).err());
+        let mut refusals: Vec<RunError> = lines.collect();
+        for (name, uplink) in &config.uplinks {
+            let refused = self.uplink(config, name, uplink, &status, &stop).err();
+            // A connection that cannot be opened for streams cannot be opened for the uplink either.
+            refusals.extend(refused.filter(|error| refusals.iter().all(|other| other.to_string() != error.to_string())));
+        }
+        refusals
+    }
+}
+
 impl World for Machine {
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(SystemClock)
@@ -62,49 +78,51 @@ impl World for Machine {
 }
 
 fn open_lines(config: &Config, known: &Known, clock: &Arc<dyn Clock>, status: &Status) -> Result<Vec<Line>, RunError> {
-    let mut lines = Vec::new();
-    for (name, connection) in &config.connections {
-        let ConnectionConfig::Mqtt(settings) = connection;
-        let streams: Vec<StreamRequest<'_>> = config
-            .streams
-            .iter()
-            .filter_map(|(stream, kind)| match kind {
-                Stream::Input { connection, kind: StreamKind::Mqtt(kind) } if connection == name => {
-                    let columns = known.columns.get(stream).cloned().unwrap_or_default();
-                    Some(StreamRequest {
-                        name: stream,
-                        config: kind,
-                        known: without_captures(columns, &kind.topic),
-                        known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
-                    })
-                }
-                _ => None,
-            })
-            .collect();
-        let outputs: Vec<_> = config
-            .outputs
-            .iter()
-            .filter(|(_, output)| output.connection == *name)
-            .map(|(output, kind)| match &kind.kind {
-                OutputKind::Mqtt(kind) => (output.as_str(), kind),
-            })
-            .collect();
-        if streams.is_empty() && outputs.is_empty() {
-            continue; // an uplink opens a session of its own
-        }
-        let request = mqtt::Request {
-            name,
-            config: settings,
-            client_id: format!("tidegate-{}-{name}", config.name),
-            streams,
-            outputs,
-            clock: Arc::clone(clock),
-            status: status.connections.of(name),
-        };
-        let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.clone(), error })?;
-        lines.push(Line { name: name.clone(), source: opened.source, sinks: opened.sinks });
+    let lines = config.connections.keys().map(|name| open_line(config, name, known, clock, status));
+    lines.filter_map(Result::transpose).collect()
+}
+
+/// The connection called `name`; none if nothing is read from it or written to it: an uplink opens a session of its own.
+fn open_line(config: &Config, name: &str, known: &Known, clock: &Arc<dyn Clock>, status: &Status) -> Result<Option<Line>, RunError> {
+    let Some(ConnectionConfig::Mqtt(settings)) = config.connections.get(name) else { return Ok(None) };
+    let streams: Vec<StreamRequest<'_>> = config
+        .streams
+        .iter()
+        .filter_map(|(stream, kind)| match kind {
+            Stream::Input { connection, kind: StreamKind::Mqtt(kind) } if connection == name => {
+                let columns = known.columns.get(stream).cloned().unwrap_or_default();
+                Some(StreamRequest {
+                    name: stream,
+                    config: kind,
+                    known: without_captures(columns, &kind.topic),
+                    known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
+                })
+            }
+            _ => None,
+        })
+        .collect();
+    let outputs: Vec<_> = config
+        .outputs
+        .iter()
+        .filter(|(_, output)| output.connection == name)
+        .map(|(output, kind)| match &kind.kind {
+            OutputKind::Mqtt(kind) => (output.as_str(), kind),
+        })
+        .collect();
+    if streams.is_empty() && outputs.is_empty() {
+        return Ok(None);
     }
-    Ok(lines)
+    let request = mqtt::Request {
+        name,
+        config: settings,
+        client_id: format!("tidegate-{}-{name}", config.name),
+        streams,
+        outputs,
+        clock: Arc::clone(clock),
+        status: status.connections.of(name),
+    };
+    let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
+    Ok(Some(Line { name: name.to_owned(), source: opened.source, sinks: opened.sinks }))
 }
 
 /// Captures of the topic come from the topic; only the others were inferred.

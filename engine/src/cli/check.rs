@@ -9,6 +9,7 @@ use super::args::{CheckArgs, Format};
 use super::{Failure, find_config, print, render};
 use crate::catalog::catalog;
 use crate::config::{self, Config};
+use crate::preflight::{is_for_the_service, preflight};
 use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::schemas::SchemaStore;
@@ -22,8 +23,19 @@ use crate::tables::TableFiles;
 pub fn check(args: CheckArgs) -> Result<(), Failure> {
     let outcome = find_config(args.config.config).map_err(|diagnostic| vec![diagnostic]).and_then(|path| {
         let config = config::load(&path)?;
-        let (rules, warnings) = check_rules(&config, &path)?;
-        Ok((summary(&config, rules, warnings.len()), warnings))
+        let (later, mut wrong): (Vec<_>, Vec<_>) = preflight(&path, &config).into_iter().partition(is_for_the_service);
+        let later = later.into_iter().map(|secret| {
+            let help = "it is there only while the service runs, so that only `tidegate run` can tell".to_owned();
+            secret.help(help).warning()
+        });
+        let rules = check_rules(&config, &path).map_err(|rules| wrong.extend(rules));
+        match rules {
+            Ok((rules, mut warnings)) if wrong.is_empty() => {
+                warnings.splice(0..0, later);
+                Ok((summary(&config, rules, warnings.len()), warnings))
+            }
+            _ => Err(wrong),
+        }
     });
     let diagnostics = outcome.as_ref().map_or_else(Vec::as_slice, |(_, warnings)| warnings);
     match args.format {

@@ -15,6 +15,7 @@ use crate::management::desk::{Desk, LogFilter};
 use crate::management::report::{Report, disk_mib_a_day};
 use crate::management::service::Service;
 use crate::management::socket::Office;
+use crate::preflight::preflight;
 use crate::run::{self, RunError, Running};
 
 /// Runs the box until SIGTERM or SIGINT, or until a part of it fails. SIGHUP asks for what `tidegate reload` says.
@@ -24,6 +25,10 @@ use crate::run::{self, RunError, Running};
 pub fn run(args: RunArgs, log: Option<Arc<LogFilter>>) -> Result<(), Failure> {
     let path = find_config(args.config.config).map_err(|diagnostic| Failure::Refused(vec![diagnostic]))?;
     let config = config::load(&path).map_err(Failure::Refused)?;
+    let wrong = preflight(&path, &config);
+    if !wrong.is_empty() {
+        return Err(Failure::Refused(wrong));
+    }
     runtime()?.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hang_up = signal(SignalKind::hangup())?;

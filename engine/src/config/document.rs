@@ -219,8 +219,28 @@ impl<'a> Table<'a> {
                 );
                 report.error(&span, format!("the secret `{key}` must not be written into this file"), help);
             }
-            Problem::Other(message) => report.error(&span, format!("`{key}`{}: {message}", within(table)), None),
+            Problem::Other(message) => {
+                report.error(&span, format!("`{key}`{}: {message}", within(table)), advice(key, message));
+            }
         }
+    }
+}
+
+/// What would have been right, for mistakes that other programs' files suggest.
+fn advice(key: &str, message: &str) -> Option<String> {
+    let (expected, found) = message.strip_prefix("expected ")?.split_once(", found ")?;
+    let text = found.strip_prefix("the text \"").and_then(|text| text.strip_suffix('"'));
+    match (key, expected, text) {
+        ("tls", "a table", _) if found == "false" => Some("leave `tls` out for a line that is not encrypted".to_owned()),
+        ("tls", "a table", _) => {
+            Some("write `tls = {}` to trust the system's authorities, or name one: `tls = { ca = \"ca.pem\" }`".to_owned())
+        }
+        (_, "true or false", Some(text @ ("true" | "false"))) => Some(format!("write it without quotes: `{key} = {text}`")),
+        (_, expected, Some(text)) if expected.contains("number") && text.parse::<f64>().is_ok() => {
+            Some(format!("write it without quotes: `{key} = {text}`"))
+        }
+        (_, "text in quotes", None) if !found.starts_with("a ") => Some(format!("write it in quotes: `{key} = \"{found}\"`")),
+        _ => None,
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn check_uplink(uplink: &mut UplinkConfig, table: &Table<'_>, base_di
     }
 }
 
-/// The file itself is not looked at: systemd credentials are there only while the box runs.
+/// The file itself is looked at by `preflight`.
 fn resolve(source: &mut SecretSource, base_dir: &Path) {
     if let SecretSource::File(path) = source {
         *path = base_dir.join(&*path);

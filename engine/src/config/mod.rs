@@ -32,7 +32,7 @@ use tidegate_connectors::ConnectionConfig;
 use tidegate_connectors::http::UplinkConfig as HttpUplink;
 use tidegate_connectors::mqtt::{OutputConfig as MqttOutput, StreamConfig as MqttStream};
 use tidegate_core::schema::ts_field;
-use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
+use tidegate_core::{ByteSize, Diagnostic, FieldType, Place, Span};
 
 pub use difference::data_dir;
 pub use file::json_schema;
@@ -238,6 +238,14 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Vec<Diag
 /// When the file cannot be read.
 pub fn check_uplink_rules(path: &Path, rules: &[&str]) -> Result<Vec<Diagnostic>, Diagnostic> {
     Ok(validate::uplink_rules(&file::read(path)?, &path.display().to_string(), rules))
+}
+
+/// Where the value that `keys` lead to is written in the configuration file at `path`, or the nearest table around it.
+#[must_use]
+pub fn place(path: &Path, keys: &[&str]) -> Option<Place> {
+    let text = file::read(path).ok()?;
+    let root = document::parse(&text, &mut document::Report::new("", &text));
+    Some(Place::of_offset(&text, root.span_of(keys).start))
 }
 
 impl Buffer {

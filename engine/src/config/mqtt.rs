@@ -37,7 +37,7 @@ pub(super) fn columns(stream: &StreamConfig) -> Option<Vec<(String, FieldType)>>
 pub(super) fn check_connection(config: &mut ConnectionConfig, table: &Table<'_>, base_dir: &Path, report: &mut Report<'_>) {
     check_host(&config.host, table, report);
     if let Some(SecretSource::File(path)) = &mut config.password {
-        *path = base_dir.join(&*path); // not looked at: systemd credentials are there only while the box runs
+        *path = base_dir.join(&*path); // `preflight` looks at it
     }
     if config.password.is_some() && config.username.is_none() && config.version == Version::V3_1_1 {
         let help = "add `username = \"..\"`, or use version \"5\"".to_owned();
@@ -88,8 +88,18 @@ pub(super) fn check_backoff(backoff: &BackoffConfig, table: &Table<'_>, report: 
 
 fn check_host(host: &str, table: &Table<'_>, report: &mut Report<'_>) {
     let span = table.span_of(&["host"]);
-    if let Some((_, rest)) = host.split_once("://") {
-        let help = format!("write `host = \"{}\"`, and `tls = {{}}` for an encrypted line", rest.split([':', '/']).next().unwrap_or(rest));
+    if let Some((scheme, rest)) = host.split_once("://") {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let at = authority.rsplit_once('@').map_or(authority, |(_, at)| at);
+        let (name, port) = match at.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
+            Some((name, port)) => (name, format!(" and `port = {port}`")),
+            None => (at, String::new()),
+        };
+        let tls = match scheme.to_lowercase().as_str() {
+            "mqtts" | "ssl" | "tls" | "https" | "wss" => ", and `tls = {}`",
+            _ => "; add `tls = {}` for an encrypted line",
+        };
+        let help = format!("write `host = \"{name}\"`{port}{tls}");
         report.error(&span, "`host` takes a name or an address, not a URL", help);
     } else if let Some((name, port)) = host.split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
         report.error(
