@@ -12,7 +12,7 @@ use tidegate_connectors::ConnectionConfig;
 use tidegate_core::diagnostic::Place;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
 
-use super::{Buffer, HttpUplink, MqttOutput, MqttStream, MqttUplink, WhenQueueFull};
+use super::{Buffer, HttpUplink, MqttOutput, MqttStream, MqttUplink, WhenQueueFull, schema};
 
 /// Keys outside of any table.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -302,7 +302,7 @@ struct HttpUplinkTable {
 /// The JSON Schema (draft 2020-12) of the configuration file, for editors.
 #[must_use]
 pub fn json_schema() -> serde_json::Value {
-    schemars::schema_for!(File).to_value()
+    schema::for_editors(schemars::schema_for!(File).to_value())
 }
 
 /// Reads the file's text; what can go wrong before it is looked at has its own advice.

@@ -13,6 +13,7 @@ mod file;
 mod http;
 mod mqtt;
 mod names;
+mod schema;
 mod tls;
 mod validate;
 mod value;

@@ -9,6 +9,13 @@ const SYSTEM_PREFIX: &str = "tidegate_";
 /// Longer names make topics and log lines unreadable, and host names end here too (RFC 1035).
 const LONGEST: usize = 63;
 
+/// What [`check_identifier`] allows, as a pattern for editors.
+pub(super) const IDENTIFIER: &str = "^[a-z_][a-z0-9_]{0,62}$";
+/// What [`check_target`] allows.
+pub(super) const TARGET: &str = "^(?!uplink$|tidegate_)[a-z_][a-z0-9_]{0,62}$";
+/// What [`check_box`] allows.
+pub(super) const BOX: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+
 /// Why `name` cannot be a connection's, stream's or output's name: these are used in SQL without quotes.
 pub(super) fn check_identifier(name: &str) -> Result<(), String> {
     let start = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');

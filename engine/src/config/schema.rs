@@ -1,0 +1,214 @@
+//! The JSON Schema (draft 2020-12) of the configuration file, for editors.
+//!
+//! Editors show each error of a schema at its place. Where a schema offers alternatives (`anyOf`, `oneOf`), a value that is wrong
+//! in one way is wrong in all of them, and the whole table around it is marked with all that could have been. So each choice says
+//! by what it is made: see [`decided`].
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::names;
+
+type Object = Map<String, Value>;
+
+/// `generated`, which was made from the types, as it is given to editors.
+pub(super) fn for_editors(mut generated: Value) -> Value {
+    let definitions = generated.get("$defs").cloned().unwrap_or_default();
+    simplify(&mut generated, &definitions);
+    for (section, pattern) in [
+        ("connections", names::IDENTIFIER),
+        ("uplinks", names::IDENTIFIER),
+        ("streams", names::TARGET),
+        ("tables", names::TARGET),
+        ("outputs", names::TARGET),
+    ] {
+        if let Some(table) = generated.pointer_mut(&format!("/properties/{section}")).and_then(Value::as_object_mut) {
+            table.insert("propertyNames".into(), json!({ "pattern": pattern }));
+        }
+    }
+    if let Some(name) = generated.pointer_mut("/properties/name").and_then(Value::as_object_mut) {
+        name.insert("pattern".into(), names::BOX.into());
+    }
+    generated
+}
+
+/// Takes the alternatives out of `schema` and all that is in it.
+fn simplify(schema: &mut Value, definitions: &Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(|item| simplify(item, definitions)),
+        Value::Object(object) => {
+            object.values_mut().for_each(|inner| simplify(inner, definitions));
+            tidy(object);
+            for key in ["anyOf", "oneOf"] {
+                let Some(Value::Array(mut alternatives)) = object.remove(key) else { continue };
+                // TOML has no null: an absent value is an absent key.
+                alternatives.retain(|alternative| alternative.get("type") != Some(&json!("null")));
+                match decided(&alternatives, definitions) {
+                    Some(decided) => {
+                        for (key, value) in decided {
+                            object.entry(key).or_insert(value);
+                        }
+                    }
+                    None => drop(object.insert(key.into(), alternatives.into())),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes out what TOML does not have, and what is said twice.
+fn tidy(object: &mut Object) {
+    if object.get("const").is_some_and(Value::is_string) && object.contains_key("type") {
+        // One error is enough.
+        object.remove("type");
+    }
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            object.insert("type".into(), only);
+        }
+    }
+    if object.get("default") == Some(&Value::Null) {
+        object.remove("default");
+    }
+}
+
+/// One schema for all `alternatives`, by what tells them apart; `None`: nothing does.
+fn decided(alternatives: &[Value], definitions: &Value) -> Option<Object> {
+    if let [only] = alternatives {
+        return only.as_object().cloned();
+    }
+    let resolved: Vec<Object> = alternatives.iter().filter_map(|alternative| resolve(alternative, definitions)).collect();
+    words(&resolved).or_else(|| keys(&resolved)).or_else(|| text_or_table(&resolved)).or_else(|| tables(&resolved))
+}
+
+/// What `schema` refers to, without alternatives of its own.
+fn resolve(schema: &Value, definitions: &Value) -> Option<Object> {
+    let name = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
+    let mut found = name.and_then(|name| definitions.get(name)).unwrap_or(schema).clone();
+    simplify(&mut found, definitions);
+    found.as_object().cloned()
+}
+
+/// Words of which one is chosen.
+fn words(alternatives: &[Object]) -> Option<Object> {
+    let words: Option<Vec<Value>> = alternatives.iter().map(|word| word.get("const").cloned()).collect();
+    let texts: Vec<Value> = alternatives.iter().map(|word| word.get("description").cloned().unwrap_or_default()).collect();
+    // Taplo, which is behind TOML in most editors, shows what each word means.
+    let shown = json!({ "docs": { "enumValues": texts } });
+    Some(Object::from_iter([("enum".into(), words?.into()), ("x-taplo".into(), shown)]))
+}
+
+/// Tables with one key each, which is chosen.
+fn keys(alternatives: &[Object]) -> Option<Object> {
+    let mut properties = Object::new();
+    for alternative in alternatives {
+        let own = alternative.get("properties")?.as_object()?;
+        let [key] = alternative.get("required")?.as_array()?.as_slice() else { return None };
+        if own.len() != 1 || properties.contains_key(key.as_str()?) {
+            return None;
+        }
+        properties.extend(own.clone());
+    }
+    let table = json!({
+        "type": "object", "properties": properties, "additionalProperties": false, "minProperties": 1, "maxProperties": 1
+    });
+    table.as_object().cloned()
+}
+
+/// Text, or a table: what is said of the one does not concern the other.
+fn text_or_table(alternatives: &[Object]) -> Option<Object> {
+    let [text, table] = alternatives else { return None };
+    let is_text = text.get("type") == Some(&json!("string")) || text.contains_key("enum");
+    if !is_text || table.get("type") != Some(&json!("object")) {
+        return None;
+    }
+    let mut both = table.clone();
+    for (key, value) in text.iter().filter(|(key, _)| !matches!(key.as_str(), "description" | "x-taplo" | "enum")) {
+        both.insert(key.clone(), value.clone());
+    }
+    // A list of words would be about tables, too.
+    if let Some(words) = text.get("enum").and_then(Value::as_array) {
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        both.insert("pattern".into(), format!("^({})$", words.join("|")).into());
+    }
+    both.insert("type".into(), json!(["string", "object"]));
+    both.remove("description");
+    Some(both)
+}
+
+/// Two tables, of which the first has a key that the other cannot have.
+fn tables(alternatives: &[Object]) -> Option<Object> {
+    let [first, second] = alternatives else { return None };
+    let properties = |table: &Object| table.get("properties").and_then(Value::as_object).cloned();
+    let required = |table: &Object| table.get("required").cloned().unwrap_or_else(|| json!([]));
+    let (ours, theirs) = (properties(first)?, properties(second)?);
+    let tells = required(first).as_array()?.iter().find(|key| key.as_str().is_some_and(|key| !theirs.contains_key(key))).cloned()?;
+    let (mut both, mut if_first, mut if_second) = (Object::new(), Object::new(), Object::new());
+    for key in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
+        match (ours.get(key), theirs.get(key)) {
+            (Some(one), Some(other)) if one != other => {
+                both.insert(key.clone(), true.into());
+                if_first.insert(key.clone(), one.clone());
+                if_second.insert(key.clone(), other.clone());
+            }
+            (Some(one), Some(_)) => drop(both.insert(key.clone(), one.clone())),
+            (Some(one), None) => {
+                both.insert(key.clone(), one.clone());
+                if_second.insert(key.clone(), false.into());
+            }
+            (None, other) => {
+                both.insert(key.clone(), other.cloned().unwrap_or_default());
+                if_first.insert(key.clone(), false.into());
+            }
+        }
+    }
+    let table = json!({
+        "type": "object", "properties": both, "additionalProperties": false,
+        "if": { "required": [tells] },
+        "then": { "properties": if_first, "required": required(first) },
+        "else": { "properties": if_second, "required": required(second) },
+    });
+    table.as_object().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    fn alternatives(schema: &Value, path: &str, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(object) => {
+                found.extend(["anyOf", "oneOf"].into_iter().filter(|key| object.contains_key(*key)).map(|key| format!("{path}/{key}")));
+                object.iter().for_each(|(key, inner)| alternatives(inner, &format!("{path}/{key}"), found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| alternatives(item, path, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_choice_says_by_what_it_is_made() {
+        let mut found = Vec::new();
+        alternatives(&crate::config::json_schema(), "", &mut found);
+        assert_eq!(found, Vec::<String>::new(), "an editor would mark the whole table");
+    }
+
+    #[test]
+    fn what_tells_alternatives_apart_is_kept() {
+        let schema = crate::config::json_schema();
+        let defs = &schema["$defs"];
+        assert_eq!(defs["Durability"]["enum"], json!(["full", "normal"]));
+        assert_eq!(defs["SecretSource"]["maxProperties"], json!(1));
+        assert_eq!(defs["FieldConfig"]["type"], json!(["string", "object"]));
+        assert_eq!(defs["FieldConfig"]["pattern"], json!("^(bool|int64|float64|utf8|timestamp)$"));
+        assert_eq!(defs["StreamTable"]["if"], json!({ "required": ["connection"] }));
+        assert_eq!(defs["StreamTable"]["else"]["properties"]["topic"], json!(false));
+        assert_eq!(defs["ConnectionConfig"]["properties"]["kind"]["const"], json!("mqtt"));
+        assert_eq!(schema["properties"]["streams"]["propertyNames"]["pattern"], json!(names::TARGET));
+    }
+}
