@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "tidegate.toml";
+/// The log, which only a demo writes.
+pub(super) const LOG: &str = "demo.log";
+const MARKERS: [&str; 2] = ["plant", "cloud"];
 const CONFIG_TEXT: &str = include_str!("../../../deploy/demo/tidegate.toml");
 
 macro_rules! rules {
@@ -24,6 +27,8 @@ pub(super) struct Folder {
     dir: PathBuf,
     /// files that the user has changed and that were therefore left alone
     pub(super) kept: Vec<PathBuf>,
+    /// copies of files that the user has changed and that were brought back as they are shipped
+    pub(super) copies: Vec<PathBuf>,
 }
 
 /// Why the folder could not be prepared.
@@ -32,6 +37,11 @@ pub(super) enum FolderError {
     #[error("could not {what} {}: {reason}; choose another folder with --dir", path.display())]
     Io { what: &'static str, path: PathBuf, reason: io::Error },
     #[error(
+        "{} is not a demo's folder, and nothing was written into it: {there}; name another one, or one that does not exist, with --dir",
+        dir.display()
+    )]
+    Foreign { dir: PathBuf, there: String },
+    #[error(
         "{} has no line such as `port = 1883 # demo: {which}`, so the demo cannot enter its port: put the line back under [connections.{which}], or start with --fresh to get all files as they were shipped",
         path.display()
     )]
@@ -39,26 +49,54 @@ pub(super) enum FolderError {
 }
 
 impl Folder {
-    /// Copies configuration and rules into `dir`, with the brokers' ports filled in. What the user has changed stays, unless `fresh`.
+    /// Whether `dir` may be the demo's: it is absent, empty, or one already. Nothing else is written into.
+    pub(super) fn check(dir: &Path) -> Result<(), FolderError> {
+        let foreign = |there: &str| Err(FolderError::Foreign { dir: dir.to_owned(), there: there.to_owned() });
+        if dir.exists() && !dir.is_dir() {
+            return foreign("it is a file");
+        }
+        match read_if_there(&dir.join(CONFIG))? {
+            Some(config) if MARKERS.iter().any(|which| config.contains(&marker(which))) => Ok(()),
+            Some(_) => foreign(&format!("its {CONFIG} has no line with `{}`", marker("plant"))),
+            None if dir.join(LOG).exists() || is_empty(dir) => Ok(()),
+            None => foreign(&format!("there are files in it, and no {CONFIG}")),
+        }
+    }
+
+    /// Copies configuration and rules into `dir`, with the brokers' ports filled in. What the user has changed stays; if `fresh`,
+    /// under another name.
     pub(super) fn prepare(dir: &Path, fresh: bool, plant_port: u16, cloud_port: u16) -> Result<Self, FolderError> {
+        Self::check(dir)?;
+        let path = dir.join(CONFIG);
+        let with_ports = |text: &str| {
+            let text = with_port(text, "plant", plant_port).ok_or("plant")?;
+            with_port(&text, "cloud", cloud_port).ok_or("cloud")
+        };
+        let own = read_if_there(&path)?;
+        let shipped = CONFIG_TEXT.to_owned();
+        let chosen = if fresh { &shipped } else { own.as_ref().unwrap_or(&shipped) };
+        // Before anything is written: a folder that cannot be used is left as it is.
+        let config = with_ports(chosen).map_err(|which| FolderError::NoMarker { path: path.clone(), which })?;
         let rules_dir = dir.join("rules");
         fs::create_dir_all(&rules_dir).map_err(|reason| FolderError::Io { what: "create", path: rules_dir.clone(), reason })?;
-        let mut kept = Vec::new();
+        let mut folder = Self { dir: dir.to_owned(), kept: Vec::new(), copies: Vec::new() };
         for (name, shipped) in RULES {
             let path = dir.join(name);
             match read_if_there(&path)? {
                 Some(text) if text == *shipped => {}
-                Some(_) if !fresh => kept.push(path),
-                Some(_) | None => write_whole(&path, shipped)?,
+                Some(_) if !fresh => folder.kept.push(path),
+                Some(_) => {
+                    folder.copies.push(keep(&path)?);
+                    write_whole(&path, shipped)?;
+                }
+                None => write_whole(&path, shipped)?,
             }
         }
-        let path = dir.join(CONFIG);
-        let mut config = if fresh { None } else { read_if_there(&path)? }.unwrap_or_else(|| CONFIG_TEXT.to_owned());
-        for (which, port) in [("plant", plant_port), ("cloud", cloud_port)] {
-            config = with_port(&config, which, port).ok_or_else(|| FolderError::NoMarker { path: path.clone(), which })?;
+        if own.is_some_and(|own| fresh && with_ports(&own).ok().as_ref() != Some(&config)) {
+            folder.copies.push(keep(&path)?);
         }
         write_whole(&path, &config)?;
-        Ok(Self { dir: dir.to_owned(), kept })
+        Ok(folder)
     }
 
     /// The configuration to start the box with.
@@ -72,9 +110,27 @@ impl Folder {
     }
 }
 
+/// What the line with the port of the broker `which` ends with.
+fn marker(which: &str) -> String {
+    format!("# demo: {which}")
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// Gives the file another name, which nobody has, and returns it.
+fn keep(path: &Path) -> Result<PathBuf, FolderError> {
+    let name = path.file_name().unwrap_or_default().display().to_string();
+    let copy = |n: u32| path.with_file_name(format!("{name}.{n}.old"));
+    let free = (1..).map(copy).find(|copy| !copy.exists()).unwrap_or_else(|| copy(0));
+    fs::rename(path, &free).map_err(|reason| FolderError::Io { what: "rename", path: path.to_owned(), reason })?;
+    Ok(free)
+}
+
 /// `config` with the port in its line `port = .. # demo: which`; `None` when there is no such line.
 fn with_port(config: &str, which: &str, port: u16) -> Option<String> {
-    let marker = format!("# demo: {which}");
+    let marker = marker(which);
     let mut found = false;
     let text = config
         .split_inclusive('\n')
@@ -140,12 +196,14 @@ mod tests {
         let edited = shipped.replace("> 80", "> 70");
         fs::write(&rule, &edited).unwrap();
         let folder = Folder::prepare(dir.path(), false, 40003, 40004).unwrap();
-        assert_eq!((folder.kept, fs::read_to_string(&rule).unwrap()), (vec![rule.clone()], edited));
+        assert_eq!((folder.kept, fs::read_to_string(&rule).unwrap()), (vec![rule.clone()], edited.clone()));
         assert_eq!(ports(dir.path()), (40003, 40004));
 
         let folder = Folder::prepare(dir.path(), true, 1, 2).unwrap();
         assert!(folder.kept.is_empty());
         assert_eq!(fs::read_to_string(&rule).unwrap(), shipped);
+        let copy = dir.path().join("rules/cooling.sql.1.old");
+        assert_eq!((folder.copies, fs::read_to_string(&copy).unwrap()), (vec![copy], edited));
     }
 
     #[test]
@@ -160,12 +218,34 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_without_its_marker_is_refused_with_advice_and_left_alone() {
+    fn a_configuration_without_one_of_its_markers_is_refused_with_advice_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(CONFIG);
-        fs::write(&path, "name = \"mine\"\n").unwrap();
+        let mine = "name = \"mine\"\nport = 5 # demo: cloud\n";
+        fs::write(&path, mine).unwrap();
         let error = Folder::prepare(dir.path(), false, 1, 2).unwrap_err().to_string();
         assert!(error.contains("has no line such as `port = 1883 # demo: plant`") && error.contains("--fresh"), "{error}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "name = \"mine\"\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), mine);
+        assert!(!dir.path().join("rules").exists());
+        let copy = dir.path().join("tidegate.toml.1.old");
+        let folder = Folder::prepare(dir.path(), true, 1, 2).unwrap();
+        assert_eq!((folder.copies, fs::read_to_string(&copy).unwrap()), (vec![copy], mine.to_owned()));
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_never_written_into() {
+        for (file, text) in [(CONFIG, "name = \"plant-of-mine\"\n"), ("rules/mine.sql", "INSERT INTO x SELECT 1"), ("notes.txt", "")] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("rules")).unwrap();
+            fs::write(dir.path().join(file), text).unwrap();
+            for fresh in [false, true] {
+                let error = Folder::prepare(dir.path(), fresh, 1, 2).unwrap_err().to_string();
+                assert!(error.contains("is not a demo's folder, and nothing was written into it"), "{error}");
+            }
+            assert_eq!(fs::read_to_string(dir.path().join(file)).unwrap(), text);
+            let rules: Vec<_> = fs::read_dir(dir.path().join("rules")).unwrap().collect();
+            assert_eq!(rules.len(), usize::from(file.starts_with("rules/")), "{file}");
+            assert_eq!(dir.path().join(CONFIG).exists(), file == CONFIG);
+        }
     }
 }

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::management::report::Report;
 use crate::screen::terminal::{Key, Screen};
+use folder::Folder;
 use recent::Recent;
 use scene::Scene;
 use world::World;
@@ -70,9 +71,10 @@ pub async fn run<B: RunningBox>(options: Options, start_box: impl AsyncFnOnce(&P
     let full_screen = !options.plain && io::stdout().is_terminal() && io::stdin().is_terminal();
     let ending = end_on_signals()?;
     let dir = &options.dir;
+    Folder::check(dir)?;
     std::fs::create_dir_all(dir)
         .with_context(|| format!("could not create the demo's folder {}; choose another with --dir", dir.display()))?;
-    let log = dir.join("demo.log");
+    let log = dir.join(folder::LOG);
     let recent = Recent::install(&log, !full_screen).with_context(|| format!("could not write the log {}", log.display()))?;
     run_until(&ending, &options, start_box, &recent, full_screen, &mut io::stdout()).await
 }
@@ -91,6 +93,9 @@ async fn run_until<B: RunningBox>(
         for path in &folder.kept {
             tracing::warn!(file = %path.display(), "your edited file is used; --fresh brings back the one that was shipped");
         }
+        for copy in &folder.copies {
+            tracing::warn!(copy = %copy.display(), "your edited file was kept under this name, and the one that was shipped is used");
+        }
         let config = folder.config();
         let the_box = tokio::select! {
             started = start_box(&config) => started.with_context(|| format!("could not start the box from {}", config.display()))?,
@@ -107,7 +112,23 @@ async fn run_until<B: RunningBox>(
     }
     .await;
     world.stop().await;
-    shown
+    shown?;
+    match out.write_all(what_next(&options.dir).as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("could not print"),
+        _ => Ok(()),
+    }
+}
+
+/// What to do when the demo has ended.
+fn what_next(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "The demo has ended. Its configuration, rules, data and log are in {dir}.
+  tidegate demo --dir {dir}                    goes on with them, and with your edits
+  tidegate check --config {dir}/tidegate.toml  says what is wrong with them
+For a box of your own, copy tidegate.toml and rules from there and name your broker; the guide (docs/guide.md) goes on from here.
+"
+    )
 }
 
 /// Takes the pictures.
@@ -296,6 +317,7 @@ mod tests {
             .unwrap();
 
         assert!(reader.lines.starts_with("edit ") && reader.lines.contains("cooling.sql"), "{}", reader.lines);
+        assert!(reader.lines.contains("The demo has ended"), "{}", reader.lines);
         assert!(stopped.load(Ordering::Relaxed));
         for connection in ["plant", "cloud"] {
             broker::nobody_listens_on(port(&options.dir.join("tidegate.toml"), connection)).await;

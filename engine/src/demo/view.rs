@@ -35,7 +35,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
     let keys = Line::from(vec![
         " tidegate demo ".bold().reversed(),
         format!(" {}   ", clock(scene.running_for)).into(),
-        "q".bold(),
+        "q, Esc".bold(),
         " quit   ".into(),
         "c".bold(),
         " cloud away/back   ".into(),
@@ -83,8 +83,13 @@ fn describe_cloud(cloud: CloudState) -> String {
 
 fn draw_messages(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
     let logged = scene.messages.iter().map(|message| {
-        let text = if message.times > 1 { format!("{} (x{})", message.text, message.times) } else { message.text.clone() };
-        Line::from(if message.level == Level::ERROR { text.red() } else { text.yellow() })
+        let times = if message.times > 1 { format!(" (x{})", message.times) } else { String::new() };
+        let text = format!("{} {}{times}", message.time, message.text);
+        Line::from(match message.level {
+            Level::ERROR => text.red(),
+            Level::WARN => text.yellow(),
+            _ => text.into(),
+        })
     });
     panes::messages(frame, area, "messages, newest first", panes::refusals(&scene.report).chain(logged).collect());
 }
@@ -192,7 +197,12 @@ mod tests {
         Scene {
             tanks: plant.tanks().to_vec(),
             cloud: Some(CloudState { up: false, until: None, received: 30 }),
-            messages: vec![Message { level: Level::WARN, text: "a message is no JSON topic=plant/x".to_owned(), times: 4 }],
+            messages: vec![Message {
+                level: Level::WARN,
+                time: "12:34:56".to_owned(),
+                text: "plant: a message is no JSON topic=plant/x".to_owned(),
+                times: 4,
+            }],
             rule_to_try: "tidegate-demo/rules/cooling.sql".to_owned(),
             running_for: Duration::from_secs(62),
             report: report(),
@@ -224,16 +234,16 @@ mod tests {
     #[test]
     fn everything_is_on_a_screen_of_80_by_24() {
         let screen = screen(&filled(), 80, 24);
-        assert_in_order(line(&screen, " tidegate demo"), &["01:02", "q quit", "c cloud away/back", "f cause a fault"]);
+        assert_in_order(line(&screen, " tidegate demo"), &["01:02", "q, Esc quit", "c cloud away/back", "f cause a fault"]);
         assert_in_order(line(&screen, " edit"), &["tidegate-demo/rules/cooling.sql", "80 -> 70"]);
         assert_in_order(line(&screen, "tank1"), &["76.0 °C", "████······  42 %", "420 l/min", "pump RUNS", "gate shut", "sensor stuck"]);
         assert_in_order(line(&screen, "tank3"), &["58.0 °C", "25 %", "pump off", "gate OPEN"]);
         assert_in_order(line(&screen, " streams"), &["plant up, 5 malformed"]);
-        assert_in_order(line(&screen, "tank "), &["48", "24.0/s", r#"{"device":"tank1","temperature":81.2}"#]);
+        assert_in_order(line(&screen, "tank "), &["48", "24.0/s", "tank1 temperature=81.2"]);
         assert_in_order(line(&screen, "tank_stats"), &["0", "0.0/s"]);
         assert_in_order(line(&screen, "cooling "), &["v2", "7", "EDIT REFUSED"]);
         assert_in_order(line(&screen, "statistics"), &["v1", "0 3 late"]);
-        assert_in_order(line(&screen, "cooling_pump"), &["6", "1 failed", r#"{"device":"tank1","run":true}"#]);
+        assert_in_order(line(&screen, "cooling_pump"), &["6", "1 failed", "tank1 run=true"]);
         assert_in_order(line(&screen, "12 waiting"), &["30 delivered", "uplink DOWN", "cloud AWAY until you press c; took 30"]);
         assert_in_order(line(&screen, "rule cooling"), &["refused: rules/cooling.sql:12:8: unknown column"]);
     }
@@ -245,7 +255,7 @@ mod tests {
             line(&screen, "rule cooling"),
             &["rules/cooling.sql:12:8: unknown column `temprature`; did you mean `temperature`?"],
         );
-        assert_in_order(line(&screen, "a message is no JSON"), &["topic=plant/x (x4)"]);
+        assert_in_order(line(&screen, "12:34:56 plant: a message is no JSON"), &["topic=plant/x (x4)"]);
     }
 
     #[test]

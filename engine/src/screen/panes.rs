@@ -1,12 +1,14 @@
 //! Draws a [`Report`], pane by pane, on a screen of 80 by 24 characters and up.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::style::{Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row, Table, Wrap};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::management::report::{Noted, Report, Rule};
 
@@ -142,7 +144,47 @@ pub fn messages(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<
 }
 
 fn newest(noted: &Option<Noted>) -> String {
-    noted.as_ref().map_or_else(String::new, |noted| printable(&noted.text))
+    noted.as_ref().map_or_else(String::new, |noted| printable(&compact(&noted.text)))
+}
+
+/// A row in as few characters as tell it: columns without quotes and braces, text without its name, and no `ts`. On a narrow screen
+/// the values would not be seen otherwise.
+fn compact(text: &str) -> String {
+    let (label, json) = text.split_at(text.find('{').unwrap_or(text.len()));
+    let Ok(Columns(columns)) = serde_json::from_str(json) else { return text.to_owned() };
+    let column = |(name, value): &(String, Value)| match value {
+        Value::String(text) => text.clone(),
+        other => format!("{name}={other}"),
+    };
+    let columns = columns.iter().filter(|(name, _)| name != tidegate_core::TS).map(column);
+    format!("{label}{}", columns.collect::<Vec<_>>().join(" "))
+}
+
+/// The columns of a row, in its order.
+struct Columns(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Columns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a row")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
+                let mut columns = Vec::new();
+                while let Some(column) = map.next_entry()? {
+                    columns.push(column);
+                }
+                Ok(Columns(columns))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
 }
 
 /// Rows come from outside, and a terminal obeys control characters.
@@ -154,6 +196,13 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_is_shown_without_what_only_takes_room() {
+        let row = r#"cooling_pump {"ts":"2026-01-01T00:00:00Z","site":"north","device":"tank3","run":false,"t":null}"#;
+        assert_eq!(compact(row), "cooling_pump north tank3 run=false t=null");
+        assert_eq!(compact("stopped: {it}"), "stopped: {it}");
+    }
 
     #[test]
     fn control_characters_from_outside_do_not_reach_the_terminal() {
