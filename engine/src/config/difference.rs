@@ -81,7 +81,7 @@ topic = "pump"
         let before = config(BEFORE);
         let same = BEFORE.replace("topic = \"pump\"", "# the one in hall 3\ntopic   = \"pump\"");
         assert!(before.differences(&config(&same)).is_empty());
-        let now = BEFORE.replace("\"tank\"", "\"tanks\"").replace("outputs.pump", "outputs.fan") + "[buffer]\nmax_size = \"1GiB\"\n";
+        let now = BEFORE.replace("\"tank\"", "\"tanks\"").replace("outputs.pump", "outputs.fan") + "[buffer]\nmax_size = \"2GiB\"\n";
         assert_eq!(before.differences(&config(&now)), ["buffer", "streams.tank", "outputs.fan (new)", "outputs.pump (gone)"]);
     }
 

@@ -108,7 +108,7 @@ async fn reload_names_what_differs_and_what_is_wrong() {
     assert_eq!(reload().await["changed"], json!(["streams.tank"]));
     std::fs::write(&path, CONFIG.replace("host =", "hots =")).unwrap();
     let wrong = reload().await;
-    assert_eq!((&wrong["changed"], &wrong["wrong"][0]["line"]), (&json!([]), &json!(5)));
+    assert_eq!((&wrong["changed"], &wrong["wrong"][1]["line"]), (&json!([]), &json!(5)), "{wrong}");
 }
 
 #[tokio::test(start_paused = true)]

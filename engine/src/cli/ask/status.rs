@@ -118,7 +118,7 @@ fn buffer(out: &mut String, buffer: &Buffer) {
         text.push_str(&format!("; {} DROPPED", counted(*dropped, "row")));
     }
     if let Some(mib) = buffer.disk_mib_a_day {
-        text.push_str(&format!("; {} MiB a day are written to the disk", grouped(mib)));
+        text.push_str(&format!("; {} MiB a day on the disk", grouped(mib)));
     }
     paragraph(out, "buffer", &text);
 }
@@ -286,7 +286,7 @@ NEEDS YOU rule cooling: rules/cooling.sql:12:8: there is no column temprature;
         in_order("cooling_pump", &["11", "1 failed", "61 s ago: not authorized"]);
         in_order("uplink", &["DOWN", "30"]);
         in_order("buffer", &["1 row wait (512 B of 1.0 GiB)", "1 200 commits"]);
-        assert!(shown.contains("2 760 MiB a day"), "{shown}");
+        assert!(shown.contains("2 760 MiB"), "{shown}");
         assert!(shown.ends_with("`tidegate tail NAME` shows rows as they pass\n"));
     }
 
