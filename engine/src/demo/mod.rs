@@ -103,7 +103,8 @@ async fn run_until<B: RunningBox>(
         };
         let rule_to_try = folder.rule_to_try().display().to_string();
         let report = || the_box.report();
-        let camera = Camera { world: &world, report: &report, recent, rule_to_try, started: Instant::now() };
+        let config = config.display().to_string();
+        let camera = Camera { world: &world, report: &report, recent, rule_to_try, config, started: Instant::now() };
         let shown = if full_screen { watch_screen(&camera, ending).await } else { print_lines(&camera, out, ending).await };
         if tokio::time::timeout(STOP_DEADLINE, the_box.stop()).await.is_err() {
             tracing::error!(seconds = STOP_DEADLINE.as_secs(), "the box did not stop in time and was left behind");
@@ -137,6 +138,8 @@ struct Camera<'a> {
     report: &'a dyn Fn() -> Report,
     recent: &'a Recent,
     rule_to_try: String,
+    /// the box's configuration file
+    config: String,
     started: Instant,
 }
 
@@ -172,7 +175,11 @@ async fn watch_screen(camera: &Camera<'_>, ending: &CancellationToken) -> anyhow
 async fn print_lines(camera: &Camera<'_>, out: &mut impl Write, ending: &CancellationToken) -> anyhow::Result<()> {
     let mut line = every(LINE_EVERY);
     line.reset(); // there is nothing to tell yet
-    let mut text = format!("edit {} (try 80 -> 70), save it, and watch; Ctrl-C ends the demo", camera.rule_to_try);
+    let Camera { rule_to_try, config, .. } = camera;
+    let mut text = format!(
+        "edit {rule_to_try} (try 80 -> 70), save it, and watch; ask the box: tidegate status --config {config}; \
+         Ctrl-C ends the demo"
+    );
     loop {
         match writeln!(out, "{text}").and_then(|()| out.flush()) {
             Ok(()) => {}
