@@ -1,5 +1,9 @@
 //! One queue and one task an output: rows wait here until the far side has confirmed them, or are dropped as the configuration says.
 
+//!
+//! Rows count until the far side has answered for them. At most half of a queue is under way at a time: the
+//! rest can still be dropped for newer rows, and the newest row always finds a place.
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +17,7 @@ use crate::config::WhenQueueFull;
 use crate::sampler::Sampler;
 use crate::status::OutputStatus;
 
-/// Rows that are on their way to the far side at a time, about.
+/// Rows that are under way to the far side at a time, however long the queue is: enough for a slow line.
 const DELIVERED_ROWS: usize = 1_024;
 
 /// The queue of one output. The worker of its rules pushes, the output's task pops.
@@ -30,7 +34,10 @@ pub struct OutputQueue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Rows>,
+    /// rows that wait
     rows: usize,
+    /// rows that were handed to the sink, which has not answered yet
+    under_way: usize,
     closed: bool,
     dropped: Sampler,
 }
@@ -48,7 +55,7 @@ impl OutputQueue {
     pub async fn push(&self, rows: Rows) {
         let mut offset = 0;
         while offset < rows.len() {
-            let part = (rows.len() - offset).min(self.capacity);
+            let part = (rows.len() - offset).min(self.half());
             if self.when_full == WhenQueueFull::Block {
                 self.room_for(part).await;
             }
@@ -57,13 +64,18 @@ impl OutputQueue {
         }
     }
 
+    /// As many rows find room at the latest when those that wait are under way.
+    fn half(&self) -> usize {
+        (self.capacity / 2).max(1)
+    }
+
     /// Waits until `rows` rows fit, or the queue is closed.
     async fn room_for(&self, rows: usize) {
         loop {
             let room = self.room.notified();
             {
                 let state = self.lock();
-                if state.closed || state.rows + rows <= self.capacity {
+                if state.closed || state.rows + rows <= state.room(self.capacity) {
                     break;
                 }
             }
@@ -80,8 +92,9 @@ impl OutputQueue {
         if !state.closed {
             state.rows += rows.len();
             state.waiting.push_back(rows);
-            while state.rows > self.capacity {
-                let over = state.rows - self.capacity;
+            let room = state.room(self.capacity);
+            while state.rows > room {
+                let over = state.rows - room;
                 let Some(oldest) = state.waiting.pop_front() else { break };
                 let gone = over.min(oldest.len());
                 if gone < oldest.len() {
@@ -101,14 +114,14 @@ impl OutputQueue {
         self.filled.notify_one();
     }
 
-    /// The next rows; `None` when the queue is closed and empty. Takes several pushes together, or a far side with a slow line would see
-    /// one a round trip.
+    /// The next rows, which are under way from now on; `None` when the queue is closed and empty. Takes
+    /// several pushes together, or a far side with a slow line would see one a round trip.
     async fn pop(&self) -> Option<RecordBatch> {
         loop {
             let filled = self.filled.notified();
             {
                 let mut state = self.lock();
-                if let Some(rows) = state.pop(DELIVERED_ROWS) {
+                if let Some(rows) = state.pop(self.half().min(DELIVERED_ROWS)) {
                     self.room.notify_one();
                     return Some(rows);
                 }
@@ -118,6 +131,12 @@ impl OutputQueue {
             }
             filled.await;
         }
+    }
+
+    /// The far side has answered for all that was under way.
+    fn answered(&self) {
+        self.lock().under_way = 0;
+        self.room.notify_one();
     }
 
     /// Takes no more rows; those that wait are still delivered.
@@ -137,6 +156,7 @@ impl OutputQueue {
         let mut failures = Sampler::default();
         while let Some(rows) = self.pop().await {
             let Delivery { written, failed, error } = sink.deliver(&rows).await;
+            self.answered();
             self.status.written.add(written as u64);
             self.status.failed.add(failed as u64);
             self.status.last.note(&rows, "");
@@ -154,20 +174,39 @@ impl OutputQueue {
 }
 
 impl State {
-    /// Rows from the front with equal columns, about `limit` of them.
+    /// How many rows may wait: at least one, so that the newest row is never the one that is dropped.
+    fn room(&self, capacity: usize) -> usize {
+        capacity.saturating_sub(self.under_way).max(1)
+    }
+
+    /// Up to `limit` rows from the front with equal columns.
     fn pop(&mut self, limit: usize) -> Option<RecordBatch> {
-        let first = self.waiting.pop_front()?.batch;
-        let (schema, mut taken) = (first.schema(), first.num_rows());
+        let first = self.take(limit)?;
+        let (schema, mut taken) = (first.batch.schema(), first.len());
         let mut parts = vec![first];
-        while taken < limit
-            && let Some(next) = self.waiting.pop_front_if(|next| *next.batch.schema_ref() == schema)
-        {
+        while taken < limit && self.waiting.front().is_some_and(|next| *next.batch.schema_ref() == schema) {
+            let Some(next) = self.take(limit - taken) else { break };
             taken += next.len();
-            parts.push(next.batch);
+            parts.push(next);
         }
-        self.rows -= taken;
-        // Equal columns can be put together; should that fail, nothing is worth stopping the output for but these rows.
-        concat_batches(&schema, &parts).map_err(|error| tracing::error!(%error, rows = taken, "rows for an output are lost")).ok()
+        let together = concat_batches(&schema, parts.iter().map(|part| &part.batch)).unwrap_or_else(|_| {
+            // Too much for one array, say: then they go one after the other.
+            parts.drain(1..).rev().for_each(|part| self.waiting.push_front(part));
+            parts.pop().map_or_else(|| RecordBatch::new_empty(schema), |first| first.batch)
+        });
+        self.under_way = together.num_rows();
+        self.rows -= self.under_way;
+        Some(together)
+    }
+
+    /// Up to `limit` rows of the first push.
+    fn take(&mut self, limit: usize) -> Option<Rows> {
+        let first = self.waiting.pop_front()?;
+        if first.len() <= limit {
+            return Some(first);
+        }
+        self.waiting.push_front(first.slice(limit, first.len() - limit));
+        Some(first.slice(0, limit))
     }
 }
 
@@ -224,6 +263,77 @@ mod tests {
         assert_eq!((status.dropped.get(), status.written.get()), (2, 5));
         wait(queue.push(rows(0..1)));
         assert_eq!(status.dropped.get(), 3, "a closed queue takes nothing");
+    }
+
+    /// A far side that takes its time: it says what it was given, and answers when it is told to.
+    struct Slow {
+        given: tokio::sync::mpsc::Sender<Vec<i64>>,
+        answer: tokio::sync::mpsc::Receiver<()>,
+    }
+
+    impl Sink for Slow {
+        fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery> {
+            let values = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+            Box::pin(async move {
+                self.given.send(values).await.unwrap();
+                self.answer.recv().await;
+                Delivery { written: rows.num_rows(), ..Delivery::default() }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_under_way_count_and_the_newest_row_always_finds_a_place() {
+        for (capacity, delivered) in [
+            (1, [vec![0], vec![19], vec![]]),
+            (4, [vec![0, 1], vec![18, 19], vec![]]),
+            (10, [vec![0, 1, 2, 3, 4], vec![15, 16, 17, 18, 19], vec![]]),
+        ] {
+            let status = Arc::new(OutputStatus::default());
+            let queue = Arc::new(OutputQueue::new("pump", capacity, WhenQueueFull::DropOldest, Arc::clone(&status)));
+            let (given, mut takes) = tokio::sync::mpsc::channel(1);
+            let (tell, answer) = tokio::sync::mpsc::channel(1);
+            queue.push(rows(0..i64::try_from(capacity).unwrap())).await;
+            let delivering = tokio::spawn({
+                let queue = Arc::clone(&queue);
+                async move { queue.deliver_to(Box::new(Slow { given, answer })).await }
+            });
+            let mut seen = vec![takes.recv().await.unwrap()];
+            queue.push(rows(i64::try_from(capacity).unwrap()..20)).await;
+            queue.close();
+            drop(tell);
+            while let Some(more) = takes.recv().await {
+                seen.push(more);
+            }
+            delivering.await.unwrap();
+            seen.resize(3, Vec::new());
+            assert_eq!(seen, delivered, "capacity {capacity}");
+            let said = seen.iter().map(Vec::len).sum::<usize>() as u64;
+            assert_eq!((status.written.get(), status.written.get() + status.dropped.get()), (said, 20));
+        }
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_into_one_array_go_one_after_the_other() {
+        // Equal columns by name and type, and yet not to be put together: a dictionary of 8-bit keys has no
+        // room for both.
+        let dictionary = |first: i64| {
+            let keys = arrow::array::UInt8Array::from_iter_values(0..200);
+            let values = Int64Array::from_iter_values(first..first + 200);
+            let array = arrow::array::DictionaryArray::new(keys, Arc::new(values));
+            let batch = RecordBatch::try_from_iter([("x", Arc::new(array) as _)]).unwrap();
+            Rows { batch, seqs: Seqs::Run { first: 0 } }
+        };
+        let mut state = State::default();
+        for first in [0, 1_000] {
+            state.rows += 200;
+            state.waiting.push_back(dictionary(first));
+        }
+        for left in [200, 0] {
+            assert_eq!(state.pop(1_000).unwrap().num_rows(), 200);
+            assert_eq!(state.rows, left);
+        }
+        assert!(state.pop(1_000).is_none());
     }
 
     #[test]
