@@ -16,7 +16,7 @@ use tidegate::disk::SystemDisk;
 use tidegate::status::OutboxStatus;
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, Rows, Seqs};
-use tidegate_rules::Worth;
+use tidegate_rules::{WhenFull, Worth};
 
 /// Rows of one append.
 const ROWS: u64 = 1_000;
@@ -44,7 +44,11 @@ fn fill(path: &Path, rows: u64) -> (Duration, u64) {
     let text = "name = \"bench\"\nconnections.cloud = { kind = \"mqtt\", host = \"127.0.0.1\" }\nuplink = { connection = \"cloud\", topic = \"up\" }\n";
     let config = config::parse(text, "bench.toml", path.parent().unwrap()).unwrap();
     let status = Arc::new(OutboxStatus::default());
-    let settings = config::Buffer { max_size: tidegate_core::ByteSize(u64::MAX >> 1), ..config::Buffer::at(path.to_owned()) };
+    let settings = config::Buffer {
+        max_size: tidegate_core::ByteSize(u64::MAX >> 1),
+        when_full: WhenFull::Block,
+        ..config::Buffer::at(path.to_owned())
+    };
     let (buffer, writer) =
         Buffer::open(&settings, Uplinks::of(&config.uplinks), Arc::new(SystemClock), Arc::new(SystemDisk), Arc::clone(&status)).unwrap();
     let on_thread = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

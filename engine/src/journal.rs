@@ -8,6 +8,10 @@
 //! A message of a journaled stream is acknowledged when its entry is on disk; nobody else waits for that. What the rules make of it
 //! goes to the outbox later, so it is never on disk before its cause.
 //!
+//! While the disk refuses, messages of streams that go on are acknowledged at once, and when no more fits
+//! into memory the journal breaks off. It goes on from a snapshot, which has all that the rows in between did
+//! to the rules' state.
+//!
 //! # After a crash
 //! The newest snapshot is loaded, and all that came after it is run again, by the same rule book and workers. Rows for the outbox come out
 //! with the same identities, and those that had been stored before are left out. Outputs are not written: their causes have gone.
@@ -22,18 +26,45 @@ use std::time::Instant;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
+use tidegate_connectors::mqtt::config::OnDiskFailure;
 use tidegate_core::schema::{TS, ts_field};
 use tidegate_core::{Ack, FieldType, Rows};
 use tidegate_rules::When;
 use tokio::sync::mpsc;
 
 use crate::buffer::{Buffer, BufferError, JournalEntry, JournalStep, Recovered, Snapshot, States};
+use crate::config::{Config, Stream, StreamKind};
 use crate::rulebook::{Edit, Placed, RuleBook};
 use crate::sequencer::{Entry, Origin};
+use crate::status::StreamStatus;
 use crate::tables::Copies;
 
 /// Journaled rows after which a snapshot is due, whatever the time: these take about a second to run again.
 const SNAPSHOT_ROWS: u64 = 500_000;
+
+/// What the configuration says of streams and the journal.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// streams that are journaled
+    pub streams: BTreeSet<String>,
+    /// Streams that wait when the disk refuses. With one of them the sequence itself waits for room, since it
+    /// has one order only.
+    pub hold: BTreeSet<String>,
+}
+
+impl Kept {
+    /// What `config` says.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        let mut kept = Self::default();
+        for (name, stream) in &config.streams {
+            let Stream::Input { kind: StreamKind::Mqtt(kind), .. } = stream else { continue };
+            kept.streams.extend(kind.is_journaled().then(|| name.clone()));
+            kept.hold.extend((kind.on_disk_failure == OnDiskFailure::Hold).then(|| name.clone()));
+        }
+        kept
+    }
+}
 
 /// What was in force at a snapshot.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -100,8 +131,7 @@ impl Start {
 /// The sequencer's side of the journal.
 pub struct Journal {
     buffer: Buffer,
-    /// streams that are journaled
-    streams: BTreeSet<String>,
+    kept: Kept,
     /// the number of the next entry
     next: u64,
     /// the rules at this place of the sequence
@@ -123,7 +153,7 @@ impl Journal {
     /// When the buffer cannot be read.
     pub async fn recover(
         buffer: Buffer,
-        streams: BTreeSet<String>,
+        kept: Kept,
         start: Start,
         book: &mut RuleBook,
         columns: &BTreeMap<String, SchemaRef>,
@@ -132,7 +162,7 @@ impl Journal {
         let begun = Instant::now();
         let mut journal = Self {
             buffer,
-            streams,
+            kept,
             next: start.newest + 1,
             rules: BTreeMap::new(),
             tables: BTreeMap::new(),
@@ -223,14 +253,37 @@ impl Journal {
 
     /// Keeps rows, if their stream is journaled. Returns what the workers have to hold: nothing, if it is, because then the rows are
     /// acknowledged when their entry is on disk.
-    pub async fn rows(&mut self, stream: &Arc<str>, rows: &Rows, when: When, marks: Vec<u64>, ack: Ack) -> Ack {
+    pub async fn rows(&mut self, stream: &Arc<str>, rows: &Rows, when: When, marks: Vec<u64>, ack: Ack, status: &StreamStatus) -> Ack {
         self.changed = true;
-        if !self.streams.contains(&**stream) {
+        if self.kept.hold.contains(&**stream) {
+            ack.hold();
+        }
+        if !self.kept.streams.contains(&**stream) {
             return ack;
         }
         self.rows += rows.len() as u64;
-        self.append(when, JournalStep::Rows { stream: Arc::clone(stream), rows: rows.clone(), marks, ack }).await;
+        let step = JournalStep::Rows { stream: Arc::clone(stream), rows: rows.clone(), marks, ack };
+        if !self.append(when, step).await {
+            status.unjournaled.add(rows.len() as u64);
+        }
         Ack::none()
+    }
+
+    /// Whether the sequence waits when the disk refuses.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.kept.hold.is_empty()
+    }
+
+    /// Nothing is kept from here on, until there is a snapshot.
+    pub fn break_off(&mut self) {
+        self.changed = true;
+        self.buffer.break_off();
+    }
+
+    /// Resolves when the journal has broken off, and a snapshot would let it go on.
+    pub async fn mendable(&self) {
+        self.buffer.mendable().await;
     }
 
     /// Keeps a tick.
@@ -245,7 +298,7 @@ impl Journal {
         self.changed = true;
         self.note(edit);
         match serde_json::to_string(edit) {
-            Ok(json) => self.append(when, JournalStep::Edit(json)).await,
+            Ok(json) => drop(self.append(when, JournalStep::Edit(json)).await),
             Err(error) => tracing::error!(%error, "a change of the rules cannot be kept in the journal"),
         }
     }
@@ -257,8 +310,8 @@ impl Journal {
     }
 
     /// Announces a snapshot of this place of the sequence, of which `workers` send their parts. Returns its number; `None` if nothing has
-    /// happened since the last one.
-    pub async fn snapshot(&mut self, columns: impl Iterator<Item = (&String, &SchemaRef)>, workers: usize) -> Option<u64> {
+    /// happened since the last one, or the disk does not take one now.
+    pub fn snapshot<'a>(&mut self, columns: impl Iterator<Item = (&'a String, &'a SchemaRef)>, workers: usize) -> Option<u64> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
@@ -269,8 +322,11 @@ impl Journal {
             .map_err(|error| tracing::error!(%error, "what a snapshot needs cannot be written down"))
             .ok()?;
         self.snapshots += 1;
-        let snapshot = Snapshot { number: self.snapshots, entry: self.next - 1, manifest, parts: workers };
-        self.buffer.snapshot(snapshot).await.ok().map(|()| self.snapshots)
+        let number = self.snapshots;
+        let snapshot = Snapshot { number, entry: self.next - 1, manifest, parts: workers, mends: false };
+        let taken = self.buffer.snapshot(snapshot).unwrap_or(false);
+        self.changed |= !taken;
+        taken.then_some(number)
     }
 
     fn note(&mut self, edit: &Edit) {
@@ -288,11 +344,12 @@ impl Journal {
         }
     }
 
-    async fn append(&mut self, when: When, step: JournalStep) {
+    /// Returns whether it is kept.
+    async fn append(&mut self, when: When, step: JournalStep) -> bool {
         let entry = JournalEntry { id: self.next, now_ns: when.now, wall_ns: when.wall_ns, step };
         self.next += 1;
         // The buffer is closed only when the box is going down; the messages are not acknowledged then, and come again.
-        drop(self.buffer.journal(entry).await);
+        self.buffer.journal(entry, self.holds()).await.unwrap_or(true)
     }
 }
 

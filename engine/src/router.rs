@@ -40,23 +40,29 @@ pub struct Router {
 }
 
 impl Router {
-    /// Sends what the rules of one worker made of one entry of the sequence, whose time is `now`, to where it goes.
+    /// Sends what the rules of one worker made of one entry of the sequence, whose time is `now`, to where it
+    /// goes: to outputs first, since control waits for nothing.
     pub async fn send(&self, mut written: Vec<Routed>, now: i64, origin: &Origin) {
-        let for_uplink = written.extract_if(.., |routed| routed.target == Target::Uplink);
-        let rows: Vec<OutboxRows> = match origin {
-            Origin::Live(ack) => for_uplink.map(|routed| outbox_rows(routed, now, ack.clone())).collect(),
+        let for_uplink: Vec<Routed> = written.extract_if(.., |routed| routed.target == Target::Uplink).collect();
+        let appended = match origin {
+            Origin::Live(ack) => {
+                self.write(written).await;
+                let rows = for_uplink.into_iter().map(|routed| outbox_rows(routed, now, ack.clone()));
+                self.buffer.append(rows.collect()).await
+            }
             Origin::Journal => {
-                for_uplink.filter_map(|routed| self.not_done(routed)).map(|routed| outbox_rows(routed, now, Ack::none())).collect()
+                let rows = for_uplink.into_iter().filter_map(|routed| self.not_done(routed));
+                self.buffer.append_again(rows.map(|routed| outbox_rows(routed, now, Ack::none())).collect()).await
             }
         };
-        if !rows.is_empty()
-            && let Err(error) = self.buffer.append(rows).await
-        {
-            tracing::warn!(%error, "rows for the uplink come too late; they are made again when the box starts, or sent again by their broker");
+        if let Err(error) = appended {
+            let then = "they are made again when the box starts, or sent again by their broker";
+            tracing::warn!(%error, "rows for the uplink come too late; {then}");
         }
-        if matches!(origin, Origin::Journal) {
-            return;
-        }
+    }
+
+    /// Writes to outputs.
+    async fn write(&self, mut written: Vec<Routed>) {
         written.retain(|routed| matches!(routed.target, Target::Output(_)));
         for routed in in_order(written) {
             if let Target::Output(name) = &routed.target

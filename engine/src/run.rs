@@ -3,7 +3,7 @@
 //! Data flows one way, so a box is built from its end to its beginning, and taken apart from its beginning to its end: sources stop,
 //! queues run dry, the buffer commits, the connections send their last acknowledgements.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -19,17 +19,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{Buffer, BufferError, Uplinks};
 use crate::catalog::catalog;
-use crate::config::{Config, Stream, StreamKind};
+use crate::config::{Config, Stream};
 use crate::disk::Disk;
 use crate::forwarder::Forwarder;
-use crate::journal::{Journal, Start};
+use crate::journal::{Journal, Kept, Start};
 use crate::management::desk::Heartbeat;
+use crate::numbers::Numbers;
 use crate::outputs::OutputQueue;
 use crate::router::Router;
 use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesHandle;
 use crate::schemas::SchemaStore;
-use crate::sequencer::{Entry, Numbers, Sequencer};
+use crate::sequencer::{Entry, Sequencer};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
 use crate::tables::Copies;
@@ -44,8 +45,6 @@ const QUEUED_BATCHES: usize = 16;
 const QUEUED_CHANGES: usize = 64;
 /// How long a box may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
-/// Ask for more sequence numbers when fewer are left.
-const NUMBERS_LEFT: u64 = 1 << 31;
 
 /// Why a box could not be started, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -139,16 +138,17 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let workers = start_workers(config.rules.workers, &router, &wakes, &status, &draining, &mut supervisor)?;
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
     let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
-    let journaled = journaled(config);
+    let kept = Kept::from_config(config);
     let columns = inputs(config, &schemas);
-    let journal = Journal::recover(buffer.clone(), journaled, beginning, &mut book, &columns, &workers).await?;
+    let journal = Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers).await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);
     let (heartbeat, beats) = mpsc::channel(1);
+    let (numbers, reserving) = Numbers::reserved_in(buffer.clone());
+    supervisor.spawn("row numbers", reserving);
     let sequencer = Sequencer {
-        numbers: Numbers::from(buffer.sequence_start().0),
-        reserve: reserve(&buffer),
+        numbers,
         time: buffer.time(),
         workers,
         wakes,
@@ -208,7 +208,7 @@ impl Running {
         }
         self.forwarding.cancel();
         let (outputs, buffer) = (std::mem::take(&mut self.outputs), self.buffer.clone());
-        // Whoever still waits for the buffer is let go by that, and may still write to an output.
+        // Whoever still waits for the buffer is let go by that.
         let closing = async {
             // A writer that does not end in time is among those that are named.
             let _ = tokio::time::timeout(STOP_DEADLINE, buffer.close()).await;
@@ -221,35 +221,9 @@ impl Running {
     }
 }
 
-/// Reserves numbers in time; the answer is on disk long before the numbers are used.
-fn reserve(buffer: &Buffer) -> Box<dyn FnMut(u64) + Send + Sync> {
-    let mut end = buffer.sequence_start().1;
-    let buffer = buffer.clone();
-    Box::new(move |next| {
-        if end.saturating_sub(next) < NUMBERS_LEFT {
-            end += 1 << 32;
-            let buffer = buffer.clone();
-            tokio::spawn(async move {
-                if let Err(error) = buffer.reserve_more().await {
-                    tracing::error!(%error, "no more row numbers could be reserved");
-                }
-            });
-        }
-    })
-}
-
 /// Where copies of what reference tables held are.
 pub(crate) fn copies(config: &Config, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Copies {
     Copies::of(&config.data_dir, config.buffer.snapshot_every.0, disk, clock)
-}
-
-/// The streams that are journaled.
-fn journaled(config: &Config) -> BTreeSet<String> {
-    let is_journaled = |stream: &Stream| match stream {
-        Stream::Input { kind: StreamKind::Mqtt(kind), .. } => kind.is_journaled(),
-        Stream::Derived { .. } => false,
-    };
-    config.streams.iter().filter(|(_, stream)| is_journaled(stream)).map(|(name, _)| name.clone()).collect()
 }
 
 /// The columns of input streams, as far as they are known.

@@ -1,7 +1,7 @@
 //! The sequencer: the only place where order is made.
 //!
 //! It numbers rows as they come, and hands batches, ticks, rule changes and snapshots to the workers in one order, and to the journal in the
-//! same. Numbers are reserved in the buffer before they are used, so that no number is used twice, whatever happens to the box.
+//! same. It never waits for the disk, unless a stream says that it shall.
 //!
 //! Each entry has the sequence's time ([`crate::time`]). When a rule wants to be called although no row comes, a tick is made, which takes a
 //! number like a row; rows that wait go first. When no rule wants that, there are no ticks.
@@ -10,14 +10,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use tidegate_core::{Ack, Batch, Rows, Seqs};
+use tidegate_core::{Ack, Batch, Rows};
 use tokio::sync::{mpsc, oneshot};
 
 use tidegate_rules::{SealedState, When};
 
 use crate::journal::Journal;
+use crate::numbers::Numbers;
 use crate::rulebook::Edited;
 use crate::rules_dir::RulesHandle;
 use crate::schemas::SchemaStore;
@@ -73,39 +73,6 @@ pub enum Origin {
     Journal,
 }
 
-/// Gives numbers to rows.
-#[derive(Debug)]
-pub struct Numbers {
-    next: u64,
-}
-
-impl Numbers {
-    /// Numbers from `first` on.
-    #[must_use]
-    pub fn from(first: u64) -> Self {
-        Self { next: first }
-    }
-
-    /// The number of the next row.
-    #[must_use]
-    pub fn next(&self) -> u64 {
-        self.next
-    }
-
-    /// Numbers the rows of `batch`.
-    pub fn number(&mut self, batch: RecordBatch) -> Rows {
-        let first = self.next;
-        self.next += batch.num_rows() as u64;
-        Rows { batch, seqs: Seqs::Run { first } }
-    }
-
-    /// The number of a tick.
-    pub fn tick(&mut self) -> u64 {
-        self.next += 1;
-        self.next - 1
-    }
-}
-
 /// Ticks of this start.
 struct Ticks {
     made: u64,
@@ -119,8 +86,6 @@ struct Ticks {
 pub struct Sequencer {
     /// gives numbers
     pub numbers: Numbers,
-    /// Called with the next number before it is used; reserves more in time.
-    pub reserve: Box<dyn FnMut(u64) + Send + Sync>,
     /// gives times
     pub time: Arc<SequenceTime>,
     /// one queue a worker
@@ -159,6 +124,7 @@ impl Sequencer {
                 _ = snapshots.tick() => self.snapshot().await,
                 // Whoever asked may have gone.
                 Some(beat) = beats.recv() => drop(beat.send(())),
+                () = self.mendable() => self.snapshot().await,
                 () = std::future::ready(()), if ticks.passed > ticks.room => self.tick(&mut ticks).await,
                 batch = batches.recv() => {
                     let Some(Batch { stream, rows, marks, ack }) = batch else { break };
@@ -171,10 +137,11 @@ impl Sequencer {
                             &streams.entry(Arc::clone(&stream)).insert_entry((schema, status)).into_mut().1
                         }
                     };
-                    (self.reserve)(self.numbers.next());
+                    let status = Arc::clone(status);
+                    self.reserve(rows.num_rows() as u64).await;
                     let (rows, when) = (self.numbers.number(rows), self.time.when());
                     status.note(&rows, when.wall_ns);
-                    let ack = self.journal.rows(&stream, &rows, when, marks, ack).await;
+                    let ack = self.journal.rows(&stream, &rows, when, marks, ack, &status).await;
                     self.send(stream, rows, when, ack).await;
                     if self.journal.snapshot_is_due() {
                         self.snapshot().await;
@@ -204,8 +171,27 @@ impl Sequencer {
         }
     }
 
+    /// Resolves when the journal has broken off, and can go on from a snapshot.
+    async fn mendable(&self) {
+        self.journal.mendable().await;
+        self.numbers.plenty().await;
+    }
+
+    /// Has numbers for `count` rows or ticks. Past those that are reserved on disk nothing is stored, or,
+    /// where a stream holds, everything waits for more.
+    async fn reserve(&mut self, count: u64) {
+        if self.numbers.are_reserved(count) {
+            return;
+        }
+        if self.journal.holds() {
+            self.numbers.reserved(count).await;
+        } else {
+            self.journal.break_off();
+        }
+    }
+
     async fn tick(&mut self, ticks: &mut Ticks) {
-        (self.reserve)(self.numbers.next());
+        self.reserve(1).await;
         let (seq, when) = (self.numbers.tick(), self.time.when());
         self.journal.tick(seq, when).await;
         for worker in &self.workers {
@@ -228,7 +214,11 @@ impl Sequencer {
     }
 
     async fn snapshot(&mut self) {
-        if let Some(number) = self.journal.snapshot(self.schemas.known(), self.workers.len()).await {
+        if !self.numbers.are_reserved(1) {
+            // What followed could not be stored.
+            return;
+        }
+        if let Some(number) = self.journal.snapshot(self.schemas.known(), self.workers.len()) {
             for worker in &self.workers {
                 drop(worker.send(Entry::Snapshot(number)).await);
             }

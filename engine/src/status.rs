@@ -50,6 +50,11 @@ impl Status {
 pub struct StreamStatus {
     /// rows that came
     pub rows: Counter,
+    /// rows that the journal does not have, since the disk did not take them: a crash loses what they did to
+    /// the rules' state
+    pub unjournaled: Counter,
+    /// rows of a derived stream that did not reach its readers
+    pub lost: Counter,
     /// the newest row
     pub last: LastRow,
     /// the greatest event time so far, in nanoseconds since 1970
@@ -70,8 +75,8 @@ impl StreamStatus {
     /// What was counted besides rows.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Self { rows: _, last: _, watermark: _, tap: _ } = self;
-        Vec::new()
+        let Self { unjournaled, lost, rows: _, last: _, watermark: _, tap: _ } = self;
+        vec![("unjournaled", unjournaled.get()), ("lost", lost.get())]
     }
 }
 
@@ -183,20 +188,28 @@ pub struct OutboxStatus {
     pub committed: Counter,
     /// rows that the buffer dropped: it was full, they could not be stored, or the file was damaged; each leaves a gap record
     pub dropped: Counter,
-    /// 1: rows wait for room or for the disk, and hold up all that comes behind them
+    /// 1: rows wait for room, and hold up all that comes behind them
     pub held: Counter,
     /// what the rows that wait take
     pub bytes: Counter,
     /// what the journal takes
     pub journal_bytes: Counter,
+    /// commits that noted gaps
+    pub gaps: Counter,
+    /// commits that failed
+    pub failures: Counter,
+    /// whether the last one did
+    pub refused: AtomicBool,
+    /// whether nothing of the sequence is stored until there is a snapshot
+    pub broken_off: AtomicBool,
 }
 
 impl OutboxStatus {
     /// What was counted besides waiting rows and commits.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Self { dropped, held: _, committed: _, commits: _, waiting: _, bytes: _, journal_bytes: _ } = self;
-        vec![("dropped", dropped.get())]
+        let Self { dropped, failures, held: _, committed: _, commits: _, waiting: _, bytes: _, journal_bytes: _, .. } = self;
+        vec![("dropped", dropped.get()), ("failed_commits", failures.get())]
     }
 }
 

@@ -121,7 +121,7 @@ impl Worker {
                 Entry::Restore { rule, state } => self.restore(&rule, state),
                 Entry::Snapshot(number) => {
                     // The buffer is closed only when the box is going down.
-                    drop(router.buffer.snapshot_part(SnapshotPart { number, states: self.snapshot() }).await);
+                    drop(router.buffer.snapshot_part(SnapshotPart { number, states: self.snapshot() }));
                 }
             }
             waker.leave(self.wakes_at(), ticks);
@@ -336,6 +336,7 @@ impl Worker {
     fn run_derived(&mut self, pass: &mut Pass) {
         for derived in self.readers.order().clone().iter() {
             let Some(emissions) = pass.derived.remove(derived) else { continue };
+            let rows: usize = emissions.iter().map(Rows::len).sum();
             match router::merge(emissions) {
                 Ok(rows) => {
                     if !self.again {
@@ -344,7 +345,9 @@ impl Worker {
                     self.feed(derived, &rows, pass);
                 }
                 Err(error) => {
-                    tracing::error!(stream = %derived, %error, "rows of different rules for one derived stream cannot be merged and are lost")
+                    self.status.streams.of(derived).lost.add(rows as u64);
+                    let why = "rows of different rules for one derived stream cannot be merged and are lost";
+                    tracing::error!(stream = %derived, rows, %error, why);
                 }
             }
         }

@@ -169,7 +169,7 @@ fn dir_with_buffer() -> tempfile::TempDir {
     let writer = runtime.spawn(writer);
     let rows = Rows { batch: tank(), seqs: Seqs::Run { first: 10 } };
     let step = JournalStep::Rows { stream: "tank".into(), rows: rows.clone(), marks: Vec::new(), ack: Ack::none() };
-    runtime.block_on(buffer.journal(JournalEntry { id: 1, now_ns: 1, wall_ns: 1_772_366_400 * SECOND, step })).unwrap();
+    runtime.block_on(buffer.journal(JournalEntry { id: 1, now_ns: 1, wall_ns: 1_772_366_400 * SECOND, step }, true)).unwrap();
     let level = Rows { batch: rows.batch.project(&[0, 3]).unwrap(), seqs: rows.seqs.clone() };
     let odd = Rows { batch: rows.batch.project(&[2]).unwrap().slice(2, 1), seqs: Seqs::Run { first: 12 } };
     let of = |rule: &str, rows: Rows| OutboxRows {

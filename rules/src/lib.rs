@@ -48,6 +48,8 @@ pub struct Compiled {
 /// When the file is wrong, with every place that could be found, or when it reads a stream whose columns are not known yet.
 pub fn compile(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, CompileError> {
     let options = Options::parse(file, text).map_err(CompileError::Wrong)?;
-    let (rule, warnings) = sql::compile(file, text, &options, catalog)?;
+    let (rule, of_text) = sql::compile(file, text, &options, catalog)?;
+    let mut warnings = options.warnings(file, text);
+    warnings.extend(of_text);
     Ok(Compiled { options, rule: Box::new(rule), warnings })
 }

@@ -206,6 +206,19 @@ impl Options {
         Worth { priority: self.priority, max_size: self.max_size, when_full: self.when_full, ttl: self.ttl }
     }
 
+    /// What the lines of `text` say that has effects beyond the rule.
+    #[must_use]
+    pub fn warnings(&self, file: &str, text: &str) -> Vec<Diagnostic> {
+        if self.when_full != Some(WhenFull::Block) {
+            return Vec::new();
+        }
+        let says = |line: &str| line.trim_start().strip_prefix(MARK).is_some_and(|option| option.trim_start().starts_with("when_full"));
+        let line = (1..).zip(text.lines()).find(|(_, line)| says(line)).map_or(1, |(number, _)| number);
+        let what = "when the buffer is full, the rule waits, and in the end all streams and outputs wait with it";
+        let help = "write `when_full = \"drop_oldest\"` or \"thin_out\", which go on and tell the cloud of the gap, unless to stand still is better";
+        vec![Diagnostic::new(file, what).at(Place { line, column: 1 }).help(Some(help.to_owned())).warning()]
+    }
+
     /// Reads the `--!` lines at the start of `text`; empty lines and other comments may stand between them.
     ///
     /// # Errors

@@ -131,6 +131,9 @@ pub struct StreamConfig {
     pub qos: Qos,
     /// Whether rows are kept in the journal, so that rules' state survives a restart; default: yes with QoS 1, no with QoS 0.
     pub journal: Option<bool>,
+    /// What happens while the disk refuses to be written.
+    #[serde(default)]
+    pub on_disk_failure: OnDiskFailure,
     /// What the payload is.
     #[serde(default)]
     pub format: Format,
@@ -149,6 +152,19 @@ impl StreamConfig {
     pub fn is_journaled(&self) -> bool {
         self.journal.unwrap_or(self.qos == Qos::AtLeastOnce)
     }
+}
+
+/// What a stream does while the disk refuses to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDiskFailure {
+    /// Its rows go on to rules and outputs, and its messages are acknowledged: a crash loses what is not on
+    /// disk.
+    #[default]
+    GoOn,
+    /// Its messages are not acknowledged before they are on disk; its broker, and in the end the whole box,
+    /// waits.
+    Hold,
 }
 
 /// Payload formats.

@@ -23,6 +23,7 @@ pub struct Ack(Option<Arc<Inner>>);
 
 struct Inner {
     refused: AtomicBool,
+    holds: AtomicBool,
     report: Option<Box<dyn FnOnce(Outcome) + Send + Sync>>,
 }
 
@@ -35,13 +36,27 @@ impl Ack {
 
     /// A guard that calls `report` exactly once, on the thread that drops the last clone. `report` must not block.
     pub fn new(report: impl FnOnce(Outcome) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(Inner { refused: AtomicBool::new(false), report: Some(Box::new(report)) })))
+        Self(Some(Arc::new(Inner { refused: AtomicBool::new(false), holds: AtomicBool::new(false), report: Some(Box::new(report)) })))
     }
 
     /// Whether anybody waits for this guard.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Has the batch wait for the disk, even one that refuses: without this, who finds the disk out of order
+    /// lets go.
+    pub fn hold(&self) {
+        if let Some(inner) = &self.0 {
+            inner.holds.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the batch waits for the disk in any case.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.holds.load(Ordering::Relaxed))
     }
 
     /// Marks the batch as refused: whatever the other holders do, it will not be acknowledged.

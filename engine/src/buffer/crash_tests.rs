@@ -9,6 +9,7 @@ use super::inspect::Inspector;
 use super::tests::{OnThread, UPLINK, rows, seqs, settings, wait};
 use super::*;
 use tidegate_core::Outcome;
+use tidegate_rules::WhenFull;
 
 const DIR: &str = "TIDEGATE_TEST_CRASH_DIR";
 const CHILD: &str = "buffer::crash_tests::the_child_appends_until_it_is_killed";
@@ -18,7 +19,7 @@ const ROUNDS: u64 = 20;
 fn the_child_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let queue = std::num::NonZeroUsize::MIN.saturating_add(7);
-    let settings = config::Buffer { queue, ..config::Buffer::at(PathBuf::from(dir).join("box.db")) };
+    let settings = config::Buffer { queue, when_full: WhenFull::Block, ..config::Buffer::at(PathBuf::from(dir).join("box.db")) };
     let buffer = OnThread::open(&settings, Arc::default()).unwrap();
     let (mut seq, end) = buffer.sequence_start();
     for n in (1..=97).cycle() {

@@ -22,8 +22,6 @@ use crate::time::{Readings, SequenceTime};
 pub(super) const VERSION: i64 = 4;
 /// Older SQLite can corrupt the database when the write-ahead log is reset.
 const OLDEST_SQLITE: i32 = 3_051_003;
-/// Row numbers that one start reserves; 2^53 / 2^32 leaves two million starts.
-const RESERVE: u64 = 1 << 32;
 /// How long one attempt waits for a person's `sqlite3`: the writer's other work waits with it.
 const BUSY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 /// What one fetch unpacks, so that memory stays small however many blocks are asked for.
@@ -95,6 +93,8 @@ pub(super) struct Database {
     rule_sizes: RuleSizes,
     room: Room,
     retention: Retention,
+    /// row numbers that are reserved at a time
+    numbers: u64,
     /// how long a commit may wait until the disk has it for certain; `None`: it does not wait
     sync_every: Option<Duration>,
     /// when the first commit was made that may still be lost in a power cut
@@ -156,6 +156,7 @@ impl Database {
                 max_bytes: settings.journal_size.0,
                 max_age_ns: i64::try_from(settings.journal_age.0.as_nanos()).unwrap_or(i64::MAX),
             },
+            numbers: settings.numbers,
             sync_every: settings.sync_every.map(|every| every.0),
             unsynced: None,
             // An earlier process may have sent any of them.
@@ -185,7 +186,7 @@ impl Database {
         let noted = self.lock.read().map_err(io)?.trim().parse().unwrap_or(0);
         let (_, stored) = read_meta(&self.conn).map_err(|error| self.sql(error))?;
         let first = stored.max(noted);
-        let end = first.checked_add(RESERVE).filter(|end| *end <= 1 << 53);
+        let end = first.checked_add(self.numbers).filter(|end| *end <= 1 << 53);
         let end = end.ok_or_else(|| BufferError::NumbersUsedUp(self.path.clone()))?;
         self.conn.execute("UPDATE meta SET sequence = ?1", [signed(end)]).map_err(|error| self.sql(error))?;
         // Fixed width: a torn write cannot leave a shorter, smaller number.

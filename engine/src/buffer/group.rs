@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
+use tidegate_core::Ack;
 use tidegate_rules::Worth;
 use tokio::time::Instant;
 
@@ -59,13 +60,40 @@ impl Held {
         }
     }
 
-    /// The rows are on disk.
+    /// What it takes of the queue: rows, or one for a step without any.
+    pub(super) fn rows(&self) -> usize {
+        match &self.append {
+            Append::Journal(_) => self.size().0.max(1),
+            _ => self.size().0,
+        }
+    }
+
+    /// The disk refuses: messages that need not wait for it are acknowledged.
+    pub(super) fn go_on(&mut self) {
+        let let_go = |ack: &mut Ack| {
+            if !ack.holds() {
+                drop(std::mem::take(ack));
+            }
+        };
+        match &mut self.append {
+            Append::Outbox(rows) => rows.iter_mut().for_each(|rows| let_go(&mut rows.ack)),
+            Append::Journal(JournalEntry { step: JournalStep::Rows { ack, .. }, .. }) => let_go(ack),
+            Append::Journal(_) | Append::Snapshot(_) | Append::Part(_) => {}
+        }
+    }
+
+    /// The rows are on disk, or dealt with in another way.
     pub(super) fn release(mut self) {
         self.committed = true;
     }
 
-    fn is_snapshot(&self) -> bool {
+    pub(super) fn is_snapshot(&self) -> bool {
         matches!(self.append, Append::Snapshot(_) | Append::Part(_))
+    }
+
+    /// Whether it is a snapshot from which the journal goes on.
+    fn mends(&self) -> bool {
+        matches!(&self.append, Append::Snapshot(snapshot) if snapshot.mends)
     }
 
     /// Takes the alarms out, but for those of rules of which older rows wait.
@@ -99,13 +127,29 @@ pub(super) struct Gathered {
     /// when the first came that was not looked at yet
     since: Option<Instant>,
     has_alarms: bool,
+    /// A snapshot from which the journal goes on, and how many of its parts are missing: what lies behind it
+    /// waits for them.
+    mending: Option<(u64, usize)>,
 }
 
 impl Gathered {
-    pub(super) fn push(&mut self, held: Held, now: Instant) {
-        if matches!(held.append, Append::Snapshot(_)) {
-            // The newer one says it all.
-            self.appends.retain(|held| !held.is_snapshot());
+    pub(super) fn push(&mut self, mut held: Held, now: Instant) {
+        match &mut held.append {
+            Append::Snapshot(snapshot) => {
+                // The newer one says it all.
+                snapshot.mends |= self.appends.iter().any(Held::mends);
+                self.appends.retain(|held| !held.is_snapshot());
+                self.mending = (snapshot.mends && snapshot.parts > 0).then_some((snapshot.number, snapshot.parts));
+            }
+            Append::Part(part) => {
+                if let Some((number, missing)) = &mut self.mending
+                    && *number == part.number
+                {
+                    *missing -= 1;
+                }
+                self.mending.take_if(|(_, missing)| *missing == 0);
+            }
+            Append::Outbox(_) | Append::Journal(_) => {}
         }
         let (rows, bytes) = held.size();
         (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
@@ -114,14 +158,31 @@ impl Gathered {
         self.appends.push(held);
     }
 
-    /// Whether it is enough for one commit.
+    /// Whether it is enough for one commit. The parts of a snapshot that is waited for come within a few
+    /// entries.
     pub(super) fn is_full(&self) -> bool {
-        self.rows >= GROUP_ROWS || self.bytes >= GROUP_BYTES
+        !self.is_mending() && (self.rows >= GROUP_ROWS || self.bytes >= GROUP_BYTES)
+    }
+
+    /// Whether nothing can be committed before more has come.
+    pub(super) fn is_mending(&self) -> bool {
+        self.mending.is_some()
+    }
+
+    /// No more will come. Takes out what must not be stored without the snapshot.
+    pub(super) fn give_up_mending(&mut self) -> Vec<Held> {
+        let at = self.mending.take().and_then(|_| self.appends.iter().position(Held::mends));
+        at.map_or_else(Vec::new, |at| self.appends.split_off(at))
+    }
+
+    /// All of it.
+    pub(super) fn appends(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.appends.iter_mut()
     }
 
     /// When it is to be committed, if rows are collected for `every`. Alarms are not kept waiting.
     pub(super) fn due(&self, every: Duration) -> Option<Instant> {
-        let since = self.since?;
+        let since = self.since.filter(|_| !self.is_mending())?;
         Some(if self.has_alarms || self.is_full() { since } else { since + every })
     }
 
@@ -142,10 +203,15 @@ impl Gathered {
         let rules = |held: &Held| held.outbox().iter().map(|rows| Arc::clone(&rows.rule)).collect::<Vec<_>>();
         let mut waiting_rules: HashSet<Arc<str>> = waiting.iter().flat_map(rules).collect();
         let (mut alarms, mut rest) = (Vec::new(), Vec::new());
+        let mut behind = false;
         for mut held in std::mem::take(self).appends {
-            alarms.extend(held.take_alarms(&waiting_rules));
+            // A snapshot has to wait, and with it what must not be stored before it.
+            behind |= !waiting.is_empty() && held.mends();
+            if !behind {
+                alarms.extend(held.take_alarms(&waiting_rules));
+            }
             waiting_rules.extend(rules(&held));
-            if waiting.is_empty() || matches!(held.append, Append::Journal(_)) {
+            if !behind && (waiting.is_empty() || matches!(held.append, Append::Journal(_))) {
                 rest.push(held);
             } else if !matches!(&held.append, Append::Outbox(rows) if rows.is_empty()) {
                 let (rows, bytes) = held.size();
@@ -254,7 +320,7 @@ mod tests {
 
     use super::*;
     use arrow::array::StringArray;
-    use tidegate_core::{Ack, Rows, Seqs};
+    use tidegate_core::{Rows, Seqs};
 
     fn held(rule: &str, first: u64, texts: &[String]) -> OutboxRows {
         let batch = RecordBatch::try_from_iter([("v", Arc::new(StringArray::from_iter_values(texts)) as _)]).unwrap();

@@ -73,6 +73,8 @@ pub struct Snapshot {
     pub manifest: String,
     /// how many parts follow
     pub parts: usize,
+    /// The journal has broken off before it, and goes on from here.
+    pub mends: bool,
 }
 
 /// The state of one worker's rules.

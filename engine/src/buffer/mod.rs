@@ -9,26 +9,21 @@
 //! numbers.
 //!
 //! # Limits
-//! `max_size` bounds the packed bytes in `block`; `queue` bounds the appends in memory, and what is collected for the next commit is at
-//! most a group. `refused` keeps 16 MiB; `gap` one row a rule
+//! `max_size` bounds the packed bytes in `block`; `queue` bounds the rows that wait in memory, see [`queue`], and what is collected for the
+//! next commit is at most a group. `refused` keeps 16 MiB; `gap` one row a rule
 //! and reason, and those that were sent and not confirmed. Row numbers end at 2^53.
 //!
 //! # Invariants
 //! * One task, "buffer writer", on a thread of its own, owns the connection. It commits whatever is queued in one transaction, and waits for more only
-//!   if `commit_every` says so.
 //! * Commits are synced one by one (`synchronous = FULL`), or, where `sync_every` is set, at the latest after that time. The order of commits holds
-//!   in both cases: what is lost in a power cut is the end of them.
 //! * Rows of priority 8 and 9 do not wait behind rows for which there is no room, see [`group`].
-//! * An [`Ack`] is released only after the commit of its rows; rows that are dropped in any other way refuse it.
+//! * An [`Ack`] is released only after the commit of its rows, unless it need not be held and the disk refuses; rows that are dropped
 //! * Block ids and row numbers never repeat. (After damage that leaves nothing to read when the buffer is opened, block ids do.)
 //! * A failed commit is tried again at its deadline, never earlier; no rows are taken from the queue meanwhile, and of deliveries
-//!   only the ids of existing blocks are remembered, so memory stays bounded. Fetching goes on.
 //! * A damaged database is replaced while it runs: what can be read moves to the new one, what cannot leaves a gap of rule `*`.
 //! * A block is deleted when every uplink that takes its rule's rows has confirmed it, see [`uplinks`].
 //! * Who makes room for new rows is decided in [`room`]: neither the buffer nor a rule grows beyond its `max_size`, and what is dropped
-//!   leaves a gap.
 //! * A block may be dropped while a forwarder has it in flight. That is harmless: it was sent, and its
-//!   confirmation finds nothing to delete. It is counted as dropped all the same, since nobody knows yet whether it arrived.
 
 mod block;
 mod changes;
@@ -43,6 +38,9 @@ mod journal;
 mod journal_tests;
 #[cfg(test)]
 mod model_tests;
+mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod room;
 #[cfg(test)]
 mod room_tests;
@@ -73,8 +71,8 @@ use crate::status::OutboxStatus;
 use crate::time::{SequenceTime, WallTime};
 pub(crate) use block::{decode_batch as unpack, encode as pack};
 use database::Database;
-use group::{Append, Held};
 pub use journal::{JournalEntry, JournalStep, Recovered, RecoveredSnapshot, Snapshot, SnapshotPart, States};
+use queue::{Outlet, Queue};
 pub use uplinks::{Outbox, Uplinks};
 use writer::{Request, Writer};
 
@@ -238,7 +236,7 @@ fn signed(n: u64) -> i64 {
 /// A handle on the buffer. When the last one is dropped, the writer commits what is queued and ends.
 #[derive(Debug, Clone)]
 pub struct Buffer {
-    appends: mpsc::Sender<Held>,
+    appends: Arc<Queue>,
     requests: mpsc::Sender<Request>,
     committed: watch::Receiver<u64>,
     sequence: (u64, u64),
@@ -276,34 +274,52 @@ impl Buffer {
             );
         }
         let time = database.time();
-        let (appends, append_queue) = mpsc::channel(settings.queue.get());
+        let appends = Arc::new(Queue::new(settings.queue.get(), settings.when_full, Arc::clone(&status)));
         // A forwarder asks one thing at a time; the rest is room for the sequencer.
         let (requests, request_queue) = mpsc::channel(8);
         let (tell, committed) = watch::channel(database.totals().last_block);
-        let writer = Writer::new(database, append_queue, request_queue, tell, Arc::clone(&status), settings.commit_every.0);
+        let writer = Writer::new(database, Outlet(Arc::clone(&appends)), request_queue, tell, Arc::clone(&status), settings.commit_every.0);
         let recovered = Arc::new(Mutex::new(recovered));
         Ok((Self { appends, requests, committed, sequence, time, recovered, status }, writer.run()))
     }
 
-    /// Queues rows, which are committed together; waits while the queue is full. Once closed, refuses the acks.
+    /// Queues rows, which are committed together. While the queue is full, rows of rules that `block` wait,
+    /// and others make room. Once closed, refuses the acks.
     pub async fn append(&self, rows: Vec<OutboxRows>) -> Result<(), BufferError> {
-        self.appends.send(Held::new(Append::Outbox(rows))).await.map_err(|_| BufferError::Closed)
+        self.appends.rows(rows, false).await
     }
 
-    /// Queues a step of the sequence; waits while the queue is full. Rows that a rule makes of it must be appended later, so that they
-    /// are not on disk before it. Once closed, refuses the ack.
-    pub async fn journal(&self, entry: JournalEntry) -> Result<(), BufferError> {
-        self.appends.send(Held::new(Append::Journal(entry))).await.map_err(|_| BufferError::Closed)
+    /// Queues rows of the journal that is run again: they wait for room, whatever their rules say.
+    pub async fn append_again(&self, rows: Vec<OutboxRows>) -> Result<(), BufferError> {
+        self.appends.rows(rows, true).await
     }
 
-    /// Announces a snapshot, before its parts.
-    pub async fn snapshot(&self, snapshot: Snapshot) -> Result<(), BufferError> {
-        self.appends.send(Held::new(Append::Snapshot(snapshot))).await.map_err(|_| BufferError::Closed)
+    /// Queues a step of the sequence. Rows that a rule makes of it must be appended later, so that they are
+    /// not on disk before it. While the queue is full, waits (`hold`) or breaks the journal off: then nothing
+    /// is stored until there is a snapshot. Returns whether the step was taken; if not, its messages are
+    /// acknowledged. Once closed, refuses the ack.
+    pub async fn journal(&self, entry: JournalEntry, hold: bool) -> Result<bool, BufferError> {
+        self.appends.step(entry, hold).await
+    }
+
+    /// Breaks the journal off.
+    pub fn break_off(&self) {
+        self.appends.break_off();
+    }
+
+    /// Resolves when the journal has broken off and could go on from a snapshot.
+    pub async fn mendable(&self) {
+        self.appends.mendable().await;
+    }
+
+    /// Announces a snapshot, before its parts. Returns whether there is room for it.
+    pub fn snapshot(&self, snapshot: Snapshot) -> Result<bool, BufferError> {
+        self.appends.snapshot(snapshot)
     }
 
     /// Adds a part to the snapshot that was announced last. The snapshot is committed with the last part, after all that was appended before.
-    pub async fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
-        self.appends.send(Held::new(Append::Part(part))).await.map_err(|_| BufferError::Closed)
+    pub fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
+        self.appends.part(part)
     }
 
     /// What there was to start from when the buffer was opened. It is handed out once.

@@ -204,7 +204,7 @@ fn alarms_and_the_journal_do_not_wait_behind_rows_for_which_there_is_no_room() {
     let (ack, journaled) = acked();
     let batch = rows(0, 1, Ack::none()).rows.batch;
     let step = JournalStep::Rows { stream: "s".into(), rows: Rows { batch, seqs: Seqs::Run { first: 0 } }, marks: Vec::new(), ack };
-    wait(stage.buffer.journal(JournalEntry { id: 1, now_ns: 1, wall_ns: 1, step })).unwrap();
+    stage.buffer.journal(JournalEntry { id: 1, now_ns: 1, wall_ns: 1, step }).unwrap();
     assert_eq!(journaled.recv().unwrap(), Outcome::Done);
     assert!(waiting.iter().all(|told| told.try_recv().is_err()));
     // Both limits are reached: now alarms wait too.

@@ -15,13 +15,13 @@ pub(super) fn one() -> Uplinks {
 }
 
 pub(super) fn settings(dir: &tempfile::TempDir) -> config::Buffer {
-    let queue = std::num::NonZeroUsize::MIN.saturating_add(255);
-    config::Buffer { queue, ..config::Buffer::at(dir.path().join("box.db")) }
+    let queue = std::num::NonZeroUsize::MIN.saturating_add(99_999);
+    config::Buffer { queue, when_full: WhenFull::Block, ..config::Buffer::at(dir.path().join("box.db")) }
 }
 
 /// A buffer whose writer has a thread of its own, for tests that have no runtime.
 #[derive(Debug, Clone)]
-pub(super) struct OnThread(Buffer);
+pub(super) struct OnThread(pub(super) Buffer);
 
 impl OnThread {
     pub(super) fn open(settings: &config::Buffer, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
@@ -47,8 +47,8 @@ impl OnThread {
         wait(self.0.append(rows))
     }
 
-    pub(super) fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
-        wait(self.0.snapshot_part(part))
+    pub(super) fn journal(&self, entry: JournalEntry) -> Result<bool, BufferError> {
+        wait(self.0.journal(entry, true))
     }
 
     pub(super) fn close(&self) {
@@ -79,7 +79,10 @@ pub(super) fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
 
 pub(super) fn acked() -> (Ack, std::sync::mpsc::Receiver<Outcome>) {
     let (tell, told) = std::sync::mpsc::sync_channel(1); // an ack speaks once
-    (Ack::new(move |outcome| tell.send(outcome).unwrap()), told)
+    let ack = Ack::new(move |outcome| tell.send(outcome).unwrap());
+    // Otherwise a commit that fails would let go of it.
+    ack.hold();
+    (ack, told)
 }
 
 pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {

@@ -140,11 +140,11 @@ fn journal_entries_are_as_old_as_the_time_that_passed_and_ticks_push_no_rows_out
             let (now_ns, wall_ns) = (stage.buffer.time().now(), stage.clock.wall_ns());
             let of_rows = JournalStep::Rows { stream: "s".into(), rows: rows(id, 1, Ack::none()).rows, marks: vec![id], ack: Ack::none() };
             let step = if id.is_multiple_of(4) { of_rows } else { JournalStep::Tick { seq: id } };
-            wait(stage.buffer.journal(JournalEntry { id, now_ns, wall_ns, step })).unwrap();
+            stage.buffer.journal(JournalEntry { id, now_ns, wall_ns, step }).unwrap();
         }
     };
     let snapshot = |stage: &Stage, number: u64, entry: u64| {
-        wait(stage.buffer.snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1 })).unwrap();
+        stage.buffer.snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1, mends: false }).unwrap();
         stage.buffer.snapshot_part(SnapshotPart { number, states: Vec::new() }).unwrap();
     };
     let kept = |stage: &Stage, what: &str| -> (u64, u64) {
@@ -202,7 +202,7 @@ fn readings_of_the_clocks_go_with_what_they_are_for() {
     let mut stage = Stage::new(TODAY, None);
     for boot in 0..20 {
         stage.store();
-        wait(stage.buffer.snapshot(Snapshot { number: boot, entry: 0, manifest: "{}".into(), parts: 1 })).unwrap();
+        stage.buffer.snapshot(Snapshot { number: boot, entry: 0, manifest: "{}".into(), parts: 1, mends: false }).unwrap();
         stage.buffer.snapshot_part(SnapshotPart { number: boot, states: Vec::new() }).unwrap();
         if boot == 3 {
             stage.clock.synchronise(TODAY);

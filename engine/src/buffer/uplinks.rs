@@ -237,10 +237,10 @@ impl Outbox {
         self.tell(Request::ConfirmGaps(Arc::clone(&self.uplink), ids)).await
     }
 
-    /// How many rows the buffer has dropped since the start: when the number grows, there are new gaps.
+    /// How often gaps have been committed since the start: when the number grows, there are new ones.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.buffer.status.dropped.get()
+    pub fn gaps_noted(&self) -> u64 {
+        self.buffer.status.gaps.get()
     }
 
     async fn tell(&self, request: Request) -> Result<(), BufferError> {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_core::Rows;
@@ -15,6 +16,7 @@ use super::changes::{Changes, Done, Lane, NewGap, Totals};
 use super::database::Database;
 use super::group::{Append, Gathered, Held, pack};
 use super::journal::{JournalEntry, NewEntry, NewSnapshot, Snapshot, SnapshotPart};
+use super::queue::Outlet;
 use super::{BufferError, Gap, OutboxRows, StoredBlock, block};
 use crate::sampler::Sampler;
 use crate::status::OutboxStatus;
@@ -81,7 +83,7 @@ struct Said {
 pub(super) struct Writer {
     /// before `committed`, so that who hears of the end finds it closed
     database: Database,
-    appends: mpsc::Receiver<Held>,
+    queue: Outlet,
     requests: mpsc::Receiver<Request>,
     committed: watch::Sender<u64>,
     status: Arc<OutboxStatus>,
@@ -112,7 +114,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         database: Database,
-        appends: mpsc::Receiver<Held>,
+        queue: Outlet,
         requests: mpsc::Receiver<Request>,
         committed: watch::Sender<u64>,
         status: Arc<OutboxStatus>,
@@ -121,7 +123,7 @@ impl Writer {
         note_size(&status, database.totals());
         let mut writer = Self {
             database,
-            appends,
+            queue,
             requests,
             committed,
             status,
@@ -157,7 +159,7 @@ impl Writer {
             tokio::select! {
                 biased;
                 request = self.requests.recv() => self.answer(request.unwrap_or(Request::Close)),
-                Some(first) = self.appends.recv(), if self.takes_more() => self.gather(Some(first)),
+                () = self.queue.filled(), if self.takes_more() => self.gather(),
                 () = wait => {}
                 () = std::future::ready(()), if self.shrink && self.backoff.retry_at.is_none() => self.shrink(),
             }
@@ -166,11 +168,14 @@ impl Writer {
                 self.answer(request);
             }
             if self.takes_more() {
-                self.gather(None);
+                self.gather();
             }
             if self.due().is_some_and(|due| due <= Instant::now()) {
                 self.pack();
                 self.commit();
+            }
+            if self.backoff.retry_at.is_none() {
+                self.queue.tell(false);
             }
         }
         self.finish().await;
@@ -194,12 +199,13 @@ impl Writer {
     /// Answers what was asked and commits what was appended before the buffer was closed. One attempt each: nobody waits for a disk here.
     async fn finish(mut self) {
         self.requests.close();
-        self.appends.close();
+        self.queue.close();
         while let Some(request) = self.requests.recv().await {
             self.answer(request);
         }
         loop {
-            self.gather(None);
+            self.gather();
+            self.give_up_mending();
             self.pack();
             let more = !(self.held.is_empty() && self.alarms.is_empty());
             self.commit();
@@ -296,17 +302,35 @@ impl Writer {
     }
 
     /// Takes what is queued, up to the limits.
-    fn gather(&mut self, first: Option<Held>) {
+    fn gather(&mut self) {
         let now = Instant::now();
-        let mut next = first.or_else(|| self.appends.try_recv().ok());
-        while let Some(held) = next {
+        while !self.gathered.is_full()
+            && let Some(held) = self.queue.take()
+        {
             self.gathered.push(held, now);
-            next = if self.gathered.is_full() { None } else { self.appends.try_recv().ok() };
+        }
+        let before = self.changes.gaps.len();
+        self.changes.gaps.extend(self.queue.gaps());
+        if self.changes.gaps.len() > before {
+            self.delivered.get_or_insert(now);
+        }
+    }
+
+    /// The box ends before the snapshot is there from which the journal would go on: what lies behind it is
+    /// not stored.
+    fn give_up_mending(&mut self) {
+        let rows: u64 = self.gathered.give_up_mending().iter().flat_map(Held::outbox).map(|rows| rows.rows.len() as u64).sum();
+        if rows > 0 {
+            self.status.dropped.add(rows);
+            tracing::error!(rows, "the box ended before the journal could go on; rows for the uplinks are lost");
         }
     }
 
     /// Makes changes of what was gathered; while rows wait for room, of what may pass them.
     fn pack(&mut self) {
+        if self.gathered.is_mending() {
+            return;
+        }
         let (alarms, mut rest) = self.gathered.take(&self.held);
         if self.rows_wait {
             self.passed += alarms.iter().chain(&rest).map(|held| held.size().1).sum::<usize>();
@@ -391,10 +415,10 @@ impl Writer {
         }
     }
 
-    /// Commits, and says whether rows wait for room or for the disk.
+    /// Commits, and says whether rows wait for room.
     fn commit(&mut self) {
         self.try_commit();
-        let held = self.alarms_wait || self.rows_wait || self.backoff.retry_at.is_some();
+        let held = self.alarms_wait || self.rows_wait;
         self.status.held.set(u64::from(held));
     }
 
@@ -412,9 +436,8 @@ impl Writer {
             self.release();
             let is_due = self.database.sync_due().is_some_and(|due| due <= Instant::now());
             match if is_due { self.repaired(|database, _| database.sync()) } else { Ok(()) } {
-                Ok(()) => {
-                    self.backoff.succeeded();
-                }
+                // Nothing was written, so nobody knows whether it could be.
+                Ok(()) => drop(self.backoff.succeeded()),
                 Err(error) => self.failed(&error),
             }
             return;
@@ -427,18 +450,33 @@ impl Writer {
 
     fn failed(&mut self, error: &BufferError) {
         self.backoff.failed(Instant::now());
+        self.status.failures.add(1);
+        self.status.refused.store(true, Ordering::Relaxed);
+        self.queue.tell(true);
+        self.held.iter_mut().chain(&mut self.alarms).chain(self.gathered.appends()).for_each(Held::go_on);
         if let Some(attempts) = self.said.failing.count(1) {
-            tracing::error!(%error, attempts, "the buffer cannot be written; rows are held and not acknowledged until it can");
+            let until = "until it can, rows are held: those of streams with `on_disk_failure = \"hold\"` are not acknowledged, of \
+                         others a crash may lose what was acknowledged";
+            tracing::error!(%error, attempts, "the buffer cannot be written; {until}");
         }
     }
 
-    fn committed(&mut self, done: &Done) {
+    fn succeeded(&mut self) {
+        self.status.refused.store(false, Ordering::Relaxed);
         if self.backoff.succeeded()
             && let Some(times) = self.said.recovered.count(1)
         {
             tracing::warn!(times, "the buffer can be written again");
         }
-        let Changes { alarms, rows, snapshot, .. } = std::mem::take(&mut self.changes);
+    }
+
+    fn committed(&mut self, done: &Done) {
+        self.succeeded();
+        let Changes { alarms, rows, snapshot, gaps, .. } = std::mem::take(&mut self.changes);
+        let dropped = done.dropped_rows + done.expired_rows + done.forgotten_rows;
+        if dropped > 0 || !gaps.is_empty() {
+            self.status.gaps.add(1);
+        }
         if done.alarms_wait {
             self.changes.alarms = alarms;
         }
@@ -453,7 +491,7 @@ impl Writer {
         self.status.commits.add(1);
         self.status.committed.add(done.stored_rows);
         note_size(&self.status, self.database.totals());
-        self.status.dropped.add(done.dropped_rows + done.expired_rows + done.forgotten_rows);
+        self.status.dropped.add(dropped);
         if done.dropped_rows > 0
             && let Some(rows) = self.said.dropped.count(done.dropped_rows)
         {
@@ -524,6 +562,7 @@ impl Writer {
             Err(cause) if cause.is_damage() => {
                 let lost = self.database.salvage(&cause)?;
                 self.status.dropped.add(lost);
+                self.status.gaps.add(1);
                 note_size(&self.status, self.database.totals());
                 work(&mut self.database, &self.changes)
             }

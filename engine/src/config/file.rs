@@ -149,7 +149,7 @@ pub(super) struct BufferTable {
     pub(super) when_full: BufferWhenFull,
     /// How long rows whose rule does not say are worth sending; what is older is dropped. Absent: for ever.
     pub(super) ttl: Option<Span>,
-    /// How many rows may wait to be committed.
+    /// How many rows may wait in memory to be committed, for the outbox and for the journal each.
     pub(super) queue: NonZeroUsize,
     /// How long rows are collected, to be committed together.
     pub(super) commit_every: Span,
@@ -172,9 +172,11 @@ impl Default for BufferTable {
             path: None,
             max_size: ByteSize(1 << 30),
             reserve: ByteSize(0),
-            when_full: BufferWhenFull::Block,
+            // Control goes on, and what is dropped is told. The newest rows say how things stand.
+            when_full: BufferWhenFull::DropOldest,
             ttl: None,
-            queue: thousand(),
+            // As many as one commit takes.
+            queue: NonZeroUsize::MIN.saturating_add(65_535),
             commit_every: Span(Duration::ZERO),
             durability: Durability::Full,
             sync_every: None,
@@ -196,6 +198,7 @@ impl BufferTable {
             when_full: self.when_full.into(),
             ttl: self.ttl,
             queue: self.queue,
+            numbers: 1 << 32,
             commit_every: self.commit_every,
             sync_every: match self.durability {
                 Durability::Full => None,

@@ -199,8 +199,11 @@ pub struct Buffer {
     pub when_full: tidegate_rules::WhenFull,
     /// How long rows whose rule does not say are worth sending; absent: for ever.
     pub ttl: Option<Span>,
-    /// How many rows may wait to be committed.
+    /// How many rows may wait in memory to be committed, for the outbox and for the journal each.
     pub queue: NonZeroUsize,
+    /// How many row numbers are reserved on disk at a time. Not in the file: 2^32 are enough for an hour at a
+    /// million rows a second, and leave two million starts.
+    pub numbers: u64,
     /// How long rows are collected, to be committed together. Zero: what is there is committed.
     pub commit_every: Span,
     /// How long a commit may wait until the disk has it for certain. `None`: it does not wait.

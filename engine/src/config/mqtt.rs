@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate_connectors::backoff::BackoffConfig;
-use tidegate_connectors::mqtt::config::{FieldAt, FieldConfig, Version};
+use tidegate_connectors::mqtt::config::{FieldAt, FieldConfig, OnDiskFailure, Version};
 use tidegate_connectors::mqtt::{ConnectionConfig, OutputConfig, StreamConfig};
 use tidegate_connectors::secret::SecretSource;
 use tidegate_core::{ByteSize, FieldType, TS};
@@ -114,6 +114,11 @@ fn check_host(host: &str, table: &Table<'_>, report: &mut Report<'_>) {
 
 /// Checks an input stream.
 pub(super) fn check_stream(config: &StreamConfig, table: &Table<'_>, report: &mut Report<'_>) {
+    if config.on_disk_failure == OnDiskFailure::Hold {
+        let what = "while the disk refuses, the messages of this stream wait, and when `buffer.queue` is full, all streams and outputs";
+        let help = "write \"go_on\", if outputs must move also when a crash could lose what was acknowledged meanwhile";
+        report.warning(&table.span_of(&["on_disk_failure"]), what, help.to_owned());
+    }
     let captured = match captures(&config.topic) {
         Ok(captured) => captured,
         Err(why) => {

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use tidegate_connectors::mqtt::config::OnDiskFailure;
 use tidegate_core::Place;
 
 use super::*;
@@ -79,8 +80,9 @@ fn every_key_is_read_and_paths_start_at_the_file() {
     let uplink = &config.uplinks["uplink"];
     assert_eq!((uplink.in_flight.get(), uplink.backlog_rate.unwrap().get()), (500, 5000));
     assert_eq!((config.rules.dir, config.rules.workers.get()), (golden_dir().join("rules"), 2));
-    let Buffer { path, max_size, reserve, when_full, ttl, queue, commit_every, sync_every, journal_size, journal_age, snapshot_every } =
-        config.buffer;
+    assert_eq!(tank.on_disk_failure, OnDiskFailure::GoOn);
+    let Buffer { path, max_size, reserve, when_full, ttl, queue, .. } = config.buffer;
+    let Buffer { commit_every, sync_every, journal_size, journal_age, snapshot_every, .. } = config.buffer;
     assert_eq!(path, golden_dir().join("data/outbox.db"));
     assert_eq!((max_size, reserve, queue.get()), (ByteSize(512 << 20), ByteSize(16 << 20), 2000));
     assert_eq!((when_full, ttl), (tidegate_rules::WhenFull::DropOldest, Some(span("30d"))));
@@ -96,7 +98,7 @@ fn the_least_that_a_box_needs_is_its_name() {
     assert_eq!(config.buffer.path, Path::new("/etc/tidegate/data/buffer.db"));
     assert_eq!(
         (config.buffer.max_size, config.buffer.when_full, config.buffer.queue.get()),
-        (ByteSize(1 << 30), tidegate_rules::WhenFull::Block, 1000)
+        (ByteSize(1 << 30), tidegate_rules::WhenFull::DropOldest, 65_536)
     );
     let Buffer { commit_every, sync_every, journal_size, journal_age, snapshot_every, .. } = config.buffer;
     assert_eq!((commit_every, sync_every), (span("0ns"), None));

@@ -12,7 +12,8 @@ use tidegate_rules::SHORTEST_TTL;
 
 use super::document::{self, Report, Table};
 use super::file::{
-    BufferTable, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys,
+    BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, TableKeys, UPLINK_KEYS,
+    UplinkKeys,
 };
 use super::{
     Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, ReferenceTable, Rules, Stream, StreamKind, TableKind, Uplink, UplinkKind,
@@ -406,6 +407,12 @@ impl Validator<'_, '_> {
         if keys.reserve >= keys.max_size {
             let message = format!("`reserve` ({}) must be smaller than `max_size` ({})", keys.reserve, keys.max_size);
             self.report.error(&table.span_of(&["reserve"]), message, "it is the part of it that is kept for alarms".to_owned());
+        }
+        if matches!(keys.when_full, BufferWhenFull::Block) {
+            let what =
+                "when the buffer is full, rules that write to the uplink wait, and in the end all streams and outputs wait with them";
+            let help = "write \"drop_oldest\" or \"thin_out\", which go on and tell the cloud of the gap, unless to stand still is better";
+            self.report.warning(&table.span_of(&["when_full"]), what, help.to_owned());
         }
         let path = keys.path.as_ref().map_or_else(|| data_dir.join("buffer.db"), |path| self.base_dir.join(path));
         if path.is_dir() {

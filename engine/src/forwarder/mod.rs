@@ -92,7 +92,7 @@ pub struct Forwarder<U> {
     again: VecDeque<Sent>,
     /// the number of the parcel that is sent next
     next: u64,
-    /// rows that had been dropped when gaps were last looked for
+    /// how often gaps had been noted when they were last looked for
     gaps_seen: Option<u64>,
     status: Arc<UplinkStatus>,
 }
@@ -253,14 +253,14 @@ impl<U: Uplink> Forwarder<U> {
 
     /// Tells the far side which rows were dropped, if there are any that it does not know of. This is rare, so that each gap is waited for.
     async fn send_gaps(&mut self) -> Result<Option<End>, BufferError> {
-        let dropped = self.outbox.dropped();
-        if self.gaps_seen == Some(dropped) {
+        let noted = self.outbox.gaps_noted();
+        if self.gaps_seen == Some(noted) {
             return Ok(None);
         }
         loop {
             let gaps = self.outbox.fetch_gaps(GAPS_AT_ONCE).await?;
             if gaps.is_empty() {
-                self.gaps_seen = Some(dropped);
+                self.gaps_seen = Some(noted);
                 return Ok(None);
             }
             for gap in gaps {

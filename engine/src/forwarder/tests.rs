@@ -69,7 +69,7 @@ fn stage(in_flight: usize, batch: usize) -> Stage {
 fn stage_with(in_flight: usize, batch: usize, change: impl FnOnce(&mut config::Buffer)) -> Stage {
     let dir = tempfile::tempdir().unwrap();
     let queue = NonZeroUsize::new(10).unwrap();
-    let mut settings = config::Buffer { queue, ..config::Buffer::at(dir.path().join("b.db")) };
+    let mut settings = config::Buffer { queue, when_full: WhenFull::Block, ..config::Buffer::at(dir.path().join("b.db")) };
     change(&mut settings);
     let (dropped, status) = (Arc::new(OutboxStatus::default()), Arc::new(UplinkStatus::default()));
     let uplinks = Uplinks::new(&[("cloud", None)]);

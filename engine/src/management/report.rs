@@ -203,8 +203,12 @@ pub struct Uplink {
 pub struct Buffer {
     /// the file
     pub path: String,
-    /// whether it holds up whoever writes to it: there is no room, or the disk does not take rows
+    /// whether it holds up rules: there is no room, and `when_full` is `block`
     pub holds_up: bool,
+    /// whether the disk could not be written the last time
+    pub disk_refuses: bool,
+    /// whether so much came meanwhile that the journal has broken off
+    pub journal_broken_off: bool,
     /// rows that wait for any uplink
     pub waiting: u64,
     /// what they take
@@ -283,8 +287,13 @@ fn attention(report: &Report) -> Vec<String> {
     let away = away.map(|uplink| format!("uplink {} is down{}", uplink.name, why(&uplink.last_error)));
     let holds = report.outputs.iter().filter(|output| output.holds_up);
     let holds = holds.map(|output| format!("output {} holds rules up: its queue is full, and when_full = \"block\"", output.name));
-    let full = report.buffer.holds_up.then(|| "the buffer holds rules up: there is no room, or the disk does not take rows".to_owned());
-    holds.chain(full).chain(down).chain(rules.flatten()).chain(away).collect()
+    let full = || "the buffer holds rules up: there is no room, and when_full = \"block\"";
+    let refuses = || "the disk cannot be written: what comes in is in memory only, and a crash would lose it";
+    let broken_off = || "the journal has broken off: the disk does not take what comes in, and rows for uplinks are dropped";
+    let Buffer { holds_up, disk_refuses, journal_broken_off, .. } = &report.buffer;
+    let disk = if *journal_broken_off { Some(broken_off()) } else { disk_refuses.then(refuses) };
+    let buffer = holds_up.then(full).into_iter().chain(disk).map(ToOwned::to_owned);
+    holds.chain(buffer).chain(down).chain(rules.flatten()).chain(away).collect()
 }
 
 fn about(desk: &Desk, up: Duration) -> About {
@@ -390,6 +399,8 @@ fn buffer(desk: &Desk) -> Buffer {
     Buffer {
         path: desk.config.buffer.path.display().to_string(),
         holds_up: outbox.held.get() > 0,
+        disk_refuses: outbox.refused.load(Ordering::Relaxed),
+        journal_broken_off: outbox.broken_off.load(Ordering::Relaxed),
         waiting: outbox.waiting.get(),
         bytes: outbox.bytes.get(),
         max_bytes: desk.config.buffer.max_size.0,

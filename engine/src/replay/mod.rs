@@ -31,10 +31,10 @@ use tidegate_rules::When;
 
 use crate::catalog::catalog;
 use crate::config::Config;
+use crate::numbers::Numbers;
 use crate::router::{self, Routed};
 use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
-use crate::sequencer::Numbers;
 use crate::status::Status;
 use crate::tables::TableFiles;
 use crate::worker::{Change, Worker};

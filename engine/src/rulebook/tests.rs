@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
+use crate::numbers::Numbers;
 use crate::router::{Routed, in_order};
-use crate::sequencer::Numbers;
 use crate::worker::Worker;
 use arrow::array::{AsArray, Float64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};

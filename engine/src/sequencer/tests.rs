@@ -8,12 +8,12 @@ use super::*;
 use crate::buffer::{Buffer, JournalStep, Uplinks};
 use crate::config;
 use crate::disk::SystemDisk;
-use crate::journal::Start;
+use crate::journal::{Kept, Start};
 use crate::rulebook::RuleBook;
 use crate::tables::Copies;
 use crate::time::tests::RuntimeClock;
 use crate::wakes::Waker;
-use arrow::array::{Float64Array, TimestampNanosecondArray};
+use arrow::array::{Float64Array, RecordBatch, TimestampNanosecondArray};
 use tidegate_core::Clock;
 use tokio::time::{Instant, timeout};
 
@@ -55,15 +55,22 @@ impl Stage {
         let (worker, entries) = mpsc::channel(64);
         let workers = vec![worker];
         let start = Start::of(&mut buffer.recovered(), Copies::of(dir.path(), Duration::from_secs(1), Arc::new(SystemDisk), clock));
-        let journal =
-            Journal::recover(buffer.clone(), ["tank".to_owned()].into(), start, &mut book, &BTreeMap::new(), &workers).await.unwrap();
+        let journal = Journal::recover(
+            buffer.clone(),
+            Kept { streams: ["tank".to_owned()].into(), ..Kept::default() },
+            start,
+            &mut book,
+            &BTreeMap::new(),
+            &workers,
+        )
+        .await
+        .unwrap();
         let (inlet, batches) = mpsc::channel(queue);
         let (changes, change_queue) = mpsc::channel(1);
         let wakes = Wakes::new(1);
         let waker = wakes.waker(0);
         let sequencer = Sequencer {
             numbers: Numbers::from(100),
-            reserve: Box::new(|_| {}),
             time: buffer.time(),
             workers,
             wakes,

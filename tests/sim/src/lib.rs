@@ -27,9 +27,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tidegate::config::{self, Config, WhenQueueFull};
+use tidegate::config::{self, Config, Stream, StreamKind, WhenQueueFull};
 use tidegate::disk::Disk as _;
 use tidegate::run::{self, Running};
+use tidegate::status::Status;
+use tidegate_connectors::mqtt::config::OnDiskFailure;
 use tidegate_core::{ByteSize, Span};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -56,7 +58,8 @@ pub struct Outcome {
     pub power_cuts: u64,
 }
 
-const CONFIG: &str = r#"
+/// A plant with two streams and an output, and a cloud.
+pub const CONFIG: &str = r#"
 name = "box"
 
 [connections.plant]
@@ -109,10 +112,11 @@ pub fn run(seed: u64, show: bool) -> Outcome {
         play.round(false);
     }
     play.round(true);
-    let Play { broker, cloud, valve, rules, record, in_order, drops, .. } = &play;
+    let Play { broker, cloud, valve, rules, record, in_order, drops, lossy, .. } = &play;
+    let (in_order, drops, lossy) = (*in_order, *drops, *lossy);
     let longest = play.hardware.ran + play.hardware.off;
-    Reckoning { broker, cloud, valve, record, in_order: *in_order, drops: *drops, longest, always_a_table: rules.table.was_always_there() }
-        .check();
+    let always_a_table = rules.table.was_always_there();
+    Reckoning { broker, cloud, valve, record, in_order, drops, lossy, longest, always_a_table }.check();
     Outcome { hash: record.hash(), wrong: record.all_wrong(), messages: broker.messages().len() as u64, power_cuts: play.power_cuts }
 }
 
@@ -130,6 +134,12 @@ struct Play {
     in_order: bool,
     /// a full buffer drops its oldest rows, or all that are too old, and says so
     drops: bool,
+    /// streams go on while the disk refuses
+    goes_on: bool,
+    /// the disk refused while streams went on
+    lossy: bool,
+    /// what flowed in the round at hand
+    status: Arc<Status>,
     hardware: Arc<Hardware>,
     power_cuts: u64,
 }
@@ -148,6 +158,8 @@ impl Play {
         let dice = Dice::new(seed);
         let record = Record::new(show);
         let calm = dice.one_in(10);
+        let drops = !calm && dice.one_in(6);
+        let goes_on = drops && dice.one_in(2);
         Self {
             disk: Disk::new(dice.others()),
             broker: Broker::new(usize::try_from(dice.between(1, 60)).unwrap_or(1)),
@@ -156,7 +168,10 @@ impl Play {
             rules: RuleFiles::new(dice.others(), &record),
             calm,
             in_order: calm,
-            drops: !calm && dice.one_in(6),
+            drops,
+            goes_on,
+            lossy: false,
+            status: Arc::default(),
             hardware: Arc::default(),
             power_cuts: 0,
             dice,
@@ -174,9 +189,16 @@ impl Play {
         })?;
         config.data_dir = root.join("data");
         config.rules.workers = number(0, 2);
+        for stream in config.streams.values_mut() {
+            if let Stream::Input { kind: StreamKind::Mqtt(kind), .. } = stream {
+                kind.on_disk_failure = if self.goes_on { OnDiskFailure::GoOn } else { OnDiskFailure::Hold };
+            }
+        }
         let seconds = dice.between(1, 60);
         config.buffer = config::Buffer {
             queue: number(0, 60),
+            // Now and then so few that they run out while the disk refuses.
+            numbers: if dice.one_in(2) { 1 << 32 } else { dice.between(40, 2_000) },
             snapshot_every: Span(Duration::from_secs(seconds)),
             journal_size: ByteSize(dice.below(1 << 16)),
             journal_age: Span(Duration::from_secs(dice.below(100))),
@@ -235,6 +257,7 @@ impl Play {
             (end, began.elapsed())
         });
         self.record.round_ended();
+        self.lossy |= self.goes_on && std::mem::take(&mut self.status).outbox.failures.get() > 0;
         let cut = end == End::Cut || (!last && self.dice.one_in(4));
         if cut {
             self.disk.cut_power();
@@ -320,7 +343,8 @@ impl Play {
             }
         };
         // Live rows overtake those that wait when the box starts.
-        self.in_order &= running.status().outbox.waiting.get() == 0;
+        self.status = running.status();
+        self.in_order &= self.status.outbox.waiting.get() == 0;
         let lives = Duration::from_millis(self.dice.below(60_000 >> self.dice.below(4)) + 1);
         tokio::select! {
             biased;

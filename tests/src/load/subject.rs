@@ -126,6 +126,7 @@ connections.cloud = {{ kind = "mqtt", host = "127.0.0.1", port = {cloud}, backof
 outputs.out = {{ connection = "field", topic = "{OUT}", qos = {out_qos}, when_full = "block" }}
 uplink = {{ connection = "cloud", topic = "{UP}" }}
 buffer.max_size = "16GiB"
+buffer.when_full = "block"
 {buffer}
 
 [streams.flood]

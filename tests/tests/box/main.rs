@@ -3,6 +3,7 @@
 
 mod asking;
 mod command_line;
+mod control;
 mod crashes;
 mod endurance;
 mod errors;

@@ -1,5 +1,6 @@
 //! The disk does not take writes any more, because it is full, or because Linux has met with an error on it and turned it read-only. Rules
-//! go on meanwhile, the box says what is wrong, nothing is acknowledged that is not stored, and in the end everything has arrived.
+//! go on meanwhile, the box says what is wrong, and in the end everything has arrived: of a stream that goes on, when there is room again
+//! before the box ends, and of one that holds, also when the box has been killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +30,7 @@ const STREAMS: &str = r#"
 connection = "plant"
 topic = "in/n"
 fields = { n = "int64", text = "utf8" }
+on_disk_failure = "WHAT_NUMBERS_DO"
 
 [streams.quick]
 connection = "plant"
@@ -41,12 +43,19 @@ connection = "plant"
 topic = "echo"
 when_full = "block"
 
+[outputs.moves]
+connection = "plant"
+topic = "moves"
+when_full = "block"
+
 [uplink]
 connection = "cloud"
 "#;
 
 /// How a disk comes to refuse, and how that ends.
 struct Trouble {
+    /// what stream `numbers` does
+    on_disk_failure: &'static str,
     begin: &'static str,
     /// what the box says of it
     complaint: &'static str,
@@ -57,6 +66,7 @@ struct Trouble {
 
 /// Filled to its last block, which passes by itself when somebody makes room.
 const FULL: Trouble = Trouble {
+    on_disk_failure: "go_on",
     begin: "for size in 1M 4k 512; do dd if=/dev/zero bs=$size >>/data/filler 2>/dev/null; done",
     complaint: "its file system is full: free some space",
     end: "rm /data/filler",
@@ -64,6 +74,7 @@ const FULL: Trouble = Trouble {
 };
 /// After an error in the file system, which is mended while it is not in use.
 const READ_ONLY: Trouble = Trouble {
+    on_disk_failure: "hold",
     begin: "echo 1 >/sys/fs/ext4/vda/trigger_fs_error; while touch /data/probe 2>/dev/null; do :; done",
     complaint: "check",
     end: "kill -KILL $!; wait $!; umount /data; e2fsck -p /dev/vda; mount_disk && start_box",
@@ -81,14 +92,16 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set() -> Self {
+    async fn set(on_disk_failure: &str) -> Self {
         let (plant, cloud) = (Mosquitto::start().await, Mosquitto::start().await);
         let connections = format!("{}{}", connection("plant", &plant, "5"), connection("cloud", &cloud, "5"));
         // The machine's name for the one that it runs on.
         let connections = connections.replace("127.0.0.1", "10.0.2.2");
-        let site = Site::new(&format!("data_dir = \"/data\"\n{connections}{STREAMS}"));
+        let streams = STREAMS.replace("WHAT_NUMBERS_DO", on_disk_failure);
+        let site = Site::new(&format!("data_dir = \"/data\"\n{connections}{streams}"));
         site.rule("store", "INSERT INTO uplink SELECT n, text FROM numbers");
         site.rule("pass", "INSERT INTO echo SELECT n FROM quick");
+        site.rule("move", "INSERT INTO moves SELECT n FROM numbers");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let script = format!(
             "exec bash -c '\n\
@@ -130,9 +143,10 @@ fn numbers(range: std::ops::Range<i64>) -> impl Iterator<Item = (String, String)
 }
 
 async fn a_disk_refuses(trouble: Trouble) {
-    let mut stage = Stage::set().await;
+    let mut stage = Stage::set(trouble.on_disk_failure).await;
     let mut uplink = Client::subscriber(&stage.cloud, "tidegate/box/store").await;
     let mut echoes = Client::subscriber(&stage.plant, "echo").await;
+    let mut moves = Client::subscriber(&stage.plant, "moves").await;
     let devices = Client::publisher(&stage.plant).await;
     devices.publish_all(numbers(0..BEFORE)).await;
     let mut rows: BTreeMap<String, i64> = BTreeMap::new();
@@ -146,11 +160,16 @@ async fn a_disk_refuses(trouble: Trouble) {
 
     stage.command(trouble.begin).await;
     devices.publish_all(numbers(BEFORE..ALL)).await;
-    let said = stage.says("the buffer cannot be written; rows are held and not acknowledged until it can").await;
+    let said = stage.says("the buffer cannot be written; until it can, rows are held").await;
     assert!(said.contains(trouble.complaint), "{said}");
     devices.publish_all((0..PASSING).map(|n| ("in/quick".to_owned(), json!({ "n": n }).to_string()))).await;
     let passed = stage.machine.while_running(echoes.take(PASSING as usize)).await;
     assert!(passed.iter().map(|message| message.json()["n"].as_i64().unwrap()).eq(0..PASSING));
+
+    if trouble.on_disk_failure == "go_on" {
+        let moved = stage.machine.while_running(moves.take(ALL as usize)).await;
+        assert!(moved.iter().map(|message| message.json()["n"].as_i64().unwrap()).eq(0..ALL));
+    }
 
     let before = stage.machine.console().count();
     assert!(stage.machine.console().find("the buffer can be written again").is_none());

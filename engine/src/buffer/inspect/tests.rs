@@ -78,14 +78,14 @@ fn journaled() -> TempDir {
     };
     let state = |watermark, batch| SealedState { fingerprint: "f".into(), watermark, batch };
     let snapshot = |number, entry| {
-        wait(buffer.snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1 })).unwrap();
+        buffer.snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1, mends: false }).unwrap();
         let states = vec![("a".into(), vec![state(5, Some(tank(0, 2)))]), ("b".into(), vec![state(6, None)])];
         buffer.snapshot_part(SnapshotPart { number, states }).unwrap();
     };
     let edit = (JournalStep::Edit("{\"rule\":\"größer\"}".into()), None);
     let steps = [rows("tank", 0), edit, rows("tank", 100), rows("press", 200), rows("tank", 300)];
     for (id, (step, told)) in (1..).zip(steps) {
-        wait(buffer.journal(JournalEntry { id, now_ns: id as i64 * 1000, wall_ns: id as i64 * 1000, step })).unwrap();
+        buffer.journal(JournalEntry { id, now_ns: id as i64 * 1000, wall_ns: id as i64 * 1000, step }).unwrap();
         // Each in a commit of its own, or the first snapshot would give way to the second at once.
         assert!(told.is_none_or(|told| told.recv().unwrap() == Outcome::Done));
         if id == 1 || id == 3 {
@@ -549,10 +549,10 @@ fn what_is_trimmed_off_the_journal_is_counted_as_it_was_added() {
     let buffer = OnThread::open(&config::Buffer { journal_size: ByteSize(0), ..settings(&dir) }, Arc::default()).unwrap();
     for id in 1..=1100 {
         // Bytes are counted, of which this has more than characters.
-        wait(buffer.journal(JournalEntry { id, now_ns: 1, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into()) })).unwrap();
+        buffer.journal(JournalEntry { id, now_ns: 1, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into()) }).unwrap();
         if id >= 1099 {
             store(&buffer, "a", id, 1);
-            wait(buffer.snapshot(Snapshot { number: id, entry: id, manifest: "{}".into(), parts: 1 })).unwrap();
+            buffer.snapshot(Snapshot { number: id, entry: id, manifest: "{}".into(), parts: 1, mends: false }).unwrap();
             buffer.snapshot_part(SnapshotPart { number: id, states: Vec::new() }).unwrap();
             store(&buffer, "b", id, 1);
         }
