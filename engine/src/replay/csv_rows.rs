@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use tidegate_core::{Diagnostic, FieldType, TS};
 
 use super::lines::{cannot_read, place};
-use super::rows::{Fault, no_time};
+use super::rows::{Fault, Written, no_time};
 use crate::tables::other_separator;
 
 /// Reads a CSV file with a header.
@@ -44,8 +44,7 @@ impl CsvRows {
         self.numbers = self.header.iter().map(|name| has(name, &[FieldType::Int64, FieldType::Float64])).collect();
     }
 
-    /// The next row, and the number of its line.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, Result<&[u8], Fault>)>, Diagnostic> {
+    pub(super) fn next(&mut self) -> Result<Option<Written<'_>>, Diagnostic> {
         match self.reader.read_record(&mut self.record) {
             Ok(false) => return Ok(None),
             Ok(true) => {}
@@ -66,7 +65,7 @@ impl CsvRows {
 }
 
 /// A line with too many or too few cells costs itself; a file that cannot be read any more ends the replay.
-fn bad_record(file: &str, error: &csv::Error) -> Result<Option<(u64, Result<&'static [u8], Fault>)>, Diagnostic> {
+fn bad_record(file: &str, error: &csv::Error) -> Result<Option<Written<'static>>, Diagnostic> {
     let line = error.position().map_or(0, csv::Position::line);
     let why = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {

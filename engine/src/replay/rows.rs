@@ -91,6 +91,9 @@ impl RecordedRows {
     }
 }
 
+/// A row as a JSON object, and the number of its line.
+pub(super) type Written<'a> = (u64, Result<&'a [u8], Fault>);
+
 enum Source {
     Json(Lines),
     Csv(Box<CsvRows>),
@@ -108,8 +111,7 @@ impl Source {
         Ok(Self::Json(Lines::new(file, opened.reader)))
     }
 
-    /// The next row as a JSON object, and the number of its line.
-    fn next(&mut self) -> Result<Option<(u64, Result<&[u8], Fault>)>, Diagnostic> {
+    fn next(&mut self) -> Result<Option<Written<'_>>, Diagnostic> {
         match self {
             Self::Json(lines) => Ok(lines.next()?.map(|(line, json)| (line, Ok(json)))),
             Self::Csv(csv) => csv.next(),

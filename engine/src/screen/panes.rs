@@ -37,12 +37,13 @@ pub fn section(title: impl Into<String>) -> Block<'static> {
 
 /// Streams, with the connections that feed them in the title.
 pub fn streams(frame: &mut Frame<'_>, area: Rect, report: &Report) {
+    let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(8), Constraint::Fill(1)];
     let rows = report.streams.iter().map(|stream| {
         Row::new([
             Span::from(printable(&stream.name)),
             format!("{:>8}", stream.rows).into(),
             format!("{:>6.1}/s", stream.rate.per_s_10s).into(),
-            newest(&stream.newest).dark_gray(),
+            newest(&stream.newest, area, &widths).dark_gray(),
         ])
     });
     let mut title = "streams: rows, rows a second, newest".to_owned();
@@ -54,12 +55,12 @@ pub fn streams(frame: &mut Frame<'_>, area: Rect, report: &Report) {
             let _ = write!(title, ", {malformed} malformed");
         }
     }
-    let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(8), Constraint::Fill(1)];
     frame.render_widget(Table::new(rows, widths).block(section(title)), area);
 }
 
 /// Rules.
 pub fn rules(frame: &mut Frame<'_>, area: Rect, report: &Report) {
+    let widths = [Constraint::Length(14), Constraint::Length(7), Constraint::Length(17), Constraint::Fill(1)];
     let rows = report.rules.iter().map(|rule| {
         let mut counts = format!("{:>8}", rule.rows);
         for (name, count) in rule.counts.iter().filter(|(_, count)| **count > 0) {
@@ -71,11 +72,10 @@ pub fn rules(frame: &mut Frame<'_>, area: Rect, report: &Report) {
             counts.into(),
             match wrong(rule) {
                 Some(why) => format!("EDIT REFUSED {why}").red().bold(),
-                None => newest(&rule.newest).dark_gray(),
+                None => newest(&rule.newest, area, &widths).dark_gray(),
             },
         ])
     });
-    let widths = [Constraint::Length(14), Constraint::Length(7), Constraint::Length(17), Constraint::Fill(1)];
     frame.render_widget(Table::new(rows, widths).block(section("rules: version, rows written, newest")), area);
 }
 
@@ -97,6 +97,7 @@ pub fn wrong(rule: &Rule) -> Option<String> {
 
 /// Outputs.
 pub fn outputs(frame: &mut Frame<'_>, area: Rect, report: &Report) {
+    let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(11), Constraint::Fill(1)];
     let rows = report.outputs.iter().map(|output| {
         let failed: u64 = output.counts.values().sum();
         let text = format!("{failed:>3} failed");
@@ -104,10 +105,9 @@ pub fn outputs(frame: &mut Frame<'_>, area: Rect, report: &Report) {
             Span::from(printable(&output.name)),
             format!("{:>8}", output.written).into(),
             if failed > 0 { text.red() } else { text.dark_gray() },
-            newest(&output.newest).dark_gray(),
+            newest(&output.newest, area, &widths).dark_gray(),
         ])
     });
-    let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(11), Constraint::Fill(1)];
     frame.render_widget(Table::new(rows, widths).block(section("outputs: rows written, failed, newest")), area);
 }
 
@@ -143,21 +143,28 @@ pub fn messages(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: true }).block(section(title)), area);
 }
 
-fn newest(noted: &Option<Noted>) -> String {
-    noted.as_ref().map_or_else(String::new, |noted| printable(&compact(&noted.text)))
+/// The newest row, in the room that columns of these widths leave of `area`.
+fn newest(noted: &Option<Noted>, area: Rect, others: &[Constraint]) -> String {
+    let taken = others.iter().map(|width| if let Constraint::Length(width) = width { width + 1 } else { 0 });
+    let room = usize::from(area.width.saturating_sub(taken.sum()));
+    noted.as_ref().map_or_else(String::new, |noted| printable(&compact(&noted.text, room)))
 }
 
-/// A row in as few characters as tell it: columns without quotes and braces, text without its name, and no `ts`. On a narrow screen
-/// the values would not be seen otherwise.
-fn compact(text: &str) -> String {
+/// A row in as few characters as tell it: columns without quotes and braces, text without its name, and no `ts`. Where they are more
+/// than `room`, names are cut, so that values are seen on a narrow screen.
+fn compact(text: &str, room: usize) -> String {
     let (label, json) = text.split_at(text.find('{').unwrap_or(text.len()));
     let Ok(Columns(columns)) = serde_json::from_str(json) else { return text.to_owned() };
-    let column = |(name, value): &(String, Value)| match value {
-        Value::String(text) => text.clone(),
-        other => format!("{name}={other}"),
+    let with_names = |longest: usize| {
+        let column = |(name, value): &(String, Value)| match value {
+            Value::String(text) => text.clone(),
+            other => format!("{}={other}", name.chars().take(longest).collect::<String>()),
+        };
+        let columns = columns.iter().filter(|(name, _)| name != tidegate_core::TS).map(column);
+        format!("{label}{}", columns.collect::<Vec<_>>().join(" "))
     };
-    let columns = columns.iter().filter(|(name, _)| name != tidegate_core::TS).map(column);
-    format!("{label}{}", columns.collect::<Vec<_>>().join(" "))
+    let whole = with_names(usize::MAX);
+    if whole.chars().count() <= room { whole } else { with_names(4) }
 }
 
 /// The columns of a row, in its order.
@@ -200,8 +207,10 @@ mod tests {
     #[test]
     fn a_row_is_shown_without_what_only_takes_room() {
         let row = r#"cooling_pump {"ts":"2026-01-01T00:00:00Z","site":"north","device":"tank3","run":false,"t":null}"#;
-        assert_eq!(compact(row), "cooling_pump north tank3 run=false t=null");
-        assert_eq!(compact("stopped: {it}"), "stopped: {it}");
+        assert_eq!(compact(row, 80), "cooling_pump north tank3 run=false t=null");
+        assert_eq!(compact("stopped: {it}", 1), "stopped: {it}");
+        let row = r#"{"site":"north","device":"tank2","inflow":420.53,"level":56.91,"temperature":79.31}"#;
+        assert_eq!(compact(row, 47), "north tank2 infl=420.53 leve=56.91 temp=79.31");
     }
 
     #[test]
