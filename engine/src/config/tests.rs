@@ -169,7 +169,8 @@ fn property<'a>(schema: &'a serde_json::Value, root: &'a serde_json::Value, key:
     for alternatives in ["anyOf", "oneOf", "allOf"] {
         found.extend(schema[alternatives].as_array().into_iter().flatten().flat_map(|schema| property(schema, root, key)));
     }
-    found.extend(["then", "else"].into_iter().flat_map(|branch| property(&schema[branch], root, key)));
+    let branches = ["then", "else"].into_iter().filter_map(|branch| schema.get(branch));
+    found.extend(branches.flat_map(|branch| property(branch, root, key)));
     found
 }
 

@@ -259,7 +259,9 @@ impl Run {
         };
         let one_by_one: BTreeSet<Arc<str>> = changes.iter().filter_map(minds_time).flatten().collect();
         // Neither has another worker to wait for.
-        let take = |worker: &mut Worker, change| drop(worker.on_change(change).now_or_never());
+        let take = |worker: &mut Worker, change| {
+            let _ = worker.on_change(change).now_or_never();
+        };
         for change in changes {
             match change {
                 Change::Table(table, rows) => {
