@@ -4,9 +4,10 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Ar
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 use tidegate_core::schema::FieldType;
 
-/// The number that stands for a float: the order is IEEE 754's total order, in which Arrow compares too, but that both zeros are one.
+/// The number that stands for a float, in the order of rules: every NaN is one, and greater than all others, and both zeros are one.
 pub(super) fn number_of_float(value: f64) -> i64 {
-    fold((value + 0.0).to_bits().cast_signed())
+    let one = if value.is_nan() { f64::NAN } else { value + 0.0 };
+    fold(one.to_bits().cast_signed())
 }
 
 /// The float that a number stands for.
@@ -76,10 +77,11 @@ mod tests {
 
     #[test]
     fn numbers_of_floats_are_in_the_order_of_floats() {
-        let floats = [-f64::NAN, f64::NEG_INFINITY, f64::MIN, -1.0, -5e-324, 0.0, 5e-324, 1.0, f64::MAX, f64::INFINITY, f64::NAN];
+        let floats = [f64::NEG_INFINITY, f64::MIN, -1.0, -5e-324, 0.0, 5e-324, 1.0, f64::MAX, f64::INFINITY, f64::NAN];
         let numbers: Vec<i64> = floats.iter().map(|float| number_of_float(*float)).collect();
         assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
         assert_eq!(number_of_float(-0.0), number_of_float(0.0));
+        assert_eq!(number_of_float(-f64::NAN), number_of_float(f64::NAN));
         for float in floats {
             assert_eq!(float_of(number_of_float(float)).to_bits(), float.to_bits());
         }

@@ -65,7 +65,7 @@ pub struct Band {
 /// A value that rows are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Anything but text, as a number of equal order: floats by IEEE 754's total order, but with one zero; times in nanoseconds.
+    /// Anything but text, as a number of equal order: floats with one zero, and with one NaN above all others; times in nanoseconds.
     Number(i64),
     /// Text.
     Text(Arc<str>),

@@ -29,6 +29,12 @@ impl Complaints<'_> {
             let place = place.or_else(|| self.find_word(name)).or(self.start);
             return Diagnostic::new(self.file, format!("there is no function `{name}`")).help(help).at(place);
         }
+        if let Some((_, text)) = message.split_once("Invalid input syntax for type interval: ") {
+            let text = text.trim_matches('"');
+            return Diagnostic::new(self.file, format!("`{text}` is no length of time"))
+                .help(Some("write INTERVAL '10' SECOND".to_owned()))
+                .at(place.or_else(|| self.find_word(text)).or(self.start));
+        }
         if let Some(rest) = message.strip_prefix("Cannot create filter with non-boolean predicate '") {
             let (predicate, found) = rest.split_once("' returning ").unwrap_or((rest, "no condition"));
             let bare = predicate.rsplit('.').next().unwrap_or(predicate);
@@ -85,10 +91,10 @@ impl Complaints<'_> {
         }
     }
 
-    /// The place of the first word in quotes of `message`, if the statement contains it as a word.
+    /// The place of the first word in quotes of `message`, if the statement contains it as a word; `'x'` within backticks is a literal.
     fn find_quoted(&self, message: &str) -> Option<Place> {
-        let quoted = message.split(['`', '\'']).nth(1)?;
-        self.find_word(quoted.trim_end_matches("()"))
+        let quoted = message.split(if message.contains("`'") { &['`'][..] } else { &['`', '\''] }).nth(1)?;
+        self.find_word(quoted.trim_end_matches("()")).or_else(|| self.find_word(quoted.trim_matches('\'')))
     }
 
     fn find_word(&self, word: &str) -> Option<Place> {

@@ -14,6 +14,7 @@
 mod as_of;
 mod complaint;
 mod dialect;
+mod floats;
 mod functions;
 mod json;
 mod limit;
@@ -81,7 +82,11 @@ fn compile_with_room(file: &str, text: &str, options: &Options, catalog: &Catalo
                 .map(|statement| lowered.push(statement)),
         };
         if let Err(error) = outcome {
-            wrong.push(complaints.diagnostic(&error));
+            let diagnostic = complaints.diagnostic(&error);
+            // What is wrong in a view is wrong in all that read it.
+            if !wrong.contains(&diagnostic) {
+                wrong.push(diagnostic);
+            }
         }
         warnings.extend(names.take_warnings().iter().map(|warning| complaints.diagnostic(warning).warning()));
     }

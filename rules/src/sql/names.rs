@@ -13,6 +13,7 @@ use tidegate_core::diagnostic::did_you_mean;
 use super::as_of::Versions;
 use super::functions::memories;
 use super::json::{self, JsonOperators};
+use super::lower::types::Meetings;
 use super::pattern::RowPatterns;
 use super::pattern::formula::markers;
 use super::table_functions::WindowFunctions;
@@ -63,6 +64,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     let window = datafusion_functions_window::all_default_window_functions().into_iter().chain(memories());
     let window = window.map(|udwf| (udwf.name().to_owned(), udwf)).collect();
     let expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![
+        Arc::new(Meetings),
         Arc::new(JsonOperators),
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
         Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
-use tidegate_core::{Rows, Seqs};
+use tidegate_core::{Rows, Seqs, TS};
 
-use super::operators::{Held, Operator, Pass, PassNumber, SharedParts, numbered, seqs_of, visit, visit_mut};
+use super::operators::{Chunk, Held, Operator, Pass, PassNumber, SharedParts, numbered, seqs_of, visit, visit_mut};
 use super::time::EventTime;
 use crate::index::Way;
 use crate::rule::{Emissions, RuleError, SealedState, Target, When};
@@ -211,6 +211,7 @@ impl Statement {
         let mut pass = Pass { input: input_rows, watermarks, when, ends, number: Some(self.number), late: Vec::new(), out };
         let rows = self.root.run(&mut pass).map_err(rule_error)?;
         let late = std::mem::take(&mut pass.late);
+        let rows = if let Target::Stream(stream) = &self.target { with_time(rows, stream, out).map_err(rule_error)? } else { rows };
         out.emit(&self.target, numbered(rows, seqs));
         match input.filter(|_| !late.is_empty()) {
             Some((stream, rows)) => self.send_late(stream, rows, late, when, out),
@@ -312,6 +313,14 @@ impl Statement {
         }
         visit_mut(&mut *self.root, &mut |operator| operator.restore(state, misfits)).map_err(rule_error)
     }
+}
+
+/// The rows for the derived stream `stream` that have an event time. Its readers could do nothing with the others, and would not know what time it is.
+fn with_time(rows: Chunk, stream: &str, out: &mut Emissions) -> Result<Chunk> {
+    let Some(times) = rows.batch.column_by_name(TS).filter(|times| times.null_count() > 0) else { return Ok(rows) };
+    let (with, without): (Vec<u32>, Vec<u32>) = (0_u32..).take(rows.len()).partition(|row| times.is_valid(*row as usize));
+    without.iter().for_each(|_| out.bad(format!("`ts` is null, and every row of stream `{stream}` needs its event time")));
+    rows.take(with)
 }
 
 fn rule_error(error: DataFusionError) -> RuleError {

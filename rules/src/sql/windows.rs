@@ -49,6 +49,11 @@ impl TimeWindows {
         self.grow
     }
 
+    /// Whether all of them start and end at multiples of `unit_ns`.
+    pub(super) fn end_with(&self, unit_ns: i64) -> bool {
+        [self.size_ns, self.step_ns, self.offset_ns].iter().all(|length| length % unit_ns == 0)
+    }
+
     /// How many windows a row can be in.
     pub(super) fn overlap(&self) -> i64 {
         self.size_ns.saturating_add(self.step_ns - 1) / self.step_ns

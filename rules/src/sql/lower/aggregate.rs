@@ -10,13 +10,13 @@ use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
 use tidegate_core::Span;
 
 use super::window::{before_window, has_window, ignores_bounds, window_below, window_column};
-use super::{Asked, Lowering, nullable, physical, spelled_out, unqualified};
+use super::{Asked, Lowering, key, nullable, spelled_out, unqualified};
 use crate::options::EmitRows;
 use crate::sql::operators::{
     AggregateCall, Bound, Emit, GroupColumn, Groups, Operator, RowWindowAggregate, RunningAggregate, WholeWindows, WindowAggregate,
     WindowGroups,
 };
-use crate::sql::table_functions::{WINDOW_START, WindowKind};
+use crate::sql::table_functions::{WINDOW_START, WINDOW_TIME, WindowKind};
 use crate::sql::wall_clock::asks_for_now;
 
 /// Aggregates whose result depends on the order of rows where no ORDER BY gives one.
@@ -198,7 +198,7 @@ fn named(aggregate: &Aggregate) -> Result<Named> {
         if matches!(expr, Expr::GroupingSet(_)) {
             return plan_err!("GROUPING SETS, CUBE and ROLLUP are not supported; write one INSERT for each grouping");
         }
-        let lowered = physical(expr, input)?;
+        let lowered = key(expr, input)?;
         let field = aggregate.schema.field(index).as_ref().clone().with_nullable(true);
         named.all.push((Arc::clone(&lowered), field.clone()));
         match window_column(expr, &aggregate.input) {
@@ -207,13 +207,16 @@ fn named(aggregate: &Aggregate) -> Result<Named> {
                     return plan_err!("GROUP BY names the bounds of different windows; an aggregate goes by one");
                 }
                 named.kind = Some(column.kind);
-                if column.name == WINDOW_START {
-                    named.columns.push(GroupColumn::Start);
-                    named.bound.get_or_insert(Bound::Start(lowered));
-                } else {
-                    named.columns.push(GroupColumn::End);
-                    named.bound = Some(Bound::End(lowered));
-                    named.names_end = true;
+                let (column, bound) = match column.name {
+                    WINDOW_START => (GroupColumn::Start, Bound::Start(lowered)),
+                    WINDOW_TIME => (GroupColumn::Time, Bound::Time(lowered)),
+                    _ => (GroupColumn::End, Bound::End(lowered)),
+                };
+                named.columns.push(column);
+                named.names_end |= !matches!(bound, Bound::Start(_));
+                // The end says which window it is, even of those that start together.
+                if named.bound.is_none() || !matches!(bound, Bound::Start(_)) {
+                    named.bound = Some(bound);
                 }
             }
             None => {

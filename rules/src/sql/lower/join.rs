@@ -12,14 +12,14 @@ use tidegate_core::{TS, ts_type};
 
 use super::aggregate::nanoseconds;
 use super::time_bounds::{Missing, reach};
-use super::{Lowering, nullable, physical, unqualified};
+use super::{Lowering, key, nullable, physical, unqualified};
 use crate::sql::as_of::{AS_OF_FORM, AsOf, When};
 use crate::sql::names::StreamSource;
 use crate::sql::operators::{
     Filter, IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Operator, Project, TableJoin, TableJoinKind,
     TableJoinParts,
 };
-use crate::sql::table_functions::WINDOW_END;
+use crate::sql::table_functions::{WINDOW_END, WINDOW_TIME, WINDOW_TIME_NS};
 use crate::sql::wall_clock::asks_for_now;
 
 const INTERVAL_FORM: &str = "write `a JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '5' SECOND AND a.ts + INTERVAL '5' SECOND`, \
@@ -349,7 +349,7 @@ fn both_keys(join: &Join, keys: &[(Expr, Expr)], left: &dyn Operator, right: &dy
     let null_is_value = join.null_equality == NullEquality::NullEqualsNull;
     let (left_exprs, right_exprs): (Vec<_>, Vec<_>) = keys.iter().cloned().unzip();
     let side = |exprs: Vec<Expr>, plan: &LogicalPlan, schema: &SchemaRef| {
-        let exprs = exprs.iter().map(|expr| physical(expr, plan.schema())).collect::<Result<Vec<_>>>()?;
+        let exprs = exprs.iter().map(|expr| key(expr, plan.schema())).collect::<Result<Vec<_>>>()?;
         Keys::new(exprs, schema, null_is_value)
     };
     Ok((side(left_exprs, &join.left, left.schema())?, side(right_exprs, &join.right, right.schema())?))
@@ -362,6 +362,8 @@ enum TimeKind {
     Ts,
     /// the end of its window, which it is before
     WindowEnd,
+    /// the last millisecond of its window
+    WindowTime,
 }
 
 impl TimeKind {
@@ -370,6 +372,7 @@ impl TimeKind {
         let slack = match self {
             Self::Ts => input.delay_ns(),
             Self::WindowEnd => input.end_delay_ns().saturating_sub(1),
+            Self::WindowTime => input.end_delay_ns().saturating_add(WINDOW_TIME_NS - 1),
         };
         if slack >= i64::MAX - 1 {
             return plan_err!(
@@ -418,6 +421,7 @@ fn time_kind(column: &Column, plan: &LogicalPlan) -> Option<TimeKind> {
             let from_input = inputs.iter().find_map(|input| through(input));
             let own = match column.name.as_str() {
                 WINDOW_END => Some(TimeKind::WindowEnd),
+                WINDOW_TIME => Some(TimeKind::WindowTime),
                 TS => Some(TimeKind::Ts),
                 _ => None,
             };

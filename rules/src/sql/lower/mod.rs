@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod join;
+mod literals;
 mod over;
 mod pattern;
 mod rows;
@@ -9,10 +10,12 @@ mod safety;
 mod select;
 mod target;
 mod time_bounds;
+pub(super) mod types;
 mod unnest;
 mod window;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
@@ -29,19 +32,22 @@ use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSu
 use datafusion_optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
-use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{Expr as AstExpr, Query, Statement as AstStatement, WindowSpec, WindowType, visit_expressions_mut};
+use datafusion_sql::sqlparser::ast::{
+    Expr as AstExpr, GroupByExpr, Query, Select, Statement as AstStatement, VisitMut, VisitorMut, WindowSpec, WindowType,
+    visit_expressions, visit_expressions_mut,
+};
 
 use super::as_of::{AS_OF_FORM, AsOf};
+use super::floats::{canonical, checked};
 use super::functions::is_memory;
 use super::names::{Names, StreamSource, options as planner_options};
 use super::operators::{self, Computes, CutWindow, Filter, Operator, Shared, Source};
 use super::pattern::MatchRecognize;
 use super::pattern::formula::is_marker;
 use super::statement::Statement;
-use super::table_functions::Window;
+use super::table_functions::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window};
 use super::time::EventTime;
 use super::wall_clock::{is_now, refuse_out_of_place};
 use super::warnings;
@@ -82,9 +88,9 @@ pub(super) fn view(name: &str, query: Query, names: &Names<'_>, views: &mut Plan
         return plan_err!("the view `{name}` has the name of a stream; choose another");
     }
     let plan = plan(query, names, views)?;
-    let plan = LogicalPlanBuilder::from(plan).alias(name)?.build()?;
-    views.insert_cte(name, plan);
-    Ok(())
+    // Statements that read it come to its errors, too, and to no others.
+    views.insert_cte(name, LogicalPlanBuilder::from(plan.clone()).alias(name)?.build()?);
+    analyzed(plan).map(drop)
 }
 
 /// Plans and lowers `INSERT INTO target [(columns)] query`.
@@ -99,11 +105,13 @@ pub(super) fn insert(
     let target = resolve_target(target, names)?;
     let plan = plan(query, names, views)?;
     let plan = fit(plan, &target, columns, names)?;
-    let plan = PLANNING.analyzer.execute_and_check(plan, planner_options(), |_, _| {})?;
+    let plan = analyzed(plan)?;
     refuse_hidden_inputs(&plan)?;
+    window::warn_of_ends(&plan, names)?;
     // Names that it makes up are counted from one in each statement.
     let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options)).without_query_execution_start_time();
     let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
+    literals::check_constants(&plan)?;
     refuse_subqueries(&plan)?;
     let plan = safe_conditions_first(plan)?;
     let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
@@ -122,8 +130,53 @@ pub(super) fn insert(
 fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
     warnings::of_text(&query, names);
     spell_out_over(&mut query)?;
+    let ControlFlow::Continue(()) = query.visit(&mut WindowTimes);
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
     SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
+}
+
+/// GROUP BY a bound of the window is GROUP BY its time as well, where a SELECT asks for that.
+struct WindowTimes;
+
+impl VisitorMut for WindowTimes {
+    type Break = Infallible;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        let GroupByExpr::Expressions(groups, _) = &select.group_by else { return ControlFlow::Continue(()) };
+        let last = |expr: &AstExpr| match expr {
+            AstExpr::Identifier(name) => Some(name.value.to_lowercase()),
+            AstExpr::CompoundIdentifier(names) => names.last().map(|name| name.value.to_lowercase()),
+            _ => None,
+        };
+        let is = |expr: &AstExpr, names: &[&str]| last(expr).is_some_and(|name| names.contains(&name.as_str()));
+        if groups.iter().any(|group| is(group, &[WINDOW_TIME])) {
+            return ControlFlow::Continue(());
+        }
+        let Some(mut time) = groups.iter().find(|group| is(group, &[WINDOW_START, WINDOW_END])).cloned() else {
+            return ControlFlow::Continue(());
+        };
+        let asks = |expr: &AstExpr| if is(expr, &[WINDOW_TIME]) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let asks_above = visit_expressions(&select.projection, asks).is_break()
+            || visit_expressions(&select.having, asks).is_break()
+            || visit_expressions(&select.qualify, asks).is_break();
+        let name = match &mut time {
+            AstExpr::Identifier(name) => Some(name),
+            AstExpr::CompoundIdentifier(names) => names.last_mut(),
+            _ => None,
+        };
+        if let (true, Some(name), GroupByExpr::Expressions(groups, _)) = (asks_above, name, &mut select.group_by) {
+            WINDOW_TIME.clone_into(&mut name.value);
+            groups.push(time);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `plan` with casts where types differ that may meet.
+fn analyzed(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = PLANNING.analyzer.execute_and_check(types::agreeing(plan)?, planner_options(), |_, _| {})?;
+    literals::check(&plan)?;
+    Ok(plan)
 }
 
 /// Spellings of OVER that the planner does not know: a function that remembers rows, without OVER, remembers them all, so that `rate(energy)` is
@@ -337,13 +390,12 @@ fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let expr = create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
-    // A sum that wraps around is a command that no one meant: the row is left out and reported instead, as for a division by zero.
-    let checked = expr.transform_up(|expr| match expr.downcast_ref::<BinaryExpr>() {
-        Some(binary) => Ok(Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as _)),
-        None => Ok(Transformed::no(expr)),
-    })?;
-    Ok(checked.data)
+    checked(create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?, schema.as_arrow())
+}
+
+/// What identifies, or orders, rows: floats that are the same are one value.
+fn key(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    canonical(physical(expr, schema)?, schema.as_arrow())
 }
 
 /// Every column may be null: what a filter or an outer expression proves about nulls does not matter to us.

@@ -11,18 +11,18 @@ use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit};
 use datafusion_functions_aggregate::count::count_udaf;
 use datafusion_physical_expr::aggregate::AggregateExprBuilder;
-use datafusion_physical_expr::{PhysicalExpr, create_physical_sort_expr};
+use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr, create_physical_sort_expr};
 use datafusion_physical_plan::windows::create_window_expr;
 use tidegate_core::{TS, ts_type};
 
 use super::aggregate::nanoseconds;
 use super::window::{WindowColumn, window_column};
-use super::{Lowering, nullable, physical, unqualified};
+use super::{Lowering, key, nullable, physical, unqualified};
 use crate::sql::functions::{Memory, MemoryUdf, span_ns};
 use crate::sql::operators::{
     Back, Frame, FrameAggregate, Function, HeldCall, InOrder, Memories, Operator, Over, OverClosed, Parts, Pick, Remember, Which,
 };
-use crate::sql::table_functions::{WINDOW_END, WINDOW_START, WindowKind};
+use crate::sql::table_functions::{WINDOW_COLUMNS, WINDOW_END, WINDOW_TIME, WindowKind};
 
 impl Lowering<'_> {
     pub(super) fn over(&mut self, window: &Window) -> Result<Box<dyn Operator>> {
@@ -54,8 +54,8 @@ impl Lowering<'_> {
             return closed(below, calls, input, schema);
         }
         let order = event_order(&params.order_by, &window.input)?;
-        let keys = params.partition_by.iter().map(|key| {
-            let (expr, name) = (physical(key, input)?, spelled(key, &window.input));
+        let keys = params.partition_by.iter().map(|by| {
+            let (expr, name) = (key(by, input)?, spelled(by, &window.input));
             Ok((Arc::clone(&expr), Field::new(name, expr.data_type(input.as_arrow())?, true)))
         });
         let keys = keys.collect::<Result<Vec<_>>>()?;
@@ -157,7 +157,7 @@ fn is_event_time(expr: &Expr, plan: &LogicalPlan) -> bool {
                 plan.schema().maybe_index_of_column(column).is_some_and(|index| *plan.schema().field(index).data_type() == ts_type());
             is_time
                 && (column.name == TS
-                    || column.name == WINDOW_END
+                    || [WINDOW_END, WINDOW_TIME].contains(&column.name.as_str())
                     || below(expr, plan).is_some_and(|(expr, plan)| is_event_time(&expr, plan)))
         }
         _ => false,
@@ -167,7 +167,7 @@ fn is_event_time(expr: &Expr, plan: &LogicalPlan) -> bool {
 /// Whether the column `expr` of `plan` is a bound of windows that are closed when their rows come.
 fn closes_window(expr: &Expr, plan: &LogicalPlan) -> bool {
     match (below(expr, plan), plan) {
-        (Some((Expr::Column(column), _)), LogicalPlan::Aggregate(_)) => [WINDOW_START, WINDOW_END].contains(&column.name.as_str()),
+        (Some((Expr::Column(column), _)), LogicalPlan::Aggregate(_)) => WINDOW_COLUMNS.contains(&column.name.as_str()),
         (Some((expr, plan)), _) => closes_window(&expr, plan),
         (None, _) => false,
     }
@@ -194,8 +194,12 @@ fn closed(below: Box<dyn Operator>, calls: &[&WindowFunction], input: &DFSchema,
         check_bounds(&params.window_frame)?;
         let exprs = |exprs: &[Expr]| exprs.iter().map(|expr| physical(expr, input)).collect::<Result<Vec<_>>>();
         let filter = params.filter.as_ref().map(|filter| physical(filter, input)).transpose()?;
-        keys = exprs(&params.partition_by)?;
-        order = params.order_by.iter().map(|sort| create_physical_sort_expr(sort, input, &props, &context)).collect::<Result<_>>()?;
+        keys = params.partition_by.iter().map(|by| key(by, input)).collect::<Result<_>>()?;
+        let sorted = |sort: &Sort| {
+            let made = create_physical_sort_expr(sort, input, &props, &context)?;
+            Ok(PhysicalSortExpr { expr: key(&sort.expr, input)?, ..made })
+        };
+        order = params.order_by.iter().map(sorted).collect::<Result<_>>()?;
         functions.push(create_window_expr(
             &call.fun,
             schema.field(width + n).name().clone(),

@@ -9,7 +9,8 @@ use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
 
 use super::{Lowering, nullable, physical, refuse_hidden_input, unqualified};
-use crate::sql::operators::{Formula, MatchRows, Operator, Recognition, Slot};
+use crate::sql::floats::checked;
+use crate::sql::operators::{Formula, MatchAggregate, MatchRows, Operator, Recognition, Slot, arguments_of};
 use crate::sql::pattern::{self, MatchRecognize, formula};
 use crate::sql::wall_clock::refuse_now;
 
@@ -61,7 +62,10 @@ fn lower_formula(formula: &formula::Formula, rows: &DFSchema) -> Result<Formula>
                     unqualified(call)
                 );
             }
-            Ok(Slot::Aggregate { variables: *variables, finished: *finished, function: lowered.aggregate, filter: lowered.filter })
+            let arguments = arguments_of(&lowered.aggregate, rows.as_arrow())?;
+            let filter = lowered.filter.map(|filter| checked(filter, rows.as_arrow())).transpose()?;
+            let call = MatchAggregate { function: lowered.aggregate, arguments, filter };
+            Ok(Slot::Aggregate { variables: *variables, finished: *finished, call })
         }
         formula::Slot::Classifier { finished } => Ok(Slot::Classifier { finished: *finished }),
         formula::Slot::MatchNumber => Ok(Slot::MatchNumber),

@@ -100,7 +100,7 @@ fn fit_stream(plan: &LogicalPlan, stream: &str, declared: &Schema, named: &[(Str
     for field in declared.fields() {
         let Some((_, column)) = named.iter().find(|(name, _)| name == field.name()) else {
             if field.name() == TS {
-                return plan_err!("every row of stream `{stream}` needs its event time; add `ts` (or `window_end AS ts`) to the SELECT");
+                return plan_err!("every row of stream `{stream}` needs its event time; add `ts` (or `window_time AS ts`) to the SELECT");
             }
             exprs.push(lit(ScalarValue::try_from(field.data_type())?).alias(field.name()));
             continue;

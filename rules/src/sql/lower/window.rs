@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, Result, plan_err};
+use datafusion_common::{Column, Result, TableReference, plan_datafusion_err, plan_err};
 use datafusion_expr::{Expr, LogicalPlan, Projection};
 
 use super::aggregate::nanoseconds;
-use super::{Asked, Lowering, physical, unqualified};
+use super::{Asked, Lowering, key, physical, unqualified};
+use crate::sql::names::Names;
 use crate::sql::operators::{CUT_ROWS, Cut, CutWindow, Operator, RowWindows, Source, TimeWindow};
-use crate::sql::table_functions::{WINDOW_END, WINDOW_START, Window, WindowKind, with_window_columns};
+use crate::sql::table_functions::{WINDOW_COLUMNS, WINDOW_END, WINDOW_TIME, WINDOW_TIME_NS, Window, WindowKind, with_window_columns};
 use tidegate_core::TS;
 
 /// How many copies of a row are made at most, where windows cannot share what is added up.
@@ -23,7 +24,7 @@ impl Lowering<'_> {
         let by_time = matches!(window.kind, WindowKind::Time(_) | WindowKind::Session { .. });
         if by_time && input.delay_ns() == i64::MAX {
             return plan_err!(
-                "`ts` of rows whose window ends by its rows can be any time ago, so that no window over them could ever close; give the end of their window as time: SELECT window_end AS ts, .. GROUP BY window_start, window_end"
+                "`ts` of rows whose window ends by its rows can be any time ago, so that no window over them could ever close; give the time of their window: SELECT window_time AS ts, .. GROUP BY window_start, window_end"
             );
         }
         let below = window.input.schema();
@@ -50,12 +51,12 @@ impl Lowering<'_> {
         };
         // Time ends a session.
         let ttl_ns = self.options.state_ttl.map(nanoseconds).filter(|_| !by_time);
-        let key = |(index, expr): (usize, &Expr)| {
-            let expr = physical(expr, below)?;
+        let keyed = |(index, expr): (usize, &Expr)| {
+            let expr = key(expr, below)?;
             let data_type = expr.data_type(below.as_arrow())?;
             Ok((expr, arrow::datatypes::Field::new(format!("key{index}"), data_type, true)))
         };
-        let partition = window.partition.iter().enumerate().map(key).collect::<Result<_>>()?;
+        let partition = window.partition.iter().enumerate().map(keyed).collect::<Result<_>>()?;
         if matches!(asked, Asked::Cutting) {
             self.asked = Asked::Cut(CutWindow { input, cut: (cut, ttl_ns), partition, schema: Arc::clone(&schema) });
             return Ok(Box::new(Source::new(Arc::from(CUT_ROWS), schema)));
@@ -64,12 +65,35 @@ impl Lowering<'_> {
     }
 }
 
+/// Warns of windows over windows that go by the end of those below: it belongs to the next window.
+pub(super) fn warn_of_ends(plan: &LogicalPlan, names: &Names<'_>) -> Result<()> {
+    plan.apply(|node| {
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(window) = extension.node.as_any().downcast_ref::<Window>()
+            && matches!(window.kind, WindowKind::Time(_))
+            && let Some(ts_of) = window.input.schema().columns().into_iter().find(|column| column.name == TS)
+            && let Some(WindowColumn { name: WINDOW_END, .. }) = window_column(&Expr::Column(ts_of.clone()), &window.input)
+        {
+            let data = ts_of.relation.as_ref().map_or("the data", TableReference::table);
+            names.warn(plan_datafusion_err!(
+                "`{data}` has window_end as its ts: the window that ends at 11:00 counts in the hour that begins then; write \
+                 `window_time AS ts`"
+            ));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
 /// How much the `ts` that `projection` gives may be behind the watermark, when its input is `input`.
 pub(super) fn delay_ns(projection: &Projection, input: &dyn Operator) -> i64 {
     let ts = projection.schema.fields().iter().position(|field| field.name() == TS).and_then(|index| projection.expr.get(index));
     let Some(found) = ts.and_then(|ts| window_column(ts, &projection.input)) else { return input.delay_ns() };
     match (found.kind, found.name) {
         (_, WINDOW_END) => input.end_delay_ns(),
+        // A window above that holds it ends with it, or later, since both end with a millisecond.
+        (WindowKind::Time(windows), WINDOW_TIME) if windows.end_with(WINDOW_TIME_NS) => input.end_delay_ns(),
+        (_, WINDOW_TIME) => input.end_delay_ns().saturating_add(WINDOW_TIME_NS),
         // An aggregate allows for the start of its windows anyway.
         (WindowKind::Time(windows), _) if !found.aggregated => input.delay_ns().saturating_add(windows.size_ns()),
         _ => input.delay_ns(),
@@ -110,9 +134,9 @@ pub(super) fn window_column(expr: &Expr, plan: &LogicalPlan) -> Option<WindowCol
         }
         LogicalPlan::Extension(extension) => {
             let window = extension.node.as_any().downcast_ref::<Window>()?;
-            // The window's own columns are the last two.
+            // The window's own columns are the last ones.
             let own = window.schema_index(column)?.checked_sub(window.input.schema().fields().len())?;
-            let name = [WINDOW_START, WINDOW_END].into_iter().nth(own)?;
+            let name = WINDOW_COLUMNS.into_iter().nth(own)?;
             Some(WindowColumn { name, kind: window.kind, aggregated: false })
         }
         _ => None,

@@ -4,15 +4,71 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{Accumulator, GroupsAccumulator};
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 
 use super::evaluate_all;
 use super::keys::Keys;
 use super::sums::{Sums, SumsAtRest};
+use crate::sql::floats::{canonical, checked};
+
+/// Aggregates that compare what they are given.
+const COMPARE: [&str; 8] = [
+    "approx_distinct",
+    "approx_median",
+    "approx_percentile_cont",
+    "approx_percentile_cont_with_weight",
+    "max",
+    "median",
+    "min",
+    "percentile_cont",
+];
+
+/// What is evaluated for each row that `function` takes, on rows of `input`.
+pub(in crate::sql) fn arguments_of(function: &AggregateFunctionExpr, input: &Schema) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+    let compares = COMPARE.contains(&function.fun().name()) || function.is_distinct();
+    let argument = |expr: Arc<dyn PhysicalExpr>| {
+        let expr = checked(expr, input)?;
+        if compares { canonical(expr, input) } else { Ok(expr) }
+    };
+    function.expressions().into_iter().map(argument).collect()
+}
+
+/// `min` and `max` of floats without two NaNs: DataFusion's own forget a NaN with the next number, so that the order of rows would matter.
+fn extreme(name: &str, data_type: &DataType) -> Option<Box<dyn GroupsAccumulator>> {
+    macro_rules! extremes {
+        ($type:ty, $native:ident) => {
+            match name {
+                "max" => Some(Box::new(
+                    PrimitiveGroupsAccumulator::<$type, _>::new(data_type, |most, new| {
+                        if new.is_nan() || *most < new {
+                            *most = new;
+                        }
+                    })
+                    .with_starting_value($native::NEG_INFINITY),
+                )),
+                "min" => Some(Box::new(
+                    PrimitiveGroupsAccumulator::<$type, _>::new(data_type, |least, new| {
+                        if least.is_nan() || *least > new {
+                            *least = new;
+                        }
+                    })
+                    .with_starting_value($native::NAN),
+                )),
+                _ => None,
+            }
+        };
+    }
+    match data_type {
+        DataType::Float64 => extremes!(Float64Type, f64),
+        DataType::Float32 => extremes!(Float32Type, f32),
+        _ => None,
+    }
+}
 
 /// One aggregate of a statement: `avg(temperature) FILTER (WHERE ..)`.
 #[derive(Debug)]
@@ -34,8 +90,10 @@ impl AggregateCall {
         fingerprint: String,
         input: &Schema,
     ) -> Result<Self> {
-        let mut arguments = function.expressions();
-        arguments.extend(function.order_bys().iter().map(|order| Arc::clone(&order.expr)));
+        let mut arguments = arguments_of(&function, input)?;
+        let order = function.order_bys().iter().map(|order| canonical(checked(Arc::clone(&order.expr), input)?, input));
+        arguments.extend(order.collect::<Result<Vec<_>>>()?);
+        let filter = filter.map(|filter| checked(filter, input)).transpose()?;
         let argument_types = arguments.iter().map(|argument| argument.data_type(input)).collect::<Result<_>>()?;
         Ok(Self { function, arguments, argument_types, filter, fingerprint })
     }
@@ -46,6 +104,9 @@ impl AggregateCall {
 
     /// For many groups.
     fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
+        if let Some(extreme) = extreme(self.function.fun().name(), self.function.field().data_type()) {
+            return Ok(extreme);
+        }
         if self.function.groups_accumulator_supported() {
             return self.function.create_groups_accumulator();
         }

@@ -95,6 +95,7 @@ impl<C: Content> Cutter<C> {
 
     /// Evaluates keys and conditions; changes nothing.
     pub(super) fn prepare(&self, chunk: &Chunk) -> Result<Keyed> {
+        times(&chunk.batch, TS)?;
         let condition = |expr: &Arc<dyn PhysicalExpr>| {
             let value = expr.evaluate(&chunk.batch)?.into_array(chunk.len())?;
             value.as_boolean_opt().cloned().ok_or_else(|| DataFusionError::Plan("not a condition".into()))

@@ -7,6 +7,8 @@ use arrow::datatypes::{Field, TimestampNanosecondType};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
+use super::time_window::window_time;
+use crate::sql::table_functions::WINDOW_TIME_NS;
 use crate::sql::windows::TimeWindows;
 
 /// Where a column of GROUP BY comes from.
@@ -14,6 +16,7 @@ use crate::sql::windows::TimeWindows;
 pub(in crate::sql) enum GroupColumn {
     Start,
     End,
+    Time,
     /// the key with this index
     Key(usize),
 }
@@ -30,12 +33,13 @@ pub(in crate::sql) struct Groups {
 pub(in crate::sql) enum Bound {
     Start(Arc<dyn PhysicalExpr>),
     End(Arc<dyn PhysicalExpr>),
+    Time(Arc<dyn PhysicalExpr>),
 }
 
 impl Bound {
     /// The end for each row of `batch` in these windows, or panes.
     pub(super) fn ends(&self, batch: &RecordBatch, windows: &TimeWindows) -> Result<Vec<i64>> {
-        let (Self::Start(bound) | Self::End(bound)) = self;
+        let (Self::Start(bound) | Self::End(bound) | Self::Time(bound)) = self;
         let bounds = bound.evaluate(batch)?.into_array(batch.num_rows())?;
         let Some(bounds) = bounds.as_primitive_opt::<TimestampNanosecondType>().filter(|bounds| bounds.null_count() == 0) else {
             return Err(DataFusionError::Execution("a row has no window".into()));
@@ -51,6 +55,7 @@ impl Bound {
                 bounds.values().iter().map(end).collect()
             }
             Self::End(_) => bounds.values().to_vec(),
+            Self::Time(_) => bounds.values().iter().map(|time| time.saturating_add(WINDOW_TIME_NS)).collect(),
         })
     }
 }
@@ -68,6 +73,7 @@ pub(super) fn window_columns(
     let groups = columns.iter().map(|column| match column {
         GroupColumn::Start => Ok(constant(start)),
         GroupColumn::End => Ok(constant(end)),
+        GroupColumn::Time => Ok(constant(window_time(end))),
         GroupColumn::Key(key) => keys.get(*key).cloned().ok_or_else(|| DataFusionError::Internal("a group column is missing".into())),
     });
     groups.chain(values.into_iter().map(Ok)).collect()

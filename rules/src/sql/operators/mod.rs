@@ -52,7 +52,7 @@ use tidegate_core::{Rows, Seqs};
 
 use crate::rule::{Emissions, SealedState, Step, When};
 
-pub(super) use accumulate::AggregateCall;
+pub(super) use accumulate::{AggregateCall, arguments_of};
 pub(super) use aggregate::WindowAggregate;
 pub(super) use cutting::Cut;
 pub(super) use groups::{Bound, GroupColumn, Groups};
@@ -61,7 +61,7 @@ pub(super) use join::{
     IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Reach, Table, TableJoin, TableJoinKind, TableJoinParts,
 };
 pub(super) use over::{Back, Frame, FrameAggregate, Function, Held as HeldCall, Memories, Over, OverClosed, Parts, Pick, Remember, Which};
-pub(super) use pattern::{Formula, MatchRows, Recognition, Slot};
+pub(super) use pattern::{Formula, MatchAggregate, MatchRows, Recognition, Slot};
 pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate, WindowGroups};
 pub(super) use row_windows::RowWindows;
 pub(super) use running::{Emit, RunningAggregate};

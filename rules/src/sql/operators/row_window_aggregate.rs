@@ -12,7 +12,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use super::accumulate::Adder;
 use super::cutting::{Cut, Cutter};
 use super::partition::{Done, Open, leave_out_rests};
-use super::time_window::with_bounds;
+use super::time_window::{window_time, with_bounds};
 use super::window_sums::{Parts, WindowSums};
 use super::{AggregateCall, Chunk, GroupColumn, Held, Operator, Pass, each_evaluable, visit};
 use crate::rule::{Emissions, SealedState};
@@ -209,6 +209,7 @@ impl RowWindowAggregate {
         let group = |column: &GroupColumn| match column {
             GroupColumn::Start => Some(times(|window| window.start)),
             GroupColumn::End => Some(times(|window| window.end)),
+            GroupColumn::Time => Some(times(|window| window_time(window.end))),
             GroupColumn::Key(key) => match self.group_keys.get(*key)? {
                 GroupKey::OfPartition(key) => of_partitions.get(*key).cloned(),
                 GroupKey::OfRow(key) => of_rows.get(*key).cloned(),

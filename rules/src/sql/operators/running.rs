@@ -13,6 +13,7 @@ use datafusion_expr::Accumulator;
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::{Addends, Adder};
+use super::time_window::window_time;
 use super::{AggregateCall, Bound, Chunk, GroupColumn, Groups, Held, LateCopies, Operator, Pass, an_eighth, each_evaluable};
 use crate::rule::SealedState;
 use crate::sql::windows::TimeWindows;
@@ -286,6 +287,7 @@ impl RunningAggregate {
         let columns = self.columns.iter().map(|column| match column {
             GroupColumn::Start => Ok(time(start)),
             GroupColumn::End => Ok(time(group.end)),
+            GroupColumn::Time => Ok(time(window_time(group.end))),
             GroupColumn::Key(key) => {
                 group.keys.get(*key).cloned().ok_or_else(|| DataFusionError::Internal("a group column is missing".into()))
             }

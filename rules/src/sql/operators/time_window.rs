@@ -9,9 +9,10 @@ use tidegate_core::TS;
 
 use super::stateless::row_by_row;
 use super::{Chunk, Columns, Operator, Pass, times};
+use crate::sql::table_functions::WINDOW_TIME_NS;
 use crate::sql::windows::TimeWindows;
 
-/// Adds `window_start` and `window_end` behind the columns. A row that is in several windows comes once for each, in their order; one that
+/// Adds `window_start`, `window_end` and `window_time` behind the columns. A row that is in several windows comes once for each, in their order; one that
 /// is in none does not come.
 #[derive(Debug)]
 pub(in crate::sql) struct TimeWindow {
@@ -54,8 +55,14 @@ impl TimeWindow {
 /// The rows with the bounds of their windows behind the columns.
 pub(super) fn with_bounds(chunk: Chunk, starts: Vec<i64>, ends: Vec<i64>, schema: &SchemaRef) -> Result<Chunk> {
     let mut columns = chunk.batch.columns().to_vec();
-    columns.extend([starts, ends].map(|times| Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")) as ArrayRef));
+    let times = ends.iter().map(|end| window_time(*end)).collect();
+    columns.extend([starts, ends, times].map(|times| Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")) as ArrayRef));
     Ok(Chunk { batch: RecordBatch::try_new(Arc::clone(schema), columns)?, causes: chunk.causes })
+}
+
+/// The event time of a window that ends at `end`.
+pub(super) fn window_time(end: i64) -> i64 {
+    end.saturating_sub(WINDOW_TIME_NS)
 }
 
 impl Operator for TimeWindow {

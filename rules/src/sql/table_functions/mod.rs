@@ -8,13 +8,13 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, cast};
+use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion_sql::sqlparser::ast::{Expr as AstExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, TableFactor};
 use tidegate_core::{TS, ts_type};
 
 use super::windows::TimeWindows;
 pub(super) use tokens::rewrite as rewrite_tokens;
-pub(super) use window::{WINDOW_END, WINDOW_START, Window, WindowKind, with_window_columns};
+pub(super) use window::{WINDOW_COLUMNS, WINDOW_END, WINDOW_START, WINDOW_TIME, WINDOW_TIME_NS, Window, WindowKind, with_window_columns};
 
 /// How `PARTITION BY k, ..` of a window's data is handed to its planner: as an argument of its own, a call of this name.
 pub(super) const PARTITION_BY: &str = "partition_by";
@@ -83,7 +83,7 @@ impl Call {
             Some(other) => return plan_err!("the first argument of {function} is the name of a stream or view, not `{other}`; {form}"),
             None => return plan_err!("{function} needs a stream or view; {form}"),
         };
-        let data = context.plan(TableFactor::Table {
+        let mut data = context.plan(TableFactor::Table {
             name: data,
             alias: None,
             args: None,
@@ -95,9 +95,10 @@ impl Call {
             sample: None,
             index_hints: vec![],
         })?;
-        match data.schema().fields().iter().find(|field| field.name() == TS) {
-            Some(field) if *field.data_type() == ts_type() => {}
-            _ => return plan_err!("the data of {function} has no column `ts`; add `ts` to its SELECT"),
+        match data.schema().fields().iter().find(|field| field.name() == TS).map(|field| field.data_type().clone()) {
+            Some(found) if found == ts_type() => {}
+            Some(found) => data = with_event_time(data, found, &function)?,
+            None => return plan_err!("the data of {function} has no column `ts`; add `ts` to its SELECT"),
         }
         let mut partition = Vec::new();
         if let Some(keys) = rest.next_if(|arg| call_args(arg, PARTITION_BY).is_some()) {
@@ -199,10 +200,41 @@ impl Call {
         let mut lengths = [None; N];
         for (index, (length, written)) in lengths.iter_mut().zip(rest).enumerate() {
             let expr = context.sql_expr_to_logical_expr(written.clone(), &DFSchema::empty())?;
-            *length = Some(interval_ns(&expr, &written, index >= needed)?);
+            let what = match (function.as_str(), index) {
+                _ if index >= needed => "offset",
+                ("HOP", 0) => "slide",
+                ("CUMULATE", 0) => "step",
+                ("SESSION", _) => "gap",
+                _ => "size",
+            };
+            *length = Some(interval_ns(&expr, &written, what)?);
         }
         Ok(lengths)
     }
+}
+
+/// `data`, whose `ts` is of the type `found`, with a `ts` that windows can go by, if it is a moment that they can know.
+fn with_event_time(data: LogicalPlan, found: DataType, function: &str) -> Result<LogicalPlan> {
+    match found {
+        DataType::Timestamp(_, Some(_)) => {}
+        DataType::Timestamp(_, None) => {
+            return plan_err!(
+                "`ts` of the data of {function} is a time without a zone, and windows go by UTC; leave `ts` as it is and give the local time \
+                 another name, or say which zone it is of: `.. AT TIME ZONE 'UTC' AS ts`"
+            );
+        }
+        other => {
+            return plan_err!(
+                "`ts` of the data of {function} is {other}, and windows go by time; write `to_timestamp(..) AT TIME ZONE 'UTC' AS ts` in its SELECT"
+            );
+        }
+    }
+    let columns = data.schema().columns().into_iter().map(|column| {
+        let (relation, name) = (column.relation.clone(), column.name.clone());
+        let column = Expr::Column(column);
+        if name == TS { cast(column, ts_type()).alias_qualified(relation, name) } else { column }
+    });
+    LogicalPlanBuilder::from(data.clone()).project(columns.collect::<Vec<_>>())?.build()
 }
 
 /// The arguments of `expr`, if it is a call of `name`.
@@ -226,8 +258,8 @@ fn row_count(written: &AstExpr, form: &str) -> Result<u32> {
     }
 }
 
-fn interval_ns(expr: &Expr, written: &AstExpr, is_offset: bool) -> Result<i64> {
-    let what = if is_offset { "offset" } else { "size" };
+fn interval_ns(expr: &Expr, written: &AstExpr, what: &str) -> Result<i64> {
+    let is_offset = what == "offset";
     let bad = |why: &str| Err(DataFusionError::Plan(format!("`{written}` cannot be the {what} of a window: {why}")));
     let (Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _), sign) = (match expr {
         Expr::Negative(inner) => (inner.as_ref(), -1),
@@ -242,7 +274,7 @@ fn interval_ns(expr: &Expr, written: &AstExpr, is_offset: bool) -> Result<i64> {
     match i64::from(interval.days).checked_mul(ns_per_day).and_then(|days| days.checked_add(interval.nanoseconds)) {
         Some(ns) if is_offset => Ok(ns.saturating_mul(sign)),
         Some(ns) if ns > 0 && sign > 0 => Ok(ns),
-        Some(_) => bad("it must be longer than zero"),
+        Some(_) => bad(&format!("the {what} must be longer than zero")),
         None => bad("it is too long"),
     }
 }

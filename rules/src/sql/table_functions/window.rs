@@ -15,6 +15,14 @@ use crate::sql::windows::TimeWindows;
 
 pub(in crate::sql) const WINDOW_START: &str = "window_start";
 pub(in crate::sql) const WINDOW_END: &str = "window_end";
+/// The event time of what a window comes to, as in Flink: the last millisecond of it, so that the window above it is the one that it is part of.
+pub(in crate::sql) const WINDOW_TIME: &str = "window_time";
+
+/// How much [`WINDOW_TIME`] is before [`WINDOW_END`].
+pub(in crate::sql) const WINDOW_TIME_NS: i64 = 1_000_000;
+
+/// The columns that a window adds behind those of its data.
+pub(in crate::sql) const WINDOW_COLUMNS: [&str; 3] = [WINDOW_START, WINDOW_END, WINDOW_TIME];
 
 /// What cuts a stream into windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
@@ -29,7 +37,7 @@ pub(in crate::sql) enum WindowKind {
     State,
 }
 
-/// The data with two more columns, `window_start` and `window_end` (SQL:2016, polymorphic table functions).
+/// The data with three more columns, `window_start`, `window_end` and `window_time` (SQL:2016, polymorphic table functions).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::sql) struct Window {
     pub input: LogicalPlan,
@@ -46,7 +54,7 @@ impl Window {
         let mut fields: Vec<_> = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
         // The new columns belong to the same relation, so that `t.window_start` works.
         let qualifier = fields.first().and_then(|(qualifier, _)| qualifier.clone());
-        for name in [WINDOW_START, WINDOW_END] {
+        for name in WINDOW_COLUMNS {
             if fields.iter().any(|(_, field)| field.name() == name) {
                 return plan_err!("the data of the window has a column `{name}` already; name it otherwise, `{name} AS inner_{name}`");
             }
@@ -119,6 +127,6 @@ impl UserDefinedLogicalNodeCore for Window {
 /// The schema of `schema`'s fields with the window columns, without qualifiers.
 pub(in crate::sql) fn with_window_columns(schema: &Schema) -> SchemaRef {
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-    fields.extend([WINDOW_START, WINDOW_END].map(|name| Arc::new(Field::new(name, ts_type(), false))));
+    fields.extend(WINDOW_COLUMNS.map(|name| Arc::new(Field::new(name, ts_type(), false))));
     Arc::new(Schema::new(fields))
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_common::{Result, plan_err};
 use datafusion_physical_expr::PhysicalExpr;
@@ -49,24 +49,13 @@ impl Keys {
     /// The keys of the rows of `batch`.
     pub(super) fn of(&self, batch: &RecordBatch) -> Result<KeyRows> {
         let Some(converter) = &self.converter else { return Ok(KeyRows { rows: None, null: Vec::new() }) };
-        let columns: Vec<ArrayRef> = evaluate_all(&self.exprs, batch)?.into_iter().map(without_sign_of_zero).collect();
+        let columns: Vec<ArrayRef> = evaluate_all(&self.exprs, batch)?;
         let mut null = Vec::new();
         for nulls in columns.iter().filter(|_| !self.null_is_value).filter_map(|column| column.logical_nulls()) {
             null.resize(batch.num_rows(), false);
             null.iter_mut().zip(nulls.iter()).for_each(|(null, valid)| *null |= !valid);
         }
         Ok(KeyRows { rows: Some(converter.convert_columns(&columns)?), null })
-    }
-}
-
-/// Zeros are equal, whatever their sign; their bytes are not.
-fn without_sign_of_zero(column: ArrayRef) -> ArrayRef {
-    if let Some(numbers) = column.as_primitive_opt::<Float64Type>() {
-        return Arc::new(numbers.unary::<_, Float64Type>(|number| number + 0.0));
-    }
-    match column.as_primitive_opt::<Float32Type>() {
-        Some(numbers) => Arc::new(numbers.unary::<_, Float32Type>(|number| number + 0.0)),
-        None => column,
     }
 }
 

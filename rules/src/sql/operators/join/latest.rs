@@ -147,11 +147,11 @@ impl LatestJoin {
         }
         let mut parts = Vec::with_capacity(1);
         each_evaluable(rows, pass.out, &mut |part| {
-            parts.push((part.clone(), self.right_keys.of(&part.batch)?));
+            let (order, ages) = (self.order(&part.batch)?, self.ages(&part.batch)?);
+            parts.push((part.clone(), self.right_keys.of(&part.batch)?, order, ages));
             Ok(())
         });
-        for (part, keys) in parts {
-            let (order, ts) = (self.order(&part.batch)?, self.ages(&part.batch)?);
+        for (part, keys, order, ts) in parts {
             let is_forgotten = |ts: i64| self.forgotten_to.is_some_and(|to| ts <= to);
             let on_time = |row: &usize| match (self.moment, time(&order, *row)) {
                 (Moment::Arrival, _) => true,
@@ -215,12 +215,12 @@ impl LatestJoin {
     fn ask(&mut self, rows: &Chunk, pass: &mut Pass<'_>) -> Result<Vec<Asking>> {
         let mut parts = Vec::with_capacity(1);
         each_evaluable(rows, pass.out, &mut |part| {
-            parts.push((part.clone(), self.left_keys.of(&part.batch)?));
+            let (order, ages) = (self.order(&part.batch)?, self.ages(&part.batch)?);
+            parts.push((part.clone(), self.left_keys.of(&part.batch)?, order, ages));
             Ok(())
         });
         let mut come = Vec::new();
-        for (part, keys) in parts.into_iter().filter(|(part, _)| !part.is_empty()) {
-            let (order, ages) = (self.order(&part.batch)?, self.ages(&part.batch)?);
+        for (part, keys, order, ages) in parts.into_iter().filter(|(part, ..)| !part.is_empty()) {
             let on_time = |row: &usize| match self.moment {
                 Moment::Arrival => true,
                 Moment::EventTime { left_slack, .. } => time(&order, *row).saturating_add(left_slack) >= pass.before(part.cause(*row)),

@@ -10,6 +10,7 @@ use datafusion_expr::Accumulator;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
+use super::super::accumulate::arguments_of;
 use super::super::row_log::RowLog;
 use super::frame::{Back, Frame, Frames, Kept, Move};
 use super::{Call, Rows};
@@ -58,7 +59,7 @@ impl FrameAggregate {
         frame: Frame,
         input: &Schema,
     ) -> Result<Self> {
-        let mut arguments = function.expressions();
+        let mut arguments = arguments_of(&function, input)?;
         let types = arguments.iter().map(|argument| argument.data_type(input)).collect::<Result<Vec<_>>>()?;
         let exact = !types.iter().any(DataType::is_floating) || matches!(function.fun().name(), "count" | "min" | "max");
         let retracts = || function.create_sliding_accumulator().is_ok_and(|accumulator| accumulator.supports_retract_batch());

@@ -10,7 +10,7 @@ use datafusion_common::Result;
 use datafusion_physical_expr::window::WindowExpr;
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
-use super::super::{Chunk, Operator, Pass};
+use super::super::{Chunk, Operator, Pass, each_evaluable};
 
 /// The operator. It keeps nothing: it sees a window's rows once, when the window closes.
 #[derive(Debug)]
@@ -32,6 +32,13 @@ impl OverClosed {
         schema: SchemaRef,
     ) -> Self {
         Self { input, keys, order, functions, schema }
+    }
+
+    /// Whether all that rows are compared by can be evaluated.
+    fn check(&self, chunk: &Chunk) -> Result<()> {
+        let arguments = self.functions.iter().flat_map(|function| function.expressions());
+        let order = self.order.iter().map(|order| Arc::clone(&order.expr));
+        self.keys.iter().cloned().chain(order).chain(arguments).try_for_each(|expr| expr.evaluate(&chunk.batch).map(drop))
     }
 
     /// `chunk` in the order of causes, keys and ORDER BY; and where each set of rows is that see each other.
@@ -81,13 +88,17 @@ impl Operator for OverClosed {
         if rows.is_empty() {
             return Ok(Chunk::empty(&self.schema));
         }
-        let (rows, sets) = match self.sets(&rows) {
-            Ok(sets) => sets,
-            Err(error) => {
-                (0..rows.len()).for_each(|_| pass.out.bad(error.to_string()));
-                return Ok(Chunk::empty(&self.schema));
-            }
-        };
+        let mut good = Vec::with_capacity(1);
+        each_evaluable(&rows, pass.out, &mut |part| {
+            self.check(part)?;
+            good.push(part.clone());
+            Ok(())
+        });
+        let rows = Chunk::concat(rows.batch.schema_ref(), good)?;
+        if rows.is_empty() {
+            return Ok(Chunk::empty(&self.schema));
+        }
+        let (rows, sets) = self.sets(&rows)?;
         let mut made = Vec::with_capacity(sets.len());
         for set in sets {
             match self.compare(rows.slice(set.start, set.len())) {

@@ -26,9 +26,17 @@ pub(in crate::sql) struct Formula {
 #[derive(Debug)]
 pub(in crate::sql) enum Slot {
     Value { at: At, value: Arc<dyn PhysicalExpr> },
-    Aggregate { variables: u64, finished: bool, function: Arc<AggregateFunctionExpr>, filter: Option<Arc<dyn PhysicalExpr>> },
+    Aggregate { variables: u64, finished: bool, call: MatchAggregate },
     Classifier { finished: bool },
     MatchNumber,
+}
+
+/// An aggregate of rows of a match.
+#[derive(Debug)]
+pub(in crate::sql) struct MatchAggregate {
+    pub function: Arc<AggregateFunctionExpr>,
+    pub arguments: Vec<Arc<dyn PhysicalExpr>>,
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
 }
 
 /// Rows of a match, or of what may become one, seen from one of them.
@@ -83,8 +91,8 @@ impl Formula {
                 let ids: Vec<Option<u64>> = views.iter().map(|view| view.row(at)).collect();
                 rows.values(value, data_type, &ids)
             }
-            Slot::Aggregate { variables, finished, function, filter } => {
-                let values = views.iter().map(|view| aggregate(function, filter.as_ref(), rows, &view.rows(*variables, *finished)));
+            Slot::Aggregate { variables, finished, call } => {
+                let values = views.iter().map(|view| aggregate(call, rows, &view.rows(*variables, *finished)));
                 ScalarValue::iter_to_array(values.collect::<Result<Vec<_>>>()?)
             }
             Slot::Classifier { finished } => Ok(Arc::new(StringArray::from_iter(views.iter().map(|view| name(view.variable(*finished)))))),
@@ -107,20 +115,15 @@ impl Formula {
     }
 }
 
-fn aggregate(
-    function: &Arc<AggregateFunctionExpr>,
-    condition: Option<&Arc<dyn PhysicalExpr>>,
-    rows: &Rows,
-    ids: &[u64],
-) -> Result<ScalarValue> {
+fn aggregate(call: &MatchAggregate, rows: &Rows, ids: &[u64]) -> Result<ScalarValue> {
     let batch = rows.batch(ids)?;
-    let mut arguments = evaluate_all(&function.expressions(), &batch)?;
-    if let Some(condition) = condition {
+    let mut arguments = evaluate_all(&call.arguments, &batch)?;
+    if let Some(condition) = &call.filter {
         let mask = condition.evaluate(&batch)?.into_array(ids.len())?;
         let mask = mask.as_boolean();
         arguments = arguments.iter().map(|argument| Ok(filter(argument, mask)?)).collect::<Result<_>>()?;
     }
-    let mut accumulator = function.create_accumulator()?;
+    let mut accumulator = call.function.create_accumulator()?;
     accumulator.update_batch(&arguments)?;
     accumulator.evaluate()
 }

@@ -37,7 +37,7 @@ use search::{BAD, Condition, Partition, Row, Search, Work};
 use tracks::Tracks;
 use view::{Found, Seen};
 
-pub(in crate::sql) use formula::{Formula, Slot};
+pub(in crate::sql) use formula::{Formula, MatchAggregate, Slot};
 
 /// Partitions without rows that are worth clearing away.
 const CROWD: usize = 1_024;
