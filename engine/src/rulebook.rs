@@ -74,6 +74,8 @@ pub struct RuleBook {
     status: Arc<Status>,
     /// whether somebody else reports what is wrong
     quiet: bool,
+    /// the warnings about several rules that the log has
+    told: Vec<Diagnostic>,
 }
 
 /// What is known of one rule file.
@@ -93,13 +95,16 @@ struct Page {
     tables: Vec<Arc<str>>,
     /// the ways through the version that runs
     running: Option<Vec<Flow>>,
+    /// whether that writes anything
+    writes: bool,
 }
 
 impl RuleBook {
     /// A book without rules, for `workers` workers.
     #[must_use]
     pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
-        Self { catalog, compile, rules: BTreeMap::new(), tables: BTreeMap::new(), homes: Homes::new(workers), status, quiet: false }
+        let (rules, tables, told) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { catalog, compile, rules, tables, homes: Homes::new(workers), status, quiet: false, told }
     }
 
     /// The same, with rules that are made by `compile`.
@@ -297,7 +302,13 @@ impl RuleBook {
     /// What is probably not meant in the newest good texts.
     #[must_use]
     pub fn warnings(&self) -> Vec<Diagnostic> {
-        self.rules.values().flat_map(|page| page.warnings.iter().cloned()).collect()
+        self.rules.values().flat_map(|page| page.warnings.iter().cloned()).chain(self.writers()).collect()
+    }
+
+    /// What several rules write, and one should.
+    fn writers(&self) -> Vec<Diagnostic> {
+        let running = self.rules.values().filter(|page| page.writes);
+        writers::warnings(running.filter_map(|page| Some((page.file.as_str(), page.running.as_deref()?))))
     }
 
     /// Logs the warnings that the log does not have yet.
@@ -308,6 +319,11 @@ impl RuleBook {
                 tracing::warn!(rule = %name, "{diagnostic}");
             }
         }
+        let writers = self.writers();
+        for diagnostic in writers.iter().filter(|diagnostic| !self.quiet && !self.told.contains(diagnostic)) {
+            tracing::warn!("{diagnostic}");
+        }
+        self.told = writers;
     }
 
     /// Rules that wait for the columns of a stream, or for a table, with their names.
@@ -396,6 +412,7 @@ impl RuleBook {
         let mut hash = Arc::from("");
         if let Some(page) = self.rules.get_mut(name) {
             page.running = Some(flows);
+            page.writes = options.mode == Mode::Active;
             page.tables = tables;
             hash = page.good.as_deref().map_or(hash, sha256);
         }
@@ -427,6 +444,7 @@ impl Page {
             warned: false,
             tables: Vec::new(),
             running: None,
+            writes: false,
         }
     }
 
@@ -440,3 +458,4 @@ impl Page {
 mod homes;
 #[cfg(test)]
 mod tests;
+mod writers;

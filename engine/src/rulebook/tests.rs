@@ -122,6 +122,20 @@ fn rows_go_through_derived_streams_within_the_same_entry_whatever_the_rules_are_
     assert_eq!(said, [(0, 0, 1.0), (0, 1, 20.0), (1, 0, 2.0), (1, 1, 30.0)]);
 }
 
+#[test]
+fn a_row_without_time_costs_itself_and_stops_no_reader() {
+    let mut house = House::new(1);
+    house.put("a", "INSERT INTO d1 SELECT CASE WHEN x > 0 THEN ts END AS ts, x FROM tank");
+    let windows = "FROM TUMBLE(d1, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end";
+    house.put("b", &format!("INSERT INTO pump SELECT sum(x) AS x {windows}"));
+    house.put("c", "INSERT INTO valve SELECT x FROM d1");
+    house.feed("tank", &[1.0, -2.0, 3.0]).feed("tank", &[4.0, 5.0]);
+    assert_eq!(house.values("pump"), [1.0, 3.0, 4.0]);
+    assert_eq!(house.values("valve"), [1.0, 3.0, 4.0, 5.0]);
+    let counted = house.book.status.rules.of("a").left_out.get();
+    assert_eq!(counted, 1);
+}
+
 /// On 2016-12-31 there was a second 23:59:60, which POSIX time counts as the first one of the new year, and then again.
 #[test]
 fn a_leap_second_neither_closes_a_window_by_arrival_nor_loses_a_row() {
@@ -149,6 +163,20 @@ fn a_circle_of_derived_streams_is_refused() {
     assert!(house.book.wrong()[0].message.contains("circle"), "{:?}", house.book.wrong());
     house.put("b", "INSERT INTO d3 SELECT ts, x FROM d2; INSERT INTO d3 SELECT ts, x FROM d3");
     assert!(house.book.wrong()[0].message.contains("`d3` leads to `d3`"), "{:?}", house.book.wrong());
+}
+
+#[test]
+fn two_rules_that_write_one_output_are_told_of_each_other() {
+    let mut house = House::new(2);
+    house.put("a", "INSERT INTO pump SELECT x FROM tank WHERE x > 1; INSERT INTO pump SELECT x FROM tank WHERE x < 0");
+    house.put("b", "--! mode = \"shadow\"\nINSERT INTO pump SELECT x FROM tank; INSERT INTO uplink SELECT x FROM tank");
+    assert_eq!(house.book.warnings(), []);
+    house.put("b", "INSERT INTO pump SELECT x FROM tank; INSERT INTO uplink SELECT x FROM tank");
+    house.put("c", "INSERT INTO uplink SELECT x FROM tank");
+    let said: Vec<String> = house.book.warnings().iter().map(ToString::to_string).collect();
+    let expected = "b.sql: `a.sql` writes to the output `pump`, too: the row that comes last decides what it does; let one rule write it, \
+        from a derived stream that the others write to";
+    assert_eq!(said, [expected]);
 }
 
 #[test]

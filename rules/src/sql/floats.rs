@@ -1,7 +1,9 @@
-//! How floats compare: NaN equals NaN and is greater than every other number, and both zeros are one, as in PostgreSQL.
+//! How floats compare: NaN equals NaN and is greater than every other number, and both zeros are one, as in
+//! PostgreSQL.
 //!
-//! Arrow compares by IEEE 754's total order, in which the sign of a NaN counts and zeros differ. What `0.0 / 0.0` gives has its sign set
-//! on x86 and not on ARM, so that a rule would do one thing at the desk and another on the box.
+//! Arrow compares by IEEE 754's total order, in which the sign of a NaN counts and zeros differ. What `0.0 /
+//! 0.0` gives has its sign set on x86 and not on ARM, so that a rule would do one thing at the desk and
+//! another on the box.
 
 use std::fmt;
 use std::hash::Hash;
@@ -54,10 +56,12 @@ impl Number for f32 {
     }
 }
 
-/// `expr` as rules evaluate it, on rows of `schema`: floats compare as this module says, and what overflows fails.
+/// `expr` as rules evaluate it, on rows of `schema`: floats compare as this module says, and what overflows
+/// fails.
 pub(super) fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
     let checked = expr.transform_up(|expr| {
-        // A sum that wraps around is a command that no one meant: the row is left out and reported, as for a division by zero.
+        // A sum that wraps around is a command that no one meant: the row is left out and reported, as for a
+        // division by zero.
         let expr = match expr.downcast_ref::<BinaryExpr>() {
             Some(binary) => Arc::new(binary.clone().with_fail_on_overflow(true)) as _,
             None => expr,
@@ -302,7 +306,8 @@ mod tests {
     use super::*;
     use arrow::array::Float64Array;
 
-    /// PostgreSQL 17, "8.1.3. Floating-Point Types": NaN is equal to NaN and greater than all other values; the sign of zero does not matter.
+    /// PostgreSQL 17, "8.1.3. Floating-Point Types": NaN is equal to NaN and greater than all other values;
+    /// the sign of zero does not matter.
     #[test]
     fn floats_compare_as_in_postgresql_whatever_the_sign_of_nan() {
         let ordered = [f64::NEG_INFINITY, f64::MIN, -1.0, -0.0, 5e-324, 1.0, f64::MAX, f64::INFINITY, f64::NAN];

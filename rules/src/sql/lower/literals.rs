@@ -19,7 +19,8 @@ use tidegate_core::diagnostic::nearest;
 
 use super::types::{text_of, written};
 
-/// Functions that fail for any row, or for none, if only the row is a decent one; and which of their arguments says so.
+/// Functions that fail for any row, or for none, if only the row is a decent one; and which of their
+/// arguments says so.
 const SAMPLED: [(&str, usize, &str); 8] = [
     ("date_part", 0, "no part of a date"),
     ("date_trunc", 0, "nothing that a time could be cut to"),

@@ -1,7 +1,8 @@
 //! Types that meet: in a comparison, a CASE, a UNION, or as an argument.
 //!
-//! DataFusion casts text to a number row by row where the two meet, and a row whose text is none is lost. Here, as in PostgreSQL, a text that is
-//! written as a literal is read as the type of what it meets, when the rule is loaded; anything else is refused with the cast to write.
+//! DataFusion casts text to a number row by row where the two meet, and a row whose text is none is lost.
+//! Here, as in PostgreSQL, a text that is written as a literal is read as the type of what it meets, when the
+//! rule is loaded; anything else is refused with the cast to write.
 
 use std::sync::Arc;
 
@@ -70,7 +71,8 @@ impl Kind {
     }
 }
 
-/// Looks at comparisons and sums where they are written: further on, DataFusion has a word of its own for some of them.
+/// Looks at comparisons and sums where they are written: further on, DataFusion has a word of its own for
+/// some of them.
 #[derive(Debug)]
 pub(in crate::sql) struct Meetings;
 

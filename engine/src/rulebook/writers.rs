@@ -1,0 +1,32 @@
+//! Outputs that several rules write. It is allowed, and seldom meant: the row that comes last decides what
+//! the machine does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_core::Diagnostic;
+use tidegate_rules::{Flow, Target};
+
+/// A warning for each output that more than one of the rules writes, at the last of their files. The rules
+/// are told by file and flows.
+pub(super) fn warnings<'a>(rules: impl Iterator<Item = (&'a str, &'a [Flow])>) -> Vec<Diagnostic> {
+    let mut writers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (file, flows) in rules {
+        for flow in flows {
+            if let Target::Output(output) = &flow.target {
+                writers.entry(output).or_default().insert(file);
+            }
+        }
+    }
+    let several = writers.into_iter().filter_map(|(output, mut files)| {
+        let last = files.pop_last()?;
+        let others: Vec<String> = files.into_iter().map(|file| format!("`{file}`")).collect();
+        (!others.is_empty()).then_some((output, last, others.join(", ")))
+    });
+    several
+        .map(|(output, file, others)| {
+            Diagnostic::new(file, format!("{others} writes to the output `{output}`, too: the row that comes last decides what it does"))
+                .help("let one rule write it, from a derived stream that the others write to".to_owned())
+                .warning()
+        })
+        .collect()
+}
