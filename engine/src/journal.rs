@@ -27,7 +27,7 @@ use std::time::Instant;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use tidegate_connectors::mqtt::config::OnDiskFailure;
-use tidegate_core::schema::{TS, ts_field};
+use tidegate_core::schema::ts_field;
 use tidegate_core::{Ack, FieldType, Rows};
 use tidegate_rules::When;
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ use tokio::sync::mpsc;
 use crate::buffer::{Buffer, BufferError, JournalEntry, JournalStep, Recovered, Snapshot, States};
 use crate::config::{Config, Stream, StreamKind};
 use crate::rulebook::{Edit, Placed, RuleBook};
+use crate::schemas::typed;
 use crate::sequencer::{Entry, Origin};
 use crate::status::StreamStatus;
 use crate::tables::Copies;
@@ -351,12 +352,6 @@ impl Journal {
         // The buffer is closed only when the box is going down; the messages are not acknowledged then, and come again.
         self.buffer.journal(entry, self.holds()).await.unwrap_or(true)
     }
-}
-
-/// The columns of `schema` behind `ts`.
-fn typed(schema: &SchemaRef) -> Vec<(String, FieldType)> {
-    let columns = schema.fields().iter().filter(|field| field.name() != TS);
-    columns.filter_map(|field| Some((field.name().clone(), FieldType::of(field.data_type())?))).collect()
 }
 
 /// The journal being run again.

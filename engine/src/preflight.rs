@@ -2,6 +2,7 @@
 //! means that starting again does not help.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tidegate_connectors::http;
 use tidegate_connectors::mqtt::{OpenError, TlsError};
@@ -11,6 +12,7 @@ use tidegate_core::Diagnostic;
 use crate::buffer::BufferError;
 use crate::buffer::inspect::Inspector;
 use crate::config::{self, Config, UplinkKind};
+use crate::disk::SystemDisk;
 use crate::machine::Machine;
 use crate::run::RunError;
 use crate::schemas::SchemaStore;
@@ -26,8 +28,8 @@ pub fn preflight(path: &Path, config: &Config) -> Vec<Diagnostic> {
     if !wrong.is_empty() {
         return wrong;
     }
-    let mut schemas = SchemaStore::of(config);
-    let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
+    let mut schemas = SchemaStore::new(config, Arc::new(SystemDisk));
+    let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream, None))).collect();
     let known = Known { columns, ..Known::default() };
     wrong.extend(Machine.refusals(config, &known).iter().map(|error| refusal(path, config, error)));
     if let Err(error @ (BufferError::Newer { .. } | BufferError::Foreign { .. })) = Inspector::open(&config.buffer.path) {

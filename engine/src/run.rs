@@ -119,9 +119,10 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     supervisor.thread("buffer writer", writer)?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
+    let mut schemas = SchemaStore::new(config, Arc::clone(&disk));
     let beginning = Start::of(&mut recovered, copies(config, disk, clock));
-    let mut schemas = SchemaStore::of(config);
-    let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream))).collect();
+    let mut load = |stream: &String| (stream.clone(), schemas.load(stream, beginning.columns(stream).flatten()));
+    let columns = config.streams.keys().map(&mut load).collect();
     let known = Known { columns, marks: std::mem::take(&mut recovered.marks) };
     let lines = world.lines(config, &known, &status)?;
     for (name, uplink) in &config.uplinks {

@@ -20,7 +20,7 @@ use crate::journal::Journal;
 use crate::numbers::Numbers;
 use crate::rulebook::Edited;
 use crate::rules_dir::RulesHandle;
-use crate::schemas::SchemaStore;
+use crate::schemas::{News, SchemaStore};
 use crate::status::{Status, StreamStatus};
 use crate::time::SequenceTime;
 use crate::wakes::Wakes;
@@ -214,6 +214,7 @@ impl Sequencer {
     }
 
     async fn snapshot(&mut self) {
+        self.schemas.keep();
         if !self.numbers.are_reserved(1) {
             // What followed could not be stored.
             return;
@@ -236,10 +237,7 @@ impl Sequencer {
 
     /// Takes note of columns that are new, and lets no row with them pass before the rules have been compiled for them.
     async fn columns_seen(&mut self, stream: &str, schema: &SchemaRef, changes: &mut mpsc::Receiver<Edited>) {
-        if !self.schemas.widened(stream, schema) {
-            return;
-        }
-        tracing::info!(stream, columns = schema.fields().len(), "the columns of the stream are known now, or have widened");
+        let Some(News { new, changed }) = self.schemas.learn(stream, schema) else { return };
         let rules = self.rules.clone();
         let mut asked = std::pin::pin!(rules.columns_changed(stream, schema));
         // Whoever owns the rule book may be waiting for us to take changes that were made before; they come first.
@@ -252,6 +250,24 @@ impl Sequencer {
         };
         while let Ok(change) = changes.try_recv() {
             self.change(change).await;
+        }
+        let rules: Vec<&str> = compiled.iter().filter_map(|(_, change)| change.loads()).collect();
+        let rules = rules.join(", ");
+        if !new.is_empty() {
+            tracing::info!(
+                stream,
+                columns = new.join(", "),
+                rules,
+                "the stream has new columns; the rules that read it are compiled for them"
+            );
+        }
+        if !changed.is_empty() {
+            tracing::info!(
+                stream,
+                columns = changed.join(", "),
+                rules,
+                "columns have another type; the rules that read the stream are compiled for it"
+            );
         }
         // It follows from the rows, and is not an edit.
         self.change(Edited { edit: None, changes: compiled }).await;

@@ -38,6 +38,17 @@ pub enum Change {
     Take(Arc<str>, oneshot::Receiver<Hosted>),
 }
 
+impl Change {
+    /// The rule that it loads, if it does.
+    #[must_use]
+    pub fn loads(&self) -> Option<&str> {
+        match self {
+            Self::Load(load) => Some(&load.name),
+            _ => None,
+        }
+    }
+}
+
 /// A compiled rule on its way to its worker.
 pub struct Load {
     /// the rule's name

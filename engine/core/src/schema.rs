@@ -1,5 +1,6 @@
 //! What a stream's columns are.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
@@ -63,7 +64,8 @@ impl FieldType {
         }
     }
 
-    /// The narrowest type that holds values of both: Int64 -> Float64 -> Utf8. Types never narrow.
+    /// The narrowest type that holds values of both: Int64 -> Float64 -> Utf8. For data that is there as a whole; a stream's
+    /// columns do not become text.
     #[must_use]
     pub fn widened(self, other: Self) -> Self {
         match (self, other) {
@@ -71,5 +73,17 @@ impl FieldType {
             (Self::Int64, Self::Float64) | (Self::Float64, Self::Int64) => Self::Float64,
             _ => Self::Utf8,
         }
+    }
+}
+
+impl fmt::Display for FieldType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "bool",
+            Self::Int64 => "int64",
+            Self::Float64 => "float64",
+            Self::Utf8 => "utf8",
+            Self::Timestamp => "timestamp",
+        })
     }
 }

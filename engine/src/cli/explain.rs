@@ -15,6 +15,7 @@ use super::render::printable;
 use super::{Failure, load_config, print};
 use crate::catalog::catalog;
 use crate::config::Config;
+use crate::disk::SystemDisk;
 use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::schemas::SchemaStore;
@@ -59,8 +60,8 @@ struct Stream {
 impl Explained {
     /// `wanted` is the name of a rule, or a file that need not be in the rules directory.
     fn of(wanted: &str, config: &Config) -> Result<Self, Vec<Diagnostic>> {
-        let mut schemas = SchemaStore::of(config);
-        config.streams.keys().for_each(|stream| drop(schemas.load(stream)));
+        let mut schemas = SchemaStore::new(config, Arc::new(SystemDisk));
+        config.streams.keys().for_each(|stream| drop(schemas.load(stream, None)));
         let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
         let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
         let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::of(config), book).map_err(|wrong| vec![wrong])?;

@@ -75,7 +75,7 @@ impl Stage {
             workers,
             wakes,
             rules: RulesHandle::new().0,
-            schemas: SchemaStore::of(&config),
+            schemas: SchemaStore::new(&config, Arc::new(SystemDisk)),
             status,
             journal,
             snapshot_every: Duration::from_hours(1_000),

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use futures::future::BoxFuture;
 use tidegate_connectors::{Inlet, Source};
 use tidegate_core::{Ack, Batch, Outcome};
@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::columns::Columns;
 use crate::dice::Dice;
 use crate::record::Record;
 
@@ -86,6 +87,8 @@ struct State {
     refused: u64,
     /// the process that the box is
     epoch: u64,
+    /// the columns of the noise that the box has taken in this round
+    columns: Columns,
 }
 
 impl Broker {
@@ -103,6 +106,7 @@ impl Broker {
             taken: BTreeMap::new(),
             refused: 0,
             epoch: 0,
+            columns: Columns::default(),
         };
         Self { state: Arc::new(Mutex::new(state)), news: Arc::default() }
     }
@@ -166,9 +170,12 @@ impl Broker {
         state.sent > state.unacknowledged.len() as u64
     }
 
-    /// What the process before did counts for nothing any more.
-    pub fn forget_box(&self) {
-        self.lock().epoch += 1;
+    /// What the process before did counts for nothing any more. Returns the columns of the noise that it has
+    /// taken.
+    pub fn forget_box(&self) -> Columns {
+        let mut state = self.lock();
+        state.epoch += 1;
+        std::mem::take(&mut state.columns)
     }
 }
 
@@ -211,7 +218,10 @@ pub struct PlantLine {
     record: Record,
     weather: Weather,
     epoch: u64,
-    schemas: [SchemaRef; 2],
+    /// of stream `tank`
+    schema: SchemaRef,
+    /// of stream `noise`
+    columns: Columns,
     /// marks that the process before left in the journal
     known: BTreeSet<u64>,
     fates: Arc<Fates>,
@@ -237,7 +247,14 @@ impl Arrival {
 impl PlantLine {
     /// A connection for streams `tank` and `noise` with these columns.
     #[must_use]
-    pub fn new(broker: &Broker, dice: Dice, record: &Record, weather: Weather, schemas: [SchemaRef; 2], known: &[u64]) -> Self {
+    pub fn new(
+        broker: &Broker,
+        dice: Dice,
+        record: &Record,
+        weather: Weather,
+        (schema, columns): (SchemaRef, Columns),
+        known: &[u64],
+    ) -> Self {
         let epoch = broker.lock().epoch;
         let noise = broker.noise();
         Self {
@@ -246,7 +263,8 @@ impl PlantLine {
             record: record.clone(),
             weather,
             epoch,
-            schemas,
+            schema,
+            columns,
             known: known.iter().copied().collect(),
             fates: Arc::default(),
             received: VecDeque::new(),
@@ -313,7 +331,10 @@ impl PlantLine {
                 tokio::select! {
                     biased;
                     room = inlet.reserve() => match room {
-                        Ok(room) => room.send(batch),
+                        Ok(room) => {
+                            self.note_columns(&batch);
+                            room.send(batch);
+                        }
                         Err(_) => batch.ack.refuse(),
                     },
                     () = shutdown.cancelled() => batch.ack.refuse(),
@@ -390,8 +411,15 @@ impl PlantLine {
             fates.lock().extend(numbers.into_iter().map(|n| (n, fate)));
             fates.decided.notify_one();
         });
-        let [schema, _] = &self.schemas;
-        Some(Batch { stream: "tank".into(), rows: rows(schema, &taken), marks, ack })
+        Some(Batch { stream: "tank".into(), rows: rows(&self.schema, &taken), marks, ack })
+    }
+
+    /// The box will see this batch before it ends.
+    fn note_columns(&self, batch: &Batch) {
+        let mut broker = self.broker.lock();
+        if &*batch.stream == "noise" && broker.epoch == self.epoch {
+            broker.columns = self.columns.clone();
+        }
     }
 
     fn read_noise(&mut self) -> Option<Batch> {
@@ -399,8 +427,11 @@ impl PlantLine {
         let new = self.noise + 1..published + 1;
         self.noise = published;
         let taken: Vec<Message> = new.map(|n| Message::of(n, u64::MAX)).collect();
-        let [_, schema] = &self.schemas;
-        (!taken.is_empty()).then(|| Batch { stream: "noise".into(), rows: rows(schema, &taken), marks: Vec::new(), ack: Ack::none() })
+        if taken.is_empty() {
+            return None;
+        }
+        self.columns.grow(&self.dice);
+        Some(Batch { stream: "noise".into(), rows: rows(&self.columns.schema(), &taken), marks: Vec::new(), ack: Ack::none() })
     }
 }
 
@@ -418,15 +449,16 @@ impl State {
 }
 
 fn rows(schema: &SchemaRef, messages: &[Message]) -> RecordBatch {
-    let column = |name: &str| -> ArrayRef {
-        match name {
+    let column = |field: &Field| -> ArrayRef {
+        match field.name().as_str() {
             "ts" => Arc::new(TimestampNanosecondArray::from_iter_values(messages.iter().map(|message| message.ts_ns)).with_timezone("UTC")),
             "device" => Arc::new(StringArray::from_iter_values(messages.iter().map(|message| message.device))),
             "n" => Arc::new(Int64Array::from_iter_values(messages.iter().map(|message| message.n))),
+            _ if *field.data_type() == DataType::Float64 => Arc::new(Float64Array::from(vec![0.5; messages.len()])),
             _ => Arc::new(Int64Array::from_iter_values(messages.iter().map(|message| message.v))),
         }
     };
-    let columns = schema.fields().iter().map(|field| column(field.name())).collect();
+    let columns = schema.fields().iter().map(|field| column(field)).collect();
     RecordBatch::try_new(Arc::clone(schema), columns).unwrap_or_else(|_| RecordBatch::new_empty(Arc::clone(schema)))
 }
 

@@ -59,6 +59,8 @@ struct State {
     /// writes and syncs until the power is cut
     fuse: Option<u64>,
     faults: Faults,
+    /// whether anything has failed since it was mended
+    has_failed: bool,
     dice: Dice,
 }
 
@@ -141,7 +143,9 @@ impl State {
             *fuse = fuse.saturating_sub(1);
             self.powered = *fuse > 0;
         }
-        if one_in_a_thousand > 0 && self.dice.below(1_000) < one_in_a_thousand { Err(Fault::Broken) } else { Ok(()) }
+        let fails = one_in_a_thousand > 0 && self.dice.below(1_000) < one_in_a_thousand;
+        self.has_failed |= fails;
+        if fails { Err(Fault::Broken) } else { Ok(()) }
     }
 
     fn change(&mut self, file: u64, change: Change) -> Result<(), Fault> {
@@ -150,6 +154,7 @@ impl State {
         let file = self.files.get_mut(&file).ok_or(Fault::Broken)?;
         let grows = matches!(&change, Change::Write { at, data } if at + data.len() > file.content.len());
         if full && grows {
+            self.has_failed = true;
             return Err(Fault::Full);
         }
         // Of a write that fails, anything may have been done; so too of the one during which the power goes.
@@ -248,6 +253,7 @@ impl Disk {
             powered: true,
             fuse: None,
             faults: Faults::default(),
+            has_failed: false,
             dice,
         })
     }
@@ -277,10 +283,11 @@ impl Disk {
         self.lock().faults = faults;
     }
 
-    /// Nothing goes wrong from now on.
-    pub fn mend(&self) {
+    /// Nothing goes wrong from now on. Returns whether anything did.
+    pub fn mend(&self) -> bool {
         let mut state = self.lock();
         (state.faults, state.fuse) = (Faults::default(), None);
+        std::mem::take(&mut state.has_failed)
     }
 
     /// The power will be cut at the `writes`th write or sync from now on.

@@ -5,11 +5,13 @@
 //!
 //! * [`disk`]: files of which a power cut keeps what was synced and some of the rest.
 //! * [`broker`]: devices, a broker, and the box's connection to it. [`cloud`]: the far side of the uplink. [`valve`]: an output.
+//! * [`columns`]: what devices send, of a stream that declares no fields.
 //! * [`rules`]: the rules directory with a reference [`table`], and somebody who edits both. [`echo`]: a rule that lives by ticks.
 //! * [`world`]: all of that as the engine sees it. [`dice`]: chance. [`record`]: what happened.
 
 pub mod broker;
 pub mod cloud;
+pub mod columns;
 pub mod dice;
 pub mod disk;
 pub mod echo;
@@ -37,6 +39,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use broker::{Broker, Weather};
 use cloud::Cloud;
+use columns::Columns;
 use dice::Dice;
 use disk::{Disk, Faults};
 use reckoning::Reckoning;
@@ -80,7 +83,6 @@ fields = { device = "utf8", n = "int64", v = "int64" }
 connection = "plant"
 topic = "noise"
 qos = 0
-fields = { n = "int64", v = "int64" }
 
 [streams.copied]
 fields = { device = "utf8", n = "int64", v = "int64" }
@@ -142,6 +144,9 @@ struct Play {
     status: Arc<Status>,
     hardware: Arc<Hardware>,
     power_cuts: u64,
+    /// columns of `noise` that the box must not forget: it ended in order since it saw them, on a disk that
+    /// did not fail
+    kept: Columns,
 }
 
 /// How a round ended.
@@ -174,6 +179,7 @@ impl Play {
             status: Arc::default(),
             hardware: Arc::default(),
             power_cuts: 0,
+            kept: Columns::default(),
             dice,
             record,
         }
@@ -262,10 +268,14 @@ impl Play {
         if cut {
             self.disk.cut_power();
         }
-        self.broker.forget_box();
+        let seen = self.broker.forget_box();
         // Everything that was under way goes with the runtime.
         drop(runtime);
-        self.disk.mend();
+        match (self.disk.mend(), end) {
+            (true, _) => self.kept = Columns::default(),
+            (false, End::Stopped) if !seen.is_empty() => self.kept = seen,
+            (false, _) => {}
+        }
         if let Some(hardware) = Arc::get_mut(&mut self.hardware) {
             hardware.ran += took;
             if cut {
@@ -285,6 +295,7 @@ impl Play {
             self.power_cuts += 1;
             self.check_disk();
         }
+        self.check_columns();
         if self.broker.has_acknowledgements() {
             self.rules.settle();
         }
@@ -428,6 +439,22 @@ impl Play {
         if timeout(PATIENCE, done).await.is_err() {
             let (waiting, broker) = (status.outbox.waiting.get(), self.broker.is_done());
             self.record.wrong(format!("after {PATIENCE:?} {waiting} rows wait in the outbox; all messages are acknowledged: {broker}"));
+        }
+    }
+
+    /// Inferred columns are kept, and their file is whole or not there.
+    fn check_columns(&self) {
+        let copy = self.disk.copy();
+        if let Some(damaged) = copy.names().iter().find(|name| name.contains("damaged")) {
+            self.record.wrong(format!("the columns of a stream were set aside: {damaged}"));
+        }
+        let file = copy.read(&Path::new(copy.root()).join("data/schemas/noise.json"));
+        let wrong = match file {
+            Ok(file) => self.kept.missing_in(&file),
+            Err(error) => (!self.kept.is_empty()).then(|| format!("it is gone: {error}")),
+        };
+        if let Some(wrong) = wrong {
+            self.record.wrong(format!("the columns of `noise`, kept in a file: {wrong}"));
         }
     }
 

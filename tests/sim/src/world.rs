@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, PlantLine, Weather};
 use crate::cloud::{Cloud, CloudLine};
+use crate::columns::Columns;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::echo;
@@ -152,9 +153,10 @@ impl World for SimulatedWorld {
     }
 
     fn lines(&mut self, config: &Config, known: &Known, _: &Status) -> Result<Vec<Line>, RunError> {
-        let schemas = ["tank", "noise"].map(|stream| schema(config, stream));
+        let columns = Columns::from(known.columns.get("noise").cloned().unwrap_or_default());
         let marks = known.marks.get("tank").map(Vec::as_slice).unwrap_or_default();
-        let source = PlantLine::new(&self.broker, self.dice.others(), &self.record, self.conditions.plant, schemas, marks);
+        let source =
+            PlantLine::new(&self.broker, self.dice.others(), &self.record, self.conditions.plant, (schema(config, "tank"), columns), marks);
         let sink = ValveLine { valve: self.valve.clone(), dice: self.dice.others(), record: self.record.clone() };
         Ok(vec![Line { name: "plant".into(), source: Box::new(source), sinks: [("valve".to_owned(), Box::new(sink) as _)].into() }])
     }
