@@ -119,6 +119,14 @@ impl std::str::FromStr for Path {
             Some(names) => (true, names),
             None => (false, text),
         };
+        // Either would be a name that no payload has, and every value null.
+        if let Some(rest) = names.strip_prefix('^').filter(|rest| !rest.is_empty()) {
+            return Err(format!("\"{text}\" is not a path: write \"^.{rest}\" for what is outside the rows"));
+        }
+        if let Some(rest) = names.strip_prefix("$.").or_else(|| names.strip_prefix("$[")) {
+            let rest = rest.replace(']', "").replace('[', ".");
+            return Err(format!("\"{text}\" is not a path: write it without `$` and brackets, \"{rest}\""));
+        }
         if names.split('.').any(|name| name.is_empty() || name == "^") {
             return Err(format!(
                 "\"{text}\" is not a path: write names separated by single dots, such as \"sensors.temperature\"; \
@@ -154,6 +162,9 @@ impl JsonSchema for Path {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "description": "names separated by dots, such as \"sensors.temperature\"" })
+        schemars::json_schema!({
+            "type": "string",
+            "description": "names separated by dots, such as \"sensors.temperature\"; where `rows` is set, \"^.\" in front starts outside of them"
+        })
     }
 }

@@ -32,6 +32,26 @@ pub struct LineStatus {
     last_error: Newest<String>,
 }
 
+/// What a stream did not take as it came.
+#[derive(Debug, Default)]
+pub struct Intake {
+    /// messages that could not be decoded; they are lost
+    pub malformed: Counter,
+    /// rows without the time that the stream declares: left out or, with `ts_missing = "arrival"`, given the time of arrival
+    pub untimed: Counter,
+    /// values that did not fit their column, and are null
+    pub misfits: Counter,
+}
+
+impl Intake {
+    /// What was counted, by what it is. Names are part of the protocol: they stay.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let Self { malformed, untimed, misfits } = self;
+        vec![("malformed", malformed.get()), ("without_time", untimed.get()), ("wrong_type", misfits.get())]
+    }
+}
+
 impl LineStatus {
     /// What was counted besides messages and rows, by what it is. Names are part of the protocol: they stay.
     #[must_use]

@@ -96,6 +96,7 @@ fn open_line(config: &Config, name: &str, known: &Known, clock: &Arc<dyn Clock>,
                     config: kind,
                     known: without_captures(columns, &kind.topic),
                     known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
+                    intake: Arc::clone(&status.streams.of(stream).intake),
                 })
             }
             _ => None,

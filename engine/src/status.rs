@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{max, take};
 use arrow::datatypes::TimestampNanosecondType;
 use tidegate_connectors::json::Encoder;
-use tidegate_connectors::status::LineStatus;
+use tidegate_connectors::status::{Intake, LineStatus};
 pub use tidegate_core::status::{Counter, Named, Newest};
 use tidegate_core::{Rows, TS};
 use tidegate_rules::Mode;
@@ -61,6 +61,8 @@ pub struct StreamStatus {
     pub watermark: Watermark,
     /// shows rows as they come
     pub tap: Tap,
+    /// what its connection did not take as it came
+    pub intake: Arc<Intake>,
 }
 
 impl StreamStatus {
@@ -75,8 +77,10 @@ impl StreamStatus {
     /// What was counted besides rows.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Self { unjournaled, lost, rows: _, last: _, watermark: _, tap: _ } = self;
-        vec![("unjournaled", unjournaled.get()), ("lost", lost.get())]
+        let Self { unjournaled, lost, intake, rows: _, last: _, watermark: _, tap: _ } = self;
+        let mut counts = intake.counts();
+        counts.extend([("unjournaled", unjournaled.get()), ("lost", lost.get())]);
+        counts
     }
 }
 

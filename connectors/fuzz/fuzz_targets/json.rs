@@ -2,20 +2,27 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_connectors::json::{Decoder, Fields, Layout, TimeUnit, TsPlace};
+use tidegate_connectors::json::{Decoder, Field, Fields, Layout, Missing, TimeFormat, TimeUnit, TsPlace};
 use tidegate_core::FieldType;
 
 fn layouts() -> [Layout; 3] {
+    let field = |name: &str, field_type, path: &str| Field {
+        name: name.to_owned(),
+        field_type,
+        path: path.parse().unwrap(),
+        time: TimeFormat { zone: "Europe/Berlin".parse().ok(), ..TimeFormat::in_unit(TimeUnit::S) },
+    };
     let declared = vec![
-        ("b".to_owned(), FieldType::Bool, "b".parse().unwrap()),
-        ("i".to_owned(), FieldType::Int64, "a.0.i".parse().unwrap()),
-        ("f".to_owned(), FieldType::Float64, "a.f".parse().unwrap()),
-        ("s".to_owned(), FieldType::Utf8, "s".parse().unwrap()),
-        ("t".to_owned(), FieldType::Timestamp, "t".parse().unwrap()),
+        field("b", FieldType::Bool, "b"),
+        field("i", FieldType::Int64, "a.0.i"),
+        field("f", FieldType::Float64, "a.f"),
+        field("whole", FieldType::Utf8, "a"),
+        field("s", FieldType::Utf8, "s"),
+        field("t", FieldType::Timestamp, "t"),
     ];
     let mut from_root = declared.clone();
-    from_root.push(("d".to_owned(), FieldType::Utf8, "^.d".parse().unwrap()));
-    let ts = TsPlace::At("t".parse().unwrap(), TimeUnit::S);
+    from_root.push(field("d", FieldType::Utf8, "^.d"));
+    let ts = TsPlace::At { path: "t".parse().unwrap(), time: TimeFormat::in_unit(TimeUnit::S), missing: Missing::Arrival };
     [
         Layout { captures: vec![], ts: ts.clone(), rows: None, fields: Fields::Declared(declared) },
         Layout { captures: vec![], ts, rows: Some("r".parse().unwrap()), fields: Fields::Declared(from_root) },

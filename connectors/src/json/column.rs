@@ -8,7 +8,7 @@ use arrow::array::{BooleanBufferBuilder, NullBufferBuilder};
 use arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use tidegate_core::FieldType;
 
-use super::time::Numbers;
+use super::time::TimeFormat;
 
 /// A JSON value that is neither object nor array.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,11 +55,17 @@ pub(super) struct WrongType;
 pub(super) struct Column {
     pub(super) name: Arc<str>,
     pub(super) field_type: FieldType,
-    /// Types of inferred columns widen instead of refusing a value.
+    /// An inferred column of whole numbers takes others, too, by becoming one of floats. Nothing else widens:
+    /// one bad value would change the column for good.
     pub(super) inferred: bool,
     /// Written once a row; the others once a message.
     pub(super) per_row: bool,
-    numbers: Numbers,
+    /// An inferred column that several keys write to.
+    pub(super) shared: bool,
+    /// The user was told that a text column gets numbers.
+    pub(super) told_text: bool,
+    /// How its values are written, if they are times.
+    pub(super) time: TimeFormat,
     values: Values,
     nulls: NullBufferBuilder,
 }
@@ -119,16 +125,30 @@ impl Values {
 }
 
 impl Column {
-    pub(super) fn new(name: &str, field_type: FieldType, numbers: Numbers) -> Self {
+    pub(super) fn new(name: &str, field_type: FieldType) -> Self {
         Self {
             name: name.into(),
             field_type,
             inferred: false,
             per_row: true,
-            numbers,
+            shared: false,
+            told_text: false,
+            time: TimeFormat::guessed(),
             values: Values::new(field_type),
             nulls: NullBufferBuilder::new(0),
         }
+    }
+
+    pub(super) fn inferred(name: &str, field_type: FieldType) -> Self {
+        Self { inferred: true, ..Self::new(name, field_type) }
+    }
+
+    pub(super) fn capture(name: &str) -> Self {
+        Self { per_row: false, ..Self::new(name, FieldType::Utf8) }
+    }
+
+    pub(super) fn time(name: &str, time: TimeFormat) -> Self {
+        Self { time, ..Self::new(name, FieldType::Timestamp) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -202,23 +222,15 @@ impl Column {
         self.nulls.append_non_null();
     }
 
-    /// Adds a value, converted where that loses nothing; an inferred column widens instead of refusing.
+    /// Adds a value, converted where that loses nothing.
     pub(super) fn push(&mut self, value: Scalar<'_>) -> Result<(), WrongType> {
-        if self.inferred
-            && let Some(narrowest) = value.narrowest()
-        {
-            let widened = self.field_type.widened(narrowest);
-            if widened != self.field_type {
-                self.widen(widened);
-            }
+        if self.inferred && self.field_type == FieldType::Int64 && value.narrowest() == Some(FieldType::Float64) {
+            self.widen();
         }
         let done = match (&mut self.values, value) {
             (_, Scalar::Null) => {
                 self.push_null();
                 return Ok(());
-            }
-            (Values::Int64(values), value) if self.field_type == FieldType::Timestamp => {
-                self.numbers.read(value).map(|ns| values.push(ns)).ok_or(WrongType)
             }
             (Values::Bool(values), Scalar::Bool(value)) => {
                 values.append(value);
@@ -258,32 +270,12 @@ impl Column {
         done
     }
 
-    /// Converts what is there to a wider type.
-    fn widen(&mut self, to: FieldType) {
-        let from = std::mem::replace(&mut self.values, Values::new(to));
-        let rows = self.nulls.len();
-        self.field_type = to;
-        for row in 0..rows {
-            let valid = self.nulls.is_valid(row);
-            let old = match &from {
-                _ if !valid => Scalar::Null,
-                Values::Bool(values) => Scalar::Bool(values.get_bit(row)),
-                Values::Int64(values) => values.get(row).map_or(Scalar::Null, |value| Scalar::Int(*value)),
-                Values::Float64(values) => values.get(row).map_or(Scalar::Null, |value| Scalar::Float(*value)),
-                Values::Utf8(_) => Scalar::Null,
-            };
-            let done = match (&mut self.values, old) {
-                #[allow(clippy::cast_precision_loss)]
-                (Values::Float64(values), Scalar::Int(value)) => {
-                    values.push(value as f64);
-                    true
-                }
-                (Values::Utf8(text), value) if value != Scalar::Null => push_as_text(text, value).is_ok(),
-                _ => false,
-            };
-            if !done {
-                self.values.push_default();
-            }
+    /// Makes floats of the whole numbers.
+    fn widen(&mut self) {
+        if let Values::Int64(values) = &self.values {
+            #[allow(clippy::cast_precision_loss)]
+            let floats = values.iter().map(|value| *value as f64).collect();
+            (self.values, self.field_type) = (Values::Float64(floats), FieldType::Float64);
         }
     }
 

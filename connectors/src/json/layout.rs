@@ -1,9 +1,11 @@
 //! Where the values of a payload are, and the tree of keys that the decoder walks.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tidegate_core::{FieldType, TS};
 
 use super::column::Column;
-use super::time::{Numbers, TimeUnit};
+use super::time::TimeFormat;
 use crate::Path;
 
 /// How many columns are inferred from the data of one stream. A payload whose keys are themselves data (serial numbers, times) would
@@ -28,19 +30,51 @@ pub struct Layout {
 pub enum TsPlace {
     /// The time of arrival.
     Arrival,
-    /// RFC 3339 text, or a number in this unit; the time of arrival where it is absent, null, or (with a complaint) unreadable.
-    At(Path, TimeUnit),
-    /// The key `ts`, which every row must have: RFC 3339 text, or a number of nanoseconds (14 digits or more) or milliseconds.
-    Required,
+    /// In the payload.
+    At {
+        /// Where.
+        path: Path,
+        /// How it is written.
+        time: TimeFormat,
+        /// What becomes of a row in which it is absent, null or unreadable.
+        missing: Missing,
+    },
+    /// The key `ts` of a recorded row: RFC 3339, or a number of nanoseconds (15 digits or more) or
+    /// milliseconds. A row without it is an error.
+    Recorded,
+}
+
+/// What becomes of a row without the time that its stream declares; either is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// It is left out.
+    #[default]
+    Drop,
+    /// It gets the time of arrival.
+    Arrival,
 }
 
 /// The columns besides `ts` and the captures.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fields {
-    /// Name, type, and place of each.
-    Declared(Vec<(String, FieldType, Path)>),
+    /// As the user has declared them.
+    Declared(Vec<Field>),
     /// Taken from the data; nested names are joined with `_`. These are known already.
     Inferred(Vec<(String, FieldType)>),
+}
+
+/// A declared column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    /// The column's name.
+    pub name: String,
+    /// Its type.
+    pub field_type: FieldType,
+    /// Where its values are.
+    pub path: Path,
+    /// How they are written, if they are times.
+    pub time: TimeFormat,
 }
 
 /// A layout that cannot be used.
@@ -58,8 +92,13 @@ impl Layout {
     /// The layout of recorded rows: JSON objects whose keys are the names of the columns, every one with a `ts`.
     #[must_use]
     pub fn recorded(fields: &[(String, FieldType)]) -> Self {
-        let fields = fields.iter().map(|(name, field_type)| (name.clone(), *field_type, Path::of_key(name))).collect();
-        Self { captures: Vec::new(), ts: TsPlace::Required, rows: None, fields: Fields::Declared(fields) }
+        let fields = fields.iter().map(|(name, field_type)| Field {
+            name: name.clone(),
+            field_type: *field_type,
+            path: Path::of_key(name),
+            time: TimeFormat::guessed(),
+        });
+        Self { captures: Vec::new(), ts: TsPlace::Recorded, rows: None, fields: Fields::Declared(fields.collect()) }
     }
 }
 
@@ -73,6 +112,8 @@ pub(super) struct Key {
     pub(super) columns: Vec<usize>,
     /// The node for what is inside.
     pub(super) child: Option<usize>,
+    /// The value makes no inferred column: it is the time, or has the name of a column that comes from elsewhere.
+    pub(super) left_out: bool,
 }
 
 /// The keys that one object may have.
@@ -83,6 +124,8 @@ pub(super) struct Node {
     pub(super) next: usize,
     /// In front of the names of inferred columns.
     pub(super) prefix: String,
+    /// A path leads here.
+    pub(super) declared: bool,
 }
 
 impl Node {
@@ -101,14 +144,21 @@ impl Node {
     }
 
     pub(super) fn add(&mut self, name: &str) -> usize {
-        self.keys.push(Key { name: name.into(), element: name.parse().ok(), columns: Vec::new(), child: None });
+        self.keys.push(Key { name: name.into(), element: name.parse().ok(), columns: Vec::new(), child: None, left_out: false });
         self.keys.len() - 1
     }
+}
+
+/// A column of times, and where they are: their text is read, not their value.
+pub(super) struct TimePlace {
+    pub(super) column: usize,
+    pub(super) path: Path,
 }
 
 /// A layout made ready: columns and trees of keys. Column 0 is `ts`, then come the captures.
 pub(super) struct Compiled {
     pub(super) columns: Vec<Column>,
+    pub(super) times: Vec<TimePlace>,
     /// Node [`ROW`] is a row, node [`ROOT`] the payload, as far as paths with `^` lead into it.
     pub(super) nodes: Vec<Node>,
 }
@@ -118,49 +168,46 @@ pub(super) const ROOT: usize = 1;
 
 impl Compiled {
     pub(super) fn new(layout: &Layout) -> Result<Self, LayoutError> {
-        let mut this = Self { columns: Vec::new(), nodes: vec![Node::default(), Node::default()] };
-        let numbers = match layout.ts {
-            TsPlace::At(_, unit) => Numbers::Unit(unit),
-            TsPlace::Arrival | TsPlace::Required => Numbers::Guessed,
+        let nodes = vec![Node::default(), Node::default()];
+        let mut this = Self { columns: Vec::new(), times: Vec::new(), nodes };
+        let ts = match &layout.ts {
+            TsPlace::At { time, .. } => Column::time(TS, time.clone()),
+            TsPlace::Arrival | TsPlace::Recorded => Column::time(TS, TimeFormat::guessed()),
         };
-        let ts = this.column(TS, FieldType::Timestamp, numbers)?;
+        let ts = this.add(ts)?;
         for capture in &layout.captures {
-            let column = this.column(capture, FieldType::Utf8, Numbers::Guessed)?;
-            if let Some(column) = this.columns.get_mut(column) {
-                column.per_row = false;
-            }
+            this.add(Column::capture(capture))?;
         }
         match &layout.ts {
             TsPlace::Arrival => {}
-            TsPlace::At(path, _) => this.place(ts, path, layout)?,
-            TsPlace::Required => this.place(ts, &Path::of_key(TS), layout)?,
+            TsPlace::At { path, .. } => this.place(ts, path, layout)?,
+            TsPlace::Recorded => this.place(ts, &Path::of_key(TS), layout)?,
         }
-        // Recorded rows hold times as `ts` does; devices that send a second time are taken to send milliseconds.
-        let numbers = if layout.ts == TsPlace::Required { Numbers::Guessed } else { Numbers::Unit(TimeUnit::Ms) };
         match &layout.fields {
             Fields::Declared(fields) => {
-                for (name, field_type, path) in fields {
-                    let column = this.column(name, *field_type, numbers)?;
+                for Field { name, field_type, path, time } in fields {
+                    let column = match field_type {
+                        FieldType::Timestamp => Column::time(name, time.clone()),
+                        _ => Column::new(name, *field_type),
+                    };
+                    let column = this.add(column)?;
                     this.place(column, path, layout)?;
                 }
             }
             Fields::Inferred(known) => {
                 for (name, field_type) in known {
-                    let column = this.column(name, *field_type, numbers)?;
-                    if let Some(column) = this.columns.get_mut(column) {
-                        column.inferred = true;
-                    }
+                    this.add(Column::inferred(name, *field_type))?;
                 }
             }
         }
         Ok(this)
     }
 
-    fn column(&mut self, name: &str, field_type: FieldType, numbers: Numbers) -> Result<usize, LayoutError> {
-        if self.columns.iter().any(|column| &*column.name == name) {
-            return Err(LayoutError::Twice(name.to_owned()));
+    fn add(&mut self, column: Column) -> Result<usize, LayoutError> {
+        if self.columns.iter().any(|known| known.name == column.name) {
+            return Err(LayoutError::Twice(column.name.to_string()));
         }
-        self.columns.push(Column::new(name, field_type, numbers));
+        self.columns.push(column);
         Ok(self.columns.len() - 1)
     }
 
@@ -173,6 +220,10 @@ impl Compiled {
                 column.per_row = false;
             }
         }
+        let is_time = self.columns.get(column).is_some_and(|column| column.field_type == FieldType::Timestamp);
+        if is_time {
+            self.times.push(TimePlace { column, path: path.clone() });
+        }
         let mut node = if path.is_from_root() { ROOT } else { ROW };
         let mut names = path.names().iter().peekable();
         while let Some(name) = names.next() {
@@ -181,12 +232,17 @@ impl Compiled {
             let key = here.keys.iter().position(|key| *key.name == **name).unwrap_or_else(|| here.add(name));
             let Some(key) = here.keys.get_mut(key) else { break };
             if names.peek().is_none() {
-                key.columns.push(column);
+                if is_time {
+                    key.left_out = true;
+                } else {
+                    key.columns.push(column);
+                }
                 break;
             }
+            let prefix = format!("{}{name}_", here.prefix);
             node = *key.child.get_or_insert(new_node);
             if node == new_node {
-                self.nodes.push(Node::default());
+                self.nodes.push(Node { prefix, declared: true, ..Node::default() });
             }
         }
         Ok(())

@@ -4,7 +4,8 @@
 //! tree and no map in between. A [`Layout`] says where the values are. [`Encoder`] is the way back.
 //!
 //! * A message that is malformed leaves no row behind.
-//! * A value of the wrong type is null, counted, and one of them is described: see [`Decoder::take_complaint`].
+//! * A value of the wrong type is null, a row without its time is left out; both are counted, and one of them
+//!   is described: see [`Decoder::take_findings`].
 //! * A key that occurs twice in one object counts once, with its last value.
 //! * Numbers with a fraction of zero are integers (`3.0` fits `int64`), integers are floats, any scalar is text where text is
 //!   declared, and so is an object or array, as JSON.
@@ -15,13 +16,14 @@ mod column;
 mod decode;
 mod encode;
 mod layout;
+mod text;
 mod time;
 
-pub use decode::{Complaint, DecodeError, Decoder};
+pub use decode::{DecodeError, Decoder, Findings, Tally};
 pub(crate) use encode::write_rfc3339;
 pub use encode::{Encoder, write_value};
-pub use layout::{Fields, Layout, LayoutError, MAX_INFERRED, TsPlace};
-pub use time::TimeUnit;
+pub use layout::{Field, Fields, Layout, LayoutError, MAX_INFERRED, Missing, TsPlace};
+pub use time::{Numbers, TextFormat, TimeFormat, TimeUnit, Zone};
 
 #[cfg(test)]
 mod tests;

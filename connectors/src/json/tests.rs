@@ -15,8 +15,16 @@ fn declared(fields: &[(&str, FieldType, &str)]) -> Layout {
         captures: Vec::new(),
         ts: TsPlace::Arrival,
         rows: None,
-        fields: Fields::Declared(fields.iter().map(|(name, kind, path)| ((*name).to_owned(), *kind, path.parse().unwrap())).collect()),
+        fields: Fields::Declared(fields.iter().map(|(name, kind, path)| field(name, *kind, path)).collect()),
     }
+}
+
+fn field(name: &str, field_type: FieldType, path: &str) -> Field {
+    Field { name: name.to_owned(), field_type, path: path.parse().unwrap(), time: TimeFormat::in_unit(TimeUnit::Ms) }
+}
+
+fn ts_at(path: &str, unit: TimeUnit, missing: Missing) -> TsPlace {
+    TsPlace::At { path: path.parse().unwrap(), time: TimeFormat::in_unit(unit), missing }
 }
 
 fn inferred() -> Layout {
@@ -73,10 +81,11 @@ fn values_of_the_wrong_type_are_null_and_described() {
     for payload in [r#"{"temperature":"abc"}"#, r#"{"n":1.5}"#, r#"{"n":9223372036854775808}"#, r#"{"n":{"a":1}}"#, r#"{"n":[1]}"#] {
         assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 1);
     }
-    let complaint = decoder.take_complaint().unwrap();
-    assert_eq!(complaint.count, 5);
-    assert_eq!(complaint.first, "field temperature: expected float64, found the string \"abc\"");
-    assert_eq!(decoder.take_complaint(), None);
+    let Findings { misfits, untimed, notes } = decoder.take_findings().unwrap();
+    assert_eq!(misfits.count, 5);
+    assert_eq!(misfits.first.unwrap(), "column temperature: expected float64, found the string \"abc\"");
+    assert_eq!((untimed.count, notes.len()), (0, 0));
+    assert_eq!(decoder.take_findings(), None);
     let batch = decoder.finish().unwrap();
     assert_eq!(batch.column(1).null_count(), 5);
     assert_eq!(batch.column(2).null_count(), 5);
@@ -101,7 +110,7 @@ fn anything_becomes_text_where_text_is_declared() {
 }
 
 #[test]
-fn inferred_columns_appear_widen_and_never_narrow() {
+fn inferred_columns_appear_and_only_whole_numbers_widen() {
     let mut decoder = Decoder::new(&inferred()).unwrap();
     for payload in
         [r#"{"a":1}"#, r#"{"a":2.5,"b":{"c":true,"d":{"e":"x"}},"f":null}"#, r#"{"a":"three","b":{"c":7},"f":1,"g":[1,{"h":2}]}"#]
@@ -114,13 +123,111 @@ fn inferred_columns_appear_widen_and_never_narrow() {
     assert_eq!(
         rendered(&batch),
         [
-            json!({ "a": "1.0", "b_c": null, "b_d_e": null, "f": null, "g": null }),
-            json!({ "a": "2.5", "b_c": "true", "b_d_e": "x", "f": null, "g": null }),
-            json!({ "a": "three", "b_c": "7", "b_d_e": null, "f": 1, "g": r#"[1,{"h":2}]"# }),
+            json!({ "a": 1.0, "b_c": null, "b_d_e": null, "f": null, "g": null }),
+            json!({ "a": 2.5, "b_c": true, "b_d_e": "x", "f": null, "g": null }),
+            json!({ "a": null, "b_c": null, "b_d_e": null, "f": 1, "g": r#"[1,{"h":2}]"# }),
         ]
     );
+    let Findings { misfits, notes, .. } = decoder.take_findings().unwrap();
+    assert_eq!(misfits.count, 2);
+    assert_eq!(misfits.first.unwrap(), "column a: expected float64, found the string \"three\"");
+    assert_eq!(notes, Vec::<String>::new());
     decoder.decode(br#"{"a":4}"#, &[], ARRIVAL).unwrap();
     assert_eq!(decoder.finish().unwrap().schema(), batch.schema());
+}
+
+#[test]
+fn one_bad_value_costs_itself_and_not_the_column() {
+    let mut decoder = Decoder::new(&inferred()).unwrap();
+    for payload in
+        [r#"{"t":79}"#, r#"{"t":81}"#, r#"{"t":81.5}"#, r#"{"t":"nan"}"#, r#"{"t":9}"#, r#"{"t":{"v":1}}"#, r#"{"t":true}"#, r#"{"t":82}"#]
+    {
+        decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap();
+    }
+    let values: Vec<_> = rendered(&decoder.finish().unwrap()).into_iter().map(|row| row["t"].clone()).collect();
+    assert_eq!(values, [json!(79.0), json!(81.0), json!(81.5), Value::Null, json!(9.0), Value::Null, Value::Null, json!(82.0)]);
+    assert_eq!(decoder.take_findings().unwrap().misfits.count, 2);
+}
+
+#[test]
+fn a_text_column_takes_numbers_and_says_so_once() {
+    let mut decoder = Decoder::new(&inferred()).unwrap();
+    for payload in [r#"{"t":"n/a"}"#, r#"{"t":81.5}"#, r#"{"t":82}"#, r#"{"t":true}"#] {
+        decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap();
+    }
+    let notes = decoder.take_findings().unwrap().notes;
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].starts_with("column t is text, because its first value was, and now gets numbers"), "{}", notes[0]);
+    let values: Vec<_> = rendered(&decoder.finish().unwrap()).into_iter().map(|row| row["t"].clone()).collect();
+    assert_eq!(values, [json!("n/a"), json!("81.5"), json!("82"), json!("true")]);
+}
+
+#[test]
+fn keys_that_become_one_column_are_said() {
+    let mut decoder = Decoder::new(&Layout { captures: vec!["device".into()], ..inferred() }).unwrap();
+    for payload in [
+        r#"{"a":{"b":1}}"#,
+        r#"{"a_b":2}"#,
+        r#"{"a_b":3,"a":{"b":4}}"#,
+        r#"{"a":{"b":5},"a_b":null}"#,
+        r#"{"device":7,"ts":8}"#,
+        r#"{"device":7,"ts":8}"#,
+    ] {
+        decoder.decode(payload.as_bytes(), &["press"], ARRIVAL).unwrap();
+    }
+    let Findings { misfits, notes, .. } = decoder.take_findings().unwrap();
+    assert_eq!(misfits.count, 1);
+    assert_eq!(misfits.first.unwrap(), "column a_b: expected int64, found values in two places of the row, of which the last counts");
+    assert_eq!(notes.len(), 3);
+    assert!(notes[0].starts_with("two places in the payload become the one column `a_b`"), "{}", notes[0]);
+    assert!(notes[1].starts_with("the payload's `device` is not taken"), "{}", notes[1]);
+    assert!(notes[2].starts_with("the payload's `ts` is not taken, and rows have the time of arrival"), "{}", notes[2]);
+    let rows = rendered(&decoder.finish().unwrap());
+    assert_eq!(
+        rows.iter().map(|row| row["a_b"].clone()).collect::<Vec<_>>(),
+        [json!(1), json!(2), json!(4), json!(5), Value::Null, Value::Null]
+    );
+    assert!(rows.iter().all(|row| row["device"] == "press"));
+}
+
+#[test]
+fn an_object_is_read_as_a_whole_and_for_what_is_inside() {
+    let layout = declared(&[
+        ("all", FieldType::Utf8, "a"),
+        ("inner", FieldType::Int64, "a.b"),
+        ("deep", FieldType::Utf8, "a.c"),
+        ("deeper", FieldType::Timestamp, "a.c.1"),
+        ("when", FieldType::Timestamp, "t"),
+        ("written", FieldType::Utf8, "t"),
+    ]);
+    let payload = r#"{"t":1700000000000.0000001,"a":{"b":1,"c":[2,"2023-11-14T22:13:20Z"]}}"#;
+    let mut decoder = Decoder::new(&layout).unwrap();
+    decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap();
+    decoder.decode(br#"{"a":"x"}"#, &[], ARRIVAL).unwrap();
+    assert_eq!(
+        rendered(&decoder.finish().unwrap()),
+        [
+            json!({
+                "all": r#"{"b":1,"c":[2,"2023-11-14T22:13:20Z"]}"#,
+                "inner": 1,
+                "deep": r#"[2,"2023-11-14T22:13:20Z"]"#,
+                "deeper": "2023-11-14T22:13:20Z",
+                "when": "2023-11-14T22:13:20Z",
+                "written": "1700000000000.0",
+            }),
+            json!({ "all": "x", "inner": null, "deep": null, "deeper": null, "when": null, "written": null }),
+        ]
+    );
+    assert_eq!(decoder.take_findings(), None);
+    // The path of `ts` leads through what is inferred.
+    let layout = Layout { ts: ts_at("meta.0.time", TimeUnit::S, Missing::Drop), ..inferred() };
+    let mut decoder = Decoder::new(&layout).unwrap();
+    decoder.decode(br#"{"meta":[{"time":1.5}],"v":1}"#, &[], ARRIVAL).unwrap();
+    assert_eq!(rendered(&decoder.finish().unwrap()), [json!({ "ts": "1970-01-01T00:00:01.500Z", "v": 1 })]);
+    let layout = Layout { ts: ts_at("meta.time", TimeUnit::S, Missing::Drop), ..inferred() };
+    let mut decoder = Decoder::new(&layout).unwrap();
+    decoder.decode(br#"{"meta":{"time":1.5,"site":"n"}}"#, &[], ARRIVAL).unwrap();
+    assert_eq!(rendered(&decoder.finish().unwrap()), [json!({ "ts": "1970-01-01T00:00:01.500Z", "meta_site": "n" })]);
 }
 
 #[test]
@@ -137,12 +244,9 @@ fn known_columns_survive_a_restart_and_inference_has_a_limit() {
 fn elements_of_an_array_become_rows_with_values_from_outside() {
     let layout = Layout {
         captures: vec!["line".into()],
-        ts: TsPlace::At("^.head.time".parse().unwrap(), TimeUnit::S),
+        ts: ts_at("^.head.time", TimeUnit::S, Missing::Arrival),
         rows: Some("body.items".parse().unwrap()),
-        fields: Fields::Declared(vec![
-            ("device".into(), FieldType::Utf8, "^.device".parse().unwrap()),
-            ("v".into(), FieldType::Int64, "v".parse().unwrap()),
-        ]),
+        fields: Fields::Declared(vec![field("device", FieldType::Utf8, "^.device"), field("v", FieldType::Int64, "v")]),
     };
     let mut decoder = Decoder::new(&layout).unwrap();
     // Values outside come before and after the rows.
@@ -179,11 +283,11 @@ fn times_are_read_as_text_and_in_every_unit() {
         (TimeUnit::Ns, "1700000000000000001", "2023-11-14T22:13:20.000000001Z"),
         (TimeUnit::Ms, "-1", "1969-12-31T23:59:59.999Z"),
         (TimeUnit::Ms, "\"2026-03-01T13:00:00+01:00\"", "2026-03-01T12:00:00Z"),
-        (TimeUnit::Ms, "null", "2023-11-14T22:13:20Z"),
-        (TimeUnit::Ms, "\"yesterday\"", "2023-11-14T22:13:20Z"),
-        (TimeUnit::S, "1e300", "2023-11-14T22:13:20Z"),
+        (TimeUnit::S, "1700000000.123456789", "2023-11-14T22:13:20.123456789Z"),
+        (TimeUnit::S, "\"1700000000.123456789\"", "2023-11-14T22:13:20.123456789Z"),
+        (TimeUnit::S, "1.7e9", "2023-11-14T22:13:20Z"),
     ] {
-        let layout = Layout { ts: TsPlace::At("t".parse().unwrap(), unit), ..declared(&[]) };
+        let layout = Layout { ts: ts_at("t", unit, Missing::Drop), ..declared(&[]) };
         let mut decoder = Decoder::new(&layout).unwrap();
         decoder.decode(format!("{{\"t\":{time}}}").as_bytes(), &[], ARRIVAL).unwrap();
         let batch = decoder.finish().unwrap();
@@ -191,6 +295,55 @@ fn times_are_read_as_text_and_in_every_unit() {
         Encoder::new(batch.schema_ref()).encode_row(&batch, 0, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), format!("{{\"ts\":\"{expected}\"}}"), "{time} {unit:?}");
     }
+}
+
+#[test]
+fn a_row_without_its_time_costs_itself() {
+    let payloads = [
+        r#"{"t":1,"v":1}"#,
+        r#"{"v":2}"#,
+        r#"{"t":null,"v":3}"#,
+        r#"{"t":"soon","v":4}"#,
+        r#"{"t":1e300,"v":5}"#,
+        r#"{"v":6,"t":{"a":1}}"#,
+        r#"{"t":6,"v":7}"#,
+    ];
+    let fields = declared(&[("v", FieldType::Int64, "v")]);
+    for layout in [fields.clone(), inferred()] {
+        let mut decoder = Decoder::new(&Layout { ts: ts_at("t", TimeUnit::S, Missing::Drop), ..layout }).unwrap();
+        let taken: Vec<usize> = payloads.iter().map(|payload| decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap()).collect();
+        assert_eq!(taken, [1, 0, 0, 0, 0, 0, 1]);
+        let Findings { misfits, untimed, notes } = decoder.take_findings().unwrap();
+        assert_eq!((misfits.count, untimed.count, untimed.first.unwrap().as_str()), (0, 5, "there is no \"t\""));
+        // That it is 1970 is said once.
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        let batch = decoder.finish().unwrap();
+        assert_eq!(batch.column_by_name("v").unwrap().as_primitive::<Int64Type>().values(), &[1, 7]);
+        assert_eq!(decoder.decode(br#"{"t":9}"#, &[], ARRIVAL).unwrap(), 1);
+        assert_eq!(decoder.take_findings(), None);
+    }
+    // A list of rows keeps those that have theirs.
+    let mut decoder = Decoder::new(&Layout { ts: ts_at("t", TimeUnit::S, Missing::Drop), ..fields.clone() }).unwrap();
+    assert_eq!(decoder.decode(format!("[{}]", payloads.join(",")).as_bytes(), &[], ARRIVAL).unwrap(), 2);
+    // Without the time outside of the rows, none of them has any.
+    let outside = Layout { ts: ts_at("^.t", TimeUnit::S, Missing::Drop), rows: Some("r".parse().unwrap()), ..fields };
+    let mut decoder = Decoder::new(&outside).unwrap();
+    assert_eq!(decoder.decode(br#"{"r":[{"v":1},{"v":2}]}"#, &[], ARRIVAL).unwrap(), 0);
+    assert_eq!(decoder.decode(br#"{"r":[{"v":3},{"v":4}],"t":1}"#, &[], ARRIVAL).unwrap(), 2);
+    assert_eq!(decoder.take_findings().unwrap().untimed.count, 2);
+}
+
+#[test]
+fn a_row_without_its_time_may_have_the_time_of_arrival() {
+    let layout = Layout { ts: ts_at("t", TimeUnit::S, Missing::Arrival), ..declared(&[("v", FieldType::Int64, "v")]) };
+    let mut decoder = Decoder::new(&layout).unwrap();
+    for payload in [r#"{"t":1600000000,"v":1}"#, r#"{"v":2}"#, r#"{"t":"soon","v":3}"#] {
+        assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 1);
+    }
+    let Findings { untimed, notes, .. } = decoder.take_findings().unwrap();
+    assert_eq!((untimed.count, untimed.first, notes.len()), (2, None, 1));
+    let times = decoder.finish().unwrap();
+    assert_eq!(times.column(0).as_primitive::<TimestampNanosecondType>().values(), &[1_600_000_000_000_000_000, ARRIVAL, ARRIVAL]);
 }
 
 #[test]
@@ -241,6 +394,10 @@ fn layouts_that_cannot_be_are_refused() {
     assert!(matches!(Decoder::new(&declared(&[("n", FieldType::Int64, "^.n")])).err(), Some(LayoutError::NoRows(_))));
     for path in ["", ".", "a..b", "^", "^.", "a.^"] {
         assert!(path.parse::<crate::Path>().is_err(), "{path}");
+    }
+    for (path, instead) in [("^at", "\"^.at\""), ("^.^at", "\"^.at\""), ("$.a.b", "\"a.b\""), ("$[0].a", "\"0.a\""), ("^.$.a", "\"a\"")] {
+        let error = path.parse::<crate::Path>().unwrap_err();
+        assert!(error.contains(instead), "{error}");
     }
 }
 
@@ -331,6 +488,14 @@ proptest! {
     }
 }
 
+/// A value as serde has it at `path`, of several keys of one name the last.
+fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, name| match value {
+        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+        _ => value.get(name),
+    })
+}
+
 /// Any JSON value, small enough to be a payload.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -351,6 +516,21 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    #[test]
+    fn the_text_of_a_value_is_found_where_the_value_is(value in anything(), path in prop::collection::vec("[a-c]{1,2}|[0-3]", 0..4), spaced in any::<bool>()) {
+        let text = if spaced { serde_json::to_string_pretty(&value).unwrap() } else { value.to_string() };
+        let found = text::find(text.as_bytes(), &path).map(|found| serde_json::from_slice::<Value>(found).unwrap());
+        prop_assert_eq!(found.as_ref(), at(&value, &path));
+        let mut rows = Vec::new();
+        text::each_row(text.as_bytes(), &path, &mut |row| rows.push(serde_json::from_slice::<Value>(row).unwrap()));
+        let expected = match at(&value, &path) {
+            Some(Value::Array(items)) => items.clone(),
+            Some(object @ Value::Object(_)) => vec![object.clone()],
+            _ => Vec::new(),
+        };
+        prop_assert_eq!(rows, expected);
+    }
+
     #[test]
     fn inference_copes_with_values_that_change_their_kind(values in prop::collection::vec(anything(), 1..10)) {
         let mut decoder = Decoder::new(&inferred()).unwrap();

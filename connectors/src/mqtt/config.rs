@@ -1,16 +1,20 @@
 //! What users write about MQTT.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tidegate_core::{ByteSize, FieldType, Span};
 
 use crate::Path;
 pub use crate::backoff::BackoffConfig;
-pub use crate::json::TimeUnit;
+use crate::json::{Field, Numbers, TimeFormat};
+pub use crate::json::{Missing, TextFormat, TimeUnit, Zone};
 use crate::secret::SecretSource;
 pub use crate::tls::TlsConfig;
 
@@ -137,12 +141,15 @@ pub struct StreamConfig {
     /// What the payload is.
     #[serde(default)]
     pub format: Format,
-    /// Path of an array in the payload whose elements become rows; values outside it are read with paths that start with `^`
-    /// by every row. Absent: one message, one row (or one row an element, when the payload itself is an array).
+    /// Path of an array in the payload whose elements become rows; values outside it are read with paths that
+    /// start with `^.` by every row. Absent: one message, one row (or one row an element, when the payload
+    /// itself is an array).
     pub rows: Option<Path>,
     /// Where the event time is; absent: the time of arrival.
     pub ts: Option<TsConfig>,
-    /// The columns. Absent: inferred from the data, kept on disk, and only ever widened.
+    /// What becomes of a row in which the event time is absent, null or unreadable.
+    pub ts_missing: Option<Missing>,
+    /// The columns. Absent: inferred from the data, and kept on disk.
     pub fields: Option<BTreeMap<String, FieldConfig>>,
 }
 
@@ -177,31 +184,41 @@ pub enum Format {
 }
 
 /// Where event time is: `"time"`, or `{ path = "time", unit = "ms" }`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a path such as \"time\", or { path = \"time\", unit = \"ms\" }")]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
 pub enum TsConfig {
     /// RFC 3339 text, or a number of milliseconds since 1970
     Path(Path),
-    /// with the unit of numbers
-    WithUnit(TsWithUnit),
+    /// with how it is written
+    At(TsAt),
 }
 
 /// `{ path = "time", unit = "ms" }`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TsWithUnit {
+pub struct TsAt {
     /// where the time is
     pub path: Path,
-    /// unit of numbers since 1970-01-01T00:00:00Z
-    pub unit: TimeUnit,
+    /// unit of numbers since 1970-01-01T00:00:00Z; absent: milliseconds
+    pub unit: Option<TimeUnit>,
+    /// time zone of text that names none
+    pub zone: Option<Zone>,
+    /// how the time is written, as strptime has it, instead of RFC 3339 or a number in `unit`
+    pub format: Option<TextFormat>,
+}
+
+impl TsConfig {
+    pub(super) fn place(&self) -> (Path, TimeFormat) {
+        match self {
+            Self::Path(path) => (path.clone(), time_format(None, None, None)),
+            Self::At(TsAt { path, unit, zone, format }) => (path.clone(), time_format(*unit, *zone, format.as_ref())),
+        }
+    }
 }
 
 /// A declared column: its type, or `{ type = "float64", path = "sensors.temperature" }`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(
-    untagged,
-    expecting = "expected a type (bool, int64, float64, utf8 or timestamp), or { type = \"float64\", path = \"sensors.temperature\" }"
-)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
 pub enum FieldConfig {
     /// the type; the value is found under the column's own name
     Type(FieldType),
@@ -216,8 +233,77 @@ pub struct FieldAt {
     /// type
     #[serde(rename = "type")]
     pub field_type: FieldType,
-    /// where the value is
-    pub path: Path,
+    /// where the value is; absent: under the column's own name
+    pub path: Option<Path>,
+    /// of a `timestamp`: unit of numbers since 1970-01-01T00:00:00Z; absent: milliseconds
+    pub unit: Option<TimeUnit>,
+    /// of a `timestamp`: time zone of text that names none
+    pub zone: Option<Zone>,
+    /// of a `timestamp`: how it is written, as strptime has it
+    pub format: Option<TextFormat>,
+}
+
+impl FieldConfig {
+    /// The column's type.
+    #[must_use]
+    pub fn field_type(&self) -> FieldType {
+        match self {
+            Self::Type(field_type) => *field_type,
+            Self::At(at) => at.field_type,
+        }
+    }
+
+    pub(super) fn field(&self, name: &str) -> Field {
+        let (path, time) = match self {
+            Self::Type(_) => (None, time_format(None, None, None)),
+            Self::At(at) => (at.path.clone(), time_format(at.unit, at.zone, at.format.as_ref())),
+        };
+        let path = path.unwrap_or_else(|| Path::of_key(name));
+        Field { name: name.to_owned(), field_type: self.field_type(), path, time }
+    }
+}
+
+fn time_format(unit: Option<TimeUnit>, zone: Option<Zone>, format: Option<&TextFormat>) -> TimeFormat {
+    TimeFormat { numbers: Numbers::Unit(unit.unwrap_or_default()), zone, format: format.cloned() }
+}
+
+// Derived, an untagged enum would only say that none of its variants fits, and not which key of a table is
+// wrong.
+impl<'de> Deserialize<'de> for TsConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a path such as \"time\", or { path = \"time\", unit = \"ms\" }";
+        deserializer.deserialize_any(TextOrTable { expected, text: Self::Path, table: Self::At })
+    }
+}
+
+impl<'de> Deserialize<'de> for FieldConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a type such as \"float64\", or { type = \"float64\", path = \"sensors.temperature\" }";
+        deserializer.deserialize_any(TextOrTable { expected, text: Self::Type, table: Self::At })
+    }
+}
+
+/// Reads text with the one, and a table with the other.
+struct TextOrTable<A, B, T> {
+    expected: &'static str,
+    text: fn(A) -> T,
+    table: fn(B) -> T,
+}
+
+impl<'de, A: Deserialize<'de>, B: Deserialize<'de>, T> Visitor<'de> for TextOrTable<A, B, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        A::deserialize(text.into_deserializer()).map(self.text)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<T, M::Error> {
+        B::deserialize(MapAccessDeserializer::new(map)).map(self.table)
+    }
 }
 
 /// `[outputs.NAME]` on an MQTT connection.

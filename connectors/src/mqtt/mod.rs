@@ -39,10 +39,10 @@ pub use publisher::{Confirmation, Publisher, Session};
 use crate::backoff::Backoff;
 use crate::json::{Decoder, Fields, Layout, LayoutError, TsPlace};
 use crate::secret::SecretError;
-use crate::status::LineStatus;
-use crate::{Path, Sink, Source};
+use crate::status::{Intake, LineStatus};
+use crate::{Sink, Source};
 use client::Plan;
-use config::{FieldConfig, Qos, TsConfig, TsWithUnit, Version};
+use config::{Qos, TsConfig, Version};
 use line::Line;
 use marks::Marks;
 use sink::TopicSink;
@@ -82,6 +82,8 @@ pub struct StreamRequest<'a> {
     /// The marks ([`tidegate_core::Batch::marks`]) of rows that an earlier process committed for this stream, oldest first: the newest
     /// [`KNOWN_MARKS`] are of use.
     pub known_marks: Vec<u64>,
+    /// Where the stream counts what it did not take as it came.
+    pub intake: Arc<Intake>,
 }
 
 /// A connection that is ready to run.
@@ -140,7 +142,7 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
         let filter = Filter::parse(&stream.config.topic).map_err(fail)?;
         let decoder = stream.config.decoder(stream.known).map_err(fail)?;
         subscriptions.push((filter.subscription().to_owned(), stream.config.qos));
-        decoders.push(Stream::new(stream.name.into(), filter, decoder));
+        decoders.push(Stream::new(stream.name.into(), filter, decoder, stream.intake));
         marks.know(index, &stream.known_marks);
     }
     let (command_tx, command_rx) = mpsc::channel(QUEUED);
@@ -208,22 +210,13 @@ impl StreamConfig {
     /// In words for the user, when the topic filter is wrong.
     pub fn layout(&self, known: Vec<(String, FieldType)>) -> Result<Layout, String> {
         let captures = Filter::parse(&self.topic)?.captures().to_vec();
-        let ts = match &self.ts {
+        let ts = match self.ts.as_ref().map(TsConfig::place) {
             None => TsPlace::Arrival,
-            Some(TsConfig::Path(path)) => TsPlace::At(path.clone(), config::TimeUnit::default()),
-            Some(TsConfig::WithUnit(TsWithUnit { path, unit })) => TsPlace::At(path.clone(), *unit),
+            Some((path, time)) => TsPlace::At { path, time, missing: self.ts_missing.unwrap_or_default() },
         };
         let fields = match &self.fields {
             None => Fields::Inferred(known),
-            Some(fields) => Fields::Declared(
-                fields
-                    .iter()
-                    .map(|(name, field)| match field {
-                        FieldConfig::Type(field_type) => (name.clone(), *field_type, Path::of_key(name)),
-                        FieldConfig::At(at) => (name.clone(), at.field_type, at.path.clone()),
-                    })
-                    .collect(),
-            ),
+            Some(fields) => Fields::Declared(fields.iter().map(|(name, field)| field.field(name)).collect()),
         };
         Ok(Layout { captures, ts, rows: self.rows.clone(), fields })
     }

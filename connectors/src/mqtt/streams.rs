@@ -12,8 +12,8 @@ use super::acks::{Acks, Fate};
 use super::client::{Incoming, too_large};
 use super::marks::Marks;
 use super::topic::{Filter, MAX_CAPTURES};
-use crate::json::Decoder;
-use crate::status::{LineStatus, add};
+use crate::json::{Decoder, Findings};
+use crate::status::{Intake, LineStatus, add};
 
 /// A batch is handed over as soon as it has this many rows, or earlier, as soon as nothing more is there.
 pub(super) const BATCH_ROWS: usize = 8_192;
@@ -35,13 +35,34 @@ pub(super) struct Stream {
     fate: Option<Arc<Fate>>,
     /// The marks of the messages in the decoder that came with QoS 1.
     marks: Vec<u64>,
+    intake: Arc<Intake>,
     malformed: Sampler,
-    wrong_type: Sampler,
+    misfits: Sampler,
+    untimed: Sampler,
 }
 
 impl Stream {
-    pub(super) fn new(name: Arc<str>, filter: Filter, decoder: Decoder) -> Self {
-        Self { name, filter, decoder, fate: None, marks: Vec::new(), malformed: Sampler::default(), wrong_type: Sampler::default() }
+    pub(super) fn new(name: Arc<str>, filter: Filter, decoder: Decoder, intake: Arc<Intake>) -> Self {
+        let [malformed, misfits, untimed] = std::array::from_fn(|_| Sampler::default());
+        Self { name, filter, decoder, fate: None, marks: Vec::new(), intake, malformed, misfits, untimed }
+    }
+
+    /// Counts what the decoder has found in a message of `topic`, and says it, if it was not said just now.
+    fn note_findings(&mut self, topic: &str, status: &LineStatus) {
+        let Some(Findings { misfits, untimed, notes }) = self.decoder.take_findings() else { return };
+        let stream = &*self.name;
+        for note in notes {
+            tracing::warn!(stream, topic, "{note}");
+        }
+        status.wrong_type.add(misfits.count);
+        self.intake.misfits.add(misfits.count);
+        if let (Some(first), Some(count)) = (misfits.first, self.misfits.add(misfits.count)) {
+            tracing::warn!(stream, topic, count, first, "values that do not fit their columns are null");
+        }
+        self.intake.untimed.add(untimed.count);
+        if let (Some(first), Some(count)) = (untimed.first, self.untimed.add(untimed.count)) {
+            tracing::warn!(stream, topic, count, first, "rows without the time that `ts` declares are left out (see `ts_missing`)");
+        }
     }
 }
 
@@ -186,18 +207,14 @@ impl Streams {
                 }
                 Err(error) => {
                     add(&self.status.malformed, 1);
+                    add(&stream.intake.malformed, 1);
                     if let Some(count) = stream.malformed.count() {
                         let payload = dump(&message.payload);
                         tracing::warn!(stream = %stream.name, topic = self.topic, count, %error, payload, "malformed messages");
                     }
                 }
             }
-            if let Some(complaint) = stream.decoder.take_complaint() {
-                self.status.wrong_type.add(complaint.count);
-                if let Some(count) = stream.wrong_type.add(complaint.count) {
-                    tracing::warn!(stream = %stream.name, topic = self.topic, count, first = complaint.first, "values of the wrong type");
-                }
-            }
+            stream.note_findings(&self.topic, &self.status);
         }
         decoded
     }

@@ -69,7 +69,13 @@ impl Setup {
             client_id: "box".into(),
             streams: streams
                 .iter()
-                .map(|(name, config)| mqtt::StreamRequest { name, config, known: Vec::new(), known_marks: self.known_marks.clone() })
+                .map(|(name, config)| mqtt::StreamRequest {
+                    name,
+                    config,
+                    known: Vec::new(),
+                    known_marks: self.known_marks.clone(),
+                    intake: Arc::default(),
+                })
                 .collect(),
             outputs: outputs.iter().map(|(name, config)| (*name, config)).collect(),
             clock: Arc::new(SystemClock),

@@ -40,7 +40,11 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.errors() > 0
+    }
+
+    pub(super) fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
     }
 
     /// All errors and warnings, in the order of the file.
@@ -176,12 +180,13 @@ impl<'a> Table<'a> {
                 self.report_error(&error, elsewhere, report);
                 return None;
             }
-            if let [key] = error.path.as_slice() {
-                refused.insert(key.clone());
-            } else {
-                refused.insert(error.path.join("."));
+            // What was refused, and taken out for that, is missing now.
+            let is_refused = |key: &str| refused.contains(&[error.path.join("."), key.to_owned()].join("."));
+            let is_said = matches!(error.problem, Problem::MissingKey(key) if is_refused(key));
+            if !is_said {
+                self.report_error(&error, elsewhere, report);
             }
-            self.report_error(&error, elsewhere, report);
+            refused.insert(error.path.join("."));
         }
     }
 
@@ -206,7 +211,7 @@ impl<'a> Table<'a> {
             }
             Problem::MissingKey(key) => report.error(&span, missing(key, &path), add_key(key)),
             Problem::UnknownChoice { found, known } => {
-                let help = match nearest(found, known.iter().copied()) {
+                let help = match elsewhere_called(found, known).or_else(|| nearest(found, known.iter().copied())) {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => format!("write one of {}", quoted(known)),
                 };
@@ -242,6 +247,26 @@ fn advice(key: &str, message: &str) -> Option<String> {
         (_, "text in quotes", None) if !found.starts_with("a ") => Some(format!("write it in quotes: `{key} = \"{found}\"`")),
         _ => None,
     }
+}
+
+/// What other systems call the types and units that are known here by another name.
+const ELSEWHERE: [(&str, &[&str]); 9] = [
+    ("bool", &["boolean", "bit"]),
+    ("int64", &["int", "integer", "bigint", "long", "smallint", "int32", "uint32", "int16"]),
+    ("float64", &["float", "double", "real", "number", "decimal", "numeric", "float32"]),
+    ("utf8", &["string", "str", "text", "varchar", "char"]),
+    ("timestamp", &["datetime", "time", "date", "timestamptz"]),
+    ("s", &["sec", "secs", "second", "seconds"]),
+    ("ms", &["milli", "millis", "millisecond", "milliseconds"]),
+    ("us", &["micro", "micros", "microsecond", "microseconds"]),
+    ("ns", &["nano", "nanos", "nanosecond", "nanoseconds"]),
+];
+
+/// The choice among `known` that is called `found` elsewhere.
+fn elsewhere_called<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    let found = found.to_lowercase();
+    let (name, _) = ELSEWHERE.iter().find(|(_, names)| names.contains(&found.as_str()))?;
+    known.iter().find(|known| *known == name).copied()
 }
 
 /// Removes what `path` leads to. Whatever is below a list goes with the list.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate_connectors::backoff::BackoffConfig;
-use tidegate_connectors::mqtt::config::{FieldAt, FieldConfig, OnDiskFailure, Version};
+use tidegate_connectors::mqtt::config::{FieldAt, FieldConfig, OnDiskFailure, TextFormat, TimeUnit, TsAt, TsConfig, Version};
 use tidegate_connectors::mqtt::{ConnectionConfig, OutputConfig, StreamConfig};
 use tidegate_connectors::secret::SecretSource;
 use tidegate_core::{ByteSize, FieldType, TS};
@@ -27,9 +27,7 @@ const LONGEST_TOPIC: usize = 65_535;
 /// The columns of `stream` beside `ts`, if they are declared: what is captured from the topic, then the fields in order of their names.
 pub(super) fn columns(stream: &StreamConfig) -> Option<Vec<(String, FieldType)>> {
     let captured = captures(&stream.topic).unwrap_or_default().into_iter().map(|name| (name, FieldType::Utf8));
-    let declared = stream.fields.as_ref()?.iter().map(|(name, field)| match field {
-        FieldConfig::Type(field_type) | FieldConfig::At(FieldAt { field_type, .. }) => (name.clone(), *field_type),
-    });
+    let declared = stream.fields.as_ref()?.iter().map(|(name, field)| (name.clone(), field.field_type()));
     Some(captured.chain(declared).collect())
 }
 
@@ -119,6 +117,46 @@ pub(super) fn check_stream(config: &StreamConfig, table: &Table<'_>, report: &mu
         let help = "write \"go_on\", if outputs must move also when a crash could lose what was acknowledged meanwhile";
         report.warning(&table.span_of(&["on_disk_failure"]), what, help.to_owned());
     }
+    let wrong_before = report.errors();
+    check_topic_and_fields(config, table, report);
+    check_times(config, table, report);
+    // Whatever is left is found by what a box would open.
+    if report.errors() == wrong_before
+        && let Err(why) = config.decoder(Vec::new())
+    {
+        report.error(&table.span(), format!("{}: {why}", table.title()), None);
+    }
+}
+
+/// Checks what is said of times: where there are none, and what contradicts itself.
+fn check_times(config: &StreamConfig, table: &Table<'_>, report: &mut Report<'_>) {
+    if config.ts_missing.is_some() && config.ts.is_none() {
+        let help = "name the place of the time, such as `ts = \"time\"`, or leave `ts_missing` out".to_owned();
+        let message = format!("`ts_missing` is for rows without their time, and {} declares no `ts`", table.title());
+        report.error(&table.key_span_of(&["ts_missing"]), message, help);
+    }
+    if let Some(TsConfig::At(TsAt { unit, format, .. })) = &config.ts {
+        check_unit(*unit, format.as_ref(), &["ts"], table, report);
+    }
+    for (name, field) in config.fields.iter().flatten() {
+        let FieldConfig::At(FieldAt { field_type, unit, zone, format, .. }) = field else { continue };
+        check_unit(*unit, format.as_ref(), &["fields", name], table, report);
+        let keys = [("unit", unit.is_some()), ("zone", zone.is_some()), ("format", format.is_some())];
+        for (key, _) in keys.into_iter().filter(|(_, there)| *there && *field_type != FieldType::Timestamp) {
+            let help = format!("write `type = \"timestamp\"`, or leave `{key}` out");
+            report.error(&table.key_span_of(&["fields", name, key]), format!("`{key}` is for times, and `{name}` is {field_type}"), help);
+        }
+    }
+}
+
+fn check_unit(unit: Option<TimeUnit>, format: Option<&TextFormat>, at: &[&str], table: &Table<'_>, report: &mut Report<'_>) {
+    if unit.is_some() && format.is_some() {
+        let help = "`format` says how numbers are written, too: leave `unit` out, or `format`".to_owned();
+        report.error(&table.key_span_of(&[at, &["unit"]].concat()), "`unit` and `format` contradict each other", help);
+    }
+}
+
+fn check_topic_and_fields(config: &StreamConfig, table: &Table<'_>, report: &mut Report<'_>) {
     let captured = match captures(&config.topic) {
         Ok(captured) => captured,
         Err(why) => {

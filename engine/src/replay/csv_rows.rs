@@ -40,7 +40,9 @@ impl CsvRows {
     /// The columns have these types.
     pub(super) fn know(&mut self, fields: &[(String, FieldType)]) {
         let has = |name: &String, kinds: &[FieldType]| fields.iter().any(|(field, kind)| field == name && kinds.contains(kind));
-        self.texts = self.header.iter().map(|name| has(name, &[FieldType::Utf8])).collect();
+        // A time may have more digits than the float that its cell would become.
+        let as_written = |name: &String| name == TS || has(name, &[FieldType::Utf8, FieldType::Timestamp]);
+        self.texts = self.header.iter().map(as_written).collect();
         self.numbers = self.header.iter().map(|name| has(name, &[FieldType::Int64, FieldType::Float64])).collect();
     }
 

@@ -201,8 +201,8 @@ impl RecordedMessages {
                 }
                 Err(error) => feed.tally.leave_out(line, &error.to_string()),
             }
-            if let Some(complaint) = feed.decoder.take_complaint() {
-                feed.tally.wrong_values(complaint.count, line, &complaint.first);
+            if let Some(findings) = feed.decoder.take_findings() {
+                feed.tally.note(findings, line, "");
             }
             if feed.decoder.rows() >= BATCH {
                 self.finish(waiting);

@@ -80,9 +80,9 @@ impl RecordedRows {
                 Err(fault) if self.tally.is_new() => return Err(fault.into_diagnostic(&self.tally.file, line)),
                 Err(fault) => self.tally.leave_out(line, &fault.why),
             }
-            if let Some(complaint) = self.decoder.take_complaint() {
+            if let Some(findings) = self.decoder.take_findings() {
                 let hint = if self.source.has_decimal_commas() { "; write the decimal point as `.`" } else { "" };
-                self.tally.wrong_values(complaint.count, line, &format!("{}{hint}", complaint.first));
+                self.tally.note(findings, line, hint);
             }
         }
         let Some(rows) = self.decoder.finish() else { return Ok(None) };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
+use tidegate_connectors::json::Findings;
 use tidegate_core::TS;
 
 use super::{times, written};
@@ -36,20 +37,34 @@ impl Tally {
 
     /// A row or message cannot be read.
     pub(super) fn leave_out(&mut self, line: u64, why: &str) {
-        self.left_out += 1;
-        if self.left_out == 1 {
+        self.leave_out_rows(1, line, why);
+    }
+
+    fn leave_out_rows(&mut self, count: u64, line: u64, why: &str) {
+        if self.left_out == 0 {
             let (stream, file) = (&self.stream, &self.file);
             tracing::warn!(%stream, %file, line, "left out, as all others like it: {why}");
         }
+        self.left_out += count;
     }
 
-    /// Values do not fit their columns.
-    pub(super) fn wrong_values(&mut self, count: u64, line: u64, first: &str) {
-        if self.wrong == 0 {
-            let (stream, file) = (&self.stream, &self.file);
-            tracing::warn!(%stream, %file, line, "a value does not fit its column and is null, as are all others like it: {first}");
+    /// What a decoder found in a line; `hint` is added to values that do not fit.
+    pub(super) fn note(&mut self, findings: Findings, line: u64, hint: &str) {
+        let Findings { misfits, untimed, notes } = findings;
+        if let Some(why) = untimed.first {
+            self.leave_out_rows(untimed.count, line, &format!("the row has no time: {why}"));
         }
-        self.wrong += count;
+        let (stream, file) = (&self.stream, &self.file);
+        if let Some(first) = misfits.first.filter(|_| self.wrong == 0) {
+            tracing::warn!(
+                %stream, %file, line,
+                "a value does not fit its column and is null, as are all others like it: {first}{hint}"
+            );
+        }
+        for note in notes {
+            tracing::warn!(%stream, %file, line, "{note}");
+        }
+        self.wrong += misfits.count;
     }
 
     /// Takes note of what is in `rows`.

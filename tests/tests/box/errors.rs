@@ -10,7 +10,6 @@ const TANK: &str = r#"
 [streams.tank]
 connection = "plant"
 topic = "plant/{device}"
-ts = "time"
 fields = { temperature = "float64", ok = "bool", n = "int64" }
 
 [outputs.pump]
@@ -174,7 +173,7 @@ async fn a_message_of_another_shape() {
 async fn a_value_of_the_wrong_type() {
     let stage = stage("5", "").await;
     stage.devices.publish("plant/t1", r#"{"temperature": "warm", "ok": 1, "n": 1.5}"#).await;
-    stage.says("wrong type", "wrong_type.txt").await;
+    stage.says("do not fit", "wrong_type.txt").await;
 }
 
 /// With MQTT 5 the broker is told the limit and keeps larger messages back; with 3.1.1 the box has to refuse them itself.

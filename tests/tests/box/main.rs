@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod asking;
+mod bad_values;
 mod command_line;
 mod control;
 mod crashes;

@@ -1,7 +1,10 @@
 //! The decoder: columns under construction, and what to do with each value that the visitors in `visit` meet.
 
+mod findings;
+mod inference;
 mod visit;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,13 +14,12 @@ use serde::de::{self, DeserializeSeed};
 use tidegate_core::{FieldType, TS};
 
 use crate::json::column::{Column, Scalar, WrongType};
-use crate::json::layout::{Compiled, Layout, LayoutError, MAX_INFERRED, Node, ROOT, ROW};
-use crate::json::time::Numbers;
+use crate::json::layout::{Compiled, Layout, LayoutError, Missing, Node, ROOT, ROW, TimePlace};
+use crate::json::text::{each_row, find, trimmed};
+use crate::json::time::{Unreadable, implausible};
 use crate::json::{Fields, TsPlace};
+pub use findings::{Findings, Tally};
 use visit::{Object, Rows, Within};
-
-/// Keys, seen or containing others, that an inferred layout remembers: a few times the columns, for objects around values.
-const MAX_KEYS: usize = 4 * MAX_INFERRED;
 
 /// Turns payloads of one stream into rows.
 pub struct Decoder {
@@ -29,21 +31,21 @@ pub struct Decoder {
     /// Whether any column is read from the payload instead of the row: those need a second pass, since the values may follow the rows.
     reads_root: bool,
     inferred: bool,
-    ts_required: bool,
+    /// Where the time is, in words, and what becomes of a row without it: `None` refuses its message. Without a place, rows have the time of
+    /// arrival.
+    time: Option<(String, Option<Missing>)>,
+    times: Vec<TimePlace>,
+    /// Of each row of the message, in order, what was found at the places in `times`.
+    found_times: VecDeque<Option<Result<i64, Unreadable>>>,
+    /// Why what was found as the time of the row at hand is none.
+    no_time: Option<Unreadable>,
     keys: usize,
     rows: usize,
     arrival_ns: i64,
-    complaint: Complaint,
+    findings: Findings,
+    told_implausible: bool,
+    told_missing: bool,
     schema: Option<SchemaRef>,
-}
-
-/// Values that were replaced by null because they do not fit their column.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Complaint {
-    /// how many
-    pub count: u64,
-    /// what was wrong with the first
-    pub first: String,
 }
 
 /// A message that cannot be decoded.
@@ -80,7 +82,7 @@ impl Decoder {
     /// # Errors
     /// When two columns have one name, or a path starts with `^` although there is no `rows`.
     pub fn new(layout: &Layout) -> Result<Self, LayoutError> {
-        let Compiled { columns, nodes } = Compiled::new(layout)?;
+        let Compiled { columns, times, nodes } = Compiled::new(layout)?;
         let reads_root = nodes.get(ROOT).is_some_and(|root| !root.keys.is_empty());
         Ok(Self {
             columns,
@@ -89,11 +91,20 @@ impl Decoder {
             rows_path: layout.rows.as_ref().map(|path| path.names().to_vec()),
             reads_root,
             inferred: matches!(layout.fields, Fields::Inferred(_)),
-            ts_required: layout.ts == TsPlace::Required,
+            time: match &layout.ts {
+                TsPlace::Arrival => None,
+                TsPlace::At { path, missing, .. } => Some((path.to_string(), Some(*missing))),
+                TsPlace::Recorded => Some((TS.to_owned(), None)),
+            },
+            times,
+            found_times: VecDeque::new(),
+            no_time: None,
             keys: 0,
             rows: 0,
             arrival_ns: 0,
-            complaint: Complaint::default(),
+            findings: Findings::default(),
+            told_implausible: false,
+            told_missing: false,
             schema: None,
         })
     }
@@ -104,7 +115,7 @@ impl Decoder {
         self.rows
     }
 
-    /// Adds the rows of one message and returns how many they are.
+    /// Adds the rows of one message and returns how many they are; rows without their time may be left out.
     ///
     /// # Errors
     /// When the payload is not JSON of the expected shape: no row is added then. Columns that it introduced stay.
@@ -136,6 +147,7 @@ impl Decoder {
 
     fn read(&mut self, payload: &[u8]) -> Result<(), serde_json::Error> {
         let start = self.rows;
+        self.find_times(trimmed(payload));
         let mut json = serde_json::Deserializer::from_slice(payload);
         match self.rows_path.take() {
             None => Rows { decoder: self, single: true }.deserialize(&mut json)?,
@@ -155,24 +167,45 @@ impl Decoder {
         Ok(())
     }
 
+    /// Finds the times of all rows of a message.
+    fn find_times(&mut self, payload: &[u8]) {
+        self.found_times.clear();
+        if self.times.iter().all(|place| place.path.is_from_root()) {
+            return;
+        }
+        match self.rows_path.take() {
+            Some(path) => {
+                each_row(payload, &path, &mut |row| self.read_times(row, false));
+                self.rows_path = Some(path);
+            }
+            None => each_row(payload, &[], &mut |row| self.read_times(row, false)),
+        }
+    }
+
     /// Reads the values outside the rows, and gives them to every row.
     fn read_root(&mut self, payload: &[u8], start: usize) -> Result<(), serde_json::Error> {
         let end = self.rows;
         // Values land in the row that is being built: for now that is the first one of this message.
         self.rows = start;
+        self.no_time = None;
         let result = Object { decoder: self, node: ROOT }.deserialize(&mut serde_json::Deserializer::from_slice(payload));
+        self.found_times.clear();
+        self.read_times(trimmed(payload), true);
+        self.write_times(true);
         self.rows = end;
         result?;
+        if self.columns.first().is_some_and(|ts| !ts.per_row && !ts.is_valid(start)) {
+            if !self.goes_by_arrival(end - start)? {
+                self.truncate(start);
+                return Ok(());
+            }
+            self.push_arrival(start);
+        }
         let captures = self.captures;
-        let arrival_ns = self.arrival_ns;
         let from_root = self.columns.iter_mut().enumerate().filter(|(index, column)| !column.per_row && !(1..=captures).contains(index));
-        for (index, column) in from_root {
+        for (_, column) in from_root {
             if column.len() == start {
                 column.push_null();
-            }
-            if index == 0 && !column.is_valid(start) {
-                column.truncate(start);
-                column.push_ns(arrival_ns);
             }
             while column.len() < end {
                 column.push_again(start);
@@ -209,25 +242,21 @@ impl Decoder {
         }))
     }
 
-    /// Takes the complaint about values of the wrong type since the last call, if there were any.
-    pub fn take_complaint(&mut self) -> Option<Complaint> {
-        (self.complaint.count > 0).then(|| std::mem::take(&mut self.complaint))
+    /// Takes what was found since the last call, if anything was.
+    pub fn take_findings(&mut self) -> Option<Findings> {
+        (!self.findings.is_empty()).then(|| std::mem::take(&mut self.findings))
     }
 
-    fn complain(&mut self, column: usize, found: impl fmt::Display) {
-        self.complaint.count += 1;
-        if self.complaint.count == 1
-            && let Some(column) = self.columns.get(column)
-        {
-            let expected = match column.field_type {
-                FieldType::Bool => "bool",
-                FieldType::Int64 => "int64",
-                FieldType::Float64 => "float64",
-                FieldType::Utf8 => "utf8",
-                FieldType::Timestamp => "a time (RFC 3339 with an offset, or a number in the configured unit)",
-            };
-            self.complaint.first = format!("field {}: expected {expected}, found {found}", column.name);
-        }
+    fn misfit(&mut self, column: usize, found: impl fmt::Display) {
+        let Some(column) = self.columns.get(column) else { return };
+        self.findings.misfits.add(1, || match column.field_type {
+            FieldType::Timestamp => format!("column {}: {found}", column.name),
+            expected => format!("column {}: expected {expected}, found {found}", column.name),
+        });
+    }
+
+    fn note(&mut self, note: String) {
+        self.findings.notes.push(note);
     }
 
     fn truncate(&mut self, rows: usize) {
@@ -239,36 +268,62 @@ impl Decoder {
 
     /// Forgets what the unfinished row has in it.
     fn begin_row(&mut self) {
+        self.no_time = None;
         if let Some(node) = self.nodes.get_mut(ROW) {
             node.next = 0;
         }
     }
 
-    /// Ends a row: columns without a value get null, `ts` the time of arrival.
+    /// Ends a row: columns without a value get null.
     fn end_row<E: de::Error>(&mut self) -> Result<(), E> {
         let rows = self.rows;
-        for (index, column) in self.columns.iter_mut().enumerate().filter(|(_, column)| column.per_row) {
-            let absent = column.len() <= rows;
-            if index == 0 {
-                if absent || !column.is_valid(rows) {
-                    if self.ts_required {
-                        return Err(E::custom("the row has no readable `ts`: write RFC 3339 text, or a number of ms or ns since 1970"));
-                    }
-                    column.truncate(rows);
-                    column.push_ns(self.arrival_ns);
-                }
-            } else if absent {
-                column.push_null();
+        self.write_times(false);
+        if self.columns.first().is_some_and(|ts| ts.per_row && !ts.is_valid(rows)) {
+            if !self.goes_by_arrival(1)? {
+                self.truncate(rows);
+                return Ok(());
             }
+            self.push_arrival(rows);
+        }
+        for column in self.columns.iter_mut().filter(|column| column.per_row && column.len() <= rows) {
+            column.push_null();
         }
         self.rows += 1;
         Ok(())
     }
 
+    /// Whether `rows` rows without a time stay, with the time of arrival. They are counted, unless the stream declares none.
+    fn goes_by_arrival<E: de::Error>(&mut self, rows: usize) -> Result<bool, E> {
+        let Some((path, missing)) = &self.time else { return Ok(true) };
+        let why = match self.no_time.take() {
+            None => format!("there is no \"{path}\""),
+            Some(why) => format!("\"{path}\" is {why}"),
+        };
+        let Some(missing) = *missing else {
+            return Err(E::custom(format_args!("the row has no readable `ts`: {why}")));
+        };
+        self.findings.untimed.add(rows as u64, || why.clone());
+        if missing == Missing::Arrival {
+            self.findings.untimed.first = None;
+            if !std::mem::replace(&mut self.told_missing, true) {
+                self.note(format!("rows without their time get the time of arrival, as `ts_missing` says: in the first, {why}"));
+            }
+        }
+        Ok(missing == Missing::Arrival)
+    }
+
+    fn push_arrival(&mut self, row: usize) {
+        let arrival_ns = self.arrival_ns;
+        if let Some(ts) = self.columns.first_mut() {
+            ts.truncate(row);
+            ts.push_ns(arrival_ns);
+        }
+    }
+
     /// Writes a value into the columns of a key, in the row that is being built; an earlier one of the same key gives way.
     fn put<E: de::Error>(&mut self, place: Place, value: Scalar<'_>) -> Result<(), E> {
         let Some(key) = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key)) else { return Ok(()) };
-        if key.columns.is_empty() && self.inferred && value != Scalar::Null {
+        if key.columns.is_empty() && self.inferred && !key.left_out && value != Scalar::Null {
             self.infer(place, value)?;
         }
         for index in 0.. {
@@ -278,116 +333,88 @@ impl Decoder {
         Ok(())
     }
 
+    /// Reads the times of the rows at `outside` the rows or in them, from the text of `value`, and puts them after those that were read.
+    fn read_times(&mut self, value: &[u8], outside: bool) {
+        let Self { columns, times, found_times, arrival_ns, findings, told_implausible, .. } = self;
+        for TimePlace { column, path } in times.iter().filter(|place| place.path.is_from_root() == outside) {
+            let json = find(value, path.names()).map(|json| std::str::from_utf8(json).unwrap_or_default());
+            let (Some(json), Some(format)) = (json, columns.get(*column).map(|column| &column.time)) else {
+                found_times.push_back(None);
+                continue;
+            };
+            let read = format.read(json);
+            if let (Ok(ns), 0, false) = (&read, column, *told_implausible)
+                && let Some(note) = implausible(*ns, json, format, *arrival_ns)
+            {
+                *told_implausible = true;
+                findings.notes.push(note);
+            }
+            found_times.push_back(Some(read));
+        }
+    }
+
+    /// Writes the times that were found for the row at hand.
+    fn write_times(&mut self, outside: bool) {
+        for index in 0..self.times.len() {
+            let Some(TimePlace { column, path }) = self.times.get(index) else { break };
+            if path.is_from_root() != outside {
+                continue;
+            }
+            let (index, found) = (*column, self.found_times.pop_front().flatten());
+            let Some(column) = self.columns.get_mut(index) else { continue };
+            column.truncate(self.rows);
+            match found {
+                Some(Ok(ns)) => column.push_ns(ns),
+                None | Some(Err(_)) => column.push_null(),
+            }
+            match found {
+                Some(Err(why)) if index == 0 => self.no_time = Some(why),
+                Some(Err(why)) if why != Unreadable::Null => self.misfit(index, why),
+                _ => {}
+            }
+        }
+    }
+
     fn column_of(&self, place: Place, index: usize) -> Option<usize> {
         self.nodes.get(place.node)?.keys.get(place.key)?.columns.get(index).copied()
     }
 
     fn write(&mut self, index: usize, value: Scalar<'_>) {
+        let rows = self.rows;
         let Some(column) = self.columns.get_mut(index) else { return };
-        column.truncate(self.rows);
         let before = column.field_type;
+        let is_number = matches!(value, Scalar::Int(_) | Scalar::Big(_) | Scalar::Float(_));
+        let note = (column.inferred && before == FieldType::Utf8 && is_number && !std::mem::replace(&mut column.told_text, true))
+            .then(|| inference::number_in_text(&column.name));
+        let replaced = column.shared && column.is_valid(rows);
+        if replaced && value == Scalar::Null {
+            return;
+        }
+        column.truncate(rows);
         let result = column.push(value);
         if column.field_type != before {
             self.schema = None;
         }
+        if let Some(note) = note {
+            self.note(note);
+        }
+        if replaced {
+            self.misfit(index, "values in two places of the row, of which the last counts");
+        }
         if let Err(WrongType) = result {
-            self.complain(index, value);
+            self.misfit(index, value);
         }
-    }
-
-    /// Makes or finds the column of a key that was seen for the first time with a value.
-    fn infer<E: de::Error>(&mut self, place: Place, value: Scalar<'_>) -> Result<(), E> {
-        let Some(node) = self.nodes.get_mut(place.node) else { return Ok(()) };
-        let prefix = node.prefix.clone();
-        let Some(key) = node.keys.get_mut(place.key) else { return Ok(()) };
-        let name = format!("{prefix}{}", key.name);
-        let fixed = 1 + self.captures;
-        let column = match self.columns.iter().position(|column| *column.name == *name) {
-            // `ts` and captures come from elsewhere.
-            Some(column) if column < fixed => {
-                self.complaint.count += 1;
-                if self.complaint.count == 1 {
-                    self.complaint.first = format!(
-                        "the payload's key {name} is not taken: a column of that name exists already; declare `fields` to rename it"
-                    );
-                }
-                return Ok(());
-            }
-            Some(column) => column,
-            None if self.columns.len() >= MAX_INFERRED => {
-                return Err(E::custom(format_args!(
-                    "column {name} would be one more than {MAX_INFERRED} inferred columns: if the payload's keys are data, declare `fields`"
-                )));
-            }
-            None => {
-                let narrowest = value.narrowest().unwrap_or(FieldType::Utf8);
-                let mut column = Column::new(&name, narrowest, Numbers::Guessed);
-                column.inferred = true;
-                column.fill(self.rows);
-                self.columns.push(column);
-                self.schema = None;
-                self.columns.len() - 1
-            }
-        };
-        key.columns.push(column);
-        Ok(())
-    }
-
-    /// The key's index in its node; none if nobody wants its value.
-    fn find<E: de::Error>(&mut self, node: usize, name: &str) -> Result<Option<usize>, E> {
-        let Some(here) = self.nodes.get_mut(node) else { return Ok(None) };
-        if let Some(found) = here.find(name) {
-            return Ok(Some(found));
-        }
-        if !self.inferred || node == ROOT {
-            return Ok(None);
-        }
-        if self.keys >= MAX_KEYS {
-            return Err(E::custom(format_args!(
-                "key {name:?} would be one more than {MAX_KEYS} different keys: if the payload's keys are data, declare `fields`"
-            )));
-        }
-        self.keys += 1;
-        Ok(Some(here.add(name)))
-    }
-
-    /// The node for the object under a key; none if nobody wants what is in it.
-    fn child(&mut self, place: Place) -> Option<usize> {
-        let new_node = self.nodes.len();
-        let node = self.nodes.get_mut(place.node)?;
-        let key = node.keys.get_mut(place.key)?;
-        if let Some(child) = key.child {
-            return Some(child);
-        }
-        if !self.inferred || !key.columns.is_empty() {
-            return None;
-        }
-        let prefix = format!("{}{}_", node.prefix, key.name);
-        key.child = Some(new_node);
-        self.nodes.push(Node { prefix, ..Node::default() });
-        Some(new_node)
-    }
-
-    /// Whether a key has a column that takes text, and so JSON as it is.
-    fn takes_json(&self, place: Place) -> bool {
-        let Some(key) = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key)) else { return false };
-        if key.columns.is_empty() {
-            return self.inferred && key.child.is_none();
-        }
-        key.columns
-            .iter()
-            .any(|column| self.columns.get(*column).is_some_and(|column| column.inferred || column.field_type == FieldType::Utf8))
     }
 
     fn refuse(&mut self, place: Place, found: &str) {
         for index in 0.. {
-            let Some(column) = self.column_of(place, index) else { break };
+            let Some(index) = self.column_of(place, index) else { break };
             let rows = self.rows;
-            if let Some(column) = self.columns.get_mut(column) {
+            if let Some(column) = self.columns.get_mut(index) {
                 column.truncate(rows);
                 column.push_null();
+                self.misfit(index, found);
             }
-            self.complain(column, found);
         }
     }
 }

@@ -171,6 +171,32 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
+/// What paths find inside of a value that is also read as a whole.
+struct Inside<'d> {
+    decoder: &'d mut Decoder,
+    node: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Inside<'_> {
+    type Value = ();
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Inside<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or an array")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        Object { decoder: self.decoder, node: self.node }.visit_map(map)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        elements(self.decoder, self.node, seq)
+    }
+}
+
 /// An array whose elements are keys of a node: nothing but what paths name is read.
 fn elements<'de, A: SeqAccess<'de>>(decoder: &mut Decoder, node: usize, mut seq: A) -> Result<(), A::Error> {
     for index in 0.. {
@@ -249,29 +275,38 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         let Self { decoder, place } = self;
-        if let Some(node) = decoder.child(place) {
+        let child = decoder.child(place);
+        if let Some(node) = child.filter(|_| !decoder.is_read_as_a_whole(place)) {
             return Object { decoder, node }.visit_map(map);
         }
-        let mut copy = Copied { out: decoder.takes_json(place).then(String::new) };
+        let mut copy = Copied { out: (child.is_some() || decoder.takes_json(place)).then(String::new) };
         copy.visit_map(map)?;
+        if let (Some(node), Some(json)) = (child, &copy.out) {
+            let inside = Inside { decoder: &mut *decoder, node };
+            inside.deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(de::Error::custom)?;
+        }
         put_copy(decoder, place, copy, "an object")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
         let Self { decoder, place } = self;
         // What was inferred from objects does not say what an array's elements are.
-        let child = decoder.nodes.get(place.node).and_then(|node| node.keys.get(place.key)).and_then(|key| key.child);
-        if let Some(node) = child.filter(|_| !decoder.inferred) {
+        let child = decoder.declared_child(place);
+        if let Some(node) = child.filter(|_| !decoder.is_read_as_a_whole(place)) {
             return elements(decoder, node, seq);
         }
-        let mut copy = Copied { out: decoder.takes_json(place).then(String::new) };
+        let mut copy = Copied { out: (child.is_some() || decoder.takes_json(place)).then(String::new) };
         copy.visit_seq(seq)?;
+        if let (Some(node), Some(json)) = (child, &copy.out) {
+            let inside = Inside { decoder: &mut *decoder, node };
+            inside.deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(de::Error::custom)?;
+        }
         put_copy(decoder, place, copy, "an array")
     }
 }
 
 fn put_copy<E: de::Error>(decoder: &mut Decoder, place: Place, copy: Copied, what: &str) -> Result<(), E> {
-    match copy.out {
+    match copy.out.filter(|_| decoder.takes_json(place)) {
         Some(json) => decoder.put(place, Scalar::Text(&json)),
         None => {
             decoder.refuse(place, what);

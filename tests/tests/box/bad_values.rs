@@ -1,0 +1,84 @@
+//! A bad value, or a row without its time, costs itself and nothing else.
+
+use serde_json::{Value, json};
+use tidegate_tests::box_under_test::{RunningBox, Site, connection};
+use tidegate_tests::client::Client;
+use tidegate_tests::mosquitto::Mosquitto;
+
+struct Stage {
+    _broker: Mosquitto,
+    devices: Client,
+    results: Client,
+    the_box: RunningBox,
+    site: Site,
+}
+
+/// A box with the stream `s`, which has these keys besides its connection, and this rule.
+async fn stage(topic: &str, keys: &str, rule: &str) -> Stage {
+    let broker = Mosquitto::start().await;
+    let stream = format!("[streams.s]\nconnection = \"plant\"\ntopic = \"{topic}\"\n{keys}\n[uplink]\nconnection = \"plant\"\n");
+    let site = Site::new(&format!("{}{stream}", connection("plant", &broker, "5")));
+    site.rule("rule", rule);
+    let devices = Client::publisher(&broker).await;
+    let results = Client::subscriber(&broker, "tidegate/box/rule").await;
+    let the_box = site.run();
+    broker.subscribed(&topic.replace("{d}", "+")).await;
+    Stage { _broker: broker, devices, results, the_box, site }
+}
+
+impl Stage {
+    async fn rows(&mut self, count: usize) -> Vec<Value> {
+        self.results.take(count).await.iter().map(|message| message.json()["row"].clone()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_message_without_its_time_does_not_make_the_others_late() {
+    let rule = "--! lateness = \"5s\"\nINSERT INTO uplink SELECT window_start, count(*) AS n \
+                FROM TUMBLE(s, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end;";
+    let mut stage = stage("a/{d}", "ts = \"time\"\nfields = { v = \"float64\" }", rule).await;
+    for second in 0..30 {
+        if second == 8 {
+            for bad in [r#"{"uptime":3,"v":1}"#, r#"{"time":null,"v":1}"#, r#"{"time":"2026-03-01T00:00:08","v":1}"#] {
+                stage.devices.publish("a/2", bad).await;
+            }
+        }
+        stage.devices.publish("a/1", json!({ "time": format!("2026-03-01T00:00:{second:02}Z"), "v": 1 }).to_string()).await;
+    }
+    let windows = stage.rows(2).await;
+    assert_eq!(windows[0], json!({ "window_start": "2026-03-01T00:00:00Z", "n": 10 }));
+    assert_eq!(windows[1], json!({ "window_start": "2026-03-01T00:00:10Z", "n": 10 }));
+    let said = stage.the_box.log().wait("are left out").await;
+    assert!(said.contains("WARN") && said.contains("there is no \\\"time\\\""), "{said}");
+}
+
+#[tokio::test]
+async fn one_text_does_not_spoil_an_inferred_number() {
+    let mut stage = stage("i/{d}", "", "INSERT INTO uplink SELECT d, t FROM s WHERE t > 80;").await;
+    for value in ["79", "81", "81.5", "\"nan\"", "9", "100", "82.5", "82"] {
+        stage.devices.publish("i/1", format!("{{\"t\":{value}}}")).await;
+    }
+    let values: Vec<f64> = stage.rows(5).await.iter().map(|row| row["t"].as_f64().unwrap()).collect();
+    assert_eq!(values, [81.0, 81.5, 100.0, 82.5, 82.0]);
+    let widened = stage.the_box.log().wait("another type").await;
+    assert!(widened.contains("t int64 -> float64") && widened.contains("rules=\"rule\""), "{widened}");
+    let said = stage.the_box.log().wait("do not fit").await;
+    assert!(said.contains("column t: expected float64, found the string"), "{said}");
+    // Nor after a restart.
+    let Stage { the_box, site, devices, mut results, _broker } = stage;
+    the_box.kill().await;
+    let _again = site.run();
+    devices.publish("i/1", r#"{"t":"n/a"}"#).await;
+    devices.publish("i/1", r#"{"t":90.5}"#).await;
+    results.take_until(|message| message.json()["row"]["t"] == 90.5).await;
+}
+
+#[tokio::test]
+async fn what_is_outside_the_rows_is_read_by_each() {
+    let keys = "rows = \"vals\"\nts = { path = \"^.at\", unit = \"s\" }\n\
+                fields = { k = \"utf8\", age = { type = \"utf8\", path = \"^.age\" } }";
+    let mut stage = stage("d/{d}", keys, "INSERT INTO uplink SELECT * FROM s;").await;
+    stage.devices.publish("d/1", r#"{"at":1700000000,"age":"18","vals":[{"k":"t"},{"k":"h"}]}"#).await;
+    let row = |k: &str| json!({ "ts": "2023-11-14T22:13:20Z", "d": "1", "k": k, "age": "18" });
+    assert_eq!(stage.rows(2).await, [row("t"), row("h")]);
+}
