@@ -4,7 +4,7 @@
 //! for as long as the server asks (Retry-After).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +27,8 @@ pub struct HttpUplink {
     outcomes: mpsc::Sender<Outcome>,
     status: Arc<UplinkStatus>,
     line: Arc<LineStatus>,
+    /// whether a request has come through
+    proven: Arc<AtomicBool>,
 }
 
 /// How a request of the generation ended.
@@ -47,8 +49,12 @@ impl HttpUplink {
         // Whoever finds it full has nothing to add to what is in it.
         let (outcomes, ends) = mpsc::channel(8);
         let backoff = Backoff::new(config.backoff.min.0, config.backoff.max.0);
+        // Nobody knows better before there is something to send.
+        status.connected.store(true, Ordering::Relaxed);
+        line.is_up();
+        let proven = Arc::new(AtomicBool::new(false));
         let follow = follow(ends, tell, backoff, Arc::clone(&status), Arc::clone(&line));
-        (Self { client: Arc::new(client), batch: config.batch.get(), generation, outcomes, status, line }, follow)
+        (Self { client: Arc::new(client), batch: config.batch.get(), generation, outcomes, status, line, proven }, follow)
     }
 }
 
@@ -60,7 +66,7 @@ impl Uplink for HttpUplink {
     fn send(&mut self, parcel: Parcel) -> BoxFuture<'_, Result<Confirmation, DeliveryError>> {
         let body = array(&parcel.messages);
         let (client, outcomes) = (Arc::clone(&self.client), self.outcomes.clone());
-        let (status, line) = (Arc::clone(&self.status), Arc::clone(&self.line));
+        let (status, line, proven) = (Arc::clone(&self.status), Arc::clone(&self.line), Arc::clone(&self.proven));
         let generation = *self.generation.borrow();
         let posted = async move {
             let posted = client.post(body.clone(), &key(&body)).await;
@@ -70,7 +76,8 @@ impl Uplink for HttpUplink {
                 return Err(DeliveryError::Transient(reason));
             }
             // The server is there, whatever it says about the rows.
-            if !status.connected.swap(true, Ordering::Relaxed) {
+            let (first, back) = (!proven.swap(true, Ordering::Relaxed), !status.connected.swap(true, Ordering::Relaxed));
+            if first || back {
                 line.is_up();
                 drop(outcomes.try_send(Outcome::Arrived));
             }
