@@ -53,21 +53,16 @@ pub trait Sink: Send {
 pub struct Delivery {
     /// rows that the far side has confirmed
     pub written: usize,
-    /// rows that failed
-    pub failed: usize,
-    /// why the first of them failed
-    pub error: Option<DeliveryError>,
+    /// the rows that failed, by their place in the call, and why
+    pub failures: Vec<(usize, DeliveryError)>,
 }
 
 impl Delivery {
-    /// Counts one more row.
+    /// Counts the next row.
     pub fn count(&mut self, outcome: Result<(), DeliveryError>) {
         match outcome {
             Ok(()) => self.written += 1,
-            Err(error) => {
-                self.failed += 1;
-                self.error.get_or_insert(error);
-            }
+            Err(error) => self.failures.push((self.written + self.failures.len(), error)),
         }
     }
 }

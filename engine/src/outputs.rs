@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use tidegate_connectors::{Delivery, DeliveryError, Sink};
-use tidegate_core::Rows;
+use tidegate_core::clock::SystemClock;
+use tidegate_core::{Clock, Rows};
 use tokio::sync::Notify;
 
 use crate::config::WhenQueueFull;
 use crate::sampler::Sampler;
 use crate::status::OutputStatus;
+use crate::tap::Passed;
 
 /// Rows that are under way to the far side at a time, however long the queue is: enough for a slow line.
 const DELIVERED_ROWS: usize = 1_024;
@@ -31,9 +33,34 @@ pub struct OutputQueue {
     status: Arc<OutputStatus>,
 }
 
+/// Rows for an output that one rule wrote.
+#[derive(Debug, Clone)]
+pub struct Writes {
+    /// the rule
+    pub rule: Arc<str>,
+    /// the rows, with the numbers of those that they stem from
+    pub rows: Rows,
+}
+
+impl Writes {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn slice(&self, offset: usize, len: usize) -> Self {
+        Self { rule: Arc::clone(&self.rule), rows: self.rows.slice(offset, len) }
+    }
+}
+
+/// What the sink is handed at once, and what it was put together from.
+struct Handed {
+    batch: RecordBatch,
+    parts: Vec<Writes>,
+}
+
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Rows>,
+    waiting: VecDeque<Writes>,
     /// rows that wait
     rows: usize,
     /// rows that were handed to the sink, which has not answered yet
@@ -52,7 +79,7 @@ impl OutputQueue {
 
     /// Puts rows at the end. When there is no room, waits (`block`) or makes room by dropping the oldest rows. Rows for a closed queue
     /// are dropped.
-    pub async fn push(&self, rows: Rows) {
+    pub async fn push(&self, rows: Writes) {
         let mut offset = 0;
         while offset < rows.len() {
             let part = (rows.len() - offset).min(self.half());
@@ -86,7 +113,7 @@ impl OutputQueue {
         self.room.notify_one();
     }
 
-    fn push_part(&self, rows: Rows) {
+    fn push_part(&self, rows: Writes) {
         let mut state = self.lock();
         let mut dropped = if state.closed { rows.len() } else { 0 };
         if !state.closed {
@@ -116,7 +143,7 @@ impl OutputQueue {
 
     /// The next rows, which are under way from now on; `None` when the queue is closed and empty. Takes
     /// several pushes together, or a far side with a slow line would see one a round trip.
-    async fn pop(&self) -> Option<RecordBatch> {
+    async fn pop(&self) -> Option<Handed> {
         loop {
             let filled = self.filled.notified();
             {
@@ -154,21 +181,46 @@ impl OutputQueue {
     /// move on a cause that has gone.
     pub async fn deliver_to(&self, mut sink: Box<dyn Sink>) {
         let mut failures = Sampler::default();
-        while let Some(rows) = self.pop().await {
-            let Delivery { written, failed, error } = sink.deliver(&rows).await;
+        while let Some(Handed { batch, parts }) = self.pop().await {
+            let delivery = sink.deliver(&batch).await;
             self.answered();
-            self.status.written.add(written as u64);
-            self.status.failed.add(failed as u64);
-            self.status.last.note(&rows, "");
-            if let Some(error) = error {
+            self.status.written.add(delivery.written as u64);
+            self.status.failed.add(delivery.failures.len() as u64);
+            self.status.last.note(&batch, "");
+            self.show(&parts, &delivery);
+            if let Some((_, error)) = delivery.failures.first() {
                 self.status.last_error.note(error.to_string());
-                let Some(count) = failures.count(failed as u64) else { continue };
+                let Some(count) = failures.count(delivery.failures.len() as u64) else { continue };
                 let advice = match error {
                     DeliveryError::Transient(_) => "they are not written later",
                     DeliveryError::Permanent(_) => "correct the rule or the output",
                 };
                 tracing::error!(output = %self.name, rows = count, %error, advice, "rows could not be written");
             }
+        }
+    }
+
+    /// Shows whoever listens what became of the rows of a delivery.
+    fn show(&self, parts: &[Writes], delivery: &Delivery) {
+        let mut first = 0;
+        for Writes { rule, rows } in parts {
+            self.status.tap.show(|| {
+                let mut outcomes = vec![None; rows.len()];
+                for (row, error) in &delivery.failures {
+                    if let Some(outcome) = row.checked_sub(first).and_then(|row| outcomes.get_mut(row)) {
+                        *outcome = Some(Arc::from(error.to_string()));
+                    }
+                }
+                Passed {
+                    rows: rows.clone(),
+                    // It is only shown.
+                    wall_ns: SystemClock.wall_ns(),
+                    rule: Some((Arc::clone(rule), None)),
+                    target: None,
+                    failures: Some(outcomes.into()),
+                }
+            });
+            first += rows.len();
         }
     }
 }
@@ -180,27 +232,27 @@ impl State {
     }
 
     /// Up to `limit` rows from the front with equal columns.
-    fn pop(&mut self, limit: usize) -> Option<RecordBatch> {
+    fn pop(&mut self, limit: usize) -> Option<Handed> {
         let first = self.take(limit)?;
-        let (schema, mut taken) = (first.batch.schema(), first.len());
+        let (schema, mut taken) = (first.rows.batch.schema(), first.len());
         let mut parts = vec![first];
-        while taken < limit && self.waiting.front().is_some_and(|next| *next.batch.schema_ref() == schema) {
+        while taken < limit && self.waiting.front().is_some_and(|next| *next.rows.batch.schema_ref() == schema) {
             let Some(next) = self.take(limit - taken) else { break };
             taken += next.len();
             parts.push(next);
         }
-        let together = concat_batches(&schema, parts.iter().map(|part| &part.batch)).unwrap_or_else(|_| {
+        let batch = concat_batches(&schema, parts.iter().map(|part| &part.rows.batch)).unwrap_or_else(|_| {
             // Too much for one array, say: then they go one after the other.
             parts.drain(1..).rev().for_each(|part| self.waiting.push_front(part));
-            parts.pop().map_or_else(|| RecordBatch::new_empty(schema), |first| first.batch)
+            parts.first().map_or_else(|| RecordBatch::new_empty(schema), |first| first.rows.batch.clone())
         });
-        self.under_way = together.num_rows();
+        self.under_way = batch.num_rows();
         self.rows -= self.under_way;
-        Some(together)
+        Some(Handed { batch, parts })
     }
 
     /// Up to `limit` rows of the first push.
-    fn take(&mut self, limit: usize) -> Option<Rows> {
+    fn take(&mut self, limit: usize) -> Option<Writes> {
         let first = self.waiting.pop_front()?;
         if first.len() <= limit {
             return Some(first);
@@ -216,12 +268,13 @@ mod tests {
     use super::*;
     use arrow::array::{AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
+    use futures::FutureExt;
     use futures::future::BoxFuture;
     use tidegate_core::Seqs;
 
-    fn rows(values: impl IntoIterator<Item = i64>) -> Rows {
+    fn rows(values: impl IntoIterator<Item = i64>) -> Writes {
         let batch = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from_iter_values(values)) as _)]).unwrap();
-        Rows { batch, seqs: Seqs::One { seq: 0 } }
+        Writes { rule: Arc::from("rule"), rows: Rows { batch, seqs: Seqs::One { seq: 0 } } }
     }
 
     #[derive(Clone, Default)]
@@ -322,7 +375,7 @@ mod tests {
             let values = Int64Array::from_iter_values(first..first + 200);
             let array = arrow::array::DictionaryArray::new(keys, Arc::new(values));
             let batch = RecordBatch::try_from_iter([("x", Arc::new(array) as _)]).unwrap();
-            Rows { batch, seqs: Seqs::Run { first: 0 } }
+            Writes { rule: Arc::from("rule"), rows: Rows { batch, seqs: Seqs::Run { first: 0 } } }
         };
         let mut state = State::default();
         for first in [0, 1_000] {
@@ -330,10 +383,28 @@ mod tests {
             state.waiting.push_back(dictionary(first));
         }
         for left in [200, 0] {
-            assert_eq!(state.pop(1_000).unwrap().num_rows(), 200);
+            assert_eq!(state.pop(1_000).unwrap().batch.num_rows(), 200);
             assert_eq!(state.rows, left);
         }
         assert!(state.pop(1_000).is_none());
+    }
+
+    #[test]
+    fn whoever_listens_sees_of_each_row_who_wrote_it_and_what_became_of_it() {
+        let status = Arc::new(OutputStatus::default());
+        let queue = OutputQueue::new("pump", 50, WhenQueueFull::DropOldest, Arc::clone(&status));
+        let mut ear = status.tap.listen();
+        let by = |rule: &str, values: &[i64]| Writes { rule: Arc::from(rule), ..rows(values.iter().copied()) };
+        wait(queue.push(by("on", &[1, -2])));
+        wait(queue.push(by("off", &[-3, 4])));
+        drain(&queue);
+        let mut seen = Vec::new();
+        while let Some(Some(passed)) = ear.next().now_or_never() {
+            let failures = passed.failures.unwrap();
+            let failed = failures.iter().map(Option::is_some).collect::<Vec<_>>();
+            seen.push((passed.rule.unwrap().0.to_string(), failed));
+        }
+        assert_eq!(seen, [("on".to_owned(), vec![false, true]), ("off".to_owned(), vec![true, false])]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tidegate_core::{Ack, Rows, Seqs};
 use tidegate_rules::{Target, Worth};
 
 use crate::buffer::{Buffer, OutboxRows};
-use crate::outputs::OutputQueue;
+use crate::outputs::{OutputQueue, Writes};
 use crate::sequencer::Origin;
 
 /// Rows that one statement wrote, with their identities: row `i` is `(rule, rows.seqs[i], ordinals[i])`.
@@ -68,7 +68,7 @@ impl Router {
             if let Target::Output(name) = &routed.target
                 && let Some(queue) = self.outputs.get(name)
             {
-                queue.push(routed.rows).await;
+                queue.push(Writes { rule: routed.rule, rows: routed.rows }).await;
             }
         }
     }

@@ -26,8 +26,8 @@ pub struct Passed {
     pub rows: Rows,
     /// when they were here, nanoseconds since 1970
     pub wall_ns: i64,
-    /// the rule that wrote them, and its version
-    pub rule: Option<(Arc<str>, u64)>,
+    /// the rule that wrote them, and its version, where that is known
+    pub rule: Option<(Arc<str>, Option<u64>)>,
     /// where that wrote them to
     pub target: Option<Arc<str>>,
     /// What became of each row, where there is a far side: none, or why it failed.

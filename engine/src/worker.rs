@@ -428,7 +428,7 @@ impl Hosted {
             self.status.last.note(&emission.rows.batch, emission.target.name());
         }
         for Emission { target, rows } in &out.rows {
-            let rule = || (Arc::clone(name), self.status.versions.get());
+            let rule = || (Arc::clone(name), Some(self.status.versions.get()));
             self.status.tap.show(|| Passed {
                 rows: rows.clone(),
                 wall_ns,

@@ -34,13 +34,13 @@ impl Sink for TopicSink {
                     Ok((topic, payload)) => self.publisher.publish(&topic, payload, self.qos, self.retain).await,
                     Err(error) => Err(DeliveryError::Permanent(error)),
                 };
-                match published {
-                    Ok(confirmation) => under_way.push(confirmation),
-                    Err(error) => delivery.count(Err(error)),
-                }
+                under_way.push(published);
             }
-            for confirmation in under_way {
-                delivery.count(confirmation.await);
+            for published in under_way {
+                delivery.count(match published {
+                    Ok(confirmation) => confirmation.await,
+                    Err(error) => Err(error),
+                });
             }
             delivery
         }

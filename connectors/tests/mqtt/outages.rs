@@ -384,16 +384,17 @@ async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late
         let command = |n: i64| RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![n])) as ArrayRef)]).unwrap();
         let pump = rig.sinks.get_mut("pump").unwrap();
         // In the moment before the loss is noticed, and after it.
-        assert!(matches!(pump.deliver(&command(1)).await.error, Some(DeliveryError::Transient(_))));
+        assert!(matches!(pump.deliver(&command(1)).await.failures.as_slice(), [(0, DeliveryError::Transient(_))]));
         rig.disconnected().await;
         let pump = rig.sinks.get_mut("pump").unwrap();
-        let error = pump.deliver(&command(2)).await.error.unwrap();
-        assert!(matches!(&error, DeliveryError::Transient(why) if why.starts_with("connection c is down: ")), "{error:?}");
+        let failures = pump.deliver(&command(2)).await.failures;
+        let is_down = |why: &str| why.starts_with("connection c is down: ");
+        assert!(matches!(failures.as_slice(), [(0, DeliveryError::Transient(why))] if is_down(why)), "{failures:?}");
         let generation = rig.publisher.session().borrow().map_or(1, |session| session.generation);
         broker.restart().await;
         let mut peer = Peer::connect(broker.port(), "peer", "act/#").await;
         rig.connected_after(generation).await;
-        assert_eq!(rig.sinks.get_mut("pump").unwrap().deliver(&command(3)).await.error, None);
+        assert_eq!(rig.sinks.get_mut("pump").unwrap().deliver(&command(3)).await.failures, []);
         assert_eq!(peer.next().await.1, "3", "{version}");
         rig.end().await;
     }

@@ -1,15 +1,15 @@
 //! Draws a [`Report`], pane by pane, on a screen of 80 by 24 characters and up.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::style::{Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row, Table, Wrap};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::management::command::tail::Columns;
 use crate::management::report::{Noted, Report, Rule};
 
 /// How high panes are: what is small comes first, rules and messages give way.
@@ -165,33 +165,6 @@ fn compact(text: &str, room: usize) -> String {
     };
     let whole = with_names(usize::MAX);
     if whole.chars().count() <= room { whole } else { with_names(4) }
-}
-
-/// The columns of a row, in its order.
-struct Columns(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Columns {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Columns;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a row")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
-                let mut columns = Vec::new();
-                while let Some(column) = map.next_entry()? {
-                    columns.push(column);
-                }
-                Ok(Columns(columns))
-            }
-        }
-
-        deserializer.deserialize_map(InOrder)
-    }
 }
 
 /// Rows come from outside, and a terminal obeys control characters.

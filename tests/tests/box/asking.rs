@@ -149,6 +149,18 @@ async fn rows_are_shown_as_they_pass() {
     assert_eq!(rows.len(), 2);
     assert_eq!((&rows[0]["row"]["temperature"], &rows[0]["row"]["device"]), (&json!(79.5), &json!("7")));
     assert_eq!(rows[1]["seq"].as_u64(), rows[0]["seq"].as_u64().map(|seq| seq + 1));
+    // An output: who wrote the row, because of which row, and what the far side answered.
+    let mut tail = stage.site.tidegate_running(&["tail", "pump", "-n", "1", "--json"]);
+    let ended = async {
+        while tail.try_wait().unwrap().is_none() {
+            stage.publish(&[r#"{"temperature": 81.5}"#]).await;
+        }
+    };
+    tokio::time::timeout(tidegate_tests::PATIENCE, ended).await.expect("it sees no row");
+    let output = tail.wait_with_output().await.unwrap();
+    let row: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&row["rule"], &row["row"]["run"], &row["written"]), (&json!("cooling"), &json!(true), &json!(true)));
+    assert!(row["seq"].as_u64() > rows[1]["seq"].as_u64());
     let unknown = stage.site.tidegate(&["tail", "tnak"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(said(&unknown).contains("there is no stream, rule or output `tnak`; did you mean `tank`?"), "{unknown:?}");

@@ -154,7 +154,7 @@ fn told(passed: &Passed, row: usize, encoder: &Encoder, missed: u64) -> Row {
         time,
         seq: passed.rows.seqs.get(row),
         rule: passed.rule.as_ref().map(|(rule, _)| rule.to_string()),
-        version: passed.rule.as_ref().map(|(_, version)| *version),
+        version: passed.rule.as_ref().and_then(|(_, version)| *version),
         target: passed.target.as_ref().map(|target| target.to_string()),
         row: serde_json::from_slice(&text).unwrap_or_default(),
         written: failure.map(Option::is_none),
