@@ -120,7 +120,7 @@ async fn what_needs_a_person_is_said_and_gives_exit_code_4() {
     let rule = &report["rules"][0];
     assert_eq!((&rule["state"], &rule["version"]["sha256"]), (&json!("runs"), &before["rules"][0]["version"]["sha256"]));
     let refused = rule["refused"]["text"].as_str().unwrap();
-    assert!(refused.contains("cooling.sql:1:44: there is no column `temprature`"), "{refused}");
+    assert!(refused.contains("cooling.sql:1:48: ") && refused.contains("`temperature`"), "{refused}");
     let text = said(&stage.site.tidegate(&["status"]));
     for so in ["NEEDS YOU connection cloud", "NEEDS YOU rule cooling: ", "NEEDS YOU uplink uplink is down", "the version before runs on"] {
         let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
