@@ -383,7 +383,8 @@ fn read(path: &Path) -> Result<(Arc<str>, Stamp), Diagnostic> {
     let bytes = fs::read(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok((Arc::from(text), stamp_of(&meta))),
-        Err(error) => Err(cannot(format!("the rule is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))),
+        Err(error) => Err(cannot(format!("the rule is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
+            .help(Some("save the file as UTF-8".to_owned()))),
     }
 }
 

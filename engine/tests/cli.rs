@@ -493,7 +493,7 @@ fn a_rule_file_from_elsewhere_is_explained_in_place_of_its_older_version_also_as
         "file": "full.sql",
         "description": null,
         "mode": "active",
-        "lateness": "0ns",
+        "lateness": "0s",
         "idle_after": null,
         "max_state": "64MiB",
         "when_state_full": "stop",

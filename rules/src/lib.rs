@@ -47,6 +47,8 @@ pub struct Compiled {
 /// # Errors
 /// When the file is wrong, with every place that could be found, or when it reads a stream whose columns are not known yet.
 pub fn compile(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, CompileError> {
+    // Editors of Windows begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let options = Options::parse(file, text).map_err(CompileError::Wrong)?;
     let (rule, of_text) = sql::compile(file, text, &options, catalog)?;
     let mut warnings = options.warnings(file, text);

@@ -4,11 +4,13 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion_common::{DFSchemaRef, Result, plan_err};
+use datafusion_common::{DFSchemaRef, Result, plan_datafusion_err, plan_err};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion_sql::sqlparser::ast::{Expr as AstExpr, FunctionArguments, Ident, TableFactor, TableVersion};
 use tidegate_core::TS;
+
+use super::complaint::at;
 
 pub(super) const AS_OF_FORM: &str =
     "write `FROM t JOIN s FOR SYSTEM_TIME AS OF t.ts ON t.k = s.k`, or `AS OF CURRENT_TIMESTAMP` for what has come last";
@@ -76,7 +78,15 @@ pub(super) struct Versions;
 
 impl RelationPlanner for Versions {
     fn plan_relation(&self, mut relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
-        let TableFactor::Table { version, alias, .. } = &mut relation else { return Ok(RelationPlanning::Original(Box::new(relation))) };
+        let TableFactor::Table { version, alias, with_hints, sample, name, .. } = &mut relation else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        if let Some(hint) = with_hints.first() {
+            return Err(at(hint, plan_datafusion_err!("a rule has no hints such as `{hint}`: nothing here locks; leave WITH (..) out")));
+        }
+        if sample.is_some() {
+            return Err(at(name, plan_datafusion_err!("a sample of a stream would be another each time; write WHERE")));
+        }
         let Some(version) = version.take() else { return Ok(RelationPlanning::Original(Box::new(relation))) };
         let alias = alias.take();
         let TableVersion::ForSystemTimeAsOf(moment) = version else {

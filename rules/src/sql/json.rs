@@ -9,9 +9,12 @@ use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBui
 use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion_sql::sqlparser::ast::BinaryOperator;
 use serde_json::Value;
+
+use super::complaint::at_first;
+use super::words::{field_type, kind};
 
 static JSON_GET: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get", Form::Json))));
 static JSON_GET_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get_text", Form::Text))));
@@ -38,7 +41,7 @@ enum Form {
 pub(super) struct JsonOperators;
 
 impl ExprPlanner for JsonOperators {
-    fn plan_binary_op(&self, expr: RawBinaryExpr, _schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let function = match expr.op {
             BinaryOperator::Arrow => &*JSON_GET,
             BinaryOperator::LongArrow => &*JSON_GET_TEXT,
@@ -50,6 +53,8 @@ impl ExprPlanner for JsonOperators {
             other => vec![other],
         };
         arguments.push(expr.right);
+        let types = arguments.iter().map(|argument| argument.get_type(schema)).collect::<Result<Vec<_>>>()?;
+        function.coerce_types(&types).map_err(|error| at_first(&arguments, error))?;
         Ok(PlannerResult::Planned(function.call(arguments)))
     }
 }
@@ -114,12 +119,15 @@ impl ScalarUDFImpl for JsonGet {
             return plan_err!("`{}` takes a JSON text and a key; write `payload->'key'`", self.name);
         };
         if !is_text(json) {
-            return plan_err!("JSON is looked for in text, and not in {json}; a struct's field is `column['field']`");
+            return plan_err!("JSON is looked for in text, and not in {}; a struct's field is `column['field']`", kind(json));
         }
         let key = |data_type: &DataType| match data_type {
             DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => Ok(DataType::Utf8),
             number if number.is_integer() => Ok(DataType::Int64),
-            other => plan_err!("a key of JSON is a text or a whole number, and not {other}; write `payload->'key'` or `payload->0`"),
+            other => {
+                let found = field_type(other);
+                plan_err!("a key of JSON is a text or a whole number, and not {found}; write `payload->'key'` or `payload->0`")
+            }
         };
         std::iter::once(Ok(DataType::Utf8)).chain(keys.iter().map(key)).collect()
     }

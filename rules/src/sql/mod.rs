@@ -19,10 +19,12 @@ mod functions;
 mod json;
 mod limit;
 mod lower;
+mod mismatch;
 mod names;
 mod nesting;
 mod operators;
 mod pattern;
+mod spellings;
 mod statement;
 mod table_functions;
 mod text;
@@ -30,6 +32,7 @@ mod time;
 mod wall_clock;
 mod warnings;
 mod windows;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,7 +69,7 @@ pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> 
 }
 
 fn compile_with_room(file: &str, text: &str, options: &Options, catalog: &Catalog) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
-    let statements = text::parse(file, text).map_err(|wrong| CompileError::Wrong(vec![wrong]))?;
+    let statements = text::parse(file, text).map_err(CompileError::Wrong)?;
     let names = names::Names::new(catalog);
     let (mut views, mut sizes) = (PlannerContext::new(), nesting::Sizes::default());
     let (mut lowered, mut wrong, mut warnings) = (Vec::new(), Vec::new(), Vec::new());

@@ -14,6 +14,7 @@ use super::as_of::Versions;
 use super::functions::memories;
 use super::json::{self, JsonOperators};
 use super::lower::types::Meetings;
+use super::mismatch::Operands;
 use super::pattern::RowPatterns;
 use super::pattern::formula::markers;
 use super::table_functions::WindowFunctions;
@@ -66,6 +67,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     let expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![
         Arc::new(Meetings),
         Arc::new(JsonOperators),
+        Arc::new(Operands),
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
         Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
         Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),
@@ -116,6 +118,20 @@ impl<'a> Names<'a> {
 
 pub(super) fn options() -> &'static ConfigOptions {
     &FUNCTIONS.options
+}
+
+/// Whether `name` is a function of one row, and nothing else.
+pub(super) fn is_scalar_only(name: &str) -> bool {
+    is_scalar(name) && !FUNCTIONS.aggregate.contains_key(name) && !FUNCTIONS.window.contains_key(name)
+}
+
+fn is_scalar(name: &str) -> bool {
+    FUNCTIONS.scalar.contains_key(name)
+}
+
+/// Whether `name` is a function that stands with OVER only.
+pub(super) fn is_window(name: &str) -> bool {
+    FUNCTIONS.window.contains_key(name) && !FUNCTIONS.aggregate.contains_key(name) && !is_scalar(name)
 }
 
 /// The names of all functions.

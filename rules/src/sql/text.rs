@@ -2,12 +2,13 @@
 
 use datafusion_sql::sqlparser::ast::{Ident, ObjectName, Query, Spanned, Statement as Ast, TableObject};
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
-use datafusion_sql::sqlparser::tokenizer::Tokenizer;
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
 use tidegate_core::{Diagnostic, Place};
 
 use super::dialect::RuleDialect;
 use super::nesting::too_deep;
 use super::pattern::clauses::known_to_the_parser;
+use super::spellings::{of_syntax, of_token, options_out_of_place};
 use super::table_functions::rewrite_tokens;
 
 /// Nesting beyond this is not written by people; it would only cost stack.
@@ -27,13 +28,34 @@ pub(super) enum Body {
     View { name: String, query: Box<Query> },
 }
 
-pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic> {
-    let tokens =
-        Tokenizer::new(&RuleDialect::new(0), text).tokenize_with_location().map_err(|error| syntax_error(file, text, error.into()))?;
+pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Vec<Diagnostic>> {
+    let tokens = tokens(text).map_err(|error| vec![syntax_error(file, text, &[], error.into())])?;
+    let wrong: Vec<Diagnostic> = tokens
+        .iter()
+        .filter_map(|token| of_token(&token.token).map(|wrong| (token, wrong)))
+        .map(|(token, (what, help))| Diagnostic::new(file, what).help(help.to_owned()).at(place(token.span.start)))
+        .chain(
+            options_out_of_place(&tokens)
+                .map(|(token, what, help)| Diagnostic::new(file, what).help(help.to_owned()).at(place(token.span.start))),
+        )
+        .collect();
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    statements(file, text, tokens).map_err(|wrong| vec![wrong])
+}
+
+/// The tokens of `text`, with comments and spaces.
+pub(super) fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
+    Tokenizer::new(&RuleDialect::new(0), text).tokenize_with_location()
+}
+
+fn statements(file: &str, text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<Statement>, Diagnostic> {
     if let Some((at, what)) = too_deep(&tokens) {
         return Err(Diagnostic::new(file, what).at(place(at)));
     }
-    let tokens = known_to_the_parser(rewrite_tokens(tokens)).map_err(|error| syntax_error(file, text, error))?;
+    let written = tokens.clone();
+    let tokens = known_to_the_parser(rewrite_tokens(tokens)).map_err(|error| syntax_error(file, text, &written, error))?;
     let dialect = RuleDialect::new(tokens.len());
     let parsed = Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens).parse_statements();
     if let Some(at) = dialect.gave_up_at() {
@@ -41,7 +63,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Diagnostic
         let help = "look for a missing word or parenthesis here; write `INTERVAL '5' SECOND` and `CAST(x AS DOUBLE)`, none within another INTERVAL";
         return Err(Diagnostic::new(file, what).at(place(at)).help(Some(help.to_owned())));
     }
-    let asts = parsed.map_err(|error| syntax_error(file, text, error))?;
+    let asts = parsed.map_err(|error| syntax_error(file, text, &written, error))?;
     let mut statements = Vec::with_capacity(asts.len());
     for ast in asts {
         let start = place(ast.span().start);
@@ -99,7 +121,7 @@ fn normal(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
-fn syntax_error(file: &str, text: &str, error: ParserError) -> Diagnostic {
+fn syntax_error(file: &str, text: &str, tokens: &[TokenWithSpan], error: ParserError) -> Diagnostic {
     let message = match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
         ParserError::RecursionLimitExceeded => {
@@ -114,7 +136,12 @@ fn syntax_error(file: &str, text: &str, error: ParserError) -> Diagnostic {
         .and_then(|(line, column)| Some(Place { line: line.parse().ok()?, column: column.trim().parse().ok()? }));
     let place = place.or_else(|| message.contains("EOF").then(|| Place::of_offset(text, text.trim_end().len())));
     let said = said.strip_prefix("sql parser error: ").unwrap_or(said);
-    Diagnostic::new(file, format!("SQL syntax: {}", lower_first(said))).at(place)
+    let words: Vec<TokenWithSpan> = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).cloned().collect();
+    let stuck = words.iter().position(|token| self::place(token.span.start) == place).unwrap_or(words.len());
+    match of_syntax(&words, stuck).filter(|_| !words.is_empty()) {
+        Some((what, help)) => Diagnostic::new(file, format!("SQL syntax: {what}")).help(help.to_owned()).at(place),
+        None => Diagnostic::new(file, format!("SQL syntax: {}", lower_first(said))).at(place),
+    }
 }
 
 pub(super) fn place(location: datafusion_sql::sqlparser::tokenizer::Location) -> Option<Place> {

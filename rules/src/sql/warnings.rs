@@ -2,10 +2,17 @@
 
 use std::ops::ControlFlow;
 
-use datafusion_common::{DataFusionError, Diagnostic, Span, plan_datafusion_err};
-use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr, Query, Spanned, Value, ValueWithSpan, visit_expressions};
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::{DataFusionError, Result, plan_datafusion_err};
+use datafusion_expr::{Aggregate, Filter, LogicalPlan};
+use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr, Query, Value, ValueWithSpan, visit_expressions};
 
+use super::complaint::{at, at_first, in_clause};
+use super::lower::{has_window, window_below, window_column};
 use super::names::Names;
+use super::table_functions::WindowKind;
+use super::wall_clock::asks_for_now;
+use super::words::said;
 
 /// Warns of what can be seen in the text of `query` alone.
 pub(super) fn of_text(query: &Query, names: &Names<'_>) {
@@ -18,6 +25,50 @@ pub(super) fn of_text(query: &Query, names: &Names<'_>) {
     });
 }
 
+/// Warns of what can be seen in `plan`.
+pub(super) fn of_plan(plan: &LogicalPlan, names: &Names<'_>) -> Result<()> {
+    plan.apply(|node| {
+        let what = match node {
+            LogicalPlan::Filter(filter) => silence(filter)?,
+            LogicalPlan::Aggregate(aggregate) => windows_of_all(aggregate),
+            _ => None,
+        };
+        if let Some(what) = what {
+            names.warn(what);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+/// `HAVING now() - max(ts) > ..` of groups that have no window: a group is only looked at when a row of it comes.
+fn silence(filter: &Filter) -> Result<Option<DataFusionError>> {
+    let LogicalPlan::Aggregate(aggregate) = &*filter.input else { return Ok(None) };
+    if has_window(&aggregate.input)? || !asks_for_now(&filter.predicate) {
+        return Ok(None);
+    }
+    let what = plan_datafusion_err!(
+        "a group is looked at only when one of its rows comes, so that this cannot find a silent one; write FROM SESSION(stream PARTITION \
+         BY device, DESCRIPTOR(ts), INTERVAL '10' SECOND) with `--! idle_after = \"10s\"`"
+    );
+    Ok(Some(in_clause("HAVING", what)))
+}
+
+/// Windows that end by their rows, of all keys together, where GROUP BY names a key.
+fn windows_of_all(aggregate: &Aggregate) -> Option<DataFusionError> {
+    let window = window_below(&aggregate.input).filter(|window| window.partition.is_empty())?;
+    let key = aggregate.group_expr.iter().find(|expr| window_column(expr, &aggregate.input).is_none())?;
+    let (name, why) = match window.kind {
+        WindowKind::Time(_) => return None,
+        WindowKind::Session { .. } => ("SESSION", "ends when all keys together are silent"),
+        WindowKind::Count { .. } => ("COUNT_WINDOW", "counts the rows of all keys together"),
+        WindowKind::State => ("STATE_WINDOW", "is opened and closed by rows of any key"),
+    };
+    let (written, key) = (key, said(key));
+    let what = plan_datafusion_err!("this {name} {why}, and not of each `{key}`; write {name}(stream PARTITION BY {key}, ..)");
+    Some(at_first([written], what))
+}
+
 /// The NULL of `x = NULL`, and what is meant.
 fn compared_with_null(expr: &Expr) -> Option<(&Expr, &'static str)> {
     let Expr::BinaryOp { left, op, right } = expr else { return None };
@@ -28,10 +79,4 @@ fn compared_with_null(expr: &Expr) -> Option<(&Expr, &'static str)> {
     };
     let is_null = |side: &&Expr| matches!(side, Expr::Value(ValueWithSpan { value: Value::Null, .. }));
     Some(([&**right, &**left].into_iter().find(is_null)?, is))
-}
-
-/// `what`, with the place of `part`.
-fn at(part: &impl Spanned, what: DataFusionError) -> DataFusionError {
-    let span = Span::try_from_sqlparser_span(part.span());
-    what.with_diagnostic(Diagnostic::new_warning("", span))
 }

@@ -2,20 +2,22 @@
 //!
 //! A document's first `toml` block is its configuration. `sql` blocks are rules; a `sql refused` block is one that the `text` block after it
 //! answers. A `rows in` block after a rule is what comes, and the `rows out` block after that is what the rule writes: a line of names, and then
-//! a line for each row; `-` is null, and times are those of 1970-01-01. A column `now` says what the wall clock shows when a row comes.
+//! a line for each row; `-` is null, and times without a date are those of 1970-01-01. A column `now` says what the wall clock shows when a row
+//! comes. A `table NAME` block before them is what a reference table holds, and `rows in until TIME` lets time go on behind the last row.
+//! In `coming-from.md` the last column of each table is a rule's SELECT, or an option.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{FieldType, Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, When, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When, compile};
 
 const DAY: &str = "1970-01-01T";
 
@@ -96,29 +98,55 @@ fn said(rule: &str, catalog: &Catalog) -> String {
     }
 }
 
-/// What `rule` writes for the rows of `text`.
-fn written(rule: &str, text: &str, catalog: &Catalog) -> Vec<Vec<String>> {
-    let mut rule = compile("rule.sql", rule, catalog).unwrap().rule;
-    let stream = Arc::clone(&rule.flows()[0].input);
-    let schema = catalog.inputs[&*stream].clone().unwrap();
+/// The rows of `text` in the columns of `schema`.
+fn batch(text: &str, schema: &SchemaRef) -> RecordBatch {
     let rows = cells(text);
     let column = |field: &Arc<Field>| {
         let at = rows[0].iter().position(|name| name == field.name());
         let value = |row: &Vec<String>| at.map(|at| row[at].clone()).filter(|value| value != "-");
         let is_time = field.name() == "ts";
-        let values = rows[1..].iter().map(|row| value(row).map(|value| if is_time { format!("{DAY}{value}Z") } else { value }));
+        let values = rows[1..].iter().map(|row| value(row).map(|value| if is_time { moment(&value) } else { value }));
         let texts: ArrayRef = Arc::new(StringArray::from_iter(values));
         let values = cast(&texts, field.data_type()).unwrap();
         assert_eq!(values.logical_null_count(), texts.logical_null_count(), "a value of `{}` cannot be read", field.name());
         values
     };
-    let batch = RecordBatch::try_new(Arc::clone(&schema), schema.fields().iter().map(column).collect()).unwrap();
+    RecordBatch::try_new(Arc::clone(schema), schema.fields().iter().map(column).collect()).unwrap()
+}
+
+fn moment(time: &str) -> String {
+    if time.contains('T') { time.to_owned() } else { format!("{DAY}{time}Z") }
+}
+
+/// Lets time go on to `until`, as a box does when nothing comes.
+fn tick(rule: &mut dyn Rule, until: i64, out: &mut Emissions) {
+    while let Some(at) = rule.wakes_at().filter(|at| *at <= until) {
+        rule.on_tick(u64::MAX, When::at(at), out).unwrap();
+    }
+}
+
+/// What `rule` writes for the rows of `text`, and when time goes on to `until`.
+fn written(rule: &str, table: Option<(&str, &str)>, text: &str, until: Option<&str>, catalog: &Catalog) -> Vec<Vec<String>> {
+    let mut rule = compile("rule.sql", rule, catalog).unwrap().rule;
+    let stream = Arc::clone(&rule.flows()[0].input);
+    let schema = catalog.inputs[&*stream].clone().unwrap();
+    let (rows, batch) = (cells(text), batch(text, &schema));
     let clock = rows[0].iter().position(|name| name == "now");
+    let times = batch["ts"].as_primitive::<TimestampNanosecondType>().clone();
     let mut out = Emissions::default();
+    if let Some((name, text)) = table {
+        let rows = self::batch(text, catalog.tables[name].as_ref().unwrap());
+        rule.on_table(name, &rows, &mut out).unwrap();
+    }
     for row in 0..batch.num_rows() {
-        let wall_ns = clock.map_or(0, |at| string_to_timestamp_nanos(&format!("{DAY}{}Z", rows[row + 1][at])).unwrap());
+        let wall_ns = clock.map_or(0, |at| string_to_timestamp_nanos(&moment(&rows[row + 1][at])).unwrap());
+        let now = if until.is_some() { times.value(row) } else { 0 };
+        tick(&mut *rule, now - 1, &mut out);
         let one = Rows { batch: batch.slice(row, 1), seqs: Seqs::One { seq: row as u64 } };
-        rule.on_batch(&stream, &one, When { wall_ns, ..When::at(0) }, &mut out).unwrap();
+        rule.on_batch(&stream, &one, When { wall_ns, ..When::at(now) }, &mut out).unwrap();
+    }
+    if let Some(until) = until {
+        tick(&mut *rule, string_to_timestamp_nanos(&moment(until)).unwrap(), &mut out);
     }
     assert_eq!(out.bad_rows, 0, "{:?}", out.bad_row);
     let mut lines: Vec<Vec<String>> = Vec::new();
@@ -158,11 +186,14 @@ fn check(document: &str, least: usize) {
         };
         assert_eq!(said(&block.text, &catalog), expected, "{document}:{}", block.line);
         checked += 1;
+        let table = blocks.get(index + 1).and_then(|block| Some((block.kind.strip_prefix("table ")?, block.text.as_str())));
+        let index = index + usize::from(table.is_some());
         if let Some([input, output]) = blocks.get(index + 1..index + 3)
-            && input.kind == "rows in"
+            && let Some(rest) = input.kind.strip_prefix("rows in")
         {
             assert_eq!(output.kind, "rows out", "{document}:{}", output.line);
-            assert_eq!(written(&block.text, &input.text, &catalog), cells(&output.text), "{document}:{}", output.line);
+            let until = rest.strip_prefix(" until ");
+            assert_eq!(written(&block.text, table, &input.text, until, &catalog), cells(&output.text), "{document}:{}", output.line);
         }
     }
     assert!(checked >= least, "{document}: only {checked} examples were found");
@@ -171,6 +202,29 @@ fn check(document: &str, least: usize) {
 #[test]
 fn the_guide_to_sql_shows_what_works() {
     check("docs/sql.md", 7);
+}
+
+#[test]
+fn the_recipes_work() {
+    check("docs/recipes.md", 10);
+}
+
+#[test]
+fn what_is_spelled_otherwise_here_compiles() {
+    const DOCUMENT: &str = "docs/coming-from.md";
+    let catalog = catalog(&blocks(DOCUMENT)[0].text);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DOCUMENT);
+    let mut checked = 0;
+    for (line, text) in (1..).zip(fs::read_to_string(path).unwrap().lines()) {
+        let Some(form) = text.strip_suffix("` |").and_then(|row| row.rsplit_once("| `")).map(|(_, form)| form) else { continue };
+        let rule = match form.strip_prefix("--!") {
+            Some(_) => format!("{form}\nINSERT INTO uplink SELECT device FROM meas"),
+            None => format!("INSERT INTO uplink {form}"),
+        };
+        assert_eq!(said(&rule, &catalog), "", "{DOCUMENT}:{line}");
+        checked += 1;
+    }
+    assert!(checked > 40, "only {checked} forms were found");
 }
 
 #[test]

@@ -51,6 +51,82 @@ fn each_warning_names_the_place_and_what_is_meant() {
     compare("warnings", 1, false);
 }
 
+/// Nobody who writes rules knows the planner, or its types.
+#[test]
+fn no_message_speaks_in_the_planners_words() {
+    const THEIRS: [&str; 22] = [
+        "DataFusion",
+        "Utf8",
+        "Int64",
+        "Int32",
+        "UInt64",
+        "Float64",
+        "Boolean",
+        "Timestamp(",
+        "IntervalMonthDayNano",
+        "Interval(",
+        "MonthDayNano",
+        "Null",
+        "signature",
+        "coercion",
+        "coerce",
+        "sqltorel",
+        "projection",
+        "predicate",
+        "ast node",
+        "schema",
+        "Arrow",
+        "expr type",
+    ];
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let dirs = [tests.join("refusals"), tests.join("warnings"), tests.join("../../tests/golden/errors")];
+    let (mut found, mut walked) = (Vec::new(), 0);
+    for dir in dirs {
+        for path in fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.extension().is_none_or(|end| end != "err" && end != "txt") {
+                continue;
+            }
+            walked += 1;
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                let words: Vec<_> = THEIRS.into_iter().filter(|word| line.contains(word)).collect();
+                if !words.is_empty() {
+                    found.push(format!("{}: {words:?}: {line}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(walked > 100, "the texts were found");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The place is that of the clause: the first word of a statement is wrong in few of them.
+#[test]
+fn the_place_is_where_the_fault_is() {
+    // The whole statement is none of a rule.
+    const WHOLE: [&str; 10] = [
+        "comment_hash",
+        "comment_slashes",
+        "delete",
+        "late_rows_columns",
+        "late_rows_unknown",
+        "no_from",
+        "option_below",
+        "option_spaced",
+        "select_alone",
+        "too_many_steps",
+    ];
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refusals");
+    let mut at_the_start = Vec::new();
+    for path in
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "err"))
+    {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        at_the_start.extend(text.lines().filter(|line| line.contains(":1: ") && !WHOLE.contains(&name.as_str())).map(str::to_owned));
+    }
+    assert!(at_the_start.is_empty(), "{}", at_the_start.join("\n"));
+}
+
 #[test]
 fn any_text_gives_a_rule_or_an_error() {
     use proptest::prelude::*;

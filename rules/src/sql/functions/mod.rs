@@ -26,6 +26,8 @@ pub(super) enum Memory {
     Held,
     /// a switch with two thresholds
     Hysteresis,
+    /// how much a counter has grown
+    Increase,
     /// how fast a counter grows, per second
     Rate,
     /// seconds since a condition was true
@@ -33,8 +35,18 @@ pub(super) enum Memory {
 }
 
 impl Memory {
-    const ALL: [Self; 9] =
-        [Self::Became, Self::Changed, Self::CountWithin, Self::Deadband, Self::Ewma, Self::Held, Self::Hysteresis, Self::Rate, Self::Since];
+    const ALL: [Self; 10] = [
+        Self::Became,
+        Self::Changed,
+        Self::CountWithin,
+        Self::Deadband,
+        Self::Ewma,
+        Self::Held,
+        Self::Hysteresis,
+        Self::Increase,
+        Self::Rate,
+        Self::Since,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -45,6 +57,7 @@ impl Memory {
             Self::Ewma => "ewma",
             Self::Held => "held",
             Self::Hysteresis => "hysteresis",
+            Self::Increase => "increase",
             Self::Rate => "rate",
             Self::Since => "since",
         }
@@ -60,6 +73,7 @@ impl Memory {
             Self::Ewma => "ewma(temperature, 0.2)` or `ewma(temperature, INTERVAL '10' SECOND)",
             Self::Held => "held(temperature > 80, INTERVAL '10' SECOND)",
             Self::Hysteresis => "hysteresis(temperature, 70, 80)",
+            Self::Increase => "increase(parts)",
             Self::Rate => "rate(energy)",
             Self::Since => "since(temperature > 80)",
         }
@@ -78,7 +92,7 @@ impl Memory {
     fn returns(self) -> DataType {
         match self {
             Self::Became | Self::Changed | Self::Held | Self::Hysteresis => DataType::Boolean,
-            Self::Deadband | Self::Ewma | Self::Rate | Self::Since => DataType::Float64,
+            Self::Deadband | Self::Ewma | Self::Increase | Self::Rate | Self::Since => DataType::Float64,
             Self::CountWithin => DataType::Int64,
         }
     }
@@ -95,7 +109,7 @@ impl Memory {
             (Self::CountWithin | Self::Held, [c, i]) if condition(c) && interval(i) => Ok(vec![DataType::Boolean, i.clone()]),
             (Self::Changed, [any]) => Ok(vec![if any.is_floating() { DataType::Float64 } else { any.clone() }]),
             (Self::Ewma, [x, i]) if number(x) && interval(i) => Ok(vec![DataType::Float64, i.clone()]),
-            (Self::Rate, [_]) => numbers(1),
+            (Self::Increase | Self::Rate, [_]) => numbers(1),
             (Self::Changed | Self::Deadband | Self::Ewma, [_, _]) => numbers(2),
             (Self::Hysteresis, [_, _, _]) => numbers(3),
             _ => wrong(),

@@ -22,7 +22,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, DataFusionError, Result, plan_err};
+use datafusion_common::{Column, DFSchema, DataFusionError, Result, plan_datafusion_err, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::Alias;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
@@ -35,14 +35,14 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{
-    Expr as AstExpr, GroupByExpr, Query, Select, Statement as AstStatement, VisitMut, VisitorMut, WindowSpec, WindowType,
-    visit_expressions, visit_expressions_mut,
+    Expr as AstExpr, GroupByExpr, Ident, ObjectName, Query, Select, Statement as AstStatement, VisitMut, VisitorMut, WindowSpec,
+    WindowType, visit_expressions, visit_expressions_mut,
 };
 
 use super::as_of::{AS_OF_FORM, AsOf};
 use super::floats::{canonical, checked};
 use super::functions::is_memory;
-use super::names::{Names, StreamSource, options as planner_options};
+use super::names::{Names, StreamSource, is_scalar_only, options as planner_options};
 use super::operators::{self, Computes, CutWindow, Filter, Operator, Shared, Source};
 use super::pattern::MatchRecognize;
 use super::pattern::formula::is_marker;
@@ -50,10 +50,11 @@ use super::statement::Statement;
 use super::table_functions::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window};
 use super::time::EventTime;
 use super::wall_clock::{is_now, refuse_out_of_place};
-use super::warnings;
+use super::{complaint, mismatch, warnings};
 use crate::Options;
 use rows::{safe_conditions_first, ways};
 use target::{fit, late_rows, resolve_target};
+pub(super) use window::{has_window, window_below, window_column};
 
 /// What plans statements; made once, since thousands of rules may be loaded at a time.
 struct Planning {
@@ -108,6 +109,7 @@ pub(super) fn insert(
     let plan = analyzed(plan)?;
     refuse_hidden_inputs(&plan)?;
     window::warn_of_ends(&plan, names)?;
+    warnings::of_plan(&plan, names)?;
     // Names that it makes up are counted from one in each statement.
     let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options)).without_query_execution_start_time();
     let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
@@ -119,11 +121,13 @@ pub(super) fn insert(
     let mut lowering = Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
-        return plan_err!("the statement reads no stream, so nothing would ever make it write; read a stream, and join it with the table");
+        let why = "the statement reads no stream, so nothing would ever make it write; read a stream, and join it with the table";
+        return Err(complaint::in_clause("FROM", DataFusionError::Plan(why.to_owned())));
     }
     let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
     let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
-    let late = options.late_rows.as_ref().map(|late| late_rows(late, &lowering.inputs, options, names)).transpose()?;
+    let late = options.late_rows.as_ref().map(|late| late_rows(late, &lowering.inputs, options, names)).transpose();
+    let late = late.map_err(|error| complaint::in_clause("--! late_rows", error))?;
     Ok(Statement::new(lowering.inputs, target, root, time, late).with_tables(lowering.tables).for_rows(ways(&plan)))
 }
 
@@ -174,9 +178,17 @@ impl VisitorMut for WindowTimes {
 
 /// `plan` with casts where types differ that may meet.
 fn analyzed(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = PLANNING.analyzer.execute_and_check(types::agreeing(plan)?, planner_options(), |_, _| {})?;
+    let agreeing = types::agreeing(plan)?;
+    let plan = PLANNING.analyzer.execute_and_check(agreeing.clone(), planner_options(), |_, _| {});
+    let plan = plan.map_err(|error| mismatch::in_plan(&agreeing, error))?;
     literals::check(&plan)?;
     Ok(plan)
+}
+
+/// A spelling of OVER that means nothing.
+enum Spelled {
+    Extends(Ident),
+    Scalar(ObjectName),
 }
 
 /// Spellings of OVER that the planner does not know: a function that remembers rows, without OVER, remembers them all, so that `rate(energy)` is
@@ -190,10 +202,13 @@ fn spell_out_over(query: &mut Query) -> Result<()> {
                 let all = WindowSpec { window_name: None, partition_by: Vec::new(), order_by: Vec::new(), window_frame: None };
                 function.over = Some(WindowType::WindowSpec(all));
             }
+            Some(_) if is_scalar_only(&function.name.to_string().to_lowercase()) => {
+                return ControlFlow::Break(Spelled::Scalar(function.name.clone()));
+            }
             Some(WindowType::WindowSpec(window)) => {
                 if let Some(name) = window.window_name.take() {
                     if !window.partition_by.is_empty() || !window.order_by.is_empty() || window.window_frame.is_some() {
-                        return ControlFlow::Break(name);
+                        return ControlFlow::Break(Spelled::Extends(name));
                     }
                     function.over = Some(WindowType::NamedWindow(name));
                 }
@@ -204,7 +219,11 @@ fn spell_out_over(query: &mut Query) -> Result<()> {
     });
     match wrong {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(name) => {
+        ControlFlow::Break(Spelled::Scalar(name)) => {
+            let why = plan_datafusion_err!("`{name}` looks at one row, and takes no OVER; leave OVER out");
+            Err(complaint::at(&name, why))
+        }
+        ControlFlow::Break(Spelled::Extends(name)) => {
             plan_err!("OVER ({name} ..) adds to the window `{name}`, which is not supported; write the whole window out")
         }
     }
@@ -214,7 +233,7 @@ fn spell_out_over(query: &mut Query) -> Result<()> {
 fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         refuse_out_of_place(node)?;
-        node.apply_expressions(refuse_hidden_input)
+        node.apply_expressions(|expr| refuse_hidden_input(expr).map_err(|error| complaint::near_first([expr], error)))
     })?;
     Ok(())
 }
@@ -225,7 +244,8 @@ fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
         node.apply_expressions(|expr| {
             expr.apply(|expr| match expr {
                 Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
-                    plan_err!("a subquery cannot stand here; join the table, and use its columns")
+                    let why = plan_datafusion_err!("a subquery cannot stand here; join the table, and use its columns");
+                    Err(complaint::in_clause("( SELECT", why))
                 }
                 _ => Ok(TreeNodeRecursion::Continue),
             })
@@ -277,7 +297,7 @@ enum Asked {
 impl Lowering<'_> {
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
         let is_whole = matches!(self.asked, Asked::Windows);
-        let operator = self.lower_one(plan)?;
+        let operator = self.lower_one(plan).map_err(|error| complaint::in_node(plan, error))?;
         let (mut keeps, mut shares) = (false, false);
         operators::visit(&*operator, &mut |operator| {
             keeps |= !operator.is_row_by_row();
@@ -320,7 +340,10 @@ impl Lowering<'_> {
                 match (node.downcast_ref::<Window>(), node.downcast_ref::<MatchRecognize>()) {
                     (Some(window), _) => self.window(window),
                     (_, Some(pattern)) => self.pattern(pattern),
-                    _ if node.is::<AsOf>() => plan_err!("FOR SYSTEM_TIME AS OF stands on the right side of a join; {AS_OF_FORM}"),
+                    _ if node.is::<AsOf>() => {
+                        let why = plan_datafusion_err!("FOR SYSTEM_TIME AS OF stands on the right side of a join; {AS_OF_FORM}");
+                        Err(complaint::in_clause("FOR SYSTEM_TIME", why))
+                    }
                     _ => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
                 }
             }
@@ -374,13 +397,19 @@ fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
         LogicalPlan::Subquery(_) => {
             plan_err!("this subquery depends on the row around it in a way that no join can express; write it as a join")
         }
-        LogicalPlan::EmptyRelation(_) => plan_err!("the statement reads no stream; add FROM"),
+        LogicalPlan::EmptyRelation(_) => {
+            Err(complaint::in_clause("SELECT", plan_datafusion_err!("the statement reads no stream; add FROM")))
+        }
         LogicalPlan::RecursiveQuery(_) => plan_err!("recursive queries never end on an endless stream"),
         other => plan_err!("`{}` cannot be used in a rule", other.display()),
     }
 }
 
 fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    physical_anywhere(expr, schema).map_err(|error| complaint::near_first([expr], error))
+}
+
+fn physical_anywhere(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     expr.apply(|expr| {
         if let Expr::WindowFunction(call) = expr {
             return plan_err!(

@@ -23,6 +23,7 @@ use crate::sql::operators::{
     Back, Frame, FrameAggregate, Function, HeldCall, InOrder, Memories, Operator, Over, OverClosed, Parts, Pick, Remember, Which,
 };
 use crate::sql::table_functions::{WINDOW_COLUMNS, WINDOW_END, WINDOW_TIME, WindowKind};
+use crate::sql::words::said;
 
 impl Lowering<'_> {
     pub(super) fn over(&mut self, window: &Window) -> Result<Box<dyn Operator>> {
@@ -345,7 +346,7 @@ impl FunctionBuilder<'_> {
                 _ if name == "lag" => plan_err!("`lag` with a negative distance looks at rows that have not come yet; write `lag(x, 1)`"),
                 _ => plan_err!("`{name}` counts from 1"),
             },
-            Some(other) => plan_err!("`{other}` must be a constant number of rows in `{name}`"),
+            Some(other) => plan_err!("`{}` must be a constant number of rows in `{name}`", said(other)),
         };
         let which = match name {
             "row_number" => {
@@ -357,7 +358,10 @@ impl FunctionBuilder<'_> {
                     None => None,
                     Some(Expr::Literal(value, _)) if value.is_null() => None,
                     Some(Expr::Literal(value, _)) => Some(value.clone()),
-                    Some(other) => return plan_err!("`{other}` must be a constant as the default of `lag`; use coalesce(lag(x), {other})"),
+                    Some(other) => {
+                        let other = said(other);
+                        return plan_err!("`{other}` must be a constant as the default of `lag`; use coalesce(lag(x), {other})");
+                    }
                 };
                 Which::Lag(usize::try_from(number(1, 1)?).unwrap_or(usize::MAX), default)
             }
@@ -443,6 +447,7 @@ impl FunctionBuilder<'_> {
                 check_hysteresis(&call.params.args)?;
                 Remember::Hysteresis
             }
+            Memory::Increase => Remember::Increase,
             Memory::Rate => Remember::Rate,
             Memory::Since => Remember::Since,
         };

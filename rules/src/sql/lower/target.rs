@@ -4,15 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
-use datafusion_common::{Column, ExprSchema, Result, ScalarValue, TableReference, plan_err};
+use datafusion_common::{Column, ExprSchema, Result, ScalarValue, TableReference, plan_datafusion_err, plan_err};
 use datafusion_expr::planner::ContextProvider;
-use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
+use datafusion_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use tidegate_core::TS;
 use tidegate_core::diagnostic::{did_you_mean, nearest};
 
 use super::{Asked, Lowering};
+use crate::sql::complaint::at_first;
 use crate::sql::names::Names;
 use crate::sql::statement::LateRows;
+use crate::sql::words::{field_type, said};
 use crate::{Options, Target};
 
 /// The target that `name` is.
@@ -50,6 +52,13 @@ pub(super) fn fit(plan: LogicalPlan, target: &Target, columns: &[String], names:
     if let Some((twice, _)) = named.iter().find(|(name, _)| !seen.insert(name.as_str())) {
         return plan_err!("two columns are called `{twice}`; name one of them with AS");
     }
+    if columns.is_empty()
+        && let Some(expr) = named.iter().find_map(|(_, column)| nameless(&Expr::Column(column.clone()), &plan))
+    {
+        let text = said(&expr);
+        let why = plan_datafusion_err!("a column without a name: `{text}`; write `{text} AS name`");
+        return Err(at_first([&expr], why));
+    }
     let exprs = match target {
         Target::Stream(stream) => {
             let Some(declared) = names.catalog.derived.get(&**stream) else { return plan_err!("`{stream}` is not a derived stream") };
@@ -86,6 +95,40 @@ pub(super) fn late_rows(target: &str, inputs: &[Arc<str>], options: &Options, na
     Ok(LateRows { fit: inputs.iter().map(fit_one).collect::<Result<_>>()?, target })
 }
 
+/// What the column `expr` of `plan` is, if nobody has given it a name.
+fn nameless(expr: &Expr, plan: &LogicalPlan) -> Option<Expr> {
+    let column = match expr {
+        Expr::Column(column) => column,
+        // The planner calls it so itself.
+        Expr::Alias(alias) if alias.name == "count(*)" => return nameless(&alias.expr, plan),
+        Expr::Alias(_) | Expr::GroupingSet(_) => return None,
+        other => return Some(other.clone()),
+    };
+    let index = plan.schema().maybe_index_of_column(column);
+    match plan {
+        LogicalPlan::Projection(projection) => nameless(projection.expr.get(index?)?, &projection.input),
+        // Grouping sets are refused later, and have other columns than expressions.
+        LogicalPlan::Aggregate(aggregate) if !matches!(aggregate.group_expr.as_slice(), [Expr::GroupingSet(_), ..]) => {
+            nameless(aggregate.group_expr.iter().chain(&aggregate.aggr_expr).nth(index?)?, &aggregate.input)
+        }
+        LogicalPlan::Window(window) => match index?.checked_sub(window.input.schema().fields().len()) {
+            Some(own) => nameless(window.window_expr.get(own)?, &window.input),
+            None => nameless(expr, &window.input),
+        },
+        LogicalPlan::SubqueryAlias(alias) => {
+            let inner = alias.input.schema().columns().into_iter().nth(index?)?;
+            nameless(&Expr::Column(inner), &alias.input)
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => nameless(expr, input),
+        LogicalPlan::Filter(filter) => nameless(expr, &filter.input),
+        LogicalPlan::Union(union) => {
+            let first = union.inputs.first()?;
+            nameless(&Expr::Column(first.schema().columns().into_iter().nth(index?)?), first)
+        }
+        _ => None,
+    }
+}
+
 fn plain(named: Vec<(String, Column)>) -> Vec<Expr> {
     named.into_iter().map(|(name, column)| Expr::Column(column).alias(name)).collect()
 }
@@ -113,8 +156,10 @@ fn fit_stream(plan: &LogicalPlan, stream: &str, declared: &Schema, named: &[(Str
             Some(true) => cast(expr, wanted.clone()),
             None => {
                 return plan_err!(
-                    "column `{}` is {found}, but stream `{stream}` declares it {wanted}; convert it with CAST or change the declaration",
-                    field.name()
+                    "column `{}` is {}, but stream `{stream}` declares it {}; convert it with CAST or change the declaration",
+                    field.name(),
+                    field_type(&found),
+                    field_type(wanted)
                 );
             }
         };

@@ -102,7 +102,7 @@ pub(super) fn delay_ns(projection: &Projection, input: &dyn Operator) -> i64 {
 
 /// A column that a window has added.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct WindowColumn {
+pub(in crate::sql) struct WindowColumn {
     pub name: &'static str,
     pub kind: WindowKind,
     /// whether an aggregate that goes by it lies between
@@ -110,7 +110,7 @@ pub(super) struct WindowColumn {
 }
 
 /// Which window column `expr` is, seen from above `plan`.
-pub(super) fn window_column(expr: &Expr, plan: &LogicalPlan) -> Option<WindowColumn> {
+pub(in crate::sql) fn window_column(expr: &Expr, plan: &LogicalPlan) -> Option<WindowColumn> {
     let column = match expr {
         Expr::Alias(alias) => return window_column(&alias.expr, plan),
         Expr::Column(column) => column,
@@ -144,7 +144,7 @@ pub(super) fn window_column(expr: &Expr, plan: &LogicalPlan) -> Option<WindowCol
 }
 
 /// Whether some window is below, down to the next aggregate.
-pub(super) fn has_window(plan: &LogicalPlan) -> Result<bool> {
+pub(in crate::sql) fn has_window(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply(|node| {
         found |= matches!(node, LogicalPlan::Extension(extension) if extension.node.as_any().is::<Window>());
@@ -205,7 +205,7 @@ pub(super) fn before_window(expr: &Expr, plan: &LogicalPlan) -> Option<Expr> {
 }
 
 /// The window below `plan`, with nothing but filters and projections between.
-pub(super) fn window_below(plan: &LogicalPlan) -> Option<&Window> {
+pub(in crate::sql) fn window_below(plan: &LogicalPlan) -> Option<&Window> {
     match plan {
         LogicalPlan::Filter(filter) => window_below(&filter.input),
         LogicalPlan::SubqueryAlias(alias) => window_below(&alias.input),

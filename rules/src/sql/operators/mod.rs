@@ -51,6 +51,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::{Rows, Seqs};
 
 use crate::rule::{Emissions, SealedState, Step, When};
+use crate::sql::words::failure;
 
 pub(super) use accumulate::{AggregateCall, arguments_of};
 pub(super) use aggregate::WindowAggregate;
@@ -73,7 +74,7 @@ pub(super) use time_window::TimeWindow;
 pub(super) use union::Union;
 pub(super) use unnest::{Unnest, Unnested};
 pub(super) use whole_windows::WholeWindows;
-use written::with_units;
+use written::in_words;
 pub(super) use written::written;
 
 /// A step of a statement.
@@ -350,7 +351,7 @@ impl LateCopies {
 pub(super) fn each_evaluable(chunk: &Chunk, out: &mut Emissions, evaluate: &mut dyn FnMut(&Chunk) -> Result<()>) {
     match evaluate(chunk) {
         Ok(()) => {}
-        Err(error) if chunk.len() <= 1 => out.bad(error.strip_backtrace()),
+        Err(error) if chunk.len() <= 1 => out.bad(failure(&error)),
         Err(_) => {
             let half = chunk.len() / 2;
             each_evaluable(&chunk.slice(0, half), out, evaluate);
@@ -405,7 +406,7 @@ pub(super) fn explain(operator: &dyn Operator, depth: usize, steps: &mut Vec<Ste
         return shared.explain(depth, steps);
     }
     let Held { entries, bytes } = operator.held();
-    steps.push(Step { depth, what: with_units(&operator.explain()), entries, bytes, shared_with: Vec::new() });
+    steps.push(Step { depth, what: in_words(&operator.explain()), entries, bytes, shared_with: Vec::new() });
     for input in operator.inputs() {
         explain(input, depth + 1, steps);
     }

@@ -11,6 +11,8 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{Column, Literal};
 use tidegate_core::Span;
 
+use crate::sql::words::interval;
+
 /// `expr` in SQL.
 pub(in crate::sql) fn written(expr: &Arc<dyn PhysicalExpr>) -> String {
     // A literal does not say by itself that it is text or a time: a name that looks like one takes its place.
@@ -23,6 +25,7 @@ pub(in crate::sql) fn written(expr: &Arc<dyn PhysicalExpr>) -> String {
 
 fn quoted(value: &ScalarValue) -> Option<String> {
     match value {
+        ScalarValue::IntervalMonthDayNano(Some(span)) => Some(interval(span.months, span.days, span.nanoseconds)),
         ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
             Some(format!("'{}'", text.replace('\'', "''")))
         }
@@ -66,9 +69,79 @@ pub(super) fn with_units(text: &str) -> String {
     shown + rest
 }
 
+/// `text`, in which the planner has written constants and types, as somebody writes rules.
+pub(super) fn in_words(text: &str) -> String {
+    // What the planner calls the columns of OVER and count(*).
+    let text = text
+        .replace(" ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING", "")
+        .replace("count(Int64(1))", "count(*)")
+        .replace("count(1)", "count(*)");
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(begin) = rest.find(|c: char| c.is_ascii_uppercase()) {
+        let (before, from) = rest.split_at(begin);
+        shown.push_str(before);
+        let (word, after) = from.split_at(from.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(from.len()));
+        let is_whole = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let (said, next) = match constant(word, after).filter(|_| is_whole) {
+            Some((said, next)) => (said, next),
+            None => (if is_whole { type_name(word) } else { word }.to_owned(), after),
+        };
+        shown.push_str(&said);
+        rest = next;
+    }
+    with_units(&(shown + rest))
+}
+
+/// The constant that `word` and what is `after` it are, and what comes behind that.
+fn constant<'a>(word: &str, after: &'a str) -> Option<(String, &'a str)> {
+    if word == "IntervalMonthDayNano" {
+        let (span, next) = after.split_once('}')?;
+        let part = |name: &str| span.split_once(name)?.1.trim_start_matches(": ").split([',', ' ']).next()?.parse::<i64>().ok();
+        let (months, days, ns) = (part("months")?, part("days")?, part("nanoseconds")?);
+        let next = if after.starts_with("(\"") { next.trim_start().strip_prefix("\")")? } else { next };
+        return Some((interval(i32::try_from(months).ok()?, i32::try_from(days).ok()?, ns), next));
+    }
+    let (inner, next) = after.strip_prefix('(')?.split_once(')')?;
+    match word {
+        "Int8" | "Int16" | "Int32" | "Int64" | "UInt8" | "UInt16" | "UInt32" | "UInt64" | "Float32" | "Float64" => {
+            Some((inner.to_owned(), next))
+        }
+        "Boolean" => Some((inner.to_uppercase(), next)),
+        "Utf8" | "LargeUtf8" | "Utf8View" => Some((format!("'{}'", inner.trim_matches('"').replace('\'', "''")), next)),
+        "Timestamp" => Some(("TIMESTAMP".to_owned(), next)),
+        _ => None,
+    }
+}
+
+fn type_name(word: &str) -> &str {
+    match word {
+        "Int64" => "BIGINT",
+        "Int32" => "INT",
+        "Float64" => "DOUBLE",
+        "Utf8" | "LargeUtf8" | "Utf8View" => "VARCHAR",
+        "Boolean" => "BOOLEAN",
+        "Date32" => "DATE",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_planner_writes_is_said_in_words() {
+        let span = "IntervalMonthDayNano(\"IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 10000000000 }\")";
+        assert_eq!(in_words(&format!("filter ts - lag(ts) > {span}")), "filter ts - lag(ts) > INTERVAL '10' SECOND");
+        let bare = "IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }";
+        assert_eq!(in_words(&format!("x > {bare}, y")), "x > INTERVAL '1' DAY, y");
+        assert_eq!(
+            in_words("aggregate GROUPS(t, 5000000000ns): count(Int64(1)), sum(x * Float64(2.5)), max(note = Utf8(\"it's\"))"),
+            "aggregate GROUPS(t, 5s): count(*), sum(x * 2.5), max(note = 'it''s')"
+        );
+        assert_eq!(in_words("filter CAST(temp AS Int64) > 80 AND Boolean(true)"), "filter CAST(temp AS BIGINT) > 80 AND TRUE");
+    }
 
     #[test]
     fn durations_are_shown_with_their_unit() {

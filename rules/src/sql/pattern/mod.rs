@@ -28,6 +28,8 @@ use datafusion_sql::sqlparser::ast::{
 };
 use tidegate_core::{TS, ts_type};
 
+use super::complaint::{in_clause, near};
+use super::words::kind;
 use clauses::{NOT_FOLLOWED_BY, SUBSET, WITHIN};
 use formula::{ALL_NAME, Formula, Scope};
 use shape::Shape;
@@ -156,6 +158,15 @@ pub(super) struct RowPatterns;
 
 impl RelationPlanner for RowPatterns {
     fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+        if !matches!(relation, TableFactor::MatchRecognize { .. }) {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        }
+        self.plan_match(relation, context).map_err(|error| in_clause("MATCH_RECOGNIZE", error))
+    }
+}
+
+impl RowPatterns {
+    fn plan_match(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
         let TableFactor::MatchRecognize {
             table,
             partition_by,
@@ -193,9 +204,10 @@ impl RelationPlanner for RowPatterns {
         let skip = skip(after_match_skip, &names, &shape, context)?;
         let formula = |expr: AstExpr, measure: bool, context: &mut dyn RelationPlannerContext| {
             let scope = Scope { names: &names, rows: &rows, measure };
+            let written = expr.clone();
             let expr = name_all_rows(expr, &names, &rows, context);
             let expr = context.sql_to_expr(expr, &scope.planning_schema()?)?;
-            Formula::new(expr, &scope)
+            Formula::new(expr, &scope).map_err(|error| near(&written, error))
         };
         let mut conditions = vec![None; variables.len()];
         for (variable, condition) in definitions.conditions {
@@ -204,7 +216,10 @@ impl RelationPlanner for RowPatterns {
                 let condition = formula(condition, false, context)?;
                 match condition.expr.get_type(&condition.schema(&rows)?)? {
                     DataType::Boolean | DataType::Null => *place = Some(condition),
-                    other => return plan_err!("`{text}` is {other}, but DEFINE needs a condition; compare it with something"),
+                    other => {
+                        let found = kind(&other);
+                        return plan_err!("`{text}` is {found}, but DEFINE needs a condition; compare it with something");
+                    }
                 }
             }
         }

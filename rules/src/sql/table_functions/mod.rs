@@ -6,13 +6,16 @@ mod window;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
+use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion_sql::sqlparser::ast::{Expr as AstExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, TableFactor};
 use tidegate_core::{TS, ts_type};
 
+use super::complaint::{at, near};
+use super::spellings::of_function;
 use super::windows::TimeWindows;
+use super::words::kind;
 pub(super) use tokens::rewrite as rewrite_tokens;
 pub(super) use window::{WINDOW_COLUMNS, WINDOW_END, WINDOW_START, WINDOW_TIME, WINDOW_TIME_NS, Window, WindowKind, with_window_columns};
 
@@ -45,16 +48,20 @@ impl RelationPlanner for WindowFunctions {
             },
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
-        let function = name.to_string().to_lowercase();
-        let Some((_, form)) = FORMS.iter().find(|(known, _)| *known == function) else {
-            let known = FORMS.map(|(known, _)| known.to_uppercase()).join(", ");
-            return plan_err!("`{name}` is not a table function; there are {known}");
-        };
-        let call = Call::new(function.to_uppercase(), form, args, context)?;
-        let window = call.window(context)?;
+        let window = window(&name, args, context).map_err(|error| near(&name, error))?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(window) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
+}
+
+fn window(name: &ObjectName, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<Window> {
+    let function = name.to_string().to_lowercase();
+    let Some((_, form)) = FORMS.iter().find(|(known, _)| *known == function) else {
+        let known = FORMS.map(|(known, _)| known.to_uppercase()).join(", ");
+        let help = of_function(&function).map_or_else(|| format!("there are {known}"), str::to_owned);
+        return plan_err!("`{name}` is not a table function; {help}");
+    };
+    Call::new(function.to_uppercase(), form, args, context)?.window(context)
 }
 
 /// A window function as it is written.
@@ -158,7 +165,11 @@ impl Call {
                     let condition = match condition.get_type(schema)? {
                         DataType::Boolean => condition,
                         DataType::Null => cast(condition, DataType::Boolean),
-                        other => return plan_err!("`{written}` is {other}, but STATE_WINDOW needs a condition; {form}"),
+                        other => {
+                            let found = kind(&other);
+                            let why = plan_datafusion_err!("`{written}` is {found}, but STATE_WINDOW needs a condition; {form}");
+                            return Err(at(&written, why));
+                        }
                     };
                     conditions.push(condition);
                 }
@@ -193,8 +204,14 @@ impl Call {
         if let Some(descriptor) = rest.next() {
             match descriptor_column(&descriptor) {
                 Some(column) if context.normalize_ident(column.clone()) == TS => {}
-                Some(column) => return plan_err!("windows go by event time, which is the column `ts`, not `{column}`; {form}"),
-                None => return plan_err!("the second argument of {function} is `DESCRIPTOR(ts)`, not `{descriptor}`; {form}"),
+                Some(column) => {
+                    let why = plan_datafusion_err!("windows go by event time, which is the column `ts`, not `{column}`; {form}");
+                    return Err(at(&descriptor, why));
+                }
+                None => {
+                    let why = plan_datafusion_err!("the second argument of {function} is `DESCRIPTOR(ts)`, not `{descriptor}`; {form}");
+                    return Err(at(&descriptor, why));
+                }
             }
         }
         let mut lengths = [None; N];
@@ -254,7 +271,10 @@ fn descriptor_column(expr: &AstExpr) -> Option<&Ident> {
 fn row_count(written: &AstExpr, form: &str) -> Result<u32> {
     match written.to_string().parse::<u32>() {
         Ok(rows) if rows > 0 => Ok(rows),
-        _ => plan_err!("`{written}` cannot be a number of rows: write a whole number greater than zero; {form}"),
+        _ => {
+            let why = "write a whole number greater than zero";
+            Err(at(written, plan_datafusion_err!("`{written}` cannot be a number of rows: {why}; {form}")))
+        }
     }
 }
 

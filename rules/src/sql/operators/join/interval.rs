@@ -16,7 +16,7 @@ use super::kept::{KeptRows, side_by_side};
 use super::keys::Keys;
 use super::pairs_that_hold;
 use crate::rule::SealedState;
-use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable};
+use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, written};
 
 /// What a key costs, with the list of its rows, and what a row costs beside its columns: its place in the order of time, and among those
 /// that have met nobody.
@@ -399,7 +399,7 @@ impl Operator for IntervalJoin {
     }
 
     fn explain(&self) -> String {
-        let condition = self.condition.as_ref().map(|condition| format!(", where {condition}")).unwrap_or_default();
+        let condition = self.condition.as_ref().map(|condition| format!(", where {}", written(condition))).unwrap_or_default();
         format!("join {}{condition}", self.fingerprint)
     }
 

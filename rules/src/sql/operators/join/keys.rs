@@ -8,7 +8,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_common::{Result, plan_err};
 use datafusion_physical_expr::PhysicalExpr;
 
-use crate::sql::operators::evaluate_all;
+use crate::sql::operators::{evaluate_all, written};
 
 /// One side of the equalities of a join.
 #[derive(Debug)]
@@ -39,6 +39,12 @@ impl Keys {
         }
         let converter = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
         Ok(Self { exprs, converter, null_is_value })
+    }
+
+    /// What they are, with those of the `other` side.
+    pub(super) fn written(&self, other: &Self) -> String {
+        let pairs = self.exprs.iter().zip(&other.exprs).map(|(one, other)| format!("{} = {}", written(one), written(other)));
+        pairs.collect::<Vec<_>>().join(" AND ")
     }
 
     /// Whether there are no equalities.

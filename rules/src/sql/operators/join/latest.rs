@@ -20,7 +20,7 @@ use super::kept::{KeptRows, side_by_side};
 use super::keys::Keys;
 use super::pairs_that_hold;
 use crate::rule::SealedState;
-use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, times};
+use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, times, written};
 
 /// What a key costs, with the set of its rows, and what a row costs beside its columns: its place in the order of time.
 const BYTES_A_KEY: usize = 300;
@@ -406,7 +406,7 @@ impl Operator for LatestJoin {
     }
 
     fn explain(&self) -> String {
-        let condition = self.condition.as_ref().map(|condition| format!(", where {condition}")).unwrap_or_default();
+        let condition = self.condition.as_ref().map(|condition| format!(", where {}", written(condition))).unwrap_or_default();
         format!("join {}{condition}", self.fingerprint)
     }
 

@@ -15,7 +15,7 @@ use datafusion_physical_expr::PhysicalExpr;
 
 use super::keys::{KeyRows, Keys};
 use super::{batch_of, pairs_that_hold};
-use crate::sql::operators::{Chunk, Held, Operator, Pass, each_evaluable};
+use crate::sql::operators::{Chunk, Held, Operator, Pass, each_evaluable, written};
 
 /// So many pairs of rows are looked at at once, when there is no equality that tells which belong together.
 const PAIRS: usize = 1 << 16;
@@ -305,7 +305,13 @@ impl Operator for TableJoin {
             TableJoinKind::Anti { .. } => "keep what is not in",
             TableJoinKind::Mark => "mark what is in",
         };
-        format!("{what} {}", if names.is_empty() { "values" } else { &names })
+        let names = if names.is_empty() { "values" } else { &names };
+        let keys = (!self.keys.is_empty()).then(|| self.keys.written(&self.table_keys));
+        let conditions: Vec<String> = keys.into_iter().chain(self.condition.as_ref().map(written)).collect();
+        if conditions.is_empty() {
+            return format!("{what} {names}");
+        }
+        format!("{what} {names} where {}", conditions.join(" AND "))
     }
 
     fn origin(&self) -> String {

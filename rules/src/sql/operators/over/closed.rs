@@ -11,6 +11,7 @@ use datafusion_physical_expr::window::WindowExpr;
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use super::super::{Chunk, Operator, Pass, each_evaluable};
+use crate::sql::words::failure;
 
 /// The operator. It keeps nothing: it sees a window's rows once, when the window closes.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ impl Operator for OverClosed {
             match self.compare(rows.slice(set.start, set.len())) {
                 Ok(compared) => made.push(compared),
                 // Rows that are compared stand or fall together.
-                Err(error) => set.for_each(|_| pass.out.bad(error.strip_backtrace())),
+                Err(error) => set.for_each(|_| pass.out.bad(failure(&error))),
             }
         }
         Chunk::concat(&self.schema, made)

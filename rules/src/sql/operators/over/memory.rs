@@ -28,6 +28,8 @@ pub(in crate::sql) enum Remember {
     EwmaTime(i64),
     /// (value, low, high): on from `high` up, off from `low` down
     Hysteresis,
+    /// (value): growth since the value before; one that is smaller than that has begun again from 0
+    Increase,
     /// (value): growth per second; a value that is smaller than the one before has begun again from 0
     Rate,
     /// (): 1, 2, 3 ..
@@ -142,6 +144,14 @@ impl Call for Memories {
                     memo.on
                 })
             }
+            Remember::Increase => {
+                let values = number(0)?;
+                self.numbers(rows, |memo, row, _| {
+                    let value = reading(values, row)?;
+                    let before = std::mem::replace(memo, Memo { some: true, value, ..*memo });
+                    before.some.then(|| grown(before.value, value))
+                })
+            }
             Remember::Rate => {
                 let values = number(0)?;
                 self.numbers(rows, |memo, row, now| {
@@ -151,8 +161,7 @@ impl Call for Memories {
                         return None;
                     }
                     let before = std::mem::replace(memo, Memo { some: true, value, at: now, ..*memo });
-                    let grown = if value < before.value { value } else { value - before.value };
-                    before.some.then(|| grown / seconds(passed))
+                    before.some.then(|| grown(before.value, value) / seconds(passed))
                 })
             }
             Remember::RowNumber => {
@@ -219,6 +228,11 @@ fn mean(memo: &mut Memo, value: Option<f64>, now: i64, share: impl FnOnce(i64) -
         *memo = Memo { some: true, value: mean, at: now, ..*memo };
     }
     memo.some.then_some(memo.value)
+}
+
+/// How much a counter has grown that showed `before` and shows `value`.
+fn grown(before: f64, value: f64) -> f64 {
+    if value < before { value } else { value - before }
 }
 
 fn reading(numbers: &Float64Array, row: usize) -> Option<f64> {

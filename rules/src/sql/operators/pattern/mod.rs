@@ -30,6 +30,7 @@ use super::{Chunk, Held, Operator, Pass, each_evaluable, times};
 use crate::rule::{Emissions, SealedState};
 use crate::sql::pattern::Skip;
 use crate::sql::pattern::shape::Shape;
+use crate::sql::words::failure;
 use attempt::Scratch;
 use program::Program;
 use rows::Rows;
@@ -313,7 +314,7 @@ impl MatchRows {
             for (row, error) in bad {
                 if let Some(holds) = holds.get_mut(row).filter(|holds| **holds & BAD == 0) {
                     *holds |= BAD;
-                    out.bad(error.strip_backtrace());
+                    out.bad(failure(&error));
                 }
             }
         }
@@ -384,7 +385,7 @@ impl MatchRows {
             written.push(Chunk { batch: self.write_some(seen)?, causes: Some(seen.iter().map(|seen| seen.found.cause).collect()) });
             Ok(())
         });
-        bad.into_iter().for_each(|(_, error)| out.bad(error.strip_backtrace()));
+        bad.into_iter().for_each(|(_, error)| out.bad(failure(&error)));
         Chunk::concat(&self.schema, written)
     }
 

@@ -14,6 +14,7 @@ use super::tracks::Tracks;
 use super::view::{Found, Trying};
 use crate::rule::Emissions;
 use crate::sql::pattern::Skip;
+use crate::sql::words::failure;
 
 /// A match has no more rows than this, so that one that never ends does not take all memory.
 const MAX_ROWS: usize = 10_000;
@@ -403,7 +404,7 @@ impl Search {
                 let next = partition.next;
                 if let Some(row) = partition.rows.get_mut(next).filter(|row| row.holds & BAD == 0) {
                     row.holds |= BAD;
-                    work.out.bad(error.strip_backtrace());
+                    work.out.bad(failure(&error));
                 }
                 false
             }

@@ -1,0 +1,4 @@
+# hot tanks
+INSERT INTO uplink SELECT device -- fine
+#the name
+FROM tank;

@@ -1,0 +1,2 @@
+// hot tanks
+INSERT INTO uplink SELECT device FROM tank;

@@ -1,0 +1,1 @@
+INSERT INTO uplink SELECT device AS [the device] FROM tank;

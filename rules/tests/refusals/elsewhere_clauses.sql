@@ -1,0 +1,11 @@
+INSERT INTO uplink SELECT TOP 1 device FROM tank;
+INSERT INTO uplink SELECT device FROM tank LIMIT 3, 4;
+INSERT INTO uplink SELECT device FROM tank WITH (NOLOCK);
+INSERT INTO uplink SELECT DISTINCT ON (device) device, ts FROM tank;
+INSERT INTO uplink SELECT device FROM tank WHERE temperature > 5 && count > 5;
+INSERT INTO uplink SELECT device FROM tank WHERE temperature > 5 || count > 5;
+INSERT INTO uplink SELECT device FROM tank TABLESAMPLE (10);
+INSERT INTO uplink SELECT device FROM tank FETCH FIRST 3 ROWS ONLY;
+INSERT INTO uplink SELECT device FROM tank ORDER BY temperature;
+INSERT INTO uplink SELECT device FROM tank WHERE temperature AND count > 3;
+INSERT INTO uplink SELECT temperature::money AS m FROM tank;

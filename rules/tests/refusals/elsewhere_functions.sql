@@ -1,0 +1,15 @@
+INSERT INTO uplink SELECT meta(topic) AS t FROM tank;
+INSERT INTO uplink SELECT PROCTIME() AS t FROM tank;
+INSERT INTO uplink SELECT if(temperature > 80, 1, 0) AS t FROM tank;
+INSERT INTO uplink SELECT ISNULL(temperature, 0) AS t FROM tank;
+INSERT INTO uplink SELECT GETDATE() AS t FROM tank;
+INSERT INTO uplink SELECT LEN(device) AS t FROM tank;
+INSERT INTO uplink SELECT DATEADD(second, -10, ts) AS t FROM tank;
+INSERT INTO uplink SELECT DATEDIFF(second, ts, now()) AS t FROM tank;
+INSERT INTO uplink SELECT DATE_SUB(ts, INTERVAL 1 HOUR) AS t FROM tank;
+INSERT INTO uplink SELECT CONVERT(INT, temperature) AS t FROM tank;
+INSERT INTO uplink SELECT lag(temperature) AS t FROM tank;
+INSERT INTO uplink SELECT abs(temperature) OVER (PARTITION BY device) AS t FROM tank;
+INSERT INTO uplink SELECT latest(temperature) AS t FROM tank;
+INSERT INTO uplink SELECT derivative(temperature) AS t FROM tank;
+INSERT INTO uplink SELECT IIF(temperature > 80, 'a', 'b') AS t FROM tank;

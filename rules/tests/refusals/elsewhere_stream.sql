@@ -1,0 +1,1 @@
+CREATE STREAM tank () WITH (DATASOURCE="tank", FORMAT="JSON");

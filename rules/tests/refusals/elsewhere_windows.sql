@@ -1,0 +1,12 @@
+INSERT INTO uplink SELECT avg(temperature) AS m FROM tank GROUP BY device, TUMBLINGWINDOW(ss, 10);
+INSERT INTO uplink SELECT avg(temperature) AS m FROM tank GROUP BY device, HOPPINGWINDOW(ss, 10, 1);
+INSERT INTO uplink SELECT avg(temperature) AS m FROM tank GROUP BY device, SESSIONWINDOW(ss, 10, 1);
+INSERT INTO uplink SELECT avg(temperature) AS m FROM tank GROUP BY SLIDINGWINDOW(ss, 10);
+INSERT INTO uplink SELECT TUMBLE_START(ts, INTERVAL '1' MINUTE) AS t, avg(temperature) AS m FROM tank GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE);
+INSERT INTO uplink SELECT avg(temperature) AS m FROM tank GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE);
+INSERT INTO uplink SELECT HOP_END(ts, INTERVAL '1' SECOND, INTERVAL '1' MINUTE) AS t FROM tank;
+INSERT INTO uplink SELECT SESSION_START(ts, INTERVAL '1' MINUTE) AS t FROM tank;
+INSERT INTO uplink SELECT avg(temperature) AS m FROM TumblingWindow(tank, 10) GROUP BY device;
+INSERT INTO uplink SELECT avg(temperature) AS m FROM TUMBLE(tank, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end;
+INSERT INTO uplink SELECT avg(temperature) AS m FROM tank GROUP BY window_start;
+INSERT INTO uplink SELECT avg(temperature) AS m FROM tank GROUP BY time_bucket('10 s', ts);

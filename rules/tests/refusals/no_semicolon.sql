@@ -1,0 +1,2 @@
+INSERT INTO uplink SELECT device FROM tank
+INSERT INTO lamp SELECT device FROM tank;
