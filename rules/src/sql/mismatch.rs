@@ -91,6 +91,9 @@ impl Sides<'_> {
     fn compared(&self, op: &str) -> DataFusionError {
         let ([left, right], [a, b]) = ([said(self.left), said(self.right)], self.kinds());
         let help = match (a, b) {
+            _ if left.starts_with('[') || right.starts_with('[') => {
+                "a list stands in brackets; a name stands alone, or in double quotes".to_owned()
+            }
             _ if left.contains(" || ") => "write OR between conditions: `||` puts texts together".to_owned(),
             ("a condition", _) if matches!(self.right, Expr::Literal(..)) => {
                 let no = matches!(right.to_lowercase().trim_matches('\''), "0" | "false" | "off" | "no") == (op == "=");

@@ -1,8 +1,8 @@
 //! What rules do with rows, windows, late rows and new versions of themselves.
 
 use crate::bench_rows::{Tank, batch, catalog, feed, listing, rule, rule_of, table, tank};
-use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, Emissions, When};
+use tidegate_core::{Place, Rows, Seqs};
+use tidegate_rules::{Catalog, CompileError, Emissions, When, compile};
 
 const MEAN: &str = "INSERT INTO cooling_pump SELECT device, TRUE AS run, avg(temperature) AS mean
     FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)
@@ -176,12 +176,23 @@ fn a_rule_is_explained_in_its_own_words() {
         "look up in limits where device = device AND temperature > high",
         "TUMBLE(tank, 10s) BY (device): count(*), sum(count)",
         "> INTERVAL '10' SECOND",
-        "lag(ts)",
+        "lag(ts",
+        "hysteresis(tank.temperature,70,80) OVER (PARTITION BY tank.device) AS run",
         "hysteresis(temperature)",
     ] {
         assert!(text.contains(said), "{said} is not in\n{text}");
     }
-    for theirs in ["Int64", "Float64", "Utf8", "IntervalMonthDayNano", "ROWS BETWEEN", "tank.ts"] {
+    for theirs in ["Int64", "Float64", "Utf8", "Interval", "ROWS BETWEEN", "["] {
         assert!(!text.contains(theirs), "{theirs} is in\n{text}");
     }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_rule() {
+    let text = "\u{feff}--! lateness = \"5s\"\nINSERT INTO uplink SELECT ts FROM tank";
+    assert_eq!(compile("rule.sql", text, &catalog()).ok().unwrap().options.lateness.to_string(), "5s");
+    let wrong = compile("rule.sql", "\u{feff}INSERT INTO uplink SELECT tss FROM tank", &catalog()).err().unwrap();
+    let CompileError::Wrong(wrong) = wrong else { panic!("{wrong:?}") };
+    // Editors do not count it.
+    assert_eq!(wrong[0].place, Some(Place { line: 1, column: 27 }));
 }

@@ -56,7 +56,11 @@ pub(super) fn fit(plan: LogicalPlan, target: &Target, columns: &[String], names:
         && let Some(expr) = named.iter().find_map(|(_, column)| nameless(&Expr::Column(column.clone()), &plan))
     {
         let text = said(&expr);
-        let why = plan_datafusion_err!("a column without a name: `{text}`; write `{text} AS name`");
+        let help = match text.strip_prefix('[') {
+            Some(_) => "a list stands in brackets; a name stands alone, or in double quotes".to_owned(),
+            None => format!("write `{text} AS name`"),
+        };
+        let why = plan_datafusion_err!("a column without a name: `{text}`; {help}");
         return Err(at_first([&expr], why));
     }
     let exprs = match target {

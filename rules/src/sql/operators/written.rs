@@ -76,6 +76,7 @@ pub(super) fn in_words(text: &str) -> String {
         .replace(" ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING", "")
         .replace("count(Int64(1))", "count(*)")
         .replace("count(1)", "count(*)");
+    let text = over(&text);
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some(begin) = rest.find(|c: char| c.is_ascii_uppercase()) {
@@ -91,6 +92,16 @@ pub(super) fn in_words(text: &str) -> String {
         rest = next;
     }
     with_units(&(shown + rest))
+}
+
+/// `text` with ` PARTITION BY [a, b]` as ` OVER (PARTITION BY a, b)`.
+fn over(text: &str) -> String {
+    let mut parts = text.split(" PARTITION BY [");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |shown, part| match part.split_once(']') {
+        Some((keys, rest)) => format!("{shown} OVER (PARTITION BY {keys}){rest}"),
+        None => format!("{shown} PARTITION BY [{part}"),
+    })
 }
 
 /// The constant that `word` and what is `after` it are, and what comes behind that.
@@ -110,6 +121,7 @@ fn constant<'a>(word: &str, after: &'a str) -> Option<(String, &'a str)> {
         "Boolean" => Some((inner.to_uppercase(), next)),
         "Utf8" | "LargeUtf8" | "Utf8View" => Some((format!("'{}'", inner.trim_matches('"').replace('\'', "''")), next)),
         "Timestamp" => Some(("TIMESTAMP".to_owned(), next)),
+        "Interval" => Some(("INTERVAL".to_owned(), next)),
         _ => None,
     }
 }
@@ -139,6 +151,10 @@ mod tests {
         assert_eq!(
             in_words("aggregate GROUPS(t, 5000000000ns): count(Int64(1)), sum(x * Float64(2.5)), max(note = Utf8(\"it's\"))"),
             "aggregate GROUPS(t, 5s): count(*), sum(x * 2.5), max(note = 'it''s')"
+        );
+        assert_eq!(
+            in_words("lag(t.x) PARTITION BY [t.k, t.j] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING AS y"),
+            "lag(t.x) OVER (PARTITION BY t.k, t.j) AS y"
         );
         assert_eq!(in_words("filter CAST(temp AS Int64) > 80 AND Boolean(true)"), "filter CAST(temp AS BIGINT) > 80 AND TRUE");
     }
