@@ -1,4 +1,5 @@
-//! How other products spell what is written otherwise here: eKuiper, Flink, ksqlDB, Azure, SQL Server, MySQL, PostgreSQL, Influx.
+//! How other products spell what is written otherwise here: eKuiper, Flink, ksqlDB, Azure, SQL Server, MySQL,
+//! PostgreSQL, Influx.
 
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};

@@ -41,7 +41,7 @@ pub(super) fn of_plan(plan: &LogicalPlan, names: &Names<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `HAVING now() - max(ts) > ..` of groups that have no window: a group is only looked at when a row of it comes.
+/// `HAVING now() - max(ts) > ..` of groups that have no window: a group is looked at when a row of it comes.
 fn silence(filter: &Filter) -> Result<Option<DataFusionError>> {
     let LogicalPlan::Aggregate(aggregate) = &*filter.input else { return Ok(None) };
     if has_window(&aggregate.input)? || !asks_for_now(&filter.predicate) {

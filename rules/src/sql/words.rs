@@ -139,7 +139,8 @@ fn in_parentheses(expr: &Expr) -> String {
     if is_whole { text } else { format!("({text})") }
 }
 
-/// Whether nobody needs to write the cast: it widens a number, or gives a constant or a time the type that stands beside it.
+/// Whether nobody needs to write the cast: it widens a number, or gives a constant or a time the type that
+/// stands beside it.
 fn is_implied(expr: &Expr, to: &DataType) -> bool {
     match expr {
         Expr::Literal(value, _) => kind(&value.data_type()) == kind(to),

@@ -127,6 +127,47 @@ fn the_place_is_where_the_fault_is() {
     assert!(at_the_start.is_empty(), "{}", at_the_start.join("\n"));
 }
 
+/// What messages say to write instead of what other products have.
+#[test]
+fn the_forms_that_are_named_compile() {
+    let mut wrong = Vec::new();
+    for form in [
+        "ts - INTERVAL '1' HOUR",
+        "date_part('epoch', ts)",
+        "date_part('epoch', ts - lag(ts) OVER (PARTITION BY device))",
+        "ts - lag(ts) OVER (PARTITION BY device) > INTERVAL '10' SECOND",
+        "to_char(ts, '%A')",
+        "date_part('hour', ts)",
+        "strpos(device, 'a')",
+        "to_timestamp(device, '%d.%m.%Y %H:%M:%S')",
+        "date_bin(INTERVAL '10' SECOND, ts)",
+        "coalesce(temperature, 0)",
+        "length(device)",
+        "CURRENT_DATE",
+        "avg(temperature) OVER (PARTITION BY device ROWS 9 PRECEDING)",
+        "ewma(temperature, 0.2) OVER (PARTITION BY device)",
+        "since(temperature > 80) OVER (PARTITION BY device)",
+    ] {
+        let rule = format!("INSERT INTO uplink SELECT {form} AS x FROM tank");
+        wrong.extend(compile("rule.sql", &rule, &catalog()).err().map(|error| (form, error)));
+    }
+    for form in [
+        "approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY temperature)",
+        "string_agg(device, ',')",
+        "array_agg(device)",
+        "count(*) FILTER (WHERE temperature > 80)",
+        "sum(temperature) FILTER (WHERE temperature > 80)",
+        "first_value(temperature)",
+        "last_value(temperature)",
+        "max(temperature) - min(temperature)",
+    ] {
+        let from = "TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end";
+        let rule = format!("INSERT INTO uplink SELECT {form} AS x FROM {from}");
+        wrong.extend(compile("rule.sql", &rule, &catalog()).err().map(|error| (form, error)));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn any_text_gives_a_rule_or_an_error() {
     use proptest::prelude::*;

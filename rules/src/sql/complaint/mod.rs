@@ -104,7 +104,8 @@ pub(super) fn in_node(node: &LogicalPlan, error: DataFusionError) -> DataFusionE
     }
 }
 
-/// `error`, at the words of `clause`: the first of several, with `|` between, that the text has. An option is a clause with `--!`.
+/// `error`, at the words of `clause`: the first of several, with `|` between, that the text has. An option is
+/// a clause with `--!`.
 pub(super) fn in_clause(clause: &str, error: DataFusionError) -> DataFusionError {
     error.context(format!("{CLAUSE}{clause}"))
 }

@@ -216,7 +216,7 @@ fn unknown(message: &str) -> Option<Said> {
     Some(Said::new(format!("{} is not supported", plain(what)), None))
 }
 
-/// Whether a message is the planner's, and not one of ours: those have no words for types, and do not ask for bug reports.
+/// Whether a message is the planner's: ours have no words for types, and do not ask for bug reports.
 fn is_theirs(message: &str) -> bool {
     message.contains("DataFusion") || message.contains("not implemented") || plain(message) != message
 }
