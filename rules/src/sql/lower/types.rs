@@ -395,7 +395,7 @@ pub(super) fn written(expr: &Expr) -> String {
     match (expr, text_of(expr)) {
         (_, Some(text)) => format!("'{}'", text.replace('\'', "''")),
         (Expr::Column(column) | Expr::OuterReferenceColumn(_, column), _) => column.name.clone(),
-        (Expr::Literal(value, _), _) => value.to_string(),
+        (Expr::Literal(value, _), _) => crate::sql::words::said(expr),
         (Expr::Alias(alias), _) => written(&alias.expr),
         (Expr::ScalarFunction(call), _) => {
             format!("{}({})", call.func.name(), call.args.iter().map(written).collect::<Vec<_>>().join(", "))
