@@ -394,13 +394,8 @@ pub(super) fn text_of(expr: &Expr) -> Option<&str> {
 pub(super) fn written(expr: &Expr) -> String {
     match (expr, text_of(expr)) {
         (_, Some(text)) => format!("'{}'", text.replace('\'', "''")),
-        (Expr::Column(column) | Expr::OuterReferenceColumn(_, column), _) => column.name.clone(),
-        (Expr::Literal(value, _), _) => crate::sql::words::said(expr),
-        (Expr::Alias(alias), _) => written(&alias.expr),
-        (Expr::ScalarFunction(call), _) => {
-            format!("{}({})", call.func.name(), call.args.iter().map(written).collect::<Vec<_>>().join(", "))
-        }
-        (other, _) => other.human_display().to_string(),
+        (Expr::OuterReferenceColumn(_, column), _) => column.name.clone(),
+        (other, _) => crate::sql::words::said(other),
     }
 }
 
