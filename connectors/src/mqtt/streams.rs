@@ -52,16 +52,16 @@ impl Stream {
         let Some(Findings { misfits, untimed, notes }) = self.decoder.take_findings() else { return };
         let stream = &*self.name;
         for note in notes {
-            tracing::warn!(stream, topic, "{note}");
+            tracing::warn!(%stream, topic, "{note}");
         }
         status.wrong_type.add(misfits.count);
         self.intake.misfits.add(misfits.count);
         if let (Some(first), Some(count)) = (misfits.first, self.misfits.add(misfits.count)) {
-            tracing::warn!(stream, topic, count, first, "values that do not fit their columns are null");
+            tracing::warn!(%stream, topic, count, first, "values that do not fit their columns are null");
         }
         self.intake.untimed.add(untimed.count);
         if let (Some(first), Some(count)) = (untimed.first, self.untimed.add(untimed.count)) {
-            tracing::warn!(stream, topic, count, first, "rows without the time that `ts` declares are left out (see `ts_missing`)");
+            tracing::warn!(%stream, topic, count, first, "rows without the time that `ts` declares are left out (see `ts_missing`)");
         }
     }
 }

@@ -55,11 +55,16 @@ async fn a_message_without_its_time_does_not_make_the_others_late() {
 #[tokio::test]
 async fn one_text_does_not_spoil_an_inferred_number() {
     let mut stage = stage("i/{d}", "", "INSERT INTO uplink SELECT d, t FROM s WHERE t > 80;").await;
-    for value in ["79", "81", "81.5", "\"nan\"", "9", "100", "82.5", "82"] {
+    for value in ["79", "81"] {
         stage.devices.publish("i/1", format!("{{\"t\":{value}}}")).await;
     }
-    let values: Vec<f64> = stage.rows(5).await.iter().map(|row| row["t"].as_f64().unwrap()).collect();
-    assert_eq!(values, [81.0, 81.5, 100.0, 82.5, 82.0]);
+    // Until then the column is one of whole numbers, and rules are compiled for that.
+    assert_eq!(stage.rows(1).await[0]["t"], 81);
+    for value in ["81.5", "\"nan\"", "9", "100", "82.5", "82"] {
+        stage.devices.publish("i/1", format!("{{\"t\":{value}}}")).await;
+    }
+    let values: Vec<f64> = stage.rows(4).await.iter().map(|row| row["t"].as_f64().unwrap()).collect();
+    assert_eq!(values, [81.5, 100.0, 82.5, 82.0]);
     let widened = stage.the_box.log().wait("another type").await;
     assert!(widened.contains("t int64 -> float64") && widened.contains("rules=\"rule\""), "{widened}");
     let said = stage.the_box.log().wait("do not fit").await;
