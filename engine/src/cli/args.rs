@@ -201,12 +201,14 @@ pub struct ReloadArgs {
 #[derive(Debug, Args)]
 pub struct LogCommandArgs {
     /// error, warn, info, debug or trace, or levels by part, as in TIDEGATE_LOG
+    // Every command has a `level` already, for its own log.
+    #[arg(id = "new_level", value_name = "LEVEL")]
     pub level: Option<String>,
     /// the configuration
     #[command(flatten)]
     pub config: ConfigArg,
     /// For how long, such as 10min; then the box logs again what it was started with
-    #[arg(long = "for", value_name = "TIME", requires = "level")]
+    #[arg(long = "for", value_name = "TIME", requires = "new_level")]
     pub lasting: Option<Span>,
 }
 
@@ -524,6 +526,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_level_of_a_box_is_not_that_of_the_command() {
+        let cli = Cli::try_parse_from(["tidegate", "log", "debug", "--for", "10min", "--log-level", "warn"]).unwrap();
+        let Command::Log(args) = cli.command else { panic!("not log") };
+        assert_eq!((args.level.as_deref(), cli.log.level), (Some("debug"), Some(LogLevel::Warn)));
+        assert!(Cli::try_parse_from(["tidegate", "log", "--for", "10min"]).is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::status::Status;
 pub struct Desk {
     /// what it was started with
     pub config: Config,
-    /// the file of that
+    /// the file of that, as it was named
     pub config_path: PathBuf,
     /// what flows
     pub status: Arc<Status>,
@@ -33,8 +33,7 @@ impl Desk {
     /// The desk of a box that was started just now with what is in `config_path`.
     #[must_use]
     pub fn new(config: Config, config_path: &Path, status: Arc<Status>, log: Option<Arc<LogFilter>>) -> Self {
-        // The box may be asked from elsewhere.
-        let config_path = std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_owned());
+        let config_path = config_path.to_owned();
         let (rates, stopping) = (Mutex::default(), AtomicBool::new(false));
         Self { config, config_path, status, log, started: Instant::now(), rates, stopping }
     }
@@ -61,10 +60,18 @@ impl Desk {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    /// The configuration file, for whoever asks from elsewhere.
+    #[must_use]
+    pub fn config_file(&self) -> String {
+        let path = std::path::absolute(&self.config_path).unwrap_or_else(|_| self.config_path.clone());
+        path.display().to_string()
+    }
+
     /// Compares the configuration file with what the box was started with.
     #[must_use]
     pub fn compare(&self) -> Compared {
-        let file = self.config_path.display().to_string();
+        let file = self.config_file();
+        // By the same name as at the start: what is relative to it would differ otherwise.
         match config::load(&self.config_path) {
             Ok(now) => Compared { file, changed: self.config.differences(&now), wrong: Vec::new() },
             Err(wrong) => Compared { file, changed: Vec::new(), wrong },

@@ -302,7 +302,7 @@ fn about(desk: &Desk, up: Duration) -> About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: if desk.is_stopping() { "stops" } else { "runs" }.to_owned(),
         pid: std::process::id(),
-        config: desk.config_path.display().to_string(),
+        config: desk.config_file(),
         since: ago(up),
         up_s: up.as_secs(),
     }
