@@ -56,6 +56,11 @@ impl Backoff {
         self.min + Duration::from_nanos(self.random.checked_rem(span).unwrap_or(0))
     }
 
+    /// What was tried again has worked: pauses start small again.
+    pub fn succeeded(&mut self) {
+        self.ceiling = self.min;
+    }
+
     /// Tells how long the line was up: if longer than the pauses have become, they start small again. A line that breaks each time
     /// as soon as it is up is not hammered.
     pub fn was_up(&mut self, up: Duration) {

@@ -14,6 +14,7 @@ pub mod status;
 pub mod tls;
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
@@ -33,6 +34,9 @@ pub enum ConnectionConfig {
 
 /// Where a connection puts what it read: the sequencer's queue. Sending waits when the queue is full, which holds the line back.
 pub type Inlet = mpsc::Sender<Batch>;
+
+/// Keeps on disk what a stream has to remember through a restart, in place of what it kept before.
+pub type Keep = Arc<dyn Fn(&str, Vec<u8>) -> BoxFuture<'static, std::io::Result<()>> + Send + Sync>;
 
 /// The reading side of a connection, and the only place that does I/O on it.
 pub trait Source: Send {

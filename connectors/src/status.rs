@@ -24,6 +24,16 @@ pub struct LineStatus {
     pub dropped: Counter,
     /// times that the line was opened again after it had been up
     pub reconnects: Counter,
+    /// times that the far side closed the line after it had accepted it
+    pub hang_ups: Counter,
+    /// times that the far side had lost the session, and with it what it had queued for the box
+    pub sessions_lost: Counter,
+    /// subscriptions that are granted now
+    pub subscriptions: Counter,
+    /// times that the far side refused a subscription
+    pub subscriptions_refused: Counter,
+    /// retained messages that gave no row, because they had given one before or the stream wants none
+    pub retained_left_out: Counter,
     /// since when the line is up, or has been down
     changed: Newest<()>,
     /// why the line is down
@@ -63,6 +73,11 @@ impl LineStatus {
             wrong_type,
             dropped,
             reconnects,
+            hang_ups,
+            sessions_lost,
+            subscriptions,
+            subscriptions_refused,
+            retained_left_out,
             connected: _,
             messages: _,
             rows: _,
@@ -76,6 +91,11 @@ impl LineStatus {
             ("wrong_type", wrong_type.get()),
             ("dropped", dropped.get()),
             ("reconnects", reconnects.get()),
+            ("hang_ups", hang_ups.get()),
+            ("sessions_lost", sessions_lost.get()),
+            ("subscriptions", subscriptions.get()),
+            ("subscriptions_refused", subscriptions_refused.get()),
+            ("retained_left_out", retained_left_out.get()),
         ]
     }
 

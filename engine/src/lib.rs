@@ -4,7 +4,8 @@
 //!
 //! * [`config`]: what a user wrote, as types that cannot be wrong; [`mod@catalog`] is the part of it that rules see.
 //! * [`run`]: puts a box together and takes it apart ([`mod@preflight`]: would it start?); [`supervisor`] owns its tasks.
-//! * [`sequencer`]: numbers rows (from [`numbers`]) and puts batches and rule changes into one order; [`schemas`] keeps inferred columns.
+//! * [`sequencer`]: numbers rows (from [`numbers`]) and puts batches and rule changes into one order; [`schemas`] keeps inferred columns,
+//!   [`memories`] what streams remember of retained messages.
 //! * [`rules_dir`] watches the rules directory and the files of [`tables`], [`rulebook`] compiles rules and places them, [`worker`] runs them.
 //! * [`journal`]: the sequence on disk, and running it again after a crash.
 //! * [`router`]: rows on their way out, to [`outputs`] or to the uplink.
@@ -26,6 +27,7 @@ pub mod forwarder;
 pub mod journal;
 pub mod machine;
 pub mod management;
+pub mod memories;
 pub mod numbers;
 pub mod outputs;
 pub mod preflight;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, OutputKind, Stream, StreamKind, Uplink, UplinkKind};
 use crate::disk::{Disk, SystemDisk};
 use crate::forwarder::{HttpUplink, MqttUplink};
+use crate::memories::Memories;
 use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::run::{RunError, copies};
@@ -85,6 +86,7 @@ fn open_lines(config: &Config, known: &Known, clock: &Arc<dyn Clock>, status: &S
 /// The connection called `name`; none if nothing is read from it or written to it: an uplink opens a session of its own.
 fn open_line(config: &Config, name: &str, known: &Known, clock: &Arc<dyn Clock>, status: &Status) -> Result<Option<Line>, RunError> {
     let Some(ConnectionConfig::Mqtt(settings)) = config.connections.get(name) else { return Ok(None) };
+    let memories = Memories::new(&config.data_dir, Arc::new(SystemDisk));
     let streams: Vec<StreamRequest<'_>> = config
         .streams
         .iter()
@@ -94,9 +96,10 @@ fn open_line(config: &Config, name: &str, known: &Known, clock: &Arc<dyn Clock>,
                 Some(StreamRequest {
                     name: stream,
                     config: kind,
-                    known: without_captures(columns, &kind.topic),
+                    known: without_given(columns, kind),
                     known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
                     intake: Arc::clone(&status.streams.of(stream).intake),
+                    kept: memories.load(stream),
                 })
             }
             _ => None,
@@ -121,16 +124,17 @@ fn open_line(config: &Config, name: &str, known: &Known, clock: &Arc<dyn Clock>,
         outputs,
         clock: Arc::clone(clock),
         status: status.connections.of(name),
+        keep: Some(memories.keep()),
     };
     let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
     Ok(Some(Line { name: name.to_owned(), source: opened.source, sinks: opened.sinks }))
 }
 
-/// Captures of the topic come from the topic; only the others were inferred.
-fn without_captures(mut columns: Vec<(String, FieldType)>, topic: &str) -> Vec<(String, FieldType)> {
-    if let Ok(filter) = Filter::parse(topic) {
-        columns.retain(|(column, _)| !filter.captures().contains(column));
-    }
+/// Captures of the topic and the flag do not come from the payload; only the others were inferred.
+fn without_given(mut columns: Vec<(String, FieldType)>, stream: &mqtt::StreamConfig) -> Vec<(String, FieldType)> {
+    let filter = Filter::parse(&stream.topic).ok();
+    let is_capture = |column: &String| filter.as_ref().is_some_and(|filter| filter.captures().contains(column));
+    columns.retain(|(column, _)| !is_capture(column) && stream.retained_column.as_ref() != Some(column));
     columns
 }
 
@@ -193,6 +197,7 @@ fn open_session(
         outputs: Vec::new(),
         clock: Arc::clone(clock),
         status: status.connections.of(&label),
+        keep: None,
     };
     let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
     Ok((opened, label))

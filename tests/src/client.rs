@@ -85,8 +85,16 @@ impl Client {
 
     /// Publishes with QoS 1 and waits for the broker's acknowledgement.
     pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) {
-        let options = mqtt::PublishOptions::new(mqtt::QoS::AtLeastOnce);
-        let notice = self.client.publish_tracked(topic, payload.into(), options).await.unwrap();
+        self.publish_with(mqtt::PublishOptions::new(mqtt::QoS::AtLeastOnce), topic, payload.into()).await;
+    }
+
+    /// As [`Self::publish`], and the broker keeps the message for later subscribers.
+    pub async fn retain(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        self.publish_with(mqtt::PublishOptions::new(mqtt::QoS::AtLeastOnce).retain(true), topic, payload.into()).await;
+    }
+
+    async fn publish_with(&self, options: mqtt::PublishOptions, topic: &str, payload: Vec<u8>) {
+        let notice = self.client.publish_tracked(topic, payload, options).await.unwrap();
         tokio::time::timeout(PATIENCE, notice.wait_async()).await.expect("the broker confirms").unwrap();
     }
 

@@ -149,7 +149,7 @@ impl Trial {
     pub async fn start_for_nothing(&mut self, published: &mut Published) -> Balance {
         let before = self.account.messages();
         let the_box = self.site.run();
-        the_box.log().wait("connection=cloud}: tidegate_connectors::mqtt::line: connected").await;
+        the_box.log().wait("connection=cloud}: tidegate_connectors::mqtt::losses: connected").await;
         self.stop(the_box).await;
         assert_eq!(self.account.messages(), before, "nothing new came in, and yet something new was sent");
         let the_box = self.site.run();

@@ -143,8 +143,8 @@ impl Column {
         Self { inferred: true, ..Self::new(name, field_type) }
     }
 
-    pub(super) fn capture(name: &str) -> Self {
-        Self { per_row: false, ..Self::new(name, FieldType::Utf8) }
+    pub(super) fn capture(name: &str, field_type: FieldType) -> Self {
+        Self { per_row: false, ..Self::new(name, field_type) }
     }
 
     pub(super) fn time(name: &str, time: TimeFormat) -> Self {

@@ -17,6 +17,8 @@ pub const MAX_INFERRED: usize = 256;
 pub struct Layout {
     /// Text columns that the caller gives with each message, such as the captures of a topic.
     pub captures: Vec<String>,
+    /// A boolean column that the caller gives behind them, as `true` or `false`.
+    pub flag: Option<String>,
     /// Where the event time is.
     pub ts: TsPlace,
     /// The array whose elements become rows.
@@ -98,7 +100,7 @@ impl Layout {
             path: Path::of_key(name),
             time: TimeFormat::guessed(),
         });
-        Self { captures: Vec::new(), ts: TsPlace::Recorded, rows: None, fields: Fields::Declared(fields.collect()) }
+        Self { captures: Vec::new(), flag: None, ts: TsPlace::Recorded, rows: None, fields: Fields::Declared(fields.collect()) }
     }
 }
 
@@ -176,7 +178,10 @@ impl Compiled {
         };
         let ts = this.add(ts)?;
         for capture in &layout.captures {
-            this.add(Column::capture(capture))?;
+            this.add(Column::capture(capture, FieldType::Utf8))?;
+        }
+        if let Some(flag) = &layout.flag {
+            this.add(Column::capture(flag, FieldType::Bool))?;
         }
         match &layout.ts {
             TsPlace::Arrival => {}

@@ -13,6 +13,7 @@ const ARRIVAL: i64 = 1_700_000_000_000_000_000;
 fn declared(fields: &[(&str, FieldType, &str)]) -> Layout {
     Layout {
         captures: Vec::new(),
+        flag: None,
         ts: TsPlace::Arrival,
         rows: None,
         fields: Fields::Declared(fields.iter().map(|(name, kind, path)| field(name, *kind, path)).collect()),
@@ -28,7 +29,7 @@ fn ts_at(path: &str, unit: TimeUnit, missing: Missing) -> TsPlace {
 }
 
 fn inferred() -> Layout {
-    Layout { captures: Vec::new(), ts: TsPlace::Arrival, rows: None, fields: Fields::Inferred(Vec::new()) }
+    Layout { captures: Vec::new(), flag: None, ts: TsPlace::Arrival, rows: None, fields: Fields::Inferred(Vec::new()) }
 }
 
 /// The rows as the encoder writes them, without `ts` where it is the time of arrival.
@@ -244,6 +245,7 @@ fn known_columns_survive_a_restart_and_inference_has_a_limit() {
 fn elements_of_an_array_become_rows_with_values_from_outside() {
     let layout = Layout {
         captures: vec!["line".into()],
+        flag: None,
         ts: ts_at("^.head.time", TimeUnit::S, Missing::Arrival),
         rows: Some("body.items".parse().unwrap()),
         fields: Fields::Declared(vec![field("device", FieldType::Utf8, "^.device"), field("v", FieldType::Int64, "v")]),

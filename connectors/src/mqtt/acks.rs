@@ -39,6 +39,11 @@ impl Fate {
         self.0.store(REFUSED, Ordering::Release);
     }
 
+    /// Whether nobody knows yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.load(Ordering::Acquire) == WAITING
+    }
+
     /// Whether the rows have to come again.
     pub(super) fn is_refused(&self) -> bool {
         self.0.load(Ordering::Acquire) == REFUSED

@@ -40,9 +40,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// The longest silence of the broker before it is asked for an answer.
+    pub(super) fn keep_alive(&self) -> Duration {
+        Duration::from_secs(u64::from(self.keep_alive_s))
+    }
+
     /// How long a broker may leave unanswered what was sent to it: it is as long until a ping is missed.
     pub(super) fn patience(&self) -> Duration {
-        2 * Duration::from_secs(u64::from(self.keep_alive_s))
+        2 * self.keep_alive()
     }
 }
 
@@ -54,24 +59,87 @@ pub(super) struct Incoming {
     pub(super) packet_id: Option<u16>,
     /// whether the broker says that it may have come before (the DUP flag)
     pub(super) dup: bool,
+    /// whether the broker had kept it, and sends it because of a new subscription (the RETAIN flag)
+    pub(super) retained: bool,
     /// bytes on the wire
     pub(super) size: usize,
+}
+
+/// What is subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Filter {
+    pub(super) topic: String,
+    pub(super) qos: Qos,
+    /// whether the broker shall send what it has retained; a 3.1.1 broker always does
+    pub(super) retained: bool,
+}
+
+/// The broker's answer to one filter.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Granted(Qos),
+    /// in words for the user
+    Refused(String),
+}
+
+/// What the broker says when it accepts a connection.
+#[derive(Debug, Default)]
+pub(super) struct Welcome {
+    /// whether it still had the session
+    pub(super) present: bool,
+    /// the largest packet that it takes
+    pub(super) max_packet: Option<u32>,
+    /// the highest QoS that it takes
+    pub(super) max_qos: Qos,
+    /// how long it keeps the session, if not as long as was asked for
+    pub(super) session_expiry_s: Option<u32>,
 }
 
 /// What happened on the connection.
 pub(super) enum Event {
     /// The broker accepted the connection.
-    Connected {
-        /// whether it still had the session
-        present: bool,
-        /// the largest packet that it takes
-        max_packet: Option<u32>,
-    },
+    Connected(Welcome),
     Message(Incoming),
-    /// The broker's answer for each filter, in order: why it refused, or nothing.
-    Subscribed(Vec<Option<String>>),
-    /// Something that concerns only the client.
+    /// The broker's answer for each filter, in order.
+    Subscribed(Vec<Answer>),
+    /// The broker said something that concerns only the client.
+    Heard,
+    /// The client said something.
     Other,
+}
+
+/// Why a connection ended, or was not made.
+pub(super) enum Failure {
+    /// The broker closed it without a reason.
+    Closed,
+    /// The broker closed it; why, in words for the user.
+    Ended(String),
+    /// The broker did not answer CONNECT.
+    Silent,
+    /// The broker sent what this version of the protocol does not know.
+    Unreadable(String),
+    /// in words for the user
+    Other(String),
+}
+
+impl Failure {
+    /// In words for the user; `answered`: whether the broker had accepted the connection.
+    fn explain(self, version: Version, answered: bool) -> String {
+        let other_version = match version {
+            Version::V5 => "if it knows only MQTT 3.1.1, set version = \"3.1.1\"",
+            Version::V3_1_1 => "if it knows only MQTT 5, set version = \"5\"",
+        };
+        match self {
+            Self::Closed if answered => CLOSED.into(),
+            Self::Closed => {
+                format!("{CLOSED} instead of answering CONNECT; {other_version}; some do so for a wrong username, password or client_id")
+            }
+            Self::Silent => format!("the broker did not answer CONNECT within {} s; {other_version}", CONNECT_TIMEOUT.as_secs()),
+            Self::Unreadable(error) if answered => format!("the broker sent what cannot be read: {error}"),
+            Self::Unreadable(error) => format!("the broker's answer to CONNECT cannot be read ({error}); {other_version}"),
+            Self::Ended(reason) | Self::Other(reason) => reason,
+        }
+    }
 }
 
 /// A message to be sent.
@@ -106,7 +174,16 @@ pub(super) enum Refused {
 }
 
 /// The side that drives the connection.
-pub(super) enum EventLoop {
+pub(super) struct EventLoop {
+    client: Client,
+    version: Version,
+    /// whether the broker has accepted the connection
+    answered: bool,
+    /// whether the broker has closed it after that
+    hung_up: bool,
+}
+
+enum Client {
     V4(Box<v4::EventLoop>),
     V5(Box<v5::EventLoop>),
 }
@@ -125,30 +202,41 @@ pub(super) enum Notice {
 }
 
 pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
-    match plan.version {
+    let (requests, client) = match plan.version {
         Version::V3_1_1 => {
             let (requests, event_loop) = v4::connect(plan);
-            (Requests::V4(requests), EventLoop::V4(Box::new(event_loop)))
+            (Requests::V4(requests), Client::V4(Box::new(event_loop)))
         }
         Version::V5 => {
             let (requests, event_loop) = v5::connect(plan);
-            (Requests::V5(requests), EventLoop::V5(Box::new(event_loop)))
+            (Requests::V5(requests), Client::V5(Box::new(event_loop)))
         }
-    }
+    };
+    (requests, EventLoop { client, version: plan.version, answered: false, hung_up: false })
 }
 
 impl EventLoop {
     /// The next event; the first call connects. Not safe to cancel. After an error, in words for the user, the client is spent.
     pub(super) async fn poll(&mut self) -> Result<Event, String> {
-        match self {
-            Self::V4(event_loop) => event_loop.poll().await,
-            Self::V5(event_loop) => event_loop.poll().await,
-        }
+        let event = match &mut self.client {
+            Client::V4(event_loop) => event_loop.poll().await,
+            Client::V5(event_loop) => event_loop.poll().await,
+        };
+        self.answered |= matches!(event, Ok(Event::Connected(_)));
+        event.map_err(|failure| {
+            self.hung_up = self.answered && matches!(failure, Failure::Closed | Failure::Ended(_));
+            failure.explain(self.version, self.answered)
+        })
+    }
+
+    /// Whether the broker has closed the connection after it had accepted it.
+    pub(super) fn has_hung_up(&self) -> bool {
+        self.hung_up
     }
 }
 
 impl Requests {
-    pub(super) fn subscribe(&self, filters: &[(String, Qos)]) -> Result<(), String> {
+    pub(super) fn subscribe(&self, filters: &[Filter]) -> Result<(), String> {
         match self {
             Self::V4(requests) => requests.subscribe(filters),
             Self::V5(requests) => requests.subscribe(filters),
@@ -159,6 +247,17 @@ impl Requests {
         match self {
             Self::V4(requests) => requests.publish(message).map(Notice::V4),
             Self::V5(requests) => requests.publish(message).map(Notice::V5),
+        }
+    }
+
+    /// Asks for an answer. The client sends no PINGREQ while it has other things to send, and offers no way
+    /// to ask for one, so it is told to leave a subscription that nobody has: a broker answers that, too
+    /// (MQTT 3.1.1, section 3.10.4).
+    pub(super) fn ask(&self) -> Result<(), String> {
+        const NOBODY: &str = "tidegate/are-you-there";
+        match self {
+            Self::V4(requests) => requests.unsubscribe(NOBODY),
+            Self::V5(requests) => requests.unsubscribe(NOBODY),
         }
     }
 
@@ -192,20 +291,42 @@ pub(super) fn lost() -> DeliveryError {
     DeliveryError::Transient("the connection was lost before the broker confirmed the message".into())
 }
 
-/// Words for a connection that a broker closed without a reason.
-pub(super) const CLOSED: &str = "the broker closed the connection";
+/// Words for a broker that is there and says nothing.
+pub(super) const NO_PING: &str = "the broker did not answer within two keep_alive";
 
-/// Words for a socket that failed.
-pub(super) fn socket_failed(error: &std::io::Error) -> String {
-    if error.kind() == std::io::ErrorKind::TimedOut {
+/// Words for a connection that a broker closed without a reason.
+const CLOSED: &str = "the broker closed the connection";
+
+/// What a socket that failed means.
+pub(super) fn socket_failed(error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind;
+    match error.kind() {
         // See `dial`.
-        return "the broker did not acknowledge within two keep_alive what was sent to it".into();
+        ErrorKind::TimedOut => Failure::Other("the broker did not acknowledge within two keep_alive what was sent to it".into()),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => {
+            Failure::Ended(error.to_string())
+        }
+        _ => Failure::Other(error.to_string()),
     }
-    error.to_string()
 }
 
 /// How reasons begin that do not go away by themselves: wrong password, unknown client and the like.
 pub(super) const REFUSED: &str = "the broker refused the connection";
+
+/// What to do about a refusal that is called `code` in the standard.
+pub(super) fn refused(code: &str, will: Option<&LastWillConfig>) -> String {
+    let advice = match (code, will) {
+        ("QoSNotSupported", Some(_)) => "set last_will.qos = 0",
+        ("RetainNotSupported", Some(_)) => "set last_will.retain = false",
+        ("TopicNameInvalid", Some(_)) => "check last_will.topic",
+        ("PacketTooLarge" | "PayloadFormatInvalid", Some(_)) => "check last_will.payload",
+        ("UnsupportedProtocolVersion", _) => "set version = \"3.1.1\"",
+        ("RefusedProtocolVersion", _) => "set version = \"5\"",
+        ("ServerUnavailable" | "ServerBusy" | "ServiceUnavailable" | "QuotaExceeded" | "ConnectionRateExceeded", _) => "ask who runs it",
+        _ => "check username, password, certificates and client_id",
+    };
+    format!("{REFUSED}: {code}: {advice}")
+}
 
 pub(super) fn too_large(size: usize, max_packet: u32) -> String {
     format!("a packet of {size} bytes is larger than max_packet = {max_packet} bytes: raise max_packet, or make the sender send less")

@@ -11,6 +11,7 @@ use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tidegate_core::{ByteSize, FieldType, Span};
 
+use super::template::{BROKERS_OWN, Template};
 use crate::Path;
 pub use crate::backoff::BackoffConfig;
 use crate::json::{Field, Numbers, TimeFormat};
@@ -88,7 +89,7 @@ pub struct LastWillConfig {
 }
 
 /// Quality of service: 0 (at most once) or 1 (at least once).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
 #[serde(try_from = "u8")]
 pub enum Qos {
     /// 0
@@ -133,6 +134,12 @@ pub struct StreamConfig {
     /// Quality of service of the subscription.
     #[serde(default)]
     pub qos: Qos,
+    /// What becomes of messages that the broker had retained.
+    #[serde(default)]
+    pub retained: Retained,
+    /// Name of a boolean column that says whether the message is one that the broker had retained; absent: no
+    /// such column.
+    pub retained_column: Option<String>,
     /// Whether rows are kept in the journal, so that rules' state survives a restart; default: yes with QoS 1, no with QoS 0.
     pub journal: Option<bool>,
     /// What happens while the disk refuses to be written.
@@ -172,6 +179,19 @@ pub enum OnDiskFailure {
     /// Its messages are not acknowledged before they are on disk; its broker, and in the end the whole box,
     /// waits.
     Hold,
+}
+
+/// What becomes of messages that a broker has retained: it sends them again for each new subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Retained {
+    /// One makes a row when it is new to the stream, and never again.
+    #[default]
+    First,
+    /// Each one makes a row whenever the broker sends it.
+    Always,
+    /// None makes a row.
+    Never,
 }
 
 /// Payload formats.
@@ -323,6 +343,21 @@ pub struct OutputConfig {
     #[serde(default)]
     pub retain: bool,
 }
+
+impl OutputConfig {
+    /// The template that a topic is, of which an output may write what comes out.
+    ///
+    /// # Errors
+    /// Why it is none, in words for the user.
+    pub fn topic_of(topic: &str) -> Result<Template, String> {
+        let template = Template::parse_topic(topic)?;
+        if topic.starts_with('$') { Err(BROKERS_OWN.into()) } else { Ok(template) }
+    }
+}
+
+/// What a packet may have at most: smaller limits would refuse ordinary messages, and CONNECT itself; a
+/// packet's remaining length is at most 268 435 455 bytes (MQTT 5.0, section 1.5.5).
+pub const PACKETS: std::ops::RangeInclusive<ByteSize> = ByteSize(1024)..=ByteSize(268_435_455);
 
 fn default_keep_alive() -> Span {
     Span(Duration::from_secs(30))

@@ -17,16 +17,18 @@ use futures::future::{BoxFuture, pending};
 use tidegate_core::Clock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
 use super::acks::Acks;
-use super::client::{self, Event, EventLoop, Plan, Refused, Requests, lost};
+use super::client::{self, Event, EventLoop, NO_PING, Plan, Refused, Requests, Welcome, lost};
 use super::config::Qos;
+use super::losses::Losses;
 use super::publisher::{Command, Session, down};
 use super::streams::Streams;
+use super::subscriptions::Subscriptions;
 use crate::backoff::Backoff;
 use crate::status::{LineStatus, add};
-use crate::{Inlet, Source};
+use crate::{Inlet, Keep, Source};
 
 /// How long what is in flight may take to be confirmed when the box shuts down.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -35,18 +37,24 @@ const GOODBYE: Duration = Duration::from_secs(3);
 pub(super) struct Line {
     pub(super) name: Arc<str>,
     pub(super) plan: Plan,
-    pub(super) subscriptions: Vec<(String, Qos)>,
+    pub(super) subscriptions: Subscriptions,
     pub(super) streams: Streams,
+    /// Whether an earlier process took messages, so that the broker should have a session.
+    pub(super) has_earlier: bool,
+    /// Whether outputs or an uplink publish with QoS 1.
+    pub(super) confirms: bool,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) session: watch::Sender<Option<Session>>,
     pub(super) status: Arc<LineStatus>,
     pub(super) backoff: Backoff,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) keep: Option<Keep>,
 }
 
 impl Source for Line {
     fn run(self: Box<Self>, inlet: Inlet, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
         let span = info_span!("mqtt", connection = %self.name);
+        let losses = Losses::new(&self.plan);
         let running = Running {
             line: *self,
             inlet: Some(inlet),
@@ -54,9 +62,10 @@ impl Source for Line {
             publishers_gone: false,
             waiting: None,
             generation: 0,
-            subscribed: false,
             was_up: false,
-            outage: None,
+            losses,
+            said: Said::default(),
+            saving: None,
         };
         running.run().instrument(span).boxed()
     }
@@ -71,19 +80,19 @@ struct Running {
     /// A message that the client's queue had no room for.
     waiting: Option<Command>,
     generation: u64,
-    /// Whether this process has told the broker its subscriptions: an earlier one may have had others.
-    subscribed: bool,
     /// Whether there was a connection before.
     was_up: bool,
-    outage: Option<Outage>,
+    losses: Losses,
+    said: Said,
+    /// What a stream remembers is on its way to the disk.
+    saving: Option<BoxFuture<'static, std::io::Result<()>>>,
 }
 
-/// A time without a connection.
-struct Outage {
-    since: Instant,
-    attempts: u64,
-    /// the last reason that was logged
-    reason: String,
+/// What the log has about the broker, so that it is not said at every connection.
+#[derive(Default)]
+struct Said {
+    session_expiry_s: Option<u32>,
+    max_qos: bool,
 }
 
 /// The state of one connection.
@@ -91,6 +100,10 @@ struct Connection {
     requests: Requests,
     acks: Acks,
     up_since: Option<Instant>,
+    /// when the broker said something
+    heard: Instant,
+    /// Whether it was asked for an answer since.
+    asked: bool,
 }
 
 /// Why a connection is over.
@@ -102,11 +115,26 @@ enum End {
 
 impl Running {
     async fn run(mut self) {
+        self.run_connections().await;
+        let remembered = tokio::time::timeout(GOODBYE, async {
+            while let Some(saving) = self.saving.take().or_else(|| self.save(true).ok()) {
+                self.is_saved(saving.await);
+            }
+        });
+        if remembered.await.is_err() {
+            warn!("the disk is slow: retained messages may make their rows again at the next start");
+        }
+    }
+
+    async fn run_connections(&mut self) {
         loop {
             self.generation += 1;
             let (requests, mut event_loop) = client::connect(&self.line.plan);
-            let mut connection = Connection { requests, acks: Acks::default(), up_since: None };
+            let mut connection = Connection { requests, acks: Acks::default(), up_since: None, heard: Instant::now(), asked: false };
             let end = self.drive(&mut connection, &mut event_loop).await;
+            if event_loop.has_hung_up() {
+                add(&self.line.status.hang_ups, 1);
+            }
             self.line.status.is_down(if let End::Lost(reason) = &end { Some(reason.clone()) } else { None });
             self.line.session.send_replace(None);
             // What the engine has no room for belongs to messages that only this connection could have acknowledged.
@@ -119,7 +147,13 @@ impl Running {
                     }
                     return;
                 }
-                End::Lost(reason) => self.report_loss(reason, connection.up_since),
+                End::Lost(reason) => {
+                    let up = connection.up_since.map(|since| since.elapsed());
+                    if let Some(up) = up {
+                        self.line.backoff.was_up(up);
+                    }
+                    self.losses.lost(reason, up);
+                }
             }
             drop((connection, event_loop));
             if self.pause().await.is_break() {
@@ -143,10 +177,7 @@ impl Running {
                     }
                 }
             };
-            let handled = match event {
-                Ok(event) => self.handle(connection, event),
-                Err(reason) => Err(reason),
-            };
+            let handled = event.and_then(|event| self.handle(connection, event));
             if let Err(reason) = handled {
                 return End::Lost(reason);
             }
@@ -173,6 +204,13 @@ impl Running {
             if self.inlet.is_none() && self.publishers_gone && connection.acks.len() == 0 {
                 return Err(End::Finished);
             }
+            let due = [self.ask(connection).map_err(End::Lost)?, self.remember()].into_iter().flatten().min();
+            let saved = async {
+                match &mut self.saving {
+                    Some(saving) => saving.await,
+                    None => pending().await,
+                }
+            };
             let room = async {
                 match &self.inlet {
                     Some(inlet) if self.line.streams.held() > 0 => inlet.reserve().await.is_ok(),
@@ -180,17 +218,21 @@ impl Running {
                 }
             };
             tokio::select! {
+                // What has come counts before the time that has passed.
+                biased;
                 event = &mut poll => return Ok(event),
+                () = self.shutdown.cancelled(), if self.inlet.is_some() => self.stop_reading(),
                 command = self.line.commands.recv(), if self.waiting.is_none() && !self.publishers_gone => match command {
                     Some(command) => self.waiting = Some(command),
                     None => self.publishers_gone = true,
                 },
                 () = decided.notified() => {}
+                saved = saved => self.is_saved(saved),
+                () = tokio::time::sleep_until(due.unwrap_or(connection.heard).into()), if due.is_some() => {}
                 open = room => if !open {
                     // The engine is gone; the shutdown is on its way.
                     self.stop_reading();
                 },
-                () = self.shutdown.cancelled(), if self.inlet.is_some() => self.stop_reading(),
             }
         }
     }
@@ -201,51 +243,98 @@ impl Running {
         self.line.streams.forget();
     }
 
-    fn handle(&mut self, connection: &mut Connection, event: Event) -> Result<(), String> {
-        match event {
-            Event::Message(message) => {
-                if self.inlet.is_none() {
-                    return Ok(());
-                }
-                self.line.streams.take(&message, &mut connection.acks, self.line.clock.wall_ns());
-                Ok(())
-            }
-            Event::Connected { present, max_packet } => self.connected(connection, present, max_packet),
-            Event::Subscribed(answers) => {
-                for ((filter, _), refusal) in self.line.subscriptions.iter().zip(answers) {
-                    if let Some(reason) = refusal {
-                        error!(filter, reason, "the broker refused a subscription: its streams stay empty");
-                    }
-                }
-                Ok(())
-            }
-            Event::Other => Ok(()),
+    /// Asks the broker for what is due: subscriptions, and an answer if it has said nothing for too long.
+    /// Returns when there is more to do; none while there is no connection, which the client looks after.
+    fn ask(&mut self, connection: &mut Connection) -> Result<Option<Instant>, String> {
+        if connection.up_since.is_none() {
+            return Ok(None);
+        }
+        let (now, plan, subscriptions) = (Instant::now(), &self.line.plan, &mut self.line.subscriptions);
+        if self.inlet.is_some()
+            && let Some(filters) = subscriptions.due(now)
+        {
+            connection.requests.subscribe(&filters)?;
+        }
+        if subscriptions.is_unanswered(now, plan.patience()) {
+            return Err("the broker did not answer SUBSCRIBE within two keep_alive".into());
+        }
+        if now >= connection.heard + plan.patience() {
+            return Err(NO_PING.into());
+        }
+        if now >= connection.heard + plan.keep_alive() && !std::mem::replace(&mut connection.asked, true) {
+            connection.requests.ask()?;
+        }
+        let silence = connection.heard + if connection.asked { plan.patience() } else { plan.keep_alive() };
+        Ok(Some(subscriptions.deadline(plan.patience()).map_or(silence, |deadline| deadline.min(silence))))
+    }
+
+    /// Writes down what streams remember. Returns when there is more to write.
+    fn remember(&mut self) -> Option<Instant> {
+        if self.saving.is_some() {
+            return None;
+        }
+        match self.save(false) {
+            Ok(saving) => self.saving = Some(saving),
+            Err(due) => return due,
+        }
+        None
+    }
+
+    fn save(&mut self, at_the_end: bool) -> Result<BoxFuture<'static, std::io::Result<()>>, Option<Instant>> {
+        let Some(keep) = &self.line.keep else { return Err(None) };
+        let (stream, file) = self.line.streams.unsaved(at_the_end)?;
+        Ok(keep(&stream, file))
+    }
+
+    fn is_saved(&mut self, saved: std::io::Result<()>) {
+        self.saving = None;
+        if let Err(error) = saved {
+            warn!(%error, "what streams remember cannot be written: retained messages may make their rows again at the next start");
         }
     }
 
-    fn connected(&mut self, connection: &mut Connection, present: bool, max_packet: Option<u32>) -> Result<(), String> {
-        self.line.streams.connected(present);
-        // A session of an earlier process may have other subscriptions.
-        let in_force = present && self.subscribed;
-        if !in_force && !self.line.subscriptions.is_empty() {
-            connection.requests.subscribe(&self.line.subscriptions)?;
-            self.subscribed = true;
+    fn handle(&mut self, connection: &mut Connection, event: Event) -> Result<(), String> {
+        if !matches!(event, Event::Other) {
+            (connection.heard, connection.asked) = (Instant::now(), false);
         }
-        match self.outage.take() {
-            Some(outage) => {
-                let down_s = outage.since.elapsed().as_secs();
-                info!(attempts = outage.attempts, down_s, session_present = present, "connected again");
+        match event {
+            Event::Message(message) => {
+                if self.inlet.is_some() {
+                    self.line.streams.take(&message, &mut connection.acks, self.line.clock.wall_ns());
+                }
             }
-            None => info!(session_present = present, "connected"),
+            Event::Connected(welcome) => {
+                self.connected(connection, welcome);
+                self.ask(connection)?;
+            }
+            Event::Subscribed(answers) => self.line.subscriptions.answered(answers, connection.heard),
+            Event::Heard | Event::Other => {}
         }
+        Ok(())
+    }
+
+    fn connected(&mut self, connection: &mut Connection, welcome: Welcome) {
+        let Welcome { present, max_packet, max_qos, .. } = welcome;
+        self.line.streams.connected(present);
+        self.line.subscriptions.connected();
+        self.losses.connected(present);
+        let plan = &self.line.plan;
+        if plan.persistent && !present && (self.was_up || self.line.has_earlier) {
+            add(&self.line.status.sessions_lost, 1);
+            warn!(
+                client_id = plan.client_id,
+                "the broker has no session of this box: what it had queued while the line was down is lost; let it keep sessions on disk, \
+                 and longer than the worst outage"
+            );
+        }
+        self.said.about(&welcome, plan, self.line.confirms);
         if std::mem::replace(&mut self.was_up, true) {
             add(&self.line.status.reconnects, 1);
         }
-        connection.up_since = Some(Instant::now());
+        connection.up_since = Some(connection.heard);
         self.line.status.is_up();
-        let max_packet = self.line.plan.max_packet.min(max_packet.unwrap_or(u32::MAX));
-        self.line.session.send_replace(Some(Session { generation: self.generation, present, max_packet }));
-        Ok(())
+        let max_packet = plan.max_packet.min(max_packet.unwrap_or(u32::MAX));
+        self.line.session.send_replace(Some(Session { generation: self.generation, present, max_packet, max_qos }));
     }
 
     /// Hands rows to the engine as long as it has room.
@@ -260,7 +349,7 @@ impl Running {
 
     /// Sends acknowledgements that are due, and messages that publishers want to send.
     fn serve(&mut self, connection: &mut Connection) {
-        let Connection { requests, acks, up_since } = connection;
+        let Connection { requests, acks, up_since, .. } = connection;
         acks.send(|packet_id| {
             let sent = requests.ack(packet_id);
             if sent {
@@ -297,33 +386,6 @@ impl Running {
         }
     }
 
-    fn report_loss(&mut self, reason: String, up_since: Option<Instant>) {
-        if let Some(up_since) = up_since {
-            self.line.backoff.was_up(up_since.elapsed());
-        }
-        // Said once for each reason; a refusal needs a person.
-        let known = self.outage.as_ref().is_some_and(|outage| outage.reason == reason);
-        if reason.starts_with(client::REFUSED) && !known {
-            error!(reason, "check username, password, certificates and client_id");
-        }
-        match &mut self.outage {
-            Some(outage) => {
-                outage.attempts += 1;
-                if outage.reason == reason {
-                    debug!(reason, attempts = outage.attempts, "still not connected");
-                } else {
-                    warn!(reason, attempts = outage.attempts, "still not connected, for another reason");
-                    outage.reason = reason;
-                }
-            }
-            None => {
-                let (host, port) = (&self.line.plan.host, self.line.plan.port);
-                warn!(reason, host, port, "not connected; trying again until it works");
-                self.outage = Some(Outage { since: Instant::now(), attempts: 1, reason });
-            }
-        }
-    }
-
     /// Waits before the next attempt, and turns publishers down meanwhile. Break: the box shuts down and nobody needs the line.
     async fn pause(&mut self) -> std::ops::ControlFlow<()> {
         let mut timer = pin!(tokio::time::sleep(self.line.backoff.pause()));
@@ -344,6 +406,26 @@ impl Running {
                 () = self.shutdown.cancelled(), if self.inlet.is_some() => {}
             }
         }
+    }
+}
+
+impl Said {
+    /// Says what the broker does not do as it was asked to.
+    fn about(&mut self, welcome: &Welcome, plan: &Plan, confirms: bool) {
+        let granted = welcome.session_expiry_s.filter(|granted| plan.persistent && *granted < plan.session_expiry_s);
+        if granted.is_some() && self.session_expiry_s != granted {
+            warn!(
+                asked_s = plan.session_expiry_s,
+                granted_s = granted,
+                "the broker keeps the session for less than session_expiry: after a longer outage what it had queued is lost"
+            );
+        }
+        self.session_expiry_s = granted;
+        let too_low = confirms && welcome.max_qos < Qos::AtLeastOnce;
+        if too_low && !self.max_qos {
+            error!("the broker takes QoS 0 only: outputs with qos = 1 and uplinks cannot write to it; let it take QoS 1, or set qos = 0");
+        }
+        self.max_qos = too_low;
     }
 }
 

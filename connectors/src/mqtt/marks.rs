@@ -7,6 +7,9 @@
 //! A packet id is used again as soon as its message is acknowledged, by some brokers at once (the lowest that is free), by others
 //! after all 65 535. So a mark holds only for a while:
 //! * A message without the DUP flag is new, and makes void what was remembered under its packet id. So does another hash.
+//! * But some brokers repeat without the flag. They do it where all do, in a resumed session before anything
+//!   new (MQTT 5.0, section 4.6):
+//!   until the first message that is new, a known packet id with the same hash is a repeat.
 //! * A broker that has lost the session begins anew: everything is void.
 //! * A message that was not acknowledged is remembered until it is: its packet id cannot be in use for another.
 //! * Acknowledgements go out in the order of receipt, so that what the broker misses one for is the end of what it has sent, at most
@@ -33,8 +36,32 @@ const LIKELY_WINDOW: usize = 1_000;
 /// All packet ids.
 const PACKET_IDS: usize = 65_535;
 
-/// Bits of a mark below the packet id.
+/// Bits of a mark below the packet id: 16 of the topic's hash, then 32 of the content's.
 const HASH_BITS: u32 = 48;
+const CONTENT_BITS: u32 = 32;
+
+/// The hashes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hashes {
+    pub(super) topic: u64,
+    /// of topic and payload
+    pub(super) content: u64,
+}
+
+impl Hashes {
+    /// The mark of a message with this packet id, or with 0, which is none, where it came with QoS 0: then it
+    /// only says what came last on its topic.
+    pub(super) fn mark(self, packet_id: u16) -> u64 {
+        let (topic, content) = (self.topic >> HASH_BITS, self.content >> CONTENT_BITS);
+        u64::from(packet_id) << HASH_BITS | topic << CONTENT_BITS | content
+    }
+}
+
+/// The hashes in a mark, of topic and content.
+pub(super) fn short(mark: u64) -> (u16, u32) {
+    let [_, _, a, b, c, d, e, f] = mark.to_be_bytes();
+    (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]))
+}
 
 /// A message under a packet id.
 struct Message {
@@ -98,8 +125,20 @@ pub(super) struct Marks {
     serial: u64,
     /// number of the connection
     connection: u64,
+    /// Whether the broker resumed the session, and nothing new has come since.
+    resuming: bool,
     /// By stream: whether equal messages came under one packet id.
     repeats_itself: Vec<bool>,
+}
+
+/// What a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coming {
+    New,
+    /// Some stream has taken it on an earlier connection, or may have.
+    Again,
+    /// It came before on this connection, and the acknowledgement of then is all that the broker needs.
+    AgainHere,
 }
 
 impl Marks {
@@ -112,6 +151,7 @@ impl Marks {
             order: VecDeque::new(),
             serial: 0,
             connection: 0,
+            resuming: false,
             repeats_itself: vec![false; streams],
         }
     }
@@ -120,7 +160,7 @@ impl Marks {
     pub(super) fn know(&mut self, stream: usize, marks: &[u64]) {
         let done = Arc::new(Fate::done());
         let newest = marks.get(marks.len().saturating_sub(KNOWN_MARKS)..).unwrap_or_default();
-        for (packet_id, hash) in newest.iter().map(|mark| parts(*mark)) {
+        for (packet_id, hash) in newest.iter().map(|mark| parts(*mark)).filter(|(packet_id, _)| *packet_id != 0) {
             if let Some(earlier) = self.messages.get_mut(&packet_id) {
                 let mut equal = false;
                 earlier.keep(|taken| {
@@ -136,17 +176,18 @@ impl Marks {
         }
     }
 
-    /// The mark of a message. SipHash-1-3 is one and the same function in every build and release, needs no allocation, spreads over
-    /// all bits, of which some are cut off here, and at a byte a nanosecond or less is lost beside the decoding.
-    pub(super) fn mark(&self, packet_id: u16, topic: &[u8], payload: &[u8]) -> u64 {
+    /// The hashes of a message. SipHash-1-3 is one and the same function in every build and release, needs no
+    /// allocation, spreads over all bits, of which some are cut off here, and at a byte a nanosecond or less
+    /// is lost beside the decoding.
+    pub(super) fn hashes(&self, topic: &[u8], payload: &[u8]) -> Hashes {
         let topic = SipHasher13::new_with_keys(self.session, 0).hash(topic);
-        let hash = SipHasher13::new_with_keys(self.session, topic).hash(payload) >> (u64::BITS - HASH_BITS);
-        u64::from(packet_id) << HASH_BITS | hash
+        Hashes { topic, content: SipHasher13::new_with_keys(self.session, topic).hash(payload) }
     }
 
     /// A connection is made; `present`: the broker still has the session.
     pub(super) fn connected(&mut self, present: bool) {
         self.connection += 1;
+        self.resuming = present;
         if !present {
             self.messages.clear();
             self.order.clear();
@@ -154,18 +195,19 @@ impl Marks {
     }
 
     /// A message comes, with or without the DUP flag. Makes void what it shows to be void, so it must be told of those, too, that there
-    /// is no room for. True: it came before on this connection, and the acknowledgement of then is all that the broker needs.
-    pub(super) fn comes(&mut self, mark: u64, dup: bool) -> bool {
+    /// is no room for.
+    pub(super) fn comes(&mut self, mark: u64, dup: bool) -> Coming {
         let (packet_id, hash) = parts(mark);
-        if !dup {
+        if !dup && !self.is_repeat_without_flag(packet_id, hash) {
+            self.resuming = false;
             if let Some(earlier) = self.messages.remove(&packet_id) {
                 for taken in earlier.taken() {
                     self.note_repetition(taken.stream, taken.hash == hash);
                 }
             }
-            return false;
+            return Coming::New;
         }
-        let Some(earlier) = self.messages.get_mut(&packet_id) else { return false };
+        let Some(earlier) = self.messages.get_mut(&packet_id) else { return Coming::New };
         let again_here = earlier.connection == self.connection;
         // On the connection that it came on, nothing is lost between it and its repeat.
         let doubtful = earlier.acknowledged && !again_here;
@@ -176,9 +218,18 @@ impl Marks {
         });
         if earlier.is_void() {
             self.messages.remove(&packet_id);
-            return false;
+            return Coming::New;
         }
-        again_here
+        if again_here { Coming::AgainHere } else { Coming::Again }
+    }
+
+    /// Whether a message without the flag is one that came before the session was resumed.
+    fn is_repeat_without_flag(&self, packet_id: u16, hash: u64) -> bool {
+        self.resuming
+            && self.messages.get(&packet_id).is_some_and(|earlier| {
+                let is_it = |taken: &Taken| taken.hash == hash && !taken.fate.is_refused();
+                earlier.connection != self.connection && earlier.taken().any(is_it)
+            })
     }
 
     /// The fate of a message's rows in a stream that has taken them; none: they are new to the stream.
@@ -257,6 +308,12 @@ mod tests {
     const TANK: usize = 0;
     const LOG: usize = 1;
 
+    impl Marks {
+        fn mark(&self, packet_id: u16, topic: &[u8], payload: &[u8]) -> u64 {
+            self.hashes(topic, payload).mark(packet_id)
+        }
+    }
+
     fn marks() -> Marks {
         let mut marks = Marks::new("box", 10, 2);
         marks.connected(true);
@@ -284,7 +341,7 @@ mod tests {
         let marks = marks();
         let mark = marks.mark(0x1234, b"plant/tank", br#"{"n": 1}"#);
         // As a SipHash-1-3 of another make says.
-        assert_eq!(mark, 0x1234_9f73_010c_64cb, "{mark:#x}");
+        assert_eq!(mark, 0x1234_2d36_9f73_010c, "{mark:#x}");
         assert_ne!(marks.mark(0x1234, b"plant/tan", br#"k{"n": 1}"#), mark);
         assert_ne!(Marks::new("another box", 10, 2).mark(0x1234, b"plant/tank", br#"{"n": 1}"#), mark);
     }
@@ -294,7 +351,7 @@ mod tests {
         let mut marks = marks();
         let (mark, fate) = take(&mut marks, 7, "a");
         marks.connected(true);
-        assert!(!marks.comes(mark, true), "nothing waits for it on this connection");
+        assert_eq!(marks.comes(mark, true), Coming::Again, "nothing waits for it on this connection");
         assert!(Arc::ptr_eq(&marks.first_copy(TANK, mark).unwrap(), &fate));
         assert!(marks.first_copy(LOG, mark).is_none(), "each stream for itself");
         marks.awaits_acknowledgement(7);
@@ -332,11 +389,11 @@ mod tests {
     fn a_repeat_on_the_same_connection_is_not_acknowledged_a_second_time() {
         let mut marks = marks();
         let (mark, _) = take(&mut marks, 7, "a");
-        assert!(marks.comes(mark, true));
+        assert_eq!(marks.comes(mark, true), Coming::AgainHere);
         marks.acknowledged(7);
-        assert!(marks.comes(mark, true));
+        assert_eq!(marks.comes(mark, true), Coming::AgainHere);
         marks.connected(true);
-        assert!(!marks.comes(mark, true));
+        assert_eq!(marks.comes(mark, true), Coming::Again);
     }
 
     #[test]
@@ -350,6 +407,32 @@ mod tests {
         marks.connected(true);
         assert!(!knows(&mut marks, other));
         assert!(!knows(&mut marks, mark));
+    }
+
+    #[test]
+    fn a_repeat_without_the_flag_is_known_where_a_session_is_resumed_and_only_there() {
+        let mut marks = marks();
+        let taken: Vec<u64> = (1..=3).map(|id| take(&mut marks, id, &format!("n {id}")).0).collect();
+        marks.acknowledged(1);
+        marks.connected(true);
+        assert!(taken.iter().all(|mark| marks.comes(*mark, false) == Coming::Again && marks.first_copy(TANK, *mark).is_some()));
+        // A new one ends it: what is equal from now on is another message.
+        take(&mut marks, 9, "new");
+        assert_eq!(marks.comes(taken[0], false), Coming::New);
+        assert!(marks.first_copy(TANK, taken[0]).is_none());
+        // A broker that has lost the session has nothing to repeat.
+        marks.connected(false);
+        assert_eq!(marks.comes(taken[1], false), Coming::New);
+    }
+
+    #[test]
+    fn a_repeat_without_the_flag_is_known_by_the_next_process_unless_the_stream_repeats_itself() {
+        let mut marks = Marks::new("box", 10, 2);
+        let [one, pulse] = [(1, "a"), (2, "pulse")].map(|(id, payload)| marks.mark(id, b"plant/tank", payload.as_bytes()));
+        marks.know(TANK, &[one]);
+        marks.know(LOG, &[pulse, pulse]);
+        marks.connected(true);
+        assert_eq!((marks.comes(one, false), marks.comes(pulse, false)), (Coming::Again, Coming::New));
     }
 
     #[test]

@@ -16,10 +16,13 @@ mod client;
 pub mod config;
 mod dial;
 mod line;
+mod losses;
 mod marks;
 mod publisher;
+mod retained;
 mod sink;
 mod streams;
+mod subscriptions;
 pub mod template;
 pub mod topic;
 mod v4;
@@ -40,13 +43,15 @@ use crate::backoff::Backoff;
 use crate::json::{Decoder, Fields, Layout, LayoutError, TsPlace};
 use crate::secret::SecretError;
 use crate::status::{Intake, LineStatus};
-use crate::{Sink, Source};
+use crate::{Keep, Sink, Source};
 use client::Plan;
 use config::{Qos, TsConfig, Version};
 use line::Line;
 use marks::Marks;
+use retained::Memory;
 use sink::TopicSink;
 use streams::{Stream, Streams};
+use subscriptions::Subscriptions;
 use template::Template;
 use topic::Filter;
 
@@ -69,6 +74,8 @@ pub struct Request<'a> {
     pub clock: Arc<dyn Clock>,
     /// Where the connection counts.
     pub status: Arc<LineStatus>,
+    /// Where it keeps what streams remember; without it they remember as long as the process lives.
+    pub keep: Option<Keep>,
 }
 
 /// A stream that a connection feeds.
@@ -84,6 +91,8 @@ pub struct StreamRequest<'a> {
     pub known_marks: Vec<u64>,
     /// Where the stream counts what it did not take as it came.
     pub intake: Arc<Intake>,
+    /// What an earlier process kept for this stream; empty: nothing.
+    pub kept: Vec<u8>,
 }
 
 /// A connection that is ready to run.
@@ -131,19 +140,26 @@ pub enum OpenError {
 /// # Errors
 /// When the configuration is wrong in itself or a file cannot be read. That the broker is not there is no error.
 pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
-    let Request { name, config, client_id, streams, outputs, clock, status } = request;
+    let Request { name, config, client_id, streams, outputs, clock, status, keep } = request;
     let persistent = streams.iter().any(|stream| stream.config.qos == Qos::AtLeastOnce);
     let plan = plan(config, client_id, persistent)?;
-    let mut subscriptions = Vec::with_capacity(streams.len());
+    let backoff = || Backoff::new(config.backoff.min.0, config.backoff.max.0);
+    let mut subscriptions = Subscriptions::new(backoff(), Arc::clone(&status));
     let mut decoders = Vec::with_capacity(streams.len());
     let mut marks = Marks::new(&plan.client_id, plan.in_flight, streams.len());
+    let has_earlier = streams.iter().any(|stream| !stream.known_marks.is_empty());
+    let confirms = outputs.iter().any(|(_, output)| output.qos == Qos::AtLeastOnce) || (outputs.is_empty() && streams.is_empty());
     for (index, stream) in streams.into_iter().enumerate() {
         let fail = |reason: String| OpenError::Stream { name: stream.name.to_owned(), reason };
-        let filter = Filter::parse(&stream.config.topic).map_err(fail)?;
+        let filter = stream.config.filter().map_err(fail)?;
         let decoder = stream.config.decoder(stream.known).map_err(fail)?;
-        subscriptions.push((filter.subscription().to_owned(), stream.config.qos));
-        decoders.push(Stream::new(stream.name.into(), filter, decoder, stream.intake));
+        subscriptions.add(filter.subscription(), stream.config.qos, stream.config.retained);
         marks.know(index, &stream.known_marks);
+        let memory = Memory::read(&stream.kept, &stream.known_marks).unwrap_or_else(|| {
+            tracing::warn!(stream = stream.name, "what the stream remembers is damaged: retained messages may make their rows again");
+            Memory::default()
+        });
+        decoders.push(Stream::new(stream.name.into(), filter, decoder, stream.config, memory, stream.intake));
     }
     let (command_tx, command_rx) = mpsc::channel(QUEUED);
     let (session_tx, session_rx) = watch::channel(None);
@@ -158,15 +174,28 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     let sinks = outputs
         .into_iter()
         .map(|(output, config)| {
-            let topic = Template::parse_topic(&config.topic).map_err(|reason| OpenError::Output { name: output.to_owned(), reason })?;
+            let wrong = |why| OpenError::Output { name: output.to_owned(), reason: format!("\"{}\" is not a topic: {why}", config.topic) };
+            let topic = OutputConfig::topic_of(&config.topic).map_err(wrong)?;
             let payload = config.payload.as_deref().map(Template::parse);
             let sink = TopicSink { publisher: publisher.clone(), topic, payload, qos: config.qos, retain: config.retain };
             Ok((output.to_owned(), Box::new(sink) as Box<dyn Sink>))
         })
         .collect::<Result<_, OpenError>>()?;
     let streams = Streams::new(decoders, marks, Arc::clone(&status), plan.max_packet);
-    let backoff = Backoff::new(config.backoff.min.0, config.backoff.max.0);
-    let source = Box::new(Line { name, plan, subscriptions, streams, commands: command_rx, session: session_tx, status, backoff, clock });
+    let source = Box::new(Line {
+        name,
+        plan,
+        subscriptions,
+        streams,
+        has_earlier,
+        confirms,
+        commands: command_rx,
+        session: session_tx,
+        status,
+        backoff: backoff(),
+        clock,
+        keep,
+    });
     Ok(Opened { source, sinks, publisher })
 }
 
@@ -182,9 +211,10 @@ fn plan(config: &ConnectionConfig, client_id: String, persistent: bool) -> Resul
     let Some(keep_alive_s) = keep_alive_s else {
         return Err(OpenError::Config(format!("keep_alive = \"{}\": MQTT allows 1s to 65535s", config.keep_alive)));
     };
-    let max_packet = u32::try_from(config.max_packet.0).ok().filter(|size| (128..=256 << 20).contains(size));
+    let max_packet = u32::try_from(config.max_packet.0).ok().filter(|_| config::PACKETS.contains(&config.max_packet));
     let Some(max_packet) = max_packet else {
-        return Err(OpenError::Config(format!("max_packet = \"{}\": choose 128B to 256MiB", config.max_packet)));
+        let (least, most) = (config::PACKETS.start(), config::PACKETS.end());
+        return Err(OpenError::Config(format!("max_packet = \"{}\": choose {least} to {most}", config.max_packet)));
     };
     Ok(Plan {
         version: config.version,
@@ -204,12 +234,16 @@ fn plan(config: &ConnectionConfig, client_id: String, persistent: bool) -> Resul
 }
 
 impl StreamConfig {
+    fn filter(&self) -> Result<Filter, String> {
+        Filter::parse(&self.topic).map_err(|why| format!("\"{}\" is not a topic filter: {why}", self.topic))
+    }
+
     /// Where the stream's values are. `known`: columns that were inferred earlier, for streams that declare none.
     ///
     /// # Errors
     /// In words for the user, when the topic filter is wrong.
     pub fn layout(&self, known: Vec<(String, FieldType)>) -> Result<Layout, String> {
-        let captures = Filter::parse(&self.topic)?.captures().to_vec();
+        let captures = self.filter()?.captures().to_vec();
         let ts = match self.ts.as_ref().map(TsConfig::place) {
             None => TsPlace::Arrival,
             Some((path, time)) => TsPlace::At { path, time, missing: self.ts_missing.unwrap_or_default() },
@@ -218,7 +252,7 @@ impl StreamConfig {
             None => Fields::Inferred(known),
             Some(fields) => Fields::Declared(fields.iter().map(|(name, field)| field.field(name)).collect()),
         };
-        Ok(Layout { captures, ts, rows: self.rows.clone(), fields })
+        Ok(Layout { captures, flag: self.retained_column.clone(), ts, rows: self.rows.clone(), fields })
     }
 
     /// A decoder for the stream's payloads; its schema is the stream's.

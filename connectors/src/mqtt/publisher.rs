@@ -24,6 +24,8 @@ pub struct Session {
     pub present: bool,
     /// The largest packet, in bytes, that both sides take.
     pub max_packet: u32,
+    /// The highest QoS that the broker takes.
+    pub max_qos: Qos,
 }
 
 /// Publishes on a connection. Clones share it, and its source runs until the last one is gone.
@@ -68,14 +70,28 @@ impl Publisher {
         self.session.clone()
     }
 
+    /// How often the broker has closed the connection after it had accepted it; counted before
+    /// [`Self::session`] says so.
+    #[must_use]
+    pub fn hang_ups(&self) -> u64 {
+        self.status.hang_ups.get()
+    }
+
     /// Hands a message to the connection, and waits only while its queue is full.
     ///
-    /// # Errors
-    /// `Transient` while the line is down; `Permanent` if the message is larger than the limit.
+    /// # Errors `Transient` while the line is down, or if the broker takes no such QoS; `Permanent` if the
+    /// message is larger than the limit.
     pub async fn publish(&self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Confirmation, DeliveryError> {
         let Some(session) = *self.session.borrow() else {
             return Err(down(&self.connection, &self.status));
         };
+        // A broker closes the connection for it, or never answers (MQTT 5.0, section 3.2.2.3.4).
+        if qos > session.max_qos {
+            return Err(DeliveryError::Transient(format!(
+                "the broker of connection {} takes QoS 0 only: let it take QoS 1, or set qos = 0",
+                self.connection
+            )));
+        }
         let message = Outgoing { topic: topic.to_owned(), payload, qos, retain };
         let size = message.size(self.version);
         if size > session.max_packet as usize {

@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 
 use super::acks::{Acks, Fate};
 use super::client::{Incoming, too_large};
-use super::marks::Marks;
+use super::config::{Retained, StreamConfig};
+use super::marks::{Coming, Hashes, Marks};
+use super::retained::Memory;
 use super::topic::{Filter, MAX_CAPTURES};
 use crate::json::{Decoder, Findings};
 use crate::status::{Intake, LineStatus, add};
@@ -31,6 +33,10 @@ pub(super) struct Stream {
     pub(super) name: Arc<str>,
     pub(super) filter: Filter,
     pub(super) decoder: Decoder,
+    retained: Retained,
+    /// Whether the flag is a column.
+    has_flag: bool,
+    memory: Memory,
     /// The fate of the rows in the decoder, if any of them came with QoS 1.
     fate: Option<Arc<Fate>>,
     /// The marks of the messages in the decoder that came with QoS 1.
@@ -42,9 +48,48 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(name: Arc<str>, filter: Filter, decoder: Decoder, intake: Arc<Intake>) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        filter: Filter,
+        decoder: Decoder,
+        config: &StreamConfig,
+        memory: Memory,
+        intake: Arc<Intake>,
+    ) -> Self {
         let [malformed, misfits, untimed] = std::array::from_fn(|_| Sampler::default());
-        Self { name, filter, decoder, fate: None, marks: Vec::new(), intake, malformed, misfits, untimed }
+        Self {
+            name,
+            filter,
+            decoder,
+            retained: config.retained,
+            has_flag: config.retained_column.is_some(),
+            memory,
+            fate: None,
+            marks: Vec::new(),
+            intake,
+            malformed,
+            misfits,
+            untimed,
+        }
+    }
+
+    /// Whether a message that the broker had retained gives no row.
+    fn leaves_out(&mut self, hashes: Hashes) -> bool {
+        match self.retained {
+            Retained::First => self.memory.knows(hashes),
+            Retained::Always => false,
+            Retained::Never => true,
+        }
+    }
+
+    /// Rows were made of a message, for the engine to take note of with its batch.
+    fn took(&mut self, hashes: Hashes, packet_id: Option<u16>, retained: bool) {
+        if self.retained == Retained::First {
+            self.memory.took(hashes, retained);
+            self.marks.push(hashes.mark(packet_id.unwrap_or_default()));
+        } else if let Some(packet_id) = packet_id {
+            self.marks.push(hashes.mark(packet_id));
+        }
     }
 
     /// Counts what the decoder has found in a message of `topic`, and says it, if it was not said just now.
@@ -126,8 +171,11 @@ impl Streams {
     /// dropped (QoS 0) or refused (QoS 1).
     pub(super) fn take(&mut self, message: &Incoming, acks: &mut Acks, now_ns: i64) {
         add(&self.status.messages, 1);
-        let mark = message.packet_id.map(|packet_id| self.marks.mark(packet_id, &message.topic, &message.payload));
-        let queued = mark.is_some_and(|mark| self.marks.comes(mark, message.dup));
+        let hashes = self.marks.hashes(&message.topic, &message.payload);
+        let coming = match message.packet_id {
+            Some(packet_id) => self.marks.comes(hashes.mark(packet_id), message.dup),
+            None => Coming::New,
+        };
         let held = self.held_rows >= HELD_ROWS || self.held_bytes >= HELD_BYTES;
         match message.packet_id {
             // What follows a message that was refused is refused, too, or it would overtake it.
@@ -163,45 +211,54 @@ impl Streams {
             }
         } else {
             self.route(&message.topic);
-            decoded = self.decode(message, mark, now_ns, &mut fates);
+            decoded = self.decode(message, hashes, coming, now_ns, &mut fates);
         }
         if decoded.repeated {
             add(&self.status.repeated, 1);
             tracing::debug!(topic = self.topic, packet_id = message.packet_id, "the broker repeated a message");
         }
         if let Some(packet_id) = message.packet_id
-            && (!queued || decoded.new)
+            && (coming != Coming::AgainHere || decoded.new)
         {
             acks.push(packet_id, fates.into_iter());
             self.marks.awaits_acknowledgement(packet_id);
         }
     }
 
-    fn decode(&mut self, message: &Incoming, mark: Option<u64>, now_ns: i64, fates: &mut Vec<Arc<Fate>>) -> Decoded {
+    fn decode(&mut self, message: &Incoming, hashes: Hashes, coming: Coming, now_ns: i64, fates: &mut Vec<Arc<Fate>>) -> Decoded {
         let mut decoded = Decoded::default();
+        let mark = message.packet_id.map(|packet_id| hashes.mark(packet_id));
         for (index, ranges) in &self.routes {
             let Some(stream) = self.streams.get_mut(*index) else { continue };
-            if let Some(fate) = mark.filter(|_| message.dup).and_then(|mark| self.marks.first_copy(*index, mark)) {
+            let first_copy = mark.filter(|_| coming != Coming::New).and_then(|mark| self.marks.first_copy(*index, mark));
+            if let Some(fate) = first_copy {
                 fates.push(fate);
                 decoded.repeated = true;
                 continue;
             }
-            let mut captures = [""; MAX_CAPTURES];
-            for (capture, range) in captures.iter_mut().zip(ranges) {
+            if message.retained && stream.leaves_out(hashes) {
+                add(&self.status.retained_left_out, 1);
+                continue;
+            }
+            let mut given = [""; MAX_CAPTURES + 1];
+            for (capture, range) in given.iter_mut().zip(ranges) {
                 *capture = self.topic.get(range.clone()).unwrap_or_default();
             }
-            let captures = captures.get(..ranges.len()).unwrap_or_default();
-            match stream.decoder.decode(&message.payload, captures, now_ns) {
+            if let Some(flag) = given.get_mut(ranges.len()).filter(|_| stream.has_flag) {
+                *flag = if message.retained { "true" } else { "false" };
+            }
+            let given = given.get(..ranges.len() + usize::from(stream.has_flag)).unwrap_or_default();
+            match stream.decoder.decode(&message.payload, given, now_ns) {
                 Ok(0) => {}
                 Ok(rows) => {
                     add(&self.status.rows, rows);
                     self.held_rows += rows;
                     self.held_bytes += message.payload.len();
                     decoded.new = true;
+                    stream.took(hashes, message.packet_id, message.retained);
                     if let Some(mark) = mark {
                         let fate = stream.fate.get_or_insert_default();
                         fates.push(Arc::clone(fate));
-                        stream.marks.push(mark);
                         self.marks.remember(*index, mark, Arc::clone(fate));
                     }
                 }
@@ -259,8 +316,29 @@ impl Streams {
         if self.held_rows == 0 {
             self.held_bytes = 0;
         }
-        let ack = stream.fate.take().map_or_else(Ack::none, |fate| fate.guard(&self.decided));
+        let fate = stream.fate.take();
+        stream.memory.handed_over(fate.clone());
+        let ack = fate.map_or_else(Ack::none, |fate| fate.guard(&self.decided));
         Some(Batch { stream: Arc::clone(&stream.name), rows, marks: std::mem::take(&mut stream.marks), ack })
+    }
+
+    /// What a stream has to keep on disk now, or `at_the_end`; and when there is more.
+    pub(super) fn unsaved(&mut self, at_the_end: bool) -> Result<(Arc<str>, Vec<u8>), Option<Instant>> {
+        let now = Instant::now();
+        let mut next: Option<Instant> = None;
+        for stream in &mut self.streams {
+            stream.memory.settle();
+            match stream.memory.due(now) {
+                Some(due) if at_the_end || due <= now => {
+                    if let Some(file) = stream.memory.save() {
+                        return Ok((Arc::clone(&stream.name), file));
+                    }
+                }
+                Some(due) => next = Some(next.map_or(due, |next| next.min(due))),
+                None => {}
+            }
+        }
+        Err(next)
     }
 
     /// Throws away the rows that wait; those that came with QoS 1 will be sent again.
@@ -268,6 +346,7 @@ impl Streams {
         for stream in &mut self.streams {
             let rows = stream.decoder.finish().map_or(0, |rows| rows.num_rows());
             stream.marks.clear();
+            stream.memory.forget();
             match stream.fate.take() {
                 Some(fate) => fate.refuse(),
                 None => add(&self.status.dropped, rows),

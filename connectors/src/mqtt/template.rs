@@ -3,7 +3,7 @@
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, TimeUnit, TimestampNanosecondType};
 
-use super::topic::is_name;
+use super::topic::{check_text, is_name};
 use crate::json;
 
 /// Text in which `{column}` stands for the row's value. Any other brace is itself, so that JSON can be written as it is.
@@ -55,23 +55,18 @@ impl Template {
     /// Reads the template of a topic.
     ///
     /// # Errors
-    /// In words for the user, when no topic can come out of it.
+    /// Why no topic can come out of it, in words for the user.
     pub fn parse_topic(text: &str) -> Result<Self, String> {
-        let fail = |why: &str| Err(format!("\"{text}\" is not a topic: {why}"));
+        check_text(text)?;
+        if text.contains(['+', '#']) {
+            return Err("`+` and `#` belong into topic filters; a message has one topic".into());
+        }
         let this = Self::parse(text);
-        let literals: String =
-            this.parts.iter().filter_map(|part| if let Part::Literal(text) = part { Some(text.as_str()) } else { None }).collect();
-        if text.is_empty() {
-            return fail("it is empty");
-        }
-        if literals.contains(['+', '#', '\0']) {
-            return fail("`+`, `#` and NUL cannot be published to");
-        }
-        if literals.contains(['{', '}']) {
-            return fail("braces stand around the name of a column, such as `{device}`");
-        }
-        if literals.starts_with('$') {
-            return fail("topics that start with `$` belong to the broker");
+        for part in &this.parts {
+            let Part::Literal(literal) = part else { continue };
+            if literal.contains(['{', '}']) {
+                return Err(wrong_brace(literal));
+            }
         }
         Ok(this)
     }
@@ -122,7 +117,23 @@ impl Template {
                 }
             }
         }
+        if topic.starts_with(b"$") {
+            return Err(BROKERS_OWN.into());
+        }
         String::from_utf8(topic).map_err(|_| "the topic is not UTF-8".to_owned())
+    }
+}
+
+/// Why an output does not write to a topic that starts with `$` (MQTT 5.0, section 4.7.2).
+pub(super) const BROKERS_OWN: &str = "topics that start with `$` belong to the broker";
+
+fn wrong_brace(literal: &str) -> String {
+    match literal.split_once('{').and_then(|(_, inside)| inside.split_once('}')) {
+        Some(("", _)) => "write a column's name between the braces: `{column}`".into(),
+        Some((name, _)) if !name.contains('{') => {
+            format!("`{name}` cannot stand in a topic: name the column with AS, with letters, digits and `_`, as in `{{my_column}}`")
+        }
+        _ => "a brace is not closed, or not opened: write `{column}`".into(),
     }
 }
 
@@ -153,6 +164,7 @@ fn write_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::mqtt::OutputConfig;
     use arrow::array::{BooleanArray, Float64Array, StringArray};
     use std::sync::Arc;
 
@@ -187,8 +199,24 @@ mod tests {
 
     #[test]
     fn topics_that_cannot_be_published_to_are_refused() {
-        for topic in ["", "a/+", "a/#", "a/{", "a/{not a name}", "$SYS/a"] {
-            assert!(Template::parse_topic(topic).is_err(), "{topic}");
+        for (topic, why) in [
+            ("", "is empty"),
+            ("a/+", "belong into topic filters"),
+            ("a/#", "belong into topic filters"),
+            ("a/{", "not closed"),
+            ("a/}", "not closed"),
+            ("a/{{b}}", "not closed"),
+            ("a/{}", "between the braces"),
+            ("a/{not a name}", "`not a name` cannot stand in a topic"),
+        ] {
+            assert!(Template::parse_topic(topic).is_err_and(|error| error.contains(why)), "{topic}: {:?}", Template::parse_topic(topic));
         }
+        let topic = |topic: &str| OutputConfig::topic_of(topic).map(drop);
+        assert!(topic("$SYS/a").is_err_and(|error| error.contains("belong to the broker")));
+        assert_eq!(topic("{device}$b"), Ok(()), "the `$` does not stand in front");
+        let dollar = RecordBatch::try_from_iter([("a", Arc::new(StringArray::from(vec!["$x", "x"])) as ArrayRef)]).unwrap();
+        let topic = Template::parse_topic("{a}$b").unwrap();
+        assert!(topic.topic(&dollar, 0).is_err_and(|error| error.contains("belong to the broker")));
+        assert_eq!(topic.topic(&dollar, 1).unwrap(), "x$b");
     }
 }

@@ -7,7 +7,8 @@ use rumqttc_v4::mqttbytes::v4::{PubAck, SubscribeReasonCode};
 use rumqttc_v4::{ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, StateError};
 
 use super::client::{
-    CLOSED, CONNECT_TIMEOUT, Event, Incoming, LARGEST_V4_PACKET, Outgoing, Plan, REFUSED, Refused, lost, socket_failed, too_large,
+    Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, LARGEST_V4_PACKET, NO_PING, Outgoing, Plan, Refused, Welcome, lost, refused,
+    socket_failed, too_large,
 };
 use super::config::Qos;
 use super::dial::dial;
@@ -56,48 +57,54 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
 }
 
 impl EventLoop {
-    pub(super) async fn poll(&mut self) -> Result<Event, String> {
+    pub(super) async fn poll(&mut self) -> Result<Event, Failure> {
         match self.inner.poll().await {
             Ok(mqtt::Event::Incoming(Packet::Publish(publish))) => {
                 let packet_id = (publish.qos == mqtt::QoS::AtLeastOnce).then_some(publish.pkid);
-                let size = publish.size();
-                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, dup: publish.dup, size }))
+                let (dup, retained, size) = (publish.dup, publish.retain, publish.size());
+                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, dup, retained, size }))
             }
             Ok(mqtt::Event::Incoming(Packet::ConnAck(connack))) => {
-                Ok(Event::Connected { present: connack.session_present, max_packet: None })
+                Ok(Event::Connected(Welcome { present: connack.session_present, ..Welcome::default() }))
             }
             Ok(mqtt::Event::Incoming(Packet::SubAck(suback))) => {
-                let refusal = |code: &SubscribeReasonCode| match code {
-                    SubscribeReasonCode::Success(_) => None,
-                    SubscribeReasonCode::Failure => Some("MQTT 3.1.1 gives no reason; look into the broker's access rules".to_owned()),
+                let answer = |code: &SubscribeReasonCode| match code {
+                    SubscribeReasonCode::Success(qos) => granted(*qos),
+                    SubscribeReasonCode::Failure => {
+                        Answer::Refused("MQTT 3.1.1 gives no reason; look into the broker's access rules".into())
+                    }
                 };
-                Ok(Event::Subscribed(suback.return_codes.iter().map(refusal).collect()))
+                Ok(Event::Subscribed(suback.return_codes.iter().map(answer).collect()))
             }
+            Ok(mqtt::Event::Incoming(_)) => Ok(Event::Heard),
             Ok(_) => Ok(Event::Other),
             Err(error) => Err(self.explain(error)),
         }
     }
 
-    fn explain(&self, error: ConnectionError) -> String {
-        match error {
-            ConnectionError::ConnectionRefused(code) => format!("{REFUSED}: {code:?}"),
-            ConnectionError::MqttState(StateError::ConnectionAborted) => CLOSED.into(),
-            ConnectionError::MqttState(StateError::AwaitPingResp) => "the broker did not answer a ping within keep_alive".into(),
-            ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::PayloadSizeLimitExceeded(size))) => {
+    fn explain(&self, error: ConnectionError) -> Failure {
+        use mqtt::mqttbytes::Error as Bytes;
+        Failure::Other(match error {
+            ConnectionError::ConnectionRefused(code) => refused(&format!("{code:?}"), None),
+            ConnectionError::MqttState(StateError::ConnectionAborted) => return Failure::Closed,
+            ConnectionError::NetworkTimeout => return Failure::Silent,
+            ConnectionError::MqttState(StateError::AwaitPingResp) => NO_PING.into(),
+            ConnectionError::MqttState(StateError::Deserialization(Bytes::PayloadSizeLimitExceeded(size))) => {
                 too_large(size, self.max_packet)
             }
-            ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::Io(error))) | ConnectionError::Io(error) => {
-                socket_failed(&error)
+            ConnectionError::MqttState(StateError::Deserialization(Bytes::Io(error))) | ConnectionError::Io(error) => {
+                return socket_failed(&error);
             }
+            ConnectionError::MqttState(StateError::Deserialization(error)) => return Failure::Unreadable(error.to_string()),
             ConnectionError::Tls(error) => format!("TLS: {error}"),
             other => other.to_string(),
-        }
+        })
     }
 }
 
 impl Requests {
-    pub(super) fn subscribe(&self, filters: &[(String, Qos)]) -> Result<(), String> {
-        let filters = filters.iter().map(|(filter, level)| mqtt::SubscribeFilter::new(filter.clone(), qos(*level)));
+    pub(super) fn subscribe(&self, filters: &[Filter]) -> Result<(), String> {
+        let filters = filters.iter().map(|filter| mqtt::SubscribeFilter::new(filter.topic.clone(), qos(filter.qos)));
         self.0.try_subscribe_many(filters).map_err(|error| error.to_string())
     }
 
@@ -111,6 +118,10 @@ impl Requests {
             }
             Err(_) => Err(Refused::Error(lost())),
         }
+    }
+
+    pub(super) fn unsubscribe(&self, filter: &str) -> Result<(), String> {
+        self.0.try_unsubscribe(filter).map_err(|error| error.to_string())
     }
 
     pub(super) fn ack(&self, packet_id: u16) -> bool {
@@ -128,6 +139,14 @@ pub(super) async fn wait(notice: Notice) -> Result<(), DeliveryError> {
         Ok(_) => Ok(()),
         Err(PublishNoticeError::Recv | PublishNoticeError::SessionReset | PublishNoticeError::Qos0NotFlushed) => Err(lost()),
         Err(error) => Err(DeliveryError::Transient(error.to_string())),
+    }
+}
+
+const fn granted(qos: mqtt::QoS) -> Answer {
+    match qos {
+        mqtt::QoS::AtMostOnce => Answer::Granted(Qos::AtMostOnce),
+        // A broker grants no more than it was asked for.
+        _ => Answer::Granted(Qos::AtLeastOnce),
     }
 }
 

@@ -8,8 +8,11 @@ use rumqttc_v5 as mqtt;
 use rumqttc_v5::mqttbytes::v5::{PubAck, PubAckReason, RetainForwardRule, SubscribeReasonCode};
 use rumqttc_v5::{ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, PublishResult, StateError};
 
-use super::client::{CLOSED, CONNECT_TIMEOUT, Event, Incoming, Outgoing, Plan, REFUSED, Refused, lost, socket_failed, too_large};
-use super::config::Qos;
+use super::client::{
+    Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, NO_PING, Outgoing, Plan, Refused, Welcome, lost, refused, socket_failed,
+    too_large,
+};
+use super::config::{LastWillConfig, Qos};
 use super::dial::dial;
 use crate::DeliveryError;
 
@@ -17,6 +20,7 @@ pub(super) type Notice = mqtt::PublishNotice;
 
 pub(super) struct EventLoop {
     inner: mqtt::EventLoop,
+    last_will: Option<LastWillConfig>,
 }
 
 pub(super) struct Requests(mqtt::AsyncClient);
@@ -95,62 +99,81 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
     network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
     options.set_network_options(network);
     let (client, inner) = mqtt::AsyncClient::builder(options).capacity(usize::from(plan.in_flight)).build();
-    (Requests(client), EventLoop { inner })
+    (Requests(client), EventLoop { inner, last_will: plan.last_will.clone() })
 }
 
 impl EventLoop {
-    pub(super) async fn poll(&mut self) -> Result<Event, String> {
+    pub(super) async fn poll(&mut self) -> Result<Event, Failure> {
         match self.inner.poll().await {
             Ok(mqtt::Event::Incoming(Packet::Publish(publish))) => {
                 let packet_id = (publish.qos == mqtt::QoS::AtLeastOnce).then_some(publish.pkid);
-                let size = publish.size();
-                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, dup: publish.dup, size }))
+                let (dup, retained, size) = (publish.dup, publish.retain, publish.size());
+                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, dup, retained, size }))
             }
             Ok(mqtt::Event::Incoming(Packet::ConnAck(connack))) => {
                 // With a store, the client would take a checkpoint of all that is in flight for every packet.
                 self.inner.options.clear_session_store();
-                let max_packet = connack.properties.as_ref().and_then(|properties| properties.max_packet_size);
-                Ok(Event::Connected { present: connack.session_present, max_packet })
+                Ok(Event::Connected(welcome(&connack)))
             }
             Ok(mqtt::Event::Incoming(Packet::SubAck(suback))) => {
-                let refusal = |code: &SubscribeReasonCode| match code {
-                    SubscribeReasonCode::Success(_) => None,
-                    other => Some(format!("{other:?}")),
+                let text = suback.properties.and_then(|properties| properties.reason_string);
+                let text = text.map(|text| format!(" ({text})")).unwrap_or_default();
+                let answer = |code: &SubscribeReasonCode| match code {
+                    SubscribeReasonCode::Success(qos) => granted(*qos),
+                    other => Answer::Refused(format!("{other:?}{text}")),
                 };
-                Ok(Event::Subscribed(suback.return_codes.iter().map(refusal).collect()))
+                Ok(Event::Subscribed(suback.return_codes.iter().map(answer).collect()))
             }
+            Ok(mqtt::Event::Incoming(_)) => Ok(Event::Heard),
             Ok(_) => Ok(Event::Other),
-            Err(error) => Err(explain(error)),
+            Err(error) => Err(self.explain(error)),
         }
+    }
+
+    fn explain(&self, error: ConnectionError) -> Failure {
+        use mqtt::mqttbytes::Error as Bytes;
+        Failure::Other(match error {
+            ConnectionError::ConnectionRefused(code) => refused(&format!("{code:?}"), self.last_will.as_ref()),
+            ConnectionError::MqttState(StateError::ConnectionAborted) => return Failure::Closed,
+            ConnectionError::Timeout(_) => return Failure::Silent,
+            ConnectionError::MqttState(StateError::AwaitPingResp) => NO_PING.into(),
+            ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
+                let text = reason_string.map(|text| format!(" ({text})")).unwrap_or_default();
+                return Failure::Ended(format!("the broker ended the connection: {reason_code:?}{text}"));
+            }
+            ConnectionError::MqttState(StateError::Deserialization(Bytes::PayloadSizeLimitExceeded { pkt_size, max })) => {
+                too_large(pkt_size, max)
+            }
+            ConnectionError::MqttState(StateError::Deserialization(Bytes::Io(error))) | ConnectionError::Io(error) => {
+                return socket_failed(&error);
+            }
+            ConnectionError::MqttState(StateError::Deserialization(error)) => return Failure::Unreadable(error.to_string()),
+            ConnectionError::Tls(error) => format!("TLS: {error}"),
+            other => other.to_string(),
+        })
     }
 }
 
-fn explain(error: ConnectionError) -> String {
-    match error {
-        ConnectionError::ConnectionRefused(code) => format!("{REFUSED}: {code:?}"),
-        ConnectionError::MqttState(StateError::ConnectionAborted) => CLOSED.into(),
-        ConnectionError::MqttState(StateError::AwaitPingResp) => "the broker did not answer a ping within keep_alive".into(),
-        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
-            let text = reason_string.map(|text| format!(" ({text})")).unwrap_or_default();
-            format!("the broker ended the connection: {reason_code:?}{text}")
-        }
-        ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::PayloadSizeLimitExceeded { pkt_size, max })) => {
-            too_large(pkt_size, max)
-        }
-        ConnectionError::MqttState(StateError::Deserialization(mqtt::mqttbytes::Error::Io(error))) | ConnectionError::Io(error) => {
-            socket_failed(&error)
-        }
-        ConnectionError::Tls(error) => format!("TLS: {error}"),
-        other => other.to_string(),
+/// MQTT 5.0, section 3.2.2.3: what is absent is as the client asked, or without a limit.
+fn welcome(connack: &mqtt::mqttbytes::v5::ConnAck) -> Welcome {
+    let properties = connack.properties.as_ref();
+    Welcome {
+        present: connack.session_present,
+        max_packet: properties.and_then(|properties| properties.max_packet_size),
+        max_qos: match properties.and_then(|properties| properties.max_qos) {
+            Some(0) => Qos::AtMostOnce,
+            _ => Qos::AtLeastOnce,
+        },
+        session_expiry_s: properties.and_then(|properties| properties.session_expiry_interval),
     }
 }
 
 impl Requests {
-    pub(super) fn subscribe(&self, filters: &[(String, Qos)]) -> Result<(), String> {
-        let filters = filters.iter().map(|(filter, level)| {
-            let mut filter = mqtt::SubscribeFilter::new(filter.clone(), qos(*level));
-            // Retained messages were seen when the subscription was made; a reconnect must not bring them again.
-            filter.retain_forward_rule = RetainForwardRule::OnNewSubscribe;
+    pub(super) fn subscribe(&self, filters: &[Filter]) -> Result<(), String> {
+        let filters = filters.iter().map(|wanted| {
+            let mut filter = mqtt::SubscribeFilter::new(wanted.topic.clone(), qos(wanted.qos));
+            // What is known already is left out here: it may have changed while the line was down.
+            filter.retain_forward_rule = if wanted.retained { RetainForwardRule::OnEverySubscribe } else { RetainForwardRule::Never };
             filter
         });
         self.0.try_subscribe_many(filters).map_err(|error| error.to_string())
@@ -166,6 +189,10 @@ impl Requests {
             }
             Err(_) => Err(Refused::Error(lost())),
         }
+    }
+
+    pub(super) fn unsubscribe(&self, filter: &str) -> Result<(), String> {
+        self.0.try_unsubscribe(filter).map_err(|error| error.to_string())
     }
 
     pub(super) fn ack(&self, packet_id: u16) -> bool {
@@ -199,6 +226,14 @@ fn judge(reason: PubAckReason) -> Result<(), DeliveryError> {
             Err(DeliveryError::Transient(format!("the broker cannot take the message now: {reason:?} (0x{:02X})", reason as u8)))
         }
         _ => Err(DeliveryError::Permanent(format!("the broker refused the message: {reason:?} (0x{:02X})", reason as u8))),
+    }
+}
+
+const fn granted(qos: mqtt::QoS) -> Answer {
+    match qos {
+        mqtt::QoS::AtMostOnce => Answer::Granted(Qos::AtMostOnce),
+        // A broker grants no more than it was asked for.
+        _ => Answer::Granted(Qos::AtLeastOnce),
     }
 }
 

@@ -16,6 +16,8 @@ struct State {
     broker_is_mute: bool,
     /// Bytes that were said and did not arrive.
     lost: usize,
+    /// The line is cut when a packet comes that begins so, which does not arrive.
+    cut_at: Option<u8>,
 }
 
 pub(crate) struct Cable {
@@ -25,6 +27,10 @@ pub(crate) struct Cable {
 }
 
 impl Cable {
+    /// How these packets begin.
+    pub(crate) const SUBSCRIBE: u8 = 0x82;
+    pub(crate) const SUBACK: u8 = 0x90;
+
     /// A line to the broker on `broker`.
     pub(crate) async fn to(broker: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -67,6 +73,11 @@ impl Cable {
         tokio::time::timeout(PATIENCE, state.wait_for(|state| state.lost > 0)).await.expect("something is said").unwrap();
     }
 
+    /// Cuts the line once, when a packet comes that begins so, which does not arrive.
+    pub(crate) fn cut_at(&self, first: u8) {
+        self.state.send_modify(|state| state.cut_at = Some(first));
+    }
+
     /// Ends the connections that there are; the next is a whole one.
     pub(crate) fn cut(&self) {
         self.state.send_modify(|state| *state = State { cuts: state.cuts + 1, ..State::default() });
@@ -91,6 +102,9 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: watch::Sen
             changed = state.changed() => if changed.is_err() || state.borrow_and_update().cuts != cuts { return },
             read = from.read(&mut bytes) => {
                 let Ok(length @ 1..) = read else { return };
+                if line.borrow().cut_at == Some(bytes[0]) {
+                    return line.send_modify(|state| *state = State { cuts: state.cuts + 1, ..State::default() });
+                }
                 if is_mute(&line.borrow()) {
                     line.send_modify(|state| state.lost += length);
                 } else if to.write_all(&bytes[..length]).await.is_err() {

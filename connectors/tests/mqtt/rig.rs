@@ -1,14 +1,15 @@
 //! A connection under test: opened, running, and its ends in the test's hands.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use futures::FutureExt;
 use serde_json::{Value, json};
-use tidegate_connectors::Sink;
 use tidegate_connectors::mqtt::{self, ConnectionConfig, OutputConfig, Publisher, Session, StreamConfig};
 use tidegate_connectors::status::LineStatus;
+use tidegate_connectors::{Keep, Sink};
 use tidegate_core::Batch;
 use tidegate_core::clock::SystemClock;
 use tokio::sync::mpsc;
@@ -26,6 +27,7 @@ pub(crate) struct Setup {
     pub(crate) inlet: usize,
     /// What an earlier process committed of each stream.
     pub(crate) known_marks: Vec<u64>,
+    shelf: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Setup {
@@ -34,7 +36,7 @@ impl Setup {
             "host": "127.0.0.1", "port": port, "version": version, "client_id": "box",
             "backoff": { "min": "1ms", "max": "50ms" },
         });
-        Self { connection, streams: Vec::new(), outputs: Vec::new(), inlet: 64, known_marks: Vec::new() }
+        Self { connection, streams: Vec::new(), outputs: Vec::new(), inlet: 64, known_marks: Vec::new(), shelf: Arc::default() }
     }
 
     pub(crate) fn set(mut self, key: &str, value: Value) -> Self {
@@ -75,12 +77,29 @@ impl Setup {
                     known: Vec::new(),
                     known_marks: self.known_marks.clone(),
                     intake: Arc::default(),
+                    kept: self.shelf.lock().unwrap().clone(),
                 })
                 .collect(),
             outputs: outputs.iter().map(|(name, config)| (*name, config)).collect(),
             clock: Arc::new(SystemClock),
             status: Arc::clone(status),
+            keep: Some(self.keep()),
         })
+    }
+
+    /// Keeps what the stream remembers on the shelf.
+    fn keep(&self) -> Keep {
+        let shelf = Arc::clone(&self.shelf);
+        Arc::new(move |_: &str, file| {
+            *shelf.lock().unwrap() = file;
+            std::future::ready(Ok(())).boxed()
+        })
+    }
+
+    /// What an earlier process kept, and this one will.
+    pub(crate) fn on(mut self, shelf: &Arc<Mutex<Vec<u8>>>) -> Self {
+        self.shelf = Arc::clone(shelf);
+        self
     }
 
     /// Marks of the rows that an earlier process committed.
@@ -164,6 +183,27 @@ impl Rig {
             panic!("{} messages instead of {count} were known again", repeated());
         }
         assert_eq!(repeated(), count);
+    }
+
+    /// Waits until the broker has granted `count` subscriptions.
+    pub(crate) async fn subscribed(&self, count: u64) {
+        let wait = async {
+            while self.status.subscriptions.get() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the broker grants the subscriptions");
+    }
+
+    /// Waits until so many retained messages were left out.
+    pub(crate) async fn left_out(&self, count: u64) {
+        let wait = async {
+            while self.status.retained_left_out.get() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the broker sends what it retains");
+        assert_eq!(self.status.retained_left_out.get(), count);
     }
 
     /// Waits until the broker has every acknowledgement that was due before: it takes packets in the order in which they are sent.

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate_connectors::backoff::BackoffConfig;
-use tidegate_connectors::mqtt::config::{FieldAt, FieldConfig, OnDiskFailure, TextFormat, TimeUnit, TsAt, TsConfig, Version};
+use tidegate_connectors::mqtt::config::{FieldAt, FieldConfig, OnDiskFailure, PACKETS, TextFormat, TimeUnit, TsAt, TsConfig, Version};
+use tidegate_connectors::mqtt::template::Template;
+use tidegate_connectors::mqtt::topic::Filter;
 use tidegate_connectors::mqtt::{ConnectionConfig, OutputConfig, StreamConfig};
 use tidegate_connectors::secret::SecretSource;
-use tidegate_core::{ByteSize, FieldType, TS};
+use tidegate_core::{FieldType, TS};
 
 use super::document::{Report, Table};
 use super::{names, tls};
@@ -17,18 +19,13 @@ use super::{names, tls};
 const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(65_535);
 /// Session expiry is a 32-bit number of seconds (MQTT 5.0, 3.1.2.11.2); the greatest value means "never".
 const LONGEST_SESSION: Duration = Duration::from_secs(4_294_967_294);
-/// A packet's remaining length is at most 268 435 455 bytes (MQTT 5.0, 1.5.5).
-const LARGEST_PACKET: ByteSize = ByteSize(268_435_455);
-/// Smaller limits would refuse ordinary messages, and CONNECT itself.
-const SMALLEST_PACKET: ByteSize = ByteSize(1024);
-/// A topic is at most 65 535 bytes long (MQTT 5.0, 1.5.4).
-const LONGEST_TOPIC: usize = 65_535;
-
-/// The columns of `stream` beside `ts`, if they are declared: what is captured from the topic, then the fields in order of their names.
+/// The columns of `stream` beside `ts`, if they are declared: what is captured from the topic, the flag of
+/// retained messages, then the fields in order of their names.
 pub(super) fn columns(stream: &StreamConfig) -> Option<Vec<(String, FieldType)>> {
     let captured = captures(&stream.topic).unwrap_or_default().into_iter().map(|name| (name, FieldType::Utf8));
     let declared = stream.fields.as_ref()?.iter().map(|(name, field)| (name.clone(), field.field_type()));
-    Some(captured.chain(declared).collect())
+    let flag = stream.retained_column.iter().map(|name| (name.clone(), FieldType::Bool));
+    Some(captured.chain(flag).chain(declared).collect())
 }
 
 /// Checks a connection, and resolves its paths against `base_dir`.
@@ -62,8 +59,8 @@ pub(super) fn check_connection(config: &mut ConnectionConfig, table: &Table<'_>,
             None,
         );
     }
-    if !(SMALLEST_PACKET..=LARGEST_PACKET).contains(&config.max_packet) {
-        let message = format!("`max_packet` must be from {SMALLEST_PACKET} to {LARGEST_PACKET}, and is {}", config.max_packet);
+    if !PACKETS.contains(&config.max_packet) {
+        let message = format!("`max_packet` must be from {} to {}, and is {}", PACKETS.start(), PACKETS.end(), config.max_packet);
         report.error(&table.span_of(&["max_packet"]), message, None);
     }
     check_backoff(&config.backoff, table, report);
@@ -180,6 +177,17 @@ fn check_topic_and_fields(config: &StreamConfig, table: &Table<'_>, report: &mut
             report.error(&table.span_of(&["topic"]), message, "give one of them another name".to_owned());
         }
     }
+    if let Some(name) = &config.retained_column {
+        let is_field = config.fields.as_ref().is_some_and(|fields| fields.contains_key(name));
+        let wrong = match names::check_identifier(name) {
+            Err(why) => Some(why),
+            Ok(()) if name == TS || captured.contains(name) || is_field => Some("the stream has a column of that name already".into()),
+            Ok(()) => None,
+        };
+        if let Some(why) = wrong {
+            report.error(&table.span_of(&["retained_column"]), format!("\"{name}\" cannot be the column's name: {why}"), None);
+        }
+    }
     if let Some(fields) = &config.fields {
         check_fields(fields.keys(), table, "leave `fields` out to have the columns inferred from the data", report);
     }
@@ -212,77 +220,29 @@ pub(super) fn check_output(config: &OutputConfig, table: &Table<'_>, report: &mu
         let what = "the `$` before the brace stays in the topic";
         report.warning(&table.span_of(&["topic"]), what, "write `{column}`, without it".to_owned());
     }
-    if let Err(why) = placeholders(&config.topic) {
+    if let Err(why) = OutputConfig::topic_of(&config.topic) {
         let help = "examples: \"plant/pump/set\", \"plant/{line}/set\"".to_owned();
         report.error(&table.span_of(&["topic"]), format!("this is not a topic to publish to: {why}"), help);
     }
 }
 
-/// What a topic filter captures, in order. The seam to the connector's own parser.
+/// What a topic filter captures, in order.
 fn captures(filter: &str) -> Result<Vec<String>, String> {
-    check_topic_text(filter)?;
-    let levels = match filter.strip_prefix("$share/") {
-        None => filter,
-        Some(shared) => match shared.split_once('/') {
-            Some((group, levels)) if !group.is_empty() && !group.contains(['+', '#', '{', '}']) && !levels.is_empty() => levels,
-            _ => return Err("a shared subscription is written \"$share/GROUP/TOPIC\"".into()),
-        },
-    };
-    let last = levels.split('/').count() - 1;
-    let mut captured = Vec::new();
-    for (at, level) in levels.split('/').enumerate() {
-        match level {
-            "+" => {}
-            "#" if at == last => {}
-            _ if level.contains('#') => return Err("`#` stands alone, and only at the end".into()),
-            _ if level.contains('+') => return Err(format!("`+` stands for a whole level, and \"{level}\" is more than that")),
-            _ if level.contains(['{', '}']) => {
-                let name = level.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-                let name = name.ok_or_else(|| format!("`{{name}}` stands for a whole level, and \"{level}\" is something else"))?;
-                names::check_identifier(name).map_err(|why| format!("\"{name}\" cannot be a column's name: {why}"))?;
-                captured.push(name.to_owned());
-            }
-            _ => {}
-        }
+    let captures = Filter::parse(filter)?.captures().to_vec();
+    for name in &captures {
+        names::check_identifier(name).map_err(|why| format!("\"{name}\" cannot be a column's name: {why}"))?;
     }
-    Ok(captured)
+    Ok(captures)
 }
 
-/// The names in `{braces}` of a topic template. The seam to the connector's own parser.
-pub(super) fn placeholders(template: &str) -> Result<Vec<&str>, String> {
-    check_topic_text(template)?;
-    if template.contains(['+', '#']) {
-        return Err("`+` and `#` belong into topic filters; a message has one topic".into());
-    }
-    let mut found = Vec::new();
-    let mut rest = template;
-    while let Some(at) = rest.find(['{', '}']) {
-        let inside = rest.get(at..).and_then(|from| from.strip_prefix('{')).and_then(|inside| inside.split_once('}'));
-        let Some((name, after)) = inside else { return Err("a brace is not closed, or not opened: write `{column}`".into()) };
-        if name.is_empty() || name.contains('{') {
-            return Err("write a column's name between the braces: `{column}`".into());
-        }
-        found.push(name);
-        rest = after;
-    }
-    Ok(found)
+/// The names in `{braces}` of a topic to publish to.
+pub(super) fn placeholders(template: &str) -> Result<Vec<String>, String> {
+    Ok(Template::parse_topic(template)?.columns().map(str::to_owned).collect())
 }
 
 fn check_topic_name(topic: &str) -> Result<(), String> {
     match placeholders(topic)?.first() {
         None => Ok(()),
         Some(name) => Err(format!("`{{{name}}}` cannot be filled in here; write the topic out")),
-    }
-}
-
-fn check_topic_text(topic: &str) -> Result<(), String> {
-    if topic.is_empty() {
-        Err("it is empty".into())
-    } else if topic.len() > LONGEST_TOPIC {
-        Err(format!("it is longer than {LONGEST_TOPIC} bytes"))
-    } else if topic.contains('\0') {
-        Err("it has a zero byte in it".into())
-    } else {
-        Ok(())
     }
 }

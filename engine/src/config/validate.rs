@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate_connectors::ConnectionConfig;
+use tidegate_connectors::mqtt::config::Version;
 use tidegate_core::diagnostic::{did_you_mean, nearest};
 use tidegate_core::{ByteSize, Diagnostic, Span};
 use tidegate_rules::SHORTEST_TTL;
@@ -98,6 +99,7 @@ impl Validator<'_, '_> {
         let outputs = self.tables(&mut root, "outputs");
         let tables = self.tables(&mut root, "tables");
         self.check_targets(&streams, &tables, &outputs);
+        self.check_shared(&connections, &streams);
         let streams = streams.iter().filter_map(|table| Some((table.name().to_owned(), self.stream(table)?))).collect();
         let tables = tables.iter().filter_map(|table| Some((table.name().to_owned(), self.reference_table(table)?))).collect();
         let outputs = outputs.into_iter().filter_map(|table| Some((table.name().to_owned(), self.output(table)?))).collect();
@@ -189,6 +191,20 @@ impl Validator<'_, '_> {
                 let message = format!("`{}` and `{other}` use the same client id \"{client_id}\" on the same broker", table.name());
                 let help = "a broker keeps only one session a client id: give each connection its own, or leave `client_id` out".to_owned();
                 self.report.error(&table.span_of(&["client_id"]), message, help);
+            }
+        }
+    }
+
+    /// MQTT 3.1.1 knows no shared subscriptions: a broker that does not know them either waits for messages
+    /// of that very topic.
+    fn check_shared(&mut self, connections: &BTreeMap<String, ConnectionConfig>, streams: &[Table<'_>]) {
+        for table in streams.iter().filter(|table| table.text("topic").is_some_and(|topic| topic.starts_with("$share/"))) {
+            let connection = table.text("connection").and_then(|name| connections.get(name));
+            if let Some(ConnectionConfig::Mqtt(config)) = connection
+                && config.version == Version::V3_1_1
+            {
+                let what = "shared subscriptions came with MQTT 5: with version \"3.1.1\" many brokers grant this one and send nothing";
+                self.report.warning(&table.span_of(&["topic"]), what, "set `version = \"5\"` if the broker knows it".to_owned());
             }
         }
     }
@@ -377,7 +393,7 @@ impl Validator<'_, '_> {
             Err(why) => Some((why, None)),
             Ok(names) => names
                 .iter()
-                .find(|name| !["box", "rule"].contains(name))
+                .find(|name| !["box", "rule"].contains(&name.as_str()))
                 .map(|name| (format!("`{{{name}}}` cannot be filled in"), Some("`{box}` and `{rule}` can".to_owned()))),
         };
         if let Some((why, help)) = wrong {

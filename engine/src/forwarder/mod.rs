@@ -12,6 +12,7 @@ mod http;
 mod lanes;
 mod message;
 mod mqtt;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use lanes::{Lanes, Next};
 use message::Messages;
 pub(crate) use message::{Payloads, corrected};
 pub use mqtt::MqttUplink;
+use suspects::Suspects;
 
 /// The pause after the far side could not take a row although the line is up, doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -64,6 +66,12 @@ pub trait Uplink: Send + 'static {
 
     /// Some number while the line is up, another one for each time it came up.
     fn generation(&self) -> watch::Receiver<Option<u64>>;
+
+    /// How often the far side has closed the line without a reason that belongs to a row; counted before
+    /// [`Self::generation`] says so.
+    fn hang_ups(&self) -> u64 {
+        0
+    }
 }
 
 impl Uplink for Box<dyn Uplink> {
@@ -78,6 +86,10 @@ impl Uplink for Box<dyn Uplink> {
     fn generation(&self) -> watch::Receiver<Option<u64>> {
         (**self).generation()
     }
+
+    fn hang_ups(&self) -> u64 {
+        (**self).hang_ups()
+    }
 }
 
 /// Sends an outbox by its uplink.
@@ -90,6 +102,7 @@ pub struct Forwarder<U> {
     sent: BTreeMap<u64, Sent>,
     /// what has to be sent as it is before anything else
     again: VecDeque<Sent>,
+    suspects: Suspects,
     /// the number of the parcel that is sent next
     next: u64,
     /// how often gaps had been noted when they were last looked for
@@ -123,7 +136,8 @@ impl<U: Uplink> Forwarder<U> {
     pub fn new(outbox: Outbox, uplink: U, settings: &config::Uplink, name: &str, status: Arc<UplinkStatus>) -> Self {
         let lanes = Lanes::new(settings.in_flight.get(), uplink.batch(), settings.backlog_rate.map(std::num::NonZeroU32::get));
         let (sent, again, messages) = (BTreeMap::new(), VecDeque::new(), Messages::new(name));
-        Self { outbox, uplink, lanes, messages, sent, again, next: 0, gaps_seen: None, status }
+        let suspects = Suspects::default();
+        Self { outbox, uplink, lanes, messages, sent, again, suspects, next: 0, gaps_seen: None, status }
     }
 
     /// Forwards until `stop` is cancelled. What was not confirmed by then stays in the outbox.
@@ -139,9 +153,14 @@ impl<U: Uplink> Forwarder<U> {
             if !up {
                 break;
             }
-            let delivered = self.status.delivered.get();
+            let (delivered, hang_ups) = (self.status.delivered.get(), self.uplink.hang_ups());
             let mut end = self.session(&mut generation, &stop).await;
             self.lanes.stop();
+            if self.uplink.hang_ups() != hang_ups
+                && let Err(error) = self.blame().await
+            {
+                end = Err(error);
+            }
             let unconfirmed = std::mem::take(&mut self.sent);
             unconfirmed.into_values().rev().for_each(|sent| self.again.push_front(sent));
             // Rows come back when the line goes down, a moment before the line says so itself.
@@ -175,7 +194,8 @@ impl<U: Uplink> Forwarder<U> {
             if let Some(end) = self.send_gaps().await? {
                 return Ok(end);
             }
-            if let Some(sent) = self.again.pop_front() {
+            let waits = self.suspects.one_by_one() && !in_flight.is_empty();
+            if !waits && let Some(sent) = self.again.pop_front() {
                 self.lanes.sent_again(sent.rows.len());
                 match self.send(sent).await {
                     Ok(settles) => in_flight.push(settles),
@@ -183,7 +203,10 @@ impl<U: Uplink> Forwarder<U> {
                 }
                 continue;
             }
-            match self.lanes.next(Instant::now()) {
+            if in_flight.is_empty() {
+                self.suspects.cleared();
+            }
+            match if waits { Next::Wait { until: None } } else { self.lanes.next(Instant::now()) } {
                 Next::Fetch { priority, after, until, limit } => {
                     let blocks = self.outbox.fetch_of(priority, after, until, limit).await?;
                     self.lanes.fetched(blocks);
@@ -228,6 +251,21 @@ impl<U: Uplink> Forwarder<U> {
                 return Ok(End::Line);
             }
         }
+    }
+
+    /// The far side has closed the line. A row at which it does so again and again is set aside.
+    async fn blame(&mut self) -> Result<(), BufferError> {
+        let under_way: Vec<_> = self.sent.values().filter_map(|sent| sent.rows.first().copied()).collect();
+        if !self.suspects.hung_up(&under_way) {
+            return Ok(());
+        }
+        let Some((&number, sent)) = self.sent.first_key_value() else { return Ok(()) };
+        let (rule, bytes) = (&sent.parcel.rule, sent.parcel.messages.iter().map(Bytes::len).sum::<usize>());
+        let reason = format!(
+            "the far side closes the line whenever this row of rule {rule} comes ({bytes} bytes): it takes no message as large, or not to \
+             this topic"
+        );
+        self.settle((number, Err(DeliveryError::Permanent(reason)))).await.map(drop)
     }
 
     /// Sends the rows whose turn it is; none if they were sent before.

@@ -77,4 +77,8 @@ impl Uplink for MqttUplink {
     fn generation(&self) -> watch::Receiver<Option<u64>> {
         self.generation.clone()
     }
+
+    fn hang_ups(&self) -> u64 {
+        self.publisher.hang_ups()
+    }
 }

@@ -7,6 +7,7 @@ use crate::disk::SystemDisk;
 use crate::status::OutboxStatus;
 use arrow::array::{Int64Array, RecordBatch};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, ByteSize, Rows, Seqs};
 use tidegate_rules::{Priority, WhenFull, Worth};
@@ -19,6 +20,7 @@ struct Scripted {
     generation: watch::Receiver<Option<u64>>,
     batch: usize,
     sent: mpsc::Sender<(Vec<i64>, Answer)>,
+    hang_ups: Arc<AtomicU64>,
 }
 
 impl Uplink for Scripted {
@@ -50,6 +52,10 @@ impl Uplink for Scripted {
     fn generation(&self) -> watch::Receiver<Option<u64>> {
         self.generation.clone()
     }
+
+    fn hang_ups(&self) -> u64 {
+        self.hang_ups.load(Ordering::Relaxed)
+    }
 }
 
 struct Stage {
@@ -57,6 +63,7 @@ struct Stage {
     buffer: Buffer,
     line: watch::Sender<Option<u64>>,
     sent: mpsc::Receiver<(Vec<i64>, Answer)>,
+    hang_ups: Arc<AtomicU64>,
     dropped: Arc<OutboxStatus>,
     status: Arc<UplinkStatus>,
     stop: CancellationToken,
@@ -83,11 +90,12 @@ fn stage_with(in_flight: usize, batch: usize, change: impl FnOnce(&mut config::B
         backlog_rate: None,
         kind: UplinkKind::Mqtt(MqttUplink { connection: "cloud".into(), topic: "up".into() }),
     };
-    let far_side = Scripted { generation, batch, sent: tell };
+    let hang_ups = Arc::default();
+    let far_side = Scripted { generation, batch, sent: tell, hang_ups: Arc::clone(&hang_ups) };
     let forwarder = Forwarder::new(buffer.outbox("cloud"), far_side, &uplink, "box-1", Arc::clone(&status));
     let stop = CancellationToken::new();
     tokio::spawn(forwarder.run(stop.clone()));
-    Stage { _dir: dir, buffer, line, sent, dropped, status, stop }
+    Stage { _dir: dir, buffer, line, sent, hang_ups, dropped, status, stop }
 }
 
 impl Stage {
@@ -340,4 +348,35 @@ fn lanes_rate(per_s: u32, batch: usize, now: Instant) -> Lanes {
     let rows = Rows { batch, seqs: Seqs::Run { first: 0 } };
     lanes.fetched(vec![crate::buffer::StoredBlock { id: 1, rule: "r".into(), rows, ordinals: vec![0; 500], written: None }]);
     lanes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_at_which_the_far_side_hangs_up_is_set_aside_and_the_others_arrive() {
+    let mut stage = stage(10, 1);
+    stage.append(0..6).await;
+    stage.line.send_replace(Some(0));
+    let (mut ends, mut open) = (0, Vec::new());
+    while stage.status.delivered.get() < 5 {
+        let (values, answer) = tokio::select! {
+            biased;
+            sent = stage.sent.recv() => sent.unwrap(),
+            () = tokio::task::yield_now() => continue,
+        };
+        match values[..] {
+            [3] => {
+                ends += 1;
+                stage.hang_ups.fetch_add(1, Ordering::Relaxed);
+                stage.line.send_replace(None);
+                drop((answer, std::mem::take(&mut open)));
+                stage.line.send_replace(Some(ends));
+            }
+            // As long as rows come at once, the line is closed before the broker has confirmed any.
+            _ if ends < 3 => open.push(answer),
+            // An error means that it belongs to a line that was closed.
+            _ => drop(answer.send(Ok(()))),
+        }
+    }
+    assert_eq!(ends, 6, "three times with the others, and three times alone");
+    stage.empty().await;
+    stage.stop.cancel();
 }

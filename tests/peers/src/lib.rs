@@ -1,6 +1,7 @@
 //! Real peers for tests: programs that others wrote, each of one's own on a free port.
 //!
 //! * [`mosquitto`]: a broker that can be stopped, killed and started again on its port;
+//! * [`others`]: other brokers;
 //! * [`http_server`]: a web server that fails as it is told;
 //! * [`link`]: lines to it that are slow, lose packets, or let them vanish;
 //! * [`machine`]: a virtual machine with a kernel of its own, and a plug that can be pulled;
@@ -26,6 +27,7 @@ pub mod lines;
 pub mod link;
 pub mod machine;
 pub mod mosquitto;
+pub mod others;
 
 /// Longest wait for something that must happen. It is not a measure of speed: many tests share few cores.
 pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -14,6 +14,7 @@ mod outages;
 mod proof;
 mod recovery;
 mod reload;
+mod retained;
 mod stopping;
 mod tables;
 mod uplinks;

@@ -66,7 +66,7 @@ fn a_line_that_vanishes_while_the_box_only_writes_to_it_is_missed_as_well() {
         };
         tokio::time::timeout(PATIENCE, writing).await.expect("the box misses the line");
         scene.uplink_wire.set(Quality::GOOD);
-        scene.the_box.log().wait("{connection=cloud}: tidegate_connectors::mqtt::line: connected again").await;
+        scene.the_box.log().wait("{connection=cloud}: tidegate_connectors::mqtt::losses: connected again").await;
     });
 }
 

@@ -87,7 +87,7 @@ impl Decoder {
         Ok(Self {
             columns,
             nodes,
-            captures: layout.captures.len(),
+            captures: layout.captures.len() + usize::from(layout.flag.is_some()),
             rows_path: layout.rows.as_ref().map(|path| path.names().to_vec()),
             reads_root,
             inferred: matches!(layout.fields, Fields::Inferred(_)),
@@ -131,9 +131,10 @@ impl Decoder {
         match self.read(payload) {
             Ok(()) => {
                 for (column, capture) in self.columns.iter_mut().skip(1).zip(captures) {
+                    let is_flag = column.field_type == FieldType::Bool;
                     for _ in start..self.rows {
                         // The only thing that can be wrong is 2 GiB of text; then it is null.
-                        let _ = column.push(Scalar::Text(capture));
+                        let _ = column.push(if is_flag { Scalar::Bool(*capture == "true") } else { Scalar::Text(capture) });
                     }
                 }
                 Ok(self.rows - start)
