@@ -99,13 +99,19 @@ fn say(report: &Report, started: Instant) {
 
 /// Everything that was counted besides rows, with how often: `malformed 5, late 3`.
 fn counted_besides(report: &Report) -> String {
-    let parts = report.connections.iter().map(|line| &line.counts);
-    let parts = parts.chain(report.streams.iter().map(|stream| &stream.counts)).chain(report.rules.iter().map(|rule| &rule.counts));
-    let parts = parts.chain(report.outputs.iter().map(|output| &output.counts)).chain(report.uplinks.iter().map(|uplink| &uplink.counts));
     let mut sums = BTreeMap::<&str, u64>::new();
-    for (name, count) in parts.chain([&report.buffer.counts]).flatten().filter(|(_, count)| **count > 0) {
+    let lines = report.connections.iter().flat_map(|line| &line.counts);
+    lines.for_each(|(name, count)| *sums.entry(name).or_default() += count);
+    // What a connection counts of all its messages, a stream counts of its own.
+    let streams = report.streams.iter().flat_map(|stream| &stream.counts);
+    let streams: Vec<_> = streams.filter(|(name, _)| !sums.contains_key(name.as_str())).collect();
+    let rules = report.rules.iter().flat_map(|rule| &rule.counts);
+    let outputs = report.outputs.iter().flat_map(|output| &output.counts);
+    let uplinks = report.uplinks.iter().flat_map(|uplink| &uplink.counts);
+    for (name, count) in streams.into_iter().chain(rules).chain(outputs).chain(uplinks).chain(&report.buffer.counts) {
         *sums.entry(name).or_default() += count;
     }
+    sums.retain(|_, count| *count > 0);
     sums.into_iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }
 
