@@ -15,13 +15,14 @@ pub mod tls;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_core::Batch;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The kinds of connection that the configuration can name.
@@ -32,8 +33,61 @@ pub enum ConnectionConfig {
     Mqtt(mqtt::ConnectionConfig),
 }
 
-/// Where a connection puts what it read: the sequencer's queue. Sending waits when the queue is full, which holds the line back.
-pub type Inlet = mpsc::Sender<Batch>;
+/// The sequencer's end of a connection.
+#[derive(Debug, Clone)]
+pub struct Inlet {
+    /// Where the connection puts what it read: the sequencer's queue. Sending waits when the queue is full, which holds the line back.
+    pub queue: mpsc::Sender<Intake>,
+    /// what [`Intake::Line`] calls the connection
+    pub line: usize,
+    /// When the connection was last asked whether it listens, in the sequence's time; see [`LineNews::Heard`].
+    pub asked: watch::Receiver<i64>,
+}
+
+impl Inlet {
+    /// For a connection that has nothing to read.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self { queue: mpsc::channel(1).0, line: 0, asked: watch::channel(i64::MIN).1 }
+    }
+
+    /// What is new of the connection, as the queue takes it.
+    #[must_use]
+    pub fn news(&self, news: LineNews) -> Intake {
+        Intake::Line { line: self.line, news }
+    }
+}
+
+/// What comes from connections.
+#[derive(Debug)]
+pub enum Intake {
+    /// Rows.
+    Rows(Batch),
+    /// Whether what does not come is silence.
+    Line {
+        /// the connection: [`Inlet::line`]
+        line: usize,
+        /// what is new of it
+        news: LineNews,
+    },
+}
+
+/// Whether a connection listens to its streams. It is told behind the rows that were read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineNews {
+    /// The line is up, and what the far side had kept is read: from now on it is silence when nothing comes. Told again when that was in doubt.
+    Begins,
+    /// The line was alive when it was asked at this time of the sequence, and all that had come by then is read.
+    Heard {
+        /// see [`Inlet::asked`]
+        asked: i64,
+    },
+    /// The line is down, and was last heard so long ago.
+    Ends {
+        /// the time since then
+        ago: Duration,
+    },
+}
 
 /// Keeps on disk what a stream has to remember through a restart, in place of what it kept before.
 pub type Keep = Arc<dyn Fn(&str, Vec<u8>) -> BoxFuture<'static, std::io::Result<()>> + Send + Sync>;

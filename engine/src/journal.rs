@@ -1,8 +1,8 @@
 //! The journal: the sequence on disk, as far as it can be run again.
 //!
 //! # What is kept
-//! Every batch of a journaled stream, with its numbers, every tick, and every change of rules and reference tables, in the order of the sequence and
-//! with its time and what the wall clock showed; and now and then a snapshot: the state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
+//! Every batch of a journaled stream, with its numbers, every tick, when streams were listened to, and every change of rules and reference tables, in the
+//! order of the sequence and with its time and what the wall clock showed; and now and then a snapshot: the state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
 //!
 //! # What follows
 //! A message of a journaled stream is acknowledged when its entry is on disk; nobody else waits for that. What the rules make of it
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_connectors::mqtt::config::OnDiskFailure;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Ack, FieldType, Rows};
-use tidegate_rules::When;
+use tidegate_rules::{Listened, When};
 use tokio::sync::mpsc;
 
 use crate::buffer::{Buffer, BufferError, JournalEntry, JournalStep, Recovered, Snapshot, States};
@@ -77,6 +77,16 @@ struct Manifest {
     tables: BTreeMap<String, String>,
     /// by stream: the columns behind `ts`, as far as they were known
     columns: BTreeMap<String, Vec<(String, FieldType)>>,
+    /// by stream: when it was listened to
+    #[serde(default)]
+    listened: BTreeMap<String, Listened>,
+}
+
+/// When some streams were listened to, as the journal keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+struct ListenedTo {
+    streams: Vec<String>,
+    listened: Listened,
 }
 
 /// The newest good text of a rule.
@@ -139,6 +149,8 @@ pub struct Journal {
     rules: BTreeMap<String, RuleText>,
     /// the contents of the reference tables there
     tables: BTreeMap<String, String>,
+    /// when streams were listened to, there
+    listened: BTreeMap<String, Listened>,
     snapshots: u64,
     /// journaled rows since the last snapshot
     rows: u64,
@@ -167,6 +179,7 @@ impl Journal {
             next: start.newest + 1,
             rules: BTreeMap::new(),
             tables: BTreeMap::new(),
+            listened: BTreeMap::new(),
             snapshots: 0,
             rows: 0,
             changed: false,
@@ -184,6 +197,10 @@ impl Journal {
                     run.edit(&Edit::Put { name: name.clone(), file: file.clone(), text: text.clone(), inherits: name.clone() }).await?;
                 }
                 journal.rules = manifest.rules;
+                for (stream, listened) in &manifest.listened {
+                    run.listened(0, std::slice::from_ref(stream), *listened).await;
+                }
+                journal.listened = manifest.listened;
                 run.restore(states).await;
                 Some(entry)
             }
@@ -235,6 +252,13 @@ impl Journal {
                 run.when = When { wall_ns, ..When::at(run.when.now.max(now_ns)) };
                 match step {
                     JournalStep::Tick { seq } => run.tick(seq).await,
+                    JournalStep::Listened { seq, streams } => match serde_json::from_str(&streams) {
+                        Ok(ListenedTo { streams, listened }) => {
+                            self.note_listened(&streams, listened);
+                            run.listened(seq, &streams, listened).await;
+                        }
+                        Err(error) => tracing::error!(entry = id, %error, "what the journal says of a line cannot be read"),
+                    },
                     JournalStep::Rows { stream, rows, .. } => run.rows(&stream, rows).await,
                     JournalStep::Edit(edit) => match serde_json::from_str(&edit) {
                         Ok(edit) => {
@@ -294,6 +318,22 @@ impl Journal {
         self.append(when, JournalStep::Tick { seq }).await;
     }
 
+    /// Keeps when `streams` were listened to.
+    pub async fn listened(&mut self, seq: u64, when: When, streams: &[Arc<str>], listened: Listened) {
+        self.changed = true;
+        self.rows += 1;
+        let streams: Vec<String> = streams.iter().map(ToString::to_string).collect();
+        self.note_listened(&streams, listened);
+        match serde_json::to_string(&ListenedTo { streams, listened }) {
+            Ok(streams) => drop(self.append(when, JournalStep::Listened { seq, streams }).await),
+            Err(error) => tracing::error!(%error, "what is known of a line cannot be kept in the journal"),
+        }
+    }
+
+    fn note_listened(&mut self, streams: &[String], listened: Listened) {
+        self.listened.extend(streams.iter().map(|stream| (stream.clone(), listened)));
+    }
+
     /// Keeps a change of the rules.
     pub async fn edit(&mut self, edit: &Edit, when: When) {
         self.changed = true;
@@ -318,7 +358,8 @@ impl Journal {
         }
         self.rows = 0;
         let columns = columns.map(|(name, schema)| (name.clone(), typed(schema))).collect();
-        let manifest = Manifest { rules: self.rules.clone(), tables: self.tables.clone(), columns };
+        let (rules, tables, listened) = (self.rules.clone(), self.tables.clone(), self.listened.clone());
+        let manifest = Manifest { rules, tables, columns, listened };
         let manifest = serde_json::to_string(&manifest)
             .map_err(|error| tracing::error!(%error, "what a snapshot needs cannot be written down"))
             .ok()?;
@@ -410,6 +451,14 @@ impl Run<'_> {
     async fn tick(&self, seq: u64) {
         for worker in 0..self.workers.len() {
             self.send(worker, Entry::Tick { seq, when: self.when, origin: Origin::Journal }).await;
+        }
+    }
+
+    async fn listened(&self, seq: u64, streams: &[String], listened: Listened) {
+        let streams: Arc<[Arc<str>]> = streams.iter().map(|stream| Arc::from(stream.as_str())).collect();
+        for worker in 0..self.workers.len() {
+            let (streams, when, origin) = (Arc::clone(&streams), self.when, Origin::Journal);
+            self.send(worker, Entry::Listened { seq, streams, listened, when, origin }).await;
         }
     }
 

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use tidegate_connectors::ConnectionConfig;
 use tidegate_connectors::http;
 use tidegate_connectors::mqtt::topic::Filter;
 use tidegate_connectors::mqtt::{self, OpenError, StreamRequest};
+use tidegate_connectors::{ConnectionConfig, Inlet};
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{Clock, FieldType};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, OutputKind, Stream, StreamKind, Uplink, UplinkKind};
@@ -152,8 +151,7 @@ fn open_uplink(
             let (opened, label) = open_session(config, name, &mqtt.connection, clock, status)?;
             let (uplink, follow) = MqttUplink::new(opened.publisher, &mqtt.topic, &config.name, status.uplinks.of(name));
             // It has nothing to read; it ends when the forwarder lets go of it.
-            let (nowhere, _) = mpsc::channel(1);
-            let connection = opened.source.run(nowhere, stop.clone());
+            let connection = opened.source.run(Inlet::nowhere(), stop.clone());
             let tasks = vec![(format!("{name} session"), Box::pin(follow) as _), (format!("connection {label}"), connection)];
             Ok(FarSide { uplink: Box::new(uplink), tasks })
         }

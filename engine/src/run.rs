@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use tidegate_connectors::http;
 use tidegate_connectors::mqtt::OpenError;
+use tidegate_connectors::{Inlet, http};
 use tidegate_core::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::router::Router;
 use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesHandle;
 use crate::schemas::SchemaStore;
-use crate::sequencer::{Entry, Sequencer};
+use crate::sequencer::{Entry, Listeners, Sequencer};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
 use crate::tables::Copies;
@@ -124,7 +124,9 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let mut load = |stream: &String| (stream.clone(), schemas.load(stream, beginning.columns(stream).flatten()));
     let columns = config.streams.keys().map(&mut load).collect();
     let known = Known { columns, marks: std::mem::take(&mut recovered.marks) };
-    let lines = world.lines(config, &known, &status)?;
+    let mut listeners = Listeners::default();
+    let lines: Vec<_> =
+        world.lines(config, &known, &status)?.into_iter().map(|line| (listeners.add(streams_of(config, &line.name)), line)).collect();
     for (name, uplink) in &config.uplinks {
         let far_side = world.uplink(config, name, uplink, &status, &forwarding)?;
         let forwarder = Forwarder::new(buffer.outbox(name), far_side.uplink, uplink, &config.name, status.uplinks.of(name));
@@ -143,7 +145,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let columns = inputs(config, &schemas);
     let journal = Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers).await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
-    let (inlet, batches) = mpsc::channel(QUEUED_BATCHES);
+    let (queue, intake) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);
     let (heartbeat, beats) = mpsc::channel(1);
     let (numbers, reserving) = Numbers::reserved_in(buffer.clone());
@@ -153,6 +155,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         time: buffer.time(),
         workers,
         wakes,
+        listeners,
         rules: rules.clone(),
         schemas,
         status: Arc::clone(&status),
@@ -160,15 +163,15 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         snapshot_every: config.buffer.snapshot_every.0,
     };
     supervisor.spawn("sequencer", async move {
-        sequencer.run(batches, change_queue, beats).await;
+        sequencer.run(intake, change_queue, beats).await;
         drop(draining);
     });
     let (loaded, ready) = oneshot::channel();
     supervisor.thread("rules", run_rules(changes, loaded))?;
     // An error means that it has failed; the supervisor stops the box then.
     let _ = ready.await;
-    for line in lines {
-        start_line(line, &outputs, &inlet, &reading, &mut supervisor);
+    for ((number, asked), line) in lines {
+        start_line(line, &outputs, Inlet { queue: queue.clone(), line: number, asked }, &reading, &mut supervisor);
     }
     tracing::info!(name = config.name, connections = config.connections.len(), streams = config.streams.len(), "the box runs");
     Ok(Running { status, supervisor, rules, buffer, outputs, reading, forwarding, drained, heartbeat })
@@ -227,6 +230,12 @@ pub(crate) fn copies(config: &Config, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>
     Copies::of(&config.data_dir, config.buffer.snapshot_every.0, disk, clock)
 }
 
+/// The streams that connection `name` brings.
+fn streams_of<'a>(config: &'a Config, name: &'a str) -> impl Iterator<Item = Arc<str>> + 'a {
+    let is_of = move |stream: &Stream| matches!(stream, Stream::Input { connection, .. } if connection == name);
+    config.streams.iter().filter(move |(_, stream)| is_of(stream)).map(|(stream, _)| Arc::from(stream.as_str()))
+}
+
 /// The columns of input streams, as far as they are known.
 fn inputs(config: &Config, schemas: &SchemaStore) -> BTreeMap<String, SchemaRef> {
     let inputs = config.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Input { .. }));
@@ -261,11 +270,11 @@ fn start_workers(
     Ok(queues)
 }
 
-fn start_line(line: Line, outputs: &Outputs, inlet: &tidegate_connectors::Inlet, reading: &CancellationToken, supervisor: &mut Supervisor) {
+fn start_line(line: Line, outputs: &Outputs, inlet: Inlet, reading: &CancellationToken, supervisor: &mut Supervisor) {
     for (name, sink) in line.sinks {
         if let Some(queue) = outputs.get(name.as_str()).cloned() {
             supervisor.spawn(&format!("output {name}"), async move { queue.deliver_to(sink).await });
         }
     }
-    supervisor.spawn(&format!("connection {}", line.name), line.source.run(inlet.clone(), reading.clone()));
+    supervisor.spawn(&format!("connection {}", line.name), line.source.run(inlet, reading.clone()));
 }

@@ -4,17 +4,19 @@
 //! same. It never waits for the disk, unless a stream says that it shall.
 //!
 //! Each entry has the sequence's time ([`crate::time`]). When a rule wants to be called although no row comes, a tick is made, which takes a
-//! number like a row; rows that wait go first. When no rule wants that, there are no ticks.
+//! number like a row; rows that wait go first. When no rule wants that, there are no ticks. A rule that wants to be called because no row has come is
+//! called when the line has shown that it was listening ([`listening`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use tidegate_connectors::{Intake, LineNews};
 use tidegate_core::{Ack, Batch, Rows};
 use tokio::sync::{mpsc, oneshot};
 
-use tidegate_rules::{SealedState, When};
+use tidegate_rules::{Listened, SealedState, When};
 
 use crate::journal::Journal;
 use crate::numbers::Numbers;
@@ -28,6 +30,10 @@ use crate::worker::Change;
 
 /// A timer that is farther away is set again on the way.
 const LONGEST_SLEEP: Duration = Duration::from_hours(24);
+
+mod listening;
+
+pub use listening::Listeners;
 
 /// What a worker takes from the sequence.
 pub enum Entry {
@@ -49,6 +55,19 @@ pub enum Entry {
         /// when that was
         when: When,
         /// whether it was made just now
+        origin: Origin,
+    },
+    /// It is known when streams were listened to.
+    Listened {
+        /// its number
+        seq: u64,
+        /// the streams of one line
+        streams: Arc<[Arc<str>]>,
+        /// when that was
+        listened: Listened,
+        /// when that was known
+        when: When,
+        /// whether it has just become known
         origin: Origin,
     },
     /// The rules change.
@@ -92,6 +111,8 @@ pub struct Sequencer {
     pub workers: Vec<mpsc::Sender<Entry>>,
     /// when their rules want a tick
     pub wakes: Arc<Wakes>,
+    /// the lines that streams come from
+    pub listeners: Listeners,
     /// compiles rules anew when columns widen
     pub rules: RulesHandle,
     /// keeps inferred columns
@@ -108,7 +129,7 @@ impl Sequencer {
     /// Runs until every source has gone. Answers each of `beats` when it comes to it: it still goes round.
     pub async fn run(
         mut self,
-        mut batches: mpsc::Receiver<Batch>,
+        mut intake: mpsc::Receiver<Intake>,
         mut changes: mpsc::Receiver<Edited>,
         mut beats: mpsc::Receiver<oneshot::Sender<()>>,
     ) {
@@ -116,7 +137,11 @@ impl Sequencer {
         let mut snapshots = tokio::time::interval(self.snapshot_every);
         snapshots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         snapshots.tick().await;
-        let mut ticks = Ticks { made: 0, passed: 0, room: batches.max_capacity() };
+        let mut ticks = Ticks { made: 0, passed: 0, room: intake.max_capacity() };
+        // Nobody listened while the box was down.
+        for line in 0..self.listeners.len() {
+            self.line(line, &LineNews::Ends { ago: Duration::MAX }).await;
+        }
         loop {
             tokio::select! {
                 biased;
@@ -126,8 +151,15 @@ impl Sequencer {
                 Some(beat) = beats.recv() => drop(beat.send(())),
                 () = self.mendable() => self.snapshot().await,
                 () = std::future::ready(()), if ticks.passed > ticks.room => self.tick(&mut ticks).await,
-                batch = batches.recv() => {
-                    let Some(Batch { stream, rows, marks, ack }) = batch else { break };
+                batch = intake.recv() => {
+                    let Batch { stream, rows, marks, ack } = match batch {
+                        Some(Intake::Rows(batch)) => batch,
+                        Some(Intake::Line { line, news }) => {
+                            self.line(line, &news).await;
+                            continue;
+                        }
+                        None => break,
+                    };
                     let schema = rows.schema();
                     let status = match streams.get(&stream) {
                         Some((known, status)) if Arc::ptr_eq(known, &schema) => status,
@@ -159,8 +191,12 @@ impl Sequencer {
     /// Resolves when a tick is due, after so many were made.
     async fn wait(&self, made: u64) {
         loop {
-            match self.wakes.next(made).map(|at| at.saturating_sub(self.time.now())) {
-                Some(..=0) => return,
+            let now = self.time.now();
+            let (tick, question) = (self.wakes.next(made), self.listeners.ask(&self.wakes.silences(), now));
+            if tick.is_some_and(|at| at <= now) {
+                return;
+            }
+            match tick.into_iter().chain(question).min().map(|at| at.saturating_sub(now)) {
                 Some(ns) => {
                     let due = Duration::from_nanos(ns.unsigned_abs()).min(LONGEST_SLEEP);
                     // Either way it is looked at anew.
@@ -199,6 +235,19 @@ impl Sequencer {
             drop(worker.send(Entry::Tick { seq, when, origin: Origin::Live(Ack::none()) }).await);
         }
         (ticks.made, ticks.passed) = (ticks.made + 1, 0);
+    }
+
+    /// There is news of a line.
+    async fn line(&mut self, line: usize, news: &LineNews) {
+        let Some((streams, listened)) = self.listeners.news(line, news, self.time.now()) else { return };
+        self.reserve(1).await;
+        let (seq, when) = (self.numbers.tick(), self.time.when());
+        self.journal.listened(seq, when, &streams, listened).await;
+        for worker in &self.workers {
+            let (streams, origin) = (Arc::clone(&streams), Origin::Live(Ack::none()));
+            // A worker is gone only when the box is going down.
+            drop(worker.send(Entry::Listened { seq, streams, listened, when, origin }).await);
+        }
     }
 
     async fn change(&mut self, Edited { edit, changes }: Edited) {

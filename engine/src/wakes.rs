@@ -3,13 +3,17 @@
 //! It is no loop of data: a worker leaves a time here and goes on, nobody waits for room, and what comes of it is an entry of the sequence like
 //! any other, which the journal has. See `docs/decisions/0015-time-is-an-entry.md`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
 /// No rule wants to be called.
 const NEVER: i64 = i64::MAX;
+
+/// By input stream: the sequence's time up to which somebody must have listened to it, for rules to take note if no row has come.
+pub type Silences = BTreeMap<Arc<str>, i64>;
 
 /// What each worker has left.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ struct Wake {
     at: AtomicI64,
     /// the ticks that it had taken by then
     ticks: AtomicU64,
+    silences: Mutex<Arc<Silences>>,
 }
 
 /// A worker's end.
@@ -38,7 +43,7 @@ impl Wakes {
     /// For so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
-        let wake = |_| Wake { at: AtomicI64::new(NEVER), ticks: AtomicU64::new(0) };
+        let wake = |_| Wake { at: AtomicI64::new(NEVER), ticks: AtomicU64::new(0), silences: Mutex::default() };
         Arc::new(Self { workers: (0..workers).map(wake).collect(), moved: Notify::new() })
     }
 
@@ -54,6 +59,12 @@ impl Wakes {
     pub fn next(&self, ticks: u64) -> Option<i64> {
         let heard = self.workers.iter().filter(|wake| wake.ticks.load(Ordering::Acquire) >= ticks);
         heard.map(|wake| wake.at.load(Ordering::Acquire)).min().filter(|at| *at != NEVER)
+    }
+
+    /// The silences that the rules wait for, worker by worker.
+    #[must_use]
+    pub fn silences(&self) -> Vec<Arc<Silences>> {
+        self.workers.iter().map(|wake| Arc::clone(&wake.silences.lock().unwrap_or_else(PoisonError::into_inner))).collect()
     }
 
     /// Resolves when a worker has left something new, also if that was before it was called.
@@ -72,6 +83,13 @@ impl Waker {
         if before != at.unwrap_or(NEVER) || heard != ticks {
             self.wakes.moved.notify_one();
         }
+    }
+
+    /// The rules wait for these silences from now on.
+    pub fn leave_silences(&self, silences: Silences) {
+        let Some(wake) = self.wakes.workers.get(self.worker) else { return };
+        *wake.silences.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(silences);
+        self.wakes.moved.notify_one();
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use tidegate_core::Rows;
-use tidegate_rules::{Emission, Emissions, Mode, Rule, RuleError, SealedState, SharedParts, Target, When, Worth};
+use tidegate_rules::{Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, SharedParts, Target, When, Worth};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buffer::SnapshotPart;
@@ -18,7 +18,7 @@ use crate::sampler::Sampler;
 use crate::sequencer::{Entry, Origin};
 use crate::status::{RuleStatus, Status, Version};
 use crate::tap::Passed;
-use crate::wakes::Waker;
+use crate::wakes::{Silences, Waker};
 
 mod readers;
 
@@ -77,6 +77,8 @@ pub struct Hosted {
     ahead: Sampler,
     /// when the rule wants a tick
     wakes_at: Option<i64>,
+    /// see [`Rule::silences`]
+    silences: Vec<(Arc<str>, i64)>,
 }
 
 /// Runs rules.
@@ -90,6 +92,10 @@ pub struct Worker {
     wakes: BTreeSet<(i64, Arc<str>)>,
     /// those that had one and did not move their time: they get no tick of their own
     overdue: BTreeSet<Arc<str>>,
+    /// when input streams were listened to, as far as anybody has said
+    listened: BTreeMap<Arc<str>, Listened>,
+    /// whether the silences that rules wait for are others than those that were last left for the sequencer
+    other_silences: bool,
     /// what is equal in several rules
     shared: SharedParts,
     /// see [`When::round`]
@@ -109,6 +115,8 @@ impl Worker {
             readers: Readers::default(),
             wakes: BTreeSet::new(),
             overdue: BTreeSet::new(),
+            listened: BTreeMap::new(),
+            other_silences: false,
             shared: SharedParts::default(),
             round: When::ALONE,
             again: false,
@@ -129,6 +137,9 @@ impl Worker {
                     // Those that are run again were not made by this sequencer.
                     ticks += u64::from(matches!(origin, Origin::Live(_)));
                 }
+                Entry::Listened { seq, streams, listened, when, origin } => {
+                    router.send(self.on_listened(seq, &streams, listened, when), when.now, &origin).await;
+                }
                 Entry::Restore { rule, state } => self.restore(&rule, state),
                 Entry::Snapshot(number) => {
                     // The buffer is closed only when the box is going down.
@@ -136,6 +147,9 @@ impl Worker {
                 }
             }
             waker.leave(self.wakes_at(), ticks);
+            if std::mem::take(&mut self.other_silences) {
+                waker.leave_silences(self.silences());
+            }
         }
     }
 
@@ -166,6 +180,47 @@ impl Worker {
             }
         }
         self.finish(pass)
+    }
+
+    /// It is known when `streams` were listened to: rules for which time goes on by that are called, those nearest to the input first.
+    pub fn on_listened(&mut self, seq: u64, streams: &[Arc<str>], listened: Listened, when: When) -> Vec<Routed> {
+        self.listened.extend(streams.iter().map(|stream| (Arc::clone(stream), listened)));
+        let mut pass = Pass::at(when);
+        let when = self.in_new_round(when);
+        for name in self.by_depth(self.rules.keys()) {
+            if self.tell(&name, when.now) {
+                self.call(&name, &mut pass, &|rule, out| rule.on_tick(seq, when, out));
+                self.run_derived(&mut pass);
+            }
+        }
+        self.finish(pass)
+    }
+
+    /// Tells a rule when its streams were listened to. Returns whether it wants a tick because of that.
+    fn tell(&mut self, name: &Arc<str>, now: i64) -> bool {
+        let Some(hosted) = self.rules.get_mut(name) else { return false };
+        let inputs: BTreeSet<&Arc<str>> = hosted.rule.flows().iter().map(|flow| &flow.input).collect();
+        let listened = inputs.into_iter().filter_map(|stream| {
+            let roots = self.readers.roots(stream).into_iter().filter_map(|root| self.listened.get(&root).copied());
+            Some((Arc::clone(stream), roots.reduce(Listened::and)?))
+        });
+        let listened: Vec<(Arc<str>, Listened)> = listened.collect();
+        let wants_a_tick = !listened.is_empty() && hosted.rule.listened(&listened, now);
+        self.look(name);
+        wants_a_tick
+    }
+
+    /// The silences that rules wait for, as silences of input streams.
+    #[must_use]
+    pub fn silences(&self) -> Silences {
+        let mut silences = Silences::new();
+        for (stream, at) in self.rules.values().flat_map(|hosted| &hosted.silences) {
+            for root in self.readers.roots(stream) {
+                let earliest = silences.entry(root).or_insert(*at);
+                *earliest = (*earliest).min(*at);
+            }
+        }
+        silences
     }
 
     /// When a rule wants the next tick.
@@ -277,7 +332,10 @@ impl Worker {
         // Under its own name there may be one whose state goes to nobody.
         drop(self.take_out(&name));
         let (bad_rows, late, ahead, forgotten) = Default::default();
-        self.put_in(Arc::clone(&name), Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten, wakes_at: None });
+        self.put_in(
+            Arc::clone(&name),
+            Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten, wakes_at: None, silences: Vec::new() },
+        );
         self.show_tables(&name, None);
     }
 
@@ -296,7 +354,15 @@ impl Worker {
     fn put_in(&mut self, name: Arc<str>, mut hosted: Hosted) {
         self.readers.insert(&name, &*hosted.rule);
         hosted.wakes_at = None;
+        let feeds_others = hosted.rule.flows().iter().any(|flow| matches!(flow.target, Target::Stream(_)));
         self.rules.insert(Arc::clone(&name), hosted);
+        // Time passes only with an entry of the sequence that says so.
+        self.tell(&name, i64::MIN);
+        if feeds_others {
+            for other in self.by_depth(self.rules.keys()) {
+                self.tell(&other, i64::MIN);
+            }
+        }
         self.share(&name);
         self.look(&name);
     }
@@ -305,6 +371,7 @@ impl Worker {
         let hosted = self.rules.remove(name)?;
         self.readers.remove(name, &*hosted.rule);
         self.overdue.remove(name);
+        self.other_silences |= !hosted.silences.is_empty();
         if let Some(at) = hosted.wakes_at {
             self.wakes.remove(&(at, Arc::clone(name)));
         }
@@ -314,6 +381,9 @@ impl Worker {
     /// Takes note of when the rule wants a tick now.
     fn look(&mut self, name: &Arc<str>) {
         let Some(hosted) = self.rules.get_mut(name) else { return };
+        let silences = hosted.rule.silences();
+        self.other_silences |= hosted.silences != silences;
+        hosted.silences = silences;
         let before = std::mem::replace(&mut hosted.wakes_at, hosted.rule.wakes_at());
         if hosted.wakes_at == before {
             return;

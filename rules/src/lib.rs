@@ -18,7 +18,7 @@ pub mod sql;
 
 pub use catalog::{Catalog, OutputColumns};
 pub use options::{Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull, Worth};
-pub use rule::{Emission, Emissions, Flow, Rule, RuleError, SealedState, Step, Target, When};
+pub use rule::{Emission, Emissions, Flow, Listened, Rule, RuleError, SealedState, Step, Target, When};
 pub use sql::SharedParts;
 
 use tidegate_core::Diagnostic;

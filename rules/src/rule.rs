@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
 use tidegate_core::Rows;
 
 use crate::index::Way;
@@ -58,6 +59,18 @@ pub trait Rule: Send {
     /// when they are run again.
     fn minds_time(&self) -> bool {
         true
+    }
+
+    /// The silences that the rule waits for: streams, each with the sequence's time up to which somebody must have listened to it for the rule to take
+    /// note if no row has come.
+    fn silences(&self) -> Vec<(Arc<str>, i64)> {
+        Vec::new()
+    }
+
+    /// When streams were listened to, as far as that is known by `now`; a stream that is never named here always was. Returns whether time goes on by
+    /// that: then the rule is to have a tick at once.
+    fn listened(&mut self, _streams: &[(Arc<str>, Listened)], _now: i64) -> bool {
+        false
     }
 
     /// The input has ended: every open window closes. `seq` numbers what it writes. Only a replay has an end.
@@ -138,6 +151,26 @@ impl When {
     #[must_use]
     pub fn in_round(self, round: u64) -> Self {
         Self { round, ..self }
+    }
+}
+
+/// The newest time, in the sequence's, for which it is known that a stream was listened to: its line was up, and what the far side had kept was read.
+/// What does not come at another time is no silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listened {
+    /// from when on
+    pub since: i64,
+    /// up to when; silence after that is not known to be one yet
+    pub until: i64,
+    /// whether that may be extended: the line is up
+    pub goes_on: bool,
+}
+
+impl Listened {
+    /// Both were listened to: what follows from two streams is silent when both are.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { since: self.since.max(other.since), until: self.until.min(other.until), goes_on: self.goes_on && other.goes_on }
     }
 }
 

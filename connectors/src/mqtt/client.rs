@@ -102,6 +102,8 @@ pub(super) enum Event {
     Message(Incoming),
     /// The broker's answer for each filter, in order.
     Subscribed(Vec<Answer>),
+    /// The broker has answered [`Requests::ask`].
+    Answered,
     /// The broker said something that concerns only the client.
     Heard,
     /// The client said something.
@@ -252,7 +254,7 @@ impl Requests {
 
     /// Asks for an answer. The client sends no PINGREQ while it has other things to send, and offers no way
     /// to ask for one, so it is told to leave a subscription that nobody has: a broker answers that, too
-    /// (MQTT 3.1.1, section 3.10.4).
+    /// (MQTT 3.1.1, section 3.10.4), behind what it had to send before.
     pub(super) fn ask(&self) -> Result<(), String> {
         const NOBODY: &str = "tidegate/are-you-there";
         match self {

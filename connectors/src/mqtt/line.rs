@@ -16,19 +16,21 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, pending};
 use tidegate_core::Clock;
 use tokio::sync::{mpsc, watch};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::acks::Acks;
 use super::client::{self, Event, EventLoop, NO_PING, Plan, Refused, Requests, Welcome, lost};
 use super::config::Qos;
+use super::listening::Listening;
 use super::losses::Losses;
 use super::publisher::{Command, Session, down};
 use super::streams::Streams;
 use super::subscriptions::Subscriptions;
 use crate::backoff::Backoff;
 use crate::status::{LineStatus, add};
-use crate::{Inlet, Keep, Source};
+use crate::{Inlet, Intake, Keep, Source};
 
 /// How long what is in flight may take to be confirmed when the box shuts down.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -57,6 +59,7 @@ impl Source for Line {
         let losses = Losses::new(&self.plan);
         let running = Running {
             line: *self,
+            asked: inlet.asked.clone(),
             inlet: Some(inlet),
             shutdown,
             publishers_gone: false,
@@ -66,6 +69,7 @@ impl Source for Line {
             losses,
             said: Said::default(),
             saving: None,
+            listening: Listening::new(time::Instant::now()),
         };
         running.run().instrument(span).boxed()
     }
@@ -86,6 +90,9 @@ struct Running {
     said: Said,
     /// What a stream remembers is on its way to the disk.
     saving: Option<BoxFuture<'static, std::io::Result<()>>>,
+    listening: Listening,
+    /// see [`Inlet::asked`]
+    asked: watch::Receiver<i64>,
 }
 
 /// What the log has about the broker, so that it is not said at every connection.
@@ -104,6 +111,32 @@ struct Connection {
     heard: Instant,
     /// Whether it was asked for an answer since.
     asked: bool,
+    /// answers that it owes
+    owed: u32,
+    /// How many of them come before that to the question whether the line listens.
+    owed_before: u32,
+}
+
+impl Connection {
+    fn new(requests: Requests) -> Self {
+        let acks = Acks::default();
+        Self { requests, acks, up_since: None, heard: Instant::now(), asked: false, owed: 0, owed_before: 0 }
+    }
+
+    /// Asks the broker for an answer.
+    fn ask(&mut self) -> Result<(), String> {
+        self.requests.ask()?;
+        self.owed += 1;
+        Ok(())
+    }
+
+    /// An answer has come. Whether it is not that to an earlier question.
+    fn is_answered(&mut self) -> bool {
+        self.owed = self.owed.saturating_sub(1);
+        let newest = self.owed_before == 0;
+        self.owed_before = self.owed_before.saturating_sub(1);
+        newest
+    }
 }
 
 /// Why a connection is over.
@@ -130,16 +163,18 @@ impl Running {
         loop {
             self.generation += 1;
             let (requests, mut event_loop) = client::connect(&self.line.plan);
-            let mut connection = Connection { requests, acks: Acks::default(), up_since: None, heard: Instant::now(), asked: false };
+            let mut connection = Connection::new(requests);
             let end = self.drive(&mut connection, &mut event_loop).await;
             if event_loop.has_hung_up() {
                 add(&self.line.status.hang_ups, 1);
             }
             self.line.status.is_down(if let End::Lost(reason) = &end { Some(reason.clone()) } else { None });
             self.line.session.send_replace(None);
+            self.listening.lost(time::Instant::now());
             // What the engine has no room for belongs to messages that only this connection could have acknowledged.
             self.hand_over();
             self.line.streams.forget();
+            self.tell();
             match end {
                 End::Finished => {
                     if connection.up_since.is_some() {
@@ -198,6 +233,7 @@ impl Running {
         loop {
             self.hand_over();
             self.serve(connection);
+            self.listen(connection);
             if let Some(refused) = connection.acks.only_refused() {
                 return Err(End::Lost(format!("{refused} messages were not taken; the broker is asked for them again")));
             }
@@ -211,17 +247,15 @@ impl Running {
                     None => pending().await,
                 }
             };
-            let room = async {
-                match &self.inlet {
-                    Some(inlet) if self.line.streams.held() > 0 => inlet.reserve().await.is_ok(),
-                    _ => pending().await,
-                }
-            };
+            let room = room(self.inlet.as_ref().filter(|_| self.line.streams.held() > 0 || self.listening.news().is_some()));
+            let read_by = self.listening.deadline();
             tokio::select! {
                 // What has come counts before the time that has passed.
                 biased;
                 event = &mut poll => return Ok(event),
                 () = self.shutdown.cancelled(), if self.inlet.is_some() => self.stop_reading(),
+                Ok(()) = self.asked.changed() => {}
+                () = time::sleep_until(read_by.unwrap_or_else(time::Instant::now)), if read_by.is_some() => {}
                 command = self.line.commands.recv(), if self.waiting.is_none() && !self.publishers_gone => match command {
                     Some(command) => self.waiting = Some(command),
                     None => self.publishers_gone = true,
@@ -238,6 +272,7 @@ impl Running {
     }
 
     fn stop_reading(&mut self) {
+        self.listening.lost(time::Instant::now());
         self.hand_over();
         self.inlet = None;
         self.line.streams.forget();
@@ -262,7 +297,7 @@ impl Running {
             return Err(NO_PING.into());
         }
         if now >= connection.heard + plan.keep_alive() && !std::mem::replace(&mut connection.asked, true) {
-            connection.requests.ask()?;
+            connection.ask()?;
         }
         let silence = connection.heard + if connection.asked { plan.patience() } else { plan.keep_alive() };
         Ok(Some(subscriptions.deadline(plan.patience()).map_or(silence, |deadline| deadline.min(silence))))
@@ -296,9 +331,11 @@ impl Running {
     fn handle(&mut self, connection: &mut Connection, event: Event) -> Result<(), String> {
         if !matches!(event, Event::Other) {
             (connection.heard, connection.asked) = (Instant::now(), false);
+            self.listening.heard(time::Instant::now());
         }
         match event {
             Event::Message(message) => {
+                self.listening.message();
                 if self.inlet.is_some() {
                     self.line.streams.take(&message, &mut connection.acks, self.line.clock.wall_ns());
                 }
@@ -307,8 +344,14 @@ impl Running {
                 self.connected(connection, welcome);
                 self.ask(connection)?;
             }
-            Event::Subscribed(answers) => self.line.subscriptions.answered(answers, connection.heard),
-            Event::Heard | Event::Other => {}
+            Event::Subscribed(answers) => {
+                self.line.subscriptions.answered(answers, connection.heard);
+                self.listening.connected(time::Instant::now());
+            }
+            Event::Answered if connection.is_answered() => {
+                self.listening.answered(*self.asked.borrow(), time::Instant::now());
+            }
+            Event::Answered | Event::Heard | Event::Other => {}
         }
         Ok(())
     }
@@ -341,10 +384,36 @@ impl Running {
     fn hand_over(&mut self) {
         let Some(inlet) = &self.inlet else { return };
         while self.line.streams.held() > 0 {
-            let Ok(permit) = inlet.try_reserve() else { return };
+            let Ok(permit) = inlet.queue.try_reserve() else { return };
             let Some(batch) = self.line.streams.next_batch() else { return };
-            permit.send(batch);
+            permit.send(Intake::Rows(batch));
         }
+        self.tell();
+    }
+
+    /// Tells the engine whether the line listens, behind the rows that were read.
+    fn tell(&mut self) {
+        let news = self.listening.news().filter(|_| self.line.streams.held() == 0);
+        let Some((inlet, news)) = self.inlet.as_ref().zip(news) else { return };
+        if let Ok(permit) = inlet.queue.try_reserve() {
+            permit.send(inlet.news(news));
+            self.listening.told();
+        }
+    }
+
+    /// Nothing more is there to be read: looks whether that is so at the broker, too, if somebody wants to know.
+    fn listen(&mut self, connection: &mut Connection) {
+        if self.inlet.is_none() {
+            return;
+        }
+        let (asked, now) = (*self.asked.borrow_and_update(), time::Instant::now());
+        self.listening.look(asked, now);
+        let owed = connection.owed;
+        if self.listening.wants_to_ask(connection.acks.len(), asked) && connection.ask().is_ok() {
+            connection.owed_before = owed;
+            self.listening.asks(asked, now);
+        }
+        self.tell();
     }
 
     /// Sends acknowledgements that are due, and messages that publishers want to send.
@@ -388,21 +457,24 @@ impl Running {
 
     /// Waits before the next attempt, and turns publishers down meanwhile. Break: the box shuts down and nobody needs the line.
     async fn pause(&mut self) -> std::ops::ControlFlow<()> {
-        let mut timer = pin!(tokio::time::sleep(self.line.backoff.pause()));
+        let mut timer = pin!(time::sleep(self.line.backoff.pause()));
         loop {
             self.turn_down();
+            self.tell();
             if self.shutdown.is_cancelled() {
                 self.inlet = None;
             }
             if self.inlet.is_none() && self.publishers_gone {
                 return std::ops::ControlFlow::Break(());
             }
+            let room = room(self.inlet.as_ref().filter(|_| self.listening.news().is_some()));
             tokio::select! {
                 () = &mut timer, if self.inlet.is_some() => return std::ops::ControlFlow::Continue(()),
                 command = self.line.commands.recv(), if !self.publishers_gone => match command {
                     Some(command) => self.waiting = Some(command),
                     None => self.publishers_gone = true,
                 },
+                true = room => {}
                 () = self.shutdown.cancelled(), if self.inlet.is_some() => {}
             }
         }
@@ -429,10 +501,18 @@ impl Said {
     }
 }
 
+/// Resolves when the engine has room, if somebody waits for that; with `false` when it is gone.
+async fn room(inlet: Option<&Inlet>) -> bool {
+    match inlet {
+        Some(inlet) => inlet.queue.reserve().await.is_ok(),
+        None => pending().await,
+    }
+}
+
 /// Ends the session in order.
 async fn goodbye(requests: &Requests, event_loop: &mut EventLoop) {
     requests.disconnect(GOODBYE);
     // The client reports the end as an error.
-    let _ = tokio::time::timeout(2 * GOODBYE, async { while event_loop.poll().await.is_ok() {} }).await;
+    let _ = time::timeout(2 * GOODBYE, async { while event_loop.poll().await.is_ok() {} }).await;
     info!("disconnected");
 }

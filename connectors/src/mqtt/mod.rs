@@ -16,6 +16,7 @@ mod client;
 pub mod config;
 mod dial;
 mod line;
+mod listening;
 mod losses;
 mod marks;
 mod publisher;

@@ -76,6 +76,7 @@ impl EventLoop {
                 };
                 Ok(Event::Subscribed(suback.return_codes.iter().map(answer).collect()))
             }
+            Ok(mqtt::Event::Incoming(Packet::UnsubAck(_))) => Ok(Event::Answered),
             Ok(mqtt::Event::Incoming(_)) => Ok(Event::Heard),
             Ok(_) => Ok(Event::Other),
             Err(error) => Err(self.explain(error)),
@@ -108,6 +109,10 @@ impl Requests {
         self.0.try_subscribe_many(filters).map_err(|error| error.to_string())
     }
 
+    pub(super) fn unsubscribe(&self, filter: &str) -> Result<(), String> {
+        self.0.try_unsubscribe(filter).map_err(|error| error.to_string())
+    }
+
     pub(super) fn publish(&self, message: Outgoing) -> Result<Notice, Refused> {
         let options = mqtt::PublishOptions::new(qos(message.qos)).retain(message.retain);
         match self.0.try_publish_tracked(message.topic.as_str(), message.payload.clone(), options) {
@@ -118,10 +123,6 @@ impl Requests {
             }
             Err(_) => Err(Refused::Error(lost())),
         }
-    }
-
-    pub(super) fn unsubscribe(&self, filter: &str) -> Result<(), String> {
-        self.0.try_unsubscribe(filter).map_err(|error| error.to_string())
     }
 
     pub(super) fn ack(&self, packet_id: u16) -> bool {

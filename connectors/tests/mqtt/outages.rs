@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use rumqttc_v4 as plain;
 use serde_json::json;
-use tidegate_connectors::DeliveryError;
 use tidegate_connectors::mqtt::Publisher;
 use tidegate_connectors::mqtt::config::Qos;
+use tidegate_connectors::{DeliveryError, LineNews};
 
 use tidegate_peers::mosquitto::Mosquitto;
 
@@ -33,6 +33,30 @@ async fn publish_until_confirmed(publisher: &Publisher, topic: &str, payload: St
                 session.wait_for(Option::is_some).await.unwrap();
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_line_listens_when_what_was_queued_has_come_and_says_so_when_it_is_asked() {
+    const QUEUED: usize = 100;
+    for version in VERSIONS {
+        let mut broker = Mosquitto::start().await;
+        let port = broker.port();
+        let sender = Peer::connect(port, "sender", "").await;
+        let setup = || Setup::new(version, port).numbers(1);
+        let mut rig = setup().run();
+        assert_eq!(rig.news().await, (0, LineNews::Begins));
+        rig.vanish().await;
+        for n in 0..QUEUED {
+            sender.publish("plant/a/n", &json!({ "n": n }).to_string(), 1, false).await;
+        }
+        let mut rig = setup().run();
+        assert_eq!(rig.news().await, (QUEUED, LineNews::Begins));
+        rig.question.send_replace(7);
+        assert_eq!(rig.news().await, (0, LineNews::Heard { asked: 7 }));
+        broker.kill().await;
+        assert!(matches!(rig.news().await, (0, LineNews::Ends { .. })));
+        rig.end().await;
     }
 }
 

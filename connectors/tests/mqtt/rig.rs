@@ -9,10 +9,10 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 use tidegate_connectors::mqtt::{self, ConnectionConfig, OutputConfig, Publisher, Session, StreamConfig};
 use tidegate_connectors::status::LineStatus;
-use tidegate_connectors::{Keep, Sink};
+use tidegate_connectors::{Inlet, Intake, Keep, LineNews, Sink};
 use tidegate_core::Batch;
 use tidegate_core::clock::SystemClock;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::peer::PATIENCE;
@@ -112,15 +112,42 @@ impl Setup {
     pub(crate) fn run(self) -> Rig {
         let status = Arc::new(LineStatus::default());
         let opened = self.open(&status).unwrap();
-        let (inlet, rows) = mpsc::channel(self.inlet);
+        let (queue, rows) = mpsc::channel(self.inlet);
+        let (question, asked) = watch::channel(i64::MIN);
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(opened.source.run(inlet, shutdown.clone()));
-        Rig { rows, sinks: opened.sinks, publisher: opened.publisher, status, shutdown, task }
+        let task = tokio::spawn(opened.source.run(Inlet { queue, line: 0, asked }, shutdown.clone()));
+        let rows = Rows { intake: rows };
+        Rig { rows, question, sinks: opened.sinks, publisher: opened.publisher, status, shutdown, task }
+    }
+}
+
+/// What comes from the connection. Who asks for rows is not told whether it listens.
+pub(crate) struct Rows {
+    intake: mpsc::Receiver<Intake>,
+}
+
+impl Rows {
+    pub(crate) async fn recv(&mut self) -> Option<Batch> {
+        loop {
+            if let Intake::Rows(batch) = self.intake.recv().await? {
+                return Some(batch);
+            }
+        }
+    }
+
+    pub(crate) fn try_recv(&mut self) -> Result<Batch, mpsc::error::TryRecvError> {
+        loop {
+            if let Intake::Rows(batch) = self.intake.try_recv()? {
+                return Ok(batch);
+            }
+        }
     }
 }
 
 pub(crate) struct Rig {
-    pub(crate) rows: mpsc::Receiver<Batch>,
+    pub(crate) rows: Rows,
+    /// asks whether the connection listens
+    pub(crate) question: watch::Sender<i64>,
     pub(crate) sinks: BTreeMap<String, Box<dyn Sink>>,
     pub(crate) publisher: Publisher,
     pub(crate) status: Arc<LineStatus>,
@@ -154,6 +181,18 @@ impl Rig {
             }
         };
         tokio::time::timeout(PATIENCE, reason).await.expect("it fails")
+    }
+
+    /// Takes what comes until there is news of the line. Returns how many rows came before it.
+    pub(crate) async fn news(&mut self) -> (usize, LineNews) {
+        let mut before = 0;
+        loop {
+            let intake = tokio::time::timeout(PATIENCE, self.rows.intake.recv()).await.expect("there is news");
+            match intake.expect("the source runs") {
+                Intake::Rows(batch) => before += batch.rows.num_rows(),
+                Intake::Line { news, .. } => return (before, news),
+            }
+        }
     }
 
     pub(crate) async fn batch(&mut self) -> Batch {

@@ -1,6 +1,7 @@
 //! What a box runs again after a crash: the journal, snapshots of the rules' state, and how far each rule's rows have got.
 //!
-//! An entry of the journal is a step of the sequence: rows of a journaled stream with their numbers, a tick, or a change of the rules. A snapshot is
+//! An entry of the journal is a step of the sequence: rows of a journaled stream with their numbers, a tick, what is known of silence, or a change of the
+//! rules. A snapshot is
 //! the state of all rules after one entry, with the texts and columns that were in force there. `progress` says up to which row number
 //! the rows of a rule are in the outbox, or were: what a rule writes again while the journal is run again is left out up to there.
 //!
@@ -57,6 +58,13 @@ pub enum JournalStep {
     Tick {
         /// its number
         seq: u64,
+    },
+    /// Streams were listened to, or are not any more.
+    Listened {
+        /// its number
+        seq: u64,
+        /// which, and when; JSON
+        streams: String,
     },
     /// The rules changed; JSON.
     Edit(String),
@@ -157,6 +165,8 @@ impl NewEntry {
                 ..empty
             },
             JournalStep::Tick { seq } => Self { first_seq: *seq, ..empty },
+            // A program that does not know of it takes it for a tick, which it is, too.
+            JournalStep::Listened { seq, streams } => Self { first_seq: *seq, data: streams.clone().into_bytes(), ..empty },
             JournalStep::Edit(edit) => Self { edit: edit.clone(), ..empty },
         })
     }
@@ -333,7 +343,12 @@ pub(super) fn read(conn: &Connection, after: u64) -> rusqlite::Result<Read> {
             continue;
         }
         if stream.is_empty() {
-            good.push(JournalEntry { id, now_ns, wall_ns, step: JournalStep::Tick { seq: row.get(3)? } });
+            let (seq, data) = (row.get(3)?, row.get_ref(5)?.as_blob().unwrap_or_default());
+            let step = match data {
+                [] => JournalStep::Tick { seq },
+                data => JournalStep::Listened { seq, streams: String::from_utf8_lossy(data).into_owned() },
+            };
+            good.push(JournalEntry { id, now_ns, wall_ns, step });
             continue;
         }
         match block::decode_batch(row.get_ref(5)?.as_blob().unwrap_or_default()) {

@@ -15,6 +15,7 @@ use crate::time::tests::RuntimeClock;
 use crate::wakes::Waker;
 use arrow::array::{Float64Array, RecordBatch, TimestampNanosecondArray};
 use tidegate_core::Clock;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 const S: i64 = 1_000_000_000;
@@ -32,7 +33,9 @@ fields = { x = "float64" }
 struct Stage {
     buffer: Buffer,
     time: Arc<SequenceTime>,
-    inlet: mpsc::Sender<Batch>,
+    inlet: mpsc::Sender<Intake>,
+    /// when the line was asked
+    asked: watch::Receiver<i64>,
     entries: mpsc::Receiver<Entry>,
     waker: Waker,
     _changes: mpsc::Sender<Edited>,
@@ -65,30 +68,35 @@ impl Stage {
         )
         .await
         .unwrap();
-        let (inlet, batches) = mpsc::channel(queue);
+        let (inlet, intake) = mpsc::channel(queue);
+        let mut listeners = Listeners::default();
+        let (_, asked) = listeners.add([Arc::from("tank")]);
         let (changes, change_queue) = mpsc::channel(1);
         let wakes = Wakes::new(1);
         let waker = wakes.waker(0);
         let sequencer = Sequencer {
-            numbers: Numbers::from(100),
+            numbers: Numbers::from(99),
             time: buffer.time(),
             workers,
             wakes,
+            listeners,
             rules: RulesHandle::new().0,
             schemas: SchemaStore::new(&config, Arc::new(SystemDisk)),
             status,
             journal,
             snapshot_every: Duration::from_hours(1_000),
         };
-        tokio::spawn(sequencer.run(batches, change_queue, mpsc::channel(1).1));
-        Self { time: buffer.time(), buffer, inlet, entries, waker, _changes: changes, _dir: dir }
+        tokio::spawn(sequencer.run(intake, change_queue, mpsc::channel(1).1));
+        let mut stage = Self { time: buffer.time(), buffer, inlet, asked, entries, waker, _changes: changes, _dir: dir };
+        assert!(!stage.listened().await.1.goes_on, "nobody has listened yet");
+        stage
     }
 
-    fn batch() -> Batch {
+    fn batch() -> Intake {
         let times = TimestampNanosecondArray::from(vec![0]).with_timezone("UTC");
         let columns = [("ts", Arc::new(times) as _, false), ("x", Arc::new(Float64Array::from(vec![1.0])) as _, true)];
         let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
-        Batch { stream: "tank".into(), rows, marks: Vec::new(), ack: Ack::none() }
+        Intake::Rows(Batch { stream: "tank".into(), rows, marks: Vec::new(), ack: Ack::none() })
     }
 
     /// Number and time of the next entry, and whether it is a tick.
@@ -96,8 +104,33 @@ impl Stage {
         match self.entries.recv().await.unwrap() {
             Entry::Tick { seq, when, .. } => (true, seq, when.now),
             Entry::Batch { rows, when, .. } => (false, rows.seqs.get(0), when.now),
-            Entry::Change(_) | Entry::Restore { .. } | Entry::Snapshot(_) => panic!("nobody asked for that"),
+            _ => panic!("nobody asked for that"),
         }
+    }
+
+    /// The number of the next entry, and what it says of stream `tank`.
+    async fn listened(&mut self) -> (u64, Listened) {
+        match self.entries.recv().await.unwrap() {
+            Entry::Listened { seq, streams, listened, .. } => {
+                assert_eq!(*streams, [Arc::from("tank")]);
+                (seq, listened)
+            }
+            _ => panic!("it says nothing of a line"),
+        }
+    }
+
+    async fn line(&self, news: LineNews) {
+        self.inlet.send(Intake::Line { line: 0, news }).await.unwrap();
+    }
+
+    /// Rules wait for a silence of stream `tank` up to the time `at`.
+    fn leave_silence(&self, at: i64) {
+        self.waker.leave_silences([(Arc::from("tank"), at)].into());
+    }
+
+    async fn question(&mut self) -> i64 {
+        self.asked.changed().await.unwrap();
+        *self.asked.borrow_and_update()
     }
 
     async fn is_quiet(&mut self) -> bool {
@@ -162,4 +195,34 @@ async fn rows_that_wait_go_before_a_tick_and_a_line_that_is_never_quiet_does_not
     let first = order.iter().position(|is_tick| *is_tick).unwrap();
     assert!((4..=6).contains(&first), "{order:?}");
     assert_eq!(order.iter().filter(|is_tick| **is_tick).count(), 1, "it was not taken yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silence_is_one_when_the_line_shows_that_it_was_listening() {
+    let mut stage = Stage::new(16).await;
+    let began = stage.time.now();
+    stage.leave_silence(began + 5 * S);
+    assert!(timeout(Duration::from_hours(1), stage.question()).await.is_err(), "the line is down");
+    assert!(stage.is_quiet().await);
+    stage.line(LineNews::Begins).await;
+    let (_, up) = stage.listened().await;
+    assert!(up.goes_on && up.since == up.until && up.since > began + 5 * S, "what was before is no silence");
+    stage.leave_silence(up.since + 5 * S);
+    assert_eq!(stage.question().await, up.since + 5 * S);
+    assert!(stage.is_quiet().await, "it has not answered");
+    let tick = stage.time.now() + 7 * S;
+    stage.waker.leave(Some(tick), 0);
+    assert_eq!(stage.next().await.2, tick, "whoever does not wait for a silence is not held up");
+    stage.line(LineNews::Heard { asked: up.since + 5 * S }).await;
+    let (seq, heard) = stage.listened().await;
+    assert_eq!(heard, Listened { until: up.since + 5 * S, ..up });
+    // A silence that was shown is not asked for again before the worker has taken it.
+    assert!(timeout(Duration::from_hours(1), stage.question()).await.is_err());
+    stage.line(LineNews::Heard { asked: began }).await;
+    stage.line(LineNews::Ends { ago: Duration::from_secs(1) }).await;
+    let (next, down) = stage.listened().await;
+    assert!(next == seq + 1 && !down.goes_on && down.until == stage.time.now() - S, "{down:?}");
+    let steps = stage.buffer.read_journal(0).await.unwrap().into_iter();
+    let kept: Vec<_> = steps.filter(|entry| matches!(entry.step, JournalStep::Listened { .. })).collect();
+    assert_eq!(kept.len(), 4, "all of that is run again after a crash: {kept:?}");
 }

@@ -72,6 +72,20 @@ impl Readers {
         &self.flows.order
     }
 
+    /// The input streams from which data flows into `stream`; of one that no rule writes, itself.
+    pub(super) fn roots(&self, stream: &Arc<str>) -> BTreeSet<Arc<str>> {
+        let (mut roots, mut seen, mut left) = (BTreeSet::new(), BTreeSet::new(), vec![stream]);
+        while let Some(stream) = left.pop() {
+            let before = self.flows.counts.keys().filter(|(_, to)| to == stream).map(|(from, _)| from);
+            let known = left.len();
+            left.extend(before.filter(|from| seen.insert(Arc::clone(from))));
+            if left.len() == known && !self.flows.order.contains(stream) {
+                roots.insert(Arc::clone(stream));
+            }
+        }
+        roots
+    }
+
     /// The rules that `rows` of `stream` concern.
     pub(super) fn concerned(&self, stream: &str, rows: &Rows) -> Concerned {
         let Some(OfStream { every_row, others }) = self.streams.get(stream) else { return Concerned::default() };

@@ -43,7 +43,7 @@ use datafusion_sql::planner::PlannerContext;
 use tidegate_core::{Diagnostic, Rows};
 
 use crate::index::Way;
-use crate::rule::{Emissions, Flow, Rule, RuleError, SealedState, Step, Target, When};
+use crate::rule::{Emissions, Flow, Listened, Rule, RuleError, SealedState, Step, Target, When};
 use crate::{Catalog, CompileError, Options};
 use limit::StateLimit;
 pub use operators::SharedParts;
@@ -160,6 +160,15 @@ impl Rule for SqlRule {
 
     fn minds_time(&self) -> bool {
         self.clock.is_read() || self.statements.iter().any(Statement::minds_time)
+    }
+
+    fn silences(&self) -> Vec<(Arc<str>, i64)> {
+        self.statements.iter().flat_map(Statement::silences).collect()
+    }
+
+    fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool {
+        // All of them have to be told.
+        self.statements.iter_mut().fold(false, |goes_on, statement| statement.listened(streams, now) || goes_on)
     }
 
     fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {

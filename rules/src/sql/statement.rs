@@ -11,7 +11,7 @@ use tidegate_core::{Rows, Seqs, TS};
 use super::operators::{Chunk, Held, Operator, Pass, PassNumber, SharedParts, numbered, seqs_of, visit, visit_mut};
 use super::time::EventTime;
 use crate::index::Way;
-use crate::rule::{Emissions, RuleError, SealedState, Target, When};
+use crate::rule::{Emissions, Listened, RuleError, SealedState, Target, When};
 
 /// `INSERT INTO target SELECT ..`, lowered.
 #[derive(Debug)]
@@ -244,6 +244,21 @@ impl Statement {
             }
         });
         wakes
+    }
+
+    /// See [`crate::Rule::silences`].
+    pub(super) fn silences(&self) -> Vec<(Arc<str>, i64)> {
+        let Some(time) = self.time.as_ref().filter(|time| time.wants_listeners()) else { return Vec::new() };
+        let mut deadline: Option<i64> = None;
+        visit(&*self.root, &mut |operator| {
+            deadline = operator.deadline().map(|at| deadline.map_or(at, |earliest| earliest.min(at))).or(deadline);
+        });
+        deadline.map_or_else(Vec::new, |deadline| time.silences(deadline))
+    }
+
+    /// See [`crate::Rule::listened`].
+    pub(super) fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool {
+        self.time.as_mut().is_some_and(|time| time.listened(streams, now))
     }
 
     /// The operators, from the inputs to the target.

@@ -2,7 +2,11 @@
 //!
 //! Each stream that the statement reads has a time of its own: the greatest `ts` that it has brought. The watermark is the least of them minus
 //! the lateness, row by row. A stream that has fallen silent does not stop time for ever, if it may be called idle: then its time goes on
-//! with the sequence's, from where it was. Rows find the time that has gone by until they come, whether or not there was a tick. A row whose `ts` is too far ahead of its stream's time does not move it, if there is a limit.
+//! with the sequence's, from where it was. Rows find the time that has gone by until they come, whether or not there was a tick. A row whose `ts` is too
+//! far ahead of its stream's time does not move it, if there is a limit.
+//!
+//! Only what was [`Listened`] to can be silent: where somebody says when that was, the time of a stream goes on up to there and no further. A stream
+//! whose `ts` is the time of arrival needs nobody to say so: nothing that comes later belongs to the time before.
 
 use std::sync::Arc;
 
@@ -13,7 +17,7 @@ use tidegate_core::TS;
 
 use super::operators::times;
 use crate::Options;
-use crate::rule::SealedState;
+use crate::rule::{Listened, SealedState};
 
 /// How far the box's clock may be set back without windows taking note: time services do that, and rows may be late by as much.
 const STEP_NS: i64 = 1_000_000_000;
@@ -43,20 +47,41 @@ struct SourceTime {
     since: i64,
     /// the sequence's time when it brought rows last that moved its time, or could have
     arrived: i64,
+    /// `None`: always, as far as anybody has said
+    listened: Option<Listened>,
 }
 
 impl SourceTime {
+    /// What of the time up to `now` can be silence: from when on, and up to when.
+    fn silent(&self, now: i64) -> (i64, i64) {
+        self.listened.map_or((i64::MIN, now), |listened| (listened.since, now.min(listened.until)))
+    }
+
     /// Whether its time goes on with the sequence's, which is `now`.
     fn is_idle(&self, now: i64) -> bool {
-        self.newest != i64::MIN && self.idle_after_ns.is_some_and(|idle| now.saturating_sub(self.arrived) > idle)
+        let (from, to) = self.silent(now);
+        let silence = to.saturating_sub(self.arrived.max(from));
+        self.newest != i64::MIN && self.idle_after_ns.is_some_and(|idle| silence > idle)
     }
 
     /// The sequence's time is `now`, though nothing has come.
     fn pass(&mut self, now: i64) {
-        if self.is_idle(now) && now > self.since {
-            self.newest = self.newest.saturating_add(now.saturating_sub(self.since));
-            self.since = now;
+        let (from, to) = self.silent(now);
+        let since = self.since.max(from);
+        if self.is_idle(now) && to > since {
+            self.newest = self.newest.saturating_add(to.saturating_sub(since));
+            self.since = to;
         }
+    }
+
+    /// The sequence's time at which its own time is `wanted` though nothing comes. `None`: never.
+    fn reaches(&self, wanted: i64) -> Option<i64> {
+        if self.newest == i64::MIN || self.listened.is_some_and(|listened| !listened.goes_on) {
+            return None;
+        }
+        let (from, _) = self.silent(i64::MAX);
+        let idle = self.arrived.max(from).saturating_add(self.idle_after_ns?).saturating_add(1);
+        Some(idle.max(self.since.max(from).saturating_add(wanted.saturating_sub(self.newest))))
     }
 
     /// Whether a row with this `ts` is too far ahead to be believed. One that nothing has contradicted for as long as that is: the clock was
@@ -83,7 +108,7 @@ impl EventTime {
         let idle_after = options.idle_after.map(nanoseconds);
         let sources = streams.into_iter().map(|(stream, by_arrival)| {
             let idle_after_ns = idle_after.or(by_arrival.then_some(ARRIVAL_NS));
-            SourceTime { stream, by_arrival, idle_after_ns, newest: i64::MIN, since: i64::MIN, arrived: i64::MIN }
+            SourceTime { stream, by_arrival, idle_after_ns, newest: i64::MIN, since: i64::MIN, arrived: i64::MIN, listened: None }
         });
         Self { sources: sources.collect(), lateness_ns: nanoseconds(options.lateness), max_ahead_ns: options.max_ahead.map(nanoseconds) }
     }
@@ -173,21 +198,45 @@ impl EventTime {
         Ok(watermarks)
     }
 
-    /// The sequence's time at which the watermark reaches `deadline` though no row comes. `None`: never.
-    pub(super) fn reaches(&self, deadline: i64) -> Option<i64> {
-        let mut latest = i64::MIN;
-        for source in &self.sources {
-            let wanted = deadline.saturating_add(self.lateness_ns);
-            if source.newest >= wanted {
-                continue;
+    /// Takes note of when its streams were listened to. Returns whether time goes on by that, at `now`.
+    pub(super) fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool {
+        for (stream, listened) in streams {
+            let source = self.sources.iter_mut().find(|source| source.stream == *stream && !source.by_arrival);
+            if let Some(source) = source {
+                source.listened = Some(*listened);
             }
-            if source.newest == i64::MIN {
-                return None;
-            }
-            let idle = source.arrived.saturating_add(source.idle_after_ns?).saturating_add(1);
-            latest = latest.max(idle).max(source.since.saturating_add(wanted.saturating_sub(source.newest)));
         }
-        Some(latest)
+        self.sources.iter().any(|source| source.is_idle(now))
+    }
+
+    /// Whether silence counts only where somebody has listened.
+    pub(super) fn wants_listeners(&self) -> bool {
+        self.sources.iter().any(|source| source.listened.is_some() && source.idle_after_ns.is_some())
+    }
+
+    /// Those streams whose time is not what the watermark `deadline` wants yet, each with the sequence's time at which it is though no row comes.
+    /// `None`: one never gets there.
+    fn behind(&self, deadline: i64) -> Option<Vec<(&SourceTime, i64)>> {
+        let wanted = deadline.saturating_add(self.lateness_ns);
+        let behind = self.sources.iter().filter(|source| source.newest < wanted);
+        behind.map(|source| Some((source, source.reaches(wanted)?))).collect()
+    }
+
+    /// The sequence's time at which the watermark reaches `deadline` though no row comes. `None`: never, or not before somebody has listened.
+    pub(super) fn reaches(&self, deadline: i64) -> Option<i64> {
+        let behind = self.behind(deadline)?;
+        if behind.iter().any(|(source, _)| source.listened.is_some()) {
+            return None;
+        }
+        Some(behind.iter().map(|(_, at)| *at).max().unwrap_or(i64::MIN))
+    }
+
+    /// The streams that must have been listened to, each with up to when, for the watermark to reach `deadline` though no row comes.
+    pub(super) fn silences(&self, deadline: i64) -> Vec<(Arc<str>, i64)> {
+        let behind = self.behind(deadline).unwrap_or_default();
+        let listened = behind.iter().filter(|(source, _)| source.listened.is_some());
+        let others = behind.iter().filter(|(source, _)| source.listened.is_none()).map(|(_, at)| *at).max();
+        listened.map(|(source, at)| (Arc::clone(&source.stream), others.map_or(*at, |other| other.max(*at)))).collect()
     }
 
     pub(super) fn seal(&self) -> Result<Vec<SealedState>> {

@@ -16,6 +16,7 @@ mod over;
 mod patterns;
 mod patterns_oracle;
 mod refusals;
+mod silence;
 mod state_limit;
 mod windows;
 mod windows_oracle;

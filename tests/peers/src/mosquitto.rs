@@ -95,6 +95,20 @@ impl Mosquitto {
         self.lines.wait_after(after, &format!(" 1 {filter}")).await;
     }
 
+    /// Has it hang: its connections stay open, and nobody answers.
+    pub async fn hang(&self) {
+        self.signal("-STOP").await;
+    }
+
+    /// It goes on after that.
+    pub async fn go_on(&self) {
+        self.signal("-CONT").await;
+    }
+
+    async fn signal(&self, name: &str) {
+        signal(name, self.child.as_ref().and_then(Child::id).expect("it runs")).await;
+    }
+
     /// Kills it, as a power cut would: nothing is written on the way.
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -182,8 +196,12 @@ pub fn version() -> String {
 
 /// Sends SIGTERM.
 pub async fn terminate(pid: u32) {
-    let status = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await.unwrap();
-    assert!(status.success(), "cannot send SIGTERM to process {pid}");
+    signal("-TERM", pid).await;
+}
+
+async fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill").arg(name).arg(pid.to_string()).status().await.unwrap();
+    assert!(status.success(), "cannot send SIG{name} to process {pid}");
 }
 
 fn spawn(config: &Path, log: std::io::PipeWriter) -> Child {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use futures::future::BoxFuture;
-use tidegate_connectors::{Inlet, Source};
+use tidegate_connectors::{Inlet, Intake, LineNews, Source};
 use tidegate_core::{Ack, Batch, Outcome};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -89,6 +89,10 @@ struct State {
     epoch: u64,
     /// the columns of the noise that the box has taken in this round
     columns: Columns,
+    /// when `tank` last was published to, or the box started
+    spoke: Option<Instant>,
+    /// the longest time between two such moments
+    silence: Duration,
 }
 
 impl Broker {
@@ -107,6 +111,8 @@ impl Broker {
             refused: 0,
             epoch: 0,
             columns: Columns::default(),
+            spoke: None,
+            silence: Duration::ZERO,
         };
         Self { state: Arc::new(Mutex::new(state)), news: Arc::default() }
     }
@@ -118,6 +124,9 @@ impl Broker {
     /// Devices publish `tank` messages and `noise`.
     pub fn publish(&self, tank: u64, noise: u64) {
         let mut state = self.lock();
+        if tank > 0 {
+            state.speak();
+        }
         state.published += tank;
         state.noise += noise;
         self.news.notify_one();
@@ -126,9 +135,32 @@ impl Broker {
     /// The last message, after which all windows of those before have closed.
     pub fn publish_end(&self) {
         let mut state = self.lock();
+        state.speak();
+        // What the devices say after that, or do not, is of no account.
+        state.spoke = None;
         state.published += 1;
         state.end = state.published;
         self.news.notify_one();
+    }
+
+    /// A box starts.
+    pub fn speak(&self) {
+        self.lock().speak();
+    }
+
+    /// A round is over.
+    pub fn fall_silent(&self) {
+        let mut state = self.lock();
+        if state.spoke.is_some() {
+            state.speak();
+        }
+        state.spoke = None;
+    }
+
+    /// The longest time for which nothing was published to `tank` while a box ran.
+    #[must_use]
+    pub fn longest_silence(&self) -> Duration {
+        self.lock().silence
     }
 
     /// Messages that count: the one that ends it all does not.
@@ -229,6 +261,12 @@ pub struct PlantLine {
     received: VecDeque<u64>,
     /// the newest noise that was received
     noise: u64,
+    /// whether the engine was told that nothing is left to be read
+    listens: bool,
+    /// what it has asked last, as far as that was answered
+    answered: i64,
+    /// when the broker was heard last
+    heard: Instant,
 }
 
 /// A message on its way in.
@@ -269,6 +307,9 @@ impl PlantLine {
             fates: Arc::default(),
             received: VecDeque::new(),
             noise,
+            listens: false,
+            answered: i64::MIN,
+            heard: Instant::now(),
         }
     }
 
@@ -283,6 +324,10 @@ impl PlantLine {
             let until = Instant::now() + Duration::from_millis(self.dice.between(most / 8, most));
             self.record.note(format_args!("plant: connected"));
             self.session(&inlet, &shutdown, until).await;
+            if self.listens {
+                let ago = self.heard.elapsed();
+                self.tell(&inlet, LineNews::Ends { ago }).await;
+            }
             if !shutdown.is_cancelled() {
                 self.record.note(format_args!("plant: connection lost"));
             }
@@ -305,6 +350,7 @@ impl PlantLine {
         let mut repeats: VecDeque<Arrival> =
             self.broker.lock().unacknowledged.iter().map(|(n, packet_id)| Arrival { n: *n, packet_id: *packet_id, dup: true }).collect();
         self.received.clear();
+        self.listens = false;
         self.noise = self.broker.noise();
         let fates = Arc::clone(&self.fates);
         let broker = self.broker.clone();
@@ -330,10 +376,10 @@ impl PlantLine {
                 // What was decoded and does not get in has to come again.
                 tokio::select! {
                     biased;
-                    room = inlet.reserve() => match room {
+                    room = inlet.queue.reserve() => match room {
                         Ok(room) => {
                             self.note_columns(&batch);
-                            room.send(batch);
+                            room.send(Intake::Rows(batch));
                         }
                         Err(_) => batch.ack.refuse(),
                     },
@@ -341,9 +387,13 @@ impl PlantLine {
                 }
             }
             if idle {
+                let is_read = self.listen(inlet, repeats.is_empty()).await;
+                let mut asked = inlet.asked.clone();
+                let answered = self.answered;
                 tokio::select! {
                     biased;
                     () = shutdown.cancelled() => {}
+                    Ok(_) = asked.wait_for(|asked| *asked > answered), if self.listens && is_read => {}
                     () = decided => {}
                     () = news => {}
                     () = sleep(self.dice.delay(Duration::from_secs(2))), if late => {}
@@ -353,6 +403,31 @@ impl PlantLine {
                 sleep(self.dice.delay(Duration::from_millis(60))).await;
             }
         }
+    }
+
+    /// Nothing more is there to be read: tells the engine if that is so at the broker, too, and returns whether it is.
+    async fn listen(&mut self, inlet: &Inlet, no_repeats: bool) -> bool {
+        let is_read = {
+            let broker = self.broker.lock();
+            no_repeats && broker.sent == broker.published && broker.unacknowledged.is_empty()
+        };
+        let asked = *inlet.asked.borrow();
+        if !self.listens {
+            if is_read {
+                (self.listens, self.answered, self.heard) = (true, asked, Instant::now());
+                self.tell(inlet, LineNews::Begins).await;
+            }
+        } else if asked > self.answered && is_read {
+            (self.answered, self.heard) = (asked, Instant::now());
+            self.tell(inlet, LineNews::Heard { asked }).await;
+        }
+        is_read
+    }
+
+    async fn tell(&self, inlet: &Inlet, news: LineNews) {
+        self.record.note(format_args!("plant: {news:?}"));
+        // The engine is gone when nobody takes it.
+        drop(inlet.queue.send(inlet.news(news)).await);
     }
 
     /// Acknowledges what is due, in the order of receipt.
@@ -436,6 +511,12 @@ impl PlantLine {
 }
 
 impl State {
+    fn speak(&mut self) {
+        let now = Instant::now();
+        let silence = self.spoke.replace(now).map_or(Duration::ZERO, |spoke| now - spoke);
+        self.silence = self.silence.max(silence);
+    }
+
     /// A message that was not sent yet, if the window allows it.
     fn next(&mut self) -> Option<Arrival> {
         if self.unacknowledged.len() >= self.window || self.sent >= self.published {

@@ -258,7 +258,9 @@ impl Play {
         let (end, took) = runtime.block_on(async {
             self.record.round();
             let began = Instant::now();
+            self.broker.speak();
             let end = self.live(last).await;
+            self.broker.fall_silent();
             self.record.note(format_args!("the round ends: {end:?}"));
             (end, began.elapsed())
         });

@@ -171,6 +171,10 @@ impl Reckoning<'_> {
             }
             rises.extend(rows.iter().zip(rows.iter().skip(1)).filter(|(a, b)| b.v > a.v).map(|(a, b)| format!("{} {}", a.n, b.n)));
         }
+        // Only what was silence while the box listened may end a session early.
+        if self.broker.longest_silence() < rules::IDLE_AFTER {
+            self.exactly(rules::SILENT, sessions.clone(), &["device", "first", "last", "rows", "total"]);
+        }
         self.exactly(rules::SESSIONS, sessions, &["device", "first", "last", "rows", "total"]);
         self.exactly(rules::PAIRS, pairs, &["n", "m"]);
         self.exactly(rules::RISES, rises, &["n", "m"]);

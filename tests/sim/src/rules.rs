@@ -67,6 +67,10 @@ pub const SESSIONS: &str = "sessions";
 pub const PAIRS: &str = "pairs";
 /// Two neighbours of a device of which the second has the greater `v`.
 pub const RISES: &str = "rises";
+/// The same, of a rule for which time goes on when all devices are silent for [`IDLE_AFTER`].
+pub const SILENT: &str = "silent";
+/// Longer than most silences, and shorter than many times without a connection.
+pub const IDLE_AFTER: Duration = Duration::from_secs(12);
 /// What ends a session of [`SESSIONS`].
 pub const SILENCE_NS: i64 = 500_000_000;
 /// How far apart the rows of [`PAIRS`] are at most.
@@ -100,6 +104,7 @@ fn text(rule: &str, version: u64) -> String {
         RUNNING => format!(
             "-- version {version}\nINSERT INTO uplink SELECT n, device, count(*) OVER w AS seen, lag(n) OVER w AS before FROM tank WINDOW w AS (PARTITION BY device)"
         ),
+        SILENT => format!("--! idle_after = \"{}s\"\n{}", IDLE_AFTER.as_secs(), self::text(SESSIONS, version)),
         SESSIONS => format!(
             "--! lateness = \"2s\"\nINSERT INTO uplink SELECT device, min(n) AS first, max(n) AS last, count(*) AS rows, sum(n) AS total \
              FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '{SILENCE_NS}' NANOSECOND) \
@@ -126,7 +131,7 @@ fn text(rule: &str, version: u64) -> String {
     }
 }
 
-const STEADY: [&str; 15] = [
+const STEADY: [&str; 16] = [
     EACH,
     SOME,
     WINDOWS,
@@ -138,6 +143,7 @@ const STEADY: [&str; 15] = [
     ECHOED,
     RUNNING,
     SESSIONS,
+    SILENT,
     PAIRS,
     RISES,
     STAMPED,

@@ -15,6 +15,7 @@ mod proof;
 mod recovery;
 mod reload;
 mod retained;
+mod silence;
 mod stopping;
 mod tables;
 mod uplinks;

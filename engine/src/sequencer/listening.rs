@@ -1,0 +1,89 @@
+//! Who listens: which lines are up and read, so that it is silence when no row comes.
+//!
+//! Nothing that is waited for comes while a line is down, nor while the far side still sends what it has kept, nor from a broker that hangs. So a
+//! silence is not taken for one until the line has shown, after the fact, that it was listening: when a rule would take note of a silence, the line is
+//! asked, and its answer is an entry of the sequence. A line that does not answer holds up nothing but the silences of its own streams.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidegate_connectors::LineNews;
+use tidegate_rules::Listened;
+use tokio::sync::watch;
+
+use crate::wakes::Silences;
+
+/// The lines that streams come from.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    lines: Vec<Listener>,
+    of_stream: HashMap<Arc<str>, usize>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    streams: Arc<[Arc<str>]>,
+    /// `None`: never in this process
+    listened: Option<Listened>,
+    /// when it was asked last, in the sequence's time
+    question: watch::Sender<i64>,
+}
+
+impl Listeners {
+    /// Adds a line that brings `streams`. Returns its number, and where it finds the sequence's time at which it was last asked.
+    pub fn add(&mut self, streams: impl IntoIterator<Item = Arc<str>>) -> (usize, watch::Receiver<i64>) {
+        let (question, asked) = watch::channel(i64::MIN);
+        let (line, streams) = (self.lines.len(), streams.into_iter().collect::<Arc<[_]>>());
+        self.of_stream.extend(streams.iter().map(|stream| (Arc::clone(stream), line)));
+        self.lines.push(Listener { streams, listened: None, question });
+        (line, asked)
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there is no line.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Asks the lines whose streams have been silent for as long as rules wait for. Returns when the next is to be asked.
+    pub(super) fn ask(&self, silences: &[Arc<Silences>], now: i64) -> Option<i64> {
+        let mut next: Option<i64> = None;
+        for (stream, at) in silences.iter().flat_map(|silences| silences.iter()) {
+            let Some(line) = self.of_stream.get(stream).and_then(|line| self.lines.get(*line)) else { continue };
+            let listens = line.listened.is_some_and(|listened| listened.goes_on && listened.until < *at);
+            if !listens || *line.question.borrow() >= *at {
+                continue;
+            }
+            if *at <= now {
+                line.question.send_replace(now);
+            } else {
+                next = Some(next.map_or(*at, |next| next.min(*at)));
+            }
+        }
+        next
+    }
+
+    /// Takes note of what is new of a line at `now`. Returns its streams and when they were listened to, if that says more than before.
+    pub(super) fn news(&mut self, line: usize, news: &LineNews, now: i64) -> Option<(Arc<[Arc<str>]>, Listened)> {
+        let line = self.lines.get_mut(line).filter(|line| !line.streams.is_empty())?;
+        let before = line.listened;
+        let listened = match (news, before.filter(|before| before.goes_on)) {
+            (LineNews::Begins, _) => Listened { since: now, until: now, goes_on: true },
+            (LineNews::Heard { asked }, Some(before)) => Listened { until: before.until.max(*asked), ..before },
+            (LineNews::Ends { ago }, Some(before)) => {
+                let last = now.saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX));
+                Listened { until: before.until.max(last), goes_on: false, ..before }
+            }
+            (LineNews::Ends { .. }, None) if before.is_none() => Listened { since: now, until: now, goes_on: false },
+            (LineNews::Heard { .. } | LineNews::Ends { .. }, None) => return None,
+        };
+        line.listened = Some(listened);
+        (before != Some(listened)).then(|| (Arc::clone(&line.streams), listened))
+    }
+}
