@@ -48,7 +48,7 @@ async fn a_line_listens_when_what_was_queued_has_come_and_says_so_when_it_is_ask
         assert_eq!(rig.news().await, (0, LineNews::Begins));
         rig.vanish().await;
         for n in 0..QUEUED {
-            sender.publish("plant/a/n", &json!({ "n": n }).to_string(), 1, false).await;
+            sender.publish("plant/a/n", json!({ "n": n }).to_string(), 1, false).await;
         }
         let mut rig = setup().run();
         assert_eq!(rig.news().await, (QUEUED, LineNews::Begins));
