@@ -76,6 +76,8 @@ pub struct RuleBook {
     quiet: bool,
     /// the warnings about several rules that the log has
     told: Vec<Diagnostic>,
+    /// whether a version that runs is worth a line
+    says_what_runs: bool,
 }
 
 /// What is known of one rule file.
@@ -88,6 +90,8 @@ struct Page {
     waiting: Vec<String>,
     /// what is wrong with the newest text
     wrong: Vec<Diagnostic>,
+    /// that text, unless it cannot be read
+    refused: Option<Arc<str>>,
     /// what is probably not meant in the newest good text, and whether the log has it
     warnings: Vec<Diagnostic>,
     warned: bool,
@@ -104,7 +108,7 @@ impl RuleBook {
     #[must_use]
     pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
         let (rules, tables, told) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { catalog, compile, rules, tables, homes: Homes::new(workers), status, quiet: false, told }
+        Self { catalog, compile, rules, tables, homes: Homes::new(workers), status, quiet: false, told, says_what_runs: false }
     }
 
     /// The same, with rules that are made by `compile`.
@@ -124,6 +128,27 @@ impl RuleBook {
     /// Whether somebody else reports what is wrong from now on.
     pub fn hush(&mut self, quiet: bool) {
         self.quiet = quiet;
+    }
+
+    /// The rules that there were are loaded: from now on a version that begins to run is a change, and is logged.
+    pub fn say_what_runs(&mut self) {
+        self.says_what_runs = true;
+    }
+
+    /// Rule `from` is called `to` from now on, and its file `file`: the version that runs goes on there, whether or not a newer text is wrong. Without an
+    /// edit there was nothing that could go on.
+    pub fn rename(&mut self, from: &str, to: &Arc<str>, file: &str) -> Edited {
+        let Some((from, good)) = self.rules.get_key_value(from).and_then(|(from, page)| Some((Arc::clone(from), page.good.clone()?)))
+        else {
+            return Edited::default();
+        };
+        self.put(to, file, &good, &from)
+    }
+
+    /// Whether `text` is the newest good text of rule `name`, and no wrong one came after it.
+    #[must_use]
+    pub fn runs(&self, name: &str, text: &str) -> bool {
+        self.rules.get(name).is_some_and(|page| page.wrong.is_empty() && page.good.as_deref() == Some(text))
     }
 
     /// Makes a change of the rules that was made before.
@@ -196,7 +221,7 @@ impl RuleBook {
                 Edited { edit: edit(), changes: self.renamed(name, inherits) }
             }
             Err(CompileError::Wrong(wrong)) => {
-                self.refuse(name, file, wrong);
+                self.refuse(name, file, wrong, Some(Arc::clone(text)));
                 Edited::default()
             }
         }
@@ -210,10 +235,10 @@ impl RuleBook {
     /// The file of rule `name` is there, but cannot be read.
     pub fn cannot_read(&mut self, name: &Arc<str>, wrong: Diagnostic) {
         let file = wrong.file.clone();
-        self.refuse(name, &file, vec![wrong]);
+        self.refuse(name, &file, vec![wrong], None);
     }
 
-    fn refuse(&mut self, name: &Arc<str>, file: &str, wrong: Vec<Diagnostic>) {
+    fn refuse(&mut self, name: &Arc<str>, file: &str, wrong: Vec<Diagnostic>, text: Option<Arc<str>>) {
         let page = self.rules.entry(Arc::clone(name)).or_insert_with(|| Page::new(file));
         let keeps = if page.running.is_some() { "the version before keeps running" } else { "the rule does not run" };
         for diagnostic in wrong.iter().filter(|_| !self.quiet) {
@@ -221,7 +246,7 @@ impl RuleBook {
         }
         let status = self.status.rules.of(name);
         status.refused.note(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-        page.wrong = wrong;
+        (page.wrong, page.refused) = (wrong, text);
     }
 
     /// The file of rule `name` is gone.
@@ -283,11 +308,13 @@ impl RuleBook {
             .collect();
         let mut changes = Vec::new();
         for (name, file, text) in concerned {
-            // The newest text may be a wrong one that was never run; it stays wrong.
-            let wrong = self.rules.get_mut(&name).map(|page| std::mem::take(&mut page.wrong)).unwrap_or_default();
+            // The newest text may be a wrong one that was never run; it stays wrong. It may also be this one, which did not fit the columns before.
+            let newest = self.rules.get_mut(&name).map(|page| (std::mem::take(&mut page.wrong), page.refused.take()));
             changes.extend(self.put(&name, &file, &text, &name).changes);
-            if !wrong.is_empty() {
-                self.refuse(&name, &file, wrong);
+            let still_wrong = newest.filter(|(wrong, refused)| !wrong.is_empty() && refused.as_ref() != Some(&text));
+            if let Some((newest, page)) = still_wrong.zip(self.rules.get_mut(&name)) {
+                self.status.rules.of(&name).refused.note(newest.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+                (page.wrong, page.refused) = newest;
             }
         }
         changes
@@ -396,6 +423,9 @@ impl RuleBook {
                 page.running = None;
             }
             self.status.rules.of(name).running.clear();
+            if self.says_what_runs {
+                tracing::info!("rule {name}: it is off");
+            }
             changes.extend(self.homes.leave(name).map(|worker| (worker, Change::Remove(Arc::clone(name)))));
             return changes;
         }
@@ -417,7 +447,8 @@ impl RuleBook {
             hash = page.good.as_deref().map_or(hash, sha256);
         }
         let (mode, worth) = (options.mode, options.worth());
-        let load = Load { name: Arc::clone(name), rule, hash, mode, worth, inherits: Arc::clone(inherits) };
+        let is_said = self.says_what_runs;
+        let load = Load { name: Arc::clone(name), rule, hash, mode, worth, inherits: Arc::clone(inherits), is_said };
         changes.push((worker, Change::Load(load)));
         for Move { rule, from, to } in self.homes.bring_together(name) {
             let (give, take) = oneshot::channel();
@@ -440,6 +471,7 @@ impl Page {
             good: None,
             waiting: Vec::new(),
             wrong: Vec::new(),
+            refused: None,
             warnings: Vec::new(),
             warned: false,
             tables: Vec::new(),

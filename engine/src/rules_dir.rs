@@ -6,7 +6,8 @@
 //!
 //! A file that somebody has open for writing is left alone until it is closed (or [`STALE_WRITE`] has passed without another write), so
 //! that half a rule never runs. A file that vanishes is missed for [`GRACE`] before its rule goes: many editors save by moving the old
-//! file away first. A file that appears with the text of one that vanished is the same rule under a new name, and keeps its state.
+//! file away first. A file that appears with the text of one that vanished is the same rule under a new name, and keeps its state; also when that text
+//! is wrong: then the version before it goes on under the new name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -154,6 +155,7 @@ impl RulesDir {
             return;
         }
         tracing::info!(dir = %self.dir.display(), rules = self.book.len(), "rules are loaded");
+        self.book.say_what_runs();
         // Whoever waited may have been stopped meanwhile.
         let _ = loaded.send(());
         let mut look_at = Instant::now() + PATROL;
@@ -279,12 +281,18 @@ impl RulesDir {
         }
         let old_name =
             missing.iter().find(|(old, old_text)| *old_text == text && !self.files.contains_key(name) && self.files.contains_key(old));
-        let inherits = old_name.map_or(name, |(old, _)| old);
-        changes.push(self.book.put(name, &path.display().to_string(), &text, inherits));
-        if inherits != name {
-            tracing::info!(from = %inherits, to = %name, "a rule was renamed");
-            self.files.remove(inherits);
-            changes.push(self.book.remove(inherits));
+        let file = path.display().to_string();
+        if let Some((old, _)) = old_name {
+            let renamed = self.book.rename(old, name, &file);
+            if renamed.edit.is_some() {
+                tracing::info!(from = %old, to = %name, "a rule was renamed");
+                self.files.remove(old);
+            }
+            changes.push(renamed);
+        }
+        // Nothing is left to be done for a text that runs already; a wrong one is said once more, with the file's new name.
+        if !self.book.runs(name, &text) {
+            changes.push(self.book.put(name, &file, &text, name));
         }
         self.files.insert(Arc::clone(name), File { stamp: Some(stamp), text, missing_since: None });
     }

@@ -63,6 +63,8 @@ pub struct Load {
     pub worth: Worth,
     /// The rule whose state it takes over: itself, or the one it was renamed from.
     pub inherits: Arc<str>,
+    /// Whether it is worth a line in the log that it runs.
+    pub is_said: bool,
 }
 
 /// A rule with what belongs to it.
@@ -318,15 +320,29 @@ impl Worker {
         hosted.status.stopped.note(reason);
     }
 
-    fn load(&mut self, Load { name, mut rule, hash, mode, worth, inherits }: Load) {
+    fn load(&mut self, Load { name, mut rule, hash, mode, worth, inherits, is_said }: Load) {
+        let mut kept = "";
         if let Some(mut old) = self.take_out(&inherits) {
-            match old.rule.seal().and_then(|state| restore(&mut *rule, state)) {
-                Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
-                Err(error) => tracing::error!(rule = %name, %error, "the open windows of the old version are lost"),
+            let sealed = old.rule.seal();
+            let had_none = sealed.as_ref().is_ok_and(Vec::is_empty);
+            match sealed.and_then(|state| restore(&mut *rule, state)) {
+                Ok(_) if had_none => {}
+                Ok(misfits) => {
+                    kept = if misfits.is_empty() { " (windows kept)" } else { " (windows kept as far as they fit)" };
+                    misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}"));
+                }
+                Err(error) => {
+                    kept = " (windows lost)";
+                    tracing::error!(rule = %name, %error, "the open windows of the old version are lost");
+                }
             }
         }
         let status = self.status.rules.of(&name);
         status.versions.add(1);
+        if is_said {
+            let shadow = if mode == Mode::Shadow { " in shadow: it writes nothing" } else { "" };
+            tracing::info!("rule {name}: version {} runs{shadow}{kept}", status.versions.get());
+        }
         status.running.note(Version { number: status.versions.get(), hash, mode });
         status.stopped.clear();
         // Under its own name there may be one whose state goes to nobody.

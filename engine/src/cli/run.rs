@@ -1,6 +1,7 @@
 //! `tidegate run` and `tidegate demo`: a box, until it is told to stop.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,9 @@ use crate::management::service::Service;
 use crate::management::socket::Office;
 use crate::preflight::preflight;
 use crate::run::{self, RunError, Running};
+
+/// How often it is looked whether the configuration file was changed; one that has stayed as it is for so long is finished.
+const CONFIG_PATROL: Duration = Duration::from_secs(1);
 
 /// Runs the box until SIGTERM or SIGINT, or until a part of it fails. SIGHUP asks for what `tidegate reload` says.
 ///
@@ -40,6 +44,7 @@ pub fn run(args: RunArgs, log: Option<Arc<LogFilter>>) -> Result<(), Failure> {
             () = running.failed() => {}
             () = report(&desk) => {}
             () = compare_on(&mut hang_up, &desk) => {}
+            () = compare_when_changed(&desk) => {}
         }
         let stopped = running.stop();
         tokio::select! {
@@ -56,6 +61,24 @@ async fn compare_on(hang_up: &mut tokio::signal::unix::Signal, desk: &Desk) {
         desk.compare().say("SIGHUP");
     }
     std::future::pending().await
+}
+
+/// Says what a change of the configuration file would change, when it is changed and whoever writes it has finished.
+async fn compare_when_changed(desk: &Desk) {
+    let stamp = || {
+        let meta = std::fs::metadata(&desk.config_path).ok()?;
+        Some((meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
+    };
+    let (mut said, mut seen) = (stamp(), stamp());
+    loop {
+        tokio::time::sleep(CONFIG_PATROL).await;
+        let now = stamp();
+        if now != said && now == seen {
+            said = now;
+            desk.compare().say("a change of the file");
+        }
+        seen = now;
+    }
 }
 
 /// Says now and then what flows: often where a person waits, seldom where only a log listens.

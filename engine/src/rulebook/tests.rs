@@ -218,6 +218,21 @@ fn widening_does_not_forget_that_the_newest_text_is_wrong() {
 const COUNT: &str = "INSERT INTO pump SELECT CAST(count(*) AS DOUBLE) AS x FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND) GROUP BY window_start, window_end";
 
 #[test]
+fn a_text_that_did_not_fit_other_columns_is_not_wrong_any_more_when_they_are_right_again() {
+    let mut house = House::new(1);
+    house.put("rule", "INSERT INTO pump SELECT x FROM tank");
+    house.book.columns_changed("tank", &schema(&["y"]));
+    assert_eq!(house.book.wrong().len(), 1);
+    house.book.columns_changed("tank", &schema(&["x"]));
+    assert_eq!(house.book.wrong(), []);
+    // One that was wrong by itself stays so, and is not said again.
+    house.put("rule", "INSERT INTO pump SELECT z FROM tank");
+    let wrong = house.book.wrong();
+    house.book.columns_changed("tank", &schema(&["x", "y"]));
+    assert_eq!(house.book.wrong(), wrong);
+}
+
+#[test]
 fn a_renamed_rule_keeps_its_windows() {
     let mut house = House::new(2);
     house.put("other", "INSERT INTO valve SELECT x FROM tank").put("old", COUNT).feed("tank", &[0.0, 0.0]);

@@ -20,6 +20,11 @@ struct Watched {
 
 impl Watched {
     fn start(files: &[(&str, &str)]) -> Self {
+        Self::start_after(&[], files)
+    }
+
+    /// A box whose journal says that `rules` ran.
+    fn start_after(rules: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         files.iter().for_each(|(name, text)| fs::write(dir.path().join(name), text).unwrap());
         let catalog = Catalog {
@@ -28,7 +33,9 @@ impl Watched {
             ..Catalog::default()
         };
         let status = Arc::new(Status::default());
-        let (rules, handle) = RulesDir::new(dir.path(), TableFiles::default(), RuleBook::new(catalog, 1, Arc::clone(&status)).quiet());
+        let mut book = RuleBook::new(catalog, 1, Arc::clone(&status)).quiet();
+        rules.iter().for_each(|(name, text)| drop(book.put(&Arc::from(*name), name, &Arc::from(*text), &Arc::from(*name))));
+        let (rules, handle) = RulesDir::new(dir.path(), TableFiles::default(), book);
         let (tell, changes) = mpsc::channel(5000);
         let (loaded, ready) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -123,6 +130,26 @@ fn a_renamed_file_is_the_same_rule_under_another_name() {
     watched.loaded("old");
     fs::rename(watched.path("old.sql"), watched.path("new.sql")).unwrap();
     assert_eq!(watched.next(), ("load", "new".into(), "old".into()));
+    watched.nothing_more();
+}
+
+#[test]
+fn a_renamed_file_that_is_wrong_takes_the_version_that_runs_along() {
+    const WRONG: &str = "SELECT nothing FROM nowhere";
+    let mut watched = Watched::start(&[("old.sql", &lamp(1))]);
+    watched.loaded("old");
+    fs::write(watched.path("old.sql"), WRONG).unwrap();
+    // What was written before it was looked at, too.
+    fs::write(watched.path("zz.sql"), lamp(5)).unwrap();
+    watched.loaded("zz");
+    fs::rename(watched.path("old.sql"), watched.path("new.sql")).unwrap();
+    assert_eq!(watched.next(), ("load", "new".into(), "old".into()));
+    fs::write(watched.path("new.sql"), lamp(2)).unwrap();
+    watched.loaded("new");
+    watched.nothing_more();
+    // What the journal knows after the renaming is the good text under the new name: a restart changes nothing.
+    let watched = Watched::start_after(&[("new", &lamp(1))], &[("new.sql", WRONG)]);
+    assert!(watched.status.rules.of("new").refused.get().is_some());
     watched.nothing_more();
 }
 

@@ -101,8 +101,11 @@ impl TableFiles {
                 .and_then(|rows| change(name, rows, book, self.copies.as_mut()).map_err(|error| no_copy(&file.settings, &error)))
             {
                 Ok(changed) => {
+                    let was_wrong = file.wrong.take().is_some();
+                    if was_wrong && changed.is_none() && !quiet {
+                        tracing::info!(table = %name, "the table's file is right again; it holds what it held before");
+                    }
                     edited.extend(changed);
-                    file.wrong = None;
                 }
                 Err(wrong) => {
                     if !quiet {
