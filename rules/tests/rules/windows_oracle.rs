@@ -343,6 +343,7 @@ fn every_aggregate_function_works_in_windows() {
     let columns: Vec<String> = calls.iter().enumerate().map(|(index, call)| format!("{call} AS c{index}")).collect();
     let distinct = "count(DISTINCT device) AS d1, sum(DISTINCT count) AS d2, array_sort(array_agg(DISTINCT count)) AS d3, \
          string_agg(DISTINCT device, ',' ORDER BY device) AS d4, avg(DISTINCT temperature) AS d5, median(DISTINCT count) AS d6";
+    let by_arrival: Vec<String> = by_arrival.iter().map(|call| format!("{call} AS by_arrival")).collect();
     let queries = [format!("{}, {distinct}", columns.join(", ")), by_arrival.join(", ")]
         .map(|columns| format!("SELECT device, {columns} FROM {{T}} GROUP BY {{G}}, device"));
     let config = ProptestConfig { cases: 24, ..config() };
@@ -384,7 +385,7 @@ fn running_results_equal_those_over_all_rows_so_far() {
             "array_agg(count)",
             "last_value(count)",
         ]
-        .map(|call| format!("{call} {over} AS \"{call}\""))
+        .map(|call| format!("{call} {over} AS \"of {call}\""))
         .join(", ")
     };
     let window = "date_bin(INTERVAL '3 seconds', ts, TIMESTAMP '1970-01-01T00:00:00Z')";
