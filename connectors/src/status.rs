@@ -75,7 +75,7 @@ impl LineStatus {
             reconnects,
             hang_ups,
             sessions_lost,
-            subscriptions,
+            subscriptions: _,
             subscriptions_refused,
             retained_left_out,
             connected: _,
@@ -93,7 +93,6 @@ impl LineStatus {
             ("reconnects", reconnects.get()),
             ("hang_ups", hang_ups.get()),
             ("sessions_lost", sessions_lost.get()),
-            ("subscriptions", subscriptions.get()),
             ("subscriptions_refused", subscriptions_refused.get()),
             ("retained_left_out", retained_left_out.get()),
         ]

@@ -87,6 +87,8 @@ pub struct Connection {
     pub messages: u64,
     /// rows made of them
     pub rows: u64,
+    /// subscriptions that the far side grants now
+    pub subscriptions: u64,
     /// what else was counted since the start, by what it is
     pub counts: BTreeMap<String, u64>,
     /// why it was down last
@@ -317,6 +319,7 @@ fn connection(name: String, line: &LineStatus) -> Connection {
         for_s: changed.map(|changed| changed.as_secs()),
         messages: line.messages.get(),
         rows: line.rows.get(),
+        subscriptions: line.subscriptions.get(),
         counts: named(line.counts()),
         last_error: line.last_error().map(noted),
     }

@@ -84,6 +84,7 @@ async fn status_tells_what_was_published_and_what_came_of_it() {
     let plant = &report["connections"].as_array().unwrap().iter().find(|line| line["name"] == json!("plant")).unwrap();
     assert_eq!((&plant["connected"], &plant["messages"], &plant["rows"]), (&json!(true), &json!(4), &json!(3)));
     assert_eq!((&plant["counts"]["malformed"], &plant["counts"]["reconnects"]), (&json!(1), &json!(0)));
+    assert_eq!(plant["subscriptions"], json!(1));
     let tank = &report["streams"][0];
     assert_eq!((&tank["name"], &tank["connection"], &tank["rows"]), (&json!("tank"), &json!("plant"), &json!(3)));
     let newest: Value = serde_json::from_str(tank["newest"]["text"].as_str().unwrap()).unwrap();
