@@ -79,10 +79,13 @@ impl Desk {
     }
 }
 
+/// Has these directives followed from now on, if they can be understood.
+type SetFilter = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
 /// What is logged. It can be changed while the box runs, also for a while.
 pub struct LogFilter {
     started_with: String,
-    set: Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    set: Box<SetFilter>,
     /// counts the changes: one that lasts for a while is not taken back when there was another
     changes: Mutex<u64>,
 }
