@@ -30,7 +30,7 @@ async fn up_to(rig: &mut Rig, peer: &Peer, marker: i64) -> Vec<i64> {
 }
 
 /// Waits until the file on the shelf is another one.
-pub(crate) async fn kept(shelf: &Mutex<Vec<u8>>, before: &[u8]) {
+async fn kept(shelf: &Mutex<Vec<u8>>, before: &[u8]) {
     let wait = async {
         while *shelf.lock().unwrap() == before {
             tokio::task::yield_now().await;

@@ -234,17 +234,6 @@ impl Rig {
         tokio::time::timeout(PATIENCE, wait).await.expect("the broker grants the subscriptions");
     }
 
-    /// Waits until so many retained messages were left out.
-    pub(crate) async fn left_out(&self, count: u64) {
-        let wait = async {
-            while self.status.retained_left_out.get() < count {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the broker sends what it retains");
-        assert_eq!(self.status.retained_left_out.get(), count);
-    }
-
     /// Waits until the broker has every acknowledgement that was due before: it takes packets in the order in which they are sent.
     pub(crate) async fn acknowledged(&self) {
         self.publisher.publish("box/mark", "".into(), mqtt::config::Qos::AtLeastOnce, false).await.unwrap().await.unwrap();
