@@ -123,7 +123,8 @@ impl Listening {
     /// When it is not waited for any longer that messages stop.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Reading { since } => Some(since + READ_WITHIN),
+            // A broker that leaves a question open may hang: then nothing is read.
+            State::Reading { since } => self.question.is_none().then_some(since + READ_WITHIN),
             State::Listening => self.held_up.filter(|(_, long)| !long).map(|(since, _)| since + READ_WITHIN),
             State::Down => None,
         }
@@ -230,7 +231,12 @@ mod tests {
         let mut line = Line::new();
         line.listening.look(0, line.at(9_999));
         assert_eq!(line.news(), None);
-        line.listening.look(0, line.at(10_000));
+        line.listening.asks(0, line.at(9_999));
+        line.listening.message();
+        line.listening.look(0, line.at(20_000));
+        assert_eq!((line.news(), line.listening.deadline()), (None, None), "it may hang");
+        line.listening.answered(0, line.at(20_000));
+        line.listening.look(0, line.at(20_000));
         assert_eq!((line.news(), line.listening.deadline()), (Some(LineNews::Begins), None));
     }
 

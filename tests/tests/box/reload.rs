@@ -26,6 +26,9 @@ connection = "plant"
 topic = "windows"
 "#;
 
+/// 2026-01-01T00:00:00Z
+const NEW_YEAR_MS: i64 = 1_767_225_600_000;
+
 struct Stage {
     broker: Mosquitto,
     site: Site,
@@ -51,7 +54,7 @@ fn version(number: u32) -> String {
 }
 
 fn numbers(range: std::ops::Range<i64>) -> impl Iterator<Item = (String, String)> {
-    range.map(|n| ("in/n".to_owned(), json!({ "n": n }).to_string()))
+    range.map(|n| ("in/n".to_owned(), json!({ "time": NEW_YEAR_MS + n, "n": n }).to_string()))
 }
 
 fn n_of(message: &Message) -> i64 {
