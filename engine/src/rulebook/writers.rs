@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_core::Diagnostic;
 use tidegate_rules::{Flow, Target};
 
+/// So many files show what is meant; a line in a log is to be read.
+const MOST_NAMED: usize = 3;
+
 /// A warning for each output that more than one of the rules writes, at the last of their files. The rules
 /// are told by file and flows.
 pub(super) fn warnings<'a>(rules: impl Iterator<Item = (&'a str, &'a [Flow])>) -> Vec<Diagnostic> {
@@ -19,7 +22,10 @@ pub(super) fn warnings<'a>(rules: impl Iterator<Item = (&'a str, &'a [Flow])>) -
     }
     let several = writers.into_iter().filter_map(|(output, mut files)| {
         let last = files.pop_last()?;
-        let others: Vec<String> = files.into_iter().map(|file| format!("`{file}`")).collect();
+        let mut others: Vec<String> = files.iter().take(MOST_NAMED).map(|file| format!("`{file}`")).collect();
+        if files.len() > MOST_NAMED {
+            others.push(format!("{} more", files.len() - MOST_NAMED));
+        }
         (!others.is_empty()).then_some((output, last, others.join(", ")))
     });
     several

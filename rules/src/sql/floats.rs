@@ -6,7 +6,7 @@
 //! another on the box.
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch};
@@ -178,8 +178,14 @@ impl PhysicalExpr for Comparison {
 }
 
 /// An expression, with one value for all floats that are the same.
-#[derive(Debug, Clone, Eq, Hash)]
+#[derive(Debug, Clone, Eq)]
 struct Canonical(Arc<dyn PhysicalExpr>);
+
+impl Hash for Canonical {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl PartialEq for Canonical {
     fn eq(&self, other: &Self) -> bool {

@@ -167,8 +167,12 @@ impl Rule for SqlRule {
     }
 
     fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool {
+        let mut goes_on = false;
         // All of them have to be told.
-        self.statements.iter_mut().fold(false, |goes_on, statement| statement.listened(streams, now) || goes_on)
+        for statement in &mut self.statements {
+            goes_on |= statement.listened(streams, now);
+        }
+        goes_on
     }
 
     fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {

@@ -18,7 +18,7 @@ impl<'a> Decimal<'a> {
         let (whole, text) = digits(text);
         let (fraction, text) = match text {
             [b'.', rest @ ..] => digits(rest),
-            _ => (&text[..0], text),
+            _ => (&[][..], text),
         };
         let exponent = match text {
             [] => 0,

@@ -160,10 +160,7 @@ impl Complaints<'_> {
         }
         let message = root.message();
         // Our own refusals are complete; what the planner says is not for people who write rules.
-        let said = match theirs(message.trim(), self) {
-            Some(said) => said,
-            None => ours(message.trim()),
-        };
+        let said = theirs(message.trim(), self).unwrap_or(ours(message.trim()));
         let place = place
             .or_else(|| said.place)
             .or_else(|| said.word.as_deref().and_then(|word| self.find_word(word)))
