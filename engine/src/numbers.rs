@@ -39,7 +39,6 @@ impl Numbers {
     }
 
     /// Numbers that `buffer` has reserved. The second reserves more in time, and has to be run.
-    #[must_use]
     pub fn reserved_in(buffer: Buffer) -> (Self, impl Future<Output = ()> + Send) {
         let (first, end) = buffer.sequence_start();
         let (extend, reserved) = watch::channel(end);

@@ -46,7 +46,7 @@ fn said(dir: &tempfile::TempDir, file: &str, text: &str) -> (Option<i32>, String
 fn rows_that_cannot_be_computed_are_counted_whole_at_the_end() {
     let dir = site("INSERT INTO uplink SELECT ts, CAST(t AS DOUBLE) AS x FROM s;");
     let row = |second: usize| {
-        let t = if second % 2 == 0 { "1" } else { "x" };
+        let t = if second.is_multiple_of(2) { "1" } else { "x" };
         format!("{{\"ts\": \"2026-01-01T00:00:{second:02}Z\", \"device\": \"a\", \"t\": \"{t}\"}}\n")
     };
     let (code, said) = said(&dir, "in.jsonl", &(0..20).map(row).collect::<String>());

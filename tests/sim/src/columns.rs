@@ -56,8 +56,12 @@ impl Columns {
             Err(error) => return Some(format!("it is damaged: {error}")),
         };
         let is_there = |name: &str, field_type: FieldType| {
-            let found = stored["fields"].as_array().into_iter().flatten().find(|field| field[0] == name);
-            found.is_some_and(|field| field[1] == field_type.to_string() || field[1] == FieldType::Float64.to_string())
+            let fields = stored.get("fields").and_then(serde_json::Value::as_array).into_iter().flatten();
+            let found = fields.filter_map(serde_json::Value::as_array).find_map(|field| match field.as_slice() {
+                [known, stored, ..] if known == name => Some(stored),
+                _ => None,
+            });
+            found.is_some_and(|stored| *stored == field_type.to_string() || *stored == FieldType::Float64.to_string())
         };
         let missing = self.0.iter().find(|(name, field_type)| !is_there(name, *field_type))?;
         Some(format!("{missing:?} was forgotten"))

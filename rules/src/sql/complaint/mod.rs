@@ -160,9 +160,9 @@ impl Complaints<'_> {
         }
         let message = root.message();
         // Our own refusals are complete; what the planner says is not for people who write rules.
-        let said = theirs(message.trim(), self).unwrap_or(ours(message.trim()));
+        let said = theirs(message.trim(), self).unwrap_or_else(|| ours(message.trim()));
         let place = place
-            .or_else(|| said.place)
+            .or(said.place)
             .or_else(|| said.word.as_deref().and_then(|word| self.find_word(word)))
             .or_else(|| self.find_quoted(&said.what))
             .or_else(|| near_place(error))
