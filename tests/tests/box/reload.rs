@@ -13,6 +13,7 @@ const NUMBERS: &str = r#"
 [streams.numbers]
 connection = "plant"
 topic = "in/n"
+ts = "time"
 fields = { n = "int64" }
 
 [outputs.out]
