@@ -15,7 +15,6 @@ pub mod tls;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
@@ -23,6 +22,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_core::Batch;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The kinds of connection that the configuration can name.
@@ -82,10 +82,10 @@ pub enum LineNews {
         /// see [`Inlet::asked`]
         asked: i64,
     },
-    /// The line is down, and was last heard so long ago.
+    /// The line is down.
     Ends {
-        /// the time since then
-        ago: Duration,
+        /// when it was last heard: the news may wait for long before the engine takes it
+        heard: Instant,
     },
 }
 

@@ -15,6 +15,7 @@ use arrow::datatypes::SchemaRef;
 use tidegate_connectors::{Intake, LineNews};
 use tidegate_core::{Ack, Batch, Rows};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use tidegate_rules::{Listened, SealedState, When};
 
@@ -101,6 +102,13 @@ struct Ticks {
     room: usize,
 }
 
+/// What the sequencer does though nothing comes.
+enum Due {
+    Tick,
+    /// see [`Sequencer::begin_anew`]
+    Beginning,
+}
+
 /// The sequencer of a running box.
 pub struct Sequencer {
     /// gives numbers
@@ -140,7 +148,7 @@ impl Sequencer {
         let mut ticks = Ticks { made: 0, passed: 0, room: intake.max_capacity() };
         // Nobody listened while the box was down.
         for line in 0..self.listeners.len() {
-            self.line(line, &LineNews::Ends { ago: Duration::MAX }).await;
+            self.line(line, &LineNews::Ends { heard: Instant::now() }).await;
         }
         loop {
             tokio::select! {
@@ -181,7 +189,12 @@ impl Sequencer {
                     let is_due = self.wakes.next(ticks.made).is_some_and(|at| at <= when.now);
                     ticks.passed = if is_due { ticks.passed + 1 } else { 0 };
                 }
-                () = self.wait(ticks.made) => self.tick(&mut ticks).await,
+                due = self.wait(ticks.made) => match due {
+                    Due::Tick => self.tick(&mut ticks).await,
+                    Due::Beginning => {
+                        self.begin_anew().await;
+                    }
+                },
             }
         }
         self.snapshot().await;
@@ -189,12 +202,15 @@ impl Sequencer {
     }
 
     /// Resolves when a tick is due, after so many were made.
-    async fn wait(&self, made: u64) {
+    async fn wait(&self, made: u64) -> Due {
         loop {
-            let now = self.time.now();
+            let (now, leaps) = self.time.now_and_leaps();
+            if self.listeners.has_leapt(leaps) {
+                return Due::Beginning;
+            }
             let (tick, question) = (self.wakes.next(made), self.listeners.ask(&self.wakes.silences(), now));
             if tick.is_some_and(|at| at <= now) {
-                return;
+                return Due::Tick;
             }
             match tick.into_iter().chain(question).min().map(|at| at.saturating_sub(now)) {
                 Some(ns) => {
@@ -239,7 +255,23 @@ impl Sequencer {
 
     /// There is news of a line.
     async fn line(&mut self, line: usize, news: &LineNews) {
-        let Some((streams, listened)) = self.listeners.news(line, news, self.time.now()) else { return };
+        let now = self.begin_anew().await;
+        self.listened(line, news, now).await;
+    }
+
+    /// When time has counted in which nobody listened, silence begins anew. Returns the time.
+    async fn begin_anew(&mut self) -> i64 {
+        let (now, leaps) = self.time.now_and_leaps();
+        if self.listeners.has_leapt(leaps) {
+            for line in self.listeners.begin_anew(leaps) {
+                self.listened(line, &LineNews::Begins, now).await;
+            }
+        }
+        now
+    }
+
+    async fn listened(&mut self, line: usize, news: &LineNews, now: i64) {
+        let Some((streams, listened)) = self.listeners.news(line, news, now) else { return };
         self.reserve(1).await;
         let (seq, when) = (self.numbers.tick(), self.time.when());
         self.journal.listened(seq, when, &streams, listened).await;

@@ -117,6 +117,8 @@ struct State {
     noted: Option<Reading>,
     /// monotonic time when the clocks were last compared
     looked_ns: i64,
+    /// how often time has counted in which the machine was off
+    leaps: u64,
 }
 
 impl std::fmt::Debug for SequenceTime {
@@ -148,6 +150,7 @@ impl SequenceTime {
             before: before.map(|reading| (reading.now_ns, reading.wall_ns)),
             noted: None,
             looked_ns: monotonic_ns,
+            leaps: 0,
         };
         Self { clock, boot, state: Mutex::new(state) }
     }
@@ -157,6 +160,13 @@ impl SequenceTime {
     pub fn now(&self) -> i64 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.at(monotonic_ns(&*self.clock))
+    }
+
+    /// Now, and how often time in which the machine was off has counted since the start: nobody was there then.
+    #[must_use]
+    pub fn now_and_leaps(&self) -> (i64, u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.at(monotonic_ns(&*self.clock)), state.leaps)
     }
 
     /// Now, with what the wall clock shows, be it right or not.
@@ -178,6 +188,7 @@ impl SequenceTime {
             let off = now_ns.saturating_add(wall_ns.saturating_sub(then_ns)).saturating_sub(state.at(monotonic_ns));
             state.ahead_ns = state.ahead_ns.saturating_add(off.max(0));
             if off > 0 {
+                state.leaps += 1;
                 tracing::info!(off = ?Duration::from_nanos(off.unsigned_abs()), "a time service has set the clock: the time that the machine was off is known, and counts");
             }
         }
@@ -306,10 +317,12 @@ pub(crate) mod tests {
         assert_eq!(after, before + 1);
         machine.clock.set(40 * YEAR);
         assert_eq!(machine.pass(100), after + 100 * S, "nobody vouches for that");
+        assert_eq!(machine.time.now_and_leaps(), (after + 100 * S, 0));
         machine.clock.synchronise(TODAY + S + (60 + 3_600 + 100) * S);
         assert_eq!(machine.pass(5), before + (3_600 + 105) * S);
         machine.clock.synchronise(TODAY + 3 * YEAR);
         assert_eq!(machine.pass(5), before + (3_600 + 110) * S, "it counts once");
+        assert_eq!(machine.time.now_and_leaps(), (before + (3_600 + 110) * S, 1));
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Running {
             }
             self.line.status.is_down(if let End::Lost(reason) = &end { Some(reason.clone()) } else { None });
             self.line.session.send_replace(None);
-            self.listening.lost(time::Instant::now());
+            self.listening.lost();
             // What the engine has no room for belongs to messages that only this connection could have acknowledged.
             self.hand_over();
             self.line.streams.forget();
@@ -272,7 +272,7 @@ impl Running {
     }
 
     fn stop_reading(&mut self) {
-        self.listening.lost(time::Instant::now());
+        self.listening.lost();
         self.hand_over();
         self.inlet = None;
         self.line.streams.forget();

@@ -151,12 +151,12 @@ impl Listening {
     }
 
     /// The connection is lost.
-    pub(super) fn lost(&mut self, now: Instant) {
+    pub(super) fn lost(&mut self) {
         let before = std::mem::replace(&mut self.state, State::Down);
         (self.question, self.held_up) = (None, None);
         if before != State::Down {
             // Also while it is read anew, it was listened to before.
-            self.news = Some(LineNews::Ends { ago: now.saturating_duration_since(self.heard) });
+            self.news = Some(LineNews::Ends { heard: self.heard });
         }
     }
 
@@ -285,9 +285,9 @@ mod tests {
         let mut line = Line::listening();
         line.listening.heard(line.at(3_000));
         line.listening.asks(1, line.at(4_000));
-        line.listening.lost(line.at(43_000));
-        assert_eq!(line.news(), Some(LineNews::Ends { ago: Duration::from_secs(40) }));
-        line.listening.lost(line.at(44_000));
+        line.listening.lost();
+        assert_eq!(line.news(), Some(LineNews::Ends { heard: line.at(3_000) }));
+        line.listening.lost();
         assert_eq!(line.news(), None, "an attempt that fails is no news");
         assert!(!line.listening.wants_to_ask(0, 2));
     }

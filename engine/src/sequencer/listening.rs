@@ -3,6 +3,9 @@
 //! Nothing that is waited for comes while a line is down, nor while the far side still sends what it has kept, nor from a broker that hangs. So a
 //! silence is not taken for one until the line has shown, after the fact, that it was listening: when a rule would take note of a silence, the line is
 //! asked, and its answer is an entry of the sequence. A line that does not answer holds up nothing but the silences of its own streams.
+//!
+//! When a time service sets the clock, the time for which the machine was off is added to the sequence's time. Nobody listened then, so that all
+//! begin anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +21,8 @@ use crate::wakes::Silences;
 pub struct Listeners {
     lines: Vec<Listener>,
     of_stream: HashMap<Arc<str>, usize>,
+    /// see [`crate::time::SequenceTime::now_and_leaps`]
+    leaps: u64,
 }
 
 #[derive(Debug)]
@@ -51,6 +56,18 @@ impl Listeners {
         self.lines.is_empty()
     }
 
+    /// Whether time has counted in which nobody listened, so that all lines begin anew: [`Listeners::begin_anew`].
+    pub(super) fn has_leapt(&self, leaps: u64) -> bool {
+        self.leaps != leaps
+    }
+
+    /// Takes note of that. Returns the lines that listen.
+    pub(super) fn begin_anew(&mut self, leaps: u64) -> Vec<usize> {
+        self.leaps = leaps;
+        let listens = |line: &Listener| line.listened.is_some_and(|listened| listened.goes_on);
+        self.lines.iter().enumerate().filter(|(_, line)| listens(line)).map(|(number, _)| number).collect()
+    }
+
     /// Asks the lines whose streams have been silent for as long as rules wait for. Returns when the next is to be asked.
     pub(super) fn ask(&self, silences: &[Arc<Silences>], now: i64) -> Option<i64> {
         let mut next: Option<i64> = None;
@@ -76,8 +93,8 @@ impl Listeners {
         let listened = match (news, before.filter(|before| before.goes_on)) {
             (LineNews::Begins, _) => Listened { since: now, until: now, goes_on: true },
             (LineNews::Heard { asked }, Some(before)) => Listened { until: before.until.max(*asked), ..before },
-            (LineNews::Ends { ago }, Some(before)) => {
-                let last = now.saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX));
+            (LineNews::Ends { heard }, Some(before)) => {
+                let last = now.saturating_sub(i64::try_from(heard.elapsed().as_nanos()).unwrap_or(i64::MAX));
                 Listened { until: before.until.max(last), goes_on: false, ..before }
             }
             (LineNews::Ends { .. }, None) if before.is_none() => Listened { since: now, until: now, goes_on: false },

@@ -16,7 +16,7 @@ use crate::wakes::Waker;
 use arrow::array::{Float64Array, RecordBatch, TimestampNanosecondArray};
 use tidegate_core::Clock;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 const S: i64 = 1_000_000_000;
 const CONFIG: &str = r#"
@@ -219,7 +219,7 @@ async fn a_silence_is_one_when_the_line_shows_that_it_was_listening() {
     // A silence that was shown is not asked for again before the worker has taken it.
     assert!(timeout(Duration::from_hours(1), stage.question()).await.is_err());
     stage.line(LineNews::Heard { asked: began }).await;
-    stage.line(LineNews::Ends { ago: Duration::from_secs(1) }).await;
+    stage.line(LineNews::Ends { heard: Instant::now() - Duration::from_secs(1) }).await;
     let (next, down) = stage.listened().await;
     assert!(next == seq + 1 && !down.goes_on && down.until == stage.time.now() - S, "{down:?}");
     let steps = stage.buffer.read_journal(0).await.unwrap().into_iter();

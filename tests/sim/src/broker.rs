@@ -325,8 +325,7 @@ impl PlantLine {
             self.record.note(format_args!("plant: connected"));
             self.session(&inlet, &shutdown, until).await;
             if self.listens {
-                let ago = self.heard.elapsed();
-                self.tell(&inlet, LineNews::Ends { ago }).await;
+                self.tell(&inlet, LineNews::Ends { heard: self.heard }).await;
             }
             if !shutdown.is_cancelled() {
                 self.record.note(format_args!("plant: connection lost"));
@@ -425,7 +424,7 @@ impl PlantLine {
     }
 
     async fn tell(&self, inlet: &Inlet, news: LineNews) {
-        self.record.note(format_args!("plant: {news:?}"));
+        self.record.note(format_args!("plant: {}", said(news)));
         // The engine is gone when nobody takes it.
         drop(inlet.queue.send(inlet.news(news)).await);
     }
@@ -546,5 +545,14 @@ fn rows(schema: &SchemaRef, messages: &[Message]) -> RecordBatch {
 impl Source for PlantLine {
     fn run(self: Box<Self>, inlet: Inlet, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(self.drive(inlet, shutdown))
+    }
+}
+
+/// Without its time, which is another each time.
+fn said(news: LineNews) -> &'static str {
+    match news {
+        LineNews::Begins => "begins to listen",
+        LineNews::Heard { .. } => "listens",
+        LineNews::Ends { .. } => "listens no more",
     }
 }

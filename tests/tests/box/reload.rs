@@ -242,3 +242,17 @@ async fn take_effect(devices: &Client, out: &mut Client, n: i64, v: u64) {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_taken_over_is_said_and_what_a_restart_would_change() {
+    let stage = stage(&version(1)).await;
+    stage.site.rule("rule", &version(2));
+    stage.the_box.log().wait("rule rule: version 2 runs").await;
+    let config = stage.site.path("tidegate.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}\n[outputs.new]\nconnection = \"plant\"\ntopic = \"new\"\n")).unwrap();
+    stage.the_box.log().wait("the configuration differs from the one that runs").await;
+    fs::write(&config, format!("{text}\n[outputs.new]\nconnection = \"plnt\"\ntopic = \"new\"\n")).unwrap();
+    stage.the_box.log().wait("(the box goes on with the configuration that it has)").await;
+    assert!(stage.the_box.stop().await.success());
+}
