@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 
-use super::client::{Plan, REFUSED};
+use super::client::{NO_PING, Plan, REFUSED};
 
 /// A connection that lasts shorter has not mended what ended the one before.
 const SHORT: Duration = Duration::from_secs(60);
@@ -54,9 +54,9 @@ impl Losses {
 
     /// A connection was lost after it had been up for so long, or could not be made.
     pub(super) fn lost(&mut self, reason: String, up: Option<Duration>) {
-        if let Some(up) = up {
-            self.short = if up < SHORT { self.short + 1 } else { 0 };
-        }
+        // A line that falls silent, and a broker that is not there meanwhile, are outages: no client id is to blame.
+        let ended_soon = up.is_some_and(|up| up < SHORT) && reason != NO_PING;
+        self.short = if ended_soon { self.short + 1 } else { 0 };
         let known = self.outage.as_ref().is_some_and(|outage| outage.reason == reason);
         if reason.starts_with(REFUSED) && !known {
             error!(reason, host = self.host, port = self.port, "not connected, and a person is needed; trying again until it works");
@@ -98,5 +98,44 @@ impl Losses {
             "the connection is lost soon after it was made, again and again: does another client use this client_id (two boxes with one name), \
              or is a message larger than the broker takes?"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn losses() -> Losses {
+        Losses { host: "h".into(), port: 1883, client_id: "box".into(), outage: None, short: 0, said: None }
+    }
+
+    /// So many connections that are made and lost after a second.
+    fn lose(losses: &mut Losses, times: u64, reason: &str) {
+        for _ in 0..times {
+            losses.connected(true);
+            losses.lost(reason.to_owned(), Some(Duration::from_secs(1)));
+        }
+    }
+
+    #[test]
+    fn connections_that_are_closed_soon_come_and_go() {
+        let mut losses = losses();
+        lose(&mut losses, ONE_BY_ONE, "the broker closed the connection");
+        assert!(!losses.comes_and_goes());
+        lose(&mut losses, 1, "the broker closed the connection");
+        assert!(losses.comes_and_goes());
+    }
+
+    #[test]
+    fn a_line_that_falls_silent_and_a_broker_that_is_away_are_outages() {
+        let mut silent = losses();
+        lose(&mut silent, 2 * ONE_BY_ONE, NO_PING);
+        assert!(!silent.comes_and_goes());
+        let mut away = losses();
+        for _ in 0..2 * ONE_BY_ONE {
+            lose(&mut away, 1, "the broker closed the connection");
+            away.lost("nobody listens".into(), None);
+        }
+        assert!(!away.comes_and_goes());
     }
 }
