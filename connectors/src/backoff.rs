@@ -23,8 +23,8 @@ impl Default for BackoffConfig {
     }
 }
 
-/// Exponential backoff with jitter: the n-th pause is anywhere between the shortest one and 2^n times that, and never above the
-/// longest. A plant whose boxes all lost a broker at once does not come back all at once.
+/// Exponential backoff with jitter: the n-th pause is anywhere between the shortest one and 2^n times that,
+/// and never above the longest. A plant whose boxes all lost a broker at once does not come back all at once.
 #[derive(Debug)]
 pub struct Backoff {
     min: Duration,
@@ -61,8 +61,8 @@ impl Backoff {
         self.ceiling = self.min;
     }
 
-    /// Tells how long the line was up: if longer than the pauses have become, they start small again. A line that breaks each time
-    /// as soon as it is up is not hammered.
+    /// Tells how long the line was up: if longer than the pauses have become, they start small again. A line
+    /// that breaks each time as soon as it is up is not hammered.
     pub fn was_up(&mut self, up: Duration) {
         if up > self.ceiling {
             self.ceiling = self.min;

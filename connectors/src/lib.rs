@@ -1,7 +1,9 @@
-//! Tidegate's lines to the outside: one module a protocol, each with its configuration, a pure codec, a source and sinks.
+//! Tidegate's lines to the outside: one module a protocol, each with its configuration, a pure codec, a
+//! source and sinks.
 //!
-//! A connection owns its line. [`Source::run`] drives it for as long as the box runs and never gives up on its own: every I/O error
-//! means that the line is gone, is said once, and is answered by backing off and opening again. [`Sink::deliver`] writes to it.
+//! A connection owns its line. [`Source::run`] drives it for as long as the box runs and never gives up on
+//! its own: every I/O error means that the line is gone, is said once, and is answered by backing off and
+//! opening again. [`Sink::deliver`] writes to it.
 //!
 //! A new protocol is a new module here and one arm in each `match` on [`ConnectionConfig`].
 
@@ -36,11 +38,13 @@ pub enum ConnectionConfig {
 /// The sequencer's end of a connection.
 #[derive(Debug, Clone)]
 pub struct Inlet {
-    /// Where the connection puts what it read: the sequencer's queue. Sending waits when the queue is full, which holds the line back.
+    /// Where the connection puts what it read: the sequencer's queue. Sending waits when the queue is full,
+    /// which holds the line back.
     pub queue: mpsc::Sender<Intake>,
     /// what [`Intake::Line`] calls the connection
     pub line: usize,
-    /// When the connection was last asked whether it listens, in the sequence's time; see [`LineNews::Heard`].
+    /// When the connection was last asked whether it listens, in the sequence's time; see
+    /// [`LineNews::Heard`].
     pub asked: watch::Receiver<i64>,
 }
 
@@ -75,9 +79,11 @@ pub enum Intake {
 /// Whether a connection listens to its streams. It is told behind the rows that were read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineNews {
-    /// The line is up, and what the far side had kept is read: from now on it is silence when nothing comes. Told again when that was in doubt.
+    /// The line is up, and what the far side had kept is read: from now on it is silence when nothing comes.
+    /// Told again when that was in doubt.
     Begins,
-    /// The line was alive when it was asked at this time of the sequence, and all that had come by then is read.
+    /// The line was alive when it was asked at this time of the sequence, and all that had come by then is
+    /// read.
     Heard {
         /// see [`Inlet::asked`]
         asked: i64,
@@ -94,15 +100,16 @@ pub type Keep = Arc<dyn Fn(&str, Vec<u8>) -> BoxFuture<'static, std::io::Result<
 
 /// The reading side of a connection, and the only place that does I/O on it.
 pub trait Source: Send {
-    /// Drives the line until `shutdown` is cancelled: reads into `inlet`, carries out what the sinks ask for, reconnects. On shutdown it
-    /// stops reading at once, but keeps acknowledging and publishing until every sink and every [`tidegate_core::Ack`] is gone.
+    /// Drives the line until `shutdown` is cancelled: reads into `inlet`, carries out what the sinks ask for,
+    /// reconnects. On shutdown it stops reading at once, but keeps acknowledging and publishing until every
+    /// sink and every [`tidegate_core::Ack`] is gone.
     fn run(self: Box<Self>, inlet: Inlet, shutdown: CancellationToken) -> BoxFuture<'static, ()>;
 }
 
 /// The writing side of one output.
 pub trait Sink: Send {
-    /// Writes every row, in order, and returns when the far side has confirmed all of them (as far as the protocol confirms). A row that
-    /// fails does not stop the others.
+    /// Writes every row, in order, and returns when the far side has confirmed all of them (as far as the
+    /// protocol confirms). A row that fails does not stop the others.
     fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery>;
 }
 
@@ -136,8 +143,9 @@ pub enum DeliveryError {
     Permanent(String),
 }
 
-/// A place in a payload: names separated by dots (`"sensors.temperature"`); a number selects an array's element. Where an array's
-/// elements become rows, a path starts at the element, and at the payload itself when it begins with `^.` (`"^.device"`).
+/// A place in a payload: names separated by dots (`"sensors.temperature"`); a number selects an array's
+/// element. Where an array's elements become rows, a path starts at the element, and at the payload itself
+/// when it begins with `^.` (`"^.device"`).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Path {
     names: Vec<String>,
@@ -182,8 +190,8 @@ impl std::str::FromStr for Path {
         }
         if names.split('.').any(|name| name.is_empty() || name == "^") {
             return Err(format!(
-                "\"{text}\" is not a path: write names separated by single dots, such as \"sensors.temperature\"; \
-                 \"^.\" in front starts at the payload instead of the row"
+                "\"{text}\" is not a path: write names separated by single dots, such \
+                as \"sensors.temperature\"; \"^.\" in front starts at the payload instead of the row"
             ));
         }
         Ok(Self { names: names.split('.').map(str::to_owned).collect(), from_root })
@@ -217,7 +225,8 @@ impl JsonSchema for Path {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "description": "names separated by dots, such as \"sensors.temperature\"; where `rows` is set, \"^.\" in front starts outside of them"
+            "description": "names separated by dots, such as \"sensors.temperature\"; where `rows` is \
+                set, \"^.\" in front starts outside of them"
         })
     }
 }

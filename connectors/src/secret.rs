@@ -1,4 +1,5 @@
-//! Secrets come from files or the environment (systemd credentials), never from the configuration itself, and never reach a log.
+//! Secrets come from files or the environment (systemd credentials), never from the configuration itself, and
+//! never reach a log.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Where a secret is kept: `{ file = "/run/credentials/tidegate.service/mqtt" }` or `{ env = "MQTT_PASSWORD" }`.
+/// Where a secret is kept: `{ file = "/run/credentials/tidegate.service/mqtt" }` or
+/// `{ env = "MQTT_PASSWORD" }`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum SecretSource {
@@ -32,7 +34,9 @@ pub enum SecretError {
         error: std::io::Error,
     },
     /// The variable is not set, or is not UTF-8.
-    #[error("the environment variable {0} that holds the secret is not set: set it, or use `{{ file = \"..\" }}`")]
+    #[error(
+        "the environment variable {0} that holds the secret is not set: set it, or use `{{ file = \"..\" }}`"
+    )]
     Env(String),
 }
 

@@ -1,4 +1,5 @@
-//! What a connection did, as counters that anybody may read at any time. They belong to the process, not to the session.
+//! What a connection did, as counters that anybody may read at any time. They belong to the process, not to
+//! the session.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +13,8 @@ pub struct LineStatus {
     pub connected: AtomicBool,
     /// messages taken in
     pub messages: Counter,
-    /// messages among them that the broker repeated; they were known again, and their rows were not taken twice
+    /// messages among them that the broker repeated; they were known again, and their rows were not taken
+    /// twice
     pub repeated: Counter,
     /// rows made of them
     pub rows: Counter,
@@ -20,7 +22,8 @@ pub struct LineStatus {
     pub malformed: Counter,
     /// values that did not fit their column, and are null
     pub wrong_type: Counter,
-    /// messages and rows that were dropped because the engine did not take them in time (QoS 0), or belong to no stream
+    /// messages and rows that were dropped because the engine did not take them in time (QoS 0), or belong to
+    /// no stream
     pub dropped: Counter,
     /// times that the line was opened again after it had been up
     pub reconnects: Counter,
@@ -47,7 +50,8 @@ pub struct LineStatus {
 pub struct Intake {
     /// messages that could not be decoded; they are lost
     pub malformed: Counter,
-    /// rows without the time that the stream declares: left out or, with `ts_missing = "arrival"`, given the time of arrival
+    /// rows without the time that the stream declares: left out or, with `ts_missing = "arrival"`, given the
+    /// time of arrival
     pub untimed: Counter,
     /// values that did not fit their column, and are null
     pub misfits: Counter,

@@ -43,7 +43,10 @@ pub enum TlsError {
         missing: &'static str,
     },
     /// The system has no roots.
-    #[error("the system has no trusted certificate authorities ({0}): install ca-certificates, or name one with tls.ca")]
+    #[error(
+        "the system has no trusted certificate authorities ({0}): install ca-certificates, or name one with \
+        tls.ca"
+    )]
     NoRoots(String),
     /// The certificate and the key do not go together, or similar.
     #[error("tls: {0}")]
@@ -71,7 +74,8 @@ pub(crate) fn client_config(tls: &TlsConfig) -> Result<Arc<ClientConfig>, TlsErr
 /// TLS that trusts nobody, for a client that also speaks without.
 pub(crate) fn no_roots() -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions()?.with_root_certificates(RootCertStore::empty());
+    let builder =
+        builder.with_safe_default_protocol_versions()?.with_root_certificates(RootCertStore::empty());
     Ok(Arc::new(builder.with_no_client_auth()))
 }
 
@@ -79,7 +83,9 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca {
         for certificate in certificates("ca", path)? {
-            roots.add(certificate).map_err(|error| wrong("ca", path, format!("not a certificate authority ({error})")))?;
+            roots
+                .add(certificate)
+                .map_err(|error| wrong("ca", path, format!("not a certificate authority ({error})")))?;
         }
         return Ok(roots);
     }
@@ -98,7 +104,11 @@ fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| wrong(setting, path, format!("not a PEM file ({error})")))?;
     if certificates.is_empty() {
-        return Err(wrong(setting, path, "no PEM certificate in it (`-----BEGIN CERTIFICATE-----`)".to_owned()));
+        return Err(wrong(
+            setting,
+            path,
+            "no PEM certificate in it (`-----BEGIN CERTIFICATE-----`)".to_owned(),
+        ));
     }
     Ok(certificates)
 }

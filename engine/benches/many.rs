@@ -1,8 +1,14 @@
 //! What many rules on one stream cost: time to load them, memory, and time for a batch.
 //!
-//! `cargo bench -p tidegate --bench many` measures; `-- --quick` only shows that it works. `-- --memory N` prints what N rules take and ends:
-//! each number of rules is measured in a process of its own.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, clippy::panic, reason = "a benchmark ends where it fails")]
+//! `cargo bench -p tidegate --bench many` measures; `-- --quick` only shows that it works. `-- --memory N`
+//! prints what N rules take and ends: each number of rules is measured in a process of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a benchmark ends where it fails"
+)]
 
 use std::hint::black_box;
 use std::process::Command;
@@ -32,18 +38,24 @@ const KINDS: [Kind; 4] = [
     },
     Kind {
         name: "device and threshold, one matches a row",
-        text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE device = 'device-{n}' AND level > 10"),
+        text: |n| {
+            format!(
+                "INSERT INTO uplink SELECT device, level FROM tank WHERE device = 'device-{n}' AND level > 10"
+            )
+        },
     },
     Kind {
         name: "function of a column, none matches",
-        text: |n| format!("INSERT INTO uplink SELECT device, level FROM tank WHERE sqrt(level) > {}", 1_000 + n),
+        text: |n| {
+            format!("INSERT INTO uplink SELECT device, level FROM tank WHERE sqrt(level) > {}", 1_000 + n)
+        },
     },
     Kind {
         name: "equal windows",
         text: |n| {
             format!(
-                "INSERT INTO uplink SELECT device, avg(level) AS level FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) \
-                 GROUP BY window_start, window_end, device HAVING avg(level) > {}",
+                "INSERT INTO uplink SELECT device, avg(level) AS level FROM TUMBLE(tank, DESCRIPTOR(ts), \
+                INTERVAL '10' SECOND) GROUP BY window_start, window_end, device HAVING avg(level) > {}",
                 1_000 + n
             )
         },
@@ -56,8 +68,11 @@ fn main() {
         return memory(arguments[at + 1].parse().unwrap());
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
-    let (counts, turn) =
-        if quick { (&[1, 10, 100][..], Duration::from_millis(2)) } else { (&[1, 10, 100, 1_000, 10_000][..], Duration::from_millis(200)) };
+    let (counts, turn) = if quick {
+        (&[1, 10, 100][..], Duration::from_millis(2))
+    } else {
+        (&[1, 10, 100, 1_000, 10_000][..], Duration::from_millis(200))
+    };
     println!("| rules | kind | loaded in | 1-row batch | x 10 rules | 1 000-row batch | x 10 rules |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for Kind { name, text } in &KINDS {
@@ -82,12 +97,19 @@ fn main() {
     println!("| --- | --- | --- |");
     let mut base = 0.0;
     for count in counts {
-        let output = Command::new(std::env::current_exe().unwrap()).args(["--memory", &count.to_string()]).output().unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--memory", &count.to_string()])
+            .output()
+            .unwrap();
         let kib: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         if *count == counts[0] {
             base = kib;
         }
-        println!("| {count} | {:.1} MiB | {:.0} |", kib / 1024.0, (kib - base) * 1024.0 / (*count as f64 - counts[0] as f64));
+        println!(
+            "| {count} | {:.1} MiB | {:.0} |",
+            kib / 1024.0,
+            (kib - base) * 1024.0 / (*count as f64 - counts[0] as f64)
+        );
     }
 }
 
@@ -154,7 +176,10 @@ fn schema() -> SchemaRef {
 
 fn batch(rows: usize) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampNanosecondArray::from_iter_values((0..rows as i64).map(|n| n * 1_000_000)).with_timezone("UTC")),
+        Arc::new(
+            TimestampNanosecondArray::from_iter_values((0..rows as i64).map(|n| n * 1_000_000))
+                .with_timezone("UTC"),
+        ),
         Arc::new(StringArray::from_iter_values((0..rows).map(|n| format!("device-{n}")))),
         Arc::new(Float64Array::from_iter_values((0..rows).map(|n| 20.0 + (n % 97) as f64 / 4.0))),
         Arc::new(Int64Array::from_iter_values(0..rows as i64)),

@@ -1,7 +1,13 @@
 //! Rows into the outbox, beside the same blocks in a SQLite database with nothing around it.
 //!
 //! `cargo bench -p tidegate --bench outbox` measures; `-- --quick` only shows that it works.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, clippy::panic, reason = "a benchmark ends where it fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a benchmark ends where it fails"
+)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,14 +40,20 @@ fn main() {
         let alone = alone(&path, &dir.path().join("alone.db"), commits);
         let rate = |took: Duration| rows as f64 / took.as_secs_f64();
         let ratio = rate(outbox) / rate(alone);
-        println!("| rows of 5 columns into the outbox, {ROWS} an append | {:.0} | {ratio:.2} | {commits} | {bytes:.1} |", rate(outbox));
+        println!(
+            "| rows of 5 columns into the outbox, {ROWS} an append | {:.0} | {ratio:.2} | {commits} | \
+            {bytes:.1} |",
+            rate(outbox)
+        );
         println!("| the same blocks, SQLite alone | {:.0} | 1 | {commits} | |", rate(alone));
     }
 }
 
-/// Appends `rows` to a new buffer at `path`; returns how long it takes until the last is on disk, and the number of commits.
+/// Appends `rows` to a new buffer at `path`; returns how long it takes until the last is on disk, and the
+/// number of commits.
 fn fill(path: &Path, rows: u64) -> (Duration, u64) {
-    let text = "name = \"bench\"\nconnections.cloud = { kind = \"mqtt\", host = \"127.0.0.1\" }\nuplink = { connection = \"cloud\", topic = \"up\" }\n";
+    let text = "name = \"bench\"\nconnections.cloud = { kind = \"mqtt\", host = \"127.0.0.1\" }\nuplink = { \
+        connection = \"cloud\", topic = \"up\" }\n";
     let config = config::parse(text, "bench.toml", path.parent().unwrap()).unwrap();
     let status = Arc::new(OutboxStatus::default());
     let settings = config::Buffer {
@@ -49,8 +61,14 @@ fn fill(path: &Path, rows: u64) -> (Duration, u64) {
         when_full: WhenFull::Block,
         ..config::Buffer::at(path.to_owned())
     };
-    let (buffer, writer) =
-        Buffer::open(&settings, Uplinks::of(&config.uplinks), Arc::new(SystemClock), Arc::new(SystemDisk), Arc::clone(&status)).unwrap();
+    let (buffer, writer) = Buffer::open(
+        &settings,
+        Uplinks::of(&config.uplinks),
+        Arc::new(SystemClock),
+        Arc::new(SystemDisk),
+        Arc::clone(&status),
+    )
+    .unwrap();
     let on_thread = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let writing = std::thread::spawn(move || on_thread().block_on(writer));
     let batches: Vec<RecordBatch> = (0..64).map(batch).collect();
@@ -60,7 +78,10 @@ fn fill(path: &Path, rows: u64) -> (Duration, u64) {
             let rows = Rows { batch: batches[at % batches.len()].clone(), seqs: Seqs::Run { first } };
             let ordinals = vec![0; rows.len()];
             let (rule, worth, now_ns) = ("load".into(), Worth::default(), i64::try_from(first).unwrap());
-            buffer.append(vec![OutboxRows { rule, rows, ordinals, worth, now_ns, ack: Ack::none() }]).await.unwrap();
+            buffer
+                .append(vec![OutboxRows { rule, rows, ordinals, worth, now_ns, ack: Ack::none() }])
+                .await
+                .unwrap();
         }
         buffer.close().await;
     });
@@ -74,27 +95,44 @@ fn fill(path: &Path, rows: u64) -> (Duration, u64) {
 fn batch(number: u64) -> RecordBatch {
     let rows = || (0..ROWS).map(move |row| number * ROWS + row);
     // A linear congruential generator (Knuth's MMIX): the same rows in each run.
-    let noise =
-        |n: u64| (n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 40) as f64 / f64::from(1 << 24);
+    let noise = |n: u64| {
+        (n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 40) as f64
+            / f64::from(1 << 24)
+    };
     let columns: [(&str, ArrayRef); 5] = [
         ("n", Arc::new(Int64Array::from_iter_values(rows().map(|n| i64::try_from(n).unwrap())))),
         ("device", Arc::new(StringArray::from_iter_values(rows().map(|n| format!("device-{}", n % 20))))),
-        ("temperature", Arc::new(Float64Array::from_iter_values(rows().map(|n| (200.0 + 100.0 * noise(n)).round() / 10.0)))),
-        ("pressure", Arc::new(Float64Array::from_iter_values(rows().map(|n| (1_000.0 + 50.0 * noise(n + 1)).round() / 1_000.0)))),
+        (
+            "temperature",
+            Arc::new(Float64Array::from_iter_values(
+                rows().map(|n| (200.0 + 100.0 * noise(n)).round() / 10.0),
+            )),
+        ),
+        (
+            "pressure",
+            Arc::new(Float64Array::from_iter_values(
+                rows().map(|n| (1_000.0 + 50.0 * noise(n + 1)).round() / 1_000.0),
+            )),
+        ),
         ("ok", Arc::new(rows().map(|n| Some(n % 50 != 0)).collect::<BooleanArray>())),
     ];
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-/// Writes the blocks of the buffer at `from` to a database of the same kind, with nothing else, in as many commits.
+/// Writes the blocks of the buffer at `from` to a database of the same kind, with nothing else, in as many
+/// commits.
 fn alone(from: &Path, to: &Path, commits: u64) -> Duration {
     let from = Connection::open(from).unwrap();
     let text = |sql: &str| from.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
     let mut to = Connection::open(to).unwrap();
     let page: u32 = from.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
-    let settings = format!("PRAGMA page_size = {page}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL");
+    let settings =
+        format!("PRAGMA page_size = {page}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL");
     let table = text("SELECT sql FROM sqlite_schema WHERE name = 'block'");
-    to.execute_batch(&format!("{settings}; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000; {table}")).unwrap();
+    to.execute_batch(&format!(
+        "{settings}; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000; {table}"
+    ))
+    .unwrap();
     let mut select = from.prepare("SELECT * FROM block ORDER BY id").unwrap();
     let columns = select.column_count();
     let blocks: Vec<Vec<Value>> = select

@@ -32,7 +32,8 @@ pub trait Disk: Send + Sync {
     /// When there is none, or the disk fails.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// Makes a file, or one anew, and returns when what is in it lasts through a power cut. Its name does when its directory was synced.
+    /// Makes a file, or one anew, and returns when what is in it lasts through a power cut. Its name does
+    /// when its directory was synced.
     ///
     /// # Errors
     /// When the disk fails.

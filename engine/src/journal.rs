@@ -1,23 +1,27 @@
 //! The journal: the sequence on disk, as far as it can be run again.
 //!
 //! # What is kept
-//! Every batch of a journaled stream, with its numbers, every tick, when streams were listened to, and every change of rules and reference tables, in the
-//! order of the sequence and with its time and what the wall clock showed; and now and then a snapshot: the state of all rules between two entries, with the rules' texts and the columns of streams that were in force there.
+//! Every batch of a journaled stream, with its numbers, every tick, when streams were listened to, and every
+//! change of rules and reference tables, in the order of the sequence and with its time and what the wall
+//! clock showed; and now and then a snapshot: the state of all rules between two entries, with the rules'
+//! texts and the columns of streams that were in force there.
 //!
 //! # What follows
-//! A message of a journaled stream is acknowledged when its entry is on disk; nobody else waits for that. What the rules make of it
-//! goes to the outbox later, so it is never on disk before its cause.
+//! A message of a journaled stream is acknowledged when its entry is on disk; nobody else waits for that.
+//! What the rules make of it goes to the outbox later, so it is never on disk before its cause.
 //!
 //! While the disk refuses, messages of streams that go on are acknowledged at once, and when no more fits
 //! into memory the journal breaks off. It goes on from a snapshot, which has all that the rows in between did
 //! to the rules' state.
 //!
 //! # After a crash
-//! The newest snapshot is loaded, and all that came after it is run again, by the same rule book and workers. Rows for the outbox come out
-//! with the same identities, and those that had been stored before are left out. Outputs are not written: their causes have gone.
-//! Only then the rules directory is looked at, and connections are opened.
+//! The newest snapshot is loaded, and all that came after it is run again, by the same rule book and workers.
+//! Rows for the outbox come out with the same identities, and those that had been stored before are left out.
+//! Outputs are not written: their causes have gone. Only then the rules directory is looked at, and
+//! connections are opened.
 //!
-//! Rows of streams that are not journaled are not run again: what they did to a rule's state since the last snapshot is lost in a crash.
+//! Rows of streams that are not journaled are not run again: what they did to a rule's state since the last
+//! snapshot is lost in a crash.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -114,17 +118,22 @@ impl Start {
     #[must_use]
     pub fn of(recovered: &mut Recovered, copies: Copies) -> Self {
         for reason in &recovered.damaged {
-            tracing::error!(reason, "a snapshot of the rules' state cannot be read; the one before it is used, if there is one");
+            tracing::error!(
+                reason,
+                "a snapshot of the rules' state cannot be read; the one before it is used, if there is one"
+            );
         }
-        let snapshot = recovered.snapshot.take().and_then(|snapshot| match serde_json::from_str(&snapshot.manifest) {
-            Ok(manifest) => Some((snapshot.entry, manifest, snapshot.states)),
-            Err(error) => {
-                tracing::error!(%error, "the snapshot of the rules' state cannot be read");
-                None
-            }
-        });
+        let snapshot =
+            recovered.snapshot.take().and_then(|snapshot| match serde_json::from_str(&snapshot.manifest) {
+                Ok(manifest) => Some((snapshot.entry, manifest, snapshot.states)),
+                Err(error) => {
+                    tracing::error!(%error, "the snapshot of the rules' state cannot be read");
+                    None
+                }
+            });
         // After damage the journal may end before the snapshot, or before what was noted of it.
-        let newest = recovered.entries.1.max(recovered.newest).max(snapshot.as_ref().map_or(0, |(entry, ..)| *entry));
+        let newest =
+            recovered.entries.1.max(recovered.newest).max(snapshot.as_ref().map_or(0, |(entry, ..)| *entry));
         Self { entries: recovered.entries, newest, snapshot, copies }
     }
 
@@ -133,7 +142,8 @@ impl Start {
     pub fn columns(&self, stream: &str) -> Option<Option<SchemaRef>> {
         let (_, manifest, _) = self.snapshot.as_ref()?;
         Some(manifest.columns.get(stream).map(|columns| {
-            let columns = columns.iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
+            let columns =
+                columns.iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
             Arc::new(Schema::new(std::iter::once(ts_field()).chain(columns).collect::<Vec<_>>()))
         }))
     }
@@ -159,8 +169,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Runs again what came after the snapshot, so that the rules have the state that they had. `book` has the columns of
-    /// [`Start::columns`]; `columns` are those of now.
+    /// Runs again what came after the snapshot, so that the rules have the state that they had. `book` has
+    /// the columns of [`Start::columns`]; `columns` are those of now.
     ///
     /// # Errors
     /// When the buffer cannot be read.
@@ -185,7 +195,15 @@ impl Journal {
             changed: false,
         };
         book.hush(true);
-        let mut run = Run { book, workers, copies: &start.copies, columns: HashMap::new(), when: When::at(0), entries: 0, rows: 0 };
+        let mut run = Run {
+            book,
+            workers,
+            copies: &start.copies,
+            columns: HashMap::new(),
+            when: When::at(0),
+            entries: 0,
+            rows: 0,
+        };
         let (first, last) = start.entries;
         let after = match start.snapshot {
             Some((entry, manifest, states)) => {
@@ -194,7 +212,13 @@ impl Journal {
                 }
                 journal.tables = manifest.tables;
                 for (name, RuleText { file, text }) in &manifest.rules {
-                    run.edit(&Edit::Put { name: name.clone(), file: file.clone(), text: text.clone(), inherits: name.clone() }).await?;
+                    run.edit(&Edit::Put {
+                        name: name.clone(),
+                        file: file.clone(),
+                        text: text.clone(),
+                        inherits: name.clone(),
+                    })
+                    .await?;
                 }
                 journal.rules = manifest.rules;
                 for (stream, listened) in &manifest.listened {
@@ -210,7 +234,8 @@ impl Journal {
                 tracing::error!(
                     first,
                     last,
-                    "there is no snapshot that can be read, and the journal does not go back to the beginning: windows start empty"
+                    "there is no snapshot that can be read, and the journal does not go back to the \
+                    beginning: windows start empty"
                 );
                 None
             }
@@ -224,7 +249,13 @@ impl Journal {
         }
         if entries > 0 || after.is_some_and(|after| after > 0) {
             let (took, rules) = (begun.elapsed(), journal.rules.len());
-            tracing::info!(rules, entries, rows, ?took, "the rules' state is restored; rows of the journal were run again");
+            tracing::info!(
+                rules,
+                entries,
+                rows,
+                ?took,
+                "the rules' state is restored; rows of the journal were run again"
+            );
         }
         journal.rows = rows;
         journal.changed = entries > 0;
@@ -257,7 +288,10 @@ impl Journal {
                             self.note_listened(&streams, listened);
                             run.listened(seq, &streams, listened).await;
                         }
-                        Err(error) => tracing::error!(entry = id, %error, "what the journal says of a line cannot be read"),
+                        Err(error) => {
+                            tracing::error!(entry = id, %error, "what the journal says of a line cannot be \
+                                read")
+                        }
                     },
                     JournalStep::Rows { stream, rows, .. } => run.rows(&stream, rows).await,
                     JournalStep::Edit(edit) => match serde_json::from_str(&edit) {
@@ -265,7 +299,10 @@ impl Journal {
                             self.note(&edit);
                             run.edit(&edit).await?;
                         }
-                        Err(error) => tracing::error!(entry = id, %error, "a change of the rules in the journal cannot be read"),
+                        Err(error) => {
+                            tracing::error!(entry = id, %error, "a change of the rules in the journal \
+                                cannot be read")
+                        }
                     },
                 }
             }
@@ -276,9 +313,17 @@ impl Journal {
         Ok(())
     }
 
-    /// Keeps rows, if their stream is journaled. Returns what the workers have to hold: nothing, if it is, because then the rows are
-    /// acknowledged when their entry is on disk.
-    pub async fn rows(&mut self, stream: &Arc<str>, rows: &Rows, when: When, marks: Vec<u64>, ack: Ack, status: &StreamStatus) -> Ack {
+    /// Keeps rows, if their stream is journaled. Returns what the workers have to hold: nothing, if it is,
+    /// because then the rows are acknowledged when their entry is on disk.
+    pub async fn rows(
+        &mut self,
+        stream: &Arc<str>,
+        rows: &Rows,
+        when: When,
+        marks: Vec<u64>,
+        ack: Ack,
+        status: &StreamStatus,
+    ) -> Ack {
         self.changed = true;
         if self.kept.hold.contains(&**stream) {
             ack.hold();
@@ -350,9 +395,13 @@ impl Journal {
         self.rows >= SNAPSHOT_ROWS
     }
 
-    /// Announces a snapshot of this place of the sequence, of which `workers` send their parts. Returns its number; `None` if nothing has
-    /// happened since the last one, or the disk does not take one now.
-    pub fn snapshot<'a>(&mut self, columns: impl Iterator<Item = (&'a String, &'a SchemaRef)>, workers: usize) -> Option<u64> {
+    /// Announces a snapshot of this place of the sequence, of which `workers` send their parts. Returns its
+    /// number; `None` if nothing has happened since the last one, or the disk does not take one now.
+    pub fn snapshot<'a>(
+        &mut self,
+        columns: impl Iterator<Item = (&'a String, &'a SchemaRef)>,
+        workers: usize,
+    ) -> Option<u64> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
@@ -390,7 +439,8 @@ impl Journal {
     async fn append(&mut self, when: When, step: JournalStep) -> bool {
         let entry = JournalEntry { id: self.next, now_ns: when.now, wall_ns: when.wall_ns, step };
         self.next += 1;
-        // The buffer is closed only when the box is going down; the messages are not acknowledged then, and come again.
+        // The buffer is closed only when the box is going down; the messages are not acknowledged then, and
+        // come again.
         self.buffer.journal(entry, self.holds()).await.unwrap_or(true)
     }
 }
@@ -413,8 +463,15 @@ impl Run<'_> {
         let changes = match edit {
             Edit::Table { name, content } => match self.copies.load(name, content) {
                 Ok(rows) => self.book.set_table(&Arc::from(name.as_str()), rows),
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-                    tracing::error!(table = name, %error, "what the table held cannot be read any more; rules do without it until its file is read");
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>
+                {
+                    tracing::error!(
+                        table = name,
+                        %error,
+                        "what the table held cannot be read any more; rules do without it until its file is \
+                        read"
+                    );
                     Vec::new()
                 }
                 // It may be read the next time: to go on without it would lose the state of its rules.
@@ -430,7 +487,9 @@ impl Run<'_> {
         for (rule, state) in states {
             match self.book.home(&rule) {
                 Some(worker) => self.send(worker, Entry::Restore { rule, state }).await,
-                None => tracing::warn!(rule = %rule, "the rule cannot be loaded any more; its state is dropped"),
+                None => {
+                    tracing::warn!(rule = %rule, "the rule cannot be loaded any more; its state is dropped")
+                }
             }
         }
     }

@@ -2,18 +2,22 @@
 //!
 //! Read in the order in which data flows:
 //!
-//! * [`config`]: what a user wrote, as types that cannot be wrong; [`mod@catalog`] is the part of it that rules see.
-//! * [`run`]: puts a box together and takes it apart ([`mod@preflight`]: would it start?); [`supervisor`] owns its tasks.
-//! * [`sequencer`]: numbers rows (from [`numbers`]) and puts batches and rule changes into one order; [`schemas`] keeps inferred columns,
-//!   [`memories`] what streams remember of retained messages.
-//! * [`rules_dir`] watches the rules directory and the files of [`tables`], [`rulebook`] compiles rules and places them, [`worker`] runs them.
+//! * [`config`]: what a user wrote, as types that cannot be wrong; [`mod@catalog`] is the part of it that
+//!   rules see.
+//! * [`run`]: puts a box together and takes it apart ([`mod@preflight`]: would it start?); [`supervisor`]
+//!   owns its tasks.
+//! * [`sequencer`]: numbers rows (from [`numbers`]) and puts batches and rule changes into one order;
+//!   [`schemas`] keeps inferred columns, [`memories`] what streams remember of retained messages.
+//! * [`rules_dir`] watches the rules directory and the files of [`tables`], [`rulebook`] compiles rules and
+//!   places them, [`worker`] runs them.
 //! * [`journal`]: the sequence on disk, and running it again after a crash.
 //! * [`router`]: rows on their way out, to [`outputs`] or to the uplink.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`forwarder`] sends them.
 //! * [`replay`]: the same on recorded rows.
-//! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation; [`disk`] is a part of it, and [`machine`] is a
-//!   box's.
-//! * [`status`]: what flows, for whoever looks; [`tap`]: rows as they pass. [`management`] answers who asks a running box.
+//! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation;
+//!   [`disk`] is a part of it, and [`machine`] is a box's.
+//! * [`status`]: what flows, for whoever looks; [`tap`]: rows as they pass. [`management`] answers who asks a
+//!   running box.
 //! * [`cli`] is the command line, [`demo`] the demo plant.
 
 pub mod buffer;

@@ -1,4 +1,5 @@
-//! The world of a box: the machine it runs on, with its clock, its disk, and lines to brokers and web servers.
+//! The world of a box: the machine it runs on, with its clock, its disk, and lines to brokers and web
+//! servers.
 
 use std::sync::Arc;
 
@@ -27,16 +28,22 @@ use crate::world::{FarSide, Known, Line, Rules, World};
 pub struct Machine;
 
 impl Machine {
-    /// Why a start would be refused: opens each line and each way to the cloud as a start does, and lets go of them.
+    /// Why a start would be refused: opens each line and each way to the cloud as a start does, and lets go
+    /// of them.
     #[must_use]
     pub fn refusals(&mut self, config: &Config, known: &Known) -> Vec<RunError> {
         let (clock, status, stop) = (self.clock(), Status::default(), CancellationToken::new());
-        let lines = config.connections.keys().filter_map(|name| open_line(config, name, known, &clock, &status).err());
+        let lines = config
+            .connections
+            .keys()
+            .filter_map(|name| open_line(config, name, known, &clock, &status).err());
         let mut refusals: Vec<RunError> = lines.collect();
         for (name, uplink) in &config.uplinks {
             let refused = self.uplink(config, name, uplink, &status, &stop).err();
             // A connection that cannot be opened for streams cannot be opened for the uplink either.
-            refusals.extend(refused.filter(|error| refusals.iter().all(|other| other.to_string() != error.to_string())));
+            refusals.extend(
+                refused.filter(|error| refusals.iter().all(|other| other.to_string() != error.to_string())),
+            );
         }
         refusals
     }
@@ -77,13 +84,25 @@ impl World for Machine {
     }
 }
 
-fn open_lines(config: &Config, known: &Known, clock: &Arc<dyn Clock>, status: &Status) -> Result<Vec<Line>, RunError> {
+fn open_lines(
+    config: &Config,
+    known: &Known,
+    clock: &Arc<dyn Clock>,
+    status: &Status,
+) -> Result<Vec<Line>, RunError> {
     let lines = config.connections.keys().map(|name| open_line(config, name, known, clock, status));
     lines.filter_map(Result::transpose).collect()
 }
 
-/// The connection called `name`; none if nothing is read from it or written to it: an uplink opens a session of its own.
-fn open_line(config: &Config, name: &str, known: &Known, clock: &Arc<dyn Clock>, status: &Status) -> Result<Option<Line>, RunError> {
+/// The connection called `name`; none if nothing is read from it or written to it: an uplink opens a session
+/// of its own.
+fn open_line(
+    config: &Config,
+    name: &str,
+    known: &Known,
+    clock: &Arc<dyn Clock>,
+    status: &Status,
+) -> Result<Option<Line>, RunError> {
     let Some(ConnectionConfig::Mqtt(settings)) = config.connections.get(name) else { return Ok(None) };
     let memories = Memories::new(&config.data_dir, Arc::new(SystemDisk));
     let streams: Vec<StreamRequest<'_>> = config
@@ -125,14 +144,19 @@ fn open_line(config: &Config, name: &str, known: &Known, clock: &Arc<dyn Clock>,
         status: status.connections.of(name),
         keep: Some(memories.keep()),
     };
-    let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
+    let opened =
+        mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
     Ok(Some(Line { name: name.to_owned(), source: opened.source, sinks: opened.sinks }))
 }
 
 /// Captures of the topic and the flag do not come from the payload; only the others were inferred.
-fn without_given(mut columns: Vec<(String, FieldType)>, stream: &mqtt::StreamConfig) -> Vec<(String, FieldType)> {
+fn without_given(
+    mut columns: Vec<(String, FieldType)>,
+    stream: &mqtt::StreamConfig,
+) -> Vec<(String, FieldType)> {
     let filter = Filter::parse(&stream.topic).ok();
-    let is_capture = |column: &String| filter.as_ref().is_some_and(|filter| filter.captures().contains(column));
+    let is_capture =
+        |column: &String| filter.as_ref().is_some_and(|filter| filter.captures().contains(column));
     columns.retain(|(column, _)| !is_capture(column) && stream.retained_column.as_ref() != Some(column));
     columns
 }
@@ -149,22 +173,31 @@ fn open_uplink(
     match &uplink.kind {
         UplinkKind::Mqtt(mqtt) => {
             let (opened, label) = open_session(config, name, &mqtt.connection, clock, status)?;
-            let (uplink, follow) = MqttUplink::new(opened.publisher, &mqtt.topic, &config.name, status.uplinks.of(name));
+            let (uplink, follow) =
+                MqttUplink::new(opened.publisher, &mqtt.topic, &config.name, status.uplinks.of(name));
             // It has nothing to read; it ends when the forwarder lets go of it.
             let connection = opened.source.run(Inlet::nowhere(), stop.clone());
-            let tasks = vec![(format!("{name} session"), Box::pin(follow) as _), (format!("connection {label}"), connection)];
+            let tasks = vec![
+                (format!("{name} session"), Box::pin(follow) as _),
+                (format!("connection {label}"), connection),
+            ];
             Ok(FarSide { uplink: Box::new(uplink), tasks })
         }
         UplinkKind::Http(http) => {
-            let client = http::Client::open(http).map_err(|error| RunError::Uplink { name: name.to_owned(), error })?;
+            let client = http::Client::open(http)
+                .map_err(|error| RunError::Uplink { name: name.to_owned(), error })?;
             let line = status.connections.of(&format!("{name} (uplink)"));
             let (uplink, follow) = HttpUplink::new(client, http, status.uplinks.of(name), line);
-            Ok(FarSide { uplink: Box::new(uplink), tasks: vec![(format!("{name} session"), Box::pin(follow) as _)] })
+            Ok(FarSide {
+                uplink: Box::new(uplink),
+                tasks: vec![(format!("{name} session"), Box::pin(follow) as _)],
+            })
         }
     }
 }
 
-/// An uplink has a session of its own: a busy field must not hold it up. Returns it with the name that it has in logs.
+/// An uplink has a session of its own: a busy field must not hold it up. Returns it with the name that it has
+/// in logs.
 fn open_session(
     config: &Config,
     uplink: &str,
@@ -174,10 +207,15 @@ fn open_session(
 ) -> Result<(mqtt::Opened, String), RunError> {
     let Config { name: box_name, connections, streams, outputs, uplinks, .. } = config;
     let Some(ConnectionConfig::Mqtt(settings)) = connections.get(name) else {
-        return Err(RunError::Connection { name: name.to_owned(), error: OpenError::Config("there is no such connection".into()) });
+        return Err(RunError::Connection {
+            name: name.to_owned(),
+            error: OpenError::Config("there is no such connection".into()),
+        });
     };
     let mut settings = settings.clone();
-    let shared = streams.values().any(|stream| matches!(stream, Stream::Input { connection, .. } if connection == name))
+    let shared = streams
+        .values()
+        .any(|stream| matches!(stream, Stream::Input { connection, .. } if connection == name))
         || outputs.values().any(|output| output.connection == *name)
         || uplinks.iter().any(|(other, settings)| other != uplink && settings.connection() == Some(name));
     // Two sessions with one client id would throw each other out.
@@ -197,6 +235,7 @@ fn open_session(
         status: status.connections.of(&label),
         keep: None,
     };
-    let opened = mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
+    let opened =
+        mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
     Ok((opened, label))
 }

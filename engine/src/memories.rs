@@ -29,7 +29,12 @@ impl Memories {
             return Vec::new();
         }
         self.disk.read(&path).unwrap_or_else(|error| {
-            tracing::warn!(stream, path = %path.display(), %error, "cannot be read: retained messages may make their rows again");
+            tracing::warn!(
+                stream,
+                path = %path.display(),
+                %error,
+                "cannot be read: retained messages may make their rows again"
+            );
             Vec::new()
         })
     }

@@ -132,7 +132,8 @@ mod tests {
     fn open(dir: &Path) -> (Buffer, tokio::task::JoinHandle<()>) {
         let settings = config::Buffer { numbers: 100, ..config::Buffer::at(dir.join("box.db")) };
         let (clock, disk) = (Arc::new(SystemClock), Arc::new(SystemDisk));
-        let (buffer, writer) = Buffer::open(&settings, Uplinks::default(), clock, disk, Arc::default()).unwrap();
+        let (buffer, writer) =
+            Buffer::open(&settings, Uplinks::default(), clock, disk, Arc::default()).unwrap();
         (buffer, tokio::spawn(writer))
     }
 

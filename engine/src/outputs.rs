@@ -1,4 +1,5 @@
-//! One queue and one task an output: rows wait here until the far side has confirmed them, or are dropped as the configuration says.
+//! One queue and one task an output: rows wait here until the far side has confirmed them, or are dropped as
+//! the configuration says.
 
 //!
 //! Rows count until the far side has answered for them. At most half of a queue is under way at a time: the
@@ -77,8 +78,8 @@ impl OutputQueue {
         Self { name: Arc::from(name), capacity: capacity.max(1), when_full, state, room, filled, status }
     }
 
-    /// Puts rows at the end. When there is no room, waits (`block`) or makes room by dropping the oldest rows. Rows for a closed queue
-    /// are dropped.
+    /// Puts rows at the end. When there is no room, waits (`block`) or makes room by dropping the oldest
+    /// rows. Rows for a closed queue are dropped.
     pub async fn push(&self, rows: Writes) {
         let mut offset = 0;
         while offset < rows.len() {
@@ -134,7 +135,12 @@ impl OutputQueue {
         if dropped > 0 {
             self.status.dropped.add(dropped as u64);
             if let Some(count) = state.dropped.count(dropped as u64) {
-                tracing::error!(output = %self.name, rows = count, capacity = self.capacity, "the output's queue is full; its oldest rows are dropped");
+                tracing::error!(
+                    output = %self.name,
+                    rows = count,
+                    capacity = self.capacity,
+                    "the output's queue is full; its oldest rows are dropped"
+                );
             }
         }
         drop(state);
@@ -177,8 +183,8 @@ impl OutputQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Delivers rows until the queue is closed and empty. A row that cannot be delivered now is not delivered later: an actuator must not
-    /// move on a cause that has gone.
+    /// Delivers rows until the queue is closed and empty. A row that cannot be delivered now is not delivered
+    /// later: an actuator must not move on a cause that has gone.
     pub async fn deliver_to(&self, mut sink: Box<dyn Sink>) {
         let mut failures = Sampler::default();
         while let Some(Handed { batch, parts }) = self.pop().await {
@@ -195,7 +201,13 @@ impl OutputQueue {
                     DeliveryError::Transient(_) => "they are not written later",
                     DeliveryError::Permanent(_) => "correct the rule or the output",
                 };
-                tracing::error!(output = %self.name, rows = count, %error, advice, "rows could not be written");
+                tracing::error!(
+                    output = %self.name,
+                    rows = count,
+                    %error,
+                    advice,
+                    "rows could not be written",
+                );
             }
         }
     }
@@ -236,7 +248,9 @@ impl State {
         let first = self.take(limit)?;
         let (schema, mut taken) = (first.rows.batch.schema(), first.len());
         let mut parts = vec![first];
-        while taken < limit && self.waiting.front().is_some_and(|next| *next.rows.batch.schema_ref() == schema) {
+        while taken < limit
+            && self.waiting.front().is_some_and(|next| *next.rows.batch.schema_ref() == schema)
+        {
             let Some(next) = self.take(limit - taken) else { break };
             taken += next.len();
             parts.push(next);
@@ -273,7 +287,8 @@ mod tests {
     use tidegate_core::Seqs;
 
     fn rows(values: impl IntoIterator<Item = i64>) -> Writes {
-        let batch = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from_iter_values(values)) as _)]).unwrap();
+        let batch =
+            RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from_iter_values(values)) as _)]).unwrap();
         Writes { rule: Arc::from("rule"), rows: Rows { batch, seqs: Seqs::One { seq: 0 } } }
     }
 
@@ -343,7 +358,8 @@ mod tests {
             (10, [vec![0, 1, 2, 3, 4], vec![15, 16, 17, 18, 19], vec![]]),
         ] {
             let status = Arc::new(OutputStatus::default());
-            let queue = Arc::new(OutputQueue::new("pump", capacity, WhenQueueFull::DropOldest, Arc::clone(&status)));
+            let queue =
+                Arc::new(OutputQueue::new("pump", capacity, WhenQueueFull::DropOldest, Arc::clone(&status)));
             let (given, mut takes) = tokio::sync::mpsc::channel(1);
             let (tell, answer) = tokio::sync::mpsc::channel(1);
             queue.push(rows(0..i64::try_from(capacity).unwrap())).await;
@@ -394,7 +410,8 @@ mod tests {
         let status = Arc::new(OutputStatus::default());
         let queue = OutputQueue::new("pump", 50, WhenQueueFull::DropOldest, Arc::clone(&status));
         let mut ear = status.tap.listen();
-        let by = |rule: &str, values: &[i64]| Writes { rule: Arc::from(rule), ..rows(values.iter().copied()) };
+        let by =
+            |rule: &str, values: &[i64]| Writes { rule: Arc::from(rule), ..rows(values.iter().copied()) };
         wait(queue.push(by("on", &[1, -2])));
         wait(queue.push(by("off", &[-3, 4])));
         drain(&queue);

@@ -1,5 +1,5 @@
-//! What a start would be refused for before it touches a machine. `check` tells a person, and `run` ends with the exit code that
-//! means that starting again does not help.
+//! What a start would be refused for before it touches a machine. `check` tells a person, and `run` ends with
+//! the exit code that means that starting again does not help.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,9 @@ pub fn preflight(path: &Path, config: &Config) -> Vec<Diagnostic> {
     let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream, None))).collect();
     let known = Known { columns, ..Known::default() };
     wrong.extend(Machine.refusals(config, &known).iter().map(|error| refusal(path, config, error)));
-    if let Err(error @ (BufferError::Newer { .. } | BufferError::Foreign { .. })) = Inspector::open(&config.buffer.path) {
+    if let Err(error @ (BufferError::Newer { .. } | BufferError::Foreign { .. })) =
+        Inspector::open(&config.buffer.path)
+    {
         wrong.push(at(path, &["buffer", "path"], error.to_string()));
     }
     wrong.sort_by(|a, b| (a.place, &a.message).cmp(&(b.place, &b.message)));
@@ -49,7 +51,9 @@ pub fn is_for_the_service(wrong: &Diagnostic) -> bool {
 fn directories(path: &Path, config: &Config) -> Vec<Diagnostic> {
     let buffer = config.buffer.path.parent().map(|parent| (parent, ["buffer", "path"].as_slice()));
     let wanted = [Some((config.data_dir.as_path(), ["data_dir"].as_slice())), buffer];
-    let in_the_way = |dir: &Path| dir.ancestors().find(|ancestor| ancestor.exists()).filter(|there| !there.is_dir()).map(Path::to_owned);
+    let in_the_way = |dir: &Path| {
+        dir.ancestors().find(|ancestor| ancestor.exists()).filter(|there| !there.is_dir()).map(Path::to_owned)
+    };
     let refuse = |(dir, keys): (&Path, &[&str])| {
         let there = in_the_way(dir)?;
         let what = format!("cannot make the directory {}: {} is a file", dir.display(), there.display());
@@ -80,13 +84,20 @@ fn refusal(path: &Path, config: &Config, error: &RunError) -> Diagnostic {
         RunError::Uplink { name, error: cause } => {
             // The only one may be written without a name.
             let named = ["uplinks", name.as_str()];
-            let table =
-                if name == "uplink" && config::place(path, &named) == config::place(path, &[]) { &["uplink"][..] } else { &named[..] };
+            let table = if name == "uplink" && config::place(path, &named) == config::place(path, &[]) {
+                &["uplink"][..]
+            } else {
+                &named[..]
+            };
             match cause {
-                http::OpenError::Secret(secret) => unreadable(path, &[table, &secret_key(config, name, secret)].concat(), secret),
+                http::OpenError::Secret(secret) => {
+                    unreadable(path, &[table, &secret_key(config, name, secret)].concat(), secret)
+                }
                 http::OpenError::Tls(tls) => at(path, &[table, &tls_keys(tls)].concat(), error.to_string()),
                 http::OpenError::Url { .. } => at(path, &[table, &["url"]].concat(), error.to_string()),
-                http::OpenError::Header(header) => at(path, &[table, &["headers", header]].concat(), error.to_string()),
+                http::OpenError::Header(header) => {
+                    at(path, &[table, &["headers", header]].concat(), error.to_string())
+                }
             }
         }
         other => at(path, &[], other.to_string()),
@@ -98,7 +109,9 @@ fn unreadable(path: &Path, keys: &[&str], error: &SecretError) -> Diagnostic {
         SecretError::File { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
             "let the user that the box runs as read it, and check as that user"
         }
-        SecretError::File { .. } => "put the secret there, readable for the user that the box runs as and nobody else",
+        SecretError::File { .. } => {
+            "put the secret there, readable for the user that the box runs as and nobody else"
+        }
         SecretError::Env(_) => "set it where the box is started, and where you check",
     };
     at(path, keys, error.to_string()).help(help.to_owned())
@@ -113,13 +126,16 @@ fn tls_keys(error: &TlsError) -> Vec<&'static str> {
 
 /// The key of the uplink `name` whose secret cannot be read.
 fn secret_key<'a>(config: &'a Config, name: &str, error: &SecretError) -> Vec<&'a str> {
-    let Some(UplinkKind::Http(uplink)) = config.uplinks.get(name).map(|uplink| &uplink.kind) else { return Vec::new() };
+    let Some(UplinkKind::Http(uplink)) = config.uplinks.get(name).map(|uplink| &uplink.kind) else {
+        return Vec::new();
+    };
     let is_it = |source: &SecretSource| match (source, error) {
         (SecretSource::File(file), SecretError::File { path, .. }) => file == path,
         (SecretSource::Env(variable), SecretError::Env(missing)) => variable == missing,
         _ => false,
     };
-    let of_header = |value: &http::HeaderConfig| matches!(value, http::HeaderConfig::Secret(source) if is_it(source));
+    let of_header =
+        |value: &http::HeaderConfig| matches!(value, http::HeaderConfig::Secret(source) if is_it(source));
     match uplink.headers.iter().find(|(_, value)| of_header(value)) {
         Some((header, _)) => vec!["headers", header],
         None => vec!["bearer"],

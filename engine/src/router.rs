@@ -34,8 +34,8 @@ pub struct Router {
     pub outputs: BTreeMap<Arc<str>, Arc<OutputQueue>>,
     /// keeps what goes to the uplink
     pub buffer: Buffer,
-    /// By rule: up to which number its rows were in the outbox when the box started. What comes of the journal again up to there is left
-    /// out.
+    /// By rule: up to which number its rows were in the outbox when the box started. What comes of the
+    /// journal again up to there is left out.
     pub done: Arc<HashMap<Arc<str>, u64>>,
 }
 
@@ -43,7 +43,8 @@ impl Router {
     /// Sends what the rules of one worker made of one entry of the sequence, whose time is `now`, to where it
     /// goes: to outputs first, since control waits for nothing.
     pub async fn send(&self, mut written: Vec<Routed>, now: i64, origin: &Origin) {
-        let for_uplink: Vec<Routed> = written.extract_if(.., |routed| routed.target == Target::Uplink).collect();
+        let for_uplink: Vec<Routed> =
+            written.extract_if(.., |routed| routed.target == Target::Uplink).collect();
         let appended = match origin {
             Origin::Live(ack) => {
                 self.write(written).await;
@@ -52,7 +53,9 @@ impl Router {
             }
             Origin::Journal => {
                 let rows = for_uplink.into_iter().filter_map(|routed| self.not_done(routed));
-                self.buffer.append_again(rows.map(|routed| outbox_rows(routed, now, Ack::none())).collect()).await
+                self.buffer
+                    .append_again(rows.map(|routed| outbox_rows(routed, now, Ack::none())).collect())
+                    .await
             }
         };
         if let Err(error) = appended {
@@ -88,11 +91,12 @@ fn outbox_rows(Routed { rule, rows, ordinals, worth, .. }: Routed, now_ns: i64, 
     OutboxRows { rule, rows, ordinals, worth, now_ns, ack }
 }
 
-/// Cuts and sorts what was written so that sequence numbers never decrease. Rows with equal numbers stay in the order they were written
-/// in. This makes the order of rows independent of where batches were cut.
+/// Cuts and sorts what was written so that sequence numbers never decrease. Rows with equal numbers stay in
+/// the order they were written in. This makes the order of rows independent of where batches were cut.
 #[must_use]
 pub fn in_order(written: Vec<Routed>) -> Vec<Routed> {
-    let lens: Vec<(&Seqs, usize)> = written.iter().map(|routed| (&routed.rows.seqs, routed.rows.len())).collect();
+    let lens: Vec<(&Seqs, usize)> =
+        written.iter().map(|routed| (&routed.rows.seqs, routed.rows.len())).collect();
     let runs = runs(&lens);
     if runs.len() == written.len() && runs.iter().zip(0..).all(|(run, i)| run.part == i) {
         return written;
@@ -121,7 +125,8 @@ pub fn merge(mut parts: Vec<Rows>) -> Result<Rows, ArrowError> {
         return Ok(only);
     }
     let lens: Vec<(&Seqs, usize)> = parts.iter().map(|rows| (&rows.seqs, rows.len())).collect();
-    let pieces: Vec<Rows> = runs(&lens).iter().filter_map(|run| Some(parts.get(run.part)?.slice(run.offset, run.len))).collect();
+    let pieces: Vec<Rows> =
+        runs(&lens).iter().filter_map(|run| Some(parts.get(run.part)?.slice(run.offset, run.len))).collect();
     let Some(schema) = pieces.first().map(|piece| piece.batch.schema()) else {
         return Err(ArrowError::InvalidArgumentError("there is nothing to merge".into()));
     };
@@ -164,7 +169,8 @@ mod tests {
     use arrow::datatypes::Int64Type;
 
     fn rows(values: &[i64], seqs: &[u64]) -> Rows {
-        let batch = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(values.to_vec())) as _)]).unwrap();
+        let batch =
+            RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(values.to_vec())) as _)]).unwrap();
         Rows { batch, seqs: Seqs::list(seqs.to_vec()) }
     }
 

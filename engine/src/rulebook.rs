@@ -1,8 +1,9 @@
 //! The rule book: every rule file with its text, what became of it, and the worker that runs it.
 //!
-//! It compiles texts against the catalog, refuses circles of derived streams, keeps the last good version of a rule when a new one is
-//! wrong, and decides which rules must live together: those that share a derived stream or an output, so that their rows keep their
-//! order. It has no threads and no files; what it returns are changes for the workers, in the order in which they must take effect.
+//! It compiles texts against the catalog, refuses circles of derived streams, keeps the last good version of
+//! a rule when a new one is wrong, and decides which rules must live together: those that share a derived
+//! stream or an output, so that their rows keep their order. It has no threads and no files; what it returns
+//! are changes for the workers, in the order in which they must take effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -108,7 +109,17 @@ impl RuleBook {
     #[must_use]
     pub fn new(catalog: Catalog, workers: usize, status: Arc<Status>) -> Self {
         let (rules, tables, told) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { catalog, compile, rules, tables, homes: Homes::new(workers), status, quiet: false, told, says_what_runs: false }
+        Self {
+            catalog,
+            compile,
+            rules,
+            tables,
+            homes: Homes::new(workers),
+            status,
+            quiet: false,
+            told,
+            says_what_runs: false,
+        }
     }
 
     /// The same, with rules that are made by `compile`.
@@ -130,15 +141,19 @@ impl RuleBook {
         self.quiet = quiet;
     }
 
-    /// The rules that there were are loaded: from now on a version that begins to run is a change, and is logged.
+    /// The rules that there were are loaded: from now on a version that begins to run is a change, and is
+    /// logged.
     pub fn say_what_runs(&mut self) {
         self.says_what_runs = true;
     }
 
-    /// Rule `from` is called `to` from now on, and its file `file`: the version that runs goes on there, whether or not a newer text is wrong. Without an
-    /// edit there was nothing that could go on.
+    /// Rule `from` is called `to` from now on, and its file `file`: the version that runs goes on there,
+    /// whether or not a newer text is wrong. Without an edit there was nothing that could go on.
     pub fn rename(&mut self, from: &str, to: &Arc<str>, file: &str) -> Edited {
-        let Some((from, good)) = self.rules.get_key_value(from).and_then(|(from, page)| Some((Arc::clone(from), page.good.clone()?)))
+        let Some((from, good)) = self
+            .rules
+            .get_key_value(from)
+            .and_then(|(from, page)| Some((Arc::clone(from), page.good.clone()?)))
         else {
             return Edited::default();
         };
@@ -175,23 +190,24 @@ impl RuleBook {
         self.tables.iter()
     }
 
-    /// Reference table `name` holds `rows`. When it has other columns than before, rules that read it are compiled anew. A table that is not
-    /// configured any more holds nothing.
+    /// Reference table `name` holds `rows`. When it has other columns than before, rules that read it are
+    /// compiled anew. A table that is not configured any more holds nothing.
     pub fn set_table(&mut self, name: &Arc<str>, rows: RecordBatch) -> Vec<Placed> {
         let Some(known) = self.catalog.tables.get_mut(&**name) else { return Vec::new() };
         let schema = rows.schema();
         let other_columns = known.replace(Arc::clone(&schema)).is_none_or(|known| known != schema);
         let first = self.tables.insert(Arc::clone(name), rows.clone()).is_none();
-        let mut changes: Vec<Placed> =
-            (0..self.homes.workers()).map(|worker| (worker, Change::Table(Arc::clone(name), rows.clone()))).collect();
+        let mut changes: Vec<Placed> = (0..self.homes.workers())
+            .map(|worker| (worker, Change::Table(Arc::clone(name), rows.clone())))
+            .collect();
         if first || other_columns {
             changes.extend(self.compile_readers(name));
         }
         changes
     }
 
-    /// Takes a new text for the rule `name`, whose state it inherits from `inherits`. A text that is wrong changes nothing but what
-    /// [`RuleBook::wrong`] says.
+    /// Takes a new text for the rule `name`, whose state it inherits from `inherits`. A text that is wrong
+    /// changes nothing but what [`RuleBook::wrong`] says.
     pub fn put(&mut self, name: &Arc<str>, file: &str, text: &Arc<str>, inherits: &Arc<str>) -> Edited {
         let outcome = self.compile(name, file, text);
         let page = self.rules.entry(Arc::clone(name)).or_insert_with(|| Page::new(file));
@@ -213,7 +229,8 @@ impl RuleBook {
             }
             Err(CompileError::Waiting(streams)) => {
                 if !self.quiet {
-                    tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the first data of a stream without declared fields, or for the file of a table");
+                    tracing::info!(rule = %name, streams = streams.join(", "), "the rule waits for the \
+                        first data of a stream without declared fields, or for the file of a table");
                 }
                 status.refused.clear();
                 status.waits_for.note(streams.join(", "));
@@ -227,7 +244,8 @@ impl RuleBook {
         }
     }
 
-    /// Rule `name` was called `before`, which is gone with the same edit: a crash between two would leave one whose state the other has.
+    /// Rule `name` was called `before`, which is gone with the same edit: a crash between two would leave one
+    /// whose state the other has.
     fn renamed(&mut self, name: &Arc<str>, before: &Arc<str>) -> Vec<Placed> {
         if before == name { Vec::new() } else { self.remove(before).changes }
     }
@@ -240,7 +258,8 @@ impl RuleBook {
 
     fn refuse(&mut self, name: &Arc<str>, file: &str, wrong: Vec<Diagnostic>, text: Option<Arc<str>>) {
         let page = self.rules.entry(Arc::clone(name)).or_insert_with(|| Page::new(file));
-        let keeps = if page.running.is_some() { "the version before keeps running" } else { "the rule does not run" };
+        let keeps =
+            if page.running.is_some() { "the version before keeps running" } else { "the rule does not run" };
         for diagnostic in wrong.iter().filter(|_| !self.quiet) {
             tracing::error!(rule = %name, "{diagnostic} ({keeps})");
         }
@@ -289,7 +308,10 @@ impl RuleBook {
 
     /// The texts that are known to be good.
     pub fn texts(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
-        self.rules.iter().filter(|(_, page)| page.wrong.is_empty()).filter_map(|(name, page)| Some((name, page.good.as_ref()?)))
+        self.rules
+            .iter()
+            .filter(|(_, page)| page.wrong.is_empty())
+            .filter_map(|(name, page)| Some((name, page.good.as_ref()?)))
     }
 
     /// The columns of an input stream are known, or have widened: rules that read it are compiled anew.
@@ -304,16 +326,25 @@ impl RuleBook {
             .rules
             .iter()
             .filter(|(_, page)| page.reads(name))
-            .filter_map(|(name, page)| Some((Arc::clone(name), page.file.clone(), Arc::clone(page.good.as_ref()?))))
+            .filter_map(|(name, page)| {
+                Some((Arc::clone(name), page.file.clone(), Arc::clone(page.good.as_ref()?)))
+            })
             .collect();
         let mut changes = Vec::new();
         for (name, file, text) in concerned {
-            // The newest text may be a wrong one that was never run; it stays wrong. It may also be this one, which did not fit the columns before.
-            let newest = self.rules.get_mut(&name).map(|page| (std::mem::take(&mut page.wrong), page.refused.take()));
+            // The newest text may be a wrong one that was never run; it stays wrong. It may also be this one,
+            // which did not fit the columns before.
+            let newest =
+                self.rules.get_mut(&name).map(|page| (std::mem::take(&mut page.wrong), page.refused.take()));
             changes.extend(self.put(&name, &file, &text, &name).changes);
-            let still_wrong = newest.filter(|(wrong, refused)| !wrong.is_empty() && refused.as_ref() != Some(&text));
+            let still_wrong =
+                newest.filter(|(wrong, refused)| !wrong.is_empty() && refused.as_ref() != Some(&text));
             if let Some((newest, page)) = still_wrong.zip(self.rules.get_mut(&name)) {
-                self.status.rules.of(&name).refused.note(newest.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+                self.status
+                    .rules
+                    .of(&name)
+                    .refused
+                    .note(newest.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
                 (page.wrong, page.refused) = newest;
             }
         }
@@ -355,7 +386,10 @@ impl RuleBook {
 
     /// Rules that wait for the columns of a stream, or for a table, with their names.
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &[String])> {
-        self.rules.iter().filter(|(_, page)| !page.waiting.is_empty()).map(|(name, page)| (&**name, page.waiting.as_slice()))
+        self.rules
+            .iter()
+            .filter(|(_, page)| !page.waiting.is_empty())
+            .map(|(name, page)| (&**name, page.waiting.as_slice()))
     }
 
     /// Number of rule files.
@@ -373,7 +407,11 @@ impl RuleBook {
     fn compile(&self, name: &Arc<str>, file: &str, text: &str) -> Result<Compiled, CompileError> {
         let Compiled { options, rule, warnings } = (self.compile)(file, text, &self.catalog)?;
         // An empty table and one that nobody has read yet are not the same: NOT IN would let everything pass.
-        let unread = rule.tables().iter().map(|(table, _)| table.to_string()).filter(|table| !self.tables.contains_key(table.as_str()));
+        let unread = rule
+            .tables()
+            .iter()
+            .map(|(table, _)| table.to_string())
+            .filter(|table| !self.tables.contains_key(table.as_str()));
         let unread: Vec<String> = unread.collect();
         if !unread.is_empty() {
             return Err(CompileError::Waiting(unread));
@@ -387,8 +425,9 @@ impl RuleBook {
         let writes_to_uplink = rule.flows().iter().any(|flow| flow.target == Target::Uplink);
         if writes_to_uplink && options.mode != Mode::Off && !self.catalog.takes(name) {
             return Err(CompileError::Wrong(vec![
-                Diagnostic::new(file, format!("no uplink takes what the rule `{name}` writes"))
-                    .help(Some("name the rule in `rules` of an [uplinks.NAME], or have one without `rules`".to_owned())),
+                Diagnostic::new(file, format!("no uplink takes what the rule `{name}` writes")).help(Some(
+                    "name the rule in `rules` of an [uplinks.NAME], or have one without `rules`".to_owned(),
+                )),
             ]));
         }
         Ok(Compiled { options, rule, warnings })
@@ -399,7 +438,11 @@ impl RuleBook {
         if !flows.iter().any(|flow| matches!(flow.target, Target::Stream(_))) {
             return None;
         }
-        let others = self.rules.iter().filter(|(other, _)| &***other != name).filter_map(|(_, page)| page.running.as_ref());
+        let others = self
+            .rules
+            .iter()
+            .filter(|(other, _)| &***other != name)
+            .filter_map(|(_, page)| page.running.as_ref());
         let all = others.flatten().chain(flows);
         let edges: BTreeSet<(Arc<str>, Arc<str>)> = all
             .filter_map(|flow| match &flow.target {
@@ -408,7 +451,8 @@ impl RuleBook {
             })
             .collect();
         let order = topological(edges.clone());
-        let stuck: BTreeSet<&Arc<str>> = edges.iter().map(|(_, to)| to).filter(|to| !order.contains(to)).collect();
+        let stuck: BTreeSet<&Arc<str>> =
+            edges.iter().map(|(_, to)| to).filter(|to| !order.contains(to)).collect();
         if stuck.is_empty() {
             return None;
         }
@@ -416,7 +460,13 @@ impl RuleBook {
         Some(on_circle.map(|(from, to)| format!("`{from}` leads to `{to}`")).collect::<Vec<_>>().join(", "))
     }
 
-    fn start(&mut self, name: &Arc<str>, inherits: &Arc<str>, options: &Options, rule: Box<dyn Rule>) -> Vec<Placed> {
+    fn start(
+        &mut self,
+        name: &Arc<str>,
+        inherits: &Arc<str>,
+        options: &Options,
+        rule: Box<dyn Rule>,
+    ) -> Vec<Placed> {
         let mut changes = Vec::new();
         if options.mode == Mode::Off {
             if let Some(page) = self.rules.get_mut(name) {
@@ -448,7 +498,8 @@ impl RuleBook {
         }
         let (mode, worth) = (options.mode, options.worth());
         let is_said = self.says_what_runs;
-        let load = Load { name: Arc::clone(name), rule, hash, mode, worth, inherits: Arc::clone(inherits), is_said };
+        let load =
+            Load { name: Arc::clone(name), rule, hash, mode, worth, inherits: Arc::clone(inherits), is_said };
         changes.push((worker, Change::Load(load)));
         for Move { rule, from, to } in self.homes.bring_together(name) {
             let (give, take) = oneshot::channel();

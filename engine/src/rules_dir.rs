@@ -1,13 +1,14 @@
 //! The rules directory and the files of reference tables: files become changes while the box runs.
 //!
-//! One task, on a thread of its own, watches the directory and owns the rule book. Events of the file system only say that it is worth looking; what counts is
-//! what is there. So editors that write in place, renames, `rsync` and a thousand files at once are all one case, and a lost event costs
-//! [`PATROL`] at most.
+//! One task, on a thread of its own, watches the directory and owns the rule book. Events of the file system
+//! only say that it is worth looking; what counts is what is there. So editors that write in place, renames,
+//! `rsync` and a thousand files at once are all one case, and a lost event costs [`PATROL`] at most.
 //!
-//! A file that somebody has open for writing is left alone until it is closed (or [`STALE_WRITE`] has passed without another write), so
-//! that half a rule never runs. A file that vanishes is missed for [`GRACE`] before its rule goes: many editors save by moving the old
-//! file away first. A file that appears with the text of one that vanished is the same rule under a new name, and keeps its state; also when that text
-//! is wrong: then the version before it goes on under the new name.
+//! A file that somebody has open for writing is left alone until it is closed (or [`STALE_WRITE`] has passed
+//! without another write), so that half a rule never runs. A file that vanishes is missed for [`GRACE`]
+//! before its rule goes: many editors save by moving the old file away first. A file that appears with the
+//! text of one that vanished is the same rule under a new name, and keeps its state; also when that text is
+//! wrong: then the version before it goes on under the new name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -72,7 +73,8 @@ impl RulesHandle {
     /// Has the rules that read `stream` compiled for its new columns. Returns the changes that follow.
     pub async fn columns_changed(&self, stream: &str, schema: &SchemaRef) -> Vec<Placed> {
         let (reply, changes) = oneshot::channel();
-        let request = Request::ColumnsChanged { stream: stream.to_owned(), schema: Arc::clone(schema), reply };
+        let request =
+            Request::ColumnsChanged { stream: stream.to_owned(), schema: Arc::clone(schema), reply };
         // When nobody takes it, the reply never comes.
         drop(self.0.send(request).await);
         changes.await.unwrap_or_default()
@@ -91,7 +93,8 @@ pub struct RulesDir {
     book: RuleBook,
     tables: TableFiles,
     files: BTreeMap<Arc<str>, File>,
-    /// Rules whose files are open for writing, with the time of the last write. Names, since events may spell the directory another way.
+    /// Rules whose files are open for writing, with the time of the last write. Names, since events may spell
+    /// the directory another way.
     writers: Arc<Mutex<HashMap<String, Instant>>>,
     /// rules whose files events have named since the last look
     touched: Arc<Mutex<HashSet<String>>>,
@@ -118,23 +121,31 @@ struct Stamp {
 }
 
 impl RulesDir {
-    /// Reads the directory once, for `tidegate check` and replay. Returns the changes for the workers; the book says what is wrong.
+    /// Reads the directory once, for `tidegate check` and replay. Returns the changes for the workers; the
+    /// book says what is wrong.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn load(dir: &Path, tables: &mut TableFiles, mut book: RuleBook) -> Result<(RuleBook, Vec<Placed>), Diagnostic> {
-        let mut changes: Vec<Placed> = tables.look(&mut book, &|_| false, true).into_iter().flat_map(|edited| edited.changes).collect();
+    pub fn load(
+        dir: &Path,
+        tables: &mut TableFiles,
+        mut book: RuleBook,
+    ) -> Result<(RuleBook, Vec<Placed>), Diagnostic> {
+        let mut changes: Vec<Placed> =
+            tables.look(&mut book, &|_| false, true).into_iter().flat_map(|edited| edited.changes).collect();
         for (name, path) in list(dir).map_err(|error| unreadable(dir, &error))? {
             match read(&path) {
-                Ok((text, _)) => changes.extend(book.put(&name, &path.display().to_string(), &text, &name).changes),
+                Ok((text, _)) => {
+                    changes.extend(book.put(&name, &path.display().to_string(), &text, &name).changes)
+                }
                 Err(diagnostic) => book.cannot_read(&name, diagnostic),
             }
         }
         Ok((book, changes))
     }
 
-    /// Prepares to watch `dir`. Rules that the book has already are those of an earlier run: a file with the same text changes nothing, and
-    /// a rule without a file goes at once.
+    /// Prepares to watch `dir`. Rules that the book has already are those of an earlier run: a file with the
+    /// same text changes nothing, and a rule without a file goes at once.
     #[must_use]
     pub fn new(dir: &Path, tables: TableFiles, book: RuleBook) -> (Self, RulesHandle) {
         let (handle, requests) = RulesHandle::new();
@@ -143,11 +154,23 @@ impl RulesDir {
         let long_ago = Instant::now().checked_sub(GRACE);
         let known = |text: &Arc<str>| File { stamp: None, text: Arc::clone(text), missing_since: long_ago };
         let files = book.texts().map(|(name, text)| (Arc::clone(name), known(text))).collect();
-        let rules = Self { dir: dir.to_owned(), book, tables, files, writers, touched, requests, wake, watcher: None, gone_said: false };
+        let rules = Self {
+            dir: dir.to_owned(),
+            book,
+            tables,
+            files,
+            writers,
+            touched,
+            requests,
+            wake,
+            watcher: None,
+            gone_said: false,
+        };
         (rules, handle)
     }
 
-    /// Loads what is there, reports that by `loaded`, and follows the directory until it is told to stop or nobody takes its changes.
+    /// Loads what is there, reports that by `loaded`, and follows the directory until it is told to stop or
+    /// nobody takes its changes.
     pub async fn run(mut self, changes: mpsc::Sender<Edited>, loaded: oneshot::Sender<()>) {
         self.watch();
         let first = self.look();
@@ -191,12 +214,17 @@ impl RulesDir {
             return;
         }
         let tables: HashSet<String> = self.tables.file_names().map(str::to_owned).collect();
-        let dirs: Vec<PathBuf> = self.tables.dirs().filter(|dir| *dir != self.dir).map(Path::to_owned).collect();
-        let (writers, touched, wake) = (Arc::clone(&self.writers), Arc::clone(&self.touched), self.wake.clone());
+        let dirs: Vec<PathBuf> =
+            self.tables.dirs().filter(|dir| *dir != self.dir).map(Path::to_owned).collect();
+        let (writers, touched, wake) =
+            (Arc::clone(&self.writers), Arc::clone(&self.touched), self.wake.clone());
         let on_event = move |event: notify::Result<notify::Event>| {
             if let Ok(event) = event {
                 // Reading a rule opens its file, which must not be a reason to read it again.
-                if matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write)) {
+                if matches!(
+                    event.kind,
+                    EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write),
+                ) {
                     return;
                 }
                 take_note(&event, &tables, &writers, &touched);
@@ -214,7 +242,12 @@ impl RulesDir {
             Ok(watcher) => self.watcher = Some((watcher, inode)),
             Err(error) => {
                 self.watcher = None;
-                tracing::warn!(dir = %self.dir.display(), %error, every = ?PATROL, "the rules directory cannot be watched; it is read now and then instead");
+                tracing::warn!(
+                    dir = %self.dir.display(),
+                    %error,
+                    every = ?PATROL,
+                    "the rules directory cannot be watched; it is read now and then instead"
+                );
             }
         }
     }
@@ -224,14 +257,21 @@ impl RulesDir {
         self.watch();
         lock(&self.writers).retain(|_, last| last.elapsed() < STALE_WRITE);
         // Rules may name columns that a table has only now.
-        let is_busy = |path: &Path| path.file_name().and_then(OsStr::to_str).is_some_and(|name| lock(&self.writers).contains_key(name));
+        let is_busy = |path: &Path| {
+            path.file_name()
+                .and_then(OsStr::to_str)
+                .is_some_and(|name| lock(&self.writers).contains_key(name))
+        };
         let mut changes = self.tables.look(&mut self.book, &is_busy, false);
         let listed = match list(&self.dir) {
             Ok(listed) => listed,
             Err(error) => {
                 if !std::mem::replace(&mut self.gone_said, true) {
-                    let meanwhile =
-                        if self.files.is_empty() { "no rule runs until it is there" } else { "the rules that are loaded keep running" };
+                    let meanwhile = if self.files.is_empty() {
+                        "no rule runs until it is there"
+                    } else {
+                        "the rules that are loaded keep running"
+                    };
                     tracing::error!("{} ({meanwhile})", unreadable(&self.dir, &error));
                 }
                 return changes;
@@ -259,7 +299,13 @@ impl RulesDir {
         changes
     }
 
-    fn take(&mut self, name: &Arc<str>, path: &Path, missing: &[(Arc<str>, Arc<str>)], changes: &mut Vec<Edited>) {
+    fn take(
+        &mut self,
+        name: &Arc<str>,
+        path: &Path,
+        missing: &[(Arc<str>, Arc<str>)],
+        changes: &mut Vec<Edited>,
+    ) {
         let (text, stamp) = match read(path) {
             Ok(read) => read,
             // It vanished while we looked.
@@ -268,7 +314,8 @@ impl RulesDir {
                 self.book.cannot_read(name, diagnostic);
                 let text = self.files.get(name).map_or_else(|| Arc::from(""), |file| Arc::clone(&file.text));
                 if let Some(stamp) = stamp(path) {
-                    self.files.insert(Arc::clone(name), File { stamp: Some(stamp), text, missing_since: None });
+                    self.files
+                        .insert(Arc::clone(name), File { stamp: Some(stamp), text, missing_since: None });
                 }
                 return;
             }
@@ -279,8 +326,9 @@ impl RulesDir {
                 return;
             }
         }
-        let old_name =
-            missing.iter().find(|(old, old_text)| *old_text == text && !self.files.contains_key(name) && self.files.contains_key(old));
+        let old_name = missing.iter().find(|(old, old_text)| {
+            *old_text == text && !self.files.contains_key(name) && self.files.contains_key(old)
+        });
         let file = path.display().to_string();
         if let Some((old, _)) = old_name {
             let renamed = self.book.rename(old, name, &file);
@@ -290,7 +338,8 @@ impl RulesDir {
             }
             changes.push(renamed);
         }
-        // Nothing is left to be done for a text that runs already; a wrong one is said once more, with the file's new name.
+        // Nothing is left to be done for a text that runs already; a wrong one is said once more, with the
+        // file's new name.
         if !self.book.runs(name, &text) {
             changes.push(self.book.put(name, &file, &text, name));
         }
@@ -310,7 +359,8 @@ impl RulesDir {
 
     fn forget_missing(&mut self, changes: &mut Vec<Edited>) {
         let over = |file: &File| file.missing_since.is_some_and(|since| since.elapsed() >= GRACE);
-        let gone: Vec<Arc<str>> = self.files.iter().filter(|(_, file)| over(file)).map(|(name, _)| Arc::clone(name)).collect();
+        let gone: Vec<Arc<str>> =
+            self.files.iter().filter(|(_, file)| over(file)).map(|(name, _)| Arc::clone(name)).collect();
         for name in gone {
             tracing::info!(rule = %name, "the rule's file is gone; the rule ends");
             self.files.remove(&name);
@@ -320,14 +370,27 @@ impl RulesDir {
 }
 
 /// Files of rules are noted by the rule's name, those of `tables` by their own, which has a dot in it.
-fn take_note(event: &notify::Event, tables: &HashSet<String>, writers: &Mutex<HashMap<String, Instant>>, touched: &Mutex<HashSet<String>>) {
+fn take_note(
+    event: &notify::Event,
+    tables: &HashSet<String>,
+    writers: &Mutex<HashMap<String, Instant>>,
+    touched: &Mutex<HashSet<String>>,
+) {
     let mut writers = lock(writers);
-    let table_file = |path: &Path| path.file_name().and_then(OsStr::to_str).filter(|name| tables.contains(*name)).map(str::to_owned);
-    for name in event.paths.iter().filter_map(|path| rule_name(path).map(str::to_owned).or_else(|| table_file(path))) {
+    let table_file = |path: &Path| {
+        path.file_name().and_then(OsStr::to_str).filter(|name| tables.contains(*name)).map(str::to_owned)
+    };
+    for name in
+        event.paths.iter().filter_map(|path| rule_name(path).map(str::to_owned).or_else(|| table_file(path)))
+    {
         let name = name.as_str();
         match event.kind {
-            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => drop(writers.insert(name.to_owned(), Instant::now())),
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => {
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => {
+                drop(writers.insert(name.to_owned(), Instant::now()))
+            }
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(_) => {
                 writers.remove(name);
             }
             _ => {}
@@ -372,7 +435,12 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 fn stamp_of(meta: &fs::Metadata) -> Stamp {
-    Stamp { inode: meta.ino(), len: meta.len(), mtime: (meta.mtime(), meta.mtime_nsec()), ctime: (meta.ctime(), meta.ctime_nsec()) }
+    Stamp {
+        inode: meta.ino(),
+        len: meta.len(),
+        mtime: (meta.mtime(), meta.mtime_nsec()),
+        ctime: (meta.ctime(), meta.ctime_nsec()),
+    }
 }
 
 fn read(path: &Path) -> Result<(Arc<str>, Stamp), Diagnostic> {
@@ -380,19 +448,23 @@ fn read(path: &Path) -> Result<(Arc<str>, Stamp), Diagnostic> {
     let cannot = |why: String| Diagnostic::new(file.clone(), why);
     let name = rule_name(path).unwrap_or_default();
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-        return Err(
-            cannot(format!("`{name}` cannot name a rule")).help(Some("use letters, digits, `_` and `-` in the file's name".to_owned()))
-        );
+        return Err(cannot(format!("`{name}` cannot name a rule"))
+            .help(Some("use letters, digits, `_` and `-` in the file's name".to_owned())));
     }
     let meta = fs::metadata(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
     if meta.len() > MAX_RULE_BYTES {
-        return Err(cannot(format!("the rule is {} bytes long; more than {MAX_RULE_BYTES} are not read", meta.len())));
+        return Err(cannot(format!(
+            "the rule is {} bytes long; more than {MAX_RULE_BYTES} are not read",
+            meta.len()
+        )));
     }
     let bytes = fs::read(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok((Arc::from(text), stamp_of(&meta))),
-        Err(error) => Err(cannot(format!("the rule is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
-            .help(Some("save the file as UTF-8".to_owned()))),
+        Err(error) => {
+            Err(cannot(format!("the rule is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
+                .help(Some("save the file as UTF-8".to_owned())))
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A whole box: builds it from a configuration, runs it, takes it apart.
 //!
-//! Data flows one way, so a box is built from its end to its beginning, and taken apart from its beginning to its end: sources stop,
-//! queues run dry, the buffer commits, the connections send their last acknowledgements.
+//! Data flows one way, so a box is built from its end to its beginning, and taken apart from its beginning to
+//! its end: sources stop, queues run dry, the buffer commits, the connections send their last
+//! acknowledgements.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -38,8 +39,8 @@ use crate::wakes::Wakes;
 use crate::worker::Worker;
 use crate::world::{Known, Line, Rules, World};
 
-/// Batches that wait for the sequencer, and entries that wait for a worker. A batch is what a connection had at once, so that a few are
-/// enough to keep everybody busy, and more would only make rows wait longer.
+/// Batches that wait for the sequencer, and entries that wait for a worker. A batch is what a connection had
+/// at once, so that a few are enough to keep everybody busy, and more would only make rows wait longer.
 const QUEUED_BATCHES: usize = 16;
 /// Rule changes that wait for the sequencer.
 const QUEUED_CHANGES: usize = 64;
@@ -102,10 +103,12 @@ pub struct Running {
 
 type Outputs = BTreeMap<Arc<str>, Arc<OutputQueue>>;
 
-/// Starts the box that `config` describes. Returns when its rules are loaded and its connections are being opened.
+/// Starts the box that `config` describes. Returns when its rules are loaded and its connections are being
+/// opened.
 ///
 /// # Errors
-/// When the data directory, the buffer or a connection's files cannot be used. That a broker is not there is no error.
+/// When the data directory, the buffer or a connection's files cannot be used. That a broker is not there is
+/// no error.
 pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, RunError> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (clock, disk) = (world.clock(), world.disk());
@@ -115,32 +118,50 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         disk.make_dir(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
     }
     let uplinks = Uplinks::of(&config.uplinks);
-    let (buffer, writer) = Buffer::open(&config.buffer, uplinks, Arc::clone(&clock), Arc::clone(&disk), Arc::clone(&status.outbox))?;
+    let (buffer, writer) = Buffer::open(
+        &config.buffer,
+        uplinks,
+        Arc::clone(&clock),
+        Arc::clone(&disk),
+        Arc::clone(&status.outbox),
+    )?;
     supervisor.thread("buffer writer", writer)?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
     let mut schemas = SchemaStore::new(config, Arc::clone(&disk));
     let beginning = Start::of(&mut recovered, copies(config, disk, clock));
-    let mut load = |stream: &String| (stream.clone(), schemas.load(stream, beginning.columns(stream).flatten()));
+    let mut load =
+        |stream: &String| (stream.clone(), schemas.load(stream, beginning.columns(stream).flatten()));
     let columns = config.streams.keys().map(&mut load).collect();
     let known = Known { columns, marks: std::mem::take(&mut recovered.marks) };
     let mut listeners = Listeners::default();
-    let lines: Vec<_> =
-        world.lines(config, &known, &status)?.into_iter().map(|line| (listeners.add(streams_of(config, &line.name)), line)).collect();
+    let lines: Vec<_> = world
+        .lines(config, &known, &status)?
+        .into_iter()
+        .map(|line| (listeners.add(streams_of(config, &line.name)), line))
+        .collect();
     for (name, uplink) in &config.uplinks {
         let far_side = world.uplink(config, name, uplink, &status, &forwarding)?;
-        let forwarder = Forwarder::new(buffer.outbox(name), far_side.uplink, uplink, &config.name, status.uplinks.of(name));
+        let forwarder = Forwarder::new(
+            buffer.outbox(name),
+            far_side.uplink,
+            uplink,
+            &config.name,
+            status.uplinks.of(name),
+        );
         far_side.tasks.into_iter().for_each(|(task, run)| supervisor.spawn(&task, run));
         supervisor.spawn(&format!("forwarder of {name}"), forwarder.run(forwarding.clone()));
     }
 
     let outputs = output_queues(config, &status);
     let (draining, drained) = mpsc::channel(1);
-    let router = Router { outputs: outputs.clone(), buffer: buffer.clone(), done: Arc::new(recovered.progress) };
+    let router =
+        Router { outputs: outputs.clone(), buffer: buffer.clone(), done: Arc::new(recovered.progress) };
     let wakes = Wakes::new(config.rules.workers.get());
     let workers = start_workers(config.rules.workers, &router, &wakes, &status, &draining, &mut supervisor)?;
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
-    let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
+    let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status))
+        .compiled_by(world.compile());
     let kept = Kept::from_config(config);
     let columns = inputs(config, &schemas);
     let journal = Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers).await?;
@@ -171,9 +192,20 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     // An error means that it has failed; the supervisor stops the box then.
     let _ = ready.await;
     for ((number, asked), line) in lines {
-        start_line(line, &outputs, Inlet { queue: queue.clone(), line: number, asked }, &reading, &mut supervisor);
+        start_line(
+            line,
+            &outputs,
+            Inlet { queue: queue.clone(), line: number, asked },
+            &reading,
+            &mut supervisor,
+        );
     }
-    tracing::info!(name = config.name, connections = config.connections.len(), streams = config.streams.len(), "the box runs");
+    tracing::info!(
+        name = config.name,
+        connections = config.connections.len(),
+        streams = config.streams.len(),
+        "the box runs"
+    );
     Ok(Running { status, supervisor, rules, buffer, outputs, reading, forwarding, drained, heartbeat })
 }
 
@@ -195,7 +227,8 @@ impl Running {
         self.supervisor.stop.cancelled().await;
     }
 
-    /// Takes the box apart: what has come in is dealt with, what the uplink has not taken stays in the outbox.
+    /// Takes the box apart: what has come in is dealt with, what the uplink has not taken stays in the
+    /// outbox.
     ///
     /// # Errors
     /// When a part has failed, or takes too long; it is named.
@@ -207,7 +240,8 @@ impl Running {
         let drained = tokio::time::timeout(STOP_DEADLINE / 3, self.drained.recv()).await;
         if drained.is_err() {
             tracing::warn!(
-                "rows that have come in are not all dealt with; those that were not acknowledged will be sent again by their broker"
+                "rows that have come in are not all dealt with; those that were not acknowledged will be \
+                sent again by their broker"
             );
         }
         self.forwarding.cancel();
@@ -232,8 +266,13 @@ pub(crate) fn copies(config: &Config, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>
 
 /// The streams that connection `name` brings.
 fn streams_of<'a>(config: &'a Config, name: &'a str) -> impl Iterator<Item = Arc<str>> + 'a {
-    let is_of = move |stream: &Stream| matches!(stream, Stream::Input { connection, .. } if connection == name);
-    config.streams.iter().filter(move |(_, stream)| is_of(stream)).map(|(stream, _)| Arc::from(stream.as_str()))
+    let is_of =
+        move |stream: &Stream| matches!(stream, Stream::Input { connection, .. } if connection == name);
+    config
+        .streams
+        .iter()
+        .filter(move |(_, stream)| is_of(stream))
+        .map(|(stream, _)| Arc::from(stream.as_str()))
 }
 
 /// The columns of input streams, as far as they are known.
@@ -243,9 +282,14 @@ fn inputs(config: &Config, schemas: &SchemaStore) -> BTreeMap<String, SchemaRef>
 }
 
 fn output_queues(config: &Config, status: &Status) -> Outputs {
-    let queue =
-        |name: &str, queue: NonZeroUsize, when_full| Arc::new(OutputQueue::new(name, queue.get(), when_full, status.outputs.of(name)));
-    config.outputs.iter().map(|(name, output)| (Arc::from(name.as_str()), queue(name, output.queue, output.when_full))).collect()
+    let queue = |name: &str, queue: NonZeroUsize, when_full| {
+        Arc::new(OutputQueue::new(name, queue.get(), when_full, status.outputs.of(name)))
+    };
+    config
+        .outputs
+        .iter()
+        .map(|(name, output)| (Arc::from(name.as_str()), queue(name, output.queue, output.when_full)))
+        .collect()
 }
 
 fn start_workers(
@@ -270,7 +314,13 @@ fn start_workers(
     Ok(queues)
 }
 
-fn start_line(line: Line, outputs: &Outputs, inlet: Inlet, reading: &CancellationToken, supervisor: &mut Supervisor) {
+fn start_line(
+    line: Line,
+    outputs: &Outputs,
+    inlet: Inlet,
+    reading: &CancellationToken,
+    supervisor: &mut Supervisor,
+) {
     for (name, sink) in line.sinks {
         if let Some(queue) = outputs.get(name.as_str()).cloned() {
             supervisor.spawn(&format!("output {name}"), async move { queue.deliver_to(sink).await });

@@ -12,7 +12,8 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Counts `n` more. Returns how many there were since the last time it returned something, if it is time to say it.
+    /// Counts `n` more. Returns how many there were since the last time it returned something, if it is time
+    /// to say it.
     pub fn count(&mut self, n: u64) -> Option<u64> {
         self.unsaid += n;
         if self.said.is_some_and(|said| said.elapsed() < PAUSE) {

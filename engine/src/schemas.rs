@@ -1,6 +1,7 @@
 //! Inferred columns, kept on disk: `DATA_DIR/schemas/STREAM.json`.
 //!
-//! A restart must not forget a column that a device sends once a day: rules that name it would not load until then.
+//! A restart must not forget a column that a device sends once a day: rules that name it would not load until
+//! then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,7 +28,10 @@ pub struct SchemaStore {
 
 impl fmt::Debug for SchemaStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SchemaStore").field("dir", &self.dir).field("known", &self.known).finish_non_exhaustive()
+        f.debug_struct("SchemaStore")
+            .field("dir", &self.dir)
+            .field("known", &self.known)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,11 +51,18 @@ pub struct News {
 }
 
 impl SchemaStore {
-    /// The store of a box: the columns that are declared, and a place in its data directory for those that are not.
+    /// The store of a box: the columns that are declared, and a place in its data directory for those that
+    /// are not.
     #[must_use]
     pub fn new(config: &Config, disk: Arc<dyn Disk>) -> Self {
-        let declared = config.streams.iter().filter_map(|(name, stream)| Some((name.clone(), stream.schema()?)));
-        Self { disk, dir: config.data_dir.join("schemas"), known: declared.collect(), unkept: BTreeSet::new() }
+        let declared =
+            config.streams.iter().filter_map(|(name, stream)| Some((name.clone(), stream.schema()?)));
+        Self {
+            disk,
+            dir: config.data_dir.join("schemas"),
+            known: declared.collect(),
+            unkept: BTreeSet::new(),
+        }
     }
 
     /// The inferred columns of `stream` that were kept, besides `ts`. When their file cannot be read, those
@@ -68,12 +79,25 @@ impl SchemaStore {
             Err(error) => {
                 let path = self.path(stream);
                 let aside = path.with_extension("json.damaged");
-                let is_aside = error.kind() == io::ErrorKind::InvalidData && self.disk.rename(&path, &aside).is_ok();
+                let is_aside =
+                    error.kind() == io::ErrorKind::InvalidData && self.disk.rename(&path, &aside).is_ok();
                 let Some(schema) = in_force else {
-                    tracing::error!(stream, path = %path.display(), %error, is_aside, "cannot read the kept columns; they are inferred anew");
+                    tracing::error!(
+                        stream,
+                        path = %path.display(),
+                        %error,
+                        is_aside,
+                        "cannot read the kept columns; they are inferred anew"
+                    );
                     return Vec::new();
                 };
-                tracing::warn!(stream, path = %path.display(), %error, is_aside, "cannot read the kept columns; those of the last snapshot count");
+                tracing::warn!(
+                    stream,
+                    path = %path.display(),
+                    %error,
+                    is_aside,
+                    "cannot read the kept columns; those of the last snapshot count"
+                );
                 self.unkept.insert(stream.to_owned());
                 typed(&schema)
             }
@@ -104,10 +128,14 @@ impl SchemaStore {
         }
         let mut news = News::default();
         for (name, field_type) in typed(schema) {
-            let before = known.and_then(|known| known.field_with_name(&name).ok()).map(|field| FieldType::of(field.data_type()));
+            let before = known
+                .and_then(|known| known.field_with_name(&name).ok())
+                .map(|field| FieldType::of(field.data_type()));
             match before.flatten() {
                 None => news.new.push(format!("{name} {field_type}")),
-                Some(before) if before != field_type => news.changed.push(format!("{name} {before} -> {field_type}")),
+                Some(before) if before != field_type => {
+                    news.changed.push(format!("{name} {before} -> {field_type}"))
+                }
                 Some(_) => {}
             }
         }
@@ -122,7 +150,12 @@ impl SchemaStore {
         for stream in std::mem::take(&mut self.unkept) {
             let Some(schema) = self.known.get(&stream) else { continue };
             if let Err(error) = self.store(&stream, &Stored { fields: typed(schema) }) {
-                tracing::warn!(stream, dir = %self.dir.display(), %error, "cannot keep the columns on disk; it is tried again at the next snapshot");
+                tracing::warn!(
+                    stream,
+                    dir = %self.dir.display(),
+                    %error,
+                    "cannot keep the columns on disk; it is tried again at the next snapshot"
+                );
                 self.unkept.insert(stream);
             }
         }
@@ -130,7 +163,8 @@ impl SchemaStore {
 
     fn read(&self, stream: &str) -> io::Result<Vec<(String, FieldType)>> {
         let text = self.disk.read(&self.path(stream))?;
-        let Stored { fields } = serde_json::from_slice(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let Stored { fields } = serde_json::from_slice(&text)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(fields)
     }
 

@@ -1,11 +1,12 @@
 //! The sequencer: the only place where order is made.
 //!
-//! It numbers rows as they come, and hands batches, ticks, rule changes and snapshots to the workers in one order, and to the journal in the
-//! same. It never waits for the disk, unless a stream says that it shall.
+//! It numbers rows as they come, and hands batches, ticks, rule changes and snapshots to the workers in one
+//! order, and to the journal in the same. It never waits for the disk, unless a stream says that it shall.
 //!
-//! Each entry has the sequence's time ([`crate::time`]). When a rule wants to be called although no row comes, a tick is made, which takes a
-//! number like a row; rows that wait go first. When no rule wants that, there are no ticks. A rule that wants to be called because no row has come is
-//! called when the line has shown that it was listening ([`listening`]).
+//! Each entry has the sequence's time ([`crate::time`]). When a rule wants to be called although no row
+//! comes, a tick is made, which takes a number like a row; rows that wait go first. When no rule wants that,
+//! there are no ticks. A rule that wants to be called because no row has come is called when the line has
+//! shown that it was listening ([`listening`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -310,18 +311,25 @@ impl Sequencer {
     async fn send(&self, stream: Arc<str>, rows: Rows, when: When, ack: Ack) {
         let Some((last, others)) = self.workers.split_last() else { return };
         for worker in others {
-            let entry = Entry::Batch { stream: Arc::clone(&stream), rows: rows.clone(), when, origin: Origin::Live(ack.clone()) };
+            let entry = Entry::Batch {
+                stream: Arc::clone(&stream),
+                rows: rows.clone(),
+                when,
+                origin: Origin::Live(ack.clone()),
+            };
             refuse_unless_sent(worker.send(entry).await);
         }
         refuse_unless_sent(last.send(Entry::Batch { stream, rows, when, origin: Origin::Live(ack) }).await);
     }
 
-    /// Takes note of columns that are new, and lets no row with them pass before the rules have been compiled for them.
+    /// Takes note of columns that are new, and lets no row with them pass before the rules have been compiled
+    /// for them.
     async fn columns_seen(&mut self, stream: &str, schema: &SchemaRef, changes: &mut mpsc::Receiver<Edited>) {
         let Some(News { new, changed }) = self.schemas.learn(stream, schema) else { return };
         let rules = self.rules.clone();
         let mut asked = std::pin::pin!(rules.columns_changed(stream, schema));
-        // Whoever owns the rule book may be waiting for us to take changes that were made before; they come first.
+        // Whoever owns the rule book may be waiting for us to take changes that were made before; they come
+        // first.
         let compiled = loop {
             tokio::select! {
                 biased;

@@ -138,7 +138,12 @@ impl RuleStatus {
             stopped: _,
             tap: _,
         } = self;
-        vec![("late", late.get()), ("left_out", left_out.get()), ("forgotten", forgotten.get()), ("ahead", ahead.get())]
+        vec![
+            ("late", late.get()),
+            ("left_out", left_out.get()),
+            ("forgotten", forgotten.get()),
+            ("ahead", ahead.get()),
+        ]
     }
 }
 
@@ -162,7 +167,8 @@ pub struct OutputStatus {
     pub failed: Counter,
     /// rows that were dropped because the queue was full
     pub dropped: Counter,
-    /// rules that wait for room in the queue now (`when_full = "block"`), and hold up all that comes behind them
+    /// rules that wait for room in the queue now (`when_full = "block"`), and hold up all that comes behind
+    /// them
     pub held: Counter,
     /// the newest row
     pub last: LastRow,
@@ -184,13 +190,15 @@ impl OutputStatus {
 /// The buffer: outbox and journal.
 #[derive(Debug, Default)]
 pub struct OutboxStatus {
-    /// commits since the start, of whatever they hold: with `durability = "full"` each of them waits for the disk
+    /// commits since the start, of whatever they hold: with `durability = "full"` each of them waits for the
+    /// disk
     pub commits: Counter,
     /// rows that wait on disk, for any uplink
     pub waiting: Counter,
     /// rows committed since the start
     pub committed: Counter,
-    /// rows that the buffer dropped: it was full, they could not be stored, or the file was damaged; each leaves a gap record
+    /// rows that the buffer dropped: it was full, they could not be stored, or the file was damaged; each
+    /// leaves a gap record
     pub dropped: Counter,
     /// 1: rows wait for room, and hold up all that comes behind them
     pub held: Counter,
@@ -212,7 +220,17 @@ impl OutboxStatus {
     /// What was counted besides waiting rows and commits.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Self { dropped, failures, held: _, committed: _, commits: _, waiting: _, bytes: _, journal_bytes: _, .. } = self;
+        let Self {
+            dropped,
+            failures,
+            held: _,
+            committed: _,
+            commits: _,
+            waiting: _,
+            bytes: _,
+            journal_bytes: _,
+            ..
+        } = self;
         vec![("dropped", dropped.get()), ("failed_commits", failures.get())]
     }
 }

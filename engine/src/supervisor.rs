@@ -1,7 +1,8 @@
 //! Every task of a box is spawned here: it has a name, and the box knows when it ends.
 //!
-//! Tasks end because the box is told to stop and what feeds them ends; they are then waited for, and those that take too long are named.
-//! A task that dies on its own, by a panic, takes the box down: what it owned is lost, and the service manager starts a whole box again.
+//! Tasks end because the box is told to stop and what feeds them ends; they are then waited for, and those
+//! that take too long are named. A task that dies on its own, by a panic, takes the box down: what it owned
+//! is lost, and the service manager starts a whole box again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,11 +67,16 @@ impl Supervisor {
         self.follow(name, async move { task.await.is_err_and(|error| error.is_panic()) });
     }
 
-    /// Runs `work`, which may keep a processor busy or wait for the disk, under `name`. When it panics, the box stops.
+    /// Runs `work`, which may keep a processor busy or wait for the disk, under `name`. When it panics, the
+    /// box stops.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn thread(&mut self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    pub fn thread(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
         let panicked = self.threads.run(name, Box::pin(work))?;
         self.follow(name, panicked);
         Ok(())

@@ -1,5 +1,5 @@
-//! Rows as they pass, for whoever looks. Nobody who looks holds anything up: what does not fit into a listener's queue passes it by, and is
-//! counted.
+//! Rows as they pass, for whoever looks. Nobody who looks holds anything up: what does not fit into a
+//! listener's queue passes it by, and is counted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +53,12 @@ impl Tap {
     /// Listens from now on.
     pub fn listen(&self) -> Ear {
         let (send, parts) = mpsc::channel(ROWS);
-        let queue = Arc::new(Queue { parts: send, rows: Counter::default(), taken: Counter::default(), missed: Counter::default() });
+        let queue = Arc::new(Queue {
+            parts: send,
+            rows: Counter::default(),
+            taken: Counter::default(),
+            missed: Counter::default(),
+        });
         let mut listeners = self.lock();
         listeners.push(Arc::clone(&queue));
         self.is_open.store(true, Ordering::Relaxed);
@@ -134,11 +139,15 @@ mod tests {
         tap.show(|| passed(0, 1_000));
         tap.show(|| passed(1_000, 100));
         assert_eq!(ear.missed(), 76);
-        let taken: Vec<(u64, usize)> =
-            std::iter::from_fn(|| ear.next().now_or_never().flatten()).map(|part| (part.rows.seqs.get(0), part.rows.len())).collect();
+        let taken: Vec<(u64, usize)> = std::iter::from_fn(|| ear.next().now_or_never().flatten())
+            .map(|part| (part.rows.seqs.get(0), part.rows.len()))
+            .collect();
         assert_eq!(taken, [(0, 1_000), (1_000, 24)]);
         tap.show(|| passed(1_100, 1_024));
-        assert_eq!((ear.next().now_or_never().flatten().map(|part| part.rows.len()), ear.missed()), (Some(1_024), 76));
+        assert_eq!(
+            (ear.next().now_or_never().flatten().map(|part| part.rows.len()), ear.missed()),
+            (Some(1_024), 76)
+        );
         drop(ear);
         tap.show(|| panic!("nobody listens any more"));
     }

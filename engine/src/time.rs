@@ -1,17 +1,19 @@
 //! The time of the sequence: what rules, their timers and times to live go by.
 //!
 //! # Contract
-//! * It begins with wall time when a box is first started, and passes with the machine's monotonic clock. It never goes back and never jumps,
-//!   whatever is done to wall time; two starts never share a time.
-//! * A restart goes on from the newest time on disk. As long as the machine was not started anew, the monotonic clock knows how long the box
-//!   was away.
-//! * When the machine was off, only wall time can tell for how long, and it is believed only where a time service had set it, both before and
-//!   after. The time counts as soon as that is known. Until then, and where there is no time service, the machine was not off.
+//! * It begins with wall time when a box is first started, and passes with the machine's monotonic clock. It
+//!   never goes back and never jumps, whatever is done to wall time; two starts never share a time.
+//! * A restart goes on from the newest time on disk. As long as the machine was not started anew, the
+//!   monotonic clock knows how long the box was away.
+//! * When the machine was off, only wall time can tell for how long, and it is believed only where a time
+//!   service had set it, both before and after. The time counts as soon as that is known. Until then, and
+//!   where there is no time service, the machine was not off.
 //!
-//! So on a box that starts in 1970 and is set right by the network no timer fires and no row grows old because of that.
+//! So on a box that starts in 1970 and is set right by the network no timer fires and no row grows old
+//! because of that.
 //!
-//! Now and then the clocks are compared. The [`Reading`]s are kept on disk, and say what the wall time of any earlier moment was: see
-//! [`Readings::wall_of`].
+//! Now and then the clocks are compared. The [`Reading`]s are kept on disk, and say what the wall time of any
+//! earlier moment was: see [`Readings::wall_of`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,7 +49,8 @@ impl Reading {
     /// Whether wall time was set since `earlier`, or is known to be right since then.
     fn differs_from(&self, earlier: &Self) -> bool {
         let ahead = |reading: &Self| reading.wall_ns.saturating_sub(reading.monotonic_ns);
-        self.synchronised != earlier.synchronised || ahead(self).abs_diff(ahead(earlier)) > STEP_NS.unsigned_abs()
+        self.synchronised != earlier.synchronised
+            || ahead(self).abs_diff(ahead(earlier)) > STEP_NS.unsigned_abs()
     }
 }
 
@@ -94,7 +97,9 @@ impl Readings {
         let Some(right) = after.iter().find(of_boot).or_else(|| before.iter().rev().find(of_boot)) else {
             return Some(WallTime { wall_ns: shown, by: Known::Unsynchronised });
         };
-        let wall_ns = right.wall_ns.saturating_add(reading.monotonic_ns.saturating_add(since).saturating_sub(right.monotonic_ns));
+        let wall_ns = right
+            .wall_ns
+            .saturating_add(reading.monotonic_ns.saturating_add(since).saturating_sub(right.monotonic_ns));
         Some(WallTime { wall_ns, by: Known::Corrected { by_ns: wall_ns.saturating_sub(shown) } })
     }
 }
@@ -111,7 +116,8 @@ struct State {
     ahead_ns: i64,
     /// the newest time that was told
     newest: i64,
-    /// a moment before the machine was started at which wall time was right, until the time since then counts: the sequence's time and wall time
+    /// a moment before the machine was started at which wall time was right, until the time since then
+    /// counts: the sequence's time and wall time
     before: Option<(i64, i64)>,
     /// the newest reading that is on disk
     noted: Option<Reading>,
@@ -143,7 +149,8 @@ impl SequenceTime {
         let now_ns = goes_on.max(newest.saturating_add(1));
         let synchronised = || known.0.iter().rev().filter(|reading| reading.synchronised);
         // If it was known in this boot, the time before it counts already.
-        let before = if synchronised().any(|reading| reading.is_of(&boot)) { None } else { synchronised().next() };
+        let before =
+            if synchronised().any(|reading| reading.is_of(&boot)) { None } else { synchronised().next() };
         let state = State {
             ahead_ns: now_ns.saturating_sub(monotonic_ns),
             newest,
@@ -162,7 +169,8 @@ impl SequenceTime {
         state.at(monotonic_ns(&*self.clock))
     }
 
-    /// Now, and how often time in which the machine was off has counted since the start: nobody was there then.
+    /// Now, and how often time in which the machine was off has counted since the start: nobody was there
+    /// then.
     #[must_use]
     pub fn now_and_leaps(&self) -> (i64, u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,7 +183,8 @@ impl SequenceTime {
         When { wall_ns: self.clock.wall_ns(), ..When::at(self.now()) }
     }
 
-    /// Compares the clocks, though not more often than there is something to be seen. Returns what has to be noted, until it is.
+    /// Compares the clocks, though not more often than there is something to be seen. Returns what has to be
+    /// noted, until it is.
     pub fn compare(&self) -> Option<Reading> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let monotonic_ns = monotonic_ns(&*self.clock);
@@ -185,14 +194,25 @@ impl SequenceTime {
         state.looked_ns = monotonic_ns;
         let (wall_ns, synchronised) = (self.clock.wall_ns(), self.clock.is_synchronised());
         if let Some((now_ns, then_ns)) = state.before.take_if(|_| synchronised) {
-            let off = now_ns.saturating_add(wall_ns.saturating_sub(then_ns)).saturating_sub(state.at(monotonic_ns));
+            let off =
+                now_ns.saturating_add(wall_ns.saturating_sub(then_ns)).saturating_sub(state.at(monotonic_ns));
             state.ahead_ns = state.ahead_ns.saturating_add(off.max(0));
             if off > 0 {
                 state.leaps += 1;
-                tracing::info!(off = ?Duration::from_nanos(off.unsigned_abs()), "a time service has set the clock: the time that the machine was off is known, and counts");
+                tracing::info!(
+                    off = ?Duration::from_nanos(off.unsigned_abs()),
+                    "a time service has set the clock: the time that the machine was off is known, and \
+                    counts"
+                );
             }
         }
-        let reading = Reading { now_ns: state.at(monotonic_ns), boot: Arc::clone(&self.boot), monotonic_ns, wall_ns, synchronised };
+        let reading = Reading {
+            now_ns: state.at(monotonic_ns),
+            boot: Arc::clone(&self.boot),
+            monotonic_ns,
+            wall_ns,
+            synchronised,
+        };
         state.noted.as_ref().is_none_or(|noted| reading.differs_from(noted)).then_some(reading)
     }
 
@@ -289,7 +309,9 @@ pub(crate) mod tests {
         let mut machine = Machine::new(TODAY);
         let began = machine.time.now();
         assert_eq!(began, TODAY);
-        for (seconds, wall_ns) in [(10, TODAY + 40 * YEAR), (20, TODAY - 40 * YEAR), (30, -5 * YEAR), (40, i64::MAX)] {
+        for (seconds, wall_ns) in
+            [(10, TODAY + 40 * YEAR), (20, TODAY - 40 * YEAR), (30, -5 * YEAR), (40, i64::MAX)]
+        {
             machine.clock.set(wall_ns);
             assert_eq!(machine.pass(10) - began, seconds * S);
         }
@@ -348,7 +370,10 @@ pub(crate) mod tests {
         let odd = machine.pass(10);
         machine.clock.synchronise(TODAY + 100 * S);
         let late = machine.pass(10);
-        assert_eq!(wall_of(&machine, early), WallTime { wall_ns: TODAY + 90 * S, by: Known::Corrected { by_ns: TODAY + 60 * S } });
+        assert_eq!(
+            wall_of(&machine, early),
+            WallTime { wall_ns: TODAY + 90 * S, by: Known::Corrected { by_ns: TODAY + 60 * S } }
+        );
         assert_eq!(
             wall_of(&machine, odd),
             WallTime { wall_ns: TODAY + 100 * S, by: Known::Corrected { by_ns: TODAY + 90 * S - 5 * YEAR } }

@@ -1,7 +1,9 @@
-//! When rules want to be called although no row comes: the one thing that flows from the workers back to the sequencer.
+//! When rules want to be called although no row comes: the one thing that flows from the workers back to the
+//! sequencer.
 //!
-//! It is no loop of data: a worker leaves a time here and goes on, nobody waits for room, and what comes of it is an entry of the sequence like
-//! any other, which the journal has. See `docs/decisions/0015-time-is-an-entry.md`.
+//! It is no loop of data: a worker leaves a time here and goes on, nobody waits for room, and what comes of
+//! it is an entry of the sequence like any other, which the journal has. See
+//! `docs/decisions/0015-time-is-an-entry.md`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -12,7 +14,8 @@ use tokio::sync::Notify;
 /// No rule wants to be called.
 const NEVER: i64 = i64::MAX;
 
-/// By input stream: the sequence's time up to which somebody must have listened to it, for rules to take note if no row has come.
+/// By input stream: the sequence's time up to which somebody must have listened to it, for rules to take note
+/// if no row has come.
 pub type Silences = BTreeMap<Arc<str>, i64>;
 
 /// What each worker has left.
@@ -43,7 +46,8 @@ impl Wakes {
     /// For so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
-        let wake = |_| Wake { at: AtomicI64::new(NEVER), ticks: AtomicU64::new(0), silences: Mutex::default() };
+        let wake =
+            |_| Wake { at: AtomicI64::new(NEVER), ticks: AtomicU64::new(0), silences: Mutex::default() };
         Arc::new(Self { workers: (0..workers).map(wake).collect(), moved: Notify::new() })
     }
 
@@ -53,8 +57,8 @@ impl Wakes {
         Waker { wakes: Arc::clone(self), worker }
     }
 
-    /// When the next tick is wanted, after `ticks` of them were made. A worker that has not taken the last one yet is not asked: what it left
-    /// is from before.
+    /// When the next tick is wanted, after `ticks` of them were made. A worker that has not taken the last
+    /// one yet is not asked: what it left is from before.
     #[must_use]
     pub fn next(&self, ticks: u64) -> Option<i64> {
         let heard = self.workers.iter().filter(|wake| wake.ticks.load(Ordering::Acquire) >= ticks);
@@ -64,7 +68,10 @@ impl Wakes {
     /// The silences that the rules wait for, worker by worker.
     #[must_use]
     pub fn silences(&self) -> Vec<Arc<Silences>> {
-        self.workers.iter().map(|wake| Arc::clone(&wake.silences.lock().unwrap_or_else(PoisonError::into_inner))).collect()
+        self.workers
+            .iter()
+            .map(|wake| Arc::clone(&wake.silences.lock().unwrap_or_else(PoisonError::into_inner)))
+            .collect()
     }
 
     /// Resolves when a worker has left something new, also if that was before it was called.

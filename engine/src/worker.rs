@@ -1,7 +1,8 @@
 //! A worker runs rules, in the order of the sequence.
 //!
-//! It is a plain state machine: entries in, rows out. A box runs it on a thread of its own, a replay calls it in place. Rules that feed
-//! each other through derived streams live on the same worker; rows of a derived stream reach their readers within the same entry.
+//! It is a plain state machine: entries in, rows out. A box runs it on a thread of its own, a replay calls it
+//! in place. Rules that feed each other through derived streams live on the same worker; rows of a derived
+//! stream reach their readers within the same entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +10,9 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use tidegate_core::Rows;
-use tidegate_rules::{Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, SharedParts, Target, When, Worth};
+use tidegate_rules::{
+    Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, SharedParts, Target, When, Worth,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buffer::SnapshotPart;
@@ -126,14 +129,20 @@ impl Worker {
         }
     }
 
-    /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when they want a tick.
+    /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when
+    /// they want a tick.
     pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router, waker: Waker) {
         let mut ticks = 0;
         while let Some(entry) = entries.recv().await {
-            self.again = matches!(entry, Entry::Batch { origin: Origin::Journal, .. } | Entry::Tick { origin: Origin::Journal, .. });
+            self.again = matches!(
+                entry,
+                Entry::Batch { origin: Origin::Journal, .. } | Entry::Tick { origin: Origin::Journal, .. }
+            );
             match entry {
                 Entry::Change(change) => self.on_change(change).await,
-                Entry::Batch { stream, rows, when, origin } => router.send(self.on_batch(&stream, &rows, when), when.now, &origin).await,
+                Entry::Batch { stream, rows, when, origin } => {
+                    router.send(self.on_batch(&stream, &rows, when), when.now, &origin).await
+                }
                 Entry::Tick { seq, when, origin } => {
                     router.send(self.on_tick(seq, when), when.now, &origin).await;
                     // Those that are run again were not made by this sequencer.
@@ -155,8 +164,8 @@ impl Worker {
         }
     }
 
-    /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement: rows of equal sequence numbers
-    /// are meant in this order.
+    /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement:
+    /// rows of equal sequence numbers are meant in this order.
     pub fn on_batch(&mut self, stream: &str, rows: &Rows, when: When) -> Vec<Routed> {
         if !self.readers.has(stream) {
             return Vec::new();
@@ -172,7 +181,12 @@ impl Worker {
         let mut pass = Pass::at(when);
         let when = self.in_new_round(when);
         // That some had their tick makes no difference: nobody knows when the sequence is run again.
-        let due = self.wakes.iter().take_while(|(at, _)| *at <= when.now).map(|(_, name)| name).chain(&self.overdue);
+        let due = self
+            .wakes
+            .iter()
+            .take_while(|(at, _)| *at <= when.now)
+            .map(|(_, name)| name)
+            .chain(&self.overdue);
         for name in self.by_depth(due) {
             // A row of a derived stream may have been what it waited for.
             if self.rules.get(&name).is_some_and(|hosted| hosted.is_due(when.now)) {
@@ -184,8 +198,15 @@ impl Worker {
         self.finish(pass)
     }
 
-    /// It is known when `streams` were listened to: rules for which time goes on by that are called, those nearest to the input first.
-    pub fn on_listened(&mut self, seq: u64, streams: &[Arc<str>], listened: Listened, when: When) -> Vec<Routed> {
+    /// It is known when `streams` were listened to: rules for which time goes on by that are called, those
+    /// nearest to the input first.
+    pub fn on_listened(
+        &mut self,
+        seq: u64,
+        streams: &[Arc<str>],
+        listened: Listened,
+        when: When,
+    ) -> Vec<Routed> {
         self.listened.extend(streams.iter().map(|stream| (Arc::clone(stream), listened)));
         let mut pass = Pass::at(when);
         let when = self.in_new_round(when);
@@ -203,7 +224,8 @@ impl Worker {
         let Some(hosted) = self.rules.get_mut(name) else { return false };
         let inputs: BTreeSet<&Arc<str>> = hosted.rule.flows().iter().map(|flow| &flow.input).collect();
         let listened = inputs.into_iter().filter_map(|stream| {
-            let roots = self.readers.roots(stream).into_iter().filter_map(|root| self.listened.get(&root).copied());
+            let roots =
+                self.readers.roots(stream).into_iter().filter_map(|root| self.listened.get(&root).copied());
             Some((Arc::clone(stream), roots.reduce(Listened::and)?))
         });
         let listened: Vec<(Arc<str>, Listened)> = listened.collect();
@@ -259,7 +281,9 @@ impl Worker {
                 names.iter().for_each(|name| self.show_tables(name, Some(&table)));
             }
             Change::Give(name, to) => {
-                if let Some(Err(error)) = self.rules.get_mut(&name).map(|hosted| hosted.rule.move_away(&mut self.shared)) {
+                if let Some(Err(error)) =
+                    self.rules.get_mut(&name).map(|hosted| hosted.rule.move_away(&mut self.shared))
+                {
                     self.stop(&name, error.to_string());
                 }
                 if let Some(hosted) = self.take_out(&name) {
@@ -280,7 +304,10 @@ impl Worker {
         let Some(hosted) = self.rules.get_mut(name) else { return };
         match restore(&mut *hosted.rule, state) {
             Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
-            Err(error) => tracing::error!(rule = %name, %error, "the windows that were open before the restart are lost"),
+            Err(error) => {
+                tracing::error!(rule = %name, %error, "the windows that were open before the restart are \
+                    lost")
+            }
         }
         self.share(name);
         self.look(name);
@@ -315,7 +342,11 @@ impl Worker {
     /// Stops a rule that cannot go on; nothing else is stopped.
     fn stop(&mut self, name: &Arc<str>, reason: String) {
         let Some(hosted) = self.take_out(name) else { return };
-        tracing::error!(rule = %name, reason, "the rule failed and is stopped; change its file to start it again");
+        tracing::error!(
+            rule = %name,
+            reason,
+            "the rule failed and is stopped; change its file to start it again"
+        );
         hosted.status.running.clear();
         hosted.status.stopped.note(reason);
     }
@@ -328,7 +359,11 @@ impl Worker {
             match sealed.and_then(|state| restore(&mut *rule, state)) {
                 Ok(_) if had_none => {}
                 Ok(misfits) => {
-                    kept = if misfits.is_empty() { " (windows kept)" } else { " (windows kept as far as they fit)" };
+                    kept = if misfits.is_empty() {
+                        " (windows kept)"
+                    } else {
+                        " (windows kept as far as they fit)"
+                    };
                     misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}"));
                 }
                 Err(error) => {
@@ -350,7 +385,18 @@ impl Worker {
         let (bad_rows, late, ahead, forgotten) = Default::default();
         self.put_in(
             Arc::clone(&name),
-            Hosted { rule, mode, worth, status, bad_rows, late, ahead, forgotten, wakes_at: None, silences: Vec::new() },
+            Hosted {
+                rule,
+                mode,
+                worth,
+                status,
+                bad_rows,
+                late,
+                ahead,
+                forgotten,
+                wakes_at: None,
+                silences: Vec::new(),
+            },
         );
         self.show_tables(&name, None);
     }
@@ -413,7 +459,8 @@ impl Worker {
         }
     }
 
-    /// The rule had a tick at `now`. If it wants another one for a time that has passed, it would want them without end: it has to wait for a row.
+    /// The rule had a tick at `now`. If it wants another one for a time that has passed, it would want them
+    /// without end: it has to wait for a row.
     fn answer(&mut self, name: &Arc<str>, now: i64) {
         if let Some(at) = self.rules.get(name).and_then(|hosted| hosted.wakes_at).filter(|at| *at <= now) {
             self.wakes.remove(&(at, Arc::clone(name)));
@@ -423,8 +470,11 @@ impl Worker {
 
     /// Those whose inputs are connections first, then those that read what they write, and so on.
     fn by_depth<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
-        let depth = |stream: &str| self.readers.order().iter().position(|derived| &**derived == stream).map_or(0, |at| at + 1);
-        let of_rule = |name: &str| self.rules.get(name)?.rule.flows().iter().map(|flow| depth(&flow.input)).max();
+        let depth = |stream: &str| {
+            self.readers.order().iter().position(|derived| &**derived == stream).map_or(0, |at| at + 1)
+        };
+        let of_rule =
+            |name: &str| self.rules.get(name)?.rule.flows().iter().map(|flow| depth(&flow.input)).max();
         let mut names: Vec<_> = names.map(|name| (of_rule(name).unwrap_or(0), Arc::clone(name))).collect();
         names.sort();
         names.into_iter().map(|(_, name)| name).collect()
@@ -529,7 +579,8 @@ impl Hosted {
                 tracing::warn!(
                     rule = %name,
                     rows = count,
-                    "rows came after their window had closed and are not counted; raise `--! lateness` if they matter"
+                    "rows came after their window had closed and are not counted; raise `--! lateness` if \
+                    they matter"
                 );
             }
         }
@@ -539,7 +590,8 @@ impl Hosted {
                 tracing::warn!(
                     rule = %name,
                     rows = count,
-                    "rows were further ahead of time than `--! max_ahead` says and did not move it on; look at the clock of their device"
+                    "rows were further ahead of time than `--! max_ahead` says and did not move it on; look \
+                    at the clock of their device"
                 );
             }
         }
@@ -550,7 +602,8 @@ impl Hosted {
                 tracing::warn!(
                     rule = %name,
                     entries = count,
-                    "the rule kept more than `--! max_state` allows and has given up what was oldest: nothing is written for it"
+                    "the rule kept more than `--! max_state` allows and has given up what was oldest: \
+                    nothing is written for it"
                 );
             }
         }
@@ -558,7 +611,12 @@ impl Hosted {
             self.status.left_out.add(out.bad_rows);
             self.status.last_error.note(reason.to_string());
             if let Some(count) = self.bad_rows.count(out.bad_rows) {
-                tracing::warn!(rule = %name, rows = count, reason, "rows could not be evaluated and are left out");
+                tracing::warn!(
+                    rule = %name,
+                    rows = count,
+                    reason,
+                    "rows could not be evaluated and are left out"
+                );
             }
         }
     }
@@ -603,16 +661,23 @@ fn restore(rule: &mut dyn Rule, state: Vec<SealedState>) -> Result<Vec<String>, 
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "no reason given".to_owned())
 }
 
-/// The derived streams of `edges` (from, to), each after all that lead to it. Streams on a circle, which the rule book refuses, are left
-/// out.
+/// The derived streams of `edges` (from, to), each after all that lead to it. Streams on a circle, which the
+/// rule book refuses, are left out.
 pub(crate) fn topological(mut edges: BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Arc<str>> {
     let mut waiting: BTreeSet<Arc<str>> = edges.iter().map(|(_, to)| Arc::clone(to)).collect();
     let mut order = Vec::with_capacity(waiting.len());
-    while let Some(next) = waiting.iter().find(|stream| edges.iter().all(|(from, to)| to != *stream || !waiting.contains(from))).cloned() {
+    while let Some(next) = waiting
+        .iter()
+        .find(|stream| edges.iter().all(|(from, to)| to != *stream || !waiting.contains(from)))
+        .cloned()
+    {
         waiting.remove(&next);
         edges.retain(|(_, to)| *to != next);
         order.push(next);

@@ -1,7 +1,8 @@
-//! What the engine takes from its caller: clock, disk, the far sides of its connections, and where rules come from.
+//! What the engine takes from its caller: clock, disk, the far sides of its connections, and where rules come
+//! from.
 //!
-//! A box gives it the machine's ([`crate::machine::Machine`]). A simulation gives it its own, on one thread and with simulated time, so that a seed decides every
-//! delay, fault and crash.
+//! A box gives it the machine's ([`crate::machine::Machine`]). A simulation gives it its own, on one thread
+//! and with simulated time, so that a seed decides every delay, fault and crash.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -96,4 +97,5 @@ pub struct Rules {
 }
 
 /// Runs with the queue for changes, and whom to tell that the rules are loaded.
-pub type RunRules = Box<dyn FnOnce(mpsc::Sender<Edited>, oneshot::Sender<()>) -> BoxFuture<'static, ()> + Send>;
+pub type RunRules =
+    Box<dyn FnOnce(mpsc::Sender<Edited>, oneshot::Sender<()>) -> BoxFuture<'static, ()> + Send>;

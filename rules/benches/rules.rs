@@ -1,8 +1,15 @@
 //! What a rule costs, next to the same computation with DataFusion alone, in one run.
 //!
-//! Subject and reference take turns, so that both see the same machine; the figure is the median of the turns.
-//! `cargo bench -p tidegate-rules` measures, `cargo bench -p tidegate-rules -- --quick` only shows that it works.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, clippy::panic, reason = "a benchmark ends where it fails")]
+//! Subject and reference take turns, so that both see the same machine; the figure is the median of the
+//! turns. `cargo bench -p tidegate-rules` measures, `cargo bench -p tidegate-rules -- --quick` only shows
+//! that it works.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a benchmark ends where it fails"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -23,38 +30,40 @@ use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When
 const FILTER: &str = "INSERT INTO out SELECT device, temperature FROM tank WHERE temperature > 80";
 const TUMBLE: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
      FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device";
-const HOP: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
-     FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, device";
+const HOP: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean FROM HOP(tank, \
+    DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, device";
 const HOP_TUMBLE: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
      FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, device";
 /// A second on, a second off.
-const SESSION: &str = "CREATE VIEW busy AS SELECT * FROM tank WHERE date_part('second', ts) % 2 = 0; \
-     INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
-     FROM SESSION(busy PARTITION BY device, DESCRIPTOR(ts), INTERVAL '500' MILLISECOND) GROUP BY window_start, window_end, device";
+const SESSION: &str = "CREATE VIEW busy AS SELECT * FROM tank WHERE date_part('second', ts) % 2 = 0; INSERT \
+    INTO out SELECT window_start, device, avg(temperature) AS mean FROM SESSION(busy PARTITION BY device, \
+    DESCRIPTOR(ts), INTERVAL '500' MILLISECOND) GROUP BY window_start, window_end, device";
 const GROUP_BY: &str = "SELECT device, avg(temperature) AS mean FROM tank GROUP BY device";
-const GROUP_BY_WINDOW: &str = "SELECT date_bin(INTERVAL '10 seconds', ts) AS window_start, device, avg(temperature) AS mean \
-     FROM tank GROUP BY window_start, device";
+const GROUP_BY_WINDOW: &str = "SELECT date_bin(INTERVAL '10 seconds', ts) AS window_start, device, \
+    avg(temperature) AS mean FROM tank GROUP BY window_start, device";
 
-const LAG: &str = "INSERT INTO out SELECT device, temperature - lag(temperature) OVER (PARTITION BY device ORDER BY ts) AS step FROM tank";
-const STOCK_LAG: &str = "SELECT device, temperature - lag(temperature) OVER (PARTITION BY device ORDER BY ts) AS step FROM tank";
-const SLIDING: &str = "INSERT INTO out SELECT device, max(temperature) OVER \
-     (PARTITION BY device ORDER BY ts RANGE BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW) AS peak FROM tank";
-const STOCK_SLIDING: &str = "SELECT device, max(temperature) OVER \
-     (PARTITION BY device ORDER BY ts RANGE BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW) AS peak FROM tank";
+const LAG: &str = "INSERT INTO out SELECT device, temperature - lag(temperature) OVER (PARTITION BY device \
+    ORDER BY ts) AS step FROM tank";
+const STOCK_LAG: &str =
+    "SELECT device, temperature - lag(temperature) OVER (PARTITION BY device ORDER BY ts) AS step FROM tank";
+const SLIDING: &str = "INSERT INTO out SELECT device, max(temperature) OVER (PARTITION BY device ORDER BY \
+    ts RANGE BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW) AS peak FROM tank";
+const STOCK_SLIDING: &str = "SELECT device, max(temperature) OVER (PARTITION BY device ORDER BY ts RANGE \
+    BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW) AS peak FROM tank";
 /// Every row with the latest hot row of its device.
 const LATEST: &str = "CREATE VIEW hot AS SELECT ts, device, temperature FROM tank WHERE temperature > 80; \
      INSERT INTO out SELECT t.device, t.temperature, h.temperature AS peak \
      FROM tank AS t LEFT JOIN hot FOR SYSTEM_TIME AS OF t.ts AS h ON t.device = h.device";
 /// The same in stock SQL, which has no join with the latest row.
-const STOCK_LATEST: &str = "SELECT device, temperature, last_value(CASE WHEN temperature > 80 THEN temperature END) IGNORE NULLS OVER \
-     (PARTITION BY device ORDER BY ts) AS peak FROM tank";
-const MATCH: &str = "INSERT INTO out SELECT device, low, high FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts \
-     MEASURES FIRST(b.temperature) AS low, c.temperature AS high PATTERN (a b c) \
-     DEFINE b AS temperature > PREV(temperature), c AS temperature > PREV(temperature))";
+const STOCK_LATEST: &str = "SELECT device, temperature, last_value(CASE WHEN temperature > 80 THEN \
+    temperature END) IGNORE NULLS OVER (PARTITION BY device ORDER BY ts) AS peak FROM tank";
+const MATCH: &str = "INSERT INTO out SELECT device, low, high FROM tank MATCH_RECOGNIZE (PARTITION BY \
+    device ORDER BY ts MEASURES FIRST(b.temperature) AS low, c.temperature AS high PATTERN (a b c) DEFINE b \
+    AS temperature > PREV(temperature), c AS temperature > PREV(temperature))";
 /// The same as [`MATCH`] but for matches that overlap: DataFusion alone has no patterns.
-const LAGS: &str = "SELECT device, low, high FROM (SELECT device, temperature AS high, \
-     lag(temperature) OVER w AS low, lag(temperature, 2) OVER w AS before FROM tank WINDOW w AS (PARTITION BY device ORDER BY ts)) \
-     WHERE high > low AND low > before";
+const LAGS: &str = "SELECT device, low, high FROM (SELECT device, temperature AS high, lag(temperature) \
+    OVER w AS low, lag(temperature, 2) OVER w AS before FROM tank WINDOW w AS (PARTITION BY device ORDER BY \
+    ts)) WHERE high > low AND low > before";
 
 const KEYS: usize = 1_000;
 const MANY_KEYS: usize = 100_000;
@@ -113,10 +122,18 @@ fn windows(extent: &Extent) {
         averages(extent, keys);
     }
     let batches = whole_plant(extent, KEYS);
-    let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: extent.windowed_rows };
+    let once =
+        Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: extent.windowed_rows };
     for (name, text, target) in [("hop with 60 panes", HOP, ">= 0.5"), ("session", SESSION, "")] {
-        let (rule_time, tumble_time) = by_turns(&once, || whole_input(text, &batches), || whole_input(HOP_TUMBLE, &batches));
-        print(&format!("{name}, {KEYS} keys, against tumbling by its pane"), "all", rule_time, tumble_time, target);
+        let (rule_time, tumble_time) =
+            by_turns(&once, || whole_input(text, &batches), || whole_input(HOP_TUMBLE, &batches));
+        print(
+            &format!("{name}, {KEYS} keys, against tumbling by its pane"),
+            "all",
+            rule_time,
+            tumble_time,
+            target,
+        );
     }
 }
 
@@ -125,10 +142,19 @@ fn averages(extent: &Extent, keys: usize) {
     let batches = whole_plant(extent, keys);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    context.register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap())).unwrap();
-    let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: extent.windowed_rows };
-    for (name, query, target) in [("GROUP BY device", GROUP_BY, ">= 0.5"), ("GROUP BY window, device", GROUP_BY_WINDOW, "")] {
-        let reference = || runtime.block_on(async { black_box(context.sql(query).await.unwrap().collect().await.unwrap().len()) });
+    context
+        .register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap()))
+        .unwrap();
+    let once =
+        Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: extent.windowed_rows };
+    for (name, query, target) in
+        [("GROUP BY device", GROUP_BY, ">= 0.5"), ("GROUP BY window, device", GROUP_BY_WINDOW, "")]
+    {
+        let reference = || {
+            runtime.block_on(async {
+                black_box(context.sql(query).await.unwrap().collect().await.unwrap().len())
+            })
+        };
         // One turn is one pass over all rows.
         let (rule_time, stock_time) = by_turns(&once, || whole_input(TUMBLE, &batches), reference);
         let what = format!("tumbling average of {keys} keys, {} rows, against {name}", extent.windowed_rows);
@@ -160,17 +186,24 @@ fn whole_input(text: &str, batches: &[RecordBatch]) -> usize {
 /// Rules that remember rows, next to the same over the finished table.
 fn memories(extent: &Extent) {
     let rows = 100_000;
-    let batches: Vec<RecordBatch> = (0..rows).step_by(BATCH_ROWS).map(|at| tank(at, BATCH_ROWS.min(rows - at))).collect();
+    let batches: Vec<RecordBatch> =
+        (0..rows).step_by(BATCH_ROWS).map(|at| tank(at, BATCH_ROWS.min(rows - at))).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    context.register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap())).unwrap();
+    context
+        .register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap()))
+        .unwrap();
     let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: rows };
     for (name, text, query) in [
         ("lag", LAG, STOCK_LAG),
         ("greatest value of the last second", SLIDING, STOCK_SLIDING),
         ("latest-value join", LATEST, STOCK_LATEST),
     ] {
-        let reference = || runtime.block_on(async { black_box(context.sql(query).await.unwrap().collect().await.unwrap().len()) });
+        let reference = || {
+            runtime.block_on(async {
+                black_box(context.sql(query).await.unwrap().collect().await.unwrap().len())
+            })
+        };
         let (rule_time, stock_time) = by_turns(&once, || whole_input(text, &batches), reference);
         print(&format!("{name}, {KEYS} keys, {rows} rows"), "all", rule_time, stock_time, "");
     }
@@ -178,10 +211,13 @@ fn memories(extent: &Extent) {
 
 fn patterns(extent: &Extent) {
     let rows = 100_000;
-    let batches: Vec<RecordBatch> = (0..rows).step_by(BATCH_ROWS).map(|at| tank(at, BATCH_ROWS.min(rows - at))).collect();
+    let batches: Vec<RecordBatch> =
+        (0..rows).step_by(BATCH_ROWS).map(|at| tank(at, BATCH_ROWS.min(rows - at))).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    context.register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap())).unwrap();
+    context
+        .register_table("tank", Arc::new(MemTable::try_new(schema(), vec![batches.clone()]).unwrap()))
+        .unwrap();
     let subject = || {
         let mut out = Emissions::default();
         let mut rule = rule(MATCH);
@@ -192,15 +228,28 @@ fn patterns(extent: &Extent) {
         assert!(out.late == 0 && out.bad_rows == 0 && !out.rows.is_empty());
         black_box(out.rows.len())
     };
-    let reference = || runtime.block_on(async { black_box(context.sql(LAGS).await.unwrap().collect().await.unwrap().len()) });
+    let reference = || {
+        runtime.block_on(async { black_box(context.sql(LAGS).await.unwrap().collect().await.unwrap().len()) })
+    };
     let once = Extent { turns: extent.turns.min(11), turn: Duration::ZERO, windowed_rows: rows };
     let (rule_time, stock_time) = by_turns(&once, subject, reference);
-    print(&format!("pattern of 3 steps, {KEYS} keys, {rows} rows, against lag"), "all", rule_time, stock_time, "");
+    print(
+        &format!("pattern of 3 steps, {KEYS} keys, {rows} rows, against lag"),
+        "all",
+        rule_time,
+        stock_time,
+        "",
+    );
 }
 
 /// Median seconds of one call each.
-fn by_turns(extent: &Extent, mut subject: impl FnMut() -> usize, mut reference: impl FnMut() -> usize) -> (f64, f64) {
-    let (calls, reference_calls) = (calls_in(extent.turn, &mut subject), calls_in(extent.turn, &mut reference));
+fn by_turns(
+    extent: &Extent,
+    mut subject: impl FnMut() -> usize,
+    mut reference: impl FnMut() -> usize,
+) -> (f64, f64) {
+    let (calls, reference_calls) =
+        (calls_in(extent.turn, &mut subject), calls_in(extent.turn, &mut reference));
     let (mut subjects, mut references) = (Vec::new(), Vec::new());
     for _ in 0..extent.turns {
         subjects.push(time(calls, &mut subject));
@@ -233,7 +282,12 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 fn print(what: &str, unit: &str, rule: f64, reference: f64, target: &str) {
     let us = 1e6;
-    println!("| {what} | {:.2} us/{unit} | {:.2} us/{unit} | {:.2} | {target} |", rule * us, reference * us, reference / rule);
+    println!(
+        "| {what} | {:.2} us/{unit} | {:.2} us/{unit} | {:.2} | {target} |",
+        rule * us,
+        reference * us,
+        reference / rule
+    );
 }
 
 fn rule(text: &str) -> Box<dyn Rule> {
@@ -244,7 +298,9 @@ fn rule(text: &str) -> Box<dyn Rule> {
     };
     match compile("bench.sql", text, &catalog) {
         Ok(compiled) => compiled.rule,
-        Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        Err(CompileError::Wrong(wrong)) => {
+            panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        }
         Err(CompileError::Waiting(streams)) => panic!("the rule waits for {streams:?}"),
     }
 }
@@ -278,9 +334,13 @@ fn tank(first: usize, rows: usize) -> RecordBatch {
 /// The same, of a plant with so many devices.
 fn plant(first: usize, rows: usize, keys: usize) -> RecordBatch {
     let numbers = || first..first + rows;
-    let temperature = |n: usize| if n % HOT_EVERY == HOT_EVERY - 1 { 85.0 } else { 20.0 + (n % 97) as f64 / 4.0 };
+    let temperature =
+        |n: usize| if n % HOT_EVERY == HOT_EVERY - 1 { 85.0 } else { 20.0 + (n % 97) as f64 / 4.0 };
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampNanosecondArray::from_iter_values(numbers().map(|n| n as i64 * ROW_NS)).with_timezone("UTC")),
+        Arc::new(
+            TimestampNanosecondArray::from_iter_values(numbers().map(|n| n as i64 * ROW_NS))
+                .with_timezone("UTC"),
+        ),
         Arc::new(StringArray::from_iter_values(numbers().map(|n| format!("device-{:04}", n * 7 % keys)))),
         Arc::new(Float64Array::from_iter_values(numbers().map(temperature))),
         Arc::new(Int64Array::from_iter_values(numbers().map(|n| n as i64))),

@@ -1,8 +1,14 @@
-//! What a key costs: how much memory a rule takes from the allocator for what it keeps, and how much it says that it keeps, which is what
-//! `max_state` limits. Ends with an error where the two are further apart than a quarter.
+//! What a key costs: how much memory a rule takes from the allocator for what it keeps, and how much it says
+//! that it keeps, which is what `max_state` limits. Ends with an error where the two are further apart than a
+//! quarter.
 //!
 //! A build without optimisation keeps the same bytes, so that `cargo test` runs this too.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "a benchmark ends where it fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a benchmark ends where it fails"
+)]
 
 use std::sync::Arc;
 
@@ -23,7 +29,8 @@ const SECOND: i64 = 1_000_000_000;
 /// How far what a rule says may be from what it takes.
 const TOLERANCE: f64 = 0.25;
 
-/// A rule, and for how many seconds each key has a row every second; of both streams where the rule reads two.
+/// A rule, and for how many seconds each key has a row every second; of both streams where the rule reads
+/// two.
 struct Case {
     what: &'static str,
     seconds: i64,
@@ -34,53 +41,60 @@ const CASES: &[Case] = &[
     Case {
         what: "tumbling average",
         seconds: 3,
-        text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
-               FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device",
+        text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean FROM TUMBLE(tank, \
+            DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device",
     },
     Case {
         what: "hopping average, 60 panes",
         seconds: 60,
-        text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
-               FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, device",
+        text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean FROM HOP(tank, \
+            DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, \
+            device",
     },
     Case {
         what: "tumbling average with early results",
         seconds: 3,
-        text: "--! emit_every = \"1s\"\nINSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
-               FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device",
+        text: "--! emit_every = \"1s\"\nINSERT INTO out SELECT window_start, device, avg(temperature) AS \
+            mean FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, \
+            device",
     },
     Case {
         what: "average of a session of 3 rows",
         seconds: 3,
-        text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
-               FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, device",
+        text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean FROM SESSION(tank \
+            PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, \
+            device",
     },
     Case {
         what: "average of a session of 20 rows",
         seconds: 20,
-        text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
-               FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, device",
+        text: "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean FROM SESSION(tank \
+            PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, \
+            device",
     },
     Case {
         what: "rows of a window of 10 rows, 3 of them there",
         seconds: 3,
-        text: "INSERT INTO out SELECT window_start, device, temperature FROM COUNT_WINDOW(tank PARTITION BY device, 10)",
+        text: "INSERT INTO out SELECT window_start, device, temperature FROM COUNT_WINDOW(tank PARTITION BY \
+            device, 10)",
     },
     Case {
         what: "GROUP BY with state_ttl: average",
         seconds: 3,
-        text: "--! state_ttl = \"1h\"\nINSERT INTO out SELECT device, avg(temperature) AS mean FROM tank GROUP BY device",
+        text: "--! state_ttl = \"1h\"\nINSERT INTO out SELECT device, avg(temperature) AS mean FROM tank \
+            GROUP BY device",
     },
     Case {
         what: "lag",
         seconds: 3,
-        text: "INSERT INTO out SELECT device, lag(temperature) OVER (PARTITION BY device) AS before FROM tank",
+        text: "INSERT INTO out SELECT device, lag(temperature) OVER (PARTITION BY device) AS before FROM \
+            tank",
     },
     Case {
         what: "mean of the last 10 rows",
         seconds: 12,
-        text: "INSERT INTO out SELECT device, avg(temperature) OVER (PARTITION BY device ROWS BETWEEN 9 PRECEDING AND CURRENT ROW) AS mean \
-               FROM tank",
+        text: "INSERT INTO out SELECT device, avg(temperature) OVER (PARTITION BY device ROWS BETWEEN 9 \
+            PRECEDING AND CURRENT ROW) AS mean FROM tank",
     },
     Case {
         what: "became and held",
@@ -91,7 +105,8 @@ const CASES: &[Case] = &[
     Case {
         what: "rows that wait for their turn, 5 of each key",
         seconds: 5,
-        text: "--! lateness = \"1m\"\nINSERT INTO out SELECT device, lag(temperature) OVER (PARTITION BY device ORDER BY ts) AS before FROM tank",
+        text: "--! lateness = \"1m\"\nINSERT INTO out SELECT device, lag(temperature) OVER (PARTITION BY \
+            device ORDER BY ts) AS before FROM tank",
     },
     Case {
         what: "join with the row that came last",
@@ -108,8 +123,8 @@ const CASES: &[Case] = &[
     Case {
         what: "join within an interval, 1 row of each side",
         seconds: 1,
-        text: "INSERT INTO out SELECT t.device, v.temperature AS other FROM tank t \
-               LEFT JOIN valve v ON t.device = v.device AND v.ts BETWEEN t.ts - INTERVAL '10' SECOND AND t.ts + INTERVAL '10' SECOND",
+        text: "INSERT INTO out SELECT t.device, v.temperature AS other FROM tank t LEFT JOIN valve v ON \
+            t.device = v.device AND v.ts BETWEEN t.ts - INTERVAL '10' SECOND AND t.ts + INTERVAL '10' SECOND",
     },
     Case {
         what: "pattern of 3 steps, 2 of them there",
@@ -134,14 +149,20 @@ fn is_honest(case: &Case) -> bool {
     let said = run(&mut *rule, case.seconds);
     let taken = ALLOCATOR.current_usage().saturating_sub(before) as f64;
     let ratio = said as f64 / taken;
-    println!("| {} | {:.0} | {:.0} | {ratio:.2} |", case.what, taken / KEYS as f64, said as f64 / KEYS as f64);
+    println!(
+        "| {} | {:.0} | {:.0} | {ratio:.2} |",
+        case.what,
+        taken / KEYS as f64,
+        said as f64 / KEYS as f64
+    );
     (ratio - 1.0).abs() <= TOLERANCE
 }
 
 /// Feeds the rows, and returns how much the rule says that it keeps then.
 fn run(rule: &mut dyn Rule, seconds: i64) -> u64 {
     let streams: Vec<Arc<str>> = ["valve", "tank"].into_iter().map(Arc::from).collect();
-    let read: Vec<&Arc<str>> = streams.iter().filter(|stream| rule.flows().iter().any(|flow| flow.input == **stream)).collect();
+    let read: Vec<&Arc<str>> =
+        streams.iter().filter(|stream| rule.flows().iter().any(|flow| flow.input == **stream)).collect();
     let (mut seq, mut said) = (0, 0);
     for second in 0..seconds {
         for first in (0..KEYS).step_by(usize::try_from(BATCH_ROWS).unwrap()) {
@@ -162,9 +183,14 @@ fn run(rule: &mut dyn Rule, seconds: i64) -> u64 {
 fn rows(second: i64, first: i64) -> RecordBatch {
     let keys = || first..first + BATCH_ROWS;
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampNanosecondArray::from_iter_values(keys().map(|key| second * SECOND + key * 1_000)).with_timezone("UTC")),
+        Arc::new(
+            TimestampNanosecondArray::from_iter_values(keys().map(|key| second * SECOND + key * 1_000))
+                .with_timezone("UTC"),
+        ),
         Arc::new(StringArray::from_iter_values(keys().map(|key| format!("device-{key:05}")))),
-        Arc::new(Float64Array::from_iter_values(keys().map(|key| 20.0 + second as f64 + (key % 97) as f64 / 4.0))),
+        Arc::new(Float64Array::from_iter_values(
+            keys().map(|key| 20.0 + second as f64 + (key % 97) as f64 / 4.0),
+        )),
         Arc::new(Int64Array::from_iter_values(keys())),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
@@ -187,7 +213,9 @@ fn rule(text: &str) -> Box<dyn Rule> {
     };
     match compile("bench.sql", text, &catalog) {
         Ok(compiled) => compiled.rule,
-        Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        Err(CompileError::Wrong(wrong)) => {
+            panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        }
         Err(CompileError::Waiting(streams)) => panic!("the rule waits for {streams:?}"),
     }
 }

@@ -7,7 +7,8 @@ use arrow::datatypes::SchemaRef;
 /// What the configuration offers to rules. The names of streams, tables and outputs do not overlap.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
-    /// Streams that are fed by connections; `None` until the columns of a stream without declared fields are known.
+    /// Streams that are fed by connections; `None` until the columns of a stream without declared fields are
+    /// known.
     pub inputs: BTreeMap<String, Option<SchemaRef>>,
     /// Those of `inputs` whose `ts` is the time of arrival, by the box's clock.
     pub by_arrival: BTreeSet<String>,
@@ -44,6 +45,10 @@ impl Catalog {
 
     /// All names that may stand after INSERT INTO.
     pub fn writable(&self) -> impl Iterator<Item = &str> {
-        self.outputs.keys().chain(self.derived.keys()).map(String::as_str).chain(self.uplink.then_some("uplink"))
+        self.outputs
+            .keys()
+            .chain(self.derived.keys())
+            .map(String::as_str)
+            .chain(self.uplink.then_some("uplink"))
     }
 }

@@ -8,7 +8,8 @@
 //! * [`index`]: which of many rules a batch concerns.
 //! * [`sql`]: SQL text -> logical plan -> stages that run on Arrow batches.
 //!
-//! A rule is a deterministic function of the rows it is handed: this crate has no clock, no file system, no network and no runtime.
+//! A rule is a deterministic function of the rows it is handed: this crate has no clock, no file system, no
+//! network and no runtime.
 
 pub mod catalog;
 pub mod index;
@@ -26,7 +27,8 @@ use tidegate_core::Diagnostic;
 /// Why a rule file did not become a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CompileError {
-    /// The rule reads streams whose columns are not known yet; it can be compiled when their first data has come.
+    /// The rule reads streams whose columns are not known yet; it can be compiled when their first data has
+    /// come.
     Waiting(Vec<String>),
     /// The file is wrong.
     Wrong(Vec<Diagnostic>),
@@ -45,7 +47,8 @@ pub struct Compiled {
 /// Compiles the rule file `file` with content `text` against `catalog`.
 ///
 /// # Errors
-/// When the file is wrong, with every place that could be found, or when it reads a stream whose columns are not known yet.
+/// When the file is wrong, with every place that could be found, or when it reads a stream whose columns are
+/// not known yet.
 pub fn compile(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, CompileError> {
     // Editors of Windows begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

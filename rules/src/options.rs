@@ -17,10 +17,11 @@ pub struct Options {
     pub mode: Mode,
     /// How much later than the newest row a row may come and still count.
     pub lateness: Span,
-    /// How long a stream must be silent for its time to go on by the box's clock; absent: it waits for the next row, unless `ts` is the time of
-    /// arrival.
+    /// How long a stream must be silent for its time to go on by the box's clock; absent: it waits for the
+    /// next row, unless `ts` is the time of arrival.
     pub idle_after: Option<Span>,
-    /// How far ahead of the time reached so far a row may be and still move it on; absent: as far as it likes.
+    /// How far ahead of the time reached so far a row may be and still move it on; absent: as far as it
+    /// likes.
     pub max_ahead: Option<Span>,
     /// Where rows go that come too late: a derived stream, an output or the uplink; absent: nowhere.
     pub late_rows: Option<String>,
@@ -28,8 +29,8 @@ pub struct Options {
     pub emit: EmitRows,
     /// How often windows write the groups that have changed before they close, in event time.
     pub emit_every: Option<Span>,
-    /// How long a key is kept when no row comes for it, where neither time nor an interval ends that; absent: for ever, and groups without a window
-    /// are refused.
+    /// How long a key is kept when no row comes for it, where neither time nor an interval ends that; absent:
+    /// for ever, and groups without a window are refused.
     pub state_ttl: Option<Span>,
     /// How many bytes of memory its windows and whatever else it keeps may take.
     pub max_state: ByteSize,
@@ -79,7 +80,8 @@ impl Default for Options {
     }
 }
 
-/// Room for some 100 000 keys, and yet ten rules that have gone astray do not bring down a box with a gigabyte of memory.
+/// Room for some 100 000 keys, and yet ten rules that have gone astray do not bring down a box with a
+/// gigabyte of memory.
 const MAX_STATE: ByteSize = ByteSize(64 << 20);
 
 /// What happens when a rule would keep more than it may.
@@ -93,14 +95,16 @@ pub enum WhenStateFull {
     Forget,
 }
 
-/// What rows are worth on their way to the uplinks, from 0 to 9: rows of higher priority are sent first from a backlog, and dropped last.
+/// What rows are worth on their way to the uplinks, from 0 to 9: rows of higher priority are sent first from
+/// a backlog, and dropped last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "u8")]
 pub struct Priority(u8);
 
 impl Priority {
     /// From the greatest to the least.
-    pub const ALL: [Self; 10] = [Self(9), Self(8), Self(7), Self(6), Self(5), Self(4), Self(3), Self(2), Self(1), Self(0)];
+    pub const ALL: [Self; 10] =
+        [Self(9), Self(8), Self(7), Self(6), Self(5), Self(4), Self(3), Self(2), Self(1), Self(0)];
 
     /// Whether rows may use what the buffer holds in reserve.
     #[must_use]
@@ -125,7 +129,11 @@ impl TryFrom<u8> for Priority {
     type Error = String;
 
     fn try_from(priority: u8) -> Result<Self, String> {
-        if priority <= 9 { Ok(Self(priority)) } else { Err(format!("a priority is from 0 to 9, and not {priority}")) }
+        if priority <= 9 {
+            Ok(Self(priority))
+        } else {
+            Err(format!("a priority is from 0 to 9, and not {priority}"))
+        }
     }
 }
 
@@ -212,10 +220,16 @@ impl Options {
         if self.when_full != Some(WhenFull::Block) {
             return Vec::new();
         }
-        let says = |line: &str| line.trim_start().strip_prefix(MARK).is_some_and(|option| option.trim_start().starts_with("when_full"));
+        let says = |line: &str| {
+            line.trim_start()
+                .strip_prefix(MARK)
+                .is_some_and(|option| option.trim_start().starts_with("when_full"))
+        };
         let line = (1..).zip(text.lines()).find(|(_, line)| says(line)).map_or(1, |(number, _)| number);
-        let what = "when the buffer is full, the rule waits, and in the end all streams and outputs wait with it";
-        let help = "write `when_full = \"drop_oldest\"` or \"thin_out\", which go on and tell the cloud of the gap, unless to stand still is better";
+        let what =
+            "when the buffer is full, the rule waits, and in the end all streams and outputs wait with it";
+        let help = "write `when_full = \"drop_oldest\"` or \"thin_out\", which go on and tell the cloud of \
+            the gap, unless to stand still is better";
         vec![Diagnostic::new(file, what).at(Place { line, column: 1 }).help(Some(help.to_owned())).warning()]
     }
 
@@ -242,14 +256,20 @@ impl Options {
                     toml.push('\n');
                 }
                 Err(error) => {
-                    let offset = error.span().map_or(0, |span| option.get(..span.start).map_or(0, |before| before.chars().count()));
-                    let place = Place { line: number, column: u32::try_from(column + offset).unwrap_or(u32::MAX) };
+                    let offset = error.span().map_or(0, |span| {
+                        option.get(..span.start).map_or(0, |before| before.chars().count())
+                    });
+                    let place =
+                        Place { line: number, column: u32::try_from(column + offset).unwrap_or(u32::MAX) };
                     let key = option.split('=').next().unwrap_or("").trim();
                     let diagnostic = if error.message().starts_with("unknown field") {
                         Diagnostic::new(file, format!("unknown option `{key}`")).help(did_you_mean(key, KEYS))
                     } else {
-                        Diagnostic::new(file, format!("cannot read the option line: {}", error.message().trim_end()))
-                            .help(Some("write one TOML key a line, such as `--! lateness = \"5s\"`".to_owned()))
+                        Diagnostic::new(
+                            file,
+                            format!("cannot read the option line: {}", error.message().trim_end()),
+                        )
+                        .help(Some("write one TOML key a line, such as `--! lateness = \"5s\"`".to_owned()))
                     };
                     wrong.push(diagnostic.at(place));
                 }
@@ -258,8 +278,12 @@ impl Options {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        toml::from_str(&toml)
-            .map_err(|error| vec![Diagnostic::new(file, format!("the option lines contradict each other: {}", error.message().trim_end()))])
+        toml::from_str(&toml).map_err(|error| {
+            vec![Diagnostic::new(
+                file,
+                format!("the option lines contradict each other: {}", error.message().trim_end()),
+            )]
+        })
     }
 }
 
@@ -269,37 +293,68 @@ mod tests {
 
     #[test]
     fn option_lines_are_toml() {
-        let text = "--! description = \"x\"\n-- a comment\n\n  --! lateness = \"5s\"\nSELECT 1 --! mode = \"off\"";
+        let text =
+            "--! description = \"x\"\n-- a comment\n\n  --! lateness = \"5s\"\nSELECT 1 --! mode = \"off\"";
         let options = Options::parse("a.sql", text);
-        let expected = Options { description: Some("x".into()), lateness: Span(Duration::from_secs(5)), ..Options::default() };
+        let expected = Options {
+            description: Some("x".into()),
+            lateness: Span(Duration::from_secs(5)),
+            ..Options::default()
+        };
         assert_eq!(options, Ok(expected));
     }
 
     #[test]
     fn options_say_what_rows_are_worth() {
-        let options =
-            Options::parse("a.sql", "--! priority = 8\n--! max_size = \"2MiB\"\n--! when_full = \"thin_out\"\n--! ttl = \"7d\"\nSELECT 1");
+        let options = Options::parse(
+            "a.sql",
+            "--! priority = 8\n--! max_size = \"2MiB\"\n--! when_full = \"thin_out\"\n--! ttl = \"7d\"\n\
+            SELECT 1",
+        );
         let (max_size, ttl) = (Some(ByteSize(2 << 20)), Some(Span(Duration::from_hours(7 * 24))));
         let worth = Worth { priority: Priority(8), max_size, when_full: Some(WhenFull::ThinOut), ttl };
         assert_eq!(options.map(|options| options.worth()), Ok(worth));
         assert_eq!(Options::default().worth().priority.get(), 5);
         assert_eq!(Priority::ALL.map(Priority::get), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
-        let wrong: Vec<String> = Options::parse("a.sql", "--! priority = 10").err().into_iter().flatten().map(|d| d.to_string()).collect();
-        assert!(matches!(wrong.as_slice(), [one] if one.starts_with("a.sql:1:") && one.contains("from 0 to 9")), "{wrong:?}");
+        let wrong: Vec<String> = Options::parse("a.sql", "--! priority = 10")
+            .err()
+            .into_iter()
+            .flatten()
+            .map(|d| d.to_string())
+            .collect();
+        assert!(
+            matches!(wrong.as_slice(), [one] if one.starts_with("a.sql:1:") && one.contains("from 0 to 9")),
+            "{wrong:?}"
+        );
     }
 
     #[test]
     fn a_time_to_live_that_keeps_nothing_is_refused() {
-        let wrong: Vec<String> = Options::parse("a.sql", "--! ttl = \"10ms\"").err().into_iter().flatten().map(|d| d.to_string()).collect();
-        assert!(matches!(wrong.as_slice(), [one] if one.starts_with("a.sql:1:") && one.contains("at least 1s, and is 10ms")), "{wrong:?}");
+        let wrong: Vec<String> = Options::parse("a.sql", "--! ttl = \"10ms\"")
+            .err()
+            .into_iter()
+            .flatten()
+            .map(|d| d.to_string())
+            .collect();
+        assert!(
+            matches!(
+                wrong.as_slice(),
+                [one] if one.starts_with("a.sql:1:") && one.contains("at least 1s, and is 10ms"),
+            ),
+            "{wrong:?}"
+        );
     }
 
     #[test]
     fn each_wrong_line_is_reported_with_its_place() {
         let text = "--! latness = \"5s\"\n--! lateness = 5\n--! mode = \"shadw\"\nSELECT 1";
-        let wrong: Vec<String> = Options::parse("a.sql", text).err().into_iter().flatten().map(|d| d.to_string()).collect();
+        let wrong: Vec<String> =
+            Options::parse("a.sql", text).err().into_iter().flatten().map(|d| d.to_string()).collect();
         assert_eq!(wrong.len(), 3, "{wrong:?}");
-        assert!(wrong.iter().any(|w| w.starts_with("a.sql:1:") && w.contains("did you mean `lateness`?")), "{wrong:?}");
+        assert!(
+            wrong.iter().any(|w| w.starts_with("a.sql:1:") && w.contains("did you mean `lateness`?")),
+            "{wrong:?}"
+        );
         assert!(wrong.iter().any(|w| w.starts_with("a.sql:2:16")), "{wrong:?}");
         assert!(wrong.iter().any(|w| w.starts_with("a.sql:3:12")), "{wrong:?}");
     }

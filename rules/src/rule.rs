@@ -14,8 +14,8 @@ use crate::sql::SharedParts;
 
 /// A running rule.
 ///
-/// The worker calls it on one thread, in the order of the sequence. It must be a deterministic function of what it is handed, and
-/// must not depend on where batches were cut.
+/// The worker calls it on one thread, in the order of the sequence. It must be a deterministic function of
+/// what it is handed, and must not depend on where batches were cut.
 pub trait Rule: Send {
     /// Which streams the rule reads, and where rows of each can lead.
     fn flows(&self) -> &[Flow];
@@ -25,8 +25,8 @@ pub trait Rule: Send {
         &[]
     }
 
-    /// The reference table `name` holds `rows` from now on, in the columns of [`Rule::tables`]. Rows of streams that come later
-    /// see it; nothing is written now.
+    /// The reference table `name` holds `rows` from now on, in the columns of [`Rule::tables`]. Rows of
+    /// streams that come later see it; nothing is written now.
     ///
     /// # Errors
     /// When the rule cannot go on.
@@ -34,8 +34,9 @@ pub trait Rule: Send {
         Ok(())
     }
 
-    /// What a row of `stream` must look like for the rule to make anything of it: one of these, with columns as they are in the batches that it
-    /// was compiled for. Then the rule may be handed such rows only. `None`: it must see every row.
+    /// What a row of `stream` must look like for the rule to make anything of it: one of these, with columns
+    /// as they are in the batches that it was compiled for. Then the rule may be handed such rows only.
+    /// `None`: it must see every row.
     fn ways(&self, _stream: &str) -> Option<Arc<[Way]>> {
         None
     }
@@ -43,8 +44,15 @@ pub trait Rule: Send {
     /// Takes rows of one of its input streams.
     ///
     /// # Errors
-    /// When the rule cannot go on. Rows that cannot be evaluated are not an error: they go to [`Emissions::bad_rows`].
-    fn on_batch(&mut self, stream: &str, rows: &Rows, when: When, out: &mut Emissions) -> Result<(), RuleError>;
+    /// When the rule cannot go on. Rows that cannot be evaluated are not an error: they go to
+    /// [`Emissions::bad_rows`].
+    fn on_batch(
+        &mut self,
+        stream: &str,
+        rows: &Rows,
+        when: When,
+        out: &mut Emissions,
+    ) -> Result<(), RuleError>;
 
     /// Time has passed without a row. `seq` numbers what it writes.
     ///
@@ -55,20 +63,20 @@ pub trait Rule: Send {
     /// The sequence's time at which the rule wants the next tick, if no row comes before.
     fn wakes_at(&self) -> Option<i64>;
 
-    /// Whether it matters when rows come, apart from their order: a rule for which it does not need not be handed them one by one
-    /// when they are run again.
+    /// Whether it matters when rows come, apart from their order: a rule for which it does not need not be
+    /// handed them one by one when they are run again.
     fn minds_time(&self) -> bool {
         true
     }
 
-    /// The silences that the rule waits for: streams, each with the sequence's time up to which somebody must have listened to it for the rule to take
-    /// note if no row has come.
+    /// The silences that the rule waits for: streams, each with the sequence's time up to which somebody must
+    /// have listened to it for the rule to take note if no row has come.
     fn silences(&self) -> Vec<(Arc<str>, i64)> {
         Vec::new()
     }
 
-    /// When streams were listened to, as far as that is known by `now`; a stream that is never named here always was. Returns whether time goes on by
-    /// that: then the rule is to have a tick at once.
+    /// When streams were listened to, as far as that is known by `now`; a stream that is never named here
+    /// always was. Returns whether time goes on by that: then the rule is to have a tick at once.
     fn listened(&mut self, _streams: &[(Arc<str>, Listened)], _now: i64) -> bool {
         false
     }
@@ -79,11 +87,12 @@ pub trait Rule: Send {
     /// When the rule cannot go on.
     fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError>;
 
-    /// What the rule is made of, and what it keeps: statement by statement, operator by operator, the one that writes first.
+    /// What the rule is made of, and what it keeps: statement by statement, operator by operator, the one
+    /// that writes first.
     fn explain(&self) -> Vec<Step>;
 
-    /// Takes the state out of the rule, to be stored or handed to another version. The rule must not be used afterwards, unless the state is
-    /// restored to it.
+    /// Takes the state out of the rule, to be stored or handed to another version. The rule must not be used
+    /// afterwards, unless the state is restored to it.
     ///
     /// # Errors
     /// When an operator cannot give its state away.
@@ -108,8 +117,9 @@ pub trait Rule: Send {
     /// When state that claims to fit cannot be merged.
     fn restore(&mut self, state: Vec<SealedState>) -> Result<Vec<String>, RuleError>;
 
-    /// Has what is equal in it and in other rules of its worker run once for all of them; it is called `name` there. From now on it must be
-    /// called together with them: see [`When::round`]. It makes no difference to what the rule does.
+    /// Has what is equal in it and in other rules of its worker run once for all of them; it is called `name`
+    /// there. From now on it must be called together with them: see [`When::round`]. It makes no difference
+    /// to what the rule does.
     ///
     /// # Errors
     /// When its state cannot be looked at.
@@ -129,11 +139,14 @@ pub trait Rule: Send {
 /// When a rule is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct When {
-    /// The sequence's time, nanoseconds. It never goes back: it is for durations, and says nothing of the time of day.
+    /// The sequence's time, nanoseconds. It never goes back: it is for durations, and says nothing of the
+    /// time of day.
     pub now: i64,
-    /// What the wall clock showed, nanoseconds since 1970. It may jump, and is only shown to rules: SQL's `now()`.
+    /// What the wall clock showed, nanoseconds since 1970. It may jump, and is only shown to rules: SQL's
+    /// `now()`.
     pub wall_ns: i64,
-    /// Equal for all rules that are handed the same, and for nothing else: rules that share something know by it that it has been done.
+    /// Equal for all rules that are handed the same, and for nothing else: rules that share something know by
+    /// it that it has been done.
     pub round: u64,
 }
 
@@ -154,8 +167,8 @@ impl When {
     }
 }
 
-/// The newest time, in the sequence's, for which it is known that a stream was listened to: its line was up, and what the far side had kept was read.
-/// What does not come at another time is no silence.
+/// The newest time, in the sequence's, for which it is known that a stream was listened to: its line was up,
+/// and what the far side had kept was read. What does not come at another time is no silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listened {
     /// from when on
@@ -170,7 +183,11 @@ impl Listened {
     /// Both were listened to: what follows from two streams is silent when both are.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self { since: self.since.max(other.since), until: self.until.min(other.until), goes_on: self.goes_on && other.goes_on }
+        Self {
+            since: self.since.max(other.since),
+            until: self.until.min(other.until),
+            goes_on: self.goes_on && other.goes_on,
+        }
     }
 }
 
@@ -279,7 +296,8 @@ impl Emissions {
         self.bad_row.get_or_insert(reason);
     }
 
-    /// The ordinal of each row within (rule, sequence number), emission by emission. `self` must hold one rule's rows only.
+    /// The ordinal of each row within (rule, sequence number), emission by emission. `self` must hold one
+    /// rule's rows only.
     #[must_use]
     pub fn ordinals(rows: &[Emission]) -> Vec<Vec<u32>> {
         let mut next: HashMap<u64, u32> = HashMap::new();
@@ -307,7 +325,8 @@ impl Emissions {
 /// The state of one operator at rest.
 #[derive(Debug, Clone)]
 pub struct SealedState {
-    /// What the operator computes, apart from thresholds and projections; only state with an equal fingerprint fits.
+    /// What the operator computes, apart from thresholds and projections; only state with an equal
+    /// fingerprint fits.
     pub fingerprint: String,
     /// The watermark, nanoseconds since the epoch.
     pub watermark: i64,

@@ -21,11 +21,12 @@ pub fn test_binary(path: PathBuf) {
     drop(BINARY.set(path));
 }
 
-/// The binary `tidegate`: the one that was named, here or by `TIDEGATE_BINARY`; else one of the profile that the tests
-/// were built with, built when it is asked for first.
+/// The binary `tidegate`: the one that was named, here or by `TIDEGATE_BINARY`; else one of the profile that
+/// the tests were built with, built when it is asked for first.
 pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
-        // Cargo would build it anew: on its own it has fewer features of its dependencies than within the workspace.
+        // Cargo would build it anew: on its own it has fewer features of its dependencies than within the
+        // workspace.
         if let Some(built) = std::env::var_os("TIDEGATE_BINARY") {
             return PathBuf::from(built);
         }
@@ -37,15 +38,28 @@ pub fn binary() -> &'static Path {
             other => other,
         };
         let mut cargo = Command::new(env!("CARGO"));
-        // What cargo has told this program about its package. ring's build script looks at it, so that ring and all that is built on it
-        // would be compiled anew.
+        // What cargo has told this program about its package. ring's build script looks at it, so that ring
+        // and all that is built on it would be compiled anew.
         for (name, _) in std::env::vars_os() {
-            if ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            if ["CARGO_MANIFEST_", "CARGO_PKG_"]
+                .iter()
+                .any(|prefix| name.to_string_lossy().starts_with(prefix))
+            {
                 cargo.env_remove(name);
             }
         }
         let built = cargo
-            .args(["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--profile", profile, "--target-dir"])
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "tidegate",
+                "--bin",
+                "tidegate",
+                "--profile",
+                profile,
+                "--target-dir",
+            ])
             .arg(profile_dir.parent().unwrap())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
@@ -66,8 +80,8 @@ pub fn connection(name: &str, broker: &Mosquitto, version: &str) -> String {
 pub fn connection_at(name: &str, address: Ipv4Addr, broker: &Mosquitto, version: &str) -> String {
     let port = broker.port();
     format!(
-        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"{address}\"\nport = {port}\nversion = \"{version}\"\n\
-         backoff = {{ min = \"10ms\", max = \"100ms\" }}\n"
+        "[connections.{name}]\nkind = \"mqtt\"\nhost = \"{address}\"\nport = {port}\nversion \
+        = \"{version}\"\nbackoff = {{ min = \"10ms\", max = \"100ms\" }}\n"
     )
 }
 
@@ -122,7 +136,12 @@ impl Site {
     #[must_use]
     pub fn tidegate_running(&self, args: &[&str]) -> Child {
         let command = self.command(args);
-        tokio::process::Command::from(command).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+        tokio::process::Command::from(command)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
     }
 
     /// Starts the box with these variables in its environment.
@@ -208,7 +227,11 @@ impl RunningBox {
     pub fn verify(&self) {
         let verified = command(&self.dir, &["buffer", "verify"]).output().unwrap();
         let said = String::from_utf8_lossy(&verified.stderr);
-        assert!(verified.status.success() || said.contains("there is no buffer"), "{}{said}", String::from_utf8_lossy(&verified.stdout));
+        assert!(
+            verified.status.success() || said.contains("there is no buffer"),
+            "{}{said}",
+            String::from_utf8_lossy(&verified.stdout)
+        );
     }
 
     /// Asks it to end (SIGTERM), and waits until it has. Until then its buffer is whole.
@@ -223,7 +246,11 @@ impl RunningBox {
 
     /// Sends it SIGHUP.
     pub async fn hang_up(&self) {
-        let sent = tokio::process::Command::new("kill").args(["-HUP", &self.pid().to_string()]).status().await.unwrap();
+        let sent = tokio::process::Command::new("kill")
+            .args(["-HUP", &self.pid().to_string()])
+            .status()
+            .await
+            .unwrap();
         assert!(sent.success());
     }
 

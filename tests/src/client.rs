@@ -1,4 +1,5 @@
-//! The other side: a plain MQTT 3.1.1 client that publishes to and listens on a broker, and comes back when the broker does.
+//! The other side: a plain MQTT 3.1.1 client that publishes to and listens on a broker, and comes back when
+//! the broker does.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -56,18 +57,26 @@ impl Client {
         Self::connect(broker, "").await
     }
 
-    /// One that takes what comes on `filter`. The broker keeps its session while the broker or the client is away.
+    /// One that takes what comes on `filter`. The broker keeps its session while the broker or the client is
+    /// away.
     pub async fn subscriber(broker: &Mosquitto, filter: &str) -> Self {
         Self::connect(broker, filter).await
     }
 
     async fn connect(broker: &Mosquitto, filter: &str) -> Self {
-        let id = if filter.is_empty() { "publisher".to_owned() } else { format!("listens-{}", filter.replace(['/', '#', '+'], "-")) };
+        let id = if filter.is_empty() {
+            "publisher".to_owned()
+        } else {
+            format!("listens-{}", filter.replace(['/', '#', '+'], "-"))
+        };
         let mut options = mqtt::MqttOptions::new(id, ("127.0.0.1", broker.port()));
         options.set_max_packet_size(usize::MAX, usize::MAX);
         options.set_clean_session(filter.is_empty());
         let (client, events) = mqtt::AsyncClient::builder(options).capacity(1_000).build();
-        #[expect(clippy::disallowed_methods, reason = "what a test has not looked at yet must not hold up the broker")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what a test has not looked at yet must not hold up the broker"
+        )]
         let (sender, messages) = mpsc::unbounded_channel();
         let (ready_sender, mut ready) = watch::channel(false);
         let (connected_sender, connected) = watch::channel(false);
@@ -79,7 +88,10 @@ impl Client {
             connected: connected_sender,
         };
         let driver = tokio::spawn(driver.run(events));
-        tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready)).await.expect("the client connects").unwrap();
+        tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready))
+            .await
+            .expect("the client connects")
+            .unwrap();
         Self { client, messages, connected, driver }
     }
 
@@ -90,7 +102,12 @@ impl Client {
 
     /// As [`Self::publish`], and the broker keeps the message for later subscribers.
     pub async fn retain(&self, topic: &str, payload: impl Into<Vec<u8>>) {
-        self.publish_with(mqtt::PublishOptions::new(mqtt::QoS::AtLeastOnce).retain(true), topic, payload.into()).await;
+        self.publish_with(
+            mqtt::PublishOptions::new(mqtt::QoS::AtLeastOnce).retain(true),
+            topic,
+            payload.into(),
+        )
+        .await;
     }
 
     async fn publish_with(&self, options: mqtt::PublishOptions, topic: &str, payload: Vec<u8>) {
@@ -98,14 +115,14 @@ impl Client {
         tokio::time::timeout(PATIENCE, notice.wait_async()).await.expect("the broker confirms").unwrap();
     }
 
-    /// Publishes all with QoS 1, as fast as they are acknowledged. A message whose acknowledgement was lost with the connection is
-    /// published again: the broker has taken each at least once when this returns.
+    /// Publishes all with QoS 1, as fast as they are acknowledged. A message whose acknowledgement was lost
+    /// with the connection is published again: the broker has taken each at least once when this returns.
     pub async fn publish_all(&self, messages: impl IntoIterator<Item = (String, String)>) {
         self.publish_until_confirmed(messages, |(topic, payload), _| (topic.clone(), payload.clone())).await;
     }
 
-    /// As [`Self::publish_all`], but each attempt has a message of its own: `message` makes it, from the item and the number of the
-    /// attempt, from 1 on. Returns how often something was published again.
+    /// As [`Self::publish_all`], but each attempt has a message of its own: `message` makes it, from the item
+    /// and the number of the attempt, from 1 on. Returns how often something was published again.
     pub async fn publish_until_confirmed<T>(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -119,7 +136,11 @@ impl Client {
             let (item, attempt) = if let Some(item) = items.next_if(|_| room) {
                 (item, 1)
             } else if let Some((notice, item, attempt)) = under_way.pop_front() {
-                if tokio::time::timeout(PATIENCE, notice.wait_async()).await.expect("the broker answers").is_ok() {
+                if tokio::time::timeout(PATIENCE, notice.wait_async())
+                    .await
+                    .expect("the broker answers")
+                    .is_ok()
+                {
                     continue;
                 }
                 again += 1;
@@ -134,7 +155,10 @@ impl Client {
 
     async fn send(&self, topic: &str, payload: &str) -> mqtt::PublishNotice {
         let mut connected = self.connected.clone();
-        tokio::time::timeout(PATIENCE, connected.wait_for(|connected| *connected)).await.expect("the broker is there").unwrap();
+        tokio::time::timeout(PATIENCE, connected.wait_for(|connected| *connected))
+            .await
+            .expect("the broker is there")
+            .unwrap();
         let options = mqtt::PublishOptions::new(mqtt::QoS::AtLeastOnce);
         self.client.publish_tracked(topic, payload.as_bytes().to_vec(), options).await.unwrap()
     }
@@ -199,7 +223,11 @@ impl Driver {
             match events.poll().await {
                 Ok(mqtt::Event::Incoming(mqtt::Incoming::Publish(publish))) => {
                     let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-                    if self.messages.send(Message { topic, payload: publish.payload, retained: publish.retain }).is_err() {
+                    if self
+                        .messages
+                        .send(Message { topic, payload: publish.payload, retained: publish.retain })
+                        .is_err()
+                    {
                         return;
                     }
                 }

@@ -8,7 +8,8 @@ pub fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
-/// Compares `said` with the file `golden`, or writes the file when `UPDATE_GOLDEN` is set. The error shows both.
+/// Compares `said` with the file `golden`, or writes the file when `UPDATE_GOLDEN` is set. The error shows
+/// both.
 ///
 /// # Errors
 /// When they differ.
@@ -21,6 +22,10 @@ pub fn compare(said: &str, golden: &Path) -> Result<(), String> {
     if said == expected {
         return Ok(());
     }
-    let differs = said.lines().zip(expected.lines()).take_while(|(said, expected)| said == expected).count() + 1;
-    Err(format!("{} differs from line {differs} on\n--- expected\n{expected}--- said\n{said}", golden.display()))
+    let differs =
+        said.lines().zip(expected.lines()).take_while(|(said, expected)| said == expected).count() + 1;
+    Err(format!(
+        "{} differs from line {differs} on\n--- expected\n{expected}--- said\n{said}",
+        golden.display()
+    ))
 }

@@ -1,10 +1,13 @@
-//! A plant that publishes numbered rows, and rules whose results arithmetic foretells: what [`crate::reckoning`] is kept of.
+//! A plant that publishes numbered rows, and rules whose results arithmetic foretells: what
+//! [`crate::reckoning`] is kept of.
 //!
-//! Row `n` is of the event time [`time_ms`]`(n)` and of the device [`device`]`(n)`. The rules take it three ways to the cloud:
+//! Row `n` is of the event time [`time_ms`]`(n)` and of the device [`device`]`(n)`. The rules take it three
+//! ways to the cloud:
 //!
 //! * `rows`: as it is;
 //! * `seconds`: in windows of a second;
-//! * `relay`, `tally` and `fives`: by a derived stream into windows of a second, and by another into windows of five.
+//! * `relay`, `tally` and `fives`: by a derived stream into windows of a second, and by another into windows
+//!   of five.
 
 use serde_json::json;
 use tokio::sync::watch;
@@ -66,8 +69,8 @@ pub fn device(n: i64) -> String {
     format!("d{}", n.rem_euclid(DEVICES))
 }
 
-/// Version `version` of a rule's text. Versions differ in conditions that all rows meet and in what is written beside the results, so
-/// that one can replace another and keeps its windows.
+/// Version `version` of a rule's text. Versions differ in conditions that all rows meet and in what is
+/// written beside the results, so that one can replace another and keeps its windows.
 ///
 /// # Panics
 /// When there is no such rule.
@@ -82,9 +85,16 @@ pub fn text(rule: &str, version: u32, lateness: &str) -> String {
     };
     let totals = "count(*) AS rows, sum(n) AS total, min(n) AS first, max(n) AS last";
     match rule {
-        "rows" => format!("INSERT INTO uplink SELECT n, attempt, device, {version} AS version FROM numbers WHERE n > -{version}000;\n"),
-        "seconds" => windows("uplink", &format!("window_start, device, {totals}, {version} AS version"), "numbers", 1),
-        "relay" => format!("INSERT INTO relayed SELECT ts, device, n FROM numbers WHERE n > -{version}000;\n"),
+        "rows" => format!(
+            "INSERT INTO uplink SELECT n, attempt, device, {version} AS version FROM numbers WHERE n > \
+            -{version}000;\n"
+        ),
+        "seconds" => {
+            windows("uplink", &format!("window_start, device, {totals}, {version} AS version"), "numbers", 1)
+        }
+        "relay" => {
+            format!("INSERT INTO relayed SELECT ts, device, n FROM numbers WHERE n > -{version}000;\n")
+        }
         "tally" => windows("tallied", &format!("window_start AS ts, device, {totals}"), "relayed", 1),
         "fives" => {
             let totals = "sum(rows) AS rows, sum(total) AS total, min(first) AS first, max(last) AS last";
@@ -159,7 +169,9 @@ impl Plant {
     /// Ends it.
     pub async fn stop(self) -> Published {
         self.progress.send_modify(|progress| progress.enough = true);
-        let Ok(ended) = tokio::time::timeout(PATIENCE, self.publishing).await else { panic!("the plant does not stop") };
+        let Ok(ended) = tokio::time::timeout(PATIENCE, self.publishing).await else {
+            panic!("the plant does not stop")
+        };
         let (devices, rows, again) = ended.unwrap();
         Published { devices, rows, again, marks: 0 }
     }
@@ -173,13 +185,20 @@ async fn publish(devices: Client, pace: Pace, mut seen: watch::Receiver<Progress
     });
     let (mut n, mut again) = (0, 0);
     loop {
-        if seen.wait_for(|progress| progress.enough || n < progress.arrived + pace.ahead).await.unwrap().enough {
+        if seen
+            .wait_for(|progress| progress.enough || n < progress.arrived + pace.ahead)
+            .await
+            .unwrap()
+            .enough
+        {
             return (devices, n, again);
         }
         if let Some(clock) = &mut clock {
             clock.tick().await;
         }
-        again += devices.publish_until_confirmed(n..n + CHUNK, |n, attempt| message(*n, attempt, time_ms(*n))).await;
+        again += devices
+            .publish_until_confirmed(n..n + CHUNK, |n, attempt| message(*n, attempt, time_ms(*n)))
+            .await;
         n += CHUNK;
     }
 }
@@ -200,12 +219,16 @@ pub struct Published {
 
 impl std::fmt::Debug for Published {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Published").field("rows", &self.rows).field("again", &self.again).finish_non_exhaustive()
+        f.debug_struct("Published")
+            .field("rows", &self.rows)
+            .field("again", &self.again)
+            .finish_non_exhaustive()
     }
 }
 
 impl Published {
-    /// Publishes a row that is far later than all others, so that windows close. Its number is returned: it is negative.
+    /// Publishes a row that is far later than all others, so that windows close. Its number is returned: it
+    /// is negative.
     pub async fn mark(&mut self) -> i64 {
         self.marks += 1;
         let (n, time) = (-self.marks, time_ms(self.rows) + self.marks * FAR_MS);

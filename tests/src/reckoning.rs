@@ -1,8 +1,10 @@
-//! An account of every message: what the cloud got, against what arithmetic says of the rows that [`crate::plant`] published.
+//! An account of every message: what the cloud got, against what arithmetic says of the rows that
+//! [`crate::plant`] published.
 //!
-//! Delivery is at least once, so a message may come again under its own id. But an id stands for one content, each row comes under one id,
-//! and each window under one id, with exactly the rows that belong to it. A row that the plant had to publish again is told from the first
-//! by its attempt: each attempt is a row of its own, and the windows must hold those that came and no others.
+//! Delivery is at least once, so a message may come again under its own id. But an id stands for one content,
+//! each row comes under one id, and each window under one id, with exactly the rows that belong to it. A row
+//! that the plant had to publish again is told from the first by its attempt: each attempt is a row of its
+//! own, and the windows must hold those that came and no others.
 //!
 //! It is kept in memory: some 100 bytes a row.
 
@@ -104,15 +106,22 @@ struct Totals {
 impl Totals {
     fn read(row: &Value) -> Option<Self> {
         let field = |name: &str| row[name].as_i64();
-        Some(Self { rows: field("rows")?, total: field("total")?, first: field("first")?, last: field("last")? })
+        Some(Self {
+            rows: field("rows")?,
+            total: field("total")?,
+            first: field("first")?,
+            last: field("last")?,
+        })
     }
 
     fn of(rows: impl Iterator<Item = (i64, i64)>) -> Option<Self> {
-        rows.map(|(n, times)| Self { rows: times, total: n * times, first: n, last: n }).reduce(|all, one| Self {
-            rows: all.rows + one.rows,
-            total: all.total + one.total,
-            first: all.first.min(one.first),
-            last: all.last.max(one.last),
+        rows.map(|(n, times)| Self { rows: times, total: n * times, first: n, last: n }).reduce(|all, one| {
+            Self {
+                rows: all.rows + one.rows,
+                total: all.total + one.total,
+                first: all.first.min(one.first),
+                last: all.last.max(one.last),
+            }
         })
     }
 }
@@ -161,7 +170,9 @@ impl Reckoning {
                 self.repeats += 1;
                 return;
             }
-            Entry::Occupied(_) => self.faults.add(Kind::Changed, format!("{id}, the second time: {}", message.text())),
+            Entry::Occupied(_) => {
+                self.faults.add(Kind::Changed, format!("{id}, the second time: {}", message.text()))
+            }
         }
         let row = &json["row"];
         let entered = if id.rule == Rule::Rows { self.row(id, row) } else { self.window(id, row) };
@@ -181,7 +192,8 @@ impl Reckoning {
             Entry::Vacant(entry) => drop(entry.insert(id)),
             Entry::Occupied(entry) => {
                 *self.beside.entry(n).or_default() += 1;
-                self.faults.add(Kind::DoubledRow, format!("{n} (attempt {attempt}) as {} and as {id}", entry.get()));
+                self.faults
+                    .add(Kind::DoubledRow, format!("{n} (attempt {attempt}) as {} and as {id}", entry.get()));
                 return Some(());
             }
         }
@@ -195,7 +207,11 @@ impl Reckoning {
 
     fn window(&mut self, id: Id, row: &Value) -> Option<()> {
         let begin: jiff::Timestamp = row["window_start"].as_str()?.parse().ok()?;
-        let window = Window { rule: id.rule, begin_ms: begin.as_millisecond(), device: row["device"].as_str()?.to_owned() };
+        let window = Window {
+            rule: id.rule,
+            begin_ms: begin.as_millisecond(),
+            device: row["device"].as_str()?.to_owned(),
+        };
         let totals = Totals::read(row)?;
         match self.windows.get(&window) {
             None => {
@@ -203,7 +219,10 @@ impl Reckoning {
                 self.windows.insert(window, (id, totals));
             }
             Some((first, known)) => {
-                self.faults.add(Kind::DoubledWindow, format!("{window} as {first} ({known}) and as {id} ({totals})"));
+                self.faults.add(
+                    Kind::DoubledWindow,
+                    format!("{window} as {first} ({known}) and as {id} ({totals})"),
+                );
             }
         }
         Some(())
@@ -218,7 +237,8 @@ impl Reckoning {
     /// Whether the row with this number has come; marks have negative ones.
     #[must_use]
     pub fn has(&self, n: i64) -> bool {
-        self.rows.contains_key(&(n, 1)) || usize::try_from(n).is_ok_and(|n| self.attempts.get(n).is_some_and(|attempts| *attempts > 0))
+        self.rows.contains_key(&(n, 1))
+            || usize::try_from(n).is_ok_and(|n| self.attempts.get(n).is_some_and(|attempts| *attempts > 0))
     }
 
     /// The versions of rule `rows` whose rows have come.
@@ -233,19 +253,27 @@ impl Reckoning {
         self.contents.len()
     }
 
-    /// Whether there is nothing left to wait for when rows up to `published` were published and all their windows have closed. It is
-    /// cheap, and only counts: whether they are the right ones is for [`Self::balance`].
+    /// Whether there is nothing left to wait for when rows up to `published` were published and all their
+    /// windows have closed. It is cheap, and only counts: whether they are the right ones is for
+    /// [`Self::balance`].
     #[must_use]
     pub fn is_complete(&self, published: i64) -> bool {
         let windows = |length: i64| published / length * DEVICES + (published % length).min(DEVICES);
-        self.arrived >= published && self.closed >= Rule::ALL.into_iter().filter_map(Rule::window).map(windows).sum()
+        self.arrived >= published
+            && self.closed >= Rule::ALL.into_iter().filter_map(Rule::window).map(windows).sum()
     }
 
-    /// Compares what came with what had to come when rows up to `published` were published and all their windows have closed.
+    /// Compares what came with what had to come when rows up to `published` were published and all their
+    /// windows have closed.
     #[must_use]
     pub fn balance(&self, published: i64) -> Balance {
         let mut faults = self.faults.clone();
-        let came = |n: i64| usize::try_from(n).ok().and_then(|n| self.attempts.get(n)).map_or(0, |attempts| i64::from(*attempts));
+        let came = |n: i64| {
+            usize::try_from(n)
+                .ok()
+                .and_then(|n| self.attempts.get(n))
+                .map_or(0, |attempts| i64::from(*attempts))
+        };
         for n in (0..published).filter(|n| came(*n) == 0) {
             faults.add(Kind::MissingRow, n.to_string());
         }
@@ -267,11 +295,21 @@ impl Reckoning {
             }
         }
         // Marks have negative numbers, and windows of their own far behind all others.
-        let strange = |window: &Window, totals: &Totals| window.begin_ms >= plant::time_ms(published) && totals.last >= 0;
-        for (window, (id, totals)) in self.windows.iter().filter(|(window, (_, totals))| strange(window, totals)) {
+        let strange = |window: &Window, totals: &Totals| {
+            window.begin_ms >= plant::time_ms(published) && totals.last >= 0
+        };
+        for (window, (id, totals)) in
+            self.windows.iter().filter(|(window, (_, totals))| strange(window, totals))
+        {
             faults.add(Kind::Strange, format!("{window} as {id}: {totals}"));
         }
-        Balance { published, messages: self.contents.len(), windows: self.windows.len(), repeats: self.repeats, faults }
+        Balance {
+            published,
+            messages: self.contents.len(),
+            windows: self.windows.len(),
+            repeats: self.repeats,
+            faults,
+        }
     }
 }
 
@@ -364,7 +402,11 @@ impl Balance {
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { published, messages, windows, repeats, faults } = self;
-        writeln!(f, "{published} rows were published; {messages} messages came, of which {windows} windows; {repeats} came again")?;
+        writeln!(
+            f,
+            "{published} rows were published; {messages} messages came, of which {windows} windows; \
+            {repeats} came again"
+        )?;
         for (kind, (count, written)) in &faults.0 {
             writeln!(f, "{count} {kind}:")?;
             written.iter().try_for_each(|what| writeln!(f, "  {what}"))?;
@@ -389,12 +431,18 @@ mod tests {
     const SAMPLE: usize = 37;
 
     fn message(rule: &str, seq: i64, ordinal: i64, row: &Value) -> Message {
-        let payload = json!({ "id": format!("box/{rule}/{seq}/{ordinal}"), "rule": rule, "row": row }).to_string();
+        let payload =
+            json!({ "id": format!("box/{rule}/{seq}/{ordinal}"), "rule": rule, "row": row }).to_string();
         Message { topic: format!("tidegate/box/{rule}"), payload: payload.into(), retained: false }
     }
 
     fn row(n: i64, attempt: u32, seq: i64) -> Message {
-        message("rows", seq, 0, &json!({ "n": n, "attempt": attempt, "device": plant::device(n), "version": 1 }))
+        message(
+            "rows",
+            seq,
+            0,
+            &json!({ "n": n, "attempt": attempt, "device": plant::device(n), "version": 1 }),
+        )
     }
 
     fn window(window: &Window, totals: &Totals, seq: i64) -> Message {
@@ -446,7 +494,8 @@ mod tests {
     #[test]
     fn whatever_is_missing_is_found() {
         let messages = right();
-        for missing in (0..messages.len()).filter(|place| place % SAMPLE == 0 || is_window(&messages[*place])) {
+        for missing in (0..messages.len()).filter(|place| place % SAMPLE == 0 || is_window(&messages[*place]))
+        {
             let mut rest = messages.clone();
             let kind = if is_window(&rest.remove(missing)) { Kind::MissingWindow } else { Kind::MissingRow };
             assert_eq!(faults(&rest), [(kind, 1)]);
@@ -457,7 +506,9 @@ mod tests {
     #[test]
     fn whatever_comes_under_a_second_id_is_found() {
         let messages = right();
-        for (_, doubled) in messages.iter().enumerate().filter(|(place, message)| place % SAMPLE == 0 || is_window(message)) {
+        for (_, doubled) in
+            messages.iter().enumerate().filter(|(place, message)| place % SAMPLE == 0 || is_window(message))
+        {
             let mut json = doubled.json();
             json["id"] = json!(format!("{}7", json["id"].as_str().unwrap()));
             let again = Message { payload: json.to_string().into(), ..doubled.clone() };
@@ -493,7 +544,10 @@ mod tests {
         assert_eq!(with(Message { payload: gap.into(), ..messages[0].clone() }), [(Kind::Strange, 1)]);
         assert_eq!(with(row(ROWS, 1, 9_999)), [(Kind::Strange, 1)]);
         let nowhere = Window { rule: Rule::Seconds, begin_ms: plant::time_ms(ROWS), device: "d0".to_owned() };
-        assert_eq!(with(window(&nowhere, &Totals { rows: 1, total: 3, first: 3, last: 3 }, 9_999)), [(Kind::Strange, 1)]);
+        assert_eq!(
+            with(window(&nowhere, &Totals { rows: 1, total: 3, first: 3, last: 3 }, 9_999)),
+            [(Kind::Strange, 1)]
+        );
     }
 
     #[test]
@@ -505,7 +559,9 @@ mod tests {
         for message in &mut messages {
             let mut json = message.json();
             let row = &mut json["row"];
-            if row["device"] == plant::device(17) && row["first"].as_i64().is_some_and(|first| first < DEVICES) {
+            if row["device"] == plant::device(17)
+                && row["first"].as_i64().is_some_and(|first| first < DEVICES)
+            {
                 row["rows"] = json!(row["rows"].as_i64().unwrap() + 1);
                 row["total"] = json!(row["total"].as_i64().unwrap() + 17);
                 message.payload = json.to_string().into();
@@ -531,8 +587,12 @@ mod tests {
     #[test]
     fn marks_close_windows_and_are_no_rows() {
         let mut messages = right();
-        let mark = Window { rule: Rule::Fives, begin_ms: plant::time_ms(100 * ROWS), device: plant::device(-1) };
-        messages.extend([row(-1, 1, 9_998), window(&mark, &Totals { rows: 1, total: -1, first: -1, last: -1 }, 9_999)]);
+        let mark =
+            Window { rule: Rule::Fives, begin_ms: plant::time_ms(100 * ROWS), device: plant::device(-1) };
+        messages.extend([
+            row(-1, 1, 9_998),
+            window(&mark, &Totals { rows: 1, total: -1, first: -1, last: -1 }, 9_999),
+        ]);
         assert_eq!(faults(&messages), []);
         assert!(account(&messages).has(-1));
         let report = account(&messages[1..]).balance(ROWS).to_string();

@@ -53,10 +53,18 @@ impl Trial {
     pub async fn new(terms: Terms) -> Self {
         let Terms { version, in_flight, workers, buffer, lateness } = terms;
         let usual = "allow_anonymous true\npersistence true\nmax_queued_messages 0\n";
-        let plant_broker = Mosquitto::with_config(&format!("{usual}max_inflight_messages {in_flight}\n")).await;
+        let plant_broker =
+            Mosquitto::with_config(&format!("{usual}max_inflight_messages {in_flight}\n")).await;
         let cloud_broker = Mosquitto::start().await;
-        let connections = format!("{}{}", connection("plant", &plant_broker, version), connection("cloud", &cloud_broker, version));
-        let site = Site::new(&format!("{connections}{}[rules]\nworkers = {workers}\n[buffer]\n{buffer}\n", plant::CONFIG));
+        let connections = format!(
+            "{}{}",
+            connection("plant", &plant_broker, version),
+            connection("cloud", &cloud_broker, version)
+        );
+        let site = Site::new(&format!(
+            "{connections}{}[rules]\nworkers = {workers}\n[buffer]\n{buffer}\n",
+            plant::CONFIG
+        ));
         let rules = Rules::write(&site, lateness);
         let cloud = Client::subscriber(&cloud_broker, "tidegate/#").await;
         Self { plant_broker, cloud_broker, site, rules, account: Reckoning::default(), cloud, plant: None }
@@ -107,7 +115,8 @@ impl Trial {
         }
     }
 
-    /// Stops the plant, closes all windows, waits for what is still under way, stops the box and draws up the account.
+    /// Stops the plant, closes all windows, waits for what is still under way, stops the box and draws up the
+    /// account.
     pub async fn finish(&mut self, the_box: RunningBox) -> Outcome {
         let mut published = self.plant.take().expect("the trial was started").stop().await;
         // The first mark closes the windows of the rows, the second the windows of the first.
@@ -126,7 +135,8 @@ impl Trial {
         assert!(came, "mark {mark} does not come\n{}", self.account.balance(published.rows));
     }
 
-    /// Stops the box in order. All that it has sent is with the broker then, and a message of ours comes behind it.
+    /// Stops the box in order. All that it has sent is with the broker then, and a message of ours comes
+    /// behind it.
     pub async fn stop(&mut self, the_box: RunningBox) {
         let log = the_box.log().clone();
         // What came may be of the process before: one that has just begun does not know what SIGTERM means.
@@ -144,8 +154,8 @@ impl Trial {
         }
     }
 
-    /// Starts the box twice more, with nothing new for it. The second time it takes two marks, so that whatever the first start has left
-    /// on disk is sent before them. Returns the account after that.
+    /// Starts the box twice more, with nothing new for it. The second time it takes two marks, so that
+    /// whatever the first start has left on disk is sent before them. Returns the account after that.
     pub async fn start_for_nothing(&mut self, published: &mut Published) -> Balance {
         let before = self.account.messages();
         let the_box = self.site.run();

@@ -22,11 +22,33 @@ fn layouts() -> [Layout; 3] {
     ];
     let mut from_root = declared.clone();
     from_root.push(field("d", FieldType::Utf8, "^.d"));
-    let ts = TsPlace::At { path: "t".parse().unwrap(), time: TimeFormat::in_unit(TimeUnit::S), missing: Missing::Arrival };
+    let ts = TsPlace::At {
+        path: "t".parse().unwrap(),
+        time: TimeFormat::in_unit(TimeUnit::S),
+        missing: Missing::Arrival,
+    };
     [
-        Layout { captures: vec![], flag: None, ts: ts.clone(), rows: None, fields: Fields::Declared(declared) },
-        Layout { captures: vec![], flag: None, ts, rows: Some("r".parse().unwrap()), fields: Fields::Declared(from_root) },
-        Layout { captures: vec![], flag: None, ts: TsPlace::Arrival, rows: None, fields: Fields::Inferred(vec![]) },
+        Layout {
+            captures: vec![],
+            flag: None,
+            ts: ts.clone(),
+            rows: None,
+            fields: Fields::Declared(declared),
+        },
+        Layout {
+            captures: vec![],
+            flag: None,
+            ts,
+            rows: Some("r".parse().unwrap()),
+            fields: Fields::Declared(from_root),
+        },
+        Layout {
+            captures: vec![],
+            flag: None,
+            ts: TsPlace::Arrival,
+            rows: None,
+            fields: Fields::Inferred(vec![]),
+        },
     ]
 }
 

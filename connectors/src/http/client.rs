@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -93,8 +95,15 @@ impl Client {
         let tls = config.tls.clone().unwrap_or_default();
         // The system's authorities are only read for a server that needs them.
         let tls = if https { tls::client_config(&tls)? } else { tls::no_roots()? };
-        let connector = HttpsConnectorBuilder::new().with_tls_config((*tls).clone()).https_or_http().enable_http1().wrap_connector(tcp);
-        let inner = legacy::Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config((*tls).clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let inner = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(connector);
         Ok(Self { config: config.clone(), uri, inner, headers: Mutex::new(headers(config)?) })
     }
 
@@ -108,12 +117,20 @@ impl Client {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let key = HeaderValue::try_from(format!("\"{key}\"")).map_err(|error| transient(error.to_string()))?;
+        let key =
+            HeaderValue::try_from(format!("\"{key}\"")).map_err(|error| transient(error.to_string()))?;
         request.headers_mut().insert(IDEMPOTENCY_KEY, key);
         let deadline = Instant::now() + self.config.timeout.0;
         let answer = match timeout_at(deadline, self.inner.request(request)).await {
-            Ok(answer) => answer.map_err(|error| transient(format!("{}: {}", self.config.url, chain(&error))))?,
-            Err(_) => return Err(transient(format!("{}: no answer within {}", self.config.url, self.config.timeout))),
+            Ok(answer) => {
+                answer.map_err(|error| transient(format!("{}: {}", self.config.url, chain(&error))))?
+            }
+            Err(_) => {
+                return Err(transient(format!(
+                    "{}: no answer within {}",
+                    self.config.url, self.config.timeout
+                )));
+            }
         };
         let (status, retry_after) = (answer.status(), answer.headers().get(RETRY_AFTER).and_then(wish));
         // A confirmation does not get lost because the rest of the answer does.
@@ -139,7 +156,9 @@ pub fn parse_url(url: &str) -> Result<Uri, String> {
     }
     let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
     match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => Err("a name and a password do not belong into a URL".into()),
+        Some(authority) if authority.as_str().contains('@') => {
+            Err("a name and a password do not belong into a URL".into())
+        }
         Some(authority) if !authority.host().is_empty() => Ok(uri),
         _ => Err("it names no host".into()),
     }
@@ -159,8 +178,8 @@ fn headers(config: &UplinkConfig) -> Result<HeaderMap, OpenError> {
         headers.insert(HeaderName::try_from(name).map_err(|_| header())?, value);
     }
     if let Some(bearer) = &config.bearer {
-        let mut value =
-            HeaderValue::try_from(format!("Bearer {}", bearer.read()?.reveal())).map_err(|_| OpenError::Header("Authorization".into()))?;
+        let mut value = HeaderValue::try_from(format!("Bearer {}", bearer.read()?.reveal()))
+            .map_err(|_| OpenError::Header("Authorization".into()))?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
@@ -168,16 +187,22 @@ fn headers(config: &UplinkConfig) -> Result<HeaderMap, OpenError> {
     Ok(headers)
 }
 
-/// What an answer means. A status that speaks of the way and not of the rows (a wrong URL, a token that has expired) is no reason to give
-/// rows up: a person mends it, and they go through.
+/// What an answer means. A status that speaks of the way and not of the rows (a wrong URL, a token that has
+/// expired) is no reason to give rows up: a person mends it, and they go through.
 fn judge(status: StatusCode, retry_after: Option<Duration>, text: &str) -> Result<(), PostError> {
     if status.is_success() {
         return Ok(());
     }
     let text = text.trim();
-    let reason = if text.is_empty() { format!("the server answers {status}") } else { format!("the server answers {status}: {text}") };
+    let reason = if text.is_empty() {
+        format!("the server answers {status}")
+    } else {
+        format!("the server answers {status}: {text}")
+    };
     match status.as_u16() {
-        401 | 403 | 404 | 405 | 407 | 408 | 421 | 425 | 429 => Err(PostError::Transient { reason, retry_after }),
+        401 | 403 | 404 | 405 | 407 | 408 | 421 | 425 | 429 => {
+            Err(PostError::Transient { reason, retry_after })
+        }
         400..=499 => Err(PostError::Permanent(reason)),
         _ => Err(PostError::Transient { reason, retry_after }),
     }
@@ -196,8 +221,8 @@ fn wish(value: &HeaderValue) -> Option<Duration> {
     Some(wait.min(LONGEST_WISH))
 }
 
-/// The beginning of an answer as text, without control characters. The rest is read as long as it is short, so that the connection can be
-/// used again.
+/// The beginning of an answer as text, without control characters. The rest is read as long as it is short,
+/// so that the connection can be used again.
 async fn beginning(mut body: Incoming) -> String {
     let (mut told, mut read) = (Vec::new(), 0);
     while read < LONGEST_ANSWER
@@ -232,10 +257,15 @@ mod tests {
             }
             Err(PostError::Transient { .. }) => "later",
         };
-        let of = |statuses: &[u16]| statuses.iter().map(|status| outcome(*status)).collect::<std::collections::BTreeSet<_>>();
+        let of = |statuses: &[u16]| {
+            statuses.iter().map(|status| outcome(*status)).collect::<std::collections::BTreeSet<_>>()
+        };
         assert_eq!(of(&[200, 201, 202, 204]), ["taken"].into());
         assert_eq!(of(&[400, 409, 410, 411, 413, 415, 422, 431, 451]), ["refused"].into());
-        assert_eq!(of(&[301, 302, 307, 401, 403, 404, 405, 407, 408, 421, 425, 429, 500, 501, 502, 503, 504, 507]), ["later"].into());
+        assert_eq!(
+            of(&[301, 302, 307, 401, 403, 404, 405, 407, 408, 421, 425, 429, 500, 501, 502, 503, 504, 507]),
+            ["later"].into()
+        );
     }
 
     #[test]
@@ -243,7 +273,10 @@ mod tests {
         let wish = |text: &str| wish(&HeaderValue::from_str(text).unwrap());
         assert_eq!((wish("7"), wish("0")), (Some(Duration::from_secs(7)), Some(Duration::ZERO)));
         assert_eq!(wish("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert_eq!((wish("86400"), wish("Thu, 06 Nov 2994 08:49:37 GMT")), (Some(LONGEST_WISH), Some(LONGEST_WISH)));
+        assert_eq!(
+            (wish("86400"), wish("Thu, 06 Nov 2994 08:49:37 GMT")),
+            (Some(LONGEST_WISH), Some(LONGEST_WISH))
+        );
         assert_eq!((wish("soon"), wish("-1")), (None, None));
     }
 
@@ -267,7 +300,10 @@ mod tests {
         let config = |headers: &[(&str, &str)]| UplinkConfig {
             url: "http://localhost".into(),
             batch: std::num::NonZeroUsize::MIN,
-            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), HeaderConfig::Text((*value).to_owned()))).collect(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), HeaderConfig::Text((*value).to_owned())))
+                .collect(),
             bearer: None,
             tls: None,
             timeout: tidegate_core::Span(Duration::from_secs(1)),

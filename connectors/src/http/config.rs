@@ -38,7 +38,10 @@ pub struct UplinkConfig {
 
 /// A header's value: text, or where it is kept when it is a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected text in quotes, or { file = \"..\" } or { env = \"..\" } for a secret")]
+#[serde(
+    untagged,
+    expecting = "expected text in quotes, or { file = \"..\" } or { env = \"..\" } for a secret"
+)]
 pub enum HeaderConfig {
     /// the value itself
     Text(String),

@@ -208,7 +208,9 @@ impl Column {
             Values::Int64(values) => values.extend_from_within(row..=row),
             Values::Float64(values) => values.extend_from_within(row..=row),
             Values::Utf8(text) => {
-                let end = |row: usize| text.ends.get(row).copied().and_then(|end| usize::try_from(end).ok()).unwrap_or(0);
+                let end = |row: usize| {
+                    text.ends.get(row).copied().and_then(|end| usize::try_from(end).ok()).unwrap_or(0)
+                };
                 let (from, to) = (row.checked_sub(1).map_or(0, end), end(row));
                 match i32::try_from(text.bytes.len() + (to - from)) {
                     Ok(new_end) => {
@@ -224,7 +226,10 @@ impl Column {
 
     /// Adds a value, converted where that loses nothing.
     pub(super) fn push(&mut self, value: Scalar<'_>) -> Result<(), WrongType> {
-        if self.inferred && self.field_type == FieldType::Int64 && value.narrowest() == Some(FieldType::Float64) {
+        if self.inferred
+            && self.field_type == FieldType::Int64
+            && value.narrowest() == Some(FieldType::Float64)
+        {
             self.widen();
         }
         let done = match (&mut self.values, value) {
@@ -242,7 +247,9 @@ impl Column {
             }
             // 2^63 is the first double above i64::MAX; everything whole below it converts exactly.
             #[allow(clippy::cast_possible_truncation)]
-            (Values::Int64(values), Scalar::Float(value)) if value.fract() == 0.0 && (-TWO_63..TWO_63).contains(&value) => {
+            (Values::Int64(values), Scalar::Float(value))
+                if value.fract() == 0.0 && (-TWO_63..TWO_63).contains(&value) =>
+            {
                 values.push(value as i64);
                 Ok(())
             }
@@ -291,7 +298,9 @@ impl Column {
             Values::Int64(values) => {
                 let values = ScalarBuffer::from(std::mem::replace(values, Vec::with_capacity(rows)));
                 match self.field_type {
-                    FieldType::Timestamp => Arc::new(TimestampNanosecondArray::new(values, nulls).with_timezone("UTC")),
+                    FieldType::Timestamp => {
+                        Arc::new(TimestampNanosecondArray::new(values, nulls).with_timezone("UTC"))
+                    }
                     _ => Arc::new(Int64Array::new(values, nulls)),
                 }
             }
@@ -300,10 +309,15 @@ impl Column {
                 Arc::new(Float64Array::new(values, nulls))
             }
             Values::Utf8(text) => {
-                let next = Text { bytes: Vec::with_capacity(text.bytes.len()), ends: Vec::with_capacity(rows) };
+                let next =
+                    Text { bytes: Vec::with_capacity(text.bytes.len()), ends: Vec::with_capacity(rows) };
                 let text = std::mem::replace(text, next);
                 let offsets: Vec<i32> = std::iter::once(0).chain(text.ends).collect();
-                Arc::new(StringArray::new(OffsetBuffer::new(offsets.into()), Buffer::from_vec(text.bytes), nulls))
+                Arc::new(StringArray::new(
+                    OffsetBuffer::new(offsets.into()),
+                    Buffer::from_vec(text.bytes),
+                    nulls,
+                ))
             }
         }
     }

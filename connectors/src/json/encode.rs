@@ -1,19 +1,21 @@
 //! Rows to JSON objects.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray,
-    RecordBatch, StringArray, StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
-    TimestampSecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array,
+    Int64Array, LargeStringArray, RecordBatch, StringArray, StringViewArray, TimestampMicrosecondArray,
+    TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt8Array, UInt16Array,
+    UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde::Serialize;
 
-/// Writes rows of one schema as JSON objects: keys are the columns' names in order, nulls are written as `null`.
+/// Writes rows of one schema as JSON objects: keys are the columns' names in order, nulls are written as
+/// `null`.
 ///
-/// Times are RFC 3339 with `Z` and as few fraction digits (0, 3, 6 or 9) as keep them whole. Floats have the shortest digits that read
-/// back the same (`80.0`); NaN and the infinities, which JSON does not know, are `null`. Lists are arrays, structs are objects;
-/// anything else is the text that Arrow displays.
+/// Times are RFC 3339 with `Z` and as few fraction digits (0, 3, 6 or 9) as keep them whole. Floats have the
+/// shortest digits that read back the same (`80.0`); NaN and the infinities, which JSON does not know, are
+/// `null`. Lists are arrays, structs are objects; anything else is the text that Arrow displays.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     /// `{"name":`, then `,"name":`
@@ -33,7 +35,8 @@ impl Encoder {
         Self { heads: heads.collect() }
     }
 
-    /// Appends row `row` of `batch`, which must have the encoder's schema, to `out`. A row past the end is an object of nulls.
+    /// Appends row `row` of `batch`, which must have the encoder's schema, to `out`. A row past the end is an
+    /// object of nulls.
     pub fn encode_row(&self, batch: &RecordBatch, row: usize, out: &mut Vec<u8>) {
         if self.heads.is_empty() {
             out.push(b'{');
@@ -68,12 +71,28 @@ pub fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
     if let Some(values) = any.downcast_ref::<TimestampNanosecondArray>() {
         return write_time(values.value(row), out);
     }
-    scalars!(Float64Array, Int64Array, StringArray, BooleanArray, StringViewArray, LargeStringArray, Float32Array, Int32Array, UInt64Array);
+    scalars!(
+        Float64Array,
+        Int64Array,
+        StringArray,
+        BooleanArray,
+        StringViewArray,
+        LargeStringArray,
+        Float32Array,
+        Int32Array,
+        UInt64Array
+    );
     scalars!(Int8Array, Int16Array, UInt8Array, UInt16Array, UInt32Array);
     let ns = match array.data_type() {
-        DataType::Timestamp(TimeUnit::Second, _) => any.downcast_ref::<TimestampSecondArray>().map(|v| (v.value(row), 1_000_000_000)),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => any.downcast_ref::<TimestampMillisecondArray>().map(|v| (v.value(row), 1_000_000)),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => any.downcast_ref::<TimestampMicrosecondArray>().map(|v| (v.value(row), 1_000)),
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            any.downcast_ref::<TimestampSecondArray>().map(|v| (v.value(row), 1_000_000_000))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            any.downcast_ref::<TimestampMillisecondArray>().map(|v| (v.value(row), 1_000_000))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            any.downcast_ref::<TimestampMicrosecondArray>().map(|v| (v.value(row), 1_000))
+        }
         _ => None,
     };
     if let Some(ns) = ns.and_then(|(value, unit)| value.checked_mul(unit)) {
@@ -123,14 +142,17 @@ fn write_time(ns: i64, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends `2026-03-01T12:00:00Z`, with 3, 6 or 9 digits of fraction when they are needed. All of i64 is in the years 1677 to 2262.
+/// Appends `2026-03-01T12:00:00Z`, with 3, 6 or 9 digits of fraction when they are needed. All of i64 is in
+/// the years 1677 to 2262.
 pub(crate) fn write_rfc3339(ns: i64, out: &mut Vec<u8>) {
     const NS: i64 = 1_000_000_000;
     let (seconds, fraction) = (ns.div_euclid(NS), ns.rem_euclid(NS));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     digits(year, 4, out);
-    for (mark, value) in [(b'-', month), (b'-', day), (b'T', second / 3600), (b':', second / 60 % 60), (b':', second % 60)] {
+    for (mark, value) in
+        [(b'-', month), (b'-', day), (b'T', second / 3600), (b':', second / 60 % 60), (b':', second % 60)]
+    {
         out.push(mark);
         digits(value, 2, out);
     }
@@ -153,8 +175,8 @@ fn digits(value: i64, width: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant, "chrono-compatible low-level
-/// date algorithms", `civil_from_days`).
+/// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant,
+/// "chrono-compatible low-level date algorithms", `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);

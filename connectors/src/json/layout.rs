@@ -8,8 +8,8 @@ use super::column::Column;
 use super::time::TimeFormat;
 use crate::Path;
 
-/// How many columns are inferred from the data of one stream. A payload whose keys are themselves data (serial numbers, times) would
-/// grow the schema without end.
+/// How many columns are inferred from the data of one stream. A payload whose keys are themselves data
+/// (serial numbers, times) would grow the schema without end.
 pub const MAX_INFERRED: usize = 256;
 
 /// Where the values of a payload are.
@@ -83,7 +83,10 @@ pub struct Field {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Two columns have one name.
-    #[error("two columns are named `{0}`: rename one of them (`ts` is the event time, and topic captures are columns too)")]
+    #[error(
+        "two columns are named `{0}`: rename one of them (`ts` is the event time, and topic captures are \
+        columns too)"
+    )]
     Twice(String),
     /// `^` without rows.
     #[error("the path \"{0}\" starts with `^`, which only means something where `rows` names an array")]
@@ -91,7 +94,8 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// The layout of recorded rows: JSON objects whose keys are the names of the columns, every one with a `ts`.
+    /// The layout of recorded rows: JSON objects whose keys are the names of the columns, every one with a
+    /// `ts`.
     #[must_use]
     pub fn recorded(fields: &[(String, FieldType)]) -> Self {
         let fields = fields.iter().map(|(name, field_type)| Field {
@@ -100,7 +104,13 @@ impl Layout {
             path: Path::of_key(name),
             time: TimeFormat::guessed(),
         });
-        Self { captures: Vec::new(), flag: None, ts: TsPlace::Recorded, rows: None, fields: Fields::Declared(fields.collect()) }
+        Self {
+            captures: Vec::new(),
+            flag: None,
+            ts: TsPlace::Recorded,
+            rows: None,
+            fields: Fields::Declared(fields.collect()),
+        }
     }
 }
 
@@ -114,7 +124,8 @@ pub(super) struct Key {
     pub(super) columns: Vec<usize>,
     /// The node for what is inside.
     pub(super) child: Option<usize>,
-    /// The value makes no inferred column: it is the time, or has the name of a column that comes from elsewhere.
+    /// The value makes no inferred column: it is the time, or has the name of a column that comes from
+    /// elsewhere.
     pub(super) left_out: bool,
 }
 
@@ -146,7 +157,13 @@ impl Node {
     }
 
     pub(super) fn add(&mut self, name: &str) -> usize {
-        self.keys.push(Key { name: name.into(), element: name.parse().ok(), columns: Vec::new(), child: None, left_out: false });
+        self.keys.push(Key {
+            name: name.into(),
+            element: name.parse().ok(),
+            columns: Vec::new(),
+            child: None,
+            left_out: false,
+        });
         self.keys.len() - 1
     }
 }
@@ -225,7 +242,8 @@ impl Compiled {
                 column.per_row = false;
             }
         }
-        let is_time = self.columns.get(column).is_some_and(|column| column.field_type == FieldType::Timestamp);
+        let is_time =
+            self.columns.get(column).is_some_and(|column| column.field_type == FieldType::Timestamp);
         if is_time {
             self.times.push(TimePlace { column, path: path.clone() });
         }

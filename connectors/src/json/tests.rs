@@ -21,7 +21,12 @@ fn declared(fields: &[(&str, FieldType, &str)]) -> Layout {
 }
 
 fn field(name: &str, field_type: FieldType, path: &str) -> Field {
-    Field { name: name.to_owned(), field_type, path: path.parse().unwrap(), time: TimeFormat::in_unit(TimeUnit::Ms) }
+    Field {
+        name: name.to_owned(),
+        field_type,
+        path: path.parse().unwrap(),
+        time: TimeFormat::in_unit(TimeUnit::Ms),
+    }
 }
 
 fn ts_at(path: &str, unit: TimeUnit, missing: Missing) -> TsPlace {
@@ -29,7 +34,13 @@ fn ts_at(path: &str, unit: TimeUnit, missing: Missing) -> TsPlace {
 }
 
 fn inferred() -> Layout {
-    Layout { captures: Vec::new(), flag: None, ts: TsPlace::Arrival, rows: None, fields: Fields::Inferred(Vec::new()) }
+    Layout {
+        captures: Vec::new(),
+        flag: None,
+        ts: TsPlace::Arrival,
+        rows: None,
+        fields: Fields::Inferred(Vec::new()),
+    }
 }
 
 /// The rows as the encoder writes them, without `ts` where it is the time of arrival.
@@ -64,8 +75,7 @@ fn declared_fields_are_found_at_their_paths() {
         ("name", FieldType::Utf8, "name"),
         ("on", FieldType::Bool, "on"),
     ]);
-    let payload =
-        r#"{"name":"p\u00e4","extra":{"a":[1,2]},"sensors":{"pressure":1,"temperature":80},"on":true,"list":[{"x":3.0},{"x":4}]}"#;
+    let payload = r#"{"name":"p\u00e4","extra":{"a":[1,2]},"sensors":{"pressure":1,"temperature":80},"on":true,"list":[{"x":3.0},{"x":4}]}"#;
     assert_eq!(
         decoded(&layout, &[payload, "{}"]),
         [
@@ -77,9 +87,16 @@ fn declared_fields_are_found_at_their_paths() {
 
 #[test]
 fn values_of_the_wrong_type_are_null_and_described() {
-    let layout = declared(&[("temperature", FieldType::Float64, "temperature"), ("n", FieldType::Int64, "n")]);
+    let layout =
+        declared(&[("temperature", FieldType::Float64, "temperature"), ("n", FieldType::Int64, "n")]);
     let mut decoder = Decoder::new(&layout).unwrap();
-    for payload in [r#"{"temperature":"abc"}"#, r#"{"n":1.5}"#, r#"{"n":9223372036854775808}"#, r#"{"n":{"a":1}}"#, r#"{"n":[1]}"#] {
+    for payload in [
+        r#"{"temperature":"abc"}"#,
+        r#"{"n":1.5}"#,
+        r#"{"n":9223372036854775808}"#,
+        r#"{"n":{"a":1}}"#,
+        r#"{"n":[1]}"#,
+    ] {
         assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 1);
     }
     let Findings { misfits, untimed, notes } = decoder.take_findings().unwrap();
@@ -104,18 +121,27 @@ fn the_last_of_two_equal_keys_counts() {
 #[test]
 fn anything_becomes_text_where_text_is_declared() {
     let layout = declared(&[("s", FieldType::Utf8, "s")]);
-    let payloads =
-        [r#"{"s":1}"#, r#"{"s":80.0}"#, r#"{"s":true}"#, r#"{"s":{"a":[1,"b",null]}}"#, r#"{"s":[ ]}"#, r#"{"s":18446744073709551615}"#];
-    let texts: Vec<_> = decoded(&layout, &payloads).into_iter().map(|row| row["s"].as_str().unwrap().to_owned()).collect();
+    let payloads = [
+        r#"{"s":1}"#,
+        r#"{"s":80.0}"#,
+        r#"{"s":true}"#,
+        r#"{"s":{"a":[1,"b",null]}}"#,
+        r#"{"s":[ ]}"#,
+        r#"{"s":18446744073709551615}"#,
+    ];
+    let texts: Vec<_> =
+        decoded(&layout, &payloads).into_iter().map(|row| row["s"].as_str().unwrap().to_owned()).collect();
     assert_eq!(texts, ["1", "80.0", "true", r#"{"a":[1,"b",null]}"#, "[]", "18446744073709551615"]);
 }
 
 #[test]
 fn inferred_columns_appear_and_only_whole_numbers_widen() {
     let mut decoder = Decoder::new(&inferred()).unwrap();
-    for payload in
-        [r#"{"a":1}"#, r#"{"a":2.5,"b":{"c":true,"d":{"e":"x"}},"f":null}"#, r#"{"a":"three","b":{"c":7},"f":1,"g":[1,{"h":2}]}"#]
-    {
+    for payload in [
+        r#"{"a":1}"#,
+        r#"{"a":2.5,"b":{"c":true,"d":{"e":"x"}},"f":null}"#,
+        r#"{"a":"three","b":{"c":7},"f":1,"g":[1,{"h":2}]}"#,
+    ] {
         decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap();
     }
     let batch = decoder.finish().unwrap();
@@ -140,13 +166,33 @@ fn inferred_columns_appear_and_only_whole_numbers_widen() {
 #[test]
 fn one_bad_value_costs_itself_and_not_the_column() {
     let mut decoder = Decoder::new(&inferred()).unwrap();
-    for payload in
-        [r#"{"t":79}"#, r#"{"t":81}"#, r#"{"t":81.5}"#, r#"{"t":"nan"}"#, r#"{"t":9}"#, r#"{"t":{"v":1}}"#, r#"{"t":true}"#, r#"{"t":82}"#]
-    {
+    for payload in [
+        r#"{"t":79}"#,
+        r#"{"t":81}"#,
+        r#"{"t":81.5}"#,
+        r#"{"t":"nan"}"#,
+        r#"{"t":9}"#,
+        r#"{"t":{"v":1}}"#,
+        r#"{"t":true}"#,
+        r#"{"t":82}"#,
+    ] {
         decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap();
     }
-    let values: Vec<_> = rendered(&decoder.finish().unwrap()).into_iter().map(|row| row["t"].clone()).collect();
-    assert_eq!(values, [json!(79.0), json!(81.0), json!(81.5), Value::Null, json!(9.0), Value::Null, Value::Null, json!(82.0)]);
+    let values: Vec<_> =
+        rendered(&decoder.finish().unwrap()).into_iter().map(|row| row["t"].clone()).collect();
+    assert_eq!(
+        values,
+        [
+            json!(79.0),
+            json!(81.0),
+            json!(81.5),
+            Value::Null,
+            json!(9.0),
+            Value::Null,
+            Value::Null,
+            json!(82.0)
+        ]
+    );
     assert_eq!(decoder.take_findings().unwrap().misfits.count, 2);
 }
 
@@ -158,8 +204,13 @@ fn a_text_column_takes_numbers_and_says_so_once() {
     }
     let notes = decoder.take_findings().unwrap().notes;
     assert_eq!(notes.len(), 1);
-    assert!(notes[0].starts_with("column t is text, because its first value was, and now gets numbers"), "{}", notes[0]);
-    let values: Vec<_> = rendered(&decoder.finish().unwrap()).into_iter().map(|row| row["t"].clone()).collect();
+    assert!(
+        notes[0].starts_with("column t is text, because its first value was, and now gets numbers"),
+        "{}",
+        notes[0]
+    );
+    let values: Vec<_> =
+        rendered(&decoder.finish().unwrap()).into_iter().map(|row| row["t"].clone()).collect();
     assert_eq!(values, [json!("n/a"), json!("81.5"), json!("82"), json!("true")]);
 }
 
@@ -178,11 +229,18 @@ fn keys_that_become_one_column_are_said() {
     }
     let Findings { misfits, notes, .. } = decoder.take_findings().unwrap();
     assert_eq!(misfits.count, 1);
-    assert_eq!(misfits.first.unwrap(), "column a_b: expected int64, found values in two places of the row, of which the last counts");
+    assert_eq!(
+        misfits.first.unwrap(),
+        "column a_b: expected int64, found values in two places of the row, of which the last counts"
+    );
     assert_eq!(notes.len(), 3);
     assert!(notes[0].starts_with("two places in the payload become the one column `a_b`"), "{}", notes[0]);
     assert!(notes[1].starts_with("the payload's `device` is not taken"), "{}", notes[1]);
-    assert!(notes[2].starts_with("the payload's `ts` is not taken, and rows have the time of arrival"), "{}", notes[2]);
+    assert!(
+        notes[2].starts_with("the payload's `ts` is not taken, and rows have the time of arrival"),
+        "{}",
+        notes[2]
+    );
     let rows = rendered(&decoder.finish().unwrap());
     assert_eq!(
         rows.iter().map(|row| row["a_b"].clone()).collect::<Vec<_>>(),
@@ -228,16 +286,24 @@ fn an_object_is_read_as_a_whole_and_for_what_is_inside() {
     let layout = Layout { ts: ts_at("meta.time", TimeUnit::S, Missing::Drop), ..inferred() };
     let mut decoder = Decoder::new(&layout).unwrap();
     decoder.decode(br#"{"meta":{"time":1.5,"site":"n"}}"#, &[], ARRIVAL).unwrap();
-    assert_eq!(rendered(&decoder.finish().unwrap()), [json!({ "ts": "1970-01-01T00:00:01.500Z", "meta_site": "n" })]);
+    assert_eq!(
+        rendered(&decoder.finish().unwrap()),
+        [json!({ "ts": "1970-01-01T00:00:01.500Z", "meta_site": "n" })]
+    );
 }
 
 #[test]
 fn known_columns_survive_a_restart_and_inference_has_a_limit() {
     let mut layout = inferred();
     layout.fields = Fields::Inferred(vec![("b_c".into(), FieldType::Float64)]);
-    assert_eq!(decoded(&layout, &[r#"{"b":{"c":1}}"#, r#"{"x":1}"#]), [json!({ "b_c": 1.0, "x": null }), json!({ "b_c": null, "x": 1 })]);
-    let wide: Value = (0..1_000).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
-    let error = Decoder::new(&inferred()).unwrap().decode(wide.to_string().as_bytes(), &[], ARRIVAL).unwrap_err();
+    assert_eq!(
+        decoded(&layout, &[r#"{"b":{"c":1}}"#, r#"{"x":1}"#]),
+        [json!({ "b_c": 1.0, "x": null }), json!({ "b_c": null, "x": 1 })]
+    );
+    let wide: Value =
+        (0..1_000).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
+    let error =
+        Decoder::new(&inferred()).unwrap().decode(wide.to_string().as_bytes(), &[], ARRIVAL).unwrap_err();
     assert!(error.to_string().contains("one more than 256 inferred columns"), "{error}");
 }
 
@@ -248,7 +314,10 @@ fn elements_of_an_array_become_rows_with_values_from_outside() {
         flag: None,
         ts: ts_at("^.head.time", TimeUnit::S, Missing::Arrival),
         rows: Some("body.items".parse().unwrap()),
-        fields: Fields::Declared(vec![field("device", FieldType::Utf8, "^.device"), field("v", FieldType::Int64, "v")]),
+        fields: Fields::Declared(vec![
+            field("device", FieldType::Utf8, "^.device"),
+            field("v", FieldType::Int64, "v"),
+        ]),
     };
     let mut decoder = Decoder::new(&layout).unwrap();
     // Values outside come before and after the rows.
@@ -312,11 +381,18 @@ fn a_row_without_its_time_costs_itself() {
     ];
     let fields = declared(&[("v", FieldType::Int64, "v")]);
     for layout in [fields.clone(), inferred()] {
-        let mut decoder = Decoder::new(&Layout { ts: ts_at("t", TimeUnit::S, Missing::Drop), ..layout }).unwrap();
-        let taken: Vec<usize> = payloads.iter().map(|payload| decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap()).collect();
+        let mut decoder =
+            Decoder::new(&Layout { ts: ts_at("t", TimeUnit::S, Missing::Drop), ..layout }).unwrap();
+        let taken: Vec<usize> = payloads
+            .iter()
+            .map(|payload| decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap())
+            .collect();
         assert_eq!(taken, [1, 0, 0, 0, 0, 0, 1]);
         let Findings { misfits, untimed, notes } = decoder.take_findings().unwrap();
-        assert_eq!((misfits.count, untimed.count, untimed.first.unwrap().as_str()), (0, 5, "there is no \"t\""));
+        assert_eq!(
+            (misfits.count, untimed.count, untimed.first.unwrap().as_str()),
+            (0, 5, "there is no \"t\"")
+        );
         // That it is 1970 is said once.
         assert_eq!(notes.len(), 1, "{notes:?}");
         let batch = decoder.finish().unwrap();
@@ -325,10 +401,12 @@ fn a_row_without_its_time_costs_itself() {
         assert_eq!(decoder.take_findings(), None);
     }
     // A list of rows keeps those that have theirs.
-    let mut decoder = Decoder::new(&Layout { ts: ts_at("t", TimeUnit::S, Missing::Drop), ..fields.clone() }).unwrap();
+    let mut decoder =
+        Decoder::new(&Layout { ts: ts_at("t", TimeUnit::S, Missing::Drop), ..fields.clone() }).unwrap();
     assert_eq!(decoder.decode(format!("[{}]", payloads.join(",")).as_bytes(), &[], ARRIVAL).unwrap(), 2);
     // Without the time outside of the rows, none of them has any.
-    let outside = Layout { ts: ts_at("^.t", TimeUnit::S, Missing::Drop), rows: Some("r".parse().unwrap()), ..fields };
+    let outside =
+        Layout { ts: ts_at("^.t", TimeUnit::S, Missing::Drop), rows: Some("r".parse().unwrap()), ..fields };
     let mut decoder = Decoder::new(&outside).unwrap();
     assert_eq!(decoder.decode(br#"{"r":[{"v":1},{"v":2}]}"#, &[], ARRIVAL).unwrap(), 0);
     assert_eq!(decoder.decode(br#"{"r":[{"v":3},{"v":4}],"t":1}"#, &[], ARRIVAL).unwrap(), 2);
@@ -337,7 +415,8 @@ fn a_row_without_its_time_costs_itself() {
 
 #[test]
 fn a_row_without_its_time_may_have_the_time_of_arrival() {
-    let layout = Layout { ts: ts_at("t", TimeUnit::S, Missing::Arrival), ..declared(&[("v", FieldType::Int64, "v")]) };
+    let layout =
+        Layout { ts: ts_at("t", TimeUnit::S, Missing::Arrival), ..declared(&[("v", FieldType::Int64, "v")]) };
     let mut decoder = Decoder::new(&layout).unwrap();
     for payload in [r#"{"t":1600000000,"v":1}"#, r#"{"v":2}"#, r#"{"t":"soon","v":3}"#] {
         assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 1);
@@ -345,7 +424,10 @@ fn a_row_without_its_time_may_have_the_time_of_arrival() {
     let Findings { untimed, notes, .. } = decoder.take_findings().unwrap();
     assert_eq!((untimed.count, untimed.first, notes.len()), (2, None, 1));
     let times = decoder.finish().unwrap();
-    assert_eq!(times.column(0).as_primitive::<TimestampNanosecondType>().values(), &[1_600_000_000_000_000_000, ARRIVAL, ARRIVAL]);
+    assert_eq!(
+        times.column(0).as_primitive::<TimestampNanosecondType>().values(),
+        &[1_600_000_000_000_000_000, ARRIVAL, ARRIVAL]
+    );
 }
 
 #[test]
@@ -393,11 +475,20 @@ fn bad_payloads_leave_nothing_and_say_what_is_wrong() {
 fn layouts_that_cannot_be_are_refused() {
     let twice = Layout { captures: vec!["n".into()], ..declared(&[("n", FieldType::Int64, "n")]) };
     assert_eq!(Decoder::new(&twice).err(), Some(LayoutError::Twice("n".into())));
-    assert!(matches!(Decoder::new(&declared(&[("n", FieldType::Int64, "^.n")])).err(), Some(LayoutError::NoRows(_))));
+    assert!(matches!(
+        Decoder::new(&declared(&[("n", FieldType::Int64, "^.n")])).err(),
+        Some(LayoutError::NoRows(_))
+    ));
     for path in ["", ".", "a..b", "^", "^.", "a.^"] {
         assert!(path.parse::<crate::Path>().is_err(), "{path}");
     }
-    for (path, instead) in [("^at", "\"^.at\""), ("^.^at", "\"^.at\""), ("$.a.b", "\"a.b\""), ("$[0].a", "\"0.a\""), ("^.$.a", "\"a\"")] {
+    for (path, instead) in [
+        ("^at", "\"^.at\""),
+        ("^.^at", "\"^.at\""),
+        ("$.a.b", "\"a.b\""),
+        ("$[0].a", "\"0.a\""),
+        ("^.$.a", "\"a\""),
+    ] {
         let error = path.parse::<crate::Path>().unwrap_err();
         assert!(error.contains(instead), "{error}");
     }
@@ -411,8 +502,12 @@ fn row() -> impl Strategy<Value = Row> {
 }
 
 fn object((b, i, f, s): &Row, order: usize) -> String {
-    let mut members =
-        [format!("\"b\":{}", json!(b)), format!("\"i\":{}", json!(i)), format!("\"f\":{}", json!(f)), format!("\"s\":{}", json!(s))];
+    let mut members = [
+        format!("\"b\":{}", json!(b)),
+        format!("\"i\":{}", json!(i)),
+        format!("\"f\":{}", json!(f)),
+        format!("\"s\":{}", json!(s)),
+    ];
     members.rotate_left(order % 4);
     format!("{{{}}}", members.join(","))
 }
@@ -433,7 +528,12 @@ fn values(batch: &RecordBatch) -> Vec<Row> {
 }
 
 fn all_types() -> Layout {
-    declared(&[("b", FieldType::Bool, "b"), ("i", FieldType::Int64, "i"), ("f", FieldType::Float64, "f"), ("s", FieldType::Utf8, "s")])
+    declared(&[
+        ("b", FieldType::Bool, "b"),
+        ("i", FieldType::Int64, "i"),
+        ("f", FieldType::Float64, "f"),
+        ("s", FieldType::Utf8, "s"),
+    ])
 }
 
 proptest! {

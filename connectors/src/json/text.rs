@@ -8,12 +8,15 @@ pub(super) fn find<'a>(value: &'a [u8], path: &[String]) -> Option<&'a [u8]> {
     entries(value).filter(|entry| entry.is(name)).map(|entry| find(entry.value, inner)).last().flatten()
 }
 
-/// Calls `each` with the elements of every array that `path` leads to, or the object that is there instead, in the order of the text.
+/// Calls `each` with the elements of every array that `path` leads to, or the object that is there instead,
+/// in the order of the text.
 pub(super) fn each_row<'a>(value: &'a [u8], path: &[String], each: &mut impl FnMut(&'a [u8])) {
     match path.split_first() {
         None if value.starts_with(b"{") => each(value),
         None => entries(value).for_each(|entry| each(entry.value)),
-        Some((name, inner)) => entries(value).filter(|entry| entry.is(name)).for_each(|entry| each_row(entry.value, inner, each)),
+        Some((name, inner)) => {
+            entries(value).filter(|entry| entry.is(name)).for_each(|entry| each_row(entry.value, inner, each))
+        }
     }
 }
 
@@ -34,7 +37,9 @@ impl Entry<'_> {
     fn is(&self, name: &str) -> bool {
         match self.key {
             None => name.parse() == Ok(self.index),
-            Some(key) if key.contains(&b'\\') => serde_json::from_slice::<String>(key).is_ok_and(|key| key == name),
+            Some(key) if key.contains(&b'\\') => {
+                serde_json::from_slice::<String>(key).is_ok_and(|key| key == name)
+            }
             Some(key) => key.get(1..key.len().saturating_sub(1)) == Some(name.as_bytes()),
         }
     }
@@ -111,7 +116,10 @@ fn length(text: &[u8]) -> usize {
             }
             at
         }
-        _ => text.iter().take_while(|byte| !matches!(byte, b',' | b':' | b']' | b'}') && !byte.is_ascii_whitespace()).count(),
+        _ => text
+            .iter()
+            .take_while(|byte| !matches!(byte, b',' | b':' | b']' | b'}') && !byte.is_ascii_whitespace())
+            .count(),
     }
 }
 

@@ -70,8 +70,8 @@ impl Waiting {
     }
 }
 
-/// The messages of one connection that are not acknowledged yet. It ends with its connection: an acknowledgement that belongs to an
-/// earlier one has nobody left to send it.
+/// The messages of one connection that are not acknowledged yet. It ends with its connection: an
+/// acknowledgement that belongs to an earlier one has nobody left to send it.
 #[derive(Default)]
 pub(super) struct Acks {
     waiting: VecDeque<Waiting>,

@@ -1,7 +1,7 @@
 //! What the rest of this module needs of an MQTT client, the same for both versions of the protocol.
 //!
-//! A client lives for one connection. After an error it is dropped and a new one is made, so that nothing waits in it to be sent
-//! later: what was not confirmed is its sender's business, who was told.
+//! A client lives for one connection. After an error it is dropped and a new one is made, so that nothing
+//! waits in it to be sent later: what was not confirmed is its sender's business, who was told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use super::{v4, v5};
 use crate::DeliveryError;
 use crate::secret::Secret;
 
-/// The largest packet that MQTT can express is 256 MiB. A 3.1.1 broker cannot be told a limit, so that a packet above the configured
-/// one is read, refused and acknowledged; only above this is the connection closed.
+/// The largest packet that MQTT can express is 256 MiB. A 3.1.1 broker cannot be told a limit, so that a
+/// packet above the configured one is read, refused and acknowledged; only above this is the connection
+/// closed.
 pub(super) const LARGEST_V4_PACKET: usize = 64 << 20;
 
-/// How long a client may try to connect. The handshakes of TCP and MQTT are some 500 bytes: at 300 bit/s, the slowest line that there is, they take half
-/// as long.
+/// How long a client may try to connect. The handshakes of TCP and MQTT are some 500 bytes: at 300 bit/s, the
+/// slowest line that there is, they take half as long.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a connection is made with.
@@ -134,11 +135,19 @@ impl Failure {
         match self {
             Self::Closed if answered => CLOSED.into(),
             Self::Closed => {
-                format!("{CLOSED} instead of answering CONNECT; {other_version}; some do so for a wrong username, password or client_id")
+                format!(
+                    "{CLOSED} instead of answering CONNECT; {other_version}; some do so for a wrong \
+                    username, password or client_id"
+                )
             }
-            Self::Silent => format!("the broker did not answer CONNECT within {} s; {other_version}", CONNECT_TIMEOUT.as_secs()),
+            Self::Silent => format!(
+                "the broker did not answer CONNECT within {} s; {other_version}",
+                CONNECT_TIMEOUT.as_secs()
+            ),
             Self::Unreadable(error) if answered => format!("the broker sent what cannot be read: {error}"),
-            Self::Unreadable(error) => format!("the broker's answer to CONNECT cannot be read ({error}); {other_version}"),
+            Self::Unreadable(error) => {
+                format!("the broker's answer to CONNECT cannot be read ({error}); {other_version}")
+            }
             Self::Ended(reason) | Self::Other(reason) => reason,
         }
     }
@@ -218,7 +227,8 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
 }
 
 impl EventLoop {
-    /// The next event; the first call connects. Not safe to cancel. After an error, in words for the user, the client is spent.
+    /// The next event; the first call connects. Not safe to cancel. After an error, in words for the user,
+    /// the client is spent.
     pub(super) async fn poll(&mut self) -> Result<Event, String> {
         let event = match &mut self.client {
             Client::V4(event_loop) => event_loop.poll().await,
@@ -304,10 +314,13 @@ pub(super) fn socket_failed(error: &std::io::Error) -> Failure {
     use std::io::ErrorKind;
     match error.kind() {
         // See `dial`.
-        ErrorKind::TimedOut => Failure::Other("the broker did not acknowledge within two keep_alive what was sent to it".into()),
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => {
-            Failure::Ended(error.to_string())
+        ErrorKind::TimedOut => {
+            Failure::Other("the broker did not acknowledge within two keep_alive what was sent to it".into())
         }
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => Failure::Ended(error.to_string()),
         _ => Failure::Other(error.to_string()),
     }
 }
@@ -324,12 +337,22 @@ pub(super) fn refused(code: &str, will: Option<&LastWillConfig>) -> String {
         ("PacketTooLarge" | "PayloadFormatInvalid", Some(_)) => "check last_will.payload",
         ("UnsupportedProtocolVersion", _) => "set version = \"3.1.1\"",
         ("RefusedProtocolVersion", _) => "set version = \"5\"",
-        ("ServerUnavailable" | "ServerBusy" | "ServiceUnavailable" | "QuotaExceeded" | "ConnectionRateExceeded", _) => "ask who runs it",
+        (
+            "ServerUnavailable"
+            | "ServerBusy"
+            | "ServiceUnavailable"
+            | "QuotaExceeded"
+            | "ConnectionRateExceeded",
+            _,
+        ) => "ask who runs it",
         _ => "check username, password, certificates and client_id",
     };
     format!("{REFUSED}: {code}: {advice}")
 }
 
 pub(super) fn too_large(size: usize, max_packet: u32) -> String {
-    format!("a packet of {size} bytes is larger than max_packet = {max_packet} bytes: raise max_packet, or make the sender send less")
+    format!(
+        "a packet of {size} bytes is larger than max_packet = {max_packet} bytes: raise max_packet, or make \
+        the sender send less"
+    )
 }

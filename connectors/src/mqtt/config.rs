@@ -30,7 +30,8 @@ pub struct ConnectionConfig {
     /// Protocol version.
     #[serde(default)]
     pub version: Version,
-    /// Client id; `tidegate-BOX-CONNECTION` when absent. It must be the same after a restart, or queued messages are lost.
+    /// Client id; `tidegate-BOX-CONNECTION` when absent. It must be the same after a restart, or queued
+    /// messages are lost.
     pub client_id: Option<String>,
     /// User name.
     pub username: Option<String>,
@@ -38,12 +39,12 @@ pub struct ConnectionConfig {
     pub password: Option<SecretSource>,
     /// TLS; absent means plain TCP.
     pub tls: Option<TlsConfig>,
-    /// Longest silence before a ping. A broker that leaves what was sent to it unanswered for twice as long is given up. On a slow line
-    /// choose it longer than `in_flight` messages take.
+    /// Longest silence before a ping. A broker that leaves what was sent to it unanswered for twice as long
+    /// is given up. On a slow line choose it longer than `in_flight` messages take.
     #[serde(default = "default_keep_alive")]
     pub keep_alive: Span,
-    /// How long the broker keeps the session while the box is away (MQTT 5; a 3.1.1 broker decides itself). Choose it longer than
-    /// the worst outage.
+    /// How long the broker keeps the session while the box is away (MQTT 5; a 3.1.1 broker decides itself).
+    /// Choose it longer than the worst outage.
     #[serde(default = "default_session_expiry")]
     pub session_expiry: Span,
     /// Largest packet that is taken or sent; larger ones are refused with an error.
@@ -105,7 +106,8 @@ impl JsonSchema for Qos {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "integer", "minimum": 0, "maximum": 1, "description": "quality of service: 0 (at most once) or 1 (at least once)" })
+        schemars::json_schema!({ "type": "integer", "minimum": 0, "maximum": 1, "description": "quality of \
+            service: 0 (at most once) or 1 (at least once)" })
     }
 }
 
@@ -128,8 +130,8 @@ impl TryFrom<u8> for Qos {
 pub struct StreamConfig {
     /// The connection's name.
     pub connection: String,
-    /// Topic filter. `{name}` stands for one level and becomes a text column; `+` and a final `#` match without a column;
-    /// `$share/GROUP/...` shares the subscription.
+    /// Topic filter. `{name}` stands for one level and becomes a text column; `+` and a final `#` match
+    /// without a column; `$share/GROUP/...` shares the subscription.
     pub topic: String,
     /// Quality of service of the subscription.
     #[serde(default)]
@@ -140,7 +142,8 @@ pub struct StreamConfig {
     /// Name of a boolean column that says whether the message is one that the broker had retained; absent: no
     /// such column.
     pub retained_column: Option<String>,
-    /// Whether rows are kept in the journal, so that rules' state survives a restart; default: yes with QoS 1, no with QoS 0.
+    /// Whether rows are kept in the journal, so that rules' state survives a restart; default: yes with QoS
+    /// 1, no with QoS 0.
     pub journal: Option<bool>,
     /// What happens while the disk refuses to be written.
     #[serde(default)]
@@ -231,7 +234,9 @@ impl TsConfig {
     pub(super) fn place(&self) -> (Path, TimeFormat) {
         match self {
             Self::Path(path) => (path.clone(), time_format(None, None, None)),
-            Self::At(TsAt { path, unit, zone, format }) => (path.clone(), time_format(*unit, *zone, format.as_ref())),
+            Self::At(TsAt { path, unit, zone, format }) => {
+                (path.clone(), time_format(*unit, *zone, format.as_ref()))
+            }
         }
     }
 }
@@ -298,7 +303,8 @@ impl<'de> Deserialize<'de> for TsConfig {
 
 impl<'de> Deserialize<'de> for FieldConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = "a type such as \"float64\", or { type = \"float64\", path = \"sensors.temperature\" }";
+        let expected =
+            "a type such as \"float64\", or { type = \"float64\", path = \"sensors.temperature\" }";
         deserializer.deserialize_any(TextOrTable { expected, text: Self::Type, table: Self::At })
     }
 }
@@ -332,7 +338,8 @@ impl<'de, A: Deserialize<'de>, B: Deserialize<'de>, T> Visitor<'de> for TextOrTa
 pub struct OutputConfig {
     /// The connection's name.
     pub connection: String,
-    /// Topic; `{column}` is replaced by the row's value. A null, an empty value or one with `/`, `+` or `#` refuses the row.
+    /// Topic; `{column}` is replaced by the row's value. A null, an empty value or one with `/`, `+` or `#`
+    /// refuses the row.
     pub topic: String,
     /// Payload; `{column}` is replaced by the row's value. Absent: the whole row as a JSON object.
     pub payload: Option<String>,
@@ -387,7 +394,8 @@ mod tests {
             (r#""qos": 1, "journal": false"#, false),
             (r#""qos": 0, "journal": true"#, true),
         ] {
-            let config: StreamConfig = serde_json::from_str(&format!(r#"{{"connection": "c", "topic": "t", {keys}}}"#)).unwrap();
+            let config: StreamConfig =
+                serde_json::from_str(&format!(r#"{{"connection": "c", "topic": "t", {keys}}}"#)).unwrap();
             assert_eq!(config.is_journaled(), journaled, "{keys}");
         }
     }

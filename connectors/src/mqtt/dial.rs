@@ -9,20 +9,27 @@ use tokio::time::timeout;
 
 use super::client::CONNECT_TIMEOUT;
 
-/// How long an address may take before the next one is tried beside it ("Connection Attempt Delay", RFC 8305 section 5).
+/// How long an address may take before the next one is tried beside it ("Connection Attempt Delay", RFC 8305
+/// section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// How long a host may take to answer: what is left of [`CONNECT_TIMEOUT`] is the broker's, so that it is
 /// known who was silent.
 const HOST_TIMEOUT: Duration = Duration::from_secs(CONNECT_TIMEOUT.as_secs() * 2 / 3);
 
-/// Connects to `host:port`, by whichever of its addresses answers first. What was sent and is not acknowledged by the far side's TCP for
-/// `patience` ends the connection.
+/// Connects to `host:port`, by whichever of its addresses answers first. What was sent and is not
+/// acknowledged by the far side's TCP for `patience` ends the connection.
 ///
-/// Pings do not find every line that went silent: a line that is written to needs none, and what cannot be written stops the client before
-/// its next ping. Then only TCP can tell, which by itself takes a quarter of an hour (`tcp_retries2` in tcp(7)).
+/// Pings do not find every line that went silent: a line that is written to needs none, and what cannot be
+/// written stops the client before its next ping. Then only TCP can tell, which by itself takes a quarter of
+/// an hour (`tcp_retries2` in tcp(7)).
 pub(super) async fn dial(host: String, patience: Duration) -> io::Result<TcpStream> {
-    let silent = || io::Error::new(io::ErrorKind::HostUnreachable, format!("{host} does not answer: check host, port, cable and firewall"));
+    let silent = || {
+        io::Error::new(
+            io::ErrorKind::HostUnreachable,
+            format!("{host} does not answer: check host, port, cable and firewall"),
+        )
+    };
     timeout(HOST_TIMEOUT, dial_any(&host, patience)).await.unwrap_or_else(|_| Err(silent()))
 }
 
@@ -64,7 +71,8 @@ mod tests {
     async fn the_address_that_answers_is_taken_and_watched() {
         let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
         // Where localhost is ::1 first, nobody listens there.
-        let stream = dial(format!("localhost:{}", broker.local_addr().unwrap().port()), PATIENCE).await.unwrap();
+        let stream =
+            dial(format!("localhost:{}", broker.local_addr().unwrap().port()), PATIENCE).await.unwrap();
         assert!(stream.nodelay().unwrap());
         #[cfg(target_os = "linux")]
         assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(PATIENCE));

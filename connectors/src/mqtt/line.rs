@@ -1,10 +1,12 @@
 //! The task that owns a connection: it drives the client, and everything else waits for it.
 //!
-//! The client's event loop is polled whatever happens downstream, so that pings are answered and acknowledgements go out. When the
-//! engine does not take rows, they wait in the decoders up to a limit; after that QoS 0 messages are dropped and counted. With
-//! QoS 1 the broker holds back by itself, since it sends no more than `in_flight` messages without an acknowledgement (MQTT 5). When it
-//! sends more than can be held all the same (3.1.1, or mosquitto after it has resumed a session), what is too much is refused: the rows
-//! that are held are dealt with and acknowledged, and then a new connection brings the rest again, in order.
+//! The client's event loop is polled whatever happens downstream, so that pings are answered and
+//! acknowledgements go out. When the engine does not take rows, they wait in the decoders up to a limit;
+//! after that QoS 0 messages are dropped and counted. With QoS 1 the broker holds back by itself, since it
+//! sends no more than `in_flight` messages without an acknowledgement (MQTT 5). When it sends more than can
+//! be held all the same (3.1.1, or mosquitto after it has resumed a session), what is too much is refused:
+//! the rows that are held are dealt with and acknowledged, and then a new connection brings the rest again,
+//! in order.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -171,7 +173,8 @@ impl Running {
             self.line.status.is_down(if let End::Lost(reason) = &end { Some(reason.clone()) } else { None });
             self.line.session.send_replace(None);
             self.listening.lost();
-            // What the engine has no room for belongs to messages that only this connection could have acknowledged.
+            // What the engine has no room for belongs to messages that only this connection could have
+            // acknowledged.
             self.hand_over();
             self.line.streams.forget();
             self.tell();
@@ -235,7 +238,9 @@ impl Running {
             self.serve(connection);
             self.listen(connection);
             if let Some(refused) = connection.acks.only_refused() {
-                return Err(End::Lost(format!("{refused} messages were not taken; the broker is asked for them again")));
+                return Err(End::Lost(format!(
+                    "{refused} messages were not taken; the broker is asked for them again"
+                )));
             }
             if self.inlet.is_none() && self.publishers_gone && connection.acks.len() == 0 {
                 return Err(End::Finished);
@@ -247,7 +252,11 @@ impl Running {
                     None => pending().await,
                 }
             };
-            let room = room(self.inlet.as_ref().filter(|_| self.line.streams.held() > 0 || self.listening.news().is_some()));
+            let room = room(
+                self.inlet
+                    .as_ref()
+                    .filter(|_| self.line.streams.held() > 0 || self.listening.news().is_some()),
+            );
             let read_by = self.listening.deadline();
             tokio::select! {
                 // What has come counts before the time that has passed.
@@ -256,7 +265,8 @@ impl Running {
                 () = self.shutdown.cancelled(), if self.inlet.is_some() => self.stop_reading(),
                 Ok(()) = self.asked.changed() => {}
                 () = time::sleep_until(read_by.unwrap_or_else(time::Instant::now)), if read_by.is_some() => {}
-                command = self.line.commands.recv(), if self.waiting.is_none() && !self.publishers_gone => match command {
+                command = self.line.commands.recv(),
+                    if self.waiting.is_none() && !self.publishers_gone => match command {
                     Some(command) => self.waiting = Some(command),
                     None => self.publishers_gone = true,
                 },
@@ -324,7 +334,8 @@ impl Running {
     fn is_saved(&mut self, saved: std::io::Result<()>) {
         self.saving = None;
         if let Err(error) = saved {
-            warn!(%error, "what streams remember cannot be written: retained messages may make their rows again at the next start");
+            warn!(%error, "what streams remember cannot be written: retained messages may make their rows \
+                again at the next start");
         }
     }
 
@@ -366,8 +377,8 @@ impl Running {
             add(&self.line.status.sessions_lost, 1);
             warn!(
                 client_id = plan.client_id,
-                "the broker has no session of this box: what it had queued while the line was down is lost; let it keep sessions on disk, \
-                 and longer than the worst outage"
+                "the broker has no session of this box: what it had queued while the line was down is lost; \
+                let it keep sessions on disk, and longer than the worst outage"
             );
         }
         self.said.about(&welcome, plan, self.line.confirms);
@@ -377,7 +388,12 @@ impl Running {
         connection.up_since = Some(connection.heard);
         self.line.status.is_up();
         let max_packet = plan.max_packet.min(max_packet.unwrap_or(u32::MAX));
-        self.line.session.send_replace(Some(Session { generation: self.generation, present, max_packet, max_qos }));
+        self.line.session.send_replace(Some(Session {
+            generation: self.generation,
+            present,
+            max_packet,
+            max_qos,
+        }));
     }
 
     /// Hands rows to the engine as long as it has room.
@@ -401,7 +417,8 @@ impl Running {
         }
     }
 
-    /// Nothing more is there to be read: looks whether that is so at the broker, too, if somebody wants to know.
+    /// Nothing more is there to be read: looks whether that is so at the broker, too, if somebody wants to
+    /// know.
     fn listen(&mut self, connection: &mut Connection) {
         if self.inlet.is_none() {
             return;
@@ -455,7 +472,8 @@ impl Running {
         }
     }
 
-    /// Waits before the next attempt, and turns publishers down meanwhile. Break: the box shuts down and nobody needs the line.
+    /// Waits before the next attempt, and turns publishers down meanwhile. Break: the box shuts down and
+    /// nobody needs the line.
     async fn pause(&mut self) -> std::ops::ControlFlow<()> {
         let mut timer = pin!(time::sleep(self.line.backoff.pause()));
         loop {
@@ -484,18 +502,23 @@ impl Running {
 impl Said {
     /// Says what the broker does not do as it was asked to.
     fn about(&mut self, welcome: &Welcome, plan: &Plan, confirms: bool) {
-        let granted = welcome.session_expiry_s.filter(|granted| plan.persistent && *granted < plan.session_expiry_s);
+        let granted =
+            welcome.session_expiry_s.filter(|granted| plan.persistent && *granted < plan.session_expiry_s);
         if granted.is_some() && self.session_expiry_s != granted {
             warn!(
                 asked_s = plan.session_expiry_s,
                 granted_s = granted,
-                "the broker keeps the session for less than session_expiry: after a longer outage what it had queued is lost"
+                "the broker keeps the session for less than session_expiry: after a longer outage what it \
+                had queued is lost"
             );
         }
         self.session_expiry_s = granted;
         let too_low = confirms && welcome.max_qos < Qos::AtLeastOnce;
         if too_low && !self.max_qos {
-            error!("the broker takes QoS 0 only: outputs with qos = 1 and uplinks cannot write to it; let it take QoS 1, or set qos = 0");
+            error!(
+                "the broker takes QoS 0 only: outputs with qos = 1 and uplinks cannot write to it; let it \
+                take QoS 1, or set qos = 0"
+            );
         }
         self.max_qos = too_low;
     }

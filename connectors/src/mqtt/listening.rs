@@ -1,11 +1,15 @@
-//! Whether the line listens: it is up, and what the broker had kept for the box is read. Only then it is silence when nothing comes.
+//! Whether the line listens: it is up, and what the broker had kept for the box is read. Only then it is
+//! silence when nothing comes.
 //!
-//! MQTT has no mark behind the messages that a broker has queued. So the broker is asked for an answer when nothing is unacknowledged: it takes packets in
-//! order, so that what it still had would come before the answer. A line on which messages never stop has no such moment. There the queue counts as read
-//! after [`READ_WITHIN`]: it is a queue, so that what comes is in order, and a stream that is behind others is not behind time.
+//! MQTT has no mark behind the messages that a broker has queued. So the broker is asked for an answer when
+//! nothing is unacknowledged: it takes packets in order, so that what it still had would come before the
+//! answer. A line on which messages never stop has no such moment. There the queue counts as read after
+//! [`READ_WITHIN`]: it is a queue, so that what comes is in order, and a stream that is behind others is not
+//! behind time.
 //!
-//! A broker that hangs, or a line that loses packets, looks like a quiet one. So an answer that has taken much longer than the line takes
-//! proves nothing: what was sent meanwhile may still be on its way, and it is read first, as after a new connection.
+//! A broker that hangs, or a line that loses packets, looks like a quiet one. So an answer that has taken
+//! much longer than the line takes proves nothing: what was sent meanwhile may still be on its way, and it is
+//! read first, as after a new connection.
 
 use std::time::Duration;
 
@@ -13,7 +17,8 @@ use tokio::time::Instant;
 
 use crate::LineNews;
 
-/// How long the end of a queue, or of what is unacknowledged, is waited for on a line on which messages never stop.
+/// How long the end of a queue, or of what is unacknowledged, is waited for on a line on which messages never
+/// stop.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// How much later than it may be expected an answer may come, for a broker that is busy.
@@ -53,7 +58,8 @@ enum State {
 #[derive(Debug)]
 struct Question {
     sent: Instant,
-    /// the sequence's time at which it was asked for. `None`: nobody did, it is the end of the queue that is looked for
+    /// the sequence's time at which it was asked for. `None`: nobody did, it is the end of the queue that is
+    /// looked for
     asked: Option<i64>,
     /// whether messages have come since
     disturbed: bool,
@@ -61,11 +67,19 @@ struct Question {
 
 impl Listening {
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: State::Down, news: None, answered: i64::MIN, heard: now, held_up: None, round_trip: Duration::ZERO, question: None }
+        Self {
+            state: State::Down,
+            news: None,
+            answered: i64::MIN,
+            heard: now,
+            held_up: None,
+            round_trip: Duration::ZERO,
+            question: None,
+        }
     }
 
-    /// A connection is made, and the broker has answered its subscriptions. What it refuses is asked for again, and
-    /// answered again: that begins nothing.
+    /// A connection is made, and the broker has answered its subscriptions. What it refuses is asked for
+    /// again, and answered again: that begins nothing.
     pub(super) fn connected(&mut self, now: Instant) {
         if self.state != State::Down {
             return;
@@ -85,14 +99,18 @@ impl Listening {
         }
     }
 
-    /// Whether the broker is to be asked now, when nothing else is to be read, `unacknowledged` messages wait, and the line was last asked at `asked`.
+    /// Whether the broker is to be asked now, when nothing else is to be read, `unacknowledged` messages
+    /// wait, and the line was last asked at `asked`.
     pub(super) fn wants_to_ask(&self, unacknowledged: usize, asked: i64) -> bool {
         self.question.is_none()
             && match self.state {
                 State::Down => false,
                 State::Reading { .. } => unacknowledged == 0,
                 // Behind what is not acknowledged more may wait.
-                State::Listening => asked > self.answered && (unacknowledged == 0 || self.held_up.is_some_and(|(_, long)| long)),
+                State::Listening => {
+                    asked > self.answered
+                        && (unacknowledged == 0 || self.held_up.is_some_and(|(_, long)| long))
+                }
             }
     }
 
@@ -132,7 +150,11 @@ impl Listening {
 
     /// Looks at the time, and at when the line was last asked.
     pub(super) fn look(&mut self, asked: i64, now: Instant) {
-        if self.state == State::Listening && self.question.is_none() && asked > self.answered && self.held_up.is_none() {
+        if self.state == State::Listening
+            && self.question.is_none()
+            && asked > self.answered
+            && self.held_up.is_none()
+        {
             self.held_up = Some((now, false));
         }
         if self.deadline().is_none_or(|deadline| deadline > now) {

@@ -54,12 +54,18 @@ impl Losses {
 
     /// A connection was lost after it had been up for so long, or could not be made.
     pub(super) fn lost(&mut self, reason: String, up: Option<Duration>) {
-        // A line that falls silent, and a broker that is not there meanwhile, are outages: no client id is to blame.
+        // A line that falls silent, and a broker that is not there meanwhile, are outages: no client id is to
+        // blame.
         let ended_soon = up.is_some_and(|up| up < SHORT) && reason != NO_PING;
         self.short = if ended_soon { self.short + 1 } else { 0 };
         let known = self.outage.as_ref().is_some_and(|outage| outage.reason == reason);
         if reason.starts_with(REFUSED) && !known {
-            error!(reason, host = self.host, port = self.port, "not connected, and a person is needed; trying again until it works");
+            error!(
+                reason,
+                host = self.host,
+                port = self.port,
+                "not connected, and a person is needed; trying again until it works"
+            );
         }
         match &mut self.outage {
             Some(outage) => {
@@ -75,7 +81,12 @@ impl Losses {
                 if self.comes_and_goes() {
                     self.say_that_it_comes_and_goes(&reason);
                 } else if !reason.starts_with(REFUSED) {
-                    warn!(reason, host = self.host, port = self.port, "not connected; trying again until it works");
+                    warn!(
+                        reason,
+                        host = self.host,
+                        port = self.port,
+                        "not connected; trying again until it works"
+                    );
                 }
                 self.outage = Some(Outage { since: Instant::now(), attempts: 1, reason });
             }
@@ -95,8 +106,8 @@ impl Losses {
             reason,
             times = self.short,
             client_id = self.client_id,
-            "the connection is lost soon after it was made, again and again: does another client use this client_id (two boxes with one name), \
-             or is a message larger than the broker takes?"
+            "the connection is lost soon after it was made, again and again: does another client use this \
+            client_id (two boxes with one name), or is a message larger than the broker takes?"
         );
     }
 }

@@ -1,23 +1,28 @@
-//! What is remembered of messages that came with QoS 1, so that a repeat is known and its rows are not taken twice.
+//! What is remembered of messages that came with QoS 1, so that a repeat is known and its rows are not taken
+//! twice.
 //!
-//! A broker repeats a message with its packet id and the DUP flag (MQTT 5.0, section 4.4) on the next connection, when it has not seen
-//! its acknowledgement. A *mark* is that packet id and a hash of the message. It says the same in the next process, so that the journal
-//! can keep it beside the rows.
+//! A broker repeats a message with its packet id and the DUP flag (MQTT 5.0, section 4.4) on the next
+//! connection, when it has not seen its acknowledgement. A *mark* is that packet id and a hash of the
+//! message. It says the same in the next process, so that the journal can keep it beside the rows.
 //!
-//! A packet id is used again as soon as its message is acknowledged, by some brokers at once (the lowest that is free), by others
-//! after all 65 535. So a mark holds only for a while:
-//! * A message without the DUP flag is new, and makes void what was remembered under its packet id. So does another hash.
+//! A packet id is used again as soon as its message is acknowledged, by some brokers at once (the lowest that
+//! is free), by others after all 65 535. So a mark holds only for a while:
+//! * A message without the DUP flag is new, and makes void what was remembered under its packet id. So does
+//!   another hash.
 //! * But some brokers repeat without the flag. They do it where all do, in a resumed session before anything
 //!   new (MQTT 5.0, section 4.6):
 //!   until the first message that is new, a known packet id with the same hash is a repeat.
 //! * A broker that has lost the session begins anew: everything is void.
-//! * A message that was not acknowledged is remembered until it is: its packet id cannot be in use for another.
-//! * Acknowledgements go out in the order of receipt, so that what the broker misses one for is the end of what it has sent, at most
-//!   its window. Of acknowledged messages the newest few windows are remembered, because acknowledgements may be lost on the way.
+//! * A message that was not acknowledged is remembered until it is: its packet id cannot be in use for
+//!   another.
+//! * Acknowledgements go out in the order of receipt, so that what the broker misses one for is the end of
+//!   what it has sent, at most its window. Of acknowledged messages the newest few windows are remembered,
+//!   because acknowledgements may be lost on the way.
 //!
-//! One case cannot be told from a repeat: the acknowledgement arrived, the broker used the packet id again at once, for an equal
-//! message, and lost that one on the way. Where a stream was seen to get equal messages under one packet id (counts of a light barrier
-//! without a time, from a broker that uses the lowest id), acknowledged messages count as unknown: better twice than not at all.
+//! One case cannot be told from a repeat: the acknowledgement arrived, the broker used the packet id again at
+//! once, for an equal message, and lost that one on the way. Where a stream was seen to get equal messages
+//! under one packet id (counts of a light barrier without a time, from a broker that uses the lowest id),
+//! acknowledged messages count as unknown: better twice than not at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,11 +31,12 @@ use siphasher::sip::SipHasher13;
 
 use super::acks::Fate;
 
-/// At most this many marks of an earlier process are of use for a stream, the newest: half of all packet ids, so that a broker that
-/// counts through them cannot have come round.
+/// At most this many marks of an earlier process are of use for a stream, the newest: half of all packet ids,
+/// so that a broker that counts through them cannot have come round.
 pub const KNOWN_MARKS: usize = 32_768;
 
-/// What a 3.1.1 broker's window may be, which nobody tells: brokers come with 10 to 100, and a person raises that to 1000.
+/// What a 3.1.1 broker's window may be, which nobody tells: brokers come with 10 to 100, and a person raises
+/// that to 1000.
 const LIKELY_WINDOW: usize = 1_000;
 
 /// All packet ids.
@@ -156,11 +162,14 @@ impl Marks {
         }
     }
 
-    /// Adds what an earlier process committed of a stream, oldest first. Nobody knows whether it was acknowledged.
+    /// Adds what an earlier process committed of a stream, oldest first. Nobody knows whether it was
+    /// acknowledged.
     pub(super) fn know(&mut self, stream: usize, marks: &[u64]) {
         let done = Arc::new(Fate::done());
         let newest = marks.get(marks.len().saturating_sub(KNOWN_MARKS)..).unwrap_or_default();
-        for (packet_id, hash) in newest.iter().map(|mark| parts(*mark)).filter(|(packet_id, _)| *packet_id != 0) {
+        for (packet_id, hash) in
+            newest.iter().map(|mark| parts(*mark)).filter(|(packet_id, _)| *packet_id != 0)
+        {
             if let Some(earlier) = self.messages.get_mut(&packet_id) {
                 let mut equal = false;
                 earlier.keep(|taken| {
@@ -194,8 +203,8 @@ impl Marks {
         }
     }
 
-    /// A message comes, with or without the DUP flag. Makes void what it shows to be void, so it must be told of those, too, that there
-    /// is no room for.
+    /// A message comes, with or without the DUP flag. Makes void what it shows to be void, so it must be told
+    /// of those, too, that there is no room for.
     pub(super) fn comes(&mut self, mark: u64, dup: bool) -> Coming {
         let (packet_id, hash) = parts(mark);
         if !dup && !self.is_repeat_without_flag(packet_id, hash) {
@@ -243,7 +252,8 @@ impl Marks {
     pub(super) fn remember(&mut self, stream: usize, mark: u64, fate: Arc<Fate>) {
         let (packet_id, hash) = parts(mark);
         self.add(packet_id, Taken { stream, hash, fate }, false);
-        // Two for one, so that also what an earlier process left gets less, but not before the broker has repeated what it has.
+        // Two for one, so that also what an earlier process left gets less, but not before the broker has
+        // repeated what it has.
         for _ in 0..2 {
             self.forget_oldest();
         }
@@ -270,7 +280,10 @@ impl Marks {
         }
         self.serial += 1;
         let (serial, connection) = (self.serial, if acknowledged { 0 } else { self.connection });
-        self.messages.insert(packet_id, Message { serial, connection, acknowledged, taken: Some(taken), others: Vec::new() });
+        self.messages.insert(
+            packet_id,
+            Message { serial, connection, acknowledged, taken: Some(taken), others: Vec::new() },
+        );
         self.order.push_back((packet_id, serial));
     }
 
@@ -415,7 +428,9 @@ mod tests {
         let taken: Vec<u64> = (1..=3).map(|id| take(&mut marks, id, &format!("n {id}")).0).collect();
         marks.acknowledged(1);
         marks.connected(true);
-        assert!(taken.iter().all(|mark| marks.comes(*mark, false) == Coming::Again && marks.first_copy(TANK, *mark).is_some()));
+        assert!(taken.iter().all(
+            |mark| marks.comes(*mark, false) == Coming::Again && marks.first_copy(TANK, *mark).is_some()
+        ));
         // A new one ends it: what is equal from now on is another message.
         take(&mut marks, 9, "new");
         assert_eq!(marks.comes(taken[0], false), Coming::New);
@@ -428,7 +443,8 @@ mod tests {
     #[test]
     fn a_repeat_without_the_flag_is_known_by_the_next_process_unless_the_stream_repeats_itself() {
         let mut marks = Marks::new("box", 10, 2);
-        let [one, pulse] = [(1, "a"), (2, "pulse")].map(|(id, payload)| marks.mark(id, b"plant/tank", payload.as_bytes()));
+        let [one, pulse] =
+            [(1, "a"), (2, "pulse")].map(|(id, payload)| marks.mark(id, b"plant/tank", payload.as_bytes()));
         marks.know(TANK, &[one]);
         marks.know(LOG, &[pulse, pulse]);
         marks.connected(true);
@@ -573,7 +589,9 @@ mod tests {
     #[test]
     fn what_an_earlier_process_left_shrinks_to_the_usual_number() {
         let mut marks = Marks::new("box", 10, 2);
-        let known: Vec<u64> = (0..40_000_u32).map(|n| marks.mark(u16::try_from(n % 60_000).unwrap(), b"plant/tank", b"x")).collect();
+        let known: Vec<u64> = (0..40_000_u32)
+            .map(|n| marks.mark(u16::try_from(n % 60_000).unwrap(), b"plant/tank", b"x"))
+            .collect();
         marks.know(TANK, &known);
         assert_eq!(marks.order.len(), KNOWN_MARKS);
         marks.connected(true);

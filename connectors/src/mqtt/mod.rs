@@ -1,15 +1,17 @@
 //! MQTT 3.1.1 (OASIS, 2014) and 5.0 (OASIS, 2019).
 //!
-//! Delivery: a message that came with QoS 1 is acknowledged, in the order of receipt, only when every effect of its rows is durable;
-//! until then the broker sends it again on the next connection, with the DUP flag. Such a repeat is known by its mark, also by the next
-//! process if its rows were committed: it is acknowledged when the rows of the first copy are dealt with, and gives no rows of its own.
-//! Only rows that were refused come again. Where it is in doubt whether a message is a repeat, it is taken (`marks` says when), and so
-//! is one that a broker repeats without the flag, or after it has lost the session. A message that is malformed or too large is
-//! acknowledged and counted: it would never get better. Publishing with QoS 1 is confirmed by the broker's acknowledgement and nothing
-//! less, and a message whose connection went away is given back to its sender, never kept to be sent late.
+//! Delivery: a message that came with QoS 1 is acknowledged, in the order of receipt, only when every effect
+//! of its rows is durable; until then the broker sends it again on the next connection, with the DUP flag.
+//! Such a repeat is known by its mark, also by the next process if its rows were committed: it is
+//! acknowledged when the rows of the first copy are dealt with, and gives no rows of its own. Only rows that
+//! were refused come again. Where it is in doubt whether a message is a repeat, it is taken (`marks` says
+//! when), and so is one that a broker repeats without the flag, or after it has lost the session. A message
+//! that is malformed or too large is acknowledged and counted: it would never get better. Publishing with QoS
+//! 1 is confirmed by the broker's acknowledgement and nothing less, and a message whose connection went away
+//! is given back to its sender, never kept to be sent late.
 //!
-//! Read [`config`] for what users write, [`topic`] and [`template`] for how topics and columns meet, then `line` for the task that owns
-//! the connection.
+//! Read [`config`] for what users write, [`topic`] and [`template`] for how topics and columns meet, then
+//! `line` for the task that owns the connection.
 
 mod acks;
 mod client;
@@ -85,10 +87,11 @@ pub struct StreamRequest<'a> {
     pub name: &'a str,
     /// Its configuration.
     pub config: &'a StreamConfig,
-    /// Columns that were inferred earlier, without `ts` and the captures; used when the configuration declares none.
+    /// Columns that were inferred earlier, without `ts` and the captures; used when the configuration
+    /// declares none.
     pub known: Vec<(String, FieldType)>,
-    /// The marks ([`tidegate_core::Batch::marks`]) of rows that an earlier process committed for this stream, oldest first: the newest
-    /// [`KNOWN_MARKS`] are of use.
+    /// The marks ([`tidegate_core::Batch::marks`]) of rows that an earlier process committed for this stream,
+    /// oldest first: the newest [`KNOWN_MARKS`] are of use.
     pub known_marks: Vec<u64>,
     /// Where the stream counts what it did not take as it came.
     pub intake: Arc<Intake>,
@@ -102,7 +105,8 @@ pub struct Opened {
     pub source: Box<dyn Source>,
     /// By the outputs' names.
     pub sinks: BTreeMap<String, Box<dyn Sink>>,
-    /// For the uplink. Drop it where it is not needed: the source runs until all publishers and sinks are gone.
+    /// For the uplink. Drop it where it is not needed: the source runs until all publishers and sinks are
+    /// gone.
     pub publisher: Publisher,
 }
 
@@ -139,7 +143,8 @@ pub enum OpenError {
 /// Prepares a connection; does no network I/O, but reads the secret and the PEM files.
 ///
 /// # Errors
-/// When the configuration is wrong in itself or a file cannot be read. That the broker is not there is no error.
+/// When the configuration is wrong in itself or a file cannot be read. That the broker is not there is no
+/// error.
 pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     let Request { name, config, client_id, streams, outputs, clock, status, keep } = request;
     let persistent = streams.iter().any(|stream| stream.config.qos == Qos::AtLeastOnce);
@@ -149,7 +154,8 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     let mut decoders = Vec::with_capacity(streams.len());
     let mut marks = Marks::new(&plan.client_id, plan.in_flight, streams.len());
     let has_earlier = streams.iter().any(|stream| !stream.known_marks.is_empty());
-    let confirms = outputs.iter().any(|(_, output)| output.qos == Qos::AtLeastOnce) || (outputs.is_empty() && streams.is_empty());
+    let confirms = outputs.iter().any(|(_, output)| output.qos == Qos::AtLeastOnce)
+        || (outputs.is_empty() && streams.is_empty());
     for (index, stream) in streams.into_iter().enumerate() {
         let fail = |reason: String| OpenError::Stream { name: stream.name.to_owned(), reason };
         let filter = stream.config.filter().map_err(fail)?;
@@ -157,7 +163,10 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
         subscriptions.add(filter.subscription(), stream.config.qos, stream.config.retained);
         marks.know(index, &stream.known_marks);
         let memory = Memory::read(&stream.kept, &stream.known_marks).unwrap_or_else(|| {
-            tracing::warn!(stream = stream.name, "what the stream remembers is damaged: retained messages may make their rows again");
+            tracing::warn!(
+                stream = stream.name,
+                "what the stream remembers is damaged: retained messages may make their rows again"
+            );
             Memory::default()
         });
         decoders.push(Stream::new(stream.name.into(), filter, decoder, stream.config, memory, stream.intake));
@@ -175,10 +184,19 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     let sinks = outputs
         .into_iter()
         .map(|(output, config)| {
-            let wrong = |why| OpenError::Output { name: output.to_owned(), reason: format!("\"{}\" is not a topic: {why}", config.topic) };
+            let wrong = |why| OpenError::Output {
+                name: output.to_owned(),
+                reason: format!("\"{}\" is not a topic: {why}", config.topic),
+            };
             let topic = OutputConfig::topic_of(&config.topic).map_err(wrong)?;
             let payload = config.payload.as_deref().map(Template::parse);
-            let sink = TopicSink { publisher: publisher.clone(), topic, payload, qos: config.qos, retain: config.retain };
+            let sink = TopicSink {
+                publisher: publisher.clone(),
+                topic,
+                payload,
+                qos: config.qos,
+                retain: config.retain,
+            };
             Ok((output.to_owned(), Box::new(sink) as Box<dyn Sink>))
         })
         .collect::<Result<_, OpenError>>()?;
@@ -202,20 +220,31 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
 
 fn plan(config: &ConnectionConfig, client_id: String, persistent: bool) -> Result<Plan, OpenError> {
     if config.username.is_none() && config.password.is_some() && config.version == Version::V3_1_1 {
-        return Err(OpenError::Config("MQTT 3.1.1 does not allow a password without a username: set username".into()));
+        return Err(OpenError::Config(
+            "MQTT 3.1.1 does not allow a password without a username: set username".into(),
+        ));
     }
     let client_id = config.client_id.clone().unwrap_or(client_id);
     if client_id.is_empty() {
-        return Err(OpenError::Config("client_id is empty: the broker could not know the box again after a restart".into()));
+        return Err(OpenError::Config(
+            "client_id is empty: the broker could not know the box again after a restart".into(),
+        ));
     }
     let keep_alive_s = u16::try_from(config.keep_alive.0.as_secs()).ok().filter(|seconds| *seconds > 0);
     let Some(keep_alive_s) = keep_alive_s else {
-        return Err(OpenError::Config(format!("keep_alive = \"{}\": MQTT allows 1s to 65535s", config.keep_alive)));
+        return Err(OpenError::Config(format!(
+            "keep_alive = \"{}\": MQTT allows 1s to 65535s",
+            config.keep_alive
+        )));
     };
-    let max_packet = u32::try_from(config.max_packet.0).ok().filter(|_| config::PACKETS.contains(&config.max_packet));
+    let max_packet =
+        u32::try_from(config.max_packet.0).ok().filter(|_| config::PACKETS.contains(&config.max_packet));
     let Some(max_packet) = max_packet else {
         let (least, most) = (config::PACKETS.start(), config::PACKETS.end());
-        return Err(OpenError::Config(format!("max_packet = \"{}\": choose {least} to {most}", config.max_packet)));
+        return Err(OpenError::Config(format!(
+            "max_packet = \"{}\": choose {least} to {most}",
+            config.max_packet
+        )));
     };
     Ok(Plan {
         version: config.version,
@@ -239,7 +268,8 @@ impl StreamConfig {
         Filter::parse(&self.topic).map_err(|why| format!("\"{}\" is not a topic filter: {why}", self.topic))
     }
 
-    /// Where the stream's values are. `known`: columns that were inferred earlier, for streams that declare none.
+    /// Where the stream's values are. `known`: columns that were inferred earlier, for streams that declare
+    /// none.
     ///
     /// # Errors
     /// In words for the user, when the topic filter is wrong.
@@ -259,7 +289,8 @@ impl StreamConfig {
     /// A decoder for the stream's payloads; its schema is the stream's.
     ///
     /// # Errors
-    /// In words for the user, when the topic filter is wrong, two columns have one name, or a path means nothing.
+    /// In words for the user, when the topic filter is wrong, two columns have one name, or a path means
+    /// nothing.
     pub fn decoder(&self, known: Vec<(String, FieldType)>) -> Result<Decoder, String> {
         Decoder::new(&self.layout(known)?).map_err(|error: LayoutError| error.to_string())
     }

@@ -45,8 +45,8 @@ pub(super) struct Command {
     pub(super) taken: oneshot::Sender<Result<Notice, DeliveryError>>,
 }
 
-/// Resolves when the broker has confirmed a message (QoS 1) or it was written (QoS 0), and with an error when that will not happen any
-/// more. A broker that stops answering is given up after two `keep_alive`.
+/// Resolves when the broker has confirmed a message (QoS 1) or it was written (QoS 0), and with an error when
+/// that will not happen any more. A broker that stops answering is given up after two `keep_alive`.
 pub struct Confirmation(BoxFuture<'static, Result<(), DeliveryError>>);
 
 impl Future for Confirmation {
@@ -81,7 +81,13 @@ impl Publisher {
     ///
     /// # Errors `Transient` while the line is down, or if the broker takes no such QoS; `Permanent` if the
     /// message is larger than the limit.
-    pub async fn publish(&self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Confirmation, DeliveryError> {
+    pub async fn publish(
+        &self,
+        topic: &str,
+        payload: Bytes,
+        qos: Qos,
+        retain: bool,
+    ) -> Result<Confirmation, DeliveryError> {
         let Some(session) = *self.session.borrow() else {
             return Err(down(&self.connection, &self.status));
         };
@@ -96,8 +102,8 @@ impl Publisher {
         let size = message.size(self.version);
         if size > session.max_packet as usize {
             return Err(DeliveryError::Permanent(format!(
-                "the message to {topic} makes a packet of {size} bytes; connection {} takes at most {} (the smaller of max_packet and \
-                 the broker's own limit)",
+                "the message to {topic} makes a packet of {size} bytes; connection {} takes at most {} (the \
+                smaller of max_packet and the broker's own limit)",
                 self.connection, session.max_packet
             )));
         }

@@ -78,7 +78,8 @@ pub(super) struct Memory {
 impl Memory {
     /// What `file` says, with what an earlier process has journaled since; `None`: the file is damaged.
     pub(super) fn read(file: &[u8], marks: &[u64]) -> Option<Self> {
-        let mut memory = Self { journaled: marks.iter().map(|mark| short(*mark)).collect(), ..Self::default() };
+        let mut memory =
+            Self { journaled: marks.iter().map(|mark| short(*mark)).collect(), ..Self::default() };
         if file.is_empty() {
             return Some(memory);
         }
@@ -89,9 +90,14 @@ impl Memory {
         }
         for record in records.chunks_exact(RECORD) {
             let (hashes, flags) = record.split_at_checked(24)?;
-            let mut hashes = hashes.chunks_exact(8).filter_map(|hash| hash.try_into().ok().map(u64::from_le_bytes));
-            let (topic, newest, kept, flags) = (hashes.next()?, hashes.next()?, hashes.next()?, *flags.first()?);
-            memory.put(topic, Topic { newest, kept: (flags & 1 != 0).then_some(kept), live_is_kept: flags & 2 != 0 });
+            let mut hashes =
+                hashes.chunks_exact(8).filter_map(|hash| hash.try_into().ok().map(u64::from_le_bytes));
+            let (topic, newest, kept, flags) =
+                (hashes.next()?, hashes.next()?, hashes.next()?, *flags.first()?);
+            memory.put(
+                topic,
+                Topic { newest, kept: (flags & 1 != 0).then_some(kept), live_is_kept: flags & 2 != 0 },
+            );
         }
         Some(memory)
     }
@@ -126,7 +132,10 @@ impl Memory {
     pub(super) fn took(&mut self, of: Hashes, retained: bool) {
         self.journaled.remove(&short(of.mark(0)).0);
         let known = self.topic(of.topic);
-        if !retained && known.is_some_and(|topic| topic.newest == of.content) && !self.ahead.contains_key(&of.topic) {
+        if !retained
+            && known.is_some_and(|topic| topic.newest == of.content)
+            && !self.ahead.contains_key(&of.topic)
+        {
             return;
         }
         let taken = Taken { topic: of.topic, content: of.content, retained };
@@ -218,7 +227,11 @@ impl Memory {
         };
         *ahead = topic;
         let taken = Taken { topic: key, content: topic.newest, retained: true };
-        let batch = if self.held.is_empty() { self.under_way.back_mut().map(|(_, batch)| batch) } else { Some(&mut self.held) };
+        let batch = if self.held.is_empty() {
+            self.under_way.back_mut().map(|(_, batch)| batch)
+        } else {
+            Some(&mut self.held)
+        };
         if let Some(batch) = batch.filter(|_| topic.kept == Some(topic.newest)) {
             batch.push(taken);
         }
@@ -243,7 +256,11 @@ fn after(known: Option<Topic>, taken: Taken) -> Topic {
         return Topic { newest: taken.content, ..before };
     }
     let confirms = known.is_some() && before.newest == taken.content;
-    let live_is_kept = if confirms { before.live_is_kept || before.kept != Some(taken.content) } else { before.live_is_kept };
+    let live_is_kept = if confirms {
+        before.live_is_kept || before.kept != Some(taken.content)
+    } else {
+        before.live_is_kept
+    };
     // What is back although it was replaced may never have been: it counts as replaced again when that is
     // seen again.
     let is_back = before.kept == Some(taken.content) && !confirms;

@@ -13,7 +13,8 @@ use crate::{Delivery, DeliveryError, Sink};
 
 /// Publishes each row. All rows of a call are under way at once, in order.
 ///
-/// While the line is down a call fails at once, and nothing is kept: a command that arrives late moves an output that should not move.
+/// While the line is down a call fails at once, and nothing is kept: a command that arrives late moves an
+/// output that should not move.
 pub(super) struct TopicSink {
     pub(super) publisher: Publisher,
     pub(super) topic: Template,
@@ -31,7 +32,9 @@ impl Sink for TopicSink {
             let mut under_way = Vec::with_capacity(rows.num_rows());
             for row in 0..rows.num_rows() {
                 let published = match self.render(&encoder, rows, row) {
-                    Ok((topic, payload)) => self.publisher.publish(&topic, payload, self.qos, self.retain).await,
+                    Ok((topic, payload)) => {
+                        self.publisher.publish(&topic, payload, self.qos, self.retain).await
+                    }
                     Err(error) => Err(DeliveryError::Permanent(error)),
                 };
                 under_way.push(published);

@@ -20,7 +20,8 @@ use crate::status::{Intake, LineStatus, add};
 /// A batch is handed over as soon as it has this many rows, or earlier, as soon as nothing more is there.
 pub(super) const BATCH_ROWS: usize = 8_192;
 
-/// Rows that wait for an engine that does not take them: 8 batches, a second or so at full load. Then QoS 0 messages are dropped.
+/// Rows that wait for an engine that does not take them: 8 batches, a second or so at full load. Then QoS 0
+/// messages are dropped.
 pub(super) const HELD_ROWS: usize = 8 * BATCH_ROWS;
 
 /// Bytes of payload that wait likewise, so that large messages do not fill the memory.
@@ -106,7 +107,13 @@ impl Stream {
         }
         self.intake.untimed.add(untimed.count);
         if let (Some(first), Some(count)) = (untimed.first, self.untimed.add(untimed.count)) {
-            tracing::warn!(%stream, topic, count, first, "rows without the time that `ts` declares are left out (see `ts_missing`)");
+            tracing::warn!(
+                %stream,
+                topic,
+                count,
+                first,
+                "rows without the time that `ts` declares are left out (see `ts_missing`)"
+            );
         }
     }
 }
@@ -167,8 +174,8 @@ impl Streams {
         self.marks.acknowledged(packet_id);
     }
 
-    /// Decodes a message into the streams that it belongs to and that do not have its rows yet. When there is no room for it, it is
-    /// dropped (QoS 0) or refused (QoS 1).
+    /// Decodes a message into the streams that it belongs to and that do not have its rows yet. When there is
+    /// no room for it, it is dropped (QoS 0) or refused (QoS 1).
     pub(super) fn take(&mut self, message: &Incoming, acks: &mut Acks, now_ns: i64) {
         add(&self.status.messages, 1);
         let hashes = self.marks.hashes(&message.topic, &message.payload);
@@ -183,7 +190,8 @@ impl Streams {
                 if let Some(count) = self.refused.count() {
                     tracing::warn!(
                         count,
-                        "the engine is behind, and the broker sends more than `in_flight` messages: it will be asked for them again"
+                        "the engine is behind, and the broker sends more than `in_flight` messages: it will \
+                        be asked for them again"
                     );
                 }
                 return acks.refuse(packet_id);
@@ -193,7 +201,8 @@ impl Streams {
                 if let Some(count) = self.dropped.count() {
                     tracing::error!(
                         count,
-                        "the engine is behind and QoS 0 messages are dropped: lighten the rules, or subscribe with qos = 1"
+                        "the engine is behind and QoS 0 messages are dropped: lighten the rules, or \
+                        subscribe with qos = 1"
                     );
                 }
                 return;
@@ -207,7 +216,12 @@ impl Streams {
             add(&self.status.malformed, 1);
             if let Some(count) = self.too_large.count() {
                 let reason = too_large(message.size, self.max_packet);
-                tracing::error!(count, topic = %String::from_utf8_lossy(&message.topic), reason, "message refused; it is lost");
+                tracing::error!(
+                    count,
+                    topic = %String::from_utf8_lossy(&message.topic),
+                    reason,
+                    "message refused; it is lost",
+                );
             }
         } else {
             self.route(&message.topic);
@@ -215,7 +229,11 @@ impl Streams {
         }
         if decoded.repeated {
             add(&self.status.repeated, 1);
-            tracing::debug!(topic = self.topic, packet_id = message.packet_id, "the broker repeated a message");
+            tracing::debug!(
+                topic = self.topic,
+                packet_id = message.packet_id,
+                "the broker repeated a message"
+            );
         }
         if let Some(packet_id) = message.packet_id
             && (coming != Coming::AgainHere || decoded.new)
@@ -225,12 +243,20 @@ impl Streams {
         }
     }
 
-    fn decode(&mut self, message: &Incoming, hashes: Hashes, coming: Coming, now_ns: i64, fates: &mut Vec<Arc<Fate>>) -> Decoded {
+    fn decode(
+        &mut self,
+        message: &Incoming,
+        hashes: Hashes,
+        coming: Coming,
+        now_ns: i64,
+        fates: &mut Vec<Arc<Fate>>,
+    ) -> Decoded {
         let mut decoded = Decoded::default();
         let mark = message.packet_id.map(|packet_id| hashes.mark(packet_id));
         for (index, ranges) in &self.routes {
             let Some(stream) = self.streams.get_mut(*index) else { continue };
-            let first_copy = mark.filter(|_| coming != Coming::New).and_then(|mark| self.marks.first_copy(*index, mark));
+            let first_copy =
+                mark.filter(|_| coming != Coming::New).and_then(|mark| self.marks.first_copy(*index, mark));
             if let Some(fate) = first_copy {
                 fates.push(fate);
                 decoded.repeated = true;
@@ -267,7 +293,14 @@ impl Streams {
                     add(&stream.intake.malformed, 1);
                     if let Some(count) = stream.malformed.count() {
                         let payload = dump(&message.payload);
-                        tracing::warn!(stream = %stream.name, topic = self.topic, count, %error, payload, "malformed messages");
+                        tracing::warn!(
+                            stream = %stream.name,
+                            topic = self.topic,
+                            count,
+                            %error,
+                            payload,
+                            "malformed messages",
+                        );
                     }
                 }
             }
@@ -297,7 +330,8 @@ impl Streams {
                 tracing::warn!(
                     count,
                     %topic,
-                    "messages for no stream: the broker's session has a subscription from an earlier configuration; change client_id to leave it"
+                    "messages for no stream: the broker's session has a subscription from an earlier \
+                    configuration; change client_id to leave it"
                 );
             }
         }

@@ -64,7 +64,8 @@ impl Subscriptions {
         if self.asked.is_some() || self.again.is_some_and(|again| now < again) {
             return None;
         }
-        let open: Vec<usize> = self.all.iter().enumerate().filter(|(_, one)| !one.granted).map(|(at, _)| at).collect();
+        let open: Vec<usize> =
+            self.all.iter().enumerate().filter(|(_, one)| !one.granted).map(|(at, _)| at).collect();
         if open.is_empty() {
             return None;
         }
@@ -124,7 +125,8 @@ impl Subscription {
                 filter,
                 asked = self.filter.qos as u8,
                 granted = qos as u8,
-                "the broker grants a lower QoS: messages are lost when the line breaks or the box crashes; let the broker grant QoS 1"
+                "the broker grants a lower QoS: messages are lost when the line breaks or the box crashes; \
+                let the broker grant QoS 1"
             );
         }
     }
@@ -134,7 +136,12 @@ impl Subscription {
         if self.refusal.as_ref() == Some(&reason) {
             return debug!(filter, reason, "the broker still refuses the subscription");
         }
-        error!(filter, reason, "the broker refused a subscription: its streams stay empty; it is asked for again until it is granted");
+        error!(
+            filter,
+            reason,
+            "the broker refused a subscription: its streams stay empty; it is asked for again until it is \
+            granted"
+        );
         self.refusal = Some(reason);
     }
 }

@@ -6,9 +6,11 @@ use arrow::datatypes::{DataType, TimeUnit, TimestampNanosecondType};
 use super::topic::{check_text, is_name};
 use crate::json;
 
-/// Text in which `{column}` stands for the row's value. Any other brace is itself, so that JSON can be written as it is.
+/// Text in which `{column}` stands for the row's value. Any other brace is itself, so that JSON can be
+/// written as it is.
 ///
-/// Text is put in as it is, without quotes; times as RFC 3339; other values as JSON writes them; null as `null`.
+/// Text is put in as it is, without quotes; times as RFC 3339; other values as JSON writes them; null as
+/// `null`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -73,7 +75,9 @@ impl Template {
 
     /// The names of the columns in it.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter_map(|part| if let Part::Column(name) = part { Some(name.as_str()) } else { None })
+        self.parts
+            .iter()
+            .filter_map(|part| if let Part::Column(name) = part { Some(name.as_str()) } else { None })
     }
 
     /// Appends the payload for a row.
@@ -93,7 +97,8 @@ impl Template {
     /// The topic for a row.
     ///
     /// # Errors
-    /// When the rows have no such column, or its value cannot be in a topic: null, empty, or with `/`, `+`, `#` or NUL.
+    /// When the rows have no such column, or its value cannot be in a topic: null, empty, or with `/`, `+`,
+    /// `#` or NUL.
     pub(super) fn topic(&self, rows: &RecordBatch, row: usize) -> Result<String, String> {
         let mut topic = Vec::new();
         for part in &self.parts {
@@ -112,7 +117,10 @@ impl Template {
                     }
                     if value.iter().any(|byte| matches!(byte, b'/' | b'+' | b'#' | 0)) {
                         let value = String::from_utf8_lossy(value);
-                        return Err(format!("column {name} is {value:?}: a value with `/`, `+`, `#` or NUL would change the topic"));
+                        return Err(format!(
+                            "column {name} is {value:?}: a value with `/`, `+`, `#` or NUL would change the \
+                            topic"
+                        ));
                     }
                 }
             }
@@ -131,7 +139,10 @@ fn wrong_brace(literal: &str) -> String {
     match literal.split_once('{').and_then(|(_, inside)| inside.split_once('}')) {
         Some(("", _)) => "write a column's name between the braces: `{column}`".into(),
         Some((name, _)) if !name.contains('{') => {
-            format!("`{name}` cannot stand in a topic: name the column with AS, with letters, digits and `_`, as in `{{my_column}}`")
+            format!(
+                "`{name}` cannot stand in a topic: name the column with AS, with letters, digits and `_`, \
+                as in `{{my_column}}`"
+            )
         }
         _ => "a brace is not closed, or not opened: write `{column}`".into(),
     }
@@ -139,7 +150,8 @@ fn wrong_brace(literal: &str) -> String {
 
 fn column<'r>(rows: &'r RecordBatch, name: &str) -> Result<&'r ArrayRef, String> {
     rows.column_by_name(name).ok_or_else(|| {
-        let names: Vec<_> = rows.schema_ref().fields().iter().map(|field| format!("`{}`", field.name())).collect();
+        let names: Vec<_> =
+            rows.schema_ref().fields().iter().map(|field| format!("`{}`", field.name())).collect();
         format!("the rows have no column `{name}`, only {}", names.join(", "))
     })
 }
@@ -170,7 +182,10 @@ mod tests {
 
     fn rows() -> RecordBatch {
         RecordBatch::try_from_iter([
-            ("device", Arc::new(StringArray::from(vec![Some("p1"), None, Some("a/b"), Some("")])) as ArrayRef),
+            (
+                "device",
+                Arc::new(StringArray::from(vec![Some("p1"), None, Some("a/b"), Some("")])) as ArrayRef,
+            ),
             ("run", Arc::new(BooleanArray::from(vec![true, false, true, true]))),
             ("level", Arc::new(Float64Array::from(vec![80.0, 0.5, 1.0, 2.0]))),
         ])
@@ -184,7 +199,10 @@ mod tests {
         assert_eq!(template.columns().collect::<Vec<_>>(), ["run", "level", "device"]);
         template.payload(&rows(), 0, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"run": true, "at": {"level": 80.0}, "of": "p1"}"#);
-        assert_eq!(Template::parse_topic("a/{device}/{run}").unwrap().topic(&rows(), 0).unwrap(), "a/p1/true");
+        assert_eq!(
+            Template::parse_topic("a/{device}/{run}").unwrap().topic(&rows(), 0).unwrap(),
+            "a/p1/true"
+        );
     }
 
     #[test]
@@ -194,7 +212,13 @@ mod tests {
             let error = topic.topic(&rows(), row).unwrap_err();
             assert!(error.contains("column device") && error.contains(why), "{error}");
         }
-        assert!(Template::parse_topic("a/{devcie}").unwrap().topic(&rows(), 0).unwrap_err().contains("`devcie`, only `device`"));
+        assert!(
+            Template::parse_topic("a/{devcie}")
+                .unwrap()
+                .topic(&rows(), 0)
+                .unwrap_err()
+                .contains("`devcie`, only `device`")
+        );
     }
 
     #[test]
@@ -209,12 +233,18 @@ mod tests {
             ("a/{}", "between the braces"),
             ("a/{not a name}", "`not a name` cannot stand in a topic"),
         ] {
-            assert!(Template::parse_topic(topic).is_err_and(|error| error.contains(why)), "{topic}: {:?}", Template::parse_topic(topic));
+            assert!(
+                Template::parse_topic(topic).is_err_and(|error| error.contains(why)),
+                "{topic}: {:?}",
+                Template::parse_topic(topic)
+            );
         }
         let topic = |topic: &str| OutputConfig::topic_of(topic).map(drop);
         assert!(topic("$SYS/a").is_err_and(|error| error.contains("belong to the broker")));
         assert_eq!(topic("{device}$b"), Ok(()), "the `$` does not stand in front");
-        let dollar = RecordBatch::try_from_iter([("a", Arc::new(StringArray::from(vec!["$x", "x"])) as ArrayRef)]).unwrap();
+        let dollar =
+            RecordBatch::try_from_iter([("a", Arc::new(StringArray::from(vec!["$x", "x"])) as ArrayRef)])
+                .unwrap();
         let topic = Template::parse_topic("{a}$b").unwrap();
         assert!(topic.topic(&dollar, 0).is_err_and(|error| error.contains("belong to the broker")));
         assert_eq!(topic.topic(&dollar, 1).unwrap(), "x$b");

@@ -7,7 +7,8 @@ pub const MAX_CAPTURES: usize = 16;
 
 /// A topic filter as users write it: `plant/{line}/{machine}/temp`, `site/+/state`, `$share/GROUP/plant/#`.
 ///
-/// `{name}` stands for one level and captures it. Empty levels (`/plant`, `a//b`) are legal in MQTT and in use, so they are taken.
+/// `{name}` stands for one level and captures it. Empty levels (`/plant`, `a//b`) are legal in MQTT and in
+/// use, so they are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     subscription: String,
@@ -34,13 +35,16 @@ impl Filter {
         let (share, filter) = match text.strip_prefix("$share/") {
             None => ("", text),
             Some(rest) => match rest.split_once('/') {
-                Some((group, filter)) if !group.is_empty() && !group.contains(['+', '#', '{', '}']) && !filter.is_empty() => {
+                Some((group, filter))
+                    if !group.is_empty() && !group.contains(['+', '#', '{', '}']) && !filter.is_empty() =>
+                {
                     (text.get(..text.len() - filter.len()).unwrap_or_default(), filter)
                 }
                 _ => return Err("a shared subscription is written \"$share/GROUP/TOPIC\"".into()),
             },
         };
-        let mut this = Self { subscription: share.to_owned(), levels: Vec::new(), open: false, captures: Vec::new() };
+        let mut this =
+            Self { subscription: share.to_owned(), levels: Vec::new(), open: false, captures: Vec::new() };
         let last = filter.split('/').count() - 1;
         for (index, level) in filter.split('/').enumerate() {
             if index > 0 {
@@ -50,12 +54,16 @@ impl Filter {
                 "#" if index == last => this.open = true,
                 "+" => this.levels.push(Level::Any),
                 _ if level.contains('#') => return Err("`#` stands alone, and only at the end".into()),
-                _ if level.contains('+') => return Err(format!("`+` stands for a whole level, and \"{level}\" is more than that")),
+                _ if level.contains('+') => {
+                    return Err(format!("`+` stands for a whole level, and \"{level}\" is more than that"));
+                }
                 _ if level.contains(['{', '}']) => {
                     let name = level.strip_prefix('{').and_then(|level| level.strip_suffix('}'));
                     let name = name.filter(|name| !name.is_empty() && !name.contains(['{', '}']));
                     let Some(name) = name else {
-                        return Err(format!("`{{name}}` stands for a whole level, and \"{level}\" is something else"));
+                        return Err(format!(
+                            "`{{name}}` stands for a whole level, and \"{level}\" is something else"
+                        ));
                     };
                     this.captures.push(name.to_owned());
                     this.levels.push(Level::Capture);
@@ -68,7 +76,8 @@ impl Filter {
         }
         if this.captures.len() > MAX_CAPTURES {
             return Err(format!(
-                "it has {} captures, and {MAX_CAPTURES} are the most: write `+` for levels that no rule needs",
+                "it has {} captures, and {MAX_CAPTURES} are the most: write `+` for levels that no rule \
+                needs",
                 this.captures.len()
             ));
         }
@@ -87,7 +96,8 @@ impl Filter {
         &self.captures
     }
 
-    /// The places of the captures in `topic`; none if the topic does not match. Nothing is allocated for filters without captures.
+    /// The places of the captures in `topic`; none if the topic does not match. Nothing is allocated for
+    /// filters without captures.
     #[must_use]
     pub fn matches(&self, topic: &str) -> Option<Vec<Range<usize>>> {
         // Wildcards in the first level do not match topics that belong to the broker (section 4.7.2).
@@ -127,7 +137,8 @@ pub(super) fn check_text(text: &str) -> Result<(), String> {
 
 /// Letters, digits and `_`, not starting with a digit.
 pub(super) fn is_name(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && text.starts_with(|c: char| !c.is_ascii_digit())
+    text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && text.starts_with(|c: char| !c.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -136,7 +147,10 @@ mod tests {
     use super::*;
 
     fn captured<'t>(filter: &str, topic: &'t str) -> Option<Vec<&'t str>> {
-        Filter::parse(filter).unwrap().matches(topic).map(|ranges| ranges.into_iter().map(|range| &topic[range]).collect())
+        Filter::parse(filter)
+            .unwrap()
+            .matches(topic)
+            .map(|ranges| ranges.into_iter().map(|range| &topic[range]).collect())
     }
 
     #[test]
@@ -194,7 +208,11 @@ mod tests {
             ("$share/+/a", "$share/GROUP/TOPIC"),
             (&long, "17 captures"),
         ] {
-            assert!(Filter::parse(filter).is_err_and(|error| error.contains(why)), "{filter}: {:?}", Filter::parse(filter));
+            assert!(
+                Filter::parse(filter).is_err_and(|error| error.contains(why)),
+                "{filter}: {:?}",
+                Filter::parse(filter)
+            );
         }
     }
 }

@@ -7,8 +7,8 @@ use rumqttc_v4::mqttbytes::v4::{PubAck, SubscribeReasonCode};
 use rumqttc_v4::{ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, StateError};
 
 use super::client::{
-    Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, LARGEST_V4_PACKET, NO_PING, Outgoing, Plan, Refused, Welcome, lost, refused,
-    socket_failed, too_large,
+    Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, LARGEST_V4_PACKET, NO_PING, Outgoing, Plan,
+    Refused, Welcome, lost, refused, socket_failed, too_large,
 };
 use super::config::Qos;
 use super::dial::dial;
@@ -45,13 +45,19 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
         options.set_transport(mqtt::Transport::tls_with_config(mqtt::TlsConfiguration::Rustls(tls.clone())));
     }
     if let Some(will) = &plan.last_will {
-        options.set_last_will(mqtt::LastWill::new(will.topic.clone(), will.payload.clone(), qos(will.qos), will.retain));
+        options.set_last_will(mqtt::LastWill::new(
+            will.topic.clone(),
+            will.payload.clone(),
+            qos(will.qos),
+            will.retain,
+        ));
     }
     let patience = plan.patience();
     options.set_socket_connector(move |host, _| dial(host, patience));
     let mut network = mqtt::NetworkOptions::new();
     network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
-    let (client, mut inner) = mqtt::AsyncClient::builder(options).capacity(usize::from(plan.in_flight)).build();
+    let (client, mut inner) =
+        mqtt::AsyncClient::builder(options).capacity(usize::from(plan.in_flight)).build();
     inner.set_network_options(network);
     (Requests(client), EventLoop { inner, max_packet: plan.max_packet })
 }
@@ -62,7 +68,14 @@ impl EventLoop {
             Ok(mqtt::Event::Incoming(Packet::Publish(publish))) => {
                 let packet_id = (publish.qos == mqtt::QoS::AtLeastOnce).then_some(publish.pkid);
                 let (dup, retained, size) = (publish.dup, publish.retain, publish.size());
-                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, dup, retained, size }))
+                Ok(Event::Message(Incoming {
+                    topic: publish.topic,
+                    payload: publish.payload,
+                    packet_id,
+                    dup,
+                    retained,
+                    size,
+                }))
             }
             Ok(mqtt::Event::Incoming(Packet::ConnAck(connack))) => {
                 Ok(Event::Connected(Welcome { present: connack.session_present, ..Welcome::default() }))
@@ -70,9 +83,9 @@ impl EventLoop {
             Ok(mqtt::Event::Incoming(Packet::SubAck(suback))) => {
                 let answer = |code: &SubscribeReasonCode| match code {
                     SubscribeReasonCode::Success(qos) => granted(*qos),
-                    SubscribeReasonCode::Failure => {
-                        Answer::Refused("MQTT 3.1.1 gives no reason; look into the broker's access rules".into())
-                    }
+                    SubscribeReasonCode::Failure => Answer::Refused(
+                        "MQTT 3.1.1 gives no reason; look into the broker's access rules".into(),
+                    ),
                 };
                 Ok(Event::Subscribed(suback.return_codes.iter().map(answer).collect()))
             }
@@ -90,13 +103,16 @@ impl EventLoop {
             ConnectionError::MqttState(StateError::ConnectionAborted) => return Failure::Closed,
             ConnectionError::NetworkTimeout => return Failure::Silent,
             ConnectionError::MqttState(StateError::AwaitPingResp) => NO_PING.into(),
-            ConnectionError::MqttState(StateError::Deserialization(Bytes::PayloadSizeLimitExceeded(size))) => {
-                too_large(size, self.max_packet)
-            }
-            ConnectionError::MqttState(StateError::Deserialization(Bytes::Io(error))) | ConnectionError::Io(error) => {
+            ConnectionError::MqttState(StateError::Deserialization(Bytes::PayloadSizeLimitExceeded(
+                size,
+            ))) => too_large(size, self.max_packet),
+            ConnectionError::MqttState(StateError::Deserialization(Bytes::Io(error)))
+            | ConnectionError::Io(error) => {
                 return socket_failed(&error);
             }
-            ConnectionError::MqttState(StateError::Deserialization(error)) => return Failure::Unreadable(error.to_string()),
+            ConnectionError::MqttState(StateError::Deserialization(error)) => {
+                return Failure::Unreadable(error.to_string());
+            }
             ConnectionError::Tls(error) => format!("TLS: {error}"),
             other => other.to_string(),
         })
@@ -105,7 +121,8 @@ impl EventLoop {
 
 impl Requests {
     pub(super) fn subscribe(&self, filters: &[Filter]) -> Result<(), String> {
-        let filters = filters.iter().map(|filter| mqtt::SubscribeFilter::new(filter.topic.clone(), qos(filter.qos)));
+        let filters =
+            filters.iter().map(|filter| mqtt::SubscribeFilter::new(filter.topic.clone(), qos(filter.qos)));
         self.0.try_subscribe_many(filters).map_err(|error| error.to_string())
     }
 
@@ -118,9 +135,10 @@ impl Requests {
         match self.0.try_publish_tracked(message.topic.as_str(), message.payload.clone(), options) {
             Ok(notice) => Ok(notice),
             Err(ClientError::RequestChannelFull(_)) => Err(Refused::Full(message)),
-            Err(ClientError::InvalidRequest(_)) => {
-                Err(Refused::Error(DeliveryError::Permanent(format!("\"{}\" is not a topic that can be published to", message.topic))))
-            }
+            Err(ClientError::InvalidRequest(_)) => Err(Refused::Error(DeliveryError::Permanent(format!(
+                "\"{}\" is not a topic that can be published to",
+                message.topic
+            )))),
             Err(_) => Err(Refused::Error(lost())),
         }
     }
@@ -138,7 +156,9 @@ impl Requests {
 pub(super) async fn wait(notice: Notice) -> Result<(), DeliveryError> {
     match notice.wait_async().await {
         Ok(_) => Ok(()),
-        Err(PublishNoticeError::Recv | PublishNoticeError::SessionReset | PublishNoticeError::Qos0NotFlushed) => Err(lost()),
+        Err(
+            PublishNoticeError::Recv | PublishNoticeError::SessionReset | PublishNoticeError::Qos0NotFlushed,
+        ) => Err(lost()),
         Err(error) => Err(DeliveryError::Transient(error.to_string())),
     }
 }

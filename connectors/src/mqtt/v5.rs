@@ -6,11 +6,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use rumqttc_v5 as mqtt;
 use rumqttc_v5::mqttbytes::v5::{PubAck, PubAckReason, RetainForwardRule, SubscribeReasonCode};
-use rumqttc_v5::{ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, PublishResult, StateError};
+use rumqttc_v5::{
+    ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, PublishResult, StateError,
+};
 
 use super::client::{
-    Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, NO_PING, Outgoing, Plan, Refused, Welcome, lost, refused, socket_failed,
-    too_large,
+    Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, NO_PING, Outgoing, Plan, Refused, Welcome,
+    lost, refused, socket_failed, too_large,
 };
 use super::config::{LastWillConfig, Qos};
 use super::dial::dial;
@@ -27,8 +29,9 @@ pub(super) struct Requests(mqtt::AsyncClient);
 
 type Checkpoint<'a, T> = BoxFuture<'a, Result<T, mqtt::SessionStoreError>>;
 
-/// Tells the client that it has a session with nothing in flight. That is so: what this process published and did not see confirmed
-/// was given back to whoever published it. Without a stored session the client would refuse the broker's `session present`.
+/// Tells the client that it has a session with nothing in flight. That is so: what this process published and
+/// did not see confirmed was given back to whoever published it. Without a stored session the client would
+/// refuse the broker's `session present`.
 #[derive(Debug)]
 struct NothingInFlight {
     in_flight: u16,
@@ -73,7 +76,10 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
         .set_max_request_batch(usize::from(plan.in_flight));
     if plan.persistent {
         options.set_session_expiry_interval(Some(plan.session_expiry_s));
-        options.set_session_store_arc(Arc::new(NothingInFlight { in_flight: plan.in_flight, expiry_s: plan.session_expiry_s }));
+        options.set_session_store_arc(Arc::new(NothingInFlight {
+            in_flight: plan.in_flight,
+            expiry_s: plan.session_expiry_s,
+        }));
     }
     match (&plan.username, &plan.password) {
         (Some(username), Some(password)) => {
@@ -91,7 +97,13 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
         options.set_transport(mqtt::Transport::tls_with_config(mqtt::TlsConfiguration::Rustls(tls.clone())));
     }
     if let Some(will) = &plan.last_will {
-        options.set_last_will(mqtt::LastWill::new(will.topic.clone(), will.payload.clone(), qos(will.qos), will.retain, None));
+        options.set_last_will(mqtt::LastWill::new(
+            will.topic.clone(),
+            will.payload.clone(),
+            qos(will.qos),
+            will.retain,
+            None,
+        ));
     }
     let patience = plan.patience();
     options.set_socket_connector(move |host, _| dial(host, patience));
@@ -108,7 +120,14 @@ impl EventLoop {
             Ok(mqtt::Event::Incoming(Packet::Publish(publish))) => {
                 let packet_id = (publish.qos == mqtt::QoS::AtLeastOnce).then_some(publish.pkid);
                 let (dup, retained, size) = (publish.dup, publish.retain, publish.size());
-                Ok(Event::Message(Incoming { topic: publish.topic, payload: publish.payload, packet_id, dup, retained, size }))
+                Ok(Event::Message(Incoming {
+                    topic: publish.topic,
+                    payload: publish.payload,
+                    packet_id,
+                    dup,
+                    retained,
+                    size,
+                }))
             }
             Ok(mqtt::Event::Incoming(Packet::ConnAck(connack))) => {
                 // With a store, the client would take a checkpoint of all that is in flight for every packet.
@@ -134,7 +153,9 @@ impl EventLoop {
     fn explain(&self, error: ConnectionError) -> Failure {
         use mqtt::mqttbytes::Error as Bytes;
         Failure::Other(match error {
-            ConnectionError::ConnectionRefused(code) => refused(&format!("{code:?}"), self.last_will.as_ref()),
+            ConnectionError::ConnectionRefused(code) => {
+                refused(&format!("{code:?}"), self.last_will.as_ref())
+            }
             ConnectionError::MqttState(StateError::ConnectionAborted) => return Failure::Closed,
             ConnectionError::Timeout(_) => return Failure::Silent,
             ConnectionError::MqttState(StateError::AwaitPingResp) => NO_PING.into(),
@@ -142,13 +163,17 @@ impl EventLoop {
                 let text = reason_string.map(|text| format!(" ({text})")).unwrap_or_default();
                 return Failure::Ended(format!("the broker ended the connection: {reason_code:?}{text}"));
             }
-            ConnectionError::MqttState(StateError::Deserialization(Bytes::PayloadSizeLimitExceeded { pkt_size, max })) => {
-                too_large(pkt_size, max)
-            }
-            ConnectionError::MqttState(StateError::Deserialization(Bytes::Io(error))) | ConnectionError::Io(error) => {
+            ConnectionError::MqttState(StateError::Deserialization(Bytes::PayloadSizeLimitExceeded {
+                pkt_size,
+                max,
+            })) => too_large(pkt_size, max),
+            ConnectionError::MqttState(StateError::Deserialization(Bytes::Io(error)))
+            | ConnectionError::Io(error) => {
                 return socket_failed(&error);
             }
-            ConnectionError::MqttState(StateError::Deserialization(error)) => return Failure::Unreadable(error.to_string()),
+            ConnectionError::MqttState(StateError::Deserialization(error)) => {
+                return Failure::Unreadable(error.to_string());
+            }
             ConnectionError::Tls(error) => format!("TLS: {error}"),
             other => other.to_string(),
         })
@@ -174,7 +199,8 @@ impl Requests {
         let filters = filters.iter().map(|wanted| {
             let mut filter = mqtt::SubscribeFilter::new(wanted.topic.clone(), qos(wanted.qos));
             // What is known already is left out here: it may have changed while the line was down.
-            filter.retain_forward_rule = if wanted.retained { RetainForwardRule::OnEverySubscribe } else { RetainForwardRule::Never };
+            filter.retain_forward_rule =
+                if wanted.retained { RetainForwardRule::OnEverySubscribe } else { RetainForwardRule::Never };
             filter
         });
         self.0.try_subscribe_many(filters).map_err(|error| error.to_string())
@@ -189,9 +215,10 @@ impl Requests {
         match self.0.try_publish_tracked(message.topic.as_str(), message.payload.clone(), options) {
             Ok(notice) => Ok(notice),
             Err(ClientError::RequestChannelFull(_)) => Err(Refused::Full(message)),
-            Err(ClientError::InvalidRequest(_)) => {
-                Err(Refused::Error(DeliveryError::Permanent(format!("\"{}\" is not a topic that can be published to", message.topic))))
-            }
+            Err(ClientError::InvalidRequest(_)) => Err(Refused::Error(DeliveryError::Permanent(format!(
+                "\"{}\" is not a topic that can be published to",
+                message.topic
+            )))),
             Err(_) => Err(Refused::Error(lost())),
         }
     }
@@ -210,7 +237,9 @@ pub(super) async fn wait(notice: Notice) -> Result<(), DeliveryError> {
     match notice.wait_async().await {
         Ok(PublishResult::Qos1(ack)) => judge(ack.reason),
         Ok(_) => Ok(()),
-        Err(PublishNoticeError::Recv | PublishNoticeError::SessionReset | PublishNoticeError::Qos0NotFlushed) => Err(lost()),
+        Err(
+            PublishNoticeError::Recv | PublishNoticeError::SessionReset | PublishNoticeError::Qos0NotFlushed,
+        ) => Err(lost()),
         Err(PublishNoticeError::V5PubAck(reason)) => judge(reason),
         Err(PublishNoticeError::RetainNotSupported) => {
             Err(DeliveryError::Permanent("the broker does not keep messages: set retain = false".into()))
@@ -223,10 +252,13 @@ pub(super) async fn wait(notice: Notice) -> Result<(), DeliveryError> {
 fn judge(reason: PubAckReason) -> Result<(), DeliveryError> {
     match reason {
         PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
-        PubAckReason::QuotaExceeded | PubAckReason::PacketIdentifierInUse => {
-            Err(DeliveryError::Transient(format!("the broker cannot take the message now: {reason:?} (0x{:02X})", reason as u8)))
-        }
-        _ => Err(DeliveryError::Permanent(format!("the broker refused the message: {reason:?} (0x{:02X})", reason as u8))),
+        PubAckReason::QuotaExceeded | PubAckReason::PacketIdentifierInUse => Err(DeliveryError::Transient(
+            format!("the broker cannot take the message now: {reason:?} (0x{:02X})", reason as u8),
+        )),
+        _ => Err(DeliveryError::Permanent(format!(
+            "the broker refused the message: {reason:?} (0x{:02X})",
+            reason as u8
+        ))),
     }
 }
 

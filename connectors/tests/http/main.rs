@@ -32,17 +32,27 @@ async fn the_answer_decides_what_becomes_of_a_request() {
     assert!(reason.contains("503") && reason.contains("the script says 503"), "{reason}");
     assert_eq!(retry_after, Some(Duration::from_secs(7)));
     let refused = post(3).await.unwrap_err();
-    assert!(matches!(&refused, PostError::Permanent(reason) if reason.ends_with("400 Bad Request: the script says 400")), "{refused}");
+    assert!(
+        matches!(&refused, PostError::Permanent(reason) if reason.ends_with("400 Bad Request: the script \
+            says 400")),
+        "{refused}"
+    );
     transient(post(4).await);
     let (reason, _) = transient(post(5).await);
     assert!(reason.contains(&format!("127.0.0.1:{}", server.port())), "{reason}");
     assert!(transient(post(6).await).0.contains("no answer within 2s"));
     assert_eq!(post(7).await, Ok(()));
     let requests = server.wait_until(|requests| requests.len() >= 7).await;
-    assert_eq!(requests.iter().map(|request| request.body[0]["id"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(
+        requests.iter().map(|request| request.body[0]["id"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6, 7]
+    );
     let headers = &requests[0].headers;
     let header = |name: &str| headers[name].as_str();
-    assert_eq!((header("x-site"), header("content-type"), header("idempotency-key")), ("north", "application/json", "\"key\""));
+    assert_eq!(
+        (header("x-site"), header("content-type"), header("idempotency-key")),
+        ("north", "application/json", "\"key\"")
+    );
     assert_eq!(requests[0].path, "/in");
 }
 
@@ -67,7 +77,8 @@ async fn a_token_that_has_changed_is_read_again_after_a_refusal() {
     transient(client.post("[]".into(), "key").await);
     assert_eq!(client.post("[]".into(), "key").await, Ok(()));
     let requests = server.wait_until(|requests| requests.len() >= 2).await;
-    let tokens: Vec<String> = requests.into_iter().map(|request| request.headers["authorization"].clone()).collect();
+    let tokens: Vec<String> =
+        requests.into_iter().map(|request| request.headers["authorization"].clone()).collect();
     assert_eq!(tokens, ["Bearer old", "Bearer new"]);
 }
 
@@ -93,8 +104,10 @@ async fn tls_with_an_own_authority_and_a_client_certificate() {
     certificate(dir.path(), "server", ExtendedKeyUsagePurpose::ServerAuth, &issuer);
     certificate(dir.path(), "box", ExtendedKeyUsagePurpose::ClientAuth, &issuer);
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let environment = [("TLS_CERT", path("server.pem")), ("TLS_KEY", path("server.key")), ("TLS_CA", path("ca.pem"))];
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let environment =
+        [("TLS_CERT", path("server.pem")), ("TLS_KEY", path("server.key")), ("TLS_CA", path("ca.pem"))];
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let server = HttpServer::with_environment(&[], &environment).await;
     let url = format!("https://127.0.0.1:{}/in", server.port());
     let with = |tls: Value| client(&server, json!({ "url": url, "tls": tls }));

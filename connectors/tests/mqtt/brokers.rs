@@ -15,7 +15,8 @@ async fn a_subscription_counts_when_the_broker_has_granted_it() {
     for version in VERSIONS {
         for answered in [false, true] {
             let broker = Mosquitto::start().await;
-            let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
+            let (cable, peer) =
+                (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
             // The broker has the session, and does or does not have the subscription; the box cannot know.
             if answered {
                 cable.cut_at(Cable::SUBACK)
@@ -40,7 +41,10 @@ async fn what_is_refused_is_asked_for_again_on_the_same_connection_until_it_is_g
     for (version, refusals) in [("3.1.1", &[0x80_u8, 0x80][..]), ("5", &[0x80, 0x83, 0x91, 0x97])] {
         let broker = Script::start().await;
         let stream = |topic: &str| json!({ "connection": "c", "topic": topic, "fields": { "n": "int64" } });
-        let mut rig = Setup::new(version, broker.port()).stream("one", stream("plant/+/n")).stream("two", stream("other")).run();
+        let mut rig = Setup::new(version, broker.port())
+            .stream("one", stream("plant/+/n"))
+            .stream("two", stream("other"))
+            .run();
         let mut line = broker.connection().await;
         line.say(welcome(version)).await;
         line.subscribed(version, &[refusals[0], 1]).await;
@@ -104,9 +108,11 @@ async fn what_a_broker_does_not_take_is_not_sent() {
 async fn a_broker_of_another_version_and_one_that_only_hangs_up_are_told_apart_from_a_lost_line() {
     // As aedes answers (CONNACK of MQTT 3.1.1: unacceptable protocol version), and as others do without a
     // word.
-    for (version, answer, write) in
-        [("5", &b"\x20\x02\x00\x01"[..], "set version = \"3.1.1\""), ("5", b"", "set version = \"3.1.1\""), ("3.1.1", b"", "client_id")]
-    {
+    for (version, answer, write) in [
+        ("5", &b"\x20\x02\x00\x01"[..], "set version = \"3.1.1\""),
+        ("5", b"", "set version = \"3.1.1\""),
+        ("3.1.1", b"", "client_id"),
+    ] {
         let broker = Script::start().await;
         let rig = Setup::new(version, broker.port()).run();
         let mut line = broker.connection().await;

@@ -1,4 +1,5 @@
-//! The line between a box and its broker: a test can cut it, and before that make it lose what one of them says.
+//! The line between a box and its broker: a test can cut it, and before that make it lose what one of them
+//! says.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -70,7 +71,10 @@ impl Cable {
     /// Waits until something that was said on this line has not arrived.
     pub(crate) async fn has_lost_something(&self) {
         let mut state = self.state.subscribe();
-        tokio::time::timeout(PATIENCE, state.wait_for(|state| state.lost > 0)).await.expect("something is said").unwrap();
+        tokio::time::timeout(PATIENCE, state.wait_for(|state| state.lost > 0))
+            .await
+            .expect("something is said")
+            .unwrap();
     }
 
     /// Cuts the line once, when a packet comes that begins so, which does not arrive.
@@ -91,7 +95,12 @@ impl Drop for Cable {
 }
 
 /// Carries bytes one way until an end closes or the line is cut.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: watch::Sender<State>, is_mute: fn(&State) -> bool) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    line: watch::Sender<State>,
+    is_mute: fn(&State) -> bool,
+) {
     let mut bytes = [0; 4_096];
     let mut state = line.subscribe();
     let cuts = state.borrow_and_update().cuts;

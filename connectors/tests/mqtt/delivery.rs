@@ -49,7 +49,13 @@ async fn an_output_publishes_each_row_and_waits_for_the_broker() {
         let delivery = rig.sinks.get_mut("pump").unwrap().deliver(&rows).await;
         assert_eq!(delivery.written, rows.num_rows() - 1);
         let [(1, error)] = delivery.failures.as_slice() else { panic!("{delivery:?}") };
-        assert!(matches!(error, DeliveryError::Permanent(why) if why.contains("column device") && why.contains("p/2")), "{error}");
+        assert!(
+            matches!(
+                error,
+                DeliveryError::Permanent(why) if why.contains("column device") && why.contains("p/2"),
+            ),
+            "{error}"
+        );
         // The other rows of the call went their way.
         assert_eq!(peer.next().await, ("act/p1".into(), r#"{"device":"p1","run":true}"#.into()));
         assert_eq!(peer.next().await, ("act/p3".into(), r#"{"device":"p3","run":false}"#.into()));
@@ -65,10 +71,17 @@ async fn retained_messages_come_to_a_new_subscriber() {
     for version in VERSIONS {
         let rig = Setup::new(version, broker.port()).run();
         rig.connected_after(0).await;
-        let confirmation = rig.publisher.publish("plant/press/n", r#"{"n": 5}"#.into(), Qos::AtLeastOnce, true).await.unwrap();
+        let confirmation = rig
+            .publisher
+            .publish("plant/press/n", r#"{"n": 5}"#.into(), Qos::AtLeastOnce, true)
+            .await
+            .unwrap();
         confirmation.await.unwrap();
         rig.end().await;
-        let mut rig = Setup::new(version, broker.port()).set("client_id", json!(format!("reader {version}"))).numbers(0).run();
+        let mut rig = Setup::new(version, broker.port())
+            .set("client_id", json!(format!("reader {version}")))
+            .numbers(0)
+            .run();
         assert_eq!(numbers(&rig.batch().await.rows), [5]);
         rig.end().await;
     }
@@ -79,7 +92,10 @@ async fn the_last_will_is_published_when_the_box_vanishes_and_not_when_it_says_g
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "box/#").await;
-        let setup = || Setup::new(version, broker.port()).set("last_will", json!({ "topic": "box/state", "payload": "gone" }));
+        let setup = || {
+            Setup::new(version, broker.port())
+                .set("last_will", json!({ "topic": "box/state", "payload": "gone" }))
+        };
         let rig = setup().run();
         rig.connected_after(0).await;
         rig.end().await;

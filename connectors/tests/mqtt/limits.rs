@@ -37,12 +37,27 @@ async fn a_message_to_the_broker_that_is_too_large_is_refused_with_its_size() {
     for (version, limit) in [("3.1.1", 1024), ("5", 500)] {
         let rig = Setup::new(version, broker.port()).set("max_packet", json!("1KiB")).run();
         rig.connected_after(0).await;
-        let error = rig.publisher.publish("out/n", vec![b'x'; 2_000].into(), Qos::AtLeastOnce, false).await.unwrap_err();
-        // Fixed header 1 + 2, topic 2 + 5, packet id 2, payload; version 5 has one byte for the length of no properties.
+        let error = rig
+            .publisher
+            .publish("out/n", vec![b'x'; 2_000].into(), Qos::AtLeastOnce, false)
+            .await
+            .unwrap_err();
+        // Fixed header 1 + 2, topic 2 + 5, packet id 2, payload; version 5 has one byte for the length of no
+        // properties.
         let size = if version == "5" { 2_013 } else { 2_012 };
         let DeliveryError::Permanent(why) = error else { panic!("{error:?}") };
-        assert!(why.contains(&format!("{size} bytes")) && why.contains(&limit.to_string()) && why.contains("max_packet"), "{why}");
-        rig.publisher.publish("out/n", vec![b'x'; 400].into(), Qos::AtLeastOnce, false).await.unwrap().await.unwrap();
+        assert!(
+            why.contains(&format!("{size} bytes"))
+                && why.contains(&limit.to_string())
+                && why.contains("max_packet"),
+            "{why}"
+        );
+        rig.publisher
+            .publish("out/n", vec![b'x'; 400].into(), Qos::AtLeastOnce, false)
+            .await
+            .unwrap()
+            .await
+            .unwrap();
         rig.end().await;
     }
 }
@@ -50,7 +65,8 @@ async fn a_message_to_the_broker_that_is_too_large_is_refused_with_its_size() {
 /// Connects with a keep-alive of one second and a last will, and then is silent. Returns the socket to hold.
 fn silent_client(port: u16) -> TcpStream {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    // CONNECT (MQTT 3.1.1, section 3.1): clean session, will with QoS 0, keep-alive 1 s, client id "s", topic "silent", message "x".
+    // CONNECT (MQTT 3.1.1, section 3.1): clean session, will with QoS 0, keep-alive 1 s, client id "s", topic
+    // "silent", message "x".
     socket.write_all(b"\x10\x18\x00\x04MQTT\x04\x06\x00\x01\x00\x01s\x00\x06silent\x00\x01x").unwrap();
     let mut connack = [0; 4];
     socket.read_exact(&mut connack).unwrap();
@@ -63,15 +79,18 @@ async fn an_engine_that_takes_nothing_does_not_cost_the_connection() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "silent").await;
-        let mut setup = Setup::new(version, broker.port()).set("keep_alive", json!("1s")).set("in_flight", json!(10)).numbers(1);
+        let mut setup = Setup::new(version, broker.port())
+            .set("keep_alive", json!("1s"))
+            .set("in_flight", json!(10))
+            .numbers(1);
         setup.inlet = 1;
         let mut rig = setup.run();
         rig.listening(&peer).await;
         for n in 0..50 {
             peer.publish("plant/press/n", format!("{{\"n\": {n}}}"), 1, false).await;
         }
-        // The broker gives up a client of the same keep-alive that really is silent; that is the measure of time here. Twice, since
-        // the box's last packet was later than the first silent one's.
+        // The broker gives up a client of the same keep-alive that really is silent; that is the measure of
+        // time here. Twice, since the box's last packet was later than the first silent one's.
         for _ in 0..2 {
             let _socket = silent_client(broker.port());
             assert_eq!(peer.next().await.0, "silent");

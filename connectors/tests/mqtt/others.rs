@@ -1,5 +1,5 @@
-//! The same against brokers that are not mosquitto, which `tests/brokers/prepare` makes: aedes and mochi, and with
-//! `TIDEGATE_BROKERS=all` all of them.
+//! The same against brokers that are not mosquitto, which `tests/brokers/prepare` makes: aedes and mochi, and
+//! with `TIDEGATE_BROKERS=all` all of them.
 
 use std::sync::{Arc, Mutex};
 
@@ -43,7 +43,11 @@ async fn other_brokers_messages_become_rows_and_rows_messages() {
             eprintln!("{make:?} {version}, QoS {qos}");
             let id = json!(format!("box {qos}"));
             let output = json!({ "connection": "c", "topic": "act/pump", "payload": "{n}", "qos": qos });
-            let mut rig = Setup::new(version, broker.port()).set("client_id", id).numbers(qos).output("pump", output).run();
+            let mut rig = Setup::new(version, broker.port())
+                .set("client_id", id)
+                .numbers(qos)
+                .output("pump", output)
+                .run();
             rig.subscribed(1).await;
             publish(&peer, 1..=100).await;
             let mut seen = Vec::new();
@@ -52,8 +56,13 @@ async fn other_brokers_messages_become_rows_and_rows_messages() {
                 seen.extend(numbers(&rig.batch().await.rows));
             }
             assert_eq!(seen, (1..=100).collect::<Vec<_>>(), "{make:?} {version}, QoS {qos}");
-            let row = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![7])) as ArrayRef)]).unwrap();
-            assert_eq!(rig.sinks.get_mut("pump").unwrap().deliver(&row).await.failures, [], "{make:?} {version}, QoS {qos}");
+            let row =
+                RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![7])) as ArrayRef)]).unwrap();
+            assert_eq!(
+                rig.sinks.get_mut("pump").unwrap().deliver(&row).await.failures,
+                [],
+                "{make:?} {version}, QoS {qos}"
+            );
             assert_eq!(peer.next().await, ("act/pump".into(), "7".into()));
             rig.end().await;
         }
@@ -67,7 +76,8 @@ async fn other_brokers_subscriptions_count_when_they_are_granted() {
         for packet in [Cable::SUBSCRIBE, Cable::SUBACK] {
             eprintln!("{make:?} {version}");
             let broker = Other::start(make).await;
-            let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
+            let (cable, peer) =
+                (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
             cable.cut_at(packet);
             let mut rig = Setup::new(version, cable.port()).numbers(1).run();
             let before = rig.connected_after(0).await;
@@ -80,8 +90,8 @@ async fn other_brokers_subscriptions_count_when_they_are_granted() {
     }
 }
 
-/// Waits for these rows, in any order with a marker: HiveMQ sends what it retains some time after it has granted the
-/// subscription. Nothing else may have come.
+/// Waits for these rows, in any order with a marker: HiveMQ sends what it retains some time after it has
+/// granted the subscription. Nothing else may have come.
 async fn come(rig: &mut Rig, peer: &Peer, marker: i64, rows: &[i64]) {
     rig.subscribed(1).await;
     // With QoS 0, so that what is not acknowledged before a crash does not come again.
@@ -95,12 +105,14 @@ async fn come(rig: &mut Rig, peer: &Peer, marker: i64, rows: &[i64]) {
 #[tokio::test]
 #[ignore = "needs tests/brokers/prepare"]
 async fn other_brokers_retained_messages_make_a_row_once() {
-    // Moquette sends them without the flag, against MQTT-3.3.1-8; amqtt forgets the session, and sends each twice.
+    // Moquette sends them without the flag, against MQTT-3.3.1-8; amqtt forgets the session, and sends each
+    // twice.
     for (make, version) in brokers().filter(|(make, _)| !matches!(make, Make::Moquette | Make::Amqtt)) {
         for qos in [0, 1] {
             eprintln!("{make:?} {version}, QoS {qos}");
             let broker = Other::start(make).await;
-            let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
+            let (cable, peer) =
+                (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
             let shelf = Arc::new(Mutex::new(Vec::new()));
             let start = || Setup::new(version, cable.port()).numbers(qos).on(&shelf).run();
             peer.publish("plant/tank/n", r#"{"n": 1}"#, 1, true).await;

@@ -21,7 +21,8 @@ const MESSAGES: i64 = 300;
 /// Publishes as the forwarder does: again and again, until it is confirmed.
 async fn publish_until_confirmed(publisher: &Publisher, topic: &str, payload: String) {
     loop {
-        let confirmed = match publisher.publish(topic, payload.clone().into(), Qos::AtLeastOnce, false).await {
+        let confirmed = match publisher.publish(topic, payload.clone().into(), Qos::AtLeastOnce, false).await
+        {
             Ok(confirmation) => confirmation.await,
             Err(error) => Err(error),
         };
@@ -118,7 +119,8 @@ async fn a_broker_that_forgot_the_session_is_subscribed_to_again_and_unconfirmed
         rig.listening(&peer).await;
         let before = rig.connected_after(0).await;
         broker.kill().await;
-        // Whether the connection is known to be gone or not: the message is not confirmed, and its sender is told.
+        // Whether the connection is known to be gone or not: the message is not confirmed, and its sender is
+        // told.
         let unconfirmed = match rig.publisher.publish("out/n", "1".into(), Qos::AtLeastOnce, false).await {
             Ok(confirmation) => confirmation.await,
             Err(error) => Err(error),
@@ -321,7 +323,11 @@ async fn rows_that_an_earlier_process_committed_do_not_come_twice() {
         let (seen, batches) = rig.numbers(2).await;
         assert_eq!(seen, [4, 5], "{version}");
         rig.repeated(3).await;
-        assert_eq!(batches.iter().flat_map(|batch| batch.marks.clone()).collect::<Vec<_>>(), marks[3..], "a repeat has the same mark");
+        assert_eq!(
+            batches.iter().flat_map(|batch| batch.marks.clone()).collect::<Vec<_>>(),
+            marks[3..],
+            "a repeat has the same mark"
+        );
         drop(batches);
         nothing_is_left(&mut rig, &cable, &peer).await;
         rig.end().await;
@@ -346,7 +352,8 @@ async fn a_broker_that_forgot_the_session_begins_anew_with_packet_ids_and_its_me
         assert!(!before.present, "{version}");
         broker.subscribed_after(lines, "plant/+/n").await;
 
-        // An equal message under the same packet id, which is lost on the way, so that the flag is on what is seen of it.
+        // An equal message under the same packet id, which is lost on the way, so that the flag is on what is
+        // seen of it.
         let peer = Peer::connect(broker.port(), "another peer", "").await;
         cable.mute_broker();
         publish(&peer, [1]).await;
@@ -369,8 +376,10 @@ async fn a_message_is_known_again_by_each_stream_for_itself() {
         let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
         // To the broker that is one subscription.
         let stream = |topic: &str| json!({ "connection": "c", "topic": topic, "fields": { "n": "int64" } });
-        let mut rig =
-            Setup::new(version, cable.port()).stream("all", stream("plant/+/n")).stream("devices", stream("plant/{device}/n")).run();
+        let mut rig = Setup::new(version, cable.port())
+            .stream("all", stream("plant/+/n"))
+            .stream("devices", stream("plant/{device}/n"))
+            .run();
         broker.subscribed("plant/+/n").await;
         publish(&peer, [1]).await;
         let (_, mut batches) = rig.numbers(2).await;
@@ -401,19 +410,28 @@ async fn a_message_is_known_again_by_each_stream_for_itself() {
 async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late() {
     for version in VERSIONS {
         let mut broker = Mosquitto::start().await;
-        let mut rig =
-            Setup::new(version, broker.port()).output("pump", json!({ "connection": "c", "topic": "act/pump", "payload": "{n}" })).run();
+        let mut rig = Setup::new(version, broker.port())
+            .output("pump", json!({ "connection": "c", "topic": "act/pump", "payload": "{n}" }))
+            .run();
         rig.connected_after(0).await;
         broker.kill().await;
-        let command = |n: i64| RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![n])) as ArrayRef)]).unwrap();
+        let command = |n: i64| {
+            RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![n])) as ArrayRef)]).unwrap()
+        };
         let pump = rig.sinks.get_mut("pump").unwrap();
         // In the moment before the loss is noticed, and after it.
-        assert!(matches!(pump.deliver(&command(1)).await.failures.as_slice(), [(0, DeliveryError::Transient(_))]));
+        assert!(matches!(
+            pump.deliver(&command(1)).await.failures.as_slice(),
+            [(0, DeliveryError::Transient(_))]
+        ));
         rig.disconnected().await;
         let pump = rig.sinks.get_mut("pump").unwrap();
         let failures = pump.deliver(&command(2)).await.failures;
         let is_down = |why: &str| why.starts_with("connection c is down: ");
-        assert!(matches!(failures.as_slice(), [(0, DeliveryError::Transient(why))] if is_down(why)), "{failures:?}");
+        assert!(
+            matches!(failures.as_slice(), [(0, DeliveryError::Transient(why))] if is_down(why)),
+            "{failures:?}"
+        );
         let generation = rig.publisher.session().borrow().map_or(1, |session| session.generation);
         broker.restart().await;
         let mut peer = Peer::connect(broker.port(), "peer", "act/#").await;

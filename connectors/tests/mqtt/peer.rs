@@ -76,7 +76,8 @@ impl Peer {
 
     /// The next message.
     pub(crate) async fn next(&mut self) -> (String, String) {
-        let (topic, payload) = tokio::time::timeout(PATIENCE, self.messages.recv()).await.expect("a message comes").unwrap();
+        let (topic, payload) =
+            tokio::time::timeout(PATIENCE, self.messages.recv()).await.expect("a message comes").unwrap();
         (topic, String::from_utf8(payload.into()).unwrap())
     }
 }

@@ -44,7 +44,8 @@ async fn a_retained_message_makes_a_row_once_through_reconnects_crashes_and_rest
     for version in VERSIONS {
         for qos in [0, 1] {
             let broker = Mosquitto::start().await;
-            let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
+            let (cable, peer) =
+                (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
             let shelf = Arc::new(Mutex::new(Vec::new()));
             let start = || Setup::new(version, cable.port()).numbers(qos).on(&shelf).run();
             peer.publish(TOPIC, n(1), 1, true).await;
@@ -66,7 +67,11 @@ async fn a_retained_message_makes_a_row_once_through_reconnects_crashes_and_rest
             rig.end().await;
 
             let mut rig = start();
-            assert_eq!(up_to(&mut rig, &peer, 103).await, [0; 0], "{version}, QoS {qos}, it came live before");
+            assert_eq!(
+                up_to(&mut rig, &peer, 103).await,
+                [0; 0],
+                "{version}, QoS {qos}, it came live before"
+            );
             rig.end().await;
 
             // While the box is away, with QoS 0, so that no broker queues it.
@@ -121,7 +126,8 @@ async fn a_stream_can_take_all_or_none_and_have_the_flag_as_a_column() {
             let shelf = Arc::new(Mutex::new(Vec::new()));
             let stream = json!({ "connection": "c", "topic": "plant/{device}/n", "fields": { "n": "int64" },
                                  "retained": retained, "retained_column": "old" });
-            let start = || Setup::new(version, broker.port()).stream("numbers", stream.clone()).on(&shelf).run();
+            let start =
+                || Setup::new(version, broker.port()).stream("numbers", stream.clone()).on(&shelf).run();
             peer.publish(TOPIC, n(1), 1, true).await;
             let mut rig = start();
             rig.subscribed(1).await;
@@ -132,7 +138,8 @@ async fn a_stream_can_take_all_or_none_and_have_the_flag_as_a_column() {
                 let flags = batch.rows.column_by_name("old").unwrap().as_boolean().values().iter();
                 seen.extend(numbers(&batch.rows).into_iter().zip(flags));
             }
-            let expected: &[(i64, bool)] = if retained == "never" { &[(2, false)] } else { &[(1, true), (2, false)] };
+            let expected: &[(i64, bool)] =
+                if retained == "never" { &[(2, false)] } else { &[(1, true), (2, false)] };
             assert_eq!(seen, expected, "{version}, {retained}");
             rig.end().await;
             let mut rig = start();

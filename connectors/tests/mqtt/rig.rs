@@ -36,7 +36,14 @@ impl Setup {
             "host": "127.0.0.1", "port": port, "version": version, "client_id": "box",
             "backoff": { "min": "1ms", "max": "50ms" },
         });
-        Self { connection, streams: Vec::new(), outputs: Vec::new(), inlet: 64, known_marks: Vec::new(), shelf: Arc::default() }
+        Self {
+            connection,
+            streams: Vec::new(),
+            outputs: Vec::new(),
+            inlet: 64,
+            known_marks: Vec::new(),
+            shelf: Arc::default(),
+        }
     }
 
     pub(crate) fn set(mut self, key: &str, value: Value) -> Self {
@@ -46,7 +53,10 @@ impl Setup {
 
     /// A stream of `{"n": 1}` on `plant/{device}/n`.
     pub(crate) fn numbers(self, qos: u8) -> Self {
-        self.stream("numbers", json!({ "connection": "c", "topic": "plant/{device}/n", "qos": qos, "fields": { "n": "int64" } }))
+        self.stream(
+            "numbers",
+            json!({ "connection": "c", "topic": "plant/{device}/n", "qos": qos, "fields": { "n": "int64" } }),
+        )
     }
 
     pub(crate) fn stream(mut self, name: &'static str, config: Value) -> Self {
@@ -61,10 +71,16 @@ impl Setup {
 
     pub(crate) fn open(&self, status: &Arc<LineStatus>) -> Result<mqtt::Opened, mqtt::OpenError> {
         let config: ConnectionConfig = serde_json::from_value(self.connection.clone()).unwrap();
-        let streams: Vec<(&str, StreamConfig)> =
-            self.streams.iter().map(|(name, value)| (*name, serde_json::from_value(value.clone()).unwrap())).collect();
-        let outputs: Vec<(&str, OutputConfig)> =
-            self.outputs.iter().map(|(name, value)| (*name, serde_json::from_value(value.clone()).unwrap())).collect();
+        let streams: Vec<(&str, StreamConfig)> = self
+            .streams
+            .iter()
+            .map(|(name, value)| (*name, serde_json::from_value(value.clone()).unwrap()))
+            .collect();
+        let outputs: Vec<(&str, OutputConfig)> = self
+            .outputs
+            .iter()
+            .map(|(name, value)| (*name, serde_json::from_value(value.clone()).unwrap()))
+            .collect();
         mqtt::open(mqtt::Request {
             name: "c",
             config: &config,
@@ -159,8 +175,10 @@ impl Rig {
     /// Waits for a connection later than `generation`.
     pub(crate) async fn connected_after(&self, generation: u64) -> Session {
         let mut session = self.publisher.session();
-        let found =
-            tokio::time::timeout(PATIENCE, session.wait_for(|session| session.is_some_and(|session| session.generation > generation)));
+        let found = tokio::time::timeout(
+            PATIENCE,
+            session.wait_for(|session| session.is_some_and(|session| session.generation > generation)),
+        );
         let Ok(found) = found.await else { panic!("it does not connect: {:?}", self.status.trouble()) };
         found.unwrap().unwrap()
     }
@@ -187,7 +205,8 @@ impl Rig {
     pub(crate) async fn news(&mut self) -> (usize, LineNews) {
         let mut before = 0;
         loop {
-            let intake = tokio::time::timeout(PATIENCE, self.rows.intake.recv()).await.expect("there is news");
+            let intake =
+                tokio::time::timeout(PATIENCE, self.rows.intake.recv()).await.expect("there is news");
             match intake.expect("the source runs") {
                 Intake::Rows(batch) => before += batch.rows.num_rows(),
                 Intake::Line { news, .. } => return (before, news),
@@ -234,16 +253,25 @@ impl Rig {
         tokio::time::timeout(PATIENCE, wait).await.expect("the broker grants the subscriptions");
     }
 
-    /// Waits until the broker has every acknowledgement that was due before: it takes packets in the order in which they are sent.
+    /// Waits until the broker has every acknowledgement that was due before: it takes packets in the order in
+    /// which they are sent.
     pub(crate) async fn acknowledged(&self) {
-        self.publisher.publish("box/mark", "".into(), mqtt::config::Qos::AtLeastOnce, false).await.unwrap().await.unwrap();
+        self.publisher
+            .publish("box/mark", "".into(), mqtt::config::Qos::AtLeastOnce, false)
+            .await
+            .unwrap()
+            .await
+            .unwrap();
     }
 
-    /// Waits until the subscriptions are in force: until a message on `topic` comes through. Its rows are acknowledged.
+    /// Waits until the subscriptions are in force: until a message on `topic` comes through. Its rows are
+    /// acknowledged.
     pub(crate) async fn listening(&mut self, peer: &super::peer::Peer) {
         loop {
             peer.publish("plant/probe/n", r#"{"n": -1}"#, 1, false).await;
-            if let Ok(Some(_)) = tokio::time::timeout(std::time::Duration::from_millis(50), self.rows.recv()).await {
+            if let Ok(Some(_)) =
+                tokio::time::timeout(std::time::Duration::from_millis(50), self.rows.recv()).await
+            {
                 break;
             }
         }
@@ -266,9 +294,21 @@ impl Rig {
 
 /// The values of column `n`, without probes.
 pub(crate) fn numbers(rows: &RecordBatch) -> Vec<i64> {
-    rows.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().iter().copied().filter(|n| *n >= 0).collect()
+    rows.column_by_name("n")
+        .unwrap()
+        .as_primitive::<Int64Type>()
+        .values()
+        .iter()
+        .copied()
+        .filter(|n| *n >= 0)
+        .collect()
 }
 
 pub(crate) fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
-    rows.column_by_name(column).unwrap().as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect()
+    rows.column_by_name(column)
+        .unwrap()
+        .as_string::<i32>()
+        .iter()
+        .map(|text| text.unwrap().to_owned())
+        .collect()
 }

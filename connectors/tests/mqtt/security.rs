@@ -17,11 +17,21 @@ async fn a_user_with_the_right_password_gets_in_and_one_with_a_wrong_one_does_no
     let (good, bad, users) = (dir.path().join("good"), dir.path().join("bad"), dir.path().join("users"));
     std::fs::write(&good, "tide\n").unwrap();
     std::fs::write(&bad, "ebb\n").unwrap();
-    let made = Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&users).args(["box", "tide"]).output().unwrap();
+    let made = Command::new("mosquitto_passwd")
+        .args(["-b", "-c"])
+        .arg(&users)
+        .args(["box", "tide"])
+        .output()
+        .unwrap();
     assert!(made.status.success(), "mosquitto_passwd (of the package mosquitto) failed: {made:?}");
-    let broker = Mosquitto::with_config(&format!("allow_anonymous false\npassword_file {}\n", users.display())).await;
+    let broker =
+        Mosquitto::with_config(&format!("allow_anonymous false\npassword_file {}\n", users.display())).await;
     for version in VERSIONS {
-        let setup = |file| Setup::new(version, broker.port()).set("username", json!("box")).set("password", json!({ "file": file }));
+        let setup = |file| {
+            Setup::new(version, broker.port())
+                .set("username", json!("box"))
+                .set("password", json!({ "file": file }))
+        };
         let rig = setup(&good).run();
         rig.connected_after(0).await;
         rig.end().await;
@@ -62,7 +72,8 @@ async fn tls_with_an_own_authority_and_a_client_certificate() {
     let (server_cert, server_key) = certificate(&plant, "127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
     let (client_cert, client_key) = certificate(&plant, "box", ExtendedKeyUsagePurpose::ClientAuth);
     let broker = Mosquitto::with_files(
-        "allow_anonymous true\nrequire_certificate true\ncafile {dir}/ca.pem\ncertfile {dir}/server.pem\nkeyfile {dir}/server.key\n",
+        "allow_anonymous true\nrequire_certificate true\ncafile {dir}/ca.pem\ncertfile {dir}/server.pem\n\
+        keyfile {dir}/server.key\n",
         &[
             ("ca.pem", &plant.pem),
             ("server.pem", &server_cert),
@@ -81,7 +92,9 @@ async fn tls_with_an_own_authority_and_a_client_certificate() {
         let rig = setup(full.clone()).run();
         rig.connected_after(0).await;
         rig.end().await;
-        let strange = setup(json!({ "ca": file("other.pem"), "cert": file("client.pem"), "key": file("client.key") })).run();
+        let strange =
+            setup(json!({ "ca": file("other.pem"), "cert": file("client.pem"), "key": file("client.key") }))
+                .run();
         let error = strange.turned_down().await;
         assert!(error.contains("UnknownIssuer") || error.contains("certificate"), "{version}: {error}");
         strange.end().await;
@@ -90,9 +103,17 @@ async fn tls_with_an_own_authority_and_a_client_certificate() {
         (json!({ "ca": file("missing.pem") }), "missing.pem: cannot be read"),
         (json!({ "ca": file("empty.pem") }), "empty.pem: no PEM certificate"),
         (json!({ "ca": file("ca.pem"), "cert": file("client.pem") }), "tls.cert needs tls.key"),
-        (json!({ "ca": file("ca.pem"), "cert": file("client.pem"), "key": file("ca.pem") }), "ca.pem: no PEM private key"),
+        (
+            json!({ "ca": file("ca.pem"), "cert": file("client.pem"), "key": file("ca.pem") }),
+            "ca.pem: no PEM private key",
+        ),
     ] {
-        let error = Setup::new("5", broker.port()).set("tls", tls).open(&Arc::new(LineStatus::default())).err().unwrap().to_string();
+        let error = Setup::new("5", broker.port())
+            .set("tls", tls)
+            .open(&Arc::new(LineStatus::default()))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(why), "{error}");
     }
 }

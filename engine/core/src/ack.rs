@@ -1,8 +1,9 @@
 //! The acknowledgement guard.
 //!
-//! A source attaches one [`Ack`] to each batch. Everything that still has to make the batch's effects durable holds a clone. When
-//! the last clone is dropped, the source learns the outcome: [`Outcome::Done`] (acknowledge the messages upstream) or
-//! [`Outcome::Refused`] (do not: the far side will send them again). No back channel through the engine is needed.
+//! A source attaches one [`Ack`] to each batch. Everything that still has to make the batch's effects durable
+//! holds a clone. When the last clone is dropped, the source learns the outcome: [`Outcome::Done`]
+//! (acknowledge the messages upstream) or [`Outcome::Refused`] (do not: the far side will send them again).
+//! No back channel through the engine is needed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,9 +35,14 @@ impl Ack {
         Self(None)
     }
 
-    /// A guard that calls `report` exactly once, on the thread that drops the last clone. `report` must not block.
+    /// A guard that calls `report` exactly once, on the thread that drops the last clone. `report` must not
+    /// block.
     pub fn new(report: impl FnOnce(Outcome) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(Inner { refused: AtomicBool::new(false), holds: AtomicBool::new(false), report: Some(Box::new(report)) })))
+        Self(Some(Arc::new(Inner {
+            refused: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
+            report: Some(Box::new(report)),
+        })))
     }
 
     /// Whether anybody waits for this guard.

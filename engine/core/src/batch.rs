@@ -14,9 +14,10 @@ pub struct Batch {
     pub stream: Arc<str>,
     /// The rows, with the stream's schema; `ts` is present and has no nulls.
     pub rows: RecordBatch,
-    /// One mark for each message that its far side may send again (MQTT QoS 1) and whose rows are in the batch, in order of receipt.
-    /// Opaque to all but the connection that made them: the journal keeps them with the rows, and hands the newest back when the box
-    /// starts again, so that the connection knows a repeat. Empty where nothing is sent again.
+    /// One mark for each message that its far side may send again (MQTT QoS 1) and whose rows are in the
+    /// batch, in order of receipt. Opaque to all but the connection that made them: the journal keeps them
+    /// with the rows, and hands the newest back when the box starts again, so that the connection knows a
+    /// repeat. Empty where nothing is sent again.
     pub marks: Vec<u64>,
     /// Reports upstream when every effect of these rows is durable.
     pub ack: Ack,
@@ -24,8 +25,8 @@ pub struct Batch {
 
 /// Rows with the sequence number that each of them stems from.
 ///
-/// The sequencer numbers rows, not batches: a batch of `n` rows takes `n` numbers. So identities do not depend on where batches
-/// were cut.
+/// The sequencer numbers rows, not batches: a batch of `n` rows takes `n` numbers. So identities do not
+/// depend on where batches were cut.
 #[derive(Debug, Clone)]
 pub struct Rows {
     /// The rows.
@@ -114,7 +115,8 @@ impl Seqs {
     }
 }
 
-/// The identity of a row that a rule wrote: the same input gives the same identity, so that a receiver can drop a repeat.
+/// The identity of a row that a rule wrote: the same input gives the same identity, so that a receiver can
+/// drop a repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowId {
     /// The rule that wrote the row.

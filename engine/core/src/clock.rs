@@ -1,18 +1,20 @@
-//! The time that the engine takes from its caller: a box gives it the machine's, a simulation or a test its own.
+//! The time that the engine takes from its caller: a box gives it the machine's, a simulation or a test its
+//! own.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the engine reads time.
 pub trait Clock: Send + Sync {
-    /// Wall time in nanoseconds since 1970-01-01T00:00:00Z. It may jump; nothing but stored times and what is shown to rules may depend
-    /// on it.
+    /// Wall time in nanoseconds since 1970-01-01T00:00:00Z. It may jump; nothing but stored times and what is
+    /// shown to rules may depend on it.
     fn wall_ns(&self) -> i64;
 
     /// Time since the machine was started. It never goes back and never jumps.
     fn monotonic(&self) -> Duration;
 
-    /// Which start of the machine [`Clock::monotonic`] counts from; equal for all processes of that time. Empty: nobody knows.
+    /// Which start of the machine [`Clock::monotonic`] counts from; equal for all processes of that time.
+    /// Empty: nobody knows.
     fn boot(&self) -> Arc<str>;
 
     /// Whether a time service has set wall time since then.
@@ -23,7 +25,8 @@ pub trait Clock: Send + Sync {
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemClock;
 
-/// systemd-timesyncd makes this file when it has set the clock, and `/run` is empty after each start of the machine.
+/// systemd-timesyncd makes this file when it has set the clock, and `/run` is empty after each start of the
+/// machine.
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 
 impl Clock for SystemClock {
@@ -46,7 +49,8 @@ impl Clock for SystemClock {
 
     fn boot(&self) -> Arc<str> {
         static BOOT: OnceLock<Arc<str>> = OnceLock::new();
-        let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into();
+        let read =
+            || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into();
         Arc::clone(BOOT.get_or_init(read))
     }
 
@@ -73,7 +77,9 @@ impl SimulatedClock {
     /// A machine that has just been started and believes that it is `wall_ns`.
     #[must_use]
     pub fn new(wall_ns: i64) -> Self {
-        Self { shown: Mutex::new(Shown { wall_ns, monotonic: Duration::ZERO, boots: 1, synchronised: false }) }
+        Self {
+            shown: Mutex::new(Shown { wall_ns, monotonic: Duration::ZERO, boots: 1, synchronised: false }),
+        }
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {

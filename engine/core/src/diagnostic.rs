@@ -20,7 +20,10 @@ impl Place {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let count = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
-        Self { line: count(before.matches('\n').count()), column: count(before.get(line_start..).unwrap_or("").chars().count()) }
+        Self {
+            line: count(before.matches('\n').count()),
+            column: count(before.get(line_start..).unwrap_or("").chars().count()),
+        }
     }
 }
 
@@ -56,7 +59,13 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A diagnostic for `file` as a whole.
     pub fn new(file: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, file: file.into(), place: None, message: message.into(), help: None }
+        Self {
+            severity: Severity::Error,
+            file: file.into(),
+            place: None,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// The same, as a warning: the file is taken all the same.
@@ -114,7 +123,10 @@ pub fn did_you_mean(wanted: &str, names: &[&str]) -> Option<String> {
     match nearest(wanted, names.iter().copied()) {
         Some(name) => Some(format!("did you mean `{name}`?")),
         None if names.is_empty() => None,
-        None => Some(format!("known names: {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))),
+        None => Some(format!(
+            "known names: {}",
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )),
     }
 }
 

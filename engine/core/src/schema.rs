@@ -64,8 +64,8 @@ impl FieldType {
         }
     }
 
-    /// The narrowest type that holds values of both: Int64 -> Float64 -> Utf8. For data that is there as a whole; a stream's
-    /// columns do not become text.
+    /// The narrowest type that holds values of both: Int64 -> Float64 -> Utf8. For data that is there as a
+    /// whole; a stream's columns do not become text.
     #[must_use]
     pub fn widened(self, other: Self) -> Self {
         match (self, other) {

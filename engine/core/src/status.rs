@@ -44,8 +44,8 @@ impl Drop for OneMore<'_> {
     }
 }
 
-/// The newest thing of a kind that happened, such as an error. When it was goes by the monotonic clock, so that nothing seems older or
-/// newer because the clock was set.
+/// The newest thing of a kind that happened, such as an error. When it was goes by the monotonic clock, so
+/// that nothing seems older or newer because the clock was set.
 #[derive(Debug)]
 pub struct Newest<T>(Mutex<Option<(Instant, T)>>);
 

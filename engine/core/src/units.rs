@@ -8,7 +8,8 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A length of time, written with a unit: `"250ms"`, `"10s"`, `"5min"`, `"2h"`, `"7d"`. Units: ns, us, ms, s, min (or m), h, d.
+/// A length of time, written with a unit: `"250ms"`, `"10s"`, `"5min"`, `"2h"`, `"7d"`. Units: ns, us, ms, s,
+/// min (or m), h, d.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Span(pub Duration);
 
@@ -51,7 +52,11 @@ impl FromStr for Span {
             let ns = number.checked_mul(ns_per_unit).filter(|ns| i64::try_from(*ns).is_ok())?;
             Some(Self(Duration::from_nanos(ns)))
         };
-        parse().ok_or_else(|| UnitError { text: text.into(), what: "duration", example: "\"250ms\", \"10s\", \"5min\", \"2h\" or \"7d\"" })
+        parse().ok_or_else(|| UnitError {
+            text: text.into(),
+            what: "duration",
+            example: "\"250ms\", \"10s\", \"5min\", \"2h\" or \"7d\"",
+        })
     }
 }
 
@@ -95,7 +100,11 @@ impl FromStr for ByteSize {
             };
             number.checked_mul(bytes_per_unit).map(Self)
         };
-        parse().ok_or_else(|| UnitError { text: text.into(), what: "size", example: "\"512B\", \"64KiB\", \"1MiB\" or \"2GiB\"" })
+        parse().ok_or_else(|| UnitError {
+            text: text.into(),
+            what: "size",
+            example: "\"512B\", \"64KiB\", \"1MiB\" or \"2GiB\"",
+        })
     }
 }
 

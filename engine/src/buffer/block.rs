@@ -1,4 +1,5 @@
-//! One BLOB: an Arrow IPC stream in a zstd frame with checksum. In the outbox two columns follow the rule's own: `__seq` and `__ordinal`.
+//! One BLOB: an Arrow IPC stream in a zstd frame with checksum. In the outbox two columns follow the rule's
+//! own: `__seq` and `__ordinal`.
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +16,8 @@ use tidegate_core::{Rows, Seqs};
 const LEVEL: i32 = 3;
 /// A frame that unpacks to more than this was not written by us.
 const MAX_UNPACKED: u64 = 1 << 30;
-/// Rows of more than this are not packed: half of `MAX_UNPACKED`, since padding and offsets come on top, and well below the
-/// thousand million bytes that SQLite takes in one value.
+/// Rows of more than this are not packed: half of `MAX_UNPACKED`, since padding and offsets come on top, and
+/// well below the thousand million bytes that SQLite takes in one value.
 const MAX_BYTES: usize = 1 << 29;
 
 /// Adds the identity columns to `rows`.
@@ -25,14 +26,18 @@ pub(super) fn with_ids(rows: &Rows, ordinals: &[u32]) -> Result<RecordBatch, Arr
     fields.push(Arc::new(Field::new("__seq", DataType::UInt64, false)));
     fields.push(Arc::new(Field::new("__ordinal", DataType::UInt32, false)));
     let mut columns = rows.batch.columns().to_vec();
-    columns.push(Arc::new(UInt64Array::from_iter_values((0..rows.len()).map(|row| rows.seqs.get(row)))) as ArrayRef);
+    columns
+        .push(Arc::new(UInt64Array::from_iter_values((0..rows.len()).map(|row| rows.seqs.get(row))))
+            as ArrayRef);
     columns.push(Arc::new(UInt32Array::from(ordinals.to_vec())));
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 /// Bytes that the rows of `batch` take, without what else is in buffers that it shares.
 pub(super) fn bytes(batch: &RecordBatch) -> usize {
-    let of = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    let of = |column: &ArrayRef| {
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    };
     batch.columns().iter().map(of).sum()
 }
 
@@ -40,7 +45,9 @@ pub(super) fn bytes(batch: &RecordBatch) -> usize {
 pub(crate) fn encode(batches: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
     let size: usize = batches.iter().map(bytes).sum();
     if size > MAX_BYTES {
-        return Err(ArrowError::InvalidArgumentError(format!("{size} bytes are more than the {MAX_BYTES} that fit into a block")));
+        return Err(ArrowError::InvalidArgumentError(format!(
+            "{size} bytes are more than the {MAX_BYTES} that fit into a block"
+        )));
     }
     no_panic(|| {
         let Some(first) = batches.first() else { return Ok(Vec::new()) };
@@ -59,7 +66,8 @@ pub(super) fn decode(data: &[u8]) -> Result<(Rows, Vec<u32>), ArrowError> {
     let bad = || ArrowError::ParseError("the block has no identity columns".into());
     let count = batch.num_columns().checked_sub(2).ok_or_else(bad)?;
     let seqs = batch.columns().get(count).and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(bad)?;
-    let ordinals = batch.columns().get(count + 1).and_then(|c| c.as_primitive_opt::<UInt32Type>()).ok_or_else(bad)?;
+    let ordinals =
+        batch.columns().get(count + 1).and_then(|c| c.as_primitive_opt::<UInt32Type>()).ok_or_else(bad)?;
     let own = batch.project(&(0..count).collect::<Vec<_>>())?;
     Ok((Rows { batch: own, seqs: Seqs::list(seqs.values().to_vec()) }, ordinals.values().to_vec()))
 }
@@ -77,16 +85,21 @@ pub(crate) fn decode_batch(data: &[u8]) -> Result<RecordBatch, ArrowError> {
 /// The least and the greatest sequence number in `parts`, as [`with_ids`] made them.
 pub(super) fn seq_range(parts: &[RecordBatch]) -> (u64, u64) {
     // By position: a rule may have a column of that name.
-    let columns = parts.iter().filter_map(|part| part.columns().iter().nth_back(1)?.as_primitive_opt::<UInt64Type>());
-    let range = columns
-        .flat_map(|seqs| seqs.values().iter().copied())
-        .fold(None, |range: Option<(u64, u64)>, seq| Some(range.map_or((seq, seq), |(low, high)| (low.min(seq), high.max(seq)))));
+    let columns =
+        parts.iter().filter_map(|part| part.columns().iter().nth_back(1)?.as_primitive_opt::<UInt64Type>());
+    let range = columns.flat_map(|seqs| seqs.values().iter().copied()).fold(
+        None,
+        |range: Option<(u64, u64)>, seq| {
+            Some(range.map_or((seq, seq), |(low, high)| (low.min(seq), high.max(seq))))
+        },
+    );
     range.unwrap_or_default()
 }
 
 /// Arrow panics on some malformed input; one bad block must not end the writer.
 fn no_panic<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(ArrowError::ParseError("the Arrow library panicked on it".into())))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(ArrowError::ParseError("the Arrow library panicked on it".into())))
 }
 
 #[cfg(test)]
@@ -96,7 +109,9 @@ mod tests {
     use super::*;
 
     fn rows(names: &[&str], values: std::ops::Range<u64>) -> RecordBatch {
-        let column = |name: &&str| ((*name).to_owned(), Arc::new(UInt64Array::from_iter_values(values.clone())) as ArrayRef);
+        let column = |name: &&str| {
+            ((*name).to_owned(), Arc::new(UInt64Array::from_iter_values(values.clone())) as ArrayRef)
+        };
         let batch = RecordBatch::try_from_iter(names.iter().map(column)).unwrap();
         let ordinals: Vec<u32> = (0..).take(batch.num_rows()).collect();
         with_ids(&Rows { batch, seqs: Seqs::Run { first: 100 } }, &ordinals).unwrap()

@@ -11,7 +11,8 @@ use super::room::{Room, RuleSizes};
 use super::signed;
 use super::uplinks::Uplinks;
 
-/// Refused blocks are kept for a person to look at. This many bytes are plenty for that, and little on the smallest disk.
+/// Refused blocks are kept for a person to look at. This many bytes are plenty for that, and little on the
+/// smallest disk.
 const MAX_REFUSED: u64 = if cfg!(test) { 1 << 16 } else { 16 << 20 };
 
 /// A block that is ready to be inserted.
@@ -26,7 +27,8 @@ pub(super) struct NewBlock {
     pub(super) data: Vec<u8>,
 }
 
-/// What one transaction does. Sets, because while the disk fails the same block may be confirmed again and again.
+/// What one transaction does. Sets, because while the disk fails the same block may be confirmed again and
+/// again.
 #[derive(Default)]
 pub(super) struct Changes {
     /// block and uplink
@@ -64,14 +66,18 @@ impl Lane {
 }
 
 impl Changes {
-    /// Whether there is nothing but new blocks, and a snapshot that must not be stored before them, if anything.
+    /// Whether there is nothing but new blocks, and a snapshot that must not be stored before them, if
+    /// anything.
     pub(super) fn is_only_blocks(&self) -> bool {
         !self.has_deliveries() && self.journal.is_empty()
     }
 
     /// Whether something is to be noted that uplinks have taken, or will not get.
     pub(super) fn has_deliveries(&self) -> bool {
-        !(self.confirmed.is_empty() && self.refused.is_empty() && self.confirmed_gaps.is_empty() && self.gaps.is_empty())
+        !(self.confirmed.is_empty()
+            && self.refused.is_empty()
+            && self.confirmed_gaps.is_empty()
+            && self.gaps.is_empty())
     }
 
     /// Whether `uplink` is about to be done with block `id`.
@@ -100,7 +106,8 @@ pub(super) struct Done {
     pub(super) forgotten_rows: u64,
 }
 
-/// The one row of `meta` but for the reserved row numbers: so that nothing has to be counted when the database is opened.
+/// The one row of `meta` but for the reserved row numbers: so that nothing has to be counted when the
+/// database is opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     /// newest ids ever given
@@ -119,10 +126,13 @@ pub(super) struct Totals {
 impl Totals {
     pub(super) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         let [block, gap, waiting, bytes, entry, journal] =
-            [self.last_block, self.last_gap, self.waiting, self.bytes, self.last_entry, self.journal_bytes].map(signed);
-        let update =
-            "UPDATE meta SET last_block = ?1, last_gap = ?2, waiting = ?3, bytes = ?4, last_entry = ?5, journal_bytes = ?6, now_ns = ?7";
-        tx.prepare_cached(update)?.execute([block, gap, waiting, bytes, entry, journal, self.now_ns]).map(drop)
+            [self.last_block, self.last_gap, self.waiting, self.bytes, self.last_entry, self.journal_bytes]
+                .map(signed);
+        let update = "UPDATE meta SET last_block = ?1, last_gap = ?2, waiting = ?3, bytes = ?4, last_entry \
+            = ?5, journal_bytes = ?6, now_ns = ?7";
+        tx.prepare_cached(update)?
+            .execute([block, gap, waiting, bytes, entry, journal, self.now_ns])
+            .map(drop)
     }
 }
 
@@ -148,11 +158,24 @@ pub(super) struct Gone {
 impl Gone {
     /// From `RETURNING id, rule, first_seq, last_seq, rows, length(data)`.
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, rule: row.get(1)?, first_seq: row.get(2)?, last_seq: row.get(3)?, rows: row.get(4)?, size: row.get(5)? })
+        Ok(Self {
+            id: row.get(0)?,
+            rule: row.get(1)?,
+            first_seq: row.get(2)?,
+            last_seq: row.get(3)?,
+            rows: row.get(4)?,
+            size: row.get(5)?,
+        })
     }
 
     pub(super) fn gap(&self, reason: &'static str) -> NewGap {
-        NewGap { rule: Arc::clone(&self.rule), first_seq: self.first_seq, last_seq: self.last_seq, rows: self.rows, reason }
+        NewGap {
+            rule: Arc::clone(&self.rule),
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            rows: self.rows,
+            reason,
+        }
     }
 }
 
@@ -171,9 +194,19 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    pub(super) fn run(&mut self, changes: &Changes, room: Room, retention: Retention) -> rusqlite::Result<Done> {
+    pub(super) fn run(
+        &mut self,
+        changes: &Changes,
+        room: Room,
+        retention: Retention,
+    ) -> rusqlite::Result<Done> {
         let mut done = Done { forgotten_rows: self.refuse(&changes.refused)?, ..Done::default() };
-        for (id, uplink) in changes.confirmed.iter().map(|(id, uplink)| (id, Some(uplink))).chain(changes.refused.keys().map(of_uplink)) {
+        for (id, uplink) in changes
+            .confirmed
+            .iter()
+            .map(|(id, uplink)| (id, Some(uplink)))
+            .chain(changes.refused.keys().map(of_uplink))
+        {
             match uplink {
                 Some(uplink) => self.confirm(*id, uplink)?,
                 None => drop(self.delete("id = ?1", *id)?),
@@ -218,8 +251,13 @@ impl Step<'_> {
 
     /// Deletes one block. Returns it, and which uplinks miss it, as a gap notes that.
     pub(super) fn delete(&mut self, which: &str, id: u64) -> rusqlite::Result<Option<(Gone, String)>> {
-        let delete = format!("DELETE FROM block WHERE {which} RETURNING id, rule, first_seq, last_seq, rows, length(data)");
-        let Some(gone) = self.tx.prepare_cached(&delete)?.query_row([signed(id)], Gone::read).optional()? else { return Ok(None) };
+        let delete = format!(
+            "DELETE FROM block WHERE {which} RETURNING id, rule, first_seq, last_seq, rows, length(data)"
+        );
+        let Some(gone) = self.tx.prepare_cached(&delete)?.query_row([signed(id)], Gone::read).optional()?
+        else {
+            return Ok(None);
+        };
         self.totals.waiting = self.totals.waiting.saturating_sub(gone.rows);
         self.totals.bytes = self.totals.bytes.saturating_sub(gone.size);
         self.rule_sizes.sub(&gone.rule, gone.size);
@@ -236,12 +274,22 @@ impl Step<'_> {
 
     pub(super) fn insert(&mut self, block: &NewBlock, room: Room) -> rusqlite::Result<()> {
         self.totals.last_block += 1;
-        let insert = "INSERT INTO block (id, rule, first_seq, last_seq, rows, data, priority, now_ns, expires_ns)
+        let insert =
+            "INSERT INTO block (id, rule, first_seq, last_seq, rows, data, priority, now_ns, expires_ns)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let NewBlock { rule, worth, first_seq, last_seq, rows, now_ns, data } = block;
         let (id, priority) = (signed(self.totals.last_block), worth.priority.get());
-        let values =
-            params![id, &**rule, signed(*first_seq), signed(*last_seq), signed(*rows), data, priority, now_ns, room.expires_ns(block)];
+        let values = params![
+            id,
+            &**rule,
+            signed(*first_seq),
+            signed(*last_seq),
+            signed(*rows),
+            data,
+            priority,
+            now_ns,
+            room.expires_ns(block)
+        ];
         self.tx.prepare_cached(insert)?.execute(values)?;
         self.rule_sizes.add(rule, data.len() as u64);
         self.totals.waiting += rows;
@@ -255,15 +303,17 @@ impl Step<'_> {
             return Ok(0);
         }
         for ((id, _), reason) in refused {
-            let copy = "INSERT OR REPLACE INTO refused (id, rule, first_seq, last_seq, rows, reason, wall_ns, data)
+            let copy =
+                "INSERT OR REPLACE INTO refused (id, rule, first_seq, last_seq, rows, reason, wall_ns, data)
                 SELECT id, rule, first_seq, last_seq, rows, ?2, ?3, data FROM block WHERE id = ?1";
             self.tx.prepare(copy)?.execute(params![signed(*id), reason, self.wall_ns])?;
         }
-        let mut size: u64 = self.tx.query_row("SELECT coalesce(sum(length(data)), 0) FROM refused", [], |row| row.get(0))?;
+        let mut size: u64 =
+            self.tx.query_row("SELECT coalesce(sum(length(data)), 0) FROM refused", [], |row| row.get(0))?;
         let mut forgotten = 0;
         while size > MAX_REFUSED {
-            let delete =
-                "DELETE FROM refused WHERE id = (SELECT min(id) FROM refused) RETURNING id, rule, first_seq, last_seq, rows, length(data)";
+            let delete = "DELETE FROM refused WHERE id = (SELECT min(id) FROM refused) RETURNING id, rule, \
+                first_seq, last_seq, rows, length(data)";
             let Some(gone) = self.tx.prepare(delete)?.query_row([], Gone::read).optional()? else { break };
             self.gap(&gone.gap("refused"), "")?;
             size = size.saturating_sub(gone.size);
@@ -272,21 +322,42 @@ impl Step<'_> {
         Ok(forgotten)
     }
 
-    /// Notes a gap for the uplinks `missed_by` (a list with commas; empty: all that take the rule's rows): widens the newest one of the same
-    /// rule, reason and uplinks, so that the table stays small however long an uplink is away.
+    /// Notes a gap for the uplinks `missed_by` (a list with commas; empty: all that take the rule's rows):
+    /// widens the newest one of the same rule, reason and uplinks, so that the table stays small however long
+    /// an uplink is away.
     pub(super) fn gap(&mut self, gap: &NewGap, missed_by: &str) -> rusqlite::Result<()> {
         let NewGap { rule, first_seq, last_seq, rows, reason } = gap;
-        let widen = "UPDATE gap SET first_seq = min(first_seq, ?4), last_seq = max(last_seq, ?5), rows = rows + ?6, wall_ns = ?7
-            WHERE id = (SELECT max(id) FROM gap WHERE id > ?1 AND rule = ?2 AND reason = ?3 AND uplinks = ?8)";
+        let widen = "UPDATE gap SET first_seq = min(first_seq, ?4), last_seq = max(last_seq, ?5), rows = \
+            rows + ?6, wall_ns = ?7
+            WHERE id = (SELECT max(id) FROM gap WHERE id > ?1 AND rule = ?2 AND reason = ?3 AND uplinks = \
+            ?8)";
         let (first_seq, last_seq, rows) = (signed(*first_seq), signed(*last_seq), signed(*rows));
-        let values = params![signed(self.gaps_fetched), &**rule, reason, first_seq, last_seq, rows, self.wall_ns, missed_by];
+        let values = params![
+            signed(self.gaps_fetched),
+            &**rule,
+            reason,
+            first_seq,
+            last_seq,
+            rows,
+            self.wall_ns,
+            missed_by
+        ];
         if self.tx.prepare(widen)?.execute(values)? > 0 {
             return Ok(());
         }
         self.totals.last_gap += 1;
-        let insert =
-            "INSERT INTO gap (id, rule, reason, first_seq, last_seq, rows, wall_ns, uplinks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let values = params![signed(self.totals.last_gap), &**rule, reason, first_seq, last_seq, rows, self.wall_ns, missed_by];
+        let insert = "INSERT INTO gap (id, rule, reason, first_seq, last_seq, rows, wall_ns, uplinks) \
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let values = params![
+            signed(self.totals.last_gap),
+            &**rule,
+            reason,
+            first_seq,
+            last_seq,
+            rows,
+            self.wall_ns,
+            missed_by
+        ];
         self.tx.prepare(insert)?.execute(values).map(drop)
     }
 }

@@ -19,7 +19,11 @@ const ROUNDS: u64 = 20;
 fn the_child_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let queue = std::num::NonZeroUsize::MIN.saturating_add(7);
-    let settings = config::Buffer { queue, when_full: WhenFull::Block, ..config::Buffer::at(PathBuf::from(dir).join("box.db")) };
+    let settings = config::Buffer {
+        queue,
+        when_full: WhenFull::Block,
+        ..config::Buffer::at(PathBuf::from(dir).join("box.db"))
+    };
     let buffer = OnThread::open(&settings, Arc::default()).unwrap();
     let (mut seq, end) = buffer.sequence_start();
     for n in (1..=97).cycle() {
@@ -44,7 +48,8 @@ fn rows_acknowledged_before_a_crash_are_there_after_it_once() {
     let (mut numbers, mut total) = (0, 0);
     for round in 0..ROUNDS {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // The first lines of a child are those of the test harness: some are killed before they have opened the buffer.
+        // The first lines of a child are those of the test harness: some are killed before they have opened
+        // the buffer.
         let lines = usize::try_from(random >> 58).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", CHILD, "--nocapture"])
@@ -80,7 +85,8 @@ fn rows_acknowledged_before_a_crash_are_there_after_it_once() {
         // Some go, so that children also write into free pages.
         let blocks = wait(buffer.outbox(UPLINK).fetch(0, u64::MAX, 1000)).unwrap();
         let gone: Vec<_> = blocks.iter().filter(|block| block.id % 3 != round % 3).collect();
-        let delivered: HashSet<u64> = gone.iter().flat_map(|block| (0..block.rows.len()).map(|row| block.rows.seqs.get(row))).collect();
+        let delivered: HashSet<u64> =
+            gone.iter().flat_map(|block| (0..block.rows.len()).map(|row| block.rows.seqs.get(row))).collect();
         expected.retain(|seq| !delivered.contains(seq));
         wait(buffer.outbox(UPLINK).confirm(gone.iter().map(|block| block.id).collect())).unwrap();
         buffer.close();

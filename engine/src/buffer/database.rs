@@ -26,50 +26,63 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const BUSY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 /// What one fetch unpacks, so that memory stays small however many blocks are asked for.
 const FETCH_BYTES: usize = 16 << 20;
-/// Bytes of a page of a new database. A small commit writes some six pages whatever is in it, so that small pages spare the disk; with
-/// still smaller ones large blocks would take long.
+/// Bytes of a page of a new database. A small commit writes some six pages whatever is in it, so that small
+/// pages spare the disk; with still smaller ones large blocks would take long.
 pub(super) const PAGE: u32 = 2_048;
-/// Pages given back to the file system at a time: one mebibyte, so that the next commit does not wait for long.
+/// Pages given back to the file system at a time: one mebibyte, so that the next commit does not wait for
+/// long.
 const VACUUM_PAGES: u32 = (1 << 20) / PAGE;
 /// Free pages that are there to be used again: four mebibytes.
 const FREE_PAGES: u32 = (4 << 20) / PAGE;
-/// Pages in the write-ahead log after which it is folded into the database: four mebibytes. With 1 or 16 as much is written.
+/// Pages in the write-ahead log after which it is folded into the database: four mebibytes. With 1 or 16 as
+/// much is written.
 const LOG_PAGES: u32 = (4 << 20) / PAGE;
-/// The first layout, which [`UPGRADES`] make the newest. `meta` has one row. No `AUTOINCREMENT`: it would be a second counter page to write with each commit.
+/// The first layout, which [`UPGRADES`] make the newest. `meta` has one row. No `AUTOINCREMENT`: it would be
+/// a second counter page to write with each commit.
 const LAYOUT: &str = "
-    CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, last_block INTEGER NOT NULL,
+    CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, last_block \
+    INTEGER NOT NULL,
         last_gap INTEGER NOT NULL, waiting INTEGER NOT NULL, bytes INTEGER NOT NULL);
     INSERT INTO meta VALUES (1, 0, 0, 0, 0, 0);
-    CREATE TABLE block (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+    CREATE TABLE block (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq \
+    INTEGER NOT NULL,
         rows INTEGER NOT NULL, data BLOB NOT NULL);
-    CREATE TABLE refused (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+    CREATE TABLE refused (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq \
+    INTEGER NOT NULL,
         rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL, data BLOB NOT NULL);
-    CREATE TABLE gap (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+    CREATE TABLE gap (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq \
+    INTEGER NOT NULL,
         rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL);";
 /// From each layout to the next. Nothing is null, so that damage shows.
 const UPGRADES: [&str; 3] = [JOURNAL, OUTBOX, TIME];
-/// The journal, snapshots of rule state, and how far each rule's rows have got. An entry without a stream is a change of the rules.
+/// The journal, snapshots of rule state, and how far each rule's rows have got. An entry without a stream is
+/// a change of the rules.
 const JOURNAL: &str = "
     ALTER TABLE meta ADD COLUMN last_entry INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE meta ADD COLUMN journal_bytes INTEGER NOT NULL DEFAULT 0;
-    CREATE TABLE journal (id INTEGER PRIMARY KEY, stream TEXT NOT NULL, first_seq INTEGER NOT NULL, rows INTEGER NOT NULL,
+    CREATE TABLE journal (id INTEGER PRIMARY KEY, stream TEXT NOT NULL, first_seq INTEGER NOT NULL, rows \
+    INTEGER NOT NULL,
         wall_ns INTEGER NOT NULL, marks BLOB NOT NULL, edit TEXT NOT NULL, data BLOB NOT NULL);
-    CREATE TABLE snapshot (id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, wall_ns INTEGER NOT NULL, manifest TEXT NOT NULL);
-    CREATE TABLE state (id INTEGER PRIMARY KEY, snapshot INTEGER NOT NULL, rule TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    CREATE TABLE snapshot (id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, wall_ns INTEGER NOT NULL, \
+    manifest TEXT NOT NULL);
+    CREATE TABLE state (id INTEGER PRIMARY KEY, snapshot INTEGER NOT NULL, rule TEXT NOT NULL, fingerprint \
+    TEXT NOT NULL,
         watermark INTEGER NOT NULL, data BLOB NOT NULL);
     CREATE TABLE progress (id INTEGER PRIMARY KEY, rule TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL);
     PRAGMA user_version = 2;";
-/// Several uplinks: who has confirmed a block that others wait for; who is still to be told of a gap (nothing: all that take the rule's
-/// rows); and which uplinks there were when the buffer was last opened. What blocks are worth, with an index of those that are not as most.
+/// Several uplinks: who has confirmed a block that others wait for; who is still to be told of a gap
+/// (nothing: all that take the rule's rows); and which uplinks there were when the buffer was last opened.
+/// What blocks are worth, with an index of those that are not as most.
 const OUTBOX: &str = "
-    CREATE TABLE confirmed (uplink TEXT NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (block, uplink)) WITHOUT ROWID;
+    CREATE TABLE confirmed (uplink TEXT NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (block, uplink)) \
+    WITHOUT ROWID;
     ALTER TABLE gap ADD COLUMN uplinks TEXT NOT NULL DEFAULT '';
     ALTER TABLE meta ADD COLUMN uplinks TEXT NOT NULL DEFAULT '';
     ALTER TABLE block ADD COLUMN priority INTEGER NOT NULL DEFAULT 5;
     CREATE INDEX block_priority ON block (priority, id) WHERE priority <> 5;
     PRAGMA user_version = 3;";
-/// The sequence's time, when blocks are not worth sending any more, and what is known of the clocks. 0: written before there was a time;
-/// never.
+/// The sequence's time, when blocks are not worth sending any more, and what is known of the clocks. 0:
+/// written before there was a time; never.
 const TIME: &str = "
     ALTER TABLE meta ADD COLUMN now_ns INTEGER NOT NULL DEFAULT 0;
     UPDATE meta SET now_ns = (SELECT coalesce(max(wall_ns), 0) FROM journal);
@@ -77,7 +90,8 @@ const TIME: &str = "
     ALTER TABLE block ADD COLUMN now_ns INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE block ADD COLUMN expires_ns INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX block_expires ON block (expires_ns) WHERE expires_ns > 0;
-    CREATE TABLE clocks (id INTEGER PRIMARY KEY, now_ns INTEGER NOT NULL, boot TEXT NOT NULL, monotonic_ns INTEGER NOT NULL,
+    CREATE TABLE clocks (id INTEGER PRIMARY KEY, now_ns INTEGER NOT NULL, boot TEXT NOT NULL, monotonic_ns \
+    INTEGER NOT NULL,
         wall_ns INTEGER NOT NULL, synchronised INTEGER NOT NULL);
     PRAGMA user_version = 4;";
 
@@ -131,11 +145,15 @@ impl Database {
             return Err(BufferError::OldSqlite(rusqlite::version()));
         }
         let io = |error| BufferError::Io { path: path.clone(), error };
-        let lock = disk.lock(&beside(&path, ".lock")).map_err(io)?.ok_or_else(|| BufferError::InUse(path.clone()))?;
+        let lock = disk
+            .lock(&beside(&path, ".lock"))
+            .map_err(io)?
+            .ok_or_else(|| BufferError::InUse(path.clone()))?;
         salvage::recover(&*disk, &path).map_err(io)?;
         let conn = match prepare(&*disk, &path) {
             Err(cause) if cause.is_damage() => {
-                let old = disk.database(&path).map_err(|error| BufferError::Sql { path: path.clone(), error })?;
+                let old =
+                    disk.database(&path).map_err(|error| BufferError::Sql { path: path.clone(), error })?;
                 salvage::salvage(&*disk, &path, old, None, clock.wall_ns(), &cause)?;
                 prepare(&*disk, &path)?
             }
@@ -151,7 +169,12 @@ impl Database {
             totals,
             uplinks,
             rule_sizes: RuleSizes::default(),
-            room: Room { max_bytes: settings.max_size.0, reserve: settings.reserve.0, when_full: settings.when_full, ttl: settings.ttl },
+            room: Room {
+                max_bytes: settings.max_size.0,
+                reserve: settings.reserve.0,
+                when_full: settings.when_full,
+                ttl: settings.ttl,
+            },
             retention: Retention {
                 max_bytes: settings.journal_size.0,
                 max_age_ns: i64::try_from(settings.journal_age.0.as_nanos()).unwrap_or(i64::MAX),
@@ -179,8 +202,8 @@ impl Database {
         Arc::clone(&self.time)
     }
 
-    /// Reserves row numbers and returns the first and the end. The end is kept in the lock file as well, so that numbers do not
-    /// repeat when a damaged database is replaced.
+    /// Reserves row numbers and returns the first and the end. The end is kept in the lock file as well, so
+    /// that numbers do not repeat when a damaged database is replaced.
     pub(super) fn reserve(&mut self) -> Result<(u64, u64), BufferError> {
         let io = |error| BufferError::Io { path: beside(&self.path, ".lock"), error };
         let noted = self.lock.read().map_err(io)?.trim().parse().unwrap_or(0);
@@ -199,12 +222,14 @@ impl Database {
         self.room.must_wait(self.totals.bytes, &self.rule_sizes, blocks)
     }
 
-    /// A deleted file can be written to, and is gone with the process: its rows would be acknowledged and lost.
+    /// A deleted file can be written to, and is gone with the process: its rows would be acknowledged and
+    /// lost.
     fn is_there(&mut self) -> Result<(), BufferError> {
         if !self.disk.exists(&self.path) {
             return Err(BufferError::Deleted(self.path.clone()));
         }
-        // SQLite makes the log when it needs it first, and does not take it away before the database is closed.
+        // SQLite makes the log when it needs it first, and does not take it away before the database is
+        // closed.
         let log = beside(&self.path, "-wal");
         let there = self.disk.exists(&log);
         if self.has_log && !there {
@@ -218,7 +243,9 @@ impl Database {
     pub(super) fn commit(&mut self, changes: &Changes) -> Result<Done, BufferError> {
         self.is_there()?;
         let (room, retention) = (self.room, self.retention);
-        let Some(every) = self.sync_every else { return self.step(|step| step.run(changes, room, retention)) };
+        let Some(every) = self.sync_every else {
+            return self.step(|step| step.run(changes, room, retention));
+        };
         let now = Instant::now();
         if self.unsynced.is_some_and(|since| since + every <= now) {
             let done = self.step(|step| step.run(changes, room, retention))?;
@@ -237,7 +264,8 @@ impl Database {
         Some(self.unsynced? + self.sync_every?)
     }
 
-    /// Has the disk keep for certain what was committed. That is what any commit with `synchronous = FULL` does for those before it.
+    /// Has the disk keep for certain what was committed. That is what any commit with `synchronous = FULL`
+    /// does for those before it.
     pub(super) fn sync(&mut self) -> Result<(), BufferError> {
         if self.unsynced.is_some() {
             self.is_there()?;
@@ -252,8 +280,12 @@ impl Database {
     /// How long it takes until a block is not worth sending any more, if one ever is.
     pub(super) fn next_expiry(&self) -> Result<Option<Duration>, BufferError> {
         let least = "SELECT min(expires_ns) FROM block WHERE expires_ns > 0";
-        let least = self.conn.prepare_cached(least).and_then(|mut least| least.query_row([], |row| row.get::<_, Option<i64>>(0)));
-        let left = least.map_err(|error| self.sql(error))?.map(|least| least.saturating_sub(self.time.now()).max(0));
+        let least = self
+            .conn
+            .prepare_cached(least)
+            .and_then(|mut least| least.query_row([], |row| row.get::<_, Option<i64>>(0)));
+        let left =
+            least.map_err(|error| self.sql(error))?.map(|least| least.saturating_sub(self.time.now()).max(0));
         Ok(left.map(|left| Duration::from_nanos(left.unsigned_abs())))
     }
 
@@ -268,14 +300,23 @@ impl Database {
             let reading = self.time.compare();
             let (wall_ns, now_ns) = (self.clock.wall_ns(), self.time.now());
             let (totals, rule_sizes) = (Totals { now_ns, ..self.totals }, self.rule_sizes.clone());
-            let mut step = Step { tx: &tx, totals, uplinks: &self.uplinks, rule_sizes, gaps_fetched: self.gaps_fetched, wall_ns, now_ns };
+            let mut step = Step {
+                tx: &tx,
+                totals,
+                uplinks: &self.uplinks,
+                rule_sizes,
+                gaps_fetched: self.gaps_fetched,
+                wall_ns,
+                now_ns,
+            };
             reading.iter().try_for_each(|reading| step.reading(reading))?;
             let done = work(&mut step)?;
             let (totals, rule_sizes) = (step.totals, step.rule_sizes);
             tx.commit()?;
             Ok((done, totals, rule_sizes, reading))
         };
-        let (done, totals, rule_sizes, reading) = work().map_err(|error| BufferError::Sql { path: self.path.clone(), error })?;
+        let (done, totals, rule_sizes, reading) =
+            work().map_err(|error| BufferError::Sql { path: self.path.clone(), error })?;
         (self.totals, self.rule_sizes) = (totals, rule_sizes);
         if let Some(reading) = reading {
             self.readings.0.push(reading.clone());
@@ -284,8 +325,9 @@ impl Database {
         Ok(done)
     }
 
-    /// Up to `limit` blocks that `uplink` takes and has not confirmed, of one priority or of any, with `after < id <= until`, in order, but
-    /// for those that `changes` is about to remove. At least one if there is one.
+    /// Up to `limit` blocks that `uplink` takes and has not confirmed, of one priority or of any, with
+    /// `after < id <= until`, in order, but for those that `changes` is about to remove. At least one if
+    /// there is one.
     pub(super) fn fetch(
         &self,
         uplink: &Arc<str>,
@@ -297,14 +339,21 @@ impl Database {
         let work = || -> rusqlite::Result<_> {
             let select = "SELECT id, rule, data, now_ns FROM block WHERE id > ?1 AND id <= ?2
                 AND NOT EXISTS (SELECT 1 FROM confirmed WHERE confirmed.block = block.id AND uplink = ?3)
-                AND (?4 IS NULL OR rule IN (SELECT value FROM json_each(?4))) AND (expires_ns = 0 OR expires_ns > ?5)";
+                AND (?4 IS NULL OR rule IN (SELECT value FROM json_each(?4))) AND (expires_ns = 0 OR \
+                expires_ns > ?5)";
             // The usual priority is not in the index: then the others are left out.
             let of_priority = match priority {
                 None => String::new(),
                 Some(priority) => format!(" AND {}", of_priority(priority)),
             };
             let mut select = self.conn.prepare(&format!("{select}{of_priority} ORDER BY id"))?;
-            let mut found = select.query(params![signed(after), signed(until), &**uplink, self.uplinks.rules(uplink), self.time.now()])?;
+            let mut found = select.query(params![
+                signed(after),
+                signed(until),
+                &**uplink,
+                self.uplinks.rules(uplink),
+                self.time.now()
+            ])?;
             let (mut good, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
             while good.len() < limit && bytes < FETCH_BYTES {
                 let Some(row) = found.next()? else { break };
@@ -316,7 +365,13 @@ impl Database {
                     Ok((rows, ordinals)) => {
                         bytes += rows.batch.get_array_memory_size();
                         let written = self.readings.wall_of(row.get(3)?);
-                        good.push(StoredBlock { id, rule: row.get::<_, String>(1)?.into(), rows, ordinals, written });
+                        good.push(StoredBlock {
+                            id,
+                            rule: row.get::<_, String>(1)?.into(),
+                            rows,
+                            ordinals,
+                            written,
+                        });
                     }
                     Err(error) => bad.push((id, format!("damaged: {error}"))),
                 }
@@ -326,11 +381,17 @@ impl Database {
         work().map_err(|error| self.sql(error))
     }
 
-    /// The oldest `limit` gaps that `uplink` has to be told of, but for those that `changes` is about to remove. From now on they do not
-    /// grow any more.
-    pub(super) fn fetch_gaps(&mut self, uplink: &Arc<str>, limit: usize, changes: &Changes) -> Result<Vec<Gap>, BufferError> {
+    /// The oldest `limit` gaps that `uplink` has to be told of, but for those that `changes` is about to
+    /// remove. From now on they do not grow any more.
+    pub(super) fn fetch_gaps(
+        &mut self,
+        uplink: &Arc<str>,
+        limit: usize,
+        changes: &Changes,
+    ) -> Result<Vec<Gap>, BufferError> {
         let work = || -> rusqlite::Result<_> {
-            let columns = "SELECT id, rule, first_seq, last_seq, rows, reason, wall_ns, uplinks FROM gap ORDER BY id";
+            let columns =
+                "SELECT id, rule, first_seq, last_seq, rows, reason, wall_ns, uplinks FROM gap ORDER BY id";
             let mut select = self.conn.prepare(columns)?;
             let mut found = select.query([])?;
             let mut gaps = Vec::new();
@@ -377,7 +438,8 @@ impl Database {
         let stand_in = Connection::open_in_memory().map_err(|error| self.sql(error))?;
         let old = std::mem::replace(&mut self.conn, stand_in);
         self.detached = true;
-        let lost = salvage::salvage(&*self.disk, &self.path, old, Some(self.totals), self.clock.wall_ns(), cause);
+        let lost =
+            salvage::salvage(&*self.disk, &self.path, old, Some(self.totals), self.clock.wall_ns(), cause);
         // Also when that failed: then the old file goes on, and the next error tries again.
         self.attach()?;
         lost
@@ -386,7 +448,8 @@ impl Database {
     /// Opens the file again if it could not be opened after it was replaced.
     pub(super) fn attach(&mut self) -> Result<(), BufferError> {
         if self.detached {
-            salvage::recover(&*self.disk, &self.path).map_err(|error| BufferError::Io { path: self.path.clone(), error })?;
+            salvage::recover(&*self.disk, &self.path)
+                .map_err(|error| BufferError::Io { path: self.path.clone(), error })?;
             self.conn = prepare(&*self.disk, &self.path)?;
             (self.totals, _) = read_meta(&self.conn).map_err(|error| self.sql(error))?;
             self.rule_sizes = RuleSizes::default();
@@ -424,18 +487,22 @@ impl Database {
 
 /// The totals, and the end of the reserved row numbers.
 pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<(Totals, u64)> {
-    conn.query_row("SELECT last_block, last_gap, waiting, bytes, last_entry, journal_bytes, sequence, now_ns FROM meta", [], |row| {
-        let totals = Totals {
-            last_block: row.get(0)?,
-            last_gap: row.get(1)?,
-            waiting: row.get(2)?,
-            bytes: row.get(3)?,
-            last_entry: row.get(4)?,
-            journal_bytes: row.get(5)?,
-            now_ns: row.get(7)?,
-        };
-        Ok((totals, row.get(6)?))
-    })
+    conn.query_row(
+        "SELECT last_block, last_gap, waiting, bytes, last_entry, journal_bytes, sequence, now_ns FROM meta",
+        [],
+        |row| {
+            let totals = Totals {
+                last_block: row.get(0)?,
+                last_gap: row.get(1)?,
+                waiting: row.get(2)?,
+                bytes: row.get(3)?,
+                last_entry: row.get(4)?,
+                journal_bytes: row.get(5)?,
+                now_ns: row.get(7)?,
+            };
+            Ok((totals, row.get(6)?))
+        },
+    )
 }
 
 /// Makes the tables in an empty file.
@@ -451,13 +518,17 @@ pub(super) fn layout(conn: &mut Connection) -> rusqlite::Result<()> {
 /// Brings layout `found` to the newest.
 fn upgrade(conn: &mut Connection, found: i64) -> rusqlite::Result<()> {
     let tx = conn.transaction()?;
-    (1..).zip(UPGRADES).filter(|(layout, _)| *layout >= found).try_for_each(|(_, upgrade)| tx.execute_batch(upgrade))?;
+    (1..)
+        .zip(UPGRADES)
+        .filter(|(layout, _)| *layout >= found)
+        .try_for_each(|(_, upgrade)| tx.execute_batch(upgrade))?;
     tx.commit()
 }
 
 /// Has the database keep a write-ahead log. Returns the journal mode that it has then.
 fn write_ahead(conn: &Connection) -> rusqlite::Result<String> {
-    // The answer comes before the change is committed, which may fail: only who asks for a second row hears of that.
+    // The answer comes before the change is committed, which may fail: only who asks for a second row hears
+    // of that.
     let mut change = conn.prepare("PRAGMA journal_mode = WAL")?;
     let mut answer = change.query([])?;
     while answer.next()?.is_some() {}
@@ -467,11 +538,16 @@ fn write_ahead(conn: &Connection) -> rusqlite::Result<String> {
 pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, BufferError> {
     let sql = |error| BufferError::Sql { path: path.to_owned(), error };
     let mut conn = disk.database(path).map_err(sql)?;
-    let found = conn.busy_timeout(BUSY).and_then(|()| conn.query_row("PRAGMA user_version", [], |row| row.get(0))).map_err(sql)?;
+    let found = conn
+        .busy_timeout(BUSY)
+        .and_then(|()| conn.query_row("PRAGMA user_version", [], |row| row.get(0)))
+        .map_err(sql)?;
     if found > VERSION {
         return Err(BufferError::Newer { path: path.to_owned(), found, ours: VERSION });
     }
-    let table = |conn: &Connection| conn.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |row| row.get(0)).optional();
+    let table = |conn: &Connection| {
+        conn.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |row| row.get(0)).optional()
+    };
     if found == 0 {
         if let Some(table) = table(&conn).map_err(sql)? {
             return Err(BufferError::Foreign { path: path.to_owned(), table });
@@ -481,7 +557,8 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, Buffer
     if (1..VERSION).contains(&found) {
         upgrade(&mut conn, found).map_err(sql)?;
     }
-    // When it cannot, SQLite says only which mode there still is. In that one a power cut may take back a commit.
+    // When it cannot, SQLite says only which mode there still is. In that one a power cut may take back a
+    // commit.
     let mode = write_ahead(&conn).map_err(sql)?;
     if mode != "wal" {
         let why = format!("it has no write-ahead log here, but journal mode `{mode}`");
@@ -490,11 +567,14 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, Buffer
     // Small cache, no mmap: memory is scarce, and an I/O error in a mapping kills the process.
     conn.execute_batch(&format!(
         "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {LOG_PAGES};
-         PRAGMA journal_size_limit = 8388608; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA cache_size = -2048;",
+         PRAGMA journal_size_limit = 8388608; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA \
+        cache_size = -2048;",
     ))
     .map_err(sql)?;
-    // A full check reads the whole file, for minutes on a slow card: damage is dealt with when it is met. But the tables have to be there.
-    let tables = ["block", "refused", "gap"].map(|table| format!("SELECT id, rule, first_seq, last_seq, rows FROM {table}"));
+    // A full check reads the whole file, for minutes on a slow card: damage is dealt with when it is met. But
+    // the tables have to be there.
+    let tables = ["block", "refused", "gap"]
+        .map(|table| format!("SELECT id, rule, first_seq, last_seq, rows FROM {table}"));
     let recovery = [
         "SELECT id, stream, first_seq, rows, wall_ns, marks, edit, data FROM journal",
         "SELECT id, entry, wall_ns, manifest FROM snapshot",

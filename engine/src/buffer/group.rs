@@ -1,7 +1,8 @@
 //! What one commit takes from the queue, and how it is packed into blocks.
 //!
-//! Alarms, which are rows of priority 8 and 9, are committed apart from the rest, so that they find room when the rest has to wait. They pass
-//! what waits, and so does the journal; but no row passes an older one of its own rule.
+//! Alarms, which are rows of priority 8 and 9, are committed apart from the rest, so that they find room when
+//! the rest has to wait. They pass what waits, and so does the journal; but no row passes an older one of its
+//! own rule.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
@@ -18,16 +19,19 @@ use super::changes::NewBlock;
 use super::journal::{JournalEntry, JournalStep, Snapshot, SnapshotPart};
 use super::{OutboxRows, block};
 
-/// What one commit takes, so that memory and the write-ahead log stay small. A larger append makes a group of its own.
+/// What one commit takes, so that memory and the write-ahead log stay small. A larger append makes a group of
+/// its own.
 const GROUP_ROWS: usize = 65_536;
 const GROUP_BYTES: usize = 16 << 20;
-/// What one block takes: enough to compress well, and little to read again for one row. A larger row makes a block of its own.
+/// What one block takes: enough to compress well, and little to read again for one row. A larger row makes a
+/// block of its own.
 const BLOCK_ROWS: usize = 8_192;
 const BLOCK_BYTES: usize = 4 << 20;
 
 /// What can be appended.
 pub(super) enum Append {
-    /// All that one entry of the sequence led to on one worker: it is committed together, or `progress` would be wrong.
+    /// All that one entry of the sequence led to on one worker: it is committed together, or `progress` would
+    /// be wrong.
     Outbox(Vec<OutboxRows>),
     Journal(JournalEntry),
     Snapshot(Snapshot),
@@ -54,7 +58,9 @@ impl Held {
     pub(super) fn size(&self) -> (usize, usize) {
         let of = |rows: &tidegate_core::Rows| (rows.len(), rows.batch.get_array_memory_size());
         match &self.append {
-            Append::Outbox(rows) => rows.iter().map(|rows| of(&rows.rows)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
+            Append::Outbox(rows) => {
+                rows.iter().map(|rows| of(&rows.rows)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+            }
             Append::Journal(JournalEntry { step: JournalStep::Rows { rows, .. }, .. }) => of(rows),
             Append::Journal(_) | Append::Snapshot(_) | Append::Part(_) => (0, 0),
         }
@@ -99,7 +105,8 @@ impl Held {
     /// Takes the alarms out, but for those of rules of which older rows wait.
     fn take_alarms(&mut self, waiting: &HashSet<Arc<str>>) -> Option<Self> {
         let Append::Outbox(rows) = &mut self.append else { return None };
-        let passes = |rows: &mut OutboxRows| rows.worth.priority.may_use_reserve() && !waiting.contains(&rows.rule);
+        let passes =
+            |rows: &mut OutboxRows| rows.worth.priority.may_use_reserve() && !waiting.contains(&rows.rule);
         let alarms: Vec<_> = rows.extract_if(.., passes).collect();
         (!alarms.is_empty()).then(|| Self::new(Append::Outbox(alarms)))
     }
@@ -139,7 +146,8 @@ impl Gathered {
                 // The newer one says it all.
                 snapshot.mends |= self.appends.iter().any(Held::mends);
                 self.appends.retain(|held| !held.is_snapshot());
-                self.mending = (snapshot.mends && snapshot.parts > 0).then_some((snapshot.number, snapshot.parts));
+                self.mending =
+                    (snapshot.mends && snapshot.parts > 0).then_some((snapshot.number, snapshot.parts));
             }
             Append::Part(part) => {
                 if let Some((number, missing)) = &mut self.mending
@@ -198,7 +206,8 @@ impl Gathered {
         self.rows
     }
 
-    /// Takes alarms, and apart from them the rest; while something is `waiting`, of the rest only the journal.
+    /// Takes alarms, and apart from them the rest; while something is `waiting`, of the rest only the
+    /// journal.
     pub(super) fn take(&mut self, waiting: &[Held]) -> (Vec<Held>, Vec<Held>) {
         let rules = |held: &Held| held.outbox().iter().map(|rows| Arc::clone(&rows.rule)).collect::<Vec<_>>();
         let mut waiting_rules: HashSet<Arc<str>> = waiting.iter().flat_map(rules).collect();
@@ -250,7 +259,8 @@ impl Open {
     }
 }
 
-/// Packs rows into blocks, in order for each rule. What `encode` cannot pack comes back without harm to the rest.
+/// Packs rows into blocks, in order for each rule. What `encode` cannot pack comes back without harm to the
+/// rest.
 pub(super) fn pack<R: Borrow<OutboxRows>>(
     outbox: &[R],
     encode: impl Fn(&[RecordBatch]) -> Result<Vec<u8>, ArrowError>,
@@ -258,7 +268,9 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
     let (mut blocks, mut bad) = (Vec::new(), Vec::new());
     let mut open: Vec<Open> = Vec::new();
     let mut newest: HashMap<&str, usize> = HashMap::new();
-    for (index, OutboxRows { rule, rows, ordinals, worth, now_ns, .. }) in outbox.iter().map(Borrow::borrow).enumerate() {
+    for (index, OutboxRows { rule, rows, ordinals, worth, now_ns, .. }) in
+        outbox.iter().map(Borrow::borrow).enumerate()
+    {
         let worth = *worth;
         let batch = match block::with_ids(rows, ordinals) {
             Ok(batch) => batch,
@@ -280,7 +292,14 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
                 Some(at) if open.get(*at).is_some_and(fits) => *at,
                 _ => {
                     newest.insert(rule, open.len());
-                    open.push(Open { rule: Arc::clone(rule), worth, parts: Vec::new(), rows: 0, bytes: 0, now_ns: 0 });
+                    open.push(Open {
+                        rule: Arc::clone(rule),
+                        worth,
+                        parts: Vec::new(),
+                        rows: 0,
+                        bytes: 0,
+                        now_ns: 0,
+                    });
                     open.len() - 1
                 }
             };
@@ -323,7 +342,8 @@ mod tests {
     use tidegate_core::{Rows, Seqs};
 
     fn held(rule: &str, first: u64, texts: &[String]) -> OutboxRows {
-        let batch = RecordBatch::try_from_iter([("v", Arc::new(StringArray::from_iter_values(texts)) as _)]).unwrap();
+        let batch =
+            RecordBatch::try_from_iter([("v", Arc::new(StringArray::from_iter_values(texts)) as _)]).unwrap();
         let ordinals = vec![0; batch.num_rows()];
         OutboxRows {
             rule: rule.into(),
@@ -342,7 +362,8 @@ mod tests {
     #[test]
     fn appends_of_one_rule_share_a_block_and_rules_do_not() {
         let one = ["x".to_owned()];
-        let (blocks, bad) = pack(&[held("a", 1, &one), held("b", 2, &one), held("a", 3, &one)], block::encode);
+        let (blocks, bad) =
+            pack(&[held("a", 1, &one), held("b", 2, &one), held("a", 3, &one)], block::encode);
         assert_eq!(ranges(&blocks), [("a", 1, 3, 2), ("b", 2, 2, 1)]);
         assert!(bad.is_empty());
     }
@@ -361,12 +382,23 @@ mod tests {
     #[test]
     fn rows_that_cannot_be_packed_leave_the_rest_of_their_rule_alone() {
         let encode = |parts: &[RecordBatch]| {
-            let poisoned = |part: &RecordBatch| part.column(0).to_data() == held("", 0, &["bad".into()]).rows.batch.column(0).to_data();
-            if parts.iter().any(poisoned) { Err(ArrowError::ParseError("no".into())) } else { block::encode(parts) }
+            let poisoned = |part: &RecordBatch| {
+                part.column(0).to_data() == held("", 0, &["bad".into()]).rows.batch.column(0).to_data()
+            };
+            if parts.iter().any(poisoned) {
+                Err(ArrowError::ParseError("no".into()))
+            } else {
+                block::encode(parts)
+            }
         };
         let mut short = held("a", 9, &["x".into()]);
         short.ordinals.clear();
-        let group = [held("a", 1, &["good".into()]), held("a", 2, &["bad".into()]), short, held("a", 3, &["good".into()])];
+        let group = [
+            held("a", 1, &["good".into()]),
+            held("a", 2, &["bad".into()]),
+            short,
+            held("a", 3, &["good".into()]),
+        ];
         let (blocks, bad) = pack(&group, encode);
         assert_eq!(ranges(&blocks), [("a", 1, 1, 1), ("a", 3, 3, 1)]);
         let mut bad: Vec<_> = bad.iter().map(|b| (b.index, b.rows)).collect();

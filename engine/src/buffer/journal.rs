@@ -1,13 +1,16 @@
-//! What a box runs again after a crash: the journal, snapshots of the rules' state, and how far each rule's rows have got.
+//! What a box runs again after a crash: the journal, snapshots of the rules' state, and how far each rule's
+//! rows have got.
 //!
-//! An entry of the journal is a step of the sequence: rows of a journaled stream with their numbers, a tick, what is known of silence, or a change of the
-//! rules. A snapshot is
-//! the state of all rules after one entry, with the texts and columns that were in force there. `progress` says up to which row number
-//! the rows of a rule are in the outbox, or were: what a rule writes again while the journal is run again is left out up to there.
+//! An entry of the journal is a step of the sequence: rows of a journaled stream with their numbers, a tick,
+//! what is known of silence, or a change of the rules. A snapshot is the state of all rules after one entry,
+//! with the texts and columns that were in force there. `progress` says up to which row number the rows of a
+//! rule are in the outbox, or were: what a rule writes again while the journal is run again is left out up to
+//! there.
 //!
-//! The two newest snapshots are kept, since the newest may turn out to be damaged, and with them every entry that comes after the older
-//! one. What is older stays as long as `journal_age` and `journal_size` allow. The newest [`KEPT_ENTRIES`] with rows always stay: their marks tell a connection which
-//! messages it need not take again.
+//! The two newest snapshots are kept, since the newest may turn out to be damaged, and with them every entry
+//! that comes after the older one. What is older stays as long as `journal_age` and `journal_size` allow. The
+//! newest [`KEPT_ENTRIES`] with rows always stay: their marks tell a connection which messages it need not
+//! take again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,7 +25,8 @@ use super::{block, signed};
 
 /// Entries with rows that are kept however small the journal may be.
 pub(super) const KEPT_ENTRIES: u64 = 1_024;
-/// Marks that a connection is handed back for each stream: a broker's window, and two batches that were committed and not acknowledged yet.
+/// Marks that a connection is handed back for each stream: a broker's window, and two batches that were
+/// committed and not acknowledged yet.
 const MARKS: usize = 16_384;
 /// What one reading unpacks, so that memory stays small however long the journal is.
 const READ_BYTES: usize = 16 << 20;
@@ -166,7 +170,9 @@ impl NewEntry {
             },
             JournalStep::Tick { seq } => Self { first_seq: *seq, ..empty },
             // A program that does not know of it takes it for a tick, which it is, too.
-            JournalStep::Listened { seq, streams } => Self { first_seq: *seq, data: streams.clone().into_bytes(), ..empty },
+            JournalStep::Listened { seq, streams } => {
+                Self { first_seq: *seq, data: streams.clone().into_bytes(), ..empty }
+            }
             JournalStep::Edit(edit) => Self { edit: edit.clone(), ..empty },
         })
     }
@@ -185,7 +191,11 @@ pub(super) struct NewSnapshot {
 }
 
 impl NewSnapshot {
-    pub(super) fn pack(entry: u64, manifest: String, states: Vec<(Arc<str>, Vec<SealedState>)>) -> Result<Self, arrow::error::ArrowError> {
+    pub(super) fn pack(
+        entry: u64,
+        manifest: String,
+        states: Vec<(Arc<str>, Vec<SealedState>)>,
+    ) -> Result<Self, arrow::error::ArrowError> {
         let mut packed = Vec::new();
         for (rule, states) in states {
             for SealedState { fingerprint, watermark, batch } in states {
@@ -206,9 +216,20 @@ pub(super) struct Retention {
 
 impl Step<'_> {
     pub(super) fn journal(&mut self, entry: &NewEntry) -> rusqlite::Result<()> {
-        let insert = "INSERT INTO journal (id, stream, first_seq, rows, wall_ns, marks, edit, data, now_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let insert = "INSERT INTO journal (id, stream, first_seq, rows, wall_ns, marks, edit, data, now_ns) \
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let NewEntry { id, now_ns, wall_ns, stream, first_seq, rows, marks, edit, data } = entry;
-        let values = params![signed(*id), &**stream, signed(*first_seq), signed(*rows), wall_ns, marks, edit, data, now_ns];
+        let values = params![
+            signed(*id),
+            &**stream,
+            signed(*first_seq),
+            signed(*rows),
+            wall_ns,
+            marks,
+            edit,
+            data,
+            now_ns
+        ];
         self.tx.prepare_cached(insert)?.execute(values)?;
         self.totals.last_entry = self.totals.last_entry.max(*id);
         self.totals.journal_bytes += entry.size();
@@ -217,7 +238,8 @@ impl Step<'_> {
 
     /// Notes that the rows of `rule` up to number `seq` are in the outbox.
     pub(super) fn progress(&self, rule: &str, seq: u64) -> rusqlite::Result<()> {
-        let note = "INSERT INTO progress (rule, seq) VALUES (?1, ?2) ON CONFLICT (rule) DO UPDATE SET seq = max(seq, excluded.seq)";
+        let note = "INSERT INTO progress (rule, seq) VALUES (?1, ?2) ON CONFLICT (rule) DO UPDATE SET seq = \
+            max(seq, excluded.seq)";
         self.tx.prepare_cached(note)?.execute(params![rule, signed(seq)]).map(drop)
     }
 
@@ -226,12 +248,14 @@ impl Step<'_> {
         let insert = "INSERT INTO snapshot (entry, wall_ns, manifest) VALUES (?1, ?2, ?3)";
         self.tx.execute(insert, params![signed(snapshot.entry), self.wall_ns, snapshot.manifest])?;
         let id = self.tx.last_insert_rowid();
-        let mut insert =
-            self.tx.prepare_cached("INSERT INTO state (snapshot, rule, fingerprint, watermark, data) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        let mut insert = self.tx.prepare_cached(
+            "INSERT INTO state (snapshot, rule, fingerprint, watermark, data) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
         for (rule, fingerprint, watermark, data) in &snapshot.states {
             insert.execute(params![id, &**rule, fingerprint, watermark, data])?;
         }
-        self.tx.execute("DELETE FROM snapshot WHERE id < (SELECT max(id) FROM snapshot WHERE id < ?1)", [id])?;
+        self.tx
+            .execute("DELETE FROM snapshot WHERE id < (SELECT max(id) FROM snapshot WHERE id < ?1)", [id])?;
         self.tx.execute("DELETE FROM state WHERE snapshot NOT IN (SELECT id FROM snapshot)", [])?;
         Ok(())
     }
@@ -239,21 +263,26 @@ impl Step<'_> {
     /// Deletes entries that neither recovery nor `retention` wants any more, oldest first.
     pub(super) fn trim(&mut self, retention: Retention) -> rusqlite::Result<()> {
         // With one snapshot only, a damaged one would leave nothing to start from.
-        let (oldest, count) = self.tx.query_row("SELECT coalesce(min(entry), 0), count(*) FROM snapshot", [], |row| {
-            Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?))
-        })?;
-        let first: u64 = self.tx.query_row("SELECT coalesce(min(id), 0) FROM journal", [], |row| row.get(0))?;
+        let (oldest, count) =
+            self.tx.query_row("SELECT coalesce(min(entry), 0), count(*) FROM snapshot", [], |row| {
+                Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?))
+            })?;
+        let first: u64 =
+            self.tx.query_row("SELECT coalesce(min(id), 0) FROM journal", [], |row| row.get(0))?;
         if count < 2 || first > oldest.min(self.totals.last_entry.saturating_sub(KEPT_ENTRIES)) {
             return Ok(());
         }
         // Ticks have no marks, and do not push out those that have.
         let kept = "SELECT id FROM journal WHERE rows > 0 ORDER BY id DESC LIMIT 1 OFFSET ?1";
-        let kept: Option<u64> = self.tx.prepare_cached(kept)?.query_row([KEPT_ENTRIES - 1], |row| row.get(0)).optional()?;
+        let kept: Option<u64> =
+            self.tx.prepare_cached(kept)?.query_row([KEPT_ENTRIES - 1], |row| row.get(0)).optional()?;
         let kept = kept.unwrap_or(0);
-        // Not by wall time: when that is set, nothing grows older. Only of entries of older layouts nothing else is known.
+        // Not by wall time: when that is set, nothing grows older. Only of entries of older layouts nothing
+        // else is known.
         let since = self.now_ns.saturating_sub(retention.max_age_ns);
         let mut delete = self.tx.prepare_cached(
-            "DELETE FROM journal WHERE id = (SELECT id FROM journal WHERE id > ?1 AND id <= ?2 AND (rows = 0 OR id < ?3) ORDER BY id LIMIT 1)
+            "DELETE FROM journal WHERE id = (SELECT id FROM journal WHERE id > ?1 AND id <= ?2 AND (rows = \
+            0 OR id < ?3) ORDER BY id LIMIT 1)
              AND (?4 OR coalesce(nullif(now_ns, 0), wall_ns) < ?5)
              RETURNING id, length(data) + octet_length(edit) + length(marks)",
         )?;
@@ -261,7 +290,8 @@ impl Step<'_> {
         loop {
             let over = self.totals.journal_bytes > retention.max_bytes;
             let values = params![signed(after), signed(oldest), signed(kept), over, since];
-            let gone: Option<(u64, u64)> = delete.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let gone: Option<(u64, u64)> =
+                delete.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
             let Some((id, size)) = gone else { return Ok(()) };
             after = id;
             self.totals.journal_bytes = self.totals.journal_bytes.saturating_sub(size);
@@ -271,7 +301,8 @@ impl Step<'_> {
 
 /// What there is to start from.
 pub(super) fn recovered(conn: &Connection) -> rusqlite::Result<Recovered> {
-    let ends = "SELECT coalesce(min(journal.id), 0), coalesce(max(journal.id), 0), last_entry FROM meta LEFT JOIN journal";
+    let ends = "SELECT coalesce(min(journal.id), 0), coalesce(max(journal.id), 0), last_entry FROM meta \
+        LEFT JOIN journal";
     let (entries, newest) = conn.query_row(ends, [], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
     let mut found = Recovered { entries, newest, marks: marks(conn)?, ..Recovered::default() };
     let mut progress = conn.prepare("SELECT rule, seq FROM progress")?;
@@ -295,7 +326,8 @@ pub(super) fn recovered(conn: &Connection) -> rusqlite::Result<Recovered> {
 }
 
 fn states(conn: &Connection, snapshot: i64) -> rusqlite::Result<Result<States, String>> {
-    let mut select = conn.prepare("SELECT rule, fingerprint, watermark, data FROM state WHERE snapshot = ?1 ORDER BY id")?;
+    let mut select =
+        conn.prepare("SELECT rule, fingerprint, watermark, data FROM state WHERE snapshot = ?1 ORDER BY id")?;
     let mut rows = select.query([snapshot])?;
     let mut states = States::new();
     while let Some(row) = rows.next()? {
@@ -313,7 +345,8 @@ fn states(conn: &Connection, snapshot: i64) -> rusqlite::Result<Result<States, S
 }
 
 fn marks(conn: &Connection) -> rusqlite::Result<HashMap<Arc<str>, Vec<u64>>> {
-    let mut select = conn.prepare("SELECT stream, marks FROM journal WHERE length(marks) > 0 ORDER BY id DESC LIMIT ?1")?;
+    let mut select =
+        conn.prepare("SELECT stream, marks FROM journal WHERE length(marks) > 0 ORDER BY id DESC LIMIT ?1")?;
     let mut rows = select.query([MARKS as u64])?;
     let mut found: HashMap<Arc<str>, Vec<u64>> = HashMap::new();
     while let Some(row) = rows.next()? {
@@ -330,7 +363,8 @@ fn marks(conn: &Connection) -> rusqlite::Result<HashMap<Arc<str>, Vec<u64>>> {
 /// Some entries with `after < id`.
 pub(super) fn read(conn: &Connection, after: u64) -> rusqlite::Result<Read> {
     let mut select = conn.prepare(
-        "SELECT id, wall_ns, stream, first_seq, edit, data, coalesce(nullif(now_ns, 0), wall_ns) FROM journal WHERE id > ?1 ORDER BY id",
+        "SELECT id, wall_ns, stream, first_seq, edit, data, coalesce(nullif(now_ns, 0), wall_ns) FROM \
+        journal WHERE id > ?1 ORDER BY id",
     )?;
     let mut found = select.query([signed(after)])?;
     let (mut good, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -355,7 +389,8 @@ pub(super) fn read(conn: &Connection, after: u64) -> rusqlite::Result<Read> {
             Ok(batch) => {
                 bytes += size(&batch);
                 let rows = Rows { batch, seqs: Seqs::Run { first: row.get(3)? } };
-                let step = JournalStep::Rows { stream: stream.into(), rows, marks: Vec::new(), ack: Ack::none() };
+                let step =
+                    JournalStep::Rows { stream: stream.into(), rows, marks: Vec::new(), ack: Ack::none() };
                 good.push(JournalEntry { id, now_ns, wall_ns, step });
             }
             Err(error) => bad.push((id, error.to_string())),

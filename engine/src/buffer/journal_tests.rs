@@ -12,7 +12,8 @@ fn open(settings: &config::Buffer) -> OnThread {
 }
 
 fn batch(first: i64, n: i64) -> RecordBatch {
-    RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(first..first + n)) as _)]).unwrap()
+    RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(first..first + n)) as _)])
+        .unwrap()
 }
 
 /// Ten rows a message.
@@ -41,10 +42,21 @@ fn journal(buffer: &OnThread, ids: std::ops::RangeInclusive<u64>) {
 
 /// A snapshot of one rule, whose state is the number of the entry.
 fn snapshot(buffer: &OnThread, number: u64, after: u64) {
-    buffer.snapshot(Snapshot { number, entry: after, manifest: format!("manifest {after}"), parts: 2, mends: false }).unwrap();
+    buffer
+        .snapshot(Snapshot {
+            number,
+            entry: after,
+            manifest: format!("manifest {after}"),
+            parts: 2,
+            mends: false,
+        })
+        .unwrap();
     let state = |batch| tidegate_rules::SealedState { fingerprint: "sum".into(), watermark: -7, batch };
     buffer
-        .snapshot_part(SnapshotPart { number, states: vec![("a".into(), vec![state(Some(batch(after as i64, 1))), state(None)])] })
+        .snapshot_part(SnapshotPart {
+            number,
+            states: vec![("a".into(), vec![state(Some(batch(after as i64, 1))), state(None)])],
+        })
         .unwrap();
     buffer.snapshot_part(SnapshotPart { number, states: Vec::new() }).unwrap();
 }
@@ -64,14 +76,27 @@ fn entries_are_acknowledged_when_they_are_on_disk_and_come_back_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
     let buffer = open(&settings(&dir));
     journal(&buffer, 1..=3);
-    buffer.journal(JournalEntry { id: 4, now_ns: 2, wall_ns: 2, step: JournalStep::Edit("{\"remove\":{\"name\":\"a\"}}".into()) }).unwrap();
+    buffer
+        .journal(JournalEntry {
+            id: 4,
+            now_ns: 2,
+            wall_ns: 2,
+            step: JournalStep::Edit("{\"remove\":{\"name\":\"a\"}}".into()),
+        })
+        .unwrap();
     buffer.close();
     let buffer = open(&settings(&dir));
     let recovered = buffer.recovered();
-    assert_eq!((recovered.entries, recovered.snapshot.is_none(), recovered.progress.len()), ((1, 4), true, 0));
+    assert_eq!(
+        (recovered.entries, recovered.snapshot.is_none(), recovered.progress.len()),
+        ((1, 4), true, 0)
+    );
     assert_eq!(recovered.marks["tank"], [1, 1_000_001, 2, 1_000_002, 3, 1_000_003]);
     let entries = wait(buffer.read_journal(1)).unwrap();
-    assert_eq!(entries.iter().map(|entry| (entry.id, entry.wall_ns)).collect::<Vec<_>>(), [(2, 1), (3, 1), (4, 2)]);
+    assert_eq!(
+        entries.iter().map(|entry| (entry.id, entry.wall_ns)).collect::<Vec<_>>(),
+        [(2, 1), (3, 1), (4, 2)]
+    );
     let JournalStep::Rows { stream, rows, .. } = &entries[0].step else { panic!("{entries:?}") };
     assert_eq!((&**stream, &rows.batch, rows.seqs.get(9)), ("tank", &batch(20, 10), 29));
     assert!(matches!(&entries[2].step, JournalStep::Edit(edit) if edit.contains("remove")));
@@ -85,7 +110,9 @@ fn a_snapshot_counts_when_all_its_parts_are_there() {
     snapshot(&buffer, 1, 2);
     journal(&buffer, 3..=3);
     // One whose parts do not come.
-    buffer.snapshot(Snapshot { number: 2, entry: 3, manifest: "half".into(), parts: 2, mends: false }).unwrap();
+    buffer
+        .snapshot(Snapshot { number: 2, entry: 3, manifest: "half".into(), parts: 2, mends: false })
+        .unwrap();
     buffer.snapshot_part(SnapshotPart { number: 2, states: Vec::new() }).unwrap();
     // A part of the one before.
     buffer.snapshot_part(SnapshotPart { number: 1, states: Vec::new() }).unwrap();
@@ -108,8 +135,16 @@ fn a_damaged_snapshot_is_passed_over_for_the_one_before() {
     }
     buffer.close();
     let raw = rusqlite::Connection::open(dir.path().join("box.db")).unwrap();
-    assert_eq!(raw.query_row("SELECT count(*), min(entry) FROM snapshot", [], |r| Ok((r.get(0)?, r.get(1)?))), Ok((2, 2)));
-    raw.execute("UPDATE state SET data = x'0011' WHERE snapshot = (SELECT max(id) FROM snapshot) AND length(data) > 0", []).unwrap();
+    assert_eq!(
+        raw.query_row("SELECT count(*), min(entry) FROM snapshot", [], |r| Ok((r.get(0)?, r.get(1)?))),
+        Ok((2, 2))
+    );
+    raw.execute(
+        "UPDATE state SET data = x'0011' WHERE snapshot = (SELECT max(id) FROM snapshot) AND \
+        length(data) > 0",
+        [],
+    )
+    .unwrap();
     let buffer = open(&settings(&dir));
     let recovered = buffer.recovered();
     assert_eq!(recovered.snapshot.unwrap().entry, 2);
@@ -154,7 +189,11 @@ fn the_journal_goes_on_while_the_outbox_is_full_and_a_snapshot_does_not() {
     raw.execute_batch("ROLLBACK").unwrap();
     assert_eq!(goes_told.recv().unwrap(), Outcome::Done);
     assert!(waits_told.try_recv().is_err(), "there is no room yet");
-    assert_eq!(raw.query_row("SELECT count(*) FROM snapshot", [], |r| r.get(0)), Ok(0), "it would be ahead of the outbox");
+    assert_eq!(
+        raw.query_row("SELECT count(*) FROM snapshot", [], |r| r.get(0)),
+        Ok(0),
+        "it would be ahead of the outbox"
+    );
     wait(buffer.outbox(UPLINK).confirm(vec![1])).unwrap();
     assert_eq!(waits_told.recv().unwrap(), Outcome::Done);
     buffer.close();
@@ -168,7 +207,10 @@ fn old_entries_go_when_there_is_a_newer_snapshot_and_they_are_too_many_or_too_ol
     // Every entry is of 1970, and each is larger than a byte.
     for (limits, kept) in [
         (config::Buffer { journal_size: ByteSize(1), ..settings(&dir) }, journal::KEPT_ENTRIES),
-        (config::Buffer { journal_age: Span(std::time::Duration::from_secs(60)), ..settings(&dir) }, journal::KEPT_ENTRIES),
+        (
+            config::Buffer { journal_age: Span(std::time::Duration::from_secs(60)), ..settings(&dir) },
+            journal::KEPT_ENTRIES,
+        ),
         (config::Buffer { journal_age: Span(std::time::Duration::MAX), ..settings(&dir) }, 2_000),
     ] {
         let _ = std::fs::remove_file(dir.path().join("box.db"));
@@ -198,9 +240,11 @@ fn a_buffer_of_the_first_layout_is_taken_over() {
     let raw = rusqlite::Connection::open(dir.path().join("box.db")).unwrap();
     raw.execute_batch(
         "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
-         ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority;
+         ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE \
+        confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority;
     ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks;
-         ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN now_ns; ALTER TABLE block DROP COLUMN expires_ns; DROP TABLE clocks; PRAGMA user_version = 1;",
+         ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN \
+        now_ns; ALTER TABLE block DROP COLUMN expires_ns; DROP TABLE clocks; PRAGMA user_version = 1;",
     )
     .unwrap();
     let buffer = open(&settings(&dir));
@@ -219,7 +263,10 @@ fn damage_leaves_what_can_be_read_of_the_journal_and_no_half_snapshot() {
     journal(&buffer, 6..=9);
     buffer.close();
     let raw = rusqlite::Connection::open(dir.path().join("box.db")).unwrap();
-    raw.execute_batch("UPDATE journal SET stream = x'ff' WHERE id = 7; UPDATE state SET rule = x'ff'; DROP TABLE gap").unwrap();
+    raw.execute_batch(
+        "UPDATE journal SET stream = x'ff' WHERE id = 7; UPDATE state SET rule = x'ff'; DROP TABLE gap",
+    )
+    .unwrap();
     drop(raw);
     let status: Arc<OutboxStatus> = Arc::default();
     let buffer = OnThread::open(&settings(&dir), status).unwrap();

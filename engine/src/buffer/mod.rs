@@ -1,28 +1,36 @@
-//! What a box keeps on disk: the outbox, from which rows reach the uplink at least once, and the journal, from which rules get their state back.
+//! What a box keeps on disk: the outbox, from which rows reach the uplink at least once, and the journal,
+//! from which rules get their state back.
 //!
 //! # Layout
-//! One SQLite database in WAL mode. Table `block` holds rows of one rule and one schema as a compressed
-//! Arrow block each; `confirmed` says which uplinks have blocks that others wait for; `refused` holds blocks that could not be read or that a
-//! far side will not take; `gap` says which rows were dropped. `journal`, `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `clocks` says what
-//! wall time it was, see [`clocks`]. `meta` holds the end of
-//! the reserved row numbers, the newest ids, and how much is waiting. `PATH.lock` keeps other processes out and repeats the end of the row
-//! numbers.
+//! One SQLite database in WAL mode. Table `block` holds rows of one rule and one schema as a compressed Arrow
+//! block each; `confirmed` says which uplinks have blocks that others wait for; `refused` holds blocks that
+//! could not be read or that a far side will not take; `gap` says which rows were dropped. `journal`,
+//! `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `clocks` says
+//! what wall time it was, see [`clocks`]. `meta` holds the end of the reserved row numbers, the newest ids,
+//! and how much is waiting. `PATH.lock` keeps other processes out and repeats the end of the row numbers.
 //!
 //! # Limits
-//! `max_size` bounds the packed bytes in `block`; `queue` bounds the rows that wait in memory, see [`queue`], and what is collected for the
-//! next commit is at most a group. `refused` keeps 16 MiB; `gap` one row a rule
+//! `max_size` bounds the packed bytes in `block`; `queue` bounds the rows that wait in memory, see [`queue`],
+//! and what is collected for the next commit is at most a group. `refused` keeps 16 MiB; `gap` one row a rule
 //! and reason, and those that were sent and not confirmed. Row numbers end at 2^53.
 //!
 //! # Invariants
-//! * One task, "buffer writer", on a thread of its own, owns the connection. It commits whatever is queued in one transaction, and waits for more only
-//! * Commits are synced one by one (`synchronous = FULL`), or, where `sync_every` is set, at the latest after that time. The order of commits holds
+//! * One task, "buffer writer", on a thread of its own, owns the connection. It commits whatever is queued in
+//!   one transaction, and waits for more only
+//! * Commits are synced one by one (`synchronous = FULL`), or, where `sync_every` is set, at the latest after
+//!   that time. The order of commits holds
 //! * Rows of priority 8 and 9 do not wait behind rows for which there is no room, see [`group`].
-//! * An [`Ack`] is released only after the commit of its rows, unless it need not be held and the disk refuses; rows that are dropped
-//! * Block ids and row numbers never repeat. (After damage that leaves nothing to read when the buffer is opened, block ids do.)
-//! * A failed commit is tried again at its deadline, never earlier; no rows are taken from the queue meanwhile, and of deliveries
-//! * A damaged database is replaced while it runs: what can be read moves to the new one, what cannot leaves a gap of rule `*`.
+//! * An [`Ack`] is released only after the commit of its rows, unless it need not be held and the disk
+//!   refuses; rows that are dropped
+//! * Block ids and row numbers never repeat. (After damage that leaves nothing to read when the buffer is
+//!   opened, block ids do.)
+//! * A failed commit is tried again at its deadline, never earlier; no rows are taken from the queue
+//!   meanwhile, and of deliveries
+//! * A damaged database is replaced while it runs: what can be read moves to the new one, what cannot leaves
+//!   a gap of rule `*`.
 //! * A block is deleted when every uplink that takes its rule's rows has confirmed it, see [`uplinks`].
-//! * Who makes room for new rows is decided in [`room`]: neither the buffer nor a rule grows beyond its `max_size`, and what is dropped
+//! * Who makes room for new rows is decided in [`room`]: neither the buffer nor a rule grows beyond its
+//!   `max_size`, and what is dropped
 //! * A block may be dropped while a forwarder has it in flight. That is harmless: it was sent, and its
 
 mod block;
@@ -134,16 +142,22 @@ pub enum BufferError {
     #[error("SQLite {0} can corrupt its write-ahead log; build with 3.51.3 or newer")]
     OldSqlite(&'static str),
     /// Another process has it.
-    #[error("the buffer {} is in use by another tidegate; stop that one, or give this one its own `buffer.path`", .0.display())]
+    #[error("the buffer {} is in use by another tidegate; stop that one, or give this one its own \
+        `buffer.path`", .0.display())]
     InUse(PathBuf),
     /// There is no file, or nothing in it.
-    #[error("there is no buffer {}: a box makes it when it first runs; name the file of another one with `--buffer FILE`", .0.display())]
+    #[error("there is no buffer {}: a box makes it when it first runs; name the file of another one with \
+        `--buffer FILE`", .0.display())]
     Absent(PathBuf),
     /// A box has it open that must not.
-    #[error("the buffer {} is in use by a box that runs: stop the box first, and start it again afterwards", .0.display())]
+    #[error(
+        "the buffer {} is in use by a box that runs: stop the box first, and start it again afterwards",
+        .0.display()
+    )]
     Running(PathBuf),
     /// Its layout has no rows of streams.
-    #[error("the buffer {} has layout {layout}, which keeps no rows of streams; the next start of a newer tidegate begins with it", .path.display())]
+    #[error("the buffer {} has layout {layout}, which keeps no rows of streams; the next start of a newer \
+        tidegate begins with it", .path.display())]
     NoJournal {
         /// the database
         path: PathBuf,
@@ -151,7 +165,8 @@ pub enum BufferError {
         layout: i64,
     },
     /// A newer program wrote it.
-    #[error("the buffer {} has layout {found}, this program knows {ours}; run the newer tidegate, or move the file away", .path.display())]
+    #[error("the buffer {} has layout {found}, this program knows {ours}; run the newer tidegate, or move \
+        the file away", .path.display())]
     Newer {
         /// the database
         path: PathBuf,
@@ -161,7 +176,8 @@ pub enum BufferError {
         ours: i64,
     },
     /// It belongs to something else.
-    #[error("{} is another program's database, with a table \"{table}\"; set `buffer.path` to a file of its own", .path.display())]
+    #[error("{} is another program's database, with a table \"{table}\"; set `buffer.path` to a file of its \
+        own", .path.display())]
     Foreign {
         /// the database
         path: PathBuf,
@@ -188,7 +204,8 @@ pub enum BufferError {
     #[error("{} was deleted while the box uses it", .0.display())]
     Deleted(PathBuf),
     /// 2^53 rows, or two million starts.
-    #[error("the buffer {} has given out all row numbers; deliver what is in it, then move it and the `.lock` file away", .0.display())]
+    #[error("the buffer {} has given out all row numbers; deliver what is in it, then move it and the \
+        `.lock` file away", .0.display())]
     NumbersUsedUp(PathBuf),
     /// The writer has ended.
     #[error("the buffer is closed")]
@@ -209,7 +226,9 @@ fn sql_advice(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => FREE_SPACE,
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => ALLOW,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program has locked it: close that one",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program has locked it: close that one"
+        }
         _ => "check the disk",
     }
 }
@@ -222,9 +241,16 @@ impl BufferError {
             return true;
         }
         let Self::Sql { error, .. } = self else { return false };
-        let corrupt = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+        let corrupt =
+            matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
         // SQLite takes a page of random values for rows when only their types are wrong.
-        corrupt || matches!(error, Error::InvalidColumnType(..) | Error::IntegralValueOutOfRange(..) | Error::FromSqlConversionFailure(..))
+        corrupt
+            || matches!(
+                error,
+                Error::InvalidColumnType(..)
+                    | Error::IntegralValueOutOfRange(..)
+                    | Error::FromSqlConversionFailure(..)
+            )
     }
 }
 
@@ -246,9 +272,9 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Opens or makes the database, for these uplinks. A damaged database is set aside as `PATH.corrupt-N`, and what can be read in it moves
-    /// to a new one. The second is the writer, which has to be run: nothing happens without it. It waits for the disk, and should have a
-    /// thread of its own.
+    /// Opens or makes the database, for these uplinks. A damaged database is set aside as `PATH.corrupt-N`,
+    /// and what can be read in it moves to a new one. The second is the writer, which has to be run: nothing
+    /// happens without it. It waits for the disk, and should have a thread of its own.
     pub fn open(
         settings: &config::Buffer,
         uplinks: Uplinks,
@@ -258,7 +284,9 @@ impl Buffer {
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), BufferError> {
         let mut database = Database::open(settings, uplinks, clock, disk)?;
         let sequence = database.reserve()?;
-        let begin = |database: &mut Database| database.follow_configuration().and_then(|rows| Ok((rows, database.recovered()?)));
+        let begin = |database: &mut Database| {
+            database.follow_configuration().and_then(|rows| Ok((rows, database.recovered()?)))
+        };
         let (unwanted, recovered) = match begin(&mut database) {
             Err(cause) if cause.is_damage() => {
                 status.dropped.add(database.salvage(&cause)?);
@@ -270,7 +298,8 @@ impl Buffer {
             status.dropped.add(unwanted);
             tracing::error!(
                 rows = unwanted,
-                "rows were dropped: no uplink takes what their rules write, see `rules` in the uplinks' tables"
+                "rows were dropped: no uplink takes what their rules write, see `rules` in the uplinks' \
+                tables"
             );
         }
         let time = database.time();
@@ -278,7 +307,14 @@ impl Buffer {
         // A forwarder asks one thing at a time; the rest is room for the sequencer.
         let (requests, request_queue) = mpsc::channel(8);
         let (tell, committed) = watch::channel(database.totals().last_block);
-        let writer = Writer::new(database, Outlet(Arc::clone(&appends)), request_queue, tell, Arc::clone(&status), settings.commit_every.0);
+        let writer = Writer::new(
+            database,
+            Outlet(Arc::clone(&appends)),
+            request_queue,
+            tell,
+            Arc::clone(&status),
+            settings.commit_every.0,
+        );
         let recovered = Arc::new(Mutex::new(recovered));
         Ok((Self { appends, requests, committed, sequence, time, recovered, status }, writer.run()))
     }
@@ -317,7 +353,8 @@ impl Buffer {
         self.appends.snapshot(snapshot)
     }
 
-    /// Adds a part to the snapshot that was announced last. The snapshot is committed with the last part, after all that was appended before.
+    /// Adds a part to the snapshot that was announced last. The snapshot is committed with the last part,
+    /// after all that was appended before.
     pub fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
         self.appends.part(part)
     }

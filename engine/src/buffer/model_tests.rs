@@ -45,7 +45,10 @@ fn open(dir: &tempfile::TempDir) -> (OnThread, Arc<OutboxStatus>) {
 /// Sequence numbers by block.
 fn contents(buffer: &Buffer, after: u64, limit: usize) -> Vec<(u64, Vec<u64>)> {
     let blocks = wait(buffer.outbox(UPLINK).fetch(after, u64::MAX, limit)).unwrap();
-    blocks.iter().map(|block| (block.id, (0..block.rows.len()).map(|row| block.rows.seqs.get(row)).collect())).collect()
+    blocks
+        .iter()
+        .map(|block| (block.id, (0..block.rows.len()).map(|row| block.rows.seqs.get(row)).collect()))
+        .collect()
 }
 
 proptest! {
@@ -92,7 +95,10 @@ proptest! {
                     committed = 0;
                     prop_assert!(buffer.sequence_start().0 >= numbers);
                     numbers = buffer.sequence_start().1;
-                    prop_assert_eq!(status.waiting.get(), model.values().map(|seqs| seqs.len() as u64).sum::<u64>());
+                    prop_assert_eq!(
+                        status.waiting.get(),
+                        model.values().map(|seqs| seqs.len() as u64).sum::<u64>(),
+                    );
                 }
                 Act::Fetch(skip, limit) => {
                     let after = model.keys().nth(skip).copied().unwrap_or(0);

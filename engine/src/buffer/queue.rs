@@ -101,9 +101,11 @@ impl Queue {
                 continue;
             }
             while !hold && !state.has_room(kind, held.rows(), self.capacity) {
-                let newest_goes = held.outbox().iter().all(|rows| self.when_full(rows) == WhenFull::DropNewest);
+                let newest_goes =
+                    held.outbox().iter().all(|rows| self.when_full(rows) == WhenFull::DropNewest);
                 let lane = state.lane(kind);
-                let oldest = lane.appends.iter().position(|(_, held)| self.may_drop(held)).filter(|_| !newest_goes);
+                let oldest =
+                    lane.appends.iter().position(|(_, held)| self.may_drop(held)).filter(|_| !newest_goes);
                 let Some((_, oldest)) = oldest.and_then(|at| lane.appends.remove(at)) else { break };
                 lane.rows -= oldest.rows();
                 self.drop_rows(&mut state, oldest);
@@ -144,8 +146,9 @@ impl Queue {
     fn break_off_in(&self, state: &mut State) {
         if !std::mem::replace(&mut state.broken, true) {
             tracing::error!(
-                "the disk does not take what comes in: rules and outputs go on, but a crash now loses what rows do to the rules' state, and \
-                 rows for the uplinks are dropped; look at the disk, or write `on_disk_failure = \"hold\"` for streams that shall wait"
+                "the disk does not take what comes in: rules and outputs go on, but a crash now loses what \
+                rows do to the rules' state, and rows for the uplinks are dropped; look at the disk, or \
+                write `on_disk_failure = \"hold\"` for streams that shall wait"
             );
             self.status.broken_off.store(true, Ordering::Relaxed);
             // Rows that wait will not be stored.
@@ -207,7 +210,9 @@ impl Queue {
             let room = self.room.notified();
             {
                 let mut state = self.open()?;
-                if state.has_room(kind, held.rows(), self.capacity) || (state.broken && matches!(kind, Kind::Alarms | Kind::Rows)) {
+                if state.has_room(kind, held.rows(), self.capacity)
+                    || (state.broken && matches!(kind, Kind::Alarms | Kind::Rows))
+                {
                     break;
                 }
             }
@@ -246,7 +251,11 @@ impl Queue {
             gap.rows += count;
             self.status.dropped.add(count);
             if let Some(rows) = state.dropped.count(count) {
-                tracing::error!(rows, "the disk did not take rows for the uplinks in time, and they were dropped: look at the disk");
+                tracing::error!(
+                    rows,
+                    "the disk did not take rows for the uplinks in time, and they were dropped: look at the \
+                    disk"
+                );
             }
         }
         held.release();

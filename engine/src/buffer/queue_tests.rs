@@ -11,7 +11,10 @@ use tidegate_core::Outcome;
 use tidegate_rules::WhenFull;
 
 /// A buffer whose queue takes `queue` rows, and a connection that locks the database when it is told to.
-fn stage(queue: usize, when_full: WhenFull) -> (tempfile::TempDir, OnThread, Arc<OutboxStatus>, rusqlite::Connection) {
+fn stage(
+    queue: usize,
+    when_full: WhenFull,
+) -> (tempfile::TempDir, OnThread, Arc<OutboxStatus>, rusqlite::Connection) {
     let dir = tempfile::tempdir().unwrap();
     let (buffer, status) = open(&dir, queue, when_full);
     let other = rusqlite::Connection::open(settings(&dir).path).unwrap();
@@ -40,7 +43,9 @@ fn until(is_so: impl Fn() -> bool) {
 
 fn gaps(buffer: &OnThread) -> Vec<(String, u64, u64, u64)> {
     let gaps = wait(buffer.outbox(UPLINK).fetch_gaps(10)).unwrap();
-    gaps.iter().map(|gap| (format!("{}: {}", gap.rule, gap.reason), gap.first_seq, gap.last_seq, gap.rows)).collect()
+    gaps.iter()
+        .map(|gap| (format!("{}: {}", gap.rule, gap.reason), gap.first_seq, gap.last_seq, gap.rows))
+        .collect()
 }
 
 fn tick(id: u64) -> JournalEntry {
@@ -57,9 +62,19 @@ fn while_the_disk_refuses_nobody_waits_and_the_oldest_rows_make_room() {
     refuse(&buffer, &status, &other);
     for first in (1..1_000).step_by(10) {
         buffer.append(vec![rows(first, 10, Ack::none())]).unwrap();
-        let stays = OutboxRows { rule: "stays".into(), worth: worth(Some(WhenFull::DropNewest), 5), ..rows(first, 10, Ack::none()) };
+        let stays = OutboxRows {
+            rule: "stays".into(),
+            worth: worth(Some(WhenFull::DropNewest), 5),
+            ..rows(first, 10, Ack::none())
+        };
         buffer.append(vec![stays]).unwrap();
-        buffer.append(vec![OutboxRows { rule: "alarm".into(), worth: worth(None, 9), ..rows(first, 1, Ack::none()) }]).unwrap();
+        buffer
+            .append(vec![OutboxRows {
+                rule: "alarm".into(),
+                worth: worth(None, 9),
+                ..rows(first, 1, Ack::none())
+            }])
+            .unwrap();
     }
     other.execute_batch("COMMIT").unwrap();
     until(|| !gaps(&buffer).is_empty());
@@ -70,7 +85,11 @@ fn while_the_disk_refuses_nobody_waits_and_the_oldest_rows_make_room() {
     assert_eq!(found.iter().find(|(rule, ..)| *rule == gone("r")).unwrap(), &(gone("r"), 1, 900, 900));
     assert!(found.iter().all(|(rule, ..)| !rule.starts_with("alarm")), "{found:?}");
     let stored = seqs(&buffer);
-    assert_eq!(stored.iter().filter(|seq| (901..1_001).contains(*seq)).count(), 100 + 10, "the newest rows, and their alarms");
+    assert_eq!(
+        stored.iter().filter(|seq| (901..1_001).contains(*seq)).count(),
+        100 + 10,
+        "the newest rows, and their alarms"
+    );
     assert_eq!(status.dropped.get(), found.iter().map(|(.., rows)| rows).sum::<u64>());
     buffer.close();
 }
@@ -84,7 +103,12 @@ fn rows_that_block_wait_for_room_and_are_all_stored() {
         let buffer = buffer.clone();
         move || {
             for first in (1..1_000).step_by(10) {
-                buffer.append(vec![OutboxRows { worth: worth(Some(WhenFull::Block), 5), ..rows(first, 10, Ack::none()) }]).unwrap();
+                buffer
+                    .append(vec![OutboxRows {
+                        worth: worth(Some(WhenFull::Block), 5),
+                        ..rows(first, 10, Ack::none())
+                    }])
+                    .unwrap();
                 tell.send(first).unwrap();
             }
         }
@@ -104,7 +128,12 @@ fn messages_are_acknowledged_while_the_disk_refuses_unless_they_hold() {
     let (_dir, buffer, status, other) = stage(100, WhenFull::DropOldest);
     let step = |id: u64, ack: Ack| {
         let rows = rows(id, 1, Ack::none()).rows;
-        JournalEntry { id, now_ns: 1, wall_ns: 1, step: JournalStep::Rows { stream: "s".into(), rows, marks: Vec::new(), ack } }
+        JournalEntry {
+            id,
+            now_ns: 1,
+            wall_ns: 1,
+            step: JournalStep::Rows { stream: "s".into(), rows, marks: Vec::new(), ack },
+        }
     };
     let goes_on = || {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
@@ -135,13 +164,21 @@ fn a_journal_that_broke_off_goes_on_from_a_snapshot_and_nothing_is_stored_before
     let ids = || -> Vec<u64> { wait(buffer.read_journal(0)).unwrap().iter().map(|entry| entry.id).collect() };
     assert!((1..=10).all(taken));
     assert!(!taken(11), "there is no room");
-    assert!(!buffer.snapshot(Snapshot { number: 1, entry: 11, manifest: "{}".into(), parts: 1, mends: false }).unwrap());
+    assert!(
+        !buffer
+            .snapshot(Snapshot { number: 1, entry: 11, manifest: "{}".into(), parts: 1, mends: false })
+            .unwrap()
+    );
     buffer.append(vec![rows(11, 3, Ack::none())]).unwrap();
     assert_eq!(status.dropped.get(), 3, "it has no cause on disk");
     other.execute_batch("COMMIT").unwrap();
     wait(buffer.mendable());
     assert!(!taken(12), "room alone does not mend it");
-    assert!(buffer.snapshot(Snapshot { number: 2, entry: 12, manifest: "{}".into(), parts: 2, mends: false }).unwrap());
+    assert!(
+        buffer
+            .snapshot(Snapshot { number: 2, entry: 12, manifest: "{}".into(), parts: 2, mends: false })
+            .unwrap()
+    );
     assert!(taken(13));
     buffer.append(vec![rows(13, 1, Ack::none())]).unwrap();
     buffer.snapshot_part(SnapshotPart { number: 2, states: Vec::new() }).unwrap();
@@ -166,7 +203,11 @@ fn a_box_that_ends_before_the_snapshot_is_there_leaves_the_journal_as_it_was() {
     assert_eq!((1..=11).filter(|id| wait(buffer.0.journal(tick(*id), false)).unwrap()).count(), 10);
     other.execute_batch("COMMIT").unwrap();
     wait(buffer.mendable());
-    assert!(buffer.snapshot(Snapshot { number: 1, entry: 11, manifest: "{}".into(), parts: 1, mends: false }).unwrap());
+    assert!(
+        buffer
+            .snapshot(Snapshot { number: 1, entry: 11, manifest: "{}".into(), parts: 1, mends: false })
+            .unwrap()
+    );
     assert!(wait(buffer.0.journal(tick(12), false)).unwrap());
     buffer.append(vec![rows(12, 2, Ack::none())]).unwrap();
     buffer.close();

@@ -1,19 +1,22 @@
 //! Who makes room for new rows.
 //!
-//! New rows need room twice: among the rows of their rule, if it has a `max_size`, and in the buffer, of which `reserve` is only for
-//! priorities 8 and 9. If there is none, the rule's own `when_full` counts, or else the buffer's:
+//! New rows need room twice: among the rows of their rule, if it has a `max_size`, and in the buffer, of
+//! which `reserve` is only for priorities 8 and 9. If there is none, the rule's own `when_full` counts, or
+//! else the buffer's:
 //!
 //! * `block`: they wait, and with them all that is committed together with them;
 //! * `drop_oldest`: the oldest block goes;
 //! * `drop_newest`: they are dropped themselves;
-//! * `thin_out`: every second block goes, so that what is kept of a long outage has its shape at a lower resolution.
+//! * `thin_out`: every second block goes, so that what is kept of a long outage has its shape at a lower
+//!   resolution.
 //!
-//! Within the rule these are the rule's blocks. In the buffer blocks of the lowest priority go first, whatever they say of themselves, and
-//! blocks of a higher priority than the new ones never go: then the new ones are dropped. Where nothing waits, anything is taken: a block
-//! that is larger than the limit would have no place at all.
+//! Within the rule these are the rule's blocks. In the buffer blocks of the lowest priority go first,
+//! whatever they say of themselves, and blocks of a higher priority than the new ones never go: then the new
+//! ones are dropped. Where nothing waits, anything is taken: a block that is larger than the limit would have
+//! no place at all.
 //!
-//! Rows that are older than their `ttl`, the rule's own or the buffer's, go even where there is room. Their age is the sequence's time: on a box
-//! whose clock is set nothing grows old.
+//! Rows that are older than their `ttl`, the rule's own or the buffer's, go even where there is room. Their
+//! age is the sequence's time: on a box whose clock is set nothing grows old.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,11 +49,17 @@ impl Room {
     /// The sequence's time from which on a new block is not worth sending any more; 0: never.
     pub(super) fn expires_ns(self, block: &NewBlock) -> i64 {
         let ttl = block.worth.ttl.or(self.ttl);
-        ttl.map_or(0, |ttl| block.now_ns.saturating_add(i64::try_from(ttl.0.as_nanos()).unwrap_or(i64::MAX)).max(1))
+        ttl.map_or(0, |ttl| {
+            block.now_ns.saturating_add(i64::try_from(ttl.0.as_nanos()).unwrap_or(i64::MAX)).max(1)
+        })
     }
 
     fn limit(self, worth: Worth) -> u64 {
-        if worth.priority.may_use_reserve() { self.max_bytes } else { self.max_bytes.saturating_sub(self.reserve) }
+        if worth.priority.may_use_reserve() {
+            self.max_bytes
+        } else {
+            self.max_bytes.saturating_sub(self.reserve)
+        }
     }
 
     /// Whether `blocks`, which are stored together, have to wait when `bytes` are in the buffer.
@@ -59,10 +68,14 @@ impl Room {
         let all = size(&mut blocks.iter());
         let waits = |block: &&NewBlock| {
             let of_rule = || size(&mut blocks.iter().filter(|other| other.rule == block.rule));
-            let rule_is_full = block.worth.max_size.is_some_and(|max| is_full(sizes.of(&block.rule), of_rule(), max.0));
+            let rule_is_full =
+                block.worth.max_size.is_some_and(|max| is_full(sizes.of(&block.rule), of_rule(), max.0));
             rule_is_full || is_full(bytes, all, self.limit(block.worth))
         };
-        blocks.iter().filter(|block| self.when_full(block.worth) == WhenFull::Block).any(|block| waits(&block))
+        blocks
+            .iter()
+            .filter(|block| self.when_full(block.worth) == WhenFull::Block)
+            .any(|block| waits(&block))
     }
 }
 
@@ -93,7 +106,8 @@ impl RuleSizes {
     }
 }
 
-/// The blocks of one priority, as a condition. The usual one is not in the index: there the others are left out.
+/// The blocks of one priority, as a condition. The usual one is not in the index: there the others are left
+/// out.
 pub(super) fn of_priority(priority: Priority) -> String {
     if priority == Priority::default() {
         "id NOT IN (SELECT id FROM block WHERE priority <> 5)".to_owned()
@@ -115,8 +129,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Makes room for `block` and stores it, unless it is the one that has to go. Returns whether it was stored, and how many rows were
-    /// dropped.
+    /// Makes room for `block` and stores it, unless it is the one that has to go. Returns whether it was
+    /// stored, and how many rows were dropped.
     pub(super) fn store(&mut self, block: &NewBlock, room: Room) -> rusqlite::Result<(bool, u64)> {
         let (size, worth, when_full) = (block.size(), block.worth, room.when_full(block.worth));
         let mut dropped = 0;
@@ -133,7 +147,8 @@ impl Step<'_> {
             }
             while is_full(self.totals.bytes, size, room.limit(worth)) {
                 let Some((rule, lowest)) = self.least_worth()? else { break };
-                if lowest > worth.priority || (lowest == worth.priority && when_full == WhenFull::DropNewest) {
+                if lowest > worth.priority || (lowest == worth.priority && when_full == WhenFull::DropNewest)
+                {
                     return self.leave_out(block, dropped, "buffer full");
                 }
                 match self.drop_of_rule(&rule, Some(lowest), when_full, "buffer full")? {
@@ -146,19 +161,37 @@ impl Step<'_> {
         Ok((true, dropped))
     }
 
-    /// Drops blocks that are not worth sending any more, the oldest first, and not too many at a time. Returns how many rows.
+    /// Drops blocks that are not worth sending any more, the oldest first, and not too many at a time.
+    /// Returns how many rows.
     pub(super) fn expire(&mut self) -> rusqlite::Result<u64> {
-        let select = "SELECT id FROM block WHERE expires_ns > 0 AND expires_ns <= ?1 ORDER BY expires_ns LIMIT ?2";
+        let select =
+            "SELECT id FROM block WHERE expires_ns > 0 AND expires_ns <= ?1 ORDER BY expires_ns LIMIT ?2";
         let expired: Vec<u64> = {
             let mut select = self.tx.prepare_cached(select)?;
-            select.query_map((self.now_ns, EXPIRED_AT_ONCE), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+            select
+                .query_map((self.now_ns, EXPIRED_AT_ONCE), |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?
         };
         expired.into_iter().try_fold(0, |rows, id| Ok(rows + self.drop_block("id = ?1", id, "expired")?))
     }
 
-    fn leave_out(&mut self, block: &NewBlock, dropped: u64, reason: &'static str) -> rusqlite::Result<(bool, u64)> {
+    fn leave_out(
+        &mut self,
+        block: &NewBlock,
+        dropped: u64,
+        reason: &'static str,
+    ) -> rusqlite::Result<(bool, u64)> {
         let NewBlock { rule, first_seq, last_seq, rows, .. } = block;
-        self.gap(&NewGap { rule: Arc::clone(rule), first_seq: *first_seq, last_seq: *last_seq, rows: *rows, reason }, "")?;
+        self.gap(
+            &NewGap {
+                rule: Arc::clone(rule),
+                first_seq: *first_seq,
+                last_seq: *last_seq,
+                rows: *rows,
+                reason,
+            },
+            "",
+        )?;
         Ok((false, dropped + rows))
     }
 
@@ -166,7 +199,9 @@ impl Step<'_> {
     fn least_worth(&self) -> rusqlite::Result<Option<(String, Priority)>> {
         let first = |condition: &str| {
             let select = format!("SELECT rule, priority FROM block WHERE {condition} LIMIT 1");
-            let found = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, Priority::try_from(row.get::<_, u8>(1)?).unwrap_or_default()));
+            let found = |row: &rusqlite::Row<'_>| {
+                Ok((row.get(0)?, Priority::try_from(row.get::<_, u8>(1)?).unwrap_or_default()))
+            };
             self.tx.prepare_cached(&select)?.query_row([], found).optional()
         };
         if let Some(lower) = first("priority <> 5 AND priority < 5 ORDER BY priority, id")? {
@@ -178,9 +213,17 @@ impl Step<'_> {
         first("priority <> 5 ORDER BY priority, id")
     }
 
-    /// Drops blocks of `rule`, if given only those of one priority: the oldest, or every second one. At least one; returns how many rows.
-    fn drop_of_rule(&mut self, rule: &str, priority: Option<Priority>, when_full: WhenFull, reason: &'static str) -> rusqlite::Result<u64> {
-        let condition = priority.map_or_else(String::new, |priority| format!(" AND {}", of_priority(priority)));
+    /// Drops blocks of `rule`, if given only those of one priority: the oldest, or every second one. At least
+    /// one; returns how many rows.
+    fn drop_of_rule(
+        &mut self,
+        rule: &str,
+        priority: Option<Priority>,
+        when_full: WhenFull,
+        reason: &'static str,
+    ) -> rusqlite::Result<u64> {
+        let condition =
+            priority.map_or_else(String::new, |priority| format!(" AND {}", of_priority(priority)));
         let ids = |order: &str| -> rusqlite::Result<Vec<u64>> {
             let select = format!("SELECT id FROM block WHERE rule = ?1{condition} ORDER BY {order}");
             self.tx.prepare_cached(&select)?.query_map([rule], |row| row.get(0))?.collect()

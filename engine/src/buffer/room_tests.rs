@@ -41,14 +41,20 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let (max_size, reserve) = (ByteSize(max_size), ByteSize(reserve));
         let status: Arc<OutboxStatus> = Arc::default();
-        let buffer = OnThread::open(&config::Buffer { max_size, reserve, when_full, ..settings(&dir) }, Arc::clone(&status)).unwrap();
+        let buffer = OnThread::open(
+            &config::Buffer { max_size, reserve, when_full, ..settings(&dir) },
+            Arc::clone(&status),
+        )
+        .unwrap();
         Self { dir, buffer, status, next_seq: 0, appended: BTreeMap::new() }
     }
 
     /// Appends one block of `n` rows, and waits until it is dealt with.
     fn store_rows(&mut self, rule: &'static str, worth: Worth, n: usize) {
         let (ack, told) = acked();
-        self.buffer.append(vec![OutboxRows { rule: rule.into(), worth, ..rows(self.next_seq, n, ack) }]).unwrap();
+        self.buffer
+            .append(vec![OutboxRows { rule: rule.into(), worth, ..rows(self.next_seq, n, ack) }])
+            .unwrap();
         assert_eq!(told.recv().unwrap(), Outcome::Done);
         let end = self.next_seq + n as u64;
         self.appended.entry(rule).or_default().extend(self.next_seq..end);
@@ -61,7 +67,9 @@ impl Stage {
 
     fn found(&self) -> Vec<Found> {
         let raw = rusqlite::Connection::open(self.dir.path().join("box.db")).unwrap();
-        let mut select = raw.prepare("SELECT id, rule, length(data), priority, first_seq, last_seq FROM block ORDER BY id").unwrap();
+        let mut select = raw
+            .prepare("SELECT id, rule, length(data), priority, first_seq, last_seq FROM block ORDER BY id")
+            .unwrap();
         let found = select.query_map([], |row| {
             let seqs = row.get(4)?..=row.get(5)?;
             Ok(Found { id: row.get(0)?, rule: row.get(1)?, bytes: row.get(2)?, priority: row.get(3)?, seqs })
@@ -167,7 +175,10 @@ fn a_rule_that_blocks_waits_for_its_own_limit() {
     let small = worth(5, Some(5_000), Some(WhenFull::Block));
     stage.store("small", small);
     let (ack, told) = acked();
-    stage.buffer.append(vec![OutboxRows { rule: "small".into(), worth: small, ..rows(10_000, ROWS, ack) }]).unwrap();
+    stage
+        .buffer
+        .append(vec![OutboxRows { rule: "small".into(), worth: small, ..rows(10_000, ROWS, ack) }])
+        .unwrap();
     assert_eq!(stage.kept().len(), 1);
     assert!(told.try_recv().is_err());
     wait(stage.buffer.outbox(UPLINK).confirm(vec![1])).unwrap();
@@ -189,7 +200,10 @@ fn the_reserve_is_only_for_alarms() {
 /// Queues a block of rows without waiting for it.
 fn queue(stage: &mut Stage, rule: &str, worth: Worth) -> std::sync::mpsc::Receiver<Outcome> {
     let (ack, told) = acked();
-    stage.buffer.append(vec![OutboxRows { rule: rule.into(), worth, ..rows(stage.next_seq, ROWS, ack) }]).unwrap();
+    stage
+        .buffer
+        .append(vec![OutboxRows { rule: rule.into(), worth, ..rows(stage.next_seq, ROWS, ack) }])
+        .unwrap();
     stage.next_seq += ROWS as u64;
     told
 }
@@ -203,13 +217,21 @@ fn alarms_and_the_journal_do_not_wait_behind_rows_for_which_there_is_no_room() {
     stage.store("fire", worth(9, None, None));
     let (ack, journaled) = acked();
     let batch = rows(0, 1, Ack::none()).rows.batch;
-    let step = JournalStep::Rows { stream: "s".into(), rows: Rows { batch, seqs: Seqs::Run { first: 0 } }, marks: Vec::new(), ack };
+    let step = JournalStep::Rows {
+        stream: "s".into(),
+        rows: Rows { batch, seqs: Seqs::Run { first: 0 } },
+        marks: Vec::new(),
+        ack,
+    };
     stage.buffer.journal(JournalEntry { id: 1, now_ns: 1, wall_ns: 1, step }).unwrap();
     assert_eq!(journaled.recv().unwrap(), Outcome::Done);
     assert!(waiting.iter().all(|told| told.try_recv().is_err()));
     // Both limits are reached: now alarms wait too.
     let alarm = queue(&mut stage, "alarm", worth(8, None, None));
-    assert_eq!(stage.kept().into_iter().map(|(rule, _)| rule).collect::<Vec<_>>(), ["usual", "usual", "alarm", "fire"]);
+    assert_eq!(
+        stage.kept().into_iter().map(|(rule, _)| rule).collect::<Vec<_>>(),
+        ["usual", "usual", "alarm", "fire"]
+    );
     wait(stage.buffer.outbox(UPLINK).confirm(vec![3])).unwrap();
     assert_eq!(alarm.recv().unwrap(), Outcome::Done);
     assert!(waiting.iter().all(|told| told.try_recv().is_err()));
@@ -284,14 +306,20 @@ proptest! {
             prop_assert!(usual.len() <= 1 || sum(&usual) <= max - reserve, "the reserve was used");
             for (rule, worth) in RULES.iter().zip(&worths) {
                 let of_rule: Vec<&Found> = all.iter().copied().filter(|found| found.rule == **rule).collect();
-                prop_assert!(of_rule.len() <= 1 || worth.max_size.is_none_or(|limit| sum(&of_rule) <= limit.0), "{} is too large", rule);
+                prop_assert!(
+                    of_rule.len() <= 1 || worth.max_size.is_none_or(|limit| sum(&of_rule) <= limit.0),
+                    "{} is too large",
+                    rule,
+                );
             }
-            // Whoever had to go for others was of the least priority that there was, and not above the newcomer.
+            // Whoever had to go for others was of the least priority that there was, and not above the
+            // newcomer.
             let newcomer = worths[rule].priority.get();
             let gone: Vec<&Found> = before.iter().filter(|found| !after.iter().any(|left| left.id == found.id)).collect();
             for found in gone.iter().filter(|found| found.rule != RULES[rule]) {
                 prop_assert!(found.priority <= newcomer);
-                prop_assert!(after.iter().all(|left| left.priority >= found.priority), "{found:?} went, and lower ones stayed");
+                prop_assert!(after.iter().all(|left| left.priority >= found.priority), "{found:?} went, and \
+                    lower ones stayed");
             }
             if confirm && let Some(oldest) = after.first() {
                 wait(stage.buffer.outbox(UPLINK).confirm(vec![oldest.id])).unwrap();

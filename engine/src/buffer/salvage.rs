@@ -1,6 +1,8 @@
-//! What is done about a damaged database: what can be read moves to a new one, and the old file is kept for a person to look at.
+//! What is done about a damaged database: what can be read moves to a new one, and the old file is kept for a
+//! person to look at.
 //!
-//! The new file is made as `PATH.new` and takes the old one's place only when it is complete, so a crash on the way loses nothing.
+//! The new file is made as `PATH.new` and takes the old one's place only when it is complete, so a crash on
+//! the way loses nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -61,7 +63,8 @@ const JOURNAL: &[(&str, Type)] = &[
     ("data", Type::Blob),
     ("now_ns", Type::Integer),
 ];
-const SNAPSHOT: &[(&str, Type)] = &[("id", Type::Integer), ("entry", Type::Integer), ("wall_ns", Type::Integer), ("manifest", Type::Text)];
+const SNAPSHOT: &[(&str, Type)] =
+    &[("id", Type::Integer), ("entry", Type::Integer), ("wall_ns", Type::Integer), ("manifest", Type::Text)];
 const STATE: &[(&str, Type)] = &[
     ("id", Type::Integer),
     ("snapshot", Type::Integer),
@@ -82,8 +85,8 @@ const CLOCKS: &[(&str, Type)] = &[
 /// Ids of tables whose end nobody has noted.
 const ANY: u64 = u64::MAX >> 1;
 
-/// Replaces the database at `path`, which `old` has open, by one with everything that can still be read. `known` is what the
-/// caller knows of its content. Returns how many rows are certainly lost.
+/// Replaces the database at `path`, which `old` has open, by one with everything that can still be read.
+/// `known` is what the caller knows of its content. Returns how many rows are certainly lost.
 pub(super) fn salvage(
     disk: &dyn Disk,
     path: &Path,
@@ -95,9 +98,11 @@ pub(super) fn salvage(
     let sql = |error| BufferError::Sql { path: path.to_owned(), error };
     let fresh = beside(path, ".new");
     remove(disk, &fresh);
-    let (before, sequence) = read_meta(&old).map_or((known, 0), |(totals, sequence)| (known.or(Some(totals)), sequence));
-    let (saved, skipped) =
-        copy_all(disk, &old, &fresh, known, before, sequence, wall_ns).map_err(sql).inspect_err(|_| remove(disk, &fresh))?;
+    let (before, sequence) =
+        read_meta(&old).map_or((known, 0), |(totals, sequence)| (known.or(Some(totals)), sequence));
+    let (saved, skipped) = copy_all(disk, &old, &fresh, known, before, sequence, wall_ns)
+        .map_err(sql)
+        .inspect_err(|_| remove(disk, &fresh))?;
     let lost = before.map_or(0, |before| before.waiting.saturating_sub(saved.waiting));
     // Closing may fail on a damaged file, and frees the handle all the same.
     drop(old);
@@ -109,7 +114,8 @@ pub(super) fn salvage(
     let aside = exchange().map_err(|error| BufferError::Io { path: path.to_owned(), error })?;
     let (path, moved_to, rows_saved) = (path.display(), aside.display(), saved.waiting);
     tracing::error!(%path, %moved_to, %cause, rows_saved, rows_lost = lost, skipped,
-        "the buffer was damaged; what can be read was moved to a new one. Check the disk; keep the old file if rows are missing");
+        "the buffer was damaged; what can be read was moved to a new one. Check the disk; keep the old file \
+        if rows are missing");
     Ok(lost)
 }
 
@@ -127,12 +133,14 @@ fn copy_all(
     layout(&mut new)?;
     let tx = new.transaction()?;
     tx.execute("UPDATE meta SET sequence = ?1", [super::signed(sequence)])?;
-    let ends = known.unwrap_or(Totals { last_block: ANY, last_gap: ANY, last_entry: ANY, ..Totals::default() });
+    let ends =
+        known.unwrap_or(Totals { last_block: ANY, last_gap: ANY, last_entry: ANY, ..Totals::default() });
     let (last_block, skipped) = copy(old, &tx, "block", columns_of(old, "block", BLOCK), ends.last_block)?;
     let (last_gap, _) = copy(old, &tx, "gap", columns_of(old, "gap", GAP), ends.last_gap)?;
     copy(old, &tx, "refused", REFUSED, ends.last_block)?;
     copy_confirmed(old, &tx)?;
-    let (last_entry, entries_skipped) = copy(old, &tx, "journal", columns_of(old, "journal", JOURNAL), ends.last_entry)?;
+    let (last_entry, entries_skipped) =
+        copy(old, &tx, "journal", columns_of(old, "journal", JOURNAL), ends.last_entry)?;
     let (_, states_skipped) = copy(old, &tx, "state", STATE, ANY)?;
     // A snapshot without all of its state would be a false start.
     if states_skipped == 0 {
@@ -144,9 +152,11 @@ fn copy_all(
     let skipped = skipped + entries_skipped + states_skipped;
     let sums = "SELECT coalesce(sum(rows), 0), coalesce(sum(length(data)), 0) FROM block";
     let (waiting, bytes) = tx.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let journal_bytes = "SELECT coalesce(sum(length(data) + octet_length(edit) + length(marks)), 0) FROM journal";
+    let journal_bytes =
+        "SELECT coalesce(sum(length(data) + octet_length(edit) + length(marks)), 0) FROM journal";
     let journal_bytes = tx.query_row(journal_bytes, [], |row| row.get(0))?;
-    let newest = "SELECT max(coalesce((SELECT max(now_ns) FROM journal), 0), coalesce((SELECT max(now_ns) FROM block), 0))";
+    let newest = "SELECT max(coalesce((SELECT max(now_ns) FROM journal), 0), coalesce((SELECT max(now_ns) \
+        FROM block), 0))";
     let newest: i64 = tx.query_row(newest, [], |row| row.get(0))?;
     let ids = before.unwrap_or_default();
     let totals = Totals {
@@ -160,11 +170,28 @@ fn copy_all(
     };
     // Who takes a gap of all rules does not have to be known.
     let (uplinks, rule_sizes) = (Uplinks::default(), RuleSizes::default());
-    let mut step = Step { tx: &tx, totals, uplinks: &uplinks, rule_sizes, gaps_fetched: u64::MAX, wall_ns, now_ns: totals.now_ns };
+    let mut step = Step {
+        tx: &tx,
+        totals,
+        uplinks: &uplinks,
+        rule_sizes,
+        gaps_fetched: u64::MAX,
+        wall_ns,
+        now_ns: totals.now_ns,
+    };
     let lost = before.map(|before| before.waiting.saturating_sub(waiting));
     // Without the old totals nobody can say that nothing is missing.
     if lost != Some(0) {
-        step.gap(&NewGap { rule: "*".into(), first_seq: 0, last_seq: sequence, rows: lost.unwrap_or(0), reason: "buffer damaged" }, "")?;
+        step.gap(
+            &NewGap {
+                rule: "*".into(),
+                first_seq: 0,
+                last_seq: sequence,
+                rows: lost.unwrap_or(0),
+                reason: "buffer damaged",
+            },
+            "",
+        )?;
     }
     step.totals.write(&tx)?;
     let totals = step.totals;
@@ -174,9 +201,15 @@ fn copy_all(
 }
 
 /// Those of `columns` that the damaged file has: in an older layout the last ones are missing.
-fn columns_of<'c>(old: &Connection, table: &str, mut columns: &'c [(&'c str, Type)]) -> &'c [(&'c str, Type)] {
+fn columns_of<'c>(
+    old: &Connection,
+    table: &str,
+    mut columns: &'c [(&'c str, Type)],
+) -> &'c [(&'c str, Type)] {
     let is_missing = |column: &str| old.prepare(&format!("SELECT {column} FROM {table}")).is_err();
-    while let Some((_, older)) = columns.split_last().filter(|((newest, _), older)| !older.is_empty() && is_missing(newest)) {
+    while let Some((_, older)) =
+        columns.split_last().filter(|((newest, _), older)| !older.is_empty() && is_missing(newest))
+    {
         columns = older;
     }
     columns
@@ -184,7 +217,8 @@ fn columns_of<'c>(old: &Connection, table: &str, mut columns: &'c [(&'c str, Typ
 
 /// Copies who has confirmed what, up to the first damage: what is missing is sent once more.
 fn copy_confirmed(old: &Connection, new: &Transaction<'_>) -> rusqlite::Result<()> {
-    let mut insert = new.prepare("INSERT INTO confirmed (uplink, block) SELECT ?1, id FROM block WHERE id = ?2")?;
+    let mut insert =
+        new.prepare("INSERT INTO confirmed (uplink, block) SELECT ?1, id FROM block WHERE id = ?2")?;
     let Ok(mut select) = old.prepare("SELECT uplink, block FROM confirmed") else { return Ok(()) };
     let found = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
     found.map_while(Result::ok).try_for_each(|confirmed| insert.execute(confirmed).map(drop))
@@ -208,7 +242,9 @@ fn find(old: &Connection, select: &str, bound: i64, columns: &[(&str, Type)]) ->
         Err(_) => Found::Bad,
         Ok(None) => Found::End,
         Ok(Some(values)) => match values.first() {
-            Some(Value::Integer(id)) if values.iter().zip(columns).all(|(value, (_, kind))| value.data_type() == *kind) => {
+            Some(Value::Integer(id))
+                if values.iter().zip(columns).all(|(value, (_, kind))| value.data_type() == *kind) =>
+            {
                 Found::Row(*id, values)
             }
             Some(Value::Integer(id)) => Found::BadRow(*id),
@@ -217,9 +253,15 @@ fn find(old: &Connection, select: &str, bound: i64, columns: &[(&str, Type)]) ->
     }
 }
 
-/// Copies the rows with ids up to `end`: from the first to the damage, from the last back to the damage, then what is between.
-/// Returns the greatest id found, and how many reads failed.
-fn copy(old: &Connection, new: &Transaction<'_>, table: &str, columns: &[(&str, Type)], end: u64) -> rusqlite::Result<(u64, u64)> {
+/// Copies the rows with ids up to `end`: from the first to the damage, from the last back to the damage, then
+/// what is between. Returns the greatest id found, and how many reads failed.
+fn copy(
+    old: &Connection,
+    new: &Transaction<'_>,
+    table: &str,
+    columns: &[(&str, Type)],
+    end: u64,
+) -> rusqlite::Result<(u64, u64)> {
     let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let marks = vec!["?"; columns.len()].join(", ");
     let mut insert = new.prepare(&format!("INSERT INTO {table} ({names}) VALUES ({marks})"))?;
@@ -312,7 +354,8 @@ fn move_aside(disk: &dyn Disk, path: &Path) -> std::io::Result<PathBuf> {
     let name = |number| beside(path, &format!(".corrupt-{number}"));
     let aside = (1..KEPT).map(name).find(|aside| !disk.exists(aside)).unwrap_or_else(|| name(KEPT));
     remove(disk, &aside);
-    // The database goes first: without it, a restart takes the new one; with it but without its log, rows would be missing.
+    // The database goes first: without it, a restart takes the new one; with it but without its log, rows
+    // would be missing.
     for suffix in ["", "-wal", "-shm"] {
         let from = beside(path, suffix);
         if disk.exists(&from) {

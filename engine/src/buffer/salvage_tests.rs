@@ -12,7 +12,8 @@ const BLOCKS: u64 = 120;
 const ROWS: u64 = 3;
 const PAGE: u64 = database::PAGE as u64;
 
-/// The first page that belongs to rows of `block` alone: before come the schema, the page map, and the roots of tables and indexes.
+/// The first page that belongs to rows of `block` alone: before come the schema, the page map, and the roots
+/// of tables and indexes.
 fn leaves() -> u64 {
     let dir = tempfile::tempdir().unwrap();
     open(&dir).0.close();
@@ -30,7 +31,12 @@ fn filled() -> tempfile::TempDir {
     let (buffer, _) = open(&dir);
     // A rule each, or one commit would put them into one block.
     for block in 0..BLOCKS {
-        buffer.append(vec![OutboxRows { rule: format!("r{block}").into(), ..rows(block * ROWS, ROWS as usize, Ack::none()) }]).unwrap();
+        buffer
+            .append(vec![OutboxRows {
+                rule: format!("r{block}").into(),
+                ..rows(block * ROWS, ROWS as usize, Ack::none())
+            }])
+            .unwrap();
     }
     buffer.close();
     dir
@@ -55,7 +61,11 @@ fn raw(dir: &tempfile::TempDir) -> rusqlite::Connection {
 }
 
 fn gaps(buffer: &Buffer) -> Vec<(String, u64, String)> {
-    wait(buffer.outbox(UPLINK).fetch_gaps(10)).unwrap().into_iter().map(|gap| (gap.rule.to_string(), gap.rows, gap.reason)).collect()
+    wait(buffer.outbox(UPLINK).fetch_gaps(10))
+        .unwrap()
+        .into_iter()
+        .map(|gap| (gap.rule.to_string(), gap.rows, gap.reason))
+        .collect()
 }
 
 #[test]
@@ -71,7 +81,10 @@ fn damage_met_while_fetching_costs_only_the_rows_in_it() {
     let found = seqs(&buffer);
     let lost: Vec<u64> = (0..BLOCKS * ROWS).filter(|seq| !found.contains(seq)).collect();
     // In one piece, and not at the ends.
-    assert!(!lost.is_empty() && lost[0] > 0 && lost.len() as u64 == lost[lost.len() - 1] - lost[0] + 1, "{lost:?}");
+    assert!(
+        !lost.is_empty() && lost[0] > 0 && lost.len() as u64 == lost[lost.len() - 1] - lost[0] + 1,
+        "{lost:?}"
+    );
     assert!(lost.len() < found.len() && lost[lost.len() - 1] < BLOCKS * ROWS - 1, "{lost:?}");
     assert!(dir.path().join("box.db.corrupt-1").exists());
     assert_eq!((status.dropped.get(), status.waiting.get()), (lost.len() as u64, found.len() as u64));
@@ -95,7 +108,10 @@ fn damage_met_by_a_commit_does_not_cost_the_rows_that_it_writes() {
     store(&buffer, 9000);
     assert_eq!(seqs(&buffer), [9000, 9001, 9002]);
     buffer.close();
-    assert_eq!((status.dropped.get(), status.waiting.get(), status.committed.get()), (BLOCKS * ROWS, ROWS, ROWS));
+    assert_eq!(
+        (status.dropped.get(), status.waiting.get(), status.committed.get()),
+        (BLOCKS * ROWS, ROWS, ROWS)
+    );
     assert_eq!(seqs(&open(&dir).0), [9000, 9001, 9002]);
 }
 
@@ -148,7 +164,8 @@ fn files_that_are_deleted_under_a_running_box_cost_nothing() {
         for name in ["box.db", "box.db-wal"] {
             std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
         }
-        let expected: Vec<u64> = (0..BLOCKS * ROWS).chain(5000..5003).chain(6000..6003).chain(7000..7003).collect();
+        let expected: Vec<u64> =
+            (0..BLOCKS * ROWS).chain(5000..5003).chain(6000..6003).chain(7000..7003).collect();
         assert_eq!(seqs(&open(&copy).0), expected, "{gone:?}");
         assert_eq!((seqs(&buffer), status.dropped.get()), (expected, 0), "{gone:?}");
         buffer.close();
@@ -184,7 +201,8 @@ fn a_disk_that_keeps_failing_does_not_fill_up_with_damaged_files() {
         numbers = buffer.sequence_start().1;
         buffer.close();
     }
-    let kept =
-        std::fs::read_dir(dir.path()).unwrap().filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().contains("corrupt"));
+    let kept = std::fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().contains("corrupt"));
     assert_eq!(kept.count(), 8);
 }

@@ -28,7 +28,11 @@ impl OnThread {
         Self::open_for(settings, one(), status)
     }
 
-    pub(super) fn open_for(settings: &config::Buffer, uplinks: Uplinks, status: Arc<OutboxStatus>) -> Result<Self, BufferError> {
+    pub(super) fn open_for(
+        settings: &config::Buffer,
+        uplinks: Uplinks,
+        status: Arc<OutboxStatus>,
+    ) -> Result<Self, BufferError> {
         Self::open_by(settings, uplinks, Arc::new(SystemClock), status)
     }
 
@@ -39,7 +43,9 @@ impl OnThread {
         status: Arc<OutboxStatus>,
     ) -> Result<Self, BufferError> {
         let (buffer, writer) = Buffer::open(settings, uplinks, clock, Arc::new(SystemDisk), status)?;
-        std::thread::spawn(move || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(writer));
+        std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(writer)
+        });
         Ok(Self(buffer))
     }
 
@@ -65,7 +71,9 @@ impl std::ops::Deref for OnThread {
 }
 
 pub(super) fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
-    let values = Int64Array::from_iter_values((0..n as i64).map(|i| (first as i64 + i).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)));
+    let values = Int64Array::from_iter_values(
+        (0..n as i64).map(|i| (first as i64 + i).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)),
+    );
     let batch = RecordBatch::try_from_iter([("v", Arc::new(values) as _)]).unwrap();
     OutboxRows {
         rule: "r".into(),
@@ -96,7 +104,9 @@ pub(super) fn seqs(buffer: &Buffer) -> Vec<u64> {
         let blocks = wait(buffer.outbox(UPLINK).fetch(after, u64::MAX, 1000)).unwrap();
         let Some(last) = blocks.last() else { return seqs };
         after = last.id;
-        seqs.extend(blocks.iter().flat_map(|block| (0..block.rows.len()).map(|row| block.rows.seqs.get(row))));
+        seqs.extend(
+            blocks.iter().flat_map(|block| (0..block.rows.len()).map(|row| block.rows.seqs.get(row))),
+        );
     }
 }
 
@@ -135,7 +145,9 @@ fn a_corrupt_file_is_set_aside_and_row_numbers_go_on() {
 #[test]
 fn a_full_buffer_holds_new_rows_until_older_ones_are_confirmed() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = OnThread::open(&config::Buffer { max_size: ByteSize(6_000), ..settings(&dir) }, Arc::default()).unwrap();
+    let buffer =
+        OnThread::open(&config::Buffer { max_size: ByteSize(6_000), ..settings(&dir) }, Arc::default())
+            .unwrap();
     let ((first, first_told), (second, second_told)) = (acked(), acked());
     buffer.append(vec![rows(0, 500, first)]).unwrap();
     assert_eq!(first_told.recv().unwrap(), Outcome::Done);
@@ -152,7 +164,8 @@ fn a_full_buffer_holds_new_rows_until_older_ones_are_confirmed() {
 fn the_oldest_rows_are_dropped_and_counted_where_that_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     let status: Arc<OutboxStatus> = Arc::default();
-    let config = config::Buffer { max_size: ByteSize(6_000), when_full: WhenFull::DropOldest, ..settings(&dir) };
+    let config =
+        config::Buffer { max_size: ByteSize(6_000), when_full: WhenFull::DropOldest, ..settings(&dir) };
     let buffer = OnThread::open(&config, Arc::clone(&status)).unwrap();
     for first in [0, 500] {
         let (ack, told) = acked();
@@ -177,7 +190,10 @@ fn a_newer_layout_is_refused_and_a_damaged_block_is_skipped() {
     buffer.close();
     assert_eq!(raw.query_row("SELECT count(*) FROM refused", [], |r| r.get::<_, i64>(0)).unwrap(), 1);
     raw.execute_batch("PRAGMA user_version = 99").unwrap();
-    assert!(matches!(OnThread::open(&settings(&dir), Arc::default()), Err(BufferError::Newer { found: 99, .. })));
+    assert!(matches!(
+        OnThread::open(&settings(&dir), Arc::default()),
+        Err(BufferError::Newer { found: 99, .. })
+    ));
 }
 
 /// A second connection, as a person's `sqlite3` would have it.
@@ -211,7 +227,8 @@ fn a_failed_commit_is_tried_again_however_much_is_asked_meanwhile() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (ack, told) = acked();
     buffer.append(vec![rows(2, 10, ack)]).unwrap();
-    // Confirmations repeat while the disk fails, some of them nonsense; what was confirmed is not handed out again.
+    // Confirmations repeat while the disk fails, some of them nonsense; what was confirmed is not handed out
+    // again.
     for _ in 0..200 {
         wait(buffer.outbox(UPLINK).confirm(vec![1, 77])).unwrap();
         assert_eq!(fetch(&buffer), [2]);
@@ -235,7 +252,8 @@ fn a_failed_commit_is_tried_again_however_much_is_asked_meanwhile() {
 #[test]
 fn rows_are_collected_and_committed_together_but_for_alarms_which_take_them_along() {
     let dir = tempfile::tempdir().unwrap();
-    let config = config::Buffer { commit_every: Span(std::time::Duration::from_secs(3_600)), ..settings(&dir) };
+    let config =
+        config::Buffer { commit_every: Span(std::time::Duration::from_secs(3_600)), ..settings(&dir) };
     let buffer = OnThread::open(&config, Arc::default()).unwrap();
     let append = |first, worth| {
         let (ack, told) = acked();
@@ -290,7 +308,9 @@ fn closing_answers_commits_and_may_be_repeated() {
     buffer.close();
     closer.join().unwrap();
     assert!(told.iter().all(|told| told.recv().unwrap() == Outcome::Done));
-    assert!(askers.into_iter().all(|asker| matches!(asker.join().unwrap(), Ok(()) | Err(BufferError::Closed))));
+    assert!(
+        askers.into_iter().all(|asker| matches!(asker.join().unwrap(), Ok(()) | Err(BufferError::Closed)))
+    );
     assert!(matches!(wait(buffer.outbox(UPLINK).fetch(0, u64::MAX, 1)), Err(BufferError::Closed)));
     assert_eq!(seqs(&open(&dir).0), (0..200).collect::<Vec<_>>());
 }
@@ -354,7 +374,10 @@ fn rows_that_cannot_be_stored_are_refused_and_counted_and_the_rest_is_acknowledg
     assert_eq!(outcomes, [Outcome::Done, Outcome::Refused, Outcome::Done]);
     assert_eq!(seqs(&buffer), [0, 1, 7]);
     let gaps = wait(buffer.outbox(UPLINK).fetch_gaps(10)).unwrap();
-    assert_eq!(gaps.iter().map(|g| (g.first_seq, g.last_seq, g.rows, &*g.reason)).collect::<Vec<_>>(), [(2, 6, 5, "cannot be stored")]);
+    assert_eq!(
+        gaps.iter().map(|g| (g.first_seq, g.last_seq, g.rows, &*g.reason)).collect::<Vec<_>>(),
+        [(2, 6, 5, "cannot be stored")]
+    );
     buffer.close();
     assert_eq!((status.committed.get(), status.waiting.get(), status.dropped.get()), (3, 3, 5));
 }
@@ -395,8 +418,13 @@ fn refused_blocks_are_kept_up_to_a_limit_and_then_leave_a_gap() {
         wait(buffer.outbox(UPLINK).refuse(id, "too large for the broker".into())).unwrap();
     }
     buffer.close();
-    let kept: Vec<u64> =
-        raw(&dir).prepare("SELECT id FROM refused").unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let kept: Vec<u64> = raw(&dir)
+        .prepare("SELECT id FROM refused")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert!(kept.len() < 4 && kept.last() == Some(&4), "{kept:?}");
     let lost = (4 - kept.len() as u64) * 3000;
     assert_eq!((status.dropped.get(), status.waiting.get()), (lost, 0));
@@ -470,7 +498,8 @@ impl Disk for WithoutLog {
 #[test]
 fn without_a_write_ahead_log_the_buffer_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
-    let opened = Buffer::open(&settings(&dir), one(), Arc::new(SystemClock), Arc::new(WithoutLog), Arc::default());
+    let opened =
+        Buffer::open(&settings(&dir), one(), Arc::new(SystemClock), Arc::new(WithoutLog), Arc::default());
     let error = opened.map(drop).unwrap_err().to_string();
     assert!(error.contains("no write-ahead log here, but journal mode `memory`; check the disk"), "{error}");
 }
@@ -480,9 +509,10 @@ fn errors_name_the_file_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("box.db");
     let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
-    for error in
-        [BufferError::Sql { path: path.clone(), error: full }, BufferError::Io { path: path.clone(), error: ErrorKind::StorageFull.into() }]
-    {
+    for error in [
+        BufferError::Sql { path: path.clone(), error: full },
+        BufferError::Io { path: path.clone(), error: ErrorKind::StorageFull.into() },
+    ] {
         let text = error.to_string();
         assert!(text.contains(path.to_str().unwrap()) && text.contains("free some space"), "{text}");
     }

@@ -34,13 +34,16 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimulatedClock::new(wall_ns));
         let (settings, status) = (config::Buffer { ttl: ttl.map(Span), ..settings(&dir) }, Arc::default());
-        let buffer = OnThread::open_by(&settings, one(), Arc::clone(&clock) as _, Arc::clone(&status)).unwrap();
+        let buffer =
+            OnThread::open_by(&settings, one(), Arc::clone(&clock) as _, Arc::clone(&status)).unwrap();
         Self { dir, clock, settings, status, buffer, next: 0 }
     }
 
     fn restart(&mut self) {
         self.buffer.close();
-        self.buffer = OnThread::open_by(&self.settings, one(), Arc::clone(&self.clock) as _, Arc::clone(&self.status)).unwrap();
+        self.buffer =
+            OnThread::open_by(&self.settings, one(), Arc::clone(&self.clock) as _, Arc::clone(&self.status))
+                .unwrap();
     }
 
     fn reboot(&mut self, wall_ns: i64) {
@@ -52,7 +55,9 @@ impl Stage {
     fn store_of(&mut self, rule: &str, worth: Worth) {
         let (ack, told) = acked();
         let now_ns = self.buffer.time().now();
-        self.buffer.append(vec![OutboxRows { rule: rule.into(), worth, now_ns, ..rows(self.next, 1, ack) }]).unwrap();
+        self.buffer
+            .append(vec![OutboxRows { rule: rule.into(), worth, now_ns, ..rows(self.next, 1, ack) }])
+            .unwrap();
         assert_eq!(told.recv().unwrap(), Outcome::Done);
         self.next += 1;
     }
@@ -138,13 +143,21 @@ fn journal_entries_are_as_old_as_the_time_that_passed_and_ticks_push_no_rows_out
     let keep = |stage: &Stage, ids: std::ops::RangeInclusive<u64>| {
         for id in ids {
             let (now_ns, wall_ns) = (stage.buffer.time().now(), stage.clock.wall_ns());
-            let of_rows = JournalStep::Rows { stream: "s".into(), rows: rows(id, 1, Ack::none()).rows, marks: vec![id], ack: Ack::none() };
+            let of_rows = JournalStep::Rows {
+                stream: "s".into(),
+                rows: rows(id, 1, Ack::none()).rows,
+                marks: vec![id],
+                ack: Ack::none(),
+            };
             let step = if id.is_multiple_of(4) { of_rows } else { JournalStep::Tick { seq: id } };
             stage.buffer.journal(JournalEntry { id, now_ns, wall_ns, step }).unwrap();
         }
     };
     let snapshot = |stage: &Stage, number: u64, entry: u64| {
-        stage.buffer.snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1, mends: false }).unwrap();
+        stage
+            .buffer
+            .snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1, mends: false })
+            .unwrap();
         stage.buffer.snapshot_part(SnapshotPart { number, states: Vec::new() }).unwrap();
     };
     let kept = |stage: &Stage, what: &str| -> (u64, u64) {
@@ -181,9 +194,15 @@ fn what_was_written_before_the_clock_was_set_is_corrected_when_it_is_read() {
     stage.clock.synchronise(TODAY);
     stage.store();
     let written = |stage: &Stage| -> Vec<_> {
-        wait(stage.buffer.outbox(UPLINK).fetch(0, u64::MAX, 10)).unwrap().into_iter().map(|block| block.written.unwrap()).collect()
+        wait(stage.buffer.outbox(UPLINK).fetch(0, u64::MAX, 10))
+            .unwrap()
+            .into_iter()
+            .map(|block| block.written.unwrap())
+            .collect()
     };
-    let corrected = |written: WallTime| (written.wall_ns, matches!(written.by, Known::Corrected { by_ns } if by_ns == TODAY - 60 * S));
+    let corrected = |written: WallTime| {
+        (written.wall_ns, matches!(written.by, Known::Corrected { by_ns } if by_ns == TODAY - 60 * S))
+    };
     let early = written(&stage)[0];
     assert_eq!(corrected(early), (TODAY - 50 * S, true));
     assert_eq!(written(&stage)[1], WallTime { wall_ns: TODAY, by: Known::Synchronised });
@@ -202,7 +221,10 @@ fn readings_of_the_clocks_go_with_what_they_are_for() {
     let mut stage = Stage::new(TODAY, None);
     for boot in 0..20 {
         stage.store();
-        stage.buffer.snapshot(Snapshot { number: boot, entry: 0, manifest: "{}".into(), parts: 1, mends: false }).unwrap();
+        stage
+            .buffer
+            .snapshot(Snapshot { number: boot, entry: 0, manifest: "{}".into(), parts: 1, mends: false })
+            .unwrap();
         stage.buffer.snapshot_part(SnapshotPart { number: boot, states: Vec::new() }).unwrap();
         if boot == 3 {
             stage.clock.synchronise(TODAY);
@@ -210,7 +232,11 @@ fn readings_of_the_clocks_go_with_what_they_are_for() {
             stage.store();
         }
         if boot == 10 {
-            let ids = wait(stage.buffer.outbox(UPLINK).fetch(0, u64::MAX, 100)).unwrap().iter().map(|block| block.id).collect();
+            let ids = wait(stage.buffer.outbox(UPLINK).fetch(0, u64::MAX, 100))
+                .unwrap()
+                .iter()
+                .map(|block| block.id)
+                .collect();
             wait(stage.buffer.outbox(UPLINK).confirm(ids)).unwrap();
         }
         stage.reboot(TODAY);
@@ -232,7 +258,8 @@ async fn rows_go_when_they_are_too_old_though_nothing_else_happens() {
     let settings = config::Buffer { ttl: Some(Span(Duration::from_hours(1))), ..settings(&dir) };
     let clock = Arc::new(RuntimeClock(Instant::now()));
     let status: Arc<OutboxStatus> = Arc::default();
-    let (buffer, writer) = Buffer::open(&settings, one(), clock, Arc::new(SystemDisk), Arc::clone(&status)).unwrap();
+    let (buffer, writer) =
+        Buffer::open(&settings, one(), clock, Arc::new(SystemDisk), Arc::clone(&status)).unwrap();
     tokio::spawn(writer);
     let outbox = buffer.outbox(UPLINK);
     let mut committed = outbox.committed();

@@ -1,7 +1,8 @@
 //! Who takes what out of the outbox, and what happens to it when the configuration changes that.
 //!
-//! A block waits until every uplink that takes its rule's rows has confirmed it. Table `confirmed` names those that have while others have
-//! not: with one uplink it stays empty. A gap's `uplinks` names those that are still to be told of it, when these are not simply all.
+//! A block waits until every uplink that takes its rule's rows has confirmed it. Table `confirmed` names
+//! those that have while others have not: with one uplink it stays empty. A gap's `uplinks` names those that
+//! are still to be told of it, when these are not simply all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,10 +58,14 @@ impl Uplinks {
 
     /// The uplinks that take what `rule` writes.
     pub(super) fn takers(&self, rule: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(_, rules)| rules.as_ref().is_none_or(|rules| rules.contains(rule))).map(|(name, _)| name.as_str())
+        self.0
+            .iter()
+            .filter(move |(_, rules)| rules.as_ref().is_none_or(|rules| rules.contains(rule)))
+            .map(|(name, _)| name.as_str())
     }
 
-    /// The uplinks that are told when rows of `rule` are dropped: those that would have taken them, or all when there are none.
+    /// The uplinks that are told when rows of `rule` are dropped: those that would have taken them, or all
+    /// when there are none.
     fn told(&self, rule: &str) -> BTreeSet<&str> {
         let takers: BTreeSet<_> = self.takers(rule).collect();
         if takers.is_empty() { self.names().collect() } else { takers }
@@ -68,7 +73,11 @@ impl Uplinks {
 
     /// Whether `uplink` is to be told of a gap of `rule` whose column says `noted`.
     pub(super) fn is_told(&self, uplink: &str, rule: &str, noted: &str) -> bool {
-        if noted.is_empty() { self.told(rule).contains(uplink) } else { noted.split(',').any(|name| name == uplink) }
+        if noted.is_empty() {
+            self.told(rule).contains(uplink)
+        } else {
+            noted.split(',').any(|name| name == uplink)
+        }
     }
 
     /// All rules that some uplink takes. `None`: every rule.
@@ -94,7 +103,9 @@ impl Step<'_> {
 
     fn others_wait(&self, id: u64, uplink: &str) -> rusqlite::Result<bool> {
         let mut rule = self.tx.prepare_cached("SELECT rule FROM block WHERE id = ?1")?;
-        let Some(rule) = rule.query_row([signed(id)], |row| row.get::<_, String>(0)).optional()? else { return Ok(false) };
+        let Some(rule) = rule.query_row([signed(id)], |row| row.get::<_, String>(0)).optional()? else {
+            return Ok(false);
+        };
         let confirmed = self.confirmed(id)?;
         Ok(self.uplinks.takers(&rule).any(|taker| taker != uplink && !confirmed.contains(taker)))
     }
@@ -115,16 +126,29 @@ impl Step<'_> {
             return Ok(String::new());
         }
         self.tx.prepare_cached("DELETE FROM confirmed WHERE block = ?1")?.execute([signed(id)])?;
-        Ok(self.uplinks.takers(rule).filter(|taker| !confirmed.contains(*taker)).collect::<Vec<_>>().join(","))
+        Ok(self
+            .uplinks
+            .takers(rule)
+            .filter(|taker| !confirmed.contains(*taker))
+            .collect::<Vec<_>>()
+            .join(","))
     }
 
     /// `uplink` knows of gap `id`. The gap is deleted when nobody else has to be told.
     pub(super) fn confirm_gap(&self, id: u64, uplink: &str) -> rusqlite::Result<()> {
         let select = "SELECT rule, uplinks FROM gap WHERE id = ?1";
-        let found = self.tx.prepare_cached(select)?.query_row([signed(id)], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let found = self
+            .tx
+            .prepare_cached(select)?
+            .query_row([signed(id)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
         let Some((rule, noted)) = found else { return Ok(()) };
         let (rule, noted): (String, String) = (rule, noted);
-        let left: Vec<&str> = self.uplinks.names().filter(|name| *name != uplink && self.uplinks.is_told(name, &rule, &noted)).collect();
+        let left: Vec<&str> = self
+            .uplinks
+            .names()
+            .filter(|name| *name != uplink && self.uplinks.is_told(name, &rule, &noted))
+            .collect();
         self.tell(id, &left)
     }
 
@@ -132,18 +156,25 @@ impl Step<'_> {
         if left.is_empty() {
             return self.tx.prepare_cached("DELETE FROM gap WHERE id = ?1")?.execute([signed(gap)]).map(drop);
         }
-        self.tx.prepare_cached("UPDATE gap SET uplinks = ?2 WHERE id = ?1")?.execute(params![signed(gap), left.join(",")]).map(drop)
+        self.tx
+            .prepare_cached("UPDATE gap SET uplinks = ?2 WHERE id = ?1")?
+            .execute(params![signed(gap), left.join(",")])
+            .map(drop)
     }
 
-    /// Has the outbox follow the configuration: an uplink that is gone holds nothing, a new one gets what is there. Without any uplink all
-    /// stays as it is. Returns how many rows were dropped because nobody takes them any more.
+    /// Has the outbox follow the configuration: an uplink that is gone holds nothing, a new one gets what is
+    /// there. Without any uplink all stays as it is. Returns how many rows were dropped because nobody takes
+    /// them any more.
     pub(super) fn follow_configuration(&mut self) -> rusqlite::Result<u64> {
         let before = Uplinks::noted(self.tx)?;
         if self.uplinks.0.is_empty() || before == *self.uplinks {
             return Ok(0);
         }
         let names = json(&self.uplinks.names().collect::<Vec<_>>());
-        self.tx.execute("DELETE FROM confirmed WHERE uplink NOT IN (SELECT value FROM json_each(?1))", [names])?;
+        self.tx.execute(
+            "DELETE FROM confirmed WHERE uplink NOT IN (SELECT value FROM json_each(?1))",
+            [names],
+        )?;
         self.retell_gaps(&before)?;
         let confirmed: Vec<(u64, Option<String>)> =
             self.collect("SELECT DISTINCT block, rule FROM confirmed LEFT JOIN block ON id = block", [])?;
@@ -166,7 +197,11 @@ impl Step<'_> {
         Ok(dropped)
     }
 
-    fn collect(&self, select: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<(u64, Option<String>)>> {
+    fn collect(
+        &self,
+        select: &str,
+        values: impl rusqlite::Params,
+    ) -> rusqlite::Result<Vec<(u64, Option<String>)>> {
         self.tx.prepare(select)?.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     }
 
@@ -177,7 +212,8 @@ impl Step<'_> {
         for (id, listed) in self.collect("SELECT id, uplinks FROM gap WHERE uplinks <> ''", [])? {
             let listed = listed.unwrap_or_default();
             let listed: BTreeSet<&str> = listed.split(',').collect();
-            let left: Vec<&str> = self.uplinks.names().filter(|name| listed.contains(name) || is_new(name)).collect();
+            let left: Vec<&str> =
+                self.uplinks.names().filter(|name| listed.contains(name) || is_new(name)).collect();
             self.tell(id, &left)?;
         }
         Ok(())
@@ -198,8 +234,9 @@ impl Outbox {
         self.buffer.committed.clone()
     }
 
-    /// Up to `limit` blocks with `after < id <= until`, in order; fewer when they are large, none when there are no more. Blocks that the
-    /// uplink has confirmed or does not take are skipped; blocks that cannot be read are moved to `refused` and skipped.
+    /// Up to `limit` blocks with `after < id <= until`, in order; fewer when they are large, none when there
+    /// are no more. Blocks that the uplink has confirmed or does not take are skipped; blocks that cannot be
+    /// read are moved to `refused` and skipped.
     pub async fn fetch(&self, after: u64, until: u64, limit: usize) -> Result<Vec<StoredBlock>, BufferError> {
         self.fetch_of(None, after, until, limit).await
     }
@@ -213,7 +250,9 @@ impl Outbox {
         limit: usize,
     ) -> Result<Vec<StoredBlock>, BufferError> {
         let uplink = Arc::clone(&self.uplink);
-        self.buffer.ask(|reply| Request::Fetch { uplink, range: (after, until), priority, limit, reply }).await?
+        self.buffer
+            .ask(|reply| Request::Fetch { uplink, range: (after, until), priority, limit, reply })
+            .await?
     }
 
     /// Notes with the next commit that blocks were delivered.
@@ -221,12 +260,14 @@ impl Outbox {
         self.tell(Request::Confirm(Arc::clone(&self.uplink), ids)).await
     }
 
-    /// Copies a block that the far side will never take to `refused`, with the reason. For this uplink it is dealt with.
+    /// Copies a block that the far side will never take to `refused`, with the reason. For this uplink it is
+    /// dealt with.
     pub async fn refuse(&self, id: u64, reason: String) -> Result<(), BufferError> {
         self.tell(Request::Refuse(Arc::clone(&self.uplink), id, reason)).await
     }
 
-    /// Up to `limit` gaps, the oldest first. They stay until they are confirmed, and no longer grow: what is dropped later makes new ones.
+    /// Up to `limit` gaps, the oldest first. They stay until they are confirmed, and no longer grow: what is
+    /// dropped later makes new ones.
     pub async fn fetch_gaps(&self, limit: usize) -> Result<Vec<Gap>, BufferError> {
         let uplink = Arc::clone(&self.uplink);
         self.buffer.ask(|reply| Request::FetchGaps(uplink, limit, reply)).await?

@@ -44,12 +44,19 @@ fn confirm(buffer: &OnThread, uplink: &str, ids: &[u64]) {
 
 /// Rule and number of rows of the gaps that `uplink` has to be told of.
 fn gaps(buffer: &OnThread, uplink: &str) -> Vec<(String, u64)> {
-    wait(buffer.outbox(uplink).fetch_gaps(10)).unwrap().iter().map(|gap| (gap.rule.to_string(), gap.rows)).collect()
+    wait(buffer.outbox(uplink).fetch_gaps(10))
+        .unwrap()
+        .iter()
+        .map(|gap| (gap.rule.to_string(), gap.rows))
+        .collect()
 }
 
 /// What `select` counts in the closed buffer of `dir`.
 fn count(dir: &tempfile::TempDir, select: &str) -> u64 {
-    rusqlite::Connection::open(dir.path().join("box.db")).unwrap().query_row(select, [], |row| row.get(0)).unwrap()
+    rusqlite::Connection::open(dir.path().join("box.db"))
+        .unwrap()
+        .query_row(select, [], |row| row.get(0))
+        .unwrap()
 }
 
 #[test]
@@ -61,15 +68,24 @@ fn a_block_stays_until_every_uplink_has_confirmed_it() {
     confirm(&buffer, "a", &[1, 2]);
     confirm(&buffer, "b", &[1]);
     confirm(&buffer, "b", &[1]);
-    assert_eq!([waiting(&buffer, "a"), waiting(&buffer, "b"), waiting(&buffer, "c")], [vec![], vec![2], vec![1, 2]]);
+    assert_eq!(
+        [waiting(&buffer, "a"), waiting(&buffer, "b"), waiting(&buffer, "c")],
+        [vec![], vec![2], vec![1, 2]]
+    );
     buffer.close();
     assert_eq!((count(&dir, "SELECT count(*) FROM confirmed"), status.waiting.get()), (3, 10));
     let (buffer, status) = open(&dir, &[("a", ALL), ("b", ALL), ("c", ALL)]);
-    assert_eq!([waiting(&buffer, "a"), waiting(&buffer, "b"), waiting(&buffer, "c")], [vec![], vec![2], vec![1, 2]]);
+    assert_eq!(
+        [waiting(&buffer, "a"), waiting(&buffer, "b"), waiting(&buffer, "c")],
+        [vec![], vec![2], vec![1, 2]]
+    );
     confirm(&buffer, "c", &[1, 2]);
     confirm(&buffer, "b", &[2]);
     buffer.close();
-    assert_eq!((count(&dir, "SELECT count(*) FROM confirmed"), count(&dir, "SELECT count(*) FROM block")), (0, 0));
+    assert_eq!(
+        (count(&dir, "SELECT count(*) FROM confirmed"), count(&dir, "SELECT count(*) FROM block")),
+        (0, 0)
+    );
     assert_eq!(status.waiting.get(), 0);
 }
 
@@ -83,7 +99,10 @@ fn an_uplink_with_rules_gets_what_they_write_and_holds_nothing_else() {
     confirm(&buffer, "cloud", &[1, 2]);
     buffer.close();
     assert_eq!((count(&dir, "SELECT count(*) FROM block"), status.waiting.get()), (1, 1));
-    assert_eq!(waiting(&open(&dir, &[("cloud", ALL), ("historian", Some(&["means", "alarms"]))]).0, "historian"), [1]);
+    assert_eq!(
+        waiting(&open(&dir, &[("cloud", ALL), ("historian", Some(&["means", "alarms"]))]).0, "historian"),
+        [1]
+    );
 }
 
 #[test]
@@ -94,7 +113,10 @@ fn with_one_uplink_nothing_is_noted_beside_the_blocks() {
     store(&buffer, "r", 1, 1);
     confirm(&buffer, "cloud", &[1]);
     buffer.close();
-    assert_eq!((count(&dir, "SELECT count(*) FROM confirmed"), count(&dir, "SELECT count(*) FROM block")), (0, 1));
+    assert_eq!(
+        (count(&dir, "SELECT count(*) FROM confirmed"), count(&dir, "SELECT count(*) FROM block")),
+        (0, 1)
+    );
 }
 
 #[test]
@@ -129,7 +151,10 @@ fn rows_that_no_uplink_takes_any_more_are_dropped_and_leave_a_gap() {
     let (buffer, status) = open(&dir, &[("a", Some(&["means"])), ("b", Some(&["means"]))]);
     assert_eq!((waiting(&buffer, "a"), status.dropped.get(), status.waiting.get()), (vec![1], 4, 3));
     // Nobody would have taken them, so all are told.
-    assert_eq!((gaps(&buffer, "a"), gaps(&buffer, "b")), (vec![("raw".to_owned(), 4)], vec![("raw".to_owned(), 4)]));
+    assert_eq!(
+        (gaps(&buffer, "a"), gaps(&buffer, "b")),
+        (vec![("raw".to_owned(), 4)], vec![("raw".to_owned(), 4)])
+    );
 }
 
 #[test]
@@ -143,7 +168,10 @@ fn a_gap_is_told_to_those_who_miss_the_rows() {
     confirm(&buffer, "a", &[2]);
     store(&buffer, "r", 12, 1); // drops the seven, which `a` has
     let r = |rows| ("r".to_owned(), rows);
-    assert_eq!([gaps(&buffer, "a"), gaps(&buffer, "b"), gaps(&buffer, "other")], [vec![r(5)], vec![r(5), r(7)], vec![]]);
+    assert_eq!(
+        [gaps(&buffer, "a"), gaps(&buffer, "b"), gaps(&buffer, "other")],
+        [vec![r(5)], vec![r(5), r(7)], vec![]]
+    );
     assert_eq!(status.dropped.get(), 12);
     wait(buffer.outbox("a").confirm_gaps(vec![1])).unwrap();
     assert_eq!([gaps(&buffer, "a"), gaps(&buffer, "b")], [vec![], vec![r(5), r(7)]]);
@@ -177,11 +205,17 @@ fn a_block_that_cannot_be_read_is_put_aside_for_all_uplinks() {
     store(&buffer, "r", 0, 5);
     store(&buffer, "r", 5, 5);
     buffer.close();
-    rusqlite::Connection::open(dir.path().join("box.db")).unwrap().execute("UPDATE block SET data = x'00' WHERE id = 1", []).unwrap();
+    rusqlite::Connection::open(dir.path().join("box.db"))
+        .unwrap()
+        .execute("UPDATE block SET data = x'00' WHERE id = 1", [])
+        .unwrap();
     let (buffer, _) = open(&dir, &uplinks);
     assert_eq!([waiting(&buffer, "a"), waiting(&buffer, "b")], [vec![2], vec![2]]);
     buffer.close();
-    assert_eq!((count(&dir, "SELECT count(*) FROM refused"), count(&dir, "SELECT count(*) FROM block")), (1, 1));
+    assert_eq!(
+        (count(&dir, "SELECT count(*) FROM refused"), count(&dir, "SELECT count(*) FROM block")),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -212,9 +246,11 @@ fn a_buffer_of_the_layout_before_goes_on_with_its_rows_and_gaps() {
     store(&buffer, "r", 0, 5);
     store(&buffer, "r", 5, 7);
     buffer.close();
-    let back = "DROP TABLE confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority; ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; \
-                ALTER TABLE meta DROP COLUMN now_ns; ALTER TABLE journal DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN now_ns; \
-                ALTER TABLE block DROP COLUMN expires_ns; DROP TABLE clocks; PRAGMA user_version = 2";
+    let back = "DROP TABLE confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority; \
+        ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; ALTER TABLE meta DROP \
+        COLUMN now_ns; ALTER TABLE journal DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block \
+        DROP COLUMN now_ns; ALTER TABLE block DROP COLUMN expires_ns; DROP TABLE clocks; PRAGMA \
+        user_version = 2";
     rusqlite::Connection::open(dir.path().join("box.db")).unwrap().execute_batch(back).unwrap();
     let (buffer, _) = open_with(&config, &[("a", ALL), ("b", ALL)]);
     for uplink in ["a", "b"] {
@@ -257,7 +293,9 @@ impl Model {
     }
 
     fn waiting(&self, uplink: &str) -> Vec<u64> {
-        let waits = |(rule, _, confirmed): &(&str, u64, BTreeSet<&str>)| self.takes(uplink, rule) && !confirmed.contains(uplink);
+        let waits = |(rule, _, confirmed): &(&str, u64, BTreeSet<&str>)| {
+            self.takes(uplink, rule) && !confirmed.contains(uplink)
+        };
         self.blocks.iter().filter(|(_, block)| waits(block)).map(|(id, _)| *id).collect()
     }
 

@@ -1,6 +1,8 @@
-//! The one that owns SQLite, on a thread of its own in a box: takes what is queued, commits it as a group, releases the acks.
+//! The one that owns SQLite, on a thread of its own in a box: takes what is queued, commits it as a group,
+//! releases the acks.
 //!
-//! Rows go from the queue to `gathered`, where they are collected; are packed and held; and are let go when they are on disk.
+//! Rows go from the queue to `gathered`, where they are collected; are packed and held; and are let go when
+//! they are on disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +27,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// Rows that grow too old wait for each other so long: one commit for many of them spares the disk.
 const EXPIRY_PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(10) };
-/// How long deliveries wait for a commit that is made anyway: what is lost of them in a crash is sent again, under the same ids.
+/// How long deliveries wait for a commit that is made anyway: what is lost of them in a crash is sent again,
+/// under the same ids.
 const DELIVERIES_WAIT: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
 /// What may pass rows that wait for room: the journal grows by it, since no snapshot can be stored meanwhile.
 const MAX_PASSED: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
@@ -36,7 +39,13 @@ type Reply<T> = oneshot::Sender<Result<T, BufferError>>;
 
 /// What the writer is asked for, besides appends: these go on while appends have to wait.
 pub(super) enum Request {
-    Fetch { uplink: Arc<str>, range: (u64, u64), priority: Option<Priority>, limit: usize, reply: Reply<Vec<StoredBlock>> },
+    Fetch {
+        uplink: Arc<str>,
+        range: (u64, u64),
+        priority: Option<Priority>,
+        limit: usize,
+        reply: Reply<Vec<StoredBlock>>,
+    },
     Confirm(Arc<str>, Vec<u64>),
     Refuse(Arc<str>, u64, String),
     FetchGaps(Arc<str>, usize, Reply<Vec<Gap>>),
@@ -89,7 +98,8 @@ pub(super) struct Writer {
     status: Arc<OutboxStatus>,
     commit_every: Duration,
     gathered: Gathered,
-    /// What is to be committed next, and the changes made of it. Alarms stand apart, so that they need not wait with the rest.
+    /// What is to be committed next, and the changes made of it. Alarms stand apart, so that they need not
+    /// wait with the rest.
     alarms: Vec<Held>,
     held: Vec<Held>,
     changes: Changes,
@@ -161,7 +171,9 @@ impl Writer {
                 request = self.requests.recv() => self.answer(request.unwrap_or(Request::Close)),
                 () = self.queue.filled(), if self.takes_more() => self.gather(),
                 () = wait => {}
-                () = std::future::ready(()), if self.shrink && self.backoff.retry_at.is_none() => self.shrink(),
+                () = std::future::ready(()), if self.shrink && self.backoff.retry_at.is_none() => {
+                    self.shrink();
+                }
             }
             for _ in 0..REQUESTS {
                 let Ok(request) = self.requests.try_recv() else { break };
@@ -187,16 +199,25 @@ impl Writer {
             return self.backoff.retry_at;
         }
         let is_asked_for = self.rows_wait || self.alarms_wait;
-        let delivered = self.delivered.map(|since| if is_asked_for { since } else { since + self.commit_every.max(DELIVERIES_WAIT) });
-        [self.gathered.due(self.commit_every), delivered, self.database.sync_due(), self.expiry].into_iter().flatten().min()
+        let delivered = self
+            .delivered
+            .map(|since| if is_asked_for { since } else { since + self.commit_every.max(DELIVERIES_WAIT) });
+        [self.gathered.due(self.commit_every), delivered, self.database.sync_due(), self.expiry]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether more is taken from the queue.
     fn takes_more(&self) -> bool {
-        self.backoff.retry_at.is_none() && !self.gathered.is_full() && !self.alarms_wait && self.passed < MAX_PASSED
+        self.backoff.retry_at.is_none()
+            && !self.gathered.is_full()
+            && !self.alarms_wait
+            && self.passed < MAX_PASSED
     }
 
-    /// Answers what was asked and commits what was appended before the buffer was closed. One attempt each: nobody waits for a disk here.
+    /// Answers what was asked and commits what was appended before the buffer was closed. One attempt each:
+    /// nobody waits for a disk here.
     async fn finish(mut self) {
         self.requests.close();
         self.queue.close();
@@ -210,14 +231,17 @@ impl Writer {
             let more = !(self.held.is_empty() && self.alarms.is_empty());
             self.commit();
             if !self.changes.is_only_blocks() {
-                tracing::warn!("the buffer closed before deliveries and gaps could be noted; they will be sent again");
+                tracing::warn!(
+                    "the buffer closed before deliveries and gaps could be noted; they will be sent again"
+                );
             }
             if !(self.held.is_empty() && self.alarms.is_empty()) {
                 let held = self.held.iter().chain(&self.alarms).map(|held| held.size().0);
                 let rows = held.sum::<usize>() + self.gathered.rows();
                 tracing::error!(
                     rows,
-                    "the buffer closed before these rows, and any queued behind them, could be written; they were not acknowledged"
+                    "the buffer closed before these rows, and any queued behind them, could be written; \
+                    they were not acknowledged"
                 );
                 break;
             }
@@ -237,10 +261,13 @@ impl Writer {
                 self.delivered.get_or_insert_with(Instant::now);
                 // Ids that were never given would stay for ever while the disk fails.
                 let last = self.database.totals().last_block;
-                self.changes.confirmed.extend(ids.into_iter().filter(|id| *id <= last).map(|id| (id, Arc::clone(&uplink))));
+                self.changes
+                    .confirmed
+                    .extend(ids.into_iter().filter(|id| *id <= last).map(|id| (id, Arc::clone(&uplink))));
             }
             Request::Refuse(uplink, id, reason) => {
-                let reason = if self.database.uplinks().is_one() { reason } else { format!("{uplink}: {reason}") };
+                let reason =
+                    if self.database.uplinks().is_one() { reason } else { format!("{uplink}: {reason}") };
                 self.refuse(Some(&uplink), vec![(id, reason)]);
             }
             Request::FetchGaps(uplink, limit, reply) => {
@@ -254,7 +281,9 @@ impl Writer {
             Request::ConfirmGaps(uplink, ids) => {
                 self.delivered.get_or_insert_with(Instant::now);
                 let last = self.database.totals().last_gap;
-                self.changes.confirmed_gaps.extend(ids.into_iter().filter(|id| *id <= last).map(|id| (id, Arc::clone(&uplink))));
+                self.changes
+                    .confirmed_gaps
+                    .extend(ids.into_iter().filter(|id| *id <= last).map(|id| (id, Arc::clone(&uplink))));
             }
             Request::ReadJournal(after, reply) => {
                 let found = self.repaired(|database, _| database.read_journal(after));
@@ -276,7 +305,8 @@ impl Writer {
             Request::Reserve(reply) => drop(reply.send(self.repaired(|database, _| database.reserve()))),
             Request::Close => self.closing = true,
             Request::Fetch { uplink, range, priority, limit, reply } => {
-                let found = self.repaired(|database, changes| database.fetch(&uplink, range, priority, limit, changes));
+                let found = self
+                    .repaired(|database, changes| database.fetch(&uplink, range, priority, limit, changes));
                 let answer = found.map(|(good, bad)| {
                     self.refuse(None, bad);
                     good
@@ -295,7 +325,12 @@ impl Writer {
         let last = self.database.totals().last_block;
         for (id, reason) in blocks.into_iter().filter(|(id, _)| *id <= last) {
             if let Some(blocks) = self.said.refused.count(1) {
-                tracing::error!(block = id, %reason, blocks, "a block cannot be delivered; it is kept in table `refused`");
+                tracing::error!(
+                    block = id,
+                    %reason,
+                    blocks,
+                    "a block cannot be delivered; it is kept in table `refused`"
+                );
             }
             self.changes.refused.insert((id, uplink.cloned()), reason);
         }
@@ -319,10 +354,19 @@ impl Writer {
     /// The box ends before the snapshot is there from which the journal would go on: what lies behind it is
     /// not stored.
     fn give_up_mending(&mut self) {
-        let rows: u64 = self.gathered.give_up_mending().iter().flat_map(Held::outbox).map(|rows| rows.rows.len() as u64).sum();
+        let rows: u64 = self
+            .gathered
+            .give_up_mending()
+            .iter()
+            .flat_map(Held::outbox)
+            .map(|rows| rows.rows.len() as u64)
+            .sum();
         if rows > 0 {
             self.status.dropped.add(rows);
-            tracing::error!(rows, "the box ended before the journal could go on; rows for the uplinks are lost");
+            tracing::error!(
+                rows,
+                "the box ended before the journal could go on; rows for the uplinks are lost"
+            );
         }
     }
 
@@ -354,14 +398,28 @@ impl Writer {
             *progress = last.max(*progress);
         }
         for bad in unpackable {
-            let Some(OutboxRows { rule, rows: Rows { seqs, .. }, ack, .. }) = outbox.get(bad.index) else { continue };
-            let (rows, last) = (bad.rows, outbox.get(bad.index).map_or(0, |rows| rows.rows.len().saturating_sub(1)));
+            let Some(OutboxRows { rule, rows: Rows { seqs, .. }, ack, .. }) = outbox.get(bad.index) else {
+                continue;
+            };
+            let (rows, last) =
+                (bad.rows, outbox.get(bad.index).map_or(0, |rows| rows.rows.len().saturating_sub(1)));
             let (first_seq, last_seq) = (seqs.get(0), seqs.get(last));
-            self.changes.gaps.push(NewGap { rule: Arc::clone(rule), first_seq, last_seq, rows, reason: "cannot be stored" });
+            self.changes.gaps.push(NewGap {
+                rule: Arc::clone(rule),
+                first_seq,
+                last_seq,
+                rows,
+                reason: "cannot be stored",
+            });
             ack.refuse();
             self.status.dropped.add(bad.rows);
             if let Some(rows) = self.said.unpackable.count(bad.rows) {
-                tracing::error!(rule = %rule, rows, error = %bad.error, "rows cannot be stored and were dropped, not acknowledged; mend the rule");
+                tracing::error!(
+                    rule = %rule,
+                    rows,
+                    error = %bad.error,
+                    "rows cannot be stored and were dropped, not acknowledged; mend the rule"
+                );
             }
         }
         lane
@@ -398,7 +456,8 @@ impl Writer {
                 tracing::error!(
                     error,
                     entries,
-                    "rows cannot be stored in the journal; a crash would lose what they did to the rules' state"
+                    "rows cannot be stored in the journal; a crash would lose what they did to the rules' \
+                    state"
                 );
             }
         }
@@ -409,7 +468,8 @@ impl Writer {
             match NewSnapshot::pack(snapshot.entry, snapshot.manifest, states) {
                 Ok(snapshot) => self.changes.snapshot = Some(snapshot),
                 Err(error) => {
-                    tracing::error!(%error, "the rules' state cannot be stored; the snapshot before stays, and the journal with it")
+                    tracing::error!(%error, "the rules' state cannot be stored; the snapshot before stays, \
+                        and the journal with it")
                 }
             }
         }
@@ -455,8 +515,8 @@ impl Writer {
         self.queue.tell(true);
         self.held.iter_mut().chain(&mut self.alarms).chain(self.gathered.appends()).for_each(Held::go_on);
         if let Some(attempts) = self.said.failing.count(1) {
-            let until = "until it can, rows are held: those of streams with `on_disk_failure = \"hold\"` are not acknowledged, of \
-                         others a crash may lose what was acknowledged";
+            let until = "until it can, rows are held: those of streams with `on_disk_failure = \"hold\"` \
+                are not acknowledged, of others a crash may lose what was acknowledged";
             tracing::error!(%error, attempts, "the buffer cannot be written; {until}");
         }
     }
@@ -497,7 +557,8 @@ impl Writer {
         {
             tracing::error!(
                 rows,
-                "there was no room for all rows, and some were dropped: see why the uplink does not take them, or raise `max_size`"
+                "there was no room for all rows, and some were dropped: see why the uplink does not take \
+                them, or raise `max_size`"
             );
         }
         if done.forgotten_rows > 0
@@ -508,12 +569,15 @@ impl Writer {
         if done.expired_rows > 0
             && let Some(rows) = self.said.expired.count(done.expired_rows)
         {
-            tracing::warn!(rows, "rows were older than their `ttl` before an uplink had taken them, and were dropped");
+            tracing::warn!(
+                rows,
+                "rows were older than their `ttl` before an uplink had taken them, and were dropped"
+            );
         }
         self.look_for_expiry();
         self.shrink = true;
-        // The forwarder hears of rows before their source does, so that they count as live at once; and of deletions too, because there
-        // may be new gaps.
+        // The forwarder hears of rows before their source does, so that they count as live at once; and of
+        // deletions too, because there may be new gaps.
         self.committed.send_replace(self.database.totals().last_block);
         self.release();
     }
@@ -536,14 +600,16 @@ impl Writer {
     /// When the next rows grow too old. What cannot be read now is looked at after the next commit.
     fn look_for_expiry(&mut self) {
         let left = self.database.next_expiry().ok().flatten();
-        self.expiry = left.map(|left| Instant::now() + if left.is_zero() { left } else { left.max(EXPIRY_PAUSE) });
+        self.expiry =
+            left.map(|left| Instant::now() + if left.is_zero() { left } else { left.max(EXPIRY_PAUSE) });
     }
 
     fn say_full(&mut self) {
         if let Some(times) = self.said.full.count(1) {
             tracing::warn!(
                 times,
-                "there is no room for new rows, and they wait until the uplink has taken older ones, or raise `max_size`"
+                "there is no room for new rows, and they wait until the uplink has taken older ones, or \
+                raise `max_size`"
             );
         }
     }
@@ -556,7 +622,10 @@ impl Writer {
     }
 
     /// Does `work`; if the database turns out to be damaged, replaces it and does it again.
-    fn repaired<T>(&mut self, work: impl Fn(&mut Database, &Changes) -> Result<T, BufferError>) -> Result<T, BufferError> {
+    fn repaired<T>(
+        &mut self,
+        work: impl Fn(&mut Database, &Changes) -> Result<T, BufferError>,
+    ) -> Result<T, BufferError> {
         self.database.attach()?;
         match work(&mut self.database, &self.changes) {
             Err(cause) if cause.is_damage() => {

@@ -25,8 +25,8 @@ Start with `tidegate demo`: it shows rules at work on a simulated plant.";
 
 /// Runs SQL rules on the data of machines, and moves outputs.
 ///
-/// Tidegate reads machines over MQTT, runs the rules in its rules directory on every row, writes to outputs, and keeps results in a
-/// buffer until the cloud has taken them. It is not a safety-rated system.
+/// Tidegate reads machines over MQTT, runs the rules in its rules directory on every row, writes to outputs,
+/// and keeps results in a buffer until the cloud has taken them. It is not a safety-rated system.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -53,7 +53,8 @@ pub enum Command {
 
 Exits with 0 when all is well and with 3 when anything is wrong.")]
     Check(CheckArgs),
-    /// Show what a rule is made of: operators, what it keeps, which rows concern it, and with which rules it shares a stream
+    /// Show what a rule is made of: operators, what it keeps, which rows concern it, and with which rules it
+    /// shares a stream
     #[command(after_help = "Examples:
   tidegate explain cooling
   tidegate explain new/cooling.sql --config /etc/tidegate/tidegate.toml
@@ -69,14 +70,19 @@ It tells you which rule file to edit; the edit takes effect while you watch. Ctr
     /// Run the rules on recorded rows, and print what they would have written; touch no machine
     #[command(after_help = "Examples:
   tidegate replay --input tank=yesterday.jsonl
-  tidegate replay --config tidegate.toml --input tank=tank.csv --input press=press.jsonl --output results.jsonl
+  tidegate replay --config tidegate.toml --input tank=tank.csv --input press=press.jsonl --output \
+        results.jsonl
   tidegate replay --input tank=yesterday.jsonl --rules rules.new
   mosquitto_sub -h broker -t 'plant/#' -F %j > today.jsonl; tidegate replay --raw today.jsonl
 
-Recorded rows are JSON Lines (.jsonl) or CSV (.csv) with a column `ts`: RFC 3339 text, or nanoseconds or milliseconds since 1970.
-Recorded messages are decoded as the box does it: `--raw` tries topics, `ts`, `rows` and `fields`, too. Lines are what mosquitto_sub
+Recorded rows are JSON Lines (.jsonl) or CSV (.csv) with a column `ts`: RFC 3339 text, or nanoseconds or \
+        milliseconds since 1970.
+Recorded messages are decoded as the box does it: `--raw` tries topics, `ts`, `rows` and `fields`, too. \
+        Lines are what mosquitto_sub
 prints: -F %j, -F '%U %t %p' (time, topic, payload), or -v (topic, payload).
-Each result is one line: {\"target\":..,\"rule\":..,\"time\":..,\"seq\":..,\"cause\":\"FILE:LINE\",\"row\":{..}}. The same recording and rules
+Each result is one line: \
+        {\"target\":..,\"rule\":..,\"time\":..,\"seq\":..,\"cause\":\"FILE:LINE\",\"row\":{..}}. The same \
+        recording and rules
 give the same bytes. What was read and written, and what is missing, is told on standard error at the end.")]
     Replay(ReplayArgs),
     /// Ask a running box how it is
@@ -84,7 +90,8 @@ give the same bytes. What was read and written, and what is missing, is told on 
   tidegate status
   tidegate status --config /etc/tidegate/tidegate.toml --json
 
-Exits with 0 when all is right, with 1 when no box answers, and with 4 when the box runs and something needs a person: a connection or an
+Exits with 0 when all is right, with 1 when no box answers, and with 4 when the box runs and something \
+        needs a person: a connection or an
 uplink is down, or a rule was refused or stopped.")]
     Status(StatusArgs),
     /// Look at a running box: the status in a full screen, again and again
@@ -98,12 +105,15 @@ q, Esc or Ctrl-C ends it; the box runs on.")]
   tidegate tail tank
   tidegate tail cooling_pump --count 3 --json
 
-Rows of an output stand with the rule that wrote them, the number of the row that they stem from, and what the far side answered. Rows that
+Rows of an output stand with the rule that wrote them, the number of the row that they stem from, and what \
+        the far side answered. Rows that
 come faster than they are shown pass by, and are counted. Ctrl-C ends it; the box runs on.")]
     Tail(TailArgs),
-    /// Ask a running box whether its configuration file has changed; a change takes effect when the box starts
+    /// Ask a running box whether its configuration file has changed; a change takes effect when the box
+    /// starts
     #[command(
-        after_help = "Exits with 0 when nothing has changed, with 3 when the file is wrong, and with 4 when the box has to be restarted to use it."
+        after_help = "Exits with 0 when nothing has changed, with 3 when the file is wrong, and with 4 when \
+            the box has to be restarted to use it."
     )]
     Reload(ReloadArgs),
     /// Change what a running box logs
@@ -218,7 +228,8 @@ pub struct CheckArgs {
     /// the configuration
     #[command(flatten)]
     pub config: ConfigArg,
-    /// How to print what is wrong: text for people, or a JSON array of {"file", "line", "column", "message", "help"} for programs
+    /// How to print what is wrong: text for people, or a JSON array of {"file", "line", "column", "message",
+    /// "help"} for programs
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -266,7 +277,8 @@ pub struct ReplayArgs {
         value_parser = parse_recording
     )]
     pub inputs: Vec<Input>,
-    /// Recorded messages of a connection (or of all), with their payloads as they came: what `mosquitto_sub -F %j` prints
+    /// Recorded messages of a connection (or of all), with their payloads as they came: what
+    /// `mosquitto_sub -F %j` prints
     #[arg(long, value_name = "[CONNECTION=]FILE", num_args = 1.., value_parser = parse_messages)]
     pub raw: Vec<Input>,
     /// Where results are written; `-` is standard output
@@ -283,26 +295,30 @@ pub enum BufferCommand {
     /// Show how much is in it
     Stats(BufferStatsArgs),
     /// Print some rows, one JSON object a line
-    #[command(after_help = "Rows of rules look as they do for the uplink: {\"id\":\"BOX/RULE/SEQ/ORDINAL\",\"rule\":..,\"row\":{..}}
-(the id starts with RULE when `--buffer` is given without `--config`); rows of streams: {\"seq\":..,\"stream\":..,\"row\":{..}}.")]
+    #[command(after_help = "Rows of rules look as they do for the uplink: \
+            {\"id\":\"BOX/RULE/SEQ/ORDINAL\",\"rule\":..,\"row\":{..}}
+(the id starts with RULE when `--buffer` is given without `--config`); rows of streams: \
+            {\"seq\":..,\"stream\":..,\"row\":{..}}.")]
     Peek(BufferPeekArgs),
     /// Write rows to a file, as JSON Lines or CSV
     #[command(after_help = "Examples:
   tidegate buffer export --stream tank --since 24h --output yesterday.jsonl
   tidegate replay --input tank=yesterday.jsonl --rules rules.new
 
-Rows of a stream are written as `tidegate replay` reads them. JSON Lines keep every value; CSV does not tell empty text from no value.
-Rows of rules look as they do for `tidegate buffer peek`; as CSV, their columns are id, rule, and row.NAME for each column.")]
+Rows of a stream are written as `tidegate replay` reads them. JSON Lines keep every value; CSV does not \
+        tell empty text from no value.
+Rows of rules look as they do for `tidegate buffer peek`; as CSV, their columns are id, rule, and row.NAME \
+        for each column.")]
     Export(BufferExportArgs),
     /// Delete rows or records; only while no box uses the buffer
-    #[command(
-        after_help = "Without --yes it says what it would delete, and deletes nothing. Rows that are deleted leave a gap record, which the box sends to
-the uplink; deleting gap records is the one loss that nobody is told of."
-    )]
+    #[command(after_help = "Without --yes it says what it would delete, and deletes nothing. Rows that are \
+            deleted leave a gap record, which the box sends to
+the uplink; deleting gap records is the one loss that nobody is told of.")]
     Purge(BufferPurgeArgs),
     /// Check that everything in it is as it has to be
     #[command(
-        after_help = "Reads the whole file, which takes minutes when it is large and the disk is slow. A box that runs meanwhile goes on; its write-ahead
+        after_help = "Reads the whole file, which takes minutes when it is large and the disk is slow. A \
+            box that runs meanwhile goes on; its write-ahead
 log grows until this is done. Exits with 0 when all is well and with 1 when anything is wrong."
     )]
     Verify(BufferVerifyArgs),
@@ -373,7 +389,8 @@ pub struct BufferExportArgs {
     /// Where rows are written: FILE.jsonl or FILE.csv; `-` is standard output, as JSON Lines
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// Only rows whose `ts` is this or later: RFC 3339, a day such as 2026-03-01 (UTC), or how long ago, such as 24h
+    /// Only rows whose `ts` is this or later: RFC 3339, a day such as 2026-03-01 (UTC), or how long ago, such
+    /// as 24h
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     pub since: Option<i64>,
     /// Only rows whose `ts` is before this, written like --since
@@ -433,14 +450,18 @@ fn parse_moment(text: &str) -> Result<i64, String> {
     let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     let ago = || jiff::Timestamp::now().checked_sub(text.parse::<Span>().ok()?.0).ok();
     let moment = text.parse::<jiff::Timestamp>().ok().or_else(|| Some(day()?.timestamp())).or_else(ago);
-    moment
-        .and_then(ns)
-        .ok_or_else(|| "write RFC 3339 such as `2026-03-01T12:00:00Z`, a day such as `2026-03-01`, or how long ago, such as `24h`".into())
+    moment.and_then(ns).ok_or_else(|| {
+        "write RFC 3339 such as `2026-03-01T12:00:00Z`, a day such as `2026-03-01`, or how \
+            long ago, such as `24h`"
+            .into()
+    })
 }
 
 fn parse_recording(text: &str) -> Result<Input, String> {
     match text.split_once('=') {
-        Some((stream, file)) if !stream.is_empty() && !file.is_empty() => Ok(Input::Rows { stream: stream.into(), file: file.into() }),
+        Some((stream, file)) if !stream.is_empty() && !file.is_empty() => {
+            Ok(Input::Rows { stream: stream.into(), file: file.into() })
+        }
         _ => Err("write STREAM=FILE, such as `tank=yesterday.jsonl`".into()),
     }
 }
@@ -450,7 +471,9 @@ fn parse_messages(text: &str) -> Result<Input, String> {
     let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '.']);
     match text.split_once('=').filter(|(connection, _)| is_name(connection)) {
         _ if text.is_empty() => Err("write FILE or CONNECTION=FILE, such as `plant=yesterday.txt`".into()),
-        Some((connection, file)) => Ok(Input::Messages { connection: Some(connection.into()), file: file.into() }),
+        Some((connection, file)) => {
+            Ok(Input::Messages { connection: Some(connection.into()), file: file.into() })
+        }
         None => Ok(Input::Messages { connection: None, file: text.into() }),
     }
 }
@@ -469,7 +492,14 @@ pub enum Format {
 #[command(next_help_heading = "Logging")]
 pub struct LogArgs {
     /// How log lines look; they go to standard error
-    #[arg(id = "log", long = "log", global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    #[arg(
+        id = "log",
+        long = "log",
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t = LogFormat::Text
+    )]
     pub format: LogFormat,
     /// The least level that is logged [default: info, or what TIDEGATE_LOG says]
     #[arg(long = "log-level", global = true, value_enum, value_name = "LEVEL", conflicts_with = "verbose")]
@@ -530,7 +560,8 @@ mod tests {
 
     #[test]
     fn the_level_of_a_box_is_not_that_of_the_command() {
-        let cli = Cli::try_parse_from(["tidegate", "log", "debug", "--for", "10min", "--log-level", "warn"]).unwrap();
+        let cli = Cli::try_parse_from(["tidegate", "log", "debug", "--for", "10min", "--log-level", "warn"])
+            .unwrap();
         let Command::Log(args) = cli.command else { panic!("not log") };
         assert_eq!((args.level.as_deref(), cli.log.level), (Some("debug"), Some(LogLevel::Warn)));
         assert!(Cli::try_parse_from(["tidegate", "log", "--for", "10min"]).is_err());
@@ -538,7 +569,17 @@ mod tests {
 
     #[test]
     fn log_options_may_stand_after_the_command() {
-        let cli = Cli::try_parse_from(["tidegate", "check", "--format", "json", "--log", "json", "--log-level", "warn"]).unwrap();
+        let cli = Cli::try_parse_from([
+            "tidegate",
+            "check",
+            "--format",
+            "json",
+            "--log",
+            "json",
+            "--log-level",
+            "warn",
+        ])
+        .unwrap();
         assert_eq!((cli.log.format, cli.log.level), (LogFormat::Json, Some(LogLevel::Warn)));
     }
 
@@ -559,10 +600,16 @@ mod tests {
         let cli = Cli::try_parse_from(["tidegate", "replay", "--input", "tank=a=b.csv"]).unwrap();
         let Command::Replay(args) = cli.command else { panic!("not replay") };
         assert_eq!(args.inputs, [Input::Rows { stream: "tank".into(), file: "a=b.csv".into() }]);
-        for (raw, connection, file) in [("plant=a.txt", Some("plant"), "a.txt"), ("-", None, "-"), ("./a=b", None, "./a=b")] {
+        for (raw, connection, file) in
+            [("plant=a.txt", Some("plant"), "a.txt"), ("-", None, "-"), ("./a=b", None, "./a=b")]
+        {
             let cli = Cli::try_parse_from(["tidegate", "replay", "--raw", raw]).unwrap();
             let Command::Replay(args) = cli.command else { panic!("not replay") };
-            assert_eq!(args.raw, [Input::Messages { connection: connection.map(Into::into), file: file.into() }], "{raw}");
+            assert_eq!(
+                args.raw,
+                [Input::Messages { connection: connection.map(Into::into), file: file.into() }],
+                "{raw}"
+            );
         }
         for wrong in ["tank", "=x", "tank="] {
             assert!(Cli::try_parse_from(["tidegate", "replay", "--input", wrong]).is_err(), "{wrong}");

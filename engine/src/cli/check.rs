@@ -24,9 +24,11 @@ use crate::tables::TableFiles;
 pub fn check(args: CheckArgs) -> Result<(), Failure> {
     let outcome = find_config(args.config.config).map_err(|diagnostic| vec![diagnostic]).and_then(|path| {
         let config = config::load(&path)?;
-        let (later, mut wrong): (Vec<_>, Vec<_>) = preflight(&path, &config).into_iter().partition(is_for_the_service);
+        let (later, mut wrong): (Vec<_>, Vec<_>) =
+            preflight(&path, &config).into_iter().partition(is_for_the_service);
         let later = later.into_iter().map(|secret| {
-            let help = "it is there only while the service runs, so that only `tidegate run` can tell".to_owned();
+            let help =
+                "it is there only while the service runs, so that only `tidegate run` can tell".to_owned();
             secret.help(help).warning()
         });
         let rules = check_rules(&config, &path).map_err(|rules| wrong.extend(rules));
@@ -43,29 +45,37 @@ pub fn check(args: CheckArgs) -> Result<(), Failure> {
         Format::Text => {
             let shown = render::text(diagnostics, render::colours(&std::io::stdout()));
             let gap = if diagnostics.is_empty() { "" } else { "\n" };
-            print(&outcome.as_ref().map_or_else(|_| shown.clone(), |(summary, _)| format!("{shown}{gap}{summary}\n")))?;
+            print(
+                &outcome
+                    .as_ref()
+                    .map_or_else(|_| shown.clone(), |(summary, _)| format!("{shown}{gap}{summary}\n")),
+            )?;
         }
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(diagnostics)?))?,
     }
     outcome.map(drop).map_err(|_| Failure::RefusedAndShown)
 }
 
-/// Compiles every rule against the configured streams, and looks whether those that uplinks name are there. Returns how many there are,
-/// and what is taken with a warning.
+/// Compiles every rule against the configured streams, and looks whether those that uplinks name are there.
+/// Returns how many there are, and what is taken with a warning.
 fn check_rules(config: &Config, path: &Path) -> Result<(usize, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut schemas = SchemaStore::new(config, Arc::new(SystemDisk));
     config.streams.keys().for_each(|stream| drop(schemas.load(stream, None)));
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
     let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
     let mut tables = TableFiles::of(config);
-    let (book, _) = RulesDir::load(&config.rules.dir, &mut tables, book).map_err(|diagnostic| vec![diagnostic])?;
-    let mut wrong = config::check_uplink_rules(path, &book.names().collect::<Vec<_>>()).map_err(|diagnostic| vec![diagnostic])?;
+    let (book, _) =
+        RulesDir::load(&config.rules.dir, &mut tables, book).map_err(|diagnostic| vec![diagnostic])?;
+    let mut wrong = config::check_uplink_rules(path, &book.names().collect::<Vec<_>>())
+        .map_err(|diagnostic| vec![diagnostic])?;
     wrong.extend(tables.wrong().cloned());
     wrong.extend(book.wrong());
     let unchecked = book.waiting().map(|(rule, inputs)| {
         let file = config.rules.dir.join(rule).with_extension("sql").display().to_string();
-        let what = format!("the rule could not be checked: the columns of `{}` are not known", inputs.join("`, `"));
-        let help = "those of a stream without `fields` are known after its first data, those of a table when its file is right";
+        let what =
+            format!("the rule could not be checked: the columns of `{}` are not known", inputs.join("`, `"));
+        let help = "those of a stream without `fields` are known after its first data, those of a table \
+            when its file is right";
         Diagnostic::new(file, what).help(help.to_owned()).warning()
     });
     let warnings: Vec<_> = config.warnings.iter().cloned().chain(unchecked).chain(book.warnings()).collect();

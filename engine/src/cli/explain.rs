@@ -8,7 +8,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tidegate_core::Diagnostic;
 use tidegate_core::diagnostic::did_you_mean;
-use tidegate_rules::{Catalog, CompileError, Compiled, Mode, Options, Rule, SharedParts, Step, WhenStateFull, compile};
+use tidegate_rules::{
+    Catalog, CompileError, Compiled, Mode, Options, Rule, SharedParts, Step, WhenStateFull, compile,
+};
 
 use super::args::{ExplainArgs, Format};
 use super::render::printable;
@@ -43,7 +45,8 @@ struct Explained {
     options: Options,
     steps: Vec<Step>,
     streams: Vec<Stream>,
-    /// rules that live on the same worker, since they share a derived stream or an output with it, or with one that does
+    /// rules that live on the same worker, since they share a derived stream or an output with it, or with
+    /// one that does
     together: Vec<Arc<str>>,
 }
 
@@ -64,7 +67,8 @@ impl Explained {
         config.streams.keys().for_each(|stream| drop(schemas.load(stream, None)));
         let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
         let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
-        let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::of(config), book).map_err(|wrong| vec![wrong])?;
+        let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::of(config), book)
+            .map_err(|wrong| vec![wrong])?;
         let (name, file, text) = find(wanted, &book, &config.rules.dir)?;
         let Compiled { options, mut rule, .. } = compiled(&file, &text, book.catalog())?;
         book.put(&name, &file, &text, &name);
@@ -72,10 +76,13 @@ impl Explained {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let mut others: Vec<(Arc<str>, Box<dyn Rule>)> = changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
+        let mut others: Vec<(Arc<str>, Box<dyn Rule>)> =
+            changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
         let mut parts = SharedParts::default();
-        let shared =
-            others.iter_mut().try_for_each(|(other, rule)| rule.share(other, &mut parts)).and_then(|()| rule.share(&name, &mut parts));
+        let shared = others
+            .iter_mut()
+            .try_for_each(|(other, rule)| rule.share(other, &mut parts))
+            .and_then(|()| rule.share(&name, &mut parts));
         shared.map_err(|error| vec![Diagnostic::new(file.clone(), error.to_string())])?;
         let inputs: BTreeSet<Arc<str>> = rule.flows().iter().map(|flow| Arc::clone(&flow.input)).collect();
         let streams = inputs.into_iter().map(|stream| Stream::of(stream, &*rule, &others)).collect();
@@ -95,7 +102,13 @@ impl Explained {
         }
         for step in &self.steps {
             let gap = if step.depth == 0 { "\n" } else { "" };
-            let _ = writeln!(text, "{gap}{}{}{}", "  ".repeat(step.depth), step.what, shared_with(&step.shared_with));
+            let _ = writeln!(
+                text,
+                "{gap}{}{}{}",
+                "  ".repeat(step.depth),
+                step.what,
+                shared_with(&step.shared_with)
+            );
         }
         text.push('\n');
         for stream in &self.streams {
@@ -104,7 +117,12 @@ impl Explained {
         if self.keeps_something() {
             let idle = self.options.idle_after.map_or_else(|| "none".to_owned(), |idle| idle.to_string());
             let _ = writeln!(text, "time: lateness {}, idle_after {idle}", self.options.lateness);
-            let _ = writeln!(text, "state: up to {}, then {}", self.options.max_state, when_full(self.options.when_state_full).1);
+            let _ = writeln!(
+                text,
+                "state: up to {}, then {}",
+                self.options.max_state,
+                when_full(self.options.when_state_full).1
+            );
         }
         if !self.together.is_empty() {
             let names: Vec<&str> = self.together.iter().map(|name| &**name).collect();
@@ -117,14 +135,15 @@ impl Explained {
         let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
         for step in &self.steps {
             match statements.last_mut() {
-                Some((_, steps)) if step.depth > 0 => {
-                    steps.push(json!({ "depth": step.depth, "does": step.what, "shared_with": step.shared_with }))
-                }
+                Some((_, steps)) if step.depth > 0 => steps
+                    .push(json!({ "depth": step.depth, "does": step.what, "shared_with": step.shared_with })),
                 _ => statements.push((step.what.clone(), Vec::new())),
             }
         }
-        let statements: Vec<Value> =
-            statements.into_iter().map(|(statement, operators)| json!({ "statement": statement, "operators": operators })).collect();
+        let statements: Vec<Value> = statements
+            .into_iter()
+            .map(|(statement, operators)| json!({ "statement": statement, "operators": operators }))
+            .collect();
         let streams: Vec<Value> = self.streams.iter().map(Stream::json).collect();
         json!({
             "rule": self.name,
@@ -145,8 +164,11 @@ impl Explained {
 impl Stream {
     fn of(name: Arc<str>, rule: &dyn Rule, others: &[(Arc<str>, Box<dyn Rule>)]) -> Self {
         let ways = rule.ways(&name).map(|ways| ways.iter().map(ToString::to_string).collect());
-        let readers: Vec<_> =
-            others.iter().map(|(_, other)| other).filter(|other| other.flows().iter().any(|flow| flow.input == name)).collect();
+        let readers: Vec<_> = others
+            .iter()
+            .map(|(_, other)| other)
+            .filter(|other| other.flows().iter().any(|flow| flow.input == name))
+            .collect();
         let indexed = readers.iter().filter(|reader| reader.ways(&name).is_some()).count();
         Self { ways, others: readers.len(), indexed, name }
     }
@@ -165,7 +187,10 @@ impl Stream {
     }
 
     fn json(&self) -> Value {
-        json!({ "stream": self.name, "indexed_by": self.ways, "other_rules": self.others, "other_rules_indexed": self.indexed })
+        json!({
+            "stream": self.name, "indexed_by": self.ways, "other_rules": self.others,
+            "other_rules_indexed": self.indexed,
+        })
     }
 }
 
@@ -181,7 +206,8 @@ fn find(wanted: &str, book: &RuleBook, dir: &Path) -> Result<(Arc<str>, String, 
         Ok(text) => Ok((Arc::from(name), file, Arc::from(text))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let names: Vec<&str> = book.names().collect();
-            let help = did_you_mean(wanted, &names).or_else(|| Some("name a rule of the rules directory, or a rule file".to_owned()));
+            let help = did_you_mean(wanted, &names)
+                .or_else(|| Some("name a rule of the rules directory, or a rule file".to_owned()));
             Err(vec![Diagnostic::new(file, format!("there is no rule `{wanted}`")).help(help)])
         }
         Err(error) => Err(vec![Diagnostic::new(file, format!("cannot read the rule: {error}"))]),
@@ -193,8 +219,15 @@ fn compiled(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, Vec<D
         CompileError::Wrong(wrong) => wrong,
         CompileError::Waiting(streams) => {
             let streams = streams.join(", ");
-            let help = "run the box until the first data has come, or declare `fields` in [streams.NAME]".to_owned();
-            vec![Diagnostic::new(file, format!("the columns of {streams} are known only after the first data")).help(Some(help))]
+            let help =
+                "run the box until the first data has come, or declare `fields` in [streams.NAME]".to_owned();
+            vec![
+                Diagnostic::new(
+                    file,
+                    format!("the columns of {streams} are known only after the first data"),
+                )
+                .help(Some(help)),
+            ]
         }
     })
 }

@@ -21,8 +21,11 @@ const VARIABLE: &str = "TIDEGATE_LOG";
 /// When `TIDEGATE_LOG` cannot be understood, or logging was started before.
 pub fn start(args: &LogArgs) -> Result<Arc<LogFilter>, Failure> {
     let directives = directives(args, std::env::var(VARIABLE).ok());
-    let (filter, handle) = changeable(&directives)
-        .map_err(|error| anyhow::anyhow!("cannot understand {VARIABLE}=\"{directives}\" ({error}): write a level, such as \"debug\""))?;
+    let (filter, handle) = changeable(&directives).map_err(|error| {
+        anyhow::anyhow!(
+            "cannot understand {VARIABLE}=\"{directives}\" ({error}): write a level, such as \"debug\""
+        )
+    })?;
     // A closed standard error must not end the box, so a failed log line is not reported to it.
     let lines = fmt::layer().with_writer(progress::stderr).log_internal_errors(false);
     let lines = match args.format {
@@ -56,7 +59,8 @@ fn levels_only(directives: &str) -> Result<(), String> {
     match words.into_iter().find(|word| !is_level(word)) {
         None => Ok(()),
         Some(word) => {
-            let near = nearest(word, LEVELS).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            let near =
+                nearest(word, LEVELS).map_or_else(String::new, |near| format!("; did you mean {near}?"));
             Err(format!("there is no level {word}{near}"))
         }
     }

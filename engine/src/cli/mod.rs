@@ -1,6 +1,7 @@
 //! The command line: what can be said, and how results and errors are shown.
 //!
-//! Results go to standard output, logs and progress to standard error. A reader that closes the pipe early is not an error.
+//! Results go to standard output, logs and progress to standard error. A reader that closes the pipe early is
+//! not an error.
 
 pub mod args;
 pub mod ask;
@@ -53,7 +54,9 @@ pub fn finish(outcome: Result<(), Failure>) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::RefusedAndShown) => return ExitCode::from(3),
         Err(Failure::NeedsAPerson) => return ExitCode::from(4),
-        Err(Failure::Refused(diagnostics)) => (3, render::text(&diagnostics, render::colours(&std::io::stderr()))),
+        Err(Failure::Refused(diagnostics)) => {
+            (3, render::text(&diagnostics, render::colours(&std::io::stderr())))
+        }
         Err(Failure::Failed(error)) => (1, format!("tidegate: {error:#}\n")),
     };
     // When standard error is closed, the exit code has to say it all.

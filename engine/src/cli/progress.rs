@@ -1,4 +1,5 @@
-//! A line on the terminal that says how far something is. It is written over and over, and gives way to log lines.
+//! A line on the terminal that says how far something is. It is written over and over, and gives way to log
+//! lines.
 
 use std::cell::Cell;
 use std::io::{self, Write};

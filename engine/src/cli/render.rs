@@ -1,4 +1,5 @@
-//! Diagnostics for people: `file:line:column: message`, the line with a caret under the column, and the advice.
+//! Diagnostics for people: `file:line:column: message`, the line with a caret under the column, and the
+//! advice.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,37 +8,55 @@ use std::io::IsTerminal;
 use tidegate_core::diagnostic::Severity;
 use tidegate_core::{Diagnostic, Place};
 
-/// Whether to colour what goes to `stream`: on a terminal, unless `NO_COLOR` (no-color.org) is set or the terminal is dumb.
+/// Whether to colour what goes to `stream`: on a terminal, unless `NO_COLOR` (no-color.org) is set or the
+/// terminal is dumb.
 pub(super) fn colours(stream: &impl IsTerminal) -> bool {
-    let says = |name: &str, what: fn(&std::ffi::OsStr) -> bool| std::env::var_os(name).is_some_and(|value| what(&value));
-    stream.is_terminal() && !says("NO_COLOR", |value| !value.is_empty()) && !says("TERM", |value| value == "dumb")
+    let says = |name: &str, what: fn(&std::ffi::OsStr) -> bool| {
+        std::env::var_os(name).is_some_and(|value| what(&value))
+    };
+    stream.is_terminal()
+        && !says("NO_COLOR", |value| !value.is_empty())
+        && !says("TERM", |value| value == "dumb")
 }
 
-/// All of `diagnostics`, each followed by an empty line but the last; the source lines are read from the files that they name.
+/// All of `diagnostics`, each followed by an empty line but the last; the source lines are read from the
+/// files that they name.
 pub(super) fn text(diagnostics: &[Diagnostic], coloured: bool) -> String {
     let mut files = BTreeMap::new();
     let shown = diagnostics.iter().map(|diagnostic| {
-        let source = files.entry(diagnostic.file.as_str()).or_insert_with_key(|file| std::fs::read_to_string(file).ok());
+        let source = files
+            .entry(diagnostic.file.as_str())
+            .or_insert_with_key(|file| std::fs::read_to_string(file).ok());
         one(diagnostic, source.as_deref(), coloured)
     });
     shown.collect::<Vec<_>>().join("\n")
 }
 
 fn one(diagnostic: &Diagnostic, source: Option<&str>, coloured: bool) -> String {
-    let paint = |code: &str, text: &str| if coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
-    let place = diagnostic.place.map_or_else(String::new, |Place { line, column }| format!(":{line}:{column}"));
+    let paint = |code: &str, text: &str| {
+        if coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    };
+    let place =
+        diagnostic.place.map_or_else(String::new, |Place { line, column }| format!(":{line}:{column}"));
     let (colour, prefix) = match diagnostic.severity {
         Severity::Error => ("1;31", ""),
         Severity::Warning => ("1;33", "warning: "),
     };
     let message = paint(colour, &format!("{prefix}{}", printable(&diagnostic.message)));
     let mut shown = format!("{}{place}: {message}\n", printable(&diagnostic.file));
-    if let Some((place, line)) = diagnostic.place.zip(source).and_then(|(place, source)| Some((place, line_at(source, place)?))) {
+    if let Some((place, line)) =
+        diagnostic.place.zip(source).and_then(|(place, source)| Some((place, line_at(source, place)?)))
+    {
         let number = place.line.to_string();
         let gutter = " ".repeat(number.len());
         let indent = " ".repeat((place.column as usize).saturating_sub(1));
         // Writing to a String cannot fail.
-        let _ = writeln!(shown, "  {number} | {}\n  {gutter} | {indent}{}", printable(&mask_secret(line)), paint(colour, "^"));
+        let _ = writeln!(
+            shown,
+            "  {number} | {}\n  {gutter} | {indent}{}",
+            printable(&mask_secret(line)),
+            paint(colour, "^")
+        );
     }
     if let Some(help) = &diagnostic.help {
         let _ = writeln!(shown, "{} {}", paint("1;36", "help:"), printable(help));
@@ -83,10 +102,14 @@ mod tests {
 
     #[test]
     fn the_caret_stands_under_the_column() {
-        let diagnostic =
-            Diagnostic::new("a.toml", "unknown key `hots`").at(Place { line: 2, column: 3 }).help("did you mean `host`?".to_owned());
+        let diagnostic = Diagnostic::new("a.toml", "unknown key `hots`")
+            .at(Place { line: 2, column: 3 })
+            .help("did you mean `host`?".to_owned());
         let shown = one(&diagnostic, Some("x = 1\n\t hots = \"b\"\r\n"), false);
-        assert_eq!(shown, "a.toml:2:3: unknown key `hots`\n  2 |   hots = \"b\"\n    |   ^\nhelp: did you mean `host`?\n");
+        assert_eq!(
+            shown,
+            "a.toml:2:3: unknown key `hots`\n  2 |   hots = \"b\"\n    |   ^\nhelp: did you mean `host`?\n"
+        );
     }
 
     #[test]

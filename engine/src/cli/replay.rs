@@ -26,7 +26,12 @@ pub fn replay(args: ReplayArgs) -> Result<(), Failure> {
             line.show(progress);
         }
     };
-    match replay::replay(&Request { config: &config, inputs: &inputs, output: &args.output, progress: &progress }) {
+    match replay::replay(&Request {
+        config: &config,
+        inputs: &inputs,
+        output: &args.output,
+        progress: &progress,
+    }) {
         Ok(()) => Ok(()),
         Err(ReplayError::Refused(wrong)) => Err(Failure::Refused(wrong)),
         // `| head` has seen enough.

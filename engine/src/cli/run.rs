@@ -19,10 +19,12 @@ use crate::management::socket::Office;
 use crate::preflight::preflight;
 use crate::run::{self, RunError, Running};
 
-/// How often it is looked whether the configuration file was changed; one that has stayed as it is for so long is finished.
+/// How often it is looked whether the configuration file was changed; one that has stayed as it is for so
+/// long is finished.
 const CONFIG_PATROL: Duration = Duration::from_secs(1);
 
-/// Runs the box until SIGTERM or SIGINT, or until a part of it fails. SIGHUP asks for what `tidegate reload` says.
+/// Runs the box until SIGTERM or SIGINT, or until a part of it fails. SIGHUP asks for what `tidegate reload`
+/// says.
 ///
 /// # Errors
 /// When the configuration is wrong, or the box cannot be started or does not end well.
@@ -34,7 +36,8 @@ pub fn run(args: RunArgs, log: Option<Arc<LogFilter>>) -> Result<(), Failure> {
         return Err(Failure::Refused(wrong));
     }
     runtime()?.block_on(async {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hang_up = signal(SignalKind::hangup())?;
         let running = BoxThatAnswers::start(config, &path, log).await?;
         let desk = Arc::clone(&running.desk);
@@ -50,7 +53,8 @@ pub fn run(args: RunArgs, log: Option<Arc<LogFilter>>) -> Result<(), Failure> {
         tokio::select! {
             stopped = stopped => Ok(stopped?),
             // A second Ctrl-C means now. What was not acknowledged will be sent again.
-            _ = interrupt.recv() => Err(Failure::Failed(anyhow::anyhow!("stopped at once; what was not acknowledged will be sent again"))),
+            _ = interrupt.recv() => Err(Failure::Failed(anyhow::anyhow!("stopped at once; what was not \
+                acknowledged will be sent again"))),
         }
     })
 }
@@ -63,7 +67,8 @@ async fn compare_on(hang_up: &mut tokio::signal::unix::Signal, desk: &Desk) {
     std::future::pending().await
 }
 
-/// Says what a change of the configuration file would change, when it is changed and whoever writes it has finished.
+/// Says what a change of the configuration file would change, when it is changed and whoever writes it has
+/// finished.
 async fn compare_when_changed(desk: &Desk) {
     let stamp = || {
         let meta = std::fs::metadata(&desk.config_path).ok()?;
@@ -95,10 +100,16 @@ async fn report(desk: &Desk) {
 /// What has flowed since the start, what was counted besides, and what is not as it should be.
 fn say(report: &Report, started: Instant) {
     let names = |names: Vec<&str>| names.join(",");
-    let down = report.connections.iter().filter(|line| !line.connected).map(|line| line.name.as_str()).collect();
-    let refused =
-        report.rules.iter().filter(|rule| rule.refused.is_some() || rule.stopped.is_some()).map(|rule| rule.name.as_str()).collect();
-    let away = report.uplinks.iter().filter(|uplink| !uplink.connected).map(|uplink| uplink.name.as_str()).collect();
+    let down =
+        report.connections.iter().filter(|line| !line.connected).map(|line| line.name.as_str()).collect();
+    let refused = report
+        .rules
+        .iter()
+        .filter(|rule| rule.refused.is_some() || rule.stopped.is_some())
+        .map(|rule| rule.name.as_str())
+        .collect();
+    let away =
+        report.uplinks.iter().filter(|uplink| !uplink.connected).map(|uplink| uplink.name.as_str()).collect();
     // Each uplink by its name, when there are several.
     let delivered: Vec<String> = match report.uplinks.as_slice() {
         [only] => vec![only.delivered.to_string()],
@@ -131,7 +142,9 @@ fn counted_besides(report: &Report) -> String {
     let rules = report.rules.iter().flat_map(|rule| &rule.counts);
     let outputs = report.outputs.iter().flat_map(|output| &output.counts);
     let uplinks = report.uplinks.iter().flat_map(|uplink| &uplink.counts);
-    for (name, count) in streams.into_iter().chain(rules).chain(outputs).chain(uplinks).chain(&report.buffer.counts) {
+    for (name, count) in
+        streams.into_iter().chain(rules).chain(outputs).chain(uplinks).chain(&report.buffer.counts)
+    {
         *sums.entry(name).or_default() += count;
     }
     sums.retain(|_, count| *count > 0);
@@ -158,7 +171,8 @@ impl BoxThatAnswers {
         self.running.failed().await;
     }
 
-    /// Stops the box, which answers until it has stopped. Then it is said what came of it, and how things were before it let go of them.
+    /// Stops the box, which answers until it has stopped. Then it is said what came of it, and how things
+    /// were before it let go of them.
     async fn stop(self) -> Result<(), RunError> {
         let Self { running, desk, office } = self;
         let before = desk.report();
@@ -174,7 +188,8 @@ impl BoxThatAnswers {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // Connections, sequencer and forwarder wait most of the time; rules and the buffer have threads of their own.
+    // Connections, sequencer and forwarder wait most of the time; rules and the buffer have threads of their
+    // own.
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build()
 }
 
@@ -189,8 +204,9 @@ pub fn demo(args: super::args::DemoArgs) -> Result<(), Failure> {
     let dir = args.dir.unwrap_or_else(|| PathBuf::from("tidegate-demo"));
     let options = Options { dir, fresh: args.fresh, plain: args.plain };
     let start_box = async |path: &Path| -> anyhow::Result<BoxThatAnswers> {
-        let config = config::load(path)
-            .map_err(|wrong| anyhow::anyhow!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+        let config = config::load(path).map_err(|wrong| {
+            anyhow::anyhow!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
         Ok(BoxThatAnswers::start(config, path, None).await?)
     };
     Ok(runtime()?.block_on(demo::run(options, start_box))?)

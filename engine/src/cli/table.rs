@@ -5,7 +5,12 @@ use std::fmt::Write as _;
 use super::render::printable;
 
 /// Columns as wide as what is in them; those of `right` are numbers. Nothing without rows.
-pub(super) fn table<const N: usize>(out: &mut String, heads: [&str; N], right: [bool; N], rows: Vec<[String; N]>) {
+pub(super) fn table<const N: usize>(
+    out: &mut String,
+    heads: [&str; N],
+    right: [bool; N],
+    rows: Vec<[String; N]>,
+) {
     if rows.is_empty() {
         return;
     }

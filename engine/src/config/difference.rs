@@ -12,7 +12,18 @@ impl Config {
     /// The parts of `now` that differ from what is here, as the file names them: `streams.tank`, `buffer`.
     #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<String> {
-        let Self { name, data_dir, connections, streams, tables, outputs, uplinks, rules, buffer, warnings: _ } = self;
+        let Self {
+            name,
+            data_dir,
+            connections,
+            streams,
+            tables,
+            outputs,
+            uplinks,
+            rules,
+            buffer,
+            warnings: _,
+        } = self;
         let mut found = Vec::new();
         let mut whole = |part: &str, is_same: bool| found.extend((!is_same).then(|| part.to_owned()));
         whole("name", *name == now.name);
@@ -28,7 +39,12 @@ impl Config {
     }
 }
 
-fn by_name<T: PartialEq>(part: &str, before: &BTreeMap<String, T>, now: &BTreeMap<String, T>, found: &mut Vec<String>) {
+fn by_name<T: PartialEq>(
+    part: &str,
+    before: &BTreeMap<String, T>,
+    now: &BTreeMap<String, T>,
+    found: &mut Vec<String>,
+) {
     let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     let differ = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
     found.extend(differ.map(|name| {
@@ -41,17 +57,19 @@ fn by_name<T: PartialEq>(part: &str, before: &BTreeMap<String, T>, now: &BTreeMa
     }));
 }
 
-/// Where the box of the configuration file at `path` keeps its state. The rest of the file may be wrong meanwhile: a box that runs can
-/// be asked while somebody edits it.
+/// Where the box of the configuration file at `path` keeps its state. The rest of the file may be wrong
+/// meanwhile: a box that runs can be asked while somebody edits it.
 ///
 /// # Errors
 /// When the file cannot be read, or is no TOML.
 pub fn data_dir(path: &Path) -> Result<PathBuf, Diagnostic> {
     let text = file::read(path)?;
-    let wrong = |error: toml::de::Error| Diagnostic::new(path.display().to_string(), error.message().to_owned());
+    let wrong =
+        |error: toml::de::Error| Diagnostic::new(path.display().to_string(), error.message().to_owned());
     let table: toml::Table = text.parse().map_err(wrong)?;
     let base = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let dir = table.get("data_dir").and_then(|dir| dir.as_str()).map_or_else(file::default_data_dir, PathBuf::from);
+    let dir =
+        table.get("data_dir").and_then(|dir| dir.as_str()).map_or_else(file::default_data_dir, PathBuf::from);
     let dir = base.join(dir);
     // As far as it can be told, without links: `sudo` may stand elsewhere.
     Ok(fs::canonicalize(&dir).unwrap_or(dir))
@@ -81,8 +99,12 @@ topic = "pump"
         let before = config(BEFORE);
         let same = BEFORE.replace("topic = \"pump\"", "# the one in hall 3\ntopic   = \"pump\"");
         assert!(before.differences(&config(&same)).is_empty());
-        let now = BEFORE.replace("\"tank\"", "\"tanks\"").replace("outputs.pump", "outputs.fan") + "[buffer]\nmax_size = \"2GiB\"\n";
-        assert_eq!(before.differences(&config(&now)), ["buffer", "streams.tank", "outputs.fan (new)", "outputs.pump (gone)"]);
+        let now = BEFORE.replace("\"tank\"", "\"tanks\"").replace("outputs.pump", "outputs.fan")
+            + "[buffer]\nmax_size = \"2GiB\"\n";
+        assert_eq!(
+            before.differences(&config(&now)),
+            ["buffer", "streams.tank", "outputs.fan (new)", "outputs.pump (gone)"]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A TOML file with its places: finds tables, reads each of them into a type, and collects everything that is wrong on the way.
+//! A TOML file with its places: finds tables, reads each of them into a type, and collects everything that is
+//! wrong on the way.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -24,13 +25,23 @@ impl<'a> Report<'a> {
     }
 
     /// Adds an error at the bytes `span`, with advice.
-    pub(super) fn error(&mut self, span: &Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
+    pub(super) fn error(
+        &mut self,
+        span: &Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) {
         let place = Place::of_offset(self.text, span.start);
         self.diagnostics.push(Diagnostic::new(self.file, message).at(place).help(help));
     }
 
     /// Adds a warning at the bytes `span`, with advice: the file is taken all the same.
-    pub(super) fn warning(&mut self, span: &Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
+    pub(super) fn warning(
+        &mut self,
+        span: &Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) {
         let place = Place::of_offset(self.text, span.start);
         self.diagnostics.push(Diagnostic::new(self.file, message).at(place).help(help).warning());
     }
@@ -59,7 +70,8 @@ impl<'a> Report<'a> {
 pub(super) fn parse<'a>(text: &'a str, report: &mut Report<'_>) -> Table<'a> {
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
-        let help = "this is not TOML: compare the line with the examples in the reference, and mind quotes, brackets and `=`";
+        let help = "this is not TOML: compare the line with the examples in the reference, and mind quotes, \
+            brackets and `=`";
         report.error(&error.span().unwrap_or_default(), error.message(), help.to_owned());
     }
     Table { path: Vec::new(), span: 0..0, table: root.into_inner() }
@@ -123,11 +135,19 @@ impl<'a> Table<'a> {
         for key in outer {
             table = table.and_then(|table| table.get(*key)).and_then(|value| value.get_ref().as_table());
         }
-        table.and_then(|table| table.get_key_value(*last)).map_or_else(|| self.span_of(outer), |(key, _)| key.span())
+        table
+            .and_then(|table| table.get_key_value(*last))
+            .map_or_else(|| self.span_of(outer), |(key, _)| key.span())
     }
 
-    /// Takes the sub-table `key` out; anything but a table is an error. `header` is how users write it: `[rules]`, `[streams.NAME]`.
-    pub(super) fn take_table(&mut self, key: &str, header: &str, report: &mut Report<'_>) -> Option<Table<'a>> {
+    /// Takes the sub-table `key` out; anything but a table is an error. `header` is how users write it:
+    /// `[rules]`, `[streams.NAME]`.
+    pub(super) fn take_table(
+        &mut self,
+        key: &str,
+        header: &str,
+        report: &mut Report<'_>,
+    ) -> Option<Table<'a>> {
         let (name, value) = self.table.remove_entry(key)?;
         let mut path = self.path.clone();
         path.push(key.to_owned());
@@ -161,9 +181,13 @@ impl<'a> Table<'a> {
         taken
     }
 
-    /// Reads the table into `T`. Every wrong, unknown or missing key is reported; `elsewhere` are keys that are read by others, and
-    /// are only known here to be suggested.
-    pub(super) fn read<T: DeserializeOwned + JsonSchema>(&self, elsewhere: &[&str], report: &mut Report<'_>) -> Option<T> {
+    /// Reads the table into `T`. Every wrong, unknown or missing key is reported; `elsewhere` are keys that
+    /// are read by others, and are only known here to be suggested.
+    pub(super) fn read<T: DeserializeOwned + JsonSchema>(
+        &self,
+        elsewhere: &[&str],
+        report: &mut Report<'_>,
+    ) -> Option<T> {
         let mut rest = DeValue::Table(self.table.clone());
         let mut refused = BTreeSet::new();
         loop {
@@ -191,7 +215,9 @@ impl<'a> Table<'a> {
     }
 
     fn report_missing(&self, required: &[String], refused: &BTreeSet<String>, report: &mut Report<'_>) {
-        for key in required.iter().filter(|key| !self.table.contains_key(key.as_str()) && !refused.contains(*key)) {
+        for key in
+            required.iter().filter(|key| !self.table.contains_key(key.as_str()) && !refused.contains(*key))
+        {
             report.error(&self.span, missing(key, &self.path), add_key(key));
         }
     }
@@ -207,20 +233,29 @@ impl<'a> Table<'a> {
                 if error.path.len() == 1 {
                     known.extend(elsewhere);
                 }
-                report.error(&span, format!("unknown key `{key}`{}", within(table)), suggest_key(key, &known));
+                report.error(
+                    &span,
+                    format!("unknown key `{key}`{}", within(table)),
+                    suggest_key(key, &known),
+                );
             }
             Problem::MissingKey(key) => report.error(&span, missing(key, &path), add_key(key)),
             Problem::UnknownChoice { found, known } => {
-                let help = match elsewhere_called(found, known).or_else(|| nearest(found, known.iter().copied())) {
-                    Some(near) => format!("did you mean \"{near}\"?"),
-                    None => format!("write one of {}", quoted(known)),
-                };
-                report.error(&span, format!("expected one of {} for `{key}`, found \"{found}\"", quoted(known)), help);
+                let help =
+                    match elsewhere_called(found, known).or_else(|| nearest(found, known.iter().copied())) {
+                        Some(near) => format!("did you mean \"{near}\"?"),
+                        None => format!("write one of {}", quoted(known)),
+                    };
+                report.error(
+                    &span,
+                    format!("expected one of {} for `{key}`, found \"{found}\"", quoted(known)),
+                    help,
+                );
             }
             Problem::SecretInFile => {
                 let help = format!(
-                    "keep it in a file or in the environment: `{key} = {{ file = \"..\" }}` or `{key} = {{ env = \"..\" }}`; \
-                     then change the secret, since this file may have been copied"
+                    "keep it in a file or in the environment: `{key} = {{ file = \"..\" }}` or `{key} = {{ \
+                    env = \"..\" }}`; then change the secret, since this file may have been copied"
                 );
                 report.error(&span, format!("the secret `{key}` must not be written into this file"), help);
             }
@@ -236,15 +271,22 @@ fn advice(key: &str, message: &str) -> Option<String> {
     let (expected, found) = message.strip_prefix("expected ")?.split_once(", found ")?;
     let text = found.strip_prefix("the text \"").and_then(|text| text.strip_suffix('"'));
     match (key, expected, text) {
-        ("tls", "a table", _) if found == "false" => Some("leave `tls` out for a line that is not encrypted".to_owned()),
-        ("tls", "a table", _) => {
-            Some("write `tls = {}` to trust the system's authorities, or name one: `tls = { ca = \"ca.pem\" }`".to_owned())
+        ("tls", "a table", _) if found == "false" => {
+            Some("leave `tls` out for a line that is not encrypted".to_owned())
         }
-        (_, "true or false", Some(text @ ("true" | "false"))) => Some(format!("write it without quotes: `{key} = {text}`")),
+        ("tls", "a table", _) => Some(
+            "write `tls = {}` to trust the system's authorities, or name one: `tls = { ca = \"ca.pem\" }`"
+                .to_owned(),
+        ),
+        (_, "true or false", Some(text @ ("true" | "false"))) => {
+            Some(format!("write it without quotes: `{key} = {text}`"))
+        }
         (_, expected, Some(text)) if expected.contains("number") && text.parse::<f64>().is_ok() => {
             Some(format!("write it without quotes: `{key} = {text}`"))
         }
-        (_, "text in quotes", None) if !found.starts_with("a ") => Some(format!("write it in quotes: `{key} = \"{found}\"`")),
+        (_, "text in quotes", None) if !found.starts_with("a ") => {
+            Some(format!("write it in quotes: `{key} = \"{found}\"`"))
+        }
         _ => None,
     }
 }
@@ -272,7 +314,8 @@ fn elsewhere_called<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
 /// Removes what `path` leads to. Whatever is below a list goes with the list.
 fn remove(value: &mut DeValue<'_>, path: &[String]) -> bool {
     let (Some((key, rest)), DeValue::Table(table)) = (path.split_first(), value) else { return false };
-    let inner_removed = !rest.is_empty() && table.get_mut(key.as_str()).is_some_and(|inner| remove(inner.get_mut(), rest));
+    let inner_removed =
+        !rest.is_empty() && table.get_mut(key.as_str()).is_some_and(|inner| remove(inner.get_mut(), rest));
     inner_removed || table.remove(key.as_str()).is_some()
 }
 
@@ -283,7 +326,8 @@ fn required_keys<T: JsonSchema>() -> Vec<String> {
 }
 
 fn title(path: &[String]) -> String {
-    let is_bare = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let is_bare =
+        |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let keys = path.iter().map(|key| if is_bare(key) { key.clone() } else { format!("{key:?}") });
     format!("[{}]", keys.collect::<Vec<_>>().join("."))
 }
@@ -300,7 +344,8 @@ fn add_key(key: &str) -> String {
     format!("add `{key} = ..`")
 }
 
-/// The nearest key, or else all of them: a key that is not there is often one of another version or another table.
+/// The nearest key, or else all of them: a key that is not there is often one of another version or another
+/// table.
 fn suggest_key(key: &str, known: &[&str]) -> Option<String> {
     match nearest(key, known.iter().copied()) {
         Some(_) => diagnostic::did_you_mean(key, known),

@@ -1,4 +1,5 @@
-//! The file as it is written: the tables that the engine itself reads, and the JSON Schema of the whole for editors.
+//! The file as it is written: the tables that the engine itself reads, and the JSON Schema of the whole for
+//! editors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -74,7 +75,8 @@ pub(super) struct UplinkKeys {
     /// How many rows may be sent and not yet confirmed.
     #[serde(default = "thousand")]
     pub(super) in_flight: NonZeroUsize,
-    /// At most this many rows of the backlog a second, so that live rows are not held up; absent: as fast as the uplink takes them.
+    /// At most this many rows of the backlog a second, so that live rows are not held up; absent: as fast as
+    /// the uplink takes them.
     pub(super) backlog_rate: Option<NonZeroU32>,
 }
 
@@ -103,11 +105,13 @@ impl Default for RulesTable {
 pub(super) enum Durability {
     /// At once: a power cut loses nothing of it.
     Full,
-    /// Within `sync_every`: a power cut may lose what was committed in that time. The end of the process alone loses nothing.
+    /// Within `sync_every`: a power cut may lose what was committed in that time. The end of the process
+    /// alone loses nothing.
     Normal,
 }
 
-/// `sync_every` with `durability = "normal"`: seldom enough to spare the disk, and a loss that a person can still overlook.
+/// `sync_every` with `durability = "normal"`: seldom enough to spare the disk, and a loss that a person can
+/// still overlook.
 const SYNC_EVERY: Span = Span(Duration::from_secs(10));
 
 /// What happens to new rows when the buffer is full.
@@ -214,7 +218,10 @@ impl BufferTable {
 /// The configuration of one box.
 #[derive(JsonSchema)]
 #[schemars(title = "Tidegate configuration", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used; the file is read table by table, so that all errors are found")]
+#[expect(
+    dead_code,
+    reason = "only its schema is used; the file is read table by table, so that all errors are found"
+)]
 struct File {
     #[serde(flatten)]
     root: RootKeys,
@@ -310,7 +317,9 @@ pub fn json_schema() -> serde_json::Value {
 
 /// Reads the file's text; what can go wrong before it is looked at has its own advice.
 pub(super) fn read(path: &Path) -> Result<String, Diagnostic> {
-    let wrong = |message: String, help: &str| Err(Diagnostic::new(path.display().to_string(), message).help(help.to_owned()));
+    let wrong = |message: String, help: &str| {
+        Err(Diagnostic::new(path.display().to_string(), message).help(help.to_owned()))
+    };
     if path.is_dir() {
         return wrong(
             "this is a directory, not a configuration file".into(),
@@ -323,12 +332,23 @@ pub(super) fn read(path: &Path) -> Result<String, Diagnostic> {
             return wrong("there is no such configuration file".into(), "name the file with `--config FILE`");
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return wrong("the configuration file may not be read by this user".into(), "check its owner and mode with `ls -l`");
+            return wrong(
+                "the configuration file may not be read by this user".into(),
+                "check its owner and mode with `ls -l`",
+            );
         }
-        Err(error) => return wrong(format!("cannot read the configuration file: {error}"), "check the disk and the path"),
+        Err(error) => {
+            return wrong(
+                format!("cannot read the configuration file: {error}"),
+                "check the disk and the path",
+            );
+        }
     };
     String::from_utf8(bytes).map_err(|error| {
-        let valid = String::from_utf8_lossy(error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default()).into_owned();
+        let valid = String::from_utf8_lossy(
+            error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default(),
+        )
+        .into_owned();
         Diagnostic::new(path.display().to_string(), "the file is not UTF-8 text from here on")
             .at(Place::of_offset(&valid, valid.len()))
             .help("save it as UTF-8; if it came over a modem or a damaged card, copy it again".to_owned())

@@ -1,9 +1,10 @@
 //! The configuration: one TOML file, read once and turned into types that cannot be wrong.
 //!
-//! [`load`] reports everything that is wrong at once, each with line, column, what was expected and the nearest valid name.
-//! Whoever holds a [`Config`] can rely on this: every connection that is named exists and has the right kind; stream and output names
-//! are plain SQL identifiers, and no two are the same; topics are well-formed; files that are named exist (but for those of tables, which may come later), and relative paths have been
-//! resolved against the directory of the configuration file.
+//! [`load`] reports everything that is wrong at once, each with line, column, what was expected and the
+//! nearest valid name. Whoever holds a [`Config`] can rely on this: every connection that is named exists and
+//! has the right kind; stream and output names are plain SQL identifiers, and no two are the same; topics are
+//! well-formed; files that are named exist (but for those of tables, which may come later), and relative
+//! paths have been resolved against the directory of the configuration file.
 //!
 //! What a key means to users is in `docs/configuration.md`.
 
@@ -151,7 +152,8 @@ pub struct Uplink {
     pub rules: Option<BTreeSet<String>>,
     /// How many rows may be sent and not yet confirmed.
     pub in_flight: NonZeroUsize,
-    /// At most this many rows of the backlog a second, so that live rows are not held up. `None`: as fast as the uplink takes them.
+    /// At most this many rows of the backlog a second, so that live rows are not held up. `None`: as fast as
+    /// the uplink takes them.
     pub backlog_rate: Option<NonZeroU32>,
     /// What the kind of uplink needs to know.
     pub kind: UplinkKind,
@@ -227,7 +229,8 @@ pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
     parse(&text, &file, base_dir)
 }
 
-/// Validates the configuration `text`. `file` names it in errors; relative paths in it are relative to `base_dir`.
+/// Validates the configuration `text`. `file` names it in errors; relative paths in it are relative to
+/// `base_dir`.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the text; never empty.
@@ -235,8 +238,8 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Vec<Diag
     validate::config(text, file, base_dir)
 }
 
-/// What is wrong with the `rules` of the uplinks in the configuration file at `path`, if these are the names of all rules that there are. A
-/// box does not mind: rules come and go while it runs.
+/// What is wrong with the `rules` of the uplinks in the configuration file at `path`, if these are the names
+/// of all rules that there are. A box does not mind: rules come and go while it runs.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -244,7 +247,8 @@ pub fn check_uplink_rules(path: &Path, rules: &[&str]) -> Result<Vec<Diagnostic>
     Ok(validate::uplink_rules(&file::read(path)?, &path.display().to_string(), rules))
 }
 
-/// Where the value that `keys` lead to is written in the configuration file at `path`, or the nearest table around it.
+/// Where the value that `keys` lead to is written in the configuration file at `path`, or the nearest table
+/// around it.
 #[must_use]
 pub fn place(path: &Path, keys: &[&str]) -> Option<Place> {
     let text = file::read(path).ok()?;
@@ -275,7 +279,11 @@ impl ReferenceTable {
     /// The columns, if they were declared, in order of their names.
     #[must_use]
     pub fn schema(&self) -> Option<SchemaRef> {
-        let fields = self.fields.as_ref()?.iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
+        let fields = self
+            .fields
+            .as_ref()?
+            .iter()
+            .map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
         Some(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 }
@@ -290,15 +298,18 @@ impl Stream {
         }
     }
 
-    /// The columns, if they were declared: `ts`, then what is captured from the topic, then the fields in order of their names. `None`
-    /// when they are inferred from the data.
+    /// The columns, if they were declared: `ts`, then what is captured from the topic, then the fields in
+    /// order of their names. `None` when they are inferred from the data.
     #[must_use]
     pub fn schema(&self) -> Option<SchemaRef> {
         let columns = match self {
             Self::Input { kind: StreamKind::Mqtt(stream), .. } => mqtt::columns(stream)?,
-            Self::Derived { fields } => fields.iter().map(|(name, field_type)| (name.clone(), *field_type)).collect(),
+            Self::Derived { fields } => {
+                fields.iter().map(|(name, field_type)| (name.clone(), *field_type)).collect()
+            }
         };
-        let columns = columns.into_iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
+        let columns =
+            columns.into_iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
         Some(Arc::new(Schema::new(std::iter::once(ts_field()).chain(columns).collect::<Vec<_>>())))
     }
 }

@@ -19,7 +19,10 @@ pub(super) const BOX: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 /// Why `name` cannot be a connection's, stream's or output's name: these are used in SQL without quotes.
 pub(super) fn check_identifier(name: &str) -> Result<(), String> {
     let start = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
-    if !start || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') || name.len() > LONGEST {
+    if !start
+        || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        || name.len() > LONGEST
+    {
         return Err(format!(
             "write at most {LONGEST} lower case letters, digits and underscores, and no digit first{}",
             suggestion(&name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"), name)
@@ -54,6 +57,9 @@ pub(super) fn check_box(name: &str) -> Result<(), String> {
 }
 
 fn suggestion(better: &str, name: &str) -> String {
-    let usable = !better.is_empty() && better != name && better.len() <= LONGEST && !better.starts_with(|c: char| c.is_ascii_digit());
+    let usable = !better.is_empty()
+        && better != name
+        && better.len() <= LONGEST
+        && !better.starts_with(|c: char| c.is_ascii_digit());
     if usable { format!(", such as `{better}`") } else { String::new() }
 }

@@ -1,8 +1,8 @@
 //! The JSON Schema (draft 2020-12) of the configuration file, for editors.
 //!
-//! Editors show each error of a schema at its place. Where a schema offers alternatives (`anyOf`, `oneOf`), a value that is wrong
-//! in one way is wrong in all of them, and the whole table around it is marked with all that could have been. So each choice says
-//! by what it is made: see [`decided`].
+//! Editors show each error of a schema at its place. Where a schema offers alternatives (`anyOf`, `oneOf`), a
+//! value that is wrong in one way is wrong in all of them, and the whole table around it is marked with all
+//! that could have been. So each choice says by what it is made: see [`decided`].
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,9 @@ pub(super) fn for_editors(mut generated: Value) -> Value {
         ("tables", names::TARGET),
         ("outputs", names::TARGET),
     ] {
-        if let Some(table) = generated.pointer_mut(&format!("/properties/{section}")).and_then(Value::as_object_mut) {
+        if let Some(table) =
+            generated.pointer_mut(&format!("/properties/{section}")).and_then(Value::as_object_mut)
+        {
             table.insert("propertyNames".into(), json!({ "pattern": pattern }));
         }
     }
@@ -81,8 +83,12 @@ fn decided(alternatives: &[Value], definitions: &Value) -> Option<Object> {
     if let [only] = alternatives {
         return only.as_object().cloned();
     }
-    let resolved: Vec<Object> = alternatives.iter().filter_map(|alternative| resolve(alternative, definitions)).collect();
-    words(&resolved).or_else(|| keys(&resolved)).or_else(|| text_or_table(&resolved)).or_else(|| tables(&resolved))
+    let resolved: Vec<Object> =
+        alternatives.iter().filter_map(|alternative| resolve(alternative, definitions)).collect();
+    words(&resolved)
+        .or_else(|| keys(&resolved))
+        .or_else(|| text_or_table(&resolved))
+        .or_else(|| tables(&resolved))
 }
 
 /// What `schema` refers to, without alternatives of its own.
@@ -96,7 +102,8 @@ fn resolve(schema: &Value, definitions: &Value) -> Option<Object> {
 /// Words of which one is chosen.
 fn words(alternatives: &[Object]) -> Option<Object> {
     let words: Option<Vec<Value>> = alternatives.iter().map(|word| word.get("const").cloned()).collect();
-    let texts: Vec<Value> = alternatives.iter().map(|word| word.get("description").cloned().unwrap_or_default()).collect();
+    let texts: Vec<Value> =
+        alternatives.iter().map(|word| word.get("description").cloned().unwrap_or_default()).collect();
     // Taplo, which is behind TOML in most editors, shows what each word means.
     let shown = json!({ "docs": { "enumValues": texts } });
     Some(Object::from_iter([("enum".into(), words?.into()), ("x-taplo".into(), shown)]))
@@ -114,7 +121,8 @@ fn keys(alternatives: &[Object]) -> Option<Object> {
         properties.extend(own.clone());
     }
     let table = json!({
-        "type": "object", "properties": properties, "additionalProperties": false, "minProperties": 1, "maxProperties": 1
+        "type": "object", "properties": properties, "additionalProperties": false,
+        "minProperties": 1, "maxProperties": 1
     });
     table.as_object().cloned()
 }
@@ -127,7 +135,9 @@ fn text_or_table(alternatives: &[Object]) -> Option<Object> {
         return None;
     }
     let mut both = table.clone();
-    for (key, value) in text.iter().filter(|(key, _)| !matches!(key.as_str(), "description" | "x-taplo" | "enum")) {
+    for (key, value) in
+        text.iter().filter(|(key, _)| !matches!(key.as_str(), "description" | "x-taplo" | "enum"))
+    {
         both.insert(key.clone(), value.clone());
     }
     // A list of words would be about tables, too.
@@ -146,7 +156,11 @@ fn tables(alternatives: &[Object]) -> Option<Object> {
     let properties = |table: &Object| table.get("properties").and_then(Value::as_object).cloned();
     let required = |table: &Object| table.get("required").cloned().unwrap_or_else(|| json!([]));
     let (ours, theirs) = (properties(first)?, properties(second)?);
-    let tells = required(first).as_array()?.iter().find(|key| key.as_str().is_some_and(|key| !theirs.contains_key(key))).cloned()?;
+    let tells = required(first)
+        .as_array()?
+        .iter()
+        .find(|key| key.as_str().is_some_and(|key| !theirs.contains_key(key)))
+        .cloned()?;
     let (mut both, mut if_first, mut if_second) = (Object::new(), Object::new(), Object::new());
     for key in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
         match (ours.get(key), theirs.get(key)) {
@@ -183,7 +197,12 @@ mod tests {
     fn alternatives(schema: &Value, path: &str, found: &mut Vec<String>) {
         match schema {
             Value::Object(object) => {
-                found.extend(["anyOf", "oneOf"].into_iter().filter(|key| object.contains_key(*key)).map(|key| format!("{path}/{key}")));
+                found.extend(
+                    ["anyOf", "oneOf"]
+                        .into_iter()
+                        .filter(|key| object.contains_key(*key))
+                        .map(|key| format!("{path}/{key}")),
+                );
                 object.iter().for_each(|(key, inner)| alternatives(inner, &format!("{path}/{key}"), found));
             }
             Value::Array(items) => items.iter().for_each(|item| alternatives(item, path, found)),

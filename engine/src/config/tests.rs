@@ -20,7 +20,10 @@ fn outcome(path: &Path) -> String {
     // Relative paths in errors must not depend on where the test runs.
     let base_dir = golden_dir();
     let outcome = parse(&text, name, &base_dir);
-    assert!(outcome.as_ref().err().is_none_or(|wrong| !wrong.is_empty()), "an error without a diagnostic: {name}");
+    assert!(
+        outcome.as_ref().err().is_none_or(|wrong| !wrong.is_empty()),
+        "an error without a diagnostic: {name}"
+    );
     let diagnostics = outcome.map_or_else(|wrong| wrong, |config| config.warnings);
     let mut seen = String::new();
     for diagnostic in diagnostics {
@@ -51,7 +54,11 @@ fn every_wrong_file_gives_exactly_the_errors_that_are_written_down() {
         }
     }
     assert!(count > 8, "the golden directory was not found");
-    assert!(wrong.is_empty(), "{}\nset TIDEGATE_BLESS=1 to accept, and read the difference", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\nset TIDEGATE_BLESS=1 to accept, and read the difference",
+        wrong.join("\n")
+    );
 }
 
 fn maximal() -> String {
@@ -73,10 +80,15 @@ fn every_key_is_read_and_paths_start_at_the_file() {
     let ConnectionConfig::Mqtt(plant) = &config.connections["plant"];
     assert_eq!(plant.tls.as_ref().unwrap().ca.as_deref(), Some(golden_dir().join("certs/ca.pem").as_path()));
     assert_eq!(plant.port.unwrap().get(), 8883);
-    let Stream::Input { kind: StreamKind::Mqtt(tank), .. } = &config.streams["tank"] else { panic!("it has a connection") };
+    let Stream::Input { kind: StreamKind::Mqtt(tank), .. } = &config.streams["tank"] else {
+        panic!("it has a connection")
+    };
     assert!(!tank.is_journaled());
     let pump = &config.outputs["cooling_pump"];
-    assert_eq!((pump.connection.as_str(), pump.queue.get(), pump.when_full), ("plant", 100, WhenQueueFull::Block));
+    assert_eq!(
+        (pump.connection.as_str(), pump.queue.get(), pump.when_full),
+        ("plant", 100, WhenQueueFull::Block)
+    );
     let uplink = &config.uplinks["uplink"];
     assert_eq!((uplink.in_flight.get(), uplink.backlog_rate.unwrap().get()), (500, 5000));
     assert_eq!((config.rules.dir, config.rules.workers.get()), (golden_dir().join("rules"), 2));
@@ -111,7 +123,10 @@ fn several_uplinks_have_names_and_take_what_their_rules_write() {
     let config = load(&golden_dir().join("uplinks.toml")).unwrap();
     assert_eq!(config.uplinks.keys().collect::<Vec<_>>(), ["cloud", "historian", "web"]);
     assert_eq!(config.uplinks["cloud"].rules, None);
-    assert_eq!(config.uplinks["historian"].rules, Some(BTreeSet::from(["alarms".to_owned(), "means".to_owned()])));
+    assert_eq!(
+        config.uplinks["historian"].rules,
+        Some(BTreeSet::from(["alarms".to_owned(), "means".to_owned()]))
+    );
     let UplinkKind::Http(web) = &config.uplinks["web"].kind else { panic!("`url` is HTTP") };
     assert_eq!((web.batch.get(), web.timeout, web.headers.len()), (200, span("10s"), 2));
     assert_eq!(web.tls.as_ref().unwrap().ca.as_deref(), Some(golden_dir().join("certs/ca.pem").as_path()));
@@ -124,7 +139,10 @@ fn columns_are_ts_then_captures_then_fields_by_name() {
         let schema = config.streams[stream].schema()?;
         Some(schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(" "))
     };
-    assert_eq!(columns("tank").as_deref(), Some("ts line machine filled_at level product temperature valve_open"));
+    assert_eq!(
+        columns("tank").as_deref(),
+        Some("ts line machine filled_at level product temperature valve_open")
+    );
     assert_eq!(columns("tank_stats").as_deref(), Some("ts mean samples"));
     assert_eq!(columns("inferred"), None);
     let tank = config.streams["tank"].schema().unwrap();
@@ -153,12 +171,18 @@ fn assert_keys_known(schema: &serde_json::Value, root: &serde_json::Value, value
         let found = property(schema, root, key);
         assert!(!found.is_empty(), "the schema does not know {path}");
         // One alternative that knows everything below is enough.
-        let fits = |schema: &&serde_json::Value| std::panic::catch_unwind(|| assert_keys_known(schema, root, value, &path)).is_ok();
+        let fits = |schema: &&serde_json::Value| {
+            std::panic::catch_unwind(|| assert_keys_known(schema, root, value, &path)).is_ok()
+        };
         assert!(found.iter().any(fits), "the schema does not know all of {path}");
     }
 }
 
-fn property<'a>(schema: &'a serde_json::Value, root: &'a serde_json::Value, key: &str) -> Vec<&'a serde_json::Value> {
+fn property<'a>(
+    schema: &'a serde_json::Value,
+    root: &'a serde_json::Value,
+    key: &str,
+) -> Vec<&'a serde_json::Value> {
     let mut found: Vec<_> = schema["properties"].get(key).into_iter().collect();
     if schema["additionalProperties"].is_object() {
         found.push(&schema["additionalProperties"]);
@@ -167,7 +191,13 @@ fn property<'a>(schema: &'a serde_json::Value, root: &'a serde_json::Value, key:
         found.extend(property(root.pointer(reference.trim_start_matches('#')).unwrap(), root, key));
     }
     for alternatives in ["anyOf", "oneOf", "allOf"] {
-        found.extend(schema[alternatives].as_array().into_iter().flatten().flat_map(|schema| property(schema, root, key)));
+        found.extend(
+            schema[alternatives]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .flat_map(|schema| property(schema, root, key)),
+        );
     }
     let branches = ["then", "else"].into_iter().filter_map(|branch| schema.get(branch));
     found.extend(branches.flat_map(|branch| property(branch, root, key)));
@@ -178,7 +208,8 @@ fn property<'a>(schema: &'a serde_json::Value, root: &'a serde_json::Value, key:
 fn the_json_schema_knows_every_key_of_the_maximal_files() {
     let schema = json_schema();
     for file in ["maximal.toml", "uplinks.toml"] {
-        let value: toml::Value = toml::from_str(&std::fs::read_to_string(golden_dir().join(file)).unwrap()).unwrap();
+        let value: toml::Value =
+            toml::from_str(&std::fs::read_to_string(golden_dir().join(file)).unwrap()).unwrap();
         assert_keys_known(&schema, &schema, &value, "");
     }
     assert_eq!(schema["required"], serde_json::json!(["name"]));
@@ -202,7 +233,8 @@ fn no_part_of_the_json_schema_closes_out_the_keys_of_another() {
 
 /// The document's ```toml blocks. A block without `name` is a fragment: it is completed with [`PREAMBLE`].
 fn toml_blocks(document: &str) -> Vec<(usize, String)> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document)).unwrap();
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document)).unwrap();
     let mut blocks: Vec<(usize, String)> = Vec::new();
     let mut inside = false;
     for (number, line) in text.lines().enumerate() {
@@ -226,7 +258,9 @@ const PREAMBLE: &str = "name = 'preamble'\n\
 
 #[test]
 fn every_example_of_the_documents_is_right() {
-    for (document, least) in [("docs/configuration.md", 6), ("docs/guide.md", 1), ("docs/sql.md", 1), ("README.md", 1)] {
+    for (document, least) in
+        [("docs/configuration.md", 6), ("docs/guide.md", 1), ("docs/sql.md", 1), ("README.md", 1)]
+    {
         let blocks = toml_blocks(document);
         assert!(blocks.len() >= least, "{document}: the examples were not found");
         for (line, block) in blocks {
@@ -240,12 +274,16 @@ fn every_example_of_the_documents_is_right() {
 
 #[test]
 fn the_reference_names_every_key() {
-    let reference = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md")).unwrap();
+    let reference =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md"))
+            .unwrap();
     let mut keys = Vec::new();
     property_names(&json_schema(), &mut keys);
     assert!(keys.len() > 30, "the schema was not searched");
-    let absent: Vec<_> =
-        keys.iter().filter(|key| !reference.contains(&format!("`{key}`")) && !reference.contains(&format!("## `[{key}"))).collect();
+    let absent: Vec<_> = keys
+        .iter()
+        .filter(|key| !reference.contains(&format!("`{key}`")) && !reference.contains(&format!("## `[{key}")))
+        .collect();
     assert!(absent.is_empty(), "docs/configuration.md does not explain {absent:?}");
 }
 
@@ -319,7 +357,10 @@ mod any_text {
                     prop_assert_eq!(config.connections.len(), written("connections"));
                     prop_assert_eq!(config.streams.len(), written("streams"));
                     prop_assert_eq!(config.outputs.len(), written("outputs"));
-                    prop_assert_eq!(config.uplinks.len(), written("uplinks") + usize::from(table.contains_key("uplink")));
+                    prop_assert_eq!(
+                        config.uplinks.len(),
+                        written("uplinks") + usize::from(table.contains_key("uplink")),
+                    );
                 }
             }
         }

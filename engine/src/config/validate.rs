@@ -13,15 +13,16 @@ use tidegate_rules::SHORTEST_TTL;
 
 use super::document::{self, Report, Table};
 use super::file::{
-    BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys, RulesTable, TableKeys, UPLINK_KEYS,
-    UplinkKeys,
+    BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys,
+    RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys,
 };
 use super::{
-    Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, ReferenceTable, Rules, Stream, StreamKind, TableKind, Uplink, UplinkKind,
-    http, mqtt, names,
+    Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, ReferenceTable, Rules, Stream, StreamKind,
+    TableKind, Uplink, UplinkKind, http, mqtt, names,
 };
 
-const SECTIONS: [&str; 8] = ["connections", "streams", "tables", "outputs", "uplink", "uplinks", "rules", "buffer"];
+const SECTIONS: [&str; 8] =
+    ["connections", "streams", "tables", "outputs", "uplink", "uplinks", "rules", "buffer"];
 
 /// More rows than this in one queue would be memory that a small box does not have.
 const LONGEST_QUEUE: usize = 1_000_000;
@@ -75,10 +76,15 @@ pub(super) fn uplink_rules(text: &str, file: &str, rules: &[&str]) -> Vec<Diagno
     let mut report = Report::new(file, text);
     let mut root = document::parse(text, &mut report);
     let only = root.take_table(names::UPLINK, "[uplink]", &mut report);
-    let several = root.take_table("uplinks", "[uplinks.NAME]", &mut report).map(|table| table.into_tables(&mut report));
+    let several =
+        root.take_table("uplinks", "[uplinks.NAME]", &mut report).map(|table| table.into_tables(&mut report));
     for table in only.into_iter().chain(several.unwrap_or_default()) {
         for (rule, span) in table.texts("rules").into_iter().filter(|(rule, _)| !rules.contains(rule)) {
-            report.error(&span, format!("there is no rule `{rule}` that {} could take", table.title()), did_you_mean(rule, rules));
+            report.error(
+                &span,
+                format!("there is no rule `{rule}` that {} could take", table.title()),
+                did_you_mean(rule, rules),
+            );
         }
     }
     report.into_diagnostics()
@@ -86,7 +92,8 @@ pub(super) fn uplink_rules(text: &str, file: &str, rules: &[&str]) -> Vec<Diagno
 
 struct Validator<'a, 'r> {
     base_dir: &'a Path,
-    /// The kind of every connection that was declared, as far as it can be told; also of those that have errors.
+    /// The kind of every connection that was declared, as far as it can be told; also of those that have
+    /// errors.
     kinds: BTreeMap<String, Option<Kind>>,
     report: &'a mut Report<'r>,
 }
@@ -100,9 +107,16 @@ impl Validator<'_, '_> {
         let tables = self.tables(&mut root, "tables");
         self.check_targets(&streams, &tables, &outputs);
         self.check_shared(&connections, &streams);
-        let streams = streams.iter().filter_map(|table| Some((table.name().to_owned(), self.stream(table)?))).collect();
-        let tables = tables.iter().filter_map(|table| Some((table.name().to_owned(), self.reference_table(table)?))).collect();
-        let outputs = outputs.into_iter().filter_map(|table| Some((table.name().to_owned(), self.output(table)?))).collect();
+        let streams =
+            streams.iter().filter_map(|table| Some((table.name().to_owned(), self.stream(table)?))).collect();
+        let tables = tables
+            .iter()
+            .filter_map(|table| Some((table.name().to_owned(), self.reference_table(table)?)))
+            .collect();
+        let outputs = outputs
+            .into_iter()
+            .filter_map(|table| Some((table.name().to_owned(), self.output(table)?)))
+            .collect();
         let uplinks = self.uplinks(&mut root);
         let rules = self.or_empty(&mut root, "rules");
         let rules = self.rules(&rules);
@@ -110,7 +124,11 @@ impl Validator<'_, '_> {
         let buffer = buffer.read::<BufferTable>(&[], self.report).map(|keys| (keys, buffer));
         let keys: RootKeys = root.read(&SECTIONS, self.report)?;
         if let Err(why) = names::check_box(&keys.name) {
-            self.report.error(&root.span_of(&["name"]), format!("\"{}\" cannot be a box's name", keys.name), why);
+            self.report.error(
+                &root.span_of(&["name"]),
+                format!("\"{}\" cannot be a box's name", keys.name),
+                why,
+            );
         }
         let data_dir = self.base_dir.join(&keys.data_dir);
         if data_dir.exists() && !data_dir.is_dir() {
@@ -123,12 +141,25 @@ impl Validator<'_, '_> {
         let (buffer_keys, buffer_table) = buffer?;
         let buffer = self.buffer(buffer_keys, &buffer_table, &data_dir);
         let (rules, warnings) = (rules?, Vec::new());
-        Some(Config { name: keys.name, data_dir, connections, streams, tables, outputs, uplinks, rules, buffer, warnings })
+        Some(Config {
+            name: keys.name,
+            data_dir,
+            connections,
+            streams,
+            tables,
+            outputs,
+            uplinks,
+            rules,
+            buffer,
+            warnings,
+        })
     }
 
     fn tables<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Vec<Table<'t>> {
         let header = format!("[{section}.NAME]");
-        root.take_table(section, &header, self.report).map(|table| table.into_tables(self.report)).unwrap_or_default()
+        root.take_table(section, &header, self.report)
+            .map(|table| table.into_tables(self.report))
+            .unwrap_or_default()
     }
 
     fn or_empty<'t>(&mut self, root: &mut Table<'t>, section: &str) -> Table<'t> {
@@ -139,7 +170,11 @@ impl Validator<'_, '_> {
         let mut connections = BTreeMap::new();
         for table in tables {
             if let Err(why) = names::check_identifier(table.name()) {
-                self.report.error(&table.span(), format!("\"{}\" cannot be a connection's name", table.name()), why);
+                self.report.error(
+                    &table.span(),
+                    format!("\"{}\" cannot be a connection's name", table.name()),
+                    why,
+                );
             }
             if let Some(config) = self.connection(table) {
                 connections.insert(table.name().to_owned(), config);
@@ -168,7 +203,11 @@ impl Validator<'_, '_> {
         if let Some(name) = table.text("kind") {
             return Kind::of(name).or_else(|| {
                 let help = did_you_mean(name, &Kind::NAMES);
-                self.report.error(&table.span_of(&["kind"]), format!("there is no kind of connection called \"{name}\""), help);
+                self.report.error(
+                    &table.span_of(&["kind"]),
+                    format!("there is no kind of connection called \"{name}\""),
+                    help,
+                );
                 nearest(name, Kind::NAMES).and_then(Kind::of)
             });
         }
@@ -188,8 +227,13 @@ impl Validator<'_, '_> {
             let Some(ConnectionConfig::Mqtt(config)) = connections.get(table.name()) else { continue };
             let Some(client_id) = &config.client_id else { continue };
             if let Some(other) = seen.insert((&config.host, config.port, client_id), table.name()) {
-                let message = format!("`{}` and `{other}` use the same client id \"{client_id}\" on the same broker", table.name());
-                let help = "a broker keeps only one session a client id: give each connection its own, or leave `client_id` out".to_owned();
+                let message = format!(
+                    "`{}` and `{other}` use the same client id \"{client_id}\" on the same broker",
+                    table.name()
+                );
+                let help = "a broker keeps only one session a client id: give each connection its own, or \
+                    leave `client_id` out"
+                    .to_owned();
                 self.report.error(&table.span_of(&["client_id"]), message, help);
             }
         }
@@ -198,20 +242,31 @@ impl Validator<'_, '_> {
     /// MQTT 3.1.1 knows no shared subscriptions: a broker that does not know them either waits for messages
     /// of that very topic.
     fn check_shared(&mut self, connections: &BTreeMap<String, ConnectionConfig>, streams: &[Table<'_>]) {
-        for table in streams.iter().filter(|table| table.text("topic").is_some_and(|topic| topic.starts_with("$share/"))) {
+        for table in streams
+            .iter()
+            .filter(|table| table.text("topic").is_some_and(|topic| topic.starts_with("$share/")))
+        {
             let connection = table.text("connection").and_then(|name| connections.get(name));
             if let Some(ConnectionConfig::Mqtt(config)) = connection
                 && config.version == Version::V3_1_1
             {
-                let what = "shared subscriptions came with MQTT 5: with version \"3.1.1\" many brokers grant this one and send nothing";
-                self.report.warning(&table.span_of(&["topic"]), what, "set `version = \"5\"` if the broker knows it".to_owned());
+                let what = "shared subscriptions came with MQTT 5: with version \"3.1.1\" many brokers \
+                    grant this one and send nothing";
+                self.report.warning(
+                    &table.span_of(&["topic"]),
+                    what,
+                    "set `version = \"5\"` if the broker knows it".to_owned(),
+                );
             }
         }
     }
 
     /// Rules name streams, tables and outputs, so a name must mean one thing.
     fn check_targets(&mut self, streams: &[Table<'_>], tables: &[Table<'_>], outputs: &[Table<'_>]) {
-        let named = streams.iter().map(|table| (table, "a stream's")).chain(tables.iter().map(|table| (table, "a table's")));
+        let named = streams
+            .iter()
+            .map(|table| (table, "a stream's"))
+            .chain(tables.iter().map(|table| (table, "a table's")));
         let named = named.chain(outputs.iter().map(|table| (table, "an output's")));
         for (table, whose) in named {
             if let Err(why) = names::check_target(table.name()) {
@@ -219,25 +274,48 @@ impl Validator<'_, '_> {
             }
         }
         for other in tables.iter().chain(outputs) {
-            let before = streams.iter().chain(tables).find(|before| before.name() == other.name() && before.span() != other.span());
-            let Some(before) = before.filter(|_| tables.iter().any(|table| table.name() == other.name())) else { continue };
-            let message =
-                format!("`{}` is already the name of {} in line {}", other.name(), before.title(), self.report.line_of(&before.span()));
-            self.report.error(&other.span(), message, "rules know both by name: give this one another".to_owned());
+            let before = streams
+                .iter()
+                .chain(tables)
+                .find(|before| before.name() == other.name() && before.span() != other.span());
+            let Some(before) = before.filter(|_| tables.iter().any(|table| table.name() == other.name()))
+            else {
+                continue;
+            };
+            let message = format!(
+                "`{}` is already the name of {} in line {}",
+                other.name(),
+                before.title(),
+                self.report.line_of(&before.span())
+            );
+            self.report.error(
+                &other.span(),
+                message,
+                "rules know both by name: give this one another".to_owned(),
+            );
         }
         for output in outputs {
             let Some(stream) = streams.iter().find(|stream| stream.name() == output.name()) else { continue };
-            let message = format!("`{}` is already the name of the stream in line {}", output.name(), self.report.line_of(&stream.span()));
-            self.report.error(&output.span(), message, "rules write to both by name: give the output another one".to_owned());
+            let message = format!(
+                "`{}` is already the name of the stream in line {}",
+                output.name(),
+                self.report.line_of(&stream.span())
+            );
+            self.report.error(
+                &output.span(),
+                message,
+                "rules write to both by name: give the output another one".to_owned(),
+            );
         }
     }
 
-    /// The kind of the connection that `table` names. An unknown name is reported, and read as the nearest one, so that the rest of the
-    /// table can be checked too.
+    /// The kind of the connection that `table` names. An unknown name is reported, and read as the nearest
+    /// one, so that the rest of the table can be checked too.
     fn kind_of(&mut self, table: &Table<'_>) -> Option<Kind> {
         let Some(name) = table.text("connection") else {
             if self.kinds.is_empty() {
-                let help = "declare one in [connections.NAME], and name it here: `connection = \"NAME\"`".to_owned();
+                let help =
+                    "declare one in [connections.NAME], and name it here: `connection = \"NAME\"`".to_owned();
                 self.report.error(
                     &table.span_of(&["connection"]),
                     format!("{} needs a connection, and there is none", table.title()),
@@ -256,15 +334,22 @@ impl Validator<'_, '_> {
             return;
         }
         let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
-        let help = did_you_mean(name, &known).unwrap_or_else(|| format!("declare it in [connections.{name}]"));
+        let help =
+            did_you_mean(name, &known).unwrap_or_else(|| format!("declare it in [connections.{name}]"));
         self.report.error(&table.span_of(&["connection"]), format!("there is no connection `{name}`"), help);
     }
 
     fn stream(&mut self, table: &Table<'_>) -> Option<Stream> {
         if !table.contains("connection") {
             if !table.contains("fields") {
-                let help = "name the `connection` that feeds it, or declare the `fields` that rules write to it".to_owned();
-                self.report.error(&table.span(), format!("{} has neither `connection` nor `fields`", table.title()), help);
+                let help =
+                    "name the `connection` that feeds it, or declare the `fields` that rules write to it"
+                        .to_owned();
+                self.report.error(
+                    &table.span(),
+                    format!("{} has neither `connection` nor `fields`", table.title()),
+                    help,
+                );
                 return None;
             }
             let stream: DerivedStream = table.read(&["connection"], self.report)?;
@@ -284,9 +369,14 @@ impl Validator<'_, '_> {
         let TableKeys { path, fields, table: of, query, max_size } = table.read(&[], self.report)?;
         if fields.as_ref().is_some_and(BTreeMap::is_empty) {
             let help = "leave it out: then the file says which columns there are".to_owned();
-            self.report.error(&table.key_span_of(&["fields"]), format!("`fields` is empty in {}", table.title()), help);
+            self.report.error(
+                &table.key_span_of(&["fields"]),
+                format!("`fields` is empty in {}", table.title()),
+                help,
+            );
         }
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
+        let extension =
+            path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
         let kind = match (extension.as_str(), of, query) {
             ("csv", None, None) => TableKind::Csv,
             ("parquet", None, None) => TableKind::Parquet,
@@ -305,13 +395,18 @@ impl Validator<'_, '_> {
             ("db" | "sqlite" | "sqlite3", None, Some(query)) => TableKind::Sqlite { query },
             ("db" | "sqlite" | "sqlite3", ..) => {
                 let message = format!("{} needs either `table` or `query`", table.title());
-                self.report.error(&table.span_of(&["path"]), message, "name the table of the database: `table = \"NAME\"`".to_owned());
+                self.report.error(
+                    &table.span_of(&["path"]),
+                    message,
+                    "name the table of the database: `table = \"NAME\"`".to_owned(),
+                );
                 return None;
             }
             (other, ..) => {
                 let what = format!("`.{other}` says nothing about the format of {}", path.display());
                 let help =
-                    "a table is a CSV file (`.csv`), a Parquet file (`.parquet`) or in a SQLite database (`.db`, `.sqlite`, `.sqlite3`)"
+                    "a table is a CSV file (`.csv`), a Parquet file (`.parquet`) or in a SQLite database \
+                    (`.db`, `.sqlite`, `.sqlite3`)"
                         .to_owned();
                 self.report.error(&table.span_of(&["path"]), what, help);
                 return None;
@@ -344,14 +439,25 @@ impl Validator<'_, '_> {
         let several = self.tables(root, "uplinks");
         if let (Some(only), Some(first)) = (&only, several.first()) {
             let message = format!("there is [uplink] in line {} already", self.report.line_of(&only.span()));
-            self.report.error(&first.span(), message, "give that one a name too, such as [uplinks.uplink]".to_owned());
+            self.report.error(
+                &first.span(),
+                message,
+                "give that one a name too, such as [uplinks.uplink]".to_owned(),
+            );
         }
         for table in &several {
             if let Err(why) = names::check_identifier(table.name()) {
-                self.report.error(&table.span(), format!("\"{}\" cannot be an uplink's name", table.name()), why);
+                self.report.error(
+                    &table.span(),
+                    format!("\"{}\" cannot be an uplink's name", table.name()),
+                    why,
+                );
             }
         }
-        only.into_iter().chain(several).filter_map(|table| Some((table.name().to_owned(), self.uplink(table)?))).collect()
+        only.into_iter()
+            .chain(several)
+            .filter_map(|table| Some((table.name().to_owned(), self.uplink(table)?)))
+            .collect()
     }
 
     fn uplink(&mut self, mut table: Table<'_>) -> Option<Uplink> {
@@ -360,14 +466,25 @@ impl Validator<'_, '_> {
         if let Some(keys) = &keys {
             self.check_at_most(keys.in_flight, MOST_IN_FLIGHT, "in_flight", &common);
             if keys.rules.as_ref().is_some_and(|rules| rules.is_empty()) {
-                let help = "leave `rules` out to send what all rules write, or the whole table to send nothing".to_owned();
-                self.report.error(&common.span_of(&["rules"]), format!("`rules` is empty in {}", table.title()), help);
+                let help =
+                    "leave `rules` out to send what all rules write, or the whole table to send nothing"
+                        .to_owned();
+                self.report.error(
+                    &common.span_of(&["rules"]),
+                    format!("`rules` is empty in {}", table.title()),
+                    help,
+                );
             }
         }
         let kind = match (table.contains("url"), table.contains("connection")) {
             (true, true) => {
-                let help = "`connection` is for MQTT, `url` for HTTP; another way is another [uplinks.NAME]".to_owned();
-                self.report.error(&table.span_of(&["url"]), format!("{} has both `connection` and `url`", table.title()), help);
+                let help = "`connection` is for MQTT, `url` for HTTP; another way is another [uplinks.NAME]"
+                    .to_owned();
+                self.report.error(
+                    &table.span_of(&["url"]),
+                    format!("{} has both `connection` and `url`", table.title()),
+                    help,
+                );
                 return None;
             }
             (true, false) => UplinkKind::Http(self.http_uplink(&table)?),
@@ -391,13 +508,16 @@ impl Validator<'_, '_> {
         let uplink: MqttUplink = table.read(&UPLINK_KEYS, self.report)?;
         let wrong = match mqtt::placeholders(&uplink.topic) {
             Err(why) => Some((why, None)),
-            Ok(names) => names
-                .iter()
-                .find(|name| !["box", "rule"].contains(&name.as_str()))
-                .map(|name| (format!("`{{{name}}}` cannot be filled in"), Some("`{box}` and `{rule}` can".to_owned()))),
+            Ok(names) => names.iter().find(|name| !["box", "rule"].contains(&name.as_str())).map(|name| {
+                (format!("`{{{name}}}` cannot be filled in"), Some("`{box}` and `{rule}` can".to_owned()))
+            }),
         };
         if let Some((why, help)) = wrong {
-            self.report.error(&table.span_of(&["topic"]), format!("this is not a topic to publish to: {why}"), help);
+            self.report.error(
+                &table.span_of(&["topic"]),
+                format!("this is not a topic to publish to: {why}"),
+                help,
+            );
         }
         Some(uplink)
     }
@@ -408,8 +528,14 @@ impl Validator<'_, '_> {
         let dir = self.base_dir.join(keys.dir);
         if table.contains("dir") && !dir.is_dir() {
             let help =
-                "make it with `mkdir`, or correct the path; relative paths start at the directory of the configuration file".to_owned();
-            self.report.error(&table.span_of(&["dir"]), format!("`dir` names {}, which is not a directory", dir.display()), help);
+                "make it with `mkdir`, or correct the path; relative paths start at the directory of the \
+                configuration file"
+                    .to_owned();
+            self.report.error(
+                &table.span_of(&["dir"]),
+                format!("`dir` names {}, which is not a directory", dir.display()),
+                help,
+            );
         }
         Some(Rules { dir, workers: keys.workers })
     }
@@ -421,50 +547,80 @@ impl Validator<'_, '_> {
             self.report.error(&table.span_of(&["max_size"]), message, None);
         }
         if keys.reserve >= keys.max_size {
-            let message = format!("`reserve` ({}) must be smaller than `max_size` ({})", keys.reserve, keys.max_size);
-            self.report.error(&table.span_of(&["reserve"]), message, "it is the part of it that is kept for alarms".to_owned());
+            let message =
+                format!("`reserve` ({}) must be smaller than `max_size` ({})", keys.reserve, keys.max_size);
+            self.report.error(
+                &table.span_of(&["reserve"]),
+                message,
+                "it is the part of it that is kept for alarms".to_owned(),
+            );
         }
         if matches!(keys.when_full, BufferWhenFull::Block) {
-            let what =
-                "when the buffer is full, rules that write to the uplink wait, and in the end all streams and outputs wait with them";
-            let help = "write \"drop_oldest\" or \"thin_out\", which go on and tell the cloud of the gap, unless to stand still is better";
+            let what = "when the buffer is full, rules that write to the uplink wait, and in the end all \
+                streams and outputs wait with them";
+            let help = "write \"drop_oldest\" or \"thin_out\", which go on and tell the cloud of the gap, \
+                unless to stand still is better";
             self.report.warning(&table.span_of(&["when_full"]), what, help.to_owned());
         }
-        let path = keys.path.as_ref().map_or_else(|| data_dir.join("buffer.db"), |path| self.base_dir.join(path));
+        let path =
+            keys.path.as_ref().map_or_else(|| data_dir.join("buffer.db"), |path| self.base_dir.join(path));
         if path.is_dir() {
             let message = format!("`path` names {}, which is a directory", path.display());
             self.report.error(&table.span_of(&["path"]), message, "name the database file itself".to_owned());
         }
         if keys.commit_every > LONGEST_COMMIT {
             let message = format!("`commit_every` is at most {LONGEST_COMMIT}, and is {}", keys.commit_every);
-            let help = "messages with QoS 1 are not acknowledged before; see `durability` to spare the disk more".to_owned();
+            let help =
+                "messages with QoS 1 are not acknowledged before; see `durability` to spare the disk more"
+                    .to_owned();
             self.report.error(&table.span_of(&["commit_every"]), message, help);
         }
         match (keys.durability, keys.sync_every) {
             (Durability::Full, Some(_)) => {
-                let help = "add `durability = \"normal\"`, if a power cut may lose what was stored in that time".to_owned();
-                self.report.error(&table.key_span_of(&["sync_every"]), "`sync_every` has no use with `durability = \"full\"`", help);
+                let help =
+                    "add `durability = \"normal\"`, if a power cut may lose what was stored in that time"
+                        .to_owned();
+                self.report.error(
+                    &table.key_span_of(&["sync_every"]),
+                    "`sync_every` has no use with `durability = \"full\"`",
+                    help,
+                );
             }
             (Durability::Normal, Some(every)) if every < SHORTEST_SYNC => {
                 let message = format!("`sync_every` must be at least {SHORTEST_SYNC}, and is {every}");
-                self.report.error(&table.span_of(&["sync_every"]), message, "for less, write `durability = \"full\"`".to_owned());
+                self.report.error(
+                    &table.span_of(&["sync_every"]),
+                    message,
+                    "for less, write `durability = \"full\"`".to_owned(),
+                );
             }
             _ => {}
         }
         if keys.snapshot_every < SHORTEST_SNAPSHOT {
-            let message = format!("`snapshot_every` must be at least {SHORTEST_SNAPSHOT}, and is {}", keys.snapshot_every);
+            let message = format!(
+                "`snapshot_every` must be at least {SHORTEST_SNAPSHOT}, and is {}",
+                keys.snapshot_every
+            );
             self.report.error(&table.span_of(&["snapshot_every"]), message, None);
         }
         if let Some(ttl) = keys.ttl.filter(|ttl| *ttl < SHORTEST_TTL) {
             let message = format!("`ttl` must be at least {SHORTEST_TTL}, and is {ttl}");
-            self.report.error(&table.span_of(&["ttl"]), message, "leave it out to keep rows until an uplink has taken them".to_owned());
+            self.report.error(
+                &table.span_of(&["ttl"]),
+                message,
+                "leave it out to keep rows until an uplink has taken them".to_owned(),
+            );
         }
         keys.at(path)
     }
 
     fn check_at_most(&mut self, value: NonZeroUsize, most: usize, key: &str, table: &Table<'_>) {
         if value.get() > most {
-            self.report.error(&table.span_of(&[key]), format!("`{key}` is at most {most}, and is {value}"), None);
+            self.report.error(
+                &table.span_of(&[key]),
+                format!("`{key}` is at most {most}, and is {value}"),
+                None,
+            );
         }
     }
 }

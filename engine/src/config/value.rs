@@ -1,10 +1,13 @@
-//! Reads TOML values into types, with errors that keep their structure: which key, where, and what would have been right.
+//! Reads TOML values into types, with errors that keep their structure: which key, where, and what would have
+//! been right.
 
 use std::fmt;
 use std::ops::Range;
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::forward_to_deserialize_any;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -153,7 +156,9 @@ impl<'de> de::Deserializer<'de> for Value<'de> {
                 Err(_) => Err(de::Error::custom("this is not a number that can be represented")),
             },
             DeValue::Boolean(value) => visitor.visit_bool(*value),
-            DeValue::Datetime(_) => Err(de::Error::custom("no key here takes a date or time; put text in quotes")),
+            DeValue::Datetime(_) => {
+                Err(de::Error::custom("no key here takes a date or time; put text in quotes"))
+            }
             DeValue::Array(items) => visitor.visit_seq(Items(items.iter())),
             DeValue::Table(table) => visitor.visit_map(Entries::new(table)),
         }
@@ -163,7 +168,11 @@ impl<'de> de::Deserializer<'de> for Value<'de> {
         visitor.visit_some(self) // an absent key is never asked
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, ValueError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ValueError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -174,17 +183,29 @@ impl<'de> de::Deserializer<'de> for Value<'de> {
         visitor: V,
     ) -> Result<V::Value, ValueError> {
         match self.value {
-            DeValue::Table(table) if is_one_of(table, variants) => visitor.visit_enum(MapAccessDeserializer::new(Entries::new(table))),
-            DeValue::Table(_) => Err(de::Error::custom(format_args!("expected exactly one of {} in the braces", list(variants)))),
+            DeValue::Table(table) if is_one_of(table, variants) => {
+                visitor.visit_enum(MapAccessDeserializer::new(Entries::new(table)))
+            }
+            DeValue::Table(_) => Err(de::Error::custom(format_args!(
+                "expected exactly one of {} in the braces",
+                list(variants)
+            ))),
             // `tidegate_connectors::secret::SecretSource`
             _ if name == "SecretSource" => Err(ValueError::new(Problem::SecretInFile)),
-            DeValue::String(text) => visitor.visit_enum(IntoDeserializer::<ValueError>::into_deserializer(&**text)),
-            other => Err(de::Error::custom(format_args!("expected one of {}, found a {}", list(variants), other.type_str()))),
+            DeValue::String(text) => {
+                visitor.visit_enum(IntoDeserializer::<ValueError>::into_deserializer(&**text))
+            }
+            other => Err(de::Error::custom(format_args!(
+                "expected one of {}, found a {}",
+                list(variants),
+                other.type_str()
+            ))),
         }
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        seq tuple tuple_struct
         map struct identifier ignored_any
     }
 }
@@ -203,7 +224,10 @@ struct Items<'a>(std::slice::Iter<'a, Spanned<DeValue<'a>>>);
 impl<'de> SeqAccess<'de> for Items<'de> {
     type Error = ValueError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ValueError> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ValueError> {
         let Some(item) = self.0.next() else { return Ok(None) };
         seed.deserialize(Value::new(item.get_ref())).map(Some).map_err(|mut error| {
             error.span.get_or_insert(item.span());
@@ -236,7 +260,9 @@ impl<'de> MapAccess<'de> for Entries<'de> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ValueError> {
-        let Some((key, value)) = self.current.take() else { return Err(de::Error::custom("a value was asked for before its key")) };
+        let Some((key, value)) = self.current.take() else {
+            return Err(de::Error::custom("a value was asked for before its key"));
+        };
         seed.deserialize(Value::new(value.get_ref())).map_err(|error| error.within(key, value.span()))
     }
 }

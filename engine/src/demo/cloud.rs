@@ -25,8 +25,14 @@ pub(super) struct CloudState {
     pub(super) received: u64,
 }
 
-/// Runs the cloud that `broker` began until `shutdown`. A message on `toggles` takes it away until the next one, or brings it back.
-pub(super) async fn run(broker: Broker, state: watch::Sender<CloudState>, mut toggles: mpsc::Receiver<()>, shutdown: CancellationToken) {
+/// Runs the cloud that `broker` began until `shutdown`. A message on `toggles` takes it away until the next
+/// one, or brings it back.
+pub(super) async fn run(
+    broker: Broker,
+    state: watch::Sender<CloudState>,
+    mut toggles: mpsc::Receiver<()>,
+    shutdown: CancellationToken,
+) {
     let port = broker.port();
     let mut received = 0;
     let mut broker = broker;

@@ -1,4 +1,5 @@
-//! The plant's devices on the wire: an ordinary MQTT 5 client that publishes what the tanks measure and does what it is told.
+//! The plant's devices on the wire: an ordinary MQTT 5 client that publishes what the tanks measure and does
+//! what it is told.
 //!
 //! It shares nothing with the box but the broker.
 
@@ -17,8 +18,8 @@ use super::plant::{Command, Plant, Reading, SITE, Sample, Tank};
 /// Eight messages a second from each tank.
 const STEP: Duration = Duration::from_millis(125);
 
-/// Runs the plant against the broker on `port` until `shutdown`. `truth` always has the tanks' real state; every message on `faults`
-/// causes a fault.
+/// Runs the plant against the broker on `port` until `shutdown`. `truth` always has the tanks' real state;
+/// every message on `faults` causes a fault.
 pub(super) async fn run(
     mut plant: Plant,
     port: u16,
@@ -28,7 +29,8 @@ pub(super) async fn run(
 ) {
     let mut options = MqttOptions::new("demo-plant", ("127.0.0.1", port));
     options.set_keep_alive(10);
-    // Room for a second of messages: when the broker is away longer, measurements are lost, as from a real device.
+    // Room for a second of messages: when the broker is away longer, measurements are lost, as from a real
+    // device.
     let (client, mut events) = AsyncClient::builder(options).capacity(32).build();
     let mut clock = tokio::time::interval(STEP);
     clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -53,10 +55,11 @@ fn publish(client: &AsyncClient, plant: &mut Plant) {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     for (device, sample) in plant.sample() {
         let payload = match sample {
-            Sample::Reading(Reading { temperature, level, inflow }) => {
-                json!({ "time": u64::try_from(now_ms).unwrap_or(0), "temperature": temperature, "level": level, "inflow": inflow })
-                    .to_string()
-            }
+            Sample::Reading(Reading { temperature, level, inflow }) => json!({
+                "time": u64::try_from(now_ms).unwrap_or(0), "temperature": temperature, "level": level,
+                "inflow": inflow,
+            })
+            .to_string(),
             Sample::Garbage => r#"{"time": 17672256000"#.to_owned(),
             Sample::Silence => continue,
         };
@@ -72,7 +75,11 @@ async fn on_event(event: Result<Event, ConnectionError>, client: &AsyncClient, p
         Ok(Event::Incoming(Incoming::ConnAck(_))) => {
             for filter in ["plant/+/+/pump/set", "plant/+/+/gate/set"] {
                 if let Err(error) = client.try_subscribe(filter, QoS::AtLeastOnce) {
-                    tracing::warn!(%error, filter, "the demo's devices could not subscribe to their commands");
+                    tracing::warn!(
+                        %error,
+                        filter,
+                        "the demo's devices could not subscribe to their commands",
+                    );
                 }
             }
         }
@@ -81,7 +88,8 @@ async fn on_event(event: Result<Event, ConnectionError>, client: &AsyncClient, p
             None => tracing::warn!(
                 topic = %String::from_utf8_lossy(&message.topic),
                 payload = %String::from_utf8_lossy(&message.payload),
-                "the demo's devices ignored a command: they understand {{\"run\": true}} on plant/SITE/DEVICE/pump/set and {{\"open\": true}} on plant/SITE/DEVICE/gate/set",
+                "the demo's devices ignored a command: they understand {{\"run\": true}} on \
+                plant/SITE/DEVICE/pump/set and {{\"open\": true}} on plant/SITE/DEVICE/gate/set",
             ),
         },
         Ok(_) => {}
@@ -127,7 +135,10 @@ mod tests {
     fn commands_are_read_from_topic_and_payload() {
         let read = |topic, payload| command(&message(topic, payload));
         let tank1 = |command| Some(("tank1".to_owned(), command));
-        assert_eq!(read("plant/north/tank1/pump/set", r#"{"site":"north","run":true}"#), tank1(Command::Pump(true)));
+        assert_eq!(
+            read("plant/north/tank1/pump/set", r#"{"site":"north","run":true}"#),
+            tank1(Command::Pump(true))
+        );
         assert_eq!(read("plant/north/tank1/gate/set", r#"{"open":false}"#), tank1(Command::Gate(false)));
         for (topic, payload) in [
             ("plant/south/tank1/pump/set", r#"{"run":true}"#),
@@ -148,7 +159,8 @@ mod tests {
         let shutdown = CancellationToken::new();
         let devices = tokio::spawn(run(Plant::new(1), broker.port(), truth, on_fault, shutdown.clone()));
 
-        let (client, mut events) = AsyncClient::builder(MqttOptions::new("probe", ("127.0.0.1", broker.port()))).capacity(8).build();
+        let (client, mut events) =
+            AsyncClient::builder(MqttOptions::new("probe", ("127.0.0.1", broker.port()))).capacity(8).build();
         client.try_subscribe("plant/north/tank2/telemetry", QoS::AtLeastOnce).unwrap();
         let reading: serde_json::Value = loop {
             if let Event::Incoming(Incoming::Publish(message)) = events.poll().await.unwrap() {
@@ -160,9 +172,19 @@ mod tests {
         assert!(tanks.wait_for(|tanks| !tanks.is_empty()).await.unwrap().iter().all(|tank| !tank.pump_runs));
 
         // Telemetry comes from the client that subscribes to commands, after it has subscribed.
-        client.try_publish("plant/north/tank2/pump/set", r#"{"run":true}"#, PublishOptions::new(QoS::AtLeastOnce).retain(true)).unwrap();
+        client
+            .try_publish(
+                "plant/north/tank2/pump/set",
+                r#"{"run":true}"#,
+                PublishOptions::new(QoS::AtLeastOnce).retain(true),
+            )
+            .unwrap();
         let polling = tokio::spawn(async move { while events.poll().await.is_ok() {} });
-        let started = tanks.wait_for(|tanks| tanks.iter().any(|tank| tank.name == "tank2" && tank.pump_runs)).await.unwrap().clone();
+        let started = tanks
+            .wait_for(|tanks| tanks.iter().any(|tank| tank.name == "tank2" && tank.pump_runs))
+            .await
+            .unwrap()
+            .clone();
         assert!(!started[0].pump_runs && !started[2].pump_runs);
 
         shutdown.cancel();

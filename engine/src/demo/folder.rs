@@ -16,7 +16,8 @@ macro_rules! rules {
     };
 }
 
-pub(super) const RULES: &[(&str, &str)] = rules!["alarms.sql", "cooling.sql", "flow_display.sql", "outlet_gate.sql", "statistics.sql"];
+pub(super) const RULES: &[(&str, &str)] =
+    rules!["alarms.sql", "cooling.sql", "flow_display.sql", "outlet_gate.sql", "statistics.sql"];
 
 /// The rule that the user is asked to edit.
 const RULE_TO_TRY: &str = "rules/cooling.sql";
@@ -37,12 +38,14 @@ pub(super) enum FolderError {
     #[error("could not {what} {}: {reason}; choose another folder with --dir", path.display())]
     Io { what: &'static str, path: PathBuf, reason: io::Error },
     #[error(
-        "{} is not a demo's folder, and nothing was written into it: {there}; name another one, or one that does not exist, with --dir",
+        "{} is not a demo's folder, and nothing was written into it: {there}; name another one, or one that \
+        does not exist, with --dir",
         dir.display()
     )]
     Foreign { dir: PathBuf, there: String },
     #[error(
-        "{} has no line such as `port = 1883 # demo: {which}`, so the demo cannot enter its port: put the line back under [connections.{which}], or start with --fresh to get all files as they were shipped",
+        "{} has no line such as `port = 1883 # demo: {which}`, so the demo cannot enter its port: put the \
+        line back under [connections.{which}], or start with --fresh to get all files as they were shipped",
         path.display()
     )]
     NoMarker { path: PathBuf, which: &'static str },
@@ -51,7 +54,8 @@ pub(super) enum FolderError {
 impl Folder {
     /// Whether `dir` may be the demo's: it is absent, empty, or one already. Nothing else is written into.
     pub(super) fn check(dir: &Path) -> Result<(), FolderError> {
-        let foreign = |there: &str| Err(FolderError::Foreign { dir: dir.to_owned(), there: there.to_owned() });
+        let foreign =
+            |there: &str| Err(FolderError::Foreign { dir: dir.to_owned(), there: there.to_owned() });
         if dir.exists() && !dir.is_dir() {
             return foreign("it is a file");
         }
@@ -63,9 +67,14 @@ impl Folder {
         }
     }
 
-    /// Copies configuration and rules into `dir`, with the brokers' ports filled in. What the user has changed stays; if `fresh`,
-    /// under another name.
-    pub(super) fn prepare(dir: &Path, fresh: bool, plant_port: u16, cloud_port: u16) -> Result<Self, FolderError> {
+    /// Copies configuration and rules into `dir`, with the brokers' ports filled in. What the user has
+    /// changed stays; if `fresh`, under another name.
+    pub(super) fn prepare(
+        dir: &Path,
+        fresh: bool,
+        plant_port: u16,
+        cloud_port: u16,
+    ) -> Result<Self, FolderError> {
         Self::check(dir)?;
         let path = dir.join(CONFIG);
         let with_ports = |text: &str| {
@@ -76,9 +85,14 @@ impl Folder {
         let shipped = CONFIG_TEXT.to_owned();
         let chosen = if fresh { &shipped } else { own.as_ref().unwrap_or(&shipped) };
         // Before anything is written: a folder that cannot be used is left as it is.
-        let config = with_ports(chosen).map_err(|which| FolderError::NoMarker { path: path.clone(), which })?;
+        let config =
+            with_ports(chosen).map_err(|which| FolderError::NoMarker { path: path.clone(), which })?;
         let rules_dir = dir.join("rules");
-        fs::create_dir_all(&rules_dir).map_err(|reason| FolderError::Io { what: "create", path: rules_dir.clone(), reason })?;
+        fs::create_dir_all(&rules_dir).map_err(|reason| FolderError::Io {
+            what: "create",
+            path: rules_dir.clone(),
+            reason,
+        })?;
         let mut folder = Self { dir: dir.to_owned(), kept: Vec::new(), copies: Vec::new() };
         for (name, shipped) in RULES {
             let path = dir.join(name);
@@ -124,7 +138,11 @@ fn keep(path: &Path) -> Result<PathBuf, FolderError> {
     let name = path.file_name().unwrap_or_default().display().to_string();
     let copy = |n: u32| path.with_file_name(format!("{name}.{n}.old"));
     let free = (1..).map(copy).find(|copy| !copy.exists()).unwrap_or_else(|| copy(0));
-    fs::rename(path, &free).map_err(|reason| FolderError::Io { what: "rename", path: path.to_owned(), reason })?;
+    fs::rename(path, &free).map_err(|reason| FolderError::Io {
+        what: "rename",
+        path: path.to_owned(),
+        reason,
+    })?;
     Ok(free)
 }
 
@@ -176,8 +194,10 @@ mod tests {
     #[test]
     fn every_shipped_rule_is_embedded_and_the_shipped_configuration_is_usable_as_it_is() {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo");
-        let mut names: Vec<_> =
-            fs::read_dir(shipped.join("rules")).unwrap().map(|file| format!("rules/{}", file.unwrap().file_name().display())).collect();
+        let mut names: Vec<_> = fs::read_dir(shipped.join("rules"))
+            .unwrap()
+            .map(|file| format!("rules/{}", file.unwrap().file_name().display()))
+            .collect();
         names.sort();
         assert_eq!(names, RULES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
         assert_eq!(ports(&shipped), (1883, 1884));
@@ -208,7 +228,8 @@ mod tests {
 
     #[test]
     fn only_the_marked_lines_of_the_users_configuration_change() {
-        let text = "port = 9 # mine\n  port=1883   # demo: plant\n# port = 1 # demo: cloud?\nport = 5 # demo: cloud";
+        let text =
+            "port = 9 # mine\n  port=1883   # demo: plant\n# port = 1 # demo: cloud?\nport = 5 # demo: cloud";
         let text = with_port(text, "plant", 7).unwrap();
         assert_eq!(
             with_port(&text, "cloud", 8).unwrap(),
@@ -224,7 +245,10 @@ mod tests {
         let mine = "name = \"mine\"\nport = 5 # demo: cloud\n";
         fs::write(&path, mine).unwrap();
         let error = Folder::prepare(dir.path(), false, 1, 2).unwrap_err().to_string();
-        assert!(error.contains("has no line such as `port = 1883 # demo: plant`") && error.contains("--fresh"), "{error}");
+        assert!(
+            error.contains("has no line such as `port = 1883 # demo: plant`") && error.contains("--fresh"),
+            "{error}"
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), mine);
         assert!(!dir.path().join("rules").exists());
         let copy = dir.path().join("tidegate.toml.1.old");
@@ -234,7 +258,11 @@ mod tests {
 
     #[test]
     fn a_folder_of_somebody_else_is_never_written_into() {
-        for (file, text) in [(CONFIG, "name = \"plant-of-mine\"\n"), ("rules/mine.sql", "INSERT INTO x SELECT 1"), ("notes.txt", "")] {
+        for (file, text) in [
+            (CONFIG, "name = \"plant-of-mine\"\n"),
+            ("rules/mine.sql", "INSERT INTO x SELECT 1"),
+            ("notes.txt", ""),
+        ] {
             let dir = tempfile::tempdir().unwrap();
             fs::create_dir(dir.path().join("rules")).unwrap();
             fs::write(dir.path().join(file), text).unwrap();

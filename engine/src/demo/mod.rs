@@ -1,11 +1,14 @@
 //! `tidegate demo`: a plant, a cloud and a box on real protocols, with nothing installed.
 //!
 //! * [`plant`]: the simulated pump house, a pure model; [`devices`]: its MQTT client.
-//! * [`broker`]: the embedded brokers; [`cloud`]: the one that goes away and comes back; [`world`]: all of these together.
+//! * [`broker`]: the embedded brokers; [`cloud`]: the one that goes away and comes back; [`world`]: all of
+//!   these together.
 //! * [`folder`]: the copy of `deploy/demo` that the user edits.
-//! * [`scene`]: what there is to see; [`view`]: draws it on the [`screen`](crate::screen); [`recent`]: the newest warnings.
+//! * [`scene`]: what there is to see; [`view`]: draws it on the [`screen`](crate::screen); [`recent`]: the
+//!   newest warnings.
 //!
-//! The box is an ordinary one. It is started from its configuration file, and the demo sees no more of it than its [`Report`].
+//! The box is an ordinary one. It is started from its configuration file, and the demo sees no more of it
+//! than its [`Report`].
 
 mod broker;
 mod cloud;
@@ -61,21 +64,28 @@ pub trait RunningBox {
     fn stop(self) -> impl Future<Output = ()>;
 }
 
-/// Runs the demo until the user ends it with a key, SIGINT, SIGTERM or SIGHUP. `start_box` starts a box from a configuration file.
+/// Runs the demo until the user ends it with a key, SIGINT, SIGTERM or SIGHUP. `start_box` starts a box from
+/// a configuration file.
 ///
 /// It sets up logging to `demo.log` in its folder, so the caller must not have done so.
 ///
 /// # Errors
-/// When a broker, the folder, the box or the terminal cannot be had. Whatever had been started is stopped, and the terminal restored.
-pub async fn run<B: RunningBox>(options: Options, start_box: impl AsyncFnOnce(&Path) -> anyhow::Result<B>) -> anyhow::Result<()> {
+/// When a broker, the folder, the box or the terminal cannot be had. Whatever had been started is stopped,
+/// and the terminal restored.
+pub async fn run<B: RunningBox>(
+    options: Options,
+    start_box: impl AsyncFnOnce(&Path) -> anyhow::Result<B>,
+) -> anyhow::Result<()> {
     let full_screen = !options.plain && io::stdout().is_terminal() && io::stdin().is_terminal();
     let ending = end_on_signals()?;
     let dir = &options.dir;
     Folder::check(dir)?;
-    std::fs::create_dir_all(dir)
-        .with_context(|| format!("could not create the demo's folder {}; choose another with --dir", dir.display()))?;
+    std::fs::create_dir_all(dir).with_context(|| {
+        format!("could not create the demo's folder {}; choose another with --dir", dir.display())
+    })?;
     let log = dir.join(folder::LOG);
-    let recent = Recent::install(&log, !full_screen).with_context(|| format!("could not write the log {}", log.display()))?;
+    let recent = Recent::install(&log, !full_screen)
+        .with_context(|| format!("could not write the log {}", log.display()))?;
     run_until(&ending, &options, start_box, &recent, full_screen, &mut io::stdout()).await
 }
 
@@ -91,23 +101,39 @@ async fn run_until<B: RunningBox>(
     let shown = async {
         let folder = world.folder(&options.dir, options.fresh)?;
         for path in &folder.kept {
-            tracing::warn!(file = %path.display(), "your edited file is used; --fresh brings back the one that was shipped");
+            tracing::warn!(
+                file = %path.display(),
+                "your edited file is used; --fresh brings back the one that was shipped"
+            );
         }
         for copy in &folder.copies {
-            tracing::warn!(copy = %copy.display(), "your edited file was kept under this name, and the one that was shipped is used");
+            tracing::warn!(
+                copy = %copy.display(),
+                "your edited file was kept under this name, and the one that was shipped is used"
+            );
         }
         let config = folder.config();
         let the_box = tokio::select! {
-            started = start_box(&config) => started.with_context(|| format!("could not start the box from {}", config.display()))?,
+            started = start_box(&config) => {
+                started.with_context(|| format!("could not start the box from {}", config.display()))?
+            }
             () = ending.cancelled() => return Ok(()),
         };
         let rule_to_try = folder.rule_to_try().display().to_string();
         let report = || the_box.report();
         let config = config.display().to_string();
-        let camera = Camera { world: &world, report: &report, recent, rule_to_try, config, started: Instant::now() };
-        let shown = if full_screen { watch_screen(&camera, ending).await } else { print_lines(&camera, out, ending).await };
+        let started = Instant::now();
+        let camera = Camera { world: &world, report: &report, recent, rule_to_try, config, started };
+        let shown = if full_screen {
+            watch_screen(&camera, ending).await
+        } else {
+            print_lines(&camera, out, ending).await
+        };
         if tokio::time::timeout(STOP_DEADLINE, the_box.stop()).await.is_err() {
-            tracing::error!(seconds = STOP_DEADLINE.as_secs(), "the box did not stop in time and was left behind");
+            tracing::error!(
+                seconds = STOP_DEADLINE.as_secs(),
+                "the box did not stop in time and was left behind"
+            );
         }
         shown
     }
@@ -127,7 +153,8 @@ fn what_next(dir: &Path) -> String {
         "The demo has ended. Its configuration, rules, data and log are in {dir}.
   tidegate demo --dir {dir}                    goes on with them, and with your edits
   tidegate check --config {dir}/tidegate.toml  says what is wrong with them
-For a box of your own, copy tidegate.toml and rules from there and name your broker; the guide (docs/guide.md) goes on from here.
+For a box of your own, copy tidegate.toml and rules from there and name your broker; the guide \
+        (docs/guide.md) goes on from here.
 "
     )
 }
@@ -145,7 +172,8 @@ struct Camera<'a> {
 
 impl Camera<'_> {
     fn take(&self) -> Scene {
-        let mut scene = Scene { running_for: self.started.elapsed(), report: (self.report)(), ..Scene::default() };
+        let mut scene =
+            Scene { running_for: self.started.elapsed(), report: (self.report)(), ..Scene::default() };
         self.world.add_to(&mut scene);
         scene.messages = self.recent.newest_first();
         scene.rule_to_try.clone_from(&self.rule_to_try);
@@ -172,13 +200,17 @@ async fn watch_screen(camera: &Camera<'_>, ending: &CancellationToken) -> anyhow
     }
 }
 
-async fn print_lines(camera: &Camera<'_>, out: &mut impl Write, ending: &CancellationToken) -> anyhow::Result<()> {
+async fn print_lines(
+    camera: &Camera<'_>,
+    out: &mut impl Write,
+    ending: &CancellationToken,
+) -> anyhow::Result<()> {
     let mut line = every(LINE_EVERY);
     line.reset(); // there is nothing to tell yet
     let Camera { rule_to_try, config, .. } = camera;
     let mut text = format!(
-        "edit {rule_to_try} (try 80 -> 70), save it, and watch; ask the box: tidegate status --config {config}; \
-         Ctrl-C ends the demo"
+        "edit {rule_to_try} (try 80 -> 70), save it, and watch; ask the box: tidegate status --config \
+        {config}; Ctrl-C ends the demo"
     );
     loop {
         match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -257,14 +289,19 @@ mod tests {
             let (port, status) = (port(config, "plant"), Arc::new(Status::default()));
             let desk = Desk::new(crate::config::load(config).unwrap(), config, Arc::clone(&status), None);
             let (tank, pump) = (status.streams.of("tank"), status.outputs.of("cooling_pump"));
-            let (client, mut events) = AsyncClient::builder(MqttOptions::new("box", ("127.0.0.1", port))).capacity(32).build();
+            let (client, mut events) =
+                AsyncClient::builder(MqttOptions::new("box", ("127.0.0.1", port))).capacity(32).build();
             client.try_subscribe("plant/+/+/telemetry", QoS::AtLeastOnce).unwrap();
             let task = tokio::spawn(async move {
                 while let Ok(event) = events.poll().await {
                     let Event::Incoming(Incoming::Publish(message)) = event else { continue };
                     tank.rows.add(1);
-                    let topic = String::from_utf8(message.topic.to_vec()).unwrap().replace("telemetry", "pump/set");
-                    client.publish(topic, r#"{"run":true}"#, PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
+                    let topic =
+                        String::from_utf8(message.topic.to_vec()).unwrap().replace("telemetry", "pump/set");
+                    client
+                        .publish(topic, r#"{"run":true}"#, PublishOptions::new(QoS::AtLeastOnce))
+                        .await
+                        .unwrap();
                     pump.written.add(1);
                 }
             });
@@ -318,12 +355,19 @@ mod tests {
         let parts = &["tank1", "% pump runs", "cooling_pump"];
         let mut reader = Reader { lines: String::new(), parts, ending: ending.clone() };
         let start = async |config: &Path| Ok(CountingBox::start(config, Arc::clone(&stopped)));
-        tokio::time::timeout(Duration::from_secs(60), run_until(&ending, &options, start, &Recent::default(), false, &mut reader))
-            .await
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(
+            Duration::from_secs(60),
+            run_until(&ending, &options, start, &Recent::default(), false, &mut reader),
+        )
+        .await
+        .unwrap()
+        .unwrap();
 
-        assert!(reader.lines.starts_with("edit ") && reader.lines.contains("cooling.sql"), "{}", reader.lines);
+        assert!(
+            reader.lines.starts_with("edit ") && reader.lines.contains("cooling.sql"),
+            "{}",
+            reader.lines
+        );
         assert!(reader.lines.contains("The demo has ended"), "{}", reader.lines);
         assert!(stopped.load(Ordering::Relaxed));
         for connection in ["plant", "cloud"] {
@@ -336,8 +380,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { dir: dir.path().to_owned(), fresh: false, plain: true };
         let start = async |_: &Path| Err::<CountingBox, _>(anyhow::anyhow!("no such rule"));
-        let error = run_until(&CancellationToken::new(), &options, start, &Recent::default(), false, &mut Vec::new()).await.unwrap_err();
-        let expected = format!("could not start the box from {}: no such rule", dir.path().join("tidegate.toml").display());
+        let error =
+            run_until(&CancellationToken::new(), &options, start, &Recent::default(), false, &mut Vec::new())
+                .await
+                .unwrap_err();
+        let expected = format!(
+            "could not start the box from {}: no such rule",
+            dir.path().join("tidegate.toml").display()
+        );
         assert_eq!(format!("{error:#}"), expected);
         broker::nobody_listens_on(port(&dir.path().join("tidegate.toml"), "plant")).await;
     }

@@ -1,16 +1,17 @@
 //! The simulated plant: a pump house with three tanks, as a pure model that is stepped from outside.
 //!
-//! Each tank fills through an inlet that nobody controls and drains through an outlet gate. Its content heats up by itself and is
-//! cooled while the cooling pump runs. Pump and gate do what they were last told. The sensors are noisy and now and then faulty: what
-//! [`Plant::sample`] reports is not what [`Plant::tanks`] knows to be true.
+//! Each tank fills through an inlet that nobody controls and drains through an outlet gate. Its content heats
+//! up by itself and is cooled while the cooling pump runs. Pump and gate do what they were last told. The
+//! sensors are noisy and now and then faulty: what [`Plant::sample`] reports is not what [`Plant::tanks`]
+//! knows to be true.
 
 /// The plant's site, a level of its topics.
 pub(super) const SITE: &str = "north";
 
 /// A tank's volume: it turns a level in % into litres.
 const VOLUME_L: f64 = 600.0;
-/// Where the temperature settles without and with the pump, and how fast (time constants). Chosen so that a cycle between 70 and
-/// 80 degrees takes about half a minute: slow enough to follow, fast enough to wait for.
+/// Where the temperature settles without and with the pump, and how fast (time constants). Chosen so that a
+/// cycle between 70 and 80 degrees takes about half a minute: slow enough to follow, fast enough to wait for.
 const HOT_C: f64 = 96.0;
 const COOLED_C: f64 = 42.0;
 const HEATING_S: f64 = 40.0;
@@ -124,7 +125,11 @@ impl Plant {
             stuck_at: temperature,
         };
         Self {
-            tanks: [tank("tank1", 76.0, 42.0, 420.0), tank("tank2", 66.0, 64.0, 360.0), tank("tank3", 58.0, 25.0, 300.0)],
+            tanks: [
+                tank("tank1", 76.0, 42.0, 420.0),
+                tank("tank2", 66.0, 64.0, 360.0),
+                tank("tank3", 58.0, 25.0, 300.0),
+            ],
             noise: Noise(seed),
             next_fault_s: 25.0,
             faults_so_far: 0,
@@ -140,15 +145,19 @@ impl Plant {
     pub(super) fn step(&mut self, seconds: f64) {
         let Self { tanks, noise, .. } = self;
         for tank in tanks {
-            let (settles_at, time_constant) = if tank.pump_runs { (COOLED_C, COOLING_S) } else { (HOT_C, HEATING_S) };
+            let (settles_at, time_constant) =
+                if tank.pump_runs { (COOLED_C, COOLING_S) } else { (HOT_C, HEATING_S) };
             tank.temperature += (settles_at - tank.temperature) * (1.0 - (-seconds / time_constant).exp());
             // The inlet wanders around 360 l/min and is drawn back to it.
-            tank.inflow += (360.0 - tank.inflow) * 0.05 * seconds + noise.around_zero() * 40.0 * seconds.sqrt();
+            tank.inflow +=
+                (360.0 - tank.inflow) * 0.05 * seconds + noise.around_zero() * 40.0 * seconds.sqrt();
             tank.inflow = tank.inflow.clamp(120.0, 600.0);
             let filled = tank.inflow / 60.0 / VOLUME_L * 100.0;
-            let drained = if tank.gate_open { DRAIN_PERCENT_PER_S * (tank.level / 100.0).sqrt() } else { 0.0 };
+            let drained =
+                if tank.gate_open { DRAIN_PERCENT_PER_S * (tank.level / 100.0).sqrt() } else { 0.0 };
             tank.level = (tank.level + (filled - drained) * seconds).clamp(0.0, 100.0);
-            tank.fault = tank.fault.map(|(fault, left)| (fault, left - seconds)).filter(|(_, left)| *left > 0.0);
+            tank.fault =
+                tank.fault.map(|(fault, left)| (fault, left - seconds)).filter(|(_, left)| *left > 0.0);
         }
         self.next_fault_s -= seconds;
         if self.next_fault_s <= 0.0 {
@@ -170,7 +179,8 @@ impl Plant {
         }
     }
 
-    /// Carries out `command` on the tank called `name`; a name that does not exist is ignored, as a real bus would.
+    /// Carries out `command` on the tank called `name`; a name that does not exist is ignored, as a real bus
+    /// would.
     pub(super) fn command(&mut self, name: &str, command: Command) {
         for tank in self.tanks.iter_mut().filter(|tank| tank.name == name) {
             match command {
@@ -194,12 +204,17 @@ impl Tank {
             Some(Fault::Silent) => return Sample::Silence,
             Some(Fault::Malformed) => return Sample::Garbage,
             Some(Fault::Stuck) => temperature = Some(round(self.stuck_at)),
-            Some(Fault::Spikes) if noise.fraction() < 0.2 => temperature = Some(850.0), // a Pt100 with a broken wire reads full scale
+            // A Pt100 with a broken wire reads full scale.
+            Some(Fault::Spikes) if noise.fraction() < 0.2 => temperature = Some(850.0),
             Some(Fault::Null) => temperature = None,
             Some(Fault::Spikes) | None => {}
         }
         let level = round((self.level + 0.2 * noise.around_zero()).clamp(0.0, 100.0));
-        Sample::Reading(Reading { temperature, level, inflow: round(self.inflow + 4.0 * noise.around_zero()) })
+        Sample::Reading(Reading {
+            temperature,
+            level,
+            inflow: round(self.inflow + 4.0 * noise.around_zero()),
+        })
     }
 }
 
@@ -241,7 +256,8 @@ mod tests {
 
     #[test]
     fn the_noise_is_splitmix64() {
-        // First outputs for seed 1234567, from the reference implementation <https://prng.di.unimi.it/splitmix64.c>.
+        // First outputs for seed 1234567, from the reference implementation
+        // <https://prng.di.unimi.it/splitmix64.c>.
         let mut noise = Noise(1_234_567);
         assert_eq!(
             [noise.next(), noise.next(), noise.next()],
@@ -323,11 +339,15 @@ mod tests {
             }
             let temperatures: Vec<_> = samples
                 .iter()
-                .filter_map(|sample| if let Sample::Reading(reading) = sample { Some(reading.temperature) } else { None })
+                .filter_map(|sample| {
+                    if let Sample::Reading(reading) = sample { Some(reading.temperature) } else { None }
+                })
                 .collect();
             match fault {
                 Fault::Stuck => assert!(temperatures.windows(2).all(|pair| pair[0] == pair[1])),
-                Fault::Spikes => assert!(temperatures.contains(&Some(850.0)) && temperatures.iter().any(|t| *t < Some(100.0))),
+                Fault::Spikes => assert!(
+                    temperatures.contains(&Some(850.0)) && temperatures.iter().any(|t| *t < Some(100.0))
+                ),
                 Fault::Null => assert!(temperatures.iter().all(Option::is_none)),
                 Fault::Silent => assert!(samples.iter().all(|sample| *sample == Sample::Silence)),
                 Fault::Malformed => assert!(samples.iter().all(|sample| *sample == Sample::Garbage)),

@@ -37,16 +37,25 @@ pub(super) struct Message {
 pub(super) struct Recent(Arc<Mutex<VecDeque<Message>>>);
 
 impl Recent {
-    /// Appends the program's log to `file`, and sends it to the returned list, and its warnings to standard error if `plain`. A
-    /// program that has set up logging already keeps what it has, and the list stays empty.
+    /// Appends the program's log to `file`, and sends it to the returned list, and its warnings to standard
+    /// error if `plain`. A program that has set up logging already keeps what it has, and the list stays
+    /// empty.
     pub(super) fn install(file: &Path, plain: bool) -> io::Result<Self> {
         let file = File::options().append(true).create(true).open(file)?;
         let recent = Self::default();
         let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
-        let to_stderr =
-            plain.then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr).with_filter(LevelFilter::WARN));
-        let installed =
-            tracing_subscriber::registry().with(EnvFilter::new(FILTER)).with(to_file).with(to_stderr).with(recent.clone()).try_init();
+        let to_stderr = plain.then(|| {
+            tracing_subscriber::fmt::layer()
+                .with_ansi(false)
+                .with_writer(io::stderr)
+                .with_filter(LevelFilter::WARN)
+        });
+        let installed = tracing_subscriber::registry()
+            .with(EnvFilter::new(FILTER))
+            .with(to_file)
+            .with(to_stderr)
+            .with(recent.clone())
+            .try_init();
         if let Err(error) = installed {
             tracing::warn!(%error, "the demo's own log file stays empty: the program logs elsewhere");
         }
@@ -98,7 +107,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recent {
         let mut line = Line::default();
         event.record(&mut line);
         let spans = context.event_scope(event).into_iter().flatten();
-        let of_span = spans.filter_map(|span| span.extensions().get::<Connection>().map(|Connection(name)| name.clone())).next();
+        let of_span = spans
+            .filter_map(|span| span.extensions().get::<Connection>().map(|Connection(name)| name.clone()))
+            .next();
         let connection = line.connection.or(of_span).map_or_else(String::new, |name| format!("{name}: "));
         let time = jiff::Timestamp::now().strftime("%H:%M:%S").to_string();
         self.push(level, time, format!("{connection}{}{}", line.message, line.fields));
@@ -149,7 +160,11 @@ mod tests {
                 tracing::error!(error = %"disk full", "cannot write");
             });
         });
-        let messages: Vec<_> = recent.newest_first().into_iter().map(|message| (message.level, message.text, message.times)).collect();
+        let messages: Vec<_> = recent
+            .newest_first()
+            .into_iter()
+            .map(|message| (message.level, message.text, message.times))
+            .collect();
         let message = |level, text: &str, times| (level, text.to_owned(), times);
         assert_eq!(
             messages,

@@ -1,4 +1,5 @@
-//! What the view shows at one moment: what the box says of itself and, beside it, the truth about plant and cloud.
+//! What the view shows at one moment: what the box says of itself and, beside it, the truth about plant and
+//! cloud.
 
 use std::time::Duration;
 

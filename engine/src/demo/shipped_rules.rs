@@ -40,7 +40,9 @@ fn catalog() -> Catalog {
     Catalog {
         inputs: [("tank".to_owned(), Some(tank))].into(),
         derived: [("tank_stats".to_owned(), stats)].into(),
-        outputs: ["cooling_pump", "outlet_gate", "flow_display"].map(|name| (name.to_owned(), output())).into(),
+        outputs: ["cooling_pump", "outlet_gate", "flow_display"]
+            .map(|name| (name.to_owned(), output()))
+            .into(),
         uplink: true,
         ..Catalog::default()
     }
@@ -62,7 +64,9 @@ impl Loop {
         let catalog = catalog();
         let rules = RULES.iter().map(|(name, text)| match compile(name, &edit(text), &catalog) {
             Ok(compiled) => compiled.rule,
-            Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+            Err(CompileError::Wrong(wrong)) => {
+                panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+            }
             Err(CompileError::Waiting(streams)) => panic!("{name} waits for {streams:?}"),
         });
         let rules = rules.collect();
@@ -82,12 +86,14 @@ impl Loop {
     }
 
     fn rows(&mut self) -> Option<Rows> {
-        let readings: Vec<_> = self
-            .plant
-            .sample()
-            .into_iter()
-            .filter_map(|(device, sample)| if let Sample::Reading(reading) = sample { Some((device, reading)) } else { None })
-            .collect();
+        let readings: Vec<_> =
+            self.plant
+                .sample()
+                .into_iter()
+                .filter_map(|(device, sample)| {
+                    if let Sample::Reading(reading) = sample { Some((device, reading)) } else { None }
+                })
+                .collect();
         let ts_ns = 1_767_225_600_000_000_000 + self.steps * 1_000_000_000 / STEPS_PER_S;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(TimestampNanosecondArray::from_value(ts_ns, readings.len()).with_timezone("UTC")),
@@ -98,12 +104,15 @@ impl Loop {
             Arc::new(Float64Array::from_iter_values(readings.iter().map(|(_, reading)| reading.inflow))),
         ];
         let batch = RecordBatch::try_new(Arc::clone(&self.tank), columns).unwrap();
-        (!readings.is_empty()).then_some(Rows { batch, seqs: Seqs::Run { first: self.steps.unsigned_abs() * 3 } })
+        (!readings.is_empty())
+            .then_some(Rows { batch, seqs: Seqs::Run { first: self.steps.unsigned_abs() * 3 } })
     }
 
     fn feed(&mut self, stream: &str, rows: &Rows) {
         let mut out = Emissions::default();
-        for rule in self.rules.iter_mut().filter(|rule| rule.flows().iter().any(|flow| &*flow.input == stream)) {
+        for rule in
+            self.rules.iter_mut().filter(|rule| rule.flows().iter().any(|flow| &*flow.input == stream))
+        {
             rule.on_batch(stream, rows, When::at(0), &mut out).unwrap();
         }
         assert_eq!((out.late, out.bad_row), (0, None));
@@ -142,7 +151,10 @@ fn the_rules_keep_every_tank_cool_and_neither_full_nor_empty() {
     });
     assert_eq!((pumps, gates), ([true; 3], [true; 3]));
     let written = &demo.written;
-    assert!(written["tank_stats"] >= 90 && written["uplink"] > written["tank_stats"], "statistics and alarms: {written:?}");
+    assert!(
+        written["tank_stats"] >= 90 && written["uplink"] > written["tank_stats"],
+        "statistics and alarms: {written:?}"
+    );
     assert!(written["flow_display"] > 7_500, "{written:?}");
 }
 

@@ -42,13 +42,19 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
         "f".bold(),
         " cause a fault".into(),
     ]);
-    let hint = Line::from(vec![" edit ".into(), scene.rule_to_try.clone().bold().yellow(), " (try 80 -> 70), save it, and watch".into()]);
+    let hint = Line::from(vec![
+        " edit ".into(),
+        scene.rule_to_try.clone().bold().yellow(),
+        " (try 80 -> 70), save it, and watch".into(),
+    ]);
     frame.render_widget(Paragraph::new(vec![keys, hint]), area);
 }
 
 fn draw_plant(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
     let rows = scene.tanks.iter().map(|tank| {
-        let on = |on: bool, yes: &'static str, no: &'static str| if on { yes.green().bold() } else { no.dark_gray() };
+        let on = |on: bool, yes: &'static str, no: &'static str| {
+            if on { yes.green().bold() } else { no.dark_gray() }
+        };
         let temperature = format!("{:5.1} °C", tank.temperature);
         let fault = tank.fault.map_or("", |(fault, _)| fault.describe());
         Row::new([
@@ -62,7 +68,10 @@ fn draw_plant(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
         ])
     });
     let widths = [5, 8, 16, 9, 9, 9].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
-    frame.render_widget(Table::new(rows, widths).block(panes::section("plant (the truth, not what its sensors say)")), area);
+    frame.render_widget(
+        Table::new(rows, widths).block(panes::section("plant (the truth, not what its sensors say)")),
+        area,
+    );
 }
 
 /// Ten characters for 0 to 100 %.
@@ -91,21 +100,31 @@ fn draw_messages(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
             _ => text.into(),
         })
     });
-    panes::messages(frame, area, "messages, newest first", panes::refusals(&scene.report).chain(logged).collect());
+    panes::messages(
+        frame,
+        area,
+        "messages, newest first",
+        panes::refusals(&scene.report).chain(logged).collect(),
+    );
 }
 
 /// One line that tells all of it, for when nobody can watch a screen.
 pub(super) fn plain(scene: &Scene) -> String {
     let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
     let report = &scene.report;
-    let streams = report.streams.iter().map(|s| format!("{} {} rows {:.1}/s", s.name, s.rows, s.rate.per_s_10s));
+    let streams =
+        report.streams.iter().map(|s| format!("{} {} rows {:.1}/s", s.name, s.rows, s.rate.per_s_10s));
     let rules = report.rules.iter().map(|rule| {
         let refused = panes::wrong(rule).map_or_else(String::new, |why| format!(" EDIT REFUSED: {why}"));
         format!("{} {} {} rows{refused}", rule.name, panes::version(rule), rule.rows)
     });
-    let outputs = report.outputs.iter().map(|o| format!("{} {} written {} failed", o.name, o.written, o.counts.values().sum::<u64>()));
-    let uplinks =
-        report.uplinks.iter().map(|u| format!(", {} {}, {} delivered", u.name, if u.connected { "up" } else { "down" }, u.delivered));
+    let outputs = report
+        .outputs
+        .iter()
+        .map(|o| format!("{} {} written {} failed", o.name, o.written, o.counts.values().sum::<u64>()));
+    let uplinks = report.uplinks.iter().map(|u| {
+        format!(", {} {}, {} delivered", u.name, if u.connected { "up" } else { "down" }, u.delivered)
+    });
     let cloud = scene.cloud.map_or(String::new(), |cloud| format!(" | {}", describe_cloud(cloud)));
     format!(
         "{} plant: {} | streams: {} | rules: {} | outputs: {} | outbox: {} waiting {} dropped{}{cloud}",
@@ -144,7 +163,9 @@ mod tests {
     use super::super::recent::Message;
     use super::*;
     use crate::management::rates::Rate;
-    use crate::management::report::{Buffer, Connection, Noted, Output, Report, Rule, Stream, Uplink, Version};
+    use crate::management::report::{
+        Buffer, Connection, Noted, Output, Report, Rule, Stream, Uplink, Version,
+    };
 
     fn counts(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
         counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
@@ -158,10 +179,14 @@ mod tests {
         let rate = Rate { per_s_10s: 24.0, ..Rate::default() };
         let newest = noted(r#"{"device":"tank1","temperature":81.2}"#);
         let stream = |name: &str| Stream { name: name.to_owned(), ..Stream::default() };
-        let rule =
-            |name: &str, number| Rule { name: name.to_owned(), version: Some(Version { number, ..Version::default() }), ..Rule::default() };
+        let rule = |name: &str, number| Rule {
+            name: name.to_owned(),
+            version: Some(Version { number, ..Version::default() }),
+            ..Rule::default()
+        };
         let output = |name: &str| Output { name: name.to_owned(), ..Output::default() };
-        let refused = noted("rules/cooling.sql:12:8: unknown column `temprature`; did you mean `temperature`?");
+        let refused =
+            noted("rules/cooling.sql:12:8: unknown column `temprature`; did you mean `temperature`?");
         let pump = noted(r#"{"device":"tank1","run":true}"#);
         Report {
             streams: vec![Stream { rows: 48, rate, newest, ..stream("tank") }, stream("tank_stats")],
@@ -173,7 +198,12 @@ mod tests {
                 Rule { counts: counts(&[("late", 3), ("left_out", 0)]), ..rule("statistics", 1) },
             ],
             outputs: vec![
-                Output { written: 6, counts: counts(&[("failed", 1)]), newest: pump, ..output("cooling_pump") },
+                Output {
+                    written: 6,
+                    counts: counts(&[("failed", 1)]),
+                    newest: pump,
+                    ..output("cooling_pump")
+                },
                 output("flow_display"),
                 output("outlet_gate"),
             ],
@@ -234,9 +264,15 @@ mod tests {
     #[test]
     fn everything_is_on_a_screen_of_80_by_24() {
         let screen = screen(&filled(), 80, 24);
-        assert_in_order(line(&screen, " tidegate demo"), &["01:02", "q, Esc quit", "c cloud away/back", "f cause a fault"]);
+        assert_in_order(
+            line(&screen, " tidegate demo"),
+            &["01:02", "q, Esc quit", "c cloud away/back", "f cause a fault"],
+        );
         assert_in_order(line(&screen, " edit"), &["tidegate-demo/rules/cooling.sql", "80 -> 70"]);
-        assert_in_order(line(&screen, "tank1"), &["76.0 °C", "████······  42 %", "420 l/min", "pump RUNS", "gate shut", "sensor stuck"]);
+        assert_in_order(
+            line(&screen, "tank1"),
+            &["76.0 °C", "████······  42 %", "420 l/min", "pump RUNS", "gate shut", "sensor stuck"],
+        );
         assert_in_order(line(&screen, "tank3"), &["58.0 °C", "25 %", "pump off", "gate OPEN"]);
         assert_in_order(line(&screen, " streams"), &["plant up, 5 malformed"]);
         assert_in_order(line(&screen, "tank "), &["48", "24.0/s", "tank1 temperature=81.2"]);
@@ -244,7 +280,10 @@ mod tests {
         assert_in_order(line(&screen, "cooling "), &["v2", "7", "EDIT REFUSED"]);
         assert_in_order(line(&screen, "statistics"), &["v1", "0 3 late"]);
         assert_in_order(line(&screen, "cooling_pump"), &["6", "1 failed", "tank1 run=true"]);
-        assert_in_order(line(&screen, "12 waiting"), &["30 delivered", "uplink DOWN", "cloud AWAY until you press c; took 30"]);
+        assert_in_order(
+            line(&screen, "12 waiting"),
+            &["30 delivered", "uplink DOWN", "cloud AWAY until you press c; took 30"],
+        );
         assert_in_order(line(&screen, "rule cooling"), &["refused: rules/cooling.sql:12:8: unknown column"]);
     }
 
@@ -277,7 +316,8 @@ mod tests {
                 "streams: tank 48 rows 24.0/s",
                 "cooling v2 7 rows EDIT REFUSED: rules/cooling.sql:12:8: unknown column",
                 "cooling_pump 6 written 1 failed",
-                "outbox: 12 waiting 0 dropped, uplink down, 30 delivered | cloud AWAY until you press c; took 30",
+                "outbox: 12 waiting 0 dropped, uplink down, 30 delivered | cloud AWAY until you press c; \
+                took 30",
             ],
         );
     }

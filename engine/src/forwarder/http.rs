@@ -1,7 +1,7 @@
 //! The far side is an HTTP server: rows are posted as a JSON array.
 //!
-//! There is no session that could be up: the way counts as open until a request fails, and then stays closed for a pause that grows, or
-//! for as long as the server asks (Retry-After).
+//! There is no session that could be up: the way counts as open until a request fails, and then stays closed
+//! for a pause that grows, or for as long as the server asks (Retry-After).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,8 @@ enum Outcome {
 }
 
 impl HttpUplink {
-    /// Posts by `client`, which was opened with `config`. Pauses are made by a task that ends when the uplink is dropped.
+    /// Posts by `client`, which was opened with `config`. Pauses are made by a task that ends when the uplink
+    /// is dropped.
     pub fn new(
         client: Client,
         config: &UplinkConfig,
@@ -54,7 +55,18 @@ impl HttpUplink {
         line.is_up();
         let proven = Arc::new(AtomicBool::new(false));
         let follow = follow(ends, tell, backoff, Arc::clone(&status), Arc::clone(&line));
-        (Self { client: Arc::new(client), batch: config.batch.get(), generation, outcomes, status, line, proven }, follow)
+        (
+            Self {
+                client: Arc::new(client),
+                batch: config.batch.get(),
+                generation,
+                outcomes,
+                status,
+                line,
+                proven,
+            },
+            follow,
+        )
     }
 }
 
@@ -66,17 +78,23 @@ impl Uplink for HttpUplink {
     fn send(&mut self, parcel: Parcel) -> BoxFuture<'_, Result<Confirmation, DeliveryError>> {
         let body = array(&parcel.messages);
         let (client, outcomes) = (Arc::clone(&self.client), self.outcomes.clone());
-        let (status, line, proven) = (Arc::clone(&self.status), Arc::clone(&self.line), Arc::clone(&self.proven));
+        let (status, line, proven) =
+            (Arc::clone(&self.status), Arc::clone(&self.line), Arc::clone(&self.proven));
         let generation = *self.generation.borrow();
         let posted = async move {
             let posted = client.post(body.clone(), &key(&body)).await;
             if let Err(PostError::Transient { reason, retry_after }) = posted {
-                let failed = Outcome::Failed { generation: generation.unwrap_or_default(), reason: reason.clone(), retry_after };
+                let failed = Outcome::Failed {
+                    generation: generation.unwrap_or_default(),
+                    reason: reason.clone(),
+                    retry_after,
+                };
                 drop(outcomes.try_send(failed));
                 return Err(DeliveryError::Transient(reason));
             }
             // The server is there, whatever it says about the rows.
-            let (first, back) = (!proven.swap(true, Ordering::Relaxed), !status.connected.swap(true, Ordering::Relaxed));
+            let (first, back) =
+                (!proven.swap(true, Ordering::Relaxed), !status.connected.swap(true, Ordering::Relaxed));
             if first || back {
                 line.is_up();
                 drop(outcomes.try_send(Outcome::Arrived));
@@ -115,7 +133,11 @@ async fn follow(
                 }
                 let pause = backoff.pause().max(retry_after.unwrap_or_default());
                 if said.as_ref() != Some(&reason) {
-                    tracing::warn!(reason, again_in = ?pause, "the uplink does not take rows now; they stay in the outbox");
+                    tracing::warn!(
+                        reason,
+                        again_in = ?pause,
+                        "the uplink does not take rows now; they stay in the outbox"
+                    );
                     said = Some(reason.clone());
                 }
                 status.last_error.note(reason.clone());
@@ -146,8 +168,8 @@ fn array(messages: &[Bytes]) -> Bytes {
     body.into()
 }
 
-/// The same for the same rows, and only for them: FNV-1a with 128 bits of what is sent, which holds the rows' ids. A server that compares
-/// what comes with a key it knows never finds a difference.
+/// The same for the same rows, and only for them: FNV-1a with 128 bits of what is sent, which holds the rows'
+/// ids. A server that compares what comes with a key it knows never finds a difference.
 fn key(body: &[u8]) -> String {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013B;
@@ -162,11 +184,18 @@ mod tests {
     #[test]
     fn the_key_is_the_same_for_the_same_rows_only() {
         let key_of = |messages: &[&'static str]| {
-            let messages: Vec<Bytes> = messages.iter().map(|message| Bytes::from_static(message.as_bytes())).collect();
+            let messages: Vec<Bytes> =
+                messages.iter().map(|message| Bytes::from_static(message.as_bytes())).collect();
             key(&array(&messages))
         };
-        assert_eq!(key_of(&["{\"id\":\"a/r/1/0\"}", "{\"id\":\"a/r/2/0\"}"]), key_of(&["{\"id\":\"a/r/1/0\"}", "{\"id\":\"a/r/2/0\"}"]));
-        assert_ne!(key_of(&["{\"id\":\"a/r/1/0\"}", "{\"id\":\"a/r/2/0\"}"]), key_of(&["{\"id\":\"a/r/1/0\"}"]));
+        assert_eq!(
+            key_of(&["{\"id\":\"a/r/1/0\"}", "{\"id\":\"a/r/2/0\"}"]),
+            key_of(&["{\"id\":\"a/r/1/0\"}", "{\"id\":\"a/r/2/0\"}"])
+        );
+        assert_ne!(
+            key_of(&["{\"id\":\"a/r/1/0\"}", "{\"id\":\"a/r/2/0\"}"]),
+            key_of(&["{\"id\":\"a/r/1/0\"}"])
+        );
         // Test vectors of draft-eastlake-fnv, appendix C.
         assert_eq!(key(b""), "6c62272e07bb014262b821756295c58d");
         assert_eq!(key(b"a"), "d228cb696f1a8caf78912b704e4a8964");

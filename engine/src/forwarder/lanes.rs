@@ -103,7 +103,8 @@ impl Lanes {
         }
     }
 
-    /// The line is down. What was sent and not confirmed will be sent again by the caller, and not be taken from here.
+    /// The line is down. What was sent and not confirmed will be sent again by the caller, and not be taken
+    /// from here.
     pub(super) fn stop(&mut self) {
         self.in_flight = 0;
         (self.live.blocks, self.backlog.blocks) = (VecDeque::new(), VecDeque::new());
@@ -158,7 +159,8 @@ impl Lanes {
         lane.blocks.extend(blocks.into_iter().map(Arc::new));
     }
 
-    /// The rows that go next, after [`Next::Send`]: rows of one rule for one parcel. None if all of them were sent before.
+    /// The rows that go next, after [`Next::Send`]: rows of one rule for one parcel. None if all of them were
+    /// sent before.
     pub(super) fn take(&mut self) -> Vec<(Arc<StoredBlock>, usize)> {
         let lane = if self.fetching_live { &mut self.live } else { &mut self.backlog };
         let mut taken: Vec<(Arc<StoredBlock>, usize)> = Vec::new();
@@ -213,7 +215,12 @@ impl Lane {
         }
         let limit = (FETCH_ROWS / self.block_rows.max(1)).clamp(1, FETCH_BLOCKS);
         let priority = self.priorities.first().copied();
-        (self.after < self.until).then_some(Next::Fetch { priority, after: self.after, until: self.until, limit })
+        (self.after < self.until).then_some(Next::Fetch {
+            priority,
+            after: self.after,
+            until: self.until,
+            limit,
+        })
     }
 }
 
@@ -245,7 +252,8 @@ impl Rate {
     /// `None`: now.
     fn ready_at(&mut self, now: Instant) -> Option<Instant> {
         let per_s = f64::from(self.per_s);
-        let since = self.filled.replace(now).map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
+        let since =
+            self.filled.replace(now).map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
         self.tokens = (self.tokens + since.as_secs_f64() * per_s).min((per_s / 10.0).max(1.0));
         // What is left when a sum of fractions falls just short is less than a clock or a timer can tell.
         (self.tokens < 1.0).then(|| now + Duration::from_secs_f64((1.0 - self.tokens) / per_s).max(TICK))

@@ -1,9 +1,13 @@
-//! What is sent for a row: `{"id":"BOX/RULE/SEQ/ORDINAL","rule":"RULE","row":{..}}`, and for rows that were dropped:
-//! `{"id":"BOX/gap/NUMBER","rule":"RULE","gap":{"first_seq":..,"last_seq":..,"rows":..,"reason":"..","wall_ns":..}}`.
+//! What is sent for a row: `{"id":"BOX/RULE/SEQ/ORDINAL","rule":"RULE","row":{..}}`, and for rows that were
+//! dropped:
+//! `{"id":"BOX/gap/NUMBER","rule":"RULE","gap":{"first_seq":..,"last_seq":..,"rows":..,"reason":"..",
+//! "wall_ns":..}}`.
 //!
-//! A row that was written while the box's clock was wrong has `"clock":{"written":"RFC 3339 time","behind_ms":..}` besides, if the clock has been
-//! set since: when it really was, and how far the clock was behind then (negative: ahead), by which times in the row can be corrected. It is
-//! no part of the row: when the row is sent again it may be there although it was not known the first time.
+//! A row that was written while the box's clock was wrong has
+//! `"clock":{"written":"RFC 3339 time","behind_ms":..}` besides, if the clock has been set since: when it
+//! really was, and how far the clock was behind then (negative: ahead), by which times in the row can be
+//! corrected. It is no part of the row: when the row is sent again it may be there although it was not known
+//! the first time.
 
 use std::sync::Arc;
 
@@ -32,7 +36,10 @@ impl Messages {
         let record = serde_json::json!({
             "id": format!("{}/gap/{}", self.name, gap.id),
             "rule": &*gap.rule,
-            "gap": { "first_seq": gap.first_seq, "last_seq": gap.last_seq, "rows": gap.rows, "reason": gap.reason, "wall_ns": gap.wall_ns },
+            "gap": {
+                "first_seq": gap.first_seq, "last_seq": gap.last_seq, "rows": gap.rows, "reason": gap.reason,
+                "wall_ns": gap.wall_ns,
+            },
         });
         record.to_string().into_bytes().into()
     }
@@ -69,7 +76,15 @@ impl Payloads {
     }
 
     /// Appends row `row` of `rows`, which was `written` then, to `out`.
-    pub(crate) fn write(&mut self, rule: &Arc<str>, rows: &Rows, ordinal: u32, row: usize, written: Option<WallTime>, out: &mut Vec<u8>) {
+    pub(crate) fn write(
+        &mut self,
+        rule: &Arc<str>,
+        rows: &Rows,
+        ordinal: u32,
+        row: usize,
+        written: Option<WallTime>,
+        out: &mut Vec<u8>,
+    ) {
         let schema = rows.batch.schema_ref();
         if !self.encoder.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, schema) || known == schema) {
             self.encoder = Some((Arc::clone(schema), Encoder::new(schema)));
@@ -78,13 +93,19 @@ impl Payloads {
             self.rule = Some((Arc::clone(rule), serde_json::Value::from(&**rule).to_string()));
         }
         let quoted = self.rule.as_ref().map_or("", |(_, quoted)| quoted);
-        let head = format!("{{\"id\":\"{}{rule}/{}/{ordinal}\",\"rule\":{quoted},\"row\":", self.prefix, rows.seqs.get(row));
+        let head = format!(
+            "{{\"id\":\"{}{rule}/{}/{ordinal}\",\"rule\":{quoted},\"row\":",
+            self.prefix,
+            rows.seqs.get(row)
+        );
         out.extend_from_slice(head.as_bytes());
         if let Some((_, encoder)) = &self.encoder {
             encoder.encode_row(&rows.batch, row, out);
         }
         if let Some((written, behind_ms)) = written.and_then(corrected) {
-            out.extend_from_slice(format!(",\"clock\":{{\"written\":\"{written}\",\"behind_ms\":{behind_ms}}}").as_bytes());
+            out.extend_from_slice(
+                format!(",\"clock\":{{\"written\":\"{written}\",\"behind_ms\":{behind_ms}}}").as_bytes(),
+            );
         }
         out.push(b'}');
     }

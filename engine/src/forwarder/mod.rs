@@ -1,12 +1,15 @@
 //! The forwarder: from the outbox to an uplink. Each uplink has its own, with its own progress.
 //!
-//! A row leaves the outbox only when the far side has confirmed it. Every message carries the row's id, by which the receiver drops a
-//! repeat. When the uplink comes up, what was sent and not confirmed goes again as it was, in parcels of the same rows; all else that is on
-//! disk is backlog, and what is committed from then on is live: live rows go first, the backlog follows at a bounded rate, rows of higher priority first,
-//! and otherwise the order of the outbox is kept. While the uplink is down the forwarder holds nothing but what was sent and not confirmed, which
-//! `in_flight` bounds, and the numbers of rows that were confirmed in blocks that were not finished.
+//! A row leaves the outbox only when the far side has confirmed it. Every message carries the row's id, by
+//! which the receiver drops a repeat. When the uplink comes up, what was sent and not confirmed goes again as
+//! it was, in parcels of the same rows; all else that is on disk is backlog, and what is committed from then
+//! on is live: live rows go first, the backlog follows at a bounded rate, rows of higher priority first, and
+//! otherwise the order of the outbox is kept. While the uplink is down the forwarder holds nothing but what
+//! was sent and not confirmed, which `in_flight` bounds, and the numbers of rows that were confirmed in
+//! blocks that were not finished.
 //!
-//! [`lanes`] decides what goes next and knows no I/O; this file does what it says. [`Uplink`] is what a far side has to offer.
+//! [`lanes`] decides what goes next and knows no I/O; this file does what it says. [`Uplink`] is what a far
+//! side has to offer.
 
 mod http;
 mod lanes;
@@ -38,7 +41,8 @@ pub(crate) use message::{Payloads, corrected};
 pub use mqtt::MqttUplink;
 use suspects::Suspects;
 
-/// The pause after the far side could not take a row although the line is up, doubled up to [`LONGEST_PAUSE`].
+/// The pause after the far side could not take a row although the line is up, doubled up to
+/// [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -133,8 +137,18 @@ enum End {
 impl<U: Uplink> Forwarder<U> {
     /// A forwarder for the box called `name`.
     #[must_use]
-    pub fn new(outbox: Outbox, uplink: U, settings: &config::Uplink, name: &str, status: Arc<UplinkStatus>) -> Self {
-        let lanes = Lanes::new(settings.in_flight.get(), uplink.batch(), settings.backlog_rate.map(std::num::NonZeroU32::get));
+    pub fn new(
+        outbox: Outbox,
+        uplink: U,
+        settings: &config::Uplink,
+        name: &str,
+        status: Arc<UplinkStatus>,
+    ) -> Self {
+        let lanes = Lanes::new(
+            settings.in_flight.get(),
+            uplink.batch(),
+            settings.backlog_rate.map(std::num::NonZeroU32::get),
+        );
         let (sent, again, messages) = (BTreeMap::new(), VecDeque::new(), Messages::new(name));
         let suspects = Suspects::default();
         Self { outbox, uplink, lanes, messages, sent, again, suspects, next: 0, gaps_seen: None, status }
@@ -164,15 +178,25 @@ impl<U: Uplink> Forwarder<U> {
             let unconfirmed = std::mem::take(&mut self.sent);
             unconfirmed.into_values().rev().for_each(|sent| self.again.push_front(sent));
             // Rows come back when the line goes down, a moment before the line says so itself.
-            if matches!(end, Ok(End::Busy(_))) && tokio::time::timeout(FIRST_PAUSE, generation.changed()).await.is_ok() {
+            if matches!(end, Ok(End::Busy(_)))
+                && tokio::time::timeout(FIRST_PAUSE, generation.changed()).await.is_ok()
+            {
                 end = Ok(End::Line);
             }
             match end {
                 Ok(End::Stop) | Err(BufferError::Closed) => break,
                 Ok(End::Line) => {}
                 Ok(End::Busy(reason)) => {
-                    pause = if self.status.delivered.get() > delivered { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-                    tracing::warn!(reason, again_in = ?pause, "the uplink does not take rows now; they stay in the outbox");
+                    pause = if self.status.delivered.get() > delivered {
+                        FIRST_PAUSE
+                    } else {
+                        (pause * 2).min(LONGEST_PAUSE)
+                    };
+                    tracing::warn!(
+                        reason,
+                        again_in = ?pause,
+                        "the uplink does not take rows now; they stay in the outbox"
+                    );
                     self.status.last_error.note(reason);
                     wait(pause, &stop).await;
                 }
@@ -185,7 +209,11 @@ impl<U: Uplink> Forwarder<U> {
     }
 
     /// Forwards while the line stays up.
-    async fn session(&mut self, generation: &mut watch::Receiver<Option<u64>>, stop: &CancellationToken) -> Result<End, BufferError> {
+    async fn session(
+        &mut self,
+        generation: &mut watch::Receiver<Option<u64>>,
+        stop: &CancellationToken,
+    ) -> Result<End, BufferError> {
         let mut committed = self.outbox.committed();
         self.lanes.start(*committed.borrow_and_update(), Instant::now());
         generation.mark_unchanged();
@@ -226,8 +254,12 @@ impl<U: Uplink> Forwarder<U> {
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => return Ok(End::Stop),
-                        changed = generation.changed() => return Ok(if changed.is_ok() { End::Line } else { End::Stop }),
-                        Some(settled) = in_flight.next() => if let Some(end) = self.settle(settled).await? { return Ok(end) },
+                        changed = generation.changed() => {
+                            return Ok(if changed.is_ok() { End::Line } else { End::Stop });
+                        }
+                        Some(settled) = in_flight.next() => {
+                            if let Some(end) = self.settle(settled).await? { return Ok(end) }
+                        }
                         new = committed.changed() => match new {
                             Ok(()) => self.lanes.committed(*committed.borrow_and_update()),
                             Err(_) => return Err(BufferError::Closed),
@@ -262,8 +294,8 @@ impl<U: Uplink> Forwarder<U> {
         let Some((&number, sent)) = self.sent.first_key_value() else { return Ok(()) };
         let (rule, bytes) = (&sent.parcel.rule, sent.parcel.messages.iter().map(Bytes::len).sum::<usize>());
         let reason = format!(
-            "the far side closes the line whenever this row of rule {rule} comes ({bytes} bytes): it takes no message as large, or not to \
-             this topic"
+            "the far side closes the line whenever this row of rule {rule} comes ({bytes} bytes): it takes \
+            no message as large, or not to this topic"
         );
         self.settle((number, Err(DeliveryError::Permanent(reason)))).await.map(drop)
     }
@@ -285,11 +317,14 @@ impl<U: Uplink> Forwarder<U> {
         match self.uplink.send(parcel).await {
             Ok(confirmation) => Ok(Box::pin(async move { (number, confirmation.await) })),
             Err(DeliveryError::Transient(reason)) => Err(End::Busy(reason)),
-            Err(error @ DeliveryError::Permanent(_)) => Ok(Box::pin(std::future::ready((number, Err(error))))),
+            Err(error @ DeliveryError::Permanent(_)) => {
+                Ok(Box::pin(std::future::ready((number, Err(error)))))
+            }
         }
     }
 
-    /// Tells the far side which rows were dropped, if there are any that it does not know of. This is rare, so that each gap is waited for.
+    /// Tells the far side which rows were dropped, if there are any that it does not know of. This is rare,
+    /// so that each gap is waited for.
     async fn send_gaps(&mut self) -> Result<Option<End>, BufferError> {
         let noted = self.outbox.gaps_noted();
         if self.gaps_seen == Some(noted) {
@@ -302,7 +337,8 @@ impl<U: Uplink> Forwarder<U> {
                 return Ok(None);
             }
             for gap in gaps {
-                let parcel = Parcel { rule: Arc::clone(&gap.rule), messages: vec![self.messages.of_gap(&gap)] };
+                let parcel =
+                    Parcel { rule: Arc::clone(&gap.rule), messages: vec![self.messages.of_gap(&gap)] };
                 let sent = match self.uplink.send(parcel).await {
                     Ok(confirmation) => confirmation.await,
                     Err(error) => Err(error),
@@ -310,7 +346,11 @@ impl<U: Uplink> Forwarder<U> {
                 match sent {
                     Err(DeliveryError::Transient(reason)) => return Ok(Some(End::Busy(reason))),
                     Err(DeliveryError::Permanent(reason)) => {
-                        tracing::error!(reason, ?gap, "the uplink does not take the record of a gap; it is dropped")
+                        tracing::error!(
+                            reason,
+                            ?gap,
+                            "the uplink does not take the record of a gap; it is dropped"
+                        )
                     }
                     Ok(()) => {}
                 }
@@ -356,7 +396,10 @@ impl Sent {
     fn one_by_one(self) -> impl Iterator<Item = Self> {
         let rule = self.parcel.rule;
         let parts = self.parcel.messages.into_iter().zip(self.rows);
-        parts.map(move |(message, row)| Self { parcel: Parcel { rule: Arc::clone(&rule), messages: vec![message] }, rows: vec![row] })
+        parts.map(move |(message, row)| Self {
+            parcel: Parcel { rule: Arc::clone(&rule), messages: vec![message] },
+            rows: vec![row],
+        })
     }
 }
 

@@ -23,8 +23,8 @@ pub struct MqttUplink {
 }
 
 impl MqttUplink {
-    /// Publishes by `publisher` to `topic`, which may hold `{box}` and `{rule}`. Its sessions are followed by a task that ends with the
-    /// connection.
+    /// Publishes by `publisher` to `topic`, which may hold `{box}` and `{rule}`. Its sessions are followed by
+    /// a task that ends with the connection.
     pub fn new(
         publisher: Publisher,
         topic: &str,

@@ -44,7 +44,9 @@ impl Uplink for Scripted {
         let (answer, answered) = oneshot::channel();
         Box::pin(async move {
             self.sent.send((values, answer)).await.unwrap();
-            let confirmation = async move { answered.await.unwrap_or(Err(DeliveryError::Transient("the line went down".into()))) };
+            let confirmation = async move {
+                answered.await.unwrap_or(Err(DeliveryError::Transient("the line went down".into())))
+            };
             Ok(Box::pin(confirmation) as Confirmation)
         })
     }
@@ -76,11 +78,14 @@ fn stage(in_flight: usize, batch: usize) -> Stage {
 fn stage_with(in_flight: usize, batch: usize, change: impl FnOnce(&mut config::Buffer)) -> Stage {
     let dir = tempfile::tempdir().unwrap();
     let queue = NonZeroUsize::new(10).unwrap();
-    let mut settings = config::Buffer { queue, when_full: WhenFull::Block, ..config::Buffer::at(dir.path().join("b.db")) };
+    let mut settings =
+        config::Buffer { queue, when_full: WhenFull::Block, ..config::Buffer::at(dir.path().join("b.db")) };
     change(&mut settings);
     let (dropped, status) = (Arc::new(OutboxStatus::default()), Arc::new(UplinkStatus::default()));
     let uplinks = Uplinks::new(&[("cloud", None)]);
-    let (buffer, writer) = Buffer::open(&settings, uplinks, Arc::new(SystemClock), Arc::new(SystemDisk), Arc::clone(&dropped)).unwrap();
+    let (buffer, writer) =
+        Buffer::open(&settings, uplinks, Arc::new(SystemClock), Arc::new(SystemDisk), Arc::clone(&dropped))
+            .unwrap();
     tokio::spawn(writer);
     let (line, generation) = watch::channel(None);
     let (tell, sent) = mpsc::channel(1000);
@@ -108,12 +113,17 @@ impl Stage {
     }
 
     async fn append_worth(&self, worth: Worth, rule: &'static str, values: std::ops::Range<i64>) {
-        let batch = RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(values.clone())) as _)]).unwrap();
+        let batch =
+            RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(values.clone())) as _)])
+                .unwrap();
         let (done, committed) = oneshot::channel();
         let ack = Ack::new(move |_| done.send(()).unwrap());
         let rows = Rows { batch, seqs: Seqs::Run { first: values.start as u64 } };
         let ordinals = vec![0; rows.len()];
-        self.buffer.append(vec![OutboxRows { rule: rule.into(), rows, ordinals, worth, now_ns: 1, ack }]).await.unwrap();
+        self.buffer
+            .append(vec![OutboxRows { rule: rule.into(), rows, ordinals, worth, now_ns: 1, ack }])
+            .await
+            .unwrap();
         committed.await.unwrap();
     }
 
@@ -195,7 +205,8 @@ async fn a_row_that_is_refused_for_good_does_not_hold_up_the_others() {
     stage.line.send_replace(Some(1));
     for _ in 0..3 {
         let (value, answer) = stage.sent.recv().await.unwrap();
-        let outcome = if value == [1] { Err(DeliveryError::Permanent("0x97 quota exceeded".into())) } else { Ok(()) };
+        let outcome =
+            if value == [1] { Err(DeliveryError::Permanent("0x97 quota exceeded".into())) } else { Ok(()) };
         answer.send(outcome).unwrap();
     }
     stage.append(3..4).await;
@@ -275,7 +286,9 @@ async fn a_refused_parcel_is_sent_row_by_row_so_that_only_the_bad_row_is_refused
     stage.append(0..5).await;
     stage.append(5..6).await;
     stage.line.send_replace(Some(1));
-    let refuse = |value: &[i64]| if value.contains(&3) { Err(DeliveryError::Permanent("400 Bad Request".into())) } else { Ok(()) };
+    let refuse = |value: &[i64]| {
+        if value.contains(&3) { Err(DeliveryError::Permanent("400 Bad Request".into())) } else { Ok(()) }
+    };
     let mut sent = Vec::new();
     for _ in 0..7 {
         let (parcel, answer) = stage.sent.recv().await.unwrap();
@@ -344,9 +357,16 @@ fn lanes_rate(per_s: u32, batch: usize, now: Instant) -> Lanes {
             lanes.fetched(Vec::new());
         }
     }
-    let batch = RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(0..500)) as _)]).unwrap();
+    let batch =
+        RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(0..500)) as _)]).unwrap();
     let rows = Rows { batch, seqs: Seqs::Run { first: 0 } };
-    lanes.fetched(vec![crate::buffer::StoredBlock { id: 1, rule: "r".into(), rows, ordinals: vec![0; 500], written: None }]);
+    lanes.fetched(vec![crate::buffer::StoredBlock {
+        id: 1,
+        rule: "r".into(),
+        rows,
+        ordinals: vec![0; 500],
+        written: None,
+    }]);
     lanes
 }
 

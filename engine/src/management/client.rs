@@ -13,10 +13,14 @@ use super::{Command, Outcome, Refusal, Reply, Request, VERSION};
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// There is no socket.
-    #[error("no box runs here: there is no {}; start one with `tidegate run`, or name its configuration with `--config FILE`", .0.display())]
+    #[error("no box runs here: there is no {}; start one with `tidegate run`, or name its configuration \
+        with `--config FILE`", .0.display())]
     NoBox(PathBuf),
     /// Nobody listens at the socket.
-    #[error("no box runs here: {} was left behind by one that has ended; start it with `tidegate run`", .0.display())]
+    #[error(
+        "no box runs here: {} was left behind by one that has ended; start it with `tidegate run`",
+        .0.display()
+    )]
     Left(PathBuf),
     /// The socket is not for this user.
     #[error("{} is not for this user: {who}", path.display())]
@@ -38,7 +42,9 @@ pub enum AskError {
         error: io::Error,
     },
     /// What came back is no reply.
-    #[error("the box gave an answer that cannot be understood ({0}): use the `tidegate` that is as old as the box")]
+    #[error(
+        "the box gave an answer that cannot be understood ({0}): use the `tidegate` that is as old as the box"
+    )]
     Strange(serde_json::Error),
 }
 
@@ -65,7 +71,11 @@ impl Client {
     ///
     /// # Errors
     /// When the box refuses, or the connection breaks.
-    pub fn ask<C: Command>(&mut self, command: &C, mut part: impl FnMut(C::Part) -> bool) -> Result<Option<C::Answer>, AskError> {
+    pub fn ask<C: Command>(
+        &mut self,
+        command: &C,
+        mut part: impl FnMut(C::Part) -> bool,
+    ) -> Result<Option<C::Answer>, AskError> {
         let args = serde_json::to_value(command).map_err(AskError::Strange)?;
         let request = Request { v: VERSION, id: None, op: C::OP.to_owned(), args: Some(args) };
         let mut line = serde_json::to_vec(&request).map_err(AskError::Strange)?;
@@ -102,11 +112,14 @@ fn explain(path: PathBuf, error: io::Error) -> AskError {
         io::ErrorKind::ConnectionRefused => AskError::Left(path),
         io::ErrorKind::PermissionDenied => {
             // The nearest place that this user can see, if it cannot see the socket itself.
-            let seen = path.ancestors().find_map(|place| fs::metadata(place).ok().map(|meta| (place.to_owned(), meta)));
+            let seen = path
+                .ancestors()
+                .find_map(|place| fs::metadata(place).ok().map(|meta| (place.to_owned(), meta)));
             let who = seen.map_or_else(String::new, |(place, meta)| {
                 let (owner, group) = (name_in("/etc/passwd", meta.uid()), name_in("/etc/group", meta.gid()));
                 format!(
-                    "{} belongs to the user {owner} and the group {group}; ask as that user or as root (`sudo`), or join the group",
+                    "{} belongs to the user {owner} and the group {group}; ask as that user or as root \
+                    (`sudo`), or join the group",
                     place.display()
                 )
             });

@@ -92,8 +92,15 @@ pub struct LogFilter {
 
 impl LogFilter {
     /// What was logged at the start, and what changes it.
-    pub fn new(started_with: &str, set: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { started_with: started_with.to_owned(), set: Box::new(set), changes: Mutex::default() })
+    pub fn new(
+        started_with: &str,
+        set: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            started_with: started_with.to_owned(),
+            set: Box::new(set),
+            changes: Mutex::default(),
+        })
     }
 
     /// What was logged at the start.

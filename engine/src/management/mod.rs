@@ -1,5 +1,6 @@
-//! A running box can be asked. A question is a command, and a command is one file under `command`: what it takes, who may ask it, what
-//! it does, what it answers. Where it comes from makes no difference to it: today that is the local socket ([`socket`]).
+//! A running box can be asked. A question is a command, and a command is one file under `command`: what it
+//! takes, who may ask it, what it does, what it answers. Where it comes from makes no difference to it: today
+//! that is the local socket ([`socket`]).
 //!
 //! The protocol is the same wherever there is a stream of bytes: one JSON object a line.
 //!
@@ -10,7 +11,8 @@
 //! < {"v":1,"id":"7","status":"failed","code":"invalid","reason":".."}
 //! ```
 //!
-//! A command that goes on for a while answers with `"status":"executing"` before its last line. `id` is for the caller, and comes back.
+//! A command that goes on for a while answers with `"status":"executing"` before its last line. `id` is for
+//! the caller, and comes back.
 //!
 //! * [`desk`]: what commands can reach of the box.
 //! * [`report`]: what there is to say about a box, and [`rates`] of it.
@@ -154,12 +156,18 @@ pub trait Command: Serialize + for<'de> Deserialize<'de> + Send {
     type Part: Serialize + for<'de> Deserialize<'de> + Send;
 
     /// Does it.
-    fn run(self, desk: &Desk, caller: &Caller, listener: &mut dyn Listener) -> impl Future<Output = Result<Self::Answer, Refusal>> + Send;
+    fn run(
+        self,
+        desk: &Desk,
+        caller: &Caller,
+        listener: &mut dyn Listener,
+    ) -> impl Future<Output = Result<Self::Answer, Refusal>> + Send;
 }
 
 /// Takes what a command tells while it goes on.
 pub trait Listener: Send {
-    /// Hands on `part`, a [`Command::Part`] as JSON: columns stay in their order. False: nobody listens any more.
+    /// Hands on `part`, a [`Command::Part`] as JSON: columns stay in their order. False: nobody listens any
+    /// more.
     fn tell(&mut self, part: String) -> BoxFuture<'_, bool>;
 
     /// Resolves when nobody listens any more.
@@ -167,21 +175,35 @@ pub trait Listener: Send {
 }
 
 /// Checks that `caller` may run `C`, and does.
-async fn run<C: Command>(args: Value, desk: &Desk, caller: &Caller, listener: &mut dyn Listener) -> Result<Value, Refusal> {
-    let command: C = serde_json::from_value(args)
-        .map_err(|error| Refusal::new(Code::Invalid, format!("the args of `{}` cannot be understood: {error}", C::OP)))?;
+async fn run<C: Command>(
+    args: Value,
+    desk: &Desk,
+    caller: &Caller,
+    listener: &mut dyn Listener,
+) -> Result<Value, Refusal> {
+    let command: C = serde_json::from_value(args).map_err(|error| {
+        Refusal::new(Code::Invalid, format!("the args of `{}` cannot be understood: {error}", C::OP))
+    })?;
     if caller.right < C::NEEDS {
         return Err(Refusal::new(Code::Forbidden, format!("{} may look, but not `{}`", caller.name, C::OP)));
     }
     let answer = command.run(desk, caller, listener).await?;
-    serde_json::to_value(answer).map_err(|error| Refusal::new(Code::Unable, format!("the answer cannot be written: {error}")))
+    serde_json::to_value(answer)
+        .map_err(|error| Refusal::new(Code::Unable, format!("the answer cannot be written: {error}")))
 }
 
 /// Answers `request`.
 pub async fn answer(desk: &Desk, caller: &Caller, request: Request, listener: &mut dyn Listener) -> Reply {
     let Request { v, id, op, args } = request;
     let outcome = if v == VERSION {
-        command::run(&op, args.unwrap_or_else(|| Value::Object(serde_json::Map::new())), desk, caller, listener).await
+        command::run(
+            &op,
+            args.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+            desk,
+            caller,
+            listener,
+        )
+        .await
     } else {
         let reason = format!("this box speaks version {VERSION} of the protocol, not {v}");
         Err(Refusal::new(Code::Invalid, reason).help("use the `tidegate` that is as old as the box"))

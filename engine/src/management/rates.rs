@@ -43,10 +43,16 @@ impl Rates {
     /// Takes note of what has been counted until `now`.
     pub fn note(&mut self, status: &Status, now: Instant) {
         let mut new = Vec::new();
-        new.extend(status.streams.all().into_iter().map(|(name, of)| ((Counted::Stream, name), of.rows.get())));
+        new.extend(
+            status.streams.all().into_iter().map(|(name, of)| ((Counted::Stream, name), of.rows.get())),
+        );
         new.extend(status.rules.all().into_iter().map(|(name, of)| ((Counted::Rule, name), of.rows.get())));
-        new.extend(status.outputs.all().into_iter().map(|(name, of)| ((Counted::Output, name), of.written.get())));
-        new.extend(status.uplinks.all().into_iter().map(|(name, of)| ((Counted::Uplink, name), of.delivered.get())));
+        new.extend(
+            status.outputs.all().into_iter().map(|(name, of)| ((Counted::Output, name), of.written.get())),
+        );
+        new.extend(
+            status.uplinks.all().into_iter().map(|(name, of)| ((Counted::Uplink, name), of.delivered.get())),
+        );
         let mut before = std::mem::take(&mut self.0);
         self.0 = new
             .into_iter()

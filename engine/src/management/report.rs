@@ -223,7 +223,8 @@ pub struct Buffer {
     pub commits: u64,
     /// what else was counted since the start, by what it is
     pub counts: BTreeMap<String, u64>,
-    /// what the box writes to the disk in a day at this pace, in MiB; absent: it has not run for long enough to say
+    /// what the box writes to the disk in a day at this pace, in MiB; absent: it has not run for long enough
+    /// to say
     pub disk_mib_a_day: Option<u64>,
 }
 
@@ -235,9 +236,11 @@ impl Report {
     #[must_use]
     pub fn new(desk: &Desk, rates: &Rates) -> Self {
         let (status, up) = (&desk.status, desk.started.elapsed());
-        let connections: Vec<Connection> = status.connections.all().into_iter().map(|(name, line)| connection(name, &line)).collect();
+        let connections: Vec<Connection> =
+            status.connections.all().into_iter().map(|(name, line)| connection(name, &line)).collect();
         // A stream that has had no row yet is of interest, too.
-        let mut streams: BTreeMap<String, _> = desk.config.streams.keys().map(|name| (name.clone(), None)).collect();
+        let mut streams: BTreeMap<String, _> =
+            desk.config.streams.keys().map(|name| (name.clone(), None)).collect();
         streams.extend(status.streams.all().into_iter().map(|(name, of)| (name, Some(of))));
         let stream = |(name, of): (String, Option<Arc<StreamStatus>>)| {
             let configured = desk.config.streams.get(&name);
@@ -259,7 +262,8 @@ impl Report {
 }
 
 impl Report {
-    /// This report, but connections and uplinks are up or down as they were in `before`: a box that stops lets go of them.
+    /// This report, but connections and uplinks are up or down as they were in `before`: a box that stops
+    /// lets go of them.
     #[must_use]
     pub fn with_lines_of(mut self, before: &Self) -> Self {
         for line in &mut self.connections {
@@ -276,22 +280,31 @@ impl Report {
 
 /// What needs a person.
 fn attention(report: &Report) -> Vec<String> {
-    let why = |noted: &Option<Noted>| noted.as_ref().map_or_else(String::new, |noted| format!(": {}", noted.text));
+    let why =
+        |noted: &Option<Noted>| noted.as_ref().map_or_else(String::new, |noted| format!(": {}", noted.text));
     let down = report.connections.iter().filter(|line| !line.connected);
     let down = down.map(|line| format!("connection {} is down{}", line.name, why(&line.last_error)));
     let rules = report.rules.iter().flat_map(|rule| {
-        let keeps = if rule.version.is_some() { "the version before runs on" } else { "the rule does not run" };
-        let refused = rule.refused.as_ref().map(|noted| format!("rule {}: {} ({keeps})", rule.name, noted.text));
-        let stopped = rule.stopped.as_ref().map(|noted| format!("rule {} was stopped: {}", rule.name, noted.text));
+        let keeps =
+            if rule.version.is_some() { "the version before runs on" } else { "the rule does not run" };
+        let refused =
+            rule.refused.as_ref().map(|noted| format!("rule {}: {} ({keeps})", rule.name, noted.text));
+        let stopped =
+            rule.stopped.as_ref().map(|noted| format!("rule {} was stopped: {}", rule.name, noted.text));
         [refused, stopped]
     });
     let away = report.uplinks.iter().filter(|uplink| !uplink.connected);
     let away = away.map(|uplink| format!("uplink {} is down{}", uplink.name, why(&uplink.last_error)));
     let holds = report.outputs.iter().filter(|output| output.holds_up);
-    let holds = holds.map(|output| format!("output {} holds rules up: its queue is full, and when_full = \"block\"", output.name));
+    let holds = holds.map(|output| {
+        format!("output {} holds rules up: its queue is full, and when_full = \"block\"", output.name)
+    });
     let full = || "the buffer holds rules up: there is no room, and when_full = \"block\"";
     let refuses = || "the disk cannot be written: what comes in is in memory only, and a crash would lose it";
-    let broken_off = || "the journal has broken off: the disk does not take what comes in, and rows for uplinks are dropped";
+    let broken_off = || {
+        "the journal has broken off: the disk does not take what comes in, and rows for \
+        uplinks are dropped"
+    };
     let Buffer { holds_up, disk_refuses, journal_broken_off, .. } = &report.buffer;
     let disk = if *journal_broken_off { Some(broken_off()) } else { disk_refuses.then(refuses) };
     let buffer = holds_up.then(full).into_iter().chain(disk).map(ToOwned::to_owned);
@@ -325,8 +338,14 @@ fn connection(name: String, line: &LineStatus) -> Connection {
     }
 }
 
-fn stream(name: String, configured: Option<&config::Stream>, of: Option<&StreamStatus>, rates: &Rates) -> Stream {
-    let watermark = of.and_then(|of| of.watermark.get()).and_then(|ns| Timestamp::from_nanosecond(i128::from(ns)).ok());
+fn stream(
+    name: String,
+    configured: Option<&config::Stream>,
+    of: Option<&StreamStatus>,
+    rates: &Rates,
+) -> Stream {
+    let watermark =
+        of.and_then(|of| of.watermark.get()).and_then(|ns| Timestamp::from_nanosecond(i128::from(ns)).ok());
     let behind = |time: Timestamp| i64::try_from(Timestamp::now().duration_since(time).as_millis()).ok();
     Stream {
         connection: match configured {
@@ -414,12 +433,14 @@ fn buffer(desk: &Desk) -> Buffer {
     }
 }
 
-/// What this process writes to disks in a day at the pace since `started`, in MiB, if it has run for long enough to say.
+/// What this process writes to disks in a day at the pace since `started`, in MiB, if it has run for long
+/// enough to say.
 #[must_use]
 pub fn disk_mib_a_day(started: Instant) -> Option<u64> {
     let up = started.elapsed();
     (up >= LONG_ENOUGH).then_some(())?;
-    // `write_bytes` in proc(5): flash wears by what is written to it; cards and eMMC name how much they stand.
+    // `write_bytes` in proc(5): flash wears by what is written to it; cards and eMMC name how much they
+    // stand.
     let io = std::fs::read_to_string("/proc/self/io").ok()?;
     let bytes: u64 = io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()?;
     Some((bytes.saturating_mul(86_400) / up.as_secs().max(1)) >> 20)

@@ -1,7 +1,9 @@
-//! What a service manager is told, by the protocol of sd_notify(3): that the box runs, how it is, and that it is alive.
+//! What a service manager is told, by the protocol of sd_notify(3): that the box runs, how it is, and that it
+//! is alive.
 //!
-//! The watchdog is fed by the sequencer: a question goes through its queue, and only when it has come back is the service manager told.
-//! A box whose sequencer hangs is started anew, and one that has nothing to do is not.
+//! The watchdog is fed by the sequencer: a question goes through its queue, and only when it has come back is
+//! the service manager told. A box whose sequencer hangs is started anew, and one that has nothing to do is
+//! not.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -32,7 +34,11 @@ impl Service {
     #[must_use]
     pub fn from_environment() -> Option<Self> {
         let for_us = std::env::var("WATCHDOG_PID").is_ok_and(|pid| pid != std::process::id().to_string());
-        let watchdog = std::env::var("WATCHDOG_USEC").ok().filter(|_| !for_us).and_then(|us| us.parse().ok()).map(Duration::from_micros);
+        let watchdog = std::env::var("WATCHDOG_USEC")
+            .ok()
+            .filter(|_| !for_us)
+            .and_then(|us| us.parse().ok())
+            .map(Duration::from_micros);
         Self::at(&std::env::var_os("NOTIFY_SOCKET")?, watchdog)
     }
 
@@ -85,7 +91,8 @@ impl Service {
             ticks.tick().await;
             let (beat, beaten) = oneshot::channel();
             let mut asked = pin!(async {
-                // A sequencer that is gone has come to its end: the rest of the box has a deadline of its own.
+                // A sequencer that is gone has come to its end: the rest of the box has a deadline of its
+                // own.
                 if heartbeat.send(beat).await.is_ok() {
                     drop(beaten.await);
                 }

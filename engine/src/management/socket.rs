@@ -1,7 +1,8 @@
 //! The local socket: `tidegate.sock` in the data directory, for the owner and the group of the box.
 //!
-//! It has a thread and a runtime of its own, so that a box whose data plane is busy, or stands still, can be asked. Nobody who asks can
-//! hold up the box: requests are short, clients are few, and whoever does not read what was asked for is let go.
+//! It has a thread and a runtime of its own, so that a box whose data plane is busy, or stands still, can be
+//! asked. Nobody who asks can hold up the box: requests are short, clients are few, and whoever does not read
+//! what was asked for is let go.
 
 use std::fs::{self, File};
 use std::io;
@@ -68,8 +69,8 @@ pub struct Office {
 }
 
 impl Office {
-    /// Answers at [`NAME`] in `dir` from now on, and tells the service manager how the box is; `heartbeat` is what it wants to know. A box
-    /// that cannot be asked runs all the same: that is said.
+    /// Answers at [`NAME`] in `dir` from now on, and tells the service manager how the box is; `heartbeat` is
+    /// what it wants to know. A box that cannot be asked runs all the same: that is said.
     #[must_use]
     pub fn open(desk: Arc<Desk>, dir: &Path, heartbeat: Heartbeat) -> Self {
         let listener = bind(dir);
@@ -89,7 +90,9 @@ impl Office {
         let work = move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
-                Err(error) => return tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)"),
+                Err(error) => {
+                    return tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)");
+                }
             };
             runtime.block_on(async {
                 tokio::select! {
@@ -99,7 +102,9 @@ impl Office {
             });
         };
         let thread = std::thread::Builder::new().name("management".to_owned()).spawn(work);
-        let thread = thread.map_err(|error| tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)")).ok();
+        let thread = thread
+            .map_err(|error| tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)"))
+            .ok();
         Self { closing, thread, bound }
     }
 }
@@ -163,7 +168,8 @@ fn bind(dir: &Path) -> Result<StdListener, OpenError> {
     }
 }
 
-/// Does something at the socket `name` in `dir`. A socket's address has 107 bytes, and a path may have more: then there is a shorter way.
+/// Does something at the socket `name` in `dir`. A socket's address has 107 bytes, and a path may have more:
+/// then there is a shorter way.
 pub(super) fn reach<T>(dir: &Path, name: &str, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     const LONGEST: usize = 107;
     let path = dir.join(name);
@@ -203,7 +209,8 @@ async fn accept(listener: &UnixListener, desk: &Arc<Desk>) {
 /// Says that all seats are taken, if that can be done at once.
 fn turn_away(stream: &UnixStream) {
     let reason = format!("{CLIENTS} others are asking this box");
-    let refusal = Refusal::new(Code::Busy, reason).help("try again, or end a `tidegate tail` or `tidegate top`");
+    let refusal =
+        Refusal::new(Code::Busy, reason).help("try again, or end a `tidegate tail` or `tidegate top`");
     let line = line(&Reply { v: VERSION, id: None, outcome: Outcome::Failed(refusal) });
     drop(stream.try_write(&line));
 }
@@ -234,8 +241,10 @@ async fn attend(stream: UnixStream, desk: &Arc<Desk>) -> io::Result<()> {
                 answer(desk, &caller, request, &mut progress).await
             }
             Err(error) => {
-                let refusal = Refusal::new(Code::Invalid, format!("the request cannot be understood: {error}"));
-                let refusal = refusal.help("write one JSON object a line, such as {\"v\":1,\"op\":\"status\"}");
+                let refusal =
+                    Refusal::new(Code::Invalid, format!("the request cannot be understood: {error}"));
+                let refusal =
+                    refusal.help("write one JSON object a line, such as {\"v\":1,\"op\":\"status\"}");
                 Reply { v: VERSION, id: None, outcome: Outcome::Failed(refusal) }
             }
         };
@@ -286,7 +295,8 @@ struct Progress<'a> {
 
 impl Listener for Progress<'_> {
     fn tell(&mut self, part: String) -> BoxFuture<'_, bool> {
-        let id = self.id.as_ref().map_or_else(String::new, |id| format!("\"id\":{},", Value::from(id.as_str())));
+        let id =
+            self.id.as_ref().map_or_else(String::new, |id| format!("\"id\":{},", Value::from(id.as_str())));
         let line = format!("{{\"v\":{VERSION},{id}\"status\":\"executing\",\"result\":{part}}}\n");
         Box::pin(async move { self.writer.write(line.as_bytes()).await.is_ok() })
     }

@@ -49,13 +49,17 @@ impl Listener for Heard {
 async fn ask(desk: &Desk, right: Right, request: Value) -> Outcome {
     let request: Request = serde_json::from_value(request).unwrap();
     let caller = Caller { name: "uid 1000".to_owned(), right };
-    let Reply { v: 1, outcome, .. } = answer(desk, &caller, request, &mut Heard::default()).await else { panic!("another version") };
+    let Reply { v: 1, outcome, .. } = answer(desk, &caller, request, &mut Heard::default()).await else {
+        panic!("another version")
+    };
     outcome
 }
 
 fn refused(outcome: Outcome) -> (Code, String) {
     match outcome {
-        Outcome::Failed(Refusal { code, reason, help }) => (code, format!("{reason}; {}", help.unwrap_or_default())),
+        Outcome::Failed(Refusal { code, reason, help }) => {
+            (code, format!("{reason}; {}", help.unwrap_or_default()))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -72,7 +76,10 @@ async fn what_cannot_be_understood_is_refused_with_what_can_be_asked() {
     let dir = tempfile::tempdir().unwrap();
     let desk = desk(dir.path(), None);
     for (request, expected) in [
-        (json!({"v": 1, "op": "stauts"}), "there is no command `stauts`; a box can be asked: status, tail, reload, log"),
+        (
+            json!({"v": 1, "op": "stauts"}),
+            "there is no command `stauts`; a box can be asked: status, tail, reload, log",
+        ),
         (json!({"v": 2, "op": "status"}), "this box speaks version 1 of the protocol, not 2"),
         (json!({"v": 1, "op": "status", "args": {"loud": true}}), "unknown field `loud`"),
         (json!({"v": 1, "op": "tail"}), "missing field `name`"),
@@ -93,7 +100,10 @@ async fn who_may_only_look_changes_nothing() {
         let (code, text) = refused(ask(&desk, Right::Read, json!({"v": 1, "op": op})).await);
         assert_eq!((code, text), (Code::Forbidden, format!("uid 1000 may look, but not `{op}`; ")));
     }
-    assert_eq!(result(ask(&desk, Right::Read, json!({"v": 1, "op": "status"})).await)["box"]["name"], json!("box-7"));
+    assert_eq!(
+        result(ask(&desk, Right::Read, json!({"v": 1, "op": "status"})).await)["box"]["name"],
+        json!("box-7")
+    );
 }
 
 #[tokio::test]
@@ -123,10 +133,14 @@ async fn a_log_level_lasts_as_long_as_it_was_asked_for() {
     });
     let dir = tempfile::tempdir().unwrap();
     let desk = desk(dir.path(), Some(log));
-    let set = async |args: Value| ask(&desk, Right::Operate, json!({"v": 1, "op": "log", "args": args})).await;
+    let set =
+        async |args: Value| ask(&desk, Right::Operate, json!({"v": 1, "op": "log", "args": args})).await;
     let (code, text) = refused(set(json!({"level": "loud"})).await);
     assert!(code == Code::Invalid && text.contains("there is no level loud"), "{text}");
-    assert_eq!(result(set(json!({"level": "debug", "for": "10min"})).await), json!({"level": "debug", "started_with": "info"}));
+    assert_eq!(
+        result(set(json!({"level": "debug", "for": "10min"})).await),
+        json!({"level": "debug", "started_with": "info"})
+    );
     // Another change, and the first is not taken back.
     set(json!({"level": "trace"})).await;
     tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
@@ -144,11 +158,16 @@ async fn rows_are_told_as_they_pass_with_their_numbers() {
 
     let dir = tempfile::tempdir().unwrap();
     let desk = desk(dir.path(), None);
-    let (code, text) = refused(ask(&desk, Right::Read, json!({"v": 1, "op": "tail", "args": {"name": "tnak"}})).await);
-    assert_eq!((code, text.as_str()), (Code::NotFound, "there is no stream, rule or output `tnak`; did you mean `tank`?"));
+    let (code, text) =
+        refused(ask(&desk, Right::Read, json!({"v": 1, "op": "tail", "args": {"name": "tnak"}})).await);
+    assert_eq!(
+        (code, text.as_str()),
+        (Code::NotFound, "there is no stream, rule or output `tnak`; did you mean `tank`?")
+    );
 
     let stream = desk.status.streams.of("tank");
-    let request: Request = serde_json::from_value(json!({"v": 1, "op": "tail", "args": {"name": "tank", "count": 2}})).unwrap();
+    let request: Request =
+        serde_json::from_value(json!({"v": 1, "op": "tail", "args": {"name": "tank", "count": 2}})).unwrap();
     let caller = Caller { name: "uid 1000".to_owned(), right: Right::Read };
     let mut heard = Heard::default();
     let mut asked = Box::pin(answer(&desk, &caller, request, &mut heard));

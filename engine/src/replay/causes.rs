@@ -59,7 +59,10 @@ impl<'a> Causes<'a> {
         });
         let rows: Vec<(u64, usize)> = rows.collect();
         let ends = rows.iter().skip(1).map(|(_, row)| *row).chain([count]);
-        let each = rows.iter().zip(ends).flat_map(|((seq, row), end)| (0..end.saturating_sub(*row) as u64).map(move |at| seq + at));
+        let each = rows
+            .iter()
+            .zip(ends)
+            .flat_map(|((seq, row), end)| (0..end.saturating_sub(*row) as u64).map(move |at| seq + at));
         Seqs::list(each.collect())
     }
 

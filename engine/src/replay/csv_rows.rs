@@ -30,20 +30,33 @@ impl CsvRows {
     pub(super) fn new(file: &str, reader: Box<dyn BufRead>) -> Result<Self, Diagnostic> {
         let mut reader = csv::Reader::from_reader(reader);
         let header = reader.headers().map_err(|error| wrong(file, &error))?.clone();
-        let header: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+        let header: Vec<String> =
+            header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_owned()).collect();
         check_header(&header).map_err(|fault| fault.into_diagnostic(file, 1))?;
         let (texts, numbers) = (Vec::new(), Vec::new());
         let (record, json) = (csv::StringRecord::new(), String::new());
-        Ok(Self { file: file.to_owned(), reader, header, texts, numbers, has_decimal_commas: false, record, json })
+        Ok(Self {
+            file: file.to_owned(),
+            reader,
+            header,
+            texts,
+            numbers,
+            has_decimal_commas: false,
+            record,
+            json,
+        })
     }
 
     /// The columns have these types.
     pub(super) fn know(&mut self, fields: &[(String, FieldType)]) {
-        let has = |name: &String, kinds: &[FieldType]| fields.iter().any(|(field, kind)| field == name && kinds.contains(kind));
+        let has = |name: &String, kinds: &[FieldType]| {
+            fields.iter().any(|(field, kind)| field == name && kinds.contains(kind))
+        };
         // A time may have more digits than the float that its cell would become.
         let as_written = |name: &String| name == TS || has(name, &[FieldType::Utf8, FieldType::Timestamp]);
         self.texts = self.header.iter().map(as_written).collect();
-        self.numbers = self.header.iter().map(|name| has(name, &[FieldType::Int64, FieldType::Float64])).collect();
+        self.numbers =
+            self.header.iter().map(|name| has(name, &[FieldType::Int64, FieldType::Float64])).collect();
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Written<'_>>, Diagnostic> {
@@ -83,7 +96,9 @@ fn check_header(header: &[String]) -> Result<(), Fault> {
     if let Some((why, help)) = other_separator(header) {
         return Err(Fault::new(why).help(help));
     }
-    if let Some(twice) = header.iter().enumerate().find(|(at, name)| header.iter().take(*at).any(|other| other == *name)) {
+    if let Some(twice) =
+        header.iter().enumerate().find(|(at, name)| header.iter().take(*at).any(|other| other == *name))
+    {
         return Err(Fault::new(format!("two columns are called `{}`", twice.1)));
     }
     if !header.iter().any(|name| name == TS) {

@@ -92,7 +92,8 @@ impl Lines {
             self.text.clear();
             self.number += 1;
             let mut limited = Read::take(&mut self.reader, MAX_LINE_BYTES);
-            let read = limited.read_until(b'\n', &mut self.text).map_err(|error| cannot_read(&self.file, &error))?;
+            let read =
+                limited.read_until(b'\n', &mut self.text).map_err(|error| cannot_read(&self.file, &error))?;
             if read == 0 {
                 return Ok(None);
             }

@@ -2,8 +2,10 @@
 //!
 //! Three forms are read; the first line of a file says which it is.
 //!
-//! * JSON Lines with `topic` and `payload`, and `tst`, the time of arrival (`mosquitto_sub -F %j`). Any payload survives.
-//! * `TIME TOPIC PAYLOAD` (`-F '%U %t %p'` or `-F '%I %t %p'`): seconds since 1970, or ISO 8601 with an offset.
+//! * JSON Lines with `topic` and `payload`, and `tst`, the time of arrival (`mosquitto_sub -F %j`). Any
+//!   payload survives.
+//! * `TIME TOPIC PAYLOAD` (`-F '%U %t %p'` or `-F '%I %t %p'`): seconds since 1970, or ISO 8601 with an
+//!   offset.
 //! * `TOPIC PAYLOAD` (`-v`): when messages came is not known, so streams without `ts` cannot be fed.
 
 use std::borrow::Cow;
@@ -66,7 +68,12 @@ struct Feed {
 }
 
 impl Feed {
-    fn new(name: &str, stream: &StreamConfig, known: Vec<(String, FieldType)>, file: &str) -> Result<Self, Diagnostic> {
+    fn new(
+        name: &str,
+        stream: &StreamConfig,
+        known: Vec<(String, FieldType)>,
+        file: &str,
+    ) -> Result<Self, Diagnostic> {
         // The configuration was checked before, so that neither is ever wrong.
         let wrong = |why: String| Diagnostic::new(file, format!("stream `{name}`: {why}"));
         let filter = Filter::parse(&stream.topic).map_err(wrong)?;
@@ -76,20 +83,25 @@ impl Feed {
 }
 
 impl RecordedMessages {
-    /// Opens the recording `path` of the connection `of`, or of all. When columns are not declared, the file is read once to
-    /// infer them.
+    /// Opens the recording `path` of the connection `of`, or of all. When columns are not declared, the file
+    /// is read once to infer them.
     pub(super) fn open(of: Option<&str>, path: &Path, config: &Config) -> Result<Self, Diagnostic> {
         let file = path.display().to_string();
         let streams: Vec<(&String, &StreamConfig)> = config
             .streams
             .iter()
             .filter_map(|(name, stream)| match stream {
-                Stream::Input { connection, kind: StreamKind::Mqtt(kind) } => of.is_none_or(|of| of == connection).then_some((name, kind)),
+                Stream::Input { connection, kind: StreamKind::Mqtt(kind) } => {
+                    of.is_none_or(|of| of == connection).then_some((name, kind))
+                }
                 Stream::Derived { .. } => None,
             })
             .collect();
         if streams.is_empty() {
-            return Err(Diagnostic::new(file, "no stream is fed by the connection that these messages are of"));
+            return Err(Diagnostic::new(
+                file,
+                "no stream is fed by the connection that these messages are of",
+            ));
         }
         let mut known = BTreeMap::new();
         if let Some((name, _)) = streams.iter().find(|(_, stream)| stream.fields.is_none()) {
@@ -123,7 +135,8 @@ impl RecordedMessages {
         });
         let feeds = feeds.collect::<Result<_, Diagnostic>>()?;
         let mut opened = Opened::new(path)?;
-        let form = if opened.first_byte(file)? == Some(b'{') { Form::Json } else { Form::Text { timed: None } };
+        let form =
+            if opened.first_byte(file)? == Some(b'{') { Form::Json } else { Form::Text { timed: None } };
         Ok(Self {
             file: Arc::from(file),
             lines: Lines::new(file, opened.reader),
@@ -177,10 +190,18 @@ impl RecordedMessages {
         Ok(())
     }
 
-    fn take(&mut self, line: u64, message: &Message, waiting: &mut VecDeque<Chunk>) -> Result<(), Diagnostic> {
+    fn take(
+        &mut self,
+        line: u64,
+        message: &Message,
+        waiting: &mut VecDeque<Chunk>,
+    ) -> Result<(), Diagnostic> {
         let mut is_claimed = false;
         for index in 0..self.feeds.len() {
-            let Some(ranges) = self.feeds.get(index).and_then(|feed| feed.filter.matches(&message.topic)) else { continue };
+            let Some(ranges) = self.feeds.get(index).and_then(|feed| feed.filter.matches(&message.topic))
+            else {
+                continue;
+            };
             is_claimed = true;
             if index != self.current {
                 // The order of rows of different streams is that of their messages.
@@ -189,10 +210,14 @@ impl RecordedMessages {
             }
             let Some(feed) = self.feeds.get_mut(index) else { continue };
             if feed.by_arrival && message.at.is_none() {
-                let why = format!("`{}` goes by the time of arrival, and the recording does not say when that was", feed.tally.stream);
+                let why = format!(
+                    "`{}` goes by the time of arrival, and the recording does not say when that was",
+                    feed.tally.stream
+                );
                 return Err(Diagnostic::new(&*self.file, why).help(ADVICE.to_owned()));
             }
-            let captures: Vec<&str> = ranges.into_iter().map(|range| message.topic.get(range).unwrap_or_default()).collect();
+            let captures: Vec<&str> =
+                ranges.into_iter().map(|range| message.topic.get(range).unwrap_or_default()).collect();
             match feed.decoder.decode(&message.payload, &captures, self.now) {
                 Ok(rows) => {
                     feed.tally.rows += rows as u64;
@@ -212,7 +237,12 @@ impl RecordedMessages {
             self.unclaimed += 1;
             if self.unclaimed == 1 {
                 let topic = &message.topic;
-                tracing::warn!(file = %self.file, line, topic, "no stream has this topic; this message is left out, as are all like it");
+                tracing::warn!(
+                    file = %self.file,
+                    line,
+                    topic,
+                    "no stream has this topic; this message is left out, as are all like it"
+                );
             }
         }
         Ok(())
@@ -266,7 +296,9 @@ fn message(line: &[u8], form: &mut Form) -> Result<Message, String> {
             let at = std::str::from_utf8(first).ok().and_then(time);
             let is_timed = *timed.get_or_insert(at.is_some());
             if is_timed && at.is_none() {
-                return Err("it does not begin with a time, as the first line does; a payload of several lines needs `-F %j`".into());
+                return Err("it does not begin with a time, as the first line does; a payload of several \
+                    lines needs `-F %j`"
+                    .into());
             }
             let (topic, payload) = if is_timed { split_at_space(rest) } else { (first, rest) };
             let topic = std::str::from_utf8(topic).map_err(|_| "its topic is not UTF-8 text")?;
@@ -276,7 +308,8 @@ fn message(line: &[u8], form: &mut Form) -> Result<Message, String> {
 }
 
 fn json_message(line: &[u8]) -> Result<Message, String> {
-    let JsonMessage { tst, topic, payload } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let JsonMessage { tst, topic, payload } =
+        serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let at = match tst {
         None | Some(Value::Null) => None,
         Some(tst) => {
@@ -301,14 +334,18 @@ fn split_at_space(text: &[u8]) -> (&[u8], &[u8]) {
 
 /// Nanoseconds since 1970: ISO 8601 with an offset, or seconds since 1970 with a fraction.
 fn time(text: &str) -> Option<i64> {
-    if let Some((seconds, fraction)) = text.split_once('.').filter(|(seconds, _)| seconds.bytes().all(|byte| byte.is_ascii_digit())) {
+    if let Some((seconds, fraction)) =
+        text.split_once('.').filter(|(seconds, _)| seconds.bytes().all(|byte| byte.is_ascii_digit()))
+    {
         let digits = format!("{fraction:0<9}");
         let ns = digits.get(..9).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
         return seconds.parse::<i64>().ok()?.checked_mul(1_000_000_000)?.checked_add(ns.parse().ok()?);
     }
     // mosquitto_sub 2.0 writes a `Z` in front of the offset that its local time has.
     let text = match text.rfind(['+', '-']) {
-        Some(at) if text.get(..at).is_some_and(|before| before.ends_with('Z')) => Cow::Owned(text.replacen('Z', "", 1)),
+        Some(at) if text.get(..at).is_some_and(|before| before.ends_with('Z')) => {
+            Cow::Owned(text.replacen('Z', "", 1))
+        }
         _ => Cow::Borrowed(text),
     };
     i64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_nanosecond()).ok()
@@ -326,7 +363,8 @@ mod tests {
             let Message { at, topic, payload } = message(line.as_bytes(), form).unwrap();
             (at, topic, String::from_utf8(payload).unwrap())
         };
-        let expected = |at: Option<i64>, topic: &str, payload: &str| (at, topic.to_owned(), payload.to_owned());
+        let expected =
+            |at: Option<i64>, topic: &str, payload: &str| (at, topic.to_owned(), payload.to_owned());
         let json = concat!(
             r#"{"tst":"2026-11-29T23:46:17.228158Z+0000","topic":"s/a b","qos":0,"retain":0,"payloadlen":13,"#,
             r#""payload":"{\n \"v\": 1\n}"}"#
@@ -340,7 +378,10 @@ mod tests {
 
         let mut timed = Form::Text { timed: None };
         let at = Some(1_795_995_977_228_251_321);
-        assert_eq!(read("1795995977.228251321 s/a {\"v\": 1}", &mut timed), expected(at, "s/a", "{\"v\": 1}"));
+        assert_eq!(
+            read("1795995977.228251321 s/a {\"v\": 1}", &mut timed),
+            expected(at, "s/a", "{\"v\": 1}")
+        );
         assert_eq!(timed, Form::Text { timed: Some(true) });
         let at = Some(1_795_995_977_000_000_000);
         assert_eq!(read("2026-11-29T23:46:17+0000 s/a 23.5", &mut timed), expected(at, "s/a", "23.5"));

@@ -1,12 +1,12 @@
-//! `tidegate replay`: recordings run through the same decoders, numbers, rule book and worker as a box's, with no connection and
-//! no clock but the recording's own.
+//! `tidegate replay`: recordings run through the same decoders, numbers, rule book and worker as a box's,
+//! with no connection and no clock but the recording's own.
 //!
-//! * [`lines`]: a file, line by line; [`rows`] (with [`csv_rows`]): recorded rows; [`messages`]: recorded messages, decoded as a
-//!   box decodes them; [`recording`]: one or the other.
+//! * [`lines`]: a file, line by line; [`rows`] (with [`csv_rows`]): recorded rows; [`messages`]: recorded
+//!   messages, decoded as a box decodes them; [`recording`]: one or the other.
 //! * [`results`]: what rules wrote; [`causes`]: what led to it; [`tally`]: what was read.
 //!
-//! Several inputs are merged by time; within one input, rows stay in the order of the file. At the end the windows that are still
-//! open close. The same input gives the same bytes.
+//! Several inputs are merged by time; within one input, rows stay in the order of the file. At the end the
+//! windows that are still open close. The same input gives the same bytes.
 
 mod causes;
 mod csv_rows;
@@ -127,7 +127,8 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
         tracing::warn!(
             rule,
             streams = streams.join(", "),
-            "the rule reads streams whose columns are not known, because there is no recording of them; it is left out"
+            "the rule reads streams whose columns are not known, because there is no recording of them; it \
+            is left out"
         );
     }
     let mut run = Run::new(&status, Results::to(request.output)?);
@@ -153,10 +154,20 @@ fn progress(recordings: &[Recording], rows: u64) -> Progress {
 fn summarise_rules(status: &Status, results: &Results) {
     for (rule, counted) in status.rules.all() {
         let (written, targets) = results.count(&rule);
-        let (late, left_out, forgotten) = (counted.late.get(), counted.left_out.get(), counted.forgotten.get());
+        let (late, left_out, forgotten) =
+            (counted.late.get(), counted.left_out.get(), counted.forgotten.get());
         let shadow = counted.rows.get().saturating_sub(written);
         if late + left_out + forgotten > 0 {
-            tracing::warn!(rule, rows = written, targets, shadow, late, left_out, forgotten, "wrote, and something is missing");
+            tracing::warn!(
+                rule,
+                rows = written,
+                targets,
+                shadow,
+                late,
+                left_out,
+                forgotten,
+                "wrote, and something is missing"
+            );
         } else {
             tracing::info!(rule, rows = written, targets, shadow, "wrote");
         }
@@ -190,7 +201,12 @@ fn open_one(input: &Input, config: &Config) -> Result<Source, Diagnostic> {
     match input {
         Input::Rows { stream, file } => {
             let Some(configured) = config.streams.get(stream) else {
-                return unknown(file, "stream", stream, &config.streams.keys().map(String::as_str).collect::<Vec<_>>());
+                return unknown(
+                    file,
+                    "stream",
+                    stream,
+                    &config.streams.keys().map(String::as_str).collect::<Vec<_>>(),
+                );
             };
             Ok(Source::Rows(Box::new(RecordedRows::open(stream, file, configured.schema().as_ref())?)))
         }
@@ -210,14 +226,16 @@ fn columns(recordings: &mut [Recording]) -> Result<BTreeMap<String, SchemaRef>, 
     for (stream, schema) in recordings.iter_mut().flat_map(Recording::schemas) {
         if known.insert(stream.clone(), Arc::clone(&schema)).is_some_and(|before| before != schema) {
             let why = format!("the recordings of `{stream}` have different columns");
-            return Err(Diagnostic::new(&*stream, why).help(format!("declare `fields` in [streams.{stream}]")));
+            return Err(
+                Diagnostic::new(&*stream, why).help(format!("declare `fields` in [streams.{stream}]"))
+            );
         }
     }
     Ok(known)
 }
 
-/// Takes rows from the recording whose next row is earliest (the first of them, when several are), up to where another one's turn
-/// comes.
+/// Takes rows from the recording whose next row is earliest (the first of them, when several are), up to
+/// where another one's turn comes.
 fn next(recordings: &mut [Recording]) -> Result<Option<Chunk>, Diagnostic> {
     let mut heads: Vec<(i64, usize)> = Vec::with_capacity(recordings.len());
     for (index, recording) in recordings.iter_mut().enumerate() {
@@ -234,8 +252,8 @@ fn next(recordings: &mut [Recording]) -> Result<Option<Chunk>, Diagnostic> {
 
 /// Runs rules on what is fed to it.
 ///
-/// A rule that minds when rows come gets them one by one, with the ticks that it wants before each. Calling a rule costs
-/// microseconds however many rows it is handed, so all others get them together.
+/// A rule that minds when rows come gets them one by one, with the ticks that it wants before each. Calling a
+/// rule costs microseconds however many rows it is handed, so all others get them together.
 struct Run {
     one_by_one: Worker,
     together: Worker,
@@ -268,7 +286,9 @@ impl Run {
                     take(&mut self.one_by_one, Change::Table(Arc::clone(&table), rows.clone()));
                     take(&mut self.together, Change::Table(table, rows));
                 }
-                Change::Load(load) if !one_by_one.contains(&load.name) => take(&mut self.together, Change::Load(load)),
+                Change::Load(load) if !one_by_one.contains(&load.name) => {
+                    take(&mut self.together, Change::Load(load))
+                }
                 other => take(&mut self.one_by_one, other),
             }
         }
@@ -334,8 +354,11 @@ fn written(ns: i64) -> String {
 
 /// The event times of `rows`; every row has one.
 fn times(rows: &RecordBatch) -> &[i64] {
-    let column = rows.column_by_name(TS).filter(|column| matches!(column.data_type(), DataType::Timestamp(..)));
-    column.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>()).map_or(&[], |times| times.values())
+    let column =
+        rows.column_by_name(TS).filter(|column| matches!(column.data_type(), DataType::Timestamp(..)));
+    column
+        .and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>())
+        .map_or(&[], |times| times.values())
 }
 
 #[cfg(test)]

@@ -49,12 +49,18 @@ impl Results {
                 }
             };
             let Some((_, encoder)) = self.encoders.get(at) else { continue };
-            let head = format!("{{\"target\":{},\"rule\":{}", quoted(routed.target.name()), quoted(&routed.rule));
+            let head =
+                format!("{{\"target\":{},\"rule\":{}", quoted(routed.target.name()), quoted(&routed.rule));
             for row in 0..routed.rows.len() {
                 let seq = routed.rows.seqs.get(row);
                 let (time, cause) = causes.of(seq);
                 self.line.clear();
-                write!(self.line, "{head},\"time\":{},\"seq\":{seq},\"cause\":{},\"row\":", quoted(&written(time)), quoted(&cause))?;
+                write!(
+                    self.line,
+                    "{head},\"time\":{},\"seq\":{seq},\"cause\":{},\"row\":",
+                    quoted(&written(time)),
+                    quoted(&cause)
+                )?;
                 encoder.encode_row(&routed.rows.batch, row, &mut self.line);
                 self.line.extend_from_slice(b"}\n");
                 self.out.write_all(&self.line)?;
@@ -72,7 +78,8 @@ impl Results {
     pub(super) fn count(&self, rule: &str) -> (u64, String) {
         let counts = self.counts.get(rule);
         let all = counts.map_or(0, |counts| counts.values().sum());
-        let each: Vec<String> = counts.into_iter().flatten().map(|(target, rows)| format!("{target} {rows}")).collect();
+        let each: Vec<String> =
+            counts.into_iter().flatten().map(|(target, rows)| format!("{target} {rows}")).collect();
         (all, each.join(", "))
     }
 }

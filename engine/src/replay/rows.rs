@@ -17,7 +17,8 @@ use super::recording::{BATCH, Chunk, Origin};
 use super::tally::Tally;
 use super::times;
 
-/// Rows of JSON Lines whose keys are looked at: a name that is written wrong is written wrong in the first of them.
+/// Rows of JSON Lines whose keys are looked at: a name that is written wrong is written wrong in the first of
+/// them.
 const KEYS_LOOKED_AT: u64 = 1_000;
 
 /// Reads recorded rows.
@@ -31,8 +32,8 @@ pub(super) struct RecordedRows {
 }
 
 impl RecordedRows {
-    /// Opens the recording `path` of `stream`. When the stream's columns are not declared, the file is read once to infer
-    /// them.
+    /// Opens the recording `path` of `stream`. When the stream's columns are not declared, the file is read
+    /// once to infer them.
     pub(super) fn open(stream: &str, path: &Path, declared: Option<&SchemaRef>) -> Result<Self, Diagnostic> {
         let file = path.display().to_string();
         let fields = match declared {
@@ -40,7 +41,8 @@ impl RecordedRows {
             None => infer(stream, path)?,
         };
         let layout = Layout::recorded(&fields);
-        let mut decoder = Decoder::new(&layout).map_err(|error| Diagnostic::new(&*file, error.to_string()))?;
+        let mut decoder =
+            Decoder::new(&layout).map_err(|error| Diagnostic::new(&*file, error.to_string()))?;
         let schema = decoder.schema();
         let opened = Opened::new(path)?;
         let reading = opened.reading.clone();
@@ -65,9 +67,11 @@ impl RecordedRows {
         while self.decoder.rows() < BATCH {
             let is_json = matches!(self.source, Source::Json(_));
             let Some((line, json)) = self.source.next()? else { break };
-            let decode = |json| self.decoder.decode(json, &[], 0).map_err(|error| Fault::in_row(&error, json));
+            let decode =
+                |json| self.decoder.decode(json, &[], 0).map_err(|error| Fault::in_row(&error, json));
             let keys = |json: &&[u8]| serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(json).ok();
-            let keys = json.as_ref().ok().filter(|_| is_json && self.tally.rows < KEYS_LOOKED_AT).and_then(keys);
+            let keys =
+                json.as_ref().ok().filter(|_| is_json && self.tally.rows < KEYS_LOOKED_AT).and_then(keys);
             match json.and_then(decode) {
                 Ok(rows) => {
                     lines.extend(std::iter::repeat_n(line, rows));
@@ -77,11 +81,14 @@ impl RecordedRows {
                     }
                 }
                 // If not even the first row is one, this is no recording.
-                Err(fault) if self.tally.is_new() => return Err(fault.into_diagnostic(&self.tally.file, line)),
+                Err(fault) if self.tally.is_new() => {
+                    return Err(fault.into_diagnostic(&self.tally.file, line));
+                }
                 Err(fault) => self.tally.leave_out(line, &fault.why),
             }
             if let Some(findings) = self.decoder.take_findings() {
-                let hint = if self.source.has_decimal_commas() { "; write the decimal point as `.`" } else { "" };
+                let hint =
+                    if self.source.has_decimal_commas() { "; write the decimal point as `.`" } else { "" };
                 self.tally.note(findings, line, hint);
             }
         }
@@ -132,20 +139,26 @@ struct Names {
 }
 
 impl Names {
-    /// Says which of `names` are no columns of the stream: a column whose name is written wrong is null in every row.
+    /// Says which of `names` are no columns of the stream: a column whose name is written wrong is null in
+    /// every row.
     fn look_at(&mut self, names: &[String], tally: &Tally) {
         let Some(declared) = &self.declared else { return };
         for name in names.iter().filter(|name| *name != TS && !declared.contains(*name)) {
             if !self.said.insert(name.clone()) {
                 continue;
             }
-            let missing = declared.iter().map(String::as_str).filter(|known| !names.iter().any(|name| name == known));
+            let missing =
+                declared.iter().map(String::as_str).filter(|known| !names.iter().any(|name| name == known));
             let advice = match nearest(name, missing) {
                 Some(meant) => format!("did you mean `{meant}`? There is no `{meant}`, so it is null"),
                 None => "it is not read".to_owned(),
             };
             let (stream, file) = (&tally.stream, &tally.file);
-            tracing::warn!(%stream, %file, "the recording has a column `{name}` that the stream does not have; {advice}");
+            tracing::warn!(
+                %stream,
+                %file,
+                "the recording has a column `{name}` that the stream does not have; {advice}"
+            );
         }
     }
 }
@@ -179,7 +192,8 @@ fn infer(stream: &str, path: &Path) -> Result<Vec<(String, FieldType)>, Diagnost
 /// Columns are inferred first, and values read after that.
 pub(super) fn read_only_once(stream: &str) -> Diagnostic {
     let why = format!("the columns of `{stream}` are not declared, and standard input can be read only once");
-    Diagnostic::new("-", why).help(format!("declare `fields` in [streams.{stream}], or write the recording to a file"))
+    Diagnostic::new("-", why)
+        .help(format!("declare `fields` in [streams.{stream}], or write the recording to a file"))
 }
 
 /// Why a row cannot be read, and where in its line.
@@ -203,17 +217,22 @@ impl Fault {
     }
 
     fn in_row(error: &DecodeError, json: &[u8]) -> Self {
-        let (DecodeError::NotJson(inner) | DecodeError::Shape(inner)) = error else { return Self::new(error.to_string()) };
+        let (DecodeError::NotJson(inner) | DecodeError::Shape(inner)) = error else {
+            return Self::new(error.to_string());
+        };
         let said = error.to_string();
         // The parser's own place counts from the beginning of the line.
         let why = said.rfind(" at line ").and_then(|at| said.get(..at)).unwrap_or(&said);
         let other = Self { column: inner.column().max(1), ..Self::new(why) };
         let Ok(Value::Object(row)) = serde_json::from_slice::<Value>(json) else { return other };
-        let help = "write RFC 3339 with its offset, such as \"2026-03-01T12:00:00Z\", or a number of ms or ns since 1970";
+        let help = "write RFC 3339 with its offset, such as \"2026-03-01T12:00:00Z\", or a number of ms or \
+            ns since 1970";
         match row.get(TS) {
             None => no_time(&row.keys().map(String::as_str).collect::<Vec<_>>()),
             Some(Value::Null) => Self::new("`ts` is empty in this row").help(help.into()),
-            Some(ts) if why.contains("`ts`") => Self::new(format!("`ts` is {ts}, which is no time")).help(help.into()),
+            Some(ts) if why.contains("`ts`") => {
+                Self::new(format!("`ts` is {ts}, which is no time")).help(help.into())
+            }
             Some(_) => other,
         }
     }

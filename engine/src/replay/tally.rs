@@ -1,4 +1,5 @@
-//! What was read of a recording, for the summary at its end. What comes in floods is said once, and then counted.
+//! What was read of a recording, for the summary at its end. What comes in floods is said once, and then
+//! counted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -73,19 +74,32 @@ impl Tally {
             let (first, last) = self.times.get_or_insert((*ts, *ts));
             (*first, *last) = ((*first).min(*ts), (*last).max(*ts));
         }
-        let names = || rows.schema_ref().fields().iter().map(|field| field.name().clone()).filter(|name| name != TS);
+        let names =
+            || rows.schema_ref().fields().iter().map(|field| field.name().clone()).filter(|name| name != TS);
         let empty = self.empty.get_or_insert_with(|| names().collect());
-        empty.retain(|name| rows.column_by_name(name).is_none_or(|column| column.null_count() == column.len()));
+        empty.retain(|name| {
+            rows.column_by_name(name).is_none_or(|column| column.null_count() == column.len())
+        });
     }
 
     /// Says what there was.
     pub(super) fn summarise(&self) {
         let Self { stream, file, rows, left_out, wrong, .. } = self;
-        let [from, to] =
-            [self.times.map(|(first, _)| first), self.times.map(|(_, last)| last)].map(|ts| ts.map_or_else(String::new, written));
+        let [from, to] = [self.times.map(|(first, _)| first), self.times.map(|(_, last)| last)]
+            .map(|ts| ts.map_or_else(String::new, written));
         let never = self.empty.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
         if left_out + wrong > 0 {
-            tracing::warn!(%stream, %file, rows, left_out, wrong_values = wrong, from, to, always_null = never, "read, not all of it");
+            tracing::warn!(
+                %stream,
+                %file,
+                rows,
+                left_out,
+                wrong_values = wrong,
+                from,
+                to,
+                always_null = never,
+                "read, not all of it",
+            );
         } else {
             tracing::info!(%stream, %file, rows, from, to, always_null = never, "read");
         }

@@ -28,7 +28,8 @@ impl Write for Output {
     }
 }
 
-/// What a rule writes that repeats each row `delay` later, when rows with these times are read so many at a time. And how many numbers it took.
+/// What a rule writes that repeats each row `delay` later, when rows with these times are read so many at a
+/// time. And how many numbers it took.
 fn replayed(delay: i64, times: &[i64], cut: usize) -> (Vec<i64>, u64) {
     let output = Output::default();
     let mut run = Run::new(&Arc::default(), Results::new(Box::new(output.clone())));
@@ -36,7 +37,8 @@ fn replayed(delay: i64, times: &[i64], cut: usize) -> (Vec<i64>, u64) {
     for (at, times) in times.chunks(cut).enumerate() {
         let values = Int64Array::from_iter_values((0..).skip(at * cut).take(times.len()));
         let ts = TimestampNanosecondArray::from(times.to_vec()).with_timezone("UTC");
-        let rows = RecordBatch::try_from_iter([("ts", Arc::new(ts) as _), ("x", Arc::new(values) as _)]).unwrap();
+        let rows =
+            RecordBatch::try_from_iter([("ts", Arc::new(ts) as _), ("x", Arc::new(values) as _)]).unwrap();
         let origins = times.iter().zip(1..).map(|(at, line)| Origin { at: *at, line }).collect();
         run.feed(&Chunk { stream: "tank".into(), file: "tank.jsonl".into(), rows, origins }).unwrap();
     }

@@ -1,7 +1,8 @@
 //! Which worker each rule lives on.
 //!
-//! Rules that share a derived stream or an output live on one worker, so that their rows keep their order. Putting a rule where the others are
-//! costs the same however many they are; only a rule that ties together what was apart makes others move.
+//! Rules that share a derived stream or an output live on one worker, so that their rows keep their order.
+//! Putting a rule where the others are costs the same however many they are; only a rule that ties together
+//! what was apart makes others move.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -62,8 +63,14 @@ impl Homes {
         Some(worker)
     }
 
-    /// Rule `name` has these ties now. It stays where it is, on `worker` if it was there before, or goes where there are the fewest.
-    pub(super) fn settle(&mut self, name: &Arc<str>, worker: Option<usize>, ties: BTreeSet<Arc<str>>) -> usize {
+    /// Rule `name` has these ties now. It stays where it is, on `worker` if it was there before, or goes
+    /// where there are the fewest.
+    pub(super) fn settle(
+        &mut self,
+        name: &Arc<str>,
+        worker: Option<usize>,
+        ties: BTreeSet<Arc<str>>,
+    ) -> usize {
         let before = self.leave(name);
         let with_others = || ties.iter().find_map(|tie| self.of(self.tied.get(tie)?.first()?));
         let fewest = || self.load.iter().zip(0..).min().map_or(0, |(_, worker)| worker);
@@ -97,7 +104,8 @@ impl Homes {
             let Some(home) = self.homes.get_mut(&rule).filter(|home| home.worker != to) else { continue };
             let from = std::mem::replace(&mut home.worker, to);
             for (worker, load) in self.load.iter_mut().enumerate() {
-                *load = if worker == from { load.saturating_sub(1) } else { *load + usize::from(worker == to) };
+                *load =
+                    if worker == from { load.saturating_sub(1) } else { *load + usize::from(worker == to) };
             }
             moves.push(Move { rule, from, to });
         }
@@ -107,7 +115,8 @@ impl Homes {
     /// Whether `name` lives where those do that it shares something with; they were together before.
     fn are_together(&self, name: &Arc<str>) -> bool {
         let Some(home) = self.homes.get(name) else { return true };
-        let others = home.ties.iter().filter_map(|tie| self.tied.get(tie)?.iter().find(|other| *other != name));
+        let others =
+            home.ties.iter().filter_map(|tie| self.tied.get(tie)?.iter().find(|other| *other != name));
         others.filter_map(|other| self.of(other)).all(|worker| worker == home.worker)
     }
 
@@ -146,7 +155,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Rules that share something live together, whatever comes and goes, and nobody moves without a reason.
+        /// Rules that share something live together, whatever comes and goes, and nobody moves without a
+        /// reason.
         #[test]
         fn rules_that_share_something_live_together(
             changes in prop::collection::vec((0_usize..12, prop::option::weighted(0.8, prop::collection::btree_set(0_usize..9, 0..3))), 1..60),

@@ -60,7 +60,10 @@ impl House {
 
     fn apply(&mut self, changes: Vec<Placed>) -> &mut Self {
         for (worker, change) in changes {
-            self.workers[worker].on_change(change).now_or_never().expect("a rule is given away before it is taken");
+            self.workers[worker]
+                .on_change(change)
+                .now_or_never()
+                .expect("a rule is given away before it is taken");
         }
         self
     }
@@ -74,7 +77,11 @@ impl House {
     /// Rows with these times, at the sequence's time `now`.
     fn feed_at(&mut self, stream: &str, now: i64, times: &[i64], values: &[f64]) -> &mut Self {
         let times = TimestampNanosecondArray::from(times.to_vec()).with_timezone("UTC");
-        let batch = RecordBatch::try_new(schema(&["x"]), vec![Arc::new(times), Arc::new(Float64Array::from(values.to_vec()))]).unwrap();
+        let batch = RecordBatch::try_new(
+            schema(&["x"]),
+            vec![Arc::new(times), Arc::new(Float64Array::from(values.to_vec()))],
+        )
+        .unwrap();
         let rows = self.numbers.number(batch);
         for worker in &mut self.workers {
             let written = worker.on_batch(stream, &rows, When::at(now));
@@ -85,12 +92,18 @@ impl House {
 
     /// (rule, number, ordinal, value of x) of the rows for `target`, in order.
     fn rows(&self, target: &str) -> Vec<(String, u64, u32, f64)> {
-        let of_target = self.written.iter().filter(|routed| routed.target.name() == target).cloned().collect();
+        let of_target =
+            self.written.iter().filter(|routed| routed.target.name() == target).cloned().collect();
         let mut rows = Vec::new();
         for routed in in_order(of_target) {
             let values = routed.rows.batch.column_by_name("x").unwrap().as_primitive::<Float64Type>().clone();
             for row in 0..values.len() {
-                rows.push((routed.rule.to_string(), routed.rows.seqs.get(row), routed.ordinals[row], values.value(row)));
+                rows.push((
+                    routed.rule.to_string(),
+                    routed.rows.seqs.get(row),
+                    routed.ordinals[row],
+                    values.value(row),
+                ));
             }
         }
         rows
@@ -136,14 +149,15 @@ fn a_row_without_time_costs_itself_and_stops_no_reader() {
     assert_eq!(counted, 1);
 }
 
-/// On 2016-12-31 there was a second 23:59:60, which POSIX time counts as the first one of the new year, and then again.
+/// On 2016-12-31 there was a second 23:59:60, which POSIX time counts as the first one of the new year, and
+/// then again.
 #[test]
 fn a_leap_second_neither_closes_a_window_by_arrival_nor_loses_a_row() {
     const NEW_YEAR_NS: i64 = 1_483_228_800_000_000_000;
     const QUARTER_NS: i64 = 250_000_000;
     let mut house = House::new(1);
-    let text =
-        "INSERT INTO pump SELECT sum(x) AS x FROM TUMBLE(arrivals, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end";
+    let text = "INSERT INTO pump SELECT sum(x) AS x FROM TUMBLE(arrivals, DESCRIPTOR(ts), INTERVAL '10' \
+        SECOND) GROUP BY window_start, window_end";
     house.put("r", text);
     // Four rows a second: two seconds of the old year, the leap second, and ten seconds of the new year.
     for quarter in 0..4 * 13 + 1 {
@@ -168,21 +182,32 @@ fn a_circle_of_derived_streams_is_refused() {
 #[test]
 fn two_rules_that_write_one_output_are_told_of_each_other() {
     let mut house = House::new(2);
-    house.put("a", "INSERT INTO pump SELECT x FROM tank WHERE x > 1; INSERT INTO pump SELECT x FROM tank WHERE x < 0");
-    house.put("b", "--! mode = \"shadow\"\nINSERT INTO pump SELECT x FROM tank; INSERT INTO uplink SELECT x FROM tank");
+    house.put(
+        "a",
+        "INSERT INTO pump SELECT x FROM tank WHERE x > 1; INSERT INTO pump SELECT x FROM tank WHERE x < 0",
+    );
+    house.put(
+        "b",
+        "--! mode = \"shadow\"\nINSERT INTO pump SELECT x FROM tank; INSERT INTO uplink SELECT x FROM tank",
+    );
     assert_eq!(house.book.warnings(), []);
     house.put("b", "INSERT INTO pump SELECT x FROM tank; INSERT INTO uplink SELECT x FROM tank");
     house.put("c", "INSERT INTO uplink SELECT x FROM tank");
     let said: Vec<String> = house.book.warnings().iter().map(ToString::to_string).collect();
-    let expected = "b.sql: `a.sql` writes to the output `pump`, too: the row that comes last decides what it does; let one rule write it, \
-        from a derived stream that the others write to";
+    let expected = "b.sql: `a.sql` writes to the output `pump`, too: the row that comes last decides what \
+        it does; let one rule write it, from a derived stream that the others write to";
     assert_eq!(said, [expected]);
 }
 
 #[test]
 fn a_rule_that_writes_to_the_uplink_must_be_taken_by_one() {
     let mut house = House::new(1);
-    house.book = RuleBook::new(Catalog { uplink_rules: Some(["a".to_owned()].into()), ..catalog() }, 1, Arc::default()).quiet();
+    house.book = RuleBook::new(
+        Catalog { uplink_rules: Some(["a".to_owned()].into()), ..catalog() },
+        1,
+        Arc::default(),
+    )
+    .quiet();
     house.put("a", "INSERT INTO uplink SELECT x FROM tank");
     house.put("b", "INSERT INTO pump SELECT x FROM tank");
     house.put("c", "--! mode = \"off\"\nINSERT INTO uplink SELECT x FROM tank");
@@ -209,13 +234,16 @@ fn a_rule_waits_for_columns_and_follows_them_when_they_widen() {
 #[test]
 fn widening_does_not_forget_that_the_newest_text_is_wrong() {
     let mut house = House::new(1);
-    house.put("r", "INSERT INTO pump SELECT x FROM tank").put("r", "INSERT INTO pump SELECT nothing FROM tank");
+    house
+        .put("r", "INSERT INTO pump SELECT x FROM tank")
+        .put("r", "INSERT INTO pump SELECT nothing FROM tank");
     let changes = house.book.columns_changed("tank", &schema(&["x"]));
     house.apply(changes).feed("tank", &[1.0]);
     assert_eq!((house.values("pump"), house.book.wrong().len()), (vec![1.0], 1));
 }
 
-const COUNT: &str = "INSERT INTO pump SELECT CAST(count(*) AS DOUBLE) AS x FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND) GROUP BY window_start, window_end";
+const COUNT: &str = "INSERT INTO pump SELECT CAST(count(*) AS DOUBLE) AS x FROM TUMBLE(tank, \
+    DESCRIPTOR(ts), INTERVAL '4' SECOND) GROUP BY window_start, window_end";
 
 #[test]
 fn a_text_that_did_not_fit_other_columns_is_not_wrong_any_more_when_they_are_right_again() {
@@ -237,7 +265,8 @@ fn a_renamed_rule_keeps_its_windows() {
     let mut house = House::new(2);
     house.put("other", "INSERT INTO valve SELECT x FROM tank").put("old", COUNT).feed("tank", &[0.0, 0.0]);
     house.put_renamed("new", COUNT, "old");
-    // Power may be cut before anybody says that the old file is gone: no later edit may need that to be known.
+    // Power may be cut before anybody says that the old file is gone: no later edit may need that to be
+    // known.
     assert_eq!(house.book.names().collect::<Vec<_>>(), ["new", "other"]);
     let changes = house.book.remove("old").changes;
     assert!(changes.is_empty(), "its worker has it under the new name");
@@ -248,7 +277,9 @@ fn a_renamed_rule_keeps_its_windows() {
 #[test]
 fn a_rule_that_is_switched_off_or_removed_writes_nothing() {
     let mut house = House::new(1);
-    house.put("r", "INSERT INTO pump SELECT x FROM tank").put("s", "--! mode = \"shadow\"\nINSERT INTO pump SELECT x FROM tank");
+    house
+        .put("r", "INSERT INTO pump SELECT x FROM tank")
+        .put("s", "--! mode = \"shadow\"\nINSERT INTO pump SELECT x FROM tank");
     house.feed("tank", &[1.0]);
     assert_eq!(house.values("pump"), [1.0]);
     house.put("r", "--! mode = \"off\"\nINSERT INTO pump SELECT x FROM tank").feed("tank", &[2.0]);
@@ -322,7 +353,8 @@ fn many_rules_on_one_stream_write_what_each_would_write_alone() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Neither the cuts between batches nor the number of workers nor the times at which rules are loaded again change what any target gets.
+    /// Neither the cuts between batches nor the number of workers nor the times at which rules are loaded
+    /// again change what any target gets.
     #[test]
     fn cuts_and_workers_change_nothing(
         values in prop::collection::vec(-5.0..5.0_f64, 1..60),
@@ -331,9 +363,12 @@ proptest! {
         reload in 0_usize..20,
     ) {
         let rules = [
-            ("on", "INSERT INTO pump SELECT x FROM tank WHERE x > 1; INSERT INTO pump SELECT x FROM tank WHERE x < -1"),
-            ("mean", "INSERT INTO d1 SELECT window_end AS ts, avg(x) AS x FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '3' SECOND) GROUP BY window_start, window_end"),
-            ("chain", "INSERT INTO d2 SELECT ts, x FROM d1 WHERE x > 0; INSERT INTO d2 SELECT ts, x FROM tank WHERE x > 4"),
+            ("on", "INSERT INTO pump SELECT x FROM tank WHERE x > 1; INSERT INTO pump SELECT x FROM tank \
+                WHERE x < -1"),
+            ("mean", "INSERT INTO d1 SELECT window_end AS ts, avg(x) AS x FROM TUMBLE(tank, DESCRIPTOR(ts), \
+                INTERVAL '3' SECOND) GROUP BY window_start, window_end"),
+            ("chain", "INSERT INTO d2 SELECT ts, x FROM d1 WHERE x > 0; INSERT INTO d2 SELECT ts, x FROM \
+                tank WHERE x > 4"),
             ("last", "INSERT INTO pump SELECT x FROM d2; INSERT INTO uplink SELECT x FROM d2"),
             ("alone", "INSERT INTO lamp SELECT x FROM tank WHERE x > 0"),
         ];

@@ -30,9 +30,15 @@ pub(super) fn warnings<'a>(rules: impl Iterator<Item = (&'a str, &'a [Flow])>) -
     });
     several
         .map(|(output, file, others)| {
-            Diagnostic::new(file, format!("{others} writes to the output `{output}`, too: the row that comes last decides what it does"))
-                .help("let one rule write it, from a derived stream that the others write to".to_owned())
-                .warning()
+            Diagnostic::new(
+                file,
+                format!(
+                    "{others} writes to the output `{output}`, too: the row that \
+                comes last decides what it does"
+                ),
+            )
+            .help("let one rule write it, from a derived stream that the others write to".to_owned())
+            .warning()
         })
         .collect()
 }

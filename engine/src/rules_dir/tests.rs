@@ -34,7 +34,9 @@ impl Watched {
         };
         let status = Arc::new(Status::default());
         let mut book = RuleBook::new(catalog, 1, Arc::clone(&status)).quiet();
-        rules.iter().for_each(|(name, text)| drop(book.put(&Arc::from(*name), name, &Arc::from(*text), &Arc::from(*name))));
+        rules.iter().for_each(|(name, text)| {
+            drop(book.put(&Arc::from(*name), name, &Arc::from(*text), &Arc::from(*name)))
+        });
         let (rules, handle) = RulesDir::new(dir.path(), TableFiles::default(), book);
         let (tell, changes) = mpsc::channel(5000);
         let (loaded, ready) = oneshot::channel();
@@ -83,7 +85,8 @@ fn lamp(x: i32) -> String {
 
 #[test]
 fn new_changed_and_deleted_files_are_taken() {
-    let mut watched = Watched::start(&[("a.sql", &lamp(1)), (".hidden.sql", "x"), ("notes.txt", "x"), ("a.sql~", "x")]);
+    let mut watched =
+        Watched::start(&[("a.sql", &lamp(1)), (".hidden.sql", "x"), ("notes.txt", "x"), ("a.sql~", "x")]);
     watched.loaded("a");
     fs::write(watched.path("b.sql"), lamp(2)).unwrap();
     watched.loaded("b");
@@ -147,7 +150,8 @@ fn a_renamed_file_that_is_wrong_takes_the_version_that_runs_along() {
     fs::write(watched.path("new.sql"), lamp(2)).unwrap();
     watched.loaded("new");
     watched.nothing_more();
-    // What the journal knows after the renaming is the good text under the new name: a restart changes nothing.
+    // What the journal knows after the renaming is the good text under the new name: a restart changes
+    // nothing.
     let watched = Watched::start_after(&[("new", &lamp(1))], &[("new.sql", WRONG)]);
     assert!(watched.status.rules.of("new").refused.get().is_some());
     watched.nothing_more();
@@ -191,6 +195,10 @@ fn files_that_are_no_rules_are_refused_with_a_reason() {
     let wrong: Vec<String> = book.wrong().iter().map(ToString::to_string).collect();
     assert!(wrong.iter().any(|w| w.contains("latin1.sql: the rule is not UTF-8 text (byte 5)")), "{wrong:?}");
     assert!(wrong.iter().any(|w| w.contains("`two words` cannot name a rule")), "{wrong:?}");
-    let missing = RulesDir::load(&dir.join("none"), &mut TableFiles::default(), RuleBook::new(Catalog::default(), 1, Arc::default()));
+    let missing = RulesDir::load(
+        &dir.join("none"),
+        &mut TableFiles::default(),
+        RuleBook::new(Catalog::default(), 1, Arc::default()),
+    );
     assert!(missing.err().unwrap().to_string().contains("create it, or set `dir` in [rules]"));
 }

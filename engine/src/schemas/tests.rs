@@ -37,7 +37,10 @@ fn columns_outlive_the_box_and_what_is_new_has_words() {
     assert_eq!(news, News { new: vec!["ok bool".into()], changed: vec!["t int64 -> float64".into()] });
     assert_eq!(before.learn("s", &wide), None);
     let mut after = store(dir.path());
-    assert_eq!(after.load("s", None), [("t".to_owned(), FieldType::Float64), ("ok".to_owned(), FieldType::Bool)]);
+    assert_eq!(
+        after.load("s", None),
+        [("t".to_owned(), FieldType::Float64), ("ok".to_owned(), FieldType::Bool)]
+    );
     assert_eq!(after.get("s"), Some(&wide));
 }
 

@@ -32,7 +32,10 @@ pub fn lines(n: usize) -> Constraint {
 
 /// The frame of a pane.
 pub fn section(title: impl Into<String>) -> Block<'static> {
-    Block::new().borders(Borders::TOP).border_style(Style::new().dark_gray()).title(format!(" {} ", title.into()).bold().cyan())
+    Block::new()
+        .borders(Borders::TOP)
+        .border_style(Style::new().dark_gray())
+        .title(format!(" {} ", title.into()).bold().cyan())
 }
 
 /// Streams, with the connections that feed them in the title.
@@ -76,7 +79,8 @@ pub fn rules(frame: &mut Frame<'_>, area: Rect, report: &Report) {
             },
         ])
     });
-    frame.render_widget(Table::new(rows, widths).block(section("rules: version, rows written, newest")), area);
+    frame
+        .render_widget(Table::new(rows, widths).block(section("rules: version, rows written, newest")), area);
 }
 
 /// "v3", or why there is none.
@@ -108,7 +112,10 @@ pub fn outputs(frame: &mut Frame<'_>, area: Rect, report: &Report) {
             newest(&output.newest, area, &widths).dark_gray(),
         ])
     });
-    frame.render_widget(Table::new(rows, widths).block(section("outputs: rows written, failed, newest")), area);
+    frame.render_widget(
+        Table::new(rows, widths).block(section("outputs: rows written, failed, newest")),
+        area,
+    );
 }
 
 /// The outbox and the uplinks, with `beside` behind them.
@@ -119,7 +126,11 @@ pub fn outbox(frame: &mut Frame<'_>, area: Rect, report: &Report, beside: Option
     for uplink in &report.uplinks {
         let name = printable(&uplink.name);
         line.push(format!("  {} delivered  ", uplink.delivered).into());
-        line.push(if uplink.connected { format!("{name} up").green() } else { format!("{name} DOWN").red().bold() });
+        line.push(if uplink.connected {
+            format!("{name} up").green()
+        } else {
+            format!("{name} DOWN").red().bold()
+        });
     }
     if let Some(dropped) = report.buffer.counts.get("dropped").filter(|dropped| **dropped > 0) {
         line.push(format!("  {dropped} DROPPED").red().bold());
@@ -127,7 +138,10 @@ pub fn outbox(frame: &mut Frame<'_>, area: Rect, report: &Report, beside: Option
     if let Some(beside) = beside {
         line.push(format!("  | {beside}").into());
     }
-    frame.render_widget(Paragraph::new(Line::from(line)).block(section("outbox: rows kept on disk until the cloud has them")), area);
+    frame.render_widget(
+        Paragraph::new(Line::from(line)).block(section("outbox: rows kept on disk until the cloud has them")),
+        area,
+    );
 }
 
 /// What is wrong with rules, a line each.
@@ -150,8 +164,8 @@ fn newest(noted: &Option<Noted>, area: Rect, others: &[Constraint]) -> String {
     noted.as_ref().map_or_else(String::new, |noted| printable(&compact(&noted.text, room)))
 }
 
-/// A row in as few characters as tell it: columns without quotes and braces, text without its name, and no `ts`. Where they are more
-/// than `room`, names are cut, so that values are seen on a narrow screen.
+/// A row in as few characters as tell it: columns without quotes and braces, text without its name, and no
+/// `ts`. Where they are more than `room`, names are cut, so that values are seen on a narrow screen.
 fn compact(text: &str, room: usize) -> String {
     let (label, json) = text.split_at(text.find('{').unwrap_or(text.len()));
     let Ok(Columns(columns)) = serde_json::from_str(json) else { return text.to_owned() };

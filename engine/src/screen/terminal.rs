@@ -79,8 +79,8 @@ impl Drop for Restore {
     }
 }
 
-/// A panic of this thread ends the program and is shown on the restored terminal. One of another thread (a rule, a connection) is for
-/// its owner to deal with: it is logged, and must not write over the picture.
+/// A panic of this thread ends the program and is shown on the restored terminal. One of another thread (a
+/// rule, a connection) is for its owner to deal with: it is logged, and must not write over the picture.
 fn restore_on_panic(restore: Restore) {
     let viewer = thread::current().id();
     let hook = panic::take_hook();
@@ -138,7 +138,10 @@ mod tests {
     fn q_and_ctrl_c_end_it_and_other_letters_are_the_callers() {
         let press = |code, modifiers| meaning(&Event::Key(KeyEvent::new(code, modifiers)));
         let plain = |c| press(KeyCode::Char(c), KeyModifiers::NONE);
-        assert_eq!([plain('Q'), plain('c'), plain('F')], [Some(Key::Quit), Some(Key::Letter('c')), Some(Key::Letter('f'))]);
+        assert_eq!(
+            [plain('Q'), plain('c'), plain('F')],
+            [Some(Key::Quit), Some(Key::Letter('c')), Some(Key::Letter('f'))]
+        );
         assert_eq!(press(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Key::Quit));
         assert_eq!(meaning(&Event::Resize(80, 24)), Some(Key::Redraw));
     }

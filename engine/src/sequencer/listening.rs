@@ -1,11 +1,13 @@
 //! Who listens: which lines are up and read, so that it is silence when no row comes.
 //!
-//! Nothing that is waited for comes while a line is down, nor while the far side still sends what it has kept, nor from a broker that hangs. So a
-//! silence is not taken for one until the line has shown, after the fact, that it was listening: when a rule would take note of a silence, the line is
-//! asked, and its answer is an entry of the sequence. A line that does not answer holds up nothing but the silences of its own streams.
+//! Nothing that is waited for comes while a line is down, nor while the far side still sends what it has
+//! kept, nor from a broker that hangs. So a silence is not taken for one until the line has shown, after the
+//! fact, that it was listening: when a rule would take note of a silence, the line is asked, and its answer
+//! is an entry of the sequence. A line that does not answer holds up nothing but the silences of its own
+//! streams.
 //!
-//! When a time service sets the clock, the time for which the machine was off is added to the sequence's time. Nobody listened then, so that all
-//! begin anew.
+//! When a time service sets the clock, the time for which the machine was off is added to the sequence's
+//! time. Nobody listened then, so that all begin anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,7 +37,8 @@ struct Listener {
 }
 
 impl Listeners {
-    /// Adds a line that brings `streams`. Returns its number, and where it finds the sequence's time at which it was last asked.
+    /// Adds a line that brings `streams`. Returns its number, and where it finds the sequence's time at which
+    /// it was last asked.
     pub fn add(&mut self, streams: impl IntoIterator<Item = Arc<str>>) -> (usize, watch::Receiver<i64>) {
         let (question, asked) = watch::channel(i64::MIN);
         let (line, streams) = (self.lines.len(), streams.into_iter().collect::<Arc<[_]>>());
@@ -56,7 +59,8 @@ impl Listeners {
         self.lines.is_empty()
     }
 
-    /// Whether time has counted in which nobody listened, so that all lines begin anew: [`Listeners::begin_anew`].
+    /// Whether time has counted in which nobody listened, so that all lines begin anew:
+    /// [`Listeners::begin_anew`].
     pub(super) fn has_leapt(&self, leaps: u64) -> bool {
         self.leaps != leaps
     }
@@ -68,11 +72,14 @@ impl Listeners {
         self.lines.iter().enumerate().filter(|(_, line)| listens(line)).map(|(number, _)| number).collect()
     }
 
-    /// Asks the lines whose streams have been silent for as long as rules wait for. Returns when the next is to be asked.
+    /// Asks the lines whose streams have been silent for as long as rules wait for. Returns when the next is
+    /// to be asked.
     pub(super) fn ask(&self, silences: &[Arc<Silences>], now: i64) -> Option<i64> {
         let mut next: Option<i64> = None;
         for (stream, at) in silences.iter().flat_map(|silences| silences.iter()) {
-            let Some(line) = self.of_stream.get(stream).and_then(|line| self.lines.get(*line)) else { continue };
+            let Some(line) = self.of_stream.get(stream).and_then(|line| self.lines.get(*line)) else {
+                continue;
+            };
             let listens = line.listened.is_some_and(|listened| listened.goes_on && listened.until < *at);
             if !listens || *line.question.borrow() >= *at {
                 continue;
@@ -86,18 +93,28 @@ impl Listeners {
         next
     }
 
-    /// Takes note of what is new of a line at `now`. Returns its streams and when they were listened to, if that says more than before.
-    pub(super) fn news(&mut self, line: usize, news: &LineNews, now: i64) -> Option<(Arc<[Arc<str>]>, Listened)> {
+    /// Takes note of what is new of a line at `now`. Returns its streams and when they were listened to, if
+    /// that says more than before.
+    pub(super) fn news(
+        &mut self,
+        line: usize,
+        news: &LineNews,
+        now: i64,
+    ) -> Option<(Arc<[Arc<str>]>, Listened)> {
         let line = self.lines.get_mut(line).filter(|line| !line.streams.is_empty())?;
         let before = line.listened;
         let listened = match (news, before.filter(|before| before.goes_on)) {
             (LineNews::Begins, _) => Listened { since: now, until: now, goes_on: true },
-            (LineNews::Heard { asked }, Some(before)) => Listened { until: before.until.max(*asked), ..before },
+            (LineNews::Heard { asked }, Some(before)) => {
+                Listened { until: before.until.max(*asked), ..before }
+            }
             (LineNews::Ends { heard }, Some(before)) => {
                 let last = now.saturating_sub(i64::try_from(heard.elapsed().as_nanos()).unwrap_or(i64::MAX));
                 Listened { until: before.until.max(last), goes_on: false, ..before }
             }
-            (LineNews::Ends { .. }, None) if before.is_none() => Listened { since: now, until: now, goes_on: false },
+            (LineNews::Ends { .. }, None) if before.is_none() => {
+                Listened { since: now, until: now, goes_on: false }
+            }
             (LineNews::Heard { .. } | LineNews::Ends { .. }, None) => return None,
         };
         line.listened = Some(listened);

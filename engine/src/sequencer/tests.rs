@@ -49,15 +49,24 @@ impl Stage {
         let clock: Arc<dyn Clock> = Arc::new(RuntimeClock(Instant::now()));
         let config = config::parse(CONFIG, "tidegate.toml", dir.path()).unwrap();
         let settings = config::Buffer::at(dir.path().join("box.db"));
-        let (buffer, writer) =
-            Buffer::open(&settings, Uplinks::default(), Arc::clone(&clock), Arc::new(SystemDisk), Arc::default()).unwrap();
+        let (buffer, writer) = Buffer::open(
+            &settings,
+            Uplinks::default(),
+            Arc::clone(&clock),
+            Arc::new(SystemDisk),
+            Arc::default(),
+        )
+        .unwrap();
         tokio::spawn(writer);
         let status = Arc::new(Status::default());
         let columns = crate::catalog::catalog(&config, &|_| None);
         let mut book = RuleBook::new(columns, 1, Arc::clone(&status));
         let (worker, entries) = mpsc::channel(64);
         let workers = vec![worker];
-        let start = Start::of(&mut buffer.recovered(), Copies::of(dir.path(), Duration::from_secs(1), Arc::new(SystemDisk), clock));
+        let start = Start::of(
+            &mut buffer.recovered(),
+            Copies::of(dir.path(), Duration::from_secs(1), Arc::new(SystemDisk), clock),
+        );
         let journal = Journal::recover(
             buffer.clone(),
             Kept { streams: ["tank".to_owned()].into(), ..Kept::default() },
@@ -87,14 +96,16 @@ impl Stage {
             snapshot_every: Duration::from_hours(1_000),
         };
         tokio::spawn(sequencer.run(intake, change_queue, mpsc::channel(1).1));
-        let mut stage = Self { time: buffer.time(), buffer, inlet, asked, entries, waker, _changes: changes, _dir: dir };
+        let mut stage =
+            Self { time: buffer.time(), buffer, inlet, asked, entries, waker, _changes: changes, _dir: dir };
         assert!(!stage.listened().await.1.goes_on, "nobody has listened yet");
         stage
     }
 
     fn batch() -> Intake {
         let times = TimestampNanosecondArray::from(vec![0]).with_timezone("UTC");
-        let columns = [("ts", Arc::new(times) as _, false), ("x", Arc::new(Float64Array::from(vec![1.0])) as _, true)];
+        let columns =
+            [("ts", Arc::new(times) as _, false), ("x", Arc::new(Float64Array::from(vec![1.0])) as _, true)];
         let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
         Intake::Rows(Batch { stream: "tank".into(), rows, marks: Vec::new(), ack: Ack::none() })
     }

@@ -15,7 +15,8 @@ use tidegate_core::Clock;
 use crate::buffer::{pack, unpack};
 use crate::disk::Disk;
 
-/// Snapshots that may be gone back to: the newest, the one before it when that is damaged, and as many again for those that failed.
+/// Snapshots that may be gone back to: the newest, the one before it when that is damaged, and as many again
+/// for those that failed.
 const SNAPSHOTS: u32 = 4;
 /// Copies are kept for this long at least.
 const SHORTEST: Duration = Duration::from_hours(1);
@@ -41,11 +42,19 @@ impl fmt::Debug for Copies {
 }
 
 impl Copies {
-    /// The copies of a box with the directory `data_dir` on `disk`, which makes a snapshot every `snapshot_every` when anything has changed.
+    /// The copies of a box with the directory `data_dir` on `disk`, which makes a snapshot every
+    /// `snapshot_every` when anything has changed.
     #[must_use]
     pub fn of(data_dir: &Path, snapshot_every: Duration, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Self {
         let keeps = (snapshot_every * SNAPSHOTS).max(SHORTEST);
-        Self { disk, clock, dir: data_dir.join("tables"), keeps, current: BTreeMap::new(), superseded: BTreeMap::new() }
+        Self {
+            disk,
+            clock,
+            dir: data_dir.join("tables"),
+            keeps,
+            current: BTreeMap::new(),
+            superseded: BTreeMap::new(),
+        }
     }
 
     #[cfg(test)]
@@ -67,7 +76,8 @@ impl Copies {
             self.disk.write(&fresh, &packed)?;
             self.disk.rename(&fresh, &path)?;
         }
-        // The name must be on disk before the journal speaks of it; that it is there does not mean that it lasts.
+        // The name must be on disk before the journal speaks of it; that it is there does not mean that it
+        // lasts.
         self.disk.sync_dir(&self.dir)?;
         self.current.insert(name.to_owned(), path);
         self.tidy();
@@ -84,7 +94,8 @@ impl Copies {
     /// What table `name` held when the journal called it `content`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when the copy is gone, [`io::ErrorKind::InvalidData`] when it is damaged, and others when the disk fails.
+    /// [`io::ErrorKind::NotFound`] when the copy is gone, [`io::ErrorKind::InvalidData`] when it is damaged,
+    /// and others when the disk fails.
     pub fn load(&self, name: &str, content: &str) -> io::Result<RecordBatch> {
         let packed = self.disk.read(&self.path(name, content))?;
         unpack(&packed).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))

@@ -1,13 +1,15 @@
 //! Reference tables: files that rules look things up in.
 //!
 //! # What holds
-//! * A file is read whole, and its content takes the place of what was there, between two batches: the change is an entry of the sequence, as a
-//!   change of the rules is.
-//! * A file that cannot be read, or whose values do not fit, changes nothing: the content that was there stays, and the file is reported.
-//! * The journal names a content, and a copy of it is kept beside the buffer (`DATA_DIR/tables`) for as long as it can be asked for: so
-//!   what is run again after a crash sees what was there then.
+//! * A file is read whole, and its content takes the place of what was there, between two batches: the change
+//!   is an entry of the sequence, as a change of the rules is.
+//! * A file that cannot be read, or whose values do not fit, changes nothing: the content that was there
+//!   stays, and the file is reported.
+//! * The journal names a content, and a copy of it is kept beside the buffer (`DATA_DIR/tables`) for as long
+//!   as it can be asked for: so what is run again after a crash sees what was there then.
 //!
-//! Like the rules directory, files are compared with what is known of them; events of the file system only say that it is worth looking.
+//! Like the rules directory, files are compared with what is known of them; events of the file system only
+//! say that it is worth looking.
 
 mod copies;
 mod csv;
@@ -23,7 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampNanosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+    TimestampNanosecondArray,
 };
 use arrow::datatypes::{Field, Schema};
 use tidegate_core::{ByteSize, Diagnostic, FieldType};
@@ -59,8 +62,10 @@ impl TableFiles {
     /// The tables of `config`, with nothing kept for a restart.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let watched = |settings: &ReferenceTable| Watched { settings: settings.clone(), seen: None, wrong: None };
-        let files = config.tables.iter().map(|(name, settings)| (Arc::from(name.as_str()), watched(settings)));
+        let watched =
+            |settings: &ReferenceTable| Watched { settings: settings.clone(), seen: None, wrong: None };
+        let files =
+            config.tables.iter().map(|(name, settings)| (Arc::from(name.as_str()), watched(settings)));
         Self { files: files.collect(), copies: None }
     }
 
@@ -87,8 +92,8 @@ impl TableFiles {
         self.files.values().filter_map(|file| file.wrong.as_ref())
     }
 
-    /// Reads the files that have changed since they were looked at, except for those that are `busy` being written. What is wrong with one is
-    /// logged, unless `quiet`.
+    /// Reads the files that have changed since they were looked at, except for those that are `busy` being
+    /// written. What is wrong with one is logged, unless `quiet`.
     pub fn look(&mut self, book: &mut RuleBook, busy: &dyn Fn(&Path) -> bool, quiet: bool) -> Vec<Edited> {
         let mut edited = Vec::new();
         for (name, file) in &mut self.files {
@@ -97,19 +102,27 @@ impl TableFiles {
                 continue;
             }
             file.seen = Some(stamps);
-            match read(&file.settings)
-                .and_then(|rows| change(name, rows, book, self.copies.as_mut()).map_err(|error| no_copy(&file.settings, &error)))
-            {
+            match read(&file.settings).and_then(|rows| {
+                change(name, rows, book, self.copies.as_mut())
+                    .map_err(|error| no_copy(&file.settings, &error))
+            }) {
                 Ok(changed) => {
                     let was_wrong = file.wrong.take().is_some();
                     if was_wrong && changed.is_none() && !quiet {
-                        tracing::info!(table = %name, "the table's file is right again; it holds what it held before");
+                        tracing::info!(
+                            table = %name,
+                            "the table's file is right again; it holds what it held before"
+                        );
                     }
                     edited.extend(changed);
                 }
                 Err(wrong) => {
                     if !quiet {
-                        let keeps = if book.table(name).is_some() { "what it held before stays" } else { "rules that read it do not run" };
+                        let keeps = if book.table(name).is_some() {
+                            "what it held before stays"
+                        } else {
+                            "rules that read it do not run"
+                        };
                         tracing::error!(table = %name, "{wrong} ({keeps})");
                     }
                     file.wrong = Some(wrong);
@@ -124,7 +137,12 @@ impl TableFiles {
 ///
 /// # Errors
 /// When the disk fails. Nothing has changed then.
-pub fn change(name: &Arc<str>, rows: RecordBatch, book: &mut RuleBook, copies: Option<&mut Copies>) -> io::Result<Option<Edited>> {
+pub fn change(
+    name: &Arc<str>,
+    rows: RecordBatch,
+    book: &mut RuleBook,
+    copies: Option<&mut Copies>,
+) -> io::Result<Option<Edited>> {
     if book.table(name).is_some_and(|known| *known == rows) {
         return Ok(None);
     }
@@ -133,12 +151,18 @@ pub fn change(name: &Arc<str>, rows: RecordBatch, book: &mut RuleBook, copies: O
         None => String::new(),
     };
     tracing::info!(table = %name, rows = rows.num_rows(), "the table is loaded");
-    Ok(Some(Edited { edit: Some(Edit::Table { name: name.to_string(), content }), changes: book.set_table(name, rows) }))
+    Ok(Some(Edited {
+        edit: Some(Edit::Table { name: name.to_string(), content }),
+        changes: book.set_table(name, rows),
+    }))
 }
 
 fn no_copy(settings: &ReferenceTable, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(settings.path.display().to_string(), format!("no copy of the table can be kept for a restart: {error}"))
-        .help("check the disk and `data_dir`".to_owned())
+    Diagnostic::new(
+        settings.path.display().to_string(),
+        format!("no copy of the table can be kept for a restart: {error}"),
+    )
+    .help("check the disk and `data_dir`".to_owned())
 }
 
 fn stamps(settings: &ReferenceTable) -> Vec<Option<Stamp>> {
@@ -151,7 +175,12 @@ fn stamps(settings: &ReferenceTable) -> Vec<Option<Stamp>> {
     }
     let stamp = |path: &PathBuf| {
         let meta = fs::metadata(path).ok()?;
-        Some((meta.ino(), meta.len(), meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec()), meta.ctime_nsec()))
+        Some((
+            meta.ino(),
+            meta.len(),
+            meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec()),
+            meta.ctime_nsec(),
+        ))
     };
     paths.iter().map(stamp).collect()
 }
@@ -176,13 +205,18 @@ pub fn read(settings: &ReferenceTable) -> Result<RecordBatch, Diagnostic> {
     match &settings.kind {
         TableKind::Csv => csv::read(&settings.path, settings.fields.as_ref()),
         TableKind::Parquet => parquet::read(&settings.path, settings.fields.as_ref(), settings.max_size),
-        TableKind::Sqlite { query } => sqlite::read(&settings.path, query, settings.fields.as_ref(), settings.max_size),
+        TableKind::Sqlite { query } => {
+            sqlite::read(&settings.path, query, settings.fields.as_ref(), settings.max_size)
+        }
     }
 }
 
 fn too_large(file: &str, max_size: ByteSize) -> Diagnostic {
-    Diagnostic::new(file, format!("the table is larger than {max_size}"))
-        .help("a table is held in memory as a whole; leave out rows and columns that no rule reads, or raise `max_size`".to_owned())
+    Diagnostic::new(file, format!("the table is larger than {max_size}")).help(
+        "a table is held in memory as a whole; leave out rows and columns that no rule reads, or \
+            raise `max_size`"
+            .to_owned(),
+    )
 }
 
 /// A value of a table before it has its column's type.
@@ -257,8 +291,8 @@ struct Columns {
 }
 
 impl Columns {
-    /// The batch: in the declared columns, or in those that are there, each of the narrowest type that holds all its values. `wrong` makes a
-    /// diagnostic of a row's index and what is wrong with it.
+    /// The batch: in the declared columns, or in those that are there, each of the narrowest type that holds
+    /// all its values. `wrong` makes a diagnostic of a row's index and what is wrong with it.
     fn batch(
         self,
         declared: Option<&BTreeMap<String, FieldType>>,
@@ -266,11 +300,15 @@ impl Columns {
     ) -> Result<RecordBatch, Diagnostic> {
         let rows = self.cells.first().map_or(0, Vec::len);
         let chosen: Vec<(String, &Vec<Cell>, Option<FieldType>)> = match declared {
-            None => self.names.iter().cloned().zip(&self.cells).map(|(name, cells)| (name, cells, None)).collect(),
+            None => {
+                self.names.iter().cloned().zip(&self.cells).map(|(name, cells)| (name, cells, None)).collect()
+            }
             Some(declared) => {
                 let find = |(name, field_type): (&String, &FieldType)| {
-                    let cells = self.names.iter().position(|known| known == name).and_then(|at| self.cells.get(at));
-                    let missing = || wrong(None, format!("there is no column `{name}`, which `fields` declares"));
+                    let cells =
+                        self.names.iter().position(|known| known == name).and_then(|at| self.cells.get(at));
+                    let missing =
+                        || wrong(None, format!("there is no column `{name}`, which `fields` declares"));
                     Ok((name.clone(), cells.ok_or_else(missing)?, Some(*field_type)))
                 };
                 declared.iter().map(find).collect::<Result<_, Diagnostic>>()?
@@ -278,18 +316,34 @@ impl Columns {
         };
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for (name, cells, declared) in chosen {
-            let inferred = || cells.iter().filter_map(Cell::field_type).reduce(FieldType::widened).unwrap_or(FieldType::Utf8);
+            let inferred = || {
+                cells
+                    .iter()
+                    .filter_map(Cell::field_type)
+                    .reduce(FieldType::widened)
+                    .unwrap_or(FieldType::Utf8)
+            };
             let field_type = declared.unwrap_or_else(inferred);
             let unfit = |row: usize, cell: &Cell| {
-                wrong(Some(row), format!("{cell} in column `{name}` is no {}", format!("{field_type:?}").to_lowercase()))
+                wrong(
+                    Some(row),
+                    format!("{cell} in column `{name}` is no {}", format!("{field_type:?}").to_lowercase()),
+                )
             };
-            let values = cells.iter().enumerate().map(|(row, cell)| cell.as_type(field_type).ok_or_else(|| unfit(row, cell)));
+            let values = cells
+                .iter()
+                .enumerate()
+                .map(|(row, cell)| cell.as_type(field_type).ok_or_else(|| unfit(row, cell)));
             let values = values.collect::<Result<Vec<Cell>, Diagnostic>>()?;
             columns.push(array(field_type, &values));
             fields.push(Field::new(name.as_str(), field_type.data_type(), true));
         }
-        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &RecordBatchOptions::new().with_row_count(Some(rows)))
-            .map_err(|error| wrong(None, error.to_string()))
+        RecordBatch::try_new_with_options(
+            Arc::new(Schema::new(fields)),
+            columns,
+            &RecordBatchOptions::new().with_row_count(Some(rows)),
+        )
+        .map_err(|error| wrong(None, error.to_string()))
     }
 }
 
@@ -298,17 +352,21 @@ fn array(field_type: FieldType, values: &[Cell]) -> ArrayRef {
     let ints = || values.iter().map(|cell| if let Cell::Int(value) = cell { Some(*value) } else { None });
     match field_type {
         FieldType::Bool => {
-            let values = values.iter().map(|cell| if let Cell::Bool(value) = cell { Some(*value) } else { None });
+            let values =
+                values.iter().map(|cell| if let Cell::Bool(value) = cell { Some(*value) } else { None });
             Arc::new(values.collect::<BooleanArray>())
         }
         FieldType::Int64 => Arc::new(ints().collect::<Int64Array>()),
         FieldType::Timestamp => Arc::new(ints().collect::<TimestampNanosecondArray>().with_timezone("UTC")),
         FieldType::Float64 => {
-            let values = values.iter().map(|cell| if let Cell::Float(value) = cell { Some(*value) } else { None });
+            let values =
+                values.iter().map(|cell| if let Cell::Float(value) = cell { Some(*value) } else { None });
             Arc::new(values.collect::<Float64Array>())
         }
         FieldType::Utf8 => {
-            let values = values.iter().map(|cell| if let Cell::Text(value) = cell { Some(value.as_str()) } else { None });
+            let values = values
+                .iter()
+                .map(|cell| if let Cell::Text(value) = cell { Some(value.as_str()) } else { None });
             Arc::new(values.collect::<StringArray>())
         }
     }

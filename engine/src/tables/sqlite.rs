@@ -43,9 +43,8 @@ pub(super) fn read(
                 ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
                 ValueRef::Blob(_) => {
                     let name = names.get(index).map_or("", String::as_str);
-                    return Err(
-                        wrong(format!("column `{name}` holds bytes, which no rule can read")).help("leave it out with `query`".to_owned())
-                    );
+                    return Err(wrong(format!("column `{name}` holds bytes, which no rule can read"))
+                        .help("leave it out with `query`".to_owned()));
                 }
             };
             bytes += BYTES_A_CELL + if let Cell::Text(text) = &cell { text.len() as u64 } else { 0 };

@@ -88,9 +88,14 @@ impl Readers {
 
     /// The rules that `rows` of `stream` concern.
     pub(super) fn concerned(&self, stream: &str, rows: &Rows) -> Concerned {
-        let Some(OfStream { every_row, others }) = self.streams.get(stream) else { return Concerned::default() };
+        let Some(OfStream { every_row, others }) = self.streams.get(stream) else {
+            return Concerned::default();
+        };
         let mut concerned = if others.len() < FEW {
-            Concerned { rules: others.rules().map(|name| (Arc::clone(name), None)).collect(), subsets: Vec::new() }
+            Concerned {
+                rules: others.rules().map(|name| (Arc::clone(name), None)).collect(),
+                subsets: Vec::new(),
+            }
         } else {
             let index::Concerned { rules, subsets } = others.concerned(&rows.batch);
             let rules = rules.into_iter().map(|(name, subset)| (Arc::clone(name), subset)).collect();

@@ -17,32 +17,43 @@ use super::*;
 const S: i64 = 1_000_000_000;
 
 const SUMS: &str = "INSERT INTO pump SELECT window_start AS w, sum(x) AS x, count(*) AS n
-    FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end HAVING sum(x) > {}";
+    FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end HAVING sum(x) \
+    > {}";
 
 /// What differs between rules of a kind is a number above what keeps something.
 const KINDS: [&str; 11] = [
     "--! lateness = \"2s\"\n{sums}",
     "--! lateness = \"2s\"\n--! idle_after = \"3s\"\n{sums}",
-    "--! late_rows = \"uplink\"\nINSERT INTO pump SELECT window_end AS w, avg(x) AS x FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '15' SECOND)
+    "--! late_rows = \"uplink\"\nINSERT INTO pump SELECT window_end AS w, avg(x) AS x FROM HOP(tank, \
+    DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '15' SECOND)
         WHERE x <> 3 GROUP BY window_start, window_end HAVING count(*) > {}",
     // Some rows cannot be evaluated, below the window and above it.
     "INSERT INTO lamp SELECT 12 / (count(*) - {}) AS q FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)
         WHERE 6 / CAST(x AS INTEGER) > 0 GROUP BY window_start, window_end",
-    "--! idle_after = \"3s\"\nINSERT INTO lamp SELECT window_start AS w, window_end AS e, max(x) AS x FROM SESSION(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND)
+    "--! idle_after = \"3s\"\nINSERT INTO lamp SELECT window_start AS w, window_end AS e, max(x) AS x FROM \
+    SESSION(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND)
         GROUP BY window_start, window_end HAVING max(x) > {}",
-    "--! idle_after = \"3s\"\n--! late_rows = \"uplink\"\nINSERT INTO pump SELECT window_end AS w, sum(x) AS x
-        FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND, INTERVAL '10' SECOND) GROUP BY window_start, window_end HAVING count(*) > {}",
+    "--! idle_after = \"3s\"\n--! late_rows = \"uplink\"\nINSERT INTO pump SELECT window_end AS w, sum(x) \
+    AS x
+        FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '4' SECOND, INTERVAL '10' SECOND) GROUP BY window_start, \
+    window_end HAVING count(*) > {}",
     // Rows wait for their turn, keys come and go.
-    "--! lateness = \"3s\"\n--! idle_after = \"4s\"\n--! state_ttl = \"20s\"\nINSERT INTO lamp SELECT x, d FROM
-        (SELECT x, ts - lag(ts) OVER (PARTITION BY x ORDER BY ts) AS d FROM tank) AS steps WHERE d IS NOT NULL AND x > {}",
-    "--! idle_after = \"1s\"\nINSERT INTO lamp SELECT x, h FROM (SELECT x, held(x > 2, INTERVAL '5' SECOND) OVER (ORDER BY ts) AS h FROM tank) AS steps
+    "--! lateness = \"3s\"\n--! idle_after = \"4s\"\n--! state_ttl = \"20s\"\nINSERT INTO lamp SELECT x, d \
+    FROM
+        (SELECT x, ts - lag(ts) OVER (PARTITION BY x ORDER BY ts) AS d FROM tank) AS steps WHERE d IS NOT \
+    NULL AND x > {}",
+    "--! idle_after = \"1s\"\nINSERT INTO lamp SELECT x, h FROM (SELECT x, held(x > 2, INTERVAL '5' SECOND) \
+    OVER (ORDER BY ts) AS h FROM tank) AS steps
         WHERE x > {}",
-    "INSERT INTO lamp SELECT x, d FROM (SELECT x, x - lag(x) OVER (ORDER BY ts) AS d FROM tank) AS steps WHERE d > {}",
+    "INSERT INTO lamp SELECT x, d FROM (SELECT x, x - lag(x) OVER (ORDER BY ts) AS d FROM tank) AS steps \
+    WHERE d > {}",
     // Two statements, and windows over windows, which want ticks of their own.
-    "--! idle_after = \"3s\"\nCREATE VIEW sums AS SELECT window_end AS ts, sum(x) AS x FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)
+    "--! idle_after = \"3s\"\nCREATE VIEW sums AS SELECT window_end AS ts, sum(x) AS x FROM TUMBLE(tank, \
+    DESCRIPTOR(ts), INTERVAL '10' SECOND)
         GROUP BY window_start, window_end;
      INSERT INTO pump SELECT x FROM sums WHERE x > {};
-     INSERT INTO lamp SELECT sum(x) + {} AS x FROM TUMBLE(sums, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY window_start, window_end",
+     INSERT INTO lamp SELECT sum(x) + {} AS x FROM TUMBLE(sums, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP \
+    BY window_start, window_end",
     "INSERT INTO pump SELECT x FROM tank WHERE x > {}",
 ];
 
@@ -69,9 +80,13 @@ fn rule(text: &str, by_arrival: bool) -> Box<dyn Rule> {
 
 /// Rows of stream `tank`: seconds, and `x`.
 fn rows(first: u64, rows: &[(i64, f64)]) -> Rows {
-    let times = TimestampNanosecondArray::from_iter_values(rows.iter().map(|(second, _)| second * S)).with_timezone("UTC");
+    let times = TimestampNanosecondArray::from_iter_values(rows.iter().map(|(second, _)| second * S))
+        .with_timezone("UTC");
     let values = Float64Array::from_iter_values(rows.iter().map(|(_, x)| *x));
-    Rows { batch: RecordBatch::try_new(schema(), vec![Arc::new(times), Arc::new(values)]).unwrap(), seqs: Seqs::Run { first } }
+    Rows {
+        batch: RecordBatch::try_new(schema(), vec![Arc::new(times), Arc::new(values)]).unwrap(),
+        seqs: Seqs::Run { first },
+    }
 }
 
 /// Workers, and what each rule has written.
@@ -94,13 +109,24 @@ impl House {
     }
 
     fn change(&mut self, worker: usize, change: Change) {
-        self.workers[worker].on_change(change).now_or_never().expect("a rule is given away before it is taken");
+        self.workers[worker]
+            .on_change(change)
+            .now_or_never()
+            .expect("a rule is given away before it is taken");
     }
 
     fn load(&mut self, worker: usize, name: &str, text: &str) {
         let name: Arc<str> = name.into();
         let (hash, mode, worth) = (Arc::from(""), Mode::Active, Worth::default());
-        let load = Load { inherits: Arc::clone(&name), name, rule: rule(text, self.by_arrival), hash, mode, worth, is_said: false };
+        let load = Load {
+            inherits: Arc::clone(&name),
+            name,
+            rule: rule(text, self.by_arrival),
+            hash,
+            mode,
+            worth,
+            is_said: false,
+        };
         self.change(worker, Change::Load(load));
     }
 
@@ -109,7 +135,11 @@ impl House {
             for Routed { rule, target, rows, ordinals, .. } in call(worker) {
                 let written = self.written.entry(rule.to_string()).or_default();
                 for (row, ordinal) in ordinals.iter().enumerate() {
-                    written.push(format!("{target} {} {ordinal} {:?}", rows.seqs.get(row), rows.batch.slice(row, 1).columns()));
+                    written.push(format!(
+                        "{target} {} {ordinal} {:?}",
+                        rows.seqs.get(row),
+                        rows.batch.slice(row, 1).columns()
+                    ));
                 }
             }
         }
@@ -219,7 +249,13 @@ fn rules_that_share_write_what_each_writes_alone() {
         together.call(|worker| worker.on_end(seq, When::at(now)));
         for (name, one) in names.iter().zip(&mut alone) {
             one.call(|worker| worker.on_end(seq, When::at(now)));
-            prop_assert_eq!(together.written.get(*name), one.written.get(*name), "{}: {:?}", name, texts.get(*name));
+            prop_assert_eq!(
+                together.written.get(*name),
+                one.written.get(*name),
+                "{}: {:?}",
+                name,
+                texts.get(*name),
+            );
             prop_assert_eq!(together.counts(name), one.counts(name), "{}: {:?}", name, texts.get(*name));
         }
     });
@@ -241,7 +277,8 @@ fn rules_that_are_loaded_together_have_one_window_and_it_stays_one_with_a_new_th
     assert_eq!(house.parts(), 3, "another time");
     house.feed(1, &rows(2, &[(113, 1.0)]));
     let wrote: Vec<usize> = names.iter().map(|name| house.written.get(name).map_or(0, Vec::len)).collect();
-    // 31 in all: thresholds up to 30 are passed, but for the one that is 40 now and the window that is still open.
+    // 31 in all: thresholds up to 30 are passed, but for the one that is 40 now and the window that is still
+    // open.
     let expected: Vec<usize> = (0..50).map(|n| usize::from(n < 31 && n != 7 && n != 8)).collect();
     assert_eq!(wrote, expected);
     names.iter().for_each(|name| house.change(0, Change::Remove(name.as_str().into())));
@@ -280,9 +317,14 @@ fn what_is_shared_before_a_restart_is_shared_after_it() {
 #[test]
 fn a_rule_that_keeps_too_much_stops_alone() {
     let mut house = House::new(1);
-    let windows = "INSERT INTO lamp SELECT x, count(*) AS n FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, x";
+    let windows = "INSERT INTO lamp SELECT x, count(*) AS n FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' \
+        SECOND) GROUP BY window_start, window_end, x";
     house.load(0, "small", &format!("--! max_state = \"256KiB\"\n{windows}"));
-    house.load(0, "forgets", &format!("--! max_state = \"256KiB\"\n--! when_state_full = \"forget\"\n{windows}"));
+    house.load(
+        0,
+        "forgets",
+        &format!("--! max_state = \"256KiB\"\n--! when_state_full = \"forget\"\n{windows}"),
+    );
     house.load(0, "large", windows);
     assert_eq!(house.parts(), 1);
     let many: Vec<(i64, f64)> = (0..20_000).map(|n| (100, f64::from(n))).collect();

@@ -25,7 +25,12 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) fn new(input: &str, target: Target, delay: i64) -> Self {
-        Self { flows: vec![Flow { input: input.into(), target }], delay, waiting: BTreeSet::new(), stubborn: None }
+        Self {
+            flows: vec![Flow { input: input.into(), target }],
+            delay,
+            waiting: BTreeSet::new(),
+            stubborn: None,
+        }
     }
 }
 
@@ -42,7 +47,8 @@ impl Rule for Echo {
 
     fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         let later = self.waiting.split_off(&(when.now + 1, i64::MIN));
-        let due: Vec<i64> = std::mem::replace(&mut self.waiting, later).into_iter().map(|(_, value)| value).collect();
+        let due: Vec<i64> =
+            std::mem::replace(&mut self.waiting, later).into_iter().map(|(_, value)| value).collect();
         if due.contains(&13) {
             return Err(RuleError("thirteen".into()));
         }
@@ -63,7 +69,10 @@ impl Rule for Echo {
     }
 
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError> {
-        let waiting = std::mem::take(&mut self.waiting).into_iter().flat_map(|(at, value)| [at, value]).collect::<Vec<_>>();
+        let waiting = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .flat_map(|(at, value)| [at, value])
+            .collect::<Vec<_>>();
         Ok(vec![SealedState { fingerprint: "echo".into(), watermark: 0, batch: Some(batch(&waiting)) }])
     }
 
@@ -110,7 +119,9 @@ impl Stage {
         let mut found = Vec::new();
         for Routed { rule, target, rows, .. } in self.0.on_tick(seq, When::at(now)) {
             let values = rows.batch.column(0).as_primitive::<Int64Type>().values();
-            found.extend(values.iter().map(|value| (rule.to_string(), target.to_string(), rows.seqs.get(0), *value)));
+            found.extend(
+                values.iter().map(|value| (rule.to_string(), target.to_string(), rows.seqs.get(0), *value)),
+            );
         }
         found
     }
@@ -122,14 +133,20 @@ fn row(rule: &str, target: &str, seq: u64, value: i64) -> (String, String, u64, 
 
 #[test]
 fn a_tick_calls_the_rules_whose_time_it_is_and_no_others() {
-    let mut stage = Stage::new(vec![("soon", Echo::new("tank", Target::Uplink, 5)), ("late", Echo::new("tank", Target::Uplink, 50))]);
+    let mut stage = Stage::new(vec![
+        ("soon", Echo::new("tank", Target::Uplink, 5)),
+        ("late", Echo::new("tank", Target::Uplink, 50)),
+    ]);
     assert_eq!(stage.0.wakes_at(), None);
     stage.feed(1, 100);
     stage.feed(2, 101);
     assert_eq!(stage.0.wakes_at(), Some(105));
     assert_eq!(stage.tick(7, 105), [row("soon", "uplink", 7, 1)]);
     assert_eq!(stage.0.wakes_at(), Some(106));
-    assert_eq!(stage.tick(8, 200), [row("late", "uplink", 8, 1), row("late", "uplink", 8, 2), row("soon", "uplink", 8, 2)]);
+    assert_eq!(
+        stage.tick(8, 200),
+        [row("late", "uplink", 8, 1), row("late", "uplink", 8, 2), row("soon", "uplink", 8, 2)]
+    );
     assert_eq!(stage.0.wakes_at(), None);
     assert!(stage.tick(9, 300).is_empty());
 }
@@ -137,7 +154,10 @@ fn a_tick_calls_the_rules_whose_time_it_is_and_no_others() {
 #[test]
 fn what_a_tick_writes_to_a_derived_stream_reaches_its_readers_within_it() {
     let derived = Target::Stream("derived".into());
-    let mut stage = Stage::new(vec![("a", Echo::new("derived", Target::Uplink, 0)), ("z", Echo::new("tank", derived, 5))]);
+    let mut stage = Stage::new(vec![
+        ("a", Echo::new("derived", Target::Uplink, 0)),
+        ("z", Echo::new("tank", derived, 5)),
+    ]);
     stage.feed(1, 100);
     // The reader wants to be called at once, since it has a row now.
     assert_eq!(stage.tick(7, 110), [row("z", "derived", 7, 1)]);
@@ -198,7 +218,10 @@ fn timers_go_with_the_state_of_a_rule() {
 
 #[test]
 fn a_rule_that_fails_in_a_tick_is_stopped_and_nothing_else_is() {
-    let mut stage = Stage::new(vec![("bad", Echo::new("tank", Target::Uplink, 5)), ("good", Echo::new("tank", Target::Uplink, 6))]);
+    let mut stage = Stage::new(vec![
+        ("bad", Echo::new("tank", Target::Uplink, 5)),
+        ("good", Echo::new("tank", Target::Uplink, 6)),
+    ]);
     stage.feed(13, 100);
     assert_eq!(stage.0.wakes_at(), Some(105));
     assert!(stage.tick(1, 105).is_empty());

@@ -51,7 +51,10 @@ fn rows_that_cannot_be_computed_are_counted_whole_at_the_end() {
     };
     let (code, said) = said(&dir, "in.jsonl", &(0..20).map(row).collect::<String>());
     assert_eq!(code, Some(0));
-    assert!(said.contains("rows=10") && said.contains("targets=\"uplink 10\"") && said.contains("left_out=10"), "{said}");
+    assert!(
+        said.contains("rows=10") && said.contains("targets=\"uplink 10\"") && said.contains("left_out=10"),
+        "{said}"
+    );
     assert!(said.contains("rows=20") && said.contains("from=\"2026-01-01T00:00:00Z\""), "{said}");
 }
 
@@ -59,11 +62,16 @@ fn rows_that_cannot_be_computed_are_counted_whole_at_the_end() {
 fn a_column_whose_name_is_written_wrong_is_said() {
     let dir = site("INSERT INTO uplink SELECT ts, v FROM s;");
     let csv = "ts,device,V\n2026-01-01T00:00:00Z,7,95\n2026-01-01T00:00:01Z,7,96\n";
-    let json = "{\"ts\":\"2026-01-01T00:00:00Z\",\"device\":\"7\",\"V\":95}\n{\"ts\":\"2026-01-01T00:00:01Z\",\"V\":96}\n";
+    let json = "{\"ts\":\"2026-01-01T00:00:00Z\",\"device\":\"7\",\"V\":95}\n\
+        {\"ts\":\"2026-01-01T00:00:01Z\",\"V\":96}\n";
     for (file, text) in [("in.csv", csv), ("in.jsonl", json)] {
         let (code, said) = said(&dir, file, text);
         assert_eq!(code, Some(0), "{said}");
-        assert_eq!(said.matches("a column `V` that the stream does not have; did you mean `v`?").count(), 1, "{said}");
+        assert_eq!(
+            said.matches("a column `V` that the stream does not have; did you mean `v`?").count(),
+            1,
+            "{said}"
+        );
         assert!(said.contains("always_null=\"t, v, w\""), "{said}");
     }
 }
@@ -71,7 +79,8 @@ fn a_column_whose_name_is_written_wrong_is_said() {
 #[test]
 fn a_flood_of_wrong_values_is_said_once_and_counted() {
     let dir = site("INSERT INTO uplink SELECT ts, v FROM s;");
-    let rows: String = (0..300).map(|n| format!("2026-01-01T00:{:02}:{:02}Z,a,\"79,5\"\n", n / 60, n % 60)).collect();
+    let rows: String =
+        (0..300).map(|n| format!("2026-01-01T00:{:02}:{:02}Z,a,\"79,5\"\n", n / 60, n % 60)).collect();
     let (code, said) = said(&dir, "in.csv", &format!("ts,device,v\n{rows}"));
     assert_eq!((code, said.matches("79,5").count()), (Some(0), 1), "{said}");
     assert!(said.contains("write the decimal point as `.`") && said.contains("wrong_values=300"), "{said}");
@@ -81,11 +90,31 @@ fn a_flood_of_wrong_values_is_said_once_and_counted() {
 fn a_recording_whose_first_row_is_none_is_refused_with_advice() {
     let dir = site("INSERT INTO uplink SELECT ts, v FROM s;");
     for (file, text, place, parts) in [
-        ("a.csv", "ts;device;v\n2026-01-01T00:00:00Z;a;1\n", "a.csv:1:1: ", &["separated by `;`", "separate them with `,`"][..]),
-        ("b.csv", "time,device,v\n2026-01-01T00:00:00Z,a,1\n", "b.csv:1:1: ", &["no `ts`", "`time`, `device`, `v`", "call it `ts`"]),
-        ("c.csv", "ts,v\n2026-01-01 10:00:00,1\n", "c.csv:2:", &["`ts` is \"2026-01-01 10:00:00\"", "RFC 3339 with its offset"]),
+        (
+            "a.csv",
+            "ts;device;v\n2026-01-01T00:00:00Z;a;1\n",
+            "a.csv:1:1: ",
+            &["separated by `;`", "separate them with `,`"][..],
+        ),
+        (
+            "b.csv",
+            "time,device,v\n2026-01-01T00:00:00Z,a,1\n",
+            "b.csv:1:1: ",
+            &["no `ts`", "`time`, `device`, `v`", "call it `ts`"],
+        ),
+        (
+            "c.csv",
+            "ts,v\n2026-01-01 10:00:00,1\n",
+            "c.csv:2:",
+            &["`ts` is \"2026-01-01 10:00:00\"", "RFC 3339 with its offset"],
+        ),
         ("d.csv", "ts,v\n,1\n", "d.csv:2:", &["`ts` is empty"]),
-        ("e.jsonl", "\n{\"timestamp\":5,\"v\":1}\n", "e.jsonl:2:", &["no `ts`", "if `timestamp` is the event time"]),
+        (
+            "e.jsonl",
+            "\n{\"timestamp\":5,\"v\":1}\n",
+            "e.jsonl:2:",
+            &["no `ts`", "if `timestamp` is the event time"],
+        ),
         ("f.jsonl", "{\"ts\":5,\"v\":oops}\n", "f.jsonl:1:13: ", &["not JSON"]),
     ] {
         let (code, said) = said(&dir, file, text);
@@ -114,15 +143,21 @@ fn a_result_says_when_and_why() {
          INSERT INTO uplink SELECT window_end AS ts, count(*) AS n \
          FROM TUMBLE(s, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end;",
     );
-    let text = "ts,device,v\n2026-01-01T00:00:00Z,a,79\n2026-01-01T00:00:01Z,a,81\n2026-01-01T00:01:00Z,a,82\n";
+    let text =
+        "ts,device,v\n2026-01-01T00:00:00Z,a,79\n2026-01-01T00:00:01Z,a,81\n2026-01-01T00:01:00Z,a,82\n";
     write(&dir, "in.csv", text);
     let output = tidegate(dir.path(), &["replay", "--input", "s=in.csv"]);
     let causes: Vec<(Value, Value, Value, Value)> = lines(out(&output))
         .iter()
-        .map(|line| (line["target"].clone(), line["time"].clone(), line["seq"].clone(), line["cause"].clone()))
+        .map(|line| {
+            (line["target"].clone(), line["time"].clone(), line["seq"].clone(), line["cause"].clone())
+        })
         .collect();
-    let cause = |target: &str, time: &str, seq: u64, cause: &str| (json!(target), json!(time), json!(seq), json!(cause));
-    let time = causes.get(1).map(|(_, time, ..)| time.as_str().unwrap_or_default().to_owned()).unwrap_or_default();
+    let cause = |target: &str, time: &str, seq: u64, cause: &str| {
+        (json!(target), json!(time), json!(seq), json!(cause))
+    };
+    let time =
+        causes.get(1).map(|(_, time, ..)| time.as_str().unwrap_or_default().to_owned()).unwrap_or_default();
     assert!(time.starts_with("2026-01-01T00:00:11"), "10 s after the last row: {time}");
     let expected = [
         cause("out", "2026-01-01T00:00:01Z", 1, "in.csv:3"),
@@ -138,7 +173,8 @@ fn standard_input_is_a_recording_too() {
     let dir = site("INSERT INTO uplink SELECT ts, v FROM s;");
     for text in ["ts,device,v\n1000,a,1\n", "{\"ts\":1000,\"v\":1}\n"] {
         let mut replay = command(dir.path(), &["replay", "--input", "s=-"]);
-        let mut replay = replay.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut replay =
+            replay.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         replay.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         let output = replay.wait_with_output().unwrap();
         assert_eq!(lines(out(&output)).len(), 1, "{text} {}", err(&output));
@@ -149,7 +185,8 @@ fn standard_input_is_a_recording_too() {
 
 #[test]
 fn messages_are_decoded_as_a_box_does_it() {
-    let config = CONFIG.replace("ts = \"time\"\n", "ts = { path = \"at\", unit = \"s\" }\nrows = \"readings\"\n");
+    let config =
+        CONFIG.replace("ts = \"time\"\n", "ts = { path = \"at\", unit = \"s\" }\nrows = \"readings\"\n");
     let dir = dir_with(&config);
     write(&dir, "rules/rule.sql", "INSERT INTO uplink SELECT ts, device, v FROM s;");
     let message = |tst: &str, topic: &str, payload: &str| {
@@ -157,7 +194,11 @@ fn messages_are_decoded_as_a_box_does_it() {
         format!("{message}\n")
     };
     let text = [
-        message("2026-01-01T00:00:05.000000Z+0000", "s/press", r#"{"site":"north","readings":[{"at":1,"v":79.5},{"at":2,"v":81}]}"#),
+        message(
+            "2026-01-01T00:00:05.000000Z+0000",
+            "s/press",
+            r#"{"site":"north","readings":[{"at":1,"v":79.5},{"at":2,"v":81}]}"#,
+        ),
         message("2026-01-01T00:00:06.000000Z+0000", "other", "{}"),
         message("2026-01-01T00:00:06.500000Z+0000", "s/press", "{\"site\":"),
         message("2026-01-01T00:00:07.000000Z+0000", "s/pump", r#"{"readings":[{"at":3,"v":"high"}]}"#),
@@ -176,19 +217,34 @@ fn messages_are_decoded_as_a_box_does_it() {
         assert!(err(&output).contains(part), "{part}: {}", err(&output));
     }
     let output = tidegate(dir.path(), &["replay", "--raw", "plnat=day.jsonl"]);
-    assert!(output.status.code() == Some(3) && err(&output).contains("did you mean `plant`?"), "{}", err(&output));
+    assert!(
+        output.status.code() == Some(3) && err(&output).contains("did you mean `plant`?"),
+        "{}",
+        err(&output)
+    );
 }
 
 #[test]
 fn columns_of_messages_are_inferred_and_times_of_arrival_are_the_recordings() {
-    let dir = dir_with(&CONFIG.replace("ts = \"time\"\nfields = { v = \"float64\", w = \"float64\", t = \"utf8\" }\n", ""));
+    let dir = dir_with(
+        &CONFIG.replace("ts = \"time\"\nfields = { v = \"float64\", w = \"float64\", t = \"utf8\" }\n", ""),
+    );
     write(&dir, "rules/rule.sql", "INSERT INTO uplink SELECT ts, device, b FROM s WHERE b > 1;");
     write(&dir, "day.txt", "1767225600.5 s/a {\"b\": 1}\n1767225601.25 s/a {\"b\": 2.5, \"c\": true}\n");
     let output = tidegate(dir.path(), &["replay", "--raw", "day.txt"]);
     let rows: Vec<Value> = lines(out(&output)).iter().map(|line| line["row"].clone()).collect();
-    assert_eq!(rows, [json!({ "ts": "2026-01-01T00:00:01.250Z", "device": "a", "b": 2.5 })], "{}", err(&output));
+    assert_eq!(
+        rows,
+        [json!({ "ts": "2026-01-01T00:00:01.250Z", "device": "a", "b": 2.5 })],
+        "{}",
+        err(&output)
+    );
     write(&dir, "day.txt", "s/a {\"b\": 1}\n");
     let output = tidegate(dir.path(), &["replay", "--raw", "day.txt"]);
-    assert!(output.status.code() == Some(3) && err(&output).contains("mosquitto_sub -F %j"), "{}", err(&output));
+    assert!(
+        output.status.code() == Some(3) && err(&output).contains("mosquitto_sub -F %j"),
+        "{}",
+        err(&output)
+    );
     assert!(!Path::new(&dir.path().join("data")).exists());
 }

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    TimestampNanosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use libfuzzer_sys::fuzz_target;
 use tidegate_core::schema::ts_field;
@@ -16,17 +19,51 @@ const WORDS: &str = include_str!("../../tests/words.txt");
 
 fn tank() -> RecordBatch {
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("device", Arc::new(StringArray::from(vec![Some("a"), None, Some("b"), Some("a"), Some(""), Some("b")]))),
-        ("temperature", Arc::new(Float64Array::from(vec![Some(1.0), None, Some(f64::NAN), Some(f64::INFINITY), Some(-0.0), Some(1e308)]))),
-        ("count", Arc::new(Int64Array::from(vec![Some(0), None, Some(i64::MAX), Some(i64::MIN), Some(-1), Some(1)]))),
-        ("running", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), Some(true), Some(false), Some(true)]))),
+        (
+            "device",
+            Arc::new(StringArray::from(vec![Some("a"), None, Some("b"), Some("a"), Some(""), Some("b")])),
+        ),
+        (
+            "temperature",
+            Arc::new(Float64Array::from(vec![
+                Some(1.0),
+                None,
+                Some(f64::NAN),
+                Some(f64::INFINITY),
+                Some(-0.0),
+                Some(1e308),
+            ])),
+        ),
+        (
+            "count",
+            Arc::new(Int64Array::from(vec![
+                Some(0),
+                None,
+                Some(i64::MAX),
+                Some(i64::MIN),
+                Some(-1),
+                Some(1),
+            ])),
+        ),
+        (
+            "running",
+            Arc::new(BooleanArray::from(vec![
+                Some(true),
+                None,
+                Some(false),
+                Some(true),
+                Some(false),
+                Some(true),
+            ])),
+        ),
     ];
     stream(&[0, 1, i64::MAX, i64::MIN, 5_000_000_000, 12_000_000_000], columns)
 }
 
 fn valve() -> RecordBatch {
     let readings = [Some(vec![Some(1), None, Some(i64::MIN)]), Some(vec![]), None];
-    let detail = [Some(r#"{"mode": "auto", "pid": [1e400, {"p": null}], "errors": ["x", 1]}"#), Some("{"), None];
+    let detail =
+        [Some(r#"{"mode": "auto", "pid": [1e400, {"p": null}], "errors": ["x", 1]}"#), Some("{"), None];
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("device", Arc::new(StringArray::from(vec![Some("a"), Some(""), None]))),
         ("detail", Arc::new(StringArray::from(detail.to_vec()))),
@@ -46,7 +83,8 @@ fn limits() -> RecordBatch {
 /// Rows of a stream with these times.
 fn stream(times: &[i64], columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let mut fields = vec![ts_field()];
-    let mut all: Vec<ArrayRef> = vec![Arc::new(TimestampNanosecondArray::from(times.to_vec()).with_timezone("UTC"))];
+    let mut all: Vec<ArrayRef> =
+        vec![Arc::new(TimestampNanosecondArray::from(times.to_vec()).with_timezone("UTC"))];
     for (name, column) in columns {
         fields.push(Field::new(name, column.data_type().clone(), true));
         all.push(column);
@@ -71,7 +109,11 @@ fn text(data: &[u8]) -> Option<String> {
 fuzz_target!(|data: &[u8]| {
     let Some(text) = text(data) else { return };
     let (tank, valve, limits) = (tank(), valve(), limits());
-    let hot = Schema::new(vec![ts_field(), Field::new("device", DataType::Utf8, true), Field::new("mean", DataType::Float64, true)]);
+    let hot = Schema::new(vec![
+        ts_field(),
+        Field::new("device", DataType::Utf8, true),
+        Field::new("mean", DataType::Float64, true),
+    ]);
     let output = || OutputColumns::default();
     let catalog = Catalog {
         inputs: [("tank".to_owned(), Some(tank.schema())), ("valve".to_owned(), Some(valve.schema()))].into(),

@@ -1,10 +1,13 @@
 //! A column of a batch, as the numbers and texts that the index looks for.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray,
+};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 use tidegate_core::schema::FieldType;
 
-/// The number that stands for a float, in the order of rules: every NaN is one, and greater than all others, and both zeros are one.
+/// The number that stands for a float, in the order of rules: every NaN is one, and greater than all others,
+/// and both zeros are one.
 pub(super) fn number_of_float(value: f64) -> i64 {
     let one = if value.is_nan() { f64::NAN } else { value + 0.0 };
     fold(one.to_bits().cast_signed())
@@ -63,7 +66,9 @@ impl<'a> Values<'a> {
     /// The least and the greatest number of `rows`; `None` when there is none.
     pub(super) fn extent(&self, rows: impl Iterator<Item = usize>) -> Option<(i64, i64)> {
         let numbers = rows.filter_map(|row| self.number(row));
-        numbers.fold(None, |extent, number| extent.map_or(Some((number, number)), |(low, high)| Some((number.min(low), number.max(high)))))
+        numbers.fold(None, |extent, number| {
+            extent.map_or(Some((number, number)), |(low, high)| Some((number.min(low), number.max(high))))
+        })
     }
 }
 
@@ -77,7 +82,8 @@ mod tests {
 
     #[test]
     fn numbers_of_floats_are_in_the_order_of_floats() {
-        let floats = [f64::NEG_INFINITY, f64::MIN, -1.0, -5e-324, 0.0, 5e-324, 1.0, f64::MAX, f64::INFINITY, f64::NAN];
+        let floats =
+            [f64::NEG_INFINITY, f64::MIN, -1.0, -5e-324, 0.0, 5e-324, 1.0, f64::MAX, f64::INFINITY, f64::NAN];
         let numbers: Vec<i64> = floats.iter().map(|float| number_of_float(*float)).collect();
         assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
         assert_eq!(number_of_float(-0.0), number_of_float(0.0));

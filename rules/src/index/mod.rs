@@ -1,12 +1,15 @@
-//! An index over what rules ask of the rows of one stream: which rules can make anything of a batch, and of which of its rows?
+//! An index over what rules ask of the rows of one stream: which rules can make anything of a batch, and of
+//! which of its rows?
 //!
-//! A rule that looks at rows one by one says what a row must look like at least ([`Way`]): a value of one term, bounds of another. Rules
-//! that ask for a value are found by it, whatever else they ask for; the rest are found by their bounds, sorted. So the cost of a batch
-//! is that of the rules that it concerns, and hardly that of the others. What a way cannot express is left to the rule: the index names
-//! every rule that can match, and some that cannot.
+//! A rule that looks at rows one by one says what a row must look like at least ([`Way`]): a value of one
+//! term, bounds of another. Rules that ask for a value are found by it, whatever else they ask for; the rest
+//! are found by their bounds, sorted. So the cost of a batch is that of the rules that it concerns, and
+//! hardly that of the others. What a way cannot express is left to the rule: the index names every rule that
+//! can match, and some that cannot.
 //!
-//! A term is a column, or something computed of columns, which is computed once a batch however many rules ask for it. A term that is not of
-//! the type that a way names, or that cannot be computed for a batch, concerns every rule that asks for it.
+//! A term is a column, or something computed of columns, which is computed once a batch however many rules
+//! ask for it. A term that is not of the type that a way names, or that cannot be computed for a batch,
+//! concerns every rule that asks for it.
 
 mod column;
 mod way;
@@ -258,7 +261,12 @@ enum Key<'a> {
     Text(&'a str),
 }
 
-fn take_from<V: Hash + Eq, K: Ord + Clone>(buckets: &mut HashMap<V, Bucket<K>>, value: &V, rule: &K, band: Option<&Band>) {
+fn take_from<V: Hash + Eq, K: Ord + Clone>(
+    buckets: &mut HashMap<V, Bucket<K>>,
+    value: &V,
+    rule: &K,
+    band: Option<&Band>,
+) {
     let Some(bucket) = buckets.get_mut(value) else { return };
     bucket.rules.remove(rule, band);
     if bucket.rules.is_empty() {
@@ -313,9 +321,12 @@ impl<K: Ord + Clone> Bands<K> {
                 None => values.extent(0..batch.num_rows()),
             };
             let Some((least, greatest)) = extent else { continue };
-            let low = by.low.range(..=greatest).flat_map(|(_, rules)| rules).filter(|(high, _)| *high >= least);
+            let low =
+                by.low.range(..=greatest).flat_map(|(_, rules)| rules).filter(|(high, _)| *high >= least);
             found.rules.extend(low.map(|(_, rule)| (rule, subset)));
-            found.rules.extend(by.high.range(least..).flat_map(|(_, rules)| rules).map(|rule| (rule, subset)));
+            found
+                .rules
+                .extend(by.high.range(least..).flat_map(|(_, rules)| rules).map(|rule| (rule, subset)));
         }
     }
 

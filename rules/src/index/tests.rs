@@ -35,11 +35,18 @@ fn bounds(term: Term, low: f64, high: f64) -> Way {
 fn batch(rows: &[(Option<&str>, Option<f64>)]) -> RecordBatch {
     let devices = StringArray::from_iter(rows.iter().map(|row| row.0));
     let levels = Float64Array::from_iter(rows.iter().map(|row| row.1));
-    RecordBatch::try_from_iter_with_nullable([("device", Arc::new(devices) as _, true), ("level", Arc::new(levels) as _, true)]).unwrap()
+    RecordBatch::try_from_iter_with_nullable([
+        ("device", Arc::new(devices) as _, true),
+        ("level", Arc::new(levels) as _, true),
+    ])
+    .unwrap()
 }
 
 /// (rule, its rows; `None`: all) in order.
-fn found(index: &Index<&'static str>, rows: &[(Option<&str>, Option<f64>)]) -> Vec<(&'static str, Option<Vec<u32>>)> {
+fn found(
+    index: &Index<&'static str>,
+    rows: &[(Option<&str>, Option<f64>)],
+) -> Vec<(&'static str, Option<Vec<u32>>)> {
     let Concerned { rules, subsets } = index.concerned(&batch(rows));
     rules.into_iter().map(|(rule, subset)| (*rule, subset.map(|subset| subsets[subset].clone()))).collect()
 }
@@ -56,7 +63,10 @@ fn rules_are_found_by_value_with_their_rows_and_by_bounds() {
     let rows = [(Some("x"), Some(30.0)), (Some("y"), Some(90.0)), (None, None), (Some("x"), None)];
     let x = Some(vec![0, 3]);
     assert_eq!(found(&index, &rows), [("a", x), ("b", None), ("d", Some(vec![0, 1, 3]))]);
-    assert_eq!(found(&index, &[(Some("x"), Some(80.0))]), [("a", None), ("b", None), ("c", None), ("d", None)]);
+    assert_eq!(
+        found(&index, &[(Some("x"), Some(80.0))]),
+        [("a", None), ("b", None), ("c", None), ("d", None)]
+    );
     assert_eq!(found(&index, &[(Some("w"), Some(15.0))]), [("f", None)]);
     assert_eq!(found(&index, &[(Some("w"), Some(5.0))]), [("e", None)]);
     assert_eq!(found(&index, &[(None, None)]), []);
@@ -72,7 +82,10 @@ fn a_new_version_of_a_rule_replaces_the_old_one() {
     let mut index = Index::default();
     index.insert("a", vec![is("x")].into());
     index.insert("a", vec![is("y")].into());
-    assert_eq!((found(&index, &[(Some("x"), None)]), found(&index, &[(Some("y"), None)])), (vec![], vec![("a", None)]));
+    assert_eq!(
+        (found(&index, &[(Some("x"), None)]), found(&index, &[(Some("y"), None)])),
+        (vec![], vec![("a", None)])
+    );
     assert_eq!(index.len(), 1);
 }
 
@@ -114,7 +127,8 @@ fn what_several_rules_compute_is_looked_up_and_what_few_compute_they_compute_the
     assert_eq!(found(&index, &rows), [("a", None), ("b", None)]);
     assert_eq!(index.others.terms.len(), 1);
     // What cannot be computed concerns everybody.
-    let other = RecordBatch::try_from_iter([("device", Arc::new(StringArray::from(vec!["x"])) as _)]).unwrap();
+    let other =
+        RecordBatch::try_from_iter([("device", Arc::new(StringArray::from(vec!["x"])) as _)]).unwrap();
     assert_eq!(index.concerned(&other).rules.len(), 4);
     ["a", "b", "c", "d"].iter().for_each(|rule| index.remove(*rule));
     assert!(index.is_empty() && index.others.is_empty());
@@ -148,7 +162,10 @@ impl PhysicalExpr for Panics {
         Vec::new()
     }
 
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn PhysicalExpr>>) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
         Ok(self)
     }
 
@@ -159,7 +176,11 @@ impl PhysicalExpr for Panics {
 
 #[test]
 fn a_term_that_panics_concerns_everybody_who_asks_for_it_and_nobody_else() {
-    let panics = Term { name: "panics()".into(), kind: FieldType::Float64, source: Source::Computed(Arc::new(Panics)) };
+    let panics = Term {
+        name: "panics()".into(),
+        kind: FieldType::Float64,
+        source: Source::Computed(Arc::new(Panics)),
+    };
     let mut index = Index::default();
     for rule in ["a", "b", "c", "d"] {
         index.insert(rule, vec![bounds(panics.clone(), 1.0, f64::INFINITY)].into());

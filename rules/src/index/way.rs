@@ -12,8 +12,8 @@ use tidegate_core::schema::FieldType;
 
 use super::column::{float_of, number_of_float};
 
-/// Conditions that a row must fulfil, all of them, for a rule to make anything of it. Not all that the rule asks for: a row that
-/// fulfils them may be left out by the rule all the same.
+/// Conditions that a row must fulfil, all of them, for a rule to make anything of it. Not all that the rule
+/// asks for: a row that fulfils them may be left out by the rule all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Way {
     /// A term has one value.
@@ -22,7 +22,8 @@ pub struct Way {
     pub band: Option<Band>,
 }
 
-/// What a condition looks at. Two are equal when they are of the same type and computed alike, whatever they are called.
+/// What a condition looks at. Two are equal when they are of the same type and computed alike, whatever they
+/// are called.
 #[derive(Debug, Clone)]
 pub struct Term {
     /// as people write it
@@ -65,7 +66,8 @@ pub struct Band {
 /// A value that rows are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Anything but text, as a number of equal order: floats with one zero, and with one NaN above all others; times in nanoseconds.
+    /// Anything but text, as a number of equal order: floats with one zero, and with one NaN above all
+    /// others; times in nanoseconds.
     Number(i64),
     /// Text.
     Text(Arc<str>),
@@ -91,7 +93,8 @@ impl Term {
         match &self.source {
             Source::Column(index) => batch.columns().get(*index).cloned(),
             Source::Computed(expr) => {
-                let compute = || expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).ok();
+                let compute =
+                    || expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).ok();
                 // What panics in the index would take all rules along; in a rule it stops that one.
                 catch_unwind(AssertUnwindSafe(compute)).ok().flatten()
             }
@@ -134,7 +137,8 @@ impl Way {
         Self { equal: None, band: Some(Band { term, low, high }) }
     }
 
-    /// How much the index can make of it; less is better. What has to be computed comes after every column, and then stands alone.
+    /// How much the index can make of it; less is better. What has to be computed comes after every column,
+    /// and then stands alone.
     #[must_use]
     pub fn cost(&self) -> u8 {
         let computed = |term: &Term| if term.is_computed() { 3 } else { 0 };
@@ -147,7 +151,8 @@ impl Way {
     }
 
     fn is_computed(&self) -> bool {
-        self.equal.as_ref().is_some_and(|equal| equal.term.is_computed()) || self.band.as_ref().is_some_and(|band| band.term.is_computed())
+        self.equal.as_ref().is_some_and(|equal| equal.term.is_computed())
+            || self.band.as_ref().is_some_and(|band| band.term.is_computed())
     }
 
     /// A way for rows that fulfil both, as far as there is a place for the conditions.
@@ -162,9 +167,11 @@ impl Way {
             (mine, theirs) => theirs.as_ref().or(mine.as_ref()),
         };
         let band = match (&self.band, &other.band) {
-            (Some(mine), Some(theirs)) if mine.term == theirs.term => {
-                Some(Band { term: mine.term.clone(), low: mine.low.max(theirs.low), high: mine.high.min(theirs.high) })
-            }
+            (Some(mine), Some(theirs)) if mine.term == theirs.term => Some(Band {
+                term: mine.term.clone(),
+                low: mine.low.max(theirs.low),
+                high: mine.high.min(theirs.high),
+            }),
             (mine, theirs) => mine.as_ref().or(theirs.as_ref()).cloned(),
         };
         Self { equal: equal.cloned(), band }

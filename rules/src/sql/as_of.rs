@@ -1,4 +1,5 @@
-//! `FOR SYSTEM_TIME AS OF`: the newest row of a stream, as a join sees it (SQL:2011, system-versioned tables).
+//! `FOR SYSTEM_TIME AS OF`: the newest row of a stream, as a join sees it (SQL:2011, system-versioned
+//! tables).
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,8 +13,8 @@ use tidegate_core::TS;
 
 use super::complaint::at;
 
-pub(super) const AS_OF_FORM: &str =
-    "write `FROM t JOIN s FOR SYSTEM_TIME AS OF t.ts ON t.k = s.k`, or `AS OF CURRENT_TIMESTAMP` for what has come last";
+pub(super) const AS_OF_FORM: &str = "write `FROM t JOIN s FOR SYSTEM_TIME AS OF t.ts ON t.k = s.k`, or `AS \
+    OF CURRENT_TIMESTAMP` for what has come last";
 
 /// Which moment's rows are meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
@@ -77,15 +78,27 @@ impl UserDefinedLogicalNodeCore for AsOf {
 pub(super) struct Versions;
 
 impl RelationPlanner for Versions {
-    fn plan_relation(&self, mut relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    fn plan_relation(
+        &self,
+        mut relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
         let TableFactor::Table { version, alias, with_hints, sample, name, .. } = &mut relation else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         if let Some(hint) = with_hints.first() {
-            return Err(at(hint, plan_datafusion_err!("a rule has no hints such as `{hint}`: nothing here locks; leave WITH (..) out")));
+            return Err(at(
+                hint,
+                plan_datafusion_err!(
+                    "a rule has no hints such as `{hint}`: nothing here locks; leave WITH (..) out"
+                ),
+            ));
         }
         if sample.is_some() {
-            return Err(at(name, plan_datafusion_err!("a sample of a stream would be another each time; write WHERE")));
+            return Err(at(
+                name,
+                plan_datafusion_err!("a sample of a stream would be another each time; write WHERE"),
+            ));
         }
         let Some(version) = version.take() else { return Ok(RelationPlanning::Original(Box::new(relation))) };
         let alias = alias.take();
@@ -101,7 +114,8 @@ impl RelationPlanner for Versions {
 
 fn when(moment: &AstExpr, context: &dyn RelationPlannerContext) -> Result<When> {
     let row_time = |relation: Option<&Ident>, column: &Ident| {
-        (context.normalize_ident(column.clone()) == TS).then(|| When::RowTime(relation.map(|name| context.normalize_ident(name.clone()))))
+        (context.normalize_ident(column.clone()) == TS)
+            .then(|| When::RowTime(relation.map(|name| context.normalize_ident(name.clone()))))
     };
     let when = match moment {
         AstExpr::Identifier(column) => row_time(None, column),

@@ -10,8 +10,9 @@ use datafusion_sql::sqlparser::tokenizer::{Location, Token};
 
 /// What `GenericDialect` reads of queries, and `FOR SYSTEM_TIME AS OF`, which it does not.
 ///
-/// The parser tries some words in two ways or three (`INTERVAL`, `CAST`), and what is in them anew each time. Where such words are nested and the text
-/// is wrong after all, that multiplies. So it may try a certain number of times.
+/// The parser tries some words in two ways or three (`INTERVAL`, `CAST`), and what is in them anew each time.
+/// Where such words are nested and the text is wrong after all, that multiplies. So it may try a certain
+/// number of times.
 #[derive(Debug)]
 pub(super) struct RuleDialect {
     tries_left: Cell<usize>,
@@ -21,7 +22,10 @@ pub(super) struct RuleDialect {
 impl RuleDialect {
     /// For a text of so many tokens.
     pub(super) fn new(tokens: usize) -> Self {
-        Self { tries_left: Cell::new(tokens.saturating_mul(TRIES_A_TOKEN).saturating_add(FEW_TRIES)), gave_up_at: Cell::new(None) }
+        Self {
+            tries_left: Cell::new(tokens.saturating_mul(TRIES_A_TOKEN).saturating_add(FEW_TRIES)),
+            gave_up_at: Cell::new(None),
+        }
     }
 
     /// Where the parser was when it had tried too often, if it has.

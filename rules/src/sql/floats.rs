@@ -74,11 +74,16 @@ pub(super) fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Ar
 /// `expr`, where it compares floats; what is below it has been looked at.
 fn comparing(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
-        return compare(binary.left(), *binary.op(), binary.right(), schema).map(|compared| compared.unwrap_or(expr));
+        return compare(binary.left(), *binary.op(), binary.right(), schema)
+            .map(|compared| compared.unwrap_or(expr));
     }
     if let Some(list) = expr.downcast_ref::<InListExpr>() {
         if is_float(&list.expr().data_type(schema)?) {
-            let members = list.list().iter().map(|member| canonical(Arc::clone(member), schema)).collect::<Result<_>>()?;
+            let members = list
+                .list()
+                .iter()
+                .map(|member| canonical(Arc::clone(member), schema))
+                .collect::<Result<_>>()?;
             return in_list(canonical(Arc::clone(list.expr()), schema)?, members, &list.negated(), schema);
         }
         return Ok(expr);
@@ -88,16 +93,26 @@ fn comparing(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn Phy
             Some(of) if is_float(&of.data_type(schema)?) => {
                 let when = case.when_then_expr().iter().map(|(when, then)| {
                     let equal = compare(of, Operator::Eq, when, schema)?;
-                    let equal = equal.unwrap_or_else(|| Arc::new(BinaryExpr::new(Arc::clone(of), Operator::Eq, Arc::clone(when))));
+                    let equal = equal.unwrap_or_else(|| {
+                        Arc::new(BinaryExpr::new(Arc::clone(of), Operator::Eq, Arc::clone(when)))
+                    });
                     Ok((equal, Arc::clone(then)))
                 });
-                Ok(Arc::new(CaseExpr::try_new(None, when.collect::<Result<_>>()?, case.else_expr().cloned())?))
+                Ok(Arc::new(CaseExpr::try_new(
+                    None,
+                    when.collect::<Result<_>>()?,
+                    case.else_expr().cloned(),
+                )?))
             }
             _ => Ok(expr),
         };
     }
     if expr.downcast_ref::<ScalarFunctionExpr>().is_some_and(|call| COMPARE.contains(&call.name())) {
-        let arguments = expr.children().into_iter().map(|argument| canonical(Arc::clone(argument), schema)).collect::<Result<_>>()?;
+        let arguments = expr
+            .children()
+            .into_iter()
+            .map(|argument| canonical(Arc::clone(argument), schema))
+            .collect::<Result<_>>()?;
         return expr.with_new_children(arguments);
     }
     Ok(expr)
@@ -148,16 +163,21 @@ impl PhysicalExpr for Comparison {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        let (left, op, right) = (self.0.left().evaluate(batch)?, *self.0.op(), self.0.right().evaluate(batch)?);
+        let (left, op, right) =
+            (self.0.left().evaluate(batch)?, *self.0.op(), self.0.right().evaluate(batch)?);
         Ok(match (left, right) {
-            (ColumnarValue::Array(left), ColumnarValue::Array(right)) => ColumnarValue::Array(arrays(&left, op, &right)?),
-            (ColumnarValue::Array(left), ColumnarValue::Scalar(right)) => ColumnarValue::Array(with_one(&left, op, &right)?),
+            (ColumnarValue::Array(left), ColumnarValue::Array(right)) => {
+                ColumnarValue::Array(arrays(&left, op, &right)?)
+            }
+            (ColumnarValue::Array(left), ColumnarValue::Scalar(right)) => {
+                ColumnarValue::Array(with_one(&left, op, &right)?)
+            }
             (ColumnarValue::Scalar(left), ColumnarValue::Array(right)) => {
                 ColumnarValue::Array(with_one(&right, op.swap().unwrap_or(op), &left)?)
             }
-            (ColumnarValue::Scalar(left), ColumnarValue::Scalar(right)) => {
-                ColumnarValue::Scalar(ScalarValue::try_from_array(&with_one(&left.to_array()?, op, &right)?, 0)?)
-            }
+            (ColumnarValue::Scalar(left), ColumnarValue::Scalar(right)) => ColumnarValue::Scalar(
+                ScalarValue::try_from_array(&with_one(&left.to_array()?, op, &right)?, 0)?,
+            ),
         })
     }
 
@@ -165,7 +185,10 @@ impl PhysicalExpr for Comparison {
         vec![self.0.left(), self.0.right()]
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
         match <[_; 2]>::try_from(children) {
             Ok([left, right]) => Ok(Arc::new(Self(BinaryExpr::new(left, *self.0.op(), right)))),
             Err(_) => internal_err!("a comparison has two sides"),
@@ -211,8 +234,12 @@ impl PhysicalExpr for Canonical {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         Ok(match self.0.evaluate(batch)? {
             ColumnarValue::Array(values) => ColumnarValue::Array(canonical_array(values)),
-            ColumnarValue::Scalar(ScalarValue::Float64(value)) => ColumnarValue::Scalar(ScalarValue::Float64(value.map(Number::canonical))),
-            ColumnarValue::Scalar(ScalarValue::Float32(value)) => ColumnarValue::Scalar(ScalarValue::Float32(value.map(Number::canonical))),
+            ColumnarValue::Scalar(ScalarValue::Float64(value)) => {
+                ColumnarValue::Scalar(ScalarValue::Float64(value.map(Number::canonical)))
+            }
+            ColumnarValue::Scalar(ScalarValue::Float32(value)) => {
+                ColumnarValue::Scalar(ScalarValue::Float32(value.map(Number::canonical)))
+            }
             other => other,
         })
     }
@@ -221,7 +248,10 @@ impl PhysicalExpr for Canonical {
         vec![&self.0]
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
         match <[_; 1]>::try_from(children) {
             Ok([inner]) => Ok(Arc::new(Self(inner))),
             Err(_) => internal_err!("one expression has one value"),
@@ -244,7 +274,9 @@ fn canonical_array(values: ArrayRef) -> ArrayRef {
 }
 
 fn arrays(left: &ArrayRef, op: Operator, right: &ArrayRef) -> Result<ArrayRef> {
-    if let (Some(left), Some(right)) = (left.as_primitive_opt::<Float64Type>(), right.as_primitive_opt::<Float64Type>()) {
+    if let (Some(left), Some(right)) =
+        (left.as_primitive_opt::<Float64Type>(), right.as_primitive_opt::<Float64Type>())
+    {
         return Ok(Arc::new(pairs(left, op, right)?));
     }
     match (left.as_primitive_opt::<Float32Type>(), right.as_primitive_opt::<Float32Type>()) {
@@ -267,7 +299,11 @@ fn with_one(left: &ArrayRef, op: Operator, right: &ScalarValue) -> Result<ArrayR
 }
 
 /// Each pair of rows; a function of its own for each operator, so that the loop is one over numbers.
-fn pairs<T: ArrowPrimitiveType>(left: &PrimitiveArray<T>, op: Operator, right: &PrimitiveArray<T>) -> Result<BooleanArray>
+fn pairs<T: ArrowPrimitiveType>(
+    left: &PrimitiveArray<T>,
+    op: Operator,
+    right: &PrimitiveArray<T>,
+) -> Result<BooleanArray>
 where
     T::Native: Number,
 {
@@ -292,7 +328,11 @@ where
 }
 
 /// The same with one number.
-fn each<T: ArrowPrimitiveType>(left: &PrimitiveArray<T>, op: Operator, right: T::Native) -> Result<BooleanArray>
+fn each<T: ArrowPrimitiveType>(
+    left: &PrimitiveArray<T>,
+    op: Operator,
+    right: T::Native,
+) -> Result<BooleanArray>
 where
     T::Native: Number,
 {
@@ -316,7 +356,8 @@ mod tests {
     /// the sign of zero does not matter.
     #[test]
     fn floats_compare_as_in_postgresql_whatever_the_sign_of_nan() {
-        let ordered = [f64::NEG_INFINITY, f64::MIN, -1.0, -0.0, 5e-324, 1.0, f64::MAX, f64::INFINITY, f64::NAN];
+        let ordered =
+            [f64::NEG_INFINITY, f64::MIN, -1.0, -0.0, 5e-324, 1.0, f64::MAX, f64::INFINITY, f64::NAN];
         let same = |value: f64| if value == 0.0 || value.is_nan() { -value } else { value };
         for (i, a) in ordered.iter().enumerate() {
             for (j, b) in ordered.iter().enumerate() {
@@ -335,7 +376,11 @@ mod tests {
                     for (op, expected) in expected {
                         let (left, right): (ArrayRef, ArrayRef) =
                             (Arc::new(Float64Array::from(vec![a])), Arc::new(Float64Array::from(vec![b])));
-                        assert_eq!(arrays(&left, op, &right).unwrap().as_boolean().value(0), expected, "{a} {op} {b}");
+                        assert_eq!(
+                            arrays(&left, op, &right).unwrap().as_boolean().value(0),
+                            expected,
+                            "{a} {op} {b}"
+                        );
                         let one = with_one(&left, op, &ScalarValue::Float64(Some(b))).unwrap();
                         assert_eq!(one.as_boolean().value(0), expected, "{a} {op} {b}");
                     }
@@ -349,7 +394,13 @@ mod tests {
     fn null_is_not_known_but_distinct_from_a_number() {
         let left: ArrayRef = Arc::new(Float64Array::from(vec![None, Some(1.0)]));
         let none = ScalarValue::Float64(None);
-        assert_eq!(with_one(&left, Operator::Lt, &none).unwrap().as_boolean(), &BooleanArray::from(vec![None, None]));
-        assert_eq!(with_one(&left, Operator::IsDistinctFrom, &none).unwrap().as_boolean(), &BooleanArray::from(vec![false, true]));
+        assert_eq!(
+            with_one(&left, Operator::Lt, &none).unwrap().as_boolean(),
+            &BooleanArray::from(vec![None, None])
+        );
+        assert_eq!(
+            with_one(&left, Operator::IsDistinctFrom, &none).unwrap().as_boolean(),
+            &BooleanArray::from(vec![false, true])
+        );
     }
 }

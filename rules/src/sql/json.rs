@@ -1,7 +1,8 @@
 //! JSON in a column of text: `payload->'pump'->>'state'`, as PostgreSQL writes it.
 //!
-//! `->` gives JSON, `->>` gives text without quotes, and `json_get_array` a list of such texts, for `unnest`; a key is a text, or a number that counts elements from 0, from the end when it is negative.
-//! What is not there is null, and so are JSON's null and a text that is no JSON.
+//! `->` gives JSON, `->>` gives text without quotes, and `json_get_array` a list of such texts, for `unnest`;
+//! a key is a text, or a number that counts elements from 0, from the end when it is negative. What is not
+//! there is null, and so are JSON's null and a text that is no JSON.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,15 +10,19 @@ use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBui
 use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion_expr::{ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{
+    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use datafusion_sql::sqlparser::ast::BinaryOperator;
 use serde_json::Value;
 
 use super::complaint::at_first;
 use super::words::{field_type, kind};
 
-static JSON_GET: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get", Form::Json))));
-static JSON_GET_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get_text", Form::Text))));
+static JSON_GET: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get", Form::Json))));
+static JSON_GET_TEXT: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(ScalarUDF::from(JsonGet::new("json_get_text", Form::Text))));
 
 /// The functions that `->` and `->>` stand for, and those that have no operator.
 pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
@@ -87,9 +92,11 @@ impl Key {
                 value.as_object_mut()?.get_mut(names.value(row)).map(Value::take)
             }
             Self::Index(indices) => {
-                let indices = indices.as_primitive_opt::<Int64Type>().filter(|indices| indices.is_valid(row))?;
+                let indices =
+                    indices.as_primitive_opt::<Int64Type>().filter(|indices| indices.is_valid(row))?;
                 let (list, index) = (value.as_array_mut()?, indices.value(row));
-                let from_start = if index < 0 { i64::try_from(list.len()).ok()?.checked_add(index)? } else { index };
+                let from_start =
+                    if index < 0 { i64::try_from(list.len()).ok()?.checked_add(index)? } else { index };
                 list.get_mut(usize::try_from(from_start).ok()?).map(Value::take)
             }
         }
@@ -113,20 +120,29 @@ impl ScalarUDFImpl for JsonGet {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let is_text =
-            |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null);
-        let Some((json, keys)) = types.split_first().filter(|(_, keys)| !keys.is_empty() || self.form == Form::Array) else {
+        let is_text = |data_type: &DataType| {
+            matches!(data_type, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null)
+        };
+        let Some((json, keys)) =
+            types.split_first().filter(|(_, keys)| !keys.is_empty() || self.form == Form::Array)
+        else {
             return plan_err!("`{}` takes a JSON text and a key; write `payload->'key'`", self.name);
         };
         if !is_text(json) {
-            return plan_err!("JSON is looked for in text, and not in {}; a struct's field is `column['field']`", kind(json));
+            return plan_err!(
+                "JSON is looked for in text, and not in {}; a struct's field is `column['field']`",
+                kind(json)
+            );
         }
         let key = |data_type: &DataType| match data_type {
             DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => Ok(DataType::Utf8),
             number if number.is_integer() => Ok(DataType::Int64),
             other => {
                 let found = field_type(other);
-                plan_err!("a key of JSON is a text or a whole number, and not {found}; write `payload->'key'` or `payload->0`")
+                plan_err!(
+                    "a key of JSON is a text or a whole number, and not {found}; write `payload->'key'` or \
+                    `payload->0`"
+                )
             }
         };
         std::iter::once(Ok(DataType::Utf8)).chain(keys.iter().map(key)).collect()
@@ -137,9 +153,12 @@ impl ScalarUDFImpl for JsonGet {
         let all_scalar = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let mut arrays = ColumnarValue::values_to_arrays(&args.args)?.into_iter();
         let Some(json) = arrays.next() else { return exec_err!("`{}` takes a JSON text", self.name) };
-        let json = json.as_string_opt::<i32>().ok_or_else(|| DataFusionError::Internal("JSON is looked for in what is no text".into()))?;
-        let keys: Vec<Key> =
-            arrays.map(|keys| if *keys.data_type() == DataType::Utf8 { Key::Name(keys) } else { Key::Index(keys) }).collect();
+        let json = json
+            .as_string_opt::<i32>()
+            .ok_or_else(|| DataFusionError::Internal("JSON is looked for in what is no text".into()))?;
+        let keys: Vec<Key> = arrays
+            .map(|keys| if *keys.data_type() == DataType::Utf8 { Key::Name(keys) } else { Key::Index(keys) })
+            .collect();
         let get = |row: usize| -> Option<Value> {
             let mut value: Value = serde_json::from_str(json.is_valid(row).then(|| json.value(row))?).ok()?;
             for key in &keys {
@@ -153,13 +172,17 @@ impl ScalarUDFImpl for JsonGet {
                     .map(|row| get(row).filter(|value| !value.is_null()).map(|value| value.to_string()))
                     .collect::<StringArray>(),
             ),
-            Form::Text => Arc::new((0..json.len()).map(|row| get(row).and_then(as_text)).collect::<StringArray>()),
+            Form::Text => {
+                Arc::new((0..json.len()).map(|row| get(row).and_then(as_text)).collect::<StringArray>())
+            }
             Form::Array => {
                 let mut lists = ListBuilder::new(StringBuilder::new());
                 for row in 0..json.len() {
                     let list = if let Some(Value::Array(list)) = get(row) { Some(list) } else { None };
                     let is_list = list.is_some();
-                    list.into_iter().flatten().for_each(|element| lists.values().append_option(as_text(element)));
+                    list.into_iter()
+                        .flatten()
+                        .for_each(|element| lists.values().append_option(as_text(element)));
                     lists.append(is_list);
                 }
                 Arc::new(lists.finish())

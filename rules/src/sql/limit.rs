@@ -1,7 +1,8 @@
 //! How much a rule may keep, and what happens when it is more.
 //!
-//! What a rule keeps is measured after each batch, so what it forgets depends on how batches were cut; what it writes is whole all the same:
-//! a window is forgotten with all of its rows, and those that come for it later count as late. See [`Operator::shed`](super::operators::Operator::shed).
+//! What a rule keeps is measured after each batch, so what it forgets depends on how batches were cut; what
+//! it writes is whole all the same: a window is forgotten with all of its rows, and those that come for it
+//! later count as late. See [`Operator::shed`](super::operators::Operator::shed).
 
 use tidegate_core::ByteSize;
 
@@ -46,8 +47,9 @@ impl StateLimit {
         let largest = statements.iter().map(Statement::largest).max_by_key(|(_, kept)| kept.bytes);
         let (operator, kept) = largest.unwrap_or_default();
         RuleError(format!(
-            "it keeps {:.1} MiB, and may keep {}: most of it is {} entries of `{operator}`; use shorter windows or fewer keys, \
-             raise `--! max_state`, or let it forget what is oldest with `--! when_state_full = \"forget\"`",
+            "it keeps {:.1} MiB, and may keep {}: most of it is {} entries of `{operator}`; use shorter \
+            windows or fewer keys, raise `--! max_state`, or let it forget what is oldest with `--! \
+            when_state_full = \"forget\"`",
             held as f64 / f64::from(1 << 20),
             self.most,
             kept.entries,
@@ -59,7 +61,8 @@ fn bytes(statements: &[Statement]) -> usize {
     statements.iter().map(Statement::held_bytes).sum()
 }
 
-/// The statement that keeps most, of those that can forget, gives up its oldest. Returns how many entries that were; 0: none can.
+/// The statement that keeps most, of those that can forget, gives up its oldest. Returns how many entries
+/// that were; 0: none can.
 fn shed(statements: &mut [Statement]) -> Result<usize, RuleError> {
     let mut largest_first: Vec<&mut Statement> = statements.iter_mut().collect();
     largest_first.sort_by_cached_key(|statement| std::cmp::Reverse(statement.held_bytes()));

@@ -32,7 +32,8 @@ fn refused(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<DataFusionError> {
     let planned = match op {
         Op::PGOverlap => return Some(plan_datafusion_err!("`&&` joins no conditions in SQL; write AND")),
         Op::MyIntegerDivide | Op::DuckIntegerDivide => {
-            let why = "whole numbers divided by `/` give whole numbers; write `CAST(a / b AS BIGINT)` where they are not whole";
+            let why = "whole numbers divided by `/` give whole numbers; write `CAST(a / b AS BIGINT)` where \
+                they are not whole";
             return Some(plan_datafusion_err!("`{op}` is not known here; {why}"));
         }
         Op::StringConcat => return sides.put_together(),
@@ -76,15 +77,22 @@ impl Sides<'_> {
             return None;
         }
         let [left, right] = [said(self.left), said(self.right)];
-        Some(plan_datafusion_err!("`{left} || {right}` would put texts together, and there is none; write OR between conditions"))
+        Some(plan_datafusion_err!(
+            "`{left} || {right}` would put texts together, and there is none; write OR between conditions"
+        ))
     }
 
     /// `a AND b`, where one of them is none.
     fn conditions(&self, op: &str) -> Option<DataFusionError> {
         let is_condition = |data_type: &DataType| matches!(kind(data_type), "a condition" | "NULL");
-        let (side, data_type) = [self.left, self.right].into_iter().zip(&self.types).find(|(_, kind)| !is_condition(kind))?;
+        let (side, data_type) =
+            [self.left, self.right].into_iter().zip(&self.types).find(|(_, kind)| !is_condition(kind))?;
         let (text, kind) = (said(side), kind(data_type));
-        let help = if kind == "a number" { format!("compare it with something, such as `{text} > 0`") } else { "compare it".into() };
+        let help = if kind == "a number" {
+            format!("compare it with something, such as `{text} > 0`")
+        } else {
+            "compare it".into()
+        };
         Some(plan_datafusion_err!("`{text}` is {kind}, but {op} stands between conditions; {help}"))
     }
 
@@ -96,7 +104,8 @@ impl Sides<'_> {
             }
             _ if left.contains(" || ") => "write OR between conditions: `||` puts texts together".to_owned(),
             ("a condition", _) if matches!(self.right, Expr::Literal(..)) => {
-                let no = matches!(right.to_lowercase().trim_matches('\''), "0" | "false" | "off" | "no") == (op == "=");
+                let no = matches!(right.to_lowercase().trim_matches('\''), "0" | "false" | "off" | "no")
+                    == (op == "=");
                 if no { format!("write `NOT {left}`") } else { format!("write `{left}` alone") }
             }
             ("a condition", _) => "compare two conditions, or two numbers".to_owned(),
@@ -115,9 +124,13 @@ impl Sides<'_> {
             ("text", "text", "+") => format!("write `{left} || {right}` to put texts together"),
             ("text", ..) => format!("write `CAST({left} AS DOUBLE)`"),
             (_, "text", _) => format!("write `CAST({right} AS DOUBLE)`"),
-            ("a time", "a number", "+" | "-") => format!("write the number as a span of time: `{left} {op} INTERVAL '10' SECOND`"),
+            ("a time", "a number", "+" | "-") => {
+                format!("write the number as a span of time: `{left} {op} INTERVAL '10' SECOND`")
+            }
             ("a time", "a time", "+") => "a time minus another is the span between them".to_owned(),
-            ("a condition", ..) | (_, "a condition", _) => "make a number of a condition with `CASE WHEN .. THEN 1 ELSE 0 END`".to_owned(),
+            ("a condition", ..) | (_, "a condition", _) => {
+                "make a number of a condition with `CASE WHEN .. THEN 1 ELSE 0 END`".to_owned()
+            }
             _ => "convert one of them with CAST".to_owned(),
         };
         plan_datafusion_err!("`{left}` is {a} and `{right}` is {b}, which `{op}` does not take; {help}")

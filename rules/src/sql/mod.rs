@@ -1,13 +1,15 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
-//! * [`names`], [`functions`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams, tables, functions, windows (and
-//!   [`windows`], their arithmetic).
+//! * [`names`], [`functions`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams,
+//!   tables, functions, windows (and [`windows`], their arithmetic).
 //! * [`pattern`]: what `MATCH_RECOGNIZE` in FROM says; [`wall_clock`]: what `now()` does.
 //! * [`warnings`]: what is taken, and probably not meant.
-//! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of [`operators`].
+//! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of
+//!   [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
-//! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]: how much it may keep.
+//! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]:
+//!   how much it may keep.
 //!
 //! Nothing is planned while rows flow.
 
@@ -64,11 +66,21 @@ pub struct SqlRule {
 ///
 /// # Errors
 /// See [`crate::compile`].
-pub fn compile(file: &str, text: &str, options: &Options, catalog: &Catalog) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
+pub fn compile(
+    file: &str,
+    text: &str,
+    options: &Options,
+    catalog: &Catalog,
+) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
     nesting::with_room(|| compile_with_room(file, text, options, catalog))
 }
 
-fn compile_with_room(file: &str, text: &str, options: &Options, catalog: &Catalog) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
+fn compile_with_room(
+    file: &str,
+    text: &str,
+    options: &Options,
+    catalog: &Catalog,
+) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
     let statements = text::parse(file, text).map_err(CompileError::Wrong)?;
     let names = names::Names::new(catalog);
     let (mut views, mut sizes) = (PlannerContext::new(), nesting::Sizes::default());
@@ -101,10 +113,15 @@ fn compile_with_room(file: &str, text: &str, options: &Options, catalog: &Catalo
         return Err(CompileError::Wrong(wrong));
     }
     let flows = lowered.iter().flat_map(|statement: &Statement| {
-        let of = |input: &Arc<str>, target: &Target| Flow { input: Arc::clone(input), target: target.clone() };
-        statement.inputs().iter().flat_map(move |input| statement.targets().map(move |target| of(input, target)))
+        let of =
+            |input: &Arc<str>, target: &Target| Flow { input: Arc::clone(input), target: target.clone() };
+        statement
+            .inputs()
+            .iter()
+            .flat_map(move |input| statement.targets().map(move |target| of(input, target)))
     });
-    let tables: BTreeMap<Arc<str>, SchemaRef> = lowered.iter().flat_map(|statement| statement.tables().iter().cloned()).collect();
+    let tables: BTreeMap<Arc<str>, SchemaRef> =
+        lowered.iter().flat_map(|statement| statement.tables().iter().cloned()).collect();
     let rule = SqlRule {
         flows: flows.collect(),
         tables: tables.into_iter().collect(),
@@ -125,7 +142,10 @@ impl Rule for SqlRule {
     }
 
     fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
-        let readers = self.statements.iter_mut().filter(|statement| statement.tables().iter().any(|(table, _)| &**table == name));
+        let readers = self
+            .statements
+            .iter_mut()
+            .filter(|statement| statement.tables().iter().any(|(table, _)| &**table == name));
         for statement in readers {
             statement.on_table(name, rows, out)?;
         }
@@ -140,7 +160,13 @@ impl Rule for SqlRule {
         Some(ways.into())
     }
 
-    fn on_batch(&mut self, stream: &str, rows: &Rows, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+    fn on_batch(
+        &mut self,
+        stream: &str,
+        rows: &Rows,
+        when: When,
+        out: &mut Emissions,
+    ) -> Result<(), RuleError> {
         self.clock.set(when.wall_ns);
         for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
             statement.on_batch(stream, rows, when, out)?;
@@ -213,8 +239,11 @@ impl Rule for SqlRule {
         for statement in &mut self.statements {
             statement.restore(&mut state, &mut misfits)?;
         }
-        let left = state.into_iter().filter(|sealed| !time::EventTime::is_time(sealed) && sealed.batch.is_some());
-        misfits.extend(left.map(|left| format!("the state of `{}` does not fit and is dropped", left.fingerprint)));
+        let left =
+            state.into_iter().filter(|sealed| !time::EventTime::is_time(sealed) && sealed.batch.is_some());
+        misfits.extend(
+            left.map(|left| format!("the state of `{}` does not fit and is dropped", left.fingerprint)),
+        );
         Ok(misfits)
     }
 

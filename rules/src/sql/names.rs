@@ -47,7 +47,9 @@ struct Functions {
 
 static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     let mut scalar = HashMap::new();
-    for udf in datafusion_functions::all_default_functions().into_iter().chain(datafusion_functions_nested::all_default_nested_functions())
+    for udf in datafusion_functions::all_default_functions()
+        .into_iter()
+        .chain(datafusion_functions_nested::all_default_nested_functions())
     {
         for alias in udf.aliases() {
             scalar.insert(alias.clone(), Arc::clone(&udf));
@@ -100,7 +102,8 @@ impl<'a> Names<'a> {
         Self { catalog, clock: WallClock::default(), waiting: Mutex::default(), warnings: Mutex::default() }
     }
 
-    /// The statement is taken, but `what` is probably not meant: told like an error, with advice behind the first `"; "`.
+    /// The statement is taken, but `what` is probably not meant: told like an error, with advice behind the
+    /// first `"; "`.
     pub(super) fn warn(&self, what: DataFusionError) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
@@ -163,12 +166,19 @@ impl ContextProvider for Names<'_> {
             (None, None) => {
                 let known: Vec<&str> = self.catalog.readable().collect();
                 let help = did_you_mean(stream, &known).map(|help| format!("; {help}")).unwrap_or_default();
-                let what =
-                    if self.catalog.outputs.contains_key(stream) { "is an output, and outputs cannot be read" } else { "is not a stream" };
+                let what = if self.catalog.outputs.contains_key(stream) {
+                    "is an output, and outputs cannot be read"
+                } else {
+                    "is not a stream"
+                };
                 return plan_err!("`{stream}` {what}{help}");
             }
         };
-        Ok(Arc::new(StreamSource { name: Arc::from(stream), is_table: table.is_some(), schema: Arc::clone(schema) }))
+        Ok(Arc::new(StreamSource {
+            name: Arc::from(stream),
+            is_table: table.is_some(),
+            schema: Arc::clone(schema),
+        }))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

@@ -1,4 +1,5 @@
-//! How deeply a rule may be nested. Parser, planner and operators call themselves once a level, and a stack that is used up ends the whole box.
+//! How deeply a rule may be nested. Parser, planner and operators call themselves once a level, and a stack
+//! that is used up ends the whole box.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -17,7 +18,8 @@ const MOST_STEPS: usize = 64;
 /// Streams and tables that a statement reads, when all that it reads is written out.
 const MOST_READS: usize = 256;
 
-/// What a rule within these limits needs of the stack, many times over: a level takes up to 20 KiB in a build without optimisation.
+/// What a rule within these limits needs of the stack, many times over: a level takes up to 20 KiB in a build
+/// without optimisation.
 const STACK: usize = 64 << 20;
 
 /// Compiles with a stack that is large enough for whatever is within the limits.
@@ -72,7 +74,9 @@ pub(super) fn too_deep(tokens: &[TokenWithSpan]) -> Option<(Location, String)> {
         };
         match (token, keyword) {
             (Token::SemiColon, _) => levels = vec![Level::default()],
-            (Token::LParen | Token::LBracket | Token::LBrace, _) | (_, Keyword::CASE) => levels.push(Level::default()),
+            (Token::LParen | Token::LBracket | Token::LBrace, _) | (_, Keyword::CASE) => {
+                levels.push(Level::default())
+            }
             (Token::RParen | Token::RBracket | Token::RBrace, _) | (_, Keyword::END) => {
                 // More are closed than opened: the parser says so.
                 let closed = if levels.len() > 1 { levels.pop() } else { None };
@@ -87,8 +91,12 @@ pub(super) fn too_deep(tokens: &[TokenWithSpan]) -> Option<(Location, String)> {
         before = keyword;
         let so_far = levels.iter().map(|level| level.levels() + 1).sum::<usize>();
         if so_far > MOST_LEVELS {
-            let help = "write a list as `column IN (..)`, look it up in a reference table, or make several rules of it";
-            return Some((span.start, format!("this is nested or chained more than {MOST_LEVELS} levels deep; {help}")));
+            let help = "write a list as `column IN (..)`, look it up in a reference table, or make several \
+                rules of it";
+            return Some((
+                span.start,
+                format!("this is nested or chained more than {MOST_LEVELS} levels deep; {help}"),
+            ));
         }
     }
     None
@@ -97,14 +105,17 @@ pub(super) fn too_deep(tokens: &[TokenWithSpan]) -> Option<(Location, String)> {
 /// Counts one token. Each symbol and each keyword may be an operator; that some are none is of no account.
 fn count(level: &mut Level, token: &Token, before: Keyword, keyword: Keyword) {
     use Keyword::{
-        AND, DISTINCT, ELSE, EXCEPT, FROM, GROUP, HAVING, INTERSECT, JOIN, NoKeyword, ON, OR, ORDER, QUALIFY, SELECT, THEN, UNION, WHEN,
-        WHERE, WITHIN, XOR,
+        AND, DISTINCT, ELSE, EXCEPT, FROM, GROUP, HAVING, INTERSECT, JOIN, NoKeyword, ON, OR, ORDER, QUALIFY,
+        SELECT, THEN, UNION, WHEN, WHERE, WITHIN, XOR,
     };
     match (token, keyword) {
         // Within an expression: `IS DISTINCT FROM`, `WITHIN GROUP (..)`.
         (_, FROM) if before == DISTINCT => level.operators += 1,
         (_, GROUP) if before == WITHIN => level.operators += 1,
-        (Token::Comma, _) | (_, SELECT | FROM | WHERE | GROUP | HAVING | QUALIFY | ON | ORDER | WHEN | THEN | ELSE) => level.begin_part(),
+        (Token::Comma, _)
+        | (_, SELECT | FROM | WHERE | GROUP | HAVING | QUALIFY | ON | ORDER | WHEN | THEN | ELSE) => {
+            level.begin_part()
+        }
         (_, UNION | EXCEPT | INTERSECT | JOIN) => {
             level.begin_part();
             level.queries += 1;
@@ -155,7 +166,9 @@ impl Sizes {
         let mut measure = Measure { views: &self.0, open: vec![Open::default()] };
         if query.visit(&mut measure).is_break() {
             return plan_err!(
-                "this has more than {MOST_STEPS} steps on top of each other, or reads more than {MOST_READS} streams and tables (what is read twice is computed twice); make several rules of it, with derived streams between them"
+                "this has more than {MOST_STEPS} steps on top of each other, or reads more than \
+                {MOST_READS} streams and tables (what is read twice is computed twice); make several rules \
+                of it, with derived streams between them"
             );
         }
         Ok(measure.open.first().map(|all| all.size).unwrap_or_default())
@@ -180,7 +193,8 @@ struct Open {
 
 impl Measure<'_> {
     fn read(&mut self, name: &str) -> ControlFlow<()> {
-        let named = self.open.iter().rev().find_map(|open| open.named.get(name)).or_else(|| self.views.get(name));
+        let named =
+            self.open.iter().rev().find_map(|open| open.named.get(name)).or_else(|| self.views.get(name));
         let size = named.copied().unwrap_or(Size { steps: 0, reads: 1 });
         self.add(size)
     }
@@ -189,7 +203,11 @@ impl Measure<'_> {
         let Some(open) = self.open.last_mut() else { return ControlFlow::Continue(()) };
         open.size.steps = open.size.steps.max(size.steps);
         open.size.reads = open.size.reads.saturating_add(size.reads);
-        if open.size.steps > MOST_STEPS || open.size.reads > MOST_READS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if open.size.steps > MOST_STEPS || open.size.reads > MOST_READS {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 
@@ -198,7 +216,8 @@ impl Visitor for Measure<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         let steps = query.with.iter().flat_map(|with| &with.cte_tables).rev();
-        let next = steps.map(|step| (std::ptr::from_ref(&*step.query), step.alias.name.value.clone())).collect();
+        let next =
+            steps.map(|step| (std::ptr::from_ref(&*step.query), step.alias.name.value.clone())).collect();
         self.open.push(Open { next, ..Open::default() });
         ControlFlow::Continue(())
     }
@@ -226,7 +245,8 @@ impl Visitor for Measure<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
             Expr::Identifier(name)
-                if self.open.iter().any(|open| open.named.contains_key(&name.value)) || self.views.contains_key(&name.value) =>
+                if self.open.iter().any(|open| open.named.contains_key(&name.value))
+                    || self.views.contains_key(&name.value) =>
             {
                 self.read(&name.value)
             }

@@ -8,7 +8,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
 use tidegate_core::{Rows, Seqs, TS};
 
-use super::operators::{Chunk, Held, Operator, Pass, PassNumber, SharedParts, numbered, seqs_of, visit, visit_mut};
+use super::operators::{
+    Chunk, Held, Operator, Pass, PassNumber, SharedParts, numbered, seqs_of, visit, visit_mut,
+};
 use super::time::EventTime;
 use crate::index::Way;
 use crate::rule::{Emissions, Listened, RuleError, SealedState, Target, When};
@@ -41,14 +43,30 @@ pub(super) struct LateRows {
 
 impl Statement {
     /// `time` is the event time of the streams `inputs`.
-    pub(super) fn new(inputs: Vec<Arc<str>>, target: Target, root: Box<dyn Operator>, time: EventTime, late: Option<LateRows>) -> Self {
+    pub(super) fn new(
+        inputs: Vec<Arc<str>>,
+        target: Target,
+        root: Box<dyn Operator>,
+        time: EventTime,
+        late: Option<LateRows>,
+    ) -> Self {
         let (mut timed, mut keeps_state) = (false, false);
         visit(&*root, &mut |operator| {
             timed |= operator.is_timed();
             keeps_state |= !operator.is_row_by_row();
         });
         let (time, late) = (timed.then_some(time), late.filter(|_| timed));
-        Self { inputs, tables: Vec::new(), target, root, time, late, keeps_state, number: (When::ALONE, 0), ways: None }
+        Self {
+            inputs,
+            tables: Vec::new(),
+            target,
+            root,
+            time,
+            late,
+            keeps_state,
+            number: (When::ALONE, 0),
+            ways: None,
+        }
     }
 
     /// Looks things up in `tables`, each with its columns.
@@ -96,14 +114,16 @@ impl Statement {
         largest
     }
 
-    /// The operator that keeps most, of those that can forget, gives up its oldest. Returns how many entries that were; 0: none can.
+    /// The operator that keeps most, of those that can forget, gives up its oldest. Returns how many entries
+    /// that were; 0: none can.
     ///
     /// # Errors
     /// When the rule cannot go on.
     pub(super) fn shed(&mut self) -> Result<usize, RuleError> {
         let mut sizes = Vec::new();
         visit(&*self.root, &mut |operator| sizes.push(operator.held().bytes));
-        let mut largest_first: Vec<usize> = (0..sizes.len()).filter(|at| sizes.get(*at).is_some_and(|bytes| *bytes > 0)).collect();
+        let mut largest_first: Vec<usize> =
+            (0..sizes.len()).filter(|at| sizes.get(*at).is_some_and(|bytes| *bytes > 0)).collect();
         largest_first.sort_by_key(|at| sizes.get(*at).copied().map(std::cmp::Reverse));
         for chosen in largest_first {
             let (mut at, mut forgotten) = (0, 0);
@@ -149,7 +169,13 @@ impl Statement {
         &self.target
     }
 
-    pub(super) fn on_batch(&mut self, stream: &str, rows: &Rows, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+    pub(super) fn on_batch(
+        &mut self,
+        stream: &str,
+        rows: &Rows,
+        when: When,
+        out: &mut Emissions,
+    ) -> Result<(), RuleError> {
         let Some(time) = &mut self.time else {
             return self.pass(Some((stream, rows)), &rows.seqs, Vec::new(), when, false, out);
         };
@@ -157,7 +183,11 @@ impl Statement {
             self.pass(None, &Seqs::One { seq: rows.seqs.get(0) }, watermarks, when, false, out)?;
         }
         let mut begin = 0;
-        let set_back = self.time.as_ref().map_or_else(|| Ok(Vec::new()), |time| time.set_back(stream, &rows.batch)).map_err(rule_error)?;
+        let set_back = self
+            .time
+            .as_ref()
+            .map_or_else(|| Ok(Vec::new()), |time| time.set_back(stream, &rows.batch))
+            .map_err(rule_error)?;
         if set_back.is_empty() {
             return self.rows(stream, rows, when, out);
         }
@@ -173,10 +203,22 @@ impl Statement {
     }
 
     /// The table `name` holds `rows` from now on.
-    pub(super) fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
+    pub(super) fn on_table(
+        &mut self,
+        name: &str,
+        rows: &RecordBatch,
+        out: &mut Emissions,
+    ) -> Result<(), RuleError> {
         let watermarks = self.time.as_ref().map_or_else(Vec::new, EventTime::unmoved);
-        let mut pass =
-            Pass { input: Some((name, rows)), watermarks, when: When::at(i64::MIN), ends: false, number: None, late: Vec::new(), out };
+        let mut pass = Pass {
+            input: Some((name, rows)),
+            watermarks,
+            when: When::at(i64::MIN),
+            ends: false,
+            number: None,
+            late: Vec::new(),
+            out,
+        };
         // A table gives no rows of its own.
         self.root.run(&mut pass).map(drop).map_err(rule_error)
     }
@@ -206,12 +248,28 @@ impl Statement {
         ends: bool,
         out: &mut Emissions,
     ) -> Result<(), RuleError> {
-        self.number = if self.number.0 == when.round { (when.round, self.number.1.saturating_add(1)) } else { (when.round, 0) };
+        self.number = if self.number.0 == when.round {
+            (when.round, self.number.1.saturating_add(1))
+        } else {
+            (when.round, 0)
+        };
         let input_rows = input.map(|(stream, rows)| (stream, &rows.batch));
-        let mut pass = Pass { input: input_rows, watermarks, when, ends, number: Some(self.number), late: Vec::new(), out };
+        let mut pass = Pass {
+            input: input_rows,
+            watermarks,
+            when,
+            ends,
+            number: Some(self.number),
+            late: Vec::new(),
+            out,
+        };
         let rows = self.root.run(&mut pass).map_err(rule_error)?;
         let late = std::mem::take(&mut pass.late);
-        let rows = if let Target::Stream(stream) = &self.target { with_time(rows, stream, out).map_err(rule_error)? } else { rows };
+        let rows = if let Target::Stream(stream) = &self.target {
+            with_time(rows, stream, out).map_err(rule_error)?
+        } else {
+            rows
+        };
         out.emit(&self.target, numbered(rows, seqs));
         match input.filter(|_| !late.is_empty()) {
             Some((stream, rows)) => self.send_late(stream, rows, late, when, out),
@@ -220,15 +278,30 @@ impl Statement {
     }
 
     /// Sends the rows with the indices `late` where such rows go.
-    fn send_late(&mut self, stream: &str, rows: &Rows, mut late: Vec<u32>, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+    fn send_late(
+        &mut self,
+        stream: &str,
+        rows: &Rows,
+        mut late: Vec<u32>,
+        when: When,
+        out: &mut Emissions,
+    ) -> Result<(), RuleError> {
         let Some(LateRows { target, fit }) = &mut self.late else { return Ok(()) };
         let Some((_, fit)) = fit.iter_mut().find(|(known, _)| &**known == stream) else { return Ok(()) };
         late.sort_unstable();
         late.dedup();
         let seqs = seqs_of(&rows.seqs, Some(late.clone()));
-        let batch = take_record_batch(&rows.batch, &UInt32Array::from(late)).map_err(|error| rule_error(error.into()))?;
-        let mut pass =
-            Pass { input: Some((stream, &batch)), watermarks: Vec::new(), when, ends: false, number: None, late: Vec::new(), out };
+        let batch = take_record_batch(&rows.batch, &UInt32Array::from(late))
+            .map_err(|error| rule_error(error.into()))?;
+        let mut pass = Pass {
+            input: Some((stream, &batch)),
+            watermarks: Vec::new(),
+            when,
+            ends: false,
+            number: None,
+            late: Vec::new(),
+            out,
+        };
         let fitting = fit.run(&mut pass).map_err(rule_error)?;
         out.emit(target, numbered(fitting, &seqs));
         Ok(())
@@ -238,7 +311,8 @@ impl Statement {
     pub(super) fn wakes_at(&self) -> Option<i64> {
         let mut wakes: Option<i64> = None;
         visit(&*self.root, &mut |operator| {
-            let by_event_time = operator.deadline().and_then(|deadline| self.time.as_ref()?.reaches(deadline));
+            let by_event_time =
+                operator.deadline().and_then(|deadline| self.time.as_ref()?.reaches(deadline));
             for at in [by_event_time, operator.wakes_at()].into_iter().flatten() {
                 wakes = Some(wakes.map_or(at, |earliest| earliest.min(at)));
             }
@@ -251,7 +325,8 @@ impl Statement {
         let Some(time) = self.time.as_ref().filter(|time| time.wants_listeners()) else { return Vec::new() };
         let mut deadline: Option<i64> = None;
         visit(&*self.root, &mut |operator| {
-            deadline = operator.deadline().map(|at| deadline.map_or(at, |earliest| earliest.min(at))).or(deadline);
+            deadline =
+                operator.deadline().map(|at| deadline.map_or(at, |earliest| earliest.min(at))).or(deadline);
         });
         deadline.map_or_else(Vec::new, |deadline| time.silences(deadline))
     }
@@ -322,7 +397,11 @@ impl Statement {
     }
 
     /// Takes the state that fits out of `state`.
-    pub(super) fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<(), RuleError> {
+    pub(super) fn restore(
+        &mut self,
+        state: &mut Vec<SealedState>,
+        misfits: &mut Vec<String>,
+    ) -> Result<(), RuleError> {
         if let Some(time) = &mut self.time {
             time.restore(state);
         }
@@ -330,11 +409,17 @@ impl Statement {
     }
 }
 
-/// The rows for the derived stream `stream` that have an event time. Its readers could do nothing with the others, and would not know what time it is.
+/// The rows for the derived stream `stream` that have an event time. Its readers could do nothing with the
+/// others, and would not know what time it is.
 fn with_time(rows: Chunk, stream: &str, out: &mut Emissions) -> Result<Chunk> {
-    let Some(times) = rows.batch.column_by_name(TS).filter(|times| times.null_count() > 0) else { return Ok(rows) };
-    let (with, without): (Vec<u32>, Vec<u32>) = (0_u32..).take(rows.len()).partition(|row| times.is_valid(*row as usize));
-    without.iter().for_each(|_| out.bad(format!("`ts` is null, and every row of stream `{stream}` needs its event time")));
+    let Some(times) = rows.batch.column_by_name(TS).filter(|times| times.null_count() > 0) else {
+        return Ok(rows);
+    };
+    let (with, without): (Vec<u32>, Vec<u32>) =
+        (0_u32..).take(rows.len()).partition(|row| times.is_valid(*row as usize));
+    without.iter().for_each(|_| {
+        out.bad(format!("`ts` is null, and every row of stream `{stream}` needs its event time"))
+    });
     rows.take(with)
 }
 

@@ -33,11 +33,12 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Vec<Diagno
     let wrong: Vec<Diagnostic> = tokens
         .iter()
         .filter_map(|token| of_token(&token.token).map(|wrong| (token, wrong)))
-        .map(|(token, (what, help))| Diagnostic::new(file, what).help(help.to_owned()).at(place(token.span.start)))
-        .chain(
-            options_out_of_place(&tokens)
-                .map(|(token, what, help)| Diagnostic::new(file, what).help(help.to_owned()).at(place(token.span.start))),
-        )
+        .map(|(token, (what, help))| {
+            Diagnostic::new(file, what).help(help.to_owned()).at(place(token.span.start))
+        })
+        .chain(options_out_of_place(&tokens).map(|(token, what, help)| {
+            Diagnostic::new(file, what).help(help.to_owned()).at(place(token.span.start))
+        }))
         .collect();
     if !wrong.is_empty() {
         return Err(wrong);
@@ -55,12 +56,18 @@ fn statements(file: &str, text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<
         return Err(Diagnostic::new(file, what).at(place(at)));
     }
     let written = tokens.clone();
-    let tokens = known_to_the_parser(rewrite_tokens(tokens)).map_err(|error| syntax_error(file, text, &written, error))?;
+    let tokens = known_to_the_parser(rewrite_tokens(tokens))
+        .map_err(|error| syntax_error(file, text, &written, error))?;
     let dialect = RuleDialect::new(tokens.len());
-    let parsed = Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens).parse_statements();
+    let parsed = Parser::new(&dialect)
+        .with_recursion_limit(MAX_NESTING)
+        .with_tokens_with_locations(tokens)
+        .parse_statements();
     if let Some(at) = dialect.gave_up_at() {
-        let what = "SQL syntax: the words around this can be read in too many ways, none of which makes sense so far";
-        let help = "look for a missing word or parenthesis here; write `INTERVAL '5' SECOND` and `CAST(x AS DOUBLE)`, none within another INTERVAL";
+        let what = "SQL syntax: the words around this can be read in too many ways, none of which makes \
+            sense so far";
+        let help = "look for a missing word or parenthesis here; write `INTERVAL '5' SECOND` and `CAST(x AS \
+            DOUBLE)`, none within another INTERVAL";
         return Err(Diagnostic::new(file, what).at(place(at)).help(Some(help.to_owned())));
     }
     let asts = parsed.map_err(|error| syntax_error(file, text, &written, error))?;
@@ -71,8 +78,10 @@ fn statements(file: &str, text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<
         statements.push(Statement { start, body });
     }
     if !statements.iter().any(|s| matches!(s.body, Body::Insert { .. })) {
-        return Err(Diagnostic::new(file, "the rule writes nothing")
-            .help(Some("write `INSERT INTO target SELECT ..`, where target is an output, a derived stream or `uplink`".to_owned())));
+        return Err(Diagnostic::new(file, "the rule writes nothing").help(Some(
+            "write `INSERT INTO target SELECT ..`, where target is an output, a derived stream or `uplink`"
+                .to_owned(),
+        )));
     }
     Ok(statements)
 }
@@ -80,10 +89,20 @@ fn statements(file: &str, text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<
 fn body(ast: Ast) -> Result<Body, String> {
     match ast {
         Ast::Insert(insert) => {
-            let plain =
-                insert.into && !insert.overwrite && !insert.ignore && !insert.replace_into && insert.or.is_none() && insert.on.is_none();
-            if !plain || insert.returning.is_some() || insert.partitioned.is_some() || !insert.assignments.is_empty() {
-                return Err("of INSERT, only the form `INSERT INTO target [(columns)] SELECT ..` is known".into());
+            let plain = insert.into
+                && !insert.overwrite
+                && !insert.ignore
+                && !insert.replace_into
+                && insert.or.is_none()
+                && insert.on.is_none();
+            if !plain
+                || insert.returning.is_some()
+                || insert.partitioned.is_some()
+                || !insert.assignments.is_empty()
+            {
+                return Err(
+                    "of INSERT, only the form `INSERT INTO target [(columns)] SELECT ..` is known".into()
+                );
             }
             let TableObject::TableName(target) = insert.table else {
                 return Err("INSERT INTO takes the name of an output, a derived stream or `uplink`".into());
@@ -104,7 +123,10 @@ fn body(ast: Ast) -> Result<Body, String> {
         other => {
             let text = other.to_string();
             let words: Vec<&str> = text.split_whitespace().take(2).collect();
-            Err(format!("`{} ..` cannot be used in a rule; a rule consists of INSERT INTO .. SELECT and CREATE VIEW", words.join(" ")))
+            Err(format!(
+                "`{} ..` cannot be used in a rule; a rule consists of INSERT INTO .. SELECT and CREATE VIEW",
+                words.join(" ")
+            ))
         }
     }
 }
@@ -131,15 +153,19 @@ fn syntax_error(file: &str, text: &str, tokens: &[TokenWithSpan], error: ParserE
     };
     // sqlparser gives the place only as text.
     let (said, at) = message.rsplit_once(" at Line: ").unwrap_or((&message, ""));
-    let place = at
-        .split_once(", Column: ")
-        .and_then(|(line, column)| Some(Place { line: line.parse().ok()?, column: column.trim().parse().ok()? }));
-    let place = place.or_else(|| message.contains("EOF").then(|| Place::of_offset(text, text.trim_end().len())));
+    let place = at.split_once(", Column: ").and_then(|(line, column)| {
+        Some(Place { line: line.parse().ok()?, column: column.trim().parse().ok()? })
+    });
+    let place =
+        place.or_else(|| message.contains("EOF").then(|| Place::of_offset(text, text.trim_end().len())));
     let said = said.strip_prefix("sql parser error: ").unwrap_or(said);
-    let words: Vec<TokenWithSpan> = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).cloned().collect();
+    let words: Vec<TokenWithSpan> =
+        tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).cloned().collect();
     let stuck = words.iter().position(|token| self::place(token.span.start) == place).unwrap_or(words.len());
     match of_syntax(&words, stuck).filter(|_| !words.is_empty()) {
-        Some((what, help)) => Diagnostic::new(file, format!("SQL syntax: {what}")).help(help.to_owned()).at(place),
+        Some((what, help)) => {
+            Diagnostic::new(file, format!("SQL syntax: {what}")).help(help.to_owned()).at(place)
+        }
         None => Diagnostic::new(file, format!("SQL syntax: {}", lower_first(said))).at(place),
     }
 }
@@ -154,7 +180,9 @@ pub(super) fn place(location: datafusion_sql::sqlparser::tokenizer::Location) ->
 pub(super) fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {
-        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(text.chars().skip(1)).collect(),
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(text.chars().skip(1)).collect()
+        }
         _ => text.to_owned(),
     }
 }

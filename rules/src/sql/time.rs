@@ -1,12 +1,14 @@
 //! Event time: the watermark of a statement.
 //!
-//! Each stream that the statement reads has a time of its own: the greatest `ts` that it has brought. The watermark is the least of them minus
-//! the lateness, row by row. A stream that has fallen silent does not stop time for ever, if it may be called idle: then its time goes on
-//! with the sequence's, from where it was. Rows find the time that has gone by until they come, whether or not there was a tick. A row whose `ts` is too
-//! far ahead of its stream's time does not move it, if there is a limit.
+//! Each stream that the statement reads has a time of its own: the greatest `ts` that it has brought. The
+//! watermark is the least of them minus the lateness, row by row. A stream that has fallen silent does not
+//! stop time for ever, if it may be called idle: then its time goes on with the sequence's, from where it
+//! was. Rows find the time that has gone by until they come, whether or not there was a tick. A row whose
+//! `ts` is too far ahead of its stream's time does not move it, if there is a limit.
 //!
-//! Only what was [`Listened`] to can be silent: where somebody says when that was, the time of a stream goes on up to there and no further. A stream
-//! whose `ts` is the time of arrival needs nobody to say so: nothing that comes later belongs to the time before.
+//! Only what was [`Listened`] to can be silent: where somebody says when that was, the time of a stream goes
+//! on up to there and no further. A stream whose `ts` is the time of arrival needs nobody to say so: nothing
+//! that comes later belongs to the time before.
 
 use std::sync::Arc;
 
@@ -19,10 +21,12 @@ use super::operators::times;
 use crate::Options;
 use crate::rule::{Listened, SealedState};
 
-/// How far the box's clock may be set back without windows taking note: time services do that, and rows may be late by as much.
+/// How far the box's clock may be set back without windows taking note: time services do that, and rows may
+/// be late by as much.
 const STEP_NS: i64 = 1_000_000_000;
 
-/// How long after its arrival a row may enter the sequence and still count: a stream whose `ts` is the time of arrival is idle after that.
+/// How long after its arrival a row may enter the sequence and still count: a stream whose `ts` is the time
+/// of arrival is idle after that.
 const ARRIVAL_NS: i64 = 100_000_000;
 
 /// The event time of one statement.
@@ -84,8 +88,8 @@ impl SourceTime {
         Some(idle.max(self.since.max(from).saturating_add(wanted.saturating_sub(self.newest))))
     }
 
-    /// Whether a row with this `ts` is too far ahead to be believed. One that nothing has contradicted for as long as that is: the clock was
-    /// really set.
+    /// Whether a row with this `ts` is too far ahead to be believed. One that nothing has contradicted for as
+    /// long as that is: the clock was really set.
     fn doubts(&self, ts: i64, now: i64, max_ahead_ns: i64) -> bool {
         let by_now = self.newest.saturating_add(now.saturating_sub(self.since).max(0));
         let ahead = self.newest != i64::MIN && ts > by_now.saturating_add(max_ahead_ns);
@@ -108,14 +112,27 @@ impl EventTime {
         let idle_after = options.idle_after.map(nanoseconds);
         let sources = streams.into_iter().map(|(stream, by_arrival)| {
             let idle_after_ns = idle_after.or(by_arrival.then_some(ARRIVAL_NS));
-            SourceTime { stream, by_arrival, idle_after_ns, newest: i64::MIN, since: i64::MIN, arrived: i64::MIN, listened: None }
+            SourceTime {
+                stream,
+                by_arrival,
+                idle_after_ns,
+                newest: i64::MIN,
+                since: i64::MIN,
+                arrived: i64::MIN,
+                listened: None,
+            }
         });
-        Self { sources: sources.collect(), lateness_ns: nanoseconds(options.lateness), max_ahead_ns: options.max_ahead.map(nanoseconds) }
+        Self {
+            sources: sources.collect(),
+            lateness_ns: nanoseconds(options.lateness),
+            max_ahead_ns: options.max_ahead.map(nanoseconds),
+        }
     }
 
     /// Whether anything but the rows' own times moves it, or keeps it from moving.
     pub(super) fn minds_time(&self) -> bool {
-        self.max_ahead_ns.is_some() || self.sources.iter().any(|source| source.by_arrival || source.idle_after_ns.is_some())
+        self.max_ahead_ns.is_some()
+            || self.sources.iter().any(|source| source.by_arrival || source.idle_after_ns.is_some())
     }
 
     fn watermark(&self) -> i64 {
@@ -127,9 +144,13 @@ impl EventTime {
         if least == i64::MIN { least } else { least.saturating_sub(self.lateness_ns) }
     }
 
-    /// The rows before which the box's clock was set back. Waiting for the old time to come again would take years.
+    /// The rows before which the box's clock was set back. Waiting for the old time to come again would take
+    /// years.
     pub(super) fn set_back(&self, stream: &str, batch: &RecordBatch) -> Result<Vec<usize>> {
-        let Some(source) = self.sources.iter().find(|source| &*source.stream == stream && source.by_arrival) else { return Ok(Vec::new()) };
+        let Some(source) = self.sources.iter().find(|source| &*source.stream == stream && source.by_arrival)
+        else {
+            return Ok(Vec::new());
+        };
         let mut newest = source.newest;
         let mut rows = Vec::new();
         for (row, ts) in times(batch, TS)?.iter().enumerate() {
@@ -142,10 +163,14 @@ impl EventTime {
         Ok(rows)
     }
 
-    /// Time begins anew for streams that go by arrival. Returns the watermark before and after: all that waits for time comes first.
+    /// Time begins anew for streams that go by arrival. Returns the watermark before and after: all that
+    /// waits for time comes first.
     pub(super) fn start_anew(&mut self) -> Vec<i64> {
         let before = self.watermark();
-        self.sources.iter_mut().filter(|source| source.by_arrival).for_each(|source| source.newest = i64::MIN);
+        self.sources
+            .iter_mut()
+            .filter(|source| source.by_arrival)
+            .for_each(|source| source.newest = i64::MIN);
         vec![before, i64::MAX]
     }
 
@@ -168,19 +193,34 @@ impl EventTime {
         vec![before, self.watermark()]
     }
 
-    /// The time that has passed before rows come at `now`. Returns the watermark before and after. `None`: no stream was idle; whether there were ticks
-    /// is of no account.
+    /// The time that has passed before rows come at `now`. Returns the watermark before and after. `None`: no
+    /// stream was idle; whether there were ticks is of no account.
     pub(super) fn silence(&mut self, now: i64) -> Option<Vec<i64>> {
         self.sources.iter().any(|source| source.is_idle(now)).then(|| self.pass(now))
     }
 
-    /// Rows of `stream` have come, after [`EventTime::silence`]. Returns the watermark before the first of them, and after each; adds to `ahead` how many were too far ahead.
-    pub(super) fn rows(&mut self, stream: &str, batch: &RecordBatch, now: i64, ahead: &mut u64) -> Result<Vec<i64>> {
+    /// Rows of `stream` have come, after [`EventTime::silence`]. Returns the watermark before the first of
+    /// them, and after each; adds to `ahead` how many were too far ahead.
+    pub(super) fn rows(
+        &mut self,
+        stream: &str,
+        batch: &RecordBatch,
+        now: i64,
+        ahead: &mut u64,
+    ) -> Result<Vec<i64>> {
         let times = times(batch, TS)?;
         let mut watermarks = Vec::with_capacity(times.len() + 1);
         watermarks.push(self.watermark());
-        let Some(at) = self.sources.iter().position(|source| &*source.stream == stream) else { return Ok(watermarks) };
-        let others = self.sources.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, source)| source.newest).min();
+        let Some(at) = self.sources.iter().position(|source| &*source.stream == stream) else {
+            return Ok(watermarks);
+        };
+        let others = self
+            .sources
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != at)
+            .map(|(_, source)| source.newest)
+            .min();
         let others = others.unwrap_or(i64::MAX);
         let Some(mut source) = self.sources.get(at).cloned() else { return Ok(watermarks) };
         watermarks.extend(times.iter().map(|ts| {
@@ -201,7 +241,8 @@ impl EventTime {
     /// Takes note of when its streams were listened to. Returns whether time goes on by that, at `now`.
     pub(super) fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool {
         for (stream, listened) in streams {
-            let source = self.sources.iter_mut().find(|source| source.stream == *stream && !source.by_arrival);
+            let source =
+                self.sources.iter_mut().find(|source| source.stream == *stream && !source.by_arrival);
             if let Some(source) = source {
                 source.listened = Some(*listened);
             }
@@ -214,15 +255,16 @@ impl EventTime {
         self.sources.iter().any(|source| source.listened.is_some() && source.idle_after_ns.is_some())
     }
 
-    /// Those streams whose time is not what the watermark `deadline` wants yet, each with the sequence's time at which it is though no row comes.
-    /// `None`: one never gets there.
+    /// Those streams whose time is not what the watermark `deadline` wants yet, each with the sequence's time
+    /// at which it is though no row comes. `None`: one never gets there.
     fn behind(&self, deadline: i64) -> Option<Vec<(&SourceTime, i64)>> {
         let wanted = deadline.saturating_add(self.lateness_ns);
         let behind = self.sources.iter().filter(|source| source.newest < wanted);
         behind.map(|source| Some((source, source.reaches(wanted)?))).collect()
     }
 
-    /// The sequence's time at which the watermark reaches `deadline` though no row comes. `None`: never, or not before somebody has listened.
+    /// The sequence's time at which the watermark reaches `deadline` though no row comes. `None`: never, or
+    /// not before somebody has listened.
     pub(super) fn reaches(&self, deadline: i64) -> Option<i64> {
         let behind = self.behind(deadline)?;
         if behind.iter().any(|(source, _)| source.listened.is_some()) {
@@ -231,20 +273,30 @@ impl EventTime {
         Some(behind.iter().map(|(_, at)| *at).max().unwrap_or(i64::MIN))
     }
 
-    /// The streams that must have been listened to, each with up to when, for the watermark to reach `deadline` though no row comes.
+    /// The streams that must have been listened to, each with up to when, for the watermark to reach
+    /// `deadline` though no row comes.
     pub(super) fn silences(&self, deadline: i64) -> Vec<(Arc<str>, i64)> {
         let behind = self.behind(deadline).unwrap_or_default();
         let listened = behind.iter().filter(|(source, _)| source.listened.is_some());
         let others = behind.iter().filter(|(source, _)| source.listened.is_none()).map(|(_, at)| *at).max();
-        listened.map(|(source, at)| (Arc::clone(&source.stream), others.map_or(*at, |other| other.max(*at)))).collect()
+        listened
+            .map(|(source, at)| (Arc::clone(&source.stream), others.map_or(*at, |other| other.max(*at))))
+            .collect()
     }
 
     pub(super) fn seal(&self) -> Result<Vec<SealedState>> {
-        let schema = Arc::new(Schema::new(["since", "arrived"].map(|name| Field::new(name, DataType::Int64, false)).to_vec()));
+        let schema = Arc::new(Schema::new(
+            ["since", "arrived"].map(|name| Field::new(name, DataType::Int64, false)).to_vec(),
+        ));
         let seal = |source: &SourceTime| {
-            let columns = [source.since, source.arrived].map(|time| Arc::new(Int64Array::from(vec![time])) as ArrayRef);
+            let columns =
+                [source.since, source.arrived].map(|time| Arc::new(Int64Array::from(vec![time])) as ArrayRef);
             let batch = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec())?;
-            Ok(SealedState { fingerprint: source.fingerprint(), watermark: source.newest, batch: Some(batch) })
+            Ok(SealedState {
+                fingerprint: source.fingerprint(),
+                watermark: source.newest,
+                batch: Some(batch),
+            })
         };
         self.sources.iter().map(seal).collect()
     }
@@ -253,8 +305,19 @@ impl EventTime {
     pub(super) fn restore(&mut self, state: &[SealedState]) {
         for source in &mut self.sources {
             let fingerprint = source.fingerprint();
-            let Some(sealed) = state.iter().find(|sealed| sealed.fingerprint == fingerprint) else { continue };
-            let time = |name: &str| sealed.batch.as_ref()?.column_by_name(name)?.as_primitive_opt::<Int64Type>()?.values().first().copied();
+            let Some(sealed) = state.iter().find(|sealed| sealed.fingerprint == fingerprint) else {
+                continue;
+            };
+            let time = |name: &str| {
+                sealed
+                    .batch
+                    .as_ref()?
+                    .column_by_name(name)?
+                    .as_primitive_opt::<Int64Type>()?
+                    .values()
+                    .first()
+                    .copied()
+            };
             source.newest = source.newest.max(sealed.watermark);
             source.since = source.since.max(time("since").unwrap_or(i64::MIN));
             source.arrived = source.arrived.max(time("arrived").unwrap_or(i64::MIN));

@@ -1,9 +1,10 @@
 //! `now()` and its kin: what the wall clock showed when the rows at hand entered the sequence.
 //!
-//! The sequence tells the time with each entry ([`crate::When`]), and it is the same when the entry is run again. The functions look it up where
-//! they stand: when a row passes there. A row that waited, for the end of its window or for a partner, passes when it goes on. So `now()` can stand
-//! where rows pass once, and not where it is up to an operator when and how often it computes something: in what an aggregate or a window function
-//! is told, or in a reference table.
+//! The sequence tells the time with each entry ([`crate::When`]), and it is the same when the entry is run
+//! again. The functions look it up where they stand: when a row passes there. A row that waited, for the end
+//! of its window or for a partner, passes when it goes on. So `now()` can stand where rows pass once, and not
+//! where it is up to an operator when and how often it computes something: in what an aggregate or a window
+//! function is told, or in a reference table.
 
 use std::any::Any;
 use std::hash::{Hash, Hasher};
@@ -14,7 +15,9 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::{ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use tidegate_core::ts_type;
 
 use super::names::StreamSource;
@@ -139,7 +142,8 @@ pub(super) fn asks_for_now(expr: &Expr) -> bool {
 pub(super) fn refuse_now(expr: &Expr) -> Result<()> {
     if asks_for_now(expr) {
         return plan_err!(
-            "`now()` can stand in SELECT, WHERE, HAVING, QUALIFY and ON; compute it there in a step before: WITH step AS (SELECT *, now() AS seen FROM ..)"
+            "`now()` can stand in SELECT, WHERE, HAVING, QUALIFY and ON; compute it there in a step before: \
+            WITH step AS (SELECT *, now() AS seen FROM ..)"
         );
     }
     Ok(())
@@ -147,7 +151,8 @@ pub(super) fn refuse_now(expr: &Expr) -> Result<()> {
 
 /// Refuses `now()` in `node` where it is no row of a stream that passes.
 pub(super) fn refuse_out_of_place(node: &LogicalPlan) -> Result<()> {
-    let rows_pass = matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Join(_));
+    let rows_pass =
+        matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Join(_));
     let mut asks = false;
     node.apply_expressions(|expr| {
         asks |= asks_for_now(expr);
@@ -170,7 +175,8 @@ pub(super) fn refuse_out_of_place(node: &LogicalPlan) -> Result<()> {
     })?;
     if table && !stream {
         return plan_err!(
-            "`now()` cannot be asked of a table alone, whose rows are the same until its file changes; join the table, and ask it of the joined rows: FROM stream JOIN table ON .. WHERE table.until > now()"
+            "`now()` cannot be asked of a table alone, whose rows are the same until its file changes; join \
+            the table, and ask it of the joined rows: FROM stream JOIN table ON .. WHERE table.until > now()"
         );
     }
     Ok(())

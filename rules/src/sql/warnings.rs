@@ -18,7 +18,9 @@ use super::words::said;
 pub(super) fn of_text(query: &Query, names: &Names<'_>) {
     let _: ControlFlow<()> = visit_expressions(query, |expr| {
         if let Some((null, is)) = compared_with_null(expr) {
-            let what = plan_datafusion_err!("nothing is equal or unequal to NULL, so this never holds; write `{is}`");
+            let what = plan_datafusion_err!(
+                "nothing is equal or unequal to NULL, so this never holds; write `{is}`"
+            );
             names.warn(at(null, what));
         }
         ControlFlow::Continue(())
@@ -48,8 +50,9 @@ fn silence(filter: &Filter) -> Result<Option<DataFusionError>> {
         return Ok(None);
     }
     let what = plan_datafusion_err!(
-        "a group is looked at only when one of its rows comes, so that this cannot find a silent one; write FROM SESSION(stream PARTITION \
-         BY device, DESCRIPTOR(ts), INTERVAL '10' SECOND) with `--! idle_after = \"10s\"`"
+        "a group is looked at only when one of its rows comes, so that this cannot find a silent one; write \
+        FROM SESSION(stream PARTITION BY device, DESCRIPTOR(ts), INTERVAL '10' SECOND) with `--! idle_after \
+        = \"10s\"`"
     );
     Ok(Some(in_clause("HAVING", what)))
 }
@@ -65,7 +68,9 @@ fn windows_of_all(aggregate: &Aggregate) -> Option<DataFusionError> {
         WindowKind::State => ("STATE_WINDOW", "is opened and closed by rows of any key"),
     };
     let (written, key) = (key, said(key));
-    let what = plan_datafusion_err!("this {name} {why}, and not of each `{key}`; write {name}(stream PARTITION BY {key}, ..)");
+    let what = plan_datafusion_err!(
+        "this {name} {why}, and not of each `{key}`; write {name}(stream PARTITION BY {key}, ..)"
+    );
     Some(at_first([written], what))
 }
 

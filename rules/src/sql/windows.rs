@@ -1,7 +1,8 @@
 //! The arithmetic of windows that are cut by the clock: `TUMBLE`, `HOP` and `CUMULATE`.
 //!
-//! Windows are `[start, end)` and aligned to 1970-01-01T00:00:00Z plus an offset. Each is made of whole **panes**: pieces of equal length, the
-//! longest that fit, so that what is added up for a pane serves all windows that it is part of.
+//! Windows are `[start, end)` and aligned to 1970-01-01T00:00:00Z plus an offset. Each is made of whole
+//! **panes**: pieces of equal length, the longest that fit, so that what is added up for a pane serves all
+//! windows that it is part of.
 //!
 //! What would be before the first moment that there is (1677) or after the last (2262) is told as that.
 
@@ -83,7 +84,8 @@ impl TimeWindows {
         (clamped(i128::from(first) * pane + offset), clamped((i128::from(last) + 1) * pane + offset))
     }
 
-    /// Start of the window that ends at `end`; of those that end after the last moment, and so with it, the first.
+    /// Start of the window that ends at `end`; of those that end after the last moment, and so with it, the
+    /// first.
     pub(super) fn start_of(&self, end: i64) -> i64 {
         let (end, size) = (i128::from(end), i128::from(self.size_ns));
         clamped(if self.grow { self.floor(end - 1, self.size_ns) } else { self.first_end(end) - size })
@@ -125,7 +127,8 @@ impl TimeWindows {
 
     /// What they are, for state and people.
     pub(super) fn describe(&self, data: &str) -> String {
-        let offset = if self.offset_ns == 0 { String::new() } else { format!(", offset {}ns", self.offset_ns) };
+        let offset =
+            if self.offset_ns == 0 { String::new() } else { format!(", offset {}ns", self.offset_ns) };
         match (self.grow, self.are_panes()) {
             (true, _) => format!("CUMULATE({data}, {}ns, {}ns)", self.step_ns, self.size_ns),
             (false, true) => format!("TUMBLE({data}, {}ns{offset})", self.size_ns),
@@ -178,8 +181,13 @@ mod tests {
         for (step, size, offset) in [(1, 1, 0), (3, 7, 0), (7, 3, 2), (4, 8, -3), (6, 4, 5)] {
             let windows = TimeWindows::hop(step, size, offset);
             for ts in -30..30 {
-                let expected: Vec<_> = (-40..40).map(|k| k * step + offset).filter(|s| (*s..s + size).contains(&ts)).collect();
-                assert_eq!(of(windows, ts).iter().map(|(start, _)| *start).collect::<Vec<_>>(), expected, "{windows:?} at {ts}");
+                let expected: Vec<_> =
+                    (-40..40).map(|k| k * step + offset).filter(|s| (*s..s + size).contains(&ts)).collect();
+                assert_eq!(
+                    of(windows, ts).iter().map(|(start, _)| *start).collect::<Vec<_>>(),
+                    expected,
+                    "{windows:?} at {ts}"
+                );
                 for end in of(windows, ts).iter().map(|(_, end)| *end) {
                     assert_eq!(windows.end_from(end), end);
                     assert_eq!(windows.end_from(end - step + 1), end);
@@ -201,7 +209,8 @@ mod tests {
 
     #[test]
     fn the_ends_of_time_end() {
-        for windows in [TimeWindows::tumble(10, 0), TimeWindows::hop(3, 10, 1), TimeWindows::cumulate(5, 10)] {
+        for windows in [TimeWindows::tumble(10, 0), TimeWindows::hop(3, 10, 1), TimeWindows::cumulate(5, 10)]
+        {
             for ts in [i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX] {
                 assert!(windows.of(ts).count() <= 4, "{windows:?} {ts}");
                 assert!(windows.of(ts).all(|(start, end)| start <= end));

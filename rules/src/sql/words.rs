@@ -83,11 +83,13 @@ pub(super) fn said(expr: &Expr) -> String {
             format!("{}{} {like} {}", in_parentheses(expr), not(*negated), said(pattern))
         }
         Expr::Case(case) => case_of(case),
-        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => match sql_type(field.data_type()) {
-            Some(_) if is_implied(expr, field.data_type()) => said(expr),
-            Some(name) => format!("CAST({} AS {name})", said(expr)),
-            None => said(expr),
-        },
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+            match sql_type(field.data_type()) {
+                Some(_) if is_implied(expr, field.data_type()) => said(expr),
+                Some(name) => format!("CAST({} AS {name})", said(expr)),
+                None => said(expr),
+            }
+        }
         Expr::ScalarFunction(call) => function(call.func.name(), &call.args),
         Expr::AggregateFunction(call) => aggregate(call),
         Expr::WindowFunction(call) => window(call),
@@ -117,7 +119,8 @@ fn within(expr: &Expr, op: Operator, is_right: bool) -> String {
     match expr {
         Expr::BinaryExpr(inner) => {
             let (inner, outer) = (inner.op.precedence(), op.precedence());
-            let loose = inner < outer || (is_right && inner == outer && !matches!(op, Operator::And | Operator::Or));
+            let loose =
+                inner < outer || (is_right && inner == outer && !matches!(op, Operator::And | Operator::Or));
             if loose { format!("({})", said(expr)) } else { said(expr) }
         }
         _ => in_parentheses(expr),
@@ -164,7 +167,9 @@ fn case_of(Case { expr, when_then_expr, else_expr }: &Case) -> String {
 
 fn function(name: &str, args: &[Expr]) -> String {
     match (name, args) {
-        ("json_get", [json, keys @ ..]) => keys.iter().fold(said(json), |text, key| format!("{text}->{}", said(key))),
+        ("json_get", [json, keys @ ..]) => {
+            keys.iter().fold(said(json), |text, key| format!("{text}->{}", said(key)))
+        }
         ("json_get_text", [json, keys @ .., last]) => {
             let path = keys.iter().fold(said(json), |text, key| format!("{text}->{}", said(key)));
             format!("{path}->>{}", said(last))
@@ -185,7 +190,10 @@ fn aggregate(call: &AggregateFunction) -> String {
     let distinct = if params.distinct { "DISTINCT " } else { "" };
     let mut text = format!("{name}({distinct}{args}");
     if !params.order_by.is_empty() {
-        let order = params.order_by.iter().map(|sort| format!("{}{}", said(&sort.expr), if sort.asc { "" } else { " DESC" }));
+        let order = params
+            .order_by
+            .iter()
+            .map(|sort| format!("{}{}", said(&sort.expr), if sort.asc { "" } else { " DESC" }));
         text.push_str(&format!(" ORDER BY {}", order.collect::<Vec<_>>().join(", ")));
     }
     text.push(')');
@@ -207,9 +215,15 @@ fn window(call: &WindowFunction) -> String {
 /// Why an expression has no value for a row.
 pub(super) fn failure(error: &DataFusionError) -> String {
     let said = error.find_root().message().to_string();
-    let said = ["Arrow error: ", "Compute error: ", "Cast error: ", "Invalid argument error: ", "Arithmetic overflow: "]
-        .into_iter()
-        .fold(said.as_str(), |said, prefix| said.strip_prefix(prefix).unwrap_or(said));
+    let said = [
+        "Arrow error: ",
+        "Compute error: ",
+        "Cast error: ",
+        "Invalid argument error: ",
+        "Arithmetic overflow: ",
+    ]
+    .into_iter()
+    .fold(said.as_str(), |said, prefix| said.strip_prefix(prefix).unwrap_or(said));
     match said {
         "Divide by zero error" => "a division by zero".to_owned(),
         said => plain(&lower_first(said)),
@@ -221,11 +235,15 @@ fn literal(value: &ScalarValue) -> String {
         value if value.is_null() => "NULL".to_owned(),
         ScalarValue::Boolean(Some(true)) => "TRUE".to_owned(),
         ScalarValue::Boolean(Some(false)) => "FALSE".to_owned(),
-        ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::LargeUtf8(Some(text))
+        | ScalarValue::Utf8View(Some(text)) => {
             format!("'{}'", text.replace('\'', "''"))
         }
         ScalarValue::IntervalMonthDayNano(Some(span)) => interval(span.months, span.days, span.nanoseconds),
-        ScalarValue::IntervalDayTime(Some(span)) => interval(0, span.days, i64::from(span.milliseconds) * 1_000_000),
+        ScalarValue::IntervalDayTime(Some(span)) => {
+            interval(0, span.days, i64::from(span.milliseconds) * 1_000_000)
+        }
         ScalarValue::IntervalYearMonth(Some(months)) => interval(*months, 0, 0),
         value => {
             let name = sql_type(&value.data_type()).filter(|_| !value.data_type().is_numeric());
@@ -249,7 +267,8 @@ pub(super) fn interval(months: i32, days: i32, ns: i64) -> String {
     ];
     match (months, days, ns) {
         (0, 0, ns) => {
-            let (unit, size) = UNITS.into_iter().find(|(_, size)| ns % size == 0).unwrap_or(("NANOSECOND", 1));
+            let (unit, size) =
+                UNITS.into_iter().find(|(_, size)| ns % size == 0).unwrap_or(("NANOSECOND", 1));
             format!("INTERVAL '{}' {unit}", ns / size)
         }
         (0, days, 0) => format!("INTERVAL '{days}' DAY"),

@@ -3,12 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    TimestampNanosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emission, Emissions, OutputColumns, Rule, Target, When, compile};
+use tidegate_rules::{
+    Catalog, CompileError, Emission, Emissions, OutputColumns, Rule, Target, When, compile,
+};
 
 /// One row of stream `tank`.
 #[derive(Debug, Clone)]
@@ -21,7 +26,13 @@ pub struct Tank {
 }
 
 pub fn tank(ts_ms: i64, device: &'static str, temperature: f64) -> Tank {
-    Tank { ts_ms, device: Some(device), temperature: Some(temperature), count: Some(ts_ms), running: Some(temperature > 0.0) }
+    Tank {
+        ts_ms,
+        device: Some(device),
+        temperature: Some(temperature),
+        count: Some(ts_ms),
+        running: Some(temperature > 0.0),
+    }
 }
 
 pub fn schema() -> SchemaRef {
@@ -36,7 +47,10 @@ pub fn schema() -> SchemaRef {
 
 pub fn batch(rows: &[Tank]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampNanosecondArray::from_iter_values(rows.iter().map(|r| r.ts_ms * 1_000_000)).with_timezone("UTC")),
+        Arc::new(
+            TimestampNanosecondArray::from_iter_values(rows.iter().map(|r| r.ts_ms * 1_000_000))
+                .with_timezone("UTC"),
+        ),
         Arc::new(StringArray::from_iter(rows.iter().map(|r| r.device))),
         Arc::new(Float64Array::from_iter(rows.iter().map(|r| r.temperature))),
         Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.count))),
@@ -56,7 +70,13 @@ pub struct Valve {
 }
 
 pub fn valve(ts_ms: i64, device: &'static str, open: bool) -> Valve {
-    Valve { ts_ms, device: Some(device), open: Some(open), position: Some(ts_ms), readings: Some(vec![Some(ts_ms), Some(-ts_ms)]) }
+    Valve {
+        ts_ms,
+        device: Some(device),
+        open: Some(open),
+        position: Some(ts_ms),
+        readings: Some(vec![Some(ts_ms), Some(-ts_ms)]),
+    }
 }
 
 pub fn valve_schema() -> SchemaRef {
@@ -71,7 +91,10 @@ pub fn valve_schema() -> SchemaRef {
 
 pub fn valve_batch(rows: &[Valve]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampNanosecondArray::from_iter_values(rows.iter().map(|r| r.ts_ms * 1_000_000)).with_timezone("UTC")),
+        Arc::new(
+            TimestampNanosecondArray::from_iter_values(rows.iter().map(|r| r.ts_ms * 1_000_000))
+                .with_timezone("UTC"),
+        ),
         Arc::new(StringArray::from_iter(rows.iter().map(|r| r.device))),
         Arc::new(BooleanArray::from_iter(rows.iter().map(|r| r.open))),
         Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.position))),
@@ -126,8 +149,15 @@ pub fn batches(events: &[Event]) -> [RecordBatch; 2] {
     [batch(&tanks), valve_batch(&valves)]
 }
 
-/// Feeds the rows of both streams in their order, in batches of at most the given sizes (the rest as large as they can be).
-pub fn feed_events(rule: &mut dyn Rule, events: &[Event], first_seq: u64, cuts: &[usize], out: &mut Emissions) {
+/// Feeds the rows of both streams in their order, in batches of at most the given sizes (the rest as large as
+/// they can be).
+pub fn feed_events(
+    rule: &mut dyn Rule,
+    events: &[Event],
+    first_seq: u64,
+    cuts: &[usize],
+    out: &mut Emissions,
+) {
     let mut cuts = cuts.iter().copied().chain(std::iter::repeat(usize::MAX));
     let mut at = 0;
     while at < events.len() {
@@ -136,15 +166,30 @@ pub fn feed_events(rule: &mut dyn Rule, events: &[Event], first_seq: u64, cuts: 
         let len = events[at..].iter().take_while(|event| event.stream() == stream).take(most).count();
         let [tanks, valves] = batches(&events[at..at + len]);
         let batch = if stream == "tank" { tanks } else { valves };
-        rule.on_batch(stream, &Rows { batch, seqs: Seqs::Run { first: first_seq + at as u64 } }, When::at(0), out).unwrap();
+        rule.on_batch(
+            stream,
+            &Rows { batch, seqs: Seqs::Run { first: first_seq + at as u64 } },
+            When::at(0),
+            out,
+        )
+        .unwrap();
         at += len;
     }
 }
 
 pub fn catalog() -> Catalog {
-    let hot = Schema::new(vec![ts_field(), Field::new("device", DataType::Utf8, true), Field::new("mean", DataType::Float64, true)]);
+    let hot = Schema::new(vec![
+        ts_field(),
+        Field::new("device", DataType::Utf8, true),
+        Field::new("mean", DataType::Float64, true),
+    ]);
     Catalog {
-        inputs: [("tank".to_owned(), Some(schema())), ("valve".to_owned(), Some(valve_schema())), ("later".to_owned(), None)].into(),
+        inputs: [
+            ("tank".to_owned(), Some(schema())),
+            ("valve".to_owned(), Some(valve_schema())),
+            ("later".to_owned(), None),
+        ]
+        .into(),
         tables: [("limits".to_owned(), Some(limits_schema())), ("settings".to_owned(), None)].into(),
         by_arrival: BTreeSet::new(),
         derived: [("hot".to_owned(), Arc::new(hot))].into(),
@@ -165,7 +210,9 @@ pub fn rule(text: &str) -> Box<dyn Rule> {
 pub fn rule_of(text: &str, catalog: &Catalog) -> Box<dyn Rule> {
     match compile("rule.sql", text, catalog) {
         Ok(compiled) => compiled.rule,
-        Err(CompileError::Wrong(wrong)) => panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        Err(CompileError::Wrong(wrong)) => {
+            panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        }
         Err(CompileError::Waiting(streams)) => panic!("waiting for {streams:?}"),
     }
 }
@@ -177,7 +224,8 @@ pub fn feed(rule: &mut dyn Rule, rows: &[Tank], first_seq: u64, cuts: &[usize]) 
     for cut in cuts.iter().copied().chain([usize::MAX]) {
         let len = cut.min(rows.len() - at);
         if len > 0 {
-            let rows = Rows { batch: batch(&rows[at..at + len]), seqs: Seqs::Run { first: first_seq + at as u64 } };
+            let rows =
+                Rows { batch: batch(&rows[at..at + len]), seqs: Seqs::Run { first: first_seq + at as u64 } };
             rule.on_batch("tank", &rows, When::at(0), &mut out).unwrap();
             at += len;
         }
@@ -200,6 +248,7 @@ pub fn listing(emissions: &[Emission]) -> Vec<(Target, u64, String)> {
 
 /// All rows of `target` as a table, as DataFusion's tests print them.
 pub fn table(emissions: &[Emission], target: &str) -> String {
-    let batches: Vec<_> = emissions.iter().filter(|e| e.target.name() == target).map(|e| e.rows.batch.clone()).collect();
+    let batches: Vec<_> =
+        emissions.iter().filter(|e| e.target.name() == target).map(|e| e.rows.batch.clone()).collect();
     pretty_format_batches(&batches).unwrap().to_string()
 }

@@ -1,10 +1,13 @@
-//! What the documents show is so: every example compiles, and what they say is refused is refused with those words.
+//! What the documents show is so: every example compiles, and what they say is refused is refused with those
+//! words.
 //!
-//! A document's first `toml` block is its configuration. `sql` blocks are rules; a `sql refused` block is one that the `text` block after it
-//! answers. A `rows in` block after a rule is what comes, and the `rows out` block after that is what the rule writes: a line of names, and then
-//! a line for each row; `-` is null, and times without a date are those of 1970-01-01. A column `now` says what the wall clock shows when a row
-//! comes. A `table NAME` block before them is what a reference table holds, and `rows in until TIME` lets time go on behind the last row.
-//! In `coming-from.md` the last column of each table is a rule's SELECT, or an option.
+//! A document's first `toml` block is its configuration. `sql` blocks are rules; a `sql refused` block is one
+//! that the `text` block after it answers. A `rows in` block after a rule is what comes, and the `rows out`
+//! block after that is what the rule writes: a line of names, and then a line for each row; `-` is null, and
+//! times without a date are those of 1970-01-01. A column `now` says what the wall clock shows when a row
+//! comes. A `table NAME` block before them is what a reference table holds, and `rows in until TIME` lets
+//! time go on behind the last row. In `coming-from.md` the last column of each table is a rule's SELECT, or
+//! an option.
 
 use std::fs;
 use std::path::Path;
@@ -55,10 +58,14 @@ fn names_in(template: &str) -> impl Iterator<Item = &str> {
     template.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name)
 }
 
-/// What `config` offers to rules. The box reads its configuration elsewhere; this knows just enough for examples.
+/// What `config` offers to rules. The box reads its configuration elsewhere; this knows just enough for
+/// examples.
 fn catalog(config: &str) -> Catalog {
     let config: toml::Table = config.parse().unwrap();
-    let mut catalog = Catalog { uplink: config.contains_key("uplink") || config.contains_key("uplinks"), ..Catalog::default() };
+    let mut catalog = Catalog {
+        uplink: config.contains_key("uplink") || config.contains_key("uplinks"),
+        ..Catalog::default()
+    };
     for (name, stream) in config["streams"].as_table().unwrap() {
         let mut fields = vec![ts_field()];
         let topic = stream.get("topic").and_then(toml::Value::as_str).unwrap_or_default();
@@ -105,10 +112,16 @@ fn batch(text: &str, schema: &SchemaRef) -> RecordBatch {
         let at = rows[0].iter().position(|name| name == field.name());
         let value = |row: &Vec<String>| at.map(|at| row[at].clone()).filter(|value| value != "-");
         let is_time = field.name() == "ts";
-        let values = rows[1..].iter().map(|row| value(row).map(|value| if is_time { moment(&value) } else { value }));
+        let values =
+            rows[1..].iter().map(|row| value(row).map(|value| if is_time { moment(&value) } else { value }));
         let texts: ArrayRef = Arc::new(StringArray::from_iter(values));
         let values = cast(&texts, field.data_type()).unwrap();
-        assert_eq!(values.logical_null_count(), texts.logical_null_count(), "a value of `{}` cannot be read", field.name());
+        assert_eq!(
+            values.logical_null_count(),
+            texts.logical_null_count(),
+            "a value of `{}` cannot be read",
+            field.name()
+        );
         values
     };
     RecordBatch::try_new(Arc::clone(schema), schema.fields().iter().map(column).collect()).unwrap()
@@ -126,7 +139,13 @@ fn tick(rule: &mut dyn Rule, until: i64, out: &mut Emissions) {
 }
 
 /// What `rule` writes for the rows of `text`, and when time goes on to `until`.
-fn written(rule: &str, table: Option<(&str, &str)>, text: &str, until: Option<&str>, catalog: &Catalog) -> Vec<Vec<String>> {
+fn written(
+    rule: &str,
+    table: Option<(&str, &str)>,
+    text: &str,
+    until: Option<&str>,
+    catalog: &Catalog,
+) -> Vec<Vec<String>> {
     let mut rule = compile("rule.sql", rule, catalog).unwrap().rule;
     let stream = Arc::clone(&rule.flows()[0].input);
     let schema = catalog.inputs[&*stream].clone().unwrap();
@@ -152,7 +171,8 @@ fn written(rule: &str, table: Option<(&str, &str)>, text: &str, until: Option<&s
     let mut lines: Vec<Vec<String>> = Vec::new();
     for batch in out.rows.iter().map(|emission| &emission.rows.batch) {
         let options = FormatOptions::default().with_null("-");
-        let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        let columns: Vec<_> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
         if lines.is_empty() {
             lines.push(batch.schema().fields().iter().map(|field| field.name().clone()).collect());
         }
@@ -161,7 +181,9 @@ fn written(rule: &str, table: Option<(&str, &str)>, text: &str, until: Option<&s
             columns
                 .iter()
                 .map(text)
-                .map(|text| text.strip_prefix(DAY).map_or(text.clone(), |time| time.trim_end_matches('Z').to_owned()))
+                .map(|text| {
+                    text.strip_prefix(DAY).map_or(text.clone(), |time| time.trim_end_matches('Z').to_owned())
+                })
                 .collect()
         }));
     }
@@ -186,14 +208,21 @@ fn check(document: &str, least: usize) {
         };
         assert_eq!(said(&block.text, &catalog), expected, "{document}:{}", block.line);
         checked += 1;
-        let table = blocks.get(index + 1).and_then(|block| Some((block.kind.strip_prefix("table ")?, block.text.as_str())));
+        let table = blocks
+            .get(index + 1)
+            .and_then(|block| Some((block.kind.strip_prefix("table ")?, block.text.as_str())));
         let index = index + usize::from(table.is_some());
         if let Some([input, output]) = blocks.get(index + 1..index + 3)
             && let Some(rest) = input.kind.strip_prefix("rows in")
         {
             assert_eq!(output.kind, "rows out", "{document}:{}", output.line);
             let until = rest.strip_prefix(" until ");
-            assert_eq!(written(&block.text, table, &input.text, until, &catalog), cells(&output.text), "{document}:{}", output.line);
+            assert_eq!(
+                written(&block.text, table, &input.text, until, &catalog),
+                cells(&output.text),
+                "{document}:{}",
+                output.line
+            );
         }
     }
     assert!(checked >= least, "{document}: only {checked} examples were found");
@@ -216,7 +245,11 @@ fn what_is_spelled_otherwise_here_compiles() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DOCUMENT);
     let mut checked = 0;
     for (line, text) in (1..).zip(fs::read_to_string(path).unwrap().lines()) {
-        let Some(form) = text.strip_suffix("` |").and_then(|row| row.rsplit_once("| `")).map(|(_, form)| form) else { continue };
+        let Some(form) =
+            text.strip_suffix("` |").and_then(|row| row.rsplit_once("| `")).map(|(_, form)| form)
+        else {
+            continue;
+        };
         let rule = match form.strip_prefix("--!") {
             Some(_) => format!("{form}\nINSERT INTO uplink SELECT device FROM meas"),
             None => format!("INSERT INTO uplink {form}"),

@@ -35,86 +35,114 @@ const fn case(keeps: &'static str, query: &'static str, meaning: Meaning) -> Cas
 const CASES: &[Case] = &[
     case(
         "TUMBLE(",
-        "SELECT window_start, count, count(*) AS n, sum(temperature) AS s FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, count",
+        "SELECT window_start, count, count(*) AS n, sum(temperature) AS s FROM TUMBLE(tank, DESCRIPTOR(ts), \
+        INTERVAL '1' SECOND) GROUP BY window_start, window_end, count",
         are_among,
     ),
     case(
         "HOP(",
-        "SELECT window_start, count, count(*) AS n, sum(temperature) AS s FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '3' SECOND) GROUP BY window_start, window_end, count",
+        "SELECT window_start, count, count(*) AS n, sum(temperature) AS s FROM HOP(tank, DESCRIPTOR(ts), \
+        INTERVAL '1' SECOND, INTERVAL '3' SECOND) GROUP BY window_start, window_end, count",
         are_among,
     ),
     Case {
         keeps: "TUMBLE(",
         options: "--! emit_every = \"500ms\"\n",
-        query: "SELECT window_start, count, count(*) AS n FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '2' SECOND) GROUP BY window_start, window_end, count",
+        query: "SELECT window_start, count, count(*) AS n FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '2' \
+            SECOND) GROUP BY window_start, window_end, count",
         meaning: are_among,
     },
     case(
         "SESSION(",
-        "SELECT window_start, count, count(*) AS n, sum(temperature) AS s FROM SESSION(tank PARTITION BY count, DESCRIPTOR(ts), INTERVAL '700' MILLISECOND) GROUP BY window_start, window_end, count",
+        "SELECT window_start, count, count(*) AS n, sum(temperature) AS s FROM SESSION(tank PARTITION BY \
+        count, DESCRIPTOR(ts), INTERVAL '700' MILLISECOND) GROUP BY window_start, window_end, count",
         are_among,
     ),
     case(
         "SESSION(",
-        "SELECT window_start, window_end, temperature FROM SESSION(tank PARTITION BY count, DESCRIPTOR(ts), INTERVAL '700' MILLISECOND)",
+        "SELECT window_start, window_end, temperature FROM SESSION(tank PARTITION BY count, DESCRIPTOR(ts), \
+        INTERVAL '700' MILLISECOND)",
         are_among,
     ),
     case(
         "until their window closes",
-        "SELECT window_start, temperature, row_number() OVER (PARTITION BY window_start, window_end, count ORDER BY temperature) AS n FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND)",
+        "SELECT window_start, temperature, row_number() OVER (PARTITION BY window_start, window_end, count \
+        ORDER BY temperature) AS n FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND)",
         are_among,
     ),
     case(
         "JOIN(",
-        "SELECT t.temperature AS n, v.ts AS p FROM tank t JOIN valve v ON t.count = v.position AND v.ts BETWEEN t.ts - INTERVAL '1' SECOND AND t.ts",
+        "SELECT t.temperature AS n, v.ts AS p FROM tank t JOIN valve v ON t.count = v.position AND v.ts \
+        BETWEEN t.ts - INTERVAL '1' SECOND AND t.ts",
         are_among,
     ),
     case(
         "JOIN(",
-        "SELECT t.temperature AS n, v.ts AS p FROM tank t LEFT JOIN valve v ON t.count = v.position AND v.ts BETWEEN t.ts - INTERVAL '1' SECOND AND t.ts + INTERVAL '1' SECOND",
+        "SELECT t.temperature AS n, v.ts AS p FROM tank t LEFT JOIN valve v ON t.count = v.position AND \
+        v.ts BETWEEN t.ts - INTERVAL '1' SECOND AND t.ts + INTERVAL '1' SECOND",
         are_among,
     ),
     case(
         "JOIN(",
-        "SELECT t.temperature AS n, v.ts AS p FROM tank t FULL JOIN valve v ON t.count = v.position AND v.ts BETWEEN t.ts AND t.ts + INTERVAL '1' SECOND AND v.open",
+        "SELECT t.temperature AS n, v.ts AS p FROM tank t FULL JOIN valve v ON t.count = v.position AND \
+        v.ts BETWEEN t.ts AND t.ts + INTERVAL '1' SECOND AND v.open",
         are_among,
     ),
     case(
         "LAST(",
-        "SELECT t.temperature AS n, v.ts AS p FROM tank t JOIN valve FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP AS v ON t.count = v.position",
+        "SELECT t.temperature AS n, v.ts AS p FROM tank t JOIN valve FOR SYSTEM_TIME AS OF \
+        CURRENT_TIMESTAMP AS v ON t.count = v.position",
         are_among,
     ),
     case(
         "LATEST(",
-        "SELECT t.temperature AS n, v.ts AS p FROM tank t JOIN valve FOR SYSTEM_TIME AS OF t.ts AS v ON t.count = v.position",
+        "SELECT t.temperature AS n, v.ts AS p FROM tank t JOIN valve FOR SYSTEM_TIME AS OF t.ts AS v ON \
+        t.count = v.position",
         are_among,
     ),
     case(
         "LAST(",
-        "SELECT t.temperature AS n, v.ts AS p FROM tank t LEFT JOIN valve FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP AS v ON t.count = v.position",
+        "SELECT t.temperature AS n, v.ts AS p FROM tank t LEFT JOIN valve FOR SYSTEM_TIME AS OF \
+        CURRENT_TIMESTAMP AS v ON t.count = v.position",
         are_the_same_or_unknown,
     ),
     Case {
         keeps: "LATEST(",
         options: "--! state_ttl = \"3s\"\n",
-        query: "SELECT t.temperature AS n, v.ts AS p FROM tank t LEFT JOIN valve FOR SYSTEM_TIME AS OF t.ts AS v ON t.count = v.position",
+        query: "SELECT t.temperature AS n, v.ts AS p FROM tank t LEFT JOIN valve FOR SYSTEM_TIME AS OF t.ts \
+            AS v ON t.count = v.position",
         meaning: are_the_same_or_unknown,
     },
     case(
         "match rows",
-        "SELECT first, last FROM tank MATCH_RECOGNIZE (PARTITION BY count ORDER BY ts MEASURES FIRST(a.temperature) AS first, LAST(b.temperature) AS last PATTERN (a b) DEFINE a AS running, b AS NOT running)",
+        "SELECT first, last FROM tank MATCH_RECOGNIZE (PARTITION BY count ORDER BY ts MEASURES \
+        FIRST(a.temperature) AS first, LAST(b.temperature) AS last PATTERN (a b) DEFINE a AS running, b AS \
+        NOT running)",
         are_among,
     ),
-    case("OVER", "SELECT temperature, lag(temperature) OVER (PARTITION BY count) AS before FROM tank", are_the_same_or_unknown),
+    case(
+        "OVER",
+        "SELECT temperature, lag(temperature) OVER (PARTITION BY count) AS before FROM tank",
+        are_the_same_or_unknown,
+    ),
     case("OVER", "SELECT temperature, row_number() OVER (PARTITION BY count) AS n FROM tank", begin_anew),
     case("OVER", "SELECT temperature, sum(temperature) OVER (PARTITION BY count) AS n FROM tank", begin_anew),
     case(
         "OVER",
-        "SELECT temperature, max(temperature) OVER (PARTITION BY count ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) AS n FROM tank",
+        "SELECT temperature, max(temperature) OVER (PARTITION BY count ROWS BETWEEN 3 PRECEDING AND CURRENT \
+        ROW) AS n FROM tank",
         begin_anew,
     ),
-    case("in the order of ts", "SELECT temperature, row_number() OVER (PARTITION BY count ORDER BY ts) AS n FROM tank", begin_anew),
-    case("OVER", "SELECT temperature, held(running, INTERVAL '1' SECOND) OVER (PARTITION BY count) AS h FROM tank", hold_no_sooner),
+    case(
+        "in the order of ts",
+        "SELECT temperature, row_number() OVER (PARTITION BY count ORDER BY ts) AS n FROM tank",
+        begin_anew,
+    ),
+    case(
+        "OVER",
+        "SELECT temperature, held(running, INTERVAL '1' SECOND) OVER (PARTITION BY count) AS h FROM tank",
+        hold_no_sooner,
+    ),
     Case {
         keeps: "GROUP",
         options: "--! state_ttl = \"3s\"\n",
@@ -123,13 +151,19 @@ const CASES: &[Case] = &[
     },
     case(
         "COUNT_WINDOW(",
-        "SELECT count, count(*) AS n FROM COUNT_WINDOW(tank PARTITION BY count, 3) GROUP BY window_start, window_end, count",
+        "SELECT count, count(*) AS n FROM COUNT_WINDOW(tank PARTITION BY count, 3) GROUP BY window_start, \
+        window_end, count",
         have_three_rows,
     ),
-    case("COUNT_WINDOW(", "SELECT count, temperature FROM COUNT_WINDOW(tank PARTITION BY count, 3)", come_by_three),
+    case(
+        "COUNT_WINDOW(",
+        "SELECT count, temperature FROM COUNT_WINDOW(tank PARTITION BY count, 3)",
+        come_by_three,
+    ),
     case(
         "STATE_WINDOW(",
-        "SELECT max(temperature) AS last, min(temperature) AS first FROM STATE_WINDOW(tank PARTITION BY count, running, NOT running) GROUP BY window_start, window_end, count",
+        "SELECT max(temperature) AS last, min(temperature) AS first FROM STATE_WINDOW(tank PARTITION BY \
+        count, running, NOT running) GROUP BY window_start, window_end, count",
         end_as_they_would,
     ),
 ];
@@ -151,7 +185,8 @@ fn begin_anew(written: &Table, all: &Table) -> bool {
     by_number(written, all, |last, whole| number(last) <= number(whole))
 }
 
-/// `fits` holds for the last column of each row and of the row with the same number that would have been written.
+/// `fits` holds for the last column of each row and of the row with the same number that would have been
+/// written.
 fn by_number(written: &Table, all: &Table, fits: fn(&str, &str) -> bool) -> bool {
     let all: BTreeMap<&String, &String> = all.iter().map(|row| (&row[0], &row[1])).collect();
     written.iter().all(|row| all.get(&row[0]).is_some_and(|whole| fits(&row[1], whole)))
@@ -163,13 +198,19 @@ fn number(cell: &str) -> f64 {
 
 /// What holds would hold anyway.
 fn hold_no_sooner(written: &Table, all: &Table) -> bool {
-    let holding = |table: &Table| -> BTreeSet<String> { table.iter().filter(|row| row[1] == "true").map(|row| row[0].clone()).collect() };
+    let holding = |table: &Table| -> BTreeSet<String> {
+        table.iter().filter(|row| row[1] == "true").map(|row| row[0].clone()).collect()
+    };
     holding(written).is_subset(&holding(all))
 }
 
 /// Every row of the input gives one, and counts begin anew.
 fn count_from_anew(written: &Table, all: &Table) -> bool {
-    written.len() == all.len() && written.iter().zip(all).all(|(row, whole)| row[0] == whole[0] && number(&row[1]) <= number(&whole[1]))
+    written.len() == all.len()
+        && written
+            .iter()
+            .zip(all)
+            .all(|(row, whole)| row[0] == whole[0] && number(&row[1]) <= number(&whole[1]))
 }
 
 fn have_three_rows(written: &Table, _all: &Table) -> bool {
@@ -178,9 +219,10 @@ fn have_three_rows(written: &Table, _all: &Table) -> bool {
 
 /// Rows of one key, as they came.
 fn come_by_three(written: &Table, _all: &Table) -> bool {
-    written
-        .chunks(3)
-        .all(|window| window.len() == 3 && window.is_sorted_by(|row, next| row[0] == next[0] && number(&row[1]) < number(&next[1])))
+    written.chunks(3).all(|window| {
+        window.len() == 3
+            && window.is_sorted_by(|row, next| row[0] == next[0] && number(&row[1]) < number(&next[1]))
+    })
 }
 
 /// A window ends where it would have ended, and begins there or later.
@@ -191,8 +233,11 @@ fn end_as_they_would(written: &Table, all: &Table) -> bool {
 fn table(out: &Emissions) -> Table {
     let rows = |batch: &RecordBatch| -> Table {
         let options = FormatOptions::default().with_null(NULL);
-        let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()).collect()
+        let columns: Vec<_> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        (0..batch.num_rows())
+            .map(|row| columns.iter().map(|column| column.value(row).to_string()).collect())
+            .collect()
     };
     out.rows.iter().flat_map(|emission| rows(&emission.rows.batch)).collect()
 }
@@ -201,22 +246,32 @@ fn text(case: &Case, options: &str) -> String {
     format!("--! lateness = \"2s\"\n{}{options}INSERT INTO uplink {}", case.options, case.query)
 }
 
-/// Feeds `events` in batches of `cuts` rows at most, one after the other; before the batch `swap` the rule is replaced by itself.
+/// Feeds `events` in batches of `cuts` rows at most, one after the other; before the batch `swap` the rule is
+/// replaced by itself.
 fn feed(text: &str, events: &[Event], cuts: &[usize], swap: usize, most: u64) -> Result<Emissions, String> {
     let (mut version, mut out) = (rule(text), Emissions::default());
     let mut at = 0;
     for batch in 0.. {
         let Some(first) = events.get(at) else { break };
-        let len = events[at..].iter().take_while(|event| event.stream() == first.stream()).take(cuts[batch % cuts.len()]).count();
+        let len = events[at..]
+            .iter()
+            .take_while(|event| event.stream() == first.stream())
+            .take(cuts[batch % cuts.len()])
+            .count();
         let [tanks, valves] = batches(&events[at..at + len]);
         if batch == swap {
             let sealed = version.seal().unwrap();
             version = rule(text);
             assert_eq!(version.restore(sealed).unwrap(), Vec::<String>::new(), "{text}");
         }
-        let rows = Rows { batch: if first.stream() == "tank" { tanks } else { valves }, seqs: Seqs::Run { first: at as u64 } };
+        let rows = Rows {
+            batch: if first.stream() == "tank" { tanks } else { valves },
+            seqs: Seqs::Run { first: at as u64 },
+        };
         if version.flows().iter().any(|flow| &*flow.input == first.stream()) {
-            version.on_batch(first.stream(), &rows, When::at(0), &mut out).map_err(|error| error.to_string())?;
+            version
+                .on_batch(first.stream(), &rows, When::at(0), &mut out)
+                .map_err(|error| error.to_string())?;
             assert!(out.state_bytes <= most, "{} bytes are kept after {at} rows: {text}", out.state_bytes);
         }
         at += len;
@@ -228,7 +283,13 @@ fn feed(text: &str, events: &[Event], cuts: &[usize], swap: usize, most: u64) ->
 
 fn event(number: i32, is_tank: bool, ts_ms: i64, key: i64, flag: bool) -> Event {
     if is_tank {
-        Event::Tank(Tank { ts_ms, device: None, temperature: Some(f64::from(number)), count: Some(key), running: Some(flag) })
+        Event::Tank(Tank {
+            ts_ms,
+            device: None,
+            temperature: Some(f64::from(number)),
+            count: Some(key),
+            running: Some(flag),
+        })
     } else {
         Event::Valve(Valve { ts_ms, device: None, open: Some(flag), position: Some(key), readings: None })
     }
@@ -258,7 +319,13 @@ fn flood() -> Vec<Event> {
 #[test]
 fn every_rule_that_may_forget_does_so_and_goes_on() {
     for case in CASES {
-        let out = feed(&text(case, "--! max_state = \"16KiB\"\n--! when_state_full = \"forget\"\n"), &flood(), &[30], 7, 16 << 10);
+        let out = feed(
+            &text(case, "--! max_state = \"16KiB\"\n--! when_state_full = \"forget\"\n"),
+            &flood(),
+            &[30],
+            7,
+            16 << 10,
+        );
         let out = out.unwrap_or_else(|error| panic!("{error}: {}", case.query));
         let all = feed(&text(case, ""), &flood(), &[1_000], usize::MAX, u64::MAX).unwrap();
         assert!(out.forgotten > 0, "nothing is forgotten: {}", case.query);
@@ -270,7 +337,8 @@ fn every_rule_that_may_forget_does_so_and_goes_on() {
 #[test]
 fn every_rule_that_may_not_forget_stops_and_says_what_takes_the_room() {
     for case in CASES {
-        let error = feed(&text(case, "--! max_state = \"8KiB\"\n"), &flood(), &[30], usize::MAX, u64::MAX).unwrap_err();
+        let error = feed(&text(case, "--! max_state = \"8KiB\"\n"), &flood(), &[30], usize::MAX, u64::MAX)
+            .unwrap_err();
         for part in ["may keep 8KiB", " entries of `", case.keeps, "--! when_state_full = \"forget\""] {
             assert!(error.contains(part), "{part}: {error}: {}", case.query);
         }
@@ -293,6 +361,12 @@ proptest! {
         let out = feed(&text(case, &options), &events, &cuts, swap, kib << 10);
         let out = out.map_err(|error| TestCaseError::fail(format!("{error}: {}", case.query)))?;
         let all = feed(&text(case, ""), &events, &[1_000], usize::MAX, u64::MAX).unwrap();
-        prop_assert!((case.meaning)(&table(&out), &table(&all)), "{}\n{:?}\n{:?}", case.query, table(&out), table(&all));
+        prop_assert!(
+            (case.meaning)(&table(&out), &table(&all)),
+            "{}\n{:?}\n{:?}",
+            case.query,
+            table(&out),
+            table(&all),
+        );
     }
 }

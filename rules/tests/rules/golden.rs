@@ -1,20 +1,25 @@
 //! Golden cases: what a rule writes for rows that a person can follow.
 //!
-//! `golden/NAME.sql` is the rule, `NAME.in` what happens, `NAME.out` what the rule must write. All are found by walking. A line of `NAME.in` is a row,
-//! `STREAM column=value ..`; columns that are left out are null, times are written as `1500ms`, `10s`, `min` or `max` since 1970, and lists
-//! as `1,null,3`. `@10s` before it is the sequence's time, and what the wall clock shows, unless `@10s/20d` says that it shows something else.
-//! Lines of a table that stand together are what it holds from then on. `tick 10s` lets time pass, `end` ends the input. A line of `NAME.out` is
-//! the number of the line that caused the row (from 0), its target, and its columns; `late`, `bad` and `ahead` say how many rows were.
+//! `golden/NAME.sql` is the rule, `NAME.in` what happens, `NAME.out` what the rule must write. All are found
+//! by walking. A line of `NAME.in` is a row, `STREAM column=value ..`; columns that are left out are null,
+//! times are written as `1500ms`, `10s`, `min` or `max` since 1970, and lists as `1,null,3`. `@10s` before it
+//! is the sequence's time, and what the wall clock shows, unless `@10s/20d` says that it shows something
+//! else. Lines of a table that stand together are what it holds from then on. `tick 10s` lets time pass,
+//! `end` ends the input. A line of `NAME.out` is the number of the line that caused the row (from 0), its
+//! target, and its columns; `late`, `bad` and `ahead` say how many rows were.
 //!
-//! Each case runs in batches of one row, in batches as large as can be, and with the rule replaced by itself, copied for a snapshot or given a tick
-//! that it has not asked for before every line: all must write the same; and so they must with any other rows. Expected rows are written by hand, from the definitions in `docs/sql.md`.
+//! Each case runs in batches of one row, in batches as large as can be, and with the rule replaced by itself,
+//! copied for a snapshot or given a tick that it has not asked for before every line: all must write the
+//! same; and so they must with any other rows. Expected rows are written by hand, from the definitions in
+//! `docs/sql.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampNanosecondArray, new_null_array,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    TimestampNanosecondArray, new_null_array,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Int64Type, Schema};
@@ -37,7 +42,8 @@ fn time(text: &str) -> i64 {
         "min" => i64::MIN,
         "max" => i64::MAX,
         _ => {
-            let (digits, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+            let (digits, unit) =
+                text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
             let factor = match unit {
                 "ns" => 1,
                 "ms" => 1_000_000,
@@ -66,11 +72,15 @@ fn when(text: &str) -> When {
 fn column(value: Option<&str>, data_type: &DataType) -> ArrayRef {
     let value = value.filter(|value| *value != "null");
     match data_type {
-        DataType::Timestamp(..) => Arc::new(TimestampNanosecondArray::from(vec![value.map(time)]).with_timezone("UTC")),
+        DataType::Timestamp(..) => {
+            Arc::new(TimestampNanosecondArray::from(vec![value.map(time)]).with_timezone("UTC"))
+        }
         DataType::Float64 => Arc::new(Float64Array::from(vec![value.map(|value| value.parse().unwrap())])),
         DataType::Int64 => Arc::new(Int64Array::from(vec![value.map(whole)])),
         DataType::List(of) if *of.data_type() == DataType::Int64 => {
-            let of = |list: &str| list.split_terminator(',').map(|one| (one != "null").then(|| whole(one))).collect::<Vec<_>>();
+            let of = |list: &str| {
+                list.split_terminator(',').map(|one| (one != "null").then(|| whole(one))).collect::<Vec<_>>()
+            };
             Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([value.map(of)]))
         }
         DataType::Boolean => Arc::new(BooleanArray::from(vec![value.map(|value| value.parse().unwrap())])),
@@ -93,17 +103,20 @@ fn events(text: &str) -> Vec<Event> {
             assert!(schema.column_with_name(name).is_some(), "`{stream}` has no column `{name}`");
         }
         let value = |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
-        let columns = schema.fields().iter().map(|field| column(value(field.name()), field.data_type())).collect();
+        let columns =
+            schema.fields().iter().map(|field| column(value(field.name()), field.data_type())).collect();
         Event::Row { stream: stream.to_owned(), when, row: RecordBatch::try_new(schema, columns).unwrap() }
     };
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| match (line.strip_prefix("tick "), line.strip_prefix('@').and_then(|rest| rest.split_once(' '))) {
-            _ if line == "end" => Event::End,
-            (Some(then), _) => Event::Tick(when(then)),
-            (None, Some((then, line))) => row(when(then), line),
-            (None, None) => row(When::at(0), line),
+        .map(|line| {
+            match (line.strip_prefix("tick "), line.strip_prefix('@').and_then(|rest| rest.split_once(' '))) {
+                _ if line == "end" => Event::End,
+                (Some(then), _) => Event::Tick(when(then)),
+                (None, Some((then, line))) => row(when(then), line),
+                (None, None) => row(When::at(0), line),
+            }
         })
         .collect()
 }
@@ -114,11 +127,16 @@ fn written(out: Emissions) -> String {
     let mut lines: Vec<(u64, String)> = Vec::new();
     for emission in &out.rows {
         let batch = &emission.rows.batch;
-        let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        let columns: Vec<_> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
         for row in 0..batch.num_rows() {
             let seq = emission.rows.seqs.get(row);
-            let values =
-                batch.schema_ref().fields().iter().zip(&columns).map(|(field, column)| format!(" {}={}", field.name(), column.value(row)));
+            let values = batch
+                .schema_ref()
+                .fields()
+                .iter()
+                .zip(&columns)
+                .map(|(field, column)| format!(" {}={}", field.name(), column.value(row)));
             lines.push((seq, format!("{seq} {}{}\n", emission.target, values.collect::<String>())));
         }
     }
@@ -174,8 +192,12 @@ fn run(text: &str, events: &[Event], most: usize, before: Before) -> String {
                     _ => None,
                 });
                 let is_table = running.tables().iter().any(|(table, _)| &**table == stream);
-                let rows: Vec<&RecordBatch> = together.take(if is_table { usize::MAX } else { most }).collect();
-                let rows = Rows { batch: concat_batches(&row.schema(), rows).unwrap(), seqs: Seqs::Run { first: seq } };
+                let rows: Vec<&RecordBatch> =
+                    together.take(if is_table { usize::MAX } else { most }).collect();
+                let rows = Rows {
+                    batch: concat_batches(&row.schema(), rows).unwrap(),
+                    seqs: Seqs::Run { first: seq },
+                };
                 if is_table {
                     running.on_table(stream, &rows.batch, &mut out).unwrap();
                     table = Some((stream, rows.batch.clone()));
@@ -190,7 +212,8 @@ fn run(text: &str, events: &[Event], most: usize, before: Before) -> String {
     written(out)
 }
 
-/// The ways to run a case, which must all write the same: batches of up to so many rows, and whether the rule is replaced before every line.
+/// The ways to run a case, which must all write the same: batches of up to so many rows, and whether the rule
+/// is replaced before every line.
 const WAYS: [(&str, usize, Before); 5] = [
     ("one row a batch", 1, Before::Nothing),
     ("large batches", usize::MAX, Before::Nothing),
@@ -231,26 +254,43 @@ fn each_case_writes_what_it_must() {
 /// Lines of a case in which nothing is as it should be.
 fn edges() -> impl Strategy<Value = String> {
     let any = |name: &'static str, values: &'static str| {
-        prop::sample::select(values.split(' ').collect::<Vec<_>>()).prop_map(move |value| format!(" {name}={value}"))
+        prop::sample::select(values.split(' ').collect::<Vec<_>>())
+            .prop_map(move |value| format!(" {name}={value}"))
     };
-    let ts = any("ts", "min -9223372036854775807ns -1s -1ns 0s 0s 1s 4999999999ns 5s 12s 9223372034s 9223372036854775806ns max");
+    let ts = any(
+        "ts",
+        "min -9223372036854775807ns -1s -1ns 0s 0s 1s 4999999999ns 5s 12s 9223372034s 9223372036854775806ns \
+        max",
+    );
     let tank = (
         any("temperature", "null NaN -NaN -inf -1e150 -0.0 0 1 2.5 81 1e150"),
         any("count", "null min -1 0 1 7 max"),
         any("running", "null true false"),
     );
-    let valve = (any("position", "null min -1 0 1 max"), any("readings", "null 1,null,max"), any("open", "null true false"));
+    let valve = (
+        any("position", "null min -1 0 1 max"),
+        any("readings", "null 1,null,max"),
+        any("open", "null true false"),
+    );
     let row = (ts, any("device", "null a b"), tank, valve, 0_i64..10, 0..9);
     prop::collection::vec(row, 0..16).prop_map(|rows| {
         let mut now = 0;
-        let line = |(ts, device, (temperature, count, running), (position, readings, open), passed, kind): (_, _, _, _, i64, i32)| {
-            now += passed;
-            match kind {
-                0 => format!("tick {now}s\n"),
-                1..=3 => format!("@{now}s valve{ts}{device}{position}{readings}{open}\n"),
-                _ => format!("@{now}s tank{ts}{device}{temperature}{count}{running}\n"),
-            }
-        };
+        let line =
+            |(ts, device, (temperature, count, running), (position, readings, open), passed, kind): (
+                _,
+                _,
+                _,
+                _,
+                i64,
+                i32,
+            )| {
+                now += passed;
+                match kind {
+                    0 => format!("tick {now}s\n"),
+                    1..=3 => format!("@{now}s valve{ts}{device}{position}{readings}{open}\n"),
+                    _ => format!("@{now}s tank{ts}{device}{temperature}{count}{running}\n"),
+                }
+            };
         rows.into_iter().map(line).chain(["end".to_owned()]).collect()
     })
 }
@@ -258,7 +298,8 @@ fn edges() -> impl Strategy<Value = String> {
 #[test]
 fn no_case_depends_on_where_batches_are_cut_when_rows_are_at_the_edges() {
     let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
-    // Variances that are put together from two versions of a rule differ in their last digits, and those of large numbers in all.
+    // Variances that are put together from two versions of a rule differ in their last digits, and those of
+    // large numbers in all.
     let is_exact = |path: &PathBuf| {
         let text = fs::read_to_string(path).unwrap();
         !["stddev", "var_", "corr(", "covar_", "regr_"].iter().any(|name| text.contains(name))
@@ -279,7 +320,9 @@ fn no_case_depends_on_where_batches_are_cut_when_rows_are_at_the_edges() {
 #[test]
 fn columns_of_cases_have_the_types_of_the_stream() {
     let schema: Arc<Schema> = catalog().inputs["tank"].clone().unwrap();
-    let Event::Row { row, when, .. } = &events("@2s tank ts=-1ms device=a temperature=NaN count=min running=true")[0] else {
+    let Event::Row { row, when, .. } =
+        &events("@2s tank ts=-1ms device=a temperature=NaN count=min running=true")[0]
+    else {
         panic!("a row")
     };
     assert_eq!((row.schema(), row.num_rows(), *when), (schema, 1, When::at(2_000_000_000)));

@@ -1,6 +1,8 @@
 //! Joins by hand: what waits for what, what is late, what is kept.
 
-use crate::bench_rows::{Event, Tank, Valve, batch, catalog, feed_events, limits, rule, rule_of, table, tank, valve};
+use crate::bench_rows::{
+    Event, Tank, Valve, batch, catalog, feed_events, limits, rule, rule_of, table, tank, valve,
+};
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{Catalog, Emissions, Rule, When};
 
@@ -39,10 +41,16 @@ const NEAR: &str = "INSERT INTO uplink SELECT t.count AS n, v.position AS p FROM
 #[test]
 fn a_row_goes_alone_when_the_watermark_says_that_no_partner_can_come() {
     let mut rule = rule(NEAR);
-    assert_eq!(rows(&mut *rule, &[tanks(0, "a"), tanks(5000, "a"), valves(1000, "b")], 0), Vec::<String>::new());
+    assert_eq!(
+        rows(&mut *rule, &[tanks(0, "a"), tanks(5000, "a"), valves(1000, "b")], 0),
+        Vec::<String>::new()
+    );
     // 1 s is the last moment at which a partner of the first row can come.
     assert_eq!(rows(&mut *rule, &[valves(1000, "a")], 3), ["3: 0 1000"]);
-    assert_eq!(rows(&mut *rule, &[tanks(1000, "a"), valves(1000, "a")], 4), ["4: 1000 1000", "5: 0 1000", "5: 1000 1000"]);
+    assert_eq!(
+        rows(&mut *rule, &[tanks(1000, "a"), valves(1000, "a")], 4),
+        ["4: 1000 1000", "5: 0 1000", "5: 1000 1000"]
+    );
     assert_eq!(rows(&mut *rule, &[valves(5500, "c"), tanks(9000, "a"), valves(6001, "c")], 6), ["8: 5000 -"]);
 }
 
@@ -94,16 +102,19 @@ fn nulls_equal_nothing_and_go_alone() {
 #[test]
 fn what_came_last_is_known_at_once_whatever_the_clocks_say() {
     let mut rule = rule(
-        "INSERT INTO uplink SELECT t.count AS n, v.position AS p FROM tank t LEFT JOIN valve FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP AS v ON t.device = v.device",
+        "INSERT INTO uplink SELECT t.count AS n, v.position AS p FROM tank t LEFT JOIN valve FOR \
+        SYSTEM_TIME AS OF CURRENT_TIMESTAMP AS v ON t.device = v.device",
     );
-    let events = [tanks(5, "a"), valves(900, "a"), tanks(6, "a"), valves(3, "a"), tanks(7, "a"), tanks(7, "b")];
+    let events =
+        [tanks(5, "a"), valves(900, "a"), tanks(6, "a"), valves(3, "a"), tanks(7, "a"), tanks(7, "b")];
     assert_eq!(rows(&mut *rule, &events, 0), ["0: 5 -", "2: 6 900", "4: 7 3", "5: 7 -"]);
 }
 
 #[test]
 fn streams_that_go_by_arrival_do_not_wait_for_each_other() {
     let catalog = Catalog { by_arrival: ["tank".to_owned(), "valve".to_owned()].into(), ..catalog() };
-    let text = "INSERT INTO uplink SELECT t.count AS n, v.position AS p FROM tank t JOIN valve FOR SYSTEM_TIME AS OF t.ts AS v ON t.device = v.device";
+    let text = "INSERT INTO uplink SELECT t.count AS n, v.position AS p FROM tank t JOIN valve FOR \
+        SYSTEM_TIME AS OF t.ts AS v ON t.device = v.device";
     let mut rule = rule_of(text, &catalog);
     assert_eq!(rows(&mut *rule, &[valves(5, "a"), tanks(6, "a"), tanks(99, "a")], 0), ["1: 6 5", "2: 99 5"]);
     assert_eq!(rule.wakes_at(), None);
@@ -112,7 +123,8 @@ fn streams_that_go_by_arrival_do_not_wait_for_each_other() {
 #[test]
 fn by_event_time_a_row_waits_until_the_other_stream_has_got_there() {
     let mut rule = rule(
-        "INSERT INTO uplink SELECT t.count AS n, v.position AS p FROM tank t LEFT JOIN valve FOR SYSTEM_TIME AS OF t.ts AS v ON t.device = v.device",
+        "INSERT INTO uplink SELECT t.count AS n, v.position AS p FROM tank t LEFT JOIN valve FOR \
+        SYSTEM_TIME AS OF t.ts AS v ON t.device = v.device",
     );
     assert_eq!(rows(&mut *rule, &[valves(10, "a"), tanks(30, "a"), tanks(31, "a")], 0), Vec::<String>::new());
     assert_eq!(rows(&mut *rule, &[valves(20, "a"), valves(30, "b")], 3), ["4: 30 20"]);
@@ -124,13 +136,21 @@ fn by_event_time_a_row_waits_until_the_other_stream_has_got_there() {
 
 #[test]
 fn a_row_sees_what_the_table_holds_when_it_comes() {
-    let mut rule = rule("INSERT INTO uplink SELECT t.count AS n, l.high AS h FROM tank t LEFT JOIN limits l ON t.device = l.device");
+    let mut rule = rule(
+        "INSERT INTO uplink SELECT t.count AS n, l.high AS h FROM tank t LEFT JOIN limits l ON t.device = \
+        l.device",
+    );
     assert_eq!(rule.tables().iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["limits"]);
     let mut out = Emissions::default();
     assert_eq!(rows(&mut *rule, &[tanks(1, "a")], 0), ["0: 1 -"]);
     rule.on_table("limits", &limits(&[(Some("a"), Some(80.0), "north")]), &mut out).unwrap();
     assert_eq!(rows(&mut *rule, &[tanks(2, "a"), tanks(3, "b")], 1), ["1: 2 80.0", "2: 3 -"]);
-    rule.on_table("limits", &limits(&[(Some("a"), Some(90.0), "north"), (Some("b"), None, "south")]), &mut out).unwrap();
+    rule.on_table(
+        "limits",
+        &limits(&[(Some("a"), Some(90.0), "north"), (Some("b"), None, "south")]),
+        &mut out,
+    )
+    .unwrap();
     assert_eq!(rows(&mut *rule, &[tanks(4, "a"), tanks(5, "b")], 3), ["3: 4 90.0", "4: 5 -"]);
     rule.on_table("limits", &limits(&[]), &mut out).unwrap();
     assert_eq!(rows(&mut *rule, &[tanks(6, "a")], 5), ["5: 6 -"]);
@@ -141,15 +161,21 @@ fn a_row_sees_what_the_table_holds_when_it_comes() {
 fn what_time_it_is_is_asked_when_a_row_meets_the_table_and_not_when_that_is_read() {
     for text in [
         "SELECT t.count AS n, l.area AS a FROM tank t JOIN limits l ON l.high = date_part('hour', now())",
-        "SELECT t.count AS n, l.area AS a FROM tank t JOIN limits l ON l.device = t.device WHERE date_part('hour', now()) = l.high",
-        "SELECT count AS n, 'night' AS a FROM (SELECT *, date_part('hour', now()) AS hour FROM tank) WHERE hour IN (SELECT high FROM limits)",
+        "SELECT t.count AS n, l.area AS a FROM tank t JOIN limits l ON l.device = t.device WHERE \
+        date_part('hour', now()) = l.high",
+        "SELECT count AS n, 'night' AS a FROM (SELECT *, date_part('hour', now()) AS hour FROM tank) WHERE \
+        hour IN (SELECT high FROM limits)",
     ] {
         let mut rule = rule(&format!("INSERT INTO uplink {text}"));
         let mut out = Emissions::default();
         rule.on_table("limits", &limits(&[(Some("a"), Some(22.0), "night")]), &mut out).unwrap();
         for hour in 21..=23 {
-            let rows = Rows { batch: batch(&[Tank { count: Some(hour), ..tank(0, "a", 1.0) }]), seqs: Seqs::One { seq: 0 } };
-            rule.on_batch("tank", &rows, When { wall_ns: hour * 3_600_000_000_000, ..When::at(0) }, &mut out).unwrap();
+            let rows = Rows {
+                batch: batch(&[Tank { count: Some(hour), ..tank(0, "a", 1.0) }]),
+                seqs: Seqs::One { seq: 0 },
+            };
+            rule.on_batch("tank", &rows, When { wall_ns: hour * 3_600_000_000_000, ..When::at(0) }, &mut out)
+                .unwrap();
         }
         assert_eq!(lines(&out), ["0: 22 night"], "{text}");
     }
@@ -157,7 +183,8 @@ fn what_time_it_is_is_asked_when_a_row_meets_the_table_and_not_when_that_is_read
 
 #[test]
 fn a_value_that_is_not_one_costs_the_row_and_is_reported() {
-    let mut rule = rule("INSERT INTO uplink SELECT count AS n FROM tank WHERE temperature > (SELECT high FROM limits)");
+    let mut rule =
+        rule("INSERT INTO uplink SELECT count AS n FROM tank WHERE temperature > (SELECT high FROM limits)");
     let mut out = Emissions::default();
     feed_events(&mut *rule, &[tanks(1, "a")], 0, &[], &mut out);
     assert_eq!((lines(&out).len(), out.bad_rows), (0, 0));
@@ -173,19 +200,31 @@ fn a_value_that_is_not_one_costs_the_row_and_is_reported() {
 #[test]
 fn a_window_reads_a_union() {
     let mut rule = rule(
-        "CREATE VIEW both AS SELECT ts, device FROM tank UNION ALL SELECT ts, device FROM valve; \
-         INSERT INTO uplink SELECT window_end, device, count(*) AS n FROM TUMBLE(both, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_end, device",
+        "CREATE VIEW both AS SELECT ts, device FROM tank UNION ALL SELECT ts, device FROM valve; INSERT \
+        INTO uplink SELECT window_end, device, count(*) AS n FROM TUMBLE(both, DESCRIPTOR(ts), INTERVAL '1' \
+        SECOND) GROUP BY window_end, device",
     );
     let mut out = Emissions::default();
-    feed_events(&mut *rule, &[tanks(0, "a"), valves(1, "a"), tanks(999, "a"), valves(1000, "a"), tanks(1000, "a")], 0, &[], &mut out);
-    assert!(table(&out.rows, "uplink").contains("| 1970-01-01T00:00:01Z | a      | 3 |"), "{}", table(&out.rows, "uplink"));
+    feed_events(
+        &mut *rule,
+        &[tanks(0, "a"), valves(1, "a"), tanks(999, "a"), valves(1000, "a"), tanks(1000, "a")],
+        0,
+        &[],
+        &mut out,
+    );
+    assert!(
+        table(&out.rows, "uplink").contains("| 1970-01-01T00:00:01Z | a      | 3 |"),
+        "{}",
+        table(&out.rows, "uplink")
+    );
 }
 
 #[test]
 fn json_is_looked_into() {
     let value = |expr: &str| {
         let mut rule = rule(&format!("INSERT INTO uplink SELECT {expr} AS x FROM tank"));
-        let json = r#"{"pump": {"state": "on", "n": [1, {"k": 2.5}, null]}, "none": null, "big": 9007199254740993}"#;
+        let json =
+            r#"{"pump": {"state": "on", "n": [1, {"k": 2.5}, null]}, "none": null, "big": 9007199254740993}"#;
         let row = Tank { device: Some(json), ..tank(0, "", 1.0) };
         let mut out = Emissions::default();
         feed_events(&mut *rule, &[Event::Tank(row)], 0, &[], &mut out);
@@ -217,19 +256,30 @@ fn json_is_looked_into() {
 
 #[test]
 fn a_join_that_may_not_keep_more_forgets_its_oldest_rows_but_never_makes_a_row_seem_alone() {
-    let limited = |text: &str| rule(&format!("--! max_state = \"64KiB\"\n--! when_state_full = \"forget\"\n{text}"));
+    let limited =
+        |text: &str| rule(&format!("--! max_state = \"64KiB\"\n--! when_state_full = \"forget\"\n{text}"));
     let events: Vec<Event> = (0..1000).map(|n| tanks(n, "a")).collect();
     let mut inner = limited(&NEAR.replace("LEFT JOIN", "JOIN"));
     let mut out = Emissions::default();
     feed_events(&mut *inner, &events, 0, &[10; 100], &mut out);
-    assert!(out.forgotten > 0 && out.state_bytes <= 64 << 10, "{} rows, {} bytes", out.forgotten, out.state_bytes);
+    assert!(
+        out.forgotten > 0 && out.state_bytes <= 64 << 10,
+        "{} rows, {} bytes",
+        out.forgotten,
+        out.state_bytes
+    );
     let forgotten = out.forgotten;
     feed_events(&mut *inner, &[valves(1000, "a")], 1000, &[], &mut out);
     let pairs = lines(&out);
-    assert!(!pairs.is_empty() && pairs.len() as u64 + forgotten == 1000, "{} pairs, {forgotten} forgotten", pairs.len());
+    assert!(
+        !pairs.is_empty() && pairs.len() as u64 + forgotten == 1000,
+        "{} pairs, {forgotten} forgotten",
+        pairs.len()
+    );
     assert_eq!(pairs.last().map(String::as_str), Some("1000: 999 1000"), "the newest are kept");
 
-    // Valves that have been given up could have met each of these tanks, of which nobody can say that it is alone.
+    // Valves that have been given up could have met each of these tanks, of which nobody can say that it is
+    // alone.
     let mut outer = limited(NEAR);
     let mut out = Emissions::default();
     let valve_rows: Vec<Event> = (0..1000).map(|n| valves(n, "a")).collect();
@@ -238,6 +288,10 @@ fn a_join_that_may_not_keep_more_forgets_its_oldest_rows_but_never_makes_a_row_s
     assert!(forgotten > 0 && forgotten < 1000, "{forgotten}");
     feed_events(&mut *outer, &[tanks(-1000, "a"), tanks(-900, "b"), tanks(999, "b")], 1000, &[], &mut out);
     outer.on_end(1003, When::at(i64::MAX), &mut out).unwrap();
-    assert_eq!(lines(&out), ["1003: 999 -"], "only of a tank that is later than all that was given up it is known that it met nobody");
+    assert_eq!(
+        lines(&out),
+        ["1003: 999 -"],
+        "only of a tank that is later than all that was given up it is known that it met nobody"
+    );
     assert_eq!(out.forgotten, forgotten + 2);
 }

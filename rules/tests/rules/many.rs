@@ -9,12 +9,32 @@ use tidegate_rules::{Emissions, Rule, When};
 
 use crate::bench_rows::{Tank, batch, listing, rule};
 
-const FLOATS: &[f64] = &[f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, 5e-324, 0.0, -0.0, 1.0, 80.0, -3.5];
+const FLOATS: &[f64] = &[
+    f64::NAN,
+    -f64::NAN,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::MAX,
+    f64::MIN,
+    5e-324,
+    0.0,
+    -0.0,
+    1.0,
+    80.0,
+    -3.5,
+];
 const INTS: &[i64] = &[i64::MIN, i64::MAX, -1, 0, 1, 2, 3, 80];
 const DEVICES: &[&str] = &["a", "b", "c", "", "ä", "it''s"];
 
-const COMPUTED: &[&str] =
-    &["-temperature", "abs(temperature)", "temperature * 2", "temperature - count", "sqrt(temperature)", "100 / count", "length(device)"];
+const COMPUTED: &[&str] = &[
+    "-temperature",
+    "abs(temperature)",
+    "temperature * 2",
+    "temperature - count",
+    "sqrt(temperature)",
+    "100 / count",
+    "length(device)",
+];
 const TEXTS: &[&str] = &["upper(device)", "btrim(device)", "device || 'a'", "concat(device, 'a')"];
 const TRUTHS: &[&str] = &[
     "device LIKE 'a%'",
@@ -28,11 +48,33 @@ const TRUTHS: &[&str] = &[
 /// A condition as people write it, on every column and in every order.
 fn condition() -> impl Strategy<Value = String> {
     let comparison = || prop::sample::select(vec!["<", "<=", ">", ">=", "=", "<>"]);
-    let float =
-        || prop::sample::select(FLOATS.iter().filter(|f| f.is_finite()).map(|f| format!("CAST('{f:e}' AS DOUBLE)")).collect::<Vec<_>>());
-    let int = || prop::sample::select(vec!["-1", "0", "1", "2", "80", "9223372036854775807", "-9223372036854775808", "2.5", "1e300"]);
+    let float = || {
+        prop::sample::select(
+            FLOATS
+                .iter()
+                .filter(|f| f.is_finite())
+                .map(|f| format!("CAST('{f:e}' AS DOUBLE)"))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let int = || {
+        prop::sample::select(vec![
+            "-1",
+            "0",
+            "1",
+            "2",
+            "80",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "2.5",
+            "1e300",
+        ])
+    };
     let device = || prop::sample::select(DEVICES.to_vec()).prop_map(|device| format!("'{device}'"));
-    let time = || prop::sample::select(vec!["-1 ", "0 ", "5 "]).prop_map(|s| format!("to_timestamp({s}) AT TIME ZONE 'UTC'"));
+    let time = || {
+        prop::sample::select(vec!["-1 ", "0 ", "5 "])
+            .prop_map(|s| format!("to_timestamp({s}) AT TIME ZONE 'UTC'"))
+    };
     let leaf = prop_oneof![
         (comparison(), float()).prop_map(|(op, value)| format!("temperature {op} {value}")),
         (comparison(), int()).prop_map(|(op, value)| format!("count {op} {value}")),
@@ -51,8 +93,10 @@ fn condition() -> impl Strategy<Value = String> {
         Just("10 / count > 1".to_owned()),
         Just("abs(temperature) > 3 AND abs(temperature) < 81".to_owned()),
         // What several rules compute of columns; not all of it has a value for every row.
-        (prop::sample::select(COMPUTED.to_vec()), comparison(), float()).prop_map(|(term, op, value)| format!("{term} {op} {value}")),
-        (prop::sample::select(TEXTS.to_vec()), comparison(), device()).prop_map(|(term, op, value)| format!("{term} {op} {value}")),
+        (prop::sample::select(COMPUTED.to_vec()), comparison(), float())
+            .prop_map(|(term, op, value)| format!("{term} {op} {value}")),
+        (prop::sample::select(TEXTS.to_vec()), comparison(), device())
+            .prop_map(|(term, op, value)| format!("{term} {op} {value}")),
         prop::sample::select(TRUTHS.to_vec()).prop_map(str::to_owned),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
@@ -68,16 +112,21 @@ fn text() -> impl Strategy<Value = String> {
     let shape = prop::sample::select(vec![
         "INSERT INTO uplink SELECT * FROM tank WHERE {}",
         "INSERT INTO lamp SELECT device, count % 2 AS odd FROM tank WHERE {}",
-        "INSERT INTO lamp SELECT x.d FROM (SELECT device AS d, device, count, temperature, running, ts FROM tank) AS x WHERE {}",
-        "CREATE VIEW hot_ones AS SELECT ts, device, count, temperature, running FROM tank WHERE temperature > 0; INSERT INTO lamp SELECT device FROM hot_ones WHERE {}",
-        "INSERT INTO uplink SELECT device FROM tank WHERE device = 'a'; INSERT INTO lamp SELECT count FROM tank WHERE {}",
-        "INSERT INTO uplink SELECT 10 / count AS q FROM tank; INSERT INTO lamp SELECT count FROM tank WHERE {}",
+        "INSERT INTO lamp SELECT x.d FROM (SELECT device AS d, device, count, temperature, running, ts FROM \
+        tank) AS x WHERE {}",
+        "CREATE VIEW hot_ones AS SELECT ts, device, count, temperature, running FROM tank WHERE temperature \
+        > 0; INSERT INTO lamp SELECT device FROM hot_ones WHERE {}",
+        "INSERT INTO uplink SELECT device FROM tank WHERE device = 'a'; INSERT INTO lamp SELECT count FROM \
+        tank WHERE {}",
+        "INSERT INTO uplink SELECT 10 / count AS q FROM tank; INSERT INTO lamp SELECT count FROM tank WHERE \
+        {}",
     ]);
     (shape, condition()).prop_map(|(shape, condition)| shape.replace("{}", &condition))
 }
 
 fn tanks() -> impl Strategy<Value = Vec<Tank>> {
-    let device = prop::option::weighted(0.8, prop::sample::select(vec!["a", "a", "b", "c", "", "ä", "it's", "zz"]));
+    let device =
+        prop::option::weighted(0.8, prop::sample::select(vec!["a", "a", "b", "c", "", "ä", "it's", "zz"]));
     let temperature = prop::option::weighted(0.9, prop::sample::select(FLOATS.to_vec()));
     let row = (
         -2_000_i64..8_000,
@@ -86,7 +135,13 @@ fn tanks() -> impl Strategy<Value = Vec<Tank>> {
         prop::option::weighted(0.9, prop::sample::select(INTS.to_vec())),
         prop::option::of(any::<bool>()),
     );
-    let row = row.prop_map(|(ts_ms, device, temperature, count, running)| Tank { ts_ms, device, temperature, count, running });
+    let row = row.prop_map(|(ts_ms, device, temperature, count, running)| Tank {
+        ts_ms,
+        device,
+        temperature,
+        count,
+        running,
+    });
     prop_oneof![prop::collection::vec(row.clone(), 0..3), prop::collection::vec(row, 0..40)]
 }
 
@@ -128,7 +183,12 @@ fn rules_that_the_index_names_write_the_same_as_rules_that_see_every_row() {
                     (Some(_), None) => {}
                 }
                 prop_assert_eq!(listing(&found.rows), listing(&expected.rows), "{}", texts[number]);
-                prop_assert_eq!((found.bad_rows, found.late), (expected.bad_rows, expected.late), "{}", texts[number]);
+                prop_assert_eq!(
+                    (found.bad_rows, found.late),
+                    (expected.bad_rows, expected.late),
+                    "{}",
+                    texts[number],
+                );
             }
             prop_assert!(concerned.rules.is_sorted_by(|a, b| a.0 < b.0));
             first += rows.len() as u64;
@@ -156,7 +216,12 @@ fn comparisons() -> Vec<String> {
         ("temperature", floats.collect()),
         ("count", INTS.iter().map(ToString::to_string).collect()),
         ("device", DEVICES.iter().map(|device| format!("'{device}'")).collect()),
-        ("ts", ["1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z"].map(|time| format!("TIMESTAMP '{time}'")).into()),
+        (
+            "ts",
+            ["1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z"]
+                .map(|time| format!("TIMESTAMP '{time}'"))
+                .into(),
+        ),
     ];
     let mut conditions = vec!["running".to_owned(), "NOT running".to_owned(), "running = true".to_owned()];
     for (column, values) in columns {
@@ -171,8 +236,10 @@ fn comparisons() -> Vec<String> {
 
 #[test]
 fn no_rule_is_overlooked_for_any_value_at_any_bound() {
-    let mut rules: Vec<Box<dyn Rule>> =
-        comparisons().iter().map(|condition| rule(&format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}"))).collect();
+    let mut rules: Vec<Box<dyn Rule>> = comparisons()
+        .iter()
+        .map(|condition| rule(&format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}")))
+        .collect();
     let mut index = Index::default();
     for (number, rule) in rules.iter().enumerate() {
         rule.ways("tank").into_iter().for_each(|ways| index.insert(number, ways));
@@ -192,7 +259,11 @@ fn no_rule_is_overlooked_for_any_value_at_any_bound() {
             for (_, row, _) in listing(&out.rows) {
                 let found = concerned.rules.iter().find(|(name, _)| **name == number);
                 let has = |set: usize| concerned.subsets[set].iter().any(|found| u64::from(*found) == row);
-                assert!(found.is_some_and(|(_, set)| set.is_none_or(has)), "{} misses {batch:?}", comparisons()[number]);
+                assert!(
+                    found.is_some_and(|(_, set)| set.is_none_or(has)),
+                    "{} misses {batch:?}",
+                    comparisons()[number]
+                );
             }
         }
     }
@@ -211,7 +282,10 @@ fn conditions_are_indexed() {
         ("count > 3 AND count < 7.5", "count from 3 up"),
         ("count BETWEEN 3 AND 7", "count from 3 to 7"),
         ("device = 'a'", "device = 'a'"),
-        ("device IN ('a', 'b', 'c', 'd', 'e')", "device = 'a' | device = 'b' | device = 'c' | device = 'd' | device = 'e'"),
+        (
+            "device IN ('a', 'b', 'c', 'd', 'e')",
+            "device = 'a' | device = 'b' | device = 'c' | device = 'd' | device = 'e'",
+        ),
         ("device = 'a' AND temperature > 80 AND running", "device = 'a' and temperature from 80 up"),
         ("running", "running = true"),
         ("NOT running AND temperature < 2", "running = false and temperature up to 2"),
@@ -242,14 +316,21 @@ fn conditions_are_indexed() {
 #[test]
 fn what_can_fail_in_two_places_is_not_indexed() {
     // Which of them fails for a row depends on the order in which the rule looks at them.
-    for condition in ["10 / count > 2 AND sqrt(temperature) > 2", "sqrt(temperature) > 2 AND 10 / count > 2", "now() > ts"] {
-        assert_eq!(ways(&format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}")).as_deref(), None, "{condition}");
+    for condition in
+        ["10 / count > 2 AND sqrt(temperature) > 2", "sqrt(temperature) > 2 AND 10 / count > 2", "now() > ts"]
+    {
+        assert_eq!(
+            ways(&format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}")).as_deref(),
+            None,
+            "{condition}"
+        );
     }
 }
 
 /// Rows in which everything occurs that is odd.
 fn odd_rows() -> Vec<Tank> {
-    let devices = ["a", "b", "", "ä", "it's", "{\"a\": 1}", "[1, [2]]", "{", "\u{10FFFF}", " \t", "ß", "\u{0}"];
+    let devices =
+        ["a", "b", "", "ä", "it's", "{\"a\": 1}", "[1, [2]]", "{", "\u{10FFFF}", " \t", "ß", "\u{0}"];
     let (most, longest) = (FLOATS.len() * INTS.len(), devices.len());
     let row = |n: usize| Tank {
         ts_ms: 0,
@@ -263,7 +344,8 @@ fn odd_rows() -> Vec<Tank> {
 
 #[test]
 fn what_counts_as_safe_has_a_value_for_every_row() {
-    let of_float = ["abs", "atan", "cbrt", "ceil", "cos", "degrees", "exp", "floor", "radians", "signum", "sin", "tan"];
+    let of_float =
+        ["abs", "atan", "cbrt", "ceil", "cos", "degrees", "exp", "floor", "radians", "signum", "sin", "tan"];
     let of_float = of_float.map(|function| format!("{function}(temperature)"));
     let others = [
         "atan2(temperature, CAST(count AS DOUBLE))",
@@ -307,7 +389,8 @@ fn what_counts_as_safe_has_a_value_for_every_row() {
 
 #[test]
 fn rules_that_keep_something_see_every_row() {
-    let window = "INSERT INTO lamp SELECT max(count) AS most FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) WHERE device = 'a' GROUP BY window_start, window_end";
+    let window = "INSERT INTO lamp SELECT max(count) AS most FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' \
+        SECOND) WHERE device = 'a' GROUP BY window_start, window_end";
     assert_eq!(ways(window), None);
     assert_eq!(ways(&format!("INSERT INTO lamp SELECT device FROM tank WHERE device = 'a'; {window}")), None);
     assert_eq!(ways("INSERT INTO lamp SELECT device FROM tank"), None);

@@ -1,4 +1,5 @@
-//! Rules that are nested as deeply as they may be run; those that are nested more deeply are refused, and neither takes the box along.
+//! Rules that are nested as deeply as they may be run; those that are nested more deeply are refused, and
+//! neither takes the box along.
 
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{CompileError, Emissions, When};
@@ -23,13 +24,17 @@ fn nested(n: usize) -> Vec<(&'static str, String)> {
         ("distinct", select(chain(n, "running", " IS DISTINCT FROM "))),
         ("arrays", select(format!("{} IS NULL", chain(n, "[1, 2]", " || ")))),
         ("indices", select(format!("[device]{} IS NULL", "[1]".repeat(n)))),
-        ("group", select(format!("{} > 0", chain(n, "percentile_cont(0.5) WITHIN GROUP (ORDER BY count)", " + ")))),
+        (
+            "group",
+            select(format!("{} > 0", chain(n, "percentile_cont(0.5) WITHIN GROUP (ORDER BY count)", " + "))),
+        ),
         ("equal", select(chain(n, "running", " = "))),
         ("json", select(format!("device{} IS NULL", "->'a'".repeat(n)))),
         ("union", format!("INSERT INTO lamp {}", chain(n, "SELECT device FROM tank", " UNION ALL "))),
         ("join", {
-            let joins: String =
-                (1..n).map(|n| format!(" JOIN tank FOR SYSTEM_TIME AS OF t.ts AS t{n} ON t.device = t{n}.device")).collect();
+            let joins: String = (1..n)
+                .map(|n| format!(" JOIN tank FOR SYSTEM_TIME AS OF t.ts AS t{n} ON t.device = t{n}.device"))
+                .collect();
             format!("INSERT INTO lamp SELECT t.device FROM tank AS t{joins}")
         }),
         (
@@ -41,10 +46,21 @@ fn nested(n: usize) -> Vec<(&'static str, String)> {
             ),
         ),
         ("views", {
-            let views: String = (1..n).map(|n| format!("CREATE VIEW s{n} AS SELECT device FROM s{};", n - 1)).collect();
-            format!("CREATE VIEW s0 AS SELECT device FROM tank; {views} INSERT INTO lamp SELECT device FROM s{}", n - 1)
+            let views: String =
+                (1..n).map(|n| format!("CREATE VIEW s{n} AS SELECT device FROM s{};", n - 1)).collect();
+            format!(
+                "CREATE VIEW s0 AS SELECT device FROM tank; {views} INSERT INTO lamp SELECT device FROM s{}",
+                n - 1
+            )
         }),
-        ("subqueries", format!("INSERT INTO lamp SELECT device FROM {}tank{}", "(SELECT device FROM ".repeat(n), ")".repeat(n))),
+        (
+            "subqueries",
+            format!(
+                "INSERT INTO lamp SELECT device FROM {}tank{}",
+                "(SELECT device FROM ".repeat(n),
+                ")".repeat(n)
+            ),
+        ),
         ("parentheses", select(format!("{}running{}", "(".repeat(n), ")".repeat(n)))),
         ("not", select(format!("{}running", "NOT ".repeat(n)))),
         ("case", select(format!("{}running{}", "CASE WHEN running THEN ".repeat(n), " END".repeat(n)))),
@@ -52,7 +68,8 @@ fn nested(n: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Texts that a parser could try to read in 2^n ways: it tries each of these words in several, and what follows it anew.
+/// Texts that a parser could try to read in 2^n ways: it tries each of these words in several, and what
+/// follows it anew.
 #[test]
 fn words_that_can_be_read_in_many_ways_are_refused_at_once() {
     for word in [
@@ -91,7 +108,9 @@ fn words_that_can_be_read_in_many_ways_are_refused_at_once() {
 fn refusal(text: &str) -> Option<String> {
     match tidegate_rules::compile("rule.sql", text, &catalog()) {
         Ok(_) => None,
-        Err(CompileError::Wrong(wrong)) => Some(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        Err(CompileError::Wrong(wrong)) => {
+            Some(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        }
         Err(CompileError::Waiting(streams)) => panic!("waits for {streams:?}"),
     }
 }
@@ -102,7 +121,10 @@ fn what_is_nested_too_deeply_is_refused_and_says_so() {
         for (name, text) in nested(n) {
             let said = refusal(&text);
             let says = ["nested or chained", "recursion limit", "on top of each other", "nested too deeply"];
-            assert!(said.as_ref().is_some_and(|said| says.iter().any(|says| said.contains(says))), "{name} {n}: {said:?}");
+            assert!(
+                said.as_ref().is_some_and(|said| says.iter().any(|says| said.contains(says))),
+                "{name} {n}: {said:?}"
+            );
         }
     }
 }
@@ -113,7 +135,8 @@ const STACK: usize = 2 << 20;
 #[test]
 fn what_is_nested_as_deeply_as_it_may_be_runs_on_the_stack_of_a_worker() {
     for (at, (name, _)) in nested(1).into_iter().enumerate() {
-        let texts: Vec<String> = [10, 45, 60, 120, 250].iter().map(|n| nested(*n).swap_remove(at).1).collect();
+        let texts: Vec<String> =
+            [10, 45, 60, 120, 250].iter().map(|n| nested(*n).swap_remove(at).1).collect();
         let runs = texts.iter().filter(|text| refusal(text).is_none()).cloned().collect::<Vec<_>>();
         // These have no meaning beyond the first level.
         if ["indices", "group"].contains(&name) {
@@ -138,9 +161,11 @@ fn what_is_nested_as_deeply_as_it_may_be_runs_on_the_stack_of_a_worker() {
 #[test]
 fn steps_that_double_what_they_read_load_or_are_refused_at_once() {
     // Written out, the last would have 2^60 terms.
-    let steps: Vec<String> = (1..=60).map(|n| format!("s{n} AS (SELECT x + x AS x, device FROM s{})", n - 1)).collect();
+    let steps: Vec<String> =
+        (1..=60).map(|n| format!("s{n} AS (SELECT x + x AS x, device FROM s{})", n - 1)).collect();
     let text = format!(
-        "INSERT INTO lamp WITH s0 AS (SELECT temperature AS x, device FROM tank), {} SELECT device FROM s60 WHERE x > 5",
+        "INSERT INTO lamp WITH s0 AS (SELECT temperature AS x, device FROM tank), {} SELECT device FROM s60 \
+        WHERE x > 5",
         steps.join(", ")
     );
     let mut out = Emissions::default();
@@ -157,12 +182,16 @@ fn steps_that_double_what_they_read_load_or_are_refused_at_once() {
     for join in ["UNION ALL SELECT device, ts FROM", "CROSS JOIN"] {
         let twice = |n: usize| match join {
             "CROSS JOIN" => format!(
-                "SELECT a.device, a.ts FROM s{n} AS a JOIN s{n} AS b ON a.device = b.device AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' SECOND"
+                "SELECT a.device, a.ts FROM s{n} AS a JOIN s{n} AS b ON a.device = b.device AND b.ts \
+                BETWEEN a.ts AND a.ts + INTERVAL '1' SECOND"
             ),
             _ => format!("SELECT device, ts FROM s{n} {join} s{n}"),
         };
         let steps: Vec<String> = (1..=40).map(|n| format!("s{n} AS ({})", twice(n - 1))).collect();
-        let text = format!("INSERT INTO lamp WITH s0 AS (SELECT device, ts FROM tank), {} SELECT device FROM s40", steps.join(", "));
+        let text = format!(
+            "INSERT INTO lamp WITH s0 AS (SELECT device, ts FROM tank), {} SELECT device FROM s40",
+            steps.join(", ")
+        );
         let said = refusal(&text);
         assert!(said.as_ref().is_some_and(|said| said.contains("steps")), "{said:?}");
     }

@@ -1,9 +1,10 @@
 //! The Nexmark queries that make sense on one box, against stock DataFusion over the whole recorded input.
 //!
-//! `nexmark/qNN.sql` is the rule, `nexmark/qNN.stock.sql` the same in stock SQL. Nexmark is an auction house: people, auctions and bids, 1 : 3 : 46
-//! (<https://datalab.cs.pdx.edu/niagara/NEXMark/>, queries as in <https://github.com/nexmark/nexmark>). Where the original never ends, the rule goes by
-//! window, and says so. Left out: q6 and q9 (an endless join of all bids), q10 (writes files), q13 (a side input; reference tables have tests of
-//! their own), q15 (q16 without channels).
+//! `nexmark/qNN.sql` is the rule, `nexmark/qNN.stock.sql` the same in stock SQL. Nexmark is an auction house:
+//! people, auctions and bids, 1 : 3 : 46 (<https://datalab.cs.pdx.edu/niagara/NEXMark/>, queries as in
+//! <https://github.com/nexmark/nexmark>). Where the original never ends, the rule goes by window, and says
+//! so. Left out: q6 and q9 (an endless join of all bids), q10 (writes files), q13 (a side input; reference
+//! tables have tests of their own), q15 (q16 without channels).
 
 use std::cell::Cell;
 use std::fs;
@@ -33,7 +34,13 @@ fn schema(stream: &str) -> SchemaRef {
     let text = |name| Field::new(name, DataType::Utf8, true);
     let fields = match stream {
         "person" => vec![number("id"), text("name"), text("city"), text("state")],
-        "auction" => vec![number("id"), text("item_name"), number("category"), number("seller"), Field::new("expires", ts_type(), true)],
+        "auction" => vec![
+            number("id"),
+            text("item_name"),
+            number("category"),
+            number("seller"),
+            Field::new("expires", ts_type(), true),
+        ],
         _ => vec![number("auction"), number("bidder"), number("price"), text("channel"), text("url")],
     };
     Arc::new(Schema::new([vec![ts_field()], fields].concat()))
@@ -61,17 +68,25 @@ fn events(seed: u64, count: u64) -> Vec<Event> {
     for n in 0..count {
         // Odd milliseconds, so that no time is that of another event nor of a window's end.
         let at_ms = BEGIN_MS + i64::try_from(n * 150 + 2 * draw(70) + 1).unwrap();
-        let mut pick = |choices: &[&str]| choices[usize::try_from(draw(choices.len() as u64)).unwrap()].to_owned();
+        let mut pick =
+            |choices: &[&str]| choices[usize::try_from(draw(choices.len() as u64)).unwrap()].to_owned();
         let text = |value: String| Arc::new(StringArray::from(vec![value])) as ArrayRef;
         let number = |value: i64| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
-        let time = |ms: i64| Arc::new(TimestampNanosecondArray::from(vec![ms * MS]).with_timezone("UTC")) as ArrayRef;
+        let time = |ms: i64| {
+            Arc::new(TimestampNanosecondArray::from(vec![ms * MS]).with_timezone("UTC")) as ArrayRef
+        };
         let (stream, columns) = match n % 50 {
             0 => {
                 people += 1;
                 let name = pick(&["Ada", "Grace", "Edsger", "Barbara"]);
                 (
                     "person",
-                    vec![number(people), text(name), text(pick(&["Portland", "Boise", "Bend"])), text(pick(&["OR", "ID", "CA", "WA"]))],
+                    vec![
+                        number(people),
+                        text(name),
+                        text(pick(&["Portland", "Boise", "Bend"])),
+                        text(pick(&["OR", "ID", "CA", "WA"])),
+                    ],
                 )
             }
             1 | 17 | 34 => {
@@ -80,16 +95,22 @@ fn events(seed: u64, count: u64) -> Vec<Event> {
                 let category = i64::try_from(9 + draw(3)).unwrap();
                 let seller = 1 + i64::try_from(draw(people.unsigned_abs())).unwrap();
                 let expires = at_ms + 1_000 + i64::try_from(draw(25_000)).unwrap();
-                ("auction", vec![number(auctions), text(item), number(category), number(seller), time(expires)])
+                (
+                    "auction",
+                    vec![number(auctions), text(item), number(category), number(seller), time(expires)],
+                )
             }
             _ => {
                 let channel = pick(&["Google", "Apple", "channel-7", "Baidu"]);
-                let url =
-                    pick(&["https://www.nexmark.com/abc/def/item.htm?query=1", "https://www.nexmark.com/x/y/z.htm?query=1&channel_id=77"]);
+                let url = pick(&[
+                    "https://www.nexmark.com/abc/def/item.htm?query=1",
+                    "https://www.nexmark.com/x/y/z.htm?query=1&channel_id=77",
+                ]);
                 // The newest auctions draw the most bids.
                 let auction = auctions - i64::try_from(draw(8)).unwrap().min(auctions - 1);
                 let bidder = 1 + i64::try_from(draw(people.unsigned_abs().min(6))).unwrap();
-                let price = 10_i64.pow(u32::try_from(draw(6)).unwrap()) * i64::try_from(1 + draw(99)).unwrap();
+                let price =
+                    10_i64.pow(u32::try_from(draw(6)).unwrap()) * i64::try_from(1 + draw(99)).unwrap();
                 ("bid", vec![number(auction), number(bidder), number(price), text(channel), text(url)])
             }
         };
@@ -105,8 +126,11 @@ fn stock(query: &str, events: &[Event]) -> Vec<String> {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
         let context = SessionContext::new();
         for stream in STREAMS {
-            let rows: Vec<&RecordBatch> = events.iter().filter(|event| event.stream == stream).map(|event| &event.row).collect();
-            let table = MemTable::try_new(schema(stream), vec![vec![concat_batches(&schema(stream), rows).unwrap()]]).unwrap();
+            let rows: Vec<&RecordBatch> =
+                events.iter().filter(|event| event.stream == stream).map(|event| &event.row).collect();
+            let table =
+                MemTable::try_new(schema(stream), vec![vec![concat_batches(&schema(stream), rows).unwrap()]])
+                    .unwrap();
             context.register_table(stream, Arc::new(table)).unwrap();
         }
         sorted(&context.sql(query).await.unwrap().collect().await.unwrap())
@@ -118,7 +142,8 @@ fn catalog() -> Catalog {
     Catalog { inputs: inputs.into(), uplink: true, ..Catalog::default() }
 }
 
-/// Runs the rule, in batches of at most the sizes `cuts`, which are repeated; the rule is replaced by itself before event `swap`.
+/// Runs the rule, in batches of at most the sizes `cuts`, which are repeated; the rule is replaced by itself
+/// before event `swap`.
 fn streamed(text: &str, events: &[Event], cuts: &[usize], swap: usize) -> Vec<String> {
     let catalog = catalog();
     let mut rule = rule_of(text, &catalog);
@@ -133,9 +158,16 @@ fn streamed(text: &str, events: &[Event], cuts: &[usize], swap: usize) -> Vec<St
         }
         let stream = events[at].stream;
         let most = cuts.next().unwrap_or(1).min(if at < swap { swap - at } else { usize::MAX });
-        let rows: Vec<&RecordBatch> =
-            events[at..].iter().take(most).take_while(|event| event.stream == stream).map(|event| &event.row).collect();
-        let rows = Rows { batch: concat_batches(&schema(stream), rows).unwrap(), seqs: Seqs::Run { first: at as u64 } };
+        let rows: Vec<&RecordBatch> = events[at..]
+            .iter()
+            .take(most)
+            .take_while(|event| event.stream == stream)
+            .map(|event| &event.row)
+            .collect();
+        let rows = Rows {
+            batch: concat_batches(&schema(stream), rows).unwrap(),
+            seqs: Seqs::Run { first: at as u64 },
+        };
         rule.on_batch(stream, &rows, When::at(0), &mut out).unwrap();
         at += rows.len();
     }
@@ -148,7 +180,9 @@ fn streamed(text: &str, events: &[Event], cuts: &[usize], swap: usize) -> Vec<St
 fn the_queries_give_what_stock_datafusion_gives() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nexmark");
     let mut rules: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    rules.retain(|path| path.to_str().unwrap().ends_with(".sql") && !path.to_str().unwrap().ends_with(".stock.sql"));
+    rules.retain(|path| {
+        path.to_str().unwrap().ends_with(".sql") && !path.to_str().unwrap().ends_with(".stock.sql")
+    });
     rules.sort();
     assert!(rules.len() >= 18, "the queries were found");
     let config = ProptestConfig { cases: 3, failure_persistence: None, ..ProptestConfig::default() };

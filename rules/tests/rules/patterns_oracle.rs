@@ -1,5 +1,6 @@
-//! Matches of generated patterns equal those of a matcher that follows the standard's definition word by word: it looks at the whole partition and
-//! tries one way after the other, in the order in which they are preferred.
+//! Matches of generated patterns equal those of a matcher that follows the standard's definition word by
+//! word: it looks at the whole partition and tries one way after the other, in the order in which they are
+//! preferred.
 
 use crate::bench_rows::{Tank, feed, rule};
 use arrow::array::RecordBatch;
@@ -21,7 +22,8 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 impl Pattern {
     fn text(&self) -> String {
-        let join = |parts: &[Self], between: &str| parts.iter().map(Self::text).collect::<Vec<_>>().join(between);
+        let join =
+            |parts: &[Self], between: &str| parts.iter().map(Self::text).collect::<Vec<_>>().join(between);
         match self {
             Self::Variable(variable) => NAMES[*variable].to_owned(),
             Self::Sequence(parts) => format!("({})", join(parts, " ")),
@@ -50,8 +52,8 @@ impl Pattern {
     }
 }
 
-/// A condition as SQL, and as the test evaluates it: on the rows of the partition, the rows of the match so far with their variables (the last is
-/// the row in question), and the variable.
+/// A condition as SQL, and as the test evaluates it: on the rows of the partition, the rows of the match so
+/// far with their variables (the last is the row in question), and the variable.
 type Condition = (&'static str, fn(&[Tank], &[(usize, usize)]) -> bool);
 
 fn temperature(rows: &[Tank], row: usize) -> Option<f64> {
@@ -69,10 +71,15 @@ fn of(taken: &[(usize, usize)], variable: usize) -> Vec<usize> {
 /// `{v}` is the variable itself.
 const CONDITIONS: &[Condition] = &[
     ("temperature > 2", |rows, taken| current(rows, taken).is_some_and(|t| t > 2.0)),
-    ("{v}.temperature <= 5 OR {v}.temperature IS NULL", |rows, taken| current(rows, taken).is_none_or(|t| t <= 5.0)),
+    ("{v}.temperature <= 5 OR {v}.temperature IS NULL", |rows, taken| {
+        current(rows, taken).is_none_or(|t| t <= 5.0)
+    }),
     ("temperature > PREV(temperature)", |rows, taken| {
         let row = taken.last().unwrap().0;
-        row > 0 && temperature(rows, row - 1).zip(temperature(rows, row)).is_some_and(|(before, now)| now > before)
+        row > 0
+            && temperature(rows, row - 1)
+                .zip(temperature(rows, row))
+                .is_some_and(|(before, now)| now > before)
     }),
     ("running", |rows, taken| rows[taken.last().unwrap().0].running == Some(true)),
     ("PREV({v}.count, 2) IS NULL OR count % 2 = 0", |rows, taken| {
@@ -81,7 +88,8 @@ const CONDITIONS: &[Condition] = &[
     }),
     ("COUNT(*) < 4", |_, taken| taken.len() < 4),
     ("SUM({v}.count) < 15", |rows, taken| {
-        let counts: Vec<i64> = of(taken, taken.last().unwrap().1).into_iter().filter_map(|row| rows[row].count).collect();
+        let counts: Vec<i64> =
+            of(taken, taken.last().unwrap().1).into_iter().filter_map(|row| rows[row].count).collect();
         !counts.is_empty() && counts.iter().sum::<i64>() < 15
     }),
     ("temperature >= FIRST(temperature)", |rows, taken| {
@@ -95,7 +103,10 @@ const CONDITIONS: &[Condition] = &[
         }
     }),
     ("FIRST({v}.count, 1) IS NULL OR FIRST({v}.count, 1) < 8", |rows, taken| {
-        of(taken, taken.last().unwrap().1).get(1).and_then(|row| rows[*row].count).is_none_or(|count| count < 8)
+        of(taken, taken.last().unwrap().1)
+            .get(1)
+            .and_then(|row| rows[*row].count)
+            .is_none_or(|count| count < 8)
     }),
     ("a.temperature IS NULL OR temperature < a.temperature + 3", |rows, taken| {
         let a = of(taken, 0).last().and_then(|row| temperature(rows, *row));
@@ -130,11 +141,18 @@ struct Query {
 
 impl Query {
     fn text(&self) -> String {
-        let condition = |condition: usize, name: &str| format!("{name} AS {}", CONDITIONS[condition].0.replace("{v}", name));
+        let condition = |condition: usize, name: &str| {
+            format!("{name} AS {}", CONDITIONS[condition].0.replace("{v}", name))
+        };
         let pattern = self.pattern.text();
         let is_used = |name: &&str| pattern.contains(*name);
-        let mut define: Vec<String> =
-            self.conditions.iter().zip(NAMES).filter(|(_, name)| is_used(name)).map(|(at, name)| condition(*at, name)).collect();
+        let mut define: Vec<String> = self
+            .conditions
+            .iter()
+            .zip(NAMES)
+            .filter(|(_, name)| is_used(name))
+            .map(|(at, name)| condition(*at, name))
+            .collect();
         define.extend(self.absent.map(|(at, _)| condition(at, "z")));
         let skip = match self.skip {
             Skip::Past => "PAST LAST ROW".to_owned(),
@@ -144,9 +162,12 @@ impl Query {
         };
         let span = |ms: i64| format!("WITHIN INTERVAL '{ms}' MILLISECOND");
         format!(
-            "--! lateness = \"2s\"\nINSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts
-                MEASURES CLASSIFIER() AS label, MATCH_NUMBER() AS number, COUNT(*) AS running_count, FINAL COUNT(*) AS final_count,
-                    FIRST(count) AS first, FINAL LAST(temperature) AS last, SUM(temperature) AS sum, PREV(FIRST(count)) AS before
+            "--! lateness = \"2s\"\nINSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (PARTITION BY \
+            device ORDER BY ts
+                MEASURES CLASSIFIER() AS label, MATCH_NUMBER() AS number, COUNT(*) AS running_count, FINAL \
+            COUNT(*) AS final_count,
+                    FIRST(count) AS first, FINAL LAST(temperature) AS last, SUM(temperature) AS sum, \
+            PREV(FIRST(count)) AS before
                 ALL ROWS PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern}) {} {} DEFINE {}) AS m",
             self.within_ms.map(span).unwrap_or_default(),
             self.absent.map(|(_, ms)| format!("NOT FOLLOWED BY z {}", span(ms))).unwrap_or_default(),
@@ -154,12 +175,22 @@ impl Query {
         )
     }
 
-    /// Tries `pattern` on the rows behind `taken`, and `then` behind it; in order of preference, until `then` is content.
-    fn ways(&self, pattern: &Pattern, rows: &[Tank], start: usize, taken: &mut Taken, then: &mut Then<'_>) -> bool {
+    /// Tries `pattern` on the rows behind `taken`, and `then` behind it; in order of preference, until `then`
+    /// is content.
+    fn ways(
+        &self,
+        pattern: &Pattern,
+        rows: &[Tank],
+        start: usize,
+        taken: &mut Taken,
+        then: &mut Then<'_>,
+    ) -> bool {
         match pattern {
             Pattern::Variable(variable) => {
                 let row = start + taken.len();
-                let in_time = |row: usize| self.within_ms.is_none_or(|within| rows[row].ts_ms - rows[start].ts_ms < within);
+                let in_time = |row: usize| {
+                    self.within_ms.is_none_or(|within| rows[row].ts_ms - rows[start].ts_ms < within)
+                };
                 if row >= rows.len() || !in_time(row) {
                     return false;
                 }
@@ -174,7 +205,9 @@ impl Query {
                 None => then(taken),
                 Some((first, rest)) => {
                     let rest = Pattern::Sequence(rest.to_vec());
-                    self.ways(first, rows, start, taken, &mut |taken| self.ways(&rest, rows, start, taken, then))
+                    self.ways(first, rows, start, taken, &mut |taken| {
+                        self.ways(&rest, rows, start, taken, then)
+                    })
                 }
             },
             Pattern::Either(parts) => parts.iter().any(|part| self.ways(part, rows, start, taken, then)),
@@ -187,7 +220,8 @@ impl Query {
                 let once_more = |taken: &mut Taken, then: &mut Then<'_>| {
                     self.ways(part, rows, start, taken, &mut |taken| {
                         // An endless repetition of nothing is none.
-                        (most.is_some() || taken.len() > length) && self.ways(&again, rows, start, taken, then)
+                        (most.is_some() || taken.len() > length)
+                            && self.ways(&again, rows, start, taken, then)
                     })
                 };
                 if !*greedy && then(taken) {
@@ -248,8 +282,12 @@ impl Query {
             start += match self.skip {
                 Skip::Past => taken.len(),
                 Skip::Next => 1,
-                Skip::First(wanted) => taken.iter().position(|(_, variable)| *variable == wanted).unwrap_or(0).max(1),
-                Skip::Last(wanted) => taken.iter().rposition(|(_, variable)| *variable == wanted).unwrap_or(0).max(1),
+                Skip::First(wanted) => {
+                    taken.iter().position(|(_, variable)| *variable == wanted).unwrap_or(0).max(1)
+                }
+                Skip::Last(wanted) => {
+                    taken.iter().rposition(|(_, variable)| *variable == wanted).unwrap_or(0).max(1)
+                }
             };
         }
         lines
@@ -259,8 +297,15 @@ impl Query {
 fn patterns() -> impl Strategy<Value = Pattern> {
     let leaf = (0_usize..4).prop_map(Pattern::Variable);
     leaf.prop_recursive(3, 8, 3, |inner| {
-        let quantifier =
-            prop::sample::select(vec![(0, None), (1, None), (0, Some(1)), (2, Some(2)), (1, Some(2)), (2, None), (0, Some(2))]);
+        let quantifier = prop::sample::select(vec![
+            (0, None),
+            (1, None),
+            (0, Some(1)),
+            (2, Some(2)),
+            (1, Some(2)),
+            (2, None),
+            (0, Some(2)),
+        ]);
         prop_oneof![
             3 => prop::collection::vec(inner.clone(), 1..4).prop_map(Pattern::Sequence),
             2 => prop::collection::vec(inner.clone(), 2..4).prop_map(Pattern::Either),
@@ -269,7 +314,9 @@ fn patterns() -> impl Strategy<Value = Pattern> {
             }),
         ]
     })
-    .prop_map(|pattern| if pattern.can_be_empty() { Pattern::Sequence(vec![Pattern::Variable(0), pattern]) } else { pattern })
+    .prop_map(|pattern| {
+        if pattern.can_be_empty() { Pattern::Sequence(vec![Pattern::Variable(0), pattern]) } else { pattern }
+    })
 }
 
 fn queries() -> impl Strategy<Value = Query> {
@@ -279,16 +326,31 @@ fn queries() -> impl Strategy<Value = Query> {
         1 => (0_usize..4).prop_map(Skip::First),
         1 => (0_usize..4).prop_map(Skip::Last),
     ];
-    let absent = prop::option::weighted(0.3, (0..CONDITIONS.len(), prop::sample::select(vec![500, 1_000, 3_000])));
+    let absent =
+        prop::option::weighted(0.3, (0..CONDITIONS.len(), prop::sample::select(vec![500, 1_000, 3_000])));
     let within = prop::option::weighted(0.4, prop::sample::select(vec![500, 1_500, 4_000]));
-    (patterns(), prop::collection::vec(0..CONDITIONS.len(), 4), skip, within, absent)
-        .prop_map(|(pattern, conditions, skip, within_ms, absent)| Query { pattern, conditions, skip, within_ms, absent })
+    (patterns(), prop::collection::vec(0..CONDITIONS.len(), 4), skip, within, absent).prop_map(
+        |(pattern, conditions, skip, within_ms, absent)| Query {
+            pattern,
+            conditions,
+            skip,
+            within_ms,
+            absent,
+        },
+    )
 }
 
 fn rows() -> impl Strategy<Value = Vec<Tank>> {
     let device = prop::sample::select(vec![Some("a"), Some("b"), None]);
     let temperature = prop::option::weighted(0.9, (0_i32..32).prop_map(|q| f64::from(q) / 4.0));
-    let row = (0_i64..5, 0_i64..8, device, temperature, prop::option::weighted(0.9, 0_i64..12), prop::option::of(any::<bool>()));
+    let row = (
+        0_i64..5,
+        0_i64..8,
+        device,
+        temperature,
+        prop::option::weighted(0.9, 0_i64..12),
+        prop::option::of(any::<bool>()),
+    );
     prop::collection::vec(row, 0..22).prop_map(|rows| {
         let mut base = -2_000;
         rows.into_iter()
@@ -313,18 +375,23 @@ fn streamed(text: &str, rows: &[Tank], cuts: &[usize], swap: usize) -> Vec<Recor
     out.rows.into_iter().map(|emission| emission.rows.batch).collect()
 }
 
-const COLUMNS: [&str; 10] = ["device", "ts", "label", "number", "running_count", "final_count", "first", "last", "sum", "before"];
+const COLUMNS: [&str; 10] =
+    ["device", "ts", "label", "number", "running_count", "final_count", "first", "last", "sum", "before"];
 
 fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
         let columns: Vec<usize> = COLUMNS.iter().map(|name| batch.schema().index_of(name).unwrap()).collect();
         let ts = arrow::compute::cast(batch.column(columns[1]), &arrow::datatypes::DataType::Int64).unwrap();
-        let ms: Vec<i64> =
-            arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&ts).values().iter().map(|ns| ns / 1_000_000).collect();
+        let ms: Vec<i64> = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&ts)
+            .values()
+            .iter()
+            .map(|ns| ns / 1_000_000)
+            .collect();
         let table = pretty_format_batches(&[batch.project(&columns).unwrap()]).unwrap().to_string();
         for (line, ms) in table.lines().skip(3).filter(|line| line.starts_with('|')).zip(ms) {
-            let mut fields: Vec<String> = line.split('|').skip(1).take(COLUMNS.len()).map(|field| field.trim().to_owned()).collect();
+            let mut fields: Vec<String> =
+                line.split('|').skip(1).take(COLUMNS.len()).map(|field| field.trim().to_owned()).collect();
             fields[1] = ms.to_string();
             lines.push(fields.join("|"));
         }
@@ -338,7 +405,10 @@ fn is_refused(text: &str) -> bool {
         Ok(_) => false,
         Err(CompileError::Wrong(wrong)) => {
             let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-            assert!(wrong.iter().all(|wrong| wrong.contains("SKIP TO") || wrong.contains("there is no column")), "{wrong:?} {text}");
+            assert!(
+                wrong.iter().all(|wrong| wrong.contains("SKIP TO") || wrong.contains("there is no column")),
+                "{wrong:?} {text}"
+            );
             true
         }
         Err(CompileError::Waiting(_)) => panic!("the stream is known"),
@@ -423,7 +493,8 @@ fn any_pattern_gives_a_rule_or_an_error() {
         "PATTERN (",
     ]);
     proptest!(config(600), |(pattern in prop::collection::vec(words.clone(), 0..14), rest in prop::collection::vec(words, 0..14))| {
-        let text = format!("INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES ts AS ts PATTERN ({}) {} DEFINE A AS TRUE)",
+        let text = format!("INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES ts \
+            AS ts PATTERN ({}) {} DEFINE A AS TRUE)",
             pattern.join(" "), rest.join(" "));
         let _ = compile("any.sql", &text, &crate::bench_rows::catalog());
     });
@@ -432,22 +503,27 @@ fn any_pattern_gives_a_rule_or_an_error() {
 /// What a search that goes back and forth would not finish in a lifetime.
 #[test]
 fn patterns_that_could_be_matched_in_very_many_ways_take_no_time() {
-    let row = |at| Tank { ts_ms: at, device: Some("a"), temperature: Some(1.0), count: Some(at), running: None };
+    let row =
+        |at| Tank { ts_ms: at, device: Some("a"), temperature: Some(1.0), count: Some(at), running: None };
     let rows: Vec<Tank> = (0..5_000).map(row).collect();
     let run = |pattern: &str, define: &str, rows: &[Tank]| {
         let text = format!(
-            "INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES COUNT(*) AS n PATTERN ({pattern}) DEFINE {define})"
+            "INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES COUNT(*) AS n \
+            PATTERN ({pattern}) DEFINE {define})"
         );
         let mut rule = rule(&text);
         let mut out = feed(&mut *rule, rows, 0, &[]);
         rule.on_end(rows.len() as u64, When::at(i64::MAX), &mut out).unwrap();
         out
     };
-    for pattern in ["(A* | B*)* C", "((A? B?)+)+ C", "(A | B | A B)+ C", "A{0,10} B{0,10} C", "(A+)+ (B+)+ C", "A+ C"] {
+    for pattern in
+        ["(A* | B*)* C", "((A? B?)+)+ C", "(A | B | A B)+ C", "A{0,10} B{0,10} C", "(A+)+ (B+)+ C", "A+ C"]
+    {
         let out = run(pattern, "C AS temperature > 1", &rows);
         assert!(out.rows.is_empty() && out.bad_rows == 0, "{pattern}: {:?}", out.bad_row);
     }
-    // Where every way remembers something else, there are limits: some ways are left out, and rows are left behind.
+    // Where every way remembers something else, there are limits: some ways are left out, and rows are left
+    // behind.
     let out = run("(A | B)+ C", "A AS COUNT(A.*) < 5000, C AS temperature > 1", &rows[..40]);
     assert!(out.rows.is_empty() && out.bad_row.unwrap().contains("more than 256 ways"));
     let out = run("A+ C", "A AS AVG(A.temperature) < 5, C AS temperature > 1", &rows[..1_000]);

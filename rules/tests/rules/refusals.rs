@@ -1,8 +1,8 @@
-//! What cannot be done on an endless stream is refused with the reason and the form that works; what is probably not meant is taken with a
-//! warning.
+//! What cannot be done on an endless stream is refused with the reason and the form that works; what is
+//! probably not meant is taken with a warning.
 //!
-//! `refusals/NAME.sql` is the rule, `refusals/NAME.err` what its author is told; so it is in `warnings`. Set `UPDATE_GOLDEN=1` to write the
-//! texts anew.
+//! `refusals/NAME.sql` is the rule, `refusals/NAME.err` what its author is told; so it is in `warnings`. Set
+//! `UPDATE_GOLDEN=1` to write the texts anew.
 
 use crate::bench_rows::catalog;
 use std::fs;
@@ -13,8 +13,11 @@ use tidegate_rules::{CompileError, compile};
 /// What authors are told of the rules in the directory `cases`, and whether they are told so by an error.
 fn compare(cases: &str, least: usize, refused: bool) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(cases);
-    let mut names: Vec<_> =
-        fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "sql")).collect();
+    let mut names: Vec<_> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "sql"))
+        .collect();
     names.sort();
     assert!(names.len() >= least, "the directory of cases was found");
     let mut wrong = Vec::new();
@@ -117,12 +120,18 @@ fn the_place_is_where_the_fault_is() {
     ];
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refusals");
     let mut at_the_start = Vec::new();
-    for path in
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "err"))
+    for path in fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "err"))
     {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&path).unwrap();
-        at_the_start.extend(text.lines().filter(|line| line.contains(":1: ") && !WHOLE.contains(&name.as_str())).map(str::to_owned));
+        at_the_start.extend(
+            text.lines()
+                .filter(|line| line.contains(":1: ") && !WHOLE.contains(&name.as_str()))
+                .map(str::to_owned),
+        );
     }
     assert!(at_the_start.is_empty(), "{}", at_the_start.join("\n"));
 }

@@ -10,17 +10,24 @@ const S: i64 = 1_000_000_000;
 
 /// Rules that write something because no row of `tank` has come for ten seconds after second 5.
 const SILENCES: [&str; 4] = [
-    "SELECT count(*) AS n FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device",
-    "SELECT count(*) AS n FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '15' SECOND) GROUP BY window_start, window_end",
-    "SELECT * FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts MEASURES A.temperature AS n AFTER MATCH SKIP PAST LAST ROW
+    "SELECT count(*) AS n FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '10' SECOND) \
+    GROUP BY window_start, window_end, device",
+    "SELECT count(*) AS n FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '15' SECOND) GROUP BY window_start, \
+    window_end",
+    "SELECT * FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts MEASURES A.temperature AS n AFTER \
+    MATCH SKIP PAST LAST ROW
      PATTERN (A) NOT FOLLOWED BY B WITHIN INTERVAL '10' SECOND DEFINE A AS A.temperature = 5, B AS TRUE)",
-    "SELECT temperature AS n FROM (SELECT temperature, held(temperature = 5, INTERVAL '10' SECOND) OVER (PARTITION BY device ORDER BY ts) AS h
+    "SELECT temperature AS n FROM (SELECT temperature, held(temperature = 5, INTERVAL '10' SECOND) OVER \
+    (PARTITION BY device ORDER BY ts) AS h
      FROM tank) AS steps WHERE h",
 ];
 
 fn row(rule: &mut dyn Rule, seq: u64, second: i32, now: i64) -> Emissions {
     let mut out = Emissions::default();
-    let rows = Rows { batch: batch(&[tank(i64::from(second) * 1_000, "a", f64::from(second))]), seqs: Seqs::Run { first: seq } };
+    let rows = Rows {
+        batch: batch(&[tank(i64::from(second) * 1_000, "a", f64::from(second))]),
+        seqs: Seqs::Run { first: seq },
+    };
     rule.on_batch("tank", &rows, When::at(now), &mut out).unwrap();
     out
 }

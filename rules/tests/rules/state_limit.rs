@@ -14,7 +14,13 @@ const WINDOWS: &str = "INSERT INTO lamp SELECT window_start, count, count(*) AS 
 
 /// `rows` rows of one second, each with a key of its own.
 fn keys(second: i64, keys: std::ops::Range<i64>) -> Vec<Tank> {
-    let row = |count| Tank { ts_ms: second * 1000, device: Some("a"), temperature: Some(1.0), count: Some(count), running: None };
+    let row = |count| Tank {
+        ts_ms: second * 1000,
+        device: Some("a"),
+        temperature: Some(1.0),
+        count: Some(count),
+        running: None,
+    };
     keys.map(row).collect()
 }
 
@@ -43,14 +49,22 @@ fn a_rule_that_keeps_too_much_stops_and_says_what_to_do() {
     let few = feed(&mut *rule, 0, &keys(0, 0..100)).unwrap();
     assert!(few.state_bytes > 100 * 8 && few.state_bytes <= 256 << 10, "{}", few.state_bytes);
     let error = feed(&mut *rule, 100, &keys(0, 100..60_000)).unwrap_err();
-    for part in ["may keep 256KiB", "60000 entries", "TUMBLE(tank", "--! max_state", "--! when_state_full = \"forget\""] {
+    for part in [
+        "may keep 256KiB",
+        "60000 entries",
+        "TUMBLE(tank",
+        "--! max_state",
+        "--! when_state_full = \"forget\"",
+    ] {
         assert!(error.contains(part), "{part}: {error}");
     }
 }
 
 #[test]
 fn a_rule_that_may_forget_gives_up_whole_windows_and_goes_on() {
-    let mut rule = rule(&format!("--! lateness = \"20s\"\n--! max_state = \"1MiB\"\n--! when_state_full = \"forget\"\n{WINDOWS}"));
+    let mut rule = rule(&format!(
+        "--! lateness = \"20s\"\n--! max_state = \"1MiB\"\n--! when_state_full = \"forget\"\n{WINDOWS}"
+    ));
     let mut batches = Vec::new();
     let mut take = |out: Emissions| {
         batches.extend(out.rows.into_iter().map(|emission| emission.rows.batch));
@@ -74,7 +88,9 @@ fn a_rule_that_may_forget_gives_up_whole_windows_and_goes_on() {
 
 #[test]
 fn what_was_given_up_stays_so_in_the_next_version_of_the_rule() {
-    let text = format!("--! lateness = \"20s\"\n--! max_state = \"1MiB\"\n--! when_state_full = \"forget\"\n{WINDOWS}");
+    let text = format!(
+        "--! lateness = \"20s\"\n--! max_state = \"1MiB\"\n--! when_state_full = \"forget\"\n{WINDOWS}"
+    );
     let mut old = rule(&text);
     feed(&mut *old, 0, &keys(0, 0..500)).unwrap();
     assert!(feed(&mut *old, 1_000, &keys(1, 0..60_000)).unwrap().forgotten > 0);
@@ -96,7 +112,9 @@ fn one_batch_that_is_too_much_by_itself_ends_with_nothing_kept_and_the_rule_aliv
 
 #[test]
 fn a_rule_that_keeps_nothing_has_no_limit() {
-    let mut rule =
-        rule_of("--! max_state = \"1B\"\nINSERT INTO lamp SELECT count FROM tank WHERE count >= 0", &crate::bench_rows::catalog());
+    let mut rule = rule_of(
+        "--! max_state = \"1B\"\nINSERT INTO lamp SELECT count FROM tank WHERE count >= 0",
+        &crate::bench_rows::catalog(),
+    );
     assert_eq!(feed(&mut *rule, 0, &keys(0, 0..10)).unwrap().state_bytes, 0);
 }

@@ -1,4 +1,5 @@
-//! Windows at their edges: what is in which, when they close, and what options change. Each expected table is computed by hand from the definition.
+//! Windows at their edges: what is in which, when they close, and what options change. Each expected table is
+//! computed by hand from the definition.
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
@@ -12,7 +13,10 @@ fn cells(out: &Emissions, target: &str) -> Vec<(u64, String)> {
     let rows = listing(&out.rows).into_iter().filter(|(of, _, _)| of.name() == target);
     let cells = |text: String| {
         let line = text.lines().nth(3).unwrap_or_default().trim_matches('|').to_owned();
-        line.split('|').map(|cell| cell.trim().trim_start_matches("1970-01-01T00:").to_owned()).collect::<Vec<_>>().join(" ")
+        line.split('|')
+            .map(|cell| cell.trim().trim_start_matches("1970-01-01T00:").to_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     rows.map(|(_, seq, text)| (seq, cells(text))).collect()
 }
@@ -23,9 +27,11 @@ fn fed(text: &str, rows: &[Tank]) -> (Box<dyn Rule>, Emissions) {
     (rule, out)
 }
 
-/// What `text` writes to the uplink for rows of device `a` at these milliseconds, with their index as temperature; then the input ends.
+/// What `text` writes to the uplink for rows of device `a` at these milliseconds, with their index as
+/// temperature; then the input ends.
 fn written(text: &str, times: &[i64]) -> Vec<(u64, String)> {
-    let rows: Vec<Tank> = times.iter().zip(0_i32..).map(|(ms, index)| tank(*ms, "a", f64::from(index))).collect();
+    let rows: Vec<Tank> =
+        times.iter().zip(0_i32..).map(|(ms, index)| tank(*ms, "a", f64::from(index))).collect();
     let (mut rule, mut out) = fed(&format!("INSERT INTO uplink {text}"), &rows);
     rule.on_end(99, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(out.bad_rows, 0, "{:?}", out.bad_row);
@@ -36,7 +42,8 @@ fn seen(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
     expected.iter().map(|(seq, text)| (*seq, (*text).to_owned())).collect()
 }
 
-const COUNT: &str = "SELECT window_start, window_end, count(*) AS n, sum(temperature) AS s FROM {} GROUP BY window_start, window_end";
+const COUNT: &str = "SELECT window_start, window_end, count(*) AS n, sum(temperature) AS s FROM {} GROUP BY \
+    window_start, window_end";
 
 fn count(window: &str, times: &[i64]) -> Vec<(u64, String)> {
     written(&COUNT.replace("{}", window), times)
@@ -64,7 +71,10 @@ fn a_hop_closes_each_slide_and_skips_windows_without_rows() {
 #[test]
 fn a_slide_longer_than_the_window_leaves_rows_out_without_calling_them_late() {
     let (mut rule, mut out) = fed(
-        &format!("INSERT INTO uplink {}", COUNT.replace("{}", "HOP(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '3' SECOND)")),
+        &format!(
+            "INSERT INTO uplink {}",
+            COUNT.replace("{}", "HOP(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '3' SECOND)")
+        ),
         &[tank(2_999, "a", 1.0), tank(3_000, "a", 2.0), tank(9_999, "a", 4.0), tank(10_000, "a", 8.0)],
     );
     rule.on_end(99, When::at(i64::MAX), &mut out).unwrap();
@@ -74,8 +84,17 @@ fn a_slide_longer_than_the_window_leaves_rows_out_without_calling_them_late() {
 
 #[test]
 fn a_row_can_be_too_late_for_one_window_and_in_time_for_another() {
-    let text = format!("INSERT INTO uplink {}", COUNT.replace("{}", "HOP(tank, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '4' SECOND)"));
-    let rows = [tank(2_500, "a", 1.0), tank(4_100, "a", 2.0), tank(2_600, "a", 4.0), tank(8_000, "a", 8.0), tank(3_000, "a", 16.0)];
+    let text = format!(
+        "INSERT INTO uplink {}",
+        COUNT.replace("{}", "HOP(tank, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '4' SECOND)")
+    );
+    let rows = [
+        tank(2_500, "a", 1.0),
+        tank(4_100, "a", 2.0),
+        tank(2_600, "a", 4.0),
+        tank(8_000, "a", 8.0),
+        tank(3_000, "a", 16.0),
+    ];
     for cuts in [vec![], vec![1; 4], vec![2, 2]] {
         let mut rule = rule(&text);
         let out = feed(&mut *rule, &rows, 0, &cuts);
@@ -101,7 +120,10 @@ fn cumulate_grows_step_by_step_and_starts_anew() {
 #[test]
 fn an_offset_moves_the_bounds() {
     let tumble = "TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '3' SECOND)";
-    assert_eq!(count(tumble, &[3_000, 12_999, 13_000]), seen(&[(2, "00:03Z 00:13Z 2 1.0"), (99, "00:13Z 00:23Z 1 2.0")]));
+    assert_eq!(
+        count(tumble, &[3_000, 12_999, 13_000]),
+        seen(&[(2, "00:03Z 00:13Z 2 1.0"), (99, "00:13Z 00:23Z 1 2.0")])
+    );
 }
 
 #[test]
@@ -116,9 +138,13 @@ fn a_session_ends_when_the_gap_is_over() {
 
 #[test]
 fn a_row_between_two_sessions_makes_them_one() {
-    let text = "--! lateness = \"10s\"\nINSERT INTO uplink SELECT window_start, window_end, array_agg(temperature) AS t
+    let text = "--! lateness = \"10s\"\nINSERT INTO uplink SELECT window_start, window_end, \
+        array_agg(temperature) AS t
         FROM SESSION(tank, DESCRIPTOR(ts), INTERVAL '2' SECOND) GROUP BY window_start, window_end";
-    let (mut rule, mut out) = fed(text, &[tank(5_000, "a", 1.0), tank(1_000, "b", 2.0), tank(3_500, "c", 3.0), tank(2_500, "d", 4.0)]);
+    let (mut rule, mut out) = fed(
+        text,
+        &[tank(5_000, "a", 1.0), tank(1_000, "b", 2.0), tank(3_500, "c", 3.0), tank(2_500, "d", 4.0)],
+    );
     rule.on_end(9, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(cells(&out, "uplink"), seen(&[(9, "00:01Z 00:07Z [1.0, 2.0, 3.0, 4.0]")]));
 }
@@ -126,18 +152,35 @@ fn a_row_between_two_sessions_makes_them_one() {
 #[test]
 fn sessions_of_a_silent_device_close_while_others_talk() {
     let text = "INSERT INTO uplink SELECT device, window_end, count(*) AS n
-        FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '2' SECOND) GROUP BY window_start, window_end, device";
-    let rows = [tank(1_000, "a", 1.0), tank(1_500, "b", 1.0), tank(2_500, "b", 1.0), tank(3_500, "b", 1.0), tank(900, "a", 1.0)];
+        FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '2' SECOND) GROUP BY window_start, \
+        window_end, device";
+    let rows = [
+        tank(1_000, "a", 1.0),
+        tank(1_500, "b", 1.0),
+        tank(2_500, "b", 1.0),
+        tank(3_500, "b", 1.0),
+        tank(900, "a", 1.0),
+    ];
     let (_, out) = fed(text, &rows);
-    assert_eq!((cells(&out, "uplink"), out.late), (seen(&[(3, "a 00:03Z 1")]), 1), "the last row's own session would have ended at 2.9 s");
+    assert_eq!(
+        (cells(&out, "uplink"), out.late),
+        (seen(&[(3, "a 00:03Z 1")]), 1),
+        "the last row's own session would have ended at 2.9 s"
+    );
 }
 
 #[test]
 fn a_count_window_takes_rows_as_they_come() {
     let rows = [5_000, 1_000, 2_000, 7_000, 3_000];
-    assert_eq!(count("COUNT_WINDOW(tank, 2)", &rows), seen(&[(1, "00:01Z 00:05Z 2 1.0"), (3, "00:02Z 00:07Z 2 5.0")]));
+    assert_eq!(
+        count("COUNT_WINDOW(tank, 2)", &rows),
+        seen(&[(1, "00:01Z 00:05Z 2 1.0"), (3, "00:02Z 00:07Z 2 5.0")])
+    );
     let sliding = count("COUNT_WINDOW(tank PARTITION BY device, 3, 1)", &rows);
-    assert_eq!(sliding, seen(&[(2, "00:01Z 00:05Z 3 3.0"), (3, "00:01Z 00:07Z 3 6.0"), (4, "00:02Z 00:07Z 3 9.0")]));
+    assert_eq!(
+        sliding,
+        seen(&[(2, "00:01Z 00:05Z 3 3.0"), (3, "00:01Z 00:07Z 3 6.0"), (4, "00:02Z 00:07Z 3 9.0")])
+    );
     assert_eq!(count("COUNT_WINDOW(tank, 1)", &[5]).len(), 1);
 }
 
@@ -152,22 +195,36 @@ fn a_state_window_lasts_from_the_row_that_opens_it_to_the_row_that_closes_it() {
 
 #[test]
 fn rows_without_an_aggregate_get_the_bounds_of_their_windows() {
-    let hop = "SELECT temperature AS t, window_end FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '2' SECOND)";
-    assert_eq!(written(hop, &[0, 500]), seen(&[(0, "0.0 00:01Z"), (0, "0.0 00:02Z"), (1, "1.0 00:01Z"), (1, "1.0 00:02Z")]));
-    let session = "SELECT temperature AS t, window_end FROM SESSION(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND)";
-    assert_eq!(written(session, &[0, 500, 2_000]), seen(&[(2, "0.0 00:01.500Z"), (2, "1.0 00:01.500Z"), (99, "2.0 00:03Z")]));
-    assert_eq!(written("SELECT temperature AS t FROM COUNT_WINDOW(tank, 2)", &[0, 0, 0]), seen(&[(1, "0.0"), (1, "1.0")]));
+    let hop = "SELECT temperature AS t, window_end FROM HOP(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, \
+        INTERVAL '2' SECOND)";
+    assert_eq!(
+        written(hop, &[0, 500]),
+        seen(&[(0, "0.0 00:01Z"), (0, "0.0 00:02Z"), (1, "1.0 00:01Z"), (1, "1.0 00:02Z")])
+    );
+    let session =
+        "SELECT temperature AS t, window_end FROM SESSION(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND)";
+    assert_eq!(
+        written(session, &[0, 500, 2_000]),
+        seen(&[(2, "0.0 00:01.500Z"), (2, "1.0 00:01.500Z"), (99, "2.0 00:03Z")])
+    );
+    assert_eq!(
+        written("SELECT temperature AS t FROM COUNT_WINDOW(tank, 2)", &[0, 0, 0]),
+        seen(&[(1, "0.0"), (1, "1.0")])
+    );
 }
 
 #[test]
 fn windows_stand_over_windows() {
     let text = "CREATE VIEW second AS SELECT window_end AS ts, device, avg(temperature) AS mean
-            FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, device;
+            FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, \
+        device;
         INSERT INTO uplink SELECT window_start, max(mean) AS most, count(*) AS n
-            FROM HOP(second, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '4' SECOND) GROUP BY window_start, window_end";
+            FROM HOP(second, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '4' SECOND) GROUP BY \
+        window_start, window_end";
     let rows = [tank(0, "a", 1.0), tank(500, "a", 3.0), tank(1_200, "b", 9.0), tank(4_000, "a", 0.0)];
     let (mut rule, mut out) = fed(text, &rows);
-    // Means at 1 s (2) and 2 s (9) come with the row at 4 s, which closes [0, 4) by itself: the end of a window is never late.
+    // Means at 1 s (2) and 2 s (9) come with the row at 4 s, which closes [0, 4) by itself: the end of a
+    // window is never late.
     assert_eq!(cells(&out, "uplink"), seen(&[(3, "1969-12-31T23:59:58Z 2.0 1"), (3, "00:00Z 9.0 2")]));
     rule.on_end(9, When::at(i64::MAX), &mut out).unwrap();
     assert_eq!(cells(&out, "uplink")[2..], seen(&[(9, "00:02Z 9.0 2"), (9, "00:04Z 0.0 1")]));
@@ -178,19 +235,29 @@ fn windows_stand_over_windows() {
 fn a_window_that_goes_by_the_start_of_others_waits_for_them() {
     let text = "CREATE VIEW second AS SELECT window_start AS ts, count(*) AS n
             FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end;
-        INSERT INTO uplink SELECT window_start, sum(n) AS n FROM TUMBLE(second, DESCRIPTOR(ts), INTERVAL '2' SECOND) GROUP BY window_start, window_end";
-    let (_, out) = fed(text, &[tank(0, "a", 1.0), tank(1_500, "a", 3.0), tank(2_000, "b", 9.0), tank(3_000, "a", 0.0)]);
+        INSERT INTO uplink SELECT window_start, sum(n) AS n FROM TUMBLE(second, DESCRIPTOR(ts), INTERVAL \
+        '2' SECOND) GROUP BY window_start, window_end";
+    let (_, out) =
+        fed(text, &[tank(0, "a", 1.0), tank(1_500, "a", 3.0), tank(2_000, "b", 9.0), tank(3_000, "a", 0.0)]);
     // [1, 2) is written with the row at 2 s, and its start, 1 s, is in [0, 2), which therefore closes at 3 s.
     assert_eq!((cells(&out, "uplink"), out.late), (seen(&[(3, "00:00Z 2")]), 0));
 }
 
 #[test]
 fn early_results_come_with_each_row() {
-    let text = "--! emit = \"row\"\nINSERT INTO uplink SELECT device, max(temperature) AS t, count(*) AS n, array_agg(count) AS c
+    let text = "--! emit = \"row\"\nINSERT INTO uplink SELECT device, max(temperature) AS t, count(*) AS n, \
+        array_agg(count) AS c
         FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device";
-    let rows = [tank(1, "a", 1.0), tank(2, "b", 2.0), tank(3, "a", 3.0), tank(10_000, "a", 4.0), tank(4, "b", 1.0)];
-    let expected =
-        [(0, "a 1.0 1 [1]"), (1, "b 2.0 1 [2]"), (2, "a 3.0 2 [1, 3]"), (3, "a 4.0 1 [10000]"), (3, "a 3.0 2 [1, 3]"), (3, "b 2.0 1 [2]")];
+    let rows =
+        [tank(1, "a", 1.0), tank(2, "b", 2.0), tank(3, "a", 3.0), tank(10_000, "a", 4.0), tank(4, "b", 1.0)];
+    let expected = [
+        (0, "a 1.0 1 [1]"),
+        (1, "b 2.0 1 [2]"),
+        (2, "a 3.0 2 [1, 3]"),
+        (3, "a 4.0 1 [10000]"),
+        (3, "a 3.0 2 [1, 3]"),
+        (3, "b 2.0 1 [2]"),
+    ];
     for cuts in [vec![], vec![1; 4], vec![3]] {
         let mut rule = rule(text);
         let out = feed(&mut *rule, &rows, 0, &cuts);
@@ -210,9 +277,16 @@ fn early_results_come_every_so_often() {
         tank(8_100, "b", 1.0),
         tank(10_000, "a", 1.0),
     ];
-    // At 2 s both have changed; the row at 8 s brings `a`, and counts itself before it does. At 10 s the window closes, and the
-    // row that closes it has changed the next.
-    let expected = [(2, "00:00Z a 2"), (2, "00:00Z b 1"), (3, "00:00Z a 3"), (5, "00:00Z a 3"), (5, "00:00Z b 2"), (5, "00:10Z a 1")];
+    // At 2 s both have changed; the row at 8 s brings `a`, and counts itself before it does. At 10 s the
+    // window closes, and the row that closes it has changed the next.
+    let expected = [
+        (2, "00:00Z a 2"),
+        (2, "00:00Z b 1"),
+        (3, "00:00Z a 3"),
+        (5, "00:00Z a 3"),
+        (5, "00:00Z b 2"),
+        (5, "00:10Z a 1"),
+    ];
     for cuts in [vec![], vec![1; 6], vec![3, 1]] {
         let mut old = rule(text);
         let mut out = feed(&mut *old, &rows[..4], 0, &cuts);
@@ -225,8 +299,15 @@ fn early_results_come_every_so_often() {
 
 #[test]
 fn groups_without_a_window_are_forgotten_when_they_are_silent() {
-    let text = "--! state_ttl = \"5s\"\nINSERT INTO uplink SELECT device, count(*) AS n, avg(temperature) AS t FROM tank GROUP BY device";
-    let rows = [tank(0, "a", 1.0), tank(1_000, "b", 2.0), tank(4_999, "a", 3.0), tank(6_000, "b", 4.0), tank(9_998, "a", 5.0)];
+    let text = "--! state_ttl = \"5s\"\nINSERT INTO uplink SELECT device, count(*) AS n, avg(temperature) \
+        AS t FROM tank GROUP BY device";
+    let rows = [
+        tank(0, "a", 1.0),
+        tank(1_000, "b", 2.0),
+        tank(4_999, "a", 3.0),
+        tank(6_000, "b", 4.0),
+        tank(9_998, "a", 5.0),
+    ];
     // `b` is silent for 5 s, `a` never quite.
     let expected = [(0, "a 1 1.0"), (1, "b 1 2.0"), (2, "a 2 2.0"), (3, "b 1 4.0"), (4, "a 3 3.0")];
     for split in 0..rows.len() {
@@ -248,12 +329,20 @@ fn on_batch(rule: &mut dyn Rule, seq: u64, rows: &[Tank], now_ms: i64, out: &mut
 
 #[test]
 fn a_row_too_far_ahead_does_not_move_time_until_it_is_believed() {
-    let text =
-        format!("--! max_ahead = \"1h\"\nINSERT INTO uplink {}", COUNT.replace("{}", "TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)"));
+    let text = format!(
+        "--! max_ahead = \"1h\"\nINSERT INTO uplink {}",
+        COUNT.replace("{}", "TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)")
+    );
     let hour = 3_600_000;
     let mut clock = rule(&text);
     let mut out = Emissions::default();
-    on_batch(&mut *clock, 0, &[tank(1_000, "a", 1.0), tank(hour + 1_001, "b", 2.0), tank(2_000, "a", 4.0)], 0, &mut out);
+    on_batch(
+        &mut *clock,
+        0,
+        &[tank(1_000, "a", 1.0), tank(hour + 1_001, "b", 2.0), tank(2_000, "a", 4.0)],
+        0,
+        &mut out,
+    );
     assert_eq!((out.rows.len(), out.late, out.ahead), (0, 0, 1));
     // What went by meanwhile does not count as ahead.
     on_batch(&mut *clock, 3, &[tank(hour + 12_000, "a", 8.0)], 10_000, &mut out);
@@ -274,8 +363,15 @@ fn a_row_too_far_ahead_does_not_move_time_until_it_is_believed() {
 #[test]
 fn late_rows_go_where_the_rule_says() {
     let text = "--! late_rows = \"lamp\"\nINSERT INTO uplink SELECT window_start, sum(temperature) AS s
-        FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) WHERE temperature < 10 GROUP BY window_start, window_end";
-    let rows = [tank(1_000, "a", 1.0), tank(10_000, "a", 2.0), tank(3_000, "late", 4.0), tank(4_000, "b", 16.0), tank(20_000, "a", 0.0)];
+        FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) WHERE temperature < 10 GROUP BY \
+        window_start, window_end";
+    let rows = [
+        tank(1_000, "a", 1.0),
+        tank(10_000, "a", 2.0),
+        tank(3_000, "late", 4.0),
+        tank(4_000, "b", 16.0),
+        tank(20_000, "a", 0.0),
+    ];
     for cuts in [vec![], vec![1; 4]] {
         let mut rule = rule(text);
         let out = feed(&mut *rule, &rows, 5, &cuts);
@@ -293,7 +389,11 @@ fn windows_by_arrival_close_without_a_row() {
     // The end, and 100 ms in which a row may be on its way.
     for (window, closes_ms, expected) in [
         ("TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)", 110_100, "00:00Z 00:10Z 2 3.0"),
-        ("CUMULATE(tank, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND)", 105_100, "00:00Z 00:05Z 2 3.0"),
+        (
+            "CUMULATE(tank, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND)",
+            105_100,
+            "00:00Z 00:05Z 2 3.0",
+        ),
         ("SESSION(tank, DESCRIPTOR(ts), INTERVAL '3' SECOND)", 105_100, "00:01Z 00:05Z 2 3.0"),
     ] {
         let mut rule = rule_of(&format!("INSERT INTO uplink {}", COUNT.replace("{}", window)), &catalog);
@@ -325,10 +425,16 @@ fn the_ends_of_time_are_windows_too() {
         "SESSION(tank, DESCRIPTOR(ts), INTERVAL '5' SECOND)",
     ] {
         let limit = i64::MAX / 1_000_000;
-        let (mut rule, mut out) =
-            fed(&text.replace("{}", window), &[tank(-limit, "a", 1.0), tank(0, "a", 1.0), tank(limit, "a", f64::NAN)]);
+        let (mut rule, mut out) = fed(
+            &text.replace("{}", window),
+            &[tank(-limit, "a", 1.0), tank(0, "a", 1.0), tank(limit, "a", f64::NAN)],
+        );
         rule.on_end(9, When::at(i64::MAX), &mut out).unwrap();
-        assert!(table(&out.rows, "uplink").matches("| 1 ").count() >= 3, "{window}: {}", table(&out.rows, "uplink"));
+        assert!(
+            table(&out.rows, "uplink").matches("| 1 ").count() >= 3,
+            "{window}: {}",
+            table(&out.rows, "uplink")
+        );
         assert_eq!((out.late, out.bad_rows), (0, 0));
     }
 }
@@ -341,8 +447,10 @@ fn what_is_kept_is_known_and_goes_with_the_windows() {
         "COUNT_WINDOW(tank PARTITION BY device, 10)",
         "STATE_WINDOW(tank PARTITION BY device, temperature = 1, temperature = 9)",
     ] {
-        let mut rule =
-            rule(&format!("INSERT INTO uplink SELECT device, count(*) AS n FROM {window} GROUP BY window_start, window_end, device"));
+        let mut rule = rule(&format!(
+            "INSERT INTO uplink SELECT device, count(*) AS n FROM {window} GROUP BY window_start, \
+            window_end, device"
+        ));
         let held = |rule: &dyn Rule| rule.explain().iter().map(|step| step.entries).sum::<usize>();
         assert_eq!(held(&*rule), 0, "{window}");
         let rows: Vec<Tank> = (0..9).map(|at| tank(at * 100, "a", at as f64)).collect();
@@ -359,7 +467,8 @@ fn what_is_kept_is_known_and_goes_with_the_windows() {
 #[test]
 fn sessions_take_memory_for_their_sums_and_not_for_their_rows() {
     let text = "INSERT INTO uplink SELECT device, avg(temperature) AS t, count(*) AS n
-        FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE) WHERE temperature >= 0 GROUP BY window_start, window_end, device";
+        FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE) WHERE temperature >= 0 \
+        GROUP BY window_start, window_end, device";
     let names: Vec<&'static str> = (0..1_000).map(|name| &*format!("device {name}").leak()).collect();
     let bytes_after = |rows: i64| {
         let rows: Vec<Tank> = (0..rows).map(|at| tank(at, names[at as usize % names.len()], 1.0)).collect();
@@ -380,8 +489,13 @@ fn sessions_take_memory_for_their_sums_and_not_for_their_rows() {
 fn keys_that_come_and_go_are_found_and_forgotten() {
     let text = "INSERT INTO uplink SELECT window_start, count, count(*) AS n, sum(temperature) AS s
         FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, count";
-    let seconds: Vec<Vec<i64>> =
-        vec![(0..70_000).collect(), (35_000..105_000).rev().collect(), (0..10).collect(), (5..15).rev().collect(), vec![3]];
+    let seconds: Vec<Vec<i64>> = vec![
+        (0..70_000).collect(),
+        (35_000..105_000).rev().collect(),
+        (0..10).collect(),
+        (5..15).rev().collect(),
+        vec![3],
+    ];
     let rows_of = |second: usize| -> Vec<Tank> {
         let ts_ms = second as i64 * 1_000;
         let row = |key: &i64| Tank { count: Some(*key), ..tank(ts_ms, "a", *key as f64) };
@@ -413,7 +527,9 @@ fn keys_that_come_and_go_are_found_and_forgotten() {
         let keys = batch.column(1).as_primitive::<Int64Type>().values();
         let counts = batch.column(2).as_primitive::<Int64Type>().values();
         let sums = batch.column(3).as_primitive::<Float64Type>().values();
-        found.extend((0..batch.num_rows()).map(|row| (starts[row] / 1_000_000_000, keys[row], counts[row], sums[row])));
+        found.extend(
+            (0..batch.num_rows()).map(|row| (starts[row] / 1_000_000_000, keys[row], counts[row], sums[row])),
+        );
     }
     // A window gives its keys in the order in which they came.
     let expected = (0..).zip(&seconds).flat_map(|(second, keys)| {
@@ -427,10 +543,12 @@ fn keys_that_come_and_go_are_found_and_forgotten() {
     assert!(bytes.last().unwrap() * 100 < *most, "{bytes:?}");
 }
 
-/// Every row joins the sessions before it from the far end: as deep as sessions can be put into each other within one batch.
+/// Every row joins the sessions before it from the far end: as deep as sessions can be put into each other
+/// within one batch.
 #[test]
 fn any_number_of_sessions_can_become_one_within_a_batch() {
-    let text = "--! lateness = \"1d\"\nINSERT INTO uplink SELECT window_start, window_end, count(*) AS n, sum(count) AS s
+    let text = "--! lateness = \"1d\"\nINSERT INTO uplink SELECT window_start, window_end, count(*) AS n, \
+        sum(count) AS s
         FROM SESSION(tank, DESCRIPTOR(ts), INTERVAL '6' SECOND) GROUP BY window_start, window_end";
     let far = 3_000;
     let apart = (0..far).map(|at| tank(at * 10_000, "a", 1.0));

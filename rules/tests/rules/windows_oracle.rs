@@ -1,5 +1,5 @@
-//! What windows hold, and what aggregates over them give, against stock DataFusion over the recorded rows, each placed in its windows by
-//! the definition of these.
+//! What windows hold, and what aggregates over them give, against stock DataFusion over the recorded rows,
+//! each placed in its windows by the definition of these.
 
 use crate::bench_rows::{Tank, batch, feed, rule, schema};
 use crate::oracle::{config, sorted, tanks};
@@ -32,7 +32,12 @@ struct Case {
 
 fn by_time(rows: &[Tank], windows_of: impl Fn(i64) -> Vec<(i64, i64)>) -> Vec<Placed> {
     let of = |(row, tank): (usize, &Tank)| {
-        windows_of(tank.ts_ms).into_iter().map(move |(start_ms, end_ms)| Placed { row, start_ms, end_ms, number: 0 })
+        windows_of(tank.ts_ms).into_iter().map(move |(start_ms, end_ms)| Placed {
+            row,
+            start_ms,
+            end_ms,
+            number: 0,
+        })
     };
     rows.iter().enumerate().flat_map(of).collect()
 }
@@ -41,7 +46,10 @@ fn by_time(rows: &[Tank], windows_of: impl Fn(i64) -> Vec<(i64, i64)>) -> Vec<Pl
 fn hop(rows: &[Tank], slide: i64, size: i64, offset: i64) -> Vec<Placed> {
     by_time(rows, |ts| {
         let around = (ts - size - slide) / slide - 2..=(ts + slide) / slide + 2;
-        around.map(|k| (k * slide + offset, k * slide + offset + size)).filter(|(start, end)| (*start..*end).contains(&ts)).collect()
+        around
+            .map(|k| (k * slide + offset, k * slide + offset + size))
+            .filter(|(start, end)| (*start..*end).contains(&ts))
+            .collect()
     })
 }
 
@@ -82,7 +90,9 @@ fn sessions(rows: &[Tank], keys: impl IntoIterator<Item = Vec<usize>>, gap: i64)
 fn counts(rows: &[Tank], size: usize, every: usize) -> Vec<Placed> {
     let mut windows = Vec::new();
     for of_key in by_device(rows).into_values() {
-        windows.extend((size..=of_key.len()).filter(|end| end % every == 0).map(|end| of_key[end - size..end].to_vec()));
+        windows.extend(
+            (size..=of_key.len()).filter(|end| end % every == 0).map(|end| of_key[end - size..end].to_vec()),
+        );
     }
     placed(rows, windows, 0)
 }
@@ -107,17 +117,27 @@ fn states(rows: &[Tank]) -> Vec<Placed> {
 }
 
 const CASES: &[Case] = &[
-    Case { written: "TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '3' SECOND)", defined: |rows| hop(rows, 3_000, 3_000, 0) },
+    Case {
+        written: "TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '3' SECOND)",
+        defined: |rows| hop(rows, 3_000, 3_000, 0),
+    },
     Case {
         written: "TUMBLE(TABLE tank, DESCRIPTOR(ts), INTERVAL '2.5' SECOND, INTERVAL '700' MILLISECOND)",
         defined: |rows| hop(rows, 2_500, 2_500, 700),
     },
-    Case { written: "HOP(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '5' SECOND)", defined: |rows| hop(rows, 1_000, 5_000, 0) },
     Case {
-        written: "TABLE(HOP(TABLE tank, DESCRIPTOR(ts), INTERVAL '400' MILLISECOND, INTERVAL '3' SECOND, -INTERVAL '100' MILLISECOND))",
+        written: "HOP(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '5' SECOND)",
+        defined: |rows| hop(rows, 1_000, 5_000, 0),
+    },
+    Case {
+        written: "TABLE(HOP(TABLE tank, DESCRIPTOR(ts), INTERVAL '400' MILLISECOND, INTERVAL '3' SECOND, \
+            -INTERVAL '100' MILLISECOND))",
         defined: |rows| hop(rows, 400, 3_000, -100),
     },
-    Case { written: "HOP(tank, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '2' SECOND)", defined: |rows| hop(rows, 5_000, 2_000, 0) },
+    Case {
+        written: "HOP(tank, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '2' SECOND)",
+        defined: |rows| hop(rows, 5_000, 2_000, 0),
+    },
     Case {
         written: "CUMULATE(tank, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '4' SECOND)",
         defined: |rows| {
@@ -144,16 +164,25 @@ const CASES: &[Case] = &[
     Case { written: "STATE_WINDOW(tank PARTITION BY device, running, temperature > 10)", defined: states },
 ];
 
-/// `{T}` is the window; `{G}` the columns that tell windows apart. Devices have windows of their own in some of [`CASES`], so each query goes by them.
+/// `{T}` is the window; `{G}` the columns that tell windows apart. Devices have windows of their own in some
+/// of [`CASES`], so each query goes by them.
 const QUERIES: &[&str] = &[
-    "SELECT window_start, window_end, device, count(*) AS n, avg(temperature) AS mean, min(temperature) AS low, max(count) AS most FROM {T} GROUP BY {G}, device",
-    "SELECT window_end AS ts, device, sum(count) AS s FROM {T} WHERE temperature > 5 GROUP BY {G}, device HAVING sum(count) > 10",
-    "SELECT window_start, device, running, count(DISTINCT count) AS n, sum(temperature) FILTER (WHERE running) AS warm FROM {T} GROUP BY {G}, device, running",
-    "SELECT device, array_agg(count) AS all_counts, first_value(count) AS first, last_value(temperature) AS last FROM {T} GROUP BY {G}, device",
-    "SELECT device, array_agg(temperature ORDER BY count DESC, temperature, ts) AS sorted, string_agg(device, '-' ORDER BY ts) AS names FROM {T} GROUP BY {G}, device",
-    "SELECT device, first_value(temperature ORDER BY count, temperature) AS a, last_value(temperature ORDER BY count, temperature) AS b FROM {T} GROUP BY {G}, device",
-    "SELECT device, max(x) AS longest FROM (SELECT device, ts, window_start, window_end, {W} ts - window_start AS x FROM {T} WHERE window_end - ts > INTERVAL '1' MILLISECOND) AS s GROUP BY {G}, device",
-    "SELECT device, n, count(*) AS windows FROM (SELECT window_start, window_end, {W} device, count % 3 AS k, count(*) AS n FROM {T} GROUP BY {G}, device, count % 3) AS s GROUP BY {G}, device, n",
+    "SELECT window_start, window_end, device, count(*) AS n, avg(temperature) AS mean, min(temperature) AS \
+    low, max(count) AS most FROM {T} GROUP BY {G}, device",
+    "SELECT window_end AS ts, device, sum(count) AS s FROM {T} WHERE temperature > 5 GROUP BY {G}, device \
+    HAVING sum(count) > 10",
+    "SELECT window_start, device, running, count(DISTINCT count) AS n, sum(temperature) FILTER (WHERE \
+    running) AS warm FROM {T} GROUP BY {G}, device, running",
+    "SELECT device, array_agg(count) AS all_counts, first_value(count) AS first, last_value(temperature) AS \
+    last FROM {T} GROUP BY {G}, device",
+    "SELECT device, array_agg(temperature ORDER BY count DESC, temperature, ts) AS sorted, \
+    string_agg(device, '-' ORDER BY ts) AS names FROM {T} GROUP BY {G}, device",
+    "SELECT device, first_value(temperature ORDER BY count, temperature) AS a, last_value(temperature ORDER \
+    BY count, temperature) AS b FROM {T} GROUP BY {G}, device",
+    "SELECT device, max(x) AS longest FROM (SELECT device, ts, window_start, window_end, {W} ts - \
+    window_start AS x FROM {T} WHERE window_end - ts > INTERVAL '1' MILLISECOND) AS s GROUP BY {G}, device",
+    "SELECT device, n, count(*) AS windows FROM (SELECT window_start, window_end, {W} device, count % 3 AS \
+    k, count(*) AS n FROM {T} GROUP BY {G}, device, count % 3) AS s GROUP BY {G}, device, n",
 ];
 
 /// Without an aggregate, or with DISTINCT, which is one.
@@ -171,13 +200,19 @@ fn stock(query: &str, rows: &[Tank], case: &Case) -> Vec<String> {
     let index = UInt32Array::from_iter_values(all.iter().map(|placed| placed.row as u32));
     let mut columns = take_record_batch(&batch(rows), &index).unwrap().columns().to_vec();
     let time = |ms: &dyn Fn(&Placed) -> i64| {
-        Arc::new(TimestampNanosecondArray::from_iter_values(all.iter().map(|p| ms(p) * 1_000_000)).with_timezone("UTC")) as ArrayRef
+        Arc::new(
+            TimestampNanosecondArray::from_iter_values(all.iter().map(|p| ms(p) * 1_000_000))
+                .with_timezone("UTC"),
+        ) as ArrayRef
     };
     columns.extend([time(&|p| p.start_ms), time(&|p| p.end_ms)]);
     columns.push(Arc::new(Int64Array::from_iter_values(all.iter().map(|p| p.number))));
     let windowed_schema = Arc::new(Schema::new(fields));
     let windowed = RecordBatch::try_new(Arc::clone(&windowed_schema), columns).unwrap();
-    let query = query.replace("{T}", "windowed").replace("{G}", "window_start, window_end, number").replace("{W}", "number,");
+    let query = query
+        .replace("{T}", "windowed")
+        .replace("{G}", "window_start, window_end, number")
+        .replace("{W}", "number,");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let context = SessionContext::new();
@@ -191,8 +226,16 @@ fn streamed(query: &str, rows: &[Tank], cuts: &[usize], swap: usize, case: &Case
     streamed_with("", query, rows, cuts, swap, case)
 }
 
-fn streamed_with(options: &str, query: &str, rows: &[Tank], cuts: &[usize], swap: usize, case: &Case) -> Vec<RecordBatch> {
-    let query = query.replace("{T}", case.written).replace("{G}", "window_start, window_end").replace("{W}", "");
+fn streamed_with(
+    options: &str,
+    query: &str,
+    rows: &[Tank],
+    cuts: &[usize],
+    swap: usize,
+    case: &Case,
+) -> Vec<RecordBatch> {
+    let query =
+        query.replace("{T}", case.written).replace("{G}", "window_start, window_end").replace("{W}", "");
     let text = format!("--! lateness = \"2s\"\n{options}INSERT INTO uplink {query}");
     let mut version = rule(&text);
     let swap = swap.min(rows.len());
@@ -207,7 +250,8 @@ fn streamed_with(options: &str, query: &str, rows: &[Tank], cuts: &[usize], swap
     out.rows.into_iter().map(|emission| emission.rows.batch).collect()
 }
 
-/// Which windows number their own rows, so that DISTINCT and copies cannot be told apart by their bounds alone.
+/// Which windows number their own rows, so that DISTINCT and copies cannot be told apart by their bounds
+/// alone.
 fn has_equal_bounds(case: &Case) -> bool {
     !case.written.contains("DESCRIPTOR")
 }
@@ -228,13 +272,25 @@ fn windows_equal_their_definition() {
     proptest!(many(), |((rows, cuts, swap, (case, query)) in inputs)| {
         prop_assume!(!(has_equal_bounds(case) && query.contains("DISTINCT window_start")));
         let found = sorted(&streamed(query, &rows, &cuts, swap, case));
-        prop_assert_eq!(found, without_number(stock(query, &rows, case), query), "{} {}", case.written, query);
+        prop_assert_eq!(
+            found,
+            without_number(stock(query, &rows, case), query),
+            "{} {}",
+            case.written,
+            query,
+        );
     });
 }
 
 /// Rows of many keys that come and go, and of sessions of many rows.
 fn crowds() -> impl Strategy<Value = Vec<Tank>> {
-    let row = (0_i64..150, 0_i64..2000, prop::sample::select(vec![Some("a"), Some("b"), None]), -40_i32..120, 0_i64..150);
+    let row = (
+        0_i64..150,
+        0_i64..2000,
+        prop::sample::select(vec![Some("a"), Some("b"), None]),
+        -40_i32..120,
+        0_i64..150,
+    );
     prop::collection::vec(row, 0..400).prop_map(|rows| {
         let mut base = 0;
         let row = |(step, back, device, quarters, key): (i64, i64, _, i32, i64)| {
@@ -255,18 +311,31 @@ fn crowds() -> impl Strategy<Value = Vec<Tank>> {
 #[test]
 fn keys_that_come_and_go_and_long_sessions_equal_their_definition() {
     const QUERIES: &[&str] = &[
-        "SELECT window_start, count, device, count(*) AS n, avg(temperature) AS mean, min(temperature) AS low FROM {T} GROUP BY {G}, count, device",
-        "SELECT window_start, window_end, device, count(*) AS n, sum(temperature) AS s, max(count) AS most FROM {T} GROUP BY {G}, device",
+        "SELECT window_start, count, device, count(*) AS n, avg(temperature) AS mean, min(temperature) AS \
+        low FROM {T} GROUP BY {G}, count, device",
+        "SELECT window_start, window_end, device, count(*) AS n, sum(temperature) AS s, max(count) AS most \
+        FROM {T} GROUP BY {G}, device",
         "SELECT window_end, device, count(*) AS n FROM {T} GROUP BY {G}, device",
     ];
     let cases: Vec<&Case> = CASES.iter().collect();
-    let inputs =
-        (crowds(), prop::collection::vec(1_usize..40, 0..40), 0_usize..400, prop::sample::select(cases), prop::sample::select(QUERIES));
+    let inputs = (
+        crowds(),
+        prop::collection::vec(1_usize..40, 0..40),
+        0_usize..400,
+        prop::sample::select(cases),
+        prop::sample::select(QUERIES),
+    );
     proptest!(ProptestConfig { cases: 100, ..config() }, |((rows, cuts, swap, case, query) in inputs)| {
         let found = streamed(query, &rows, &cuts, swap, case);
         prop_assert_eq!(sorted(&found), stock(query, &rows, case), "{} {}", case.written, query);
         let joined = |batches: Vec<RecordBatch>| batches.first().map(|first| concat_batches(&first.schema(), &batches).unwrap());
-        prop_assert_eq!(joined(found), joined(streamed(query, &rows, &[], rows.len(), case)), "{} {}", case.written, query);
+        prop_assert_eq!(
+            joined(found),
+            joined(streamed(query, &rows, &[], rows.len(), case)),
+            "{} {}",
+            case.written,
+            query,
+        );
     });
 }
 
@@ -275,7 +344,8 @@ fn keys_that_come_and_go_and_long_sessions_equal_their_definition() {
 fn a_session_of_which_nothing_is_asked_is_given() {
     let case = CASES.iter().find(|case| case.written.contains("500' MILLISECOND")).unwrap();
     let query = "SELECT window_start, window_end FROM {T} GROUP BY {G}";
-    let rows: Vec<Tank> = (0..40).map(|at| crate::bench_rows::tank(at * 100 + at / 20 * 1_000, "a", 1.0)).collect();
+    let rows: Vec<Tank> =
+        (0..40).map(|at| crate::bench_rows::tank(at * 100 + at / 20 * 1_000, "a", 1.0)).collect();
     assert_eq!(sorted(&streamed(query, &rows, &[7; 4], 25, case)), stock(query, &rows, case));
 }
 
@@ -314,16 +384,23 @@ fn call(function: &str) -> Option<String> {
         // It tells the columns of GROUPING SETS, which are refused.
         "grouping" => return None,
         "array_agg" => "array_agg(count ORDER BY ts, count, temperature, device, running)".to_owned(),
-        "string_agg" => "string_agg(CAST(count AS VARCHAR), ',' ORDER BY ts, count, temperature, device)".to_owned(),
+        "string_agg" => {
+            "string_agg(CAST(count AS VARCHAR), ',' ORDER BY ts, count, temperature, device)".to_owned()
+        }
         "first_value" | "last_value" => format!("{function}(count ORDER BY ts, count, temperature)"),
         "any_value" => "any_value(device) FILTER (WHERE device = 'a')".to_owned(),
         "nth_value" => "nth_value(count, 2)".to_owned(),
         "bool_and" | "bool_or" => format!("{function}(running)"),
         "bit_and" | "bit_or" | "bit_xor" | "count" | "approx_distinct" => format!("{function}(count)"),
-        "percentile_cont" | "approx_percentile_cont" => format!("{function}(0.25) WITHIN GROUP (ORDER BY temperature)"),
+        "percentile_cont" | "approx_percentile_cont" => {
+            format!("{function}(0.25) WITHIN GROUP (ORDER BY temperature)")
+        }
         // With weights that differ, its guess depends on which rows come together.
-        "approx_percentile_cont_with_weight" => format!("{function}(1, 0.5) WITHIN GROUP (ORDER BY temperature)"),
-        // The last bits depend on the order of adding up. Sums of quarters lie halfway between two decimals, so they are moved away from there first.
+        "approx_percentile_cont_with_weight" => {
+            format!("{function}(1, 0.5) WITHIN GROUP (ORDER BY temperature)")
+        }
+        // The last bits depend on the order of adding up. Sums of quarters lie halfway between two decimals,
+        // so they are moved away from there first.
         "corr" | "covar_samp" | "covar_pop" => format!("round({function}({numbers}) + 0.00000013, 6) + 0.0"),
         _ if function.starts_with("regr_") => format!("round({function}({numbers}) + 0.00000013, 6) + 0.0"),
         _ if function.starts_with("stddev") || function.starts_with("var") => {
@@ -338,11 +415,14 @@ fn every_aggregate_function_works_in_windows() {
     let functions = datafusion_functions_aggregate::all_default_aggregate_functions();
     let calls: Vec<String> = functions.iter().filter_map(|function| call(function.name())).collect();
     // Beside an aggregate with ORDER BY, stock DataFusion sorts the rows for all.
-    let (by_arrival, calls): (Vec<String>, Vec<String>) = calls.into_iter().partition(|call| call.starts_with("nth_value"));
+    let (by_arrival, calls): (Vec<String>, Vec<String>) =
+        calls.into_iter().partition(|call| call.starts_with("nth_value"));
     assert!(calls.len() >= 37 && by_arrival.len() == 1, "{calls:?}");
-    let columns: Vec<String> = calls.iter().enumerate().map(|(index, call)| format!("{call} AS c{index}")).collect();
-    let distinct = "count(DISTINCT device) AS d1, sum(DISTINCT count) AS d2, array_sort(array_agg(DISTINCT count)) AS d3, \
-         string_agg(DISTINCT device, ',' ORDER BY device) AS d4, avg(DISTINCT temperature) AS d5, median(DISTINCT count) AS d6";
+    let columns: Vec<String> =
+        calls.iter().enumerate().map(|(index, call)| format!("{call} AS c{index}")).collect();
+    let distinct = "count(DISTINCT device) AS d1, sum(DISTINCT count) AS d2, array_sort(array_agg(DISTINCT \
+        count)) AS d3, string_agg(DISTINCT device, ',' ORDER BY device) AS d4, avg(DISTINCT temperature) AS \
+        d5, median(DISTINCT count) AS d6";
     let by_arrival: Vec<String> = by_arrival.iter().map(|call| format!("{call} AS by_arrival")).collect();
     let queries = [format!("{}, {distinct}", columns.join(", ")), by_arrival.join(", ")]
         .map(|columns| format!("SELECT device, {columns} FROM {{T}} GROUP BY {{G}}, device"));
@@ -350,7 +430,12 @@ fn every_aggregate_function_works_in_windows() {
     proptest!(config, |(rows in tanks(), cuts in prop::collection::vec(1_usize..9, 0..12), swap in 0_usize..60)| {
         for case in [&CASES[0], &CASES[2], &CASES[6]] {
             for query in &queries {
-                prop_assert_eq!(sorted(&streamed(query, &rows, &cuts, swap, case)), stock(query, &rows, case), "{}", case.written);
+                prop_assert_eq!(
+                    sorted(&streamed(query, &rows, &cuts, swap, case)),
+                    stock(query, &rows, case),
+                    "{}",
+                    case.written,
+                );
             }
         }
     });
@@ -367,7 +452,9 @@ fn stock_running(query: &str, rows: &[Tank]) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let context = SessionContext::new();
-        context.register_table("tank", Arc::new(MemTable::try_new(placed_schema, vec![vec![placed]]).unwrap())).unwrap();
+        context
+            .register_table("tank", Arc::new(MemTable::try_new(placed_schema, vec![vec![placed]]).unwrap()))
+            .unwrap();
         sorted(&context.sql(query).await.unwrap().collect().await.unwrap())
     })
 }
@@ -389,7 +476,8 @@ fn running_results_equal_those_over_all_rows_so_far() {
         .join(", ")
     };
     let window = "date_bin(INTERVAL '3 seconds', ts, TIMESTAMP '1970-01-01T00:00:00Z')";
-    let over = |keys: &str| columns(&format!("OVER (PARTITION BY {keys} ORDER BY place ROWS UNBOUNDED PRECEDING)"));
+    let over =
+        |keys: &str| columns(&format!("OVER (PARTITION BY {keys} ORDER BY place ROWS UNBOUNDED PRECEDING)"));
     let (alone, windowed) = (over("device"), over(&format!("device, {window}")));
     let config = ProptestConfig { cases: 24, ..config() };
     proptest!(config, |(rows in tanks(), cuts in prop::collection::vec(1_usize..9, 0..12), swap in 0_usize..60)| {
@@ -401,7 +489,8 @@ fn running_results_equal_those_over_all_rows_so_far() {
         // Windows, with a result for each row and one when they close.
         let query = format!("SELECT window_start, device, {} FROM {{T}} GROUP BY {{G}}, device", columns(""));
         let found = sorted(&streamed_with("--! emit = \"row\"\n", &query, &rows, &cuts, swap, &CASES[0]));
-        let mut expected = stock_running(&format!("SELECT {window} AS window_start, device, {windowed} FROM tank"), &rows);
+        let mut expected = stock_running(&format!("SELECT {window} AS window_start, device, {windowed} FROM \
+            tank"), &rows);
         expected.extend(sorted(&streamed(&query, &rows, &[], 0, &CASES[0])));
         expected.sort();
         prop_assert_eq!(found, expected);

@@ -1,6 +1,7 @@
 //! Chance that can be repeated.
 
-/// Random numbers that follow from a seed (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+/// Random numbers that follow from a seed (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom
+/// number generators", 2014).
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 

@@ -1,9 +1,11 @@
 //! A disk with a volatile write cache, for a virtual machine whose power is cut.
 //!
-//! QEMU reaches it as a network block device (<https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md>, fixed newstyle with
-//! simple replies). What the machine has written may be read back at once, but is only certain to be there after a power cut if a flush
-//! followed it: of later writes, chance keeps some, loses some, and tears some between their sectors, each for itself, so that a later
-//! one may be kept and an earlier one lost. That is what disks of good faith do; one that [lies](Disk::lying) also exists.
+//! QEMU reaches it as a network block device
+//! (<https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md>, fixed newstyle with simple
+//! replies). What the machine has written may be read back at once, but is only certain to be there after a
+//! power cut if a flush followed it: of later writes, chance keeps some, loses some, and tears some between
+//! their sectors, each for itself, so that a later one may be kept and an earlier one lost. That is what
+//! disks of good faith do; one that [lies](Disk::lying) also exists.
 //!
 //! Writes with forced unit access are not offered, so QEMU makes a write and a flush of each.
 
@@ -74,7 +76,8 @@ impl Disk {
         Self::serve(content, seed, true)
     }
 
-    /// A disk that answers a flush and does nothing about it, as bad ones do. A power cut takes all that was ever written.
+    /// A disk that answers a flush and does nothing about it, as bad ones do. A power cut takes all that was
+    /// ever written.
     #[must_use]
     pub fn lying(content: Vec<u8>, seed: u64) -> Self {
         Self::serve(content, seed, false)
@@ -83,7 +86,13 @@ impl Disk {
     fn serve(content: Vec<u8>, seed: u64, flushes_work: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("disk")).unwrap();
-        let content = Content { seen: content.clone(), certain: content, uncertain: Vec::new(), flushes_work, stalls_in: None };
+        let content = Content {
+            seen: content.clone(),
+            certain: content,
+            uncertain: Vec::new(),
+            flushes_work,
+            stalls_in: None,
+        };
         let content = Arc::new(Mutex::new(content));
         let (sender, state) = watch::channel(State::Idle);
         let disk = Self { dir, content: Arc::clone(&content), state, dice: Dice::new(seed) };
@@ -107,8 +116,8 @@ impl Disk {
         ["-blockdev".into(), drive, "-device".into(), "virtio-blk-pci,drive=disk".into()]
     }
 
-    /// Lets `writes` more writes and flushes pass, then answers nothing any more: the moment at which the power goes. What is returned waits
-    /// for that.
+    /// Lets `writes` more writes and flushes pass, then answers nothing any more: the moment at which the
+    /// power goes. What is returned waits for that.
     pub fn stall_after(&self, writes: u64) -> impl Future<Output = ()> + use<> {
         self.content().stalls_in = Some(writes);
         let mut state = self.state.clone();
@@ -251,7 +260,12 @@ impl Session<'_> {
                 continue;
             }
             let size = self.content.lock().unwrap().seen.len() as u64;
-            let info = [&nbd::INFO_EXPORT.to_be_bytes()[..], &size.to_be_bytes(), &nbd::TRANSMISSION_FLAGS.to_be_bytes()].concat();
+            let info = [
+                &nbd::INFO_EXPORT.to_be_bytes()[..],
+                &size.to_be_bytes(),
+                &nbd::TRANSMISSION_FLAGS.to_be_bytes(),
+            ]
+            .concat();
             self.option_reply(option, nbd::REP_INFO, &info)?;
             return self.option_reply(option, nbd::REP_ACK, &[]);
         }
@@ -259,7 +273,10 @@ impl Session<'_> {
 
     fn option_reply(&mut self, option: u32, kind: u32, data: &[u8]) -> io::Result<()> {
         let length = u32::try_from(data.len()).unwrap().to_be_bytes();
-        self.stream.write_all(&[&nbd::REPLY_MAGIC.to_be_bytes()[..], &option.to_be_bytes(), &kind.to_be_bytes(), &length, data].concat())
+        self.stream.write_all(
+            &[&nbd::REPLY_MAGIC.to_be_bytes()[..], &option.to_be_bytes(), &kind.to_be_bytes(), &length, data]
+                .concat(),
+        )
     }
 
     /// Answers one request. A disk that has stalled takes what was under way, and gives no answer.
@@ -292,7 +309,9 @@ impl Session<'_> {
         }
         let error = if answer.is_some() { 0 } else { nbd::EINVAL };
         let answer = answer.unwrap_or_default();
-        self.stream.write_all(&[&nbd::SIMPLE_REPLY_MAGIC.to_be_bytes()[..], &error.to_be_bytes(), &cookie, &answer].concat())
+        self.stream.write_all(
+            &[&nbd::SIMPLE_REPLY_MAGIC.to_be_bytes()[..], &error.to_be_bytes(), &cookie, &answer].concat(),
+        )
     }
 
     fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
@@ -313,7 +332,13 @@ mod tests {
     const SIZE: usize = 64 * SECTOR;
 
     fn content(flushes_work: bool) -> Content {
-        Content { seen: vec![0; SIZE], certain: vec![0; SIZE], uncertain: Vec::new(), flushes_work, stalls_in: None }
+        Content {
+            seen: vec![0; SIZE],
+            certain: vec![0; SIZE],
+            uncertain: Vec::new(),
+            flushes_work,
+            stalls_in: None,
+        }
     }
 
     #[test]
@@ -329,11 +354,17 @@ mod tests {
             for n in 4..12 {
                 content.write(n * 4 * SECTOR as u64, vec![2; 4 * SECTOR]).unwrap();
             }
-            assert!(content.seen[16 * SECTOR..48 * SECTOR].iter().all(|byte| *byte == 2), "it is read back at once");
+            assert!(
+                content.seen[16 * SECTOR..48 * SECTOR].iter().all(|byte| *byte == 2),
+                "it is read back at once"
+            );
             let loss = content.cut(&mut dice);
             assert_eq!(loss.kept + loss.torn + loss.lost, 8);
             assert_eq!(content.seen, content.certain);
-            assert!(content.seen[..16 * SECTOR].iter().all(|byte| *byte == 1), "it was flushed, and not written again");
+            assert!(
+                content.seen[..16 * SECTOR].iter().all(|byte| *byte == 1),
+                "it was flushed, and not written again"
+            );
             for sector in content.seen[16 * SECTOR..].chunks(SECTOR) {
                 assert!(sector.iter().all(|byte| *byte == sector[0]), "a sector is never torn");
             }

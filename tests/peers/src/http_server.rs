@@ -46,7 +46,8 @@ impl HttpServer {
 
     /// The same with these environment variables, which say how it speaks TLS.
     pub async fn with_environment(script: &[&str], environment: &[(&str, &str)]) -> Self {
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut server = Self { port: 0, child: None, environment, lines: Lines::default() };
         server.restart(script).await;
         server
@@ -70,7 +71,10 @@ impl HttpServer {
         let before = self.lines.count();
         let (out, writer) = std::io::pipe().unwrap();
         let mut command = Command::new("python3");
-        command.args(["-c", include_str!("http_server.py"), &self.port.to_string()]).args(script).envs(self.environment.iter().cloned());
+        command
+            .args(["-c", include_str!("http_server.py"), &self.port.to_string()])
+            .args(script)
+            .envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(writer).kill_on_drop(true);
         self.child = Some(command.spawn().expect("python3 is needed"));
         drop(command);

@@ -9,7 +9,8 @@
 //! * [`lines`]: what a process writes, line by line, to wait for;
 //! * [`dice`]: chance that can be repeated.
 //!
-//! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is known.
+//! Nothing here sleeps: whoever waits, waits for an event, and gives up after [`PATIENCE`] with all that is
+//! known.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -6,7 +6,8 @@ use tokio::sync::watch;
 
 use crate::PATIENCE;
 
-/// The lines that a process has written so far. Lines of a process that is started again follow those of the first.
+/// The lines that a process has written so far. Lines of a process that is started again follow those of the
+/// first.
 #[derive(Debug, Clone)]
 pub struct Lines {
     lines: watch::Sender<Vec<String>>,

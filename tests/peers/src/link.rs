@@ -1,10 +1,11 @@
 //! Lines between a box and its brokers that are slow, lose packets, or let them vanish without a word.
 //!
-//! [`apart`] runs a test in a network of its own, where it is root and disturbs nobody. A [`Cabinet`] is a second network within it, for the
-//! box; a [`Wire`] is a line between the two. What travels are the kernel's own IP packets: each end of a wire is a TUN device, socat
-//! hands its packets to the wire, and the wire passes them on late, slowly or not at all, as its [`Quality`] says. TCP on both sides is
-//! the kernel's, so that it retransmits, backs off and waits for an answer that never comes as it would on site. (The kernel's own netem
-//! would do the same, but many kernels are built without it.)
+//! [`apart`] runs a test in a network of its own, where it is root and disturbs nobody. A [`Cabinet`] is a
+//! second network within it, for the box; a [`Wire`] is a line between the two. What travels are the kernel's
+//! own IP packets: each end of a wire is a TUN device, socat hands its packets to the wire, and the wire
+//! passes them on late, slowly or not at all, as its [`Quality`] says. TCP on both sides is the kernel's, so
+//! that it retransmits, backs off and waits for an answer that never comes as it would on site. (The kernel's
+//! own netem would do the same, but many kernels are built without it.)
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -23,8 +24,9 @@ use crate::lines::Lines;
 /// Set for a test that runs in a network of its own.
 const APART: &str = "TIDEGATE_TEST_RUNS_APART";
 
-/// Runs the test that calls it in a network of its own, with its loopback device up and nothing else in it. The test must do nothing else:
-/// its process starts itself a second time, for this one test, in new user and network namespaces.
+/// Runs the test that calls it in a network of its own, with its loopback device up and nothing else in it.
+/// The test must do nothing else: its process starts itself a second time, for this one test, in new user and
+/// network namespaces.
 ///
 /// `scenario` must be a closure in the test itself, since the test is known by its name.
 pub fn apart<S: AsyncFnOnce()>(scenario: S) {
@@ -45,11 +47,17 @@ pub fn apart<S: AsyncFnOnce()>(scenario: S) {
         .expect("these tests need unshare, of util-linux");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     // Had the name been wrong, no test would have run, and well.
-    assert!(output.status.success() && text.contains("1 passed"), "{test} in a network of its own: {}\n{text}", output.status);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{test} in a network of its own: {}\n{text}",
+        output.status
+    );
 }
 
 fn run(command: &mut Command) {
-    let status = command.status().unwrap_or_else(|error| panic!("these tests need {:?}: {error}", command.get_program()));
+    let status = command
+        .status()
+        .unwrap_or_else(|error| panic!("these tests need {:?}: {error}", command.get_program()));
     assert!(status.success(), "{command:?} failed");
 }
 
@@ -65,8 +73,12 @@ impl Cabinet {
     #[must_use]
     pub fn new() -> Self {
         // cat ends when this process does, whatever happens to it.
-        let mut keeper =
-            Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare is there");
+        let mut keeper = Command::new("unshare")
+            .args(["--net", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare is there");
         // The answer comes from the new network.
         keeper.stdin.as_mut().unwrap().write_all(b"?").unwrap();
         keeper.stdout.as_mut().unwrap().read_exact(&mut [0]).expect("a network can be made");
@@ -77,7 +89,10 @@ impl Cabinet {
     #[must_use]
     pub fn inside(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
-        inside.arg(format!("--net=/proc/{}/ns/net", self.keeper.id())).arg(command.get_program()).args(command.get_args());
+        inside
+            .arg(format!("--net=/proc/{}/ns/net", self.keeper.id()))
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => inside.env(name, value),
@@ -139,7 +154,10 @@ impl Wire {
         let (outer, inner) = (Ipv4Addr::new(10, 9, number, 1), Ipv4Addr::new(10, 9, number, 2));
         let outside = Plug::new(dir.path(), "outside");
         let inside = Plug::new(dir.path(), "inside");
-        let ends = [outside.end(outer, |socat| socat).await, inside.end(inner, |socat| cabinet.inside(&socat)).await];
+        let ends = [
+            outside.end(outer, |socat| socat).await,
+            inside.end(inner, |socat| cabinet.inside(&socat)).await,
+        ];
         let (into, into_seen) = watch::channel(Quality::GOOD);
         let (out_of, out_of_seen) = watch::channel(Quality::GOOD);
         // On a thread of its own, so that a busy test does not make a wire slow.
@@ -195,7 +213,8 @@ impl Plug {
         let mut socat = place(socat);
         let (log, writer) = std::io::pipe().unwrap();
         socat.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
-        let child = tokio::process::Command::from(socat).kill_on_drop(true).spawn().expect("these tests need socat");
+        let child =
+            tokio::process::Command::from(socat).kill_on_drop(true).spawn().expect("these tests need socat");
         let lines = Lines::default();
         lines.follow(log);
         lines.wait("starting data transfer loop").await;
@@ -242,7 +261,8 @@ struct Way {
 
 impl Default for Way {
     fn default() -> Self {
-        // The same losses in every run, as far as the packets are the same. The number is the fraction of the golden ratio.
+        // The same losses in every run, as far as the packets are the same. The number is the fraction of the
+        // golden ratio.
         Self { packets: VecDeque::new(), free: None, dice: 0x9e37_79b9_7f4a_7c15 }
     }
 }

@@ -18,15 +18,18 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots a machine with these QEMU options, and returns when it begins to run `script`. A machine that does not boot is tried once
-    /// more: its kernel runs in an emulator on a machine that may be busy.
+    /// Boots a machine with these QEMU options, and returns when it begins to run `script`. A machine that
+    /// does not boot is tried once more: its kernel runs in an emulator on a machine that may be busy.
     pub async fn boot(script: &Path, options: &[String]) -> Self {
         prepare();
         match Self::try_boot(script, options).await {
             Ok(machine) => machine,
             Err(first) => match Self::try_boot(script, options).await {
                 Ok(machine) => machine,
-                Err(second) => panic!("the virtual machine does not boot; its console:\n{first}\nand when it was tried again:\n{second}"),
+                Err(second) => panic!(
+                    "the virtual machine does not boot; its console:\n{first}\nand when it was tried \
+                    again:\n{second}"
+                ),
             },
         }
     }
@@ -41,7 +44,8 @@ impl Machine {
     pub async fn while_running<T>(&self, event: impl Future<Output = T>) -> T {
         tokio::select! {
             outcome = event => outcome,
-            end = self.console.seen_after(0, "vm: exit=") => panic!("the virtual machine's script has ended: {end}"),
+            end = self.console.seen_after(0, "vm: exit=") => panic!("the virtual machine's script has \
+                ended: {end}"),
         }
     }
 

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use crate::PATIENCE;
 use crate::lines::Lines;
 
-/// Lets everybody in, keeps sessions on disk, and drops nothing that a slow subscriber has not taken yet. The window of 20 messages in
-/// flight is mosquitto's default.
+/// Lets everybody in, keeps sessions on disk, and drops nothing that a slow subscriber has not taken yet. The
+/// window of 20 messages in flight is mosquitto's default.
 const USUAL: &str = "allow_anonymous true\npersistence true\nmax_queued_messages 0\n";
 
 /// CONNECT of MQTT 3.1.1 (section 3.1) with a clean session and the client id `probe`.
@@ -49,7 +49,8 @@ impl Mosquitto {
         Self::with_files(config, &[]).await
     }
 
-    /// As [`Self::with_config`], after writing files into its directory, which is `{dir}` in the configuration; `{port}` is its port.
+    /// As [`Self::with_config`], after writing files into its directory, which is `{dir}` in the
+    /// configuration; `{port}` is its port.
     pub async fn with_files(config: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
@@ -119,7 +120,9 @@ impl Mosquitto {
     /// Takes away what it kept on disk, so that it knows no session when it starts again.
     pub fn forget(&self) {
         match std::fs::remove_file(self.dir.path().join("mosquitto.db")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("cannot remove the broker's sessions: {error}"),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                panic!("cannot remove the broker's sessions: {error}")
+            }
             _ => {}
         }
     }
@@ -128,7 +131,9 @@ impl Mosquitto {
     pub async fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             terminate(child.id().unwrap()).await;
-            let Ok(status) = timeout(PATIENCE, child.wait()).await else { panic!("mosquitto does not end:\n{}", self.lines.text()) };
+            let Ok(status) = timeout(PATIENCE, child.wait()).await else {
+                panic!("mosquitto does not end:\n{}", self.lines.text())
+            };
             status.unwrap();
         }
     }
@@ -146,7 +151,10 @@ impl Mosquitto {
         let path = self.file("mosquitto.conf");
         let mut text = format!("listener {} 127.0.0.1\n", self.port);
         // `subscribe` is what `subscribed` waits for.
-        text.push_str("log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\nlog_type subscribe\n");
+        text.push_str(
+            "log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type \
+            information\nlog_type subscribe\n",
+        );
         write!(
             text,
             "persistence_location {}/\nuser root\n{}",
@@ -172,7 +180,8 @@ impl Mosquitto {
         listens
     }
 
-    /// Waits for its first answer. After it says "running" there is still a moment in which mosquitto 2.0 forgets a SIGTERM, and runs on.
+    /// Waits for its first answer. After it says "running" there is still a moment in which mosquitto 2.0
+    /// forgets a SIGTERM, and runs on.
     async fn works(&self) {
         let answer = async {
             let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
@@ -189,7 +198,8 @@ impl Mosquitto {
 /// Its name and version, as `mosquitto -h` says them in its first line.
 #[must_use]
 pub fn version() -> String {
-    let said = PROGRAMS.iter().find_map(|program| std::process::Command::new(program).arg("-h").output().ok());
+    let said =
+        PROGRAMS.iter().find_map(|program| std::process::Command::new(program).arg("-h").output().ok());
     let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     said.lines().next().unwrap_or("mosquitto").to_owned()
 }
@@ -207,8 +217,14 @@ async fn signal(name: &str, pid: u32) {
 fn spawn(config: &Path, log: std::io::PipeWriter) -> Child {
     for program in PROGRAMS {
         let log = log.try_clone().unwrap();
-        let spawned =
-            Command::new(program).arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn();
+        let spawned = Command::new(program)
+            .arg("-c")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn();
         match spawned {
             Ok(child) => return child,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

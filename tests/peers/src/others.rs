@@ -54,13 +54,22 @@ impl Other {
             Make::Moquette => java("moquette"),
             Make::Amqtt => program(brokers.join("amqtt/bin/python"), "amqtt/broker.py"),
         };
-        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn();
+        let spawned = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
         let advice = "run tests/brokers/prepare";
         let mut child = spawned.unwrap_or_else(|error| panic!("{make:?} does not start ({error}): {advice}"));
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let says_its_port = async {
             loop {
-                let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("{make:?} has ended: {advice}"));
+                let line = lines
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .unwrap_or_else(|| panic!("{make:?} has ended: {advice}"));
                 if let Some(port) = line.strip_prefix("port ") {
                     return port.parse().unwrap();
                 }

@@ -1,11 +1,13 @@
-//! The plant: devices that publish, a broker that keeps what was not acknowledged, and the box's connection to it.
+//! The plant: devices that publish, a broker that keeps what was not acknowledged, and the box's connection
+//! to it.
 //!
-//! Messages of stream `tank` have QoS 1 and the numbers 1, 2, 3 and so on. The broker sends them in order, as many as its window allows, and after a
-//! lost connection those that it has no acknowledgement of, with the DUP mark; acknowledgements may be lost with the connection. Messages of
-//! stream `noise` have QoS 0: who is not there does not get them.
+//! Messages of stream `tank` have QoS 1 and the numbers 1, 2, 3 and so on. The broker sends them in order, as
+//! many as its window allows, and after a lost connection those that it has no acknowledgement of, with the
+//! DUP mark; acknowledgements may be lost with the connection. Messages of stream `noise` have QoS 0: who is
+//! not there does not get them.
 //!
-//! The connection does what `tidegate_connectors::mqtt` promises: it acknowledges in the order of receipt, when the rows are dealt with, and knows a repeat
-//! by its mark, also after a restart.
+//! The connection does what `tidegate_connectors::mqtt` promises: it acknowledges in the order of receipt,
+//! when the rows are dealt with, and knows a repeat by its mark, also after a restart.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,7 +50,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// Message `n`. Those from `end` on are of another device, and of a time at which all windows of the others have closed.
+    /// Message `n`. Those from `end` on are of another device, and of a time at which all windows of the
+    /// others have closed.
     #[must_use]
     pub fn of(n: u64, end: u64) -> Self {
         let chance = Dice::new(n).roll();
@@ -58,7 +61,12 @@ impl Message {
             return Self { n: number, device: "end", ts_ns: EPOCH_NS + (number + 100_000) * STEP_NS, v: 0 };
         }
         let device = DEVICES.get(usize::try_from(part(0, 3)).unwrap_or(0)).copied().unwrap_or_default();
-        Self { n: number, device, ts_ns: EPOCH_NS + number * STEP_NS - part(8, JITTER_NS.unsigned_abs()), v: part(40, 101) }
+        Self {
+            n: number,
+            device,
+            ts_ns: EPOCH_NS + number * STEP_NS - part(8, JITTER_NS.unsigned_abs()),
+            v: part(40, 101),
+        }
     }
 }
 
@@ -346,8 +354,13 @@ impl PlantLine {
     }
 
     async fn session(&mut self, inlet: &Inlet, shutdown: &CancellationToken, until: Instant) {
-        let mut repeats: VecDeque<Arrival> =
-            self.broker.lock().unacknowledged.iter().map(|(n, packet_id)| Arrival { n: *n, packet_id: *packet_id, dup: true }).collect();
+        let mut repeats: VecDeque<Arrival> = self
+            .broker
+            .lock()
+            .unacknowledged
+            .iter()
+            .map(|(n, packet_id)| Arrival { n: *n, packet_id: *packet_id, dup: true })
+            .collect();
         self.received.clear();
         self.listens = false;
         self.noise = self.broker.noise();
@@ -404,7 +417,8 @@ impl PlantLine {
         }
     }
 
-    /// Nothing more is there to be read: tells the engine if that is so at the broker, too, and returns whether it is.
+    /// Nothing more is there to be read: tells the engine if that is so at the broker, too, and returns
+    /// whether it is.
     async fn listen(&mut self, inlet: &Inlet, no_repeats: bool) -> bool {
         let is_read = {
             let broker = self.broker.lock();
@@ -465,7 +479,11 @@ impl PlantLine {
                 }
                 _ => false,
             };
-            self.record.note(format_args!("plant: received {}{}", arrival.n, if known { ", known" } else { "" }));
+            self.record.note(format_args!(
+                "plant: received {}{}",
+                arrival.n,
+                if known { ", known" } else { "" }
+            ));
             if !known {
                 fates.insert(arrival.n, Fate::Open);
                 *broker.taken.entry(arrival.n).or_default() += 1;
@@ -505,7 +523,12 @@ impl PlantLine {
             return None;
         }
         self.columns.grow(&self.dice);
-        Some(Batch { stream: "noise".into(), rows: rows(&self.columns.schema(), &taken), marks: Vec::new(), ack: Ack::none() })
+        Some(Batch {
+            stream: "noise".into(),
+            rows: rows(&self.columns.schema(), &taken),
+            marks: Vec::new(),
+            ack: Ack::none(),
+        })
     }
 }
 
@@ -531,15 +554,23 @@ impl State {
 fn rows(schema: &SchemaRef, messages: &[Message]) -> RecordBatch {
     let column = |field: &Field| -> ArrayRef {
         match field.name().as_str() {
-            "ts" => Arc::new(TimestampNanosecondArray::from_iter_values(messages.iter().map(|message| message.ts_ns)).with_timezone("UTC")),
-            "device" => Arc::new(StringArray::from_iter_values(messages.iter().map(|message| message.device))),
+            "ts" => Arc::new(
+                TimestampNanosecondArray::from_iter_values(messages.iter().map(|message| message.ts_ns))
+                    .with_timezone("UTC"),
+            ),
+            "device" => {
+                Arc::new(StringArray::from_iter_values(messages.iter().map(|message| message.device)))
+            }
             "n" => Arc::new(Int64Array::from_iter_values(messages.iter().map(|message| message.n))),
-            _ if *field.data_type() == DataType::Float64 => Arc::new(Float64Array::from(vec![0.5; messages.len()])),
+            _ if *field.data_type() == DataType::Float64 => {
+                Arc::new(Float64Array::from(vec![0.5; messages.len()]))
+            }
             _ => Arc::new(Int64Array::from_iter_values(messages.iter().map(|message| message.v))),
         }
     };
     let columns = schema.fields().iter().map(|field| column(field)).collect();
-    RecordBatch::try_new(Arc::clone(schema), columns).unwrap_or_else(|_| RecordBatch::new_empty(Arc::clone(schema)))
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .unwrap_or_else(|_| RecordBatch::new_empty(Arc::clone(schema)))
 }
 
 impl Source for PlantLine {

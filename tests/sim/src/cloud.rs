@@ -1,4 +1,5 @@
-//! The cloud: it takes messages, confirms them at once, late, out of order or never, refuses them for a while, and goes away.
+//! The cloud: it takes messages, confirms them at once, late, out of order or never, refuses them for a
+//! while, and goes away.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -44,7 +45,8 @@ impl Cloud {
     pub fn rows(&self, rule: &str) -> Vec<(String, Value)> {
         let state = self.lock();
         let messages = state.order.iter().filter_map(|id| Some((id, state.messages.get(id)?)));
-        let of_rule = messages.filter(|(_, message)| message.get("rule").and_then(Value::as_str) == Some(rule));
+        let of_rule =
+            messages.filter(|(_, message)| message.get("rule").and_then(Value::as_str) == Some(rule));
         of_rule.filter_map(|(id, message)| Some((id.clone(), message.get("row")?.clone()))).collect()
     }
 
@@ -52,7 +54,10 @@ impl Cloud {
     #[must_use]
     pub fn dropped(&self, rule: Option<&str>) -> u64 {
         let state = self.lock();
-        let gaps = state.messages.values().filter(|message| rule.is_none() || message.get("rule").and_then(Value::as_str) == rule);
+        let gaps = state
+            .messages
+            .values()
+            .filter(|message| rule.is_none() || message.get("rule").and_then(Value::as_str) == rule);
         gaps.filter_map(|message| message.get("gap")?.get("rows")?.as_u64()).map(|rows| rows.max(1)).sum()
     }
 
@@ -74,7 +79,9 @@ impl Cloud {
         // How far the clock was off may become known between two deliveries.
         message.as_object_mut().and_then(|message| message.remove("clock"));
         match state.messages.get(&id) {
-            Some(before) if *before != message => record.wrong(format!("id {id} has two contents: {before} and {message}")),
+            Some(before) if *before != message => {
+                record.wrong(format!("id {id} has two contents: {before} and {message}"))
+            }
             Some(_) => {}
             None => {
                 state.order.push(id.clone());
@@ -108,12 +115,14 @@ impl CloudLine {
         let (tell, generation) = watch::channel(None);
         // Each round has a clock of its own.
         cloud.lock().busy_until = None;
-        let line = Self { cloud: cloud.clone(), dice: dice.others(), record: record.clone(), calm, generation };
+        let line =
+            Self { cloud: cloud.clone(), dice: dice.others(), record: record.clone(), calm, generation };
         let (cloud, dice, record) = (cloud.clone(), dice.others(), record.clone());
         let comes_and_goes = async move {
             while !stop.is_cancelled() {
                 let most = u64::try_from(weather.lasts.as_millis()).unwrap_or(u64::MAX);
-                let (away, lasts) = (dice.delay(weather.away), Duration::from_millis(dice.between(most / 8, most)));
+                let (away, lasts) =
+                    (dice.delay(weather.away), Duration::from_millis(dice.between(most / 8, most)));
                 tokio::select! { biased; () = stop.cancelled() => break, () = sleep(away) => {} }
                 let generation = {
                     let mut state = cloud.lock();
@@ -153,7 +162,8 @@ impl Uplink for CloudLine {
                     return Err(DeliveryError::Transient("busy".into()));
                 }
                 if self.dice.one_in(150) {
-                    self.cloud.lock().busy_until = Some(Instant::now() + self.dice.delay(Duration::from_secs(5)));
+                    self.cloud.lock().busy_until =
+                        Some(Instant::now() + self.dice.delay(Duration::from_secs(5)));
                     return Err(DeliveryError::Transient("busy".into()));
                 }
                 // The next messages are not sent before this one has left.
@@ -161,15 +171,22 @@ impl Uplink for CloudLine {
                     sleep(self.dice.delay(Duration::from_millis(100))).await;
                 }
             }
-            let (arrives, confirmed) = if self.calm { (true, true) } else { (!self.dice.one_in(20), !self.dice.one_in(20)) };
+            let (arrives, confirmed) =
+                if self.calm { (true, true) } else { (!self.dice.one_in(20), !self.dice.one_in(20)) };
             if arrives {
                 parcel.messages.iter().for_each(|message| self.cloud.take(message, &self.record));
             }
             let refused = !self.calm && self.dice.one_in(100);
-            let after = self.dice.delay(if self.dice.one_in(10) { Duration::from_secs(3) } else { Duration::from_millis(50) });
+            let after = self.dice.delay(if self.dice.one_in(10) {
+                Duration::from_secs(3)
+            } else {
+                Duration::from_millis(50)
+            });
             let mut line = self.generation.clone();
             Ok(Box::pin(async move {
-                let lost = async { while *line.borrow_and_update() == Some(generation) && line.changed().await.is_ok() {} };
+                let lost = async {
+                    while *line.borrow_and_update() == Some(generation) && line.changed().await.is_ok() {}
+                };
                 let answer = async {
                     sleep(after).await;
                     if !(arrives && confirmed) {

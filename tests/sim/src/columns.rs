@@ -57,11 +57,14 @@ impl Columns {
         };
         let is_there = |name: &str, field_type: FieldType| {
             let fields = stored.get("fields").and_then(serde_json::Value::as_array).into_iter().flatten();
-            let found = fields.filter_map(serde_json::Value::as_array).find_map(|field| match field.as_slice() {
-                [known, stored, ..] if known == name => Some(stored),
-                _ => None,
-            });
-            found.is_some_and(|stored| *stored == field_type.to_string() || *stored == FieldType::Float64.to_string())
+            let found =
+                fields.filter_map(serde_json::Value::as_array).find_map(|field| match field.as_slice() {
+                    [known, stored, ..] if known == name => Some(stored),
+                    _ => None,
+                });
+            found.is_some_and(|stored| {
+                *stored == field_type.to_string() || *stored == FieldType::Float64.to_string()
+            })
         };
         let missing = self.0.iter().find(|(name, field_type)| !is_there(name, *field_type))?;
         Some(format!("{missing:?} was forgotten"))

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Random numbers that follow from a seed (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
-/// Clones roll the same dice.
+/// Random numbers that follow from a seed (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom
+/// number generators", 2014). Clones roll the same dice.
 #[derive(Debug, Clone)]
 pub struct Dice(Arc<Mutex<u64>>);
 

@@ -1,8 +1,9 @@
 //! A disk whose power can be cut.
 //!
-//! Of each file it knows what it holds, what of that would survive, and the writes in between. A power cut keeps what survives and, of the
-//! writes since the last sync, none, all, the first few or any of them, some torn at sectors of 512 bytes. Names of files that were
-//! made, deleted or renamed since the last sync of their directory are kept up to some point.
+//! Of each file it knows what it holds, what of that would survive, and the writes in between. A power cut
+//! keeps what survives and, of the writes since the last sync, none, all, the first few or any of them, some
+//! torn at sectors of 512 bytes. Names of files that were made, deleted or renamed since the last sync of
+//! their directory are kept up to some point.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -100,7 +101,10 @@ impl Change {
         let mut start = 0;
         while start < data.len() {
             let end = (start + SECTOR - (at + start) % SECTOR).min(data.len());
-            sectors.push(Self::Write { at: at + start, data: data.get(start..end).unwrap_or_default().to_vec() });
+            sectors.push(Self::Write {
+                at: at + start,
+                data: data.get(start..end).unwrap_or_default().to_vec(),
+            });
             start = end;
         }
         sectors
@@ -125,7 +129,11 @@ impl File {
         for (index, change) in self.pending.drain(..).enumerate() {
             let keep = if any { kept > 0 && dice.one_in(2) } else { index < kept };
             if torn && dice.one_in(3) {
-                change.sectors().iter().filter(|_| dice.one_in(2)).for_each(|sector| sector.apply(&mut self.lasting));
+                change
+                    .sectors()
+                    .iter()
+                    .filter(|_| dice.one_in(2))
+                    .for_each(|sector| sector.apply(&mut self.lasting));
             } else if keep {
                 change.apply(&mut self.lasting);
             }
@@ -408,7 +416,9 @@ fn failed(fault: Fault) -> io::Error {
 
 impl tidegate::disk::Disk for Disk {
     fn database(&self, path: &Path) -> rusqlite::Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Connection::open_with_flags_and_vfs(path, flags, NAME)
     }
 
@@ -417,14 +427,21 @@ impl tidegate::disk::Disk for Disk {
         self.shared.with(|state| {
             let number = state.open(path, true).map_err(failed)?;
             let free = state.locked.insert(path.to_owned());
-            Ok(free.then(|| Box::new(Locked { disk: self.clone(), path: path.to_owned(), number }) as Box<dyn LockFile>))
+            Ok(free.then(|| {
+                Box::new(Locked { disk: self.clone(), path: path.to_owned(), number }) as Box<dyn LockFile>
+            }))
         })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         let within = format!("{}/", self.path(dir));
         self.shared.with(|state| state.step(state.faults.reads, false)).map_err(failed)?;
-        Ok(self.names().into_iter().filter(|name| name.starts_with(&within)).map(|name| Path::new(&self.root).join(name)).collect())
+        Ok(self
+            .names()
+            .into_iter()
+            .filter(|name| name.starts_with(&within))
+            .map(|name| Path::new(&self.root).join(name))
+            .collect())
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

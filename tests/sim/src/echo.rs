@@ -8,7 +8,8 @@ use arrow::datatypes::{Int64Type, Schema};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{
-    Catalog, CompileError, Compiled, Emissions, Flow, Options, Rule, RuleError, SealedState, Step, Target, When, compile,
+    Catalog, CompileError, Compiled, Emissions, Flow, Options, Rule, RuleError, SealedState, Step, Target,
+    When, compile,
 };
 
 use crate::rules::LEAST;
@@ -51,11 +52,14 @@ impl Echo {
 
 fn column(batch: &RecordBatch, name: &str) -> Result<Vec<i64>, RuleError> {
     let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
-    column.map(|values| values.values().to_vec()).ok_or_else(|| RuleError(format!("there is no column {name}")))
+    column
+        .map(|values| values.values().to_vec())
+        .ok_or_else(|| RuleError(format!("there is no column {name}")))
 }
 
 fn batch(columns: Vec<(&str, Vec<i64>)>) -> Result<RecordBatch, RuleError> {
-    let columns = columns.into_iter().map(|(name, values)| (name, Arc::new(Int64Array::from(values)) as ArrayRef));
+    let columns =
+        columns.into_iter().map(|(name, values)| (name, Arc::new(Int64Array::from(values)) as ArrayRef));
     RecordBatch::try_from_iter(columns).map_err(|error| RuleError(error.to_string()))
 }
 
@@ -66,7 +70,11 @@ impl Rule for Echo {
 
     fn on_batch(&mut self, _: &str, rows: &Rows, when: When, _: &mut Emissions) -> Result<(), RuleError> {
         let (numbers, values) = (column(&rows.batch, "n")?, column(&rows.batch, "v")?);
-        let held = numbers.into_iter().zip(values).filter(|(_, v)| *v >= LEAST).map(|(n, _)| (when.now + DELAY_NS, n, when.now));
+        let held = numbers
+            .into_iter()
+            .zip(values)
+            .filter(|(_, v)| *v >= LEAST)
+            .map(|(n, _)| (when.now + DELAY_NS, n, when.now));
         self.held.extend(held);
         Ok(())
     }
@@ -74,12 +82,17 @@ impl Rule for Echo {
     fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         let later = self.held.split_off(&(when.now + 1, i64::MIN, i64::MIN));
         let due = std::mem::replace(&mut self.held, later);
-        let (n, waited): (Vec<i64>, Vec<i64>) = due.into_iter().map(|(_, n, came)| (n, when.now - came)).unzip();
+        let (n, waited): (Vec<i64>, Vec<i64>) =
+            due.into_iter().map(|(_, n, came)| (n, when.now - came)).unzip();
         let rows = batch(vec![("n", n), ("waited", waited)])?;
-        let times = Arc::new(TimestampNanosecondArray::from(vec![when.now; rows.num_rows()]).with_timezone("UTC")) as ArrayRef;
-        let fields: Vec<_> = std::iter::once(Arc::new(ts_field())).chain(rows.schema().fields().iter().cloned()).collect();
+        let times =
+            Arc::new(TimestampNanosecondArray::from(vec![when.now; rows.num_rows()]).with_timezone("UTC"))
+                as ArrayRef;
+        let fields: Vec<_> =
+            std::iter::once(Arc::new(ts_field())).chain(rows.schema().fields().iter().cloned()).collect();
         let columns = std::iter::once(times).chain(rows.columns().iter().cloned()).collect();
-        let with_ts = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| RuleError(error.to_string()))?;
+        let with_ts = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+            .map_err(|error| RuleError(error.to_string()))?;
         for (flow, batch) in self.flows.iter().zip([rows, with_ts]) {
             out.emit(&flow.target, Rows { batch, seqs: Seqs::One { seq } });
         }
@@ -101,7 +114,8 @@ impl Rule for Echo {
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError> {
         let held: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
         let of = |part: fn(&(i64, i64, i64)) -> i64| held.iter().map(part).collect();
-        let state = batch(vec![("at", of(|held| held.0)), ("n", of(|held| held.1)), ("came", of(|held| held.2))])?;
+        let state =
+            batch(vec![("at", of(|held| held.0)), ("n", of(|held| held.1)), ("came", of(|held| held.2))])?;
         Ok(vec![SealedState { fingerprint: MARK.into(), watermark: 0, batch: Some(state) }])
     }
 

@@ -1,12 +1,16 @@
-//! A whole box on simulated time, disk and network, in one thread. A seed decides every delay, fault and crash.
+//! A whole box on simulated time, disk and network, in one thread. A seed decides every delay, fault and
+//! crash.
 //!
-//! [`run`] plays one seed: a few rounds, in each of which the box runs until it is stopped or the power is cut, on the disk that the round before
-//! left; then a round in which nothing goes wrong, so that everything gets where it belongs; then the [`reckoning`].
+//! [`run`] plays one seed: a few rounds, in each of which the box runs until it is stopped or the power is
+//! cut, on the disk that the round before left; then a round in which nothing goes wrong, so that everything
+//! gets where it belongs; then the [`reckoning`].
 //!
 //! * [`disk`]: files of which a power cut keeps what was synced and some of the rest.
-//! * [`broker`]: devices, a broker, and the box's connection to it. [`cloud`]: the far side of the uplink. [`valve`]: an output.
+//! * [`broker`]: devices, a broker, and the box's connection to it. [`cloud`]: the far side of the uplink.
+//!   [`valve`]: an output.
 //! * [`columns`]: what devices send, of a stream that declares no fields.
-//! * [`rules`]: the rules directory with a reference [`table`], and somebody who edits both. [`echo`]: a rule that lives by ticks.
+//! * [`rules`]: the rules directory with a reference [`table`], and somebody who edits both. [`echo`]: a rule
+//!   that lives by ticks.
 //! * [`world`]: all of that as the engine sees it. [`dice`]: chance. [`record`]: what happened.
 
 pub mod broker;
@@ -119,7 +123,12 @@ pub fn run(seed: u64, show: bool) -> Outcome {
     let longest = play.hardware.ran + play.hardware.off;
     let always_a_table = rules.table.was_always_there();
     Reckoning { broker, cloud, valve, record, in_order, drops, lossy, longest, always_a_table }.check();
-    Outcome { hash: record.hash(), wrong: record.all_wrong(), messages: broker.messages().len() as u64, power_cuts: play.power_cuts }
+    Outcome {
+        hash: record.hash(),
+        wrong: record.all_wrong(),
+        messages: broker.messages().len() as u64,
+        power_cuts: play.power_cuts,
+    }
 }
 
 /// What outlives the box.
@@ -187,7 +196,9 @@ impl Play {
 
     fn config(&self, last: bool) -> anyhow::Result<Config> {
         let dice = &self.dice;
-        let number = |first, last| NonZeroUsize::MIN.saturating_add(usize::try_from(dice.between(first, last)).unwrap_or(0));
+        let number = |first, last| {
+            NonZeroUsize::MIN.saturating_add(usize::try_from(dice.between(first, last)).unwrap_or(0))
+        };
         let root = Path::new(self.disk.root());
         let mut config = config::parse(CONFIG, "tidegate.toml", root).map_err(|wrong| {
             let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
@@ -209,17 +220,29 @@ impl Play {
             journal_size: ByteSize(dice.below(1 << 16)),
             journal_age: Span(Duration::from_secs(dice.below(100))),
             // With a small window of the broker the last round would take hours.
-            commit_every: Span(Duration::from_millis(if last || dice.one_in(2) { 0 } else { dice.below(3_000) })),
+            commit_every: Span(Duration::from_millis(if last || dice.one_in(2) {
+                0
+            } else {
+                dice.below(3_000)
+            })),
             // Now and then the outbox is so small that it fills.
             max_size: ByteSize(if (self.drops || dice.one_in(4)) && !last { 2_500 } else { 1 << 30 }),
-            ttl: (self.drops && dice.one_in(2) && !last).then(|| Span(Duration::from_secs(dice.between(1, 60)))),
-            when_full: if self.drops { tidegate_rules::WhenFull::DropOldest } else { tidegate_rules::WhenFull::Block },
+            ttl: (self.drops && dice.one_in(2) && !last)
+                .then(|| Span(Duration::from_secs(dice.between(1, 60)))),
+            when_full: if self.drops {
+                tidegate_rules::WhenFull::DropOldest
+            } else {
+                tidegate_rules::WhenFull::Block
+            },
             ..config::Buffer::at(self.database())
         };
         for uplink in config.uplinks.values_mut() {
             uplink.in_flight = number(0, 50);
-            uplink.backlog_rate =
-                if dice.one_in(3) { u32::try_from(dice.between(50, 500)).ok().and_then(std::num::NonZeroU32::new) } else { None };
+            uplink.backlog_rate = if dice.one_in(3) {
+                u32::try_from(dice.between(50, 500)).ok().and_then(std::num::NonZeroU32::new)
+            } else {
+                None
+            };
         }
         for output in config.outputs.values_mut() {
             output.queue = number(0, 30);
@@ -244,7 +267,11 @@ impl Play {
             plant: weather(),
             cloud: weather(),
             calm,
-            pause: if calm || self.dice.one_in(3) { Duration::ZERO } else { self.dice.delay(Duration::from_secs(2)) },
+            pause: if calm || self.dice.one_in(3) {
+                Duration::ZERO
+            } else {
+                self.dice.delay(Duration::from_secs(2))
+            },
             edits: (!calm && self.dice.one_in(2)).then(|| Duration::from_secs(self.dice.between(1, 10))),
         }
     }
@@ -332,7 +359,8 @@ impl Play {
         }
         // The place of the disk differs from run to run.
         let buffer = config::Buffer { path: PathBuf::new(), ..config.buffer.clone() };
-        self.record.note(format_args!("a round begins: {conditions:?} {buffer:?} {} workers", config.rules.workers));
+        self.record
+            .note(format_args!("a round begins: {conditions:?} {buffer:?} {} workers", config.rules.workers));
         if !conditions.calm && self.dice.one_in(2) {
             self.disk.light_fuse(self.dice.between(1, 1 << self.dice.between(1, 12)));
         }
@@ -393,7 +421,12 @@ impl Play {
 
     fn faults(&self) -> Faults {
         let rate = || if self.dice.one_in(2) { self.dice.below(60) } else { 0 };
-        Faults { reads: if self.dice.one_in(4) { rate() } else { 0 }, writes: rate(), syncs: rate(), full: self.dice.one_in(5) }
+        Faults {
+            reads: if self.dice.one_in(4) { rate() } else { 0 },
+            writes: rate(),
+            syncs: rate(),
+            full: self.dice.one_in(5),
+        }
     }
 
     /// Devices publish, clocks jump, disks fail and recover. Never ends.
@@ -429,18 +462,23 @@ impl Play {
         self.broker.publish_end();
         let status = running.status();
         let done = async {
-            // The last rows have passed the rules when they are acknowledged, and are in the outbox soon after.
+            // The last rows have passed the rules when they are acknowledged, and are in the outbox soon
+            // after.
             let mut quiet = 0;
             while quiet < 30 {
                 sleep(Duration::from_millis(100)).await;
-                let connected = status.uplinks.all().iter().all(|(_, uplink)| uplink.connected.load(Ordering::Relaxed));
+                let connected =
+                    status.uplinks.all().iter().all(|(_, uplink)| uplink.connected.load(Ordering::Relaxed));
                 let all = self.broker.is_done() && status.outbox.waiting.get() == 0 && connected;
                 quiet = if all { quiet + 1 } else { 0 };
             }
         };
         if timeout(PATIENCE, done).await.is_err() {
             let (waiting, broker) = (status.outbox.waiting.get(), self.broker.is_done());
-            self.record.wrong(format!("after {PATIENCE:?} {waiting} rows wait in the outbox; all messages are acknowledged: {broker}"));
+            self.record.wrong(format!(
+                "after {PATIENCE:?} {waiting} rows wait in the outbox; all messages \
+                are acknowledged: {broker}"
+            ));
         }
     }
 
@@ -474,7 +512,8 @@ impl Play {
         let look = |conn: Connection| {
             let integrity: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
             // Blocks of a rule follow each other, or a row would be there twice.
-            let overlap = "SELECT count(*) FROM (SELECT first_seq, lag(last_seq) OVER (PARTITION BY rule ORDER BY id) AS before FROM block)
+            let overlap = "SELECT count(*) FROM (SELECT first_seq, lag(last_seq) OVER (PARTITION BY rule \
+                ORDER BY id) AS before FROM block)
                 WHERE before >= first_seq";
             let overlaps: u64 = conn.query_row(overlap, [], |row| row.get(0))?;
             Ok((integrity, overlaps))
@@ -482,7 +521,9 @@ impl Play {
         match copy.database(&path).and_then(look) {
             Ok((integrity, 0)) if integrity == "ok" => {}
             Ok((integrity, overlaps)) => {
-                self.record.wrong(format!("the database: {integrity}; {overlaps} blocks hold rows that are in others, too"));
+                self.record.wrong(format!(
+                    "the database: {integrity}; {overlaps} blocks hold rows that are in others, too"
+                ));
             }
             // The power went before there was a table.
             Err(error) if error.to_string().contains("no such table") => {}

@@ -39,7 +39,11 @@ fn main() -> ExitCode {
         if !outcome.wrong.is_empty() {
             failed += 1;
             let command = "cargo run -p tidegate-sim -- --trace --seed";
-            let _ = writeln!(out, "seed {seed} goes wrong; to see it again: {command} {seed}\n  {}", outcome.wrong.join("\n  "));
+            let _ = writeln!(
+                out,
+                "seed {seed} goes wrong; to see it again: {command} {seed}\n  {}",
+                outcome.wrong.join("\n  ")
+            );
         }
         if args.seed.is_some() {
             let _ = writeln!(out, "hash {:016x}", outcome.hash);

@@ -68,13 +68,15 @@ impl Reckoning<'_> {
     /// Each message that passes has arrived as one row.
     fn rows(&self, rule: &str, messages: &[Message], passes: impl Fn(&Message) -> bool) {
         let found = self.numbers(rule);
-        let expected: BTreeSet<i64> = messages.iter().filter(|message| passes(message)).map(|message| message.n).collect();
+        let expected: BTreeSet<i64> =
+            messages.iter().filter(|message| passes(message)).map(|message| message.n).collect();
         let last = messages.len() as i64;
         self.nothing_twice(rule, &found);
         // The message that ends it all may overtake the backlog.
         let found: Vec<i64> = found.into_iter().filter(|n| *n <= last).collect();
         let arrived: BTreeSet<i64> = found.iter().copied().collect();
-        let (missing, surplus): (Vec<_>, Vec<_>) = (expected.difference(&arrived).collect(), arrived.difference(&expected).collect());
+        let (missing, surplus): (Vec<_>, Vec<_>) =
+            (expected.difference(&arrived).collect(), arrived.difference(&expected).collect());
         let silent = missing.len() as u64 > self.cloud.dropped(Some(rule));
         if silent || !surplus.is_empty() {
             self.record.wrong(format!("rule {rule}: missing {missing:?}, surplus {surplus:?}"));
@@ -100,7 +102,9 @@ impl Reckoning<'_> {
             let waited = row.get("waited").and_then(Value::as_i64).unwrap_or(-1);
             let (least, most) = (echo::DELAY_NS, i64::try_from(self.longest.as_nanos()).unwrap_or(i64::MAX));
             if !(least..=most).contains(&waited) {
-                self.record.wrong(format!("{id}: it was held for {waited} ns; at least {least}, at most {most} are right"));
+                self.record.wrong(format!(
+                    "{id}: it was held for {waited} ns; at least {least}, at most {most} are right"
+                ));
             }
         }
     }
@@ -122,8 +126,9 @@ impl Reckoning<'_> {
         let mut expected: BTreeMap<(String, i64), Value> = BTreeMap::new();
         for Message { n, device, ts_ns, v } in messages {
             let start = ts_ns.div_euclid(seconds * 1_000_000_000) * seconds;
-            let window =
-                expected.entry(((*device).to_owned(), start)).or_insert_with(|| json!({ "rows": 0, "total": 0, "low": v, "high": v }));
+            let window = expected
+                .entry(((*device).to_owned(), start))
+                .or_insert_with(|| json!({ "rows": 0, "total": 0, "low": v, "high": v }));
             let at = |name: &str| window.get(name).and_then(Value::as_i64).unwrap_or(0);
             *window = json!({ "rows": at("rows") + 1, "total": at("total") + n, "low": at("low").min(*v), "high": at("high").max(*v) });
         }
@@ -139,7 +144,8 @@ impl Reckoning<'_> {
                 self.record.wrong(format!("{id}: this window should not be, or is there twice: {row}"));
                 continue;
             };
-            let differs = ["rows", "total", "low", "high"].iter().any(|name| window.get(name) != row.get(name));
+            let differs =
+                ["rows", "total", "low", "high"].iter().any(|name| window.get(name) != row.get(name));
             if differs {
                 self.record.wrong(format!("{id}: the window is {row}, and should be {window}"));
             }
@@ -162,14 +168,23 @@ impl Reckoning<'_> {
             for session in rows.chunk_by(|a, b| b.ts_ns - a.ts_ns < rules::SILENCE_NS) {
                 let numbers = || session.iter().map(|message| message.n);
                 let (first, last) = (numbers().min().unwrap_or(0), numbers().max().unwrap_or(0));
-                sessions.insert(format!("{device} {first} {last} {} {}", session.len(), numbers().sum::<i64>()));
+                sessions.insert(format!(
+                    "{device} {first} {last} {} {}",
+                    session.len(),
+                    numbers().sum::<i64>()
+                ));
             }
             for (at, a) in rows.iter().enumerate() {
                 let later = rows.iter().skip(at + 1).take_while(|b| b.ts_ns - a.ts_ns <= rules::PAIR_NS);
                 let high = later.filter(|b| a.v >= rules::LEAST && b.v >= rules::LEAST && b.ts_ns > a.ts_ns);
                 pairs.extend(high.map(|b| format!("{} {}", a.n, b.n)));
             }
-            rises.extend(rows.iter().zip(rows.iter().skip(1)).filter(|(a, b)| b.v > a.v).map(|(a, b)| format!("{} {}", a.n, b.n)));
+            rises.extend(
+                rows.iter()
+                    .zip(rows.iter().skip(1))
+                    .filter(|(a, b)| b.v > a.v)
+                    .map(|(a, b)| format!("{} {}", a.n, b.n)),
+            );
         }
         // Only what was silence while the box listened may end a session early.
         if self.broker.longest_silence() < rules::IDLE_AFTER {
@@ -206,7 +221,9 @@ impl Reckoning<'_> {
             let of_window: Vec<(i64, i64, i64)> = messages
                 .iter()
                 .filter(within)
-                .filter_map(|message| stamps.get(&message.n).map(|(factor, seen)| (message.n, *factor, *seen)))
+                .filter_map(|message| {
+                    stamps.get(&message.n).map(|(factor, seen)| (message.n, *factor, *seen))
+                })
                 .collect();
             counted += of_window.len();
             let total: i64 = of_window.iter().map(|(n, ..)| n).sum();
@@ -216,15 +233,18 @@ impl Reckoning<'_> {
                 "first": of_window.iter().map(|(_, _, seen)| seen).min(),
                 "last": of_window.iter().map(|(_, _, seen)| seen).max(),
             });
-            let differs = ["total", "weighted", "first", "last"].iter().any(|name| expected.get(name) != row.get(name));
+            let differs =
+                ["total", "weighted", "first", "last"].iter().any(|name| expected.get(name) != row.get(name));
             // Rows that a full buffer has dropped are missing here, and are not in the total.
             let all_came = row.get("total").and_then(Value::as_i64) == Some(total) || !self.drops;
             if differs && all_came {
-                self.record.wrong(format!("{id}: the window is {row}, and by its rows it should be {expected}"));
+                self.record
+                    .wrong(format!("{id}: the window is {row}, and by its rows it should be {expected}"));
             }
         }
         if counted != stamps.len() && !self.drops {
-            self.record.wrong(format!("of {} rows that met the table, {counted} were in windows", stamps.len()));
+            self.record
+                .wrong(format!("of {} rows that met the table, {counted} were in windows", stamps.len()));
         }
     }
 
@@ -238,7 +258,9 @@ impl Reckoning<'_> {
         let last = self.broker.messages().len() as i64;
         for (id, row) in self.cloud.rows(rule) {
             let found = columns.iter().map(|column| text(&row, column)).collect::<Vec<_>>().join(" ");
-            let of_the_end = ["n", "first"].iter().any(|column| row.get(column).and_then(Value::as_i64).is_some_and(|n| n > last));
+            let of_the_end = ["n", "first"]
+                .iter()
+                .any(|column| row.get(column).and_then(Value::as_i64).is_some_and(|n| n > last));
             if !expected.remove(&found) && !of_the_end {
                 self.record.wrong(format!("{id}: this row should not be, or is there twice: {row}"));
             }
@@ -275,13 +297,16 @@ impl Reckoning<'_> {
         for (device, rows) in devices {
             for ((seen, (n, _)), (next, (_, before))) in rows.iter().zip(rows.iter().skip(1)) {
                 if *next == seen + 1 && *before != Some(*n) {
-                    self.record.wrong(format!("{device}: row {next} takes {before:?} for the one before it, which was {n}"));
+                    self.record.wrong(format!(
+                        "{device}: row {next} takes {before:?} for the one before it, which was {n}"
+                    ));
                 }
             }
         }
     }
 
-    /// A message moves the valve once at most each time that it was taken as new: not again when the journal is run again.
+    /// A message moves the valve once at most each time that it was taken as new: not again when the journal
+    /// is run again.
     fn valve(&self, messages: &[Message]) {
         let mut told: BTreeMap<i64, u32> = BTreeMap::new();
         for n in self.valve.told() {
@@ -291,7 +316,8 @@ impl Reckoning<'_> {
             let times = told.remove(n).unwrap_or(0);
             let taken = self.broker.taken(n.unsigned_abs());
             if times > taken {
-                self.record.wrong(format!("message {n} was taken {taken} times and moved the valve {times} times"));
+                self.record
+                    .wrong(format!("message {n} was taken {taken} times and moved the valve {times} times"));
             }
             if times > 0 && *v < rules::VALVE {
                 self.record.wrong(format!("message {n} moved the valve and should not have"));

@@ -22,7 +22,13 @@ impl Record {
     #[must_use]
     pub fn new(show: bool) -> Self {
         // FNV-1a: the run is no adversary.
-        Self(Arc::new(Mutex::new(Inner { hash: 0xcbf2_9ce4_8422_2325, round: 0, began: None, wrong: Vec::new(), show })))
+        Self(Arc::new(Mutex::new(Inner {
+            hash: 0xcbf2_9ce4_8422_2325,
+            round: 0,
+            began: None,
+            wrong: Vec::new(),
+            show,
+        })))
     }
 
     /// A new round begins, on a new runtime.

@@ -47,7 +47,8 @@ pub const SOME: &str = "some";
 pub const WINDOWS: &str = "windows";
 /// Windows over the derived stream.
 pub const COPIED_WINDOWS: &str = "copied_windows";
-/// Windows of a rule whose file changes its name; they are those of [`WINDOWS`], so that the two share them for as long as they are on one worker.
+/// Windows of a rule whose file changes its name; they are those of [`WINDOWS`], so that the two share them
+/// for as long as they are on one worker.
 pub const ROAMING: [&str; 2] = ["roaming_a", "roaming_b"];
 /// Rows of a rule that comes and goes.
 pub const SPARE: &str = "spare";
@@ -59,7 +60,8 @@ pub const ECHOES: &str = "echoes";
 /// The same, by a derived stream.
 pub const ECHOED: &str = "echoed_rows";
 
-/// Each row with how many of its device there were before it, and the one before: what remembers counts every row once.
+/// Each row with how many of its device there were before it, and the one before: what remembers counts every
+/// row once.
 pub const RUNNING: &str = "running";
 /// Rows of a device until it is silent for [`SILENCE_NS`].
 pub const SESSIONS: &str = "sessions";
@@ -82,15 +84,18 @@ pub const LEAST: i64 = 50;
 pub const VALVE: i64 = 90;
 
 fn windows(stream: &str, seconds: i64, version: u64) -> String {
-    // Each version has another threshold, and all of them let everything pass: results do not depend on when the text was changed.
+    // Each version has another threshold, and all of them let everything pass: results do not depend on when
+    // the text was changed.
     format!(
-        "--! lateness = \"2s\"\nINSERT INTO uplink SELECT device, window_start AS beginning, count(*) AS rows, sum(n) AS total, min(v) AS low, max(v) AS high \
-         FROM TUMBLE({stream}, DESCRIPTOR(ts), INTERVAL '{seconds}' SECOND) GROUP BY window_start, window_end, device HAVING count(*) > -{version}"
+        "--! lateness = \"2s\"\nINSERT INTO uplink SELECT device, window_start AS beginning, count(*) AS \
+        rows, sum(n) AS total, min(v) AS low, max(v) AS high FROM TUMBLE({stream}, DESCRIPTOR(ts), INTERVAL \
+        '{seconds}' SECOND) GROUP BY window_start, window_end, device HAVING count(*) > -{version}"
     )
 }
 
 /// What [`STAMPED`] and [`STAMPED_WINDOWS`] read.
-const STAMPS: &str = "CREATE VIEW stamped AS SELECT t.ts, t.n, t.device, f.factor, CAST(now() AS BIGINT) AS seen FROM tank t JOIN factors f ON f.device = t.device";
+const STAMPS: &str = "CREATE VIEW stamped AS SELECT t.ts, t.n, t.device, f.factor, CAST(now() AS BIGINT) AS \
+    seen FROM tank t JOIN factors f ON f.device = t.device";
 
 /// A version of a rule.
 fn text(rule: &str, version: u64) -> String {
@@ -100,29 +105,40 @@ fn text(rule: &str, version: u64) -> String {
         WINDOWS | "roaming_a" | "roaming_b" => windows("tank", WINDOW_S, version + 1),
         COPIED_WINDOWS => windows("copied", COPIED_WINDOW_S, version + 1),
         "copies" => format!("-- version {version}\nINSERT INTO copied SELECT ts, device, n, v FROM tank"),
-        "valve" => format!("-- version {version}\nINSERT INTO valve SELECT n, v FROM tank WHERE v >= {VALVE}"),
+        "valve" => {
+            format!("-- version {version}\nINSERT INTO valve SELECT n, v FROM tank WHERE v >= {VALVE}")
+        }
         RUNNING => format!(
-            "-- version {version}\nINSERT INTO uplink SELECT n, device, count(*) OVER w AS seen, lag(n) OVER w AS before FROM tank WINDOW w AS (PARTITION BY device)"
+            "-- version {version}\nINSERT INTO uplink SELECT n, device, count(*) OVER w AS seen, lag(n) \
+            OVER w AS before FROM tank WINDOW w AS (PARTITION BY device)"
         ),
-        SILENT => format!("--! idle_after = \"{}s\"\n{}", IDLE_AFTER.as_secs(), self::text(SESSIONS, version)),
+        SILENT => {
+            format!("--! idle_after = \"{}s\"\n{}", IDLE_AFTER.as_secs(), self::text(SESSIONS, version))
+        }
         SESSIONS => format!(
-            "--! lateness = \"2s\"\nINSERT INTO uplink SELECT device, min(n) AS first, max(n) AS last, count(*) AS rows, sum(n) AS total \
-             FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), INTERVAL '{SILENCE_NS}' NANOSECOND) \
-             GROUP BY window_start, window_end, device HAVING count(*) > -{version}"
+            "--! lateness = \"2s\"\nINSERT INTO uplink SELECT device, min(n) AS first, max(n) AS last, \
+            count(*) AS rows, sum(n) AS total FROM SESSION(tank PARTITION BY device, DESCRIPTOR(ts), \
+            INTERVAL '{SILENCE_NS}' NANOSECOND) GROUP BY window_start, window_end, device HAVING count(*) > \
+            -{version}"
         ),
         PAIRS => format!(
-            "--! lateness = \"2s\"\n-- version {version}\nINSERT INTO uplink SELECT a.n AS n, b.n AS m FROM tank AS a JOIN tank AS b \
-             ON a.device = b.device AND b.ts > a.ts AND b.ts <= a.ts + INTERVAL '{PAIR_NS}' NANOSECOND WHERE a.v >= {LEAST} AND b.v >= {LEAST}"
+            "--! lateness = \"2s\"\n-- version {version}\nINSERT INTO uplink SELECT a.n AS n, b.n AS m FROM \
+            tank AS a JOIN tank AS b ON a.device = b.device AND b.ts > a.ts AND b.ts <= a.ts + INTERVAL \
+            '{PAIR_NS}' NANOSECOND WHERE a.v >= {LEAST} AND b.v >= {LEAST}"
         ),
         RISES => format!(
-            "--! lateness = \"2s\"\n-- version {version}\nINSERT INTO uplink SELECT n, m FROM tank MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts \
-             MEASURES a.n AS n, b.n AS m AFTER MATCH SKIP TO NEXT ROW PATTERN (a b) DEFINE b AS b.v > a.v)"
+            "--! lateness = \"2s\"\n-- version {version}\nINSERT INTO uplink SELECT n, m FROM tank \
+            MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts MEASURES a.n AS n, b.n AS m AFTER MATCH SKIP \
+            TO NEXT ROW PATTERN (a b) DEFINE b AS b.v > a.v)"
         ),
-        STAMPED => format!("-- version {version}\n{STAMPS}; INSERT INTO uplink SELECT n, factor, seen FROM stamped"),
+        STAMPED => {
+            format!("-- version {version}\n{STAMPS}; INSERT INTO uplink SELECT n, factor, seen FROM stamped")
+        }
         STAMPED_WINDOWS => format!(
-            "--! lateness = \"2s\"\n-- version {version}\n{STAMPS}; INSERT INTO uplink SELECT device, window_start AS beginning, \
-             sum(n) AS total, sum(n * factor) AS weighted, min(seen) AS first, max(seen) AS last \
-             FROM TUMBLE(stamped, DESCRIPTOR(ts), INTERVAL '{WINDOW_S}' SECOND) GROUP BY window_start, window_end, device"
+            "--! lateness = \"2s\"\n-- version {version}\n{STAMPS}; INSERT INTO uplink SELECT device, \
+            window_start AS beginning, sum(n) AS total, sum(n * factor) AS weighted, min(seen) AS first, \
+            max(seen) AS last FROM TUMBLE(stamped, DESCRIPTOR(ts), INTERVAL '{WINDOW_S}' SECOND) GROUP BY \
+            window_start, window_end, device"
         ),
         ECHOES => echo::text(version),
         ECHOED => format!("-- version {version}\nINSERT INTO uplink SELECT n, waited FROM echoed"),
@@ -156,7 +172,13 @@ impl RuleFiles {
     pub fn new(dice: Dice, record: &Record) -> Self {
         let names = STEADY.iter().chain(&ROAMING[..1]);
         let texts = names.map(|name| ((*name).to_owned(), text(name, 0))).collect();
-        Self { table: TableFile::default(), texts: Arc::new(Mutex::new(texts)), settled: Arc::default(), dice, record: record.clone() }
+        Self {
+            table: TableFile::default(),
+            texts: Arc::new(Mutex::new(texts)),
+            settled: Arc::default(),
+            dice,
+            record: record.clone(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
@@ -175,7 +197,11 @@ impl RuleFiles {
         let changes = match self.dice.below(9) {
             0 => {
                 let spare = texts.contains_key(SPARE);
-                vec![if spare { Change::Remove(SPARE) } else { Change::Put(SPARE, text(SPARE, version), SPARE) }]
+                vec![if spare {
+                    Change::Remove(SPARE)
+                } else {
+                    Change::Put(SPARE, text(SPARE, version), SPARE)
+                }]
             }
             1 => {
                 let [a, b] = ROAMING;
@@ -281,7 +307,9 @@ impl Watcher {
 
     fn take(&mut self, change: Change) -> Option<Edited> {
         let edited = match &change {
-            Change::Put(name, text, inherits) => self.book.put(&Arc::from(*name), name, &Arc::from(text.as_str()), &Arc::from(*inherits)),
+            Change::Put(name, text, inherits) => {
+                self.book.put(&Arc::from(*name), name, &Arc::from(text.as_str()), &Arc::from(*inherits))
+            }
             Change::Remove(name) => self.book.remove(name),
             Change::Table => self.files.table.read(&mut self.book, &mut self.copies)?,
         };
@@ -291,15 +319,23 @@ impl Watcher {
 
     /// What is new since the box before: as `RulesDir` finds it.
     fn look(&mut self) -> Vec<Edited> {
-        let known: BTreeMap<String, String> = self.book.texts().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        let known: BTreeMap<String, String> =
+            self.book.texts().map(|(name, text)| (name.to_string(), text.to_string())).collect();
         let texts = self.files.lock().clone();
         let mut gone: Vec<&String> = known.keys().filter(|name| !texts.contains_key(*name)).collect();
-        let mut edited: Vec<Edited> = self.files.table.read(&mut self.book, &mut self.copies).into_iter().collect();
+        let mut edited: Vec<Edited> =
+            self.files.table.read(&mut self.book, &mut self.copies).into_iter().collect();
         for (name, text) in texts.iter().filter(|(name, text)| known.get(*name) != Some(text)) {
-            let renamed = gone.iter().position(|old| !known.contains_key(name) && known.get(*old) == Some(text));
+            let renamed =
+                gone.iter().position(|old| !known.contains_key(name) && known.get(*old) == Some(text));
             let from = renamed.map(|at| gone.remove(at));
             let inherits = from.unwrap_or(name);
-            edited.push(self.book.put(&Arc::from(name.as_str()), name, &Arc::from(text.as_str()), &Arc::from(inherits.as_str())));
+            edited.push(self.book.put(
+                &Arc::from(name.as_str()),
+                name,
+                &Arc::from(text.as_str()),
+                &Arc::from(inherits.as_str()),
+            ));
             edited.extend(from.map(|from| self.book.remove(from)));
         }
         edited.extend(gone.into_iter().map(|name| self.book.remove(name)));

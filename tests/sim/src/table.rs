@@ -37,7 +37,8 @@ impl TableFile {
     pub(crate) fn read(&self, book: &mut RuleBook, copies: &mut Copies) -> Option<Edited> {
         let known = book.table(NAME).is_some();
         // Without its copy nothing changes.
-        let edited = self.rows().and_then(|rows| tables::change(&Arc::from(NAME), rows, book, Some(copies)).ok());
+        let edited =
+            self.rows().and_then(|rows| tables::change(&Arc::from(NAME), rows, book, Some(copies)).ok());
         if edited.is_none() && !known {
             self.missed.store(true, Ordering::Relaxed);
         }
@@ -46,9 +47,12 @@ impl TableFile {
 
     fn rows(&self) -> Option<RecordBatch> {
         let factor = 1 + self.edits.load(Ordering::Relaxed);
-        let fields = vec![Field::new("device", DataType::Utf8, true), Field::new("factor", DataType::Int64, true)];
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(StringArray::from_iter_values(DEVICES)), Arc::new(Int64Array::from(vec![factor; DEVICES.len()]))];
+        let fields =
+            vec![Field::new("device", DataType::Utf8, true), Field::new("factor", DataType::Int64, true)];
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values(DEVICES)),
+            Arc::new(Int64Array::from(vec![factor; DEVICES.len()])),
+        ];
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).ok()
     }
 }

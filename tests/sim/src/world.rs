@@ -155,15 +155,41 @@ impl World for SimulatedWorld {
     fn lines(&mut self, config: &Config, known: &Known, _: &Status) -> Result<Vec<Line>, RunError> {
         let columns = Columns::from(known.columns.get("noise").cloned().unwrap_or_default());
         let marks = known.marks.get("tank").map(Vec::as_slice).unwrap_or_default();
-        let source =
-            PlantLine::new(&self.broker, self.dice.others(), &self.record, self.conditions.plant, (schema(config, "tank"), columns), marks);
-        let sink = ValveLine { valve: self.valve.clone(), dice: self.dice.others(), record: self.record.clone() };
-        Ok(vec![Line { name: "plant".into(), source: Box::new(source), sinks: [("valve".to_owned(), Box::new(sink) as _)].into() }])
+        let source = PlantLine::new(
+            &self.broker,
+            self.dice.others(),
+            &self.record,
+            self.conditions.plant,
+            (schema(config, "tank"), columns),
+            marks,
+        );
+        let sink =
+            ValveLine { valve: self.valve.clone(), dice: self.dice.others(), record: self.record.clone() };
+        Ok(vec![Line {
+            name: "plant".into(),
+            source: Box::new(source),
+            sinks: [("valve".to_owned(), Box::new(sink) as _)].into(),
+        }])
     }
 
-    fn uplink(&mut self, _: &Config, name: &str, _: &Uplink, status: &Status, stop: &CancellationToken) -> Result<FarSide, RunError> {
+    fn uplink(
+        &mut self,
+        _: &Config,
+        name: &str,
+        _: &Uplink,
+        status: &Status,
+        stop: &CancellationToken,
+    ) -> Result<FarSide, RunError> {
         let Conditions { cloud, calm, .. } = self.conditions;
-        let (uplink, task) = CloudLine::new(&self.cloud, &self.dice, &self.record, cloud, calm, status.uplinks.of(name), stop.clone());
+        let (uplink, task) = CloudLine::new(
+            &self.cloud,
+            &self.dice,
+            &self.record,
+            cloud,
+            calm,
+            status.uplinks.of(name),
+            stop.clone(),
+        );
         Ok(FarSide { uplink: Box::new(uplink), tasks: vec![("cloud".into(), task)] })
     }
 

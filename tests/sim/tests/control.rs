@@ -41,7 +41,8 @@ impl Stage {
     async fn start(change: impl FnOnce(&mut Config)) -> Self {
         let (dice, record) = (Dice::new(7), Record::new(false));
         let disk = Disk::new(dice.others());
-        let mut config = config::parse(tidegate_sim::CONFIG, "tidegate.toml", Path::new(disk.root())).unwrap();
+        let mut config =
+            config::parse(tidegate_sim::CONFIG, "tidegate.toml", Path::new(disk.root())).unwrap();
         config.buffer.path = Path::new(disk.root()).join("data/box.db");
         config.buffer.snapshot_every = Span(Duration::from_secs(5));
         for output in config.outputs.values_mut() {
@@ -50,7 +51,8 @@ impl Stage {
         change(&mut config);
         let (broker, cloud, valve) = (Broker::new(WINDOW), Cloud::default(), Valve::default());
         let there = Weather { lasts: Duration::from_hours(1_000), away: Duration::ZERO, calm: true };
-        let away = Weather { lasts: Duration::from_millis(1), away: Duration::from_hours(1_000), calm: false };
+        let away =
+            Weather { lasts: Duration::from_millis(1), away: Duration::from_hours(1_000), calm: false };
         let mut world = SimulatedWorld {
             clock: Arc::new(SimulatedClock::new(&Arc::default())),
             disk: disk.clone(),
@@ -58,7 +60,13 @@ impl Stage {
             valve: valve.clone(),
             cloud: cloud.clone(),
             rules: RuleFiles::new(dice.others(), &record),
-            conditions: Conditions { plant: there, cloud: away, calm: true, pause: Duration::ZERO, edits: None },
+            conditions: Conditions {
+                plant: there,
+                cloud: away,
+                calm: true,
+                pause: Duration::ZERO,
+                edits: None,
+            },
             dice,
             record,
         };
@@ -78,7 +86,10 @@ impl Stage {
             sleep(AT_ONCE).await;
             let written = self.running.status().rules.of("valve").rows.get();
             let moves = taken.iter().filter(|n| Message::of(**n, u64::MAX).v >= rules::VALVE).count() as u64;
-            assert!(written >= moves, "{moves} of the messages that the box has taken move the valve; it was told {written}");
+            assert!(
+                written >= moves,
+                "{moves} of the messages that the box has taken move the valve; it was told {written}"
+            );
         }
     }
 
@@ -102,7 +113,12 @@ impl Stage {
 }
 
 fn play(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(test);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test);
 }
 
 #[test]
@@ -122,7 +138,11 @@ fn a_full_buffer_does_not_delay_an_output() {
 
 #[test]
 fn a_disk_that_refuses_does_not_delay_an_output_and_the_journal_goes_on_afterwards() {
-    for faults in [Faults { full: true, ..NO_FAULTS }, Faults { writes: 1_000, ..NO_FAULTS }, Faults { syncs: 1_000, ..NO_FAULTS }] {
+    for faults in [
+        Faults { full: true, ..NO_FAULTS },
+        Faults { writes: 1_000, ..NO_FAULTS },
+        Faults { syncs: 1_000, ..NO_FAULTS },
+    ] {
         play(async {
             let mut stage = Stage::start(|config| {
                 config.buffer.queue = NonZeroUsize::new(500).unwrap();

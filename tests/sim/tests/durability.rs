@@ -27,7 +27,8 @@ fn settings(disk: &Disk, durability: Option<Duration>) -> config::Buffer {
 
 fn open(settings: &config::Buffer, disk: &Disk) -> Buffer {
     let disk = Arc::new(disk.clone());
-    let (buffer, writer) = Buffer::open(settings, Uplinks::default(), Arc::new(SystemClock), disk, Arc::default()).unwrap();
+    let (buffer, writer) =
+        Buffer::open(settings, Uplinks::default(), Arc::new(SystemClock), disk, Arc::default()).unwrap();
     tokio::spawn(writer);
     buffer
 }
@@ -38,16 +39,27 @@ async fn store(buffer: &Buffer, seq: u64) {
     let ack = Ack::new(move |outcome| tell.send(outcome).unwrap());
     let batch = RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from(vec![1])) as _)]).unwrap();
     let rows = Rows { batch, seqs: Seqs::Run { first: seq } };
-    buffer.append(vec![OutboxRows { rule: "r".into(), rows, ordinals: vec![0], worth: Worth::default(), now_ns: 1, ack }]).await.unwrap();
+    buffer
+        .append(vec![OutboxRows {
+            rule: "r".into(),
+            rows,
+            ordinals: vec![0],
+            worth: Worth::default(),
+            now_ns: 1,
+            ack,
+        }])
+        .await
+        .unwrap();
     assert_eq!(told.await.unwrap(), Outcome::Done);
 }
 
-/// Runs a buffer in which rows are stored after these pauses, and cuts the power after the last one. Returns up to which row the buffer has
-/// them afterwards.
+/// Runs a buffer in which rows are stored after these pauses, and cuts the power after the last one. Returns
+/// up to which row the buffer has them afterwards.
 fn cut(seed: u64, durability: Option<Duration>, pauses: &[Duration], before_the_cut: Duration) -> u64 {
     let disk = Disk::new(Dice::new(seed));
     let settings = settings(&disk, durability);
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let running = runtime();
     running.block_on(async {
         let buffer = open(&settings, &disk);
@@ -61,7 +73,8 @@ fn cut(seed: u64, durability: Option<Duration>, pauses: &[Duration], before_the_
     });
     drop(running);
     disk.restore_power();
-    runtime().block_on(async { open(&settings, &disk).recovered().progress.get("r").copied().unwrap_or_default() })
+    runtime()
+        .block_on(async { open(&settings, &disk).recovered().progress.get("r").copied().unwrap_or_default() })
 }
 
 #[test]
@@ -77,7 +90,10 @@ fn with_normal_durability_what_is_older_than_a_sync_is_there_and_the_rest_may_be
     for seed in 0..SEEDS {
         // Row 1 is stored in second 4, and so on: the power goes in second 20.
         let left = cut(seed, Some(SYNC_EVERY), &[Duration::from_secs(4); 5], Duration::ZERO);
-        assert!(left >= 2, "seed {seed}: rows 1 and 2 were committed more than ten seconds before, and only {left} are left");
+        assert!(
+            left >= 2,
+            "seed {seed}: rows 1 and 2 were committed more than ten seconds before, and only {left} are left"
+        );
         lost += 5 - left;
     }
     assert!(lost > 0, "this test would not see a loss");
@@ -86,7 +102,8 @@ fn with_normal_durability_what_is_older_than_a_sync_is_there_and_the_rest_may_be
 #[test]
 fn with_normal_durability_a_quiet_buffer_is_synced_as_well() {
     for seed in 0..SEEDS {
-        let left = cut(seed, Some(SYNC_EVERY), &[Duration::from_secs(1)], SYNC_EVERY + Duration::from_secs(1));
+        let left =
+            cut(seed, Some(SYNC_EVERY), &[Duration::from_secs(1)], SYNC_EVERY + Duration::from_secs(1));
         assert_eq!(left, 1, "seed {seed}");
     }
 }
@@ -98,7 +115,8 @@ fn a_delivery_of_what_is_not_there_does_not_keep_the_writer_busy() {
     std::thread::spawn(move || {
         let disk = Disk::new(Dice::new(1));
         let settings = settings(&disk, None);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let buffer = open(&settings, &disk);
             buffer.outbox("cloud").confirm(vec![7]).await.unwrap();

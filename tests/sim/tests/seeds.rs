@@ -1,4 +1,5 @@
-//! Seeds that every change has to survive. A long run: `cargo run --release -p tidegate-sim -- --seeds 100000 --from 0`.
+//! Seeds that every change has to survive. A long run:
+//! `cargo run --release -p tidegate-sim -- --seeds 100000 --from 0`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,8 @@ fn outcomes(seeds: u64) -> Vec<(u64, Outcome)> {
         }
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..std::thread::available_parallelism().unwrap().get()).map(|_| scope.spawn(play)).collect();
+        let threads: Vec<_> =
+            (0..std::thread::available_parallelism().unwrap().get()).map(|_| scope.spawn(play)).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     })
 }
@@ -38,7 +40,10 @@ fn whatever_happens_rows_arrive_once_and_windows_count_right() {
         .filter(|(_, outcome)| !outcome.wrong.is_empty())
         .map(|(seed, outcome)| {
             let wrong = outcome.wrong.join("\n  ");
-            format!("seed {seed} goes wrong; to see it again: cargo run -p tidegate-sim -- --trace --seed {seed}\n  {wrong}")
+            format!(
+                "seed {seed} goes wrong; to see it again: cargo run -p tidegate-sim -- --trace --seed \
+                {seed}\n  {wrong}"
+            )
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

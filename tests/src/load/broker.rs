@@ -17,13 +17,14 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker that drops nothing which a slow subscriber has not taken yet, and has at most `in_flight` unconfirmed QoS 1 messages
-    /// under way to each client (mosquitto's default is 20).
+    /// Starts a broker that drops nothing which a slow subscriber has not taken yet, and has at most
+    /// `in_flight` unconfirmed QoS 1 messages under way to each client (mosquitto's default is 20).
     pub fn start(in_flight: u16) -> anyhow::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build().context("cannot start mosquitto")?;
         // Without nodelay, small messages wait up to 40 ms for acknowledgements of TCP, whoever subscribes.
         let config = format!(
-            "allow_anonymous true\npersistence false\nmax_queued_messages 0\nmax_inflight_messages {in_flight}\nset_tcp_nodelay true\n"
+            "allow_anonymous true\npersistence false\nmax_queued_messages 0\nmax_inflight_messages \
+            {in_flight}\nset_tcp_nodelay true\n"
         );
         let mosquitto = runtime.block_on(Mosquitto::with_config(&config));
         Ok(Self { port: mosquitto.port(), _mosquitto: mosquitto, _runtime: runtime })

@@ -1,7 +1,8 @@
-//! Time from publish to the output's publish, at a steady rate, next to a bare echo client at the same rate in the same run.
+//! Time from publish to the output's publish, at a steady rate, next to a bare echo client at the same rate
+//! in the same run.
 //!
-//! Both ends are in this process and read one monotonic clock. What is measured contains the publisher's client, two passes through the
-//! broker and the listener's client, for both alike.
+//! Both ends are in this process and read one monotonic clock. What is measured contains the publisher's
+//! client, two passes through the broker and the listener's client, for both alike.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,8 +43,14 @@ fn percentiles(binary: &Path, count: usize, out_qos: u8) -> anyhow::Result<Vec<F
         paced(port, count)?
     };
     crate::progress(&format!("latency, QoS {out_qos} out: filter rule -> output"));
-    let site =
-        Site::new(Setup { field: port, cloud: port, qos: 0, out_qos, rules: vec![("load".into(), RULE.into())], ..Setup::default() })?;
+    let site = Site::new(Setup {
+        field: port,
+        cloud: port,
+        qos: 0,
+        out_qos,
+        rules: vec![("load".into(), RULE.into())],
+        ..Setup::default()
+    })?;
     let subject = site.run(binary)?;
     await_first_row(port)?;
     let ours = paced(port, count)?;
@@ -61,7 +68,8 @@ fn percentiles(binary: &Path, count: usize, out_qos: u8) -> anyhow::Result<Vec<F
     ])
 }
 
-/// Sends `count` messages, one each [`PACE`], and returns the sorted times in milliseconds that they took to come out.
+/// Sends `count` messages, one each [`PACE`], and returns the sorted times in milliseconds that they took to
+/// come out.
 fn paced(port: u16, count: usize) -> anyhow::Result<Vec<f64>> {
     let begin = Instant::now();
     let now = move || u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -72,8 +80,11 @@ fn paced(port: u16, count: usize) -> anyhow::Result<Vec<f64>> {
     let mut took = Vec::with_capacity(total);
     let _listener = Listener::start(port, OUT, 0, move |payload| {
         let at = now();
-        let index = number(payload).and_then(|n| n.checked_sub(FIRST)).and_then(|index| usize::try_from(index).ok());
-        let Some((index, departure)) = index.and_then(|index| Some((index, departures.get(index)?))) else { return };
+        let index =
+            number(payload).and_then(|n| n.checked_sub(FIRST)).and_then(|index| usize::try_from(index).ok());
+        let Some((index, departure)) = index.and_then(|index| Some((index, departures.get(index)?))) else {
+            return;
+        };
         if index >= WARM_UP {
             took.push((at - departure.load(Ordering::Acquire)) as f64 / 1e6);
         }
@@ -90,7 +101,8 @@ fn paced(port: u16, count: usize) -> anyhow::Result<Vec<f64>> {
         departure.store(now(), Ordering::Release);
         publisher.send(payload, false)?;
     }
-    let mut took = all.recv_timeout(STALL).map_err(|_| anyhow!("the last of {total} messages does not come out"))?;
+    let mut took =
+        all.recv_timeout(STALL).map_err(|_| anyhow!("the last of {total} messages does not come out"))?;
     anyhow::ensure!(took.len() == count, "{} of {count} messages were lost", count - took.len());
     took.sort_by(f64::total_cmp);
     Ok(took)
@@ -114,6 +126,9 @@ mod tests {
     #[test]
     fn percentiles_are_values_that_were_seen() {
         let sorted: Vec<f64> = (1..=1_000).map(f64::from).collect();
-        assert_eq!([0.5, 0.99, 0.999, 1.0].map(|part| percentile(&sorted, part)), [500.0, 990.0, 999.0, 1_000.0]);
+        assert_eq!(
+            [0.5, 0.99, 0.999, 1.0].map(|part| percentile(&sorted, part)),
+            [500.0, 990.0, 999.0, 1_000.0]
+        );
     }
 }

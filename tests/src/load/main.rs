@@ -1,5 +1,5 @@
-//! `tidegate-load`: the whole box under load, from a real broker to a real broker, next to bare clients of the same library in the same
-//! run on the same machine.
+//! `tidegate-load`: the whole box under load, from a real broker to a real broker, next to bare clients of
+//! the same library in the same run on the same machine.
 //!
 //! * [`throughput`]: messages a second, QoS 0 and 1;
 //! * [`latency`]: publish to output at a steady rate;
@@ -136,7 +136,10 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let binary = subject::binary(arguments.tidegate.as_deref())?;
     let version = Command::new(&binary).arg("--version").output()?;
-    let surroundings = report::surroundings(String::from_utf8_lossy(&version.stdout).trim(), &tidegate_peers::mosquitto::version());
+    let surroundings = report::surroundings(
+        String::from_utf8_lossy(&version.stdout).trim(),
+        &tidegate_peers::mosquitto::version(),
+    );
     let extent = Extent::of(&arguments);
     let mut figures = Vec::new();
     for part in Part::value_variants() {

@@ -1,4 +1,5 @@
-//! Rows into the outbox, what they cost on disk, and how fast a backlog drains, next to a bare publisher on the same broker.
+//! Rows into the outbox, what they cost on disk, and how fast a backlog drains, next to a bare publisher on
+//! the same broker.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use crate::subject::{IN, MARKERS, OUT, Setup, Site, UP};
 use crate::throughput::{WINDOW, await_first_row};
 
 const ALL_UP: &str = "INSERT INTO uplink SELECT n, device, temperature, pressure, ok FROM flood;\n";
-/// Rows in one message, so that the outbox and not the broker is what limits. Divides [`crate::plant::MARKER_EVERY`].
+/// Rows in one message, so that the outbox and not the broker is what limits. Divides
+/// [`crate::plant::MARKER_EVERY`].
 pub const ROWS_A_MESSAGE: u64 = 100;
 
 /// Filling and draining.
@@ -44,8 +46,12 @@ fn fill(binary: &Path, rows: u64, field: &Broker, cloud: u16) -> anyhow::Result<
     let each = |bytes: u64| bytes as f64 / rows as f64;
     let cpu_us = cpu.as_secs_f64() * 1e6 / rows as f64;
     let figures = vec![
-        Figure::new(format!("rows into the outbox, {ROWS_A_MESSAGE} rows a message, QoS 1"), rows as f64 / took, "rows/s")
-            .note(format!("{cpu_us:.2} us CPU a row; peak {} MiB", peak >> 20)),
+        Figure::new(
+            format!("rows into the outbox, {ROWS_A_MESSAGE} rows a message, QoS 1"),
+            rows as f64 / took,
+            "rows/s",
+        )
+        .note(format!("{cpu_us:.2} us CPU a row; peak {} MiB", peak >> 20)),
         Figure::new("written to disk for each row of the outbox", each(written), "bytes")
             .against("size of the database", each(stored))
             .goal(Goal::RatioAtMost(1.3)),
@@ -74,8 +80,9 @@ fn drain(binary: &Path, rows: u64, in_flight: u16) -> anyhow::Result<Figure> {
     anyhow::ensure!(last.messages == rows, "{} of {rows} rows of the backlog arrived", last.messages);
     subject.stop()?;
     let what = format!("backlog of {rows} rows drains, broker's window {in_flight}");
-    let figure =
-        Figure::new(what, rate(rows, last.at - last.first), "rows/s").against("bare QoS 1 publisher", bare).goal(Goal::RatioAtLeast(0.8));
+    let figure = Figure::new(what, rate(rows, last.at - last.first), "rows/s")
+        .against("bare QoS 1 publisher", bare)
+        .goal(Goal::RatioAtLeast(0.8));
     Ok(figure.note(format!("{cpu_us:.1} us CPU a row; {} repeated", last.repeated)))
 }
 

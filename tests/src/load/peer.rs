@@ -1,8 +1,10 @@
 //! The other side: bare MQTT 5 clients, each on a thread with a runtime of its own.
 //!
 //! * [`Listener`] subscribes and calls a function for each message: the smallest program that does.
-//! * [`echo`] subscribes and publishes the same payload: the smallest program that does what a rule with an output does.
-//! * [`Publisher`] floods, with no more messages under way than a window allows, or sends at the times that its caller chooses.
+//! * [`echo`] subscribes and publishes the same payload: the smallest program that does what a rule with an
+//!   output does.
+//! * [`Publisher`] floods, with no more messages under way than a window allows, or sends at the times that
+//!   its caller chooses.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -45,7 +47,10 @@ struct Driver {
 
 impl Driver {
     /// Runs `work` on a runtime of its own.
-    fn spawn<F: Future<Output = ()>>(name: &str, work: impl FnOnce() -> F + Send + 'static) -> anyhow::Result<Self> {
+    fn spawn<F: Future<Output = ()>>(
+        name: &str,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -102,7 +107,12 @@ pub struct Listener(#[allow(dead_code, reason = "held: it ends when it is droppe
 
 impl Listener {
     /// Subscribes to `topic`; returns when the broker has confirmed it.
-    pub fn start(port: u16, topic: &str, qos: u8, on_message: impl FnMut(&[u8]) + Send + 'static) -> anyhow::Result<Self> {
+    pub fn start(
+        port: u16,
+        topic: &str,
+        qos: u8,
+        on_message: impl FnMut(&[u8]) + Send + 'static,
+    ) -> anyhow::Result<Self> {
         let (ready, is_ready) = sync_channel(1);
         let (id, topic) = (format!("listener-{}", topic.replace('/', "-")), topic.to_owned());
         let driver = Driver::spawn("listener", move || async move {
@@ -115,7 +125,11 @@ impl Listener {
 }
 
 /// A bare client that publishes each message of topic `from` on topic `to`, with these levels.
-pub fn echo(port: u16, (from, qos): (&'static str, u8), (to, out_qos): (&'static str, u8)) -> anyhow::Result<Listener> {
+pub fn echo(
+    port: u16,
+    (from, qos): (&'static str, u8),
+    (to, out_qos): (&'static str, u8),
+) -> anyhow::Result<Listener> {
     let (ready, is_ready) = sync_channel(1);
     let driver = Driver::spawn("echo", move || async move {
         let (client, events) = connect(port, "echo", 100_000);
@@ -166,12 +180,19 @@ impl Publisher {
     /// Publishes one message now.
     pub fn send(&self, payload: Vec<u8>, retain: bool) -> anyhow::Result<()> {
         let options = mqtt::PublishOptions::new(level(self.qos)).retain(retain);
-        self.client.try_publish(self.topic, payload, options).map_err(|error| anyhow!("cannot publish: {error}"))
+        self.client
+            .try_publish(self.topic, payload, options)
+            .map_err(|error| anyhow!("cannot publish: {error}"))
     }
 
-    /// Publishes everything, with at most `window` rows that `arrived` does not know of. Returns when it began, when the last message has
-    /// been given to the client.
-    pub fn flood(&self, payloads: Payloads, window: u64, arrived: &watch::Receiver<u64>) -> anyhow::Result<Instant> {
+    /// Publishes everything, with at most `window` rows that `arrived` does not know of. Returns when it
+    /// began, when the last message has been given to the client.
+    pub fn flood(
+        &self,
+        payloads: Payloads,
+        window: u64,
+        arrived: &watch::Receiver<u64>,
+    ) -> anyhow::Result<Instant> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let mut arrived = arrived.clone();
         let options = mqtt::PublishOptions::new(level(self.qos));
@@ -181,10 +202,17 @@ impl Publisher {
                 if *arrived.borrow() + window < rows.end - FIRST {
                     let room = arrived.wait_for(|arrived| arrived + window >= rows.end - FIRST);
                     if tokio::time::timeout(STALL, room).await.is_err() {
-                        bail!("nothing arrives any more after {} of {} rows", *arrived.borrow(), rows.start - FIRST);
+                        bail!(
+                            "nothing arrives any more after {} of {} rows",
+                            *arrived.borrow(),
+                            rows.start - FIRST
+                        );
                     }
                 }
-                self.client.publish(self.topic, payload, options.clone()).await.map_err(|error| anyhow!("cannot publish: {error}"))?;
+                self.client
+                    .publish(self.topic, payload, options.clone())
+                    .await
+                    .map_err(|error| anyhow!("cannot publish: {error}"))?;
             }
             Ok(begin)
         })
@@ -235,8 +263,11 @@ impl Arrivals {
         let (mut messages, mut repeated, mut newest) = (0, 0, 0);
         let (mut first, mut cpu) = (None, Duration::ZERO);
         let listener = Listener::start(port, topic, qos, move |payload| {
-            let Some(arrived) = plant::number(payload).filter(|n| *n >= FIRST).map(|n| n + 1 - FIRST) else { return };
-            // One publisher's messages keep their order, so that a number that is not the newest has been seen.
+            let Some(arrived) = plant::number(payload).filter(|n| *n >= FIRST).map(|n| n + 1 - FIRST) else {
+                return;
+            };
+            // One publisher's messages keep their order, so that a number that is not the newest has been
+            // seen.
             if arrived > newest {
                 (newest, messages) = (arrived, messages + 1);
             } else {
@@ -248,7 +279,13 @@ impl Arrivals {
             if arrived == count {
                 let at = Instant::now();
                 let cpu = own_cpu().saturating_sub(cpu);
-                tell_last.send_replace(Some(Last { first: first.unwrap_or(at), at, messages, repeated, cpu }));
+                tell_last.send_replace(Some(Last {
+                    first: first.unwrap_or(at),
+                    at,
+                    messages,
+                    repeated,
+                    cpu,
+                }));
             }
             if arrived == count || arrived >= *tell_news.borrow() + NEWS_EVERY {
                 tell_news.send_replace(arrived);
@@ -282,6 +319,7 @@ impl Arrivals {
 
 /// Processor time of this thread.
 fn own_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/thread-self/stat").context("cannot read /proc/thread-self/stat");
+    let stat =
+        std::fs::read_to_string("/proc/thread-self/stat").context("cannot read /proc/thread-self/stat");
     stat.and_then(|stat| cpu_of(&stat)).unwrap_or_default()
 }

@@ -11,7 +11,10 @@ pub const PROBE: u64 = 999_999;
 pub fn message(n: u64) -> Vec<u8> {
     let temperature = if n % MARKER_EVERY == MARKER_EVERY - 1 { 95.25 } else { 20.25 + (n % 60) as f64 };
     let pump = n % 20;
-    format!(r#"{{"n":{n:>7},"device":"pump-{pump:02}","temperature":{temperature},"pressure":2.5,"ok":true}}"#).into_bytes()
+    format!(
+        r#"{{"n":{n:>7},"device":"pump-{pump:02}","temperature":{temperature},"pressure":2.5,"ok":true}}"#
+    )
+    .into_bytes()
 }
 
 /// An array of the messages `n .. n + rows`.
@@ -30,7 +33,8 @@ pub fn array(n: u64, rows: u64) -> Vec<u8> {
 pub fn number(payload: &[u8]) -> Option<u64> {
     let key = br#""n":"#;
     let at = payload.windows(key.len()).position(|window| window == key)? + key.len();
-    let digits = payload.get(at..)?.iter().skip_while(|byte| **byte == b' ').take_while(|byte| byte.is_ascii_digit());
+    let digits =
+        payload.get(at..)?.iter().skip_while(|byte| **byte == b' ').take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
@@ -43,7 +47,10 @@ mod tests {
         for n in [PROBE, FIRST, FIRST + MARKER_EVERY - 1, 9_999_999] {
             assert_eq!((message(n).len(), number(&message(n))), (77, Some(n)));
         }
-        assert_eq!(number(br#"{"id":"load/load/7/0","rule":"load","row":{"n":1000123,"ok":true}}"#), Some(1_000_123));
+        assert_eq!(
+            number(br#"{"id":"load/load/7/0","rule":"load","row":{"n":1000123,"ok":true}}"#),
+            Some(1_000_123)
+        );
         assert_eq!(number(&array(FIRST, 3)), Some(FIRST));
     }
 }

@@ -1,4 +1,5 @@
-//! How long a box takes to start after `kill -9`, with a long journal and with much state; and how long storing that state holds it up.
+//! How long a box takes to start after `kill -9`, with a long journal and with much state; and how long
+//! storing that state holds it up.
 
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -39,19 +40,25 @@ pub fn snapshot(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
         .map(|windows| {
             let (silence, resident) = longest_silence(binary, *windows)?;
             let what = format!("longest silence of an output while {windows} windows are stored every 5 s");
-            Ok(Figure::new(what, silence, "ms").against("without windows", without.0).note(format!("resident {} MiB", resident >> 20)))
+            Ok(Figure::new(what, silence, "ms")
+                .against("without windows", without.0)
+                .note(format!("resident {} MiB", resident >> 20)))
         })
         .collect()
 }
 
-/// The longest time between two outputs of a row that comes every two milliseconds, in milliseconds, and the box's memory.
+/// The longest time between two outputs of a row that comes every two milliseconds, in milliseconds, and the
+/// box's memory.
 fn longest_silence(binary: &Path, windows: u64) -> anyhow::Result<(f64, u64)> {
     crate::progress(&format!("snapshots of {windows} windows"));
     let field = Broker::start(1_000)?;
-    let rules =
-        vec![("load".to_owned(), format!("{MUCH_STATE}{MARKERS}{}", if windows > 0 { open_windows(BY_ROW.1) } else { String::new() }))];
+    let rules = vec![(
+        "load".to_owned(),
+        format!("{MUCH_STATE}{MARKERS}{}", if windows > 0 { open_windows(BY_ROW.1) } else { String::new() }),
+    )];
     let buffer = "buffer.snapshot_every = \"5s\"";
-    let site = Site::new(Setup { field: field.port, cloud: free_port()?, rules, buffer, ..Setup::default() })?;
+    let site =
+        Site::new(Setup { field: field.port, cloud: free_port()?, rules, buffer, ..Setup::default() })?;
     let subject = site.run(binary)?;
     await_first_row(field.port)?;
     if windows > 0 {
@@ -85,14 +92,18 @@ fn longest_silence(binary: &Path, windows: u64) -> anyhow::Result<(f64, u64)> {
 }
 
 fn open_windows(group_by: &str) -> String {
-    format!("INSERT INTO uplink SELECT avg(temperature) AS mean FROM TUMBLE(flood, DESCRIPTOR(ts), INTERVAL '1' DAY) {group_by}")
+    format!(
+        "INSERT INTO uplink SELECT avg(temperature) AS mean FROM TUMBLE(flood, DESCRIPTOR(ts), INTERVAL '1' \
+        DAY) {group_by}"
+    )
 }
 
 fn start_again(binary: &Path, rows: u64, what: &str, group_by: &str) -> anyhow::Result<Figure> {
     crate::progress(&format!("start after a crash, {what}"));
     let field = Broker::start(1_000)?;
     let rules = vec![("load".to_owned(), format!("{MUCH_STATE}{MARKERS}{}", open_windows(group_by)))];
-    let site = Site::new(Setup { field: field.port, cloud: free_port()?, qos: 1, rules, ..Setup::default() })?;
+    let site =
+        Site::new(Setup { field: field.port, cloud: free_port()?, qos: 1, rules, ..Setup::default() })?;
     let subject = site.run(binary)?;
     await_first_row(field.port)?;
     let (arrivals, _listener) = Arrivals::count(field.port, OUT, 0, rows)?;
@@ -104,14 +115,19 @@ fn start_again(binary: &Path, rows: u64, what: &str, group_by: &str) -> anyhow::
     let size = site.buffer_bytes() >> 20;
     let subject = site.run(binary)?;
     let restored = subject.said("state is restored").unwrap_or_default();
-    let run_again = restored.split(" rows=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("no").to_owned();
-    let figure = Figure::new(format!("start after kill -9, {rows} journaled rows, {what}"), subject.running.as_secs_f64(), "s")
-        .goal(Goal::AtMost(5.0))
-        .note(format!(
-            "{run_again} rows run again; buffer {size} MiB; {} MiB of memory before; an empty start took {:.3} s",
-            resident >> 20,
-            quiet.as_secs_f64()
-        ));
+    let run_again =
+        restored.split(" rows=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("no").to_owned();
+    let figure = Figure::new(
+        format!("start after kill -9, {rows} journaled rows, {what}"),
+        subject.running.as_secs_f64(),
+        "s",
+    )
+    .goal(Goal::AtMost(5.0))
+    .note(format!(
+        "{run_again} rows run again; buffer {size} MiB; {} MiB of memory before; an empty start took {:.3} s",
+        resident >> 20,
+        quiet.as_secs_f64()
+    ));
     subject.stop()?;
     Ok(figure)
 }

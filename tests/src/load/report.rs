@@ -63,14 +63,24 @@ impl Figure {
     }
 
     fn row(&self) -> String {
-        let reference = self.reference.as_ref().map(|(name, value)| format!("{} ({name})", number(*value))).unwrap_or_default();
+        let reference = self
+            .reference
+            .as_ref()
+            .map(|(name, value)| format!("{} ({name})", number(*value)))
+            .unwrap_or_default();
         let ratio = self.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
         let goals = self.goals.iter().map(|goal| {
             let met = if self.meets(*goal) { "met" } else { "NOT met" };
             format!("{}: {met}", self.spelt(*goal))
         });
         let goals = goals.collect::<Vec<_>>().join("; ");
-        format!("| {} | {} {} | {reference} | {ratio} | {goals} | {} |", self.what, number(self.value), self.unit, self.note)
+        format!(
+            "| {} | {} {} | {reference} | {ratio} | {goals} | {} |",
+            self.what,
+            number(self.value),
+            self.unit,
+            self.note
+        )
     }
 
     fn spelt(&self, goal: Goal) -> String {
@@ -83,7 +93,11 @@ impl Figure {
 
     fn json(&self) -> Value {
         let reference = self.reference.as_ref().map(|(name, value)| json!({ "name": name, "value": value }));
-        let goals: Vec<_> = self.goals.iter().map(|goal| json!({ "goal": self.spelt(*goal), "met": self.meets(*goal) })).collect();
+        let goals: Vec<_> = self
+            .goals
+            .iter()
+            .map(|goal| json!({ "goal": self.spelt(*goal), "met": self.meets(*goal) }))
+            .collect();
         json!({
             "what": self.what, "value": self.value, "unit": self.unit, "reference": reference, "ratio": self.ratio(),
             "goals": goals, "note": self.note,
@@ -100,7 +114,8 @@ fn number(value: f64) -> String {
         _ => 3,
     };
     let text = format!("{value:.decimals$}");
-    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(whole, fraction)| (whole, Some(fraction)));
+    let (whole, fraction) =
+        text.split_once('.').map_or((text.as_str(), None), |(whole, fraction)| (whole, Some(fraction)));
     let mut grouped = String::new();
     for (at, digit) in whole.chars().enumerate() {
         if at > 0 && (whole.len() - at) % 3 == 0 {
@@ -114,11 +129,15 @@ fn number(value: f64) -> String {
 /// The machine and what ran on it.
 pub fn surroundings(tidegate: &str, mosquitto: &str) -> Vec<(&'static str, String)> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let model =
-        read("/proc/cpuinfo").lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, model)| model.to_owned()));
+    let model = read("/proc/cpuinfo").lines().find_map(|line| {
+        line.strip_prefix("model name")?.split_once(": ").map(|(_, model)| model.to_owned())
+    });
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     vec![
-        ("processor", format!("{}, {cores} cores", model.unwrap_or_else(|| std::env::consts::ARCH.to_owned()))),
+        (
+            "processor",
+            format!("{}, {cores} cores", model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())),
+        ),
         ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("load before", read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")),
         ("tidegate", tidegate.to_owned()),
@@ -133,15 +152,21 @@ pub fn table(surroundings: &[(&str, String)], figures: &[Figure]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "* {name}: {value}");
     }
-    text.push_str("\n| what | box | reference | ratio | target | besides |\n| --- | --- | --- | --- | --- | --- |\n");
+    text.push_str(
+        "\n| what | box | reference | ratio | target | besides |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
     figures.iter().for_each(|figure| text.extend([figure.row().as_str(), "\n"]));
     text
 }
 
 /// All of it as JSON.
 pub fn json(surroundings: &[(&str, String)], figures: &[Figure]) -> String {
-    let about: serde_json::Map<String, Value> = surroundings.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-    format!("{:#}", json!({ "about": about, "figures": figures.iter().map(Figure::json).collect::<Vec<_>>() }))
+    let about: serde_json::Map<String, Value> =
+        surroundings.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    format!(
+        "{:#}",
+        json!({ "about": about, "figures": figures.iter().map(Figure::json).collect::<Vec<_>>() })
+    )
 }
 
 #[cfg(test)]
@@ -156,7 +181,13 @@ mod tests {
 
     #[test]
     fn a_figure_says_whether_it_meets_its_goals() {
-        let figure = Figure::new("p99", 2.0, "ms").against("echo", 1.0).goal(Goal::RatioAtMost(1.5)).goal(Goal::AtMost(3.0));
-        assert_eq!(figure.row(), "| p99 | 2.00 ms | 1.00 (echo) | 2.00 | <= 1.5 x: NOT met; <= 3 ms: met |  |");
+        let figure = Figure::new("p99", 2.0, "ms")
+            .against("echo", 1.0)
+            .goal(Goal::RatioAtMost(1.5))
+            .goal(Goal::AtMost(3.0));
+        assert_eq!(
+            figure.row(),
+            "| p99 | 2.00 ms | 1.00 (echo) | 2.00 | <= 1.5 x: NOT met; <= 3 ms: met |  |"
+        );
     }
 }

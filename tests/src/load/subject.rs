@@ -28,7 +28,8 @@ pub fn binary(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     }
     // TARGET/PROFILE/tidegate-load
     let this = std::env::current_exe().context("cannot find this program")?;
-    let target = this.ancestors().nth(2).ok_or_else(|| anyhow!("{} is not in a target directory", this.display()))?;
+    let target =
+        this.ancestors().nth(2).ok_or_else(|| anyhow!("{} is not in a target directory", this.display()))?;
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--release", "--package", "tidegate", "--bin", "tidegate", "--target-dir"])
         .arg(target)
@@ -72,7 +73,8 @@ impl Site {
         write_config(dir.path(), &setup)?;
         std::fs::create_dir(dir.path().join("rules"))?;
         for (name, text) in &setup.rules {
-            std::fs::write(dir.path().join("rules").join(format!("{name}.sql")), text).context("cannot write a rule")?;
+            std::fs::write(dir.path().join("rules").join(format!("{name}.sql")), text)
+                .context("cannot write a rule")?;
         }
         Ok(Self { dir, setup })
     }
@@ -84,12 +86,14 @@ impl Site {
 
     /// Bytes of the buffer on disk.
     pub fn buffer_bytes(&self) -> u64 {
-        let size = |name: &str| std::fs::metadata(self.dir.path().join("data").join(name)).map_or(0, |file| file.len());
+        let size = |name: &str| {
+            std::fs::metadata(self.dir.path().join("data").join(name)).map_or(0, |file| file.len())
+        };
         size("buffer.db") + size("buffer.db-wal")
     }
 
-    /// How often the disk under the buffer has been told to flush its cache since the machine started, by whomever: the kernel's count
-    /// (Documentation/block/stat.rst, field 16), where it has one.
+    /// How often the disk under the buffer has been told to flush its cache since the machine started, by
+    /// whomever: the kernel's count (Documentation/block/stat.rst, field 16), where it has one.
     pub fn flushes(&self) -> Option<u64> {
         let device = std::fs::metadata(self.dir.path()).ok()?.dev();
         // As makedev(3) puts them together.
@@ -103,7 +107,10 @@ impl Site {
     pub fn run(&self, binary: &Path) -> anyhow::Result<Subject> {
         let spawned = Instant::now();
         let mut command = Command::new(binary);
-        command.args(["run", "--config", "tidegate.toml"]).current_dir(self.dir.path()).env_remove("TIDEGATE_LOG");
+        command
+            .args(["run", "--config", "tidegate.toml"])
+            .current_dir(self.dir.path())
+            .env_remove("TIDEGATE_LOG");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let log = Arc::new(Log::default());
         if let Some(stderr) = child.stderr.take() {
@@ -116,7 +123,8 @@ impl Site {
     }
 }
 
-/// The session ends with the box: one that stayed would collect the floods that are meant for others, and hand them to the next box.
+/// The session ends with the box: one that stayed would collect the floods that are meant for others, and
+/// hand them to the next box.
 fn write_config(dir: &Path, setup: &Setup) -> anyhow::Result<()> {
     let Setup { field, cloud, qos, out_qos, buffer, .. } = setup;
     let config = format!(
@@ -173,7 +181,8 @@ impl Subject {
     /// Bytes that it caused to be written to a disk so far (`write_bytes` in proc(5)).
     pub fn written(&self) -> anyhow::Result<u64> {
         let text = self.proc("io")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
         Ok(line.trim().parse()?)
     }
 
@@ -182,7 +191,8 @@ impl Subject {
         cpu_of(&self.proc("stat")?)
     }
 
-    /// Resident memory now that is not backed by a file, bytes (`RssAnon` in proc(5)): all but the binary's own pages.
+    /// Resident memory now that is not backed by a file, bytes (`RssAnon` in proc(5)): all but the binary's
+    /// own pages.
     pub fn anonymous(&self) -> anyhow::Result<u64> {
         self.status("RssAnon:")
     }
@@ -190,7 +200,9 @@ impl Subject {
     /// What it warned of, but not that the uplink is down: that is so on purpose.
     pub fn complaints(&self) -> Vec<String> {
         let lines = self.log.lines();
-        let bad = |line: &String| (line.contains(" WARN ") || line.contains(" ERROR ")) && !line.contains("connection=cloud");
+        let bad = |line: &String| {
+            (line.contains(" WARN ") || line.contains(" ERROR ")) && !line.contains("connection=cloud")
+        };
         lines.into_iter().map(|(_, line)| line).filter(bad).collect()
     }
 
@@ -207,7 +219,11 @@ impl Subject {
 
     /// Asks it to end (SIGTERM), and waits until it has.
     pub fn stop(mut self) -> anyhow::Result<Totals> {
-        Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().context("cannot run kill")?;
+        Command::new("kill")
+            .arg("-TERM")
+            .arg(self.child.id().to_string())
+            .status()
+            .context("cannot run kill")?;
         // It has closed its log, and has not been waited for: the kernel still knows.
         self.log.wait_for_the_end()?;
         let written = self.written()?;
@@ -215,7 +231,8 @@ impl Subject {
         if !status.success() {
             bail!("the box ended with {status}:\n{}", self.log.text());
         }
-        let in_line = |line: &str| line.split(' ').find_map(|field| field.strip_prefix("commits=")).map(str::to_owned);
+        let in_line =
+            |line: &str| line.split(' ').find_map(|field| field.strip_prefix("commits=")).map(str::to_owned);
         let commits = self.log.lines().iter().rev().find_map(|(_, line)| in_line(line));
         let commits = commits.context("the box did not say how often it has committed")?.parse()?;
         Ok(Totals { written, commits })
@@ -223,14 +240,16 @@ impl Subject {
 
     fn status(&self, key: &str) -> anyhow::Result<u64> {
         let text = self.proc("status")?;
-        let line = text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key}"))?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key}"))?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib * 1024)
     }
 
     fn proc(&self, file: &str) -> anyhow::Result<String> {
         let path = format!("/proc/{}/{file}", self.child.id());
-        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}; the box has said:\n{}", self.log.text()))
+        std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {path}; the box has said:\n{}", self.log.text()))
     }
 }
 
@@ -242,7 +261,8 @@ impl Drop for Subject {
     }
 }
 
-/// User and system time in the text of a `stat` file, proc(5), fields 14 and 15. Linux shows them in hundredths of a second.
+/// User and system time in the text of a `stat` file, proc(5), fields 14 and 15. Linux shows them in
+/// hundredths of a second.
 pub fn cpu_of(stat: &str) -> anyhow::Result<Duration> {
     // The name of the program, field 2, may have blanks in it.
     let (_, rest) = stat.rsplit_once(") ").context("no program name in stat")?;
@@ -269,9 +289,13 @@ impl Log {
 
     /// Waits for a line with `text` in it; returns its time.
     fn wait(&self, text: &str) -> anyhow::Result<Instant> {
-        let find = |lines: &[(Instant, String)]| lines.iter().find(|(_, line)| line.contains(text)).map(|(time, _)| *time);
+        let find = |lines: &[(Instant, String)]| {
+            lines.iter().find(|(_, line)| line.contains(text)).map(|(time, _)| *time)
+        };
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(state, PATIENCE, |(lines, ended)| !*ended && find(lines).is_none());
+        let waited = self
+            .changed
+            .wait_timeout_while(state, PATIENCE, |(lines, ended)| !*ended && find(lines).is_none());
         let found = find(&waited.unwrap_or_else(PoisonError::into_inner).0.0);
         found.with_context(|| format!("the box did not say {text:?}:\n{}", self.text()))
     }
@@ -280,7 +304,11 @@ impl Log {
     fn wait_for_the_end(&self) -> anyhow::Result<()> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(state, PATIENCE, |(_, ended)| !*ended);
-        if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() { bail!("the box does not end:\n{}", self.text()) } else { Ok(()) }
+        if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+            bail!("the box does not end:\n{}", self.text())
+        } else {
+            Ok(())
+        }
     }
 
     fn lines(&self) -> Vec<(Instant, String)> {

@@ -1,7 +1,9 @@
-//! Messages a second, as fast as nothing is lost, next to a bare subscriber (or echo) on the same broker in the same run.
+//! Messages a second, as fast as nothing is lost, next to a bare subscriber (or echo) on the same broker in
+//! the same run.
 //!
-//! The publisher keeps at most [`WINDOW`] rows under way, seen by what has come out at the far end. So neither the broker's nor the box's
-//! queues overflow, and what is measured is what the slowest part can sustain. Publisher, broker and subject share the processor.
+//! The publisher keeps at most [`WINDOW`] rows under way, seen by what has come out at the far end. So
+//! neither the broker's nor the box's queues overflow, and what is measured is what the slowest part can
+//! sustain. Publisher, broker and subject share the processor.
 
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -16,15 +18,17 @@ use crate::report::{Figure, Goal};
 use crate::subject::{IN, MARKERS, OUT, Setup, Site, Subject};
 use crate::{Extent, PATIENCE};
 
-/// Rows under way: much more than lie between two markers, and less than the box holds before it drops QoS 0 messages.
+/// Rows under way: much more than lie between two markers, and less than the box holds before it drops QoS 0
+/// messages.
 pub const WINDOW: u64 = 20_000;
 /// Pause between two probes.
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
 const ALL_OUT: &str = "INSERT INTO out SELECT n, device, temperature FROM flood;\n";
 const ALL_UP: &str = "INSERT INTO uplink SELECT n, device, temperature, pressure, ok FROM flood;\n";
-const MEANS_UP: &str = "INSERT INTO uplink SELECT window_start, device, avg(temperature) AS mean, max(pressure) AS most \
-     FROM TUMBLE(flood, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, device;\n";
+const MEANS_UP: &str = "INSERT INTO uplink SELECT window_start, device, avg(temperature) AS mean, \
+    max(pressure) AS most FROM TUMBLE(flood, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, \
+    window_end, device;\n";
 
 /// Who takes the flood.
 #[derive(Debug, Clone, Copy)]
@@ -110,17 +114,27 @@ struct Outcome {
     cpu_us: Option<f64>,
     /// bytes
     peak: Option<u64>,
-    /// of a box that journals: commits a second by its own count, and flushes of its disk a second by the kernel's
+    /// of a box that journals: commits a second by its own count, and flushes of its disk a second by the
+    /// kernel's
     commits: Option<(f64, f64)>,
     complaints: Vec<String>,
 }
 
-fn measure(binary: &Path, extent: &Extent, cases: &[Case], qos: u8, in_flight: u16) -> anyhow::Result<Vec<Figure>> {
+fn measure(
+    binary: &Path,
+    extent: &Extent,
+    cases: &[Case],
+    qos: u8,
+    in_flight: u16,
+) -> anyhow::Result<Vec<Figure>> {
     let broker = Broker::start(in_flight)?;
     let mut outcomes: Vec<Vec<Outcome>> = cases.iter().map(|_| Vec::new()).collect();
     for round in 1..=extent.rounds {
         for (case, outcomes) in cases.iter().zip(&mut outcomes) {
-            crate::progress(&format!("QoS {qos}, window {in_flight}: {} ({round} of {})", case.what, extent.rounds));
+            crate::progress(&format!(
+                "QoS {qos}, window {in_flight}: {} ({round} of {})",
+                case.what, extent.rounds
+            ));
             outcomes.push(flood(binary, &broker, case.taker, qos, extent.messages)?);
         }
     }
@@ -134,12 +148,14 @@ fn measure(binary: &Path, extent: &Extent, cases: &[Case], qos: u8, in_flight: u
         .iter()
         .zip(&outcomes)
         .map(|(case, own)| {
-            let mut figure = Figure::new(format!("QoS {qos}{window}: {}", case.what), median(own), "msg/s").note(notes(own));
+            let mut figure = Figure::new(format!("QoS {qos}{window}: {}", case.what), median(own), "msg/s")
+                .note(notes(own));
             if let Some((reference, least)) = case.against
                 && let (Some(other), Some(rates)) = (cases.get(reference), outcomes.get(reference))
             {
                 figure = figure.against(other.what, median(rates));
-                figure = least.into_iter().fold(figure, |figure, least| figure.goal(Goal::RatioAtLeast(least)));
+                figure =
+                    least.into_iter().fold(figure, |figure, least| figure.goal(Goal::RatioAtLeast(least)));
             }
             figure
         })
@@ -176,13 +192,21 @@ fn flood(binary: &Path, broker: &Broker, taker: Taker, qos: u8, count: u64) -> a
         Taker::Box { rules, all_rows, out_qos, uplink } => {
             let cloud = if uplink { port } else { free_port()? };
             let rules = if all_rows { rules.to_owned() } else { format!("{MARKERS}{rules}") };
-            let site = Site::new(Setup { field: port, cloud, qos, out_qos, rules: vec![("load".into(), rules)], ..Setup::default() })?;
+            let site = Site::new(Setup {
+                field: port,
+                cloud,
+                qos,
+                out_qos,
+                rules: vec![("load".into(), rules)],
+                ..Setup::default()
+            })?;
             let subject = site.run(binary)?;
             await_first_row(port)?;
             let expected = if all_rows { count } else { count / MARKER_EVERY };
             let flushes = site.flushes();
             let mut outcome = pour(port, OUT, qos, singly(count), count, expected, Some(&subject))?;
-            let flushes = site.flushes().zip(flushes).map_or(f64::NAN, |(after, before)| (after - before) as f64);
+            let flushes =
+                site.flushes().zip(flushes).map_or(f64::NAN, |(after, before)| (after - before) as f64);
             let (commits, took_s) = (subject.stop()?.commits as f64, count as f64 / outcome.rate);
             outcome.commits = (qos > 0).then_some((commits / took_s, flushes / took_s));
             Ok(outcome)

@@ -31,7 +31,11 @@ pub fn wear(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
         for (cloud_is_there, state) in [(true, "there"), (false, "away")] {
             crate::progress(&format!("wear: a trickle, cloud {state}, {what}"));
             let bytes = trickle(binary, extent.trickle, buffer, cloud_is_there)?;
-            figures.push(Figure::new(format!("written for a row, 200 rows a second, cloud {state}, {what}"), bytes, "bytes"));
+            figures.push(Figure::new(
+                format!("written for a row, 200 rows a second, cloud {state}, {what}"),
+                bytes,
+                "bytes",
+            ));
         }
         crate::progress(&format!("wear: a flood, {what}"));
         figures.push(flood(binary, extent.wear_rows, what, buffer)?);

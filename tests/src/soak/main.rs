@@ -1,4 +1,5 @@
-//! `tidegate-soak`: a box under load for as long as you like, with new rules and outages, and an account of every message.
+//! `tidegate-soak`: a box under load for as long as you like, with new rules and outages, and an account of
+//! every message.
 #![allow(clippy::print_stdout, reason = "the table is what the program is for")]
 
 use std::path::PathBuf;

@@ -35,7 +35,8 @@ struct Stage {
 
 async fn stage() -> Stage {
     let (plant, cloud) = (Mosquitto::start().await, Mosquitto::start().await);
-    let site = Site::new(&format!("{}{}{TANK}", connection("plant", &plant, "5"), connection("cloud", &cloud, "5")));
+    let site =
+        Site::new(&format!("{}{}{TANK}", connection("plant", &plant, "5"), connection("cloud", &cloud, "5")));
     site.rule("cooling", RULE);
     site.rule("trial", &format!("--! mode = \"shadow\"\n{RULE}"));
     let the_box = site.run();
@@ -46,7 +47,9 @@ async fn stage() -> Stage {
 
 impl Stage {
     async fn publish(&self, payloads: &[&str]) {
-        self.devices.publish_all(payloads.iter().map(|payload| ("plant/7".to_owned(), (*payload).to_owned()))).await;
+        self.devices
+            .publish_all(payloads.iter().map(|payload| ("plant/7".to_owned(), (*payload).to_owned())))
+            .await;
     }
 
     /// The status as soon as `is_so`, with the exit code.
@@ -73,26 +76,53 @@ fn said(output: &std::process::Output) -> String {
 #[tokio::test]
 async fn status_tells_what_was_published_and_what_came_of_it() {
     let stage = stage().await;
-    stage.publish(&[r#"{"temperature": 79}"#, r#"{"temperature": 81.5}"#, r#"{"temperature": 82.5}"#, "no json"]).await;
+    stage
+        .publish(&[
+            r#"{"temperature": 79}"#,
+            r#"{"temperature": 81.5}"#,
+            r#"{"temperature": 82.5}"#,
+            "no json",
+        ])
+        .await;
     let is_done = |report: &Value| {
-        let delivered = report["uplinks"][0]["delivered"] == json!(2) && report["buffer"]["waiting"] == json!(0);
+        let delivered =
+            report["uplinks"][0]["delivered"] == json!(2) && report["buffer"]["waiting"] == json!(0);
         delivered && report["outputs"][0]["written"] == json!(2)
     };
     let (report, code) = stage.status(is_done).await;
     assert_eq!((code, &report["attention"]), (0, &json!([])), "{report:#}");
     assert_eq!((&report["box"]["name"], &report["box"]["state"]), (&json!("box"), &json!("runs")));
-    let plant = &report["connections"].as_array().unwrap().iter().find(|line| line["name"] == json!("plant")).unwrap();
-    assert_eq!((&plant["connected"], &plant["messages"], &plant["rows"]), (&json!(true), &json!(4), &json!(3)));
+    let plant = &report["connections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|line| line["name"] == json!("plant"))
+        .unwrap();
+    assert_eq!(
+        (&plant["connected"], &plant["messages"], &plant["rows"]),
+        (&json!(true), &json!(4), &json!(3))
+    );
     assert_eq!((&plant["counts"]["malformed"], &plant["counts"]["reconnects"]), (&json!(1), &json!(0)));
     assert_eq!(plant["subscriptions"], json!(1));
     let tank = &report["streams"][0];
-    assert_eq!((&tank["name"], &tank["connection"], &tank["rows"]), (&json!("tank"), &json!("plant"), &json!(3)));
+    assert_eq!(
+        (&tank["name"], &tank["connection"], &tank["rows"]),
+        (&json!("tank"), &json!("plant"), &json!(3))
+    );
     let newest: Value = serde_json::from_str(tank["newest"]["text"].as_str().unwrap()).unwrap();
     assert_eq!((&newest["device"], &newest["temperature"]), (&json!("7"), &json!(82.5)));
     assert_eq!(tank["watermark"], newest["ts"], "time of arrival");
-    let rules: Vec<_> = report["rules"].as_array().unwrap().iter().map(|rule| (&rule["name"], &rule["state"], &rule["rows"])).collect();
+    let rules: Vec<_> = report["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| (&rule["name"], &rule["state"], &rule["rows"]))
+        .collect();
     // The one in shadow says what it would have written.
-    assert_eq!(rules, [(&json!("cooling"), &json!("runs"), &json!(4)), (&json!("trial"), &json!("shadow"), &json!(4))]);
+    assert_eq!(
+        rules,
+        [(&json!("cooling"), &json!("runs"), &json!(4)), (&json!("trial"), &json!("shadow"), &json!(4))]
+    );
     // As `sha256sum` has it.
     let file = stage.site.rule_path("cooling");
     let sum = std::process::Command::new("sha256sum").arg(&file).output().unwrap();
@@ -121,11 +151,19 @@ async fn what_needs_a_person_is_said_and_gives_exit_code_4() {
     let (report, code) = stage.status(all).await;
     assert_eq!(code, 4);
     let rule = &report["rules"][0];
-    assert_eq!((&rule["state"], &rule["version"]["sha256"]), (&json!("runs"), &before["rules"][0]["version"]["sha256"]));
+    assert_eq!(
+        (&rule["state"], &rule["version"]["sha256"]),
+        (&json!("runs"), &before["rules"][0]["version"]["sha256"])
+    );
     let refused = rule["refused"]["text"].as_str().unwrap();
     assert!(refused.contains("cooling.sql:1:48: ") && refused.contains("`temperature`"), "{refused}");
     let text = said(&stage.site.tidegate(&["status"]));
-    for so in ["NEEDS YOU connection cloud", "NEEDS YOU rule cooling: ", "NEEDS YOU uplink uplink is down", "the version before runs on"] {
+    for so in [
+        "NEEDS YOU connection cloud",
+        "NEEDS YOU rule cooling: ",
+        "NEEDS YOU uplink uplink is down",
+        "the version before runs on",
+    ] {
         let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(flat.contains(so), "no {so} in {text}");
     }
@@ -148,7 +186,10 @@ async fn rows_are_shown_as_they_pass() {
     };
     tokio::time::timeout(tidegate_tests::PATIENCE, ended).await.expect("it sees no row");
     let output = tail.wait_with_output().await.unwrap();
-    let rows: Vec<Value> = String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(rows.len(), 2);
     assert_eq!((&rows[0]["row"]["temperature"], &rows[0]["row"]["device"]), (&json!(79.5), &json!("7")));
     assert_eq!(rows[1]["seq"].as_u64(), rows[0]["seq"].as_u64().map(|seq| seq + 1));
@@ -162,11 +203,17 @@ async fn rows_are_shown_as_they_pass() {
     tokio::time::timeout(tidegate_tests::PATIENCE, ended).await.expect("it sees no row");
     let output = tail.wait_with_output().await.unwrap();
     let row: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&row["rule"], &row["row"]["run"], &row["written"]), (&json!("cooling"), &json!(true), &json!(true)));
+    assert_eq!(
+        (&row["rule"], &row["row"]["run"], &row["written"]),
+        (&json!("cooling"), &json!(true), &json!(true))
+    );
     assert!(row["seq"].as_u64() > rows[1]["seq"].as_u64());
     let unknown = stage.site.tidegate(&["tail", "tnak"]);
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(said(&unknown).contains("there is no stream, rule or output `tnak`; did you mean `tank`?"), "{unknown:?}");
+    assert!(
+        said(&unknown).contains("there is no stream, rule or output `tnak`; did you mean `tank`?"),
+        "{unknown:?}"
+    );
 }
 
 #[tokio::test]
@@ -181,7 +228,10 @@ async fn a_changed_configuration_needs_a_restart_and_sighup_ends_no_box() {
     fs::write(&path, config.replace("topic = \"pump\"", "topic = \"pumps\"")).unwrap();
     let changed = reload();
     assert_eq!(changed.status.code(), Some(4));
-    assert!(said(&changed).contains("restart the box to use it (nothing was changed now)\n  outputs.pump\n"), "{changed:?}");
+    assert!(
+        said(&changed).contains("restart the box to use it (nothing was changed now)\n  outputs.pump\n"),
+        "{changed:?}"
+    );
     stage.the_box.hang_up().await;
     stage.the_box.log().wait("restart the box to use it asked_by=\"SIGHUP\"").await;
     fs::write(&path, config.replace("topic = \"pump\"", "tpoic = \"pump\"")).unwrap();
@@ -213,7 +263,10 @@ fn a_box_that_does_not_run_cannot_be_asked_and_it_is_said_why() {
         let output = site.tidegate(args);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let text = said(&output);
-        assert!(text.contains("no box runs here: there is no ") && text.contains("data/tidegate.sock"), "{text}");
+        assert!(
+            text.contains("no box runs here: there is no ") && text.contains("data/tidegate.sock"),
+            "{text}"
+        );
     }
     assert_eq!(site.tidegate(&["top"]).status.code(), Some(1), "there is no terminal");
 }
@@ -226,7 +279,9 @@ async fn the_demo_can_be_asked_like_any_box() {
         loop {
             let output = site.tidegate(&["status", "--json", "--config", "demo/tidegate.toml"]);
             let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            let rows = |of: &str| report[of].as_array().is_some_and(|all| all.iter().any(|one| one["rows"].as_u64() > Some(0)));
+            let rows = |of: &str| {
+                report[of].as_array().is_some_and(|all| all.iter().any(|one| one["rows"].as_u64() > Some(0)))
+            };
             if rows("streams") && rows("rules") {
                 return report;
             }
@@ -236,7 +291,8 @@ async fn the_demo_can_be_asked_like_any_box() {
     };
     let report = tokio::time::timeout(tidegate_tests::PATIENCE, asked).await.expect("the demo never answers");
     assert_eq!(report["box"]["name"], json!("demo-box"));
-    let rules: Vec<_> = report["rules"].as_array().unwrap().iter().map(|rule| rule["name"].as_str().unwrap()).collect();
+    let rules: Vec<_> =
+        report["rules"].as_array().unwrap().iter().map(|rule| rule["name"].as_str().unwrap()).collect();
     assert_eq!(rules, ["alarms", "cooling", "flow_display", "outlet_gate", "statistics"]);
     demo.kill().await.unwrap();
 }
@@ -244,11 +300,16 @@ async fn the_demo_can_be_asked_like_any_box() {
 #[tokio::test]
 async fn the_service_manager_hears_when_it_runs_that_it_lives_and_when_it_stops() {
     let plant = Mosquitto::start().await;
-    let site = Site::new(&format!("{}{}", connection("plant", &plant, "5"), TANK.split_once("\n[uplink]").unwrap().0));
+    let site = Site::new(&format!(
+        "{}{}",
+        connection("plant", &plant, "5"),
+        TANK.split_once("\n[uplink]").unwrap().0
+    ));
     let socket = UnixDatagram::bind(site.path("notify")).unwrap();
     socket.set_nonblocking(true).unwrap();
     let manager = tokio::net::UnixDatagram::from_std(socket).unwrap();
-    let the_box = site.run_with(&[("NOTIFY_SOCKET", site.path("notify").to_str().unwrap()), ("WATCHDOG_USEC", "300000")]);
+    let the_box = site
+        .run_with(&[("NOTIFY_SOCKET", site.path("notify").to_str().unwrap()), ("WATCHDOG_USEC", "300000")]);
     let hear = async |what: &str| {
         let heard = async {
             let mut text = [0; 4_096];

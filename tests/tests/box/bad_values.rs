@@ -16,7 +16,9 @@ struct Stage {
 /// A box with the stream `s`, which has these keys besides its connection, and this rule.
 async fn stage(topic: &str, keys: &str, rule: &str) -> Stage {
     let broker = Mosquitto::start().await;
-    let stream = format!("[streams.s]\nconnection = \"plant\"\ntopic = \"{topic}\"\n{keys}\n[uplink]\nconnection = \"plant\"\n");
+    let stream = format!(
+        "[streams.s]\nconnection = \"plant\"\ntopic = \"{topic}\"\n{keys}\n[uplink]\nconnection = \"plant\"\n"
+    );
     let site = Site::new(&format!("{}{stream}", connection("plant", &broker, "5")));
     site.rule("rule", rule);
     let devices = Client::publisher(&broker).await;
@@ -39,11 +41,16 @@ async fn a_message_without_its_time_does_not_make_the_others_late() {
     let mut stage = stage("a/{d}", "ts = \"time\"\nfields = { v = \"float64\" }", rule).await;
     for second in 0..30 {
         if second == 8 {
-            for bad in [r#"{"uptime":3,"v":1}"#, r#"{"time":null,"v":1}"#, r#"{"time":"2026-03-01T00:00:08","v":1}"#] {
+            for bad in
+                [r#"{"uptime":3,"v":1}"#, r#"{"time":null,"v":1}"#, r#"{"time":"2026-03-01T00:00:08","v":1}"#]
+            {
                 stage.devices.publish("a/2", bad).await;
             }
         }
-        stage.devices.publish("a/1", json!({ "time": format!("2026-03-01T00:00:{second:02}Z"), "v": 1 }).to_string()).await;
+        stage
+            .devices
+            .publish("a/1", json!({ "time": format!("2026-03-01T00:00:{second:02}Z"), "v": 1 }).to_string())
+            .await;
     }
     let windows = stage.rows(2).await;
     assert_eq!(windows[0], json!({ "window_start": "2026-03-01T00:00:00Z", "n": 10 }));

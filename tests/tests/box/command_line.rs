@@ -31,7 +31,10 @@ fn check_counts_what_there_is() {
     site.rule("two", "INSERT INTO pump SELECT device FROM tank WHERE temperature < 70");
     let output = site.tidegate(&["check"]);
     let sum = out(&output).lines().next_back();
-    assert_eq!((output.status.code(), sum), (Some(0), Some("ok: 1 connection, 1 stream, 1 output, 2 rules; 1 warning")));
+    assert_eq!(
+        (output.status.code(), sum),
+        (Some(0), Some("ok: 1 connection, 1 stream, 1 output, 2 rules; 1 warning"))
+    );
     assert!(!site.path("data").exists(), "check leaves nothing behind");
 }
 
@@ -42,7 +45,11 @@ fn check_warns_of_what_is_probably_not_meant_and_exits_with_0() {
     let text = site.tidegate(&["check"]);
     assert_eq!(text.status.code(), Some(0));
     assert!(out(&text).contains("./rules/never.sql:1:62: warning: nothing is equal"), "{}", out(&text));
-    assert!(out(&text).ends_with("ok: 1 connection, 1 stream, 1 output, 1 rule; 2 warnings\n"), "{}", out(&text));
+    assert!(
+        out(&text).ends_with("ok: 1 connection, 1 stream, 1 output, 1 rule; 2 warnings\n"),
+        "{}",
+        out(&text)
+    );
     let json = site.tidegate(&["check", "--format", "json"]);
     assert_eq!(json.status.code(), Some(0));
     let said: Vec<Value> = serde_json::from_str(out(&json)).unwrap();
@@ -60,7 +67,8 @@ fn check_reports_every_rule_that_is_wrong_and_exits_with_3() {
     let output = site.tidegate(&["check", "--format", "json"]);
     assert_eq!(output.status.code(), Some(3));
     let wrong: Vec<Value> = serde_json::from_str(out(&output)).unwrap();
-    let places: Vec<_> = wrong.iter().map(|wrong| (&wrong["file"], &wrong["line"], &wrong["column"])).collect();
+    let places: Vec<_> =
+        wrong.iter().map(|wrong| (&wrong["file"], &wrong["line"], &wrong["column"])).collect();
     assert_eq!(places.len(), 2, "{wrong:?}");
     let file = |name: &str| json!(format!("./rules/{name}.sql"));
     assert_eq!(places[0], (&file("worse"), &json!(1), &json!(1)));
@@ -73,7 +81,10 @@ fn check_of_rules_that_wait_for_data_says_so_and_passes() {
     site.rule("rule", "INSERT INTO pump SELECT device, temperature FROM tank");
     let output = site.tidegate(&["check"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(out(&output).contains("warning: the rule could not be checked: the columns of `tank` are not known"), "{output:?}");
+    assert!(
+        out(&output).contains("warning: the rule could not be checked: the columns of `tank` are not known"),
+        "{output:?}"
+    );
 }
 
 #[test]

@@ -24,7 +24,11 @@ connection = "cloud"
 "#;
 
 fn site(plant: &Mosquitto, cloud: &Mosquitto, more: &str) -> Site {
-    let site = Site::new(&format!("{}{}{STREAMS}{more}", connection("plant", plant, "5"), connection("cloud", cloud, "5")));
+    let site = Site::new(&format!(
+        "{}{}{STREAMS}{more}",
+        connection("plant", plant, "5"),
+        connection("cloud", cloud, "5")
+    ));
     site.rule("up", "INSERT INTO uplink SELECT n, text FROM numbers");
     // It has nothing to do with the uplink.
     site.rule("move", "INSERT INTO out SELECT n FROM numbers");
@@ -34,7 +38,9 @@ fn site(plant: &Mosquitto, cloud: &Mosquitto, more: &str) -> Site {
 /// Not to be packed: the buffer has to grow.
 fn numbers(count: i64) -> impl Iterator<Item = (String, String)> {
     let text = |n: i64| -> String {
-        (0..20).map(|i| format!("{:016x}", (n * 20 + i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64))).collect()
+        (0..20)
+            .map(|i| format!("{:016x}", (n * 20 + i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)))
+            .collect()
     };
     (0..count).map(move |n| ("in/n".to_owned(), json!({ "n": n, "text": text(n) }).to_string()))
 }

@@ -46,7 +46,11 @@ async fn a_box_that_is_killed_while_it_forwards_loses_nothing_and_uses_no_id_twi
     const COUNT: i64 = 6_000;
     let plant = Mosquitto::start().await;
     let cloud = Mosquitto::start().await;
-    let site = Site::new(&format!("{}{}{NUMBERS}", connection("plant", &plant, "5"), connection("cloud", &cloud, "5")));
+    let site = Site::new(&format!(
+        "{}{}{NUMBERS}",
+        connection("plant", &plant, "5"),
+        connection("cloud", &cloud, "5")
+    ));
     site.rule("rule", "INSERT INTO uplink SELECT n FROM numbers");
     let mut uplink = Client::subscriber(&cloud, "tidegate/#").await;
     let mut the_box = site.run();
@@ -80,7 +84,11 @@ async fn a_box_that_is_killed_while_it_forwards_loses_nothing_and_uses_no_id_twi
 async fn rows_of_a_new_start_have_higher_numbers() {
     let plant = Mosquitto::start().await;
     let cloud = Mosquitto::start().await;
-    let site = Site::new(&format!("{}{}{NUMBERS}", connection("plant", &plant, "5"), connection("cloud", &cloud, "5")));
+    let site = Site::new(&format!(
+        "{}{}{NUMBERS}",
+        connection("plant", &plant, "5"),
+        connection("cloud", &cloud, "5")
+    ));
     site.rule("rule", "INSERT INTO uplink SELECT n FROM numbers");
     let mut uplink = Client::subscriber(&cloud, "tidegate/#").await;
     let mut received = Received::default();
@@ -110,7 +118,8 @@ fn n_of(message: &Message) -> i64 {
 #[tokio::test]
 async fn rules_load_from_the_kept_columns_after_a_crash() {
     let plant = Mosquitto::start().await;
-    let config = "[streams.lab]\nconnection = \"plant\"\ntopic = \"lab/{bench}\"\n[outputs.out]\nconnection = \"plant\"\ntopic = \"out\"\n";
+    let config = "[streams.lab]\nconnection = \"plant\"\ntopic = \"lab/{bench}\"\n[outputs.out]\nconnection \
+        = \"plant\"\ntopic = \"out\"\n";
     let site = Site::new(&format!("{}{config}", connection("plant", &plant, "5")));
     site.rule("rule", "INSERT INTO out SELECT bench, ph * 2 AS twice FROM lab");
     let mut out = Client::subscriber(&plant, "out").await;
@@ -118,7 +127,11 @@ async fn rules_load_from_the_kept_columns_after_a_crash() {
     plant.subscribed("lab/+").await;
     let devices = Client::publisher(&plant).await;
     devices.publish("lab/b1", r#"{"ph": 3.5}"#).await;
-    assert_eq!(out.next().await.json(), json!({ "bench": "b1", "twice": 7.0 }), "the first row is not missed");
+    assert_eq!(
+        out.next().await.json(),
+        json!({ "bench": "b1", "twice": 7.0 }),
+        "the first row is not missed"
+    );
     the_box.kill().await;
 
     let _the_box = site.run();

@@ -1,4 +1,5 @@
-//! The soak, in short: `cargo run --release -p tidegate-tests --bin tidegate-soak` runs it for as long as you like.
+//! The soak, in short: `cargo run --release -p tidegate-tests --bin tidegate-soak` runs it for as long as you
+//! like.
 
 use std::time::Duration;
 

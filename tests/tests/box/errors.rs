@@ -23,13 +23,17 @@ fn compare(said: &str, name: &str) {
     }
 }
 
-/// Without what differs from run to run: the site's directory, the broker's port, and the time before each log line.
+/// Without what differs from run to run: the site's directory, the broker's port, and the time before each
+/// log line.
 fn normalised(text: &str, site: &Site, port: Option<u16>) -> String {
     let dir = site.path("").display().to_string();
     let mut said = String::new();
     for line in text.lines() {
         let is_time = |word: &&str| word.len() > 20 && word.ends_with('Z') && word.starts_with("20");
-        let line = line.split_once(' ').filter(|(word, _)| is_time(word)).map_or(line, |(_, rest)| rest.trim_start());
+        let line = line
+            .split_once(' ')
+            .filter(|(word, _)| is_time(word))
+            .map_or(line, |(_, rest)| rest.trim_start());
         let line = line.replace(dir.as_str(), "");
         said.push_str(&port.map_or_else(|| line.clone(), |port| line.replace(&port.to_string(), "PORT")));
         said.push('\n');
@@ -40,9 +44,10 @@ fn normalised(text: &str, site: &Site, port: Option<u16>) -> String {
 #[test]
 fn wrong_configuration() {
     let site = Site::new(
-        "data-dir = \"data\"\n[connections.plant]\nkind = \"mqtt\"\nhost = \"localhost\"\nkeep_alive = \"30\"\nmax_packet = \"1 mile\"\n\
-         [streams.tank]\nconnection = \"plnt\"\ntopic = \"plant/#/x\"\nfields = { temperature = \"float\" }\n\
-         [outputs.tank]\nconnection = \"plant\"\ntopic = \"a/+\"\nqos = 2\n[uplink]\nconnection = \"cloud\"\n",
+        "data-dir = \"data\"\n[connections.plant]\nkind = \"mqtt\"\nhost = \"localhost\"\nkeep_alive \
+        = \"30\"\nmax_packet = \"1 mile\"\n[streams.tank]\nconnection = \"plnt\"\ntopic = \"plant/#/x\"\n\
+        fields = { temperature = \"float\" }\n[outputs.tank]\nconnection = \"plant\"\ntopic = \"a/+\"\nqos \
+        = 2\n[uplink]\nconnection = \"cloud\"\n",
     );
     for command in ["check", "run"] {
         let output = site.tidegate(&[command, "--config", "tidegate.toml"]);
@@ -106,13 +111,20 @@ fn wrong_recordings() {
         ("tank", "no_ts.csv", "time,temperature\n2026-03-01T00:00:00Z,1\n"),
     ] {
         std::fs::write(site.path(file), text).unwrap();
-        let output = site.tidegate(&["replay", "--config", "tidegate.toml", "--input", &format!("{stream}={file}")]);
+        let output =
+            site.tidegate(&["replay", "--config", "tidegate.toml", "--input", &format!("{stream}={file}")]);
         assert_eq!(output.status.code(), Some(3), "{file}");
-        said.push_str(&format!("$ tidegate replay --input {stream}={file}\n{}\n", std::str::from_utf8(&output.stderr).unwrap()));
+        said.push_str(&format!(
+            "$ tidegate replay --input {stream}={file}\n{}\n",
+            std::str::from_utf8(&output.stderr).unwrap()
+        ));
     }
     let output = site.tidegate(&["replay", "--config", "tidegate.toml", "--input", "tank=nowhere.jsonl"]);
     assert_eq!(output.status.code(), Some(3));
-    said.push_str(&format!("$ tidegate replay --input tank=nowhere.jsonl\n{}", std::str::from_utf8(&output.stderr).unwrap()));
+    said.push_str(&format!(
+        "$ tidegate replay --input tank=nowhere.jsonl\n{}",
+        std::str::from_utf8(&output.stderr).unwrap()
+    ));
     compare(&normalised(&said, &site, None), "recordings.txt");
 }
 
@@ -176,7 +188,8 @@ async fn a_value_of_the_wrong_type() {
     stage.says("do not fit", "wrong_type.txt").await;
 }
 
-/// With MQTT 5 the broker is told the limit and keeps larger messages back; with 3.1.1 the box has to refuse them itself.
+/// With MQTT 5 the broker is told the limit and keeps larger messages back; with 3.1.1 the box has to refuse
+/// them itself.
 #[tokio::test]
 async fn an_oversize_message() {
     let stage = stage("3.1.1", "max_packet = \"2KiB\"\n").await;
@@ -187,7 +200,10 @@ async fn an_oversize_message() {
 #[tokio::test]
 async fn an_oversize_row_for_an_output() {
     let stage = stage("5", "max_packet = \"2KiB\"\n").await;
-    stage.site.rule("rule", "INSERT INTO pump SELECT device, temperature, repeat('x', CAST(n AS INT)) AS padding FROM tank");
+    stage.site.rule(
+        "rule",
+        "INSERT INTO pump SELECT device, temperature, repeat('x', CAST(n AS INT)) AS padding FROM tank",
+    );
     stage.column_comes_out("padding").await;
     stage.devices.publish("plant/t1", r#"{"temperature": 1, "n": 3000}"#).await;
     let line = stage.the_box.log().wait("rows could not be written").await;
@@ -235,7 +251,10 @@ async fn a_broker_that_refuses() {
         let site = Site::new(&format!("{}{TANK}", connection("plant", &broker, version)));
         let the_box = site.run();
         let line = the_box.log().wait("ERROR").await;
-        compare(&normalised(&line, &site, Some(broker.port())), &format!("refused_by_the_broker_{version}.txt"));
+        compare(
+            &normalised(&line, &site, Some(broker.port())),
+            &format!("refused_by_the_broker_{version}.txt"),
+        );
     }
 }
 

@@ -51,7 +51,8 @@ async fn a_rule_fires_and_the_output_topic_gets_it() {
         devices.publish("plant/elsewhere/t2/other", r#"{"temperature": 99}"#).await;
         devices.publish("plant/south/t3/telemetry", r#"[{"temperature": 81}, {"temperature": 2}]"#).await;
 
-        let said: Vec<(String, String)> = pumps.take(2).await.into_iter().map(|m| (m.topic.clone(), m.text().to_owned())).collect();
+        let said: Vec<(String, String)> =
+            pumps.take(2).await.into_iter().map(|m| (m.topic.clone(), m.text().to_owned())).collect();
         let expected = [
             ("plant/north/t2/pump/set".to_owned(), "run=true because 80.5".to_owned()),
             ("plant/south/t3/pump/set".to_owned(), "run=true because 81.0".to_owned()),
@@ -71,8 +72,14 @@ async fn a_rule_reads_what_another_rule_wrote() {
     let broker = Mosquitto::start().await;
     let site = Site::new(&format!("{}{TANKS}", connection("plant", &broker, "5")));
     // The reader comes first by name, the writer by the flow of data.
-    site.rule("a_reader", "INSERT INTO horn SELECT device, temperature - 80 AS excess FROM alarm WHERE temperature > 90");
-    site.rule("b_writer", "INSERT INTO alarm SELECT ts, device, temperature FROM tank WHERE temperature > 80");
+    site.rule(
+        "a_reader",
+        "INSERT INTO horn SELECT device, temperature - 80 AS excess FROM alarm WHERE temperature > 90",
+    );
+    site.rule(
+        "b_writer",
+        "INSERT INTO alarm SELECT ts, device, temperature FROM tank WHERE temperature > 80",
+    );
     let mut horn = Client::subscriber(&broker, "horn").await;
     let _the_box = site.run();
     broker.subscribed("plant/+/+/telemetry").await;
@@ -102,7 +109,9 @@ async fn on_and_off_keep_their_order_within_a_burst() {
     // One message of many rows, which is one batch, then many messages.
     let burst: Vec<_> = (0..500).map(row).collect();
     devices.publish("plant/north/t1/telemetry", json!(burst).to_string()).await;
-    devices.publish_all((500..1_000).map(|i| ("plant/north/t1/telemetry".to_owned(), row(i).to_string()))).await;
+    devices
+        .publish_all((500..1_000).map(|i| ("plant/north/t1/telemetry".to_owned(), row(i).to_string())))
+        .await;
     for (i, message) in horn.take(1_000).await.iter().enumerate() {
         let expected = row(i)["temperature"].as_f64().unwrap();
         assert_eq!(message.json(), json!({ "temperature": expected, "run": i.is_multiple_of(2) }), "row {i}");
@@ -118,7 +127,8 @@ async fn what_waits_for_time_happens_though_no_row_comes() {
         "alarms",
         "INSERT INTO horn
          SELECT device, 'hot for a second' AS alarm
-         FROM (SELECT ts, device, held(temperature > 80, INTERVAL '1' SECOND) OVER (PARTITION BY device) AS hot FROM tank) AS tanks
+         FROM (SELECT ts, device, held(temperature > 80, INTERVAL '1' SECOND) OVER (PARTITION BY device) AS \
+        hot FROM tank) AS tanks
          QUALIFY became(hot) OVER (PARTITION BY device);
 
          INSERT INTO horn
@@ -134,7 +144,12 @@ async fn what_waits_for_time_happens_though_no_row_comes() {
     broker.subscribed("plant/+/+/telemetry").await;
     let devices = Client::publisher(&broker).await;
     for (device, temperature) in [("t1", 95), ("t2", 85), ("t3", 99), ("t3", 70)] {
-        devices.publish(&format!("plant/north/{device}/telemetry"), json!({ "temperature": temperature }).to_string()).await;
+        devices
+            .publish(
+                &format!("plant/north/{device}/telemetry"),
+                json!({ "temperature": temperature }).to_string(),
+            )
+            .await;
     }
     let mut said: Vec<String> = horn.take(3).await.iter().map(|message| message.json().to_string()).collect();
     said.sort();

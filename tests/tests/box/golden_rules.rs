@@ -1,7 +1,8 @@
 //! Golden rule cases, found by walking `tests/golden/rules`.
 //!
-//! A case is a directory: its rules (`*.sql`), what comes in (`in.jsonl` for the stream `tank`, or `in.STREAM.jsonl` and `in.STREAM.csv`
-//! for any stream), what must come out (`out.jsonl`: target, rule and row of each result), and `tidegate.toml` where the shared one does not do. The expected rows are worked
+//! A case is a directory: its rules (`*.sql`), what comes in (`in.jsonl` for the stream `tank`, or
+//! `in.STREAM.jsonl` and `in.STREAM.csv` for any stream), what must come out (`out.jsonl`: target, rule and
+//! row of each result), and `tidegate.toml` where the shared one does not do. The expected rows are worked
 //! out by hand: each `out.jsonl` follows from the rule's text and the rows, and the rules say how.
 
 use std::fs;
@@ -32,11 +33,17 @@ fn each_rule_writes_what_it_says() {
 fn the_same_recording_gives_the_same_bytes() {
     for case in cases() {
         let inputs = inputs(&case);
-        assert_eq!(text(&replay(&case, &inputs).stdout), text(&replay(&case, &inputs).stdout), "{}", case.display());
+        assert_eq!(
+            text(&replay(&case, &inputs).stdout),
+            text(&replay(&case, &inputs).stdout),
+            "{}",
+            case.display()
+        );
     }
 }
 
-/// Two recordings of one stream are merged by `ts`, so a recording whose times never go back may be cut anywhere.
+/// Two recordings of one stream are merged by `ts`, so a recording whose times never go back may be cut
+/// anywhere.
 #[test]
 fn it_does_not_matter_in_how_many_files_a_recording_came() {
     let dir = tempfile::tempdir().unwrap();
@@ -61,14 +68,20 @@ fn it_does_not_matter_in_how_many_files_a_recording_came() {
                     ("tank".to_owned(), file)
                 })
                 .collect();
-            assert_eq!(results(&replay(&case, &files)), results(&whole), "{} cut after row {cut}", case.display());
+            assert_eq!(
+                results(&replay(&case, &files)),
+                results(&whole),
+                "{} cut after row {cut}",
+                case.display()
+            );
         }
     }
     assert!(tried >= 3, "only {tried} cases are marked as in order");
 }
 
 fn cases() -> Vec<PathBuf> {
-    let mut cases: Vec<PathBuf> = fs::read_dir(golden::dir().join("rules")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut cases: Vec<PathBuf> =
+        fs::read_dir(golden::dir().join("rules")).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.is_dir());
     cases.sort();
     cases
@@ -95,7 +108,14 @@ fn replay(case: &Path, inputs: &[(String, PathBuf)]) -> Output {
     let own = case.join("tidegate.toml");
     let config = if own.exists() { own } else { golden::dir().join("rules/tidegate.toml") };
     let mut command = Command::new(binary());
-    command.arg("replay").arg("--config").arg(config).arg("--rules").arg(case).stdin(Stdio::null()).env_remove("TIDEGATE_LOG");
+    command
+        .arg("replay")
+        .arg("--config")
+        .arg(config)
+        .arg("--rules")
+        .arg(case)
+        .stdin(Stdio::null())
+        .env_remove("TIDEGATE_LOG");
     for (stream, file) in inputs {
         command.arg("--input").arg(format!("{stream}={}", file.display()));
     }

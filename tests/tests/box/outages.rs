@@ -25,16 +25,23 @@ when_full = "block"
 connection = "cloud"
 "#;
 
-const FORWARD: &str = "INSERT INTO uplink SELECT n, text FROM numbers; INSERT INTO out SELECT n FROM numbers;";
+const FORWARD: &str =
+    "INSERT INTO uplink SELECT n, text FROM numbers; INSERT INTO out SELECT n FROM numbers;";
 
 fn two_brokers(plant: &Mosquitto, cloud: &Mosquitto) -> Site {
-    let site = Site::new(&format!("{}{}{NUMBERS}", connection("plant", plant, "5"), connection("cloud", cloud, "5")));
+    let site = Site::new(&format!(
+        "{}{}{NUMBERS}",
+        connection("plant", plant, "5"),
+        connection("cloud", cloud, "5")
+    ));
     site.rule("rule", FORWARD);
     site
 }
 
 fn numbers(range: std::ops::Range<i64>) -> impl Iterator<Item = (String, String)> {
-    range.map(|n| ("in/n".to_owned(), json!({ "n": n, "text": format!("row {n} {:0>100}", n * n) }).to_string()))
+    range.map(|n| {
+        ("in/n".to_owned(), json!({ "n": n, "text": format!("row {n} {:0>100}", n * n) }).to_string())
+    })
 }
 
 fn n_of(message: &Message) -> i64 {

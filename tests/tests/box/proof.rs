@@ -1,8 +1,10 @@
-//! Nothing is lost and nothing is doubled, however often the box is killed: every row and every window comes under one id.
+//! Nothing is lost and nothing is doubled, however often the box is killed: every row and every window comes
+//! under one id.
 //!
-//! A plant publishes without a pause while the box is killed (`kill -9`), killed again while it still starts, stopped in order, and
-//! given new rules, at random. `TIDEGATE_SEED` repeats the choices of a run, though not the moments at which the system carries them
-//! out; `TIDEGATE_CRASH_ROUNDS` says how often the box is started.
+//! A plant publishes without a pause while the box is killed (`kill -9`), killed again while it still starts,
+//! stopped in order, and given new rules, at random. `TIDEGATE_SEED` repeats the choices of a run, though not
+//! the moments at which the system carries them out; `TIDEGATE_CRASH_ROUNDS` says how often the box is
+//! started.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,11 +15,13 @@ use tidegate_tests::trial::{Outcome, Terms, Trial};
 
 /// Starts of a usual run.
 const ROUNDS: u32 = 40;
-/// Rows under way: more than a round takes, so that the box never runs idle, and few enough to be dealt with in a moment.
+/// Rows under way: more than a round takes, so that the box never runs idle, and few enough to be dealt with
+/// in a moment.
 const PACE: Pace = Pace { ahead: 1_000, rate: None };
 /// Rows that arrive in a round, at most.
 const MOST_ROWS: u64 = 250;
-/// Rows of a long round, so that the rules' state is also stored while the box runs, and not only when it stops.
+/// Rows of a long round, so that the rules' state is also stored while the box runs, and not only when it
+/// stops.
 const MANY_ROWS: i64 = 5_000;
 const USUAL: &str = "";
 /// What a power cut would take, but not a kill.
@@ -46,8 +50,13 @@ impl Chance {
     fn terms(&mut self) -> Terms {
         let buffer = [USUAL, OFTEN, SPARING][self.dice.below(3) as usize];
         let mut either = |one, other| if self.dice.chance(1, 2) { one } else { other };
-        let terms =
-            Terms { version: either("3.1.1", "5"), in_flight: either("20", "1000"), workers: either("1", "2"), buffer, lateness: "0s" };
+        let terms = Terms {
+            version: either("3.1.1", "5"),
+            in_flight: either("20", "1000"),
+            workers: either("1", "2"),
+            buffer,
+            lateness: "0s",
+        };
         say(&format!("{terms:?}"));
         terms
     }
@@ -70,7 +79,8 @@ impl Chance {
         let Self { seed, kills, kills_in_the_start, stops, new_rules, .. } = self;
         let complete = if outcome.complete { "" } else { "; something that had to come did not" };
         format!(
-            "TIDEGATE_SEED={seed}: {kills} kills, {kills_in_the_start} more in the start, {stops} stops, {new_rules} new rules{complete}\n{}",
+            "TIDEGATE_SEED={seed}: {kills} kills, {kills_in_the_start} more in the start, {stops} stops, \
+            {new_rules} new rules{complete}\n{}",
             outcome.balance
         )
     }
@@ -87,8 +97,8 @@ fn given<T: std::str::FromStr>(variable: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not such a number: {text}")))
 }
 
-/// Waits until the box has computed for so long. It spreads kills over a start, and is no wait for anything: a box that computes less is
-/// as good a victim.
+/// Waits until the box has computed for so long. It spreads kills over a start, and is no wait for anything:
+/// a box that computes less is as good a victim.
 async fn computed(the_box: &RunningBox, for_so_long: Duration) {
     let mut look = tokio::time::interval(Duration::from_millis(1));
     let computing = async {
@@ -143,7 +153,11 @@ async fn a_box_that_is_killed_again_and_again_delivers_every_row_and_every_windo
     assert_eq!(outcome.published.again, 0, "the plant's broker was never away");
     assert!(outcome.complete && outcome.balance.is_even(), "the account does not balance: see above");
     outcome.balance = trial.start_for_nothing(&mut outcome.published).await;
-    assert!(outcome.balance.is_even(), "the account does not balance after another start\n{}", chance.report(&outcome));
+    assert!(
+        outcome.balance.is_even(),
+        "the account does not balance after another start\n{}",
+        chance.report(&outcome)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,7 +44,11 @@ struct Stage {
 impl Stage {
     async fn new(rules: &[(&str, &str)]) -> Self {
         let (plant, cloud) = (Mosquitto::start().await, Mosquitto::start().await);
-        let site = Site::new(&format!("{}{}{TANKS}", connection("plant", &plant, "5"), connection("cloud", &cloud, "5")));
+        let site = Site::new(&format!(
+            "{}{}{TANKS}",
+            connection("plant", &plant, "5"),
+            connection("cloud", &cloud, "5")
+        ));
         site.rule("each", EACH);
         rules.iter().for_each(|(name, text)| site.rule(name, text));
         let devices = Client::publisher(&plant).await;
@@ -67,7 +71,8 @@ impl Stage {
         }
     }
 
-    /// The next window's row. A row that was delivered and not confirmed before a crash comes again, with the same id.
+    /// The next window's row. A row that was delivered and not confirmed before a crash comes again, with the
+    /// same id.
     async fn window(&mut self) -> Value {
         loop {
             let message = self.windows.next().await.json();
@@ -80,7 +85,10 @@ impl Stage {
     /// Stops the box. Nothing of a window is on its way to the cloud any more.
     async fn no_more_windows(&mut self, the_box: RunningBox) {
         assert!(the_box.stop().await.success());
-        Client::publisher(&self.cloud).await.publish("tidegate/box/windows", r#"{"id": "end", "row": "end"}"#).await;
+        Client::publisher(&self.cloud)
+            .await
+            .publish("tidegate/box/windows", r#"{"id": "end", "row": "end"}"#)
+            .await;
         assert_eq!(self.window().await, "end");
     }
 }

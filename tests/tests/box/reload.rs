@@ -70,7 +70,8 @@ async fn twenty_versions_under_load_lose_and_double_nothing() {
     const AT_LEAST: i64 = 20_000;
     const LAST: u32 = 20;
     let Stage { broker: _broker, site, out, devices, the_box } = stage(&version(1)).await;
-    // As fast as rows come out, with some hundred on their way: a queue that grows in the broker would only delay what is to be seen.
+    // As fast as rows come out, with some hundred on their way: a queue that grows in the broker would only
+    // delay what is to be seen.
     let (taken, mut progress) = watch::channel(Progress::default());
     let mut publishing = tokio::spawn(async move {
         let mut n = 0;
@@ -87,10 +88,12 @@ async fn twenty_versions_under_load_lose_and_double_nothing() {
         match number % 4 {
             0 => site.rule("rule", &version(number)),
             1 => {
-                // An editor that writes in place, and stops half-way: the first half would be a good rule, but a wrong one.
+                // An editor that writes in place, and stops half-way: the first half would be a good rule,
+                // but a wrong one.
                 let text = version(number);
                 let (half, rest) = text.split_at(text.find(" OR").unwrap());
-                let mut file = OpenOptions::new().write(true).truncate(true).open(site.rule_path("rule")).unwrap();
+                let mut file =
+                    OpenOptions::new().write(true).truncate(true).open(site.rule_path("rule")).unwrap();
                 file.write_all(half.as_bytes()).unwrap();
                 let later = came.messages.len() + 150;
                 came.take_until(|message| n_of(message) >= i64::try_from(later).unwrap()).await;
@@ -122,8 +125,12 @@ async fn twenty_versions_under_load_lose_and_double_nothing() {
         came.take_until(|message| n_of(message) == count - 1).await;
     }
     if let Some(at) = (0..count).zip(&came.messages).position(|(n, message)| n != n_of(message)) {
-        let around: Vec<&str> = came.messages[at.saturating_sub(2)..].iter().take(5).map(Message::text).collect();
-        panic!("{} messages came for {count}; they are out of step from {at} on: {around:?}", came.messages.len());
+        let around: Vec<&str> =
+            came.messages[at.saturating_sub(2)..].iter().take(5).map(Message::text).collect();
+        panic!(
+            "{} messages came for {count}; they are out of step from {at} on: {around:?}",
+            came.messages.len()
+        );
     }
     assert_eq!(came.messages.len(), usize::try_from(count).unwrap(), "every number came once");
     assert!(came.messages.is_sorted_by_key(v_of), "versions follow each other");
@@ -177,7 +184,8 @@ async fn a_thousand_files_appear_at_once_and_go_again() {
         fs::write(site.rule_path(name), version(number)).unwrap();
     }
     let mut probes = (0..).step_by(2);
-    // Rows of one number all come before rows of the next, so the first of these says that all of those have come.
+    // Rows of one number all come before rows of the next, so the first of these says that all of those have
+    // come.
     let mut probe = async |rules: usize| {
         loop {
             let n = probes.next().unwrap();
@@ -206,7 +214,8 @@ async fn a_new_threshold_keeps_what_the_open_window_has_counted() {
     let rule = |threshold: i64, version: u32| {
         format!(
             "INSERT INTO windows SELECT {version} AS v, sum(n) AS total, count(*) AS rows
-             FROM TUMBLE(numbers, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end HAVING sum(n) > {threshold};
+             FROM TUMBLE(numbers, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end \
+            HAVING sum(n) > {threshold};
              INSERT INTO out SELECT n, {version} AS v FROM numbers;"
         )
     };

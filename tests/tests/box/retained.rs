@@ -25,8 +25,8 @@ struct Stage {
 }
 
 impl Stage {
-    /// Starts the box, and waits until it has seen all that was retained. Returns what it wrote of it; a marker
-    /// of before a crash may come again, when it was written and not yet on disk.
+    /// Starts the box, and waits until it has seen all that was retained. Returns what it wrote of it; a
+    /// marker of before a crash may come again, when it was written and not yet on disk.
     async fn start(&mut self) -> (RunningBox, Vec<String>) {
         let lines = self.plant.lines().count();
         let running = self.site.run();
@@ -36,7 +36,10 @@ impl Stage {
         self.devices.publish("s/marker", format!("{{\"v\": {marker}}}")).await;
         let written = self.out.take_until(|message| message.text() == marker).await;
         let is_marker = |text: &String| text.len() == marker.len();
-        (running, written.iter().map(|message| message.text().to_owned()).filter(|text| !is_marker(text)).collect())
+        (
+            running,
+            written.iter().map(|message| message.text().to_owned()).filter(|text| !is_marker(text)).collect(),
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! Silence is what a rule takes note of when the box listened and nothing came: not a time without a connection, nor one without the box.
+//! Silence is what a rule takes note of when the box listened and nothing came: not a time without a
+//! connection, nor one without the box.
 
 use serde_json::{Value, json};
 use tidegate_tests::box_under_test::{RunningBox, Site, connection};
@@ -45,19 +46,23 @@ impl Stage {
         site.rule(
             "silent",
             &format!(
-                "--! idle_after = \"{SILENT_AFTER}s\"\nINSERT INTO alarm SELECT device, count(*) AS rows, max(n) AS last FROM \
-                 SESSION(meas PARTITION BY device, DESCRIPTOR(ts), INTERVAL '{SILENT_AFTER}' SECOND) GROUP BY window_start, window_end, device"
+                "--! idle_after = \"{SILENT_AFTER}s\"\nINSERT INTO alarm SELECT device, count(*) AS rows, \
+                max(n) AS last FROM SESSION(meas PARTITION BY device, DESCRIPTOR(ts), INTERVAL \
+                '{SILENT_AFTER}' SECOND) GROUP BY window_start, window_end, device"
             ),
         );
         let devices = Client::publisher(&plant).await;
-        let (alarms, seen) = (Client::subscriber(&plant, "alarm").await, Client::subscriber(&plant, "seen").await);
+        let (alarms, seen) =
+            (Client::subscriber(&plant, "alarm").await, Client::subscriber(&plant, "seen").await);
         Self { plant, site, devices, alarms, seen, n: 0 }
     }
 
     /// Every device says something, a second after it did last.
     async fn publish(&mut self) {
         self.n += 1;
-        let message = |device: &&str| (format!("line1/{device}/meas"), json!({ "time": self.n * 1000, "n": self.n }).to_string());
+        let message = |device: &&str| {
+            (format!("line1/{device}/meas"), json!({ "time": self.n * 1000, "n": self.n }).to_string())
+        };
         self.devices.publish_all(DEVICES.iter().map(message)).await;
     }
 

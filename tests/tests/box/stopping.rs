@@ -23,7 +23,11 @@ connection = "cloud"
 "#;
 
 fn site(plant: &Mosquitto, cloud: &Mosquitto) -> Site {
-    let site = Site::new(&format!("{}{}{NUMBERS}", connection("plant", plant, "5"), connection("cloud", cloud, "5")));
+    let site = Site::new(&format!(
+        "{}{}{NUMBERS}",
+        connection("plant", plant, "5"),
+        connection("cloud", cloud, "5")
+    ));
     site.rule("rule", "INSERT INTO uplink SELECT n FROM numbers; INSERT INTO out SELECT n FROM numbers;");
     site
 }
@@ -42,7 +46,8 @@ async fn a_box_that_is_stopped_under_load_drains_and_what_it_took_reaches_the_cl
     let the_box = site.run();
     plant.subscribed("in/n").await;
     let devices = Client::publisher(&plant).await;
-    let messages = |range: std::ops::Range<i64>| range.map(|n| ("in/n".to_owned(), json!({ "n": n }).to_string()));
+    let messages =
+        |range: std::ops::Range<i64>| range.map(|n| ("in/n".to_owned(), json!({ "n": n }).to_string()));
     let publishing = tokio::spawn(async move { devices.publish_all(messages(0..COUNT)).await });
     let mut seen = HashSet::new();
     uplink

@@ -21,10 +21,11 @@ path = "factors.csv"
 connection = "cloud"
 "#;
 
-const EACH: &str = "INSERT INTO uplink SELECT t.n, t.n * f.factor AS x FROM tank t JOIN factors f ON t.device = f.device";
-const WINDOWS: &str = "CREATE VIEW scaled AS SELECT t.ts, t.n * f.factor AS x FROM tank t JOIN factors f ON t.device = f.device; \
-     INSERT INTO uplink SELECT count(*) AS rows, sum(x) AS total \
-     FROM TUMBLE(scaled, DESCRIPTOR(ts), INTERVAL '100' SECOND) GROUP BY window_start, window_end";
+const EACH: &str =
+    "INSERT INTO uplink SELECT t.n, t.n * f.factor AS x FROM tank t JOIN factors f ON t.device = f.device";
+const WINDOWS: &str = "CREATE VIEW scaled AS SELECT t.ts, t.n * f.factor AS x FROM tank t JOIN factors f ON \
+    t.device = f.device; INSERT INTO uplink SELECT count(*) AS rows, sum(x) AS total FROM TUMBLE(scaled, \
+    DESCRIPTOR(ts), INTERVAL '100' SECOND) GROUP BY window_start, window_end";
 
 struct Stage {
     _plant: Mosquitto,
@@ -42,7 +43,11 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let (plant, cloud) = (Mosquitto::start().await, Mosquitto::start().await);
-        let site = Site::new(&format!("{}{}{TANKS}", connection("plant", &plant, "5"), connection("cloud", &cloud, "5")));
+        let site = Site::new(&format!(
+            "{}{}{TANKS}",
+            connection("plant", &plant, "5"),
+            connection("cloud", &cloud, "5")
+        ));
         site.rule("each", EACH);
         site.rule("windows", WINDOWS);
         factors(&site, "device,factor\nt1,1\n");
@@ -134,8 +139,13 @@ async fn what_is_run_again_after_a_crash_sees_what_the_table_held_then() {
 #[tokio::test]
 async fn check_says_what_is_wrong_with_a_table() {
     let broker = Mosquitto::start().await;
-    let declared = TANKS.replace("[tables.factors]", "[tables.factors]\nfields = { device = \"utf8\", factor = \"int64\" }");
-    let site = Site::new(&format!("{}{}{declared}", connection("plant", &broker, "5"), connection("cloud", &broker, "5")));
+    let declared = TANKS
+        .replace("[tables.factors]", "[tables.factors]\nfields = { device = \"utf8\", factor = \"int64\" }");
+    let site = Site::new(&format!(
+        "{}{}{declared}",
+        connection("plant", &broker, "5"),
+        connection("cloud", &broker, "5")
+    ));
     site.rule("each", EACH);
     let missing = site.tidegate(&["check"]);
     assert!(!missing.status.success());
@@ -143,7 +153,10 @@ async fn check_says_what_is_wrong_with_a_table() {
     factors(&site, "device,factor\nt1,x\n");
     let text = site.tidegate(&["check"]);
     assert!(!text.status.success());
-    assert!(String::from_utf8_lossy(&text.stdout).contains("\"x\" in column `factor` is no int64"), "{text:?}");
+    assert!(
+        String::from_utf8_lossy(&text.stdout).contains("\"x\" in column `factor` is no int64"),
+        "{text:?}"
+    );
     factors(&site, "device,factor\nt1,3\n");
     let good = site.tidegate(&["check"]);
     assert!(good.status.success(), "{good:?}");

@@ -21,7 +21,10 @@ fn site(plant: &Mosquitto, uplinks: &str) -> Site {
 
 fn by_http(server: &HttpServer, more: &str) -> String {
     let port = server.port();
-    format!("url = \"http://127.0.0.1:{port}/tidegate\"\ntimeout = \"2s\"\nbackoff = {{ min = \"10ms\", max = \"50ms\" }}\n{more}\n")
+    format!(
+        "url = \"http://127.0.0.1:{port}/tidegate\"\ntimeout = \"2s\"\nbackoff = {{ min = \"10ms\", max \
+        = \"50ms\" }}\n{more}\n"
+    )
 }
 
 fn numbers(range: std::ops::Range<i64>) -> impl Iterator<Item = (String, String)> {
@@ -41,7 +44,10 @@ fn taken(requests: &[Request]) -> BTreeSet<i64> {
 async fn rows_reach_a_web_server_that_fails_in_every_way_and_what_is_repeated_is_the_same() {
     const COUNT: i64 = 3_000;
     let plant = Mosquitto::start().await;
-    let mut server = HttpServer::start(&["503:1", "take", "drop", "500", "take", "stall", "429", "drop", "408", "drop", "take"]).await;
+    let mut server = HttpServer::start(&[
+        "503:1", "take", "drop", "500", "take", "stall", "429", "drop", "408", "drop", "take",
+    ])
+    .await;
     let site = site(&plant, &format!("[uplink]\n{}", by_http(&server, "batch = 100")));
     site.rule("rule", "INSERT INTO uplink SELECT n FROM numbers");
     let the_box = site.run();
@@ -54,9 +60,11 @@ async fn rows_reach_a_web_server_that_fails_in_every_way_and_what_is_repeated_is
     devices.publish_all(numbers(1_000..2_000)).await;
     server.restart(&["drop", "503", "drop"]).await;
     devices.publish_all(numbers(2_000..COUNT)).await;
-    let requests = server.wait_until(|requests| taken(requests).len() >= usize::try_from(COUNT).unwrap()).await;
+    let requests =
+        server.wait_until(|requests| taken(requests).len() >= usize::try_from(COUNT).unwrap()).await;
     assert_eq!(taken(&requests), (0..COUNT).collect());
-    // Whatever came more than once came with the same key and as the same request; what is not the same has another key.
+    // Whatever came more than once came with the same key and as the same request; what is not the same has
+    // another key.
     let mut by_row: BTreeMap<i64, &Request> = BTreeMap::new();
     let mut repeats = 0;
     for request in &requests {
@@ -103,7 +111,10 @@ async fn each_uplink_has_its_own_progress_and_gets_what_its_rules_write() {
     let (plant, cloud) = (Mosquitto::start().await, Mosquitto::start().await);
     let mut historian = HttpServer::start(&[]).await;
     let web = by_http(&historian, "rules = [\"even\"]");
-    let uplinks = format!("{}[uplinks.cloud]\nconnection = \"cloud\"\n[uplinks.historian]\n{web}", connection("cloud", &cloud, "5"));
+    let uplinks = format!(
+        "{}[uplinks.cloud]\nconnection = \"cloud\"\n[uplinks.historian]\n{web}",
+        connection("cloud", &cloud, "5")
+    );
     let site = site(&plant, &uplinks);
     site.rule("even", "INSERT INTO uplink SELECT n FROM numbers WHERE n % 2 = 0");
     site.rule("odd", "INSERT INTO uplink SELECT n FROM numbers WHERE n % 2 = 1");
@@ -130,7 +141,12 @@ async fn each_uplink_has_its_own_progress_and_gets_what_its_rules_write() {
     let requests = historian.wait_until(|requests| taken(requests).len() >= 505).await;
     assert_eq!(taken(&requests), (0..1_010).filter(|n| n % 2 == 0).collect());
     assert!(requests.iter().flat_map(|request| &request.body).all(|message| message["rule"] == "even"));
-    assert!(requests.iter().flat_map(|request| &request.body).all(|message| message["id"].as_str().unwrap().starts_with("box/even/")));
+    assert!(
+        requests
+            .iter()
+            .flat_map(|request| &request.body)
+            .all(|message| message["id"].as_str().unwrap().starts_with("box/even/"))
+    );
     let mut late = Vec::new();
     listener
         .take_until(|message| {
@@ -146,7 +162,8 @@ async fn each_uplink_has_its_own_progress_and_gets_what_its_rules_write() {
 #[tokio::test]
 async fn rows_that_are_too_old_when_the_cloud_comes_back_are_reported_and_not_sent() {
     let (plant, mut cloud) = (Mosquitto::start().await, Mosquitto::start().await);
-    let site = site(&plant, &format!("{}[uplink]\nconnection = \"cloud\"\n", connection("cloud", &cloud, "5")));
+    let site =
+        site(&plant, &format!("{}[uplink]\nconnection = \"cloud\"\n", connection("cloud", &cloud, "5")));
     site.rule("fleeting", "--! ttl = \"1s\"\nINSERT INTO uplink SELECT n FROM numbers");
     site.rule("lasting", "INSERT INTO uplink SELECT n FROM numbers");
     let mut listener = Client::subscriber(&cloud, "tidegate/box/+").await;
@@ -168,7 +185,10 @@ async fn rows_that_are_too_old_when_the_cloud_comes_back_are_reported_and_not_se
             match json["row"]["n"].as_i64() {
                 Some(n) => drop(rows.insert(n)),
                 None => {
-                    assert_eq!((&json["rule"], &json["gap"]["reason"]), (&json!("fleeting"), &json!("expired")));
+                    assert_eq!(
+                        (&json["rule"], &json["gap"]["reason"]),
+                        (&json!("fleeting"), &json!("expired"))
+                    );
                     gaps.insert(json["id"].to_string(), json["gap"]["rows"].as_u64().unwrap());
                 }
             }
@@ -180,6 +200,8 @@ async fn rows_that_are_too_old_when_the_cloud_comes_back_are_reported_and_not_se
     assert!(fleeting.len() < 100);
     // What comes now is young enough.
     devices.publish_all(numbers(100..101)).await;
-    listener.take_until(|message| message.json()["rule"] == "fleeting" && message.json()["row"]["n"] == 100).await;
+    listener
+        .take_until(|message| message.json()["rule"] == "fleeting" && message.json()["row"]["n"] == 100)
+        .await;
     assert!(the_box.stop().await.success());
 }

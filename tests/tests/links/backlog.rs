@@ -10,7 +10,8 @@ use crate::scene::{Scene, Settings};
 const FLAT_KIB: u64 = 60 << 10;
 
 /// One row in a hundred is for the field.
-const RULE: &str = "INSERT INTO uplink SELECT n, text FROM numbers; INSERT INTO out SELECT n FROM numbers WHERE n % 100 = 0;";
+const RULE: &str = "INSERT INTO uplink SELECT n, text FROM numbers; INSERT INTO out SELECT n FROM numbers \
+    WHERE n % 100 = 0;";
 
 #[test]
 #[ignore = "it makes networks: see main.rs"]
@@ -27,7 +28,10 @@ fn live_rows_pass_a_hundred_thousand_that_wait_and_memory_stays_flat() {
         let before = scene.the_box.resident_kib();
         scene.publish_in_bulk(SETTLED + 1..COUNT).await;
         let written = scene.field.until(COUNT - 100).await;
-        assert!(written.into_iter().eq((SETTLED + 100..COUNT).step_by(100)), "the field was written to all the time");
+        assert!(
+            written.into_iter().eq((SETTLED + 100..COUNT).step_by(100)),
+            "the field was written to all the time"
+        );
         let waiting = scene.the_box.resident_kib();
         assert!(waiting < before + FLAT_KIB, "resident memory grew from {before} KiB to {waiting} KiB");
 
@@ -52,7 +56,8 @@ fn a_backlog_with_a_rate_keeps_to_it_and_live_rows_do_not() {
         const RATE: u32 = 2_000;
         const COUNT: i64 = 20_000;
         const LIVE: i64 = COUNT + 500;
-        let mut scene = Scene::set(Settings { rule: RULE, more: "backlog_rate = 2000", ..Settings::default() }).await;
+        let mut scene =
+            Scene::set(Settings { rule: RULE, more: "backlog_rate = 2000", ..Settings::default() }).await;
         scene.uplink_wire.set(Quality::GONE);
         scene.publish_in_bulk(1..COUNT).await;
         scene.field.until(COUNT - 100).await;
@@ -66,8 +71,8 @@ fn a_backlog_with_a_rate_keeps_to_it_and_live_rows_do_not() {
         let passed = scene.cloud.numbers().len();
         assert!(passed < COUNT as usize, "live rows wait for no rate");
         scene.cloud.receive(LIVE as usize).await;
-        // Rows that were under way when the line was lost go again before the backlog, up to the default of `in_flight`; and a tenth of a
-        // second's rows may go at once.
+        // Rows that were under way when the line was lost go again before the backlog, up to the default of
+        // `in_flight`; and a tenth of a second's rows may go at once.
         let least = Duration::from_secs(COUNT as u64 - 1_000) / RATE - Duration::from_millis(200);
         assert!(start.elapsed() >= least, "{COUNT} rows took {:?}", start.elapsed());
         let (backlog, live): (Vec<i64>, Vec<i64>) = scene.cloud.numbers().iter().partition(|n| **n < COUNT);

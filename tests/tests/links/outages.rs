@@ -66,7 +66,11 @@ fn a_line_that_vanishes_while_the_box_only_writes_to_it_is_missed_as_well() {
         };
         tokio::time::timeout(PATIENCE, writing).await.expect("the box misses the line");
         scene.uplink_wire.set(Quality::GOOD);
-        scene.the_box.log().wait("{connection=cloud}: tidegate_connectors::mqtt::losses: connected again").await;
+        scene
+            .the_box
+            .log()
+            .wait("{connection=cloud}: tidegate_connectors::mqtt::losses: connected again")
+            .await;
     });
 }
 
@@ -87,7 +91,10 @@ fn a_plant_whose_packets_vanish_is_missed_by_keep_alive_and_sends_again_what_was
 
         scene.plant_wire.set(Quality::GOOD);
         scene.cloud.until(COUNT - 1).await;
-        assert!(scene.cloud.numbers().iter().copied().eq(0..COUNT), "none is lost, and what comes again is not counted twice");
+        assert!(
+            scene.cloud.numbers().iter().copied().eq(0..COUNT),
+            "none is lost, and what comes again is not counted twice"
+        );
         assert_eq!(scene.outages("plant"), (1, 1));
         assert_eq!(scene.outages("cloud"), (0, 0));
         // The field is written to again.

@@ -13,7 +13,11 @@ fn an_uplink_with_300_ms_of_delay_and_a_fifth_of_its_packets_lost_delivers_every
         const COUNT: i64 = 200;
         let mut scene = Scene::set(Settings { uplink_keep_alive: "30s", ..Settings::default() }).await;
         // There and back, both.
-        scene.uplink_wire.set(Quality { delay: Duration::from_millis(150), loss_percent: 20, ..Quality::GOOD });
+        scene.uplink_wire.set(Quality {
+            delay: Duration::from_millis(150),
+            loss_percent: 20,
+            ..Quality::GOOD
+        });
         scene.publish(1..COUNT).await;
         assert!(scene.field.until(COUNT - 1).await.into_iter().eq(1..COUNT));
         let behind = scene.cloud.numbers().len();
@@ -76,7 +80,8 @@ fn a_connection_is_made_at_300_bits_a_second_and_rows_arrive() {
         scene.lost(0, "cloud").await;
         scene.uplink_wire.set(Quality { bits_per_s: Some(300), ..Quality::GOOD });
         scene.the_box.log().wait("connected again").await;
-        // One by one: rows that share a packet take longer than this keep_alive, and whether they do is a matter of luck.
+        // One by one: rows that share a packet take longer than this keep_alive, and whether they do is a
+        // matter of luck.
         scene.cloud.receive(1).await;
         for n in 1..4 {
             scene.publish(n..n + 1).await;

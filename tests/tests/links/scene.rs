@@ -1,5 +1,5 @@
-//! What every scenario has: a plant and a cloud, a wire to each, and a box in its cabinet that forwards numbers from one to the other and
-//! writes them to the field on the way.
+//! What every scenario has: a plant and a cloud, a wire to each, and a box in its cabinet that forwards
+//! numbers from one to the other and writes them to the field on the way.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -74,7 +74,8 @@ impl Scene {
         let to_cloud = connection_at("cloud", uplink_wire.address(), &cloud, "5");
         let plant_keep_alive = format!("keep_alive = \"{plant_keep_alive}\"\n");
         let uplink_keep_alive = format!("keep_alive = \"{uplink_keep_alive}\"\n");
-        let site = Site::new(&format!("{to_plant}{plant_keep_alive}{to_cloud}{uplink_keep_alive}{STREAM}{more}"));
+        let site =
+            Site::new(&format!("{to_plant}{plant_keep_alive}{to_cloud}{uplink_keep_alive}{STREAM}{more}"));
         site.rule("rule", rule);
         let field = Field(Client::subscriber(&plant, "out").await);
         let receiver = Cloud::new(Client::subscriber(&cloud, "tidegate/box/rule").await);
@@ -106,7 +107,11 @@ impl Scene {
     /// A device sends these numbers, a thousand a message.
     pub async fn publish_in_bulk(&self, numbers: Range<i64>) {
         let numbers: Vec<i64> = numbers.collect();
-        self.devices.publish_all(numbers.chunks(1_000).map(|chunk| message(&chunk.iter().copied().map(row).collect()))).await;
+        self.devices
+            .publish_all(
+                numbers.chunks(1_000).map(|chunk| message(&chunk.iter().copied().map(row).collect())),
+            )
+            .await;
     }
 
     /// A device sends these rows.
@@ -114,7 +119,8 @@ impl Scene {
         self.devices.publish_all(rows.into_iter().map(|row| message(&row))).await;
     }
 
-    /// Waits until the box has noticed that `connection`, and no other, is lost, after the first `after` lines of its log.
+    /// Waits until the box has noticed that `connection`, and no other, is lost, after the first `after`
+    /// lines of its log.
     pub async fn lost(&self, after: usize, connection: &str) {
         let line = self.the_box.log().wait_after(after, LOST).await;
         assert!(line.contains(&format!("{{connection={connection}}}")), "{line}");
@@ -123,7 +129,11 @@ impl Scene {
     /// How often the box has said that `connection` was lost, and that it was there again.
     pub fn outages(&self, connection: &str) -> (usize, usize) {
         let text = self.the_box.log().text();
-        let said = |what| text.lines().filter(|line| line.contains(&format!("{{connection={connection}}}")) && line.contains(what)).count();
+        let said = |what| {
+            text.lines()
+                .filter(|line| line.contains(&format!("{{connection={connection}}}")) && line.contains(what))
+                .count()
+        };
         (said(LOST), said("connected again"))
     }
 }
@@ -177,7 +187,8 @@ impl Cloud {
         }
     }
 
-    /// The number of each row with an id of its own, in the order in which they came. What has come by now is in it.
+    /// The number of each row with an id of its own, in the order in which they came. What has come by now is
+    /// in it.
     pub fn numbers(&mut self) -> &[i64] {
         for message in self.client.rest() {
             self.keep(&message);

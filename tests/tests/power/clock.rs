@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 
 /// 2027-01-15T08:00:00Z
 const TODAY_S: i64 = 1_800_000_000;
-/// The machine begins ten minutes after 1970, since Linux wants wall time to be ahead of its monotonic clock, and is not up for longer.
+/// The machine begins ten minutes after 1970, since Linux wants wall time to be ahead of its monotonic clock,
+/// and is not up for longer.
 const MINUTES_MS: i64 = 1_200_000;
 
 const STREAMS: &str = r#"
@@ -32,20 +33,27 @@ connection = "cloud"
 ttl = "1d"
 "#;
 
-#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), ignore = "the virtual machine needs Linux on x86-64")]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    ignore = "the virtual machine needs Linux on x86-64"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_from_before_the_clock_was_set_are_kept_and_say_how_wrong_it_was() {
     let (plant, mut cloud) = (Mosquitto::start().await, Mosquitto::start().await);
     let connections = format!("{}{}", connection("plant", &plant, "5"), connection("cloud", &cloud, "5"));
-    let site = Site::new(&format!("data_dir = \"/var/lib/tidegate\"\n{}{STREAMS}", connections.replace("127.0.0.1", "10.0.2.2")));
+    let site = Site::new(&format!(
+        "data_dir = \"/var/lib/tidegate\"\n{}{STREAMS}",
+        connections.replace("127.0.0.1", "10.0.2.2")
+    ));
     site.rule("rule", "INSERT INTO uplink SELECT ts, n FROM numbers; INSERT INTO echo SELECT n FROM numbers");
     // The machine waits for this end of the line to go, and sets its clock then.
     let waiter = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = waiter.local_addr().unwrap().port();
     let script = format!(
-        "set -e\ndate -s @600\nmkdir -p /var/lib/tidegate /run/systemd/timesync\nrm -f /run/systemd/timesync/synchronized\n\
-         (busybox nc 10.0.2.2 {port} </dev/zero >/dev/null || true; date -s @{TODAY_S}; touch /run/systemd/timesync/synchronized; echo clock is set) &\n\
-         export NO_COLOR=1\nexec {} run --config {} 2>&1\n",
+        "set -e\ndate -s @600\nmkdir -p /var/lib/tidegate /run/systemd/timesync\nrm -f \
+        /run/systemd/timesync/synchronized\n(busybox nc 10.0.2.2 {port} </dev/zero >/dev/null || true; date \
+        -s @{TODAY_S}; touch /run/systemd/timesync/synchronized; echo clock is set) &\nexport NO_COLOR=1\n\
+        exec {} run --config {} 2>&1\n",
         binary().display(),
         site.path("tidegate.toml").display()
     );
@@ -53,7 +61,8 @@ async fn rows_from_before_the_clock_was_set_are_kept_and_say_how_wrong_it_was() 
     let mut uplink = Client::subscriber(&cloud, "tidegate/box/rule").await;
     let mut echoes = Client::subscriber(&plant, "echo").await;
     cloud.stop().await;
-    let machine = Machine::boot(&site.path("script"), &["-nic".into(), "user,model=virtio-net-pci".into()]).await;
+    let machine =
+        Machine::boot(&site.path("script"), &["-nic".into(), "user,model=virtio-net-pci".into()]).await;
     let (line, _) = machine.while_running(waiter.accept()).await.unwrap();
     machine.while_running(plant.subscribed("in/n")).await;
     let devices = Client::publisher(&plant).await;
@@ -90,6 +99,9 @@ async fn rows_from_before_the_clock_was_set_are_kept_and_say_how_wrong_it_was() 
     }
     // One that came between the setting and the next look at the clock may count as early.
     assert_eq!(late.last().unwrap()["clock"], Value::Null);
-    assert!(late.iter().all(|message| message["row"]["ts"].as_str().unwrap().starts_with("2027-01-15T08:")), "{late:?}");
+    assert!(
+        late.iter().all(|message| message["row"]["ts"].as_str().unwrap().starts_with("2027-01-15T08:")),
+        "{late:?}"
+    );
     machine.kill().await;
 }

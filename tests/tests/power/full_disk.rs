@@ -1,6 +1,7 @@
-//! The disk does not take writes any more, because it is full, or because Linux has met with an error on it and turned it read-only. Rules
-//! go on meanwhile, the box says what is wrong, and in the end everything has arrived: of a stream that goes on, when there is room again
-//! before the box ends, and of one that holds, also when the box has been killed.
+//! The disk does not take writes any more, because it is full, or because Linux has met with an error on it
+//! and turned it read-only. Rules go on meanwhile, the box says what is wrong, and in the end everything has
+//! arrived: of a stream that goes on, when there is room again before the box ends, and of one that holds,
+//! also when the box has been killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,7 +129,9 @@ impl Stage {
     async fn command(&mut self, command: &str) {
         let before = self.machine.console().count();
         self.commands.write_all(format!("{command}\n").as_bytes()).await.unwrap();
-        self.machine.while_running(self.machine.console().wait_after(before, &format!("done: {command}"))).await;
+        self.machine
+            .while_running(self.machine.console().wait_after(before, &format!("done: {command}")))
+            .await;
     }
 
     async fn says(&self, text: &str) -> String {
@@ -138,8 +141,14 @@ impl Stage {
 
 fn numbers(range: std::ops::Range<i64>) -> impl Iterator<Item = (String, String)> {
     // Not to be packed: the buffer has to grow.
-    let text = |n: i64| (0..60).map(|i| format!("{:016x}", (n * 60 + i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64))).collect();
-    range.map(move |n| ("in/n".to_owned(), json!({ "n": n, "text": Box::<str>::from(String::as_str(&text(n))) }).to_string()))
+    let text = |n: i64| {
+        (0..60)
+            .map(|i| format!("{:016x}", (n * 60 + i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)))
+            .collect()
+    };
+    range.map(move |n| {
+        ("in/n".to_owned(), json!({ "n": n, "text": Box::<str>::from(String::as_str(&text(n))) }).to_string())
+    })
 }
 
 async fn a_disk_refuses(trouble: Trouble) {
@@ -184,13 +193,19 @@ async fn a_disk_refuses(trouble: Trouble) {
     inspection::inspect(&disk.image());
 }
 
-#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), ignore = "the virtual machine needs Linux on x86-64")]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    ignore = "the virtual machine needs Linux on x86-64"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_no_rule_and_loses_nothing() {
     a_disk_refuses(FULL).await;
 }
 
-#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), ignore = "the virtual machine needs Linux on x86-64")]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    ignore = "the virtual machine needs Linux on x86-64"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_turns_read_only_stops_no_rule_and_loses_nothing() {
     a_disk_refuses(READ_ONLY).await;

@@ -20,15 +20,18 @@ pub fn inspect(image: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("image");
     fs::write(&file, image).unwrap();
-    // Takes over the file system's own journal, as mounting does; 1: and mended something that is always safe to mend.
+    // Takes over the file system's own journal, as mounting does; 1: and mended something that is always safe
+    // to mend.
     e2fs("e2fsck", &["-f", "-p"], &file, &[0, 1]);
     e2fs("e2fsck", &["-f", "-n"], &file, &[0]);
     let copy = dir.path().join("copy");
     fs::create_dir(&copy).unwrap();
     e2fs("debugfs", &["-R", &format!("rdump / {}", copy.display())], &file, &[0]);
-    let names: Vec<String> = fs::read_dir(&copy).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<String> =
+        fs::read_dir(&copy).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!names.iter().any(|name| name.contains("corrupt")), "a damaged buffer was replaced: {names:?}");
-    let buffer = Connection::open_with_flags(copy.join("buffer.db"), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+    let buffer =
+        Connection::open_with_flags(copy.join("buffer.db"), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
     let verdict: String = buffer.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(verdict, "ok", "the buffer is damaged");
 }
@@ -39,8 +42,17 @@ fn e2fs(program: &str, args: &[&str], image: &Path, fine: &[i32]) {
     let program = if installed.exists() { installed } else { PathBuf::from(program) };
     let output = match Command::new(&program).args(args).arg(image).output() {
         Ok(output) => output,
-        Err(error) => panic!("cannot start {}: {error}; install it: sudo apt-get install -y e2fsprogs", program.display()),
+        Err(error) => panic!(
+            "cannot start {}: {error}; install it: sudo apt-get install -y e2fsprogs",
+            program.display()
+        ),
     };
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.code().is_some_and(|code| fine.contains(&code)), "{} {args:?}: {}\n{said}", program.display(), output.status);
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.code().is_some_and(|code| fine.contains(&code)),
+        "{} {args:?}: {}\n{said}",
+        program.display(),
+        output.status
+    );
 }

@@ -1,14 +1,17 @@
 //! The power is cut while the box works, again and again: what it has acknowledged arrives at the cloud.
 //!
-//! The box runs in a virtual machine, its data on ext4 on a [`Disk`] whose write cache a cut loses. Numbers are published to the plant's
-//! broker with QoS 1; the box echoes each to an output and sends it to the cloud. Mostly the cloud is away, so that the disk alone has what
-//! the box acknowledged. The moment of a cut is a random write of the disk, at work or while the box starts. After each cut the file system
-//! and the buffer are looked at from outside, with e2fsck and with SQLite. Each time the machine believes in another year. In the end every number that was published has to be at the
-//! cloud: the broker gives those again that the box has not acknowledged. No row's id may have stood for two numbers.
+//! The box runs in a virtual machine, its data on ext4 on a [`Disk`] whose write cache a cut loses. Numbers
+//! are published to the plant's broker with QoS 1; the box echoes each to an output and sends it to the
+//! cloud. Mostly the cloud is away, so that the disk alone has what the box acknowledged. The moment of a cut
+//! is a random write of the disk, at work or while the box starts. After each cut the file system and the
+//! buffer are looked at from outside, with e2fsck and with SQLite. Each time the machine believes in another
+//! year. In the end every number that was published has to be at the cloud: the broker gives those again that
+//! the box has not acknowledged. No row's id may have stood for two numbers.
 //!
 //! [`full_disk`] has the disk refuse writes for a while instead.
 //!
-//! `TIDEGATE_POWER_CUTS` is how many cuts there are; `TIDEGATE_POWER_SEED` repeats what was drawn, though not the machine's pace.
+//! `TIDEGATE_POWER_CUTS` is how many cuts there are; `TIDEGATE_POWER_SEED` repeats what was drawn, though not
+//! the machine's pace.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -39,7 +42,10 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
-#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), ignore = "the virtual machine needs Linux on x86-64")]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    ignore = "the virtual machine needs Linux on x86-64"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_before_a_power_cut_arrives_at_the_cloud() {
     let cuts = setting("TIDEGATE_POWER_CUTS").unwrap_or(CUTS);
@@ -50,7 +56,9 @@ async fn what_was_acknowledged_before_a_power_cut_arrives_at_the_cloud() {
     let mut only_on_disk = 0;
     for cut in 1..=cuts {
         let (at_stake, loss) = trial.run_until_a_cut().await;
-        eprintln!("cut {cut}: {at_stake} acknowledged numbers only on the disk; of writes not flushed: {loss:?}");
+        eprintln!(
+            "cut {cut}: {at_stake} acknowledged numbers only on the disk; of writes not flushed: {loss:?}"
+        );
         only_on_disk += at_stake;
         trial.inspect_disk();
     }
@@ -62,7 +70,10 @@ async fn what_was_acknowledged_before_a_power_cut_arrives_at_the_cloud() {
     assert!(cuts < CUTS_THAT_SHOW_IT || only_on_disk > 0, "no cut put anything at stake");
 }
 
-#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), ignore = "the virtual machine needs Linux on x86-64")]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    ignore = "the virtual machine needs Linux on x86-64"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_lies_about_flushes_is_found_out() {
     let mut trial = Trial::start(Disk::lying, 3).await;

@@ -22,7 +22,8 @@ const AHEAD: i64 = 200;
 const CHUNK: i64 = 50;
 /// Long enough for no row to grow so old, whatever the machine's clock says.
 const TTL: &str = "[buffer]\nttl = \"1h\"\n";
-/// 2023-11-14T22:13:20Z: later than any time that the machine believes in, since a file system does not like the future.
+/// 2023-11-14T22:13:20Z: later than any time that the machine believes in, since a file system does not like
+/// the future.
 const LATEST_S: u64 = 1_700_000_000;
 /// mosquitto's default of messages under way: of what it has sent, all but so many were acknowledged.
 const WINDOW: usize = 20;
@@ -92,7 +93,12 @@ impl Account {
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (arrived, rows) = (self.arrived.len(), self.rows.len());
-        write!(f, "{arrived} numbers arrived in {rows} rows; {} are missing; {} ids of two rows", self.missing.len(), self.twice.len())
+        write!(
+            f,
+            "{arrived} numbers arrived in {rows} rows; {} are missing; {} ids of two rows",
+            self.missing.len(),
+            self.twice.len()
+        )
     }
 }
 
@@ -107,7 +113,8 @@ impl Trial {
         let site = Site::new(&format!("data_dir = \"/var/lib/tidegate\"\n{connections}{STREAMS}{TTL}"));
         site.rule("rule", "INSERT INTO uplink SELECT n FROM numbers; INSERT INTO echo SELECT n FROM numbers");
         let (config, clock, tidegate) = (site.path("tidegate.toml"), site.path("clock"), binary());
-        // As distributions do: ext4 refuses a journal whose last block is torn, until its own check has looked at it (1: and mended it).
+        // As distributions do: ext4 refuses a journal whose last block is torn, until its own check has
+        // looked at it (1: and mended it).
         let script = format!(
             "set -e\ndate -s @$(cat {})\nexport PATH=$PATH:/usr/sbin:/sbin\n\
              echo write cache: $(cat /sys/block/vda/queue/write_cache)\n\
@@ -140,8 +147,9 @@ impl Trial {
         }
     }
 
-    /// Boots the box, lets it work for a while, with the cloud or without, and cuts the power. Returns how many acknowledged numbers only
-    /// the disk had, at least, and what became of what the disk had not flushed.
+    /// Boots the box, lets it work for a while, with the cloud or without, and cuts the power. Returns how
+    /// many acknowledged numbers only the disk had, at least, and what became of what the disk had not
+    /// flushed.
     pub async fn run_until_a_cut(&mut self) -> (usize, Loss) {
         let cloud_is_there = self.dice.chance(1, 3);
         self.cloud(cloud_is_there).await;
@@ -168,7 +176,8 @@ impl Trial {
         let machine = self.boot().await;
         drop(self.allowed);
         let (publisher, published) = self.publisher.await.unwrap();
-        // The plant's broker and the box keep the order: when the last number is here, all before it have been committed.
+        // The plant's broker and the box keep the order: when the last number is here, all before it have
+        // been committed.
         publisher.publish_all([number(published)]).await;
         while !self.account.arrived.contains(&published) {
             let message = machine.while_running(self.uplink.next()).await;
@@ -261,7 +270,8 @@ fn assert_sound(machine: &Machine) {
     }
 }
 
-/// Publishes numbers as far as `allowed` says, until nobody says any more. Returns how many the plant's broker has taken.
+/// Publishes numbers as far as `allowed` says, until nobody says any more. Returns how many the plant's
+/// broker has taken.
 async fn publish(client: Client, mut allowed: watch::Receiver<i64>) -> (Client, i64) {
     let mut next = 0;
     while allowed.wait_for(|allowed| *allowed >= next + CHUNK).await.is_ok() {

@@ -40,11 +40,22 @@ const BOUNDARIES: &[Boundary] = &[
     Boundary {
         name: "tidegate-core",
         may_use: &[],
-        must_not_use: &["tokio*", "futures*", "mio", "rumqttc*", "mqtt*", "rustls*", "rusqlite", "notify*", "datafusion*", "sqlparser"],
+        must_not_use: &[
+            "tokio*",
+            "futures*",
+            "mio",
+            "rumqttc*",
+            "mqtt*",
+            "rustls*",
+            "rusqlite",
+            "notify*",
+            "datafusion*",
+            "sqlparser",
+        ],
     },
-    // A rule is a function of its rows: no runtime, files, network, clock or dice. The facade `datafusion` brings all of
-    // them. `chrono` is there for calendars and time zones, as Arrow uses it; that nobody reads its clock is looked for in
-    // the sources.
+    // A rule is a function of its rows: no runtime, files, network, clock or dice. The facade `datafusion`
+    // brings all of them. `chrono` is there for calendars and time zones, as Arrow uses it; that nobody reads
+    // its clock is looked for in the sources.
     Boundary {
         name: "tidegate-rules",
         may_use: &["tidegate-core"],
@@ -90,8 +101,13 @@ const BOUNDARIES: &[Boundary] = &[
         may_use: &["tidegate", "tidegate-connectors", "tidegate-core", "tidegate-rules", "tidegate-vfs"],
         must_not_use: &["rumqttc*", "mqtt*", "datafusion*", "sqlparser", "rand*", "getrandom"],
     },
-    // The only unsafe code, and therefore small: SQLite's table of functions, and nothing of what is behind it.
-    Boundary { name: "tidegate-vfs", may_use: &[], must_not_use: &["tokio*", "futures*", "arrow", "datafusion*"] },
+    // The only unsafe code, and therefore small: SQLite's table of functions, and nothing of what is behind
+    // it.
+    Boundary {
+        name: "tidegate-vfs",
+        may_use: &[],
+        must_not_use: &["tokio*", "futures*", "arrow", "datafusion*"],
+    },
     // Peers know nothing of Tidegate.
     Boundary { name: "tidegate-peers", may_use: &[], must_not_use: &["rumqttc*", "mqtt*", "datafusion*"] },
 ];
@@ -106,9 +122,16 @@ fn violations(crates: &[Crate]) -> Vec<String> {
             wrong.push(format!("{name} is not in BOUNDARIES: write down what it may be built on"));
             continue;
         };
-        for dependency in member.dependencies.iter().chain(&member.dev_dependencies).filter(|dependency| is_member(dependency)) {
+        for dependency in member
+            .dependencies
+            .iter()
+            .chain(&member.dev_dependencies)
+            .filter(|dependency| is_member(dependency))
+        {
             if !boundary.may_use.contains(&dependency.as_str()) {
-                wrong.push(format!("{name} must not depend on {dependency}: dependencies point the other way"));
+                wrong.push(format!(
+                    "{name} must not depend on {dependency}: dependencies point the other way"
+                ));
             }
         }
         for dependency in &member.dependencies {
@@ -131,7 +154,10 @@ fn workspace() -> Vec<Package> {
 
 fn of_package(package: &Package) -> Crate {
     let named = |dev: bool| {
-        let of_kind = package.dependencies.iter().filter(move |dependency| (dependency.kind == DependencyKind::Development) == dev);
+        let of_kind = package
+            .dependencies
+            .iter()
+            .filter(move |dependency| (dependency.kind == DependencyKind::Development) == dev);
         of_kind.map(|dependency| dependency.name.clone()).collect()
     };
     Crate { name: package.name.to_string(), dependencies: named(false), dev_dependencies: named(true) }
@@ -150,13 +176,18 @@ fn dependencies_point_one_way() {
 #[test]
 fn every_boundary_is_that_of_a_crate() {
     let names: Vec<String> = workspace().iter().map(|package| package.name.to_string()).collect();
-    let gone: Vec<&str> = BOUNDARIES.iter().map(|boundary| boundary.name).filter(|name| !names.iter().any(|n| n == name)).collect();
+    let gone: Vec<&str> = BOUNDARIES
+        .iter()
+        .map(|boundary| boundary.name)
+        .filter(|name| !names.iter().any(|n| n == name))
+        .collect();
     assert!(gone.is_empty(), "BOUNDARIES speaks of crates that are not there: {gone:?}");
 }
 
 #[test]
 fn every_crate_obeys_the_lints_and_names_the_licence_of_the_workspace() {
-    let workspace_manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let workspace_manifest: toml::Table =
+        std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
     let workspace_lints = workspace_manifest["workspace"]["lints"].clone();
     for package in workspace() {
         let manifest: toml::Table = std::fs::read_to_string(&package.manifest_path).unwrap().parse().unwrap();
@@ -165,12 +196,21 @@ fn every_crate_obeys_the_lints_and_names_the_licence_of_the_workspace() {
             value.and_then(|value| value.get("workspace")).and_then(toml::Value::as_bool) == Some(true)
         };
         if package.name.as_str() == UNSAFE_CRATE {
-            assert_eq!(without_unsafe_code(&manifest["lints"]), without_unsafe_code(&workspace_lints), "{}", package.manifest_path);
+            assert_eq!(
+                without_unsafe_code(&manifest["lints"]),
+                without_unsafe_code(&workspace_lints),
+                "{}",
+                package.manifest_path
+            );
         } else {
             assert!(inherits("lints", None), "{} lacks `[lints] workspace = true`", package.manifest_path);
         }
         for key in ["version", "edition", "rust-version", "license", "publish"] {
-            assert!(inherits("package", Some(key)), "{} lacks `{key}.workspace = true`", package.manifest_path);
+            assert!(
+                inherits("package", Some(key)),
+                "{} lacks `{key}.workspace = true`",
+                package.manifest_path
+            );
         }
         assert_eq!(package.license.as_deref(), Some("Apache-2.0"), "{}", package.manifest_path);
     }
@@ -211,7 +251,10 @@ fn a_dependency_that_points_the_wrong_way_is_found() {
         ("tidegate-rules", "tidegate-connectors"),
         ("tidegate-connectors", "tidegate-rules"),
     ] {
-        assert_eq!(with(name, on), [format!("{name} must not depend on {on}: dependencies point the other way")]);
+        assert_eq!(
+            with(name, on),
+            [format!("{name} must not depend on {on}: dependencies point the other way")]
+        );
     }
     let mut crates = good();
     crates[0].dev_dependencies.push("tidegate-connectors".to_owned());
@@ -228,7 +271,10 @@ fn what_brings_the_outside_world_is_found() {
         ("tidegate-connectors", "datafusion-common"),
         ("tidegate", "datafusion-physical-expr"),
     ] {
-        assert!(with(name, on)[0].starts_with(&format!("{name} must not be built on {on} ")), "{name} on {on}");
+        assert!(
+            with(name, on)[0].starts_with(&format!("{name} must not be built on {on} ")),
+            "{name} on {on}"
+        );
     }
 }
 
@@ -236,5 +282,8 @@ fn what_brings_the_outside_world_is_found() {
 fn a_crate_that_nobody_has_thought_about_is_found() {
     let mut crates = good();
     crates.push(Crate { name: "tidegate-utils".to_owned(), ..Crate::default() });
-    assert_eq!(violations(&crates), ["tidegate-utils is not in BOUNDARIES: write down what it may be built on"]);
+    assert_eq!(
+        violations(&crates),
+        ["tidegate-utils is not in BOUNDARIES: write down what it may be built on"]
+    );
 }

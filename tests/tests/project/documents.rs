@@ -21,7 +21,8 @@ fn prose(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// What the document links to, with line numbers: `[text](target)`, `src="target"`, `srcset="target"`, `href="target"`.
+/// What the document links to, with line numbers: `[text](target)`, `src="target"`, `srcset="target"`,
+/// `href="target"`.
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in prose(text) {
@@ -38,7 +39,10 @@ fn links(text: &str) -> Vec<(usize, String)> {
 
 /// The anchors that GitHub gives to the headings of a document.
 fn anchors(text: &str) -> BTreeSet<String> {
-    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let headings = text
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase());
     headings
         .map(|heading| {
             let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
@@ -58,7 +62,8 @@ fn broken(file: &Path, target: &str) -> Option<String> {
         return Some(format!("there is no {}", there.display()));
     }
     let anchor = anchor?;
-    (!anchors(&read(&there)).contains(anchor)).then(|| format!("{} has no heading for #{anchor}", there.display()))
+    (!anchors(&read(&there)).contains(anchor))
+        .then(|| format!("{} has no heading for #{anchor}", there.display()))
 }
 
 #[test]
@@ -78,7 +83,8 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn a_link_that_leads_nowhere_is_found() {
-    let text = "see [a](gone.md), [b](#no-such-heading)\n```\n[c](in-code.md)\n```\nand `[d](e.md)` <img src=\"f.svg\">";
+    let text = "see [a](gone.md), [b](#no-such-heading)\n```\n[c](in-code.md)\n```\nand `[d](e.md)` <img \
+        src=\"f.svg\">";
     let targets: Vec<String> = links(text).into_iter().map(|(_, target)| target).collect();
     assert_eq!(targets, ["gone.md", "#no-such-heading", "f.svg"]);
     let file = Path::new("README.md");
@@ -91,7 +97,10 @@ fn a_link_that_leads_nowhere_is_found() {
 #[test]
 fn the_change_log_speaks_of_this_version() {
     let heading = format!("## {}", env!("CARGO_PKG_VERSION"));
-    assert!(read(Path::new("CHANGELOG.md")).lines().any(|line| line.starts_with(&heading)), "CHANGELOG.md has no `{heading}`");
+    assert!(
+        read(Path::new("CHANGELOG.md")).lines().any(|line| line.starts_with(&heading)),
+        "CHANGELOG.md has no `{heading}`"
+    );
 }
 
 #[test]
@@ -100,8 +109,14 @@ fn every_decision_has_a_number_of_its_own_and_a_title() {
     for file in files(&root().join("docs/decisions"), "md") {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         let number = name.split('-').next().unwrap().to_owned();
-        assert!(number.len() == 4 && number.parse::<u16>().is_ok(), "{name}: call it NNNN-what-was-decided.md");
-        assert!(read(&file).starts_with(&format!("# {number}: ")), "{name}: begin with `# {number}: what was decided`");
+        assert!(
+            number.len() == 4 && number.parse::<u16>().is_ok(),
+            "{name}: call it NNNN-what-was-decided.md"
+        );
+        assert!(
+            read(&file).starts_with(&format!("# {number}: ")),
+            "{name}: begin with `# {number}: what was decided`"
+        );
         assert!(numbers.insert(number), "{name}: another decision has its number");
     }
     assert!(numbers.contains("0001"), "the decisions were not found");
@@ -114,5 +129,8 @@ fn what_ci_runs_is_what_the_readme_says() {
         assert_eq!(mode & 0o111, 0o111, "{script} is not executable");
     }
     assert!(read(Path::new(".ci/run")).contains("tests/run"), ".ci/run does not call tests/run");
-    assert!(read(Path::new("README.md")).lines().any(|line| line == "./tests/run"), "README.md does not name ./tests/run");
+    assert!(
+        read(Path::new("README.md")).lines().any(|line| line == "./tests/run"),
+        "README.md does not name ./tests/run"
+    );
 }

@@ -1,4 +1,5 @@
-//! What must hold of the project itself: which way its crates depend, and that its documents and scripts say what is so.
+//! What must hold of the project itself: which way its crates depend, and that its documents and scripts say
+//! what is so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod crates;
@@ -13,7 +14,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// All files below `dir` whose name ends in `.extension`, apart from what is built or hidden; relative to the root, in order.
+/// All files below `dir` whose name ends in `.extension`, apart from what is built or hidden; relative to the
+/// root, in order.
 fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
@@ -35,5 +37,6 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 fn read(file: &Path) -> String {
-    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()))
+    fs::read_to_string(root().join(file))
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()))
 }

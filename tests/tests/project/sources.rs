@@ -46,7 +46,10 @@ fn no_file_tells_more_than_one_story() {
 fn modules_are_named_for_nouns_of_the_domain() {
     let empty: Vec<PathBuf> = sources()
         .into_iter()
-        .filter(|file| file.components().any(|part| EMPTY_NAMES.contains(&part.as_os_str().to_string_lossy().trim_end_matches(".rs"))))
+        .filter(|file| {
+            file.components()
+                .any(|part| EMPTY_NAMES.contains(&part.as_os_str().to_string_lossy().trim_end_matches(".rs")))
+        })
         .collect();
     assert!(empty.is_empty(), "these names say nothing about what is inside: {empty:#?}");
 }

@@ -1,14 +1,17 @@
 //! A file system of one's own under SQLite.
 //!
-//! A test that cuts the power has to know what SQLite wrote and what it had synced. SQLite asks for files by a table of C functions; this
-//! crate is that table and nothing else, so that the file system itself is safe Rust: [`Files`].
+//! A test that cuts the power has to know what SQLite wrote and what it had synced. SQLite asks for files by
+//! a table of C functions; this crate is that table and nothing else, so that the file system itself is safe
+//! Rust: [`Files`].
 //!
-//! SQLite finds all of them under one name, [`NAME`]; the first part of a path says which: `/MOUNT/path/of/the/file`.
+//! SQLite finds all of them under one name, [`NAME`]; the first part of a path says which:
+//! `/MOUNT/path/of/the/file`.
 //!
 //! # Unsafe code
-//! The workspace forbids it, and this crate is the exception, since C calls it by pointers. `sqlite-plugin`, which does the same, needs libclang
-//! on every machine that builds the project. What has to hold:
-//! * SQLite gives `xOpen` a block of `szOsFile` bytes, calls the other methods only on what was opened so, and calls `xClose` once.
+//! The workspace forbids it, and this crate is the exception, since C calls it by pointers. `sqlite-plugin`,
+//! which does the same, needs libclang on every machine that builds the project. What has to hold:
+//! * SQLite gives `xOpen` a block of `szOsFile` bytes, calls the other methods only on what was opened so,
+//!   and calls `xClose` once.
 //! * It never calls two methods of one file at a time.
 //! * Regions of `xShmMap` stay where they are until `xShmUnmap` or `xClose`.
 
@@ -176,7 +179,8 @@ struct File {
 struct Open {
     files: Arc<dyn Files>,
     number: u64,
-    /// The index of the write-ahead log. Only one connection has a file open at a time, so that nobody shares it and locks are not needed.
+    /// The index of the write-ahead log. Only one connection has a file open at a time, so that nobody shares
+    /// it and locks are not needed.
     regions: Vec<Box<[u64; REGION]>>,
 }
 
@@ -184,8 +188,13 @@ struct Open {
 ///
 /// # Safety
 /// `file` was opened by [`open`] and not closed.
-unsafe fn with(file: *mut ffi::sqlite3_file, code: c_int, work: impl FnOnce(&mut Open) -> Result<(), Fault>) -> c_int {
-    // SAFETY: the caller's promise; `open` stored a valid pointer, and SQLite uses a file from one place at a time.
+unsafe fn with(
+    file: *mut ffi::sqlite3_file,
+    code: c_int,
+    work: impl FnOnce(&mut Open) -> Result<(), Fault>,
+) -> c_int {
+    // SAFETY: the caller's promise; `open` stored a valid pointer, and SQLite uses a file from one place at a
+    // time.
     match work(unsafe { &mut *(*file.cast::<File>()).open }) {
         Ok(()) => ffi::SQLITE_OK,
         Err(fault) => code_of(fault, code),
@@ -215,9 +224,11 @@ unsafe extern "C" fn open(
     out_flags: *mut c_int,
 ) -> c_int {
     let file = file.cast::<File>();
-    // SAFETY: SQLite gives a block of `szOsFile` bytes. Without methods it will not close what was not opened.
+    // SAFETY: SQLite gives a block of `szOsFile` bytes. Without methods it will not close what was not
+    // opened.
     unsafe { (*file).methods = ptr::null() };
-    // SAFETY: SQLite gives a C string, or null for a temporary file, of which there are none: they are in memory.
+    // SAFETY: SQLite gives a C string, or null for a temporary file, of which there are none: they are in
+    // memory.
     let Some((files, path)) = unsafe { text(path) }.and_then(resolve) else { return ffi::SQLITE_CANTOPEN };
     match files.open(path, flags & ffi::SQLITE_OPEN_CREATE != 0) {
         Ok(number) => {
@@ -243,7 +254,9 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 
 unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, path: *const c_char, lasting: c_int) -> c_int {
     // SAFETY: SQLite gives a C string.
-    let Some((files, path)) = unsafe { text(path) }.and_then(resolve) else { return ffi::SQLITE_IOERR_DELETE };
+    let Some((files, path)) = unsafe { text(path) }.and_then(resolve) else {
+        return ffi::SQLITE_IOERR_DELETE;
+    };
     match files.delete(path, lasting != 0) {
         Ok(()) => ffi::SQLITE_OK,
         Err(Fault::Absent) => ffi::SQLITE_IOERR_DELETE_NOENT,
@@ -251,7 +264,12 @@ unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, path: *const c_char, lasti
     }
 }
 
-unsafe extern "C" fn access(_: *mut ffi::sqlite3_vfs, path: *const c_char, _: c_int, found: *mut c_int) -> c_int {
+unsafe extern "C" fn access(
+    _: *mut ffi::sqlite3_vfs,
+    path: *const c_char,
+    _: c_int,
+    found: *mut c_int,
+) -> c_int {
     // SAFETY: SQLite gives a C string and a place for the answer.
     unsafe {
         *found = text(path).and_then(resolve).is_some_and(|(files, path)| files.exists(path)).into();
@@ -259,7 +277,12 @@ unsafe extern "C" fn access(_: *mut ffi::sqlite3_vfs, path: *const c_char, _: c_
     ffi::SQLITE_OK
 }
 
-unsafe extern "C" fn full_path(_: *mut ffi::sqlite3_vfs, path: *const c_char, room: c_int, full: *mut c_char) -> c_int {
+unsafe extern "C" fn full_path(
+    _: *mut ffi::sqlite3_vfs,
+    path: *const c_char,
+    room: c_int,
+    full: *mut c_char,
+) -> c_int {
     // SAFETY: SQLite gives a C string, and `room` bytes for the answer.
     unsafe {
         let bytes = CStr::from_ptr(path).to_bytes_with_nul();
@@ -288,7 +311,12 @@ unsafe extern "C" fn current_time(_: *mut ffi::sqlite3_vfs, now: *mut ffi::sqlit
     ffi::SQLITE_OK
 }
 
-unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, into: *mut c_void, len: c_int, at: ffi::sqlite3_int64) -> c_int {
+unsafe extern "C" fn read(
+    file: *mut ffi::sqlite3_file,
+    into: *mut c_void,
+    len: c_int,
+    at: ffi::sqlite3_int64,
+) -> c_int {
     let (len, at) = (usize::try_from(len).unwrap_or(0), u64::try_from(at).unwrap_or(0));
     // SAFETY: SQLite gives `len` bytes.
     let into = unsafe { slice::from_raw_parts_mut(into.cast::<u8>(), len) };
@@ -308,7 +336,12 @@ unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, into: *mut c_void, len: 
     code
 }
 
-unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, data: *const c_void, len: c_int, at: ffi::sqlite3_int64) -> c_int {
+unsafe extern "C" fn write(
+    file: *mut ffi::sqlite3_file,
+    data: *const c_void,
+    len: c_int,
+    at: ffi::sqlite3_int64,
+) -> c_int {
     let (len, at) = (usize::try_from(len).unwrap_or(0), u64::try_from(at).unwrap_or(0));
     // SAFETY: SQLite gives `len` bytes, and calls this on open files.
     unsafe {
@@ -362,18 +395,26 @@ unsafe extern "C" fn device_characteristics(_: *mut ffi::sqlite3_file) -> c_int 
     ffi::SQLITE_IOCAP_POWERSAFE_OVERWRITE
 }
 
-unsafe extern "C" fn shm_map(file: *mut ffi::sqlite3_file, number: c_int, bytes: c_int, make: c_int, region: *mut *mut c_void) -> c_int {
+unsafe extern "C" fn shm_map(
+    file: *mut ffi::sqlite3_file,
+    number: c_int,
+    bytes: c_int,
+    make: c_int,
+    region: *mut *mut c_void,
+) -> c_int {
     let number = usize::try_from(number).unwrap_or(0);
     if usize::try_from(bytes).unwrap_or(usize::MAX) > REGION * size_of::<u64>() {
         return ffi::SQLITE_IOERR_SHMMAP;
     }
-    // SAFETY: SQLite calls this on open files, with a place for the answer. A box stays where it is when the list grows.
+    // SAFETY: SQLite calls this on open files, with a place for the answer. A box stays where it is when the
+    // list grows.
     unsafe {
         with(file, ffi::SQLITE_IOERR_SHMMAP, |open| {
             while make != 0 && open.regions.len() <= number {
                 open.regions.push(Box::new([0; REGION]));
             }
-            *region = open.regions.get_mut(number).map_or(ptr::null_mut(), |region| region.as_mut_ptr().cast());
+            *region =
+                open.regions.get_mut(number).map_or(ptr::null_mut(), |region| region.as_mut_ptr().cast());
             Ok(())
         })
     }

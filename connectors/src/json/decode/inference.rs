@@ -30,7 +30,8 @@ impl Decoder {
             }
             None if self.columns.len() >= MAX_INFERRED => {
                 return Err(E::custom(format_args!(
-                    "column {name} would be one more than {MAX_INFERRED} inferred columns: if the payload's keys are data, declare `fields`"
+                    "column {name} would be one more than {MAX_INFERRED} inferred columns: if the payload's \
+                    keys are data, declare `fields`"
                 )));
             }
             None => {
@@ -53,14 +54,18 @@ impl Decoder {
             key.left_out = true;
         }
         self.note(match &self.time {
-            None if name == TS => "the payload's `ts` is not taken, and rows have the time of arrival: write `ts = \"ts\"` to take it, or declare \
-                                   `fields` to give it another name"
+            None if name == TS => "the payload's `ts` is not taken, and rows have the time of arrival: \
+                write `ts = \"ts\"` to take it, or declare `fields` to give it another name"
                 .to_owned(),
             Some((path, _)) if name == TS => {
-                format!("the payload's `ts` is not taken, since the time of rows is \"{path}\": declare `fields` to give it another name")
+                format!(
+                    "the payload's `ts` is not taken, since the time of rows is \"{path}\": declare \
+                    `fields` to give it another name"
+                )
             }
             _ => format!(
-                "the payload's `{name}` is not taken, since the topic gives a column of that name: declare `fields`, or rename it in `topic`"
+                "the payload's `{name}` is not taken, since the topic gives a column of that name: declare \
+                `fields`, or rename it in `topic`"
             ),
         });
     }
@@ -75,8 +80,9 @@ impl Decoder {
             column.shared = true;
         }
         self.note(format!(
-            "two places in the payload become the one column `{name}`, since nested names are joined with `_`; where a row has both, the last \
-             counts: declare `fields`, with a `path` each, to have two columns"
+            "two places in the payload become the one column `{name}`, since nested names are joined with \
+            `_`; where a row has both, the last counts: declare `fields`, with a `path` each, to have two \
+            columns"
         ));
     }
 
@@ -91,7 +97,8 @@ impl Decoder {
         }
         if self.keys >= MAX_KEYS {
             return Err(E::custom(format_args!(
-                "key {name:?} would be one more than {MAX_KEYS} different keys: if the payload's keys are data, declare `fields`"
+                "key {name:?} would be one more than {MAX_KEYS} different keys: if the payload's keys are \
+                data, declare `fields`"
             )));
         }
         self.keys += 1;
@@ -115,7 +122,8 @@ impl Decoder {
         Some(new_node)
     }
 
-    /// Whether a key has columns of its own beside what a path finds in it. Of an inferred one, objects are only what is in them.
+    /// Whether a key has columns of its own beside what a path finds in it. Of an inferred one, objects are
+    /// only what is in them.
     pub(super) fn is_read_as_a_whole(&self, place: Place) -> bool {
         let key = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key));
         !self.inferred && key.is_some_and(|key| !key.columns.is_empty())
@@ -129,18 +137,23 @@ impl Decoder {
 
     /// Whether a key has a column that takes text, and so JSON as it is.
     pub(super) fn takes_json(&self, place: Place) -> bool {
-        let Some(key) = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key)) else { return false };
+        let Some(key) = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key)) else {
+            return false;
+        };
         if key.columns.is_empty() {
             return self.inferred && !key.left_out;
         }
-        key.columns.iter().any(|column| self.columns.get(*column).is_some_and(|column| column.field_type == FieldType::Utf8))
+        key.columns.iter().any(|column| {
+            self.columns.get(*column).is_some_and(|column| column.field_type == FieldType::Utf8)
+        })
     }
 }
 
 /// What is said when the inferred text column `name` gets a number.
 pub(super) fn number_in_text(name: &str) -> String {
     format!(
-        "column {name} is text, because its first value was, and now gets numbers, which become text, too; if it should be a number, declare it in \
-         `fields`, or stop the box and delete the stream's file in the directory `schemas` of `data_dir`: then its columns are inferred anew"
+        "column {name} is text, because its first value was, and now gets numbers, which become text, too; \
+        if it should be a number, declare it in `fields`, or stop the box and delete the stream's file in \
+        the directory `schemas` of `data_dir`: then its columns are inferred anew"
     )
 }

@@ -28,11 +28,12 @@ pub struct Decoder {
     /// columns `1 ..= captures`
     captures: usize,
     rows_path: Option<Vec<String>>,
-    /// Whether any column is read from the payload instead of the row: those need a second pass, since the values may follow the rows.
+    /// Whether any column is read from the payload instead of the row: those need a second pass, since the
+    /// values may follow the rows.
     reads_root: bool,
     inferred: bool,
-    /// Where the time is, in words, and what becomes of a row without it: `None` refuses its message. Without a place, rows have the time of
-    /// arrival.
+    /// Where the time is, in words, and what becomes of a row without it: `None` refuses its message. Without
+    /// a place, rows have the time of arrival.
     time: Option<(String, Option<Missing>)>,
     times: Vec<TimePlace>,
     /// Of each row of the message, in order, what was found at the places in `times`.
@@ -118,8 +119,14 @@ impl Decoder {
     /// Adds the rows of one message and returns how many they are; rows without their time may be left out.
     ///
     /// # Errors
-    /// When the payload is not JSON of the expected shape: no row is added then. Columns that it introduced stay.
-    pub fn decode(&mut self, payload: &[u8], captures: &[&str], arrival_ns: i64) -> Result<usize, DecodeError> {
+    /// When the payload is not JSON of the expected shape: no row is added then. Columns that it introduced
+    /// stay.
+    pub fn decode(
+        &mut self,
+        payload: &[u8],
+        captures: &[&str],
+        arrival_ns: i64,
+    ) -> Result<usize, DecodeError> {
         if payload.is_empty() {
             return Err(DecodeError::Empty);
         }
@@ -134,7 +141,11 @@ impl Decoder {
                     let is_flag = column.field_type == FieldType::Bool;
                     for _ in start..self.rows {
                         // The only thing that can be wrong is 2 GiB of text; then it is null.
-                        let _ = column.push(if is_flag { Scalar::Bool(*capture == "true") } else { Scalar::Text(capture) });
+                        let _ = column.push(if is_flag {
+                            Scalar::Bool(*capture == "true")
+                        } else {
+                            Scalar::Text(capture)
+                        });
                     }
                 }
                 Ok(self.rows - start)
@@ -153,11 +164,14 @@ impl Decoder {
         match self.rows_path.take() {
             None => Rows { decoder: self, single: true }.deserialize(&mut json)?,
             Some(path) => {
-                let result = Within { path: &path, decoder: self, start, whole: &path }.deserialize(&mut json);
+                let result =
+                    Within { path: &path, decoder: self, start, whole: &path }.deserialize(&mut json);
                 self.rows_path = Some(path);
                 if !result? {
                     let path = self.rows_path.as_ref().map(|path| path.join(".")).unwrap_or_default();
-                    return Err(de::Error::custom(format_args!("there is no array at \"{path}\" that could become rows")));
+                    return Err(de::Error::custom(format_args!(
+                        "there is no array at \"{path}\" that could become rows"
+                    )));
                 }
             }
         }
@@ -189,7 +203,8 @@ impl Decoder {
         // Values land in the row that is being built: for now that is the first one of this message.
         self.rows = start;
         self.no_time = None;
-        let result = Object { decoder: self, node: ROOT }.deserialize(&mut serde_json::Deserializer::from_slice(payload));
+        let result = Object { decoder: self, node: ROOT }
+            .deserialize(&mut serde_json::Deserializer::from_slice(payload));
         self.found_times.clear();
         self.read_times(trimmed(payload), true);
         self.write_times(true);
@@ -203,7 +218,11 @@ impl Decoder {
             self.push_arrival(start);
         }
         let captures = self.captures;
-        let from_root = self.columns.iter_mut().enumerate().filter(|(index, column)| !column.per_row && !(1..=captures).contains(index));
+        let from_root = self
+            .columns
+            .iter_mut()
+            .enumerate()
+            .filter(|(index, column)| !column.per_row && !(1..=captures).contains(index));
         for (_, column) in from_root {
             if column.len() == start {
                 column.push_null();
@@ -231,14 +250,23 @@ impl Decoder {
             })
             .collect();
         // Every column has the schema's type and `rows` rows, so this cannot fail.
-        RecordBatch::try_new_with_options(schema, arrays, &RecordBatchOptions::new().with_row_count(Some(rows))).ok()
+        RecordBatch::try_new_with_options(
+            schema,
+            arrays,
+            &RecordBatchOptions::new().with_row_count(Some(rows)),
+        )
+        .ok()
     }
 
-    /// The columns: `ts`, the captures, then the fields, inferred ones in the order in which they were first seen.
+    /// The columns: `ts`, the captures, then the fields, inferred ones in the order in which they were first
+    /// seen.
     #[must_use]
     pub fn schema(&mut self) -> SchemaRef {
         Arc::clone(self.schema.get_or_insert_with(|| {
-            let fields = self.columns.iter().map(|column| Field::new(&*column.name, column.field_type.data_type(), &*column.name != TS));
+            let fields = self
+                .columns
+                .iter()
+                .map(|column| Field::new(&*column.name, column.field_type.data_type(), &*column.name != TS));
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         }))
     }
@@ -293,7 +321,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Whether `rows` rows without a time stay, with the time of arrival. They are counted, unless the stream declares none.
+    /// Whether `rows` rows without a time stay, with the time of arrival. They are counted, unless the stream
+    /// declares none.
     fn goes_by_arrival<E: de::Error>(&mut self, rows: usize) -> Result<bool, E> {
         let Some((path, missing)) = &self.time else { return Ok(true) };
         let why = match self.no_time.take() {
@@ -307,7 +336,10 @@ impl Decoder {
         if missing == Missing::Arrival {
             self.findings.untimed.first = None;
             if !std::mem::replace(&mut self.told_missing, true) {
-                self.note(format!("rows without their time get the time of arrival, as `ts_missing` says: in the first, {why}"));
+                self.note(format!(
+                    "rows without their time get the time of arrival, as `ts_missing` says: \
+                    in the first, {why}"
+                ));
             }
         }
         Ok(missing == Missing::Arrival)
@@ -321,9 +353,12 @@ impl Decoder {
         }
     }
 
-    /// Writes a value into the columns of a key, in the row that is being built; an earlier one of the same key gives way.
+    /// Writes a value into the columns of a key, in the row that is being built; an earlier one of the same
+    /// key gives way.
     fn put<E: de::Error>(&mut self, place: Place, value: Scalar<'_>) -> Result<(), E> {
-        let Some(key) = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key)) else { return Ok(()) };
+        let Some(key) = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key)) else {
+            return Ok(());
+        };
         if key.columns.is_empty() && self.inferred && !key.left_out && value != Scalar::Null {
             self.infer(place, value)?;
         }
@@ -334,7 +369,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Reads the times of the rows at `outside` the rows or in them, from the text of `value`, and puts them after those that were read.
+    /// Reads the times of the rows at `outside` the rows or in them, from the text of `value`, and puts them
+    /// after those that were read.
     fn read_times(&mut self, value: &[u8], outside: bool) {
         let Self { columns, times, found_times, arrival_ns, findings, told_implausible, .. } = self;
         for TimePlace { column, path } in times.iter().filter(|place| place.path.is_from_root() == outside) {
@@ -385,8 +421,11 @@ impl Decoder {
         let Some(column) = self.columns.get_mut(index) else { return };
         let before = column.field_type;
         let is_number = matches!(value, Scalar::Int(_) | Scalar::Big(_) | Scalar::Float(_));
-        let note = (column.inferred && before == FieldType::Utf8 && is_number && !std::mem::replace(&mut column.told_text, true))
-            .then(|| inference::number_in_text(&column.name));
+        let note = (column.inferred
+            && before == FieldType::Utf8
+            && is_number
+            && !std::mem::replace(&mut column.told_text, true))
+        .then(|| inference::number_in_text(&column.name));
         let replaced = column.shared && column.is_valid(rows);
         if replaced && value == Scalar::Null {
             return;

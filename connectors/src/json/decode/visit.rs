@@ -86,7 +86,12 @@ impl<'de> Visitor<'de> for Within<'_, '_> {
         let mut found = false;
         while let Some(matches) = map.next_key_seed(KeyIs(name))? {
             if matches {
-                found = map.next_value_seed(Within { path, whole: self.whole, decoder: &mut *self.decoder, start: self.start })?;
+                found = map.next_value_seed(Within {
+                    path,
+                    whole: self.whole,
+                    decoder: &mut *self.decoder,
+                    start: self.start,
+                })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }

@@ -63,7 +63,8 @@ impl<'a> Decimal<'a> {
             return None; // more digits than the greatest i64 has
         }
         let count = usize::try_from(whole_digits).unwrap_or(0);
-        let mut significant = self.whole.iter().chain(self.fraction).skip(zeros).map(|digit| i128::from(digit - b'0'));
+        let mut significant =
+            self.whole.iter().chain(self.fraction).skip(zeros).map(|digit| i128::from(digit - b'0'));
         let mut value = 0;
         for _ in 0..count {
             value = value * 10 + significant.next().unwrap_or(0);

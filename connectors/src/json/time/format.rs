@@ -26,18 +26,24 @@ impl std::str::FromStr for TextFormat {
     fn from_str(format: &str) -> Result<Self, String> {
         let advice = "write it as strptime has it, such as \"%d.%m.%Y %H:%M:%S\" or \"%Y%m%d%H%M%S%.f\"";
         let wrong = |error: jiff::Error| format!("\"{format}\" is not a format of times: {error}; {advice}");
-        let text = PROBE.to_zoned(TimeZone::UTC).and_then(|probe| strtime::format(format, &probe)).map_err(wrong)?;
+        let text =
+            PROBE.to_zoned(TimeZone::UTC).and_then(|probe| strtime::format(format, &probe)).map_err(wrong)?;
         let read = BrokenDownTime::parse(format, &text).map_err(wrong)?;
         let whole = match read.timestamp() {
             Some(_) => Some(PROBE),
             None => read.to_datetime().ok(),
         };
         // A format may end with the day, the hour or the minute, and the rest is zero then.
-        let fits = whole.is_some_and(|whole| whole.date() == PROBE.date() && (read.hour().is_none() || whole.hour() == PROBE.hour()));
+        let fits = whole.is_some_and(|whole| {
+            whole.date() == PROBE.date() && (read.hour().is_none() || whole.hour() == PROBE.hour())
+        });
         if fits {
             return Ok(Self(format.into()));
         }
-        Err(format!("the format \"{format}\" does not give a whole date, or leaves open which half of the day it is; {advice}"))
+        Err(format!(
+            "the format \"{format}\" does not give a whole date, or leaves open which half of the day it \
+            is; {advice}"
+        ))
     }
 }
 
@@ -54,6 +60,7 @@ impl JsonSchema for TextFormat {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "description": "how the text of a time is written, as strptime has it: \"%d.%m.%Y %H:%M:%S\"" })
+        schemars::json_schema!({ "type": "string", "description": "how the text of a time is written, as \
+            strptime has it: \"%d.%m.%Y %H:%M:%S\"" })
     }
 }

@@ -143,7 +143,11 @@ impl TimeFormat {
                 if let Some(time) = read.timestamp() {
                     return in_range(time.as_nanosecond(), text);
                 }
-                (read.to_datetime().map_err(|_| no_time())?, read.offset(), read.iana_time_zone().map(named).transpose()?)
+                (
+                    read.to_datetime().map_err(|_| no_time())?,
+                    read.offset(),
+                    read.iana_time_zone().map(named).transpose()?,
+                )
             }
             None => {
                 let text = without_excess(text);
@@ -157,7 +161,8 @@ impl TimeFormat {
             }
         };
         let out_of_range = || Unreadable::OutOfRange { what: shortened(text), likely: None };
-        let local_ns = local.to_zoned(tz::TimeZone::UTC).map_err(|_| out_of_range())?.timestamp().as_nanosecond();
+        let local_ns =
+            local.to_zoned(tz::TimeZone::UTC).map_err(|_| out_of_range())?.timestamp().as_nanosecond();
         let offset_s = match (offset, zone.or(self.zone)) {
             (Some(offset), _) => i64::from(offset.seconds()),
             (None, Some(zone)) => {
@@ -180,7 +185,9 @@ fn in_range(ns: i128, text: &str) -> Result<i64, Unreadable> {
 fn text(json: &str) -> Result<Cow<'_, str>, Unreadable> {
     match json.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         Some(text) if !text.contains('\\') => Ok(Cow::Borrowed(text)),
-        _ => serde_json::from_str(json).map(Cow::Owned).map_err(|_| Unreadable::NoTime(format!("the text {}", shortened(json)))),
+        _ => serde_json::from_str(json)
+            .map(Cow::Owned)
+            .map_err(|_| Unreadable::NoTime(format!("the text {}", shortened(json)))),
     }
 }
 
@@ -224,12 +231,21 @@ impl fmt::Display for Unreadable {
         match self {
             Self::Null => f.write_str("null"),
             Self::NoTime(what) => {
-                write!(f, "{what}, which is no time (RFC 3339 with an offset or \"Z\", or a number; see `format`)")
+                write!(
+                    f,
+                    "{what}, which is no time (RFC 3339 with an offset or \"Z\", or a number; see `format`)"
+                )
             }
             Self::NoZone(text) => {
-                write!(f, "{text:?}, which names no zone: it needs \"Z\" or an offset, or `zone` has to say where it was written")
+                write!(
+                    f,
+                    "{text:?}, which names no zone: it needs \"Z\" or an offset, or `zone` has to say where \
+                    it was written"
+                )
             }
-            Self::OutOfRange { what, likely: None } => write!(f, "{what}, which is not in the years 1677 to 2262"),
+            Self::OutOfRange { what, likely: None } => {
+                write!(f, "{what}, which is not in the years 1677 to 2262")
+            }
             Self::OutOfRange { what, likely: Some(unit) } => {
                 write!(f, "{what}, which is not in the years 1677 to 2262: is `unit` \"{}\"?", unit.name())
             }

@@ -30,7 +30,11 @@ pub(crate) fn implausible(ns: i64, json: &str, format: &TimeFormat, arrival_ns: 
     };
     let advice = match number.and_then(|number| likely_unit(&number, format.numbers.unit(&number))) {
         Some(unit) if format.numbers == Numbers::Guessed => {
-            format!("are the times in {}? A number is taken for milliseconds, with 15 digits or more for nanoseconds", unit.name())
+            format!(
+                "are the times in {}? A number is taken for milliseconds, with 15 digits or more for \
+                nanoseconds",
+                unit.name()
+            )
         }
         Some(unit) => format!("is `unit` \"{}\"?", unit.name()),
         None if ahead => format!("the box's clock shows {}: which of the two is wrong?", rfc3339(arrival_ns)),
@@ -41,7 +45,8 @@ pub(crate) fn implausible(ns: i64, json: &str, format: &TimeFormat, arrival_ns: 
 
 /// The unit other than `unit` in which the number is a plausible time.
 pub(super) fn likely_unit(number: &Decimal<'_>, unit: TimeUnit) -> Option<TimeUnit> {
-    let plausible = |unit: &TimeUnit| number.floor(unit.power()).is_some_and(|ns| (EARLIEST..LATEST).contains(&ns));
+    let plausible =
+        |unit: &TimeUnit| number.floor(unit.power()).is_some_and(|ns| (EARLIEST..LATEST).contains(&ns));
     TimeUnit::ALL.into_iter().filter(|other| *other != unit).find(plausible)
 }
 

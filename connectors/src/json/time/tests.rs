@@ -17,7 +17,8 @@ fn utc(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_nanosecond().try_into().unwrap()
 }
 
-const UNITS: [(TimeUnit, i128); 4] = [(TimeUnit::S, 1_000_000_000), (TimeUnit::Ms, 1_000_000), (TimeUnit::Us, 1_000), (TimeUnit::Ns, 1)];
+const UNITS: [(TimeUnit, i128); 4] =
+    [(TimeUnit::S, 1_000_000_000), (TimeUnit::Ms, 1_000_000), (TimeUnit::Us, 1_000), (TimeUnit::Ns, 1)];
 
 #[test]
 fn every_digit_of_a_number_counts() {
@@ -108,8 +109,14 @@ fn what_is_no_time_says_why() {
         (r#"{"a":1}"#, "an object, which is no time"),
         ("\"yesterday\"", "the text \"yesterday\", which is no time"),
         ("\"2026-02-29T00:00:00Z\"", "which is no time"),
-        ("\"2026-03-01T12:00:00\"", "names no zone: it needs \"Z\" or an offset, or `zone` has to say where it was written"),
-        ("1700000000000000", "1700000000000000 in ms, which is not in the years 1677 to 2262: is `unit` \"us\"?"),
+        (
+            "\"2026-03-01T12:00:00\"",
+            "names no zone: it needs \"Z\" or an offset, or `zone` has to say where it was written",
+        ),
+        (
+            "1700000000000000",
+            "1700000000000000 in ms, which is not in the years 1677 to 2262: is `unit` \"us\"?",
+        ),
         ("1700000000000000000", "is `unit` \"ns\"?"),
         ("\"\\ud800\"", "which is no time"),
     ] {
@@ -141,11 +148,16 @@ fn an_implausible_time_names_the_unit_that_it_is_most_likely_in() {
     }
     assert_eq!(said(TimeUnit::S, "1772323200"), None);
     assert_eq!(said(TimeUnit::S, "1262304000"), None);
-    assert!(said(TimeUnit::S, "\"1970-01-01T00:01:00Z\"").unwrap().contains("has the device's clock been set?"));
+    assert!(
+        said(TimeUnit::S, "\"1970-01-01T00:01:00Z\"").unwrap().contains("has the device's clock been set?")
+    );
     assert!(said(TimeUnit::S, "2000000000").unwrap().contains("the box's clock shows 2026-03-01T00:00:00Z"));
     // A box whose own clock was not set knows no better.
     let format = TimeFormat::in_unit(TimeUnit::S);
-    assert_eq!(implausible(utc("2033-05-18T03:33:20Z"), "2000000000", &format, utc("1970-01-01T00:00:30Z")), None);
+    assert_eq!(
+        implausible(utc("2033-05-18T03:33:20Z"), "2000000000", &format, utc("1970-01-01T00:00:30Z")),
+        None
+    );
 }
 
 /// What Python's zoneinfo says: see `zones.py` beside the table.
@@ -167,7 +179,11 @@ fn scaled(value: i128, exponent: i32) -> Option<i128> {
     match u32::try_from(exponent) {
         Ok(up) if value == 0 => Some(0).filter(|_| up < 1_000),
         Ok(up) => value.checked_mul(10_i128.checked_pow(up)?),
-        Err(_) => Some(10_i128.checked_pow(exponent.unsigned_abs()).map_or(value.signum().min(0), |power| value.div_euclid(power))),
+        Err(_) => Some(
+            10_i128
+                .checked_pow(exponent.unsigned_abs())
+                .map_or(value.signum().min(0), |power| value.div_euclid(power)),
+        ),
     }
 }
 

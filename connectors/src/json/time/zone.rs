@@ -22,7 +22,9 @@ impl Zone {
         let offset = match self.0.offset_from_local_datetime(&local) {
             MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => offset,
             // No zone is farther than a day from UTC, so that this is before the change.
-            MappedLocalTime::None => self.0.offset_from_utc_datetime(&local.checked_sub_signed(TimeDelta::days(1))?),
+            MappedLocalTime::None => {
+                self.0.offset_from_utc_datetime(&local.checked_sub_signed(TimeDelta::days(1))?)
+            }
         };
         Some(i64::from(offset.fix().local_minus_utc()))
     }
@@ -65,6 +67,7 @@ impl JsonSchema for Zone {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "description": "time zone of the IANA database, such as \"Europe/Berlin\"" })
+        schemars::json_schema!({ "type": "string", "description": "time zone of the IANA database, such \
+            as \"Europe/Berlin\"" })
     }
 }

@@ -1,10 +1,12 @@
-//! Looks into a buffer from outside, with a connection of its own: beside the box that uses it, or into a copied file.
+//! Looks into a buffer from outside, with a connection of its own: beside the box that uses it, or into a
+//! copied file.
 //!
 //! # Invariants
-//! * The connection is read-only. Only [`purge`](purge::purge) writes, and it holds `PATH.lock`, so no box has the buffer open then.
-//! * In WAL mode a reader and the writer never wait for each other, but the writer cannot start its log anew while we read. So rows are
-//!   read a block a transaction. What one transaction has to see (the totals, the file as a whole) is read without the rows' bytes where that is
-//!   possible.
+//! * The connection is read-only. Only [`purge`](purge::purge) writes, and it holds `PATH.lock`, so no box
+//!   has the buffer open then.
+//! * In WAL mode a reader and the writer never wait for each other, but the writer cannot start its log anew
+//!   while we read. So rows are read a block a transaction. What one transaction has to see (the totals, the
+//!   file as a whole) is read without the rows' bytes where that is possible.
 //! * One block is in memory at a time, however large the file is.
 //! * What cannot be read is named, and does not hide what can.
 
@@ -53,9 +55,16 @@ impl Inspector {
     pub fn open(path: &Path) -> Result<Self, BufferError> {
         present(path)?;
         let (conn, layout) = match connect(path, path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
-            // Who may not write into the directory cannot make the files that go with the log. Without a log they are not needed.
-            Err(BufferError::Sql { error, .. }) if cannot_make_files(&error) && !beside(path, "-wal").exists() => {
-                connect(path, &immutable(path), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?
+            // Who may not write into the directory cannot make the files that go with the log. Without a log
+            // they are not needed.
+            Err(BufferError::Sql { error, .. })
+                if cannot_make_files(&error) && !beside(path, "-wal").exists() =>
+            {
+                connect(
+                    path,
+                    &immutable(path),
+                    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
+                )?
             }
             other => other?,
         };
@@ -95,7 +104,8 @@ impl Inspector {
                 return Ok(BTreeSet::new());
             }
             // Not DISTINCT, which would sort a copy of every name.
-            let mut select = self.conn.prepare(&format!("SELECT {column} FROM {table} WHERE {column} <> ''"))?;
+            let mut select =
+                self.conn.prepare(&format!("SELECT {column} FROM {table} WHERE {column} <> ''"))?;
             select.query_map([], |row| row.get(0))?.collect()
         };
         work().map_err(|error| self.sql(error))
@@ -114,22 +124,29 @@ fn sql(path: &Path, error: rusqlite::Error) -> BufferError {
 fn present(path: &Path) -> Result<(), BufferError> {
     match path.metadata() {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(BufferError::Absent(path.to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(BufferError::Absent(path.to_owned()))
+        }
         Err(error) => Err(BufferError::Io { path: path.to_owned(), error }),
     }
 }
 
 /// Opens `name`, which stands for the file `path`, and returns its layout.
 fn connect(path: &Path, name: &Path, flags: OpenFlags) -> Result<(Connection, i64), BufferError> {
-    let conn = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(|error| sql(path, error))?;
+    let conn = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| sql(path, error))?;
     let read = || -> rusqlite::Result<(i64, Option<String>)> {
         conn.busy_timeout(BUSY)?;
         let version = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        let table = conn.query_row("SELECT name FROM sqlite_schema LIMIT 1", params![], |row| row.get(0)).optional()?;
+        let table = conn
+            .query_row("SELECT name FROM sqlite_schema LIMIT 1", params![], |row| row.get(0))
+            .optional()?;
         Ok((version, table))
     };
     match read().map_err(|error| sql(path, error))? {
-        (found, _) if found > VERSION => Err(BufferError::Newer { path: path.to_owned(), found, ours: VERSION }),
+        (found, _) if found > VERSION => {
+            Err(BufferError::Newer { path: path.to_owned(), found, ours: VERSION })
+        }
         (..=0, Some(table)) => Err(BufferError::Foreign { path: path.to_owned(), table }),
         (..=0, None) => Err(BufferError::Absent(path.to_owned())),
         (layout, _) => Ok((conn, layout)),
@@ -138,7 +155,10 @@ fn connect(path: &Path, name: &Path, flags: OpenFlags) -> Result<(Connection, i6
 
 fn cannot_make_files(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode;
-    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied)
+    )
 }
 
 /// The URI by which SQLite opens a file that nobody changes (<https://sqlite.org/uri.html>).

@@ -72,19 +72,30 @@ impl Inspector {
 fn count(conn: &Connection, what: &Purge) -> rusqlite::Result<Purged> {
     let (table, rule) = what.place();
     let bytes = if table == "gap" { "0" } else { "coalesce(sum(length(data)), 0)" };
-    let sums = format!("SELECT count(*), coalesce(sum(rows), 0), {bytes} FROM {table} WHERE ?1 IS NULL OR rule = ?1");
-    conn.query_row(&sums, [rule], |row| Ok(Purged { entries: row.get(0)?, rows: row.get(1)?, bytes: row.get(2)? }))
+    let sums = format!(
+        "SELECT count(*), coalesce(sum(rows), 0), {bytes} FROM {table} WHERE ?1 IS NULL OR rule = ?1"
+    );
+    conn.query_row(&sums, [rule], |row| {
+        Ok(Purged { entries: row.get(0)?, rows: row.get(1)?, bytes: row.get(2)? })
+    })
 }
 
 /// Deletes `what` from the buffer at `path`, and gives the space back.
 ///
 /// # Errors
-/// When a box has the buffer open, or the file cannot be read or written; then some of it may have been deleted.
+/// When a box has the buffer open, or the file cannot be read or written; then some of it may have been
+/// deleted.
 pub fn purge(path: &Path, what: &Purge) -> Result<Purged, BufferError> {
     // A file that is no buffer is not touched.
     drop(Inspector::open(path)?);
     let io = |error| BufferError::Io { path: beside(path, ".lock"), error };
-    let lock = File::options().read(true).write(true).create(true).truncate(false).open(beside(path, ".lock")).map_err(io)?;
+    let lock = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(beside(path, ".lock"))
+        .map_err(io)?;
     lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => BufferError::Running(path.to_owned()),
         TryLockError::Error(error) => io(error),
@@ -114,12 +125,20 @@ pub fn purge(path: &Path, what: &Purge) -> Result<Purged, BufferError> {
     Ok(purged)
 }
 
-/// Deletes the first blocks with `id > after`, with a gap record in their place. Returns the last one's id, if there was any.
-fn delete_some(conn: &mut Connection, what: &Purge, after: i64, gaps_before: u64) -> rusqlite::Result<Option<i64>> {
+/// Deletes the first blocks with `id > after`, with a gap record in their place. Returns the last one's id,
+/// if there was any.
+fn delete_some(
+    conn: &mut Connection,
+    what: &Purge,
+    after: i64,
+    gaps_before: u64,
+) -> rusqlite::Result<Option<i64>> {
     let (table, rule) = what.place();
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let ids: Vec<u64> = tx
-        .prepare(&format!("SELECT id FROM {table} WHERE id > ?1 AND (?2 IS NULL OR rule = ?2) ORDER BY id LIMIT {AT_ONCE}"))?
+        .prepare(&format!(
+            "SELECT id FROM {table} WHERE id > ?1 AND (?2 IS NULL OR rule = ?2) ORDER BY id LIMIT {AT_ONCE}"
+        ))?
         .query_map(params![after, rule], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let uplinks = Uplinks::noted(&tx)?;
@@ -133,7 +152,8 @@ fn delete_some(conn: &mut Connection, what: &Purge, after: i64, gaps_before: u64
         wall_ns: SystemClock.wall_ns(),
         now_ns: totals.now_ns,
     };
-    let forget = "DELETE FROM refused WHERE id = ?1 RETURNING id, rule, first_seq, last_seq, rows, length(data)";
+    let forget =
+        "DELETE FROM refused WHERE id = ?1 RETURNING id, rule, first_seq, last_seq, rows, length(data)";
     for id in &ids {
         let gone = match what {
             Purge::Refused => Some((tx.query_row(forget, [signed(*id)], Gone::read)?, String::new())),

@@ -63,8 +63,17 @@ impl Portion {
     pub fn between(&self, since: i64, until: i64) -> Option<Self> {
         let times = self.rows.batch.column_by_name(TS)?.as_primitive_opt::<TimestampNanosecondType>()?;
         let mask: BooleanArray = times.iter().map(|ts| ts.map(|ts| since <= ts && ts < until)).collect();
-        let ordinals = self.ordinals.iter().zip(&mask).filter(|(_, keep)| *keep == Some(true)).map(|(ordinal, _)| *ordinal).collect();
-        let rows = Rows { batch: filter_record_batch(&self.rows.batch, &mask).ok()?, seqs: self.rows.seqs.filter(&mask) };
+        let ordinals = self
+            .ordinals
+            .iter()
+            .zip(&mask)
+            .filter(|(_, keep)| *keep == Some(true))
+            .map(|(ordinal, _)| *ordinal)
+            .collect();
+        let rows = Rows {
+            batch: filter_record_batch(&self.rows.batch, &mask).ok()?,
+            seqs: self.rows.seqs.filter(&mask),
+        };
         Some(Self { name: Arc::clone(&self.name), rows, ordinals, written: self.written })
     }
 }
@@ -97,7 +106,12 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When the file cannot be read, or its layout has no rows of that kind.
-    pub fn new(inspector: &'a Inspector, source: Source, limit: u64, newest: bool) -> Result<Self, BufferError> {
+    pub fn new(
+        inspector: &'a Inspector,
+        source: Source,
+        limit: u64,
+        newest: bool,
+    ) -> Result<Self, BufferError> {
         let (table, column, name) = source.place();
         let sql = |error| inspector.sql(error);
         if !inspector.has(table).map_err(sql)? {
@@ -106,12 +120,22 @@ impl<'a> Reader<'a> {
         let newest_id = format!("SELECT coalesce(max(id), 0) FROM {table}");
         let until = inspector.conn.query_row(&newest_id, [], |row| row.get(0)).map_err(sql)?;
         let readings = inspector.readings().map_err(sql)?;
-        let mut reader = Self { inspector, source: source.clone(), readings, after: i64::MIN, until, skip: 0, left: limit, unreadable: 0 };
+        let mut reader = Self {
+            inspector,
+            source: source.clone(),
+            readings,
+            after: i64::MIN,
+            until,
+            skip: 0,
+            left: limit,
+            unreadable: 0,
+        };
         if newest {
             let work = || -> rusqlite::Result<_> {
-                let mut select = inspector
-                    .conn
-                    .prepare(&format!("SELECT id, rows FROM {table} WHERE id <= ?1 AND (?2 IS NULL OR {column} = ?2) ORDER BY id DESC"))?;
+                let mut select = inspector.conn.prepare(&format!(
+                    "SELECT id, rows FROM {table} WHERE id <= ?1 AND (?2 IS NULL OR \
+                        {column} = ?2) ORDER BY id DESC"
+                ))?;
                 let mut found = select.query(params![until, name])?;
                 let (mut first, mut rows) = (until, 0_u64);
                 while rows < limit {
@@ -135,9 +159,8 @@ impl<'a> Reader<'a> {
             let Some(Stored { id, name, first_seq, data, now_ns }) = self.fetch()? else { break };
             self.after = id;
             let decoded = match &self.source {
-                Source::Stream(_) => {
-                    block::decode_batch(&data).map(|batch| (Rows { batch, seqs: Seqs::Run { first: first_seq } }, Vec::new()))
-                }
+                Source::Stream(_) => block::decode_batch(&data)
+                    .map(|batch| (Rows { batch, seqs: Seqs::Run { first: first_seq } }, Vec::new())),
                 _ => block::decode(&data),
             };
             let (rows, ordinals) = match decoded {
@@ -179,7 +202,13 @@ impl<'a> Reader<'a> {
             let values = params![self.after, self.until, name];
             select
                 .query_row(values, |row| {
-                    Ok(Stored { id: row.get(0)?, name: row.get(1)?, first_seq: row.get(2)?, data: row.get(3)?, now_ns: row.get(4)? })
+                    Ok(Stored {
+                        id: row.get(0)?,
+                        name: row.get(1)?,
+                        first_seq: row.get(2)?,
+                        data: row.get(3)?,
+                        now_ns: row.get(4)?,
+                    })
                 })
                 .optional()
         };
@@ -201,11 +230,14 @@ pub(super) fn entry_of(conn: &Connection, seq: u64) -> rusqlite::Result<Option<C
     let ends = "SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM journal";
     let (mut low, mut high): (i64, i64) = conn.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // Numbers rise with the ids, and there is no index on them.
-    let entry = "SELECT id, first_seq, rows, wall_ns FROM journal WHERE id >= ?1 AND id <= ?2 AND rows > 0 ORDER BY id LIMIT 1";
+    let entry = "SELECT id, first_seq, rows, wall_ns FROM journal WHERE id >= ?1 AND id <= ?2 AND rows > 0 \
+        ORDER BY id LIMIT 1";
     let mut entry = conn.prepare(entry)?;
     while low <= high {
         let middle = low + (high - low) / 2;
-        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?, row.get(3)?));
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?, row.get(3)?))
+        };
         let Some((id, first, rows, wall_ns)) = entry.query_row([middle, high], read).optional()? else {
             high = middle - 1;
             continue;

@@ -11,7 +11,8 @@ use crate::buffer::BufferError;
 use crate::buffer::database::beside;
 use crate::time::{Known, Readings, WallTime};
 
-/// What is in a buffer. Times are nanoseconds since 1970, by the box's clock, and corrected where that is known to have been wrong.
+/// What is in a buffer. Times are nanoseconds since 1970, by the box's clock, and corrected where that is
+/// known to have been wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// the file
@@ -192,7 +193,8 @@ impl Inspector {
             let number = |pragma| self.conn.query_row(pragma, [], |row| row.get::<_, u64>(0));
             let page = number("PRAGMA page_size")?;
             let readings = self.readings()?;
-            let (has_journal, has_snapshots) = (self.has("journal")?, self.has("snapshot")? && self.has("state")?);
+            let (has_journal, has_snapshots) =
+                (self.has("journal")?, self.has("snapshot")? && self.has("state")?);
             Ok(Stats {
                 path: self.path.clone(),
                 layout: self.layout,
@@ -214,24 +216,36 @@ impl Inspector {
         // Row number and the sequence's time.
         let (mut oldest, mut newest) = (None::<(u64, i64)>, None::<(u64, i64)>);
         let mut rules: BTreeMap<String, RuleRows> = BTreeMap::new();
-        self.each(&format!("SELECT rule, rows, length(data), first_seq, last_seq, {} FROM block", self.now_ns()), |row| {
-            let (rule, rows, bytes, first_seq, last_seq): (String, u64, u64, u64, u64) =
-                (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
-            (outbox.rows, outbox.blocks, outbox.bytes) = (outbox.rows + rows, outbox.blocks + 1, outbox.bytes + bytes);
-            let of = rules.entry(rule).or_insert_with_key(|rule| RuleRows { rule: rule.clone(), first_seq, ..RuleRows::default() });
-            (of.rows, of.blocks, of.bytes) = (of.rows + rows, of.blocks + 1, of.bytes + bytes);
-            (of.first_seq, of.last_seq) = (of.first_seq.min(first_seq), of.last_seq.max(last_seq));
-            let now = row.get(5)?;
-            outbox.corrected_rows += if is_corrected(readings.wall_of(now)) { rows } else { 0 };
-            oldest = oldest.filter(|(seq, _)| *seq <= first_seq).or(Some((first_seq, now)));
-            newest = newest.filter(|(seq, _)| *seq >= last_seq).or(Some((last_seq, now)));
-            Ok(())
-        })?;
+        self.each(
+            &format!("SELECT rule, rows, length(data), first_seq, last_seq, {} FROM block", self.now_ns()),
+            |row| {
+                let (rule, rows, bytes, first_seq, last_seq): (String, u64, u64, u64, u64) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+                (outbox.rows, outbox.blocks, outbox.bytes) =
+                    (outbox.rows + rows, outbox.blocks + 1, outbox.bytes + bytes);
+                let of = rules.entry(rule).or_insert_with_key(|rule| RuleRows {
+                    rule: rule.clone(),
+                    first_seq,
+                    ..RuleRows::default()
+                });
+                (of.rows, of.blocks, of.bytes) = (of.rows + rows, of.blocks + 1, of.bytes + bytes);
+                (of.first_seq, of.last_seq) = (of.first_seq.min(first_seq), of.last_seq.max(last_seq));
+                let now = row.get(5)?;
+                outbox.corrected_rows += if is_corrected(readings.wall_of(now)) { rows } else { 0 };
+                oldest = oldest.filter(|(seq, _)| *seq <= first_seq).or(Some((first_seq, now)));
+                newest = newest.filter(|(seq, _)| *seq >= last_seq).or(Some((last_seq, now)));
+                Ok(())
+            },
+        )?;
         let moment = |found: Option<(u64, i64)>| -> rusqlite::Result<_> {
             let Some((seq, now)) = found else { return Ok(None) };
             let written = readings.wall_of(now).map(|written| written.wall_ns);
             // The block may be newer than its oldest row.
-            let came = if has_journal && !is_corrected(readings.wall_of(now)) { rows::entry_of(&self.conn, seq)? } else { None };
+            let came = if has_journal && !is_corrected(readings.wall_of(now)) {
+                rows::entry_of(&self.conn, seq)?
+            } else {
+                None
+            };
             Ok(Some(Moment { seq, wall_ns: came.map(|came| came.wall_ns).or(written) }))
         };
         (outbox.oldest, outbox.newest) = (moment(oldest)?, moment(newest)?);
@@ -247,7 +261,8 @@ impl Inspector {
                 reason: reason.clone(),
                 ..Refused::default()
             });
-            (of.rows, of.blocks, of.bytes) = (of.rows + row.get::<_, u64>(2)?, of.blocks + 1, of.bytes + row.get::<_, u64>(3)?);
+            (of.rows, of.blocks, of.bytes) =
+                (of.rows + row.get::<_, u64>(2)?, of.blocks + 1, of.bytes + row.get::<_, u64>(3)?);
             of.wall_ns = of.wall_ns.max(row.get(4)?);
             Ok(())
         })?;
@@ -275,14 +290,18 @@ impl Inspector {
     fn journal(&self, readings: &Readings) -> rusqlite::Result<Journal> {
         let mut journal = Journal::default();
         let mut streams: BTreeMap<String, StreamRows> = BTreeMap::new();
-        let columns = format!("stream, rows, length(data) + octet_length(edit) + length(marks), wall_ns, edit = '', {}", self.now_ns());
+        let columns = format!(
+            "stream, rows, length(data) + octet_length(edit) + length(marks), wall_ns, edit = '', {}",
+            self.now_ns()
+        );
         self.each(&format!("SELECT {columns} FROM journal"), |row| {
             let (rows, bytes, mut wall_ns): (u64, u64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
             if let Some(came) = readings.wall_of(row.get(5)?).filter(|came| is_corrected(Some(*came))) {
                 wall_ns = came.wall_ns;
                 journal.corrected_rows += rows;
             }
-            (journal.entries, journal.rows, journal.bytes) = (journal.entries + 1, journal.rows + rows, journal.bytes + bytes);
+            (journal.entries, journal.rows, journal.bytes) =
+                (journal.entries + 1, journal.rows + rows, journal.bytes + bytes);
             journal.oldest_ns = Some(journal.oldest_ns.map_or(wall_ns, |oldest| oldest.min(wall_ns)));
             journal.newest_ns = journal.newest_ns.max(Some(wall_ns));
             let stream: String = row.get(0)?;
@@ -318,7 +337,9 @@ impl Inspector {
             let bytes: u64 = row.get(2)?;
             snapshots.bytes += bytes;
             if Some(row.get(0)?) == newest {
-                let of = rules.entry(row.get(1)?).or_insert_with_key(|rule| State { rule: rule.clone(), ..State::default() });
+                let of = rules
+                    .entry(row.get(1)?)
+                    .or_insert_with_key(|rule| State { rule: rule.clone(), ..State::default() });
                 (of.parts, of.bytes) = (of.parts + 1, of.bytes + bytes);
             }
             Ok(())
@@ -327,8 +348,13 @@ impl Inspector {
         Ok(snapshots)
     }
 
-    /// Calls `take` with each row. Sums are made here and not by GROUP BY, which would sort a copy of the table.
-    fn each(&self, select: &str, mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+    /// Calls `take` with each row. Sums are made here and not by GROUP BY, which would sort a copy of the
+    /// table.
+    fn each(
+        &self,
+        select: &str,
+        mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
         let mut select = self.conn.prepare(select)?;
         let mut found = select.query([])?;
         while let Some(row) = found.next()? {

@@ -19,9 +19,11 @@ use tidegate_rules::WhenFull;
 
 /// Makes a file one of layout 1.
 const DOWNGRADE: &str = "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE state; DROP TABLE progress;
-    ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority;
+    ALTER TABLE meta DROP COLUMN last_entry; ALTER TABLE meta DROP COLUMN journal_bytes; DROP TABLE \
+    confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority;
     ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks;
-    ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN now_ns; ALTER TABLE block DROP COLUMN expires_ns;
+    ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN now_ns; \
+    ALTER TABLE block DROP COLUMN expires_ns;
     DROP TABLE clocks; PRAGMA user_version = 1;";
 
 fn file(dir: &TempDir) -> PathBuf {
@@ -67,7 +69,8 @@ fn tank(first: i64, n: usize) -> RecordBatch {
     RecordBatch::try_from_iter([("ts", ts), ("level", level)]).unwrap()
 }
 
-/// The same with entries 1 to 5 in the journal, of which 2 is a change of the rules, and with snapshots after entries 1 and 3.
+/// The same with entries 1 to 5 in the journal, of which 2 is a change of the rules, and with snapshots after
+/// entries 1 and 3.
 fn journaled() -> TempDir {
     let dir = filled();
     let buffer = open(&dir);
@@ -85,7 +88,9 @@ fn journaled() -> TempDir {
     let edit = (JournalStep::Edit("{\"rule\":\"größer\"}".into()), None);
     let steps = [rows("tank", 0), edit, rows("tank", 100), rows("press", 200), rows("tank", 300)];
     for (id, (step, told)) in (1..).zip(steps) {
-        buffer.journal(JournalEntry { id, now_ns: id as i64 * 1000, wall_ns: id as i64 * 1000, step }).unwrap();
+        buffer
+            .journal(JournalEntry { id, now_ns: id as i64 * 1000, wall_ns: id as i64 * 1000, step })
+            .unwrap();
         // Each in a commit of its own, or the first snapshot would give way to the second at once.
         assert!(told.is_none_or(|told| told.recv().unwrap() == Outcome::Done));
         if id == 1 || id == 3 {
@@ -101,7 +106,11 @@ fn verify(dir: &TempDir) -> Verdict {
 }
 
 fn problems(dir: &TempDir) -> Vec<String> {
-    verify(dir).problems.into_iter().map(|problem| format!("{}: {}", problem.place, problem.problem)).collect()
+    verify(dir)
+        .problems
+        .into_iter()
+        .map(|problem| format!("{}: {}", problem.place, problem.problem))
+        .collect()
 }
 
 /// Row numbers and ordinals of what is read.
@@ -125,13 +134,24 @@ fn stats_count_what_is_there() {
     assert_eq!(corrected_rows, 0);
     assert_eq!((rows, blocks, rules.len()), (150, 3, 1));
     assert_eq!((&*rules[0].rule, rules[0].rows, rules[0].blocks, rules[0].bytes), ("a", 150, 3, bytes));
-    assert_eq!((oldest, newest), (Some(Moment { seq: 0, wall_ns: None }), Some(Moment { seq: 349, wall_ns: None })));
+    assert_eq!(
+        (oldest, newest),
+        (Some(Moment { seq: 0, wall_ns: None }), Some(Moment { seq: 349, wall_ns: None }))
+    );
     assert_eq!(bytes, raw(&dir).query_row("SELECT bytes FROM meta", [], |row| row.get::<_, u64>(0)).unwrap());
-    let refused: Vec<_> = stats.refused.iter().map(|of| (&*of.rule, &*of.reason, of.rows, of.blocks)).collect();
+    let refused: Vec<_> =
+        stats.refused.iter().map(|of| (&*of.rule, &*of.reason, of.rows, of.blocks)).collect();
     assert_eq!(refused, [("b", "too large", 50, 1)]);
-    let gaps: Vec<_> = stats.gaps.iter().map(|of| (&*of.rule, &*of.reason, of.records, of.rows, of.first_seq, of.last_seq)).collect();
+    let gaps: Vec<_> = stats
+        .gaps
+        .iter()
+        .map(|of| (&*of.rule, &*of.reason, of.records, of.rows, of.first_seq, of.last_seq))
+        .collect();
     assert_eq!(gaps, [("c", "cannot be stored", 1, 5, 400, 404)]);
-    assert!(stats.refused[0].wall_ns > 1_700_000_000_000_000_000 && stats.gaps[0].wall_ns > 1_700_000_000_000_000_000);
+    assert!(
+        stats.refused[0].wall_ns > 1_700_000_000_000_000_000
+            && stats.gaps[0].wall_ns > 1_700_000_000_000_000_000
+    );
     assert_eq!((stats.layout, stats.journal, stats.snapshots), (1, None, None));
     assert_eq!(stats.file_bytes, file(&dir).metadata().unwrap().len());
 }
@@ -139,9 +159,14 @@ fn stats_count_what_is_there() {
 #[test]
 fn stats_count_journal_and_snapshots() {
     let stats = Inspector::open(&file(&journaled())).unwrap().stats().unwrap();
-    let Journal { entries, rows, bytes, edits, oldest_ns, newest_ns, streams, corrected_rows } = stats.journal.unwrap();
-    assert_eq!((entries, rows, edits, oldest_ns, newest_ns, corrected_rows), (5, 200, 1, Some(1000), Some(5000), 0));
-    let of: Vec<_> = streams.iter().map(|of| (&*of.stream, of.entries, of.rows, of.oldest_ns, of.newest_ns)).collect();
+    let Journal { entries, rows, bytes, edits, oldest_ns, newest_ns, streams, corrected_rows } =
+        stats.journal.unwrap();
+    assert_eq!(
+        (entries, rows, edits, oldest_ns, newest_ns, corrected_rows),
+        (5, 200, 1, Some(1000), Some(5000), 0)
+    );
+    let of: Vec<_> =
+        streams.iter().map(|of| (&*of.stream, of.entries, of.rows, of.oldest_ns, of.newest_ns)).collect();
     assert_eq!(of, [("press", 1, 50, 4000, 4000), ("tank", 3, 150, 1000, 5000)]);
     assert_eq!(bytes, streams.iter().map(|of| of.bytes).sum::<u64>() + "{'rule':'größer'}".len() as u64);
     let Snapshots { count, entry, wall_ns, bytes, rules } = stats.snapshots.unwrap();
@@ -180,11 +205,20 @@ fn rows_are_read_from_either_end_of_a_rule_and_of_a_stream() {
     assert!(read(&dir, Source::Waiting(Some("b".into())), 60, true).is_empty());
     assert_eq!(read(&dir, Source::Refused(None), 2, false), [100, 101]);
     assert_eq!(read(&dir, Source::Stream("press".into()), 2, true), [248, 249]);
-    assert_eq!(read(&dir, Source::Stream("tank".into()), 51, false), (0..50).chain([100]).collect::<Vec<_>>());
+    assert_eq!(
+        read(&dir, Source::Stream("tank".into()), 51, false),
+        (0..50).chain([100]).collect::<Vec<_>>()
+    );
     let inspector = Inspector::open(&file(&dir)).unwrap();
-    assert_eq!(inspector.names(&Source::Stream(String::new())).unwrap(), ["press".into(), "tank".into()].into());
+    assert_eq!(
+        inspector.names(&Source::Stream(String::new())).unwrap(),
+        ["press".into(), "tank".into()].into()
+    );
     raw(&dir).execute_batch(DOWNGRADE).unwrap();
-    let Err(error) = Reader::new(&Inspector::open(&file(&dir)).unwrap(), Source::Stream("tank".into()), 1, false).map(drop) else {
+    let Err(error) =
+        Reader::new(&Inspector::open(&file(&dir)).unwrap(), Source::Stream("tank".into()), 1, false)
+            .map(drop)
+    else {
         panic!("layout 1 has no journal")
     };
     assert!(error.to_string().contains("has layout 1, which keeps no rows of streams"), "{error}");
@@ -217,10 +251,18 @@ fn rows_are_chosen_by_their_time_with_their_identities() {
     let portion = Portion { name: "tank".into(), rows, ordinals: vec![5, 6, 7, 8, 9], written: None };
     let second = 1_000_000_000;
     let some = portion.between(11 * second, 13 * second).unwrap();
-    assert_eq!((some.rows.len(), some.rows.seqs.get(0), some.rows.seqs.get(1), some.ordinals), (2, 71, 72, vec![6, 7]));
+    assert_eq!(
+        (some.rows.len(), some.rows.seqs.get(0), some.rows.seqs.get(1), some.ordinals),
+        (2, 71, 72, vec![6, 7])
+    );
     assert_eq!(some.rows.batch, tank(10, 5).slice(1, 2));
-    let other = RecordBatch::try_from_iter([("ts", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
-    assert!(Portion { rows: Rows { batch: other, seqs: Seqs::Run { first: 0 } }, ..portion }.between(0, 1).is_none());
+    let other =
+        RecordBatch::try_from_iter([("ts", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
+    assert!(
+        Portion { rows: Rows { batch: other, seqs: Seqs::Run { first: 0 } }, ..portion }
+            .between(0, 1)
+            .is_none()
+    );
 }
 
 #[test]
@@ -229,7 +271,8 @@ fn a_block_that_cannot_be_read_is_counted_and_the_others_are_read() {
     raw(&dir).execute("UPDATE block SET data = x'00' WHERE id = 3", []).unwrap();
     let inspector = Inspector::open(&file(&dir)).unwrap();
     let mut reader = Reader::new(&inspector, Source::Waiting(None), u64::MAX, false).unwrap();
-    let firsts: Vec<u64> = std::iter::from_fn(|| reader.read().unwrap()).map(|portion| portion.rows.seqs.get(0)).collect();
+    let firsts: Vec<u64> =
+        std::iter::from_fn(|| reader.read().unwrap()).map(|portion| portion.rows.seqs.get(0)).collect();
     assert_eq!((firsts, reader.unreadable()), (vec![0, 300], 1));
 }
 
@@ -260,7 +303,10 @@ fn nothing_is_purged_while_a_box_has_the_buffer() {
     let buffer = open(&dir);
     store(&buffer, "a", 0, 10);
     let error = purge(&file(&dir), &Purge::AllWaiting).unwrap_err();
-    assert!(matches!(&error, BufferError::Running(_)) && error.to_string().contains("stop the box first"), "{error}");
+    assert!(
+        matches!(&error, BufferError::Running(_)) && error.to_string().contains("stop the box first"),
+        "{error}"
+    );
     assert_eq!(seqs(&buffer).len(), 10);
     buffer.close();
 }
@@ -281,7 +327,10 @@ fn purged_rows_leave_a_gap_that_the_box_goes_on_from() {
     assert_eq!(purge(&file(&dir), &Purge::Rule("a".into())).unwrap(), would);
     assert_eq!(gaps(&dir), [("a".into(), "purged".into(), 150, 0, 349), stored.clone()]);
     assert_eq!(purge(&file(&dir), &Purge::Refused).unwrap().rows, 50);
-    assert_eq!(gaps(&dir), [("a".into(), "purged".into(), 150, 0, 349), ("b".into(), "refused".into(), 50, 100, 149), stored]);
+    assert_eq!(
+        gaps(&dir),
+        [("a".into(), "purged".into(), 150, 0, 349), ("b".into(), "refused".into(), 50, 100, 149), stored]
+    );
     assert_eq!(problems(&dir), Vec::<String>::new());
     let buffer = open(&dir);
     assert!(seqs(&buffer).is_empty());
@@ -304,7 +353,9 @@ fn a_purge_of_many_blocks_gives_the_space_back_and_leaves_old_gaps_alone() {
     buffer.close();
     let buffer = open(&dir);
     for block in 0..700 {
-        buffer.append(vec![of(&format!("r{}", block % 300), rows(1000 * (block + 1), 400, Ack::none()))]).unwrap();
+        buffer
+            .append(vec![of(&format!("r{}", block % 300), rows(1000 * (block + 1), 400, Ack::none()))])
+            .unwrap();
     }
     buffer.close();
     let blocks = Inspector::open(&file(&dir)).unwrap().stats().unwrap().outbox.blocks;
@@ -346,7 +397,10 @@ const CORRUPTIONS: &[(&str, &str)] = &[
     ("DROP TABLE state", "table state: is missing"),
     ("DROP TABLE meta", "table meta: is missing"),
     ("DELETE FROM meta", "table meta: has 0 rows instead of one"),
-    ("UPDATE meta SET waiting = waiting + 1", "table meta: `waiting` is 151, but there are 150 rows that wait"),
+    (
+        "UPDATE meta SET waiting = waiting + 1",
+        "table meta: `waiting` is 151, but there are 150 rows that wait",
+    ),
     ("UPDATE meta SET bytes = 0", "table meta: `bytes` is 0, but there are "),
     ("UPDATE meta SET journal_bytes = journal_bytes - 1", "table meta: `journal_bytes` is "),
     ("UPDATE meta SET last_block = 3", "table meta: `last_block` is 3, but there is block 4"),
@@ -365,41 +419,79 @@ const CORRUPTIONS: &[(&str, &str)] = &[
         "block 5: its row 0/0 comes after row 349/0, which is of a later entry",
     ),
     (
-        "INSERT INTO block SELECT 5, rule, first_seq, last_seq, rows, data, priority, now_ns, expires_ns FROM block WHERE id = 4; UPDATE meta SET last_block = 5",
+        "INSERT INTO block SELECT 5, rule, first_seq, last_seq, rows, data, priority, now_ns, expires_ns \
+        FROM block WHERE id = 4; UPDATE meta SET last_block = 5",
         "block 5: its row 300/0 was there before",
     ),
-    ("UPDATE block SET first_seq = 199 WHERE id = 3", "block 3: says row numbers 199 to 249, but holds 200 to 249"),
-    ("UPDATE block SET last_seq = 250 WHERE id = 3", "block 3: says row numbers 200 to 250, but holds 200 to 249"),
-    ("UPDATE block SET last_seq = 199 WHERE id = 3", "block 3: its first row number 200 is above its last, 199"),
+    (
+        "UPDATE block SET first_seq = 199 WHERE id = 3",
+        "block 3: says row numbers 199 to 249, but holds 200 to 249",
+    ),
+    (
+        "UPDATE block SET last_seq = 250 WHERE id = 3",
+        "block 3: says row numbers 200 to 250, but holds 200 to 249",
+    ),
+    (
+        "UPDATE block SET last_seq = 199 WHERE id = 3",
+        "block 3: its first row number 200 is above its last, 199",
+    ),
     ("UPDATE block SET rows = 49 WHERE id = 3", "block 3: `rows` is 49, but it holds 50"),
     ("UPDATE block SET rows = -1 WHERE id = 3", "block 3: `rows` is -1, which it cannot be"),
     ("UPDATE block SET data = x'' WHERE id = 3", "block 3: does not decode: "),
     ("UPDATE block SET data = substr(data, 1, 200) WHERE id = 3", "block 3: does not decode: "),
-    ("UPDATE block SET data = (SELECT data FROM refused) WHERE id = 3", "block 3: says row numbers 200 to 249, but holds 100 to 149"),
-    ("UPDATE progress SET seq = 348 WHERE rule = 'a'", "block 4: its row number 349 is beyond the progress of rule `a`, 348"),
+    (
+        "UPDATE block SET data = (SELECT data FROM refused) WHERE id = 3",
+        "block 3: says row numbers 200 to 249, but holds 100 to 149",
+    ),
+    (
+        "UPDATE progress SET seq = 348 WHERE rule = 'a'",
+        "block 4: its row number 349 is beyond the progress of rule `a`, 348",
+    ),
     ("UPDATE progress SET seq = 'far' WHERE rule = 'a'", "block 1: the progress of rule `a` cannot be read"),
     ("UPDATE block SET priority = 10 WHERE id = 3", "block 3: a priority is from 0 to 9, and not 10"),
     ("UPDATE block SET priority = 'high' WHERE id = 3", "block 3: `priority` is of type Text"),
     ("DROP TABLE confirmed", "table confirmed: is missing"),
-    ("INSERT INTO confirmed VALUES ('uplink', 9)", "table confirmed: uplink `uplink` has confirmed block 9, which is not there"),
-    ("INSERT INTO confirmed VALUES ('cloud', 3)", "table confirmed: block 3 is confirmed by uplink `cloud`, which is not there"),
-    ("INSERT INTO confirmed VALUES ('uplink', 3)", "table confirmed: block 3 is confirmed by all uplinks that take it, and still waits"),
+    (
+        "INSERT INTO confirmed VALUES ('uplink', 9)",
+        "table confirmed: uplink `uplink` has confirmed block 9, which is not there",
+    ),
+    (
+        "INSERT INTO confirmed VALUES ('cloud', 3)",
+        "table confirmed: block 3 is confirmed by uplink `cloud`, which is not there",
+    ),
+    (
+        "INSERT INTO confirmed VALUES ('uplink', 3)",
+        "table confirmed: block 3 is confirmed by all uplinks that take it, and still waits",
+    ),
     ("INSERT INTO confirmed VALUES (x'00', 3)", "table confirmed: `uplink` is of type Blob"),
     ("UPDATE refused SET data = x'00'", "refused block 2: does not decode"),
     ("UPDATE refused SET reason = x'00'", "refused block 2: `reason` is of type Blob"),
     ("UPDATE gap SET first_seq = 405", "gap 1: its first row number 405 is above its last, 404"),
     ("UPDATE gap SET wall_ns = 'late'", "gap 1: `wall_ns` is of type Text"),
-    ("UPDATE journal SET first_seq = 249 WHERE id = 5", "journal entry 5: its first row number 249 is below 250, where"),
+    (
+        "UPDATE journal SET first_seq = 249 WHERE id = 5",
+        "journal entry 5: its first row number 249 is below 250, where",
+    ),
     ("UPDATE journal SET rows = 49 WHERE id = 3", "journal entry 3: `rows` is 49, but it holds 50"),
     ("UPDATE journal SET data = x'00' WHERE id = 3", "journal entry 3: does not decode"),
-    ("UPDATE journal SET data = (SELECT data FROM block WHERE id = 1) WHERE id = 3", "journal entry 3: a row of it has no `ts`"),
-    ("UPDATE journal SET marks = x'00' WHERE id = 3", "journal entry 3: `marks` has 1 bytes"),
-    ("UPDATE journal SET stream = '' WHERE id = 3", "journal entry 3: it is neither rows of a stream nor a tick nor a change of the rules"),
     (
-        "UPDATE journal SET stream = '', rows = 0 WHERE id = 5; UPDATE journal SET first_seq = 7 WHERE id = 5",
+        "UPDATE journal SET data = (SELECT data FROM block WHERE id = 1) WHERE id = 3",
+        "journal entry 3: a row of it has no `ts`",
+    ),
+    ("UPDATE journal SET marks = x'00' WHERE id = 3", "journal entry 3: `marks` has 1 bytes"),
+    (
+        "UPDATE journal SET stream = '' WHERE id = 3",
+        "journal entry 3: it is neither rows of a stream nor a tick nor a change of the rules",
+    ),
+    (
+        "UPDATE journal SET stream = '', rows = 0 WHERE id = 5; UPDATE journal SET first_seq = 7 WHERE id = \
+        5",
         "journal entry 5: its first row number 7 is below",
     ),
-    ("UPDATE journal SET now_ns = 1 WHERE id = 5", "journal entry 5: its time 1 is before 4000, that of an entry before it"),
+    (
+        "UPDATE journal SET now_ns = 1 WHERE id = 5",
+        "journal entry 5: its time 1 is before 4000, that of an entry before it",
+    ),
     ("UPDATE meta SET now_ns = 4999", "table meta: `now_ns` is 4999, but journal entry 5 is from later"),
     ("DROP TABLE clocks", "table clocks: is missing"),
     ("UPDATE clocks SET boot = x'ff'", "reading 1 of the clocks: `boot` is of type Blob"),
@@ -408,11 +500,26 @@ const CORRUPTIONS: &[(&str, &str)] = &[
         "of the clocks: its time 7 is before",
     ),
     ("UPDATE journal SET edit = '{' WHERE id = 2", "journal entry 2: `edit` is not JSON"),
-    ("DELETE FROM journal WHERE id = 4", "table journal: entry 4 after snapshot 1 is missing: a restart needs it"),
-    ("UPDATE journal SET id = 9 WHERE id = 5", "table journal: entries 5 to 8 after snapshot 1 are missing: a restart needs them"),
-    ("DELETE FROM journal WHERE id > 2", "snapshot 2: it follows journal entry 3, but the journal ends with entry 2"),
-    ("UPDATE snapshot SET entry = 4 WHERE id = 1", "snapshot 2: it follows journal entry 3, but snapshot 1 before it follows entry 4"),
-    ("UPDATE snapshot SET entry = 6 WHERE id = 2", "table meta: `last_entry` is 5, but there is a snapshot after journal entry 6"),
+    (
+        "DELETE FROM journal WHERE id = 4",
+        "table journal: entry 4 after snapshot 1 is missing: a restart needs it",
+    ),
+    (
+        "UPDATE journal SET id = 9 WHERE id = 5",
+        "table journal: entries 5 to 8 after snapshot 1 are missing: a restart needs them",
+    ),
+    (
+        "DELETE FROM journal WHERE id > 2",
+        "snapshot 2: it follows journal entry 3, but the journal ends with entry 2",
+    ),
+    (
+        "UPDATE snapshot SET entry = 4 WHERE id = 1",
+        "snapshot 2: it follows journal entry 3, but snapshot 1 before it follows entry 4",
+    ),
+    (
+        "UPDATE snapshot SET entry = 6 WHERE id = 2",
+        "table meta: `last_entry` is 5, but there is a snapshot after journal entry 6",
+    ),
     ("UPDATE snapshot SET manifest = '{' WHERE id = 2", "snapshot 2: `manifest` is not JSON"),
     ("UPDATE snapshot SET wall_ns = 'old' WHERE id = 2", "snapshot 2: `wall_ns` is of type Text"),
     ("DELETE FROM snapshot WHERE id = 1", "state 1: it is of rule `a` in snapshot 1, which is not there"),
@@ -454,7 +561,10 @@ fn each_statement_of_a_rule_may_begin_anew_within_an_entry_but_not_behind_it() {
     buffer.close();
     assert_eq!(
         problems(&dir),
-        ["block 6: its row 6001/0 was there before", "block 8: its row 210/0 comes after row 309/0, which is of a later entry"]
+        [
+            "block 6: its row 6001/0 was there before",
+            "block 8: its row 210/0 comes after row 309/0, which is of a later entry"
+        ]
     );
 }
 
@@ -475,9 +585,15 @@ fn a_bit_that_flips_in_a_block_is_found_unless_its_rows_are_the_same() {
             match &*problems(&dir) {
                 [] => {
                     harmless += 1;
-                    assert_eq!(rows(&changed), rows(&data), "bit {bit} of byte {at} changes a row, and is not found");
+                    assert_eq!(
+                        rows(&changed),
+                        rows(&data),
+                        "bit {bit} of byte {at} changes a row, and is not found"
+                    );
                 }
-                found => assert!(found.len() == 1 && found[0].starts_with("block 3: "), "byte {at}: {found:?}"),
+                found => {
+                    assert!(found.len() == 1 && found[0].starts_with("block 3: "), "byte {at}: {found:?}")
+                }
             }
         }
     }
@@ -489,12 +605,23 @@ fn a_bit_that_flips_in_a_block_is_found_unless_its_rows_are_the_same() {
 fn pages_that_are_overwritten_are_found_and_do_not_hide_the_rest() {
     let dir = journaled();
     raw(&dir).execute_batch("UPDATE gap SET first_seq = 405; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-    let root: u64 = raw(&dir).query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'block'", [], |row| row.get(0)).unwrap();
-    let (file, page) = (std::fs::File::options().write(true).open(file(&dir)).unwrap(), [0xA5; database::PAGE as usize]);
+    let root: u64 = raw(&dir)
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'block'", [], |row| row.get(0))
+        .unwrap();
+    let (file, page) =
+        (std::fs::File::options().write(true).open(file(&dir)).unwrap(), [0xA5; database::PAGE as usize]);
     file.write_all_at(&page, (root - 1) * page.len() as u64).unwrap();
     let found = problems(&dir);
-    assert!(found.iter().any(|problem| problem.starts_with("the file: ") && problem.contains(&format!("page {root}"))), "{found:?}");
-    assert!(found.iter().any(|problem| problem.starts_with("table block: cannot be read to its end")), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem.starts_with("the file: ") && problem.contains(&format!("page {root}"))),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|problem| problem.starts_with("table block: cannot be read to its end")),
+        "{found:?}"
+    );
     assert!(found.iter().any(|problem| problem.starts_with("gap 1: ")), "{found:?}");
 }
 
@@ -546,13 +673,21 @@ fn a_file_that_nobody_may_change_is_opened_by_a_uri_whatever_its_name() {
 #[test]
 fn what_is_trimmed_off_the_journal_is_counted_as_it_was_added() {
     let dir = tempfile::tempdir().unwrap();
-    let buffer = OnThread::open(&config::Buffer { journal_size: ByteSize(0), ..settings(&dir) }, Arc::default()).unwrap();
+    let buffer =
+        OnThread::open(&config::Buffer { journal_size: ByteSize(0), ..settings(&dir) }, Arc::default())
+            .unwrap();
     for id in 1..=1100 {
         // Bytes are counted, of which this has more than characters.
-        buffer.journal(JournalEntry { id, now_ns: 1, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into()) }).unwrap();
+        buffer
+            .journal(JournalEntry {
+                id, now_ns: 1, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into())
+            })
+            .unwrap();
         if id >= 1099 {
             store(&buffer, "a", id, 1);
-            buffer.snapshot(Snapshot { number: id, entry: id, manifest: "{}".into(), parts: 1, mends: false }).unwrap();
+            buffer
+                .snapshot(Snapshot { number: id, entry: id, manifest: "{}".into(), parts: 1, mends: false })
+                .unwrap();
             buffer.snapshot_part(SnapshotPart { number: id, states: Vec::new() }).unwrap();
             store(&buffer, "b", id, 1);
         }

@@ -13,7 +13,9 @@ pub mod top {
     /// # Errors
     /// Always.
     pub fn top(_: crate::cli::args::TopArgs) -> Result<(), crate::cli::Failure> {
-        let error = anyhow::anyhow!("this build has no `top`; build it with `--features screen`, or use `tidegate status`");
+        let error = anyhow::anyhow!(
+            "this build has no `top`; build it with `--features screen`, or use `tidegate status`"
+        );
         Err(crate::cli::Failure::Failed(error))
     }
 }

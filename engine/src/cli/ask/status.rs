@@ -33,7 +33,10 @@ fn text(report: &Report) -> String {
     let about = &report.about;
     let up = age(i128::from(about.up_s) * 1_000_000_000);
     let mut out = String::new();
-    let state = format!("{}, tidegate {}, {} for {up} (process {})", about.name, about.version, about.state, about.pid);
+    let state = format!(
+        "{}, tidegate {}, {} for {up} (process {})",
+        about.name, about.version, about.state, about.pid
+    );
     paragraph(&mut out, "box", &state);
     paragraph(&mut out, "config", &about.config);
     report.attention.iter().for_each(|sentence| paragraph(&mut out, "NEEDS YOU", sentence));
@@ -50,7 +53,9 @@ fn text(report: &Report) -> String {
 
 fn connections(out: &mut String, report: &Report) {
     let cells = report.connections.iter().map(|line| {
-        let lasting = line.for_s.map_or_else(String::new, |seconds| format!(" {}", age(i128::from(seconds) * 1_000_000_000)));
+        let lasting = line
+            .for_s
+            .map_or_else(String::new, |seconds| format!(" {}", age(i128::from(seconds) * 1_000_000_000)));
         let state = if line.connected { "up" } else { "DOWN" };
         let mut also = also(&line.counts);
         if let Some(error) = line.last_error.as_ref().filter(|_| line.connected) {
@@ -58,7 +63,12 @@ fn connections(out: &mut String, report: &Report) {
         }
         [cut(&line.name, NAME), format!("{state}{lasting}"), grouped(line.messages), also.join(", ")]
     });
-    section(out, ["CONNECTION", "STATE", "MESSAGES", "BESIDES"], [false, false, true, false], cells.collect());
+    section(
+        out,
+        ["CONNECTION", "STATE", "MESSAGES", "BESIDES"],
+        [false, false, true, false],
+        cells.collect(),
+    );
 }
 
 fn streams(out: &mut String, streams: &[Stream]) {
@@ -68,7 +78,14 @@ fn streams(out: &mut String, streams: &[Stream]) {
             _ => format!("{} ago", age_ms(u64::try_from(ms).unwrap_or(0))),
         });
         let also = also(&stream.counts).join(", ");
-        [cut(&stream.name, NAME), grouped(stream.rows), rate(stream.rate.per_s_10s), newest(&stream.newest), behind, also]
+        [
+            cut(&stream.name, NAME),
+            grouped(stream.rows),
+            rate(stream.rate.per_s_10s),
+            newest(&stream.newest),
+            behind,
+            also,
+        ]
     });
     let heads = ["STREAM", "ROWS", "A SECOND", "NEWEST", "WATERMARK", "BESIDES"];
     section(out, heads, [false, true, true, true, true, false], cells.collect());
@@ -95,24 +112,52 @@ fn rules(out: &mut String, rules: &[Rule]) {
 fn outputs(out: &mut String, report: &Report) {
     let cells = report.outputs.iter().map(|output| {
         let mut also = also(&output.counts);
-        also.extend(output.last_error.as_ref().map(|error| format!("{} ago: {}", age_ms(error.ago_ms), error.text)));
-        [cut(&output.name, NAME), grouped(output.written), rate(output.rate.per_s_10s), newest(&output.newest), also.join(", ")]
+        also.extend(
+            output.last_error.as_ref().map(|error| format!("{} ago: {}", age_ms(error.ago_ms), error.text)),
+        );
+        [
+            cut(&output.name, NAME),
+            grouped(output.written),
+            rate(output.rate.per_s_10s),
+            newest(&output.newest),
+            also.join(", "),
+        ]
     });
-    section(out, ["OUTPUT", "WRITTEN", "A SECOND", "NEWEST", "BESIDES"], [false, true, true, true, false], cells.collect());
+    section(
+        out,
+        ["OUTPUT", "WRITTEN", "A SECOND", "NEWEST", "BESIDES"],
+        [false, true, true, true, false],
+        cells.collect(),
+    );
 }
 
 fn uplinks(out: &mut String, report: &Report) {
     let cells = report.uplinks.iter().map(|uplink| {
         let state = if uplink.connected { "up" } else { "DOWN" };
         let also = also(&uplink.counts).join(", ");
-        [cut(&uplink.name, NAME), state.to_owned(), grouped(uplink.delivered), rate(uplink.rate.per_s_10s), also]
+        [
+            cut(&uplink.name, NAME),
+            state.to_owned(),
+            grouped(uplink.delivered),
+            rate(uplink.rate.per_s_10s),
+            also,
+        ]
     });
-    section(out, ["UPLINK", "STATE", "DELIVERED", "A SECOND", "BESIDES"], [false, false, true, true, false], cells.collect());
+    section(
+        out,
+        ["UPLINK", "STATE", "DELIVERED", "A SECOND", "BESIDES"],
+        [false, false, true, true, false],
+        cells.collect(),
+    );
 }
 
 fn buffer(out: &mut String, buffer: &Buffer) {
     let (bytes, max) = (size(buffer.bytes), size(buffer.max_bytes));
-    let mut text = format!("{} wait ({bytes} of {max}), journal {}", counted(buffer.waiting, "row"), size(buffer.journal_bytes));
+    let mut text = format!(
+        "{} wait ({bytes} of {max}), journal {}",
+        counted(buffer.waiting, "row"),
+        size(buffer.journal_bytes)
+    );
     text.push_str(&format!("; {}", counted(buffer.commits, "commit")));
     if let Some(dropped) = buffer.counts.get("dropped").filter(|dropped| **dropped > 0) {
         text.push_str(&format!("; {} DROPPED", counted(*dropped, "row")));
@@ -198,8 +243,8 @@ mod tests {
             up_s: 10_800,
             ..About::default()
         };
-        let attention =
-            "rule cooling: rules/cooling.sql:12:8: there is no column temprature; did you mean temperature? (the version before runs on)";
+        let attention = "rule cooling: rules/cooling.sql:12:8: there is no column temprature; did you mean \
+            temperature? (the version before runs on)";
         let rate = Rate { per_s_10s: 24.0, per_s_60s: 23.9 };
         let version = |number| Some(Version { number, for_s: 300, ..Version::default() });
         Report {
@@ -211,7 +256,10 @@ mod tests {
                 for_s: Some(3_600),
                 messages: 1_234_567,
                 counts: named(&[("malformed", 5), ("reconnects", 1), ("dropped", 0)]),
-                last_error: noted("the broker closed the connection, for a reason that takes some words", 3_700_000),
+                last_error: noted(
+                    "the broker closed the connection, for a reason that takes some words",
+                    3_700_000,
+                ),
                 ..Connection::default()
             }],
             streams: vec![
@@ -242,7 +290,12 @@ mod tests {
                     counts: named(&[("late", 7)]),
                     ..Rule::default()
                 },
-                Rule { name: "later".to_owned(), state: "waits".to_owned(), waits_for: Some("meas".to_owned()), ..Rule::default() },
+                Rule {
+                    name: "later".to_owned(),
+                    state: "waits".to_owned(),
+                    waits_for: Some("meas".to_owned()),
+                    ..Rule::default()
+                },
             ],
             outputs: vec![Output {
                 name: "cooling_pump".to_owned(),
@@ -253,7 +306,14 @@ mod tests {
                 ..Output::default()
             }],
             uplinks: vec![Uplink { name: "uplink".to_owned(), delivered: 30, ..Uplink::default() }],
-            buffer: Buffer { waiting: 1, bytes: 512, max_bytes: 1 << 30, commits: 1_200, disk_mib_a_day: Some(2_760), ..Buffer::default() },
+            buffer: Buffer {
+                waiting: 1,
+                bytes: 512,
+                max_bytes: 1 << 30,
+                commits: 1_200,
+                disk_mib_a_day: Some(2_760),
+                ..Buffer::default()
+            },
         }
     }
 
@@ -271,7 +331,10 @@ NEEDS YOU rule cooling: rules/cooling.sql:12:8: there is no column temprature;
             assert!(line.chars().count() <= 80, "{line}");
         }
         let in_order = |head: &str, parts: &[&str]| {
-            let line = shown.lines().find(|line| line.starts_with(head)).unwrap_or_else(|| panic!("no {head} in\n{shown}"));
+            let line = shown
+                .lines()
+                .find(|line| line.starts_with(head))
+                .unwrap_or_else(|| panic!("no {head} in\n{shown}"));
             let mut rest = line;
             for part in parts {
                 rest = rest.split_once(part).unwrap_or_else(|| panic!("no {part} in its place in {line}")).1;

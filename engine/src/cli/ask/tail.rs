@@ -68,9 +68,13 @@ mod tests {
 
     #[test]
     fn a_row_of_an_output_says_why_it_was_written_and_what_became_of_it() {
-        let json = r#"{"time":"2026-03-01T12:00:00.000Z","seq":42,"rule":"cooling","version":2,"row":{"run":true,"device":"7"},"written":false,"error":"not authorized","missed":0}"#;
+        let json = concat!(
+            r#"{"time":"2026-03-01T12:00:00.000Z","seq":42,"rule":"cooling","version":2,"#,
+            r#""row":{"run":true,"device":"7"},"written":false,"error":"not authorized","missed":0}"#
+        );
         let row: Row = serde_json::from_str(json).unwrap();
-        let expected = r#"2026-03-01T12:00:00.000Z 42 cooling v2 {"run":true,"device":"7"} FAILED: not authorized"#;
+        let expected =
+            r#"2026-03-01T12:00:00.000Z 42 cooling v2 {"run":true,"device":"7"} FAILED: not authorized"#;
         assert_eq!(text(&row), expected);
         assert_eq!(as_json(&row), json);
     }

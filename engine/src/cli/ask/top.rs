@@ -57,12 +57,16 @@ fn ask(client: &mut Client) -> anyhow::Result<Report> {
 fn draw(frame: &mut Frame<'_>, report: &Report) {
     let [streams, rules, outputs, outbox, messages] = panes::heights(report);
     let [head, streams, rules, outputs, outbox, messages] =
-        Layout::vertical([Constraint::Length(1), streams, rules, outputs, outbox, messages]).areas(frame.area());
+        Layout::vertical([Constraint::Length(1), streams, rules, outputs, outbox, messages])
+            .areas(frame.area());
     let about = &report.about;
     let up = age(i128::from(about.up_s) * 1_000_000_000);
     let title = format!(" {} ", panes::printable(&about.name)).bold().reversed();
     let state = format!(" tidegate {}, {} for {up}   ", about.version, about.state);
-    frame.render_widget(Paragraph::new(Line::from(vec![title, state.into(), "q".bold(), " quit".into()])), head);
+    frame.render_widget(
+        Paragraph::new(Line::from(vec![title, state.into(), "q".bold(), " quit".into()])),
+        head,
+    );
     panes::streams(frame, streams, report);
     panes::rules(frame, rules, report);
     panes::outputs(frame, outputs, report);
@@ -81,9 +85,15 @@ mod tests {
 
     #[test]
     fn a_box_is_shown_in_any_size() {
-        let about =
-            About { name: "press-12".to_owned(), version: "1.2.3".to_owned(), state: "runs".to_owned(), up_s: 7_200, ..About::default() };
-        let report = Report { about, attention: vec!["connection plant is down".to_owned()], ..Report::default() };
+        let about = About {
+            name: "press-12".to_owned(),
+            version: "1.2.3".to_owned(),
+            state: "runs".to_owned(),
+            up_s: 7_200,
+            ..About::default()
+        };
+        let report =
+            Report { about, attention: vec!["connection plant is down".to_owned()], ..Report::default() };
         let shown = |width, height| {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
             terminal.draw(|frame| draw(frame, &report)).unwrap();

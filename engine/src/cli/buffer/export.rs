@@ -28,9 +28,10 @@ impl FileFormat {
             Some("jsonl") => Ok(Self::JsonLines),
             Some("csv") => Ok(Self::Csv),
             None if output == Path::new("-") => Ok(Self::JsonLines),
-            _ => {
-                Err(Failure::Failed(anyhow::anyhow!("{} does not say how to write rows: name it FILE.jsonl or FILE.csv", output.display())))
-            }
+            _ => Err(Failure::Failed(anyhow::anyhow!(
+                "{} does not say how to write rows: name it FILE.jsonl or FILE.csv",
+                output.display()
+            ))),
         }
     }
 }
@@ -50,7 +51,9 @@ impl Between {
         }
         portion.between(self.since.unwrap_or(i64::MIN), self.until.unwrap_or(i64::MAX)).ok_or_else(|| {
             let name = &portion.name;
-            Failure::Failed(anyhow::anyhow!("rows of `{name}` have no time `ts`: leave out --since and --until, or let the rule select it"))
+            Failure::Failed(anyhow::anyhow!(
+                "rows of `{name}` have no time `ts`: leave out --since and --until, or let the rule select it"
+            ))
         })
     }
 }
@@ -69,7 +72,8 @@ pub(super) fn export(
         FileFormat::Csv => columns(inspector, source)?,
     };
     let mut reader = Reader::new(inspector, source.clone(), u64::MAX, false)?;
-    let out: Box<dyn Write> = if output == Path::new("-") { Box::new(io::stdout().lock()) } else { Box::new(create(output)?) };
+    let out: Box<dyn Write> =
+        if output == Path::new("-") { Box::new(io::stdout().lock()) } else { Box::new(create(output)?) };
     let out = BufWriter::new(out);
     let rows = match format {
         FileFormat::JsonLines => {
@@ -93,7 +97,8 @@ pub(super) fn export(
 }
 
 fn create(output: &Path) -> Result<File, Failure> {
-    File::create(output).map_err(|error| Failure::Failed(anyhow::anyhow!("cannot write {}: {error}", output.display())))
+    File::create(output)
+        .map_err(|error| Failure::Failed(anyhow::anyhow!("cannot write {}: {error}", output.display())))
 }
 
 /// Rows, one JSON object a line.
@@ -117,13 +122,21 @@ enum Shape {
 impl<W: Write> JsonLines<W> {
     /// For a person: each row says what it is.
     pub(super) fn new(out: W, name: Option<&str>, source: &Source) -> Self {
-        let shape = if matches!(source, Source::Stream(_)) { Shape::Stream(None) } else { Shape::Rule(Payloads::new(name)) };
+        let shape = if matches!(source, Source::Stream(_)) {
+            Shape::Stream(None)
+        } else {
+            Shape::Rule(Payloads::new(name))
+        };
         Self { out, shape, line: Vec::new(), rows: 0 }
     }
 
     /// For a file: rows of streams are nothing but their columns.
     fn for_files(out: W, name: Option<&str>, source: &Source) -> Self {
-        let shape = if matches!(source, Source::Stream(_)) { Shape::Recording(None) } else { Shape::Rule(Payloads::new(name)) };
+        let shape = if matches!(source, Source::Stream(_)) {
+            Shape::Recording(None)
+        } else {
+            Shape::Rule(Payloads::new(name))
+        };
         Self { out, shape, line: Vec::new(), rows: 0 }
     }
 
@@ -133,7 +146,14 @@ impl<W: Write> JsonLines<W> {
             self.line.clear();
             match &mut self.shape {
                 Shape::Rule(payloads) => {
-                    payloads.write(name, rows, ordinals.get(row).copied().unwrap_or_default(), row, *written, &mut self.line);
+                    payloads.write(
+                        name,
+                        rows,
+                        ordinals.get(row).copied().unwrap_or_default(),
+                        row,
+                        *written,
+                        &mut self.line,
+                    );
                 }
                 Shape::Stream(encoder) => {
                     let stream = serde_json::Value::from(&**name);
@@ -169,8 +189,8 @@ fn encoder_of<'a>(known: &'a mut Option<(SchemaRef, Encoder)>, schema: &SchemaRe
     &known.get_or_insert_with(|| (Arc::clone(schema), Encoder::new(schema))).1
 }
 
-/// All columns of the rows, in the order in which they are first seen: columns come and go with versions of a rule, and streams widen. And
-/// whether times had to be corrected.
+/// All columns of the rows, in the order in which they are first seen: columns come and go with versions of a
+/// rule, and streams widen. And whether times had to be corrected.
 fn columns(inspector: &Inspector, source: &Source) -> Result<(Vec<String>, bool), Failure> {
     let (mut columns, mut clock): (Vec<String>, bool) = (Vec::new(), false);
     let mut reader = Reader::new(inspector, source.clone(), u64::MAX, false)?;
@@ -197,7 +217,13 @@ struct Table<W: Write> {
 }
 
 impl<W: Write> Table<W> {
-    fn new(out: W, name: Option<&str>, source: &Source, columns: Vec<String>, clock: bool) -> Result<Self, Failure> {
+    fn new(
+        out: W,
+        name: Option<&str>,
+        source: &Source,
+        columns: Vec<String>,
+        clock: bool,
+    ) -> Result<Self, Failure> {
         let of_stream = matches!(source, Source::Stream(_));
         let prefix = (!of_stream).then(|| name.map_or_else(String::new, |name| format!("{name}/")));
         let mut out = csv::Writer::from_writer(out);
@@ -213,8 +239,11 @@ impl<W: Write> Table<W> {
 
     fn write(&mut self, portion: &Portion) -> Result<(), Failure> {
         let Portion { name, rows, ordinals, written } = portion;
-        let clock = written.and_then(corrected).map(|(written, behind_ms)| (written.to_string(), behind_ms.to_string()));
-        let columns: Vec<Option<&ArrayRef>> = self.columns.iter().map(|column| rows.batch.column_by_name(column)).collect();
+        let clock = written
+            .and_then(corrected)
+            .map(|(written, behind_ms)| (written.to_string(), behind_ms.to_string()));
+        let columns: Vec<Option<&ArrayRef>> =
+            self.columns.iter().map(|column| rows.batch.column_by_name(column)).collect();
         let (mut record, mut json) = (csv::ByteRecord::new(), Vec::new());
         for row in 0..rows.len() {
             record.clear();
@@ -235,7 +264,8 @@ impl<W: Write> Table<W> {
                 }
             }
             if self.clock {
-                let (written, behind_ms) = clock.as_ref().map_or(("", ""), |(written, behind_ms)| (written, behind_ms));
+                let (written, behind_ms) =
+                    clock.as_ref().map_or(("", ""), |(written, behind_ms)| (written, behind_ms));
                 record.push_field(written.as_bytes());
                 record.push_field(behind_ms.as_bytes());
             }

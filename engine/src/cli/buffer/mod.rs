@@ -7,8 +7,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use super::args::{
-    BufferCommand, BufferExportArgs, BufferFileArgs, BufferPeekArgs, BufferPurgeArgs, BufferPurgeWhat, BufferRowsArgs, BufferStatsArgs,
-    BufferVerifyArgs, Format,
+    BufferCommand, BufferExportArgs, BufferFileArgs, BufferPeekArgs, BufferPurgeArgs, BufferPurgeWhat,
+    BufferRowsArgs, BufferStatsArgs, BufferVerifyArgs, Format,
 };
 use super::render::printable;
 use super::table::{counted, counted_as, size};
@@ -30,7 +30,11 @@ pub fn buffer(command: BufferCommand) -> Result<(), Failure> {
     };
     match done {
         // `| head` has seen enough.
-        Err(Failure::Failed(error)) if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) => {
+        Err(Failure::Failed(error))
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
+        {
             Ok(())
         }
         other => other,
@@ -76,7 +80,8 @@ fn export(args: BufferExportArgs) -> Result<(), Failure> {
     let inspector = Inspector::open(&path)?;
     let source = source(args.rows);
     let between = export::Between { since: args.since, until: args.until };
-    let (rows, unreadable) = export::export(&inspector, &source, name.as_deref(), &between, &args.output, format)?;
+    let (rows, unreadable) =
+        export::export(&inspector, &source, name.as_deref(), &between, &args.output, format)?;
     if somebody_waits() {
         tracing::info!(rows, "written");
     }
@@ -95,7 +100,9 @@ fn source(rows: BufferRowsArgs) -> Source {
 fn ended(inspector: &Inspector, source: &Source, rows: u64, unreadable: u64) -> Result<(), Failure> {
     if unreadable > 0 {
         let advice = "`tidegate buffer verify` says more";
-        return Err(Failure::Failed(anyhow::anyhow!("{unreadable} blocks or entries cannot be read and were left out; {advice}")));
+        return Err(Failure::Failed(anyhow::anyhow!(
+            "{unreadable} blocks or entries cannot be read and were left out; {advice}"
+        )));
     }
     if rows == 0 {
         let there = inspector.names(source)?.into_iter().collect::<Vec<_>>().join(", ");
@@ -119,9 +126,16 @@ fn delete(args: BufferPurgeArgs) -> Result<(), Failure> {
     };
     let purged = if args.yes { purge(&path, &what)? } else { Inspector::open(&path)?.would_purge(&what)? };
     let entries = if what == Purge::Gaps { "gap record" } else { "block" };
-    let found = format!("{} of {} ({})", counted(purged.rows, "row"), counted(purged.entries, entries), size(purged.bytes));
+    let found = format!(
+        "{} of {} ({})",
+        counted(purged.rows, "row"),
+        counted(purged.entries, entries),
+        size(purged.bytes)
+    );
     match (args.yes, args.format) {
-        (false, _) => Err(Failure::Failed(anyhow::anyhow!("nothing was deleted: this would delete {found}; say `--yes` to do it"))),
+        (false, _) => Err(Failure::Failed(anyhow::anyhow!(
+            "nothing was deleted: this would delete {found}; say `--yes` to do it"
+        ))),
         (true, Format::Text) => print(&format!("deleted {found}\n")),
         (true, Format::Json) => print(&format!("{}\n", serde_json::to_string_pretty(&purged)?)),
     }
@@ -146,7 +160,10 @@ fn verify(args: BufferVerifyArgs) -> Result<(), Failure> {
             let checked = verdict.checked;
             if found == 0 {
                 let (blocks, gaps) = (counted(checked.blocks, "block"), counted(checked.gaps, "gap record"));
-                let (entries, states) = (counted_as(checked.entries, "journal entry", "journal entries"), counted(checked.states, "state"));
+                let (entries, states) = (
+                    counted_as(checked.entries, "journal entry", "journal entries"),
+                    counted(checked.states, "state"),
+                );
                 writeln!(out, "ok: {blocks}, {gaps}, {entries}, {states}")?;
             }
             out.flush()?;
@@ -156,6 +173,7 @@ fn verify(args: BufferVerifyArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let found = format!("{}{}", if verdict.more { "more than " } else { "" }, counted(found, "problem"));
-    let advice = "a box sets damage aside by itself when it meets it, and keeps what can be read; check the disk";
+    let advice =
+        "a box sets damage aside by itself when it meets it, and keeps what can be read; check the disk";
     Err(Failure::Failed(anyhow::anyhow!("the buffer {} has {found}; {advice}", path.display())))
 }

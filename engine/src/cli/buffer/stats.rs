@@ -32,22 +32,44 @@ fn outbox(out: &mut String, outbox: &Outbox) {
     if *blocks == 0 {
         return line(out, "waiting", "nothing");
     }
-    line(out, "waiting", &format!("{} in {}, {}", counted(*rows, "row"), counted(*blocks, "block"), size(*bytes)));
+    line(
+        out,
+        "waiting",
+        &format!("{} in {}, {}", counted(*rows, "row"), counted(*blocks, "block"), size(*bytes)),
+    );
     let moment = |moment: &Option<Moment>| {
-        let time = moment.and_then(|moment| moment.wall_ns).map_or_else(String::new, |ns| format!(" of {}", time(ns)));
+        let time = moment
+            .and_then(|moment| moment.wall_ns)
+            .map_or_else(String::new, |ns| format!(" of {}", time(ns)));
         moment.map_or_else(String::new, |moment| format!("{}{time}", moment.seq))
     };
     line(out, "", &format!("from row {} to row {}", moment(oldest), moment(newest)));
     corrected(out, *corrected_rows);
     let cells = rules.iter().map(|of| {
-        [of.rule.clone(), grouped(of.rows), grouped(of.blocks), size(of.bytes), of.first_seq.to_string(), of.last_seq.to_string()]
+        [
+            of.rule.clone(),
+            grouped(of.rows),
+            grouped(of.blocks),
+            size(of.bytes),
+            of.first_seq.to_string(),
+            of.last_seq.to_string(),
+        ]
     });
-    table(out, ["RULE", "ROWS", "BLOCKS", "SIZE", "FIRST", "LAST"], [false, true, true, true, true, true], cells.collect());
+    table(
+        out,
+        ["RULE", "ROWS", "BLOCKS", "SIZE", "FIRST", "LAST"],
+        [false, true, true, true, true, true],
+        cells.collect(),
+    );
 }
 
 fn corrected(out: &mut String, rows: u64) {
     if rows > 0 {
-        line(out, "", &format!("times of {} are corrected: the clock was set afterwards", counted(rows, "row")));
+        line(
+            out,
+            "",
+            &format!("times of {} are corrected: the clock was set afterwards", counted(rows, "row")),
+        );
     }
 }
 
@@ -57,8 +79,15 @@ fn refused(out: &mut String, refused: &[Refused]) {
     }
     let (rows, bytes) = (refused.iter().map(|of| of.rows).sum(), refused.iter().map(|of| of.bytes).sum());
     line(out, "refused", &format!("{}, {}", counted(rows, "row"), size(bytes)));
-    let cells = refused.iter().map(|of| [of.rule.clone(), grouped(of.rows), size(of.bytes), time(of.wall_ns), of.reason.clone()]);
-    table(out, ["RULE", "ROWS", "SIZE", "NEWEST", "REASON"], [false, true, true, false, false], cells.collect());
+    let cells = refused
+        .iter()
+        .map(|of| [of.rule.clone(), grouped(of.rows), size(of.bytes), time(of.wall_ns), of.reason.clone()]);
+    table(
+        out,
+        ["RULE", "ROWS", "SIZE", "NEWEST", "REASON"],
+        [false, true, true, false, false],
+        cells.collect(),
+    );
 }
 
 fn gaps(out: &mut String, gaps: &[Gaps]) {
@@ -66,35 +95,70 @@ fn gaps(out: &mut String, gaps: &[Gaps]) {
         return line(out, "dropped", "nothing that the uplink does not know of");
     }
     let (rows, records) = (gaps.iter().map(|of| of.rows).sum(), gaps.iter().map(|of| of.records).sum());
-    line(out, "dropped", &format!("{} in {} for the uplink", counted(rows, "row"), counted(records, "record")));
+    line(
+        out,
+        "dropped",
+        &format!("{} in {} for the uplink", counted(rows, "row"), counted(records, "record")),
+    );
     let cells = gaps.iter().map(|of| {
         let rows = if of.rows == 0 { "?".to_owned() } else { grouped(of.rows) };
-        [of.rule.clone(), rows, of.first_seq.to_string(), of.last_seq.to_string(), time(of.wall_ns), of.reason.clone()]
+        [
+            of.rule.clone(),
+            rows,
+            of.first_seq.to_string(),
+            of.last_seq.to_string(),
+            time(of.wall_ns),
+            of.reason.clone(),
+        ]
     });
-    table(out, ["RULE", "ROWS", "FIRST", "LAST", "NEWEST", "REASON"], [false, true, true, true, false, false], cells.collect());
+    table(
+        out,
+        ["RULE", "ROWS", "FIRST", "LAST", "NEWEST", "REASON"],
+        [false, true, true, true, false, false],
+        cells.collect(),
+    );
 }
 
 fn journal(out: &mut String, journal: &Journal) {
-    let (Some(oldest), Some(newest)) = (journal.oldest_ns, journal.newest_ns) else { return line(out, "journal", "nothing") };
+    let (Some(oldest), Some(newest)) = (journal.oldest_ns, journal.newest_ns) else {
+        return line(out, "journal", "nothing");
+    };
     let (rows, entries) = (counted(journal.rows, "row"), counted_as(journal.entries, "entry", "entries"));
     let edits = counted_as(journal.edits, "change of the rules", "changes of the rules");
     line(out, "journal", &format!("{rows} in {entries} ({edits}), {}", size(journal.bytes)));
     line(out, "", &format!("from {} to {}", time(oldest), time(newest)));
     corrected(out, journal.corrected_rows);
-    let cells = journal
-        .streams
-        .iter()
-        .map(|of| [of.stream.clone(), grouped(of.rows), grouped(of.entries), size(of.bytes), time(of.oldest_ns), time(of.newest_ns)]);
-    table(out, ["STREAM", "ROWS", "ENTRIES", "SIZE", "OLDEST", "NEWEST"], [false, true, true, true, false, false], cells.collect());
+    let cells = journal.streams.iter().map(|of| {
+        [
+            of.stream.clone(),
+            grouped(of.rows),
+            grouped(of.entries),
+            size(of.bytes),
+            time(of.oldest_ns),
+            time(of.newest_ns),
+        ]
+    });
+    table(
+        out,
+        ["STREAM", "ROWS", "ENTRIES", "SIZE", "OLDEST", "NEWEST"],
+        [false, true, true, true, false, false],
+        cells.collect(),
+    );
 }
 
 fn snapshots(out: &mut String, snapshots: &Snapshots, now: Timestamp) {
-    let (Some(entry), Some(wall_ns)) = (snapshots.entry, snapshots.wall_ns) else { return line(out, "snapshots", "none") };
+    let (Some(entry), Some(wall_ns)) = (snapshots.entry, snapshots.wall_ns) else {
+        return line(out, "snapshots", "none");
+    };
     line(out, "snapshots", &format!("{}, {} of state", snapshots.count, size(snapshots.bytes)));
     line(
         out,
         "",
-        &format!("newest after journal entry {entry}, {} ({} old)", time(wall_ns), age(now.as_nanosecond() - i128::from(wall_ns))),
+        &format!(
+            "newest after journal entry {entry}, {} ({} old)",
+            time(wall_ns),
+            age(now.as_nanosecond() - i128::from(wall_ns))
+        ),
     );
     let cells = snapshots.rules.iter().map(|of| [of.rule.clone(), grouped(of.parts), size(of.bytes)]);
     table(out, ["RULE", "PARTS", "SIZE"], [false, true, true], cells.collect());
@@ -107,7 +171,8 @@ fn line(out: &mut String, head: &str, text: &str) {
 
 /// RFC 3339, to the second.
 fn time(ns: i64) -> String {
-    Timestamp::from_second(ns.div_euclid(1_000_000_000)).map_or_else(|_| format!("{ns} ns"), |time| time.to_string())
+    Timestamp::from_second(ns.div_euclid(1_000_000_000))
+        .map_or_else(|_| format!("{ns} ns"), |time| time.to_string())
 }
 
 #[cfg(test)]
@@ -124,21 +189,57 @@ mod tests {
         let noon = 1_772_366_400 * NS;
         let (level, odd) = ("level".to_owned(), "odd\x1b[2J".to_owned());
         let rules = vec![
-            RuleRows { rule: level.clone(), rows: 1_200, blocks: 12, bytes: 40_000, first_seq: 5, last_seq: 4_294_967_296 },
+            RuleRows {
+                rule: level.clone(),
+                rows: 1_200,
+                blocks: 12,
+                bytes: 40_000,
+                first_seq: 5,
+                last_seq: 4_294_967_296,
+            },
             RuleRows { rule: odd.clone(), rows: 1, blocks: 1, bytes: 500, first_seq: 7, last_seq: 7 },
         ];
         let oldest = Some(Moment { seq: 5, wall_ns: None });
         let newest = Some(Moment { seq: 4_294_967_296, wall_ns: Some(noon) });
-        let gap = Gaps { rule: "*".into(), reason: "buffer damaged".into(), records: 1, last_seq: 99, wall_ns: noon, ..Gaps::default() };
-        let stream = StreamRows { stream: "tank".into(), entries: 40, rows: 4_000, bytes: 90_000, oldest_ns: noon - NS, newest_ns: noon };
+        let gap = Gaps {
+            rule: "*".into(),
+            reason: "buffer damaged".into(),
+            records: 1,
+            last_seq: 99,
+            wall_ns: noon,
+            ..Gaps::default()
+        };
+        let stream = StreamRows {
+            stream: "tank".into(),
+            entries: 40,
+            rows: 4_000,
+            bytes: 90_000,
+            oldest_ns: noon - NS,
+            newest_ns: noon,
+        };
         let stats = Stats {
             path: "/var/lib/tidegate/buffer.db".into(),
             layout: 2,
             file_bytes: 3 << 20,
             wal_bytes: 4_152,
             free_bytes: 8_192,
-            outbox: Outbox { rows: 1_201, blocks: 13, bytes: 40_500, oldest, newest, corrected_rows: 1_200, rules },
-            refused: vec![Refused { rule: odd, reason: "too large".into(), rows: 2, blocks: 1, bytes: 2_048, wall_ns: noon }],
+            outbox: Outbox {
+                rows: 1_201,
+                blocks: 13,
+                bytes: 40_500,
+                oldest,
+                newest,
+                corrected_rows: 1_200,
+                rules,
+            },
+            refused: vec![Refused {
+                rule: odd,
+                reason: "too large".into(),
+                rows: 2,
+                blocks: 1,
+                bytes: 2_048,
+                wall_ns: noon,
+            }],
             gaps: vec![gap],
             journal: Some(Journal {
                 entries: 41,
@@ -204,7 +305,10 @@ snapshots layout 1 has none
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
         let sizes = [0, 1023, 1024, 10 << 10, (1 << 20) - 1, 3 << 29, u64::MAX].map(size);
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "10 KiB", "1023 KiB", "1.5 GiB", "1717986918 GiB"]);
-        assert_eq!([-5, 119, 120, 7_200, 172_800].map(|s| age(s * 1_000_000_000)), ["0 s", "119 s", "2 min", "2 h", "2 d"]);
+        assert_eq!(
+            [-5, 119, 120, 7_200, 172_800].map(|s| age(s * 1_000_000_000)),
+            ["0 s", "119 s", "2 min", "2 h", "2 d"]
+        );
         assert_eq!(time(-1), "1969-12-31T23:59:59Z");
         assert_eq!([counted(1, "row"), counted(0, "row")], ["1 row", "0 rows"]);
     }

@@ -41,9 +41,15 @@ impl Command for SetLevel {
         let lasting = self.lasting.map(|span| span.0);
         log.set(&level, lasting).map_err(|error| {
             let reason = format!("cannot understand the level \"{level}\": {error}");
-            Refusal::new(Code::Invalid, reason).help("write error, warn, info, debug or trace, or levels by part")
+            Refusal::new(Code::Invalid, reason)
+                .help("write error, warn, info, debug or trace, or levels by part")
         })?;
-        tracing::info!(asked_by = caller.name, level, lasting = lasting.map(tracing::field::debug), "the log level was changed");
+        tracing::info!(
+            asked_by = caller.name,
+            level,
+            lasting = lasting.map(tracing::field::debug),
+            "the log level was changed"
+        );
         Ok(Level { level, started_with: log.started_with().to_owned() })
     }
 }

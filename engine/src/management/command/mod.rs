@@ -17,7 +17,13 @@ pub const OPS: [&str; 4] = [status::Status::OP, tail::Tail::OP, reload::Reload::
 ///
 /// # Errors
 /// When there is no such command, or it refuses.
-pub async fn run(op: &str, args: Value, desk: &Desk, caller: &Caller, listener: &mut dyn Listener) -> Result<Value, Refusal> {
+pub async fn run(
+    op: &str,
+    args: Value,
+    desk: &Desk,
+    caller: &Caller,
+    listener: &mut dyn Listener,
+) -> Result<Value, Refusal> {
     match op {
         status::Status::OP => super::run::<status::Status>(args, desk, caller, listener).await,
         tail::Tail::OP => super::run::<tail::Tail>(args, desk, caller, listener).await,

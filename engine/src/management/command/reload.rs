@@ -1,4 +1,5 @@
-//! `reload`: what a change of the configuration file would change. Nothing is applied yet: that takes a restart.
+//! `reload`: what a change of the configuration file would change. Nothing is applied yet: that takes a
+//! restart.
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::Diagnostic;
@@ -44,10 +45,19 @@ impl Compared {
         }
         match (wrong.is_empty(), changed.is_empty()) {
             (false, _) => {}
-            (true, true) => tracing::info!(asked_by, file, "the configuration is the one that runs; there is nothing to do"),
+            (true, true) => tracing::info!(
+                asked_by,
+                file,
+                "the configuration is the one that runs; there is nothing to do"
+            ),
             (true, false) => {
                 let changed = changed.join(", ");
-                tracing::warn!(asked_by, file, changed, "the configuration differs from the one that runs; restart the box to use it");
+                tracing::warn!(
+                    asked_by,
+                    file,
+                    changed,
+                    "the configuration differs from the one that runs; restart the box to use it"
+                );
             }
         }
     }

@@ -113,7 +113,8 @@ impl Command for Tail {
                     break;
                 }
                 rows += 1;
-                let told = serde_json::to_string(&told(&passed, row, &encoder, ear.missed())).unwrap_or_default();
+                let told =
+                    serde_json::to_string(&told(&passed, row, &encoder, ear.missed())).unwrap_or_default();
                 if !listener.tell(told).await {
                     return Ok(Tailed { rows, missed: ear.missed() });
                 }
@@ -125,7 +126,8 @@ impl Command for Tail {
 
 fn listen(desk: &Desk, name: &str) -> Result<Ear, Refusal> {
     let status = &desk.status;
-    // Streams and outputs never share a name; a rule may have that of either, which is then the one that is meant less.
+    // Streams and outputs never share a name; a rule may have that of either, which is then the one that is
+    // meant less.
     let known = desk.config.streams.contains_key(name).then(|| status.streams.of(name));
     if let Some(stream) = known.or_else(|| status.streams.get(name)) {
         return Ok(stream.tap.listen());
@@ -136,8 +138,10 @@ fn listen(desk: &Desk, name: &str) -> Result<Ear, Refusal> {
     if let Some(rule) = status.rules.get(name) {
         return Ok(rule.tap.listen());
     }
-    let names: Vec<String> = desk.config.streams.keys().cloned().chain(desk.config.outputs.keys().cloned()).collect();
-    let names: Vec<String> = names.into_iter().chain(status.rules.all().into_iter().map(|(name, _)| name)).collect();
+    let names: Vec<String> =
+        desk.config.streams.keys().cloned().chain(desk.config.outputs.keys().cloned()).collect();
+    let names: Vec<String> =
+        names.into_iter().chain(status.rules.all().into_iter().map(|(name, _)| name)).collect();
     let refusal = Refusal::new(Code::NotFound, format!("there is no stream, rule or output `{name}`"));
     Err(match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => refusal.help(format!("did you mean `{near}`?")),
@@ -148,7 +152,8 @@ fn listen(desk: &Desk, name: &str) -> Result<Ear, Refusal> {
 fn told(passed: &Passed, row: usize, encoder: &Encoder, missed: u64) -> Row {
     let mut text = Vec::new();
     encoder.encode_row(&passed.rows.batch, row, &mut text);
-    let time = Timestamp::from_nanosecond(i128::from(passed.wall_ns)).map_or_else(|_| String::new(), |time| format!("{time:.3}"));
+    let time = Timestamp::from_nanosecond(i128::from(passed.wall_ns))
+        .map_or_else(|_| String::new(), |time| format!("{time:.3}"));
     let failure = passed.failures.as_ref().and_then(|failures| failures.get(row));
     Row {
         time,

@@ -70,14 +70,24 @@ fn garbage_is_refused_and_the_next_request_is_answered() {
     let dir = tempfile::tempdir().unwrap();
     let _office = open(dir.path());
     let mut stream = connect(dir.path());
-    for garbage in [&b"hello\n"[..], b"\n", b"\xff\xfe\0\n", b"[1,2,3]\n", b"{\"v\":1}\n", b"{\"v\":1,\"op\":\"status\",\"x\":1}\n"] {
+    for garbage in [
+        &b"hello\n"[..],
+        b"\n",
+        b"\xff\xfe\0\n",
+        b"[1,2,3]\n",
+        b"{\"v\":1}\n",
+        b"{\"v\":1,\"op\":\"status\",\"x\":1}\n",
+    ] {
         stream.get_mut().write_all(garbage).unwrap();
         let reply = reply(&mut stream).unwrap();
         assert_eq!((&reply["status"], &reply["code"]), (&json!("failed"), &json!("invalid")), "{reply}");
     }
     stream.get_mut().write_all(b"{\"v\":1,\"id\":\"a\\\"7\",\"op\":\"status\"}\n").unwrap();
     let reply = reply(&mut stream).unwrap();
-    assert_eq!((&reply["id"], &reply["status"], &reply["v"]), (&json!("a\"7"), &json!("successful"), &json!(1)));
+    assert_eq!(
+        (&reply["id"], &reply["status"], &reply["v"]),
+        (&json!("a\"7"), &json!("successful"), &json!(1))
+    );
 }
 
 #[test]
@@ -106,14 +116,20 @@ fn whoever_leaves_in_the_middle_leaves_nothing_behind() {
     for n in 0..1_000 {
         let mut stream = connect(dir.path());
         // Some say half of something, some ask and do not wait.
-        let said: &[u8] = if n % 2 == 0 { b"{\"v\":1,\"op\":" } else { b"{\"v\":1,\"op\":\"tail\",\"args\":{\"name\":\"tank\"}}\n" };
+        let said: &[u8] = if n % 2 == 0 {
+            b"{\"v\":1,\"op\":"
+        } else {
+            b"{\"v\":1,\"op\":\"tail\",\"args\":{\"name\":\"tank\"}}\n"
+        };
         drop(stream.get_mut().write_all(said));
     }
     // Seats become free as soon as the box has seen that nobody is there.
     loop {
         match Client::connect(dir.path()).unwrap().ask(&Status {}, |()| true) {
             Ok(report) => break assert_eq!(report.unwrap().about.name, "box-7"),
-            Err(AskError::Refused(Refusal { code: Code::Busy, .. }) | AskError::Io { .. }) => std::thread::yield_now(),
+            Err(AskError::Refused(Refusal { code: Code::Busy, .. }) | AskError::Io { .. }) => {
+                std::thread::yield_now()
+            }
             Err(other) => panic!("{other}"),
         }
     }
@@ -152,7 +168,8 @@ fn whoever_listens_and_does_not_read_holds_up_neither_rows_nor_the_end() {
     let mut stream = connect(dir.path());
     stream.get_mut().write_all(b"{\"v\":1,\"op\":\"tail\",\"args\":{\"name\":\"tank\"}}\n").unwrap();
     let tank = desk.status.streams.of("tank");
-    let batch = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from_iter_values(0..1_000)) as _)]).unwrap();
+    let batch =
+        RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from_iter_values(0..1_000)) as _)]).unwrap();
     let pass = |first| tank.note(&Rows { batch: batch.clone(), seqs: Seqs::Run { first } }, 0);
     // It listens once the first row has come through.
     stream.get_ref().set_nonblocking(true).unwrap();

@@ -1,7 +1,10 @@
 //! How large the pages of a column become: what their headers say, which is what the reader makes room for.
 //!
-//! A header is a struct of [Thrift's compact protocol](https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md); of it, only the two sizes of
-//! [`PageHeader`](https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift) are looked at.
+//! A header is a struct of [Thrift's compact
+//! protocol](https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md); of it, only
+//! the two sizes of
+//! [`PageHeader`](https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift) are
+//! looked at.
 
 /// Structs in structs; a header has three.
 const DEEPEST: u32 = 8;
@@ -35,7 +38,8 @@ pub(super) fn unpacked(pages: &[u8]) -> Option<u64> {
 /// Bytes that are read from the front.
 struct Compact<'a>(&'a [u8]);
 
-/// Is told of a field: its id and kind, and how many structs its value may be deep. It must take or skip the value.
+/// Is told of a field: its id and kind, and how many structs its value may be deep. It must take or skip the
+/// value.
 type Visit<'v, 'a> = dyn FnMut(i64, u8, &mut Compact<'a>, u32) -> Option<()> + 'v;
 
 impl<'a> Compact<'a> {
@@ -105,7 +109,8 @@ impl<'a> Compact<'a> {
 mod tests {
     use super::unpacked;
 
-    /// Fields 1 to 3: a data page, 300 bytes unpacked, two stored. Field 5: a struct with a number, a boolean and a text. Then the page.
+    /// Fields 1 to 3: a data page, 300 bytes unpacked, two stored. Field 5: a struct with a number, a boolean
+    /// and a text. Then the page.
     const PAGE: &[u8] = &[0x15, 0, 0x15, 0xd8, 0x04, 0x15, 4, 0x2c, 0x15, 2, 0x11, 0x18, 1, b'x', 0, 0, 7, 7];
 
     #[test]

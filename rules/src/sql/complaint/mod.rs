@@ -42,7 +42,9 @@ impl Said {
 /// One of our own refusals: its advice stands behind the first `"; "`.
 fn ours(message: &str) -> Said {
     match message.split_once("; ") {
-        Some((what, help)) => Said::new(what, Some(help.trim_end_matches("; ").to_owned()).filter(|help| !help.is_empty())),
+        Some((what, help)) => {
+            Said::new(what, Some(help.trim_end_matches("; ").to_owned()).filter(|help| !help.is_empty()))
+        }
         None => Said::new(message.trim_end_matches(';'), None),
     }
 }
@@ -60,12 +62,18 @@ pub(super) fn at(part: &impl Spanned, error: DataFusionError) -> DataFusionError
 }
 
 /// `error`, at the first place in `exprs`, unless it has one. Only columns know where they stand.
-pub(super) fn at_first<'a>(exprs: impl IntoIterator<Item = &'a Expr>, error: DataFusionError) -> DataFusionError {
+pub(super) fn at_first<'a>(
+    exprs: impl IntoIterator<Item = &'a Expr>,
+    error: DataFusionError,
+) -> DataFusionError {
     at_span(exprs.into_iter().find_map(first_span), error)
 }
 
 /// The same for an expression that has the fault in it: a word that the message quotes says better where.
-pub(super) fn near_first<'a>(exprs: impl IntoIterator<Item = &'a Expr>, error: DataFusionError) -> DataFusionError {
+pub(super) fn near_first<'a>(
+    exprs: impl IntoIterator<Item = &'a Expr>,
+    error: DataFusionError,
+) -> DataFusionError {
     near_span(exprs.into_iter().find_map(first_span), error)
 }
 
@@ -83,7 +91,9 @@ pub(super) fn in_node(node: &LogicalPlan, error: DataFusionError) -> DataFusionE
         LogicalPlan::Limit(_) => Some("LIMIT"),
         LogicalPlan::Sort(_) => Some("ORDER BY"),
         LogicalPlan::Aggregate(aggregate) if !aggregate.group_expr.is_empty() => Some("GROUP BY"),
-        LogicalPlan::Distinct(Distinct::All(input)) if matches!(**input, LogicalPlan::Union(_)) => Some("UNION"),
+        LogicalPlan::Distinct(Distinct::All(input)) if matches!(**input, LogicalPlan::Union(_)) => {
+            Some("UNION")
+        }
         LogicalPlan::Distinct(_) => Some("DISTINCT"),
         LogicalPlan::Union(_) => Some("UNION"),
         LogicalPlan::Unnest(_) => Some("UNNEST"),
@@ -123,14 +133,18 @@ fn clause(error: &DataFusionError) -> Option<&str> {
 
 fn at_span(place: Option<Span>, error: DataFusionError) -> DataFusionError {
     match place {
-        Some(place) if span(&error).is_none() => error.with_diagnostic(PlannerDiagnostic::new_error("", Some(place))),
+        Some(place) if span(&error).is_none() => {
+            error.with_diagnostic(PlannerDiagnostic::new_error("", Some(place)))
+        }
         _ => error,
     }
 }
 
 fn near_span(place: Option<Span>, error: DataFusionError) -> DataFusionError {
     match place {
-        Some(place) if error.diagnostic().is_none() => error.with_diagnostic(PlannerDiagnostic::new_error(NEAR, Some(place))),
+        Some(place) if error.diagnostic().is_none() => {
+            error.with_diagnostic(PlannerDiagnostic::new_error(NEAR, Some(place)))
+        }
         _ => error,
     }
 }
@@ -174,18 +188,23 @@ impl Complaints<'_> {
     fn schema_error(&self, error: &SchemaError, place: Option<Place>) -> Diagnostic {
         match error {
             SchemaError::FieldNotFound { field, valid_fields } => {
-                let place =
-                    place.or_else(|| field.spans().first().and_then(of_span)).or_else(|| self.find_word(&field.name)).or(self.start);
+                let place = place
+                    .or_else(|| field.spans().first().and_then(of_span))
+                    .or_else(|| self.find_word(&field.name))
+                    .or(self.start);
                 let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
                 let help = self.instead_of_column(&field.name, &names, place);
-                Diagnostic::new(self.file, format!("there is no column `{}`", field.flat_name())).help(help).at(place)
+                Diagnostic::new(self.file, format!("there is no column `{}`", field.flat_name()))
+                    .help(help)
+                    .at(place)
             }
             SchemaError::AmbiguousReference { field } => {
                 Diagnostic::new(self.file, format!("`{}` could be more than one column", field.name))
                     .help(Some("write the stream's name before it, or name one of them with AS".to_owned()))
                     .at(place.or_else(|| self.find_word(&field.name)).or(self.start))
             }
-            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            SchemaError::DuplicateQualifiedField { name, .. }
+            | SchemaError::DuplicateUnqualifiedField { name } => {
                 Diagnostic::new(self.file, format!("two columns are called `{name}`"))
                     .help(Some("name one of them with AS".to_owned()))
                     .at(place.or_else(|| self.find_second(name)).or(self.start))
@@ -202,12 +221,16 @@ impl Complaints<'_> {
             return Some(format!("write `{}`: {why}", words::identifier(other)));
         }
         if in_quotes {
-            let near = nearest(name, names.iter().copied()).map(|near| format!(", if not `{}`", words::identifier(near)));
+            let near = nearest(name, names.iter().copied())
+                .map(|near| format!(", if not `{}`", words::identifier(near)));
             return Some(format!("text stands in single quotes: '{name}'{}", near.unwrap_or_default()));
         }
         of_column(name)
             .map(str::to_owned)
-            .or_else(|| nearest(name, names.iter().copied()).map(|name| format!("did you mean `{}`?", words::identifier(name))))
+            .or_else(|| {
+                nearest(name, names.iter().copied())
+                    .map(|name| format!("did you mean `{}`?", words::identifier(name)))
+            })
             .or_else(|| did_you_mean(name, names))
             .map(|help| if names.is_empty() { help } else { help.replace("known names", "known columns") })
     }
@@ -237,8 +260,15 @@ impl Complaints<'_> {
     /// The place of the first of `clauses` that is there.
     fn find_words(&self, clauses: &str) -> Option<Place> {
         if let Some(option) = clauses.strip_prefix("--! ") {
-            let says = |line: &str| line.trim_start().strip_prefix("--!").is_some_and(|said| said.trim_start().starts_with(option));
-            return (1..).zip(self.text.lines()).find(|(_, line)| says(line)).map(|(line, _)| Place { line, column: 1 });
+            let says = |line: &str| {
+                line.trim_start()
+                    .strip_prefix("--!")
+                    .is_some_and(|said| said.trim_start().starts_with(option))
+            };
+            return (1..)
+                .zip(self.text.lines())
+                .find(|(_, line)| says(line))
+                .map(|(line, _)| Place { line, column: 1 });
         }
         let tokens: Vec<_> = text::tokens(self.text)
             .ok()?
@@ -253,13 +283,15 @@ impl Complaints<'_> {
         };
         clauses.split('|').find_map(|clause| {
             let words: Vec<&str> = clause.split(' ').collect();
-            let found = tokens.windows(words.len()).find(|tokens| tokens.iter().zip(&words).all(|(token, word)| is(token, word)));
+            let found = tokens
+                .windows(words.len())
+                .find(|tokens| tokens.iter().zip(&words).all(|(token, word)| is(token, word)));
             found.and_then(|tokens| text::place(tokens.first()?.span.start))
         })
     }
 
-    /// The place of the first word in quotes of `message`, if the statement contains it as a word; `'x'` within
-    /// backticks is a literal.
+    /// The place of the first word in quotes of `message`, if the statement contains it as a word; `'x'`
+    /// within backticks is a literal.
     fn find_quoted(&self, message: &str) -> Option<Place> {
         let quoted = message.split(if message.contains("`'") { &['`'][..] } else { &['`', '\''] }).nth(1)?;
         self.find_word(quoted.trim_end_matches("()")).or_else(|| self.find_word(quoted.trim_matches('\'')))
@@ -288,7 +320,10 @@ impl Complaints<'_> {
 }
 
 fn span(error: &DataFusionError) -> Option<Place> {
-    error.diagnostic().filter(|diagnostic| diagnostic.message != NEAR).and_then(|diagnostic| of_span(diagnostic.span?))
+    error
+        .diagnostic()
+        .filter(|diagnostic| diagnostic.message != NEAR)
+        .and_then(|diagnostic| of_span(diagnostic.span?))
 }
 
 fn near_place(error: &DataFusionError) -> Option<Place> {
@@ -301,8 +336,14 @@ fn of_span(span: Span) -> Option<Place> {
 }
 
 fn offset_of(text: &str, place: Place) -> usize {
-    let line_start: usize = text.split_inclusive('\n').take(place.line.saturating_sub(1) as usize).map(str::len).sum();
-    let column: usize =
-        text.get(line_start..).unwrap_or("").chars().take(place.column.saturating_sub(1) as usize).map(char::len_utf8).sum();
+    let line_start: usize =
+        text.split_inclusive('\n').take(place.line.saturating_sub(1) as usize).map(str::len).sum();
+    let column: usize = text
+        .get(line_start..)
+        .unwrap_or("")
+        .chars()
+        .take(place.column.saturating_sub(1) as usize)
+        .map(char::len_utf8)
+        .sum();
     line_start + column
 }

@@ -7,8 +7,8 @@ use crate::sql::names::{functions, is_window};
 use crate::sql::spellings::of_function;
 use crate::sql::words::plain;
 
-const FIRST_N: &str =
-    "for the first n of each closed window write QUALIFY row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..) <= n";
+const FIRST_N: &str = "for the first n of each closed window write QUALIFY row_number() OVER (PARTITION BY \
+    window_start, window_end ORDER BY ..) <= n";
 
 /// What the planner means by `message`, if it is one of its own.
 pub(super) fn theirs(message: &str, complaints: &Complaints<'_>) -> Option<Said> {
@@ -20,7 +20,8 @@ pub(super) fn theirs(message: &str, complaints: &Complaints<'_>) -> Option<Said>
     }
     let lower = message.to_lowercase();
     if lower.starts_with("window function calls cannot be nested") {
-        let help = "compute the inner one in a step before: FROM (SELECT *, inner(..) OVER (..) AS x FROM ..) AS step";
+        let help = "compute the inner one in a step before: FROM (SELECT *, inner(..) OVER (..) AS x FROM \
+            ..) AS step";
         return Some(Said::new("a function with OVER stands inside another", help.to_owned()).near("OVER"));
     }
     if message.starts_with("FILTER clause can only be used with aggregate") {
@@ -47,7 +48,8 @@ fn no_function(name: &str) -> Said {
         return Said::new(format!("`{name}` needs OVER: it looks at other rows"), help).near(name);
     }
     let known = functions();
-    let near = || nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+    let near =
+        || nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
     Said::new(what, of_function(&name.to_lowercase()).map(str::to_owned).or_else(near)).near(name)
 }
 
@@ -59,15 +61,20 @@ fn no_condition(rest: &str) -> Said {
         "text" => format!("compare it with something, such as `{bare} = 'on'`"),
         _ => format!("compare it with something, such as `{bare} > 0`"),
     };
-    Said::new(format!("`{bare}` is {}, but WHERE and HAVING need a condition", an(&plain(found))), help).near(bare)
+    Said::new(format!("`{bare}` is {}, but WHERE and HAVING need a condition", an(&plain(found))), help)
+        .near(bare)
 }
 
 fn names_twice(message: &str, complaints: &Complaints<'_>) -> Option<Said> {
     let (_, rest) = message.split_once("require unique expression names but the expression \"")?;
     let expr = rest.split("\" at position").next()?;
-    let name = expr.rsplit_once(" AS ").map_or_else(|| expr.rsplit('.').next().unwrap_or(expr), |(_, name)| name);
+    let name =
+        expr.rsplit_once(" AS ").map_or_else(|| expr.rsplit('.').next().unwrap_or(expr), |(_, name)| name);
     let place = complaints.find_second(name);
-    Some(Said::new(format!("two columns are called `{name}`"), "name one of them with AS".to_owned()).at(place))
+    Some(
+        Said::new(format!("two columns are called `{name}`"), "name one of them with AS".to_owned())
+            .at(place),
+    )
 }
 
 fn not_grouped(message: &str) -> Option<Said> {
@@ -81,9 +88,10 @@ fn not_grouped(message: &str) -> Option<Said> {
 /// A function does not take its arguments.
 fn arguments(message: &str, complaints: &Complaints<'_>) -> Option<Said> {
     let lower = message.to_lowercase();
-    let is_about_arguments = ["failed to coerce arguments", "function '", "does not support zero arguments", "the function "]
-        .iter()
-        .any(|words| lower.contains(words));
+    let is_about_arguments =
+        ["failed to coerce arguments", "function '", "does not support zero arguments", "the function "]
+            .iter()
+            .any(|words| lower.contains(words));
     if !is_about_arguments {
         return None;
     }
@@ -103,17 +111,22 @@ fn arguments(message: &str, complaints: &Complaints<'_>) -> Option<Said> {
         .iter()
         .find_map(|words| message.split_once(words).map(|(_, rest)| rest))
         .map(|rest| {
-            let end = [" to the signature", " (DataType", ")'", "]", ".", "\n"].iter().filter_map(|end| rest.find(end)).min();
+            let end = [" to the signature", " (DataType", ")'", "]", ".", "\n"]
+                .iter()
+                .filter_map(|end| rest.find(end))
+                .min();
             let types = plain(rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest));
             types.split(", ").map(|one| an(one.trim_matches(['(', ')']))).collect::<Vec<_>>().join(" and ")
         });
     let gets_text = received.as_deref().is_some_and(|types| types.starts_with("text"));
     let said = match argument.filter(|_| gets_text) {
-        Some(argument) => {
-            Said::new(format!("`{name}` takes a number, and `{argument}` is text"), format!("write `{name}(CAST({argument} AS DOUBLE))`"))
-        }
+        Some(argument) => Said::new(
+            format!("`{name}` takes a number, and `{argument}` is text"),
+            format!("write `{name}(CAST({argument} AS DOUBLE))`"),
+        ),
         None => {
-            let count = lower.contains("argument(s)") || lower.contains(" arguments") && !lower.contains("coerce");
+            let count =
+                lower.contains("argument(s)") || lower.contains(" arguments") && !lower.contains("coerce");
             let what = match (count, received.as_deref()) {
                 (true, _) => "does not take so many arguments".to_owned(),
                 (_, Some(types)) if !types.is_empty() => format!("does not take {types}"),
@@ -132,7 +145,10 @@ fn unfit(message: &str) -> Option<Said> {
         let (one, list) = rest.split_once(" with ").unwrap_or((rest, ""));
         let list = plain(list.trim_matches(['[', ']']));
         let (one, list) = (an(&plain(one)), list.split(", ").next().unwrap_or_default().to_owned());
-        return Some(Said::new(format!("{one} cannot be compared with a list that has {}", an(&list)), convert()));
+        return Some(Said::new(
+            format!("{one} cannot be compared with a list that has {}", an(&list)),
+            convert(),
+        ));
     }
     if message.contains("in CASE WHEN expression") {
         let what = "the branches of CASE have types that do not fit each other";
@@ -153,18 +169,36 @@ fn unfit(message: &str) -> Option<Said> {
     }
     if let Some((types, _)) = message.split_once(" in BETWEEN expression") {
         let types = plain(types.rsplit_once("types ").map_or(types, |(_, types)| types));
-        return Some(Said::new(format!("BETWEEN compares types that do not fit each other: {types}"), convert()).near("BETWEEN"));
+        return Some(
+            Said::new(format!("BETWEEN compares types that do not fit each other: {types}"), convert())
+                .near("BETWEEN"),
+        );
     }
     if let Some((_, rest)) = message.split_once("nary operator '") {
         let (op, rest) = rest.split_once('\'')?;
         let takes = if op == "NOT" { "a condition" } else { "a number or a span of time" };
-        let found = rest.rsplit_once(", got ").map_or_else(String::new, |(_, found)| format!(", and not {}", an(&plain(found))));
+        let found = rest
+            .rsplit_once(", got ")
+            .map_or_else(String::new, |(_, found)| format!(", and not {}", an(&plain(found))));
         return Some(Said::new(format!("`{op}` takes {takes}{found}"), None).near(op));
     }
-    let of_union = ["UNION queries", "UNION field", "Union schemas", "Union queries", "Incompatible inputs for Union"];
-    if of_union.iter().any(|words| message.starts_with(words)) || message.contains("queries have different number of columns") {
-        let what = if message.contains("number of") { "a different number of columns" } else { "columns of different types" };
-        return Some(Said::new(format!("the queries of UNION have {what}"), "select the same columns in each".to_owned()).near("UNION"));
+    let of_union =
+        ["UNION queries", "UNION field", "Union schemas", "Union queries", "Incompatible inputs for Union"];
+    if of_union.iter().any(|words| message.starts_with(words))
+        || message.contains("queries have different number of columns")
+    {
+        let what = if message.contains("number of") {
+            "a different number of columns"
+        } else {
+            "columns of different types"
+        };
+        return Some(
+            Said::new(
+                format!("the queries of UNION have {what}"),
+                "select the same columns in each".to_owned(),
+            )
+            .near("UNION"),
+        );
     }
     None
 }
@@ -178,11 +212,20 @@ fn constants(message: &str) -> Option<Said> {
     }
     if let Some((_, rest)) = message.split_once("Error parsing timestamp from '") {
         let value = rest.split('\'').next()?;
-        return Some(Said::new(format!("`'{value}'` is no time"), "write `TIMESTAMP '2026-01-31T12:00:00Z'`".to_owned()).near(value));
+        return Some(
+            Said::new(
+                format!("`'{value}'` is no time"),
+                "write `TIMESTAMP '2026-01-31T12:00:00Z'`".to_owned(),
+            )
+            .near(value),
+        );
     }
     if let Some((_, text)) = message.split_once("Invalid input syntax for type interval: ") {
         let text = text.trim_matches('"');
-        return Some(Said::new(format!("`{text}` is no length of time"), "write INTERVAL '10' SECOND".to_owned()).near(text));
+        return Some(
+            Said::new(format!("`{text}` is no length of time"), "write INTERVAL '10' SECOND".to_owned())
+                .near(text),
+        );
     }
     if let Some(said) = message.strip_prefix("Parser error: ") {
         let help = "write `INTERVAL '10' SECOND`, or `TIMESTAMP '2026-01-31T12:00:00Z'`";
@@ -197,11 +240,20 @@ fn constants(message: &str) -> Option<Said> {
 /// SQL that there is elsewhere.
 fn unknown(message: &str) -> Option<Said> {
     if message == "TOP" {
-        return Some(Said::new("TOP on an endless stream would stop the rule for good", FIRST_N.to_owned()).near("TOP"));
+        return Some(
+            Said::new("TOP on an endless stream would stop the rule for good", FIRST_N.to_owned())
+                .near("TOP"),
+        );
     }
     if message.starts_with("FETCH clause") || message.starts_with("LIMIT BY") {
         let word = message.split(' ').next().unwrap_or_default();
-        return Some(Said::new(format!("{word} on an endless stream would stop the rule for good"), FIRST_N.to_owned()).near(word));
+        return Some(
+            Said::new(
+                format!("{word} on an endless stream would stop the rule for good"),
+                FIRST_N.to_owned(),
+            )
+            .near(word),
+        );
     }
     if let Some(sql_type) = message.strip_prefix("Unsupported SQL type ") {
         let help = "there are BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE and INTERVAL";
@@ -212,7 +264,9 @@ fn unknown(message: &str) -> Option<Said> {
         let word = ast.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_uppercase();
         return Some(Said::new(format!("`{word}` is not known here"), help).near(word));
     }
-    let what = message.strip_suffix(" is not supported yet").or_else(|| message.strip_suffix(" is not yet supported"))?;
+    let what = message
+        .strip_suffix(" is not supported yet")
+        .or_else(|| message.strip_suffix(" is not yet supported"))?;
     Some(Said::new(format!("{} is not supported", plain(what)), None))
 }
 

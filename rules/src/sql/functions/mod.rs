@@ -103,11 +103,17 @@ impl Memory {
         let number = |data_type: &DataType| data_type.is_numeric() || data_type.is_null();
         let condition = |data_type: &DataType| matches!(data_type, DataType::Boolean | DataType::Null);
         let interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_));
-        let numbers = |count: usize| if written.iter().all(number) { Ok(vec![DataType::Float64; count]) } else { wrong() };
+        let numbers = |count: usize| {
+            if written.iter().all(number) { Ok(vec![DataType::Float64; count]) } else { wrong() }
+        };
         match (self, written) {
             (Self::Became | Self::Since, [c]) if condition(c) => Ok(vec![DataType::Boolean]),
-            (Self::CountWithin | Self::Held, [c, i]) if condition(c) && interval(i) => Ok(vec![DataType::Boolean, i.clone()]),
-            (Self::Changed, [any]) => Ok(vec![if any.is_floating() { DataType::Float64 } else { any.clone() }]),
+            (Self::CountWithin | Self::Held, [c, i]) if condition(c) && interval(i) => {
+                Ok(vec![DataType::Boolean, i.clone()])
+            }
+            (Self::Changed, [any]) => {
+                Ok(vec![if any.is_floating() { DataType::Float64 } else { any.clone() }])
+            }
             (Self::Ewma, [x, i]) if number(x) && interval(i) => Ok(vec![DataType::Float64, i.clone()]),
             (Self::Increase | Self::Rate, [_]) => numbers(1),
             (Self::Changed | Self::Deadband | Self::Ewma, [_, _]) => numbers(2),
@@ -135,7 +141,8 @@ impl WindowUDFImpl for MemoryUdf {
 
     fn partition_evaluator(&self, _: PartitionEvaluatorArgs<'_>) -> Result<Box<dyn PartitionEvaluator>> {
         plan_err!(
-            "`{}` follows rows as they come, and the rows of a closed window come all at once; leave window_start and window_end out of its PARTITION BY",
+            "`{}` follows rows as they come, and the rows of a closed window come all at once; leave \
+            window_start and window_end out of its PARTITION BY",
             self.name()
         )
     }
@@ -162,11 +169,14 @@ pub(super) fn is_memory(name: &str) -> bool {
     Memory::ALL.into_iter().any(|memory| memory.name() == name)
 }
 
-/// Nanoseconds of the constant interval `expr`, which must be longer than zero; `what` says what it is, for people.
+/// Nanoseconds of the constant interval `expr`, which must be longer than zero; `what` says what it is, for
+/// people.
 pub(super) fn span_ns(expr: &Expr, what: &str) -> Result<i64> {
     const DAY_NS: i64 = 86_400_000_000_000;
     let (months, days, ns) = match expr {
-        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => (interval.months, interval.days, interval.nanoseconds),
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {
+            (interval.months, interval.days, interval.nanoseconds)
+        }
         Expr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => {
             (0, interval.days, i64::from(interval.milliseconds).saturating_mul(1_000_000))
         }
@@ -174,11 +184,15 @@ pub(super) fn span_ns(expr: &Expr, what: &str) -> Result<i64> {
         _ => return plan_err!("{what} must be a constant; write an interval, such as INTERVAL '10' SECOND"),
     };
     if months != 0 {
-        return plan_err!("{what} cannot have months or years, which differ in length; write days or shorter");
+        return plan_err!(
+            "{what} cannot have months or years, which differ in length; write days or shorter"
+        );
     }
     match i64::from(days).checked_mul(DAY_NS).and_then(|days| days.checked_add(ns)) {
         Some(span) if span > 0 => Ok(span),
-        Some(_) => plan_err!("{what} must be longer than zero; write an interval, such as INTERVAL '10' SECOND"),
+        Some(_) => {
+            plan_err!("{what} must be longer than zero; write an interval, such as INTERVAL '10' SECOND")
+        }
         None => plan_err!("{what} is too long; write an interval, such as INTERVAL '10' SECOND"),
     }
 }

@@ -16,14 +16,14 @@ use super::{Lowering, key, nullable, physical, unqualified};
 use crate::sql::as_of::{AS_OF_FORM, AsOf, When};
 use crate::sql::names::StreamSource;
 use crate::sql::operators::{
-    Filter, IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Operator, Project, TableJoin, TableJoinKind,
-    TableJoinParts,
+    Filter, IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Operator, Project,
+    TableJoin, TableJoinKind, TableJoinParts,
 };
 use crate::sql::table_functions::{WINDOW_END, WINDOW_TIME, WINDOW_TIME_NS};
 use crate::sql::wall_clock::asks_for_now;
 
-const INTERVAL_FORM: &str = "write `a JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '5' SECOND AND a.ts + INTERVAL '5' SECOND`, \
-    or `b FOR SYSTEM_TIME AS OF a.ts` for the latest row of `b`";
+const INTERVAL_FORM: &str = "write `a JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '5' SECOND AND \
+    a.ts + INTERVAL '5' SECOND`, or `b FOR SYSTEM_TIME AS OF a.ts` for the latest row of `b`";
 
 /// The conditions of a join, sorted out.
 struct Conditions {
@@ -38,7 +38,8 @@ struct Conditions {
 impl Conditions {
     fn of(join: &Join, filters: &[&Expr]) -> Result<Self> {
         let (left, right) = (join.left.schema(), join.right.schema());
-        let mut conditions = Self { keys: join.on.clone(), left: Vec::new(), right: Vec::new(), both: Vec::new() };
+        let mut conditions =
+            Self { keys: join.on.clone(), left: Vec::new(), right: Vec::new(), both: Vec::new() };
         for expr in join.filter.iter().chain(filters.iter().copied()).flat_map(split_conjunction) {
             if matches!(expr, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
                 continue;
@@ -55,7 +56,9 @@ impl Conditions {
                 continue;
             }
             let columns = expr.column_refs();
-            let all_of = |schema: &DFSchema| !columns.is_empty() && columns.iter().all(|column| schema.is_column_from_schema(column));
+            let all_of = |schema: &DFSchema| {
+                !columns.is_empty() && columns.iter().all(|column| schema.is_column_from_schema(column))
+            };
             let list = match (all_of(left), all_of(right)) {
                 (true, false) => &mut conditions.left,
                 (false, true) => &mut conditions.right,
@@ -92,7 +95,8 @@ impl Lowering<'_> {
     fn interval_join(&mut self, join: &Join, mut conditions: Conditions) -> Result<Box<dyn Operator>> {
         if is_value(&join.right) {
             return plan_err!(
-                "a subquery over an endless stream has no value; join the stream within an interval, or take its latest row: FOR SYSTEM_TIME AS OF"
+                "a subquery over an endless stream has no value; join the stream within an interval, or \
+                take its latest row: FOR SYSTEM_TIME AS OF"
             );
         }
         let (outer_left, outer_right) = match join.join_type {
@@ -102,26 +106,33 @@ impl Lowering<'_> {
             JoinType::Full => (true, true),
             _ if join.null_equality == NullEquality::NullEqualsNull => {
                 return plan_err!(
-                    "EXCEPT and INTERSECT compare all rows of two endless streams, which needs endless memory; {INTERVAL_FORM}"
+                    "EXCEPT and INTERSECT compare all rows of two endless streams, which needs endless \
+                    memory; {INTERVAL_FORM}"
                 );
             }
             _ => {
                 return plan_err!(
-                    "IN, EXISTS and other subqueries over an endless stream never end; join the stream within an interval, or make it a reference table: [tables.NAME]"
+                    "IN, EXISTS and other subqueries over an endless stream never end; join the stream \
+                    within an interval, or make it a reference table: [tables.NAME]"
                 );
             }
         };
         let (left_schema, right_schema) = (join.left.schema(), join.right.schema());
         // Equal times are a reach too.
-        let equal = |(a, b): &(Expr, Expr)| Expr::BinaryExpr(BinaryExpr::new(Box::new(a.clone()), BinaryOperator::Eq, Box::new(b.clone())));
+        let equal = |(a, b): &(Expr, Expr)| {
+            Expr::BinaryExpr(BinaryExpr::new(Box::new(a.clone()), BinaryOperator::Eq, Box::new(b.clone())))
+        };
         let equalities = conditions.keys.len();
-        let all: Vec<Expr> = conditions.keys.iter().map(equal).chain(conditions.both.iter().cloned()).collect();
+        let all: Vec<Expr> =
+            conditions.keys.iter().map(equal).chain(conditions.both.iter().cloned()).collect();
         let mut missing = Missing::Both;
         let mut found = None;
         for (left, left_kind) in time_columns(&join.left) {
             for (right, right_kind) in time_columns(&join.right) {
                 match reach(&all, &left, &right) {
-                    Ok((reach, used)) if found.is_none() => found = Some((reach, used, (left.clone(), left_kind), (right, right_kind))),
+                    Ok((reach, used)) if found.is_none() => {
+                        found = Some((reach, used, (left.clone(), left_kind), (right, right_kind)))
+                    }
                     Err(half @ (Missing::From | Missing::To)) => missing = half,
                     _ => {}
                 }
@@ -129,15 +140,19 @@ impl Lowering<'_> {
         }
         let Some((reach, used, left_time, right_time)) = found else {
             return match missing {
-                Missing::Both => plan_err!("a join of two endless streams needs endless memory; {INTERVAL_FORM}"),
+                Missing::Both => {
+                    plan_err!("a join of two endless streams needs endless memory; {INTERVAL_FORM}")
+                }
                 Missing::From => {
                     plan_err!(
-                        "the join says how much later the right row may be, but not how much earlier, so it needs endless memory; {INTERVAL_FORM}"
+                        "the join says how much later the right row may be, but not how much earlier, so it \
+                        needs endless memory; {INTERVAL_FORM}"
                     )
                 }
                 Missing::To => {
                     plan_err!(
-                        "the join says how much earlier the right row may be, but not how much later, so it needs endless memory; {INTERVAL_FORM}"
+                        "the join says how much earlier the right row may be, but not how much later, so it \
+                        needs endless memory; {INTERVAL_FORM}"
                     )
                 }
             };
@@ -149,7 +164,8 @@ impl Lowering<'_> {
         });
         let mut left = self.lower(&join.left)?;
         let mut right = self.lower(&join.right)?;
-        // What is about one side alone can be asked before a row is kept, unless the row would be written all the same.
+        // What is about one side alone can be asked before a row is kept, unless the row would be written all
+        // the same.
         if !outer_left {
             left = filtered(left, std::mem::take(&mut conditions.left), left_schema)?;
         }
@@ -157,10 +173,24 @@ impl Lowering<'_> {
             right = filtered(right, std::mem::take(&mut conditions.right), right_schema)?;
         }
         let keys = std::mem::take(&mut conditions.keys);
-        let names = keys.iter().map(|(a, b)| format!("{} = {}", unqualified(a), unqualified(b))).collect::<Vec<_>>().join(", ");
-        let fingerprint = format!("JOIN({} WITH {}, {}ns .. {}ns) BY ({names})", left.origin(), right.origin(), reach.from, reach.to);
+        let names = keys
+            .iter()
+            .map(|(a, b)| format!("{} = {}", unqualified(a), unqualified(b)))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let fingerprint = format!(
+            "JOIN({} WITH {}, {}ns .. {}ns) BY ({names})",
+            left.origin(),
+            right.origin(),
+            reach.from,
+            reach.to
+        );
         let (left_keys, right_keys) = both_keys(join, &keys, &*left, &*right)?;
-        let side = |input: Box<dyn Operator>, keys: Keys, (column, kind): (Column, TimeKind), schema: &DFSchema, outer: bool| {
+        let side = |input: Box<dyn Operator>,
+                    keys: Keys,
+                    (column, kind): (Column, TimeKind),
+                    schema: &DFSchema,
+                    outer: bool| {
             let slack = kind.slack(&*input)?;
             Ok::<_, datafusion_common::DataFusionError>(IntervalSide::new(
                 input,
@@ -172,12 +202,20 @@ impl Lowering<'_> {
         };
         let left = side(left, left_keys, left_time, left_schema, outer_left)?;
         let right = side(right, right_keys, right_time, right_schema, outer_right)?;
-        let condition = conditions.rest().map(|condition| physical(&condition, &left_schema.join(right_schema)?)).transpose()?;
+        let condition = conditions
+            .rest()
+            .map(|condition| physical(&condition, &left_schema.join(right_schema)?))
+            .transpose()?;
         let schema = nullable(join.schema.as_arrow());
         Ok(Box::new(IntervalJoin::new(left, right, reach, condition, fingerprint, schema)))
     }
 
-    fn latest_join(&mut self, join: &Join, mut conditions: Conditions, as_of: &AsOf) -> Result<Box<dyn Operator>> {
+    fn latest_join(
+        &mut self,
+        join: &Join,
+        mut conditions: Conditions,
+        as_of: &AsOf,
+    ) -> Result<Box<dyn Operator>> {
         let outer = match join.join_type {
             JoinType::Inner => false,
             JoinType::Left => true,
@@ -187,7 +225,9 @@ impl Lowering<'_> {
         if let When::RowTime(relation) = &as_of.when {
             let of_left = left_schema.columns().into_iter().find(|column| {
                 column.name == TS
-                    && relation.as_ref().is_none_or(|name| column.relation.as_ref().is_some_and(|relation| relation.table() == name))
+                    && relation.as_ref().is_none_or(|name| {
+                        column.relation.as_ref().is_some_and(|relation| relation.table() == name)
+                    })
             });
             if of_left.and_then(|column| time_kind(&column, &join.left)) != Some(TimeKind::Ts) {
                 return plan_err!("AS OF goes by the `ts` of the stream before JOIN; {AS_OF_FORM}");
@@ -200,30 +240,49 @@ impl Lowering<'_> {
         }
         let mut streams = sources(&join.left)?;
         streams.extend(sources(&join.right)?);
-        let by_arrival = as_of.when == When::Now || streams.iter().all(|stream| self.by_arrival.contains(&**stream));
+        let by_arrival =
+            as_of.when == When::Now || streams.iter().all(|stream| self.by_arrival.contains(&**stream));
         let moment = if by_arrival {
             Moment::Arrival
         } else {
             if time_of(TS, &join.right).is_none() {
                 return plan_err!("the right side of the join has no `ts` to go by; {AS_OF_FORM}");
             }
-            Moment::EventTime { left_slack: TimeKind::Ts.slack(&*left)?, right_slack: TimeKind::Ts.slack(&*right)? }
+            Moment::EventTime {
+                left_slack: TimeKind::Ts.slack(&*left)?,
+                right_slack: TimeKind::Ts.slack(&*right)?,
+            }
         };
         let ttl_ns = self.options.state_ttl.map(nanoseconds);
         if ttl_ns.is_some() && (time_of(TS, &join.left).is_none() || time_of(TS, &join.right).is_none()) {
-            return plan_err!("`state_ttl` goes by the `ts` of both sides of the join, and one of them has none; {AS_OF_FORM}");
+            return plan_err!(
+                "`state_ttl` goes by the `ts` of both sides of the join, and one of them has none; \
+                {AS_OF_FORM}"
+            );
         }
         let keys = std::mem::take(&mut conditions.keys);
-        let names = keys.iter().map(|(a, b)| format!("{} = {}", unqualified(a), unqualified(b))).collect::<Vec<_>>().join(", ");
+        let names = keys
+            .iter()
+            .map(|(a, b)| format!("{} = {}", unqualified(a), unqualified(b)))
+            .collect::<Vec<_>>()
+            .join(", ");
         let how = if by_arrival { "LAST" } else { "LATEST" };
         let fingerprint = format!("{how}({} WITH {}) BY ({names})", left.origin(), right.origin());
         let keys = both_keys(join, &keys, &*left, &*right)?;
-        let condition = conditions.rest().map(|condition| physical(&condition, &left_schema.join(right_schema)?)).transpose()?;
+        let condition = conditions
+            .rest()
+            .map(|condition| physical(&condition, &left_schema.join(right_schema)?))
+            .transpose()?;
         let parts = LatestJoinParts { left, right, keys, moment, outer, condition, ttl_ns };
         Ok(Box::new(LatestJoin::new(parts, fingerprint, nullable(join.schema.as_arrow()))))
     }
 
-    fn table_join(&mut self, join: &Join, mut conditions: Conditions, names: BTreeSet<Arc<str>>) -> Result<Box<dyn Operator>> {
+    fn table_join(
+        &mut self,
+        join: &Join,
+        mut conditions: Conditions,
+        names: BTreeSet<Arc<str>>,
+    ) -> Result<Box<dyn Operator>> {
         let kind = match join.join_type {
             JoinType::Left if is_value(&join.right) => TableJoinKind::Single,
             JoinType::Inner => TableJoinKind::Inner,
@@ -233,7 +292,8 @@ impl Lowering<'_> {
             JoinType::LeftMark => TableJoinKind::Mark,
             _ => {
                 return plan_err!(
-                    "a table is looked up for each row of the stream, and gives no rows of its own; write the stream first: FROM stream LEFT JOIN table ON .."
+                    "a table is looked up for each row of the stream, and gives no rows of its own; write \
+                    the stream first: FROM stream LEFT JOIN table ON .."
                 );
             }
         };
@@ -252,24 +312,44 @@ impl Lowering<'_> {
     }
 
     /// The table stands before the stream: the columns change places.
-    fn table_join_from_right(&mut self, join: &Join, conditions: Conditions, names: BTreeSet<Arc<str>>) -> Result<Box<dyn Operator>> {
+    fn table_join_from_right(
+        &mut self,
+        join: &Join,
+        conditions: Conditions,
+        names: BTreeSet<Arc<str>>,
+    ) -> Result<Box<dyn Operator>> {
         let join_type = match join.join_type {
             JoinType::Inner => JoinType::Inner,
             JoinType::Right => JoinType::Left,
             _ => {
                 return plan_err!(
-                    "a table is looked up for each row of the stream, and gives no rows of its own; write the stream first: FROM stream LEFT JOIN table ON .."
+                    "a table is looked up for each row of the stream, and gives no rows of its own; write \
+                    the stream first: FROM stream LEFT JOIN table ON .."
                 );
             }
         };
         let Conditions { keys, left, right, both } = conditions;
-        let turned = Conditions { keys: keys.into_iter().map(|(a, b)| (b, a)).collect(), left: right, right: left, both };
+        let turned = Conditions {
+            keys: keys.into_iter().map(|(a, b)| (b, a)).collect(),
+            left: right,
+            right: left,
+            both,
+        };
         let schema = Arc::new(join.right.schema().join(join.left.schema())?);
-        let swapped =
-            Join { left: Arc::clone(&join.right), right: Arc::clone(&join.left), join_type, schema: Arc::clone(&schema), ..join.clone() };
+        let swapped = Join {
+            left: Arc::clone(&join.right),
+            right: Arc::clone(&join.left),
+            join_type,
+            schema: Arc::clone(&schema),
+            ..join.clone()
+        };
         let input = self.table_join(&swapped, turned, names)?;
-        let columns =
-            join.schema.columns().into_iter().map(|column| physical(&Expr::Column(column), &schema)).collect::<Result<Vec<_>>>()?;
+        let columns = join
+            .schema
+            .columns()
+            .into_iter()
+            .map(|column| physical(&Expr::Column(column), &schema))
+            .collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Project::new(input, columns, nullable(join.schema.as_arrow()))))
     }
 
@@ -277,7 +357,8 @@ impl Lowering<'_> {
     fn each_row_with(&mut self, join: &Join, filters: &[&Expr]) -> Result<Box<dyn Operator>> {
         if join.join_type != JoinType::Inner || !join.on.is_empty() {
             return plan_err!(
-                "what is made of each row can only be added with CROSS JOIN; write `FROM t CROSS JOIN UNNEST(t.list) AS u(x)`"
+                "what is made of each row can only be added with CROSS JOIN; write `FROM t CROSS JOIN \
+                UNNEST(t.list) AS u(x)`"
             );
         }
         let joined = self.beside(&join.left, &join.right)?;
@@ -296,7 +377,8 @@ impl Lowering<'_> {
                 let input = self.beside(left, &projection.input)?;
                 let below = left.schema().join(projection.input.schema())?;
                 let own = left.schema().columns().into_iter().map(Expr::Column);
-                let exprs = own.chain(projection.expr.iter().cloned()).map(|expr| physical(&of_row(expr)?, &below));
+                let exprs =
+                    own.chain(projection.expr.iter().cloned()).map(|expr| physical(&of_row(expr)?, &below));
                 let schema = nullable(left.schema().join(&projection.schema)?.as_arrow());
                 Ok(Box::new(Project::new(input, exprs.collect::<Result<_>>()?, schema)))
             }
@@ -309,12 +391,15 @@ impl Lowering<'_> {
                 let schema = nullable(left.schema().join(&unnest.schema)?.as_arrow());
                 super::unnest::unnest(input, unnest, count, schema)
             }
-            _ => plan_err!("this subquery cannot be made of each row; `FROM t CROSS JOIN UNNEST(t.list) AS u(x)` can"),
+            _ => plan_err!(
+                "this subquery cannot be made of each row; `FROM t CROSS JOIN UNNEST(t.list) AS u(x)` can"
+            ),
         }
     }
 }
 
-/// The inner join that `plan` is, and the conditions of WHERE above it: they may bound how long its rows are kept.
+/// The inner join that `plan` is, and the conditions of WHERE above it: they may bound how long its rows are
+/// kept.
 pub(super) fn filtered_join(plan: &LogicalPlan) -> Option<(&Join, Vec<&Expr>)> {
     match plan {
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner => Some((join, Vec::new())),
@@ -345,7 +430,12 @@ fn filtered(input: Box<dyn Operator>, conditions: Vec<Expr>, schema: &DFSchema) 
     }
 }
 
-fn both_keys(join: &Join, keys: &[(Expr, Expr)], left: &dyn Operator, right: &dyn Operator) -> Result<(Keys, Keys)> {
+fn both_keys(
+    join: &Join,
+    keys: &[(Expr, Expr)],
+    left: &dyn Operator,
+    right: &dyn Operator,
+) -> Result<(Keys, Keys)> {
     let null_is_value = join.null_equality == NullEquality::NullEqualsNull;
     let (left_exprs, right_exprs): (Vec<_>, Vec<_>) = keys.iter().cloned().unzip();
     let side = |exprs: Vec<Expr>, plan: &LogicalPlan, schema: &SchemaRef| {
@@ -376,7 +466,8 @@ impl TimeKind {
         };
         if slack >= i64::MAX - 1 {
             return plan_err!(
-                "the time of rows whose window ends by its rows can be any time ago, so that a join would have to wait for ever; join what the window reads"
+                "the time of rows whose window ends by its rows can be any time ago, so that a join would \
+                have to wait for ever; join what the window reads"
             );
         }
         Ok(slack)
@@ -385,7 +476,11 @@ impl TimeKind {
 
 /// The columns of `plan` that carry time.
 fn time_columns(plan: &LogicalPlan) -> Vec<(Column, TimeKind)> {
-    plan.schema().columns().into_iter().filter_map(|column| time_kind(&column, plan).map(|kind| (column, kind))).collect()
+    plan.schema()
+        .columns()
+        .into_iter()
+        .filter_map(|column| time_kind(&column, plan).map(|kind| (column, kind)))
+        .collect()
 }
 
 fn time_of(name: &str, plan: &LogicalPlan) -> Option<TimeKind> {
@@ -408,11 +503,16 @@ fn time_kind(column: &Column, plan: &LogicalPlan) -> Option<TimeKind> {
     };
     match plan {
         LogicalPlan::TableScan(_) => (column.name == TS).then_some(TimeKind::Ts),
-        LogicalPlan::SubqueryAlias(alias) => time_kind(&alias.input.schema().columns().into_iter().nth(index)?, &alias.input),
+        LogicalPlan::SubqueryAlias(alias) => {
+            time_kind(&alias.input.schema().columns().into_iter().nth(index)?, &alias.input)
+        }
         LogicalPlan::Projection(projection) => behind(projection.expr.get(index)?, &projection.input),
         LogicalPlan::Aggregate(aggregate) => behind(aggregate.group_expr.get(index)?, &aggregate.input),
         LogicalPlan::Union(union) => {
-            let mut kinds = union.inputs.iter().map(|input| time_kind(&input.schema().columns().into_iter().nth(index)?, input));
+            let mut kinds = union
+                .inputs
+                .iter()
+                .map(|input| time_kind(&input.schema().columns().into_iter().nth(index)?, input));
             let first = kinds.next()??;
             kinds.all(|kind| kind == Some(first)).then_some(first)
         }

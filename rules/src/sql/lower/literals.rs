@@ -69,7 +69,9 @@ const PARTS: [&str; 16] = [
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
-        node.apply_expressions(|expr| expr.apply(|expr| check_one(expr, &schema).map(|()| TreeNodeRecursion::Continue)))
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| check_one(expr, &schema).map(|()| TreeNodeRecursion::Continue))
+        })
     })?;
     Ok(())
 }
@@ -83,7 +85,9 @@ pub(super) fn check_constants(plan: &LogicalPlan) -> Result<()> {
                     return Ok(TreeNodeRecursion::Continue);
                 }
                 match value_of(expr) {
-                    Err(error) => plan_err!("`{}` has no value for any row: {}", written(expr), reason(&error)),
+                    Err(error) => {
+                        plan_err!("`{}` has no value for any row: {}", written(expr), reason(&error))
+                    }
                     Ok(()) => Ok(TreeNodeRecursion::Jump),
                 }
             })
@@ -108,7 +112,10 @@ fn check_one(expr: &Expr, schema: &DFSchema) -> Result<()> {
 }
 
 fn is_regex(op: Operator) -> bool {
-    matches!(op, Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch)
+    matches!(
+        op,
+        Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch
+    )
 }
 
 fn check_zone(zone: &str) -> Result<()> {
@@ -116,11 +123,19 @@ fn check_zone(zone: &str) -> Result<()> {
         return Ok(());
     }
     let names = || chrono_tz::TZ_VARIANTS.iter().map(|known| known.name());
-    let city = |name: &&str| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&zone.replace(' ', "_")));
-    let near = names().find(|name| name.eq_ignore_ascii_case(zone)).or_else(|| names().find(city)).or_else(|| nearest(zone, names()));
+    let city = |name: &&str| {
+        name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&zone.replace(' ', "_")))
+    };
+    let near = names()
+        .find(|name| name.eq_ignore_ascii_case(zone))
+        .or_else(|| names().find(city))
+        .or_else(|| nearest(zone, names()));
     match near {
         Some(near) => plan_err!("there is no time zone `{zone}`; did you mean `{near}`?"),
-        None => plan_err!("there is no time zone `{zone}`; write a name such as `Europe/Berlin`, or an offset such as `+02:00`"),
+        None => plan_err!(
+            "there is no time zone `{zone}`; write a name such as `Europe/Berlin`, or an offset such as \
+            `+02:00`"
+        ),
     }
 }
 
@@ -147,13 +162,20 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
     {
         check_regex(pattern)?;
     }
-    let args = call.args.iter().map(|argument| if is_constant(argument) { Some(argument.clone()) } else { sample(argument, schema) });
+    let args = call.args.iter().map(|argument| {
+        if is_constant(argument) { Some(argument.clone()) } else { sample(argument, schema) }
+    });
     let Some(args) = args.collect::<Option<Vec<_>>>() else { return Ok(()) };
-    let Err(error) = value_of(&Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args })) else { return Ok(()) };
+    let Err(error) = value_of(&Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
+    else {
+        return Ok(());
+    };
     match text_of(literal) {
         Some(part) if *at == 0 => {
-            let help = nearest(&part.to_lowercase(), PARTS)
-                .map_or_else(|| format!("write one of {}", PARTS.join(", ")), |near| format!("did you mean `{near}`?"));
+            let help = nearest(&part.to_lowercase(), PARTS).map_or_else(
+                || format!("write one of {}", PARTS.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
             plan_err!("`'{part}'` is {what}; {help}")
         }
         _ => plan_err!("`{name}` cannot do this with any row: {}", reason(&error)),
@@ -166,14 +188,20 @@ fn check_key(key: &str) -> Result<()> {
         return Ok(());
     }
     let keys = key.split(['$', '.', '[', ']']).filter(|part| !part.is_empty());
-    let path: String = keys.map(|part| if part.parse::<i64>().is_ok() { format!("->{part}") } else { format!("->'{part}'") }).collect();
-    plan_err!("`'{key}'` is a path, and `->` takes one key at a time; write payload{path}, and ->> before the last key for text")
+    let path: String = keys
+        .map(|part| if part.parse::<i64>().is_ok() { format!("->{part}") } else { format!("->'{part}'") })
+        .collect();
+    plan_err!(
+        "`'{key}'` is a path, and `->` takes one key at a time; write payload{path}, and ->> before the \
+        last key for text"
+    )
 }
 
 fn check_format(format: &str) -> Result<()> {
     if StrftimeItems::new(format).any(|item| matches!(item, Item::Error)) {
         return plan_err!(
-            "`'{format}'` is no format of times; write parts of a time such as %Y-%m-%dT%H:%M:%S%.3f, and %% for a percent sign"
+            "`'{format}'` is no format of times; write parts of a time such as %Y-%m-%dT%H:%M:%S%.3f, and \
+            %% for a percent sign"
         );
     }
     if !format.contains('%') {
@@ -186,7 +214,12 @@ fn check_format(format: &str) -> Result<()> {
 fn is_constant(expr: &Expr) -> bool {
     let varies = expr.exists(|expr| {
         Ok(match expr {
-            Expr::Literal(..) | Expr::Cast(_) | Expr::TryCast(_) | Expr::BinaryExpr(_) | Expr::Negative(_) | Expr::Alias(_) => false,
+            Expr::Literal(..)
+            | Expr::Cast(_)
+            | Expr::TryCast(_)
+            | Expr::BinaryExpr(_)
+            | Expr::Negative(_)
+            | Expr::Alias(_) => false,
             Expr::ScalarFunction(call) => call.func.signature().volatility != Volatility::Immutable,
             _ => true,
         })
@@ -198,8 +231,12 @@ fn is_constant(expr: &Expr) -> bool {
 fn sample(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
     let data_type = expr.get_type(schema).ok()?;
     let value = match &data_type {
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => ScalarValue::TimestampNanosecond(Some(0), None),
-        DataType::Time32(_) | DataType::Time64(TimeUnit::Microsecond | TimeUnit::Nanosecond) => ScalarValue::Time64Nanosecond(Some(0)),
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => {
+            ScalarValue::TimestampNanosecond(Some(0), None)
+        }
+        DataType::Time32(_) | DataType::Time64(TimeUnit::Microsecond | TimeUnit::Nanosecond) => {
+            ScalarValue::Time64Nanosecond(Some(0))
+        }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => ScalarValue::from(""),
         number if number.is_numeric() => ScalarValue::Int64(Some(1)),
         _ => return None,
@@ -209,7 +246,12 @@ fn sample(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
 
 /// Evaluates a constant.
 fn value_of(expr: &Expr) -> Result<()> {
-    let expr = create_physical_expr(expr, &DFSchema::empty(), &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+    let expr = create_physical_expr(
+        expr,
+        &DFSchema::empty(),
+        &ExecutionProps::new(),
+        &PhysicalPlanningContext::default(),
+    )?;
     let row = RecordBatchOptions::new().with_row_count(Some(1));
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &row)?;
     expr.evaluate(&batch).map(drop)

@@ -35,8 +35,8 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{
-    Expr as AstExpr, GroupByExpr, Ident, ObjectName, Query, Select, Statement as AstStatement, VisitMut, VisitorMut, WindowSpec,
-    WindowType, visit_expressions, visit_expressions_mut,
+    Expr as AstExpr, GroupByExpr, Ident, ObjectName, Query, Select, Statement as AstStatement, VisitMut,
+    VisitorMut, WindowSpec, WindowType, visit_expressions, visit_expressions_mut,
 };
 
 use super::as_of::{AS_OF_FORM, AsOf};
@@ -111,24 +111,33 @@ pub(super) fn insert(
     window::warn_of_ends(&plan, names)?;
     warnings::of_plan(&plan, names)?;
     // Names that it makes up are counted from one in each statement.
-    let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options)).without_query_execution_start_time();
+    let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options))
+        .without_query_execution_start_time();
     let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
     literals::check_constants(&plan)?;
     refuse_subqueries(&plan)?;
     let plan = safe_conditions_first(plan)?;
     let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
     let by_arrival = &names.catalog.by_arrival;
-    let mut lowering = Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows };
+    let mut lowering =
+        Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows };
     let root = lowering.lower(&plan)?;
     if lowering.inputs.is_empty() {
-        let why = "the statement reads no stream, so nothing would ever make it write; read a stream, and join it with the table";
+        let why = "the statement reads no stream, so nothing would ever make it write; read a stream, and \
+            join it with the table";
         return Err(complaint::in_clause("FROM", DataFusionError::Plan(why.to_owned())));
     }
     let by_arrival = |stream: &Arc<str>| names.catalog.by_arrival.contains(&**stream);
-    let time = EventTime::new(lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))), options);
-    let late = options.late_rows.as_ref().map(|late| late_rows(late, &lowering.inputs, options, names)).transpose();
+    let time = EventTime::new(
+        lowering.inputs.iter().map(|stream| (Arc::clone(stream), by_arrival(stream))),
+        options,
+    );
+    let late =
+        options.late_rows.as_ref().map(|late| late_rows(late, &lowering.inputs, options, names)).transpose();
     let late = late.map_err(|error| complaint::in_clause("--! late_rows", error))?;
-    Ok(Statement::new(lowering.inputs, target, root, time, late).with_tables(lowering.tables).for_rows(ways(&plan)))
+    Ok(Statement::new(lowering.inputs, target, root, time, late)
+        .with_tables(lowering.tables)
+        .for_rows(ways(&plan)))
 }
 
 fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
@@ -136,7 +145,8 @@ fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Resu
     spell_out_over(&mut query)?;
     let ControlFlow::Continue(()) = query.visit(&mut WindowTimes);
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
-    SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
+    SqlToRel::new_with_options(names, options)
+        .sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
 }
 
 /// GROUP BY a bound of the window is GROUP BY its time as well, where a SELECT asks for that.
@@ -152,14 +162,18 @@ impl VisitorMut for WindowTimes {
             AstExpr::CompoundIdentifier(names) => names.last().map(|name| name.value.to_lowercase()),
             _ => None,
         };
-        let is = |expr: &AstExpr, names: &[&str]| last(expr).is_some_and(|name| names.contains(&name.as_str()));
+        let is =
+            |expr: &AstExpr, names: &[&str]| last(expr).is_some_and(|name| names.contains(&name.as_str()));
         if groups.iter().any(|group| is(group, &[WINDOW_TIME])) {
             return ControlFlow::Continue(());
         }
-        let Some(mut time) = groups.iter().find(|group| is(group, &[WINDOW_START, WINDOW_END])).cloned() else {
+        let Some(mut time) = groups.iter().find(|group| is(group, &[WINDOW_START, WINDOW_END])).cloned()
+        else {
             return ControlFlow::Continue(());
         };
-        let asks = |expr: &AstExpr| if is(expr, &[WINDOW_TIME]) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let asks = |expr: &AstExpr| {
+            if is(expr, &[WINDOW_TIME]) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
         let asks_above = visit_expressions(&select.projection, asks).is_break()
             || visit_expressions(&select.having, asks).is_break()
             || visit_expressions(&select.qualify, asks).is_break();
@@ -168,7 +182,9 @@ impl VisitorMut for WindowTimes {
             AstExpr::CompoundIdentifier(names) => names.last_mut(),
             _ => None,
         };
-        if let (true, Some(name), GroupByExpr::Expressions(groups, _)) = (asks_above, name, &mut select.group_by) {
+        if let (true, Some(name), GroupByExpr::Expressions(groups, _)) =
+            (asks_above, name, &mut select.group_by)
+        {
             WINDOW_TIME.clone_into(&mut name.value);
             groups.push(time);
         }
@@ -191,15 +207,20 @@ enum Spelled {
     Scalar(ObjectName),
 }
 
-/// Spellings of OVER that the planner does not know: a function that remembers rows, without OVER, remembers them all, so that `rate(energy)` is
-/// `rate(energy) OVER ()`; and `OVER (w)` is `OVER w`.
+/// Spellings of OVER that the planner does not know: a function that remembers rows, without OVER, remembers
+/// them all, so that `rate(energy)` is `rate(energy) OVER ()`; and `OVER (w)` is `OVER w`.
 fn spell_out_over(query: &mut Query) -> Result<()> {
     let wrong = visit_expressions_mut(query, |expr| {
         let AstExpr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let is_memory = || is_memory(&function.name.to_string().to_lowercase());
         match &mut function.over {
             None if is_memory() => {
-                let all = WindowSpec { window_name: None, partition_by: Vec::new(), order_by: Vec::new(), window_frame: None };
+                let all = WindowSpec {
+                    window_name: None,
+                    partition_by: Vec::new(),
+                    order_by: Vec::new(),
+                    window_frame: None,
+                };
                 function.over = Some(WindowType::WindowSpec(all));
             }
             Some(_) if is_scalar_only(&function.name.to_string().to_lowercase()) => {
@@ -207,7 +228,10 @@ fn spell_out_over(query: &mut Query) -> Result<()> {
             }
             Some(WindowType::WindowSpec(window)) => {
                 if let Some(name) = window.window_name.take() {
-                    if !window.partition_by.is_empty() || !window.order_by.is_empty() || window.window_frame.is_some() {
+                    if !window.partition_by.is_empty()
+                        || !window.order_by.is_empty()
+                        || window.window_frame.is_some()
+                    {
                         return ControlFlow::Break(Spelled::Extends(name));
                     }
                     function.over = Some(WindowType::NamedWindow(name));
@@ -224,7 +248,10 @@ fn spell_out_over(query: &mut Query) -> Result<()> {
             Err(complaint::at(&name, why))
         }
         ControlFlow::Break(Spelled::Extends(name)) => {
-            plan_err!("OVER ({name} ..) adds to the window `{name}`, which is not supported; write the whole window out")
+            plan_err!(
+                "OVER ({name} ..) adds to the window `{name}`, which is not supported; write the whole \
+                window out"
+            )
         }
     }
 }
@@ -233,7 +260,9 @@ fn spell_out_over(query: &mut Query) -> Result<()> {
 fn refuse_hidden_inputs(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         refuse_out_of_place(node)?;
-        node.apply_expressions(|expr| refuse_hidden_input(expr).map_err(|error| complaint::near_first([expr], error)))
+        node.apply_expressions(|expr| {
+            refuse_hidden_input(expr).map_err(|error| complaint::near_first([expr], error))
+        })
     })?;
     Ok(())
 }
@@ -244,7 +273,9 @@ fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
         node.apply_expressions(|expr| {
             expr.apply(|expr| match expr {
                 Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
-                    let why = plan_datafusion_err!("a subquery cannot stand here; join the table, and use its columns");
+                    let why = plan_datafusion_err!(
+                        "a subquery cannot stand here; join the table, and use its columns"
+                    );
                     Err(complaint::in_clause("( SELECT", why))
                 }
                 _ => Ok(TreeNodeRecursion::Continue),
@@ -258,18 +289,26 @@ fn refuse_hidden_input(expr: &Expr) -> Result<TreeNodeRecursion> {
     expr.apply(|expr| match expr {
         Expr::ScalarFunction(call) if is_marker(call) => {
             plan_err!(
-                "`{}()` looks at rows of a match, and there is none; it can stand in MEASURES and DEFINE of MATCH_RECOGNIZE",
+                "`{}()` looks at rows of a match, and there is none; it can stand in MEASURES and DEFINE of \
+                MATCH_RECOGNIZE",
                 call.name()
             )
         }
-        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable && !is_now(call) => {
-            plan_err!("`{}()` gives another result each time, but the same rows must always give the same result", call.name())
+        Expr::ScalarFunction(call)
+            if call.func.signature().volatility != Volatility::Immutable && !is_now(call) =>
+        {
+            plan_err!(
+                "`{}()` gives another result each time, but the same rows must always give the same \
+                result",
+                call.name()
+            )
         }
         _ => Ok(TreeNodeRecursion::Continue),
     })
 }
 
-/// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is made: an arm here, a function below.
+/// Makes operators of a logical plan, from its leaves up. What an operator is made of is told where it is
+/// made: an arm here, a function below.
 struct Lowering<'a> {
     /// the streams that the statement reads
     inputs: Vec<Arc<str>>,
@@ -307,7 +346,8 @@ impl Lowering<'_> {
         if !keeps || shares || !is_whole || reads_table(plan)? {
             return Ok(operator);
         }
-        let by_arrival = self.inputs.iter().map(ToString::to_string).filter(|stream| self.by_arrival.contains(stream));
+        let by_arrival =
+            self.inputs.iter().map(ToString::to_string).filter(|stream| self.by_arrival.contains(stream));
         Ok(Box::new(Shared::new(Computes::new(plan, self.options, by_arrival.collect(), part), operator)))
     }
 
@@ -318,7 +358,10 @@ impl Lowering<'_> {
                     if !self.tables.iter().any(|(name, _)| *name == source.name) {
                         self.tables.push((Arc::clone(&source.name), source.schema()));
                     }
-                    Ok(Box::new(operators::Table::named(Arc::clone(&source.name), &nullable(&source.schema()))))
+                    Ok(Box::new(operators::Table::named(
+                        Arc::clone(&source.name),
+                        &nullable(&source.schema()),
+                    )))
                 }
                 Some(source) => {
                     if !self.inputs.contains(&source.name) {
@@ -330,7 +373,9 @@ impl Lowering<'_> {
             },
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Filter(_) if let Some((join, conditions)) = join::filtered_join(plan) => self.join(join, &conditions),
+            LogicalPlan::Filter(_) if let Some((join, conditions)) = join::filtered_join(plan) => {
+                self.join(join, &conditions)
+            }
             LogicalPlan::Filter(filter) => {
                 let input = self.lower(&filter.input)?;
                 Ok(Box::new(Filter::new(input, physical(&filter.predicate, filter.input.schema())?)))
@@ -341,7 +386,9 @@ impl Lowering<'_> {
                     (Some(window), _) => self.window(window),
                     (_, Some(pattern)) => self.pattern(pattern),
                     _ if node.is::<AsOf>() => {
-                        let why = plan_datafusion_err!("FOR SYSTEM_TIME AS OF stands on the right side of a join; {AS_OF_FORM}");
+                        let why = plan_datafusion_err!(
+                            "FOR SYSTEM_TIME AS OF stands on the right side of a join; {AS_OF_FORM}"
+                        );
                         Err(complaint::in_clause("FOR SYSTEM_TIME", why))
                     }
                     _ => plan_err!("`{}` cannot be used in a rule", extension.node.name()),
@@ -349,11 +396,14 @@ impl Lowering<'_> {
             }
             LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) if join::tables(plan)?.is_some() => {
                 plan_err!(
-                    "aggregates over a reference table are not supported; put what is wanted into the table itself, or use `query` for a SQLite table"
+                    "aggregates over a reference table are not supported; put what is wanted into the table \
+                    itself, or use `query` for a SQLite table"
                 )
             }
             LogicalPlan::Distinct(Distinct::All(input)) if matches!(&**input, LogicalPlan::Union(_)) => {
-                plan_err!("UNION removes rows that are equal, which needs endless memory; UNION ALL keeps them")
+                plan_err!(
+                    "UNION removes rows that are equal, which needs endless memory; UNION ALL keeps them"
+                )
             }
             LogicalPlan::Distinct(distinct) => self.distinct(distinct),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
@@ -375,13 +425,16 @@ impl Lowering<'_> {
 
 /// The operators of `plan`, which keep something, and none below them does.
 fn part(plan: &LogicalPlan, options: &Options, by_arrival: &BTreeSet<String>) -> Result<Box<dyn Operator>> {
-    Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows }.lower_one(plan)
+    Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows }
+        .lower_one(plan)
 }
 
 /// Whether rows of a reference table are in it.
 fn reads_table(plan: &LogicalPlan) -> Result<bool> {
     plan.exists(|node| match node {
-        LogicalPlan::TableScan(scan) => Ok(scan.source.downcast_ref::<StreamSource>().is_some_and(|source| source.is_table)),
+        LogicalPlan::TableScan(scan) => {
+            Ok(scan.source.downcast_ref::<StreamSource>().is_some_and(|source| source.is_table))
+        }
         _ => Ok(false),
     })
 }
@@ -389,17 +442,23 @@ fn reads_table(plan: &LogicalPlan) -> Result<bool> {
 fn refuse(plan: &LogicalPlan) -> Result<Box<dyn Operator>> {
     match plan {
         LogicalPlan::Sort(_) => plan_err!(
-            "ORDER BY on an endless stream never ends; rows are written in order of arrival; within closed windows, number them: row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..)"
+            "ORDER BY on an endless stream never ends; rows are written in order of arrival; within closed \
+            windows, number them: row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..)"
         ),
         LogicalPlan::Limit(_) => plan_err!(
-            "LIMIT on an endless stream would stop the rule for good; use WHERE, or for the first n of each closed window QUALIFY row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..) <= n"
+            "LIMIT on an endless stream would stop the rule for good; use WHERE, or for the first n of each \
+            closed window QUALIFY row_number() OVER (PARTITION BY window_start, window_end ORDER BY ..) <= n"
         ),
         LogicalPlan::Subquery(_) => {
-            plan_err!("this subquery depends on the row around it in a way that no join can express; write it as a join")
+            plan_err!(
+                "this subquery depends on the row around it in a way that no join can express; write it as \
+                a join"
+            )
         }
-        LogicalPlan::EmptyRelation(_) => {
-            Err(complaint::in_clause("SELECT", plan_datafusion_err!("the statement reads no stream; add FROM")))
-        }
+        LogicalPlan::EmptyRelation(_) => Err(complaint::in_clause(
+            "SELECT",
+            plan_datafusion_err!("the statement reads no stream; add FROM"),
+        )),
         LogicalPlan::RecursiveQuery(_) => plan_err!("recursive queries never end on an endless stream"),
         other => plan_err!("`{}` cannot be used in a rule", other.display()),
     }
@@ -413,13 +472,17 @@ fn physical_anywhere(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalE
     expr.apply(|expr| {
         if let Expr::WindowFunction(call) = expr {
             return plan_err!(
-                "`{}` cannot stand in WHERE, GROUP BY or HAVING, nor in another function of OVER; write QUALIFY instead of WHERE, or compute it in a step before: WITH step AS (SELECT .. OVER ..)",
+                "`{}` cannot stand in WHERE, GROUP BY or HAVING, nor in another function of OVER; write \
+                QUALIFY instead of WHERE, or compute it in a step before: WITH step AS (SELECT .. OVER ..)",
                 call.fun
             );
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    checked(create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?, schema.as_arrow())
+    checked(
+        create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?,
+        schema.as_arrow(),
+    )
 }
 
 /// What identifies, or orders, rows: floats that are the same are one value.
@@ -429,17 +492,23 @@ fn key(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
 
 /// Every column may be null: what a filter or an outer expression proves about nulls does not matter to us.
 fn nullable(schema: &Schema) -> SchemaRef {
-    let fields: Vec<Field> = schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect();
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .map(|field| Field::new(field.name(), field.data_type().clone(), true))
+        .collect();
     Arc::new(Schema::new(fields))
 }
 
-/// `expr`, seen from above `plan`, with what is computed once for several expressions written out again: the names that the optimizer makes up for it
-/// say nothing of what it is.
+/// `expr`, seen from above `plan`, with what is computed once for several expressions written out again: the
+/// names that the optimizer makes up for it say nothing of what it is.
 fn spelled_out(expr: &Expr, plan: &LogicalPlan) -> Result<Expr> {
     let LogicalPlan::Projection(projection) = plan else { return Ok(expr.clone()) };
     let spelled = expr.clone().transform_up(|expr| {
         let made_up = match &expr {
-            Expr::Column(column) if column.name.starts_with("__common_expr") => projection.schema.maybe_index_of_column(column),
+            Expr::Column(column) if column.name.starts_with("__common_expr") => {
+                projection.schema.maybe_index_of_column(column)
+            }
             _ => None,
         };
         match made_up.and_then(|index| projection.expr.get(index)) {
@@ -455,7 +524,9 @@ fn unqualified(expr: &Expr) -> String {
     let bare = expr.clone().transform_up(|expr| {
         Ok(match expr {
             Expr::Column(column) if column.relation.is_some() => {
-                datafusion_common::tree_node::Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))
+                datafusion_common::tree_node::Transformed::yes(Expr::Column(Column::new_unqualified(
+                    column.name,
+                )))
             }
             Expr::Alias(Alias { expr, .. }) => datafusion_common::tree_node::Transformed::yes(*expr),
             other => datafusion_common::tree_node::Transformed::no(other),

@@ -8,7 +8,9 @@ use datafusion_common::{Column, DFSchema, DataFusionError, Result, ScalarValue, 
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::{NullTreatment, Sort, WindowFunction};
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit};
+use datafusion_expr::{
+    Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit,
+};
 use datafusion_functions_aggregate::count::count_udaf;
 use datafusion_physical_expr::aggregate::AggregateExprBuilder;
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr, create_physical_sort_expr};
@@ -20,7 +22,8 @@ use super::window::{WindowColumn, window_column};
 use super::{Lowering, key, nullable, physical, unqualified};
 use crate::sql::functions::{Memory, MemoryUdf, span_ns};
 use crate::sql::operators::{
-    Back, Frame, FrameAggregate, Function, HeldCall, InOrder, Memories, Operator, Over, OverClosed, Parts, Pick, Remember, Which,
+    Back, Frame, FrameAggregate, Function, HeldCall, InOrder, Memories, Operator, Over, OverClosed, Parts,
+    Pick, Remember, Which,
 };
 use crate::sql::table_functions::{WINDOW_COLUMNS, WINDOW_END, WINDOW_TIME, WindowKind};
 use crate::sql::words::said;
@@ -43,14 +46,27 @@ impl Lowering<'_> {
         Ok(below)
     }
 
-    /// An operator for `calls`, which have the same PARTITION BY and ORDER BY. Their columns come behind those of `below`.
-    fn over_one_order(&self, below: Box<dyn Operator>, calls: &[&WindowFunction], window: &Window) -> Result<Box<dyn Operator>> {
+    /// An operator for `calls`, which have the same PARTITION BY and ORDER BY. Their columns come behind
+    /// those of `below`.
+    fn over_one_order(
+        &self,
+        below: Box<dyn Operator>,
+        calls: &[&WindowFunction],
+        window: &Window,
+    ) -> Result<Box<dyn Operator>> {
         let Some(params) = calls.first().map(|call| &call.params) else { return Ok(below) };
         let input = window.input.schema();
         let width = below.schema().fields().len();
-        let fields: Vec<Field> = window.schema.fields().iter().take(width + calls.len()).map(|field| field.as_ref().clone()).collect();
+        let fields: Vec<Field> = window
+            .schema
+            .fields()
+            .iter()
+            .take(width + calls.len())
+            .map(|field| field.as_ref().clone())
+            .collect();
         let schema = nullable(&Schema::new(fields));
-        let whole = |key: &Expr| closes_window(key, &window.input) || row_window_end(key, &window.input).is_some();
+        let whole =
+            |key: &Expr| closes_window(key, &window.input) || row_window_end(key, &window.input).is_some();
         if params.partition_by.iter().any(whole) {
             return closed(below, calls, input, schema);
         }
@@ -69,24 +85,46 @@ impl Lowering<'_> {
             None => below,
             Some(column) => {
                 if below.delay_ns() == i64::MAX {
-                    return plan_err!("the rows that OVER reads come in no order of time; leave ORDER BY out for the order of arrival");
+                    return plan_err!(
+                        "the rows that OVER reads come in no order of time; leave ORDER BY out for the \
+                        order of arrival"
+                    );
                 }
                 fingerprint.push_str(&format!(" IN ORDER OF {}", input.field(column).name()));
                 Box::new(InOrder::new(below, column))
             }
         };
         let mut builder = FunctionBuilder { input, plan: &window.input, takes_time: None };
-        let functions = calls.iter().enumerate().map(|(n, call)| builder.function(call, width + n)).collect::<Result<_>>()?;
+        let functions = calls
+            .iter()
+            .enumerate()
+            .map(|(n, call)| builder.function(call, width + n))
+            .collect::<Result<_>>()?;
         let time_column = match (builder.takes_time, order) {
             (None, _) => None,
             (Some(_), Some(column)) => Some(column),
-            (Some(function), None) => match input.fields().iter().position(|field| field.name() == TS && *field.data_type() == ts_type()) {
+            (Some(function), None) => match input
+                .fields()
+                .iter()
+                .position(|field| field.name() == TS && *field.data_type() == ts_type())
+            {
                 Some(column) => Some(column),
-                None => return plan_err!("`{function}` goes by time, and there is no column `ts`; add `ts` to the SELECT that it reads"),
+                None => {
+                    return plan_err!(
+                        "`{function}` goes by time, and there is no column `ts`; add `ts` to the SELECT \
+                        that it reads"
+                    );
+                }
             },
         };
-        let parts =
-            Parts { keys, functions, time_column, in_order: order.is_some(), ttl_ns: self.options.state_ttl.map(nanoseconds), schema };
+        let parts = Parts {
+            keys,
+            functions,
+            time_column,
+            in_order: order.is_some(),
+            ttl_ns: self.options.state_ttl.map(nanoseconds),
+            schema,
+        };
         Ok(Box::new(Over::new(below, fingerprint, parts)?))
     }
 }
@@ -105,15 +143,19 @@ fn event_order(order: &[Sort], plan: &LogicalPlan) -> Result<Option<usize>> {
     let mut order = order.iter().filter(|sort| !matches!(sort.expr, Expr::Literal(..)));
     let Some(sort) = order.next() else { return Ok(None) };
     let by = unqualified(&sort.expr);
-    let advice = "write ORDER BY ts, or leave it out for the order of arrival; the rows of closed windows can have any order: PARTITION BY \
-        window_start, window_end";
+    let advice = "write ORDER BY ts, or leave it out for the order of arrival; the rows of closed windows \
+        can have any order: PARTITION BY window_start, window_end";
     if !is_event_time(&sort.expr, plan) || order.next().is_some() {
-        return plan_err!("OVER in the order of `{by}` would have to wait for the end of the stream, which never comes; {advice}");
+        return plan_err!(
+            "OVER in the order of `{by}` would have to wait for the end of the stream, which never comes; \
+            {advice}"
+        );
     }
     if !sort.asc {
         return plan_err!(
-            "OVER (.. ORDER BY `{by}` DESC) begins with the last row of a stream that never ends; each row is the newest of its key when it comes: take \
-            the rows of the stream as they are, or the last of each window with last_value"
+            "OVER (.. ORDER BY `{by}` DESC) begins with the last row of a stream that never ends; each row \
+            is the newest of its key when it comes: take the rows of the stream as they are, or the last of \
+            each window with last_value"
         );
     }
     match &sort.expr {
@@ -149,13 +191,16 @@ fn below<'a>(expr: &Expr, plan: &'a LogicalPlan) -> Option<(Expr, &'a LogicalPla
     }
 }
 
-/// Whether the column `expr` of `plan` grows with the watermark: `ts`, or the end of closed windows, under whatever name.
+/// Whether the column `expr` of `plan` grows with the watermark: `ts`, or the end of closed windows, under
+/// whatever name.
 fn is_event_time(expr: &Expr, plan: &LogicalPlan) -> bool {
     match expr {
         Expr::Alias(alias) => is_event_time(&alias.expr, plan),
         Expr::Column(column) => {
-            let is_time =
-                plan.schema().maybe_index_of_column(column).is_some_and(|index| *plan.schema().field(index).data_type() == ts_type());
+            let is_time = plan
+                .schema()
+                .maybe_index_of_column(column)
+                .is_some_and(|index| *plan.schema().field(index).data_type() == ts_type());
             is_time
                 && (column.name == TS
                     || [WINDOW_END, WINDOW_TIME].contains(&column.name.as_str())
@@ -168,13 +213,16 @@ fn is_event_time(expr: &Expr, plan: &LogicalPlan) -> bool {
 /// Whether the column `expr` of `plan` is a bound of windows that are closed when their rows come.
 fn closes_window(expr: &Expr, plan: &LogicalPlan) -> bool {
     match (below(expr, plan), plan) {
-        (Some((Expr::Column(column), _)), LogicalPlan::Aggregate(_)) => WINDOW_COLUMNS.contains(&column.name.as_str()),
+        (Some((Expr::Column(column), _)), LogicalPlan::Aggregate(_)) => {
+            WINDOW_COLUMNS.contains(&column.name.as_str())
+        }
         (Some((expr, plan)), _) => closes_window(&expr, plan),
         (None, _) => false,
     }
 }
 
-/// If `expr` is the end of the windows by the clock that rows of `plan` are in: its column, and the length of the windows.
+/// If `expr` is the end of the windows by the clock that rows of `plan` are in: its column, and the length of
+/// the windows.
 fn row_window_end(expr: &Expr, plan: &LogicalPlan) -> Option<(usize, i64)> {
     let Expr::Column(column) = expr else { return None };
     match window_column(expr, plan)? {
@@ -186,14 +234,20 @@ fn row_window_end(expr: &Expr, plan: &LogicalPlan) -> Option<(usize, i64)> {
 }
 
 /// `calls` within closed windows: DataFusion's own functions can do that.
-fn closed(below: Box<dyn Operator>, calls: &[&WindowFunction], input: &DFSchema, schema: SchemaRef) -> Result<Box<dyn Operator>> {
+fn closed(
+    below: Box<dyn Operator>,
+    calls: &[&WindowFunction],
+    input: &DFSchema,
+    schema: SchemaRef,
+) -> Result<Box<dyn Operator>> {
     let width = below.schema().fields().len();
     let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
     let (mut keys, mut order, mut functions) = (Vec::new(), Vec::new(), Vec::new());
     for (n, call) in calls.iter().enumerate() {
         let params = &call.params;
         check_bounds(&params.window_frame)?;
-        let exprs = |exprs: &[Expr]| exprs.iter().map(|expr| physical(expr, input)).collect::<Result<Vec<_>>>();
+        let exprs =
+            |exprs: &[Expr]| exprs.iter().map(|expr| physical(expr, input)).collect::<Result<Vec<_>>>();
         let filter = params.filter.as_ref().map(|filter| physical(filter, input)).transpose()?;
         keys = params.partition_by.iter().map(|by| key(by, input)).collect::<Result<_>>()?;
         let sorted = |sort: &Sort| {
@@ -226,7 +280,11 @@ fn check_bounds(frame: &WindowFrame) -> Result<()> {
         (Following(start), Following(end)) => start.is_null() || (!end.is_null() && start > end),
         _ => false,
     };
-    if backwards { plan_err!("the frame {frame} ends before it starts; put the farther bound first") } else { Ok(()) }
+    if backwards {
+        plan_err!("the frame {frame} ends before it starts; put the farther bound first")
+    } else {
+        Ok(())
+    }
 }
 
 /// The frame of a function that follows rows as they come.
@@ -234,7 +292,8 @@ fn frame(frame: &WindowFrame) -> Result<Frame> {
     check_bounds(frame)?;
     let refused = |what: &str| {
         plan_err!(
-            "{what} looks at rows that have not come yet; end the frame with CURRENT ROW, or look at closed windows: PARTITION BY window_start, window_end"
+            "{what} looks at rows that have not come yet; end the frame with CURRENT ROW, or look at closed \
+            windows: PARTITION BY window_start, window_end"
         )
     };
     let back = |bound: &WindowFrameBound| match bound {
@@ -244,8 +303,12 @@ fn frame(frame: &WindowFrame) -> Result<Frame> {
         WindowFrameBound::CurrentRow if frame.units == WindowFrameUnits::Rows => Ok(Back::Rows(0)),
         WindowFrameBound::CurrentRow => Ok(Back::Time(0)),
         WindowFrameBound::Preceding(back) => match (frame.units, back) {
-            (WindowFrameUnits::Rows, ScalarValue::UInt64(Some(rows))) => Ok(Back::Rows(usize::try_from(*rows).unwrap_or(usize::MAX))),
-            (WindowFrameUnits::Range, back) => span_ns(&lit(back.clone()), "the RANGE of a frame").map(Back::Time),
+            (WindowFrameUnits::Rows, ScalarValue::UInt64(Some(rows))) => {
+                Ok(Back::Rows(usize::try_from(*rows).unwrap_or(usize::MAX)))
+            }
+            (WindowFrameUnits::Range, back) => {
+                span_ns(&lit(back.clone()), "the RANGE of a frame").map(Back::Time)
+            }
             _ => plan_err!("the frame {frame} is not supported; write ROWS or RANGE"),
         },
     };
@@ -257,7 +320,8 @@ fn frame(frame: &WindowFrame) -> Result<Frame> {
         return Ok(Frame::RUNNING);
     }
     // Of rows with the same time, those that have come count.
-    let end = if frame.end_bound == WindowFrameBound::CurrentRow { Back::Rows(0) } else { back(&frame.end_bound)? };
+    let end =
+        if frame.end_bound == WindowFrameBound::CurrentRow { Back::Rows(0) } else { back(&frame.end_bound)? };
     Ok(Frame { start: back(&frame.start_bound)?, end })
 }
 
@@ -275,7 +339,10 @@ impl FunctionBuilder<'_> {
             WindowFunctionDefinition::AggregateUDF(_) => Function::Call(Box::new(self.aggregate(call)?)),
             WindowFunctionDefinition::WindowUDF(udf) => {
                 if call.params.filter.is_some() || call.params.distinct {
-                    return plan_err!("`{}` takes neither FILTER nor DISTINCT; use CASE in its argument", udf.name());
+                    return plan_err!(
+                        "`{}` takes neither FILTER nor DISTINCT; use CASE in its argument",
+                        udf.name()
+                    );
                 }
                 match udf.inner().downcast_ref::<MemoryUdf>() {
                     Some(udf) => self.memory(udf.memory, call, column)?,
@@ -306,8 +373,14 @@ impl FunctionBuilder<'_> {
     /// `name(arguments) frame`.
     fn fingerprint(&self, call: &WindowFunction, frame: Option<Frame>) -> String {
         let params = &call.params;
-        let arguments: Vec<String> = params.args.iter().map(|argument| spelled(argument, self.plan)).collect();
-        let mut text = format!("{}({}{})", call.fun, if params.distinct { "DISTINCT " } else { "" }, arguments.join(", "));
+        let arguments: Vec<String> =
+            params.args.iter().map(|argument| spelled(argument, self.plan)).collect();
+        let mut text = format!(
+            "{}({}{})",
+            call.fun,
+            if params.distinct { "DISTINCT " } else { "" },
+            arguments.join(", ")
+        );
         if params.null_treatment == Some(NullTreatment::IgnoreNulls) {
             text.push_str(" IGNORE NULLS");
         }
@@ -321,7 +394,9 @@ impl FunctionBuilder<'_> {
     }
 
     fn aggregate(&mut self, call: &WindowFunction) -> Result<FrameAggregate> {
-        let WindowFunctionDefinition::AggregateUDF(function) = &call.fun else { return plan_err!("`{}` is not an aggregate", call.fun) };
+        let WindowFunctionDefinition::AggregateUDF(function) = &call.fun else {
+            return plan_err!("`{}` is not an aggregate", call.fun);
+        };
         let (frame, params) = (self.frame(call)?, &call.params);
         let schema = Arc::new(self.input.as_arrow().clone());
         let aggregate = AggregateExprBuilder::new(Arc::clone(function), self.arguments(call)?)
@@ -343,7 +418,9 @@ impl FunctionBuilder<'_> {
             Some(Expr::Literal(value, _)) if value.is_null() => Ok(otherwise),
             Some(Expr::Literal(value, _)) => match value.cast_to(&DataType::Int64)? {
                 ScalarValue::Int64(Some(number)) if number >= 0 => Ok(number),
-                _ if name == "lag" => plan_err!("`lag` with a negative distance looks at rows that have not come yet; write `lag(x, 1)`"),
+                _ if name == "lag" => plan_err!(
+                    "`lag` with a negative distance looks at rows that have not come yet; write `lag(x, 1)`"
+                ),
                 _ => plan_err!("`{name}` counts from 1"),
             },
             Some(other) => plan_err!("`{}` must be a constant number of rows in `{name}`", said(other)),
@@ -351,7 +428,11 @@ impl FunctionBuilder<'_> {
         let which = match name {
             "row_number" => {
                 let fingerprint = self.fingerprint(call, None);
-                return Ok(Function::Call(Box::new(Memories::new(fingerprint, Vec::new(), Remember::RowNumber))));
+                return Ok(Function::Call(Box::new(Memories::new(
+                    fingerprint,
+                    Vec::new(),
+                    Remember::RowNumber,
+                ))));
             }
             "lag" => {
                 let default = match params.args.get(2) {
@@ -360,7 +441,10 @@ impl FunctionBuilder<'_> {
                     Some(Expr::Literal(value, _)) => Some(value.clone()),
                     Some(other) => {
                         let other = said(other);
-                        return plan_err!("`{other}` must be a constant as the default of `lag`; use coalesce(lag(x), {other})");
+                        return plan_err!(
+                            "`{other}` must be a constant as the default of `lag`; use coalesce(lag(x), \
+                            {other})"
+                        );
                     }
                 };
                 Which::Lag(usize::try_from(number(1, 1)?).unwrap_or(usize::MAX), default)
@@ -371,19 +455,34 @@ impl FunctionBuilder<'_> {
                 0 => return plan_err!("`nth_value` counts from 1"),
                 n => Which::Nth(self.frame(call)?, usize::try_from(n).unwrap_or(usize::MAX)),
             },
-            "lead" => return plan_err!("`lead` looks at a row that has not come yet; swap the roles of the two rows and write `lag`"),
+            "lead" => {
+                return plan_err!(
+                    "`lead` looks at a row that has not come yet; swap the roles of the two rows and write \
+                    `lag`"
+                );
+            }
             _ => {
                 return plan_err!(
-                    "`{name}` compares rows that have not all come; use `row_number`, or look at closed windows: PARTITION BY window_start, window_end"
+                    "`{name}` compares rows that have not all come; use `row_number`, or look at closed \
+                    windows: PARTITION BY window_start, window_end"
                 );
             }
         };
-        let in_rows =
-            |frame: &Frame| *frame != Frame::RUNNING && [frame.start, frame.end].iter().any(|back| matches!(back, Back::Rows(n) if *n > 0));
-        if ignore_nulls && matches!(&which, Which::First(frame) | Which::Last(frame) | Which::Nth(frame, _) if in_rows(frame)) {
-            return plan_err!("`{name}` with IGNORE NULLS does not take ROWS; use RANGE, or leave out the rows without value before");
+        let in_rows = |frame: &Frame| {
+            *frame != Frame::RUNNING
+                && [frame.start, frame.end].iter().any(|back| matches!(back, Back::Rows(n) if *n > 0))
+        };
+        if ignore_nulls
+            && matches!(&which, Which::First(frame) | Which::Last(frame) | Which::Nth(frame, _) if in_rows(frame))
+        {
+            return plan_err!(
+                "`{name}` with IGNORE NULLS does not take ROWS; use RANGE, or leave out the rows without \
+                value before"
+            );
         }
-        let Some(argument) = self.arguments(call)?.into_iter().next() else { return plan_err!("`{name}` needs an argument") };
+        let Some(argument) = self.arguments(call)?.into_iter().next() else {
+            return plan_err!("`{name}` needs an argument");
+        };
         let data_type = argument.data_type(self.input.as_arrow())?;
         let which = match which {
             Which::Lag(back, Some(default)) => Which::Lag(back, Some(default.cast_to(&data_type)?)),
@@ -391,7 +490,9 @@ impl FunctionBuilder<'_> {
         };
         let value = params.args.first().map(|value| spelled(value, self.plan)).unwrap_or_default();
         let fingerprint = match &which {
-            Which::Lag(back, _) => format!("lag({value}, {back}){}", if ignore_nulls { " IGNORE NULLS" } else { "" }),
+            Which::Lag(back, _) => {
+                format!("lag({value}, {back}){}", if ignore_nulls { " IGNORE NULLS" } else { "" })
+            }
             _ => self.fingerprint(call, Some(frame(&params.window_frame)?)),
         };
         Ok(Function::Call(Box::new(Pick::new(fingerprint, argument, data_type, which, ignore_nulls))))
@@ -404,13 +505,19 @@ impl FunctionBuilder<'_> {
         let (Some(first), Some(value)) = (arguments.next(), call.params.args.first()) else {
             return plan_err!("`{name}` needs an argument");
         };
-        let of = if memory.takes_condition() { without_thresholds(value, self.plan) } else { spelled(value, self.plan) };
+        let of = if memory.takes_condition() {
+            without_thresholds(value, self.plan)
+        } else {
+            spelled(value, self.plan)
+        };
         let second = call.params.args.get(1);
         let interval = || span_ns(second.unwrap_or(value), &format!("the interval of `{name}`"));
         let is_interval = matches!(
             second,
             Some(Expr::Literal(
-                ScalarValue::IntervalMonthDayNano(_) | ScalarValue::IntervalDayTime(_) | ScalarValue::IntervalYearMonth(_),
+                ScalarValue::IntervalMonthDayNano(_)
+                    | ScalarValue::IntervalDayTime(_)
+                    | ScalarValue::IntervalYearMonth(_),
                 _
             ))
         );
@@ -426,7 +533,13 @@ impl FunctionBuilder<'_> {
             }
             Memory::Changed => {
                 let data_type = first.data_type(self.input.as_arrow())?;
-                return Ok(Function::Call(Box::new(Pick::new(fingerprint, first, data_type, Which::Changed, true))));
+                return Ok(Function::Call(Box::new(Pick::new(
+                    fingerprint,
+                    first,
+                    data_type,
+                    Which::Changed,
+                    true,
+                ))));
             }
             Memory::CountWithin => {
                 // In (ts - interval, ts]: that is, from one nanosecond after its beginning.
@@ -442,7 +555,14 @@ impl FunctionBuilder<'_> {
             Memory::Deadband => Remember::Deadband,
             Memory::Ewma if is_interval => Remember::EwmaTime(interval()?),
             Memory::Ewma => Remember::EwmaShare(share(second)?),
-            Memory::Held => return Ok(Function::Held(HeldCall { fingerprint, condition: first, for_ns: interval()?, column })),
+            Memory::Held => {
+                return Ok(Function::Held(HeldCall {
+                    fingerprint,
+                    condition: first,
+                    for_ns: interval()?,
+                    column,
+                }));
+            }
             Memory::Hysteresis => {
                 check_hysteresis(&call.params.args)?;
                 Remember::Hysteresis
@@ -467,7 +587,10 @@ fn constant(expr: Option<&Expr>) -> Option<f64> {
 fn share(expr: Option<&Expr>) -> Result<f64> {
     match constant(expr) {
         Some(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => plan_err!("the second argument of `ewma` is the share of the newest value; write a number over 0 and up to 1, or an interval"),
+        _ => plan_err!(
+            "the second argument of `ewma` is the share of the newest value; write a number over 0 and up \
+            to 1, or an interval"
+        ),
     }
 }
 
@@ -475,7 +598,8 @@ fn check_hysteresis(arguments: &[Expr]) -> Result<()> {
     match (constant(arguments.get(1)), constant(arguments.get(2))) {
         (Some(low), Some(high)) if low >= high => {
             plan_err!(
-                "`hysteresis` is off from {low} down and on from {high} up, which leaves nothing between; put the lower threshold first"
+                "`hysteresis` is off from {low} down and on from {high} up, which leaves nothing between; \
+                put the lower threshold first"
             )
         }
         _ => Ok(()),
@@ -500,7 +624,8 @@ fn spelled(expr: &Expr, plan: &LogicalPlan) -> String {
 
 /// The expression with common parts, which the planner has taken out of it, back in place.
 fn whole(expr: &Expr, plan: &LogicalPlan) -> Expr {
-    let is_common = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name.starts_with("__common_expr"));
+    let is_common =
+        |expr: &Expr| matches!(expr, Expr::Column(column) if column.name.starts_with("__common_expr"));
     let whole = expr.clone().transform_up(|expr| {
         if !is_common(&expr) {
             return Ok(Transformed::no(expr));

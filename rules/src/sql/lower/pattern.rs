@@ -25,7 +25,11 @@ impl Lowering<'_> {
         let recognition = Recognition {
             shape: spec.shape.clone(),
             names: spec.variables.clone(),
-            conditions: spec.conditions.iter().map(|condition| condition.as_ref().map(lower).transpose()).collect::<Result<_>>()?,
+            conditions: spec
+                .conditions
+                .iter()
+                .map(|condition| condition.as_ref().map(lower).transpose())
+                .collect::<Result<_>>()?,
             within_ns: spec.within_ns,
             absent: spec.absent,
             skip: spec.skip,
@@ -55,7 +59,8 @@ fn lower_formula(formula: &formula::Formula, rows: &DFSchema) -> Result<Formula>
         formula::Slot::Aggregate { variables, finished, call } => {
             refuse(call)?;
             let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
-            let lowered = LoweredAggregateBuilder::new(call, rows, rows.as_arrow(), &props, &context).build()?;
+            let lowered =
+                LoweredAggregateBuilder::new(call, rows, rows.as_arrow(), &props, &context).build()?;
             if !lowered.order_bys.is_empty() {
                 return plan_err!(
                     "ORDER BY inside `{}` cannot stand in MATCH_RECOGNIZE; rows of a match are in event time",

@@ -1,4 +1,5 @@
-//! What can be said of the rows that a statement makes something of: its [`Way`]s, and in which order its conditions are looked at.
+//! What can be said of the rows that a statement makes something of: its [`Way`]s, and in which order its
+//! conditions are looked at.
 
 use std::sync::Arc;
 
@@ -7,7 +8,9 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as Name, DFSchema, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::InList;
 use datafusion_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
-use datafusion_expr::{Between, BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, TableSource, cast};
+use datafusion_expr::{
+    Between, BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, TableSource, cast,
+};
 use tidegate_core::schema::FieldType;
 
 use super::physical;
@@ -17,14 +20,16 @@ use crate::sql::names::StreamSource;
 use crate::sql::operators::written;
 use crate::sql::wall_clock::asks_for_now;
 
-/// No person writes a list that is longer, and a rule that asks for anything is not worth its place in the index.
+/// No person writes a list that is longer, and a rule that asks for anything is not worth its place in the
+/// index.
 const MOST_WAYS: usize = 64;
 
 /// Columns, constants and operators of a term. One that is longer is not worth being compared with others.
 const MOST_PARTS: usize = 256;
 
-/// Has conditions that may fail looked at after those that cannot, and only for the rows that fulfil these: whether a row counts as bad does
-/// not depend on the order in which conditions are written, nor on whether another row makes the rule run.
+/// Has conditions that may fail looked at after those that cannot, and only for the rows that fulfil these:
+/// whether a row counts as bad does not depend on the order in which conditions are written, nor on whether
+/// another row makes the rule run.
 pub(super) fn safe_conditions_first(plan: LogicalPlan) -> Result<LogicalPlan> {
     let split = plan.transform_down(|node| {
         let LogicalPlan::Filter(filter) = node else { return Ok(Transformed::no(node)) };
@@ -32,7 +37,8 @@ pub(super) fn safe_conditions_first(plan: LogicalPlan) -> Result<LogicalPlan> {
         if is_safe(&filter.predicate) {
             return Ok(Transformed::no(LogicalPlan::Filter(filter)));
         }
-        let (safe, others): (Vec<_>, Vec<_>) = split_conjunction_owned(filter.predicate.clone()).into_iter().partition(is_safe);
+        let (safe, others): (Vec<_>, Vec<_>) =
+            split_conjunction_owned(filter.predicate.clone()).into_iter().partition(is_safe);
         let (Some(safe), Some(others)) = (conjunction(safe), conjunction(others)) else {
             return Ok(Transformed::no(LogicalPlan::Filter(filter)));
         };
@@ -42,14 +48,16 @@ pub(super) fn safe_conditions_first(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(split.data)
 }
 
-/// What a row must look like for a statement with this plan to make anything of it. `None`: it must see every row.
+/// What a row must look like for a statement with this plan to make anything of it. `None`: it must see every
+/// row.
 pub(super) fn ways(plan: &LogicalPlan) -> Option<Vec<Way>> {
     let mut found = Vec::new();
     conditions(plan, &mut found)?;
     found.into_iter().filter(|ways| ways.len() <= MOST_WAYS).reduce(|a, b| both(&a, &b))
 }
 
-/// Adds what the conditions of `plan` ask for. Returns whether none of it can fail; `None`: rows are not looked at one by one.
+/// Adds what the conditions of `plan` ask for. Returns whether none of it can fail; `None`: rows are not
+/// looked at one by one.
 fn conditions(plan: &LogicalPlan, found: &mut Vec<Vec<Way>>) -> Option<bool> {
     match plan {
         LogicalPlan::TableScan(_) => Some(true),
@@ -59,11 +67,13 @@ fn conditions(plan: &LogicalPlan, found: &mut Vec<Vec<Way>>) -> Option<bool> {
             Some(safe && projection.expr.iter().all(|expr| is_safe(expr, projection.input.schema())))
         }
         LogicalPlan::Filter(filter) => {
-            let (below, safe) = (conditions(&filter.input, found)?, is_safe(&filter.predicate, filter.input.schema()));
+            let (below, safe) =
+                (conditions(&filter.input, found)?, is_safe(&filter.predicate, filter.input.schema()));
             if below {
                 match split_conjunction(&filter.predicate).as_slice() {
                     all if safe => found.extend(all.iter().filter_map(|expr| asks(expr, &filter.input))),
-                    // Where it has no value for a row, it has none in the index either, and the rule is called.
+                    // Where it has no value for a row, it has none in the index either, and the rule is
+                    // called.
                     [only] => found.extend(asks_of_one_term(only, &filter.input)),
                     _ => {}
                 }
@@ -99,21 +109,24 @@ fn asks_of_one_term(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Way>> {
         Expr::Not(expr) | Expr::IsFalse(expr) => return truth(expr, false, input),
         Expr::InList(InList { expr, list, negated: false }) if list.len() <= MOST_WAYS => {
             let (term, data_type) = term(expr, input)?;
-            list.iter().map(|literal| Some(Way::equal(term.clone(), value(literal, &data_type, term.kind)?))).collect()
+            list.iter()
+                .map(|literal| Some(Way::equal(term.clone(), value(literal, &data_type, term.kind)?)))
+                .collect()
         }
         Expr::Between(Between { expr, negated: false, low, high }) => {
             let low = compare(expr, Operator::GtEq, low, input);
             low.zip(compare(expr, Operator::LtEq, high, input)).map(|(low, high)| vec![low.and(&high)])
         }
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            compare(left, *op, right, input).or_else(|| compare(right, op.swap()?, left, input)).map(|way| vec![way])
-        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => compare(left, *op, right, input)
+            .or_else(|| compare(right, op.swap()?, left, input))
+            .map(|way| vec![way]),
         _ => None,
     };
     found.or_else(|| truth(expr, true, input))
 }
 
-/// The ways of rows that fulfil both: each of the better ones, with what the others ask for if there is only one.
+/// The ways of rows that fulfil both: each of the better ones, with what the others ask for if there is only
+/// one.
 fn both(a: &[Way], b: &[Way]) -> Vec<Way> {
     let cost = |ways: &[Way]| (ways.iter().map(Way::cost).max(), ways.len());
     let (better, other) = if cost(a) <= cost(b) { (a, b) } else { (b, a) };
@@ -165,7 +178,10 @@ fn term(expr: &Expr, plan: &LogicalPlan) -> Option<(Term, DataType)> {
     if let Expr::Column(column) = &expr {
         let (index, field) = schema.column_with_name(&column.name)?;
         let kind = FieldType::of(field.data_type())?;
-        return Some((Term { name: Arc::from(column.name.as_str()), kind, source: Source::Column(index) }, field.data_type().clone()));
+        return Some((
+            Term { name: Arc::from(column.name.as_str()), kind, source: Source::Column(index) },
+            field.data_type().clone(),
+        ));
     }
     if expr.column_refs().is_empty() || asks_for_now(&expr) {
         return None;
@@ -175,16 +191,23 @@ fn term(expr: &Expr, plan: &LogicalPlan) -> Option<(Term, DataType)> {
     let kind = kind_of(&data_type)?;
     let computed = physical(&expr, &schema).ok()?;
     let name = Arc::from(written(&computed));
-    let computed = if kind.data_type() == data_type { computed } else { physical(&cast(expr, kind.data_type()), &schema).ok()? };
+    let computed = if kind.data_type() == data_type {
+        computed
+    } else {
+        physical(&cast(expr, kind.data_type()), &schema).ok()?
+    };
     Some((Term { name, kind, source: Source::Computed(computed) }, data_type))
 }
 
 /// The type of the index that orders values as `data_type` does.
 fn kind_of(data_type: &DataType) -> Option<FieldType> {
     match data_type {
-        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
-            Some(FieldType::Int64)
-        }
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32 => Some(FieldType::Int64),
         DataType::Float32 => Some(FieldType::Float64),
         DataType::LargeUtf8 | DataType::Utf8View => Some(FieldType::Utf8),
         other => FieldType::of(other),
@@ -201,19 +224,23 @@ fn of_stream(expr: Expr, plan: &LogicalPlan) -> Option<(Expr, &StreamSource)> {
         LogicalPlan::Filter(filter) => of_stream(expr, &filter.input),
         LogicalPlan::SubqueryAlias(alias) => {
             let inner = alias.input.schema().columns();
-            let known = |column: &Name| Some(Expr::Column(inner.get(alias.schema.maybe_index_of_column(column)?)?.clone()));
+            let known = |column: &Name| {
+                Some(Expr::Column(inner.get(alias.schema.maybe_index_of_column(column)?)?.clone()))
+            };
             of_stream(written_out(expr, &known)?, &alias.input)
         }
         LogicalPlan::Projection(projection) => {
-            let known = |column: &Name| projection.expr.get(projection.schema.maybe_index_of_column(column)?).cloned();
+            let known = |column: &Name| {
+                projection.expr.get(projection.schema.maybe_index_of_column(column)?).cloned()
+            };
             of_stream(written_out(expr, &known)?, &projection.input)
         }
         _ => None,
     }
 }
 
-/// `expr` with what `known` has for each of its columns, and without names for parts of it. `None` when there is no such column, or when it would
-/// be too long: steps that use a column twice double it each time.
+/// `expr` with what `known` has for each of its columns, and without names for parts of it. `None` when there
+/// is no such column, or when it would be too long: steps that use a column twice double it each time.
 fn written_out(expr: Expr, known: &dyn Fn(&Name) -> Option<Expr>) -> Option<Expr> {
     let written = expr.transform_up(|expr| match expr {
         Expr::Column(column) => match known(&column) {

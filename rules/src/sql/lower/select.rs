@@ -39,14 +39,21 @@ impl Lowering<'_> {
 
 /// What `projection` computes, and of what: where it only names columns of another one, the two are one.
 fn computed(projection: &Projection) -> Result<(Vec<Arc<dyn PhysicalExpr>>, &LogicalPlan)> {
-    let exprs = projection.expr.iter().map(|expr| physical(expr, projection.input.schema())).collect::<Result<Vec<_>>>()?;
+    let exprs = projection
+        .expr
+        .iter()
+        .map(|expr| physical(expr, projection.input.schema()))
+        .collect::<Result<Vec<_>>>()?;
     let LogicalPlan::Projection(inner) = &*projection.input else { return Ok((exprs, &projection.input)) };
-    let chosen: Option<Vec<usize>> = exprs.iter().map(|expr| Some(expr.downcast_ref::<Column>()?.index())).collect();
+    let chosen: Option<Vec<usize>> =
+        exprs.iter().map(|expr| Some(expr.downcast_ref::<Column>()?.index())).collect();
     let Some(chosen) = chosen else { return Ok((exprs, &projection.input)) };
     let (inner_exprs, input) = computed(inner)?;
     let mut seen = BTreeSet::new();
     // Nothing is computed twice.
-    let once = chosen.iter().all(|index| seen.insert(index) || inner_exprs.get(*index).is_some_and(|expr| expr.is::<Column>()));
+    let once = chosen
+        .iter()
+        .all(|index| seen.insert(index) || inner_exprs.get(*index).is_some_and(|expr| expr.is::<Column>()));
     let merged: Option<Vec<_>> = chosen.iter().map(|index| inner_exprs.get(*index).cloned()).collect();
     match merged.filter(|_| once) {
         Some(merged) => Ok((merged, input)),
@@ -70,8 +77,13 @@ fn columns(exprs: &[Arc<dyn PhysicalExpr>]) -> Result<Vec<usize>> {
 fn renumbered(exprs: Vec<Arc<dyn PhysicalExpr>>, columns: &[usize]) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
     let renumber = |expr: Arc<dyn PhysicalExpr>| {
         let column = expr.downcast_ref::<Column>();
-        let moved = column.and_then(|column| Some(Column::new(column.name(), columns.binary_search(&column.index()).ok()?)));
-        Ok(moved.map_or_else(|| Transformed::no(Arc::clone(&expr)), |moved| Transformed::yes(Arc::new(moved) as _)))
+        let moved = column.and_then(|column| {
+            Some(Column::new(column.name(), columns.binary_search(&column.index()).ok()?))
+        });
+        Ok(moved.map_or_else(
+            || Transformed::no(Arc::clone(&expr)),
+            |moved| Transformed::yes(Arc::new(moved) as _),
+        ))
     };
     exprs.into_iter().map(|expr| Ok(expr.transform_up(renumber)?.data)).collect()
 }

@@ -8,9 +8,13 @@ use crate::sql::operators::Reach;
 
 const NS_PER_DAY: i64 = 86_400_000_000_000;
 
-/// `left`, `right` are the columns that carry time. The reach that `conditions` leave, as far as they are about these two and nothing
-/// else, and which of them these are. `Err`: a bound is missing.
-pub(super) fn reach(conditions: &[Expr], left: &Column, right: &Column) -> Result<(Reach, Vec<usize>), Missing> {
+/// `left`, `right` are the columns that carry time. The reach that `conditions` leave, as far as they are
+/// about these two and nothing else, and which of them these are. `Err`: a bound is missing.
+pub(super) fn reach(
+    conditions: &[Expr],
+    left: &Column,
+    right: &Column,
+) -> Result<(Reach, Vec<usize>), Missing> {
     let (mut from, mut to) = (None, None);
     let mut used = Vec::new();
     for (index, condition) in conditions.iter().enumerate() {
@@ -37,7 +41,8 @@ pub(super) enum Missing {
     To,
 }
 
-/// What `condition` says about (right time - left time): at least, at most. `None`: it is about something else.
+/// What `condition` says about (right time - left time): at least, at most. `None`: it is about something
+/// else.
 fn bounds(condition: &Expr, left: &Column, right: &Column) -> Option<(Option<i64>, Option<i64>)> {
     match condition {
         Expr::Alias(Alias { expr, .. }) => bounds(expr, left, right),
@@ -51,7 +56,13 @@ fn bounds(condition: &Expr, left: &Column, right: &Column) -> Option<(Option<i64
     }
 }
 
-fn compared(a: &Expr, op: Operator, b: &Expr, left: &Column, right: &Column) -> Option<(Option<i64>, Option<i64>)> {
+fn compared(
+    a: &Expr,
+    op: Operator,
+    b: &Expr,
+    left: &Column,
+    right: &Column,
+) -> Option<(Option<i64>, Option<i64>)> {
     let (a, b) = (Linear::of(a, left, right)?, Linear::of(b, left, right)?);
     let difference = a.plus(b.times(-1)?)?;
     // `difference op 0`, and what that says about right - left.
@@ -84,8 +95,11 @@ impl Linear {
             Expr::Column(column) if column == left => Some(Self { left: 1, right: 0, ns: 0 }),
             Expr::Column(column) if column == right => Some(Self { left: 0, right: 1, ns: 0 }),
             Expr::Alias(Alias { expr, .. }) => Self::of(expr, left, right),
-            // What is cast here was a time or a span, and stays one; one that would lose precision is not of use.
-            Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) if is_exact(field.data_type()) => {
+            // What is cast here was a time or a span, and stays one; one that would lose precision is not of
+            // use.
+            Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
+                if is_exact(field.data_type()) =>
+            {
                 Self::of(expr, left, right)
             }
             Expr::Negative(expr) => Self::of(expr, left, right)?.times(-1),
@@ -127,9 +141,9 @@ fn span_ns(value: &ScalarValue) -> Option<i64> {
         ScalarValue::IntervalMonthDayNano(Some(span)) if span.months == 0 => {
             i64::from(span.days).checked_mul(NS_PER_DAY)?.checked_add(span.nanoseconds)
         }
-        ScalarValue::IntervalDayTime(Some(span)) => {
-            i64::from(span.days).checked_mul(NS_PER_DAY)?.checked_add(i64::from(span.milliseconds).checked_mul(1_000_000)?)
-        }
+        ScalarValue::IntervalDayTime(Some(span)) => i64::from(span.days)
+            .checked_mul(NS_PER_DAY)?
+            .checked_add(i64::from(span.milliseconds).checked_mul(1_000_000)?),
         ScalarValue::DurationNanosecond(Some(ns)) => Some(*ns),
         ScalarValue::DurationMicrosecond(Some(us)) => us.checked_mul(1_000),
         ScalarValue::DurationMillisecond(Some(ms)) => ms.checked_mul(1_000_000),

@@ -86,7 +86,11 @@ impl ExprPlanner for Meetings {
             BinaryOperator::LtEq => Operator::LtEq,
             BinaryOperator::Gt => Operator::Gt,
             BinaryOperator::GtEq => Operator::GtEq,
-            BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Divide | BinaryOperator::Modulo => {
+            BinaryOperator::Plus
+            | BinaryOperator::Minus
+            | BinaryOperator::Multiply
+            | BinaryOperator::Divide
+            | BinaryOperator::Modulo => {
                 refuse_sum(&left, &right, schema)?;
                 return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
             }
@@ -100,10 +104,13 @@ impl ExprPlanner for Meetings {
 /// Text is neither added to nor multiplied.
 fn refuse_sum(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<()> {
     let (Ok(of), Ok(with)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(()) };
-    for (text, kind, other) in [(left, Kind::of(&of), Kind::of(&with)), (right, Kind::of(&with), Kind::of(&of))] {
+    for (text, kind, other) in
+        [(left, Kind::of(&of), Kind::of(&with)), (right, Kind::of(&with), Kind::of(&of))]
+    {
         if kind == Kind::Text && text_of(text).is_none() && other == Kind::Number {
             let name = written(text);
-            let message = format!("`{name}` is text, and cannot be computed with; write CAST({name} AS DOUBLE)");
+            let message =
+                format!("`{name}` is text, and cannot be computed with; write CAST({name} AS DOUBLE)");
             return Err(refusal(message, &[text]));
         }
     }
@@ -132,8 +139,13 @@ pub(super) fn agreeing(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn check_join(node: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Join(join) = node else { return Ok(()) };
     join.on.iter().try_for_each(|(left, right)| {
-        let kinds = (Kind::of(&left.get_type(join.left.schema())?), Kind::of(&right.get_type(join.right.schema())?));
-        if kinds.0.meets(kinds.1) { Ok(()) } else { Err(mismatch((left, kinds.0), (right, kinds.1), Some(Operator::Eq))) }
+        let kinds =
+            (Kind::of(&left.get_type(join.left.schema())?), Kind::of(&right.get_type(join.right.schema())?));
+        if kinds.0.meets(kinds.1) {
+            Ok(())
+        } else {
+            Err(mismatch((left, kinds.0), (right, kinds.1), Some(Operator::Eq)))
+        }
     })
 }
 
@@ -145,7 +157,8 @@ fn check_union(node: &LogicalPlan) -> Result<()> {
             let kinds = (Kind::of(of.data_type()), Kind::of(with.data_type()));
             if !kinds.0.meets(kinds.1) {
                 let message = format!(
-                    "column `{}` of the UNION is {} in one SELECT, and {} in another; convert one of them with CAST",
+                    "column `{}` of the UNION is {} in one SELECT, and {} in another; convert one of them \
+                    with CAST",
                     of.name(),
                     kinds.0.name(),
                     kinds.1.name()
@@ -173,7 +186,9 @@ fn agreeing_in(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Expr::InList(InList::new(Box::new(of), list, negated))
         }
         Expr::InSubquery(InSubquery { expr: ref looked_up, ref subquery, .. }) => {
-            if let (Ok(of), Some(field)) = (looked_up.get_type(schema), subquery.subquery.schema().fields().first()) {
+            if let (Ok(of), Some(field)) =
+                (looked_up.get_type(schema), subquery.subquery.schema().fields().first())
+            {
                 let (of, with) = (Kind::of(&of), Kind::of(field.data_type()));
                 let column = Expr::Column(datafusion_common::Column::new_unqualified(field.name()));
                 if !of.meets(with) {
@@ -184,7 +199,10 @@ fn agreeing_in(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Case(case) => Expr::Case(agreeing_case(case, schema)?),
         Expr::ScalarFunction(call) if CHOOSE.contains(&call.func.name()) => {
-            Expr::ScalarFunction(ScalarFunction { args: agreeing_all(call.args, None, schema)?, func: call.func })
+            Expr::ScalarFunction(ScalarFunction {
+                args: agreeing_all(call.args, None, schema)?,
+                func: call.func,
+            })
         }
         Expr::ScalarFunction(ref call) => {
             check_arguments(&*call.func, &call.args, schema)?;
@@ -223,13 +241,15 @@ fn agreeing_with(of: Expr, list: Vec<Expr>, schema: &DFSchema) -> Result<(Expr, 
 
 fn agreeing_case(case: Case, schema: &DFSchema) -> Result<Case> {
     let Case { mut expr, when_then_expr, else_expr } = case;
-    let (mut whens, thens): (Vec<Expr>, Vec<Expr>) = when_then_expr.into_iter().map(|(when, then)| (*when, *then)).unzip();
+    let (mut whens, thens): (Vec<Expr>, Vec<Expr>) =
+        when_then_expr.into_iter().map(|(when, then)| (*when, *then)).unzip();
     if let Some(of) = expr.take() {
         let (of, list) = agreeing_with(*of, whens, schema)?;
         (expr, whens) = (Some(Box::new(of)), list);
     }
     let cases = thens.len();
-    let mut results = agreeing_all(thens.into_iter().chain(else_expr.map(|otherwise| *otherwise)).collect(), None, schema)?;
+    let mut results =
+        agreeing_all(thens.into_iter().chain(else_expr.map(|otherwise| *otherwise)).collect(), None, schema)?;
     let otherwise = results.split_off(cases.min(results.len())).pop().map(Box::new);
     let when_then = whens.into_iter().map(Box::new).zip(results.into_iter().map(Box::new)).collect();
     Ok(Case { expr, when_then_expr: when_then, else_expr: otherwise })
@@ -237,10 +257,16 @@ fn agreeing_case(case: Case, schema: &DFSchema) -> Result<Case> {
 
 /// `exprs`, which meet each other, as things of one kind.
 fn agreeing_all(mut exprs: Vec<Expr>, op: Option<Operator>, schema: &DFSchema) -> Result<Vec<Expr>> {
-    let Ok(types) = exprs.iter().map(|expr| expr.get_type(schema)).collect::<Result<Vec<_>>>() else { return Ok(exprs) };
+    let Ok(types) = exprs.iter().map(|expr| expr.get_type(schema)).collect::<Result<Vec<_>>>() else {
+        return Ok(exprs);
+    };
     // What is no literal says what the others are.
-    let says = |(expr, data_type): &(&Expr, &DataType)| !matches!(Kind::of(data_type), Kind::Null) && text_of(expr).is_none();
-    let Some((first, wanted)) = exprs.iter().zip(&types).find(says).map(|(expr, data_type)| (expr.clone(), data_type.clone())) else {
+    let says = |(expr, data_type): &(&Expr, &DataType)| {
+        !matches!(Kind::of(data_type), Kind::Null) && text_of(expr).is_none()
+    };
+    let Some((first, wanted)) =
+        exprs.iter().zip(&types).find(says).map(|(expr, data_type)| (expr.clone(), data_type.clone()))
+    else {
         return Ok(exprs);
     };
     let kind = Kind::of(&wanted);
@@ -250,7 +276,12 @@ fn agreeing_all(mut exprs: Vec<Expr>, op: Option<Operator>, schema: &DFSchema) -
             continue;
         }
         match text_of(expr) {
-            Some(text) => *expr = Expr::Literal(reads(text, &wanted).ok_or_else(|| unreadable(text, &wanted, &first))?, None),
+            Some(text) => {
+                *expr = Expr::Literal(
+                    reads(text, &wanted).ok_or_else(|| unreadable(text, &wanted, &first))?,
+                    None,
+                )
+            }
             None => return Err(mismatch((&first, kind), (expr, own), op)),
         }
     }
@@ -305,7 +336,9 @@ fn converted(name: &str, from: Kind, to: Kind, wanted: &DataType) -> String {
     match (from, to) {
         (_, Kind::Text) => format!("CAST({name} AS VARCHAR)"),
         (Kind::Text, Kind::Moment) => format!("to_timestamp({name})"),
-        (Kind::Number, Kind::Moment) => format!("to_timestamp({name}), which takes seconds, or to_timestamp_millis({name})"),
+        (Kind::Number, Kind::Moment) => {
+            format!("to_timestamp({name}), which takes seconds, or to_timestamp_millis({name})")
+        }
         (_, Kind::Condition) => format!("CAST({name} AS BOOLEAN)"),
         (_, Kind::Number) if wanted.is_integer() => format!("CAST({name} AS BIGINT)"),
         (_, Kind::Number) => format!("CAST({name} AS DOUBLE)"),
@@ -314,7 +347,11 @@ fn converted(name: &str, from: Kind, to: Kind, wanted: &DataType) -> String {
 }
 
 /// Two things of different kinds meet.
-fn mismatch((left, left_kind): (&Expr, Kind), (right, right_kind): (&Expr, Kind), op: Option<Operator>) -> DataFusionError {
+fn mismatch(
+    (left, left_kind): (&Expr, Kind),
+    (right, right_kind): (&Expr, Kind),
+    op: Option<Operator>,
+) -> DataFusionError {
     let (mut a, mut b) = (written(left), written(right));
     if a == b {
         (a, b) = (qualified(left), qualified(right));
@@ -338,7 +375,10 @@ fn mismatch((left, left_kind): (&Expr, Kind), (right, right_kind): (&Expr, Kind)
             let as_number = instead(text_is_left, &format!("TRY_CAST({text} AS DOUBLE)"));
             match (equality, is_literal(number_expr)) {
                 (true, true) => {
-                    format!("{}, or {as_number} if it is to be read as a number", instead(!text_is_left, &format!("'{number}'")))
+                    format!(
+                        "{}, or {as_number} if it is to be read as a number",
+                        instead(!text_is_left, &format!("'{number}'"))
+                    )
                 }
                 (true, false) => instead(!text_is_left, &format!("CAST({number} AS VARCHAR)")),
                 (false, _) => as_number,
@@ -350,7 +390,9 @@ fn mismatch((left, left_kind): (&Expr, Kind), (right, right_kind): (&Expr, Kind)
         (from, Kind::Text) => instead(false, &converted(&b, Kind::Text, from, &DataType::Null)),
         (Kind::Moment, Kind::Number) => converted(&b, Kind::Number, Kind::Moment, &DataType::Null),
         (Kind::Number, Kind::Moment) => converted(&a, Kind::Number, Kind::Moment, &DataType::Null),
-        (Kind::Span, Kind::Number) | (Kind::Number, Kind::Span) => "the length of time as INTERVAL '10' SECOND".to_owned(),
+        (Kind::Span, Kind::Number) | (Kind::Number, Kind::Span) => {
+            "the length of time as INTERVAL '10' SECOND".to_owned()
+        }
         _ => "one of them as the type of the other, with CAST".to_owned(),
     };
     refusal(format!("{message}; write {help}"), &[left, right])
@@ -384,7 +426,10 @@ fn span_of(expr: &Expr) -> Option<Span> {
 /// The text of a literal that is one.
 pub(super) fn text_of(expr: &Expr) -> Option<&str> {
     match expr {
-        Expr::Literal(ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text), _) => text.as_deref(),
+        Expr::Literal(
+            ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text),
+            _,
+        ) => text.as_deref(),
         Expr::Alias(alias) => text_of(&alias.expr),
         _ => None,
     }

@@ -12,9 +12,17 @@ use super::{nullable, physical};
 use crate::sql::operators::{self, Operator, Table, Unnested};
 
 /// `unnest`, of an input that has `before` columns in front of those that the plan knows.
-pub(super) fn unnest(input: Box<dyn Operator>, unnest: &Unnest, before: usize, schema: SchemaRef) -> Result<Box<dyn Operator>> {
+pub(super) fn unnest(
+    input: Box<dyn Operator>,
+    unnest: &Unnest,
+    before: usize,
+    schema: SchemaRef,
+) -> Result<Box<dyn Operator>> {
     if unnest.list_type_columns.iter().any(|(_, list)| list.depth > 1) {
-        return plan_err!("a list in a list is unnested in two steps; write `SELECT unnest(x) FROM (SELECT unnest(list) AS x FROM ..)`");
+        return plan_err!(
+            "a list in a list is unnested in two steps; write `SELECT unnest(x) FROM (SELECT unnest(list) \
+            AS x FROM ..)`"
+        );
     }
     let mut columns: Vec<(usize, Unnested)> = (0..before).map(|index| (index, Unnested::Same)).collect();
     for index in &unnest.dependency_indices {
@@ -39,8 +47,13 @@ pub(super) fn unnest(input: Box<dyn Operator>, unnest: &Unnest, before: usize, s
 /// `VALUES ..`: they are computed once.
 pub(super) fn values(values: &Values) -> Result<Box<dyn Operator>> {
     let schema = nullable(values.schema.as_arrow());
-    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &RecordBatchOptions::new().with_row_count(Some(1)))?;
-    let mut columns: Vec<Vec<ArrayRef>> = schema.fields().iter().map(|field| vec![new_empty_array(field.data_type())]).collect();
+    let row = RecordBatch::try_new_with_options(
+        Arc::new(Schema::empty()),
+        Vec::new(),
+        &RecordBatchOptions::new().with_row_count(Some(1)),
+    )?;
+    let mut columns: Vec<Vec<ArrayRef>> =
+        schema.fields().iter().map(|field| vec![new_empty_array(field.data_type())]).collect();
     for exprs in &values.values {
         for (column, expr) in columns.iter_mut().zip(exprs) {
             column.push(physical(expr, &DFSchema::empty())?.evaluate(&row)?.into_array(1)?);

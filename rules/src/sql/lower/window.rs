@@ -10,7 +10,9 @@ use super::aggregate::nanoseconds;
 use super::{Asked, Lowering, key, physical, unqualified};
 use crate::sql::names::Names;
 use crate::sql::operators::{CUT_ROWS, Cut, CutWindow, Operator, RowWindows, Source, TimeWindow};
-use crate::sql::table_functions::{WINDOW_COLUMNS, WINDOW_END, WINDOW_TIME, WINDOW_TIME_NS, Window, WindowKind, with_window_columns};
+use crate::sql::table_functions::{
+    WINDOW_COLUMNS, WINDOW_END, WINDOW_TIME, WINDOW_TIME_NS, Window, WindowKind, with_window_columns,
+};
 use tidegate_core::TS;
 
 /// How many copies of a row are made at most, where windows cannot share what is added up.
@@ -24,7 +26,9 @@ impl Lowering<'_> {
         let by_time = matches!(window.kind, WindowKind::Time(_) | WindowKind::Session { .. });
         if by_time && input.delay_ns() == i64::MAX {
             return plan_err!(
-                "`ts` of rows whose window ends by its rows can be any time ago, so that no window over them could ever close; give the time of their window: SELECT window_time AS ts, .. GROUP BY window_start, window_end"
+                "`ts` of rows whose window ends by its rows can be any time ago, so that no window over \
+                them could ever close; give the time of their window: SELECT window_time AS ts, .. GROUP BY \
+                window_start, window_end"
             );
         }
         let below = window.input.schema();
@@ -36,7 +40,8 @@ impl Lowering<'_> {
                 let windows = if matches!(asked, Asked::Panes) { windows.panes() } else { windows };
                 if windows.overlap() > MAX_COPIES {
                     return plan_err!(
-                        "each row would come in {} windows, because what is computed here cannot be put together from parts; make the slide longer, or the window shorter",
+                        "each row would come in {} windows, because what is computed here cannot be put \
+                        together from parts; make the slide longer, or the window shorter",
                         windows.overlap()
                     );
                 }
@@ -58,7 +63,8 @@ impl Lowering<'_> {
         };
         let partition = window.partition.iter().enumerate().map(keyed).collect::<Result<_>>()?;
         if matches!(asked, Asked::Cutting) {
-            self.asked = Asked::Cut(CutWindow { input, cut: (cut, ttl_ns), partition, schema: Arc::clone(&schema) });
+            self.asked =
+                Asked::Cut(CutWindow { input, cut: (cut, ttl_ns), partition, schema: Arc::clone(&schema) });
             return Ok(Box::new(Source::new(Arc::from(CUT_ROWS), schema)));
         }
         Ok(Box::new(RowWindows::new(input, fingerprint, (cut, ttl_ns), partition, schema)?))
@@ -72,12 +78,13 @@ pub(super) fn warn_of_ends(plan: &LogicalPlan, names: &Names<'_>) -> Result<()> 
             && let Some(window) = extension.node.as_any().downcast_ref::<Window>()
             && matches!(window.kind, WindowKind::Time(_))
             && let Some(ts_of) = window.input.schema().columns().into_iter().find(|column| column.name == TS)
-            && let Some(WindowColumn { name: WINDOW_END, .. }) = window_column(&Expr::Column(ts_of.clone()), &window.input)
+            && let Some(WindowColumn { name: WINDOW_END, .. }) =
+                window_column(&Expr::Column(ts_of.clone()), &window.input)
         {
             let data = ts_of.relation.as_ref().map_or("the data", TableReference::table);
             names.warn(plan_datafusion_err!(
-                "`{data}` has window_end as its ts: the window that ends at 11:00 counts in the hour that begins then; write \
-                 `window_time AS ts`"
+                "`{data}` has window_end as its ts: the window that ends at 11:00 counts in the hour that \
+                begins then; write `window_time AS ts`"
             ));
         }
         Ok(TreeNodeRecursion::Continue)
@@ -87,7 +94,12 @@ pub(super) fn warn_of_ends(plan: &LogicalPlan, names: &Names<'_>) -> Result<()> 
 
 /// How much the `ts` that `projection` gives may be behind the watermark, when its input is `input`.
 pub(super) fn delay_ns(projection: &Projection, input: &dyn Operator) -> i64 {
-    let ts = projection.schema.fields().iter().position(|field| field.name() == TS).and_then(|index| projection.expr.get(index));
+    let ts = projection
+        .schema
+        .fields()
+        .iter()
+        .position(|field| field.name() == TS)
+        .and_then(|index| projection.expr.get(index));
     let Some(found) = ts.and_then(|ts| window_column(ts, &projection.input)) else { return input.delay_ns() };
     match (found.kind, found.name) {
         (_, WINDOW_END) => input.end_delay_ns(),
@@ -95,7 +107,9 @@ pub(super) fn delay_ns(projection: &Projection, input: &dyn Operator) -> i64 {
         (WindowKind::Time(windows), WINDOW_TIME) if windows.end_with(WINDOW_TIME_NS) => input.end_delay_ns(),
         (_, WINDOW_TIME) => input.end_delay_ns().saturating_add(WINDOW_TIME_NS),
         // An aggregate allows for the start of its windows anyway.
-        (WindowKind::Time(windows), _) if !found.aggregated => input.delay_ns().saturating_add(windows.size_ns()),
+        (WindowKind::Time(windows), _) if !found.aggregated => {
+            input.delay_ns().saturating_add(windows.size_ns())
+        }
         _ => input.delay_ns(),
     }
 }
@@ -148,15 +162,20 @@ pub(in crate::sql) fn has_window(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply(|node| {
         found |= matches!(node, LogicalPlan::Extension(extension) if extension.node.as_any().is::<Window>());
-        Ok(if matches!(node, LogicalPlan::Aggregate(_)) { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+        Ok(if matches!(node, LogicalPlan::Aggregate(_)) {
+            TreeNodeRecursion::Jump
+        } else {
+            TreeNodeRecursion::Continue
+        })
     })?;
     Ok(found)
 }
 
-/// Whether nothing from `plan` down to its window, nor `above` it, computes anything of the window's columns: then rows need not know
-/// which windows they are in.
+/// Whether nothing from `plan` down to its window, nor `above` it, computes anything of the window's columns:
+/// then rows need not know which windows they are in.
 pub(super) fn ignores_bounds(plan: &LogicalPlan, above: &[&Expr]) -> bool {
-    let free = |expr: &Expr, plan: &LogicalPlan| expr.column_refs().iter().all(|column| !is_bound(column, plan));
+    let free =
+        |expr: &Expr, plan: &LogicalPlan| expr.column_refs().iter().all(|column| !is_bound(column, plan));
     if !above.iter().all(|expr| free(expr, plan)) {
         return false;
     }
@@ -164,7 +183,11 @@ pub(super) fn ignores_bounds(plan: &LogicalPlan, above: &[&Expr]) -> bool {
         LogicalPlan::Filter(filter) => ignores_bounds(&filter.input, &[&filter.predicate]),
         LogicalPlan::SubqueryAlias(alias) => ignores_bounds(&alias.input, &[]),
         LogicalPlan::Projection(projection) => {
-            let computed: Vec<&Expr> = projection.expr.iter().filter(|expr| window_column(expr, &projection.input).is_none()).collect();
+            let computed: Vec<&Expr> = projection
+                .expr
+                .iter()
+                .filter(|expr| window_column(expr, &projection.input).is_none())
+                .collect();
             ignores_bounds(&projection.input, &computed)
         }
         LogicalPlan::Extension(extension) => extension.node.as_any().is::<Window>(),
@@ -192,11 +215,15 @@ pub(super) fn before_window(expr: &Expr, plan: &LogicalPlan) -> Option<Expr> {
         LogicalPlan::Filter(filter) => before_window(expr, &filter.input),
         LogicalPlan::SubqueryAlias(alias) => {
             let inner = alias.input.schema().columns();
-            let of = |column: &Column| Some(Expr::Column(inner.get(alias.schema.maybe_index_of_column(column)?)?.clone()));
+            let of = |column: &Column| {
+                Some(Expr::Column(inner.get(alias.schema.maybe_index_of_column(column)?)?.clone()))
+            };
             before_window(&replaced(&of)?, &alias.input)
         }
         LogicalPlan::Projection(projection) => {
-            let of = |column: &Column| projection.expr.get(projection.schema.maybe_index_of_column(column)?).cloned();
+            let of = |column: &Column| {
+                projection.expr.get(projection.schema.maybe_index_of_column(column)?).cloned()
+            };
             before_window(&replaced(&of)?, &projection.input)
         }
         LogicalPlan::Extension(_) => Some(expr.clone()),

@@ -29,7 +29,10 @@ const COMPARE: [&str; 8] = [
 ];
 
 /// What is evaluated for each row that `function` takes, on rows of `input`.
-pub(in crate::sql) fn arguments_of(function: &AggregateFunctionExpr, input: &Schema) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+pub(in crate::sql) fn arguments_of(
+    function: &AggregateFunctionExpr,
+    input: &Schema,
+) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
     let compares = COMPARE.contains(&function.fun().name()) || function.is_distinct();
     let argument = |expr: Arc<dyn PhysicalExpr>| {
         let expr = checked(expr, input)?;
@@ -38,7 +41,8 @@ pub(in crate::sql) fn arguments_of(function: &AggregateFunctionExpr, input: &Sch
     function.expressions().into_iter().map(argument).collect()
 }
 
-/// `min` and `max` of floats without two NaNs: DataFusion's own forget a NaN with the next number, so that the order of rows would matter.
+/// `min` and `max` of floats without two NaNs: DataFusion's own forget a NaN with the next number, so that
+/// the order of rows would matter.
 fn extreme(name: &str, data_type: &DataType) -> Option<Box<dyn GroupsAccumulator>> {
     macro_rules! extremes {
         ($type:ty, $native:ident) => {
@@ -91,10 +95,14 @@ impl AggregateCall {
         input: &Schema,
     ) -> Result<Self> {
         let mut arguments = arguments_of(&function, input)?;
-        let order = function.order_bys().iter().map(|order| canonical(checked(Arc::clone(&order.expr), input)?, input));
+        let order = function
+            .order_bys()
+            .iter()
+            .map(|order| canonical(checked(Arc::clone(&order.expr), input)?, input));
         arguments.extend(order.collect::<Result<Vec<_>>>()?);
         let filter = filter.map(|filter| checked(filter, input)).transpose()?;
-        let argument_types = arguments.iter().map(|argument| argument.data_type(input)).collect::<Result<_>>()?;
+        let argument_types =
+            arguments.iter().map(|argument| argument.data_type(input)).collect::<Result<_>>()?;
         Ok(Self { function, arguments, argument_types, filter, fingerprint })
     }
 
@@ -119,16 +127,23 @@ impl AggregateCall {
         self.function.create_accumulator()
     }
 
-    /// Whether the value of an accumulator for one group can be looked at without harm to it. That is promised for none, but these only
-    /// compute it from a few numbers.
+    /// Whether the value of an accumulator for one group can be looked at without harm to it. That is
+    /// promised for none, but these only compute it from a few numbers.
     pub(super) fn can_be_looked_at(&self) -> bool {
-        const NUMBERS: [&str; 9] = ["count", "sum", "avg", "min", "max", "bool_and", "bool_or", "stddev", "var"];
+        const NUMBERS: [&str; 9] =
+            ["count", "sum", "avg", "min", "max", "bool_and", "bool_or", "stddev", "var"];
         !self.function.is_distinct() && NUMBERS.contains(&self.function.fun().name())
     }
 
     /// Lets an accumulator know groups that have no row for it.
-    pub(super) fn begin(&self, accumulator: &mut dyn GroupsAccumulator, groups: &[usize], total: usize) -> Result<()> {
-        let nulls: Vec<ArrayRef> = self.argument_types.iter().map(|t| new_null_array(t, groups.len())).collect();
+    pub(super) fn begin(
+        &self,
+        accumulator: &mut dyn GroupsAccumulator,
+        groups: &[usize],
+        total: usize,
+    ) -> Result<()> {
+        let nulls: Vec<ArrayRef> =
+            self.argument_types.iter().map(|t| new_null_array(t, groups.len())).collect();
         accumulator.update_batch(&nulls, groups, Some(&BooleanArray::from(vec![false; groups.len()])), total)
     }
 
@@ -138,7 +153,9 @@ impl AggregateCall {
         Ok(fields
             .iter()
             .enumerate()
-            .map(|(i, field)| Field::new(format!("{}#{i}", self.fingerprint), field.data_type().clone(), true))
+            .map(|(i, field)| {
+                Field::new(format!("{}#{i}", self.fingerprint), field.data_type().clone(), true)
+            })
             .collect())
     }
 
@@ -147,7 +164,12 @@ impl AggregateCall {
         let fields = self.state_fields()?;
         Ok(fields
             .iter()
-            .map(|field| batch.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type()).cloned())
+            .map(|field| {
+                batch
+                    .column_by_name(field.name())
+                    .filter(|column| column.data_type() == field.data_type())
+                    .cloned()
+            })
             .collect())
     }
 }
@@ -197,12 +219,17 @@ impl Adder {
     /// Evaluates keys and arguments; changes nothing.
     pub(super) fn prepare(&self, batch: &RecordBatch) -> Result<Addends> {
         let rows = batch.num_rows();
-        let arguments = self.calls.iter().map(|call| evaluate_all(&call.arguments, batch)).collect::<Result<_>>()?;
+        let arguments =
+            self.calls.iter().map(|call| evaluate_all(&call.arguments, batch)).collect::<Result<_>>()?;
         let filters = self.calls.iter().map(|call| match &call.filter {
             None => Ok(None),
             Some(expr) => {
                 let value = expr.evaluate(batch)?.into_array(rows)?;
-                value.as_boolean_opt().cloned().map(Some).ok_or_else(|| DataFusionError::Plan("FILTER is not a condition".into()))
+                value
+                    .as_boolean_opt()
+                    .cloned()
+                    .map(Some)
+                    .ok_or_else(|| DataFusionError::Plan("FILTER is not a condition".into()))
             }
         });
         let keys = evaluate_all(&self.keys, batch)?;
@@ -228,14 +255,16 @@ impl Adder {
         Ok(sums)
     }
 
-    /// Takes over state of the keys with these numbers, an aggregate's columns each. `None`: the aggregate is new and starts empty.
+    /// Takes over state of the keys with these numbers, an aggregate's columns each. `None`: the aggregate is
+    /// new and starts empty.
     pub(super) fn restore(&self, numbers: &[usize], states: &[Option<Vec<ArrayRef>>]) -> Result<Sums> {
         let mut sums = self.empty()?;
         sums.restore(numbers, states, &self.calls)?;
         Ok(sums)
     }
 
-    /// The columns of rows that wait to be added up: keys, then arguments and filters. There is one at least, to tell how many rows there are.
+    /// The columns of rows that wait to be added up: keys, then arguments and filters. There is one at least,
+    /// to tell how many rows there are.
     pub(super) fn row_fields(&self) -> Vec<Field> {
         let arguments = self.calls.iter().flat_map(|call| &call.argument_types).cloned();
         let filters = self.calls.iter().filter(|call| call.filter.is_some()).map(|_| DataType::Boolean);
@@ -252,14 +281,23 @@ impl Adder {
     pub(super) fn addends(&self, rows: usize, columns: &[ArrayRef]) -> Addends {
         let mut columns = columns.iter().cloned();
         let keys = columns.by_ref().take(self.key_schema.fields().len()).collect();
-        let arguments = self.calls.iter().map(|call| columns.by_ref().take(call.argument_types.len()).collect()).collect();
-        let filters = self.calls.iter().map(|call| call.filter.as_ref().and_then(|_| columns.next()?.as_boolean_opt().cloned())).collect();
+        let arguments = self
+            .calls
+            .iter()
+            .map(|call| columns.by_ref().take(call.argument_types.len()).collect())
+            .collect();
+        let filters = self
+            .calls
+            .iter()
+            .map(|call| call.filter.as_ref().and_then(|_| columns.next()?.as_boolean_opt().cloned()))
+            .collect();
         Addends { rows, keys, numbers: Vec::new(), arguments, filters }
     }
 
     /// The columns of state at rest: keys, then those of each aggregate.
     pub(super) fn rest_fields(&self) -> Result<Vec<Field>> {
-        let mut fields: Vec<Field> = self.key_schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        let mut fields: Vec<Field> =
+            self.key_schema.fields().iter().map(|field| field.as_ref().clone()).collect();
         for call in &self.calls {
             fields.extend(call.state_fields()?);
         }
@@ -276,7 +314,8 @@ impl Addends {
     /// As [`Adder::row_fields`] says.
     pub(super) fn columns(self) -> Vec<ArrayRef> {
         let filters = self.filters.into_iter().flatten().map(|filter| Arc::new(filter) as ArrayRef);
-        let mut columns: Vec<ArrayRef> = self.keys.into_iter().chain(self.arguments.into_iter().flatten()).chain(filters).collect();
+        let mut columns: Vec<ArrayRef> =
+            self.keys.into_iter().chain(self.arguments.into_iter().flatten()).chain(filters).collect();
         if columns.is_empty() {
             columns.push(new_null_array(&DataType::Null, self.rows));
         }
@@ -297,22 +336,35 @@ impl Addends {
         });
         Ok(Self {
             rows: rows.len(),
-            numbers: rows.values().iter().filter_map(|row| self.numbers.get(*row as usize).copied()).collect(),
+            numbers: rows
+                .values()
+                .iter()
+                .filter_map(|row| self.numbers.get(*row as usize).copied())
+                .collect(),
             keys: self.keys.iter().map(pick).collect::<Result<_>>()?,
-            arguments: self.arguments.iter().map(|columns| columns.iter().map(pick).collect()).collect::<Result<_>>()?,
+            arguments: self
+                .arguments
+                .iter()
+                .map(|columns| columns.iter().map(pick).collect())
+                .collect::<Result<_>>()?,
             filters: filters.collect::<Result<_>>()?,
         })
     }
 
     /// Rows beside each other, without copying them.
     pub(super) fn slice(&self, offset: usize, rows: usize) -> Self {
-        let slice = |columns: &Vec<ArrayRef>| columns.iter().map(|column| column.slice(offset, rows)).collect();
+        let slice =
+            |columns: &Vec<ArrayRef>| columns.iter().map(|column| column.slice(offset, rows)).collect();
         Self {
             rows,
             numbers: self.numbers.get(offset..offset + rows).map(<[usize]>::to_vec).unwrap_or_default(),
             keys: slice(&self.keys),
             arguments: self.arguments.iter().map(slice).collect(),
-            filters: self.filters.iter().map(|filter| filter.as_ref().map(|mask| mask.slice(offset, rows))).collect(),
+            filters: self
+                .filters
+                .iter()
+                .map(|filter| filter.as_ref().map(|mask| mask.slice(offset, rows)))
+                .collect(),
         }
     }
 }

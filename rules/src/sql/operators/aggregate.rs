@@ -1,16 +1,17 @@
 //! Aggregates over windows that go by the clock, kept as panes.
 //!
-//! A window closes when the watermark reaches its end, and a row is late when all windows that it is in have closed. All of it is computed
-//! for a whole batch at once, and yet gives the same rows as a batch a row would: a window takes all rows of the batch that come before the row
-//! that closes it, in their order.
+//! A window closes when the watermark reaches its end, and a row is late when all windows that it is in have
+//! closed. All of it is computed for a whole batch at once, and yet gives the same rows as a batch a row
+//! would: a window takes all rows of the batch that come before the row that closes it, in their order.
 //!
-//! Windows that share rows are put together from panes. What has been added up for two neighbouring panes, for four, eight and so on, is
-//! kept until the first of them is of no use any more, so that a window of a thousand panes takes some ten of these [`WindowAggregate::block`]s
-//! instead. Which ones depends on the window alone, never on what happened before: sums of floating point numbers come out the same to the
-//! last bit.
+//! Windows that share rows are put together from panes. What has been added up for two neighbouring panes,
+//! for four, eight and so on, is kept until the first of them is of no use any more, so that a window of a
+//! thousand panes takes some ten of these [`WindowAggregate::block`]s instead. Which ones depends on the
+//! window alone, never on what happened before: sums of floating point numbers come out the same to the last
+//! bit.
 //!
-//! All panes share one table of keys, which gives each row's key a number; a pane knows keys by their numbers. Keys that no pane has any more are
-//! forgotten when they are many.
+//! All panes share one table of keys, which gives each row's key a number; a pane knows keys by their
+//! numbers. Keys that no pane has any more are forgotten when they are many.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
@@ -36,7 +37,8 @@ pub(in crate::sql) struct WindowAggregate {
     input: Box<dyn Operator>,
     fingerprint: String,
     windows: TimeWindows,
-    /// length of a pane; `None`: rows come once for each of their windows, and what is added up for one serves no other
+    /// length of a pane; `None`: rows come once for each of their windows, and what is added up for one
+    /// serves no other
     pane_ns: Option<i64>,
     bound: Bound,
     /// how much its rows may be behind the watermark
@@ -54,7 +56,8 @@ pub(in crate::sql) struct WindowAggregate {
     blocks: BTreeMap<(u32, i64), SumsAtRest>,
     /// windows that end here or before have closed
     closed_to: i64,
-    /// the watermark that it takes to have been reached at least: windows that it would close have been given up
+    /// the watermark that it takes to have been reached at least: windows that it would close have been given
+    /// up
     forgotten_to: i64,
     /// group index of each row of the rows at hand; kept to allocate once
     groups: Vec<usize>,
@@ -91,7 +94,10 @@ impl Pane {
 
 impl std::fmt::Debug for WindowAggregate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WindowAggregate").field("fingerprint", &self.fingerprint).field("open", &self.open.len()).finish_non_exhaustive()
+        f.debug_struct("WindowAggregate")
+            .field("fingerprint", &self.fingerprint)
+            .field("open", &self.open.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,7 +113,8 @@ struct Prepared {
 }
 
 impl WindowAggregate {
-    /// `groups` are what GROUP BY names; `fingerprint` says what is kept. `by_panes`: the rows of `input` tell their pane, not their window.
+    /// `groups` are what GROUP BY names; `fingerprint` says what is kept. `by_panes`: the rows of `input`
+    /// tell their pane, not their window.
     pub(in crate::sql) fn new(
         input: Box<dyn Operator>,
         fingerprint: String,
@@ -138,7 +145,8 @@ impl WindowAggregate {
         })
     }
 
-    /// The first and the last end of a window that holds the pane that ends at `end`; the last is before the first if none does.
+    /// The first and the last end of a window that holds the pane that ends at `end`; the last is before the
+    /// first if none does.
     fn ends_over(&self, end: i64) -> (i64, i64) {
         match self.pane_ns {
             Some(_) => (self.windows.end_from(end), self.windows.last_end(end.saturating_sub(1))),
@@ -167,11 +175,23 @@ impl WindowAggregate {
         Ok(Prepared { causes: chunk.causes(), ends, addends: self.adder.prepare(&chunk.batch)? })
     }
 
-    /// Adds rows to their panes. Where a row comes too late for some of its windows, but not for all, those close before it is added.
-    fn absorb(&mut self, rows: &Prepared, pass: &Pass<'_>, late: &mut LateCopies, closed: &mut Vec<Chunk>) -> Result<()> {
-        let (Some(first_end), Some(last_cause)) = (rows.ends.first().copied(), rows.causes.last()) else { return Ok(()) };
+    /// Adds rows to their panes. Where a row comes too late for some of its windows, but not for all, those
+    /// close before it is added.
+    fn absorb(
+        &mut self,
+        rows: &Prepared,
+        pass: &Pass<'_>,
+        late: &mut LateCopies,
+        closed: &mut Vec<Chunk>,
+    ) -> Result<()> {
+        let (Some(first_end), Some(last_cause)) = (rows.ends.first().copied(), rows.causes.last()) else {
+            return Ok(());
+        };
         let (mut of, (mut first, mut last)) = (first_end, self.ends_over(first_end));
-        if first <= last && self.before(pass, *last_cause) < self.closes_at(first) && rows.ends.iter().all(|end| *end == first_end) {
+        if first <= last
+            && self.before(pass, *last_cause) < self.closes_at(first)
+            && rows.ends.iter().all(|end| *end == first_end)
+        {
             rows.causes.first().into_iter().for_each(|cause| late.note(*cause, false));
             return self.add(first_end, &rows.addends);
         }
@@ -237,9 +257,13 @@ impl WindowAggregate {
             if let Some(sums) = self.sums_of(start, end)? {
                 let (keys, values) = sums.finish()?;
                 let rows = keys.len();
-                let columns = window_columns(&self.columns, start, end, &self.keys.columns(&keys)?, values, rows)?;
+                let columns =
+                    window_columns(&self.columns, start, end, &self.keys.columns(&keys)?, values, rows)?;
                 self.recent = keys;
-                closed.push(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: Some(vec![row; rows]) });
+                closed.push(Chunk {
+                    batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?,
+                    causes: Some(vec![row; rows]),
+                });
             }
             self.closed_to = self.closed_to.max(end);
             self.forget();
@@ -275,7 +299,8 @@ impl WindowAggregate {
         }
         let first = index << level;
         let (start, end) = self.windows.span_of_panes(first, first.saturating_add((1 << level) - 1), pane_ns);
-        let Some(found) = self.open.range((Excluded(start), Included(end))).next().map(|(end, _)| *end) else {
+        let Some(found) = self.open.range((Excluded(start), Included(end))).next().map(|(end, _)| *end)
+        else {
             return Ok(None);
         };
         if level == 0 {
@@ -287,7 +312,8 @@ impl WindowAggregate {
             self.open.insert(found, Pane::Rest(rest.clone()));
             return Ok(Some(rest));
         }
-        let halves = (self.block(level - 1, index << 1, pane_ns)?, self.block(level - 1, (index << 1) | 1, pane_ns)?);
+        let halves =
+            (self.block(level - 1, index << 1, pane_ns)?, self.block(level - 1, (index << 1) | 1, pane_ns)?);
         let block = match halves {
             (Some(left), Some(right)) => Some(self.adder.merge([&left, &right])?.rest()?),
             (left, right) => left.or(right),
@@ -300,12 +326,18 @@ impl WindowAggregate {
 
     /// Forgets the panes whose last window has closed.
     fn forget(&mut self) {
-        while let Some(end) = self.open.keys().next().copied().filter(|end| self.ends_over(*end).1 <= self.closed_to) {
+        while let Some(end) =
+            self.open.keys().next().copied().filter(|end| self.ends_over(*end).1 <= self.closed_to)
+        {
             self.open.remove(&end);
         }
         // Blocks are few, unless a long window has just passed.
         if let Some(pane_ns) = self.pane_ns.filter(|_| self.blocks.len() > 2 * self.open.len() + 8) {
-            let first = self.open.keys().next().map_or(i64::MAX, |end| self.windows.panes_between(*end, *end, pane_ns).1);
+            let first = self
+                .open
+                .keys()
+                .next()
+                .map_or(i64::MAX, |end| self.windows.panes_between(*end, *end, pane_ns).1);
             self.blocks.retain(|(level, index), _| *index >= first >> level);
         }
     }
@@ -317,7 +349,8 @@ impl WindowAggregate {
     }
 
     fn keep_used_keys(&mut self) -> Result<()> {
-        let new = self.keys.keep_only(self.open.values().flat_map(Pane::keys).chain(&self.recent).copied())?;
+        let new =
+            self.keys.keep_only(self.open.values().flat_map(Pane::keys).chain(&self.recent).copied())?;
         // They can be put together again.
         self.blocks.clear();
         self.open.values_mut().for_each(|pane| pane.renumber(&new));
@@ -331,21 +364,28 @@ impl WindowAggregate {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// Takes over sealed state with the same fingerprint. An aggregate that was not computed before starts empty in the open windows,
-    /// which is added to `misfits`.
+    /// Takes over sealed state with the same fingerprint. An aggregate that was not computed before starts
+    /// empty in the open windows, which is added to `misfits`.
     fn take_over(&mut self, batch: &RecordBatch, misfits: &mut Vec<String>) -> Result<()> {
-        let states: Vec<Option<Vec<ArrayRef>>> = self.adder.calls().iter().map(|call| call.find_state(batch)).collect::<Result<_>>()?;
+        let states: Vec<Option<Vec<ArrayRef>>> =
+            self.adder.calls().iter().map(|call| call.find_state(batch)).collect::<Result<_>>()?;
         for (call, _) in self.adder.calls().iter().zip(&states).filter(|(_, state)| state.is_none()) {
-            misfits.push(format!("`{}` is new and starts empty in the windows that are open now", call.fingerprint()));
+            misfits.push(format!(
+                "`{}` is new and starts empty in the windows that are open now",
+                call.fingerprint()
+            ));
         }
-        let keys: Vec<ArrayRef> = batch.columns().iter().skip(1).take(self.keys.schema().fields().len()).cloned().collect();
+        let keys: Vec<ArrayRef> =
+            batch.columns().iter().skip(1).take(self.keys.schema().fields().len()).cloned().collect();
         let mut numbers = Vec::new();
         self.keys.number(&keys, batch.num_rows(), &mut numbers)?;
         let ends = batch.columns().first().filter(|ends| *ends.data_type() == ts_type()).cloned();
         let ends = ends.ok_or_else(|| DataFusionError::Internal("sealed state without windows".into()))?;
         let end_values = ends.as_primitive::<TimestampNanosecondType>().clone();
         for range in partition(&[ends])?.ranges() {
-            let slice = |columns: &Vec<ArrayRef>| columns.iter().map(|column| column.slice(range.start, range.len())).collect::<Vec<_>>();
+            let slice = |columns: &Vec<ArrayRef>| {
+                columns.iter().map(|column| column.slice(range.start, range.len())).collect::<Vec<_>>()
+            };
             let states: Vec<_> = states.iter().map(|state| state.as_ref().map(&slice)).collect();
             let sums = self.adder.restore(numbers.get(range.clone()).unwrap_or_default(), &states)?;
             self.open.insert(end_values.value(range.start), Pane::Live(sums));
@@ -385,7 +425,8 @@ impl Operator for WindowAggregate {
             late.tell(pass);
         }
         self.close(pass, i64::MAX, &mut closed)?;
-        self.closed_to = self.closed_to.max(self.closed_at(pass.watermarks.last().copied().unwrap_or(i64::MIN)));
+        self.closed_to =
+            self.closed_to.max(self.closed_at(pass.watermarks.last().copied().unwrap_or(i64::MIN)));
         self.forget();
         if pass.ends {
             // Where time begins anew, the same panes may come again with other rows.
@@ -460,7 +501,8 @@ impl Operator for WindowAggregate {
                 Pane::Live(sums) => sums.rest()?,
                 Pane::Rest(rest) => rest,
             };
-            let mut columns: Vec<ArrayRef> = vec![Arc::new(TimestampNanosecondArray::from(vec![end; rest.rows]).with_timezone("UTC"))];
+            let mut columns: Vec<ArrayRef> =
+                vec![Arc::new(TimestampNanosecondArray::from(vec![end; rest.rows]).with_timezone("UTC"))];
             columns.extend(self.keys.columns(&rest.keys)?);
             columns.extend(rest.states.into_iter().flatten());
             batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
@@ -471,7 +513,9 @@ impl Operator for WindowAggregate {
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
+        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
+            return Ok(());
+        };
         let sealed = state.remove(at);
         self.forgotten_to = self.forgotten_to.max(sealed.watermark);
         match sealed.batch {

@@ -126,8 +126,8 @@ impl<C: Content> Cutter<C> {
         }
     }
 
-    /// Adds rows to their windows; `number` says what a row is called, if anything is to be kept of it. Returns how many of these are in no
-    /// window, or have left theirs again.
+    /// Adds rows to their windows; `number` says what a row is called, if anything is to be kept of it.
+    /// Returns how many of these are in no window, or have left theirs again.
     pub(super) fn absorb(
         &mut self,
         rows: &Keyed,
@@ -155,7 +155,8 @@ impl<C: Content> Cutter<C> {
                 Cut::Rows { size, every } => self.add_to_count((*size, *every), row, done),
                 Cut::State { .. } => {
                     let holds = |mask: &BooleanArray| mask.is_valid(at) && mask.value(at);
-                    let conditions = rows.conditions.as_ref().map_or([false; 2], |both| both.each_ref().map(holds));
+                    let conditions =
+                        rows.conditions.as_ref().map_or([false; 2], |both| both.each_ref().map(holds));
                     self.add_to_state(conditions, row, done)
                 }
             };
@@ -165,7 +166,8 @@ impl<C: Content> Cutter<C> {
         Ok(dropped)
     }
 
-    /// Whether a window is given up at the time `now`, after so long a silence: a matter of times alone, so that it can be done at any time later.
+    /// Whether a window is given up at the time `now`, after so long a silence: a matter of times alone, so
+    /// that it can be done at any time later.
     fn is_silent(&self, partition: &Partition<C>, now: i64) -> bool {
         let silence = partition.open.back().map(|open| now.saturating_sub(open.last));
         silence.zip(self.ttl_ns).is_some_and(|(silence, ttl_ns)| silence > ttl_ns)
@@ -184,19 +186,29 @@ impl<C: Content> Cutter<C> {
         self.given_up.extend(windows);
     }
 
-    /// Gives up the windows of keys that have had no row for too long; none is kept for more than twice as long as it must be.
+    /// Gives up the windows of keys that have had no row for too long; none is kept for more than twice as
+    /// long as it must be.
     pub(super) fn expire(&mut self, pass: &Pass<'_>) {
         let watermark = pass.watermarks.last().copied().unwrap_or(i64::MIN);
         if pass.ends {
             self.check_at = i64::MIN;
-        } else if let Some(ttl_ns) = self.ttl_ns.filter(|_| watermark > i64::MIN && watermark >= self.check_at) {
+        } else if let Some(ttl_ns) =
+            self.ttl_ns.filter(|_| watermark > i64::MIN && watermark >= self.check_at)
+        {
             self.check_at = watermark.saturating_add(ttl_ns);
             (0..self.partitions.len()).for_each(|key| self.begin_anew_after_silence(key, watermark));
         }
     }
 
     /// Returns whether the row is too late.
-    fn add_to_session(&mut self, gap: i64, row: Row, pass: &mut Pass<'_>, is_input: bool, done: &mut Vec<Done<C>>) -> bool {
+    fn add_to_session(
+        &mut self,
+        gap: i64,
+        row: Row,
+        pass: &mut Pass<'_>,
+        is_input: bool,
+        done: &mut Vec<Done<C>>,
+    ) -> bool {
         let before = pass.before(row.cause);
         if before >= self.closes_at(row.ts) {
             pass.too_late(row.cause, is_input);
@@ -208,7 +220,8 @@ impl<C: Content> Cutter<C> {
         // Where there was a session, there is an entry that is not after its end.
         let known = partition.open.front().map(|open| closes_at(open.last));
         let waiting = partition.open.len();
-        let reached = |last: i64| if closes_at(last) <= before { pass.reached(closes_at(last)) } else { None };
+        let reached =
+            |last: i64| if closes_at(last) <= before { pass.reached(closes_at(last)) } else { None };
         partition.end_sessions(gap, row.key, &reached, done);
         let in_doubt = self.forgotten_to > i64::MIN && row.ts < self.forgotten_to.saturating_add(gap);
         partition.extend_session(gap, row, in_doubt, self.arrived);
@@ -244,8 +257,18 @@ impl<C: Content> Cutter<C> {
                     open.done(row.cause, row.key, last)
                 }));
             } else {
-                let (start, end, rows, born, content) = (open.first, open.last, open.rows, open.born, open.content.copy());
-                done.push(Done { cause: row.cause, key: row.key, start, end, rows, born, in_doubt: false, content });
+                let (start, end, rows, born, content) =
+                    (open.first, open.last, open.rows, open.born, open.content.copy());
+                done.push(Done {
+                    cause: row.cause,
+                    key: row.key,
+                    start,
+                    end,
+                    rows,
+                    born,
+                    in_doubt: false,
+                    content,
+                });
             }
         }
         is_over
@@ -322,8 +345,8 @@ impl<C: Content> Cutter<C> {
 
     /// About how many bytes keys and windows take, without what these hold.
     pub(super) fn bytes(&self) -> usize {
-        let partitions =
-            self.partitions.capacity() * size_of::<Partition<C>>() + self.partitions.len().max(self.open) * size_of::<Open<C>>();
+        let partitions = self.partitions.capacity() * size_of::<Partition<C>>()
+            + self.partitions.len().max(self.open) * size_of::<Open<C>>();
         self.keys.bytes() + partitions + self.ends.capacity() * size_of::<Reverse<(i64, usize)>>()
     }
 
@@ -340,7 +363,10 @@ impl<C: Content> Cutter<C> {
             };
             partition.open.is_empty() && between
         };
-        let wanted = (0_u32..).zip(&self.partitions).filter(|(_, partition)| !is_idle(partition)).map(|(number, _)| number);
+        let wanted = (0_u32..)
+            .zip(&self.partitions)
+            .filter(|(_, partition)| !is_idle(partition))
+            .map(|(number, _)| number);
         let new = self.keys.keep_only(wanted.collect::<Vec<_>>())?;
         let before = std::mem::take(&mut self.partitions);
         self.partitions.resize_with(self.keys.len(), Partition::default);
@@ -356,7 +382,9 @@ impl<C: Content> Cutter<C> {
 
     /// Gives up the windows of the keys that have been silent longest.
     pub(super) fn shed(&mut self) -> Result<()> {
-        let newest = |(at, partition): (usize, &Partition<C>)| partition.open.back().map(|open| ((open.last, open.born), at));
+        let newest = |(at, partition): (usize, &Partition<C>)| {
+            partition.open.back().map(|open| ((open.last, open.born), at))
+        };
         let mut open: Vec<_> = self.partitions.iter().enumerate().filter_map(newest).collect();
         open.sort_unstable();
         open.truncate(an_eighth(open.len()));
@@ -371,7 +399,9 @@ impl<C: Content> Cutter<C> {
 
     /// Finds the ends of sessions anew.
     pub(super) fn find_ends(&mut self) {
-        let first = |(group, partition): (usize, &Partition<C>)| Some(Reverse((self.closes_at(partition.open.front()?.last), group)));
+        let first = |(group, partition): (usize, &Partition<C>)| {
+            Some(Reverse((self.closes_at(partition.open.front()?.last), group)))
+        };
         let is_timed = matches!(self.cut, Cut::Gap(_));
         self.ends = self.partitions.iter().enumerate().filter(|_| is_timed).filter_map(first).collect();
     }
@@ -381,6 +411,10 @@ impl<C: Content> Cutter<C> {
         self.ends.clear();
         self.open = 0;
         let partitions = std::mem::take(&mut self.partitions).into_iter().enumerate();
-        partitions.flat_map(|(key, partition)| partition.open.into_iter().map(move |open| (key, partition.seen, open))).collect()
+        partitions
+            .flat_map(|(key, partition)| {
+                partition.open.into_iter().map(move |open| (key, partition.seen, open))
+            })
+            .collect()
     }
 }

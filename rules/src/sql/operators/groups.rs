@@ -41,7 +41,9 @@ impl Bound {
     pub(super) fn ends(&self, batch: &RecordBatch, windows: &TimeWindows) -> Result<Vec<i64>> {
         let (Self::Start(bound) | Self::End(bound) | Self::Time(bound)) = self;
         let bounds = bound.evaluate(batch)?.into_array(batch.num_rows())?;
-        let Some(bounds) = bounds.as_primitive_opt::<TimestampNanosecondType>().filter(|bounds| bounds.null_count() == 0) else {
+        let Some(bounds) =
+            bounds.as_primitive_opt::<TimestampNanosecondType>().filter(|bounds| bounds.null_count() == 0)
+        else {
             return Err(DataFusionError::Execution("a row has no window".into()));
         };
         Ok(match self {
@@ -69,12 +71,16 @@ pub(super) fn window_columns(
     values: Vec<ArrayRef>,
     rows: usize,
 ) -> Result<Vec<ArrayRef>> {
-    let constant = |ns: i64| Arc::new(TimestampNanosecondArray::from(vec![ns; rows]).with_timezone("UTC")) as ArrayRef;
+    let constant =
+        |ns: i64| Arc::new(TimestampNanosecondArray::from(vec![ns; rows]).with_timezone("UTC")) as ArrayRef;
     let groups = columns.iter().map(|column| match column {
         GroupColumn::Start => Ok(constant(start)),
         GroupColumn::End => Ok(constant(end)),
         GroupColumn::Time => Ok(constant(window_time(end))),
-        GroupColumn::Key(key) => keys.get(*key).cloned().ok_or_else(|| DataFusionError::Internal("a group column is missing".into())),
+        GroupColumn::Key(key) => keys
+            .get(*key)
+            .cloned()
+            .ok_or_else(|| DataFusionError::Internal("a group column is missing".into())),
     });
     groups.chain(values.into_iter().map(Ok)).collect()
 }

@@ -11,14 +11,16 @@ use super::row_log::RowLog;
 use super::{Chunk, Held, LateCopies, Operator, Pass, an_eighth};
 use crate::rule::SealedState;
 
-/// Keeps rows until the watermark reaches their time, and gives them in the order of their times; rows of one time in order of arrival. A row
-/// that comes when the watermark is past its time is late. Rows that come in order, without lateness, pass at once.
+/// Keeps rows until the watermark reaches their time, and gives them in the order of their times; rows of one
+/// time in order of arrival. A row that comes when the watermark is past its time is late. Rows that come in
+/// order, without lateness, pass at once.
 #[derive(Debug)]
 pub(in crate::sql) struct InOrder {
     input: Box<dyn Operator>,
     fingerprint: String,
     time_column: usize,
-    /// The length of windows, when `time_column` is the end of a row's window: the rows of a window come together when it closes.
+    /// The length of windows, when `time_column` is the end of a row's window: the rows of a window come
+    /// together when it closes.
     window_ns: Option<i64>,
     log: RowLog,
     /// by time and arrival
@@ -55,13 +57,15 @@ impl InOrder {
         }
     }
 
-    /// `end_column` holds the end of the row's window, which is up to `size_ns` long. Rows of a window that has closed are late.
+    /// `end_column` holds the end of the row's window, which is up to `size_ns` long. Rows of a window that
+    /// has closed are late.
     pub(in crate::sql) fn until_closed(input: Box<dyn Operator>, end_column: usize, size_ns: i64) -> Self {
         let fingerprint = format!("UNTIL CLOSED({})", input.origin());
         Self { fingerprint, window_ns: Some(size_ns), ..Self::new(input, end_column) }
     }
 
-    /// Whether a row of the time `ts`, which is due `delay_ns` later, is late when the watermark before it is `before`.
+    /// Whether a row of the time `ts`, which is due `delay_ns` later, is late when the watermark before it is
+    /// `before`.
     fn is_late(&self, before: i64, ts: i64, delay_ns: i64) -> bool {
         let due = ts.saturating_add(delay_ns);
         let is_over = if self.window_ns.is_some() { before >= due } else { before > due };
@@ -69,7 +73,13 @@ impl InOrder {
     }
 
     /// Whether no row has to wait, as things are.
-    fn passes_at_once(&self, rows: &Chunk, times: &dyn Fn(usize) -> Option<i64>, pass: &Pass<'_>, delay_ns: i64) -> bool {
+    fn passes_at_once(
+        &self,
+        rows: &Chunk,
+        times: &dyn Fn(usize) -> Option<i64>,
+        pass: &Pass<'_>,
+        delay_ns: i64,
+    ) -> bool {
         let mut last = i64::MIN;
         self.waiting.is_empty()
             && (0..rows.len()).all(|row| {
@@ -121,8 +131,14 @@ impl Operator for InOrder {
         let rows = self.input.run(pass)?;
         let delay_ns = self.input.delay_ns();
         if !rows.is_empty() {
-            let column = rows.batch.columns().get(self.time_column).and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
-            let column = column.ok_or_else(|| DataFusionError::Internal("rows without a time came to be put in order".into()))?;
+            let column = rows
+                .batch
+                .columns()
+                .get(self.time_column)
+                .and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
+            let column = column.ok_or_else(|| {
+                DataFusionError::Internal("rows without a time came to be put in order".into())
+            })?;
             let times = |row: usize| column.is_valid(row).then(|| column.value(row));
             if self.passes_at_once(&rows, &times, pass, delay_ns) {
                 return Ok(rows);
@@ -158,7 +174,11 @@ impl Operator for InOrder {
 
     fn explain(&self) -> String {
         let name = self.schema().fields().get(self.time_column).map_or("", |field| field.name());
-        if self.window_ns.is_some() { "until their window closes".to_owned() } else { format!("in the order of {name}") }
+        if self.window_ns.is_some() {
+            "until their window closes".to_owned()
+        } else {
+            format!("in the order of {name}")
+        }
     }
 
     fn is_timed(&self) -> bool {
@@ -195,7 +215,8 @@ impl Operator for InOrder {
 
     /// The rows that wait, in order. The watermark is the time up to which rows have been given up.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
-        let rows: Vec<Option<u32>> = std::mem::take(&mut self.waiting).values().map(|waiting| Some(waiting.row)).collect();
+        let rows: Vec<Option<u32>> =
+            std::mem::take(&mut self.waiting).values().map(|waiting| Some(waiting.row)).collect();
         let batch = match rows.as_slice() {
             [] => None,
             rows => Some(RecordBatch::try_new(Arc::clone(self.input.schema()), self.log.gather_all(rows)?)?),
@@ -206,21 +227,30 @@ impl Operator for InOrder {
 
     /// A column that the rows have not is null in them.
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
+        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
+            return Ok(());
+        };
         let SealedState { watermark, batch, .. } = state.remove(at);
         self.forgotten_to = watermark;
         let Some(batch) = batch else { return Ok(()) };
         let mut columns: Vec<ArrayRef> = Vec::new();
         for field in self.input.schema().fields() {
-            match batch.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type()) {
+            match batch.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type())
+            {
                 Some(column) => columns.push(Arc::clone(column)),
                 None => {
-                    misfits.push(format!("`{}` is new and null in the rows that wait for their turn", field.name()));
+                    misfits.push(format!(
+                        "`{}` is new and null in the rows that wait for their turn",
+                        field.name()
+                    ));
                     columns.push(new_null_array(field.data_type(), batch.num_rows()));
                 }
             }
         }
-        let times = columns.get(self.time_column).and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>()).cloned();
+        let times = columns
+            .get(self.time_column)
+            .and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>())
+            .cloned();
         let first = self.log.push(columns, batch.num_rows())?;
         for (ts, row) in times.iter().flatten().zip(first..) {
             if let Some(ts) = ts {

@@ -35,7 +35,8 @@ impl Keys {
     }
 
     pub(super) fn clear(&mut self) -> Result<()> {
-        self.numbered = if self.schema.fields().is_empty() { None } else { Some(group_values(&self.schema)?) };
+        self.numbered =
+            if self.schema.fields().is_empty() { None } else { Some(group_values(&self.schema)?) };
         self.values = KeptRows::new(Arc::clone(&self.schema));
         Ok(())
     }
@@ -53,7 +54,12 @@ impl Keys {
     }
 
     /// Writes the number of each of `rows` rows' key to `numbers`.
-    pub(super) fn number(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<usize>) -> Result<()> {
+    pub(super) fn number(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: usize,
+        numbers: &mut Vec<usize>,
+    ) -> Result<()> {
         let Some(numbered) = &mut self.numbered else {
             numbers.clear();
             numbers.resize(rows, 0);
@@ -74,13 +80,20 @@ impl Keys {
             }
         }
         let first = UInt32Array::from(first);
-        let columns: Vec<ArrayRef> = columns.iter().map(|column| take(column, &first, None)).collect::<Result<_, _>>()?;
+        let columns: Vec<ArrayRef> =
+            columns.iter().map(|column| take(column, &first, None)).collect::<Result<_, _>>()?;
         // As they are written is for DataFusion to say: 0.0 and -0.0 are one key.
         let mut alone = group_values(&self.schema)?;
         let mut places = Vec::with_capacity(new);
         alone.intern(&columns, &mut places)?;
-        let places = UInt32Array::from_iter_values(places.into_iter().map(|place| u32::try_from(place).unwrap_or(u32::MAX)));
-        let values = alone.emit(EmitTo::All)?.iter().map(|column| take(column, &places, None)).collect::<Result<_, _>>()?;
+        let places = UInt32Array::from_iter_values(
+            places.into_iter().map(|place| u32::try_from(place).unwrap_or(u32::MAX)),
+        );
+        let values = alone
+            .emit(EmitTo::All)?
+            .iter()
+            .map(|column| take(column, &places, None))
+            .collect::<Result<_, _>>()?;
         self.values.push(RecordBatch::try_new(Arc::clone(&self.schema), values)?);
         Ok(())
     }
@@ -97,8 +110,8 @@ impl Keys {
         Ok(self.values.take(numbers.iter().copied())?.columns().to_vec())
     }
 
-    /// Forgets all keys but those with the numbers `wanted`, and numbers these anew, in their order. Returns the new number of each;
-    /// `u32::MAX`: it is gone.
+    /// Forgets all keys but those with the numbers `wanted`, and numbers these anew, in their order. Returns
+    /// the new number of each; `u32::MAX`: it is gone.
     pub(super) fn keep_only(&mut self, wanted: impl IntoIterator<Item = u32>) -> Result<Vec<u32>> {
         const GONE: u32 = u32::MAX;
         let mut new = vec![GONE; self.len()];
@@ -107,7 +120,8 @@ impl Keys {
                 *new = 0;
             }
         }
-        let kept: Vec<u32> = (0_u32..).zip(&new).filter(|(_, new)| **new != GONE).map(|(number, _)| number).collect();
+        let kept: Vec<u32> =
+            (0_u32..).zip(&new).filter(|(_, new)| **new != GONE).map(|(number, _)| number).collect();
         let columns = self.columns(&kept)?;
         self.clear()?;
         let mut numbers = Vec::new();

@@ -1,17 +1,23 @@
-//! What a statement is made of when it runs: a tree of operators, each of which asks its inputs for rows and makes rows of them.
+//! What a statement is made of when it runs: a tree of operators, each of which asks its inputs for rows and
+//! makes rows of them.
 //!
 //! # The contract
-//! * One call of [`Operator::run`] is one **pass**: a batch of one stream has come, or time has passed, or the input has ended. Every
-//!   operator is run exactly once a pass, also when there are no rows for it, so that time reaches all of them.
-//! * Every row says which row of the batch it is due to: its **cause**. Causes never decrease within a chunk. A window that closes is due to
-//!   the row that moved the watermark over its end.
-//! * Where batches were cut must not be visible in the rows, nor in their order, nor in the state: a pass of a thousand rows does
-//!   what a thousand passes of one row do. So an operator that keeps state looks at what was so **before** each row: [`Pass::before`] for
-//!   whether a row is late, [`Pass::reached`] for which row closes a window. At one cause, rows count before time does.
-//! * An expression that cannot be evaluated costs its row and nothing else ([`each_evaluable`]). An error stops the rule.
-//! * State has a bound: a window, an interval, or `state_ttl`; and what it takes is known, and can be given up, the oldest first
-//!   ([`Operator::shed`]). What is written stays right: a window is given up whole, and a row that may have had a partner is not written alone.
-//! * State has a fingerprint that says what is kept, apart from thresholds and projections, so that a new version of the rule finds it.
+//! * One call of [`Operator::run`] is one **pass**: a batch of one stream has come, or time has passed, or
+//!   the input has ended. Every operator is run exactly once a pass, also when there are no rows for it, so
+//!   that time reaches all of them.
+//! * Every row says which row of the batch it is due to: its **cause**. Causes never decrease within a chunk.
+//!   A window that closes is due to the row that moved the watermark over its end.
+//! * Where batches were cut must not be visible in the rows, nor in their order, nor in the state: a pass of
+//!   a thousand rows does what a thousand passes of one row do. So an operator that keeps state looks at what
+//!   was so **before** each row: [`Pass::before`] for whether a row is late, [`Pass::reached`] for which row
+//!   closes a window. At one cause, rows count before time does.
+//! * An expression that cannot be evaluated costs its row and nothing else ([`each_evaluable`]). An error
+//!   stops the rule.
+//! * State has a bound: a window, an interval, or `state_ttl`; and what it takes is known, and can be given
+//!   up, the oldest first ([`Operator::shed`]). What is written stays right: a window is given up whole, and
+//!   a row that may have had a partner is not written alone.
+//! * State has a fingerprint that says what is kept, apart from thresholds and projections, so that a new
+//!   version of the rule finds it.
 
 mod accumulate;
 mod aggregate;
@@ -59,9 +65,13 @@ pub(super) use cutting::Cut;
 pub(super) use groups::{Bound, GroupColumn, Groups};
 pub(super) use in_order::InOrder;
 pub(super) use join::{
-    IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Reach, Table, TableJoin, TableJoinKind, TableJoinParts,
+    IntervalJoin, IntervalSide, Keys, LatestJoin, LatestJoinParts, Moment, Reach, Table, TableJoin,
+    TableJoinKind, TableJoinParts,
 };
-pub(super) use over::{Back, Frame, FrameAggregate, Function, Held as HeldCall, Memories, Over, OverClosed, Parts, Pick, Remember, Which};
+pub(super) use over::{
+    Back, Frame, FrameAggregate, Function, Held as HeldCall, Memories, Over, OverClosed, Parts, Pick,
+    Remember, Which,
+};
 pub(super) use pattern::{Formula, MatchAggregate, MatchRows, Recognition, Slot};
 pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate, WindowGroups};
 pub(super) use row_windows::RowWindows;
@@ -97,7 +107,8 @@ pub(super) trait Operator: Debug + Send {
     /// What it does, in a line, for people.
     fn explain(&self) -> String;
 
-    /// What its rows are made of, apart from thresholds and projections: the fingerprint of state above it begins with it.
+    /// What its rows are made of, apart from thresholds and projections: the fingerprint of state above it
+    /// begins with it.
     fn origin(&self) -> String {
         self.inputs().iter().map(|input| input.origin()).collect::<Vec<_>>().join(", ")
     }
@@ -117,8 +128,8 @@ pub(super) trait Operator: Debug + Send {
         false
     }
 
-    /// How much the `ts` of its rows may be behind the watermark, nanoseconds: operators above must wait for so much longer. `i64::MAX`: any
-    /// time.
+    /// How much the `ts` of its rows may be behind the watermark, nanoseconds: operators above must wait for
+    /// so much longer. `i64::MAX`: any time.
     fn delay_ns(&self) -> i64 {
         self.inputs().iter().map(|input| input.delay_ns()).max().unwrap_or(0)
     }
@@ -133,7 +144,8 @@ pub(super) trait Operator: Debug + Send {
         None
     }
 
-    /// The sequence's time at which it would write something though no row comes; for itself, without its inputs.
+    /// The sequence's time at which it would write something though no row comes; for itself, without its
+    /// inputs.
     fn wakes_at(&self) -> Option<i64> {
         None
     }
@@ -153,8 +165,9 @@ pub(super) trait Operator: Debug + Send {
         Held::default()
     }
 
-    /// Gives up the oldest eighth of its entries at least, as if their time had run out and nothing were to be written for it: keys begin anew with
-    /// their next row, and rows that come for a window that was given up are late. Returns how many entries they were; 0: it has none.
+    /// Gives up the oldest eighth of its entries at least, as if their time had run out and nothing were to
+    /// be written for it: keys begin anew with their next row, and rows that come for a window that was given
+    /// up are late. Returns how many entries they were; 0: it has none.
     ///
     /// # Errors
     /// When what is left cannot be kept.
@@ -162,7 +175,8 @@ pub(super) trait Operator: Debug + Send {
         Ok(0)
     }
 
-    /// Takes its own state out, without that of its inputs, and keeps none of it; it must not run afterwards unless the state is restored.
+    /// Takes its own state out, without that of its inputs, and keeps none of it; it must not run afterwards
+    /// unless the state is restored.
     ///
     /// # Errors
     /// When the state cannot be given away.
@@ -179,8 +193,8 @@ pub(super) trait Operator: Debug + Send {
     }
 }
 
-/// How many of so many entries are given up at once: few, so that not much more is lost than must be, and yet so many that all calls together
-/// take no longer than looking at the entries a few times.
+/// How many of so many entries are given up at once: few, so that not much more is lost than must be, and yet
+/// so many that all calls together take no longer than looking at the entries a few times.
 pub(super) fn an_eighth(entries: usize) -> usize {
     entries.div_ceil(8)
 }
@@ -198,7 +212,8 @@ pub(super) struct Held {
 #[derive(Debug, Clone)]
 pub(super) struct Chunk {
     pub batch: RecordBatch,
-    /// for each row, the row of the pass that it is due to; never decreasing. `None`: row `i` is due to row `i`
+    /// for each row, the row of the pass that it is due to; never decreasing. `None`: row `i` is due to row
+    /// `i`
     pub causes: Option<Vec<u32>>,
 }
 
@@ -228,7 +243,11 @@ impl Chunk {
 
     pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
         let all = offset == 0 && len == self.len();
-        let causes = if all { self.causes.clone() } else { Some((offset..offset + len).map(|row| self.cause(row)).collect()) };
+        let causes = if all {
+            self.causes.clone()
+        } else {
+            Some((offset..offset + len).map(|row| self.cause(row)).collect())
+        };
         Self { batch: self.batch.slice(offset, len), causes }
     }
 
@@ -252,8 +271,8 @@ impl Chunk {
     }
 }
 
-/// The columns of an operator that comes to nothing in most passes. Empty columns take longer to make than all else then, so they are made once,
-/// when they are first asked for.
+/// The columns of an operator that comes to nothing in most passes. Empty columns take longer to make than
+/// all else then, so they are made once, when they are first asked for.
 #[derive(Debug)]
 pub(super) struct Columns {
     schema: SchemaRef,
@@ -303,7 +322,8 @@ impl Pass<'_> {
         self.watermarks.get(cause as usize + 1).copied().unwrap_or(i64::MIN)
     }
 
-    /// Notes that a row that is due to the row with this index came too late; `is_input`: it is that row itself.
+    /// Notes that a row that is due to the row with this index came too late; `is_input`: it is that row
+    /// itself.
     pub(super) fn too_late(&mut self, cause: u32, is_input: bool) {
         self.out.late += 1;
         if is_input {
@@ -319,7 +339,8 @@ impl Pass<'_> {
     }
 }
 
-/// Rows that are late, where a row of the input may come once for each of its windows: it is late when the copy in the last of them is.
+/// Rows that are late, where a row of the input may come once for each of its windows: it is late when the
+/// copy in the last of them is.
 pub(super) struct LateCopies {
     is_input: bool,
     causes: Vec<u32>,
@@ -346,9 +367,13 @@ impl LateCopies {
     }
 }
 
-/// Calls `evaluate` with all of `chunk`; where that fails, with halves of it, so that only the rows that cannot be evaluated are lost
-/// and the result does not depend on their neighbours.
-pub(super) fn each_evaluable(chunk: &Chunk, out: &mut Emissions, evaluate: &mut dyn FnMut(&Chunk) -> Result<()>) {
+/// Calls `evaluate` with all of `chunk`; where that fails, with halves of it, so that only the rows that
+/// cannot be evaluated are lost and the result does not depend on their neighbours.
+pub(super) fn each_evaluable(
+    chunk: &Chunk,
+    out: &mut Emissions,
+    evaluate: &mut dyn FnMut(&Chunk) -> Result<()>,
+) {
     match evaluate(chunk) {
         Ok(()) => {}
         Err(error) if chunk.len() <= 1 => out.bad(failure(&error)),
@@ -393,7 +418,10 @@ pub(super) fn visit(operator: &dyn Operator, visit_one: &mut dyn FnMut(&dyn Oper
 }
 
 /// The same, to change them; what others may use is changed by [`Shared`] only.
-pub(super) fn visit_mut(operator: &mut dyn Operator, change: &mut dyn FnMut(&mut dyn Operator) -> Result<()>) -> Result<()> {
+pub(super) fn visit_mut(
+    operator: &mut dyn Operator,
+    change: &mut dyn FnMut(&mut dyn Operator) -> Result<()>,
+) -> Result<()> {
     for input in operator.inputs_mut() {
         visit_mut(input, change)?;
     }
@@ -416,7 +444,8 @@ pub(super) fn explain(operator: &dyn Operator, depth: usize, steps: &mut Vec<Ste
 pub(super) fn times<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a [i64]> {
     use arrow::array::{Array, AsArray};
     use arrow::datatypes::TimestampNanosecondType;
-    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+    let column =
+        batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
     match column.filter(|times| times.null_count() == 0) {
         Some(times) => Ok(times.values()),
         None => Err(DataFusionError::Execution(format!("a row has no `{name}`"))),

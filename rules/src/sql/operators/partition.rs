@@ -93,7 +93,16 @@ impl<C: Content> Open<C> {
     }
 
     pub(super) fn done(self, cause: u32, key: usize, end: i64) -> Done<C> {
-        Done { cause, key, start: self.first, end, rows: self.rows, born: self.born, in_doubt: self.in_doubt, content: self.content }
+        Done {
+            cause,
+            key,
+            start: self.first,
+            end,
+            rows: self.rows,
+            born: self.born,
+            in_doubt: self.in_doubt,
+            content: self.content,
+        }
     }
 }
 
@@ -105,8 +114,15 @@ impl<C: Content> Partition<C> {
         }
     }
 
-    /// Ends sessions, the first one first, for as long as `cause` says which row ends one with this last `ts`.
-    pub(super) fn end_sessions(&mut self, gap: i64, key: usize, cause: &dyn Fn(i64) -> Option<u32>, done: &mut Vec<Done<C>>) {
+    /// Ends sessions, the first one first, for as long as `cause` says which row ends one with this last
+    /// `ts`.
+    pub(super) fn end_sessions(
+        &mut self,
+        gap: i64,
+        key: usize,
+        cause: &dyn Fn(i64) -> Option<u32>,
+        done: &mut Vec<Done<C>>,
+    ) {
         while let Some(cause) = self.open.front().and_then(|open| cause(open.last)) {
             let Some(open) = self.open.pop_front() else { return };
             let end = open.last.saturating_add(gap);
@@ -123,7 +139,8 @@ impl<C: Content> Partition<C> {
             self.make_room();
             self.open.insert(from, Open::new(row.ts, born));
         }
-        let others: Vec<Open<C>> = if to > from + 1 { self.open.drain(from + 1..to).collect() } else { Vec::new() };
+        let others: Vec<Open<C>> =
+            if to > from + 1 { self.open.drain(from + 1..to).collect() } else { Vec::new() };
         let Some(session) = self.open.get_mut(from) else { return };
         for other in others {
             session.first = session.first.min(other.first);

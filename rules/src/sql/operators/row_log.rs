@@ -1,11 +1,13 @@
-//! Rows that functions come back to: columns that grow at the end. A row keeps its number until the log is packed.
+//! Rows that functions come back to: columns that grow at the end. A row keeps its number until the log is
+//! packed.
 
 use arrow::array::{Array, ArrayRef, UInt32Array, new_empty_array, new_null_array};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result};
 
-/// Pieces up to this length are put together, so that rows that come one by one do not each cost an array for long.
+/// Pieces up to this length are put together, so that rows that come one by one do not each cost an array for
+/// long.
 const PIECE: u32 = 4_096;
 
 /// Rows that nobody needs any more before it is worth packing.
@@ -45,8 +47,12 @@ impl RowLog {
         self.next = first.checked_add(rows).ok_or_else(full)?;
         let mut last = Piece { first, rows, columns };
         // Neighbours of like length become one: a row is copied as often as its piece doubles.
-        while let Some(before) = self.pieces.pop_if(|before| before.rows <= last.rows && before.rows.saturating_add(last.rows) <= PIECE) {
-            let columns = before.columns.iter().zip(&last.columns).map(|(a, b)| concat(&[a, b]).map_err(Into::into));
+        while let Some(before) = self
+            .pieces
+            .pop_if(|before| before.rows <= last.rows && before.rows.saturating_add(last.rows) <= PIECE)
+        {
+            let columns =
+                before.columns.iter().zip(&last.columns).map(|(a, b)| concat(&[a, b]).map_err(Into::into));
             let columns = columns.collect::<Result<_>>()?;
             last = Piece { first: before.first, rows: before.rows + last.rows, columns };
         }
@@ -76,7 +82,8 @@ impl RowLog {
             return Ok(new_empty_array(data_type));
         }
         if let [piece] = self.pieces.as_slice() {
-            let indices = UInt32Array::from_iter(rows.iter().map(|row| row.map(|row| row.saturating_sub(piece.first))));
+            let indices =
+                UInt32Array::from_iter(rows.iter().map(|row| row.map(|row| row.saturating_sub(piece.first))));
             return Ok(take(piece.columns.get(column).ok_or_else(missing)?, &indices, None)?);
         }
         let nothing = new_null_array(data_type, 1);
@@ -101,7 +108,8 @@ impl RowLog {
         self.next as usize >= self.check_at
     }
 
-    /// Keeps the rows `needed`, if the others take more room than they; `renumber` is called with the new number of each, in order.
+    /// Keeps the rows `needed`, if the others take more room than they; `renumber` is called with the new
+    /// number of each, in order.
     pub(super) fn pack<'a>(&mut self, needed: impl Iterator<Item = &'a mut u32>, force: bool) -> Result<()> {
         let needed: Vec<&mut u32> = needed.collect();
         if force || needed.len() * 2 + SPARE <= self.next as usize {
@@ -154,7 +162,10 @@ mod tests {
         }
         assert!(log.pieces.len() <= 8, "{}", log.pieces.len());
         let found = log.gather(0, &[Some(99), None, Some(0), Some(42)]).unwrap();
-        assert_eq!(found.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(99), None, Some(0), Some(42)]);
+        assert_eq!(
+            found.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(),
+            [Some(99), None, Some(0), Some(42)]
+        );
         assert_eq!(log.row(7).unwrap()[0].as_primitive::<Int64Type>().values(), &[7]);
         assert!(log.row(100).is_err());
     }

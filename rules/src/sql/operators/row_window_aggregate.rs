@@ -1,10 +1,13 @@
-//! Aggregates over windows that end by their rows: rows are added up before their window ends, and only the sums wait for the end.
+//! Aggregates over windows that end by their rows: rows are added up before their window ends, and only the
+//! sums wait for the end.
 //!
 //! See [`WindowSums`] for when.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampNanosecondArray, UInt64Array};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampNanosecondArray, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
@@ -104,12 +107,17 @@ impl RowWindowAggregate {
         })
     }
 
-    /// Takes rows through what stands between window and aggregate. Returns for each the number under which it waits; `None`: it has not come
-    /// through.
+    /// Takes rows through what stands between window and aggregate. Returns for each the number under which
+    /// it waits; `None`: it has not come through.
     fn arrive(&mut self, rows: &Chunk, pass: &mut Pass<'_>) -> Result<Vec<Option<u32>>> {
         // Nothing looks at the bounds, which are not known yet.
         let nowhere = vec![0; rows.len()];
-        let cut = with_bounds(Chunk { batch: rows.batch.clone(), causes: None }, nowhere.clone(), nowhere, &self.cut_schema)?;
+        let cut = with_bounds(
+            Chunk { batch: rows.batch.clone(), causes: None },
+            nowhere.clone(),
+            nowhere,
+            &self.cut_schema,
+        )?;
         let mut inner = Pass {
             input: Some((CUT_ROWS, &cut.batch)),
             watermarks: Vec::new(),
@@ -153,14 +161,17 @@ impl RowWindowAggregate {
     fn settle_touched(&mut self) -> Result<()> {
         let mut due = Vec::new();
         for key in self.cutter.take_touched() {
-            let open = self.cutter.partitions.get_mut(key).into_iter().flat_map(|partition| &mut partition.open);
+            let open =
+                self.cutter.partitions.get_mut(key).into_iter().flat_map(|partition| &mut partition.open);
             for (at, open) in open.enumerate().filter(|(_, open)| open.content.are_many()) {
                 due.push((key, at, std::mem::take(&mut open.content)));
             }
         }
         self.sums.settle(due.iter_mut().map(|(.., parts)| parts).collect())?;
         for (key, at, parts) in due {
-            if let Some(open) = self.cutter.partitions.get_mut(key).and_then(|partition| partition.open.get_mut(at)) {
+            if let Some(open) =
+                self.cutter.partitions.get_mut(key).and_then(|partition| partition.open.get_mut(at))
+            {
                 open.content = parts;
             }
         }
@@ -188,7 +199,8 @@ impl RowWindowAggregate {
         if done.is_empty() {
             return Ok(Chunk::empty(&self.schema));
         }
-        // Where two close with the same row, the one that ended first comes first, then the one that began to arrive first.
+        // Where two close with the same row, the one that ended first comes first, then the one that began to
+        // arrive first.
         done.sort_by_key(|window| (window.cause, window.end, window.born));
         let parts = done.iter_mut().map(|window| std::mem::take(&mut window.content)).collect();
         let results = self.sums.results(parts)?;
@@ -197,10 +209,14 @@ impl RowWindowAggregate {
         }
         let mut columns = results.into_iter();
         let numbers = columns.next().and_then(|numbers| numbers.as_primitive_opt::<UInt32Type>().cloned());
-        let numbers = numbers.ok_or_else(|| DataFusionError::Internal("results without their windows".into()))?;
-        let windows: Vec<&Done<Parts>> = numbers.values().iter().filter_map(|number| done.get(*number as usize)).collect();
-        let of_rows: Vec<ArrayRef> = columns.by_ref().take(self.sums.adder().key_schema().fields().len()).collect();
-        let partitions: Vec<u32> = windows.iter().map(|window| u32::try_from(window.key).unwrap_or(u32::MAX)).collect();
+        let numbers =
+            numbers.ok_or_else(|| DataFusionError::Internal("results without their windows".into()))?;
+        let windows: Vec<&Done<Parts>> =
+            numbers.values().iter().filter_map(|number| done.get(*number as usize)).collect();
+        let of_rows: Vec<ArrayRef> =
+            columns.by_ref().take(self.sums.adder().key_schema().fields().len()).collect();
+        let partitions: Vec<u32> =
+            windows.iter().map(|window| u32::try_from(window.key).unwrap_or(u32::MAX)).collect();
         let of_partitions = self.cutter.keys.columns(&partitions)?;
         let times = |time: fn(&Done<Parts>) -> i64| {
             let times = TimestampNanosecondArray::from_iter_values(windows.iter().map(|window| time(window)));
@@ -217,7 +233,8 @@ impl RowWindowAggregate {
         };
         let groups = self.columns.iter().map(group).collect::<Option<Vec<_>>>();
         let groups = groups.ok_or_else(|| DataFusionError::Internal("a group column is missing".into()))?;
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), groups.into_iter().chain(columns).collect())?;
+        let batch =
+            RecordBatch::try_new(Arc::clone(&self.schema), groups.into_iter().chain(columns).collect())?;
         Ok(Chunk { batch, causes: Some(windows.iter().map(|window| window.cause).collect()) })
     }
 
@@ -233,15 +250,32 @@ impl RowWindowAggregate {
         Arc::new(Schema::new(keys.chain(times).chain(counts).chain([in_doubt]).collect::<Vec<_>>()))
     }
 
-    fn take_over(&mut self, windows: &RecordBatch, sums: Option<&RecordBatch>, misfits: &mut Vec<String>) -> Result<()> {
+    fn take_over(
+        &mut self,
+        windows: &RecordBatch,
+        sums: Option<&RecordBatch>,
+        misfits: &mut Vec<String>,
+    ) -> Result<()> {
         let missing = || DataFusionError::Internal("sealed windows without their bounds".into());
-        let time = |name: &str| windows.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>().cloned()).ok_or_else(missing);
-        let count = |name: &str| windows.column_by_name(name).and_then(|c| c.as_primitive_opt::<UInt64Type>().cloned()).ok_or_else(missing);
+        let time = |name: &str| {
+            windows
+                .column_by_name(name)
+                .and_then(|c| c.as_primitive_opt::<Int64Type>().cloned())
+                .ok_or_else(missing)
+        };
+        let count = |name: &str| {
+            windows
+                .column_by_name(name)
+                .and_then(|c| c.as_primitive_opt::<UInt64Type>().cloned())
+                .ok_or_else(missing)
+        };
         let (first, last) = (time("#first")?, time("#last")?);
         let (rows, seen, born) = (count("#rows")?, count("#seen")?, count("#born")?);
         let in_doubt = windows.column_by_name("#in_doubt").and_then(|column| column.as_boolean_opt());
-        let mut of_window = sums.map(|sums| self.sums.restore(sums, misfits)).transpose()?.unwrap_or_default();
-        let keys: Vec<ArrayRef> = windows.columns().iter().take(self.key_schema.fields().len()).cloned().collect();
+        let mut of_window =
+            sums.map(|sums| self.sums.restore(sums, misfits)).transpose()?.unwrap_or_default();
+        let keys: Vec<ArrayRef> =
+            windows.columns().iter().take(self.key_schema.fields().len()).cloned().collect();
         for (window, group) in self.cutter.find_keys(&keys, windows.num_rows())?.into_iter().enumerate() {
             let sums = u32::try_from(window).ok().and_then(|window| of_window.remove(&window));
             let mut content = Parts::of(sums);
@@ -340,8 +374,8 @@ impl Operator for RowWindowAggregate {
         Ok(windows)
     }
 
-    /// The windows, with their keys, and what they add up to so far, by the number of the window. The watermark is the last time of a session
-    /// that was given up.
+    /// The windows, with their keys, and what they add up to so far, by the number of the window. The
+    /// watermark is the last time of a session that was given up.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
         let (mut keys, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
         let (mut rows, mut counts, mut born) = (Vec::new(), Vec::new(), Vec::new());
@@ -361,12 +395,17 @@ impl Operator for RowWindowAggregate {
         } else {
             let mut columns = self.cutter.keys.columns(&keys)?;
             columns.extend([first, last].map(|times| Arc::new(Int64Array::from(times)) as ArrayRef));
-            columns.extend([rows, counts, born].map(|counts| Arc::new(UInt64Array::from(counts)) as ArrayRef));
+            columns
+                .extend([rows, counts, born].map(|counts| Arc::new(UInt64Array::from(counts)) as ArrayRef));
             columns.push(Arc::new(BooleanArray::from(in_doubt)));
             Some(RecordBatch::try_new(self.windows_schema(), columns)?)
         };
         let states = self.sums.states(parts)?;
-        let sums = if states.is_empty() { None } else { Some(RecordBatch::try_new(self.sums.state_schema()?, states)?) };
+        let sums = if states.is_empty() {
+            None
+        } else {
+            Some(RecordBatch::try_new(self.sums.state_schema()?, states)?)
+        };
         self.sums.clear()?;
         self.cutter.keys.clear()?;
         Ok(vec![
@@ -380,7 +419,8 @@ impl Operator for RowWindowAggregate {
             let at = state.iter().position(|sealed| sealed.fingerprint == fingerprint)?;
             Some(state.remove(at))
         };
-        let (windows, sums) = (take(&self.fingerprint), take(&self.sums_fingerprint()).and_then(|sums| sums.batch));
+        let (windows, sums) =
+            (take(&self.fingerprint), take(&self.sums_fingerprint()).and_then(|sums| sums.batch));
         let Some(windows) = windows else { return Ok(()) };
         self.cutter.forgotten_to = windows.watermark;
         match windows.batch {

@@ -1,5 +1,5 @@
-//! Windows that end by their rows: `SESSION`, `COUNT_WINDOW` and `STATE_WINDOW`. Rows wait until their window is known, and then come all
-//! together, in order of arrival, with the bounds of the window.
+//! Windows that end by their rows: `SESSION`, `COUNT_WINDOW` and `STATE_WINDOW`. Rows wait until their window
+//! is known, and then come all together, in order of arrival, with the bounds of the window.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -85,7 +85,8 @@ impl RowWindows {
         if done.is_empty() {
             return Ok(Chunk::empty(&self.schema));
         }
-        // Where two close with the same row, the one that ended first comes first, then the one that began to arrive first.
+        // Where two close with the same row, the one that ended first comes first, then the one that began to
+        // arrive first.
         done.sort_by_key(|window| (window.cause, window.end, window.born));
         let total = done.iter().map(|window| window.rows).sum();
         let (mut rows, mut causes) = (Vec::with_capacity(total), Vec::with_capacity(total));
@@ -144,11 +145,20 @@ impl RowWindows {
 
     fn take_over(&mut self, batch: &RecordBatch) -> Result<bool> {
         let columns = self.input.schema().fields().iter();
-        let found =
-            columns.map(|field| batch.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type()).cloned());
-        let windows = batch.column_by_name(WINDOW).and_then(|column| column.as_primitive_opt::<UInt32Type>().cloned());
-        let seen = batch.column_by_name(SEEN).and_then(|column| column.as_primitive_opt::<UInt64Type>().cloned());
-        let (Some(columns), Some(windows), Some(seen)) = (found.collect::<Option<Vec<_>>>(), windows, seen) else { return Ok(false) };
+        let found = columns.map(|field| {
+            batch
+                .column_by_name(field.name())
+                .filter(|column| column.data_type() == field.data_type())
+                .cloned()
+        });
+        let windows =
+            batch.column_by_name(WINDOW).and_then(|column| column.as_primitive_opt::<UInt32Type>().cloned());
+        let seen =
+            batch.column_by_name(SEEN).and_then(|column| column.as_primitive_opt::<UInt64Type>().cloned());
+        let (Some(columns), Some(windows), Some(seen)) = (found.collect::<Option<Vec<_>>>(), windows, seen)
+        else {
+            return Ok(false);
+        };
         let in_doubt = batch.column_by_name(IN_DOUBT).and_then(|column| column.as_boolean_opt());
         let rows = RecordBatch::try_new(Arc::clone(self.input.schema()), columns)?;
         let keys = self.cutter.keys_of(&rows)?;
@@ -156,10 +166,13 @@ impl RowWindows {
         let times = times(&rows, TS)?.to_vec();
         let first = self.rows.push(rows);
         let mut open: BTreeMap<u32, (usize, Open<Rows>)> = BTreeMap::new();
-        for (at, ((ts, group), (window, seen))) in times.iter().zip(groups).zip(windows.values().iter().zip(seen.values())).enumerate() {
+        for (at, ((ts, group), (window, seen))) in
+            times.iter().zip(groups).zip(windows.values().iter().zip(seen.values())).enumerate()
+        {
             let row = first.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
             self.cutter.arrived += 1;
-            let (_, open) = open.entry(*window).or_insert_with(|| (group, Open::new(*ts, self.cutter.arrived)));
+            let (_, open) =
+                open.entry(*window).or_insert_with(|| (group, Open::new(*ts, self.cutter.arrived)));
             open.push(Some(row), *ts);
             open.in_doubt = in_doubt.is_some_and(|in_doubt| in_doubt.value(at));
             if let Some(partition) = self.cutter.partitions.get_mut(group) {
@@ -203,7 +216,8 @@ impl Operator for RowWindows {
             for part in prepared {
                 let first = self.rows.push(part.chunk.batch.clone());
                 let number = |row| Some(first.saturating_add(u32::try_from(row).unwrap_or(u32::MAX)));
-                let dropped = self.cutter.absorb(&part, number, pass, self.input.gives_input_rows(), &mut done)?;
+                let dropped =
+                    self.cutter.absorb(&part, number, pass, self.input.gives_input_rows(), &mut done)?;
                 self.rows.drop_rows(dropped);
             }
             self.cutter.take_touched();
@@ -241,7 +255,10 @@ impl Operator for RowWindows {
 
     /// The lists of a window's rows are somewhat longer than they must be.
     fn held(&self) -> Held {
-        Held { entries: self.rows.live(), bytes: self.rows.bytes() + self.cutter.bytes() + self.rows.live() * 6 }
+        Held {
+            entries: self.rows.live(),
+            bytes: self.rows.bytes() + self.cutter.bytes() + self.rows.live() * 6,
+        }
     }
 
     fn shed(&mut self) -> Result<usize> {
@@ -251,10 +268,11 @@ impl Operator for RowWindows {
         Ok(rows)
     }
 
-    /// The rows that wait, each with the number of its window, how many rows its key has had, and whether the window is in doubt. The
-    /// watermark is the last time of a session that was given up.
+    /// The rows that wait, each with the number of its window, how many rows its key has had, and whether the
+    /// window is in doubt. The watermark is the last time of a session that was given up.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
-        let (mut rows, mut windows, mut seen, mut in_doubt) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut windows, mut seen, mut in_doubt) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (number, (_, count, open)) in (0_u32..).zip(self.cutter.take_open()) {
             rows.extend(open.content);
             windows.resize(rows.len(), number);
@@ -268,24 +286,36 @@ impl Operator for RowWindows {
             let mut order: Vec<u32> = (0_u32..).take(rows.len()).collect();
             order.sort_by_key(|at| rows.get(*at as usize).copied());
             let order = UInt32Array::from(order);
-            let mut columns: Vec<ArrayRef> =
-                vec![Arc::new(UInt32Array::from(windows)), Arc::new(UInt64Array::from(seen)), Arc::new(BooleanArray::from(in_doubt))];
+            let mut columns: Vec<ArrayRef> = vec![
+                Arc::new(UInt32Array::from(windows)),
+                Arc::new(UInt64Array::from(seen)),
+                Arc::new(BooleanArray::from(in_doubt)),
+            ];
             columns.extend(self.rows.take(rows)?.columns().iter().cloned());
             Some(take_record_batch(&RecordBatch::try_new(self.state_schema(), columns)?, &order)?)
         };
         self.rows = KeptRows::new(Arc::clone(self.input.schema()));
         self.cutter.keys.clear()?;
-        Ok(vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: self.cutter.forgotten_to, batch }])
+        Ok(vec![SealedState {
+            fingerprint: self.fingerprint.clone(),
+            watermark: self.cutter.forgotten_to,
+            batch,
+        }])
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
+        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
+            return Ok(());
+        };
         let sealed = state.remove(at);
         self.cutter.forgotten_to = sealed.watermark;
         if let Some(batch) = sealed.batch
             && !self.take_over(&batch)?
         {
-            misfits.push(format!("the rows in the open windows of `{}` have other columns and are dropped", self.fingerprint));
+            misfits.push(format!(
+                "the rows in the open windows of `{}` have other columns and are dropped",
+                self.fingerprint
+            ));
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Aggregates that give results before they are final, or never become final: early results of windows that go by the clock, and groups
-//! without a window that are forgotten after a while.
+//! Aggregates that give results before they are final, or never become final: early results of windows that
+//! go by the clock, and groups without a window that are forgotten after a while.
 //!
 //! Rows are added one by one, because each may be a result of its own.
 
@@ -14,7 +14,10 @@ use datafusion_physical_expr::PhysicalExpr;
 
 use super::accumulate::{Addends, Adder};
 use super::time_window::window_time;
-use super::{AggregateCall, Bound, Chunk, GroupColumn, Groups, Held, LateCopies, Operator, Pass, an_eighth, each_evaluable};
+use super::{
+    AggregateCall, Bound, Chunk, GroupColumn, Groups, Held, LateCopies, Operator, Pass, an_eighth,
+    each_evaluable,
+};
 use crate::rule::SealedState;
 use crate::sql::windows::TimeWindows;
 
@@ -23,7 +26,8 @@ use crate::sql::windows::TimeWindows;
 pub(in crate::sql) struct Emit {
     /// with each row, those of its groups
     pub rows: bool,
-    /// each time the watermark reaches a multiple of so many nanoseconds, those of the groups that have changed
+    /// each time the watermark reaches a multiple of so many nanoseconds, those of the groups that have
+    /// changed
     pub every_ns: Option<i64>,
 }
 
@@ -54,7 +58,8 @@ pub(in crate::sql) struct RunningAggregate {
     next: u64,
     /// the watermark at which groups that have changed are given
     gives_at: Option<i64>,
-    /// the watermark that it takes to have been reached at least: windows that it would end have been given up
+    /// the watermark that it takes to have been reached at least: windows that it would end have been given
+    /// up
     forgotten_to: i64,
     bytes: usize,
 }
@@ -80,8 +85,10 @@ impl std::fmt::Debug for RunningAggregate {
     }
 }
 
-/// What a group costs beside its keys and sums: its places in the order of their ends, which is half full, and in the index.
-const BYTES_A_GROUP: usize = 2 * size_of::<((i64, u64), Group)>() + 2 * size_of::<((i64, Vec<ScalarValue>), (i64, u64))>();
+/// What a group costs beside its keys and sums: its places in the order of their ends, which is half full,
+/// and in the index.
+const BYTES_A_GROUP: usize =
+    2 * size_of::<((i64, u64), Group)>() + 2 * size_of::<((i64, Vec<ScalarValue>), (i64, u64))>();
 
 /// Rows to be given, each with the row that it is due to.
 #[derive(Default)]
@@ -100,7 +107,8 @@ impl Results {
         if self.rows.is_empty() {
             return Ok(Chunk::empty(schema));
         }
-        let mut columns: Vec<Vec<ScalarValue>> = vec![Vec::with_capacity(self.rows.len()); schema.fields().len()];
+        let mut columns: Vec<Vec<ScalarValue>> =
+            vec![Vec::with_capacity(self.rows.len()); schema.fields().len()];
         for row in self.rows {
             columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
         }
@@ -120,7 +128,14 @@ impl RunningAggregate {
         schema: SchemaRef,
     ) -> Self {
         let Groups { columns, bound, keys } = groups;
-        Self::new(input, fingerprint, (End::Window(windows, bound), emit), columns, Adder::new(keys, calls), schema)
+        Self::new(
+            input,
+            fingerprint,
+            (End::Window(windows, bound), emit),
+            columns,
+            Adder::new(keys, calls),
+            schema,
+        )
     }
 
     /// Groups that are forgotten when they have had no row for `ttl_ns`.
@@ -193,11 +208,18 @@ impl RunningAggregate {
             if is_late {
                 continue;
             }
-            let keys: Vec<ScalarValue> = addends.keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
+            let keys: Vec<ScalarValue> = addends
+                .keys
+                .iter()
+                .map(|key| ScalarValue::try_from_array(key, row))
+                .collect::<Result<_>>()?;
             let mut group = self.take_group(*end, keys, pass.after(cause))?;
-            for ((accumulator, arguments), filter) in group.accumulators.iter_mut().zip(&addends.arguments).zip(&addends.filters) {
+            for ((accumulator, arguments), filter) in
+                group.accumulators.iter_mut().zip(&addends.arguments).zip(&addends.filters)
+            {
                 if filter.as_ref().is_none_or(|mask| mask.is_valid(row) && mask.value(row)) {
-                    let one: Vec<ArrayRef> = arguments.iter().map(|argument| argument.slice(row, 1)).collect();
+                    let one: Vec<ArrayRef> =
+                        arguments.iter().map(|argument| argument.slice(row, 1)).collect();
                     accumulator.update_batch(&one)?;
                 }
             }
@@ -220,11 +242,15 @@ impl RunningAggregate {
         Ok(())
     }
 
-    /// The group with these keys, out of its place; a new one if there is none, or if the row that brings the watermark to `now` comes after
-    /// too long a silence.
+    /// The group with these keys, out of its place; a new one if there is none, or if the row that brings the
+    /// watermark to `now` comes after too long a silence.
     fn take_group(&mut self, end: i64, keys: Vec<ScalarValue>, now: i64) -> Result<Group> {
         let place = (end, keys);
-        if let Some(group) = self.places.remove(&place).and_then(|(ends_at, age)| Some((ends_at, self.groups.remove(&(ends_at, age))?))) {
+        if let Some(group) = self
+            .places
+            .remove(&place)
+            .and_then(|(ends_at, age)| Some((ends_at, self.groups.remove(&(ends_at, age))?)))
+        {
             let (ends_at, group) = group;
             self.bytes = self.bytes.saturating_sub(group.bytes);
             if matches!(self.end, End::Window(..)) || ends_at > now {
@@ -232,7 +258,8 @@ impl RunningAggregate {
             }
         }
         self.next += 1;
-        let mut accumulators: Vec<_> = self.adder.calls().iter().map(AggregateCall::single).collect::<Result<_>>()?;
+        let mut accumulators: Vec<_> =
+            self.adder.calls().iter().map(AggregateCall::single).collect::<Result<_>>()?;
         let (end, mut keys) = place;
         // There are many groups, and each has few of both.
         accumulators.shrink_to_fit();
@@ -242,7 +269,11 @@ impl RunningAggregate {
 
     fn put_group(&mut self, ends_at: i64, mut group: Group) {
         let keys: usize = group.keys.iter().map(ScalarValue::size).sum();
-        let sums = group.accumulators.iter().map(|accumulator| accumulator.size() + size_of_val(accumulator)).sum::<usize>();
+        let sums = group
+            .accumulators
+            .iter()
+            .map(|accumulator| accumulator.size() + size_of_val(accumulator))
+            .sum::<usize>();
         group.bytes = BYTES_A_GROUP + 2 * keys + sums;
         self.bytes += group.bytes;
         self.places.insert((group.end, group.keys.clone()), (ends_at, group.age));
@@ -277,7 +308,12 @@ impl RunningAggregate {
 
     /// The row that says how a group stands.
     fn results_of(&self, group: &mut Group) -> Result<Vec<ScalarValue>> {
-        let values = self.adder.calls().iter().zip(&mut group.accumulators).map(|(call, accumulator)| look_at(call, accumulator));
+        let values = self
+            .adder
+            .calls()
+            .iter()
+            .zip(&mut group.accumulators)
+            .map(|(call, accumulator)| look_at(call, accumulator));
         let values = values.collect::<Result<Vec<_>>>()?;
         let start = match &self.end {
             End::Window(windows, _) => windows.start_of(group.end),
@@ -288,9 +324,11 @@ impl RunningAggregate {
             GroupColumn::Start => Ok(time(start)),
             GroupColumn::End => Ok(time(group.end)),
             GroupColumn::Time => Ok(time(window_time(group.end))),
-            GroupColumn::Key(key) => {
-                group.keys.get(*key).cloned().ok_or_else(|| DataFusionError::Internal("a group column is missing".into()))
-            }
+            GroupColumn::Key(key) => group
+                .keys
+                .get(*key)
+                .cloned()
+                .ok_or_else(|| DataFusionError::Internal("a group column is missing".into())),
         });
         columns.chain(values.into_iter().map(Ok)).collect()
     }
@@ -311,20 +349,34 @@ impl RunningAggregate {
 
     fn take_over(&mut self, batch: &RecordBatch, misfits: &mut Vec<String>) -> Result<()> {
         let missing = || DataFusionError::Internal("sealed groups without their ends".into());
-        let times = |name: &str| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>()).ok_or_else(missing);
+        let times = |name: &str| {
+            batch
+                .column_by_name(name)
+                .and_then(|column| column.as_primitive_opt::<Int64Type>())
+                .ok_or_else(missing)
+        };
         let (ends, ends_at) = (times("#end")?, times("#ends_at")?);
-        let changed = batch.column_by_name("#changed").and_then(|column| column.as_boolean_opt()).ok_or_else(missing)?;
-        let keys: Vec<ArrayRef> = batch.columns().iter().skip(3).take(self.adder.key_schema().fields().len()).cloned().collect();
-        let states: Vec<Option<Vec<ArrayRef>>> = self.adder.calls().iter().map(|call| call.find_state(batch)).collect::<Result<_>>()?;
+        let changed = batch
+            .column_by_name("#changed")
+            .and_then(|column| column.as_boolean_opt())
+            .ok_or_else(missing)?;
+        let keys: Vec<ArrayRef> =
+            batch.columns().iter().skip(3).take(self.adder.key_schema().fields().len()).cloned().collect();
+        let states: Vec<Option<Vec<ArrayRef>>> =
+            self.adder.calls().iter().map(|call| call.find_state(batch)).collect::<Result<_>>()?;
         for (call, _) in self.adder.calls().iter().zip(&states).filter(|(_, state)| state.is_none()) {
-            misfits.push(format!("`{}` is new and starts empty in the groups that are there now", call.fingerprint()));
+            misfits.push(format!(
+                "`{}` is new and starts empty in the groups that are there now",
+                call.fingerprint()
+            ));
         }
         for row in 0..batch.num_rows() {
             let keys = keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<_>>()?;
             let mut group = self.take_group(ends.value(row), keys, i64::MIN)?;
             for (accumulator, state) in group.accumulators.iter_mut().zip(&states) {
                 if let Some(state) = state {
-                    accumulator.merge_batch(&state.iter().map(|column| column.slice(row, 1)).collect::<Vec<_>>())?;
+                    accumulator
+                        .merge_batch(&state.iter().map(|column| column.slice(row, 1)).collect::<Vec<_>>())?;
                 }
             }
             group.changed = changed.value(row);
@@ -339,7 +391,8 @@ fn look_at(call: &AggregateCall, accumulator: &mut Box<dyn Accumulator>) -> Resu
     if call.can_be_looked_at() {
         return accumulator.evaluate();
     }
-    let state: Vec<ArrayRef> = accumulator.state()?.iter().map(|value| value.to_array()).collect::<Result<_>>()?;
+    let state: Vec<ArrayRef> =
+        accumulator.state()?.iter().map(|value| value.to_array()).collect::<Result<_>>()?;
     *accumulator = call.single()?;
     accumulator.merge_batch(&state)?;
     let mut copy = call.single()?;
@@ -406,7 +459,12 @@ impl Operator for RunningAggregate {
     }
 
     fn deadline(&self) -> Option<i64> {
-        let ends = self.groups.keys().next().map(|(ends_at, _)| *ends_at).filter(|_| matches!(self.end, End::Window(..)));
+        let ends = self
+            .groups
+            .keys()
+            .next()
+            .map(|(ends_at, _)| *ends_at)
+            .filter(|_| matches!(self.end, End::Window(..)));
         [ends, self.gives_at].into_iter().flatten().min()
     }
 
@@ -435,8 +493,8 @@ impl Operator for RunningAggregate {
         Ok(before - self.groups.len())
     }
 
-    /// For each group, the oldest first, what ends it, its keys and the state of each aggregate. The watermark is that at which groups that have
-    /// changed are given.
+    /// For each group, the oldest first, what ends it, its keys and the state of each aggregate. The
+    /// watermark is that at which groups that have changed are given.
     fn seal(&mut self) -> Result<Vec<SealedState>> {
         let mut groups: Vec<((i64, u64), Group)> = std::mem::take(&mut self.groups).into_iter().collect();
         groups.sort_by_key(|(_, group)| group.age);
@@ -448,10 +506,13 @@ impl Operator for RunningAggregate {
             let mut columns: Vec<ArrayRef> = vec![
                 Arc::new(Int64Array::from_iter_values(groups.iter().map(|(_, group)| group.end))),
                 Arc::new(Int64Array::from_iter_values(groups.iter().map(|((ends_at, _), _)| *ends_at))),
-                Arc::new(BooleanArray::from(groups.iter().map(|(_, group)| group.changed).collect::<Vec<_>>())),
+                Arc::new(BooleanArray::from(
+                    groups.iter().map(|(_, group)| group.changed).collect::<Vec<_>>(),
+                )),
             ];
             let schema = self.state_schema()?;
-            let mut scalars: Vec<Vec<ScalarValue>> = vec![Vec::with_capacity(groups.len()); schema.fields().len() - columns.len()];
+            let mut scalars: Vec<Vec<ScalarValue>> =
+                vec![Vec::with_capacity(groups.len()); schema.fields().len() - columns.len()];
             for (_, group) in &mut groups {
                 let mut row = std::mem::take(&mut group.keys);
                 for accumulator in &mut group.accumulators {
@@ -465,9 +526,14 @@ impl Operator for RunningAggregate {
             Some(RecordBatch::try_new(schema, columns)?)
         };
         let gives_at = self.gives_at.take().unwrap_or(i64::MIN);
-        let mut sealed = vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: gives_at, batch }];
+        let mut sealed =
+            vec![SealedState { fingerprint: self.fingerprint.clone(), watermark: gives_at, batch }];
         if self.forgotten_to > i64::MIN {
-            sealed.push(SealedState { fingerprint: self.forgotten_fingerprint(), watermark: self.forgotten_to, batch: None });
+            sealed.push(SealedState {
+                fingerprint: self.forgotten_fingerprint(),
+                watermark: self.forgotten_to,
+                batch: None,
+            });
         }
         Ok(sealed)
     }
@@ -476,7 +542,9 @@ impl Operator for RunningAggregate {
         if let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.forgotten_fingerprint()) {
             self.forgotten_to = state.remove(at).watermark;
         }
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
+        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
+            return Ok(());
+        };
         let sealed = state.remove(at);
         if sealed.watermark != i64::MIN && self.emit.every_ns.is_some() {
             self.gives_at = Some(sealed.watermark);

@@ -33,7 +33,8 @@ impl Filter {
     fn filter(&self, chunk: &Chunk) -> Result<Chunk> {
         let rows = chunk.len();
         let value = self.predicate.evaluate(&chunk.batch)?.into_array(rows)?;
-        let mask = value.as_boolean_opt().ok_or_else(|| DataFusionError::Plan("WHERE is not a condition".into()))?;
+        let mask =
+            value.as_boolean_opt().ok_or_else(|| DataFusionError::Plan("WHERE is not a condition".into()))?;
         let holds = mask.true_count();
         if holds == 0 {
             return Ok(self.columns.none());
@@ -100,7 +101,11 @@ pub(in crate::sql) struct Project {
 }
 
 impl Project {
-    pub(in crate::sql) fn new(input: Box<dyn Operator>, exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef) -> Self {
+    pub(in crate::sql) fn new(
+        input: Box<dyn Operator>,
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+        schema: SchemaRef,
+    ) -> Self {
         Self { delay_ns: input.delay_ns(), input, exprs, columns: Columns::new(schema) }
     }
 
@@ -149,8 +154,8 @@ impl Operator for Project {
     }
 }
 
-/// Sends `rows` through `step`, which looks at them one by one, and leaves out those that cannot be evaluated. `columns` are
-/// those that it gives.
+/// Sends `rows` through `step`, which looks at them one by one, and leaves out those that cannot be
+/// evaluated. `columns` are those that it gives.
 pub(super) fn row_by_row(
     columns: &Columns,
     rows: Chunk,
@@ -171,5 +176,8 @@ pub(super) fn row_by_row(
 fn project(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, chunk: &Chunk) -> Result<Chunk> {
     let columns = evaluate_all(exprs, &chunk.batch)?;
     let options = RecordBatchOptions::new().with_row_count(Some(chunk.len()));
-    Ok(Chunk { batch: RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?, causes: chunk.causes.clone() })
+    Ok(Chunk {
+        batch: RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?,
+        causes: chunk.causes.clone(),
+    })
 }

@@ -12,8 +12,9 @@ use datafusion_physical_plan::aggregates::order::GroupOrdering;
 
 use super::accumulate::{Addends, Adder, AggregateCall};
 
-/// What has been added up so far, for each key that had rows, in the order in which these came. Keys are known by their number in the operator's
-/// [`Keys`](super::keys::Keys), so that a key is looked for once a row, however many windows there are.
+/// What has been added up so far, for each key that had rows, in the order in which these came. Keys are
+/// known by their number in the operator's [`Keys`](super::keys::Keys), so that a key is looked for once a
+/// row, however many windows there are.
 pub(super) struct Sums {
     places: Places,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
@@ -48,8 +49,14 @@ impl Sums {
 
     pub(super) fn bytes(&self) -> usize {
         // An accumulator's size is that of its lists, without itself.
-        let itself: usize = self.accumulators.iter().map(|accumulator| size_of_val(accumulator) + size_of_val(&**accumulator)).sum();
-        self.places.bytes() + itself + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
+        let itself: usize = self
+            .accumulators
+            .iter()
+            .map(|accumulator| size_of_val(accumulator) + size_of_val(&**accumulator))
+            .sum();
+        self.places.bytes()
+            + itself
+            + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
     }
 
     /// The numbers of the keys.
@@ -63,11 +70,14 @@ impl Sums {
         self.places.groups_of(renumbered(&old.keys, new).map(|number| number as usize), &mut Vec::new());
     }
 
-    /// Adds rows, of which the keys are numbered. `groups` is room for their group indices, so that it is allocated once.
+    /// Adds rows, of which the keys are numbered. `groups` is room for their group indices, so that it is
+    /// allocated once.
     pub(super) fn add(&mut self, rows: &Addends, groups: &mut Vec<usize>) -> Result<()> {
         self.places.groups_of(rows.numbers.iter().copied(), groups);
         let total = self.len();
-        for ((accumulator, arguments), filter) in self.accumulators.iter_mut().zip(&rows.arguments).zip(&rows.filters) {
+        for ((accumulator, arguments), filter) in
+            self.accumulators.iter_mut().zip(&rows.arguments).zip(&rows.filters)
+        {
             accumulator.update_batch(arguments, groups, filter.as_ref(), total)?;
         }
         Ok(())
@@ -84,7 +94,12 @@ impl Sums {
     }
 
     /// Takes over the state of each of `calls` for the keys with these numbers.
-    pub(super) fn restore(&mut self, numbers: &[usize], states: &[Option<Vec<ArrayRef>>], calls: &[AggregateCall]) -> Result<()> {
+    pub(super) fn restore(
+        &mut self,
+        numbers: &[usize],
+        states: &[Option<Vec<ArrayRef>>],
+        calls: &[AggregateCall],
+    ) -> Result<()> {
         let mut groups = Vec::new();
         self.places.groups_of(numbers.iter().copied(), &mut groups);
         let total = self.len();
@@ -99,13 +114,20 @@ impl Sums {
 
     /// The number of each group's key, and the value of each aggregate.
     pub(super) fn finish(mut self) -> Result<(Vec<u32>, Vec<ArrayRef>)> {
-        let values = self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All)).collect::<Result<_>>()?;
+        let values = self
+            .accumulators
+            .iter_mut()
+            .map(|accumulator| accumulator.evaluate(EmitTo::All))
+            .collect::<Result<_>>()?;
         Ok((self.places.keys, values))
     }
 
     pub(super) fn rest(mut self) -> Result<SumsAtRest> {
-        let states: Vec<Vec<ArrayRef>> =
-            self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All)).collect::<Result<_>>()?;
+        let states: Vec<Vec<ArrayRef>> = self
+            .accumulators
+            .iter_mut()
+            .map(|accumulator| accumulator.state(EmitTo::All))
+            .collect::<Result<_>>()?;
         let keys: Arc<[u32]> = self.places.keys.into();
         let of_states: usize = states.iter().flatten().map(|column| column.get_array_memory_size()).sum();
         Ok(SumsAtRest { rows: keys.len(), bytes: size_of_val(&*keys) + of_states, keys, states })
@@ -136,7 +158,8 @@ struct Places {
 
 const NONE: u32 = u32::MAX;
 
-/// How many places there may be in [`Places::dense`] for each group: a window in which few of many keys have rows must not pay for all.
+/// How many places there may be in [`Places::dense`] for each group: a window in which few of many keys have
+/// rows must not pay for all.
 const ROOM: usize = 16;
 
 impl Places {
@@ -200,12 +223,17 @@ pub(super) struct Total {
 impl Total {
     /// `keys` are the columns of [`Addends::keys`].
     pub(super) fn of(parts: &[Addends], keys: &SchemaRef, adder: &Adder) -> Result<Self> {
-        let mut total = Self { keys: new_group_values(Arc::clone(keys), &GroupOrdering::None)?, accumulators: adder.accumulators()? };
+        let mut total = Self {
+            keys: new_group_values(Arc::clone(keys), &GroupOrdering::None)?,
+            accumulators: adder.accumulators()?,
+        };
         let mut groups = Vec::new();
         for rows in parts {
             total.keys.intern(&rows.keys, &mut groups)?;
             let groups_so_far = total.keys.len();
-            for ((accumulator, arguments), filter) in total.accumulators.iter_mut().zip(&rows.arguments).zip(&rows.filters) {
+            for ((accumulator, arguments), filter) in
+                total.accumulators.iter_mut().zip(&rows.arguments).zip(&rows.filters)
+            {
                 accumulator.update_batch(arguments, &groups, filter.as_ref(), groups_so_far)?;
             }
         }
@@ -214,14 +242,21 @@ impl Total {
 
     /// The keys of each group, and the value of each aggregate.
     pub(super) fn values(mut self) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>)> {
-        let values = self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(EmitTo::All)).collect::<Result<_>>()?;
+        let values = self
+            .accumulators
+            .iter_mut()
+            .map(|accumulator| accumulator.evaluate(EmitTo::All))
+            .collect::<Result<_>>()?;
         Ok((self.keys.emit(EmitTo::All)?, values))
     }
 
     /// The keys of each group, and the state of each aggregate, one after the other.
     pub(super) fn states(mut self) -> Result<Vec<ArrayRef>> {
-        let states: Vec<Vec<ArrayRef>> =
-            self.accumulators.iter_mut().map(|accumulator| accumulator.state(EmitTo::All)).collect::<Result<_>>()?;
+        let states: Vec<Vec<ArrayRef>> = self
+            .accumulators
+            .iter_mut()
+            .map(|accumulator| accumulator.state(EmitTo::All))
+            .collect::<Result<_>>()?;
         Ok(self.keys.emit(EmitTo::All)?.into_iter().chain(states.into_iter().flatten()).collect())
     }
 }

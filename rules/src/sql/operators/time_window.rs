@@ -12,8 +12,8 @@ use super::{Chunk, Columns, Operator, Pass, times};
 use crate::sql::table_functions::WINDOW_TIME_NS;
 use crate::sql::windows::TimeWindows;
 
-/// Adds `window_start`, `window_end` and `window_time` behind the columns. A row that is in several windows comes once for each, in their order; one that
-/// is in none does not come.
+/// Adds `window_start`, `window_end` and `window_time` behind the columns. A row that is in several windows
+/// comes once for each, in their order; one that is in none does not come.
 #[derive(Debug)]
 pub(in crate::sql) struct TimeWindow {
     input: Box<dyn Operator>,
@@ -53,10 +53,18 @@ impl TimeWindow {
 }
 
 /// The rows with the bounds of their windows behind the columns.
-pub(super) fn with_bounds(chunk: Chunk, starts: Vec<i64>, ends: Vec<i64>, schema: &SchemaRef) -> Result<Chunk> {
+pub(super) fn with_bounds(
+    chunk: Chunk,
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+    schema: &SchemaRef,
+) -> Result<Chunk> {
     let mut columns = chunk.batch.columns().to_vec();
     let times = ends.iter().map(|end| window_time(*end)).collect();
-    columns.extend([starts, ends, times].map(|times| Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")) as ArrayRef));
+    columns.extend(
+        [starts, ends, times]
+            .map(|times| Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")) as ArrayRef),
+    );
     Ok(Chunk { batch: RecordBatch::try_new(Arc::clone(schema), columns)?, causes: chunk.causes })
 }
 

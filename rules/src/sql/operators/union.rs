@@ -40,7 +40,10 @@ impl Operator for Union {
         for input in &mut self.inputs {
             let Chunk { batch, causes } = input.run(pass)?;
             if batch.num_rows() > 0 {
-                chunks.push(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec())?, causes });
+                chunks.push(Chunk {
+                    batch: RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec())?,
+                    causes,
+                });
             }
         }
         if chunks.len() < 2 {

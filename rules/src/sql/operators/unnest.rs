@@ -33,20 +33,36 @@ pub(in crate::sql) struct Unnest {
 }
 
 impl Unnest {
-    pub(in crate::sql) fn new(input: Box<dyn Operator>, columns: Vec<(usize, Unnested)>, keeps_null: bool, schema: SchemaRef) -> Self {
+    pub(in crate::sql) fn new(
+        input: Box<dyn Operator>,
+        columns: Vec<(usize, Unnested)>,
+        keeps_null: bool,
+        schema: SchemaRef,
+    ) -> Self {
         Self { input, columns, keeps_null, schema }
     }
 
-    /// The elements of each row's list: all values, and where those of a row begin and how many there are. `None`: the list is null.
+    /// The elements of each row's list: all values, and where those of a row begin and how many there are.
+    /// `None`: the list is null.
     fn unnest(&self, rows: &Chunk) -> Result<Chunk> {
-        let column =
-            |index: usize| rows.batch.columns().get(index).ok_or_else(|| DataFusionError::Internal("a column to unnest is missing".into()));
-        let lists: Vec<usize> = self.columns.iter().filter(|(_, what)| *what == Unnested::List).map(|(index, _)| *index).collect();
+        let column = |index: usize| {
+            rows.batch
+                .columns()
+                .get(index)
+                .ok_or_else(|| DataFusionError::Internal("a column to unnest is missing".into()))
+        };
+        let lists: Vec<usize> = self
+            .columns
+            .iter()
+            .filter(|(_, what)| *what == Unnested::List)
+            .map(|(index, _)| *index)
+            .collect();
         let mut elements = Vec::with_capacity(lists.len());
         for index in &lists {
             elements.push((*index, Elements::of(column(*index)?)?));
         }
-        // The row and the place in its lists of each row that is written; where one list is shorter than another, the rest is null.
+        // The row and the place in its lists of each row that is written; where one list is shorter than
+        // another, the rest is null.
         let mut places: Vec<(u32, usize)> = Vec::new();
         for (row, index) in (0..rows.len()).zip(0_u32..) {
             let longest = elements.iter().filter_map(|(_, elements)| elements.len(row)).max();
@@ -60,16 +76,23 @@ impl Unnest {
                 Unnested::Same => columns.push(take(column(*index)?, &repeated, None)?),
                 Unnested::List => {
                     let Some((_, elements)) = elements.iter().find(|(of, _)| of == index) else { continue };
-                    let rows = UInt32Array::from_iter(places.iter().map(|(row, place)| elements.at(*row as usize, *place)));
+                    let rows = UInt32Array::from_iter(
+                        places.iter().map(|(row, place)| elements.at(*row as usize, *place)),
+                    );
                     columns.push(take(&elements.values, &rows, None)?);
                 }
                 Unnested::Struct => {
                     let taken = take(column(*index)?, &repeated, None)?;
-                    let fields = taken.as_struct_opt().ok_or_else(|| DataFusionError::Internal("a column is no struct".into()))?;
+                    let fields = taken
+                        .as_struct_opt()
+                        .ok_or_else(|| DataFusionError::Internal("a column is no struct".into()))?;
                     // A field of a null struct is null.
                     for field in fields.columns() {
-                        let rows =
-                            UInt32Array::from_iter((0_u32..).take(fields.len()).map(|row| fields.is_valid(row as usize).then_some(row)));
+                        let rows = UInt32Array::from_iter(
+                            (0_u32..)
+                                .take(fields.len())
+                                .map(|row| fields.is_valid(row as usize).then_some(row)),
+                        );
                         columns.push(take(field, &rows, None)?);
                     }
                 }
@@ -97,7 +120,10 @@ impl Elements {
                     [from, to] => (usize::try_from(*from).unwrap_or(0), usize::try_from(*to).unwrap_or(0)),
                     _ => (0, 0),
                 });
-                (lists.values(), ends.enumerate().map(|(row, (from, to))| range(lists.is_valid(row), from, to)).collect())
+                (
+                    lists.values(),
+                    ends.enumerate().map(|(row, (from, to))| range(lists.is_valid(row), from, to)).collect(),
+                )
             }
             DataType::LargeList(_) => {
                 let lists = lists.as_list::<i64>();
@@ -105,12 +131,20 @@ impl Elements {
                     [from, to] => (usize::try_from(*from).unwrap_or(0), usize::try_from(*to).unwrap_or(0)),
                     _ => (0, 0),
                 });
-                (lists.values(), ends.enumerate().map(|(row, (from, to))| range(lists.is_valid(row), from, to)).collect())
+                (
+                    lists.values(),
+                    ends.enumerate().map(|(row, (from, to))| range(lists.is_valid(row), from, to)).collect(),
+                )
             }
             DataType::FixedSizeList(..) => {
                 let lists = lists.as_fixed_size_list();
                 let size = usize::try_from(lists.value_length()).unwrap_or(0);
-                (lists.values(), (0..lists.len()).map(|row| range(lists.is_valid(row), row * size, (row + 1) * size)).collect())
+                (
+                    lists.values(),
+                    (0..lists.len())
+                        .map(|row| range(lists.is_valid(row), row * size, (row + 1) * size))
+                        .collect(),
+                )
             }
             other => return Err(DataFusionError::Plan(format!("`unnest` takes a list, and not {other}"))),
         };
@@ -151,7 +185,11 @@ impl Operator for Unnest {
 
     fn explain(&self) -> String {
         let names = self.input.schema();
-        let lists = self.columns.iter().filter(|(_, what)| *what != Unnested::Same).filter_map(|(index, _)| names.fields().get(*index));
+        let lists = self
+            .columns
+            .iter()
+            .filter(|(_, what)| *what != Unnested::Same)
+            .filter_map(|(index, _)| names.fields().get(*index));
         format!("unnest {}", lists.map(|field| field.name().as_str()).collect::<Vec<_>>().join(", "))
     }
 }

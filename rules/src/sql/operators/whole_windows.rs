@@ -1,4 +1,5 @@
-//! Aggregates over windows that end by their rows: all rows of a window come together, so that nothing is kept.
+//! Aggregates over windows that end by their rows: all rows of a window come together, so that nothing is
+//! kept.
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use super::accumulate::Adder;
 use super::sums::Total;
 use super::{AggregateCall, Chunk, Operator, Pass, each_evaluable};
 
-/// The operator. Its groups are those of GROUP BY, which names the windows, among the rows that are due to one row.
+/// The operator. Its groups are those of GROUP BY, which names the windows, among the rows that are due to
+/// one row.
 pub(in crate::sql) struct WholeWindows {
     input: Box<dyn Operator>,
     fingerprint: String,

@@ -1,7 +1,8 @@
 //! What windows that end by their rows add up to.
 //!
-//! Most of them have few rows, and then sums of their own cost more than the rows. So rows wait until there are [`MANY`] of a window, and those of
-//! windows that end before are added up together, for all that end at once. When rows are added changes no result: it is in their order.
+//! Most of them have few rows, and then sums of their own cost more than the rows. So rows wait until there
+//! are [`MANY`] of a window, and those of windows that end before are added up together, for all that end at
+//! once. When rows are added changes no result: it is in their order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use super::sums::{Sums, Total};
 
 const WINDOW: &str = "#window";
 
-/// How many rows of a window wait before they are added to sums of its own: so many take about as much memory as these.
+/// How many rows of a window wait before they are added to sums of its own: so many take about as much memory
+/// as these.
 const MANY: usize = 16;
 
 /// How many keys of rows are kept at least before any is forgotten.
@@ -164,8 +166,8 @@ impl WindowSums {
         Ok(())
     }
 
-    /// Makes one of windows that have joined. They are worked off from the inside, as rows came; there may be so many of them that recursion would
-    /// not do.
+    /// Makes one of windows that have joined. They are worked off from the inside, as rows came; there may be
+    /// so many of them that recursion would not do.
     fn unite(&mut self, parts: &mut Parts) -> Result<()> {
         let mut outer: Vec<(Parts, std::vec::IntoIter<Part>)> = Vec::new();
         let mut inner = std::mem::take(parts);
@@ -178,7 +180,8 @@ impl WindowSums {
                 }
                 Some(Part::Window(mut other)) => {
                     let of_other = other.take_parts();
-                    outer.push((std::mem::replace(&mut inner, other), std::mem::replace(&mut rest, of_other)));
+                    outer
+                        .push((std::mem::replace(&mut inner, other), std::mem::replace(&mut rest, of_other)));
                 }
                 None => match outer.pop() {
                     Some((around, rest_around)) => {
@@ -221,15 +224,24 @@ impl WindowSums {
 
     /// Counts a window's sums to what is held.
     pub(super) fn remember(&mut self, parts: &mut Parts) {
-        let of = |sums: &Sums| Held { entries: sums.len().saturating_sub(1), bytes: sums.bytes() + size_of::<Sums>() };
+        let of = |sums: &Sums| Held {
+            entries: sums.len().saturating_sub(1),
+            bytes: sums.bytes() + size_of::<Sums>(),
+        };
         parts.held = parts.sums.as_deref().map_or(Held::default(), of);
-        self.held = Held { entries: self.held.entries + parts.held.entries, bytes: self.held.bytes + parts.held.bytes };
+        self.held = Held {
+            entries: self.held.entries + parts.held.entries,
+            bytes: self.held.bytes + parts.held.bytes,
+        };
     }
 
     /// Takes a window's sums out of what is held.
     fn forget(&mut self, parts: &mut Parts) {
         let Held { entries, bytes } = std::mem::take(&mut parts.held);
-        self.held = Held { entries: self.held.entries.saturating_sub(entries), bytes: self.held.bytes.saturating_sub(bytes) };
+        self.held = Held {
+            entries: self.held.entries.saturating_sub(entries),
+            bytes: self.held.bytes.saturating_sub(bytes),
+        };
     }
 
     /// Lets go of a window; nothing has joined it since it was settled.
@@ -238,7 +250,8 @@ impl WindowSums {
         self.rows.drop_rows(parts.rows.len());
     }
 
-    /// What `windows` add up to: the index of the window, the keys of its rows, and the value of each aggregate.
+    /// What `windows` add up to: the index of the window, the keys of its rows, and the value of each
+    /// aggregate.
     pub(super) fn results(&mut self, mut windows: Vec<Parts>) -> Result<Vec<ArrayRef>> {
         let Closed { total, own } = self.close(&mut windows)?;
         let mut parts = Vec::new();
@@ -274,7 +287,8 @@ impl WindowSums {
         Ok(Closed { total: Some(Total::of(&[addends], &self.total_schema, &self.adder)?), own })
     }
 
-    /// Whether it is time to call [`Self::tidy`]; looking at all of so many windows is worth it only for many rows.
+    /// Whether it is time to call [`Self::tidy`]; looking at all of so many windows is worth it only for many
+    /// rows.
     pub(super) fn is_untidy(&self, windows: usize) -> bool {
         let rows = self.rows.is_mostly_dropped() && self.rows.dropped() * 8 >= windows;
         rows || self.keys.len() > FEW.max(2 * (windows + self.held.entries))
@@ -285,7 +299,9 @@ impl WindowSums {
         let mut used: Vec<&mut u32> = windows.iter_mut().flat_map(|parts| &mut parts.rows).collect();
         self.rows.keep_only(&mut used)?;
         if self.keys.len() > FEW.max(2 * (windows.len() + self.held.entries)) {
-            let keys = |parts: &&mut Parts| parts.sums.iter().flat_map(|sums| sums.keys().to_vec()).collect::<Vec<_>>();
+            let keys = |parts: &&mut Parts| {
+                parts.sums.iter().flat_map(|sums| sums.keys().to_vec()).collect::<Vec<_>>()
+            };
             let new = self.keys.keep_only(windows.iter().flat_map(keys))?;
             windows.into_iter().filter_map(|parts| parts.sums.as_mut()).for_each(|sums| sums.renumber(&new));
         }
@@ -314,36 +330,55 @@ impl WindowSums {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    pub(super) fn restore(&mut self, sums: &RecordBatch, misfits: &mut Vec<String>) -> Result<BTreeMap<u32, Sums>> {
-        let states: Vec<Option<Vec<ArrayRef>>> = self.adder.calls().iter().map(|call| call.find_state(sums)).collect::<Result<_>>()?;
+    pub(super) fn restore(
+        &mut self,
+        sums: &RecordBatch,
+        misfits: &mut Vec<String>,
+    ) -> Result<BTreeMap<u32, Sums>> {
+        let states: Vec<Option<Vec<ArrayRef>>> =
+            self.adder.calls().iter().map(|call| call.find_state(sums)).collect::<Result<_>>()?;
         for (call, _) in self.adder.calls().iter().zip(&states).filter(|(_, state)| state.is_none()) {
-            misfits.push(format!("`{}` is new and starts empty in the windows that are open now", call.fingerprint()));
+            misfits.push(format!(
+                "`{}` is new and starts empty in the windows that are open now",
+                call.fingerprint()
+            ));
         }
         let missing = || DataFusionError::Internal("sealed sums without their windows".into());
         let column = sums.column_by_name(WINDOW).cloned().ok_or_else(missing)?;
         let windows = column.as_primitive_opt::<UInt32Type>().cloned().ok_or_else(missing)?;
-        let keys: Vec<ArrayRef> = sums.columns().iter().skip(1).take(self.keys.schema().fields().len()).cloned().collect();
+        let keys: Vec<ArrayRef> =
+            sums.columns().iter().skip(1).take(self.keys.schema().fields().len()).cloned().collect();
         let mut numbers = Vec::new();
         self.keys.number(&keys, sums.num_rows(), &mut numbers)?;
         let mut of_window = BTreeMap::new();
         for range in partition(&[column])?.ranges() {
-            let slice = |columns: &Vec<ArrayRef>| columns.iter().map(|column| column.slice(range.start, range.len())).collect::<Vec<_>>();
+            let slice = |columns: &Vec<ArrayRef>| {
+                columns.iter().map(|column| column.slice(range.start, range.len())).collect::<Vec<_>>()
+            };
             let states: Vec<_> = states.iter().map(|state| state.as_ref().map(&slice)).collect();
-            of_window.insert(windows.value(range.start), self.adder.restore(numbers.get(range.clone()).unwrap_or_default(), &states)?);
+            of_window.insert(
+                windows.value(range.start),
+                self.adder.restore(numbers.get(range.clone()).unwrap_or_default(), &states)?,
+            );
         }
         Ok(of_window)
     }
 }
 
-/// The rows of all `parts`, each of which is columns, in the order of the numbers in the first column. No parts have no columns.
+/// The rows of all `parts`, each of which is columns, in the order of the numbers in the first column. No
+/// parts have no columns.
 fn in_order(parts: Vec<Vec<ArrayRef>>) -> Result<Vec<ArrayRef>> {
     let columns = parts.first().map_or(0, Vec::len);
     let all = (0..columns).map(|column| {
-        let of_parts: Vec<&dyn Array> = parts.iter().filter_map(|part| part.get(column)).map(AsRef::as_ref).collect();
+        let of_parts: Vec<&dyn Array> =
+            parts.iter().filter_map(|part| part.get(column)).map(AsRef::as_ref).collect();
         Ok(concat(&of_parts)?)
     });
     let all: Vec<ArrayRef> = all.collect::<Result<_>>()?;
-    let numbers = all.first().and_then(|numbers| numbers.as_primitive_opt::<UInt32Type>()).map_or(&[][..], |numbers| numbers.values());
+    let numbers = all
+        .first()
+        .and_then(|numbers| numbers.as_primitive_opt::<UInt32Type>())
+        .map_or(&[][..], |numbers| numbers.values());
     if numbers.is_sorted() {
         return Ok(all);
     }

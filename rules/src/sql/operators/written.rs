@@ -18,17 +18,22 @@ pub(in crate::sql) fn written(expr: &Arc<dyn PhysicalExpr>) -> String {
     // A literal does not say by itself that it is text or a time: a name that looks like one takes its place.
     let named = Arc::clone(expr).transform_up(|expr| {
         let text = expr.downcast_ref::<Literal>().and_then(|literal| quoted(literal.value()));
-        Ok(text.map_or_else(|| Transformed::no(Arc::clone(&expr)), |text| Transformed::yes(Arc::new(Column::new(&text, 0)) as _)))
+        Ok(text.map_or_else(
+            || Transformed::no(Arc::clone(&expr)),
+            |text| Transformed::yes(Arc::new(Column::new(&text, 0)) as _),
+        ))
     });
     named.map_or_else(|_| expr.to_string(), |named| Sql(&*named.data).to_string())
 }
 
 fn quoted(value: &ScalarValue) -> Option<String> {
     match value {
-        ScalarValue::IntervalMonthDayNano(Some(span)) => Some(interval(span.months, span.days, span.nanoseconds)),
-        ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
-            Some(format!("'{}'", text.replace('\'', "''")))
+        ScalarValue::IntervalMonthDayNano(Some(span)) => {
+            Some(interval(span.months, span.days, span.nanoseconds))
         }
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::LargeUtf8(Some(text))
+        | ScalarValue::Utf8View(Some(text)) => Some(format!("'{}'", text.replace('\'', "''"))),
         ScalarValue::TimestampNanosecond(Some(_), _) => {
             let time = array_value_to_string(&value.to_array().ok()?, 0).ok()?;
             Some(format!("TIMESTAMP '{time}'"))
@@ -55,7 +60,11 @@ pub(super) fn with_units(text: &str) -> String {
         shown.push_str(before);
         // A digit within a name is none of a duration.
         let alone = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
-        match digits.parse().ok().zip(after.strip_prefix("ns").filter(|next| alone && !next.starts_with(char::is_alphanumeric))) {
+        match digits
+            .parse()
+            .ok()
+            .zip(after.strip_prefix("ns").filter(|next| alone && !next.starts_with(char::is_alphanumeric)))
+        {
             Some((ns, next)) => {
                 shown.push_str(&Span(Duration::from_nanos(ns)).to_string());
                 rest = next;
@@ -82,7 +91,8 @@ pub(super) fn in_words(text: &str) -> String {
     while let Some(begin) = rest.find(|c: char| c.is_ascii_uppercase()) {
         let (before, from) = rest.split_at(begin);
         shown.push_str(before);
-        let (word, after) = from.split_at(from.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(from.len()));
+        let (word, after) =
+            from.split_at(from.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(from.len()));
         let is_whole = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
         let (said, next) = match constant(word, after).filter(|_| is_whole) {
             Some((said, next)) => (said, next),
@@ -108,18 +118,21 @@ fn over(text: &str) -> String {
 fn constant<'a>(word: &str, after: &'a str) -> Option<(String, &'a str)> {
     if word == "IntervalMonthDayNano" {
         let (span, next) = after.split_once('}')?;
-        let part = |name: &str| span.split_once(name)?.1.trim_start_matches(": ").split([',', ' ']).next()?.parse::<i64>().ok();
+        let part = |name: &str| {
+            span.split_once(name)?.1.trim_start_matches(": ").split([',', ' ']).next()?.parse::<i64>().ok()
+        };
         let (months, days, ns) = (part("months")?, part("days")?, part("nanoseconds")?);
         let next = if after.starts_with("(\"") { next.trim_start().strip_prefix("\")")? } else { next };
         return Some((interval(i32::try_from(months).ok()?, i32::try_from(days).ok()?, ns), next));
     }
     let (inner, next) = after.strip_prefix('(')?.split_once(')')?;
     match word {
-        "Int8" | "Int16" | "Int32" | "Int64" | "UInt8" | "UInt16" | "UInt32" | "UInt64" | "Float32" | "Float64" => {
-            Some((inner.to_owned(), next))
-        }
+        "Int8" | "Int16" | "Int32" | "Int64" | "UInt8" | "UInt16" | "UInt32" | "UInt64" | "Float32"
+        | "Float64" => Some((inner.to_owned(), next)),
         "Boolean" => Some((inner.to_uppercase(), next)),
-        "Utf8" | "LargeUtf8" | "Utf8View" => Some((format!("'{}'", inner.trim_matches('"').replace('\'', "''")), next)),
+        "Utf8" | "LargeUtf8" | "Utf8View" => {
+            Some((format!("'{}'", inner.trim_matches('"').replace('\'', "''")), next))
+        }
         "Timestamp" => Some(("TIMESTAMP".to_owned(), next)),
         "Interval" => Some(("INTERVAL".to_owned(), next)),
         _ => None,
@@ -144,24 +157,43 @@ mod tests {
 
     #[test]
     fn what_the_planner_writes_is_said_in_words() {
-        let span = "IntervalMonthDayNano(\"IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 10000000000 }\")";
-        assert_eq!(in_words(&format!("filter ts - lag(ts) > {span}")), "filter ts - lag(ts) > INTERVAL '10' SECOND");
+        let span =
+            "IntervalMonthDayNano(\"IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 10000000000 }\")";
+        assert_eq!(
+            in_words(&format!("filter ts - lag(ts) > {span}")),
+            "filter ts - lag(ts) > INTERVAL '10' SECOND"
+        );
         let bare = "IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }";
         assert_eq!(in_words(&format!("x > {bare}, y")), "x > INTERVAL '1' DAY, y");
         assert_eq!(
-            in_words("aggregate GROUPS(t, 5000000000ns): count(Int64(1)), sum(x * Float64(2.5)), max(note = Utf8(\"it's\"))"),
+            in_words(
+                "aggregate GROUPS(t, 5000000000ns): count(Int64(1)), sum(x * Float64(2.5)), max(note = \
+                Utf8(\"it's\"))"
+            ),
             "aggregate GROUPS(t, 5s): count(*), sum(x * 2.5), max(note = 'it''s')"
         );
         assert_eq!(
-            in_words("lag(t.x) PARTITION BY [t.k, t.j] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING AS y"),
+            in_words(
+                "lag(t.x) PARTITION BY [t.k, t.j] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING \
+                AS y"
+            ),
             "lag(t.x) OVER (PARTITION BY t.k, t.j) AS y"
         );
-        assert_eq!(in_words("filter CAST(temp AS Int64) > 80 AND Boolean(true)"), "filter CAST(temp AS BIGINT) > 80 AND TRUE");
+        assert_eq!(
+            in_words("filter CAST(temp AS Int64) > 80 AND Boolean(true)"),
+            "filter CAST(temp AS BIGINT) > 80 AND TRUE"
+        );
     }
 
     #[test]
     fn durations_are_shown_with_their_unit() {
-        assert_eq!(with_units("TUMBLE(tank, 10000000000ns) BY (x1ns, 5, 1500000ns)"), "TUMBLE(tank, 10s) BY (x1ns, 5, 1500us)");
-        assert_eq!(with_units("filter 7ns2 > 99999999999999999999999ns"), "filter 7ns2 > 99999999999999999999999ns");
+        assert_eq!(
+            with_units("TUMBLE(tank, 10000000000ns) BY (x1ns, 5, 1500000ns)"),
+            "TUMBLE(tank, 10s) BY (x1ns, 5, 1500us)"
+        );
+        assert_eq!(
+            with_units("filter 7ns2 > 99999999999999999999999ns"),
+            "filter 7ns2 > 99999999999999999999999ns"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Clauses of `MATCH_RECOGNIZE` that the parser does not know are told to it as definitions, which it does know.
+//! Clauses of `MATCH_RECOGNIZE` that the parser does not know are told to it as definitions, which it does
+//! know.
 //!
 //! | written | told to the parser |
 //! | --- | --- |
@@ -28,7 +29,9 @@ const MAX_TOKENS: usize = 1_000;
 ///
 /// # Errors
 /// When a pattern is too large for the parser.
-pub(in crate::sql) fn known_to_the_parser(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, ParserError> {
+pub(in crate::sql) fn known_to_the_parser(
+    mut tokens: Vec<TokenWithSpan>,
+) -> Result<Vec<TokenWithSpan>, ParserError> {
     let mut known = Vec::with_capacity(tokens.len());
     while let Some(at) = tokens.iter().position(|token| is_word(token, "MATCH_RECOGNIZE")) {
         let mut rest = tokens.split_off(at + 1);
@@ -51,7 +54,11 @@ pub(in crate::sql) fn known_to_the_parser(mut tokens: Vec<TokenWithSpan>) -> Res
 fn refuse_large(body: &[TokenWithSpan]) -> Result<(), ParserError> {
     let Some(pattern) = at_top(body, 0, "PATTERN") else { return Ok(()) };
     // Where the parenthesis is not closed, the parser reads on to the end.
-    let open = body.iter().skip(pattern + 1).position(|token| token.token == Token::LParen).map_or(body.len(), |open| pattern + 1 + open);
+    let open = body
+        .iter()
+        .skip(pattern + 1)
+        .position(|token| token.token == Token::LParen)
+        .map_or(body.len(), |open| pattern + 1 + open);
     let end = closing(body, open).unwrap_or(body.len());
     let (mut depth, mut alternatives) = (0_usize, 1);
     for (count, token) in body.iter().take(end).skip(pattern + 1).enumerate() {
@@ -63,7 +70,10 @@ fn refuse_large(body: &[TokenWithSpan]) -> Result<(), ParserError> {
         }
         let large = [
             (depth > MAX_NESTING, format!("the pattern is nested more than {MAX_NESTING} levels deep")),
-            (alternatives > MAX_ALTERNATIVES, format!("the pattern has more than {MAX_ALTERNATIVES} alternatives")),
+            (
+                alternatives > MAX_ALTERNATIVES,
+                format!("the pattern has more than {MAX_ALTERNATIVES} alternatives"),
+            ),
             (count > MAX_TOKENS, format!("the pattern has more than {MAX_TOKENS} words and signs")),
         ];
         if let Some((_, message)) = large.into_iter().find(|(is_large, _)| *is_large) {
@@ -89,9 +99,11 @@ fn body(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     known
 }
 
-/// What stands between PATTERN and DEFINE: what of it nobody knows, and definitions, each with a comma behind it.
+/// What stands between PATTERN and DEFINE: what of it nobody knows, and definitions, each with a comma behind
+/// it.
 fn clauses(tokens: Vec<TokenWithSpan>) -> (Vec<TokenWithSpan>, Vec<TokenWithSpan>) {
-    let starts_clause = |token: &TokenWithSpan| is_word(token, "WITHIN") || is_word(token, "NOT") || is_word(token, "SUBSET");
+    let starts_clause =
+        |token: &TokenWithSpan| is_word(token, "WITHIN") || is_word(token, "NOT") || is_word(token, "SUBSET");
     let mut definitions = Vec::new();
     let mut unknown = Vec::new();
     let mut rest = tokens.as_slice();
@@ -107,7 +119,12 @@ fn clauses(tokens: Vec<TokenWithSpan>) -> (Vec<TokenWithSpan>, Vec<TokenWithSpan
             && is_word(followed, "FOLLOWED")
             && is_word(by, "BY")
         {
-            definitions.extend([word(first, NOT_FOLLOWED_BY), word(first, "AS"), word(first, NOT_FOLLOWED_BY), like(first, Token::LParen)]);
+            definitions.extend([
+                word(first, NOT_FOLLOWED_BY),
+                word(first, "AS"),
+                word(first, NOT_FOLLOWED_BY),
+                like(first, Token::LParen),
+            ]);
             definitions.push(variable.clone());
             let mut others = after;
             if let [within, after @ ..] = after
@@ -120,7 +137,8 @@ fn clauses(tokens: Vec<TokenWithSpan>) -> (Vec<TokenWithSpan>, Vec<TokenWithSpan
             }
             definitions.extend([like(first, Token::RParen), like(first, Token::Comma)]);
             rest = others;
-        } else if let ([name, equals, ..], true) = (after, is_word(first, "SUBSET") || first.token == Token::Comma)
+        } else if let ([name, equals, ..], true) =
+            (after, is_word(first, "SUBSET") || first.token == Token::Comma)
             && equals.token == Token::Eq
             && let Some(end) = closing(after, 2)
         {
@@ -141,7 +159,9 @@ fn clauses(tokens: Vec<TokenWithSpan>) -> (Vec<TokenWithSpan>, Vec<TokenWithSpan
 fn hidden_rows(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut known = Vec::with_capacity(tokens.len());
     for (at, token) in tokens.iter().enumerate() {
-        let is = |at: Option<usize>, wanted: Token| at.and_then(|at| tokens.get(at)).is_some_and(|token| token.token == wanted);
+        let is = |at: Option<usize>, wanted: Token| {
+            at.and_then(|at| tokens.get(at)).is_some_and(|token| token.token == wanted)
+        };
         if token.token == Token::LBrace && is(Some(at + 1), Token::Minus) {
             known.push(like(token, Token::LParen));
         }
@@ -172,8 +192,14 @@ fn skips_and_calls(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             known.push(like(token, Token::RParen));
             ends.pop();
         }
-        let skips = at > 0 && is_word(token, "TO") && tokens.get(at - 1).is_some_and(|before| is_word(before, "SKIP"));
-        if skips && !["NEXT", "FIRST", "LAST"].iter().any(|known| next(1).is_some_and(|token| is_word(token, known))) {
+        let skips = at > 0
+            && is_word(token, "TO")
+            && tokens.get(at - 1).is_some_and(|before| is_word(before, "SKIP"));
+        if skips
+            && !["NEXT", "FIRST", "LAST"]
+                .iter()
+                .any(|known| next(1).is_some_and(|token| is_word(token, known)))
+        {
             known.push(word(token, "LAST"));
         }
     }
@@ -182,11 +208,21 @@ fn skips_and_calls(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 
 /// Whether a word before a parenthesis is the name of a function, and no operator.
 fn is_function(token: &TokenWithSpan) -> bool {
-    let operators = [Keyword::AND, Keyword::OR, Keyword::NOT, Keyword::IN, Keyword::IS, Keyword::BETWEEN, Keyword::LIKE, Keyword::AS];
+    let operators = [
+        Keyword::AND,
+        Keyword::OR,
+        Keyword::NOT,
+        Keyword::IN,
+        Keyword::IS,
+        Keyword::BETWEEN,
+        Keyword::LIKE,
+        Keyword::AS,
+    ];
     matches!(&token.token, Token::Word(Word { keyword, .. }) if !operators.contains(keyword))
 }
 
-/// The place of the word `wanted` from `from` on, outside of parentheses that are not opened before `from`, but for the outermost.
+/// The place of the word `wanted` from `from` on, outside of parentheses that are not opened before `from`,
+/// but for the outermost.
 fn at_top(tokens: &[TokenWithSpan], from: usize, wanted: &str) -> Option<usize> {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate() {
@@ -217,7 +253,10 @@ fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
 }
 
 fn is_word(token: &TokenWithSpan, wanted: &str) -> bool {
-    matches!(&token.token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(wanted))
+    matches!(
+        &token.token,
+        Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(wanted),
+    )
 }
 
 fn word(place: &TokenWithSpan, word: &str) -> TokenWithSpan {
@@ -237,35 +276,44 @@ mod tests {
     fn known(text: &str) -> String {
         let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().unwrap();
         let written = known_to_the_parser(tokens).unwrap();
-        let words = written.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).map(|token| token.token.to_string());
+        let words = written
+            .iter()
+            .filter(|token| !matches!(token.token, Token::Whitespace(_)))
+            .map(|token| token.token.to_string());
         words.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn clauses_become_definitions() {
-        let text = "t MATCH_RECOGNIZE (AFTER MATCH SKIP TO a PATTERN (a b) WITHIN INTERVAL '1' HOUR \
-            NOT FOLLOWED BY c WITHIN INTERVAL '5' SECOND SUBSET s = (a, b), r = (b, c) DEFINE a AS TRUE) AS m";
+        let text = "t MATCH_RECOGNIZE (AFTER MATCH SKIP TO a PATTERN (a b) WITHIN INTERVAL '1' HOUR NOT \
+            FOLLOWED BY c WITHIN INTERVAL '5' SECOND SUBSET s = (a, b), r = (b, c) DEFINE a AS TRUE) AS m";
         assert_eq!(
             known(text),
-            "t MATCH_RECOGNIZE ( AFTER MATCH SKIP TO LAST a PATTERN ( a b ) DEFINE WITHIN AS INTERVAL '1' HOUR , \
-             not_followed_by AS not_followed_by ( c , INTERVAL '5' SECOND ) , s AS subset ( a , b ) , r AS subset ( b , c ) , a AS TRUE ) AS m"
+            "t MATCH_RECOGNIZE ( AFTER MATCH SKIP TO LAST a PATTERN ( a b ) DEFINE WITHIN AS INTERVAL '1' \
+            HOUR , not_followed_by AS not_followed_by ( c , INTERVAL '5' SECOND ) , s AS subset ( a , b ) , \
+            r AS subset ( b , c ) , a AS TRUE ) AS m"
         );
     }
 
     #[test]
     fn only_functions_are_final() {
-        let text = "MATCH_RECOGNIZE (MEASURES FINAL LAST(x + (y)) AS z, running AND (b) AS r PATTERN (a) DEFINE a AS TRUE)";
+        let text = "MATCH_RECOGNIZE (MEASURES FINAL LAST(x + (y)) AS z, running AND (b) AS r PATTERN (a) \
+            DEFINE a AS TRUE)";
         assert_eq!(
             known(text),
-            "MATCH_RECOGNIZE ( MEASURES FINAL ( LAST ( x + ( y ) ) ) AS z , running AND ( b ) AS r PATTERN ( a ) DEFINE a AS TRUE )"
+            "MATCH_RECOGNIZE ( MEASURES FINAL ( LAST ( x + ( y ) ) ) AS z , running AND ( b ) AS r PATTERN \
+            ( a ) DEFINE a AS TRUE )"
         );
     }
 
     #[test]
     fn what_is_not_finished_stays_as_it_is() {
-        for text in
-            ["MATCH_RECOGNIZE", "MATCH_RECOGNIZE ( PATTERN", "MATCH_RECOGNIZE ( PATTERN ( a ) WITHIN", "PATTERN ( a ) WITHIN x DEFINE"]
-        {
+        for text in [
+            "MATCH_RECOGNIZE",
+            "MATCH_RECOGNIZE ( PATTERN",
+            "MATCH_RECOGNIZE ( PATTERN ( a ) WITHIN",
+            "PATTERN ( a ) WITHIN x DEFINE",
+        ] {
             assert_eq!(known(text), text);
         }
     }

@@ -1,7 +1,7 @@
 //! Expressions over the rows of a match: what DEFINE and MEASURES say.
 //!
-//! A formula is an ordinary expression over slots. A slot is filled before the expression is evaluated, with a value of one row of the match
-//! (`A.x`, `FIRST(A.x)`, `PREV(x)`) or an aggregate of several (`SUM(A.x)`).
+//! A formula is an ordinary expression over slots. A slot is filled before the expression is evaluated, with
+//! a value of one row of the match (`A.x`, `FIRST(A.x)`, `PREV(x)`) or an aggregate of several (`SUM(A.x)`).
 
 use std::any::Any;
 use std::sync::{Arc, LazyLock};
@@ -11,7 +11,9 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, Result, ScalarValue, TableReference, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::simplify::SimplifyContext;
-use datafusion_expr::{ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{
+    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 
 /// All variables: a name without a variable before it means every row of the match.
@@ -44,8 +46,8 @@ pub(in crate::sql) enum Slot {
     MatchNumber,
 }
 
-/// Which row: among the rows of `variables` in the match so far, the one `offset` after the first or before the last, and then `back` rows
-/// before that one, in the match or before it.
+/// Which row: among the rows of `variables` in the match so far, the one `offset` after the first or before
+/// the last, and then `back` rows before that one, in the match or before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::sql) struct At {
     /// a bit for each variable
@@ -76,20 +78,30 @@ impl Formula {
                 slots.push(slot);
                 slots.len() - 1
             });
-            Ok(Transformed::new(Expr::Column(Column::new_unqualified(format!("#{at}"))), true, TreeNodeRecursion::Jump))
+            Ok(Transformed::new(
+                Expr::Column(Column::new_unqualified(format!("#{at}"))),
+                true,
+                TreeNodeRecursion::Jump,
+            ))
         };
         let expr = expr.transform_down(|expr| match &expr {
             Expr::Column(_) | Expr::AggregateFunction(_) => take(scope.slot(&expr, false)?),
             Expr::ScalarFunction(call) if is_marker(call) => take(scope.slot(&expr, false)?),
-            Expr::WindowFunction(_) => plan_err!("OVER cannot stand in MATCH_RECOGNIZE; compute it in a view that MATCH_RECOGNIZE reads"),
+            Expr::WindowFunction(_) => plan_err!(
+                "OVER cannot stand in MATCH_RECOGNIZE; compute it in a view that MATCH_RECOGNIZE reads"
+            ),
             Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
-                plan_err!("a subquery cannot stand in MATCH_RECOGNIZE; join in a view that MATCH_RECOGNIZE reads")
+                plan_err!(
+                    "a subquery cannot stand in MATCH_RECOGNIZE; join in a view that MATCH_RECOGNIZE reads"
+                )
             }
             _ => Ok(Transformed::no(expr)),
         })?;
         let slots = slots.into_iter().map(|slot| match slot {
             Slot::Value { at, value } => Ok(Slot::Value { at, value: coerced(value, scope.rows)? }),
-            Slot::Aggregate { variables, finished, call } => Ok(Slot::Aggregate { variables, finished, call: coerced(call, scope.rows)? }),
+            Slot::Aggregate { variables, finished, call } => {
+                Ok(Slot::Aggregate { variables, finished, call: coerced(call, scope.rows)? })
+            }
             other => Ok(other),
         });
         let formula = Self { slots: slots.collect::<Result<_>>()?, expr: expr.data };
@@ -116,8 +128,9 @@ impl Scope<'_> {
     /// The schema that formulas are planned on: each variable has all columns.
     pub(in crate::sql) fn planning_schema(&self) -> Result<DFSchema> {
         let names = self.names.iter().map(|(name, _)| name.as_str()).chain([ALL_NAME]);
-        let fields =
-            names.flat_map(|name| self.rows.fields().iter().map(move |field| (Some(TableReference::bare(name)), Arc::clone(field))));
+        let fields = names.flat_map(|name| {
+            self.rows.fields().iter().map(move |field| (Some(TableReference::bare(name)), Arc::clone(field)))
+        });
         DFSchema::new_with_metadata(fields.collect(), std::collections::HashMap::new())
     }
 
@@ -126,26 +139,39 @@ impl Scope<'_> {
             Expr::Column(_) => Ok(Slot::Value { at: self.last(expr, finished)?, value: unqualified(expr)? }),
             Expr::AggregateFunction(_) => {
                 refuse_markers(expr, "an aggregate")?;
-                Ok(Slot::Aggregate { variables: self.variables(expr)?, finished, call: unqualified(bare(expr))? })
+                Ok(Slot::Aggregate {
+                    variables: self.variables(expr)?,
+                    finished,
+                    call: unqualified(bare(expr))?,
+                })
             }
             Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
                 ("classifier", []) => Ok(Slot::Classifier { finished }),
-                ("classifier", _) => plan_err!("CLASSIFIER takes no argument; it is the variable of the last row"),
+                ("classifier", _) => {
+                    plan_err!("CLASSIFIER takes no argument; it is the variable of the last row")
+                }
                 ("match_number", _) => Ok(Slot::MatchNumber),
                 ("next", _) => {
-                    plan_err!("NEXT looks at a row that has not come yet; give that row a variable of its own at the end of the pattern")
+                    plan_err!(
+                        "NEXT looks at a row that has not come yet; give that row a variable of its own at \
+                        the end of the pattern"
+                    )
                 }
                 ("final" | "running", [seen]) => {
                     let is_final = call.name() == "final";
                     if is_final && !self.measure {
-                        return plan_err!("FINAL cannot stand in DEFINE, where the match has not ended; leave it out");
+                        return plan_err!(
+                            "FINAL cannot stand in DEFINE, where the match has not ended; leave it out"
+                        );
                     }
                     self.slot(seen, is_final)
                 }
                 ("prev", args) => {
                     let (value, back) = argument("PREV", args, 1)?;
                     let (at, value) = match bare(value) {
-                        Expr::ScalarFunction(inner) if matches!(inner.name(), "first" | "last") => self.logical(inner, finished)?,
+                        Expr::ScalarFunction(inner) if matches!(inner.name(), "first" | "last") => {
+                            self.logical(inner, finished)?
+                        }
                         _ => {
                             refuse_markers(value, "PREV")?;
                             (self.last(value, finished)?, value)
@@ -186,9 +212,12 @@ impl Scope<'_> {
             let bits = self.names.iter().find(|(known, _)| known == name).map_or(ALL, |(_, bits)| *bits);
             match found {
                 Some((other, known)) if known != bits => {
-                    let named = |name: &str| if name == ALL_NAME { "all variables".to_owned() } else { format!("`{name}`") };
+                    let named = |name: &str| {
+                        if name == ALL_NAME { "all variables".to_owned() } else { format!("`{name}`") }
+                    };
                     return plan_err!(
-                        "`{}` names rows of {} and of {}, but one value comes from one row; combine two such values instead",
+                        "`{}` names rows of {} and of {}, but one value comes from one row; combine two \
+                        such values instead",
                         expr.to_string().replace("*.", ""),
                         named(other),
                         named(name)
@@ -203,7 +232,8 @@ impl Scope<'_> {
 
 /// The same with the casts that its types need, and simplified.
 fn coerced(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build());
+    let simplifier =
+        ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build());
     simplifier.simplify(simplifier.coerce(expr, schema)?)
 }
 
@@ -224,7 +254,10 @@ fn refuse_markers(expr: &Expr, place: &str) -> Result<()> {
     expr.apply(|expr| match expr {
         Expr::ScalarFunction(call) if is_marker(call) => {
             let name = call.name().to_uppercase();
-            plan_err!("{name} cannot stand in {place}; of all combinations, only PREV(FIRST(..)) and PREV(LAST(..)) mean something")
+            plan_err!(
+                "{name} cannot stand in {place}; of all combinations, only PREV(FIRST(..)) and \
+                PREV(LAST(..)) mean something"
+            )
         }
         Expr::AggregateFunction(call) if place != "an aggregate" => {
             plan_err!("`{}` cannot stand in {place}; an aggregate belongs to no row", call.func.name())
@@ -250,9 +283,20 @@ fn unqualified(expr: &Expr) -> Result<Expr> {
 
 /// The functions that mean something only in MATCH_RECOGNIZE, by their names.
 static MARKERS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
-    let name_only = |name| Arc::new(ScalarUDF::new_from_impl(Marker { name, signature: Signature::variadic_any(Volatility::Immutable) }));
-    let nothing = |name| Arc::new(ScalarUDF::new_from_impl(Marker { name, signature: Signature::nullary(Volatility::Immutable) }));
-    let mut markers: Vec<_> = ["first", "last", "prev", "next", "final", "running", super::clauses::SUBSET].map(name_only).into();
+    let name_only = |name| {
+        Arc::new(ScalarUDF::new_from_impl(Marker {
+            name,
+            signature: Signature::variadic_any(Volatility::Immutable),
+        }))
+    };
+    let nothing = |name| {
+        Arc::new(ScalarUDF::new_from_impl(Marker {
+            name,
+            signature: Signature::nullary(Volatility::Immutable),
+        }))
+    };
+    let mut markers: Vec<_> =
+        ["first", "last", "prev", "next", "final", "running", super::clauses::SUBSET].map(name_only).into();
     markers.extend([super::clauses::NOT_FOLLOWED_BY].map(name_only));
     markers.extend(["classifier", "match_number"].map(nothing));
     markers

@@ -1,11 +1,13 @@
-//! `MATCH_RECOGNIZE`: rows that look like a pattern, one after the other (SQL:2016, row pattern recognition, feature R010).
+//! `MATCH_RECOGNIZE`: rows that look like a pattern, one after the other (SQL:2016, row pattern recognition,
+//! feature R010).
 //!
 //! * [`clauses`]: what the parser does not know becomes something that it does know.
 //! * [`shape`]: the regular expression of PATTERN.
 //! * [`formula`]: the expressions of DEFINE and MEASURES.
 //!
-//! What is beyond the standard: `WITHIN` behind PATTERN, as Flink has it, and `NOT FOLLOWED BY c WITHIN span`, which asks for the absence of a
-//! row. What is not there: matches without rows, `^` and `$`, NEXT, and unmatched rows.
+//! What is beyond the standard: `WITHIN` behind PATTERN, as Flink has it, and
+//! `NOT FOLLOWED BY c WITHIN span`, which asks for the absence of a row. What is not there: matches without
+//! rows, `^` and `$`, NEXT, and unmatched rows.
 
 pub(super) mod clauses;
 pub(super) mod formula;
@@ -23,8 +25,8 @@ use datafusion_common::{DFSchema, DFSchemaRef, Result, ScalarValue, plan_err};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion_sql::sqlparser::ast::{
-    AfterMatchSkip, EmptyMatchesMode, Expr as AstExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Measure, OrderByExpr,
-    RowsPerMatch, SymbolDefinition, TableFactor, visit_expressions_mut,
+    AfterMatchSkip, EmptyMatchesMode, Expr as AstExpr, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Ident, Measure, OrderByExpr, RowsPerMatch, SymbolDefinition, TableFactor, visit_expressions_mut,
 };
 use tidegate_core::{TS, ts_type};
 
@@ -92,10 +94,14 @@ impl MatchRecognize {
     fn over(input: LogicalPlan, spec: Arc<Spec>) -> Result<Self> {
         let rows = unqualified(input.schema())?;
         let (before, behind) = spec.columns(&rows)?;
-        let column = |column: &usize| Ok((None, Arc::new(rows.field(*column).as_ref().clone().with_nullable(true))));
+        let column =
+            |column: &usize| Ok((None, Arc::new(rows.field(*column).as_ref().clone().with_nullable(true))));
         let mut fields = before.iter().map(column).collect::<Result<Vec<_>>>()?;
         for (name, formula) in &spec.measures {
-            fields.push((None, Arc::new(Field::new(name, formula.expr.get_type(&formula.schema(&rows)?)?, true))));
+            fields.push((
+                None,
+                Arc::new(Field::new(name, formula.expr.get_type(&formula.schema(&rows)?)?, true)),
+            ));
         }
         fields.extend(behind.iter().map(column).collect::<Result<Vec<_>>>()?);
         let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
@@ -157,7 +163,11 @@ impl UserDefinedLogicalNodeCore for MatchRecognize {
 pub(super) struct RowPatterns;
 
 impl RelationPlanner for RowPatterns {
-    fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
         if !matches!(relation, TableFactor::MatchRecognize { .. }) {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
@@ -166,7 +176,11 @@ impl RelationPlanner for RowPatterns {
 }
 
 impl RowPatterns {
-    fn plan_match(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    fn plan_match(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
         let TableFactor::MatchRecognize {
             table,
             partition_by,
@@ -188,19 +202,26 @@ impl RowPatterns {
             None | Some(RowsPerMatch::OneRow) => false,
             Some(RowsPerMatch::AllRows(None | Some(EmptyMatchesMode::Show | EmptyMatchesMode::Omit))) => true,
             Some(RowsPerMatch::AllRows(Some(EmptyMatchesMode::WithUnmatched))) => {
-                return plan_err!("WITH UNMATCHED ROWS would write every row of the stream; write `ALL ROWS PER MATCH`");
+                return plan_err!(
+                    "WITH UNMATCHED ROWS would write every row of the stream; write `ALL ROWS PER MATCH`"
+                );
             }
         };
         let mut variables = Vec::new();
         let shape = Shape::read(&pattern, &mut variables, &|name| context.normalize_ident(name.clone()))?;
         let in_pattern = variables.len();
         let definitions = Definitions::read(symbols, &mut variables, context)?;
-        let mut names: Vec<(String, u64)> = (0..).zip(&variables).map(|(at, name)| (name.clone(), 1_u64 << at)).collect();
+        let mut names: Vec<(String, u64)> =
+            (0..).zip(&variables).map(|(at, name)| (name.clone(), 1_u64 << at)).collect();
         names.extend(definitions.subsets(&names)?);
         let partition = join(partition_by.iter().map(ToString::to_string));
         let skip_text = after_match_skip.as_ref().map(|skip| format!("{skip} ")).unwrap_or_default();
-        let looks_for = format!("{partition}: {skip_text}PATTERN ({}){}", shape.display(&variables), definitions.text);
-        let partition_by = partition_by.iter().map(|column| partition_column(column, &rows, context)).collect::<Result<Vec<_>>>()?;
+        let looks_for =
+            format!("{partition}: {skip_text}PATTERN ({}){}", shape.display(&variables), definitions.text);
+        let partition_by = partition_by
+            .iter()
+            .map(|column| partition_column(column, &rows, context))
+            .collect::<Result<Vec<_>>>()?;
         let skip = skip(after_match_skip, &names, &shape, context)?;
         let formula = |expr: AstExpr, measure: bool, context: &mut dyn RelationPlannerContext| {
             let scope = Scope { names: &names, rows: &rows, measure };
@@ -218,14 +239,18 @@ impl RowPatterns {
                     DataType::Boolean | DataType::Null => *place = Some(condition),
                     other => {
                         let found = kind(&other);
-                        return plan_err!("`{text}` is {found}, but DEFINE needs a condition; compare it with something");
+                        return plan_err!(
+                            "`{text}` is {found}, but DEFINE needs a condition; compare it with something"
+                        );
                     }
                 }
             }
         }
         let absent = definitions.absent;
         if absent.is_some_and(|(variable, _)| variable < in_pattern) {
-            return plan_err!("the row that must not follow has a variable that the pattern has too; give it another name");
+            return plan_err!(
+                "the row that must not follow has a variable that the pattern has too; give it another name"
+            );
         }
         let mut computed = Vec::with_capacity(measures.len());
         for Measure { expr, alias } in measures {
@@ -266,7 +291,11 @@ struct Definitions {
 
 impl Definitions {
     /// Adds the variable that must not come to `variables`.
-    fn read(symbols: Vec<SymbolDefinition>, variables: &mut Vec<String>, context: &mut dyn RelationPlannerContext) -> Result<Self> {
+    fn read(
+        symbols: Vec<SymbolDefinition>,
+        variables: &mut Vec<String>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<Self> {
         let mut read = Self::default();
         let mut conditions: Vec<(String, String, AstExpr)> = Vec::new();
         for SymbolDefinition { symbol, definition } in symbols {
@@ -278,8 +307,12 @@ impl Definitions {
                     read.within_ns = Some(span_ns("WITHIN", definition, context)?);
                 }
                 (NOT_FOLLOWED_BY, Some((NOT_FOLLOWED_BY, arguments))) => {
-                    let Ok([AstExpr::Identifier(variable), span]) = <[AstExpr; 2]>::try_from(arguments) else {
-                        return plan_err!("write `NOT FOLLOWED BY c WITHIN INTERVAL '5' SECOND`, where c is a variable of DEFINE");
+                    let Ok([AstExpr::Identifier(variable), span]) = <[AstExpr; 2]>::try_from(arguments)
+                    else {
+                        return plan_err!(
+                            "write `NOT FOLLOWED BY c WITHIN INTERVAL '5' SECOND`, where c is a variable of \
+                            DEFINE"
+                        );
                     };
                     read.text.push_str(&format!(" NOT FOLLOWED BY {variable} WITHIN {span}"));
                     let variable = context.normalize_ident(variable);
@@ -290,7 +323,10 @@ impl Definitions {
                     read.absent = Some((at, span_ns("NOT FOLLOWED BY", span, context)?));
                 }
                 (_, Some((SUBSET, arguments))) => {
-                    read.text.push_str(&format!(" SUBSET {written} = ({})", join(arguments.iter().map(ToString::to_string))));
+                    read.text.push_str(&format!(
+                        " SUBSET {written} = ({})",
+                        join(arguments.iter().map(ToString::to_string))
+                    ));
                     let parts = arguments.into_iter().map(|part| match part {
                         AstExpr::Identifier(part) => Ok(context.normalize_ident(part)),
                         other => plan_err!("`{other}` is no variable; write `SUBSET s = (a, b)`"),
@@ -299,7 +335,9 @@ impl Definitions {
                 }
                 _ => {
                     if conditions.iter().any(|(known, ..)| *known == name) {
-                        return plan_err!("`{written}` is defined twice; combine the conditions with AND or OR");
+                        return plan_err!(
+                            "`{written}` is defined twice; combine the conditions with AND or OR"
+                        );
                     }
                     conditions.push((name, written, definition));
                 }
@@ -310,17 +348,28 @@ impl Definitions {
         for (name, written, condition) in conditions {
             match variables.iter().position(|known| *known == name) {
                 Some(variable) => read.conditions.push((variable, condition)),
-                None => return plan_err!("`{written}` is defined, but PATTERN has no such variable; remove it, or use it in PATTERN"),
+                None => {
+                    return plan_err!(
+                        "`{written}` is defined, but PATTERN has no such variable; remove it, or use it in \
+                        PATTERN"
+                    );
+                }
             }
         }
         if let Some((variable, _)) = read.absent
             && !read.conditions.iter().any(|(defined, _)| *defined == variable)
         {
             let name = variables.get(variable).cloned().unwrap_or_default();
-            return plan_err!("`{name}` must not follow, but DEFINE does not say what it is; add `{name} AS condition`");
+            return plan_err!(
+                "`{name}` must not follow, but DEFINE does not say what it is; add `{name} AS condition`"
+            );
         }
-        if let Some(name) = [WITHIN, NOT_FOLLOWED_BY].into_iter().find(|name| variables.iter().any(|known| known == name)) {
-            return plan_err!("`{name}` is a clause of MATCH_RECOGNIZE and cannot be a variable; choose another name");
+        if let Some(name) =
+            [WITHIN, NOT_FOLLOWED_BY].into_iter().find(|name| variables.iter().any(|known| known == name))
+        {
+            return plan_err!(
+                "`{name}` is a clause of MATCH_RECOGNIZE and cannot be a variable; choose another name"
+            );
         }
         Ok(read)
     }
@@ -334,7 +383,13 @@ impl Definitions {
             if names.iter().any(|(known, _)| known == name) {
                 return plan_err!("`{name}` is a variable and cannot be a SUBSET too; choose another name");
             }
-            Ok((name.clone(), parts.iter().map(bits).try_fold(0, |all, part| Ok::<_, datafusion_common::DataFusionError>(all | part?))?))
+            Ok((
+                name.clone(),
+                parts
+                    .iter()
+                    .map(bits)
+                    .try_fold(0, |all, part| Ok::<_, datafusion_common::DataFusionError>(all | part?))?,
+            ))
         });
         subsets.collect()
     }
@@ -352,7 +407,11 @@ fn arguments(expr: &AstExpr) -> Option<(&'static str, Vec<AstExpr>)> {
     Some((name, arguments.collect::<Option<_>>()?))
 }
 
-fn refuse_other_order(order_by: &[OrderByExpr], rows: &DFSchema, context: &dyn RelationPlannerContext) -> Result<()> {
+fn refuse_other_order(
+    order_by: &[OrderByExpr],
+    rows: &DFSchema,
+    context: &dyn RelationPlannerContext,
+) -> Result<()> {
     match rows.fields().iter().find(|field| field.name() == TS) {
         Some(field) if *field.data_type() == ts_type() => {}
         _ => return plan_err!("the data of MATCH_RECOGNIZE has no column `ts`; add `ts` to its SELECT"),
@@ -369,18 +428,32 @@ fn refuse_other_order(order_by: &[OrderByExpr], rows: &DFSchema, context: &dyn R
             let descending = one.options.asc == Some(false);
             match column.map(|column| context.normalize_ident(column.clone())) {
                 Some(column) if column == TS && !descending => Ok(()),
-                _ => plan_err!("rows follow each other in event time, which is the column `ts`, not `{one}`; {form}"),
+                _ => plan_err!(
+                    "rows follow each other in event time, which is the column `ts`, not `{one}`; {form}"
+                ),
             }
         }
-        _ => plan_err!("rows follow each other in event time, and those of one time in order of arrival; {form}"),
+        _ => plan_err!(
+            "rows follow each other in event time, and those of one time in order of arrival; {form}"
+        ),
     }
 }
 
-fn partition_column(column: &AstExpr, rows: &DFSchema, context: &dyn RelationPlannerContext) -> Result<usize> {
+fn partition_column(
+    column: &AstExpr,
+    rows: &DFSchema,
+    context: &dyn RelationPlannerContext,
+) -> Result<usize> {
     let name = match column {
         AstExpr::Identifier(name) => context.normalize_ident(name.clone()),
-        AstExpr::CompoundIdentifier(parts) => parts.last().map(|name| context.normalize_ident(name.clone())).unwrap_or_default(),
-        _ => return plan_err!("PARTITION BY takes columns, not `{column}`; compute it in a view that MATCH_RECOGNIZE reads"),
+        AstExpr::CompoundIdentifier(parts) => {
+            parts.last().map(|name| context.normalize_ident(name.clone())).unwrap_or_default()
+        }
+        _ => {
+            return plan_err!(
+                "PARTITION BY takes columns, not `{column}`; compute it in a view that MATCH_RECOGNIZE reads"
+            );
+        }
     };
     match rows.index_of_column_by_name(None, &name) {
         Some(index) => Ok(index),
@@ -388,13 +461,20 @@ fn partition_column(column: &AstExpr, rows: &DFSchema, context: &dyn RelationPla
     }
 }
 
-fn skip(skip: Option<AfterMatchSkip>, names: &[(String, u64)], shape: &Shape, context: &dyn RelationPlannerContext) -> Result<Skip> {
+fn skip(
+    skip: Option<AfterMatchSkip>,
+    names: &[(String, u64)],
+    shape: &Shape,
+    context: &dyn RelationPlannerContext,
+) -> Result<Skip> {
     let bits = |name: Ident| {
         let written = name.to_string();
         let name = context.normalize_ident(name);
         match names.iter().find(|(known, _)| *known == name) {
             Some((_, bits)) => Ok(*bits),
-            None => plan_err!("`{written}` follows SKIP TO, but PATTERN has no such variable; choose one of it"),
+            None => {
+                plan_err!("`{written}` follows SKIP TO, but PATTERN has no such variable; choose one of it")
+            }
         }
     };
     match skip {
@@ -405,7 +485,8 @@ fn skip(skip: Option<AfterMatchSkip>, names: &[(String, u64)], shape: &Shape, co
             let bits = bits(name)?;
             if shape.begins_with(bits) {
                 return plan_err!(
-                    "AFTER MATCH SKIP TO FIRST {text} would find the same match for ever; write `AFTER MATCH SKIP TO NEXT ROW`"
+                    "AFTER MATCH SKIP TO FIRST {text} would find the same match for ever; write `AFTER \
+                    MATCH SKIP TO NEXT ROW`"
                 );
             }
             Ok(Skip::ToFirst(bits))
@@ -414,16 +495,26 @@ fn skip(skip: Option<AfterMatchSkip>, names: &[(String, u64)], shape: &Shape, co
     }
 }
 
-/// Names without a variable before them get one that means every row; `COUNT(A.*)` counts a column that is never null.
-fn name_all_rows(mut expr: AstExpr, names: &[(String, u64)], rows: &DFSchema, context: &dyn RelationPlannerContext) -> AstExpr {
+/// Names without a variable before them get one that means every row; `COUNT(A.*)` counts a column that is
+/// never null.
+fn name_all_rows(
+    mut expr: AstExpr,
+    names: &[(String, u64)],
+    rows: &DFSchema,
+    context: &dyn RelationPlannerContext,
+) -> AstExpr {
     let normal = |name: &Ident| context.normalize_ident(name.clone());
     let is_column = |name: &Ident| rows.index_of_column_by_name(None, &normal(name)).is_some();
     let all = || Ident::with_quote('"', ALL_NAME);
     let _ = visit_expressions_mut(&mut expr, |expr| {
         match expr {
-            AstExpr::Identifier(name) if is_column(name) => *expr = AstExpr::CompoundIdentifier(vec![all(), name.clone()]),
+            AstExpr::Identifier(name) if is_column(name) => {
+                *expr = AstExpr::CompoundIdentifier(vec![all(), name.clone()])
+            }
             AstExpr::CompoundIdentifier(parts) => {
-                let is_variable = |first: &Ident| names.iter().any(|(name, _)| *name == normal(first)) || first.value == ALL_NAME;
+                let is_variable = |first: &Ident| {
+                    names.iter().any(|(name, _)| *name == normal(first)) || first.value == ALL_NAME
+                };
                 if parts.first().is_some_and(|first| !is_variable(first) && is_column(first)) {
                     parts.insert(0, all());
                 }
@@ -432,8 +523,14 @@ fn name_all_rows(mut expr: AstExpr, names: &[(String, u64)], rows: &DFSchema, co
                 if let FunctionArguments::List(list) = &mut function.args {
                     for argument in &mut list.args {
                         if let FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(variable)) = argument {
-                            let parts = variable.0.iter().filter_map(|part| part.as_ident().cloned()).chain([Ident::new(TS)]);
-                            *argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(AstExpr::CompoundIdentifier(parts.collect())));
+                            let parts = variable
+                                .0
+                                .iter()
+                                .filter_map(|part| part.as_ident().cloned())
+                                .chain([Ident::new(TS)]);
+                            *argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(
+                                AstExpr::CompoundIdentifier(parts.collect()),
+                            ));
                         }
                     }
                 }
@@ -456,7 +553,10 @@ fn span_ns(clause: &str, written: AstExpr, context: &mut dyn RelationPlannerCont
         return plan_err!("months and years differ in length; {form}");
     }
     let ns_per_day = 86_400_000_000_000_i64;
-    match i64::from(interval.days).checked_mul(ns_per_day).and_then(|days| days.checked_add(interval.nanoseconds)) {
+    match i64::from(interval.days)
+        .checked_mul(ns_per_day)
+        .and_then(|days| days.checked_add(interval.nanoseconds))
+    {
         Some(ns) if ns > 0 => Ok(ns),
         Some(_) => plan_err!("`{text}` is not longer than zero; {form}"),
         None => plan_err!("`{text}` is too long; {form}"),

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use datafusion_common::{Result, plan_err};
-use datafusion_sql::sqlparser::ast::{Ident, MatchRecognizePattern as Ast, MatchRecognizeSymbol as Symbol, RepetitionQuantifier};
+use datafusion_sql::sqlparser::ast::{
+    Ident, MatchRecognizePattern as Ast, MatchRecognizeSymbol as Symbol, RepetitionQuantifier,
+};
 
 /// A pattern with more variables cannot be read by people, and does not fit the bits of a row.
 pub(in crate::sql) const MAX_VARIABLES: usize = 62;
@@ -17,7 +19,8 @@ const MAX_STEPS: usize = 1_000;
 /// What rows must look like, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::sql) enum Shape {
-    /// a row for which the condition of the variable with this index holds; hidden rows are not written by `ALL ROWS PER MATCH`
+    /// a row for which the condition of the variable with this index holds; hidden rows are not written by
+    /// `ALL ROWS PER MATCH`
     Row { variable: usize, hidden: bool },
     /// one after the other
     Sequence(Vec<Self>),
@@ -29,17 +32,28 @@ pub(in crate::sql) enum Shape {
 
 impl Shape {
     /// Reads a pattern. Variables get indices in the order in which they are written.
-    pub(in crate::sql) fn read(pattern: &Ast, variables: &mut Vec<String>, normal: &dyn Fn(&Ident) -> String) -> Result<Self> {
+    pub(in crate::sql) fn read(
+        pattern: &Ast,
+        variables: &mut Vec<String>,
+        normal: &dyn Fn(&Ident) -> String,
+    ) -> Result<Self> {
         let shape = read(pattern, variables, normal)?;
         if shape.steps() > MAX_STEPS {
-            return plan_err!("the pattern has more than {MAX_STEPS} steps when its repetitions are written out; use `+`, `*` or `{{n,}}`");
+            return plan_err!(
+                "the pattern has more than {MAX_STEPS} steps when its repetitions are written out; use `+`, \
+                `*` or `{{n,}}`"
+            );
         }
         if shape.can_be_empty() {
-            return plan_err!("the pattern can match no row at all; let at least one variable be there: `A+` instead of `A*`");
+            return plan_err!(
+                "the pattern can match no row at all; let at least one variable be there: `A+` instead of \
+                `A*`"
+            );
         }
         if shape.loops() > MAX_LOOPS {
             return plan_err!(
-                "the pattern repeats more than {MAX_LOOPS} times something that can match no row; write `A+` instead of `A*` in parentheses with `*`"
+                "the pattern repeats more than {MAX_LOOPS} times something that can match no row; write \
+                `A+` instead of `A*` in parentheses with `*`"
             );
         }
         if variables.len() > MAX_VARIABLES {
@@ -52,7 +66,9 @@ impl Shape {
     fn steps(&self) -> usize {
         match self {
             Self::Row { .. } => 1,
-            Self::Sequence(shapes) | Self::Either(shapes) => shapes.iter().map(Self::steps).fold(shapes.len(), usize::saturating_add),
+            Self::Sequence(shapes) | Self::Either(shapes) => {
+                shapes.iter().map(Self::steps).fold(shapes.len(), usize::saturating_add)
+            }
             Self::Repeat { shape, least, most, .. } => {
                 let times = most.unwrap_or(least.saturating_add(1)).max(1);
                 shape.steps().saturating_add(1).saturating_mul(times as usize)
@@ -64,10 +80,15 @@ impl Shape {
     fn loops(&self) -> usize {
         match self {
             Self::Row { .. } => 0,
-            Self::Sequence(shapes) | Self::Either(shapes) => shapes.iter().map(Self::loops).fold(0, usize::saturating_add),
+            Self::Sequence(shapes) | Self::Either(shapes) => {
+                shapes.iter().map(Self::loops).fold(0, usize::saturating_add)
+            }
             Self::Repeat { shape, least, most, .. } => {
                 let times = most.unwrap_or(least.saturating_add(1)) as usize;
-                shape.loops().saturating_mul(times).saturating_add(usize::from(most.is_none() && shape.can_be_empty()))
+                shape
+                    .loops()
+                    .saturating_mul(times)
+                    .saturating_add(usize::from(most.is_none() && shape.can_be_empty()))
             }
         }
     }
@@ -77,7 +98,9 @@ impl Shape {
             Self::Row { .. } => false,
             Self::Sequence(shapes) => shapes.iter().all(Self::can_be_empty),
             Self::Either(shapes) => shapes.iter().any(Self::can_be_empty),
-            Self::Repeat { shape, least, most, .. } => *least == 0 || *most == Some(0) || shape.can_be_empty(),
+            Self::Repeat { shape, least, most, .. } => {
+                *least == 0 || *most == Some(0) || shape.can_be_empty()
+            }
         }
     }
 
@@ -101,7 +124,9 @@ impl Shape {
 }
 
 fn read(pattern: &Ast, variables: &mut Vec<String>, normal: &dyn Fn(&Ident) -> String) -> Result<Shape> {
-    let mut all = |patterns: &[Ast]| patterns.iter().map(|pattern| read(pattern, variables, normal)).collect::<Result<Vec<_>>>();
+    let mut all = |patterns: &[Ast]| {
+        patterns.iter().map(|pattern| read(pattern, variables, normal)).collect::<Result<Vec<_>>>()
+    };
     match pattern {
         Ast::Symbol(symbol) => row(symbol, false, variables, normal),
         Ast::Exclude(symbol) => row(symbol, true, variables, normal),
@@ -111,14 +136,22 @@ fn read(pattern: &Ast, variables: &mut Vec<String>, normal: &dyn Fn(&Ident) -> S
         Ast::Permute(symbols) => {
             // 6 variables have 720 orders.
             if symbols.len() > 5 {
-                return plan_err!("PERMUTE takes up to 5 variables; write the orders that can happen with `|`");
+                return plan_err!(
+                    "PERMUTE takes up to 5 variables; write the orders that can happen with `|`"
+                );
             }
-            let rows = symbols.iter().map(|symbol| row(symbol, false, variables, normal)).collect::<Result<Vec<_>>>()?;
+            let rows = symbols
+                .iter()
+                .map(|symbol| row(symbol, false, variables, normal))
+                .collect::<Result<Vec<_>>>()?;
             Ok(Shape::Either(orders(&rows).into_iter().map(Shape::Sequence).collect()))
         }
         Ast::Repetition(inner, quantifier) => {
-            // The parser reads `A+?` as `(A+)?`, which without parentheses means: rather less often than more.
-            if let (Ast::Repetition(inner, quantifier), RepetitionQuantifier::AtMostOne) = (&**inner, quantifier) {
+            // The parser reads `A+?` as `(A+)?`, which without parentheses means: rather less often than
+            // more.
+            if let (Ast::Repetition(inner, quantifier), RepetitionQuantifier::AtMostOne) =
+                (&**inner, quantifier)
+            {
                 return repeat(inner, quantifier, false, variables, normal);
             }
             repeat(inner, quantifier, true, variables, normal)
@@ -134,7 +167,9 @@ fn repeat(
     normal: &dyn Fn(&Ident) -> String,
 ) -> Result<Shape> {
     if matches!(inner, Ast::Repetition(..)) {
-        return plan_err!("two quantifiers stand behind each other; put parentheses around what the first one repeats");
+        return plan_err!(
+            "two quantifiers stand behind each other; put parentheses around what the first one repeats"
+        );
     }
     let (least, most) = match *quantifier {
         RepetitionQuantifier::ZeroOrMore => (0, None),
@@ -147,17 +182,25 @@ fn repeat(
     };
     if most.is_some_and(|most| most < least || most == 0) {
         return plan_err!(
-            "the quantifier `{quantifier}` allows no row; for a row that must not come, write `PATTERN (..) NOT FOLLOWED BY A WITHIN INTERVAL '5' SECOND`"
+            "the quantifier `{quantifier}` allows no row; for a row that must not come, write `PATTERN (..) \
+            NOT FOLLOWED BY A WITHIN INTERVAL '5' SECOND`"
         );
     }
     Ok(Shape::Repeat { shape: Box::new(read(inner, variables, normal)?), least, most, greedy })
 }
 
-fn row(symbol: &Symbol, hidden: bool, variables: &mut Vec<String>, normal: &dyn Fn(&Ident) -> String) -> Result<Shape> {
+fn row(
+    symbol: &Symbol,
+    hidden: bool,
+    variables: &mut Vec<String>,
+    normal: &dyn Fn(&Ident) -> String,
+) -> Result<Shape> {
     let name = match symbol {
         Symbol::Named(name) => normal(name),
         Symbol::Start | Symbol::End => {
-            return plan_err!("`{symbol}` means the first or last row of all, and a stream has none; leave it out");
+            return plan_err!(
+                "`{symbol}` means the first or last row of all, and a stream has none; leave it out"
+            );
         }
     };
     let variable = variables.iter().position(|known| *known == name).unwrap_or_else(|| {
@@ -174,7 +217,8 @@ fn orders(rows: &[Shape]) -> Vec<Vec<Shape>> {
     }
     let mut all = Vec::new();
     for (at, first) in rows.iter().enumerate() {
-        let others: Vec<Shape> = rows.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, row)| row.clone()).collect();
+        let others: Vec<Shape> =
+            rows.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, row)| row.clone()).collect();
         for mut order in orders(&others) {
             order.insert(0, first.clone());
             all.push(order);

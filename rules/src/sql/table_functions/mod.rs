@@ -9,7 +9,9 @@ use arrow::datatypes::DataType;
 use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, cast};
-use datafusion_sql::sqlparser::ast::{Expr as AstExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, TableFactor};
+use datafusion_sql::sqlparser::ast::{
+    Expr as AstExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, TableFactor,
+};
 use tidegate_core::{TS, ts_type};
 
 use super::complaint::{at, near};
@@ -17,19 +19,35 @@ use super::spellings::of_function;
 use super::windows::TimeWindows;
 use super::words::kind;
 pub(super) use tokens::rewrite as rewrite_tokens;
-pub(super) use window::{WINDOW_COLUMNS, WINDOW_END, WINDOW_START, WINDOW_TIME, WINDOW_TIME_NS, Window, WindowKind, with_window_columns};
+pub(super) use window::{
+    WINDOW_COLUMNS, WINDOW_END, WINDOW_START, WINDOW_TIME, WINDOW_TIME_NS, Window, WindowKind,
+    with_window_columns,
+};
 
-/// How `PARTITION BY k, ..` of a window's data is handed to its planner: as an argument of its own, a call of this name.
+/// How `PARTITION BY k, ..` of a window's data is handed to its planner: as an argument of its own, a call of
+/// this name.
 pub(super) const PARTITION_BY: &str = "partition_by";
 
 /// The names of the window functions, each with the form to write.
 pub(super) const FORMS: [(&str, &str); 6] = [
     ("tumble", "write `TUMBLE(stream, DESCRIPTOR(ts), INTERVAL '10' SECOND)`"),
-    ("hop", "write `HOP(stream, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '10' SECOND)`, the slide first, then the size"),
-    ("cumulate", "write `CUMULATE(stream, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '1' HOUR)`, the step first, then the size"),
+    (
+        "hop",
+        "write `HOP(stream, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '10' SECOND)`, the slide first, \
+        then the size",
+    ),
+    (
+        "cumulate",
+        "write `CUMULATE(stream, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '1' HOUR)`, the step first, \
+        then the size",
+    ),
     ("session", "write `SESSION(stream PARTITION BY device, DESCRIPTOR(ts), INTERVAL '5' MINUTE)`"),
     ("count_window", "write `COUNT_WINDOW(stream PARTITION BY device, 100)`"),
-    ("state_window", "write `STATE_WINDOW(stream PARTITION BY device, running, NOT running)`: what opens a window, and what closes it"),
+    (
+        "state_window",
+        "write `STATE_WINDOW(stream PARTITION BY device, running, NOT running)`: what opens a window, and \
+        what closes it",
+    ),
 ];
 
 /// More windows of one row than this would be a mistake, or a load that no one wants.
@@ -39,7 +57,11 @@ const MAX_OVERLAP: i64 = 100_000;
 pub(super) struct WindowFunctions;
 
 impl RelationPlanner for WindowFunctions {
-    fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
         let (name, args, alias) = match relation {
             TableFactor::Table { name, args: Some(args), alias, .. } => (name, args.args, alias),
             TableFactor::TableFunction { expr: AstExpr::Function(function), alias } => match function.args {
@@ -54,7 +76,11 @@ impl RelationPlanner for WindowFunctions {
     }
 }
 
-fn window(name: &ObjectName, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<Window> {
+fn window(
+    name: &ObjectName,
+    args: Vec<FunctionArg>,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Window> {
     let function = name.to_string().to_lowercase();
     let Some((_, form)) = FORMS.iter().find(|(known, _)| *known == function) else {
         let known = FORMS.map(|(known, _)| known.to_uppercase()).join(", ");
@@ -75,7 +101,12 @@ struct Call {
 }
 
 impl Call {
-    fn new(function: String, form: &'static str, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<Self> {
+    fn new(
+        function: String,
+        form: &'static str,
+        args: Vec<FunctionArg>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<Self> {
         let mut exprs = Vec::with_capacity(args.len());
         for arg in args {
             match arg {
@@ -87,7 +118,11 @@ impl Call {
         let data = match rest.next() {
             Some(AstExpr::Identifier(ident)) => ObjectName::from(ident),
             Some(AstExpr::CompoundIdentifier(idents)) => ObjectName::from(idents),
-            Some(other) => return plan_err!("the first argument of {function} is the name of a stream or view, not `{other}`; {form}"),
+            Some(other) => {
+                return plan_err!(
+                    "the first argument of {function} is the name of a stream or view, not `{other}`; {form}"
+                );
+            }
             None => return plan_err!("{function} needs a stream or view; {form}"),
         };
         let mut data = context.plan(TableFactor::Table {
@@ -102,7 +137,13 @@ impl Call {
             sample: None,
             index_hints: vec![],
         })?;
-        match data.schema().fields().iter().find(|field| field.name() == TS).map(|field| field.data_type().clone()) {
+        match data
+            .schema()
+            .fields()
+            .iter()
+            .find(|field| field.name() == TS)
+            .map(|field| field.data_type().clone())
+        {
             Some(found) if found == ts_type() => {}
             Some(found) => data = with_event_time(data, found, &function)?,
             None => return plan_err!("the data of {function} has no column `ts`; add `ts` to its SELECT"),
@@ -111,7 +152,9 @@ impl Call {
         if let Some(keys) = rest.next_if(|arg| call_args(arg, PARTITION_BY).is_some()) {
             for key in call_args(&keys, PARTITION_BY).unwrap_or_default() {
                 match key {
-                    FunctionArg::Unnamed(FunctionArgExpr::Expr(key)) => partition.push(context.sql_to_expr(key.clone(), data.schema())?),
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(key)) => {
+                        partition.push(context.sql_to_expr(key.clone(), data.schema())?)
+                    }
                     other => return plan_err!("{function} cannot be partitioned by `{other}`; {form}"),
                 }
             }
@@ -129,7 +172,8 @@ impl Call {
                 self.by_time(TimeWindows::tumble(size, offset.unwrap_or(0)))
             }
             "HOP" => {
-                let [slide, size, offset] = self.intervals(context, "four arguments, or five with an offset", 2)?;
+                let [slide, size, offset] =
+                    self.intervals(context, "four arguments, or five with an offset", 2)?;
                 self.by_time(TimeWindows::hop(slide.unwrap_or(1), size.unwrap_or(1), offset.unwrap_or(0)))
             }
             "CUMULATE" => {
@@ -142,15 +186,33 @@ impl Call {
             }
             "SESSION" => {
                 let [gap] = self.intervals(context, "three arguments", 1)?;
-                Window::over(self.data, WindowKind::Session { gap_ns: gap.unwrap_or(1) }, self.partition, Vec::new())
+                Window::over(
+                    self.data,
+                    WindowKind::Session { gap_ns: gap.unwrap_or(1) },
+                    self.partition,
+                    Vec::new(),
+                )
             }
             "COUNT_WINDOW" => {
-                let rows = std::mem::take(&mut self.rest).iter().map(|arg| row_count(arg, form)).collect::<Result<Vec<_>>>()?;
+                let rows = std::mem::take(&mut self.rest)
+                    .iter()
+                    .map(|arg| row_count(arg, form))
+                    .collect::<Result<Vec<_>>>()?;
                 let (size, every) = match rows.as_slice() {
                     [size] => (*size, *size),
                     [size, every] if every <= size => (*size, *every),
-                    [_, _] => return plan_err!("COUNT_WINDOW cannot leave out rows: `every` must not be more than the size; {form}"),
-                    _ => return plan_err!("COUNT_WINDOW takes two arguments, or three with how many rows lie between windows; {form}"),
+                    [_, _] => {
+                        return plan_err!(
+                            "COUNT_WINDOW cannot leave out rows: `every` must not be more than the size; \
+                            {form}"
+                        );
+                    }
+                    _ => {
+                        return plan_err!(
+                            "COUNT_WINDOW takes two arguments, or three with how many rows lie between \
+                            windows; {form}"
+                        );
+                    }
                 };
                 Window::over(self.data, WindowKind::Count { size, every }, self.partition, Vec::new())
             }
@@ -167,7 +229,9 @@ impl Call {
                         DataType::Null => cast(condition, DataType::Boolean),
                         other => {
                             let found = kind(&other);
-                            let why = plan_datafusion_err!("`{written}` is {found}, but STATE_WINDOW needs a condition; {form}");
+                            let why = plan_datafusion_err!(
+                                "`{written}` is {found}, but STATE_WINDOW needs a condition; {form}"
+                            );
                             return Err(at(&written, why));
                         }
                     };
@@ -180,15 +244,22 @@ impl Call {
 
     fn by_time(self, windows: TimeWindows) -> Result<Window> {
         if !self.partition.is_empty() {
-            return plan_err!("{} does not go by key: its windows are the same for all rows; name the keys in GROUP BY", self.function);
+            return plan_err!(
+                "{} does not go by key: its windows are the same for all rows; name the keys in GROUP BY",
+                self.function
+            );
         }
         if windows.overlap() > MAX_OVERLAP {
-            return plan_err!("each row would be in {} windows; make the slide longer, or the window shorter", windows.overlap());
+            return plan_err!(
+                "each row would be in {} windows; make the slide longer, or the window shorter",
+                windows.overlap()
+            );
         }
         Window::over(self.data, WindowKind::Time(windows), Vec::new(), Vec::new())
     }
 
-    /// `DESCRIPTOR(ts)` and the lengths behind it, of which the first `needed` must be there; the last may be an offset.
+    /// `DESCRIPTOR(ts)` and the lengths behind it, of which the first `needed` must be there; the last may be
+    /// an offset.
     fn intervals<const N: usize>(
         &mut self,
         context: &mut dyn RelationPlannerContext,
@@ -205,11 +276,15 @@ impl Call {
             match descriptor_column(&descriptor) {
                 Some(column) if context.normalize_ident(column.clone()) == TS => {}
                 Some(column) => {
-                    let why = plan_datafusion_err!("windows go by event time, which is the column `ts`, not `{column}`; {form}");
+                    let why = plan_datafusion_err!(
+                        "windows go by event time, which is the column `ts`, not `{column}`; {form}"
+                    );
                     return Err(at(&descriptor, why));
                 }
                 None => {
-                    let why = plan_datafusion_err!("the second argument of {function} is `DESCRIPTOR(ts)`, not `{descriptor}`; {form}");
+                    let why = plan_datafusion_err!(
+                        "the second argument of {function} is `DESCRIPTOR(ts)`, not `{descriptor}`; {form}"
+                    );
                     return Err(at(&descriptor, why));
                 }
             }
@@ -230,19 +305,22 @@ impl Call {
     }
 }
 
-/// `data`, whose `ts` is of the type `found`, with a `ts` that windows can go by, if it is a moment that they can know.
+/// `data`, whose `ts` is of the type `found`, with a `ts` that windows can go by, if it is a moment that they
+/// can know.
 fn with_event_time(data: LogicalPlan, found: DataType, function: &str) -> Result<LogicalPlan> {
     match found {
         DataType::Timestamp(_, Some(_)) => {}
         DataType::Timestamp(_, None) => {
             return plan_err!(
-                "`ts` of the data of {function} is a time without a zone, and windows go by UTC; leave `ts` as it is and give the local time \
-                 another name, or say which zone it is of: `.. AT TIME ZONE 'UTC' AS ts`"
+                "`ts` of the data of {function} is a time without a zone, and windows go by UTC; leave `ts` \
+                as it is and give the local time another name, or say which zone it is of: `.. AT TIME ZONE \
+                'UTC' AS ts`"
             );
         }
         other => {
             return plan_err!(
-                "`ts` of the data of {function} is {other}, and windows go by time; write `to_timestamp(..) AT TIME ZONE 'UTC' AS ts` in its SELECT"
+                "`ts` of the data of {function} is {other}, and windows go by time; write `to_timestamp(..) \
+                AT TIME ZONE 'UTC' AS ts` in its SELECT"
             );
         }
     }
@@ -280,7 +358,9 @@ fn row_count(written: &AstExpr, form: &str) -> Result<u32> {
 
 fn interval_ns(expr: &Expr, written: &AstExpr, what: &str) -> Result<i64> {
     let is_offset = what == "offset";
-    let bad = |why: &str| Err(DataFusionError::Plan(format!("`{written}` cannot be the {what} of a window: {why}")));
+    let bad = |why: &str| {
+        Err(DataFusionError::Plan(format!("`{written}` cannot be the {what} of a window: {why}")))
+    };
     let (Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _), sign) = (match expr {
         Expr::Negative(inner) => (inner.as_ref(), -1),
         other => (other, 1),
@@ -291,7 +371,10 @@ fn interval_ns(expr: &Expr, written: &AstExpr, what: &str) -> Result<i64> {
         return bad("months and years differ in length; use days or shorter");
     }
     let ns_per_day = 86_400_000_000_000_i64;
-    match i64::from(interval.days).checked_mul(ns_per_day).and_then(|days| days.checked_add(interval.nanoseconds)) {
+    match i64::from(interval.days)
+        .checked_mul(ns_per_day)
+        .and_then(|days| days.checked_add(interval.nanoseconds))
+    {
         Some(ns) if is_offset => Ok(ns.saturating_mul(sign)),
         Some(ns) if ns > 0 && sign > 0 => Ok(ns),
         Some(_) => bad(&format!("the {what} must be longer than zero")),

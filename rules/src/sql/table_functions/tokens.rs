@@ -1,5 +1,5 @@
-//! The standard's spelling of a window's data, `TABLE t PARTITION BY k`, is not known to the parser. Before it sees the tokens,
-//! `SESSION(TABLE t PARTITION BY k, ..)` becomes `SESSION(t, partition_by(k), ..)`.
+//! The standard's spelling of a window's data, `TABLE t PARTITION BY k`, is not known to the parser. Before
+//! it sees the tokens, `SESSION(TABLE t PARTITION BY k, ..)` becomes `SESSION(t, partition_by(k), ..)`.
 
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
@@ -11,7 +11,10 @@ pub(in crate::sql) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> 
     let mut rewritten = Vec::with_capacity(tokens.len());
     let mut rest = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).peekable();
     while let Some(token) = rest.next() {
-        let is_window = matches!(&token.token, Token::Word(word) if FORMS.iter().any(|(name, _)| word.value.eq_ignore_ascii_case(name)));
+        let is_window = matches!(
+            &token.token,
+            Token::Word(word) if FORMS.iter().any(|(name, _)| word.value.eq_ignore_ascii_case(name)),
+        );
         rewritten.push(token);
         if !is_window {
             continue;
@@ -21,7 +24,8 @@ pub(in crate::sql) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> 
         // A stream could be called `table`, in quotes.
         rest.next_if(|token| is_keyword(&token.token, Keyword::TABLE));
         while let Some(name) = rest.next_if(|token| {
-            matches!(&token.token, Token::Word(word) if word.keyword != Keyword::PARTITION) || token.token == Token::Period
+            matches!(&token.token, Token::Word(word) if word.keyword != Keyword::PARTITION)
+                || token.token == Token::Period
         }) {
             rewritten.push(name);
         }
@@ -44,9 +48,14 @@ pub(in crate::sql) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> 
 }
 
 /// One key without parentheses; the comma behind it ends it.
-fn key(rest: &mut std::iter::Peekable<impl Iterator<Item = TokenWithSpan>>, rewritten: &mut Vec<TokenWithSpan>) {
+fn key(
+    rest: &mut std::iter::Peekable<impl Iterator<Item = TokenWithSpan>>,
+    rewritten: &mut Vec<TokenWithSpan>,
+) {
     let mut depth = 0_u32;
-    while let Some(token) = rest.next_if(|token| depth > 0 || !matches!(token.token, Token::Comma | Token::RParen | Token::SemiColon)) {
+    while let Some(token) = rest
+        .next_if(|token| depth > 0 || !matches!(token.token, Token::Comma | Token::RParen | Token::SemiColon))
+    {
         match token.token {
             Token::LParen => depth += 1,
             Token::RParen => depth = depth.saturating_sub(1),
@@ -77,13 +86,22 @@ mod tests {
 
     #[test]
     fn the_standards_spelling_becomes_arguments() {
-        assert_eq!(rewritten("SESSION(t PARTITION BY k, DESCRIPTOR(ts), 1)"), "SESSION ( t , partition_by ( k ) , DESCRIPTOR ( ts ) , 1 )");
-        assert_eq!(rewritten("session(TABLE a.t PARTITION BY (k, f(j)), x)"), "session ( a . t , partition_by ( k , f ( j ) ) , x )");
+        assert_eq!(
+            rewritten("SESSION(t PARTITION BY k, DESCRIPTOR(ts), 1)"),
+            "SESSION ( t , partition_by ( k ) , DESCRIPTOR ( ts ) , 1 )"
+        );
+        assert_eq!(
+            rewritten("session(TABLE a.t PARTITION BY (k, f(j)), x)"),
+            "session ( a . t , partition_by ( k , f ( j ) ) , x )"
+        );
         assert_eq!(
             rewritten("COUNT_WINDOW(t PARTITION BY coalesce(a, b), 5)"),
             "COUNT_WINDOW ( t , partition_by ( coalesce ( a , b ) ) , 5 )"
         );
-        assert_eq!(rewritten("TABLE(HOP(TABLE t, DESCRIPTOR(ts)))"), "TABLE ( HOP ( t , DESCRIPTOR ( ts ) ) )");
+        assert_eq!(
+            rewritten("TABLE(HOP(TABLE t, DESCRIPTOR(ts)))"),
+            "TABLE ( HOP ( t , DESCRIPTOR ( ts ) ) )"
+        );
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::sql::windows::TimeWindows;
 
 pub(in crate::sql) const WINDOW_START: &str = "window_start";
 pub(in crate::sql) const WINDOW_END: &str = "window_end";
-/// The event time of what a window comes to, as in Flink: the last millisecond of it, so that the window above it is the one that it is part of.
+/// The event time of what a window comes to, as in Flink: the last millisecond of it, so that the window
+/// above it is the one that it is part of.
 pub(in crate::sql) const WINDOW_TIME: &str = "window_time";
 
 /// How much [`WINDOW_TIME`] is before [`WINDOW_END`].
@@ -37,7 +38,8 @@ pub(in crate::sql) enum WindowKind {
     State,
 }
 
-/// The data with three more columns, `window_start`, `window_end` and `window_time` (SQL:2016, polymorphic table functions).
+/// The data with three more columns, `window_start`, `window_end` and `window_time` (SQL:2016, polymorphic
+/// table functions).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::sql) struct Window {
     pub input: LogicalPlan,
@@ -50,13 +52,22 @@ pub(in crate::sql) struct Window {
 }
 
 impl Window {
-    pub(super) fn over(input: LogicalPlan, kind: WindowKind, partition: Vec<Expr>, conditions: Vec<Expr>) -> Result<Self> {
-        let mut fields: Vec<_> = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    pub(super) fn over(
+        input: LogicalPlan,
+        kind: WindowKind,
+        partition: Vec<Expr>,
+        conditions: Vec<Expr>,
+    ) -> Result<Self> {
+        let mut fields: Vec<_> =
+            input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
         // The new columns belong to the same relation, so that `t.window_start` works.
         let qualifier = fields.first().and_then(|(qualifier, _)| qualifier.clone());
         for name in WINDOW_COLUMNS {
             if fields.iter().any(|(_, field)| field.name() == name) {
-                return plan_err!("the data of the window has a column `{name}` already; name it otherwise, `{name} AS inner_{name}`");
+                return plan_err!(
+                    "the data of the window has a column `{name}` already; name it otherwise, `{name} AS \
+                    inner_{name}`"
+                );
             }
             fields.push((qualifier.clone(), Arc::new(Field::new(name, ts_type(), false))));
         }
@@ -71,7 +82,11 @@ impl Window {
 
     /// What it does, for state and people; `data` is where its rows come from.
     pub(in crate::sql) fn describe(&self, data: &str, partition: &[String], conditions: &[String]) -> String {
-        let data = if partition.is_empty() { data.to_owned() } else { format!("{data} PARTITION BY {}", partition.join(", ")) };
+        let data = if partition.is_empty() {
+            data.to_owned()
+        } else {
+            format!("{data} PARTITION BY {}", partition.join(", "))
+        };
         match self.kind {
             WindowKind::Time(windows) => windows.describe(&data),
             WindowKind::Session { gap_ns } => format!("SESSION({data}, {gap_ns}ns)"),

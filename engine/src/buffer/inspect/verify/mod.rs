@@ -1,6 +1,7 @@
 //! Is everything in a buffer as it has to be?
 //!
-//! What has to agree is read in one transaction; blocks, entries and states one by one, so that the box can go on.
+//! What has to agree is read in one transaction; blocks, entries and states one by one, so that the box can
+//! go on.
 
 mod outbox;
 mod sequence;
@@ -70,7 +71,13 @@ impl Inspector {
         // Without it the check is silent, and as good.
         let _ = self.conn.progress_handler(STEPS, Some(beat));
         let (layout, now_ns) = (self.layout, self.now_ns());
-        let mut verifier = Verifier { conn: &self.conn, now_ns, verdict: Verdict::default(), clock: Clock::default(), progress };
+        let mut verifier = Verifier {
+            conn: &self.conn,
+            now_ns,
+            verdict: Verdict::default(),
+            clock: Clock::default(),
+            progress,
+        };
         verifier.step("the file", Verifier::pages);
         let verdict = verifier.verdict;
         let _ = self.conn.progress_handler(0, None::<fn() -> bool>);
@@ -189,7 +196,8 @@ impl Verifier<'_> {
             self.wrong("table meta".into(), format!("has {rows} rows instead of one"));
             return Ok(());
         }
-        let said = |name: &str| conn.query_row(&format!("SELECT {name} FROM meta"), [], |row| row.get::<_, u64>(0));
+        let said =
+            |name: &str| conn.query_row(&format!("SELECT {name} FROM meta"), [], |row| row.get::<_, u64>(0));
         let found = |sum: &str| conn.query_row(&format!("SELECT {sum}"), [], |row| row.get::<_, u64>(0));
         let mut totals = vec![
             ("waiting", "coalesce(sum(rows), 0) FROM block", "rows that wait"),
@@ -204,7 +212,11 @@ impl Verifier<'_> {
             let journal = "coalesce(sum(length(data) + octet_length(edit) + length(marks)), 0) FROM journal";
             totals.push(("journal_bytes", journal, "bytes in journal entries"));
             newest.push(("last_entry", "coalesce(max(id), 0) FROM journal", "journal entry"));
-            newest.push(("last_entry", "coalesce(max(entry), 0) FROM snapshot", "a snapshot after journal entry"));
+            newest.push((
+                "last_entry",
+                "coalesce(max(entry), 0) FROM snapshot",
+                "a snapshot after journal entry",
+            ));
         }
         for (name, sum, what) in totals {
             let (said, found) = (said(name)?, found(sum)?);
@@ -220,11 +232,20 @@ impl Verifier<'_> {
         }
         if self.now_ns != "0" {
             let now = conn.query_row("SELECT now_ns FROM meta", [], |row| row.get::<_, i64>(0))?;
-            for (table, what) in [("block", "block"), ("journal", "journal entry"), ("clocks", "reading of the clocks")] {
+            for (table, what) in
+                [("block", "block"), ("journal", "journal entry"), ("clocks", "reading of the clocks")]
+            {
                 let later = format!("SELECT min(id) FROM {table} WHERE now_ns > ?1");
-                let later = if self.has(table) { conn.query_row(&later, [now], |row| row.get::<_, Option<i64>>(0))? } else { None };
+                let later = if self.has(table) {
+                    conn.query_row(&later, [now], |row| row.get::<_, Option<i64>>(0))?
+                } else {
+                    None
+                };
                 if let Some(id) = later {
-                    self.wrong("table meta".into(), format!("`now_ns` is {now}, but {what} {id} is from later"));
+                    self.wrong(
+                        "table meta".into(),
+                        format!("`now_ns` is {now}, but {what} {id} is from later"),
+                    );
                 }
             }
         }
@@ -241,10 +262,14 @@ impl Verifier<'_> {
             if !self.has(table) {
                 continue;
             }
-            let greatest = format!("SELECT max({number}) FROM {table} WHERE {of} AND typeof({number}) = 'integer'");
+            let greatest =
+                format!("SELECT max({number}) FROM {table} WHERE {of} AND typeof({number}) = 'integer'");
             let used = conn.query_row(&greatest, [], |row| row.get::<_, Option<u64>>(0))?;
             if let Some(used) = used.filter(|used| *used >= sequence) {
-                let problem = format!("`sequence` says that row numbers below {sequence} are reserved, but table {table} uses {used}");
+                let problem = format!(
+                    "`sequence` says that row numbers below {sequence} are reserved, but table {table} uses \
+                    {used}"
+                );
                 self.wrong("table meta".into(), problem);
             }
         }
@@ -253,7 +278,11 @@ impl Verifier<'_> {
 }
 
 fn in_order(first: u64, last: u64) -> Result<(), String> {
-    if first <= last { Ok(()) } else { Err(format!("its first row number {first} is above its last, {last}")) }
+    if first <= last {
+        Ok(())
+    } else {
+        Err(format!("its first row number {first} is above its last, {last}"))
+    }
 }
 
 /// A value, or what is wrong with it.

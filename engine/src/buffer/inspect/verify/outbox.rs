@@ -10,7 +10,8 @@ use super::{Verifier, cell, in_order};
 use crate::buffer::block;
 use crate::buffer::uplinks::Uplinks;
 
-/// Identities of one rule that are remembered, when the file is so odd that they do not become fewer by themselves.
+/// Identities of one rule that are remembered, when the file is so odd that they do not become fewer by
+/// themselves.
 const MOST_RECENT: usize = 1 << 20;
 
 /// A row of `block` or `refused`.
@@ -26,14 +27,18 @@ struct Block {
 type Id = (u64, u32);
 
 impl Verifier<'_> {
-    /// Rows that wait: each block by itself, and their identities against those before and the rule's progress.
+    /// Rows that wait: each block by itself, and their identities against those before and the rule's
+    /// progress.
     pub(super) fn blocks(&mut self) -> rusqlite::Result<()> {
         let (has_journal, has_progress) = (self.has("journal"), self.has("progress"));
         let mut rules: BTreeMap<String, Written> = BTreeMap::new();
         let mut after = i64::MIN;
         // Layouts before the third have no priorities.
         let priority = if self.has("confirmed") { "priority" } else { "5 AS priority" };
-        let next = format!("SELECT id, rule, first_seq, last_seq, rows, data, {priority} FROM block WHERE id > ?1 ORDER BY id LIMIT 1");
+        let next = format!(
+            "SELECT id, rule, first_seq, last_seq, rows, data, {priority} FROM block WHERE id > ?1 ORDER BY \
+            id LIMIT 1"
+        );
         let mut next = self.conn.prepare(&next)?;
         let read = |row: &Row<'_>| {
             let priority = cell::<u8>(row, "priority").and_then(Priority::try_from);
@@ -48,12 +53,18 @@ impl Verifier<'_> {
                 let Block { rule, last_seq, .. } = block;
                 match if has_progress { self.progress_of(&rule) } else { Ok(None) } {
                     Ok(Some(reached)) if last_seq > reached => {
-                        return Err(format!("its row number {last_seq} is beyond the progress of rule `{rule}`, {reached}"));
+                        return Err(format!(
+                            "its row number {last_seq} is beyond the progress of rule `{rule}`, {reached}"
+                        ));
                     }
                     Ok(_) => {}
-                    Err(error) => return Err(format!("the progress of rule `{rule}` cannot be read: {error}")),
+                    Err(error) => {
+                        return Err(format!("the progress of rule `{rule}` cannot be read: {error}"));
+                    }
                 }
-                let end_of_entry = |seq: u64| if has_journal { rows::entry_of(self.conn, seq).ok()?.map(|came| came.end) } else { None };
+                let end_of_entry = |seq: u64| {
+                    if has_journal { rows::entry_of(self.conn, seq).ok()?.map(|came| came.end) } else { None }
+                };
                 rules.entry(rule).or_default().add(&ids, end_of_entry)
             });
             self.note(|| format!("block {id}"), checked);
@@ -61,20 +72,25 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Up to which row number the rows of `rule` are in the outbox, or were; not noted for what layout 1 wrote. It only rises, so it may be
-    /// read later than a block.
+    /// Up to which row number the rows of `rule` are in the outbox, or were; not noted for what layout 1
+    /// wrote. It only rises, so it may be read later than a block.
     fn progress_of(&self, rule: &str) -> rusqlite::Result<Option<u64>> {
-        self.conn.prepare_cached("SELECT seq FROM progress WHERE rule = ?1")?.query_row([rule], |row| row.get(0)).optional()
+        self.conn
+            .prepare_cached("SELECT seq FROM progress WHERE rule = ?1")?
+            .query_row([rule], |row| row.get(0))
+            .optional()
     }
 
-    /// Who has confirmed what others wait for: uplinks that there are, blocks that there are, and never all uplinks that take a block.
+    /// Who has confirmed what others wait for: uplinks that there are, blocks that there are, and never all
+    /// uplinks that take a block.
     pub(super) fn confirmed(&mut self) -> rusqlite::Result<()> {
         let _as_of_now = self.conn.unchecked_transaction()?;
         let uplinks = Uplinks::noted(self.conn)?;
         // After damage nobody has noted them.
         let are_known = uplinks.names().next().is_some();
         let mut select = self.conn.prepare(
-            "SELECT confirmed.block, uplink, rule FROM confirmed LEFT JOIN block ON id = confirmed.block ORDER BY confirmed.block, uplink",
+            "SELECT confirmed.block, uplink, rule FROM confirmed LEFT JOIN block ON id = confirmed.block \
+            ORDER BY confirmed.block, uplink",
         )?;
         let mut found = select.query([])?;
         let mut of_block: (Option<i64>, BTreeSet<String>) = (None, BTreeSet::new());
@@ -88,14 +104,18 @@ impl Verifier<'_> {
                     return Ok(());
                 }
                 if !uplinks.names().any(|name| name == uplink) {
-                    return Err(format!("block {block} is confirmed by uplink `{uplink}`, which is not there"));
+                    return Err(format!(
+                        "block {block} is confirmed by uplink `{uplink}`, which is not there"
+                    ));
                 }
                 if of_block.0.replace(block) != Some(block) {
                     of_block.1.clear();
                 }
                 of_block.1.insert(uplink);
                 if uplinks.takers(&rule).all(|taker| of_block.1.contains(taker)) {
-                    return Err(format!("block {block} is confirmed by all uplinks that take it, and still waits"));
+                    return Err(format!(
+                        "block {block} is confirmed by all uplinks that take it, and still waits"
+                    ));
                 }
                 Ok(())
             };
@@ -107,25 +127,32 @@ impl Verifier<'_> {
 
     /// Blocks that were put aside. Those that are here because they do not decode need not decode.
     pub(super) fn refused(&mut self) -> rusqlite::Result<()> {
-        let next = "SELECT id, rule, first_seq, last_seq, rows, data, reason, wall_ns FROM refused WHERE id > ?1 ORDER BY id LIMIT 1";
+        let next = "SELECT id, rule, first_seq, last_seq, rows, data, reason, wall_ns FROM refused WHERE id \
+            > ?1 ORDER BY id LIMIT 1";
         let mut next = self.conn.prepare(next)?;
         let mut after = i64::MIN;
         let read = |row: &Row<'_>| {
-            let reason = cell::<String>(row, "reason").and_then(|reason| cell::<i64>(row, "wall_ns").map(|_| reason));
+            let reason =
+                cell::<String>(row, "reason").and_then(|reason| cell::<i64>(row, "wall_ns").map(|_| reason));
             Ok((row.get::<_, i64>(0)?, block_of(row), reason))
         };
         while let Some((id, found, reason)) = next.query_row([after], read).optional()? {
             after = id;
             self.verdict.checked.blocks += 1;
             self.tell("refused blocks", self.verdict.checked.blocks);
-            let checked = reason.and_then(|reason| if reason.starts_with("damaged:") { Ok(()) } else { found?.ids().map(drop) });
+            let checked =
+                reason.and_then(
+                    |reason| if reason.starts_with("damaged:") { Ok(()) } else { found?.ids().map(drop) },
+                );
             self.note(|| format!("refused block {id}"), checked);
         }
         Ok(())
     }
 
     pub(super) fn gaps(&mut self) -> rusqlite::Result<()> {
-        let mut select = self.conn.prepare("SELECT id, rule, reason, first_seq, last_seq, rows, wall_ns FROM gap ORDER BY id")?;
+        let mut select = self
+            .conn
+            .prepare("SELECT id, rule, reason, first_seq, last_seq, rows, wall_ns FROM gap ORDER BY id")?;
         let mut found = select.query([])?;
         while let Some(row) = found.next()? {
             self.verdict.checked.gaps += 1;
@@ -147,14 +174,20 @@ impl Block {
     /// The identities of its rows.
     fn ids(&self) -> Result<Vec<Id>, String> {
         in_order(self.first_seq, self.last_seq)?;
-        let (rows, ordinals) = block::decode(&self.data).map_err(|error| format!("does not decode: {error}"))?;
+        let (rows, ordinals) =
+            block::decode(&self.data).map_err(|error| format!("does not decode: {error}"))?;
         if rows.len() as u64 != self.rows || rows.is_empty() {
             return Err(format!("`rows` is {}, but it holds {}", self.rows, rows.len()));
         }
-        let ids: Vec<Id> = ordinals.iter().enumerate().map(|(row, ordinal)| (rows.seqs.get(row), *ordinal)).collect();
-        let (first, last) = ids.iter().fold((u64::MAX, 0), |(low, high), (seq, _)| (low.min(*seq), high.max(*seq)));
+        let ids: Vec<Id> =
+            ordinals.iter().enumerate().map(|(row, ordinal)| (rows.seqs.get(row), *ordinal)).collect();
+        let (first, last) =
+            ids.iter().fold((u64::MAX, 0), |(low, high), (seq, _)| (low.min(*seq), high.max(*seq)));
         if (first, last) != (self.first_seq, self.last_seq) {
-            return Err(format!("says row numbers {} to {}, but holds {first} to {last}", self.first_seq, self.last_seq));
+            return Err(format!(
+                "says row numbers {} to {}, but holds {first} to {last}",
+                self.first_seq, self.last_seq
+            ));
         }
         Ok(ids)
     }
@@ -169,10 +202,13 @@ struct Written {
 }
 
 impl Written {
-    /// Adds the rows of the next block. Row numbers rise from one entry of the sequence to the next; within one, each statement of the
-    /// rule begins anew. No identity comes twice. `end_of_entry` knows where the entry of a row ends, as far as the journal does.
+    /// Adds the rows of the next block. Row numbers rise from one entry of the sequence to the next; within
+    /// one, each statement of the rule begins anew. No identity comes twice. `end_of_entry` knows where the
+    /// entry of a row ends, as far as the journal does.
     fn add(&mut self, ids: &[Id], end_of_entry: impl Fn(u64) -> Option<u64>) -> Result<(), String> {
-        if self.newest.is_none_or(|newest| ids.first().is_some_and(|first| *first > newest)) || self.recent.len() > MOST_RECENT {
+        if self.newest.is_none_or(|newest| ids.first().is_some_and(|first| *first > newest))
+            || self.recent.len() > MOST_RECENT
+        {
             self.recent.clear();
         }
         let mut before = self.newest;
@@ -183,7 +219,11 @@ impl Written {
             let newest = *self.newest.get_or_insert(*id);
             let begins_anew = before.replace(*id).is_some_and(|before| *id < before);
             if begins_anew && end_of_entry(id.0).is_some_and(|end| end <= newest.0) {
-                return Err(format!("its row {} comes after row {}, which is of a later entry", text(*id), text(newest)));
+                return Err(format!(
+                    "its row {} comes after row {}, which is of a later entry",
+                    text(*id),
+                    text(newest)
+                ));
             }
             self.newest = Some(newest.max(*id));
         }

@@ -12,7 +12,8 @@ impl Verifier<'_> {
     pub(super) fn journal(&mut self) -> rusqlite::Result<()> {
         let now_ns = self.now_ns;
         let next = format!(
-            "SELECT id, stream, first_seq, rows, wall_ns, marks, edit, data, {now_ns} AS now_ns FROM journal WHERE id > ?1 ORDER BY id LIMIT 1"
+            "SELECT id, stream, first_seq, rows, wall_ns, marks, edit, data, {now_ns} AS now_ns FROM \
+            journal WHERE id > ?1 ORDER BY id LIMIT 1"
         );
         let mut next = self.conn.prepare(&next)?;
         let (mut after, mut end, mut now) = (i64::MIN, 0, 0);
@@ -32,7 +33,9 @@ impl Verifier<'_> {
                 let Some((first, next)) = numbers else { return Ok(()) };
                 let before = std::mem::replace(&mut end, next);
                 if first < before {
-                    return Err(format!("its first row number {first} is below {before}, where the entries before it end"));
+                    return Err(format!(
+                        "its first row number {first} is below {before}, where the entries before it end"
+                    ));
                 }
                 Ok(())
             });
@@ -46,30 +49,37 @@ impl Verifier<'_> {
         let _as_of_now = self.conn.unchecked_transaction()?;
         // Their ids, and the entries that they follow.
         let [mut oldest, mut newest] = [None::<(i64, i64)>; 2];
-        let mut select = self.conn.prepare("SELECT id, entry, wall_ns, manifest FROM snapshot ORDER BY id")?;
+        let mut select =
+            self.conn.prepare("SELECT id, entry, wall_ns, manifest FROM snapshot ORDER BY id")?;
         let mut found = select.query([])?;
         while let Some(row) = found.next()? {
             let id: i64 = row.get(0)?;
             let check = || {
                 cell::<i64>(row, "wall_ns")?;
-                is_json(&cell::<String>(row, "manifest")?).map_err(|error| format!("`manifest` is not JSON: {error}"))?;
+                is_json(&cell::<String>(row, "manifest")?)
+                    .map_err(|error| format!("`manifest` is not JSON: {error}"))?;
                 cell::<i64>(row, "entry")
             };
             let checked = check().and_then(|entry| {
                 oldest.get_or_insert((id, entry));
                 match newest.replace((id, entry)) {
-                    Some((before, older)) if older > entry => {
-                        Err(format!("it follows journal entry {entry}, but snapshot {before} before it follows entry {older}"))
-                    }
+                    Some((before, older)) if older > entry => Err(format!(
+                        "it follows journal entry {entry}, but snapshot {before} before it \
+                            follows entry {older}"
+                    )),
                     _ => Ok(()),
                 }
             });
             self.note(|| format!("snapshot {id}"), checked);
         }
         let (Some((oldest, first)), Some((newest, last))) = (oldest, newest) else { return Ok(()) };
-        let end: i64 = self.conn.query_row("SELECT coalesce(max(id), 0) FROM journal", [], |row| row.get(0))?;
+        let end: i64 =
+            self.conn.query_row("SELECT coalesce(max(id), 0) FROM journal", [], |row| row.get(0))?;
         if end < last {
-            self.wrong(format!("snapshot {newest}"), format!("it follows journal entry {last}, but the journal ends with entry {end}"));
+            self.wrong(
+                format!("snapshot {newest}"),
+                format!("it follows journal entry {last}, but the journal ends with entry {end}"),
+            );
         }
         let mut select = self.conn.prepare("SELECT id FROM journal WHERE id > ?1 ORDER BY id")?;
         let mut ids = select.query([first])?;
@@ -78,8 +88,13 @@ impl Verifier<'_> {
             let id: i64 = row.get(0)?;
             if id > expected {
                 let problem = match id - 1 {
-                    last if last == expected => format!("entry {last} after snapshot {oldest} is missing: a restart needs it"),
-                    last => format!("entries {expected} to {last} after snapshot {oldest} are missing: a restart needs them"),
+                    last if last == expected => {
+                        format!("entry {last} after snapshot {oldest} is missing: a restart needs it")
+                    }
+                    last => format!(
+                        "entries {expected} to {last} after snapshot {oldest} are missing: a restart needs \
+                        them"
+                    ),
                 };
                 self.wrong("table journal".into(), problem);
             }
@@ -90,7 +105,9 @@ impl Verifier<'_> {
 
     /// Readings of the clocks, whose times never go back.
     pub(super) fn clocks(&mut self) -> rusqlite::Result<()> {
-        let mut select = self.conn.prepare("SELECT id, now_ns, boot, monotonic_ns, wall_ns, synchronised FROM clocks ORDER BY id")?;
+        let mut select = self.conn.prepare(
+            "SELECT id, now_ns, boot, monotonic_ns, wall_ns, synchronised FROM clocks ORDER BY id",
+        )?;
         let mut found = select.query([])?;
         let mut newest = i64::MIN;
         while let Some(row) = found.next()? {
@@ -106,7 +123,11 @@ impl Verifier<'_> {
             let checked = check().and_then(|now| {
                 let before = newest;
                 newest = newest.max(now);
-                if now < before { Err(format!("its time {now} is before {before}, that of a reading before it")) } else { Ok(()) }
+                if now < before {
+                    Err(format!("its time {now} is before {before}, that of a reading before it"))
+                } else {
+                    Ok(())
+                }
             });
             self.note(|| format!("reading {id} of the clocks"), checked);
         }
@@ -114,10 +135,13 @@ impl Verifier<'_> {
     }
 
     pub(super) fn states(&mut self) -> rusqlite::Result<()> {
-        let next = "SELECT id, snapshot, rule, fingerprint, watermark, data FROM state WHERE id > ?1 ORDER BY id LIMIT 1";
+        let next = "SELECT id, snapshot, rule, fingerprint, watermark, data FROM state WHERE id > ?1 ORDER \
+            BY id LIMIT 1";
         let mut next = self.conn.prepare(next)?;
         let mut after = i64::MIN;
-        while let Some((id, found)) = next.query_row([after], |row| Ok((row.get::<_, i64>(0)?, state_of(row)))).optional()? {
+        while let Some((id, found)) =
+            next.query_row([after], |row| Ok((row.get::<_, i64>(0)?, state_of(row)))).optional()?
+        {
             after = id;
             self.verdict.checked.states += 1;
             self.tell("states", self.verdict.checked.states);
@@ -127,10 +151,15 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Whether there is this snapshot, unless it has gone together with the state `id`, since a box deletes old ones.
+    /// Whether there is this snapshot, unless it has gone together with the state `id`, since a box deletes
+    /// old ones.
     fn has_snapshot(&self, snapshot: i64, id: i64, rule: &str) -> Result<(), String> {
         let lost = "SELECT count(*) FROM state WHERE id = ?1 AND snapshot NOT IN (SELECT id FROM snapshot)";
-        match self.conn.prepare_cached(lost).and_then(|mut lost| lost.query_row([id], |row| row.get::<_, u64>(0))) {
+        match self
+            .conn
+            .prepare_cached(lost)
+            .and_then(|mut lost| lost.query_row([id], |row| row.get::<_, u64>(0)))
+        {
             Ok(0) => Ok(()),
             Ok(_) => Err(format!("it is of rule `{rule}` in snapshot {snapshot}, which is not there")),
             Err(error) => Err(format!("its snapshot cannot be read: {error}")),
@@ -138,7 +167,8 @@ impl Verifier<'_> {
     }
 }
 
-/// Checks an entry of the journal. Returns its first number and the end of its numbers; none for a change of the rules.
+/// Checks an entry of the journal. Returns its first number and the end of its numbers; none for a change of
+/// the rules.
 fn numbers_of(row: &Row<'_>) -> Result<Option<(u64, u64)>, String> {
     cell::<i64>(row, "wall_ns")?;
     let (stream, edit): (String, String) = (cell(row, "stream")?, cell(row, "edit")?);
@@ -158,7 +188,8 @@ fn numbers_of(row: &Row<'_>) -> Result<Option<(u64, u64)>, String> {
     if !marks.is_multiple_of(8) {
         return Err(format!("`marks` has {marks} bytes, which are no whole numbers"));
     }
-    let batch = block::decode_batch(&cell::<Vec<u8>>(row, "data")?).map_err(|error| format!("does not decode: {error}"))?;
+    let batch = block::decode_batch(&cell::<Vec<u8>>(row, "data")?)
+        .map_err(|error| format!("does not decode: {error}"))?;
     if batch.num_rows() as u64 != said || said == 0 {
         return Err(format!("`rows` is {said}, but it holds {}", batch.num_rows()));
     }

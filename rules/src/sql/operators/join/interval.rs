@@ -1,7 +1,8 @@
 //! Stream with stream: pairs of rows whose event times are no further apart than a reach says.
 //!
-//! A row is kept until the watermark says that no partner can come any more. Then, in an outer join, it is written alone if it has met nobody;
-//! that is due to the row that moved the watermark. A row that comes with a time before the watermark is late: its partners may have gone.
+//! A row is kept until the watermark says that no partner can come any more. Then, in an outer join, it is
+//! written alone if it has met nobody; that is due to the row that moved the watermark. A row that comes with
+//! a time before the watermark is late: its partners may have gone.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,13 +19,14 @@ use super::pairs_that_hold;
 use crate::rule::SealedState;
 use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, written};
 
-/// What a key costs, with the list of its rows, and what a row costs beside its columns: its place in the order of time, and among those
-/// that have met nobody.
+/// What a key costs, with the list of its rows, and what a row costs beside its columns: its place in the
+/// order of time, and among those that have met nobody.
 const BYTES_A_KEY: usize = 160;
 const BYTES_A_ROW: usize = 64;
 const BYTES_ALONE: usize = 32;
 
-/// Which partners a row of the left side has: those whose time is its own and between these many nanoseconds more.
+/// Which partners a row of the left side has: those whose time is its own and between these many nanoseconds
+/// more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sql) struct Reach {
     pub from: i64,
@@ -48,7 +50,8 @@ pub(in crate::sql) struct IntervalSide {
     by_key: HashMap<Arc<[u8]>, VecDeque<Partner>>,
     /// by time, and then in order of arrival; the key of each
     by_time: BTreeMap<(i64, u64), Option<Arc<[u8]>>>,
-    /// rows that have met nobody, where that matters; and whether a partner of theirs may have been given up before they came
+    /// rows that have met nobody, where that matters; and whether a partner of theirs may have been given up
+    /// before they came
     alone: BTreeMap<(i64, u64), bool>,
     /// rows of this time or before have been given up
     forgotten_to: Option<i64>,
@@ -85,7 +88,13 @@ struct Found {
 
 impl IntervalSide {
     /// `slack` is how much the time of a row that is not late may be behind the watermark.
-    pub(in crate::sql) fn new(input: Box<dyn Operator>, keys: Keys, time: Arc<dyn PhysicalExpr>, slack: i64, outer: bool) -> Self {
+    pub(in crate::sql) fn new(
+        input: Box<dyn Operator>,
+        keys: Keys,
+        time: Arc<dyn PhysicalExpr>,
+        slack: i64,
+        outer: bool,
+    ) -> Self {
         let kept = KeptRows::new(Arc::clone(input.schema()));
         let (by_key, by_time, alone) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { input, keys, time, slack, outer, waits: 0, kept, by_key, by_time, alone, forgotten_to: None }
@@ -107,12 +116,16 @@ impl IntervalSide {
         let is_input = self.input.gives_input_rows();
         for (part, times, keys) in parts {
             let times = event_times(&times)?;
-            let is_late = |row: &usize| times(*row).is_some_and(|time| time.saturating_add(self.slack) < pass.before(part.cause(*row)));
+            let is_late = |row: &usize| {
+                times(*row)
+                    .is_some_and(|time| time.saturating_add(self.slack) < pass.before(part.cause(*row)))
+            };
             let (late, mut good): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(is_late);
             late.iter().for_each(|row| pass.too_late(part.cause(*row), is_input));
             // What equals nothing matters only where it is written alone.
             good.retain(|row| self.outer || (keys.get(*row).is_some() && times(*row).is_some()));
-            let kept = if good.len() == part.len() { part.batch.clone() } else { part.take(indices(&good))?.batch };
+            let kept =
+                if good.len() == part.len() { part.batch.clone() } else { part.take(indices(&good))?.batch };
             let first = self.kept.push(kept)?;
             arrivals.rows.extend(good.iter().zip(first..).map(|(row, id)| Arrival {
                 cause: part.cause(*row),
@@ -142,7 +155,12 @@ impl IntervalSide {
     }
 
     fn partners(&self, row: &Arrival) -> impl Iterator<Item = Partner> + use<'_> {
-        row.key.as_ref().and_then(|key| self.by_key.get::<[u8]>((**key).borrow())).into_iter().flatten().copied()
+        row.key
+            .as_ref()
+            .and_then(|key| self.by_key.get::<[u8]>((**key).borrow()))
+            .into_iter()
+            .flatten()
+            .copied()
     }
 
     /// The row has met somebody.
@@ -152,20 +170,29 @@ impl IntervalSide {
         }
     }
 
-    /// The watermark at which a row of this time can find no partner any more. For one that can until the last moment there is none before the end.
+    /// The watermark at which a row of this time can find no partner any more. For one that can until the
+    /// last moment there is none before the end.
     fn gone_at(&self, time: i64, ends: bool) -> Option<i64> {
-        if self.waits < 0 || ends { Some(time.saturating_add(self.waits)) } else { time.checked_add(self.waits) }
+        if self.waits < 0 || ends {
+            Some(time.saturating_add(self.waits))
+        } else {
+            time.checked_add(self.waits)
+        }
     }
 
-    /// Takes the rows that can find no partner any more out of the index. Returns them with the row of the pass that they go with, and
-    /// whether they go alone. Of those that may have had a partner nobody can tell: they count as given up.
+    /// Takes the rows that can find no partner any more out of the index. Returns them with the row of the
+    /// pass that they go with, and whether they go alone. Of those that may have had a partner nobody can
+    /// tell: they count as given up.
     fn gone(&mut self, pass: &mut Pass<'_>, arrivals: &Arrivals) -> Vec<(u32, u64, bool)> {
         let mut gone = Vec::new();
         let first = arrivals.rows.first().map_or(u64::MAX, |row| row.id);
         while let Some((time, id)) = self.by_time.first_key_value().map(|(at, _)| *at) {
             let Some(reached) = self.gone_at(time, pass.ends).and_then(|at| pass.reached(at)) else { break };
             // It may have come when its time was up already.
-            let came = id.checked_sub(first).and_then(|row| arrivals.rows.get(row as usize)).map_or(0, |row| row.cause);
+            let came = id
+                .checked_sub(first)
+                .and_then(|row| arrivals.rows.get(row as usize))
+                .map_or(0, |row| row.cause);
             let key = self.by_time.pop_first().and_then(|(_, key)| key);
             self.take_from_index(id, key);
             let in_doubt = self.alone.remove(&(time, id));
@@ -197,7 +224,11 @@ impl IntervalSide {
     }
 
     fn take_from_index(&mut self, id: u64, key: Option<Arc<[u8]>>) {
-        let Some((key, partners)) = key.and_then(|key| self.by_key.get_mut(&key).map(|partners| (key, partners))) else { return };
+        let Some((key, partners)) =
+            key.and_then(|key| self.by_key.get_mut(&key).map(|partners| (key, partners)))
+        else {
+            return;
+        };
         if let Some(at) = partners.iter().position(|partner| partner.id == id) {
             partners.remove(at);
         }
@@ -207,19 +238,26 @@ impl IntervalSide {
     }
 
     fn held(&self) -> Held {
-        let index = self.by_key.len() * BYTES_A_KEY + self.by_time.len() * BYTES_A_ROW + self.alone.len() * BYTES_ALONE;
+        let index = self.by_key.len() * BYTES_A_KEY
+            + self.by_time.len() * BYTES_A_ROW
+            + self.alone.len() * BYTES_ALONE;
         Held { entries: self.by_time.len(), bytes: self.kept.bytes() + index }
     }
 
     fn state_schema(&self) -> SchemaRef {
-        let columns = self.kept.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        Arc::new(Schema::new(columns.chain([Field::new("alone", DataType::Boolean, true)]).collect::<Vec<_>>()))
+        let columns =
+            self.kept.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        Arc::new(Schema::new(
+            columns.chain([Field::new("alone", DataType::Boolean, true)]).collect::<Vec<_>>(),
+        ))
     }
 
-    /// The rows, with whether they have met nobody; null: in doubt. The watermark is the time up to which rows have been given up.
+    /// The rows, with whether they have met nobody; null: in doubt. The watermark is the time up to which
+    /// rows have been given up.
     fn seal(&mut self, fingerprint: String) -> Result<SealedState> {
         let (ids, batch) = self.kept.take_all()?;
-        let alone: HashMap<u64, bool> = std::mem::take(&mut self.alone).into_iter().map(|((_, id), in_doubt)| (id, in_doubt)).collect();
+        let alone: HashMap<u64, bool> =
+            std::mem::take(&mut self.alone).into_iter().map(|((_, id), in_doubt)| (id, in_doubt)).collect();
         (self.by_key, self.by_time) = (HashMap::new(), BTreeMap::new());
         let mut columns = batch.columns().to_vec();
         let alone = ids.iter().map(|id| match alone.get(id) {
@@ -227,13 +265,15 @@ impl IntervalSide {
             alone => Some(alone.is_some()),
         });
         columns.push(Arc::new(BooleanArray::from_iter(alone)));
-        let batch = if ids.is_empty() { None } else { Some(RecordBatch::try_new(self.state_schema(), columns)?) };
+        let batch =
+            if ids.is_empty() { None } else { Some(RecordBatch::try_new(self.state_schema(), columns)?) };
         Ok(SealedState { fingerprint, watermark: self.forgotten_to.unwrap_or(i64::MIN), batch })
     }
 
     fn restore(&mut self, batch: &RecordBatch) -> Result<()> {
         let alone = batch.columns().last().and_then(|column| column.as_boolean_opt()).cloned();
-        let columns = batch.columns().get(..batch.num_columns().saturating_sub(1)).unwrap_or_default().to_vec();
+        let columns =
+            batch.columns().get(..batch.num_columns().saturating_sub(1)).unwrap_or_default().to_vec();
         let rows = RecordBatch::try_new(Arc::clone(self.kept.schema()), columns)?;
         let times = self.time.evaluate(&rows)?.into_array(rows.num_rows())?;
         let (times, keys) = (event_times(&times)?, self.keys.of(&rows)?);
@@ -241,7 +281,8 @@ impl IntervalSide {
         for (row, id) in (0..rows.num_rows()).zip(first..) {
             let key = keys.get(row).filter(|_| times(row).is_some()).map(|key| self.shared(key));
             let arrival = Arrival { cause: 0, id, time: times(row), key };
-            let alone = alone.as_ref().map_or(Some(false), |alone| alone.is_valid(row).then(|| alone.value(row)));
+            let alone =
+                alone.as_ref().map_or(Some(false), |alone| alone.is_valid(row).then(|| alone.value(row)));
             self.index(&arrival, alone.is_none());
             if alone == Some(false) {
                 self.has_met(&Partner { id, time: times(row).unwrap_or(i64::MIN) });
@@ -254,7 +295,8 @@ impl IntervalSide {
 /// The event time of each row, if it has one.
 fn event_times(times: &ArrayRef) -> Result<impl Fn(usize) -> Option<i64> + use<>> {
     let times = times.as_primitive_opt::<TimestampNanosecondType>().cloned();
-    let times = times.ok_or_else(|| DataFusionError::Internal("a join goes by a column that is no time".into()))?;
+    let times =
+        times.ok_or_else(|| DataFusionError::Internal("a join goes by a column that is no time".into()))?;
     Ok(move |row| (row < times.len() && times.is_valid(row)).then(|| times.value(row)))
 }
 
@@ -276,7 +318,8 @@ pub(in crate::sql) struct IntervalJoin {
 }
 
 impl IntervalJoin {
-    /// `fingerprint` says what is kept; `schema` has the columns of the left side, then those of the right one.
+    /// `fingerprint` says what is kept; `schema` has the columns of the left side, then those of the right
+    /// one.
     pub(in crate::sql) fn new(
         mut left: IntervalSide,
         mut right: IntervalSide,
@@ -285,13 +328,15 @@ impl IntervalJoin {
         fingerprint: String,
         schema: SchemaRef,
     ) -> Self {
-        // The last partner of a row has the greatest time in reach, and comes when the watermark is at most its slack beyond that.
+        // The last partner of a row has the greatest time in reach, and comes when the watermark is at most
+        // its slack beyond that.
         left.waits = reach.to.saturating_add(right.slack).saturating_add(1);
         right.waits = left.slack.saturating_sub(reach.from).saturating_add(1);
         Self { left, right, reach, condition, fingerprint, schema }
     }
 
-    /// All pairs that keys and times allow: each row as it comes with those that have come before it, the left of two that come at once first.
+    /// All pairs that keys and times allow: each row as it comes with those that have come before it, the
+    /// left of two that come at once first.
     fn meet(&mut self, left: &Arrivals, right: &Arrivals) -> Vec<(u32, Partner, Partner)> {
         let mut pairs = Vec::new();
         let (mut lefts, mut rights) = (left.rows.iter().peekable(), right.rows.iter().peekable());
@@ -303,7 +348,8 @@ impl IntervalJoin {
                 (None, None) => return pairs,
             };
             if let Some(row) = if left_is_next { lefts.next() } else { rights.next() } {
-                let (own, other) = if left_is_next { (&mut self.left, &self.right) } else { (&mut self.right, &self.left) };
+                let (own, other) =
+                    if left_is_next { (&mut self.left, &self.right) } else { (&mut self.right, &self.left) };
                 let first = if left_is_next { self.reach.from } else { self.reach.to.saturating_neg() };
                 let me = Partner { id: row.id, time: row.time.unwrap_or(i64::MIN) };
                 for partner in other.partners(row) {
@@ -320,7 +366,8 @@ impl IntervalJoin {
 
     /// The pairs for which the condition holds; they have met.
     fn matches(&mut self, pairs: &[(u32, Partner, Partner)], pass: &mut Pass<'_>) -> Result<Found> {
-        let (left, right): (Vec<_>, Vec<_>) = pairs.iter().map(|(_, left, right)| (Some(left.id), Some(right.id))).unzip();
+        let (left, right): (Vec<_>, Vec<_>) =
+            pairs.iter().map(|(_, left, right)| (Some(left.id), Some(right.id))).unzip();
         let hold = match &self.condition {
             None => (0..pairs.len()).collect(),
             Some(_) => {
@@ -346,7 +393,12 @@ impl Found {
         if lonely.is_empty() {
             return self;
         }
-        let pairs = self.causes.into_iter().zip(self.left).zip(self.right).map(|((cause, left), right)| (cause, left, right));
+        let pairs = self
+            .causes
+            .into_iter()
+            .zip(self.left)
+            .zip(self.right)
+            .map(|((cause, left), right)| (cause, left, right));
         let mut all: Vec<(u32, Option<u64>, Option<u64>)> = pairs.chain(lonely).collect();
         all.sort_by_key(|(cause, ..)| *cause);
         let mut found = Self::default();
@@ -379,15 +431,19 @@ impl Operator for IntervalJoin {
         let found = self.matches(&pairs, pass)?;
         let left_gone = self.left.gone(pass, &left);
         let right_gone = self.right.gone(pass, &right);
-        let alone = |gone: &[(u32, u64, bool)]| gone.iter().filter(|(.., alone)| *alone).map(|(cause, id, _)| (*cause, *id)).collect();
+        let alone = |gone: &[(u32, u64, bool)]| {
+            gone.iter().filter(|(.., alone)| *alone).map(|(cause, id, _)| (*cause, *id)).collect()
+        };
         let (left_alone, right_alone): (Vec<_>, Vec<_>) = (alone(&left_gone), alone(&right_gone));
         let lonely = left_alone.into_iter().map(|(cause, id)| (cause, Some(id), None));
-        let lonely = lonely.chain(right_alone.into_iter().map(|(cause, id)| (cause, None, Some(id)))).collect();
+        let lonely =
+            lonely.chain(right_alone.into_iter().map(|(cause, id)| (cause, None, Some(id)))).collect();
         let found = found.with_lonely(lonely);
         let chunk = if found.causes.is_empty() {
             Chunk::empty(&self.schema)
         } else {
-            let batch = side_by_side(&self.schema, (&self.left.kept, &found.left), (&self.right.kept, &found.right))?;
+            let batch =
+                side_by_side(&self.schema, (&self.left.kept, &found.left), (&self.right.kept, &found.right))?;
             Chunk { batch, causes: Some(found.causes) }
         };
         left_gone.iter().try_for_each(|(_, id, _)| self.left.kept.forget(*id))?;
@@ -399,7 +455,11 @@ impl Operator for IntervalJoin {
     }
 
     fn explain(&self) -> String {
-        let condition = self.condition.as_ref().map(|condition| format!(", where {}", written(condition))).unwrap_or_default();
+        let condition = self
+            .condition
+            .as_ref()
+            .map(|condition| format!(", where {}", written(condition)))
+            .unwrap_or_default();
         format!("join {}{condition}", self.fingerprint)
     }
 
@@ -418,11 +478,18 @@ impl Operator for IntervalJoin {
     }
 
     fn end_delay_ns(&self) -> i64 {
-        [&self.left, &self.right].iter().map(|side| side.waits.max(side.input.end_delay_ns())).max().unwrap_or(0).max(0)
+        [&self.left, &self.right]
+            .iter()
+            .map(|side| side.waits.max(side.input.end_delay_ns()))
+            .max()
+            .unwrap_or(0)
+            .max(0)
     }
 
     fn deadline(&self) -> Option<i64> {
-        let of = |side: &IntervalSide| side.alone.first_key_value().map(|((time, _), _)| time.saturating_add(side.waits));
+        let of = |side: &IntervalSide| {
+            side.alone.first_key_value().map(|((time, _), _)| time.saturating_add(side.waits))
+        };
         [of(&self.left), of(&self.right)].into_iter().flatten().min()
     }
 
@@ -431,9 +498,11 @@ impl Operator for IntervalJoin {
         Held { entries: left.entries + right.entries, bytes: left.bytes + right.bytes }
     }
 
-    /// Pairs with rows that are given up are not written; nor, alone, are rows that come later and may have met one of them.
+    /// Pairs with rows that are given up are not written; nor, alone, are rows that come later and may have
+    /// met one of them.
     fn shed(&mut self) -> Result<usize> {
-        let side = if self.left.held().bytes >= self.right.held().bytes { &mut self.left } else { &mut self.right };
+        let side =
+            if self.left.held().bytes >= self.right.held().bytes { &mut self.left } else { &mut self.right };
         side.shed()
     }
 
@@ -447,15 +516,20 @@ impl Operator for IntervalJoin {
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         for (name, side) in [("LEFT", &mut self.left), ("RIGHT", &mut self.right)] {
             let fingerprint = format!("{name} OF {}", self.fingerprint);
-            let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else { continue };
+            let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else {
+                continue;
+            };
             let SealedState { watermark, batch, .. } = state.remove(at);
             side.forgotten_to = Some(watermark).filter(|time| *time > i64::MIN);
             let Some(batch) = batch else { continue };
-            let types = |schema: &Schema| schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
+            let types = |schema: &Schema| {
+                schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>()
+            };
             if types(&side.state_schema()) == types(&batch.schema()) {
                 side.restore(&batch)?;
             } else {
-                misfits.push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped"));
+                misfits
+                    .push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped"));
             }
         }
         Ok(())

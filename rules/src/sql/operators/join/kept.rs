@@ -9,8 +9,8 @@ use datafusion_common::Result;
 
 use super::batch_of;
 
-/// Rows in the order in which they came. Few rows and many rows cost the same a row: they are kept in blocks, and a block is merged into the one
-/// before it as soon as that is not much larger.
+/// Rows in the order in which they came. Few rows and many rows cost the same a row: they are kept in blocks,
+/// and a block is merged into the one before it as soon as that is not much larger.
 #[derive(Debug)]
 pub(super) struct KeptRows {
     schema: SchemaRef,
@@ -41,7 +41,13 @@ impl Block {
             return Ok(self);
         }
         let keep = BooleanArray::from(self.forgotten.iter().map(|forgotten| !forgotten).collect::<Vec<_>>());
-        let ids = self.ids.into_iter().zip(self.forgotten).filter(|(_, forgotten)| !forgotten).map(|(id, _)| id).collect();
+        let ids = self
+            .ids
+            .into_iter()
+            .zip(self.forgotten)
+            .filter(|(_, forgotten)| !forgotten)
+            .map(|(id, _)| id)
+            .collect();
         Ok(Self::new(ids, filter_record_batch(&self.batch, &keep)?))
     }
 }
@@ -70,7 +76,8 @@ impl KeptRows {
 
     /// Frees the memory of all rows that are of no use any more.
     pub(super) fn tidy(&mut self) -> Result<()> {
-        self.blocks = std::mem::take(&mut self.blocks).into_iter().map(Block::tidied).collect::<Result<_>>()?;
+        self.blocks =
+            std::mem::take(&mut self.blocks).into_iter().map(Block::tidied).collect::<Result<_>>()?;
         Ok(())
     }
 
@@ -105,9 +112,14 @@ impl KeptRows {
                 return Ok(take(block.batch.column(column), &UInt32Array::from_iter(rows), None)?);
             }
             let null = new_null_array(field.data_type(), 1);
-            let arrays: Vec<&dyn Array> =
-                self.blocks.iter().map(|block| block.batch.column(column).as_ref()).chain(std::iter::once(null.as_ref())).collect();
-            let places: Vec<(usize, usize)> = places.iter().map(|place| place.unwrap_or((self.blocks.len(), 0))).collect();
+            let arrays: Vec<&dyn Array> = self
+                .blocks
+                .iter()
+                .map(|block| block.batch.column(column).as_ref())
+                .chain(std::iter::once(null.as_ref()))
+                .collect();
+            let places: Vec<(usize, usize)> =
+                places.iter().map(|place| place.unwrap_or((self.blocks.len(), 0))).collect();
             Ok(interleave(&arrays, &places)?)
         };
         self.schema.fields().iter().enumerate().map(|(column, field)| of(column, field)).collect()
@@ -115,7 +127,8 @@ impl KeptRows {
 
     /// All rows with their numbers, in the order in which they came; nothing is kept afterwards.
     pub(super) fn take_all(&mut self) -> Result<(Vec<u64>, RecordBatch)> {
-        let blocks = std::mem::take(&mut self.blocks).into_iter().map(Block::tidied).collect::<Result<Vec<_>>>()?;
+        let blocks =
+            std::mem::take(&mut self.blocks).into_iter().map(Block::tidied).collect::<Result<Vec<_>>>()?;
         if blocks.is_empty() {
             return Ok((Vec::new(), RecordBatch::new_empty(Arc::clone(&self.schema))));
         }

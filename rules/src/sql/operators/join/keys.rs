@@ -30,12 +30,18 @@ pub(super) struct KeyRows {
 
 impl Keys {
     /// `exprs` are evaluated on rows of `schema`; those of the two sides have the same types.
-    pub(in crate::sql) fn new(exprs: Vec<Arc<dyn PhysicalExpr>>, schema: &SchemaRef, null_is_value: bool) -> Result<Self> {
+    pub(in crate::sql) fn new(
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+        schema: &SchemaRef,
+        null_is_value: bool,
+    ) -> Result<Self> {
         let types = exprs.iter().map(|expr| expr.data_type(schema)).collect::<Result<Vec<DataType>>>()?;
         let fields: Vec<SortField> = types.iter().cloned().map(SortField::new).collect();
         if !RowConverter::supports_fields(&fields) {
             let types = types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return plan_err!("columns of type {types} cannot be compared in a join; compare a text or a number in them");
+            return plan_err!(
+                "columns of type {types} cannot be compared in a join; compare a text or a number in them"
+            );
         }
         let converter = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
         Ok(Self { exprs, converter, null_is_value })
@@ -43,7 +49,11 @@ impl Keys {
 
     /// What they are, with those of the `other` side.
     pub(super) fn written(&self, other: &Self) -> String {
-        let pairs = self.exprs.iter().zip(&other.exprs).map(|(one, other)| format!("{} = {}", written(one), written(other)));
+        let pairs = self
+            .exprs
+            .iter()
+            .zip(&other.exprs)
+            .map(|(one, other)| format!("{} = {}", written(one), written(other)));
         pairs.collect::<Vec<_>>().join(" AND ")
     }
 
@@ -57,7 +67,9 @@ impl Keys {
         let Some(converter) = &self.converter else { return Ok(KeyRows { rows: None, null: Vec::new() }) };
         let columns: Vec<ArrayRef> = evaluate_all(&self.exprs, batch)?;
         let mut null = Vec::new();
-        for nulls in columns.iter().filter(|_| !self.null_is_value).filter_map(|column| column.logical_nulls()) {
+        for nulls in
+            columns.iter().filter(|_| !self.null_is_value).filter_map(|column| column.logical_nulls())
+        {
             null.resize(batch.num_rows(), false);
             null.iter_mut().zip(nulls.iter()).for_each(|(null, valid)| *null |= !valid);
         }

@@ -1,11 +1,12 @@
 //! Each row of one stream with the latest row of another: `JOIN s FOR SYSTEM_TIME AS OF ..`.
 //!
-//! By arrival, the latest row is the one that has come last: one row a key is kept, and nothing waits. By event time, it is the one with the
-//! greatest `ts` that is not after the row's own: so a row waits until the watermark reaches its `ts`, and rows of the other
-//! stream are kept until no row can ask for them any more.
+//! By arrival, the latest row is the one that has come last: one row a key is kept, and nothing waits. By
+//! event time, it is the one with the greatest `ts` that is not after the row's own: so a row waits until the
+//! watermark reaches its `ts`, and rows of the other stream are kept until no row can ask for them any more.
 //!
-//! The latest row of a key is kept for ever, unless there is a time to live: then a row that is so much older than the one that asks, or than
-//! the watermark, is not found, which is a matter of their times alone, and so it can be forgotten at any time after that.
+//! The latest row of a key is kept for ever, unless there is a time to live: then a row that is so much older
+//! than the one that asks, or than the watermark, is not found, which is a matter of their times alone, and
+//! so it can be forgotten at any time after that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use super::pairs_that_hold;
 use crate::rule::SealedState;
 use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, times, written};
 
-/// What a key costs, with the set of its rows, and what a row costs beside its columns: its place in the order of time.
+/// What a key costs, with the set of its rows, and what a row costs beside its columns: its place in the
+/// order of time.
 const BYTES_A_KEY: usize = 300;
 const BYTES_A_ROW: usize = 80;
 
@@ -31,7 +33,8 @@ const BYTES_A_ROW: usize = 80;
 pub(in crate::sql) enum Moment {
     /// the one that has come last
     Arrival,
-    /// the one with the greatest `ts` that is not after the row's own; the slack of both inputs, as far as `ts` may be behind the watermark
+    /// the one with the greatest `ts` that is not after the row's own; the slack of both inputs, as far as
+    /// `ts` may be behind the watermark
     EventTime { left_slack: i64, right_slack: i64 },
 }
 
@@ -107,16 +110,22 @@ struct New {
 impl New {
     /// Whether the row `id` has come when the row of the pass with this index has.
     fn has_come(&self, id: u64, cause: u32) -> bool {
-        let row = self.rows.first().and_then(|(first, _)| self.rows.get(usize::try_from(id.checked_sub(*first)?).ok()?));
+        let row = self
+            .rows
+            .first()
+            .and_then(|(first, _)| self.rows.get(usize::try_from(id.checked_sub(*first)?).ok()?));
         row.is_none_or(|(_, came)| *came <= cause)
     }
 }
 
 impl LatestJoin {
-    /// `fingerprint` says what is kept; `schema` has the columns of the left side, then those of the right one.
+    /// `fingerprint` says what is kept; `schema` has the columns of the left side, then those of the right
+    /// one.
     pub(in crate::sql) fn new(parts: LatestJoinParts, fingerprint: String, schema: SchemaRef) -> Self {
-        let LatestJoinParts { left, right, keys: (left_keys, right_keys), moment, outer, condition, ttl_ns } = parts;
-        let (waiting, versions) = (KeptRows::new(Arc::clone(left.schema())), KeptRows::new(Arc::clone(right.schema())));
+        let LatestJoinParts { left, right, keys: (left_keys, right_keys), moment, outer, condition, ttl_ns } =
+            parts;
+        let (waiting, versions) =
+            (KeptRows::new(Arc::clone(left.schema())), KeptRows::new(Arc::clone(right.schema())));
         Self {
             left,
             right,
@@ -162,12 +171,16 @@ impl LatestJoin {
             let (mut good, late): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(on_time);
             late.iter().for_each(|row| pass.too_late(part.cause(*row), self.right.gives_input_rows()));
             good.retain(|row| keys.get(*row).is_some());
-            let batch = if good.len() == part.len() { part.batch.clone() } else { part.take(indices(&good))?.batch };
+            let batch =
+                if good.len() == part.len() { part.batch.clone() } else { part.take(indices(&good))?.batch };
             let first = self.versions.push(batch)?;
             for (row, id) in good.into_iter().zip(first..) {
                 new.rows.push((id, part.cause(row)));
                 let Some(key) = keys.get(row) else { continue };
-                let key = self.by_key.get_key_value(key).map_or_else(|| Arc::from(key), |(known, _)| Arc::clone(known));
+                let key = self
+                    .by_key
+                    .get_key_value(key)
+                    .map_or_else(|| Arc::from(key), |(known, _)| Arc::clone(known));
                 self.remember((time(&order, row), id), key, time(&ts, row));
             }
         }
@@ -223,17 +236,28 @@ impl LatestJoin {
         for (part, keys, order, ages) in parts.into_iter().filter(|(part, ..)| !part.is_empty()) {
             let on_time = |row: &usize| match self.moment {
                 Moment::Arrival => true,
-                Moment::EventTime { left_slack, .. } => time(&order, *row).saturating_add(left_slack) >= pass.before(part.cause(*row)),
+                Moment::EventTime { left_slack, .. } => {
+                    time(&order, *row).saturating_add(left_slack) >= pass.before(part.cause(*row))
+                }
             };
             let (good, late): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(on_time);
             late.iter().for_each(|row| pass.too_late(part.cause(*row), self.left.gives_input_rows()));
             let batch = if late.is_empty() { part.batch.clone() } else { part.take(indices(&good))?.batch };
             let first = self.waiting.push(batch)?;
             for (row, id) in good.into_iter().zip(first..) {
-                let key =
-                    keys.get(row).map(|key| self.by_key.get_key_value(key).map_or_else(|| Arc::from(key), |(known, _)| Arc::clone(known)));
+                let key = keys.get(row).map(|key| {
+                    self.by_key
+                        .get_key_value(key)
+                        .map_or_else(|| Arc::from(key), |(known, _)| Arc::clone(known))
+                });
                 let cause = part.cause(row);
-                come.push(Asking { cause, until: time(&order, row), now: time(&ages, row).max(pass.before(cause)), id, key });
+                come.push(Asking {
+                    cause,
+                    until: time(&order, row),
+                    now: time(&ages, row).max(pass.before(cause)),
+                    id,
+                    key,
+                });
             }
         }
         let Moment::EventTime { right_slack, .. } = self.moment else { return Ok(come) };
@@ -258,16 +282,20 @@ impl LatestJoin {
         let versions = self.by_key.get(row.key.as_ref()?)?;
         let mut newest_first = versions.range(..=(row.until, u64::MAX)).rev();
         let at = newest_first.find(|(_, id)| new.has_come(*id, row.cause))?;
-        let is_too_old = |ttl: i64| self.by_time.get(at).is_none_or(|version| row.now.saturating_sub(version.ts) > ttl);
+        let is_too_old =
+            |ttl: i64| self.by_time.get(at).is_none_or(|version| row.now.saturating_sub(version.ts) > ttl);
         if self.ttl_ns.is_some_and(is_too_old) { None } else { Some(at.1) }
     }
 
     /// Writes the rows, each with its latest one.
     fn answer(&self, asking: &[Asking], new: &New, pass: &mut Pass<'_>) -> Result<Chunk> {
         let latest: Vec<Option<u64>> = asking.iter().map(|row| self.latest(row, new)).collect();
-        let met: Vec<usize> = latest.iter().enumerate().filter(|(_, latest)| latest.is_some()).map(|(row, _)| row).collect();
-        let left_of = |rows: &[usize]| rows.iter().map(|row| asking.get(*row).map(|row| row.id)).collect::<Vec<_>>();
-        let right_of = |rows: &[usize]| rows.iter().map(|row| latest.get(*row).copied().flatten()).collect::<Vec<_>>();
+        let met: Vec<usize> =
+            latest.iter().enumerate().filter(|(_, latest)| latest.is_some()).map(|(row, _)| row).collect();
+        let left_of =
+            |rows: &[usize]| rows.iter().map(|row| asking.get(*row).map(|row| row.id)).collect::<Vec<_>>();
+        let right_of =
+            |rows: &[usize]| rows.iter().map(|row| latest.get(*row).copied().flatten()).collect::<Vec<_>>();
         let hold: Vec<usize> = match &self.condition {
             None => met,
             Some(_) => {
@@ -293,23 +321,32 @@ impl LatestJoin {
         }
         let causes: HashMap<u64, u32> = asking.iter().map(|row| (row.id, row.cause)).collect();
         let causes = left.iter().filter_map(|id| causes.get(&(*id)?).copied()).collect();
-        Ok(Chunk { batch: side_by_side(&self.schema, (&self.waiting, &left), (&self.versions, &right))?, causes: Some(causes) })
+        Ok(Chunk {
+            batch: side_by_side(&self.schema, (&self.waiting, &left), (&self.versions, &right))?,
+            causes: Some(causes),
+        })
     }
 
     /// Forgets the rows of the right side that no row can ask for any more.
     fn settle(&mut self, pass: &Pass<'_>) -> Result<()> {
         let settled = match self.moment {
             Moment::Arrival => i64::MAX,
-            Moment::EventTime { left_slack, right_slack } => {
-                pass.watermarks.last().copied().unwrap_or(i64::MIN).saturating_sub(left_slack.max(right_slack))
-            }
+            Moment::EventTime { left_slack, right_slack } => pass
+                .watermarks
+                .last()
+                .copied()
+                .unwrap_or(i64::MIN)
+                .saturating_sub(left_slack.max(right_slack)),
         };
         while let Some(at) = self.unsettled.pop_first() {
             if at.0 > settled {
                 self.unsettled.insert(at);
                 break;
             }
-            let Some(versions) = self.by_time.get(&at).and_then(|version| self.by_key.get_mut(&version.key)) else { continue };
+            let Some(versions) = self.by_time.get(&at).and_then(|version| self.by_key.get_mut(&version.key))
+            else {
+                continue;
+            };
             let rest = versions.split_off(&at);
             for old in std::mem::replace(versions, rest) {
                 self.by_time.remove(&old);
@@ -319,7 +356,8 @@ impl LatestJoin {
         Ok(())
     }
 
-    /// Forgets the rows of the right side that are too old for every row that can come. A row is kept for at most twice as long as it must be.
+    /// Forgets the rows of the right side that are too old for every row that can come. A row is kept for at
+    /// most twice as long as it must be.
     fn expire(&mut self, pass: &Pass<'_>) -> Result<()> {
         let Some(ttl_ns) = self.ttl_ns else { return Ok(()) };
         let watermark = pass.watermarks.last().copied().unwrap_or(i64::MIN);
@@ -332,7 +370,8 @@ impl LatestJoin {
             Moment::EventTime { left_slack, right_slack } => left_slack.max(right_slack),
         };
         let oldest = watermark.saturating_sub(slack).saturating_sub(ttl_ns);
-        let old: Vec<(i64, u64)> = self.by_time.iter().filter(|(_, version)| version.ts < oldest).map(|(at, _)| *at).collect();
+        let old: Vec<(i64, u64)> =
+            self.by_time.iter().filter(|(_, version)| version.ts < oldest).map(|(at, _)| *at).collect();
         old.into_iter().try_for_each(|at| self.forget(at))
     }
 
@@ -406,7 +445,11 @@ impl Operator for LatestJoin {
     }
 
     fn explain(&self) -> String {
-        let condition = self.condition.as_ref().map(|condition| format!(", where {}", written(condition))).unwrap_or_default();
+        let condition = self
+            .condition
+            .as_ref()
+            .map(|condition| format!(", where {}", written(condition)))
+            .unwrap_or_default();
         format!("join {}{condition}", self.fingerprint)
     }
 
@@ -428,7 +471,9 @@ impl Operator for LatestJoin {
     fn end_delay_ns(&self) -> i64 {
         match self.moment {
             Moment::Arrival => self.left.end_delay_ns(),
-            Moment::EventTime { left_slack, right_slack } => left_slack.max(right_slack).max(self.left.end_delay_ns()),
+            Moment::EventTime { left_slack, right_slack } => {
+                left_slack.max(right_slack).max(self.left.end_delay_ns())
+            }
         }
     }
 
@@ -439,10 +484,17 @@ impl Operator for LatestJoin {
 
     fn held(&self) -> Held {
         let entries = self.waits.len() + self.by_time.len();
-        Held { entries, bytes: self.waiting.bytes() + self.versions.bytes() + self.by_key.len() * BYTES_A_KEY + entries * BYTES_A_ROW }
+        Held {
+            entries,
+            bytes: self.waiting.bytes()
+                + self.versions.bytes()
+                + self.by_key.len() * BYTES_A_KEY
+                + entries * BYTES_A_ROW,
+        }
     }
 
-    /// Rows that wait are not written; a key whose rows have been given up is unknown until its next row comes, as it was before its first.
+    /// Rows that wait are not written; a key whose rows have been given up is unknown until its next row
+    /// comes, as it was before its first.
     fn shed(&mut self) -> Result<usize> {
         if self.waiting.bytes() > self.versions.bytes() {
             let rows = an_eighth(self.waits.len());
@@ -481,11 +533,15 @@ impl Operator for LatestJoin {
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         for (name, side) in [("LEFT", Side::Left), ("RIGHT", Side::Right)] {
             let fingerprint = self.fingerprint_of(name);
-            let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else { continue };
+            let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else {
+                continue;
+            };
             let SealedState { watermark, batch, .. } = state.remove(at);
             self.forgotten_to = Some(watermark).filter(|time| *time > i64::MIN);
             let Some(batch) = batch else { continue };
-            let types = |schema: &Schema| schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
+            let types = |schema: &Schema| {
+                schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>()
+            };
             let schema = match side {
                 Side::Left => self.waiting.schema(),
                 Side::Right => self.versions.schema(),
@@ -493,7 +549,8 @@ impl Operator for LatestJoin {
             if types(schema) == types(&batch.schema()) {
                 self.take_over(side, &batch)?;
             } else {
-                misfits.push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped"));
+                misfits
+                    .push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped"));
             }
         }
         Ok(())

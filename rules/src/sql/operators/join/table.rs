@@ -1,8 +1,8 @@
 //! Reference tables, and a stream with what they hold at the moment.
 //!
-//! A table is not a stream: it has no time and gives no rows of its own. When its content changes there is a pass for that, in which every
-//! [`Table`] takes the new content and every [`TableJoin`] above it looks at it anew; rows of streams that come later see it. The table's side of a
-//! join is not run in other passes.
+//! A table is not a stream: it has no time and gives no rows of its own. When its content changes there is a
+//! pass for that, in which every [`Table`] takes the new content and every [`TableJoin`] above it looks at it
+//! anew; rows of streams that come later see it. The table's side of a join is not run in other passes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -60,7 +60,8 @@ impl Operator for Table {
         if let (Some((changed, content)), Some(name)) = (pass.input, &self.name)
             && changed == &**name
         {
-            self.content = RecordBatch::try_new(Arc::clone(self.content.schema_ref()), content.columns().to_vec())?;
+            self.content =
+                RecordBatch::try_new(Arc::clone(self.content.schema_ref()), content.columns().to_vec())?;
         }
         Ok(Chunk { batch: self.content.clone(), causes: Some(vec![0; self.content.num_rows()]) })
     }
@@ -168,13 +169,20 @@ impl TableJoin {
                 row += 1;
             }
         }
-        let rows = Chunk::concat(self.table.schema(), parts.into_iter().map(|(part, _)| part).collect())?.batch;
+        let rows =
+            Chunk::concat(self.table.schema(), parts.into_iter().map(|(part, _)| part).collect())?.batch;
         self.content = Some(Content { rows, by_key, null_key });
         Ok(())
     }
 
     /// Pairs of a row of `chunk` and a row of the table for which all holds, in order.
-    fn pairs(&self, chunk: &Chunk, keys: &KeyRows, content: &Content, pass: &mut Pass<'_>) -> Result<(Vec<u32>, Vec<u32>)> {
+    fn pairs(
+        &self,
+        chunk: &Chunk,
+        keys: &KeyRows,
+        content: &Content,
+        pass: &mut Pass<'_>,
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
         let (mut left, mut right) = (Vec::new(), Vec::new());
         for (row, index) in (0..chunk.len()).zip(0_u32..) {
             for partner in keys.get(row).and_then(|key| content.by_key.get(key)).into_iter().flatten() {
@@ -187,7 +195,11 @@ impl TableJoin {
         }
         let mut columns = taken(&chunk.batch, &UInt32Array::from(left.clone()))?;
         columns.extend(taken(&content.rows, &UInt32Array::from(right.clone()))?);
-        let hold = pairs_that_hold(self.condition.as_ref(), &batch_of(&self.pair_schema, columns, left.len())?, pass.out);
+        let hold = pairs_that_hold(
+            self.condition.as_ref(),
+            &batch_of(&self.pair_schema, columns, left.len())?,
+            pass.out,
+        );
         let of = |side: &[u32]| hold.iter().filter_map(|pair| side.get(*pair).copied()).collect();
         Ok((of(&left), of(&right)))
     }
@@ -198,14 +210,20 @@ impl TableJoin {
         let mut met = vec![0_u32; chunk.len()];
         left.iter().for_each(|row| met.get_mut(*row as usize).map_or((), |met| *met += 1));
         let rows_where = |keep: &dyn Fn(usize, u32) -> bool| -> Vec<u32> {
-            (0_u32..).zip(met.iter().enumerate()).filter(|(_, (row, met))| keep(*row, **met)).map(|(index, _)| index).collect()
+            (0_u32..)
+                .zip(met.iter().enumerate())
+                .filter(|(_, (row, met))| keep(*row, **met))
+                .map(|(index, _)| index)
+                .collect()
         };
         match self.kind {
             TableJoinKind::Inner => self.wide(chunk, content, left, right.into_iter().map(Some)),
             TableJoinKind::Left | TableJoinKind::Single => {
                 if self.kind == TableJoinKind::Single {
                     let many = met.iter().filter(|met| **met > 1);
-                    many.for_each(|met| pass.out.bad(format!("a subquery gives {met} rows where one value is needed")));
+                    many.for_each(|met| {
+                        pass.out.bad(format!("a subquery gives {met} rows where one value is needed"))
+                    });
                 }
                 let mut pairs = left.into_iter().zip(right).peekable();
                 let (mut left, mut right) = (Vec::new(), Vec::new());
@@ -227,19 +245,30 @@ impl TableJoin {
             TableJoinKind::Semi => chunk.take(rows_where(&|_, met| met > 0)),
             TableJoinKind::Anti { null_aware } => {
                 let empty = content.rows.num_rows() == 0;
-                let unknown = |row: usize| null_aware && !empty && (content.null_key || keys.get(row).is_none());
+                let unknown =
+                    |row: usize| null_aware && !empty && (content.null_key || keys.get(row).is_none());
                 chunk.take(rows_where(&|row, met| met == 0 && !unknown(row)))
             }
             TableJoinKind::Mark => {
                 let mut columns = chunk.batch.columns().to_vec();
-                columns.push(Arc::new(BooleanArray::from(met.iter().map(|met| *met > 0).collect::<Vec<_>>())));
-                Ok(Chunk { batch: batch_of(&self.schema, columns, chunk.len())?, causes: chunk.causes.clone() })
+                columns
+                    .push(Arc::new(BooleanArray::from(met.iter().map(|met| *met > 0).collect::<Vec<_>>())));
+                Ok(Chunk {
+                    batch: batch_of(&self.schema, columns, chunk.len())?,
+                    causes: chunk.causes.clone(),
+                })
             }
         }
     }
 
     /// Columns of both sides.
-    fn wide(&self, chunk: &Chunk, content: &Content, left: Vec<u32>, right: impl Iterator<Item = Option<u32>>) -> Result<Chunk> {
+    fn wide(
+        &self,
+        chunk: &Chunk,
+        content: &Content,
+        left: Vec<u32>,
+        right: impl Iterator<Item = Option<u32>>,
+    ) -> Result<Chunk> {
         let causes = left.iter().map(|row| chunk.cause(*row as usize)).collect();
         let rows = left.len();
         let mut columns = taken(&chunk.batch, &UInt32Array::from(left))?;
@@ -268,8 +297,11 @@ impl Operator for TableJoin {
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         self.refresh(pass)?;
         let rows = self.input.run(pass)?;
-        let Some(content) = self.content.as_ref().filter(|_| !rows.is_empty()) else { return Ok(Chunk::empty(&self.schema)) };
-        let at_once = if self.keys.is_empty() { (PAIRS / content.rows.num_rows().max(1)).max(1) } else { rows.len() };
+        let Some(content) = self.content.as_ref().filter(|_| !rows.is_empty()) else {
+            return Ok(Chunk::empty(&self.schema));
+        };
+        let at_once =
+            if self.keys.is_empty() { (PAIRS / content.rows.num_rows().max(1)).max(1) } else { rows.len() };
         let mut made = Vec::with_capacity(1);
         for offset in (0..rows.len()).step_by(at_once) {
             // What cannot be evaluated is found one by one, in keys and in conditions alike.
@@ -328,6 +360,9 @@ impl Operator for TableJoin {
 
     fn held(&self) -> Held {
         let Some(content) = &self.content else { return Held::default() };
-        Held { entries: content.rows.num_rows(), bytes: content.rows.get_array_memory_size() + content.by_key.len() * BYTES_A_KEY }
+        Held {
+            entries: content.rows.num_rows(),
+            bytes: content.rows.get_array_memory_size() + content.by_key.len() * BYTES_A_KEY,
+        }
     }
 }

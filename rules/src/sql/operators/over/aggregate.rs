@@ -22,8 +22,8 @@ enum Way {
     Grows,
     /// what leaves is taken off
     Retracts,
-    /// it is added up again for each row: sums of floating-point numbers cannot be undone (a broken sensor's 1e30 would swallow all
-    /// others for good), and some aggregates cannot be undone at all
+    /// it is added up again for each row: sums of floating-point numbers cannot be undone (a broken sensor's
+    /// 1e30 would swallow all others for good), and some aggregates cannot be undone at all
     AddsUpAgain,
     /// the same for the sum (or mean) of numbers, which are at hand
     AddsUpNumbers { mean: bool },
@@ -46,7 +46,10 @@ pub(in crate::sql) struct FrameAggregate {
 
 impl std::fmt::Debug for FrameAggregate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FrameAggregate").field("fingerprint", &self.fingerprint).field("way", &self.way).finish_non_exhaustive()
+        f.debug_struct("FrameAggregate")
+            .field("fingerprint", &self.fingerprint)
+            .field("way", &self.way)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,10 +64,17 @@ impl FrameAggregate {
     ) -> Result<Self> {
         let mut arguments = arguments_of(&function, input)?;
         let types = arguments.iter().map(|argument| argument.data_type(input)).collect::<Result<Vec<_>>>()?;
-        let exact = !types.iter().any(DataType::is_floating) || matches!(function.fun().name(), "count" | "min" | "max");
-        let retracts = || function.create_sliding_accumulator().is_ok_and(|accumulator| accumulator.supports_retract_batch());
+        let exact = !types.iter().any(DataType::is_floating)
+            || matches!(function.fun().name(), "count" | "min" | "max");
+        let retracts = || {
+            function
+                .create_sliding_accumulator()
+                .is_ok_and(|accumulator| accumulator.supports_retract_batch())
+        };
         let mean = function.fun().name() == "avg";
-        let numbers = types == [DataType::Float64] && (mean || function.fun().name() == "sum") && !function.is_distinct();
+        let numbers = types == [DataType::Float64]
+            && (mean || function.fun().name() == "sum")
+            && !function.is_distinct();
         let way = match frame.start {
             Back::Unbounded => Way::Grows,
             _ if numbers => Way::AddsUpNumbers { mean },
@@ -74,7 +84,16 @@ impl FrameAggregate {
         let has_filter = filter.is_some();
         arguments.extend(filter);
         let frames = (frame != Frame::RUNNING).then(|| Frames::new(types));
-        Ok(Self { fingerprint, function, arguments, has_filter, frame, way, frames, accumulators: Vec::new() })
+        Ok(Self {
+            fingerprint,
+            function,
+            arguments,
+            has_filter,
+            frame,
+            way,
+            frames,
+            accumulators: Vec::new(),
+        })
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
@@ -86,7 +105,8 @@ impl FrameAggregate {
 
     fn grow(&mut self, keys: usize) -> Result<()> {
         while self.accumulators.len() < keys {
-            let accumulator = if matches!(self.way, Way::Grows | Way::Retracts) { Some(self.accumulator()?) } else { None };
+            let accumulator =
+                if matches!(self.way, Way::Grows | Way::Retracts) { Some(self.accumulator()?) } else { None };
             self.accumulators.push(accumulator);
         }
         if let Some(frames) = &mut self.frames {
@@ -96,7 +116,12 @@ impl FrameAggregate {
     }
 
     /// The result of each row when no row ever leaves or waits.
-    fn run_on(&mut self, rows: &Rows<'_>, arguments: &[ArrayRef], passes: Option<&BooleanArray>) -> Result<Vec<ScalarValue>> {
+    fn run_on(
+        &mut self,
+        rows: &Rows<'_>,
+        arguments: &[ArrayRef],
+        passes: Option<&BooleanArray>,
+    ) -> Result<Vec<ScalarValue>> {
         let mut results = Vec::with_capacity(rows.places.len());
         let mut one: Vec<ArrayRef> = Vec::with_capacity(arguments.len());
         for (row, key) in rows.places.iter().enumerate() {
@@ -112,7 +137,12 @@ impl FrameAggregate {
     }
 
     /// The result of each row when rows wait for their turn, or leave.
-    fn slide(&mut self, rows: &Rows<'_>, arguments: &[ArrayRef], passes: Option<&BooleanArray>) -> Result<Vec<ScalarValue>> {
+    fn slide(
+        &mut self,
+        rows: &Rows<'_>,
+        arguments: &[ArrayRef],
+        passes: Option<&BooleanArray>,
+    ) -> Result<Vec<ScalarValue>> {
         let (frame, way) = (self.frame, self.way);
         let Some(frames) = &mut self.frames else { return Err(missing()) };
         let numbers = arguments.first().and_then(|values| values.as_primitive_opt::<Float64Type>());
@@ -122,15 +152,25 @@ impl FrameAggregate {
         for ((at, key), (row, now)) in rows.places.iter().enumerate().zip((first..).zip(rows.times)) {
             let passed = passes.is_none_or(|passes| passes.is_valid(at) && passes.value(at));
             let number = numbers.map_or(Some(0.0), |numbers| numbers.is_valid(at).then(|| numbers.value(at)));
-            let new = Kept { at: *now, row, counts: passed && number.is_some(), number: number.unwrap_or(0.0) };
+            let new =
+                Kept { at: *now, row, counts: passed && number.is_some(), number: number.unwrap_or(0.0) };
             let log = &frames.log;
             let key_frame = frames.keys.get_mut(*key).ok_or_else(missing)?;
             let accumulator = self.accumulators.get_mut(*key).ok_or_else(missing)?;
-            key_frame.advance(frame, *now, Some(new), &mut |what, kept| match (accumulator.as_mut(), what) {
-                (Some(accumulator), Move::Enters) if kept.counts => accumulator.update_batch(&log.row(kept.row)?),
-                (Some(accumulator), Move::Leaves) if kept.counts => accumulator.retract_batch(&log.row(kept.row)?),
-                _ => Ok(()),
-            })?;
+            key_frame.advance(
+                frame,
+                *now,
+                Some(new),
+                &mut |what, kept| match (accumulator.as_mut(), what) {
+                    (Some(accumulator), Move::Enters) if kept.counts => {
+                        accumulator.update_batch(&log.row(kept.row)?)
+                    }
+                    (Some(accumulator), Move::Leaves) if kept.counts => {
+                        accumulator.retract_batch(&log.row(kept.row)?)
+                    }
+                    _ => Ok(()),
+                },
+            )?;
             if way == Way::Grows {
                 // What has entered is in the accumulator for good.
                 key_frame.rows.drain(..key_frame.entered);
@@ -140,7 +180,8 @@ impl FrameAggregate {
             results.push(match (accumulator, way) {
                 (Some(accumulator), _) => accumulator.evaluate()?,
                 (None, Way::AddsUpNumbers { mean }) => {
-                    let (count, sum) = inside.fold((0_u32, 0.0), |(count, sum), kept| (count + 1, sum + kept.number));
+                    let (count, sum) =
+                        inside.fold((0_u32, 0.0), |(count, sum), kept| (count + 1, sum + kept.number));
                     ScalarValue::Float64((count > 0).then(|| if mean { sum / f64::from(count) } else { sum }))
                 }
                 (None, _) => {
@@ -189,11 +230,17 @@ impl FrameAggregate {
         if batch.schema_ref().fields() != self.state_schema()?.fields() {
             return Ok(false);
         }
-        let keys = batch.columns().first().and_then(|keys| keys.as_primitive_opt::<UInt32Type>()).ok_or_else(missing)?;
+        let keys = batch
+            .columns()
+            .first()
+            .and_then(|keys| keys.as_primitive_opt::<UInt32Type>())
+            .ok_or_else(missing)?;
         for (row, key) in keys.values().iter().enumerate() {
             self.grow(*key as usize + 1)?;
-            let state: Vec<ArrayRef> = batch.columns().iter().skip(1).map(|column| column.slice(row, 1)).collect();
-            let accumulator = self.accumulators.get_mut(*key as usize).and_then(Option::as_mut).ok_or_else(missing)?;
+            let state: Vec<ArrayRef> =
+                batch.columns().iter().skip(1).map(|column| column.slice(row, 1)).collect();
+            let accumulator =
+                self.accumulators.get_mut(*key as usize).and_then(Option::as_mut).ok_or_else(missing)?;
             accumulator.merge_batch(&state)?;
         }
         Ok(true)
@@ -229,7 +276,8 @@ impl Call for FrameAggregate {
     }
 
     fn measure(&self) -> usize {
-        let accumulators = self.accumulators.iter().flatten().map(|accumulator| accumulator.size()).sum::<usize>();
+        let accumulators =
+            self.accumulators.iter().flatten().map(|accumulator| accumulator.size()).sum::<usize>();
         let slots = self.accumulators.capacity() * size_of::<Option<Box<dyn Accumulator>>>();
         accumulators + slots + self.frames.as_ref().map_or(0, Frames::bytes)
     }
@@ -255,7 +303,10 @@ impl Call for FrameAggregate {
             self.grow(key + 1)?;
             if numbers && kept.counts {
                 let row = log.row(kept.row)?;
-                let number = row.first().and_then(|values| values.as_primitive_opt::<Float64Type>()).ok_or_else(missing)?;
+                let number = row
+                    .first()
+                    .and_then(|values| values.as_primitive_opt::<Float64Type>())
+                    .ok_or_else(missing)?;
                 kept.number = number.value(0);
             }
             match self.accumulators.get_mut(key).and_then(Option::as_mut) {

@@ -1,4 +1,5 @@
-//! `OVER (PARTITION BY window_start, ..)`: the rows of a closed window are there at once, so that each can be compared with all others.
+//! `OVER (PARTITION BY window_start, ..)`: the rows of a closed window are there at once, so that each can be
+//! compared with all others.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,7 +40,12 @@ impl OverClosed {
     fn check(&self, chunk: &Chunk) -> Result<()> {
         let arguments = self.functions.iter().flat_map(|function| function.expressions());
         let order = self.order.iter().map(|order| Arc::clone(&order.expr));
-        self.keys.iter().cloned().chain(order).chain(arguments).try_for_each(|expr| expr.evaluate(&chunk.batch).map(drop))
+        self.keys
+            .iter()
+            .cloned()
+            .chain(order)
+            .chain(arguments)
+            .try_for_each(|expr| expr.evaluate(&chunk.batch).map(drop))
     }
 
     /// `chunk` in the order of causes, keys and ORDER BY; and where each set of rows is that see each other.
@@ -57,8 +63,11 @@ impl OverClosed {
         }
         columns.push(plain(Arc::new(numbers)));
         let indices = lexsort_to_indices(&columns, None)?;
-        let sorted: Vec<ArrayRef> =
-            columns.iter().take(set).map(|column| arrow::compute::take(&column.values, &indices, None)).collect::<Result<_, _>>()?;
+        let sorted: Vec<ArrayRef> = columns
+            .iter()
+            .take(set)
+            .map(|column| arrow::compute::take(&column.values, &indices, None))
+            .collect::<Result<_, _>>()?;
         Ok((chunk.take(indices.values().to_vec())?, partition(&sorted)?.ranges()))
     }
 

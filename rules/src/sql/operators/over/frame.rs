@@ -77,7 +77,8 @@ pub(super) struct KeyFrame {
 }
 
 impl KeyFrame {
-    /// The key's time is `now`; `new` has come, unless it is of no account. Tells `moves` who enters and who leaves.
+    /// The key's time is `now`; `new` has come, unless it is of no account. Tells `moves` who enters and who
+    /// leaves.
     pub(super) fn advance(
         &mut self,
         frame: Frame,
@@ -154,7 +155,8 @@ impl Frames {
         if self.keys.len() == all {
             return Ok(());
         }
-        self.log.pack(self.keys.iter_mut().flat_map(|key| key.rows.iter_mut().map(|kept| &mut kept.row)), true)
+        self.log
+            .pack(self.keys.iter_mut().flat_map(|key| key.rows.iter_mut().map(|kept| &mut kept.row)), true)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -163,15 +165,26 @@ impl Frames {
     }
 
     fn schema(&self) -> Arc<Schema> {
-        let fixed = [("key", DataType::UInt32), ("at", DataType::Int64), ("counts", DataType::Boolean), ("inside", DataType::Boolean)];
-        let mut fields: Vec<Field> = fixed.into_iter().map(|(name, data_type)| Field::new(name, data_type, false)).collect();
-        fields.extend((0..).zip(self.log.types()).map(|(n, data_type): (usize, _)| Field::new(format!("{n}"), data_type.clone(), true)));
+        let fixed = [
+            ("key", DataType::UInt32),
+            ("at", DataType::Int64),
+            ("counts", DataType::Boolean),
+            ("inside", DataType::Boolean),
+        ];
+        let mut fields: Vec<Field> =
+            fixed.into_iter().map(|(name, data_type)| Field::new(name, data_type, false)).collect();
+        fields.extend(
+            (0..)
+                .zip(self.log.types())
+                .map(|(n, data_type): (usize, _)| Field::new(format!("{n}"), data_type.clone(), true)),
+        );
         Arc::new(Schema::new(fields))
     }
 
     /// The rows that are kept, key by key.
     pub(super) fn seal(&self) -> Result<RecordBatch> {
-        let (mut keys, mut at, mut counts, mut inside, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut keys, mut at, mut counts, mut inside, mut rows) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (number, key) in (0_u32..).zip(&self.keys) {
             for (place, kept) in key.rows.iter().enumerate() {
                 keys.push(number);
@@ -191,20 +204,23 @@ impl Frames {
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
 
-    /// Takes sealed rows over, unless they have other columns; `taken` is told of each, and whether it is in its frame.
+    /// Takes sealed rows over, unless they have other columns; `taken` is told of each, and whether it is in
+    /// its frame.
     pub(super) fn restore(
         &mut self,
         batch: &RecordBatch,
         taken: &mut dyn FnMut(usize, &mut Kept, bool, &RowLog) -> Result<()>,
     ) -> Result<bool> {
-        let wrong = || DataFusionError::Internal("the rows of a frame were not sealed as they should be".into());
+        let wrong =
+            || DataFusionError::Internal("the rows of a frame were not sealed as they should be".into());
         if batch.schema_ref().fields() != self.schema().fields() {
             return Ok(false);
         }
         let column = |n: usize| batch.columns().get(n).ok_or_else(wrong);
         let keys = column(0)?.as_primitive_opt::<UInt32Type>().ok_or_else(wrong)?;
         let at = column(1)?.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
-        let (counts, inside) = (column(2)?.as_boolean_opt().ok_or_else(wrong)?, column(3)?.as_boolean_opt().ok_or_else(wrong)?);
+        let (counts, inside) =
+            (column(2)?.as_boolean_opt().ok_or_else(wrong)?, column(3)?.as_boolean_opt().ok_or_else(wrong)?);
         let first = self.log.push(batch.columns().iter().skip(4).cloned().collect(), batch.num_rows())?;
         for (place, row) in (0..batch.num_rows()).zip(first..) {
             let key = keys.value(place) as usize;

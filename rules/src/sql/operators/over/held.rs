@@ -1,14 +1,17 @@
-//! `held`: a condition has been true for so long. It is the one function that does not wait for a row to say so: when the time has come and
-//! no row with it, the key's last row is given once more.
+//! `held`: a condition has been true for so long. It is the one function that does not wait for a row to say
+//! so: when the time has come and no row with it, the key's last row is given once more.
 //!
-//! Whether a condition holds is known from rows, and how long it has held from the key's clock. A **moment** is when it will have held for
-//! long enough. It passes when the watermark reaches it (in event-time order: before any row that is later), or with a later row of the
-//! key itself, whichever is first. Until then a row can break it.
+//! Whether a condition holds is known from rows, and how long it has held from the key's clock. A **moment**
+//! is when it will have held for long enough. It passes when the watermark reaches it (in event-time order:
+//! before any row that is later), or with a later row of the key itself, whichever is first. Until then a row
+//! can break it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampNanosecondArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampNanosecondArray, new_null_array,
+};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
@@ -62,7 +65,8 @@ pub(super) struct Waits {
     /// place and call
     moments: BTreeMap<Moment, (usize, usize)>,
     made: i64,
-    /// what the newest row that has come out in this pass is due to: none comes out before it, though its moment may have been long ago
+    /// what the newest row that has come out in this pass is due to: none comes out before it, though its
+    /// moment may have been long ago
     after: u32,
 }
 
@@ -79,7 +83,13 @@ struct Lines {
 
 impl Waits {
     /// `schema` is that of the rows that come out.
-    pub(super) fn new(helds: Vec<Held>, time_column: usize, in_order: bool, delay_ns: i64, schema: &SchemaRef) -> Self {
+    pub(super) fn new(
+        helds: Vec<Held>,
+        time_column: usize,
+        in_order: bool,
+        delay_ns: i64,
+        schema: &SchemaRef,
+    ) -> Self {
         let types = schema.fields().iter().map(|field| field.data_type().clone()).collect();
         Self {
             helds,
@@ -105,7 +115,8 @@ impl Waits {
         self.moments.first_key_value().map(|((at, _), _)| at.saturating_add(self.delay_ns))
     }
 
-    /// Rows have come: `columns` are theirs, still without results of `held`, and `conditions` what those ask.
+    /// Rows have come: `columns` are theirs, still without results of `held`, and `conditions` what those
+    /// ask.
     pub(super) fn rows(
         &mut self,
         chunk: &Chunk,
@@ -117,10 +128,14 @@ impl Waits {
     ) -> Result<Chunk> {
         self.last.resize(rows.keys.max(self.last.len()), None);
         self.holds.resize_with(rows.keys.max(self.holds.len()), || vec![Hold::default(); self.helds.len()]);
-        let conditions: Vec<&BooleanArray> =
-            conditions.iter().map(|condition| condition.as_boolean_opt().ok_or_else(missing)).collect::<Result<_>>()?;
-        let times =
-            columns.get(self.time_column).and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>()).ok_or_else(missing)?;
+        let conditions: Vec<&BooleanArray> = conditions
+            .iter()
+            .map(|condition| condition.as_boolean_opt().ok_or_else(missing))
+            .collect::<Result<_>>()?;
+        let times = columns
+            .get(self.time_column)
+            .and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>())
+            .ok_or_else(missing)?;
         let times = times.clone();
         let first = self.log.push(columns, chunk.len())?;
         let mut lines = self.lines();
@@ -184,7 +199,9 @@ impl Waits {
     /// One row for one call.
     fn step(&mut self, place: usize, call: usize, holds: Option<bool>, now: i64, ahead: i64) -> bool {
         let Some(for_ns) = self.helds.get(call).map(|held| held.for_ns) else { return false };
-        let Some(hold) = self.holds.get_mut(place).and_then(|holds| holds.get_mut(call)) else { return false };
+        let Some(hold) = self.holds.get_mut(place).and_then(|holds| holds.get_mut(call)) else {
+            return false;
+        };
         match holds {
             Some(true) => {
                 hold.since.get_or_insert(now);
@@ -199,7 +216,8 @@ impl Waits {
         if now.saturating_sub(since) >= for_ns {
             hold.told = true;
             hold.moment.take().map(|moment| self.moments.remove(&moment));
-        } else if let Some(at) = moment(since, for_ns, ahead).filter(|_| !hold.told && hold.moment.is_none()) {
+        } else if let Some(at) = moment(since, for_ns, ahead).filter(|_| !hold.told && hold.moment.is_none())
+        {
             let moment = (at, self.made);
             self.made += 1;
             hold.moment = Some(moment);
@@ -237,13 +255,18 @@ impl Waits {
         }
         if !lines.again.is_empty() {
             let times = columns.get_mut(self.time_column).ok_or_else(missing)?;
-            let mut moments = times.as_primitive_opt::<TimestampNanosecondType>().ok_or_else(missing)?.values().to_vec();
+            let mut moments =
+                times.as_primitive_opt::<TimestampNanosecondType>().ok_or_else(missing)?.values().to_vec();
             for (row, moment) in lines.again {
                 *moments.get_mut(row).ok_or_else(missing)? = moment;
             }
-            *times = Arc::new(TimestampNanosecondArray::from(moments).with_data_type(times.data_type().clone()));
+            *times =
+                Arc::new(TimestampNanosecondArray::from(moments).with_data_type(times.data_type().clone()));
         }
-        Ok(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: Some(lines.causes) })
+        Ok(Chunk {
+            batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?,
+            causes: Some(lines.causes),
+        })
     }
 
     /// The box's clock was set back: moments are made anew with the next row of each key.
@@ -255,20 +278,27 @@ impl Waits {
     pub(super) fn keep(&mut self, places: &[usize]) -> Result<()> {
         let all = self.last.len();
         self.last = places.iter().map(|place| self.last.get(*place).copied().flatten()).collect();
-        self.holds = places.iter().map(|place| self.holds.get_mut(*place).map(std::mem::take).unwrap_or_default()).collect();
+        self.holds = places
+            .iter()
+            .map(|place| self.holds.get_mut(*place).map(std::mem::take).unwrap_or_default())
+            .collect();
         self.index_moments();
         if self.last.len() == all { Ok(()) } else { self.log.pack(self.last.iter_mut().flatten(), true) }
     }
 
     fn index_moments(&mut self) {
         let holds = self.holds.iter().enumerate();
-        let moments = holds.flat_map(|(place, holds)| holds.iter().enumerate().map(move |(call, hold)| (hold.moment, (place, call))));
+        let moments = holds.flat_map(|(place, holds)| {
+            holds.iter().enumerate().map(move |(call, hold)| (hold.moment, (place, call)))
+        });
         self.moments = moments.filter_map(|(moment, of)| Some((moment?, of))).collect();
     }
 
     pub(super) fn bytes(&self) -> usize {
         let key = size_of::<Option<u32>>() + size_of::<Vec<Hold>>() + self.helds.len() * size_of::<Hold>();
-        self.log.bytes() + self.holds.len() * key + self.moments.len() * 2 * size_of::<(Moment, (usize, usize))>()
+        self.log.bytes()
+            + self.holds.len() * key
+            + self.moments.len() * 2 * size_of::<(Moment, (usize, usize))>()
     }
 
     /// The last row of each key, and how it stands with each call, by fingerprint.
@@ -276,7 +306,8 @@ impl Waits {
         let last = RecordBatch::try_new(Arc::clone(&self.schema), self.log.gather_all(&self.last)?)?;
         let mut sealed = Vec::new();
         for (call, held) in self.helds.iter().enumerate() {
-            let holds: Vec<Hold> = self.holds.iter().map(|holds| holds.get(call).copied().unwrap_or_default()).collect();
+            let holds: Vec<Hold> =
+                self.holds.iter().map(|holds| holds.get(call).copied().unwrap_or_default()).collect();
             let columns: Vec<ArrayRef> = vec![
                 Arc::new(Int64Array::from_iter(holds.iter().map(|hold| hold.since))),
                 Arc::new(BooleanArray::from_iter(holds.iter().map(|hold| Some(hold.told)))),
@@ -291,7 +322,8 @@ impl Waits {
     /// Takes over the last rows of `keys` keys. A column that they have not is null.
     pub(super) fn restore_last(&mut self, last: &RecordBatch) -> Result<()> {
         let columns = self.schema.fields().iter().map(|field| {
-            let column = last.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type());
+            let column =
+                last.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type());
             column.cloned().unwrap_or_else(|| new_null_array(field.data_type(), last.num_rows()))
         });
         let first = self.log.push(columns.collect(), last.num_rows())?;
@@ -305,16 +337,25 @@ impl Waits {
         self.helds.iter().map(|held| held.fingerprint.clone()).collect()
     }
 
-    /// Takes over how it stands with one call. An interval that is another now counts from the same beginning.
+    /// Takes over how it stands with one call. An interval that is another now counts from the same
+    /// beginning.
     pub(super) fn restore_call(&mut self, call: usize, batch: &RecordBatch, keys: &Keys) -> Result<()> {
-        let int = |n: usize| batch.columns().get(n).and_then(|column| column.as_primitive_opt::<Int64Type>()).ok_or_else(missing);
+        let int = |n: usize| {
+            batch
+                .columns()
+                .get(n)
+                .and_then(|column| column.as_primitive_opt::<Int64Type>())
+                .ok_or_else(missing)
+        };
         let (since, at, made) = (int(0)?, int(2)?, int(3)?);
         let told = batch.columns().get(1).and_then(|column| column.as_boolean_opt()).ok_or_else(missing)?;
         let for_ns = self.helds.get(call).map(|held| held.for_ns).ok_or_else(missing)?;
         for (row, holds) in self.holds.iter_mut().enumerate().take(batch.num_rows()) {
             let since = since.is_valid(row).then(|| since.value(row));
             let moment = match (since, keys.ahead(row)) {
-                (Some(since), Some(ahead)) if at.is_valid(row) => moment(since, for_ns, ahead).map(|at| (at, made.value(row))),
+                (Some(since), Some(ahead)) if at.is_valid(row) => {
+                    moment(since, for_ns, ahead).map(|at| (at, made.value(row)))
+                }
                 _ => None,
             };
             self.made = self.made.max(moment.map_or(0, |(_, made)| made + 1));
@@ -327,14 +368,19 @@ impl Waits {
     }
 }
 
-/// When a condition that holds since `since` will have held for `for_ns`, for a key whose clock is so much ahead. `None`: not before the end of
-/// time.
+/// When a condition that holds since `since` will have held for `for_ns`, for a key whose clock is so much
+/// ahead. `None`: not before the end of time.
 fn moment(since: i64, for_ns: i64, ahead: i64) -> Option<i64> {
     since.checked_add(for_ns).map(|at| at.saturating_sub(ahead))
 }
 
 fn hold_schema() -> Schema {
-    let fields = [("since", DataType::Int64), ("told", DataType::Boolean), ("moment", DataType::Int64), ("made", DataType::Int64)];
+    let fields = [
+        ("since", DataType::Int64),
+        ("told", DataType::Boolean),
+        ("moment", DataType::Int64),
+        ("made", DataType::Int64),
+    ];
     Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec())
 }
 

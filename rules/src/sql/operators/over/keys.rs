@@ -1,4 +1,5 @@
-//! The keys of an OVER: which rows belong together, what time it is for each key, and which keys have been forgotten.
+//! The keys of an OVER: which rows belong together, what time it is for each key, and which keys have been
+//! forgotten.
 
 use std::sync::Arc;
 
@@ -12,13 +13,16 @@ use datafusion_physical_plan::aggregates::order::GroupOrdering;
 
 use super::super::{Chunk, Pass, an_eighth};
 
-/// What time it is for one key. It does not go back: a row that is earlier than one before it finds the clock standing still.
+/// What time it is for one key. It does not go back: a row that is earlier than one before it finds the clock
+/// standing still.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     now: i64,
-    /// how much it is ahead of `ts`; `None` when the box's clock was set back, until the next row: then it goes on from where it was
+    /// how much it is ahead of `ts`; `None` when the box's clock was set back, until the next row: then it
+    /// goes on from where it was
     ahead: Option<i64>,
-    /// the watermark at the key's last row; `i64::MIN`: there was none yet; `i64::MAX`: time has begun anew since
+    /// the watermark at the key's last row; `i64::MIN`: there was none yet; `i64::MAX`: time has begun anew
+    /// since
     seen: i64,
     /// how many rows had come when the key's last row had
     last: u64,
@@ -29,7 +33,8 @@ pub(super) struct Keys {
     schema: SchemaRef,
     /// `None` when there is no PARTITION BY: then there is one key
     values: Option<Box<dyn GroupValues>>,
-    /// where the state of each of `values` is. State is never reset: a key that comes again after it was forgotten gets a new place
+    /// where the state of each of `values` is. State is never reset: a key that comes again after it was
+    /// forgotten gets a new place
     places: Vec<usize>,
     /// by place
     clocks: Vec<Clock>,
@@ -43,7 +48,10 @@ pub(super) struct Keys {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("schema", &self.schema).field("keys", &self.places.len()).finish_non_exhaustive()
+        f.debug_struct("Keys")
+            .field("schema", &self.schema)
+            .field("keys", &self.places.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,11 +65,24 @@ impl Keys {
     /// Keys of the columns `schema`; one that had no row for `ttl_ns` by the watermark is forgotten.
     pub(super) fn new(schema: SchemaRef, ttl_ns: Option<i64>) -> Result<Self> {
         let values = Self::values(&schema)?;
-        Ok(Self { schema, values, places: Vec::new(), clocks: Vec::new(), ttl_ns, check_at: i64::MIN, arrived: 0, groups: Vec::new() })
+        Ok(Self {
+            schema,
+            values,
+            places: Vec::new(),
+            clocks: Vec::new(),
+            ttl_ns,
+            check_at: i64::MIN,
+            arrived: 0,
+            groups: Vec::new(),
+        })
     }
 
     fn values(schema: &SchemaRef) -> Result<Option<Box<dyn GroupValues>>> {
-        if schema.fields().is_empty() { Ok(None) } else { new_group_values(Arc::clone(schema), &GroupOrdering::None).map(Some) }
+        if schema.fields().is_empty() {
+            Ok(None)
+        } else {
+            new_group_values(Arc::clone(schema), &GroupOrdering::None).map(Some)
+        }
     }
 
     /// How many places there are.
@@ -89,7 +110,13 @@ impl Keys {
     }
 
     /// Finds the places of rows; `ts` are their times, if anybody asks for time.
-    pub(super) fn place(&mut self, keys: &[ArrayRef], ts: Option<&[i64]>, chunk: &Chunk, pass: &Pass<'_>) -> Result<Placed> {
+    pub(super) fn place(
+        &mut self,
+        keys: &[ArrayRef],
+        ts: Option<&[i64]>,
+        chunk: &Chunk,
+        pass: &Pass<'_>,
+    ) -> Result<Placed> {
         let rows = chunk.len();
         let mut groups = std::mem::take(&mut self.groups);
         match &mut self.values {
@@ -149,7 +176,8 @@ impl Keys {
         self.ttl_ns.is_some() && watermark >= self.check_at
     }
 
-    /// Forgets keys. Returns the places of those that stay, in their order: that of place `n` in it becomes `n`.
+    /// Forgets keys. Returns the places of those that stay, in their order: that of place `n` in it becomes
+    /// `n`.
     pub(super) fn forget(&mut self, watermark: i64) -> Result<Vec<usize>> {
         self.check_at = watermark.saturating_add(self.ttl_ns.unwrap_or(i64::MAX));
         for clock in self.clocks.iter_mut().filter(|clock| matches!(clock.seen, i64::MIN | i64::MAX)) {
@@ -161,7 +189,8 @@ impl Keys {
 
     /// Forgets the keys that have been silent longest. Returns the same.
     pub(super) fn shed(&mut self) -> Result<Vec<usize>> {
-        let mut last: Vec<u64> = self.places.iter().filter_map(|place| self.clocks.get(*place)).map(|clock| clock.last).collect();
+        let mut last: Vec<u64> =
+            self.places.iter().filter_map(|place| self.clocks.get(*place)).map(|clock| clock.last).collect();
         last.sort_unstable();
         let until = last.get(an_eighth(last.len()).saturating_sub(1)).copied().unwrap_or(0);
         self.keep(&|clock| clock.last > until)
@@ -177,22 +206,32 @@ impl Keys {
         Ok(places)
     }
 
-    /// Takes the keys that stay out, those that have been silent longest first, and the places of their state.
+    /// Takes the keys that stay out, those that have been silent longest first, and the places of their
+    /// state.
     fn columns(&mut self, stays: &dyn Fn(&Clock) -> bool) -> Result<(Vec<ArrayRef>, Vec<usize>)> {
-        let columns = self.values.as_mut().map_or_else(|| Ok(Vec::new()), |values| values.emit(EmitTo::All))?;
+        let columns =
+            self.values.as_mut().map_or_else(|| Ok(Vec::new()), |values| values.emit(EmitTo::All))?;
         self.values = Self::values(&self.schema)?;
         let clock = |place: &usize| self.clocks.get(*place).filter(|clock| stays(clock));
-        let kept = (0_u64..).zip(&self.places).filter_map(|(group, place)| Some((clock(place)?.last, group, *place)));
+        let kept = (0_u64..)
+            .zip(&self.places)
+            .filter_map(|(group, place)| Some((clock(place)?.last, group, *place)));
         let mut kept: Vec<(u64, u64, usize)> = kept.collect();
         kept.sort_unstable();
         let groups = UInt64Array::from_iter_values(kept.iter().map(|(_, group, _)| *group));
-        let columns = columns.iter().map(|column| take(column, &groups, None).map_err(Into::into)).collect::<Result<_>>()?;
+        let columns = columns
+            .iter()
+            .map(|column| take(column, &groups, None).map_err(Into::into))
+            .collect::<Result<_>>()?;
         Ok((columns, kept.into_iter().map(|(.., place)| place).collect()))
     }
 
     fn state_schema(&self) -> SchemaRef {
-        let mut fields: Vec<Field> = self.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-        fields.extend(["now", "ahead", "seen"].map(|name| Field::new(format!("clock.{name}"), DataType::Int64, true)));
+        let mut fields: Vec<Field> =
+            self.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        fields.extend(
+            ["now", "ahead", "seen"].map(|name| Field::new(format!("clock.{name}"), DataType::Int64, true)),
+        );
         Arc::new(Schema::new(fields))
     }
 
@@ -211,7 +250,8 @@ impl Keys {
 
     /// Takes sealed keys over, unless they have other columns: key `n` gets place `n`.
     pub(super) fn restore(&mut self, batch: &RecordBatch) -> Result<bool> {
-        let wrong = || DataFusionError::Internal("the keys of an OVER were not sealed as they should be".into());
+        let wrong =
+            || DataFusionError::Internal("the keys of an OVER were not sealed as they should be".into());
         if batch.schema_ref().fields() != self.state_schema().fields() {
             return Ok(false);
         }
@@ -220,7 +260,13 @@ impl Keys {
             let columns: Vec<ArrayRef> = batch.columns().iter().take(keys).cloned().collect();
             values.intern(&columns, &mut self.groups)?;
         }
-        let clock = |n: usize| batch.columns().get(keys + n).and_then(|column| column.as_primitive_opt::<Int64Type>()).ok_or_else(wrong);
+        let clock = |n: usize| {
+            batch
+                .columns()
+                .get(keys + n)
+                .and_then(|column| column.as_primitive_opt::<Int64Type>())
+                .ok_or_else(wrong)
+        };
         let (now, ahead, seen) = (clock(0)?, clock(1)?, clock(2)?);
         self.clocks = (0..batch.num_rows())
             .zip(1..)

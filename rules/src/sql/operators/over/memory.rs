@@ -1,11 +1,13 @@
 //! Functions that remember a number, a time or a flag of each key.
 //!
-//! A number that is null or not finite, and a condition that is null, is no reading: what is remembered stays as it is, and the result
-//! is what follows from it.
+//! A number that is null or not finite, and a condition that is null, is no reading: what is remembered stays
+//! as it is, and the result is what follows from it.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt64Array,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 use datafusion_common::{DataFusionError, Result};
@@ -58,21 +60,40 @@ pub(in crate::sql) struct Memories {
 }
 
 impl Memories {
-    pub(in crate::sql) fn new(fingerprint: String, arguments: Vec<Arc<dyn PhysicalExpr>>, what: Remember) -> Self {
+    pub(in crate::sql) fn new(
+        fingerprint: String,
+        arguments: Vec<Arc<dyn PhysicalExpr>>,
+        what: Remember,
+    ) -> Self {
         Self { fingerprint, arguments, what, memos: Vec::new() }
     }
 
     /// Calls `step` with the memo, the number and the time of each row.
-    fn each<T>(&mut self, rows: &Rows<'_>, mut step: impl FnMut(&mut Memo, usize, i64) -> T) -> Result<Vec<T>> {
+    fn each<T>(
+        &mut self,
+        rows: &Rows<'_>,
+        mut step: impl FnMut(&mut Memo, usize, i64) -> T,
+    ) -> Result<Vec<T>> {
         let each = rows.places.iter().zip(rows.times).enumerate();
-        each.map(|(row, (place, now))| self.memos.get_mut(*place).map(|memo| step(memo, row, *now)).ok_or_else(missing)).collect()
+        each.map(|(row, (place, now))| {
+            self.memos.get_mut(*place).map(|memo| step(memo, row, *now)).ok_or_else(missing)
+        })
+        .collect()
     }
 
-    fn flags(&mut self, rows: &Rows<'_>, step: impl FnMut(&mut Memo, usize, i64) -> bool) -> Result<ArrayRef> {
+    fn flags(
+        &mut self,
+        rows: &Rows<'_>,
+        step: impl FnMut(&mut Memo, usize, i64) -> bool,
+    ) -> Result<ArrayRef> {
         Ok(Arc::new(BooleanArray::new(BooleanBuffer::from(self.each(rows, step)?), None)))
     }
 
-    fn numbers(&mut self, rows: &Rows<'_>, step: impl FnMut(&mut Memo, usize, i64) -> Option<f64>) -> Result<ArrayRef> {
+    fn numbers(
+        &mut self,
+        rows: &Rows<'_>,
+        step: impl FnMut(&mut Memo, usize, i64) -> Option<f64>,
+    ) -> Result<ArrayRef> {
         Ok(Arc::new(Float64Array::from(self.each(rows, step)?)))
     }
 }
@@ -90,7 +111,9 @@ impl Call for Memories {
         if rows.keys > self.memos.len() {
             self.memos.resize(rows.keys, Memo::default());
         }
-        let number = |n: usize| arguments.get(n).and_then(|column| column.as_primitive_opt::<Float64Type>()).ok_or_else(missing);
+        let number = |n: usize| {
+            arguments.get(n).and_then(|column| column.as_primitive_opt::<Float64Type>()).ok_or_else(missing)
+        };
         let condition = || arguments.first().and_then(|column| column.as_boolean_opt()).ok_or_else(missing);
         match self.what {
             Remember::Became => {
@@ -106,14 +129,19 @@ impl Call for Memories {
                 self.flags(rows, |memo, row, _| {
                     let Some(value) = reading(values, row) else { return false };
                     let before = std::mem::replace(memo, Memo { some: true, value, ..*memo });
-                    !before.some || reading(tolerances, row).is_some_and(|tolerance| (value - before.value).abs() > tolerance)
+                    !before.some
+                        || reading(tolerances, row)
+                            .is_some_and(|tolerance| (value - before.value).abs() > tolerance)
                 })
             }
             Remember::Deadband => {
                 let (values, distances) = (number(0)?, number(1)?);
                 self.numbers(rows, |memo, row, _| {
                     if let Some(value) = reading(values, row) {
-                        let far = || reading(distances, row).is_some_and(|distance| (value - memo.value).abs() > distance);
+                        let far = || {
+                            reading(distances, row)
+                                .is_some_and(|distance| (value - memo.value).abs() > distance)
+                        };
                         if !memo.some || far() {
                             *memo = Memo { some: true, value, ..*memo };
                         }
@@ -209,14 +237,24 @@ impl Call for Memories {
         let on = column(1)?.as_boolean_opt().ok_or_else(missing)?;
         let value = column(2)?.as_primitive_opt::<Float64Type>().ok_or_else(missing)?;
         let at = column(3)?.as_primitive_opt::<Int64Type>().ok_or_else(missing)?;
-        let memo = |row| Memo { some: some.value(row), on: on.value(row), value: value.value(row), at: at.value(row) };
+        let memo = |row| Memo {
+            some: some.value(row),
+            on: on.value(row),
+            value: value.value(row),
+            at: at.value(row),
+        };
         self.memos = (0..batch.num_rows()).map(memo).collect();
         Ok(true)
     }
 }
 
 fn memo_schema() -> Schema {
-    let fields = [("some", DataType::Boolean), ("on", DataType::Boolean), ("value", DataType::Float64), ("at", DataType::Int64)];
+    let fields = [
+        ("some", DataType::Boolean),
+        ("on", DataType::Boolean),
+        ("value", DataType::Float64),
+        ("at", DataType::Int64),
+    ];
     Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, false)).to_vec())
 }
 

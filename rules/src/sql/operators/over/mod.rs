@@ -1,11 +1,13 @@
 //! `OVER`: rows that remember the rows before them.
 //!
-//! For each row that comes, each function gives one result from what it keeps of the row's key (`PARTITION BY`). Rows come as they come, or, with
-//! `ORDER BY ts`, out of an [`InOrder`](super::InOrder) below. A function never looks ahead, so a row passes at once.
+//! For each row that comes, each function gives one result from what it keeps of the row's key
+//! (`PARTITION BY`). Rows come as they come, or, with `ORDER BY ts`, out of an [`InOrder`](super::InOrder)
+//! below. A function never looks ahead, so a row passes at once.
 //!
 //! * [`keys`]: which rows belong together, and what time it is for each key.
 //! * [`frame`]: the rows that a frame holds.
-//! * [`pick`], [`aggregate`], [`memory`]: functions that give the value of another row, that add up a frame, that remember.
+//! * [`pick`], [`aggregate`], [`memory`]: functions that give the value of another row, that add up a frame,
+//!   that remember.
 //! * [`held`]: the function that also speaks when no row comes.
 //! * [`closed`]: `OVER` within closed windows, whose rows are there at once.
 
@@ -147,7 +149,9 @@ impl Over {
             }
         }
         let waits = match parts.time_column {
-            Some(time) if !helds.is_empty() => Some(Waits::new(helds, time, parts.in_order, input.delay_ns(), &parts.schema)),
+            Some(time) if !helds.is_empty() => {
+                Some(Waits::new(helds, time, parts.in_order, input.delay_ns(), &parts.schema))
+            }
             _ => None,
         };
         Ok(Self {
@@ -167,9 +171,14 @@ impl Over {
     fn prepare(&self, chunk: &Chunk) -> Result<Prepared> {
         let batch = &chunk.batch;
         self.time_column.map(|column| event_times(batch, column)).transpose()?;
-        let arguments =
-            self.calls.iter().map(|call| call.as_ref().map_or_else(|| Ok(Vec::new()), |call| evaluate_all(call.arguments(), batch)));
-        let conditions = self.waits.iter().flat_map(Waits::conditions).map(|condition| condition.evaluate(batch)?.into_array(chunk.len()));
+        let arguments = self.calls.iter().map(|call| {
+            call.as_ref().map_or_else(|| Ok(Vec::new()), |call| evaluate_all(call.arguments(), batch))
+        });
+        let conditions = self
+            .waits
+            .iter()
+            .flat_map(Waits::conditions)
+            .map(|condition| condition.evaluate(batch)?.into_array(chunk.len()));
         Ok(Prepared {
             chunk: chunk.clone(),
             keys: evaluate_all(&self.key_exprs, batch)?,
@@ -194,7 +203,10 @@ impl Over {
             });
         }
         let made = match &mut self.waits {
-            None => Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: chunk.causes.clone() },
+            None => Chunk {
+                batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?,
+                causes: chunk.causes.clone(),
+            },
             Some(waits) => waits.rows(&chunk, columns, &rows, &conditions, &self.keys, pass)?,
         };
         self.measured.1 += chunk.len();
@@ -263,7 +275,9 @@ impl Operator for Over {
             }
             self.keys.start_anew();
             self.waits.iter_mut().for_each(Waits::start_anew);
-        } else if let Some(watermark) = pass.watermarks.last().copied().filter(|watermark| self.keys.wants_forgetting(*watermark)) {
+        } else if let Some(watermark) =
+            pass.watermarks.last().copied().filter(|watermark| self.keys.wants_forgetting(*watermark))
+        {
             self.forget(watermark)?;
         }
         Chunk::concat(&self.schema, made)
@@ -319,20 +333,29 @@ impl Operator for Over {
         if let Some(waits) = &mut self.waits {
             let (last, holds) = waits.seal()?;
             sealed.push(state(self.part("held", "last rows"), Some(last)));
-            sealed.extend(holds.into_iter().map(|(call, batch)| state(self.part(&call, "since when"), Some(batch))));
+            sealed.extend(
+                holds.into_iter().map(|(call, batch)| state(self.part(&call, "since when"), Some(batch))),
+            );
         }
         Ok(sealed)
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
+        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
+            return Ok(());
+        };
         let Some(keys) = state.remove(at).batch else { return Ok(()) };
-        // What the functions keep follows: another OVER of the same keys may be behind it, and has other keys.
+        // What the functions keep follows: another OVER of the same keys may be behind it, and has other
+        // keys.
         let own = format!("{}: ", self.fingerprint);
-        let end = state.iter().skip(at).take_while(|sealed| sealed.fingerprint.starts_with(&own)).count() + at;
+        let end =
+            state.iter().skip(at).take_while(|sealed| sealed.fingerprint.starts_with(&own)).count() + at;
         let mut parts: Vec<SealedState> = state.drain(at..end).collect();
         if !self.keys.restore(&keys)? {
-            misfits.push(format!("`{}` has keys of other types now and remembers nothing yet", self.fingerprint));
+            misfits.push(format!(
+                "`{}` has keys of other types now and remembers nothing yet",
+                self.fingerprint
+            ));
             return Ok(());
         }
         self.calls.iter_mut().flatten().try_for_each(|call| call.keep(&[]))?;
@@ -353,7 +376,8 @@ impl Operator for Over {
             }
         }
         self.calls = calls;
-        let (last_rows, since) = (self.part("held", "last rows"), |call: &str| format!("{own}{call}, since when"));
+        let (last_rows, since) =
+            (self.part("held", "last rows"), |call: &str| format!("{own}{call}, since when"));
         if let Some(waits) = &mut self.waits {
             let last = take(&last_rows);
             if let Some(last) = &last {
@@ -373,7 +397,8 @@ impl Operator for Over {
 
 /// The column `column` as times.
 fn event_times(batch: &RecordBatch, column: usize) -> Result<&[i64]> {
-    let times = batch.columns().get(column).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+    let times =
+        batch.columns().get(column).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
     match times.filter(|times| times.null_count() == 0) {
         Some(times) => Ok(times.values()),
         None => Err(DataFusionError::Execution("a row has no time".into())),

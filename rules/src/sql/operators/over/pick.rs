@@ -1,4 +1,5 @@
-//! Functions that give the value of another row: `lag`, `first_value`, `last_value`, `nth_value`; and `changed`, which compares with one.
+//! Functions that give the value of another row: `lag`, `first_value`, `last_value`, `nth_value`; and
+//! `changed`, which compares with one.
 
 use std::sync::Arc;
 
@@ -62,13 +63,15 @@ impl Pick {
     /// The row that is given for row `row` of the log, which has come at `now`.
     fn pick(&mut self, key: usize, now: i64, row: u32, has_value: bool) -> Result<Option<u32>> {
         let Some(key) = self.frames.keys.get_mut(key) else { return Ok(None) };
-        let new = (has_value || !self.ignore_nulls).then_some(Kept { at: now, row, counts: true, number: 0.0 });
+        let new =
+            (has_value || !self.ignore_nulls).then_some(Kept { at: now, row, counts: true, number: 0.0 });
         if let Which::Lag(..) | Which::Changed = self.which {
             let back = if let Which::Lag(back, _) = self.which { back } else { 1 };
             if back == 0 {
                 return Ok(new.map(|new| new.row));
             }
-            let picked = key.rows.len().checked_sub(back).and_then(|place| key.rows.get(place)).map(|kept| kept.row);
+            let picked =
+                key.rows.len().checked_sub(back).and_then(|place| key.rows.get(place)).map(|kept| kept.row);
             key.rows.extend(new);
             while key.rows.len() > back {
                 key.rows.pop_front();
@@ -98,7 +101,10 @@ impl Pick {
             Which::Nth(_, n) => n.checked_sub(1),
             _ => Some(0),
         };
-        Ok(place.filter(|place| *place < key.entered).and_then(|place| key.rows.get(place)).map(|kept| kept.row))
+        Ok(place
+            .filter(|place| *place < key.entered)
+            .and_then(|place| key.rows.get(place))
+            .map(|kept| kept.row))
     }
 }
 
@@ -165,9 +171,9 @@ fn differ(values: &ArrayRef, others: &ArrayRef) -> Result<BooleanArray> {
 /// `values` with null where there is no reading: a number that is not finite. A zero has no sign.
 fn readings(values: ArrayRef) -> ArrayRef {
     match values.as_primitive_opt::<Float64Type>() {
-        Some(numbers) => {
-            Arc::new(Float64Array::from_iter(numbers.iter().map(|number| number.filter(|number| number.is_finite()).map(|n| n + 0.0))))
-        }
+        Some(numbers) => Arc::new(Float64Array::from_iter(
+            numbers.iter().map(|number| number.filter(|number| number.is_finite()).map(|n| n + 0.0)),
+        )),
         None => values,
     }
 }

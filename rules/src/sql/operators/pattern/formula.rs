@@ -75,8 +75,15 @@ impl Formula {
         })
     }
 
-    /// Its value for each of these rows of `variable`, if it is local. `before` gives the number of the row that is so many rows before each.
-    pub(super) fn local(&self, rows: &Rows, count: usize, name: &str, before: &dyn Fn(usize) -> Vec<Option<u64>>) -> Result<ArrayRef> {
+    /// Its value for each of these rows of `variable`, if it is local. `before` gives the number of the row
+    /// that is so many rows before each.
+    pub(super) fn local(
+        &self,
+        rows: &Rows,
+        count: usize,
+        name: &str,
+        before: &dyn Fn(usize) -> Vec<Option<u64>>,
+    ) -> Result<ArrayRef> {
         self.evaluate(count, |slot, data_type| match slot {
             Slot::Value { at, value } => rows.values(value, data_type, &before(at.back as usize)),
             _ => Ok(Arc::new(StringArray::from(vec![name; count]))),
@@ -92,23 +99,39 @@ impl Formula {
                 rows.values(value, data_type, &ids)
             }
             Slot::Aggregate { variables, finished, call } => {
-                let values = views.iter().map(|view| aggregate(call, rows, &view.rows(*variables, *finished)));
+                let values =
+                    views.iter().map(|view| aggregate(call, rows, &view.rows(*variables, *finished)));
                 ScalarValue::iter_to_array(values.collect::<Result<Vec<_>>>()?)
             }
-            Slot::Classifier { finished } => Ok(Arc::new(StringArray::from_iter(views.iter().map(|view| name(view.variable(*finished)))))),
-            Slot::MatchNumber => Ok(Arc::new(Int64Array::from_iter_values(views.iter().map(|view| view.number())))),
+            Slot::Classifier { finished } => {
+                Ok(Arc::new(StringArray::from_iter(views.iter().map(|view| name(view.variable(*finished))))))
+            }
+            Slot::MatchNumber => {
+                Ok(Arc::new(Int64Array::from_iter_values(views.iter().map(|view| view.number()))))
+            }
         })
     }
 
     /// Whether it holds for the view.
     pub(super) fn holds(&self, rows: &Rows, view: &dyn View, names: &[String]) -> Result<bool> {
         let value = self.values(rows, &[view], names)?;
-        Ok(value.as_boolean_opt().is_some_and(|value| value.len() == 1 && value.is_valid(0) && value.value(0)))
+        Ok(value
+            .as_boolean_opt()
+            .is_some_and(|value| value.len() == 1 && value.is_valid(0) && value.value(0)))
     }
 
-    fn evaluate(&self, count: usize, mut fill: impl FnMut(&Slot, &DataType) -> Result<ArrayRef>) -> Result<ArrayRef> {
+    fn evaluate(
+        &self,
+        count: usize,
+        mut fill: impl FnMut(&Slot, &DataType) -> Result<ArrayRef>,
+    ) -> Result<ArrayRef> {
         let fields = self.schema.fields();
-        let columns = self.slots.iter().zip(fields).map(|(slot, field)| fill(slot, field.data_type())).collect::<Result<Vec<_>>>()?;
+        let columns = self
+            .slots
+            .iter()
+            .zip(fields)
+            .map(|(slot, field)| fill(slot, field.data_type()))
+            .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
         self.expr.evaluate(&batch)?.into_array(count)

@@ -1,10 +1,11 @@
 //! `MATCH_RECOGNIZE`: finds rows that look like a pattern.
 //!
-//! Rows wait until the watermark reaches them, so that each partition is searched in event time; rows of one time are searched in order of
-//! arrival. A match is written when it is certain: with the row that completes it, or with the one after which no preferred match is
-//! possible any more, or when time has passed.
+//! Rows wait until the watermark reaches them, so that each partition is searched in event time; rows of one
+//! time are searched in order of arrival. A match is written when it is certain: with the row that completes
+//! it, or with the one after which no preferred match is possible any more, or when time has passed.
 //!
-//! All conditions that look at one row and those just before it are evaluated at once for the rows of a pass; the others where a search asks.
+//! All conditions that look at one row and those just before it are evaluated at once for the rows of a pass;
+//! the others where a search asks.
 
 mod attempt;
 mod formula;
@@ -97,7 +98,10 @@ pub(in crate::sql) struct MatchRows {
 
 impl std::fmt::Debug for MatchRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MatchRows").field("fingerprint", &self.fingerprint).field("kept", &self.kept).finish_non_exhaustive()
+        f.debug_struct("MatchRows")
+            .field("fingerprint", &self.fingerprint)
+            .field("kept", &self.kept)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,9 +109,25 @@ impl std::fmt::Debug for MatchRows {
 type Due = (u32, i64, u64);
 
 impl MatchRows {
-    pub(in crate::sql) fn new(input: Box<dyn Operator>, schema: SchemaRef, recognition: Recognition) -> Result<Self> {
-        let Recognition { shape, names, conditions, within_ns, absent, skip, measures, all_rows, keys, before, behind, looks_for } =
-            recognition;
+    pub(in crate::sql) fn new(
+        input: Box<dyn Operator>,
+        schema: SchemaRef,
+        recognition: Recognition,
+    ) -> Result<Self> {
+        let Recognition {
+            shape,
+            names,
+            conditions,
+            within_ns,
+            absent,
+            skip,
+            measures,
+            all_rows,
+            keys,
+            before,
+            behind,
+            looks_for,
+        } = recognition;
         let conditions: Vec<Condition> = conditions
             .into_iter()
             .enumerate()
@@ -127,12 +147,22 @@ impl MatchRows {
                 Condition::Local(formula) | Condition::History(formula) => Some(formula),
             })
         };
-        let tracks = Tracks::of(
-            conditions.iter().filter_map(|condition| if let Condition::History(formula) = condition { Some(formula) } else { None }),
-        );
-        let numbered = measures.iter().chain(formulas()).flat_map(|formula| &formula.slots).any(|slot| matches!(slot, Slot::MatchNumber));
+        let tracks = Tracks::of(conditions.iter().filter_map(|condition| {
+            if let Condition::History(formula) = condition { Some(formula) } else { None }
+        }));
+        let numbered = measures
+            .iter()
+            .chain(formulas())
+            .flat_map(|formula| &formula.slots)
+            .any(|slot| matches!(slot, Slot::MatchNumber));
         // A partition without rows is forgotten, and how many matches it had with it.
-        let keep = measures.iter().chain(formulas()).map(Formula::back).max().unwrap_or(0).max(usize::from(numbered));
+        let keep = measures
+            .iter()
+            .chain(formulas())
+            .map(Formula::back)
+            .max()
+            .unwrap_or(0)
+            .max(usize::from(numbered));
         let program = Program::of(&shape);
         let learns = by_history == 0 && program.len() <= 64;
         let search = Search {
@@ -148,7 +178,8 @@ impl MatchRows {
             keep,
             learns,
         };
-        let fields: Vec<Field> = input.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        let fields: Vec<Field> =
+            input.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
         let fingerprint = format!("MATCH({} BY {looks_for})", input.origin());
         let mut operator = Self {
             delay_ns: input.delay_ns(),
@@ -230,7 +261,11 @@ impl MatchRows {
             let ids = self.rows.push(&part.batch)?;
             for ((row, ts), id) in times(&part.batch, TS)?.iter().enumerate().zip(ids) {
                 let cause = part.cause(row);
-                let turn = if *ts <= self.effective(pass.after(cause)) { Some(cause) } else { self.reached(pass, *ts) };
+                let turn = if *ts <= self.effective(pass.after(cause)) {
+                    Some(cause)
+                } else {
+                    self.reached(pass, *ts)
+                };
                 match turn {
                     Some(turn) => due.push((turn, *ts, id)),
                     None => {
@@ -250,7 +285,8 @@ impl MatchRows {
         Ok(due)
     }
 
-    /// Puts rows behind the others of their partitions, with what their conditions say. Returns their partitions and their conditions.
+    /// Puts rows behind the others of their partitions, with what their conditions say. Returns their
+    /// partitions and their conditions.
     fn place(&mut self, rows: &[(i64, u64)], out: &mut Emissions) -> Result<(Vec<usize>, Vec<u64>)> {
         if rows.is_empty() {
             return Ok((Vec::new(), Vec::new()));
@@ -259,7 +295,11 @@ impl MatchRows {
         let mut groups = std::mem::take(&mut self.groups);
         match &mut self.keys {
             Some(keys) => {
-                let columns = self.key_columns.iter().map(|column| self.rows.column(&ids, *column)).collect::<Result<Vec<_>>>()?;
+                let columns = self
+                    .key_columns
+                    .iter()
+                    .map(|column| self.rows.column(&ids, *column))
+                    .collect::<Result<Vec<_>>>()?;
                 keys.intern(&columns, &mut groups)?;
                 if keys.len() > self.partitions.len() {
                     self.partitions.resize_with(keys.len(), Partition::default);
@@ -271,11 +311,9 @@ impl MatchRows {
                 self.partitions.resize_with(1, Partition::default);
             }
         }
-        let local = self
-            .search
-            .conditions
-            .iter()
-            .filter_map(|condition| if let Condition::Local(formula) = condition { Some(formula) } else { None });
+        let local = self.search.conditions.iter().filter_map(|condition| {
+            if let Condition::Local(formula) = condition { Some(formula) } else { None }
+        });
         let back = local.map(Formula::back).max().unwrap_or(0);
         let mut before: Vec<Vec<Option<u64>>> = vec![Vec::with_capacity(ids.len()); back + 1];
         for ((ts, id), group) in rows.iter().zip(&groups) {
@@ -293,7 +331,12 @@ impl MatchRows {
 
     /// Which conditions hold for each of `count` rows; `before[n]` are the rows that are `n` before them.
     fn judge(&self, before: &[Vec<Option<u64>>], count: usize, out: &mut Emissions) -> Vec<u64> {
-        let always = self.search.conditions.iter().zip(0_u32..).filter(|(condition, _)| matches!(condition, Condition::Always));
+        let always = self
+            .search
+            .conditions
+            .iter()
+            .zip(0_u32..)
+            .filter(|(condition, _)| matches!(condition, Condition::Always));
         let mut holds = vec![always.fold(0, |bits, (_, variable)| bits | 1 << variable); count];
         for (condition, variable) in self.search.conditions.iter().zip(0_u32..) {
             let Condition::Local(formula) = condition else { continue };
@@ -305,7 +348,9 @@ impl MatchRows {
                     ids.map(<[_]>::to_vec).unwrap_or_default()
                 };
                 let value = formula.local(&self.rows, range.len(), name, &ids)?;
-                let value = value.as_boolean_opt().ok_or_else(|| DataFusionError::Plan("DEFINE is not a condition".into()))?;
+                let value = value
+                    .as_boolean_opt()
+                    .ok_or_else(|| DataFusionError::Plan("DEFINE is not a condition".into()))?;
                 for (holds, value) in holds.iter_mut().skip(range.start).zip(value) {
                     *holds |= u64::from(value == Some(true)) << variable;
                 }
@@ -322,7 +367,13 @@ impl MatchRows {
     }
 
     /// Lets `act` work on a partition, and takes note of what that changes.
-    fn work(&mut self, at: usize, cause: u32, out: &mut Emissions, act: impl FnOnce(&Search, &mut Partition, &mut Work<'_>)) {
+    fn work(
+        &mut self,
+        at: usize,
+        cause: u32,
+        out: &mut Emissions,
+        act: impl FnOnce(&Search, &mut Partition, &mut Work<'_>),
+    ) {
         let Some(partition) = self.partitions.get_mut(at) else { return };
         let (rows, bytes) = (partition.rows.len(), partition.bytes());
         let mut work = Work::new(&self.rows, out, &mut self.found, &mut self.scratch, cause);
@@ -342,7 +393,8 @@ impl MatchRows {
         }
     }
 
-    /// Ends what time has ended: all that is due to rows of the pass before `until`, but to none before `from`.
+    /// Ends what time has ended: all that is due to rows of the pass before `until`, but to none before
+    /// `from`.
     fn sweep(&mut self, pass: &mut Pass<'_>, from: u32, until: u32) {
         while let Some((wake, at)) = self.wakes.first_key_value().map(|(wake, at)| (*wake, *at)) {
             let Some(cause) = self.reached(pass, wake.0).map(|cause| cause.max(from)) else { break };
@@ -362,7 +414,12 @@ impl MatchRows {
     fn finish(&mut self, pass: &mut Pass<'_>) {
         let cause = u32::try_from(pass.watermarks.len().saturating_sub(2)).unwrap_or(u32::MAX);
         let first = |partition: &Partition| partition.rows.get(partition.start).map(|row| row.id);
-        let mut open: Vec<_> = self.partitions.iter().enumerate().filter_map(|(at, partition)| Some((first(partition)?, at))).collect();
+        let mut open: Vec<_> = self
+            .partitions
+            .iter()
+            .enumerate()
+            .filter_map(|(at, partition)| Some((first(partition)?, at)))
+            .collect();
         open.sort_unstable();
         for (_, at) in open {
             self.work(at, cause, pass.out, Search::finish);
@@ -375,14 +432,18 @@ impl MatchRows {
         for found in found {
             let last = found.labels.len().saturating_sub(1);
             let rows = if self.all_rows { 0..last + 1 } else { last..last + 1 };
-            let is_written = |row: &usize| !self.all_rows || found.labels.get(*row).is_some_and(|label| !label.hidden);
+            let is_written =
+                |row: &usize| !self.all_rows || found.labels.get(*row).is_some_and(|label| !label.hidden);
             seen.extend(rows.filter(is_written).map(|row| Seen { found, row }));
         }
         let mut written = Vec::with_capacity(1);
         let mut bad = Vec::new();
         halves(0..seen.len(), &mut bad, &mut |range| {
             let seen = seen.get(range).unwrap_or_default();
-            written.push(Chunk { batch: self.write_some(seen)?, causes: Some(seen.iter().map(|seen| seen.found.cause).collect()) });
+            written.push(Chunk {
+                batch: self.write_some(seen)?,
+                causes: Some(seen.iter().map(|seen| seen.found.cause).collect()),
+            });
             Ok(())
         });
         bad.into_iter().for_each(|(_, error)| out.bad(failure(&error)));
@@ -390,9 +451,13 @@ impl MatchRows {
     }
 
     fn write_some(&self, seen: &[Seen<'_>]) -> Result<RecordBatch> {
-        let own: Vec<u64> = seen.iter().filter_map(|seen| seen.found.ids.get(seen.found.before + seen.row).copied()).collect();
+        let own: Vec<u64> = seen
+            .iter()
+            .filter_map(|seen| seen.found.ids.get(seen.found.before + seen.row).copied())
+            .collect();
         let views: Vec<&dyn formula::View> = seen.iter().map(|seen| seen as &dyn formula::View).collect();
-        let mut columns = self.before.iter().map(|column| self.rows.column(&own, *column)).collect::<Result<Vec<_>>>()?;
+        let mut columns =
+            self.before.iter().map(|column| self.rows.column(&own, *column)).collect::<Result<Vec<_>>>()?;
         for measure in &self.measures {
             columns.push(measure.values(&self.rows, &views, &self.search.names)?);
         }
@@ -439,7 +504,8 @@ impl Operator for MatchRows {
             self.finish(pass);
         }
         let found = std::mem::take(&mut self.found);
-        let written = if found.is_empty() { Chunk::empty(&self.schema) } else { self.write(&found, pass.out)? };
+        let written =
+            if found.is_empty() { Chunk::empty(&self.schema) } else { self.write(&found, pass.out)? };
         if pass.ends {
             self.forget()?
         } else {
@@ -478,7 +544,8 @@ impl Operator for MatchRows {
 
     fn held(&self) -> Held {
         let keys = self.keys.as_ref().map_or(0, |keys| keys.size());
-        let lists = self.partitions.capacity() * size_of::<Partition>() + (self.waiting.len() + self.wakes.len()) * 32;
+        let lists = self.partitions.capacity() * size_of::<Partition>()
+            + (self.waiting.len() + self.wakes.len()) * 32;
         Held { entries: self.kept + self.waiting.len(), bytes: self.rows.bytes() + self.bytes + keys + lists }
     }
 
@@ -489,7 +556,9 @@ impl Operator for MatchRows {
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else { return Ok(()) };
+        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
+            return Ok(());
+        };
         let SealedState { watermark, batch, .. } = state.remove(at);
         self.ended = watermark;
         match batch {
@@ -499,8 +568,13 @@ impl Operator for MatchRows {
     }
 }
 
-/// Calls `evaluate` with all of `range`; where that fails, with halves of it. What fails alone is added to `bad`.
-fn halves(range: Range<usize>, bad: &mut Vec<(usize, DataFusionError)>, evaluate: &mut dyn FnMut(Range<usize>) -> Result<()>) {
+/// Calls `evaluate` with all of `range`; where that fails, with halves of it. What fails alone is added to
+/// `bad`.
+fn halves(
+    range: Range<usize>,
+    bad: &mut Vec<(usize, DataFusionError)>,
+    evaluate: &mut dyn FnMut(Range<usize>) -> Result<()>,
+) {
     if range.is_empty() {
         return;
     }

@@ -75,7 +75,10 @@ impl Program {
     fn add(&mut self, shape: &Shape) {
         match shape {
             Shape::Row { variable, hidden } => {
-                self.steps.push(Step::Row { variable: u8::try_from(*variable).unwrap_or(u8::MAX), hidden: *hidden });
+                self.steps.push(Step::Row {
+                    variable: u8::try_from(*variable).unwrap_or(u8::MAX),
+                    hidden: *hidden,
+                });
             }
             Shape::Sequence(shapes) => shapes.iter().for_each(|shape| self.add(shape)),
             Shape::Either(shapes) => {
@@ -121,7 +124,11 @@ impl Program {
                 let end = self.steps.len();
                 for split in splits {
                     let (again, on) = (split + 1, end);
-                    let step = if *greedy { Step::Split { first: again, second: on } } else { Step::Split { first: on, second: again } };
+                    let step = if *greedy {
+                        Step::Split { first: again, second: on }
+                    } else {
+                        Step::Split { first: on, second: again }
+                    };
                     self.set(split, step);
                 }
             }

@@ -10,7 +10,8 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 
-/// Segments are joined until they have as many rows: below that, looking through many of them costs more than a copy.
+/// Segments are joined until they have as many rows: below that, looking through many of them costs more than
+/// a copy.
 const SMALL: usize = 1_024;
 
 /// Unneeded rows that are worth clearing away.
@@ -38,7 +39,9 @@ impl Segment {
     fn place(&self, id: u64) -> Option<usize> {
         match &self.ids {
             Some(ids) => ids.binary_search(&id).ok(),
-            None => usize::try_from(id.checked_sub(self.first)?).ok().filter(|place| *place < self.batch.num_rows()),
+            None => usize::try_from(id.checked_sub(self.first)?)
+                .ok()
+                .filter(|place| *place < self.batch.num_rows()),
         }
     }
 
@@ -73,14 +76,16 @@ impl Rows {
         Ok(first..self.next)
     }
 
-    /// Joins the newest segments, each time as many rows as have come since: a row is copied a few times at most.
+    /// Joins the newest segments, each time as many rows as have come since: a row is copied a few times at
+    /// most.
     fn join_small(&mut self) -> Result<()> {
         while let [.., before, last] = self.segments.as_slice() {
             let (long, short) = (before.batch.num_rows(), last.batch.num_rows());
             if long > 2 * short || long + short > SMALL {
                 break;
             }
-            let follows = before.ids.is_none() && last.ids.is_none() && before.first + long as u64 == last.first;
+            let follows =
+                before.ids.is_none() && last.ids.is_none() && before.first + long as u64 == last.first;
             let ids = (!follows).then(|| [before.ids(), last.ids()].concat());
             let batch = concat_batches(&self.schema, [&before.batch, &last.batch])?;
             let joined = Segment { first: before.first, ids, batch };
@@ -113,7 +118,8 @@ impl Rows {
             return Ok(segment.batch.column(column).slice(range.start, range.len()));
         }
         let places = ids.iter().map(|id| self.find(*id)).collect::<Result<Vec<_>>>()?;
-        let arrays: Vec<&dyn Array> = self.segments.iter().map(|segment| segment.batch.column(column).as_ref()).collect();
+        let arrays: Vec<&dyn Array> =
+            self.segments.iter().map(|segment| segment.batch.column(column).as_ref()).collect();
         Ok(interleave(&arrays, &places)?)
     }
 
@@ -122,12 +128,18 @@ impl Rows {
         if ids.is_empty() {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
         }
-        let columns = (0..self.schema.fields().len()).map(|column| self.column(ids, column)).collect::<Result<_>>()?;
+        let columns =
+            (0..self.schema.fields().len()).map(|column| self.column(ids, column)).collect::<Result<_>>()?;
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
     /// `value`, which has the type `data_type`, at each of these rows; null where there is none.
-    pub(super) fn values(&self, value: &Arc<dyn PhysicalExpr>, data_type: &DataType, ids: &[Option<u64>]) -> Result<ArrayRef> {
+    pub(super) fn values(
+        &self,
+        value: &Arc<dyn PhysicalExpr>,
+        data_type: &DataType,
+        ids: &[Option<u64>],
+    ) -> Result<ArrayRef> {
         let there: Vec<u64> = ids.iter().flatten().copied().collect();
         if there.is_empty() {
             return Ok(new_null_array(data_type, ids.len()));
@@ -160,11 +172,15 @@ impl Rows {
         let mut rest = ids.as_slice();
         let mut kept = Vec::new();
         for (at, segment) in self.segments.iter().enumerate() {
-            let end = self.segments.get(at + 1).map_or(rest.len(), |after| rest.partition_point(|id| *id < after.first));
+            let end = self
+                .segments
+                .get(at + 1)
+                .map_or(rest.len(), |after| rest.partition_point(|id| *id < after.first));
             let (mine, others) = rest.split_at(end);
             rest = others;
             let Some(first) = mine.first().copied() else { continue };
-            let places: Vec<u32> = mine.iter().filter_map(|id| u32::try_from(segment.place(*id)?).ok()).collect();
+            let places: Vec<u32> =
+                mine.iter().filter_map(|id| u32::try_from(segment.place(*id)?).ok()).collect();
             let batch = take_record_batch(&segment.batch, &UInt32Array::from(places))?;
             kept.push(Segment { first, ids: Some(mine.to_vec()), batch });
         }
@@ -180,7 +196,9 @@ impl Rows {
     pub(super) fn bytes(&self) -> usize {
         self.segments
             .iter()
-            .map(|segment| segment.batch.get_array_memory_size() + segment.ids.as_ref().map_or(0, |ids| ids.len() * 8))
+            .map(|segment| {
+                segment.batch.get_array_memory_size() + segment.ids.as_ref().map_or(0, |ids| ids.len() * 8)
+            })
             .sum()
     }
 }

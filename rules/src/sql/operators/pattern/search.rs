@@ -1,8 +1,9 @@
 //! The search for matches in the rows of one partition.
 //!
-//! A search tries one first row after the other. For each, the pattern's program is run on the rows as they come, along all ways at once, in the
-//! order in which the standard prefers them. When a way completes the pattern, all that are less preferred end; when no more preferred
-//! one is left, it is the match. No row is looked at twice on the same way, so a search never goes back and forth as a backtracking one would.
+//! A search tries one first row after the other. For each, the pattern's program is run on the rows as they
+//! come, along all ways at once, in the order in which the standard prefers them. When a way completes the
+//! pattern, all that are less preferred end; when no more preferred one is left, it is the match. No row is
+//! looked at twice on the same way, so a search never goes back and forth as a backtracking one would.
 
 use std::collections::VecDeque;
 
@@ -22,8 +23,8 @@ const MAX_ROWS: usize = 10_000;
 /// Ways through the pattern that can still take rows: beyond that, those that are preferred least end.
 const MAX_WAYS: usize = 256;
 
-/// What conditions that look at other rows may cost for one new row, in evaluations: beyond that, which takes some tenths of a second, what has been
-/// searched is left behind.
+/// What conditions that look at other rows may cost for one new row, in evaluations: beyond that, which takes
+/// some tenths of a second, what has been searched is left behind.
 const MAX_COST: usize = 200_000;
 
 /// The flag of a row, beside the bits of variables: a condition could not be evaluated for it.
@@ -101,7 +102,13 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(rows: &'a Rows, out: &'a mut Emissions, found: &'a mut Vec<Found>, scratch: &'a mut Scratch, cause: u32) -> Self {
+    pub(super) fn new(
+        rows: &'a Rows,
+        out: &'a mut Emissions,
+        found: &'a mut Vec<Found>,
+        scratch: &'a mut Scratch,
+        cause: u32,
+    ) -> Self {
         Self { rows, out, found, scratch, cause, budget: MAX_COST }
     }
 }
@@ -196,7 +203,12 @@ impl Search {
         let running = self.within_ns.filter(|_| attempt.ways.iter().any(|way| !waits(way)));
         let within = running.map(|within| partition.ts(partition.start).saturating_add(within));
         let absent = self.absent.and_then(|(_, span)| {
-            attempt.ways.iter().filter(|way| waits(way)).map(|way| self.last_ts(partition, way.node).saturating_add(span)).min()
+            attempt
+                .ways
+                .iter()
+                .filter(|way| waits(way))
+                .map(|way| self.last_ts(partition, way.node).saturating_add(span))
+                .min()
         });
         within.into_iter().chain(absent).min()
     }
@@ -261,7 +273,8 @@ impl Search {
     /// Begins an attempt at the next row that can be the first of a match.
     fn begin(&self, partition: &mut Partition, work: &mut Work<'_>) -> bool {
         let can_start = |row: &Row| self.starts & (row.holds | self.by_history) != 0;
-        while partition.start < partition.seen && !partition.rows.get(partition.start).is_some_and(can_start) {
+        while partition.start < partition.seen && !partition.rows.get(partition.start).is_some_and(can_start)
+        {
             partition.start += 1;
         }
         if partition.start >= partition.seen {
@@ -291,14 +304,22 @@ impl Search {
             let Some(way) = partition.attempt.ways.get(at).copied() else { break };
             match self.program.step(way.step) {
                 Step::Row { variable, hidden } => {
-                    if self.has_failed(partition, way.step) || !self.holds(variable, partition, at, way, row, work) {
+                    if self.has_failed(partition, way.step)
+                        || !self.holds(variable, partition, at, way, row, work)
+                    {
                         continue;
                     }
                     let attempt = &mut partition.attempt;
                     let node = u32::try_from(attempt.nodes.len()).unwrap_or(ROOT);
-                    attempt.nodes.push(Node { parent: way.node, row: current, label: Label { variable, hidden } });
+                    attempt.nodes.push(Node {
+                        parent: way.node,
+                        row: current,
+                        label: Label { variable, hidden },
+                    });
                     work.scratch.mark.clear();
-                    work.scratch.mark.extend_from_slice(attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default());
+                    work.scratch.mark.extend_from_slice(
+                        attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default(),
+                    );
                     self.tracks.take(&mut work.scratch.mark, variable, current);
                     if self.spread(way.step + 1, node, work.scratch) {
                         attempt.found = Some(node);
@@ -307,10 +328,13 @@ impl Search {
                 }
                 // It waits for the row that must not come.
                 _ => {
-                    let comes = self.absent.is_some_and(|(variable, _)| self.holds(variable, partition, at, way, row, work));
+                    let comes = self
+                        .absent
+                        .is_some_and(|(variable, _)| self.holds(variable, partition, at, way, row, work));
                     if !comes {
                         work.scratch.ways.push(way);
-                        let marks = partition.attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default();
+                        let marks =
+                            partition.attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default();
                         work.scratch.marks.extend_from_slice(marks);
                     }
                 }
@@ -320,10 +344,14 @@ impl Search {
         let is_running = |way: &Way| self.program.step(way.step) != Step::Done;
         let running = partition.attempt.ways.iter().filter(|way| is_running(way)).count();
         if running > MAX_WAYS || partition.attempt.ways.len() - running > MAX_ROWS {
-            work.out.bad(format!("there are more than {MAX_WAYS} ways to match the pattern at once: those preferred least are left out"));
+            work.out.bad(format!(
+                "there are more than {MAX_WAYS} ways to match the pattern at once: those \
+                preferred least are left out"
+            ));
             let (mut running, mut waiting) = (0, 0);
             self.retain(&mut partition.attempt, work.scratch, |way| {
-                let (count, most) = if is_running(way) { (&mut running, MAX_WAYS) } else { (&mut waiting, MAX_ROWS) };
+                let (count, most) =
+                    if is_running(way) { (&mut running, MAX_WAYS) } else { (&mut waiting, MAX_ROWS) };
                 *count += 1;
                 *count <= most
             });
@@ -331,7 +359,8 @@ impl Search {
         partition.attempt.tidy();
     }
 
-    /// Whether no match comes of `step` at the next row, as an attempt has found out before. From now on it is so, unless this attempt finds one.
+    /// Whether no match comes of `step` at the next row, as an attempt has found out before. From now on it
+    /// is so, unless this attempt finds one.
     fn has_failed(&self, partition: &mut Partition, step: usize) -> bool {
         let next = partition.next;
         let Some(row) = partition.rows.get_mut(next).filter(|_| self.learns) else { return false };
@@ -347,18 +376,21 @@ impl Search {
         for (at, way) in attempt.ways.iter().enumerate() {
             if is_kept(way) {
                 scratch.ways.push(*way);
-                scratch.marks.extend_from_slice(attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default());
+                scratch
+                    .marks
+                    .extend_from_slice(attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default());
             }
         }
         attempt.keep(scratch);
     }
 
-    /// Adds the ways that go on from `step`, up to where a row is needed, preferred first. Returns whether one of them completes the pattern: then
-    /// those after it are left out.
+    /// Adds the ways that go on from `step`, up to where a row is needed, preferred first. Returns whether
+    /// one of them completes the pattern: then those after it are left out.
     fn spread(&self, step: usize, node: u32, scratch: &mut Scratch) -> bool {
         scratch.open.clear();
         scratch.open.push((step, 0));
-        // `begun` has a bit for each repetition that has taken no row yet: with such a one, a step may lead elsewhere than without.
+        // `begun` has a bit for each repetition that has taken no row yet: with such a one, a step may lead
+        // elsewhere than without.
         while let Some((step, begun)) = scratch.open.pop() {
             let next = self.program.step(step);
             if !scratch.visit(step, if matches!(next, Step::Row { .. } | Step::Done) { 0 } else { begun }) {
@@ -381,7 +413,15 @@ impl Search {
     }
 
     /// Whether the condition of `variable` holds for `row` on this way.
-    fn holds(&self, variable: u8, partition: &mut Partition, at: usize, way: Way, row: Row, work: &mut Work<'_>) -> bool {
+    fn holds(
+        &self,
+        variable: u8,
+        partition: &mut Partition,
+        at: usize,
+        way: Way,
+        row: Row,
+        work: &mut Work<'_>,
+    ) -> bool {
         let Some(Condition::History(formula)) = self.conditions.get(usize::from(variable)) else {
             return row.holds >> variable & 1 == 1;
         };
@@ -417,7 +457,8 @@ impl Search {
         if partition.next - partition.start < MAX_ROWS || !partition.attempt.ways.iter().any(is_running) {
             return;
         }
-        work.out.bad(format!("a match would have more than {MAX_ROWS} rows: they are left behind; use WITHIN"));
+        work.out
+            .bad(format!("a match would have more than {MAX_ROWS} rows: they are left behind; use WITHIN"));
         partition.attempt.fruitless = partition.next - partition.start;
         self.retain(&mut partition.attempt, work.scratch, |way| !is_running(way));
     }
@@ -428,8 +469,11 @@ impl Search {
             return;
         }
         work.budget = MAX_COST;
-        work.out
-            .bad("the pattern costs too much at these rows: they are left behind; use WITHIN, or simpler conditions in DEFINE".to_owned());
+        work.out.bad(
+            "the pattern costs too much at these rows: they are left behind; use WITHIN, or simpler \
+                conditions in DEFINE"
+                .to_owned(),
+        );
         partition.attempt.fruitless = partition.seen - partition.start;
         self.retain(&mut partition.attempt, work.scratch, |_| false);
     }
@@ -440,7 +484,8 @@ impl Search {
         let found = partition.attempt.found.take();
         // What failed for lack of time, or has not been followed to its end, may match from another row on.
         if found.is_some() || partition.attempt.timed_out {
-            let looked_at = partition.rows.range_mut(partition.start..partition.next.min(partition.rows.len()));
+            let looked_at =
+                partition.rows.range_mut(partition.start..partition.next.min(partition.rows.len()));
             looked_at.for_each(|row| row.failed = 0);
         }
         let Some(node) = found else {
@@ -450,8 +495,19 @@ impl Search {
         let labels = partition.attempt.labels(node);
         partition.number += 1;
         let before = partition.start.min(self.keep);
-        let ids = partition.rows.iter().skip(partition.start - before).take(before + labels.len()).map(|row| row.id);
-        work.found.push(Found { ids: ids.collect(), before, number: partition.number, cause: work.cause, labels: labels.clone() });
+        let ids = partition
+            .rows
+            .iter()
+            .skip(partition.start - before)
+            .take(before + labels.len())
+            .map(|row| row.id);
+        work.found.push(Found {
+            ids: ids.collect(),
+            before,
+            number: partition.number,
+            cause: work.cause,
+            labels: labels.clone(),
+        });
         let is_one_of = |variables: u64| move |label: &Label| variables >> label.variable & 1 == 1;
         let ahead = match self.skip {
             Skip::PastLastRow => Some(labels.len()),
@@ -462,8 +518,11 @@ impl Search {
         partition.start += match ahead {
             Some(ahead) if ahead > 0 => ahead,
             _ => {
-                work.out
-                    .bad("AFTER MATCH SKIP leads to no row behind the first of the match: the search goes on with the next row".to_owned());
+                work.out.bad(
+                    "AFTER MATCH SKIP leads to no row behind the first of the match: the search goes \
+                        on with the next row"
+                        .to_owned(),
+                );
                 1
             }
         };

@@ -24,12 +24,17 @@ const CAME: i8 = 1;
 const WAITS: i8 = 2;
 
 impl MatchRows {
-    /// Gives up an eighth of the matches that have begun, the oldest first; where there are none, of the rows that wait. Returns how many
-    /// rows that are.
+    /// Gives up an eighth of the matches that have begun, the oldest first; where there are none, of the rows
+    /// that wait. Returns how many rows that are.
     pub(super) fn forget_oldest(&mut self) -> Result<usize> {
         let before = self.kept + self.waiting.len();
         let first = |partition: &Partition| partition.rows.front().map(|row| row.id);
-        let mut begun: Vec<_> = self.partitions.iter().enumerate().filter_map(|(at, partition)| Some((first(partition)?, at))).collect();
+        let mut begun: Vec<_> = self
+            .partitions
+            .iter()
+            .enumerate()
+            .filter_map(|(at, partition)| Some((first(partition)?, at)))
+            .collect();
         begun.sort_unstable();
         let mut nobody = Emissions::default();
         for (_, at) in begun.iter().take(an_eighth(begun.len())) {
@@ -64,23 +69,32 @@ impl MatchRows {
         let Some(mut keys) = self.keys.take() else { return Ok(()) };
         let columns = keys.emit(EmitTo::All)?;
         let old = std::mem::take(&mut self.partitions);
-        let (places, kept): (Vec<u64>, Vec<Partition>) = (0_u64..).zip(old).filter(|(_, partition)| !partition.is_vacant()).unzip();
+        let (places, kept): (Vec<u64>, Vec<Partition>) =
+            (0_u64..).zip(old).filter(|(_, partition)| !partition.is_vacant()).unzip();
         self.partitions = kept;
         self.crowd = self.partitions.len();
         self.keys = self.no_keys()?;
         if let Some(keys) = self.keys.as_mut().filter(|_| self.crowd > 0) {
             keys.intern(&take_arrays(&columns, &UInt64Array::from(places), None)?, &mut self.groups)?;
         }
-        self.wakes = self.partitions.iter().enumerate().filter_map(|(at, partition)| Some((partition.wake?, at))).collect();
+        self.wakes = self
+            .partitions
+            .iter()
+            .enumerate()
+            .filter_map(|(at, partition)| Some((partition.wake?, at)))
+            .collect();
         Ok(())
     }
 
-    /// The rows that are kept, in the order in which they came. A search is a function of its rows: it is done again.
+    /// The rows that are kept, in the order in which they came. A search is a function of its rows: it is
+    /// done again.
     pub(super) fn give_away(&mut self) -> Result<Option<RecordBatch>> {
         let mut kept: Vec<(u64, i8, u64)> = self.waiting.iter().map(|(_, id)| (*id, WAITS, 0)).collect();
         for partition in &self.partitions {
             let state = |row: usize| if row < partition.start { BEFORE } else { CAME };
-            kept.extend(partition.came().enumerate().map(|(row, came)| (came.id, state(row), partition.number)));
+            kept.extend(
+                partition.came().enumerate().map(|(row, came)| (came.id, state(row), partition.number)),
+            );
         }
         kept.sort_unstable();
         let batch = if kept.is_empty() {
@@ -103,18 +117,29 @@ impl MatchRows {
     pub(super) fn take_over(&mut self, sealed: &RecordBatch, misfits: &mut Vec<String>) -> Result<()> {
         let fields = self.rows.schema().fields().iter();
         let columns: Option<Vec<ArrayRef>> = fields
-            .map(|field| sealed.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type()).cloned())
+            .map(|field| {
+                sealed
+                    .column_by_name(field.name())
+                    .filter(|column| column.data_type() == field.data_type())
+                    .cloned()
+            })
             .collect();
         let states = sealed.column_by_name(STATE).and_then(|column| column.as_primitive_opt::<Int8Type>());
-        let matches = sealed.column_by_name(MATCHES).and_then(|column| column.as_primitive_opt::<UInt64Type>());
+        let matches =
+            sealed.column_by_name(MATCHES).and_then(|column| column.as_primitive_opt::<UInt64Type>());
         let (Some(columns), Some(states), Some(matches)) = (columns, states, matches) else {
-            misfits.push(format!("the columns that `{}` looks at have changed: it starts without rows", self.fingerprint));
+            misfits.push(format!(
+                "the columns that `{}` looks at have changed: it starts without rows",
+                self.fingerprint
+            ));
             return Ok(());
         };
         let batch = RecordBatch::try_new(Arc::clone(self.rows.schema()), columns)?;
         let ids = self.rows.push(&batch)?;
         let mut placed = Vec::new();
-        for (((ts, id), state), matches) in times(&batch, TS)?.iter().zip(ids).zip(states.values()).zip(matches.values()) {
+        for (((ts, id), state), matches) in
+            times(&batch, TS)?.iter().zip(ids).zip(states.values()).zip(matches.values())
+        {
             if *state == WAITS {
                 self.waiting.insert((*ts, id));
             } else {
@@ -128,7 +153,8 @@ impl MatchRows {
         let (groups, holds) = self.place(&rows, &mut counted)?;
         let mut before = vec![0; self.partitions.len()];
         for (((.., state, matches), group), holds) in placed.iter().zip(&groups).zip(holds) {
-            if let (Some(partition), Some(before)) = (self.partitions.get_mut(*group), before.get_mut(*group)) {
+            if let (Some(partition), Some(before)) = (self.partitions.get_mut(*group), before.get_mut(*group))
+            {
                 *before += usize::from(*state == BEFORE);
                 partition.number = *matches;
                 partition.judge_next(holds);

@@ -1,6 +1,7 @@
 //! What a way through the pattern must remember of its rows, because conditions ask for it.
 //!
-//! Two ways that are at the same step and remember the same have the same future, whatever rows they took: one of them is enough.
+//! Two ways that are at the same step and remember the same have the same future, whatever rows they took:
+//! one of them is enough.
 
 use super::formula::{Formula, Slot};
 use crate::sql::pattern::formula::{ALL, At};
@@ -41,7 +42,11 @@ impl Tracks {
         for slot in formulas.flat_map(|formula| &formula.slots) {
             match slot {
                 Slot::Value { at, .. } => {
-                    tracks.add(at.variables, if at.from_last { What::Last } else { What::First }, at.offset as usize + 1);
+                    tracks.add(
+                        at.variables,
+                        if at.from_last { What::Last } else { What::First },
+                        at.offset as usize + 1,
+                    );
                 }
                 Slot::Aggregate { variables, .. } => tracks.add(*variables, What::Hash, 2),
                 Slot::Classifier { .. } | Slot::MatchNumber => {}
@@ -91,16 +96,21 @@ impl Tracks {
                     marks.iter_mut().take(1).for_each(|last| *last = row);
                 }
                 (What::Hash, [low, high]) => {
-                    // Two independent hashes: rows only ever grow, so that an equal pair means equal rows but for one case in 2^64.
+                    // Two independent hashes: rows only ever grow, so that an equal pair means equal rows but
+                    // for one case in 2^64.
                     *low = low.wrapping_mul(0x9E37_79B1).wrapping_add(row.wrapping_add(1));
-                    *high = high.wrapping_mul(0x85EB_CA77).wrapping_add(row.wrapping_mul(0xC2B2_AE3D).wrapping_add(7)).rotate_left(13);
+                    *high = high
+                        .wrapping_mul(0x85EB_CA77)
+                        .wrapping_add(row.wrapping_mul(0xC2B2_AE3D).wrapping_add(7))
+                        .rotate_left(13);
                 }
                 (What::Hash, _) => {}
             }
         }
     }
 
-    /// The row that `at` means, before it goes `back`, when the row `current` is taken for `variable` after the `taken` rows of `marks`.
+    /// The row that `at` means, before it goes `back`, when the row `current` is taken for `variable` after
+    /// the `taken` rows of `marks`.
     pub(super) fn row(&self, marks: &[u32], at: &At, variable: u8, taken: u32, current: u32) -> Option<u32> {
         let offset = at.offset;
         if at.variables == ALL {
@@ -119,7 +129,9 @@ impl Tracks {
         match (is_mine, at.from_last) {
             (true, true) if offset == 0 => Some(current),
             (true, true) => mark(offset - 1),
-            (true, false) => mark(offset).or_else(|| (offset == 0 || mark(offset - 1).is_some()).then_some(current)),
+            (true, false) => {
+                mark(offset).or_else(|| (offset == 0 || mark(offset - 1).is_some()).then_some(current))
+            }
             (false, _) => mark(offset),
         }
     }

@@ -48,8 +48,14 @@ impl View for Trying<'_> {
             return (0..self.taken).chain([self.current]).filter_map(|row| self.id(row, 0)).collect();
         }
         let is_mine = |variable: u8| variables >> variable & 1 == 1;
-        let path = self.partition.attempt.path(self.node).filter(|node| is_mine(node.label.variable)).map(|node| node.row);
-        let mut rows: Vec<u32> = is_mine(self.variable).then_some(self.current).into_iter().chain(path).collect();
+        let path = self
+            .partition
+            .attempt
+            .path(self.node)
+            .filter(|node| is_mine(node.label.variable))
+            .map(|node| node.row);
+        let mut rows: Vec<u32> =
+            is_mine(self.variable).then_some(self.current).into_iter().chain(path).collect();
         rows.reverse();
         rows.into_iter().filter_map(|row| self.id(row, 0)).collect()
     }
@@ -80,8 +86,10 @@ impl Seen<'_> {
 impl View for Seen<'_> {
     fn row(&self, at: &At) -> Option<u64> {
         let labels = self.labels(at.finished);
-        let mut rows = (0..labels.len()).filter(|row| labels.get(*row).is_some_and(|label| at.variables >> label.variable & 1 == 1));
-        let row = if at.from_last { rows.rev().nth(at.offset as usize) } else { rows.nth(at.offset as usize) }?;
+        let mut rows = (0..labels.len())
+            .filter(|row| labels.get(*row).is_some_and(|label| at.variables >> label.variable & 1 == 1));
+        let row =
+            if at.from_last { rows.rev().nth(at.offset as usize) } else { rows.nth(at.offset as usize) }?;
         self.found.ids.get((self.found.before + row).checked_sub(at.back as usize)?).copied()
     }
 

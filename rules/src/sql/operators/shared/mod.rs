@@ -1,15 +1,17 @@
 //! Operators that several statements use at once.
 //!
-//! In the tree of a statement, [`Shared`] stands in the place of the lowest operators that keep something. These are in a [`Part`], and statements
-//! whose parts compute the same **and hold the same** can use one of them: the first that asks in a pass runs it, the others are given what it made of
-//! the pass. Nothing that a rule writes depends on whether it shares a part, so that is neither in the journal nor in a snapshot.
+//! In the tree of a statement, [`Shared`] stands in the place of the lowest operators that keep something.
+//! These are in a [`Part`], and statements whose parts compute the same **and hold the same** can use one of
+//! them: the first that asks in a pass runs it, the others are given what it made of the pass. Nothing that a
+//! rule writes depends on whether it shares a part, so that is neither in the journal nor in a snapshot.
 //!
 //! # What holds
-//! * All users of a part are called for the same rows, since they read the same streams, and have the same event time. [`PassNumber`] says which
-//!   pass of which call it is.
-//! * A tick calls only those whose time it is. If it is the part's time, that is all of its users. If it is not, the part makes nothing of the
-//!   tick, and it does not matter who had it: see [`EventTime`].
-//! * Who leaves takes a copy of what the part holds along, in operators of its own that are made anew, and the others do not notice.
+//! * All users of a part are called for the same rows, since they read the same streams, and have the same
+//!   event time. [`PassNumber`] says which pass of which call it is.
+//! * A tick calls only those whose time it is. If it is the part's time, that is all of its users. If it is
+//!   not, the part makes nothing of the tick, and it does not matter who had it: see [`EventTime`].
+//! * Who leaves takes a copy of what the part holds along, in operators of its own that are made anew, and
+//!   the others do not notice.
 
 mod part;
 
@@ -27,10 +29,12 @@ use crate::rule::{SealedState, Step, When};
 use crate::sql::time::EventTime;
 use part::{Part, Seen, lock, restore};
 
-/// Which pass it is, for all who take part in it: see [`crate::When::round`], and the number of the pass within the call.
+/// Which pass it is, for all who take part in it: see [`crate::When::round`], and the number of the pass
+/// within the call.
 pub(in crate::sql) type PassNumber = (u64, usize);
 
-/// What a part computes, exactly: its plan, with all literals and types, and the options that say how it is run.
+/// What a part computes, exactly: its plan, with all literals and types, and the options that say how it is
+/// run.
 #[derive(Debug)]
 pub(in crate::sql) struct Computes {
     hash: u64,
@@ -46,9 +50,19 @@ pub(in crate::sql) type Make = fn(&LogicalPlan, &Options, &BTreeSet<String>) -> 
 
 impl Computes {
     /// What `make` makes of `plan` in a rule with `options`.
-    pub(in crate::sql) fn new(plan: &LogicalPlan, options: &Options, by_arrival: BTreeSet<String>, make: Make) -> Self {
+    pub(in crate::sql) fn new(
+        plan: &LogicalPlan,
+        options: &Options,
+        by_arrival: BTreeSet<String>,
+        make: Make,
+    ) -> Self {
         // Of the others, some belong to event time, which is compared by itself, and the rest to the rule.
-        let options = Options { emit: options.emit, emit_every: options.emit_every, state_ttl: options.state_ttl, ..Options::default() };
+        let options = Options {
+            emit: options.emit,
+            emit_every: options.emit_every,
+            state_ttl: options.state_ttl,
+            ..Options::default()
+        };
         let mut hasher = DefaultHasher::new();
         plan.hash(&mut hasher);
         Self { hash: hasher.finish(), plan: plan.clone(), options, by_arrival, make }
@@ -61,7 +75,8 @@ impl Computes {
 
 impl PartialEq for Computes {
     fn eq(&self, other: &Self) -> bool {
-        let is_same = self.hash == other.hash && self.options == other.options && self.by_arrival == other.by_arrival;
+        let is_same =
+            self.hash == other.hash && self.options == other.options && self.by_arrival == other.by_arrival;
         std::ptr::eq(self, other) || (is_same && self.plan == other.plan)
     }
 }
@@ -132,12 +147,17 @@ impl Shared {
         Self { computes: Arc::new(computes), schema, rule, part, given: 0 }
     }
 
-    /// Looks for a part among `parts` that computes the same and holds the same, and uses that from now on. `time` is the event time of
-    /// the statement, which belongs to `rule`.
+    /// Looks for a part among `parts` that computes the same and holds the same, and uses that from now on.
+    /// `time` is the event time of the statement, which belongs to `rule`.
     ///
     /// # Errors
     /// When the state cannot be looked at.
-    pub(in crate::sql) fn share(&mut self, rule: &Arc<str>, time: Option<&EventTime>, parts: &mut SharedParts) -> Result<()> {
+    pub(in crate::sql) fn share(
+        &mut self,
+        rule: &Arc<str>,
+        time: Option<&EventTime>,
+        parts: &mut SharedParts,
+    ) -> Result<()> {
         let mut own = lock(&self.part)?;
         if !Arc::ptr_eq(&self.rule, rule) {
             own.leave(&self.rule);
@@ -153,9 +173,12 @@ impl Shared {
         let is_own = |other: &Weak<Mutex<Part>>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(&self.part));
         // Several users, who come one by one, go to an older part only: else two parts could change places.
         let is_alone = own.users.len() == 1;
-        let others = known.iter().take_while(|other| is_alone || !is_own(other)).filter(|other| !is_own(other));
+        let others =
+            known.iter().take_while(|other| is_alone || !is_own(other)).filter(|other| !is_own(other));
         let mut others = others.filter_map(Weak::upgrade);
-        let Some(same) = others.find(|other| lock(other).is_ok_and(|mut other| own.holds_the_same(&mut other))) else {
+        let Some(same) =
+            others.find(|other| lock(other).is_ok_and(|mut other| own.holds_the_same(&mut other)))
+        else {
             if !known.iter().any(is_own) {
                 known.push(Arc::downgrade(&self.part));
             }
@@ -194,7 +217,8 @@ impl Shared {
         Ok(())
     }
 
-    /// The same as [`Shared::leave`], and no rule of this worker shares it later. On another, rounds are counted by themselves.
+    /// The same as [`Shared::leave`], and no rule of this worker shares it later. On another, rounds are
+    /// counted by themselves.
     ///
     /// # Errors
     /// When the state cannot be copied.
@@ -224,7 +248,10 @@ impl Shared {
     ///
     /// # Errors
     /// Those of `change`.
-    pub(in crate::sql) fn visit_mut(&mut self, change: &mut dyn FnMut(&mut dyn Operator) -> Result<()>) -> Result<()> {
+    pub(in crate::sql) fn visit_mut(
+        &mut self,
+        change: &mut dyn FnMut(&mut dyn Operator) -> Result<()>,
+    ) -> Result<()> {
         let mut part = lock(&self.part)?;
         part.seen = None;
         visit_mut(&mut *part.operators, change)

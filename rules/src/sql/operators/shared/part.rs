@@ -46,7 +46,15 @@ struct Made {
 
 impl Part {
     pub(super) fn new(operators: Box<dyn Operator>, rule: &Arc<str>) -> Self {
-        Self { operators, users: vec![Arc::clone(rule)], seen: None, failed: None, round: When::ALONE, made: Vec::new(), passes: 0 }
+        Self {
+            operators,
+            users: vec![Arc::clone(rule)],
+            seen: None,
+            failed: None,
+            round: When::ALONE,
+            made: Vec::new(),
+            passes: 0,
+        }
     }
 
     pub(super) fn leave(&mut self, rule: &Arc<str>) {
@@ -56,7 +64,12 @@ impl Part {
     }
 
     /// One pass, for a user that has been `given` so many.
-    pub(super) fn run(&mut self, pass: &mut Pass<'_>, (round, number): PassNumber, given: &mut u64) -> Result<Chunk> {
+    pub(super) fn run(
+        &mut self,
+        pass: &mut Pass<'_>,
+        (round, number): PassNumber,
+        given: &mut u64,
+    ) -> Result<Chunk> {
         if self.round != round {
             self.begin_round(round);
         }
@@ -74,7 +87,9 @@ impl Part {
                 *given = made.pass.unwrap_or(*given);
                 Ok(made.chunk.clone())
             }
-            _ => Err(DataFusionError::Internal("rules that share a window were not called for the same rows".into())),
+            _ => Err(DataFusionError::Internal(
+                "rules that share a window were not called for the same rows".into(),
+            )),
         }
     }
 
@@ -96,7 +111,8 @@ impl Part {
         Ok(Made { pass: is_something.then_some(self.passes), chunk, late, noted })
     }
 
-    /// Does `what` to the operators. When that fails, it has failed for all users, as it would have for each of them.
+    /// Does `what` to the operators. When that fails, it has failed for all users, as it would have for each
+    /// of them.
     fn or_fail<T>(&mut self, what: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.seen = None;
         what(self).map_err(|error| {
@@ -138,8 +154,8 @@ impl Part {
         entries
     }
 
-    /// Whether `other`, which computes the same, holds the same. What is cheap is looked at first. If one cannot be looked at, its users are told
-    /// when they run it.
+    /// Whether `other`, which computes the same, holds the same. What is cheap is looked at first. If one
+    /// cannot be looked at, its users are told when they run it.
     pub(super) fn holds_the_same(&mut self, other: &mut Self) -> bool {
         let (Some(own), Some(others)) = (&self.seen, &other.seen) else { return false };
         if own.time != others.time || self.entries() != other.entries() {
@@ -151,7 +167,11 @@ impl Part {
 }
 
 /// Gives `operators`, which hold nothing, what fits of `state`.
-pub(super) fn restore(operators: &mut dyn Operator, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
+pub(super) fn restore(
+    operators: &mut dyn Operator,
+    state: &mut Vec<SealedState>,
+    misfits: &mut Vec<String>,
+) -> Result<()> {
     visit_mut(operators, &mut |operator| operator.restore(state, misfits))
 }
 
@@ -162,7 +182,9 @@ fn is_same(one: &SealedState, other: &SealedState) -> bool {
 
 /// What somebody has left half done when he panicked is of no use to anybody.
 pub(super) fn lock(part: &Mutex<Part>) -> Result<MutexGuard<'_, Part>> {
-    let part = part.lock().map_err(|_| DataFusionError::Execution("it panicked, in a window that it shares".into()))?;
+    let part = part
+        .lock()
+        .map_err(|_| DataFusionError::Execution("it panicked, in a window that it shares".into()))?;
     match &part.failed {
         None => Ok(part),
         Some(error) => Err(DataFusionError::Shared(Arc::clone(error))),

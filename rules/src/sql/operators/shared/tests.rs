@@ -55,7 +55,8 @@ fn two(panics: bool) -> [Shared; 2] {
     let plan = LogicalPlanBuilder::empty(false).build().unwrap();
     let mut parts = SharedParts::default();
     let shared = ["a", "b"].map(|rule| {
-        let computes = Computes::new(&plan, &Options::default(), BTreeSet::new(), |_, _, _| Ok(brittle(false)));
+        let computes =
+            Computes::new(&plan, &Options::default(), BTreeSet::new(), |_, _, _| Ok(brittle(false)));
         let mut shared = Shared::new(computes, brittle(panics));
         shared.share(&rule.into(), None, &mut parts).unwrap();
         shared
