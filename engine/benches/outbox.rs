@@ -22,7 +22,7 @@ use tidegate::disk::SystemDisk;
 use tidegate::status::OutboxStatus;
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, Rows, Seqs};
-use tidegate_rules::{WhenFull, Worth};
+use tidegate_rules::{DeliveryPolicy, WhenFull};
 
 /// Rows of one append.
 const ROWS: u64 = 1_000;
@@ -63,7 +63,7 @@ fn fill(path: &Path, rows: u64) -> (Duration, u64) {
     };
     let (buffer, writer) = Buffer::open(
         &settings,
-        Uplinks::of(&config.uplinks),
+        Uplinks::from_config(&config.uplinks),
         Arc::new(SystemClock),
         Arc::new(SystemDisk),
         Arc::clone(&status),
@@ -77,9 +77,10 @@ fn fill(path: &Path, rows: u64) -> (Duration, u64) {
         for (at, first) in (0..rows).step_by(usize::try_from(ROWS).unwrap()).enumerate() {
             let rows = Rows { batch: batches[at % batches.len()].clone(), seqs: Seqs::Run { first } };
             let ordinals = vec![0; rows.len()];
-            let (rule, worth, now_ns) = ("load".into(), Worth::default(), i64::try_from(first).unwrap());
+            let (rule, delivery, now_ns) =
+                ("load".into(), DeliveryPolicy::default(), i64::try_from(first).unwrap());
             buffer
-                .append(vec![OutboxRows { rule, rows, ordinals, worth, now_ns, ack: Ack::none() }])
+                .append(vec![OutboxRows { rule, rows, ordinals, delivery, now_ns, ack: Ack::none() }])
                 .await
                 .unwrap();
         }

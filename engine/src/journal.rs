@@ -116,7 +116,7 @@ pub struct Start {
 impl Start {
     /// Takes the snapshot out of what the buffer found, and says what is wrong with it.
     #[must_use]
-    pub fn of(recovered: &mut Recovered, copies: Copies) -> Self {
+    pub fn new(recovered: &mut Recovered, copies: Copies) -> Self {
         for reason in &recovered.damaged {
             tracing::error!(
                 reason,
@@ -194,7 +194,7 @@ impl Journal {
             rows: 0,
             changed: false,
         };
-        book.hush(true);
+        book.set_quiet(true);
         let mut run = Run {
             book,
             workers,
@@ -263,7 +263,7 @@ impl Journal {
             // The journal is of no use until there is something that it goes on from.
             (journal.rows, journal.changed) = (SNAPSHOT_ROWS, true);
         }
-        book.hush(false);
+        book.set_quiet(false);
         Ok(journal)
     }
 
@@ -485,7 +485,7 @@ impl Run<'_> {
 
     async fn restore(&self, states: States) {
         for (rule, state) in states {
-            match self.book.home(&rule) {
+            match self.book.worker_of(&rule) {
                 Some(worker) => self.send(worker, Entry::Restore { rule, state }).await,
                 None => {
                     tracing::warn!(rule = %rule, "the rule cannot be loaded any more; its state is dropped")

@@ -78,7 +78,7 @@ impl World for Machine {
     }
 
     fn rules(&mut self, config: &Config, book: RuleBook) -> Rules {
-        let tables = TableFiles::of(config).keeping(copies(config, self.disk(), self.clock()), &book);
+        let tables = TableFiles::new(config).keeping(copies(config, self.disk(), self.clock()), &book);
         let (rules, handle) = RulesDir::new(&config.rules.dir, tables, book);
         Rules { handle, run: Box::new(|changes, loaded| Box::pin(rules.run(changes, loaded))) }
     }

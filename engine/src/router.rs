@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use tidegate_core::{Ack, Rows, Seqs};
-use tidegate_rules::{Target, Worth};
+use tidegate_rules::{DeliveryPolicy, Target};
 
 use crate::buffer::{Buffer, OutboxRows};
 use crate::outputs::{OutputQueue, Writes};
@@ -24,7 +24,7 @@ pub struct Routed {
     /// one a row
     pub ordinals: Vec<u32>,
     /// what they are worth on their way to the uplinks
-    pub worth: Worth,
+    pub delivery: DeliveryPolicy,
 }
 
 /// Where rows go.
@@ -87,8 +87,8 @@ impl Router {
     }
 }
 
-fn outbox_rows(Routed { rule, rows, ordinals, worth, .. }: Routed, now_ns: i64, ack: Ack) -> OutboxRows {
-    OutboxRows { rule, rows, ordinals, worth, now_ns, ack }
+fn outbox_rows(Routed { rule, rows, ordinals, delivery, .. }: Routed, now_ns: i64, ack: Ack) -> OutboxRows {
+    OutboxRows { rule, rows, ordinals, delivery, now_ns, ack }
 }
 
 /// Cuts and sorts what was written so that sequence numbers never decrease. Rows with equal numbers stay in
@@ -108,7 +108,7 @@ pub fn in_order(written: Vec<Routed>) -> Vec<Routed> {
             target: routed.target.clone(),
             rows: routed.rows.slice(run.offset, run.len),
             ordinals: routed.ordinals.get(run.offset..run.offset + run.len)?.to_vec(),
-            worth: routed.worth,
+            delivery: routed.delivery,
         })
     };
     runs.iter().filter_map(part).collect()
@@ -188,7 +188,7 @@ mod tests {
             target: Target::Output("pump".into()),
             ordinals: vec![0; rows.len()],
             rows,
-            worth: Worth::default(),
+            delivery: DeliveryPolicy::default(),
         };
         let ordered = in_order(vec![routed(rows(&[1, 1], &[0, 3]), "on"), routed(rows(&[0], &[2]), "off")]);
         let said: Vec<(&str, usize)> = ordered.iter().map(|r| (&*r.rule, r.rows.len())).collect();

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::status::Status;
 use crate::worker::{Change, Load, topological};
-use homes::{Homes, Move};
+use placement::{Move, Placement};
 
 /// A change, with the worker that it is for.
 pub type Placed = (usize, Change);
@@ -68,10 +68,10 @@ pub type Compile = fn(&str, &str, &Catalog) -> Result<Compiled, CompileError>;
 pub struct RuleBook {
     catalog: Catalog,
     compile: Compile,
-    rules: BTreeMap<Arc<str>, Page>,
+    rules: BTreeMap<Arc<str>, Entry>,
     /// what the reference tables hold
     tables: BTreeMap<Arc<str>, RecordBatch>,
-    homes: Homes,
+    placement: Placement,
     status: Arc<Status>,
     /// whether somebody else reports what is wrong
     quiet: bool,
@@ -82,7 +82,7 @@ pub struct RuleBook {
 }
 
 /// What is known of one rule file.
-struct Page {
+struct Entry {
     /// the file, as diagnostics name it
     file: String,
     /// newest text that is not known to be wrong
@@ -114,7 +114,7 @@ impl RuleBook {
             compile,
             rules,
             tables,
-            homes: Homes::new(workers),
+            placement: Placement::new(workers),
             status,
             quiet: false,
             told,
@@ -137,7 +137,7 @@ impl RuleBook {
     }
 
     /// Whether somebody else reports what is wrong from now on.
-    pub fn hush(&mut self, quiet: bool) {
+    pub fn set_quiet(&mut self, quiet: bool) {
         self.quiet = quiet;
     }
 
@@ -153,7 +153,7 @@ impl RuleBook {
         let Some((from, good)) = self
             .rules
             .get_key_value(from)
-            .and_then(|(from, page)| Some((Arc::clone(from), page.good.clone()?)))
+            .and_then(|(from, entry)| Some((Arc::clone(from), entry.good.clone()?)))
         else {
             return Edited::default();
         };
@@ -163,7 +163,9 @@ impl RuleBook {
     /// Whether `text` is the newest good text of rule `name`, and no wrong one came after it.
     #[must_use]
     pub fn runs(&self, name: &str, text: &str) -> bool {
-        self.rules.get(name).is_some_and(|page| page.wrong.is_empty() && page.good.as_deref() == Some(text))
+        self.rules
+            .get(name)
+            .is_some_and(|entry| entry.wrong.is_empty() && entry.good.as_deref() == Some(text))
     }
 
     /// Makes a change of the rules that was made before.
@@ -197,7 +199,7 @@ impl RuleBook {
         let schema = rows.schema();
         let other_columns = known.replace(Arc::clone(&schema)).is_none_or(|known| known != schema);
         let first = self.tables.insert(Arc::clone(name), rows.clone()).is_none();
-        let mut changes: Vec<Placed> = (0..self.homes.workers())
+        let mut changes: Vec<Placed> = (0..self.placement.workers())
             .map(|worker| (worker, Change::Table(Arc::clone(name), rows.clone())))
             .collect();
         if first || other_columns {
@@ -210,7 +212,7 @@ impl RuleBook {
     /// changes nothing but what [`RuleBook::wrong`] says.
     pub fn put(&mut self, name: &Arc<str>, file: &str, text: &Arc<str>, inherits: &Arc<str>) -> Edited {
         let outcome = self.compile(name, file, text);
-        let page = self.rules.entry(Arc::clone(name)).or_insert_with(|| Page::new(file));
+        let entry = self.rules.entry(Arc::clone(name)).or_insert_with(|| Entry::new(file));
         let status = self.status.rules.of(name);
         let edit = || {
             let (name, inherits) = (name.to_string(), inherits.to_string());
@@ -218,9 +220,9 @@ impl RuleBook {
         };
         match outcome {
             Ok(Compiled { options, rule, warnings }) => {
-                (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), Vec::new(), Vec::new());
-                page.warned &= page.warnings == warnings;
-                page.warnings = warnings;
+                (entry.good, entry.waiting, entry.wrong) = (Some(Arc::clone(text)), Vec::new(), Vec::new());
+                entry.warned &= entry.warnings == warnings;
+                entry.warnings = warnings;
                 status.refused.clear();
                 status.waits_for.clear();
                 let mut changes = self.start(name, inherits, &options, rule);
@@ -234,7 +236,7 @@ impl RuleBook {
                 }
                 status.refused.clear();
                 status.waits_for.note(streams.join(", "));
-                (page.good, page.waiting, page.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
+                (entry.good, entry.waiting, entry.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
                 Edited { edit: edit(), changes: self.renamed(name, inherits) }
             }
             Err(CompileError::Wrong(wrong)) => {
@@ -257,15 +259,18 @@ impl RuleBook {
     }
 
     fn refuse(&mut self, name: &Arc<str>, file: &str, wrong: Vec<Diagnostic>, text: Option<Arc<str>>) {
-        let page = self.rules.entry(Arc::clone(name)).or_insert_with(|| Page::new(file));
-        let keeps =
-            if page.running.is_some() { "the version before keeps running" } else { "the rule does not run" };
+        let entry = self.rules.entry(Arc::clone(name)).or_insert_with(|| Entry::new(file));
+        let keeps = if entry.running.is_some() {
+            "the version before keeps running"
+        } else {
+            "the rule does not run"
+        };
         for diagnostic in wrong.iter().filter(|_| !self.quiet) {
             tracing::error!(rule = %name, "{diagnostic} ({keeps})");
         }
         let status = self.status.rules.of(name);
         status.refused.note(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-        (page.wrong, page.refused) = (wrong, text);
+        (entry.wrong, entry.refused) = (wrong, text);
     }
 
     /// The file of rule `name` is gone.
@@ -273,8 +278,8 @@ impl RuleBook {
         self.status.rules.remove(name);
         let Some((name, _)) = self.rules.remove_entry(name) else { return Edited::default() };
         let edit = Some(Edit::Remove { name: name.to_string() });
-        let home = self.homes.leave(&name);
-        Edited { edit, changes: home.map(|worker| (worker, Change::Remove(name))).into_iter().collect() }
+        let place = self.placement.leave(&name);
+        Edited { edit, changes: place.map(|worker| (worker, Change::Remove(name))).into_iter().collect() }
     }
 
     /// What rules may name.
@@ -291,8 +296,8 @@ impl RuleBook {
 
     /// The worker that runs rule `name`.
     #[must_use]
-    pub fn home(&self, name: &str) -> Option<usize> {
-        self.homes.of(name)
+    pub fn worker_of(&self, name: &str) -> Option<usize> {
+        self.placement.worker_of(name)
     }
 
     /// The names of all rules.
@@ -303,15 +308,15 @@ impl RuleBook {
     /// Rule `name` and all that must live on the same worker.
     #[must_use]
     pub fn family(&self, name: &Arc<str>) -> BTreeSet<Arc<str>> {
-        self.homes.family(name)
+        self.placement.family(name)
     }
 
     /// The texts that are known to be good.
     pub fn texts(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         self.rules
             .iter()
-            .filter(|(_, page)| page.wrong.is_empty())
-            .filter_map(|(name, page)| Some((name, page.good.as_ref()?)))
+            .filter(|(_, entry)| entry.wrong.is_empty())
+            .filter_map(|(name, entry)| Some((name, entry.good.as_ref()?)))
     }
 
     /// The columns of an input stream are known, or have widened: rules that read it are compiled anew.
@@ -325,27 +330,29 @@ impl RuleBook {
         let concerned: Vec<(Arc<str>, String, Arc<str>)> = self
             .rules
             .iter()
-            .filter(|(_, page)| page.reads(name))
-            .filter_map(|(name, page)| {
-                Some((Arc::clone(name), page.file.clone(), Arc::clone(page.good.as_ref()?)))
+            .filter(|(_, entry)| entry.reads(name))
+            .filter_map(|(name, entry)| {
+                Some((Arc::clone(name), entry.file.clone(), Arc::clone(entry.good.as_ref()?)))
             })
             .collect();
         let mut changes = Vec::new();
         for (name, file, text) in concerned {
             // The newest text may be a wrong one that was never run; it stays wrong. It may also be this one,
             // which did not fit the columns before.
-            let newest =
-                self.rules.get_mut(&name).map(|page| (std::mem::take(&mut page.wrong), page.refused.take()));
+            let newest = self
+                .rules
+                .get_mut(&name)
+                .map(|entry| (std::mem::take(&mut entry.wrong), entry.refused.take()));
             changes.extend(self.put(&name, &file, &text, &name).changes);
             let still_wrong =
                 newest.filter(|(wrong, refused)| !wrong.is_empty() && refused.as_ref() != Some(&text));
-            if let Some((newest, page)) = still_wrong.zip(self.rules.get_mut(&name)) {
+            if let Some((newest, entry)) = still_wrong.zip(self.rules.get_mut(&name)) {
                 self.status
                     .rules
                     .of(&name)
                     .refused
                     .note(newest.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-                (page.wrong, page.refused) = newest;
+                (entry.wrong, entry.refused) = newest;
             }
         }
         changes
@@ -354,26 +361,26 @@ impl RuleBook {
     /// What is wrong with the newest texts.
     #[must_use]
     pub fn wrong(&self) -> Vec<Diagnostic> {
-        self.rules.values().flat_map(|page| page.wrong.iter().cloned()).collect()
+        self.rules.values().flat_map(|entry| entry.wrong.iter().cloned()).collect()
     }
 
     /// What is probably not meant in the newest good texts.
     #[must_use]
     pub fn warnings(&self) -> Vec<Diagnostic> {
-        self.rules.values().flat_map(|page| page.warnings.iter().cloned()).chain(self.writers()).collect()
+        self.rules.values().flat_map(|entry| entry.warnings.iter().cloned()).chain(self.writers()).collect()
     }
 
     /// What several rules write, and one should.
     fn writers(&self) -> Vec<Diagnostic> {
-        let running = self.rules.values().filter(|page| page.writes);
-        writers::warnings(running.filter_map(|page| Some((page.file.as_str(), page.running.as_deref()?))))
+        let running = self.rules.values().filter(|entry| entry.writes);
+        writers::warnings(running.filter_map(|entry| Some((entry.file.as_str(), entry.running.as_deref()?))))
     }
 
     /// Logs the warnings that the log does not have yet.
     pub fn log_warnings(&mut self) {
-        for (name, page) in self.rules.iter_mut().filter(|(_, page)| !page.warned) {
-            page.warned = true;
-            for diagnostic in page.warnings.iter().filter(|_| !self.quiet) {
+        for (name, entry) in self.rules.iter_mut().filter(|(_, entry)| !entry.warned) {
+            entry.warned = true;
+            for diagnostic in entry.warnings.iter().filter(|_| !self.quiet) {
                 tracing::warn!(rule = %name, "{diagnostic}");
             }
         }
@@ -388,8 +395,8 @@ impl RuleBook {
     pub fn waiting(&self) -> impl Iterator<Item = (&str, &[String])> {
         self.rules
             .iter()
-            .filter(|(_, page)| !page.waiting.is_empty())
-            .map(|(name, page)| (&**name, page.waiting.as_slice()))
+            .filter(|(_, entry)| !entry.waiting.is_empty())
+            .map(|(name, entry)| (&**name, entry.waiting.as_slice()))
     }
 
     /// Number of rule files.
@@ -442,7 +449,7 @@ impl RuleBook {
             .rules
             .iter()
             .filter(|(other, _)| &***other != name)
-            .filter_map(|(_, page)| page.running.as_ref());
+            .filter_map(|(_, entry)| entry.running.as_ref());
         let all = others.flatten().chain(flows);
         let edges: BTreeSet<(Arc<str>, Arc<str>)> = all
             .filter_map(|flow| match &flow.target {
@@ -469,39 +476,47 @@ impl RuleBook {
     ) -> Vec<Placed> {
         let mut changes = Vec::new();
         if options.mode == Mode::Off {
-            if let Some(page) = self.rules.get_mut(name) {
-                page.running = None;
+            if let Some(entry) = self.rules.get_mut(name) {
+                entry.running = None;
             }
             self.status.rules.of(name).running.clear();
             if self.says_what_runs {
                 tracing::info!("rule {name}: it is off");
             }
-            changes.extend(self.homes.leave(name).map(|worker| (worker, Change::Remove(Arc::clone(name)))));
+            changes
+                .extend(self.placement.leave(name).map(|worker| (worker, Change::Remove(Arc::clone(name)))));
             return changes;
         }
         let flows = rule.flows().to_vec();
         let tables: Vec<Arc<str>> = rule.tables().iter().map(|(table, _)| Arc::clone(table)).collect();
         // A renamed rule's state is on the worker of the old name.
-        let old = if inherits == name { None } else { self.homes.leave(inherits) };
+        let old = if inherits == name { None } else { self.placement.leave(inherits) };
         if old.is_some()
-            && let Some(page) = self.rules.get_mut(inherits)
+            && let Some(entry) = self.rules.get_mut(inherits)
         {
-            page.running = None;
+            entry.running = None;
         }
-        let worker = self.homes.settle(name, old, homes::ties(&flows, &self.catalog));
+        let worker = self.placement.settle(name, old, placement::ties(&flows, &self.catalog));
         let mut hash = Arc::from("");
-        if let Some(page) = self.rules.get_mut(name) {
-            page.running = Some(flows);
-            page.writes = options.mode == Mode::Active;
-            page.tables = tables;
-            hash = page.good.as_deref().map_or(hash, sha256);
+        if let Some(entry) = self.rules.get_mut(name) {
+            entry.running = Some(flows);
+            entry.writes = options.mode == Mode::Active;
+            entry.tables = tables;
+            hash = entry.good.as_deref().map_or(hash, sha256);
         }
-        let (mode, worth) = (options.mode, options.worth());
+        let (mode, delivery) = (options.mode, options.delivery());
         let is_said = self.says_what_runs;
-        let load =
-            Load { name: Arc::clone(name), rule, hash, mode, worth, inherits: Arc::clone(inherits), is_said };
+        let load = Load {
+            name: Arc::clone(name),
+            rule,
+            hash,
+            mode,
+            delivery,
+            inherits: Arc::clone(inherits),
+            is_said,
+        };
         changes.push((worker, Change::Load(load)));
-        for Move { rule, from, to } in self.homes.bring_together(name) {
+        for Move { rule, from, to } in self.placement.bring_together(name) {
             let (give, take) = oneshot::channel();
             changes.push((from, Change::Give(Arc::clone(&rule), give)));
             changes.push((to, Change::Take(rule, take)));
@@ -515,7 +530,7 @@ fn sha256(text: &str) -> Arc<str> {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
-impl Page {
+impl Entry {
     fn new(file: &str) -> Self {
         Self {
             file: file.to_owned(),
@@ -538,7 +553,7 @@ impl Page {
     }
 }
 
-mod homes;
+mod placement;
 #[cfg(test)]
 mod tests;
 mod writers;

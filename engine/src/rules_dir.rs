@@ -386,7 +386,7 @@ fn take_note(
         let name = name.as_str();
         match event.kind {
             EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => {
-                drop(writers.insert(name.to_owned(), Instant::now()))
+                writers.insert(name.to_owned(), Instant::now());
             }
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Modify(ModifyKind::Name(_))

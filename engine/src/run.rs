@@ -117,7 +117,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     for path in std::iter::once(config.data_dir.as_path()).chain(config.buffer.path.parent()) {
         disk.make_dir(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
     }
-    let uplinks = Uplinks::of(&config.uplinks);
+    let uplinks = Uplinks::from_config(&config.uplinks);
     let (buffer, writer) = Buffer::open(
         &config.buffer,
         uplinks,
@@ -129,7 +129,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
     let mut schemas = SchemaStore::new(config, Arc::clone(&disk));
-    let beginning = Start::of(&mut recovered, copies(config, disk, clock));
+    let beginning = Start::new(&mut recovered, copies(config, disk, clock));
     let mut load =
         |stream: &String| (stream.clone(), schemas.load(stream, beginning.columns(stream).flatten()));
     let columns = config.streams.keys().map(&mut load).collect();
@@ -261,7 +261,7 @@ impl Running {
 
 /// Where copies of what reference tables held are.
 pub(crate) fn copies(config: &Config, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Copies {
-    Copies::of(&config.data_dir, config.buffer.snapshot_every.0, disk, clock)
+    Copies::new(&config.data_dir, config.buffer.snapshot_every.0, disk, clock)
 }
 
 /// The streams that connection `name` brings.

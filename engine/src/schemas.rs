@@ -130,7 +130,7 @@ impl SchemaStore {
         for (name, field_type) in typed(schema) {
             let before = known
                 .and_then(|known| known.field_with_name(&name).ok())
-                .map(|field| FieldType::of(field.data_type()));
+                .map(|field| FieldType::from_arrow(field.data_type()));
             match before.flatten() {
                 None => news.new.push(format!("{name} {field_type}")),
                 Some(before) if before != field_type => {
@@ -185,7 +185,9 @@ impl SchemaStore {
 /// The columns of `schema` besides `ts`.
 pub(crate) fn typed(schema: &SchemaRef) -> Vec<(String, FieldType)> {
     let columns = schema.fields().iter().filter(|field| field.name() != TS);
-    columns.filter_map(|field| Some((field.name().clone(), FieldType::of(field.data_type())?))).collect()
+    columns
+        .filter_map(|field| Some((field.name().clone(), FieldType::from_arrow(field.data_type())?)))
+        .collect()
 }
 
 #[cfg(test)]

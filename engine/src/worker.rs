@@ -11,7 +11,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidegate_core::Rows;
 use tidegate_rules::{
-    Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, SharedParts, Target, When, Worth,
+    DeliveryPolicy, Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, SharedParts, Target,
+    When,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -63,7 +64,7 @@ pub struct Load {
     /// whether it writes
     pub mode: Mode,
     /// what its rows are worth on their way to the uplinks
-    pub worth: Worth,
+    pub delivery: DeliveryPolicy,
     /// The rule whose state it takes over: itself, or the one it was renamed from.
     pub inherits: Arc<str>,
     /// Whether it is worth a line in the log that it runs.
@@ -74,7 +75,7 @@ pub struct Load {
 pub struct Hosted {
     rule: Box<dyn Rule>,
     mode: Mode,
-    worth: Worth,
+    delivery: DeliveryPolicy,
     status: Arc<RuleStatus>,
     bad_rows: Sampler,
     late: Sampler,
@@ -351,7 +352,7 @@ impl Worker {
         hosted.status.stopped.note(reason);
     }
 
-    fn load(&mut self, Load { name, mut rule, hash, mode, worth, inherits, is_said }: Load) {
+    fn load(&mut self, Load { name, mut rule, hash, mode, delivery, inherits, is_said }: Load) {
         let mut kept = "";
         if let Some(mut old) = self.take_out(&inherits) {
             let sealed = old.rule.seal();
@@ -388,7 +389,7 @@ impl Worker {
             Hosted {
                 rule,
                 mode,
-                worth,
+                delivery,
                 status,
                 bad_rows,
                 late,
@@ -531,7 +532,7 @@ impl Worker {
             hosted.note(name, &out, pass.when.wall_ns);
         }
         if hosted.mode == Mode::Active {
-            pass.take(name, hosted.worth, out.rows);
+            pass.take(name, hosted.delivery, out.rows);
         }
         match failure {
             Some(reason) => self.stop(name, reason),
@@ -541,10 +542,10 @@ impl Worker {
 
     fn finish(&self, pass: Pass) -> Vec<Routed> {
         let mut routed = Vec::new();
-        for (rule, worth, emissions) in pass.written {
+        for (rule, delivery, emissions) in pass.written {
             let ordinals = Emissions::ordinals(&emissions);
             for (Emission { target, rows }, ordinals) in emissions.into_iter().zip(ordinals) {
-                routed.push(Routed { rule: Arc::clone(&rule), target, rows, ordinals, worth });
+                routed.push(Routed { rule: Arc::clone(&rule), target, rows, ordinals, delivery });
             }
         }
         routed
@@ -630,7 +631,7 @@ struct Pass {
     /// when the entry came
     when: When,
     /// in the order of the first emission of each rule
-    written: Vec<(Arc<str>, Worth, Vec<Emission>)>,
+    written: Vec<(Arc<str>, DeliveryPolicy, Vec<Emission>)>,
     /// not yet handed to the readers
     derived: BTreeMap<Arc<str>, Vec<Rows>>,
 }
@@ -640,7 +641,7 @@ impl Pass {
         Self { when, written: Vec::new(), derived: BTreeMap::new() }
     }
 
-    fn take(&mut self, rule: &Arc<str>, worth: Worth, emissions: Vec<Emission>) {
+    fn take(&mut self, rule: &Arc<str>, delivery: DeliveryPolicy, emissions: Vec<Emission>) {
         if emissions.is_empty() {
             return;
         }
@@ -651,7 +652,7 @@ impl Pass {
         }
         match self.written.iter_mut().find(|(name, ..)| name == rule) {
             Some((.., written)) => written.extend(emissions),
-            None => self.written.push((Arc::clone(rule), worth, emissions)),
+            None => self.written.push((Arc::clone(rule), delivery, emissions)),
         }
     }
 }

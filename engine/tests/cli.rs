@@ -213,7 +213,7 @@ fn dir_with_buffer() -> tempfile::TempDir {
         rule: rule.into(),
         ordinals: vec![0; rows.len()],
         rows,
-        worth: tidegate_rules::Worth::default(),
+        delivery: tidegate_rules::DeliveryPolicy::default(),
         now_ns: 1,
         ack: Ack::none(),
     };

@@ -18,7 +18,7 @@ pub mod rule;
 pub mod sql;
 
 pub use catalog::{Catalog, OutputColumns};
-pub use options::{Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull, Worth};
+pub use options::{DeliveryPolicy, Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull};
 pub use rule::{Emission, Emissions, Flow, Listened, Rule, RuleError, SealedState, Step, Target, When};
 pub use sql::SharedParts;
 

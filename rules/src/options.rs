@@ -153,7 +153,7 @@ pub enum WhenFull {
 
 /// What the options say about rows on their way to the uplinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Worth {
+pub struct DeliveryPolicy {
     /// who goes first
     pub priority: Priority,
     /// packed bytes that may wait
@@ -210,8 +210,13 @@ const MARK: &str = "--!";
 impl Options {
     /// What the rule's rows are worth on their way to the uplinks.
     #[must_use]
-    pub fn worth(&self) -> Worth {
-        Worth { priority: self.priority, max_size: self.max_size, when_full: self.when_full, ttl: self.ttl }
+    pub fn delivery(&self) -> DeliveryPolicy {
+        DeliveryPolicy {
+            priority: self.priority,
+            max_size: self.max_size,
+            when_full: self.when_full,
+            ttl: self.ttl,
+        }
     }
 
     /// What the lines of `text` say that has effects beyond the rule.
@@ -312,9 +317,10 @@ mod tests {
             SELECT 1",
         );
         let (max_size, ttl) = (Some(ByteSize(2 << 20)), Some(Span(Duration::from_hours(7 * 24))));
-        let worth = Worth { priority: Priority(8), max_size, when_full: Some(WhenFull::ThinOut), ttl };
-        assert_eq!(options.map(|options| options.worth()), Ok(worth));
-        assert_eq!(Options::default().worth().priority.get(), 5);
+        let delivery =
+            DeliveryPolicy { priority: Priority(8), max_size, when_full: Some(WhenFull::ThinOut), ttl };
+        assert_eq!(options.map(|options| options.delivery()), Ok(delivery));
+        assert_eq!(Options::default().delivery().priority.get(), 5);
         assert_eq!(Priority::ALL.map(Priority::get), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
         let wrong: Vec<String> = Options::parse("a.sql", "--! priority = 10")
             .err()

@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tidegate_core::Rows;
 
-use crate::index::Way;
+use crate::index::Prefilter;
 use crate::sql::SharedParts;
 
 /// A running rule.
@@ -37,7 +37,7 @@ pub trait Rule: Send {
     /// What a row of `stream` must look like for the rule to make anything of it: one of these, with columns
     /// as they are in the batches that it was compiled for. Then the rule may be handed such rows only.
     /// `None`: it must see every row.
-    fn ways(&self, _stream: &str) -> Option<Arc<[Way]>> {
+    fn prefilters(&self, _stream: &str) -> Option<Arc<[Prefilter]>> {
         None
     }
 

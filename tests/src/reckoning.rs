@@ -114,7 +114,7 @@ impl Totals {
         })
     }
 
-    fn of(rows: impl Iterator<Item = (i64, i64)>) -> Option<Self> {
+    fn sum(rows: impl Iterator<Item = (i64, i64)>) -> Option<Self> {
         rows.map(|(n, times)| Self { rows: times, total: n * times, first: n, last: n }).reduce(|all, one| {
             Self {
                 rows: all.rows + one.rows,
@@ -282,7 +282,7 @@ impl Reckoning {
         }
         for (window, numbers) in windows(published) {
             // A row that is missing as such must be in its window all the same.
-            let Some(expected) = Totals::of(numbers.clone().map(|n| (n, came(n).max(1)))) else { continue };
+            let Some(expected) = Totals::sum(numbers.clone().map(|n| (n, came(n).max(1)))) else { continue };
             match self.windows.get(&window) {
                 None => faults.add(Kind::MissingWindow, format!("{window}: {expected}")),
                 Some((id, totals)) if *totals != expected => {
@@ -455,7 +455,7 @@ mod tests {
     /// What a box sends that loses and doubles nothing.
     fn right() -> Vec<Message> {
         let windows = windows(ROWS).map(|(of, numbers)| {
-            let totals = Totals::of(numbers.map(|n| (n, 1))).unwrap();
+            let totals = Totals::sum(numbers.map(|n| (n, 1))).unwrap();
             // The rows of windows that close together have one number, and ordinals of their own.
             window(&of, &totals, totals.last - totals.last % DEVICES + 1_000_000)
         });

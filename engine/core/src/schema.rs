@@ -53,7 +53,7 @@ impl FieldType {
 
     /// The field type that an Arrow type stands for, if there is one.
     #[must_use]
-    pub fn of(data_type: &DataType) -> Option<Self> {
+    pub fn from_arrow(data_type: &DataType) -> Option<Self> {
         match data_type {
             DataType::Boolean => Some(Self::Bool),
             DataType::Int64 => Some(Self::Int64),

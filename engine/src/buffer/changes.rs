@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
-use tidegate_rules::Worth;
+use tidegate_rules::DeliveryPolicy;
 
 use super::journal::{NewEntry, NewSnapshot, Retention};
 use super::room::{Room, RuleSizes};
@@ -18,7 +18,7 @@ const MAX_REFUSED: u64 = if cfg!(test) { 1 << 16 } else { 16 << 20 };
 /// A block that is ready to be inserted.
 pub(super) struct NewBlock {
     pub(super) rule: Arc<str>,
-    pub(super) worth: Worth,
+    pub(super) delivery: DeliveryPolicy,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     pub(super) rows: u64,
@@ -277,8 +277,8 @@ impl Step<'_> {
         let insert =
             "INSERT INTO block (id, rule, first_seq, last_seq, rows, data, priority, now_ns, expires_ns)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        let NewBlock { rule, worth, first_seq, last_seq, rows, now_ns, data } = block;
-        let (id, priority) = (signed(self.totals.last_block), worth.priority.get());
+        let NewBlock { rule, delivery, first_seq, last_seq, rows, now_ns, data } = block;
+        let (id, priority) = (signed(self.totals.last_block), delivery.priority.get());
         let values = params![
             id,
             &**rule,

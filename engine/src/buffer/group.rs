@@ -12,7 +12,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use tidegate_core::Ack;
-use tidegate_rules::Worth;
+use tidegate_rules::DeliveryPolicy;
 use tokio::time::Instant;
 
 use super::changes::NewBlock;
@@ -106,7 +106,7 @@ impl Held {
     fn take_alarms(&mut self, waiting: &HashSet<Arc<str>>) -> Option<Self> {
         let Append::Outbox(rows) = &mut self.append else { return None };
         let passes =
-            |rows: &mut OutboxRows| rows.worth.priority.may_use_reserve() && !waiting.contains(&rows.rule);
+            |rows: &mut OutboxRows| rows.delivery.priority.may_use_reserve() && !waiting.contains(&rows.rule);
         let alarms: Vec<_> = rows.extract_if(.., passes).collect();
         (!alarms.is_empty()).then(|| Self::new(Append::Outbox(alarms)))
     }
@@ -161,7 +161,7 @@ impl Gathered {
         }
         let (rows, bytes) = held.size();
         (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
-        self.has_alarms |= held.outbox().iter().any(|rows| rows.worth.priority.may_use_reserve());
+        self.has_alarms |= held.outbox().iter().any(|rows| rows.delivery.priority.may_use_reserve());
         self.since.get_or_insert(now);
         self.appends.push(held);
     }
@@ -243,7 +243,7 @@ pub(super) struct Unpackable {
 /// A block that still takes rows.
 struct Open {
     rule: Arc<str>,
-    worth: Worth,
+    delivery: DeliveryPolicy,
     /// with the index of what each came with
     parts: Vec<(usize, RecordBatch)>,
     rows: usize,
@@ -268,10 +268,10 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
     let (mut blocks, mut bad) = (Vec::new(), Vec::new());
     let mut open: Vec<Open> = Vec::new();
     let mut newest: HashMap<&str, usize> = HashMap::new();
-    for (index, OutboxRows { rule, rows, ordinals, worth, now_ns, .. }) in
+    for (index, OutboxRows { rule, rows, ordinals, delivery, now_ns, .. }) in
         outbox.iter().map(Borrow::borrow).enumerate()
     {
-        let worth = *worth;
+        let delivery = *delivery;
         let batch = match block::with_ids(rows, ordinals) {
             Ok(batch) => batch,
             Err(error) => {
@@ -285,7 +285,7 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
             let left = batch.num_rows() - offset;
             let fits = |open: &Open| {
                 open.room(row_bytes) > 0
-                    && open.worth == worth
+                    && open.delivery == delivery
                     && open.parts.first().is_some_and(|(_, part)| part.schema_ref() == batch.schema_ref())
             };
             let at = match newest.get(&**rule) {
@@ -294,7 +294,7 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
                     newest.insert(rule, open.len());
                     open.push(Open {
                         rule: Arc::clone(rule),
-                        worth,
+                        delivery,
                         parts: Vec::new(),
                         rows: 0,
                         bytes: 0,
@@ -312,13 +312,21 @@ pub(super) fn pack<R: Borrow<OutboxRows>>(
             offset += take;
         }
     }
-    for Open { rule, worth, parts, now_ns, .. } in open {
+    for Open { rule, delivery, parts, now_ns, .. } in open {
         let (owners, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         let mut add = |parts: &[RecordBatch]| {
             let data = encode(parts)?;
             let (first_seq, last_seq) = block::seq_range(parts);
             let rows = parts.iter().map(|part| part.num_rows() as u64).sum();
-            blocks.push(NewBlock { rule: Arc::clone(&rule), worth, first_seq, last_seq, rows, now_ns, data });
+            blocks.push(NewBlock {
+                rule: Arc::clone(&rule),
+                delivery,
+                first_seq,
+                last_seq,
+                rows,
+                now_ns,
+                data,
+            });
             Ok(())
         };
         if add(&parts).is_err() {
@@ -349,7 +357,7 @@ mod tests {
             rule: rule.into(),
             rows: Rows { batch, seqs: Seqs::Run { first } },
             ordinals,
-            worth: Worth::default(),
+            delivery: DeliveryPolicy::default(),
             now_ns: 1,
             ack: Ack::none(),
         }

@@ -70,7 +70,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::ErrorCode;
 use tidegate_core::{Ack, Clock, Rows};
-use tidegate_rules::Worth;
+use tidegate_rules::DeliveryPolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config;
@@ -94,7 +94,7 @@ pub struct OutboxRows {
     /// the position of each row among those of its sequence number
     pub ordinals: Vec<u32>,
     /// what they are worth when there is no room, or a backlog
-    pub worth: Worth,
+    pub delivery: DeliveryPolicy,
     /// the sequence's time at which they were written
     pub now_ns: i64,
     /// released when the rows are on disk

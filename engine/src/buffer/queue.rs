@@ -85,7 +85,7 @@ impl Queue {
 
     /// Takes rows, or drops some. `hold`: waits for room, whatever their rules say.
     pub(super) async fn rows(&self, rows: Vec<OutboxRows>, hold: bool) -> Result<(), BufferError> {
-        let (alarms, rest) = rows.into_iter().partition(|rows| rows.worth.priority.may_use_reserve());
+        let (alarms, rest) = rows.into_iter().partition(|rows| rows.delivery.priority.may_use_reserve());
         for (kind, rows) in [(Kind::Alarms, alarms), (Kind::Rows, rest)] {
             let rows: Vec<OutboxRows> = rows;
             if rows.is_empty() {
@@ -227,7 +227,7 @@ impl Queue {
     }
 
     fn when_full(&self, rows: &OutboxRows) -> WhenFull {
-        rows.worth.when_full.unwrap_or(self.when_full)
+        rows.delivery.when_full.unwrap_or(self.when_full)
     }
 
     fn may_drop(&self, held: &Held) -> bool {

@@ -52,8 +52,8 @@ fn tick(id: u64) -> JournalEntry {
     JournalEntry { id, now_ns: 1, wall_ns: 1, step: JournalStep::Tick { seq: id } }
 }
 
-fn worth(when_full: Option<WhenFull>, priority: u8) -> Worth {
-    Worth { when_full, priority: priority.try_into().unwrap(), ..Worth::default() }
+fn delivery(when_full: Option<WhenFull>, priority: u8) -> DeliveryPolicy {
+    DeliveryPolicy { when_full, priority: priority.try_into().unwrap(), ..DeliveryPolicy::default() }
 }
 
 #[test]
@@ -64,14 +64,14 @@ fn while_the_disk_refuses_nobody_waits_and_the_oldest_rows_make_room() {
         buffer.append(vec![rows(first, 10, Ack::none())]).unwrap();
         let stays = OutboxRows {
             rule: "stays".into(),
-            worth: worth(Some(WhenFull::DropNewest), 5),
+            delivery: delivery(Some(WhenFull::DropNewest), 5),
             ..rows(first, 10, Ack::none())
         };
         buffer.append(vec![stays]).unwrap();
         buffer
             .append(vec![OutboxRows {
                 rule: "alarm".into(),
-                worth: worth(None, 9),
+                delivery: delivery(None, 9),
                 ..rows(first, 1, Ack::none())
             }])
             .unwrap();
@@ -105,7 +105,7 @@ fn rows_that_block_wait_for_room_and_are_all_stored() {
             for first in (1..1_000).step_by(10) {
                 buffer
                     .append(vec![OutboxRows {
-                        worth: worth(Some(WhenFull::Block), 5),
+                        delivery: delivery(Some(WhenFull::Block), 5),
                         ..rows(first, 10, Ack::none())
                     }])
                     .unwrap();

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
 use tidegate_core::Span;
-use tidegate_rules::{Priority, WhenFull, Worth};
+use tidegate_rules::{DeliveryPolicy, Priority, WhenFull};
 
 use super::changes::{NewBlock, NewGap, Step};
 
@@ -42,20 +42,20 @@ pub(super) struct Room {
 }
 
 impl Room {
-    fn when_full(self, worth: Worth) -> WhenFull {
-        worth.when_full.unwrap_or(self.when_full)
+    fn when_full(self, delivery: DeliveryPolicy) -> WhenFull {
+        delivery.when_full.unwrap_or(self.when_full)
     }
 
     /// The sequence's time from which on a new block is not worth sending any more; 0: never.
     pub(super) fn expires_ns(self, block: &NewBlock) -> i64 {
-        let ttl = block.worth.ttl.or(self.ttl);
+        let ttl = block.delivery.ttl.or(self.ttl);
         ttl.map_or(0, |ttl| {
             block.now_ns.saturating_add(i64::try_from(ttl.0.as_nanos()).unwrap_or(i64::MAX)).max(1)
         })
     }
 
-    fn limit(self, worth: Worth) -> u64 {
-        if worth.priority.may_use_reserve() {
+    fn limit(self, delivery: DeliveryPolicy) -> u64 {
+        if delivery.priority.may_use_reserve() {
             self.max_bytes
         } else {
             self.max_bytes.saturating_sub(self.reserve)
@@ -69,12 +69,12 @@ impl Room {
         let waits = |block: &&NewBlock| {
             let of_rule = || size(&mut blocks.iter().filter(|other| other.rule == block.rule));
             let rule_is_full =
-                block.worth.max_size.is_some_and(|max| is_full(sizes.of(&block.rule), of_rule(), max.0));
-            rule_is_full || is_full(bytes, all, self.limit(block.worth))
+                block.delivery.max_size.is_some_and(|max| is_full(sizes.of(&block.rule), of_rule(), max.0));
+            rule_is_full || is_full(bytes, all, self.limit(block.delivery))
         };
         blocks
             .iter()
-            .filter(|block| self.when_full(block.worth) == WhenFull::Block)
+            .filter(|block| self.when_full(block.delivery) == WhenFull::Block)
             .any(|block| waits(&block))
     }
 }
@@ -119,7 +119,7 @@ pub(super) fn of_priority(priority: Priority) -> String {
 impl Step<'_> {
     /// Looks up how much waits of the rules of `blocks`, where that is not known and is going to matter.
     pub(super) fn know_sizes(&mut self, blocks: &[NewBlock]) -> rusqlite::Result<()> {
-        for block in blocks.iter().filter(|block| block.worth.max_size.is_some()) {
+        for block in blocks.iter().filter(|block| block.delivery.max_size.is_some()) {
             if !self.rule_sizes.0.contains_key(&block.rule) {
                 let sum = "SELECT coalesce(sum(length(data)), 0) FROM block WHERE rule = ?1";
                 let held = self.tx.prepare_cached(sum)?.query_row([&*block.rule], |row| row.get(0))?;
@@ -132,11 +132,11 @@ impl Step<'_> {
     /// Makes room for `block` and stores it, unless it is the one that has to go. Returns whether it was
     /// stored, and how many rows were dropped.
     pub(super) fn store(&mut self, block: &NewBlock, room: Room) -> rusqlite::Result<(bool, u64)> {
-        let (size, worth, when_full) = (block.size(), block.worth, room.when_full(block.worth));
+        let (size, delivery, when_full) = (block.size(), block.delivery, room.when_full(block.delivery));
         let mut dropped = 0;
         // What may not be dropped was let in as a whole.
         if when_full != WhenFull::Block {
-            while worth.max_size.is_some_and(|max| is_full(self.rule_sizes.of(&block.rule), size, max.0)) {
+            while delivery.max_size.is_some_and(|max| is_full(self.rule_sizes.of(&block.rule), size, max.0)) {
                 if when_full == WhenFull::DropNewest {
                     return self.leave_out(block, dropped, "rule full");
                 }
@@ -145,9 +145,10 @@ impl Step<'_> {
                     rows => dropped += rows,
                 }
             }
-            while is_full(self.totals.bytes, size, room.limit(worth)) {
-                let Some((rule, lowest)) = self.least_worth()? else { break };
-                if lowest > worth.priority || (lowest == worth.priority && when_full == WhenFull::DropNewest)
+            while is_full(self.totals.bytes, size, room.limit(delivery)) {
+                let Some((rule, lowest)) = self.lowest_priority()? else { break };
+                if lowest > delivery.priority
+                    || (lowest == delivery.priority && when_full == WhenFull::DropNewest)
                 {
                     return self.leave_out(block, dropped, "buffer full");
                 }
@@ -196,7 +197,7 @@ impl Step<'_> {
     }
 
     /// The rule of the block that goes first for want of room, and its priority.
-    fn least_worth(&self) -> rusqlite::Result<Option<(String, Priority)>> {
+    fn lowest_priority(&self) -> rusqlite::Result<Option<(String, Priority)>> {
         let first = |condition: &str| {
             let select = format!("SELECT rule, priority FROM block WHERE {condition} LIMIT 1");
             let found = |row: &rusqlite::Row<'_>| {

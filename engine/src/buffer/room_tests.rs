@@ -32,8 +32,13 @@ struct Found {
     seqs: std::ops::RangeInclusive<u64>,
 }
 
-fn worth(priority: u8, max_size: Option<u64>, when_full: Option<WhenFull>) -> Worth {
-    Worth { priority: priority.try_into().unwrap(), max_size: max_size.map(ByteSize), when_full, ttl: None }
+fn delivery(priority: u8, max_size: Option<u64>, when_full: Option<WhenFull>) -> DeliveryPolicy {
+    DeliveryPolicy {
+        priority: priority.try_into().unwrap(),
+        max_size: max_size.map(ByteSize),
+        when_full,
+        ttl: None,
+    }
 }
 
 impl Stage {
@@ -50,10 +55,10 @@ impl Stage {
     }
 
     /// Appends one block of `n` rows, and waits until it is dealt with.
-    fn store_rows(&mut self, rule: &'static str, worth: Worth, n: usize) {
+    fn store_rows(&mut self, rule: &'static str, delivery: DeliveryPolicy, n: usize) {
         let (ack, told) = acked();
         self.buffer
-            .append(vec![OutboxRows { rule: rule.into(), worth, ..rows(self.next_seq, n, ack) }])
+            .append(vec![OutboxRows { rule: rule.into(), delivery, ..rows(self.next_seq, n, ack) }])
             .unwrap();
         assert_eq!(told.recv().unwrap(), Outcome::Done);
         let end = self.next_seq + n as u64;
@@ -61,8 +66,8 @@ impl Stage {
         self.next_seq = end;
     }
 
-    fn store(&mut self, rule: &'static str, worth: Worth) {
-        self.store_rows(rule, worth, ROWS);
+    fn store(&mut self, rule: &'static str, delivery: DeliveryPolicy) {
+        self.store_rows(rule, delivery, ROWS);
     }
 
     fn found(&self) -> Vec<Found> {
@@ -110,20 +115,20 @@ impl Stage {
 #[test]
 fn rows_of_lower_priority_make_room_first_and_those_of_higher_priority_never_do() {
     let mut stage = Stage::new(18_000, 0, WhenFull::DropOldest);
-    stage.store("usual", worth(5, None, None));
-    stage.store("low", worth(2, None, None));
-    stage.store("high", worth(9, None, None));
-    stage.store("usual", worth(5, None, None));
+    stage.store("usual", delivery(5, None, None));
+    stage.store("low", delivery(2, None, None));
+    stage.store("high", delivery(9, None, None));
+    stage.store("usual", delivery(5, None, None));
     let of = |rule: &str, block| (rule.to_owned(), block);
     assert_eq!(stage.kept(), [of("usual", 0), of("low", 1), of("high", 2), of("usual", 3)]);
-    stage.store("usual", worth(5, None, None));
+    stage.store("usual", delivery(5, None, None));
     assert_eq!(stage.kept(), [of("usual", 0), of("high", 2), of("usual", 3), of("usual", 4)]);
     // All that is left is worth more than this.
-    stage.store("low", worth(2, None, None));
+    stage.store("low", delivery(2, None, None));
     assert_eq!(stage.kept(), [of("usual", 0), of("high", 2), of("usual", 3), of("usual", 4)]);
-    (0..3).for_each(|_| stage.store("high", worth(9, None, None)));
+    (0..3).for_each(|_| stage.store("high", delivery(9, None, None)));
     assert_eq!(stage.kept(), [of("high", 2), of("high", 6), of("high", 7), of("high", 8)]);
-    stage.store("high", worth(9, None, None));
+    stage.store("high", delivery(9, None, None));
     assert_eq!(stage.kept(), [of("high", 6), of("high", 7), of("high", 8), of("high", 9)]);
     let full = |rule: &str, blocks: u64| (rule.to_owned(), "buffer full".to_owned(), blocks * ROWS as u64);
     assert_eq!(stage.gaps(), [full("low", 2), full("usual", 3), full("high", 1)]);
@@ -133,8 +138,8 @@ fn rows_of_lower_priority_make_room_first_and_those_of_higher_priority_never_do(
 #[test]
 fn new_rows_are_dropped_themselves_where_that_is_configured() {
     let mut stage = Stage::new(9_000, 0, WhenFull::DropNewest);
-    (0..4).for_each(|_| stage.store("r", worth(5, None, None)));
-    stage.store("alarm", worth(6, None, None));
+    (0..4).for_each(|_| stage.store("r", delivery(5, None, None)));
+    stage.store("alarm", delivery(6, None, None));
     let kept: Vec<_> = stage.kept().into_iter().map(|(rule, block)| format!("{rule} {block}")).collect();
     assert_eq!(kept, ["r 1", "alarm 4"]);
     assert_eq!(stage.status.committed.get(), 3 * ROWS as u64);
@@ -144,9 +149,9 @@ fn new_rows_are_dropped_themselves_where_that_is_configured() {
 #[test]
 fn thinning_out_keeps_every_second_block_and_the_newest() {
     let mut stage = Stage::new(35_000, 0, WhenFull::ThinOut);
-    (0..8).for_each(|_| stage.store("r", worth(5, None, None)));
+    (0..8).for_each(|_| stage.store("r", delivery(5, None, None)));
     assert_eq!(stage.kept().len(), 8);
-    stage.store("r", worth(5, None, None));
+    stage.store("r", delivery(5, None, None));
     assert_eq!(stage.kept().iter().map(|(_, block)| *block).collect::<Vec<_>>(), [1, 3, 5, 7, 8]);
     assert_eq!(stage.gaps(), [("r".to_owned(), "thinned out".to_owned(), 4 * ROWS as u64)]);
     stage.nothing_is_missing().unwrap();
@@ -155,9 +160,9 @@ fn thinning_out_keeps_every_second_block_and_the_newest() {
 #[test]
 fn a_rules_own_limit_holds_only_its_own_rows_and_its_own_policy() {
     let mut stage = Stage::new(1 << 20, 0, WhenFull::Block);
-    let small = worth(5, Some(9_000), Some(WhenFull::DropOldest));
+    let small = delivery(5, Some(9_000), Some(WhenFull::DropOldest));
     for _ in 0..3 {
-        stage.store("other", worth(1, None, None));
+        stage.store("other", delivery(1, None, None));
         stage.store("small", small);
     }
     let kept: Vec<_> = stage.kept().into_iter().map(|(rule, block)| format!("{rule} {block}")).collect();
@@ -172,12 +177,12 @@ fn a_rules_own_limit_holds_only_its_own_rows_and_its_own_policy() {
 #[test]
 fn a_rule_that_blocks_waits_for_its_own_limit() {
     let mut stage = Stage::new(1 << 20, 0, WhenFull::DropOldest);
-    let small = worth(5, Some(5_000), Some(WhenFull::Block));
+    let small = delivery(5, Some(5_000), Some(WhenFull::Block));
     stage.store("small", small);
     let (ack, told) = acked();
     stage
         .buffer
-        .append(vec![OutboxRows { rule: "small".into(), worth: small, ..rows(10_000, ROWS, ack) }])
+        .append(vec![OutboxRows { rule: "small".into(), delivery: small, ..rows(10_000, ROWS, ack) }])
         .unwrap();
     assert_eq!(stage.kept().len(), 1);
     assert!(told.try_recv().is_err());
@@ -189,20 +194,20 @@ fn a_rule_that_blocks_waits_for_its_own_limit() {
 #[test]
 fn the_reserve_is_only_for_alarms() {
     let mut stage = Stage::new(18_000, 9_000, WhenFull::DropOldest);
-    (0..4).for_each(|_| stage.store("usual", worth(7, None, None)));
+    (0..4).for_each(|_| stage.store("usual", delivery(7, None, None)));
     assert_eq!(stage.kept().len(), 2);
-    (0..2).for_each(|_| stage.store("alarm", worth(8, None, None)));
+    (0..2).for_each(|_| stage.store("alarm", delivery(8, None, None)));
     assert_eq!(stage.kept().iter().filter(|(rule, _)| rule == "alarm").count(), 2);
     assert_eq!(stage.kept().len(), 4);
     stage.nothing_is_missing().unwrap();
 }
 
 /// Queues a block of rows without waiting for it.
-fn queue(stage: &mut Stage, rule: &str, worth: Worth) -> std::sync::mpsc::Receiver<Outcome> {
+fn queue(stage: &mut Stage, rule: &str, delivery: DeliveryPolicy) -> std::sync::mpsc::Receiver<Outcome> {
     let (ack, told) = acked();
     stage
         .buffer
-        .append(vec![OutboxRows { rule: rule.into(), worth, ..rows(stage.next_seq, ROWS, ack) }])
+        .append(vec![OutboxRows { rule: rule.into(), delivery, ..rows(stage.next_seq, ROWS, ack) }])
         .unwrap();
     stage.next_seq += ROWS as u64;
     told
@@ -211,10 +216,10 @@ fn queue(stage: &mut Stage, rule: &str, worth: Worth) -> std::sync::mpsc::Receiv
 #[test]
 fn alarms_and_the_journal_do_not_wait_behind_rows_for_which_there_is_no_room() {
     let mut stage = Stage::new(18_000, 9_000, WhenFull::Block);
-    (0..2).for_each(|_| stage.store("usual", worth(5, None, None)));
-    let waiting: Vec<_> = (0..3).map(|_| queue(&mut stage, "usual", worth(7, None, None))).collect();
-    stage.store("alarm", worth(8, None, None));
-    stage.store("fire", worth(9, None, None));
+    (0..2).for_each(|_| stage.store("usual", delivery(5, None, None)));
+    let waiting: Vec<_> = (0..3).map(|_| queue(&mut stage, "usual", delivery(7, None, None))).collect();
+    stage.store("alarm", delivery(8, None, None));
+    stage.store("fire", delivery(9, None, None));
     let (ack, journaled) = acked();
     let batch = rows(0, 1, Ack::none()).rows.batch;
     let step = JournalStep::Rows {
@@ -227,7 +232,7 @@ fn alarms_and_the_journal_do_not_wait_behind_rows_for_which_there_is_no_room() {
     assert_eq!(journaled.recv().unwrap(), Outcome::Done);
     assert!(waiting.iter().all(|told| told.try_recv().is_err()));
     // Both limits are reached: now alarms wait too.
-    let alarm = queue(&mut stage, "alarm", worth(8, None, None));
+    let alarm = queue(&mut stage, "alarm", delivery(8, None, None));
     assert_eq!(
         stage.kept().into_iter().map(|(rule, _)| rule).collect::<Vec<_>>(),
         ["usual", "usual", "alarm", "fire"]
@@ -246,11 +251,11 @@ fn alarms_and_the_journal_do_not_wait_behind_rows_for_which_there_is_no_room() {
 #[test]
 fn no_row_passes_an_older_one_of_its_own_rule() {
     let mut stage = Stage::new(18_000, 9_000, WhenFull::Block);
-    (0..2).for_each(|_| stage.store("usual", worth(5, None, None)));
-    let older = queue(&mut stage, "r", worth(5, None, None));
+    (0..2).for_each(|_| stage.store("usual", delivery(5, None, None)));
+    let older = queue(&mut stage, "r", delivery(5, None, None));
     // Its new version is worth more.
-    let newer = queue(&mut stage, "r", worth(9, None, None));
-    stage.store("alarm", worth(9, None, None));
+    let newer = queue(&mut stage, "r", delivery(9, None, None));
+    stage.store("alarm", delivery(9, None, None));
     assert!(older.try_recv().is_err() && newer.try_recv().is_err());
     wait(stage.buffer.outbox(UPLINK).confirm(vec![1, 2, 3])).unwrap();
     assert_eq!((older.recv().unwrap(), newer.recv().unwrap()), (Outcome::Done, Outcome::Done));
@@ -262,7 +267,7 @@ fn no_row_passes_an_older_one_of_its_own_rule() {
 fn a_backlog_is_fetched_by_priority() {
     let mut stage = Stage::new(1 << 20, 0, WhenFull::Block);
     for priority in [5, 9, 2, 5, 9] {
-        stage.store("r", worth(priority, None, None));
+        stage.store("r", delivery(priority, None, None));
     }
     let fetch = |priority| {
         let blocks = wait(stage.buffer.outbox(UPLINK).fetch_of(Some(priority), 0, u64::MAX, 10)).unwrap();
@@ -286,17 +291,17 @@ proptest! {
         max_blocks in 1..8_u64,
         reserve_blocks in 0..3_u64,
         when_full in policy(),
-        worths in prop::collection::vec((0..=9_u8, prop::option::of(1..4_u64), prop::option::of(policy())), 4),
+        policies in prop::collection::vec((0..=9_u8, prop::option::of(1..4_u64), prop::option::of(policy())), 4),
         acts in prop::collection::vec((0..4_usize, 1..2 * ROWS, any::<bool>()), 1..40),
     ) {
         let block = 4_400;
         let (max, reserve) = ((max_blocks + reserve_blocks) * block, reserve_blocks * block);
         let mut stage = Stage::new(max, reserve, when_full);
-        let worths: Vec<Worth> =
-            worths.into_iter().map(|(priority, blocks, own)| worth(priority, blocks.map(|blocks| blocks * block), own)).collect();
+        let policies: Vec<DeliveryPolicy> =
+            policies.into_iter().map(|(priority, blocks, own)| delivery(priority, blocks.map(|blocks| blocks * block), own)).collect();
         for (rule, n, confirm) in acts {
             let before = stage.found();
-            stage.store_rows(RULES[rule], worths[rule], n);
+            stage.store_rows(RULES[rule], policies[rule], n);
             let after = stage.found();
             // A block that is alone may be larger than any limit.
             let sum = |blocks: &[&Found]| blocks.iter().map(|found| found.bytes).sum::<u64>();
@@ -304,17 +309,17 @@ proptest! {
             prop_assert!(all.len() <= 1 || sum(&all) <= max);
             let usual: Vec<&Found> = all.iter().copied().filter(|found| found.priority < 8).collect();
             prop_assert!(usual.len() <= 1 || sum(&usual) <= max - reserve, "the reserve was used");
-            for (rule, worth) in RULES.iter().zip(&worths) {
+            for (rule, delivery) in RULES.iter().zip(&policies) {
                 let of_rule: Vec<&Found> = all.iter().copied().filter(|found| found.rule == **rule).collect();
                 prop_assert!(
-                    of_rule.len() <= 1 || worth.max_size.is_none_or(|limit| sum(&of_rule) <= limit.0),
+                    of_rule.len() <= 1 || delivery.max_size.is_none_or(|limit| sum(&of_rule) <= limit.0),
                     "{} is too large",
                     rule,
                 );
             }
             // Whoever had to go for others was of the least priority that there was, and not above the
             // newcomer.
-            let newcomer = worths[rule].priority.get();
+            let newcomer = policies[rule].priority.get();
             let gone: Vec<&Found> = before.iter().filter(|found| !after.iter().any(|left| left.id == found.id)).collect();
             for found in gone.iter().filter(|found| found.rule != RULES[rule]) {
                 prop_assert!(found.priority <= newcomer);

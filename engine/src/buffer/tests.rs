@@ -79,7 +79,7 @@ pub(super) fn rows(first: u64, n: usize, ack: Ack) -> OutboxRows {
         rule: "r".into(),
         rows: Rows { batch, seqs: Seqs::Run { first } },
         ordinals: vec![0; n],
-        worth: Worth::default(),
+        delivery: DeliveryPolicy::default(),
         now_ns: 1,
         ack,
     }
@@ -255,19 +255,19 @@ fn rows_are_collected_and_committed_together_but_for_alarms_which_take_them_alon
     let config =
         config::Buffer { commit_every: Span(std::time::Duration::from_secs(3_600)), ..settings(&dir) };
     let buffer = OnThread::open(&config, Arc::default()).unwrap();
-    let append = |first, worth| {
+    let append = |first, delivery| {
         let (ack, told) = acked();
-        buffer.append(vec![OutboxRows { worth, ..rows(first, 1, ack) }]).unwrap();
+        buffer.append(vec![OutboxRows { delivery, ..rows(first, 1, ack) }]).unwrap();
         told
     };
-    let collected: Vec<_> = (0..100).map(|first| append(first, Worth::default())).collect();
+    let collected: Vec<_> = (0..100).map(|first| append(first, DeliveryPolicy::default())).collect();
     assert_eq!(fetch(&buffer), [0; 0]);
     assert!(collected.iter().all(|told| told.try_recv().is_err()));
-    let alarm = append(100, Worth { priority: 9.try_into().unwrap(), ..Worth::default() });
+    let alarm = append(100, DeliveryPolicy { priority: 9.try_into().unwrap(), ..DeliveryPolicy::default() });
     assert_eq!(alarm.recv().unwrap(), Outcome::Done);
     assert!(collected.iter().all(|told| told.recv().unwrap() == Outcome::Done));
     assert_eq!(seqs(&buffer), (0..101).collect::<Vec<_>>());
-    let last = append(101, Worth::default());
+    let last = append(101, DeliveryPolicy::default());
     buffer.close();
     assert_eq!(last.recv().unwrap(), Outcome::Done);
 }

@@ -52,18 +52,18 @@ impl Stage {
         self.restart();
     }
 
-    fn store_of(&mut self, rule: &str, worth: Worth) {
+    fn store_of(&mut self, rule: &str, delivery: DeliveryPolicy) {
         let (ack, told) = acked();
         let now_ns = self.buffer.time().now();
         self.buffer
-            .append(vec![OutboxRows { rule: rule.into(), worth, now_ns, ..rows(self.next, 1, ack) }])
+            .append(vec![OutboxRows { rule: rule.into(), delivery, now_ns, ..rows(self.next, 1, ack) }])
             .unwrap();
         assert_eq!(told.recv().unwrap(), Outcome::Done);
         self.next += 1;
     }
 
     fn store(&mut self) {
-        self.store_of("r", Worth::default());
+        self.store_of("r", DeliveryPolicy::default());
     }
 
     fn pass(&self, seconds: u64) {
@@ -81,7 +81,7 @@ fn rows_that_are_too_old_are_not_sent_and_leave_a_gap() {
     let mut stage = Stage::new(TODAY, Some(Duration::from_secs(60)));
     let ttl = Some(Span(Duration::from_hours(1)));
     stage.store();
-    stage.store_of("slow", Worth { ttl, ..Worth::default() });
+    stage.store_of("slow", DeliveryPolicy { ttl, ..DeliveryPolicy::default() });
     stage.pass(59);
     stage.store();
     assert_eq!(seqs(&stage.buffer), [0, 1, 2]);

@@ -23,7 +23,7 @@ pub struct Uplinks(BTreeMap<String, Option<BTreeSet<String>>>);
 impl Uplinks {
     /// Those of a configuration.
     #[must_use]
-    pub fn of(uplinks: &BTreeMap<String, config::Uplink>) -> Self {
+    pub fn from_config(uplinks: &BTreeMap<String, config::Uplink>) -> Self {
         Self(uplinks.iter().map(|(name, uplink)| (name.clone(), uplink.rules.clone())).collect())
     }
 

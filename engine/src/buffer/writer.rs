@@ -76,7 +76,7 @@ impl Backoff {
 
 /// How often the log says each of these.
 #[derive(Default)]
-struct Said {
+struct Reported {
     full: Sampler,
     dropped: Sampler,
     failing: Sampler,
@@ -118,7 +118,7 @@ pub(super) struct Writer {
     /// there may be free pages to give back
     shrink: bool,
     closing: bool,
-    said: Said,
+    reported: Reported,
 }
 
 impl Writer {
@@ -151,7 +151,7 @@ impl Writer {
             expiry: None,
             shrink: true,
             closing: false,
-            said: Said::default(),
+            reported: Reported::default(),
         };
         writer.look_for_expiry();
         writer
@@ -289,7 +289,7 @@ impl Writer {
                 let found = self.repaired(|database, _| database.read_journal(after));
                 let answer = found.map(|(good, bad)| {
                     for (entry, reason) in bad {
-                        if let Some(entries) = self.said.unread.count(1) {
+                        if let Some(entries) = self.reported.unread.count(1) {
                             tracing::error!(
                                 entry,
                                 reason,
@@ -324,7 +324,7 @@ impl Writer {
         self.delivered.get_or_insert_with(Instant::now);
         let last = self.database.totals().last_block;
         for (id, reason) in blocks.into_iter().filter(|(id, _)| *id <= last) {
-            if let Some(blocks) = self.said.refused.count(1) {
+            if let Some(blocks) = self.reported.refused.count(1) {
                 tracing::error!(
                     block = id,
                     %reason,
@@ -413,7 +413,7 @@ impl Writer {
             });
             ack.refuse();
             self.status.dropped.add(bad.rows);
-            if let Some(rows) = self.said.unpackable.count(bad.rows) {
+            if let Some(rows) = self.reported.unpackable.count(bad.rows) {
                 tracing::error!(
                     rule = %rule,
                     rows,
@@ -451,7 +451,7 @@ impl Writer {
                 },
             };
             if let Some(error) = failed
-                && let Some(entries) = self.said.unjournaled.count(1)
+                && let Some(entries) = self.reported.unjournaled.count(1)
             {
                 tracing::error!(
                     error,
@@ -514,7 +514,7 @@ impl Writer {
         self.status.refused.store(true, Ordering::Relaxed);
         self.queue.tell(true);
         self.held.iter_mut().chain(&mut self.alarms).chain(self.gathered.appends()).for_each(Held::go_on);
-        if let Some(attempts) = self.said.failing.count(1) {
+        if let Some(attempts) = self.reported.failing.count(1) {
             let until = "until it can, rows are held: those of streams with `on_disk_failure = \"hold\"` \
                 are not acknowledged, of others a crash may lose what was acknowledged";
             tracing::error!(%error, attempts, "the buffer cannot be written; {until}");
@@ -524,7 +524,7 @@ impl Writer {
     fn succeeded(&mut self) {
         self.status.refused.store(false, Ordering::Relaxed);
         if self.backoff.succeeded()
-            && let Some(times) = self.said.recovered.count(1)
+            && let Some(times) = self.reported.recovered.count(1)
         {
             tracing::warn!(times, "the buffer can be written again");
         }
@@ -553,7 +553,7 @@ impl Writer {
         note_size(&self.status, self.database.totals());
         self.status.dropped.add(dropped);
         if done.dropped_rows > 0
-            && let Some(rows) = self.said.dropped.count(done.dropped_rows)
+            && let Some(rows) = self.reported.dropped.count(done.dropped_rows)
         {
             tracing::error!(
                 rows,
@@ -562,12 +562,12 @@ impl Writer {
             );
         }
         if done.forgotten_rows > 0
-            && let Some(rows) = self.said.forgotten.count(done.forgotten_rows)
+            && let Some(rows) = self.reported.forgotten.count(done.forgotten_rows)
         {
             tracing::error!(rows, "table `refused` is full; its oldest blocks were deleted");
         }
         if done.expired_rows > 0
-            && let Some(rows) = self.said.expired.count(done.expired_rows)
+            && let Some(rows) = self.reported.expired.count(done.expired_rows)
         {
             tracing::warn!(
                 rows,
@@ -605,7 +605,7 @@ impl Writer {
     }
 
     fn say_full(&mut self) {
-        if let Some(times) = self.said.full.count(1) {
+        if let Some(times) = self.reported.full.count(1) {
             tracing::warn!(
                 times,
                 "there is no room for new rows, and they wait until the uplink has taken older ones, or \

@@ -63,7 +63,7 @@ fn check_rules(config: &Config, path: &Path) -> Result<(usize, Vec<Diagnostic>),
     config.streams.keys().for_each(|stream| drop(schemas.load(stream, None)));
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
     let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
-    let mut tables = TableFiles::of(config);
+    let mut tables = TableFiles::new(config);
     let (book, _) =
         RulesDir::load(&config.rules.dir, &mut tables, book).map_err(|diagnostic| vec![diagnostic])?;
     let mut wrong = config::check_uplink_rules(path, &book.names().collect::<Vec<_>>())

@@ -31,7 +31,7 @@ use crate::worker::{Change, Load};
 /// [`Failure::Refused`] when configuration or rule are wrong, or there is no such rule.
 pub fn explain(args: ExplainArgs) -> Result<(), Failure> {
     let config = load_config(args.config.config)?;
-    let explained = Explained::of(&args.rule, &config).map_err(Failure::Refused)?;
+    let explained = Explained::find(&args.rule, &config).map_err(Failure::Refused)?;
     match args.format {
         Format::Text => print(&printable_lines(&explained.text())),
         Format::Json => print(&format!("{:#}\n", explained.json())),
@@ -54,7 +54,7 @@ struct Explained {
 struct Stream {
     name: Arc<str>,
     /// What rows must look like for the rule to be called; `None`: it is called for every row.
-    ways: Option<Vec<String>>,
+    prefilters: Option<Vec<String>>,
     /// other rules that read it: all of them, and those that are called for the rows only that concern them
     others: usize,
     indexed: usize,
@@ -62,12 +62,12 @@ struct Stream {
 
 impl Explained {
     /// `wanted` is the name of a rule, or a file that need not be in the rules directory.
-    fn of(wanted: &str, config: &Config) -> Result<Self, Vec<Diagnostic>> {
+    fn find(wanted: &str, config: &Config) -> Result<Self, Vec<Diagnostic>> {
         let mut schemas = SchemaStore::new(config, Arc::new(SystemDisk));
         config.streams.keys().for_each(|stream| drop(schemas.load(stream, None)));
         let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
         let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
-        let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::of(config), book)
+        let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::new(config), book)
             .map_err(|wrong| vec![wrong])?;
         let (name, file, text) = find(wanted, &book, &config.rules.dir)?;
         let Compiled { options, mut rule, .. } = compiled(&file, &text, book.catalog())?;
@@ -85,13 +85,13 @@ impl Explained {
             .and_then(|()| rule.share(&name, &mut parts));
         shared.map_err(|error| vec![Diagnostic::new(file.clone(), error.to_string())])?;
         let inputs: BTreeSet<Arc<str>> = rule.flows().iter().map(|flow| Arc::clone(&flow.input)).collect();
-        let streams = inputs.into_iter().map(|stream| Stream::of(stream, &*rule, &others)).collect();
+        let streams = inputs.into_iter().map(|stream| Stream::new(stream, &*rule, &others)).collect();
         let together = book.family(&name).into_iter().filter(|other| *other != name).collect();
         Ok(Self { name, file, options, steps: rule.explain(), streams, together })
     }
 
     fn keeps_something(&self) -> bool {
-        self.streams.iter().any(|stream| stream.ways.is_none())
+        self.streams.iter().any(|stream| stream.prefilters.is_none())
     }
 
     fn text(&self) -> String {
@@ -162,21 +162,22 @@ impl Explained {
 }
 
 impl Stream {
-    fn of(name: Arc<str>, rule: &dyn Rule, others: &[(Arc<str>, Box<dyn Rule>)]) -> Self {
-        let ways = rule.ways(&name).map(|ways| ways.iter().map(ToString::to_string).collect());
+    fn new(name: Arc<str>, rule: &dyn Rule, others: &[(Arc<str>, Box<dyn Rule>)]) -> Self {
+        let prefilters =
+            rule.prefilters(&name).map(|prefilters| prefilters.iter().map(ToString::to_string).collect());
         let readers: Vec<_> = others
             .iter()
             .map(|(_, other)| other)
             .filter(|other| other.flows().iter().any(|flow| flow.input == name))
             .collect();
-        let indexed = readers.iter().filter(|reader| reader.ways(&name).is_some()).count();
-        Self { ways, others: readers.len(), indexed, name }
+        let indexed = readers.iter().filter(|reader| reader.prefilters(&name).is_some()).count();
+        Self { prefilters, others: readers.len(), indexed, name }
     }
 
     fn text(&self) -> String {
-        let rows = match &self.ways {
+        let rows = match &self.prefilters {
             None => "every row".to_owned(),
-            Some(ways) => format!("rows with {}", ways.join(", or ")),
+            Some(prefilters) => format!("rows with {}", prefilters.join(", or ")),
         };
         let others = match self.others {
             0 => "no other rule reads it".to_owned(),
@@ -188,7 +189,7 @@ impl Stream {
 
     fn json(&self) -> Value {
         json!({
-            "stream": self.name, "indexed_by": self.ways, "other_rules": self.others,
+            "stream": self.name, "indexed_by": self.prefilters, "other_rules": self.others,
             "other_rules_indexed": self.indexed,
         })
     }

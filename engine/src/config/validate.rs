@@ -49,7 +49,7 @@ enum Kind {
 impl Kind {
     const NAMES: [&'static str; 1] = ["mqtt"];
 
-    fn of(name: &str) -> Option<Self> {
+    fn from_name(name: &str) -> Option<Self> {
         match name {
             "mqtt" => Some(Self::Mqtt),
             _ => None,
@@ -201,14 +201,14 @@ impl Validator<'_, '_> {
     /// The kind that a connection's table names. A wrong name is reported, and read as the nearest one.
     fn declared_kind(&mut self, table: &Table<'_>) -> Option<Kind> {
         if let Some(name) = table.text("kind") {
-            return Kind::of(name).or_else(|| {
+            return Kind::from_name(name).or_else(|| {
                 let help = did_you_mean(name, &Kind::NAMES);
                 self.report.error(
                     &table.span_of(&["kind"]),
                     format!("there is no kind of connection called \"{name}\""),
                     help,
                 );
-                nearest(name, Kind::NAMES).and_then(Kind::of)
+                nearest(name, Kind::NAMES).and_then(Kind::from_name)
             });
         }
         let help = format!("write `kind = \"{}\"`", Kind::NAMES.join("\"` or `kind = \""));

@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, ByteSize, Rows, Seqs};
-use tidegate_rules::{Priority, WhenFull, Worth};
+use tidegate_rules::{DeliveryPolicy, Priority, WhenFull};
 use tokio::sync::{mpsc, oneshot};
 
 type Answer = oneshot::Sender<Result<(), DeliveryError>>;
@@ -109,10 +109,10 @@ impl Stage {
     }
 
     async fn append_of(&self, rule: &'static str, values: std::ops::Range<i64>) {
-        self.append_worth(Worth::default(), rule, values).await;
+        self.append_with(DeliveryPolicy::default(), rule, values).await;
     }
 
-    async fn append_worth(&self, worth: Worth, rule: &'static str, values: std::ops::Range<i64>) {
+    async fn append_with(&self, delivery: DeliveryPolicy, rule: &'static str, values: std::ops::Range<i64>) {
         let batch =
             RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from_iter_values(values.clone())) as _)])
                 .unwrap();
@@ -121,7 +121,7 @@ impl Stage {
         let rows = Rows { batch, seqs: Seqs::Run { first: values.start as u64 } };
         let ordinals = vec![0; rows.len()];
         self.buffer
-            .append(vec![OutboxRows { rule: rule.into(), rows, ordinals, worth, now_ns: 1, ack }])
+            .append(vec![OutboxRows { rule: rule.into(), rows, ordinals, delivery, now_ns: 1, ack }])
             .await
             .unwrap();
         committed.await.unwrap();
@@ -306,8 +306,9 @@ async fn a_refused_parcel_is_sent_row_by_row_so_that_only_the_bad_row_is_refused
 async fn a_backlog_goes_by_priority_and_live_rows_before_all_of_it() {
     let mut stage = stage(1, 1);
     for (priority, first) in [(5, 0), (9, 10), (2, 20), (5, 30), (9, 40)] {
-        let worth = Worth { priority: Priority::try_from(priority).unwrap(), ..Worth::default() };
-        stage.append_worth(worth, "r", first..first + 2).await;
+        let delivery =
+            DeliveryPolicy { priority: Priority::try_from(priority).unwrap(), ..DeliveryPolicy::default() };
+        stage.append_with(delivery, "r", first..first + 2).await;
     }
     stage.line.send_replace(Some(1));
     let (first, answer) = stage.sent.recv().await.unwrap();

@@ -116,7 +116,7 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
     let status = Arc::new(Status::default());
     let known = |stream: &str| inferred.get(stream).cloned();
     let book = RuleBook::new(catalog(request.config, &known), 1, Arc::clone(&status)).quiet();
-    let mut tables = TableFiles::of(request.config);
+    let mut tables = TableFiles::new(request.config);
     let (book, changes) = RulesDir::load(&request.config.rules.dir, &mut tables, book)?;
     let mut wrong: Vec<Diagnostic> = tables.wrong().cloned().collect();
     wrong.extend(book.wrong());

@@ -165,7 +165,9 @@ impl Names {
 
 pub(super) fn fields_of(schema: &SchemaRef) -> Vec<(String, FieldType)> {
     let fields = schema.fields().iter().filter(|field| field.name() != TS);
-    fields.filter_map(|field| Some((field.name().clone(), FieldType::of(field.data_type())?))).collect()
+    fields
+        .filter_map(|field| Some((field.name().clone(), FieldType::from_arrow(field.data_type())?)))
+        .collect()
 }
 
 /// The columns of all rows of a file, in the order in which they are first seen.

@@ -293,7 +293,7 @@ fn a_rule_that_is_switched_off_or_removed_writes_nothing() {
 fn rules_that_share_an_output_move_to_one_worker_with_their_windows() {
     let mut house = House::new(3);
     house.put("a", COUNT).put("b", "INSERT INTO valve SELECT x FROM tank").feed("tank", &[9.0, 9.0]);
-    let worker = |house: &House, name: &str| house.book.home(name).unwrap();
+    let worker = |house: &House, name: &str| house.book.worker_of(name).unwrap();
     assert_ne!(worker(&house, "a"), worker(&house, "b"));
     house.put("b", "INSERT INTO valve SELECT x FROM tank; INSERT INTO pump SELECT x FROM tank WHERE x < 0");
     assert_eq!(worker(&house, "a"), worker(&house, "b"));

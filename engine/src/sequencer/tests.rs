@@ -63,9 +63,9 @@ impl Stage {
         let mut book = RuleBook::new(columns, 1, Arc::clone(&status));
         let (worker, entries) = mpsc::channel(64);
         let workers = vec![worker];
-        let start = Start::of(
+        let start = Start::new(
             &mut buffer.recovered(),
-            Copies::of(dir.path(), Duration::from_secs(1), Arc::new(SystemDisk), clock),
+            Copies::new(dir.path(), Duration::from_secs(1), Arc::new(SystemDisk), clock),
         );
         let journal = Journal::recover(
             buffer.clone(),

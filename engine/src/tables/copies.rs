@@ -45,7 +45,12 @@ impl Copies {
     /// The copies of a box with the directory `data_dir` on `disk`, which makes a snapshot every
     /// `snapshot_every` when anything has changed.
     #[must_use]
-    pub fn of(data_dir: &Path, snapshot_every: Duration, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        data_dir: &Path,
+        snapshot_every: Duration,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let keeps = (snapshot_every * SNAPSHOTS).max(SHORTEST);
         Self {
             disk,

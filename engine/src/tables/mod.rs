@@ -61,7 +61,7 @@ type Stamp = (u64, u64, i64, i64);
 impl TableFiles {
     /// The tables of `config`, with nothing kept for a restart.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn new(config: &Config) -> Self {
         let watched =
             |settings: &ReferenceTable| Watched { settings: settings.clone(), seen: None, wrong: None };
         let files =

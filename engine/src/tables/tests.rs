@@ -28,11 +28,11 @@ fn csv_with(text: &str, fields: &[(&str, FieldType)]) -> Result<RecordBatch, Dia
 }
 
 fn copies_in(dir: &Path) -> Copies {
-    Copies::of(dir, Duration::ZERO, Arc::new(SystemDisk), Arc::new(SystemClock))
+    Copies::new(dir, Duration::ZERO, Arc::new(SystemDisk), Arc::new(SystemClock))
 }
 
 fn types(rows: &RecordBatch) -> Vec<FieldType> {
-    rows.schema().fields().iter().map(|field| FieldType::of(field.data_type()).unwrap()).collect()
+    rows.schema().fields().iter().map(|field| FieldType::from_arrow(field.data_type()).unwrap()).collect()
 }
 
 #[test]

@@ -43,8 +43,8 @@ impl Readers {
     pub(super) fn insert(&mut self, name: &Arc<str>, rule: &dyn Rule) {
         for stream in inputs(rule.flows()) {
             let readers = self.streams.entry(Arc::clone(stream)).or_default();
-            match rule.ways(stream) {
-                Some(ways) => readers.others.insert(Arc::clone(name), ways),
+            match rule.prefilters(stream) {
+                Some(prefilters) => readers.others.insert(Arc::clone(name), prefilters),
                 None => drop(readers.every_row.insert(Arc::clone(name))),
             }
         }

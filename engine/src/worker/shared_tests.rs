@@ -117,14 +117,14 @@ impl House {
 
     fn load(&mut self, worker: usize, name: &str, text: &str) {
         let name: Arc<str> = name.into();
-        let (hash, mode, worth) = (Arc::from(""), Mode::Active, Worth::default());
+        let (hash, mode, delivery) = (Arc::from(""), Mode::Active, DeliveryPolicy::default());
         let load = Load {
             inherits: Arc::clone(&name),
             name,
             rule: rule(text, self.by_arrival),
             hash,
             mode,
-            worth,
+            delivery,
             is_said: false,
         };
         self.change(worker, Change::Load(load));

@@ -100,8 +100,8 @@ impl Stage {
 
     fn load(&mut self, name: &str, rule: Echo) {
         let (name, rule) = (Arc::<str>::from(name), Box::new(rule));
-        let (hash, mode, worth) = (Arc::from(""), Mode::Active, Worth::default());
-        let load = Load { inherits: Arc::clone(&name), name, rule, hash, mode, worth, is_said: false };
+        let (hash, mode, delivery) = (Arc::from(""), Mode::Active, DeliveryPolicy::default());
+        let load = Load { inherits: Arc::clone(&name), name, rule, hash, mode, delivery, is_said: false };
         self.change(Change::Load(load));
     }
 

@@ -34,7 +34,7 @@ pub(super) enum Values<'a> {
 
 impl<'a> Values<'a> {
     /// `None` when the column is not of this type.
-    pub(super) fn of(column: &'a ArrayRef, kind: FieldType) -> Option<Self> {
+    pub(super) fn downcast(column: &'a ArrayRef, kind: FieldType) -> Option<Self> {
         match kind {
             FieldType::Int64 => column.as_primitive_opt::<Int64Type>().map(Self::Int),
             FieldType::Float64 => column.as_primitive_opt::<Float64Type>().map(Self::Float),

@@ -1,18 +1,18 @@
 //! An index over what rules ask of the rows of one stream: which rules can make anything of a batch, and of
 //! which of its rows?
 //!
-//! A rule that looks at rows one by one says what a row must look like at least ([`Way`]): a value of one
+//! A rule that looks at rows one by one says what a row must look like at least ([`Prefilter`]): a value of one
 //! term, bounds of another. Rules that ask for a value are found by it, whatever else they ask for; the rest
 //! are found by their bounds, sorted. So the cost of a batch is that of the rules that it concerns, and
-//! hardly that of the others. What a way cannot express is left to the rule: the index names every rule that
+//! hardly that of the others. What a prefilter cannot express is left to the rule: the index names every rule that
 //! can match, and some that cannot.
 //!
 //! A term is a column, or something computed of columns, which is computed once a batch however many rules
-//! ask for it. A term that is not of the type that a way names, or that cannot be computed for a batch,
+//! ask for it. A term that is not of the type that a prefilter names, or that cannot be computed for a batch,
 //! concerns every rule that asks for it.
 
 mod column;
-mod way;
+mod prefilter;
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 
 use column::Values;
-pub use way::{Band, Equal, Source, Term, Value, Way};
+pub use prefilter::{Band, Equal, Prefilter, Source, Term, Value};
 
 /// A term is computed when so many rules ask for it: fewer compute it themselves.
 const SHARED: usize = 4;
@@ -30,7 +30,7 @@ const SHARED: usize = 4;
 /// Rules, by the rows that concern them. `K` names a rule.
 #[derive(Debug)]
 pub struct Index<K> {
-    rules: BTreeMap<K, Arc<[Way]>>,
+    rules: BTreeMap<K, Arc<[Prefilter]>>,
     /// rules that ask for a value
     values: HashMap<Term, ByValue<K>>,
     /// rules that do not
@@ -113,12 +113,12 @@ impl<K: Ord + Clone> Index<K> {
         self.rules.keys()
     }
 
-    /// Adds `rule`, which rows concern that fulfil one of `ways`.
-    pub fn insert(&mut self, rule: K, ways: Arc<[Way]>) {
+    /// Adds `rule`, which rows concern that fulfil one of `prefilters`.
+    pub fn insert(&mut self, rule: K, prefilters: Arc<[Prefilter]>) {
         self.remove(&rule);
-        for way in ways.iter() {
-            let Some(Equal { term, value }) = &way.equal else {
-                self.others.insert(&rule, way.band.as_ref());
+        for prefilter in prefilters.iter() {
+            let Some(Equal { term, value }) = &prefilter.equal else {
+                self.others.insert(&rule, prefilter.band.as_ref());
                 continue;
             };
             let by = self.values.entry(term.clone()).or_default();
@@ -129,9 +129,9 @@ impl<K: Ord + Clone> Index<K> {
                 Value::Number(number) => by.numbers.entry(*number).or_insert(new),
                 Value::Text(text) => by.texts.entry(Arc::clone(text)).or_insert(new),
             };
-            bucket.rules.insert(&rule, way.band.as_ref());
+            bucket.rules.insert(&rule, prefilter.band.as_ref());
         }
-        self.rules.insert(rule, ways);
+        self.rules.insert(rule, prefilters);
     }
 
     /// Removes `rule`.
@@ -139,17 +139,17 @@ impl<K: Ord + Clone> Index<K> {
     where
         K: Borrow<Q>,
     {
-        let Some((rule, ways)) = self.rules.remove_entry(rule) else { return };
-        for way in ways.iter() {
-            let Some(Equal { term, value }) = &way.equal else {
-                self.others.remove(&rule, way.band.as_ref());
+        let Some((rule, prefilters)) = self.rules.remove_entry(rule) else { return };
+        for prefilter in prefilters.iter() {
+            let Some(Equal { term, value }) = &prefilter.equal else {
+                self.others.remove(&rule, prefilter.band.as_ref());
                 continue;
             };
             let Some(by) = self.values.get_mut(term) else { continue };
             by.rules -= 1;
             match value {
-                Value::Number(number) => take_from(&mut by.numbers, number, &rule, way.band.as_ref()),
-                Value::Text(text) => take_from(&mut by.texts, text, &rule, way.band.as_ref()),
+                Value::Number(number) => take_from(&mut by.numbers, number, &rule, prefilter.band.as_ref()),
+                Value::Text(text) => take_from(&mut by.texts, text, &rule, prefilter.band.as_ref()),
             }
             if by.rules == 0 {
                 self.values.remove(term);
@@ -210,7 +210,7 @@ impl<K> Default for ByValue<K> {
 impl<K: Ord + Clone> ByValue<K> {
     fn find<'a>(&'a self, term: &Term, batch: &RecordBatch, found: &mut Concerned<'a, K>) {
         let array = looked_up(term, self.rules, batch);
-        let Some(values) = array.as_ref().and_then(|array| Values::of(array, term.kind)) else {
+        let Some(values) = array.as_ref().and_then(|array| Values::downcast(array, term.kind)) else {
             let buckets = self.numbers.values().chain(self.texts.values());
             return buckets.for_each(|bucket| bucket.rules.all(None, found));
         };
@@ -312,7 +312,7 @@ impl<K: Ord + Clone> Bands<K> {
         found.rules.extend(self.any.iter().map(|rule| (rule, subset)));
         for (term, by) in &self.terms {
             let array = looked_up(term, by.rules, batch);
-            let Some(values) = array.as_ref().and_then(|array| Values::of(array, term.kind)) else {
+            let Some(values) = array.as_ref().and_then(|array| Values::downcast(array, term.kind)) else {
                 by.all(subset, found);
                 continue;
             };

@@ -7,29 +7,29 @@ use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::schema::FieldType;
 
-use super::{Concerned, Index, Source, Term, Value, Way};
+use super::{Concerned, Index, Prefilter, Source, Term, Value};
 
 fn device() -> Term {
     Term { name: "device".into(), kind: FieldType::Utf8, source: Source::Column(0) }
 }
 
-fn is(text: &str) -> Way {
-    Way::equal(device(), Value::Text(text.into()))
+fn is(text: &str) -> Prefilter {
+    Prefilter::equal(device(), Value::Text(text.into()))
 }
 
-fn between(low: f64, high: f64) -> Way {
+fn between(low: f64, high: f64) -> Prefilter {
     let level = Term { name: "level".into(), kind: FieldType::Float64, source: Source::Column(1) };
     bounds(level, low, high)
 }
 
-fn bounds(term: Term, low: f64, high: f64) -> Way {
+fn bounds(term: Term, low: f64, high: f64) -> Prefilter {
     let number = |value| match Value::float(value) {
         Some(Value::Number(number)) => number,
         other => panic!("{other:?}"),
     };
     let low = if low == f64::NEG_INFINITY { i64::MIN } else { number(low) };
     let high = if high == f64::INFINITY { i64::MAX } else { number(high) };
-    Way::band(term, low, high)
+    Prefilter::band(term, low, high)
 }
 
 fn batch(rows: &[(Option<&str>, Option<f64>)]) -> RecordBatch {
@@ -93,10 +93,10 @@ fn a_new_version_of_a_rule_replaces_the_old_one() {
 fn a_column_of_another_type_concerns_everybody_who_asks_for_it() {
     let mut index = Index::default();
     let number = Term { kind: FieldType::Int64, ..device() };
-    index.insert("a", vec![Way::equal(number.clone(), Value::Number(1))].into());
-    index.insert("b", vec![Way::band(number, 1, 2)].into());
+    index.insert("a", vec![Prefilter::equal(number.clone(), Value::Number(1))].into());
+    index.insert("b", vec![Prefilter::band(number, 1, 2)].into());
     let elsewhere = Term { source: Source::Column(9), ..device() };
-    index.insert("c", vec![Way::equal(elsewhere, Value::Text("x".into()))].into());
+    index.insert("c", vec![Prefilter::equal(elsewhere, Value::Text("x".into()))].into());
     assert_eq!(found(&index, &[(Some("x"), None)]), [("a", None), ("b", None), ("c", None)]);
 }
 
@@ -136,8 +136,8 @@ fn what_several_rules_compute_is_looked_up_and_what_few_compute_they_compute_the
 
 #[test]
 fn columns_come_before_what_is_computed() {
-    let (computed, way) = (bounds(lowered(), 1.0, 2.0), between(1.0, 2.0));
-    for both in [computed.and(&way), way.and(&computed)] {
+    let (computed, prefilter) = (bounds(lowered(), 1.0, 2.0), between(1.0, 2.0));
+    for both in [computed.and(&prefilter), prefilter.and(&computed)] {
         assert_eq!(both.to_string(), "level from 1 to 2");
     }
     assert_eq!(computed.and(&bounds(lowered(), 1.5, 9.0)).to_string(), "-level from 1.5 to 2");

@@ -18,7 +18,7 @@ pub(super) struct StateLimit {
 }
 
 impl StateLimit {
-    pub(super) fn of(options: &Options) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         Self { most: options.max_state, when_full: options.when_state_full }
     }
 

@@ -44,7 +44,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::{Diagnostic, Rows};
 
-use crate::index::Way;
+use crate::index::Prefilter;
 use crate::rule::{Emissions, Flow, Listened, Rule, RuleError, SealedState, Step, Target, When};
 use crate::{Catalog, CompileError, Options};
 use limit::StateLimit;
@@ -126,7 +126,7 @@ fn compile_with_room(
         flows: flows.collect(),
         tables: tables.into_iter().collect(),
         statements: lowered,
-        limit: StateLimit::of(options),
+        limit: StateLimit::new(options),
         clock: names.clock,
     };
     Ok((rule, warnings))
@@ -152,12 +152,12 @@ impl Rule for SqlRule {
         Ok(())
     }
 
-    fn ways(&self, stream: &str) -> Option<Arc<[Way]>> {
-        let mut ways = Vec::new();
+    fn prefilters(&self, stream: &str) -> Option<Arc<[Prefilter]>> {
+        let mut prefilters = Vec::new();
         for statement in self.statements.iter().filter(|statement| statement.reads(stream)) {
-            ways.extend_from_slice(statement.ways()?);
+            prefilters.extend_from_slice(statement.prefilters()?);
         }
-        Some(ways.into())
+        Some(prefilters.into())
     }
 
     fn on_batch(

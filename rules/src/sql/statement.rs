@@ -12,7 +12,7 @@ use super::operators::{
     Chunk, Held, Operator, Pass, PassNumber, SharedParts, numbered, seqs_of, visit, visit_mut,
 };
 use super::time::EventTime;
-use crate::index::Way;
+use crate::index::Prefilter;
 use crate::rule::{Emissions, Listened, RuleError, SealedState, Target, When};
 
 /// `INSERT INTO target SELECT ..`, lowered.
@@ -29,7 +29,7 @@ pub(super) struct Statement {
     /// of the last pass
     number: PassNumber,
     /// what a row must look like for it to make anything of it
-    ways: Option<Vec<Way>>,
+    prefilters: Option<Vec<Prefilter>>,
     late: Option<LateRows>,
 }
 
@@ -65,7 +65,7 @@ impl Statement {
             late,
             keeps_state,
             number: (When::ALONE, 0),
-            ways: None,
+            prefilters: None,
         }
     }
 
@@ -74,15 +74,15 @@ impl Statement {
         Self { tables, ..self }
     }
 
-    /// Makes nothing of rows that do not go one of `ways`.
-    pub(super) fn for_rows(mut self, ways: Option<Vec<Way>>) -> Self {
-        self.ways = ways.filter(|_| !self.keeps_state);
+    /// Makes nothing of rows that do not go one of `prefilters`.
+    pub(super) fn for_rows(mut self, prefilters: Option<Vec<Prefilter>>) -> Self {
+        self.prefilters = prefilters.filter(|_| !self.keeps_state);
         self
     }
 
-    /// See [`crate::Rule::ways`].
-    pub(super) fn ways(&self) -> Option<&[Way]> {
-        self.ways.as_deref()
+    /// See [`crate::Rule::prefilters`].
+    pub(super) fn prefilters(&self) -> Option<&[Prefilter]> {
+        self.prefilters.as_deref()
     }
 
     pub(super) fn inputs(&self) -> &[Arc<str>] {

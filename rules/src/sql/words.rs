@@ -27,7 +27,7 @@ pub(super) fn kind(data_type: &DataType) -> &'static str {
 
 /// The type as the configuration declares fields, or what it is.
 pub(super) fn field_type(data_type: &DataType) -> &'static str {
-    match FieldType::of(data_type) {
+    match FieldType::from_arrow(data_type) {
         Some(FieldType::Bool) => "bool",
         Some(FieldType::Int64) => "int64",
         Some(FieldType::Float64) => "float64",

@@ -164,8 +164,8 @@ fn rules_that_the_index_names_write_the_same_as_rules_that_see_every_row() {
         let mut rules: Vec<(Box<dyn Rule>, Box<dyn Rule>)> = Vec::new();
         for (number, text) in texts.iter().enumerate() {
             let (alone, indexed) = (rule(text), rule(text));
-            if let Some(ways) = indexed.ways("tank") {
-                index.insert(number, ways);
+            if let Some(prefilters) = indexed.prefilters("tank") {
+                index.insert(number, prefilters);
             }
             rules.push((alone, indexed));
         }
@@ -177,7 +177,7 @@ fn rules_that_the_index_names_write_the_same_as_rules_that_see_every_row() {
             for (number, (alone, indexed)) in rules.iter_mut().enumerate() {
                 let (mut expected, mut found) = (Emissions::default(), Emissions::default());
                 taken(&mut **alone, &whole, &mut expected);
-                match (indexed.ways("tank"), concerned.rules.iter().find(|(name, _)| **name == number)) {
+                match (indexed.prefilters("tank"), concerned.rules.iter().find(|(name, _)| **name == number)) {
                     (None, _) | (Some(_), Some((_, None))) => taken(&mut **indexed, &whole, &mut found),
                     (Some(_), Some((_, Some(set)))) => taken(&mut **indexed, &subset(&batch, &concerned.subsets[*set], first), &mut found),
                     (Some(_), None) => {}
@@ -194,15 +194,15 @@ fn rules_that_the_index_names_write_the_same_as_rules_that_see_every_row() {
             first += rows.len() as u64;
             // Rules go, and come back, between two batches.
             for (number, (_, indexed)) in rules.iter().enumerate().filter(|(number, _)| gone[*number]) {
-                match indexed.ways("tank") {
+                match indexed.prefilters("tank") {
                     Some(_) if at % 2 == 0 => index.remove(&number),
-                    Some(ways) => index.insert(number, ways),
+                    Some(prefilters) => index.insert(number, prefilters),
                     None => {}
                 }
             }
             if at % 2 == 0 {
                 for (number, (_, indexed)) in rules.iter().enumerate().filter(|(number, _)| gone[*number]) {
-                    indexed.ways("tank").into_iter().for_each(|ways| index.insert(number, ways));
+                    indexed.prefilters("tank").into_iter().for_each(|prefilters| index.insert(number, prefilters));
                 }
             }
         }
@@ -242,7 +242,7 @@ fn no_rule_is_overlooked_for_any_value_at_any_bound() {
         .collect();
     let mut index = Index::default();
     for (number, rule) in rules.iter().enumerate() {
-        rule.ways("tank").into_iter().for_each(|ways| index.insert(number, ways));
+        rule.prefilters("tank").into_iter().for_each(|prefilters| index.insert(number, prefilters));
     }
     assert!(index.len() > 100, "of {} rules {} are indexed", rules.len(), index.len());
     let none = || Tank { ts_ms: 5, device: None, temperature: None, count: None, running: None };
@@ -253,7 +253,9 @@ fn no_rule_is_overlooked_for_any_value_at_any_bound() {
     rows.extend([true, false].map(|running| Tank { running: Some(running), ..none() }));
     for batch in rows.chunks(1).chain(rows.windows(2)).map(batch) {
         let concerned = index.concerned(&batch);
-        for (number, rule) in rules.iter_mut().enumerate().filter(|(_, rule)| rule.ways("tank").is_some()) {
+        for (number, rule) in
+            rules.iter_mut().enumerate().filter(|(_, rule)| rule.prefilters("tank").is_some())
+        {
             let mut out = Emissions::default();
             taken(&mut **rule, &Rows { batch: batch.clone(), seqs: Seqs::Run { first: 0 } }, &mut out);
             for (_, row, _) in listing(&out.rows) {
@@ -269,9 +271,9 @@ fn no_rule_is_overlooked_for_any_value_at_any_bound() {
     }
 }
 
-fn ways(text: &str) -> Option<String> {
-    let ways = rule(text).ways("tank")?;
-    Some(ways.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))
+fn prefilters(text: &str) -> Option<String> {
+    let prefilters = rule(text).prefilters("tank")?;
+    Some(prefilters.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))
 }
 
 #[test]
@@ -309,7 +311,7 @@ fn conditions_are_indexed() {
     ];
     for (condition, expected) in cases {
         let text = format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}");
-        assert_eq!(ways(&text).as_deref(), Some(expected), "{condition}");
+        assert_eq!(prefilters(&text).as_deref(), Some(expected), "{condition}");
     }
 }
 
@@ -320,7 +322,7 @@ fn what_can_fail_in_two_places_is_not_indexed() {
         ["10 / count > 2 AND sqrt(temperature) > 2", "sqrt(temperature) > 2 AND 10 / count > 2", "now() > ts"]
     {
         assert_eq!(
-            ways(&format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}")).as_deref(),
+            prefilters(&format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}")).as_deref(),
             None,
             "{condition}"
         );
@@ -382,8 +384,8 @@ fn what_counts_as_safe_has_a_value_for_every_row() {
         assert_eq!((out.bad_rows, listing(&out.rows).len()), (0, rows.len()), "{safe}");
         // Beside one that may fail it is known not to.
         let condition = format!("({safe}) IS NOT NULL AND 10 / count > 2");
-        let ways = ways(&format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}"));
-        assert!(ways.is_some(), "{condition}");
+        let prefilters = prefilters(&format!("INSERT INTO lamp SELECT device FROM tank WHERE {condition}"));
+        assert!(prefilters.is_some(), "{condition}");
     }
 }
 
@@ -391,9 +393,12 @@ fn what_counts_as_safe_has_a_value_for_every_row() {
 fn rules_that_keep_something_see_every_row() {
     let window = "INSERT INTO lamp SELECT max(count) AS most FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '1' \
         SECOND) WHERE device = 'a' GROUP BY window_start, window_end";
-    assert_eq!(ways(window), None);
-    assert_eq!(ways(&format!("INSERT INTO lamp SELECT device FROM tank WHERE device = 'a'; {window}")), None);
-    assert_eq!(ways("INSERT INTO lamp SELECT device FROM tank"), None);
+    assert_eq!(prefilters(window), None);
+    assert_eq!(
+        prefilters(&format!("INSERT INTO lamp SELECT device FROM tank WHERE device = 'a'; {window}")),
+        None
+    );
+    assert_eq!(prefilters("INSERT INTO lamp SELECT device FROM tank"), None);
 }
 
 #[test]

@@ -151,7 +151,7 @@ struct Stock {
 }
 
 impl Stock {
-    fn of(rows: &[Tank]) -> Self {
+    fn new(rows: &[Tank]) -> Self {
         let mut fields: Vec<_> = schema().fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new("n", DataType::Int64, false)));
         let numbered = Arc::new(Schema::new(fields));
@@ -210,12 +210,12 @@ fn few() -> ProptestConfig {
 #[test]
 fn over_equals_stock_datafusion() {
     proptest!(few(), |(rows in tanks(), cuts in prop::collection::vec(1_usize..9, 0..12), swap in 0_usize..60)| {
-        let stock = Stock::of(&rows);
+        let stock = Stock::new(&rows);
         for query in BY_EVENT_TIME.iter().chain(BY_ARRIVAL).chain(IN_CLOSED_WINDOWS) {
             prop_assert_eq!(streamed(query, &rows, &cuts, swap).0, stock.rows(query), "{}", query);
         }
         let rows = at_different_times(rows);
-        let stock = Stock::of(&rows);
+        let stock = Stock::new(&rows);
         for query in RANGES {
             prop_assert_eq!(streamed(query, &rows, &cuts, swap).0, stock.rows(query), "{}", query);
         }
@@ -226,7 +226,7 @@ fn over_equals_stock_datafusion() {
 fn functions_that_remember_say_what_plain_sql_says_at_length() {
     proptest!(few(), |(rows in tanks(), cuts in prop::collection::vec(1_usize..9, 0..12), swap in 0_usize..60)| {
         let apart = at_different_times(rows.clone());
-        let (whole, whole_apart) = (Stock::of(&rows), Stock::of(&apart));
+        let (whole, whole_apart) = (Stock::new(&rows), Stock::new(&apart));
         for (short, long) in MEMORIES {
             let (rows, stock) = if short.contains("{ts}") { (&rows, &whole) } else { (&apart, &whole_apart) };
             let window = if long.contains("OVER w") { " WINDOW w AS (PARTITION BY device ORDER BY ts)" } else { "" };

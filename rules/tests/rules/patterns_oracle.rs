@@ -177,7 +177,7 @@ impl Query {
 
     /// Tries `pattern` on the rows behind `taken`, and `then` behind it; in order of preference, until `then`
     /// is content.
-    fn ways(
+    fn prefilters(
         &self,
         pattern: &Pattern,
         rows: &[Tank],
@@ -205,12 +205,14 @@ impl Query {
                 None => then(taken),
                 Some((first, rest)) => {
                     let rest = Pattern::Sequence(rest.to_vec());
-                    self.ways(first, rows, start, taken, &mut |taken| {
-                        self.ways(&rest, rows, start, taken, then)
+                    self.prefilters(first, rows, start, taken, &mut |taken| {
+                        self.prefilters(&rest, rows, start, taken, then)
                     })
                 }
             },
-            Pattern::Either(parts) => parts.iter().any(|part| self.ways(part, rows, start, taken, then)),
+            Pattern::Either(parts) => {
+                parts.iter().any(|part| self.prefilters(part, rows, start, taken, then))
+            }
             Pattern::Repeat(part, 0, most, greedy) => {
                 if *most == Some(0) {
                     return then(taken);
@@ -218,10 +220,10 @@ impl Query {
                 let again = Pattern::Repeat(part.clone(), 0, most.map(|most| most - 1), *greedy);
                 let length = taken.len();
                 let once_more = |taken: &mut Taken, then: &mut Then<'_>| {
-                    self.ways(part, rows, start, taken, &mut |taken| {
+                    self.prefilters(part, rows, start, taken, &mut |taken| {
                         // An endless repetition of nothing is none.
                         (most.is_some() || taken.len() > length)
-                            && self.ways(&again, rows, start, taken, then)
+                            && self.prefilters(&again, rows, start, taken, then)
                     })
                 };
                 if !*greedy && then(taken) {
@@ -231,7 +233,9 @@ impl Query {
             }
             Pattern::Repeat(part, least, most, greedy) => {
                 let rest = Pattern::Repeat(part.clone(), least - 1, most.map(|most| most - 1), *greedy);
-                self.ways(part, rows, start, taken, &mut |taken| self.ways(&rest, rows, start, taken, then))
+                self.prefilters(part, rows, start, taken, &mut |taken| {
+                    self.prefilters(&rest, rows, start, taken, then)
+                })
             }
         }
     }
@@ -253,7 +257,9 @@ impl Query {
         let (mut start, mut number) = (0, 0);
         while start < rows.len() {
             let mut taken = Vec::new();
-            if !self.ways(&self.pattern, rows, start, &mut taken, &mut |taken| self.is_absent(rows, taken)) {
+            if !self
+                .prefilters(&self.pattern, rows, start, &mut taken, &mut |taken| self.is_absent(rows, taken))
+            {
                 start += 1;
                 continue;
             }

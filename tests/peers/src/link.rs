@@ -229,20 +229,20 @@ impl Plug {
 
 /// Carries packets in one direction until nobody can change the quality any more.
 async fn carry(from: &UnixDatagram, to: &UnixDatagram, mut quality: watch::Receiver<Quality>) {
-    let mut way = Way::default();
+    let mut flight = Flight::default();
     let mut packet = [0; 1 << 16];
     loop {
         let now = *quality.borrow_and_update();
-        let due = way.due(now);
+        let due = flight.due(now);
         if due.is_some_and(|due| due <= Instant::now()) {
             // An end that is gone takes no packets, as a plug that was pulled.
-            let _ = to.send(&way.leave(now)).await;
+            let _ = to.send(&flight.leave(now)).await;
             continue;
         }
         tokio::select! {
             size = from.recv(&mut packet) => {
                 if let Some(packet) = size.ok().and_then(|size| packet.get(..size)) {
-                    way.enter(packet, now, Instant::now());
+                    flight.enter(packet, now, Instant::now());
                 }
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
@@ -252,14 +252,14 @@ async fn carry(from: &UnixDatagram, to: &UnixDatagram, mut quality: watch::Recei
 }
 
 /// Packets that are under way in one direction. Time is an argument.
-struct Way {
+struct Flight {
     packets: VecDeque<(Instant, Vec<u8>)>,
     /// when the last bit of the packet before went in
     free: Option<Instant>,
     dice: u64,
 }
 
-impl Default for Way {
+impl Default for Flight {
     fn default() -> Self {
         // The same losses in every run, as far as the packets are the same. The number is the fraction of the
         // golden ratio.
@@ -267,7 +267,7 @@ impl Default for Way {
     }
 }
 
-impl Way {
+impl Flight {
     /// As many as a modem keeps; what is too much is lost.
     const ROOM: usize = 1_000;
 

@@ -53,7 +53,7 @@ impl Message {
     /// Message `n`. Those from `end` on are of another device, and of a time at which all windows of the
     /// others have closed.
     #[must_use]
-    pub fn of(n: u64, end: u64) -> Self {
+    pub fn new(n: u64, end: u64) -> Self {
         let chance = Dice::new(n).roll();
         let part = |shift: u32, below: u64| i64::try_from((chance >> shift) % below).unwrap_or(0);
         let number = i64::try_from(n).unwrap_or(i64::MAX);
@@ -175,7 +175,7 @@ impl Broker {
     #[must_use]
     pub fn messages(&self) -> Vec<Message> {
         let state = self.lock();
-        (1..=state.published).filter(|n| *n < state.end).map(|n| Message::of(n, state.end)).collect()
+        (1..=state.published).filter(|n| *n < state.end).map(|n| Message::new(n, state.end)).collect()
     }
 
     /// Noise that was published.
@@ -488,7 +488,7 @@ impl PlantLine {
                 fates.insert(arrival.n, Fate::Open);
                 *broker.taken.entry(arrival.n).or_default() += 1;
                 marks.push(arrival.mark());
-                taken.push(Message::of(arrival.n, broker.end));
+                taken.push(Message::new(arrival.n, broker.end));
             }
         }
         drop(fates);
@@ -518,7 +518,7 @@ impl PlantLine {
         let published = self.broker.noise();
         let new = self.noise + 1..published + 1;
         self.noise = published;
-        let taken: Vec<Message> = new.map(|n| Message::of(n, u64::MAX)).collect();
+        let taken: Vec<Message> = new.map(|n| Message::new(n, u64::MAX)).collect();
         if taken.is_empty() {
             return None;
         }

@@ -251,7 +251,7 @@ impl Disk {
     /// An empty disk.
     #[must_use]
     pub fn new(dice: Dice) -> Self {
-        Self::of(State {
+        Self::with_state(State {
             files: BTreeMap::new(),
             names: BTreeMap::new(),
             lasting_names: BTreeMap::new(),
@@ -266,7 +266,7 @@ impl Disk {
         })
     }
 
-    fn of(state: State) -> Self {
+    fn with_state(state: State) -> Self {
         static MOUNTS: AtomicU64 = AtomicU64::new(0);
         let name = format!("disk-{}", MOUNTS.fetch_add(1, Ordering::Relaxed));
         let shared = Arc::new(Shared { state: Mutex::new(state), cut: Notify::new() });
@@ -277,7 +277,7 @@ impl Disk {
     /// A disk with the same content, to look at.
     #[must_use]
     pub fn copy(&self) -> Self {
-        Self::of(State { faults: Faults::default(), ..self.lock().clone() })
+        Self::with_state(State { faults: Faults::default(), ..self.lock().clone() })
     }
 
     /// Where its files are.

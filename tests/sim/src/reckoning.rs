@@ -56,7 +56,7 @@ impl Reckoning<'_> {
         self.windows(&[rules::COPIED_WINDOWS], &messages, rules::COPIED_WINDOW_S);
         self.windows(&rules::ROAMING, &messages, rules::WINDOW_S);
         self.at_most_once(rules::SPARE, &messages);
-        let noise: Vec<Message> = (1..=self.broker.noise()).map(|n| Message::of(n, u64::MAX)).collect();
+        let noise: Vec<Message> = (1..=self.broker.noise()).map(|n| Message::new(n, u64::MAX)).collect();
         self.at_most_once(rules::NOISE, &noise);
         self.memories(&messages);
         self.stamped(&messages);

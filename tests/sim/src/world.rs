@@ -198,7 +198,7 @@ impl World for SimulatedWorld {
     }
 
     fn rules(&mut self, config: &Config, book: RuleBook) -> Rules {
-        let copies = Copies::of(&config.data_dir, config.buffer.snapshot_every.0, self.disk(), self.clock());
+        let copies = Copies::new(&config.data_dir, config.buffer.snapshot_every.0, self.disk(), self.clock());
         self.rules.watch(book, copies, self.conditions.edits)
     }
 }

@@ -85,7 +85,7 @@ impl Stage {
             let taken: Vec<u64> = (1..=self.published).filter(|n| self.broker.taken(*n) > 0).collect();
             sleep(AT_ONCE).await;
             let written = self.running.status().rules.of("valve").rows.get();
-            let moves = taken.iter().filter(|n| Message::of(**n, u64::MAX).v >= rules::VALVE).count() as u64;
+            let moves = taken.iter().filter(|n| Message::new(**n, u64::MAX).v >= rules::VALVE).count() as u64;
             assert!(
                 written >= moves,
                 "{moves} of the messages that the box has taken move the valve; it was told {written}"

@@ -11,7 +11,7 @@ use tidegate::config;
 use tidegate::disk::Disk as _;
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, Outcome, Rows, Seqs, Span};
-use tidegate_rules::Worth;
+use tidegate_rules::DeliveryPolicy;
 use tidegate_sim::dice::Dice;
 use tidegate_sim::disk::Disk;
 use tokio::sync::oneshot;
@@ -44,7 +44,7 @@ async fn store(buffer: &Buffer, seq: u64) {
             rule: "r".into(),
             rows,
             ordinals: vec![0],
-            worth: Worth::default(),
+            delivery: DeliveryPolicy::default(),
             now_ns: 1,
             ack,
         }])

@@ -102,7 +102,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    fn of(arguments: &Arguments) -> Self {
+    fn new(arguments: &Arguments) -> Self {
         let full = Self {
             messages: 1_000_000,
             rounds: 3,
@@ -140,7 +140,7 @@ fn main() -> anyhow::Result<()> {
         String::from_utf8_lossy(&version.stdout).trim(),
         &tidegate_peers::mosquitto::version(),
     );
-    let extent = Extent::of(&arguments);
+    let extent = Extent::new(&arguments);
     let mut figures = Vec::new();
     for part in Part::value_variants() {
         if !arguments.only.is_empty() && !arguments.only.contains(part) {

@@ -22,7 +22,7 @@ pub(super) enum FileFormat {
 
 impl FileFormat {
     /// By the file's name.
-    pub(super) fn of(output: &Path) -> Result<Self, Failure> {
+    pub(super) fn from_path(output: &Path) -> Result<Self, Failure> {
         let extension = output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         match extension.as_deref() {
             Some("jsonl") => Ok(Self::JsonLines),

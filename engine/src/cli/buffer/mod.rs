@@ -75,7 +75,7 @@ fn peek(args: BufferPeekArgs) -> Result<(), Failure> {
 }
 
 fn export(args: BufferExportArgs) -> Result<(), Failure> {
-    let format = export::FileFormat::of(&args.output)?;
+    let format = export::FileFormat::from_path(&args.output)?;
     let (path, name) = find(args.file)?;
     let inspector = Inspector::open(&path)?;
     let source = source(args.rows);

@@ -18,14 +18,14 @@ use planner::theirs;
 mod planner;
 
 /// What somebody is told, and what to look for in the text where nothing says where it is.
-struct Said {
+struct Rewording {
     what: String,
     help: Option<String>,
     place: Option<Place>,
     word: Option<String>,
 }
 
-impl Said {
+impl Rewording {
     fn new(what: impl Into<String>, help: impl Into<Option<String>>) -> Self {
         Self { what: what.into(), help: help.into(), place: None, word: None }
     }
@@ -40,12 +40,12 @@ impl Said {
 }
 
 /// One of our own refusals: its advice stands behind the first `"; "`.
-fn ours(message: &str) -> Said {
+fn ours(message: &str) -> Rewording {
     match message.split_once("; ") {
         Some((what, help)) => {
-            Said::new(what, Some(help.trim_end_matches("; ").to_owned()).filter(|help| !help.is_empty()))
+            Rewording::new(what, Some(help.trim_end_matches("; ").to_owned()).filter(|help| !help.is_empty()))
         }
-        None => Said::new(message.trim_end_matches(';'), None),
+        None => Rewording::new(message.trim_end_matches(';'), None),
     }
 }
 

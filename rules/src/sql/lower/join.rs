@@ -36,7 +36,7 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn of(join: &Join, filters: &[&Expr]) -> Result<Self> {
+    fn new(join: &Join, filters: &[&Expr]) -> Result<Self> {
         let (left, right) = (join.left.schema(), join.right.schema());
         let mut conditions =
             Self { keys: join.on.clone(), left: Vec::new(), right: Vec::new(), both: Vec::new() };
@@ -81,7 +81,7 @@ impl Lowering<'_> {
         if join.right.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(_))))? {
             return self.each_row_with(join, filters);
         }
-        let conditions = Conditions::of(join, filters)?;
+        let conditions = Conditions::new(join, filters)?;
         match (tables(&join.left)?, tables(&join.right)?) {
             (_, Some(tables)) => self.table_join(join, conditions, tables),
             (Some(tables), None) => self.table_join_from_right(join, conditions, tables),

@@ -52,7 +52,7 @@ use super::time::EventTime;
 use super::wall_clock::{is_now, refuse_out_of_place};
 use super::{complaint, mismatch, warnings};
 use crate::Options;
-use rows::{safe_conditions_first, ways};
+use rows::{prefilters, safe_conditions_first};
 use target::{fit, late_rows, resolve_target};
 pub(super) use window::{has_window, window_below, window_column};
 
@@ -137,7 +137,7 @@ pub(super) fn insert(
     let late = late.map_err(|error| complaint::in_clause("--! late_rows", error))?;
     Ok(Statement::new(lowering.inputs, target, root, time, late)
         .with_tables(lowering.tables)
-        .for_rows(ways(&plan)))
+        .for_rows(prefilters(&plan)))
 }
 
 fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {

@@ -1,4 +1,4 @@
-//! What can be said of the rows that a statement makes something of: its [`Way`]s, and in which order its
+//! What can be said of the rows that a statement makes something of: its [`Prefilter`]s, and in which order its
 //! conditions are looked at.
 
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use tidegate_core::schema::FieldType;
 
 use super::physical;
 use super::safety::is_safe;
-use crate::index::{Source, Term, Value, Way};
+use crate::index::{Prefilter, Source, Term, Value};
 use crate::sql::names::StreamSource;
 use crate::sql::operators::written;
 use crate::sql::wall_clock::asks_for_now;
 
 /// No person writes a list that is longer, and a rule that asks for anything is not worth its place in the
 /// index.
-const MOST_WAYS: usize = 64;
+const MOST_PREFILTERS: usize = 64;
 
 /// Columns, constants and operators of a term. One that is longer is not worth being compared with others.
 const MOST_PARTS: usize = 256;
@@ -50,15 +50,15 @@ pub(super) fn safe_conditions_first(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// What a row must look like for a statement with this plan to make anything of it. `None`: it must see every
 /// row.
-pub(super) fn ways(plan: &LogicalPlan) -> Option<Vec<Way>> {
+pub(super) fn prefilters(plan: &LogicalPlan) -> Option<Vec<Prefilter>> {
     let mut found = Vec::new();
     conditions(plan, &mut found)?;
-    found.into_iter().filter(|ways| ways.len() <= MOST_WAYS).reduce(|a, b| both(&a, &b))
+    found.into_iter().filter(|prefilters| prefilters.len() <= MOST_PREFILTERS).reduce(|a, b| both(&a, &b))
 }
 
 /// Adds what the conditions of `plan` ask for. Returns whether none of it can fail; `None`: rows are not
 /// looked at one by one.
-fn conditions(plan: &LogicalPlan, found: &mut Vec<Vec<Way>>) -> Option<bool> {
+fn conditions(plan: &LogicalPlan, found: &mut Vec<Vec<Prefilter>>) -> Option<bool> {
     match plan {
         LogicalPlan::TableScan(_) => Some(true),
         LogicalPlan::SubqueryAlias(alias) => conditions(&alias.input, found),
@@ -85,7 +85,7 @@ fn conditions(plan: &LogicalPlan, found: &mut Vec<Vec<Way>>) -> Option<bool> {
 }
 
 /// What rows for which `expr` holds look like; `None` when that cannot be told.
-fn asks(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Way>> {
+fn asks(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Prefilter>> {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return asks_of_one_term(expr, input) };
     match op {
         Operator::And => match (asks(left, input), asks(right, input)) {
@@ -95,22 +95,22 @@ fn asks(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Way>> {
         Operator::Or => {
             let (mut a, b) = (asks(left, input)?, asks(right, input)?);
             a.extend(b);
-            (a.len() <= MOST_WAYS).then_some(a)
+            (a.len() <= MOST_PREFILTERS).then_some(a)
         }
         _ => asks_of_one_term(expr, input),
     }
 }
 
 /// The same for a condition that looks at one term only.
-fn asks_of_one_term(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Way>> {
+fn asks_of_one_term(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Prefilter>> {
     let found = match expr {
         Expr::Alias(alias) => return asks_of_one_term(&alias.expr, input),
         Expr::IsTrue(expr) => return asks_of_one_term(expr, input),
         Expr::Not(expr) | Expr::IsFalse(expr) => return truth(expr, false, input),
-        Expr::InList(InList { expr, list, negated: false }) if list.len() <= MOST_WAYS => {
+        Expr::InList(InList { expr, list, negated: false }) if list.len() <= MOST_PREFILTERS => {
             let (term, data_type) = term(expr, input)?;
             list.iter()
-                .map(|literal| Some(Way::equal(term.clone(), value(literal, &data_type, term.kind)?)))
+                .map(|literal| Some(Prefilter::equal(term.clone(), value(literal, &data_type, term.kind)?)))
                 .collect()
         }
         Expr::Between(Between { expr, negated: false, low, high }) => {
@@ -119,38 +119,42 @@ fn asks_of_one_term(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Way>> {
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => compare(left, *op, right, input)
             .or_else(|| compare(right, op.swap()?, left, input))
-            .map(|way| vec![way]),
+            .map(|prefilter| vec![prefilter]),
         _ => None,
     };
     found.or_else(|| truth(expr, true, input))
 }
 
-/// The ways of rows that fulfil both: each of the better ones, with what the others ask for if there is only
+/// The prefilters of rows that fulfil both: each of the better ones, with what the others ask for if there is only
 /// one.
-fn both(a: &[Way], b: &[Way]) -> Vec<Way> {
-    let cost = |ways: &[Way]| (ways.iter().map(Way::cost).max(), ways.len());
+fn both(a: &[Prefilter], b: &[Prefilter]) -> Vec<Prefilter> {
+    let cost = |prefilters: &[Prefilter]| (prefilters.iter().map(Prefilter::cost).max(), prefilters.len());
     let (better, other) = if cost(a) <= cost(b) { (a, b) } else { (b, a) };
     match other {
-        [other] => better.iter().map(|way| way.and(other)).collect(),
+        [other] => better.iter().map(|prefilter| prefilter.and(other)).collect(),
         _ => better.to_vec(),
     }
 }
 
-fn truth(expr: &Expr, value: bool, input: &LogicalPlan) -> Option<Vec<Way>> {
+fn truth(expr: &Expr, value: bool, input: &LogicalPlan) -> Option<Vec<Prefilter>> {
     let (term, _) = term(expr, input).filter(|(term, _)| term.kind == FieldType::Bool)?;
-    Some(vec![Way::equal(term, Value::Number(i64::from(value)))])
+    Some(vec![Prefilter::equal(term, Value::Number(i64::from(value)))])
 }
 
-fn compare(expr: &Expr, op: Operator, literal: &Expr, input: &LogicalPlan) -> Option<Way> {
+fn compare(expr: &Expr, op: Operator, literal: &Expr, input: &LogicalPlan) -> Option<Prefilter> {
     if !matches!(literal, Expr::Literal(..)) {
         return None;
     }
     let (term, data_type) = term(expr, input)?;
     let value = value(literal, &data_type, term.kind)?;
     match (op, value) {
-        (Operator::Eq, value) => Some(Way::equal(term, value)),
-        (Operator::Gt | Operator::GtEq, Value::Number(number)) => Some(Way::band(term, number, i64::MAX)),
-        (Operator::Lt | Operator::LtEq, Value::Number(number)) => Some(Way::band(term, i64::MIN, number)),
+        (Operator::Eq, value) => Some(Prefilter::equal(term, value)),
+        (Operator::Gt | Operator::GtEq, Value::Number(number)) => {
+            Some(Prefilter::band(term, number, i64::MAX))
+        }
+        (Operator::Lt | Operator::LtEq, Value::Number(number)) => {
+            Some(Prefilter::band(term, i64::MIN, number))
+        }
         _ => None,
     }
 }
@@ -177,7 +181,7 @@ fn term(expr: &Expr, plan: &LogicalPlan) -> Option<(Term, DataType)> {
     let schema = stream.schema();
     if let Expr::Column(column) = &expr {
         let (index, field) = schema.column_with_name(&column.name)?;
-        let kind = FieldType::of(field.data_type())?;
+        let kind = FieldType::from_arrow(field.data_type())?;
         return Some((
             Term { name: Arc::from(column.name.as_str()), kind, source: Source::Column(index) },
             field.data_type().clone(),
@@ -210,7 +214,7 @@ fn kind_of(data_type: &DataType) -> Option<FieldType> {
         | DataType::UInt32 => Some(FieldType::Int64),
         DataType::Float32 => Some(FieldType::Float64),
         DataType::LargeUtf8 | DataType::Utf8View => Some(FieldType::Utf8),
-        other => FieldType::of(other),
+        other => FieldType::from_arrow(other),
     }
 }
 

@@ -63,7 +63,7 @@ fn compared(
     left: &Column,
     right: &Column,
 ) -> Option<(Option<i64>, Option<i64>)> {
-    let (a, b) = (Linear::of(a, left, right)?, Linear::of(b, left, right)?);
+    let (a, b) = (Linear::from_expr(a, left, right)?, Linear::from_expr(b, left, right)?);
     let difference = a.plus(b.times(-1)?)?;
     // `difference op 0`, and what that says about right - left.
     let (op, ns) = match (difference.left, difference.right) {
@@ -90,25 +90,25 @@ struct Linear {
 }
 
 impl Linear {
-    fn of(expr: &Expr, left: &Column, right: &Column) -> Option<Self> {
+    fn from_expr(expr: &Expr, left: &Column, right: &Column) -> Option<Self> {
         match expr {
             Expr::Column(column) if column == left => Some(Self { left: 1, right: 0, ns: 0 }),
             Expr::Column(column) if column == right => Some(Self { left: 0, right: 1, ns: 0 }),
-            Expr::Alias(Alias { expr, .. }) => Self::of(expr, left, right),
+            Expr::Alias(Alias { expr, .. }) => Self::from_expr(expr, left, right),
             // What is cast here was a time or a span, and stays one; one that would lose precision is not of
             // use.
             Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
                 if is_exact(field.data_type()) =>
             {
-                Self::of(expr, left, right)
+                Self::from_expr(expr, left, right)
             }
-            Expr::Negative(expr) => Self::of(expr, left, right)?.times(-1),
+            Expr::Negative(expr) => Self::from_expr(expr, left, right)?.times(-1),
             Expr::Literal(value, _) => Some(Self { left: 0, right: 0, ns: span_ns(value)? }),
             Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Plus, right: b }) => {
-                Self::of(a, left, right)?.plus(Self::of(b, left, right)?)
+                Self::from_expr(a, left, right)?.plus(Self::from_expr(b, left, right)?)
             }
             Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Minus, right: b }) => {
-                Self::of(a, left, right)?.plus(Self::of(b, left, right)?.times(-1)?)
+                Self::from_expr(a, left, right)?.plus(Self::from_expr(b, left, right)?.times(-1)?)
             }
             _ => None,
         }

@@ -39,7 +39,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(data_type: &DataType) -> Self {
+    fn from_arrow(data_type: &DataType) -> Self {
         match data_type {
             DataType::Null => Self::Null,
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text,
@@ -47,7 +47,7 @@ impl Kind {
             DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Self::Moment,
             DataType::Time32(_) | DataType::Time64(_) => Self::TimeOfDay,
             DataType::Interval(_) | DataType::Duration(_) => Self::Span,
-            DataType::Dictionary(_, values) => Self::of(values),
+            DataType::Dictionary(_, values) => Self::from_arrow(values),
             number if number.is_numeric() => Self::Number,
             _ => Self::Other,
         }
@@ -104,9 +104,10 @@ impl ExprPlanner for Meetings {
 /// Text is neither added to nor multiplied.
 fn refuse_sum(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<()> {
     let (Ok(of), Ok(with)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(()) };
-    for (text, kind, other) in
-        [(left, Kind::of(&of), Kind::of(&with)), (right, Kind::of(&with), Kind::of(&of))]
-    {
+    for (text, kind, other) in [
+        (left, Kind::from_arrow(&of), Kind::from_arrow(&with)),
+        (right, Kind::from_arrow(&with), Kind::from_arrow(&of)),
+    ] {
         if kind == Kind::Text && text_of(text).is_none() && other == Kind::Number {
             let name = written(text);
             let message =
@@ -139,8 +140,10 @@ pub(super) fn agreeing(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn check_join(node: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Join(join) = node else { return Ok(()) };
     join.on.iter().try_for_each(|(left, right)| {
-        let kinds =
-            (Kind::of(&left.get_type(join.left.schema())?), Kind::of(&right.get_type(join.right.schema())?));
+        let kinds = (
+            Kind::from_arrow(&left.get_type(join.left.schema())?),
+            Kind::from_arrow(&right.get_type(join.right.schema())?),
+        );
         if kinds.0.meets(kinds.1) {
             Ok(())
         } else {
@@ -154,7 +157,7 @@ fn check_union(node: &LogicalPlan) -> Result<()> {
     let Some((first, others)) = union.inputs.split_first() else { return Ok(()) };
     for other in others {
         for (of, with) in first.schema().fields().iter().zip(other.schema().fields()) {
-            let kinds = (Kind::of(of.data_type()), Kind::of(with.data_type()));
+            let kinds = (Kind::from_arrow(of.data_type()), Kind::from_arrow(with.data_type()));
             if !kinds.0.meets(kinds.1) {
                 let message = format!(
                     "column `{}` of the UNION is {} in one SELECT, and {} in another; convert one of them \
@@ -189,7 +192,7 @@ fn agreeing_in(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             if let (Ok(of), Some(field)) =
                 (looked_up.get_type(schema), subquery.subquery.schema().fields().first())
             {
-                let (of, with) = (Kind::of(&of), Kind::of(field.data_type()));
+                let (of, with) = (Kind::from_arrow(&of), Kind::from_arrow(field.data_type()));
                 let column = Expr::Column(datafusion_common::Column::new_unqualified(field.name()));
                 if !of.meets(with) {
                     return Err(mismatch((looked_up, of), (&column, with), Some(Operator::Eq)));
@@ -262,16 +265,16 @@ fn agreeing_all(mut exprs: Vec<Expr>, op: Option<Operator>, schema: &DFSchema) -
     };
     // What is no literal says what the others are.
     let says = |(expr, data_type): &(&Expr, &DataType)| {
-        !matches!(Kind::of(data_type), Kind::Null) && text_of(expr).is_none()
+        !matches!(Kind::from_arrow(data_type), Kind::Null) && text_of(expr).is_none()
     };
     let Some((first, wanted)) =
         exprs.iter().zip(&types).find(says).map(|(expr, data_type)| (expr.clone(), data_type.clone()))
     else {
         return Ok(exprs);
     };
-    let kind = Kind::of(&wanted);
+    let kind = Kind::from_arrow(&wanted);
     for (expr, data_type) in exprs.iter_mut().zip(&types) {
-        let own = Kind::of(data_type);
+        let own = Kind::from_arrow(data_type);
         if own.meets(kind) {
             continue;
         }
@@ -295,7 +298,7 @@ fn reads(text: &str, wanted: &DataType) -> Option<ScalarValue> {
 
 /// `text` cannot be read as a value of the type `wanted`, which is that of `of`.
 fn unreadable(text: &str, wanted: &DataType, of: &Expr) -> DataFusionError {
-    let (name, kind) = (written(of), Kind::of(wanted));
+    let (name, kind) = (written(of), Kind::from_arrow(wanted));
     let help = match kind {
         Kind::Moment => "write it as '2026-01-31' or '2026-01-31T12:30:00Z'".to_owned(),
         Kind::Span => "write INTERVAL '10' SECOND".to_owned(),
@@ -312,7 +315,7 @@ fn check_arguments<F: UDFCoercionExt>(function: &F, arguments: &[Expr], schema: 
     let Ok(taken) = fields_with_udf(&fields, function) else { return Ok(()) };
     for ((argument, own), taken) in arguments.iter().zip(&fields).zip(&taken) {
         let taken = taken.data_type();
-        let (kind, wanted) = (Kind::of(own.data_type()), Kind::of(taken));
+        let (kind, wanted) = (Kind::from_arrow(own.data_type()), Kind::from_arrow(taken));
         let is_written = wanted == Kind::Text && WRITE.contains(&function.name());
         if kind.meets(wanted) || is_written {
             continue;

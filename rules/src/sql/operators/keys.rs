@@ -103,7 +103,7 @@ impl Keys {
         if self.numbered.is_none() {
             return Ok(Vec::new());
         }
-        // Worth it where most of them are wanted.
+        // DeliveryPolicy it where most of them are wanted.
         if numbers.len() > self.len() / 2 {
             self.values.join();
         }

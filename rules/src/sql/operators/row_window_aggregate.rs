@@ -278,7 +278,7 @@ impl RowWindowAggregate {
             windows.columns().iter().take(self.key_schema.fields().len()).cloned().collect();
         for (window, group) in self.cutter.find_keys(&keys, windows.num_rows())?.into_iter().enumerate() {
             let sums = u32::try_from(window).ok().and_then(|window| of_window.remove(&window));
-            let mut content = Parts::of(sums);
+            let mut content = Parts::new(sums);
             self.sums.remember(&mut content);
             let open = Open {
                 first: first.value(window),

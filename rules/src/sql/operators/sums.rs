@@ -222,7 +222,7 @@ pub(super) struct Total {
 
 impl Total {
     /// `keys` are the columns of [`Addends::keys`].
-    pub(super) fn of(parts: &[Addends], keys: &SchemaRef, adder: &Adder) -> Result<Self> {
+    pub(super) fn new(parts: &[Addends], keys: &SchemaRef, adder: &Adder) -> Result<Self> {
         let mut total = Self {
             keys: new_group_values(Arc::clone(keys), &GroupOrdering::None)?,
             accumulators: adder.accumulators()?,

@@ -59,7 +59,7 @@ impl Unnest {
             .collect();
         let mut elements = Vec::with_capacity(lists.len());
         for index in &lists {
-            elements.push((*index, Elements::of(column(*index)?)?));
+            elements.push((*index, Elements::downcast(column(*index)?)?));
         }
         // The row and the place in its lists of each row that is written; where one list is shorter than
         // another, the rest is null.
@@ -111,7 +111,7 @@ struct Elements {
 }
 
 impl Elements {
-    fn of(lists: &ArrayRef) -> Result<Self> {
+    fn downcast(lists: &ArrayRef) -> Result<Self> {
         let range = |valid: bool, from: usize, to: usize| valid.then_some((from, to.saturating_sub(from)));
         let (values, ranges) = match lists.data_type() {
             DataType::List(_) => {

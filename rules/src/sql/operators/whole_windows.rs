@@ -68,7 +68,7 @@ impl Operator for WholeWindows {
             prepared.push(addends);
             Ok(())
         });
-        let (mut columns, values) = Total::of(&prepared, &self.key_schema, &self.adder)?.values()?;
+        let (mut columns, values) = Total::new(&prepared, &self.key_schema, &self.adder)?.values()?;
         let causes = columns.remove(0);
         let causes = causes.as_primitive_opt::<UInt32Type>().map(|causes| causes.values().to_vec());
         let causes = Some(causes.ok_or_else(|| DataFusionError::Internal("groups without a cause".into()))?);

@@ -87,7 +87,7 @@ impl Content for Parts {
 }
 
 impl Parts {
-    pub(super) fn of(sums: Option<Sums>) -> Self {
+    pub(super) fn new(sums: Option<Sums>) -> Self {
         Self { sums: sums.map(Box::new), ..Self::default() }
     }
 
@@ -284,7 +284,7 @@ impl WindowSums {
         let batch = self.rows.take(rows)?;
         let mut addends = self.adder.addends(batch.num_rows(), batch.columns());
         addends.keys.insert(0, Arc::new(UInt32Array::from(numbers)));
-        Ok(Closed { total: Some(Total::of(&[addends], &self.total_schema, &self.adder)?), own })
+        Ok(Closed { total: Some(Total::new(&[addends], &self.total_schema, &self.adder)?), own })
     }
 
     /// Whether it is time to call [`Self::tidy`]; looking at all of so many windows is worth it only for many

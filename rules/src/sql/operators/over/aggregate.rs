@@ -17,7 +17,7 @@ use super::{Call, Rows};
 
 /// How a frame's result follows the rows that enter and leave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Method {
     /// none leaves
     Grows,
     /// what leaves is taken off
@@ -37,7 +37,7 @@ pub(in crate::sql) struct FrameAggregate {
     arguments: Vec<Arc<dyn PhysicalExpr>>,
     has_filter: bool,
     frame: Frame,
-    way: Way,
+    method: Method,
     /// rows that have to leave again, or cannot enter yet; `None`: there are none
     frames: Option<Frames>,
     /// by place
@@ -48,7 +48,7 @@ impl std::fmt::Debug for FrameAggregate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FrameAggregate")
             .field("fingerprint", &self.fingerprint)
-            .field("way", &self.way)
+            .field("method", &self.method)
             .finish_non_exhaustive()
     }
 }
@@ -75,11 +75,11 @@ impl FrameAggregate {
         let numbers = types == [DataType::Float64]
             && (mean || function.fun().name() == "sum")
             && !function.is_distinct();
-        let way = match frame.start {
-            Back::Unbounded => Way::Grows,
-            _ if numbers => Way::AddsUpNumbers { mean },
-            _ if exact && retracts() => Way::Retracts,
-            _ => Way::AddsUpAgain,
+        let method = match frame.start {
+            Back::Unbounded => Method::Grows,
+            _ if numbers => Method::AddsUpNumbers { mean },
+            _ if exact && retracts() => Method::Retracts,
+            _ => Method::AddsUpAgain,
         };
         let has_filter = filter.is_some();
         arguments.extend(filter);
@@ -90,23 +90,26 @@ impl FrameAggregate {
             arguments,
             has_filter,
             frame,
-            way,
+            method,
             frames,
             accumulators: Vec::new(),
         })
     }
 
     fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
-        match self.way {
-            Way::Retracts => self.function.create_sliding_accumulator(),
+        match self.method {
+            Method::Retracts => self.function.create_sliding_accumulator(),
             _ => self.function.create_accumulator(),
         }
     }
 
     fn grow(&mut self, keys: usize) -> Result<()> {
         while self.accumulators.len() < keys {
-            let accumulator =
-                if matches!(self.way, Way::Grows | Way::Retracts) { Some(self.accumulator()?) } else { None };
+            let accumulator = if matches!(self.method, Method::Grows | Method::Retracts) {
+                Some(self.accumulator()?)
+            } else {
+                None
+            };
             self.accumulators.push(accumulator);
         }
         if let Some(frames) = &mut self.frames {
@@ -143,10 +146,10 @@ impl FrameAggregate {
         arguments: &[ArrayRef],
         passes: Option<&BooleanArray>,
     ) -> Result<Vec<ScalarValue>> {
-        let (frame, way) = (self.frame, self.way);
+        let (frame, method) = (self.frame, self.method);
         let Some(frames) = &mut self.frames else { return Err(missing()) };
         let numbers = arguments.first().and_then(|values| values.as_primitive_opt::<Float64Type>());
-        let numbers = numbers.filter(|_| matches!(way, Way::AddsUpNumbers { .. }));
+        let numbers = numbers.filter(|_| matches!(method, Method::AddsUpNumbers { .. }));
         let first = frames.log.push(arguments.to_vec(), rows.places.len())?;
         let mut results = Vec::with_capacity(rows.places.len());
         for ((at, key), (row, now)) in rows.places.iter().enumerate().zip((first..).zip(rows.times)) {
@@ -171,15 +174,15 @@ impl FrameAggregate {
                     _ => Ok(()),
                 },
             )?;
-            if way == Way::Grows {
+            if method == Method::Grows {
                 // What has entered is in the accumulator for good.
                 key_frame.rows.drain(..key_frame.entered);
                 key_frame.entered = 0;
             }
             let inside = key_frame.rows.iter().take(key_frame.entered).filter(|kept| kept.counts);
-            results.push(match (accumulator, way) {
+            results.push(match (accumulator, method) {
                 (Some(accumulator), _) => accumulator.evaluate()?,
-                (None, Way::AddsUpNumbers { mean }) => {
+                (None, Method::AddsUpNumbers { mean }) => {
                     let (count, sum) =
                         inside.fold((0_u32, 0.0), |(count, sum), kept| (count + 1, sum + kept.number));
                     ScalarValue::Float64((count > 0).then(|| if mean { sum / f64::from(count) } else { sum }))
@@ -284,7 +287,7 @@ impl Call for FrameAggregate {
 
     fn seal(&mut self) -> Result<Vec<(&'static str, RecordBatch)>> {
         let mut parts = Vec::new();
-        if self.way == Way::Grows {
+        if self.method == Method::Grows {
             parts.push(("sums", self.seal_accumulators()?));
         }
         if let Some(frames) = &mut self.frames {
@@ -298,7 +301,7 @@ impl Call for FrameAggregate {
             return self.restore_accumulators(batch);
         }
         let Some(mut frames) = self.frames.take() else { return Err(missing()) };
-        let numbers = matches!(self.way, Way::AddsUpNumbers { .. });
+        let numbers = matches!(self.method, Method::AddsUpNumbers { .. });
         let mut enter = |key: usize, kept: &mut Kept, inside: bool, log: &RowLog| {
             self.grow(key + 1)?;
             if numbers && kept.counts {

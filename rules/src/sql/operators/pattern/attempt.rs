@@ -1,35 +1,35 @@
-//! One attempt to match: the ways from one first row on, and what they have taken.
+//! One attempt to match: the branches from one first row on, and what they have taken.
 
 /// No node.
 pub(super) const ROOT: u32 = u32::MAX;
 
-/// The ways from one first row.
+/// The branches from one first row.
 #[derive(Debug, Default)]
 pub(super) struct Attempt {
     pub active: bool,
     /// preferred first
-    pub ways: Vec<Way>,
+    pub branches: Vec<Branch>,
     /// what each remembers
     pub marks: Vec<u32>,
     pub nodes: Vec<Node>,
-    /// how many nodes are worth a look for those that no way needs
+    /// how many nodes are worth a look for those that no branch needs
     pub clutter: usize,
-    /// the last row of the match that is complete, unless a preferred way completes too
+    /// the last row of the match that is complete, unless a preferred branch completes too
     pub found: Option<u32>,
-    /// whether time has ended one of the ways
+    /// whether time has ended one of the branches
     pub timed_out: bool,
     /// how many rows are behind the search when nothing is found
     pub fruitless: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Way {
+pub(super) struct Branch {
     /// where it is; at the end of the program it waits for the row that must not come
     pub step: usize,
     pub node: u32,
 }
 
-/// A row that some way has taken; rows are counted from the first of the attempt.
+/// A row that some branch has taken; rows are counted from the first of the attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node {
     pub parent: u32,
@@ -47,7 +47,7 @@ pub(super) struct Label {
 /// Room to work in, kept to allocate once.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    pub ways: Vec<Way>,
+    pub branches: Vec<Branch>,
     pub marks: Vec<u32>,
     pub mark: Vec<u32>,
     /// steps to go on from, each with the repetitions that have taken no row yet
@@ -58,7 +58,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Whether a way with the marks at hand, and these repetitions without a row, has not been at `step` yet.
+    /// Whether a branch with the marks at hand, and these repetitions without a row, has not been at `step` yet.
     /// From then on it has.
     pub(super) fn visit(&mut self, step: usize, begun: u64) -> bool {
         let width = self.mark.len();
@@ -74,7 +74,7 @@ impl Scratch {
 
 impl Scratch {
     pub(super) fn clear(&mut self) {
-        self.ways.clear();
+        self.branches.clear();
         self.marks.clear();
         self.visited.clear();
         self.visited_marks.clear();
@@ -82,9 +82,9 @@ impl Scratch {
 }
 
 impl Attempt {
-    /// Goes on with the ways in `scratch`.
+    /// Goes on with the branches in `scratch`.
     pub(super) fn keep(&mut self, scratch: &mut Scratch) {
-        std::mem::swap(&mut self.ways, &mut scratch.ways);
+        std::mem::swap(&mut self.branches, &mut scratch.branches);
         std::mem::swap(&mut self.marks, &mut scratch.marks);
     }
 
@@ -101,13 +101,13 @@ impl Attempt {
         std::iter::successors(get(node), move |node| get(node.parent))
     }
 
-    /// Clears nodes away that no way needs.
+    /// Clears nodes away that no branch needs.
     pub(super) fn tidy(&mut self) {
         if self.nodes.len() < self.clutter {
             return;
         }
         let mut places = vec![ROOT; self.nodes.len()];
-        for node in self.ways.iter().map(|way| way.node).chain(self.found) {
+        for node in self.branches.iter().map(|branch| branch.node).chain(self.found) {
             let mut at = node;
             while let (Some(place), Some(node)) = (places.get_mut(at as usize), self.nodes.get(at as usize)) {
                 if *place != ROOT {
@@ -123,7 +123,7 @@ impl Attempt {
         let place = |at: u32| places.get(at as usize).copied().unwrap_or(ROOT);
         let nodes = self.nodes.iter().zip(&places).filter(|(_, place)| **place != ROOT);
         self.nodes = nodes.map(|(node, _)| Node { parent: place(node.parent), ..*node }).collect();
-        self.ways.iter_mut().for_each(|way| way.node = place(way.node));
+        self.branches.iter_mut().for_each(|branch| branch.node = place(branch.node));
         self.found = self.found.map(place);
         self.clutter = 2 * self.nodes.len() + 256;
     }

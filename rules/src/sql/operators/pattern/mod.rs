@@ -147,7 +147,7 @@ impl MatchRows {
                 Condition::Local(formula) | Condition::History(formula) => Some(formula),
             })
         };
-        let tracks = Tracks::of(conditions.iter().filter_map(|condition| {
+        let tracks = Tracks::from_formulas(conditions.iter().filter_map(|condition| {
             if let Condition::History(formula) = condition { Some(formula) } else { None }
         }));
         let numbered = measures
@@ -163,7 +163,7 @@ impl MatchRows {
             .max()
             .unwrap_or(0)
             .max(usize::from(numbered));
-        let program = Program::of(&shape);
+        let program = Program::compile(&shape);
         let learns = by_history == 0 && program.len() <= 64;
         let search = Search {
             starts: program.starts(),

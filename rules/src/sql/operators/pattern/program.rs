@@ -33,7 +33,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn of(shape: &Shape) -> Self {
+    pub(super) fn compile(shape: &Shape) -> Self {
         let mut program = Self { steps: Vec::new(), loops: 0 };
         program.add(shape);
         program.steps.push(Step::Done);

@@ -1,13 +1,13 @@
 //! The search for matches in the rows of one partition.
 //!
 //! A search tries one first row after the other. For each, the pattern's program is run on the rows as they
-//! come, along all ways at once, in the order in which the standard prefers them. When a way completes the
+//! come, along all branches at once, in the order in which the standard prefers them. When a branch completes the
 //! pattern, all that are less preferred end; when no more preferred one is left, it is the match. No row is
-//! looked at twice on the same way, so a search never goes back and forth as a backtracking one would.
+//! looked at twice on the same branch, so a search never goes back and forth as a backtracking one would.
 
 use std::collections::VecDeque;
 
-use super::attempt::{Attempt, Label, Node, ROOT, Scratch, Way};
+use super::attempt::{Attempt, Branch, Label, Node, ROOT, Scratch};
 use super::formula::Formula;
 use super::program::{Program, Step};
 use super::rows::Rows;
@@ -20,8 +20,8 @@ use crate::sql::words::failure;
 /// A match has no more rows than this, so that one that never ends does not take all memory.
 const MAX_ROWS: usize = 10_000;
 
-/// Ways through the pattern that can still take rows: beyond that, those that are preferred least end.
-const MAX_WAYS: usize = 256;
+/// Branches through the pattern that can still take rows: beyond that, those that are preferred least end.
+const MAX_BRANCHES: usize = 256;
 
 /// What conditions that look at other rows may cost for one new row, in evaluations: beyond that, which takes
 /// some tenths of a second, what has been searched is left behind.
@@ -58,7 +58,7 @@ pub(super) struct Search {
     pub skip: Skip,
     /// how many rows before a match must be kept
     pub keep: usize,
-    /// whether a way that failed from a step and a row on fails for every attempt
+    /// whether a branch that failed from a step and a row on fails for every attempt
     pub learns: bool,
 }
 
@@ -132,7 +132,7 @@ impl Partition {
     /// About how much memory it takes, without its rows.
     pub(super) fn bytes(&self) -> usize {
         self.rows.capacity() * size_of::<Row>()
-            + self.attempt.ways.capacity() * size_of::<Way>()
+            + self.attempt.branches.capacity() * size_of::<Branch>()
             + self.attempt.marks.capacity() * 4
             + self.attempt.nodes.capacity() * size_of::<Node>()
     }
@@ -171,8 +171,8 @@ impl Search {
     /// It is `time`, and no row before that comes any more.
     pub(super) fn expire(&self, partition: &mut Partition, time: i64, work: &mut Work<'_>) {
         while partition.attempt.active {
-            self.end_ways(partition, time);
-            if !partition.attempt.ways.is_empty() {
+            self.end_branches(partition, time);
+            if !partition.attempt.branches.is_empty() {
                 break;
             }
             self.decide(partition, work);
@@ -184,30 +184,32 @@ impl Search {
     pub(super) fn finish(&self, partition: &mut Partition, work: &mut Work<'_>) {
         while partition.attempt.active {
             let attempt = &mut partition.attempt;
-            if let Some(way) = attempt.ways.iter().find(|way| self.program.step(way.step) == Step::Done) {
-                attempt.found = Some(way.node);
+            if let Some(branch) =
+                attempt.branches.iter().find(|branch| self.program.step(branch.step) == Step::Done)
+            {
+                attempt.found = Some(branch.node);
             }
-            attempt.ways.clear();
+            attempt.branches.clear();
             self.decide(partition, work);
             self.go_on(partition, work);
         }
     }
 
-    /// When the attempt will end by itself, or some of its ways.
+    /// When the attempt will end by itself, or some of its branches.
     pub(super) fn deadline(&self, partition: &Partition) -> Option<i64> {
         let attempt = &partition.attempt;
         if !attempt.active {
             return None;
         }
-        let waits = |way: &Way| self.program.step(way.step) == Step::Done;
-        let running = self.within_ns.filter(|_| attempt.ways.iter().any(|way| !waits(way)));
+        let waits = |branch: &Branch| self.program.step(branch.step) == Step::Done;
+        let running = self.within_ns.filter(|_| attempt.branches.iter().any(|branch| !waits(branch)));
         let within = running.map(|within| partition.ts(partition.start).saturating_add(within));
         let absent = self.absent.and_then(|(_, span)| {
             attempt
-                .ways
+                .branches
                 .iter()
-                .filter(|way| waits(way))
-                .map(|way| self.last_ts(partition, way.node).saturating_add(span))
+                .filter(|branch| waits(branch))
+                .map(|branch| self.last_ts(partition, branch.node).saturating_add(span))
                 .min()
         });
         within.into_iter().chain(absent).min()
@@ -218,8 +220,8 @@ impl Search {
         partition.ts(partition.start + row)
     }
 
-    /// Ends the ways that have no time left.
-    fn end_ways(&self, partition: &mut Partition, time: i64) {
+    /// Ends the branches that have no time left.
+    fn end_branches(&self, partition: &mut Partition, time: i64) {
         if self.within_ns.is_none() && self.absent.is_none() {
             return;
         }
@@ -227,25 +229,25 @@ impl Search {
         let is_over = self.within_ns.is_some_and(|within| time.saturating_sub(first) >= within);
         let width = self.tracks.width();
         let mut kept = 0;
-        for at in 0..partition.attempt.ways.len() {
-            let Some(way) = partition.attempt.ways.get(at).copied() else { break };
-            if self.program.step(way.step) == Step::Done {
+        for at in 0..partition.attempt.branches.len() {
+            let Some(branch) = partition.attempt.branches.get(at).copied() else { break };
+            if self.program.step(branch.step) == Step::Done {
                 let span = self.absent.map_or(0, |(_, span)| span);
-                if time.saturating_sub(self.last_ts(partition, way.node)) >= span {
-                    partition.attempt.found = Some(way.node);
+                if time.saturating_sub(self.last_ts(partition, branch.node)) >= span {
+                    partition.attempt.found = Some(branch.node);
                     break;
                 }
             } else if is_over {
                 partition.attempt.timed_out = true;
                 continue;
             }
-            if let Some(place) = partition.attempt.ways.get_mut(kept) {
-                *place = way;
+            if let Some(place) = partition.attempt.branches.get_mut(kept) {
+                *place = branch;
             }
             partition.attempt.marks.copy_within(at * width..(at + 1) * width, kept * width);
             kept += 1;
         }
-        partition.attempt.ways.truncate(kept);
+        partition.attempt.branches.truncate(kept);
         partition.attempt.marks.truncate(kept * width);
     }
 
@@ -255,14 +257,14 @@ impl Search {
             if !partition.attempt.active && !self.begin(partition, work) {
                 break;
             }
-            while partition.next < partition.seen && !partition.attempt.ways.is_empty() {
-                self.end_ways(partition, partition.ts(partition.next));
+            while partition.next < partition.seen && !partition.attempt.branches.is_empty() {
+                self.end_branches(partition, partition.ts(partition.next));
                 self.end_long(partition, work);
                 self.end_dear(partition, work);
                 self.step(partition, work);
                 partition.next += 1;
             }
-            if !partition.attempt.ways.is_empty() {
+            if !partition.attempt.branches.is_empty() {
                 break;
             }
             self.decide(partition, work);
@@ -294,25 +296,25 @@ impl Search {
         true
     }
 
-    /// All ways take the next row, or end.
+    /// All branches take the next row, or end.
     fn step(&self, partition: &mut Partition, work: &mut Work<'_>) {
         let Some(row) = partition.rows.get(partition.next).copied() else { return };
         let current = u32::try_from(partition.next - partition.start).unwrap_or(u32::MAX);
         let width = self.tracks.width();
         work.scratch.clear();
-        for at in 0..partition.attempt.ways.len() {
-            let Some(way) = partition.attempt.ways.get(at).copied() else { break };
-            match self.program.step(way.step) {
+        for at in 0..partition.attempt.branches.len() {
+            let Some(branch) = partition.attempt.branches.get(at).copied() else { break };
+            match self.program.step(branch.step) {
                 Step::Row { variable, hidden } => {
-                    if self.has_failed(partition, way.step)
-                        || !self.holds(variable, partition, at, way, row, work)
+                    if self.has_failed(partition, branch.step)
+                        || !self.holds(variable, partition, at, branch, row, work)
                     {
                         continue;
                     }
                     let attempt = &mut partition.attempt;
                     let node = u32::try_from(attempt.nodes.len()).unwrap_or(ROOT);
                     attempt.nodes.push(Node {
-                        parent: way.node,
+                        parent: branch.node,
                         row: current,
                         label: Label { variable, hidden },
                     });
@@ -321,7 +323,7 @@ impl Search {
                         attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default(),
                     );
                     self.tracks.take(&mut work.scratch.mark, variable, current);
-                    if self.spread(way.step + 1, node, work.scratch) {
+                    if self.spread(branch.step + 1, node, work.scratch) {
                         attempt.found = Some(node);
                         break;
                     }
@@ -330,9 +332,9 @@ impl Search {
                 _ => {
                     let comes = self
                         .absent
-                        .is_some_and(|(variable, _)| self.holds(variable, partition, at, way, row, work));
+                        .is_some_and(|(variable, _)| self.holds(variable, partition, at, branch, row, work));
                     if !comes {
-                        work.scratch.ways.push(way);
+                        work.scratch.branches.push(branch);
                         let marks =
                             partition.attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default();
                         work.scratch.marks.extend_from_slice(marks);
@@ -341,17 +343,17 @@ impl Search {
             }
         }
         partition.attempt.keep(work.scratch);
-        let is_running = |way: &Way| self.program.step(way.step) != Step::Done;
-        let running = partition.attempt.ways.iter().filter(|way| is_running(way)).count();
-        if running > MAX_WAYS || partition.attempt.ways.len() - running > MAX_ROWS {
+        let is_running = |branch: &Branch| self.program.step(branch.step) != Step::Done;
+        let running = partition.attempt.branches.iter().filter(|branch| is_running(branch)).count();
+        if running > MAX_BRANCHES || partition.attempt.branches.len() - running > MAX_ROWS {
             work.out.bad(format!(
-                "there are more than {MAX_WAYS} ways to match the pattern at once: those \
+                "there are more than {MAX_BRANCHES} ways to match the pattern at once: those \
                 preferred least are left out"
             ));
             let (mut running, mut waiting) = (0, 0);
-            self.retain(&mut partition.attempt, work.scratch, |way| {
+            self.retain(&mut partition.attempt, work.scratch, |branch| {
                 let (count, most) =
-                    if is_running(way) { (&mut running, MAX_WAYS) } else { (&mut waiting, MAX_ROWS) };
+                    if is_running(branch) { (&mut running, MAX_BRANCHES) } else { (&mut waiting, MAX_ROWS) };
                 *count += 1;
                 *count <= most
             });
@@ -369,13 +371,13 @@ impl Search {
         failed
     }
 
-    /// Goes on only with the ways that `is_kept`.
-    fn retain(&self, attempt: &mut Attempt, scratch: &mut Scratch, mut is_kept: impl FnMut(&Way) -> bool) {
+    /// Goes on only with the branches that `is_kept`.
+    fn retain(&self, attempt: &mut Attempt, scratch: &mut Scratch, mut is_kept: impl FnMut(&Branch) -> bool) {
         let width = self.tracks.width();
         scratch.clear();
-        for (at, way) in attempt.ways.iter().enumerate() {
-            if is_kept(way) {
-                scratch.ways.push(*way);
+        for (at, branch) in attempt.branches.iter().enumerate() {
+            if is_kept(branch) {
+                scratch.branches.push(*branch);
                 scratch
                     .marks
                     .extend_from_slice(attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default());
@@ -384,7 +386,7 @@ impl Search {
         attempt.keep(scratch);
     }
 
-    /// Adds the ways that go on from `step`, up to where a row is needed, preferred first. Returns whether
+    /// Adds the branches that go on from `step`, up to where a row is needed, preferred first. Returns whether
     /// one of them completes the pattern: then those after it are left out.
     fn spread(&self, step: usize, node: u32, scratch: &mut Scratch) -> bool {
         scratch.open.clear();
@@ -404,7 +406,7 @@ impl Search {
                 Step::Leave(_) => scratch.open.push((step + 1, begun)),
                 Step::Done if self.absent.is_none() => return true,
                 Step::Done | Step::Row { .. } => {
-                    scratch.ways.push(Way { step, node });
+                    scratch.branches.push(Branch { step, node });
                     scratch.marks.extend_from_slice(&scratch.mark);
                 }
             }
@@ -412,13 +414,13 @@ impl Search {
         false
     }
 
-    /// Whether the condition of `variable` holds for `row` on this way.
+    /// Whether the condition of `variable` holds for `row` on this branch.
     fn holds(
         &self,
         variable: u8,
         partition: &mut Partition,
         at: usize,
-        way: Way,
+        branch: Branch,
         row: Row,
         work: &mut Work<'_>,
     ) -> bool {
@@ -430,8 +432,8 @@ impl Search {
             search: self,
             partition,
             marks: partition.attempt.marks.get(at * width..(at + 1) * width).unwrap_or_default(),
-            node: way.node,
-            taken: partition.attempt.nodes.get(way.node as usize).map_or(0, |node| node.row + 1),
+            node: branch.node,
+            taken: partition.attempt.nodes.get(branch.node as usize).map_or(0, |node| node.row + 1),
             variable,
             current: u32::try_from(partition.next - partition.start).unwrap_or(u32::MAX),
         };
@@ -453,14 +455,14 @@ impl Search {
 
     /// Gives up what would become longer than any match may be.
     fn end_long(&self, partition: &mut Partition, work: &mut Work<'_>) {
-        let is_running = |way: &Way| self.program.step(way.step) != Step::Done;
-        if partition.next - partition.start < MAX_ROWS || !partition.attempt.ways.iter().any(is_running) {
+        let is_running = |branch: &Branch| self.program.step(branch.step) != Step::Done;
+        if partition.next - partition.start < MAX_ROWS || !partition.attempt.branches.iter().any(is_running) {
             return;
         }
         work.out
             .bad(format!("a match would have more than {MAX_ROWS} rows: they are left behind; use WITHIN"));
         partition.attempt.fruitless = partition.next - partition.start;
-        self.retain(&mut partition.attempt, work.scratch, |way| !is_running(way));
+        self.retain(&mut partition.attempt, work.scratch, |branch| !is_running(branch));
     }
 
     /// Gives up what costs more than any pattern may.
@@ -478,7 +480,7 @@ impl Search {
         self.retain(&mut partition.attempt, work.scratch, |_| false);
     }
 
-    /// No way is left: what was found is the match, and the search goes on behind it.
+    /// No branch is left: what was found is the match, and the search goes on behind it.
     fn decide(&self, partition: &mut Partition, work: &mut Work<'_>) {
         partition.attempt.active = false;
         let found = partition.attempt.found.take();

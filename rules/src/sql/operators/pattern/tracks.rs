@@ -37,7 +37,7 @@ enum What {
 
 impl Tracks {
     /// What these conditions ask for.
-    pub(super) fn of<'a>(formulas: impl Iterator<Item = &'a Formula>) -> Self {
+    pub(super) fn from_formulas<'a>(formulas: impl Iterator<Item = &'a Formula>) -> Self {
         let mut tracks = Self::default();
         for slot in formulas.flat_map(|formula| &formula.slots) {
             match slot {

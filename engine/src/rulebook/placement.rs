@@ -10,15 +10,15 @@ use std::sync::Arc;
 use tidegate_rules::{Catalog, Flow, Target};
 
 /// Where all rules live.
-pub(super) struct Homes {
-    homes: BTreeMap<Arc<str>, Home>,
+pub(super) struct Placement {
+    places: BTreeMap<Arc<str>, Place>,
     /// rules by the derived streams and outputs that they touch
     tied: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// number of rules by worker
     load: Vec<usize>,
 }
 
-struct Home {
+struct Place {
     worker: usize,
     ties: BTreeSet<Arc<str>>,
 }
@@ -31,9 +31,9 @@ pub(super) struct Move {
     pub to: usize,
 }
 
-impl Homes {
+impl Placement {
     pub(super) fn new(workers: usize) -> Self {
-        Self { homes: BTreeMap::new(), tied: BTreeMap::new(), load: vec![0; workers.max(1)] }
+        Self { places: BTreeMap::new(), tied: BTreeMap::new(), load: vec![0; workers.max(1)] }
     }
 
     /// How many workers there are.
@@ -42,13 +42,13 @@ impl Homes {
     }
 
     /// The worker that rule `name` lives on.
-    pub(super) fn of(&self, name: &str) -> Option<usize> {
-        self.homes.get(name).map(|home| home.worker)
+    pub(super) fn worker_of(&self, name: &str) -> Option<usize> {
+        self.places.get(name).map(|place| place.worker)
     }
 
     /// Rule `name` is gone. Returns the worker that it lived on.
     pub(super) fn leave(&mut self, name: &str) -> Option<usize> {
-        let Home { worker, ties } = self.homes.remove(name)?;
+        let Place { worker, ties } = self.places.remove(name)?;
         for tie in ties {
             if let Some(rules) = self.tied.get_mut(&tie) {
                 rules.remove(name);
@@ -72,7 +72,7 @@ impl Homes {
         ties: BTreeSet<Arc<str>>,
     ) -> usize {
         let before = self.leave(name);
-        let with_others = || ties.iter().find_map(|tie| self.of(self.tied.get(tie)?.first()?));
+        let with_others = || ties.iter().find_map(|tie| self.worker_of(self.tied.get(tie)?.first()?));
         let fewest = || self.load.iter().zip(0..).min().map_or(0, |(_, worker)| worker);
         let worker = before.or(worker).or_else(with_others).unwrap_or_else(fewest);
         for tie in &ties {
@@ -81,7 +81,7 @@ impl Homes {
         if let Some(load) = self.load.get_mut(worker) {
             *load += 1;
         }
-        self.homes.insert(Arc::clone(name), Home { worker, ties });
+        self.places.insert(Arc::clone(name), Place { worker, ties });
         worker
     }
 
@@ -92,7 +92,7 @@ impl Homes {
         }
         let family = self.family(name);
         let mut votes = vec![0_usize; self.load.len()];
-        for worker in family.iter().filter_map(|member| self.of(member)) {
+        for worker in family.iter().filter_map(|member| self.worker_of(member)) {
             if let Some(count) = votes.get_mut(worker) {
                 *count += 1;
             }
@@ -101,8 +101,8 @@ impl Homes {
         let to = most.map_or(0, |(_, worker)| worker);
         let mut moves = Vec::new();
         for rule in family {
-            let Some(home) = self.homes.get_mut(&rule).filter(|home| home.worker != to) else { continue };
-            let from = std::mem::replace(&mut home.worker, to);
+            let Some(place) = self.places.get_mut(&rule).filter(|place| place.worker != to) else { continue };
+            let from = std::mem::replace(&mut place.worker, to);
             for (worker, load) in self.load.iter_mut().enumerate() {
                 *load =
                     if worker == from { load.saturating_sub(1) } else { *load + usize::from(worker == to) };
@@ -114,10 +114,10 @@ impl Homes {
 
     /// Whether `name` lives where those do that it shares something with; they were together before.
     fn are_together(&self, name: &Arc<str>) -> bool {
-        let Some(home) = self.homes.get(name) else { return true };
+        let Some(place) = self.places.get(name) else { return true };
         let others =
-            home.ties.iter().filter_map(|tie| self.tied.get(tie)?.iter().find(|other| *other != name));
-        others.filter_map(|other| self.of(other)).all(|worker| worker == home.worker)
+            place.ties.iter().filter_map(|tie| self.tied.get(tie)?.iter().find(|other| *other != name));
+        others.filter_map(|other| self.worker_of(other)).all(|worker| worker == place.worker)
     }
 
     /// `name` and every rule that shares a derived stream or an output with it, or with one that does.
@@ -129,7 +129,7 @@ impl Homes {
             if !family.insert(Arc::clone(member)) {
                 continue;
             }
-            let ties = self.homes.get(member).into_iter().flat_map(|home| &home.ties);
+            let ties = self.places.get(member).into_iter().flat_map(|place| &place.ties);
             next.extend(ties.filter(|tie| seen.insert(tie)).filter_map(|tie| self.tied.get(tie)).flatten());
         }
         family
@@ -162,28 +162,28 @@ mod tests {
             changes in prop::collection::vec((0_usize..12, prop::option::weighted(0.8, prop::collection::btree_set(0_usize..9, 0..3))), 1..60),
             workers in 1_usize..5,
         ) {
-            let mut homes = Homes::new(workers);
+            let mut placement = Placement::new(workers);
             for (rule, ties) in changes {
                 let rule: Arc<str> = format!("r{rule}").into();
                 let Some(ties) = ties else {
-                    homes.leave(&rule);
+                    placement.leave(&rule);
                     continue;
                 };
                 let ties = ties.into_iter().map(|tie| format!("t{tie}").into()).collect();
-                homes.settle(&rule, None, ties);
-                let before: BTreeMap<_, _> = homes.homes.keys().map(|name| (Arc::clone(name), homes.of(name).unwrap())).collect();
-                let moves = homes.bring_together(&rule);
+                placement.settle(&rule, None, ties);
+                let before: BTreeMap<_, _> = placement.places.keys().map(|name| (Arc::clone(name), placement.worker_of(name).unwrap())).collect();
+                let moves = placement.bring_together(&rule);
                 for Move { rule, from, to } in &moves {
-                    prop_assert_eq!((before[rule], homes.of(rule)), (*from, Some(*to)));
+                    prop_assert_eq!((before[rule], placement.worker_of(rule)), (*from, Some(*to)));
                     prop_assert_ne!(from, to);
                 }
-                for rules in homes.tied.values() {
-                    let at: BTreeSet<_> = rules.iter().map(|name| homes.of(name)).collect();
+                for rules in placement.tied.values() {
+                    let at: BTreeSet<_> = rules.iter().map(|name| placement.worker_of(name)).collect();
                     prop_assert_eq!(at.len(), 1);
                 }
                 let mut load = vec![0; workers];
-                homes.homes.values().for_each(|home| load[home.worker] += 1);
-                prop_assert_eq!(&load, &homes.load);
+                placement.places.values().for_each(|place| load[place.worker] += 1);
+                prop_assert_eq!(&load, &placement.load);
             }
         }
     }

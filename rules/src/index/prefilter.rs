@@ -15,7 +15,7 @@ use super::column::{float_of, number_of_float};
 /// Conditions that a row must fulfil, all of them, for a rule to make anything of it. Not all that the rule
 /// asks for: a row that fulfils them may be left out by the rule all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Way {
+pub struct Prefilter {
     /// A term has one value.
     pub equal: Option<Equal>,
     /// A term is within bounds.
@@ -124,7 +124,7 @@ impl Hash for Term {
     }
 }
 
-impl Way {
+impl Prefilter {
     /// A term has this value.
     #[must_use]
     pub fn equal(term: Term, value: Value) -> Self {
@@ -155,7 +155,7 @@ impl Way {
             || self.band.as_ref().is_some_and(|band| band.term.is_computed())
     }
 
-    /// A way for rows that fulfil both, as far as there is a place for the conditions.
+    /// A prefilter for rows that fulfil both, as far as there is a place for the conditions.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let of_one_term = || Some(self.band.as_ref()?.term == other.band.as_ref()?.term);
@@ -178,7 +178,7 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Prefilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.equal, &self.band) {
             (Some(equal), Some(band)) => write!(f, "{equal} and {band}"),
