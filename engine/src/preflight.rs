@@ -2,7 +2,6 @@
 //! the exit code that means that starting again does not help.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use tidegate_connectors::http;
 use tidegate_connectors::mqtt::{OpenError, TlsError};
@@ -12,10 +11,9 @@ use tidegate_core::Diagnostic;
 use crate::buffer::BufferError;
 use crate::buffer::inspect::Inspector;
 use crate::config::{self, Config, UplinkKind};
-use crate::disk::SystemDisk;
 use crate::machine::Machine;
 use crate::run::RunError;
-use crate::schemas::SchemaStore;
+use crate::schemas::{SchemaStore, typed};
 use crate::world::Known;
 
 /// Where systemd puts credentials while a service runs.
@@ -28,8 +26,8 @@ pub fn preflight(path: &Path, config: &Config) -> Vec<Diagnostic> {
     if !wrong.is_empty() {
         return wrong;
     }
-    let mut schemas = SchemaStore::new(config, Arc::new(SystemDisk));
-    let columns = config.streams.keys().map(|stream| (stream.clone(), schemas.load(stream, None))).collect();
+    let schemas = SchemaStore::look(config);
+    let columns = schemas.known().map(|(stream, schema)| (stream.clone(), typed(schema))).collect();
     let known = Known { columns, ..Known::default() };
     wrong.extend(Machine.refusals(config, &known).iter().map(|error| refusal(path, config, error)));
     if let Err(error @ (BufferError::Newer { .. } | BufferError::Foreign { .. })) =

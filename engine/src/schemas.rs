@@ -15,7 +15,7 @@ use tidegate_core::FieldType;
 use tidegate_core::schema::{TS, ts_field};
 
 use crate::config::Config;
-use crate::disk::Disk;
+use crate::disk::{Disk, SystemDisk};
 
 /// The columns of input streams.
 pub struct SchemaStore {
@@ -24,6 +24,8 @@ pub struct SchemaStore {
     known: BTreeMap<String, SchemaRef>,
     /// streams whose columns the disk has not taken
     unkept: BTreeSet<String>,
+    /// whether a damaged file is renamed, so that the next one can be kept
+    sets_aside: bool,
 }
 
 impl fmt::Debug for SchemaStore {
@@ -62,7 +64,16 @@ impl SchemaStore {
             dir: config.data_dir.join("schemas"),
             known: declared.collect(),
             unkept: BTreeSet::new(),
+            sets_aside: true,
         }
+    }
+
+    /// What a box would find, for a look from outside: nothing is changed on disk.
+    #[must_use]
+    pub fn look(config: &Config) -> Self {
+        let mut store = Self { sets_aside: false, ..Self::new(config, Arc::new(SystemDisk)) };
+        config.streams.keys().for_each(|stream| drop(store.load(stream, None)));
+        store
     }
 
     /// The inferred columns of `stream` that were kept, besides `ts`. When their file cannot be read, those
@@ -79,8 +90,9 @@ impl SchemaStore {
             Err(error) => {
                 let path = self.path(stream);
                 let aside = path.with_extension("json.damaged");
-                let is_aside =
-                    error.kind() == io::ErrorKind::InvalidData && self.disk.rename(&path, &aside).is_ok();
+                let is_aside = self.sets_aside
+                    && error.kind() == io::ErrorKind::InvalidData
+                    && self.disk.rename(&path, &aside).is_ok();
                 let Some(schema) = in_force else {
                     tracing::error!(
                         stream,

@@ -22,6 +22,7 @@ mod listening;
 mod losses;
 mod marks;
 mod publisher;
+mod recorded;
 mod retained;
 mod sink;
 mod streams;
@@ -41,6 +42,7 @@ pub use crate::tls::TlsError;
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
 pub use marks::KNOWN_MARKS;
 pub use publisher::{Confirmation, Publisher, Session};
+pub use recorded::{Outcome, Recorded};
 
 use crate::backoff::Backoff;
 use crate::json::{Decoder, Fields, Layout, LayoutError, TsPlace};

@@ -9,7 +9,6 @@ use super::args::{CheckArgs, Format};
 use super::{Failure, find_config, print, render};
 use crate::catalog::catalog;
 use crate::config::{self, Config};
-use crate::disk::SystemDisk;
 use crate::preflight::{is_for_the_service, preflight};
 use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
@@ -59,8 +58,7 @@ pub fn check(args: CheckArgs) -> Result<(), Failure> {
 /// Compiles every rule against the configured streams, and looks whether those that uplinks name are there.
 /// Returns how many there are, and what is taken with a warning.
 fn check_rules(config: &Config, path: &Path) -> Result<(usize, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut schemas = SchemaStore::new(config, Arc::new(SystemDisk));
-    config.streams.keys().for_each(|stream| drop(schemas.load(stream, None)));
+    let schemas = SchemaStore::look(config);
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
     let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
     let mut tables = TableFiles::new(config);

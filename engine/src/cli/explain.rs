@@ -17,7 +17,6 @@ use super::render::printable;
 use super::{Failure, load_config, print};
 use crate::catalog::catalog;
 use crate::config::Config;
-use crate::disk::SystemDisk;
 use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::schemas::SchemaStore;
@@ -63,8 +62,7 @@ struct Stream {
 impl Explained {
     /// `wanted` is the name of a rule, or a file that need not be in the rules directory.
     fn find(wanted: &str, config: &Config) -> Result<Self, Vec<Diagnostic>> {
-        let mut schemas = SchemaStore::new(config, Arc::new(SystemDisk));
-        config.streams.keys().for_each(|stream| drop(schemas.load(stream, None)));
+        let schemas = SchemaStore::look(config);
         let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
         let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
         let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::new(config), book)

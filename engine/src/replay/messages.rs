@@ -2,8 +2,8 @@
 //!
 //! Three forms are read; the first line of a file says which it is.
 //!
-//! * JSON Lines with `topic` and `payload`, and `tst`, the time of arrival (`mosquitto_sub -F %j`). Any
-//!   payload survives.
+//! * JSON Lines with `topic` and `payload`, `tst`, the time of arrival, and `retain` (`mosquitto_sub -F %j`).
+//!   Any payload survives.
 //! * `TIME TOPIC PAYLOAD` (`-F '%U %t %p'` or `-F '%I %t %p'`): seconds since 1970, or ISO 8601 with an
 //!   offset.
 //! * `TOPIC PAYLOAD` (`-v`): when messages came is not known, so streams without `ts` cannot be fed.
@@ -16,9 +16,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use serde::Deserialize;
 use serde_json::Value;
-use tidegate_connectors::json::Decoder;
-use tidegate_connectors::mqtt::StreamConfig;
-use tidegate_connectors::mqtt::topic::Filter;
+use tidegate_connectors::mqtt::{Outcome, Recorded, StreamConfig};
 use tidegate_core::{Diagnostic, FieldType};
 
 use super::lines::{Lines, Opened, Reading, is_standard_input};
@@ -46,6 +44,8 @@ pub(super) struct RecordedMessages {
     unreadable: u64,
     /// messages whose topic no stream has
     unclaimed: u64,
+    /// messages that make no row, because the broker had retained them
+    retained: u64,
     pub reading: Reading,
 }
 
@@ -61,8 +61,7 @@ enum Form {
 
 /// One stream that messages are for.
 struct Feed {
-    filter: Filter,
-    decoder: Decoder,
+    stream: Recorded,
     by_arrival: bool,
     tally: Tally,
 }
@@ -75,10 +74,9 @@ impl Feed {
         file: &str,
     ) -> Result<Self, Diagnostic> {
         // The configuration was checked before, so that neither is ever wrong.
-        let wrong = |why: String| Diagnostic::new(file, format!("stream `{name}`: {why}"));
-        let filter = Filter::parse(&stream.topic).map_err(wrong)?;
-        let decoder = stream.decoder(known).map_err(wrong)?;
-        Ok(Self { filter, decoder, by_arrival: stream.ts.is_none(), tally: Tally::new(name, file) })
+        let recorded = Recorded::new(stream, known)
+            .map_err(|why| Diagnostic::new(file, format!("stream `{name}`: {why}")))?;
+        Ok(Self { stream: recorded, by_arrival: stream.ts.is_none(), tally: Tally::new(name, file) })
     }
 }
 
@@ -147,6 +145,7 @@ impl RecordedMessages {
             now: 0,
             unreadable: 0,
             unclaimed: 0,
+            retained: 0,
             reading: opened.reading,
         })
     }
@@ -154,15 +153,18 @@ impl RecordedMessages {
     /// The columns that were found, besides `ts` and what is captured from the topic.
     fn inferred(&mut self) -> BTreeMap<String, Vec<(String, FieldType)>> {
         let inferred = self.feeds.iter_mut().map(|feed| {
-            let mut fields = fields_of(&feed.decoder.schema());
-            fields.retain(|(name, _)| !feed.filter.captures().contains(name));
+            let mut fields = fields_of(&feed.stream.decoder.schema());
+            fields.retain(|(name, _)| !feed.stream.is_given(name));
             (feed.tally.stream.to_string(), fields)
         });
         inferred.collect()
     }
 
     pub(super) fn schemas(&mut self) -> BTreeMap<String, SchemaRef> {
-        self.feeds.iter_mut().map(|feed| (feed.tally.stream.to_string(), feed.decoder.schema())).collect()
+        self.feeds
+            .iter_mut()
+            .map(|feed| (feed.tally.stream.to_string(), feed.stream.decoder.schema()))
+            .collect()
     }
 
     /// Adds the next rows to `waiting`; none at the end.
@@ -198,10 +200,9 @@ impl RecordedMessages {
     ) -> Result<(), Diagnostic> {
         let mut is_claimed = false;
         for index in 0..self.feeds.len() {
-            let Some(ranges) = self.feeds.get(index).and_then(|feed| feed.filter.matches(&message.topic))
-            else {
+            if !self.feeds.get(index).is_some_and(|feed| feed.stream.takes(&message.topic)) {
                 continue;
-            };
+            }
             is_claimed = true;
             if index != self.current {
                 // The order of rows of different streams is that of their messages.
@@ -216,20 +217,20 @@ impl RecordedMessages {
                 );
                 return Err(Diagnostic::new(&*self.file, why).help(ADVICE.to_owned()));
             }
-            let captures: Vec<&str> =
-                ranges.into_iter().map(|range| message.topic.get(range).unwrap_or_default()).collect();
-            match feed.decoder.decode(&message.payload, &captures, self.now) {
-                Ok(rows) => {
+            match feed.stream.take(&message.topic, &message.payload, message.retained, self.now) {
+                Outcome::Rows(rows) => {
                     feed.tally.rows += rows as u64;
                     let at = message.at.unwrap_or(i64::MIN);
                     self.origins.extend(std::iter::repeat_n(Origin { at, line }, rows));
                 }
-                Err(error) => feed.tally.leave_out(line, &error.to_string()),
+                Outcome::Malformed(error) => feed.tally.leave_out(line, &error.to_string()),
+                Outcome::LeftOut => self.retained += 1,
+                Outcome::NotMine => {}
             }
-            if let Some(findings) = feed.decoder.take_findings() {
+            if let Some(findings) = feed.stream.decoder.take_findings() {
                 feed.tally.note(findings, line, "");
             }
-            if feed.decoder.rows() >= BATCH {
+            if feed.stream.decoder.rows() >= BATCH {
                 self.finish(waiting);
             }
         }
@@ -252,7 +253,7 @@ impl RecordedMessages {
     fn finish(&mut self, waiting: &mut VecDeque<Chunk>) {
         let mut origins = std::mem::take(&mut self.origins);
         let Some(feed) = self.feeds.get_mut(self.current) else { return };
-        let Some(rows) = feed.decoder.finish() else { return };
+        let Some(rows) = feed.stream.decoder.finish() else { return };
         for (origin, ts) in origins.iter_mut().zip(times(&rows)).filter(|(origin, _)| origin.at == i64::MIN) {
             origin.at = *ts;
             self.now = self.now.max(*ts);
@@ -263,9 +264,15 @@ impl RecordedMessages {
     /// Says what was read.
     pub(super) fn summarise(&self) {
         self.feeds.iter().for_each(|feed| feed.tally.summarise());
-        if self.unreadable + self.unclaimed > 0 {
-            let Self { file, unreadable, unclaimed, .. } = self;
+        let Self { file, unreadable, unclaimed, retained, .. } = self;
+        if unreadable + unclaimed > 0 {
             tracing::warn!(%file, no_message = unreadable, no_stream = unclaimed, "lines were left out");
+        }
+        if *retained > 0 {
+            tracing::info!(
+                %file, messages = retained,
+                "the broker had retained these and their streams want no row of them, as `retained` says"
+            );
         }
     }
 }
@@ -276,6 +283,8 @@ struct Message {
     at: Option<i64>,
     topic: String,
     payload: Vec<u8>,
+    /// whether the broker had retained it, as far as the recording says
+    retained: bool,
 }
 
 /// What `mosquitto_sub -F %j` prints of a message, as far as it is read.
@@ -285,6 +294,9 @@ struct JsonMessage {
     topic: String,
     #[serde(default)]
     payload: Value,
+    /// 0 or 1
+    #[serde(default)]
+    retain: u8,
 }
 
 /// Reads one line.
@@ -302,13 +314,18 @@ fn message(line: &[u8], form: &mut Form) -> Result<Message, String> {
             }
             let (topic, payload) = if is_timed { split_at_space(rest) } else { (first, rest) };
             let topic = std::str::from_utf8(topic).map_err(|_| "its topic is not UTF-8 text")?;
-            Ok(Message { at: at.filter(|_| is_timed), topic: topic.to_owned(), payload: payload.to_vec() })
+            Ok(Message {
+                at: at.filter(|_| is_timed),
+                topic: topic.to_owned(),
+                payload: payload.to_vec(),
+                retained: false,
+            })
         }
     }
 }
 
 fn json_message(line: &[u8]) -> Result<Message, String> {
-    let JsonMessage { tst, topic, payload } =
+    let JsonMessage { tst, topic, payload, retain } =
         serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let at = match tst {
         None | Some(Value::Null) => None,
@@ -322,7 +339,7 @@ fn json_message(line: &[u8]) -> Result<Message, String> {
         Value::String(text) => text.into_bytes(),
         other => other.to_string().into_bytes(),
     };
-    Ok(Message { at, topic, payload })
+    Ok(Message { at, topic, payload, retained: retain != 0 })
 }
 
 fn split_at_space(text: &[u8]) -> (&[u8], &[u8]) {
@@ -360,7 +377,7 @@ mod tests {
     #[test]
     fn messages_are_read_in_all_forms_that_mosquitto_sub_prints() {
         let read = |line: &str, form: &mut Form| {
-            let Message { at, topic, payload } = message(line.as_bytes(), form).unwrap();
+            let Message { at, topic, payload, .. } = message(line.as_bytes(), form).unwrap();
             (at, topic, String::from_utf8(payload).unwrap())
         };
         let expected =
