@@ -6,7 +6,8 @@
 //! * [`footprint`]: memory, start-up, size of the binary;
 //! * [`outbox`]: rows on disk, and a backlog that drains;
 //! * [`wear`]: what a row costs the disk;
-//! * [`recovery`]: a start after a crash, and what a snapshot of the rules' state costs.
+//! * [`recovery`]: a start after a crash, and what a snapshot of the rules' state costs;
+//! * [`replay`]: a recording that is played to rules.
 //!
 //! Nothing else should run on the machine. `docs/performance.md` says how to read the result.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the program is for")]
@@ -18,6 +19,7 @@ mod outbox;
 mod peer;
 mod plant;
 mod recovery;
+mod replay;
 mod report;
 mod subject;
 mod throughput;
@@ -78,6 +80,8 @@ enum Part {
     Recovery,
     /// what a snapshot of the rules' state costs
     Snapshot,
+    /// a recording that is played to rules
+    Replay,
 }
 
 /// How much is measured.
@@ -99,6 +103,8 @@ pub struct Extent {
     pub trickle: u64,
     /// rows that flood in, to see the same
     pub wear_rows: u64,
+    /// rows of a recording
+    pub replayed_rows: u64,
 }
 
 impl Extent {
@@ -112,6 +118,7 @@ impl Extent {
             journaled_rows: [100_000, 1_000_000, 4_000_000],
             trickle: 1_000,
             wear_rows: 400_000,
+            replayed_rows: 1_000_000,
         };
         let quick = Self {
             messages: 30_000,
@@ -122,6 +129,7 @@ impl Extent {
             journaled_rows: [10_000, 20_000, 50_000],
             trickle: 1_000,
             wear_rows: 50_000,
+            replayed_rows: 20_000,
         };
         let mut extent = if arguments.quick { quick } else { full };
         extent.rounds = arguments.rounds.unwrap_or(extent.rounds);
@@ -156,6 +164,7 @@ fn main() -> anyhow::Result<()> {
             Part::Wear => wear::wear(&binary, &extent)?,
             Part::Snapshot => recovery::snapshot(&binary, &extent)?,
             Part::Recovery => recovery::recovery(&binary, &extent)?,
+            Part::Replay => replay::replay(&binary, &extent)?,
         });
     }
     let print = if arguments.json { report::json } else { report::table };

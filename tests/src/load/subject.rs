@@ -264,10 +264,21 @@ impl Drop for Subject {
 /// User and system time in the text of a `stat` file, proc(5), fields 14 and 15. Linux shows them in
 /// hundredths of a second.
 pub fn cpu_of(stat: &str) -> anyhow::Result<Duration> {
+    ticks(stat, 11)
+}
+
+/// Two fields of a `stat` file together, `from` places behind the third.
+fn ticks(stat: &str, from: usize) -> anyhow::Result<Duration> {
     // The name of the program, field 2, may have blanks in it.
     let (_, rest) = stat.rsplit_once(") ").context("no program name in stat")?;
-    let ticks: u64 = rest.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = rest.split(' ').skip(from).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Ok(Duration::from_millis(ticks * 10))
+}
+
+/// User and system time of the children that have ended and were waited for: proc(5), fields 16 and 17.
+pub fn cpu_of_children() -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    ticks(&stat, 13)
 }
 
 /// What a process writes, line by line, with the time of each.
