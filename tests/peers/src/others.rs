@@ -48,7 +48,7 @@ impl Other {
             command
         };
         let mut command = match make {
-            Make::Aedes => program("node".into(), "aedes/broker.js"),
+            Make::Aedes => program(brokers.join("aedes/node"), "aedes/broker.js"),
             Make::Mochi => Command::new(brokers.join("mochi/broker")),
             Make::HiveMq => java("hivemq"),
             Make::Moquette => java("moquette"),
