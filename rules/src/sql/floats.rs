@@ -263,7 +263,8 @@ impl PhysicalExpr for Canonical {
     }
 }
 
-fn canonical_array(values: ArrayRef) -> ArrayRef {
+/// What [`canonical`] gives for `values`.
+pub(super) fn canonical_array(values: ArrayRef) -> ArrayRef {
     if let Some(numbers) = values.as_primitive_opt::<Float64Type>() {
         return Arc::new(numbers.unary::<_, Float64Type>(Number::canonical));
     }

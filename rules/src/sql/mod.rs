@@ -88,9 +88,10 @@ fn compile_with_room(
     for statement in statements {
         let complaints = complaint::Complaints { file, text, start: statement.start };
         let outcome = match statement.body {
-            text::Body::View { name, query } => {
-                sizes.check_view(&name, &query).and_then(|()| lower::view(&name, *query, &names, &mut views))
-            }
+            text::Body::View { name, query } => sizes
+                .check_view(&name, &query)
+                .and_then(|()| lower::view(&name, *query, &names, &mut views))
+                .inspect_err(|_| names.view_is_wrong(name)),
             text::Body::Insert { target, columns, query } => sizes
                 .check(&query)
                 .and_then(|()| lower::insert(&target, &columns, *query, options, &names, &mut views))
@@ -99,7 +100,7 @@ fn compile_with_room(
         if let Err(error) = outcome {
             let diagnostic = complaints.diagnostic(&error);
             // What is wrong in a view is wrong in all that read it.
-            if !wrong.contains(&diagnostic) {
+            if !names.take_wrong_view_asked() && !wrong.contains(&diagnostic) {
                 wrong.push(diagnostic);
             }
         }

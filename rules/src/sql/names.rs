@@ -95,11 +95,29 @@ pub(super) struct Names<'a> {
     pub clock: WallClock,
     waiting: Mutex<BTreeSet<String>>,
     warnings: Mutex<Vec<DataFusionError>>,
+    /// views of the file that are wrong, and whether a statement has asked for one since the last time
+    wrong_views: Mutex<(BTreeSet<String>, bool)>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(catalog: &'a Catalog) -> Self {
-        Self { catalog, clock: WallClock::default(), waiting: Mutex::default(), warnings: Mutex::default() }
+        Self {
+            catalog,
+            clock: WallClock::default(),
+            waiting: Mutex::default(),
+            warnings: Mutex::default(),
+            wrong_views: Mutex::default(),
+        }
+    }
+
+    /// The view `name` is wrong, which was said: statements that read it have no fault of their own.
+    pub(super) fn view_is_wrong(&self, name: String) {
+        self.wrong_views.lock().unwrap_or_else(PoisonError::into_inner).0.insert(name);
+    }
+
+    /// Whether a view that is wrong has been asked for since the last time.
+    pub(super) fn take_wrong_view_asked(&self) -> bool {
+        std::mem::take(&mut self.wrong_views.lock().unwrap_or_else(PoisonError::into_inner).1)
     }
 
     /// The statement is taken, but `what` is probably not meant: told like an error, with advice behind the
@@ -164,6 +182,8 @@ impl ContextProvider for Names<'_> {
                 return plan_err!("the columns of `{stream}` are not known yet");
             }
             (None, None) => {
+                let mut wrong_views = self.wrong_views.lock().unwrap_or_else(PoisonError::into_inner);
+                wrong_views.1 |= wrong_views.0.contains(stream);
                 let known: Vec<&str> = self.catalog.readable().collect();
                 let help = did_you_mean(stream, &known).map(|help| format!("; {help}")).unwrap_or_default();
                 let what = if self.catalog.outputs.contains_key(stream) {

@@ -101,6 +101,20 @@ fn all_rows_of_a_match_have_running_and_final_values() {
     assert_eq!(lines(&out), expected);
 }
 
+/// IEEE 754, section 5.11: the two zeros compare equal. PostgreSQL, "Floating-Point Types": so do all NaN.
+#[test]
+fn a_partition_of_floats_is_of_all_that_are_equal() {
+    let other_nan = f64::from_bits(f64::NAN.to_bits() | 1 << 63);
+    for (first, second) in [(0.0, -0.0), (f64::NAN, other_nan)] {
+        let out = whole(
+            "INSERT INTO uplink SELECT n FROM tank MATCH_RECOGNIZE (PARTITION BY temperature ORDER BY ts
+             MEASURES COUNT(*) AS n PATTERN (A B) DEFINE A AS TRUE, B AS TRUE)",
+            &series(&[first, second]),
+        );
+        assert_eq!(lines(&out), ["2"]);
+    }
+}
+
 /// Apache Flink, "Pattern Recognition", the first example.
 #[test]
 fn a_falling_price_is_found_as_in_flinks_example() {

@@ -29,6 +29,7 @@ use tidegate_core::TS;
 
 use super::{Chunk, Held, Operator, Pass, each_evaluable, times};
 use crate::rule::{Emissions, SealedState};
+use crate::sql::floats::canonical_array;
 use crate::sql::pattern::Skip;
 use crate::sql::pattern::shape::Shape;
 use crate::sql::words::failure;
@@ -298,7 +299,7 @@ impl MatchRows {
                 let columns = self
                     .key_columns
                     .iter()
-                    .map(|column| self.rows.column(&ids, *column))
+                    .map(|column| self.rows.column(&ids, *column).map(canonical_array))
                     .collect::<Result<Vec<_>>>()?;
                 keys.intern(&columns, &mut groups)?;
                 if keys.len() > self.partitions.len() {
