@@ -62,12 +62,15 @@ async fn a_message_to_the_broker_that_is_too_large_is_refused_with_its_size() {
     }
 }
 
-/// Connects with a keep-alive of one second and a last will, and then is silent. Returns the socket to hold.
-fn silent_client(port: u16) -> TcpStream {
+/// Connects with a keep-alive of so many seconds and a last will, and then is silent. Returns the socket to
+/// hold.
+fn silent_client(port: u16, keep_alive_s: u8) -> TcpStream {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    // CONNECT (MQTT 3.1.1, section 3.1): clean session, will with QoS 0, keep-alive 1 s, client id "s", topic
-    // "silent", message "x".
-    socket.write_all(b"\x10\x18\x00\x04MQTT\x04\x06\x00\x01\x00\x01s\x00\x06silent\x00\x01x").unwrap();
+    // CONNECT (MQTT 3.1.1, section 3.1): clean session, will with QoS 0, client id "s", topic "silent",
+    // message "x".
+    let mut connect = *b"\x10\x18\x00\x04MQTT\x04\x06\x00?\x00\x01s\x00\x06silent\x00\x01x";
+    connect[11] = keep_alive_s;
+    socket.write_all(&connect).unwrap();
     let mut connack = [0; 4];
     socket.read_exact(&mut connack).unwrap();
     assert_eq!(connack, [0x20, 2, 0, 0]);
@@ -92,7 +95,7 @@ async fn an_engine_that_takes_nothing_does_not_cost_the_connection() {
         // The broker gives up a client of the same keep-alive that really is silent; that is the measure of
         // time here. Twice, since the box's last packet was later than the first silent one's.
         for _ in 0..2 {
-            let _socket = silent_client(broker.port());
+            let _socket = silent_client(broker.port(), 1);
             assert_eq!(peer.next().await.0, "silent");
         }
         let mut seen = Vec::new();
@@ -110,7 +113,7 @@ async fn pings_go_out_while_messages_pour_in() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "silent").await;
-        let mut rig = Setup::new(version, broker.port()).set("keep_alive", json!("1s")).numbers(0).run();
+        let mut rig = Setup::new(version, broker.port()).set("keep_alive", json!("2s")).numbers(0).run();
         rig.listening(&peer).await;
         let mut source = tokio::spawn(async move {
             while rig.rows.recv().await.is_some() {}
@@ -124,7 +127,7 @@ async fn pings_go_out_while_messages_pour_in() {
             }
         });
         for _ in 0..2 {
-            let _socket = silent_client(broker.port());
+            let _socket = silent_client(broker.port(), 2);
             tokio::select! {
                 (topic, _) = peer.next() => assert_eq!(topic, "silent"),
                 _ = &mut source => panic!("the source ended"),
