@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use tidegate_core::Rows;
+use tidegate_core::{Rows, Span};
 use tidegate_rules::{
     DeliveryPolicy, Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, SharedParts, Target,
     When,
@@ -577,11 +578,14 @@ impl Hosted {
         if out.late > 0 {
             self.status.late.add(out.late);
             if let Some(count) = self.late.count(out.late) {
+                let behind = Duration::from_nanos(out.late_by_ns.unsigned_abs());
                 tracing::warn!(
                     rule = %name,
                     rows = count,
+                    behind = %Span(Duration::from_millis(u64::try_from(behind.as_millis()).unwrap_or(0))),
                     "rows came after their window had closed and are not counted; raise `--! lateness` if \
-                    they matter"
+                    they matter, or, when they are further behind than rows ever are, set `--! max_ahead`: \
+                    some device's clock was ahead"
                 );
             }
         }

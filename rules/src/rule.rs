@@ -259,6 +259,8 @@ pub struct Emissions {
     pub rows: Vec<Emission>,
     /// Rows that came too late for a window that has closed.
     pub late: u64,
+    /// How far behind the rule's time the latest of them was, nanoseconds; 0: that is not known.
+    pub late_by_ns: i64,
     /// Groups, windows or rows that the rule has given up, since it kept more than it may.
     pub forgotten: u64,
     /// About how many bytes the rule keeps now.
@@ -282,6 +284,7 @@ impl Emissions {
     /// Adds the counts of `other`.
     pub(crate) fn note(&mut self, other: &Self) {
         self.late += other.late;
+        self.late_by_ns = self.late_by_ns.max(other.late_by_ns);
         self.forgotten += other.forgotten;
         self.ahead += other.ahead;
         self.bad_rows += other.bad_rows;

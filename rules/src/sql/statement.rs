@@ -183,18 +183,17 @@ impl Statement {
             self.pass(None, &Seqs::One { seq: rows.seqs.get(0) }, watermarks, when, false, out)?;
         }
         let mut begin = 0;
-        let set_back = self
-            .time
-            .as_ref()
-            .map_or_else(|| Ok(Vec::new()), |time| time.set_back(stream, &rows.batch))
-            .map_err(rule_error)?;
-        if set_back.is_empty() {
+        let beginnings = match &mut self.time {
+            Some(time) => time.beginnings(stream, &rows.batch, when.now).map_err(rule_error)?,
+            None => Vec::new(),
+        };
+        if beginnings.is_empty() {
             return self.rows(stream, rows, when, out);
         }
-        for row in set_back {
+        for row in beginnings {
             self.rows(stream, &rows.slice(begin, row - begin), when, out)?;
             if let Some(time) = &mut self.time {
-                let watermarks = time.start_anew();
+                let watermarks = time.start_anew(stream);
                 self.pass(None, &Seqs::One { seq: rows.seqs.get(row) }, watermarks, when, true, out)?;
             }
             begin = row;
@@ -264,6 +263,7 @@ impl Statement {
             out,
         };
         let rows = self.root.run(&mut pass).map_err(rule_error)?;
+        pass.note_lateness().map_err(rule_error)?;
         let late = std::mem::take(&mut pass.late);
         let rows = if let Target::Stream(stream) = &self.target {
             with_time(rows, stream, out).map_err(rule_error)?

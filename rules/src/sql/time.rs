@@ -3,8 +3,9 @@
 //! Each stream that the statement reads has a time of its own: the greatest `ts` that it has brought. The
 //! watermark is the least of them minus the lateness, row by row. A stream that has fallen silent does not
 //! stop time for ever, if it may be called idle: then its time goes on with the sequence's, from where it
-//! was. Rows find the time that has gone by until they come, whether or not there was a tick. A row whose
-//! `ts` is too far ahead of its stream's time does not move it, if there is a limit.
+//! was. Rows find the time that has gone by until they come, whether or not there was a tick. If there is a
+//! limit, a row whose `ts` is too far ahead of its stream's time does not move it, and a stream whose rows are
+//! all that far behind its time for as long as that has the wrong time: it begins anew.
 //!
 //! Only what was [`Listened`] to can be silent: where somebody says when that was, the time of a stream goes
 //! on up to there and no further. A stream whose `ts` is the time of arrival needs nobody to say so: nothing
@@ -51,6 +52,9 @@ struct SourceTime {
     since: i64,
     /// the sequence's time when it brought rows last that moved its time, or could have
     arrived: i64,
+    /// The sequence's time since which all rows have been too far behind to be believed; `i64::MAX`: they are
+    /// not.
+    behind: i64,
     /// `None`: always, as far as anybody has said
     listened: Option<Listened>,
 }
@@ -96,6 +100,36 @@ impl SourceTime {
         ahead && !self.by_arrival && now.saturating_sub(self.arrived) <= max_ahead_ns
     }
 
+    /// A row with this `ts` comes. Returns whether it moves the time, or could have.
+    fn take(&mut self, ts: i64, now: i64, max_ahead_ns: Option<i64>) -> bool {
+        if max_ahead_ns.is_some_and(|max_ahead| self.doubts(ts, now, max_ahead)) {
+            return false;
+        }
+        self.newest = self.newest.max(ts);
+        (self.since, self.arrived) = (now.saturating_add(self.grace()), now);
+        true
+    }
+
+    /// Whether time is to begin anew before a row with this `ts`: the box's clock was set back, or all rows
+    /// contradict what the stream's time was moved by once.
+    fn begins_anew(&mut self, ts: i64, now: i64, max_ahead_ns: Option<i64>) -> bool {
+        if self.by_arrival {
+            return ts < self.newest.saturating_sub(STEP_NS);
+        }
+        let Some(max_ahead_ns) = max_ahead_ns else { return false };
+        if ts >= self.newest.saturating_sub(max_ahead_ns) {
+            self.behind = i64::MAX;
+            return false;
+        }
+        self.behind = self.behind.min(now);
+        now.saturating_sub(self.behind) > max_ahead_ns
+    }
+
+    /// What came before is of no account.
+    fn begin_anew(&mut self) {
+        (self.newest, self.behind) = (i64::MIN, i64::MAX);
+    }
+
     fn grace(&self) -> i64 {
         if self.by_arrival { ARRIVAL_NS } else { 0 }
     }
@@ -119,6 +153,7 @@ impl EventTime {
                 newest: i64::MIN,
                 since: i64::MIN,
                 arrived: i64::MIN,
+                behind: i64::MAX,
                 listened: None,
             }
         });
@@ -144,33 +179,37 @@ impl EventTime {
         if least == i64::MIN { least } else { least.saturating_sub(self.lateness_ns) }
     }
 
-    /// The rows before which the box's clock was set back. Waiting for the old time to come again would take
-    /// years.
-    pub(super) fn set_back(&self, stream: &str, batch: &RecordBatch) -> Result<Vec<usize>> {
-        let Some(source) = self.sources.iter().find(|source| &*source.stream == stream && source.by_arrival)
-        else {
+    /// The rows before which time is to begin anew ([`EventTime::start_anew`]). Waiting for the old time to
+    /// come again would take years.
+    pub(super) fn beginnings(&mut self, stream: &str, batch: &RecordBatch, now: i64) -> Result<Vec<usize>> {
+        let Some(source) = self.sources.iter_mut().find(|source| &*source.stream == stream) else {
             return Ok(Vec::new());
         };
-        let mut newest = source.newest;
+        if !source.by_arrival && self.max_ahead_ns.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut trial = source.clone();
         let mut rows = Vec::new();
         for (row, ts) in times(batch, TS)?.iter().enumerate() {
-            if *ts < newest.saturating_sub(STEP_NS) {
+            if trial.begins_anew(*ts, now, self.max_ahead_ns) {
                 rows.push(row);
-                newest = *ts;
+                trial.begin_anew();
             }
-            newest = newest.max(*ts);
+            trial.take(*ts, now, self.max_ahead_ns);
         }
+        source.behind = trial.behind;
         Ok(rows)
     }
 
-    /// Time begins anew for streams that go by arrival. Returns the watermark before and after: all that
-    /// waits for time comes first.
-    pub(super) fn start_anew(&mut self) -> Vec<i64> {
+    /// Time begins anew for `stream`, and for all that go by the same clock, which is the box's. Returns the
+    /// watermark before and after: all that waits for time comes first.
+    pub(super) fn start_anew(&mut self, stream: &str) -> Vec<i64> {
         let before = self.watermark();
+        let by_clock = self.sources.iter().any(|source| &*source.stream == stream && source.by_arrival);
         self.sources
             .iter_mut()
-            .filter(|source| source.by_arrival)
-            .for_each(|source| source.newest = i64::MIN);
+            .filter(|source| &*source.stream == stream || by_clock && source.by_arrival)
+            .for_each(SourceTime::begin_anew);
         vec![before, i64::MAX]
     }
 
@@ -224,12 +263,7 @@ impl EventTime {
         let others = others.unwrap_or(i64::MAX);
         let Some(mut source) = self.sources.get(at).cloned() else { return Ok(watermarks) };
         watermarks.extend(times.iter().map(|ts| {
-            if self.max_ahead_ns.is_some_and(|max_ahead| source.doubts(*ts, now, max_ahead)) {
-                *ahead += 1;
-            } else {
-                source.newest = source.newest.max(*ts);
-                (source.since, source.arrived) = (now.saturating_add(source.grace()), now);
-            }
+            *ahead += u64::from(!source.take(*ts, now, self.max_ahead_ns));
             self.watermark_of(source.newest.min(others))
         }));
         if let Some(known) = self.sources.get_mut(at) {
@@ -286,11 +320,11 @@ impl EventTime {
 
     pub(super) fn seal(&self) -> Result<Vec<SealedState>> {
         let schema = Arc::new(Schema::new(
-            ["since", "arrived"].map(|name| Field::new(name, DataType::Int64, false)).to_vec(),
+            ["since", "arrived", "behind"].map(|name| Field::new(name, DataType::Int64, false)).to_vec(),
         ));
         let seal = |source: &SourceTime| {
-            let columns =
-                [source.since, source.arrived].map(|time| Arc::new(Int64Array::from(vec![time])) as ArrayRef);
+            let columns = [source.since, source.arrived, source.behind]
+                .map(|time| Arc::new(Int64Array::from(vec![time])) as ArrayRef);
             let batch = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec())?;
             Ok(SealedState {
                 fingerprint: source.fingerprint(),
@@ -321,6 +355,7 @@ impl EventTime {
             source.newest = source.newest.max(sealed.watermark);
             source.since = source.since.max(time("since").unwrap_or(i64::MIN));
             source.arrived = source.arrived.max(time("arrived").unwrap_or(i64::MIN));
+            source.behind = source.behind.min(time("behind").unwrap_or(i64::MAX));
         }
     }
 

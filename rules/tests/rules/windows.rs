@@ -361,6 +361,43 @@ fn a_row_too_far_ahead_does_not_move_time_until_it_is_believed() {
 }
 
 #[test]
+fn a_time_that_all_rows_contradict_is_given_up() {
+    let count = COUNT.replace("{}", "TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)");
+    let hour = 3_600_000;
+    let mut without = rule(&format!("INSERT INTO uplink {count}"));
+    let mut out = Emissions::default();
+    on_batch(&mut *without, 0, &[tank(9 * hour, "a", 1.0)], 0, &mut out);
+    on_batch(&mut *without, 1, &[tank(1_000, "b", 2.0)], 1_000, &mut out);
+    assert_eq!((out.rows.len(), out.late, out.late_by_ns), (0, 1, (9 * hour - 1_000) * 1_000_000));
+    // `max_ahead` is set afterwards, with the state that there is.
+    let mut healed = rule(&format!("--! max_ahead = \"1h\"\nINSERT INTO uplink {count}"));
+    assert_eq!(healed.restore(without.seal().unwrap()).unwrap(), Vec::<String>::new());
+    let mut out = Emissions::default();
+    on_batch(&mut *healed, 2, &[tank(11_000, "b", 2.0)], 10_000, &mut out);
+    let state = healed.snapshot().unwrap();
+    healed.restore(state).unwrap();
+    on_batch(&mut *healed, 3, &[tank(hour, "b", 2.0)], hour + 10_000, &mut out);
+    assert_eq!((out.rows.len(), out.late), (0, 2));
+    let rows = [tank(hour + 11_000, "b", 4.0), tank(hour + 12_000, "b", 8.0)];
+    on_batch(&mut *healed, 4, &rows, hour + 10_001, &mut out);
+    on_batch(&mut *healed, 6, &[tank(hour + 20_000, "b", 16.0)], hour + 20_000, &mut out);
+    let expected = [
+        (4, "1970-01-01T09:00:00Z 1970-01-01T09:00:10Z 1 1.0"),
+        (6, "1970-01-01T01:00:10Z 1970-01-01T01:00:20Z 2 12.0"),
+    ];
+    assert_eq!((cells(&out, "uplink"), out.late), (seen(&expected), 2));
+    // One row that is not behind is no contradiction.
+    let mut two = rule(&format!("--! max_ahead = \"1h\"\nINSERT INTO uplink {count}"));
+    let mut out = Emissions::default();
+    for (seq, (ts, now)) in
+        [(9 * hour, 0), (0, 1), (9 * hour + 1, hour), (1, hour + 1), (2, 2 * hour)].into_iter().enumerate()
+    {
+        on_batch(&mut *two, seq as u64, &[tank(ts, "a", 1.0)], now, &mut out);
+    }
+    assert_eq!((out.rows.len(), out.late), (0, 3));
+}
+
+#[test]
 fn late_rows_go_where_the_rule_says() {
     let text = "--! late_rows = \"lamp\"\nINSERT INTO uplink SELECT window_start, sum(temperature) AS s
         FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) WHERE temperature < 10 GROUP BY \

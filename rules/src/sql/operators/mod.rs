@@ -54,7 +54,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
-use tidegate_core::{Rows, Seqs};
+use tidegate_core::{Rows, Seqs, TS};
 
 use crate::rule::{Emissions, SealedState, Step, When};
 use crate::sql::words::failure;
@@ -329,6 +329,16 @@ impl Pass<'_> {
         if is_input {
             self.late.push(cause);
         }
+    }
+
+    /// Notes how far behind time the late rows were.
+    pub(super) fn note_lateness(&mut self) -> Result<()> {
+        let Some((_, batch)) = self.input.filter(|_| !self.late.is_empty()) else { return Ok(()) };
+        let times = times(batch, TS)?;
+        let behind = |row: &u32| Some(self.before(*row).saturating_sub(*times.get(*row as usize)?));
+        let most = self.late.iter().filter_map(behind).max().unwrap_or(0);
+        self.out.late_by_ns = self.out.late_by_ns.max(most);
+        Ok(())
     }
 
     /// The row that moves the watermark to `ts` or over it. `None`: no row does.
