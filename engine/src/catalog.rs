@@ -8,15 +8,15 @@ use tidegate_rules::{Catalog, OutputColumns};
 
 use crate::config::{Config, OutputKind, Stream};
 
-/// The catalog of `config`. `inferred` knows the columns of streams that do not declare them, as far as
+/// The catalog of `config`. `known` has the columns of streams that do not declare them, as far as
 /// anybody does.
 #[must_use]
-pub fn catalog(config: &Config, inferred: &dyn Fn(&str) -> Option<SchemaRef>) -> Catalog {
+pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Catalog {
     let (mut inputs, mut derived) = (BTreeMap::new(), BTreeMap::new());
     for (name, stream) in &config.streams {
         match (stream, stream.schema()) {
             (Stream::Input { .. }, schema) => {
-                drop(inputs.insert(name.clone(), schema.or_else(|| inferred(name))))
+                drop(inputs.insert(name.clone(), schema.or_else(|| known(name))))
             }
             (Stream::Derived { .. }, Some(schema)) => drop(derived.insert(name.clone(), schema)),
             (Stream::Derived { .. }, None) => {}
@@ -33,10 +33,18 @@ pub fn catalog(config: &Config, inferred: &dyn Fn(&str) -> Option<SchemaRef>) ->
         .filter(|(_, stream)| stream.goes_by_arrival())
         .map(|(name, _)| name.clone())
         .collect();
+    let is_inferred = |stream: &Stream| matches!(stream, Stream::Input { .. }) && stream.schema().is_none();
+    let inferred = config
+        .streams
+        .iter()
+        .filter(|(_, stream)| is_inferred(stream))
+        .map(|(name, _)| name.clone())
+        .collect();
     let rules: Option<Vec<_>> = config.uplinks.values().map(|uplink| uplink.rules.clone()).collect();
     let uplink_rules = rules.map(|rules| rules.into_iter().flatten().collect());
     Catalog {
         inputs,
+        inferred,
         by_arrival,
         derived,
         tables,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidegate_core::Diagnostic;
@@ -172,8 +172,10 @@ impl RuleBook {
     pub fn edit(&mut self, edit: &Edit) -> Edited {
         match edit {
             Edit::Put { name, file, text, inherits } => {
-                let inherits = Arc::from(inherits.as_str());
-                self.put(&Arc::from(name.as_str()), file, &Arc::from(text.as_str()), &inherits)
+                let (name, text, inherits) =
+                    (Arc::from(name.as_str()), Arc::from(text.as_str()), Arc::from(inherits.as_str()));
+                let outcome = self.compile_again(&name, file, &text);
+                self.take(&name, file, &text, &inherits, outcome)
             }
             Edit::Remove { name } => self.remove(name),
             // Its content is elsewhere: see `set_table`.
@@ -211,7 +213,23 @@ impl RuleBook {
     /// Takes a new text for the rule `name`, whose state it inherits from `inherits`. A text that is wrong
     /// changes nothing but what [`RuleBook::wrong`] says.
     pub fn put(&mut self, name: &Arc<str>, file: &str, text: &Arc<str>, inherits: &Arc<str>) -> Edited {
-        let outcome = self.compile(name, file, text);
+        let has_run = self.rules.get(inherits).is_some_and(|entry| entry.good.as_ref() == Some(text));
+        let outcome = if has_run {
+            self.compile_again(name, file, text)
+        } else {
+            self.compile(&self.catalog, name, file, text)
+        };
+        self.take(name, file, text, inherits, outcome)
+    }
+
+    fn take(
+        &mut self,
+        name: &Arc<str>,
+        file: &str,
+        text: &Arc<str>,
+        inherits: &Arc<str>,
+        outcome: Result<Compiled, CompileError>,
+    ) -> Edited {
         let entry = self.rules.entry(Arc::clone(name)).or_insert_with(|| Entry::new(file));
         let status = self.status.rules.of(name);
         let edit = || {
@@ -411,8 +429,37 @@ impl RuleBook {
         self.rules.is_empty()
     }
 
-    fn compile(&self, name: &Arc<str>, file: &str, text: &str) -> Result<Compiled, CompileError> {
-        let Compiled { options, rule, warnings } = (self.compile)(file, text, &self.catalog)?;
+    /// Compiles a text that has been good before: columns that were inferred since do not make it wrong. Those
+    /// that are in its way, and what came after them, it does not see.
+    fn compile_again(&self, name: &Arc<str>, file: &str, text: &str) -> Result<Compiled, CompileError> {
+        let wrong = match self.compile(&self.catalog, name, file, text) {
+            Err(CompileError::Wrong(wrong)) => wrong,
+            outcome => return outcome,
+        };
+        let mut catalog = self.catalog.clone();
+        for stream in self.catalog.inferred.iter().filter(|stream| text.contains(stream.as_str())) {
+            let Some(Some(schema)) = self.catalog.inputs.get(stream) else { continue };
+            for columns in (1..schema.fields().len()).rev() {
+                let fewer: Vec<_> = schema.fields().iter().take(columns).cloned().collect();
+                catalog.inputs.insert(stream.clone(), Some(Arc::new(Schema::new(fewer))));
+                if let Ok(mut compiled) = self.compile(&catalog, name, file, text) {
+                    compiled.warnings.push(without(stream, schema, columns, &wrong));
+                    return Ok(compiled);
+                }
+            }
+            catalog.inputs.insert(stream.clone(), Some(Arc::clone(schema)));
+        }
+        Err(CompileError::Wrong(wrong))
+    }
+
+    fn compile(
+        &self,
+        catalog: &Catalog,
+        name: &Arc<str>,
+        file: &str,
+        text: &str,
+    ) -> Result<Compiled, CompileError> {
+        let Compiled { options, rule, warnings } = (self.compile)(file, text, catalog)?;
         // An empty table and one that nobody has read yet are not the same: NOT IN would let everything pass.
         let unread = rule
             .tables()
@@ -528,6 +575,19 @@ impl RuleBook {
 /// The SHA-256 of a rule's text, in hexadecimal digits.
 fn sha256(text: &str) -> Arc<str> {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+/// What is said of a rule that does not see the columns of `stream` from the one with index `first` on.
+fn without(stream: &str, schema: &SchemaRef, first: usize, wrong: &[Diagnostic]) -> Diagnostic {
+    let names = schema.fields().iter().skip(first).map(|field| format!("`{}`", field.name()));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let (file, place, why) = wrong.first().map_or(("", None, String::new()), |wrong| {
+        (&*wrong.file, wrong.place, format!(": {}", wrong.message))
+    });
+    let what =
+        format!("the rule does not see the new columns {names} of `{stream}`, which would break it{why}");
+    let help = format!("write `{stream}.` in front of its columns, or declare the stream's `fields`");
+    Diagnostic::new(file, what).at(place).help(help).warning()
 }
 
 impl Entry {

@@ -452,6 +452,11 @@ fn read(path: &Path) -> Result<(Arc<str>, Stamp), Diagnostic> {
             .help(Some("use letters, digits, `_` and `-` in the file's name".to_owned())));
     }
     let meta = fs::metadata(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
+    // Reading a pipe or a device would wait for ever.
+    if !meta.is_file() {
+        return Err(cannot("the rule is no file".into())
+            .help(Some("only files, and links to files, are rules".to_owned())));
+    }
     if meta.len() > MAX_RULE_BYTES {
         return Err(cannot(format!(
             "the rule is {} bytes long; more than {MAX_RULE_BYTES} are not read",

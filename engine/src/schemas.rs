@@ -177,7 +177,13 @@ impl SchemaStore {
         let text = self.disk.read(&self.path(stream))?;
         let Stored { fields } = serde_json::from_slice(&text)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(fields)
+        let mut names = BTreeSet::from([TS]);
+        match fields.iter().find(|(name, _)| !names.insert(name)) {
+            Some((name, _)) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has the column `{name}` twice")))
+            }
+            None => Ok(fields),
+        }
     }
 
     fn store(&self, stream: &str, stored: &Stored) -> io::Result<()> {

@@ -10,6 +10,8 @@ pub struct Catalog {
     /// Streams that are fed by connections; `None` until the columns of a stream without declared fields are
     /// known.
     pub inputs: BTreeMap<String, Option<SchemaRef>>,
+    /// Those of `inputs` whose columns are inferred from the data: new ones come behind those that are known.
+    pub inferred: BTreeSet<String>,
     /// Those of `inputs` whose `ts` is the time of arrival, by the box's clock.
     pub by_arrival: BTreeSet<String>,
     /// Streams that are fed by rules, with their declared columns.

@@ -158,6 +158,18 @@ fn a_renamed_file_that_is_wrong_takes_the_version_that_runs_along() {
 }
 
 #[test]
+fn what_is_no_file_is_refused_and_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.sql");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::create_dir(dir.path().join("folder.sql")).unwrap();
+    for name in ["pipe.sql", "folder.sql"] {
+        let refused = read(&dir.path().join(name)).map(|_| ()).unwrap_err();
+        assert_eq!(refused.message, "the rule is no file");
+    }
+}
+
+#[test]
 fn a_thousand_files_at_once_are_all_taken() {
     let mut watched = Watched::start(&[]);
     (0..1000).for_each(|n| fs::write(watched.path(&format!("r{n}.sql")), lamp(n)).unwrap());

@@ -59,3 +59,18 @@ fn a_file_that_cannot_be_read_gives_way_to_the_snapshot_and_a_deleted_one_does_n
     damaged.keep();
     assert_eq!(store(dir.path()).load("s", None), columns);
 }
+
+#[test]
+fn a_file_that_names_no_columns_of_a_stream_is_set_aside_by_the_box_and_left_by_who_looks() {
+    for fields in [r#"[["t","int64"],["t","bool"]]"#, r#"[["ts","int64"]]"#, "7"] {
+        let dir = tempfile::tempdir().unwrap();
+        let before = config::parse(CONFIG, "tidegate.toml", dir.path()).unwrap();
+        let path = before.data_dir.join("schemas/s.json");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("{{\"fields\": {fields}}}")).unwrap();
+        assert_eq!(SchemaStore::look(&before).get("s"), None);
+        assert!(path.exists());
+        assert_eq!(store(dir.path()).load("s", None), []);
+        assert!(!path.exists() && path.with_extension("json.damaged").exists());
+    }
+}

@@ -198,6 +198,11 @@ pub fn read(settings: &ReferenceTable) -> Result<RecordBatch, Diagnostic> {
         };
         Diagnostic::new(file.clone(), format!("cannot read the table: {error}")).help(help.to_owned())
     })?;
+    // Reading a pipe or a device would wait for ever.
+    if !meta.is_file() {
+        return Err(Diagnostic::new(file, "the table is no file")
+            .help("only files, and links to files, are tables".to_owned()));
+    }
     // Of a database it is the rows that count.
     if meta.len() > settings.max_size.0 && !matches!(settings.kind, TableKind::Sqlite { .. }) {
         return Err(too_large(&file, settings.max_size));

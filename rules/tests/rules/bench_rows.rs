@@ -191,6 +191,7 @@ pub fn catalog() -> Catalog {
         ]
         .into(),
         tables: [("limits".to_owned(), Some(limits_schema())), ("settings".to_owned(), None)].into(),
+        inferred: BTreeSet::new(),
         by_arrival: BTreeSet::new(),
         derived: [("hot".to_owned(), Arc::new(hot))].into(),
         outputs: [

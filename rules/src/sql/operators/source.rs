@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion_common::Result;
 
@@ -17,6 +18,15 @@ pub(in crate::sql) struct Source {
 impl Source {
     pub(in crate::sql) fn new(stream: Arc<str>, schema: SchemaRef) -> Self {
         Self { stream, schema }
+    }
+
+    /// Without the columns that have been inferred since the rule was compiled, which stand behind the others.
+    fn known_columns(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let known = self.schema.fields().len();
+        if batch.num_columns() <= known {
+            return Ok(batch.clone());
+        }
+        Ok(batch.project(&(0..known).collect::<Vec<_>>())?)
     }
 }
 
@@ -39,7 +49,9 @@ impl Operator for Source {
 
     fn run(&mut self, pass: &mut Pass<'_>) -> Result<Chunk> {
         Ok(match pass.input {
-            Some((stream, batch)) if stream == &*self.stream => Chunk { batch: batch.clone(), causes: None },
+            Some((stream, batch)) if stream == &*self.stream => {
+                Chunk { batch: self.known_columns(batch)?, causes: None }
+            }
             _ => Chunk::empty(&self.schema),
         })
     }
