@@ -145,21 +145,28 @@ impl Database {
             return Err(BufferError::OldSqlite(rusqlite::version()));
         }
         let io = |error| BufferError::Io { path: path.clone(), error };
-        let lock = disk
+        let mut lock = disk
             .lock(&beside(&path, ".lock"))
             .map_err(io)?
             .ok_or_else(|| BufferError::InUse(path.clone()))?;
         salvage::recover(&*disk, &path).map_err(io)?;
-        let conn = match prepare(&*disk, &path) {
+        let sql = |error| BufferError::Sql { path: path.clone(), error };
+        let (conn, is_salvaged) = match prepare(&*disk, &path) {
             Err(cause) if cause.is_damage() => {
-                let old =
-                    disk.database(&path).map_err(|error| BufferError::Sql { path: path.clone(), error })?;
+                let old = disk.database(&path).map_err(sql)?;
                 salvage::salvage(&*disk, &path, old, None, clock.wall_ns(), &cause)?;
-                prepare(&*disk, &path)?
+                (prepare(&*disk, &path)?, true)
             }
-            other => other?,
+            other => (other?, false),
         };
-        let (totals, _) = read_meta(&conn).map_err(|error| BufferError::Sql { path: path.clone(), error })?;
+        let (totals, sequence) = read_meta(&conn).map_err(sql)?;
+        if sequence == 0 && !is_salvaged && noted_end(&mut *lock).map_err(io)? > 0 {
+            tracing::error!(
+                path = %path.display(),
+                "the buffer was empty or gone, though there has been one: what waited in it for the cloud, and \
+                the rules' state, is lost. If nobody has deleted it, check the disk, and restore a backup"
+            );
+        }
         // What cannot be read is dealt with as damage when it is needed; time goes on without it.
         let readings = clocks::read(&conn).unwrap_or_default();
         let time = Arc::new(SequenceTime::start(Arc::clone(&clock), totals.now_ns, &readings));
@@ -206,7 +213,7 @@ impl Database {
     /// that numbers do not repeat when a damaged database is replaced.
     pub(super) fn reserve(&mut self) -> Result<(u64, u64), BufferError> {
         let io = |error| BufferError::Io { path: beside(&self.path, ".lock"), error };
-        let noted = self.lock.read().map_err(io)?.trim().parse().unwrap_or(0);
+        let noted = noted_end(&mut *self.lock).map_err(io)?;
         let (_, stored) = read_meta(&self.conn).map_err(|error| self.sql(error))?;
         let first = stored.max(noted);
         let end = first.checked_add(self.numbers).filter(|end| *end <= 1 << 53);
@@ -533,6 +540,11 @@ fn write_ahead(conn: &Connection) -> rusqlite::Result<String> {
     let mut answer = change.query([])?;
     while answer.next()?.is_some() {}
     conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))
+}
+
+/// The end of the row numbers that the lock file has; 0: none, or it cannot be understood.
+fn noted_end(lock: &mut dyn LockFile) -> std::io::Result<u64> {
+    Ok(lock.read()?.trim().parse().unwrap_or(0))
 }
 
 pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, BufferError> {

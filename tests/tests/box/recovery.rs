@@ -178,3 +178,24 @@ async fn a_rule_whose_file_went_while_the_box_was_down_does_not_come_back() {
     let lit: Vec<String> = stage.lamps.take(2).await.into_iter().map(|message| message.topic).collect();
     assert_eq!(lit, ["lamp/other", "lamp/other"]);
 }
+
+#[tokio::test]
+async fn a_buffer_that_is_empty_or_gone_though_there_was_one_is_said() {
+    let stage = Stage::new(&[]).await;
+    let buffer = stage.site.path("data/buffer.db");
+    for delete in [false, true] {
+        if delete {
+            std::fs::remove_file(&buffer).unwrap();
+        } else {
+            std::fs::write(&buffer, "").unwrap();
+        }
+        let the_box = stage.site.run();
+        let said = the_box.log().wait("though there has been one").await;
+        assert!(said.contains("ERROR") && said.contains("buffer.db"), "{said}");
+        the_box.stop().await;
+    }
+    let the_box = stage.site.run();
+    the_box.log().wait("the box runs").await;
+    assert_eq!(the_box.log().find("though there has been one"), None);
+    the_box.stop().await;
+}
