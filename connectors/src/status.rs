@@ -55,14 +55,24 @@ pub struct Intake {
     pub untimed: Counter,
     /// values that did not fit their column, and are null
     pub misfits: Counter,
+    /// elements of arrays of rows that are no objects; they are lost, and the others are not
+    pub malformed_rows: Counter,
+    /// values for whose keys there was no inferred column left
+    pub not_taken: Counter,
 }
 
 impl Intake {
     /// What was counted, by what it is. Names are part of the protocol: they stay.
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let Self { malformed, untimed, misfits } = self;
-        vec![("malformed", malformed.get()), ("without_time", untimed.get()), ("wrong_type", misfits.get())]
+        let Self { malformed, untimed, misfits, malformed_rows, not_taken } = self;
+        vec![
+            ("malformed", malformed.get()),
+            ("malformed_rows", malformed_rows.get()),
+            ("without_time", untimed.get()),
+            ("wrong_type", misfits.get()),
+            ("not_taken", not_taken.get()),
+        ]
     }
 }
 

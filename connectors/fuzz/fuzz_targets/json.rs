@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use tidegate_connectors::json::{Decoder, Field, Fields, Layout, Missing, TimeFormat, TimeUnit, TsPlace};
 use tidegate_core::FieldType;
 
-fn layouts() -> [Layout; 3] {
+fn layouts() -> [Layout; 4] {
     let field = |name: &str, field_type, path: &str| Field {
         name: name.to_owned(),
         field_type,
@@ -19,6 +19,16 @@ fn layouts() -> [Layout; 3] {
         field("whole", FieldType::Utf8, "a"),
         field("s", FieldType::Utf8, "s"),
         field("t", FieldType::Timestamp, "t"),
+    ];
+    let in_form = |name: &str, format: &str| Field {
+        time: TimeFormat { format: Some(format.parse().unwrap()), ..field(name, FieldType::Timestamp, name).time },
+        ..field(name, FieldType::Timestamp, name)
+    };
+    let in_forms = vec![
+        in_form("t", "%Y%m%d%H%M%S%.f"),
+        in_form("b", "%s%.f"),
+        in_form("s", "%a %-d. %B %y %I:%M:%S%f %p %z"),
+        in_form("d", "%j%Y %Q"),
     ];
     let mut from_root = declared.clone();
     from_root.push(field("d", FieldType::Utf8, "^.d"));
@@ -48,6 +58,13 @@ fn layouts() -> [Layout; 3] {
             ts: TsPlace::Arrival,
             rows: None,
             fields: Fields::Inferred(vec![]),
+        },
+        Layout {
+            captures: vec![],
+            flag: None,
+            ts: TsPlace::Arrival,
+            rows: None,
+            fields: Fields::Declared(in_forms),
         },
     ]
 }

@@ -8,7 +8,7 @@ use arrow::array::{BooleanBufferBuilder, NullBufferBuilder};
 use arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use tidegate_core::FieldType;
 
-use super::time::TimeFormat;
+use super::time::{TimeFormat, shortened};
 
 /// A JSON value that is neither object nor array.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +19,8 @@ pub(super) enum Scalar<'a> {
     /// an integer above `i64::MAX`
     Big(u64),
     Float(f64),
+    /// a number that float64 does not hold, as it is written
+    Beyond(&'a str),
     Text(&'a str),
 }
 
@@ -29,7 +31,7 @@ impl Scalar<'_> {
             Self::Null => None,
             Self::Bool(_) => Some(FieldType::Bool),
             Self::Int(_) => Some(FieldType::Int64),
-            Self::Big(_) | Self::Float(_) => Some(FieldType::Float64),
+            Self::Big(_) | Self::Float(_) | Self::Beyond(_) => Some(FieldType::Float64),
             Self::Text(_) => Some(FieldType::Utf8),
         }
     }
@@ -43,6 +45,7 @@ impl fmt::Display for Scalar<'_> {
             Self::Int(value) => write!(f, "the number {value}"),
             Self::Big(value) => write!(f, "the number {value}"),
             Self::Float(value) => write!(f, "the number {value:?}"),
+            Self::Beyond(value) => write!(f, "the number {}, which no float64 holds", shortened(value)),
             Self::Text(value) if value.len() <= 40 => write!(f, "the string {value:?}"),
             Self::Text(value) => write!(f, "the string {:?}...", value.chars().take(40).collect::<String>()),
         }
@@ -228,7 +231,7 @@ impl Column {
     pub(super) fn push(&mut self, value: Scalar<'_>) -> Result<(), WrongType> {
         if self.inferred
             && self.field_type == FieldType::Int64
-            && value.narrowest() == Some(FieldType::Float64)
+            && matches!(value, Scalar::Big(_) | Scalar::Float(_))
         {
             self.widen();
         }
@@ -336,7 +339,7 @@ fn push_as_text(text: &mut Text, value: Scalar<'_>) -> Result<(), WrongType> {
 
     let start = text.bytes.len();
     let written = match value {
-        Scalar::Text(value) => return text.push(value),
+        Scalar::Text(value) | Scalar::Beyond(value) => return text.push(value),
         Scalar::Null => Ok(()),
         Scalar::Bool(value) => write!(End(&mut text.bytes), "{value}"),
         Scalar::Int(value) => write!(End(&mut text.bytes), "{value}"),

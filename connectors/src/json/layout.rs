@@ -127,6 +127,8 @@ pub(super) struct Key {
     /// The value makes no inferred column: it is the time, or has the name of a column that comes from
     /// elsewhere.
     pub(super) left_out: bool,
+    /// It came when there were as many inferred columns as there may be: its values are counted.
+    pub(super) has_no_room: bool,
 }
 
 /// The keys that one object may have.
@@ -163,6 +165,7 @@ impl Node {
             columns: Vec::new(),
             child: None,
             left_out: false,
+            has_no_room: false,
         });
         self.keys.len() - 1
     }

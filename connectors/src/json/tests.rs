@@ -99,7 +99,7 @@ fn values_of_the_wrong_type_are_null_and_described() {
     ] {
         assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 1);
     }
-    let Findings { misfits, untimed, notes } = decoder.take_findings().unwrap();
+    let Findings { misfits, untimed, notes, .. } = decoder.take_findings().unwrap();
     assert_eq!(misfits.count, 5);
     assert_eq!(misfits.first.unwrap(), "column temperature: expected float64, found the string \"abc\"");
     assert_eq!((untimed.count, notes.len()), (0, 0));
@@ -300,11 +300,149 @@ fn known_columns_survive_a_restart_and_inference_has_a_limit() {
         decoded(&layout, &[r#"{"b":{"c":1}}"#, r#"{"x":1}"#]),
         [json!({ "b_c": 1.0, "x": null }), json!({ "b_c": null, "x": 1 })]
     );
+}
+
+#[test]
+fn a_value_for_which_there_is_no_column_left_costs_itself() {
+    // 1 100 keys: 256 become columns, and what is beyond 1 024 is not even looked up. They come in the order
+    // of their names.
     let wide: Value =
-        (0..1_000).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
-    let error =
-        Decoder::new(&inferred()).unwrap().decode(wide.to_string().as_bytes(), &[], ARRIVAL).unwrap_err();
-    assert!(error.to_string().contains("one more than 256 inferred columns"), "{error}");
+        (0..1_100).map(|n| (format!("k{n:04}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
+    let mut decoder = Decoder::new(&Layout { captures: vec!["d".into()], ..inferred() }).unwrap();
+    let mut taken = |payload: &str| decoder.decode(payload.as_bytes(), &["a"], ARRIVAL).unwrap();
+    assert_eq!(taken(&wide.to_string()), 1);
+    assert_eq!(taken(r#"{"k0000":10,"k0300":null,"k0301":[1],"k0302":{"x":1},"k0303":2,"x":3,"d":4}"#), 1);
+    let findings = decoder.take_findings().unwrap();
+    assert_eq!((findings.misfits.count, findings.not_taken), (0, 1_100 - 256 + 5));
+    assert_eq!(findings.notes.len(), 1, "{:?}", findings.notes);
+    let note = &findings.notes[0];
+    assert!(note.contains("`k0256` is not taken") && note.contains("declare `fields`"), "{note}");
+    let batch = decoder.finish().unwrap();
+    assert_eq!(batch.num_columns(), 2 + 256);
+    let last = batch.column_by_name("k0255").unwrap().as_primitive::<Int64Type>();
+    assert_eq!((last.value(0), last.is_null(1)), (255, true));
+    assert_eq!(batch.column_by_name("k0000").unwrap().as_primitive::<Int64Type>().values(), &[0, 10]);
+}
+
+#[test]
+fn an_element_that_is_no_object_costs_itself() {
+    let mut decoder =
+        Decoder::new(&declared(&[("v", FieldType::Int64, "v"), ("x", FieldType::Utf8, "x")])).unwrap();
+    let payload = r#"[{"v":1,"x":"ok1"},7,{"v":3,"x":"ok3"},[{"v":4}],"t",null,true,1.5,-1,1e999]"#;
+    assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 2);
+    let malformed = decoder.take_findings().unwrap().malformed_rows;
+    assert_eq!(malformed.count, 8);
+    assert_eq!(malformed.first.unwrap(), "\"1\": expected an object, found the number 7");
+    assert_eq!(
+        rendered(&decoder.finish().unwrap()),
+        [json!({ "v": 1, "x": "ok1" }), json!({ "v": 3, "x": "ok3" })]
+    );
+    assert_eq!(decoder.decode(b"[7]", &[], ARRIVAL).unwrap(), 0);
+
+    // Each row keeps its own time.
+    let layout = Layout {
+        ts: ts_at("t", TimeUnit::S, Missing::Drop),
+        rows: Some("a.list".parse().unwrap()),
+        ..declared(&[("v", FieldType::Int64, "v"), ("dev", FieldType::Utf8, "^.dev")])
+    };
+    let mut decoder = Decoder::new(&layout).unwrap();
+    let payload = r#"{"dev":"D","a":{"list":[[{"t":9}],{"v":1,"t":1},5,null,{"v":2,"t":2}]}}"#;
+    assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 2);
+    let findings = decoder.take_findings().unwrap();
+    assert_eq!((findings.malformed_rows.count, findings.untimed.count), (3, 0));
+    assert_eq!(findings.malformed_rows.first.unwrap(), "\"a.list.0\": expected an object, found an array");
+    assert_eq!(
+        rendered(&decoder.finish().unwrap()),
+        [
+            json!({ "ts": "1970-01-01T00:00:01Z", "v": 1, "dev": "D" }),
+            json!({ "ts": "1970-01-01T00:00:02Z", "v": 2, "dev": "D" })
+        ]
+    );
+}
+
+#[test]
+fn a_number_that_no_float64_holds_costs_itself() {
+    let layout = Layout {
+        rows: Some("r".parse().unwrap()),
+        ..declared(&[
+            ("a", FieldType::Float64, "a"),
+            ("b", FieldType::Int64, "b"),
+            ("s", FieldType::Utf8, "s"),
+            ("t", FieldType::Timestamp, "t"),
+            ("root", FieldType::Float64, "^.root"),
+        ])
+    };
+    let many_digits = "9".repeat(400);
+    let mut decoder = Decoder::new(&layout).unwrap();
+    // 1.7976931348623157e308 is the greatest that there is (IEEE 754, binary64).
+    let payload = format!(
+        r#"{{"root":1e309,"other":1e999,"r":[{{"a":1,"b":"x"}},{{"a":1e999,"b":2}},{{"a":{many_digits},"b":-1E+999,"s":1e999}},
+        {{"s":[1,1e999,"\"-1e999"],"t":1e999}},{{"a":1.7976931348623157e308,"b":3,"s":"1e999"}},{{"a":1e-999,"t":1.0005}}]}}"#
+    );
+    assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 6);
+    let findings = decoder.take_findings().unwrap();
+    // root, b, a, a, b, s, t: nothing twice, although the message is read twice
+    assert_eq!(findings.misfits.count, 7);
+    assert_eq!(findings.misfits.first.unwrap(), "column b: expected int64, found the string \"x\"");
+    assert_eq!(
+        rendered(&decoder.finish().unwrap()),
+        [
+            json!({ "a": 1.0, "b": null, "s": null, "t": null, "root": null }),
+            json!({ "a": null, "b": 2, "s": null, "t": null, "root": null }),
+            json!({ "a": null, "b": null, "s": "1e999", "t": null, "root": null }),
+            json!({ "a": null, "b": null, "s": "[1,null,\"\\\"-1e999\"]", "t": null, "root": null }),
+            json!({ "a": f64::MAX, "b": 3, "s": "1e999", "t": null, "root": null }),
+            json!({ "a": 0.0, "b": null, "s": null, "t": "1970-01-01T00:00:00.001000500Z", "root": null }),
+        ]
+    );
+
+    let mut decoder = Decoder::new(&inferred()).unwrap();
+    for payload in [r#"{"a":1,"b":1e999}"#, r#"{"a":-1e999,"b":2,"c":{"d":1e400}}"#] {
+        assert_eq!(decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap(), 1);
+    }
+    // A column of whole numbers stays one.
+    let batch = decoder.finish().unwrap();
+    assert_eq!(
+        batch.column_by_name("a").unwrap().as_primitive::<Int64Type>().iter().collect::<Vec<_>>(),
+        [Some(1), None]
+    );
+    assert_eq!(
+        batch.column_by_name("b").unwrap().as_primitive::<Float64Type>().iter().collect::<Vec<_>>(),
+        [None, Some(2.0)]
+    );
+    let misfits = decoder.take_findings().unwrap().misfits;
+    assert_eq!(misfits.count, 3);
+    assert_eq!(
+        misfits.first.unwrap(),
+        "column b: expected float64, found the number 1e999, which no float64 holds"
+    );
+
+    // What is no JSON does not become JSON by it.
+    for payload in [
+        r#"{"a":1e999,"b":01e999}"#,
+        r#"{"a":1e999"#,
+        r#"{"a":1e999,"b":+1e999}"#,
+        r#"{"a":1e999x}"#,
+        r#"{"a":1e999, 1e999 : 2}"#,
+    ] {
+        assert!(
+            matches!(decoder.decode(payload.as_bytes(), &[], ARRIVAL), Err(DecodeError::NotJson(_))),
+            "{payload}"
+        );
+    }
+}
+
+/// RFC 8259, section 8.1.
+#[test]
+fn a_byte_order_mark_is_ignored() {
+    let layout = declared(&[("v", FieldType::Int64, "v")]);
+    assert_eq!(
+        decoded(&layout, &["\u{feff}{\"v\":1}", "\u{feff}[{\"v\":2}]"]),
+        [json!({ "v": 1 }), json!({ "v": 2 })]
+    );
+    let mut decoder = Decoder::new(&layout).unwrap();
+    assert!(matches!(decoder.decode(b"\xef\xbb\xbf", &[], ARRIVAL), Err(DecodeError::Empty)));
+    assert!(decoder.decode(b"\xef\xbb\xbf\xef\xbb\xbf{}", &[], ARRIVAL).is_err());
 }
 
 #[test]
@@ -327,7 +465,6 @@ fn elements_of_an_array_become_rows_with_values_from_outside() {
     assert_eq!(decoder.decode(br#"{"body":{"items":[]},"device":"none"}"#, &["L3"], ARRIVAL).unwrap(), 0);
     for (payload, why) in [
         (r#"{"body":{}}"#, "there is no array at \"body.items\""),
-        (r#"{"body":{"items":[{"v":1},2]}}"#, "expected an object"),
         (r#"{"body":7}"#, "on the way to the rows at \"body.items\""),
     ] {
         let error = decoder.decode(payload.as_bytes(), &[""], ARRIVAL).unwrap_err().to_string();
@@ -388,7 +525,7 @@ fn a_row_without_its_time_costs_itself() {
             .map(|payload| decoder.decode(payload.as_bytes(), &[], ARRIVAL).unwrap())
             .collect();
         assert_eq!(taken, [1, 0, 0, 0, 0, 0, 1]);
-        let Findings { misfits, untimed, notes } = decoder.take_findings().unwrap();
+        let Findings { misfits, untimed, notes, .. } = decoder.take_findings().unwrap();
         assert_eq!(
             (misfits.count, untimed.count, untimed.first.unwrap().as_str()),
             (0, 5, "there is no \"t\"")
@@ -458,9 +595,7 @@ fn bad_payloads_leave_nothing_and_say_what_is_wrong() {
         (br#"{"n":2} x"#, "trailing characters at line 1 column 9"),
         (b"7", "expected an object or an array of objects at line 1 column 1"),
         (b"\"text\"", "expected an object or an array of objects"),
-        (br#"[{"n":2},3]"#, "expected an object at line 1 column 10"),
         (b"{\"s\":\"\xff\"}", "invalid unicode code point"),
-        (br#"{"n":1e999}"#, "number out of range"),
         (br#"{"n":NaN}"#, "expected value"),
         (deep.as_bytes(), "recursion limit exceeded"),
     ] {
@@ -626,7 +761,7 @@ proptest! {
         let mut rows = Vec::new();
         text::each_row(text.as_bytes(), &path, &mut |row| rows.push(serde_json::from_slice::<Value>(row).unwrap()));
         let expected = match at(&value, &path) {
-            Some(Value::Array(items)) => items.clone(),
+            Some(Value::Array(items)) => items.iter().filter(|item| item.is_object()).cloned().collect(),
             Some(object @ Value::Object(_)) => vec![object.clone()],
             _ => Vec::new(),
         };

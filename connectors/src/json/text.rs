@@ -2,6 +2,8 @@
 //!
 //! What is said here of a text that is no JSON is of no use, and harmless: the parser refuses such a payload.
 
+use serde::de::IgnoredAny;
+
 /// The value that `path` leads to, from `value` on. Of several keys of one name the last counts.
 pub(super) fn find<'a>(value: &'a [u8], path: &[String]) -> Option<&'a [u8]> {
     let Some((name, inner)) = path.split_first() else { return Some(value) };
@@ -9,11 +11,13 @@ pub(super) fn find<'a>(value: &'a [u8], path: &[String]) -> Option<&'a [u8]> {
 }
 
 /// Calls `each` with the elements of every array that `path` leads to, or the object that is there instead,
-/// in the order of the text.
+/// in the order of the text; elements that are no objects make no rows.
 pub(super) fn each_row<'a>(value: &'a [u8], path: &[String], each: &mut impl FnMut(&'a [u8])) {
     match path.split_first() {
         None if value.starts_with(b"{") => each(value),
-        None => entries(value).for_each(|entry| each(entry.value)),
+        None => {
+            entries(value).filter(|entry| entry.value.starts_with(b"{")).for_each(|entry| each(entry.value))
+        }
         Some((name, inner)) => {
             entries(value).filter(|entry| entry.is(name)).for_each(|entry| each_row(entry.value, inner, each))
         }
@@ -23,6 +27,44 @@ pub(super) fn each_row<'a>(value: &'a [u8], path: &[String], each: &mut impl FnM
 /// `text` from its first value on.
 pub(super) fn trimmed(text: &[u8]) -> &[u8] {
     text.trim_ascii_start()
+}
+
+/// In front of a number that was marked: a noncharacter, which no text has a use for (Unicode, section 23.7).
+const MARK: char = '\u{10ffff}';
+
+/// `json` with a string in place of each number that no float64 holds, since the parser takes none of them.
+/// `None`: it has no such number.
+pub(super) fn with_marked_numbers(json: &[u8]) -> Option<Vec<u8>> {
+    let (mut marked, mut rest) = (Vec::new(), json);
+    let mut is_any = false;
+    while let Some(first) = rest.first() {
+        let token = match first {
+            b'"' | b'-' | b'0'..=b'9' => length(rest),
+            _ => 1,
+        };
+        let (token, after) = rest.split_at_checked(token)?;
+        rest = after;
+        match std::str::from_utf8(token) {
+            // A string would become a key where a number is none.
+            Ok(number) if is_beyond_float64(number) && !trimmed(rest).starts_with(b":") => {
+                is_any = true;
+                marked.extend_from_slice(format!("\"{MARK}{number}\"").as_bytes());
+            }
+            _ => marked.extend_from_slice(token),
+        }
+    }
+    is_any.then_some(marked)
+}
+
+/// The number, as it was written, in the place of which there is `text`.
+pub(super) fn marked_number(text: &str) -> Option<&str> {
+    text.strip_prefix(MARK).filter(|number| is_beyond_float64(number))
+}
+
+fn is_beyond_float64(json: &str) -> bool {
+    json.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        && json.parse::<f64>().is_ok_and(f64::is_infinite)
+        && serde_json::from_str::<IgnoredAny>(json).is_ok()
 }
 
 /// A member of an object, or an element of an array.

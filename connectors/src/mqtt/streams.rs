@@ -46,6 +46,7 @@ pub(super) struct Stream {
     malformed: Sampler,
     misfits: Sampler,
     untimed: Sampler,
+    malformed_rows: Sampler,
 }
 
 impl Stream {
@@ -57,7 +58,7 @@ impl Stream {
         memory: Memory,
         intake: Arc<Intake>,
     ) -> Self {
-        let [malformed, misfits, untimed] = std::array::from_fn(|_| Sampler::default());
+        let [malformed, misfits, untimed, malformed_rows] = std::array::from_fn(|_| Sampler::default());
         Self {
             name,
             filter,
@@ -71,6 +72,7 @@ impl Stream {
             malformed,
             misfits,
             untimed,
+            malformed_rows,
         }
     }
 
@@ -95,10 +97,24 @@ impl Stream {
 
     /// Counts what the decoder has found in a message of `topic`, and says it, if it was not said just now.
     fn note_findings(&mut self, topic: &str, status: &LineStatus) {
-        let Some(Findings { misfits, untimed, notes }) = self.decoder.take_findings() else { return };
+        let Some(findings) = self.decoder.take_findings() else { return };
+        let Findings { misfits, untimed, malformed_rows, not_taken, notes } = findings;
         let stream = &*self.name;
         for note in notes {
             tracing::warn!(%stream, topic, "{note}");
+        }
+        self.intake.not_taken.add(not_taken);
+        self.intake.malformed_rows.add(malformed_rows.count);
+        if let (Some(first), Some(count)) =
+            (malformed_rows.first, self.malformed_rows.add(malformed_rows.count))
+        {
+            tracing::warn!(
+                %stream,
+                topic,
+                count,
+                first,
+                "elements that are no objects are left out, and the others become rows"
+            );
         }
         status.wrong_type.add(misfits.count);
         self.intake.misfits.add(misfits.count);

@@ -17,7 +17,7 @@ pub(super) struct Tally {
     pub rows: u64,
     /// rows or messages that could not be read
     left_out: u64,
-    /// values that are null because they do not fit their columns
+    /// values that are null because they do not fit their columns, or for which there was no column left
     wrong: u64,
     /// least and greatest event time
     times: Option<(i64, i64)>,
@@ -51,7 +51,10 @@ impl Tally {
 
     /// What a decoder found in a line; `hint` is added to values that do not fit.
     pub(super) fn note(&mut self, findings: Findings, line: u64, hint: &str) {
-        let Findings { misfits, untimed, notes } = findings;
+        let Findings { misfits, untimed, malformed_rows, not_taken, notes } = findings;
+        if let Some(why) = malformed_rows.first {
+            self.leave_out_rows(malformed_rows.count, line, &why);
+        }
         if let Some(why) = untimed.first {
             self.leave_out_rows(untimed.count, line, &format!("the row has no time: {why}"));
         }
@@ -65,7 +68,7 @@ impl Tally {
         for note in notes {
             tracing::warn!(%stream, %file, line, "{note}");
         }
-        self.wrong += misfits.count;
+        self.wrong += misfits.count + not_taken;
     }
 
     /// Takes note of what is in `rows`.

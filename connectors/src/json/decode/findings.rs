@@ -7,6 +7,10 @@ pub struct Findings {
     pub misfits: Tally,
     /// Rows without the time that their stream declares: left out, or given the time of arrival.
     pub untimed: Tally,
+    /// Elements of the array of rows that are no objects, and so no rows.
+    pub malformed_rows: Tally,
+    /// Values of keys for which there was no column left; that there are any is one of the notes.
+    pub not_taken: u64,
     /// What a decoder says once, however often it happens.
     pub notes: Vec<String>,
 }
@@ -29,6 +33,15 @@ impl Tally {
 
 impl Findings {
     pub(super) fn is_empty(&self) -> bool {
-        self.misfits.count == 0 && self.untimed.count == 0 && self.notes.is_empty()
+        self.counts() == [0; 4] && self.notes.is_empty()
+    }
+
+    pub(super) fn counts(&self) -> [u64; 4] {
+        [self.misfits.count, self.untimed.count, self.malformed_rows.count, self.not_taken]
+    }
+
+    /// Forgets what was counted since there were so many: the same message is read once more.
+    pub(super) fn count_again(&mut self, counts: [u64; 4]) {
+        [self.misfits.count, self.untimed.count, self.malformed_rows.count, self.not_taken] = counts;
     }
 }

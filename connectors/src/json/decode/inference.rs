@@ -1,11 +1,11 @@
 //! Columns that are taken from the data: keys and columns come when they are seen for the first time.
 
-use serde::de;
 use tidegate_core::{FieldType, TS};
 
 use super::{Decoder, Place};
 use crate::json::column::{Column, Scalar};
-use crate::json::layout::{MAX_INFERRED, Node, ROOT};
+use crate::json::layout::{Key, MAX_INFERRED, Node, ROOT};
+use crate::json::time::shortened;
 
 /// Keys, seen or containing others, that an inferred layout remembers: a few times the columns, for objects
 /// around values.
@@ -13,26 +13,25 @@ const MAX_KEYS: usize = 4 * MAX_INFERRED;
 
 impl Decoder {
     /// Makes or finds the column of a key that was seen for the first time with a value.
-    pub(super) fn infer<E: de::Error>(&mut self, place: Place, value: Scalar<'_>) -> Result<(), E> {
-        let Some(node) = self.nodes.get(place.node) else { return Ok(()) };
-        let Some(key) = node.keys.get(place.key) else { return Ok(()) };
+    pub(super) fn infer(&mut self, place: Place, value: Scalar<'_>) {
+        let Some(node) = self.nodes.get(place.node) else { return };
+        let Some(key) = node.keys.get(place.key) else { return };
         let name = format!("{}{}", node.prefix, key.name);
         let fixed = 1 + self.captures;
         let column = match self.columns.iter().position(|column| *column.name == *name) {
             // `ts` and captures come from elsewhere.
             Some(column) if column < fixed => {
-                self.leave_out(place, &name);
-                return Ok(());
+                return self.leave_out(place, &name);
             }
             Some(column) => {
                 self.share(column, &name);
                 column
             }
-            None if self.columns.len() >= MAX_INFERRED => {
-                return Err(E::custom(format_args!(
-                    "column {name} would be one more than {MAX_INFERRED} inferred columns: if the payload's \
-                    keys are data, declare `fields`"
-                )));
+            None if self.columns.len() >= fixed + MAX_INFERRED => {
+                if let Some(key) = self.key_mut(place) {
+                    key.has_no_room = true;
+                }
+                return self.take_no_more(&name, &format!("{MAX_INFERRED} inferred columns"));
             }
             None => {
                 let narrowest = value.narrowest().unwrap_or(FieldType::Utf8);
@@ -43,14 +42,30 @@ impl Decoder {
                 self.columns.len() - 1
             }
         };
-        if let Some(key) = self.nodes.get_mut(place.node).and_then(|node| node.keys.get_mut(place.key)) {
+        if let Some(key) = self.key_mut(place) {
             key.columns.push(column);
         }
-        Ok(())
+    }
+
+    fn key_mut(&mut self, place: Place) -> Option<&mut Key> {
+        self.nodes.get_mut(place.node)?.keys.get_mut(place.key)
+    }
+
+    /// Counts a value for which there is no room, since `most` are there.
+    fn take_no_more(&mut self, name: &str, most: &str) {
+        self.findings.not_taken += 1;
+        if !std::mem::replace(&mut self.told_full, true) {
+            self.note(format!(
+                "the payload's `{}` is not taken, nor is any other new key: the stream has {most}, and may \
+                have no more. If the payload's keys are data, such as serial numbers, or if you need this \
+                one: declare `fields`",
+                shortened(name)
+            ));
+        }
     }
 
     fn leave_out(&mut self, place: Place, name: &str) {
-        if let Some(key) = self.nodes.get_mut(place.node).and_then(|node| node.keys.get_mut(place.key)) {
+        if let Some(key) = self.key_mut(place) {
             key.left_out = true;
         }
         self.note(match &self.time {
@@ -87,22 +102,21 @@ impl Decoder {
     }
 
     /// The key's index in its node; none if nobody wants its value.
-    pub(super) fn find<E: de::Error>(&mut self, node: usize, name: &str) -> Result<Option<usize>, E> {
-        let Some(here) = self.nodes.get_mut(node) else { return Ok(None) };
+    pub(super) fn find(&mut self, node: usize, name: &str) -> Option<usize> {
+        let here = self.nodes.get_mut(node)?;
         if let Some(found) = here.find(name) {
-            return Ok(Some(found));
+            return Some(found);
         }
         if !self.inferred || node == ROOT {
-            return Ok(None);
+            return None;
         }
         if self.keys >= MAX_KEYS {
-            return Err(E::custom(format_args!(
-                "key {name:?} would be one more than {MAX_KEYS} different keys: if the payload's keys are \
-                data, declare `fields`"
-            )));
+            let name = format!("{}{name}", here.prefix);
+            self.take_no_more(&name, &format!("{MAX_KEYS} different keys"));
+            return None;
         }
         self.keys += 1;
-        Ok(Some(here.add(name)))
+        Some(here.add(name))
     }
 
     /// The node for the object under a key; none if nobody wants what is in it.
@@ -141,7 +155,7 @@ impl Decoder {
             return false;
         };
         if key.columns.is_empty() {
-            return self.inferred && !key.left_out;
+            return self.inferred && !key.left_out && !key.has_no_room;
         }
         key.columns.iter().any(|column| {
             self.columns.get(*column).is_some_and(|column| column.field_type == FieldType::Utf8)

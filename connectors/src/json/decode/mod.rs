@@ -15,7 +15,7 @@ use tidegate_core::{FieldType, TS};
 
 use crate::json::column::{Column, Scalar, WrongType};
 use crate::json::layout::{Compiled, Layout, LayoutError, Missing, Node, ROOT, ROW, TimePlace};
-use crate::json::text::{each_row, find, trimmed};
+use crate::json::text::{each_row, find, trimmed, with_marked_numbers};
 use crate::json::time::{Unreadable, implausible};
 use crate::json::{Fields, TsPlace};
 pub use findings::{Findings, Tally};
@@ -46,6 +46,7 @@ pub struct Decoder {
     findings: Findings,
     told_implausible: bool,
     told_missing: bool,
+    told_full: bool,
     schema: Option<SchemaRef>,
 }
 
@@ -106,6 +107,7 @@ impl Decoder {
             findings: Findings::default(),
             told_implausible: false,
             told_missing: false,
+            told_full: false,
             schema: None,
         })
     }
@@ -116,7 +118,8 @@ impl Decoder {
         self.rows
     }
 
-    /// Adds the rows of one message and returns how many they are; rows without their time may be left out.
+    /// Adds the rows of one message and returns how many they are. Rows without their time may be left out,
+    /// and so are elements of an array that are no objects.
     ///
     /// # Errors
     /// When the payload is not JSON of the expected shape: no row is added then. Columns that it introduced
@@ -127,6 +130,8 @@ impl Decoder {
         captures: &[&str],
         arrival_ns: i64,
     ) -> Result<usize, DecodeError> {
+        // RFC 8259, section 8.1: a parser may ignore a byte order mark.
+        let payload = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
         if payload.is_empty() {
             return Err(DecodeError::Empty);
         }
@@ -135,7 +140,7 @@ impl Decoder {
         }
         let start = self.rows;
         self.arrival_ns = arrival_ns;
-        match self.read(payload) {
+        match self.read_again(payload) {
             Ok(()) => {
                 for (column, capture) in self.columns.iter_mut().skip(1).zip(captures) {
                     let is_flag = column.field_type == FieldType::Bool;
@@ -157,12 +162,28 @@ impl Decoder {
         }
     }
 
-    fn read(&mut self, payload: &[u8]) -> Result<(), serde_json::Error> {
+    /// Reads a message, once more with its numbers marked if one of them is beyond float64: it costs itself.
+    fn read_again(&mut self, payload: &[u8]) -> Result<(), serde_json::Error> {
+        let (start, counts) = (self.rows, self.findings.counts());
+        let result = self.read(payload, payload);
+        // The parser does not say it in any other way.
+        let is_beyond = |error: &serde_json::Error| error.to_string().starts_with("number out of range");
+        if !result.as_ref().is_err_and(is_beyond) {
+            return result;
+        }
+        let Some(marked) = with_marked_numbers(payload) else { return result };
+        self.truncate(start);
+        self.findings.count_again(counts);
+        self.read(&marked, payload)
+    }
+
+    /// Reads `payload`, and the text of times in it `as_written`.
+    fn read(&mut self, payload: &[u8], as_written: &[u8]) -> Result<(), serde_json::Error> {
         let start = self.rows;
-        self.find_times(trimmed(payload));
+        self.find_times(trimmed(as_written));
         let mut json = serde_json::Deserializer::from_slice(payload);
         match self.rows_path.take() {
-            None => Rows { decoder: self, single: true }.deserialize(&mut json)?,
+            None => Rows { decoder: self, path: &[] }.deserialize(&mut json)?,
             Some(path) => {
                 let result =
                     Within { path: &path, decoder: self, start, whole: &path }.deserialize(&mut json);
@@ -177,7 +198,7 @@ impl Decoder {
         }
         json.end()?;
         if self.reads_root && self.rows > start {
-            self.read_root(payload, start)?;
+            self.read_root(payload, as_written, start)?;
         }
         Ok(())
     }
@@ -198,7 +219,12 @@ impl Decoder {
     }
 
     /// Reads the values outside the rows, and gives them to every row.
-    fn read_root(&mut self, payload: &[u8], start: usize) -> Result<(), serde_json::Error> {
+    fn read_root(
+        &mut self,
+        payload: &[u8],
+        as_written: &[u8],
+        start: usize,
+    ) -> Result<(), serde_json::Error> {
         let end = self.rows;
         // Values land in the row that is being built: for now that is the first one of this message.
         self.rows = start;
@@ -206,7 +232,7 @@ impl Decoder {
         let result = Object { decoder: self, node: ROOT }
             .deserialize(&mut serde_json::Deserializer::from_slice(payload));
         self.found_times.clear();
-        self.read_times(trimmed(payload), true);
+        self.read_times(trimmed(as_written), true);
         self.write_times(true);
         self.rows = end;
         result?;
@@ -295,6 +321,15 @@ impl Decoder {
         }
     }
 
+    /// Counts an element of the array of rows at `path` that is no object.
+    fn leave_out_element(&mut self, path: &[String], index: usize, found: impl fmt::Display) {
+        self.findings.malformed_rows.add(1, || {
+            let mut place = path.join(".");
+            place.push_str(if place.is_empty() { "" } else { "." });
+            format!("\"{place}{index}\": expected an object, found {found}")
+        });
+    }
+
     /// Forgets what the unfinished row has in it.
     fn begin_row(&mut self) {
         self.no_time = None;
@@ -355,18 +390,19 @@ impl Decoder {
 
     /// Writes a value into the columns of a key, in the row that is being built; an earlier one of the same
     /// key gives way.
-    fn put<E: de::Error>(&mut self, place: Place, value: Scalar<'_>) -> Result<(), E> {
-        let Some(key) = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key)) else {
-            return Ok(());
-        };
-        if key.columns.is_empty() && self.inferred && !key.left_out && value != Scalar::Null {
-            self.infer(place, value)?;
+    fn put(&mut self, place: Place, value: Scalar<'_>) {
+        let Some(key) = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key)) else { return };
+        if key.columns.is_empty() && self.inferred && value != Scalar::Null {
+            if key.has_no_room {
+                self.findings.not_taken += 1;
+            } else if !key.left_out {
+                self.infer(place, value);
+            }
         }
         for index in 0.. {
             let Some(column) = self.column_of(place, index) else { break };
             self.write(column, value);
         }
-        Ok(())
     }
 
     /// Reads the times of the rows at `outside` the rows or in them, from the text of `value`, and puts them
@@ -420,7 +456,8 @@ impl Decoder {
         let rows = self.rows;
         let Some(column) = self.columns.get_mut(index) else { return };
         let before = column.field_type;
-        let is_number = matches!(value, Scalar::Int(_) | Scalar::Big(_) | Scalar::Float(_));
+        let is_number =
+            matches!(value, Scalar::Int(_) | Scalar::Big(_) | Scalar::Float(_) | Scalar::Beyond(_));
         let note = (column.inferred
             && before == FieldType::Utf8
             && is_number
@@ -446,15 +483,26 @@ impl Decoder {
         }
     }
 
+    /// Writes null in place of an array or object.
     fn refuse(&mut self, place: Place, found: &str) {
+        let key = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key));
+        self.findings.not_taken += u64::from(key.is_some_and(|key| key.has_no_room));
+        let rows = self.rows;
         for index in 0.. {
             let Some(index) = self.column_of(place, index) else { break };
-            let rows = self.rows;
             if let Some(column) = self.columns.get_mut(index) {
                 column.truncate(rows);
                 column.push_null();
-                self.misfit(index, found);
             }
+        }
+        self.misfits(place, found);
+    }
+
+    /// Counts what none of the columns of a key can hold.
+    fn misfits(&mut self, place: Place, found: impl fmt::Display) {
+        for index in 0.. {
+            let Some(column) = self.column_of(place, index) else { break };
+            self.misfit(column, &found);
         }
     }
 }

@@ -7,26 +7,31 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor
 use super::{Decoder, Place};
 use crate::json::column::Scalar;
 use crate::json::layout::ROW;
+use crate::json::text::marked_number;
 
 /// One object that is a row, or an array of them.
-pub(super) struct Rows<'d> {
+pub(super) struct Rows<'p, 'd> {
     pub(super) decoder: &'d mut Decoder,
-    /// whether one object alone is a row, too
-    pub(super) single: bool,
+    /// Where it is; empty: it is the payload.
+    pub(super) path: &'p [String],
 }
 
-impl<'de> DeserializeSeed<'de> for Rows<'_> {
+impl<'de> DeserializeSeed<'de> for Rows<'_, '_> {
     type Value = ();
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Rows<'_> {
+impl<'de> Visitor<'de> for Rows<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.single { "an object or an array of objects" } else { "an array of objects" })
+        f.write_str(if self.path.is_empty() {
+            "an object or an array of objects"
+        } else {
+            "an array of objects"
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
@@ -36,21 +41,75 @@ impl<'de> Visitor<'de> for Rows<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Row(self.decoder))?.is_some() {}
+        for index in 0.. {
+            let row = Row { decoder: &mut *self.decoder, path: self.path, index };
+            if seq.next_element_seed(row)?.is_none() {
+                break;
+            }
+        }
         Ok(())
     }
 }
 
-/// One element of the array of rows.
-struct Row<'d>(&'d mut Decoder);
+/// One element of the array of rows: an object, or nothing that could become a row.
+struct Row<'p, 'd> {
+    decoder: &'d mut Decoder,
+    path: &'p [String],
+    index: usize,
+}
 
-impl<'de> DeserializeSeed<'de> for Row<'_> {
+impl Row<'_, '_> {
+    fn leave_out<E>(self, found: impl fmt::Display) -> Result<(), E> {
+        self.decoder.leave_out_element(self.path, self.index, found);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Row<'_, '_> {
     type Value = ();
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.0.begin_row();
-        Object { decoder: self.0, node: ROW }.deserialize(deserializer)?;
-        self.0.end_row()
+        deserializer.deserialize_any(self)
     }
+}
+
+impl<'de> Visitor<'de> for Row<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        self.decoder.begin_row();
+        Object { decoder: &mut *self.decoder, node: ROW }.visit_map(map)?;
+        self.decoder.end_row()
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        self.leave_out("an array")
+    }
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
+        self.leave_out(Scalar::Bool(value))
+    }
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.leave_out(Scalar::Int(value))
+    }
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        self.leave_out(Scalar::Big(value))
+    }
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        self.leave_out(Scalar::Float(value))
+    }
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
+        self.leave_out(text_or_number(value))
+    }
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.leave_out(Scalar::Null)
+    }
+}
+
+/// A string, or the number in the place of which it is.
+fn text_or_number(text: &str) -> Scalar<'_> {
+    marked_number(text).map_or(Scalar::Text(text), Scalar::Beyond)
 }
 
 /// Goes down the `rows` path; says whether there was an array at its end.
@@ -67,7 +126,7 @@ impl<'de> DeserializeSeed<'de> for Within<'_, '_> {
         if self.path.is_empty() {
             // The last of several keys of the same name wins.
             self.decoder.truncate(self.start);
-            Rows { decoder: self.decoder, single: false }.deserialize(deserializer)?;
+            Rows { decoder: self.decoder, path: self.whole }.deserialize(deserializer)?;
             return Ok(true);
         }
         deserializer.deserialize_any(self)
@@ -236,7 +295,7 @@ impl Visitor<'_> for FindKey<'_> {
         f.write_str("a key")
     }
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
-        self.decoder.find(self.node, name)
+        Ok(self.decoder.find(self.node, name))
     }
 }
 
@@ -244,6 +303,13 @@ impl Visitor<'_> for FindKey<'_> {
 struct Value<'d> {
     decoder: &'d mut Decoder,
     place: Place,
+}
+
+impl Value<'_> {
+    fn put<E>(self, value: Scalar<'_>) -> Result<(), E> {
+        self.decoder.put(self.place, value);
+        Ok(())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
@@ -260,22 +326,22 @@ impl<'de> Visitor<'de> for Value<'_> {
         f.write_str("a JSON value")
     }
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
-        self.decoder.put(self.place, Scalar::Bool(value))
+        self.put(Scalar::Bool(value))
     }
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
-        self.decoder.put(self.place, Scalar::Int(value))
+        self.put(Scalar::Int(value))
     }
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
-        self.decoder.put(self.place, i64::try_from(value).map_or(Scalar::Big(value), Scalar::Int))
+        self.put(i64::try_from(value).map_or(Scalar::Big(value), Scalar::Int))
     }
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
-        self.decoder.put(self.place, Scalar::Float(value))
+        self.put(Scalar::Float(value))
     }
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
-        self.decoder.put(self.place, Scalar::Text(value))
+        self.put(text_or_number(value))
     }
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        self.decoder.put(self.place, Scalar::Null)
+        self.put(Scalar::Null)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
@@ -284,13 +350,14 @@ impl<'de> Visitor<'de> for Value<'_> {
         if let Some(node) = child.filter(|_| !decoder.is_read_as_a_whole(place)) {
             return Object { decoder, node }.visit_map(map);
         }
-        let mut copy = Copied { out: (child.is_some() || decoder.takes_json(place)).then(String::new) };
+        let mut copy = Copied::new(child.is_some() || decoder.takes_json(place));
         copy.visit_map(map)?;
         if let (Some(node), Some(json)) = (child, &copy.out) {
             let inside = Inside { decoder: &mut *decoder, node };
             inside.deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(de::Error::custom)?;
         }
-        put_copy(decoder, place, copy, "an object")
+        put_copy(decoder, place, copy, "an object");
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
@@ -300,32 +367,40 @@ impl<'de> Visitor<'de> for Value<'_> {
         if let Some(node) = child.filter(|_| !decoder.is_read_as_a_whole(place)) {
             return elements(decoder, node, seq);
         }
-        let mut copy = Copied { out: (child.is_some() || decoder.takes_json(place)).then(String::new) };
+        let mut copy = Copied::new(child.is_some() || decoder.takes_json(place));
         copy.visit_seq(seq)?;
         if let (Some(node), Some(json)) = (child, &copy.out) {
             let inside = Inside { decoder: &mut *decoder, node };
             inside.deserialize(&mut serde_json::Deserializer::from_str(json)).map_err(de::Error::custom)?;
         }
-        put_copy(decoder, place, copy, "an array")
+        put_copy(decoder, place, copy, "an array");
+        Ok(())
     }
 }
 
-fn put_copy<E: de::Error>(decoder: &mut Decoder, place: Place, copy: Copied, what: &str) -> Result<(), E> {
-    match copy.out.filter(|_| decoder.takes_json(place)) {
-        Some(json) => decoder.put(place, Scalar::Text(&json)),
-        None => {
-            decoder.refuse(place, what);
-            Ok(())
-        }
+fn put_copy(decoder: &mut Decoder, place: Place, copy: Copied, what: &str) {
+    let Some(json) = copy.out.filter(|_| decoder.takes_json(place)) else {
+        return decoder.refuse(place, what);
+    };
+    decoder.put(place, Scalar::Text(&json));
+    if let Some(number) = copy.beyond {
+        decoder.misfits(place, format_args!("{what} with {}, where it is null", Scalar::Beyond(&number)));
     }
 }
 
 /// Copies a value as JSON text, or skips it.
 struct Copied {
     out: Option<String>,
+    /// The first number in it that no float64 holds. Each of them is null in the copy, or nobody could read
+    /// it.
+    beyond: Option<String>,
 }
 
 impl Copied {
+    fn new(is_wanted: bool) -> Self {
+        Self { out: is_wanted.then(String::new), beyond: None }
+    }
+
     fn write<E: de::Error>(&mut self, value: &impl serde::Serialize) -> Result<(), E> {
         if let Some(out) = &mut self.out {
             out.push_str(&serde_json::to_string(value).map_err(E::custom)?);
@@ -366,7 +441,9 @@ impl<'de> Visitor<'de> for &mut Copied {
         self.write(&value)
     }
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
-        self.write(&value)
+        let Some(number) = marked_number(value) else { return self.write(&value) };
+        self.beyond.get_or_insert_with(|| number.to_owned());
+        self.write(&())
     }
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         self.write(&())

@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use decimal::Decimal;
+use format::Read;
 pub use format::TextFormat;
 pub(super) use plausible::implausible;
 pub use zone::Zone;
@@ -137,17 +138,14 @@ impl TimeFormat {
     fn text(&self, text: &str) -> Result<i64, Unreadable> {
         let no_time = || Unreadable::NoTime(format!("the text {:?}", shortened(text)));
         let named = |zone: &str| zone.parse::<Zone>().map_err(|_| no_time());
-        let (local, offset, zone) = match &self.format {
+        let (local, offset, zone, is_leap) = match &self.format {
             Some(format) => {
-                let read = format.read(text).ok_or_else(no_time)?;
-                if let Some(time) = read.timestamp() {
-                    return in_range(time.as_nanosecond(), text);
+                let Read { fields, since_epoch, is_leap } = format.read(text).ok_or_else(no_time)?;
+                if let Some(ns) = since_epoch {
+                    return in_range(ns, text);
                 }
-                (
-                    read.to_datetime().map_err(|_| no_time())?,
-                    read.offset(),
-                    read.iana_time_zone().map(named).transpose()?,
-                )
+                let zone = fields.iana_time_zone().map(named).transpose()?;
+                (fields.to_datetime().map_err(|_| no_time())?, fields.offset(), zone, is_leap)
             }
             None => {
                 let text = without_excess(text);
@@ -157,9 +155,14 @@ impl TimeFormat {
                     Some(TimeZoneAnnotationKind::Named(name)) => Some(named(name.as_str())?),
                     _ => None,
                 };
-                (civil::DateTime::from_parts(pieces.date(), time), pieces.to_numeric_offset(), zone)
+                // The parser reads the sixtieth second as the one before.
+                let is_leap = time.second() == 59 && has_second_60(&text);
+                (civil::DateTime::from_parts(pieces.date(), time), pieces.to_numeric_offset(), zone, is_leap)
             }
         };
+        if offset.is_some_and(|offset| offset.seconds().abs() > FARTHEST_OFFSET_S) {
+            return Err(Unreadable::Offset(shortened(text)));
+        }
         let out_of_range = || Unreadable::OutOfRange { what: shortened(text), likely: None };
         let local_ns =
             local.to_zoned(tz::TimeZone::UTC).map_err(|_| out_of_range())?.timestamp().as_nanosecond();
@@ -171,9 +174,15 @@ impl TimeFormat {
             }
             (None, None) => return Err(Unreadable::NoZone(shortened(text))),
         };
-        in_range(local_ns - i128::from(offset_s) * NS, text)
+        let ns = local_ns - i128::from(offset_s) * NS;
+        // POSIX, seconds since the Epoch: the sixtieth second is the first of the next minute. Its fraction
+        // is left out, or the second that follows would lie before it.
+        in_range(if is_leap { (ns.div_euclid(NS) + 1) * NS } else { ns }, text)
     }
 }
+
+/// As far as clocks may be from UTC (ISO 8601 has no limit, Java's and SQL's are 18 and 14 hours).
+const FARTHEST_OFFSET_S: i32 = 18 * 3_600;
 
 const NS: i128 = 1_000_000_000;
 
@@ -202,6 +211,13 @@ fn without_excess(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Whether the clock in a text of RFC 3339 or ISO 8601 shows the second 60.
+fn has_second_60(text: &str) -> bool {
+    let Some((_, time)) = text.split_once(['T', 't', ' ']) else { return false };
+    let clock = time.split(|char: char| !char.is_ascii_digit() && char != ':').next().unwrap_or_default();
+    clock.ends_with("60") && clock.bytes().filter(u8::is_ascii_digit).count() == 6
+}
+
 /// As much of a value as fits a message.
 pub(super) fn shortened(text: &str) -> String {
     const LONGEST: usize = 40;
@@ -219,6 +235,8 @@ pub(super) enum Unreadable {
     NoTime(String),
     /// This text does not say in which zone it was written.
     NoZone(String),
+    /// The offset from UTC in this text is that of no place.
+    Offset(String),
     /// A time that 64 bits of nanoseconds do not hold.
     OutOfRange {
         what: String,
@@ -242,6 +260,9 @@ impl fmt::Display for Unreadable {
                     "{text:?}, which names no zone: it needs \"Z\" or an offset, or `zone` has to say where \
                     it was written"
                 )
+            }
+            Self::Offset(text) => {
+                write!(f, "{text:?}, which is no time: its offset from UTC is more than 18 hours")
             }
             Self::OutOfRange { what, likely: None } => {
                 write!(f, "{what}, which is not in the years 1677 to 2262")

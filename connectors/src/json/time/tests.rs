@@ -100,6 +100,88 @@ fn a_format_is_all_that_counts() {
     }
 }
 
+/// The seconds are what Python's `datetime.strptime` and `calendar.timegm` make of the same text, the digits
+/// behind them those of the text.
+#[test]
+fn a_format_takes_every_digit_and_needs_those_that_nothing_separates() {
+    for (format, text, ns) in [
+        ("%s%.f", "1767225600.5", 1_767_225_600_500_000_000),
+        ("%s%.f", "1767225600", 1_767_225_600_000_000_000),
+        ("%s%.f", "1767225600.1234567899", 1_767_225_600_123_456_789),
+        ("%s%.f", "-1.5", -1_500_000_000),
+        ("%s%.f", "-0.0000000001", -1),
+        ("at %s,%f s", "at 1767225600,25 s", 1_767_225_600_250_000_000),
+        ("%d.%m.%Y %H:%M:%S%.f", "01.03.2026 12:00:00.1234567891", 1_772_366_400_123_456_789),
+        ("%d.%m.%Y %H:%M:%S%.f", "1.3.2026 9:5:7.12345678999999999999", 1_772_355_907_123_456_789),
+        ("%Y%m%d%H%M%S%f", "202603011200001234567899", 1_772_366_400_123_456_789),
+        ("%Y%m%d%H%M%S", "20260301120000", 1_772_366_400_000_000_000),
+        ("%Y%m%d %H%M%S", "20260301  9 5 7", 1_772_355_907_000_000_000),
+        ("%y%j %H:%M", "26060 12:00", 1_772_366_400_000_000_000),
+        ("%F %T", "2026-03-01 12:00:00", 1_772_366_400_000_000_000),
+        ("Uhr \u{fc}: %d. %B %Y %I %p", "Uhr \u{fc}: 1. March 2026 12 PM", 1_772_366_400_000_000_000),
+        ("%G-W%V-%u", "2026-W09-7", 1_772_323_200_000_000_000),
+        ("%a %-d%b%Y %R", "Sun 1Mar2026 12:00", 1_772_366_400_000_000_000),
+    ] {
+        let format = formatted(format, Some("UTC"));
+        assert_eq!(format.read(&serde_json::to_string(text).unwrap()), Ok(ns), "{text}");
+    }
+    assert_eq!(formatted("%s%.f", None).read("1767225600.5"), Ok(1_767_225_600_500_000_000));
+    for (format, text) in [
+        ("%Y%m%d%H%M%S", "2026030112000"),
+        ("%Y%m%d%H%M%S", "202603011200000"),
+        ("%Y%m%d%H%M", "20260301123"),
+        ("%d%m%y", "01032"),
+        ("%y%j %H:%M", "2660 12:00"),
+        ("%d.%m.%Y %H:%M:%S%.f", "01.03.2026 12:00:00."),
+        ("%d.%m.%Y %I:%M %p", "01.03.2026 13:00 PM"),
+        ("%d.%m.%Y %H:%M", "01.03.2026 12:"),
+        ("%a %d.%m.%Y", "Mon 01.03.2026"),
+        ("%s", "99999999999999999999999"),
+    ] {
+        assert!(formatted(format, Some("UTC")).read(&format!("\"{text}\"")).is_err(), "{format} {text}");
+    }
+    for format in ["%Y-%m-%d %Z", "%c", "%Y-%m-%d %5", "%C-%m-%d"] {
+        let error = format.parse::<TextFormat>().unwrap_err();
+        assert!(error.contains("write it as strptime has it"), "{error}");
+    }
+}
+
+/// POSIX, section 4.19 (seconds since the Epoch): 60 seconds are a minute; so Python's
+/// `calendar.timegm((2016, 12, 31, 23, 59, 60))` is 1483228800.
+#[test]
+fn a_leap_second_is_the_beginning_of_the_next_and_time_does_not_run_back() {
+    let ns = Ok(1_483_228_800_000_000_000);
+    for text in [
+        "2016-12-31T23:59:60Z",
+        "2016-12-31T23:59:60.5Z",
+        "2016-12-31 23:59:60+00:00",
+        "20161231T235960Z",
+        // RFC 3339, section 5.8
+        "2016-12-31T15:59:60-08:00",
+        "2017-01-01T00:59:60[Europe/Berlin]",
+    ] {
+        assert_eq!(TimeFormat::in_unit(TimeUnit::S).read(&format!("\"{text}\"")), ns, "{text}");
+    }
+    assert_eq!(zoned("Europe/Berlin").read("\"2017-01-01 00:59:60,25\""), ns);
+    assert_eq!(formatted("%Y%m%d%H%M%S%.f", Some("UTC")).read("20161231235960.75"), ns);
+    assert_eq!(zoned("UTC").read("\"2016-12-31T23:59:59.999999999\""), Ok(1_483_228_799_999_999_999));
+    assert!(zoned("UTC").read("\"2016-12-31T23:59:61\"").is_err());
+}
+
+#[test]
+fn an_offset_that_no_place_has_is_refused() {
+    let seconds = TimeFormat::in_unit(TimeUnit::S);
+    for offset in ["+14:00", "-12:00", "+18:00", "-18:00"] {
+        assert!(seconds.read(&format!("\"2026-03-01T12:00:00{offset}\"")).is_ok(), "{offset}");
+    }
+    for offset in ["+18:01", "-18:01", "+25:00", "+23:59", "-99:00"] {
+        assert!(seconds.read(&format!("\"2026-03-01T12:00:00{offset}\"")).is_err(), "{offset}");
+    }
+    assert!(formatted("%Y-%m-%d %z", None).read("\"2026-03-01 +2500\"").is_err());
+    let why = seconds.read("\"2026-03-01T12:00:00+25:00\"").unwrap_err().to_string();
+    assert!(why.contains("its offset from UTC is more than 18 hours"), "{why}");
+}
+
 #[test]
 fn what_is_no_time_says_why() {
     let ms = TimeFormat::in_unit(TimeUnit::Ms);
