@@ -211,17 +211,14 @@ fn parts(format: &str) -> Result<Vec<Part>, String> {
 
 /// Demands all digits where a number follows another with nothing in between.
 fn fix_widths(parts: &mut [Part]) {
-    let is_number: Vec<bool> = parts
-        .iter()
-        .map(|part| matches!(part, Part::Number { .. } | Part::Fraction { point: false } | Part::SinceEpoch))
-        .collect();
-    for (part, follows_number) in parts.iter_mut().skip(1).zip(is_number) {
+    let mut follows_number = false;
+    for part in parts {
+        let is_number =
+            matches!(part, Part::Number { .. } | Part::Fraction { point: false } | Part::SinceEpoch);
         if let Part::Number { exact, .. } = part {
             *exact &= follows_number;
         }
-    }
-    if let Some(Part::Number { exact, .. }) = parts.first_mut() {
-        *exact = false;
+        follows_number = is_number;
     }
 }
 
