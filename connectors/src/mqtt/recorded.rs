@@ -100,6 +100,7 @@ mod tests {
 
     fn stream(retained: &str) -> Recorded {
         let config = json!({
+            "connection": "plant",
             "topic": "valve/+", "retained": retained, "retained_column": "old", "fields": { "v": "int64" },
         });
         Recorded::new(&serde_json::from_value(config).unwrap(), Vec::new()).unwrap()
