@@ -6,6 +6,7 @@ mod bench_rows;
 mod docs;
 mod forgetting;
 mod golden;
+mod growth;
 mod joins;
 mod joins_oracle;
 mod many;

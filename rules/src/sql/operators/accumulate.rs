@@ -14,6 +14,7 @@ use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use super::evaluate_all;
 use super::keys::Keys;
 use super::sums::{Sums, SumsAtRest};
+use crate::sql::evaluation::evaluate;
 use crate::sql::floats::{canonical, checked};
 
 /// Aggregates that compare what they are given.
@@ -224,7 +225,7 @@ impl Adder {
         let filters = self.calls.iter().map(|call| match &call.filter {
             None => Ok(None),
             Some(expr) => {
-                let value = expr.evaluate(batch)?.into_array(rows)?;
+                let value = evaluate(expr, batch)?;
                 value
                     .as_boolean_opt()
                     .cloned()

@@ -58,6 +58,7 @@ use tidegate_core::{Rows, Seqs, TS};
 
 use crate::rule::{Emissions, SealedState, Step, When};
 use crate::sql::words::failure;
+use crate::sql::evaluation::evaluate;
 
 pub(super) use accumulate::{AggregateCall, arguments_of};
 pub(super) use aggregate::WindowAggregate;
@@ -397,7 +398,7 @@ pub(super) fn each_evaluable(
 
 /// The values of `exprs` for each row of `batch`.
 pub(super) fn evaluate_all(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    exprs.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows())).collect()
+    exprs.iter().map(|expr| evaluate(expr, batch)).collect()
 }
 
 /// The sequence numbers of rows with these causes.

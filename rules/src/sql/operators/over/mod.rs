@@ -29,6 +29,7 @@ use datafusion_physical_expr::PhysicalExpr;
 
 use super::{Chunk, Held as Kept, Operator, Pass, each_evaluable, evaluate_all};
 use crate::rule::SealedState;
+use crate::sql::evaluation::evaluate;
 
 pub(in crate::sql) use aggregate::FrameAggregate;
 pub(in crate::sql) use closed::OverClosed;
@@ -174,11 +175,8 @@ impl Over {
         let arguments = self.calls.iter().map(|call| {
             call.as_ref().map_or_else(|| Ok(Vec::new()), |call| evaluate_all(call.arguments(), batch))
         });
-        let conditions = self
-            .waits
-            .iter()
-            .flat_map(Waits::conditions)
-            .map(|condition| condition.evaluate(batch)?.into_array(chunk.len()));
+        let conditions =
+            self.waits.iter().flat_map(Waits::conditions).map(|condition| evaluate(condition, batch));
         Ok(Prepared {
             chunk: chunk.clone(),
             keys: evaluate_all(&self.key_exprs, batch)?,
