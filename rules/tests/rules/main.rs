@@ -19,5 +19,6 @@ mod patterns_oracle;
 mod refusals;
 mod silence;
 mod state_limit;
+mod widening;
 mod windows;
 mod windows_oracle;

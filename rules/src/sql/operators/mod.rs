@@ -21,6 +21,7 @@
 
 mod accumulate;
 mod aggregate;
+mod at_rest;
 mod cutting;
 mod groups;
 mod in_order;
@@ -57,8 +58,8 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::{Rows, Seqs, TS};
 
 use crate::rule::{Emissions, SealedState, Step, When};
-use crate::sql::words::failure;
 use crate::sql::evaluation::evaluate;
+use crate::sql::words::failure;
 
 pub(super) use accumulate::{AggregateCall, arguments_of};
 pub(super) use aggregate::WindowAggregate;

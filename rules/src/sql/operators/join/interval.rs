@@ -18,6 +18,7 @@ use super::keys::Keys;
 use super::pairs_that_hold;
 use crate::rule::SealedState;
 use crate::sql::evaluation::evaluate;
+use crate::sql::operators::at_rest::{rows_of, take_state};
 use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, written};
 
 /// What a key costs, with the list of its rows, and what a row costs beside its columns: its place in the
@@ -517,20 +518,15 @@ impl Operator for IntervalJoin {
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         for (name, side) in [("LEFT", &mut self.left), ("RIGHT", &mut self.right)] {
             let fingerprint = format!("{name} OF {}", self.fingerprint);
-            let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else {
+            let Some(SealedState { watermark, batch, .. }) = take_state(state, &fingerprint) else {
                 continue;
             };
-            let SealedState { watermark, batch, .. } = state.remove(at);
             side.forgotten_to = Some(watermark).filter(|time| *time > i64::MIN);
             let Some(batch) = batch else { continue };
-            let types = |schema: &Schema| {
-                schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>()
-            };
-            if types(&side.state_schema()) == types(&batch.schema()) {
-                side.restore(&batch)?;
-            } else {
-                misfits
-                    .push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped"));
+            match rows_of(&batch, &side.state_schema()) {
+                Some(batch) => side.restore(&batch)?,
+                None => misfits
+                    .push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped")),
             }
         }
         Ok(())
