@@ -20,7 +20,7 @@ pub mod sql;
 pub use catalog::{Catalog, OutputColumns};
 pub use options::{DeliveryPolicy, Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull};
 pub use rule::{Emission, Emissions, Flow, Listened, Rule, RuleError, SealedState, Step, Target, When};
-pub use sql::SharedParts;
+pub use sql::{SharedParts, is_evaluating};
 
 use tidegate_core::Diagnostic;
 

@@ -34,7 +34,19 @@ pub fn start(args: &LogArgs) -> Result<Arc<LogFilter>, Failure> {
     };
     let started = tracing_subscriber::registry().with(filter).with(lines).try_init();
     started.map_err(|error| Failure::Failed(anyhow::anyhow!("cannot start logging: {error}")))?;
+    without_expressions();
     Ok(handle)
+}
+
+/// A function that panics on a row costs that row, which is counted and said with the reason: the trace of
+/// each would only fill the log.
+fn without_expressions() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !tidegate_rules::is_evaluating() {
+            hook(panic);
+        }
+    }));
 }
 
 /// A filter by these directives, and what changes it.

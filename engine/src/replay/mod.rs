@@ -98,6 +98,9 @@ pub enum ReplayError {
     /// A result could not be written.
     #[error("cannot write the results: {0}")]
     Output(#[from] io::Error),
+    /// Rules failed on the way; the results are without the rest of theirs.
+    #[error("stopped before the end: {}", .0.join("; "))]
+    Stopped(Vec<String>),
 }
 
 impl From<Diagnostic> for ReplayError {
@@ -142,7 +145,12 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
     let results = run.end()?;
     recordings.iter().for_each(Recording::summarise);
     summarise_rules(&status, &results);
-    Ok(())
+    let stopped = status.rules.all().into_iter().filter_map(|(rule, counted)| {
+        let (_, reason) = counted.stopped.get()?;
+        Some(format!("rule `{rule}`, since {reason}"))
+    });
+    let stopped: Vec<String> = stopped.collect();
+    if stopped.is_empty() { Ok(()) } else { Err(ReplayError::Stopped(stopped)) }
 }
 
 fn progress(recordings: &[Recording], rows: u64) -> Progress {
@@ -157,6 +165,14 @@ fn summarise_rules(status: &Status, results: &Results) {
         let (late, left_out, forgotten) =
             (counted.late.get(), counted.left_out.get(), counted.forgotten.get());
         let shadow = counted.rows.get().saturating_sub(written);
+        if counted.stopped.is_some() {
+            tracing::error!(
+                rule,
+                rows = written,
+                targets,
+                "was stopped before the end: what it would have written of the rest is missing"
+            );
+        }
         if late + left_out + forgotten > 0 {
             tracing::warn!(
                 rule,

@@ -59,6 +59,20 @@ fn rows_that_cannot_be_computed_are_counted_whole_at_the_end() {
 }
 
 #[test]
+fn a_rule_that_was_stopped_is_said_at_the_end_and_by_the_exit_code() {
+    let dir = site(
+        "--! max_state = \"64KiB\"
+        INSERT INTO uplink SELECT array_agg(t) AS l FROM TUMBLE(s, DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY \
+            window_start, window_end;",
+    );
+    let row = |n: usize| format!("{{\"ts\": {n}, \"device\": \"a\", \"t\": \"{}\"}}\n", "x".repeat(1000));
+    let (code, said) = said(&dir, "in.jsonl", &(0..200).map(row).collect::<String>());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("was stopped before the end"), "{said}");
+    assert!(said.contains("tidegate: stopped before the end: rule `rule`, since "), "{said}");
+}
+
+#[test]
 fn a_column_whose_name_is_written_wrong_is_said() {
     let dir = site("INSERT INTO uplink SELECT ts, v FROM s;");
     let csv = "ts,device,V\n2026-01-01T00:00:00Z,7,95\n2026-01-01T00:00:01Z,7,96\n";

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
@@ -11,6 +10,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::schema::FieldType;
 
 use super::column::{float_of, number_of_float};
+use crate::sql::evaluation::evaluate;
 
 /// Conditions that a row must fulfil, all of them, for a rule to make anything of it. Not all that the rule
 /// asks for: a row that fulfils them may be left out by the rule all the same.
@@ -92,12 +92,7 @@ impl Term {
     pub(super) fn array(&self, batch: &RecordBatch) -> Option<ArrayRef> {
         match &self.source {
             Source::Column(index) => batch.columns().get(*index).cloned(),
-            Source::Computed(expr) => {
-                let compute =
-                    || expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).ok();
-                // What panics in the index would take all rules along; in a rule it stops that one.
-                catch_unwind(AssertUnwindSafe(compute)).ok().flatten()
-            }
+            Source::Computed(expr) => evaluate(expr, batch).ok(),
         }
     }
 }

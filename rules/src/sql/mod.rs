@@ -16,8 +16,10 @@
 mod as_of;
 mod complaint;
 mod dialect;
+pub(crate) mod evaluation;
 mod floats;
 mod functions;
+mod growth;
 mod json;
 mod limit;
 mod lower;
@@ -47,6 +49,7 @@ use tidegate_core::{Diagnostic, Rows};
 use crate::index::Prefilter;
 use crate::rule::{Emissions, Flow, Listened, Rule, RuleError, SealedState, Step, Target, When};
 use crate::{Catalog, CompileError, Options};
+pub use evaluation::is_evaluating;
 use limit::StateLimit;
 pub use operators::SharedParts;
 use statement::Statement;

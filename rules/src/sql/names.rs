@@ -12,6 +12,7 @@ use tidegate_core::diagnostic::did_you_mean;
 
 use super::as_of::Versions;
 use super::functions::memories;
+use super::growth::bounded;
 use super::json::{self, JsonOperators};
 use super::lower::types::Meetings;
 use super::mismatch::Operands;
@@ -50,6 +51,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     for udf in datafusion_functions::all_default_functions()
         .into_iter()
         .chain(datafusion_functions_nested::all_default_nested_functions())
+        .map(bounded)
     {
         for alias in udf.aliases() {
             scalar.insert(alias.clone(), Arc::clone(&udf));

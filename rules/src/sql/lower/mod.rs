@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod join;
+mod kinds;
 mod literals;
 mod over;
 mod pattern;

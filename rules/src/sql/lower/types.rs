@@ -17,59 +17,16 @@ use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{BinaryExpr, Case, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion_sql::sqlparser::ast::BinaryOperator;
 
+use super::kinds::{Kind, meet, told};
+
 /// Functions whose arguments are one value or another.
 const CHOOSE: [&str; 5] = ["coalesce", "greatest", "least", "nullif", "nvl"];
 
 /// Functions that write anything as text.
 const WRITE: [&str; 3] = ["concat", "concat_ws", "string_agg"];
 
-/// What sort of thing a type is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// null meets everything
-    Null,
-    Number,
-    Text,
-    Condition,
-    Moment,
-    TimeOfDay,
-    Span,
-    /// a list, a struct: only DataFusion knows what it may meet
-    Other,
-}
-
-impl Kind {
-    fn from_arrow(data_type: &DataType) -> Self {
-        match data_type {
-            DataType::Null => Self::Null,
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text,
-            DataType::Boolean => Self::Condition,
-            DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Self::Moment,
-            DataType::Time32(_) | DataType::Time64(_) => Self::TimeOfDay,
-            DataType::Interval(_) | DataType::Duration(_) => Self::Span,
-            DataType::Dictionary(_, values) => Self::from_arrow(values),
-            number if number.is_numeric() => Self::Number,
-            _ => Self::Other,
-        }
-    }
-
-    fn meets(self, other: Self) -> bool {
-        self == other || [self, other].iter().any(|kind| matches!(kind, Self::Null | Self::Other))
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Null => "null",
-            Self::Number => "a number",
-            Self::Text => "text",
-            Self::Condition => "true or false",
-            Self::Moment => "a time",
-            Self::TimeOfDay => "a time of day",
-            Self::Span => "a length of time",
-            Self::Other => "a list or struct",
-        }
-    }
-}
+/// What to write where the elements of two lists do not meet.
+const ELEMENTS: &str = "the elements of one as those of the other, such as CAST(.. AS VARCHAR)";
 
 /// Looks at comparisons and sums where they are written: further on, DataFusion has a word of its own for
 /// some of them.
@@ -140,14 +97,11 @@ pub(super) fn agreeing(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn check_join(node: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Join(join) = node else { return Ok(()) };
     join.on.iter().try_for_each(|(left, right)| {
-        let kinds = (
-            Kind::from_arrow(&left.get_type(join.left.schema())?),
-            Kind::from_arrow(&right.get_type(join.right.schema())?),
-        );
-        if kinds.0.meets(kinds.1) {
+        let types = (left.get_type(join.left.schema())?, right.get_type(join.right.schema())?);
+        if meet(&types.0, &types.1) {
             Ok(())
         } else {
-            Err(mismatch((left, kinds.0), (right, kinds.1), Some(Operator::Eq)))
+            Err(mismatch((left, &types.0), (right, &types.1), Some(Operator::Eq)))
         }
     })
 }
@@ -157,14 +111,13 @@ fn check_union(node: &LogicalPlan) -> Result<()> {
     let Some((first, others)) = union.inputs.split_first() else { return Ok(()) };
     for other in others {
         for (of, with) in first.schema().fields().iter().zip(other.schema().fields()) {
-            let kinds = (Kind::from_arrow(of.data_type()), Kind::from_arrow(with.data_type()));
-            if !kinds.0.meets(kinds.1) {
+            if !meet(of.data_type(), with.data_type()) {
                 let message = format!(
                     "column `{}` of the UNION is {} in one SELECT, and {} in another; convert one of them \
                     with CAST",
                     of.name(),
-                    kinds.0.name(),
-                    kinds.1.name()
+                    told(of.data_type()),
+                    told(with.data_type())
                 );
                 return Err(DataFusionError::Plan(message));
             }
@@ -192,10 +145,9 @@ fn agreeing_in(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             if let (Ok(of), Some(field)) =
                 (looked_up.get_type(schema), subquery.subquery.schema().fields().first())
             {
-                let (of, with) = (Kind::from_arrow(&of), Kind::from_arrow(field.data_type()));
                 let column = Expr::Column(datafusion_common::Column::new_unqualified(field.name()));
-                if !of.meets(with) {
-                    return Err(mismatch((looked_up, of), (&column, with), Some(Operator::Eq)));
+                if !meet(&of, field.data_type()) {
+                    return Err(mismatch((looked_up, &of), (&column, field.data_type()), Some(Operator::Eq)));
                 }
             }
             return Ok(Transformed::no(expr));
@@ -212,7 +164,19 @@ fn agreeing_in(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             return Ok(Transformed::no(expr));
         }
         Expr::AggregateFunction(ref call) => {
+            call.params.filter.iter().try_for_each(|filter| check_condition(filter, "FILTER", schema))?;
             check_arguments(&*call.func, &call.params.args, schema)?;
+            return Ok(Transformed::no(expr));
+        }
+        Expr::Not(ref condition) => {
+            check_condition(condition, "NOT", schema)?;
+            return Ok(Transformed::no(expr));
+        }
+        Expr::IsTrue(ref condition)
+        | Expr::IsFalse(ref condition)
+        | Expr::IsNotTrue(ref condition)
+        | Expr::IsNotFalse(ref condition) => {
+            check_condition(condition, "IS", schema)?;
             return Ok(Transformed::no(expr));
         }
         other => return Ok(Transformed::no(other)),
@@ -249,6 +213,8 @@ fn agreeing_case(case: Case, schema: &DFSchema) -> Result<Case> {
     if let Some(of) = expr.take() {
         let (of, list) = agreeing_with(*of, whens, schema)?;
         (expr, whens) = (Some(Box::new(of)), list);
+    } else {
+        whens.iter().try_for_each(|when| check_condition(when, "WHEN", schema))?;
     }
     let cases = thens.len();
     let mut results =
@@ -256,6 +222,21 @@ fn agreeing_case(case: Case, schema: &DFSchema) -> Result<Case> {
     let otherwise = results.split_off(cases.min(results.len())).pop().map(Box::new);
     let when_then = whens.into_iter().map(Box::new).zip(results.into_iter().map(Box::new)).collect();
     Ok(Case { expr, when_then_expr: when_then, else_expr: otherwise })
+}
+
+/// A number is no condition: whether 0.5 is true is nobody's to say.
+fn check_condition(expr: &Expr, of: &str, schema: &DFSchema) -> Result<()> {
+    let Ok(kind) = expr.get_type(schema).map(|data_type| Kind::from_arrow(&data_type)) else { return Ok(()) };
+    if !matches!(kind, Kind::Number | Kind::Text) || text_of(expr).is_some() {
+        return Ok(());
+    }
+    let name = written(expr);
+    let such = if kind == Kind::Number { format!("{name} > 0") } else { format!("{name} = 'on'") };
+    let message = format!(
+        "`{name}` is {}, and {of} takes a condition; compare it with something, such as `{such}`",
+        kind.name()
+    );
+    Err(refusal(message, &[expr]))
 }
 
 /// `exprs`, which meet each other, as things of one kind.
@@ -272,10 +253,8 @@ fn agreeing_all(mut exprs: Vec<Expr>, op: Option<Operator>, schema: &DFSchema) -
     else {
         return Ok(exprs);
     };
-    let kind = Kind::from_arrow(&wanted);
     for (expr, data_type) in exprs.iter_mut().zip(&types) {
-        let own = Kind::from_arrow(data_type);
-        if own.meets(kind) {
+        if meet(data_type, &wanted) {
             continue;
         }
         match text_of(expr) {
@@ -285,7 +264,7 @@ fn agreeing_all(mut exprs: Vec<Expr>, op: Option<Operator>, schema: &DFSchema) -
                     None,
                 )
             }
-            None => return Err(mismatch((&first, kind), (expr, own), op)),
+            None => return Err(mismatch((&first, &wanted), (expr, data_type), op)),
         }
     }
     Ok(exprs)
@@ -317,16 +296,19 @@ fn check_arguments<F: UDFCoercionExt>(function: &F, arguments: &[Expr], schema: 
         let taken = taken.data_type();
         let (kind, wanted) = (Kind::from_arrow(own.data_type()), Kind::from_arrow(taken));
         let is_written = wanted == Kind::Text && WRITE.contains(&function.name());
-        if kind.meets(wanted) || is_written {
+        if meet(own.data_type(), taken) || is_written {
             continue;
         }
-        let (function, name, takes) = (function.name(), written(argument), wanted.name());
+        let (function, name, takes) = (function.name(), written(argument), told(taken));
         let message = match text_of(argument) {
             Some(text) if reads(text, taken).is_some() => continue,
             Some(_) => format!("{name} cannot be read as {takes}, which `{function}` takes here"),
             None => {
                 let converted = converted(&name, kind, wanted, taken);
-                format!("`{function}` takes {takes} here, and `{name}` is {}; write {converted}", kind.name())
+                format!(
+                    "`{function}` takes {takes} here, and `{name}` is {}; write {converted}",
+                    told(own.data_type())
+                )
             }
         };
         return Err(refusal(message, &[argument]));
@@ -345,22 +327,27 @@ fn converted(name: &str, from: Kind, to: Kind, wanted: &DataType) -> String {
         (_, Kind::Condition) => format!("CAST({name} AS BOOLEAN)"),
         (_, Kind::Number) if wanted.is_integer() => format!("CAST({name} AS BIGINT)"),
         (_, Kind::Number) => format!("CAST({name} AS DOUBLE)"),
+        (Kind::List, Kind::List) => ELEMENTS.to_owned(),
         _ => "it as the other type with CAST".to_owned(),
     }
 }
 
 /// Two things of different kinds meet.
 fn mismatch(
-    (left, left_kind): (&Expr, Kind),
-    (right, right_kind): (&Expr, Kind),
+    (left, left_type): (&Expr, &DataType),
+    (right, right_type): (&Expr, &DataType),
     op: Option<Operator>,
 ) -> DataFusionError {
+    if let Some([left, right]) = parts_that_differ((left, left_type), (right, right_type)) {
+        return mismatch((left.0, left.1), (right.0, right.1), Some(Operator::Eq));
+    }
+    let (left_kind, right_kind) = (Kind::from_arrow(left_type), Kind::from_arrow(right_type));
     let (mut a, mut b) = (written(left), written(right));
     if a == b {
         (a, b) = (qualified(left), qualified(right));
     }
     let what = if op.is_some() { "cannot be compared" } else { "cannot be one column" };
-    let message = format!("`{a}` is {}, and `{b}` is {}: they {what}", left_kind.name(), right_kind.name());
+    let message = format!("`{a}` is {}, and `{b}` is {}: they {what}", told(left_type), told(right_type));
     // What to write in the place of one of them.
     let sign = op.map(|op| if op == Operator::NotEq { "<>".to_owned() } else { op.to_string() });
     let instead = |of_left: bool, new: &str| match &sign {
@@ -396,9 +383,34 @@ fn mismatch(
         (Kind::Span, Kind::Number) | (Kind::Number, Kind::Span) => {
             "the length of time as INTERVAL '10' SECOND".to_owned()
         }
+        (Kind::List, Kind::List) => ELEMENTS.to_owned(),
         _ => "one of them as the type of the other, with CAST".to_owned(),
     };
     refusal(format!("{message}; write {help}"), &[left, right])
+}
+
+/// The first members of two rows, or lists, that are written out and do not meet.
+fn parts_that_differ<'a>(
+    (left, left_type): (&'a Expr, &'a DataType),
+    (right, right_type): (&'a Expr, &'a DataType),
+) -> Option<[(&'a Expr, &'a DataType); 2]> {
+    let (left, right) = (members(left, left_type)?, members(right, right_type)?);
+    left.into_iter().zip(right).find(|(one, other)| !meet(one.1, other.1)).map(|(one, other)| [one, other])
+}
+
+fn members<'a>(expr: &'a Expr, data_type: &'a DataType) -> Option<Vec<(&'a Expr, &'a DataType)>> {
+    let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return None };
+    let is_named = func.name() == "named_struct";
+    let members = args.iter().skip(usize::from(is_named)).step_by(if is_named { 2 } else { 1 });
+    match (func.name(), data_type) {
+        ("struct" | "named_struct", DataType::Struct(fields)) => {
+            Some(members.zip(fields.iter().map(|field| field.data_type())).collect())
+        }
+        ("make_array", DataType::List(field)) => {
+            Some(members.map(|member| (member, field.data_type())).collect())
+        }
+        _ => None,
+    }
 }
 
 fn condition_or_number(condition: &str, number: &str, op: Option<Operator>) -> String {

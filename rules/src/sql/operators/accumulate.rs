@@ -14,7 +14,9 @@ use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use super::evaluate_all;
 use super::keys::Keys;
 use super::sums::{Sums, SumsAtRest};
+use crate::sql::evaluation::evaluate;
 use crate::sql::floats::{canonical, checked};
+use crate::sql::operators::at_rest::column_of;
 
 /// Aggregates that compare what they are given.
 const COMPARE: [&str; 8] = [
@@ -162,15 +164,7 @@ impl AggregateCall {
     /// Its state columns in `batch`, if they are there.
     pub(super) fn find_state(&self, batch: &RecordBatch) -> Result<Option<Vec<ArrayRef>>> {
         let fields = self.state_fields()?;
-        Ok(fields
-            .iter()
-            .map(|field| {
-                batch
-                    .column_by_name(field.name())
-                    .filter(|column| column.data_type() == field.data_type())
-                    .cloned()
-            })
-            .collect())
+        Ok(fields.iter().map(|field| column_of(batch, field.name(), field.data_type())).collect())
     }
 }
 
@@ -224,7 +218,7 @@ impl Adder {
         let filters = self.calls.iter().map(|call| match &call.filter {
             None => Ok(None),
             Some(expr) => {
-                let value = expr.evaluate(batch)?.into_array(rows)?;
+                let value = evaluate(expr, batch)?;
                 value
                     .as_boolean_opt()
                     .cloned()

@@ -29,6 +29,7 @@ use super::keys::Keys;
 use super::sums::{Sums, SumsAtRest};
 use super::{AggregateCall, Chunk, Held, LateCopies, Operator, Pass, an_eighth, each_evaluable};
 use crate::rule::SealedState;
+use crate::sql::operators::at_rest::{columns_of, take_state};
 use crate::sql::table_functions::WINDOW_END;
 use crate::sql::windows::TimeWindows;
 
@@ -375,8 +376,10 @@ impl WindowAggregate {
                 call.fingerprint()
             ));
         }
-        let keys: Vec<ArrayRef> =
-            batch.columns().iter().skip(1).take(self.keys.schema().fields().len()).cloned().collect();
+        let Some(keys) = columns_of(batch.columns().iter().skip(1), self.keys.schema().fields()) else {
+            misfits.push(format!("`{}` has keys of other types now and starts empty", self.fingerprint));
+            return Ok(());
+        };
         let mut numbers = Vec::new();
         self.keys.number(&keys, batch.num_rows(), &mut numbers)?;
         let ends = batch.columns().first().filter(|ends| *ends.data_type() == ts_type()).cloned();
@@ -513,10 +516,7 @@ impl Operator for WindowAggregate {
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
-            return Ok(());
-        };
-        let sealed = state.remove(at);
+        let Some(sealed) = take_state(state, &self.fingerprint) else { return Ok(()) };
         self.forgotten_to = self.forgotten_to.max(sealed.watermark);
         match sealed.batch {
             Some(batch) => self.take_over(&batch, misfits),

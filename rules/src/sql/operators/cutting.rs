@@ -13,6 +13,7 @@ use tidegate_core::TS;
 use super::keys::Keys;
 use super::partition::{Content, Done, Open, Partition, Row};
 use super::{Chunk, Pass, an_eighth, evaluate_all, times};
+use crate::sql::evaluation::evaluate;
 
 /// How many keys are kept at least before any is forgotten.
 const FEW: usize = 64;
@@ -97,7 +98,7 @@ impl<C: Content> Cutter<C> {
     pub(super) fn prepare(&self, chunk: &Chunk) -> Result<Keyed> {
         times(&chunk.batch, TS)?;
         let condition = |expr: &Arc<dyn PhysicalExpr>| {
-            let value = expr.evaluate(&chunk.batch)?.into_array(chunk.len())?;
+            let value = evaluate(expr, &chunk.batch)?;
             value.as_boolean_opt().cloned().ok_or_else(|| DataFusionError::Plan("not a condition".into()))
         };
         let conditions = match &self.cut {

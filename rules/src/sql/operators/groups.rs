@@ -8,6 +8,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::time_window::window_time;
+use crate::sql::evaluation::evaluate;
 use crate::sql::table_functions::WINDOW_TIME_NS;
 use crate::sql::windows::TimeWindows;
 
@@ -40,7 +41,7 @@ impl Bound {
     /// The end for each row of `batch` in these windows, or panes.
     pub(super) fn ends(&self, batch: &RecordBatch, windows: &TimeWindows) -> Result<Vec<i64>> {
         let (Self::Start(bound) | Self::End(bound) | Self::Time(bound)) = self;
-        let bounds = bound.evaluate(batch)?.into_array(batch.num_rows())?;
+        let bounds = evaluate(bound, batch)?;
         let Some(bounds) =
             bounds.as_primitive_opt::<TimestampNanosecondType>().filter(|bounds| bounds.null_count() == 0)
         else {

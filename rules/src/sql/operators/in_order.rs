@@ -10,6 +10,7 @@ use datafusion_common::{DataFusionError, Result};
 use super::row_log::RowLog;
 use super::{Chunk, Held, LateCopies, Operator, Pass, an_eighth};
 use crate::rule::SealedState;
+use crate::sql::operators::at_rest::{column_of, take_state};
 
 /// Keeps rows until the watermark reaches their time, and gives them in the order of their times; rows of one
 /// time in order of arrival. A row that comes when the watermark is past its time is late. Rows that come in
@@ -227,17 +228,15 @@ impl Operator for InOrder {
 
     /// A column that the rows have not is null in them.
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
+        let Some(SealedState { watermark, batch, .. }) = take_state(state, &self.fingerprint) else {
             return Ok(());
         };
-        let SealedState { watermark, batch, .. } = state.remove(at);
         self.forgotten_to = watermark;
         let Some(batch) = batch else { return Ok(()) };
         let mut columns: Vec<ArrayRef> = Vec::new();
         for field in self.input.schema().fields() {
-            match batch.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type())
-            {
-                Some(column) => columns.push(Arc::clone(column)),
+            match column_of(&batch, field.name(), field.data_type()) {
+                Some(column) => columns.push(column),
                 None => {
                     misfits.push(format!(
                         "`{}` is new and null in the rows that wait for their turn",

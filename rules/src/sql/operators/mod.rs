@@ -21,6 +21,7 @@
 
 mod accumulate;
 mod aggregate;
+mod at_rest;
 mod cutting;
 mod groups;
 mod in_order;
@@ -57,6 +58,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::{Rows, Seqs, TS};
 
 use crate::rule::{Emissions, SealedState, Step, When};
+use crate::sql::evaluation::evaluate;
 use crate::sql::words::failure;
 
 pub(super) use accumulate::{AggregateCall, arguments_of};
@@ -397,7 +399,7 @@ pub(super) fn each_evaluable(
 
 /// The values of `exprs` for each row of `batch`.
 pub(super) fn evaluate_all(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    exprs.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows())).collect()
+    exprs.iter().map(|expr| evaluate(expr, batch)).collect()
 }
 
 /// The sequence numbers of rows with these causes.

@@ -19,6 +19,7 @@ use super::time_window::{window_time, with_bounds};
 use super::window_sums::{Parts, WindowSums};
 use super::{AggregateCall, Chunk, GroupColumn, Held, Operator, Pass, each_evaluable, visit};
 use crate::rule::{Emissions, SealedState};
+use crate::sql::operators::at_rest::{columns_of, take_state};
 
 /// The name under which rows that have been cut into windows enter what stands between window and aggregate.
 pub(in crate::sql) const CUT_ROWS: &str = "#cut rows";
@@ -272,10 +273,12 @@ impl RowWindowAggregate {
         let (first, last) = (time("#first")?, time("#last")?);
         let (rows, seen, born) = (count("#rows")?, count("#seen")?, count("#born")?);
         let in_doubt = windows.column_by_name("#in_doubt").and_then(|column| column.as_boolean_opt());
+        let Some(keys) = columns_of(windows.columns(), self.key_schema.fields()) else {
+            misfits.push(format!("`{}` has keys of other types now and starts empty", self.fingerprint));
+            return Ok(());
+        };
         let mut of_window =
             sums.map(|sums| self.sums.restore(sums, misfits)).transpose()?.unwrap_or_default();
-        let keys: Vec<ArrayRef> =
-            windows.columns().iter().take(self.key_schema.fields().len()).cloned().collect();
         for (window, group) in self.cutter.find_keys(&keys, windows.num_rows())?.into_iter().enumerate() {
             let sums = u32::try_from(window).ok().and_then(|window| of_window.remove(&window));
             let mut content = Parts::new(sums);
@@ -415,12 +418,8 @@ impl Operator for RowWindowAggregate {
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let mut take = |fingerprint: &str| {
-            let at = state.iter().position(|sealed| sealed.fingerprint == fingerprint)?;
-            Some(state.remove(at))
-        };
-        let (windows, sums) =
-            (take(&self.fingerprint), take(&self.sums_fingerprint()).and_then(|sums| sums.batch));
+        let windows = take_state(state, &self.fingerprint);
+        let sums = take_state(state, &self.sums_fingerprint()).and_then(|sums| sums.batch);
         let Some(windows) = windows else { return Ok(()) };
         self.cutter.forgotten_to = windows.watermark;
         match windows.batch {

@@ -17,6 +17,7 @@ use super::partition::{Content, Done, Open, leave_out_rests};
 use super::time_window::with_bounds;
 use super::{Chunk, Held, Operator, Pass, each_evaluable, times};
 use crate::rule::{Emissions, SealedState};
+use crate::sql::operators::at_rest::{column_of, take_state};
 
 /// The names of the columns of state that are no columns of the rows.
 const WINDOW: &str = "#window";
@@ -145,12 +146,7 @@ impl RowWindows {
 
     fn take_over(&mut self, batch: &RecordBatch) -> Result<bool> {
         let columns = self.input.schema().fields().iter();
-        let found = columns.map(|field| {
-            batch
-                .column_by_name(field.name())
-                .filter(|column| column.data_type() == field.data_type())
-                .cloned()
-        });
+        let found = columns.map(|field| column_of(batch, field.name(), field.data_type()));
         let windows =
             batch.column_by_name(WINDOW).and_then(|column| column.as_primitive_opt::<UInt32Type>().cloned());
         let seen =
@@ -304,10 +300,7 @@ impl Operator for RowWindows {
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
-            return Ok(());
-        };
-        let sealed = state.remove(at);
+        let Some(sealed) = take_state(state, &self.fingerprint) else { return Ok(()) };
         self.cutter.forgotten_to = sealed.watermark;
         if let Some(batch) = sealed.batch
             && !self.take_over(&batch)?

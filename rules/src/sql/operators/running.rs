@@ -19,6 +19,7 @@ use super::{
     each_evaluable,
 };
 use crate::rule::SealedState;
+use crate::sql::operators::at_rest::{columns_of, take_state};
 use crate::sql::windows::TimeWindows;
 
 /// When results are given.
@@ -360,8 +361,11 @@ impl RunningAggregate {
             .column_by_name("#changed")
             .and_then(|column| column.as_boolean_opt())
             .ok_or_else(missing)?;
-        let keys: Vec<ArrayRef> =
-            batch.columns().iter().skip(3).take(self.adder.key_schema().fields().len()).cloned().collect();
+        let keys = columns_of(batch.columns().iter().skip(3), self.adder.key_schema().fields());
+        let Some(keys) = keys else {
+            misfits.push(format!("`{}` has keys of other types now and starts empty", self.fingerprint));
+            return Ok(());
+        };
         let states: Vec<Option<Vec<ArrayRef>>> =
             self.adder.calls().iter().map(|call| call.find_state(batch)).collect::<Result<_>>()?;
         for (call, _) in self.adder.calls().iter().zip(&states).filter(|(_, state)| state.is_none()) {
@@ -539,13 +543,10 @@ impl Operator for RunningAggregate {
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        if let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.forgotten_fingerprint()) {
-            self.forgotten_to = state.remove(at).watermark;
+        if let Some(sealed) = take_state(state, &self.forgotten_fingerprint()) {
+            self.forgotten_to = sealed.watermark;
         }
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
-            return Ok(());
-        };
-        let sealed = state.remove(at);
+        let Some(sealed) = take_state(state, &self.fingerprint) else { return Ok(()) };
         if sealed.watermark != i64::MIN && self.emit.every_ns.is_some() {
             self.gives_at = Some(sealed.watermark);
         }

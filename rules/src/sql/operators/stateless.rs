@@ -9,6 +9,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::{Chunk, Columns, Operator, Pass, each_evaluable, evaluate_all, written};
+use crate::sql::evaluation::evaluate;
 
 /// Keeps the rows for which a condition holds.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Filter {
 
     fn filter(&self, chunk: &Chunk) -> Result<Chunk> {
         let rows = chunk.len();
-        let value = self.predicate.evaluate(&chunk.batch)?.into_array(rows)?;
+        let value = evaluate(&self.predicate, &chunk.batch)?;
         let mask =
             value.as_boolean_opt().ok_or_else(|| DataFusionError::Plan("WHERE is not a condition".into()))?;
         let holds = mask.true_count();

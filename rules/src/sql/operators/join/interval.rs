@@ -17,6 +17,8 @@ use super::kept::{KeptRows, side_by_side};
 use super::keys::Keys;
 use super::pairs_that_hold;
 use crate::rule::SealedState;
+use crate::sql::evaluation::evaluate;
+use crate::sql::operators::at_rest::{rows_of, take_state};
 use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, written};
 
 /// What a key costs, with the list of its rows, and what a row costs beside its columns: its place in the
@@ -109,7 +111,7 @@ impl IntervalSide {
         }
         let mut parts = Vec::with_capacity(1);
         each_evaluable(&rows, pass.out, &mut |part| {
-            let times = self.time.evaluate(&part.batch)?.into_array(part.len())?;
+            let times = evaluate(&self.time, &part.batch)?;
             parts.push((part.clone(), times, self.keys.of(&part.batch)?));
             Ok(())
         });
@@ -275,7 +277,7 @@ impl IntervalSide {
         let columns =
             batch.columns().get(..batch.num_columns().saturating_sub(1)).unwrap_or_default().to_vec();
         let rows = RecordBatch::try_new(Arc::clone(self.kept.schema()), columns)?;
-        let times = self.time.evaluate(&rows)?.into_array(rows.num_rows())?;
+        let times = evaluate(&self.time, &rows)?;
         let (times, keys) = (event_times(&times)?, self.keys.of(&rows)?);
         let first = self.kept.push(rows.clone())?;
         for (row, id) in (0..rows.num_rows()).zip(first..) {
@@ -516,20 +518,15 @@ impl Operator for IntervalJoin {
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         for (name, side) in [("LEFT", &mut self.left), ("RIGHT", &mut self.right)] {
             let fingerprint = format!("{name} OF {}", self.fingerprint);
-            let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else {
+            let Some(SealedState { watermark, batch, .. }) = take_state(state, &fingerprint) else {
                 continue;
             };
-            let SealedState { watermark, batch, .. } = state.remove(at);
             side.forgotten_to = Some(watermark).filter(|time| *time > i64::MIN);
             let Some(batch) = batch else { continue };
-            let types = |schema: &Schema| {
-                schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>()
-            };
-            if types(&side.state_schema()) == types(&batch.schema()) {
-                side.restore(&batch)?;
-            } else {
-                misfits
-                    .push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped"));
+            match rows_of(&batch, &side.state_schema()) {
+                Some(batch) => side.restore(&batch)?,
+                None => misfits
+                    .push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped")),
             }
         }
         Ok(())

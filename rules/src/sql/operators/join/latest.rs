@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion_common::Result;
 use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::TS;
@@ -21,6 +21,7 @@ use super::kept::{KeptRows, side_by_side};
 use super::keys::Keys;
 use super::pairs_that_hold;
 use crate::rule::SealedState;
+use crate::sql::operators::at_rest::{rows_of, take_state};
 use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, times, written};
 
 /// What a key costs, with the set of its rows, and what a row costs beside its columns: its place in the
@@ -533,24 +534,19 @@ impl Operator for LatestJoin {
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
         for (name, side) in [("LEFT", Side::Left), ("RIGHT", Side::Right)] {
             let fingerprint = self.fingerprint_of(name);
-            let Some(at) = state.iter().position(|sealed| sealed.fingerprint == fingerprint) else {
+            let Some(SealedState { watermark, batch, .. }) = take_state(state, &fingerprint) else {
                 continue;
             };
-            let SealedState { watermark, batch, .. } = state.remove(at);
             self.forgotten_to = Some(watermark).filter(|time| *time > i64::MIN);
             let Some(batch) = batch else { continue };
-            let types = |schema: &Schema| {
-                schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>()
-            };
             let schema = match side {
                 Side::Left => self.waiting.schema(),
                 Side::Right => self.versions.schema(),
             };
-            if types(schema) == types(&batch.schema()) {
-                self.take_over(side, &batch)?;
-            } else {
-                misfits
-                    .push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped"));
+            match rows_of(&batch, schema) {
+                Some(batch) => self.take_over(side, &batch)?,
+                None => misfits
+                    .push(format!("the rows that `{fingerprint}` keeps had other columns and are dropped")),
             }
         }
         Ok(())

@@ -22,6 +22,7 @@ use datafusion_physical_expr::PhysicalExpr;
 
 use super::{Chunk, each_evaluable};
 use crate::rule::Emissions;
+use crate::sql::evaluation::evaluate;
 
 pub(in crate::sql) use interval::{IntervalJoin, IntervalSide, Reach};
 pub(in crate::sql) use keys::Keys;
@@ -40,7 +41,7 @@ fn pairs_that_hold(
     // The cause of a pair is its own index here: so it is known when only some of them can be evaluated.
     let pairs = Chunk { batch: batch.clone(), causes: None };
     each_evaluable(&pairs, out, &mut |part| {
-        let value = condition.evaluate(&part.batch)?.into_array(part.len())?;
+        let value = evaluate(condition, &part.batch)?;
         let mask =
             value.as_boolean_opt().ok_or_else(|| DataFusionError::Plan("ON is not a condition".into()))?;
         hold.extend(

@@ -14,6 +14,7 @@ use super::super::accumulate::arguments_of;
 use super::super::row_log::RowLog;
 use super::frame::{Back, Frame, Frames, Kept, Move};
 use super::{Call, Rows};
+use crate::sql::operators::at_rest::rows_of;
 
 /// How a frame's result follows the rows that enter and leave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,9 +231,7 @@ impl FrameAggregate {
     }
 
     fn restore_accumulators(&mut self, batch: &RecordBatch) -> Result<bool> {
-        if batch.schema_ref().fields() != self.state_schema()?.fields() {
-            return Ok(false);
-        }
+        let Some(batch) = rows_of(batch, &Arc::new(self.state_schema()?)) else { return Ok(false) };
         let keys = batch
             .columns()
             .first()

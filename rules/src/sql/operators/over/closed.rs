@@ -12,6 +12,7 @@ use datafusion_physical_expr::window::WindowExpr;
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use super::super::{Chunk, Operator, Pass, each_evaluable};
+use crate::sql::evaluation::{evaluate, unpanicked};
 use crate::sql::words::failure;
 
 /// The operator. It keeps nothing: it sees a window's rows once, when the window closes.
@@ -45,7 +46,7 @@ impl OverClosed {
             .cloned()
             .chain(order)
             .chain(arguments)
-            .try_for_each(|expr| expr.evaluate(&chunk.batch).map(drop))
+            .try_for_each(|expr| evaluate(&expr, &chunk.batch).map(drop))
     }
 
     /// `chunk` in the order of causes, keys and ORDER BY; and where each set of rows is that see each other.
@@ -55,7 +56,7 @@ impl OverClosed {
         let numbers = UInt32Array::from_iter_values((0..).take(rows));
         let mut columns = vec![plain(Arc::new(UInt32Array::from(chunk.causes())) as ArrayRef)];
         for key in &self.keys {
-            columns.push(plain(key.evaluate(&chunk.batch)?.into_array(rows)?));
+            columns.push(plain(evaluate(key, &chunk.batch)?));
         }
         let set = columns.len();
         for order in &self.order {
@@ -74,7 +75,7 @@ impl OverClosed {
     fn compare(&self, set: Chunk) -> Result<Chunk> {
         let mut columns = set.batch.columns().to_vec();
         for function in &self.functions {
-            columns.push(function.evaluate(&set.batch)?);
+            columns.push(unpanicked(|| function.evaluate(&set.batch))?);
         }
         Ok(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: set.causes })
     }

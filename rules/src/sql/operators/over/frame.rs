@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 use datafusion_common::{DataFusionError, Result};
 
 use super::super::row_log::RowLog;
+use crate::sql::operators::at_rest::rows_of;
 
 /// How far back a frame reaches from the current row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,9 +214,7 @@ impl Frames {
     ) -> Result<bool> {
         let wrong =
             || DataFusionError::Internal("the rows of a frame were not sealed as they should be".into());
-        if batch.schema_ref().fields() != self.schema().fields() {
-            return Ok(false);
-        }
+        let Some(batch) = rows_of(batch, &self.schema()) else { return Ok(false) };
         let column = |n: usize| batch.columns().get(n).ok_or_else(wrong);
         let keys = column(0)?.as_primitive_opt::<UInt32Type>().ok_or_else(wrong)?;
         let at = column(1)?.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;

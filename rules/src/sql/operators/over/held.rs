@@ -20,6 +20,7 @@ use super::super::row_log::RowLog;
 use super::super::{Chunk, Pass};
 use super::Rows;
 use super::keys::Keys;
+use crate::sql::operators::at_rest::column_of;
 
 /// One call of `held`.
 #[derive(Debug)]
@@ -322,9 +323,8 @@ impl Waits {
     /// Takes over the last rows of `keys` keys. A column that they have not is null.
     pub(super) fn restore_last(&mut self, last: &RecordBatch) -> Result<()> {
         let columns = self.schema.fields().iter().map(|field| {
-            let column =
-                last.column_by_name(field.name()).filter(|column| column.data_type() == field.data_type());
-            column.cloned().unwrap_or_else(|| new_null_array(field.data_type(), last.num_rows()))
+            column_of(last, field.name(), field.data_type())
+                .unwrap_or_else(|| new_null_array(field.data_type(), last.num_rows()))
         });
         let first = self.log.push(columns.collect(), last.num_rows())?;
         self.last = (first..).take(last.num_rows()).map(Some).collect();

@@ -12,6 +12,7 @@ use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
 
 use super::super::{Chunk, Pass, an_eighth};
+use crate::sql::operators::at_rest::rows_of;
 
 /// What time it is for one key. It does not go back: a row that is earlier than one before it finds the clock
 /// standing still.
@@ -252,13 +253,16 @@ impl Keys {
     pub(super) fn restore(&mut self, batch: &RecordBatch) -> Result<bool> {
         let wrong =
             || DataFusionError::Internal("the keys of an OVER were not sealed as they should be".into());
-        if batch.schema_ref().fields() != self.state_schema().fields() {
-            return Ok(false);
-        }
+        let Some(batch) = rows_of(batch, &self.state_schema()) else { return Ok(false) };
         let keys = self.schema.fields().len();
         if let Some(values) = &mut self.values {
             let columns: Vec<ArrayRef> = batch.columns().iter().take(keys).cloned().collect();
             values.intern(&columns, &mut self.groups)?;
+            if values.len() != batch.num_rows() {
+                // As floats, whole numbers beyond 2^53 are not told apart.
+                self.values = Self::values(&self.schema)?;
+                return Ok(false);
+            }
         }
         let clock = |n: usize| {
             batch

@@ -29,6 +29,8 @@ use datafusion_physical_expr::PhysicalExpr;
 
 use super::{Chunk, Held as Kept, Operator, Pass, each_evaluable, evaluate_all};
 use crate::rule::SealedState;
+use crate::sql::evaluation::evaluate;
+use crate::sql::operators::at_rest::{place_of, take_state};
 
 pub(in crate::sql) use aggregate::FrameAggregate;
 pub(in crate::sql) use closed::OverClosed;
@@ -174,11 +176,8 @@ impl Over {
         let arguments = self.calls.iter().map(|call| {
             call.as_ref().map_or_else(|| Ok(Vec::new()), |call| evaluate_all(call.arguments(), batch))
         });
-        let conditions = self
-            .waits
-            .iter()
-            .flat_map(Waits::conditions)
-            .map(|condition| condition.evaluate(batch)?.into_array(chunk.len()));
+        let conditions =
+            self.waits.iter().flat_map(Waits::conditions).map(|condition| evaluate(condition, batch));
         Ok(Prepared {
             chunk: chunk.clone(),
             keys: evaluate_all(&self.key_exprs, batch)?,
@@ -341,13 +340,12 @@ impl Operator for Over {
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
-            return Ok(());
-        };
-        let Some(keys) = state.remove(at).batch else { return Ok(()) };
+        let Some(at) = place_of(state, &self.fingerprint) else { return Ok(()) };
+        let SealedState { fingerprint, batch, .. } = state.remove(at);
+        let Some(keys) = batch else { return Ok(()) };
         // What the functions keep follows: another OVER of the same keys may be behind it, and has other
         // keys.
-        let own = format!("{}: ", self.fingerprint);
+        let own = format!("{fingerprint}: ");
         let end =
             state.iter().skip(at).take_while(|sealed| sealed.fingerprint.starts_with(&own)).count() + at;
         let mut parts: Vec<SealedState> = state.drain(at..end).collect();
@@ -359,10 +357,7 @@ impl Operator for Over {
             return Ok(());
         }
         self.calls.iter_mut().flatten().try_for_each(|call| call.keep(&[]))?;
-        let mut take = |fingerprint: &str| {
-            let at = parts.iter().position(|part| part.fingerprint == fingerprint)?;
-            parts.remove(at).batch
-        };
+        let mut take = |fingerprint: &str| take_state(&mut parts, fingerprint)?.batch;
         let mut calls = std::mem::take(&mut self.calls);
         for call in calls.iter_mut().flatten() {
             let mut fits = false;

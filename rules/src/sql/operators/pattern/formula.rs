@@ -10,6 +10,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::rows::Rows;
+use crate::sql::evaluation::evaluate;
 use crate::sql::operators::evaluate_all;
 use crate::sql::pattern::formula::At;
 
@@ -134,7 +135,7 @@ impl Formula {
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        self.expr.evaluate(&batch)?.into_array(count)
+        evaluate(&self.expr, &batch)
     }
 }
 
@@ -142,7 +143,7 @@ fn aggregate(call: &MatchAggregate, rows: &Rows, ids: &[u64]) -> Result<ScalarVa
     let batch = rows.batch(ids)?;
     let mut arguments = evaluate_all(&call.arguments, &batch)?;
     if let Some(condition) = &call.filter {
-        let mask = condition.evaluate(&batch)?.into_array(ids.len())?;
+        let mask = evaluate(condition, &batch)?;
         let mask = mask.as_boolean();
         arguments = arguments.iter().map(|argument| Ok(filter(argument, mask)?)).collect::<Result<_>>()?;
     }

@@ -30,6 +30,7 @@ use tidegate_core::TS;
 use super::{Chunk, Held, Operator, Pass, each_evaluable, times};
 use crate::rule::{Emissions, SealedState};
 use crate::sql::floats::canonical_array;
+use crate::sql::operators::at_rest::take_state;
 use crate::sql::pattern::Skip;
 use crate::sql::pattern::shape::Shape;
 use crate::sql::words::failure;
@@ -557,10 +558,9 @@ impl Operator for MatchRows {
     }
 
     fn restore(&mut self, state: &mut Vec<SealedState>, misfits: &mut Vec<String>) -> Result<()> {
-        let Some(at) = state.iter().position(|sealed| sealed.fingerprint == self.fingerprint) else {
+        let Some(SealedState { watermark, batch, .. }) = take_state(state, &self.fingerprint) else {
             return Ok(());
         };
-        let SealedState { watermark, batch, .. } = state.remove(at);
         self.ended = watermark;
         match batch {
             Some(batch) => self.take_over(&batch, misfits),

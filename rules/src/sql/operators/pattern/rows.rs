@@ -10,6 +10,8 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 
+use crate::sql::evaluation::evaluate;
+
 /// Segments are joined until they have as many rows: below that, looking through many of them costs more than
 /// a copy.
 const SMALL: usize = 1_024;
@@ -146,7 +148,7 @@ impl Rows {
         }
         let values = match value.downcast_ref::<Column>() {
             Some(column) => self.column(&there, column.index())?,
-            None => value.evaluate(&self.batch(&there)?)?.into_array(there.len())?,
+            None => evaluate(value, &self.batch(&there)?)?,
         };
         if there.len() == ids.len() {
             return Ok(values);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int8Array, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, Int8Array, RecordBatch, UInt64Array};
 use arrow::compute::take_arrays;
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, UInt64Type};
 use datafusion_common::Result;
@@ -12,6 +12,7 @@ use tidegate_core::TS;
 use super::search::Partition;
 use super::{CROWD, MatchRows};
 use crate::rule::Emissions;
+use crate::sql::operators::at_rest::column_of;
 use crate::sql::operators::{an_eighth, times};
 
 /// Columns of the state at rest, beside those of the input.
@@ -116,14 +117,8 @@ impl MatchRows {
     /// Takes such rows over. What does not fit is added to `misfits`.
     pub(super) fn take_over(&mut self, sealed: &RecordBatch, misfits: &mut Vec<String>) -> Result<()> {
         let fields = self.rows.schema().fields().iter();
-        let columns: Option<Vec<ArrayRef>> = fields
-            .map(|field| {
-                sealed
-                    .column_by_name(field.name())
-                    .filter(|column| column.data_type() == field.data_type())
-                    .cloned()
-            })
-            .collect();
+        let columns: Option<Vec<ArrayRef>> =
+            fields.map(|field| column_of(sealed, field.name(), field.data_type())).collect();
         let states = sealed.column_by_name(STATE).and_then(|column| column.as_primitive_opt::<Int8Type>());
         let matches =
             sealed.column_by_name(MATCHES).and_then(|column| column.as_primitive_opt::<UInt64Type>());
