@@ -88,11 +88,13 @@ impl Decoder {
 
     /// The key's index in its node; none if nobody wants its value.
     pub(super) fn find<E: de::Error>(&mut self, node: usize, name: &str) -> Result<Option<usize>, E> {
-        let Some(here) = self.nodes.get_mut(node) else { return Ok(None) };
-        if let Some(found) = here.find(name) {
+        if let Some(found) = self.nodes.get_mut(node).and_then(|here| here.find(name)) {
             return Ok(Some(found));
         }
         if !self.inferred || node == ROOT {
+            if let Some(here) = self.nodes.get(node).filter(|_| !self.unseen.is_empty()) {
+                self.unseen.meets(here, &self.nodes, name);
+            }
             return Ok(None);
         }
         if self.keys >= MAX_KEYS {
@@ -102,7 +104,7 @@ impl Decoder {
             )));
         }
         self.keys += 1;
-        Ok(Some(here.add(name)))
+        Ok(self.nodes.get_mut(node).map(|here| here.add(name)))
     }
 
     /// The node for the object under a key; none if nobody wants what is in it.
