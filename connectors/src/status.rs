@@ -43,6 +43,8 @@ pub struct LineStatus {
     trouble: Newest<String>,
     /// kept when the line comes back
     last_error: Newest<String>,
+    /// how long the pause before the next attempt is, which began then
+    pause: Newest<Duration>,
 }
 
 /// What a stream did not take as it came.
@@ -59,13 +61,15 @@ pub struct Intake {
     pub malformed_rows: Counter,
     /// values for whose keys there was no inferred column left
     pub not_taken: Counter,
+    /// declared columns in which no row has had a value so far
+    pub unseen: Newest<String>,
 }
 
 impl Intake {
     /// What was counted, by what it is. Names are part of the protocol: they stay.
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let Self { malformed, untimed, misfits, malformed_rows, not_taken } = self;
+        let Self { malformed, untimed, misfits, malformed_rows, not_taken, unseen: _ } = self;
         vec![
             ("malformed", malformed.get()),
             ("malformed_rows", malformed_rows.get()),
@@ -98,6 +102,7 @@ impl LineStatus {
             changed: _,
             trouble: _,
             last_error: _,
+            pause: _,
         } = self;
         vec![
             ("repeated", repeated.get()),
@@ -136,8 +141,21 @@ impl LineStatus {
         self.changed.get().map(|(ago, ())| ago)
     }
 
+    /// When the line is tried again; none: it is up, or being tried now.
+    #[must_use]
+    pub fn next_attempt(&self) -> Option<Duration> {
+        let (since, pause) = self.pause.get()?;
+        pause.checked_sub(since)
+    }
+
+    /// The line is tried again after `pause`.
+    pub fn waits(&self, pause: Duration) {
+        self.pause.note(pause);
+    }
+
     /// The line has come up.
     pub fn is_up(&self) {
+        self.pause.clear();
         self.trouble.clear();
         if !self.connected.swap(true, Ordering::Relaxed) {
             self.changed.note(());

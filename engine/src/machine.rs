@@ -11,11 +11,12 @@ use tidegate_core::clock::SystemClock;
 use tidegate_core::{Clock, FieldType};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, OutputKind, Stream, StreamKind, Uplink, UplinkKind};
+use crate::catalog::catalog;
+use crate::config::{self, Config, OutputKind, Stream, StreamKind, Uplink, UplinkKind};
 use crate::disk::{Disk, SystemDisk};
 use crate::forwarder::{HttpUplink, MqttUplink};
 use crate::memories::Memories;
-use crate::rulebook::RuleBook;
+use crate::rulebook::{AfterRestart, RuleBook};
 use crate::rules_dir::RulesDir;
 use crate::run::{RunError, copies};
 use crate::status::Status;
@@ -78,10 +79,26 @@ impl World for Machine {
     }
 
     fn rules(&mut self, config: &Config, book: RuleBook) -> Rules {
+        let book = book.knowing(after_restart(config.clone()));
         let tables = TableFiles::new(config).keeping(copies(config, self.disk(), self.clock()), &book);
         let (rules, handle) = RulesDir::new(&config.rules.dir, tables, book);
         Rules { handle, run: Box::new(|changes, loaded| Box::pin(rules.run(changes, loaded))) }
     }
+}
+
+/// What rules could name if a box that was started with `config` read its file again.
+fn after_restart(config: Config) -> AfterRestart {
+    Box::new(move |running| {
+        let now = config::load(&config.file).ok()?;
+        if config.differences(&now).is_empty() {
+            return None;
+        }
+        let mut then = catalog(&now, &|stream| running.inputs.get(stream).cloned().flatten());
+        for (name, columns) in &mut then.tables {
+            *columns = columns.take().or_else(|| running.tables.get(name).cloned().flatten());
+        }
+        Some(then)
+    })
 }
 
 fn open_lines(

@@ -192,6 +192,7 @@ impl OutputQueue {
             self.answered();
             self.status.written.add(delivery.written as u64);
             self.status.failed.add(delivery.failures.len() as u64);
+            self.note_failing(batch.num_rows(), &delivery);
             self.status.last.note(&batch, "");
             self.show(&parts, &delivery);
             if let Some((_, error)) = delivery.failures.first() {
@@ -210,6 +211,14 @@ impl OutputQueue {
                 );
             }
         }
+    }
+
+    /// Notes how many of the newest rows were not written.
+    fn note_failing(&self, rows: usize, delivery: &Delivery) {
+        let failed = delivery.failures.iter().rev().map(|(row, _)| *row);
+        let newest = failed.zip((0..rows).rev()).take_while(|(failed, row)| failed == row).count();
+        let before = if newest == rows { self.status.failing.get() } else { 0 };
+        self.status.failing.set(before + newest as u64);
     }
 
     /// Shows whoever listens what became of the rows of a delivery.
@@ -319,6 +328,19 @@ mod tests {
         queue.close();
         wait(queue.deliver_to(Box::new(recorder.clone())));
         std::mem::take(&mut *recorder.0.lock().unwrap())
+    }
+
+    #[test]
+    fn the_newest_rows_that_failed_count_until_one_is_written() {
+        let status = Arc::new(OutputStatus::default());
+        // (rows, how many of the newest have failed by then); negative ones fail
+        let steps = [(vec![1, -2], 1), (vec![-3, -4], 3), (vec![-5, 6, -7], 1), (vec![-8, 9], 0)];
+        for (values, failing) in steps {
+            let queue = OutputQueue::new("pump", 5, WhenQueueFull::DropOldest, Arc::clone(&status));
+            wait(queue.push(rows(values)));
+            drain(&queue);
+            assert_eq!(status.failing.get(), failing);
+        }
     }
 
     #[test]

@@ -20,6 +20,10 @@ use crate::status::Status;
 use crate::worker::{Change, Load, topological};
 use placement::{Move, Placement};
 
+/// Advice for a rule that fits the configuration file, and not the one that runs.
+const RESTART: &str = "restart the box: the rule is right for the configuration file as it is by now, and the box \
+    runs with what it was started with";
+
 /// A change, with the worker that it is for.
 pub type Placed = (usize, Change);
 
@@ -64,6 +68,9 @@ pub struct Edited {
 /// What makes a rule of its file's name and text: [`compile`] in a box.
 pub type Compile = fn(&str, &str, &Catalog) -> Result<Compiled, CompileError>;
 
+/// What rules could name if the box was started again, beside what they may name now; none if that is the same.
+pub type AfterRestart = Box<dyn Fn(&Catalog) -> Option<Catalog> + Send>;
+
 /// All rules.
 pub struct RuleBook {
     catalog: Catalog,
@@ -79,6 +86,7 @@ pub struct RuleBook {
     told: Vec<Diagnostic>,
     /// whether a version that runs is worth a line
     says_what_runs: bool,
+    after_restart: Option<AfterRestart>,
 }
 
 /// What is known of one rule file.
@@ -119,6 +127,7 @@ impl RuleBook {
             quiet: false,
             told,
             says_what_runs: false,
+            after_restart: None,
         }
     }
 
@@ -129,11 +138,24 @@ impl RuleBook {
         self
     }
 
+    /// The same; what a rule names that `after_restart` has is not called wrong without saying so.
+    #[must_use]
+    pub fn knowing(mut self, after_restart: AfterRestart) -> Self {
+        self.after_restart = Some(after_restart);
+        self
+    }
+
     /// The same, for a caller that reports what is [`RuleBook::wrong`] itself: nothing is logged.
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
         self
+    }
+
+    /// Where it is told what came of the rules.
+    #[must_use]
+    pub fn status(&self) -> &Status {
+        &self.status
     }
 
     /// Whether somebody else reports what is wrong from now on.
@@ -257,11 +279,20 @@ impl RuleBook {
                 (entry.good, entry.waiting, entry.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
                 Edited { edit: edit(), changes: self.renamed(name, inherits) }
             }
-            Err(CompileError::Wrong(wrong)) => {
+            Err(CompileError::Wrong(mut wrong)) => {
+                if self.fits_after_restart(file, text) {
+                    wrong.iter_mut().for_each(|wrong| wrong.help = Some(RESTART.to_owned()));
+                }
                 self.refuse(name, file, wrong, Some(Arc::clone(text)));
                 Edited::default()
             }
         }
+    }
+
+    /// Whether a rule that is wrong now would be right if the box was started again.
+    fn fits_after_restart(&self, file: &str, text: &str) -> bool {
+        let then = self.after_restart.as_ref().and_then(|after_restart| after_restart(&self.catalog));
+        then.is_some_and(|then| !matches!((self.compile)(file, text, &then), Err(CompileError::Wrong(_))))
     }
 
     /// Rule `name` was called `before`, which is gone with the same edit: a crash between two would leave one
@@ -329,12 +360,9 @@ impl RuleBook {
         self.placement.family(name)
     }
 
-    /// The texts that are known to be good.
-    pub fn texts(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
-        self.rules
-            .iter()
-            .filter(|(_, entry)| entry.wrong.is_empty())
-            .filter_map(|(name, entry)| Some((name, entry.good.as_ref()?)))
+    /// All rules, each with its newest text if that is known to be good.
+    pub fn texts(&self) -> impl Iterator<Item = (&Arc<str>, Option<&Arc<str>>)> {
+        self.rules.iter().map(|(name, entry)| (name, entry.good.as_ref().filter(|_| entry.wrong.is_empty())))
     }
 
     /// The columns of an input stream are known, or have widened: rules that read it are compiled anew.
@@ -526,7 +554,6 @@ impl RuleBook {
             if let Some(entry) = self.rules.get_mut(name) {
                 entry.running = None;
             }
-            self.status.rules.of(name).running.clear();
             if self.says_what_runs {
                 tracing::info!("rule {name}: it is off");
             }
@@ -561,6 +588,7 @@ impl RuleBook {
             delivery,
             inherits: Arc::clone(inherits),
             is_said,
+            status: self.status.rules.of(name),
         };
         changes.push((worker, Change::Load(load)));
         for Move { rule, from, to } in self.placement.bring_together(name) {

@@ -107,7 +107,8 @@ pub struct RulesDir {
 struct File {
     /// `None`: not looked at yet
     stamp: Option<Stamp>,
-    text: Arc<str>,
+    /// `None`: it cannot be read, or is of an earlier run and wrong by now
+    text: Option<Arc<str>>,
     missing_since: Option<Instant>,
 }
 
@@ -152,7 +153,8 @@ impl RulesDir {
         let wake = handle.0.clone();
         let (writers, touched) = (Arc::default(), Arc::default());
         let long_ago = Instant::now().checked_sub(GRACE);
-        let known = |text: &Arc<str>| File { stamp: None, text: Arc::clone(text), missing_since: long_ago };
+        let known =
+            |text: Option<&Arc<str>>| File { stamp: None, text: text.cloned(), missing_since: long_ago };
         let files = book.texts().map(|(name, text)| (Arc::clone(name), known(text))).collect();
         let rules = Self {
             dir: dir.to_owned(),
@@ -263,16 +265,27 @@ impl RulesDir {
                 .is_some_and(|name| lock(&self.writers).contains_key(name))
         };
         let mut changes = self.tables.look(&mut self.book, &is_busy, false);
-        let listed = match list(&self.dir) {
+        let listed = list(&self.dir).map_err(|error| {
+            let meanwhile = if self.files.is_empty() {
+                "no rule runs until it is there"
+            } else {
+                "the rules that are loaded keep running"
+            };
+            format!("{} ({meanwhile})", unreadable(&self.dir, &error))
+        });
+        let wrong: Vec<String> = listed
+            .as_ref()
+            .err()
+            .cloned()
+            .into_iter()
+            .chain(self.tables.wrong().map(ToString::to_string))
+            .collect();
+        self.book.status().files.note(wrong);
+        let listed = match listed {
             Ok(listed) => listed,
-            Err(error) => {
+            Err(unreadable) => {
                 if !std::mem::replace(&mut self.gone_said, true) {
-                    let meanwhile = if self.files.is_empty() {
-                        "no rule runs until it is there"
-                    } else {
-                        "the rules that are loaded keep running"
-                    };
-                    tracing::error!("{} ({meanwhile})", unreadable(&self.dir, &error));
+                    tracing::error!("{unreadable}");
                 }
                 return changes;
             }
@@ -303,7 +316,7 @@ impl RulesDir {
         &mut self,
         name: &Arc<str>,
         path: &Path,
-        missing: &[(Arc<str>, Arc<str>)],
+        missing: &[(Arc<str>, Option<Arc<str>>)],
         changes: &mut Vec<Edited>,
     ) {
         let (text, stamp) = match read(path) {
@@ -312,7 +325,7 @@ impl RulesDir {
             Err(_) if !path.exists() => return,
             Err(diagnostic) => {
                 self.book.cannot_read(name, diagnostic);
-                let text = self.files.get(name).map_or_else(|| Arc::from(""), |file| Arc::clone(&file.text));
+                let text = self.files.get(name).and_then(|file| file.text.clone());
                 if let Some(stamp) = stamp(path) {
                     self.files
                         .insert(Arc::clone(name), File { stamp: Some(stamp), text, missing_since: None });
@@ -322,12 +335,12 @@ impl RulesDir {
         };
         if let Some(file) = self.files.get_mut(name) {
             file.stamp = Some(stamp);
-            if file.text == text {
+            if file.text.as_ref() == Some(&text) {
                 return;
             }
         }
         let old_name = missing.iter().find(|(old, old_text)| {
-            *old_text == text && !self.files.contains_key(name) && self.files.contains_key(old)
+            old_text.as_ref() == Some(&text) && !self.files.contains_key(name) && self.files.contains_key(old)
         });
         let file = path.display().to_string();
         if let Some((old, _)) = old_name {
@@ -343,16 +356,17 @@ impl RulesDir {
         if !self.book.runs(name, &text) {
             changes.push(self.book.put(name, &file, &text, name));
         }
-        self.files.insert(Arc::clone(name), File { stamp: Some(stamp), text, missing_since: None });
+        self.files
+            .insert(Arc::clone(name), File { stamp: Some(stamp), text: Some(text), missing_since: None });
     }
 
     /// Notes which files are not in `listed`. Returns their names and texts.
-    fn note_missing(&mut self, listed: &BTreeMap<Arc<str>, PathBuf>) -> Vec<(Arc<str>, Arc<str>)> {
+    fn note_missing(&mut self, listed: &BTreeMap<Arc<str>, PathBuf>) -> Vec<(Arc<str>, Option<Arc<str>>)> {
         let missing = self.files.iter_mut().filter(|(name, _)| !listed.contains_key(*name));
         missing
             .map(|(name, file)| {
                 file.missing_since.get_or_insert_with(Instant::now);
-                (Arc::clone(name), Arc::clone(&file.text))
+                (Arc::clone(name), file.text.clone())
             })
             .collect()
     }

@@ -32,6 +32,8 @@ pub struct Status {
     pub outbox: Arc<OutboxStatus>,
     /// by uplink name
     pub uplinks: Named<UplinkStatus>,
+    /// what is wrong with the rules directory and the files of reference tables, a sentence each
+    pub files: Newest<Vec<String>>,
 }
 
 /// What was counted besides the rows themselves, by what it is. Names are part of the protocol: they stay.
@@ -165,6 +167,8 @@ pub struct OutputStatus {
     pub written: Counter,
     /// rows that failed
     pub failed: Counter,
+    /// how many of the newest rows failed: none, if the newest one was written
+    pub failing: Counter,
     /// rows that were dropped because the queue was full
     pub dropped: Counter,
     /// rules that wait for room in the queue now (`when_full = "block"`), and hold up all that comes behind
@@ -182,7 +186,7 @@ impl OutputStatus {
     /// What was counted besides written rows.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Self { failed, dropped, held: _, written: _, last: _, last_error: _, tap: _ } = self;
+        let Self { failed, dropped, failing: _, held: _, written: _, last: _, last_error: _, tap: _ } = self;
         vec![("failed", failed.get()), ("dropped", dropped.get())]
     }
 }
@@ -242,6 +246,8 @@ pub struct UplinkStatus {
     pub delivered: Counter,
     /// rows that the far side refused for good; they were put aside
     pub refused: Counter,
+    /// rows among them since the last one was confirmed
+    pub refusing: Counter,
     /// whether the far side is there
     pub connected: AtomicBool,
     /// why rows were not taken, for the newest of them
@@ -252,7 +258,7 @@ impl UplinkStatus {
     /// What was counted besides delivered rows.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Self { refused, delivered: _, connected: _, last_error: _ } = self;
+        let Self { refused, refusing: _, delivered: _, connected: _, last_error: _ } = self;
         vec![("refused", refused.get())]
     }
 }

@@ -70,6 +70,8 @@ pub struct Load {
     pub inherits: Arc<str>,
     /// Whether it is worth a line in the log that it runs.
     pub is_said: bool,
+    /// Where it is told. The book's: by now the rule may be gone there, and is not to come back by its name.
+    pub status: Arc<RuleStatus>,
 }
 
 /// A rule with what belongs to it.
@@ -276,7 +278,11 @@ impl Worker {
     pub async fn on_change(&mut self, change: Change) {
         match change {
             Change::Load(load) => self.load(load),
-            Change::Remove(name) => drop(self.take_out(&name)),
+            Change::Remove(name) => {
+                if let Some(hosted) = self.take_out(&name) {
+                    hosted.status.running.clear();
+                }
+            }
             Change::Table(table, rows) => {
                 self.tables.insert(Arc::clone(&table), rows);
                 let names: Vec<Arc<str>> = self.rules.keys().cloned().collect();
@@ -353,7 +359,8 @@ impl Worker {
         hosted.status.stopped.note(reason);
     }
 
-    fn load(&mut self, Load { name, mut rule, hash, mode, delivery, inherits, is_said }: Load) {
+    fn load(&mut self, load: Load) {
+        let Load { name, mut rule, hash, mode, delivery, inherits, is_said, status } = load;
         let mut kept = "";
         if let Some(mut old) = self.take_out(&inherits) {
             let sealed = old.rule.seal();
@@ -374,7 +381,6 @@ impl Worker {
                 }
             }
         }
-        let status = self.status.rules.of(&name);
         status.versions.add(1);
         if is_said {
             let shadow = if mode == Mode::Shadow { " in shadow: it writes nothing" } else { "" };

@@ -475,7 +475,9 @@ impl Running {
     /// Waits before the next attempt, and turns publishers down meanwhile. Break: the box shuts down and
     /// nobody needs the line.
     async fn pause(&mut self) -> std::ops::ControlFlow<()> {
-        let mut timer = pin!(time::sleep(self.line.backoff.pause()));
+        let pause = self.line.backoff.pause();
+        self.line.status.waits(pause);
+        let mut timer = pin!(time::sleep(pause));
         loop {
             self.turn_down();
             self.tell();

@@ -95,6 +95,22 @@ impl Stream {
         }
     }
 
+    /// Says once which declared columns never have a value.
+    fn note_unseen(&mut self) {
+        let Some(columns) = self.decoder.unseen() else { return };
+        if columns.is_empty() {
+            return self.intake.unseen.clear();
+        }
+        if !self.intake.unseen.is_some() {
+            tracing::warn!(
+                stream = %self.name,
+                columns,
+                "no row has had a value in these declared columns so far: correct their names or `path` in `fields`"
+            );
+        }
+        self.intake.unseen.note(columns);
+    }
+
     /// Counts what the decoder has found in a message of `topic`, and says it, if it was not said just now.
     fn note_findings(&mut self, topic: &str, status: &LineStatus) {
         let Some(findings) = self.decoder.take_findings() else { return };
@@ -362,6 +378,7 @@ impl Streams {
     pub(super) fn next_batch(&mut self) -> Option<Batch> {
         let stream = self.streams.iter_mut().find(|stream| stream.decoder.rows() > 0)?;
         let rows = stream.decoder.finish()?;
+        stream.note_unseen();
         self.held_rows = self.held_rows.saturating_sub(rows.num_rows());
         if self.held_rows == 0 {
             self.held_bytes = 0;

@@ -9,8 +9,8 @@ use crate::json;
 /// Text in which `{column}` stands for the row's value. Any other brace is itself, so that JSON can be
 /// written as it is.
 ///
-/// Text is put in as it is, without quotes; times as RFC 3339; other values as JSON writes them; null as
-/// `null`.
+/// Text is put in as it is, without quotes; times as RFC 3339; other values as JSON writes them. There is no
+/// text for null: a machine would take `null` for a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -83,12 +83,12 @@ impl Template {
     /// Appends the payload for a row.
     ///
     /// # Errors
-    /// When the rows have no such column.
+    /// When the rows have no such column, or its value is null.
     pub(super) fn payload(&self, rows: &RecordBatch, row: usize, out: &mut Vec<u8>) -> Result<(), String> {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Column(name) => write_text(column(rows, name)?, row, out),
+                Part::Column(name) => write_text(value(rows, name, row, "payload")?, row, out),
             }
         }
         Ok(())
@@ -105,10 +105,7 @@ impl Template {
             match part {
                 Part::Literal(text) => topic.extend_from_slice(text.as_bytes()),
                 Part::Column(name) => {
-                    let array = column(rows, name)?;
-                    if array.is_null(row) {
-                        return Err(format!("column {name} is null, and the topic needs it"));
-                    }
+                    let array = value(rows, name, row, "topic")?;
                     let start = topic.len();
                     write_text(array, row, &mut topic);
                     let value = topic.get(start..).unwrap_or_default();
@@ -156,11 +153,17 @@ fn column<'r>(rows: &'r RecordBatch, name: &str) -> Result<&'r ArrayRef, String>
     })
 }
 
-/// Appends a value as plain text.
-fn write_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+/// The column, which has a value in `row`.
+fn value<'r>(rows: &'r RecordBatch, name: &str, row: usize, what: &str) -> Result<&'r ArrayRef, String> {
+    let array = column(rows, name)?;
     if array.is_null(row) {
-        return out.extend_from_slice(b"null");
+        return Err(format!("column {name} is null, and the {what} needs it"));
     }
+    Ok(array)
+}
+
+/// Appends a value that is not null as plain text.
+fn write_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
     match array.data_type() {
         DataType::Utf8 => out.extend_from_slice(array.as_string::<i32>().value(row).as_bytes()),
         DataType::LargeUtf8 => out.extend_from_slice(array.as_string::<i64>().value(row).as_bytes()),
@@ -203,6 +206,13 @@ mod tests {
             Template::parse_topic("a/{device}/{run}").unwrap().topic(&rows(), 0).unwrap(),
             "a/p1/true"
         );
+    }
+
+    #[test]
+    fn null_is_no_command() {
+        let payload = Template::parse("{device}");
+        let error = payload.payload(&rows(), 1, &mut Vec::new()).unwrap_err();
+        assert_eq!(error, "column device is null, and the payload needs it");
     }
 
     #[test]

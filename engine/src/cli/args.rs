@@ -389,11 +389,12 @@ pub struct BufferExportArgs {
     /// Where rows are written: FILE.jsonl or FILE.csv; `-` is standard output, as JSON Lines
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// Only rows whose `ts` is this or later: RFC 3339, a day such as 2026-03-01 (UTC), or how long ago, such
-    /// as 24h
+    /// Only rows that came then or later, by the box's clock, whatever their `ts` is: RFC 3339, a day such as
+    /// 2026-03-01 (UTC), or how long ago, such as 24h. Rows of a rule: when they were written; with --refused:
+    /// when they were put aside
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     pub since: Option<i64>,
-    /// Only rows whose `ts` is before this, written like --since
+    /// Only rows that came before this, written like --since
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     pub until: Option<i64>,
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::render::printable;
+pub(super) use crate::management::report::age;
 
 /// Columns as wide as what is in them; those of `right` are numbers. Nothing without rows.
 pub(super) fn table<const N: usize>(
@@ -75,15 +76,4 @@ pub(super) fn size(bytes: u64) -> String {
         }
     }
     format!("{bytes} B")
-}
-
-/// The largest unit is enough.
-pub(super) fn age(ns: i128) -> String {
-    let seconds = (ns / 1_000_000_000).max(0);
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
-    }
 }

@@ -13,6 +13,7 @@ impl Config {
     #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let Self {
+            file: _,
             name,
             data_dir,
             connections,

@@ -50,6 +50,12 @@ impl<'a> Report<'a> {
         Place::of_offset(self.text, span.start).line
     }
 
+    /// Whether there is an error at the beginning of `span`.
+    pub(super) fn has_error_at(&self, span: &Range<usize>) -> bool {
+        let place = Place::of_offset(self.text, span.start);
+        self.diagnostics.iter().any(|known| known.severity == Severity::Error && known.place == Some(place))
+    }
+
     pub(super) fn has_errors(&self) -> bool {
         self.errors() > 0
     }
@@ -110,6 +116,16 @@ impl<'a> Table<'a> {
     pub(super) fn texts(&self, key: &str) -> Vec<(&str, Range<usize>)> {
         let list = self.table.get(key).and_then(|value| value.get_ref().as_array());
         list.into_iter().flatten().filter_map(|item| Some((item.get_ref().as_str()?, item.span()))).collect()
+    }
+
+    /// Whether there is nothing in the table or list under `key` as it is written; what is wrong in it is
+    /// something.
+    pub(super) fn is_written_empty(&self, key: &str) -> bool {
+        self.table.get(key).map(|value| value.get_ref()).is_some_and(|value| match value {
+            DeValue::Table(table) => table.is_empty(),
+            DeValue::Array(list) => list.is_empty(),
+            _ => false,
+        })
     }
 
     pub(super) fn contains(&self, key: &str) -> bool {
@@ -182,7 +198,8 @@ impl<'a> Table<'a> {
     }
 
     /// Reads the table into `T`. Every wrong, unknown or missing key is reported; `elsewhere` are keys that
-    /// are read by others, and are only known here to be suggested.
+    /// are read by others, and are only known here to be suggested. What is wrong is as if it was not
+    /// written, so that the rest can be checked, too.
     pub(super) fn read<T: DeserializeOwned + JsonSchema>(
         &self,
         elsewhere: &[&str],
@@ -192,7 +209,7 @@ impl<'a> Table<'a> {
         let mut refused = BTreeSet::new();
         loop {
             let error = match T::deserialize(Value::new(&rest)) {
-                Ok(value) => return refused.is_empty().then_some(value),
+                Ok(value) => return Some(value),
                 Err(error) => error,
             };
             let is_missing_here = matches!(error.problem, Problem::MissingKey(_)) && error.path.is_empty();

@@ -42,6 +42,8 @@ pub use file::json_schema;
 /// Everything that a box is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// The file that says it.
+    pub file: PathBuf,
     /// The box's name: lower case letters, digits and hyphens.
     pub name: String,
     /// Where the box keeps its state.

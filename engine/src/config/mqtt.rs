@@ -254,12 +254,12 @@ fn check_topic_and_fields(config: &StreamConfig, table: &Table<'_>, report: &mut
 
 /// Checks the names of declared fields; `instead` is the advice when there are none.
 pub(super) fn check_fields<'a>(
-    fields: impl ExactSizeIterator<Item = &'a String>,
+    fields: impl Iterator<Item = &'a String>,
     table: &Table<'_>,
     instead: &str,
     report: &mut Report<'_>,
 ) {
-    if fields.len() == 0 {
+    if table.is_written_empty("fields") {
         report.error(
             &table.key_span_of(&["fields"]),
             format!("`fields` is empty in {}", table.title()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidegate_connectors::ConnectionConfig;
@@ -66,7 +66,9 @@ pub(super) fn config(text: &str, file: &str, base_dir: &Path) -> Result<Config, 
     }
     let config = Validator { base_dir, kinds: BTreeMap::new(), report: &mut report }.config(root);
     match config {
-        Some(config) if !report.has_errors() => Ok(Config { warnings: report.into_diagnostics(), ..config }),
+        Some(config) if !report.has_errors() => {
+            Ok(Config { file: PathBuf::from(file), warnings: report.into_diagnostics(), ..config })
+        }
         _ => Err(report.into_diagnostics()),
     }
 }
@@ -142,6 +144,7 @@ impl Validator<'_, '_> {
         let buffer = self.buffer(buffer_keys, &buffer_table, &data_dir);
         let (rules, warnings) = (rules?, Vec::new());
         Some(Config {
+            file: PathBuf::new(),
             name: keys.name,
             data_dir,
             connections,
@@ -367,7 +370,7 @@ impl Validator<'_, '_> {
 
     fn reference_table(&mut self, table: &Table<'_>) -> Option<ReferenceTable> {
         let TableKeys { path, fields, table: of, query, max_size } = table.read(&[], self.report)?;
-        if fields.as_ref().is_some_and(BTreeMap::is_empty) {
+        if table.is_written_empty("fields") {
             let help = "leave it out: then the file says which columns there are".to_owned();
             self.report.error(
                 &table.key_span_of(&["fields"]),
@@ -465,7 +468,7 @@ impl Validator<'_, '_> {
         let keys: Option<UplinkKeys> = common.read(&[], self.report);
         if let Some(keys) = &keys {
             self.check_at_most(keys.in_flight, MOST_IN_FLIGHT, "in_flight", &common);
-            if keys.rules.as_ref().is_some_and(|rules| rules.is_empty()) {
+            if common.is_written_empty("rules") {
                 let help =
                     "leave `rules` out to send what all rules write, or the whole table to send nothing"
                         .to_owned();
@@ -541,12 +544,14 @@ impl Validator<'_, '_> {
     }
 
     fn buffer(&mut self, keys: BufferTable, table: &Table<'_>, data_dir: &Path) -> Buffer {
+        let is_refused = |key: &str| self.report.has_error_at(&table.span_of(&[key]));
+        let (size_is_refused, durability_is_refused) = (is_refused("max_size"), is_refused("durability"));
         self.check_at_most(keys.queue, LONGEST_QUEUE, "queue", table);
         if keys.max_size < SMALLEST_BUFFER {
             let message = format!("`max_size` must be at least {SMALLEST_BUFFER}, and is {}", keys.max_size);
             self.report.error(&table.span_of(&["max_size"]), message, None);
         }
-        if keys.reserve >= keys.max_size {
+        if keys.reserve >= keys.max_size && !size_is_refused {
             let message =
                 format!("`reserve` ({}) must be smaller than `max_size` ({})", keys.reserve, keys.max_size);
             self.report.error(
@@ -576,6 +581,7 @@ impl Validator<'_, '_> {
             self.report.error(&table.span_of(&["commit_every"]), message, help);
         }
         match (keys.durability, keys.sync_every) {
+            _ if durability_is_refused => {}
             (Durability::Full, Some(_)) => {
                 let help =
                     "add `durability = \"normal\"`, if a power cut may lose what was stored in that time"

@@ -365,14 +365,20 @@ impl<U: Uplink> Forwarder<U> {
         }
         let Some(sent) = self.sent.remove(&number) else { return Ok(None) };
         match outcome {
-            Ok(()) => self.status.delivered.add(sent.rows.len() as u64),
+            Ok(()) => {
+                self.status.delivered.add(sent.rows.len() as u64);
+                self.status.refusing.set(0);
+            }
             // One row is to blame; the others shall not go with it.
             Err(_) if sent.rows.len() > 1 => {
                 self.lanes.returned(sent.rows.len());
                 self.again.extend(sent.one_by_one());
                 return Ok(None);
             }
-            Err(_) => self.status.refused.add(sent.rows.len() as u64),
+            Err(_) => {
+                self.status.refused.add(sent.rows.len() as u64);
+                self.status.refusing.add(sent.rows.len() as u64);
+            }
         }
         let refused = outcome.err().map(|error| error.to_string());
         refused.iter().for_each(|reason| self.status.last_error.note(reason.clone()));

@@ -57,6 +57,14 @@ pub struct About {
     pub since: String,
     /// how long it has run
     pub up_s: u64,
+    /// the parts of the configuration file that wait for a restart
+    pub config_changed: Vec<String>,
+    /// what is wrong with the configuration file by now: the box would not start with it
+    pub config_wrong: Vec<String>,
+    /// where the rule files are
+    pub rules_dir: String,
+    /// what is wrong with that directory and the files of reference tables
+    pub files_wrong: Vec<String>,
 }
 
 /// Something that was so some time ago.
@@ -91,6 +99,8 @@ pub struct Connection {
     pub subscriptions: u64,
     /// what else was counted since the start, by what it is
     pub counts: BTreeMap<String, u64>,
+    /// when it is tried again; absent: it is up, or being tried now
+    pub next_attempt_ms: Option<u64>,
     /// why it was down last
     pub last_error: Option<Noted>,
 }
@@ -111,6 +121,8 @@ pub struct Stream {
     pub newest: Option<Noted>,
     /// the greatest event time so far; a rule's `lateness` is still to be taken from it
     pub watermark: Option<String>,
+    /// declared columns in which no row has had a value so far
+    pub unseen: Option<String>,
     /// how far that is behind the box's clock; negative: it is ahead
     pub watermark_behind_ms: Option<i64>,
     /// what else was counted since the start, by what it is
@@ -171,6 +183,8 @@ pub struct Output {
     pub holds_up: bool,
     /// rows that the far side confirmed
     pub written: u64,
+    /// how many of the newest rows were not written; 0: the newest one was
+    pub failing: u64,
     /// of them a second
     pub rate: Rate,
     /// the newest row, written or not
@@ -191,6 +205,8 @@ pub struct Uplink {
     pub connected: bool,
     /// rows that it confirmed
     pub delivered: u64,
+    /// rows that it refused for good since it confirmed one
+    pub refusing: u64,
     /// of them a second
     pub rate: Rate,
     /// what else was counted since the start, by what it is
@@ -280,10 +296,7 @@ impl Report {
 
 /// What needs a person.
 fn attention(report: &Report) -> Vec<String> {
-    let why =
-        |noted: &Option<Noted>| noted.as_ref().map_or_else(String::new, |noted| format!(": {}", noted.text));
-    let down = report.connections.iter().filter(|line| !line.connected);
-    let down = down.map(|line| format!("connection {} is down{}", line.name, why(&line.last_error)));
+    let down = report.connections.iter().filter(|line| !line.connected).map(down);
     let rules = report.rules.iter().flat_map(|rule| {
         let keeps =
             if rule.version.is_some() { "the version before runs on" } else { "the rule does not run" };
@@ -308,10 +321,57 @@ fn attention(report: &Report) -> Vec<String> {
     let Buffer { holds_up, disk_refuses, journal_broken_off, .. } = &report.buffer;
     let disk = if *journal_broken_off { Some(broken_off()) } else { disk_refuses.then(refuses) };
     let buffer = holds_up.then(full).into_iter().chain(disk).map(ToOwned::to_owned);
-    holds.chain(buffer).chain(down).chain(rules.flatten()).chain(away).collect()
+    let lines = down.chain(away).chain(failing(report));
+    holds.chain(buffer).chain(files(&report.about)).chain(rules.flatten()).chain(lines).collect()
+}
+
+/// Why, and how long ago that was so.
+fn why(noted: &Option<Noted>) -> String {
+    let why = |noted: &Noted| format!(": {} ({} ago)", noted.text, age_ms(noted.ago_ms));
+    noted.as_ref().map_or_else(String::new, why)
+}
+
+fn down(line: &Connection) -> String {
+    let lasting =
+        line.for_s.map_or_else(String::new, |s| format!(" for {}", age_ms(s.saturating_mul(1_000))));
+    let next = match line.next_attempt_ms {
+        Some(ms) => format!("it is tried again in {}", age_ms(ms)),
+        None => "it is being tried now".to_owned(),
+    };
+    format!("connection {} is down{lasting}{}; {next}", line.name, why(&line.last_error))
+}
+
+/// What is wrong with what lies on the disk.
+fn files(about: &About) -> impl Iterator<Item = String> {
+    let wrong = about.config_wrong.iter().map(|wrong| {
+        format!("{wrong} (the box runs with what it was started with, and would not start with this file)")
+    });
+    let changed = (!about.config_changed.is_empty()).then(|| {
+        let parts = about.config_changed.join(", ");
+        format!("{} has changed since the start: {parts}; restart the box to use it", about.config)
+    });
+    wrong.chain(changed).chain(about.files_wrong.iter().cloned())
+}
+
+/// Rows that their far side does not take.
+fn failing(report: &Report) -> impl Iterator<Item = String> {
+    let outputs = report.outputs.iter().filter(|output| output.failing > 0).map(|output| {
+        let rows = newest_rows(output.failing);
+        format!("output {}: {rows} not written{}", output.name, why(&output.last_error))
+    });
+    let uplinks = report.uplinks.iter().filter(|uplink| uplink.refusing > 0).map(|uplink| {
+        let rows = newest_rows(uplink.refusing);
+        format!("uplink {}: {rows} refused and put aside{}", uplink.name, why(&uplink.last_error))
+    });
+    outputs.chain(uplinks)
+}
+
+fn newest_rows(count: u64) -> String {
+    if count == 1 { "the newest row was".to_owned() } else { format!("the newest {count} rows were") }
 }
 
 fn about(desk: &Desk, up: Duration) -> About {
+    let compared = desk.compare();
     About {
         name: desk.config.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -320,6 +380,10 @@ fn about(desk: &Desk, up: Duration) -> About {
         config: desk.config_file(),
         since: ago(up),
         up_s: up.as_secs(),
+        config_changed: compared.changed,
+        config_wrong: compared.wrong.iter().map(ToString::to_string).collect(),
+        rules_dir: desk.config.rules.dir.display().to_string(),
+        files_wrong: desk.status.files.get().map(|(_, wrong)| wrong).unwrap_or_default(),
     }
 }
 
@@ -334,6 +398,7 @@ fn connection(name: String, line: &LineStatus) -> Connection {
         rows: line.rows.get(),
         subscriptions: line.subscriptions.get(),
         counts: named(line.counts()),
+        next_attempt_ms: line.next_attempt().map(ms),
         last_error: line.last_error().map(noted),
     }
 }
@@ -356,6 +421,7 @@ fn stream(
         rate: rates.get(Counted::Stream, &name),
         newest: of.and_then(|of| newest(&of.last)),
         watermark: watermark.map(|time| time.to_string()),
+        unseen: of.and_then(|of| of.intake.unseen.get()).map(|(_, columns)| columns),
         watermark_behind_ms: watermark.and_then(behind),
         counts: of.map(|of| named(of.counts())).unwrap_or_default(),
         name,
@@ -397,6 +463,7 @@ fn output(name: String, of: &OutputStatus, rates: &Rates) -> Output {
     Output {
         holds_up: of.held.get() > 0,
         written: of.written.get(),
+        failing: of.failing.get(),
         rate: rates.get(Counted::Output, &name),
         newest: newest(&of.last),
         counts: named(of.counts()),
@@ -409,6 +476,7 @@ fn uplink(name: String, of: &UplinkStatus, rates: &Rates) -> Uplink {
     Uplink {
         connected: of.connected.load(Ordering::Relaxed),
         delivered: of.delivered.get(),
+        refusing: of.refusing.get(),
         rate: rates.get(Counted::Uplink, &name),
         counts: named(of.counts()),
         last_error: text(&of.last_error),
@@ -459,7 +527,27 @@ fn text(newest: &Newest<String>) -> Option<Noted> {
 }
 
 fn noted((age, text): (Duration, String)) -> Noted {
-    Noted { text, at: ago(age), ago_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX) }
+    Noted { text, at: ago(age), ago_ms: ms(age) }
+}
+
+fn age_ms(ms: u64) -> String {
+    age(i128::from(ms) * 1_000_000)
+}
+
+/// Nanoseconds for people: the largest unit is enough.
+#[must_use]
+pub fn age(ns: i128) -> String {
+    let seconds = (ns / 1_000_000_000).max(0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+fn ms(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The time that was `age` ago, to the millisecond.

@@ -6,7 +6,7 @@
 //!   Any payload survives.
 //! * `TIME TOPIC PAYLOAD` (`-F '%U %t %p'` or `-F '%I %t %p'`): seconds since 1970, or ISO 8601 with an
 //!   offset.
-//! * `TOPIC PAYLOAD` (`-v`): when messages came is not known, so streams without `ts` cannot be fed.
+//! * `TOPIC PAYLOAD` (`-v`): when messages came is not known, so streams without `ts` are left out.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -64,6 +64,8 @@ struct Feed {
     stream: Recorded,
     by_arrival: bool,
     tally: Tally,
+    /// messages of which it is not known when they came, and should be
+    timeless: u64,
 }
 
 impl Feed {
@@ -76,7 +78,12 @@ impl Feed {
         // The configuration was checked before, so that neither is ever wrong.
         let recorded = Recorded::new(stream, known)
             .map_err(|why| Diagnostic::new(file, format!("stream `{name}`: {why}")))?;
-        Ok(Self { stream: recorded, by_arrival: stream.ts.is_none(), tally: Tally::new(name, file) })
+        Ok(Self {
+            stream: recorded,
+            by_arrival: stream.ts.is_none(),
+            tally: Tally::new(name, file),
+            timeless: 0,
+        })
     }
 }
 
@@ -187,17 +194,12 @@ impl RecordedMessages {
             if let Some(at) = message.at {
                 self.now = at;
             }
-            self.take(line, &message, waiting)?;
+            self.take(line, &message, waiting);
         }
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        line: u64,
-        message: &Message,
-        waiting: &mut VecDeque<Chunk>,
-    ) -> Result<(), Diagnostic> {
+    fn take(&mut self, line: u64, message: &Message, waiting: &mut VecDeque<Chunk>) {
         let mut is_claimed = false;
         for index in 0..self.feeds.len() {
             if !self.feeds.get(index).is_some_and(|feed| feed.stream.takes(&message.topic)) {
@@ -211,11 +213,17 @@ impl RecordedMessages {
             }
             let Some(feed) = self.feeds.get_mut(index) else { continue };
             if feed.by_arrival && message.at.is_none() {
-                let why = format!(
-                    "`{}` goes by the time of arrival, and the recording does not say when that was",
-                    feed.tally.stream
-                );
-                return Err(Diagnostic::new(&*self.file, why).help(ADVICE.to_owned()));
+                feed.timeless += 1;
+                if feed.timeless == 1 {
+                    tracing::warn!(
+                        file = %self.file,
+                        line,
+                        stream = %feed.tally.stream,
+                        "the stream goes by the time of arrival, and the recording does not say when that was: \
+                        its messages are left out; {ADVICE}"
+                    );
+                }
+                continue;
             }
             match feed.stream.take(&message.topic, &message.payload, message.retained, self.now) {
                 Outcome::Rows(rows) => {
@@ -246,7 +254,6 @@ impl RecordedMessages {
                 );
             }
         }
-        Ok(())
     }
 
     /// Takes the rows of the stream that is being read out of its decoder.
@@ -265,8 +272,15 @@ impl RecordedMessages {
     pub(super) fn summarise(&self) {
         self.feeds.iter().for_each(|feed| feed.tally.summarise());
         let Self { file, unreadable, unclaimed, retained, .. } = self;
-        if unreadable + unclaimed > 0 {
-            tracing::warn!(%file, no_message = unreadable, no_stream = unclaimed, "lines were left out");
+        let timeless: u64 = self.feeds.iter().map(|feed| feed.timeless).sum();
+        if unreadable + unclaimed + timeless > 0 {
+            tracing::warn!(
+                %file,
+                no_message = unreadable,
+                no_stream = unclaimed,
+                no_time = timeless,
+                "lines were left out"
+            );
         }
         if *retained > 0 {
             tracing::info!(

@@ -402,3 +402,47 @@ proptest! {
         }
     }
 }
+
+/// The workers of a start take the changes of the journal when the book is further on long since.
+#[test]
+fn a_rule_that_is_gone_does_not_come_back_in_what_is_told() {
+    let text = |x: i32| format!("INSERT INTO pump SELECT x + {x} AS x FROM tank");
+    let mut house = House::new(1);
+    let mut put = |name: &str, text: String, from: &str| {
+        house.book.put(&name.into(), &format!("{name}.sql"), &text.into(), &from.into()).changes
+    };
+    let mut changes = put("a", text(1), "a");
+    changes.extend(put("c", text(1), "a"));
+    changes.extend(put("d", text(1), "d"));
+    changes.extend(put("e", text(2), "e"));
+    changes.extend(put("e", format!("--! mode = \"off\"\n{}", text(2)), "e"));
+    changes.extend(house.book.remove("d").changes);
+    house.apply(changes);
+    let told: Vec<(String, bool)> = house
+        .book
+        .status
+        .rules
+        .all()
+        .into_iter()
+        .map(|(name, rule)| (name, rule.running.is_some()))
+        .collect();
+    assert_eq!(told, [("c".to_owned(), true), ("e".to_owned(), false)]);
+}
+
+#[test]
+fn a_rule_for_what_the_configuration_file_has_by_now_asks_for_a_restart() {
+    let mut house = House::new(1);
+    let with_horn = |now: &Catalog| {
+        let mut then = now.clone();
+        then.outputs.insert("horn".to_owned(), OutputColumns::default());
+        Some(then)
+    };
+    house.book.after_restart = Some(Box::new(with_horn));
+    house.put("r", "INSERT INTO horn SELECT x FROM tank");
+    let wrong = house.book.wrong()[0].to_string();
+    assert!(wrong.contains("horn") && wrong.contains("restart the box"), "{wrong}");
+    // That does not help a rule which is wrong all the same.
+    house.put("r", "INSERT INTO horn SELECT y FROM tank");
+    let wrong = house.book.wrong();
+    assert!(wrong.iter().all(|wrong| !wrong.to_string().contains("restart the box")), "{wrong:?}");
+}

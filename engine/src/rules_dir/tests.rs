@@ -70,6 +70,14 @@ impl Watched {
         assert_eq!(self.next(), ("load", name.to_owned(), name.to_owned()));
     }
 
+    /// Has it look again and again.
+    fn look_until(&self, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) {
+            drop(self.handle.0.try_send(Request::Look));
+            std::thread::yield_now();
+        }
+    }
+
     fn nothing_more(mut self) {
         self.handle.stop();
         self.thread.take().unwrap().join().unwrap();
@@ -213,4 +221,25 @@ fn files_that_are_no_rules_are_refused_with_a_reason() {
         RuleBook::new(Catalog::default(), 1, Arc::default()),
     );
     assert!(missing.err().unwrap().to_string().contains("create it, or set `dir` in [rules]"));
+}
+
+#[test]
+fn a_rule_of_an_earlier_run_that_is_wrong_by_now_goes_with_its_file() {
+    let watched = Watched::start_after(&[("gone", "INSERT INTO horn SELECT ts FROM tank")], &[]);
+    assert!(watched.status.rules.get("gone").is_none());
+    watched.nothing_more();
+}
+
+#[test]
+fn a_directory_that_is_gone_is_told_until_it_is_back() {
+    let mut watched = Watched::start(&[("a.sql", &lamp(1))]);
+    watched.loaded("a");
+    let wrong = |watched: &Watched| watched.status.files.get().unwrap().1.join("; ");
+    assert_eq!(wrong(&watched), "");
+    let elsewhere = watched.dir.path().with_extension("away");
+    fs::rename(watched.dir.path(), &elsewhere).unwrap();
+    watched.look_until(|watched| wrong(watched).contains("the rules that are loaded keep running"));
+    fs::rename(&elsewhere, watched.dir.path()).unwrap();
+    watched.look_until(|watched| wrong(watched).is_empty());
+    watched.nothing_more();
 }

@@ -116,6 +116,7 @@ impl House {
     }
 
     fn load(&mut self, worker: usize, name: &str, text: &str) {
+        let status = self.status.rules.of(name);
         let name: Arc<str> = name.into();
         let (hash, mode, delivery) = (Arc::from(""), Mode::Active, DeliveryPolicy::default());
         let load = Load {
@@ -126,6 +127,7 @@ impl House {
             mode,
             delivery,
             is_said: false,
+            status,
         };
         self.change(worker, Change::Load(load));
     }

@@ -101,7 +101,9 @@ impl Stage {
     fn load(&mut self, name: &str, rule: Echo) {
         let (name, rule) = (Arc::<str>::from(name), Box::new(rule));
         let (hash, mode, delivery) = (Arc::from(""), Mode::Active, DeliveryPolicy::default());
-        let load = Load { inherits: Arc::clone(&name), name, rule, hash, mode, delivery, is_said: false };
+        let status = self.0.status.rules.of(&name);
+        let load =
+            Load { inherits: Arc::clone(&name), name, rule, hash, mode, delivery, is_said: false, status };
         self.change(Change::Load(load));
     }
 

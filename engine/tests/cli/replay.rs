@@ -253,12 +253,18 @@ fn columns_of_messages_are_inferred_and_times_of_arrival_are_the_recordings() {
         "{}",
         err(&output)
     );
-    write(&dir, "day.txt", "s/a {\"b\": 1}\n");
+    // Without times only that stream is left out.
+    let other = "[streams.timed]\nconnection = \"plant\"\ntopic = \"timed\"\nts = \"t\"\nfields = { v = \"int64\" }\n";
+    let config = std::fs::read_to_string(dir.path().join("tidegate.toml")).unwrap();
+    write(&dir, "tidegate.toml", &format!("{config}\n{other}"));
+    write(&dir, "rules/timed.sql", "INSERT INTO uplink SELECT ts, v FROM timed;");
+    write(&dir, "day.txt", "s/a {\"b\": 2}\ntimed {\"t\": 1000, \"v\": 7}\ns/a {\"b\": 3}\n");
     let output = tidegate(dir.path(), &["replay", "--raw", "day.txt"]);
-    assert!(
-        output.status.code() == Some(3) && err(&output).contains("mosquitto_sub -F %j"),
-        "{}",
-        err(&output)
-    );
+    let rows: Vec<Value> = lines(out(&output)).iter().map(|line| line["row"].clone()).collect();
+    assert_eq!(rows, [json!({ "ts": "1970-01-01T00:00:01Z", "v": 7 })], "{}", err(&output));
+    for part in ["stream=s", "mosquitto_sub -F %j", "no_time=2"] {
+        assert!(err(&output).contains(part), "{part}: {}", err(&output));
+    }
+    assert_eq!(err(&output).matches("its messages are left out").count(), 1, "{}", err(&output));
     assert!(!Path::new(&dir.path().join("data")).exists());
 }

@@ -319,8 +319,11 @@ impl Watcher {
 
     /// What is new since the box before: as `RulesDir` finds it.
     fn look(&mut self) -> Vec<Edited> {
-        let known: BTreeMap<String, String> =
-            self.book.texts().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        let known: BTreeMap<String, String> = self
+            .book
+            .texts()
+            .filter_map(|(name, text)| Some((name.to_string(), text?.to_string())))
+            .collect();
         let texts = self.files.lock().clone();
         let mut gone: Vec<&String> = known.keys().filter(|name| !texts.contains_key(*name)).collect();
         let mut edited: Vec<Edited> =

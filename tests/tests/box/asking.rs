@@ -131,7 +131,7 @@ async fn status_tells_what_was_published_and_what_came_of_it() {
     assert_eq!(report["outputs"][0]["counts"], json!({"failed": 0, "dropped": 0}));
 
     let text = said(&stage.site.tidegate(&["status"]));
-    assert!(text.lines().all(|line| line.chars().count() <= 80 || line.starts_with("config")), "{text}");
+    assert!(!text.contains('\u{2026}'), "nothing is cut where there is no terminal: {text}");
     let log = stage.the_box.log().clone();
     assert_eq!(stage.the_box.stop().await.code(), Some(0));
     let last = log.text().lines().rfind(|line| line.contains("status rows_in")).unwrap().to_owned();
@@ -172,6 +172,32 @@ async fn what_needs_a_person_is_said_and_gives_exit_code_4() {
     let (report, code) = stage.status(|report| report["attention"] == json!([])).await;
     assert_eq!((code, &report["rules"][0]["refused"]), (0, &Value::Null));
     drop(stage.the_box);
+}
+
+#[tokio::test]
+async fn a_box_that_does_not_do_what_its_files_say_needs_a_person() {
+    let stage = stage().await;
+    let path = stage.site.path("tidegate.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    let attention = async |so: &str| {
+        let has = |report: &Value| report["attention"].to_string().contains(so);
+        assert_eq!(stage.status(has).await.1, 4);
+        stage.status(has).await.0["attention"].to_string()
+    };
+    let with_horn = format!("{config}[outputs.horn]\nconnection = \"plant\"\ntopic = \"horn\"\n");
+    fs::write(&path, &with_horn).unwrap();
+    let said_so = attention("has changed since the start").await;
+    assert!(said_so.contains("outputs.horn (new)") && said_so.contains("restart the box"), "{said_so}");
+    stage.site.rule("horn", "INSERT INTO horn SELECT TRUE AS on FROM tank");
+    let refused = attention("rule horn: ").await;
+    assert!(refused.contains("the rule is right for the configuration file as it is by now"), "{refused}");
+    fs::write(&path, with_horn.replace("topic = \"horn\"", "tpoic = \"horn\"")).unwrap();
+    let wrong = attention("would not start with this file").await;
+    assert!(wrong.contains("did you mean `topic`?"), "{wrong}");
+    fs::write(&path, config).unwrap();
+    fs::remove_dir_all(stage.site.path("rules")).unwrap();
+    let gone = attention("the rules directory cannot be read").await;
+    assert!(gone.contains("the rules that are loaded keep running"), "{gone}");
 }
 
 #[tokio::test]

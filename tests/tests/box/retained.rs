@@ -74,3 +74,58 @@ async fn a_retained_message_moves_an_output_once_over_starts_stops_and_crashes()
         assert!(running.stop().await.success());
     }
 }
+
+/// The second block of `sh` under "Backup" in the document, for these places.
+fn backup_script(data: &std::path::Path, stick: &std::path::Path) -> String {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let text = std::fs::read_to_string(document).unwrap();
+    let backup = text.split("## Backup").nth(1).unwrap().split("## Restore").next().unwrap();
+    let block = backup.split("```sh\n").nth(2).unwrap().split("```").next().unwrap();
+    assert!(block.contains(".backup"), "{block}");
+    block
+        .replace("/var/lib/tidegate", &data.display().to_string())
+        .replace("/media/stick", &stick.display().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_that_is_restored_as_the_document_says_moves_nothing_by_old_commands() {
+    let plant = Mosquitto::start().await;
+    // Without tables and inferred columns: there is less to copy.
+    let site = Site::new(&format!("{}{STREAM}", connection("plant", &plant, "5")));
+    site.rule("copy", "INSERT INTO out SELECT v FROM s;");
+    let devices = Client::publisher(&plant).await;
+    let out = Client::subscriber(&plant, "out").await;
+    let mut stage = Stage { plant, site, devices, out, markers: 100 };
+    stage.devices.retain("s/a", r#"{"v": 1}"#).await;
+    let (running, written) = stage.start().await;
+    assert_eq!(written, ["1"]);
+    assert!(running.stop().await.success());
+    let (running, written) = stage.start().await;
+    assert_eq!(written, [""; 0]);
+    let (data, stick) = (stage.site.path("data"), tempfile::tempdir().unwrap());
+    // What a box in the field has installed: `sqlite3`, and the binary.
+    let tools = tempfile::tempdir().unwrap();
+    let sqlite3 = "#!/usr/bin/env python3\nimport sqlite3, sys\n\
+        sqlite3.connect(sys.argv[1]).backup(sqlite3.connect(sys.argv[2].split()[1]))\n";
+    std::fs::write(tools.path().join("sqlite3"), sqlite3).unwrap();
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(tools.path().join("sqlite3"), mode).unwrap();
+    std::os::unix::fs::symlink(tidegate_tests::box_under_test::binary(), tools.path().join("tidegate"))
+        .unwrap();
+    let path = format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap());
+    let script = format!("set -e\n{}", backup_script(&data, stick.path()));
+    let saved = std::process::Command::new("sh").args(["-c", &script]).env("PATH", path).output().unwrap();
+    assert!(saved.status.success(), "{saved:?}");
+    assert!(running.stop().await.success());
+
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(stick.path(), &data)
+        .or_else(|_| {
+            let copied = std::process::Command::new("cp").arg("-r").arg(stick.path()).arg(&data).status()?;
+            copied.success().then_some(()).ok_or_else(|| std::io::Error::other("cp failed"))
+        })
+        .unwrap();
+    let (running, written) = stage.start().await;
+    assert_eq!(written, [""; 0], "nothing that was dealt with before the backup");
+    assert!(running.stop().await.success());
+}

@@ -108,6 +108,9 @@ impl Decoder {
             return Some(found);
         }
         if !self.inferred || node == ROOT {
+            if let Some(here) = self.nodes.get(node).filter(|_| !self.unseen.is_empty()) {
+                self.unseen.meets(here, &self.nodes, name);
+            }
             return None;
         }
         if self.keys >= MAX_KEYS {

@@ -2,6 +2,7 @@
 
 mod findings;
 mod inference;
+mod unseen;
 mod visit;
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use crate::json::text::{each_row, find, trimmed, with_marked_numbers};
 use crate::json::time::{Unreadable, implausible};
 use crate::json::{Fields, TsPlace};
 pub use findings::{Findings, Tally};
+use unseen::Unseen;
 use visit::{Object, Rows, Within};
 
 /// Turns payloads of one stream into rows.
@@ -47,6 +49,7 @@ pub struct Decoder {
     told_implausible: bool,
     told_missing: bool,
     told_full: bool,
+    unseen: Unseen,
     schema: Option<SchemaRef>,
 }
 
@@ -85,6 +88,11 @@ impl Decoder {
     /// When two columns have one name, or a path starts with `^` although there is no `rows`.
     pub fn new(layout: &Layout) -> Result<Self, LayoutError> {
         let Compiled { columns, times, nodes } = Compiled::new(layout)?;
+        let given = 1 + layout.captures.len() + usize::from(layout.flag.is_some());
+        let unseen = match (&layout.fields, &layout.ts) {
+            (Fields::Declared(_), TsPlace::Arrival | TsPlace::At { .. }) => Unseen::new(&columns, given),
+            _ => Unseen::default(),
+        };
         let reads_root = nodes.get(ROOT).is_some_and(|root| !root.keys.is_empty());
         Ok(Self {
             columns,
@@ -108,6 +116,7 @@ impl Decoder {
             told_implausible: false,
             told_missing: false,
             told_full: false,
+            unseen,
             schema: None,
         })
     }
@@ -267,7 +276,7 @@ impl Decoder {
         }
         let rows = std::mem::take(&mut self.rows);
         let schema = self.schema();
-        let arrays = self
+        let arrays: Vec<_> = self
             .columns
             .iter_mut()
             .map(|column| {
@@ -275,6 +284,9 @@ impl Decoder {
                 column.finish()
             })
             .collect();
+        if !self.unseen.is_empty() {
+            self.unseen.rows(&arrays, rows);
+        }
         // Every column has the schema's type and `rows` rows, so this cannot fail.
         RecordBatch::try_new_with_options(
             schema,
@@ -295,6 +307,12 @@ impl Decoder {
                 .map(|column| Field::new(&*column.name, column.field_type.data_type(), &*column.name != TS));
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         }))
+    }
+
+    /// The declared columns that have had no value in many rows, if there is something new to say of them;
+    /// empty: by now all of them have had one.
+    pub fn unseen(&mut self) -> Option<String> {
+        self.unseen.news()
     }
 
     /// Takes what was found since the last call, if anything was.

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::TimestampNanosecondType;
 use rusqlite::{Connection, OptionalExtension, params};
-use tidegate_core::{Rows, Seqs, TS};
+use tidegate_core::{Rows, Seqs};
 
 use super::Inspector;
 use crate::buffer::{BufferError, block};
@@ -45,6 +42,8 @@ pub struct Portion {
     pub ordinals: Vec<u32>,
     /// when they were written, as far as that is known; none when they are of a stream
     pub written: Option<WallTime>,
+    /// when they came, were written or were put aside, in nanoseconds since 1970, as far as that is known
+    pub at_ns: Option<i64>,
 }
 
 impl Portion {
@@ -55,26 +54,8 @@ impl Portion {
             rows: self.rows.slice(rows.start, rows.len()),
             ordinals: self.ordinals.get(rows).unwrap_or_default().to_vec(),
             written: self.written,
+            at_ns: self.at_ns,
         }
-    }
-
-    /// The rows with `since <= ts < until`, in nanoseconds since 1970; none when they have no time `ts`.
-    #[must_use]
-    pub fn between(&self, since: i64, until: i64) -> Option<Self> {
-        let times = self.rows.batch.column_by_name(TS)?.as_primitive_opt::<TimestampNanosecondType>()?;
-        let mask: BooleanArray = times.iter().map(|ts| ts.map(|ts| since <= ts && ts < until)).collect();
-        let ordinals = self
-            .ordinals
-            .iter()
-            .zip(&mask)
-            .filter(|(_, keep)| *keep == Some(true))
-            .map(|(ordinal, _)| *ordinal)
-            .collect();
-        let rows = Rows {
-            batch: filter_record_batch(&self.rows.batch, &mask).ok()?,
-            seqs: self.rows.seqs.filter(&mask),
-        };
-        Some(Self { name: Arc::clone(&self.name), rows, ordinals, written: self.written })
     }
 }
 
@@ -85,6 +66,7 @@ struct Stored {
     first_seq: u64,
     data: Vec<u8>,
     now_ns: i64,
+    wall_ns: Option<i64>,
 }
 
 /// Reads rows in the order in which they were written. What is written after it was made is not read.
@@ -156,7 +138,7 @@ impl<'a> Reader<'a> {
     /// When the file cannot be read. A block that does not decode is said, counted and passed over.
     pub fn read(&mut self) -> Result<Option<Portion>, BufferError> {
         while self.left > 0 {
-            let Some(Stored { id, name, first_seq, data, now_ns }) = self.fetch()? else { break };
+            let Some(Stored { id, name, first_seq, data, now_ns, wall_ns }) = self.fetch()? else { break };
             self.after = id;
             let decoded = match &self.source {
                 Source::Stream(_) => block::decode_batch(&data)
@@ -172,7 +154,10 @@ impl<'a> Reader<'a> {
                     continue;
                 }
             };
-            let whole = Portion { name: name.into(), rows, ordinals, written: self.readings.wall_of(now_ns) };
+            let of_sequence = self.readings.wall_of(now_ns);
+            let at_ns = of_sequence.map(|wall| wall.wall_ns).or(wall_ns);
+            let written = of_sequence.filter(|_| matches!(self.source, Source::Waiting(_)));
+            let whole = Portion { name: name.into(), rows, ordinals, written, at_ns };
             let skipped = whole.rows.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             let taken = (whole.rows.len() - skipped).min(usize::try_from(self.left).unwrap_or(usize::MAX));
             self.skip -= skipped as u64;
@@ -192,9 +177,11 @@ impl<'a> Reader<'a> {
 
     fn fetch(&self) -> Result<Option<Stored>, BufferError> {
         let (table, column, name) = self.source.place();
-        let now_ns = if table == "block" { self.inspector.now_ns() } else { "0" };
+        // What is put aside has only the time at which it was.
+        let now_ns = if table == "refused" { "0" } else { self.inspector.now_ns() };
+        let wall_ns = if table == "block" { "NULL" } else { "wall_ns" };
         let select = format!(
-            "SELECT id, {column}, first_seq, data, {now_ns} FROM {table}
+            "SELECT id, {column}, first_seq, data, {now_ns}, {wall_ns} FROM {table}
              WHERE id > ?1 AND id <= ?2 AND (?3 IS NULL OR {column} = ?3) ORDER BY id LIMIT 1"
         );
         let work = || {
@@ -208,6 +195,7 @@ impl<'a> Reader<'a> {
                         first_seq: row.get(2)?,
                         data: row.get(3)?,
                         now_ns: row.get(4)?,
+                        wall_ns: row.get(5)?,
                     })
                 })
                 .optional()

@@ -1,6 +1,7 @@
 //! `tidegate status`: how a running box is.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 
 use super::connect;
 use crate::cli::args::StatusArgs;
@@ -9,10 +10,12 @@ use crate::cli::{Failure, print};
 use crate::management::command::status::Status;
 use crate::management::report::{Buffer, Noted, Report, Rule, Stream};
 
-/// A table has no more columns than that.
-const WIDTH: usize = 80;
-/// What is longer is cut: `--json` has it.
+/// What is longer is cut on a terminal.
 const NAME: usize = 22;
+/// Where a paragraph begins.
+const INDENT: usize = 10;
+/// What has no room for so much beside it goes below.
+const LEAST: usize = 24;
 
 /// Prints how the box is.
 ///
@@ -23,35 +26,61 @@ pub fn status(args: StatusArgs) -> Result<(), Failure> {
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
-        print(&text(&report))?;
+        print(&text(&report, terminal_width()))?;
     }
     if report.attention.is_empty() { Ok(()) } else { Err(Failure::NeedsAPerson) }
 }
 
-/// How a box is, for people, on a terminal of 80 columns.
-fn text(report: &Report) -> String {
+/// How wide the terminal is; none: standard output is none, and lines are as long as they are.
+fn terminal_width() -> Option<usize> {
+    std::io::stdout().is_terminal().then(|| columns().filter(|columns| *columns > 0).unwrap_or(80).max(40))
+}
+
+/// Some serial consoles do not know.
+#[cfg(feature = "screen")]
+fn columns() -> Option<usize> {
+    ratatui::crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns))
+}
+
+#[cfg(not(feature = "screen"))]
+fn columns() -> Option<usize> {
+    None
+}
+
+/// Text that is folded to a width, if there is one.
+struct Folded {
+    text: String,
+    width: Option<usize>,
+}
+
+/// How a box is, for people.
+fn text(report: &Report, width: Option<usize>) -> String {
     let about = &report.about;
     let up = age(i128::from(about.up_s) * 1_000_000_000);
-    let mut out = String::new();
+    let mut out = Folded { text: String::new(), width };
     let state = format!(
         "{}, tidegate {}, {} for {up} (process {})",
         about.name, about.version, about.state, about.pid
     );
-    paragraph(&mut out, "box", &state);
-    paragraph(&mut out, "config", &about.config);
-    report.attention.iter().for_each(|sentence| paragraph(&mut out, "NEEDS YOU", sentence));
+    out.paragraph("box", &state);
+    out.paragraph("config", &about.config);
+    report.attention.iter().for_each(|sentence| out.paragraph("NEEDS YOU", sentence));
     connections(&mut out, report);
     streams(&mut out, &report.streams);
+    if report.rules.is_empty() {
+        out.text.push('\n');
+        out.paragraph("RULE", &format!("no rules: there is none in {}", about.rules_dir));
+    }
     rules(&mut out, &report.rules);
     outputs(&mut out, report);
     uplinks(&mut out, report);
-    out.push('\n');
+    out.text.push('\n');
     buffer(&mut out, &report.buffer);
-    out.push_str("\n`--json` tells all of it; `tidegate tail NAME` shows rows as they pass\n");
-    out
+    out.text.push_str("\n`--json` tells all of it; `tidegate tail NAME` shows rows as they pass\n");
+    out.text
 }
 
-fn connections(out: &mut String, report: &Report) {
+fn connections(out: &mut Folded, report: &Report) {
     let cells = report.connections.iter().map(|line| {
         let lasting = line
             .for_s
@@ -59,39 +88,35 @@ fn connections(out: &mut String, report: &Report) {
         let state = if line.connected { "up" } else { "DOWN" };
         let mut also = also(&line.counts);
         if let Some(error) = line.last_error.as_ref().filter(|_| line.connected) {
-            also.push(format!("{} ago: {}", age_ms(error.ago_ms), error.text));
+            also.push(said(error));
         }
-        [cut(&line.name, NAME), format!("{state}{lasting}"), grouped(line.messages), also.join(", ")]
+        [out.name(&line.name), format!("{state}{lasting}"), grouped(line.messages), also.join(", ")]
     });
-    section(
-        out,
-        ["CONNECTION", "STATE", "MESSAGES", "BESIDES"],
-        [false, false, true, false],
-        cells.collect(),
-    );
+    out.section(["CONNECTION", "STATE", "MESSAGES", "BESIDES"], [false, false, true, false], cells.collect());
 }
 
-fn streams(out: &mut String, streams: &[Stream]) {
+fn streams(out: &mut Folded, streams: &[Stream]) {
     let cells = streams.iter().map(|stream| {
         let behind = stream.watermark_behind_ms.map_or_else(String::new, |ms| match ms {
             ..-1_000 => format!("{} ahead", age_ms(ms.unsigned_abs())),
             _ => format!("{} ago", age_ms(u64::try_from(ms).unwrap_or(0))),
         });
-        let also = also(&stream.counts).join(", ");
+        let mut also = also(&stream.counts);
+        also.extend(stream.unseen.as_ref().map(|columns| format!("never a value: {columns}")));
         [
-            cut(&stream.name, NAME),
+            out.name(&stream.name),
             grouped(stream.rows),
             rate(stream.rate.per_s_10s),
             newest(&stream.newest),
             behind,
-            also,
+            also.join(", "),
         ]
     });
     let heads = ["STREAM", "ROWS", "A SECOND", "NEWEST", "WATERMARK", "BESIDES"];
-    section(out, heads, [false, true, true, true, true, false], cells.collect());
+    out.section(heads, [false, true, true, true, true, false], cells.collect());
 }
 
-fn rules(out: &mut String, rules: &[Rule]) {
+fn rules(out: &mut Folded, rules: &[Rule]) {
     let cells = rules.iter().map(|rule| {
         let (state, lasting) = match &rule.version {
             Some(version) => {
@@ -103,55 +128,52 @@ fn rules(out: &mut String, rules: &[Rule]) {
         let mut also = also(&rule.counts);
         also.extend(rule.waits_for.as_ref().map(|what| format!("for {what}")));
         also.extend((rule.state_bytes > 0).then(|| format!("keeps {}", size(rule.state_bytes))));
-        [cut(&rule.name, NAME), state, lasting, grouped(rule.rows), newest(&rule.newest), also.join(", ")]
+        [out.name(&rule.name), state, lasting, grouped(rule.rows), newest(&rule.newest), also.join(", ")]
     });
     let heads = ["RULE", "RUNS", "FOR", "ROWS", "NEWEST", "BESIDES"];
-    section(out, heads, [false, false, true, true, true, false], cells.collect());
+    out.section(heads, [false, false, true, true, true, false], cells.collect());
 }
 
-fn outputs(out: &mut String, report: &Report) {
+fn outputs(out: &mut Folded, report: &Report) {
     let cells = report.outputs.iter().map(|output| {
         let mut also = also(&output.counts);
-        also.extend(
-            output.last_error.as_ref().map(|error| format!("{} ago: {}", age_ms(error.ago_ms), error.text)),
-        );
+        also.extend(output.last_error.as_ref().map(said));
         [
-            cut(&output.name, NAME),
+            out.name(&output.name),
             grouped(output.written),
             rate(output.rate.per_s_10s),
             newest(&output.newest),
             also.join(", "),
         ]
     });
-    section(
-        out,
+    out.section(
         ["OUTPUT", "WRITTEN", "A SECOND", "NEWEST", "BESIDES"],
         [false, true, true, true, false],
         cells.collect(),
     );
 }
 
-fn uplinks(out: &mut String, report: &Report) {
+fn uplinks(out: &mut Folded, report: &Report) {
     let cells = report.uplinks.iter().map(|uplink| {
         let state = if uplink.connected { "up" } else { "DOWN" };
-        let also = also(&uplink.counts).join(", ");
+        let mut also = also(&uplink.counts);
+        also.extend(uplink.last_error.as_ref().map(said));
         [
-            cut(&uplink.name, NAME),
+            out.name(&uplink.name),
             state.to_owned(),
             grouped(uplink.delivered),
             rate(uplink.rate.per_s_10s),
-            also,
+            also.join(", "),
         ]
     });
-    section(
-        out,
+    out.section(
         ["UPLINK", "STATE", "DELIVERED", "A SECOND", "BESIDES"],
         [false, false, true, true, false],
         cells.collect(),
     );
 }
 
-fn buffer(out: &mut String, buffer: &Buffer) {
+fn buffer(out: &mut Folded, buffer: &Buffer) {
     let (bytes, max) = (size(buffer.bytes), size(buffer.max_bytes));
     let mut text = format!(
         "{} wait ({bytes} of {max}), journal {}",
@@ -165,13 +187,17 @@ fn buffer(out: &mut String, buffer: &Buffer) {
     if let Some(mib) = buffer.disk_mib_a_day {
         text.push_str(&format!("; {} MiB a day on the disk", grouped(mib)));
     }
-    paragraph(out, "buffer", &text);
+    out.paragraph("buffer", &text);
 }
 
 /// What was counted besides, as far as there was any.
 fn also(counts: &BTreeMap<String, u64>) -> Vec<String> {
     let counts = counts.iter().filter(|(_, count)| **count > 0);
     counts.map(|(name, count)| format!("{} {}", grouped(*count), name.replace('_', " "))).collect()
+}
+
+fn said(error: &Noted) -> String {
+    format!("{} ago: {}", age_ms(error.ago_ms), error.text)
 }
 
 fn newest(noted: &Option<Noted>) -> String {
@@ -186,37 +212,57 @@ fn age_ms(ms: u64) -> String {
     age(i128::from(ms) * 1_000_000)
 }
 
-/// A table, no wider than the terminal.
-fn section<const N: usize>(out: &mut String, heads: [&str; N], right: [bool; N], cells: Vec<[String; N]>) {
-    let mut text = String::new();
-    table(&mut text, heads, right, cells);
-    if !text.is_empty() {
-        out.push('\n');
+impl Folded {
+    /// A name, which is cut where a line is short: `--json` has it.
+    fn name(&self, name: &str) -> String {
+        cut(name, if self.width.is_some() { NAME } else { usize::MAX })
     }
-    for line in text.lines() {
-        out.push_str(&cut(line.strip_prefix("  ").unwrap_or(line), WIDTH));
-        out.push('\n');
-    }
-}
 
-/// Text behind its head, in as many lines as it takes.
-fn paragraph(out: &mut String, head: &str, text: &str) {
-    const INDENT: usize = 10;
-    let mut line = format!("{head:INDENT$}");
-    for word in text.split_whitespace() {
-        let is_full = line.chars().count() + word.chars().count() + 1 > WIDTH && line.trim().len() > 1;
-        if is_full && line.chars().count() > INDENT {
-            out.push_str(&cut(line.trim_end(), usize::MAX));
-            out.push('\n');
-            line = " ".repeat(INDENT);
-        }
-        if line.chars().count() > INDENT {
-            line.push(' ');
-        }
-        line.push_str(word);
+    /// A table. What is too long in its last column goes on below.
+    fn section<const N: usize>(&mut self, heads: [&str; N], right: [bool; N], cells: Vec<[String; N]>) {
+        let mut text = String::new();
+        table(&mut text, heads, right, cells);
+        let Some(head) = text.lines().next() else { return };
+        let last = heads.last().map_or(0, |head| head.chars().count());
+        let indent = head.chars().count().saturating_sub(last + 2);
+        self.text.push('\n');
+        text.lines().for_each(|line| self.line(line.strip_prefix("  ").unwrap_or(line), indent));
     }
-    out.push_str(&cut(line.trim_end(), usize::MAX));
-    out.push('\n');
+
+    /// Text behind its head.
+    fn paragraph(&mut self, head: &str, text: &str) {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        self.line(&format!("{head:INDENT$}{}", cut(&text, usize::MAX)), INDENT);
+    }
+
+    /// A line, in as many as it takes; those that follow are indented.
+    fn line(&mut self, line: &str, indent: usize) {
+        let width = self.width.unwrap_or(usize::MAX);
+        let indent = if indent + LEAST > width { INDENT } else { indent };
+        let mut rest: Vec<char> = line.chars().collect();
+        while rest.len() > width {
+            // A word that is too long for a line goes over its end.
+            let at = |chars: &[char], from: usize| {
+                let words = chars.iter().enumerate().skip(from).filter(|(_, c)| **c == ' ');
+                words.map(|(at, _)| at).collect::<Vec<_>>()
+            };
+            let spaces = at(&rest, indent + 1);
+            let Some(end) = spaces.iter().rfind(|at| **at <= width).or(spaces.first()).copied() else {
+                break;
+            };
+            let more = rest.split_off(end);
+            self.push(&rest);
+            rest = vec![' '; indent];
+            rest.extend(more.into_iter().skip_while(|c| *c == ' '));
+        }
+        self.push(&rest);
+    }
+
+    fn push(&mut self, line: &[char]) {
+        let line: String = line.iter().collect();
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
 }
 
 #[cfg(test)]
@@ -325,7 +371,7 @@ config    /etc/tidegate/tidegate.toml
 NEEDS YOU rule cooling: rules/cooling.sql:12:8: there is no column temprature;
           did you mean temperature? (the version before runs on)
 ";
-        let shown = text(&report());
+        let shown = text(&report(), Some(80));
         assert!(shown.starts_with(expected), "{shown}");
         for line in shown.lines() {
             assert!(line.chars().count() <= 80, "{line}");
@@ -340,7 +386,7 @@ NEEDS YOU rule cooling: rules/cooling.sql:12:8: there is no column temprature;
                 rest = rest.split_once(part).unwrap_or_else(|| panic!("no {part} in its place in {line}")).1;
             }
         };
-        in_order("plant", &["up 60 min", "1 234 567", "5 malformed, 1 reconnects", "61 min ago"]);
+        in_order("plant", &["up 60 min", "1 234 567", "5 malformed, 1 reconnects"]);
         in_order("tank", &["1 234 562", "24.0", "0 s ago", "1 s ago"]);
         in_order("a_stream_with_quite_a…", &["0", "0.0", "-"]);
         in_order("cooling ", &["v3", "5 min", "12", "61 s ago", "keeps 2.0 KiB"]);
@@ -350,7 +396,31 @@ NEEDS YOU rule cooling: rules/cooling.sql:12:8: there is no column temprature;
         in_order("uplink", &["DOWN", "30"]);
         in_order("buffer", &["1 row wait (512 B of 1.0 GiB)", "1 200 commits"]);
         assert!(shown.contains("2 760 MiB"), "{shown}");
+        let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            flat.contains("61 min ago: the broker closed the connection, for a reason that takes some words")
+        );
         assert!(shown.ends_with("`tidegate tail NAME` shows rows as they pass\n"));
+    }
+
+    #[test]
+    fn nothing_is_cut_or_folded_where_there_is_no_terminal() {
+        let shown = text(&report(), None);
+        let line = |head: &str| shown.lines().find(|line| line.starts_with(head)).unwrap();
+        assert!(
+            line("plant").ends_with(
+                "61 min ago: the broker closed the connection, for a reason that takes some words"
+            )
+        );
+        assert!(line("NEEDS YOU").ends_with("(the version before runs on)"));
+        assert!(shown.contains("a_stream_with_quite_a_long_name"));
+    }
+
+    #[test]
+    fn a_box_without_rules_says_so() {
+        let about = About { rules_dir: "/etc/tidegate/rules".to_owned(), ..report().about };
+        let shown = text(&Report { about, rules: Vec::new(), ..report() }, Some(80));
+        assert!(shown.contains("\nRULE      no rules: there is none in /etc/tidegate/rules\n"), "{shown}");
     }
 
     #[test]

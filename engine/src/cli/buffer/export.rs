@@ -36,7 +36,7 @@ impl FileFormat {
     }
 }
 
-/// Which times are wanted, in nanoseconds since 1970.
+/// When rows came that are wanted, in nanoseconds since 1970.
 pub(super) struct Between {
     /// this or later
     pub(super) since: Option<i64>,
@@ -45,16 +45,10 @@ pub(super) struct Between {
 }
 
 impl Between {
-    fn of(&self, portion: Portion) -> Result<Portion, Failure> {
-        if self.since.is_none() && self.until.is_none() {
-            return Ok(portion);
-        }
-        portion.between(self.since.unwrap_or(i64::MIN), self.until.unwrap_or(i64::MAX)).ok_or_else(|| {
-            let name = &portion.name;
-            Failure::Failed(anyhow::anyhow!(
-                "rows of `{name}` have no time `ts`: leave out --since and --until, or let the rule select it"
-            ))
-        })
+    /// Rows of which nobody knows when they came are wanted, too.
+    fn has(&self, portion: &Portion) -> bool {
+        let Some(at) = portion.at_ns else { return true };
+        self.since.is_none_or(|since| since <= at) && self.until.is_none_or(|until| at < until)
     }
 }
 
@@ -79,7 +73,9 @@ pub(super) fn export(
         FileFormat::JsonLines => {
             let mut lines = JsonLines::for_files(out, name, source);
             while let Some(portion) = reader.read()? {
-                lines.write(&between.of(portion)?)?;
+                if between.has(&portion) {
+                    lines.write(&portion)?;
+                }
             }
             lines.finish()?;
             lines.rows()
@@ -87,7 +83,9 @@ pub(super) fn export(
         FileFormat::Csv => {
             let mut table = Table::new(out, name, source, columns, clock)?;
             while let Some(portion) = reader.read()? {
-                table.write(&between.of(portion)?)?;
+                if between.has(&portion) {
+                    table.write(&portion)?;
+                }
             }
             table.out.flush()?;
             table.rows
@@ -141,7 +139,7 @@ impl<W: Write> JsonLines<W> {
     }
 
     pub(super) fn write(&mut self, portion: &Portion) -> io::Result<()> {
-        let Portion { name, rows, ordinals, written } = portion;
+        let Portion { name, rows, ordinals, written, .. } = portion;
         for row in 0..rows.len() {
             self.line.clear();
             match &mut self.shape {
@@ -238,7 +236,7 @@ impl<W: Write> Table<W> {
     }
 
     fn write(&mut self, portion: &Portion) -> Result<(), Failure> {
-        let Portion { name, rows, ordinals, written } = portion;
+        let Portion { name, rows, ordinals, written, .. } = portion;
         let clock = written
             .and_then(corrected)
             .map(|(written, behind_ms)| (written.to_string(), behind_ms.to_string()));
