@@ -10,11 +10,13 @@ use arrow::datatypes::{DataType, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde::Serialize;
 
+use super::time::offset_at;
+
 /// Writes rows of one schema as JSON objects: keys are the columns' names in order, nulls are written as
 /// `null`.
 ///
-/// Times are RFC 3339 with `Z` and as few fraction digits (0, 3, 6 or 9) as keep them whole. Floats have the
-/// shortest digits that read back the same (`80.0`); NaN and the infinities, which JSON does not know, are
+/// Times are RFC 3339 with `Z`, in another zone with its offset, and without both if they have no zone; with
+/// as few fraction digits (0, 3, 6 or 9) as keep them whole. Floats have the shortest digits that read back the same (`80.0`); NaN and the infinities, which JSON does not know, are
 /// `null`. Lists are arrays, structs are objects; anything else is the text that Arrow displays.
 #[derive(Debug, Clone)]
 pub struct Encoder {
@@ -68,8 +70,13 @@ pub fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
             })+
         };
     }
-    if let Some(values) = any.downcast_ref::<TimestampNanosecondArray>() {
-        return write_time(values.value(row), out);
+    if let DataType::Timestamp(..) = array.data_type() {
+        out.push(b'"');
+        let begin = out.len();
+        if write_time(array, row, out) {
+            return out.push(b'"');
+        }
+        out.truncate(begin - 1);
     }
     scalars!(
         Float64Array,
@@ -83,21 +90,6 @@ pub fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
         UInt64Array
     );
     scalars!(Int8Array, Int16Array, UInt8Array, UInt16Array, UInt32Array);
-    let ns = match array.data_type() {
-        DataType::Timestamp(TimeUnit::Second, _) => {
-            any.downcast_ref::<TimestampSecondArray>().map(|v| (v.value(row), 1_000_000_000))
-        }
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            any.downcast_ref::<TimestampMillisecondArray>().map(|v| (v.value(row), 1_000_000))
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            any.downcast_ref::<TimestampMicrosecondArray>().map(|v| (v.value(row), 1_000))
-        }
-        _ => None,
-    };
-    if let Some(ns) = ns.and_then(|(value, unit)| value.checked_mul(unit)) {
-        return write_time(ns, out);
-    }
     match array.data_type() {
         DataType::List(_) => write_elements(&array.as_list::<i32>().value(row), out),
         DataType::LargeList(_) => write_elements(&array.as_list::<i64>().value(row), out),
@@ -136,17 +128,51 @@ fn write_displayed(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
     }
 }
 
-fn write_time(ns: i64, out: &mut Vec<u8>) {
-    out.push(b'"');
-    write_rfc3339(ns, out);
-    out.push(b'"');
+/// Appends the time in row `row`, without quotes. Returns whether there is one that nanoseconds can say.
+pub(crate) fn write_time(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> bool {
+    let DataType::Timestamp(unit, zone) = array.data_type() else { return false };
+    let any = array.as_any();
+    let ns = match unit {
+        TimeUnit::Nanosecond => any.downcast_ref::<TimestampNanosecondArray>().map(|v| (v.value(row), 1)),
+        TimeUnit::Microsecond => {
+            any.downcast_ref::<TimestampMicrosecondArray>().map(|v| (v.value(row), 1_000))
+        }
+        TimeUnit::Millisecond => {
+            any.downcast_ref::<TimestampMillisecondArray>().map(|v| (v.value(row), 1_000_000))
+        }
+        TimeUnit::Second => any.downcast_ref::<TimestampSecondArray>().map(|v| (v.value(row), 1_000_000_000)),
+    };
+    let Some(ns) = ns.and_then(|(value, unit)| value.checked_mul(unit)) else { return false };
+    let (s, fraction) = (ns.div_euclid(NS), ns.rem_euclid(NS));
+    match zone.as_deref() {
+        None => write_clock(s, fraction, out),
+        Some("UTC" | "Etc/UTC" | "Z" | "+00:00") => write_rfc3339(ns, out),
+        // RFC 3339 has no offsets with seconds, as they were before 1900.
+        Some(name) => match offset_at(name, s).filter(|offset| offset % 60 == 0) {
+            Some(offset) => {
+                write_clock(s + offset, fraction, out);
+                out.push(if offset < 0 { b'-' } else { b'+' });
+                digits(offset.abs() / 3600, 2, out);
+                out.push(b':');
+                digits(offset.abs() / 60 % 60, 2, out);
+            }
+            None => write_rfc3339(ns, out),
+        },
+    }
+    true
 }
+
+const NS: i64 = 1_000_000_000;
 
 /// Appends `2026-03-01T12:00:00Z`, with 3, 6 or 9 digits of fraction when they are needed. All of i64 is in
 /// the years 1677 to 2262.
 pub(crate) fn write_rfc3339(ns: i64, out: &mut Vec<u8>) {
-    const NS: i64 = 1_000_000_000;
-    let (seconds, fraction) = (ns.div_euclid(NS), ns.rem_euclid(NS));
+    write_clock(ns.div_euclid(NS), ns.rem_euclid(NS), out);
+    out.push(b'Z');
+}
+
+/// Appends what a clock shows `seconds` after it showed 1970-01-01 00:00:00, and `fraction` nanoseconds.
+fn write_clock(seconds: i64, fraction: i64, out: &mut Vec<u8>) {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     digits(year, 4, out);
@@ -164,7 +190,6 @@ pub(crate) fn write_rfc3339(ns: i64, out: &mut Vec<u8>) {
             _ => digits(fraction, 9, out),
         }
     }
-    out.push(b'Z');
 }
 
 /// The decimal digits of a number that is not negative, with leading zeros.

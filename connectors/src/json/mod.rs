@@ -21,8 +21,8 @@ mod text;
 mod time;
 
 pub use decode::{DecodeError, Decoder, Findings, Tally};
-pub(crate) use encode::write_rfc3339;
 pub use encode::{Encoder, write_value};
+pub(crate) use encode::{write_rfc3339, write_time};
 pub use layout::{Field, Fields, Layout, LayoutError, MAX_INFERRED, Missing, TsPlace};
 pub use time::{Numbers, TextFormat, TimeFormat, TimeUnit, Zone};
 

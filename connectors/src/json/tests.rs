@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampSecondArray,
+};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -722,6 +725,46 @@ proptest! {
         let text = String::from_utf8(out).unwrap();
         prop_assert_eq!(text.parse::<jiff::Timestamp>().unwrap().as_nanosecond(), i128::from(ns));
         prop_assert!([20, 24, 27, 30].contains(&text.len()), "{}", text);
+    }
+}
+
+/// The offsets are those of the IANA database, as `date -d @S` shows them with `TZ` set.
+#[test]
+fn a_time_is_written_by_the_clock_of_its_zone() {
+    let s = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_second();
+    let berlin = Some("Europe/Berlin");
+    for (utc, zone, expected) in [
+        ("2026-10-25T00:30:05Z", berlin, "2026-10-25T02:30:05+02:00"),
+        ("2026-10-25T01:30:05Z", berlin, "2026-10-25T02:30:05+01:00"),
+        ("2026-07-01T00:00:00Z", Some("America/St_Johns"), "2026-06-30T21:30:00-02:30"),
+        ("2026-01-01T00:00:00Z", Some("Europe/London"), "2026-01-01T00:00:00+00:00"),
+        ("2026-01-01T00:00:00Z", Some("+05:45"), "2026-01-01T05:45:00+05:45"),
+        ("2026-01-01T00:00:00Z", Some("UTC"), "2026-01-01T00:00:00Z"),
+        ("2026-01-01T00:00:00Z", Some("+00:00"), "2026-01-01T00:00:00Z"),
+        ("2026-03-28T14:00:00Z", None, "2026-03-28T14:00:00"),
+        // Berlin was 53 minutes and 28 seconds ahead, which RFC 3339 cannot say.
+        ("1880-01-01T00:00:00Z", berlin, "1880-01-01T00:00:00Z"),
+    ] {
+        let zone = zone.map(std::sync::Arc::<str>::from);
+        let columns = [
+            std::sync::Arc::new(
+                TimestampNanosecondArray::from(vec![s(utc) * 1_000_000_000]).with_timezone_opt(zone.clone()),
+            ) as ArrayRef,
+            std::sync::Arc::new(
+                TimestampMillisecondArray::from(vec![s(utc) * 1_000]).with_timezone_opt(zone.clone()),
+            ),
+            std::sync::Arc::new(TimestampSecondArray::from(vec![s(utc)]).with_timezone_opt(zone)),
+        ];
+        for column in columns {
+            let mut out = Vec::new();
+            write_value(&column, 0, &mut out);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("\"{expected}\""),
+                "{:?}",
+                column.data_type()
+            );
+        }
     }
 }
 

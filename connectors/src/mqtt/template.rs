@@ -1,7 +1,7 @@
 //! Topics and payloads with columns in them: `actuators/{device}/pump`, `{"run": {run}}`.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, TimeUnit, TimestampNanosecondType};
+use arrow::datatypes::DataType;
 
 use super::topic::{check_text, is_name};
 use crate::json;
@@ -168,9 +168,7 @@ fn write_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
         DataType::Utf8 => out.extend_from_slice(array.as_string::<i32>().value(row).as_bytes()),
         DataType::LargeUtf8 => out.extend_from_slice(array.as_string::<i64>().value(row).as_bytes()),
         DataType::Utf8View => out.extend_from_slice(array.as_string_view().value(row).as_bytes()),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            json::write_rfc3339(array.as_primitive::<TimestampNanosecondType>().value(row), out);
-        }
+        _ if json::write_time(array, row, out) => {}
         _ => json::write_value(array, row, out),
     }
 }

@@ -37,6 +37,12 @@ fn refused(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<DataFusionError> {
             return Some(plan_datafusion_err!("`{op}` is not known here; {why}"));
         }
         Op::StringConcat => return sides.put_together(),
+        Op::BitwiseAnd
+        | Op::BitwiseOr
+        | Op::BitwiseXor
+        | Op::PGBitwiseXor
+        | Op::PGBitwiseShiftLeft
+        | Op::PGBitwiseShiftRight => return sides.bits(op),
         Op::Plus => Operator::Plus,
         Op::Minus => Operator::Minus,
         Op::Multiply => Operator::Multiply,
@@ -79,6 +85,25 @@ impl Sides<'_> {
         let [left, right] = [said(self.left), said(self.right)];
         Some(plan_datafusion_err!(
             "`{left} || {right}` would put texts together, and there is none; write OR between conditions"
+        ))
+    }
+
+    /// `a & b`, where one of them is no whole number: the planner would cut it to one.
+    fn bits(&self, op: &BinaryOperator) -> Option<DataFusionError> {
+        let is_whole = |data_type: &DataType| data_type.is_integer() || data_type.is_null();
+        let (side, data_type) =
+            [self.left, self.right].into_iter().zip(&self.types).find(|(_, kind)| !is_whole(kind))?;
+        let ([left, right], side, kind) = ([said(self.left), said(self.right)], said(side), kind(data_type));
+        let help = match (op, kind) {
+            (BinaryOperator::BitwiseXor, _) => format!("`power({left}, {right})` for the power"),
+            (BinaryOperator::BitwiseAnd, "a condition") => "AND between conditions".to_owned(),
+            (BinaryOperator::BitwiseOr, "a condition") => "OR between conditions".to_owned(),
+            (BinaryOperator::BitwiseOr, "text") => "`||` to put texts together".to_owned(),
+            _ => format!("`CAST({side} AS BIGINT)` if the bits of its whole part are meant"),
+        };
+        let found = if kind == "a number" { "may have a fraction".to_owned() } else { format!("is {kind}") };
+        Some(plan_datafusion_err!(
+            "`{op}` works on the bits of whole numbers, and `{side}` {found}; write {help}"
         ))
     }
 

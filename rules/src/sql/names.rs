@@ -11,7 +11,7 @@ use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Wind
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::as_of::Versions;
-use super::functions::memories;
+use super::functions::{EPOCHS, Epoch, memories};
 use super::growth::bounded;
 use super::json::{self, JsonOperators};
 use super::lower::types::Meetings;
@@ -59,6 +59,11 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
         scalar.insert(udf.name().to_owned(), udf);
     }
     scalar.extend(json::functions().into_iter().chain(markers()).map(|udf| (udf.name().to_owned(), udf)));
+    for name in EPOCHS {
+        if let Some(udf) = scalar.get(name).cloned() {
+            scalar.insert(name.to_owned(), Arc::new(ScalarUDF::from(Epoch(udf))));
+        }
+    }
     let mut aggregate = HashMap::new();
     for udaf in datafusion_functions_aggregate::all_default_aggregate_functions() {
         for alias in udaf.aliases() {

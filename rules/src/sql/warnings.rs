@@ -2,17 +2,21 @@
 
 use std::ops::ControlFlow;
 
+use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{DataFusionError, Result, plan_datafusion_err};
-use datafusion_expr::{Aggregate, Filter, LogicalPlan};
-use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr, Query, Value, ValueWithSpan, visit_expressions};
+use datafusion_common::{DFSchema, DataFusionError, Result, plan_datafusion_err};
+use datafusion_expr::utils::merge_schema;
+use datafusion_expr::{Aggregate, Expr, ExprSchemable, Filter, LogicalPlan};
+use datafusion_sql::sqlparser::ast::{
+    BinaryOperator, Expr as Written, Query, Value, ValueWithSpan, visit_expressions,
+};
 
-use super::complaint::{at, at_first, in_clause};
+use super::complaint::{at, at_first, in_clause, near_first};
 use super::lower::{has_window, window_below, window_column};
 use super::names::Names;
 use super::table_functions::WindowKind;
 use super::wall_clock::asks_for_now;
-use super::words::said;
+use super::words::{local_zone, said};
 
 /// Warns of what can be seen in the text of `query` alone.
 pub(super) fn of_text(query: &Query, names: &Names<'_>) {
@@ -22,6 +26,13 @@ pub(super) fn of_text(query: &Query, names: &Names<'_>) {
                 "nothing is equal or unequal to NULL, so this never holds; write `{is}`"
             );
             names.warn(at(null, what));
+        }
+        if let Written::BinaryOp { left, op: BinaryOperator::BitwiseXor, right } = expr {
+            let what = plan_datafusion_err!(
+                "`^` is no power here: it is where the bits of two whole numbers differ; write `power({left}, \
+                {right})` for the power"
+            );
+            names.warn(at(expr, what));
         }
         ControlFlow::Continue(())
     });
@@ -38,9 +49,33 @@ pub(super) fn of_plan(plan: &LogicalPlan, names: &Names<'_>) -> Result<()> {
         if let Some(what) = what {
             names.warn(what);
         }
-        Ok(TreeNodeRecursion::Continue)
+        let schema = merge_schema(&node.inputs());
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Some(what) = local_time_of_no_zone(expr, &schema) {
+                    names.warn(near_first([expr], what));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
     })?;
     Ok(())
+}
+
+/// `to_local_time(ts)`, which gives `ts` back.
+fn local_time_of_no_zone(expr: &Expr, schema: &DFSchema) -> Option<DataFusionError> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let argument = call.args.first().filter(|_| call.func.name() == "to_local_time")?;
+    let data_type = argument.get_type(schema).ok()?;
+    if local_zone(&data_type).is_some() {
+        return None;
+    }
+    let (text, utc) = (said(argument), matches!(data_type, DataType::Timestamp(_, Some(_))));
+    let why = if utc { "whose clocks show UTC" } else { "which has no zone" };
+    Some(plan_datafusion_err!(
+        "`to_local_time({text})` leaves `{text}` as it is, {why}; say which zone: to_local_time({text} AT \
+        TIME ZONE 'Europe/Berlin')"
+    ))
 }
 
 /// `HAVING now() - max(ts) > ..` of groups that have no window: a group is looked at when a row of it comes.
@@ -75,13 +110,13 @@ fn windows_of_all(aggregate: &Aggregate) -> Option<DataFusionError> {
 }
 
 /// The NULL of `x = NULL`, and what is meant.
-fn compared_with_null(expr: &Expr) -> Option<(&Expr, &'static str)> {
-    let Expr::BinaryOp { left, op, right } = expr else { return None };
+fn compared_with_null(expr: &Written) -> Option<(&Written, &'static str)> {
+    let Written::BinaryOp { left, op, right } = expr else { return None };
     let is = match op {
         BinaryOperator::Eq => "IS NULL",
         BinaryOperator::NotEq => "IS NOT NULL",
         _ => return None,
     };
-    let is_null = |side: &&Expr| matches!(side, Expr::Value(ValueWithSpan { value: Value::Null, .. }));
+    let is_null = |side: &&Written| matches!(side, Written::Value(ValueWithSpan { value: Value::Null, .. }));
     Some(([&**right, &**left].into_iter().find(is_null)?, is))
 }

@@ -83,6 +83,9 @@ pub(super) fn said(expr: &Expr) -> String {
             format!("{}{} {like} {}", in_parentheses(expr), not(*negated), said(pattern))
         }
         Expr::Case(case) => case_of(case),
+        Expr::Cast(Cast { expr, field }) if let Some(zone) = local_zone(field.data_type()) => {
+            format!("{} AT TIME ZONE '{zone}'", in_parentheses(expr))
+        }
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
             match sql_type(field.data_type()) {
                 Some(_) if is_implied(expr, field.data_type()) => said(expr),
@@ -94,6 +97,14 @@ pub(super) fn said(expr: &Expr) -> String {
         Expr::AggregateFunction(call) => aggregate(call),
         Expr::WindowFunction(call) => window(call),
         other => other.to_string(),
+    }
+}
+
+/// The zone of times that are shown otherwise than in UTC.
+pub(super) fn local_zone(data_type: &DataType) -> Option<&str> {
+    match data_type {
+        DataType::Timestamp(_, Some(zone)) => Some(&**zone).filter(|zone| *zone != "UTC"),
+        _ => None,
     }
 }
 
@@ -313,7 +324,7 @@ pub(super) fn plain(message: &str) -> String {
 }
 
 /// What stands behind the parentheses that `text` begins with, if it does.
-fn after_parentheses(text: &str) -> &str {
+pub(super) fn after_parentheses(text: &str) -> &str {
     if !text.starts_with('(') {
         return text;
     }

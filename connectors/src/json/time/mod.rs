@@ -22,6 +22,7 @@ use format::Read;
 pub use format::TextFormat;
 pub(super) use plausible::implausible;
 pub use zone::Zone;
+pub(super) use zone::offset_at;
 
 /// Unit of a numeric time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]

@@ -30,6 +30,17 @@ impl Zone {
     }
 }
 
+/// What clocks of `zone`, a name of the IANA database or an offset such as `+02:00`, are ahead of UTC at
+/// `utc_s`, in seconds.
+pub(in crate::json) fn offset_at(zone: &str, utc_s: i64) -> Option<i64> {
+    let utc = naive(utc_s)?;
+    let offset = match zone.parse::<Tz>() {
+        Ok(zone) => zone.offset_from_utc_datetime(&utc).fix(),
+        Err(_) => zone.parse::<arrow::array::timezone::Tz>().ok()?.offset_from_utc_datetime(&utc).fix(),
+    };
+    Some(i64::from(offset.local_minus_utc()))
+}
+
 fn naive(s: i64) -> Option<NaiveDateTime> {
     Some(chrono::DateTime::from_timestamp(s, 0)?.naive_utc())
 }

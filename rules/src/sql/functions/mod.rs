@@ -1,6 +1,9 @@
 //! The functions that SQL has not, but machines need: they remember rows, and stand with `OVER`.
 //!
 //! Here is how they are written: names, arguments, types. What they do is in [`super::operators`]'s `over`.
+//! [`epoch`] are those that SQL has, with a type that says more.
+
+mod epoch;
 
 use std::sync::Arc;
 
@@ -8,6 +11,8 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{Result, ScalarValue, plan_err};
 use datafusion_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion_expr::{Expr, PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl};
+
+pub(super) use epoch::{EPOCHS, Epoch};
 
 /// A function that remembers rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -13,10 +13,10 @@ use tidegate_core::TS;
 use tidegate_core::diagnostic::{did_you_mean, nearest};
 
 use super::{Asked, Lowering};
-use crate::sql::complaint::at_first;
+use crate::sql::complaint::{at_first, near_first};
 use crate::sql::names::Names;
 use crate::sql::statement::LateRows;
-use crate::sql::words::{field_type, said};
+use crate::sql::words::{field_type, identifier, said};
 use crate::{Options, Target};
 
 /// The target that `name` is.
@@ -88,6 +88,11 @@ pub(super) fn fit(
         };
         let why = plan_datafusion_err!("a column without a name: `{text}`; {help}");
         return Err(at_first([&expr], why));
+    }
+    if matches!(target, Target::Uplink)
+        && let Some((_, column)) = named.iter().find(|(name, _)| name == TS)
+    {
+        refuse_local(TS, column, &plan)?;
     }
     let exprs = match target {
         Target::Stream(stream) => {
@@ -216,6 +221,9 @@ fn fit_stream(
         };
         let found = plan.schema().field_from_column(column)?.data_type().clone();
         let wanted = field.data_type();
+        if matches!(wanted, DataType::Timestamp(..)) {
+            refuse_local(field.name(), column, plan)?;
+        }
         let expr = Expr::Column(column.clone());
         let expr = match widens(&found, wanted) {
             Some(false) => expr,
@@ -233,6 +241,25 @@ fn fit_stream(
         exprs.push(expr.alias(field.name()));
     }
     Ok(exprs)
+}
+
+/// A time without a zone would be taken for one of UTC where `name` is a moment.
+fn refuse_local(name: &str, column: &Column, plan: &LogicalPlan) -> Result<()> {
+    if !matches!(plan.schema().field_from_column(column)?.data_type(), DataType::Timestamp(_, None)) {
+        return Ok(());
+    }
+    let name = identifier(name);
+    let another = if name == TS {
+        "leave `ts` as it is and give the local time another name"
+    } else {
+        "declare it `utf8` for local time, and write `CAST(.. AS VARCHAR)`"
+    };
+    let why = plan_datafusion_err!(
+        "`{name}` is a time without a zone, and would be taken for UTC; {another}, or say which zone it is \
+        of: `.. AT TIME ZONE 'Europe/Berlin' AS {name}`"
+    );
+    let sources = [Expr::Column(column.clone())];
+    Err(near_first(&sources, why))
 }
 
 /// Whether values of `found` fit `wanted` without loss: `Some(false)` as they are, `Some(true)` after a cast.

@@ -11,7 +11,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{Column, Literal};
 use tidegate_core::Span;
 
-use crate::sql::words::interval;
+use crate::sql::words::{after_parentheses, interval};
 
 /// `expr` in SQL.
 pub(in crate::sql) fn written(expr: &Arc<dyn PhysicalExpr>) -> String {
@@ -85,7 +85,7 @@ pub(super) fn in_words(text: &str) -> String {
         .replace(" ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING", "")
         .replace("count(Int64(1))", "count(*)")
         .replace("count(1)", "count(*)");
-    let text = over(&text);
+    let text = zones(&over(&text));
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some(begin) = rest.find(|c: char| c.is_ascii_uppercase()) {
@@ -114,6 +114,24 @@ fn over(text: &str) -> String {
     })
 }
 
+/// `text` with `CAST(a AS Timestamp(.., zone))` as `a AT TIME ZONE zone`.
+fn zones(text: &str) -> String {
+    const CAST: &str = "CAST";
+    let Some((before, from)) = text.split_once("CAST(").map(|(before, _)| text.split_at(before.len())) else {
+        return text.to_owned();
+    };
+    let call = from.strip_prefix(CAST).unwrap_or_default();
+    let after = after_parentheses(call);
+    let inner = call.strip_suffix(after).and_then(|call| call.strip_prefix('(')?.strip_suffix(')'));
+    let Some(inner) = inner else { return text.to_owned() };
+    let zoned = inner.rsplit_once(" AS Timestamp(").and_then(|(of, to)| Some((of, to.split('"').nth(1)?)));
+    let inner = match zoned {
+        Some((of, zone)) => format!("{} AT TIME ZONE '{zone}'", zones(of)),
+        None => format!("{CAST}({})", zones(inner)),
+    };
+    format!("{before}{inner}{}", zones(after))
+}
+
 /// The constant that `word` and what is `after` it are, and what comes behind that.
 fn constant<'a>(word: &str, after: &'a str) -> Option<(String, &'a str)> {
     if word == "IntervalMonthDayNano" {
@@ -125,6 +143,9 @@ fn constant<'a>(word: &str, after: &'a str) -> Option<(String, &'a str)> {
         let next = if after.starts_with("(\"") { next.trim_start().strip_prefix("\")")? } else { next };
         return Some((interval(i32::try_from(months).ok()?, i32::try_from(days).ok()?, ns), next));
     }
+    if word == "Timestamp" && after.starts_with('(') {
+        return Some(("TIMESTAMP".to_owned(), after_parentheses(after)));
+    }
     let (inner, next) = after.strip_prefix('(')?.split_once(')')?;
     match word {
         "Int8" | "Int16" | "Int32" | "Int64" | "UInt8" | "UInt16" | "UInt32" | "UInt64" | "Float32"
@@ -133,7 +154,6 @@ fn constant<'a>(word: &str, after: &'a str) -> Option<(String, &'a str)> {
         "Utf8" | "LargeUtf8" | "Utf8View" => {
             Some((format!("'{}'", inner.trim_matches('"').replace('\'', "''")), next))
         }
-        "Timestamp" => Some(("TIMESTAMP".to_owned(), next)),
         "Interval" => Some(("INTERVAL".to_owned(), next)),
         _ => None,
     }
@@ -178,6 +198,14 @@ mod tests {
                 AS y"
             ),
             "lag(t.x) OVER (PARTITION BY t.k, t.j) AS y"
+        );
+        assert_eq!(
+            in_words(
+                "project date_trunc('day', to_local_time(CAST(ts AS Timestamp(Nanosecond, \
+                Some(\"Europe/Berlin\"))))) AS day, CAST(CAST(x AS Timestamp(ns)) AS Timestamp(ns, \"+02:00\"))"
+            ),
+            "project date_trunc('day', to_local_time(ts AT TIME ZONE 'Europe/Berlin')) AS day, CAST(x AS \
+            TIMESTAMP) AT TIME ZONE '+02:00'"
         );
         assert_eq!(
             in_words("filter CAST(temp AS Int64) > 80 AND Boolean(true)"),

@@ -314,7 +314,7 @@ fn with_event_time(data: LogicalPlan, found: DataType, function: &str) -> Result
             return plan_err!(
                 "`ts` of the data of {function} is a time without a zone, and windows go by UTC; leave `ts` \
                 as it is and give the local time another name, or say which zone it is of: `.. AT TIME ZONE \
-                'UTC' AS ts`"
+                'Europe/Berlin' AS ts`"
             );
         }
         other => {
