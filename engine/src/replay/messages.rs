@@ -46,6 +46,8 @@ pub(super) struct RecordedMessages {
     unclaimed: u64,
     /// messages that make no row, because the broker had retained them
     retained: u64,
+    /// Whether only the columns are wanted: they do not depend on when messages came.
+    infers: bool,
     pub reading: Reading,
 }
 
@@ -114,6 +116,7 @@ impl RecordedMessages {
                 return Err(read_only_once(name));
             }
             let mut messages = Self::with(path, &file, &streams, &BTreeMap::new())?;
+            messages.infers = true;
             let mut rows = VecDeque::new();
             tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
                 loop {
@@ -153,6 +156,7 @@ impl RecordedMessages {
             unreadable: 0,
             unclaimed: 0,
             retained: 0,
+            infers: false,
             reading: opened.reading,
         })
     }
@@ -212,7 +216,7 @@ impl RecordedMessages {
                 self.current = index;
             }
             let Some(feed) = self.feeds.get_mut(index) else { continue };
-            if feed.by_arrival && message.at.is_none() {
+            if feed.by_arrival && message.at.is_none() && !self.infers {
                 feed.timeless += 1;
                 if feed.timeless == 1 {
                     tracing::warn!(
