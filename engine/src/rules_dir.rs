@@ -175,6 +175,7 @@ impl RulesDir {
     /// nobody takes its changes.
     pub async fn run(mut self, changes: mpsc::Sender<Edited>, loaded: oneshot::Sender<()>) {
         self.watch();
+        strays(&self.dir).iter().for_each(|stray| tracing::warn!("{stray}"));
         let first = self.look();
         if !send_all(&changes, first).await {
             return;
@@ -437,6 +438,32 @@ fn list(dir: &Path) -> io::Result<BTreeMap<Arc<str>, PathBuf>> {
         }
     }
     Ok(files)
+}
+
+/// What looks like rules in `dir`, and is not read: other spellings of the ending, and rules in folders.
+#[must_use]
+pub fn strays(dir: &Path) -> Vec<Diagnostic> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths.iter().filter_map(|path| stray(path)).collect()
+}
+
+fn stray(path: &Path) -> Option<Diagnostic> {
+    let name = path.file_name()?.to_str()?.to_lowercase();
+    let is_rule = |path: &Path| rule_name(path).is_some();
+    let (what, help) = if name.starts_with('.') || is_rule(path) {
+        return None;
+    } else if path.is_dir() {
+        let mut inside = fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+        inside.find(|path| is_rule(path))?;
+        ("rules in folders are not read", "move them into the rules directory itself")
+    } else if name.ends_with(".sql") || name.ends_with(".sql.txt") {
+        ("this is not read as a rule: the names of rules end with `.sql`, in lower case", "rename it")
+    } else {
+        return None;
+    };
+    Some(Diagnostic::new(path.display().to_string(), what).help(help.to_owned()).warning())
 }
 
 fn rule_name(path: &Path) -> Option<&str> {

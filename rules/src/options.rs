@@ -1,5 +1,6 @@
 //! The leading `--!` lines of a rule file: TOML, one key a line.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::de::Error;
@@ -188,22 +189,27 @@ pub enum EmitRows {
     Row,
 }
 
-const KEYS: &[&str] = &[
-    "description",
-    "mode",
-    "lateness",
-    "idle_after",
-    "max_ahead",
-    "late_rows",
-    "emit",
-    "emit_every",
-    "state_ttl",
-    "max_state",
-    "when_state_full",
-    "priority",
-    "max_size",
-    "when_full",
-    "ttl",
+/// Every option, what it takes, and how it is written.
+const KEYS: [(&str, &str, &str); 15] = [
+    ("description", "text", "description = \"Starts the cooling pump\""),
+    ("mode", "\"active\", \"shadow\" or \"off\"", "mode = \"shadow\""),
+    ("lateness", "a length of time", "lateness = \"5s\""),
+    ("idle_after", "a length of time", "idle_after = \"10s\""),
+    ("max_ahead", "a length of time", "max_ahead = \"1h\""),
+    ("late_rows", "the name of a derived stream or output, or \"uplink\"", "late_rows = \"uplink\""),
+    ("emit", "\"final\" or \"row\"", "emit = \"row\""),
+    ("emit_every", "a length of time", "emit_every = \"1s\""),
+    ("state_ttl", "a length of time", "state_ttl = \"1h\""),
+    ("max_state", "a size", "max_state = \"64MiB\""),
+    ("when_state_full", "\"stop\" or \"forget\"", "when_state_full = \"forget\""),
+    ("priority", "a number from 0 to 9", "priority = 8"),
+    ("max_size", "a size", "max_size = \"2MiB\""),
+    (
+        "when_full",
+        "\"block\", \"drop_oldest\", \"drop_newest\" or \"thin_out\"",
+        "when_full = \"drop_oldest\"",
+    ),
+    ("ttl", "a length of time", "ttl = \"7d\""),
 ];
 const MARK: &str = "--!";
 
@@ -225,17 +231,33 @@ impl Options {
         if self.when_full != Some(WhenFull::Block) {
             return Vec::new();
         }
-        let says = |line: &str| {
-            line.trim_start()
-                .strip_prefix(MARK)
-                .is_some_and(|option| option.trim_start().starts_with("when_full"))
-        };
-        let line = (1..).zip(text.lines()).find(|(_, line)| says(line)).map_or(1, |(number, _)| number);
+        let place = Self::place(text, "when_full");
         let what =
             "when the buffer is full, the rule waits, and in the end all streams and outputs wait with it";
         let help = "write `when_full = \"drop_oldest\"` or \"thin_out\", which go on and tell the cloud of \
             the gap, unless to stand still is better";
-        vec![Diagnostic::new(file, what).at(Place { line, column: 1 }).help(Some(help.to_owned())).warning()]
+        vec![Diagnostic::new(file, what).at(place).help(Some(help.to_owned())).warning()]
+    }
+
+    /// Where the line of the option `key` is in `text`.
+    pub(crate) fn place(text: &str, key: &str) -> Place {
+        let says =
+            |line: &str| line.trim_start().strip_prefix(MARK).is_some_and(|option| key_of(option) == key);
+        let line = (1..).zip(text.lines()).find(|(_, line)| says(line)).map_or(1, |(number, _)| number);
+        Place { line, column: 1 }
+    }
+
+    /// The option that the comment `comment`, without the `--` that it begins with, would be if it were one.
+    pub(crate) fn in_comment(comment: &str) -> Option<String> {
+        let (key, value) = comment.trim_start_matches(['-', '!']).split_once('=')?;
+        let (key, value) = (key.trim().to_lowercase(), value.trim());
+        let takes = |line: &str| toml::from_str::<Self>(line).is_ok();
+        let in_quotes = format!("{key} = \"{value}\"");
+        // A rule on trial is not to move machines for want of quotation marks.
+        let line = Some(format!("{key} = {value}"))
+            .filter(|line| takes(line))
+            .or_else(|| Some(in_quotes).filter(|line| key == "mode" && takes(line)))?;
+        is_known(&key).then_some(line)
     }
 
     /// Reads the `--!` lines at the start of `text`; empty lines and other comments may stand between them.
@@ -245,6 +267,7 @@ impl Options {
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Diagnostic>> {
         let mut toml = String::new();
         let mut wrong = Vec::new();
+        let mut said: BTreeMap<&str, u32> = BTreeMap::new();
         for (number, line) in (1..).zip(text.lines()) {
             let trimmed = line.trim_start();
             let Some(option) = trimmed.strip_prefix(MARK) else {
@@ -254,9 +277,20 @@ impl Options {
                 break;
             };
             let column = line.chars().count() - option.chars().count() + 1;
+            let place = |offset: usize| Place {
+                line: number,
+                column: u32::try_from(column + offset).unwrap_or(u32::MAX),
+            };
             // Each line must be good TOML by itself, so that an error names its own line.
             match toml::from_str::<Self>(option) {
                 Ok(_) => {
+                    let key = key_of(option);
+                    if let Some(first) = said.insert(key, number).filter(|_| is_known(key)) {
+                        let indent = option.chars().take_while(|c| c.is_whitespace()).count();
+                        let what = format!("the option `{key}` stands in line {first} already");
+                        let help = "leave one of them out".to_owned();
+                        wrong.push(Diagnostic::new(file, what).at(place(indent)).help(help));
+                    }
                     toml.push_str(option);
                     toml.push('\n');
                 }
@@ -264,19 +298,7 @@ impl Options {
                     let offset = error.span().map_or(0, |span| {
                         option.get(..span.start).map_or(0, |before| before.chars().count())
                     });
-                    let place =
-                        Place { line: number, column: u32::try_from(column + offset).unwrap_or(u32::MAX) };
-                    let key = option.split('=').next().unwrap_or("").trim();
-                    let diagnostic = if error.message().starts_with("unknown field") {
-                        Diagnostic::new(file, format!("unknown option `{key}`")).help(did_you_mean(key, KEYS))
-                    } else {
-                        Diagnostic::new(
-                            file,
-                            format!("cannot read the option line: {}", error.message().trim_end()),
-                        )
-                        .help(Some("write one TOML key a line, such as `--! lateness = \"5s\"`".to_owned()))
-                    };
-                    wrong.push(diagnostic.at(place));
+                    wrong.push(unreadable(file, option, error.message()).at(place(offset)));
                 }
             }
         }
@@ -290,6 +312,33 @@ impl Options {
             )]
         })
     }
+}
+
+fn is_known(key: &str) -> bool {
+    KEYS.iter().any(|(known, ..)| *known == key)
+}
+
+fn key_of(option: &str) -> &str {
+    option.split('=').next().unwrap_or("").trim()
+}
+
+/// The option line `option` cannot be read, for the reason `message`.
+fn unreadable(file: &str, option: &str, message: &str) -> Diagnostic {
+    let key = key_of(option);
+    let Some((_, takes, example)) = KEYS.iter().find(|(known, ..)| *known == key) else {
+        if message.starts_with("unknown field") {
+            let known = KEYS.map(|(known, ..)| known);
+            return Diagnostic::new(file, format!("unknown option `{key}`")).help(did_you_mean(key, &known));
+        }
+        return Diagnostic::new(file, format!("cannot read the option line: {}", message.trim_end()))
+            .help("write one TOML key a line, such as `--! lateness = \"5s\"`".to_owned());
+    };
+    let what = if message.starts_with("invalid type") || message.starts_with("invalid value") {
+        format!("the option `{key}` takes {takes}")
+    } else {
+        format!("cannot read the option `{key}`: {}", message.trim_end())
+    };
+    Diagnostic::new(file, what).help(format!("write `--! {example}`"))
 }
 
 #[cfg(test)]
@@ -349,6 +398,24 @@ mod tests {
             ),
             "{wrong:?}"
         );
+    }
+
+    #[test]
+    fn a_comment_reads_like_an_option_only_if_it_would_be_one() {
+        for (comment, expected) in [
+            (" mode = \"shadow\"", Some("mode = \"shadow\"")),
+            ("-! mode = \"off\"", Some("mode = \"off\"")),
+            ("mode=\"off\"\n", Some("mode = \"off\"")),
+            (" Mode = shadow", Some("mode = \"shadow\"")),
+            (" lateness = how late", None),
+            (" mode = what it does", None),
+            (" colour = \"red\"", None),
+            (" the mode = \"off\"", None),
+            (" --! mode = \"off\"", None),
+            ("----", None),
+        ] {
+            assert_eq!(Options::in_comment(comment).as_deref(), expected, "{comment}");
+        }
     }
 
     #[test]

@@ -105,16 +105,24 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// The name among `names` that `wanted` was most likely meant to be, if any is near enough.
+/// The name among `names` that `wanted` was most likely meant to be, if any is near enough: a third of its
+/// letters may be wrong, one begins with the other, or has nearly all of its letters in order.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
-    let near_enough = 0.72; // below this, Jaro-Winkler pairs words that a person would not
-    names
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
-        .filter(|(score, _)| *score >= near_enough)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
+    let letters = wanted.chars().count();
+    // What is shorter is the beginning of too much.
+    let least = 3;
+    let scored = names.into_iter().filter_map(|name| {
+        let known = name.to_lowercase();
+        let length = known.chars().count();
+        let wrong = strsim::damerau_levenshtein(&wanted, &known);
+        let begins =
+            letters.min(length) >= least && (known.starts_with(&wanted) || wanted.starts_with(&known));
+        let is_misspelt = wrong <= (letters.max(length) / 3).max(1) && wrong < letters;
+        let likeness = strsim::jaro_winkler(&wanted, &known);
+        (is_misspelt || begins || likeness > 0.85).then_some((is_misspelt, likeness, name))
+    });
+    scored.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(.., name)| name)
 }
 
 /// "did you mean `x`?", or else the list of what there is, or else nothing.
@@ -146,6 +154,10 @@ mod tests {
     fn the_nearest_name_is_offered_only_when_it_is_near() {
         assert_eq!(nearest("hots", ["host", "port"]), Some("host"));
         assert_eq!(nearest("zzz", ["host", "port"]), None);
+        assert_eq!(nearest("temp", ["temperature", "count"]), Some("temperature"));
+        assert_eq!(nearest("convert_tz", ["cot", "concat"]), None);
+        assert_eq!(nearest("avrage", ["avg", "count"]), Some("avg"));
+        assert_eq!(nearest("x", ["y"]), None);
         assert_eq!(did_you_mean("zzz", &["host"]).as_deref(), Some("known names: `host`"));
     }
 }

@@ -11,7 +11,7 @@ use crate::catalog::catalog;
 use crate::config::{self, Config};
 use crate::preflight::{is_for_the_service, preflight};
 use crate::rulebook::RuleBook;
-use crate::rules_dir::RulesDir;
+use crate::rules_dir::{RulesDir, strays};
 use crate::schemas::SchemaStore;
 use crate::status::Status;
 use crate::tables::TableFiles;
@@ -76,7 +76,14 @@ fn check_rules(config: &Config, path: &Path) -> Result<(usize, Vec<Diagnostic>),
             when its file is right";
         Diagnostic::new(file, what).help(help.to_owned()).warning()
     });
-    let warnings: Vec<_> = config.warnings.iter().cloned().chain(unchecked).chain(book.warnings()).collect();
+    let warnings: Vec<_> = config
+        .warnings
+        .iter()
+        .cloned()
+        .chain(unchecked)
+        .chain(book.warnings())
+        .chain(strays(&config.rules.dir))
+        .collect();
     if wrong.is_empty() {
         return Ok((book.len(), warnings));
     }

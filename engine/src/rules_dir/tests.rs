@@ -243,3 +243,27 @@ fn a_directory_that_is_gone_is_told_until_it_is_back() {
     watched.look_until(|watched| wrong(watched).is_empty());
     watched.nothing_more();
 }
+
+#[test]
+fn what_looks_like_a_rule_and_is_none_is_said() {
+    let watched = Watched::start(&[("good.sql", &lamp(1))]);
+    for name in ["a.SQL", "b.sql.txt", "c.sql.bak", "notes.md", ".d.sql"] {
+        fs::write(watched.path(name), lamp(1)).unwrap();
+    }
+    for (folder, file) in [("line1", "fan.sql"), ("data", "fan.csv")] {
+        fs::create_dir(watched.path(folder)).unwrap();
+        fs::write(watched.path(folder).join(file), lamp(1)).unwrap();
+    }
+    let dir = watched.dir.path();
+    let said: Vec<String> = strays(dir).iter().map(ToString::to_string).collect();
+    let ending = "this is not read as a rule: the names of rules end with `.sql`, in lower case; rename it";
+    let expected = [
+        format!("{}: {ending}", dir.join("a.SQL").display()),
+        format!("{}: {ending}", dir.join("b.sql.txt").display()),
+        format!(
+            "{}: rules in folders are not read; move them into the rules directory itself",
+            dir.join("line1").display()
+        ),
+    ];
+    assert_eq!(said, expected);
+}

@@ -16,6 +16,7 @@
 mod as_of;
 mod complaint;
 mod dialect;
+mod elsewhere;
 pub(crate) mod evaluation;
 mod floats;
 mod functions;
@@ -85,9 +86,10 @@ fn compile_with_room(
     catalog: &Catalog,
 ) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
     let statements = text::parse(file, text).map_err(CompileError::Wrong)?;
+    let twice = warnings::of_outputs(file, &statements, options, catalog);
     let names = names::Names::new(catalog);
     let (mut views, mut sizes) = (PlannerContext::new(), nesting::Sizes::default());
-    let (mut lowered, mut wrong, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lowered, mut wrong, mut warnings) = (Vec::new(), Vec::new(), twice);
     for statement in statements {
         let complaints = complaint::Complaints { file, text, start: statement.start };
         let outcome = match statement.body {
@@ -116,6 +118,7 @@ fn compile_with_room(
     if !wrong.is_empty() {
         return Err(CompileError::Wrong(wrong));
     }
+    warnings.extend(warnings::of_options(file, text, options, names.has_windows()));
     let flows = lowered.iter().flat_map(|statement: &Statement| {
         let of =
             |input: &Arc<str>, target: &Target| Flow { input: Arc::clone(input), target: target.clone() };

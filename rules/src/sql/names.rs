@@ -1,6 +1,7 @@
 //! What a name in a statement means: streams and functions.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -104,6 +105,7 @@ pub(super) struct Names<'a> {
     warnings: Mutex<Vec<DataFusionError>>,
     /// views of the file that are wrong, and whether a statement has asked for one since the last time
     wrong_views: Mutex<(BTreeSet<String>, bool)>,
+    has_windows: AtomicBool,
 }
 
 impl<'a> Names<'a> {
@@ -114,7 +116,17 @@ impl<'a> Names<'a> {
             waiting: Mutex::default(),
             warnings: Mutex::default(),
             wrong_views: Mutex::default(),
+            has_windows: AtomicBool::new(false),
         }
+    }
+
+    /// A statement of the file has a window.
+    pub(super) fn note_window(&self) {
+        self.has_windows.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_windows(&self) -> bool {
+        self.has_windows.load(Ordering::Relaxed)
     }
 
     /// The view `name` is wrong, which was said: statements that read it have no fault of their own.

@@ -4,6 +4,8 @@
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
+use crate::Options;
+
 const TUMBLE: &str =
     "write FROM TUMBLE(stream, DESCRIPTOR(ts), INTERVAL '10' SECOND) .. GROUP BY window_start, window_end";
 const HOP: &str = "write FROM HOP(stream, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '10' SECOND), the \
@@ -59,6 +61,16 @@ const FUNCTIONS: &[(&[&str], &str)] = &[
     ),
     (&["getdate", "getutcdate", "sysdatetime", "sysutcdatetime", "sysdate", "curtime", "localtime"], NOW),
     (&["curdate"], "write CURRENT_DATE"),
+    (&["localtimestamp"], "write `now() AT TIME ZONE 'Europe/Berlin'`"),
+    (&["convert_tz", "from_utc_timestamp", "tz_offset"], "write `ts AT TIME ZONE 'Europe/Berlin'`"),
+    (&["format", "date_format"], "write `round(x, 2)` of a number, or `to_char(ts, '%Y-%m-%d %H:%M:%S')`"),
+    (&["isnumeric", "is_number"], "write `TRY_CAST(x AS DOUBLE) IS NOT NULL`"),
+    (
+        &["mode"],
+        "count them: SELECT x, count(*) .. GROUP BY window_start, window_end, x QUALIFY row_number() OVER \
+        (PARTITION BY window_start, window_end ORDER BY count(*) DESC) = 1",
+    ),
+    (&["mod"], "write `x % y`"),
     (&["unix_timestamp"], "write `date_part('epoch', ts)`"),
     (
         &["latest", "last", "last_row"],
@@ -122,6 +134,10 @@ pub(super) fn of_column(name: &str) -> Option<&'static str> {
     match name.to_lowercase().as_str() {
         "window_start" | "window_end" => {
             Some("windows add it: FROM TUMBLE(stream, DESCRIPTOR(ts), INTERVAL '10' SECOND)")
+        }
+        "localtimestamp" => Some("write `now() AT TIME ZONE 'Europe/Berlin'`"),
+        variable if variable.starts_with('@') => {
+            Some("a rule has no variables: write the value, or look it up in a reference table")
         }
         "time" | "_time" | "timestamp" | "rowtime" | "event_time" | "eventtime" | "proctime" => {
             Some("the event time of a row is its column `ts`")
@@ -192,7 +208,23 @@ pub(super) fn of_syntax(tokens: &[TokenWithSpan], at: usize) -> Option<(&'static
     if here.is_some_and(|token| token.token == Token::ExclamationMark) {
         return Some(("`!` is no operator", "write NOT"));
     }
-    if here_keyword == Keyword::DIV {
+    if here.is_some_and(|token| token.token == Token::Sharp) {
+        return Some(("`#` is no comment in SQL", "comments begin with `--`"));
+    }
+    if is(here, "MOD") || is(statement.last(), "MOD") {
+        return Some(("`MOD` is no operator", "write `x % y`"));
+    }
+    let units = ["SEC", "SECS", "MIN", "MINS", "HR", "HRS", "MSEC", "MSECS", "MS", "S", "M", "H", "D"];
+    if units.iter().any(|unit| is(here, unit)) {
+        return Some((
+            "there is no unit of time of this name",
+            "write MILLISECOND, SECOND, MINUTE, HOUR or DAY: INTERVAL '10' SECOND",
+        ));
+    }
+    if let Some(wrong) = first.or(here).and_then(|token| of_statement(&token.token)) {
+        return Some(wrong);
+    }
+    if here_keyword == Keyword::DIV || is(statement.last(), "DIV") {
         return Some((
             "`DIV` is no operator",
             "write `CAST(a / b AS BIGINT)`; whole numbers divided by `/` give whole numbers",
@@ -218,10 +250,26 @@ pub(super) fn of_syntax(tokens: &[TokenWithSpan], at: usize) -> Option<(&'static
     None
 }
 
+/// A statement that begins with `token` and that no rule has.
+pub(super) fn of_statement(token: &Token) -> Option<(&'static str, &'static str)> {
+    let Token::Word(word) = token else { return None };
+    Some(match word.value.to_uppercase().as_str() {
+        "GO" => ("`GO` is no SQL", "end each statement with `;`"),
+        "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "END" => (
+            "a rule has no transactions and no blocks",
+            "leave it out: what a rule writes for a row is taken as a whole",
+        ),
+        "DECLARE" | "SET" => {
+            ("a rule has no variables", "write the value, or look it up in a reference table")
+        }
+        _ => return None,
+    })
+}
+
 /// Comments that look like options, below the SQL or misspelt, which nobody would read.
 pub(super) fn options_out_of_place(
     tokens: &[TokenWithSpan],
-) -> impl Iterator<Item = (&TokenWithSpan, &'static str, &'static str)> {
+) -> impl Iterator<Item = (&TokenWithSpan, &'static str, String)> {
     const HELP: &str = "write it above the first statement, on a line of its own: `--! mode = \"off\"`";
     let is_space = |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_));
     let sql_begins = tokens.iter().position(|token| !is_space(token)).unwrap_or(tokens.len());
@@ -230,21 +278,32 @@ pub(super) fn options_out_of_place(
         .iter()
         .position(|token| matches!(token.token, Token::Whitespace(Whitespace::MultiLineComment(_))));
     let end = sql_begins.min(block_begins.unwrap_or(tokens.len()));
+    let reads_like = |line: &str| {
+        Options::in_comment(line).map(|option| {
+            let what = "this comment reads like an option, and is none";
+            (what, format!("write `--! {option}` above the first statement, or say it in other words"))
+        })
+    };
     tokens.iter().enumerate().filter_map(move |(at, token)| {
         let (what, help) = match &token.token {
             Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) if comment.starts_with('!') => {
                 let below = at > end;
-                below.then_some(("this option is not read, since it does not stand at the top", HELP))?
+                let what = "this option is not read, since it does not stand at the top";
+                below.then(|| (what, HELP.to_owned()))?
             }
             Token::Whitespace(Whitespace::SingleLineComment { comment, .. })
                 if comment.trim_start().starts_with('!') =>
             {
-                ("this is a comment and no option", "write `--!`, without a space between")
+                ("this is a comment and no option", "write `--!`, without a space between".to_owned())
             }
             Token::Whitespace(Whitespace::MultiLineComment(comment))
                 if comment.trim_start().starts_with('!') =>
             {
-                ("this is a comment and no option", HELP)
+                ("this is a comment and no option", HELP.to_owned())
+            }
+            Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => reads_like(comment)?,
+            Token::Whitespace(Whitespace::MultiLineComment(comment)) => {
+                comment.lines().find_map(reads_like)?
             }
             _ => return None,
         };

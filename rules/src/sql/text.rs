@@ -8,7 +8,7 @@ use tidegate_core::{Diagnostic, Place};
 use super::dialect::RuleDialect;
 use super::nesting::too_deep;
 use super::pattern::clauses::known_to_the_parser;
-use super::spellings::{of_syntax, of_token, options_out_of_place};
+use super::spellings::{of_statement, of_syntax, of_token, options_out_of_place};
 use super::table_functions::rewrite_tokens;
 
 /// Nesting beyond this is not written by people; it would only cost stack.
@@ -30,20 +30,50 @@ pub(super) enum Body {
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Vec<Diagnostic>> {
     let tokens = tokens(text).map_err(|error| vec![syntax_error(file, text, &[], error.into())])?;
-    let wrong: Vec<Diagnostic> = tokens
-        .iter()
-        .filter_map(|token| of_token(&token.token).map(|wrong| (token, wrong)))
-        .map(|(token, (what, help))| {
-            Diagnostic::new(file, what).help(help.to_owned()).at(place(token.span.start))
-        })
-        .chain(options_out_of_place(&tokens).map(|(token, what, help)| {
-            Diagnostic::new(file, what).help(help.to_owned()).at(place(token.span.start))
-        }))
-        .collect();
+    let mut wrong: Vec<Diagnostic> =
+        tokens
+            .iter()
+            .filter_map(|token| of_token(&token.token).map(|wrong| (token, wrong)))
+            .map(|(token, (what, help))| {
+                Diagnostic::new(file, what).help(help.to_owned()).at(place(token.span.start))
+            })
+            .chain(options_out_of_place(&tokens).map(|(token, what, help)| {
+                Diagnostic::new(file, what).help(help).at(place(token.span.start))
+            }))
+            .chain(hashes(&tokens).map(|token| {
+                Diagnostic::new(file, "`#` is no comment in SQL")
+                    .help("comments begin with `--`".to_owned())
+                    .at(place(token.span.start))
+            }))
+            .collect();
     if !wrong.is_empty() {
+        wrong.sort_by_key(|diagnostic| diagnostic.place);
         return Err(wrong);
     }
     statements(file, text, tokens).map_err(|wrong| vec![wrong])
+}
+
+/// Each `#` that begins a line: in the middle of one it may be an operator.
+fn hashes(tokens: &[TokenWithSpan]) -> impl Iterator<Item = &TokenWithSpan> {
+    let mut line = 0;
+    tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).filter(move |token| {
+        let begins = std::mem::replace(&mut line, token.span.start.line) != token.span.start.line;
+        begins && token.token == Token::Sharp
+    })
+}
+
+/// Where each statement begins.
+fn starts(tokens: &[TokenWithSpan]) -> Vec<(Option<Place>, Token)> {
+    let mut begins = true;
+    let mut starts = Vec::new();
+    for token in tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))) {
+        let is_end = token.token == Token::SemiColon;
+        if begins && !is_end {
+            starts.push((place(token.span.start), token.token.clone()));
+        }
+        begins = is_end;
+    }
+    starts
 }
 
 /// The tokens of `text`, with comments and spaces.
@@ -72,8 +102,14 @@ fn statements(file: &str, text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<
     }
     let asts = parsed.map_err(|error| syntax_error(file, text, &written, error))?;
     let mut statements = Vec::with_capacity(asts.len());
+    let mut starts = starts(&written).into_iter();
     for ast in asts {
-        let start = place(ast.span().start);
+        // The parser does not know where some statements begin that no rule has.
+        let (start, first) = starts.next().unwrap_or((None, Token::EOF));
+        let start = place(ast.span().start).or(start);
+        if let Some((what, help)) = of_statement(&first) {
+            return Err(Diagnostic::new(file, what).at(start).help(help.to_owned()));
+        }
         let body = body(ast).map_err(|message| Diagnostic::new(file, message).at(start))?;
         statements.push(Statement { start, body });
     }

@@ -1,5 +1,6 @@
 //! What a statement says that is SQL, and probably not what its author wants.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
@@ -10,17 +11,32 @@ use datafusion_expr::{Aggregate, Expr, ExprSchemable, Filter, LogicalPlan};
 use datafusion_sql::sqlparser::ast::{
     BinaryOperator, Expr as Written, Query, Value, ValueWithSpan, visit_expressions,
 };
+use tidegate_core::Diagnostic;
 
 use super::complaint::{at, at_first, in_clause, near_first};
 use super::lower::{has_window, window_below, window_column};
 use super::names::Names;
-use super::table_functions::WindowKind;
+use super::table_functions::{Window, WindowKind};
+use super::text::{Body, Statement};
 use super::wall_clock::asks_for_now;
-use super::words::{local_zone, said};
+use super::words::{interval, local_zone, said};
+use crate::options::EmitRows;
+use crate::{Catalog, Mode, Options};
+
+mod bounds;
 
 /// Warns of what can be seen in the text of `query` alone.
 pub(super) fn of_text(query: &Query, names: &Names<'_>) {
+    let mut contradictions = BTreeSet::new();
     let _: ControlFlow<()> = visit_expressions(query, |expr| {
+        if let Some(what) = bounds::reversed(expr) {
+            names.warn(what);
+        }
+        // An AND is part of the AND around it.
+        if let Some(what) = bounds::contradiction(expr).filter(|what| contradictions.insert(what.to_string()))
+        {
+            names.warn(what);
+        }
         if let Some((null, is)) = compared_with_null(expr) {
             let what = plan_datafusion_err!(
                 "nothing is equal or unequal to NULL, so this never holds; write `{is}`"
@@ -29,8 +45,8 @@ pub(super) fn of_text(query: &Query, names: &Names<'_>) {
         }
         if let Written::BinaryOp { left, op: BinaryOperator::BitwiseXor, right } = expr {
             let what = plan_datafusion_err!(
-                "`^` is no power here: it is where the bits of two whole numbers differ; write `power({left}, \
-                {right})` for the power"
+                "`^` is no power here: it is where the bits of two whole numbers differ; write \
+                `power({left}, {right})` for the power"
             );
             names.warn(at(expr, what));
         }
@@ -41,6 +57,12 @@ pub(super) fn of_text(query: &Query, names: &Names<'_>) {
 /// Warns of what can be seen in `plan`.
 pub(super) fn of_plan(plan: &LogicalPlan, names: &Names<'_>) -> Result<()> {
     plan.apply(|node| {
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(window) = extension.node.as_any().downcast_ref::<Window>()
+        {
+            names.note_window();
+            hop_with_gaps(window).into_iter().for_each(|what| names.warn(what));
+        }
         let what = match node {
             LogicalPlan::Filter(filter) => silence(filter)?,
             LogicalPlan::Aggregate(aggregate) => windows_of_all(aggregate),
@@ -60,6 +82,67 @@ pub(super) fn of_plan(plan: &LogicalPlan, names: &Names<'_>) -> Result<()> {
         })
     })?;
     Ok(())
+}
+
+/// `HOP` whose slide is longer than its windows: most likely, they have changed places.
+fn hop_with_gaps(window: &Window) -> Option<DataFusionError> {
+    let WindowKind::Time(windows) = window.kind else { return None };
+    let (slide, size) = (windows.step_ns(), windows.size_ns());
+    if slide <= size {
+        return None;
+    }
+    let (slide, size) = (interval(0, 0, slide), interval(0, 0, size));
+    let what = plan_datafusion_err!(
+        "`HOP` leaves out rows: windows of {size} begin every {slide}; it takes the slide first: HOP(stream, \
+        DESCRIPTOR(ts), {size}, {slide})"
+    );
+    Some(what)
+}
+
+/// Statements that write to an output that one before them writes to.
+pub(super) fn of_outputs(
+    file: &str,
+    statements: &[Statement],
+    options: &Options,
+    catalog: &Catalog,
+) -> Vec<Diagnostic> {
+    let mut written: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut warnings = Vec::new();
+    if options.mode != Mode::Active {
+        return warnings;
+    }
+    for statement in statements {
+        let Body::Insert { target, .. } = &statement.body else { continue };
+        let line = statement.start.map_or(1, |start| start.line);
+        if !catalog.outputs.contains_key(target) {
+            continue;
+        }
+        if let Some(first) = written.get(target.as_str()) {
+            let what = format!(
+                "the statement in line {first} writes to the output `{target}`, too: the row that comes \
+                last decides what it does"
+            );
+            let help = "let one statement write it, with CASE or UNION ALL, so that a row says one thing";
+            warnings.push(Diagnostic::new(file, what).at(statement.start).help(help.to_owned()).warning());
+        } else {
+            written.insert(target, line);
+        }
+    }
+    warnings
+}
+
+/// Options that say when windows write, where there are none.
+pub(super) fn of_options(file: &str, text: &str, options: &Options, has_windows: bool) -> Vec<Diagnostic> {
+    let written = [("emit", options.emit == EmitRows::Row), ("emit_every", options.emit_every.is_some())];
+    let idle = written.into_iter().filter(|(_, said)| *said && !has_windows);
+    idle.map(|(option, _)| {
+        let what = format!("`{option}` says when windows write, and the rule has none");
+        let help =
+            "leave it out, or read a window: FROM TUMBLE(stream, DESCRIPTOR(ts), INTERVAL '10' SECOND)";
+        let place = Options::place(text, option);
+        Diagnostic::new(file, what).at(place).help(help.to_owned()).warning()
+    })
+    .collect()
 }
 
 /// `to_local_time(ts)`, which gives `ts` back.

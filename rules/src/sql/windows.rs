@@ -46,6 +46,10 @@ impl TimeWindows {
         self.size_ns
     }
 
+    pub(super) fn step_ns(&self) -> i64 {
+        self.step_ns
+    }
+
     pub(super) fn grow(&self) -> bool {
         self.grow
     }

@@ -237,8 +237,19 @@ pub(super) fn failure(error: &DataFusionError) -> String {
     .fold(said.as_str(), |said, prefix| said.strip_prefix(prefix).unwrap_or(said));
     match said {
         "Divide by zero error" => "a division by zero".to_owned(),
+        said if is_skipped_or_doubled(said) => SKIPPED_OR_DOUBLED.to_owned(),
         said => plain(&lower_first(said)),
     }
+}
+
+/// What is said of a local time that is none, or two.
+pub(super) const SKIPPED_OR_DOUBLED: &str =
+    "a local time that comes twice, or never, in the night in which the clocks change";
+
+/// Whether Arrow says so.
+pub(super) fn is_skipped_or_doubled(said: &str) -> bool {
+    said.contains("Cannot cast timezone to different timezone")
+        || said.contains("error computing timezone offset")
 }
 
 fn literal(value: &ScalarValue) -> String {

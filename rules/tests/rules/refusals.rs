@@ -106,14 +106,17 @@ fn no_message_speaks_in_the_planners_words() {
 #[test]
 fn the_place_is_where_the_fault_is() {
     // The whole statement is none of a rule.
-    const WHOLE: [&str; 10] = [
+    const WHOLE: [&str; 13] = [
+        "begin",
         "comment_hash",
+        "comment_sharp",
         "comment_slashes",
         "delete",
         "late_rows_columns",
         "late_rows_unknown",
         "no_from",
         "option_below",
+        "option_in_comment",
         "option_spaced",
         "select_alone",
         "too_many_steps",

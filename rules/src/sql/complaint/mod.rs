@@ -298,7 +298,12 @@ impl Complaints<'_> {
     }
 
     fn find_word(&self, word: &str) -> Option<Place> {
-        self.places_of(word).next()
+        let in_any_case = || {
+            let (text, word) = (self.text.to_ascii_lowercase(), word.to_ascii_lowercase());
+            Complaints { file: self.file, text: &text, start: self.start }.places_of(&word).next()
+        };
+        let is_keyword = word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        self.places_of(word).next().or_else(|| is_keyword.then(in_any_case)?)
     }
 
     fn find_second(&self, word: &str) -> Option<Place> {

@@ -5,7 +5,7 @@ use tidegate_core::diagnostic::nearest;
 use super::{Complaints, Rewording};
 use crate::sql::names::{functions, is_window};
 use crate::sql::spellings::of_function;
-use crate::sql::words::plain;
+use crate::sql::words::{SKIPPED_OR_DOUBLED, is_skipped_or_doubled, plain};
 
 const FIRST_N: &str = "for the first n of each closed window write QUALIFY row_number() OVER (PARTITION BY \
     window_start, window_end ORDER BY ..) <= n";
@@ -217,6 +217,10 @@ fn constants(message: &str) -> Option<Rewording> {
     }
     if let Some((_, rest)) = message.split_once("Error parsing timestamp from '") {
         let value = rest.split('\'').next()?;
+        if is_skipped_or_doubled(message) {
+            let what = format!("`'{value}'` is {SKIPPED_OR_DOUBLED}");
+            return Some(Rewording::new(what, "write its offset: '..+02:00'".to_owned()).near(value));
+        }
         return Some(
             Rewording::new(
                 format!("`'{value}'` is no time"),

@@ -18,6 +18,7 @@ use datafusion_physical_expr::create_physical_expr;
 use tidegate_core::diagnostic::nearest;
 
 use super::types::{text_of, written};
+use crate::sql::words::{SKIPPED_OR_DOUBLED, is_skipped_or_doubled};
 
 /// Functions that fail for any row, or for none, if only the row is a decent one; and which of their
 /// arguments says so.
@@ -46,7 +47,7 @@ const FORMATTED: [(&str, usize); 8] = [
 
 const JSON: [&str; 3] = ["json_get", "json_get_array", "json_get_text"];
 
-const PARTS: [&str; 16] = [
+pub(in crate::sql) const PARTS: [&str; 16] = [
     "century",
     "day",
     "decade",
@@ -260,6 +261,9 @@ fn value_of(expr: &Expr) -> Result<()> {
 /// What is wrong, without the drawing of the place that comes with it.
 fn reason(error: &DataFusionError) -> String {
     let message = error.find_root().message().into_owned();
+    if is_skipped_or_doubled(&message) {
+        return SKIPPED_OR_DOUBLED.to_owned();
+    }
     let mut lines = message.lines().map(str::trim).filter(|line| line.chars().any(char::is_alphabetic));
     let first = lines.clone().next().unwrap_or_default();
     let said = lines.find_map(|line| line.strip_prefix("error: ")).unwrap_or(first);

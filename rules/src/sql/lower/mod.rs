@@ -51,8 +51,9 @@ use super::statement::Statement;
 use super::table_functions::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window};
 use super::time::EventTime;
 use super::wall_clock::{is_now, refuse_out_of_place};
-use super::{complaint, mismatch, warnings};
+use super::{complaint, elsewhere, mismatch, warnings};
 use crate::Options;
+pub(super) use literals::PARTS;
 use rows::{prefilters, safe_conditions_first};
 use target::{fit, late_rows, resolve_target};
 pub(super) use window::{has_window, window_below, window_column};
@@ -142,6 +143,7 @@ pub(super) fn insert(
 }
 
 fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Result<LogicalPlan> {
+    elsewhere::refuse(&query)?;
     warnings::of_text(&query, names);
     spell_out_over(&mut query)?;
     let ControlFlow::Continue(()) = query.visit(&mut WindowTimes);

@@ -278,7 +278,11 @@ fn reads(text: &str, wanted: &DataType) -> Option<ScalarValue> {
 /// `text` cannot be read as a value of the type `wanted`, which is that of `of`.
 fn unreadable(text: &str, wanted: &DataType, of: &Expr) -> DataFusionError {
     let (name, kind) = (written(of), Kind::from_arrow(wanted));
+    let point = text.replace(',', ".");
     let help = match kind {
+        Kind::Number if text.matches(',').count() == 1 && point.parse::<f64>().is_ok() => {
+            format!("write {point}: decimals stand behind a point")
+        }
         Kind::Moment => "write it as '2026-01-31' or '2026-01-31T12:30:00Z'".to_owned(),
         Kind::Span => "write INTERVAL '10' SECOND".to_owned(),
         Kind::Condition => format!("write `{name}` or `NOT {name}`"),

@@ -202,7 +202,8 @@ mod tests {
         assert_eq!(
             in_words(
                 "project date_trunc('day', to_local_time(CAST(ts AS Timestamp(Nanosecond, \
-                Some(\"Europe/Berlin\"))))) AS day, CAST(CAST(x AS Timestamp(ns)) AS Timestamp(ns, \"+02:00\"))"
+                Some(\"Europe/Berlin\"))))) AS day, CAST(CAST(x AS Timestamp(ns)) AS Timestamp(ns, \
+                \"+02:00\"))"
             ),
             "project date_trunc('day', to_local_time(ts AT TIME ZONE 'Europe/Berlin')) AS day, CAST(x AS \
             TIMESTAMP) AT TIME ZONE '+02:00'"

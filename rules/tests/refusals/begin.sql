@@ -1,0 +1,2 @@
+BEGIN;
+INSERT INTO lamp SELECT device FROM tank;

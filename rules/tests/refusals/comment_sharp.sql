@@ -1,0 +1,2 @@
+# hot tanks
+INSERT INTO lamp SELECT device FROM tank;

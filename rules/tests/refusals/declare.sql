@@ -1,0 +1,2 @@
+DECLARE @x INT;
+INSERT INTO lamp SELECT device FROM tank;

@@ -1,0 +1,15 @@
+INSERT INTO uplink SELECT CONVERT_TZ(ts, 'UTC', 'CET') AS x FROM tank;
+INSERT INTO uplink SELECT FORMAT(temperature, 2) AS x FROM tank;
+INSERT INTO uplink SELECT ISNUMERIC(device) AS x FROM tank;
+INSERT INTO uplink SELECT DATEPART(hour, ts) AS x FROM tank;
+INSERT INTO uplink SELECT DATETRUNC(hour, ts) AS x FROM tank;
+INSERT INTO uplink SELECT device FROM tank WHERE temperature = '80,5';
+INSERT INTO uplink SELECT device INTO x FROM tank;
+INSERT INTO uplink SELECT device FROM tank WHERE temperature > :limit;
+INSERT INTO uplink SELECT MOD(count, 7) AS x FROM tank;
+INSERT INTO uplink SELECT device FROM tank WHERE device RLIKE 'a.*';
+INSERT INTO uplink SELECT device FROM tank WHERE device not regexp 'a.*';
+INSERT INTO uplink SELECT LOCALTIMESTAMP AS x FROM tank;
+INSERT INTO uplink SELECT CURRENT_TIMESTAMP(3) AS x FROM tank;
+INSERT INTO uplink SELECT TRY_CONVERT(INT, device) AS x FROM tank;
+INSERT INTO uplink SELECT FLOOR(ts TO HOUR) AS x FROM tank;

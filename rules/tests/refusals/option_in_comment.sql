@@ -1,0 +1,5 @@
+-- mode = "shadow"
+---! mode = "off"
+--mode = shadow
+-- lateness = how late
+INSERT INTO lamp SELECT device FROM tank; -- emit = "row"

@@ -1,0 +1,2 @@
+--! emit = "row"
+INSERT INTO uplink SELECT device FROM tank;
