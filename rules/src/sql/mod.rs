@@ -76,7 +76,12 @@ pub fn compile(
     options: &Options,
     catalog: &Catalog,
 ) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
-    nesting::with_room(|| compile_with_room(file, text, options, catalog))
+    let compiled = || nesting::with_room(|| compile_with_room(file, text, options, catalog));
+    // The planner evaluates what is constant, with the same functions as rows are.
+    evaluation::unpanicked(|| Ok(compiled())).unwrap_or_else(|panic| {
+        let why = format!("a constant of the rule has no value: {}", panic.strip_backtrace());
+        Err(CompileError::Wrong(vec![Diagnostic::new(file, why)]))
+    })
 }
 
 fn compile_with_room(

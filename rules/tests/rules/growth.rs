@@ -132,6 +132,16 @@ fn a_constant_that_makes_too_much_is_refused_or_costs_each_row() {
     }
 }
 
+/// Who loads rules goes on.
+#[test]
+fn a_constant_that_makes_a_function_panic_is_an_error_of_the_rule() {
+    let first = "TIMESTAMP '1677-09-21T00:12:43.145224192Z'";
+    let text = format!("INSERT INTO uplink SELECT date_trunc('second', {first}) AS y FROM s");
+    if let Err(CompileError::Wrong(wrong)) = compile("r.sql", &text, &names()) {
+        assert!(wrong[0].to_string().contains("overflow"), "{}", wrong[0]);
+    }
+}
+
 #[test]
 fn a_row_that_makes_a_function_panic_costs_itself() {
     const FIRST: i64 = i64::MIN;
