@@ -186,14 +186,20 @@ impl RulesDir {
         let _ = loaded.send(());
         let mut look_at = Instant::now() + PATROL;
         loop {
-            match tokio::time::timeout_at(look_at.into(), self.requests.recv()).await {
-                Ok(Some(Request::Look)) => look_at = look_at.min(Instant::now() + SETTLE),
-                Ok(Some(Request::ColumnsChanged { stream, schema, reply })) => {
+            let request = tokio::select! {
+                // What is due comes before a request: there may always be another one.
+                biased;
+                () = tokio::time::sleep_until(look_at.into()) => None,
+                request = self.requests.recv() => Some(request.unwrap_or(Request::Stop)),
+            };
+            match request {
+                Some(Request::Look) => look_at = look_at.min(Instant::now() + SETTLE),
+                Some(Request::ColumnsChanged { stream, schema, reply }) => {
                     drop(reply.send(self.book.columns_changed(&stream, &schema)));
                     self.book.log_warnings();
                 }
-                Ok(Some(Request::Stop) | None) => return,
-                Err(_) => {
+                Some(Request::Stop) => return,
+                None => {
                     let found = self.look();
                     if !send_all(&changes, found).await {
                         return;
