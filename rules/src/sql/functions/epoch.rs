@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion_common::{Result, plan_datafusion_err};
+use datafusion_common::{Result, ScalarValue, plan_datafusion_err};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
@@ -51,8 +51,21 @@ impl ScalarUDFImpl for Epoch {
         })
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let wanted = args.return_field.data_type().clone();
+        // The function is asked for what it promises itself.
+        let constants: Vec<Option<&ScalarValue>> = args
+            .args
+            .iter()
+            .map(|value| match value {
+                ColumnarValue::Scalar(constant) => Some(constant),
+                ColumnarValue::Array(_) => None,
+            })
+            .collect();
+        args.return_field = self.0.return_field_from_args(ReturnFieldArgs {
+            arg_fields: &args.arg_fields,
+            scalar_arguments: &constants,
+        })?;
         let value = self.0.invoke_with_args(args)?;
         if value.data_type() == wanted { Ok(value) } else { value.cast_to(&wanted, None) }
     }
