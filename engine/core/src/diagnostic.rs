@@ -106,7 +106,8 @@ impl fmt::Display for Diagnostic {
 impl std::error::Error for Diagnostic {}
 
 /// The name among `names` that `wanted` was most likely meant to be, if any is near enough: a third of its
-/// letters may be wrong, one begins with the other, or has nearly all of its letters in order.
+/// letters may be wrong, or half of them when the first is right; one may begin with the other, or have nearly
+/// all of its letters in order.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let letters = wanted.chars().count();
@@ -118,7 +119,8 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
         let wrong = strsim::damerau_levenshtein(&wanted, &known);
         let begins =
             letters.min(length) >= least && (known.starts_with(&wanted) || wanted.starts_with(&known));
-        let is_misspelt = wrong <= (letters.max(length) / 3).max(1) && wrong < letters;
+        let part = if wanted.chars().next() == known.chars().next() { 2 } else { 3 };
+        let is_misspelt = wrong <= (letters.max(length) / part).max(1) && wrong < letters;
         let likeness = strsim::jaro_winkler(&wanted, &known);
         (is_misspelt || begins || likeness > 0.85).then_some((is_misspelt, likeness, name))
     });
@@ -154,6 +156,7 @@ mod tests {
     fn the_nearest_name_is_offered_only_when_it_is_near() {
         assert_eq!(nearest("hots", ["host", "port"]), Some("host"));
         assert_eq!(nearest("zzz", ["host", "port"]), None);
+        assert_eq!(nearest("mtqq", ["mqtt", "http"]), Some("mqtt"));
         assert_eq!(nearest("temp", ["temperature", "count"]), Some("temperature"));
         assert_eq!(nearest("convert_tz", ["cot", "concat"]), None);
         assert_eq!(nearest("avrage", ["avg", "count"]), Some("avg"));

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use datafusion_common::{DataFusionError, Result, plan_datafusion_err};
 use datafusion_sql::sqlparser::ast::{
-    CeilFloorKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr, Value,
-    ValueWithSpan, visit_expressions,
+    CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query,
+    SetExpr, Value, ValueWithSpan, visit_expressions,
 };
 
 use super::complaint::{at, near};
@@ -55,14 +55,14 @@ fn refused(expr: &Expr) -> Option<DataFusionError> {
             Some(near(&**of, plan_datafusion_err!("`{name}` is not known here; write `{cast}(x AS DOUBLE)`")))
         }
         Expr::Floor { expr: of, field: CeilFloorKind::DateTimeField(field) }
-            if field.to_string() != "NoDateTime" =>
+            if *field != DateTimeField::NoDateTime =>
         {
             let part = field.to_string().to_lowercase();
             let help = format!("date_trunc('{part}', {of})");
             Some(near(&**of, plan_datafusion_err!("`FLOOR` takes a number, and no TO; write `{help}`")))
         }
         Expr::Ceil { expr: of, field: CeilFloorKind::DateTimeField(field) }
-            if field.to_string() != "NoDateTime" =>
+            if *field != DateTimeField::NoDateTime =>
         {
             let part = field.to_string();
             let help = format!("date_trunc('{}', {of}) + INTERVAL '1' {part}", part.to_lowercase());
