@@ -21,8 +21,8 @@ use crate::worker::{Change, Load, topological};
 use placement::{Move, Placement};
 
 /// Advice for a rule that fits the configuration file, and not the one that runs.
-const RESTART: &str = "restart the box: the rule is right for the configuration file as it is by now, and the box \
-    runs with what it was started with";
+const RESTART: &str = "restart the box: the rule is right for the configuration file as it is by now, and \
+    the box runs with what it was started with";
 
 /// A change, with the worker that it is for.
 pub type Placed = (usize, Change);
@@ -68,7 +68,8 @@ pub struct Edited {
 /// What makes a rule of its file's name and text: [`compile`] in a box.
 pub type Compile = fn(&str, &str, &Catalog) -> Result<Compiled, CompileError>;
 
-/// What rules could name if the box was started again, beside what they may name now; none if that is the same.
+/// What rules could name if the box was started again, beside what they may name now; none if that is the
+/// same.
 pub type AfterRestart = Box<dyn Fn(&Catalog) -> Option<Catalog> + Send>;
 
 /// All rules.
@@ -457,8 +458,8 @@ impl RuleBook {
         self.rules.is_empty()
     }
 
-    /// Compiles a text that has been good before: columns that were inferred since do not make it wrong. Those
-    /// that are in its way, and what came after them, it does not see.
+    /// Compiles a text that has been good before: columns that were inferred since do not make it wrong.
+    /// Those that are in its way, and what came after them, it does not see.
     fn compile_again(&self, name: &Arc<str>, file: &str, text: &str) -> Result<Compiled, CompileError> {
         let wrong = match self.compile(&self.catalog, name, file, text) {
             Err(CompileError::Wrong(wrong)) => wrong,

@@ -21,7 +21,10 @@ fn layouts() -> [Layout; 4] {
         field("t", FieldType::Timestamp, "t"),
     ];
     let in_form = |name: &str, format: &str| Field {
-        time: TimeFormat { format: Some(format.parse().unwrap()), ..field(name, FieldType::Timestamp, name).time },
+        time: TimeFormat {
+            format: Some(format.parse().unwrap()),
+            ..field(name, FieldType::Timestamp, name).time
+        },
         ..field(name, FieldType::Timestamp, name)
     };
     let in_forms = vec![

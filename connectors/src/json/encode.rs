@@ -16,8 +16,9 @@ use super::time::offset_at;
 /// `null`.
 ///
 /// Times are RFC 3339 with `Z`, in another zone with its offset, and without both if they have no zone; with
-/// as few fraction digits (0, 3, 6 or 9) as keep them whole. Floats have the shortest digits that read back the same (`80.0`); NaN and the infinities, which JSON does not know, are
-/// `null`. Lists are arrays, structs are objects; anything else is the text that Arrow displays.
+/// as few fraction digits (0, 3, 6 or 9) as keep them whole. Floats have the shortest digits that read back
+/// the same (`80.0`); NaN and the infinities, which JSON does not know, are `null`. Lists are arrays, structs
+/// are objects; anything else is the text that Arrow displays.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     /// `{"name":`, then `,"name":`

@@ -693,7 +693,8 @@ fn declared_columns_that_never_have_a_value_are_named_once_with_the_key_that_is_
     let said = feed(1, payload).unwrap();
     assert_eq!(
         said,
-        "temp (the payload has \"Temp\", and case counts), speed (the payload has \"Motor\", and case counts), seldom"
+        "temp (the payload has \"Temp\", and case counts), speed (the payload has \"Motor\", and case \
+        counts), seldom"
     );
     assert_eq!(feed(1, payload), None);
     let said = feed(1, r#"{"seldom": 1, "temp": 1}"#).unwrap();

@@ -105,7 +105,8 @@ impl Stream {
             tracing::warn!(
                 stream = %self.name,
                 columns,
-                "no row has had a value in these declared columns so far: correct their names or `path` in `fields`"
+                "no row has had a value in these declared columns so far: correct their names or `path` in \
+                `fields`"
             );
         }
         self.intake.unseen.note(columns);

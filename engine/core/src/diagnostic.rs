@@ -106,8 +106,8 @@ impl fmt::Display for Diagnostic {
 impl std::error::Error for Diagnostic {}
 
 /// The name among `names` that `wanted` was most likely meant to be, if any is near enough: a third of its
-/// letters may be wrong, or half of them when the first is right; one may begin with the other, or have nearly
-/// all of its letters in order.
+/// letters may be wrong, or half of them when the first is right; one may begin with the other, or have
+/// nearly all of its letters in order.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let letters = wanted.chars().count();

@@ -163,8 +163,9 @@ impl Database {
         if sequence == 0 && !is_salvaged && noted_end(&mut *lock).map_err(io)? > 0 {
             tracing::error!(
                 path = %path.display(),
-                "the buffer was empty or gone, though there has been one: what waited in it for the cloud, and \
-                the rules' state, is lost. If nobody has deleted it, check the disk, and restore a backup"
+                "the buffer was empty or gone, though there has been one: what waited in it for the cloud, \
+                and the rules' state, is lost. If nobody has deleted it, check the disk, and restore a \
+                backup"
             );
         }
         // What cannot be read is dealt with as damage when it is needed; time goes on without it.

@@ -390,8 +390,8 @@ pub struct BufferExportArgs {
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
     /// Only rows that came then or later, by the box's clock, whatever their `ts` is: RFC 3339, a day such as
-    /// 2026-03-01 (UTC), or how long ago, such as 24h. Rows of a rule: when they were written; with --refused:
-    /// when they were put aside
+    /// 2026-03-01 (UTC), or how long ago, such as 24h. Rows of a rule: when they were written; with
+    /// --refused: when they were put aside
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     pub since: Option<i64>,
     /// Only rows that came before this, written like --since

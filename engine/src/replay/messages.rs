@@ -223,8 +223,8 @@ impl RecordedMessages {
                         file = %self.file,
                         line,
                         stream = %feed.tally.stream,
-                        "the stream goes by the time of arrival, and the recording does not say when that was: \
-                        its messages are left out; {ADVICE}"
+                        "the stream goes by the time of arrival, and the recording does not say when that \
+                        was: its messages are left out; {ADVICE}"
                     );
                 }
                 continue;

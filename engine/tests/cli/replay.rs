@@ -62,8 +62,8 @@ fn rows_that_cannot_be_computed_are_counted_whole_at_the_end() {
 fn a_rule_that_was_stopped_is_said_at_the_end_and_by_the_exit_code() {
     let dir = site(
         "--! max_state = \"64KiB\"
-        INSERT INTO uplink SELECT array_agg(t) AS l FROM TUMBLE(s, DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY \
-            window_start, window_end;",
+        INSERT INTO uplink SELECT array_agg(t) AS l FROM TUMBLE(s, DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP \
+        BY window_start, window_end;",
     );
     let row = |n: usize| format!("{{\"ts\": {n}, \"device\": \"a\", \"t\": \"{}\"}}\n", "x".repeat(1000));
     let (code, said) = said(&dir, "in.jsonl", &(0..200).map(row).collect::<String>());
@@ -254,7 +254,8 @@ fn columns_of_messages_are_inferred_and_times_of_arrival_are_the_recordings() {
         err(&output)
     );
     // Without times only that stream is left out.
-    let other = "[streams.timed]\nconnection = \"plant\"\ntopic = \"timed\"\nts = \"t\"\nfields = { v = \"int64\" }\n";
+    let other = "[streams.timed]\nconnection = \"plant\"\ntopic = \"timed\"\nts = \"t\"\nfields = { v \
+        = \"int64\" }\n";
     let config = std::fs::read_to_string(dir.path().join("tidegate.toml")).unwrap();
     write(&dir, "tidegate.toml", &format!("{config}\n{other}"));
     write(&dir, "rules/timed.sql", "INSERT INTO uplink SELECT ts, v FROM timed;");

@@ -1,11 +1,11 @@
 //! An index over what rules ask of the rows of one stream: which rules can make anything of a batch, and of
 //! which of its rows?
 //!
-//! A rule that looks at rows one by one says what a row must look like at least ([`Prefilter`]): a value of one
-//! term, bounds of another. Rules that ask for a value are found by it, whatever else they ask for; the rest
-//! are found by their bounds, sorted. So the cost of a batch is that of the rules that it concerns, and
-//! hardly that of the others. What a prefilter cannot express is left to the rule: the index names every rule that
-//! can match, and some that cannot.
+//! A rule that looks at rows one by one says what a row must look like at least ([`Prefilter`]): a value of
+//! one term, bounds of another. Rules that ask for a value are found by it, whatever else they ask for; the
+//! rest are found by their bounds, sorted. So the cost of a batch is that of the rules that it concerns, and
+//! hardly that of the others. What a prefilter cannot express is left to the rule: the index names every rule
+//! that can match, and some that cannot.
 //!
 //! A term is a column, or something computed of columns, which is computed once a batch however many rules
 //! ask for it. A term that is not of the type that a prefilter names, or that cannot be computed for a batch,

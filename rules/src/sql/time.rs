@@ -4,8 +4,8 @@
 //! watermark is the least of them minus the lateness, row by row. A stream that has fallen silent does not
 //! stop time for ever, if it may be called idle: then its time goes on with the sequence's, from where it
 //! was. Rows find the time that has gone by until they come, whether or not there was a tick. If there is a
-//! limit, a row whose `ts` is too far ahead of its stream's time does not move it, and a stream whose rows are
-//! all that far behind its time for as long as that has the wrong time: it begins anew.
+//! limit, a row whose `ts` is too far ahead of its stream's time does not move it, and a stream whose rows
+//! are all that far behind its time for as long as that has the wrong time: it begins anew.
 //!
 //! Only what was [`Listened`] to can be silent: where somebody says when that was, the time of a stream goes
 //! on up to there and no further. A stream whose `ts` is the time of arrival needs nobody to say so: nothing

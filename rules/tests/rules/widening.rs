@@ -148,9 +148,9 @@ fn rules() -> Vec<String> {
             "INSERT INTO uplink SELECT a, lag(a) {memory} AS l, lag(a, 2, 0) {memory} AS l2, max(a) {memory} \
             AS hi, sum(a) {memory} AS s, array_agg(a) {memory} AS aa, first_value(a) {memory} AS f FROM s"
         ),
-        "INSERT INTO uplink SELECT avg(a) OVER w AS m, max(a) OVER w AS hi, sum(a) OVER w AS s, sum(a) FILTER \
-            (WHERE a > 1) OVER w AS f FROM s WINDOW w AS (PARTITION BY d ROWS BETWEEN 2 PRECEDING AND CURRENT \
-            ROW)"
+        "INSERT INTO uplink SELECT avg(a) OVER w AS m, max(a) OVER w AS hi, sum(a) OVER w AS s, sum(a) \
+        FILTER (WHERE a > 1) OVER w AS f FROM s WINDOW w AS (PARTITION BY d ROWS BETWEEN 2 PRECEDING AND \
+        CURRENT ROW)"
             .to_owned(),
         format!(
             "INSERT INTO uplink SELECT changed(a) {memory} AS c, changed(a, 1) {memory} AS c1, increase(a) \

@@ -38,8 +38,9 @@ const RULES: [(&str, &str); 6] = [
     ("filter", "INSERT INTO pump SELECT device, TRUE AS run FROM tank WHERE temperature > 80;\n"),
     (
         "mean",
-        "--! lateness = \"2s\"\nINSERT INTO uplink SELECT window_end AS ts, device, avg(temperature) AS mean \
-         FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, device;\n",
+        "--! lateness = \"2s\"\nINSERT INTO uplink SELECT window_end AS ts, device, avg(temperature) AS \
+        mean FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY window_start, window_end, \
+        device;\n",
     ),
     (
         "held",

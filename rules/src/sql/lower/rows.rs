@@ -1,5 +1,5 @@
-//! What can be said of the rows that a statement makes something of: its [`Prefilter`]s, and in which order its
-//! conditions are looked at.
+//! What can be said of the rows that a statement makes something of: its [`Prefilter`]s, and in which order
+//! its conditions are looked at.
 
 use std::sync::Arc;
 
@@ -125,8 +125,8 @@ fn asks_of_one_term(expr: &Expr, input: &LogicalPlan) -> Option<Vec<Prefilter>> 
     found.or_else(|| truth(expr, true, input))
 }
 
-/// The prefilters of rows that fulfil both: each of the better ones, with what the others ask for if there is only
-/// one.
+/// The prefilters of rows that fulfil both: each of the better ones, with what the others ask for if there is
+/// only one.
 fn both(a: &[Prefilter], b: &[Prefilter]) -> Vec<Prefilter> {
     let cost = |prefilters: &[Prefilter]| (prefilters.iter().map(Prefilter::cost).max(), prefilters.len());
     let (better, other) = if cost(a) <= cost(b) { (a, b) } else { (b, a) };

@@ -20,7 +20,8 @@ impl Source {
         Self { stream, schema }
     }
 
-    /// Without the columns that have been inferred since the rule was compiled, which stand behind the others.
+    /// Without the columns that have been inferred since the rule was compiled, which stand behind the
+    /// others.
     fn known_columns(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let known = self.schema.fields().len();
         if batch.num_columns() <= known {

@@ -58,8 +58,8 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Whether a branch with the marks at hand, and these repetitions without a row, has not been at `step` yet.
-    /// From then on it has.
+    /// Whether a branch with the marks at hand, and these repetitions without a row, has not been at `step`
+    /// yet. From then on it has.
     pub(super) fn visit(&mut self, step: usize, begun: u64) -> bool {
         let width = self.mark.len();
         let same = |at: usize| self.visited_marks.get(at..at + width) == Some(self.mark.as_slice());

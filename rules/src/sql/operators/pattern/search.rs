@@ -1,9 +1,9 @@
 //! The search for matches in the rows of one partition.
 //!
 //! A search tries one first row after the other. For each, the pattern's program is run on the rows as they
-//! come, along all branches at once, in the order in which the standard prefers them. When a branch completes the
-//! pattern, all that are less preferred end; when no more preferred one is left, it is the match. No row is
-//! looked at twice on the same branch, so a search never goes back and forth as a backtracking one would.
+//! come, along all branches at once, in the order in which the standard prefers them. When a branch completes
+//! the pattern, all that are less preferred end; when no more preferred one is left, it is the match. No row
+//! is looked at twice on the same branch, so a search never goes back and forth as a backtracking one would.
 
 use std::collections::VecDeque;
 
@@ -386,8 +386,8 @@ impl Search {
         attempt.keep(scratch);
     }
 
-    /// Adds the branches that go on from `step`, up to where a row is needed, preferred first. Returns whether
-    /// one of them completes the pattern: then those after it are left out.
+    /// Adds the branches that go on from `step`, up to where a row is needed, preferred first. Returns
+    /// whether one of them completes the pattern: then those after it are left out.
     fn spread(&self, step: usize, node: u32, scratch: &mut Scratch) -> bool {
         scratch.open.clear();
         scratch.open.push((step, 0));
