@@ -106,8 +106,8 @@ impl fmt::Display for Diagnostic {
 impl std::error::Error for Diagnostic {}
 
 /// The name among `names` that `wanted` was most likely meant to be, if any is near enough: a third of its
-/// letters may be wrong, or half of them when the first is right; one may begin with the other, or have
-/// nearly all of its letters in order.
+/// letters may be wrong, or half of them where they stand in another order; one may begin with the other, or
+/// have nearly all of its letters in order.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let letters = wanted.chars().count();
@@ -119,12 +119,19 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
         let wrong = strsim::damerau_levenshtein(&wanted, &known);
         let begins =
             letters.min(length) >= least && (known.starts_with(&wanted) || wanted.starts_with(&known));
-        let part = if wanted.chars().next() == known.chars().next() { 2 } else { 3 };
-        let is_misspelt = wrong <= (letters.max(length) / part).max(1) && wrong < letters;
+        let longest = letters.max(length);
+        let is_shuffled = 2 * wrong <= longest && 4 * in_common(&wanted, &known) >= 3 * longest;
+        let is_misspelt = (wrong <= (longest / 3).max(1) || is_shuffled) && wrong < letters;
         let likeness = strsim::jaro_winkler(&wanted, &known);
         (is_misspelt || begins || likeness > 0.85).then_some((is_misspelt, likeness, name))
     });
     scored.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(.., name)| name)
+}
+
+/// How many letters are in both, wherever they stand.
+fn in_common(one: &str, other: &str) -> usize {
+    let mut left: Vec<char> = other.chars().collect();
+    one.chars().filter(|c| left.iter().position(|l| l == c).map(|at| left.swap_remove(at)).is_some()).count()
 }
 
 /// "did you mean `x`?", or else the list of what there is, or else nothing.
@@ -157,6 +164,7 @@ mod tests {
         assert_eq!(nearest("hots", ["host", "port"]), Some("host"));
         assert_eq!(nearest("zzz", ["host", "port"]), None);
         assert_eq!(nearest("mtqq", ["mqtt", "http"]), Some("mqtt"));
+        assert_eq!(nearest("late", ["lamp", "hot"]), None);
         assert_eq!(nearest("temp", ["temperature", "count"]), Some("temperature"));
         assert_eq!(nearest("convert_tz", ["cot", "concat"]), None);
         assert_eq!(nearest("avrage", ["avg", "count"]), Some("avg"));
