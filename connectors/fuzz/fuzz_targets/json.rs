@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_connectors::json::{Decoder, Field, Fields, Layout, Missing, TimeFormat, TimeUnit, TsPlace};
+use tidegate_connectors::codec::{Decoder, Field, Fields, Format, Layout, Missing, TimeFormat, TimeUnit, TsPlace};
 use tidegate_core::FieldType;
 
 fn layouts() -> [Layout; 4] {
@@ -39,6 +39,8 @@ fn layouts() -> [Layout; 4] {
     };
     [
         Layout {
+            format: Format::Json,
+            numbers_as_text: false,
             captures: vec![],
             flag: None,
             ts: ts.clone(),
@@ -46,6 +48,8 @@ fn layouts() -> [Layout; 4] {
             fields: Fields::Declared(declared),
         },
         Layout {
+            format: Format::Json,
+            numbers_as_text: false,
             captures: vec![],
             flag: None,
             ts,
@@ -53,6 +57,8 @@ fn layouts() -> [Layout; 4] {
             fields: Fields::Declared(from_root),
         },
         Layout {
+            format: Format::Json,
+            numbers_as_text: false,
             captures: vec![],
             flag: None,
             ts: TsPlace::Arrival,

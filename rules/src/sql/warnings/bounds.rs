@@ -30,10 +30,9 @@ pub(super) fn contradiction(expr: &Expr) -> Option<DataFusionError> {
     conjuncts(expr, &mut parts);
     let bounds: Vec<Bound<'_>> = parts.into_iter().filter_map(Bound::read).collect();
     for (at_second, second) in bounds.iter().enumerate() {
-        let others = bounds.iter().take(at_second);
-        for first in
-            others.filter(|first| first.of.to_string() == second.of.to_string() && first.excludes(second))
-        {
+        let is_excluded =
+            |first: &&Bound<'_>| first.of.to_string() == second.of.to_string() && first.excludes(second);
+        if let Some(first) = bounds.iter().take(at_second).find(is_excluded) {
             let (of, a, b) = (second.of, first, second);
             let or = format!("`({of} {} {} OR {of} {} {})`", a.op, a.value, b.op, b.value);
             let what = plan_datafusion_err!(
