@@ -10,6 +10,7 @@
 pub mod backoff;
 pub mod http;
 pub mod json;
+pub mod modbus;
 pub mod mqtt;
 pub mod secret;
 pub mod status;
