@@ -22,10 +22,7 @@ pub fn catalog(config: &Config, inferred: &dyn Fn(&str) -> Option<SchemaRef>) ->
             (Stream::Derived { .. }, None) => {}
         }
     }
-    let outputs = config
-        .outputs
-        .iter()
-        .map(|(name, output)| (name.clone(), OutputColumns { required: required(&output.kind) }));
+    let outputs = config.outputs.iter().map(|(name, output)| (name.clone(), columns(&output.kind)));
     let tables = config.tables.iter().map(|(name, table)| (name.clone(), table.schema())).collect();
     let by_arrival = config
         .streams
@@ -46,7 +43,7 @@ pub fn catalog(config: &Config, inferred: &dyn Fn(&str) -> Option<SchemaRef>) ->
     }
 }
 
-fn required(kind: &OutputKind) -> Vec<String> {
+fn columns(kind: &OutputKind) -> OutputColumns {
     match kind {
         OutputKind::Mqtt(output) => {
             let topic = Template::parse(&output.topic);
@@ -55,7 +52,7 @@ fn required(kind: &OutputKind) -> Vec<String> {
             let mut names: Vec<String> = columns.map(str::to_owned).collect();
             names.sort();
             names.dedup();
-            names
+            OutputColumns { required: names, accepted: None }
         }
     }
 }

@@ -1,13 +1,16 @@
-//! The leading `--!` lines of a rule file: TOML, one key a line.
+//! The options of a rule: those that rules of every language have, and how they are read.
+//!
+//! They are TOML, in comments at the start of the source, one key a line. What else a language asks for is
+//! its own: see [`LanguageOptions`].
 
 use std::time::Duration;
 
-use serde::de::Error;
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use tidegate_core::diagnostic::did_you_mean;
 use tidegate_core::{ByteSize, Diagnostic, Place, Span};
 
-/// What the `--!` lines of a rule say.
+/// The options that rules of every language have.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
@@ -15,24 +18,7 @@ pub struct Options {
     pub description: Option<String>,
     /// Whether the rule runs.
     pub mode: Mode,
-    /// How much later than the newest row a row may come and still count.
-    pub lateness: Span,
-    /// How long a stream must be silent for its time to go on by the box's clock; absent: it waits for the
-    /// next row, unless `ts` is the time of arrival.
-    pub idle_after: Option<Span>,
-    /// How far ahead of the time reached so far a row may be and still move it on; absent: as far as it
-    /// likes.
-    pub max_ahead: Option<Span>,
-    /// Where rows go that come too late: a derived stream, an output or the uplink; absent: nowhere.
-    pub late_rows: Option<String>,
-    /// Whether windows write before they close.
-    pub emit: EmitRows,
-    /// How often windows write the groups that have changed before they close, in event time.
-    pub emit_every: Option<Span>,
-    /// How long a key is kept when no row comes for it, where neither time nor an interval ends that; absent:
-    /// for ever, and groups without a window are refused.
-    pub state_ttl: Option<Span>,
-    /// How many bytes of memory its windows and whatever else it keeps may take.
+    /// How many bytes of memory whatever it keeps may take.
     pub max_state: ByteSize,
     /// What happens when it would keep more.
     pub when_state_full: WhenStateFull,
@@ -63,13 +49,6 @@ impl Default for Options {
         Self {
             description: None,
             mode: Mode::default(),
-            lateness: Span::default(),
-            idle_after: None,
-            max_ahead: None,
-            late_rows: None,
-            emit: EmitRows::default(),
-            emit_every: None,
-            state_ttl: None,
             max_state: MAX_STATE,
             when_state_full: WhenStateFull::default(),
             priority: Priority::default(),
@@ -177,37 +156,10 @@ pub enum Mode {
     Off,
 }
 
-/// When windows write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EmitRows {
-    /// When they close.
-    #[default]
-    Final,
-    /// With each row as well.
-    Row,
-}
-
-const KEYS: &[&str] = &[
-    "description",
-    "mode",
-    "lateness",
-    "idle_after",
-    "max_ahead",
-    "late_rows",
-    "emit",
-    "emit_every",
-    "state_ttl",
-    "max_state",
-    "when_state_full",
-    "priority",
-    "max_size",
-    "when_full",
-    "ttl",
-];
-const MARK: &str = "--!";
-
 impl Options {
+    const KEYS: &[&str] =
+        &["description", "mode", "max_state", "when_state_full", "priority", "max_size", "when_full", "ttl"];
+
     /// What the rule's rows are worth on their way to the uplinks.
     #[must_use]
     pub fn delivery(&self) -> DeliveryPolicy {
@@ -219,76 +171,130 @@ impl Options {
         }
     }
 
-    /// What the lines of `text` say that has effects beyond the rule.
-    #[must_use]
-    pub fn warnings(&self, file: &str, text: &str) -> Vec<Diagnostic> {
+    /// What they say, in `lines`, that has effects beyond the rule.
+    pub(crate) fn warnings(&self, lines: &OptionLines<'_>) -> Vec<Diagnostic> {
         if self.when_full != Some(WhenFull::Block) {
             return Vec::new();
         }
-        let says = |line: &str| {
-            line.trim_start()
-                .strip_prefix(MARK)
-                .is_some_and(|option| option.trim_start().starts_with("when_full"))
-        };
-        let line = (1..).zip(text.lines()).find(|(_, line)| says(line)).map_or(1, |(number, _)| number);
         let what =
             "when the buffer is full, the rule waits, and in the end all streams and outputs wait with it";
         let help = "write `when_full = \"drop_oldest\"` or \"thin_out\", which go on and tell the cloud of \
             the gap, unless to stand still is better";
-        vec![Diagnostic::new(file, what).at(Place { line, column: 1 }).help(Some(help.to_owned())).warning()]
+        let place = Place { line: lines.line_of("when_full").unwrap_or(1), column: 1 };
+        vec![Diagnostic::new(lines.file, what).at(place).help(Some(help.to_owned())).warning()]
+    }
+}
+
+/// The options that rules of one language have, beside those of all.
+pub(crate) trait LanguageOptions: DeserializeOwned {
+    /// Their names.
+    const KEYS: &'static [&'static str];
+    /// How an option line begins.
+    const MARK: &'static str;
+    /// How other comments begin, which may stand between option lines.
+    const COMMENT: &'static str;
+    /// One that shows the form.
+    const EXAMPLE: &'static str;
+}
+
+/// The option lines at the start of a source; empty lines and other comments may stand between them.
+pub(crate) struct OptionLines<'a> {
+    file: &'a str,
+    lines: Vec<OptionLine<'a>>,
+}
+
+struct OptionLine<'a> {
+    number: u32,
+    /// where its TOML begins
+    column: usize,
+    toml: &'a str,
+}
+
+impl<'a> OptionLines<'a> {
+    /// Those of the source `text` of `file`.
+    pub(crate) fn find<L: LanguageOptions>(file: &'a str, text: &'a str) -> Self {
+        let mut lines = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let trimmed = line.trim_start();
+            match trimmed.strip_prefix(L::MARK) {
+                Some(toml) => {
+                    let column = line.chars().count() - toml.chars().count() + 1;
+                    lines.push(OptionLine { number, column, toml });
+                }
+                None if trimmed.is_empty() || trimmed.starts_with(L::COMMENT) => {}
+                None => break,
+            }
+        }
+        Self { file, lines }
     }
 
-    /// Reads the `--!` lines at the start of `text`; empty lines and other comments may stand between them.
+    /// What they say.
     ///
     /// # Errors
     /// One diagnostic for each line that is wrong.
-    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Diagnostic>> {
-        let mut toml = String::new();
-        let mut wrong = Vec::new();
-        for (number, line) in (1..).zip(text.lines()) {
-            let trimmed = line.trim_start();
-            let Some(option) = trimmed.strip_prefix(MARK) else {
-                if trimmed.is_empty() || trimmed.starts_with("--") {
-                    continue;
-                }
-                break;
-            };
-            let column = line.chars().count() - option.chars().count() + 1;
+    pub(crate) fn read<L: LanguageOptions>(&self) -> Result<(Options, L), Vec<Diagnostic>> {
+        let (mut common, mut own, mut wrong) = (String::new(), String::new(), Vec::new());
+        for line in &self.lines {
             // Each line must be good TOML by itself, so that an error names its own line.
-            match toml::from_str::<Self>(option) {
-                Ok(_) => {
-                    toml.push_str(option);
+            let (toml, outcome) = if line.is_common() {
+                (&mut common, toml::from_str::<Options>(line.toml).map(drop))
+            } else {
+                (&mut own, toml::from_str::<L>(line.toml).map(drop))
+            };
+            match outcome {
+                Ok(()) => {
+                    toml.push_str(line.toml);
                     toml.push('\n');
                 }
-                Err(error) => {
-                    let offset = error.span().map_or(0, |span| {
-                        option.get(..span.start).map_or(0, |before| before.chars().count())
-                    });
-                    let place =
-                        Place { line: number, column: u32::try_from(column + offset).unwrap_or(u32::MAX) };
-                    let key = option.split('=').next().unwrap_or("").trim();
-                    let diagnostic = if error.message().starts_with("unknown field") {
-                        Diagnostic::new(file, format!("unknown option `{key}`")).help(did_you_mean(key, KEYS))
-                    } else {
-                        Diagnostic::new(
-                            file,
-                            format!("cannot read the option line: {}", error.message().trim_end()),
-                        )
-                        .help(Some("write one TOML key a line, such as `--! lateness = \"5s\"`".to_owned()))
-                    };
-                    wrong.push(diagnostic.at(place));
-                }
+                Err(error) => wrong.push(self.diagnostic::<L>(line, &error)),
             }
         }
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        toml::from_str(&toml).map_err(|error| {
-            vec![Diagnostic::new(
-                file,
-                format!("the option lines contradict each other: {}", error.message().trim_end()),
-            )]
+        Ok((self.parse(&common)?, self.parse(&own)?))
+    }
+
+    fn parse<T: DeserializeOwned>(&self, toml: &str) -> Result<T, Vec<Diagnostic>> {
+        toml::from_str(toml).map_err(|error| {
+            let what = format!("the option lines contradict each other: {}", error.message().trim_end());
+            vec![Diagnostic::new(self.file, what)]
         })
+    }
+
+    fn diagnostic<L: LanguageOptions>(&self, line: &OptionLine<'_>, error: &toml::de::Error) -> Diagnostic {
+        let offset = error
+            .span()
+            .map_or(0, |span| line.toml.get(..span.start).map_or(0, |before| before.chars().count()));
+        let column = u32::try_from(line.column + offset).unwrap_or(u32::MAX);
+        let diagnostic = if error.message().starts_with("unknown field") {
+            let known: Vec<&str> = Options::KEYS.iter().chain(L::KEYS).copied().collect();
+            Diagnostic::new(self.file, format!("unknown option `{}`", line.key()))
+                .help(did_you_mean(line.key(), &known))
+        } else {
+            let what = format!("cannot read the option line: {}", error.message().trim_end());
+            let help = format!("write one TOML key a line, such as `{} {}`", L::MARK, L::EXAMPLE);
+            Diagnostic::new(self.file, what).help(help)
+        };
+        diagnostic.at(Place { line: line.number, column })
+    }
+
+    /// The line that says `key`.
+    fn line_of(&self, key: &str) -> Option<u32> {
+        self.lines.iter().find(|line| line.key() == key).map(|line| line.number)
+    }
+}
+
+impl OptionLine<'_> {
+    /// The key as it is written.
+    fn key(&self) -> &str {
+        self.toml.split('=').next().unwrap_or("").trim()
+    }
+
+    /// Whether it is an option of all languages. One that is no TOML is nobody's.
+    fn is_common(&self) -> bool {
+        let table = self.toml.parse::<toml::Table>();
+        table.is_ok_and(|table| table.keys().any(|key| Options::KEYS.contains(&key.as_str())))
     }
 }
 
@@ -296,56 +302,57 @@ impl Options {
 mod tests {
     use super::*;
 
+    /// A language with a single option of its own.
+    #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Own {
+        lateness: Span,
+    }
+
+    impl LanguageOptions for Own {
+        const KEYS: &'static [&'static str] = &["lateness"];
+        const MARK: &'static str = "//!";
+        const COMMENT: &'static str = "//";
+        const EXAMPLE: &'static str = "lateness = \"5s\"";
+    }
+
+    fn parse(text: &str) -> Result<(Options, Own), Vec<String>> {
+        let wrong = |wrong: Vec<Diagnostic>| wrong.iter().map(ToString::to_string).collect();
+        OptionLines::find::<Own>("a.rule", text).read().map_err(wrong)
+    }
+
     #[test]
     fn option_lines_are_toml() {
-        let text =
-            "--! description = \"x\"\n-- a comment\n\n  --! lateness = \"5s\"\nSELECT 1 --! mode = \"off\"";
-        let options = Options::parse("a.sql", text);
-        let expected = Options {
-            description: Some("x".into()),
-            lateness: Span(Duration::from_secs(5)),
-            ..Options::default()
-        };
-        assert_eq!(options, Ok(expected));
+        let text = "//! description = \"x\"\n// a comment\n\n  //! lateness = \"5s\"\nlet x = 1; //! mode = \
+            \"off\"";
+        let common = Options { description: Some("x".into()), ..Options::default() };
+        assert_eq!(parse(text), Ok((common, Own { lateness: Span(Duration::from_secs(5)) })));
     }
 
     #[test]
     fn options_say_what_rows_are_worth() {
-        let options = Options::parse(
-            "a.sql",
-            "--! priority = 8\n--! max_size = \"2MiB\"\n--! when_full = \"thin_out\"\n--! ttl = \"7d\"\n\
-            SELECT 1",
-        );
+        let text =
+            "//! priority = 8\n//! max_size = \"2MiB\"\n//! when_full = \"thin_out\"\n//! ttl = \"7d\"\n1";
         let (max_size, ttl) = (Some(ByteSize(2 << 20)), Some(Span(Duration::from_hours(7 * 24))));
         let delivery =
             DeliveryPolicy { priority: Priority(8), max_size, when_full: Some(WhenFull::ThinOut), ttl };
-        assert_eq!(options.map(|options| options.delivery()), Ok(delivery));
+        assert_eq!(parse(text).map(|(options, _)| options.delivery()), Ok(delivery));
         assert_eq!(Options::default().delivery().priority.get(), 5);
         assert_eq!(Priority::ALL.map(Priority::get), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
-        let wrong: Vec<String> = Options::parse("a.sql", "--! priority = 10")
-            .err()
-            .into_iter()
-            .flatten()
-            .map(|d| d.to_string())
-            .collect();
+        let wrong = parse("//! priority = 10").err().unwrap_or_default();
         assert!(
-            matches!(wrong.as_slice(), [one] if one.starts_with("a.sql:1:") && one.contains("from 0 to 9")),
+            matches!(wrong.as_slice(), [one] if one.starts_with("a.rule:1:") && one.contains("from 0 to 9")),
             "{wrong:?}"
         );
     }
 
     #[test]
     fn a_time_to_live_that_keeps_nothing_is_refused() {
-        let wrong: Vec<String> = Options::parse("a.sql", "--! ttl = \"10ms\"")
-            .err()
-            .into_iter()
-            .flatten()
-            .map(|d| d.to_string())
-            .collect();
+        let wrong = parse("//! ttl = \"10ms\"").err().unwrap_or_default();
         assert!(
             matches!(
                 wrong.as_slice(),
-                [one] if one.starts_with("a.sql:1:") && one.contains("at least 1s, and is 10ms"),
+                [one] if one.starts_with("a.rule:1:") && one.contains("at least 1s, and is 10ms"),
             ),
             "{wrong:?}"
         );
@@ -353,15 +360,43 @@ mod tests {
 
     #[test]
     fn each_wrong_line_is_reported_with_its_place() {
-        let text = "--! latness = \"5s\"\n--! lateness = 5\n--! mode = \"shadw\"\nSELECT 1";
-        let wrong: Vec<String> =
-            Options::parse("a.sql", text).err().into_iter().flatten().map(|d| d.to_string()).collect();
-        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        let text =
+            "//! latness = \"5s\"\n//! lateness = 5\n//! mode = \"shadw\"\n//! priorty = 1\n//! mode\n1";
+        let wrong = parse(text).err().unwrap_or_default();
+        let [latness, lateness, mode, priorty, no_value] = wrong.as_slice() else {
+            unreachable!("{wrong:?}")
+        };
         assert!(
-            wrong.iter().any(|w| w.starts_with("a.sql:1:") && w.contains("did you mean `lateness`?")),
-            "{wrong:?}"
+            latness.starts_with("a.rule:1:5: unknown option `latness`; did you mean `lateness`?"),
+            "{latness}"
         );
-        assert!(wrong.iter().any(|w| w.starts_with("a.sql:2:16")), "{wrong:?}");
-        assert!(wrong.iter().any(|w| w.starts_with("a.sql:3:12")), "{wrong:?}");
+        assert!(lateness.starts_with("a.rule:2:16: cannot read the option line: "), "{lateness}");
+        assert!(
+            lateness.ends_with("; write one TOML key a line, such as `//! lateness = \"5s\"`"),
+            "{lateness}"
+        );
+        assert!(mode.starts_with("a.rule:3:12: "), "{mode}");
+        assert!(priorty.contains("unknown option `priorty`; did you mean `priority`?"), "{priorty}");
+        assert!(no_value.starts_with("a.rule:5:"), "{no_value}");
+    }
+
+    #[test]
+    fn an_option_that_is_there_twice_contradicts_itself() {
+        for text in ["//! ttl = \"5s\"\n//! ttl = \"6s\"", "//! lateness = \"5s\"\n//! lateness = \"6s\""] {
+            let wrong = parse(text).err().unwrap_or_default();
+            let said = "a.rule: the option lines contradict each other: duplicate key";
+            assert!(matches!(wrong.as_slice(), [one] if one.starts_with(said)), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_options() {
+        for key in Options::KEYS {
+            let wrong = toml::from_str::<Options>(&format!("{key} = []")).err();
+            assert!(
+                wrong.is_some_and(|error| !error.message().starts_with("unknown field")),
+                "{key} is no option"
+            );
+        }
     }
 }
