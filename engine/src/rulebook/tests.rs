@@ -182,7 +182,10 @@ fn a_circle_of_derived_streams_is_refused() {
 #[test]
 fn two_rules_that_write_one_output_are_told_of_each_other() {
     let mut house = House::new(2);
-    house.put("a", "INSERT INTO pump SELECT x FROM tank WHERE x > 1");
+    house.put(
+        "a",
+        "INSERT INTO pump SELECT x FROM tank WHERE x > 1; INSERT INTO pump SELECT x FROM tank WHERE x < 0",
+    );
     house.put(
         "b",
         "--! mode = \"shadow\"\nINSERT INTO pump SELECT x FROM tank; INSERT INTO uplink SELECT x FROM tank",

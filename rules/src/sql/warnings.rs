@@ -9,7 +9,7 @@ use datafusion_common::{DFSchema, DataFusionError, Result, plan_datafusion_err};
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{Aggregate, Expr, ExprSchemable, Filter, LogicalPlan};
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, Expr as Written, Query, Value, ValueWithSpan, visit_expressions,
+    BinaryOperator, Expr as Written, Query, SetExpr, TableFactor, Value, ValueWithSpan, visit_expressions,
 };
 use tidegate_core::Diagnostic;
 
@@ -99,7 +99,8 @@ fn hop_with_gaps(window: &Window) -> Option<DataFusionError> {
     Some(what)
 }
 
-/// Statements that write to an output that one before them writes to.
+/// Statements that write to an output with each row, as one before them does. Where one has a condition, as in
+/// a pair of on and off, both may be meant.
 pub(super) fn of_outputs(
     file: &str,
     statements: &[Statement],
@@ -111,10 +112,17 @@ pub(super) fn of_outputs(
     if options.mode != Mode::Active {
         return warnings;
     }
+    let mut views = BTreeSet::new();
     for statement in statements {
-        let Body::Insert { target, .. } = &statement.body else { continue };
+        let (target, query) = match &statement.body {
+            Body::View { name, .. } => {
+                views.insert(name.as_str());
+                continue;
+            }
+            Body::Insert { target, query, .. } => (target, query),
+        };
         let line = statement.start.map_or(1, |start| start.line);
-        if !catalog.outputs.contains_key(target) {
+        if !catalog.outputs.contains_key(target) || !is_unconditional(query, &views) {
             continue;
         }
         if let Some(first) = written.get(target.as_str()) {
@@ -129,6 +137,18 @@ pub(super) fn of_outputs(
         }
     }
     warnings
+}
+
+/// Whether each row, or each group, of a stream gives a row.
+fn is_unconditional(query: &Query, views: &BTreeSet<&str>) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let [from] = select.from.as_slice() else { return false };
+    let is_stream = match &from.relation {
+        TableFactor::Table { name, .. } => !views.contains(name.to_string().as_str()),
+        _ => false,
+    };
+    let has_condition = select.selection.is_some() || select.having.is_some() || select.qualify.is_some();
+    is_stream && from.joins.is_empty() && !has_condition
 }
 
 /// Options that say when windows write, where there are none.
