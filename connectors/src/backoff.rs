@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_core::Span;
 
+use crate::table::{At, Review};
+
 /// `backoff`: the pause grows from `min` to `max`, with jitter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +22,24 @@ pub struct BackoffConfig {
 impl Default for BackoffConfig {
     fn default() -> Self {
         Self { min: Span(Duration::from_millis(500)), max: Span(Duration::from_secs(60)) }
+    }
+}
+
+impl BackoffConfig {
+    /// Says what is wrong with the table `backoff`.
+    pub(crate) fn check(&self, review: &mut Review<'_>) {
+        let at = || At::value(&["backoff", "min"]);
+        if self.min.0.is_zero() {
+            let help =
+                "write a pause such as \"500ms\": without one, a far side that is down would be called \
+                without end"
+                    .to_owned();
+            review.error(at(), "`backoff.min` must be longer than nothing", help);
+        }
+        if self.min > self.max {
+            let message = format!("`backoff.min` ({}) is longer than `backoff.max` ({})", self.min, self.max);
+            review.error(at(), message, "the pause grows from `min` to `max`".to_owned());
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! never reach a log.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -41,6 +41,13 @@ pub enum SecretError {
 }
 
 impl SecretSource {
+    /// A file's path starts at `base_dir`. The file itself is looked at when it is read.
+    pub(crate) fn resolve(&mut self, base_dir: &Path) {
+        if let Self::File(path) = self {
+            *path = base_dir.join(&*path);
+        }
+    }
+
     /// Reads the secret.
     ///
     /// # Errors

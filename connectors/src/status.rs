@@ -65,6 +65,15 @@ pub struct Intake {
     pub unseen: Newest<String>,
 }
 
+/// Whether the far side of an uplink is there.
+#[derive(Debug, Default)]
+pub struct FarSideStatus {
+    /// whether it is
+    pub connected: AtomicBool,
+    /// why rows were not taken, for the newest of them
+    pub last_error: Newest<String>,
+}
+
 impl Intake {
     /// What was counted, by what it is. Names are part of the protocol: they stay.
     #[must_use]

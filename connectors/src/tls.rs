@@ -9,6 +9,8 @@ use rustls::{ClientConfig, RootCertStore};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::table::{At, Review};
+
 /// `tls`: certificates are PEM files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,43 @@ pub struct TlsConfig {
     pub cert: Option<PathBuf>,
     /// Client private key; needs `cert`.
     pub key: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// Says what is wrong with the table `tls`, and resolves its paths.
+    pub(crate) fn check(&mut self, review: &mut Review<'_>) {
+        for (there, there_key, absent, absent_key) in
+            [(&self.cert, "cert", &self.key, "key"), (&self.key, "key", &self.cert, "cert")]
+        {
+            if there.is_some() && absent.is_none() {
+                let message = format!("`{there_key}` is given without `{absent_key}`");
+                let help = format!(
+                    "add `{absent_key} = \"..\"`: a client certificate is always a certificate and its key"
+                );
+                review.error(At::key(&["tls", there_key]), message, help);
+            }
+        }
+        for (key, path) in [("ca", &mut self.ca), ("cert", &mut self.cert), ("key", &mut self.key)] {
+            let Some(path) = path else { continue };
+            *path = review.base_dir.join(&*path);
+            check_file(path, key, review);
+        }
+    }
+}
+
+fn check_file(path: &Path, key: &str, review: &mut Review<'_>) {
+    let at = At::value(&["tls", key]);
+    // A file that cannot be looked at may still be readable for the user that the box runs as.
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            review.error(at, format!("`{key}` names {}, which is not a file", path.display()), None);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let help = "relative paths start at the directory of the configuration file".to_owned();
+            review.error(at, format!("`{key}` names {}, which does not exist", path.display()), help);
+        }
+        _ => {}
+    }
 }
 
 /// TLS that cannot be set up.
@@ -51,6 +90,17 @@ pub enum TlsError {
     /// The certificate and the key do not go together, or similar.
     #[error("tls: {0}")]
     Rustls(#[from] rustls::Error),
+}
+
+impl TlsError {
+    /// Where in the table of the connection.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&'static str> {
+        match self {
+            Self::File { setting, .. } => vec!["tls", setting],
+            Self::Half { .. } | Self::NoRoots(_) | Self::Rustls(_) => vec!["tls"],
+        }
+    }
 }
 
 /// Builds the client's side of TLS, with ring for cryptography.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
-use tidegate_connectors::mqtt::template::Template;
 use tidegate_rules::{Catalog, OutputColumns};
 
-use crate::config::{Config, OutputKind, Stream};
+use crate::config::{Config, Stream};
 
 /// The catalog of `config`. `known` has the columns of streams that do not declare them, as far as
 /// anybody does.
@@ -15,9 +14,7 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
     let (mut inputs, mut derived) = (BTreeMap::new(), BTreeMap::new());
     for (name, stream) in &config.streams {
         match (stream, stream.schema()) {
-            (Stream::Input { .. }, schema) => {
-                drop(inputs.insert(name.clone(), schema.or_else(|| known(name))))
-            }
+            (Stream::Input(_), schema) => drop(inputs.insert(name.clone(), schema.or_else(|| known(name)))),
             (Stream::Derived { .. }, Some(schema)) => drop(derived.insert(name.clone(), schema)),
             (Stream::Derived { .. }, None) => {}
         }
@@ -25,7 +22,7 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
     let outputs = config
         .outputs
         .iter()
-        .map(|(name, output)| (name.clone(), OutputColumns { required: required(&output.kind) }));
+        .map(|(name, output)| (name.clone(), OutputColumns { required: output.config.required_columns() }));
     let tables = config.tables.iter().map(|(name, table)| (name.clone(), table.schema())).collect();
     let by_arrival = config
         .streams
@@ -33,7 +30,7 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
         .filter(|(_, stream)| stream.goes_by_arrival())
         .map(|(name, _)| name.clone())
         .collect();
-    let is_inferred = |stream: &Stream| matches!(stream, Stream::Input { .. }) && stream.schema().is_none();
+    let is_inferred = |stream: &Stream| matches!(stream, Stream::Input(_)) && stream.schema().is_none();
     let inferred = config
         .streams
         .iter()
@@ -51,19 +48,5 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
         outputs: outputs.collect(),
         uplink: !config.uplinks.is_empty(),
         uplink_rules,
-    }
-}
-
-fn required(kind: &OutputKind) -> Vec<String> {
-    match kind {
-        OutputKind::Mqtt(output) => {
-            let topic = Template::parse(&output.topic);
-            let payload = output.payload.as_deref().map(Template::parse);
-            let columns = topic.columns().chain(payload.iter().flat_map(Template::columns));
-            let mut names: Vec<String> = columns.map(str::to_owned).collect();
-            names.sort();
-            names.dedup();
-            names
-        }
     }
 }

@@ -30,14 +30,14 @@ use std::time::Instant;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use tidegate_connectors::mqtt::config::OnDiskFailure;
+use tidegate_connectors::stream::OnDiskFailure;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Ack, FieldType, Rows};
 use tidegate_rules::{Listened, When};
 use tokio::sync::mpsc;
 
 use crate::buffer::{Buffer, BufferError, JournalEntry, JournalStep, Recovered, Snapshot, States};
-use crate::config::{Config, Stream, StreamKind};
+use crate::config::{Config, Stream};
 use crate::rulebook::{Edit, Placed, RuleBook};
 use crate::schemas::typed;
 use crate::sequencer::{Entry, Origin};
@@ -63,9 +63,9 @@ impl Kept {
     pub fn from_config(config: &Config) -> Self {
         let mut kept = Self::default();
         for (name, stream) in &config.streams {
-            let Stream::Input { kind: StreamKind::Mqtt(kind), .. } = stream else { continue };
-            kept.streams.extend(kind.is_journaled().then(|| name.clone()));
-            kept.hold.extend((kind.on_disk_failure == OnDiskFailure::Hold).then(|| name.clone()));
+            let Stream::Input(stream) = stream else { continue };
+            kept.streams.extend(stream.is_journaled().then(|| name.clone()));
+            kept.hold.extend((stream.on_disk_failure() == OnDiskFailure::Hold).then(|| name.clone()));
         }
         kept
     }

@@ -3,18 +3,15 @@
 
 use std::sync::Arc;
 
-use tidegate_connectors::http;
-use tidegate_connectors::mqtt::topic::Filter;
-use tidegate_connectors::mqtt::{self, OpenError, StreamRequest};
-use tidegate_connectors::{ConnectionConfig, Inlet};
+use tidegate_connectors::connection::{self, StreamRequest};
+use tidegate_connectors::uplink::{self, FarSide};
+use tidegate_core::Clock;
 use tidegate_core::clock::SystemClock;
-use tidegate_core::{Clock, FieldType};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::catalog;
-use crate::config::{self, Config, OutputKind, Stream, StreamKind, Uplink, UplinkKind};
+use crate::config::{self, Config, Stream, Uplink};
 use crate::disk::{Disk, SystemDisk};
-use crate::forwarder::{HttpUplink, MqttUplink};
 use crate::memories::Memories;
 use crate::rulebook::{AfterRestart, RuleBook};
 use crate::rules_dir::RulesDir;
@@ -22,7 +19,7 @@ use crate::run::{RunError, copies};
 use crate::status::Status;
 use crate::supervisor::{SystemThreads, Threads};
 use crate::tables::TableFiles;
-use crate::world::{FarSide, Known, Line, Rules, World};
+use crate::world::{Known, Line, Rules, World};
 
 /// The machine that a box runs on.
 #[derive(Debug, Default)]
@@ -113,72 +110,47 @@ fn open_lines(
 
 /// The connection called `name`; none if nothing is read from it or written to it: an uplink opens a session
 /// of its own.
-fn open_line(
-    config: &Config,
+fn open_line<'a>(
+    config: &'a Config,
     name: &str,
     known: &Known,
     clock: &Arc<dyn Clock>,
     status: &Status,
 ) -> Result<Option<Line>, RunError> {
-    let Some(ConnectionConfig::Mqtt(settings)) = config.connections.get(name) else { return Ok(None) };
+    let Some(connection) = config.connections.get(name) else { return Ok(None) };
     let memories = Memories::new(&config.data_dir, Arc::new(SystemDisk));
-    let streams: Vec<StreamRequest<'_>> = config
-        .streams
-        .iter()
-        .filter_map(|(stream, kind)| match kind {
-            Stream::Input { connection, kind: StreamKind::Mqtt(kind) } if connection == name => {
-                let columns = known.columns.get(stream).cloned().unwrap_or_default();
-                Some(StreamRequest {
-                    name: stream,
-                    config: kind,
-                    known: without_given(columns, kind),
-                    known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
-                    intake: Arc::clone(&status.streams.of(stream).intake),
-                    kept: memories.load(stream),
-                })
-            }
-            _ => None,
-        })
-        .collect();
-    let outputs: Vec<_> = config
-        .outputs
-        .iter()
-        .filter(|(_, output)| output.connection == name)
-        .map(|(output, kind)| match &kind.kind {
-            OutputKind::Mqtt(kind) => (output.as_str(), kind),
-        })
-        .collect();
+    let request = |(stream, settings): (&'a String, &'a Stream)| match settings {
+        Stream::Input(settings) if settings.connection() == name => Some(StreamRequest {
+            name: stream,
+            config: settings,
+            known: known.columns.get(stream).cloned().unwrap_or_default(),
+            known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
+            intake: Arc::clone(&status.streams.of(stream).intake),
+            kept: memories.load(stream),
+        }),
+        _ => None,
+    };
+    let streams: Vec<StreamRequest<'_>> = config.streams.iter().filter_map(request).collect();
+    let outputs = config.outputs.iter().filter(|(_, output)| output.config.connection() == name);
+    let outputs: Vec<_> = outputs.map(|(output, settings)| (output.as_str(), &settings.config)).collect();
     if streams.is_empty() && outputs.is_empty() {
         return Ok(None);
     }
-    let request = mqtt::Request {
-        name,
-        config: settings,
-        client_id: format!("tidegate-{}-{name}", config.name),
-        streams,
-        outputs,
-        clock: Arc::clone(clock),
-        status: status.connections.of(name),
-        keep: Some(memories.keep()),
-    };
-    let opened =
-        mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
+    let opened = connection
+        .open(connection::Request {
+            name,
+            box_name: &config.name,
+            streams,
+            outputs,
+            clock: Arc::clone(clock),
+            status: status.connections.of(name),
+            keep: Some(memories.keep()),
+        })
+        .map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
     Ok(Some(Line { name: name.to_owned(), source: opened.source, sinks: opened.sinks }))
 }
 
-/// Captures of the topic and the flag do not come from the payload; only the others were inferred.
-fn without_given(
-    mut columns: Vec<(String, FieldType)>,
-    stream: &mqtt::StreamConfig,
-) -> Vec<(String, FieldType)> {
-    let filter = Filter::parse(&stream.topic).ok();
-    let is_capture =
-        |column: &String| filter.as_ref().is_some_and(|filter| filter.captures().contains(column));
-    columns.retain(|(column, _)| !is_capture(column) && stream.retained_column.as_ref() != Some(column));
-    columns
-}
-
-/// The way to the cloud called `name`, to a broker or a web server.
+/// The way to the cloud called `name`.
 fn open_uplink(
     config: &Config,
     name: &str,
@@ -187,72 +159,25 @@ fn open_uplink(
     status: &Status,
     stop: &CancellationToken,
 ) -> Result<FarSide, RunError> {
-    match &uplink.kind {
-        UplinkKind::Mqtt(mqtt) => {
-            let (opened, label) = open_session(config, name, &mqtt.connection, clock, status)?;
-            let (uplink, follow) =
-                MqttUplink::new(opened.publisher, &mqtt.topic, &config.name, status.uplinks.of(name));
-            // It has nothing to read; it ends when the forwarder lets go of it.
-            let connection = opened.source.run(Inlet::nowhere(), stop.clone());
-            let tasks = vec![
-                (format!("{name} session"), Box::pin(follow) as _),
-                (format!("connection {label}"), connection),
-            ];
-            Ok(FarSide { uplink: Box::new(uplink), tasks })
-        }
-        UplinkKind::Http(http) => {
-            let client = http::Client::open(http)
-                .map_err(|error| RunError::Uplink { name: name.to_owned(), error })?;
-            let line = status.connections.of(&format!("{name} (uplink)"));
-            let (uplink, follow) = HttpUplink::new(client, http, status.uplinks.of(name), line);
-            Ok(FarSide {
-                uplink: Box::new(uplink),
-                tasks: vec![(format!("{name} session"), Box::pin(follow) as _)],
-            })
-        }
-    }
-}
-
-/// An uplink has a session of its own: a busy field must not hold it up. Returns it with the name that it has
-/// in logs.
-fn open_session(
-    config: &Config,
-    uplink: &str,
-    name: &str,
-    clock: &Arc<dyn Clock>,
-    status: &Status,
-) -> Result<(mqtt::Opened, String), RunError> {
     let Config { name: box_name, connections, streams, outputs, uplinks, .. } = config;
-    let Some(ConnectionConfig::Mqtt(settings)) = connections.get(name) else {
-        return Err(RunError::Connection {
-            name: name.to_owned(),
-            error: OpenError::Config("there is no such connection".into()),
-        });
-    };
-    let mut settings = settings.clone();
-    let shared = streams
-        .values()
-        .any(|stream| matches!(stream, Stream::Input { connection, .. } if connection == name))
-        || outputs.values().any(|output| output.connection == *name)
-        || uplinks.iter().any(|(other, settings)| other != uplink && settings.connection() == Some(name));
-    // Two sessions with one client id would throw each other out.
-    if shared {
-        settings.client_id = settings.client_id.map(|id| format!("{id}-{uplink}"));
-        settings.last_will = None;
-    }
-    let label = if shared { format!("{name} ({uplink})") } else { name.to_owned() };
-    let suffix = if uplink == "uplink" { String::new() } else { format!("-{uplink}") };
-    let request = mqtt::Request {
-        name: &label,
-        config: &settings,
-        client_id: format!("tidegate-{box_name}-uplink{suffix}"),
-        streams: Vec::new(),
-        outputs: Vec::new(),
+    let connection = uplink.config.connection();
+    let is_shared = connection.is_some()
+        && (streams.values().any(|stream| stream.connection() == connection)
+            || outputs.values().any(|output| Some(output.config.connection()) == connection)
+            || uplinks.iter().any(|(other, of)| other != name && of.config.connection() == connection));
+    let request = uplink::Request {
+        name,
+        box_name,
+        connection: connection.and_then(|connection| connections.get(connection)),
+        is_shared,
         clock: Arc::clone(clock),
-        status: status.connections.of(&label),
-        keep: None,
+        status: Arc::clone(&status.uplinks.of(name).far_side),
+        lines: &|line| status.connections.of(line),
+        stop: stop.clone(),
     };
-    let opened =
-        mqtt::open(request).map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
-    Ok((opened, label))
+    // What is wrong with an uplink by a connection is wrong with that.
+    uplink.config.open(request).map_err(|error| match connection {
+        Some(connection) => RunError::Connection { name: connection.to_owned(), error },
+        None => RunError::Uplink { name: name.to_owned(), error },
+    })
 }

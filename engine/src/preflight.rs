@@ -3,14 +3,13 @@
 
 use std::path::Path;
 
-use tidegate_connectors::http;
-use tidegate_connectors::mqtt::{OpenError, TlsError};
-use tidegate_connectors::secret::{SecretError, SecretSource};
-use tidegate_core::Diagnostic;
+use tidegate_connectors::OpenError;
+use tidegate_connectors::secret::SecretError;
+use tidegate_core::{Diagnostic, Place};
 
 use crate::buffer::BufferError;
 use crate::buffer::inspect::Inspector;
-use crate::config::{self, Config, UplinkKind};
+use crate::config::{self, Config};
 use crate::machine::Machine;
 use crate::run::RunError;
 use crate::schemas::{SchemaStore, typed};
@@ -29,7 +28,7 @@ pub fn preflight(path: &Path, config: &Config) -> Vec<Diagnostic> {
     let schemas = SchemaStore::look(config);
     let columns = schemas.known().map(|(stream, schema)| (stream.clone(), typed(schema))).collect();
     let known = Known { columns, ..Known::default() };
-    wrong.extend(Machine.refusals(config, &known).iter().map(|error| refusal(path, config, error)));
+    wrong.extend(Machine.refusals(config, &known).iter().map(|error| refusal(path, error)));
     if let Err(error @ (BufferError::Newer { .. } | BufferError::Foreign { .. })) =
         Inspector::open(&config.buffer.path)
     {
@@ -67,43 +66,42 @@ fn at(path: &Path, keys: &[&str], message: String) -> Diagnostic {
 }
 
 /// `error` as an error in the configuration file.
-fn refusal(path: &Path, config: &Config, error: &RunError) -> Diagnostic {
-    match error {
-        RunError::Connection { name, error: cause } => {
-            let table = ["connections", name.as_str()];
-            match cause {
-                OpenError::Secret(secret) => unreadable(path, &[&table[..], &["password"]].concat(), secret),
-                OpenError::Tls(tls) => at(path, &[&table[..], &tls_keys(tls)].concat(), error.to_string()),
-                OpenError::Stream { name, .. } => at(path, &["streams", name, "topic"], cause.to_string()),
-                OpenError::Output { name, .. } => at(path, &["outputs", name, "topic"], cause.to_string()),
-                OpenError::Config(_) => at(path, &table, error.to_string()),
-            }
-        }
-        RunError::Uplink { name, error: cause } => {
+fn refusal(path: &Path, error: &RunError) -> Diagnostic {
+    let (table, cause) = match error {
+        RunError::Connection { name, error } => (vec!["connections", name], error),
+        RunError::Uplink { name, error } => {
             // The only one may be written without a name.
-            let named = ["uplinks", name.as_str()];
-            let table = if name == "uplink" && config::place(path, &named) == config::place(path, &[]) {
-                &["uplink"][..]
-            } else {
-                &named[..]
-            };
-            match cause {
-                http::OpenError::Secret(secret) => {
-                    unreadable(path, &[table, &secret_key(config, name, secret)].concat(), secret)
-                }
-                http::OpenError::Tls(tls) => at(path, &[table, &tls_keys(tls)].concat(), error.to_string()),
-                http::OpenError::Url { .. } => at(path, &[table, &["url"]].concat(), error.to_string()),
-                http::OpenError::Header(header) => {
-                    at(path, &[table, &["headers", header]].concat(), error.to_string())
-                }
-            }
+            let named = vec!["uplinks", name.as_str()];
+            let is_only = name == "uplink" && config::place(path, &named) == config::place(path, &[]);
+            (if is_only { vec!["uplink"] } else { named }, error)
         }
-        other => at(path, &[], other.to_string()),
-    }
+        other => return at(path, &[], other.to_string()),
+    };
+    let within = |keys: &[String]| {
+        let mut all = table.clone();
+        all.extend(keys.iter().map(String::as_str));
+        config::place(path, &all)
+    };
+    let (place, message) = match cause {
+        OpenError::Secret { keys, error } => (within(keys), error.to_string()),
+        OpenError::Tls(tls) => (config::place(path, &[&table[..], &tls.keys()].concat()), error.to_string()),
+        OpenError::Setting { keys, .. } => (within(keys), error.to_string()),
+        OpenError::Stream { name, keys, .. } => (elsewhere(path, "streams", name, keys), cause.to_string()),
+        OpenError::Output { name, keys, .. } => (elsewhere(path, "outputs", name, keys), cause.to_string()),
+    };
+    let help = if let OpenError::Secret { error, .. } = cause { Some(unreadable(error)) } else { None };
+    Diagnostic::new(path.display().to_string(), message).at(place).help(help.map(str::to_owned))
 }
 
-fn unreadable(path: &Path, keys: &[&str], error: &SecretError) -> Diagnostic {
-    let help = match error {
+/// Where `keys` are in the table `name` of a section.
+fn elsewhere(path: &Path, section: &str, name: &str, keys: &[String]) -> Option<Place> {
+    let keys: Vec<&str> = [section, name].into_iter().chain(keys.iter().map(String::as_str)).collect();
+    config::place(path, &keys)
+}
+
+/// What to do about a secret that cannot be read.
+fn unreadable(error: &SecretError) -> &'static str {
+    match error {
         SecretError::File { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
             "let the user that the box runs as read it, and check as that user"
         }
@@ -111,31 +109,5 @@ fn unreadable(path: &Path, keys: &[&str], error: &SecretError) -> Diagnostic {
             "put the secret there, readable for the user that the box runs as and nobody else"
         }
         SecretError::Env(_) => "set it where the box is started, and where you check",
-    };
-    at(path, keys, error.to_string()).help(help.to_owned())
-}
-
-fn tls_keys(error: &TlsError) -> Vec<&'static str> {
-    match error {
-        TlsError::File { setting, .. } => vec!["tls", setting],
-        _ => vec!["tls"],
-    }
-}
-
-/// The key of the uplink `name` whose secret cannot be read.
-fn secret_key<'a>(config: &'a Config, name: &str, error: &SecretError) -> Vec<&'a str> {
-    let Some(UplinkKind::Http(uplink)) = config.uplinks.get(name).map(|uplink| &uplink.kind) else {
-        return Vec::new();
-    };
-    let is_it = |source: &SecretSource| match (source, error) {
-        (SecretSource::File(file), SecretError::File { path, .. }) => file == path,
-        (SecretSource::Env(variable), SecretError::Env(missing)) => variable == missing,
-        _ => false,
-    };
-    let of_header =
-        |value: &http::HeaderConfig| matches!(value, http::HeaderConfig::Secret(source) if is_it(source));
-    match uplink.headers.iter().find(|(_, value)| of_header(value)) {
-        Some((header, _)) => vec!["headers", header],
-        None => vec!["bearer"],
     }
 }

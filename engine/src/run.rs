@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use tidegate_connectors::mqtt::OpenError;
-use tidegate_connectors::{Inlet, http};
+use tidegate_connectors::{Inlet, OpenError};
 use tidegate_core::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -75,7 +74,7 @@ pub enum RunError {
         /// its name
         name: String,
         /// why
-        error: http::OpenError,
+        error: OpenError,
     },
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
@@ -266,18 +265,13 @@ pub(crate) fn copies(config: &Config, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>
 
 /// The streams that connection `name` brings.
 fn streams_of<'a>(config: &'a Config, name: &'a str) -> impl Iterator<Item = Arc<str>> + 'a {
-    let is_of =
-        move |stream: &Stream| matches!(stream, Stream::Input { connection, .. } if connection == name);
-    config
-        .streams
-        .iter()
-        .filter(move |(_, stream)| is_of(stream))
-        .map(|(stream, _)| Arc::from(stream.as_str()))
+    let streams = config.streams.iter().filter(move |(_, stream)| stream.connection() == Some(name));
+    streams.map(|(stream, _)| Arc::from(stream.as_str()))
 }
 
 /// The columns of input streams, as far as they are known.
 fn inputs(config: &Config, schemas: &SchemaStore) -> BTreeMap<String, SchemaRef> {
-    let inputs = config.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Input { .. }));
+    let inputs = config.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Input(_)));
     inputs.filter_map(|(name, _)| Some((name.clone(), schemas.get(name)?.clone()))).collect()
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{max, take};
 use arrow::datatypes::TimestampNanosecondType;
-use tidegate_connectors::json::Encoder;
-use tidegate_connectors::status::{Intake, LineStatus};
+use tidegate_connectors::codec::Encoder;
+use tidegate_connectors::status::{FarSideStatus, Intake, LineStatus};
 pub use tidegate_core::status::{Counter, Named, Newest};
 use tidegate_core::{Rows, TS};
 use tidegate_rules::Mode;
@@ -248,17 +248,15 @@ pub struct UplinkStatus {
     pub refused: Counter,
     /// rows among them since the last one was confirmed
     pub refusing: Counter,
-    /// whether the far side is there
-    pub connected: AtomicBool,
-    /// why rows were not taken, for the newest of them
-    pub last_error: Newest<String>,
+    /// whether the far side is there, and why it took no rows
+    pub far_side: Arc<FarSideStatus>,
 }
 
 impl UplinkStatus {
     /// What was counted besides delivered rows.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Self { refused, refusing: _, delivered: _, connected: _, last_error: _ } = self;
+        let Self { refused, refusing: _, delivered: _, far_side: _ } = self;
         vec![("refused", refused.get())]
     }
 }

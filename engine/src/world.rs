@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use tidegate_connectors::uplink::FarSide;
 use tidegate_connectors::{Sink, Source};
 use tidegate_core::{Clock, FieldType};
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::disk::Disk;
-use crate::forwarder::Uplink;
 use crate::rulebook::{Compile, Edited, RuleBook};
 use crate::rules_dir::RulesHandle;
 use crate::run::RunError;
@@ -78,14 +78,6 @@ pub struct Line {
     pub source: Box<dyn Source>,
     /// by output
     pub sinks: BTreeMap<String, Box<dyn Sink>>,
-}
-
-/// The way to the cloud.
-pub struct FarSide {
-    /// takes messages
-    pub uplink: Box<dyn Uplink>,
-    /// what has to run for that, with names
-    pub tasks: Vec<(String, BoxFuture<'static, ()>)>,
 }
 
 /// Where changes of the rules come from.

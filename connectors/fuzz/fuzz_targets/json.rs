@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_connectors::json::{Decoder, Field, Fields, Layout, Missing, TimeFormat, TimeUnit, TsPlace};
+use tidegate_connectors::codec::{Decoder, Field, Fields, Format, Layout, Missing, TimeFormat, TimeUnit, TsPlace};
 use tidegate_core::FieldType;
 
 fn layouts() -> [Layout; 4] {
@@ -42,6 +42,8 @@ fn layouts() -> [Layout; 4] {
     };
     [
         Layout {
+            format: Format::Json,
+            numbers_as_text: false,
             captures: vec![],
             flag: None,
             ts: ts.clone(),
@@ -49,6 +51,8 @@ fn layouts() -> [Layout; 4] {
             fields: Fields::Declared(declared),
         },
         Layout {
+            format: Format::Json,
+            numbers_as_text: false,
             captures: vec![],
             flag: None,
             ts,
@@ -56,6 +60,8 @@ fn layouts() -> [Layout; 4] {
             fields: Fields::Declared(from_root),
         },
         Layout {
+            format: Format::Json,
+            numbers_as_text: false,
             captures: vec![],
             flag: None,
             ts: TsPlace::Arrival,

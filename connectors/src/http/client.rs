@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 
 use super::config::{HeaderConfig, UplinkConfig};
-use crate::secret::SecretError;
-use crate::tls::{self, TlsError};
+use crate::connection::OpenError;
+use crate::tls;
 
 /// draft-ietf-httpapi-idempotency-key-header, section 2.1: a string of RFC 9651, in quotes.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -30,28 +30,6 @@ const LONGEST_ANSWER: usize = 64 << 10;
 const LONGEST_WISH: Duration = Duration::from_hours(1);
 /// A cloud's load balancer closes a silent connection after a minute at the earliest.
 const IDLE: Duration = Duration::from_secs(50);
-
-/// Why an uplink by HTTP cannot be prepared.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The URL is none.
-    #[error("`{url}` is not a URL to post to: {why}")]
-    Url {
-        /// what was written
-        url: String,
-        /// what is wrong with it
-        why: String,
-    },
-    /// A header cannot be sent.
-    #[error("the header `{0}` has characters in its name or its value that cannot be sent")]
-    Header(String),
-    /// A secret cannot be read.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
 
 /// Why a request did not arrive, or nobody knows whether it did.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +63,9 @@ impl Client {
     /// # Errors
     /// When the URL, a header, a secret or the TLS files cannot be used.
     pub fn open(config: &UplinkConfig) -> Result<Self, OpenError> {
-        let uri = parse_url(&config.url).map_err(|why| OpenError::Url { url: config.url.clone(), why })?;
+        let uri = parse_url(&config.url).map_err(|why| {
+            OpenError::setting(&["url"], format!("`{}` is not a URL to post to: {why}", config.url))
+        })?;
         let https = uri.scheme_str() == Some("https");
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -168,23 +148,32 @@ fn headers(config: &UplinkConfig) -> Result<HeaderMap, OpenError> {
     let mut headers = HeaderMap::new();
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION"))));
     for (name, value) in &config.headers {
-        let header = || OpenError::Header(name.clone());
+        let header = || unsendable(&["headers", name], name);
         let (text, secret) = match value {
             HeaderConfig::Text(text) => (text.clone(), false),
-            HeaderConfig::Secret(source) => (source.read()?.reveal().to_owned(), true),
+            HeaderConfig::Secret(source) => {
+                let secret = source.read().map_err(|error| OpenError::secret(&["headers", name], error))?;
+                (secret.reveal().to_owned(), true)
+            }
         };
         let mut value = HeaderValue::try_from(text).map_err(|_| header())?;
         value.set_sensitive(secret);
         headers.insert(HeaderName::try_from(name).map_err(|_| header())?, value);
     }
     if let Some(bearer) = &config.bearer {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", bearer.read()?.reveal()))
-            .map_err(|_| OpenError::Header("Authorization".into()))?;
+        let secret = bearer.read().map_err(|error| OpenError::secret(&["bearer"], error))?;
+        let mut value = HeaderValue::try_from(format!("Bearer {}", secret.reveal()))
+            .map_err(|_| unsendable(&["bearer"], "Authorization"))?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(headers)
+}
+
+fn unsendable(keys: &[&str], name: &str) -> OpenError {
+    let message = format!("the header `{name}` has characters in its name or its value that cannot be sent");
+    OpenError::setting(keys, message)
 }
 
 /// What an answer means. A status that speaks of the way and not of the rows (a wrong URL, a token that has
@@ -312,7 +301,8 @@ mod tests {
         assert_eq!(headers(&config(&[("X-Site", "north")])).unwrap().get("x-site").unwrap(), "north");
         for bad in [[("a b", "c")], [("a", "b\nc")]] {
             let name = bad.first().unwrap().0;
-            assert!(matches!(headers(&config(&bad)), Err(OpenError::Header(told)) if told == name));
+            let error = headers(&config(&bad)).unwrap_err();
+            assert!(matches!(error, OpenError::Setting { keys, .. } if keys == ["headers", name]));
         }
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "hunter2\n").unwrap();

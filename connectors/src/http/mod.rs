@@ -6,6 +6,8 @@
 
 mod client;
 pub mod config;
+mod uplink;
 
-pub use client::{Client, OpenError, PostError, parse_url};
+pub use client::{Client, PostError};
 pub use config::{HeaderConfig, UplinkConfig};
+pub(crate) use uplink::open_uplink;

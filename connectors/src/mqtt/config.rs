@@ -1,23 +1,19 @@
 //! What users write about MQTT.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use tidegate_core::{ByteSize, FieldType, Span};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use tidegate_core::{ByteSize, Span};
 
 use super::template::{BROKERS_OWN, Template};
-use crate::Path;
-pub use crate::backoff::BackoffConfig;
-use crate::json::{Field, Numbers, TimeFormat};
-pub use crate::json::{Missing, TextFormat, TimeUnit, Zone};
+use crate::backoff::BackoffConfig;
+use crate::codec::PayloadConfig;
 use crate::secret::SecretSource;
-pub use crate::tls::TlsConfig;
+use crate::stream::OnDiskFailure;
+use crate::table::{Table, inline, joined};
+use crate::tls::TlsConfig;
 
 /// `[connections.NAME]` with `kind = "mqtt"`: one session with a broker.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -148,40 +144,30 @@ pub struct StreamConfig {
     /// What happens while the disk refuses to be written.
     #[serde(default)]
     pub on_disk_failure: OnDiskFailure,
-    /// What the payload is.
-    #[serde(default)]
-    pub format: Format,
-    /// Path of an array in the payload whose elements become rows; values outside it are read with paths that
-    /// start with `^.` by every row. Absent: one message, one row (or one row an element, when the payload
-    /// itself is an array).
-    pub rows: Option<Path>,
-    /// Where the event time is; absent: the time of arrival.
-    pub ts: Option<TsConfig>,
-    /// What becomes of a row in which the event time is absent, null or unreadable.
-    pub ts_missing: Option<Missing>,
-    /// The columns. Absent: inferred from the data, and kept on disk.
-    pub fields: Option<BTreeMap<String, FieldConfig>>,
+    /// What the payload is, and where the values are in it: keys of their own, which every connection that
+    /// carries bytes has.
+    #[serde(skip)]
+    pub payload: PayloadConfig,
 }
 
 impl StreamConfig {
+    /// Reads the table of a stream.
+    pub fn read(table: &mut impl Table) -> Option<Self> {
+        let payload = table.take(PayloadConfig::KEYS);
+        let config: Self = table.read()?;
+        Some(Self { payload: payload?, ..config })
+    }
+
+    /// What the table may look like.
+    pub(crate) fn schema(generator: &mut SchemaGenerator) -> Schema {
+        joined(&[inline::<Self>(generator), inline::<PayloadConfig>(generator)])
+    }
+
     /// Whether rows are kept in the journal.
     #[must_use]
     pub fn is_journaled(&self) -> bool {
         self.journal.unwrap_or(self.qos == Qos::AtLeastOnce)
     }
-}
-
-/// What a stream does while the disk refuses to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnDiskFailure {
-    /// Its rows go on to rules and outputs, and its messages are acknowledged: a crash loses what is not on
-    /// disk.
-    #[default]
-    GoOn,
-    /// Its messages are not acknowledged before they are on disk; its broker, and in the end the whole box,
-    /// waits.
-    Hold,
 }
 
 /// What becomes of messages that a broker has retained: it sends them again for each new subscription.
@@ -195,141 +181,6 @@ pub enum Retained {
     Always,
     /// None makes a row.
     Never,
-}
-
-/// Payload formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// JSON (RFC 8259): an object, or an array of objects
-    #[default]
-    Json,
-}
-
-/// Where event time is: `"time"`, or `{ path = "time", unit = "ms" }`.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
-#[schemars(untagged)]
-pub enum TsConfig {
-    /// RFC 3339 text, or a number of milliseconds since 1970
-    Path(Path),
-    /// with how it is written
-    At(TsAt),
-}
-
-/// `{ path = "time", unit = "ms" }`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TsAt {
-    /// where the time is
-    pub path: Path,
-    /// unit of numbers since 1970-01-01T00:00:00Z; absent: milliseconds
-    pub unit: Option<TimeUnit>,
-    /// time zone of text that names none
-    pub zone: Option<Zone>,
-    /// how the time is written, as strptime has it, instead of RFC 3339 or a number in `unit`
-    pub format: Option<TextFormat>,
-}
-
-impl TsConfig {
-    pub(super) fn place(&self) -> (Path, TimeFormat) {
-        match self {
-            Self::Path(path) => (path.clone(), time_format(None, None, None)),
-            Self::At(TsAt { path, unit, zone, format }) => {
-                (path.clone(), time_format(*unit, *zone, format.as_ref()))
-            }
-        }
-    }
-}
-
-/// A declared column: its type, or `{ type = "float64", path = "sensors.temperature" }`.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
-#[schemars(untagged)]
-pub enum FieldConfig {
-    /// the type; the value is found under the column's own name
-    Type(FieldType),
-    /// with the place of the value
-    At(FieldAt),
-}
-
-/// `{ type = "float64", path = "sensors.temperature" }`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FieldAt {
-    /// type
-    #[serde(rename = "type")]
-    pub field_type: FieldType,
-    /// where the value is; absent: under the column's own name
-    pub path: Option<Path>,
-    /// of a `timestamp`: unit of numbers since 1970-01-01T00:00:00Z; absent: milliseconds
-    pub unit: Option<TimeUnit>,
-    /// of a `timestamp`: time zone of text that names none
-    pub zone: Option<Zone>,
-    /// of a `timestamp`: how it is written, as strptime has it
-    pub format: Option<TextFormat>,
-}
-
-impl FieldConfig {
-    /// The column's type.
-    #[must_use]
-    pub fn field_type(&self) -> FieldType {
-        match self {
-            Self::Type(field_type) => *field_type,
-            Self::At(at) => at.field_type,
-        }
-    }
-
-    pub(super) fn field(&self, name: &str) -> Field {
-        let (path, time) = match self {
-            Self::Type(_) => (None, time_format(None, None, None)),
-            Self::At(at) => (at.path.clone(), time_format(at.unit, at.zone, at.format.as_ref())),
-        };
-        let path = path.unwrap_or_else(|| Path::of_key(name));
-        Field { name: name.to_owned(), field_type: self.field_type(), path, time }
-    }
-}
-
-fn time_format(unit: Option<TimeUnit>, zone: Option<Zone>, format: Option<&TextFormat>) -> TimeFormat {
-    TimeFormat { numbers: Numbers::Unit(unit.unwrap_or_default()), zone, format: format.cloned() }
-}
-
-// Derived, an untagged enum would only say that none of its variants fits, and not which key of a table is
-// wrong.
-impl<'de> Deserialize<'de> for TsConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = "a path such as \"time\", or { path = \"time\", unit = \"ms\" }";
-        deserializer.deserialize_any(TextOrTable { expected, text: Self::Path, table: Self::At })
-    }
-}
-
-impl<'de> Deserialize<'de> for FieldConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected =
-            "a type such as \"float64\", or { type = \"float64\", path = \"sensors.temperature\" }";
-        deserializer.deserialize_any(TextOrTable { expected, text: Self::Type, table: Self::At })
-    }
-}
-
-/// Reads text with the one, and a table with the other.
-struct TextOrTable<A, B, T> {
-    expected: &'static str,
-    text: fn(A) -> T,
-    table: fn(B) -> T,
-}
-
-impl<'de, A: Deserialize<'de>, B: Deserialize<'de>, T> Visitor<'de> for TextOrTable<A, B, T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        A::deserialize(text.into_deserializer()).map(self.text)
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<T, M::Error> {
-        B::deserialize(MapAccessDeserializer::new(map)).map(self.table)
-    }
 }
 
 /// `[outputs.NAME]` on an MQTT connection.
@@ -362,9 +213,24 @@ impl OutputConfig {
     }
 }
 
+/// The keys of an uplink by an MQTT connection.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UplinkConfig {
+    /// The connection's name.
+    pub connection: String,
+    /// Topic that rows are published to; `{box}` and `{rule}` are replaced by the box's and the rule's name.
+    #[serde(default = "default_uplink_topic")]
+    pub topic: String,
+}
+
 /// What a packet may have at most: smaller limits would refuse ordinary messages, and CONNECT itself; a
 /// packet's remaining length is at most 268 435 455 bytes (MQTT 5.0, section 1.5.5).
 pub const PACKETS: std::ops::RangeInclusive<ByteSize> = ByteSize(1024)..=ByteSize(268_435_455);
+
+fn default_uplink_topic() -> String {
+    "tidegate/{box}/{rule}".into()
+}
 
 fn default_keep_alive() -> Span {
     Span(Duration::from_secs(30))

@@ -14,6 +14,7 @@
 //! `line` for the task that owns the connection.
 
 mod acks;
+mod check;
 mod client;
 pub mod config;
 mod dial;
@@ -22,13 +23,15 @@ mod listening;
 mod losses;
 mod marks;
 mod publisher;
-mod recorded;
+pub(crate) mod recorded;
+pub(crate) mod recording;
 mod retained;
 mod sink;
 mod streams;
 mod subscriptions;
 pub mod template;
 pub mod topic;
+mod uplink;
 mod v4;
 mod v5;
 
@@ -38,19 +41,20 @@ use std::sync::Arc;
 use tidegate_core::{Clock, FieldType};
 use tokio::sync::{mpsc, watch};
 
-pub use crate::tls::TlsError;
-pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
+pub use config::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
 pub use marks::KNOWN_MARKS;
 pub use publisher::{Confirmation, Publisher, Session};
-pub use recorded::{Outcome, Recorded};
+pub(crate) use uplink::open_uplink;
 
 use crate::backoff::Backoff;
-use crate::json::{Decoder, Fields, Layout, LayoutError, TsPlace};
-use crate::secret::SecretError;
+use crate::codec::Decoder;
+use crate::connection::{self, OpenError};
+use crate::output::OutputConfig as OutputKind;
 use crate::status::{Intake, LineStatus};
+use crate::stream::StreamConfig as StreamKind;
 use crate::{Keep, Sink, Source};
 use client::Plan;
-use config::{Qos, TsConfig, Version};
+use config::{Qos, Version};
 use line::Line;
 use marks::Marks;
 use retained::Memory;
@@ -112,34 +116,28 @@ pub struct Opened {
     pub publisher: Publisher,
 }
 
-/// A connection that cannot be opened, whatever the broker says.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The password cannot be read.
-    #[error("password: {0}")]
-    Secret(#[from] SecretError),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The settings contradict each other.
-    #[error("{0}")]
-    Config(String),
-    /// A stream cannot be read.
-    #[error("stream {name}: {reason}")]
-    Stream {
-        /// which
-        name: String,
-        /// why
-        reason: String,
-    },
-    /// An output cannot be written to.
-    #[error("output {name}: {reason}")]
-    Output {
-        /// which
-        name: String,
-        /// why
-        reason: String,
-    },
+/// Prepares a connection for the engine.
+pub(crate) fn open_line<'a>(
+    config: &ConnectionConfig,
+    request: connection::Request<'a>,
+) -> Result<connection::Opened, OpenError> {
+    let connection::Request { name, box_name, streams, outputs, clock, status, keep } = request;
+    let stream = |stream: connection::StreamRequest<'a>| {
+        let StreamKind::Mqtt(config) = stream.config;
+        let connection::StreamRequest { name, known, known_marks, intake, kept, config: _ } = stream;
+        StreamRequest { name, config, known, known_marks, intake, kept }
+    };
+    let opened = open(Request {
+        name,
+        config,
+        client_id: format!("tidegate-{box_name}-{name}"),
+        streams: streams.into_iter().map(stream).collect(),
+        outputs: outputs.into_iter().map(|(name, OutputKind::Mqtt(config))| (name, config)).collect(),
+        clock,
+        status,
+        keep,
+    })?;
+    Ok(connection::Opened { source: opened.source, sinks: opened.sinks })
 }
 
 /// Prepares a connection; does no network I/O, but reads the secret and the PEM files.
@@ -159,7 +157,11 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     let confirms = outputs.iter().any(|(_, output)| output.qos == Qos::AtLeastOnce)
         || (outputs.is_empty() && streams.is_empty());
     for (index, stream) in streams.into_iter().enumerate() {
-        let fail = |reason: String| OpenError::Stream { name: stream.name.to_owned(), reason };
+        let fail = |reason: String| OpenError::Stream {
+            name: stream.name.to_owned(),
+            keys: vec!["topic".into()],
+            reason,
+        };
         let filter = stream.config.filter().map_err(fail)?;
         let decoder = stream.config.decoder(stream.known).map_err(fail)?;
         subscriptions.add(filter.subscription(), stream.config.qos, stream.config.retained);
@@ -188,6 +190,7 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
         .map(|(output, config)| {
             let wrong = |why| OpenError::Output {
                 name: output.to_owned(),
+                keys: vec!["topic".into()],
                 reason: format!("\"{}\" is not a topic: {why}", config.topic),
             };
             let topic = OutputConfig::topic_of(&config.topic).map_err(wrong)?;
@@ -222,31 +225,25 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
 
 fn plan(config: &ConnectionConfig, client_id: String, persistent: bool) -> Result<Plan, OpenError> {
     if config.username.is_none() && config.password.is_some() && config.version == Version::V3_1_1 {
-        return Err(OpenError::Config(
-            "MQTT 3.1.1 does not allow a password without a username: set username".into(),
-        ));
+        let message = "MQTT 3.1.1 does not allow a password without a username: set username";
+        return Err(OpenError::setting(&[], message));
     }
     let client_id = config.client_id.clone().unwrap_or(client_id);
     if client_id.is_empty() {
-        return Err(OpenError::Config(
-            "client_id is empty: the broker could not know the box again after a restart".into(),
-        ));
+        let message = "client_id is empty: the broker could not know the box again after a restart";
+        return Err(OpenError::setting(&[], message));
     }
     let keep_alive_s = u16::try_from(config.keep_alive.0.as_secs()).ok().filter(|seconds| *seconds > 0);
     let Some(keep_alive_s) = keep_alive_s else {
-        return Err(OpenError::Config(format!(
-            "keep_alive = \"{}\": MQTT allows 1s to 65535s",
-            config.keep_alive
-        )));
+        let message = format!("keep_alive = \"{}\": MQTT allows 1s to 65535s", config.keep_alive);
+        return Err(OpenError::setting(&[], message));
     };
     let max_packet =
         u32::try_from(config.max_packet.0).ok().filter(|_| config::PACKETS.contains(&config.max_packet));
     let Some(max_packet) = max_packet else {
         let (least, most) = (config::PACKETS.start(), config::PACKETS.end());
-        return Err(OpenError::Config(format!(
-            "max_packet = \"{}\": choose {least} to {most}",
-            config.max_packet
-        )));
+        let message = format!("max_packet = \"{}\": choose {least} to {most}", config.max_packet);
+        return Err(OpenError::setting(&[], message));
     };
     Ok(Plan {
         version: config.version,
@@ -254,7 +251,11 @@ fn plan(config: &ConnectionConfig, client_id: String, persistent: bool) -> Resul
         host: config.host.clone(),
         port: config.port.map_or(if config.tls.is_some() { 8883 } else { 1883 }, std::num::NonZeroU16::get),
         username: config.username.clone(),
-        password: config.password.as_ref().map(crate::secret::SecretSource::read).transpose()?,
+        password: config
+            .password
+            .as_ref()
+            .map(|source| source.read().map_err(|error| OpenError::secret(&["password"], error)))
+            .transpose()?,
         tls: config.tls.as_ref().map(crate::tls::client_config).transpose()?,
         keep_alive_s,
         persistent,
@@ -270,30 +271,13 @@ impl StreamConfig {
         Filter::parse(&self.topic).map_err(|why| format!("\"{}\" is not a topic filter: {why}", self.topic))
     }
 
-    /// Where the stream's values are. `known`: columns that were inferred earlier, for streams that declare
-    /// none.
-    ///
-    /// # Errors
-    /// In words for the user, when the topic filter is wrong.
-    pub fn layout(&self, known: Vec<(String, FieldType)>) -> Result<Layout, String> {
-        let captures = self.filter()?.captures().to_vec();
-        let ts = match self.ts.as_ref().map(TsConfig::place) {
-            None => TsPlace::Arrival,
-            Some((path, time)) => TsPlace::At { path, time, missing: self.ts_missing.unwrap_or_default() },
-        };
-        let fields = match &self.fields {
-            None => Fields::Inferred(known),
-            Some(fields) => Fields::Declared(fields.iter().map(|(name, field)| field.field(name)).collect()),
-        };
-        Ok(Layout { captures, flag: self.retained_column.clone(), ts, rows: self.rows.clone(), fields })
-    }
-
-    /// A decoder for the stream's payloads; its schema is the stream's.
+    /// A decoder for the stream's payloads; its schema is the stream's. `known`: columns that were known
+    /// earlier, for streams that declare none.
     ///
     /// # Errors
     /// In words for the user, when the topic filter is wrong, two columns have one name, or a path means
     /// nothing.
     pub fn decoder(&self, known: Vec<(String, FieldType)>) -> Result<Decoder, String> {
-        Decoder::new(&self.layout(known)?).map_err(|error: LayoutError| error.to_string())
+        self.payload.decoder(self.filter()?.captures(), self.retained_column.as_ref(), known)
     }
 }

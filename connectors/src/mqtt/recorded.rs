@@ -6,7 +6,7 @@ use super::config::{Retained, StreamConfig};
 use super::marks::Marks;
 use super::retained::Memory;
 use super::topic::Filter;
-use crate::json::{DecodeError, Decoder};
+use crate::codec::{DecodeError, Decoder};
 
 /// What a stream makes of one recorded message.
 #[derive(Debug)]
@@ -99,11 +99,12 @@ mod tests {
     use serde_json::json;
 
     fn stream(retained: &str) -> Recorded {
-        let config = json!({
+        let mut config = json!({
             "connection": "plant",
             "topic": "valve/+", "retained": retained, "retained_column": "old", "fields": { "v": "int64" },
         });
-        Recorded::new(&serde_json::from_value(config).unwrap(), Vec::new()).unwrap()
+        let config = StreamConfig::read(config.as_object_mut().unwrap()).unwrap();
+        Recorded::new(&config, Vec::new()).unwrap()
     }
 
     fn rows(stream: &mut Recorded, messages: &[(&str, bool)]) -> Vec<usize> {

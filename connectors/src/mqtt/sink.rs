@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use super::config::Qos;
 use super::publisher::Publisher;
 use super::template::Template;
-use crate::json::Encoder;
+use crate::codec::Encoder;
 use crate::{Delivery, DeliveryError, Sink};
 
 /// Publishes each row. All rows of a call are under way at once, in order.

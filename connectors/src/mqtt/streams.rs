@@ -14,7 +14,7 @@ use super::config::{Retained, StreamConfig};
 use super::marks::{Coming, Hashes, Marks};
 use super::retained::Memory;
 use super::topic::{Filter, MAX_CAPTURES};
-use crate::json::{Decoder, Findings};
+use crate::codec::{Decoder, Findings};
 use crate::status::{Intake, LineStatus, add};
 
 /// A batch is handed over as soon as it has this many rows, or earlier, as soon as nothing more is there.

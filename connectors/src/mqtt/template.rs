@@ -4,13 +4,13 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 
 use super::topic::{check_text, is_name};
-use crate::json;
+use crate::codec;
 
 /// Text in which `{column}` stands for the row's value. Any other brace is itself, so that JSON can be
 /// written as it is.
 ///
-/// Text is put in as it is, without quotes; times as RFC 3339; other values as JSON writes them. There is no
-/// text for null: a machine would take `null` for a command.
+/// Text and bytes are put in as they are, without quotes; times as RFC 3339; other values as JSON writes
+/// them. There is no text for null: a machine would take `null` for a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -78,6 +78,15 @@ impl Template {
         self.parts
             .iter()
             .filter_map(|part| if let Part::Column(name) = part { Some(name.as_str()) } else { None })
+    }
+
+    /// The text with `value` of each name in place of it.
+    pub(super) fn filled<'v>(&self, value: impl Fn(&str) -> &'v str) -> String {
+        let part = |part: &Part| match part {
+            Part::Literal(text) => text.clone(),
+            Part::Column(name) => value(name).to_owned(),
+        };
+        self.parts.iter().map(part).collect()
     }
 
     /// Appends the payload for a row.
@@ -168,8 +177,11 @@ fn write_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
         DataType::Utf8 => out.extend_from_slice(array.as_string::<i32>().value(row).as_bytes()),
         DataType::LargeUtf8 => out.extend_from_slice(array.as_string::<i64>().value(row).as_bytes()),
         DataType::Utf8View => out.extend_from_slice(array.as_string_view().value(row).as_bytes()),
-        _ if json::write_time(array, row, out) => {}
-        _ => json::write_value(array, row, out),
+        DataType::Binary => out.extend_from_slice(array.as_binary::<i32>().value(row)),
+        DataType::LargeBinary => out.extend_from_slice(array.as_binary::<i64>().value(row)),
+        DataType::BinaryView => out.extend_from_slice(array.as_binary_view().value(row)),
+        _ if codec::write_time(array, row, out) => {}
+        _ => codec::write_value(array, row, out),
     }
 }
 

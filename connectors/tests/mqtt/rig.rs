@@ -9,7 +9,7 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 use tidegate_connectors::mqtt::{self, ConnectionConfig, OutputConfig, Publisher, Session, StreamConfig};
 use tidegate_connectors::status::LineStatus;
-use tidegate_connectors::{Inlet, Intake, Keep, LineNews, Sink};
+use tidegate_connectors::{Inlet, Intake, Keep, LineNews, OpenError, Sink};
 use tidegate_core::Batch;
 use tidegate_core::clock::SystemClock;
 use tokio::sync::{mpsc, watch};
@@ -69,12 +69,14 @@ impl Setup {
         self
     }
 
-    pub(crate) fn open(&self, status: &Arc<LineStatus>) -> Result<mqtt::Opened, mqtt::OpenError> {
+    pub(crate) fn open(&self, status: &Arc<LineStatus>) -> Result<mqtt::Opened, OpenError> {
         let config: ConnectionConfig = serde_json::from_value(self.connection.clone()).unwrap();
         let streams: Vec<(&str, StreamConfig)> = self
             .streams
             .iter()
-            .map(|(name, value)| (*name, serde_json::from_value(value.clone()).unwrap()))
+            .map(|(name, value)| {
+                (*name, StreamConfig::read(&mut value.as_object().unwrap().clone()).unwrap())
+            })
             .collect();
         let outputs: Vec<(&str, OutputConfig)> = self
             .outputs

@@ -6,6 +6,7 @@
 //! * [`batch`]: rows of one stream, with the sequence numbers that give every row its identity.
 //! * [`ack`]: the guard that travels with a batch and acknowledges it upstream when all is done.
 //! * [`clock`]: the time that the engine takes from its caller.
+//! * [`names`]: which names users may give.
 //! * [`units`]: durations and sizes as users write them (`"250ms"`, `"64MiB"`).
 //! * [`status`]: what running parts count and note, for whoever looks.
 //! * [`diagnostic`]: an error that names file, line, column and the nearest valid name.
@@ -16,6 +17,7 @@ pub mod ack;
 pub mod batch;
 pub mod clock;
 pub mod diagnostic;
+pub mod names;
 pub mod schema;
 pub mod status;
 pub mod units;

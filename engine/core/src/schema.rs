@@ -36,6 +36,8 @@ pub enum FieldType {
     Utf8,
     /// a point in time, nanoseconds, UTC
     Timestamp,
+    /// bytes that are no text
+    Bytes,
 }
 
 impl FieldType {
@@ -48,6 +50,7 @@ impl FieldType {
             Self::Float64 => DataType::Float64,
             Self::Utf8 => DataType::Utf8,
             Self::Timestamp => ts_type(),
+            Self::Bytes => DataType::Binary,
         }
     }
 
@@ -60,6 +63,7 @@ impl FieldType {
             DataType::Float64 => Some(Self::Float64),
             DataType::Utf8 => Some(Self::Utf8),
             DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => Some(Self::Timestamp),
+            DataType::Binary => Some(Self::Bytes),
             _ => None,
         }
     }
@@ -84,6 +88,7 @@ impl fmt::Display for FieldType {
             Self::Float64 => "float64",
             Self::Utf8 => "utf8",
             Self::Timestamp => "timestamp",
+            Self::Bytes => "bytes",
         })
     }
 }

@@ -25,8 +25,8 @@ Start with `tidegate demo`: it shows rules at work on a simulated plant.";
 
 /// Runs SQL rules on the data of machines, and moves outputs.
 ///
-/// Tidegate reads machines over MQTT, runs the rules in its rules directory on every row, writes to outputs,
-/// and keeps results in a buffer until the cloud has taken them. It is not a safety-rated system.
+/// Tidegate reads machines, runs the rules in its rules directory on every row, writes to outputs, and keeps
+/// results in a buffer until the cloud has taken them. It is not a safety-rated system.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, after_help = EXIT_CODES)]
 pub struct Cli {

@@ -128,6 +128,12 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// The keys of which that is so.
+    pub(super) fn written_empty(&self) -> Vec<String> {
+        let keys = self.table.keys().map(|key| key.get_ref().to_string());
+        keys.filter(|key| self.is_written_empty(key)).collect()
+    }
+
     pub(super) fn contains(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
@@ -283,6 +289,40 @@ impl<'a> Table<'a> {
     }
 }
 
+/// A table as protocols read it.
+pub(super) struct Reader<'t, 'a, 'r> {
+    table: &'t mut Table<'a>,
+    /// Keys of the table that are read by others.
+    elsewhere: Vec<&'static str>,
+    report: &'t mut Report<'r>,
+}
+
+impl<'a> Table<'a> {
+    /// Reads the table into types that are chosen elsewhere; see [`Table::read`].
+    pub(super) fn reader<'t, 'r>(
+        &'t mut self,
+        elsewhere: &[&'static str],
+        report: &'t mut Report<'r>,
+    ) -> Reader<'t, 'a, 'r> {
+        Reader { table: self, elsewhere: elsewhere.to_vec(), report }
+    }
+}
+
+impl tidegate_connectors::table::Table for Reader<'_, '_, '_> {
+    fn contains(&self, key: &str) -> bool {
+        self.table.contains(key)
+    }
+
+    fn take<T: DeserializeOwned + JsonSchema>(&mut self, keys: &'static [&'static str]) -> Option<T> {
+        self.elsewhere.extend(keys);
+        self.table.take_keys(keys).read(&[], self.report)
+    }
+
+    fn read<T: DeserializeOwned + JsonSchema>(&mut self) -> Option<T> {
+        self.table.read(&self.elsewhere, self.report)
+    }
+}
+
 /// What would have been right, for mistakes that other programs' files suggest.
 fn advice(key: &str, message: &str) -> Option<String> {
     let (expected, found) = message.strip_prefix("expected ")?.split_once(", found ")?;
@@ -309,11 +349,12 @@ fn advice(key: &str, message: &str) -> Option<String> {
 }
 
 /// What other systems call the types and units that are known here by another name.
-const ELSEWHERE: [(&str, &[&str]); 9] = [
+const ELSEWHERE: [(&str, &[&str]); 10] = [
     ("bool", &["boolean", "bit"]),
     ("int64", &["int", "integer", "bigint", "long", "smallint", "int32", "uint32", "int16"]),
     ("float64", &["float", "double", "real", "number", "decimal", "numeric", "float32"]),
     ("utf8", &["string", "str", "text", "varchar", "char"]),
+    ("bytes", &["binary", "varbinary", "bytea", "blob", "byte"]),
     ("timestamp", &["datetime", "time", "date", "timestamptz"]),
     ("s", &["sec", "secs", "second", "seconds"]),
     ("ms", &["milli", "millis", "millisecond", "milliseconds"]),

@@ -1,19 +1,20 @@
 //! The file as it is written: the tables that the engine itself reads, and the JSON Schema of the whole for
 //! editors.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
-use tidegate_connectors::ConnectionConfig;
+use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
 use tidegate_core::diagnostic::Place;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
 
-use super::{Buffer, HttpUplink, MqttOutput, MqttStream, MqttUplink, WhenQueueFull, schema};
+use super::{Buffer, WhenQueueFull, schema};
 
 /// Keys outside of any table.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -255,58 +256,41 @@ struct File {
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
 enum StreamTable {
-    Mqtt(MqttStream),
+    #[schemars(schema_with = "input_streams")]
+    Input(StreamConfig),
     Derived(DerivedStream),
 }
 
 /// `[outputs.NAME]`: a place that rules may write to.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used")]
-enum OutputTable {
-    Mqtt(MqttOutputTable),
-}
-
-/// `[outputs.NAME]` on an MQTT connection.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct MqttOutputTable {
-    #[serde(flatten)]
-    queue: OutputQueue,
-    #[serde(flatten)]
-    output: MqttOutput,
-}
+struct OutputTable;
 
 /// `[uplink]` or `[uplinks.NAME]`: a way to the cloud.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used")]
-enum UplinkTable {
-    Mqtt(MqttUplinkTable),
-    Http(HttpUplinkTable),
+struct UplinkTable;
+
+fn input_streams(generator: &mut SchemaGenerator) -> Schema {
+    schema::one_of(StreamConfig::schemas(generator))
 }
 
-/// An uplink by an MQTT connection.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct MqttUplinkTable {
-    #[serde(flatten)]
-    keys: UplinkKeys,
-    #[serde(flatten)]
-    uplink: MqttUplink,
+impl JsonSchema for OutputTable {
+    fn schema_name() -> Cow<'static, str> {
+        "OutputTable".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let kinds = OutputConfig::schemas(generator);
+        schema::one_of(schema::with_keys(&OutputQueue::json_schema(generator), kinds))
+    }
 }
 
-/// An uplink by HTTP.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct HttpUplinkTable {
-    #[serde(flatten)]
-    keys: UplinkKeys,
-    #[serde(flatten)]
-    uplink: HttpUplink,
+impl JsonSchema for UplinkTable {
+    fn schema_name() -> Cow<'static, str> {
+        "UplinkTable".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let kinds = UplinkConfig::schemas(generator);
+        schema::one_of(schema::with_keys(&UplinkKeys::json_schema(generator), kinds))
+    }
 }
 
 /// The JSON Schema (draft 2020-12) of the configuration file, for editors.

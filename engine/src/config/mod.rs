@@ -11,11 +11,8 @@
 mod difference;
 mod document;
 mod file;
-mod http;
-mod mqtt;
 mod names;
 mod schema;
-mod tls;
 mod validate;
 mod value;
 
@@ -30,9 +27,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidegate_connectors::ConnectionConfig;
-use tidegate_connectors::http::UplinkConfig as HttpUplink;
-use tidegate_connectors::mqtt::{OutputConfig as MqttOutput, StreamConfig as MqttStream};
+use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Place, Span};
 
@@ -73,13 +68,8 @@ pub struct Config {
     reason = "a configuration has few of them, and nearly all are the large one"
 )]
 pub enum Stream {
-    /// Fed by a connection.
-    Input {
-        /// The connection's name; it is in [`Config::connections`], and of the same kind.
-        connection: String,
-        /// What the kind of connection needs to know.
-        kind: StreamKind,
-    },
+    /// Fed by a connection, which is in [`Config::connections`] and of the same kind.
+    Input(StreamConfig),
     /// Fed by rules.
     Derived {
         /// The columns beside `ts`; never empty.
@@ -114,31 +104,16 @@ pub enum TableKind {
     },
 }
 
-/// What each kind of connection needs to know about an input stream.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StreamKind {
-    /// messages of a topic filter
-    Mqtt(MqttStream),
-}
-
 /// A place that rules may write to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
-    /// The connection's name; it is in [`Config::connections`], and of the same kind.
-    pub connection: String,
     /// How many rows may wait to be written.
     pub queue: NonZeroUsize,
     /// What happens to a row when the queue is full.
     pub when_full: WhenQueueFull,
-    /// What the kind of connection needs to know.
-    pub kind: OutputKind,
-}
-
-/// What each kind of connection needs to know about an output.
-#[derive(Debug, Clone, PartialEq)]
-pub enum OutputKind {
-    /// a message a row
-    Mqtt(MqttOutput),
+    /// What the kind of connection needs to know; the connection is in [`Config::connections`], and of the
+    /// same kind.
+    pub config: OutputConfig,
 }
 
 /// What happens when an output's queue is full. Both are counted.
@@ -162,27 +137,7 @@ pub struct Uplink {
     /// the uplink takes them.
     pub backlog_rate: Option<NonZeroU32>,
     /// What the kind of uplink needs to know.
-    pub kind: UplinkKind,
-}
-
-/// What each kind of uplink needs to know.
-#[derive(Debug, Clone, PartialEq)]
-pub enum UplinkKind {
-    /// a message a row
-    Mqtt(MqttUplink),
-    /// a request for up to a batch of rows
-    Http(HttpUplink),
-}
-
-/// The keys of an uplink by MQTT.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MqttUplink {
-    /// The connection's name.
-    pub connection: String,
-    /// Topic that rows are published to; `{box}` and `{rule}` are replaced by the box's and the rule's name.
-    #[serde(default = "default_uplink_topic")]
-    pub topic: String,
+    pub config: UplinkConfig,
 }
 
 /// `[rules]`: where rules are and how they run.
@@ -270,17 +225,6 @@ impl Buffer {
     }
 }
 
-impl Uplink {
-    /// The connection that it goes by, if it goes by one.
-    #[must_use]
-    pub fn connection(&self) -> Option<&str> {
-        match &self.kind {
-            UplinkKind::Mqtt(uplink) => Some(&uplink.connection),
-            UplinkKind::Http(_) => None,
-        }
-    }
-}
-
 impl ReferenceTable {
     /// The columns, if they were declared, in order of their names.
     #[must_use]
@@ -295,21 +239,30 @@ impl ReferenceTable {
 }
 
 impl Stream {
+    /// The connection that feeds it, if one does.
+    #[must_use]
+    pub fn connection(&self) -> Option<&str> {
+        match self {
+            Self::Input(stream) => Some(stream.connection()),
+            Self::Derived { .. } => None,
+        }
+    }
+
     /// Whether `ts` is the time of arrival.
     #[must_use]
     pub fn goes_by_arrival(&self) -> bool {
         match self {
-            Self::Input { kind: StreamKind::Mqtt(stream), .. } => stream.ts.is_none(),
+            Self::Input(stream) => stream.goes_by_arrival(),
             Self::Derived { .. } => false,
         }
     }
 
-    /// The columns, if they were declared: `ts`, then what is captured from the topic, then the fields in
-    /// order of their names. `None` when they are inferred from the data.
+    /// The columns, if they were declared: `ts`, then the others. `None` when they are inferred from the
+    /// data.
     #[must_use]
     pub fn schema(&self) -> Option<SchemaRef> {
         let columns = match self {
-            Self::Input { kind: StreamKind::Mqtt(stream), .. } => mqtt::columns(stream)?,
+            Self::Input(stream) => stream.columns()?,
             Self::Derived { fields } => {
                 fields.iter().map(|(name, field_type)| (name.clone(), *field_type)).collect()
             }
@@ -318,8 +271,4 @@ impl Stream {
             columns.into_iter().map(|(name, field_type)| Field::new(name, field_type.data_type(), true));
         Some(Arc::new(Schema::new(std::iter::once(ts_field()).chain(columns).collect::<Vec<_>>())))
     }
-}
-
-fn default_uplink_topic() -> String {
-    "tidegate/{box}/{rule}".into()
 }

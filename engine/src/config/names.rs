@@ -1,13 +1,13 @@
 //! Which names users may give.
 
+pub(super) use tidegate_core::names::check_identifier;
+use tidegate_core::names::{LONGEST, suggestion};
+
 /// The rule target that stands for the way to the cloud.
 pub(super) const UPLINK: &str = "uplink";
 
 /// What the system's own streams start with.
 const SYSTEM_PREFIX: &str = "tidegate_";
-
-/// Longer names make topics and log lines unreadable, and host names end here too (RFC 1035).
-const LONGEST: usize = 63;
 
 /// What [`check_identifier`] allows, as a pattern for editors.
 pub(super) const IDENTIFIER: &str = "^[a-z_][a-z0-9_]{0,62}$";
@@ -15,21 +15,6 @@ pub(super) const IDENTIFIER: &str = "^[a-z_][a-z0-9_]{0,62}$";
 pub(super) const TARGET: &str = "^(?!uplink$|tidegate_)[a-z_][a-z0-9_]{0,62}$";
 /// What [`check_box`] allows.
 pub(super) const BOX: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
-
-/// Why `name` cannot be a connection's, stream's or output's name: these are used in SQL without quotes.
-pub(super) fn check_identifier(name: &str) -> Result<(), String> {
-    let start = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
-    if !start
-        || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        || name.len() > LONGEST
-    {
-        return Err(format!(
-            "write at most {LONGEST} lower case letters, digits and underscores, and no digit first{}",
-            suggestion(&name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"), name)
-        ));
-    }
-    Ok(())
-}
 
 /// Why `name` cannot be a stream's or output's name.
 pub(super) fn check_target(name: &str) -> Result<(), String> {
@@ -54,12 +39,4 @@ pub(super) fn check_box(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn suggestion(better: &str, name: &str) -> String {
-    let usable = !better.is_empty()
-        && better != name
-        && better.len() <= LONGEST
-        && !better.starts_with(|c: char| c.is_ascii_digit());
-    if usable { format!(", such as `{better}`") } else { String::new() }
 }

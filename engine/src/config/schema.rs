@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::Schema;
 use serde_json::{Map, Value, json};
 
 use super::names;
@@ -33,6 +34,23 @@ pub(super) fn for_editors(mut generated: Value) -> Value {
         name.insert("pattern".into(), names::BOX.into());
     }
     generated
+}
+
+/// The schema of a table that is one of these.
+pub(super) fn one_of(kinds: Vec<Schema>) -> Schema {
+    schemars::json_schema!({ "anyOf": kinds })
+}
+
+/// `kinds`, each with the keys of the table `keys` beside its own.
+pub(super) fn with_keys(keys: &Schema, kinds: Vec<Schema>) -> Vec<Schema> {
+    let properties = keys.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let with = |mut kind: Schema| {
+        if let Some(own) = kind.get_mut("properties").and_then(Value::as_object_mut) {
+            own.extend(properties.clone());
+        }
+        kind
+    };
+    kinds.into_iter().map(with).collect()
 }
 
 /// Takes the alternatives out of `schema` and all that is in it.
@@ -88,7 +106,9 @@ fn decided(alternatives: &[Value], definitions: &Value) -> Option<Object> {
     words(&resolved)
         .or_else(|| keys(&resolved))
         .or_else(|| text_or_table(&resolved))
+        .or_else(|| tagged(&resolved))
         .or_else(|| tables(&resolved))
+        .or_else(|| union(&resolved))
 }
 
 /// What `schema` refers to, without alternatives of its own.
@@ -148,6 +168,54 @@ fn text_or_table(alternatives: &[Object]) -> Option<Object> {
     both.insert("type".into(), json!(["string", "object"]));
     both.remove("description");
     Some(both)
+}
+
+/// Tables that a key tells apart, which is another word in each.
+fn tagged(alternatives: &[Object]) -> Option<Object> {
+    let properties = |table: &Object| table.get("properties").and_then(Value::as_object).cloned();
+    let word = |table: &Object, tag: &str| properties(table)?.get(tag)?.get("const").cloned();
+    let tag = properties(alternatives.first()?)?
+        .keys()
+        .find(|key| {
+            let words: BTreeSet<String> =
+                alternatives.iter().filter_map(|table| Some(word(table, key)?.to_string())).collect();
+            words.len() == alternatives.len()
+        })?
+        .clone();
+    let words: Vec<Value> = alternatives.iter().filter_map(|table| word(table, &tag)).collect();
+    let kinds = alternatives.iter().zip(&words).map(|(table, word)| {
+        let mut then = table.clone();
+        then.remove("description");
+        json!({ "if": { "properties": { &tag: { "const": word } } }, "then": then })
+    });
+    let table = json!({
+        "type": "object", "properties": { &tag: { "enum": words } }, "required": [tag],
+        "allOf": kinds.collect::<Vec<_>>(),
+    });
+    table.as_object().cloned()
+}
+
+/// Tables that only another table tells apart: what any of them may have, and what all of them need.
+fn union(alternatives: &[Object]) -> Option<Object> {
+    let mut properties = Object::new();
+    let mut required: Option<Vec<Value>> = None;
+    for table in alternatives {
+        for (key, value) in table.get("properties")?.as_object()? {
+            let known = properties.entry(key.clone()).or_insert_with(|| value.clone());
+            if known != value {
+                *known = true.into();
+            }
+        }
+        let needed = table.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        required = Some(match required {
+            None => needed,
+            Some(before) => before.into_iter().filter(|key| needed.contains(key)).collect(),
+        });
+    }
+    let table = json!({
+        "type": "object", "properties": properties, "required": required, "additionalProperties": false,
+    });
+    table.as_object().cloned()
 }
 
 /// Two tables, of which the first has a key that the other cannot have.
@@ -218,13 +286,33 @@ mod tests {
     }
 
     #[test]
+    fn kinds_are_told_apart_by_a_word_or_not_at_all() {
+        let table = |key: &str| {
+            json!({ "type": "object", "required": ["kind", key], "properties": {
+                "kind": { "const": key }, key: { "type": "string" }, "both": { "type": "integer" },
+            } })
+        };
+        let mut tagged = json!({ "oneOf": [table("a"), table("b")] });
+        simplify(&mut tagged, &json!({}));
+        assert_eq!(tagged["properties"], json!({ "kind": { "enum": ["a", "b"] } }));
+        assert_eq!(tagged["allOf"][1]["if"], json!({ "properties": { "kind": { "const": "b" } } }));
+        assert_eq!(tagged["allOf"][1]["then"], table("b"));
+        let other = json!({ "type": "object", "properties": { "both": { "type": "string" }, "c": true } });
+        let third = json!({ "type": "object", "properties": { "d": true } });
+        let united =
+            union(&[&other, &third, &third].map(|table| table.as_object().unwrap().clone())).unwrap();
+        assert_eq!(united["properties"], json!({ "both": { "type": "string" }, "c": true, "d": true }));
+        assert_eq!(united["required"], json!([]));
+    }
+
+    #[test]
     fn what_tells_alternatives_apart_is_kept() {
         let schema = crate::config::json_schema();
         let defs = &schema["$defs"];
         assert_eq!(defs["Durability"]["enum"], json!(["full", "normal"]));
         assert_eq!(defs["SecretSource"]["maxProperties"], json!(1));
         assert_eq!(defs["FieldConfig"]["type"], json!(["string", "object"]));
-        assert_eq!(defs["FieldConfig"]["pattern"], json!("^(bool|int64|float64|utf8|timestamp)$"));
+        assert_eq!(defs["FieldConfig"]["pattern"], json!("^(bool|int64|float64|utf8|timestamp|bytes)$"));
         assert_eq!(defs["StreamTable"]["if"], json!({ "required": ["connection"] }));
         assert_eq!(defs["StreamTable"]["else"]["properties"]["topic"], json!(false));
         assert_eq!(defs["ConnectionConfig"]["properties"]["kind"]["const"], json!("mqtt"));

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use tidegate_connectors::mqtt::config::OnDiskFailure;
+use tidegate_connectors::stream::OnDiskFailure;
 use tidegate_core::Place;
 
 use super::*;
@@ -80,19 +80,17 @@ fn every_key_is_read_and_paths_start_at_the_file() {
     let ConnectionConfig::Mqtt(plant) = &config.connections["plant"];
     assert_eq!(plant.tls.as_ref().unwrap().ca.as_deref(), Some(golden_dir().join("certs/ca.pem").as_path()));
     assert_eq!(plant.port.unwrap().get(), 8883);
-    let Stream::Input { kind: StreamKind::Mqtt(tank), .. } = &config.streams["tank"] else {
-        panic!("it has a connection")
-    };
+    let Stream::Input(tank) = &config.streams["tank"] else { panic!("it has a connection") };
     assert!(!tank.is_journaled());
     let pump = &config.outputs["cooling_pump"];
     assert_eq!(
-        (pump.connection.as_str(), pump.queue.get(), pump.when_full),
+        (pump.config.connection(), pump.queue.get(), pump.when_full),
         ("plant", 100, WhenQueueFull::Block)
     );
     let uplink = &config.uplinks["uplink"];
     assert_eq!((uplink.in_flight.get(), uplink.backlog_rate.unwrap().get()), (500, 5000));
     assert_eq!((config.rules.dir, config.rules.workers.get()), (golden_dir().join("rules"), 2));
-    assert_eq!(tank.on_disk_failure, OnDiskFailure::GoOn);
+    assert_eq!(tank.on_disk_failure(), OnDiskFailure::GoOn);
     let Buffer { path, max_size, reserve, when_full, ttl, queue, .. } = config.buffer;
     let Buffer { commit_every, sync_every, journal_size, journal_age, snapshot_every, .. } = config.buffer;
     assert_eq!(path, golden_dir().join("data/outbox.db"));
@@ -127,7 +125,7 @@ fn several_uplinks_have_names_and_take_what_their_rules_write() {
         config.uplinks["historian"].rules,
         Some(BTreeSet::from(["alarms".to_owned(), "means".to_owned()]))
     );
-    let UplinkKind::Http(web) = &config.uplinks["web"].kind else { panic!("`url` is HTTP") };
+    let UplinkConfig::Http(web) = &config.uplinks["web"].config else { panic!("`url` is HTTP") };
     assert_eq!((web.batch.get(), web.timeout, web.headers.len()), (200, span("10s"), 2));
     assert_eq!(web.tls.as_ref().unwrap().ca.as_deref(), Some(golden_dir().join("certs/ca.pem").as_path()));
 }

@@ -5,9 +5,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidegate_connectors::ConnectionConfig;
-use tidegate_connectors::mqtt::config::Version;
-use tidegate_core::diagnostic::{did_you_mean, nearest};
+use tidegate_connectors::codec::check_fields;
+use tidegate_connectors::connection::Kind;
+use tidegate_connectors::table::{At, Remark, Review};
+use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
+use tidegate_core::diagnostic::{Severity, did_you_mean, nearest};
 use tidegate_core::{ByteSize, Diagnostic, Span};
 use tidegate_rules::SHORTEST_TTL;
 
@@ -16,20 +18,15 @@ use super::file::{
     BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys,
     RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys,
 };
-use super::{
-    Buffer, Config, HttpUplink, MqttUplink, Output, OutputKind, ReferenceTable, Rules, Stream, StreamKind,
-    TableKind, Uplink, UplinkKind, http, mqtt, names,
-};
+use super::{Buffer, Config, Output, ReferenceTable, Rules, Stream, TableKind, Uplink, names};
 
 const SECTIONS: [&str; 8] =
     ["connections", "streams", "tables", "outputs", "uplink", "uplinks", "rules", "buffer"];
 
 /// More rows than this in one queue would be memory that a small box does not have.
 const LONGEST_QUEUE: usize = 1_000_000;
-/// MQTT numbers the packets that wait for their acknowledgement with 16 bits.
+/// What waits for its acknowledgement has a number of 16 bits where it has one.
 const MOST_IN_FLIGHT: usize = 65_535;
-/// A request is held in memory as a whole.
-const LARGEST_BATCH: usize = 10_000;
 const MOST_WORKERS: usize = 256;
 /// SQLite's own pages and indexes need room too.
 const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
@@ -39,23 +36,6 @@ const LONGEST_COMMIT: Span = Span(Duration::from_secs(10));
 const SHORTEST_SYNC: Span = Span(Duration::from_millis(100));
 /// More often, the rules would do little else.
 const SHORTEST_SNAPSHOT: Span = Span(Duration::from_secs(1));
-
-/// The kinds of connection, as `kind` names them.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Mqtt,
-}
-
-impl Kind {
-    const NAMES: [&'static str; 1] = ["mqtt"];
-
-    fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "mqtt" => Some(Self::Mqtt),
-            _ => None,
-        }
-    }
-}
 
 pub(super) fn config(text: &str, file: &str, base_dir: &Path) -> Result<Config, Vec<Diagnostic>> {
     let mut report = Report::new(file, text);
@@ -108,9 +88,10 @@ impl Validator<'_, '_> {
         let outputs = self.tables(&mut root, "outputs");
         let tables = self.tables(&mut root, "tables");
         self.check_targets(&streams, &tables, &outputs);
-        self.check_shared(&connections, &streams);
-        let streams =
-            streams.iter().filter_map(|table| Some((table.name().to_owned(), self.stream(table)?))).collect();
+        let streams = streams
+            .iter()
+            .filter_map(|table| Some((table.name().to_owned(), self.stream(table, &connections)?)))
+            .collect();
         let tables = tables
             .iter()
             .filter_map(|table| Some((table.name().to_owned(), self.reference_table(table)?)))
@@ -183,7 +164,7 @@ impl Validator<'_, '_> {
                 connections.insert(table.name().to_owned(), config);
             }
         }
-        self.check_client_ids(&connections, tables);
+        self.check_beside(&connections, tables);
         connections
     }
 
@@ -192,11 +173,39 @@ impl Validator<'_, '_> {
         self.kinds.insert(table.name().to_owned(), kind);
         let mut own_keys = table.clone();
         own_keys.take_keys(&["kind"]);
-        match kind? {
-            Kind::Mqtt => {
-                let mut config = own_keys.read(&["kind"], self.report)?;
-                mqtt::check_connection(&mut config, table, self.base_dir, self.report);
-                Some(ConnectionConfig::Mqtt(config))
+        let mut config = ConnectionConfig::read(kind?, &mut own_keys.reader(&["kind"], self.report))?;
+        self.review(table, |review| config.check(review));
+        Some(config)
+    }
+
+    /// What connections must not have in common.
+    fn check_beside(&mut self, connections: &BTreeMap<String, ConnectionConfig>, tables: &[Table<'_>]) {
+        let mut earlier = Vec::new();
+        for table in tables {
+            let Some((name, config)) = connections.get_key_value(table.name()) else { continue };
+            self.review(table, |review| config.check_beside(name, &earlier, review));
+            earlier.push((name.as_str(), config));
+        }
+    }
+
+    /// Reports what a review of `table` finds.
+    fn review(&mut self, table: &Table<'_>, of: impl FnOnce(&mut Review<'_>)) {
+        let title = table.title();
+        let mut review = Review::new(&title, self.base_dir, table.written_empty());
+        of(&mut review);
+        self.report_remarks(table, review.remarks);
+    }
+
+    fn report_remarks(&mut self, table: &Table<'_>, remarks: Vec<Remark>) {
+        for Remark { severity, at, message, help } in remarks {
+            let span = match &at {
+                At::Table => table.span(),
+                At::Key(keys) => table.key_span_of(&as_path(keys)),
+                At::Value(keys) => table.span_of(&as_path(keys)),
+            };
+            match severity {
+                Severity::Error => self.report.error(&span, message, help),
+                Severity::Warning => self.report.warning(&span, message, help),
             }
         }
     }
@@ -221,47 +230,6 @@ impl Validator<'_, '_> {
             self.report.error(&table.span(), format!("the key `kind` is missing in {}", table.title()), help);
         }
         None
-    }
-
-    /// Two sessions with one client id throw each other out, again and again.
-    fn check_client_ids(&mut self, connections: &BTreeMap<String, ConnectionConfig>, tables: &[Table<'_>]) {
-        let mut seen = BTreeMap::new();
-        for table in tables {
-            let Some(ConnectionConfig::Mqtt(config)) = connections.get(table.name()) else { continue };
-            let Some(client_id) = &config.client_id else { continue };
-            if let Some(other) = seen.insert((&config.host, config.port, client_id), table.name()) {
-                let message = format!(
-                    "`{}` and `{other}` use the same client id \"{client_id}\" on the same broker",
-                    table.name()
-                );
-                let help = "a broker keeps only one session a client id: give each connection its own, or \
-                    leave `client_id` out"
-                    .to_owned();
-                self.report.error(&table.span_of(&["client_id"]), message, help);
-            }
-        }
-    }
-
-    /// MQTT 3.1.1 knows no shared subscriptions: a broker that does not know them either waits for messages
-    /// of that very topic.
-    fn check_shared(&mut self, connections: &BTreeMap<String, ConnectionConfig>, streams: &[Table<'_>]) {
-        for table in streams
-            .iter()
-            .filter(|table| table.text("topic").is_some_and(|topic| topic.starts_with("$share/")))
-        {
-            let connection = table.text("connection").and_then(|name| connections.get(name));
-            if let Some(ConnectionConfig::Mqtt(config)) = connection
-                && config.version == Version::V3_1_1
-            {
-                let what = "shared subscriptions came with MQTT 5: with version \"3.1.1\" many brokers \
-                    grant this one and send nothing";
-                self.report.warning(
-                    &table.span_of(&["topic"]),
-                    what,
-                    "set `version = \"5\"` if the broker knows it".to_owned(),
-                );
-            }
-        }
     }
 
     /// Rules name streams, tables and outputs, so a name must mean one thing.
@@ -342,7 +310,11 @@ impl Validator<'_, '_> {
         self.report.error(&table.span_of(&["connection"]), format!("there is no connection `{name}`"), help);
     }
 
-    fn stream(&mut self, table: &Table<'_>) -> Option<Stream> {
+    fn stream(
+        &mut self,
+        table: &Table<'_>,
+        connections: &BTreeMap<String, ConnectionConfig>,
+    ) -> Option<Stream> {
         if !table.contains("connection") {
             if !table.contains("fields") {
                 let help =
@@ -356,16 +328,15 @@ impl Validator<'_, '_> {
                 return None;
             }
             let stream: DerivedStream = table.read(&["connection"], self.report)?;
-            mqtt::check_fields(stream.fields.keys(), table, "declare at least one field", self.report);
+            let instead = "declare at least one field";
+            self.review(table, |review| check_fields(stream.fields.keys(), instead, review));
             return Some(Stream::Derived { fields: stream.fields });
         }
-        match self.kind_of(table)? {
-            Kind::Mqtt => {
-                let stream: super::MqttStream = table.read(&[], self.report)?;
-                mqtt::check_stream(&stream, table, self.report);
-                Some(Stream::Input { connection: stream.connection.clone(), kind: StreamKind::Mqtt(stream) })
-            }
-        }
+        let kind = self.kind_of(table)?;
+        let stream = StreamConfig::read(kind, &mut table.clone().reader(&[], self.report))?;
+        let connection = connections.get(stream.connection());
+        self.review(table, |review| stream.check(connection, review));
+        Some(Stream::Input(stream))
     }
 
     fn reference_table(&mut self, table: &Table<'_>) -> Option<ReferenceTable> {
@@ -425,15 +396,10 @@ impl Validator<'_, '_> {
         if let Some(queue) = &queue {
             self.check_at_most(queue.queue, LONGEST_QUEUE, "queue", &queue_table);
         }
-        let (connection, kind) = match kind? {
-            Kind::Mqtt => {
-                let output: super::MqttOutput = table.read(&OUTPUT_QUEUE_KEYS, self.report)?;
-                mqtt::check_output(&output, &table, self.report);
-                (output.connection.clone(), OutputKind::Mqtt(output))
-            }
-        };
+        let config = OutputConfig::read(kind?, &mut table.clone().reader(&OUTPUT_QUEUE_KEYS, self.report))?;
+        self.review(&table, |review| config.check(review));
         let queue = queue?;
-        Some(Output { connection, queue: queue.queue, when_full: queue.when_full, kind })
+        Some(Output { queue: queue.queue, when_full: queue.when_full, config })
     }
 
     /// What is in `[uplink]`, or in the tables of `[uplinks]`.
@@ -479,50 +445,18 @@ impl Validator<'_, '_> {
                 );
             }
         }
-        let kind = match (table.contains("url"), table.contains("connection")) {
-            (true, true) => {
-                let help = "`connection` is for MQTT, `url` for HTTP; another way is another [uplinks.NAME]"
-                    .to_owned();
-                self.report.error(
-                    &table.span_of(&["url"]),
-                    format!("{} has both `connection` and `url`", table.title()),
-                    help,
-                );
-                return None;
-            }
-            (true, false) => UplinkKind::Http(self.http_uplink(&table)?),
-            (false, _) => UplinkKind::Mqtt(self.mqtt_uplink(&table)?),
-        };
-        let UplinkKeys { rules, in_flight, backlog_rate } = keys?;
-        Some(Uplink { rules, in_flight, backlog_rate, kind })
-    }
-
-    fn http_uplink(&mut self, table: &Table<'_>) -> Option<HttpUplink> {
-        let mut uplink: HttpUplink = table.read(&UPLINK_KEYS, self.report)?;
-        http::check_uplink(&mut uplink, table, self.base_dir, self.report);
-        self.check_at_most(uplink.batch, LARGEST_BATCH, "batch", table);
-        Some(uplink)
-    }
-
-    fn mqtt_uplink(&mut self, table: &Table<'_>) -> Option<MqttUplink> {
         if let Some(name) = table.text("connection") {
-            self.check_connection_name(name, table);
+            self.check_connection_name(name, &table);
         }
-        let uplink: MqttUplink = table.read(&UPLINK_KEYS, self.report)?;
-        let wrong = match mqtt::placeholders(&uplink.topic) {
-            Err(why) => Some((why, None)),
-            Ok(names) => names.iter().find(|name| !["box", "rule"].contains(&name.as_str())).map(|name| {
-                (format!("`{{{name}}}` cannot be filled in"), Some("`{box}` and `{rule}` can".to_owned()))
-            }),
-        };
-        if let Some((why, help)) = wrong {
-            self.report.error(
-                &table.span_of(&["topic"]),
-                format!("this is not a topic to publish to: {why}"),
-                help,
-            );
+        let (title, mut own) = (table.title(), table.clone());
+        let mut review = Review::new(&title, self.base_dir, table.written_empty());
+        let mut config = UplinkConfig::read(&mut own.reader(&UPLINK_KEYS, self.report), &mut review);
+        if let Some(config) = &mut config {
+            config.check(&mut review);
         }
-        Some(uplink)
+        self.report_remarks(&table, review.remarks);
+        let UplinkKeys { rules, in_flight, backlog_rate } = keys?;
+        Some(Uplink { rules, in_flight, backlog_rate, config: config? })
     }
 
     fn rules(&mut self, table: &Table<'_>) -> Option<Rules> {
@@ -629,4 +563,8 @@ impl Validator<'_, '_> {
             );
         }
     }
+}
+
+fn as_path(keys: &[String]) -> Vec<&str> {
+    keys.iter().map(String::as_str).collect()
 }

@@ -103,6 +103,7 @@ fn in_plain_words(expected: &dyn Expected) -> String {
         "f32" | "f64" => "a number".into(),
         "a boolean" => "true or false".into(),
         "a string" | "a borrowed string" | "path string" => "text in quotes".into(),
+        "a character" => "one character in quotes".into(),
         "a map" => "a table".into(),
         "a sequence" => "a list".into(),
         text if text.starts_with("struct ") => "a table".into(),

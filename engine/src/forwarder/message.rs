@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use tidegate_connectors::json::Encoder;
+use tidegate_connectors::codec::Encoder;
 use tidegate_core::Rows;
 
 use crate::buffer::{Gap, StoredBlock};

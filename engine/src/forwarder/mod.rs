@@ -11,10 +11,8 @@
 //! [`lanes`] decides what goes next and knows no I/O; this file does what it says. [`Uplink`] is what a far
 //! side has to offer.
 
-mod http;
 mod lanes;
 mod message;
-mod mqtt;
 mod suspects;
 #[cfg(test)]
 mod tests;
@@ -27,6 +25,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tidegate_connectors::DeliveryError;
+use tidegate_connectors::uplink::{Parcel, Uplink};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -34,11 +33,9 @@ use tokio_util::sync::CancellationToken;
 use crate::buffer::{BufferError, Outbox};
 use crate::config;
 use crate::status::UplinkStatus;
-pub use http::HttpUplink;
 use lanes::{Lanes, Next};
 use message::Messages;
 pub(crate) use message::{Payloads, corrected};
-pub use mqtt::MqttUplink;
 use suspects::Suspects;
 
 /// The pause after the far side could not take a row although the line is up, doubled up to
@@ -47,54 +44,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 const GAPS_AT_ONCE: usize = 16;
-
-/// Resolves when the far side has confirmed a parcel.
-pub type Confirmation = BoxFuture<'static, Result<(), DeliveryError>>;
-
-/// Rows of one rule that are sent together, or the record of a gap.
-#[derive(Debug, Clone)]
-pub struct Parcel {
-    /// the rule; `*` when nobody knows whose rows are missing
-    pub rule: Arc<str>,
-    /// a JSON object a row, see [`message`]
-    pub messages: Vec<Bytes>,
-}
-
-/// The far side.
-pub trait Uplink: Send + 'static {
-    /// How many rows a parcel may have.
-    fn batch(&self) -> usize;
-
-    /// Sends a parcel, and returns when it is on its way. It is confirmed, or refused for good, as a whole.
-    fn send(&mut self, parcel: Parcel) -> BoxFuture<'_, Result<Confirmation, DeliveryError>>;
-
-    /// Some number while the line is up, another one for each time it came up.
-    fn generation(&self) -> watch::Receiver<Option<u64>>;
-
-    /// How often the far side has closed the line without a reason that belongs to a row; counted before
-    /// [`Self::generation`] says so.
-    fn hang_ups(&self) -> u64 {
-        0
-    }
-}
-
-impl Uplink for Box<dyn Uplink> {
-    fn batch(&self) -> usize {
-        (**self).batch()
-    }
-
-    fn send(&mut self, parcel: Parcel) -> BoxFuture<'_, Result<Confirmation, DeliveryError>> {
-        (**self).send(parcel)
-    }
-
-    fn generation(&self) -> watch::Receiver<Option<u64>> {
-        (**self).generation()
-    }
-
-    fn hang_ups(&self) -> u64 {
-        (**self).hang_ups()
-    }
-}
 
 /// Sends an outbox by its uplink.
 pub struct Forwarder<U> {
@@ -197,7 +146,7 @@ impl<U: Uplink> Forwarder<U> {
                         again_in = ?pause,
                         "the uplink does not take rows now; they stay in the outbox"
                     );
-                    self.status.last_error.note(reason);
+                    self.status.far_side.last_error.note(reason);
                     wait(pause, &stop).await;
                 }
                 Err(error) => {
@@ -381,7 +330,7 @@ impl<U: Uplink> Forwarder<U> {
             }
         }
         let refused = outcome.err().map(|error| error.to_string());
-        refused.iter().for_each(|reason| self.status.last_error.note(reason.clone()));
+        refused.iter().for_each(|reason| self.status.far_side.last_error.note(reason.clone()));
         let mut confirmed = Vec::new();
         for (block, row) in sent.rows {
             match self.lanes.settled(block, row, refused.clone()) {

@@ -1,6 +1,6 @@
 //! Which row a far side hangs up on. Pure: no I/O and no time.
 //!
-//! A far side may close the line over one row and not say so: an MQTT 3.1.1 broker cannot tell that a packet
+//! A far side may close the line over one row and not say so: an old broker cannot tell that a packet
 //! is larger than it takes, and some close for a topic that is not allowed. All rows that are under way are
 //! lost with it, and come again, with the same end. So after some such ends they are sent one by one, and a
 //! row at which the line is closed again and again is set aside.

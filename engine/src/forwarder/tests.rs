@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::buffer::{Buffer, OutboxRows, Uplinks};
-use crate::config::{MqttUplink, UplinkKind};
 use crate::disk::SystemDisk;
 use crate::status::OutboxStatus;
 use arrow::array::{Int64Array, RecordBatch};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tidegate_connectors::uplink::Confirmation;
+use tidegate_connectors::{UplinkConfig, mqtt};
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{Ack, ByteSize, Rows, Seqs};
 use tidegate_rules::{DeliveryPolicy, Priority, WhenFull};
@@ -93,7 +94,7 @@ fn stage_with(in_flight: usize, batch: usize, change: impl FnOnce(&mut config::B
         rules: None,
         in_flight: NonZeroUsize::new(in_flight).unwrap(),
         backlog_rate: None,
-        kind: UplinkKind::Mqtt(MqttUplink { connection: "cloud".into(), topic: "up".into() }),
+        config: UplinkConfig::Mqtt(mqtt::UplinkConfig { connection: "cloud".into(), topic: "up".into() }),
     };
     let hang_ups = Arc::default();
     let far_side = Scripted { generation, batch, sent: tell, hang_ups: Arc::clone(&hang_ups) };

@@ -414,7 +414,7 @@ fn stream(
     let behind = |time: Timestamp| i64::try_from(Timestamp::now().duration_since(time).as_millis()).ok();
     Stream {
         connection: match configured {
-            Some(config::Stream::Input { connection, .. }) => Some(connection.clone()),
+            Some(config::Stream::Input(stream)) => Some(stream.connection().to_owned()),
             _ => None,
         },
         rows: of.map_or(0, |of| of.rows.get()),
@@ -474,12 +474,12 @@ fn output(name: String, of: &OutputStatus, rates: &Rates) -> Output {
 
 fn uplink(name: String, of: &UplinkStatus, rates: &Rates) -> Uplink {
     Uplink {
-        connected: of.connected.load(Ordering::Relaxed),
+        connected: of.far_side.connected.load(Ordering::Relaxed),
         delivered: of.delivered.get(),
         refusing: of.refusing.get(),
         rate: rates.get(Counted::Uplink, &name),
         counts: named(of.counts()),
-        last_error: text(&of.last_error),
+        last_error: text(&of.far_side.last_error),
         name,
     }
 }

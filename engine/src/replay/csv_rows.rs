@@ -53,7 +53,9 @@ impl CsvRows {
             fields.iter().any(|(field, kind)| field == name && kinds.contains(kind))
         };
         // A time may have more digits than the float that its cell would become.
-        let as_written = |name: &String| name == TS || has(name, &[FieldType::Utf8, FieldType::Timestamp]);
+        let as_written = |name: &String| {
+            name == TS || has(name, &[FieldType::Utf8, FieldType::Timestamp, FieldType::Bytes])
+        };
         self.texts = self.header.iter().map(as_written).collect();
         self.numbers =
             self.header.iter().map(|name| has(name, &[FieldType::Int64, FieldType::Float64])).collect();

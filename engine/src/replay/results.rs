@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use serde_json::Value;
-use tidegate_connectors::json::Encoder;
+use tidegate_connectors::codec::Encoder;
 
 use super::causes::Causes;
 use super::written;

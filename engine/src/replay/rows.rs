@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tidegate_connectors::json::{DecodeError, Decoder, Fields, Layout};
+use tidegate_connectors::codec::{DecodeError, Decoder, Fields, Layout};
 use tidegate_core::diagnostic::nearest;
 use tidegate_core::{Diagnostic, FieldType, TS};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use tidegate_connectors::json::Findings;
+use tidegate_connectors::codec::Findings;
 use tidegate_core::TS;
 
 use super::{times, written};

@@ -25,10 +25,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
-    TimestampNanosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
+    StringArray, TimestampNanosecondArray,
 };
 use arrow::datatypes::{Field, Schema};
+use tidegate_connectors::codec::read_base64;
 use tidegate_core::{ByteSize, Diagnostic, FieldType};
 
 use crate::config::{Config, ReferenceTable, TableKind};
@@ -265,6 +266,10 @@ impl Cell {
     /// The value as one of `field_type`. `None`: it is none.
     fn as_type(&self, field_type: FieldType) -> Option<Self> {
         let cell = match (self, field_type) {
+            (Self::Text(text), FieldType::Bytes) => {
+                read_base64(text)?;
+                self.clone()
+            }
             (Self::Null, _)
             | (Self::Bool(_), FieldType::Bool)
             | (Self::Int(_), FieldType::Int64)
@@ -373,6 +378,13 @@ fn array(field_type: FieldType, values: &[Cell]) -> ArrayRef {
                 .iter()
                 .map(|cell| if let Cell::Text(value) = cell { Some(value.as_str()) } else { None });
             Arc::new(values.collect::<StringArray>())
+        }
+        FieldType::Bytes => {
+            let values = values.iter().map(|cell| match cell {
+                Cell::Text(text) => read_base64(text),
+                _ => None,
+            });
+            Arc::new(values.collect::<BinaryArray>())
         }
     }
 }

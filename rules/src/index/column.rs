@@ -41,6 +41,8 @@ impl<'a> Values<'a> {
             FieldType::Timestamp => column.as_primitive_opt::<TimestampNanosecondType>().map(Self::Time),
             FieldType::Bool => column.as_boolean_opt().map(Self::Bool),
             FieldType::Utf8 => column.as_string_opt::<i32>().map(Self::Text),
+            // Nothing compares them with a threshold.
+            FieldType::Bytes => None,
         }
     }
 

@@ -222,6 +222,6 @@ fn shown(kind: FieldType, number: i64) -> String {
             let time = TimestampNanosecondArray::from(vec![number]).with_timezone("UTC");
             array_value_to_string(&time, 0).unwrap_or_else(|_| number.to_string())
         }
-        FieldType::Int64 | FieldType::Utf8 => number.to_string(),
+        FieldType::Int64 | FieldType::Utf8 | FieldType::Bytes => number.to_string(),
     }
 }

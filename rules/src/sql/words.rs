@@ -21,6 +21,7 @@ pub(super) fn kind(data_type: &DataType) -> &'static str {
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => "a list",
         DataType::Struct(_) | DataType::Map(..) => "a struct",
         DataType::Null => "NULL",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "bytes",
         _ => "another type",
     }
 }
@@ -33,6 +34,7 @@ pub(super) fn field_type(data_type: &DataType) -> &'static str {
         Some(FieldType::Float64) => "float64",
         Some(FieldType::Utf8) => "utf8",
         Some(FieldType::Timestamp) => "timestamp",
+        Some(FieldType::Bytes) => "bytes",
         None => kind(data_type),
     }
 }
@@ -49,6 +51,7 @@ fn sql_type(data_type: &DataType) -> Option<&'static str> {
         DataType::Float64 => "DOUBLE",
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR",
         DataType::Timestamp(..) => "TIMESTAMP",
+        DataType::Binary => "BYTEA",
         DataType::Date32 => "DATE",
         DataType::Time64(_) => "TIME",
         _ => return None,

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde_json::Value;
-use tidegate::forwarder::{Confirmation, Parcel, Uplink};
 use tidegate::status::UplinkStatus;
 use tidegate_connectors::DeliveryError;
+use tidegate_connectors::uplink::{Confirmation, Parcel, Uplink};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -130,11 +130,11 @@ impl CloudLine {
                     state.generation
                 };
                 record.note(format_args!("cloud: connected"));
-                status.connected.store(true, Ordering::Relaxed);
+                status.far_side.connected.store(true, Ordering::Relaxed);
                 tell.send_replace(Some(generation));
                 tokio::select! { biased; () = stop.cancelled() => break, () = sleep(lasts) => {} }
                 record.note(format_args!("cloud: connection lost"));
-                status.connected.store(false, Ordering::Relaxed);
+                status.far_side.connected.store(false, Ordering::Relaxed);
                 tell.send_replace(None);
             }
             // The contract: the line stays as long as somebody has something to send.

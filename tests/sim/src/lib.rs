@@ -33,11 +33,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tidegate::config::{self, Config, Stream, StreamKind, WhenQueueFull};
+use tidegate::config::{self, Config, Stream, WhenQueueFull};
 use tidegate::disk::Disk as _;
 use tidegate::run::{self, Running};
 use tidegate::status::Status;
-use tidegate_connectors::mqtt::config::OnDiskFailure;
+use tidegate_connectors::StreamConfig;
+use tidegate_connectors::stream::OnDiskFailure;
 use tidegate_core::{ByteSize, Span};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -207,7 +208,7 @@ impl Play {
         config.data_dir = root.join("data");
         config.rules.workers = number(0, 2);
         for stream in config.streams.values_mut() {
-            if let Stream::Input { kind: StreamKind::Mqtt(kind), .. } = stream {
+            if let Stream::Input(StreamConfig::Mqtt(kind)) = stream {
                 kind.on_disk_failure = if self.goes_on { OnDiskFailure::GoOn } else { OnDiskFailure::Hold };
             }
         }
@@ -467,8 +468,11 @@ impl Play {
             let mut quiet = 0;
             while quiet < 30 {
                 sleep(Duration::from_millis(100)).await;
-                let connected =
-                    status.uplinks.all().iter().all(|(_, uplink)| uplink.connected.load(Ordering::Relaxed));
+                let connected = status
+                    .uplinks
+                    .all()
+                    .iter()
+                    .all(|(_, uplink)| uplink.far_side.connected.load(Ordering::Relaxed));
                 let all = self.broker.is_done() && status.outbox.waiting.get() == 0 && connected;
                 quiet = if all { quiet + 1 } else { 0 };
             }

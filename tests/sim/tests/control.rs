@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidegate::config::{self, Config, Stream, StreamKind};
+use tidegate::config::{self, Config, Stream};
 use tidegate::run::{self, Running};
-use tidegate_connectors::mqtt::config::OnDiskFailure;
+use tidegate_connectors::StreamConfig;
+use tidegate_connectors::stream::OnDiskFailure;
 use tidegate_core::{ByteSize, Span};
 use tidegate_sim::broker::{Broker, Message, Weather};
 use tidegate_sim::cloud::Cloud;
@@ -173,7 +174,7 @@ fn a_disk_that_refuses_does_not_delay_an_output_and_the_journal_goes_on_afterwar
 fn a_stream_that_holds_is_not_acknowledged_before_the_disk_has_it() {
     play(async {
         let mut stage = Stage::start(|config| {
-            if let Some(Stream::Input { kind: StreamKind::Mqtt(tank), .. }) = config.streams.get_mut("tank") {
+            if let Some(Stream::Input(StreamConfig::Mqtt(tank))) = config.streams.get_mut("tank") {
                 tank.on_disk_failure = OnDiskFailure::Hold;
             }
         })

@@ -9,6 +9,7 @@ mod crashes;
 mod endurance;
 mod errors;
 mod firing;
+mod formats;
 mod golden_rules;
 mod outages;
 mod proof;

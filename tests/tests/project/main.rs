@@ -4,6 +4,7 @@
 
 mod crates;
 mod documents;
+mod protocols;
 mod sources;
 
 use std::fs;

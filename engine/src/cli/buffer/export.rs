@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use tidegate_connectors::json::{Encoder, write_value};
+use tidegate_connectors::codec::{Encoder, write_value};
 
 use crate::buffer::inspect::{Inspector, Portion, Reader, Source};
 use crate::cli::Failure;

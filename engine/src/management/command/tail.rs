@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
-use tidegate_connectors::json::Encoder;
+use tidegate_connectors::codec::Encoder;
 use tidegate_core::diagnostic::nearest;
 
 use crate::management::desk::Desk;

@@ -181,7 +181,7 @@ fn term(expr: &Expr, plan: &LogicalPlan) -> Option<(Term, DataType)> {
     let schema = stream.schema();
     if let Expr::Column(column) = &expr {
         let (index, field) = schema.column_with_name(&column.name)?;
-        let kind = FieldType::from_arrow(field.data_type())?;
+        let kind = FieldType::from_arrow(field.data_type()).filter(|kind| *kind != FieldType::Bytes)?;
         return Some((
             Term { name: Arc::from(column.name.as_str()), kind, source: Source::Column(index) },
             field.data_type().clone(),
@@ -214,6 +214,8 @@ fn kind_of(data_type: &DataType) -> Option<FieldType> {
         | DataType::UInt32 => Some(FieldType::Int64),
         DataType::Float32 => Some(FieldType::Float64),
         DataType::LargeUtf8 | DataType::Utf8View => Some(FieldType::Utf8),
+        // Bytes have no order that a threshold could use.
+        DataType::Binary => None,
         other => FieldType::from_arrow(other),
     }
 }

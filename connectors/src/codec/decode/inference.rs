@@ -3,9 +3,9 @@
 use tidegate_core::{FieldType, TS};
 
 use super::{Decoder, Place};
-use crate::json::column::{Column, Scalar};
-use crate::json::layout::{Key, MAX_INFERRED, Node, ROOT};
-use crate::json::time::shortened;
+use crate::codec::column::{Column, Scalar};
+use crate::codec::layout::{Key, MAX_INFERRED, Node, ROOT};
+use crate::codec::time::shortened;
 
 /// Keys, seen or containing others, that an inferred layout remembers: a few times the columns, for objects
 /// around values.
@@ -34,8 +34,9 @@ impl Decoder {
                 return self.take_no_more(&name, &format!("{MAX_INFERRED} inferred columns"));
             }
             None => {
-                let narrowest = value.narrowest().unwrap_or(FieldType::Utf8);
+                let narrowest = value.unquoted(self.quoting).narrowest().unwrap_or(FieldType::Utf8);
                 let mut column = Column::inferred(&name, narrowest);
+                column.quoting = self.quoting;
                 column.fill(self.rows);
                 self.columns.push(column);
                 self.schema = None;
@@ -102,7 +103,7 @@ impl Decoder {
     }
 
     /// The key's index in its node; none if nobody wants its value.
-    pub(super) fn find(&mut self, node: usize, name: &str) -> Option<usize> {
+    pub(in crate::codec) fn find(&mut self, node: usize, name: &str) -> Option<usize> {
         let here = self.nodes.get_mut(node)?;
         if let Some(found) = here.find(name) {
             return Some(found);

@@ -2,8 +2,8 @@
 
 use arrow::array::{Array, ArrayRef};
 
-use crate::json::column::Column;
-use crate::json::layout::Node;
+use crate::codec::column::Column;
+use crate::codec::layout::Node;
 
 /// A device may leave a key out for a while.
 const ENOUGH: usize = 100;
@@ -77,5 +77,42 @@ impl Unseen {
         }
         self.told = Some(news.clone());
         Some(news)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tidegate_core::FieldType;
+
+    use crate::codec::Decoder;
+    use crate::codec::tests::declared;
+
+    #[test]
+    fn declared_columns_that_never_have_a_value_are_named_once_with_the_key_that_is_spelled_otherwise() {
+        let layout = declared(&[
+            ("temp", FieldType::Float64, "temp"),
+            ("speed", FieldType::Float64, "motor.speed"),
+            ("seldom", FieldType::Int64, "seldom"),
+        ]);
+        let mut decoder = Decoder::new(&layout).unwrap();
+        let mut feed = |rows: usize, payload: &str| {
+            for _ in 0..rows {
+                decoder.decode(payload.as_bytes(), &[], 0).unwrap();
+            }
+            decoder.finish().unwrap();
+            decoder.unseen()
+        };
+        let payload = r#"{"Temp": 81.5, "Motor": {"speed": 7}}"#;
+        assert_eq!(feed(99, payload), None, "it may come later");
+        let said = feed(1, payload).unwrap();
+        assert_eq!(
+            said,
+            "temp (the payload has \"Temp\", and case counts), speed (the payload has \"Motor\", and case counts), seldom"
+        );
+        assert_eq!(feed(1, payload), None);
+        let said = feed(1, r#"{"seldom": 1, "temp": 1}"#).unwrap();
+        assert_eq!(said, "speed (the payload has \"Motor\", and case counts)");
+        assert_eq!(feed(1, r#"{"motor": {"speed": 7}}"#), Some(String::new()), "all is well");
     }
 }

@@ -1,21 +1,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray, TimestampNanosecondArray,
-    TimestampSecondArray,
-};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 use serde_json::{Value, json};
 use tidegate_core::FieldType;
 
+use super::json::text;
 use super::*;
 
 mod properties;
 
 const ARRIVAL: i64 = 1_700_000_000_000_000_000;
 
-fn declared(fields: &[(&str, FieldType, &str)]) -> Layout {
+pub(super) fn declared(fields: &[(&str, FieldType, &str)]) -> Layout {
     Layout {
+        format: Format::Json,
+        numbers_as_text: false,
         captures: Vec::new(),
         flag: None,
         ts: TsPlace::Arrival,
@@ -39,6 +39,8 @@ fn ts_at(path: &str, unit: TimeUnit, missing: Missing) -> TsPlace {
 
 fn inferred() -> Layout {
     Layout {
+        format: Format::Json,
+        numbers_as_text: false,
         captures: Vec::new(),
         flag: None,
         ts: TsPlace::Arrival,
@@ -452,6 +454,8 @@ fn a_byte_order_mark_is_ignored() {
 #[test]
 fn elements_of_an_array_become_rows_with_values_from_outside() {
     let layout = Layout {
+        format: Format::Json,
+        numbers_as_text: false,
         captures: vec!["line".into()],
         flag: None,
         ts: ts_at("^.head.time", TimeUnit::S, Missing::Arrival),
@@ -619,7 +623,7 @@ fn layouts_that_cannot_be_are_refused() {
         Some(LayoutError::NoRows(_))
     ));
     for path in ["", ".", "a..b", "^", "^.", "a.^"] {
-        assert!(path.parse::<crate::Path>().is_err(), "{path}");
+        assert!(path.parse::<super::Path>().is_err(), "{path}");
     }
     for (path, instead) in [
         ("^at", "\"^.at\""),
@@ -628,7 +632,7 @@ fn layouts_that_cannot_be_are_refused() {
         ("$[0].a", "\"0.a\""),
         ("^.$.a", "\"a\""),
     ] {
-        let error = path.parse::<crate::Path>().unwrap_err();
+        let error = path.parse::<super::Path>().unwrap_err();
         assert!(error.contains(instead), "{error}");
     }
 }

@@ -13,18 +13,33 @@
 //!
 //! There is no I/O and no clock in here.
 
+mod cbor;
 mod column;
+mod csv;
 mod decode;
-mod encode;
+mod json;
 mod layout;
-mod text;
+mod msgpack;
+mod path;
+mod payload;
+mod raw;
 mod time;
+mod tokens;
 
+pub use column::read_base64;
+pub use csv::{CsvFormat, Delimiter};
 pub use decode::{DecodeError, Decoder, Findings, Tally};
-pub use encode::{Encoder, write_value};
-pub(crate) use encode::{write_rfc3339, write_time};
+pub use json::encode::{Encoder, write_value};
+pub(crate) use json::encode::{write_rfc3339, write_time};
 pub use layout::{Field, Fields, Layout, LayoutError, MAX_INFERRED, Missing, TsPlace};
+pub use path::Path;
+pub use payload::{FieldAt, FieldConfig, Format, PayloadConfig, TsAt, TsConfig, check_fields};
 pub use time::{Numbers, TextFormat, TimeFormat, TimeUnit, Zone};
 
+/// The column of a payload that is one value, if none is declared.
+const ONLY: &str = "value";
+
+#[cfg(test)]
+mod format_tests;
 #[cfg(test)]
 mod tests;

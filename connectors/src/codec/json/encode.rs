@@ -1,24 +1,26 @@
 //! Rows to JSON objects.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array,
-    Int64Array, LargeStringArray, RecordBatch, StringArray, StringViewArray, TimestampMicrosecondArray,
-    TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt8Array, UInt16Array,
-    UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, BooleanArray, Float32Array, Float64Array,
+    Int8Array, Int16Array, Int32Array, Int64Array, LargeBinaryArray, LargeStringArray, RecordBatch,
+    StringArray, StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, TimestampSecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::time::offset_at;
+use crate::codec::time::offset_at;
 
 /// Writes rows of one schema as JSON objects: keys are the columns' names in order, nulls are written as
 /// `null`.
 ///
 /// Times are RFC 3339 with `Z`, in another zone with its offset, and without both if they have no zone; with
 /// as few fraction digits (0, 3, 6 or 9) as keep them whole. Floats have the shortest digits that read back
-/// the same (`80.0`); NaN and the infinities, which JSON does not know, are `null`. Lists are arrays, structs
-/// are objects; anything else is the text that Arrow displays.
+/// the same (`80.0`); NaN and the infinities, which JSON does not know, are `null`. Bytes are base64 (RFC
+/// 4648, section 4). Lists are arrays, structs are objects; anything else is the text that Arrow displays.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     /// `{"name":`, then `,"name":`
@@ -91,6 +93,14 @@ pub fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
         UInt64Array
     );
     scalars!(Int8Array, Int16Array, UInt8Array, UInt16Array, UInt32Array);
+    macro_rules! bytes {
+        ($($array:ty),+) => {
+            $(if let Some(values) = any.downcast_ref::<$array>() {
+                return write_json(&STANDARD.encode(values.value(row)), out);
+            })+
+        };
+    }
+    bytes!(BinaryArray, BinaryViewArray, LargeBinaryArray);
     match array.data_type() {
         DataType::List(_) => write_elements(&array.as_list::<i32>().value(row), out),
         DataType::LargeList(_) => write_elements(&array.as_list::<i64>().value(row), out),
@@ -213,4 +223,51 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The offsets are those of the IANA database, as `date -d @S` shows them with `TZ` set.
+    #[test]
+    fn a_time_is_written_by_the_clock_of_its_zone() {
+        let s = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_second();
+        let berlin = Some("Europe/Berlin");
+        for (utc, zone, expected) in [
+            ("2026-10-25T00:30:05Z", berlin, "2026-10-25T02:30:05+02:00"),
+            ("2026-10-25T01:30:05Z", berlin, "2026-10-25T02:30:05+01:00"),
+            ("2026-07-01T00:00:00Z", Some("America/St_Johns"), "2026-06-30T21:30:00-02:30"),
+            ("2026-01-01T00:00:00Z", Some("Europe/London"), "2026-01-01T00:00:00+00:00"),
+            ("2026-01-01T00:00:00Z", Some("+05:45"), "2026-01-01T05:45:00+05:45"),
+            ("2026-01-01T00:00:00Z", Some("UTC"), "2026-01-01T00:00:00Z"),
+            ("2026-01-01T00:00:00Z", Some("+00:00"), "2026-01-01T00:00:00Z"),
+            ("2026-03-28T14:00:00Z", None, "2026-03-28T14:00:00"),
+            // Berlin was 53 minutes and 28 seconds ahead, which RFC 3339 cannot say.
+            ("1880-01-01T00:00:00Z", berlin, "1880-01-01T00:00:00Z"),
+        ] {
+            let zone = zone.map(std::sync::Arc::<str>::from);
+            let columns = [
+                std::sync::Arc::new(
+                    TimestampNanosecondArray::from(vec![s(utc) * 1_000_000_000])
+                        .with_timezone_opt(zone.clone()),
+                ) as ArrayRef,
+                std::sync::Arc::new(
+                    TimestampMillisecondArray::from(vec![s(utc) * 1_000]).with_timezone_opt(zone.clone()),
+                ),
+                std::sync::Arc::new(TimestampSecondArray::from(vec![s(utc)]).with_timezone_opt(zone)),
+            ];
+            for column in columns {
+                let mut out = Vec::new();
+                write_value(&column, 0, &mut out);
+                assert_eq!(
+                    String::from_utf8(out).unwrap(),
+                    format!("\"{expected}\""),
+                    "{:?}",
+                    column.data_type()
+                );
+            }
+        }
+    }
 }

@@ -32,7 +32,7 @@ impl Zone {
 
 /// What clocks of `zone`, a name of the IANA database or an offset such as `+02:00`, are ahead of UTC at
 /// `utc_s`, in seconds.
-pub(in crate::json) fn offset_at(zone: &str, utc_s: i64) -> Option<i64> {
+pub(in crate::codec) fn offset_at(zone: &str, utc_s: i64) -> Option<i64> {
     let utc = naive(utc_s)?;
     let offset = match zone.parse::<Tz>() {
         Ok(zone) => zone.offset_from_utc_datetime(&utc).fix(),

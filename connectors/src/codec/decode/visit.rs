@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{Decoder, Place};
-use crate::json::column::Scalar;
-use crate::json::layout::ROW;
-use crate::json::text::marked_number;
+use crate::codec::column::Scalar;
+use crate::codec::json::text::marked_number;
+use crate::codec::layout::ROW;
 
 /// One object that is a row, or an array of them.
 pub(super) struct Rows<'p, 'd> {
@@ -101,6 +103,9 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
     }
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
         self.leave_out(text_or_number(value))
+    }
+    fn visit_bytes<E: de::Error>(self, value: &[u8]) -> Result<(), E> {
+        self.leave_out(Scalar::Bytes(value))
     }
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         self.leave_out(Scalar::Null)
@@ -323,7 +328,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+        f.write_str("a value")
     }
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
         self.put(Scalar::Bool(value))
@@ -339,6 +344,9 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
         self.put(text_or_number(value))
+    }
+    fn visit_bytes<E: de::Error>(self, value: &[u8]) -> Result<(), E> {
+        self.put(Scalar::Bytes(value))
     }
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         self.put(Scalar::Null)
@@ -426,7 +434,7 @@ impl<'de> Visitor<'de> for &mut Copied {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+        f.write_str("a value")
     }
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
         self.write(&value)
@@ -444,6 +452,9 @@ impl<'de> Visitor<'de> for &mut Copied {
         let Some(number) = marked_number(value) else { return self.write(&value) };
         self.beyond.get_or_insert_with(|| number.to_owned());
         self.write(&())
+    }
+    fn visit_bytes<E: de::Error>(self, value: &[u8]) -> Result<(), E> {
+        self.write(&STANDARD.encode(value))
     }
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         self.write(&())

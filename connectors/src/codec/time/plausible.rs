@@ -3,7 +3,7 @@
 
 use super::decimal::Decimal;
 use super::{Numbers, TimeFormat, TimeUnit, shortened, text};
-use crate::json::write_rfc3339;
+use crate::codec::write_rfc3339;
 
 /// 2000-01-01T00:00:00Z: no device that is still in use has measured before.
 const EARLIEST: i64 = 946_684_800_000_000_000;
@@ -12,15 +12,24 @@ const LATEST: i64 = 4_102_444_800_000_000_000;
 /// A device may be ahead of the box, but hardly by more.
 const YEAR: i64 = 365 * 24 * 3_600_000_000_000;
 
+/// Whether nothing is to be said about the time `ns`, when it is `arrival_ns` on the box's clock.
+pub(crate) fn is_plausible(ns: i64, arrival_ns: i64) -> bool {
+    (EARLIEST..LATEST).contains(&ns) && !is_ahead(ns, arrival_ns)
+}
+
+fn is_ahead(ns: i64, arrival_ns: i64) -> bool {
+    // A box without a battery may itself not know what time it is.
+    let box_knows = (EARLIEST..LATEST).contains(&arrival_ns);
+    box_knows && ns > arrival_ns.saturating_add(YEAR)
+}
+
 /// What is to be said about the time `ns` that `json` was read as, when it is `arrival_ns` on the box's
 /// clock; `None`: it is plausible.
 pub(crate) fn implausible(ns: i64, json: &str, format: &TimeFormat, arrival_ns: i64) -> Option<String> {
-    // A box without a battery may itself not know what time it is.
-    let box_knows = (EARLIEST..LATEST).contains(&arrival_ns);
-    let ahead = box_knows && ns > arrival_ns.saturating_add(YEAR);
-    if (EARLIEST..LATEST).contains(&ns) && !ahead {
+    if is_plausible(ns, arrival_ns) {
         return None;
     }
+    let ahead = is_ahead(ns, arrival_ns);
     let written = text(json).ok();
     let written = written.as_deref().unwrap_or(json).trim();
     let number = Decimal::parse(written).filter(|_| format.format.is_none());

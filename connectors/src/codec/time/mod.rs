@@ -17,10 +17,11 @@ use jiff::{civil, tz};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::column::Scalar;
 use decimal::Decimal;
 use format::Read;
 pub use format::TextFormat;
-pub(super) use plausible::implausible;
+pub(super) use plausible::{implausible, is_plausible};
 pub use zone::Zone;
 pub(super) use zone::offset_at;
 
@@ -108,14 +109,7 @@ impl TimeFormat {
     /// The time that the JSON value `json` is, in nanoseconds since 1970.
     pub(super) fn read(&self, json: &str) -> Result<i64, Unreadable> {
         match json.as_bytes() {
-            [b'"', ..] => {
-                let text = text(json)?;
-                let text = text.trim();
-                match Decimal::parse(text).filter(|_| self.format.is_none()) {
-                    Some(number) => self.number(&number, text),
-                    None => self.text(text),
-                }
-            }
+            [b'"', ..] => self.read_text(&text(json)?),
             [b'-' | b'0'..=b'9', ..] if self.format.is_some() => self.text(json),
             [b'-' | b'0'..=b'9', ..] => match Decimal::parse(json) {
                 Some(number) => self.number(&number, json),
@@ -125,6 +119,28 @@ impl TimeFormat {
             [b'{', ..] => Err(Unreadable::NoTime("an object".into())),
             [b'[', ..] => Err(Unreadable::NoTime("an array".into())),
             _ => Err(Unreadable::NoTime(shortened(json))),
+        }
+    }
+
+    /// The same of a value of a format that is not text.
+    pub(super) fn read_value(&self, value: Scalar<'_>) -> Result<i64, Unreadable> {
+        match value {
+            Scalar::Null => Err(Unreadable::Null),
+            Scalar::Text(text) => self.read_text(text),
+            Scalar::Int(number) => self.read(&number.to_string()),
+            Scalar::Big(number) => self.read(&number.to_string()),
+            Scalar::Beyond(number) => self.read(number),
+            // As JSON writes it: the shortest digits that read back the same.
+            Scalar::Float(number) => self.read(&serde_json::Value::from(number).to_string()),
+            Scalar::Bool(_) | Scalar::Bytes(_) => Err(Unreadable::NoTime(value.to_string())),
+        }
+    }
+
+    fn read_text(&self, text: &str) -> Result<i64, Unreadable> {
+        let text = text.trim();
+        match Decimal::parse(text).filter(|_| self.format.is_none()) {
+            Some(number) => self.number(&number, text),
+            None => self.text(text),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod findings;
 mod inference;
+mod times;
 mod unseen;
 mod visit;
 
@@ -14,17 +15,23 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::de::{self, DeserializeSeed};
 use tidegate_core::{FieldType, TS};
 
-use crate::json::column::{Column, Scalar, WrongType};
-use crate::json::layout::{Compiled, Layout, LayoutError, Missing, Node, ROOT, ROW, TimePlace};
-use crate::json::text::{each_row, find, trimmed, with_marked_numbers};
-use crate::json::time::{Unreadable, implausible};
-use crate::json::{Fields, TsPlace};
+use crate::codec::cbor::Cbor;
+use crate::codec::column::{Column, Quoting, Scalar, WrongType};
+use crate::codec::json::Json;
+use crate::codec::json::text::{trimmed, with_marked_numbers};
+use crate::codec::layout::{Compiled, Layout, LayoutError, Missing, Node, ROOT, ROW, TimePlace};
+use crate::codec::msgpack::MsgPack;
+use crate::codec::time::Unreadable;
+use crate::codec::tokens::{self, Fault};
+use crate::codec::{Fields, Format, TsPlace};
 pub use findings::{Findings, Tally};
 use unseen::Unseen;
 use visit::{Object, Rows, Within};
 
 /// Turns payloads of one stream into rows.
 pub struct Decoder {
+    format: Format,
+    quoting: Quoting,
     columns: Vec<Column>,
     nodes: Vec<Node>,
     /// columns `1 ..= captures`
@@ -38,8 +45,10 @@ pub struct Decoder {
     /// a place, rows have the time of arrival.
     time: Option<(String, Option<Missing>)>,
     times: Vec<TimePlace>,
-    /// Of each row of the message, in order, what was found at the places in `times`.
+    /// In JSON: of each row of the message, in order, what was found at the places in `times`.
     found_times: VecDeque<Option<Result<i64, Unreadable>>>,
+    /// Elsewhere: what was found at each of these places in the row at hand.
+    row_times: Vec<Option<Result<i64, Unreadable>>>,
     /// Why what was found as the time of the row at hand is none.
     no_time: Option<Unreadable>,
     keys: usize,
@@ -65,6 +74,17 @@ pub enum DecodeError {
     /// It is JSON of another shape.
     #[error("{0}")]
     Shape(#[source] serde_json::Error),
+    /// It is not what the stream's format is.
+    #[error("not {format}: {why}")]
+    Malformed {
+        /// the format's name
+        format: &'static str,
+        /// why
+        why: String,
+    },
+    /// It is of another shape than the stream's values.
+    #[error("{0}")]
+    Misshapen(String),
     /// The caller gave another number of captures than the layout has.
     #[error("{given} captures were given for {expected} capture columns")]
     Captures {
@@ -87,7 +107,13 @@ impl Decoder {
     /// # Errors
     /// When two columns have one name, or a path starts with `^` although there is no `rows`.
     pub fn new(layout: &Layout) -> Result<Self, LayoutError> {
-        let Compiled { columns, times, nodes } = Compiled::new(layout)?;
+        let Compiled { mut columns, times, nodes } = Compiled::new(layout)?;
+        let quoting = match layout.format {
+            Format::Csv(_) | Format::Raw => Quoting::Everything,
+            _ if layout.numbers_as_text => Quoting::Numbers,
+            _ => Quoting::Text,
+        };
+        columns.iter_mut().for_each(|column| column.quoting = quoting);
         let given = 1 + layout.captures.len() + usize::from(layout.flag.is_some());
         let unseen = match (&layout.fields, &layout.ts) {
             (Fields::Declared(_), TsPlace::Arrival | TsPlace::At { .. }) => Unseen::new(&columns, given),
@@ -95,6 +121,8 @@ impl Decoder {
         };
         let reads_root = nodes.get(ROOT).is_some_and(|root| !root.keys.is_empty());
         Ok(Self {
+            format: layout.format,
+            quoting,
             columns,
             nodes,
             captures: layout.captures.len() + usize::from(layout.flag.is_some()),
@@ -106,6 +134,7 @@ impl Decoder {
                 TsPlace::At { path, missing, .. } => Some((path.to_string(), Some(*missing))),
                 TsPlace::Recorded => Some((TS.to_owned(), None)),
             },
+            row_times: times.iter().map(|_| None).collect(),
             times,
             found_times: VecDeque::new(),
             no_time: None,
@@ -131,8 +160,8 @@ impl Decoder {
     /// and so are elements of an array that are no objects.
     ///
     /// # Errors
-    /// When the payload is not JSON of the expected shape: no row is added then. Columns that it introduced
-    /// stay.
+    /// When the payload is not of its format, or of another shape: no row is added then. Columns that it
+    /// introduced stay.
     pub fn decode(
         &mut self,
         payload: &[u8],
@@ -140,7 +169,8 @@ impl Decoder {
         arrival_ns: i64,
     ) -> Result<usize, DecodeError> {
         // RFC 8259, section 8.1: a parser may ignore a byte order mark.
-        let payload = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
+        let is_json = self.format == Format::Json;
+        let payload = payload.strip_prefix(b"\xef\xbb\xbf").filter(|_| is_json).unwrap_or(payload);
         if payload.is_empty() {
             return Err(DecodeError::Empty);
         }
@@ -149,7 +179,7 @@ impl Decoder {
         }
         let start = self.rows;
         self.arrival_ns = arrival_ns;
-        match self.read_again(payload) {
+        match self.read(payload) {
             Ok(()) => {
                 for (column, capture) in self.columns.iter_mut().skip(1).zip(captures) {
                     let is_flag = column.field_type == FieldType::Bool;
@@ -166,15 +196,34 @@ impl Decoder {
             }
             Err(error) => {
                 self.truncate(start);
-                Err(error.into())
+                Err(error)
+            }
+        }
+    }
+
+    fn read(&mut self, payload: &[u8]) -> Result<(), DecodeError> {
+        let in_format = |format| {
+            move |fault: Fault| match fault {
+                Fault::Malformed(why) => DecodeError::Malformed { format, why },
+                Fault::Shape(why) => DecodeError::Misshapen(why),
+            }
+        };
+        match self.format {
+            Format::Json => Ok(self.read_json(payload)?),
+            Format::Csv(format) => self.read_csv(payload, format).map_err(in_format("CSV")),
+            Format::Raw => self.read_raw(payload).map_err(in_format("a value")),
+            Format::Cbor => self.read_values(&mut || Cbor::new(payload)).map_err(in_format("CBOR")),
+            Format::MsgPack => {
+                self.read_values(&mut || MsgPack::new(payload)).map_err(in_format("MessagePack"))
             }
         }
     }
 
     /// Reads a message, once more with its numbers marked if one of them is beyond float64: it costs itself.
-    fn read_again(&mut self, payload: &[u8]) -> Result<(), serde_json::Error> {
+    fn read_json(&mut self, payload: &[u8]) -> Result<(), serde_json::Error> {
         let (start, counts) = (self.rows, self.findings.counts());
-        let result = self.read(payload, payload);
+        self.find_times(trimmed(payload));
+        let result = self.read_values(&mut Json { payload, as_written: payload });
         // The parser does not say it in any other way.
         let is_beyond = |error: &serde_json::Error| error.to_string().starts_with("number out of range");
         if !result.as_ref().is_err_and(is_beyond) {
@@ -183,19 +232,17 @@ impl Decoder {
         let Some(marked) = with_marked_numbers(payload) else { return result };
         self.truncate(start);
         self.findings.count_again(counts);
-        self.read(&marked, payload)
+        self.find_times(trimmed(payload));
+        self.read_values(&mut Json { payload: &marked, as_written: payload })
     }
 
-    /// Reads `payload`, and the text of times in it `as_written`.
-    fn read(&mut self, payload: &[u8], as_written: &[u8]) -> Result<(), serde_json::Error> {
+    /// Reads a payload of nested values.
+    fn read_values<'p, V: Values<'p>>(&mut self, values: &mut V) -> Result<(), V::Error> {
         let start = self.rows;
-        self.find_times(trimmed(as_written));
-        let mut json = serde_json::Deserializer::from_slice(payload);
         match self.rows_path.take() {
-            None => Rows { decoder: self, path: &[] }.deserialize(&mut json)?,
+            None => values.read(Rows { decoder: self, path: &[] })?,
             Some(path) => {
-                let result =
-                    Within { path: &path, decoder: self, start, whole: &path }.deserialize(&mut json);
+                let result = values.read(Within { path: &path, decoder: self, start, whole: &path });
                 self.rows_path = Some(path);
                 if !result? {
                     let path = self.rows_path.as_ref().map(|path| path.join(".")).unwrap_or_default();
@@ -205,43 +252,24 @@ impl Decoder {
                 }
             }
         }
-        json.end()?;
         if self.reads_root && self.rows > start {
-            self.read_root(payload, as_written, start)?;
+            self.read_root(values, start)?;
         }
         Ok(())
     }
 
-    /// Finds the times of all rows of a message.
-    fn find_times(&mut self, payload: &[u8]) {
-        self.found_times.clear();
-        if self.times.iter().all(|place| place.path.is_from_root()) {
-            return;
-        }
-        match self.rows_path.take() {
-            Some(path) => {
-                each_row(payload, &path, &mut |row| self.read_times(row, false));
-                self.rows_path = Some(path);
-            }
-            None => each_row(payload, &[], &mut |row| self.read_times(row, false)),
-        }
-    }
-
     /// Reads the values outside the rows, and gives them to every row.
-    fn read_root(
-        &mut self,
-        payload: &[u8],
-        as_written: &[u8],
-        start: usize,
-    ) -> Result<(), serde_json::Error> {
+    fn read_root<'p, V: Values<'p>>(&mut self, values: &mut V, start: usize) -> Result<(), V::Error> {
         let end = self.rows;
         // Values land in the row that is being built: for now that is the first one of this message.
         self.rows = start;
         self.no_time = None;
-        let result = Object { decoder: self, node: ROOT }
-            .deserialize(&mut serde_json::Deserializer::from_slice(payload));
+        self.row_times.fill_with(|| None);
+        let result = values.read(Object { decoder: self, node: ROOT });
         self.found_times.clear();
-        self.read_times(trimmed(as_written), true);
+        if let Some(json) = values.json() {
+            self.read_times(trimmed(json), true);
+        }
         self.write_times(true);
         self.rows = end;
         result?;
@@ -349,15 +377,16 @@ impl Decoder {
     }
 
     /// Forgets what the unfinished row has in it.
-    fn begin_row(&mut self) {
+    pub(super) fn begin_row(&mut self) {
         self.no_time = None;
+        self.row_times.fill_with(|| None);
         if let Some(node) = self.nodes.get_mut(ROW) {
             node.next = 0;
         }
     }
 
     /// Ends a row: columns without a value get null.
-    fn end_row<E: de::Error>(&mut self) -> Result<(), E> {
+    pub(super) fn end_row<E: de::Error>(&mut self) -> Result<(), E> {
         let rows = self.rows;
         self.write_times(false);
         if self.columns.first().is_some_and(|ts| ts.per_row && !ts.is_valid(rows)) {
@@ -374,42 +403,16 @@ impl Decoder {
         Ok(())
     }
 
-    /// Whether `rows` rows without a time stay, with the time of arrival. They are counted, unless the stream
-    /// declares none.
-    fn goes_by_arrival<E: de::Error>(&mut self, rows: usize) -> Result<bool, E> {
-        let Some((path, missing)) = &self.time else { return Ok(true) };
-        let why = match self.no_time.take() {
-            None => format!("there is no \"{path}\""),
-            Some(why) => format!("\"{path}\" is {why}"),
-        };
-        let Some(missing) = *missing else {
-            return Err(E::custom(format_args!("the row has no readable `ts`: {why}")));
-        };
-        self.findings.untimed.add(rows as u64, || why.clone());
-        if missing == Missing::Arrival {
-            self.findings.untimed.first = None;
-            if !std::mem::replace(&mut self.told_missing, true) {
-                self.note(format!(
-                    "rows without their time get the time of arrival, as `ts_missing` says: \
-                    in the first, {why}"
-                ));
-            }
-        }
-        Ok(missing == Missing::Arrival)
-    }
-
-    fn push_arrival(&mut self, row: usize) {
-        let arrival_ns = self.arrival_ns;
-        if let Some(ts) = self.columns.first_mut() {
-            ts.truncate(row);
-            ts.push_ns(arrival_ns);
-        }
-    }
-
     /// Writes a value into the columns of a key, in the row that is being built; an earlier one of the same
     /// key gives way.
-    fn put(&mut self, place: Place, value: Scalar<'_>) {
+    pub(super) fn put(&mut self, place: Place, value: Scalar<'_>) {
         let Some(key) = self.nodes.get(place.node).and_then(|node| node.keys.get(place.key)) else { return };
+        // What JSON writes was read from its text.
+        if self.format != Format::Json && !key.times.is_empty() {
+            self.put_time(place, value);
+            self.put_values(place, value);
+            return;
+        }
         if key.columns.is_empty() && self.inferred && value != Scalar::Null {
             if key.has_no_room {
                 self.findings.not_taken += 1;
@@ -417,53 +420,33 @@ impl Decoder {
                 self.infer(place, value);
             }
         }
+        self.put_values(place, value);
+    }
+
+    fn put_values(&mut self, place: Place, value: Scalar<'_>) {
         for index in 0.. {
             let Some(column) = self.column_of(place, index) else { break };
             self.write(column, value);
         }
     }
 
-    /// Reads the times of the rows at `outside` the rows or in them, from the text of `value`, and puts them
-    /// after those that were read.
-    fn read_times(&mut self, value: &[u8], outside: bool) {
-        let Self { columns, times, found_times, arrival_ns, findings, told_implausible, .. } = self;
-        for TimePlace { column, path } in times.iter().filter(|place| place.path.is_from_root() == outside) {
-            let json = find(value, path.names()).map(|json| std::str::from_utf8(json).unwrap_or_default());
-            let (Some(json), Some(format)) = (json, columns.get(*column).map(|column| &column.time)) else {
-                found_times.push_back(None);
-                continue;
-            };
-            let read = format.read(json);
-            if let (Ok(ns), 0, false) = (&read, column, *told_implausible)
-                && let Some(note) = implausible(*ns, json, format, *arrival_ns)
-            {
-                *told_implausible = true;
-                findings.notes.push(note);
-            }
-            found_times.push_back(Some(read));
-        }
+    /// The key of the element `index` of a row that is a list.
+    pub(super) fn element(&self, node: usize, index: usize) -> Option<usize> {
+        self.nodes.get(node)?.find_element(index)
     }
 
-    /// Writes the times that were found for the row at hand.
-    fn write_times(&mut self, outside: bool) {
-        for index in 0..self.times.len() {
-            let Some(TimePlace { column, path }) = self.times.get(index) else { break };
-            if path.is_from_root() != outside {
-                continue;
-            }
-            let (index, found) = (*column, self.found_times.pop_front().flatten());
-            let Some(column) = self.columns.get_mut(index) else { continue };
-            column.truncate(self.rows);
-            match found {
-                Some(Ok(ns)) => column.push_ns(ns),
-                None | Some(Err(_)) => column.push_null(),
-            }
-            match found {
-                Some(Err(why)) if index == 0 => self.no_time = Some(why),
-                Some(Err(why)) if why != Unreadable::Null => self.misfit(index, why),
-                _ => {}
-            }
+    /// The key of the one value that there is.
+    pub(super) fn only_key(&mut self) -> Option<usize> {
+        let row = self.nodes.get_mut(ROW)?;
+        if row.keys.is_empty() {
+            row.add(crate::codec::ONLY);
         }
+        Some(0)
+    }
+
+    /// The type of the column for a key's value.
+    pub(super) fn type_of(&self, place: Place) -> Option<FieldType> {
+        self.columns.get(self.column_of(place, 0)?).map(|column| column.field_type)
     }
 
     fn column_of(&self, place: Place, index: usize) -> Option<usize> {
@@ -507,6 +490,12 @@ impl Decoder {
         self.findings.not_taken += u64::from(key.is_some_and(|key| key.has_no_room));
         let rows = self.rows;
         for index in 0.. {
+            let Some(time) = self.time_of(place, index) else { break };
+            if let Some(slot) = self.row_times.get_mut(time) {
+                *slot = Some(Err(Unreadable::NoTime(found.to_owned())));
+            }
+        }
+        for index in 0.. {
             let Some(index) = self.column_of(place, index) else { break };
             if let Some(column) = self.columns.get_mut(index) {
                 column.truncate(rows);
@@ -525,9 +514,31 @@ impl Decoder {
     }
 }
 
+/// A payload of nested values that can be read from its beginning, several times.
+pub(super) trait Values<'p> {
+    /// Why it cannot be read.
+    type Error: de::Error;
+
+    /// Reads it; nothing may follow its value.
+    fn read<S: DeserializeSeed<'p>>(&mut self, seed: S) -> Result<S::Value, Self::Error>;
+
+    /// Its text, if it is JSON.
+    fn json(&self) -> Option<&'p [u8]> {
+        None
+    }
+}
+
+impl<'p, T: tokens::Tokens, F: FnMut() -> T> Values<'p> for F {
+    type Error = Fault;
+
+    fn read<S: DeserializeSeed<'p>>(&mut self, seed: S) -> Result<S::Value, Fault> {
+        tokens::read(&mut self(), seed)
+    }
+}
+
 /// A key of a node.
 #[derive(Clone, Copy)]
-struct Place {
-    node: usize,
-    key: usize,
+pub(super) struct Place {
+    pub(super) node: usize,
+    pub(super) key: usize,
 }

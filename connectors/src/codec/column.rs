@@ -3,14 +3,18 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray,
+};
 use arrow::array::{BooleanBufferBuilder, NullBufferBuilder};
 use arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use tidegate_core::FieldType;
 
 use super::time::{TimeFormat, shortened};
 
-/// A JSON value that is neither object nor array.
+/// A value that is neither an object nor an array.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Scalar<'a> {
     Null,
@@ -22,6 +26,68 @@ pub(super) enum Scalar<'a> {
     /// a number that float64 does not hold, as it is written
     Beyond(&'a str),
     Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+/// What text may stand for beside itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Quoting {
+    /// Nothing: the format has numbers and booleans of its own.
+    #[default]
+    Text,
+    /// A number, where a column takes numbers.
+    Numbers,
+    /// A number, or a word for true or false, where a column takes those: the format has nothing but text.
+    Everything,
+}
+
+/// Words for true and false, in capitals.
+const WORDS: [(&str, bool); 6] =
+    [("TRUE", true), ("FALSE", false), ("ON", true), ("OFF", false), ("YES", true), ("NO", false)];
+
+impl<'a> Scalar<'a> {
+    /// What a text stands for; any other value is itself.
+    pub(super) fn unquoted(self, quoting: Quoting) -> Self {
+        let Self::Text(text) = self else { return self };
+        match quoting {
+            Quoting::Text => self,
+            Quoting::Numbers => number(text).unwrap_or(self),
+            Quoting::Everything => number(text).or_else(|| word(text)).unwrap_or(self),
+        }
+    }
+
+    /// The same as a value of a column of `field_type`.
+    fn for_column(self, quoting: Quoting, field_type: FieldType) -> Self {
+        match (self, field_type) {
+            (Self::Text(text), FieldType::Int64 | FieldType::Float64) if quoting != Quoting::Text => {
+                number(text).unwrap_or(self)
+            }
+            (Self::Text(text), FieldType::Bool) if quoting == Quoting::Everything => match text {
+                "1" => Self::Bool(true),
+                "0" => Self::Bool(false),
+                _ => word(text).unwrap_or(self),
+            },
+            _ => self,
+        }
+    }
+}
+
+/// The number that a text is, if it is one: decimal digits, as in JSON, also with `+` and leading zeros.
+fn number(text: &str) -> Option<Scalar<'static>> {
+    let text = text.trim();
+    let text = text.strip_prefix('+').filter(|rest| !rest.starts_with(['+', '-'])).unwrap_or(text);
+    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '.'))
+        || !text.ends_with(|c: char| c.is_ascii_digit() || c == '.')
+    {
+        return None;
+    }
+    let whole = text.parse().map(Scalar::Int).or_else(|_| text.parse().map(Scalar::Big));
+    whole.ok().or_else(|| text.parse().ok().filter(|value: &f64| value.is_finite()).map(Scalar::Float))
+}
+
+fn word(text: &str) -> Option<Scalar<'static>> {
+    let found = WORDS.iter().find(|(word, _)| text.trim().eq_ignore_ascii_case(word));
+    found.map(|(_, value)| Scalar::Bool(*value))
 }
 
 impl Scalar<'_> {
@@ -33,6 +99,7 @@ impl Scalar<'_> {
             Self::Int(_) => Some(FieldType::Int64),
             Self::Big(_) | Self::Float(_) | Self::Beyond(_) => Some(FieldType::Float64),
             Self::Text(_) => Some(FieldType::Utf8),
+            Self::Bytes(_) => Some(FieldType::Bytes),
         }
     }
 }
@@ -48,6 +115,7 @@ impl fmt::Display for Scalar<'_> {
             Self::Beyond(value) => write!(f, "the number {}, which no float64 holds", shortened(value)),
             Self::Text(value) if value.len() <= 40 => write!(f, "the string {value:?}"),
             Self::Text(value) => write!(f, "the string {:?}...", value.chars().take(40).collect::<String>()),
+            Self::Bytes(value) => write!(f, "{} bytes", value.len()),
         }
     }
 }
@@ -69,6 +137,8 @@ pub(super) struct Column {
     pub(super) told_text: bool,
     /// How its values are written, if they are times.
     pub(super) time: TimeFormat,
+    /// What texts for it stand for.
+    pub(super) quoting: Quoting,
     values: Values,
     nulls: NullBufferBuilder,
 }
@@ -78,23 +148,43 @@ enum Values {
     /// int64 and timestamp
     Int64(Vec<i64>),
     Float64(Vec<f64>),
-    Utf8(Text),
+    Utf8(Strings),
+    Bytes(Strings),
 }
 
-/// Strings as Arrow keeps them: one text, and where each ends.
+/// Texts or bytes as Arrow keeps them: all in one, and where each ends.
 #[derive(Default)]
-struct Text {
+struct Strings {
     bytes: Vec<u8>,
     ends: Vec<i32>,
 }
 
-impl Text {
-    fn push(&mut self, text: &str) -> Result<(), WrongType> {
+impl Strings {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), WrongType> {
         // Arrow's offsets are 32 bits wide.
-        let end = i32::try_from(self.bytes.len() + text.len()).map_err(|_| WrongType)?;
-        self.bytes.extend_from_slice(text.as_bytes());
+        let end = i32::try_from(self.bytes.len() + bytes.len()).map_err(|_| WrongType)?;
+        self.bytes.extend_from_slice(bytes);
         self.ends.push(end);
         Ok(())
+    }
+
+    /// Adds row `row` again.
+    fn push_again(&mut self, row: usize) -> Result<(), WrongType> {
+        let end =
+            |row: usize| self.ends.get(row).copied().and_then(|end| usize::try_from(end).ok()).unwrap_or(0);
+        let (from, to) = (row.checked_sub(1).map_or(0, end), end(row));
+        let new_end = i32::try_from(self.bytes.len() + (to - from)).map_err(|_| WrongType)?;
+        self.bytes.extend_from_within(from..to);
+        self.ends.push(new_end);
+        Ok(())
+    }
+
+    /// Takes all, as Arrow's offsets and bytes.
+    fn take(&mut self, rows: usize) -> (OffsetBuffer<i32>, Buffer) {
+        let next = Self { bytes: Vec::with_capacity(self.bytes.len()), ends: Vec::with_capacity(rows) };
+        let Self { bytes, ends } = std::mem::replace(self, next);
+        let offsets: Vec<i32> = std::iter::once(0).chain(ends).collect();
+        (OffsetBuffer::new(offsets.into()), Buffer::from_vec(bytes))
     }
 
     fn push_empty(&mut self) {
@@ -113,7 +203,8 @@ impl Values {
             FieldType::Bool => Self::Bool(BooleanBufferBuilder::new(0)),
             FieldType::Int64 | FieldType::Timestamp => Self::Int64(Vec::new()),
             FieldType::Float64 => Self::Float64(Vec::new()),
-            FieldType::Utf8 => Self::Utf8(Text::default()),
+            FieldType::Utf8 => Self::Utf8(Strings::default()),
+            FieldType::Bytes => Self::Bytes(Strings::default()),
         }
     }
 
@@ -122,7 +213,7 @@ impl Values {
             Self::Bool(values) => values.append(false),
             Self::Int64(values) => values.push(0),
             Self::Float64(values) => values.push(0.0),
-            Self::Utf8(text) => text.push_empty(),
+            Self::Utf8(strings) | Self::Bytes(strings) => strings.push_empty(),
         }
     }
 }
@@ -137,6 +228,7 @@ impl Column {
             shared: false,
             told_text: false,
             time: TimeFormat::guessed(),
+            quoting: Quoting::Text,
             values: Values::new(field_type),
             nulls: NullBufferBuilder::new(0),
         }
@@ -173,7 +265,7 @@ impl Column {
             Values::Bool(values) => values.truncate(rows),
             Values::Int64(values) => values.truncate(rows),
             Values::Float64(values) => values.truncate(rows),
-            Values::Utf8(text) => text.truncate(rows),
+            Values::Utf8(strings) | Values::Bytes(strings) => strings.truncate(rows),
         }
     }
 
@@ -210,17 +302,9 @@ impl Column {
             }
             Values::Int64(values) => values.extend_from_within(row..=row),
             Values::Float64(values) => values.extend_from_within(row..=row),
-            Values::Utf8(text) => {
-                let end = |row: usize| {
-                    text.ends.get(row).copied().and_then(|end| usize::try_from(end).ok()).unwrap_or(0)
-                };
-                let (from, to) = (row.checked_sub(1).map_or(0, end), end(row));
-                match i32::try_from(text.bytes.len() + (to - from)) {
-                    Ok(new_end) => {
-                        text.bytes.extend_from_within(from..to);
-                        text.ends.push(new_end);
-                    }
-                    Err(_) => return self.push_null(),
+            Values::Utf8(strings) | Values::Bytes(strings) => {
+                if strings.push_again(row).is_err() {
+                    return self.push_null();
                 }
             }
         }
@@ -229,6 +313,7 @@ impl Column {
 
     /// Adds a value, converted where that loses nothing.
     pub(super) fn push(&mut self, value: Scalar<'_>) -> Result<(), WrongType> {
+        let value = value.for_column(self.quoting, self.field_type);
         if self.inferred
             && self.field_type == FieldType::Int64
             && matches!(value, Scalar::Big(_) | Scalar::Float(_))
@@ -270,7 +355,11 @@ impl Column {
                 values.push(value as f64);
                 Ok(())
             }
-            (Values::Utf8(text), value) => push_as_text(text, value),
+            (Values::Utf8(strings), value) => push_as_text(strings, value),
+            (Values::Bytes(strings), Scalar::Bytes(value)) => strings.push(value),
+            (Values::Bytes(strings), Scalar::Text(value)) => {
+                read_base64(value).ok_or(WrongType).and_then(|bytes| strings.push(&bytes))
+            }
             _ => Err(WrongType),
         };
         match done {
@@ -311,16 +400,13 @@ impl Column {
                 let values = ScalarBuffer::from(std::mem::replace(values, Vec::with_capacity(rows)));
                 Arc::new(Float64Array::new(values, nulls))
             }
-            Values::Utf8(text) => {
-                let next =
-                    Text { bytes: Vec::with_capacity(text.bytes.len()), ends: Vec::with_capacity(rows) };
-                let text = std::mem::replace(text, next);
-                let offsets: Vec<i32> = std::iter::once(0).chain(text.ends).collect();
-                Arc::new(StringArray::new(
-                    OffsetBuffer::new(offsets.into()),
-                    Buffer::from_vec(text.bytes),
-                    nulls,
-                ))
+            Values::Utf8(strings) => {
+                let (offsets, bytes) = strings.take(rows);
+                Arc::new(StringArray::new(offsets, bytes, nulls))
+            }
+            Values::Bytes(strings) => {
+                let (offsets, bytes) = strings.take(rows);
+                Arc::new(BinaryArray::new(offsets, bytes, nulls))
             }
         }
     }
@@ -328,7 +414,16 @@ impl Column {
 
 const TWO_63: f64 = 9_223_372_036_854_775_808.0;
 
-fn push_as_text(text: &mut Text, value: Scalar<'_>) -> Result<(), WrongType> {
+/// The bytes that a format without them writes as base64 (RFC 4648, section 4), with `=` at the end or
+/// without.
+#[must_use]
+pub fn read_base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim();
+    let engine = if text.ends_with('=') { STANDARD } else { STANDARD_NO_PAD };
+    engine.decode(text).ok()
+}
+
+fn push_as_text(text: &mut Strings, value: Scalar<'_>) -> Result<(), WrongType> {
     struct End<'a>(&'a mut Vec<u8>);
     impl fmt::Write for End<'_> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -339,7 +434,8 @@ fn push_as_text(text: &mut Text, value: Scalar<'_>) -> Result<(), WrongType> {
 
     let start = text.bytes.len();
     let written = match value {
-        Scalar::Text(value) | Scalar::Beyond(value) => return text.push(value),
+        Scalar::Text(value) | Scalar::Beyond(value) => return text.push(value.as_bytes()),
+        Scalar::Bytes(value) => return text.push(STANDARD.encode(value).as_bytes()),
         Scalar::Null => Ok(()),
         Scalar::Bool(value) => write!(End(&mut text.bytes), "{value}"),
         Scalar::Int(value) => write!(End(&mut text.bytes), "{value}"),

@@ -6,7 +6,7 @@ use tidegate_core::{FieldType, TS};
 
 use super::column::Column;
 use super::time::TimeFormat;
-use crate::Path;
+use super::{Format, Path};
 
 /// How many columns are inferred from the data of one stream. A payload whose keys are themselves data
 /// (serial numbers, times) would grow the schema without end.
@@ -15,6 +15,10 @@ pub const MAX_INFERRED: usize = 256;
 /// Where the values of a payload are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
+    /// What the payload is.
+    pub format: Format,
+    /// Whether texts are numbers, where a column takes numbers.
+    pub numbers_as_text: bool,
     /// Text columns that the caller gives with each message, such as the captures of a topic.
     pub captures: Vec<String>,
     /// A boolean column that the caller gives behind them, as `true` or `false`.
@@ -105,6 +109,8 @@ impl Layout {
             time: TimeFormat::guessed(),
         });
         Self {
+            format: Format::Json,
+            numbers_as_text: false,
             captures: Vec::new(),
             flag: None,
             ts: TsPlace::Recorded,
@@ -124,6 +130,8 @@ pub(super) struct Key {
     pub(super) columns: Vec<usize>,
     /// The node for what is inside.
     pub(super) child: Option<usize>,
+    /// Times that are read here, by their place in [`Compiled::times`].
+    pub(super) times: Vec<usize>,
     /// The value makes no inferred column: it is the time, or has the name of a column that comes from
     /// elsewhere.
     pub(super) left_out: bool,
@@ -163,6 +171,7 @@ impl Node {
             name: name.into(),
             element: name.parse().ok(),
             columns: Vec::new(),
+            times: Vec::new(),
             child: None,
             left_out: false,
             has_no_room: false,
@@ -247,6 +256,7 @@ impl Compiled {
         }
         let is_time =
             self.columns.get(column).is_some_and(|column| column.field_type == FieldType::Timestamp);
+        let time = self.times.len();
         if is_time {
             self.times.push(TimePlace { column, path: path.clone() });
         }
@@ -260,6 +270,7 @@ impl Compiled {
             if names.peek().is_none() {
                 if is_time {
                     key.left_out = true;
+                    key.times.push(time);
                 } else {
                     key.columns.push(column);
                 }

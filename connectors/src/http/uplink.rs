@@ -9,23 +9,33 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tidegate_connectors::DeliveryError;
-use tidegate_connectors::backoff::Backoff;
-use tidegate_connectors::http::{Client, PostError, UplinkConfig};
-use tidegate_connectors::status::LineStatus;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::{Confirmation, Parcel, Uplink};
-use crate::status::UplinkStatus;
+use super::client::{Client, PostError};
+use super::config::UplinkConfig;
+use crate::DeliveryError;
+use crate::backoff::Backoff;
+use crate::connection::OpenError;
+use crate::status::{FarSideStatus, LineStatus};
+use crate::uplink::{Confirmation, FarSide, Parcel, Request, Uplink};
+
+/// Prepares an uplink; nothing is connected yet.
+pub(crate) fn open_uplink(config: &UplinkConfig, request: Request<'_>) -> Result<FarSide, OpenError> {
+    let Request { name, status, lines, .. } = request;
+    let line = lines(&format!("{name} (uplink)"));
+    let (uplink, follow) = Posts::new(Client::open(config)?, config, status, line);
+    let tasks = vec![(format!("{name} session"), Box::pin(follow) as _)];
+    Ok(FarSide { uplink: Box::new(uplink), tasks })
+}
 
 /// An uplink by requests.
-pub struct HttpUplink {
+struct Posts {
     client: Arc<Client>,
     batch: usize,
     generation: watch::Receiver<Option<u64>>,
     outcomes: mpsc::Sender<Outcome>,
-    status: Arc<UplinkStatus>,
+    status: Arc<FarSideStatus>,
     line: Arc<LineStatus>,
     /// whether a request has come through
     proven: Arc<AtomicBool>,
@@ -37,13 +47,13 @@ enum Outcome {
     Failed { generation: u64, reason: String, retry_after: Option<Duration> },
 }
 
-impl HttpUplink {
+impl Posts {
     /// Posts by `client`, which was opened with `config`. Pauses are made by a task that ends when the uplink
     /// is dropped.
-    pub fn new(
+    fn new(
         client: Client,
         config: &UplinkConfig,
-        status: Arc<UplinkStatus>,
+        status: Arc<FarSideStatus>,
         line: Arc<LineStatus>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (tell, generation) = watch::channel(Some(0));
@@ -70,7 +80,7 @@ impl HttpUplink {
     }
 }
 
-impl Uplink for HttpUplink {
+impl Uplink for Posts {
     fn batch(&self) -> usize {
         self.batch
     }
@@ -114,7 +124,7 @@ async fn follow(
     mut outcomes: mpsc::Receiver<Outcome>,
     tell: watch::Sender<Option<u64>>,
     mut backoff: Backoff,
-    status: Arc<UplinkStatus>,
+    status: Arc<FarSideStatus>,
     line: Arc<LineStatus>,
 ) {
     let (mut generation, mut up_since, mut said) = (0, None, None);

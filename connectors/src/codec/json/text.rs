@@ -5,14 +5,14 @@
 use serde::de::IgnoredAny;
 
 /// The value that `path` leads to, from `value` on. Of several keys of one name the last counts.
-pub(super) fn find<'a>(value: &'a [u8], path: &[String]) -> Option<&'a [u8]> {
+pub(in crate::codec) fn find<'a>(value: &'a [u8], path: &[String]) -> Option<&'a [u8]> {
     let Some((name, inner)) = path.split_first() else { return Some(value) };
     entries(value).filter(|entry| entry.is(name)).map(|entry| find(entry.value, inner)).last().flatten()
 }
 
 /// Calls `each` with the elements of every array that `path` leads to, or the object that is there instead,
 /// in the order of the text; elements that are no objects make no rows.
-pub(super) fn each_row<'a>(value: &'a [u8], path: &[String], each: &mut impl FnMut(&'a [u8])) {
+pub(in crate::codec) fn each_row<'a>(value: &'a [u8], path: &[String], each: &mut impl FnMut(&'a [u8])) {
     match path.split_first() {
         None if value.starts_with(b"{") => each(value),
         None => {
@@ -25,7 +25,7 @@ pub(super) fn each_row<'a>(value: &'a [u8], path: &[String], each: &mut impl FnM
 }
 
 /// `text` from its first value on.
-pub(super) fn trimmed(text: &[u8]) -> &[u8] {
+pub(in crate::codec) fn trimmed(text: &[u8]) -> &[u8] {
     text.trim_ascii_start()
 }
 
@@ -34,7 +34,7 @@ const MARK: char = '\u{10ffff}';
 
 /// `json` with a string in place of each number that no float64 holds, since the parser takes none of them.
 /// `None`: it has no such number.
-pub(super) fn with_marked_numbers(json: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::codec) fn with_marked_numbers(json: &[u8]) -> Option<Vec<u8>> {
     let (mut marked, mut rest) = (Vec::new(), json);
     let mut is_any = false;
     while let Some(first) = rest.first() {
@@ -57,7 +57,7 @@ pub(super) fn with_marked_numbers(json: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The number, as it was written, in the place of which there is `text`.
-pub(super) fn marked_number(text: &str) -> Option<&str> {
+pub(in crate::codec) fn marked_number(text: &str) -> Option<&str> {
     text.strip_prefix(MARK).filter(|number| is_beyond_float64(number))
 }
 

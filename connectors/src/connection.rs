@@ -1,0 +1,184 @@
+//! What the engine asks of a connection.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tidegate_core::{Clock, FieldType};
+
+use crate::output::OutputConfig;
+use crate::secret::SecretError;
+use crate::status::{Intake, LineStatus};
+use crate::stream::StreamConfig;
+use crate::table::{Review, Table};
+use crate::tls::TlsError;
+use crate::{Keep, Sink, Source, mqtt};
+
+/// The kinds of connection, as `kind` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// a session with a broker
+    Mqtt,
+}
+
+impl Kind {
+    /// Their names.
+    pub const NAMES: [&'static str; 1] = ["mqtt"];
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "mqtt" => Some(Self::Mqtt),
+            _ => None,
+        }
+    }
+}
+
+/// `[connections.NAME]`, for each `kind`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ConnectionConfig {
+    /// A session with an MQTT broker, 3.1.1 or 5.
+    Mqtt(mqtt::ConnectionConfig),
+}
+
+/// What a connection is opened with.
+pub struct Request<'a> {
+    /// The connection's name in the configuration.
+    pub name: &'a str,
+    /// The box's name.
+    pub box_name: &'a str,
+    /// The streams that it feeds.
+    pub streams: Vec<StreamRequest<'a>>,
+    /// The outputs that write to it.
+    pub outputs: Vec<(&'a str, &'a OutputConfig)>,
+    /// Where times of arrival come from.
+    pub clock: Arc<dyn Clock>,
+    /// Where the connection counts.
+    pub status: Arc<LineStatus>,
+    /// Where it keeps what streams remember; without it they remember as long as the process lives.
+    pub keep: Option<Keep>,
+}
+
+/// A stream that a connection feeds.
+pub struct StreamRequest<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its configuration.
+    pub config: &'a StreamConfig,
+    /// Columns that were known earlier, without `ts`; used when the configuration declares none.
+    pub known: Vec<(String, FieldType)>,
+    /// The marks ([`tidegate_core::Batch::marks`]) of rows that an earlier process committed for this stream,
+    /// oldest first.
+    pub known_marks: Vec<u64>,
+    /// Where the stream counts what it did not take as it came.
+    pub intake: Arc<Intake>,
+    /// What an earlier process kept for this stream; empty: nothing.
+    pub kept: Vec<u8>,
+}
+
+/// A connection that is ready to run.
+pub struct Opened {
+    /// Runs the connection; nothing is sent or received before.
+    pub source: Box<dyn Source>,
+    /// By the outputs' names. The source runs until all of them are gone.
+    pub sinks: BTreeMap<String, Box<dyn Sink>>,
+}
+
+impl ConnectionConfig {
+    /// Reads the table of a connection of this kind, without its `kind`.
+    pub fn read(kind: Kind, table: &mut impl Table) -> Option<Self> {
+        match kind {
+            Kind::Mqtt => table.read().map(Self::Mqtt),
+        }
+    }
+
+    /// Says what is wrong with it, and resolves its paths.
+    pub fn check(&mut self, review: &mut Review<'_>) {
+        match self {
+            Self::Mqtt(config) => config.check(review),
+        }
+    }
+
+    /// Says what it must not have in common with the connections `earlier`. `name`: its own.
+    pub fn check_beside(&self, name: &str, earlier: &[(&str, &Self)], review: &mut Review<'_>) {
+        match self {
+            Self::Mqtt(config) => {
+                let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_mqtt()?)));
+                config.check_beside(name, earlier, review);
+            }
+        }
+    }
+
+    /// Prepares it; does no network I/O, but reads secrets and other files.
+    ///
+    /// # Errors
+    /// When the configuration is wrong in itself or a file cannot be read. That nobody is there is no error.
+    pub fn open(&self, request: Request<'_>) -> Result<Opened, OpenError> {
+        match self {
+            Self::Mqtt(config) => mqtt::open_line(config, request),
+        }
+    }
+
+    pub(crate) fn as_mqtt(&self) -> Option<&mqtt::ConnectionConfig> {
+        match self {
+            Self::Mqtt(config) => Some(config),
+        }
+    }
+}
+
+/// A connection or an uplink that cannot be opened, whatever the far side says.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A secret cannot be read.
+    #[error("{}: {error}", keys.join("."))]
+    Secret {
+        /// which, in the table
+        keys: Vec<String>,
+        /// why
+        error: SecretError,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A setting is wrong, or contradicts another.
+    #[error("{message}")]
+    Setting {
+        /// where in the table; empty: all of it
+        keys: Vec<String>,
+        /// what is wrong
+        message: String,
+    },
+    /// A stream cannot be read.
+    #[error("stream {name}: {reason}")]
+    Stream {
+        /// which
+        name: String,
+        /// where in its table
+        keys: Vec<String>,
+        /// why
+        reason: String,
+    },
+    /// An output cannot be written to.
+    #[error("output {name}: {reason}")]
+    Output {
+        /// which
+        name: String,
+        /// where in its table
+        keys: Vec<String>,
+        /// why
+        reason: String,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn setting(keys: &[&str], message: impl Into<String>) -> Self {
+        Self::Setting { keys: keys.iter().map(|key| (*key).to_owned()).collect(), message: message.into() }
+    }
+
+    pub(crate) fn secret(keys: &[&str], error: SecretError) -> Self {
+        Self::Secret { keys: keys.iter().map(|key| (*key).to_owned()).collect(), error }
+    }
+}
