@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod codec;
 pub mod connection;
 pub mod http;
+pub mod modbus;
 pub mod mqtt;
 pub mod output;
 pub mod secret;

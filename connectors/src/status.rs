@@ -37,6 +37,16 @@ pub struct LineStatus {
     pub subscriptions_refused: Counter,
     /// retained messages that gave no row, because they had given one before or the stream wants none
     pub retained_left_out: Counter,
+    /// what came and was no answer to the outstanding request: late, doubled, from other units, noise
+    pub strays: Counter,
+    /// requests that were not answered in time
+    pub timeouts: Counter,
+    /// requests that a device refused
+    pub exceptions: Counter,
+    /// polls that were left out because those before took too long
+    pub overruns: Counter,
+    /// devices that are left alone now, because they do not answer
+    pub parked: Counter,
     /// since when the line is up, or has been down
     changed: Newest<()>,
     /// why the line is down
@@ -105,6 +115,11 @@ impl LineStatus {
             subscriptions: _,
             subscriptions_refused,
             retained_left_out,
+            strays,
+            timeouts,
+            exceptions,
+            overruns,
+            parked: _,
             connected: _,
             messages: _,
             rows: _,
@@ -123,6 +138,10 @@ impl LineStatus {
             ("sessions_lost", sessions_lost.get()),
             ("subscriptions_refused", subscriptions_refused.get()),
             ("retained_left_out", retained_left_out.get()),
+            ("strays", strays.get()),
+            ("timeouts", timeouts.get()),
+            ("exceptions", exceptions.get()),
+            ("overruns", overruns.get()),
         ]
     }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`mosquitto`]: a broker that can be stopped, killed and started again on its port;
 //! * [`others`]: other brokers;
+//! * [`devices`]: Modbus devices, and serial cables to them;
 //! * [`http_server`]: a web server that fails as it is told;
 //! * [`link`]: lines to it that are slow, lose packets, or let them vanish;
 //! * [`machine`]: a virtual machine with a kernel of its own, and a plug that can be pulled;
@@ -21,6 +22,7 @@
 
 use std::time::Duration;
 
+pub mod devices;
 pub mod dice;
 pub mod disk;
 pub mod http_server;

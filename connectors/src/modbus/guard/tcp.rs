@@ -1,0 +1,127 @@
+//! Modbus TCP: answers are told apart by their transaction ids.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::{Framing, Guard};
+use crate::modbus::fault::Fault;
+use crate::modbus::frame::{Expected, HEADER, Look, tcp_frame};
+
+/// Transaction ids whose answers may still come.
+const REMEMBERED: usize = 16;
+
+/// The transactions of a connection.
+#[derive(Debug)]
+pub(in crate::modbus) struct Transactions {
+    any_unit: bool,
+    next: u16,
+    past: VecDeque<u16>,
+}
+
+impl Transactions {
+    pub(super) fn new(any_unit: bool, first: u16) -> Self {
+        Self { any_unit, next: first, past: VecDeque::with_capacity(REMEMBERED) }
+    }
+
+    pub(super) fn next(&self) -> u16 {
+        self.next
+    }
+
+    fn begin(&mut self) -> u16 {
+        let id = self.next;
+        self.next = id.wrapping_add(1);
+        if self.past.len() == REMEMBERED {
+            self.past.pop_front();
+        }
+        self.past.push_back(id);
+        id
+    }
+
+    /// Throws away what has come before a request, except for the beginning of an answer that is known to be
+    /// late: its end is still to come. Whether there was anything.
+    pub(super) fn discard(&self, heard: &mut Vec<u8>) -> bool {
+        let before = heard.len();
+        while let Ok(Some(frame)) = tcp_frame(heard) {
+            heard.drain(..frame.len);
+        }
+        let late = heard.first_chunk::<2>().is_some_and(|id| self.past.contains(&u16::from_be_bytes(*id)));
+        if !late {
+            heard.clear();
+        }
+        heard.len() < before
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
+    pub(super) async fn exchange_tcp(
+        &mut self,
+        unit: u8,
+        request: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>, Fault> {
+        let expected = request.get(HEADER..).and_then(Expected::answer_to).ok_or_else(super::unknown)?;
+        let Framing::Tcp(transactions) = &mut self.framing else { return Err(super::unknown()) };
+        let id = transactions.begin();
+        let any_unit = transactions.any_unit;
+        // Clients come and go, and count from 0.
+        let Some((theirs, rest)) = request.split_first_chunk::<2>() else { return Err(super::unknown()) };
+        self.send(&[&id.to_be_bytes()[..], rest].concat(), timeout).await?;
+        let deadline = Instant::now() + timeout;
+        loop {
+            while let Some(frame) = tcp_frame(&self.heard).map_err(Fault::Garbled)? {
+                let mut answer: Vec<u8> = self.heard.drain(..frame.len).collect();
+                if frame.transaction == id {
+                    check(&expected, answer.get(HEADER..).unwrap_or_default())?;
+                    if frame.unit != unit && !(any_unit && matches!(frame.unit, 0 | 255)) {
+                        return Err(Fault::Garbled(format!(
+                            "it is from unit {}, and unit {unit} was asked; where a gateway always says 0 \
+                            or 255, set `any_unit = true`",
+                            frame.unit
+                        )));
+                    }
+                    // The client knows its own id and unit only.
+                    for (to, from) in answer.iter_mut().zip(theirs) {
+                        *to = *from;
+                    }
+                    if let Some(to) = answer.get_mut(HEADER - 1) {
+                        *to = unit;
+                    }
+                    return Ok(answer);
+                }
+                self.skip_late(frame.transaction)?;
+            }
+            if !self.hear(deadline).await? {
+                if !self.heard.is_empty() {
+                    return Err(Fault::Garbled("half of it is missing".into()));
+                }
+                return Err(Fault::Silent { timeout, heard: false });
+            }
+        }
+    }
+
+    fn skip_late(&self, transaction: u16) -> Result<(), Fault> {
+        let Framing::Tcp(transactions) = &self.framing else { return Err(super::unknown()) };
+        if !transactions.past.contains(&transaction) {
+            return Err(Fault::Garbled(format!(
+                "it belongs to transaction {transaction}, which nobody began"
+            )));
+        }
+        self.skipped();
+        Ok(())
+    }
+}
+
+fn check(expected: &Expected, content: &[u8]) -> Result<(), Fault> {
+    if expected.look(content) == Look::Fits(content.len()) {
+        return Ok(());
+    }
+    let shown: Vec<String> = content.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Err(Fault::Garbled(format!(
+        "it is not for what was asked: {} bytes, beginning with {}",
+        content.len(),
+        shown.join(" ")
+    )))
+}

@@ -1,0 +1,132 @@
+//! Modbus devices that others wrote, as `tests/devices/prepare` makes them, and the lines to serial ones.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::PATIENCE;
+
+/// A running device; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Device {
+    port: u16,
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Device {
+    /// One by pymodbus; `arguments` are those of its script.
+    pub async fn pymodbus(arguments: &[&str]) -> Self {
+        let home = home();
+        let mut command = Command::new(home.join("pymodbus/bin/python"));
+        command.arg(home.join("pymodbus/server.py"));
+        Self::start(command, arguments).await
+    }
+
+    /// One by libmodbus; `arguments` are those of its program.
+    pub async fn libmodbus(arguments: &[&str]) -> Self {
+        Self::start(Command::new(home().join("libmodbus/server")), arguments).await
+    }
+
+    async fn start(mut command: Command, arguments: &[&str]) -> Self {
+        let advice = "run tests/devices/prepare";
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start ({error}): {advice}"));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut device = Self { port: 0, lines, _child: child };
+        let first = device.line().await;
+        if let Some(port) = first.strip_prefix("port ") {
+            device.port = port.parse().unwrap();
+        } else {
+            assert_eq!(first, "ready", "{advice}");
+        }
+        device
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it prints next.
+    pub async fn line(&mut self) -> String {
+        let line =
+            timeout(PATIENCE, self.lines.next_line()).await.expect("the device says something").unwrap();
+        line.expect("the device runs: run tests/devices/prepare")
+    }
+}
+
+fn home() -> PathBuf {
+    let home = PathBuf::from(std::env::var_os("HOME").expect("there is a home directory"));
+    home.join(".cache/tidegate/devices")
+}
+
+/// A serial cable: two ports, and what is written to one is read from the other.
+#[derive(Debug)]
+pub struct SerialCable {
+    directory: TempDir,
+    // It ends when nobody takes what it says.
+    _lines: Lines<BufReader<ChildStderr>>,
+    _socat: Child,
+}
+
+impl SerialCable {
+    /// Plugs one in.
+    pub async fn plug() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let end = |name: &str| format!("PTY,raw,echo=0,link={}", directory.path().join(name).display());
+        // It says on its error output when both are there.
+        let mut socat = Command::new("socat")
+            .args(["-d", "-d", &end("near"), &end("far")])
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("there is socat");
+        let mut lines = BufReader::new(socat.stderr.take().unwrap()).lines();
+        let ready = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.contains("starting data transfer loop") {
+                    return;
+                }
+            }
+            panic!("socat has ended");
+        };
+        timeout(PATIENCE, ready).await.expect("socat makes two ports");
+        Self { directory, _lines: lines, _socat: socat }
+    }
+
+    /// The box's end.
+    #[must_use]
+    pub fn near(&self) -> PathBuf {
+        self.end("near")
+    }
+
+    /// The device's end.
+    #[must_use]
+    pub fn far(&self) -> PathBuf {
+        self.end("far")
+    }
+
+    fn end(&self, name: &str) -> PathBuf {
+        let path: &Path = self.directory.path();
+        path.join(name)
+    }
+}
+
+/// Reads with libmodbus' own client, as its users do: `arguments` are those of mbpoll. Returns the values.
+pub async fn mbpoll(port: u16, arguments: &[&str]) -> Vec<i64> {
+    let port = port.to_string();
+    let mut command = Command::new("mbpoll");
+    command.args(["-m", "tcp", "-p", &port, "-0", "-1"]).args(arguments).arg("127.0.0.1");
+    let output = timeout(PATIENCE, command.output()).await.expect("mbpoll ends").expect("there is mbpoll");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let values = text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]:"));
+    values.map(|(_, value)| value.split_whitespace().next().unwrap().parse().unwrap()).collect()
+}
