@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampSecondArray,
+};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 use serde_json::{Value, json};
 use tidegate_core::FieldType;
@@ -9,6 +12,7 @@ use super::json::text;
 use super::*;
 
 mod properties;
+pub(super) use properties::anything;
 
 const ARRIVAL: i64 = 1_700_000_000_000_000_000;
 

@@ -113,7 +113,7 @@ fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
 }
 
 /// Any JSON value, small enough to be a payload.
-fn anything() -> impl Strategy<Value = Value> {
+pub(in crate::codec) fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
