@@ -23,7 +23,7 @@ use tidegate::status::Status;
 use tidegate::worker::Worker;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, OutputColumns, When};
+use tidegate_rules::{Catalog, Language, OutputColumns, Source, When};
 
 /// A kind of rule, and of how many rules one matches a row.
 struct Kind {
@@ -141,7 +141,7 @@ fn load(count: usize, text: &fn(usize) -> String) -> (Worker, Duration) {
     let start = Instant::now();
     for n in 0..count {
         let name: Arc<str> = format!("rule-{n:05}").into();
-        for (_, change) in book.put(&name, "rule.sql", &text(n).into(), &name).changes {
+        for (_, change) in book.put(&name, "rule.sql", &Source::new(Language::Sql, text(n)), &name).changes {
             worker.on_change(change).now_or_never().unwrap();
         }
     }

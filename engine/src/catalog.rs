@@ -19,10 +19,9 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
             (Stream::Derived { .. }, None) => {}
         }
     }
-    let outputs = config
-        .outputs
-        .iter()
-        .map(|(name, output)| (name.clone(), OutputColumns { required: output.config.required_columns() }));
+    let outputs = config.outputs.iter().map(|(name, output)| {
+        (name.clone(), OutputColumns { required: output.config.required_columns(), accepted: None })
+    });
     let tables = config.tables.iter().map(|(name, table)| (name.clone(), table.schema())).collect();
     let by_arrival = config
         .streams

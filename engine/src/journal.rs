@@ -4,7 +4,8 @@
 //! Every batch of a journaled stream, with its numbers, every tick, when streams were listened to, and every
 //! change of rules and reference tables, in the order of the sequence and with its time and what the wall
 //! clock showed; and now and then a snapshot: the state of all rules between two entries, with the rules'
-//! texts and the columns of streams that were in force there.
+//! sources and the columns of streams that were in force there. Sources, and what tables hold, are named by
+//! their hash and kept once.
 //!
 //! # What follows
 //! A message of a journaled stream is acknowledged when its entry is on disk; nobody else waits for that.
@@ -23,26 +24,28 @@
 //! Rows of streams that are not journaled are not run again: what they did to a rule's state since the last
 //! snapshot is lost in a crash.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use serde::{Deserialize, Serialize};
 use tidegate_connectors::stream::OnDiskFailure;
 use tidegate_core::schema::ts_field;
-use tidegate_core::{Ack, FieldType, Rows};
-use tidegate_rules::{Listened, When};
+use tidegate_core::{Ack, Rows};
+use tidegate_rules::{Listened, Source, When};
 use tokio::sync::mpsc;
 
-use crate::buffer::{Buffer, BufferError, JournalEntry, JournalStep, Recovered, Snapshot, States};
+use crate::buffer::{Buffer, BufferError, Content, JournalEntry, JournalStep, Recovered, Snapshot, States};
 use crate::config::{Config, Stream};
-use crate::rulebook::{Edit, Placed, RuleBook};
+use crate::rulebook::{Edit, RuleBook};
 use crate::schemas::typed;
-use crate::sequencer::{Entry, Origin};
+use crate::sequencer::Entry;
 use crate::status::StreamStatus;
-use crate::tables::Copies;
+use again::Again;
+use stored::{ListenedTo, Manifest, StoredEdit, StoredRule, StoredSource, stored};
+
+mod again;
+mod stored;
 
 /// Journaled rows after which a snapshot is due, whatever the time: these take about a second to run again.
 const SNAPSHOT_ROWS: u64 = 500_000;
@@ -71,34 +74,11 @@ impl Kept {
     }
 }
 
-/// What was in force at a snapshot.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Manifest {
-    /// by name
-    rules: BTreeMap<String, RuleText>,
-    /// by reference table: what names the copy of its content
-    #[serde(default)]
-    tables: BTreeMap<String, String>,
-    /// by stream: the columns behind `ts`, as far as they were known
-    columns: BTreeMap<String, Vec<(String, FieldType)>>,
-    /// by stream: when it was listened to
-    #[serde(default)]
-    listened: BTreeMap<String, Listened>,
-}
-
-/// When some streams were listened to, as the journal keeps it.
-#[derive(Debug, Serialize, Deserialize)]
-struct ListenedTo {
-    streams: Vec<String>,
-    listened: Listened,
-}
-
-/// The newest good text of a rule.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct RuleText {
+/// A rule, as it was put last.
+struct InForce {
     /// as diagnostics name it
     file: String,
-    text: String,
+    source: Source,
 }
 
 /// Where a box starts: what it had got to when it ended.
@@ -109,14 +89,12 @@ pub struct Start {
     newest: u64,
     /// the snapshot that the journal goes on from: its last entry, what was in force, and the rules' state
     snapshot: Option<(u64, Manifest, States)>,
-    /// where copies of what reference tables held are
-    copies: Copies,
 }
 
 impl Start {
     /// Takes the snapshot out of what the buffer found, and says what is wrong with it.
     #[must_use]
-    pub fn new(recovered: &mut Recovered, copies: Copies) -> Self {
+    pub fn new(recovered: &mut Recovered) -> Self {
         for reason in &recovered.damaged {
             tracing::error!(
                 reason,
@@ -134,7 +112,7 @@ impl Start {
         // After damage the journal may end before the snapshot, or before what was noted of it.
         let newest =
             recovered.entries.1.max(recovered.newest).max(snapshot.as_ref().map_or(0, |(entry, ..)| *entry));
-        Self { entries: recovered.entries, newest, snapshot, copies }
+        Self { entries: recovered.entries, newest, snapshot }
     }
 
     /// The columns of `stream` that were known at the snapshot. `None`: there is no snapshot.
@@ -156,9 +134,9 @@ pub struct Journal {
     /// the number of the next entry
     next: u64,
     /// the rules at this place of the sequence
-    rules: BTreeMap<String, RuleText>,
+    rules: BTreeMap<String, InForce>,
     /// the contents of the reference tables there
-    tables: BTreeMap<String, String>,
+    tables: BTreeMap<String, Content>,
     /// when streams were listened to, there
     listened: BTreeMap<String, Listened>,
     snapshots: u64,
@@ -195,32 +173,17 @@ impl Journal {
             changed: false,
         };
         book.set_quiet(true);
-        let mut run = Run {
-            book,
-            workers,
-            copies: &start.copies,
-            columns: HashMap::new(),
-            when: When::at(0),
-            entries: 0,
-            rows: 0,
-        };
+        let mut run = Again::new(book, workers, journal.buffer.clone());
         let (first, last) = start.entries;
         let after = match start.snapshot {
             Some((entry, manifest, states)) => {
-                for (name, content) in &manifest.tables {
-                    run.edit(&Edit::Table { name: name.clone(), content: content.clone() }).await?;
+                for (name, content) in manifest.tables {
+                    journal.edit_again(StoredEdit::Table { name, content }, &mut run).await?;
                 }
-                journal.tables = manifest.tables;
-                for (name, RuleText { file, text }) in &manifest.rules {
-                    run.edit(&Edit::Put {
-                        name: name.clone(),
-                        file: file.clone(),
-                        text: text.clone(),
-                        inherits: name.clone(),
-                    })
-                    .await?;
+                for (name, StoredRule { file, source }) in manifest.rules {
+                    let put = StoredEdit::Put { inherits: name.clone(), name, file, source };
+                    journal.edit_again(put, &mut run).await?;
                 }
-                journal.rules = manifest.rules;
                 for (stream, listened) in &manifest.listened {
                     run.listened(0, std::slice::from_ref(stream), *listened).await;
                 }
@@ -267,7 +230,12 @@ impl Journal {
         Ok(journal)
     }
 
-    async fn run_again(&mut self, mut after: u64, newest: u64, run: &mut Run<'_>) -> Result<(), BufferError> {
+    async fn run_again(
+        &mut self,
+        mut after: u64,
+        newest: u64,
+        run: &mut Again<'_>,
+    ) -> Result<(), BufferError> {
         let mut missing = 0;
         while after < newest {
             let entries = self.buffer.read_journal(after).await?;
@@ -294,11 +262,8 @@ impl Journal {
                         }
                     },
                     JournalStep::Rows { stream, rows, .. } => run.rows(&stream, rows).await,
-                    JournalStep::Edit(edit) => match serde_json::from_str(&edit) {
-                        Ok(edit) => {
-                            self.note(&edit);
-                            run.edit(&edit).await?;
-                        }
+                    JournalStep::Edit { edit, .. } => match serde_json::from_str(&edit) {
+                        Ok(edit) => self.edit_again(edit, run).await?,
                         Err(error) => {
                             tracing::error!(entry = id, %error, "a change of the rules in the journal \
                                 cannot be read")
@@ -310,6 +275,11 @@ impl Journal {
         if missing > 0 {
             tracing::error!(missing, "entries of the journal are missing; the rules' state lacks their rows");
         }
+        Ok(())
+    }
+
+    async fn edit_again(&mut self, edit: StoredEdit, run: &mut Again<'_>) -> Result<(), BufferError> {
+        run.edit(edit).await?.iter().for_each(|edit| self.note(edit));
         Ok(())
     }
 
@@ -383,8 +353,9 @@ impl Journal {
     pub async fn edit(&mut self, edit: &Edit, when: When) {
         self.changed = true;
         self.note(edit);
-        match serde_json::to_string(edit) {
-            Ok(json) => drop(self.append(when, JournalStep::Edit(json)).await),
+        let (stored, content) = stored(edit);
+        match serde_json::to_string(&stored) {
+            Ok(edit) => drop(self.append(when, JournalStep::Edit { edit, content }).await),
             Err(error) => tracing::error!(%error, "a change of the rules cannot be kept in the journal"),
         }
     }
@@ -407,14 +378,25 @@ impl Journal {
         }
         self.rows = 0;
         let columns = columns.map(|(name, schema)| (name.clone(), typed(schema))).collect();
-        let (rules, tables, listened) = (self.rules.clone(), self.tables.clone(), self.listened.clone());
-        let manifest = Manifest { rules, tables, columns, listened };
+        let rule = |(name, InForce { file, source }): (&String, &InForce)| {
+            (name.clone(), StoredRule { file: file.clone(), source: StoredSource::from(source) })
+        };
+        let tables = self.tables.iter().map(|(name, content)| (name.clone(), content.hash().to_string()));
+        let manifest = Manifest {
+            rules: self.rules.iter().map(rule).collect(),
+            tables: tables.collect(),
+            columns,
+            listened: self.listened.clone(),
+        };
         let manifest = serde_json::to_string(&manifest)
             .map_err(|error| tracing::error!(%error, "what a snapshot needs cannot be written down"))
             .ok()?;
         self.snapshots += 1;
         let number = self.snapshots;
-        let snapshot = Snapshot { number, entry: self.next - 1, manifest, parts: workers, mends: false };
+        let sources = self.rules.values().map(|rule| Content::from(&rule.source));
+        let contents = sources.chain(self.tables.values().cloned()).collect();
+        let snapshot =
+            Snapshot { number, entry: self.next - 1, manifest, contents, parts: workers, mends: false };
         let taken = self.buffer.snapshot(snapshot).unwrap_or(false);
         self.changed |= !taken;
         taken.then_some(number)
@@ -422,9 +404,9 @@ impl Journal {
 
     fn note(&mut self, edit: &Edit) {
         match edit {
-            Edit::Put { name, file, text, inherits } => {
+            Edit::Put { name, file, source, inherits } => {
                 self.rules.remove(inherits);
-                self.rules.insert(name.clone(), RuleText { file: file.clone(), text: text.clone() });
+                self.rules.insert(name.clone(), InForce { file: file.clone(), source: source.clone() });
             }
             Edit::Remove { name } => {
                 self.rules.remove(name);
@@ -445,100 +427,5 @@ impl Journal {
     }
 }
 
-/// The journal being run again.
-struct Run<'a> {
-    book: &'a mut RuleBook,
-    workers: &'a [mpsc::Sender<Entry>],
-    copies: &'a Copies,
-    /// of each stream, as its last rows had them
-    columns: HashMap<Arc<str>, SchemaRef>,
-    /// when the entry at hand came
-    when: When,
-    entries: u64,
-    rows: u64,
-}
-
-impl Run<'_> {
-    async fn edit(&mut self, edit: &Edit) -> Result<(), BufferError> {
-        let changes = match edit {
-            Edit::Table { name, content } => match self.copies.load(name, content) {
-                Ok(rows) => self.book.set_table(&Arc::from(name.as_str()), rows),
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>
-                {
-                    tracing::error!(
-                        table = name,
-                        %error,
-                        "what the table held cannot be read any more; rules do without it until its file is \
-                        read"
-                    );
-                    Vec::new()
-                }
-                // It may be read the next time: to go on without it would lose the state of its rules.
-                Err(error) => return Err(BufferError::Io { path: self.copies.path(name, content), error }),
-            },
-            _ => self.book.edit(edit).changes,
-        };
-        self.place(changes).await;
-        Ok(())
-    }
-
-    async fn restore(&self, states: States) {
-        for (rule, state) in states {
-            match self.book.worker_of(&rule) {
-                Some(worker) => self.send(worker, Entry::Restore { rule, state }).await,
-                None => {
-                    tracing::warn!(rule = %rule, "the rule cannot be loaded any more; its state is dropped")
-                }
-            }
-        }
-    }
-
-    async fn rows(&mut self, stream: &Arc<str>, rows: Rows) {
-        self.rows += rows.len() as u64;
-        let schema = rows.batch.schema();
-        if self.columns.get(stream).is_none_or(|known| *known != schema) {
-            self.columns(stream, &schema).await;
-            self.columns.insert(Arc::clone(stream), schema);
-        }
-        for worker in 0..self.workers.len() {
-            let (stream, rows) = (Arc::clone(stream), rows.clone());
-            self.send(worker, Entry::Batch { stream, rows, when: self.when, origin: Origin::Journal }).await;
-        }
-    }
-
-    async fn tick(&self, seq: u64) {
-        for worker in 0..self.workers.len() {
-            self.send(worker, Entry::Tick { seq, when: self.when, origin: Origin::Journal }).await;
-        }
-    }
-
-    async fn listened(&self, seq: u64, streams: &[String], listened: Listened) {
-        let streams: Arc<[Arc<str>]> = streams.iter().map(|stream| Arc::from(stream.as_str())).collect();
-        for worker in 0..self.workers.len() {
-            let (streams, when, origin) = (Arc::clone(&streams), self.when, Origin::Journal);
-            self.send(worker, Entry::Listened { seq, streams, listened, when, origin }).await;
-        }
-    }
-
-    /// Has the rules compiled for these columns, if they are not.
-    async fn columns(&mut self, stream: &str, schema: &SchemaRef) {
-        if self.book.columns(stream) != Some(schema) {
-            let changes = self.book.columns_changed(stream, schema);
-            self.place(changes).await;
-        }
-    }
-
-    async fn place(&self, changes: Vec<Placed>) {
-        for (worker, change) in changes {
-            self.send(worker, Entry::Change(change)).await;
-        }
-    }
-
-    async fn send(&self, worker: usize, entry: Entry) {
-        if let Some(worker) = self.workers.get(worker) {
-            // A worker is gone only when the box is going down.
-            drop(worker.send(entry).await);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use crate::disk::{Disk, SystemDisk};
 use crate::memories::Memories;
 use crate::rulebook::{AfterRestart, RuleBook};
 use crate::rules_dir::RulesDir;
-use crate::run::{RunError, copies};
+use crate::run::RunError;
 use crate::status::Status;
 use crate::supervisor::{SystemThreads, Threads};
 use crate::tables::TableFiles;
@@ -77,7 +77,7 @@ impl World for Machine {
 
     fn rules(&mut self, config: &Config, book: RuleBook) -> Rules {
         let book = book.knowing(after_restart(config.clone()));
-        let tables = TableFiles::new(config).keeping(copies(config, self.disk(), self.clock()), &book);
+        let tables = TableFiles::new(config);
         let (rules, handle) = RulesDir::new(&config.rules.dir, tables, book);
         Rules { handle, run: Box::new(|changes, loaded| Box::pin(rules.run(changes, loaded))) }
     }

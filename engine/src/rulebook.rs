@@ -1,7 +1,7 @@
-//! The rule book: every rule file with its text, what became of it, and the worker that runs it.
+//! The rule book: every rule file with its source, what became of it, and the worker that runs it.
 //!
-//! It compiles texts against the catalog, refuses circles of derived streams, keeps the last good version of
-//! a rule when a new one is wrong, and decides which rules must live together: those that share a derived
+//! It compiles sources against the catalog, refuses circles of derived streams, keeps the last good version
+//! of a rule when a new one is wrong, and decides which rules must live together: those that share a derived
 //! stream or an output, so that their rows keep their order. It has no threads and no files; what it returns
 //! are changes for the workers, in the order in which they must take effect.
 
@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tidegate_core::Diagnostic;
-use tidegate_rules::{Catalog, CompileError, Compiled, Flow, Mode, Options, Rule, Target, compile};
+use tidegate_rules::{Catalog, CompileError, Compiled, Flow, Mode, Options, Rule, Source, Target, compile};
 use tokio::sync::oneshot;
 
+use crate::buffer::Content;
 use crate::status::Status;
 use crate::worker::{Change, Load, topological};
 use placement::{Move, Placement};
@@ -27,18 +26,17 @@ const RESTART: &str = "restart the box: the rule is right for the configuration 
 /// A change, with the worker that it is for.
 pub type Placed = (usize, Change);
 
-/// A change of the rule files, or of the files of reference tables, that is good, as the journal keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// A change of the rule files, or of the files of reference tables, that is good: the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
-    /// A rule has a new text.
+    /// A rule has a new source.
     Put {
         /// the rule
         name: String,
         /// its file, as diagnostics name it
         file: String,
-        /// the text
-        text: String,
+        /// the source
+        source: Source,
         /// the rule whose state it takes over: itself, or the one that it was renamed from, which is gone
         inherits: String,
     },
@@ -51,8 +49,8 @@ pub enum Edit {
     Table {
         /// the table
         name: String,
-        /// what names the copy of its content
-        content: String,
+        /// its rows, packed
+        content: Content,
     },
 }
 
@@ -65,8 +63,8 @@ pub struct Edited {
     pub changes: Vec<Placed>,
 }
 
-/// What makes a rule of its file's name and text: [`compile`] in a box.
-pub type Compile = fn(&str, &str, &Catalog) -> Result<Compiled, CompileError>;
+/// What makes a rule of its file's name and source: [`compile`] in a box.
+pub type Compile = fn(&str, &Source, &Catalog) -> Result<Compiled, CompileError>;
 
 /// What rules could name if the box was started again, beside what they may name now; none if that is the
 /// same.
@@ -94,15 +92,15 @@ pub struct RuleBook {
 struct Entry {
     /// the file, as diagnostics name it
     file: String,
-    /// newest text that is not known to be wrong
-    good: Option<Arc<str>>,
-    /// streams whose columns the newest good text waits for, and tables that have not been read
+    /// newest source that is not known to be wrong
+    good: Option<Source>,
+    /// streams whose columns the newest good source waits for, and tables that have not been read
     waiting: Vec<String>,
-    /// what is wrong with the newest text
+    /// what is wrong with the newest source
     wrong: Vec<Diagnostic>,
-    /// that text, unless it cannot be read
-    refused: Option<Arc<str>>,
-    /// what is probably not meant in the newest good text, and whether the log has it
+    /// that source, unless it cannot be read
+    refused: Option<Source>,
+    /// what is probably not meant in the newest good source, and whether the log has it
     warnings: Vec<Diagnostic>,
     warned: bool,
     /// reference tables that the version that runs reads
@@ -171,7 +169,7 @@ impl RuleBook {
     }
 
     /// Rule `from` is called `to` from now on, and its file `file`: the version that runs goes on there,
-    /// whether or not a newer text is wrong. Without an edit there was nothing that could go on.
+    /// whether or not a newer source is wrong. Without an edit there was nothing that could go on.
     pub fn rename(&mut self, from: &str, to: &Arc<str>, file: &str) -> Edited {
         let Some((from, good)) = self
             .rules
@@ -183,22 +181,21 @@ impl RuleBook {
         self.put(to, file, &good, &from)
     }
 
-    /// Whether `text` is the newest good text of rule `name`, and no wrong one came after it.
+    /// Whether `source` is the newest good one of rule `name`, and no wrong one came after it.
     #[must_use]
-    pub fn runs(&self, name: &str, text: &str) -> bool {
+    pub fn runs(&self, name: &str, source: &Source) -> bool {
         self.rules
             .get(name)
-            .is_some_and(|entry| entry.wrong.is_empty() && entry.good.as_deref() == Some(text))
+            .is_some_and(|entry| entry.wrong.is_empty() && entry.good.as_ref() == Some(source))
     }
 
     /// Makes a change of the rules that was made before.
     pub fn edit(&mut self, edit: &Edit) -> Edited {
         match edit {
-            Edit::Put { name, file, text, inherits } => {
-                let (name, text, inherits) =
-                    (Arc::from(name.as_str()), Arc::from(text.as_str()), Arc::from(inherits.as_str()));
-                let outcome = self.compile_again(&name, file, &text);
-                self.take(&name, file, &text, &inherits, outcome)
+            Edit::Put { name, file, source, inherits } => {
+                let (name, inherits) = (Arc::from(name.as_str()), Arc::from(inherits.as_str()));
+                let outcome = self.compile_again(&name, file, source);
+                self.take(&name, file, source, &inherits, outcome)
             }
             Edit::Remove { name } => self.remove(name),
             // Its content is elsewhere: see `set_table`.
@@ -233,35 +230,38 @@ impl RuleBook {
         changes
     }
 
-    /// Takes a new text for the rule `name`, whose state it inherits from `inherits`. A text that is wrong
-    /// changes nothing but what [`RuleBook::wrong`] says.
-    pub fn put(&mut self, name: &Arc<str>, file: &str, text: &Arc<str>, inherits: &Arc<str>) -> Edited {
-        let has_run = self.rules.get(inherits).is_some_and(|entry| entry.good.as_ref() == Some(text));
+    /// Takes a new source for the rule `name`, whose state it inherits from `inherits`. A source that is
+    /// wrong changes nothing but what [`RuleBook::wrong`] says.
+    pub fn put(&mut self, name: &Arc<str>, file: &str, source: &Source, inherits: &Arc<str>) -> Edited {
+        let has_run = self.rules.get(inherits).is_some_and(|entry| entry.good.as_ref() == Some(source));
         let outcome = if has_run {
-            self.compile_again(name, file, text)
+            self.compile_again(name, file, source)
         } else {
-            self.compile(&self.catalog, name, file, text)
+            self.compile(&self.catalog, name, file, source)
         };
-        self.take(name, file, text, inherits, outcome)
+        self.take(name, file, source, inherits, outcome)
     }
 
     fn take(
         &mut self,
         name: &Arc<str>,
         file: &str,
-        text: &Arc<str>,
+        source: &Source,
         inherits: &Arc<str>,
         outcome: Result<Compiled, CompileError>,
     ) -> Edited {
         let entry = self.rules.entry(Arc::clone(name)).or_insert_with(|| Entry::new(file));
+        if !matches!(outcome, Err(CompileError::Wrong(_))) {
+            file.clone_into(&mut entry.file);
+        }
         let status = self.status.rules.of(name);
         let edit = || {
             let (name, inherits) = (name.to_string(), inherits.to_string());
-            Some(Edit::Put { name, file: file.to_owned(), text: text.to_string(), inherits })
+            Some(Edit::Put { name, file: file.to_owned(), source: source.clone(), inherits })
         };
         match outcome {
             Ok(Compiled { options, rule, warnings }) => {
-                (entry.good, entry.waiting, entry.wrong) = (Some(Arc::clone(text)), Vec::new(), Vec::new());
+                (entry.good, entry.waiting, entry.wrong) = (Some(source.clone()), Vec::new(), Vec::new());
                 entry.warned &= entry.warnings == warnings;
                 entry.warnings = warnings;
                 status.refused.clear();
@@ -277,23 +277,23 @@ impl RuleBook {
                 }
                 status.refused.clear();
                 status.waits_for.note(streams.join(", "));
-                (entry.good, entry.waiting, entry.wrong) = (Some(Arc::clone(text)), streams, Vec::new());
+                (entry.good, entry.waiting, entry.wrong) = (Some(source.clone()), streams, Vec::new());
                 Edited { edit: edit(), changes: self.renamed(name, inherits) }
             }
             Err(CompileError::Wrong(mut wrong)) => {
-                if self.fits_after_restart(file, text) {
+                if self.fits_after_restart(file, source) {
                     wrong.iter_mut().for_each(|wrong| wrong.help = Some(RESTART.to_owned()));
                 }
-                self.refuse(name, file, wrong, Some(Arc::clone(text)));
+                self.refuse(name, file, wrong, Some(source.clone()));
                 Edited::default()
             }
         }
     }
 
     /// Whether a rule that is wrong now would be right if the box was started again.
-    fn fits_after_restart(&self, file: &str, text: &str) -> bool {
+    fn fits_after_restart(&self, file: &str, source: &Source) -> bool {
         let then = self.after_restart.as_ref().and_then(|after_restart| after_restart(&self.catalog));
-        then.is_some_and(|then| !matches!((self.compile)(file, text, &then), Err(CompileError::Wrong(_))))
+        then.is_some_and(|then| !matches!((self.compile)(file, source, &then), Err(CompileError::Wrong(_))))
     }
 
     /// Rule `name` was called `before`, which is gone with the same edit: a crash between two would leave one
@@ -308,7 +308,7 @@ impl RuleBook {
         self.refuse(name, &file, vec![wrong], None);
     }
 
-    fn refuse(&mut self, name: &Arc<str>, file: &str, wrong: Vec<Diagnostic>, text: Option<Arc<str>>) {
+    fn refuse(&mut self, name: &Arc<str>, file: &str, wrong: Vec<Diagnostic>, source: Option<Source>) {
         let entry = self.rules.entry(Arc::clone(name)).or_insert_with(|| Entry::new(file));
         let keeps = if entry.running.is_some() {
             "the version before keeps running"
@@ -320,7 +320,7 @@ impl RuleBook {
         }
         let status = self.status.rules.of(name);
         status.refused.note(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-        (entry.wrong, entry.refused) = (wrong, text);
+        (entry.wrong, entry.refused) = (wrong, source);
     }
 
     /// The file of rule `name` is gone.
@@ -355,14 +355,20 @@ impl RuleBook {
         self.rules.keys().map(|name| &**name)
     }
 
+    /// The file of rule `name`, as diagnostics name it.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&str> {
+        self.rules.get(name).map(|entry| entry.file.as_str())
+    }
+
     /// Rule `name` and all that must live on the same worker.
     #[must_use]
     pub fn family(&self, name: &Arc<str>) -> BTreeSet<Arc<str>> {
         self.placement.family(name)
     }
 
-    /// All rules, each with its newest text if that is known to be good.
-    pub fn texts(&self) -> impl Iterator<Item = (&Arc<str>, Option<&Arc<str>>)> {
+    /// All rules, each with its newest source if that is known to be good.
+    pub fn sources(&self) -> impl Iterator<Item = (&Arc<str>, Option<&Source>)> {
         self.rules.iter().map(|(name, entry)| (name, entry.good.as_ref().filter(|_| entry.wrong.is_empty())))
     }
 
@@ -374,25 +380,23 @@ impl RuleBook {
 
     /// Compiles the rules anew that read `name`, or wait for its columns.
     fn compile_readers(&mut self, name: &str) -> Vec<Placed> {
-        let concerned: Vec<(Arc<str>, String, Arc<str>)> = self
+        let concerned: Vec<(Arc<str>, String, Source)> = self
             .rules
             .iter()
             .filter(|(_, entry)| entry.reads(name))
-            .filter_map(|(name, entry)| {
-                Some((Arc::clone(name), entry.file.clone(), Arc::clone(entry.good.as_ref()?)))
-            })
+            .filter_map(|(name, entry)| Some((Arc::clone(name), entry.file.clone(), entry.good.clone()?)))
             .collect();
         let mut changes = Vec::new();
-        for (name, file, text) in concerned {
-            // The newest text may be a wrong one that was never run; it stays wrong. It may also be this one,
-            // which did not fit the columns before.
+        for (name, file, source) in concerned {
+            // The newest source may be a wrong one that was never run; it stays wrong. It may also be this
+            // one, which did not fit the columns before.
             let newest = self
                 .rules
                 .get_mut(&name)
                 .map(|entry| (std::mem::take(&mut entry.wrong), entry.refused.take()));
-            changes.extend(self.put(&name, &file, &text, &name).changes);
+            changes.extend(self.put(&name, &file, &source, &name).changes);
             let still_wrong =
-                newest.filter(|(wrong, refused)| !wrong.is_empty() && refused.as_ref() != Some(&text));
+                newest.filter(|(wrong, refused)| !wrong.is_empty() && refused.as_ref() != Some(&source));
             if let Some((newest, entry)) = still_wrong.zip(self.rules.get_mut(&name)) {
                 self.status
                     .rules
@@ -405,13 +409,13 @@ impl RuleBook {
         changes
     }
 
-    /// What is wrong with the newest texts.
+    /// What is wrong with the newest sources.
     #[must_use]
     pub fn wrong(&self) -> Vec<Diagnostic> {
         self.rules.values().flat_map(|entry| entry.wrong.iter().cloned()).collect()
     }
 
-    /// What is probably not meant in the newest good texts.
+    /// What is probably not meant in the newest good sources.
     #[must_use]
     pub fn warnings(&self) -> Vec<Diagnostic> {
         self.rules.values().flat_map(|entry| entry.warnings.iter().cloned()).chain(self.writers()).collect()
@@ -458,20 +462,20 @@ impl RuleBook {
         self.rules.is_empty()
     }
 
-    /// Compiles a text that has been good before: columns that were inferred since do not make it wrong.
+    /// Compiles a source that has been good before: columns that were inferred since do not make it wrong.
     /// Those that are in its way, and what came after them, it does not see.
-    fn compile_again(&self, name: &Arc<str>, file: &str, text: &str) -> Result<Compiled, CompileError> {
-        let wrong = match self.compile(&self.catalog, name, file, text) {
+    fn compile_again(&self, name: &Arc<str>, file: &str, source: &Source) -> Result<Compiled, CompileError> {
+        let wrong = match self.compile(&self.catalog, name, file, source) {
             Err(CompileError::Wrong(wrong)) => wrong,
             outcome => return outcome,
         };
         let mut catalog = self.catalog.clone();
-        for stream in self.catalog.inferred.iter().filter(|stream| text.contains(stream.as_str())) {
+        for stream in self.catalog.inferred.iter().filter(|stream| source.contains(stream)) {
             let Some(Some(schema)) = self.catalog.inputs.get(stream) else { continue };
             for columns in (1..schema.fields().len()).rev() {
                 let fewer: Vec<_> = schema.fields().iter().take(columns).cloned().collect();
                 catalog.inputs.insert(stream.clone(), Some(Arc::new(Schema::new(fewer))));
-                if let Ok(mut compiled) = self.compile(&catalog, name, file, text) {
+                if let Ok(mut compiled) = self.compile(&catalog, name, file, source) {
                     compiled.warnings.push(without(stream, schema, columns, &wrong));
                     return Ok(compiled);
                 }
@@ -486,16 +490,15 @@ impl RuleBook {
         catalog: &Catalog,
         name: &Arc<str>,
         file: &str,
-        text: &str,
+        source: &Source,
     ) -> Result<Compiled, CompileError> {
-        let Compiled { options, rule, warnings } = (self.compile)(file, text, catalog)?;
+        let Compiled { options, mut rule, warnings } = (self.compile)(file, source, catalog)?;
         // An empty table and one that nobody has read yet are not the same: NOT IN would let everything pass.
-        let unread = rule
-            .tables()
+        let unread: Vec<String> = tables(&mut *rule)
             .iter()
-            .map(|(table, _)| table.to_string())
-            .filter(|table| !self.tables.contains_key(table.as_str()));
-        let unread: Vec<String> = unread.collect();
+            .filter(|table| !self.tables.contains_key(*table))
+            .map(ToString::to_string)
+            .collect();
         if !unread.is_empty() {
             return Err(CompileError::Waiting(unread));
         }
@@ -548,7 +551,7 @@ impl RuleBook {
         name: &Arc<str>,
         inherits: &Arc<str>,
         options: &Options,
-        rule: Box<dyn Rule>,
+        mut rule: Box<dyn Rule>,
     ) -> Vec<Placed> {
         let mut changes = Vec::new();
         if options.mode == Mode::Off {
@@ -563,7 +566,7 @@ impl RuleBook {
             return changes;
         }
         let flows = rule.flows().to_vec();
-        let tables: Vec<Arc<str>> = rule.tables().iter().map(|(table, _)| Arc::clone(table)).collect();
+        let tables = tables(&mut *rule);
         // A renamed rule's state is on the worker of the old name.
         let old = if inherits == name { None } else { self.placement.leave(inherits) };
         if old.is_some()
@@ -577,7 +580,7 @@ impl RuleBook {
             entry.running = Some(flows);
             entry.writes = options.mode == Mode::Active;
             entry.tables = tables;
-            hash = entry.good.as_deref().map_or(hash, sha256);
+            hash = entry.good.as_ref().map_or(hash, |source| Arc::clone(source.sha256()));
         }
         let (mode, delivery) = (options.mode, options.delivery());
         let is_said = self.says_what_runs;
@@ -601,9 +604,10 @@ impl RuleBook {
     }
 }
 
-/// The SHA-256 of a rule's text, in hexadecimal digits.
-fn sha256(text: &str) -> Arc<str> {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+/// The reference tables that a rule looks things up in.
+fn tables(rule: &mut dyn Rule) -> Vec<Arc<str>> {
+    let lookups = rule.lookups().map_or_else(Vec::new, |lookups| lookups.tables().to_vec());
+    lookups.into_iter().map(|(table, _)| table).collect()
 }
 
 /// What is said of a rule that does not see the columns of `stream` from the one with index `first` on.

@@ -7,8 +7,11 @@
 //! A file that somebody has open for writing is left alone until it is closed (or [`STALE_WRITE`] has passed
 //! without another write), so that half a rule never runs. A file that vanishes is missed for [`GRACE`]
 //! before its rule goes: many editors save by moving the old file away first. A file that appears with the
-//! text of one that vanished is the same rule under a new name, and keeps its state; also when that text is
-//! wrong: then the version before it goes on under the new name.
+//! source of one that vanished is the same rule under a new name, and keeps its state; also when that source
+//! is wrong: then the version before it goes on under the new name.
+//!
+//! A file's name is the rule's, and its ending the language. Two files of one name are an error, since nobody
+//! could say which of them is the rule.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -23,6 +26,7 @@ use arrow::datatypes::SchemaRef;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecursiveMode, Watcher};
 use tidegate_core::Diagnostic;
+use tidegate_rules::{Language, Source};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::rulebook::{Edited, Placed, RuleBook};
@@ -38,8 +42,6 @@ const STALE_WRITE: Duration = Duration::from_secs(2);
 const PATROL: Duration = Duration::from_secs(5);
 /// Wake-ups, and the sequencer's requests, of which there is one at a time.
 const QUEUED: usize = 64;
-/// No person writes a longer rule.
-const MAX_RULE_BYTES: u64 = 1 << 20;
 
 /// What whoever owns the rule book is asked for.
 pub enum Request {
@@ -104,12 +106,15 @@ pub struct RulesDir {
     gone_said: bool,
 }
 
+#[derive(Default)]
 struct File {
     /// `None`: not looked at yet
     stamp: Option<Stamp>,
     /// `None`: it cannot be read, or is of an earlier run and wrong by now
-    text: Option<Arc<str>>,
+    source: Option<Source>,
     missing_since: Option<Instant>,
+    /// another file has its name, and that was said
+    has_double: bool,
 }
 
 /// What tells a changed file without reading it.
@@ -134,10 +139,14 @@ impl RulesDir {
     ) -> Result<(RuleBook, Vec<Placed>), Diagnostic> {
         let mut changes: Vec<Placed> =
             tables.look(&mut book, &|_| false, true).into_iter().flat_map(|edited| edited.changes).collect();
-        for (name, path) in list(dir).map_err(|error| unreadable(dir, &error))? {
-            match read(&path) {
-                Ok((text, _)) => {
-                    changes.extend(book.put(&name, &path.display().to_string(), &text, &name).changes)
+        for (name, paths) in list(dir).map_err(|error| unreadable(dir, &error))? {
+            let read = match paths.as_slice() {
+                [path] => read(path).map(|(source, _)| (path, source)),
+                doubles => Err(ambiguous(&name, doubles)),
+            };
+            match read {
+                Ok((path, source)) => {
+                    changes.extend(book.put(&name, &path.display().to_string(), &source, &name).changes)
                 }
                 Err(diagnostic) => book.cannot_read(&name, diagnostic),
             }
@@ -146,16 +155,19 @@ impl RulesDir {
     }
 
     /// Prepares to watch `dir`. Rules that the book has already are those of an earlier run: a file with the
-    /// same text changes nothing, and a rule without a file goes at once.
+    /// same source changes nothing, and a rule without a file goes at once.
     #[must_use]
     pub fn new(dir: &Path, tables: TableFiles, book: RuleBook) -> (Self, RulesHandle) {
         let (handle, requests) = RulesHandle::new();
         let wake = handle.0.clone();
         let (writers, touched) = (Arc::default(), Arc::default());
         let long_ago = Instant::now().checked_sub(GRACE);
-        let known =
-            |text: Option<&Arc<str>>| File { stamp: None, text: text.cloned(), missing_since: long_ago };
-        let files = book.texts().map(|(name, text)| (Arc::clone(name), known(text))).collect();
+        let known = |source: Option<&Source>| File {
+            source: source.cloned(),
+            missing_since: long_ago,
+            ..File::default()
+        };
+        let files = book.sources().map(|(name, source)| (Arc::clone(name), known(source))).collect();
         let rules = Self {
             dir: dir.to_owned(),
             book,
@@ -300,7 +312,7 @@ impl RulesDir {
         self.gone_said = false;
         let touched = std::mem::take(&mut *lock(&self.touched));
         let missing = self.note_missing(&listed);
-        for (name, path) in listed {
+        for (name, paths) in listed {
             if let Some(file) = self.files.get_mut(&name) {
                 file.missing_since = None;
             }
@@ -308,11 +320,15 @@ impl RulesDir {
                 lock(&self.touched).insert(name.to_string());
                 continue;
             }
+            let [path] = paths.as_slice() else {
+                self.refuse_doubles(&name, &paths);
+                continue;
+            };
             let known = self.files.get(&name).and_then(|file| file.stamp);
-            if known.is_some() && known == stamp(&path) && !touched.contains(&*name) {
+            if known.is_some() && known == stamp(path) && !touched.contains(&*name) {
                 continue;
             }
-            self.take(&name, &path, &missing, &mut changes);
+            self.take(&name, path, &missing, &mut changes);
         }
         self.forget_missing(&mut changes);
         self.book.log_warnings();
@@ -323,31 +339,27 @@ impl RulesDir {
         &mut self,
         name: &Arc<str>,
         path: &Path,
-        missing: &[(Arc<str>, Option<Arc<str>>)],
+        missing: &[(Arc<str>, Source)],
         changes: &mut Vec<Edited>,
     ) {
-        let (text, stamp) = match read(path) {
+        let (source, stamp) = match read(path) {
             Ok(read) => read,
             // It vanished while we looked.
             Err(_) if !path.exists() => return,
             Err(diagnostic) => {
                 self.book.cannot_read(name, diagnostic);
-                let text = self.files.get(name).and_then(|file| file.text.clone());
-                if let Some(stamp) = stamp(path) {
-                    self.files
-                        .insert(Arc::clone(name), File { stamp: Some(stamp), text, missing_since: None });
-                }
+                self.files.insert(Arc::clone(name), File { stamp: stamp(path), ..File::default() });
                 return;
             }
         };
         if let Some(file) = self.files.get_mut(name) {
             file.stamp = Some(stamp);
-            if file.text.as_ref() == Some(&text) {
+            if file.source.as_ref() == Some(&source) {
                 return;
             }
         }
-        let old_name = missing.iter().find(|(old, old_text)| {
-            old_text.as_ref() == Some(&text) && !self.files.contains_key(name) && self.files.contains_key(old)
+        let old_name = missing.iter().find(|(old, old_source)| {
+            *old_source == source && !self.files.contains_key(name) && self.files.contains_key(old)
         });
         let file = path.display().to_string();
         if let Some((old, _)) = old_name {
@@ -358,22 +370,31 @@ impl RulesDir {
             }
             changes.push(renamed);
         }
-        // Nothing is left to be done for a text that runs already; a wrong one is said once more, with the
+        // Nothing is left to be done for a source that runs already; a wrong one is said once more, with the
         // file's new name.
-        if !self.book.runs(name, &text) {
-            changes.push(self.book.put(name, &file, &text, name));
+        if !self.book.runs(name, &source) {
+            changes.push(self.book.put(name, &file, &source, name));
         }
-        self.files
-            .insert(Arc::clone(name), File { stamp: Some(stamp), text: Some(text), missing_since: None });
+        let file = File { stamp: Some(stamp), source: Some(source), ..File::default() };
+        self.files.insert(Arc::clone(name), file);
     }
 
-    /// Notes which files are not in `listed`. Returns their names and texts.
-    fn note_missing(&mut self, listed: &BTreeMap<Arc<str>, PathBuf>) -> Vec<(Arc<str>, Option<Arc<str>>)> {
+    /// None of `paths` is read before it is the only one.
+    fn refuse_doubles(&mut self, name: &Arc<str>, paths: &[PathBuf]) {
+        let refused = File { has_double: true, ..File::default() };
+        let before = self.files.insert(Arc::clone(name), refused);
+        if before.is_none_or(|file| !file.has_double) {
+            self.book.cannot_read(name, ambiguous(name, paths));
+        }
+    }
+
+    /// Notes which files are not in `listed`. Returns their names and sources.
+    fn note_missing(&mut self, listed: &Listed) -> Vec<(Arc<str>, Source)> {
         let missing = self.files.iter_mut().filter(|(name, _)| !listed.contains_key(*name));
         missing
-            .map(|(name, file)| {
+            .filter_map(|(name, file)| {
                 file.missing_since.get_or_insert_with(Instant::now);
-                (Arc::clone(name), file.text.clone())
+                Some((Arc::clone(name), file.source.clone()?))
             })
             .collect()
     }
@@ -434,16 +455,30 @@ async fn send_all(to: &mpsc::Sender<Edited>, changes: Vec<Edited>) -> bool {
     true
 }
 
-/// The rule files of `dir`, by rule name. Hidden files and other endings are not rules.
-fn list(dir: &Path) -> io::Result<BTreeMap<Arc<str>, PathBuf>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if let Some(name) = rule_name(&path) {
-            files.insert(Arc::from(name), path);
+/// Files by the name of the rule that they are.
+type Listed = BTreeMap<Arc<str>, Vec<PathBuf>>;
+
+/// The rule files of `dir`.
+fn list(dir: &Path) -> io::Result<Listed> {
+    let paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    Ok(by_name(paths, |path| Language::from_path(path).is_some()))
+}
+
+/// Those of `paths` that have the ending of a rule.
+fn by_name(mut paths: Vec<PathBuf>, is_rule: impl Fn(&Path) -> bool) -> Listed {
+    paths.sort();
+    let mut files = Listed::new();
+    for path in paths.into_iter().filter(|path| is_rule(path)) {
+        if let Some(name) = visible_stem(&path) {
+            files.entry(Arc::from(name)).or_default().push(path);
         }
     }
-    Ok(files)
+    files
+}
+
+/// Hidden files are not rules.
+fn visible_stem(path: &Path) -> Option<&str> {
+    path.file_stem().and_then(OsStr::to_str).filter(|name| !name.starts_with('.'))
 }
 
 /// What looks like rules in `dir`, and is not read: other spellings of the ending, and rules in folders.
@@ -458,23 +493,33 @@ pub fn strays(dir: &Path) -> Vec<Diagnostic> {
 fn stray(path: &Path) -> Option<Diagnostic> {
     let name = path.file_name()?.to_str()?.to_lowercase();
     let is_rule = |path: &Path| rule_name(path).is_some();
-    let (what, help) = if name.starts_with('.') || is_rule(path) {
+    if name.starts_with('.') || is_rule(path) {
         return None;
-    } else if path.is_dir() {
+    }
+    let (what, help) = if path.is_dir() {
         let mut inside = fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
         inside.find(|path| is_rule(path))?;
-        ("rules in folders are not read", "move them into the rules directory itself")
-    } else if name.ends_with(".sql") || name.ends_with(".sql.txt") {
-        ("this is not read as a rule: the names of rules end with `.sql`, in lower case", "rename it")
+        ("rules in folders are not read".to_owned(), "move them into the rules directory itself")
     } else {
-        return None;
+        let meant = Path::new(name.strip_suffix(".txt").unwrap_or(&name));
+        let ending = Language::from_path(meant)?.extension();
+        let what =
+            format!("this is not read as a rule: the names of rules end with `.{ending}`, in lower case");
+        (what, "rename it")
     };
     Some(Diagnostic::new(path.display().to_string(), what).help(help.to_owned()).warning())
 }
 
 fn rule_name(path: &Path) -> Option<&str> {
-    let name = path.file_stem().and_then(OsStr::to_str)?;
-    (path.extension() == Some(OsStr::new("sql")) && !name.starts_with('.')).then_some(name)
+    visible_stem(path).filter(|_| Language::from_path(path).is_some())
+}
+
+/// Several files would be the rule `name`.
+fn ambiguous(name: &str, paths: &[PathBuf]) -> Diagnostic {
+    let names = paths.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(" and ");
+    let file = paths.first().map_or_else(String::new, |path| path.display().to_string());
+    Diagnostic::new(file, format!("{names} would both be the rule `{name}`"))
+        .help("give one of them another name, or delete it".to_owned())
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -490,7 +535,7 @@ fn stamp_of(meta: &fs::Metadata) -> Stamp {
     }
 }
 
-fn read(path: &Path) -> Result<(Arc<str>, Stamp), Diagnostic> {
+fn read(path: &Path) -> Result<(Source, Stamp), Diagnostic> {
     let file = path.display().to_string();
     let cannot = |why: String| Diagnostic::new(file.clone(), why);
     let name = rule_name(path).unwrap_or_default();
@@ -504,20 +549,13 @@ fn read(path: &Path) -> Result<(Arc<str>, Stamp), Diagnostic> {
         return Err(cannot("the rule is no file".into())
             .help(Some("only files, and links to files, are rules".to_owned())));
     }
-    if meta.len() > MAX_RULE_BYTES {
-        return Err(cannot(format!(
-            "the rule is {} bytes long; more than {MAX_RULE_BYTES} are not read",
-            meta.len()
-        )));
+    let language = Language::from_path(path).unwrap_or_default();
+    let most = language.max_bytes();
+    if meta.len() > most {
+        return Err(cannot(format!("the rule is {} bytes long; more than {most} are not read", meta.len())));
     }
     let bytes = fs::read(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok((Arc::from(text), stamp_of(&meta))),
-        Err(error) => {
-            Err(cannot(format!("the rule is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
-                .help(Some("save the file as UTF-8".to_owned())))
-        }
-    }
+    Ok((Source::new(language, bytes), stamp_of(&meta)))
 }
 
 fn unreadable(dir: &Path, error: &io::Error) -> Diagnostic {

@@ -13,14 +13,12 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use tidegate_connectors::{Inlet, OpenError};
-use tidegate_core::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{Buffer, BufferError, Uplinks};
 use crate::catalog::catalog;
 use crate::config::{Config, Stream};
-use crate::disk::Disk;
 use crate::forwarder::Forwarder;
 use crate::journal::{Journal, Kept, Start};
 use crate::management::desk::Heartbeat;
@@ -33,7 +31,7 @@ use crate::schemas::SchemaStore;
 use crate::sequencer::{Entry, Listeners, Sequencer};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
-use crate::tables::Copies;
+use crate::tables::adopt_copies;
 use crate::wakes::Wakes;
 use crate::worker::Worker;
 use crate::world::{Known, Line, Rules, World};
@@ -117,18 +115,14 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         disk.make_dir(path).map_err(|error| RunError::Directory { path: path.to_owned(), error })?;
     }
     let uplinks = Uplinks::from_config(&config.uplinks);
-    let (buffer, writer) = Buffer::open(
-        &config.buffer,
-        uplinks,
-        Arc::clone(&clock),
-        Arc::clone(&disk),
-        Arc::clone(&status.outbox),
-    )?;
+    let (buffer, writer) =
+        Buffer::open(&config.buffer, uplinks, clock, Arc::clone(&disk), Arc::clone(&status.outbox))?;
     supervisor.thread("buffer writer", writer)?;
     let (reading, forwarding) = (CancellationToken::new(), CancellationToken::new());
     let mut recovered = buffer.recovered();
     let mut schemas = SchemaStore::new(config, Arc::clone(&disk));
-    let beginning = Start::new(&mut recovered, copies(config, disk, clock));
+    adopt_copies(&*disk, &config.data_dir, &buffer).await?;
+    let beginning = Start::new(&mut recovered);
     let mut load =
         |stream: &String| (stream.clone(), schemas.load(stream, beginning.columns(stream).flatten()));
     let columns = config.streams.keys().map(&mut load).collect();
@@ -256,11 +250,6 @@ impl Running {
         tracing::info!("the box has stopped");
         Ok(())
     }
-}
-
-/// Where copies of what reference tables held are.
-pub(crate) fn copies(config: &Config, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Copies {
-    Copies::new(&config.data_dir, config.buffer.snapshot_every.0, disk, clock)
 }
 
 /// The streams that connection `name` brings.

@@ -60,7 +60,7 @@ pub struct Load {
     pub name: Arc<str>,
     /// the new version
     pub rule: Box<dyn Rule>,
-    /// the SHA-256 of its text, in hexadecimal digits
+    /// the SHA-256 of its source, in hexadecimal digits
     pub hash: Arc<str>,
     /// whether it writes
     pub mode: Mode,
@@ -86,7 +86,7 @@ pub struct Hosted {
     ahead: Sampler,
     /// when the rule wants a tick
     wakes_at: Option<i64>,
-    /// see [`Rule::silences`]
+    /// see [`tidegate_rules::Silences::awaited`]
     silences: Vec<(Arc<str>, i64)>,
 }
 
@@ -233,7 +233,8 @@ impl Worker {
             Some((Arc::clone(stream), roots.reduce(Listened::and)?))
         });
         let listened: Vec<(Arc<str>, Listened)> = listened.collect();
-        let wants_a_tick = !listened.is_empty() && hosted.rule.listened(&listened, now);
+        let wants_a_tick = !listened.is_empty()
+            && hosted.rule.silences().is_some_and(|silences| silences.listened(&listened, now));
         self.look(name);
         wants_a_tick
     }
@@ -289,9 +290,8 @@ impl Worker {
                 names.iter().for_each(|name| self.show_tables(name, Some(&table)));
             }
             Change::Give(name, to) => {
-                if let Some(Err(error)) =
-                    self.rules.get_mut(&name).map(|hosted| hosted.rule.move_away(&mut self.shared))
-                {
+                let sharing = self.rules.get_mut(&name).and_then(|hosted| hosted.rule.sharing());
+                if let Some(Err(error)) = sharing.map(|sharing| sharing.move_away(&mut self.shared)) {
                     self.stop(&name, error.to_string());
                 }
                 if let Some(hosted) = self.take_out(&name) {
@@ -341,8 +341,8 @@ impl Worker {
 
     /// Has the rule share what it can.
     fn share(&mut self, name: &Arc<str>) {
-        let Some(hosted) = self.rules.get_mut(name) else { return };
-        if let Err(error) = hosted.rule.share(name, &mut self.shared) {
+        let sharing = self.rules.get_mut(name).and_then(|hosted| hosted.rule.sharing());
+        if let Some(Err(error)) = sharing.map(|sharing| sharing.share(name, &mut self.shared)) {
             self.stop(name, error.to_string());
         }
     }
@@ -411,12 +411,16 @@ impl Worker {
 
     /// Shows a rule what is in `table`, or in all tables that it reads.
     fn show_tables(&mut self, name: &Arc<str>, table: Option<&Arc<str>>) {
-        let reads = self.rules.get(name).map_or_else(Vec::new, |hosted| hosted.rule.tables().to_vec());
+        let lookups = self.rules.get_mut(name).and_then(|hosted| hosted.rule.lookups());
+        let reads = lookups.map_or_else(Vec::new, |lookups| lookups.tables().to_vec());
         for (read, schema) in reads.into_iter().filter(|(read, _)| table.is_none_or(|table| read == table)) {
             // A version for other columns is about to be replaced, or keeps to what there was.
             if let Some(rows) = self.tables.get(&read).filter(|rows| rows.schema() == schema).cloned() {
                 // A table gives no rows, so it does not matter when that is.
-                self.call(name, &mut Pass::at(When::at(0)), &|rule, out| rule.on_table(&read, &rows, out));
+                self.call(name, &mut Pass::at(When::at(0)), &|rule, out| match rule.lookups() {
+                    Some(lookups) => lookups.on_table(&read, &rows, out),
+                    None => Ok(()),
+                });
             }
         }
     }
@@ -451,7 +455,7 @@ impl Worker {
     /// Takes note of when the rule wants a tick now.
     fn look(&mut self, name: &Arc<str>) {
         let Some(hosted) = self.rules.get_mut(name) else { return };
-        let silences = hosted.rule.silences();
+        let silences = hosted.rule.silences().map_or_else(Vec::new, |silences| silences.awaited());
         self.other_silences |= hosted.silences != silences;
         hosted.silences = silences;
         let before = std::mem::replace(&mut hosted.wakes_at, hosted.rule.wakes_at());

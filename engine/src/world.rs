@@ -52,7 +52,7 @@ pub trait World {
         stop: &CancellationToken,
     ) -> Result<FarSide, RunError>;
 
-    /// What makes rules of their texts.
+    /// What makes rules of their sources.
     fn compile(&self) -> Compile {
         tidegate_rules::compile
     }

@@ -25,7 +25,9 @@ use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When, compile};
+use tidegate_rules::{
+    Catalog, CompileError, Emissions, Language, OutputColumns, Rule, Source, When, compile,
+};
 
 const FILTER: &str = "INSERT INTO out SELECT device, temperature FROM tank WHERE temperature > 80";
 const TUMBLE: &str = "INSERT INTO out SELECT window_start, device, avg(temperature) AS mean \
@@ -296,7 +298,7 @@ fn rule(text: &str) -> Box<dyn Rule> {
         outputs: [("out".to_owned(), OutputColumns::default())].into(),
         ..Catalog::default()
     };
-    match compile("bench.sql", text, &catalog) {
+    match compile("bench.sql", &Source::new(Language::Sql, text), &catalog) {
         Ok(compiled) => compiled.rule,
         Err(CompileError::Wrong(wrong)) => {
             panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))

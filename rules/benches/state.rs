@@ -17,7 +17,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use peak_alloc::PeakAlloc;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When, compile};
+use tidegate_rules::{
+    Catalog, CompileError, Emissions, Language, OutputColumns, Rule, Source, When, compile,
+};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -211,7 +213,7 @@ fn rule(text: &str) -> Box<dyn Rule> {
         outputs: [("out".to_owned(), OutputColumns::default())].into(),
         ..Catalog::default()
     };
-    match compile("bench.sql", text, &catalog) {
+    match compile("bench.sql", &Source::new(Language::Sql, text), &catalog) {
         Ok(compiled) => compiled.rule,
         Err(CompileError::Wrong(wrong)) => {
             panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))

@@ -31,6 +31,8 @@ pub struct Catalog {
 pub struct OutputColumns {
     /// Columns that must be there, because the output's topic or payload names them.
     pub required: Vec<String>,
+    /// The columns that there are, with their types; `None`: it takes any as they are.
+    pub accepted: Option<SchemaRef>,
 }
 
 impl Catalog {

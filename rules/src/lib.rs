@@ -1,26 +1,38 @@
-//! What a rule is, and how SQL becomes one.
+//! What a rule is, and how each language's source becomes one.
 //!
 //! Read in this order:
 //!
 //! * [`rule`]: the one trait that every rule obeys, what it writes, and the state that it can hand over.
-//! * [`catalog`]: the streams and outputs that a rule may name.
-//! * [`options`]: the leading `--!` lines of a rule file.
+//! * [`capability`]: what a rule can do besides, if its language can.
+//! * [`source`]: what a rule is made of, and in which language.
+//! * [`catalog`]: the streams and outputs that a rule may name; [`target`]: what those that it writes ask of
+//!   its columns.
+//! * [`options`]: the options that rules of every language have.
 //! * [`index`]: which of many rules a batch concerns.
 //! * [`sql`]: SQL text -> logical plan -> stages that run on Arrow batches.
 //!
 //! A rule is a deterministic function of the rows it is handed: this crate has no clock, no file system, no
 //! network and no runtime.
 
+pub mod capability;
 pub mod catalog;
+mod evaluation;
 pub mod index;
 pub mod options;
 pub mod rule;
+pub mod source;
 pub mod sql;
+pub mod target;
+mod types;
 
+pub use capability::{Indexed, Lookups, Sharing, Silences};
 pub use catalog::{Catalog, OutputColumns};
+pub use evaluation::is_evaluating;
 pub use options::{DeliveryPolicy, Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull};
-pub use rule::{Emission, Emissions, Flow, Listened, Rule, RuleError, SealedState, Step, Target, When};
-pub use sql::{SharedParts, is_evaluating};
+pub use rule::{Emission, Emissions, Explanation, Flow, Listened, Rule, RuleError, SealedState, Step, When};
+pub use source::{Language, Source, sha256};
+pub use sql::SharedParts;
+pub use target::{Fit, Origin, Target, Unfit};
 
 use tidegate_core::Diagnostic;
 
@@ -36,7 +48,7 @@ pub enum CompileError {
 
 /// A rule file that has become a rule.
 pub struct Compiled {
-    /// What its `--!` lines say.
+    /// What its option lines say that all languages have.
     pub options: Options,
     /// What runs.
     pub rule: Box<dyn Rule>,
@@ -44,17 +56,13 @@ pub struct Compiled {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Compiles the rule file `file` with content `text` against `catalog`.
+/// Compiles the rule file `file` with content `source` against `catalog`.
 ///
 /// # Errors
 /// When the file is wrong, with every place that could be found, or when it reads a stream whose columns are
 /// not known yet.
-pub fn compile(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, CompileError> {
-    // Editors of Windows begin a file with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let options = Options::parse(file, text).map_err(CompileError::Wrong)?;
-    let (rule, of_text) = sql::compile(file, text, &options, catalog)?;
-    let mut warnings = options.warnings(file, text);
-    warnings.extend(of_text);
-    Ok(Compiled { options, rule: Box::new(rule), warnings })
+pub fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, CompileError> {
+    match source.language() {
+        Language::Sql => sql::compile(file, source, catalog),
+    }
 }

@@ -1,14 +1,17 @@
-//! The leading `--!` lines of a rule file: TOML, one key a line.
+//! The options of a rule: those that rules of every language have, and how they are read.
+//!
+//! They are TOML, in comments at the start of the source, one key a line. What else a language asks for is
+//! its own: see [`LanguageOptions`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::de::Error;
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use tidegate_core::diagnostic::did_you_mean;
 use tidegate_core::{ByteSize, Diagnostic, Place, Span};
 
-/// What the `--!` lines of a rule say.
+/// The options that rules of every language have.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
@@ -16,24 +19,7 @@ pub struct Options {
     pub description: Option<String>,
     /// Whether the rule runs.
     pub mode: Mode,
-    /// How much later than the newest row a row may come and still count.
-    pub lateness: Span,
-    /// How long a stream must be silent for its time to go on by the box's clock; absent: it waits for the
-    /// next row, unless `ts` is the time of arrival.
-    pub idle_after: Option<Span>,
-    /// How far ahead of the time reached so far a row may be and still move it on; absent: as far as it
-    /// likes.
-    pub max_ahead: Option<Span>,
-    /// Where rows go that come too late: a derived stream, an output or the uplink; absent: nowhere.
-    pub late_rows: Option<String>,
-    /// Whether windows write before they close.
-    pub emit: EmitRows,
-    /// How often windows write the groups that have changed before they close, in event time.
-    pub emit_every: Option<Span>,
-    /// How long a key is kept when no row comes for it, where neither time nor an interval ends that; absent:
-    /// for ever, and groups without a window are refused.
-    pub state_ttl: Option<Span>,
-    /// How many bytes of memory its windows and whatever else it keeps may take.
+    /// How many bytes of memory whatever it keeps may take.
     pub max_state: ByteSize,
     /// What happens when it would keep more.
     pub when_state_full: WhenStateFull,
@@ -64,13 +50,6 @@ impl Default for Options {
         Self {
             description: None,
             mode: Mode::default(),
-            lateness: Span::default(),
-            idle_after: None,
-            max_ahead: None,
-            late_rows: None,
-            emit: EmitRows::default(),
-            emit_every: None,
-            state_ttl: None,
             max_state: MAX_STATE,
             when_state_full: WhenStateFull::default(),
             priority: Priority::default(),
@@ -178,42 +157,25 @@ pub enum Mode {
     Off,
 }
 
-/// When windows write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EmitRows {
-    /// When they close.
-    #[default]
-    Final,
-    /// With each row as well.
-    Row,
-}
-
-/// Every option, what it takes, and how it is written.
-const KEYS: [(&str, &str, &str); 15] = [
-    ("description", "text", "description = \"Starts the cooling pump\""),
-    ("mode", "\"active\", \"shadow\" or \"off\"", "mode = \"shadow\""),
-    ("lateness", "a length of time", "lateness = \"5s\""),
-    ("idle_after", "a length of time", "idle_after = \"10s\""),
-    ("max_ahead", "a length of time", "max_ahead = \"1h\""),
-    ("late_rows", "the name of a derived stream or output, or \"uplink\"", "late_rows = \"uplink\""),
-    ("emit", "\"final\" or \"row\"", "emit = \"row\""),
-    ("emit_every", "a length of time", "emit_every = \"1s\""),
-    ("state_ttl", "a length of time", "state_ttl = \"1h\""),
-    ("max_state", "a size", "max_state = \"64MiB\""),
-    ("when_state_full", "\"stop\" or \"forget\"", "when_state_full = \"forget\""),
-    ("priority", "a number from 0 to 9", "priority = 8"),
-    ("max_size", "a size", "max_size = \"2MiB\""),
-    (
-        "when_full",
-        "\"block\", \"drop_oldest\", \"drop_newest\" or \"thin_out\"",
-        "when_full = \"drop_oldest\"",
-    ),
-    ("ttl", "a length of time", "ttl = \"7d\""),
-];
-const MARK: &str = "--!";
+/// An option: its name, what it takes, and how it is written.
+pub(crate) type Key = (&'static str, &'static str, &'static str);
 
 impl Options {
+    const KEYS: &[Key] = &[
+        ("description", "text", "description = \"Starts the cooling pump\""),
+        ("mode", "\"active\", \"shadow\" or \"off\"", "mode = \"shadow\""),
+        ("max_state", "a size", "max_state = \"64MiB\""),
+        ("when_state_full", "\"stop\" or \"forget\"", "when_state_full = \"forget\""),
+        ("priority", "a number from 0 to 9", "priority = 8"),
+        ("max_size", "a size", "max_size = \"2MiB\""),
+        (
+            "when_full",
+            "\"block\", \"drop_oldest\", \"drop_newest\" or \"thin_out\"",
+            "when_full = \"drop_oldest\"",
+        ),
+        ("ttl", "a length of time", "ttl = \"7d\""),
+    ];
+
     /// What the rule's rows are worth on their way to the uplinks.
     #[must_use]
     pub fn delivery(&self) -> DeliveryPolicy {
@@ -225,176 +187,238 @@ impl Options {
         }
     }
 
-    /// What the lines of `text` say that has effects beyond the rule.
-    #[must_use]
-    pub fn warnings(&self, file: &str, text: &str) -> Vec<Diagnostic> {
+    /// What they say, in `lines`, that has effects beyond the rule.
+    pub(crate) fn warnings(&self, lines: &OptionLines<'_>) -> Vec<Diagnostic> {
         if self.when_full != Some(WhenFull::Block) {
             return Vec::new();
         }
-        let place = Self::place(text, "when_full");
         let what =
             "when the buffer is full, the rule waits, and in the end all streams and outputs wait with it";
         let help = "write `when_full = \"drop_oldest\"` or \"thin_out\", which go on and tell the cloud of \
             the gap, unless to stand still is better";
-        vec![Diagnostic::new(file, what).at(place).help(Some(help.to_owned())).warning()]
+        vec![lines.warning("when_full", what, help)]
+    }
+}
+
+/// The options that rules of one language have, beside those of all.
+pub(crate) trait LanguageOptions: DeserializeOwned {
+    /// Each of them.
+    const KEYS: &'static [Key];
+    /// How an option line begins.
+    const MARK: &'static str;
+    /// How other comments begin, which may stand between option lines.
+    const COMMENT: &'static str;
+}
+
+/// The option lines at the start of a source; empty lines and other comments may stand between them.
+pub(crate) struct OptionLines<'a> {
+    file: &'a str,
+    lines: Vec<OptionLine<'a>>,
+}
+
+struct OptionLine<'a> {
+    number: u32,
+    /// where its TOML begins
+    column: usize,
+    toml: &'a str,
+}
+
+impl<'a> OptionLines<'a> {
+    /// Those of the source `text` of `file`.
+    pub(crate) fn find<L: LanguageOptions>(file: &'a str, text: &'a str) -> Self {
+        let mut lines = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let trimmed = line.trim_start();
+            match trimmed.strip_prefix(L::MARK) {
+                Some(toml) => {
+                    let column = line.chars().count() - toml.chars().count() + 1;
+                    lines.push(OptionLine { number, column, toml });
+                }
+                None if trimmed.is_empty() || trimmed.starts_with(L::COMMENT) => {}
+                None => break,
+            }
+        }
+        Self { file, lines }
     }
 
-    /// Where the line of the option `key` is in `text`.
-    pub(crate) fn place(text: &str, key: &str) -> Place {
-        let says =
-            |line: &str| line.trim_start().strip_prefix(MARK).is_some_and(|option| key_of(option) == key);
-        let line = (1..).zip(text.lines()).find(|(_, line)| says(line)).map_or(1, |(number, _)| number);
-        Place { line, column: 1 }
-    }
-
-    /// The option that the comment `comment`, without the `--` that it begins with, would be if it were one.
-    pub(crate) fn in_comment(comment: &str) -> Option<String> {
-        let (key, value) = comment.trim_start_matches(['-', '!']).split_once('=')?;
-        let (key, value) = (key.trim().to_lowercase(), value.trim());
-        let takes = |line: &str| toml::from_str::<Self>(line).is_ok();
-        let in_quotes = format!("{key} = \"{value}\"");
-        // A rule on trial is not to move machines for want of quotation marks.
-        let line = Some(format!("{key} = {value}"))
-            .filter(|line| takes(line))
-            .or_else(|| Some(in_quotes).filter(|line| key == "mode" && takes(line)))?;
-        is_known(&key).then_some(line)
-    }
-
-    /// Reads the `--!` lines at the start of `text`; empty lines and other comments may stand between them.
+    /// What they say.
     ///
     /// # Errors
     /// One diagnostic for each line that is wrong.
-    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Diagnostic>> {
-        let mut toml = String::new();
-        let mut wrong = Vec::new();
+    pub(crate) fn read<L: LanguageOptions>(&self) -> Result<(Options, L), Vec<Diagnostic>> {
+        let (mut common, mut own, mut wrong) = (String::new(), String::new(), Vec::new());
         let mut said: BTreeMap<&str, u32> = BTreeMap::new();
-        for (number, line) in (1..).zip(text.lines()) {
-            let trimmed = line.trim_start();
-            let Some(option) = trimmed.strip_prefix(MARK) else {
-                if trimmed.is_empty() || trimmed.starts_with("--") {
-                    continue;
-                }
-                break;
-            };
-            let column = line.chars().count() - option.chars().count() + 1;
-            let place = |offset: usize| Place {
-                line: number,
-                column: u32::try_from(column + offset).unwrap_or(u32::MAX),
-            };
+        for line in &self.lines {
             // Each line must be good TOML by itself, so that an error names its own line.
-            match toml::from_str::<Self>(option) {
-                Ok(_) => {
-                    let key = key_of(option);
-                    if let Some(first) = said.insert(key, number).filter(|_| is_known(key)) {
-                        let indent = option.chars().take_while(|c| c.is_whitespace()).count();
-                        let what = format!("the option `{key}` stands in line {first} already");
-                        let help = "leave one of them out".to_owned();
-                        wrong.push(Diagnostic::new(file, what).at(place(indent)).help(help));
-                    }
-                    toml.push_str(option);
-                    toml.push('\n');
-                }
-                Err(error) => {
-                    let offset = error.span().map_or(0, |span| {
-                        option.get(..span.start).map_or(0, |before| before.chars().count())
-                    });
-                    wrong.push(unreadable(file, option, error.message()).at(place(offset)));
-                }
+            if let Err(error) = check::<L>(line.toml) {
+                wrong.push(self.unreadable::<L>(line, &error));
+                continue;
             }
+            let first = said.insert(key_of(line.toml), line.number);
+            if let Some(first) = first.filter(|_| known::<L>(key_of(line.toml)).is_some()) {
+                wrong.push(self.twice(line, first));
+            }
+            let toml = if is_common(line.toml) { &mut common } else { &mut own };
+            toml.push_str(line.toml);
+            toml.push('\n');
         }
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        toml::from_str(&toml).map_err(|error| {
-            vec![Diagnostic::new(
-                file,
-                format!("the option lines contradict each other: {}", error.message().trim_end()),
-            )]
+        Ok((self.parse(&common)?, self.parse(&own)?))
+    }
+
+    fn parse<T: DeserializeOwned>(&self, toml: &str) -> Result<T, Vec<Diagnostic>> {
+        toml::from_str(toml).map_err(|error| {
+            let what = format!("the option lines contradict each other: {}", error.message().trim_end());
+            vec![Diagnostic::new(self.file, what)]
         })
+    }
+
+    /// `line` cannot be read.
+    fn unreadable<L: LanguageOptions>(&self, line: &OptionLine<'_>, error: &toml::de::Error) -> Diagnostic {
+        let offset = error
+            .span()
+            .map_or(0, |span| line.toml.get(..span.start).map_or(0, |before| before.chars().count()));
+        let (key, message) = (key_of(line.toml), error.message().trim_end());
+        let (what, help) = match known::<L>(key) {
+            None if message.starts_with("unknown field") => {
+                let known: Vec<&str> = keys::<L>().map(|(name, ..)| name).collect();
+                (format!("unknown option `{key}`"), did_you_mean(key, &known))
+            }
+            None => {
+                let example = keys::<L>().next().map(|(.., example)| example).unwrap_or_default();
+                let help = format!("write one TOML key a line, such as `{} {example}`", L::MARK);
+                (format!("cannot read the option line: {message}"), Some(help))
+            }
+            Some((_, takes, example)) => {
+                let is_other = message.starts_with("invalid type") || message.starts_with("invalid value");
+                let what = if is_other {
+                    format!("the option `{key}` takes {takes}")
+                } else {
+                    format!("cannot read the option `{key}`: {message}")
+                };
+                (what, Some(format!("write `{} {example}`", L::MARK)))
+            }
+        };
+        Diagnostic::new(self.file, what).at(line.place(offset)).help(help)
+    }
+
+    /// The option of `line` stands in the line `first` as well.
+    fn twice(&self, line: &OptionLine<'_>, first: u32) -> Diagnostic {
+        let what = format!("the option `{}` stands in line {first} already", key_of(line.toml));
+        let indent = line.toml.chars().take_while(|c| c.is_whitespace()).count();
+        Diagnostic::new(self.file, what).at(line.place(indent)).help("leave one of them out".to_owned())
+    }
+
+    /// A warning of what the option `key` says.
+    pub(crate) fn warning(&self, key: &str, what: impl Into<String>, help: &str) -> Diagnostic {
+        let line = self.lines.iter().find(|line| key_of(line.toml) == key).map_or(1, |line| line.number);
+        Diagnostic::new(self.file, what).at(Place { line, column: 1 }).help(help.to_owned()).warning()
     }
 }
 
-fn is_known(key: &str) -> bool {
-    KEYS.iter().any(|(known, ..)| *known == key)
+impl OptionLine<'_> {
+    /// Where the character of its TOML is before which there are `offset` others.
+    fn place(&self, offset: usize) -> Place {
+        Place { line: self.number, column: u32::try_from(self.column + offset).unwrap_or(u32::MAX) }
+    }
 }
 
-fn key_of(option: &str) -> &str {
-    option.split('=').next().unwrap_or("").trim()
+/// The option that a comment with the text `comment` would be, if it were one.
+pub(crate) fn in_comment<L: LanguageOptions>(comment: &str) -> Option<String> {
+    let (key, value) = comment.trim_start_matches(|c| L::MARK.contains(c)).split_once('=')?;
+    let (key, value) = (key.trim().to_lowercase(), value.trim());
+    let takes = |line: &String| check::<L>(line).is_ok();
+    let in_quotes = format!("{key} = \"{value}\"");
+    // A rule on trial is not to move machines for want of quotation marks.
+    let line = Some(format!("{key} = {value}"))
+        .filter(takes)
+        .or_else(|| Some(in_quotes).filter(|line| key == "mode" && takes(line)))?;
+    known::<L>(&key).is_some().then_some(line)
 }
 
-/// The option line `option` cannot be read, for the reason `message`.
-fn unreadable(file: &str, option: &str, message: &str) -> Diagnostic {
-    let key = key_of(option);
-    let Some((_, takes, example)) = KEYS.iter().find(|(known, ..)| *known == key) else {
-        if message.starts_with("unknown field") {
-            let known = KEYS.map(|(known, ..)| known);
-            return Diagnostic::new(file, format!("unknown option `{key}`")).help(did_you_mean(key, &known));
-        }
-        return Diagnostic::new(file, format!("cannot read the option line: {}", message.trim_end()))
-            .help("write one TOML key a line, such as `--! lateness = \"5s\"`".to_owned());
-    };
-    let what = if message.starts_with("invalid type") || message.starts_with("invalid value") {
-        format!("the option `{key}` takes {takes}")
-    } else {
-        format!("cannot read the option `{key}`: {}", message.trim_end())
-    };
-    Diagnostic::new(file, what).help(format!("write `--! {example}`"))
+/// Whether `toml` is good as an option line.
+fn check<L: LanguageOptions>(toml: &str) -> Result<(), toml::de::Error> {
+    if is_common(toml) {
+        return toml::from_str::<Options>(toml).map(drop);
+    }
+    toml::from_str::<L>(toml).map(drop)
+}
+
+/// Whether it is an option of all languages. One that is no TOML is nobody's.
+fn is_common(toml: &str) -> bool {
+    let is_key = |key: &String| Options::KEYS.iter().any(|(name, ..)| name == key);
+    toml.parse::<toml::Table>().is_ok_and(|table| table.keys().any(is_key))
+}
+
+/// The key of an option line, as it is written.
+fn key_of(toml: &str) -> &str {
+    toml.split('=').next().unwrap_or("").trim()
+}
+
+fn keys<L: LanguageOptions>() -> impl Iterator<Item = Key> {
+    L::KEYS.iter().chain(Options::KEYS).copied()
+}
+
+fn known<L: LanguageOptions>(key: &str) -> Option<Key> {
+    keys::<L>().find(|(name, ..)| *name == key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A language with a single option of its own.
+    #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Own {
+        lateness: Span,
+    }
+
+    impl LanguageOptions for Own {
+        const KEYS: &'static [Key] = &[("lateness", "a length of time", "lateness = \"5s\"")];
+        const MARK: &'static str = "//!";
+        const COMMENT: &'static str = "//";
+    }
+
+    fn parse(text: &str) -> Result<(Options, Own), Vec<String>> {
+        let wrong = |wrong: Vec<Diagnostic>| wrong.iter().map(ToString::to_string).collect();
+        OptionLines::find::<Own>("a.rule", text).read().map_err(wrong)
+    }
+
     #[test]
     fn option_lines_are_toml() {
-        let text =
-            "--! description = \"x\"\n-- a comment\n\n  --! lateness = \"5s\"\nSELECT 1 --! mode = \"off\"";
-        let options = Options::parse("a.sql", text);
-        let expected = Options {
-            description: Some("x".into()),
-            lateness: Span(Duration::from_secs(5)),
-            ..Options::default()
-        };
-        assert_eq!(options, Ok(expected));
+        let text = "//! description = \"x\"\n// a comment\n\n  //! lateness = \"5s\"\nlet x = 1; //! mode = \
+            \"off\"";
+        let common = Options { description: Some("x".into()), ..Options::default() };
+        assert_eq!(parse(text), Ok((common, Own { lateness: Span(Duration::from_secs(5)) })));
     }
 
     #[test]
     fn options_say_what_rows_are_worth() {
-        let options = Options::parse(
-            "a.sql",
-            "--! priority = 8\n--! max_size = \"2MiB\"\n--! when_full = \"thin_out\"\n--! ttl = \"7d\"\n\
-            SELECT 1",
-        );
+        let text =
+            "//! priority = 8\n//! max_size = \"2MiB\"\n//! when_full = \"thin_out\"\n//! ttl = \"7d\"\n1";
         let (max_size, ttl) = (Some(ByteSize(2 << 20)), Some(Span(Duration::from_hours(7 * 24))));
         let delivery =
             DeliveryPolicy { priority: Priority(8), max_size, when_full: Some(WhenFull::ThinOut), ttl };
-        assert_eq!(options.map(|options| options.delivery()), Ok(delivery));
+        assert_eq!(parse(text).map(|(options, _)| options.delivery()), Ok(delivery));
         assert_eq!(Options::default().delivery().priority.get(), 5);
         assert_eq!(Priority::ALL.map(Priority::get), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
-        let wrong: Vec<String> = Options::parse("a.sql", "--! priority = 10")
-            .err()
-            .into_iter()
-            .flatten()
-            .map(|d| d.to_string())
-            .collect();
+        let wrong = parse("//! priority = 10").err().unwrap_or_default();
         assert!(
-            matches!(wrong.as_slice(), [one] if one.starts_with("a.sql:1:") && one.contains("from 0 to 9")),
+            matches!(wrong.as_slice(), [one] if one.starts_with("a.rule:1:") && one.contains("from 0 to 9")),
             "{wrong:?}"
         );
     }
 
     #[test]
     fn a_time_to_live_that_keeps_nothing_is_refused() {
-        let wrong: Vec<String> = Options::parse("a.sql", "--! ttl = \"10ms\"")
-            .err()
-            .into_iter()
-            .flatten()
-            .map(|d| d.to_string())
-            .collect();
+        let wrong = parse("//! ttl = \"10ms\"").err().unwrap_or_default();
         assert!(
             matches!(
                 wrong.as_slice(),
-                [one] if one.starts_with("a.sql:1:") && one.contains("at least 1s, and is 10ms"),
+                [one] if one.starts_with("a.rule:1:") && one.contains("at least 1s, and is 10ms"),
             ),
             "{wrong:?}"
         );
@@ -404,31 +428,58 @@ mod tests {
     fn a_comment_reads_like_an_option_only_if_it_would_be_one() {
         for (comment, expected) in [
             (" mode = \"shadow\"", Some("mode = \"shadow\"")),
-            ("-! mode = \"off\"", Some("mode = \"off\"")),
+            ("/! mode = \"off\"", Some("mode = \"off\"")),
             ("mode=\"off\"\n", Some("mode = \"off\"")),
             (" Mode = shadow", Some("mode = \"shadow\"")),
+            (" lateness = \"5s\"", Some("lateness = \"5s\"")),
             (" lateness = how late", None),
             (" mode = what it does", None),
             (" colour = \"red\"", None),
             (" the mode = \"off\"", None),
-            (" --! mode = \"off\"", None),
-            ("----", None),
+            (" //! mode = \"off\"", None),
+            ("////", None),
         ] {
-            assert_eq!(Options::in_comment(comment).as_deref(), expected, "{comment}");
+            assert_eq!(in_comment::<Own>(comment).as_deref(), expected, "{comment}");
         }
     }
 
     #[test]
     fn each_wrong_line_is_reported_with_its_place() {
-        let text = "--! latness = \"5s\"\n--! lateness = 5\n--! mode = \"shadw\"\nSELECT 1";
-        let wrong: Vec<String> =
-            Options::parse("a.sql", text).err().into_iter().flatten().map(|d| d.to_string()).collect();
-        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        let text =
+            "//! latness = \"5s\"\n//! lateness = 5\n//! mode = \"shadw\"\n//! priorty = 1\n//! mode\n1";
+        let wrong = parse(text).err().unwrap_or_default();
+        let [latness, lateness, mode, priorty, no_value] = wrong.as_slice() else {
+            unreachable!("{wrong:?}")
+        };
         assert!(
-            wrong.iter().any(|w| w.starts_with("a.sql:1:") && w.contains("did you mean `lateness`?")),
-            "{wrong:?}"
+            latness.starts_with("a.rule:1:5: unknown option `latness`; did you mean `lateness`?"),
+            "{latness}"
         );
-        assert!(wrong.iter().any(|w| w.starts_with("a.sql:2:16")), "{wrong:?}");
-        assert!(wrong.iter().any(|w| w.starts_with("a.sql:3:12")), "{wrong:?}");
+        let takes = "a.rule:2:16: the option `lateness` takes a length of time; write `//! lateness = \
+            \"5s\"`";
+        assert_eq!(lateness, takes);
+        assert!(mode.starts_with("a.rule:3:12: "), "{mode}");
+        assert!(priorty.contains("unknown option `priorty`; did you mean `priority`?"), "{priorty}");
+        assert!(no_value.starts_with("a.rule:5:"), "{no_value}");
+    }
+
+    #[test]
+    fn an_option_stands_in_one_line() {
+        for key in ["ttl", "lateness"] {
+            let wrong = parse(&format!("//! {key} = \"5s\"\n\n//! {key} = \"6s\"")).err();
+            let said = format!("a.rule:3:5: the option `{key}` stands in line 1 already; ");
+            assert_eq!(wrong, Some(vec![said + "leave one of them out"]));
+        }
+        let wrong = parse("//! \"ttl\" = \"5s\"\n//! \"ttl\" = \"6s\"").err().unwrap_or_default();
+        let said = "a.rule: the option lines contradict each other: duplicate key";
+        assert!(matches!(wrong.as_slice(), [one] if one.starts_with(said)), "{wrong:?}");
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_options() {
+        for (key, _, example) in Options::KEYS {
+            assert_eq!(key_of(example), *key);
+            assert!(toml::from_str::<Options>(example).is_ok(), "{example}");
+        }
     }
 }

@@ -1,45 +1,23 @@
 //! The one trait that every rule obeys.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use tidegate_core::Rows;
+use tidegate_core::{Rows, Span};
 
-use crate::index::Prefilter;
-use crate::sql::SharedParts;
+use crate::capability::{Indexed, Lookups, Sharing, Silences};
+use crate::target::Target;
 
 /// A running rule.
 ///
 /// The worker calls it on one thread, in the order of the sequence. It must be a deterministic function of
-/// what it is handed, and must not depend on where batches were cut.
+/// what it is handed, and must not depend on where batches were cut. What only some languages can do is asked
+/// for at the end, and none of it is needed.
 pub trait Rule: Send {
     /// Which streams the rule reads, and where rows of each can lead.
     fn flows(&self) -> &[Flow];
-
-    /// Which reference tables the rule reads, each with the columns that it was compiled for.
-    fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
-        &[]
-    }
-
-    /// The reference table `name` holds `rows` from now on, in the columns of [`Rule::tables`]. Rows of
-    /// streams that come later see it; nothing is written now.
-    ///
-    /// # Errors
-    /// When the rule cannot go on.
-    fn on_table(&mut self, _name: &str, _rows: &RecordBatch, _out: &mut Emissions) -> Result<(), RuleError> {
-        Ok(())
-    }
-
-    /// What a row of `stream` must look like for the rule to make anything of it: one of these, with columns
-    /// as they are in the batches that it was compiled for. Then the rule may be handed such rows only.
-    /// `None`: it must see every row.
-    fn prefilters(&self, _stream: &str) -> Option<Arc<[Prefilter]>> {
-        None
-    }
 
     /// Takes rows of one of its input streams.
     ///
@@ -63,33 +41,14 @@ pub trait Rule: Send {
     /// The sequence's time at which the rule wants the next tick, if no row comes before.
     fn wakes_at(&self) -> Option<i64>;
 
-    /// Whether it matters when rows come, apart from their order: a rule for which it does not need not be
-    /// handed them one by one when they are run again.
-    fn minds_time(&self) -> bool {
-        true
-    }
-
-    /// The silences that the rule waits for: streams, each with the sequence's time up to which somebody must
-    /// have listened to it for the rule to take note if no row has come.
-    fn silences(&self) -> Vec<(Arc<str>, i64)> {
-        Vec::new()
-    }
-
-    /// When streams were listened to, as far as that is known by `now`; a stream that is never named here
-    /// always was. Returns whether time goes on by that: then the rule is to have a tick at once.
-    fn listened(&mut self, _streams: &[(Arc<str>, Listened)], _now: i64) -> bool {
-        false
-    }
-
     /// The input has ended: every open window closes. `seq` numbers what it writes. Only a replay has an end.
     ///
     /// # Errors
     /// When the rule cannot go on.
     fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError>;
 
-    /// What the rule is made of, and what it keeps: statement by statement, operator by operator, the one
-    /// that writes first.
-    fn explain(&self) -> Vec<Step>;
+    /// What the rule is made of, and what it keeps.
+    fn explain(&self) -> Explanation;
 
     /// Takes the state out of the rule, to be stored or handed to another version. The rule must not be used
     /// afterwards, unless the state is restored to it.
@@ -98,41 +57,48 @@ pub trait Rule: Send {
     /// When an operator cannot give its state away.
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError>;
 
-    /// A copy of the state; the rule goes on.
-    ///
-    /// # Errors
-    /// When the state cannot be copied; then the rule must not be used afterwards.
-    fn snapshot(&mut self) -> Result<Vec<SealedState>, RuleError> {
-        // Taking it out and putting it back costs no more than a copy, and asks nothing more of a rule.
-        let state = self.seal()?;
-        if !state.is_empty() {
-            self.restore(state.clone())?;
-        }
-        Ok(state)
-    }
-
     /// Takes over what fits of the state of another version. Returns what did not fit, for the log.
     ///
     /// # Errors
     /// When state that claims to fit cannot be merged.
     fn restore(&mut self, state: Vec<SealedState>) -> Result<Vec<String>, RuleError>;
 
-    /// Has what is equal in it and in other rules of its worker run once for all of them; it is called `name`
-    /// there. From now on it must be called together with them: see [`When::round`]. It makes no difference
-    /// to what the rule does.
-    ///
-    /// # Errors
-    /// When its state cannot be looked at.
-    fn share(&mut self, _name: &Arc<str>, _parts: &mut SharedParts) -> Result<(), RuleError> {
-        Ok(())
+    /// What it need not be called for; `None`: it must see every row when it comes.
+    fn indexed(&self) -> Option<&dyn Indexed> {
+        None
     }
 
-    /// Shares nothing any more, since it is to run on another worker.
+    /// What it looks up; `None`: nothing.
+    fn lookups(&mut self) -> Option<&mut dyn Lookups> {
+        None
+    }
+
+    /// What it waits for in silence; `None`: nothing.
+    fn silences(&mut self) -> Option<&mut dyn Silences> {
+        None
+    }
+
+    /// What it can have run once with others; `None`: nothing.
+    fn sharing(&mut self) -> Option<&mut dyn Sharing> {
+        None
+    }
+}
+
+impl dyn Rule {
+    /// A copy of the state; the rule goes on.
     ///
     /// # Errors
-    /// When its state cannot be copied.
-    fn move_away(&mut self, _parts: &mut SharedParts) -> Result<(), RuleError> {
-        Ok(())
+    /// When the state cannot be copied; then the rule must not be used afterwards.
+    pub fn snapshot(&mut self) -> Result<Vec<SealedState>, RuleError> {
+        if let Some(sharing) = self.sharing() {
+            return sharing.snapshot();
+        }
+        // Taking it out and putting it back costs no more than a copy, and asks nothing more of a rule.
+        let state = self.seal()?;
+        if !state.is_empty() {
+            self.restore(state.clone())?;
+        }
+        Ok(state)
     }
 }
 
@@ -191,6 +157,15 @@ impl Listened {
     }
 }
 
+/// A rule, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// Statement by statement, operator by operator, the one that writes first.
+    pub steps: Vec<Step>,
+    /// The options of its language that say how its time goes, as far as they are set.
+    pub time: Vec<(&'static str, Option<Span>)>,
+}
+
 /// One operator of a rule, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -213,34 +188,6 @@ pub struct Flow {
     pub input: Arc<str>,
     /// Where rows go.
     pub target: Target,
-}
-
-/// Where a rule writes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Target {
-    /// A derived stream.
-    Stream(Arc<str>),
-    /// An output.
-    Output(Arc<str>),
-    /// The way to the cloud.
-    Uplink,
-}
-
-impl Target {
-    /// The name as rules write it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Stream(name) | Self::Output(name) => name,
-            Self::Uplink => "uplink",
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// Rows for one target, in the order of their sequence numbers.

@@ -230,6 +230,10 @@ impl Step<'_> {
         if changes.snapshot.is_some() || self.totals.journal_bytes > retention.max_bytes {
             self.trim(retention)?;
         }
+        if changes.snapshot.is_some() {
+            let named = self.named_by_snapshots()?;
+            self.forget_unnamed_contents(&named)?;
+        }
         self.totals.write(self.tx)?;
         Ok(done)
     }

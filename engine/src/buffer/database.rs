@@ -10,6 +10,7 @@ use tidegate_rules::Priority;
 use tokio::time::Instant;
 
 use super::changes::{Changes, Done, NewBlock, Step, Totals};
+use super::content::{self, Content};
 use super::journal::{self, Recovered, Retention};
 use super::room::{Room, RuleSizes, of_priority};
 use super::uplinks::Uplinks;
@@ -19,7 +20,7 @@ use crate::disk::{Disk, LockFile};
 use crate::time::{Readings, SequenceTime};
 
 /// Layout of this program; `user_version` in the file.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 /// Older SQLite can corrupt the database when the write-ahead log is reset.
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long one attempt waits for a person's `sqlite3`: the writer's other work waits with it.
@@ -54,7 +55,7 @@ const LAYOUT: &str = "
     INTEGER NOT NULL,
         rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL);";
 /// From each layout to the next. Nothing is null, so that damage shows.
-const UPGRADES: [&str; 3] = [JOURNAL, OUTBOX, TIME];
+const UPGRADES: [&str; 4] = [JOURNAL, OUTBOX, TIME, CONTENT];
 /// The journal, snapshots of rule state, and how far each rule's rows have got. An entry without a stream is
 /// a change of the rules.
 const JOURNAL: &str = "
@@ -94,6 +95,12 @@ const TIME: &str = "
     INTEGER NOT NULL,
         wall_ns INTEGER NOT NULL, synchronised INTEGER NOT NULL);
     PRAGMA user_version = 4;";
+/// What entries and snapshots name by its hash, each with the newest entry that does.
+const CONTENT: &str = "
+    CREATE TABLE content (id INTEGER PRIMARY KEY, hash TEXT NOT NULL, entry INTEGER NOT NULL, bytes BLOB NOT \
+    NULL);
+    CREATE INDEX content_hash ON content (hash);
+    PRAGMA user_version = 5;";
 
 /// Blocks that were found, and those that do not decode, with the reason.
 pub(super) type Fetched = (Vec<StoredBlock>, Vec<(u64, String)>);
@@ -441,6 +448,24 @@ impl Database {
         journal::read(&self.conn, after).map_err(|error| self.sql(error))
     }
 
+    /// What is named `hash`, if it is there and whole. If it is not whole, it goes, and can be stored again.
+    pub(super) fn content(&mut self, hash: &str) -> Result<Option<Vec<u8>>, BufferError> {
+        let found = content::read(&self.conn, hash).map_err(|error| self.sql(error))?;
+        if found.as_ref().is_some_and(|bytes| !content::is_named(hash, bytes)) {
+            self.step(|step| step.remove_content(hash).and_then(|()| step.totals.write(step.tx)))?;
+            return Ok(None);
+        }
+        Ok(found)
+    }
+
+    /// Keeps what entries name that are there already.
+    pub(super) fn adopt(&mut self, content: &Content) -> Result<(), BufferError> {
+        self.step(|step| {
+            step.content_of_entry(content, step.totals.last_entry)?;
+            step.totals.write(step.tx)
+        })
+    }
+
     /// Replaces the damaged file. Returns how many rows are lost.
     pub(super) fn salvage(&mut self, cause: &BufferError) -> Result<u64, BufferError> {
         let stand_in = Connection::open_in_memory().map_err(|error| self.sql(error))?;
@@ -600,6 +625,7 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, Buffer
         "SELECT now_ns FROM journal",
         "SELECT now_ns, expires_ns FROM block",
         "SELECT id, now_ns, boot, monotonic_ns, wall_ns, synchronised FROM clocks",
+        "SELECT id, hash, entry, bytes FROM content",
     ];
     let mut tables = tables.iter().map(String::as_str).chain(recovery);
     let whole = read_meta(&conn).and_then(|_| tables.try_for_each(|select| conn.prepare(select).map(drop)));

@@ -26,6 +26,8 @@ const GROUP_BYTES: usize = 16 << 20;
 /// What one block takes: enough to compress well, and little to read again for one row. A larger row makes a
 /// block of its own.
 const BLOCK_ROWS: usize = 8_192;
+/// A row is seldom smaller.
+const ROW_BYTES: usize = 128;
 const BLOCK_BYTES: usize = 4 << 20;
 
 /// What can be appended.
@@ -62,15 +64,19 @@ impl Held {
                 rows.iter().map(|rows| of(&rows.rows)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
             }
             Append::Journal(JournalEntry { step: JournalStep::Rows { rows, .. }, .. }) => of(rows),
+            Append::Journal(JournalEntry {
+                step: JournalStep::Edit { content: Some(content), .. }, ..
+            }) => (0, content.bytes().len()),
             Append::Journal(_) | Append::Snapshot(_) | Append::Part(_) => (0, 0),
         }
     }
 
-    /// What it takes of the queue: rows, or one for a step without any.
+    /// What it takes of the queue: rows; of a step without any one, or as many as there could be in the bytes
+    /// that come with it.
     pub(super) fn rows(&self) -> usize {
-        match &self.append {
-            Append::Journal(_) => self.size().0.max(1),
-            _ => self.size().0,
+        match (&self.append, self.size()) {
+            (Append::Journal(_), (0, bytes)) => 1 + bytes / ROW_BYTES,
+            (_, (rows, _)) => rows,
         }
     }
 

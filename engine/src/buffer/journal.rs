@@ -3,9 +3,9 @@
 //!
 //! An entry of the journal is a step of the sequence: rows of a journaled stream with their numbers, a tick,
 //! what is known of silence, or a change of the rules. A snapshot is the state of all rules after one entry,
-//! with the texts and columns that were in force there. `progress` says up to which row number the rows of a
-//! rule are in the outbox, or were: what a rule writes again while the journal is run again is left out up to
-//! there.
+//! with the names of the rules' sources and the columns that were in force there; [`super::content`] is what
+//! is named. `progress` says up to which row number the rows of a rule are in the outbox, or were: what a
+//! rule writes again while the journal is run again is left out up to there.
 //!
 //! The two newest snapshots are kept, since the newest may turn out to be damaged, and with them every entry
 //! that comes after the older one. What is older stays as long as `journal_age` and `journal_size` allow. The
@@ -21,6 +21,7 @@ use tidegate_core::{Ack, Rows, Seqs};
 use tidegate_rules::SealedState;
 
 use super::changes::Step;
+use super::content::Content;
 use super::{block, signed};
 
 /// Entries with rows that are kept however small the journal may be.
@@ -70,12 +71,17 @@ pub enum JournalStep {
         /// which, and when; JSON
         streams: String,
     },
-    /// The rules changed; JSON.
-    Edit(String),
+    /// The rules or a reference table changed.
+    Edit {
+        /// how; JSON
+        edit: String,
+        /// what that names; read separately, see [`super::Buffer::content`]
+        content: Option<Content>,
+    },
 }
 
 /// The state of all rules after one entry, announced; a [`SnapshotPart`] of each worker follows.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Snapshot {
     /// tells it from others of the same start
     pub number: u64,
@@ -83,6 +89,8 @@ pub struct Snapshot {
     pub entry: u64,
     /// what else was in force; JSON
     pub manifest: String,
+    /// all that it names
+    pub contents: Vec<Content>,
     /// how many parts follow
     pub parts: usize,
     /// The journal has broken off before it, and goes on from here.
@@ -142,6 +150,7 @@ pub(super) struct NewEntry {
     rows: u64,
     marks: Vec<u8>,
     edit: String,
+    content: Option<Content>,
     data: Vec<u8>,
 }
 
@@ -157,6 +166,7 @@ impl NewEntry {
             rows: 0,
             marks: Vec::new(),
             edit: String::new(),
+            content: None,
             data: Vec::new(),
         };
         Ok(match step {
@@ -173,7 +183,9 @@ impl NewEntry {
             JournalStep::Listened { seq, streams } => {
                 Self { first_seq: *seq, data: streams.clone().into_bytes(), ..empty }
             }
-            JournalStep::Edit(edit) => Self { edit: edit.clone(), ..empty },
+            JournalStep::Edit { edit, content } => {
+                Self { edit: edit.clone(), content: content.clone(), ..empty }
+            }
         })
     }
 
@@ -186,14 +198,14 @@ impl NewEntry {
 pub(super) struct NewSnapshot {
     entry: u64,
     manifest: String,
+    contents: Vec<Content>,
     /// rule, fingerprint, watermark, and the packed rows (none: empty)
     states: Vec<(Arc<str>, String, i64, Vec<u8>)>,
 }
 
 impl NewSnapshot {
     pub(super) fn pack(
-        entry: u64,
-        manifest: String,
+        Snapshot { entry, manifest, contents, .. }: Snapshot,
         states: Vec<(Arc<str>, Vec<SealedState>)>,
     ) -> Result<Self, arrow::error::ArrowError> {
         let mut packed = Vec::new();
@@ -203,7 +215,7 @@ impl NewSnapshot {
                 packed.push((Arc::clone(&rule), fingerprint, watermark, data));
             }
         }
-        Ok(Self { entry, manifest, states: packed })
+        Ok(Self { entry, manifest, contents, states: packed })
     }
 }
 
@@ -218,7 +230,8 @@ impl Step<'_> {
     pub(super) fn journal(&mut self, entry: &NewEntry) -> rusqlite::Result<()> {
         let insert = "INSERT INTO journal (id, stream, first_seq, rows, wall_ns, marks, edit, data, now_ns) \
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        let NewEntry { id, now_ns, wall_ns, stream, first_seq, rows, marks, edit, data } = entry;
+        let NewEntry { id, now_ns, wall_ns, stream, first_seq, rows, marks, edit, content, data } = entry;
+        content.iter().try_for_each(|content| self.content_of_entry(content, *id))?;
         let values = params![
             signed(*id),
             &**stream,
@@ -244,7 +257,8 @@ impl Step<'_> {
     }
 
     /// Stores a snapshot, and deletes all but the one before it.
-    pub(super) fn snapshot(&self, snapshot: &NewSnapshot) -> rusqlite::Result<()> {
+    pub(super) fn snapshot(&mut self, snapshot: &NewSnapshot) -> rusqlite::Result<()> {
+        self.contents_of_snapshot(&snapshot.contents)?;
         let insert = "INSERT INTO snapshot (entry, wall_ns, manifest) VALUES (?1, ?2, ?3)";
         self.tx.execute(insert, params![signed(snapshot.entry), self.wall_ns, snapshot.manifest])?;
         let id = self.tx.last_insert_rowid();
@@ -284,17 +298,23 @@ impl Step<'_> {
             "DELETE FROM journal WHERE id = (SELECT id FROM journal WHERE id > ?1 AND id <= ?2 AND (rows = \
             0 OR id < ?3) ORDER BY id LIMIT 1)
              AND (?4 OR coalesce(nullif(now_ns, 0), wall_ns) < ?5)
-             RETURNING id, length(data) + octet_length(edit) + length(marks)",
+             RETURNING id, length(data) + octet_length(edit) + length(marks), edit <> ''",
         )?;
-        let mut after = 0;
+        let (mut after, mut named) = (0, None);
         loop {
             let over = self.totals.journal_bytes > retention.max_bytes;
             let values = params![signed(after), signed(oldest), signed(kept), over, since];
-            let gone: Option<(u64, u64)> =
-                delete.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-            let Some((id, size)) = gone else { return Ok(()) };
+            let gone: Option<(u64, u64, bool)> =
+                delete.query_row(values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+            let Some((id, size, is_edit)) = gone else { return Ok(()) };
             after = id;
             self.totals.journal_bytes = self.totals.journal_bytes.saturating_sub(size);
+            if is_edit {
+                if named.is_none() {
+                    named = Some(self.named_by_snapshots()?);
+                }
+                named.iter().try_for_each(|named| self.forget_contents_of(id, named))?;
+            }
         }
     }
 }
@@ -373,7 +393,7 @@ pub(super) fn read(conn: &Connection, after: u64) -> rusqlite::Result<Read> {
         let (id, now_ns, wall_ns) = (row.get(0)?, row.get(6)?, row.get(1)?);
         let (stream, edit): (String, String) = (row.get(2)?, row.get(4)?);
         if !edit.is_empty() {
-            good.push(JournalEntry { id, now_ns, wall_ns, step: JournalStep::Edit(edit) });
+            good.push(JournalEntry { id, now_ns, wall_ns, step: JournalStep::Edit { edit, content: None } });
             continue;
         }
         if stream.is_empty() {

@@ -47,6 +47,7 @@ fn snapshot(buffer: &OnThread, number: u64, after: u64) {
             number,
             entry: after,
             manifest: format!("manifest {after}"),
+            contents: Vec::new(),
             parts: 2,
             mends: false,
         })
@@ -81,7 +82,7 @@ fn entries_are_acknowledged_when_they_are_on_disk_and_come_back_as_they_were() {
             id: 4,
             now_ns: 2,
             wall_ns: 2,
-            step: JournalStep::Edit("{\"remove\":{\"name\":\"a\"}}".into()),
+            step: JournalStep::Edit { edit: "{\"remove\":{\"name\":\"a\"}}".into(), content: None },
         })
         .unwrap();
     buffer.close();
@@ -99,7 +100,7 @@ fn entries_are_acknowledged_when_they_are_on_disk_and_come_back_as_they_were() {
     );
     let JournalStep::Rows { stream, rows, .. } = &entries[0].step else { panic!("{entries:?}") };
     assert_eq!((&**stream, &rows.batch, rows.seqs.get(9)), ("tank", &batch(20, 10), 29));
-    assert!(matches!(&entries[2].step, JournalStep::Edit(edit) if edit.contains("remove")));
+    assert!(matches!(&entries[2].step, JournalStep::Edit { edit, .. } if edit.contains("remove")));
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn a_snapshot_counts_when_all_its_parts_are_there() {
     journal(&buffer, 3..=3);
     // One whose parts do not come.
     buffer
-        .snapshot(Snapshot { number: 2, entry: 3, manifest: "half".into(), parts: 2, mends: false })
+        .snapshot(Snapshot { number: 2, entry: 3, manifest: "half".into(), parts: 2, ..Snapshot::default() })
         .unwrap();
     buffer.snapshot_part(SnapshotPart { number: 2, states: Vec::new() }).unwrap();
     // A part of the one before.
@@ -244,7 +245,8 @@ fn a_buffer_of_the_first_layout_is_taken_over() {
         confirmed; DROP INDEX block_priority; ALTER TABLE block DROP COLUMN priority;
     ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks;
          ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN \
-        now_ns; ALTER TABLE block DROP COLUMN expires_ns; DROP TABLE clocks; PRAGMA user_version = 1;",
+        now_ns; ALTER TABLE block DROP COLUMN expires_ns; DROP TABLE clocks; DROP TABLE content; \
+        PRAGMA user_version = 1;",
     )
     .unwrap();
     let buffer = open(&settings(&dir));

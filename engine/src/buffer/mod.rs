@@ -5,7 +5,8 @@
 //! One SQLite database in WAL mode. Table `block` holds rows of one rule and one schema as a compressed Arrow
 //! block each; `confirmed` says which uplinks have blocks that others wait for; `refused` holds blocks that
 //! could not be read or that a far side will not take; `gap` says which rows were dropped. `journal`,
-//! `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]. `clocks` says
+//! `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]; `content` is
+//! what these name, see [`content`]. `clocks` says
 //! what wall time it was, see [`clocks`]. `meta` holds the end of the reserved row numbers, the newest ids,
 //! and how much is waiting. `PATH.lock` keeps other processes out and repeats the end of the row numbers.
 //!
@@ -36,6 +37,9 @@
 mod block;
 mod changes;
 mod clocks;
+mod content;
+#[cfg(test)]
+mod content_tests;
 #[cfg(test)]
 mod crash_tests;
 mod database;
@@ -78,6 +82,7 @@ use crate::disk::Disk;
 use crate::status::OutboxStatus;
 use crate::time::{SequenceTime, WallTime};
 pub(crate) use block::{decode_batch as unpack, encode as pack};
+pub use content::Content;
 use database::Database;
 pub use journal::{JournalEntry, JournalStep, Recovered, RecoveredSnapshot, Snapshot, SnapshotPart, States};
 use queue::{Outlet, Queue};
@@ -368,6 +373,16 @@ impl Buffer {
     /// Some entries of the journal behind entry `after`, in order; none when there are no more.
     pub async fn read_journal(&self, after: u64) -> Result<Vec<JournalEntry>, BufferError> {
         self.ask(|reply| Request::ReadJournal(after, reply)).await?
+    }
+
+    /// What is named `hash` in the journal or in a snapshot; `None`: it is lost.
+    pub async fn content(&self, hash: &str) -> Result<Option<Vec<u8>>, BufferError> {
+        self.ask(|reply| Request::Content(hash.to_owned(), reply)).await?
+    }
+
+    /// Keeps what the journal names and an older program kept elsewhere. Returns when it is on disk.
+    pub async fn adopt(&self, content: Content) -> Result<(), BufferError> {
+        self.ask(|reply| Request::Adopt(content, reply)).await?
     }
 
     /// The row numbers `first .. end` reserved by this start.

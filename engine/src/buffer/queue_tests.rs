@@ -166,7 +166,13 @@ fn a_journal_that_broke_off_goes_on_from_a_snapshot_and_nothing_is_stored_before
     assert!(!taken(11), "there is no room");
     assert!(
         !buffer
-            .snapshot(Snapshot { number: 1, entry: 11, manifest: "{}".into(), parts: 1, mends: false })
+            .snapshot(Snapshot {
+                number: 1,
+                entry: 11,
+                manifest: "{}".into(),
+                parts: 1,
+                ..Snapshot::default()
+            })
             .unwrap()
     );
     buffer.append(vec![rows(11, 3, Ack::none())]).unwrap();
@@ -176,7 +182,13 @@ fn a_journal_that_broke_off_goes_on_from_a_snapshot_and_nothing_is_stored_before
     assert!(!taken(12), "room alone does not mend it");
     assert!(
         buffer
-            .snapshot(Snapshot { number: 2, entry: 12, manifest: "{}".into(), parts: 2, mends: false })
+            .snapshot(Snapshot {
+                number: 2,
+                entry: 12,
+                manifest: "{}".into(),
+                parts: 2,
+                ..Snapshot::default()
+            })
             .unwrap()
     );
     assert!(taken(13));
@@ -205,7 +217,13 @@ fn a_box_that_ends_before_the_snapshot_is_there_leaves_the_journal_as_it_was() {
     wait(buffer.mendable());
     assert!(
         buffer
-            .snapshot(Snapshot { number: 1, entry: 11, manifest: "{}".into(), parts: 1, mends: false })
+            .snapshot(Snapshot {
+                number: 1,
+                entry: 11,
+                manifest: "{}".into(),
+                parts: 1,
+                ..Snapshot::default()
+            })
             .unwrap()
     );
     assert!(wait(buffer.0.journal(tick(12), false)).unwrap());

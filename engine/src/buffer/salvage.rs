@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Transaction};
 
-use super::BufferError;
 use super::changes::{NewGap, Step, Totals};
 use super::database::{beside, layout, read_meta};
 use super::room::RuleSizes;
 use super::uplinks::Uplinks;
+use super::{BufferError, content};
 use crate::disk::Disk;
 
 /// Damaged files that are kept. A disk that keeps failing must not fill up with them.
@@ -82,6 +82,8 @@ const CLOCKS: &[(&str, Type)] = &[
     ("wall_ns", Type::Integer),
     ("synchronised", Type::Integer),
 ];
+const CONTENT: &[(&str, Type)] =
+    &[("id", Type::Integer), ("hash", Type::Text), ("entry", Type::Integer), ("bytes", Type::Blob)];
 /// Ids of tables whose end nobody has noted.
 const ANY: u64 = u64::MAX >> 1;
 
@@ -149,12 +151,12 @@ fn copy_all(
     // What is missing here is written again, with the same ids.
     copy(old, &tx, "progress", PROGRESS, ANY)?;
     copy(old, &tx, "clocks", CLOCKS, ANY)?;
+    copy(old, &tx, "content", CONTENT, ANY)?;
+    content::remove_damaged(&tx)?;
     let skipped = skipped + entries_skipped + states_skipped;
     let sums = "SELECT coalesce(sum(rows), 0), coalesce(sum(length(data)), 0) FROM block";
     let (waiting, bytes) = tx.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let journal_bytes =
-        "SELECT coalesce(sum(length(data) + octet_length(edit) + length(marks)), 0) FROM journal";
-    let journal_bytes = tx.query_row(journal_bytes, [], |row| row.get(0))?;
+    let journal_bytes = tx.query_row(&format!("SELECT {}", content::JOURNAL_BYTES), [], |row| row.get(0))?;
     let newest = "SELECT max(coalesce((SELECT max(now_ns) FROM journal), 0), coalesce((SELECT max(now_ns) \
         FROM block), 0))";
     let newest: i64 = tx.query_row(newest, [], |row| row.get(0))?;

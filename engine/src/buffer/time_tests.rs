@@ -156,7 +156,7 @@ fn journal_entries_are_as_old_as_the_time_that_passed_and_ticks_push_no_rows_out
     let snapshot = |stage: &Stage, number: u64, entry: u64| {
         stage
             .buffer
-            .snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1, mends: false })
+            .snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1, ..Snapshot::default() })
             .unwrap();
         stage.buffer.snapshot_part(SnapshotPart { number, states: Vec::new() }).unwrap();
     };
@@ -223,7 +223,13 @@ fn readings_of_the_clocks_go_with_what_they_are_for() {
         stage.store();
         stage
             .buffer
-            .snapshot(Snapshot { number: boot, entry: 0, manifest: "{}".into(), parts: 1, mends: false })
+            .snapshot(Snapshot {
+                number: boot,
+                entry: 0,
+                manifest: "{}".into(),
+                parts: 1,
+                ..Snapshot::default()
+            })
             .unwrap();
         stage.buffer.snapshot_part(SnapshotPart { number: boot, states: Vec::new() }).unwrap();
         if boot == 3 {

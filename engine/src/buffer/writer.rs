@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::changes::{Changes, Done, Lane, NewGap, Totals};
+use super::content::Content;
 use super::database::Database;
 use super::group::{Append, Gathered, Held, pack};
 use super::journal::{JournalEntry, NewEntry, NewSnapshot, Snapshot, SnapshotPart};
@@ -51,6 +52,8 @@ pub(super) enum Request {
     FetchGaps(Arc<str>, usize, Reply<Vec<Gap>>),
     ConfirmGaps(Arc<str>, Vec<u64>),
     ReadJournal(u64, Reply<Vec<JournalEntry>>),
+    Content(String, Reply<Option<Vec<u8>>>),
+    Adopt(Content, Reply<()>),
     Reserve(Reply<(u64, u64)>),
     Close,
 }
@@ -302,6 +305,12 @@ impl Writer {
                 });
                 drop(reply.send(answer));
             }
+            Request::Content(hash, reply) => {
+                drop(reply.send(self.repaired(|database, _| database.content(&hash))))
+            }
+            Request::Adopt(content, reply) => {
+                drop(reply.send(self.repaired(|database, _| database.adopt(&content))))
+            }
             Request::Reserve(reply) => drop(reply.send(self.repaired(|database, _| database.reserve()))),
             Request::Close => self.closing = true,
             Request::Fetch { uplink, range, priority, limit, reply } => {
@@ -465,7 +474,7 @@ impl Writer {
             && let Some((snapshot, parts)) = self.snapshot.take()
         {
             let states = parts.into_iter().flat_map(|part| part.states).collect();
-            match NewSnapshot::pack(snapshot.entry, snapshot.manifest, states) {
+            match NewSnapshot::pack(snapshot, states) {
                 Ok(snapshot) => self.changes.snapshot = Some(snapshot),
                 Err(error) => {
                     tracing::error!(%error, "the rules' state cannot be stored; the snapshot before stays, \

@@ -69,7 +69,7 @@ fn check_rules(config: &Config, path: &Path) -> Result<(usize, Vec<Diagnostic>),
     wrong.extend(tables.wrong().cloned());
     wrong.extend(book.wrong());
     let unchecked = book.waiting().map(|(rule, inputs)| {
-        let file = config.rules.dir.join(rule).with_extension("sql").display().to_string();
+        let file = book.file(rule).unwrap_or(rule).to_owned();
         let what =
             format!("the rule could not be checked: the columns of `{}` are not known", inputs.join("`, `"));
         let help = "those of a stream without `fields` are known after its first data, those of a table \

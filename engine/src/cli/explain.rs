@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tidegate_core::Diagnostic;
 use tidegate_core::diagnostic::did_you_mean;
 use tidegate_rules::{
-    Catalog, CompileError, Compiled, Mode, Options, Rule, SharedParts, Step, WhenStateFull, compile,
+    Catalog, CompileError, Compiled, Explanation, Language, Mode, Options, Rule, SharedParts, Source,
+    WhenStateFull, compile,
 };
 
 use super::args::{ExplainArgs, Format};
@@ -42,7 +43,7 @@ struct Explained {
     name: Arc<str>,
     file: String,
     options: Options,
-    steps: Vec<Step>,
+    explanation: Explanation,
     streams: Vec<Stream>,
     /// rules that live on the same worker, since they share a derived stream or an output with it, or with
     /// one that does
@@ -67,9 +68,9 @@ impl Explained {
         let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
         let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::new(config), book)
             .map_err(|wrong| vec![wrong])?;
-        let (name, file, text) = find(wanted, &book, &config.rules.dir)?;
-        let Compiled { options, mut rule, .. } = compiled(&file, &text, book.catalog())?;
-        book.put(&name, &file, &text, &name);
+        let (name, file, source) = find(wanted, &book, &config.rules.dir)?;
+        let Compiled { options, mut rule, .. } = compiled(&file, &source, book.catalog())?;
+        book.put(&name, &file, &source, &name);
         let wrong: Vec<_> = book.wrong().into_iter().filter(|diagnostic| diagnostic.file == file).collect();
         if !wrong.is_empty() {
             return Err(wrong);
@@ -77,15 +78,15 @@ impl Explained {
         let mut others: Vec<(Arc<str>, Box<dyn Rule>)> =
             changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
         let mut parts = SharedParts::default();
-        let shared = others
-            .iter_mut()
-            .try_for_each(|(other, rule)| rule.share(other, &mut parts))
-            .and_then(|()| rule.share(&name, &mut parts));
+        let all = others.iter_mut().map(|(other, rule)| (&*other, rule)).chain([(&name, &mut rule)]);
+        let shared = all
+            .filter_map(|(name, rule)| Some((name, rule.sharing()?)))
+            .try_for_each(|(name, sharing)| sharing.share(name, &mut parts));
         shared.map_err(|error| vec![Diagnostic::new(file.clone(), error.to_string())])?;
         let inputs: BTreeSet<Arc<str>> = rule.flows().iter().map(|flow| Arc::clone(&flow.input)).collect();
         let streams = inputs.into_iter().map(|stream| Stream::new(stream, &*rule, &others)).collect();
         let together = book.family(&name).into_iter().filter(|other| *other != name).collect();
-        Ok(Self { name, file, options, steps: rule.explain(), streams, together })
+        Ok(Self { name, file, options, explanation: rule.explain(), streams, together })
     }
 
     fn keeps_something(&self) -> bool {
@@ -98,7 +99,7 @@ impl Explained {
         if let Some(description) = &self.options.description {
             let _ = writeln!(text, "  {description}");
         }
-        for step in &self.steps {
+        for step in &self.explanation.steps {
             let gap = if step.depth == 0 { "\n" } else { "" };
             let _ = writeln!(
                 text,
@@ -113,8 +114,9 @@ impl Explained {
             let _ = writeln!(text, "stream {}: {}", stream.name, stream.text());
         }
         if self.keeps_something() {
-            let idle = self.options.idle_after.map_or_else(|| "none".to_owned(), |idle| idle.to_string());
-            let _ = writeln!(text, "time: lateness {}, idle_after {idle}", self.options.lateness);
+            if !self.explanation.time.is_empty() {
+                let _ = writeln!(text, "time: {}", self.time());
+            }
             let _ = writeln!(
                 text,
                 "state: up to {}, then {}",
@@ -129,9 +131,17 @@ impl Explained {
         text
     }
 
+    fn time(&self) -> String {
+        let options = self.explanation.time.iter().map(|(option, span)| match span {
+            Some(span) => format!("{option} {span}"),
+            None => format!("{option} none"),
+        });
+        options.collect::<Vec<_>>().join(", ")
+    }
+
     fn json(&self) -> Value {
         let mut statements: Vec<(String, Vec<Value>)> = Vec::new();
-        for step in &self.steps {
+        for step in &self.explanation.steps {
             match statements.last_mut() {
                 Some((_, steps)) if step.depth > 0 => steps
                     .push(json!({ "depth": step.depth, "does": step.what, "shared_with": step.shared_with })),
@@ -143,32 +153,36 @@ impl Explained {
             .map(|(statement, operators)| json!({ "statement": statement, "operators": operators }))
             .collect();
         let streams: Vec<Value> = self.streams.iter().map(Stream::json).collect();
-        json!({
+        let mut explained = json!({
             "rule": self.name,
             "file": self.file,
             "description": self.options.description,
             "mode": mode(self.options.mode),
-            "lateness": self.options.lateness,
-            "idle_after": self.options.idle_after,
             "max_state": self.options.max_state,
             "when_state_full": when_full(self.options.when_state_full).0,
             "statements": statements,
             "streams": streams,
             "on_one_worker_with": self.together,
-        })
+        });
+        let time = self.explanation.time.iter().map(|(option, span)| ((*option).to_owned(), json!(span)));
+        if let Some(fields) = explained.as_object_mut() {
+            fields.extend(time);
+        }
+        explained
     }
 }
 
 impl Stream {
     fn new(name: Arc<str>, rule: &dyn Rule, others: &[(Arc<str>, Box<dyn Rule>)]) -> Self {
-        let prefilters =
-            rule.prefilters(&name).map(|prefilters| prefilters.iter().map(ToString::to_string).collect());
+        let prefilters = |rule: &dyn Rule| rule.indexed().and_then(|indexed| indexed.prefilters(&name));
         let readers: Vec<_> = others
             .iter()
             .map(|(_, other)| other)
             .filter(|other| other.flows().iter().any(|flow| flow.input == name))
             .collect();
-        let indexed = readers.iter().filter(|reader| reader.prefilters(&name).is_some()).count();
+        let indexed = readers.iter().filter(|reader| prefilters(&****reader).is_some()).count();
+        let prefilters =
+            prefilters(rule).map(|prefilters| prefilters.iter().map(ToString::to_string).collect());
         Self { prefilters, others: readers.len(), indexed, name }
     }
 
@@ -193,16 +207,21 @@ impl Stream {
     }
 }
 
-/// Name, file and text of the rule that is meant.
-fn find(wanted: &str, book: &RuleBook, dir: &Path) -> Result<(Arc<str>, String, Arc<str>), Vec<Diagnostic>> {
-    let in_dir = dir.join(wanted).with_extension("sql");
+/// Name, file and source of the rule that is meant.
+fn find(wanted: &str, book: &RuleBook, dir: &Path) -> Result<(Arc<str>, String, Source), Vec<Diagnostic>> {
+    let in_dir = |language: Language| dir.join(format!("{wanted}.{}", language.extension()));
+    let language = Language::ALL.into_iter().find(|language| in_dir(*language).is_file());
+    let in_dir = in_dir(language.unwrap_or_default());
     let (name, path) = match Path::new(wanted).file_stem().and_then(|stem| stem.to_str()) {
         Some(stem) if Path::new(wanted).is_file() => (stem, Path::new(wanted)),
         _ => (wanted, in_dir.as_path()),
     };
     let file = path.display().to_string();
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok((Arc::from(name), file, Arc::from(text))),
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let language = Language::from_path(path).unwrap_or_default();
+            Ok((Arc::from(name), file, Source::new(language, bytes)))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let names: Vec<&str> = book.names().collect();
             let help = did_you_mean(wanted, &names)
@@ -213,8 +232,8 @@ fn find(wanted: &str, book: &RuleBook, dir: &Path) -> Result<(Arc<str>, String, 
     }
 }
 
-fn compiled(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, Vec<Diagnostic>> {
-    compile(file, text, catalog).map_err(|error| match error {
+fn compiled(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, Vec<Diagnostic>> {
+    compile(file, source, catalog).map_err(|error| match error {
         CompileError::Wrong(wrong) => wrong,
         CompileError::Waiting(streams) => {
             let streams = streams.join(", ");

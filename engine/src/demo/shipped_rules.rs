@@ -8,7 +8,9 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, Ti
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When, compile};
+use tidegate_rules::{
+    Catalog, CompileError, Emissions, Language, OutputColumns, Rule, Source, When, compile,
+};
 
 use super::folder::RULES;
 use super::plant::{Command, Plant, SITE, Sample};
@@ -36,7 +38,7 @@ fn catalog() -> Catalog {
         ("mean_level", float),
         ("samples", DataType::Int64),
     ]);
-    let output = || OutputColumns { required: vec!["site".to_owned(), "device".to_owned()] };
+    let output = || OutputColumns { required: vec!["site".to_owned(), "device".to_owned()], accepted: None };
     Catalog {
         inputs: [("tank".to_owned(), Some(tank))].into(),
         derived: [("tank_stats".to_owned(), stats)].into(),
@@ -62,12 +64,14 @@ struct Loop {
 impl Loop {
     fn new(edit: impl Fn(&str) -> String) -> Self {
         let catalog = catalog();
-        let rules = RULES.iter().map(|(name, text)| match compile(name, &edit(text), &catalog) {
-            Ok(compiled) => compiled.rule,
-            Err(CompileError::Wrong(wrong)) => {
-                panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        let rules = RULES.iter().map(|(name, text)| {
+            match compile(name, &Source::new(Language::Sql, edit(text)), &catalog) {
+                Ok(compiled) => compiled.rule,
+                Err(CompileError::Wrong(wrong)) => {
+                    panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+                }
+                Err(CompileError::Waiting(streams)) => panic!("{name} waits for {streams:?}"),
             }
-            Err(CompileError::Waiting(streams)) => panic!("{name} waits for {streams:?}"),
         });
         let rules = rules.collect();
         let tank = catalog.inputs["tank"].clone().unwrap();

@@ -27,7 +27,7 @@ use arrow::datatypes::{DataType, SchemaRef, TimestampNanosecondType};
 use futures::FutureExt;
 use tidegate_core::diagnostic::did_you_mean;
 use tidegate_core::{Diagnostic, Rows, TS};
-use tidegate_rules::When;
+use tidegate_rules::{Indexed, When};
 
 use crate::catalog::catalog;
 use crate::config::Config;
@@ -288,7 +288,9 @@ impl Run {
     /// Loads rules and tables. Rules that feed each other stay together.
     fn load(&mut self, changes: Vec<Change>, book: &RuleBook) {
         let minds_time = |change: &Change| match change {
-            Change::Load(load) if load.rule.minds_time() => Some(book.family(&load.name)),
+            Change::Load(load) if load.rule.indexed().is_none_or(Indexed::minds_time) => {
+                Some(book.family(&load.name))
+            }
             _ => None,
         };
         let one_by_one: BTreeSet<Arc<str>> = changes.iter().filter_map(minds_time).flatten().collect();

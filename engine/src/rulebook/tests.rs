@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use futures::FutureExt;
 use proptest::prelude::*;
 use tidegate_core::schema::ts_field;
-use tidegate_rules::{OutputColumns, When};
+use tidegate_rules::{Language, OutputColumns, When};
 
 fn schema(columns: &[&str]) -> SchemaRef {
     let columns = columns.iter().map(|name| Field::new(*name, DataType::Float64, true));
@@ -31,6 +31,10 @@ fn catalog() -> Catalog {
         uplink: true,
         ..Catalog::default()
     }
+}
+
+fn sql(text: &str) -> Source {
+    Source::new(Language::Sql, text)
 }
 
 /// A rule book with its workers, and what reached each target.
@@ -54,7 +58,7 @@ impl House {
     }
 
     fn put_renamed(&mut self, name: &str, text: &str, from: &str) -> &mut Self {
-        let changes = self.book.put(&name.into(), &format!("{name}.sql"), &text.into(), &from.into()).changes;
+        let changes = self.book.put(&name.into(), &format!("{name}.sql"), &sql(text), &from.into()).changes;
         self.apply(changes)
     }
 
@@ -409,7 +413,7 @@ fn a_rule_that_is_gone_does_not_come_back_in_what_is_told() {
     let text = |x: i32| format!("INSERT INTO pump SELECT x + {x} AS x FROM tank");
     let mut house = House::new(1);
     let mut put = |name: &str, text: String, from: &str| {
-        house.book.put(&name.into(), &format!("{name}.sql"), &text.into(), &from.into()).changes
+        house.book.put(&name.into(), &format!("{name}.sql"), &sql(&text), &from.into()).changes
     };
     let mut changes = put("a", text(1), "a");
     changes.extend(put("c", text(1), "a"));

@@ -35,7 +35,7 @@ impl Watched {
         let status = Arc::new(Status::default());
         let mut book = RuleBook::new(catalog, 1, Arc::clone(&status)).quiet();
         rules.iter().for_each(|(name, text)| {
-            drop(book.put(&Arc::from(*name), name, &Arc::from(*text), &Arc::from(*name)))
+            drop(book.put(&Arc::from(*name), name, &Source::new(Language::Sql, text), &Arc::from(*name)))
         });
         let (rules, handle) = RulesDir::new(dir.path(), TableFiles::default(), book);
         let (tell, changes) = mpsc::channel(5000);
@@ -203,6 +203,50 @@ fn a_directory_that_is_replaced_is_watched_again() {
     watched.loaded("b");
     fs::remove_dir_all(dir.with_extension("away")).unwrap();
     watched.nothing_more();
+}
+
+#[test]
+fn two_files_of_one_name_are_refused_and_both_are_named() {
+    let paths = ["r/a.sql", "r/a.other", "r/b.sql", "r/.c.sql", "r/d.txt"].map(PathBuf::from).into();
+    let endings = ["sql", "other"].map(OsStr::new);
+    let listed = by_name(paths, |path| path.extension().is_some_and(|ending| endings.contains(&ending)));
+    assert_eq!(listed.keys().map(|name| &**name).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(listed["b"], [PathBuf::from("r/b.sql")]);
+    assert_eq!(
+        ambiguous("a", &listed["a"]).to_string(),
+        "r/a.other: `r/a.other` and `r/a.sql` would both be the rule `a`; give one of them another name, or \
+        delete it"
+    );
+}
+
+#[test]
+fn a_rule_with_two_files_keeps_running_and_goes_on_when_one_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.sql");
+    fs::write(&path, lamp(1)).unwrap();
+    let catalog = Catalog {
+        inputs: [("tank".to_owned(), Some(Arc::new(Schema::new(vec![ts_field()]))))].into(),
+        outputs: [("lamp".to_owned(), OutputColumns::default())].into(),
+        ..Catalog::default()
+    };
+    let status = Arc::new(Status::default());
+    let book = RuleBook::new(catalog, 1, Arc::clone(&status)).quiet();
+    let (mut rules, _handle) = RulesDir::new(dir.path(), TableFiles::default(), book);
+    let name: Arc<str> = Arc::from("a");
+    let mut changes = Vec::new();
+    rules.take(&name, &path, &[], &mut changes);
+    assert_eq!(changes.len(), 1);
+    let both = [path.clone(), dir.path().join("a.other")];
+    rules.refuse_doubles(&name, &both);
+    assert!(status.rules.of("a").refused.get().unwrap().1.contains("would both be the rule `a`"));
+    assert_eq!(rules.book.worker_of("a"), Some(0));
+    // It is said once.
+    status.rules.of("a").refused.clear();
+    rules.refuse_doubles(&name, &both);
+    assert!(!status.rules.of("a").refused.is_some());
+    rules.take(&name, &path, &[], &mut changes);
+    assert!(rules.book.wrong().is_empty());
+    assert!(rules.book.runs("a", &Source::new(Language::Sql, lamp(1))));
 }
 
 #[test]

@@ -10,7 +10,6 @@ use crate::config;
 use crate::disk::SystemDisk;
 use crate::journal::{Kept, Start};
 use crate::rulebook::RuleBook;
-use crate::tables::Copies;
 use crate::time::tests::RuntimeClock;
 use crate::wakes::Waker;
 use arrow::array::{Float64Array, RecordBatch, TimestampNanosecondArray};
@@ -49,24 +48,15 @@ impl Stage {
         let clock: Arc<dyn Clock> = Arc::new(RuntimeClock(Instant::now()));
         let config = config::parse(CONFIG, "tidegate.toml", dir.path()).unwrap();
         let settings = config::Buffer::at(dir.path().join("box.db"));
-        let (buffer, writer) = Buffer::open(
-            &settings,
-            Uplinks::default(),
-            Arc::clone(&clock),
-            Arc::new(SystemDisk),
-            Arc::default(),
-        )
-        .unwrap();
+        let (buffer, writer) =
+            Buffer::open(&settings, Uplinks::default(), clock, Arc::new(SystemDisk), Arc::default()).unwrap();
         tokio::spawn(writer);
         let status = Arc::new(Status::default());
         let columns = crate::catalog::catalog(&config, &|_| None);
         let mut book = RuleBook::new(columns, 1, Arc::clone(&status));
         let (worker, entries) = mpsc::channel(64);
         let workers = vec![worker];
-        let start = Start::new(
-            &mut buffer.recovered(),
-            Copies::new(dir.path(), Duration::from_secs(1), Arc::new(SystemDisk), clock),
-        );
+        let start = Start::new(&mut buffer.recovered());
         let journal = Journal::recover(
             buffer.clone(),
             Kept { streams: ["tank".to_owned()].into(), ..Kept::default() },

@@ -5,13 +5,13 @@
 //!   is an entry of the sequence, as a change of the rules is.
 //! * A file that cannot be read, or whose values do not fit, changes nothing: the content that was there
 //!   stays, and the file is reported.
-//! * The journal names a content, and a copy of it is kept beside the buffer (`DATA_DIR/tables`) for as long
-//!   as it can be asked for: so what is run again after a crash sees what was there then.
+//! * The journal names a content, which the buffer keeps for as long as it can be asked for: so what is run
+//!   again after a crash sees what was there then.
 //!
 //! Like the rules directory, files are compared with what is known of them; events of the file system only
 //! say that it is worth looking.
 
-mod copies;
+mod adoption;
 mod csv;
 mod parquet;
 mod sqlite;
@@ -29,12 +29,14 @@ use arrow::array::{
     StringArray, TimestampNanosecondArray,
 };
 use arrow::datatypes::{Field, Schema};
+use arrow::error::ArrowError;
 use tidegate_connectors::codec::read_base64;
 use tidegate_core::{ByteSize, Diagnostic, FieldType};
 
+use crate::buffer::{Content, pack};
 use crate::config::{Config, ReferenceTable, TableKind};
 use crate::rulebook::{Edit, Edited, RuleBook};
-pub use copies::Copies;
+pub(crate) use adoption::adopt_copies;
 pub(crate) use csv::other_separator;
 
 /// What a value costs beside the text in it.
@@ -44,8 +46,6 @@ const BYTES_A_CELL: u64 = 8;
 #[derive(Default)]
 pub struct TableFiles {
     files: BTreeMap<Arc<str>, Watched>,
-    /// `None`: nothing is run again
-    copies: Option<Copies>,
 }
 
 struct Watched {
@@ -60,22 +60,14 @@ struct Watched {
 type Stamp = (u64, u64, i64, i64);
 
 impl TableFiles {
-    /// The tables of `config`, with nothing kept for a restart.
+    /// The tables of `config`.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let watched =
             |settings: &ReferenceTable| Watched { settings: settings.clone(), seen: None, wrong: None };
         let files =
             config.tables.iter().map(|(name, settings)| (Arc::from(name.as_str()), watched(settings)));
-        Self { files: files.collect(), copies: None }
-    }
-
-    /// The same, with copies of what was read. `book` knows the contents of an earlier run.
-    #[must_use]
-    pub fn keeping(mut self, mut copies: Copies, book: &RuleBook) -> Self {
-        book.tables().for_each(|(name, rows)| copies.is_current(name, rows));
-        self.copies = Some(copies);
-        self
+        Self { files: files.collect() }
     }
 
     /// The directories that the files are in.
@@ -103,10 +95,9 @@ impl TableFiles {
                 continue;
             }
             file.seen = Some(stamps);
-            match read(&file.settings).and_then(|rows| {
-                change(name, rows, book, self.copies.as_mut())
-                    .map_err(|error| no_copy(&file.settings, &error))
-            }) {
+            match read(&file.settings)
+                .and_then(|rows| change(name, rows, book).map_err(|error| unpackable(&file.settings, &error)))
+            {
                 Ok(changed) => {
                     let was_wrong = file.wrong.take().is_some();
                     if was_wrong && changed.is_none() && !quiet {
@@ -134,23 +125,15 @@ impl TableFiles {
     }
 }
 
-/// Table `name` holds `rows` from now on, of which a copy is kept first. `None`: it does already.
+/// Table `name` holds `rows` from now on. `None`: it does already.
 ///
 /// # Errors
-/// When the disk fails. Nothing has changed then.
-pub fn change(
-    name: &Arc<str>,
-    rows: RecordBatch,
-    book: &mut RuleBook,
-    copies: Option<&mut Copies>,
-) -> io::Result<Option<Edited>> {
+/// When they cannot be packed for the journal. Nothing has changed then.
+pub fn change(name: &Arc<str>, rows: RecordBatch, book: &mut RuleBook) -> Result<Option<Edited>, ArrowError> {
     if book.table(name).is_some_and(|known| *known == rows) {
         return Ok(None);
     }
-    let content = match copies {
-        Some(copies) => copies.keep(name, &rows)?,
-        None => String::new(),
-    };
+    let content = Content::new(pack(std::slice::from_ref(&rows))?);
     tracing::info!(table = %name, rows = rows.num_rows(), "the table is loaded");
     Ok(Some(Edited {
         edit: Some(Edit::Table { name: name.to_string(), content }),
@@ -158,12 +141,10 @@ pub fn change(
     }))
 }
 
-fn no_copy(settings: &ReferenceTable, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        settings.path.display().to_string(),
-        format!("no copy of the table can be kept for a restart: {error}"),
-    )
-    .help("check the disk and `data_dir`".to_owned())
+fn unpackable(settings: &ReferenceTable, error: &ArrowError) -> Diagnostic {
+    let what = format!("the table cannot be kept for a restart: {error}");
+    Diagnostic::new(settings.path.display().to_string(), what)
+        .help("leave out columns that no rule reads, or declare the others in `fields`".to_owned())
 }
 
 fn stamps(settings: &ReferenceTable) -> Vec<Option<Stamp>> {

@@ -2,15 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
-use tidegate_core::clock::SystemClock;
 use tidegate_rules::{Catalog, OutputColumns};
 
 use super::*;
-use crate::disk::SystemDisk;
+use crate::buffer::unpack;
 use crate::status::Status;
 
 fn settings(path: PathBuf, kind: TableKind, fields: &[(&str, FieldType)]) -> ReferenceTable {
@@ -25,10 +23,6 @@ fn csv_with(text: &str, fields: &[(&str, FieldType)]) -> Result<RecordBatch, Dia
     fs::write(&path, text).unwrap();
     read(&settings(path, TableKind::Csv, fields))
         .map_err(|wrong| Diagnostic { file: "t.csv".into(), ..wrong })
-}
-
-fn copies_in(dir: &Path) -> Copies {
-    Copies::new(dir, Duration::ZERO, Arc::new(SystemDisk), Arc::new(SystemClock))
 }
 
 fn types(rows: &RecordBatch) -> Vec<FieldType> {
@@ -255,8 +249,7 @@ fn a_file_that_is_wrong_changes_nothing_and_one_that_is_new_is_an_edit() {
     };
     let mut book = RuleBook::new(catalog, 2, Arc::new(Status::default())).quiet();
     let watched = Watched { settings: settings(path.clone(), TableKind::Csv, &[]), seen: None, wrong: None };
-    let mut tables = TableFiles { files: [(Arc::from("limits"), watched)].into(), copies: None };
-    tables = tables.keeping(copies_in(dir.path()), &book);
+    let mut tables = TableFiles { files: [(Arc::from("limits"), watched)].into() };
     let put = |text: &str, tables: &mut TableFiles, book: &mut RuleBook| {
         let fresh = dir.path().join("fresh");
         fs::write(&fresh, text).unwrap();
@@ -270,10 +263,7 @@ fn a_file_that_is_wrong_changes_nothing_and_one_that_is_new_is_an_edit() {
     // Each worker is told.
     assert_eq!((name.as_str(), first.len(), first[0].changes.len()), ("limits", 1, 2));
     assert!(tables.wrong().next().is_none());
-    assert_eq!(
-        tables.copies.as_ref().unwrap().load("limits", content).unwrap(),
-        *book.table("limits").unwrap()
-    );
+    assert_eq!(unpack(content.bytes()).unwrap(), *book.table("limits").unwrap());
     // Neither a look without a change, nor the same content once more, nor a wrong file is an edit.
     assert!(tables.look(&mut book, &|_| false, true).is_empty());
     assert!(put("device,high\na,80\n", &mut tables, &mut book).is_empty());
@@ -282,20 +272,4 @@ fn a_file_that_is_wrong_changes_nothing_and_one_that_is_new_is_an_edit() {
     assert_eq!(book.table("limits").unwrap().num_rows(), 1);
     assert_eq!(put("device,high\na,90\nb,91\n", &mut tables, &mut book).len(), 1);
     assert_eq!(book.table("limits").unwrap().num_rows(), 2);
-}
-
-#[test]
-fn copies_are_deleted_when_nobody_can_ask_for_them_any_more() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut copies = copies_in(dir.path()).keeping_for(Duration::ZERO);
-    let of = |text: &str| csv_with(text, &[]).unwrap();
-    let first = copies.keep("limits", &of("a\n1\n")).unwrap();
-    assert_eq!(copies.load("limits", &first).unwrap(), of("a\n1\n"));
-    let second = copies.keep("limits", &of("a\n2\n")).unwrap();
-    let third = copies.keep("limits", &of("a\n3\n")).unwrap();
-    copies.keep("limits", &of("a\n3\n")).unwrap();
-    assert!(copies.load("limits", &first).is_err() && copies.load("limits", &second).is_err());
-    assert_eq!(copies.load("limits", &third).unwrap(), of("a\n3\n"));
-    fs::write(dir.path().join("tables").join(format!("limits-{third}.arrow")), b"damaged").unwrap();
-    assert!(copies.load("limits", &third).is_err());
 }

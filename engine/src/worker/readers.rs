@@ -43,7 +43,7 @@ impl Readers {
     pub(super) fn insert(&mut self, name: &Arc<str>, rule: &dyn Rule) {
         for stream in inputs(rule.flows()) {
             let readers = self.streams.entry(Arc::clone(stream)).or_default();
-            match rule.prefilters(stream) {
+            match rule.indexed().and_then(|indexed| indexed.prefilters(stream)) {
                 Some(prefilters) => readers.others.insert(Arc::clone(name), prefilters),
                 None => drop(readers.every_row.insert(Arc::clone(name))),
             }

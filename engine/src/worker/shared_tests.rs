@@ -10,7 +10,7 @@ use futures::FutureExt;
 use proptest::prelude::*;
 use tidegate_core::Seqs;
 use tidegate_core::schema::ts_field;
-use tidegate_rules::{Catalog, OutputColumns, compile};
+use tidegate_rules::{Catalog, Language, OutputColumns, Source, compile};
 
 use super::*;
 
@@ -75,7 +75,7 @@ fn rule(text: &str, by_arrival: bool) -> Box<dyn Rule> {
         uplink: true,
         ..Catalog::default()
     };
-    compile("rule.sql", text, &catalog).unwrap().rule
+    compile("rule.sql", &Source::new(Language::Sql, text), &catalog).unwrap().rule
 }
 
 /// Rows of stream `tank`: seconds, and `x`.

@@ -7,7 +7,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::FutureExt;
 use tidegate_core::Seqs;
-use tidegate_rules::{Flow, Step, When};
+use tidegate_rules::{Explanation, Flow, When};
 
 fn batch(values: &[i64]) -> RecordBatch {
     RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(values.to_vec())) as _)]).unwrap()
@@ -64,8 +64,8 @@ impl Rule for Echo {
         Ok(())
     }
 
-    fn explain(&self) -> Vec<Step> {
-        Vec::new()
+    fn explain(&self) -> Explanation {
+        Explanation::default()
     }
 
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError> {

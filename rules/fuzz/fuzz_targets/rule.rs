@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use libfuzzer_sys::fuzz_target;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, Emissions, OutputColumns, When, compile};
+use tidegate_rules::{Catalog, Emissions, Language, OutputColumns, Source, When, compile};
 
 const WORDS: &str = include_str!("../../tests/words.txt");
 
@@ -123,12 +123,14 @@ fuzz_target!(|data: &[u8]| {
         uplink: true,
         ..Catalog::default()
     };
-    let Ok(compiled) = compile("rule.sql", &text, &catalog) else { return };
+    let Ok(compiled) = compile("rule.sql", &Source::new(Language::Sql, text), &catalog) else { return };
     let mut rule = compiled.rule;
     let mut out = Emissions::default();
     let mut run = || {
-        if rule.tables().iter().any(|(table, _)| &**table == "limits") {
-            rule.on_table("limits", &limits, &mut out)?;
+        if let Some(lookups) = rule.lookups()
+            && lookups.tables().iter().any(|(table, _)| &**table == "limits")
+        {
+            lookups.on_table("limits", &limits, &mut out)?;
         }
         for (first, stream, batch) in [(1, "tank", tank), (7, "valve", valve)] {
             if rule.flows().iter().any(|flow| &*flow.input == stream) {

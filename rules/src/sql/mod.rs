@@ -1,5 +1,6 @@
 //! SQL text -> logical plan -> stages that run on Arrow batches.
 //!
+//! * [`options`]: what `--!` lines say beside the options of all rules.
 //! * [`text`]: the file becomes statements, each with its target and its place in the file.
 //! * [`names`], [`functions`], [`table_functions`] and [`as_of`]: what a name in a statement means: streams,
 //!   tables, functions, windows (and [`windows`], their arithmetic).
@@ -17,7 +18,6 @@ mod as_of;
 mod complaint;
 mod dialect;
 mod elsewhere;
-pub(crate) mod evaluation;
 mod floats;
 mod functions;
 mod growth;
@@ -28,6 +28,7 @@ mod mismatch;
 mod names;
 mod nesting;
 mod operators;
+mod options;
 mod pattern;
 mod spellings;
 mod statement;
@@ -47,12 +48,15 @@ use arrow::datatypes::SchemaRef;
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::{Diagnostic, Rows};
 
+use crate::capability::{Indexed, Lookups, Sharing, Silences};
 use crate::index::Prefilter;
-use crate::rule::{Emissions, Flow, Listened, Rule, RuleError, SealedState, Step, Target, When};
-use crate::{Catalog, CompileError, Options};
-pub use evaluation::is_evaluating;
+use crate::options::OptionLines;
+use crate::rule::{Emissions, Explanation, Flow, Listened, Rule, RuleError, SealedState, Step, When};
+use crate::target::Target;
+use crate::{Catalog, CompileError, Compiled, Options, Source, evaluation};
 use limit::StateLimit;
 pub use operators::SharedParts;
+use options::SqlOptions;
 use statement::Statement;
 use wall_clock::WallClock;
 
@@ -62,36 +66,42 @@ pub struct SqlRule {
     flows: Vec<Flow>,
     tables: Vec<(Arc<str>, SchemaRef)>,
     statements: Vec<Statement>,
+    options: SqlOptions,
     limit: StateLimit,
     clock: WallClock,
 }
 
-/// Compiles the SQL rule `file` against `catalog`. With it comes what probably is not meant as it is written.
+/// Compiles the SQL rule `file` against `catalog`.
 ///
 /// # Errors
 /// See [`crate::compile`].
-pub fn compile(
-    file: &str,
-    text: &str,
-    options: &Options,
-    catalog: &Catalog,
-) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
-    let compiled = || nesting::with_room(|| compile_with_room(file, text, options, catalog));
+pub(crate) fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, CompileError> {
+    let text = source.text(file).map_err(|wrong| CompileError::Wrong(vec![wrong]))?;
+    let lines = OptionLines::find::<SqlOptions>(file, text);
+    let (options, own) = lines.read().map_err(CompileError::Wrong)?;
+    let compiled = || nesting::with_room(|| compile_with_room(file, text, &lines, &options, own, catalog));
     // The planner evaluates what is constant, with the same functions as rows are.
-    evaluation::unpanicked(|| Ok(compiled())).unwrap_or_else(|panic| {
+    let outcome = evaluation::unpanicked(|| Ok(compiled())).unwrap_or_else(|panic| {
         let why = format!("a constant of the rule has no value: {}", panic.strip_backtrace());
         Err(CompileError::Wrong(vec![Diagnostic::new(file, why)]))
-    })
+    });
+    let (rule, of_text) = outcome?;
+    let mut warnings = options.warnings(&lines);
+    warnings.extend(of_text);
+    Ok(Compiled { options, rule: Box::new(rule), warnings })
 }
 
+/// With the rule comes what probably is not meant as it is written.
 fn compile_with_room(
     file: &str,
     text: &str,
-    options: &Options,
+    lines: &OptionLines<'_>,
+    common: &Options,
+    options: SqlOptions,
     catalog: &Catalog,
 ) -> Result<(SqlRule, Vec<Diagnostic>), CompileError> {
     let statements = text::parse(file, text).map_err(CompileError::Wrong)?;
-    let twice = warnings::of_outputs(file, &statements, options, catalog);
+    let twice = warnings::of_outputs(file, &statements, common.mode, catalog);
     let names = names::Names::new(catalog);
     let (mut views, mut sizes) = (PlannerContext::new(), nesting::Sizes::default());
     let (mut lowered, mut wrong, mut warnings) = (Vec::new(), Vec::new(), twice);
@@ -104,7 +114,7 @@ fn compile_with_room(
                 .inspect_err(|_| names.view_is_wrong(name)),
             text::Body::Insert { target, columns, query } => sizes
                 .check(&query)
-                .and_then(|()| lower::insert(&target, &columns, *query, options, &names, &mut views))
+                .and_then(|()| lower::insert(&target, &columns, *query, &options, &names, &mut views))
                 .map(|statement| lowered.push(statement)),
         };
         if let Err(error) = outcome {
@@ -123,7 +133,7 @@ fn compile_with_room(
     if !wrong.is_empty() {
         return Err(CompileError::Wrong(wrong));
     }
-    warnings.extend(warnings::of_options(file, text, options, names.has_windows()));
+    warnings.extend(warnings::of_options(lines, &options, names.has_windows()));
     let flows = lowered.iter().flat_map(|statement: &Statement| {
         let of =
             |input: &Arc<str>, target: &Target| Flow { input: Arc::clone(input), target: target.clone() };
@@ -138,7 +148,8 @@ fn compile_with_room(
         flows: flows.collect(),
         tables: tables.into_iter().collect(),
         statements: lowered,
-        limit: StateLimit::new(options),
+        options,
+        limit: StateLimit::new(common),
         clock: names.clock,
     };
     Ok((rule, warnings))
@@ -147,29 +158,6 @@ fn compile_with_room(
 impl Rule for SqlRule {
     fn flows(&self) -> &[Flow] {
         &self.flows
-    }
-
-    fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
-        &self.tables
-    }
-
-    fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
-        let readers = self
-            .statements
-            .iter_mut()
-            .filter(|statement| statement.tables().iter().any(|(table, _)| &**table == name));
-        for statement in readers {
-            statement.on_table(name, rows, out)?;
-        }
-        Ok(())
-    }
-
-    fn prefilters(&self, stream: &str) -> Option<Arc<[Prefilter]>> {
-        let mut prefilters = Vec::new();
-        for statement in self.statements.iter().filter(|statement| statement.reads(stream)) {
-            prefilters.extend_from_slice(statement.prefilters()?);
-        }
-        Some(prefilters.into())
     }
 
     fn on_batch(
@@ -196,30 +184,13 @@ impl Rule for SqlRule {
         self.statements.iter().filter_map(Statement::wakes_at).min()
     }
 
-    fn minds_time(&self) -> bool {
-        self.clock.is_read() || self.statements.iter().any(Statement::minds_time)
-    }
-
-    fn silences(&self) -> Vec<(Arc<str>, i64)> {
-        self.statements.iter().flat_map(Statement::silences).collect()
-    }
-
-    fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool {
-        let mut goes_on = false;
-        // All of them have to be told.
-        for statement in &mut self.statements {
-            goes_on |= statement.listened(streams, now);
-        }
-        goes_on
-    }
-
     fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         self.clock.set(when.wall_ns);
         self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, when, out))?;
         self.limit.enforce(&mut self.statements, out)
     }
 
-    fn explain(&self) -> Vec<Step> {
+    fn explain(&self) -> Explanation {
         let mut steps = Vec::new();
         for statement in &self.statements {
             steps.push(Step {
@@ -231,19 +202,14 @@ impl Rule for SqlRule {
             });
             operators::explain(statement.root(), 1, &mut steps);
         }
-        steps
+        let SqlOptions { lateness, idle_after, .. } = &self.options;
+        Explanation { steps, time: vec![("lateness", Some(*lateness)), ("idle_after", *idle_after)] }
     }
 
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError> {
         let mut sealed = Vec::new();
         self.statements.iter_mut().try_for_each(|statement| statement.seal(&mut sealed))?;
         Ok(sealed)
-    }
-
-    fn snapshot(&mut self) -> Result<Vec<SealedState>, RuleError> {
-        let mut copies = Vec::new();
-        self.statements.iter_mut().try_for_each(|statement| statement.snapshot(&mut copies))?;
-        Ok(copies)
     }
 
     fn restore(&mut self, mut state: Vec<SealedState>) -> Result<Vec<String>, RuleError> {
@@ -259,11 +225,81 @@ impl Rule for SqlRule {
         Ok(misfits)
     }
 
+    fn indexed(&self) -> Option<&dyn Indexed> {
+        Some(self)
+    }
+
+    fn lookups(&mut self) -> Option<&mut dyn Lookups> {
+        Some(self)
+    }
+
+    fn silences(&mut self) -> Option<&mut dyn Silences> {
+        Some(self)
+    }
+
+    fn sharing(&mut self) -> Option<&mut dyn Sharing> {
+        Some(self)
+    }
+}
+
+impl Indexed for SqlRule {
+    fn prefilters(&self, stream: &str) -> Option<Arc<[Prefilter]>> {
+        let mut prefilters = Vec::new();
+        for statement in self.statements.iter().filter(|statement| statement.reads(stream)) {
+            prefilters.extend_from_slice(statement.prefilters()?);
+        }
+        Some(prefilters.into())
+    }
+
+    fn minds_time(&self) -> bool {
+        self.clock.is_read() || self.statements.iter().any(Statement::minds_time)
+    }
+}
+
+impl Lookups for SqlRule {
+    fn tables(&self) -> &[(Arc<str>, SchemaRef)] {
+        &self.tables
+    }
+
+    fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError> {
+        let readers = self
+            .statements
+            .iter_mut()
+            .filter(|statement| statement.tables().iter().any(|(table, _)| &**table == name));
+        for statement in readers {
+            statement.on_table(name, rows, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Silences for SqlRule {
+    fn awaited(&self) -> Vec<(Arc<str>, i64)> {
+        self.statements.iter().flat_map(Statement::silences).collect()
+    }
+
+    fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool {
+        let mut goes_on = false;
+        // All of them have to be told.
+        for statement in &mut self.statements {
+            goes_on |= statement.listened(streams, now);
+        }
+        goes_on
+    }
+}
+
+impl Sharing for SqlRule {
     fn share(&mut self, name: &Arc<str>, parts: &mut SharedParts) -> Result<(), RuleError> {
         self.statements.iter_mut().try_for_each(|statement| statement.share(name, parts))
     }
 
     fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError> {
         self.statements.iter_mut().try_for_each(|statement| statement.move_away(parts))
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<SealedState>, RuleError> {
+        let mut copies = Vec::new();
+        self.statements.iter_mut().try_for_each(|statement| statement.snapshot(&mut copies))?;
+        Ok(copies)
     }
 }

@@ -4,7 +4,8 @@
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
-use crate::Options;
+use super::options::SqlOptions;
+use crate::options::in_comment;
 
 const TUMBLE: &str =
     "write FROM TUMBLE(stream, DESCRIPTOR(ts), INTERVAL '10' SECOND) .. GROUP BY window_start, window_end";
@@ -279,7 +280,7 @@ pub(super) fn options_out_of_place(
         .position(|token| matches!(token.token, Token::Whitespace(Whitespace::MultiLineComment(_))));
     let end = sql_begins.min(block_begins.unwrap_or(tokens.len()));
     let reads_like = |line: &str| {
-        Options::in_comment(line).map(|option| {
+        in_comment::<SqlOptions>(line).map(|option| {
             let what = "this comment reads like an option, and is none";
             (what, format!("write `--! {option}` above the first statement, or say it in other words"))
         })

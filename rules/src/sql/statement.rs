@@ -13,7 +13,8 @@ use super::operators::{
 };
 use super::time::EventTime;
 use crate::index::Prefilter;
-use crate::rule::{Emissions, Listened, RuleError, SealedState, Target, When};
+use crate::rule::{Emissions, Listened, RuleError, SealedState, When};
+use crate::target::Target;
 
 /// `INSERT INTO target SELECT ..`, lowered.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl Statement {
         self
     }
 
-    /// See [`crate::Rule::prefilters`].
+    /// See [`crate::Indexed::prefilters`].
     pub(super) fn prefilters(&self) -> Option<&[Prefilter]> {
         self.prefilters.as_deref()
     }
@@ -150,7 +151,7 @@ impl Statement {
         Ok(0)
     }
 
-    /// See [`crate::Rule::minds_time`].
+    /// See [`crate::Indexed::minds_time`].
     pub(super) fn minds_time(&self) -> bool {
         self.time.as_ref().is_some_and(EventTime::minds_time)
     }
@@ -320,7 +321,7 @@ impl Statement {
         wakes
     }
 
-    /// See [`crate::Rule::silences`].
+    /// See [`crate::Silences::awaited`].
     pub(super) fn silences(&self) -> Vec<(Arc<str>, i64)> {
         let Some(time) = self.time.as_ref().filter(|time| time.wants_listeners()) else { return Vec::new() };
         let mut deadline: Option<i64> = None;
@@ -331,7 +332,7 @@ impl Statement {
         deadline.map_or_else(Vec::new, |deadline| time.silences(deadline))
     }
 
-    /// See [`crate::Rule::listened`].
+    /// See [`crate::Silences::listened`].
     pub(super) fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool {
         self.time.as_mut().is_some_and(|time| time.listened(streams, now))
     }
@@ -341,7 +342,7 @@ impl Statement {
         &*self.root
     }
 
-    /// See [`crate::Rule::share`].
+    /// See [`crate::Sharing::share`].
     pub(super) fn share(&mut self, rule: &Arc<str>, parts: &mut SharedParts) -> Result<(), RuleError> {
         let time = self.time.as_ref();
         let shared = visit_mut(&mut *self.root, &mut |operator| match operator.shared_mut() {
@@ -351,7 +352,7 @@ impl Statement {
         shared.map_err(rule_error)
     }
 
-    /// See [`crate::Rule::move_away`].
+    /// See [`crate::Sharing::move_away`].
     pub(super) fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError> {
         self.number = (When::ALONE, 0);
         let alone = visit_mut(&mut *self.root, &mut |operator| match operator.shared_mut() {

@@ -19,7 +19,7 @@ use datafusion_common::Result;
 use tidegate_core::TS;
 
 use super::operators::times;
-use crate::Options;
+use super::options::SqlOptions;
 use crate::rule::{Listened, SealedState};
 
 /// How far the box's clock may be set back without windows taking note: time services do that, and rows may
@@ -141,7 +141,7 @@ impl SourceTime {
 
 impl EventTime {
     /// The time of a statement that reads `streams`, each with whether its `ts` is the time of arrival.
-    pub(super) fn new(streams: impl IntoIterator<Item = (Arc<str>, bool)>, options: &Options) -> Self {
+    pub(super) fn new(streams: impl IntoIterator<Item = (Arc<str>, bool)>, options: &SqlOptions) -> Self {
         let nanoseconds = |span: tidegate_core::Span| i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX);
         let idle_after = options.idle_after.map(nanoseconds);
         let sources = streams.into_iter().map(|(stream, by_arrival)| {

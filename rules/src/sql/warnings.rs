@@ -16,12 +16,13 @@ use tidegate_core::Diagnostic;
 use super::complaint::{at, at_first, in_clause, near_first};
 use super::lower::{has_window, window_below, window_column};
 use super::names::Names;
+use super::options::{EmitRows, SqlOptions};
 use super::table_functions::{Window, WindowKind};
 use super::text::{Body, Statement};
 use super::wall_clock::asks_for_now;
 use super::words::{interval, local_zone, said};
-use crate::options::EmitRows;
-use crate::{Catalog, Mode, Options};
+use crate::options::OptionLines;
+use crate::{Catalog, Mode};
 
 mod bounds;
 
@@ -104,12 +105,12 @@ fn hop_with_gaps(window: &Window) -> Option<DataFusionError> {
 pub(super) fn of_outputs(
     file: &str,
     statements: &[Statement],
-    options: &Options,
+    mode: Mode,
     catalog: &Catalog,
 ) -> Vec<Diagnostic> {
     let mut written: BTreeMap<&str, u32> = BTreeMap::new();
     let mut warnings = Vec::new();
-    if options.mode != Mode::Active {
+    if mode != Mode::Active {
         return warnings;
     }
     let mut views = BTreeSet::new();
@@ -152,15 +153,18 @@ fn is_unconditional(query: &Query, views: &BTreeSet<&str>) -> bool {
 }
 
 /// Options that say when windows write, where there are none.
-pub(super) fn of_options(file: &str, text: &str, options: &Options, has_windows: bool) -> Vec<Diagnostic> {
+pub(super) fn of_options(
+    lines: &OptionLines<'_>,
+    options: &SqlOptions,
+    has_windows: bool,
+) -> Vec<Diagnostic> {
     let written = [("emit", options.emit == EmitRows::Row), ("emit_every", options.emit_every.is_some())];
     let idle = written.into_iter().filter(|(_, said)| *said && !has_windows);
     idle.map(|(option, _)| {
         let what = format!("`{option}` says when windows write, and the rule has none");
         let help =
             "leave it out, or read a window: FROM TUMBLE(stream, DESCRIPTOR(ts), INTERVAL '10' SECOND)";
-        let place = Options::place(text, option);
-        Diagnostic::new(file, what).at(place).help(help.to_owned()).warning()
+        lines.warning(option, what, help)
     })
     .collect()
 }

@@ -1,8 +1,8 @@
 //! What rules do with rows, windows, late rows and new versions of themselves.
 
-use crate::bench_rows::{Tank, batch, catalog, feed, listing, rule, rule_of, table, tank};
+use crate::bench_rows::{Tank, batch, catalog, compile, feed, listing, rule, rule_of, table, tank};
 use tidegate_core::{Place, Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, When, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, When};
 
 const MEAN: &str = "INSERT INTO cooling_pump SELECT device, TRUE AS run, avg(temperature) AS mean
     FROM TUMBLE(tank, DESCRIPTOR(ts), INTERVAL '10' SECOND)
@@ -223,7 +223,7 @@ fn a_rule_is_explained_in_its_own_words() {
         "INSERT INTO lamp SELECT device, hysteresis(temperature, 70, 80) OVER (PARTITION BY device) AS run \
         FROM tank",
     ] {
-        text.extend(rule(statement).explain().iter().map(|step| format!("{}\n", step.what)));
+        text.extend(rule(statement).explain().steps.iter().map(|step| format!("{}\n", step.what)));
     }
     for said in [
         "look up in limits where device = device AND temperature > high",
@@ -243,7 +243,8 @@ fn a_rule_is_explained_in_its_own_words() {
 #[test]
 fn a_byte_order_mark_is_no_part_of_the_rule() {
     let text = "\u{feff}--! lateness = \"5s\"\nINSERT INTO uplink SELECT ts FROM tank";
-    assert_eq!(compile("rule.sql", text, &catalog()).ok().unwrap().options.lateness.to_string(), "5s");
+    let rule = compile("rule.sql", text, &catalog()).ok().unwrap().rule;
+    assert_eq!(rule.explain().time[0], ("lateness", Some("5s".parse().unwrap())));
     let wrong =
         compile("rule.sql", "\u{feff}INSERT INTO uplink SELECT tss FROM tank", &catalog()).err().unwrap();
     let CompileError::Wrong(wrong) = wrong else { panic!("{wrong:?}") };

@@ -12,7 +12,7 @@ use arrow::util::pretty::pretty_format_batches;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{
-    Catalog, CompileError, Emission, Emissions, OutputColumns, Rule, Target, When, compile,
+    Catalog, CompileError, Compiled, Emission, Emissions, Language, OutputColumns, Rule, Source, Target, When,
 };
 
 /// One row of stream `tank`.
@@ -195,13 +195,17 @@ pub fn catalog() -> Catalog {
         by_arrival: BTreeSet::new(),
         derived: [("hot".to_owned(), Arc::new(hot))].into(),
         outputs: [
-            ("cooling_pump".to_owned(), OutputColumns { required: vec!["device".into()] }),
+            ("cooling_pump".to_owned(), OutputColumns { required: vec!["device".into()], accepted: None }),
             ("lamp".to_owned(), OutputColumns::default()),
         ]
         .into(),
         uplink: true,
         uplink_rules: None,
     }
+}
+
+pub fn compile(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, CompileError> {
+    tidegate_rules::compile(file, &Source::new(Language::Sql, text), catalog)
 }
 
 pub fn rule(text: &str) -> Box<dyn Rule> {

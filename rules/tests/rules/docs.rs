@@ -20,7 +20,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondTy
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{FieldType, Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When};
+
+use crate::bench_rows::compile;
 
 const DAY: &str = "1970-01-01T";
 
@@ -92,7 +94,7 @@ fn catalog(config: &str) -> Catalog {
     for (name, output) in config["outputs"].as_table().unwrap() {
         let templates = ["topic", "payload"].iter().filter_map(|key| output.get(key)?.as_str());
         let required = templates.flat_map(names_in).map(str::to_owned).collect();
-        catalog.outputs.insert(name.clone(), OutputColumns { required });
+        catalog.outputs.insert(name.clone(), OutputColumns { required, accepted: None });
     }
     catalog
 }
@@ -155,7 +157,7 @@ fn written(
     let mut out = Emissions::default();
     if let Some((name, text)) = table {
         let rows = self::batch(text, catalog.tables[name].as_ref().unwrap());
-        rule.on_table(name, &rows, &mut out).unwrap();
+        rule.lookups().unwrap().on_table(name, &rows, &mut out).unwrap();
     }
     for row in 0..batch.num_rows() {
         let wall_ns = clock.map_or(0, |at| string_to_timestamp_nanos(&moment(&rows[row + 1][at])).unwrap());

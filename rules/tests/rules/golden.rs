@@ -171,7 +171,7 @@ fn run(text: &str, events: &[Event], most: usize, before: Before) -> String {
         if before == Before::Swap {
             let mut next = rule(text);
             if let Some((name, rows)) = &table {
-                next.on_table(name, rows, &mut out).unwrap();
+                next.lookups().unwrap().on_table(name, rows, &mut out).unwrap();
             }
             assert_eq!(next.restore(running.seal().unwrap()).unwrap(), Vec::<String>::new());
             running = next;
@@ -191,7 +191,8 @@ fn run(text: &str, events: &[Event], most: usize, before: Before) -> String {
                     Event::Row { stream: other, when: at, row } if other == stream && at == when => Some(row),
                     _ => None,
                 });
-                let is_table = running.tables().iter().any(|(table, _)| &**table == stream);
+                let is_table =
+                    running.lookups().unwrap().tables().iter().any(|(table, _)| &**table == stream);
                 let rows: Vec<&RecordBatch> =
                     together.take(if is_table { usize::MAX } else { most }).collect();
                 let rows = Rows {
@@ -199,7 +200,7 @@ fn run(text: &str, events: &[Event], most: usize, before: Before) -> String {
                     seqs: Seqs::Run { first: seq },
                 };
                 if is_table {
-                    running.on_table(stream, &rows.batch, &mut out).unwrap();
+                    running.lookups().unwrap().on_table(stream, &rows.batch, &mut out).unwrap();
                     table = Some((stream, rows.batch.clone()));
                 } else {
                     running.on_batch(stream, &rows, *when, &mut out).unwrap();

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::bench_rows::{catalog, listing, rule_of};
+use crate::bench_rows::{catalog, compile, listing, rule_of};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, When, compile};
+use tidegate_rules::{Catalog, CompileError, Emissions, When};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![

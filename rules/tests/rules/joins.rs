@@ -84,7 +84,7 @@ fn nothing_is_kept_longer_than_its_partners_can_come() {
     for second in 0..100 {
         rows(&mut *rule, &[tanks(second * 1000, "a"), valves(second * 1000, "a")], second as u64 * 2);
     }
-    let kept: usize = rule.explain().iter().map(|step| step.entries).sum();
+    let kept: usize = rule.explain().steps.iter().map(|step| step.entries).sum();
     assert!(kept <= 4, "{kept} rows are kept");
 }
 
@@ -130,7 +130,7 @@ fn by_event_time_a_row_waits_until_the_other_stream_has_got_there() {
     assert_eq!(rows(&mut *rule, &[valves(20, "a"), valves(30, "b")], 3), ["4: 30 20"]);
     assert_eq!(rows(&mut *rule, &[valves(32, "a")], 5), ["5: 31 20"]);
     // The versions that no row can ask for any more are gone.
-    let kept: usize = rule.explain().iter().map(|step| step.entries).sum();
+    let kept: usize = rule.explain().steps.iter().map(|step| step.entries).sum();
     assert!(kept <= 4, "{kept} rows are kept");
 }
 
@@ -140,19 +140,27 @@ fn a_row_sees_what_the_table_holds_when_it_comes() {
         "INSERT INTO uplink SELECT t.count AS n, l.high AS h FROM tank t LEFT JOIN limits l ON t.device = \
         l.device",
     );
-    assert_eq!(rule.tables().iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["limits"]);
+    assert_eq!(
+        rule.lookups().unwrap().tables().iter().map(|(name, _)| &**name).collect::<Vec<_>>(),
+        ["limits"]
+    );
     let mut out = Emissions::default();
     assert_eq!(rows(&mut *rule, &[tanks(1, "a")], 0), ["0: 1 -"]);
-    rule.on_table("limits", &limits(&[(Some("a"), Some(80.0), "north")]), &mut out).unwrap();
+    rule.lookups()
+        .unwrap()
+        .on_table("limits", &limits(&[(Some("a"), Some(80.0), "north")]), &mut out)
+        .unwrap();
     assert_eq!(rows(&mut *rule, &[tanks(2, "a"), tanks(3, "b")], 1), ["1: 2 80.0", "2: 3 -"]);
-    rule.on_table(
-        "limits",
-        &limits(&[(Some("a"), Some(90.0), "north"), (Some("b"), None, "south")]),
-        &mut out,
-    )
-    .unwrap();
+    rule.lookups()
+        .unwrap()
+        .on_table(
+            "limits",
+            &limits(&[(Some("a"), Some(90.0), "north"), (Some("b"), None, "south")]),
+            &mut out,
+        )
+        .unwrap();
     assert_eq!(rows(&mut *rule, &[tanks(4, "a"), tanks(5, "b")], 3), ["3: 4 90.0", "4: 5 -"]);
-    rule.on_table("limits", &limits(&[]), &mut out).unwrap();
+    rule.lookups().unwrap().on_table("limits", &limits(&[]), &mut out).unwrap();
     assert_eq!(rows(&mut *rule, &[tanks(6, "a")], 5), ["5: 6 -"]);
     assert!(out.rows.is_empty());
 }
@@ -168,7 +176,10 @@ fn what_time_it_is_is_asked_when_a_row_meets_the_table_and_not_when_that_is_read
     ] {
         let mut rule = rule(&format!("INSERT INTO uplink {text}"));
         let mut out = Emissions::default();
-        rule.on_table("limits", &limits(&[(Some("a"), Some(22.0), "night")]), &mut out).unwrap();
+        rule.lookups()
+            .unwrap()
+            .on_table("limits", &limits(&[(Some("a"), Some(22.0), "night")]), &mut out)
+            .unwrap();
         for hour in 21..=23 {
             let rows = Rows {
                 batch: batch(&[Tank { count: Some(hour), ..tank(0, "a", 1.0) }]),
@@ -188,10 +199,13 @@ fn a_value_that_is_not_one_costs_the_row_and_is_reported() {
     let mut out = Emissions::default();
     feed_events(&mut *rule, &[tanks(1, "a")], 0, &[], &mut out);
     assert_eq!((lines(&out).len(), out.bad_rows), (0, 0));
-    rule.on_table("limits", &limits(&[(None, Some(10.0), "x")]), &mut out).unwrap();
+    rule.lookups().unwrap().on_table("limits", &limits(&[(None, Some(10.0), "x")]), &mut out).unwrap();
     feed_events(&mut *rule, &[tanks(2, "a")], 1, &[], &mut out);
     assert_eq!(lines(&out), ["1: 2"]);
-    rule.on_table("limits", &limits(&[(None, Some(10.0), "x"), (None, Some(11.0), "y")]), &mut out).unwrap();
+    rule.lookups()
+        .unwrap()
+        .on_table("limits", &limits(&[(None, Some(10.0), "x"), (None, Some(11.0), "y")]), &mut out)
+        .unwrap();
     feed_events(&mut *rule, &[tanks(3, "a")], 2, &[], &mut out);
     assert_eq!((lines(&out).len(), out.bad_rows), (1, 1));
     assert!(out.bad_row.unwrap().contains("a subquery gives 2 rows"));

@@ -198,8 +198,8 @@ fn streamed(query: &str, events: &[Event], cuts: &[usize], swap: usize) -> (Vec<
     let mut out = Emissions::default();
     let start = |out: &mut Emissions| {
         let mut version = rule(&text);
-        if version.tables().iter().any(|(table, _)| &**table == "limits") {
-            version.on_table("limits", &table(), out).unwrap();
+        if version.lookups().unwrap().tables().iter().any(|(table, _)| &**table == "limits") {
+            version.lookups().unwrap().on_table("limits", &table(), out).unwrap();
         }
         version
     };

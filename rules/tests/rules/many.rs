@@ -1,10 +1,12 @@
 //! Rules that are found by an index write what they write when they see every row.
 
+use std::sync::Arc;
+
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use proptest::prelude::*;
 use tidegate_core::{Rows, Seqs};
-use tidegate_rules::index::Index;
+use tidegate_rules::index::{Index, Prefilter};
 use tidegate_rules::{Emissions, Rule, When};
 
 use crate::bench_rows::{Tank, batch, listing, rule};
@@ -145,6 +147,11 @@ fn tanks() -> impl Strategy<Value = Vec<Tank>> {
     prop_oneof![prop::collection::vec(row.clone(), 0..3), prop::collection::vec(row, 0..40)]
 }
 
+/// Rows of `tank` that the rule wants to see; `None`: every row.
+fn wanted(rule: &dyn Rule) -> Option<Arc<[Prefilter]>> {
+    rule.indexed()?.prefilters("tank")
+}
+
 /// What the rule at hand writes: rows with their numbers, and how many were bad.
 fn taken(rule: &mut dyn Rule, rows: &Rows, out: &mut Emissions) {
     rule.on_batch("tank", rows, When::at(0), out).unwrap();
@@ -164,7 +171,7 @@ fn rules_that_the_index_names_write_the_same_as_rules_that_see_every_row() {
         let mut rules: Vec<(Box<dyn Rule>, Box<dyn Rule>)> = Vec::new();
         for (number, text) in texts.iter().enumerate() {
             let (alone, indexed) = (rule(text), rule(text));
-            if let Some(prefilters) = indexed.prefilters("tank") {
+            if let Some(prefilters) = wanted(&*indexed) {
                 index.insert(number, prefilters);
             }
             rules.push((alone, indexed));
@@ -177,7 +184,7 @@ fn rules_that_the_index_names_write_the_same_as_rules_that_see_every_row() {
             for (number, (alone, indexed)) in rules.iter_mut().enumerate() {
                 let (mut expected, mut found) = (Emissions::default(), Emissions::default());
                 taken(&mut **alone, &whole, &mut expected);
-                match (indexed.prefilters("tank"), concerned.rules.iter().find(|(name, _)| **name == number)) {
+                match (wanted(&**indexed), concerned.rules.iter().find(|(name, _)| **name == number)) {
                     (None, _) | (Some(_), Some((_, None))) => taken(&mut **indexed, &whole, &mut found),
                     (Some(_), Some((_, Some(set)))) => taken(&mut **indexed, &subset(&batch, &concerned.subsets[*set], first), &mut found),
                     (Some(_), None) => {}
@@ -194,7 +201,7 @@ fn rules_that_the_index_names_write_the_same_as_rules_that_see_every_row() {
             first += rows.len() as u64;
             // Rules go, and come back, between two batches.
             for (number, (_, indexed)) in rules.iter().enumerate().filter(|(number, _)| gone[*number]) {
-                match indexed.prefilters("tank") {
+                match wanted(&**indexed) {
                     Some(_) if at % 2 == 0 => index.remove(&number),
                     Some(prefilters) => index.insert(number, prefilters),
                     None => {}
@@ -202,7 +209,7 @@ fn rules_that_the_index_names_write_the_same_as_rules_that_see_every_row() {
             }
             if at % 2 == 0 {
                 for (number, (_, indexed)) in rules.iter().enumerate().filter(|(number, _)| gone[*number]) {
-                    indexed.prefilters("tank").into_iter().for_each(|prefilters| index.insert(number, prefilters));
+                    wanted(&**indexed).into_iter().for_each(|prefilters| index.insert(number, prefilters));
                 }
             }
         }
@@ -242,7 +249,7 @@ fn no_rule_is_overlooked_for_any_value_at_any_bound() {
         .collect();
     let mut index = Index::default();
     for (number, rule) in rules.iter().enumerate() {
-        rule.prefilters("tank").into_iter().for_each(|prefilters| index.insert(number, prefilters));
+        wanted(&**rule).into_iter().for_each(|prefilters| index.insert(number, prefilters));
     }
     assert!(index.len() > 100, "of {} rules {} are indexed", rules.len(), index.len());
     let none = || Tank { ts_ms: 5, device: None, temperature: None, count: None, running: None };
@@ -253,9 +260,7 @@ fn no_rule_is_overlooked_for_any_value_at_any_bound() {
     rows.extend([true, false].map(|running| Tank { running: Some(running), ..none() }));
     for batch in rows.chunks(1).chain(rows.windows(2)).map(batch) {
         let concerned = index.concerned(&batch);
-        for (number, rule) in
-            rules.iter_mut().enumerate().filter(|(_, rule)| rule.prefilters("tank").is_some())
-        {
+        for (number, rule) in rules.iter_mut().enumerate().filter(|(_, rule)| wanted(&***rule).is_some()) {
             let mut out = Emissions::default();
             taken(&mut **rule, &Rows { batch: batch.clone(), seqs: Seqs::Run { first: 0 } }, &mut out);
             for (_, row, _) in listing(&out.rows) {
@@ -272,7 +277,7 @@ fn no_rule_is_overlooked_for_any_value_at_any_bound() {
 }
 
 fn prefilters(text: &str) -> Option<String> {
-    let prefilters = rule(text).prefilters("tank")?;
+    let prefilters = wanted(&*rule(text))?;
     Some(prefilters.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))
 }
 

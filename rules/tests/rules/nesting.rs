@@ -4,7 +4,7 @@
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{CompileError, Emissions, When};
 
-use crate::bench_rows::{batch, catalog, feed, listing, rule, tank};
+use crate::bench_rows::{batch, catalog, compile, feed, listing, rule, tank};
 
 /// `what`, `n` times, with `by` between.
 fn chain(n: usize, what: &str, by: &str) -> String {
@@ -106,7 +106,7 @@ fn words_that_can_be_read_in_many_ways_are_refused_at_once() {
 }
 
 fn refusal(text: &str) -> Option<String> {
-    match tidegate_rules::compile("rule.sql", text, &catalog()) {
+    match compile("rule.sql", text, &catalog()) {
         Ok(_) => None,
         Err(CompileError::Wrong(wrong)) => {
             Some(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))

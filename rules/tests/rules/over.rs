@@ -320,7 +320,7 @@ fn keys_that_are_forgotten_take_no_memory() {
     });
     assert_eq!(written, [20_000; 2]);
     let kept = |rule: &dyn tidegate_rules::Rule| {
-        rule.explain().iter().map(|step| (step.entries, step.bytes)).max().unwrap()
+        rule.explain().steps.iter().map(|step| (step.entries, step.bytes)).max().unwrap()
     };
     let (few, all) = (kept(&*forgetful), kept(&*faithful));
     assert!(few.0 <= 2_500 && all.0 == 20_000, "{few:?} {all:?}");

@@ -364,7 +364,7 @@ fn what_grows_without_end_is_cut_off_and_counted() {
     let rows: Vec<Tank> = (0..10_050).map(|at| tank(at, "a", 0.0)).collect();
     let out = feed(&mut *long, &rows, 0, &[]);
     assert!(out.bad_row.unwrap().contains("use WITHIN"));
-    let kept: usize = long.explain().iter().map(|step| step.entries).sum();
+    let kept: usize = long.explain().steps.iter().map(|step| step.entries).sum();
     assert_eq!((kept, out.bad_rows), (50, 1), "the search goes on behind what is too long");
 }
 
@@ -374,7 +374,7 @@ fn keys_that_match_nothing_are_forgotten() {
         "INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (PARTITION BY count ORDER BY ts PATTERN (A \
         B) DEFINE A AS temperature > 1)",
     );
-    let held = |rule: &dyn Rule| rule.explain().iter().map(|step| step.bytes).sum::<usize>();
+    let held = |rule: &dyn Rule| rule.explain().steps.iter().map(|step| step.bytes).sum::<usize>();
     let mut most = 0;
     for at in 0..20_i64 {
         let rows: Vec<Tank> = (0..1_000).map(|row| tank(at * 1_000 + row, "a", 0.0)).collect();
@@ -460,7 +460,7 @@ fn every_aggregate_works_and_types_fit() {
 #[test]
 fn what_a_pattern_looks_for_is_shown() {
     let rule = rule(VALVE);
-    let what: Vec<String> = rule.explain().into_iter().map(|step| step.what).collect();
+    let what: Vec<String> = rule.explain().steps.into_iter().map(|step| step.what).collect();
     assert!(
         what.contains(
             &"match rows device: PATTERN (low rise{3}) WITHIN INTERVAL '10' SECOND NOT FOLLOWED BY CLOSED \
@@ -486,7 +486,7 @@ fn patterns_too_large_for_the_parser_are_refused() {
                 "INSERT INTO uplink SELECT * FROM tank MATCH_RECOGNIZE (ORDER BY ts MEASURES ts AS ts \
                 PATTERN ({pattern}{end}"
             );
-            assert!(tidegate_rules::compile("large.sql", &text, &crate::bench_rows::catalog()).is_err());
+            assert!(crate::bench_rows::compile("large.sql", &text, &crate::bench_rows::catalog()).is_err());
         }
     }
 }
@@ -521,7 +521,7 @@ fn matches_that_wait_outlive_the_keys_that_are_forgotten() {
     let row = |key: i64| tank(key, "a", if key % 100 == 0 { 2.0 } else { 1.0 });
     let rows: Vec<Tank> = (0..5_000).map(row).collect();
     let mut out = feed(&mut *rule, &rows, 0, &[700; 6]);
-    assert_eq!(rule.explain().iter().map(|step| step.entries).sum::<usize>(), 50);
+    assert_eq!(rule.explain().steps.iter().map(|step| step.entries).sum::<usize>(), 50);
     let comes = Tank { ts_ms: 5_000, ..tank(300, "a", 0.0) };
     out.rows.extend(feed(&mut *rule, &[comes, tank(3_700_000, "a", 1.0)], 5_000, &[]).rows);
     let keys: Vec<String> =

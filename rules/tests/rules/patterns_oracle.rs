@@ -2,12 +2,12 @@
 //! word: it looks at the whole partition and tries one way after the other, in the order in which they are
 //! preferred.
 
-use crate::bench_rows::{Tank, feed, rule};
+use crate::bench_rows::{Tank, compile, feed, rule};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::util::pretty::pretty_format_batches;
 use proptest::prelude::*;
-use tidegate_rules::{CompileError, Emissions, When, compile};
+use tidegate_rules::{CompileError, Emissions, When};
 
 /// A pattern as the test knows it.
 #[derive(Debug, Clone)]

@@ -4,11 +4,11 @@
 //! `refusals/NAME.sql` is the rule, `refusals/NAME.err` what its author is told; so it is in `warnings`. Set
 //! `UPDATE_GOLDEN=1` to write the texts anew.
 
-use crate::bench_rows::catalog;
+use crate::bench_rows::{catalog, compile};
 use std::fs;
 use std::path::Path;
 use tidegate_core::Diagnostic;
-use tidegate_rules::{CompileError, compile};
+use tidegate_rules::CompileError;
 
 /// What authors are told of the rules in the directory `cases`, and whether they are told so by an error.
 fn compare(cases: &str, least: usize, refused: bool) {

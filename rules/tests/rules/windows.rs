@@ -317,7 +317,7 @@ fn groups_without_a_window_are_forgotten_when_they_are_silent() {
         assert_eq!(new.restore(old.seal().unwrap()).unwrap(), Vec::<String>::new());
         out.rows.extend(feed(&mut *new, &rows[split..], split as u64, &[1]).rows);
         assert_eq!(cells(&out, "uplink"), seen(&expected), "{split}");
-        let held: usize = new.explain().iter().map(|step| step.entries).sum();
+        let held: usize = new.explain().steps.iter().map(|step| step.entries).sum();
         assert_eq!(held, 2);
     }
 }
@@ -488,11 +488,11 @@ fn what_is_kept_is_known_and_goes_with_the_windows() {
             "INSERT INTO uplink SELECT device, count(*) AS n FROM {window} GROUP BY window_start, \
             window_end, device"
         ));
-        let held = |rule: &dyn Rule| rule.explain().iter().map(|step| step.entries).sum::<usize>();
+        let held = |rule: &dyn Rule| rule.explain().steps.iter().map(|step| step.entries).sum::<usize>();
         assert_eq!(held(&*rule), 0, "{window}");
         let rows: Vec<Tank> = (0..9).map(|at| tank(at * 100, "a", at as f64)).collect();
         feed(&mut *rule, &rows, 0, &[]);
-        let bytes: usize = rule.explain().iter().map(|step| step.bytes).sum();
+        let bytes: usize = rule.explain().steps.iter().map(|step| step.bytes).sum();
         assert!(held(&*rule) > 0 && bytes > 0, "{window}");
         feed(&mut *rule, &[tank(900, "a", 9.0), tank(60_000, "b", 0.0)], 9, &[]);
         rule.on_end(20, When::at(i64::MAX), &mut Emissions::default()).unwrap();
@@ -511,8 +511,8 @@ fn sessions_take_memory_for_their_sums_and_not_for_their_rows() {
         let rows: Vec<Tank> = (0..rows).map(|at| tank(at, names[at as usize % names.len()], 1.0)).collect();
         let (rule, out) = fed(text, &rows);
         assert!(out.rows.is_empty());
-        assert_eq!(rule.explain().iter().map(|step| step.entries).sum::<usize>(), 1_000);
-        rule.explain().iter().map(|step| step.bytes).sum::<usize>()
+        assert_eq!(rule.explain().steps.iter().map(|step| step.entries).sum::<usize>(), 1_000);
+        rule.explain().steps.iter().map(|step| step.bytes).sum::<usize>()
     };
     // The first few rows of a session wait, and do not take more than its sums.
     assert!(bytes_after(15_000) < 1_000 * 1_024, "{}", bytes_after(15_000));

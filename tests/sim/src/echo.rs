@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampNanosecondArray};
-use arrow::datatypes::{Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use tidegate_core::schema::ts_field;
-use tidegate_core::{Rows, Seqs};
+use tidegate_core::{Diagnostic, Rows, Seqs};
 use tidegate_rules::{
-    Catalog, CompileError, Compiled, Emissions, Flow, Options, Rule, RuleError, SealedState, Step, Target,
-    When, compile,
+    Catalog, CompileError, Compiled, Emissions, Explanation, Fit, Flow, Options, Rule, RuleError,
+    SealedState, Source, Target, Unfit, When, compile,
 };
 
 use crate::rules::LEAST;
@@ -29,24 +29,33 @@ pub fn text(version: u64) -> String {
 ///
 /// # Errors
 /// As [`compile`] has it.
-pub fn compile_any(file: &str, text: &str, catalog: &Catalog) -> Result<Compiled, CompileError> {
+pub fn compile_any(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, CompileError> {
+    let text = source.text(file).map_err(|wrong| CompileError::Wrong(vec![wrong]))?;
     if text.lines().all(|line| line != MARK) {
-        return compile(file, text, catalog);
+        return compile(file, source, catalog);
     }
-    Ok(Compiled { options: Options::default(), rule: Box::new(Echo::new()), warnings: Vec::new() })
+    let wrong = |unfit: Unfit| CompileError::Wrong(vec![Diagnostic::new(file, unfit.to_string())]);
+    let echo = Echo::new(catalog).map_err(wrong)?;
+    Ok(Compiled { options: Options::default(), rule: Box::new(echo), warnings: Vec::new() })
 }
 
 /// Writes `n` and how long it was held, to the uplink and to the stream `echoed`.
 struct Echo {
     flows: [Flow; 2],
+    /// makes rows fit the stream
+    fit: Fit,
     /// when it is due, `n`, and when it came
     held: BTreeSet<(i64, i64, i64)>,
 }
 
 impl Echo {
-    fn new() -> Self {
+    fn new(catalog: &Catalog) -> Result<Self, Unfit> {
         let flow = |target| Flow { input: "tank".into(), target };
-        Self { flows: [flow(Target::Uplink), flow(Target::Stream("echoed".into()))], held: BTreeSet::new() }
+        let echoed = Target::find("echoed", catalog)?;
+        let columns = ["n", "waited"].map(|name| Field::new(name, DataType::Int64, true));
+        let written = Schema::new(columns.into_iter().chain([ts_field()]).collect::<Vec<_>>());
+        let fit = Fit::new(&echoed, &written, catalog)?;
+        Ok(Self { flows: [flow(Target::Uplink), flow(echoed)], fit, held: BTreeSet::new() })
     }
 }
 
@@ -88,10 +97,10 @@ impl Rule for Echo {
         let times =
             Arc::new(TimestampNanosecondArray::from(vec![when.now; rows.num_rows()]).with_timezone("UTC"))
                 as ArrayRef;
-        let fields: Vec<_> =
-            std::iter::once(Arc::new(ts_field())).chain(rows.schema().fields().iter().cloned()).collect();
-        let columns = std::iter::once(times).chain(rows.columns().iter().cloned()).collect();
+        let fields: Vec<_> = rows.schema().fields().iter().cloned().chain([Arc::new(ts_field())]).collect();
+        let columns = rows.columns().iter().cloned().chain([times]).collect();
         let with_ts = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+            .and_then(|rows| self.fit.apply(&rows))
             .map_err(|error| RuleError(error.to_string()))?;
         for (flow, batch) in self.flows.iter().zip([rows, with_ts]) {
             out.emit(&flow.target, Rows { batch, seqs: Seqs::One { seq } });
@@ -107,8 +116,8 @@ impl Rule for Echo {
         Ok(())
     }
 
-    fn explain(&self) -> Vec<Step> {
-        Vec::new()
+    fn explain(&self) -> Explanation {
+        Explanation::default()
     }
 
     fn seal(&mut self) -> Result<Vec<SealedState>, RuleError> {

@@ -106,6 +106,14 @@ topic = "valve"
 connection = "cloud"
 "#;
 
+/// How many sources of rules and contents of tables are named and missing, and how many are there and not
+/// named. Names are the only texts of 64 characters.
+const CONTENTS: &str = "
+    WITH said (text) AS (SELECT manifest FROM snapshot UNION ALL SELECT edit FROM journal WHERE edit <> ''),
+    named (hash) AS (SELECT atom FROM said, json_tree(said.text) AS value WHERE value.type = 'text' AND \
+    length(atom) = 64)
+    SELECT (SELECT count(*) FROM named WHERE hash NOT IN (SELECT hash FROM content)),
+        (SELECT count(*) FROM content WHERE hash NOT IN (SELECT hash FROM named))";
 const YEAR_NS: i64 = 31_536_000_000_000_000;
 /// Simulated time in which everything must have arrived when nothing goes wrong any more.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -520,13 +528,16 @@ impl Play {
                 ORDER BY id) AS before FROM block)
                 WHERE before >= first_seq";
             let overlaps: u64 = conn.query_row(overlap, [], |row| row.get(0))?;
-            Ok((integrity, overlaps))
+            let (missing, unnamed) = conn.query_row(CONTENTS, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok((integrity, overlaps, missing, unnamed))
         };
         match copy.database(&path).and_then(look) {
-            Ok((integrity, 0)) if integrity == "ok" => {}
-            Ok((integrity, overlaps)) => {
+            Ok((integrity, 0, 0, 0)) if integrity == "ok" => {}
+            Ok((integrity, overlaps, missing, unnamed)) => {
+                let (missing, unnamed): (u64, u64) = (missing, unnamed);
                 self.record.wrong(format!(
-                    "the database: {integrity}; {overlaps} blocks hold rows that are in others, too"
+                    "the database: {integrity}; {overlaps} blocks hold rows that are in others, too; of sources \
+                    and tables {missing} are named and missing, {unnamed} are there and not named"
                 ));
             }
             // The power went before there was a table.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tidegate::rulebook::{Edited, RuleBook};
 use tidegate::rules_dir::{Request, RulesHandle};
-use tidegate::tables::Copies;
 use tidegate::world::Rules;
+use tidegate_rules::{Language, Source};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -250,9 +250,9 @@ impl RuleFiles {
 
     /// Owns the rule book of a box, as the rules directory does; `every` so often, about, somebody edits.
     #[must_use]
-    pub fn watch(&self, book: RuleBook, copies: Copies, every: Option<Duration>) -> Rules {
+    pub fn watch(&self, book: RuleBook, every: Option<Duration>) -> Rules {
         let (handle, requests) = RulesHandle::new();
-        let watcher = Watcher { files: self.clone(), book, copies, every, requests };
+        let watcher = Watcher { files: self.clone(), book, every, requests };
         Rules { handle, run: Box::new(|changes, loaded| Box::pin(watcher.run(changes, loaded))) }
     }
 }
@@ -268,7 +268,6 @@ enum Change {
 struct Watcher {
     files: RuleFiles,
     book: RuleBook,
-    copies: Copies,
     every: Option<Duration>,
     requests: mpsc::Receiver<Request>,
 }
@@ -308,10 +307,10 @@ impl Watcher {
     fn take(&mut self, change: Change) -> Option<Edited> {
         let edited = match &change {
             Change::Put(name, text, inherits) => {
-                self.book.put(&Arc::from(*name), name, &Arc::from(text.as_str()), &Arc::from(*inherits))
+                self.book.put(&Arc::from(*name), name, &source(text), &Arc::from(*inherits))
             }
             Change::Remove(name) => self.book.remove(name),
-            Change::Table => self.files.table.read(&mut self.book, &mut self.copies)?,
+            Change::Table => self.files.table.read(&mut self.book)?,
         };
         self.files.record.note(format_args!("rules: {:?}", edited.edit));
         Some(edited)
@@ -319,24 +318,25 @@ impl Watcher {
 
     /// What is new since the box before: as `RulesDir` finds it.
     fn look(&mut self) -> Vec<Edited> {
-        let known: BTreeMap<String, String> = self
+        let known: BTreeMap<String, Source> = self
             .book
-            .texts()
-            .filter_map(|(name, text)| Some((name.to_string(), text?.to_string())))
+            .sources()
+            .filter_map(|(name, source)| Some((name.to_string(), source?.clone())))
             .collect();
         let texts = self.files.lock().clone();
-        let mut gone: Vec<&String> = known.keys().filter(|name| !texts.contains_key(*name)).collect();
-        let mut edited: Vec<Edited> =
-            self.files.table.read(&mut self.book, &mut self.copies).into_iter().collect();
-        for (name, text) in texts.iter().filter(|(name, text)| known.get(*name) != Some(text)) {
+        let sources: BTreeMap<String, Source> =
+            texts.into_iter().map(|(name, text)| (name, source(&text))).collect();
+        let mut gone: Vec<&String> = known.keys().filter(|name| !sources.contains_key(*name)).collect();
+        let mut edited: Vec<Edited> = self.files.table.read(&mut self.book).into_iter().collect();
+        for (name, source) in sources.iter().filter(|(name, source)| known.get(*name) != Some(source)) {
             let renamed =
-                gone.iter().position(|old| !known.contains_key(name) && known.get(*old) == Some(text));
+                gone.iter().position(|old| !known.contains_key(name) && known.get(*old) == Some(source));
             let from = renamed.map(|at| gone.remove(at));
             let inherits = from.unwrap_or(name);
             edited.push(self.book.put(
                 &Arc::from(name.as_str()),
                 name,
-                &Arc::from(text.as_str()),
+                source,
                 &Arc::from(inherits.as_str()),
             ));
             edited.extend(from.map(|from| self.book.remove(from)));
@@ -347,6 +347,10 @@ impl Watcher {
         }
         edited
     }
+}
+
+fn source(text: &str) -> Source {
+    Source::new(Language::Sql, text)
 }
 
 async fn send(to: &mpsc::Sender<Edited>, changes: Vec<Edited>) -> bool {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use tidegate::rulebook::{Edited, RuleBook};
-use tidegate::tables::{self, Copies};
+use tidegate::tables;
 
 use crate::broker::DEVICES;
 
@@ -34,11 +34,9 @@ impl TableFile {
     }
 
     /// What is new in the file, as [`tables::TableFiles`] finds it.
-    pub(crate) fn read(&self, book: &mut RuleBook, copies: &mut Copies) -> Option<Edited> {
+    pub(crate) fn read(&self, book: &mut RuleBook) -> Option<Edited> {
         let known = book.table(NAME).is_some();
-        // Without its copy nothing changes.
-        let edited =
-            self.rows().and_then(|rows| tables::change(&Arc::from(NAME), rows, book, Some(copies)).ok());
+        let edited = self.rows().and_then(|rows| tables::change(&Arc::from(NAME), rows, book).ok());
         if edited.is_none() && !known {
             self.missed.store(true, Ordering::Relaxed);
         }

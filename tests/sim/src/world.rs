@@ -14,7 +14,6 @@ use tidegate::rulebook::{Compile, RuleBook};
 use tidegate::run::RunError;
 use tidegate::status::Status;
 use tidegate::supervisor::Threads;
-use tidegate::tables::Copies;
 use tidegate::world::{Known, Line, Rules, World};
 use tidegate_connectors::uplink::FarSide;
 use tidegate_core::Clock;
@@ -198,9 +197,8 @@ impl World for SimulatedWorld {
         echo::compile_any
     }
 
-    fn rules(&mut self, config: &Config, book: RuleBook) -> Rules {
-        let copies = Copies::new(&config.data_dir, config.buffer.snapshot_every.0, self.disk(), self.clock());
-        self.rules.watch(book, copies, self.conditions.edits)
+    fn rules(&mut self, _config: &Config, book: RuleBook) -> Rules {
+        self.rules.watch(book, self.conditions.edits)
     }
 }
 

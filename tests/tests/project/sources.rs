@@ -75,3 +75,25 @@ fn rules_have_no_files_network_clock_or_runtime() {
     }
     assert!(found.is_empty(), "a rule is a function of its rows: {found:#?}");
 }
+
+/// What every rule language shares; what only SQL can do is asked for in `capability`.
+const NO_LANGUAGE: &[&str] =
+    &["rule.rs", "source.rs", "options.rs", "target.rs", "catalog.rs", "types.rs", "evaluation.rs", "index"];
+
+#[test]
+fn what_all_rule_languages_share_knows_none_of_them() {
+    let of_sql = |file: &PathBuf| {
+        let text = read(file);
+        (1..)
+            .zip(text.lines())
+            .filter(|(_, line)| line.contains("crate::sql"))
+            .map(|(number, _)| format!("{}:{number}", file.display()))
+            .collect::<Vec<_>>()
+    };
+    let shared = NO_LANGUAGE.iter().map(|place| root().join("rules/src").join(place));
+    let shared: Vec<PathBuf> =
+        shared.flat_map(|place| if place.is_dir() { files(&place, "rs") } else { vec![place] }).collect();
+    assert!(shared.len() >= NO_LANGUAGE.len());
+    let found: Vec<String> = shared.iter().flat_map(of_sql).collect();
+    assert!(found.is_empty(), "these are for all languages: {found:#?}");
+}

@@ -34,11 +34,12 @@ pub use verify::{Checked, Problem, Verdict};
 
 /// How long we wait while the box opens the file or repairs its log: nothing else locks readers out.
 const BUSY: Duration = Duration::from_secs(5);
-/// Tables of every layout, and those that came with layouts 2, 3 and 4.
+/// Tables of every layout, and those that came with layouts 2, 3, 4 and 5.
 const TABLES: [&str; 4] = ["meta", "block", "refused", "gap"];
 const TABLES_2: [&str; 4] = ["journal", "snapshot", "state", "progress"];
 const TABLES_3: [&str; 1] = ["confirmed"];
 const TABLES_4: [&str; 1] = ["clocks"];
+const TABLES_5: [&str; 1] = ["content"];
 
 /// A buffer that is looked at.
 pub struct Inspector {

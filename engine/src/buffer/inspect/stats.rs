@@ -125,7 +125,7 @@ pub struct Journal {
     pub entries: u64,
     /// rows in them
     pub rows: u64,
-    /// packed bytes
+    /// packed bytes, and those of what entries and snapshots name
     pub bytes: u64,
     /// changes of the rules
     pub edits: u64,
@@ -319,6 +319,12 @@ impl Inspector {
             (of.oldest_ns, of.newest_ns) = (of.oldest_ns.min(wall_ns), of.newest_ns.max(wall_ns));
             Ok(())
         })?;
+        if self.has("content")? {
+            self.each("SELECT length(bytes) FROM content", |row| {
+                journal.bytes += row.get::<_, u64>(0)?;
+                Ok(())
+            })?;
+        }
         journal.streams = streams.into_values().collect();
         Ok(journal)
     }

@@ -24,7 +24,7 @@ const DOWNGRADE: &str = "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE sta
     ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks;
     ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN now_ns; \
     ALTER TABLE block DROP COLUMN expires_ns;
-    DROP TABLE clocks; PRAGMA user_version = 1;";
+    DROP TABLE clocks; DROP TABLE content; PRAGMA user_version = 1;";
 
 fn file(dir: &TempDir) -> PathBuf {
     dir.path().join("box.db")
@@ -81,11 +81,13 @@ fn journaled() -> TempDir {
     };
     let state = |watermark, batch| SealedState { fingerprint: "f".into(), watermark, batch };
     let snapshot = |number, entry| {
-        buffer.snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1, mends: false }).unwrap();
+        buffer
+            .snapshot(Snapshot { number, entry, manifest: "{}".into(), parts: 1, ..Snapshot::default() })
+            .unwrap();
         let states = vec![("a".into(), vec![state(5, Some(tank(0, 2)))]), ("b".into(), vec![state(6, None)])];
         buffer.snapshot_part(SnapshotPart { number, states }).unwrap();
     };
-    let edit = (JournalStep::Edit("{\"rule\":\"größer\"}".into()), None);
+    let edit = (JournalStep::Edit { edit: "{\"rule\":\"größer\"}".into(), content: None }, None);
     let steps = [rows("tank", 0), edit, rows("tank", 100), rows("press", 200), rows("tank", 300)];
     for (id, (step, told)) in (1..).zip(steps) {
         buffer
@@ -381,11 +383,11 @@ fn a_good_file_has_no_problems() {
     let dir = journaled();
     let verdict = verify(&dir);
     assert_eq!((verdict.problems, verdict.more), (vec![], false));
-    assert_eq!(verdict.checked, Checked { blocks: 4, gaps: 1, entries: 5, states: 4 });
+    assert_eq!(verdict.checked, Checked { blocks: 4, gaps: 1, entries: 5, states: 4, contents: 0 });
     raw(&dir).execute_batch(DOWNGRADE).unwrap();
     let verdict = verify(&dir);
     assert_eq!((verdict.problems, verdict.more), (vec![], false));
-    assert_eq!(verdict.checked, Checked { blocks: 4, gaps: 1, entries: 0, states: 0 });
+    assert_eq!(verdict.checked, Checked { blocks: 4, gaps: 1, entries: 0, states: 0, contents: 0 });
 }
 
 /// One change each, and what is said of it.
@@ -677,13 +679,22 @@ fn what_is_trimmed_off_the_journal_is_counted_as_it_was_added() {
         // Bytes are counted, of which this has more than characters.
         buffer
             .journal(JournalEntry {
-                id, now_ns: 1, wall_ns: 0, step: JournalStep::Edit("\"größer\"".into())
+                id,
+                now_ns: 1,
+                wall_ns: 0,
+                step: JournalStep::Edit { edit: "\"größer\"".into(), content: None },
             })
             .unwrap();
         if id >= 1099 {
             store(&buffer, "a", id, 1);
             buffer
-                .snapshot(Snapshot { number: id, entry: id, manifest: "{}".into(), parts: 1, mends: false })
+                .snapshot(Snapshot {
+                    number: id,
+                    entry: id,
+                    manifest: "{}".into(),
+                    parts: 1,
+                    ..Snapshot::default()
+                })
                 .unwrap();
             buffer.snapshot_part(SnapshotPart { number: id, states: Vec::new() }).unwrap();
             store(&buffer, "b", id, 1);

@@ -11,11 +11,11 @@ use tidegate_core::Span;
 
 use super::window::{before_window, has_window, ignores_bounds, window_below, window_column};
 use super::{Asked, Lowering, key, nullable, spelled_out, unqualified};
-use crate::options::EmitRows;
 use crate::sql::operators::{
     AggregateCall, Bound, Emit, GroupColumn, Groups, Operator, RowWindowAggregate, RunningAggregate,
     WholeWindows, WindowAggregate, WindowGroups,
 };
+use crate::sql::options::EmitRows;
 use crate::sql::table_functions::{WINDOW_START, WINDOW_TIME, WindowKind};
 use crate::sql::wall_clock::asks_for_now;
 

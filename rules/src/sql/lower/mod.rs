@@ -52,7 +52,7 @@ use super::table_functions::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window};
 use super::time::EventTime;
 use super::wall_clock::{is_now, refuse_out_of_place};
 use super::{complaint, elsewhere, mismatch, warnings};
-use crate::Options;
+use crate::sql::options::SqlOptions;
 pub(super) use literals::PARTS;
 use rows::{prefilters, safe_conditions_first};
 use target::{fit, late_rows, resolve_target};
@@ -101,7 +101,7 @@ pub(super) fn insert(
     target: &str,
     columns: &[String],
     query: Query,
-    options: &Options,
+    options: &SqlOptions,
     names: &Names<'_>,
     views: &mut PlannerContext,
 ) -> Result<Statement> {
@@ -319,7 +319,7 @@ struct Lowering<'a> {
     tables: Vec<(Arc<str>, SchemaRef)>,
     /// streams whose `ts` is the time of arrival
     by_arrival: &'a BTreeSet<String>,
-    options: &'a Options,
+    options: &'a SqlOptions,
     /// what the next window down is asked for
     asked: Asked,
 }
@@ -427,7 +427,11 @@ impl Lowering<'_> {
 }
 
 /// The operators of `plan`, which keep something, and none below them does.
-fn part(plan: &LogicalPlan, options: &Options, by_arrival: &BTreeSet<String>) -> Result<Box<dyn Operator>> {
+fn part(
+    plan: &LogicalPlan,
+    options: &SqlOptions,
+    by_arrival: &BTreeSet<String>,
+) -> Result<Box<dyn Operator>> {
     Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows }
         .lower_one(plan)
 }

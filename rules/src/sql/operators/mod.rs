@@ -57,8 +57,8 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::{Rows, Seqs, TS};
 
+use crate::evaluation::evaluate;
 use crate::rule::{Emissions, SealedState, Step, When};
-use crate::sql::evaluation::evaluate;
 use crate::sql::words::failure;
 
 pub(super) use accumulate::{AggregateCall, arguments_of};

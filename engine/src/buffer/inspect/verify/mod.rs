@@ -12,7 +12,8 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
-use super::{Inspector, TABLES, TABLES_2, TABLES_3, TABLES_4};
+use super::{Inspector, TABLES, TABLES_2, TABLES_3, TABLES_4, TABLES_5};
+use crate::buffer::content;
 
 /// Problems that are listed. Of a file with more of them, more are of no use.
 const MOST: usize = 1000;
@@ -41,6 +42,8 @@ pub struct Checked {
     pub entries: u64,
     /// parts of rules' state
     pub states: u64,
+    /// sources of rules and contents of tables
+    pub contents: u64,
 }
 
 /// The outcome of [`Inspector::verify`].
@@ -83,13 +86,14 @@ impl Inspector {
         let _ = self.conn.progress_handler(0, None::<fn() -> bool>);
 
         let mut verifier = Verifier { conn: &self.conn, now_ns, verdict, clock: Clock::default(), progress };
-        let of = |since: i64, tables: &'static [&'static str]| if layout >= since { tables } else { &[] };
-        for table in TABLES.iter().chain(of(2, &TABLES_2)).chain(of(3, &TABLES_3)).chain(of(4, &TABLES_4)) {
+        let later: [(i64, &[&str]); 4] = [(2, &TABLES_2), (3, &TABLES_3), (4, &TABLES_4), (5, &TABLES_5)];
+        let later = later.iter().filter(|(since, _)| layout >= *since).flat_map(|(_, tables)| *tables);
+        for table in TABLES.iter().chain(later) {
             if !verifier.has(table) {
                 verifier.wrong(format!("table {table}"), "is missing".into());
             }
         }
-        let steps: [(&'static str, &[&str], Step<'_>); 9] = [
+        let steps: [(&'static str, &[&str], Step<'_>); 10] = [
             ("table meta", &["meta", "block", "refused", "gap"], Verifier::meta),
             ("table block", &["block"], Verifier::blocks),
             ("table confirmed", &["confirmed", "block", "meta"], Verifier::confirmed),
@@ -99,6 +103,7 @@ impl Inspector {
             ("table snapshot", &["snapshot", "journal"], Verifier::snapshots),
             ("table state", &["state", "snapshot"], Verifier::states),
             ("table clocks", &["clocks"], Verifier::clocks),
+            ("table content", &["content", "journal", "snapshot"], Verifier::contents),
         ];
         for (name, tables, step) in steps {
             if tables.iter().all(|table| verifier.has(table)) {
@@ -210,6 +215,7 @@ impl Verifier<'_> {
         ];
         if self.has("journal") && self.has("snapshot") {
             let journal = "coalesce(sum(length(data) + octet_length(edit) + length(marks)), 0) FROM journal";
+            let journal = if self.has("content") { content::JOURNAL_BYTES } else { journal };
             totals.push(("journal_bytes", journal, "bytes in journal entries"));
             newest.push(("last_entry", "coalesce(max(id), 0) FROM journal", "journal entry"));
             newest.push((

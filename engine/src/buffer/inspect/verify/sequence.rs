@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row};
 use tidegate_core::TS;
 
 use super::{Verifier, cell, is_json};
-use crate::buffer::block;
+use crate::buffer::{block, content};
 
 impl Verifier<'_> {
     /// Entries: each by itself, and its numbers against those before.
@@ -130,6 +130,48 @@ impl Verifier<'_> {
                 }
             });
             self.note(|| format!("reading {id} of the clocks"), checked);
+        }
+        Ok(())
+    }
+
+    /// What entries and snapshots name: each by itself, and whether all is there that a restart needs.
+    pub(super) fn contents(&mut self) -> rusqlite::Result<()> {
+        let _as_of_now = self.conn.unchecked_transaction()?;
+        let mut next = self
+            .conn
+            .prepare("SELECT id, hash, entry, bytes FROM content WHERE id > ?1 ORDER BY id LIMIT 1")?;
+        let mut after = i64::MIN;
+        let read = |row: &Row<'_>| {
+            let check = || {
+                cell::<u64>(row, "entry")?;
+                let (hash, bytes) = (cell::<String>(row, "hash")?, cell::<Vec<u8>>(row, "bytes")?);
+                if content::is_named(&hash, &bytes) {
+                    Ok(())
+                } else {
+                    Err(format!("its bytes are not those that {hash} names"))
+                }
+            };
+            Ok((row.get::<_, i64>(0)?, check()))
+        };
+        while let Some((id, checked)) = next.query_row([after], read).optional()? {
+            after = id;
+            self.verdict.checked.contents += 1;
+            self.tell("contents", self.verdict.checked.contents);
+            self.note(|| format!("content {id}"), checked);
+        }
+        // Whatever looks like a SHA-256 there is one.
+        let missing = "SELECT place, atom FROM (
+                SELECT 'snapshot ' || id AS place, manifest AS said FROM snapshot
+                UNION ALL SELECT 'journal entry ' || id, edit FROM journal
+                WHERE edit <> '' AND id > (SELECT coalesce(min(entry), 0) FROM snapshot)
+            ), json_tree(iif(json_valid(said), said, '{}')) AS value
+            WHERE value.type = 'text' AND length(atom) = 64 AND atom NOT GLOB '*[^0-9a-f]*'
+            AND atom NOT IN (SELECT hash FROM content)";
+        let mut missing = self.conn.prepare(missing)?;
+        let mut missing = missing.query([])?;
+        while let Some(row) = missing.next()? {
+            let hash: String = row.get(1)?;
+            self.wrong(row.get(0)?, format!("it names content {hash}, which is missing: a restart needs it"));
         }
         Ok(())
     }

@@ -21,8 +21,8 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::{Chunk, each_evaluable};
+use crate::evaluation::evaluate;
 use crate::rule::Emissions;
-use crate::sql::evaluation::evaluate;
 
 pub(in crate::sql) use interval::{IntervalJoin, IntervalSide, Reach};
 pub(in crate::sql) use keys::Keys;

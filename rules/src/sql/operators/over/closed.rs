@@ -12,7 +12,7 @@ use datafusion_physical_expr::window::WindowExpr;
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use super::super::{Chunk, Operator, Pass, each_evaluable};
-use crate::sql::evaluation::{evaluate, unpanicked};
+use crate::evaluation::{evaluate, unpanicked};
 use crate::sql::words::failure;
 
 /// The operator. It keeps nothing: it sees a window's rows once, when the window closes.

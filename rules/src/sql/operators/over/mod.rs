@@ -28,8 +28,8 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::{Chunk, Held as Kept, Operator, Pass, each_evaluable, evaluate_all};
+use crate::evaluation::evaluate;
 use crate::rule::SealedState;
-use crate::sql::evaluation::evaluate;
 use crate::sql::operators::at_rest::{place_of, take_state};
 
 pub(in crate::sql) use aggregate::FrameAggregate;

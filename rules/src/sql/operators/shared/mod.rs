@@ -24,8 +24,8 @@ use datafusion_common::Result;
 use datafusion_expr::LogicalPlan;
 
 use super::{Chunk, Operator, Pass, explain, visit, visit_mut};
-use crate::Options;
 use crate::rule::{SealedState, Step, When};
+use crate::sql::options::SqlOptions;
 use crate::sql::time::EventTime;
 use part::{Part, Seen, lock, restore};
 
@@ -39,29 +39,29 @@ pub(in crate::sql) type PassNumber = (u64, usize);
 pub(in crate::sql) struct Computes {
     hash: u64,
     plan: LogicalPlan,
-    options: Options,
+    options: SqlOptions,
     /// those of its streams whose `ts` is the time of arrival
     by_arrival: BTreeSet<String>,
     make: Make,
 }
 
 /// Makes operators of a plan.
-pub(in crate::sql) type Make = fn(&LogicalPlan, &Options, &BTreeSet<String>) -> Result<Box<dyn Operator>>;
+pub(in crate::sql) type Make = fn(&LogicalPlan, &SqlOptions, &BTreeSet<String>) -> Result<Box<dyn Operator>>;
 
 impl Computes {
     /// What `make` makes of `plan` in a rule with `options`.
     pub(in crate::sql) fn new(
         plan: &LogicalPlan,
-        options: &Options,
+        options: &SqlOptions,
         by_arrival: BTreeSet<String>,
         make: Make,
     ) -> Self {
-        // Of the others, some belong to event time, which is compared by itself, and the rest to the rule.
-        let options = Options {
+        // The others belong to event time, which is compared by itself.
+        let options = SqlOptions {
             emit: options.emit,
             emit_every: options.emit_every,
             state_ttl: options.state_ttl,
-            ..Options::default()
+            ..SqlOptions::default()
         };
         let mut hasher = DefaultHasher::new();
         plan.hash(&mut hasher);

@@ -56,7 +56,7 @@ fn two(panics: bool) -> [Shared; 2] {
     let mut parts = SharedParts::default();
     let shared = ["a", "b"].map(|rule| {
         let computes =
-            Computes::new(&plan, &Options::default(), BTreeSet::new(), |_, _, _| Ok(brittle(false)));
+            Computes::new(&plan, &SqlOptions::default(), BTreeSet::new(), |_, _, _| Ok(brittle(false)));
         let mut shared = Shared::new(computes, brittle(panics));
         shared.share(&rule.into(), None, &mut parts).unwrap();
         shared

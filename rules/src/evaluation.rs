@@ -29,7 +29,7 @@ pub(crate) fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Res
 }
 
 /// What `evaluate` gives, which only looks at what is outside of it.
-pub(super) fn unpanicked<T>(evaluate: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn unpanicked<T>(evaluate: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = EVALUATES.replace(true);
     // An expression keeps nothing, so that nothing is left half done.
     let outcome = catch_unwind(AssertUnwindSafe(evaluate));

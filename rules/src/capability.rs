@@ -1,0 +1,70 @@
+//! What a rule can do beside [`Rule`](crate::Rule), if its language can: each of them is optional, and a rule
+//! without it is treated as one of which nothing is known.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::index::Prefilter;
+use crate::rule::{Emissions, Listened, RuleError, SealedState};
+use crate::sql::SharedParts;
+
+/// A rule that says what it need not be called for. Any other is handed every row, when it comes.
+pub trait Indexed {
+    /// What a row of `stream` must look like for the rule to make anything of it: one of these, with columns
+    /// as they are in the batches that it was compiled for. Then the rule may be handed such rows only.
+    /// `None`: it must see every row.
+    fn prefilters(&self, stream: &str) -> Option<Arc<[Prefilter]>>;
+
+    /// Whether it matters when rows come, apart from their order: a rule for which it does not need not be
+    /// handed them one by one when they are run again.
+    fn minds_time(&self) -> bool;
+}
+
+/// A rule that looks things up in reference tables.
+pub trait Lookups {
+    /// Which, each with the columns that it was compiled for.
+    fn tables(&self) -> &[(Arc<str>, SchemaRef)];
+
+    /// The reference table `name` holds `rows` from now on, in the columns of [`Lookups::tables`]. Rows of
+    /// streams that come later see it; nothing is written now.
+    ///
+    /// # Errors
+    /// When the rule cannot go on.
+    fn on_table(&mut self, name: &str, rows: &RecordBatch, out: &mut Emissions) -> Result<(), RuleError>;
+}
+
+/// A rule that makes something of it that no row comes.
+pub trait Silences {
+    /// The silences that it waits for: streams, each with the sequence's time up to which somebody must have
+    /// listened to it for the rule to take note if no row has come.
+    fn awaited(&self) -> Vec<(Arc<str>, i64)>;
+
+    /// When streams were listened to, as far as that is known by `now`; a stream that is never named here
+    /// always was. Returns whether time goes on by that: then the rule is to have a tick at once.
+    fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool;
+}
+
+/// A rule of which parts are run once for all rules of its worker that have them.
+pub trait Sharing {
+    /// Has what is equal in it and in other rules of its worker run once for all of them; it is called `name`
+    /// there. From now on it must be called together with them: see [`When::round`](crate::When::round). It
+    /// makes no difference to what the rule does.
+    ///
+    /// # Errors
+    /// When its state cannot be looked at.
+    fn share(&mut self, name: &Arc<str>, parts: &mut SharedParts) -> Result<(), RuleError>;
+
+    /// Shares nothing any more, since it is to run on another worker.
+    ///
+    /// # Errors
+    /// When its state cannot be copied.
+    fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError>;
+
+    /// A copy of the state; what is shared stays so.
+    ///
+    /// # Errors
+    /// When the state cannot be copied; then the rule must not be used afterwards.
+    fn snapshot(&mut self) -> Result<Vec<SealedState>, RuleError>;
+}
