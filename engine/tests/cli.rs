@@ -244,7 +244,7 @@ fn what_is_in_a_buffer_is_shown_to_people_and_to_programs() {
     let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&stats["layout"], &stats["outbox"]["rows"], &stats["journal"]["streams"][0]["rows"]),
-        (&json!(4), &json!(7), &json!(6))
+        (&json!(5), &json!(7), &json!(6))
     );
     assert_eq!(stats["outbox"]["oldest"], json!({ "seq": 10, "wall_ns": 1_772_366_400 * SECOND }));
 }
@@ -397,7 +397,7 @@ fn what_is_no_buffer_is_an_error_of_every_command() {
     let texts = [
         ("none.db", "there is no buffer none.db: a box makes it when it first runs"),
         ("noise.db", "cannot use the buffer noise.db: file is not a database; check the disk"),
-        ("newer.db", "the buffer newer.db has layout 99, this program knows 4; run the newer tidegate"),
+        ("newer.db", "the buffer newer.db has layout 99, this program knows 5; run the newer tidegate"),
         ("foreign.db", "foreign.db is another program's database, with a table \"letters\""),
     ];
     std::fs::write(dir.path().join("noise.db"), [7; 9000]).unwrap();
