@@ -13,24 +13,27 @@ use crate::status::{Intake, LineStatus};
 use crate::stream::StreamConfig;
 use crate::table::{Review, Table};
 use crate::tls::TlsError;
-use crate::{Keep, Sink, Source, mqtt};
+use crate::{Keep, Sink, Source, modbus, mqtt};
 
 /// The kinds of connection, as `kind` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// a session with a broker
     Mqtt,
+    /// a line with devices that have registers
+    Modbus,
 }
 
 impl Kind {
     /// Their names.
-    pub const NAMES: [&'static str; 1] = ["mqtt"];
+    pub const NAMES: [&'static str; 2] = ["mqtt", "modbus"];
 
     /// The kind of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "mqtt" => Some(Self::Mqtt),
+            "modbus" => Some(Self::Modbus),
             _ => None,
         }
     }
@@ -42,6 +45,8 @@ impl Kind {
 pub enum ConnectionConfig {
     /// A session with an MQTT broker, 3.1.1 or 5.
     Mqtt(mqtt::ConnectionConfig),
+    /// Modbus: TCP, RTU on a serial port, or RTU over TCP.
+    Modbus(modbus::ConnectionConfig),
 }
 
 /// What a connection is opened with.
@@ -92,6 +97,7 @@ impl ConnectionConfig {
     pub fn read(kind: Kind, table: &mut impl Table) -> Option<Self> {
         match kind {
             Kind::Mqtt => table.read().map(Self::Mqtt),
+            Kind::Modbus => table.read().map(Self::Modbus),
         }
     }
 
@@ -99,6 +105,7 @@ impl ConnectionConfig {
     pub fn check(&mut self, review: &mut Review<'_>) {
         match self {
             Self::Mqtt(config) => config.check(review),
+            Self::Modbus(config) => config.check(review),
         }
     }
 
@@ -107,6 +114,10 @@ impl ConnectionConfig {
         match self {
             Self::Mqtt(config) => {
                 let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_mqtt()?)));
+                config.check_beside(name, earlier, review);
+            }
+            Self::Modbus(config) => {
+                let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_modbus()?)));
                 config.check_beside(name, earlier, review);
             }
         }
@@ -119,13 +130,18 @@ impl ConnectionConfig {
     pub fn open(&self, request: Request<'_>) -> Result<Opened, OpenError> {
         match self {
             Self::Mqtt(config) => mqtt::open_line(config, request),
+            Self::Modbus(config) => modbus::open(config, request),
         }
     }
 
     pub(crate) fn as_mqtt(&self) -> Option<&mqtt::ConnectionConfig> {
-        match self {
-            Self::Mqtt(config) => Some(config),
-        }
+        if let Self::Mqtt(config) = self { Some(config) } else { None }
+    }
+
+    /// What is said of a Modbus line, for whoever uses it by hand.
+    #[must_use]
+    pub fn as_modbus(&self) -> Option<&modbus::ConnectionConfig> {
+        if let Self::Modbus(config) = self { Some(config) } else { None }
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod backoff;
 pub mod codec;
+pub mod commission;
 pub mod connection;
 pub mod http;
 pub mod modbus;

@@ -1,16 +1,19 @@
 //! What the engine asks of an output.
 
 use schemars::{Schema, SchemaGenerator};
+use tidegate_core::FieldType;
 
-use crate::connection::Kind;
-use crate::mqtt;
+use crate::connection::{ConnectionConfig, Kind};
 use crate::table::{Review, Table, inline};
+use crate::{modbus, mqtt};
 
 /// `[outputs.NAME]`, for each kind of connection that it writes to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OutputConfig {
     /// a message a row
     Mqtt(mqtt::OutputConfig),
+    /// coils and registers
+    Modbus(modbus::OutputConfig),
 }
 
 impl OutputConfig {
@@ -18,13 +21,15 @@ impl OutputConfig {
     pub fn read(kind: Kind, table: &mut impl Table) -> Option<Self> {
         match kind {
             Kind::Mqtt => table.read().map(Self::Mqtt),
+            Kind::Modbus => table.read().map(Self::Modbus),
         }
     }
 
-    /// Says what is wrong with it.
-    pub fn check(&self, review: &mut Review<'_>) {
+    /// Says what is wrong with it. `connection`: the one that it writes to, if that is known.
+    pub fn check(&self, connection: Option<&ConnectionConfig>, review: &mut Review<'_>) {
         match self {
             Self::Mqtt(config) => config.check(review),
+            Self::Modbus(config) => config.check(connection.and_then(ConnectionConfig::as_modbus), review),
         }
     }
 
@@ -33,6 +38,7 @@ impl OutputConfig {
     pub fn connection(&self) -> &str {
         match self {
             Self::Mqtt(config) => &config.connection,
+            Self::Modbus(config) => &config.connection,
         }
     }
 
@@ -41,11 +47,21 @@ impl OutputConfig {
     pub fn required_columns(&self) -> Vec<String> {
         match self {
             Self::Mqtt(config) => config.required_columns(),
+            Self::Modbus(_) => Vec::new(),
+        }
+    }
+
+    /// The columns that it takes, with their types; `None`: any, as they are.
+    #[must_use]
+    pub fn columns(&self) -> Option<Vec<(String, FieldType)>> {
+        match self {
+            Self::Mqtt(_) => None,
+            Self::Modbus(config) => Some(config.columns()),
         }
     }
 
     /// What the table may look like, for each kind.
     pub fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
-        vec![inline::<mqtt::OutputConfig>(generator)]
+        vec![inline::<mqtt::OutputConfig>(generator), inline::<modbus::OutputConfig>(generator)]
     }
 }

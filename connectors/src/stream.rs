@@ -5,8 +5,8 @@ use serde::Deserialize;
 use tidegate_core::FieldType;
 
 use crate::connection::{ConnectionConfig, Kind};
-use crate::mqtt;
-use crate::table::{Review, Table};
+use crate::table::{Review, Table, inline};
+use crate::{modbus, mqtt};
 
 /// Messages that were recorded as they came, and what a stream makes of them.
 pub mod recorded {
@@ -19,6 +19,8 @@ pub mod recorded {
 pub enum StreamConfig {
     /// messages of a topic filter
     Mqtt(mqtt::StreamConfig),
+    /// a map of registers that is polled
+    Modbus(modbus::StreamConfig),
 }
 
 impl StreamConfig {
@@ -26,23 +28,28 @@ impl StreamConfig {
     pub fn read(kind: Kind, table: &mut impl Table) -> Option<Self> {
         match kind {
             Kind::Mqtt => mqtt::StreamConfig::read(table).map(Self::Mqtt),
+            Kind::Modbus => table.read().map(Self::Modbus),
         }
     }
 
-    /// Says what is wrong with it. `connection`: the one that feeds it, if that is known.
-    pub fn check(&self, connection: Option<&ConnectionConfig>, review: &mut Review<'_>) {
+    /// Says what is wrong with it. `connections`: those that feed it, as far as they are known.
+    pub fn check(&self, connections: &[&ConnectionConfig], review: &mut Review<'_>) {
         match self {
             Self::Mqtt(config) => {
-                config.check(connection.and_then(ConnectionConfig::as_mqtt), review);
+                config.check(connections.iter().find_map(|connection| connection.as_mqtt()), review);
+            }
+            Self::Modbus(config) => {
+                config.check(connections.iter().filter_map(|connection| connection.as_modbus()), review);
             }
         }
     }
 
-    /// The name of the connection that feeds it.
+    /// The names of the connections that feed it.
     #[must_use]
-    pub fn connection(&self) -> &str {
+    pub fn connections(&self) -> &[String] {
         match self {
-            Self::Mqtt(config) => &config.connection,
+            Self::Mqtt(config) => std::slice::from_ref(&config.connection),
+            Self::Modbus(config) => config.connection.names(),
         }
     }
 
@@ -51,6 +58,7 @@ impl StreamConfig {
     pub fn columns(&self) -> Option<Vec<(String, FieldType)>> {
         match self {
             Self::Mqtt(config) => config.columns(),
+            Self::Modbus(config) => Some(config.columns()),
         }
     }
 
@@ -59,14 +67,7 @@ impl StreamConfig {
     pub fn goes_by_arrival(&self) -> bool {
         match self {
             Self::Mqtt(config) => config.payload.goes_by_arrival(),
-        }
-    }
-
-    /// Whether the box asks for the values, so that nothing but an answer is ever heard.
-    #[must_use]
-    pub fn is_polled(&self) -> bool {
-        match self {
-            Self::Mqtt(_) => false,
+            Self::Modbus(_) => true,
         }
     }
 
@@ -75,6 +76,7 @@ impl StreamConfig {
     pub fn is_journaled(&self) -> bool {
         match self {
             Self::Mqtt(config) => config.is_journaled(),
+            Self::Modbus(config) => config.journal,
         }
     }
 
@@ -83,6 +85,8 @@ impl StreamConfig {
     pub fn on_disk_failure(&self) -> OnDiskFailure {
         match self {
             Self::Mqtt(config) => config.on_disk_failure,
+            // A device sends nothing again, so that there is nothing to hold back.
+            Self::Modbus(_) => OnDiskFailure::GoOn,
         }
     }
 
@@ -91,6 +95,7 @@ impl StreamConfig {
     pub fn has_messages(&self) -> bool {
         match self {
             Self::Mqtt(_) => true,
+            Self::Modbus(_) => false,
         }
     }
 
@@ -99,12 +104,13 @@ impl StreamConfig {
     pub fn recorded(&self, known: Vec<(String, FieldType)>) -> Option<Result<recorded::Recorded, String>> {
         match self {
             Self::Mqtt(config) => Some(recorded::Recorded::new(config, known)),
+            Self::Modbus(_) => None,
         }
     }
 
     /// What the table may look like, for each kind.
     pub fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
-        vec![mqtt::StreamConfig::schema(generator)]
+        vec![mqtt::StreamConfig::schema(generator), inline::<modbus::StreamConfig>(generator)]
     }
 }
 

@@ -120,9 +120,9 @@ fn open_line<'a>(
     let Some(connection) = config.connections.get(name) else { return Ok(None) };
     let memories = Memories::new(&config.data_dir, Arc::new(SystemDisk));
     let request = |(stream, settings): (&'a String, &'a Stream)| match settings {
-        Stream::Input(settings) if settings.connection() == name => Some(StreamRequest {
+        Stream::Input(of) if settings.is_fed_by(name) => Some(StreamRequest {
             name: stream,
-            config: settings,
+            config: of,
             known: known.columns.get(stream).cloned().unwrap_or_default(),
             known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
             intake: Arc::clone(&status.streams.of(stream).intake),
@@ -161,10 +161,11 @@ fn open_uplink(
 ) -> Result<FarSide, RunError> {
     let Config { name: box_name, connections, streams, outputs, uplinks, .. } = config;
     let connection = uplink.config.connection();
-    let is_shared = connection.is_some()
-        && (streams.values().any(|stream| stream.connection() == connection)
-            || outputs.values().any(|output| Some(output.config.connection()) == connection)
-            || uplinks.iter().any(|(other, of)| other != name && of.config.connection() == connection));
+    let is_shared = connection.is_some_and(|connection| {
+        streams.values().any(|stream| stream.is_fed_by(connection))
+            || outputs.values().any(|output| output.config.connection() == connection)
+            || uplinks.iter().any(|(other, of)| other != name && of.config.connection() == Some(connection))
+    });
     let request = uplink::Request {
         name,
         box_name,

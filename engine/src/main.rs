@@ -7,6 +7,7 @@ use clap::Parser;
 use tidegate::cli::args::{Cli, Command};
 use tidegate::cli::ask;
 use tidegate::cli::buffer::buffer;
+use tidegate::cli::commission::commission;
 use tidegate::cli::replay::replay;
 use tidegate::cli::run::{demo, run};
 use tidegate::cli::{Failure, check, completions, explain, finish, logging, schema};
@@ -34,6 +35,7 @@ fn execute(command: Command, log: Option<Arc<LogFilter>>) -> Result<(), Failure>
         Command::Reload(args) => ask::reload(args),
         Command::Log(args) => ask::log(args),
         Command::Buffer { command } => buffer(command),
+        Command::Commission(command) => commission(command),
         Command::Schema => schema(),
         Command::Completions { shell } => completions(shell),
     }

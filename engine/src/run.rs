@@ -254,7 +254,7 @@ impl Running {
 
 /// The streams that connection `name` brings.
 fn streams_of<'a>(config: &'a Config, name: &'a str) -> impl Iterator<Item = Arc<str>> + 'a {
-    let streams = config.streams.iter().filter(move |(_, stream)| stream.connection() == Some(name));
+    let streams = config.streams.iter().filter(move |(_, stream)| stream.is_fed_by(name));
     streams.map(|(stream, _)| Arc::from(stream.as_str()))
 }
 

@@ -63,7 +63,7 @@ pub enum Entry {
     Listened {
         /// its number
         seq: u64,
-        /// the streams of one line
+        /// streams that come from the same lines
         streams: Arc<[Arc<str>]>,
         /// when that was
         listened: Listened,
@@ -272,14 +272,15 @@ impl Sequencer {
     }
 
     async fn listened(&mut self, line: usize, news: &LineNews, now: i64) {
-        let Some((streams, listened)) = self.listeners.news(line, news, now) else { return };
-        self.reserve(1).await;
-        let (seq, when) = (self.numbers.tick(), self.time.when());
-        self.journal.listened(seq, when, &streams, listened).await;
-        for worker in &self.workers {
-            let (streams, origin) = (Arc::clone(&streams), Origin::Live(Ack::none()));
-            // A worker is gone only when the box is going down.
-            drop(worker.send(Entry::Listened { seq, streams, listened, when, origin }).await);
+        for (streams, listened) in self.listeners.news(line, news, now) {
+            self.reserve(1).await;
+            let (seq, when) = (self.numbers.tick(), self.time.when());
+            self.journal.listened(seq, when, &streams, listened).await;
+            for worker in &self.workers {
+                let (streams, origin) = (Arc::clone(&streams), Origin::Live(Ack::none()));
+                // A worker is gone only when the box is going down.
+                drop(worker.send(Entry::Listened { seq, streams, listened, when, origin }).await);
+            }
         }
     }
 

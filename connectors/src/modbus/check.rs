@@ -10,6 +10,7 @@ use tidegate_core::{FieldType, Span, TS};
 use super::config::{ConnectionConfig, Framing, MOST_BITS, MOST_REGISTERS, OutputConfig, StreamConfig};
 use super::plan::Limits;
 use super::points::{Point, Problem, Spelling};
+use crate::table::{At, Review};
 
 /// The column that tells devices apart.
 pub const DEVICE: &str = "device";
@@ -24,9 +25,31 @@ pub const FAULT: &str = "fault";
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl ConnectionConfig {
+    /// Says what is wrong with it.
+    pub(crate) fn check(&self, review: &mut Review<'_>) {
+        tell(self.problems(), review);
+    }
+
+    /// Says what it must not have in common with the connections `earlier`. `name`: its own.
+    pub(crate) fn check_beside<'a>(
+        &self,
+        name: &str,
+        mut earlier: impl Iterator<Item = (&'a str, &'a Self)>,
+        review: &mut Review<'_>,
+    ) {
+        let Some(port) = &self.serial else { return };
+        let has_it = |other: &Self| other.serial.as_ref().is_some_and(|other| other.device == port.device);
+        if let Some((other, _)) = earlier.find(|(_, other)| has_it(other)) {
+            let what = format!("`{name}` and `{other}` use the same port {}", port.device.display());
+            let help = "one connection has the line: name it in all streams and outputs of its devices, and \
+                tell these apart by `unit`"
+                .to_owned();
+            review.error(At::value(&["serial", "device"]), what, help);
+        }
+    }
+
     /// What is wrong with it.
-    #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         match (&self.host, &self.serial) {
             (None, None) => problems.push(Problem::new(&[], "it says neither `host` nor `serial`").help(
@@ -131,7 +154,6 @@ fn points<'a>(
 fn check_map(
     fields: &BTreeMap<String, super::config::PointConfig>,
     addresses_from: u8,
-    unit: Option<u8>,
     timeout: Option<Span>,
     problems: &mut Vec<Problem>,
 ) {
@@ -151,25 +173,63 @@ fn check_map(
         problems
             .push(Problem::new(&["fields", TS], "`ts` is the time of every row").help("choose another name"));
     }
-    if unit.is_some_and(|unit| (248..255).contains(&unit)) {
-        problems.push(Problem::new(&["unit"], "units have the ids 1 to 247; 0 and 255 are for TCP only"));
-    }
     check_timeout(&["timeout"], timeout, problems);
 }
 
+/// Unit ids are 1 to 247 (Serial Line V1.02, section 2.2); a device that is itself on TCP may have 0 or 255
+/// (Messaging on TCP/IP V1.0b, section 4.4.2.6).
+fn check_unit(at: &[&str], unit: u8, is_tcp: bool) -> Option<Problem> {
+    let what = match unit {
+        1..=247 => return None,
+        0 | 255 if is_tcp => return None,
+        0 => "unit 0 is all units at once, and none of them answers",
+        255 => "unit 255 is a device's own address on Modbus TCP, and no unit on a serial line",
+        _ => "units have the ids 1 to 247",
+    };
+    Some(Problem::new(at, what).help("write the device's own unit id, 1 to 247"))
+}
+
+fn tell(problems: Vec<Problem>, review: &mut Review<'_>) {
+    for Problem { at, what, help } in problems {
+        let at = if at.is_empty() { At::Table } else { At::Value(at) };
+        review.error(at, what, help);
+    }
+}
+
 impl StreamConfig {
+    /// Says what is wrong with it. `connections`: those that feed it, as far as they are known.
+    pub(crate) fn check<'a>(
+        &self,
+        connections: impl IntoIterator<Item = &'a ConnectionConfig>,
+        review: &mut Review<'_>,
+    ) {
+        tell(self.problems(connections), review);
+    }
+
     /// What is wrong with it.
-    #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub(super) fn problems<'a>(
+        &self,
+        connections: impl IntoIterator<Item = &'a ConnectionConfig>,
+    ) -> Vec<Problem> {
         let mut problems = Vec::new();
-        check_map(&self.fields, self.addresses_from, self.unit, self.timeout, &mut problems);
+        check_map(&self.fields, self.addresses_from, self.timeout, &mut problems);
+        let is_tcp = connections.into_iter().all(ConnectionConfig::is_tcp);
+        let named = self.units.iter().flatten().map(|(name, unit)| (vec!["units", name.as_str()], *unit));
+        for (at, unit) in self.unit.map(|unit| (vec!["unit"], unit)).into_iter().chain(named) {
+            problems.extend(check_unit(&at, unit, is_tcp));
+        }
         if self.every.0 < Duration::from_millis(1) {
             problems.push(
                 Problem::new(&["every"], "`every` is at least 1ms").help("write a time such as \"1s\""),
             );
         }
-        if self.connection.names().is_empty() {
+        let names = self.connection.names();
+        if names.is_empty() {
             problems.push(Problem::new(&["connection"], "the list names no connection"));
+        }
+        let twice = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|of| of == *name));
+        if let Some((_, name)) = twice {
+            problems.push(Problem::new(&["connection"], format!("the list names `{name}` twice")));
         }
         match &self.units {
             Some(_) if self.unit.is_some() => problems.push(
@@ -216,8 +276,7 @@ impl StreamConfig {
     }
 
     /// The columns beside `ts`, which is the time of arrival.
-    #[must_use]
-    pub fn columns(&self) -> Vec<(String, FieldType)> {
+    pub(crate) fn columns(&self) -> Vec<(String, FieldType)> {
         let text = |name: &str| (name.to_owned(), FieldType::Utf8);
         let device = self.has_device().then(|| text(DEVICE));
         let fields = points(&self.fields, self.spelling())
@@ -272,11 +331,17 @@ impl StreamConfig {
 }
 
 impl OutputConfig {
+    /// Says what is wrong with it. `connection`: the one that it writes to, if that is known.
+    pub(crate) fn check(&self, connection: Option<&ConnectionConfig>, review: &mut Review<'_>) {
+        tell(self.problems(connection), review);
+    }
+
     /// What is wrong with it.
-    #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub(super) fn problems(&self, connection: Option<&ConnectionConfig>) -> Vec<Problem> {
         let mut problems = Vec::new();
-        check_map(&self.fields, self.addresses_from, self.unit, self.timeout, &mut problems);
+        check_map(&self.fields, self.addresses_from, self.timeout, &mut problems);
+        let is_tcp = connection.is_none_or(ConnectionConfig::is_tcp);
+        problems.extend(self.unit.and_then(|unit| check_unit(&["unit"], unit, is_tcp)));
         // By register: bits, and whose they are.
         let mut claimed: BTreeMap<_, Vec<(u16, Arc<str>)>> = BTreeMap::new();
         for point in points(&self.fields, self.spelling()) {
@@ -319,8 +384,7 @@ impl OutputConfig {
     }
 
     /// What a rule may write.
-    #[must_use]
-    pub fn columns(&self) -> Vec<(String, FieldType)> {
+    pub(crate) fn columns(&self) -> Vec<(String, FieldType)> {
         points(&self.fields, self.spelling())
             .flatten()
             .map(|point| (point.name.to_string(), point.field_type()))
@@ -356,7 +420,7 @@ mod tests {
     }
 
     fn connection(config: Value) -> Vec<String> {
-        said(serde_json::from_value::<ConnectionConfig>(config).unwrap().check())
+        said(serde_json::from_value::<ConnectionConfig>(config).unwrap().problems())
     }
 
     fn stream(more: Value) -> Vec<String> {
@@ -364,12 +428,12 @@ mod tests {
             "connection": "plc", "every": "1s", "fields": { "level": { "holding": 0, "type": "uint16" } },
         });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        said(serde_json::from_value::<StreamConfig>(config).unwrap().check())
+        said(serde_json::from_value::<StreamConfig>(config).unwrap().problems([]))
     }
 
     fn output(fields: Value) -> Vec<String> {
         let config = json!({ "connection": "plc", "fields": fields });
-        said(serde_json::from_value::<OutputConfig>(config).unwrap().check())
+        said(serde_json::from_value::<OutputConfig>(config).unwrap().problems(None))
     }
 
     #[test]
@@ -387,7 +451,7 @@ mod tests {
             },
         }))
         .unwrap();
-        assert_eq!(config.check(), []);
+        assert_eq!(config.problems([]), []);
         let columns: Vec<String> =
             config.columns().into_iter().map(|(name, of)| format!("{name} {of}")).collect();
         assert_eq!(

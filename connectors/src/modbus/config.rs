@@ -98,7 +98,7 @@ pub struct SerialConfig {
 }
 
 /// Parity of each byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Parity {
     /// no parity bit

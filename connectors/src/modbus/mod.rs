@@ -30,7 +30,6 @@ mod write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_core::{Clock, FieldType};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -38,9 +37,11 @@ pub use check::{DEVICE, FAULT, QUALITY};
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
 pub use points::Problem;
 
+use crate::Sink;
 use crate::backoff::Backoff;
-use crate::status::{Intake, LineStatus};
-use crate::{Sink, Source};
+use crate::connection::{OpenError, Opened, Request, StreamRequest};
+use crate::output::OutputConfig as OutputKind;
+use crate::stream::StreamConfig as StreamKind;
 use line::Line;
 use link::Link;
 use polls::{Poll, Polls, Stream};
@@ -50,94 +51,33 @@ use sink::PointSink;
 /// Writes of all outputs together that wait for the line.
 const QUEUED: usize = 64;
 
-/// What a connection is opened with.
-pub struct Request<'a> {
-    /// The connection's name in the configuration.
-    pub name: &'a str,
-    /// Its configuration.
-    pub config: &'a ConnectionConfig,
-    /// The streams that it feeds, also those that name other connections besides.
-    pub streams: Vec<StreamRequest<'a>>,
-    /// The outputs that write to it.
-    pub outputs: Vec<(&'a str, &'a OutputConfig)>,
-    /// Where times of arrival come from.
-    pub clock: Arc<dyn Clock>,
-    /// Where the connection counts.
-    pub status: Arc<LineStatus>,
-}
-
-/// A stream that a connection feeds.
-pub struct StreamRequest<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its configuration.
-    pub config: &'a StreamConfig,
-    /// Where the stream counts what it did not take as it came.
-    pub intake: Arc<Intake>,
-}
-
-/// A connection that is ready to run.
-pub struct Opened {
-    /// Runs the connection; nothing is sent or received before.
-    pub source: Box<dyn Source>,
-    /// By the outputs' names.
-    pub sinks: BTreeMap<String, Box<dyn Sink>>,
-}
-
-/// A connection that cannot be opened, whatever the device says.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The settings contradict each other.
-    #[error("{0}")]
-    Config(Problem),
-    /// A stream cannot be read.
-    #[error("stream {name}: {problem}")]
-    Stream {
-        /// which
-        name: String,
-        /// why
-        problem: Problem,
-    },
-    /// An output cannot be written to.
-    #[error("output {name}: {problem}")]
-    Output {
-        /// which
-        name: String,
-        /// why
-        problem: Problem,
-    },
-}
-
-/// The columns of a stream beside `ts`, which is the time of arrival.
-#[must_use]
-pub fn columns(config: &StreamConfig) -> Vec<(String, FieldType)> {
-    config.columns()
-}
-
 /// Prepares a connection; does no I/O.
 ///
 /// # Errors
 /// When the configuration is wrong in itself. That the device is not there is no error.
-pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
-    let Request { name, config, streams, outputs, clock, status } = request;
-    if let Some(problem) = config.check().into_iter().next() {
-        return Err(OpenError::Config(problem));
+pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Opened, OpenError> {
+    let Request { name, streams, outputs, clock, status, .. } = request;
+    if let Some(problem) = config.problems().into_iter().next() {
+        return Err(OpenError::Setting { message: problem.text(), keys: problem.at });
     }
-    let link = Link::new(config).ok_or_else(|| {
-        OpenError::Config(Problem::new(&[], "it says neither `host` nor `serial`, or both"))
-    })?;
+    let link = Link::new(config)
+        .ok_or_else(|| OpenError::setting(&[], "it says neither `host` nor `serial`, or both"))?;
     let (line_tx, commands) = mpsc::channel(QUEUED);
     let (mut polls, mut tables) = (Vec::new(), Vec::new());
-    for (index, StreamRequest { name: stream, config: map, intake }) in streams.into_iter().enumerate() {
-        let fail = |problem| OpenError::Stream { name: stream.to_owned(), problem };
-        if let Some(problem) = map.check().into_iter().next() {
+    for StreamRequest { name: stream, config: map, intake, .. } in streams {
+        let StreamKind::Modbus(map) = map else { continue };
+        let fail = |problem: Problem| OpenError::Stream {
+            name: stream.to_owned(),
+            reason: problem.text(),
+            keys: problem.at,
+        };
+        if let Some(problem) = map.problems([config]).into_iter().next() {
             return Err(fail(problem));
         }
         let points: Arc<[_]> = map.points().map_err(fail)?.into();
         for (device, unit) in map.devices(name) {
-            check_unit(config, unit).map_err(fail)?;
             polls.push(Poll {
-                stream: index,
+                stream: tables.len(),
                 device,
                 unit,
                 timeout: map.timeout.unwrap_or(config.timeout).0,
@@ -152,16 +92,19 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
     }
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, map) in outputs {
-        let fail = |problem| OpenError::Output { name: output.to_owned(), problem };
-        if let Some(problem) = map.check().into_iter().next() {
+        let OutputKind::Modbus(map) = map else { continue };
+        let fail = |problem: Problem| OpenError::Output {
+            name: output.to_owned(),
+            reason: problem.text(),
+            keys: problem.at,
+        };
+        if let Some(problem) = map.problems(Some(config)).into_iter().next() {
             return Err(fail(problem));
         }
-        let unit = map.unit.unwrap_or(1);
-        check_unit(config, unit).map_err(fail)?;
         let sink = PointSink {
             output: output.into(),
             points: map.points().map_err(fail)?,
-            unit,
+            unit: map.unit.unwrap_or(1),
             timeout: map.timeout.unwrap_or(config.timeout).0,
             read_back: map.read_back,
             line: line_tx.clone(),
@@ -180,12 +123,4 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
         backoff: Backoff::new(config.backoff.min.0, config.backoff.max.0),
     });
     Ok(Opened { source, sinks })
-}
-
-fn check_unit(config: &ConnectionConfig, unit: u8) -> Result<(), Problem> {
-    if unit == 0 && !config.is_tcp() {
-        return Err(Problem::new(&["unit"], "unit 0 is all units at once, and none of them answers")
-            .help("write the device's own unit id, 1 to 247"));
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Which requests read a map of points. Pure.
 
+use super::config::{MOST_BITS, MOST_REGISTERS};
 use super::points::{Point, Table};
 
 /// What a device gives at a time, and what may be read beside what is wanted.
@@ -13,6 +14,13 @@ pub struct Limits {
     pub gap: u16,
     /// Whether each point has a request of its own.
     pub one_each: bool,
+}
+
+impl Default for Limits {
+    /// What the protocol allows, and nothing beside what is wanted.
+    fn default() -> Self {
+        Self { registers: MOST_REGISTERS, bits: MOST_BITS, gap: 0, one_each: false }
+    }
 }
 
 /// One reading request.

@@ -123,16 +123,20 @@ pub(crate) fn open_line<'a>(
 ) -> Result<connection::Opened, OpenError> {
     let connection::Request { name, box_name, streams, outputs, clock, status, keep } = request;
     let stream = |stream: connection::StreamRequest<'a>| {
-        let StreamKind::Mqtt(config) = stream.config;
+        let StreamKind::Mqtt(config) = stream.config else { return None };
         let connection::StreamRequest { name, known, known_marks, intake, kept, config: _ } = stream;
-        StreamRequest { name, config, known, known_marks, intake, kept }
+        Some(StreamRequest { name, config, known, known_marks, intake, kept })
+    };
+    let output = |(name, output): (&'a str, &'a OutputKind)| {
+        let OutputKind::Mqtt(config) = output else { return None };
+        Some((name, config))
     };
     let opened = open(Request {
         name,
         config,
         client_id: format!("tidegate-{box_name}-{name}"),
-        streams: streams.into_iter().map(stream).collect(),
-        outputs: outputs.into_iter().map(|(name, OutputKind::Mqtt(config))| (name, config)).collect(),
+        streams: streams.into_iter().filter_map(stream).collect(),
+        outputs: outputs.into_iter().filter_map(output).collect(),
         clock,
         status,
         keep,

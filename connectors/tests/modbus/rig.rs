@@ -6,9 +6,11 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use serde_json::{Map, Value, json};
-use tidegate_connectors::modbus::{self, ConnectionConfig, OutputConfig, StreamConfig};
+use tidegate_connectors::connection::{OpenError, Opened, Request, StreamRequest};
 use tidegate_connectors::status::LineStatus;
-use tidegate_connectors::{Delivery, DeliveryError, Inlet, Intake, LineNews, Sink};
+use tidegate_connectors::{
+    ConnectionConfig, Delivery, DeliveryError, Inlet, Intake, LineNews, OutputConfig, Sink, StreamConfig,
+};
 use tidegate_core::clock::SystemClock;
 use tidegate_peers::PATIENCE;
 use tokio::sync::{mpsc, watch};
@@ -57,28 +59,36 @@ impl Setup {
         self
     }
 
-    pub(crate) fn open(&self, status: &Arc<LineStatus>) -> Result<modbus::Opened, modbus::OpenError> {
-        let config: ConnectionConfig = serde_json::from_value(self.connection.clone()).unwrap();
+    pub(crate) fn open(&self, status: &Arc<LineStatus>) -> Result<Opened, OpenError> {
+        let config = ConnectionConfig::Modbus(serde_json::from_value(self.connection.clone()).unwrap());
         let streams: Vec<(&str, StreamConfig)> = self
             .streams
             .iter()
-            .map(|(name, config)| (*name, serde_json::from_value(config.clone()).unwrap()))
+            .map(|(name, config)| (*name, StreamConfig::Modbus(serde_json::from_value(config.clone()).unwrap())))
             .collect();
         let outputs: Vec<(&str, OutputConfig)> = self
             .outputs
             .iter()
-            .map(|(name, config)| (*name, serde_json::from_value(config.clone()).unwrap()))
+            .map(|(name, config)| (*name, OutputConfig::Modbus(serde_json::from_value(config.clone()).unwrap())))
             .collect();
-        modbus::open(modbus::Request {
+        config.open(Request {
             name: "c",
-            config: &config,
+            box_name: "box",
             streams: streams
                 .iter()
-                .map(|(name, config)| modbus::StreamRequest { name, config, intake: Arc::default() })
+                .map(|(name, config)| StreamRequest {
+                    name,
+                    config,
+                    known: Vec::new(),
+                    known_marks: Vec::new(),
+                    intake: Arc::default(),
+                    kept: Vec::new(),
+                })
                 .collect(),
             outputs: outputs.iter().map(|(name, config)| (*name, config)).collect(),
             clock: Arc::new(SystemClock),
             status: Arc::clone(status),
+            keep: None,
         })
     }
 

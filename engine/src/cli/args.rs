@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tidegate_connectors::commission;
 use tidegate_core::Span;
 
 use crate::replay::Input;
@@ -135,6 +136,9 @@ Without a level, the box logs again what it was started with.")]
         #[command(subcommand)]
         command: BufferCommand,
     },
+    /// use a line by hand
+    #[command(flatten)]
+    Commission(commission::Command),
     /// Print the JSON Schema of the configuration file, for editors
     #[command(after_help = "Example:
   tidegate schema > tidegate.schema.json")]

@@ -7,6 +7,7 @@ pub mod args;
 pub mod ask;
 pub mod buffer;
 pub mod check;
+pub mod commission;
 pub mod explain;
 pub mod logging;
 mod progress;

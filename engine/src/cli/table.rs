@@ -12,12 +12,17 @@ pub(super) fn table<const N: usize>(
     right: [bool; N],
     rows: Vec<[String; N]>,
 ) {
+    wide(out, &heads, &right, rows.into_iter().map(Vec::from).collect());
+}
+
+/// The same, for columns that are counted while it runs.
+pub(super) fn wide(out: &mut String, heads: &[&str], right: &[bool], rows: Vec<Vec<String>>) {
     if rows.is_empty() {
         return;
     }
-    let mut lines = vec![heads.map(str::to_owned)];
-    lines.extend(rows.into_iter().map(|cells| cells.map(|cell| printable(&cell))));
-    let mut widths = [0; N];
+    let mut lines = vec![heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>()];
+    lines.extend(rows.into_iter().map(|cells| cells.iter().map(|cell| printable(cell)).collect()));
+    let mut widths = vec![0; heads.len()];
     for cells in &lines {
         for (width, cell) in widths.iter_mut().zip(cells) {
             *width = cell.chars().count().max(*width);
@@ -25,9 +30,9 @@ pub(super) fn table<const N: usize>(
     }
     for cells in &lines {
         let mut text = String::new();
-        for ((cell, width), right) in cells.iter().zip(widths).zip(right) {
+        for ((cell, width), right) in cells.iter().zip(&widths).zip(right) {
             // Writing to a String cannot fail.
-            let _ = if right { write!(text, "  {cell:>width$}") } else { write!(text, "  {cell:width$}") };
+            let _ = if *right { write!(text, "  {cell:>width$}") } else { write!(text, "  {cell:width$}") };
         }
         let _ = writeln!(out, "{}", text.trim_end());
     }

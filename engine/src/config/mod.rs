@@ -239,12 +239,12 @@ impl ReferenceTable {
 }
 
 impl Stream {
-    /// The connection that feeds it, if one does.
+    /// Whether the connection called `name` feeds it.
     #[must_use]
-    pub fn connection(&self) -> Option<&str> {
+    pub fn is_fed_by(&self, name: &str) -> bool {
         match self {
-            Self::Input(stream) => Some(stream.connection()),
-            Self::Derived { .. } => None,
+            Self::Input(stream) => stream.connections().iter().any(|connection| connection == name),
+            Self::Derived { .. } => false,
         }
     }
 

@@ -77,7 +77,7 @@ fn span(text: &str) -> Span {
 fn every_key_is_read_and_paths_start_at_the_file() {
     let config = load(&golden_dir().join("maximal.toml")).unwrap();
     assert_eq!((config.name.as_str(), config.data_dir), ("pump-house-3", golden_dir().join("data")));
-    let ConnectionConfig::Mqtt(plant) = &config.connections["plant"];
+    let ConnectionConfig::Mqtt(plant) = &config.connections["plant"] else { panic!("it is one of MQTT") };
     assert_eq!(plant.tls.as_ref().unwrap().ca.as_deref(), Some(golden_dir().join("certs/ca.pem").as_path()));
     assert_eq!(plant.port.unwrap().get(), 8883);
     let Stream::Input(tank) = &config.streams["tank"] else { panic!("it has a connection") };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,7 +99,7 @@ impl Validator<'_, '_> {
             .collect();
         let outputs = outputs
             .into_iter()
-            .filter_map(|table| Some((table.name().to_owned(), self.output(table)?)))
+            .filter_map(|table| Some((table.name().to_owned(), self.output(table, &connections)?)))
             .collect();
         let uplinks = self.uplinks(&mut root);
         let rules = self.or_empty(&mut root, "rules");
@@ -280,10 +281,11 @@ impl Validator<'_, '_> {
         }
     }
 
-    /// The kind of the connection that `table` names. An unknown name is reported, and read as the nearest
+    /// The kind of the connections that `table` names. An unknown name is reported, and read as the nearest
     /// one, so that the rest of the table can be checked too.
     fn kind_of(&mut self, table: &Table<'_>) -> Option<Kind> {
-        let Some(name) = table.text("connection") else {
+        let named = connections_of(table);
+        let Some((first, _)) = named.first() else {
             if self.kinds.is_empty() {
                 let help =
                     "declare one in [connections.NAME], and name it here: `connection = \"NAME\"`".to_owned();
@@ -295,19 +297,32 @@ impl Validator<'_, '_> {
             }
             return self.kinds.values().flatten().next().copied();
         };
-        self.check_connection_name(name, table);
-        let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
-        self.kinds.get(nearest(name, known)?).copied().flatten()
+        let mut kind = None;
+        for (name, span) in &named {
+            self.check_connection_name(name, span);
+            let known = self.kinds.keys().map(String::as_str);
+            let found = nearest(name, known).and_then(|name| self.kinds.get(name).copied().flatten());
+            if kind.is_some() && found.is_some() && kind != found {
+                let help = "a list of connections is for devices of one kind that hang on several lines";
+                self.report.error(
+                    span,
+                    format!("`{name}` is another kind of connection than `{first}`"),
+                    help.to_owned(),
+                );
+            }
+            kind = kind.or(found);
+        }
+        kind
     }
 
-    fn check_connection_name(&mut self, name: &str, table: &Table<'_>) {
+    fn check_connection_name(&mut self, name: &str, span: &Range<usize>) {
         if self.kinds.contains_key(name) {
             return;
         }
         let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
         let help =
             did_you_mean(name, &known).unwrap_or_else(|| format!("declare it in [connections.{name}]"));
-        self.report.error(&table.span_of(&["connection"]), format!("there is no connection `{name}`"), help);
+        self.report.error(span, format!("there is no connection `{name}`"), help);
     }
 
     fn stream(
@@ -334,8 +349,8 @@ impl Validator<'_, '_> {
         }
         let kind = self.kind_of(table)?;
         let stream = StreamConfig::read(kind, &mut table.clone().reader(&[], self.report))?;
-        let connection = connections.get(stream.connection());
-        self.review(table, |review| stream.check(connection, review));
+        let named: Vec<_> = stream.connections().iter().filter_map(|name| connections.get(name)).collect();
+        self.review(table, |review| stream.check(&named, review));
         Some(Stream::Input(stream))
     }
 
@@ -389,7 +404,11 @@ impl Validator<'_, '_> {
         Some(ReferenceTable { path: self.base_dir.join(path), kind, fields, max_size })
     }
 
-    fn output(&mut self, mut table: Table<'_>) -> Option<Output> {
+    fn output(
+        &mut self,
+        mut table: Table<'_>,
+        connections: &BTreeMap<String, ConnectionConfig>,
+    ) -> Option<Output> {
         let kind = self.kind_of(&table);
         let queue_table = table.take_keys(&OUTPUT_QUEUE_KEYS);
         let queue: Option<OutputQueue> = queue_table.read(&[], self.report);
@@ -397,7 +416,7 @@ impl Validator<'_, '_> {
             self.check_at_most(queue.queue, LONGEST_QUEUE, "queue", &queue_table);
         }
         let config = OutputConfig::read(kind?, &mut table.clone().reader(&OUTPUT_QUEUE_KEYS, self.report))?;
-        self.review(&table, |review| config.check(review));
+        self.review(&table, |review| config.check(connections.get(config.connection()), review));
         let queue = queue?;
         Some(Output { queue: queue.queue, when_full: queue.when_full, config })
     }
@@ -446,7 +465,7 @@ impl Validator<'_, '_> {
             }
         }
         if let Some(name) = table.text("connection") {
-            self.check_connection_name(name, &table);
+            self.check_connection_name(name, &table.span_of(&["connection"]));
         }
         let (title, mut own) = (table.title(), table.clone());
         let mut review = Review::new(&title, self.base_dir, table.written_empty());
@@ -562,6 +581,14 @@ impl Validator<'_, '_> {
                 None,
             );
         }
+    }
+}
+
+/// The names under `connection`, one or a list, and where each is written.
+fn connections_of<'t>(table: &'t Table<'_>) -> Vec<(&'t str, Range<usize>)> {
+    match table.text("connection") {
+        Some(name) => vec![(name, table.span_of(&["connection"]))],
+        None => table.texts("connection"),
     }
 }
 

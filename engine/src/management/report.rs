@@ -414,7 +414,7 @@ fn stream(
     let behind = |time: Timestamp| i64::try_from(Timestamp::now().duration_since(time).as_millis()).ok();
     Stream {
         connection: match configured {
-            Some(config::Stream::Input(stream)) => Some(stream.connection().to_owned()),
+            Some(config::Stream::Input(stream)) => Some(stream.connections().join(", ")),
             _ => None,
         },
         rows: of.map_or(0, |of| of.rows.get()),

@@ -76,7 +76,7 @@ impl RecordedMessages {
             .iter()
             .filter_map(|(name, stream)| match stream {
                 Stream::Input(stream) => {
-                    let is_of = of.is_none_or(|of| of == stream.connection());
+                    let is_of = of.is_none_or(|of| stream.connections().iter().any(|name| name == of));
                     (is_of && stream.has_messages()).then_some((name, stream))
                 }
                 Stream::Derived { .. } => None,

@@ -9,7 +9,7 @@
 //! When a time service sets the clock, the time for which the machine was off is added to the sequence's
 //! time. Nobody listened then, so that all begin anew.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_connectors::LineNews;
@@ -22,28 +22,44 @@ use crate::wakes::Silences;
 #[derive(Debug, Default)]
 pub struct Listeners {
     lines: Vec<Listener>,
-    of_stream: HashMap<Arc<str>, usize>,
+    /// the streams, by the lines that bring them
+    groups: BTreeMap<Vec<usize>, Group>,
     /// see [`crate::time::SequenceTime::now_and_leaps`]
     leaps: u64,
 }
 
 #[derive(Debug)]
 struct Listener {
-    streams: Arc<[Arc<str>]>,
     /// `None`: never in this process
     listened: Option<Listened>,
     /// when it was asked last, in the sequence's time
     question: watch::Sender<i64>,
 }
 
+/// Streams that come from the same lines. They are listened to while all of these are.
+#[derive(Debug, Default)]
+struct Group {
+    streams: Arc<[Arc<str>]>,
+    /// as it was told last
+    listened: Option<Listened>,
+}
+
 impl Listeners {
-    /// Adds a line that brings `streams`. Returns its number, and where it finds the sequence's time at which
-    /// it was last asked.
+    /// Adds a line that brings `streams`, before there is news of any. Returns its number, and where it finds
+    /// the sequence's time at which it was last asked.
     pub fn add(&mut self, streams: impl IntoIterator<Item = Arc<str>>) -> (usize, watch::Receiver<i64>) {
         let (question, asked) = watch::channel(i64::MIN);
-        let (line, streams) = (self.lines.len(), streams.into_iter().collect::<Arc<[_]>>());
-        self.of_stream.extend(streams.iter().map(|stream| (Arc::clone(stream), line)));
-        self.lines.push(Listener { streams, listened: None, question });
+        let line = self.lines.len();
+        self.lines.push(Listener { listened: None, question });
+        let mut lines_of: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
+        for (lines, group) in std::mem::take(&mut self.groups) {
+            lines_of.extend(group.streams.iter().map(|stream| (Arc::clone(stream), lines.clone())));
+        }
+        streams.into_iter().for_each(|stream| lines_of.entry(stream).or_default().push(line));
+        let mut groups: BTreeMap<_, Vec<Arc<str>>> = BTreeMap::new();
+        lines_of.into_iter().for_each(|(stream, lines)| groups.entry(lines).or_default().push(stream));
+        let group = |streams: Vec<_>| Group { streams: streams.into(), listened: None };
+        self.groups = groups.into_iter().map(|(lines, streams)| (lines, group(streams))).collect();
         (line, asked)
     }
 
@@ -77,32 +93,32 @@ impl Listeners {
     pub(super) fn ask(&self, silences: &[Arc<Silences>], now: i64) -> Option<i64> {
         let mut next: Option<i64> = None;
         for (stream, at) in silences.iter().flat_map(|silences| silences.iter()) {
-            let Some(line) = self.of_stream.get(stream).and_then(|line| self.lines.get(*line)) else {
-                continue;
-            };
-            let listens = line.listened.is_some_and(|listened| listened.goes_on && listened.until < *at);
-            if !listens || *line.question.borrow() >= *at {
-                continue;
-            }
-            if *at <= now {
-                line.question.send_replace(now);
-            } else {
-                next = Some(next.map_or(*at, |next| next.min(*at)));
+            let of_stream = self.groups.iter().find(|(_, group)| group.streams.contains(stream));
+            for line in of_stream.iter().flat_map(|(lines, _)| *lines).filter_map(|line| self.lines.get(*line)) {
+                let listens = line.listened.is_some_and(|listened| listened.goes_on && listened.until < *at);
+                if !listens || *line.question.borrow() >= *at {
+                    continue;
+                }
+                if *at <= now {
+                    line.question.send_replace(now);
+                } else {
+                    next = Some(next.map_or(*at, |next| next.min(*at)));
+                }
             }
         }
         next
     }
 
-    /// Takes note of what is new of a line at `now`. Returns its streams and when they were listened to, if
+    /// Takes note of what is new of a line at `now`. Returns streams and when they were listened to, where
     /// that says more than before.
     pub(super) fn news(
         &mut self,
         line: usize,
         news: &LineNews,
         now: i64,
-    ) -> Option<(Arc<[Arc<str>]>, Listened)> {
-        let line = self.lines.get_mut(line).filter(|line| !line.streams.is_empty())?;
-        let before = line.listened;
+    ) -> Vec<(Arc<[Arc<str>]>, Listened)> {
+        let Some(listener) = self.lines.get_mut(line) else { return Vec::new() };
+        let before = listener.listened;
         let listened = match (news, before.filter(|before| before.goes_on)) {
             (LineNews::Begins, _) => Listened { since: now, until: now, goes_on: true },
             (LineNews::Heard { asked }, Some(before)) => {
@@ -115,9 +131,26 @@ impl Listeners {
             (LineNews::Ends { .. }, None) if before.is_none() => {
                 Listened { since: now, until: now, goes_on: false }
             }
-            (LineNews::Heard { .. } | LineNews::Ends { .. }, None) => return None,
+            (LineNews::Heard { .. } | LineNews::Ends { .. }, None) => return Vec::new(),
         };
-        line.listened = Some(listened);
-        (before != Some(listened)).then(|| (Arc::clone(&line.streams), listened))
+        listener.listened = Some(listened);
+        let lines = &self.lines;
+        let concerned = self.groups.iter_mut().filter(|(of, _)| of.contains(&line));
+        let told = concerned.filter_map(|(of, group)| {
+            let listened = of.iter().map(|line| lines.get(*line)?.listened).reduce(both).flatten()?;
+            let is_new = group.listened.replace(listened) != Some(listened);
+            is_new.then(|| (Arc::clone(&group.streams), listened))
+        });
+        told.collect()
     }
+}
+
+/// When both were listened to; `None`: one of them never was.
+fn both(one: Option<Listened>, other: Option<Listened>) -> Option<Listened> {
+    let (one, other) = (one?, other?);
+    Some(Listened {
+        since: one.since.max(other.since),
+        until: one.until.min(other.until),
+        goes_on: one.goes_on && other.goes_on,
+    })
 }

@@ -26,6 +26,14 @@ impl Problem {
         Self { at: at.iter().map(|key| (*key).to_owned()).collect(), what: what.into(), help: None }
     }
 
+    /// What is wrong and what to do, where the place is shown besides.
+    pub(in crate::modbus) fn text(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}; {help}", self.what),
+            None => self.what.clone(),
+        }
+    }
+
     pub(in crate::modbus) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
@@ -33,11 +41,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at.join("."), self.what)?;
-        match &self.help {
-            Some(help) => write!(f, "; {help}"),
-            None => Ok(()),
-        }
+        write!(f, "{}: {}", self.at.join("."), self.text())
     }
 }
 

@@ -1,6 +1,8 @@
 //! For somebody who stands before the cabinet: which units are there, what is in their registers, and does
 //! this coil move that valve. What comes back can be printed as a table or as JSON.
 
+mod command;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tidegate_core::FieldType;
 use tokio_modbus::{Request, Response};
+
+pub use command::{Command, LineArgs, ReadArgs, ScanArgs, WriteArgs};
 
 use super::config::{ConnectionConfig, PointConfig, ReadBack};
 use super::fault::Fault;
@@ -79,7 +83,7 @@ impl Session {
     /// # Errors
     /// In words for the user, when the configuration is wrong or the line cannot be opened.
     pub async fn open(config: &ConnectionConfig) -> Result<Self, String> {
-        if let Some(problem) = config.check().into_iter().next() {
+        if let Some(problem) = config.problems().into_iter().next() {
             return Err(problem.to_string());
         }
         let link = Link::new(config).ok_or("the connection says neither `host` nor `serial`")?;

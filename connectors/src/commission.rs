@@ -1,0 +1,76 @@
+//! Lines that are used by hand, without a box: what a person asks who stands before the cabinet.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::{ConnectionConfig, OutputConfig, StreamConfig, modbus};
+
+/// What can be done, for each kind of connection that can be used so.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Look for Modbus devices, read their registers, write to them; needs no running box
+    #[command(subcommand)]
+    Modbus(modbus::commission::Command),
+}
+
+/// What the configuration names.
+#[derive(Debug, Default)]
+pub struct Known<'a> {
+    /// The connections.
+    pub connections: BTreeMap<&'a str, &'a ConnectionConfig>,
+    /// The streams that connections feed.
+    pub streams: BTreeMap<&'a str, &'a StreamConfig>,
+    /// The outputs.
+    pub outputs: BTreeMap<&'a str, &'a OutputConfig>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Heads of the columns.
+    pub heads: Vec<&'static str>,
+    /// As a person reads it.
+    pub rows: Vec<Vec<String>>,
+    /// As a program does.
+    pub json: serde_json::Value,
+    /// Whether something was not answered.
+    pub failed: bool,
+}
+
+impl Command {
+    /// Whether it names a connection of the configuration.
+    #[must_use]
+    pub fn needs_configuration(&self) -> bool {
+        match self {
+            Self::Modbus(command) => command.needs_configuration(),
+        }
+    }
+
+    /// The file that was named.
+    #[must_use]
+    pub fn configuration(&self) -> Option<PathBuf> {
+        match self {
+            Self::Modbus(command) => command.line().config.clone(),
+        }
+    }
+
+    /// Whether the outcome is printed as JSON.
+    #[must_use]
+    pub fn is_for_programs(&self) -> bool {
+        match self {
+            Self::Modbus(command) => command.line().json,
+        }
+    }
+
+    /// Does it. `say` is told how it goes on.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub async fn run(self, known: &Known<'_>, say: &mut dyn FnMut(&str)) -> Result<Outcome, String> {
+        match self {
+            Self::Modbus(command) => command.run(known, say).await,
+        }
+    }
+}

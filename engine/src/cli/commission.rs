@@ -1,0 +1,48 @@
+//! Commands that use a line by hand, without a box.
+
+use tidegate_connectors::commission::{Command, Known};
+
+use super::{Failure, load_config, print, table};
+use crate::config::{Config, Stream};
+
+/// Does it, and prints what came of it.
+///
+/// # Errors
+/// When the line cannot be opened, or something was not answered.
+pub fn commission(command: Command) -> Result<(), Failure> {
+    let config = match command.needs_configuration() {
+        true => Some(load_config(command.configuration())?),
+        false => None,
+    };
+    let known = config.as_ref().map(known).unwrap_or_default();
+    let is_for_programs = command.is_for_programs();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut say = |line: &str| eprintln!("{}", super::render::printable(line));
+    let outcome = runtime.block_on(command.run(&known, &mut say)).map_err(anyhow::Error::msg)?;
+    if is_for_programs {
+        print(&format!("{:#}\n", outcome.json))?;
+    } else {
+        let mut text = String::new();
+        table::wide(&mut text, &outcome.heads, &vec![false; outcome.heads.len()], outcome.rows);
+        print(&text)?;
+    }
+    if outcome.failed {
+        return Err(Failure::Failed(anyhow::anyhow!("not all was answered")));
+    }
+    Ok(())
+}
+
+fn known(config: &Config) -> Known<'_> {
+    Known {
+        connections: config.connections.iter().map(|(name, of)| (name.as_str(), of)).collect(),
+        streams: config
+            .streams
+            .iter()
+            .filter_map(|(name, stream)| match stream {
+                Stream::Input(stream) => Some((name.as_str(), stream)),
+                Stream::Derived { .. } => None,
+            })
+            .collect(),
+        outputs: config.outputs.iter().map(|(name, output)| (name.as_str(), &output.config)).collect(),
+    }
+}
