@@ -172,8 +172,7 @@ pub struct StreamConfig {
 }
 
 /// One connection's name, or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
-#[schemars(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Connections {
     /// one
     One(String),
@@ -189,6 +188,17 @@ impl Connections {
             Self::One(name) => std::slice::from_ref(name),
             Self::Many(names) => names,
         }
+    }
+}
+
+impl JsonSchema for Connections {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Connections".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        // No alternatives, of which an editor would mark all.
+        schemars::json_schema!({ "type": ["string", "array"], "items": { "type": "string" }, "minItems": 1 })
     }
 }
 

@@ -56,6 +56,14 @@ impl<'a> Report<'a> {
         self.diagnostics.iter().any(|known| known.severity == Severity::Error && known.place == Some(place))
     }
 
+    /// Whether there is an error within `span`.
+    pub(super) fn has_error_within(&self, span: &Range<usize>) -> bool {
+        let place = |at| Place::of_offset(self.text, at);
+        let (start, end) = (place(span.start), place(span.end));
+        let is_within = |known: &Diagnostic| known.place.is_some_and(|place| start <= place && place < end);
+        self.diagnostics.iter().any(|known| known.severity == Severity::Error && is_within(known))
+    }
+
     pub(super) fn has_errors(&self) -> bool {
         self.errors() > 0
     }
@@ -116,6 +124,11 @@ impl<'a> Table<'a> {
     pub(super) fn texts(&self, key: &str) -> Vec<(&str, Range<usize>)> {
         let list = self.table.get(key).and_then(|value| value.get_ref().as_array());
         list.into_iter().flatten().filter_map(|item| Some((item.get_ref().as_str()?, item.span()))).collect()
+    }
+
+    /// Where the values of its keys are written.
+    pub(super) fn spans(&self) -> impl Iterator<Item = Range<usize>> {
+        self.table.iter().map(|(_, value)| value.span())
     }
 
     /// Whether there is nothing in the table or list under `key` as it is written; what is wrong in it is

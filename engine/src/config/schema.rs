@@ -107,6 +107,7 @@ fn decided(alternatives: &[Value], definitions: &Value) -> Option<Object> {
         .or_else(|| keys(&resolved))
         .or_else(|| text_or_table(&resolved))
         .or_else(|| tagged(&resolved))
+        .or_else(|| told_apart(&resolved))
         .or_else(|| tables(&resolved))
         .or_else(|| union(&resolved))
 }
@@ -218,6 +219,28 @@ fn union(alternatives: &[Object]) -> Option<Object> {
     table.as_object().cloned()
 }
 
+/// Tables that each need a key which no other can have.
+fn told_apart(alternatives: &[Object]) -> Option<Object> {
+    let properties = |table: &Object| table.get("properties").and_then(Value::as_object).cloned();
+    let all: Vec<Object> = alternatives.iter().map(properties).collect::<Option<_>>()?;
+    let mut table = union(alternatives)?;
+    let kinds = alternatives.iter().enumerate().map(|(at, own)| {
+        let others = || all.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, keys)| keys);
+        let required = own.get("required")?;
+        let is_tell = |key: &str| others().all(|keys| !keys.contains_key(key));
+        let tell = required.as_array()?.iter().find(|key| key.as_str().is_some_and(is_tell))?;
+        let mut then = all.get(at)?.clone();
+        // What is the same in all of them is said once.
+        then.retain(|key, value| others().any(|keys| keys.get(key) != Some(value)));
+        let foreign = others().flat_map(Object::keys).filter(|key| !all.get(at).is_some_and(|own| own.contains_key(*key)));
+        let foreign: Vec<(String, Value)> = foreign.map(|key| (key.clone(), false.into())).collect();
+        then.extend(foreign);
+        Some(json!({ "if": { "required": [tell] }, "then": { "properties": then, "required": required } }))
+    });
+    table.insert("allOf".into(), kinds.collect::<Option<Vec<_>>>()?.into());
+    Some(table)
+}
+
 /// Two tables, of which the first has a key that the other cannot have.
 fn tables(alternatives: &[Object]) -> Option<Object> {
     let [first, second] = alternatives else { return None };
@@ -248,10 +271,15 @@ fn tables(alternatives: &[Object]) -> Option<Object> {
             }
         }
     }
+    let mut then = json!({ "properties": if_first, "required": required(first) });
+    // Whatever tells apart what the first may be.
+    if let Some(kinds) = first.get("allOf") {
+        then["allOf"] = kinds.clone();
+    }
     let table = json!({
         "type": "object", "properties": both, "additionalProperties": false,
         "if": { "required": [tells] },
-        "then": { "properties": if_first, "required": required(first) },
+        "then": then,
         "else": { "properties": if_second, "required": required(second) },
     });
     table.as_object().cloned()
@@ -315,7 +343,12 @@ mod tests {
         assert_eq!(defs["FieldConfig"]["pattern"], json!("^(bool|int64|float64|utf8|timestamp|bytes)$"));
         assert_eq!(defs["StreamTable"]["if"], json!({ "required": ["connection"] }));
         assert_eq!(defs["StreamTable"]["else"]["properties"]["topic"], json!(false));
-        assert_eq!(defs["ConnectionConfig"]["properties"]["kind"]["const"], json!("mqtt"));
+        let kinds = json!(tidegate_connectors::connection::Kind::NAMES);
+        assert_eq!(defs["ConnectionConfig"]["properties"]["kind"]["enum"], kinds);
+        let polled = json!({ "required": ["every"] });
+        let streams = defs["StreamTable"]["then"]["allOf"].as_array().unwrap();
+        let polled = streams.iter().find(|kind| kind["if"] == polled).unwrap();
+        assert_eq!(polled["then"]["properties"]["topic"], json!(false));
         assert_eq!(schema["properties"]["streams"]["propertyNames"]["pattern"], json!(names::TARGET));
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the configuration.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -216,10 +217,21 @@ fn the_json_schema_knows_every_key_of_the_maximal_files() {
 
 #[test]
 fn no_part_of_the_json_schema_closes_out_the_keys_of_another() {
+    fn keys(schema: &serde_json::Value) -> BTreeSet<&String> {
+        schema["properties"].as_object().into_iter().flat_map(serde_json::Map::keys).collect()
+    }
     fn check(schema: &serde_json::Value) {
         let has = |key: &str| schema.get(key).is_some();
-        let combined = ["anyOf", "oneOf", "allOf", "$ref"].iter().any(|key| has(key));
-        assert!(!(combined && has("properties")), "each part refuses the keys of the other: {schema:#}");
+        assert!(!(has("$ref") && has("properties")), "each refuses the keys of the other: {schema:#}");
+        let alternatives = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|key| schema[key].as_array());
+        for part in alternatives.flatten() {
+            for part in [part, &part["then"], &part["else"]] {
+                for (closed, open) in [(schema, part), (part, schema)] {
+                    let fits = closed["additionalProperties"] != false || keys(open).is_subset(&keys(closed));
+                    assert!(fits, "one refuses the keys of the other: {schema:#}");
+                }
+            }
+        }
         match schema {
             serde_json::Value::Object(object) => object.values().for_each(check),
             serde_json::Value::Array(items) => items.iter().for_each(check),
@@ -257,7 +269,13 @@ const PREAMBLE: &str = "name = 'preamble'\n\
 #[test]
 fn every_example_of_the_documents_is_right() {
     for (document, least) in
-        [("docs/configuration.md", 6), ("docs/guide.md", 1), ("docs/sql.md", 1), ("README.md", 1)]
+        [
+        ("docs/configuration.md", 6),
+        ("docs/guide.md", 1),
+        ("docs/modbus.md", 1),
+        ("docs/sql.md", 1),
+        ("README.md", 1),
+    ]
     {
         let blocks = toml_blocks(document);
         assert!(blocks.len() >= least, "{document}: the examples were not found");
@@ -272,9 +290,10 @@ fn every_example_of_the_documents_is_right() {
 
 #[test]
 fn the_reference_names_every_key() {
-    let reference =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md"))
-            .unwrap();
+    // A protocol may have a page of its own.
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let pages = ["configuration.md", "modbus.md"].map(|page| std::fs::read_to_string(docs.join(page)).unwrap());
+    let reference = pages.concat();
     let mut keys = Vec::new();
     property_names(&json_schema(), &mut keys);
     assert!(keys.len() > 30, "the schema was not searched");
@@ -282,7 +301,7 @@ fn the_reference_names_every_key() {
         .iter()
         .filter(|key| !reference.contains(&format!("`{key}`")) && !reference.contains(&format!("## `[{key}")))
         .collect();
-    assert!(absent.is_empty(), "docs/configuration.md does not explain {absent:?}");
+    assert!(absent.is_empty(), "the reference does not explain {absent:?}");
 }
 
 fn property_names(schema: &serde_json::Value, names: &mut Vec<String>) {

@@ -204,6 +204,15 @@ impl Validator<'_, '_> {
                 At::Key(keys) => table.key_span_of(&as_path(keys)),
                 At::Value(keys) => table.span_of(&as_path(keys)),
             };
+            // What was refused is as if it was not written; that it is missing then need not be said.
+            let follows = match &at {
+                At::Table => table.spans().any(|span| self.report.has_error_within(&span)),
+                At::Key(_) => false,
+                At::Value(_) => self.report.has_error_within(&span),
+            };
+            if follows {
+                continue;
+            }
             match severity {
                 Severity::Error => self.report.error(&span, message, help),
                 Severity::Warning => self.report.warning(&span, message, help),
