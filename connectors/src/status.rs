@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidegate_core::status::{Counter, Newest};
+use tokio::sync::watch;
 
 /// One connection.
 #[derive(Debug, Default)]
@@ -45,8 +46,10 @@ pub struct LineStatus {
     pub exceptions: Counter,
     /// polls that were left out because those before took too long
     pub overruns: Counter,
-    /// devices that are left alone now, because they do not answer
-    pub parked: Counter,
+    /// the units of devices that are left alone now, because they do not answer
+    parked: Newest<Vec<u8>>,
+    /// counts what [`LineStatus::changes`] tells of
+    changes: watch::Sender<u64>,
     /// since when the line is up, or has been down
     changed: Newest<()>,
     /// why the line is down
@@ -120,6 +123,7 @@ impl LineStatus {
             exceptions,
             overruns,
             parked: _,
+            changes: _,
             connected: _,
             messages: _,
             rows: _,
@@ -176,6 +180,36 @@ impl LineStatus {
         pause.checked_sub(since)
     }
 
+    /// The units of devices that are left alone now, because they do not answer.
+    #[must_use]
+    pub fn parked(&self) -> Vec<u8> {
+        self.parked.get().map(|(_, units)| units).unwrap_or_default()
+    }
+
+    /// These units are left alone from now on, and no others.
+    pub fn leaves_alone(&self, units: Vec<u8>) {
+        if self.parked() != units {
+            self.parked.note(units);
+            self.tell();
+        }
+    }
+
+    /// What went wrong on the line: requests without an answer or refused, and what came and could not be read.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        [&self.timeouts, &self.exceptions, &self.malformed, &self.hang_ups].iter().map(|of| of.get()).sum()
+    }
+
+    /// Changes when the line comes up or goes down, fails for another reason, or leaves other units alone.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn tell(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
     /// The line is tried again after `pause`.
     pub fn waits(&self, pause: Duration) {
         self.pause.note(pause);
@@ -188,6 +222,7 @@ impl LineStatus {
         if !self.connected.swap(true, Ordering::Relaxed) {
             self.changed.note(());
         }
+        self.tell();
     }
 
     /// The line has gone down, or another attempt has failed.
@@ -202,6 +237,7 @@ impl LineStatus {
             }
             None => self.trouble.clear(),
         }
+        self.tell();
     }
 }
 

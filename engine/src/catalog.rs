@@ -1,11 +1,14 @@
 //! What the configuration offers to rules.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use tidegate_core::FieldType;
 use tidegate_rules::{Catalog, OutputColumns};
 
 use crate::config::{Config, Stream};
+use crate::system;
 
 /// The catalog of `config`. `known` has the columns of streams that do not declare them, as far as
 /// anybody does.
@@ -19,8 +22,13 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
             (Stream::Derived { .. }, None) => {}
         }
     }
+    inputs.insert(system::CONNECTIONS.to_owned(), Some(Arc::clone(system::schema())));
     let outputs = config.outputs.iter().map(|(name, output)| {
-        (name.clone(), OutputColumns { required: output.config.required_columns(), accepted: None })
+        let accepted = output.config.columns().map(|columns| {
+            let field = |(name, kind): (String, FieldType)| Field::new(name, kind.data_type(), true);
+            Arc::new(Schema::new(columns.into_iter().map(field).collect::<Vec<_>>()))
+        });
+        (name.clone(), OutputColumns { required: output.config.required_columns(), accepted })
     });
     let tables = config.tables.iter().map(|(name, table)| (name.clone(), table.schema())).collect();
     let by_arrival = config
@@ -28,6 +36,7 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
         .iter()
         .filter(|(_, stream)| stream.goes_by_arrival())
         .map(|(name, _)| name.clone())
+        .chain([system::CONNECTIONS.to_owned()])
         .collect();
     let is_inferred = |stream: &Stream| matches!(stream, Stream::Input(_)) && stream.schema().is_none();
     let inferred = config

@@ -47,6 +47,7 @@ pub mod screen;
 pub mod sequencer;
 pub mod status;
 pub mod supervisor;
+pub mod system;
 pub mod tables;
 pub mod tap;
 pub mod time;

@@ -31,6 +31,7 @@ use crate::schemas::SchemaStore;
 use crate::sequencer::{Entry, Listeners, Sequencer};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
+use crate::system;
 use crate::tables::adopt_copies;
 use crate::wakes::Wakes;
 use crate::worker::Worker;
@@ -133,6 +134,10 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         .into_iter()
         .map(|line| (listeners.add(streams_of(config, &line.name)), line))
         .collect();
+    let all = config.connections.keys().map(|name| (name.clone(), status.connections.of(name)));
+    let own = system::Connections::new(all, world.clock());
+    let own = Line { name: system::CONNECTIONS.to_owned(), source: Box::new(own), sinks: BTreeMap::new() };
+    let own_line = (listeners.add([Arc::from(system::CONNECTIONS)]), own);
     for (name, uplink) in &config.uplinks {
         let far_side = world.uplink(config, name, uplink, &status, &forwarding)?;
         let forwarder = Forwarder::new(
@@ -184,7 +189,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     supervisor.thread("rules", run_rules(changes, loaded))?;
     // An error means that it has failed; the supervisor stops the box then.
     let _ = ready.await;
-    for ((number, asked), line) in lines {
+    for ((number, asked), line) in lines.into_iter().chain([own_line]) {
         start_line(
             line,
             &outputs,

@@ -16,6 +16,7 @@ use tidegate_core::schema::{TS, ts_field};
 
 use crate::config::Config;
 use crate::disk::{Disk, SystemDisk};
+use crate::system;
 
 /// The columns of input streams.
 pub struct SchemaStore {
@@ -59,10 +60,11 @@ impl SchemaStore {
     pub fn new(config: &Config, disk: Arc<dyn Disk>) -> Self {
         let declared =
             config.streams.iter().filter_map(|(name, stream)| Some((name.clone(), stream.schema()?)));
+        let own = (system::CONNECTIONS.to_owned(), Arc::clone(system::schema()));
         Self {
             disk,
             dir: config.data_dir.join("schemas"),
-            known: declared.collect(),
+            known: declared.chain([own]).collect(),
             unkept: BTreeSet::new(),
             sets_aside: true,
         }

@@ -300,8 +300,8 @@ impl Polls {
                 }
             }
         }
-        let parked = self.units.values().filter(|unit| unit.parked_until.is_some()).count();
-        self.status.parked.set(parked as u64);
+        let parked = self.units.iter().filter(|(_, state)| state.parked_until.is_some());
+        self.status.leaves_alone(parked.map(|(unit, _)| *unit).collect());
     }
 
     /// A poll is over: makes a row of it, and says when the next one is due.

@@ -44,7 +44,7 @@ async fn units_are_told_apart_and_a_dead_one_costs_only_itself() {
         (&parked["device"], &parked["n"], &parked["quality"]),
         (&json!("press_2"), &Value::Null, &json!("bad"))
     );
-    assert_eq!(rig.status.parked.get(), 1);
+    assert_eq!(rig.status.parked().len(), 1);
     let timeouts = rig.status.timeouts.get();
     let mut rows = [0; 3];
     while rows.iter().any(|rows| *rows < 10) {
@@ -70,7 +70,7 @@ async fn a_unit_that_comes_back_is_taken_up_again() {
     rig.row_where(|row| row["device"] == "a").await;
     device.nature.lock().unwrap().silent.clear();
     rig.row_where(|row| row["device"] == "b").await;
-    assert_eq!(rig.status.parked.get(), 0);
+    assert_eq!(rig.status.parked().len(), 0);
     rig.end().await;
 }
 

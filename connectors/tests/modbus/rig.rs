@@ -64,12 +64,16 @@ impl Setup {
         let streams: Vec<(&str, StreamConfig)> = self
             .streams
             .iter()
-            .map(|(name, config)| (*name, StreamConfig::Modbus(serde_json::from_value(config.clone()).unwrap())))
+            .map(|(name, config)| {
+                (*name, StreamConfig::Modbus(serde_json::from_value(config.clone()).unwrap()))
+            })
             .collect();
         let outputs: Vec<(&str, OutputConfig)> = self
             .outputs
             .iter()
-            .map(|(name, config)| (*name, OutputConfig::Modbus(serde_json::from_value(config.clone()).unwrap())))
+            .map(|(name, config)| {
+                (*name, OutputConfig::Modbus(serde_json::from_value(config.clone()).unwrap()))
+            })
             .collect();
         config.open(Request {
             name: "c",

@@ -232,7 +232,9 @@ fn told_apart(alternatives: &[Object]) -> Option<Object> {
         let mut then = all.get(at)?.clone();
         // What is the same in all of them is said once.
         then.retain(|key, value| others().any(|keys| keys.get(key) != Some(value)));
-        let foreign = others().flat_map(Object::keys).filter(|key| !all.get(at).is_some_and(|own| own.contains_key(*key)));
+        let foreign = others()
+            .flat_map(Object::keys)
+            .filter(|key| !all.get(at).is_some_and(|own| own.contains_key(*key)));
         let foreign: Vec<(String, Value)> = foreign.map(|key| (key.clone(), false.into())).collect();
         then.extend(foreign);
         Some(json!({ "if": { "required": [tell] }, "then": { "properties": then, "required": required } }))

@@ -268,15 +268,13 @@ const PREAMBLE: &str = "name = 'preamble'\n\
 
 #[test]
 fn every_example_of_the_documents_is_right() {
-    for (document, least) in
-        [
+    for (document, least) in [
         ("docs/configuration.md", 6),
         ("docs/guide.md", 1),
         ("docs/modbus.md", 1),
         ("docs/sql.md", 1),
         ("README.md", 1),
-    ]
-    {
+    ] {
         let blocks = toml_blocks(document);
         assert!(blocks.len() >= least, "{document}: the examples were not found");
         for (line, block) in blocks {
@@ -292,7 +290,8 @@ fn every_example_of_the_documents_is_right() {
 fn the_reference_names_every_key() {
     // A protocol may have a page of its own.
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let pages = ["configuration.md", "modbus.md"].map(|page| std::fs::read_to_string(docs.join(page)).unwrap());
+    let pages =
+        ["configuration.md", "modbus.md"].map(|page| std::fs::read_to_string(docs.join(page)).unwrap());
     let reference = pages.concat();
     let mut keys = Vec::new();
     property_names(&json_schema(), &mut keys);

@@ -103,6 +103,8 @@ pub struct Connection {
     pub next_attempt_ms: Option<u64>,
     /// why it was down last
     pub last_error: Option<Noted>,
+    /// units of devices that are left alone now, because they do not answer
+    pub parked: Vec<u8>,
 }
 
 /// One stream.
@@ -297,6 +299,8 @@ impl Report {
 /// What needs a person.
 fn attention(report: &Report) -> Vec<String> {
     let down = report.connections.iter().filter(|line| !line.connected).map(down);
+    let silent = report.connections.iter().filter(|line| line.connected && !line.parked.is_empty());
+    let silent = silent.map(|line| format!("connection {}: {}", line.name, unanswered(&line.parked)));
     let rules = report.rules.iter().flat_map(|rule| {
         let keeps =
             if rule.version.is_some() { "the version before runs on" } else { "the rule does not run" };
@@ -321,7 +325,7 @@ fn attention(report: &Report) -> Vec<String> {
     let Buffer { holds_up, disk_refuses, journal_broken_off, .. } = &report.buffer;
     let disk = if *journal_broken_off { Some(broken_off()) } else { disk_refuses.then(refuses) };
     let buffer = holds_up.then(full).into_iter().chain(disk).map(ToOwned::to_owned);
-    let lines = down.chain(away).chain(failing(report));
+    let lines = down.chain(silent).chain(away).chain(failing(report));
     holds.chain(buffer).chain(files(&report.about)).chain(rules.flatten()).chain(lines).collect()
 }
 
@@ -329,6 +333,16 @@ fn attention(report: &Report) -> Vec<String> {
 fn why(noted: &Option<Noted>) -> String {
     let why = |noted: &Noted| format!(": {} ({} ago)", noted.text, age_ms(noted.ago_ms));
     noted.as_ref().map_or_else(String::new, why)
+}
+
+/// "unit 9 does not answer"
+pub(crate) fn unanswered(units: &[u8]) -> String {
+    let list = units.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if units.len() == 1 {
+        format!("unit {list} does not answer")
+    } else {
+        format!("units {list} do not answer")
+    }
 }
 
 fn down(line: &Connection) -> String {
@@ -400,6 +414,7 @@ fn connection(name: String, line: &LineStatus) -> Connection {
         counts: named(line.counts()),
         next_attempt_ms: line.next_attempt().map(ms),
         last_error: line.last_error().map(noted),
+        parked: line.parked(),
     }
 }
 

@@ -36,6 +36,7 @@ use crate::router::{self, Routed};
 use crate::rulebook::RuleBook;
 use crate::rules_dir::RulesDir;
 use crate::status::Status;
+use crate::system;
 use crate::tables::TableFiles;
 use crate::worker::{Change, Worker};
 use causes::Causes;
@@ -216,6 +217,10 @@ fn open_one(input: &Input, config: &Config) -> Result<Source, Diagnostic> {
     };
     match input {
         Input::Rows { stream, file } => {
+            if stream == system::CONNECTIONS {
+                let columns = Some(system::schema());
+                return Ok(Source::Rows(Box::new(RecordedRows::open(stream, file, columns)?)));
+            }
             let Some(configured) = config.streams.get(stream) else {
                 return unknown(
                     file,

@@ -94,7 +94,9 @@ impl Listeners {
         let mut next: Option<i64> = None;
         for (stream, at) in silences.iter().flat_map(|silences| silences.iter()) {
             let of_stream = self.groups.iter().find(|(_, group)| group.streams.contains(stream));
-            for line in of_stream.iter().flat_map(|(lines, _)| *lines).filter_map(|line| self.lines.get(*line)) {
+            for line in
+                of_stream.iter().flat_map(|(lines, _)| *lines).filter_map(|line| self.lines.get(*line))
+            {
                 let listens = line.listened.is_some_and(|listened| listened.goes_on && listened.until < *at);
                 if !listens || *line.question.borrow() >= *at {
                     continue;

@@ -11,6 +11,7 @@ mod errors;
 mod firing;
 mod formats;
 mod golden_rules;
+mod modbus;
 mod outages;
 mod proof;
 mod recovery;

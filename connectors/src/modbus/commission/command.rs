@@ -186,9 +186,11 @@ impl LineArgs {
     fn settings(&self, known: &Known<'_>) -> Result<ConnectionConfig, String> {
         let port_settings = self.baud.is_some() || self.parity.is_some() || self.stop_bits.is_some();
         if port_settings && !self.line.starts_with('/') {
-            return Err("--baud, --parity and --stop-bits are for a serial port that is written out, such as \
+            return Err(
+                "--baud, --parity and --stop-bits are for a serial port that is written out, such as \
                         /dev/ttyUSB0"
-                .into());
+                    .into(),
+            );
         }
         let settings = if let Some(name) = self.connection() {
             let found = known.connections.get(name).and_then(|connection| connection.as_modbus());
@@ -230,7 +232,9 @@ impl LineArgs {
             .collect();
         let else_write = "write tcp://HOST, rtu://HOST:PORT or the path of a serial port";
         match did_you_mean(name, &here) {
-            Some(help) => format!("the configuration has no Modbus connection `{name}`; {help}, or {else_write}"),
+            Some(help) => {
+                format!("the configuration has no Modbus connection `{name}`; {help}, or {else_write}")
+            }
             None => format!("the configuration has no Modbus connection `{name}`; {else_write}"),
         }
     }
@@ -240,9 +244,12 @@ async fn scan(args: ScanArgs, known: &Known<'_>, say: &mut dyn FnMut(&str)) -> R
     let mut session = args.line.open(known, Some(Duration::from_millis(300))).await?;
     let (from, to) = args.units;
     say(&format!("asking units {from} to {to} on {}", args.line.line));
-    let found = session.scan(from..=to, |found| say(&format!("unit {}: {}", found.unit, found.answer))).await?;
+    let found =
+        session.scan(from..=to, |found| say(&format!("unit {}: {}", found.unit, found.answer))).await?;
     if found.is_empty() {
-        say("no unit has answered: check the rate, parity, wiring, and whether another master is on the line");
+        say(
+            "no unit has answered: check the rate, parity, wiring, and whether another master is on the line",
+        );
     }
     let row = |Found { unit, answer, identification }: &Found| {
         let who: Vec<String> = identification.iter().map(|(what, name)| format!("{what} {name}")).collect();
@@ -435,7 +442,8 @@ mod tests {
     #[test]
     fn a_run_of_points_lies_one_behind_the_other() {
         let at = |text: &str, count| {
-            run_of_points(text, count).map(|points| points.iter().map(|point| point.address).collect::<Vec<_>>())
+            run_of_points(text, count)
+                .map(|points| points.iter().map(|point| point.address).collect::<Vec<_>>())
         };
         assert_eq!(at("holding=8,type=float32", 3).unwrap(), [8, 10, 12]);
         assert_eq!(at("coil=5", 2).unwrap(), [5, 6]);

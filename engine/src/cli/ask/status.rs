@@ -8,7 +8,7 @@ use crate::cli::args::StatusArgs;
 use crate::cli::table::{age, counted, cut, grouped, size, table};
 use crate::cli::{Failure, print};
 use crate::management::command::status::Status;
-use crate::management::report::{Buffer, Noted, Report, Rule, Stream};
+use crate::management::report::{Buffer, Noted, Report, Rule, Stream, unanswered};
 
 /// What is longer is cut on a terminal.
 const NAME: usize = 22;
@@ -90,6 +90,7 @@ fn connections(out: &mut Folded, report: &Report) {
         if let Some(error) = line.last_error.as_ref().filter(|_| line.connected) {
             also.push(said(error));
         }
+        also.extend((!line.parked.is_empty()).then(|| unanswered(&line.parked)));
         [out.name(&line.name), format!("{state}{lasting}"), grouped(line.messages), also.join(", ")]
     });
     out.section(["CONNECTION", "STATE", "MESSAGES", "BESIDES"], [false, false, true, false], cells.collect());

@@ -10,6 +10,7 @@ use tidegate_core::diagnostic::nearest;
 
 use crate::management::desk::Desk;
 use crate::management::{Caller, Code, Command, Listener, Refusal, Right};
+use crate::system;
 use crate::tap::{Ear, Passed};
 
 /// Asks for the rows of something that has a name.
@@ -128,7 +129,8 @@ fn listen(desk: &Desk, name: &str) -> Result<Ear, Refusal> {
     let status = &desk.status;
     // Streams and outputs never share a name; a rule may have that of either, which is then the one that is
     // meant less.
-    let known = desk.config.streams.contains_key(name).then(|| status.streams.of(name));
+    let is_stream = name == system::CONNECTIONS || desk.config.streams.contains_key(name);
+    let known = is_stream.then(|| status.streams.of(name));
     if let Some(stream) = known.or_else(|| status.streams.get(name)) {
         return Ok(stream.tap.listen());
     }

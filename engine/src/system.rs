@@ -1,0 +1,194 @@
+//! The stream that the box feeds itself: how its connections are.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use futures::future::{BoxFuture, FutureExt, select_all};
+use tidegate_connectors::status::LineStatus;
+use tidegate_connectors::{Inlet, Intake, LineNews, Source};
+use tidegate_core::schema::ts_field;
+use tidegate_core::{Ack, Batch, Clock, FieldType};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Its name.
+pub const CONNECTIONS: &str = "tidegate_connections";
+
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let columns = [
+        ("connection", FieldType::Utf8),
+        ("connected", FieldType::Bool),
+        ("reason", FieldType::Utf8),
+        ("reconnects", FieldType::Int64),
+        ("errors", FieldType::Int64),
+        ("parked", FieldType::Int64),
+        ("parked_units", FieldType::Utf8),
+    ];
+    let fields = columns.map(|(name, kind)| Field::new(name, kind.data_type(), true));
+    Arc::new(Schema::new([ts_field()].into_iter().chain(fields).collect::<Vec<_>>()))
+});
+
+/// The columns of [`CONNECTIONS`]. `ts` is when the box saw it.
+#[must_use]
+pub fn schema() -> &'static SchemaRef {
+    &SCHEMA
+}
+
+/// Feeds [`CONNECTIONS`]: a row whenever a connection comes up, goes down, goes on to fail for another reason,
+/// or leaves a unit alone or takes it up again.
+pub struct Connections {
+    lines: Vec<Line>,
+    clock: Arc<dyn Clock>,
+}
+
+struct Line {
+    name: String,
+    status: Arc<LineStatus>,
+    changes: watch::Receiver<u64>,
+    /// as it was told last
+    told: Option<State>,
+}
+
+/// What a row is about; the counts stand beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
+    connected: bool,
+    reason: Option<String>,
+    parked: Vec<u8>,
+}
+
+impl Connections {
+    /// For the lines that there are, by name.
+    #[must_use]
+    pub fn new(lines: impl IntoIterator<Item = (String, Arc<LineStatus>)>, clock: Arc<dyn Clock>) -> Self {
+        let line = |(name, status): (String, Arc<LineStatus>)| {
+            let changes = status.changes();
+            Line { name, status, changes, told: None }
+        };
+        Self { lines: lines.into_iter().map(line).collect(), clock }
+    }
+
+    /// What is new, as rows.
+    fn news(&mut self) -> Option<Batch> {
+        let mut new = Vec::new();
+        for line in &mut self.lines {
+            line.changes.mark_unchanged();
+            // One that was never tried is neither up nor down.
+            if line.status.changed().is_none() {
+                continue;
+            }
+            let state = State {
+                connected: line.status.is_connected(),
+                reason: line.status.trouble(),
+                parked: line.status.parked(),
+            };
+            if line.told.as_ref() != Some(&state) {
+                line.told = Some(state.clone());
+                new.push((&line.name, &line.status, state));
+            }
+        }
+        if new.is_empty() {
+            return None;
+        }
+        let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let units = |state: &State| {
+            let units: Vec<String> = state.parked.iter().map(ToString::to_string).collect();
+            (!units.is_empty()).then(|| units.join(", "))
+        };
+        let now = self.clock.wall_ns();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(TimestampNanosecondArray::from(vec![now; new.len()]).with_timezone("UTC")),
+            Arc::new(StringArray::from_iter_values(new.iter().map(|(name, ..)| name))),
+            Arc::new(new.iter().map(|(.., state)| Some(state.connected)).collect::<BooleanArray>()),
+            Arc::new(new.iter().map(|(.., state)| state.reason.clone()).collect::<StringArray>()),
+            Arc::new(Int64Array::from_iter_values(new.iter().map(|(_, of, _)| int(of.reconnects.get())))),
+            Arc::new(Int64Array::from_iter_values(new.iter().map(|(_, of, _)| int(of.errors())))),
+            Arc::new(Int64Array::from_iter_values(
+                new.iter().map(|(.., state)| int(state.parked.len() as u64)),
+            )),
+            Arc::new(new.iter().map(|(.., state)| units(state)).collect::<StringArray>()),
+        ];
+        // The columns are those of the schema, and equally long.
+        let rows = RecordBatch::try_new(Arc::clone(schema()), columns).ok()?;
+        Some(Batch { stream: CONNECTIONS.into(), rows, marks: Vec::new(), ack: Ack::none() })
+    }
+
+    /// Resolves when something may be new.
+    async fn changed(&mut self) {
+        let changes = self.lines.iter_mut().map(|line| line.changes.changed().boxed());
+        // The statuses are here, so that nobody stops telling.
+        let _ = select_all(changes).await;
+    }
+}
+
+impl Source for Connections {
+    fn run(mut self: Box<Self>, mut inlet: Inlet, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+        async move {
+            // Nobody but the box speaks here, so that it is always listened to.
+            let mut told = inlet.queue.send(inlet.news(LineNews::Begins)).await.is_ok();
+            while told {
+                if let Some(rows) = self.news() {
+                    told = inlet.queue.send(Intake::Rows(rows)).await.is_ok();
+                    continue;
+                }
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return,
+                    () = self.changed(), if !self.lines.is_empty() => {}
+                    asked = inlet.asked.changed() => {
+                        let asked_at = *inlet.asked.borrow_and_update();
+                        let heard = inlet.news(LineNews::Heard { asked: asked_at });
+                        told = asked.is_ok() && inlet.queue.send(heard).await.is_ok();
+                    }
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use arrow::array::AsArray;
+    use tidegate_core::clock::SystemClock;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_row_comes_when_a_connection_changes_and_only_then() {
+        let status = Arc::new(LineStatus::default());
+        let source = Connections::new([("plc".to_owned(), Arc::clone(&status))], Arc::new(SystemClock));
+        let (queue, mut intake) = mpsc::channel(8);
+        let (question, asked) = watch::channel(i64::MIN);
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(Box::new(source).run(Inlet { queue, line: 3, asked }, shutdown.clone()));
+        let begins = intake.recv().await.unwrap();
+        assert!(matches!(begins, Intake::Line { line: 3, news: LineNews::Begins }), "{begins:?}");
+        let mut next = async || match intake.recv().await.unwrap() {
+            Intake::Rows(batch) => {
+                let text = |name: &str| {
+                    let column = batch.rows.column_by_name(name).unwrap().as_string::<i32>().clone();
+                    column.iter().map(|value| value.unwrap_or("-").to_owned()).collect::<Vec<_>>().join("|")
+                };
+                let connected = batch.rows.column_by_name("connected").unwrap().as_boolean().value(0);
+                format!("{} {connected} {} {}", text("connection"), text("reason"), text("parked_units"))
+            }
+            Intake::Line { news, .. } => format!("{news:?}"),
+        };
+        status.is_down(Some("no route".into()));
+        assert_eq!(next().await, "plc false no route -");
+        status.is_down(Some("no route".into()));
+        status.is_up();
+        assert_eq!(next().await, "plc true - -");
+        status.leaves_alone(vec![3, 7]);
+        assert_eq!(next().await, "plc true - 3, 7");
+        status.leaves_alone(vec![3, 7]);
+        question.send_replace(9);
+        assert_eq!(next().await, "Heard { asked: 9 }");
+        shutdown.cancel();
+        task.await.unwrap();
+    }
+}
