@@ -1,4 +1,4 @@
-"""A device by pymodbus, with the registers that tests expect: units 1 and 2, and no others.
+"""A device by pymodbus, with the registers that tests expect: units 1 and 2, and 9, which never answers.
 
     server.py tcp           Modbus TCP on a free port, which it prints
     server.py rtu           RTU over TCP, likewise
@@ -48,6 +48,8 @@ def holding():
 
 async def action(unit, lacks, function, _start, address, _count, _registers, values):
     """Refuses what the device lacks, and prints what is written."""
+    if unit == 9:
+        await asyncio.Event().wait()
     if function in lacks:
         return ExcCodes.ILLEGAL_FUNCTION
     if values is not None:
@@ -73,7 +75,7 @@ async def main():
     """Serves until the input ends."""
     kind = sys.argv[1]
     lacks = (22, 23) if kind == "bare" else ()
-    devices = [device(1, lacks), device(2, lacks)]
+    devices = [device(unit, lacks) for unit in (1, 2, 9)]
     identity = ModbusDeviceIdentification(info_name={
         "VendorName": "ACME", "ProductCode": "T1", "MajorMinorRevision": "2.0",
     })
