@@ -72,6 +72,8 @@ pub struct Remark {
     pub message: String,
     /// What to do.
     pub help: Option<String>,
+    /// Whether it is that something is not there. That need not be said where something was refused.
+    pub is_absence: bool,
 }
 
 /// A table under review: gathers everything that is to be said about it.
@@ -98,13 +100,13 @@ impl<'a> Review<'a> {
     /// The table cannot be used.
     pub fn error(&mut self, at: At, message: impl Into<String>, help: impl Into<Option<String>>) {
         let (message, help) = (message.into(), help.into());
-        self.remarks.push(Remark { severity: Severity::Error, at, message, help });
+        self.remarks.push(Remark { severity: Severity::Error, at, message, help, is_absence: false });
     }
 
     /// The table is used, and probably not meant as it is.
     pub fn warning(&mut self, at: At, message: impl Into<String>, help: impl Into<Option<String>>) {
         let (message, help) = (message.into(), help.into());
-        self.remarks.push(Remark { severity: Severity::Warning, at, message, help });
+        self.remarks.push(Remark { severity: Severity::Warning, at, message, help, is_absence: false });
     }
 
     /// Whether the table cannot be used.

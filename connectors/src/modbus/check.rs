@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_core::diagnostic::Severity;
 use tidegate_core::{FieldType, Span, TS};
 
 use super::config::{ConnectionConfig, Framing, MOST_BITS, MOST_REGISTERS, OutputConfig, StreamConfig};
 use super::plan::Limits;
 use super::points::{Point, Problem, Spelling};
-use crate::table::{At, Review};
+use crate::table::{At, Remark, Review};
 
 /// The column that tells devices apart.
 pub const DEVICE: &str = "device";
@@ -52,7 +53,7 @@ impl ConnectionConfig {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         match (&self.host, &self.serial) {
-            (None, None) => problems.push(Problem::new(&[], "it says neither `host` nor `serial`").help(
+            (None, None) => problems.push(Problem::absent(&[], "it says neither `host` nor `serial`").help(
                 "add host = \"192.168.10.20\", or serial = { device = \"/dev/ttyUSB0\", baud = 9600 }",
             )),
             (Some(_), Some(_)) => {
@@ -159,7 +160,7 @@ fn check_map(
 ) {
     if fields.is_empty() {
         problems.push(
-            Problem::new(&["fields"], "it has no fields")
+            Problem::absent(&["fields"], "it has no fields")
                 .help("add some, such as level = { holding = 0, type = \"uint16\" }"),
         );
     }
@@ -190,9 +191,9 @@ fn check_unit(at: &[&str], unit: u8, is_tcp: bool) -> Option<Problem> {
 }
 
 fn tell(problems: Vec<Problem>, review: &mut Review<'_>) {
-    for Problem { at, what, help } in problems {
+    for Problem { at, what, help, is_absence } in problems {
         let at = if at.is_empty() { At::Table } else { At::Value(at) };
-        review.error(at, what, help);
+        review.remarks.push(Remark { severity: Severity::Error, at, message: what, help, is_absence });
     }
 }
 

@@ -18,6 +18,7 @@ use crate::management::service::Service;
 use crate::management::socket::Office;
 use crate::preflight::preflight;
 use crate::run::{self, RunError, Running};
+use crate::system;
 
 /// How often it is looked whether the configuration file was changed; one that has stayed as it is for so
 /// long is finished.
@@ -115,8 +116,10 @@ fn say(report: &Report, started: Instant) {
         [only] => vec![only.delivered.to_string()],
         several => several.iter().map(|uplink| format!("{} {}", uplink.name, uplink.delivered)).collect(),
     };
+    // What the box tells itself does not come in.
+    let outside = report.streams.iter().filter(|stream| stream.name != system::CONNECTIONS);
     tracing::info!(
-        rows_in = report.streams.iter().map(|stream| stream.rows).sum::<u64>(),
+        rows_in = outside.map(|stream| stream.rows).sum::<u64>(),
         rows_out = report.outputs.iter().map(|output| output.written).sum::<u64>(),
         besides = counted_besides(report),
         outbox_waiting = report.buffer.waiting,

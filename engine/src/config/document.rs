@@ -56,12 +56,16 @@ impl<'a> Report<'a> {
         self.diagnostics.iter().any(|known| known.severity == Severity::Error && known.place == Some(place))
     }
 
-    /// Whether there is an error within `span`.
-    pub(super) fn has_error_within(&self, span: &Range<usize>) -> bool {
+    /// Where the errors so far are.
+    pub(super) fn places(&self) -> BTreeSet<Place> {
+        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
+        errors.filter_map(|error| error.place).collect()
+    }
+
+    /// Whether one of `places` is within `span`.
+    pub(super) fn is_within(&self, span: &Range<usize>, places: &BTreeSet<Place>) -> bool {
         let place = |at| Place::of_offset(self.text, at);
-        let (start, end) = (place(span.start), place(span.end));
-        let is_within = |known: &Diagnostic| known.place.is_some_and(|place| start <= place && place < end);
-        self.diagnostics.iter().any(|known| known.severity == Severity::Error && is_within(known))
+        places.range(place(span.start)..place(span.end)).next().is_some()
     }
 
     pub(super) fn has_errors(&self) -> bool {

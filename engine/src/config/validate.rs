@@ -198,18 +198,20 @@ impl Validator<'_, '_> {
     }
 
     fn report_remarks(&mut self, table: &Table<'_>, remarks: Vec<Remark>) {
-        for Remark { severity, at, message, help } in remarks {
+        let refused = self.report.places();
+        for Remark { severity, at, message, help, is_absence } in remarks {
             let span = match &at {
                 At::Table => table.span(),
                 At::Key(keys) => table.key_span_of(&as_path(keys)),
                 At::Value(keys) => table.span_of(&as_path(keys)),
             };
-            // What was refused is as if it was not written; that it is missing then need not be said.
-            let follows = match &at {
-                At::Table => table.spans().any(|span| self.report.has_error_within(&span)),
-                At::Key(_) => false,
-                At::Value(_) => self.report.has_error_within(&span),
-            };
+            // What was refused is as if it was not written.
+            let follows = is_absence
+                && match &at {
+                    At::Table => table.spans().any(|span| self.report.is_within(&span, &refused)),
+                    At::Key(_) => false,
+                    At::Value(_) => self.report.is_within(&span, &refused),
+                };
             if follows {
                 continue;
             }

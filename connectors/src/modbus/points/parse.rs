@@ -19,11 +19,23 @@ pub struct Problem {
     pub what: String,
     /// What to do.
     pub help: Option<String>,
+    /// Whether it is that something is not there.
+    pub is_absence: bool,
 }
 
 impl Problem {
     pub(in crate::modbus) fn new(at: &[&str], what: impl Into<String>) -> Self {
-        Self { at: at.iter().map(|key| (*key).to_owned()).collect(), what: what.into(), help: None }
+        Self {
+            at: at.iter().map(|key| (*key).to_owned()).collect(),
+            what: what.into(),
+            help: None,
+            is_absence: false,
+        }
+    }
+
+    /// Something is not there.
+    pub(in crate::modbus) fn absent(at: &[&str], what: impl Into<String>) -> Self {
+        Self { is_absence: true, ..Self::new(at, what) }
     }
 
     /// What is wrong and what to do, where the place is shown besides.
@@ -105,7 +117,7 @@ fn place(config: &PointConfig, addresses_from: u8) -> Result<(Table, u16), Probl
             None => Err(Problem::new(&[table.key()], "there is no register 0 where `addresses_from` is 1")
                 .help("write the number as the data sheet has it, or `addresses_from = 0`")),
         },
-        (None, []) => Err(Problem::new(&[], "it says no place")
+        (None, []) => Err(Problem::absent(&[], "it says no place")
             .help(format!("add `holding`, `input`, `coil`, `discrete` or `at`, {EXAMPLE}"))),
         _ => Err(Problem::new(&[], "it says more than one place")
             .help("keep one of `holding`, `input`, `coil`, `discrete` and `at`")),
@@ -154,7 +166,7 @@ fn value_type(config: &PointConfig, table: Table) -> Result<ValueType, Problem> 
             wrong("type", format!("a bit is true or false, and no {other}; leave `type` out"))
         }
         (Some(value_type), None) => Ok(value_type),
-        (None, None) => Err(Problem::new(&[], "it does not say what the register holds")
+        (None, None) => Err(Problem::absent(&[], "it does not say what the register holds")
             .help("add `type`, such as \"int16\", \"uint16\", \"float32\" or \"string\"; or `bit`")),
     }
 }
