@@ -16,7 +16,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,11 +25,13 @@ use arrow::datatypes::SchemaRef;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecursiveMode, Watcher};
 use tidegate_core::Diagnostic;
-use tidegate_rules::{Language, Source};
+use tidegate_rules::Source;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::rulebook::{Edited, Placed, RuleBook};
 use crate::tables::TableFiles;
+pub use files::strays;
+use files::{Listed, Stamp, ambiguous, list, read, rule_name, stamp, unreadable};
 
 /// Events of one save come together within this time.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -115,15 +116,6 @@ struct File {
     missing_since: Option<Instant>,
     /// another file has its name, and that was said
     has_double: bool,
-}
-
-/// What tells a changed file without reading it.
-#[derive(PartialEq, Eq, Clone, Copy)]
-struct Stamp {
-    inode: u64,
-    len: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
 }
 
 impl RulesDir {
@@ -455,113 +447,6 @@ async fn send_all(to: &mpsc::Sender<Edited>, changes: Vec<Edited>) -> bool {
     true
 }
 
-/// Files by the name of the rule that they are.
-type Listed = BTreeMap<Arc<str>, Vec<PathBuf>>;
-
-/// The rule files of `dir`.
-fn list(dir: &Path) -> io::Result<Listed> {
-    let paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    Ok(by_name(paths, |path| Language::from_path(path).is_some()))
-}
-
-/// Those of `paths` that have the ending of a rule.
-fn by_name(mut paths: Vec<PathBuf>, is_rule: impl Fn(&Path) -> bool) -> Listed {
-    paths.sort();
-    let mut files = Listed::new();
-    for path in paths.into_iter().filter(|path| is_rule(path)) {
-        if let Some(name) = visible_stem(&path) {
-            files.entry(Arc::from(name)).or_default().push(path);
-        }
-    }
-    files
-}
-
-/// Hidden files are not rules.
-fn visible_stem(path: &Path) -> Option<&str> {
-    path.file_stem().and_then(OsStr::to_str).filter(|name| !name.starts_with('.'))
-}
-
-/// What looks like rules in `dir`, and is not read: other spellings of the ending, and rules in folders.
-#[must_use]
-pub fn strays(dir: &Path) -> Vec<Diagnostic> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    paths.iter().filter_map(|path| stray(path)).collect()
-}
-
-fn stray(path: &Path) -> Option<Diagnostic> {
-    let name = path.file_name()?.to_str()?.to_lowercase();
-    let is_rule = |path: &Path| rule_name(path).is_some();
-    if name.starts_with('.') || is_rule(path) {
-        return None;
-    }
-    let (what, help) = if path.is_dir() {
-        let mut inside = fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-        inside.find(|path| is_rule(path))?;
-        ("rules in folders are not read".to_owned(), "move them into the rules directory itself")
-    } else {
-        let meant = Path::new(name.strip_suffix(".txt").unwrap_or(&name));
-        let ending = Language::from_path(meant)?.extension();
-        let what =
-            format!("this is not read as a rule: the names of rules end with `.{ending}`, in lower case");
-        (what, "rename it")
-    };
-    Some(Diagnostic::new(path.display().to_string(), what).help(help.to_owned()).warning())
-}
-
-fn rule_name(path: &Path) -> Option<&str> {
-    visible_stem(path).filter(|_| Language::from_path(path).is_some())
-}
-
-/// Several files would be the rule `name`.
-fn ambiguous(name: &str, paths: &[PathBuf]) -> Diagnostic {
-    let names = paths.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(" and ");
-    let file = paths.first().map_or_else(String::new, |path| path.display().to_string());
-    Diagnostic::new(file, format!("{names} would both be the rule `{name}`"))
-        .help("give one of them another name, or delete it".to_owned())
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    fs::metadata(path).ok().map(|meta| stamp_of(&meta))
-}
-
-fn stamp_of(meta: &fs::Metadata) -> Stamp {
-    Stamp {
-        inode: meta.ino(),
-        len: meta.len(),
-        mtime: (meta.mtime(), meta.mtime_nsec()),
-        ctime: (meta.ctime(), meta.ctime_nsec()),
-    }
-}
-
-fn read(path: &Path) -> Result<(Source, Stamp), Diagnostic> {
-    let file = path.display().to_string();
-    let cannot = |why: String| Diagnostic::new(file.clone(), why);
-    let name = rule_name(path).unwrap_or_default();
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-        return Err(cannot(format!("`{name}` cannot name a rule"))
-            .help(Some("use letters, digits, `_` and `-` in the file's name".to_owned())));
-    }
-    let meta = fs::metadata(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
-    // Reading a pipe or a device would wait for ever.
-    if !meta.is_file() {
-        return Err(cannot("the rule is no file".into())
-            .help(Some("only files, and links to files, are rules".to_owned())));
-    }
-    let language = Language::from_path(path).unwrap_or_default();
-    let most = language.max_bytes();
-    if meta.len() > most {
-        return Err(cannot(format!("the rule is {} bytes long; more than {most} are not read", meta.len())));
-    }
-    let bytes = fs::read(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
-    Ok((Source::new(language, bytes), stamp_of(&meta)))
-}
-
-fn unreadable(dir: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(dir.display().to_string(), format!("the rules directory cannot be read: {error}"))
-        .help(Some("create it, or set `dir` in [rules]".to_owned()))
-}
-
+mod files;
 #[cfg(test)]
 mod tests;

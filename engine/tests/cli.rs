@@ -375,7 +375,10 @@ fn a_buffer_is_verified_and_what_is_wrong_is_named() {
     let dir = dir_with_buffer();
     let output = tidegate(dir.path(), &["buffer", "verify"]);
     assert_eq!((output.status.code(), err(&output)), (Some(0), ""));
-    assert_eq!(out(&output), "ok: 2 blocks, 0 gap records, 1 journal entry, 0 states\n");
+    assert_eq!(
+        out(&output),
+        "ok: 2 blocks, 0 gap records, 1 journal entry, 0 states, 0 sources of rules and tables\n"
+    );
     rusqlite::Connection::open(dir.path().join("box.db"))
         .unwrap()
         .execute("UPDATE block SET rows = 7 WHERE id = 1", [])

@@ -63,10 +63,6 @@ pub struct Config {
 
 /// A named, typed, endless table.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a configuration has few of them, and nearly all are the large one"
-)]
 pub enum Stream {
     /// Fed by a connection, which is in [`Config::connections`] and of the same kind.
     Input(StreamConfig),

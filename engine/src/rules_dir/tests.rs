@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use super::files::by_name;
 use super::*;
 use crate::status::Status;
 use crate::worker::Change;
 use arrow::datatypes::Schema;
 use std::io::Write as _;
 use tidegate_core::schema::ts_field;
-use tidegate_rules::{Catalog, OutputColumns};
+use tidegate_rules::{Catalog, Language, OutputColumns};
 
 struct Watched {
     dir: tempfile::TempDir,

@@ -164,7 +164,9 @@ fn verify(args: BufferVerifyArgs) -> Result<(), Failure> {
                     counted_as(checked.entries, "journal entry", "journal entries"),
                     counted(checked.states, "state"),
                 );
-                writeln!(out, "ok: {blocks}, {gaps}, {entries}, {states}")?;
+                let contents =
+                    counted_as(checked.contents, "source of a rule or table", "sources of rules and tables");
+                writeln!(out, "ok: {blocks}, {gaps}, {entries}, {states}, {contents}")?;
             }
             out.flush()?;
         }
