@@ -157,6 +157,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_guide_lists_its_columns() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sql.md");
+        let guide = std::fs::read_to_string(path).unwrap();
+        let listed = schema().fields().iter().map(|field| {
+            let kind = FieldType::from_arrow(field.data_type()).unwrap();
+            format!("\n| `{}` | {kind} | ", field.name())
+        });
+        for line in listed {
+            assert!(guide.contains(&line), "{line}");
+        }
+    }
+
     #[tokio::test]
     async fn a_row_comes_when_a_connection_changes_and_only_then() {
         let status = Arc::new(LineStatus::default());

@@ -96,7 +96,23 @@ fn catalog(config: &str) -> Catalog {
         let required = templates.flat_map(names_in).map(str::to_owned).collect();
         catalog.outputs.insert(name.clone(), OutputColumns { required, accepted: None });
     }
+    catalog.inputs.insert("tidegate_connections".to_owned(), Some(own_stream()));
     catalog
+}
+
+/// The box's own stream, as the guide to SQL lists its columns; a test of the engine compares the list.
+fn own_stream() -> SchemaRef {
+    let guide =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sql.md")).unwrap();
+    let section = guide.split("\n## How the box itself is\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let column = |line: &str| {
+        let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        let kind: FieldType = toml::Value::from(rest.split(" |").next()?).try_into().unwrap();
+        (name != "ts").then(|| Field::new(name, kind.data_type(), true))
+    };
+    let columns: Vec<Field> = section.lines().filter_map(column).collect();
+    assert!(columns.len() > 3, "the list was not found");
+    Arc::new(Schema::new([ts_field()].into_iter().chain(columns).collect::<Vec<_>>()))
 }
 
 fn said(rule: &str, catalog: &Catalog) -> String {
