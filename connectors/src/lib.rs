@@ -111,22 +111,61 @@ pub trait Source: Send {
 
 /// The writing side of one output.
 pub trait Sink: Send {
-    /// Writes every row, in order, and returns when the far side has confirmed all of them (as far as the
-    /// protocol confirms). A row that fails does not stop the others.
-    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery>;
+    /// How it wants to be handed what waits.
+    fn takes(&self) -> Takes {
+        Takes::All
+    }
+
+    /// Carries out every write, in order, and returns when the far side has confirmed all of them (as far as
+    /// the protocol confirms). One that fails does not stop the others.
+    fn deliver<'a>(&'a mut self, writes: Writes<'a>) -> BoxFuture<'a, Delivery>;
 }
 
-/// What became of rows.
+/// How a sink wants to be handed writes that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// All of them together: each counts by itself.
+    All,
+    /// One at a time, since the line takes no more. Its columns are points that keep what was written to
+    /// them: a write of whose points newer writes wait is not carried out.
+    Newest,
+}
+
+/// Writes to an output: a row each, and what it comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Writes<'a> {
+    /// The rows.
+    pub rows: &'a RecordBatch,
+    /// One for each row.
+    pub causes: &'a [Cause],
+}
+
+/// What a write comes from. It keeps this to the device and back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// The rule.
+    pub rule: Arc<str>,
+    /// The SHA-256 of the rule's source, in hexadecimal digits.
+    pub version: Arc<str>,
+    /// The number of the row of the sequence that it stems from.
+    pub seq: u64,
+    /// Which of the rows of that number it is.
+    pub ordinal: u32,
+    /// When that was, in the sequence's time, nanoseconds.
+    pub at: i64,
+}
+
+/// What became of writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delivery {
-    /// rows that the far side has confirmed
+    /// writes that the far side has confirmed
     pub written: usize,
-    /// the rows that failed, by their place in the call, and why
+    /// the writes that failed, by their place in the call, and why
     pub failures: Vec<(usize, DeliveryError)>,
 }
 
 impl Delivery {
-    /// Counts the next row.
+    /// Counts the next write.
     pub fn count(&mut self, outcome: Result<(), DeliveryError>) {
         match outcome {
             Ok(()) => self.written += 1,

@@ -1,16 +1,15 @@
 //! One queue and one task an output: rows wait here until the far side has confirmed them, or are dropped as
 //! the configuration says.
-
 //!
 //! Rows count until the far side has answered for them. At most half of a queue is under way at a time: the
 //! rest can still be dropped for newer rows, and the newest row always finds a place.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
-use tidegate_connectors::{Delivery, DeliveryError, Sink};
+use tidegate_connectors::{Cause, Delivery, DeliveryError, Sink, Takes, Writes};
 use tidegate_core::clock::SystemClock;
 use tidegate_core::{Clock, Rows};
 use tokio::sync::Notify;
@@ -34,34 +33,64 @@ pub struct OutputQueue {
     status: Arc<OutputStatus>,
 }
 
-/// Rows for an output that one rule wrote.
+/// Rows for an output that one rule wrote at one time.
 #[derive(Debug, Clone)]
-pub struct Writes {
+pub struct Waiting {
     /// the rule
     pub rule: Arc<str>,
+    /// the SHA-256 of its source, in hexadecimal digits
+    pub version: Arc<str>,
     /// the rows, with the numbers of those that they stem from
     pub rows: Rows,
+    /// one a row
+    pub ordinals: Vec<u32>,
+    /// the sequence's time
+    pub at: i64,
 }
 
-impl Writes {
+impl Waiting {
     fn len(&self) -> usize {
         self.rows.len()
     }
 
     fn slice(&self, offset: usize, len: usize) -> Self {
-        Self { rule: Arc::clone(&self.rule), rows: self.rows.slice(offset, len) }
+        Self {
+            rule: Arc::clone(&self.rule),
+            version: Arc::clone(&self.version),
+            rows: self.rows.slice(offset, len),
+            ordinals: self.ordinals.iter().skip(offset).take(len).copied().collect(),
+            at: self.at,
+        }
+    }
+
+    fn causes(&self) -> impl Iterator<Item = Cause> {
+        self.ordinals.iter().enumerate().map(|(row, ordinal)| Cause {
+            rule: Arc::clone(&self.rule),
+            version: Arc::clone(&self.version),
+            seq: self.rows.seqs.get(row),
+            ordinal: *ordinal,
+            at: self.at,
+        })
+    }
+
+    /// The points that a row writes: the columns in which it has a value.
+    fn points(&self, row: usize) -> impl Iterator<Item = &str> {
+        let batch = &self.rows.batch;
+        let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+        columns.filter(move |(_, column)| column.is_valid(row)).map(|(field, _)| field.name().as_str())
     }
 }
 
 /// What the sink is handed at once, and what it was put together from.
 struct Handed {
     batch: RecordBatch,
-    parts: Vec<Writes>,
+    parts: Vec<Waiting>,
+    causes: Vec<Cause>,
 }
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Writes>,
+    waiting: VecDeque<Waiting>,
     /// rows that wait
     rows: usize,
     /// rows that were handed to the sink, which has not answered yet
@@ -80,7 +109,7 @@ impl OutputQueue {
 
     /// Puts rows at the end. When there is no room, waits (`block`) or makes room by dropping the oldest
     /// rows. Rows for a closed queue are dropped.
-    pub async fn push(&self, rows: Writes) {
+    pub async fn push(&self, rows: Waiting) {
         let mut offset = 0;
         while offset < rows.len() {
             let part = (rows.len() - offset).min(self.half());
@@ -114,7 +143,7 @@ impl OutputQueue {
         self.room.notify_one();
     }
 
-    fn push_part(&self, rows: Writes) {
+    fn push_part(&self, rows: Waiting) {
         let mut state = self.lock();
         let mut dropped = if state.closed { rows.len() } else { 0 };
         if !state.closed {
@@ -149,12 +178,19 @@ impl OutputQueue {
 
     /// The next rows, which are under way from now on; `None` when the queue is closed and empty. Takes
     /// several pushes together, or a far side with a slow line would see one a round trip.
-    async fn pop(&self) -> Option<Handed> {
+    async fn pop(&self, takes: Takes) -> Option<Handed> {
         loop {
             let filled = self.filled.notified();
             {
                 let mut state = self.lock();
-                if let Some(rows) = state.pop(self.half().min(DELIVERED_ROWS)) {
+                let limit = match takes {
+                    Takes::All => self.half().min(DELIVERED_ROWS),
+                    Takes::Newest => {
+                        self.status.superseded.add(state.supersede(&self.name));
+                        1
+                    }
+                };
+                if let Some(rows) = state.pop(limit) {
                     self.room.notify_one();
                     return Some(rows);
                 }
@@ -187,9 +223,11 @@ impl OutputQueue {
     /// later: an actuator must not move on a cause that has gone.
     pub async fn deliver_to(&self, mut sink: Box<dyn Sink>) {
         let mut failures = Sampler::default();
-        while let Some(Handed { batch, parts }) = self.pop().await {
-            let delivery = sink.deliver(&batch).await;
+        let takes = sink.takes();
+        while let Some(Handed { batch, parts, causes }) = self.pop(takes).await {
+            let delivery = sink.deliver(Writes { rows: &batch, causes: &causes }).await;
             self.answered();
+            self.log(&causes, &delivery);
             self.status.written.add(delivery.written as u64);
             self.status.failed.add(delivery.failures.len() as u64);
             self.note_failing(batch.num_rows(), &delivery);
@@ -213,6 +251,19 @@ impl OutputQueue {
         }
     }
 
+    /// What became of each write, for whoever wants to know.
+    fn log(&self, causes: &[Cause], delivery: &Delivery) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let mut failures = delivery.failures.iter().peekable();
+        for (row, Cause { rule, version, seq, ordinal, .. }) in causes.iter().enumerate() {
+            let failure = failures.next_if(|(failed, _)| *failed == row).map(|(_, error)| error.to_string());
+            let (output, outcome) = (&self.name, failure.as_deref().unwrap_or("written"));
+            tracing::debug!(%output, %rule, %version, seq, ordinal, outcome, "write");
+        }
+    }
+
     /// Notes how many of the newest rows were not written.
     fn note_failing(&self, rows: usize, delivery: &Delivery) {
         let failed = delivery.failures.iter().rev().map(|(row, _)| *row);
@@ -222,9 +273,9 @@ impl OutputQueue {
     }
 
     /// Shows whoever listens what became of the rows of a delivery.
-    fn show(&self, parts: &[Writes], delivery: &Delivery) {
+    fn show(&self, parts: &[Waiting], delivery: &Delivery) {
         let mut first = 0;
-        for Writes { rule, rows } in parts {
+        for Waiting { rule, rows, .. } in parts {
             self.status.tap.show(|| {
                 let mut outcomes = vec![None; rows.len()];
                 for (row, error) in &delivery.failures {
@@ -252,6 +303,32 @@ impl State {
         capacity.saturating_sub(self.under_way).max(1)
     }
 
+    /// Takes out what newer rows that wait say anew, point by point. Returns how many rows that were.
+    fn supersede(&mut self, output: &str) -> u64 {
+        if self.rows < 2 {
+            return 0;
+        }
+        let mut said: HashSet<String> = HashSet::new();
+        let mut kept: VecDeque<Waiting> = VecDeque::new();
+        let mut gone = 0;
+        for part in self.waiting.drain(..).rev() {
+            for row in (0..part.len()).rev() {
+                let mut points = part.points(row).peekable();
+                if points.peek().is_some() && points.all(|point| said.contains(point)) {
+                    gone += 1;
+                    let (rule, seq) = (&part.rule, part.rows.seqs.get(row));
+                    tracing::debug!(output, %rule, seq, outcome = "a newer one waits", "write");
+                    continue;
+                }
+                said.extend(part.points(row).map(str::to_owned));
+                kept.push_front(part.slice(row, 1));
+            }
+        }
+        self.waiting = kept;
+        self.rows -= gone;
+        gone as u64
+    }
+
     /// Up to `limit` rows from the front with equal columns.
     fn pop(&mut self, limit: usize) -> Option<Handed> {
         let first = self.take(limit)?;
@@ -271,11 +348,12 @@ impl State {
         });
         self.under_way = batch.num_rows();
         self.rows -= self.under_way;
-        Some(Handed { batch, parts })
+        let causes = parts.iter().flat_map(Waiting::causes).collect();
+        Some(Handed { batch, parts, causes })
     }
 
     /// Up to `limit` rows of the first push.
-    fn take(&mut self, limit: usize) -> Option<Writes> {
+    fn take(&mut self, limit: usize) -> Option<Waiting> {
         let first = self.waiting.pop_front()?;
         if first.len() <= limit {
             return Some(first);
@@ -287,7 +365,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use arrow::array::{AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
@@ -295,17 +373,22 @@ mod tests {
     use futures::future::BoxFuture;
     use tidegate_core::Seqs;
 
-    fn rows(values: impl IntoIterator<Item = i64>) -> Writes {
+    fn rows(values: impl IntoIterator<Item = i64>) -> Waiting {
         let batch =
             RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from_iter_values(values)) as _)]).unwrap();
-        Writes { rule: Arc::from("rule"), rows: Rows { batch, seqs: Seqs::One { seq: 0 } } }
+        waiting(Rows { batch, seqs: Seqs::One { seq: 0 } })
+    }
+
+    fn waiting(rows: Rows) -> Waiting {
+        let ordinals = (0..).take(rows.len()).collect();
+        Waiting { rule: Arc::from("rule"), version: Arc::from("5e1f"), rows, ordinals, at: 7 }
     }
 
     #[derive(Clone, Default)]
     struct Recorder(Arc<Mutex<Vec<i64>>>);
 
     impl Sink for Recorder {
-        fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery> {
+        fn deliver<'a>(&'a mut self, Writes { rows, .. }: Writes<'a>) -> BoxFuture<'a, Delivery> {
             let values = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
             Box::pin(async move {
                 let mut delivery = Delivery::default();
@@ -362,7 +445,7 @@ mod tests {
     }
 
     impl Sink for Slow {
-        fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery> {
+        fn deliver<'a>(&'a mut self, Writes { rows, .. }: Writes<'a>) -> BoxFuture<'a, Delivery> {
             let values = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
             Box::pin(async move {
                 self.given.send(values).await.unwrap();
@@ -413,7 +496,7 @@ mod tests {
             let values = Int64Array::from_iter_values(first..first + 200);
             let array = arrow::array::DictionaryArray::new(keys, Arc::new(values));
             let batch = RecordBatch::try_from_iter([("x", Arc::new(array) as _)]).unwrap();
-            Writes { rule: Arc::from("rule"), rows: Rows { batch, seqs: Seqs::Run { first: 0 } } }
+            waiting(Rows { batch, seqs: Seqs::Run { first: 0 } })
         };
         let mut state = State::default();
         for first in [0, 1_000] {
@@ -433,7 +516,7 @@ mod tests {
         let queue = OutputQueue::new("pump", 50, WhenQueueFull::DropOldest, Arc::clone(&status));
         let mut ear = status.tap.listen();
         let by =
-            |rule: &str, values: &[i64]| Writes { rule: Arc::from(rule), ..rows(values.iter().copied()) };
+            |rule: &str, values: &[i64]| Waiting { rule: Arc::from(rule), ..rows(values.iter().copied()) };
         wait(queue.push(by("on", &[1, -2])));
         wait(queue.push(by("off", &[-3, 4])));
         drain(&queue);
@@ -473,5 +556,55 @@ mod tests {
         writer.join().unwrap();
         assert_eq!(*recorder.0.lock().unwrap(), (0..20).collect::<Vec<_>>());
         assert_eq!(status.dropped.get(), 0);
+    }
+
+    /// A device with points: it says what it was handed, and why.
+    struct Points(Arc<Mutex<Vec<(String, Cause)>>>);
+
+    impl Sink for Points {
+        fn takes(&self) -> Takes {
+            Takes::Newest
+        }
+
+        fn deliver<'a>(&'a mut self, Writes { rows, causes }: Writes<'a>) -> BoxFuture<'a, Delivery> {
+            assert_eq!((rows.num_rows(), causes.len()), (1, 1));
+            let columns = rows.schema_ref().fields().iter().zip(rows.columns());
+            let said = columns.filter(|(_, column)| column.is_valid(0)).map(|(field, column)| {
+                format!("{} {}", field.name(), column.as_primitive::<Int64Type>().value(0))
+            });
+            let said = said.collect::<Vec<_>>().join(", ");
+            self.0.lock().unwrap().push((said, causes[0].clone()));
+            Box::pin(async { Delivery { written: 1, ..Delivery::default() } })
+        }
+    }
+
+    #[test]
+    fn of_what_waits_for_a_point_the_newest_is_written() {
+        let status = Arc::new(OutputStatus::default());
+        let queue = OutputQueue::new("pump", 50, WhenQueueFull::DropOldest, Arc::clone(&status));
+        let row = |values: [(&str, Option<i64>); 2], seq| {
+            let columns =
+                values.map(|(name, value)| (name, Arc::new(Int64Array::from(vec![value])) as _, true));
+            let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+            waiting(Rows { batch, seqs: Seqs::One { seq } })
+        };
+        for (run, speed, seq) in [
+            (Some(1), Some(10), 1),
+            (None, Some(20), 2),
+            (Some(0), None, 3),
+            (None, None, 4),
+            (None, Some(30), 5),
+        ] {
+            wait(queue.push(row([("run", run), ("speed", speed)], seq)));
+        }
+        let written = Arc::new(Mutex::new(Vec::new()));
+        queue.close();
+        wait(queue.deliver_to(Box::new(Points(Arc::clone(&written)))));
+        let written = std::mem::take(&mut *written.lock().unwrap());
+        let said: Vec<(&str, u64)> = written.iter().map(|(said, cause)| (said.as_str(), cause.seq)).collect();
+        assert_eq!(said, [("run 0", 3), ("", 4), ("speed 30", 5)]);
+        let Cause { rule, version, ordinal, at, .. } = &written[0].1;
+        assert_eq!((&**rule, &**version, *ordinal, *at), ("rule", "5e1f", 0, 7));
+        assert_eq!((status.written.get(), status.superseded.get()), (3, 2));
     }
 }

@@ -9,7 +9,7 @@ use tidegate_core::{Ack, Rows, Seqs};
 use tidegate_rules::{DeliveryPolicy, Target};
 
 use crate::buffer::{Buffer, OutboxRows};
-use crate::outputs::{OutputQueue, Writes};
+use crate::outputs::{OutputQueue, Waiting};
 use crate::sequencer::Origin;
 
 /// Rows that one statement wrote, with their identities: row `i` is `(rule, rows.seqs[i], ordinals[i])`.
@@ -17,6 +17,8 @@ use crate::sequencer::Origin;
 pub struct Routed {
     /// the rule
     pub rule: Arc<str>,
+    /// the SHA-256 of its source, in hexadecimal digits
+    pub version: Arc<str>,
     /// where the rows go
     pub target: Target,
     /// the rows
@@ -47,7 +49,7 @@ impl Router {
             written.extract_if(.., |routed| routed.target == Target::Uplink).collect();
         let appended = match origin {
             Origin::Live(ack) => {
-                self.write(written).await;
+                self.write(written, now).await;
                 let rows = for_uplink.into_iter().map(|routed| outbox_rows(routed, now, ack.clone()));
                 self.buffer.append(rows.collect()).await
             }
@@ -65,13 +67,14 @@ impl Router {
     }
 
     /// Writes to outputs.
-    async fn write(&self, mut written: Vec<Routed>) {
+    async fn write(&self, mut written: Vec<Routed>, now: i64) {
         written.retain(|routed| matches!(routed.target, Target::Output(_)));
         for routed in in_order(written) {
             if let Target::Output(name) = &routed.target
                 && let Some(queue) = self.outputs.get(name)
             {
-                queue.push(Writes { rule: routed.rule, rows: routed.rows }).await;
+                let Routed { rule, version, rows, ordinals, .. } = routed;
+                queue.push(Waiting { rule, version, rows, ordinals, at: now }).await;
             }
         }
     }
@@ -105,6 +108,7 @@ pub fn in_order(written: Vec<Routed>) -> Vec<Routed> {
         let routed = written.get(run.part)?;
         Some(Routed {
             rule: Arc::clone(&routed.rule),
+            version: Arc::clone(&routed.version),
             target: routed.target.clone(),
             rows: routed.rows.slice(run.offset, run.len),
             ordinals: routed.ordinals.get(run.offset..run.offset + run.len)?.to_vec(),
@@ -185,6 +189,7 @@ mod tests {
     fn on_and_off_from_one_batch_reach_the_output_in_the_order_of_their_causes() {
         let routed = |rows: Rows, rule: &str| Routed {
             rule: rule.into(),
+            version: "".into(),
             target: Target::Output("pump".into()),
             ordinals: vec![0; rows.len()],
             rows,

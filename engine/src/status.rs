@@ -171,6 +171,8 @@ pub struct OutputStatus {
     pub failing: Counter,
     /// rows that were dropped because the queue was full
     pub dropped: Counter,
+    /// rows that were not written because newer ones for the same points waited
+    pub superseded: Counter,
     /// rules that wait for room in the queue now (`when_full = "block"`), and hold up all that comes behind
     /// them
     pub held: Counter,
@@ -186,8 +188,18 @@ impl OutputStatus {
     /// What was counted besides written rows.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Self { failed, dropped, failing: _, held: _, written: _, last: _, last_error: _, tap: _ } = self;
-        vec![("failed", failed.get()), ("dropped", dropped.get())]
+        let Self {
+            failed,
+            dropped,
+            superseded,
+            failing: _,
+            held: _,
+            written: _,
+            last: _,
+            last_error: _,
+            tap: _,
+        } = self;
+        vec![("failed", failed.get()), ("dropped", dropped.get()), ("superseded", superseded.get())]
     }
 }
 

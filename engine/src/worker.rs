@@ -77,6 +77,8 @@ pub struct Load {
 /// A rule with what belongs to it.
 pub struct Hosted {
     rule: Box<dyn Rule>,
+    /// see [`Load::hash`]
+    version: Arc<str>,
     mode: Mode,
     delivery: DeliveryPolicy,
     status: Arc<RuleStatus>,
@@ -386,7 +388,7 @@ impl Worker {
             let shadow = if mode == Mode::Shadow { " in shadow: it writes nothing" } else { "" };
             tracing::info!("rule {name}: version {} runs{shadow}{kept}", status.versions.get());
         }
-        status.running.note(Version { number: status.versions.get(), hash, mode });
+        status.running.note(Version { number: status.versions.get(), hash: Arc::clone(&hash), mode });
         status.stopped.clear();
         // Under its own name there may be one whose state goes to nobody.
         drop(self.take_out(&name));
@@ -395,6 +397,7 @@ impl Worker {
             Arc::clone(&name),
             Hosted {
                 rule,
+                version: hash,
                 mode,
                 delivery,
                 status,
@@ -543,7 +546,7 @@ impl Worker {
             hosted.note(name, &out, pass.when.wall_ns);
         }
         if hosted.mode == Mode::Active {
-            pass.take(name, hosted.delivery, out.rows);
+            pass.take(name, hosted, out.rows);
         }
         match failure {
             Some(reason) => self.stop(name, reason),
@@ -553,10 +556,11 @@ impl Worker {
 
     fn finish(&self, pass: Pass) -> Vec<Routed> {
         let mut routed = Vec::new();
-        for (rule, delivery, emissions) in pass.written {
+        for Written { rule, version, delivery, emissions } in pass.written {
             let ordinals = Emissions::ordinals(&emissions);
             for (Emission { target, rows }, ordinals) in emissions.into_iter().zip(ordinals) {
-                routed.push(Routed { rule: Arc::clone(&rule), target, rows, ordinals, delivery });
+                let (rule, version) = (Arc::clone(&rule), Arc::clone(&version));
+                routed.push(Routed { rule, version, target, rows, ordinals, delivery });
             }
         }
         routed
@@ -645,9 +649,17 @@ struct Pass {
     /// when the entry came
     when: When,
     /// in the order of the first emission of each rule
-    written: Vec<(Arc<str>, DeliveryPolicy, Vec<Emission>)>,
+    written: Vec<Written>,
     /// not yet handed to the readers
     derived: BTreeMap<Arc<str>, Vec<Rows>>,
+}
+
+/// What one rule wrote.
+struct Written {
+    rule: Arc<str>,
+    version: Arc<str>,
+    delivery: DeliveryPolicy,
+    emissions: Vec<Emission>,
 }
 
 impl Pass {
@@ -655,7 +667,7 @@ impl Pass {
         Self { when, written: Vec::new(), derived: BTreeMap::new() }
     }
 
-    fn take(&mut self, rule: &Arc<str>, delivery: DeliveryPolicy, emissions: Vec<Emission>) {
+    fn take(&mut self, rule: &Arc<str>, hosted: &Hosted, emissions: Vec<Emission>) {
         if emissions.is_empty() {
             return;
         }
@@ -664,9 +676,14 @@ impl Pass {
                 self.derived.entry(Arc::clone(derived)).or_default().push(emission.rows.clone());
             }
         }
-        match self.written.iter_mut().find(|(name, ..)| name == rule) {
-            Some((.., written)) => written.extend(emissions),
-            None => self.written.push((Arc::clone(rule), delivery, emissions)),
+        match self.written.iter_mut().find(|written| written.rule == *rule) {
+            Some(written) => written.emissions.extend(emissions),
+            None => self.written.push(Written {
+                rule: Arc::clone(rule),
+                version: Arc::clone(&hosted.version),
+                delivery: hosted.delivery,
+                emissions,
+            }),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::config::ReadBack;
 use super::points::{Encoded, Point, Value, nearest_point};
 use super::write::{Write, writes};
-use crate::{Delivery, DeliveryError, Sink};
+use crate::{Delivery, DeliveryError, Sink, Takes, Writes};
 
 /// What an output asks the line to do.
 pub(super) struct Command {
@@ -38,7 +38,11 @@ pub(super) struct PointSink {
 }
 
 impl Sink for PointSink {
-    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery> {
+    fn takes(&self) -> Takes {
+        Takes::Newest
+    }
+
+    fn deliver<'a>(&'a mut self, Writes { rows, .. }: Writes<'a>) -> BoxFuture<'a, Delivery> {
         async move {
             let mut delivery = Delivery::default();
             for row in 0..rows.num_rows() {

@@ -9,7 +9,7 @@ use super::config::Qos;
 use super::publisher::Publisher;
 use super::template::Template;
 use crate::codec::Encoder;
-use crate::{Delivery, DeliveryError, Sink};
+use crate::{Delivery, DeliveryError, Sink, Writes};
 
 /// Publishes each row. All rows of a call are under way at once, in order.
 ///
@@ -25,7 +25,7 @@ pub(super) struct TopicSink {
 }
 
 impl Sink for TopicSink {
-    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery> {
+    fn deliver<'a>(&'a mut self, Writes { rows, .. }: Writes<'a>) -> BoxFuture<'a, Delivery> {
         async move {
             let encoder = Encoder::new(rows.schema_ref());
             let mut delivery = Delivery::default();

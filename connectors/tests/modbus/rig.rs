@@ -10,6 +10,7 @@ use tidegate_connectors::connection::{OpenError, Opened, Request, StreamRequest}
 use tidegate_connectors::status::LineStatus;
 use tidegate_connectors::{
     ConnectionConfig, Delivery, DeliveryError, Inlet, Intake, LineNews, OutputConfig, Sink, StreamConfig,
+    Writes,
 };
 use tidegate_core::clock::SystemClock;
 use tidegate_peers::PATIENCE;
@@ -170,7 +171,9 @@ impl Rig {
         let batch = batch(row);
         let sink = self.sinks.get_mut(output).unwrap();
         let Delivery { written, mut failures } =
-            timeout(PATIENCE, sink.deliver(&batch)).await.expect("a write ends");
+            timeout(PATIENCE, sink.deliver(Writes { rows: &batch, causes: &[] }))
+                .await
+                .expect("a write ends");
         assert_eq!(written + failures.len(), 1);
         failures.pop().map_or(Ok(()), |(_, error)| Err(error))
     }

@@ -10,7 +10,7 @@ use tidegate_connectors::mqtt::config::Qos;
 use tidegate_peers::mosquitto::Mosquitto;
 
 use super::peer::Peer;
-use super::rig::{Setup, VERSIONS, numbers, texts};
+use super::rig::{Setup, VERSIONS, numbers, texts, uncaused};
 
 #[tokio::test]
 async fn a_message_becomes_a_row_with_its_topic_in_columns() {
@@ -46,7 +46,7 @@ async fn an_output_publishes_each_row_and_waits_for_the_broker() {
             ("run", Arc::new(BooleanArray::from(vec![true, true, false]))),
         ])
         .unwrap();
-        let delivery = rig.sinks.get_mut("pump").unwrap().deliver(&rows).await;
+        let delivery = rig.sinks.get_mut("pump").unwrap().deliver(uncaused(&rows)).await;
         assert_eq!(delivery.written, rows.num_rows() - 1);
         let [(1, error)] = delivery.failures.as_slice() else { panic!("{delivery:?}") };
         assert!(
@@ -59,7 +59,10 @@ async fn an_output_publishes_each_row_and_waits_for_the_broker() {
         // The other rows of the call went their way.
         assert_eq!(peer.next().await, ("act/p1".into(), r#"{"device":"p1","run":true}"#.into()));
         assert_eq!(peer.next().await, ("act/p3".into(), r#"{"device":"p3","run":false}"#.into()));
-        assert_eq!(rig.sinks.get_mut("lamp").unwrap().deliver(&rows.slice(2, 1)).await.failures, []);
+        assert_eq!(
+            rig.sinks.get_mut("lamp").unwrap().deliver(uncaused(&rows.slice(2, 1))).await.failures,
+            []
+        );
         assert_eq!(peer.next().await, ("act/lamp/p3".into(), r#"{"on": false}"#.into()));
         rig.end().await;
     }

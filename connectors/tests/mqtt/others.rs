@@ -9,7 +9,7 @@ use tidegate_peers::others::{Make, Other};
 
 use super::cable::Cable;
 use super::peer::Peer;
-use super::rig::{Rig, Setup, numbers};
+use super::rig::{Rig, Setup, numbers, uncaused};
 
 /// Each with the versions of the protocol that it knows.
 const BROKERS: [(Make, &str); 7] = [
@@ -59,7 +59,7 @@ async fn other_brokers_messages_become_rows_and_rows_messages() {
             let row =
                 RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![7])) as ArrayRef)]).unwrap();
             assert_eq!(
-                rig.sinks.get_mut("pump").unwrap().deliver(&row).await.failures,
+                rig.sinks.get_mut("pump").unwrap().deliver(uncaused(&row)).await.failures,
                 [],
                 "{make:?} {version}, QoS {qos}"
             );

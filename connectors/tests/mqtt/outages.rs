@@ -14,7 +14,7 @@ use tidegate_peers::mosquitto::Mosquitto;
 
 use super::cable::Cable;
 use super::peer::Peer;
-use super::rig::{Rig, Setup, VERSIONS, numbers};
+use super::rig::{Rig, Setup, VERSIONS, numbers, uncaused};
 
 const MESSAGES: i64 = 300;
 
@@ -421,12 +421,12 @@ async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late
         let pump = rig.sinks.get_mut("pump").unwrap();
         // In the moment before the loss is noticed, and after it.
         assert!(matches!(
-            pump.deliver(&command(1)).await.failures.as_slice(),
+            pump.deliver(uncaused(&command(1))).await.failures.as_slice(),
             [(0, DeliveryError::Transient(_))]
         ));
         rig.disconnected().await;
         let pump = rig.sinks.get_mut("pump").unwrap();
-        let failures = pump.deliver(&command(2)).await.failures;
+        let failures = pump.deliver(uncaused(&command(2))).await.failures;
         let is_down = |why: &str| why.starts_with("connection c is down: ");
         assert!(
             matches!(failures.as_slice(), [(0, DeliveryError::Transient(why))] if is_down(why)),
@@ -436,7 +436,7 @@ async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late
         broker.restart().await;
         let mut peer = Peer::connect(broker.port(), "peer", "act/#").await;
         rig.connected_after(generation).await;
-        assert_eq!(rig.sinks.get_mut("pump").unwrap().deliver(&command(3)).await.failures, []);
+        assert_eq!(rig.sinks.get_mut("pump").unwrap().deliver(uncaused(&command(3))).await.failures, []);
         assert_eq!(peer.next().await.1, "3", "{version}");
         rig.end().await;
     }

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 use tidegate_connectors::mqtt::{self, ConnectionConfig, OutputConfig, Publisher, Session, StreamConfig};
 use tidegate_connectors::status::LineStatus;
-use tidegate_connectors::{Inlet, Intake, Keep, LineNews, OpenError, Sink};
+use tidegate_connectors::{Inlet, Intake, Keep, LineNews, OpenError, Sink, Writes};
 use tidegate_core::Batch;
 use tidegate_core::clock::SystemClock;
 use tokio::sync::{mpsc, watch};
@@ -313,4 +313,9 @@ pub(crate) fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
         .iter()
         .map(|text| text.unwrap().to_owned())
         .collect()
+}
+
+/// Writes of which the far side is told no cause.
+pub(crate) fn uncaused(rows: &RecordBatch) -> Writes<'_> {
+    Writes { rows, causes: &[] }
 }

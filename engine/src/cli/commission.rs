@@ -1,5 +1,7 @@
 //! Commands that use a line by hand, without a box.
 
+use std::io::Write as _;
+
 use tidegate_connectors::commission::{Command, Known};
 
 use super::{Failure, load_config, print, table};
@@ -17,7 +19,8 @@ pub fn commission(command: Command) -> Result<(), Failure> {
     let known = config.as_ref().map(known).unwrap_or_default();
     let is_for_programs = command.is_for_programs();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut say = |line: &str| eprintln!("{}", super::render::printable(line));
+    // Whoever has closed standard error does not want to know.
+    let mut say = |line: &str| drop(writeln!(std::io::stderr().lock(), "{}", super::render::printable(line)));
     let outcome = runtime.block_on(command.run(&known, &mut say)).map_err(anyhow::Error::msg)?;
     if is_for_programs {
         print(&format!("{:#}\n", outcome.json))?;

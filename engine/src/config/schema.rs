@@ -273,11 +273,12 @@ fn tables(alternatives: &[Object]) -> Option<Object> {
             }
         }
     }
-    let mut then = json!({ "properties": if_first, "required": required(first) });
+    let mut then = Object::from_iter([
+        ("properties".to_owned(), if_first.into()),
+        ("required".to_owned(), required(first)),
+    ]);
     // Whatever tells apart what the first may be.
-    if let Some(kinds) = first.get("allOf") {
-        then["allOf"] = kinds.clone();
-    }
+    then.extend(first.get("allOf").map(|kinds| ("allOf".to_owned(), kinds.clone())));
     let table = json!({
         "type": "object", "properties": both, "additionalProperties": false,
         "if": { "required": [tells] },

@@ -139,20 +139,11 @@ impl Listeners {
         let lines = &self.lines;
         let concerned = self.groups.iter_mut().filter(|(of, _)| of.contains(&line));
         let told = concerned.filter_map(|(of, group)| {
-            let listened = of.iter().map(|line| lines.get(*line)?.listened).reduce(both).flatten()?;
+            let listened =
+                of.iter().map(|line| lines.get(*line)?.listened).reduce(|a, b| Some(a?.and(b?))).flatten()?;
             let is_new = group.listened.replace(listened) != Some(listened);
             is_new.then(|| (Arc::clone(&group.streams), listened))
         });
         told.collect()
     }
-}
-
-/// When both were listened to; `None`: one of them never was.
-fn both(one: Option<Listened>, other: Option<Listened>) -> Option<Listened> {
-    let (one, other) = (one?, other?);
-    Some(Listened {
-        since: one.since.max(other.since),
-        until: one.until.min(other.until),
-        goes_on: one.goes_on && other.goes_on,
-    })
 }

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use futures::future::BoxFuture;
-use tidegate_connectors::{Delivery, DeliveryError, Sink};
+use tidegate_connectors::{Delivery, DeliveryError, Sink, Writes};
 use tokio::time::sleep;
 
 use crate::dice::Dice;
@@ -35,7 +35,7 @@ pub struct ValveLine {
 }
 
 impl Sink for ValveLine {
-    fn deliver<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Delivery> {
+    fn deliver<'a>(&'a mut self, Writes { rows, .. }: Writes<'a>) -> BoxFuture<'a, Delivery> {
         Box::pin(async move {
             let mut delivery = Delivery::default();
             let numbers = rows.column_by_name("n").and_then(|column| column.as_primitive_opt::<Int64Type>());

@@ -206,13 +206,9 @@ impl LineArgs {
                 None => json!({ "host": rest, "framing": framing }),
             }
         } else {
-            let mut serial = json!({ "device": self.line });
-            if let Some(baud) = self.baud {
-                serial["baud"] = baud.get().into();
-            }
-            if let Some(bits) = self.stop_bits {
-                serial["stop_bits"] = bits.into();
-            }
+            let mut serial = Map::from_iter([("device".to_owned(), json!(self.line))]);
+            serial.extend(self.baud.map(|baud| ("baud".to_owned(), json!(baud))));
+            serial.extend(self.stop_bits.map(|bits| ("stop_bits".to_owned(), json!(bits))));
             json!({ "serial": serial })
         };
         let mut config: ConnectionConfig =
