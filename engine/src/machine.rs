@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::catalog;
 use crate::config::{self, Config, Stream, Uplink};
 use crate::disk::{Disk, SystemDisk};
-use crate::memories::Memories;
-use crate::rulebook::{AfterRestart, RuleBook};
-use crate::rules_dir::RulesDir;
-use crate::run::RunError;
+use crate::error::RunError;
+use crate::rules::book::{AfterRestart, RuleBook};
+use crate::rules::directory::RulesDir;
+use crate::rules::tables::TableFiles;
+use crate::sequence::memories::Memories;
 use crate::status::Status;
 use crate::supervisor::{SystemThreads, Threads};
-use crate::tables::TableFiles;
 use crate::world::{Known, Line, Rules, World};
 
 /// The machine that a box runs on.

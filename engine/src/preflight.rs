@@ -10,9 +10,9 @@ use tidegate_core::{Diagnostic, Place};
 use crate::buffer::BufferError;
 use crate::buffer::inspect::Inspector;
 use crate::config::{self, Config};
+use crate::error::RunError;
 use crate::machine::Machine;
-use crate::run::RunError;
-use crate::schemas::{SchemaStore, typed};
+use crate::sequence::schemas::{SchemaStore, typed};
 use crate::world::Known;
 
 /// Where systemd puts credentials while a service runs.

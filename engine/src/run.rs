@@ -5,36 +5,36 @@
 //! acknowledgements.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use tidegate_connectors::{Inlet, OpenError};
+use tidegate_connectors::Inlet;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::{Buffer, BufferError, Uplinks};
+use crate::buffer::{Buffer, Uplinks};
 use crate::catalog::catalog;
 use crate::config::{Config, Stream};
-use crate::forwarder::Forwarder;
-use crate::journal::{Journal, Kept, Start};
+use crate::error::RunError;
 use crate::management::desk::Heartbeat;
-use crate::numbers::Numbers;
 use crate::outputs::OutputQueue;
-use crate::router::Router;
-use crate::rulebook::RuleBook;
-use crate::rules_dir::RulesHandle;
-use crate::schemas::SchemaStore;
-use crate::sequencer::{Entry, Listeners, Sequencer};
+use crate::rules::book::RuleBook;
+use crate::rules::directory::RulesHandle;
+use crate::rules::router::Router;
+use crate::rules::tables::adopt_copies;
+use crate::rules::worker::Worker;
+use crate::sequence::entry::Entry;
+use crate::sequence::journal::{Journal, Kept, Start};
+use crate::sequence::numbers::Numbers;
+use crate::sequence::schemas::SchemaStore;
+use crate::sequence::sequencer::{Listeners, Sequencer};
+use crate::sequence::wakes::Wakes;
 use crate::status::Status;
 use crate::supervisor::Supervisor;
 use crate::system;
-use crate::tables::adopt_copies;
-use crate::wakes::Wakes;
-use crate::worker::Worker;
+use crate::uplinks::Forwarder;
 use crate::world::{Known, Line, Rules, World};
 
 /// Batches that wait for the sequencer, and entries that wait for a worker. A batch is what a connection had
@@ -44,44 +44,6 @@ const QUEUED_BATCHES: usize = 16;
 const QUEUED_CHANGES: usize = 64;
 /// How long a box may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
-
-/// Why a box could not be started, or did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A directory could not be made.
-    #[error("cannot make the directory {}: {error}", path.display())]
-    Directory {
-        /// the directory
-        path: PathBuf,
-        /// why
-        error: io::Error,
-    },
-    /// The buffer could not be opened.
-    #[error(transparent)]
-    Buffer(#[from] BufferError),
-    /// A connection could not be prepared.
-    #[error("connection `{name}`: {error}")]
-    Connection {
-        /// its name
-        name: String,
-        /// why
-        error: OpenError,
-    },
-    /// An uplink could not be prepared.
-    #[error("uplink `{name}`: {error}")]
-    Uplink {
-        /// its name
-        name: String,
-        /// why
-        error: OpenError,
-    },
-    /// The system gave no thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] io::Error),
-    /// Parts of the box did not end well.
-    #[error("the box did not end well; {0}")]
-    Ending(String),
-}
 
 /// A box that runs.
 pub struct Running {

@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::disk::Disk;
-use crate::rulebook::{Compile, Edited, RuleBook};
-use crate::rules_dir::RulesHandle;
-use crate::run::RunError;
+use crate::error::RunError;
+use crate::rules::book::{Compile, RuleBook};
+use crate::rules::directory::RulesHandle;
+use crate::sequence::edit::Edited;
 use crate::status::Status;
 use crate::supervisor::Threads;
 

@@ -10,11 +10,11 @@ use super::{Failure, find_config, print, render};
 use crate::catalog::catalog;
 use crate::config::{self, Config};
 use crate::preflight::{is_for_the_service, preflight};
-use crate::rulebook::RuleBook;
-use crate::rules_dir::{RulesDir, strays};
-use crate::schemas::SchemaStore;
+use crate::rules::book::RuleBook;
+use crate::rules::directory::{RulesDir, strays};
+use crate::rules::tables::TableFiles;
+use crate::sequence::schemas::SchemaStore;
 use crate::status::Status;
-use crate::tables::TableFiles;
 
 /// Checks configuration and rules, and prints what is wrong, or what there is.
 ///

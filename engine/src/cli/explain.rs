@@ -18,12 +18,12 @@ use super::render::printable;
 use super::{Failure, load_config, print};
 use crate::catalog::catalog;
 use crate::config::Config;
-use crate::rulebook::RuleBook;
-use crate::rules_dir::RulesDir;
-use crate::schemas::SchemaStore;
+use crate::rules::book::RuleBook;
+use crate::rules::directory::RulesDir;
+use crate::rules::tables::TableFiles;
+use crate::sequence::change::{Change, Load};
+use crate::sequence::schemas::SchemaStore;
 use crate::status::Status;
-use crate::tables::TableFiles;
-use crate::worker::{Change, Load};
 
 /// Prints what the rule is made of.
 ///

@@ -11,13 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::RunArgs;
 use super::{Failure, find_config, somebody_waits};
 use crate::config::{self, Config};
+use crate::error::RunError;
 use crate::machine::Machine;
 use crate::management::desk::{Desk, LogFilter};
 use crate::management::report::{Report, disk_mib_a_day};
 use crate::management::service::Service;
 use crate::management::socket::Office;
 use crate::preflight::preflight;
-use crate::run::{self, RunError, Running};
+use crate::run::{self, Running};
 use crate::system;
 
 /// How often it is looked whether the configuration file was changed; one that has stayed as it is for so

@@ -7,7 +7,7 @@ use tidegate_core::{Diagnostic, FieldType, TS};
 
 use super::lines::{cannot_read, place};
 use super::rows::{Fault, Written, no_time};
-use crate::tables::other_separator;
+use crate::rules::tables::other_separator;
 
 /// Reads a CSV file with a header.
 pub(super) struct CsvRows {

@@ -12,7 +12,7 @@ use tidegate_connectors::codec::Encoder;
 
 use super::causes::Causes;
 use super::written;
-use crate::router::Routed;
+use crate::rules::router::Routed;
 
 /// Writes results, and counts them.
 pub(super) struct Results {

@@ -10,7 +10,7 @@ use tidegate_rules::Target;
 
 use super::recording::Origin;
 use super::*;
-use crate::worker::tests::{Echo, running};
+use crate::rules::worker::tests::{Echo, running};
 
 const S: i64 = 1_000_000_000;
 

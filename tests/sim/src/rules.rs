@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidegate::rulebook::{Edited, RuleBook};
-use tidegate::rules_dir::{Request, RulesHandle};
+use tidegate::rules::book::RuleBook;
+use tidegate::rules::directory::{Request, RulesHandle};
+use tidegate::sequence::edit::Edited;
 use tidegate::world::Rules;
 use tidegate_rules::{Language, Source};
 use tokio::sync::{mpsc, oneshot};

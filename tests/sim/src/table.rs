@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use tidegate::rulebook::{Edited, RuleBook};
-use tidegate::tables;
+use tidegate::rules::book::RuleBook;
+use tidegate::rules::tables;
+use tidegate::sequence::edit::Edited;
 
 use crate::broker::DEVICES;
 

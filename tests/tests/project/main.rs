@@ -4,6 +4,7 @@
 
 mod crates;
 mod documents;
+mod modules;
 mod protocols;
 mod sources;
 

@@ -11,7 +11,7 @@ use tidegate_connectors::codec::{Encoder, write_value};
 
 use crate::buffer::inspect::{Inspector, Portion, Reader, Source};
 use crate::cli::Failure;
-use crate::forwarder::{Payloads, corrected};
+use crate::uplinks::{Payloads, corrected};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

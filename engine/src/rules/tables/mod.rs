@@ -35,7 +35,8 @@ use tidegate_core::{ByteSize, Diagnostic, FieldType};
 
 use crate::buffer::{Content, pack};
 use crate::config::{Config, ReferenceTable, TableKind};
-use crate::rulebook::{Edit, Edited, RuleBook};
+use crate::rules::book::RuleBook;
+use crate::sequence::edit::{Edit, Edited};
 pub(crate) use adoption::adopt_copies;
 pub(crate) use csv::other_separator;
 

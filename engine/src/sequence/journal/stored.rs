@@ -8,7 +8,7 @@ use tidegate_core::FieldType;
 use tidegate_rules::{Language, Listened, Source};
 
 use crate::buffer::{Buffer, BufferError, Content};
-use crate::rulebook::Edit;
+use crate::sequence::edit::Edit;
 
 /// What was in force at a snapshot.
 #[derive(Debug, Default, Serialize, Deserialize)]

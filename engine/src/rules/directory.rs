@@ -28,8 +28,9 @@ use tidegate_core::Diagnostic;
 use tidegate_rules::Source;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::rulebook::{Edited, Placed, RuleBook};
-use crate::tables::TableFiles;
+use crate::rules::book::RuleBook;
+use crate::rules::tables::TableFiles;
+use crate::sequence::edit::{Edited, Placed};
 pub use files::strays;
 use files::{Listed, Stamp, ambiguous, list, read, rule_name, stamp, unreadable};
 

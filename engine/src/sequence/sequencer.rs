@@ -3,7 +3,7 @@
 //! It numbers rows as they come, and hands batches, ticks, rule changes and snapshots to the workers in one
 //! order, and to the journal in the same. It never waits for the disk, unless a stream says that it shall.
 //!
-//! Each entry has the sequence's time ([`crate::time`]). When a rule wants to be called although no row
+//! Each entry has the sequence's time ([`crate::sequence::time`]). When a rule wants to be called although no row
 //! comes, a tick is made, which takes a number like a row; rows that wait go first. When no rule wants that,
 //! there are no ticks. A rule that wants to be called because no row has come is called when the line has
 //! shown that it was listening ([`listening`]).
@@ -18,17 +18,17 @@ use tidegate_core::{Ack, Batch, Rows};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use tidegate_rules::{Listened, SealedState, When};
+use tidegate_rules::When;
 
-use crate::journal::Journal;
-use crate::numbers::Numbers;
-use crate::rulebook::Edited;
-use crate::rules_dir::RulesHandle;
-use crate::schemas::{News, SchemaStore};
+use crate::rules::directory::RulesHandle;
+use crate::sequence::edit::Edited;
+use crate::sequence::entry::{Entry, Origin};
+use crate::sequence::journal::Journal;
+use crate::sequence::numbers::Numbers;
+use crate::sequence::schemas::{News, SchemaStore};
+use crate::sequence::time::SequenceTime;
+use crate::sequence::wakes::Wakes;
 use crate::status::{Status, StreamStatus};
-use crate::time::SequenceTime;
-use crate::wakes::Wakes;
-use crate::worker::Change;
 
 /// A timer that is farther away is set again on the way.
 const LONGEST_SLEEP: Duration = Duration::from_hours(24);
@@ -36,63 +36,6 @@ const LONGEST_SLEEP: Duration = Duration::from_hours(24);
 mod listening;
 
 pub use listening::Listeners;
-
-/// What a worker takes from the sequence.
-pub enum Entry {
-    /// Rows of an input stream.
-    Batch {
-        /// the stream
-        stream: Arc<str>,
-        /// its rows, numbered
-        rows: Rows,
-        /// when they came
-        when: When,
-        /// whether they have just come
-        origin: Origin,
-    },
-    /// Time has passed, and a rule wants to know.
-    Tick {
-        /// its number
-        seq: u64,
-        /// when that was
-        when: When,
-        /// whether it was made just now
-        origin: Origin,
-    },
-    /// It is known when streams were listened to.
-    Listened {
-        /// its number
-        seq: u64,
-        /// streams that come from the same lines
-        streams: Arc<[Arc<str>]>,
-        /// when that was
-        listened: Listened,
-        /// when that was known
-        when: When,
-        /// whether it has just become known
-        origin: Origin,
-    },
-    /// The rules change.
-    Change(Change),
-    /// A rule gets the state back that it had.
-    Restore {
-        /// the rule
-        rule: Arc<str>,
-        /// its state
-        state: Vec<SealedState>,
-    },
-    /// The rules' state at this place goes into the snapshot of this number.
-    Snapshot(u64),
-}
-
-/// Where an entry comes from.
-#[derive(Debug, Clone)]
-pub enum Origin {
-    /// A connection. Held until everything that follows from the rows is durable, or their journal entry is.
-    Live(Ack),
-    /// The journal: no output is written.
-    Journal,
-}
 
 /// Ticks of this start.
 struct Ticks {

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use tidegate_core::Seqs;
 use tidegate_core::schema::ts_field;
 use tidegate_rules::{Catalog, Language, OutputColumns, Source, compile};
+use tokio::sync::oneshot;
 
 use super::*;
 

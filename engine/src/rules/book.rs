@@ -14,54 +14,15 @@ use tidegate_core::Diagnostic;
 use tidegate_rules::{Catalog, CompileError, Compiled, Flow, Mode, Options, Rule, Source, Target, compile};
 use tokio::sync::oneshot;
 
-use crate::buffer::Content;
+use crate::rules::order::topological;
+use crate::sequence::change::{Change, Load};
+use crate::sequence::edit::{Edit, Edited, Placed};
 use crate::status::Status;
-use crate::worker::{Change, Load, topological};
 use placement::{Move, Placement};
 
 /// Advice for a rule that fits the configuration file, and not the one that runs.
 const RESTART: &str = "restart the box: the rule is right for the configuration file as it is by now, and \
     the box runs with what it was started with";
-
-/// A change, with the worker that it is for.
-pub type Placed = (usize, Change);
-
-/// A change of the rule files, or of the files of reference tables, that is good: the journal keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Edit {
-    /// A rule has a new source.
-    Put {
-        /// the rule
-        name: String,
-        /// its file, as diagnostics name it
-        file: String,
-        /// the source
-        source: Source,
-        /// the rule whose state it takes over: itself, or the one that it was renamed from, which is gone
-        inherits: String,
-    },
-    /// A rule is gone.
-    Remove {
-        /// the rule
-        name: String,
-    },
-    /// A reference table holds something else.
-    Table {
-        /// the table
-        name: String,
-        /// its rows, packed
-        content: Content,
-    },
-}
-
-/// What came of a change of the rule files.
-#[derive(Default)]
-pub struct Edited {
-    /// the change, unless it was refused
-    pub edit: Option<Edit>,
-    /// what the workers have to do
-    pub changes: Vec<Placed>,
-}
 
 /// What makes a rule of its file's name and source: [`compile`] in a box.
 pub type Compile = fn(&str, &Source, &Catalog) -> Result<Compiled, CompileError>;

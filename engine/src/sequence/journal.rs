@@ -37,9 +37,10 @@ use tokio::sync::mpsc;
 
 use crate::buffer::{Buffer, BufferError, Content, JournalEntry, JournalStep, Recovered, Snapshot, States};
 use crate::config::{Config, Stream};
-use crate::rulebook::{Edit, RuleBook};
-use crate::schemas::typed;
-use crate::sequencer::Entry;
+use crate::rules::book::RuleBook;
+use crate::sequence::edit::Edit;
+use crate::sequence::entry::Entry;
+use crate::sequence::schemas::typed;
 use crate::status::StreamStatus;
 use again::Again;
 use stored::{ListenedTo, Manifest, StoredEdit, StoredRule, StoredSource, stored};

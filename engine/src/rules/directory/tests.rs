@@ -4,8 +4,8 @@
 
 use super::files::by_name;
 use super::*;
+use crate::sequence::change::Change;
 use crate::status::Status;
-use crate::worker::Change;
 use arrow::datatypes::Schema;
 use std::io::Write as _;
 use tidegate_core::schema::ts_field;

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::numbers::Numbers;
-use crate::router::{Routed, in_order};
-use crate::worker::Worker;
+use crate::rules::router::{Routed, in_order};
+use crate::rules::worker::Worker;
+use crate::sequence::numbers::Numbers;
 use arrow::array::{AsArray, Float64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use futures::FutureExt;

@@ -10,7 +10,7 @@ use tidegate_rules::{DeliveryPolicy, Target};
 
 use crate::buffer::{Buffer, OutboxRows};
 use crate::outputs::{OutputQueue, Waiting};
-use crate::sequencer::Origin;
+use crate::sequence::entry::Origin;
 
 /// Rows that one statement wrote, with their identities: row `i` is `(rule, rows.seqs[i], ordinals[i])`.
 #[derive(Debug, Clone)]

@@ -161,7 +161,7 @@ impl Edges {
 
     fn arrange(&mut self, changed: bool) {
         if changed {
-            self.order = super::topological(self.counts.keys().cloned().collect()).into();
+            self.order = crate::rules::order::topological(self.counts.keys().cloned().collect()).into();
         }
     }
 }

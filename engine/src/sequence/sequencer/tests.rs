@@ -4,14 +4,16 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_rules::Listened;
+
 use super::*;
 use crate::buffer::{Buffer, JournalStep, Uplinks};
 use crate::config;
 use crate::disk::SystemDisk;
-use crate::journal::{Kept, Start};
-use crate::rulebook::RuleBook;
-use crate::time::tests::RuntimeClock;
-use crate::wakes::Waker;
+use crate::rules::book::RuleBook;
+use crate::sequence::journal::{Kept, Start};
+use crate::sequence::time::tests::RuntimeClock;
+use crate::sequence::wakes::Waker;
 use arrow::array::{Float64Array, RecordBatch, TimestampNanosecondArray};
 use tidegate_core::Clock;
 use tokio::sync::watch;

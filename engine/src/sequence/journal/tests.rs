@@ -11,8 +11,8 @@ use super::*;
 use crate::buffer::{Uplinks, pack};
 use crate::config;
 use crate::disk::SystemDisk;
-use crate::rulebook::Edited;
-use crate::tables::{adopt_copies, change};
+use crate::rules::tables::{adopt_copies, change};
+use crate::sequence::edit::Edited;
 
 const RULE: &str = "INSERT INTO lamp SELECT x FROM tank";
 

@@ -16,7 +16,7 @@ use tidegate_connectors::LineNews;
 use tidegate_rules::Listened;
 use tokio::sync::watch;
 
-use crate::wakes::Silences;
+use crate::sequence::wakes::Silences;
 
 /// The lines that streams come from.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub struct Listeners {
     lines: Vec<Listener>,
     /// the streams, by the lines that bring them
     groups: BTreeMap<Vec<usize>, Group>,
-    /// see [`crate::time::SequenceTime::now_and_leaps`]
+    /// see [`crate::sequence::time::SequenceTime::now_and_leaps`]
     leaps: u64,
 }
 

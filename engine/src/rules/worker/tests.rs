@@ -8,6 +8,7 @@ use arrow::datatypes::Int64Type;
 use futures::FutureExt;
 use tidegate_core::Seqs;
 use tidegate_rules::{Explanation, Flow, When};
+use tokio::sync::oneshot;
 
 fn batch(values: &[i64]) -> RecordBatch {
     RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(values.to_vec())) as _)]).unwrap()

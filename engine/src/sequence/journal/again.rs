@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 
 use super::stored::StoredEdit;
 use crate::buffer::{Buffer, BufferError, Content, States, unpack};
-use crate::rulebook::{Edit, Placed, RuleBook};
-use crate::sequencer::{Entry, Origin};
+use crate::rules::book::RuleBook;
+use crate::sequence::edit::{Edit, Placed};
+use crate::sequence::entry::{Entry, Origin};
 
 /// Hands what was to the rule book and the workers.
 pub(super) struct Again<'a> {

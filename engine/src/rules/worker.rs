@@ -7,90 +7,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use tidegate_core::{Rows, Span};
+use tidegate_core::Rows;
 use tidegate_rules::{
     DeliveryPolicy, Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, SharedParts, Target,
     When,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::buffer::SnapshotPart;
-use crate::router::{self, Routed, Router};
-use crate::sampler::Sampler;
-use crate::sequencer::{Entry, Origin};
-use crate::status::{RuleStatus, Status, Version};
-use crate::tap::Passed;
-use crate::wakes::{Silences, Waker};
+use crate::rules::hosted::Hosted;
+use crate::rules::router::{self, Routed, Router};
+use crate::sequence::change::{Change, Load};
+use crate::sequence::entry::{Entry, Origin};
+use crate::sequence::wakes::{Silences, Waker};
+use crate::status::{Status, Version};
 
 mod readers;
 
 use readers::{Concerned, Readers};
-
-/// A change of the rules that a worker runs, or of what they look up; it takes effect between two batches.
-pub enum Change {
-    /// A new rule, or a new version of a rule.
-    Load(Load),
-    /// The rule is gone.
-    Remove(Arc<str>),
-    /// A reference table holds this from now on.
-    Table(Arc<str>, RecordBatch),
-    /// Another worker takes the rule over.
-    Give(Arc<str>, oneshot::Sender<Hosted>),
-    /// The rule comes from another worker, which gives it away at the same place of the sequence.
-    Take(Arc<str>, oneshot::Receiver<Hosted>),
-}
-
-impl Change {
-    /// The rule that it loads, if it does.
-    #[must_use]
-    pub fn loads(&self) -> Option<&str> {
-        match self {
-            Self::Load(load) => Some(&load.name),
-            _ => None,
-        }
-    }
-}
-
-/// A compiled rule on its way to its worker.
-pub struct Load {
-    /// the rule's name
-    pub name: Arc<str>,
-    /// the new version
-    pub rule: Box<dyn Rule>,
-    /// the SHA-256 of its source, in hexadecimal digits
-    pub hash: Arc<str>,
-    /// whether it writes
-    pub mode: Mode,
-    /// what its rows are worth on their way to the uplinks
-    pub delivery: DeliveryPolicy,
-    /// The rule whose state it takes over: itself, or the one it was renamed from.
-    pub inherits: Arc<str>,
-    /// Whether it is worth a line in the log that it runs.
-    pub is_said: bool,
-    /// Where it is told. The book's: by now the rule may be gone there, and is not to come back by its name.
-    pub status: Arc<RuleStatus>,
-}
-
-/// A rule with what belongs to it.
-pub struct Hosted {
-    rule: Box<dyn Rule>,
-    /// see [`Load::hash`]
-    version: Arc<str>,
-    mode: Mode,
-    delivery: DeliveryPolicy,
-    status: Arc<RuleStatus>,
-    bad_rows: Sampler,
-    late: Sampler,
-    forgotten: Sampler,
-    ahead: Sampler,
-    /// when the rule wants a tick
-    wakes_at: Option<i64>,
-    /// see [`tidegate_rules::Silences::awaited`]
-    silences: Vec<(Arc<str>, i64)>,
-}
 
 /// Runs rules.
 pub struct Worker {
@@ -567,80 +503,6 @@ impl Worker {
     }
 }
 
-impl Hosted {
-    /// Whether it wants a tick by now.
-    fn is_due(&self, now: i64) -> bool {
-        self.wakes_at.is_some_and(|at| at <= now)
-    }
-
-    fn note(&mut self, name: &Arc<str>, out: &Emissions, wall_ns: i64) {
-        let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
-        self.status.rows.add(rows as u64);
-        if let Some(emission) = out.rows.last() {
-            self.status.last.note(&emission.rows.batch, emission.target.name());
-        }
-        for Emission { target, rows } in &out.rows {
-            let rule = || (Arc::clone(name), Some(self.status.versions.get()));
-            self.status.tap.show(|| Passed {
-                rows: rows.clone(),
-                wall_ns,
-                rule: Some(rule()),
-                target: Some(Arc::from(target.name())),
-                failures: None,
-            });
-        }
-        if out.late > 0 {
-            self.status.late.add(out.late);
-            if let Some(count) = self.late.count(out.late) {
-                let behind = Duration::from_nanos(out.late_by_ns.unsigned_abs());
-                tracing::warn!(
-                    rule = %name,
-                    rows = count,
-                    behind = %Span(Duration::from_millis(u64::try_from(behind.as_millis()).unwrap_or(0))),
-                    "rows came after their window had closed and are not counted; raise `--! lateness` if \
-                    they matter, or, when they are further behind than rows ever are, set `--! max_ahead`: \
-                    some device's clock was ahead"
-                );
-            }
-        }
-        if out.ahead > 0 {
-            self.status.ahead.add(out.ahead);
-            if let Some(count) = self.ahead.count(out.ahead) {
-                tracing::warn!(
-                    rule = %name,
-                    rows = count,
-                    "rows were further ahead of time than `--! max_ahead` says and did not move it on; look \
-                    at the clock of their device"
-                );
-            }
-        }
-        self.status.state_bytes.set(out.state_bytes);
-        if out.forgotten > 0 {
-            self.status.forgotten.add(out.forgotten);
-            if let Some(count) = self.forgotten.count(out.forgotten) {
-                tracing::warn!(
-                    rule = %name,
-                    entries = count,
-                    "the rule kept more than `--! max_state` allows and has given up what was oldest: \
-                    nothing is written for it"
-                );
-            }
-        }
-        if let Some(reason) = &out.bad_row {
-            self.status.left_out.add(out.bad_rows);
-            self.status.last_error.note(reason.to_string());
-            if let Some(count) = self.bad_rows.count(out.bad_rows) {
-                tracing::warn!(
-                    rule = %name,
-                    rows = count,
-                    reason,
-                    "rows could not be evaluated and are left out"
-                );
-            }
-        }
-    }
-}
-
 /// One call of a rule.
 type Call<'a> = &'a dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), RuleError>;
 
@@ -698,23 +560,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "no reason given".to_owned())
-}
-
-/// The derived streams of `edges` (from, to), each after all that lead to it. Streams on a circle, which the
-/// rule book refuses, are left out.
-pub(crate) fn topological(mut edges: BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Arc<str>> {
-    let mut waiting: BTreeSet<Arc<str>> = edges.iter().map(|(_, to)| Arc::clone(to)).collect();
-    let mut order = Vec::with_capacity(waiting.len());
-    while let Some(next) = waiting
-        .iter()
-        .find(|stream| edges.iter().all(|(from, to)| to != *stream || !waiting.contains(from)))
-        .cloned()
-    {
-        waiting.remove(&next);
-        edges.retain(|(_, to)| *to != next);
-        order.push(next);
-    }
-    order
 }
 
 #[cfg(test)]

@@ -1,0 +1,103 @@
+//! A rule at work, with what is counted and said of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::Span;
+use tidegate_rules::{DeliveryPolicy, Emission, Emissions, Mode, Rule};
+
+use crate::sampler::Sampler;
+use crate::status::RuleStatus;
+use crate::tap::Passed;
+
+/// A rule with what belongs to it.
+pub struct Hosted {
+    pub(super) rule: Box<dyn Rule>,
+    /// see [`Load::hash`]
+    pub(super) version: Arc<str>,
+    pub(super) mode: Mode,
+    pub(super) delivery: DeliveryPolicy,
+    pub(super) status: Arc<RuleStatus>,
+    pub(super) bad_rows: Sampler,
+    pub(super) late: Sampler,
+    pub(super) forgotten: Sampler,
+    pub(super) ahead: Sampler,
+    /// when the rule wants a tick
+    pub(super) wakes_at: Option<i64>,
+    /// see [`tidegate_rules::Silences::awaited`]
+    pub(super) silences: Vec<(Arc<str>, i64)>,
+}
+
+impl Hosted {
+    /// Whether it wants a tick by now.
+    pub(super) fn is_due(&self, now: i64) -> bool {
+        self.wakes_at.is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn note(&mut self, name: &Arc<str>, out: &Emissions, wall_ns: i64) {
+        let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
+        self.status.rows.add(rows as u64);
+        if let Some(emission) = out.rows.last() {
+            self.status.last.note(&emission.rows.batch, emission.target.name());
+        }
+        for Emission { target, rows } in &out.rows {
+            let rule = || (Arc::clone(name), Some(self.status.versions.get()));
+            self.status.tap.show(|| Passed {
+                rows: rows.clone(),
+                wall_ns,
+                rule: Some(rule()),
+                target: Some(Arc::from(target.name())),
+                failures: None,
+            });
+        }
+        if out.late > 0 {
+            self.status.late.add(out.late);
+            if let Some(count) = self.late.count(out.late) {
+                let behind = Duration::from_nanos(out.late_by_ns.unsigned_abs());
+                tracing::warn!(
+                    rule = %name,
+                    rows = count,
+                    behind = %Span(Duration::from_millis(u64::try_from(behind.as_millis()).unwrap_or(0))),
+                    "rows came after their window had closed and are not counted; raise `--! lateness` if \
+                    they matter, or, when they are further behind than rows ever are, set `--! max_ahead`: \
+                    some device's clock was ahead"
+                );
+            }
+        }
+        if out.ahead > 0 {
+            self.status.ahead.add(out.ahead);
+            if let Some(count) = self.ahead.count(out.ahead) {
+                tracing::warn!(
+                    rule = %name,
+                    rows = count,
+                    "rows were further ahead of time than `--! max_ahead` says and did not move it on; look \
+                    at the clock of their device"
+                );
+            }
+        }
+        self.status.state_bytes.set(out.state_bytes);
+        if out.forgotten > 0 {
+            self.status.forgotten.add(out.forgotten);
+            if let Some(count) = self.forgotten.count(out.forgotten) {
+                tracing::warn!(
+                    rule = %name,
+                    entries = count,
+                    "the rule kept more than `--! max_state` allows and has given up what was oldest: \
+                    nothing is written for it"
+                );
+            }
+        }
+        if let Some(reason) = &out.bad_row {
+            self.status.left_out.add(out.bad_rows);
+            self.status.last_error.note(reason.to_string());
+            if let Some(count) = self.bad_rows.count(out.bad_rows) {
+                tracing::warn!(
+                    rule = %name,
+                    rows = count,
+                    reason,
+                    "rows could not be evaluated and are left out"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Rules: from files to what workers run.
+//!
+//! [`directory`] finds the files, [`book`] makes rules of them and decides where they live, [`worker`] runs
+//! them, and [`router`] sends on what they write. [`tables`] are what they look up.
+
+pub mod book;
+pub mod directory;
+pub mod hosted;
+pub(crate) mod order;
+pub mod router;
+pub mod tables;
+pub mod worker;

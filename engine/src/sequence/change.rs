@@ -1,0 +1,55 @@
+//! Changes of what workers run.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use tidegate_rules::{DeliveryPolicy, Mode, Rule};
+use tokio::sync::oneshot;
+
+use crate::rules::hosted::Hosted;
+use crate::status::RuleStatus;
+
+/// A change of the rules that a worker runs, or of what they look up; it takes effect between two batches.
+pub enum Change {
+    /// A new rule, or a new version of a rule.
+    Load(Load),
+    /// The rule is gone.
+    Remove(Arc<str>),
+    /// A reference table holds this from now on.
+    Table(Arc<str>, RecordBatch),
+    /// Another worker takes the rule over.
+    Give(Arc<str>, oneshot::Sender<Hosted>),
+    /// The rule comes from another worker, which gives it away at the same place of the sequence.
+    Take(Arc<str>, oneshot::Receiver<Hosted>),
+}
+
+impl Change {
+    /// The rule that it loads, if it does.
+    #[must_use]
+    pub fn loads(&self) -> Option<&str> {
+        match self {
+            Self::Load(load) => Some(&load.name),
+            _ => None,
+        }
+    }
+}
+
+/// A compiled rule on its way to its worker.
+pub struct Load {
+    /// the rule's name
+    pub name: Arc<str>,
+    /// the new version
+    pub rule: Box<dyn Rule>,
+    /// the SHA-256 of its source, in hexadecimal digits
+    pub hash: Arc<str>,
+    /// whether it writes
+    pub mode: Mode,
+    /// what its rows are worth on their way to the uplinks
+    pub delivery: DeliveryPolicy,
+    /// The rule whose state it takes over: itself, or the one it was renamed from.
+    pub inherits: Arc<str>,
+    /// Whether it is worth a line in the log that it runs.
+    pub is_said: bool,
+    /// Where it is told. The book's: by now the rule may be gone there, and is not to come back by its name.
+    pub status: Arc<RuleStatus>,
+}

@@ -1,0 +1,65 @@
+//! What the sequence is made of.
+
+use std::sync::Arc;
+
+use tidegate_core::{Ack, Rows};
+use tidegate_rules::{Listened, SealedState, When};
+
+use super::change::Change;
+
+/// What a worker takes from the sequence.
+pub enum Entry {
+    /// Rows of an input stream.
+    Batch {
+        /// the stream
+        stream: Arc<str>,
+        /// its rows, numbered
+        rows: Rows,
+        /// when they came
+        when: When,
+        /// whether they have just come
+        origin: Origin,
+    },
+    /// Time has passed, and a rule wants to know.
+    Tick {
+        /// its number
+        seq: u64,
+        /// when that was
+        when: When,
+        /// whether it was made just now
+        origin: Origin,
+    },
+    /// It is known when streams were listened to.
+    Listened {
+        /// its number
+        seq: u64,
+        /// streams that come from the same lines
+        streams: Arc<[Arc<str>]>,
+        /// when that was
+        listened: Listened,
+        /// when that was known
+        when: When,
+        /// whether it has just become known
+        origin: Origin,
+    },
+    /// The rules change.
+    Change(Change),
+    /// A rule gets the state back that it had.
+    Restore {
+        /// the rule
+        rule: Arc<str>,
+        /// its state
+        state: Vec<SealedState>,
+    },
+    /// The rules' state at this place goes into the snapshot of this number.
+    Snapshot(u64),
+}
+
+/// Where an entry comes from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// A connection. Held until everything that follows from the rows is durable, or their journal entry is.
+    Live(Ack),
+    /// The journal: no output is written.
+    Journal,
+}
