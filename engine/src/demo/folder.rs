@@ -16,11 +16,30 @@ macro_rules! rules {
     };
 }
 
-pub(super) const RULES: &[(&str, &str)] =
-    rules!["alarms.sql", "cooling.sql", "flow_display.sql", "outlet_gate.sql", "statistics.sql"];
+pub(super) const RULES: &[(&str, &str)] = rules![
+    "alarms.sql",
+    "booster.sql",
+    "cooling.sql",
+    "flow_display.sql",
+    "outlet_gate.sql",
+    "statistics.sql"
+];
 
 /// The rule that the user is asked to edit.
 const RULE_TO_TRY: &str = "rules/cooling.sql";
+
+/// A configuration from before there was a booster station has no marker for it. That stays as it is, and the
+/// rule, which would be wrong with it, is not brought.
+const BOOSTER: &str = "booster";
+const BOOSTER_RULE: &str = "rules/booster.sql";
+
+/// Where the demo listens, for the lines with the markers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ports {
+    pub(super) plant: u16,
+    pub(super) cloud: u16,
+    pub(super) booster: u16,
+}
 
 /// The prepared folder.
 #[derive(Debug)]
@@ -30,6 +49,8 @@ pub(super) struct Folder {
     pub(super) kept: Vec<PathBuf>,
     /// copies of files that the user has changed and that were brought back as they are shipped
     pub(super) copies: Vec<PathBuf>,
+    /// whether its configuration has the booster station of the demo
+    pub(super) has_booster: bool,
 }
 
 /// Why the folder could not be prepared.
@@ -67,19 +88,15 @@ impl Folder {
         }
     }
 
-    /// Copies configuration and rules into `dir`, with the brokers' ports filled in. What the user has
-    /// changed stays; if `fresh`, under another name.
-    pub(super) fn prepare(
-        dir: &Path,
-        fresh: bool,
-        plant_port: u16,
-        cloud_port: u16,
-    ) -> Result<Self, FolderError> {
+    /// Copies configuration and rules into `dir`, with the ports filled in. What the user has changed stays;
+    /// if `fresh`, under another name.
+    pub(super) fn prepare(dir: &Path, fresh: bool, ports: Ports) -> Result<Self, FolderError> {
         Self::check(dir)?;
         let path = dir.join(CONFIG);
         let with_ports = |text: &str| {
-            let text = with_port(text, "plant", plant_port).ok_or("plant")?;
-            with_port(&text, "cloud", cloud_port).ok_or("cloud")
+            let text = with_port(text, "plant", ports.plant).ok_or("plant")?;
+            let text = with_port(&text, "cloud", ports.cloud).ok_or("cloud")?;
+            Ok(with_port(&text, BOOSTER, ports.booster).unwrap_or(text))
         };
         let own = read_if_there(&path)?;
         let shipped = CONFIG_TEXT.to_owned();
@@ -93,7 +110,8 @@ impl Folder {
             path: rules_dir.clone(),
             reason,
         })?;
-        let mut folder = Self { dir: dir.to_owned(), kept: Vec::new(), copies: Vec::new() };
+        let has_booster = with_port(&config, BOOSTER, ports.booster).is_some();
+        let mut folder = Self { dir: dir.to_owned(), kept: Vec::new(), copies: Vec::new(), has_booster };
         for (name, shipped) in RULES {
             let path = dir.join(name);
             match read_if_there(&path)? {
@@ -103,6 +121,7 @@ impl Folder {
                     folder.copies.push(keep(&path)?);
                     write_whole(&path, shipped)?;
                 }
+                None if *name == BOOSTER_RULE && !has_booster => {}
                 None => write_whole(&path, shipped)?,
             }
         }
@@ -124,7 +143,7 @@ impl Folder {
     }
 }
 
-/// What the line with the port of the broker `which` ends with.
+/// What the line with the port of `which` ends with.
 fn marker(which: &str) -> String {
     format!("# demo: {which}")
 }
@@ -185,10 +204,12 @@ mod tests {
 
     use super::*;
 
-    fn ports(dir: &Path) -> (i64, i64) {
+    const PORTS: Ports = Ports { plant: 1, cloud: 2, booster: 3 };
+
+    fn ports(dir: &Path) -> Ports {
         let config: toml::Table = fs::read_to_string(dir.join(CONFIG)).unwrap().parse().unwrap();
-        let port = |name| config["connections"][name]["port"].as_integer().unwrap();
-        (port("plant"), port("cloud"))
+        let port = |name| config["connections"][name]["port"].as_integer().unwrap().try_into().unwrap();
+        Ports { plant: port("plant"), cloud: port("cloud"), booster: port("booster") }
     }
 
     #[test]
@@ -200,26 +221,28 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, RULES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
-        assert_eq!(ports(&shipped), (1883, 1884));
+        assert_eq!(ports(&shipped), Ports { plant: 1883, cloud: 1884, booster: 502 });
     }
 
     #[test]
     fn an_edited_rule_survives_the_next_start_unless_fresh_and_ports_are_always_entered() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::prepare(dir.path(), false, 40001, 40002).unwrap();
-        assert!(folder.kept.is_empty());
-        assert_eq!(ports(dir.path()), (40001, 40002));
+        let first = Ports { plant: 40001, cloud: 40002, booster: 40003 };
+        let folder = Folder::prepare(dir.path(), false, first).unwrap();
+        assert!(folder.kept.is_empty() && folder.has_booster);
+        assert_eq!(ports(dir.path()), first);
         let rule = folder.rule_to_try();
         let shipped = fs::read_to_string(&rule).unwrap();
         assert!(shipped.contains("> 80"), "the view suggests to change it");
 
         let edited = shipped.replace("> 80", "> 70");
         fs::write(&rule, &edited).unwrap();
-        let folder = Folder::prepare(dir.path(), false, 40003, 40004).unwrap();
+        let second = Ports { plant: 40004, cloud: 40005, booster: 40006 };
+        let folder = Folder::prepare(dir.path(), false, second).unwrap();
         assert_eq!((folder.kept, fs::read_to_string(&rule).unwrap()), (vec![rule.clone()], edited.clone()));
-        assert_eq!(ports(dir.path()), (40003, 40004));
+        assert_eq!(ports(dir.path()), second);
 
-        let folder = Folder::prepare(dir.path(), true, 1, 2).unwrap();
+        let folder = Folder::prepare(dir.path(), true, PORTS).unwrap();
         assert!(folder.kept.is_empty());
         assert_eq!(fs::read_to_string(&rule).unwrap(), shipped);
         let copy = dir.path().join("rules/cooling.sql.1.old");
@@ -244,7 +267,7 @@ mod tests {
         let path = dir.path().join(CONFIG);
         let mine = "name = \"mine\"\nport = 5 # demo: cloud\n";
         fs::write(&path, mine).unwrap();
-        let error = Folder::prepare(dir.path(), false, 1, 2).unwrap_err().to_string();
+        let error = Folder::prepare(dir.path(), false, PORTS).unwrap_err().to_string();
         assert!(
             error.contains("has no line such as `port = 1883 # demo: plant`") && error.contains("--fresh"),
             "{error}"
@@ -252,8 +275,24 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), mine);
         assert!(!dir.path().join("rules").exists());
         let copy = dir.path().join("tidegate.toml.1.old");
-        let folder = Folder::prepare(dir.path(), true, 1, 2).unwrap();
+        let folder = Folder::prepare(dir.path(), true, PORTS).unwrap();
         assert_eq!((folder.copies, fs::read_to_string(&copy).unwrap()), (vec![copy], mine.to_owned()));
+    }
+
+    #[test]
+    fn a_folder_from_before_the_booster_station_goes_on_without_it_until_fresh() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, rule) = (dir.path().join(CONFIG), dir.path().join(BOOSTER_RULE));
+        let old = "port = 8 # demo: plant\nport = 9 # demo: cloud\n";
+        fs::write(&config, old).unwrap();
+        let folder = Folder::prepare(dir.path(), false, PORTS).unwrap();
+        assert!(!folder.has_booster && folder.rule_to_try().exists());
+        assert_eq!(fs::read_to_string(&config).unwrap(), "port = 1 # demo: plant\nport = 2 # demo: cloud\n");
+        assert!(!rule.exists(), "it names a stream that there is not");
+
+        let folder = Folder::prepare(dir.path(), true, PORTS).unwrap();
+        assert!(folder.has_booster && rule.exists());
+        assert_eq!((folder.copies.len(), ports(dir.path())), (1, PORTS));
     }
 
     #[test]
@@ -267,7 +306,7 @@ mod tests {
             fs::create_dir(dir.path().join("rules")).unwrap();
             fs::write(dir.path().join(file), text).unwrap();
             for fresh in [false, true] {
-                let error = Folder::prepare(dir.path(), fresh, 1, 2).unwrap_err().to_string();
+                let error = Folder::prepare(dir.path(), fresh, PORTS).unwrap_err().to_string();
                 assert!(error.contains("is not a demo's folder, and nothing was written into it"), "{error}");
             }
             assert_eq!(fs::read_to_string(dir.path().join(file)).unwrap(), text);

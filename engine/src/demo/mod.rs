@@ -1,6 +1,8 @@
 //! `tidegate demo`: a plant, a cloud and a box on real protocols, with nothing installed.
 //!
 //! * [`plant`]: the simulated pump house, a pure model; [`devices`]: its MQTT client.
+//! * [`station`]: the simulated booster station, likewise; [`controller`]: its Modbus server. [`noise`] makes
+//!   both uneven.
 //! * [`broker`]: the embedded brokers; [`cloud`]: the one that goes away and comes back; [`world`]: all of
 //!   these together.
 //! * [`folder`]: the copy of `deploy/demo` that the user edits.
@@ -12,13 +14,16 @@
 
 mod broker;
 mod cloud;
+mod controller;
 mod devices;
 mod folder;
+mod noise;
 mod plant;
 mod recent;
 mod scene;
 #[cfg(test)]
 mod shipped_rules;
+mod station;
 mod view;
 mod world;
 
@@ -112,6 +117,11 @@ async fn run_until<B: RunningBox>(
                 "your edited file was kept under this name, and the one that was shipped is used"
             );
         }
+        if !folder.has_booster {
+            tracing::info!(
+                "tidegate.toml is of a demo without the booster station, which is left out; --fresh brings it"
+            );
+        }
         let config = folder.config();
         let the_box = tokio::select! {
             started = start_box(&config) => {
@@ -123,7 +133,9 @@ async fn run_until<B: RunningBox>(
         let report = || the_box.report();
         let config = config.display().to_string();
         let started = Instant::now();
-        let camera = Camera { world: &world, report: &report, recent, rule_to_try, config, started };
+        let has_booster = folder.has_booster;
+        let camera =
+            Camera { world: &world, report: &report, recent, rule_to_try, config, has_booster, started };
         let shown = if full_screen {
             watch_screen(&camera, ending).await
         } else {
@@ -167,6 +179,7 @@ struct Camera<'a> {
     rule_to_try: String,
     /// the box's configuration file
     config: String,
+    has_booster: bool,
     started: Instant,
 }
 
@@ -175,6 +188,7 @@ impl Camera<'_> {
         let mut scene =
             Scene { running_for: self.started.elapsed(), report: (self.report)(), ..Scene::default() };
         self.world.add_to(&mut scene);
+        scene.station.take_if(|_| !self.has_booster);
         scene.messages = self.recent.newest_first();
         scene.rule_to_try.clone_from(&self.rule_to_try);
         scene
@@ -370,7 +384,7 @@ mod tests {
         );
         assert!(reader.lines.contains("The demo has ended"), "{}", reader.lines);
         assert!(stopped.load(Ordering::Relaxed));
-        for connection in ["plant", "cloud"] {
+        for connection in ["plant", "cloud", "booster"] {
             broker::nobody_listens_on(port(&options.dir.join("tidegate.toml"), connection)).await;
         }
     }

@@ -5,6 +5,8 @@
 //! sensors are noisy and now and then faulty: what [`Plant::sample`] reports is not what [`Plant::tanks`]
 //! knows to be true.
 
+use super::noise::Noise;
+
 /// The plant's site, a level of its topics.
 pub(super) const SITE: &str = "north";
 
@@ -63,7 +65,7 @@ impl Fault {
         match self {
             Self::Stuck => "sensor stuck",
             Self::Spikes => "sensor spikes",
-            Self::Null => "sensor sends null",
+            Self::Null => "sensor says null",
             Self::Silent => "device silent",
             Self::Malformed => "malformed JSON",
         }
@@ -130,7 +132,7 @@ impl Plant {
                 tank("tank2", 66.0, 64.0, 360.0),
                 tank("tank3", 58.0, 25.0, 300.0),
             ],
-            noise: Noise(seed),
+            noise: Noise::new(seed),
             next_fault_s: 25.0,
             faults_so_far: 0,
         }
@@ -222,30 +224,6 @@ fn round(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
-/// SplitMix64 (Steele, Lea, Flood, 2014): enough for a demo, and the same everywhere.
-#[derive(Debug, Clone)]
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to 1
-    fn fraction(&mut self) -> f64 {
-        f64::from(u32::try_from(self.next() >> 32).unwrap_or(0)) / f64::from(u32::MAX)
-    }
-
-    /// -1 to 1, more often near 0
-    fn around_zero(&mut self) -> f64 {
-        self.fraction() - self.fraction()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -253,17 +231,6 @@ mod tests {
     use super::*;
 
     const STEP_S: f64 = 0.125;
-
-    #[test]
-    fn the_noise_is_splitmix64() {
-        // First outputs for seed 1234567, from the reference implementation
-        // <https://prng.di.unimi.it/splitmix64.c>.
-        let mut noise = Noise(1_234_567);
-        assert_eq!(
-            [noise.next(), noise.next(), noise.next()],
-            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
-        );
-    }
 
     #[test]
     fn everything_stays_within_physical_bounds_whatever_is_commanded() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::cloud::CloudState;
 use super::plant::Tank;
 use super::recent::Message;
+use super::station::Station;
 use crate::management::report::Report;
 
 /// One picture.
@@ -15,6 +16,8 @@ pub(super) struct Scene {
     pub(super) running_for: Duration,
     pub(super) report: Report,
     pub(super) tanks: Vec<Tank>,
+    /// `None`: the box has nothing to do with it
+    pub(super) station: Option<Station>,
     pub(super) cloud: Option<CloudState>,
     /// newest first
     pub(super) messages: Vec<Message>,

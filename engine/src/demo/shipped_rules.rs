@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{
@@ -14,8 +16,11 @@ use tidegate_rules::{
 
 use super::folder::RULES;
 use super::plant::{Command, Plant, SITE, Sample};
+use super::station::Station;
 
 const STEPS_PER_S: i64 = 8;
+/// The booster station's controller is asked four times a second.
+const STEPS_PER_POLL: i64 = 2;
 
 fn catalog() -> Catalog {
     let columns = |columns: &[(&str, DataType)]| {
@@ -30,6 +35,9 @@ fn catalog() -> Catalog {
         ("level", float.clone()),
         ("inflow", float.clone()),
     ]);
+    let (pump, bool) = ([("run", DataType::Boolean), ("speed", float.clone())], DataType::Boolean);
+    let measured = ["pressure", "current", "hours"].map(|name| (name, float.clone()));
+    let booster = columns(&[&measured[..], &[("fault", bool)], &pump].concat());
     let stats = columns(&[
         ("site", text.clone()),
         ("device", text),
@@ -39,12 +47,15 @@ fn catalog() -> Catalog {
         ("samples", DataType::Int64),
     ]);
     let output = || OutputColumns { required: vec!["site".to_owned(), "device".to_owned()], accepted: None };
+    let pump = pump.map(|(name, data_type)| Field::new(name, data_type, true));
+    let pump = Arc::new(Schema::new(pump.to_vec()));
+    let booster_pump = OutputColumns { required: vec![], accepted: Some(pump) };
+    let outputs = ["cooling_pump", "outlet_gate", "flow_display"].map(|name| (name.to_owned(), output()));
     Catalog {
-        inputs: [("tank".to_owned(), Some(tank))].into(),
+        inputs: [("tank".to_owned(), Some(tank)), ("booster".to_owned(), Some(booster))].into(),
+        by_arrival: ["booster".to_owned()].into(),
         derived: [("tank_stats".to_owned(), stats)].into(),
-        outputs: ["cooling_pump", "outlet_gate", "flow_display"]
-            .map(|name| (name.to_owned(), output()))
-            .into(),
+        outputs: outputs.into_iter().chain([("booster_pump".to_owned(), booster_pump)]).collect(),
         uplink: true,
         ..Catalog::default()
     }
@@ -53,8 +64,10 @@ fn catalog() -> Catalog {
 /// Plant and rules, each acting on the other.
 struct Loop {
     plant: Plant,
+    station: Station,
     rules: Vec<Box<dyn Rule>>,
     tank: SchemaRef,
+    booster: SchemaRef,
     /// steps so far
     steps: i64,
     /// rows by target
@@ -74,22 +87,44 @@ impl Loop {
             }
         });
         let rules = rules.collect();
-        let tank = catalog.inputs["tank"].clone().unwrap();
-        Self { plant: Plant::new(1), rules, tank, steps: 0, written: BTreeMap::new() }
+        let [tank, booster] = ["tank", "booster"].map(|name| catalog.inputs[name].clone().unwrap());
+        let (plant, station) = (Plant::new(1), Station::new(1));
+        Self { plant, station, rules, tank, booster, steps: 0, written: BTreeMap::new() }
     }
 
-    fn run(&mut self, seconds: i64, mut look: impl FnMut(&Plant)) {
+    fn run(&mut self, seconds: i64, mut look: impl FnMut(&Plant, &Station)) {
         for _ in 0..seconds * STEPS_PER_S {
             self.plant.step(1.0 / STEPS_PER_S as f64);
+            self.station.step(1.0 / STEPS_PER_S as f64);
             self.steps += 1;
-            if let Some(rows) = self.rows() {
+            if let Some(rows) = self.tank_rows() {
                 self.feed("tank", &rows);
             }
-            look(&self.plant);
+            if self.steps % STEPS_PER_POLL == 0 {
+                self.feed("booster", &self.booster_row());
+            }
+            look(&self.plant, &self.station);
         }
     }
 
-    fn rows(&mut self) -> Option<Rows> {
+    fn ts(&self, rows: usize) -> ArrayRef {
+        let ts_ns = 1_767_225_600_000_000_000 + self.steps * 1_000_000_000 / STEPS_PER_S;
+        Arc::new(TimestampNanosecondArray::from_value(ts_ns, rows).with_timezone("UTC"))
+    }
+
+    fn booster_row(&self) -> Rows {
+        let Station { run, setpoint, measured_pressure, current, hours, .. } = self.station;
+        let float = |value: f64| -> ArrayRef { Arc::new(Float64Array::from(vec![value])) };
+        let bool = |value: bool| -> ArrayRef { Arc::new(BooleanArray::from(vec![value])) };
+        let fault = self.station.is_tripped();
+        let measured = [measured_pressure, current, hours].map(float);
+        let pump = [bool(fault), bool(run), float(setpoint)];
+        let columns = [self.ts(1)].into_iter().chain(measured).chain(pump).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&self.booster), columns).unwrap();
+        Rows { batch, seqs: Seqs::Run { first: self.steps.unsigned_abs() } }
+    }
+
+    fn tank_rows(&mut self) -> Option<Rows> {
         let readings: Vec<_> =
             self.plant
                 .sample()
@@ -98,9 +133,8 @@ impl Loop {
                     if let Sample::Reading(reading) = sample { Some((device, reading)) } else { None }
                 })
                 .collect();
-        let ts_ns = 1_767_225_600_000_000_000 + self.steps * 1_000_000_000 / STEPS_PER_S;
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(TimestampNanosecondArray::from_value(ts_ns, readings.len()).with_timezone("UTC")),
+            self.ts(readings.len()),
             Arc::new(StringArray::from_iter_values(readings.iter().map(|_| SITE))),
             Arc::new(StringArray::from_iter_values(readings.iter().map(|(device, _)| device))),
             Arc::new(Float64Array::from_iter(readings.iter().map(|(_, reading)| reading.temperature))),
@@ -126,6 +160,7 @@ impl Loop {
                 "tank_stats" => self.feed("tank_stats", &emission.rows),
                 "cooling_pump" => self.command(&emission.rows.batch, "run", Command::Pump),
                 "outlet_gate" => self.command(&emission.rows.batch, "open", Command::Gate),
+                "booster_pump" => self.command_station(&emission.rows.batch),
                 _ => {}
             }
         }
@@ -138,14 +173,23 @@ impl Loop {
             self.plant.command(devices.value(row), command(values.value(row)));
         }
     }
+
+    fn command_station(&mut self, rows: &RecordBatch) {
+        if let Some(run) = rows.column_by_name("run") {
+            self.station.run = run.as_boolean().value(0);
+        }
+        if let Some(speed) = rows.column_by_name("speed") {
+            self.station.setpoint = speed.as_primitive::<Float64Type>().value(0);
+        }
+    }
 }
 
 #[test]
 fn the_rules_keep_every_tank_cool_and_neither_full_nor_empty() {
     let mut demo = Loop::new(str::to_owned);
-    demo.run(120, |_| {});
+    demo.run(120, |_, _| {});
     let (mut pumps, mut gates) = ([false; 3], [false; 3]);
-    demo.run(240, |plant| {
+    demo.run(240, |plant, _| {
         for (n, tank) in plant.tanks().iter().enumerate() {
             assert!((50.0..92.0).contains(&tank.temperature), "{tank:?}");
             assert!((20.0..90.0).contains(&tank.level), "{tank:?}");
@@ -163,12 +207,37 @@ fn the_rules_keep_every_tank_cool_and_neither_full_nor_empty() {
 }
 
 #[test]
+fn the_rule_keeps_the_main_under_pressure_writes_only_what_changes_and_comes_back_from_a_trip() {
+    let mut demo = Loop::new(str::to_owned);
+    demo.run(30, |_, _| {});
+    let (mut starts, mut trips) = (0, 0);
+    let mut before = demo.station.clone();
+    demo.run(600, |_, station| {
+        // A trip of the motor in the moment of a start costs the most.
+        assert!((3.0..5.7).contains(&station.pressure), "{station:?}");
+        starts += usize::from(station.run && !before.run);
+        trips += usize::from(station.is_tripped() && !before.is_tripped());
+        before = station.clone();
+    });
+    assert!((10..40).contains(&starts), "{starts}");
+    assert!(trips >= 2, "{trips}");
+    let written = demo.written["booster_pump"];
+    assert!((2 * starts..=2 * starts + 4).contains(&written), "{written} for {starts} starts");
+
+    // A controller that comes back from a loss of power has forgotten what it was told.
+    demo.station.run = false;
+    demo.station.setpoint = 0.0;
+    demo.run(60, |_, _| {});
+    assert!(demo.station.pressure > 3.0 && demo.station.setpoint == 80.0, "{:?}", demo.station);
+}
+
+#[test]
 fn the_edit_that_the_view_suggests_makes_the_tanks_cooler() {
     let mean_after = |edit: fn(&str) -> String| {
         let mut demo = Loop::new(edit);
         let (mut sum, mut n) = (0.0, 0.0);
-        demo.run(120, |_| {});
-        demo.run(240, |plant| {
+        demo.run(120, |_, _| {});
+        demo.run(240, |plant, _| {
             for tank in plant.tanks() {
                 sum += tank.temperature;
                 n += 1.0;

@@ -13,12 +13,15 @@ use tracing::Level;
 use super::cloud::CloudState;
 use super::plant::Tank;
 use super::scene::Scene;
+use super::station::Station;
 use crate::screen::panes;
+
+const TRIPPED: &str = "motor tripped";
 
 /// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
     let report = &scene.report;
-    let above = [Constraint::Length(2), panes::lines(scene.tanks.len())];
+    let above = [Constraint::Length(2), panes::lines(scene.tanks.len() + scene.station.iter().len())];
     let [streams, rules, outputs, outbox, messages] = panes::heights(report);
     let [head, plant, streams, rules, outputs, outbox, messages] =
         Layout::vertical([above[0], above[1], streams, rules, outputs, outbox, messages]).areas(frame.area());
@@ -51,27 +54,42 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
 }
 
 fn draw_plant(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
-    let rows = scene.tanks.iter().map(|tank| {
-        let on = |on: bool, yes: &'static str, no: &'static str| {
-            if on { yes.green().bold() } else { no.dark_gray() }
-        };
-        let temperature = format!("{:5.1} °C", tank.temperature);
-        let fault = tank.fault.map_or("", |(fault, _)| fault.describe());
-        Row::new([
-            Span::from(tank.name),
-            if tank.temperature > 80.0 { temperature.red() } else { temperature.into() },
-            format!("{} {:3.0} %", gauge(tank.level), tank.level).into(),
-            format!("{:3.0} l/min", tank.inflow).into(),
-            on(tank.pump_runs, "pump RUNS", "pump off"),
-            on(tank.gate_open, "gate OPEN", "gate shut"),
-            fault.magenta(),
-        ])
-    });
-    let widths = [5, 8, 16, 9, 9, 9].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+    let rows = scene.tanks.iter().map(tank_row).chain(scene.station.iter().map(station_row));
+    let widths = [7, 8, 16, 9, 9, 9].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
     frame.render_widget(
         Table::new(rows, widths).block(panes::section("plant (the truth, not what its sensors say)")),
         area,
     );
+}
+
+fn tank_row(tank: &Tank) -> Row<'static> {
+    let temperature = format!("{:5.1} °C", tank.temperature);
+    let fault = tank.fault.map_or("", |(fault, _)| fault.describe());
+    Row::new([
+        Span::from(tank.name),
+        if tank.temperature > 80.0 { temperature.red() } else { temperature.into() },
+        format!("{} {:3.0} %", gauge(tank.level), tank.level).into(),
+        format!("{:3.0} l/min", tank.inflow).into(),
+        on(tank.pump_runs, "pump RUNS", "pump off"),
+        on(tank.gate_open, "gate OPEN", "gate shut"),
+        fault.magenta(),
+    ])
+}
+
+fn station_row(station: &Station) -> Row<'static> {
+    Row::new([
+        Span::from("booster"),
+        format!("{:.2} bar", station.pressure).into(),
+        format!("speed{:9.0} %", station.speed).into(),
+        format!("{:5.1} A", station.current).into(),
+        on(station.run, "pump RUNS", "pump off"),
+        "".into(),
+        if station.is_tripped() { TRIPPED } else { "" }.magenta(),
+    ])
+}
+
+fn on(on: bool, yes: &'static str, no: &'static str) -> Span<'static> {
+    if on { yes.green().bold() } else { no.dark_gray() }
 }
 
 /// Ten characters for 0 to 100 %.
@@ -129,7 +147,7 @@ pub(super) fn plain(scene: &Scene) -> String {
     format!(
         "{} plant: {} | streams: {} | rules: {} | outputs: {} | outbox: {} waiting {} dropped{}{cloud}",
         clock(scene.running_for),
-        list(scene.tanks.iter().map(plain_tank).collect()),
+        list(scene.tanks.iter().map(plain_tank).chain(scene.station.iter().map(plain_station)).collect()),
         list(streams.collect()),
         list(rules.collect()),
         list(outputs.collect()),
@@ -144,6 +162,12 @@ fn plain_tank(tank: &Tank) -> String {
     let gate = if tank.gate_open { "open" } else { "shut" };
     let fault = tank.fault.map_or(String::new(), |(fault, _)| format!(" ({})", fault.describe()));
     format!("{} {:.1} °C {:.0} % pump {pump} gate {gate}{fault}", tank.name, tank.temperature, tank.level)
+}
+
+fn plain_station(station: &Station) -> String {
+    let pump = if station.run { "runs" } else { "off" };
+    let fault = if station.is_tripped() { format!(" ({TRIPPED})") } else { String::new() };
+    format!("booster {:.2} bar pump {pump} speed {:.0} %{fault}", station.pressure, station.speed)
 }
 
 fn clock(time: Duration) -> String {
@@ -185,19 +209,27 @@ mod tests {
             ..Rule::default()
         };
         let output = |name: &str| Output { name: name.to_owned(), ..Output::default() };
+        let connection = |name: &str| Connection { name: name.to_owned(), ..Connection::default() };
         let refused =
             noted("rules/cooling.sql:12:8: unknown column `temprature`; did you mean `temperature`?");
         let pump = noted(r#"{"device":"tank1","run":true}"#);
         Report {
-            streams: vec![Stream { rows: 48, rate, newest, ..stream("tank") }, stream("tank_stats")],
+            streams: vec![
+                stream("booster"),
+                Stream { rows: 48, rate, newest, ..stream("tank") },
+                stream("tank_stats"),
+                stream(crate::system::CONNECTIONS),
+            ],
             rules: vec![
                 rule("alarms", 1),
+                rule("booster", 1),
                 Rule { rows: 7, refused, ..rule("cooling", 2) },
                 rule("flow_display", 1),
                 rule("outlet_gate", 1),
                 Rule { counts: counts(&[("late", 3), ("left_out", 0)]), ..rule("statistics", 1) },
             ],
             outputs: vec![
+                output("booster_pump"),
                 Output {
                     written: 6,
                     counts: counts(&[("failed", 1)]),
@@ -207,12 +239,11 @@ mod tests {
                 output("flow_display"),
                 output("outlet_gate"),
             ],
-            connections: vec![Connection {
-                name: "plant".to_owned(),
-                connected: true,
-                counts: counts(&[("malformed", 5)]),
-                ..Connection::default()
-            }],
+            connections: vec![
+                Connection { connected: true, ..connection("booster") },
+                connection("cloud"),
+                Connection { connected: true, counts: counts(&[("malformed", 5)]), ..connection("plant") },
+            ],
             buffer: Buffer { waiting: 12, ..Buffer::default() },
             uplinks: vec![Uplink { name: "uplink".to_owned(), delivered: 30, ..Uplink::default() }],
             ..Report::default()
@@ -224,8 +255,15 @@ mod tests {
         plant.command("tank1", Command::Pump(true));
         plant.command("tank3", Command::Gate(true));
         plant.cause_fault();
+        let mut station = Station::new(1);
+        (station.run, station.setpoint) = (true, 80.0);
+        while !station.is_tripped() {
+            station.step(0.125);
+        }
+        station.pressure = 4.567;
         Scene {
             tanks: plant.tanks().to_vec(),
+            station: Some(station),
             cloud: Some(CloudState { up: false, until: None, received: 30 }),
             messages: vec![Message {
                 level: Level::WARN,
@@ -274,12 +312,19 @@ mod tests {
             &["76.0 °C", "████······  42 %", "420 l/min", "pump RUNS", "gate shut", "sensor stuck"],
         );
         assert_in_order(line(&screen, "tank3"), &["58.0 °C", "25 %", "pump off", "gate OPEN"]);
-        assert_in_order(line(&screen, " streams"), &["plant up, 5 malformed"]);
+        assert_in_order(
+            line(&screen, "booster"),
+            &["4.57 bar", "speed       80 %", " A ", "pump RUNS", "motor tripped"],
+        );
+        assert_in_order(line(&screen, " streams"), &["booster up", "cloud DOWN", "plant up, 5 malformed"]);
         assert_in_order(line(&screen, "tank "), &["48", "24.0/s", "tank1 temperature=81.2"]);
         assert_in_order(line(&screen, "tank_stats"), &["0", "0.0/s"]);
-        assert_in_order(line(&screen, "cooling "), &["v2", "7", "EDIT REFUSED"]);
-        assert_in_order(line(&screen, "statistics"), &["v1", "0 3 late"]);
+        // There is not a line for each rule, so two share one.
+        assert_in_order(line(&screen, "alarms"), &["v1", "0", "flow_display", "v1", "0"]);
+        assert_in_order(line(&screen, "cooling "), &["v2", "EDIT REFUSED", "statistics", "v1", "0 3 late"]);
+        assert_in_order(line(&screen, "booster_pump"), &["0", "0 failed"]);
         assert_in_order(line(&screen, "cooling_pump"), &["6", "1 failed", "tank1 run=true"]);
+        assert_in_order(line(&screen, "outlet_gate "), &["0", "0 failed"]);
         assert_in_order(
             line(&screen, "12 waiting"),
             &["30 delivered", "uplink DOWN", "cloud AWAY until you press c; took 30"],
@@ -290,6 +335,8 @@ mod tests {
     #[test]
     fn a_larger_screen_has_room_for_all_messages() {
         let screen = screen(&filled(), 140, 40);
+        assert_in_order(line(&screen, "cooling "), &["v2", "7", "EDIT REFUSED rules/cooling.sql:12:8"]);
+        assert_in_order(line(&screen, "statistics"), &["v1", "0 3 late"]);
         assert_in_order(
             line(&screen, "rule cooling"),
             &["rules/cooling.sql:12:8: unknown column `temprature`; did you mean `temperature`?"],
@@ -313,7 +360,8 @@ mod tests {
             &line,
             &[
                 "01:02 plant: tank1 76.0 °C 42 % pump runs gate shut (sensor stuck)",
-                "streams: tank 48 rows 24.0/s",
+                ", booster 4.57 bar pump runs speed 80 % (motor tripped) | streams: booster 0 rows",
+                "tank 48 rows 24.0/s",
                 "cooling v2 7 rows EDIT REFUSED: rules/cooling.sql:12:8: unknown column",
                 "cooling_pump 6 written 1 failed",
                 "outbox: 12 waiting 0 dropped, uplink down, 30 delivered | cloud AWAY until you press c; \

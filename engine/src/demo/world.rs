@@ -1,4 +1,4 @@
-//! Everything around the box: two brokers, the devices of the plant, and the cloud.
+//! Everything around the box: two brokers, the devices of the plant, the booster station, and the cloud.
 
 use std::path::Path;
 
@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::broker::{Broker, BrokerError};
 use super::cloud::{self, CloudState};
+use super::controller;
 use super::devices;
-use super::folder::{Folder, FolderError};
+use super::folder::{Folder, FolderError, Ports};
 use super::plant::{Plant, Tank};
 use super::scene::Scene;
+use super::station::Station;
 
 /// The plant is the same at every start, so that what is written about the demo stays true.
 const SEED: u64 = 1;
@@ -19,8 +21,9 @@ const SEED: u64 = 1;
 /// A running plant and cloud.
 pub(super) struct World {
     plant_broker: Broker,
-    cloud_port: u16,
+    ports: Ports,
     tanks: watch::Receiver<Vec<Tank>>,
+    station: watch::Receiver<Station>,
     cloud: watch::Receiver<CloudState>,
     faults: mpsc::Sender<()>,
     cloud_toggles: mpsc::Sender<()>,
@@ -28,31 +31,48 @@ pub(super) struct World {
     tasks: Vec<(&'static str, JoinHandle<()>)>,
 }
 
+/// Why it could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WorldError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("could not listen on a free port of 127.0.0.1 for the booster station's controller: {0}")]
+    Controller(#[from] std::io::Error),
+}
+
 impl World {
     /// Starts it on free ports of the loopback interface.
-    pub(super) async fn start() -> Result<Self, BrokerError> {
+    pub(super) async fn start() -> Result<Self, WorldError> {
         let plant_broker = Broker::start(0).await?;
         let cloud_broker = Broker::start(0).await?;
-        let cloud_port = cloud_broker.port();
+        let (listener, booster) = controller::listen().await?;
+        let ports = Ports { plant: plant_broker.port(), cloud: cloud_broker.port(), booster };
         let shutdown = CancellationToken::new();
         let (truth, tanks) = watch::channel(Vec::new());
         let (faults, on_fault) = mpsc::channel(4);
         let devices = devices::run(Plant::new(SEED), plant_broker.port(), truth, on_fault, shutdown.clone());
+        let (pressure, station) = watch::channel(Station::new(SEED));
+        let controller = controller::run(listener, pressure, shutdown.clone());
         let (cloud_state, cloud) = watch::channel(CloudState { up: true, until: None, received: 0 });
         let (cloud_toggles, on_toggle) = mpsc::channel(4);
         let cloud_run = cloud::run(cloud_broker, cloud_state, on_toggle, shutdown.clone());
-        let tasks = vec![("devices", tokio::spawn(devices)), ("cloud", tokio::spawn(cloud_run))];
-        Ok(Self { plant_broker, cloud_port, tanks, cloud, faults, cloud_toggles, shutdown, tasks })
+        let tasks = vec![
+            ("devices", tokio::spawn(devices)),
+            ("controller", tokio::spawn(controller)),
+            ("cloud", tokio::spawn(cloud_run)),
+        ];
+        Ok(Self { plant_broker, ports, tanks, station, cloud, faults, cloud_toggles, shutdown, tasks })
     }
 
     /// Prepares the working folder for a box in this world.
     pub(super) fn folder(&self, dir: &Path, fresh: bool) -> Result<Folder, FolderError> {
-        Folder::prepare(dir, fresh, self.plant_broker.port(), self.cloud_port)
+        Folder::prepare(dir, fresh, self.ports)
     }
 
     /// Adds what is true outside the box.
     pub(super) fn add_to(&self, scene: &mut Scene) {
         scene.tanks = self.tanks.borrow().clone();
+        scene.station = Some(self.station.borrow().clone());
         scene.cloud = Some(*self.cloud.borrow());
     }
 
@@ -67,7 +87,7 @@ impl World {
         let _ = self.cloud_toggles.try_send(());
     }
 
-    /// Ends it: devices and cloud, then the plant's broker.
+    /// Ends it: devices, controller and cloud, then the plant's broker.
     pub(super) async fn stop(self) {
         self.shutdown.cancel();
         for (name, task) in self.tasks {

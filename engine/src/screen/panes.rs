@@ -3,24 +3,25 @@
 use std::fmt::Write;
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Rect};
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row, Table, Wrap};
 use serde_json::Value;
 
 use crate::management::command::tail::Columns;
-use crate::management::report::{Noted, Report, Rule};
+use crate::management::report::{Noted, Report, Rule, Stream};
+use crate::system;
 
 /// How high panes are: what is small comes first, rules and messages give way.
 #[must_use]
 pub fn heights(report: &Report) -> [Constraint; 5] {
     [
-        lines(report.streams.len().clamp(1, 6)),
+        lines(shown_streams(report).count().clamp(1, 6)),
         Constraint::Max(u16::try_from(report.rules.len().max(1) + 1).unwrap_or(u16::MAX)),
         lines(report.outputs.len().clamp(1, 6)),
         Constraint::Length(2),
-        Constraint::Min(3),
+        Constraint::Min(2),
     ]
 }
 
@@ -38,10 +39,15 @@ pub fn section(title: impl Into<String>) -> Block<'static> {
         .title(format!(" {} ", title.into()).bold().cyan())
 }
 
+/// The streams but for the box's own: what that says of connections is in the title.
+fn shown_streams(report: &Report) -> impl Iterator<Item = &Stream> {
+    report.streams.iter().filter(|stream| stream.name != system::CONNECTIONS)
+}
+
 /// Streams, with the connections that feed them in the title.
 pub fn streams(frame: &mut Frame<'_>, area: Rect, report: &Report) {
     let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(8), Constraint::Fill(1)];
-    let rows = report.streams.iter().map(|stream| {
+    let rows = shown_streams(report).map(|stream| {
         Row::new([
             Span::from(printable(&stream.name)),
             format!("{:>8}", stream.rows).into(),
@@ -49,7 +55,7 @@ pub fn streams(frame: &mut Frame<'_>, area: Rect, report: &Report) {
             newest(&stream.newest, area, &widths).dark_gray(),
         ])
     });
-    let mut title = "streams: rows, rows a second, newest".to_owned();
+    let mut title = "streams: rows, rate, newest".to_owned();
     for connection in &report.connections {
         let state = if connection.connected { "up" } else { "DOWN" };
         // Writing to a String cannot fail.
@@ -61,26 +67,46 @@ pub fn streams(frame: &mut Frame<'_>, area: Rect, report: &Report) {
     frame.render_widget(Table::new(rows, widths).block(section(title)), area);
 }
 
-/// Rules.
+/// Rules, a line each; where there are fewer lines, two on each, without their newest rows.
 pub fn rules(frame: &mut Frame<'_>, area: Rect, report: &Report) {
-    let widths = [Constraint::Length(14), Constraint::Length(7), Constraint::Length(17), Constraint::Fill(1)];
-    let rows = report.rules.iter().map(|rule| {
-        let mut counts = format!("{:>8}", rule.rows);
-        for (name, count) in rule.counts.iter().filter(|(_, count)| **count > 0) {
-            let _ = write!(counts, " {count} {}", name.replace('_', " "));
-        }
-        Row::new([
-            Span::from(printable(&rule.name)),
-            version(rule).into(),
-            counts.into(),
-            match wrong(rule) {
+    let title = section("rules: version, rows written, newest");
+    let inner = title.inner(area);
+    frame.render_widget(title, area);
+    if report.rules.len() <= usize::from(inner.height) {
+        let fill = Constraint::Fill(1);
+        let widths = [Constraint::Length(14), Constraint::Length(7), Constraint::Length(17), fill];
+        let rows = report.rules.iter().map(|rule| {
+            let last = match wrong(rule) {
                 Some(why) => format!("EDIT REFUSED {why}").red().bold(),
                 None => newest(&rule.newest, area, &widths).dark_gray(),
-            },
-        ])
-    });
-    frame
-        .render_widget(Table::new(rows, widths).block(section("rules: version, rows written, newest")), area);
+            };
+            let name = Span::from(printable(&rule.name));
+            Row::new([name, version(rule).into(), rows_written(rule).into(), last])
+        });
+        frame.render_widget(Table::new(rows, widths), inner);
+        return;
+    }
+    let halves = Layout::horizontal([Constraint::Fill(1); 2]).spacing(1).areas::<2>(inner);
+    let widths = [Constraint::Length(14), Constraint::Length(7), Constraint::Fill(1)];
+    for (rules, half) in report.rules.chunks(report.rules.len().div_ceil(2)).zip(halves) {
+        let rows = rules.iter().map(|rule| {
+            let last = match wrong(rule) {
+                Some(_) => "EDIT REFUSED".red().bold(),
+                None => rows_written(rule).into(),
+            };
+            Row::new([Span::from(printable(&rule.name)), version(rule).into(), last])
+        });
+        frame.render_widget(Table::new(rows, widths), half);
+    }
+}
+
+/// How many rows the rule has written, and what it has counted besides.
+fn rows_written(rule: &Rule) -> String {
+    let mut counts = format!("{:>8}", rule.rows);
+    for (name, count) in rule.counts.iter().filter(|(_, count)| **count > 0) {
+        let _ = write!(counts, " {count} {}", name.replace('_', " "));
+    }
+    counts
 }
 
 /// "v3", or why there is none.

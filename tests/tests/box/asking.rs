@@ -308,7 +308,11 @@ async fn the_demo_can_be_asked_like_any_box() {
             let rows = |of: &str| {
                 report[of].as_array().is_some_and(|all| all.iter().any(|one| one["rows"].as_u64() > Some(0)))
             };
-            if rows("streams") && rows("rules") {
+            let moved = |output: &str| {
+                let outputs = report["outputs"].as_array().into_iter().flatten();
+                outputs.filter(|one| one["name"] == output).any(|one| one["written"].as_u64() > Some(0))
+            };
+            if rows("streams") && rows("rules") && moved("booster_pump") {
                 return report;
             }
             assert!(demo.try_wait().unwrap().is_none(), "the demo has ended: {output:?}");
@@ -319,7 +323,13 @@ async fn the_demo_can_be_asked_like_any_box() {
     assert_eq!(report["box"]["name"], json!("demo-box"));
     let rules: Vec<_> =
         report["rules"].as_array().unwrap().iter().map(|rule| rule["name"].as_str().unwrap()).collect();
-    assert_eq!(rules, ["alarms", "cooling", "flow_display", "outlet_gate", "statistics"]);
+    assert_eq!(rules, ["alarms", "booster", "cooling", "flow_display", "outlet_gate", "statistics"]);
+    // Registers are what the map says: the main is filled up from 3.2 bar, and the hours go on from 1234.5.
+    let streams = report["streams"].as_array().unwrap();
+    let booster = streams.iter().find(|stream| stream["name"] == "booster").unwrap();
+    let newest: Value = serde_json::from_str(booster["newest"]["text"].as_str().unwrap()).unwrap();
+    let is_between = |column: &str, low, high| (low..high).contains(&newest[column].as_f64().unwrap());
+    assert!(is_between("pressure", 2.5, 5.7) && is_between("hours", 1234.5, 1235.0), "{newest}");
     demo.kill().await.unwrap();
 }
 
