@@ -128,7 +128,7 @@ async fn status_tells_what_was_published_and_what_came_of_it() {
     let sum = std::process::Command::new("sha256sum").arg(&file).output().unwrap();
     let sum = String::from_utf8_lossy(&sum.stdout).split_whitespace().next().unwrap().to_owned();
     assert_eq!(report["rules"][0]["version"]["sha256"], json!(sum));
-    assert_eq!(report["outputs"][0]["counts"], json!({"failed": 0, "dropped": 0}));
+    assert_eq!(report["outputs"][0]["counts"], json!({"failed": 0, "dropped": 0, "superseded": 0}));
 
     let text = said(&stage.site.tidegate(&["status"]));
     assert!(!text.contains('\u{2026}'), "nothing is cut where there is no terminal: {text}");
