@@ -17,6 +17,7 @@ pub mod http;
 pub mod modbus;
 pub mod mqtt;
 pub mod output;
+pub mod quality;
 pub mod secret;
 pub mod status;
 pub mod stream;

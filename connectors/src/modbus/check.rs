@@ -11,16 +11,11 @@ use tidegate_core::{FieldType, Span, TS};
 use super::config::{ConnectionConfig, Framing, MOST_BITS, MOST_REGISTERS, OutputConfig, StreamConfig};
 use super::plan::Limits;
 use super::points::{Point, Problem, Spelling};
+use crate::quality::{FAULT, QUALITY};
 use crate::table::{At, Remark, Review};
 
 /// The column that tells devices apart.
 pub const DEVICE: &str = "device";
-
-/// The column that says how good a row is.
-pub const QUALITY: &str = "quality";
-
-/// The column that says why it is not.
-pub const FAULT: &str = "fault";
 
 /// What nobody waits for any longer.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use check::{DEVICE, FAULT, QUALITY};
+pub use check::DEVICE;
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
 pub use points::Problem;
 

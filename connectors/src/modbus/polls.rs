@@ -14,7 +14,8 @@ use super::config::ParkConfig;
 use super::fault::Fault;
 use super::plan::{self, Read};
 use super::points::{Point, Raw, Table, Value};
-use super::rows::{Quality, Rows};
+use super::rows::Rows;
+use crate::quality::Quality;
 use crate::status::{Intake, LineStatus};
 use crate::{Inlet, LineNews};
 

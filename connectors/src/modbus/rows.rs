@@ -12,27 +12,7 @@ use tidegate_core::{Ack, Batch, FieldType};
 
 use super::config::StreamConfig;
 use super::points::{Point, Value};
-
-/// How good a row is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Quality {
-    /// all was read
-    Good,
-    /// something was not
-    Uncertain,
-    /// nothing was
-    Bad,
-}
-
-impl Quality {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Uncertain => "uncertain",
-            Self::Bad => "bad",
-        }
-    }
-}
+use crate::quality::Quality;
 
 /// The builders of a stream's columns.
 pub(super) struct Rows {
@@ -132,7 +112,7 @@ impl Rows {
             column.append(values.get(index));
         }
         if let Some((qualities, faults)) = &mut self.verdict {
-            qualities.append_value(quality.word());
+            qualities.append_value(quality.as_str());
             faults.append_option(fault);
         }
         self.count += 1;
