@@ -232,6 +232,10 @@ impl Running {
             if let Err(end) = self.serve(guard).await {
                 return end;
             }
+            // A line on which something is always due never comes to where it waits for this.
+            if self.shutdown.is_cancelled() {
+                self.line.polls.end();
+            }
             self.line.polls.hand_over();
             if self.is_finished() {
                 return End::Finished;

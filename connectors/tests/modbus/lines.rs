@@ -207,6 +207,19 @@ async fn a_poll_that_takes_longer_than_its_interval_is_counted() {
 }
 
 #[tokio::test]
+async fn a_line_on_which_something_is_always_due_ends_when_it_is_told_to() {
+    let device = Script::start(Nature::default()).await;
+    let units: serde_json::Map<_, _> = (1..=200).map(|unit| (format!("u{unit}"), json!(unit))).collect();
+    let fields = json!({ "n": { "holding": 7, "type": "uint16" } });
+    let stream = json!({ "units": units, "every": "1ms", "fields": fields });
+    let mut rig = Setup::tcp(device.port()).stream("s", stream).run();
+    while rig.status.overruns.get() < 200 {
+        rig.row().await;
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn rows_wait_for_a_busy_engine_and_writes_do_not() {
     let device = Script::start(Nature::default()).await;
     let mut rig = Setup::tcp(device.port())

@@ -113,8 +113,8 @@ pub fn sleep_until(due: Instant) {
     std::thread::sleep(due.saturating_duration_since(Instant::now()));
 }
 
-/// The time within which this part of all messages came out.
-fn percentile(sorted: &[f64], part: f64) -> f64 {
+/// The time within which this part of all came out.
+pub fn percentile(sorted: &[f64], part: f64) -> f64 {
     let at = ((sorted.len() as f64 * part).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
     sorted.get(at).copied().context("no message").unwrap_or(f64::NAN)
 }

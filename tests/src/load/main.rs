@@ -1,5 +1,5 @@
-//! `tidegate-load`: the whole box under load, from a real broker to a real broker, next to bare clients of
-//! the same library in the same run on the same machine.
+//! `tidegate-load`: the whole box under load, from a real broker to a real broker or between devices, next to
+//! bare clients of the same library in the same run on the same machine.
 //!
 //! * [`throughput`]: messages a second, QoS 0 and 1;
 //! * [`latency`]: publish to output at a steady rate;
@@ -7,15 +7,19 @@
 //! * [`outbox`]: rows on disk, and a backlog that drains;
 //! * [`wear`]: what a row costs the disk;
 //! * [`recovery`]: a start after a crash, and what a snapshot of the rules' state costs;
-//! * [`replay`]: a recording that is played to rules.
+//! * [`replay`]: a recording that is played to rules;
+//! * [`modbus`]: devices that are polled, and a rule that writes to them.
 //!
 //! Nothing else should run on the machine. `docs/performance.md` says how to read the result.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the program is for")]
 
 mod broker;
+mod device;
 mod footprint;
 mod latency;
+mod modbus;
 mod outbox;
+mod packing;
 mod peer;
 mod plant;
 mod recovery;
@@ -82,6 +86,8 @@ enum Part {
     Snapshot,
     /// a recording that is played to rules
     Replay,
+    /// devices that are polled, and rules that write to them
+    Modbus,
 }
 
 /// How much is measured.
@@ -105,6 +111,10 @@ pub struct Extent {
     pub wear_rows: u64,
     /// rows of a recording
     pub replayed_rows: u64,
+    /// for how long devices are polled, each way
+    pub polled: Duration,
+    /// writes to devices that are timed
+    pub writes: usize,
 }
 
 impl Extent {
@@ -119,6 +129,8 @@ impl Extent {
             trickle: 1_000,
             wear_rows: 400_000,
             replayed_rows: 1_000_000,
+            polled: Duration::from_secs(10),
+            writes: 2_000,
         };
         let quick = Self {
             messages: 30_000,
@@ -130,6 +142,8 @@ impl Extent {
             trickle: 1_000,
             wear_rows: 50_000,
             replayed_rows: 20_000,
+            polled: Duration::from_secs(1),
+            writes: 60,
         };
         let mut extent = if arguments.quick { quick } else { full };
         extent.rounds = arguments.rounds.unwrap_or(extent.rounds);
@@ -165,6 +179,7 @@ fn main() -> anyhow::Result<()> {
             Part::Snapshot => recovery::snapshot(&binary, &extent)?,
             Part::Recovery => recovery::recovery(&binary, &extent)?,
             Part::Replay => replay::replay(&binary, &extent)?,
+            Part::Modbus => modbus::modbus(&binary, &extent)?,
         });
     }
     let print = if arguments.json { report::json } else { report::table };

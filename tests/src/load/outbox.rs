@@ -28,10 +28,14 @@ pub fn outbox(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
+fn setup(field: &Broker, cloud: u16) -> Setup {
+    let rules = vec![("load".to_owned(), format!("{MARKERS}{ALL_UP}"))];
+    Setup { field: field.port, cloud, qos: 1, rules, ..Setup::default() }
+}
+
 /// Fills the outbox of a box whose uplink, on port `cloud`, is down, and stops it.
 fn fill(binary: &Path, rows: u64, field: &Broker, cloud: u16) -> anyhow::Result<(Site, Vec<Figure>)> {
-    let rules = vec![("load".to_owned(), format!("{MARKERS}{ALL_UP}"))];
-    let site = Site::new(Setup { field: field.port, cloud, qos: 1, rules, ..Setup::default() })?;
+    let site = Site::new(setup(field, cloud))?;
     let subject = site.run(binary)?;
     await_first_row(field.port)?;
     let (arrivals, listener) = Arrivals::count(field.port, OUT, 0, rows)?;
@@ -72,7 +76,7 @@ fn drain(binary: &Path, rows: u64, in_flight: u16) -> anyhow::Result<Figure> {
         rate(rows, last.at - last.first)
     };
     let (site, _) = fill(binary, rows, &field, free_port()?)?;
-    site.point_uplink_to(cloud.port)?;
+    site.configure(&setup(&field, cloud.port).config())?;
     let (arrivals, _listener) = Arrivals::count(cloud.port, UP, 0, rows)?;
     let subject = site.run(binary)?;
     let last = arrivals.finish()?;

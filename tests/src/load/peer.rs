@@ -38,16 +38,16 @@ fn connect(port: u16, id: &str, capacity: usize) -> (mqtt::AsyncClient, mqtt::Ev
     mqtt::AsyncClient::builder(options).capacity(capacity).build()
 }
 
-/// A thread that polls a client until it is dropped.
+/// A thread for one end of connections; it ends when this is dropped.
 #[derive(Debug)]
-struct Driver {
+pub struct Driver {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Driver {
     /// Runs `work` on a runtime of its own.
-    fn spawn<F: Future<Output = ()>>(
+    pub fn spawn<F: Future<Output = ()>>(
         name: &str,
         work: impl FnOnce() -> F + Send + 'static,
     ) -> anyhow::Result<Self> {

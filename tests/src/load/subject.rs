@@ -59,29 +59,60 @@ pub struct Setup {
     pub buffer: &'static str,
 }
 
+impl Setup {
+    /// The session ends with the box: one that stayed would collect the floods that are meant for others, and
+    /// hand them to the next box.
+    pub fn config(&self) -> String {
+        let Self { field, cloud, qos, out_qos, buffer, .. } = self;
+        format!(
+            r#"name = "load"
+connections.field = {{ kind = "mqtt", host = "127.0.0.1", port = {field}, session_expiry = "1s" }}
+connections.cloud = {{ kind = "mqtt", host = "127.0.0.1", port = {cloud}, backoff = {{ min = "20ms", max = "100ms" }} }}
+outputs.out = {{ connection = "field", topic = "{OUT}", qos = {out_qos}, when_full = "block" }}
+uplink = {{ connection = "cloud", topic = "{UP}" }}
+buffer.max_size = "16GiB"
+buffer.when_full = "block"
+{buffer}
+
+[streams.flood]
+connection = "field"
+topic = "{IN}"
+qos = {qos}
+fields = {{ n = "int64", device = "utf8", temperature = "float64", pressure = "float64", ok = "bool" }}
+"#
+        )
+    }
+}
+
 /// A directory with configuration and rules.
 #[derive(Debug)]
 pub struct Site {
     dir: tempfile::TempDir,
-    setup: Setup,
 }
 
 impl Site {
-    /// Writes them down.
+    /// One with brokers.
     pub fn new(setup: Setup) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir().context("cannot make a directory for the box")?;
-        write_config(dir.path(), &setup)?;
-        std::fs::create_dir(dir.path().join("rules"))?;
-        for (name, text) in &setup.rules {
-            std::fs::write(dir.path().join("rules").join(format!("{name}.sql")), text)
-                .context("cannot write a rule")?;
-        }
-        Ok(Self { dir, setup })
+        Self::with_config(&setup.config(), &setup.rules)
     }
 
-    /// Changes the port of the uplink's broker, for the next start.
-    pub fn point_uplink_to(&self, cloud: u16) -> anyhow::Result<()> {
-        write_config(self.dir.path(), &Setup { cloud, ..self.setup.clone() })
+    /// Writes a configuration and rules down: name without extension, text.
+    pub fn with_config(config: &str, rules: &[(String, String)]) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir().context("cannot make a directory for the box")?;
+        let site = Self { dir };
+        site.configure(config)?;
+        let folder = site.dir.path().join("rules");
+        std::fs::create_dir(&folder)?;
+        for (name, text) in rules {
+            std::fs::write(folder.join(format!("{name}.sql")), text).context("cannot write a rule")?;
+        }
+        Ok(site)
+    }
+
+    /// Changes the configuration, for the next start.
+    pub fn configure(&self, config: &str) -> anyhow::Result<()> {
+        std::fs::write(self.dir.path().join("tidegate.toml"), config)
+            .context("cannot write the configuration")
     }
 
     /// Bytes of the buffer on disk.
@@ -121,30 +152,6 @@ impl Site {
         subject.running = subject.log.wait("the box runs")? - spawned;
         Ok(subject)
     }
-}
-
-/// The session ends with the box: one that stayed would collect the floods that are meant for others, and
-/// hand them to the next box.
-fn write_config(dir: &Path, setup: &Setup) -> anyhow::Result<()> {
-    let Setup { field, cloud, qos, out_qos, buffer, .. } = setup;
-    let config = format!(
-        r#"name = "load"
-connections.field = {{ kind = "mqtt", host = "127.0.0.1", port = {field}, session_expiry = "1s" }}
-connections.cloud = {{ kind = "mqtt", host = "127.0.0.1", port = {cloud}, backoff = {{ min = "20ms", max = "100ms" }} }}
-outputs.out = {{ connection = "field", topic = "{OUT}", qos = {out_qos}, when_full = "block" }}
-uplink = {{ connection = "cloud", topic = "{UP}" }}
-buffer.max_size = "16GiB"
-buffer.when_full = "block"
-{buffer}
-
-[streams.flood]
-connection = "field"
-topic = "{IN}"
-qos = {qos}
-fields = {{ n = "int64", device = "utf8", temperature = "float64", pressure = "float64", ok = "bool" }}
-"#
-    );
-    std::fs::write(dir.join("tidegate.toml"), config).context("cannot write the configuration")
 }
 
 /// What a box has done from its start to its end.
