@@ -255,10 +255,17 @@ fn start_workers(
         let (entries, queue) = mpsc::channel(QUEUED_BATCHES);
         let worker = Worker::new(Arc::clone(status));
         let (router, waker, draining) = (router.clone(), wakes.waker(number), draining.clone());
-        supervisor.thread(&format!("rules {number}"), async move {
+        let work = async move {
             worker.run(queue, router, waker).await;
             drop(draining);
-        })?;
+        };
+        let name = format!("rules {number}");
+        // The only one has nobody to make room for, and each hand-over to another thread makes a row late.
+        if count.get() == 1 {
+            supervisor.spawn(&name, work)
+        } else {
+            supervisor.thread(&name, work)?
+        }
         queues.push(entries);
     }
     Ok(queues)

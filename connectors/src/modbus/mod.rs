@@ -85,6 +85,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
                 points: Arc::clone(&points),
                 reads: plan::plan(&points, map.limits()),
                 due: Instant::now(),
+                lag: polls::lag(name, map.every.0),
                 said: None,
             });
         }

@@ -1,9 +1,11 @@
 //! What is polled, when, and what becomes of it: everything about the streams of a connection but the line.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use siphasher::sip::SipHasher13;
 use tidegate_core::Clock;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -37,6 +39,8 @@ pub(super) struct Poll {
     pub(super) reads: Vec<Read>,
     /// when it is due
     pub(super) due: Instant,
+    /// By how much the second poll is later than its rhythm, and with it all others: see [`lag`].
+    pub(super) lag: Duration,
     /// what the log has about it, and since when
     pub(super) said: Option<(String, Instant)>,
 }
@@ -341,7 +345,7 @@ impl Polls {
     fn put_off(&mut self, index: usize, now: Instant) {
         let Some(poll) = self.polls.get_mut(index) else { return };
         let missed = missed(poll.due, poll.every, now);
-        poll.due += poll.every.saturating_mul(missed.saturating_add(1));
+        poll.due += poll.every.saturating_mul(missed.saturating_add(1)) + std::mem::take(&mut poll.lag);
         self.status.overruns.add(u64::from(missed));
     }
 
@@ -442,6 +446,15 @@ fn phases(intervals: &[Duration]) -> Vec<Duration> {
         .collect()
 }
 
+/// How much later than others the line has its rhythm, by its name, so that many lines do not ask at the same
+/// moment. The first value comes at once.
+pub(super) fn lag(line: &str, every: Duration) -> Duration {
+    let mut hasher = SipHasher13::new();
+    hasher.write(line.as_bytes());
+    let thousandths = u32::try_from(hasher.finish() % 1_000).unwrap_or_default();
+    every.min(Duration::from_secs(1)) * thousandths / 1_000
+}
+
 /// How many times a poll was due again before it was over.
 fn missed(due: Instant, every: Duration, now: Instant) -> u32 {
     let late = now.saturating_duration_since(due);
@@ -453,6 +466,8 @@ pub(super) const LEFT_ALONE: &str = "the unit did not answer and is left alone f
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -460,6 +475,14 @@ mod tests {
         let ms = Duration::from_millis;
         let first = phases(&[ms(1_000), ms(1_000), ms(300), ms(1_000), ms(1_000)]);
         assert_eq!(first, [ms(0), ms(250), ms(0), ms(500), ms(750)]);
+    }
+
+    #[test]
+    fn lines_of_one_interval_do_not_ask_at_the_same_moment() {
+        let every = Duration::from_millis(100);
+        let lags: BTreeSet<Duration> = (0..20).map(|n| lag(&format!("press_{n}"), every)).collect();
+        assert!(lags.len() > 15 && lags.iter().all(|lag| *lag < every), "{lags:?}");
+        assert!(lag("press_1", Duration::from_hours(1)) < Duration::from_secs(1));
     }
 
     #[test]
