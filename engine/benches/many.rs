@@ -105,11 +105,10 @@ fn main() {
         if *count == counts[0] {
             base = kib;
         }
-        println!(
-            "| {count} | {:.1} MiB | {:.0} |",
-            kib / 1024.0,
-            (kib - base) * 1024.0 / (*count as f64 - counts[0] as f64)
-        );
+        // Below a thousand it is the allocator's pages that are counted.
+        let each = (kib - base) * 1024.0 / (*count as f64 - counts[0] as f64);
+        let each = if *count < 1_000 { String::new() } else { format!("{each:.0}") };
+        println!("| {count} | {:.1} MiB | {each} |", kib / 1024.0);
     }
 }
 
