@@ -32,8 +32,9 @@ impl StreamConfig {
         }
     }
 
-    /// Says what is wrong with it. `connections`: those that feed it, as far as they are known.
-    pub fn check(&self, connections: &[&ConnectionConfig], review: &mut Review<'_>) {
+    /// Says what is wrong with it, and keeps what it takes from files. `connections`: those that feed it, as
+    /// far as they are known.
+    pub fn check(&mut self, connections: &[&ConnectionConfig], review: &mut Review<'_>) {
         match self {
             Self::Mqtt(config) => {
                 config.check(connections.iter().find_map(|connection| connection.as_mqtt()), review);

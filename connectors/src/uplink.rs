@@ -115,9 +115,9 @@ impl UplinkConfig {
     }
 
     /// Says what is wrong with it, and resolves its paths.
-    pub fn check(&mut self, review: &mut Review<'_>) {
+    pub fn check(&mut self, connection: Option<&ConnectionConfig>, review: &mut Review<'_>) {
         match self {
-            Self::Mqtt(config) => config.check(review),
+            Self::Mqtt(config) => config.check(connection, review),
             Self::Http(config) => config.check(review),
         }
     }

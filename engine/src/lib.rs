@@ -6,13 +6,10 @@
 //!   rules see.
 //! * [`run`]: puts a box together and takes it apart ([`mod@preflight`]: would it start?); [`supervisor`]
 //!   owns its tasks.
-//! * [`sequencer`]: numbers rows (from [`numbers`]) and puts batches and rule changes into one order;
-//!   [`schemas`] keeps inferred columns, [`memories`] what streams remember of retained messages.
-//! * [`rules_dir`] watches the rules directory and the files of [`tables`], [`rulebook`] compiles rules and
-//!   places them, [`worker`] runs them.
-//! * [`journal`]: the sequence on disk, and running it again after a crash.
-//! * [`router`]: rows on their way out, to [`outputs`] or to the uplink.
-//! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`forwarder`] sends them.
+//! * [`sequence`]: one order of all that comes in, on disk where it is journaled.
+//! * [`rules`]: rule files and reference tables, what becomes of them, and what runs them; what they write, on
+//!   its way to [`outputs`] or to the uplink. [`system`] is the stream that the box feeds itself.
+//! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`uplinks`] sends them.
 //! * [`replay`]: the same on recorded rows.
 //! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation;
 //!   [`disk`] is a part of it, and [`machine`] is a box's.

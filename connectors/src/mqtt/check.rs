@@ -9,6 +9,7 @@ use tidegate_core::{FieldType, TS};
 use super::config::{ConnectionConfig, OutputConfig, PACKETS, StreamConfig, UplinkConfig, Version};
 use super::template::Template;
 use super::topic::Filter;
+use crate::connection;
 use crate::stream::OnDiskFailure;
 use crate::table::{At, Review};
 
@@ -208,8 +209,13 @@ impl OutputConfig {
 }
 
 impl UplinkConfig {
-    /// Says what is wrong with it.
-    pub(crate) fn check(&self, review: &mut Review<'_>) {
+    /// Says what is wrong with it. `connection`: the one that it goes by, if that is known.
+    pub(crate) fn check(&self, connection: Option<&connection::ConnectionConfig>, review: &mut Review<'_>) {
+        if connection.is_some_and(|connection| connection.as_mqtt().is_none()) {
+            let what = format!("`{}` is no session with a broker, and takes no rows", self.connection);
+            let help = "name a connection of kind \"mqtt\", or write `url` for a web server".to_owned();
+            review.error(At::value(&["connection"]), what, help);
+        }
         let wrong = match Template::parse_topic(&self.topic) {
             Err(why) => Some((why, None)),
             Ok(topic) => topic.columns().find(|name| !["box", "rule"].contains(name)).map(|name| {

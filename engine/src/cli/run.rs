@@ -192,8 +192,8 @@ impl BoxThatAnswers {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // Connections, sequencer and forwarder wait most of the time; rules and the buffer have threads of their
-    // own.
+    // Connections, sequencer and uplinks wait most of the time. The only worker runs here too; several have
+    // threads of their own, as the buffer has.
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build()
 }
 

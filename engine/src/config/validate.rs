@@ -101,7 +101,7 @@ impl Validator<'_, '_> {
             .into_iter()
             .filter_map(|table| Some((table.name().to_owned(), self.output(table, &connections)?)))
             .collect();
-        let uplinks = self.uplinks(&mut root);
+        let uplinks = self.uplinks(&mut root, &connections);
         let rules = self.or_empty(&mut root, "rules");
         let rules = self.rules(&rules);
         let buffer = self.or_empty(&mut root, "buffer");
@@ -359,8 +359,9 @@ impl Validator<'_, '_> {
             return Some(Stream::Derived { fields: stream.fields });
         }
         let kind = self.kind_of(table)?;
-        let stream = StreamConfig::read(kind, &mut table.clone().reader(&[], self.report))?;
-        let named: Vec<_> = stream.connections().iter().filter_map(|name| connections.get(name)).collect();
+        let mut stream = StreamConfig::read(kind, &mut table.clone().reader(&[], self.report))?;
+        let named = stream.connections().to_vec();
+        let named: Vec<_> = named.iter().filter_map(|name| connections.get(name)).collect();
         self.review(table, |review| stream.check(&named, review));
         Some(Stream::Input(stream))
     }
@@ -426,14 +427,20 @@ impl Validator<'_, '_> {
         if let Some(queue) = &queue {
             self.check_at_most(queue.queue, LONGEST_QUEUE, "queue", &queue_table);
         }
-        let config = OutputConfig::read(kind?, &mut table.clone().reader(&OUTPUT_QUEUE_KEYS, self.report))?;
-        self.review(&table, |review| config.check(connections.get(config.connection()), review));
+        let mut config =
+            OutputConfig::read(kind?, &mut table.clone().reader(&OUTPUT_QUEUE_KEYS, self.report))?;
+        let connection = connections.get(config.connection());
+        self.review(&table, |review| config.check(connection, review));
         let queue = queue?;
         Some(Output { queue: queue.queue, when_full: queue.when_full, config })
     }
 
     /// What is in `[uplink]`, or in the tables of `[uplinks]`.
-    fn uplinks(&mut self, root: &mut Table<'_>) -> BTreeMap<String, Uplink> {
+    fn uplinks(
+        &mut self,
+        root: &mut Table<'_>,
+        connections: &BTreeMap<String, ConnectionConfig>,
+    ) -> BTreeMap<String, Uplink> {
         let only = root.take_table(names::UPLINK, "[uplink]", self.report);
         let several = self.tables(root, "uplinks");
         if let (Some(only), Some(first)) = (&only, several.first()) {
@@ -455,11 +462,15 @@ impl Validator<'_, '_> {
         }
         only.into_iter()
             .chain(several)
-            .filter_map(|table| Some((table.name().to_owned(), self.uplink(table)?)))
+            .filter_map(|table| Some((table.name().to_owned(), self.uplink(table, connections)?)))
             .collect()
     }
 
-    fn uplink(&mut self, mut table: Table<'_>) -> Option<Uplink> {
+    fn uplink(
+        &mut self,
+        mut table: Table<'_>,
+        connections: &BTreeMap<String, ConnectionConfig>,
+    ) -> Option<Uplink> {
         let common = table.take_keys(&UPLINK_KEYS);
         let keys: Option<UplinkKeys> = common.read(&[], self.report);
         if let Some(keys) = &keys {
@@ -482,7 +493,8 @@ impl Validator<'_, '_> {
         let mut review = Review::new(&title, self.base_dir, table.written_empty());
         let mut config = UplinkConfig::read(&mut own.reader(&UPLINK_KEYS, self.report), &mut review);
         if let Some(config) = &mut config {
-            config.check(&mut review);
+            let connection = config.connection().and_then(|name| connections.get(name));
+            config.check(connection, &mut review);
         }
         self.report_remarks(&table, review.remarks);
         let UplinkKeys { rules, in_flight, backlog_rate } = keys?;

@@ -58,8 +58,8 @@ impl Hosted {
                     rule = %name,
                     rows = count,
                     behind = %Span(Duration::from_millis(u64::try_from(behind.as_millis()).unwrap_or(0))),
-                    "rows came after their window had closed and are not counted; raise `--! lateness` if \
-                    they matter, or, when they are further behind than rows ever are, set `--! max_ahead`: \
+                    "rows came after their window had closed and are not counted; raise `lateness` if \
+                    they matter, or, when they are further behind than rows ever are, set `max_ahead`: \
                     some device's clock was ahead"
                 );
             }
@@ -70,7 +70,7 @@ impl Hosted {
                 tracing::warn!(
                     rule = %name,
                     rows = count,
-                    "rows were further ahead of time than `--! max_ahead` says and did not move it on; look \
+                    "rows were further ahead of time than `max_ahead` says and did not move it on; look \
                     at the clock of their device"
                 );
             }
@@ -82,7 +82,7 @@ impl Hosted {
                 tracing::warn!(
                     rule = %name,
                     entries = count,
-                    "the rule kept more than `--! max_state` allows and has given up what was oldest: \
+                    "the rule kept more than `max_state` allows and has given up what was oldest: \
                     nothing is written for it"
                 );
             }

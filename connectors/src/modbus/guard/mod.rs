@@ -139,7 +139,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
 
     /// Sends a frame when the pauses are over, and what has come meanwhile is taken from the line.
     async fn send(&mut self, frame: &[u8], timeout: Duration) -> Result<(), Fault> {
-        sleep_until(self.ready).await;
+        // A timer rounds up to its next millisecond, also where there is nothing to wait for.
+        if self.ready > Instant::now() {
+            sleep_until(self.ready).await;
+        }
         self.drain().await?;
         let sent = async {
             self.line.write_all(frame).await?;
