@@ -96,6 +96,8 @@ struct State {
     /// rows that were handed to the sink, which has not answered yet
     under_way: usize,
     closed: bool,
+    /// whether the sink wants of each point the newest only
+    takes_newest: bool,
     dropped: Sampler,
 }
 
@@ -150,6 +152,10 @@ impl OutputQueue {
             state.rows += rows.len();
             state.waiting.push_back(rows);
             let room = state.room(self.capacity);
+            if state.rows > room && state.takes_newest {
+                // What nobody needs makes room before what somebody does.
+                self.status.superseded.add(state.supersede(&self.name));
+            }
             while state.rows > room {
                 let over = state.rows - room;
                 let Some(oldest) = state.waiting.pop_front() else { break };
@@ -224,6 +230,7 @@ impl OutputQueue {
     pub async fn deliver_to(&self, mut sink: Box<dyn Sink>) {
         let mut failures = Sampler::default();
         let takes = sink.takes();
+        self.lock().takes_newest = takes == Takes::Newest;
         while let Some(Handed { batch, parts, causes }) = self.pop(takes).await {
             let delivery = sink.deliver(Writes { rows: &batch, causes: &causes }).await;
             self.answered();
@@ -606,5 +613,26 @@ mod tests {
         let Cause { rule, version, ordinal, at, .. } = &written[0].1;
         assert_eq!((&**rule, &**version, *ordinal, *at), ("rule", "5e1f", 0, 7));
         assert_eq!((status.written.get(), status.superseded.get()), (3, 2));
+    }
+
+    #[test]
+    fn what_newer_rows_say_anew_makes_room_before_the_newest_value_of_a_point() {
+        let status = Arc::new(OutputStatus::default());
+        let queue = OutputQueue::new("pump", 4, WhenQueueFull::DropOldest, Arc::clone(&status));
+        queue.lock().takes_newest = true;
+        let row = |name: &str, value| {
+            let column = Arc::new(Int64Array::from(vec![value])) as _;
+            let batch = RecordBatch::try_from_iter([(name, column)]).unwrap();
+            waiting(Rows { batch, seqs: Seqs::One { seq: 0 } })
+        };
+        wait(queue.push(row("on", 1)));
+        (0..50).for_each(|n| wait(queue.push(row("n", n))));
+        let written = Arc::new(Mutex::new(Vec::new()));
+        queue.close();
+        wait(queue.deliver_to(Box::new(Points(Arc::clone(&written)))));
+        let written = std::mem::take(&mut *written.lock().unwrap());
+        let said: Vec<&str> = written.iter().map(|(said, _)| said.as_str()).collect();
+        assert_eq!(said, ["on 1", "n 49"]);
+        assert_eq!((status.dropped.get(), status.superseded.get()), (0, 49));
     }
 }

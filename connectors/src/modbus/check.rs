@@ -17,6 +17,9 @@ use crate::table::{At, Remark, Review};
 /// The column that tells devices apart.
 pub const DEVICE: &str = "device";
 
+/// Longer than any device needs between two requests.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// What nobody waits for any longer.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -34,7 +37,11 @@ impl ConnectionConfig {
         review: &mut Review<'_>,
     ) {
         let Some(port) = &self.serial else { return };
-        let has_it = |other: &Self| other.serial.as_ref().is_some_and(|other| other.device == port.device);
+        // The names below /dev/serial are links.
+        let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let device = resolved(&port.device);
+        let has_it =
+            |other: &Self| other.serial.as_ref().is_some_and(|other| resolved(&other.device) == device);
         if let Some((other, _)) = earlier.find(|(_, other)| has_it(other)) {
             let what = format!("`{name}` and `{other}` use the same port {}", port.device.display());
             let help = "one connection has the line: name it in all streams and outputs of its devices, and \
@@ -82,6 +89,15 @@ impl ConnectionConfig {
         }
         check_timeout(&["timeout"], Some(self.timeout), &mut problems);
         check_timeout(&["connect_timeout"], Some(self.connect_timeout), &mut problems);
+        for (key, pause) in [
+            ("pause_after_connect", self.pause_after_connect),
+            ("pause_between_requests", self.pause_between_requests),
+        ] {
+            if pause.0 > LONGEST_PAUSE {
+                let what = format!("a pause is at most {}, and not {pause}", Span(LONGEST_PAUSE));
+                problems.push(Problem::new(&[key], what));
+            }
+        }
         if self.park.time.0.is_zero() {
             problems.push(Problem::new(&["park", "for"], "a unit is parked for longer than nothing"));
         }
@@ -234,7 +250,7 @@ impl StreamConfig {
             ),
             Some(units) if units.is_empty() => {
                 problems.push(
-                    Problem::new(&["units"], "it names no unit")
+                    Problem::absent(&["units"], "it names no unit")
                         .help("write units = { press_1 = 1, press_2 = 2 }"),
                 );
             }
@@ -349,6 +365,12 @@ impl OutputConfig {
                 }
             };
             let at = ["fields", &point.name];
+            if let Some(name) = point.name_of_several() {
+                problems.push(
+                    Problem::new(&at, format!("two contents of {point} are named \"{name}\""))
+                        .help("who writes the name would not know which of them is meant"),
+                );
+            }
             if !point.table.is_writable() {
                 problems.push(
                     Problem::new(&at, format!("{point} can be read only"))
@@ -488,6 +510,7 @@ mod tests {
             (with("serial", json!({ "device": "/dev/ttyS0" })), "keep one of them"),
             (with("echo", json!(true)), "Modbus TCP has no echo"),
             (with("timeout", json!("0s")), "from 1ms to 10min"),
+            (with("pause_between_requests", json!("400d")), "at most 1min"),
             (with("park", json!({ "after": 1, "for": "0s" })), "longer than nothing"),
             (with("backoff", json!({ "min": "2s", "max": "1s" })), "longer than `backoff.max`"),
         ] {
@@ -498,6 +521,8 @@ mod tests {
     #[test]
     fn streams_and_outputs_that_contradict_themselves_are_refused_with_the_place() {
         assert_eq!(stream(json!({})), [""; 0]);
+        let several = json!({ "holding": 1, "type": "int16", "values": { "3": "fault", "4": "fault" } });
+        assert_eq!(stream(json!({ "fields": { "mode": several } })), [""; 0], "many devices have that");
         let point = |name: &str| json!({ "fields": { name: { "coil": 1 } } });
         for (problems, words) in [
             (stream(json!({ "fields": {} })), "fields: it has no fields"),
@@ -521,6 +546,12 @@ mod tests {
                 "x (holding register 1 to 2) takes 2 registers, and one request reads 1",
             ),
             (output(json!({ "x": { "discrete": 1 } })), "x (discrete input 1) can be read only"),
+            (
+                output(json!({
+                    "mode": { "holding": 1, "type": "int16", "values": { "3": "fault", "4": "fault" } },
+                })),
+                "are named \"fault\"",
+            ),
             (
                 output(json!({
                     "a": { "holding": 1, "type": "int32" }, "b": { "holding": 2, "bit": 3 },

@@ -120,6 +120,7 @@ impl Running {
                 End::Lost(reason) => {
                     self.lost(reason, up);
                     let pause = self.line.backoff.pause();
+                    self.line.status.waits(pause);
                     if self.meanwhile(sleep(pause)).await.is_none() {
                         return;
                     }
@@ -140,8 +141,11 @@ impl Running {
     }
 
     fn lost(&mut self, reason: String, up: Option<Duration>) {
-        if let Some(up) = up {
-            self.line.backoff.was_up(up);
+        match up {
+            // What answers is there, whatever one of its units does.
+            Some(_) if self.answered => self.line.backoff.succeeded(),
+            Some(up) => self.line.backoff.was_up(up),
+            None => {}
         }
         self.line.status.is_down(Some(reason.clone()));
         self.outages.lost(reason);
@@ -259,6 +263,13 @@ impl Running {
         while let Some(command) = self.next_command() {
             let mut ended = None;
             let mut outcome = Ok(());
+            if self.line.polls.turn(command.unit, Instant::now()) == Turn::Leave {
+                let why =
+                    format!("unit {} does not answer, and is left alone for a while (`park`)", command.unit);
+                // Whoever asked has given up if this fails.
+                let _ = command.answer.send(Err(DeliveryError::Transient(why)));
+                continue;
+            }
             for (done, write) in command.writes.iter().enumerate() {
                 let result = self.write(guard, &command, write).await;
                 let Err(error) = result else { continue };
@@ -325,6 +336,10 @@ impl Running {
         };
         let asked = *self.line.polls.asked().borrow_and_update();
         let outcome = self.read_all(guard, index, tries, &mut reading).await;
+        if outcome.is_err() && self.shutdown.is_cancelled() {
+            self.line.polls.end();
+            return Err(End::Idle);
+        }
         if matches!(outcome, Err(End::HungUp)) && !reading.has_answers() {
             return outcome;
         }
@@ -393,7 +408,11 @@ impl Running {
         let mut tried = 0;
         loop {
             tried += 1;
-            let result = guard.call(unit, request(read), timeout).await;
+            let result = tokio::select! {
+                biased;
+                result = guard.call(unit, request(read), timeout) => result,
+                () = grace(&self.shutdown) => Err(Fault::Io("the box stops".into())),
+            };
             match &result {
                 Ok(_) | Err(Fault::Exception(_)) => {
                     (self.silent, self.answered) = (0, true);
@@ -414,6 +433,12 @@ impl Running {
             }
         }
     }
+}
+
+/// Resolves when the box stops, and has waited long enough for an answer.
+async fn grace(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    sleep(Duration::from_secs(1)).await;
 }
 
 /// Resolves when the engine has room, if something waits for that; with `false` when it is gone.

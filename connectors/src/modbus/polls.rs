@@ -83,6 +83,9 @@ impl Reading {
             self.alive = self.alive.or(Some(false));
         } else if matches!(fault, Fault::Exception(_)) {
             self.alive = Some(true);
+        } else if fault.ends_connection() && *fault != Fault::ClosedBefore {
+            // One device must not take the line from the others again and again.
+            self.alive = self.alive.or(Some(false));
         }
     }
 

@@ -47,6 +47,8 @@ impl Sink for PointSink {
             let mut delivery = Delivery::default();
             for row in 0..rows.num_rows() {
                 let outcome = match self.encode(rows, row) {
+                    // A row without a value asks for nothing.
+                    Ok(values) if values.is_empty() => Ok(()),
                     Ok(values) => self.write(writes(values)).await,
                     Err(why) => Err(DeliveryError::Permanent(why)),
                 };
@@ -73,7 +75,7 @@ impl PointSink {
                 None => return Err(format!("{point} cannot be written from {}", column.data_type())),
             }
         }
-        if values.is_empty() { Err("the row has no value to write".into()) } else { Ok(values) }
+        Ok(values)
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<(), DeliveryError> {

@@ -220,6 +220,45 @@ async fn a_line_on_which_something_is_always_due_ends_when_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn a_box_that_stops_does_not_wait_for_a_device_that_is_given_long_to_answer() {
+    let mut device = Script::start(Nature { silent: vec![1], ..Nature::default() }).await;
+    let stream = json!({ "timeout": "10min", "fields": { "n": { "holding": 7, "type": "uint16" } } });
+    let rig = Setup::tcp(device.port()).stream("s", stream).run();
+    device.request().await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_unit_that_answers_wrongly_costs_only_itself() {
+    let device = Script::start(Nature { garbled: vec![2], ..Nature::default() }).await;
+    let stream = json!({
+        "units": { "a": 1, "b": 2, "c": 3 }, "quality": true,
+        "fields": { "n": { "holding": 7, "type": "uint16" } },
+    });
+    let output = json!({ "unit": 2, "fields": { "run": { "coil": 1 } } });
+    let mut rig = Setup::tcp(device.port()).stream("s", stream).output("o", output).run();
+    rig.row_where(|row| row["fault"].as_str().is_some_and(|fault| fault.contains("left alone"))).await;
+    assert_eq!(rig.status.parked(), [2]);
+    let reconnects = rig.status.reconnects.get();
+    let mut good = 0;
+    while good < 20 {
+        let row = rig.row().await;
+        let is_good = row["device"] != "b";
+        assert_eq!(row["quality"], if is_good { "good" } else { "bad" }, "{row:?}");
+        good += usize::from(is_good);
+    }
+    assert_eq!(rig.status.reconnects.get(), reconnects, "nobody is asked who breaks the line");
+    // Nor is it written to, which would take the line from the others.
+    match rig.write("o", &json!({ "run": true })).await {
+        Err(DeliveryError::Transient(why)) => {
+            assert!(why.contains("unit 2") && why.contains("left alone"), "{why}")
+        }
+        other => panic!("{other:?}"),
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn rows_wait_for_a_busy_engine_and_writes_do_not() {
     let device = Script::start(Nature::default()).await;
     let mut rig = Setup::tcp(device.port())

@@ -30,6 +30,8 @@ pub(crate) struct Nature {
     pub(crate) silent: Vec<u8>,
     /// functions that it does not know
     pub(crate) lacks: Vec<u8>,
+    /// units whose answers have two bytes too many
+    pub(crate) garbled: Vec<u8>,
     /// whether it closes the connection after each answer
     pub(crate) hangs_up: bool,
     /// whether it forgets what is written
@@ -129,7 +131,11 @@ async fn serve(
         drop(hold.lock().await);
         let (answer, hangs_up) = {
             let mut nature = nature.lock().unwrap();
-            (nature.answer(header[6], &content), nature.hangs_up)
+            let mut answer = nature.answer(header[6], &content);
+            if nature.garbled.contains(&header[6]) {
+                answer.iter_mut().for_each(|answer| answer.extend([0, 0]));
+            }
+            (answer, nature.hangs_up)
         };
         let Some(answer) = answer else { continue };
         let length = u16::try_from(answer.len() + 1).unwrap().to_be_bytes();

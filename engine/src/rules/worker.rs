@@ -1,8 +1,8 @@
 //! A worker runs rules, in the order of the sequence.
 //!
-//! It is a plain state machine: entries in, rows out. A box runs its only one beside the sequencer, and several
-//! on threads of their own; a replay calls it in place. Rules that feed each other through derived streams live on the same worker; rows of a derived
-//! stream reach their readers within the same entry.
+//! It is a plain state machine: entries in, rows out. A box runs its only one beside the sequencer, and
+//! several on threads of their own; a replay calls it in place. Rules that feed each other through derived
+//! streams live on the same worker; rows of a derived stream reach their readers within the same entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

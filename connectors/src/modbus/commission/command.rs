@@ -12,7 +12,9 @@ use tidegate_core::diagnostic::did_you_mean;
 
 use super::{Found, Reading, Session, Written};
 use crate::commission::{Known, Outcome};
-use crate::modbus::config::{ConnectionConfig, OutputConfig, Parity, PointConfig, StreamConfig};
+use crate::modbus::config::{
+    ConnectionConfig, MOST_BITS, MOST_REGISTERS, OutputConfig, Parity, PointConfig, StreamConfig,
+};
 use crate::modbus::plan::Limits;
 use crate::modbus::points::{Point, Spelling, nearest_point};
 use crate::output::OutputConfig as OutputKind;
@@ -360,6 +362,10 @@ fn missing<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> 
 /// A point as it is written on the command line, and those behind it.
 fn run_of_points(text: &str, count: u16) -> Result<Vec<Point>, String> {
     let first = parse_point(text)?;
+    let most = if first.table.is_bits() { MOST_BITS } else { MOST_REGISTERS };
+    if first.count > most {
+        return Err(format!("{first} takes {} registers, and one request reads {most}", first.count));
+    }
     let behind = |n: u16| {
         let step = if first.mask() == u16::MAX || first.table.is_bits() { first.count } else { 0 };
         let address = u32::from(first.address) + u32::from(n) * u32::from(step);
@@ -389,9 +395,13 @@ fn parse_point(text: &str) -> Result<Point, String> {
             // The number of a data sheet is a text, since its zeros count.
             _ if key == "at" => value.into(),
             Ok(number) => number.into(),
-            Err(_) => value.parse::<f64>().map_or_else(|_| value.into(), Value::from),
+            Err(_) => {
+                value.parse::<f64>().ok().filter(|n| n.is_finite()).map_or_else(|| value.into(), Value::from)
+            }
         };
-        keys.insert(key.trim().to_owned(), value);
+        if keys.insert(key.trim().to_owned(), value).is_some() {
+            return Err(format!("{text}: `{}` stands twice", key.trim()));
+        }
     }
     let wrong = |error: &dyn std::fmt::Display| format!("{text}: {error}");
     let mut config: PointConfig = serde_json::from_value(keys.into()).map_err(|error| wrong(&error))?;

@@ -1,6 +1,5 @@
 //! Modbus TCP: answers are told apart by their transaction ids.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -10,20 +9,21 @@ use super::{Framing, Guard};
 use crate::modbus::fault::Fault;
 use crate::modbus::frame::{Expected, HEADER, Look, tcp_frame};
 
-/// Transaction ids whose answers may still come.
-const REMEMBERED: usize = 16;
+/// So many of the newest transactions may still be answered; half of all ids are told from those to come.
+const REMEMBERED: u16 = 1 << 15;
 
 /// The transactions of a connection.
 #[derive(Debug)]
 pub(in crate::modbus) struct Transactions {
     any_unit: bool,
     next: u16,
-    past: VecDeque<u16>,
+    /// how many were begun, as far as they count
+    begun: u16,
 }
 
 impl Transactions {
     pub(super) fn new(any_unit: bool, first: u16) -> Self {
-        Self { any_unit, next: first, past: VecDeque::with_capacity(REMEMBERED) }
+        Self { any_unit, next: first, begun: 0 }
     }
 
     pub(super) fn next(&self) -> u16 {
@@ -33,11 +33,14 @@ impl Transactions {
     fn begin(&mut self) -> u16 {
         let id = self.next;
         self.next = id.wrapping_add(1);
-        if self.past.len() == REMEMBERED {
-            self.past.pop_front();
-        }
-        self.past.push_back(id);
+        self.begun = (self.begun + 1).min(REMEMBERED);
         id
+    }
+
+    /// Whether the transaction was begun on this connection.
+    fn is_known(&self, id: u16) -> bool {
+        let age = self.next.wrapping_sub(id);
+        age > 0 && age <= self.begun
     }
 
     /// Throws away what has come before a request, except for the beginning of an answer that is known to be
@@ -47,7 +50,7 @@ impl Transactions {
         while let Ok(Some(frame)) = tcp_frame(heard) {
             heard.drain(..frame.len);
         }
-        let late = heard.first_chunk::<2>().is_some_and(|id| self.past.contains(&u16::from_be_bytes(*id)));
+        let late = heard.first_chunk::<2>().is_some_and(|id| self.is_known(u16::from_be_bytes(*id)));
         if !late {
             heard.clear();
         }
@@ -104,7 +107,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
 
     fn skip_late(&self, transaction: u16) -> Result<(), Fault> {
         let Framing::Tcp(transactions) = &self.framing else { return Err(super::unknown()) };
-        if !transactions.past.contains(&transaction) {
+        if !transactions.is_known(transaction) {
             return Err(Fault::Garbled(format!(
                 "it belongs to transaction {transaction}, which nobody began"
             )));
@@ -124,4 +127,25 @@ fn check(expected: &Expected, content: &[u8]) -> Result<(), Fault> {
         content.len(),
         shown.join(" ")
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_to_all_that_was_asked_lately_are_known() {
+        let mut transactions = Transactions::new(false, 65_530);
+        assert!(!transactions.is_known(65_530) && !transactions.is_known(65_529));
+        let first = transactions.begin();
+        for _ in 0..100 {
+            transactions.begin();
+        }
+        assert!(transactions.is_known(first) && transactions.is_known(94), "the newest is 94");
+        assert!(!transactions.is_known(95) && !transactions.is_known(65_529), "nobody began these");
+        for _ in 0..70_000 {
+            transactions.begin();
+        }
+        assert!(!transactions.is_known(transactions.next()));
+    }
 }

@@ -9,7 +9,7 @@ mod encode;
 mod parse;
 mod scaling;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -102,6 +102,13 @@ impl Point {
     #[must_use]
     pub fn end(&self) -> u32 {
         u32::from(self.address) + u32::from(self.count)
+    }
+
+    /// A name that several of its contents have, so that it cannot be written.
+    pub(in crate::modbus) fn name_of_several(&self) -> Option<&str> {
+        let Meaning::Integer { view: View::Named(names), .. } = &self.meaning else { return None };
+        let mut seen = BTreeSet::new();
+        names.values().map(String::as_str).find(|name| !seen.insert(*name))
     }
 
     /// The bits of its registers that are its own.

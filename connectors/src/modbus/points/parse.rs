@@ -270,10 +270,6 @@ fn integer(config: &PointConfig, value_type: ValueType, integer: Integer) -> Res
                     Problem::new(&at, format!("\"{content}\" is not a whole number"))
                         .help("write contents in front: { 0 = \"off\", 1 = \"auto\" }")
                 })?;
-                if names.values().any(|known| known == name) {
-                    return Err(Problem::new(&at, format!("two contents are named \"{name}\""))
-                        .help("who writes the name would not know which of them is meant"));
-                }
                 names.insert(has(number.into(), &at)?, name.clone());
             }
             View::Named(names)

@@ -68,11 +68,6 @@ fn what_contradicts_itself_is_refused_with_its_key() {
         (r#"{"holding": 1, "type": "int16", "values": {"0": "off"}, "scale": 2}"#, "values", "keep one"),
         (r#"{"holding": 1, "type": "int16", "values": {"off": "0"}}"#, "values.off", "whole number"),
         (r#"{"holding": 1, "type": "uint8", "values": {"256": "off"}}"#, "values.256", "0 to 255"),
-        (
-            r#"{"holding": 1, "type": "int16", "values": {"0": "off", "1": "off"}}"#,
-            "values.1",
-            "two contents",
-        ),
     ] {
         let problem = parse(config).unwrap_err();
         assert_eq!(problem.at.join("."), at, "{config}: {problem}");
