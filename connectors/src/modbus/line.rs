@@ -263,7 +263,7 @@ impl Running {
         while let Some(command) = self.next_command() {
             let mut ended = None;
             let mut outcome = Ok(());
-            if self.line.polls.turn(command.unit, Instant::now()) == Turn::Leave {
+            if !self.line.polls.may_write(command.unit, command.timeout, Instant::now()) {
                 let why =
                     format!("unit {} does not answer, and is left alone for a while (`park`)", command.unit);
                 // Whoever asked has given up if this fails.
@@ -304,7 +304,10 @@ impl Running {
         let mut device = Device { guard, unit: command.unit, timeout: command.timeout, lacks };
         let result = device.write(write, command.read_back).await;
         match result.as_ref().err().map(WriteFault::fault) {
-            None | Some(None) => self.answered = true,
+            None | Some(None) => {
+                self.answered = true;
+                self.line.polls.settle_unit(command.unit, true, Instant::now());
+            }
             Some(Some(fault)) => self.count(fault),
         }
         result

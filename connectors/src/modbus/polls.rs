@@ -115,6 +115,9 @@ impl Reading {
     }
 }
 
+/// How many timeouts lie between two writes that try a unit which is left alone.
+const TRY_EVERY: u32 = 4;
+
 /// A stream of the connection.
 pub(super) struct Stream {
     pub(super) rows: Rows,
@@ -127,6 +130,8 @@ struct Unit {
     /// polls without an answer, one after the other
     failures: u32,
     parked_until: Option<Instant>,
+    /// when a write has tried it last while it is left alone
+    tried: Option<Instant>,
 }
 
 /// Whether a unit is to be asked.
@@ -242,6 +247,19 @@ impl Polls {
             Some(until) if until <= now => Turn::Try,
             Some(_) => Turn::Leave,
         }
+    }
+
+    /// Whether a write may take the line for the unit. One that is left alone is tried now and then, since a
+    /// command matters more than a value, and not each time, since it would hold up the others.
+    pub(super) fn may_write(&mut self, unit: u8, timeout: Duration, now: Instant) -> bool {
+        let Some(state) = self.units.get_mut(&unit).filter(|state| state.parked_until.is_some()) else {
+            return true;
+        };
+        let is_early = state.tried.is_some_and(|tried| now < tried + TRY_EVERY * timeout);
+        if !is_early {
+            state.tried = Some(now);
+        }
+        !is_early
     }
 
     /// Takes the values out of an answer.

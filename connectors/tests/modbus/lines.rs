@@ -235,8 +235,7 @@ async fn a_unit_that_answers_wrongly_costs_only_itself() {
         "units": { "a": 1, "b": 2, "c": 3 }, "quality": true,
         "fields": { "n": { "holding": 7, "type": "uint16" } },
     });
-    let output = json!({ "unit": 2, "fields": { "run": { "coil": 1 } } });
-    let mut rig = Setup::tcp(device.port()).stream("s", stream).output("o", output).run();
+    let mut rig = Setup::tcp(device.port()).stream("s", stream).run();
     rig.row_where(|row| row["fault"].as_str().is_some_and(|fault| fault.contains("left alone"))).await;
     assert_eq!(rig.status.parked(), [2]);
     let reconnects = rig.status.reconnects.get();
@@ -248,13 +247,30 @@ async fn a_unit_that_answers_wrongly_costs_only_itself() {
         good += usize::from(is_good);
     }
     assert_eq!(rig.status.reconnects.get(), reconnects, "nobody is asked who breaks the line");
-    // Nor is it written to, which would take the line from the others.
-    match rig.write("o", &json!({ "run": true })).await {
-        Err(DeliveryError::Transient(why)) => {
-            assert!(why.contains("unit 2") && why.contains("left alone"), "{why}")
-        }
-        other => panic!("{other:?}"),
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_write_tries_a_unit_that_is_left_alone_now_and_then_and_takes_it_up_again() {
+    let device = Script::start(Nature { silent: vec![2], ..Nature::default() }).await;
+    let fields = json!({ "n": { "holding": 7, "type": "uint16" } });
+    let stream = json!({ "units": { "a": 1, "b": 2 }, "timeout": "50ms", "fields": fields });
+    let output = json!({ "unit": 2, "timeout": "500ms", "fields": { "run": { "coil": 1 } } });
+    let setup = Setup::tcp(device.port()).set("park", json!({ "after": 1, "for": "1h" }));
+    let mut rig = setup.stream("s", stream).output("o", output).run();
+    while rig.status.parked().is_empty() {
+        rig.row().await;
     }
+    for words in ["no answer within", "unit 2 does not answer, and is left alone"] {
+        match rig.write("o", &json!({ "run": true })).await {
+            Err(DeliveryError::Transient(why)) => assert!(why.contains(words), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    device.nature.lock().unwrap().silent.clear();
+    while rig.write("o", &json!({ "run": true })).await.is_err() {}
+    assert!(rig.status.parked().is_empty());
+    rig.row_where(|row| row["device"] == "b").await;
     rig.end().await;
 }
 
