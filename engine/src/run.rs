@@ -262,7 +262,7 @@ fn start_workers(
         let name = format!("rules {number}");
         // The only one has nobody to make room for, and each hand-over to another thread makes a row late.
         if count.get() == 1 {
-            supervisor.spawn(&name, work)
+            supervisor.spawn_unnamed(&name, work)
         } else {
             supervisor.thread(&name, work)?
         }

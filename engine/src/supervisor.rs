@@ -63,7 +63,12 @@ impl Supervisor {
     /// Runs `task` under `name`. When it panics, the box stops.
     pub fn spawn(&mut self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
         let span = tracing::info_span!("task", name);
-        let task = tokio::spawn(task.instrument(span));
+        self.spawn_unnamed(name, task.instrument(span));
+    }
+
+    /// The same for a task whose log lines say by themselves what they are about.
+    pub fn spawn_unnamed(&mut self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+        let task = tokio::spawn(task);
         self.follow(name, async move { task.await.is_err_and(|error| error.is_panic()) });
     }
 
