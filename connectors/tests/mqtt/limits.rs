@@ -113,7 +113,7 @@ async fn pings_go_out_while_messages_pour_in() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "silent").await;
-        let mut rig = Setup::new(version, broker.port()).set("keep_alive", json!("2s")).numbers(0).run();
+        let mut rig = Setup::new(version, broker.port()).set("keep_alive", json!("4s")).numbers(0).run();
         rig.listening(&peer).await;
         let mut source = tokio::spawn(async move {
             while rig.rows.recv().await.is_some() {}
@@ -127,7 +127,7 @@ async fn pings_go_out_while_messages_pour_in() {
             }
         });
         for _ in 0..2 {
-            let _socket = silent_client(broker.port(), 2);
+            let _socket = silent_client(broker.port(), 4);
             tokio::select! {
                 (topic, _) = peer.next() => assert_eq!(topic, "silent"),
                 _ = &mut source => panic!("the source ended"),

@@ -75,7 +75,7 @@ fn an_uplink_of_300_bits_a_second_slows_nobody_and_when_it_is_better_live_rows_g
 #[ignore = "it makes networks: see main.rs"]
 fn a_connection_is_made_at_300_bits_a_second_and_rows_arrive() {
     apart(async || {
-        let mut scene = Scene::set(Settings { uplink_keep_alive: "12s", ..Settings::default() }).await;
+        let mut scene = Scene::set(Settings { uplink_keep_alive: "20s", ..Settings::default() }).await;
         scene.uplink_wire.set(Quality::GONE);
         scene.lost(0, "cloud").await;
         scene.uplink_wire.set(Quality { bits_per_s: Some(300), ..Quality::GOOD });
