@@ -25,8 +25,8 @@ impl OutputConfig {
         }
     }
 
-    /// Says what is wrong with it, and keeps what it takes from files. `connection`: the one that it writes to,
-    /// if that is known.
+    /// Says what is wrong with it, and keeps what it takes from files. `connection`: the one that it writes
+    /// to, if that is known.
     pub fn check(&mut self, connection: Option<&ConnectionConfig>, review: &mut Review<'_>) {
         match self {
             Self::Mqtt(config) => config.check(review),

@@ -194,7 +194,8 @@ impl LineStatus {
         }
     }
 
-    /// What went wrong on the line: requests without an answer or refused, and what came and could not be read.
+    /// What went wrong on the line: requests without an answer or refused, and what came and could not be
+    /// read.
     #[must_use]
     pub fn errors(&self) -> u64 {
         [&self.timeouts, &self.exceptions, &self.malformed, &self.hang_ups].iter().map(|of| of.get()).sum()

@@ -7,8 +7,8 @@
 //! * [`run`]: puts a box together and takes it apart ([`mod@preflight`]: would it start?); [`supervisor`]
 //!   owns its tasks.
 //! * [`sequence`]: one order of all that comes in, on disk where it is journaled.
-//! * [`rules`]: rule files and reference tables, what becomes of them, and what runs them; what they write, on
-//!   its way to [`outputs`] or to the uplink. [`system`] is the stream that the box feeds itself.
+//! * [`rules`]: rule files and reference tables, what becomes of them, and what runs them; what they write,
+//!   on its way to [`outputs`] or to the uplink. [`system`] is the stream that the box feeds itself.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`uplinks`] sends them.
 //! * [`replay`]: the same on recorded rows.
 //! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation;

@@ -35,8 +35,8 @@ pub fn schema() -> &'static SchemaRef {
     &SCHEMA
 }
 
-/// Feeds [`CONNECTIONS`]: a row whenever a connection comes up, goes down, goes on to fail for another reason,
-/// or leaves a unit alone or takes it up again.
+/// Feeds [`CONNECTIONS`]: a row whenever a connection comes up, goes down, goes on to fail for another
+/// reason, or leaves a unit alone or takes it up again.
 pub struct Connections {
     lines: Vec<Line>,
     clock: Arc<dyn Clock>,

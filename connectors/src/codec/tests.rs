@@ -1,9 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray, TimestampNanosecondArray,
-    TimestampSecondArray,
-};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 use serde_json::{Value, json};
 use tidegate_core::FieldType;
@@ -639,73 +636,4 @@ fn layouts_that_cannot_be_are_refused() {
         let error = path.parse::<super::Path>().unwrap_err();
         assert!(error.contains(instead), "{error}");
     }
-}
-
-/// The offsets are those of the IANA database, as `date -d @S` shows them with `TZ` set.
-#[test]
-fn a_time_is_written_by_the_clock_of_its_zone() {
-    let s = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_second();
-    let berlin = Some("Europe/Berlin");
-    for (utc, zone, expected) in [
-        ("2026-10-25T00:30:05Z", berlin, "2026-10-25T02:30:05+02:00"),
-        ("2026-10-25T01:30:05Z", berlin, "2026-10-25T02:30:05+01:00"),
-        ("2026-07-01T00:00:00Z", Some("America/St_Johns"), "2026-06-30T21:30:00-02:30"),
-        ("2026-01-01T00:00:00Z", Some("Europe/London"), "2026-01-01T00:00:00+00:00"),
-        ("2026-01-01T00:00:00Z", Some("+05:45"), "2026-01-01T05:45:00+05:45"),
-        ("2026-01-01T00:00:00Z", Some("UTC"), "2026-01-01T00:00:00Z"),
-        ("2026-01-01T00:00:00Z", Some("+00:00"), "2026-01-01T00:00:00Z"),
-        ("2026-03-28T14:00:00Z", None, "2026-03-28T14:00:00"),
-        // Berlin was 53 minutes and 28 seconds ahead, which RFC 3339 cannot say.
-        ("1880-01-01T00:00:00Z", berlin, "1880-01-01T00:00:00Z"),
-    ] {
-        let zone = zone.map(std::sync::Arc::<str>::from);
-        let columns = [
-            std::sync::Arc::new(
-                TimestampNanosecondArray::from(vec![s(utc) * 1_000_000_000]).with_timezone_opt(zone.clone()),
-            ) as ArrayRef,
-            std::sync::Arc::new(
-                TimestampMillisecondArray::from(vec![s(utc) * 1_000]).with_timezone_opt(zone.clone()),
-            ),
-            std::sync::Arc::new(TimestampSecondArray::from(vec![s(utc)]).with_timezone_opt(zone)),
-        ];
-        for column in columns {
-            let mut out = Vec::new();
-            write_value(&column, 0, &mut out);
-            assert_eq!(
-                String::from_utf8(out).unwrap(),
-                format!("\"{expected}\""),
-                "{:?}",
-                column.data_type()
-            );
-        }
-    }
-}
-
-#[test]
-fn declared_columns_that_never_have_a_value_are_named_once_with_the_key_that_is_spelled_otherwise() {
-    let layout = declared(&[
-        ("temp", FieldType::Float64, "temp"),
-        ("speed", FieldType::Float64, "motor.speed"),
-        ("seldom", FieldType::Int64, "seldom"),
-    ]);
-    let mut decoder = Decoder::new(&layout).unwrap();
-    let mut feed = |rows: usize, payload: &str| {
-        for _ in 0..rows {
-            decoder.decode(payload.as_bytes(), &[], 0).unwrap();
-        }
-        decoder.finish().unwrap();
-        decoder.unseen()
-    };
-    let payload = r#"{"Temp": 81.5, "Motor": {"speed": 7}}"#;
-    assert_eq!(feed(99, payload), None, "it may come later");
-    let said = feed(1, payload).unwrap();
-    assert_eq!(
-        said,
-        "temp (the payload has \"Temp\", and case counts), speed (the payload has \"Motor\", and case \
-        counts), seldom"
-    );
-    assert_eq!(feed(1, payload), None);
-    let said = feed(1, r#"{"seldom": 1, "temp": 1}"#).unwrap();
-    assert_eq!(said, "speed (the payload has \"Motor\", and case counts)");
-    assert_eq!(feed(1, r#"{"motor": {"speed": 7}}"#), Some(String::new()), "all is well");
 }

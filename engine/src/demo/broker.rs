@@ -36,7 +36,8 @@ impl Broker {
         let config = BrokerConfig::new()
             .with_bind_addresses(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))])
             .with_storage(storage)
-            .with_session_expiry(Duration::from_secs(3600))
+            // What a connection asks for where nothing is configured.
+            .with_session_expiry(Duration::from_hours(7 * 24))
             .with_max_packet_size(1 << 20)
             .with_max_clients(64)
             .with_max_retained_messages(1_000)

@@ -108,7 +108,8 @@ mod tests {
         let said = feed(1, payload).unwrap();
         assert_eq!(
             said,
-            "temp (the payload has \"Temp\", and case counts), speed (the payload has \"Motor\", and case counts), seldom"
+            "temp (the payload has \"Temp\", and case counts), speed (the payload has \"Motor\", and case \
+            counts), seldom"
         );
         assert_eq!(feed(1, payload), None);
         let said = feed(1, r#"{"seldom": 1, "temp": 1}"#).unwrap();
