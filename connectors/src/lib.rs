@@ -9,15 +9,16 @@
 //! that answer its questions, and `open`. A new protocol is a new module and one arm in each of their
 //! `match`es. [`codec`] is for every connection that carries bytes: any of them takes any format.
 
-pub mod backoff;
 pub mod codec;
 pub mod commission;
 pub mod connection;
 pub mod http;
+pub mod line;
 pub mod modbus;
 pub mod mqtt;
 pub mod output;
 pub mod quality;
+pub mod rows;
 pub mod secret;
 pub mod status;
 pub mod stream;
@@ -44,8 +45,8 @@ pub use uplink::UplinkConfig;
 pub struct Inlet {
     /// Where the connection puts what it read: the sequencer's queue. Sending waits when the queue is full,
     /// which holds the line back.
-    pub queue: mpsc::Sender<Intake>,
-    /// what [`Intake::Line`] calls the connection
+    pub queue: mpsc::Sender<Arrival>,
+    /// what [`Arrival::Line`] calls the connection
     pub line: usize,
     /// When the connection was last asked whether it listens, in the sequence's time; see
     /// [`LineNews::Heard`].
@@ -61,14 +62,14 @@ impl Inlet {
 
     /// What is new of the connection, as the queue takes it.
     #[must_use]
-    pub fn news(&self, news: LineNews) -> Intake {
-        Intake::Line { line: self.line, news }
+    pub fn news(&self, news: LineNews) -> Arrival {
+        Arrival::Line { line: self.line, news }
     }
 }
 
 /// What comes from connections.
 #[derive(Debug)]
-pub enum Intake {
+pub enum Arrival {
     /// Rows.
     Rows(Batch),
     /// Whether what does not come is silence.

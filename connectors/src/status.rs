@@ -2,9 +2,11 @@
 //! the session.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidegate_core::status::{Counter, Newest};
+pub use tidegate_core::status::Counter;
+use tidegate_core::status::Newest;
 use tokio::sync::watch;
 
 /// One connection.
@@ -12,42 +14,28 @@ use tokio::sync::watch;
 pub struct LineStatus {
     /// whether the line is up; change it with [`LineStatus::is_up`] and [`LineStatus::is_down`]
     pub connected: AtomicBool,
-    /// messages taken in
+    /// messages, answers or frames taken in
     pub messages: Counter,
-    /// messages among them that the broker repeated; they were known again, and their rows were not taken
-    /// twice
-    pub repeated: Counter,
     /// rows made of them
     pub rows: Counter,
-    /// messages that could not be decoded, or are too large; they are lost
+    /// what could not be decoded, or is too large; it is lost
     pub malformed: Counter,
     /// values that did not fit their column, and are null
     pub wrong_type: Counter,
-    /// messages and rows that were dropped because the engine did not take them in time (QoS 0), or belong to
-    /// no stream
+    /// what was dropped because the engine did not take it in time, or belongs to no stream
     pub dropped: Counter,
     /// times that the line was opened again after it had been up
     pub reconnects: Counter,
     /// times that the far side closed the line after it had accepted it
     pub hang_ups: Counter,
-    /// times that the far side had lost the session, and with it what it had queued for the box
-    pub sessions_lost: Counter,
-    /// subscriptions that are granted now
-    pub subscriptions: Counter,
-    /// times that the far side refused a subscription
-    pub subscriptions_refused: Counter,
-    /// retained messages that gave no row, because they had given one before or the stream wants none
-    pub retained_left_out: Counter,
-    /// what came and was no answer to the outstanding request: late, doubled, from other units, noise
-    pub strays: Counter,
     /// requests that were not answered in time
     pub timeouts: Counter,
     /// requests that a device refused
-    pub exceptions: Counter,
-    /// polls that were left out because those before took too long
-    pub overruns: Counter,
-    /// the units of devices that are left alone now, because they do not answer
-    parked: Newest<Vec<u8>>,
+    pub refusals: Counter,
+    /// what the protocol counts besides, by what it is; they stay when the line is opened anew
+    own: Mutex<Vec<(&'static str, Arc<Counter>)>>,
+    /// the devices that are left alone now, because they do not answer
+    parked: Newest<Vec<String>>,
     /// counts what [`LineStatus::changes`] tells of
     changes: watch::Sender<u64>,
     /// since when the line is up, or has been down
@@ -103,50 +91,39 @@ impl Intake {
 }
 
 impl LineStatus {
+    /// What the protocol counts under this name. Names are part of the protocol of `tidegate status`: they
+    /// stay.
+    #[must_use]
+    pub fn counter(&self, name: &'static str) -> Arc<Counter> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counter)) = own.iter().find(|(known, _)| *known == name) {
+            return Arc::clone(counter);
+        }
+        let counter = Arc::new(Counter::default());
+        own.push((name, Arc::clone(&counter)));
+        counter
+    }
+
     /// What was counted besides messages and rows, by what it is. Names are part of the protocol: they stay.
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        // Without `..`, so that nothing is counted that nobody sees.
-        let Self {
-            repeated,
-            malformed,
-            wrong_type,
-            dropped,
-            reconnects,
-            hang_ups,
-            sessions_lost,
-            subscriptions: _,
-            subscriptions_refused,
-            retained_left_out,
-            strays,
-            timeouts,
-            exceptions,
-            overruns,
-            parked: _,
-            changes: _,
-            connected: _,
-            messages: _,
-            rows: _,
-            changed: _,
-            trouble: _,
-            last_error: _,
-            pause: _,
-        } = self;
-        vec![
-            ("repeated", repeated.get()),
-            ("malformed", malformed.get()),
-            ("wrong_type", wrong_type.get()),
-            ("dropped", dropped.get()),
-            ("reconnects", reconnects.get()),
-            ("hang_ups", hang_ups.get()),
-            ("sessions_lost", sessions_lost.get()),
-            ("subscriptions_refused", subscriptions_refused.get()),
-            ("retained_left_out", retained_left_out.get()),
-            ("strays", strays.get()),
-            ("timeouts", timeouts.get()),
-            ("exceptions", exceptions.get()),
-            ("overruns", overruns.get()),
-        ]
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let general = [
+            ("malformed", self.malformed.get()),
+            ("wrong_type", self.wrong_type.get()),
+            ("dropped", self.dropped.get()),
+            ("reconnects", self.reconnects.get()),
+            ("hang_ups", self.hang_ups.get()),
+            ("timeouts", self.timeouts.get()),
+            ("refusals", self.refusals.get()),
+        ];
+        general.into_iter().chain(own.iter().map(|(name, counter)| (*name, counter.get()))).collect()
+    }
+
+    /// One of [`LineStatus::counts`]; 0 where nothing counts it.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.counts().into_iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| count)
     }
 
     /// Whether the line is up.
@@ -180,16 +157,16 @@ impl LineStatus {
         pause.checked_sub(since)
     }
 
-    /// The units of devices that are left alone now, because they do not answer.
+    /// The devices that are left alone now, because they do not answer: `unit 3`.
     #[must_use]
-    pub fn parked(&self) -> Vec<u8> {
-        self.parked.get().map(|(_, units)| units).unwrap_or_default()
+    pub fn parked(&self) -> Vec<String> {
+        self.parked.get().map(|(_, devices)| devices).unwrap_or_default()
     }
 
-    /// These units are left alone from now on, and no others.
-    pub fn leaves_alone(&self, units: Vec<u8>) {
-        if self.parked() != units {
-            self.parked.note(units);
+    /// These devices are left alone from now on, and no others.
+    pub fn leaves_alone(&self, devices: Vec<String>) {
+        if self.parked() != devices {
+            self.parked.note(devices);
             self.tell();
         }
     }
@@ -198,10 +175,10 @@ impl LineStatus {
     /// read.
     #[must_use]
     pub fn errors(&self) -> u64 {
-        [&self.timeouts, &self.exceptions, &self.malformed, &self.hang_ups].iter().map(|of| of.get()).sum()
+        [&self.timeouts, &self.refusals, &self.malformed, &self.hang_ups].iter().map(|of| of.get()).sum()
     }
 
-    /// Changes when the line comes up or goes down, fails for another reason, or leaves other units alone.
+    /// Changes when the line comes up or goes down, fails for another reason, or leaves other devices alone.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

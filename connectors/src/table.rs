@@ -1,6 +1,7 @@
 //! One table of the configuration: how a protocol reads what users write, and says what is wrong with it.
 //! The file with its lines and columns is the caller's; here a place is the keys that lead to it.
 
+use std::fmt;
 use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -113,6 +114,61 @@ impl<'a> Review<'a> {
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.remarks.iter().any(|remark| remark.severity == Severity::Error)
+    }
+}
+
+/// Something wrong with a configuration: where, what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The keys that lead to it, from the table of the connection, stream or output on.
+    pub at: Vec<String>,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub help: Option<String>,
+    /// Whether it is that something is not there.
+    pub is_absence: bool,
+}
+
+impl Problem {
+    pub(crate) fn new(at: &[&str], what: impl Into<String>) -> Self {
+        Self {
+            at: at.iter().map(|key| (*key).to_owned()).collect(),
+            what: what.into(),
+            help: None,
+            is_absence: false,
+        }
+    }
+
+    /// Something is not there.
+    pub(crate) fn absent(at: &[&str], what: impl Into<String>) -> Self {
+        Self { is_absence: true, ..Self::new(at, what) }
+    }
+
+    /// What is wrong and what to do, where the place is shown besides.
+    pub(crate) fn text(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}; {help}", self.what),
+            None => self.what.clone(),
+        }
+    }
+
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at.join("."), self.text())
+    }
+}
+
+/// Tells of `problems`.
+pub(crate) fn tell(problems: Vec<Problem>, review: &mut Review<'_>) {
+    for Problem { at, what, help, is_absence } in problems {
+        let at = if at.is_empty() { At::Table } else { At::Value(at) };
+        review.remarks.push(Remark { severity: Severity::Error, at, message: what, help, is_absence });
     }
 }
 

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray,
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::future::{BoxFuture, FutureExt, select_all};
 use tidegate_connectors::status::LineStatus;
-use tidegate_connectors::{Inlet, Intake, LineNews, Source};
+use tidegate_connectors::{Arrival, Inlet, LineNews, Source};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Ack, Batch, Clock, FieldType};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         ("reconnects", FieldType::Int64),
         ("errors", FieldType::Int64),
         ("parked", FieldType::Int64),
-        ("parked_units", FieldType::Utf8),
+        ("parked_devices", FieldType::Utf8),
     ];
     let fields = columns.map(|(name, kind)| Field::new(name, kind.data_type(), true));
     Arc::new(Schema::new([ts_field()].into_iter().chain(fields).collect::<Vec<_>>()))
@@ -36,7 +36,7 @@ pub fn schema() -> &'static SchemaRef {
 }
 
 /// Feeds [`CONNECTIONS`]: a row whenever a connection comes up, goes down, goes on to fail for another
-/// reason, or leaves a unit alone or takes it up again.
+/// reason, or leaves a device alone or takes it up again.
 pub struct Connections {
     lines: Vec<Line>,
     clock: Arc<dyn Clock>,
@@ -55,7 +55,7 @@ struct Line {
 struct State {
     connected: bool,
     reason: Option<String>,
-    parked: Vec<u8>,
+    parked: Vec<String>,
 }
 
 impl Connections {
@@ -92,10 +92,7 @@ impl Connections {
             return None;
         }
         let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let units = |state: &State| {
-            let units: Vec<String> = state.parked.iter().map(ToString::to_string).collect();
-            (!units.is_empty()).then(|| units.join(", "))
-        };
+        let parked = |state: &State| (!state.parked.is_empty()).then(|| state.parked.join(", "));
         let now = self.clock.wall_ns();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(TimestampNanosecondArray::from(vec![now; new.len()]).with_timezone("UTC")),
@@ -107,7 +104,7 @@ impl Connections {
             Arc::new(Int64Array::from_iter_values(
                 new.iter().map(|(.., state)| int(state.parked.len() as u64)),
             )),
-            Arc::new(new.iter().map(|(.., state)| units(state)).collect::<StringArray>()),
+            Arc::new(new.iter().map(|(.., state)| parked(state)).collect::<StringArray>()),
         ];
         // The columns are those of the schema, and equally long.
         let rows = RecordBatch::try_new(Arc::clone(schema()), columns).ok()?;
@@ -129,7 +126,7 @@ impl Source for Connections {
             let mut told = inlet.queue.send(inlet.news(LineNews::Begins)).await.is_ok();
             while told {
                 if let Some(rows) = self.news() {
-                    told = inlet.queue.send(Intake::Rows(rows)).await.is_ok();
+                    told = inlet.queue.send(Arrival::Rows(rows)).await.is_ok();
                     continue;
                 }
                 tokio::select! {
@@ -179,26 +176,26 @@ mod tests {
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(Box::new(source).run(Inlet { queue, line: 3, asked }, shutdown.clone()));
         let begins = intake.recv().await.unwrap();
-        assert!(matches!(begins, Intake::Line { line: 3, news: LineNews::Begins }), "{begins:?}");
+        assert!(matches!(begins, Arrival::Line { line: 3, news: LineNews::Begins }), "{begins:?}");
         let mut next = async || match intake.recv().await.unwrap() {
-            Intake::Rows(batch) => {
+            Arrival::Rows(batch) => {
                 let text = |name: &str| {
                     let column = batch.rows.column_by_name(name).unwrap().as_string::<i32>().clone();
                     column.iter().map(|value| value.unwrap_or("-").to_owned()).collect::<Vec<_>>().join("|")
                 };
                 let connected = batch.rows.column_by_name("connected").unwrap().as_boolean().value(0);
-                format!("{} {connected} {} {}", text("connection"), text("reason"), text("parked_units"))
+                format!("{} {connected} {} {}", text("connection"), text("reason"), text("parked_devices"))
             }
-            Intake::Line { news, .. } => format!("{news:?}"),
+            Arrival::Line { news, .. } => format!("{news:?}"),
         };
         status.is_down(Some("no route".into()));
         assert_eq!(next().await, "plc false no route -");
         status.is_down(Some("no route".into()));
         status.is_up();
         assert_eq!(next().await, "plc true - -");
-        status.leaves_alone(vec![3, 7]);
-        assert_eq!(next().await, "plc true - 3, 7");
-        status.leaves_alone(vec![3, 7]);
+        status.leaves_alone(vec!["unit 3".into(), "unit 7".into()]);
+        assert_eq!(next().await, "plc true - unit 3, unit 7");
+        status.leaves_alone(vec!["unit 3".into(), "unit 7".into()]);
         question.send_replace(9);
         assert_eq!(next().await, "Heard { asked: 9 }");
         shutdown.cancel();

@@ -296,7 +296,7 @@ mod tests {
             bearer: None,
             tls: None,
             timeout: tidegate_core::Span(Duration::from_secs(1)),
-            backoff: crate::backoff::BackoffConfig::default(),
+            backoff: crate::line::backoff::BackoffConfig::default(),
         };
         assert_eq!(headers(&config(&[("X-Site", "north")])).unwrap().get("x-site").unwrap(), "north");
         for bad in [[("a b", "c")], [("a", "b\nc")]] {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tidegate_core::Span;
 
 use super::client::parse_url;
-use crate::backoff::BackoffConfig;
+use crate::line::backoff::BackoffConfig;
 use crate::secret::SecretSource;
 use crate::table::{At, Review};
 use crate::tls::TlsConfig;

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::client::{Client, PostError};
 use super::config::UplinkConfig;
 use crate::DeliveryError;
-use crate::backoff::Backoff;
 use crate::connection::OpenError;
+use crate::line::backoff::Backoff;
 use crate::status::{FarSideStatus, LineStatus};
 use crate::uplink::{Confirmation, FarSide, Parcel, Request, Uplink};
 

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::diagnostic::Severity;
 use tidegate_core::{FieldType, Span, TS};
 
 use super::config::{ConnectionConfig, Framing, MOST_BITS, MOST_REGISTERS, OutputConfig, StreamConfig};
 use super::plan::Limits;
-use super::points::{Point, Problem, Spelling};
+use super::points::{Point, Spelling};
 use crate::quality::{FAULT, QUALITY};
-use crate::table::{At, Remark, Review};
+use crate::rows::with_quality;
+use crate::table::{At, Problem, Review, tell};
 
 /// The column that tells devices apart.
 pub const DEVICE: &str = "device";
@@ -201,13 +201,6 @@ fn check_unit(at: &[&str], unit: u8, is_tcp: bool) -> Option<Problem> {
     Some(Problem::new(at, what).help("write the device's own unit id, 1 to 247"))
 }
 
-fn tell(problems: Vec<Problem>, review: &mut Review<'_>) {
-    for Problem { at, what, help, is_absence } in problems {
-        let at = if at.is_empty() { At::Table } else { At::Value(at) };
-        review.remarks.push(Remark { severity: Severity::Error, at, message: what, help, is_absence });
-    }
-}
-
 impl StreamConfig {
     /// Says what is wrong with it. `connections`: those that feed it, as far as they are known.
     pub(crate) fn check<'a>(
@@ -289,13 +282,16 @@ impl StreamConfig {
 
     /// The columns beside `ts`, which is the time of arrival.
     pub(crate) fn columns(&self) -> Vec<(String, FieldType)> {
-        let text = |name: &str| (name.to_owned(), FieldType::Utf8);
-        let device = self.has_device().then(|| text(DEVICE));
+        with_quality(self.values(), self.quality)
+    }
+
+    /// The columns of what is read.
+    pub(super) fn values(&self) -> Vec<(String, FieldType)> {
+        let device = self.has_device().then(|| (DEVICE.to_owned(), FieldType::Utf8));
         let fields = points(&self.fields, self.spelling())
             .flatten()
             .map(|point| (point.name.to_string(), point.field_type()));
-        let quality = self.quality.then(|| [text(QUALITY), text(FAULT)]);
-        device.into_iter().chain(fields).chain(quality.into_iter().flatten()).collect()
+        device.into_iter().chain(fields).collect()
     }
 
     /// Whether a column tells devices apart.

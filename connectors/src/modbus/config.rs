@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer};
 use tidegate_core::Span;
 
 pub use super::points::config::{Byte, Order, PointConfig, ValueType};
-pub use crate::backoff::BackoffConfig;
+pub use crate::line::backoff::BackoffConfig;
+pub use crate::line::parking::ParkConfig;
 
 /// `[connections.NAME]` with `kind = "modbus"`: a device or gateway on the network, or a serial line.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -108,23 +109,6 @@ pub enum Parity {
     Even,
     /// odd number of ones
     Odd,
-}
-
-/// `park = { after = 3, for = "30s" }`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ParkConfig {
-    /// After how many polls without any answer.
-    pub after: NonZeroU32,
-    /// How long it is left alone before it is tried once more.
-    #[serde(rename = "for")]
-    pub time: Span,
-}
-
-impl Default for ParkConfig {
-    fn default() -> Self {
-        Self { after: NonZeroU32::MIN.saturating_add(2), time: Span(Duration::from_secs(30)) }
-    }
 }
 
 /// `[streams.NAME]` on a Modbus connection: a map of registers, polled from one device or several.

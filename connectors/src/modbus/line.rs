@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, pending};
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -19,12 +19,13 @@ use tracing::{Instrument, debug, info_span};
 use super::fault::Fault;
 use super::guard::Guard;
 use super::link::{Link, Wire};
-use super::outage::Outages;
 use super::plan::Read;
-use super::polls::{LEFT_ALONE, Polls, Reading, Turn, raw, request};
+use super::polls::{LEFT_ALONE, Polls, Reading, Unit, raw, request};
 use super::sink::Command;
 use super::write::{Device, Lacks, Write, WriteFault};
-use crate::backoff::Backoff;
+use crate::line::backoff::Backoff;
+use crate::line::outage::Outages;
+use crate::line::parking::Turn;
 use crate::status::LineStatus;
 use crate::{DeliveryError, Inlet, Source};
 
@@ -137,7 +138,7 @@ impl Running {
             }
             self.line.status.is_up();
         }
-        self.line.polls.begins();
+        self.line.polls.rows.begins();
     }
 
     fn lost(&mut self, reason: String, up: Option<Duration>) {
@@ -149,12 +150,12 @@ impl Running {
         }
         self.line.status.is_down(Some(reason.clone()));
         self.outages.lost(reason);
-        self.line.polls.ends();
+        self.line.polls.rows.ends();
     }
 
     /// Whether nobody needs the line any more.
     fn is_finished(&self) -> bool {
-        !self.line.polls.is_open() && self.commands_gone && self.waiting.is_none()
+        !self.line.polls.rows.is_open() && self.commands_gone && self.waiting.is_none()
     }
 
     /// Waits for something while there is no connection. None: the line is not needed any more.
@@ -167,7 +168,7 @@ impl Running {
                 self.turn_down(reason);
                 self.line.polls.pass_by(&format!("not connected: {reason}"), Instant::now());
             }
-            self.line.polls.hand_over();
+            self.line.polls.rows.pass_on();
             if self.is_finished() {
                 return None;
             }
@@ -175,12 +176,12 @@ impl Running {
             tokio::select! {
                 biased;
                 output = &mut future => return Some(output),
-                () = self.shutdown.cancelled(), if self.line.polls.is_open() => self.line.polls.end(),
+                () = self.shutdown.cancelled(), if self.line.polls.rows.is_open() => self.line.polls.rows.close(),
                 command = self.line.commands.recv(), if self.waiting.is_none() && !self.commands_gone => {
                     self.take(command);
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-                open = room(self.line.polls.waiting()) => if !open { self.line.polls.end(); },
+                open = self.line.polls.rows.room() => if !open { self.line.polls.rows.close(); },
             }
         }
     }
@@ -188,7 +189,7 @@ impl Running {
     /// Waits until something is due on a line that is closed in between. False: nothing will be.
     async fn until_wanted(&mut self) -> bool {
         loop {
-            self.line.polls.hand_over();
+            self.line.polls.rows.pass_on();
             if self.is_finished() {
                 return false;
             }
@@ -204,12 +205,12 @@ impl Running {
     async fn until_something(&mut self, due: Option<Instant>) {
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled(), if self.line.polls.is_open() => self.line.polls.end(),
+            () = self.shutdown.cancelled(), if self.line.polls.rows.is_open() => self.line.polls.rows.close(),
             command = self.line.commands.recv(), if self.waiting.is_none() && !self.commands_gone => {
                 self.take(command);
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            open = room(self.line.polls.waiting()) => if !open { self.line.polls.end(); },
+            open = self.line.polls.rows.room() => if !open { self.line.polls.rows.close(); },
         }
     }
 
@@ -238,9 +239,9 @@ impl Running {
             }
             // A line on which something is always due never comes to where it waits for this.
             if self.shutdown.is_cancelled() {
-                self.line.polls.end();
+                self.line.polls.rows.close();
             }
-            self.line.polls.hand_over();
+            self.line.polls.rows.pass_on();
             if self.is_finished() {
                 return End::Finished;
             }
@@ -263,7 +264,7 @@ impl Running {
         while let Some(command) = self.next_command() {
             let mut ended = None;
             let mut outcome = Ok(());
-            if !self.line.polls.may_write(command.unit, command.timeout, Instant::now()) {
+            if !self.line.polls.parking.may_write(&Unit(command.unit), command.timeout, Instant::now()) {
                 let why =
                     format!("unit {} does not answer, and is left alone for a while (`park`)", command.unit);
                 // Whoever asked has given up if this fails.
@@ -306,7 +307,7 @@ impl Running {
         match result.as_ref().err().map(WriteFault::fault) {
             None | Some(None) => {
                 self.answered = true;
-                self.line.polls.settle_unit(command.unit, true, Instant::now());
+                self.line.polls.parking.settle(Unit(command.unit), true, Instant::now());
             }
             Some(Some(fault)) => self.count(fault),
         }
@@ -315,7 +316,7 @@ impl Running {
 
     fn count(&mut self, fault: &Fault) {
         match fault {
-            Fault::Exception(_) => self.line.status.exceptions.add(1),
+            Fault::Exception(_) => self.line.status.refusals.add(1),
             Fault::Silent { .. } => self.line.status.timeouts.add(1),
             Fault::Closed | Fault::ClosedBefore => self.line.status.hang_ups.add(1),
             Fault::Garbled(_) => self.line.status.malformed.add(1),
@@ -328,7 +329,7 @@ impl Running {
         let Some(poll) = self.line.polls.poll(index) else { return Ok(()) };
         let unit = poll.unit;
         let mut reading = Reading::new(poll);
-        let tries = match self.line.polls.turn(unit, now) {
+        let tries = match self.line.polls.parking.turn(&unit, now) {
             Turn::Ask => 1 + u32::from(self.line.retries),
             Turn::Try => 1,
             Turn::Leave => {
@@ -337,10 +338,10 @@ impl Running {
                 return Ok(());
             }
         };
-        let asked = *self.line.polls.asked().borrow_and_update();
+        let asked = self.line.polls.rows.asked();
         let outcome = self.read_all(guard, index, tries, &mut reading).await;
         if outcome.is_err() && self.shutdown.is_cancelled() {
-            self.line.polls.end();
+            self.line.polls.rows.close();
             return Err(End::Idle);
         }
         if matches!(outcome, Err(End::HungUp)) && !reading.has_answers() {
@@ -348,10 +349,10 @@ impl Running {
         }
         let now = Instant::now();
         if let Some(alive) = reading.alive() {
-            self.line.polls.settle_unit(unit, alive, now);
+            self.line.polls.parking.settle(unit, alive, now);
         }
         if reading.has_answers() {
-            self.line.polls.heard(asked);
+            self.line.polls.rows.heard(asked);
         }
         self.line.polls.finish(index, &reading, now);
         if outcome.is_ok() && self.line.link.is_network() && self.silent >= self.line.hopeless {
@@ -375,7 +376,7 @@ impl Running {
                 reading.failed("the connection was lost".into());
                 return Err(end);
             }
-            let result = self.read(guard, unit, read, timeout, tries).await;
+            let result = self.read(guard, unit.0, read, timeout, tries).await;
             let fault = match result.as_ref().map_err(Fault::clone).and_then(raw) {
                 Ok(raw) => {
                     self.line.polls.decode(index, read, raw, reading);
@@ -442,14 +443,6 @@ impl Running {
 async fn grace(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
     sleep(Duration::from_secs(1)).await;
-}
-
-/// Resolves when the engine has room, if something waits for that; with `false` when it is gone.
-async fn room(inlet: Option<&Inlet>) -> bool {
-    match inlet {
-        Some(inlet) => inlet.queue.reserve().await.is_ok(),
-        None => pending().await,
-    }
 }
 
 /// Why a row was not written, or not all of it.

@@ -18,12 +18,10 @@ pub mod frame;
 mod guard;
 mod line;
 mod link;
-mod outage;
 pub mod plan;
 pub mod points;
 mod polls;
 mod port;
-mod rows;
 mod sink;
 mod write;
 
@@ -31,21 +29,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 pub use check::DEVICE;
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
-pub use points::Problem;
 
 use crate::Sink;
-use crate::backoff::Backoff;
 use crate::connection::{OpenError, Opened, Request, StreamRequest};
+use crate::line::backoff::Backoff;
 use crate::output::OutputConfig as OutputKind;
+use crate::rows::{Rows, Value};
 use crate::stream::StreamConfig as StreamKind;
+use crate::table::Problem;
 use line::Line;
 use link::Link;
-use polls::{Poll, Polls, Stream};
-use rows::Rows;
+use polls::{Poll, Polls, Unit};
 use sink::PointSink;
 
 /// Writes of all outputs together that wait for the line.
@@ -78,18 +75,16 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         for (device, unit) in map.devices(name) {
             polls.push(Poll {
                 stream: tables.len(),
-                device,
-                unit,
+                device: device.map(|device| Value::Text(device.to_string())),
+                unit: Unit(unit),
                 timeout: map.timeout.unwrap_or(config.timeout).0,
                 every: map.every.0,
                 points: Arc::clone(&points),
                 reads: plan::plan(&points, map.limits()),
-                due: Instant::now(),
-                lag: polls::lag(name, map.every.0),
                 said: None,
             });
         }
-        tables.push(Stream { rows: Rows::new(stream, map, &points), intake });
+        tables.push((Rows::new(stream, map.values(), map.quality), intake));
     }
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, map) in outputs {
@@ -115,7 +110,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     let source = Box::new(Line {
         name: name.into(),
         link,
-        polls: Polls::new(polls, tables, config.park, clock, Arc::clone(&status)),
+        polls: Polls::new(name, polls, tables, config.park, clock, Arc::clone(&status)),
         commands,
         retries: config.retries,
         hopeless: config.park.after.get(),

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::array::RecordBatch;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
@@ -69,7 +68,7 @@ impl PointSink {
                 let help = nearest_point(field.name(), &self.points);
                 return Err(format!("output {} has no `{}`; {help}", self.output, field.name()));
             };
-            match value(column.as_ref(), row) {
+            match Value::read(column.as_ref(), row) {
                 Some(Value::Null) => {}
                 Some(value) => values.push((point, point.encode(&value)?)),
                 None => return Err(format!("{point} cannot be written from {}", column.data_type())),
@@ -92,18 +91,4 @@ impl PointSink {
         self.line.send(command).await.map_err(|_| gone())?;
         outcome.await.unwrap_or_else(|_| Err(gone()))
     }
-}
-
-/// The value of a cell. None: a type that no point takes.
-fn value(column: &dyn Array, row: usize) -> Option<Value> {
-    if column.is_null(row) {
-        return Some(Value::Null);
-    }
-    Some(match column.data_type() {
-        DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
-        DataType::Int64 => Value::Int(column.as_primitive::<Int64Type>().value(row)),
-        DataType::Float64 => Value::Float(column.as_primitive::<Float64Type>().value(row)),
-        DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row).to_owned()),
-        _ => return None,
-    })
 }

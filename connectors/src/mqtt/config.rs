@@ -8,8 +8,8 @@ use serde::Deserialize;
 use tidegate_core::{ByteSize, Span};
 
 use super::template::{BROKERS_OWN, Template};
-use crate::backoff::BackoffConfig;
 use crate::codec::PayloadConfig;
+use crate::line::backoff::BackoffConfig;
 use crate::secret::SecretSource;
 use crate::stream::OnDiskFailure;
 use crate::table::{Table, inline, joined};

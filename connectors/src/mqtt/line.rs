@@ -30,9 +30,9 @@ use super::losses::Losses;
 use super::publisher::{Command, Session, down};
 use super::streams::Streams;
 use super::subscriptions::Subscriptions;
-use crate::backoff::Backoff;
+use crate::line::backoff::Backoff;
 use crate::status::{LineStatus, add};
-use crate::{Inlet, Intake, Keep, Source};
+use crate::{Arrival, Inlet, Keep, Source};
 
 /// How long what is in flight may take to be confirmed when the box shuts down.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -374,7 +374,7 @@ impl Running {
         self.losses.connected(present);
         let plan = &self.line.plan;
         if plan.persistent && !present && (self.was_up || self.line.has_earlier) {
-            add(&self.line.status.sessions_lost, 1);
+            self.line.status.counter("sessions_lost").add(1);
             warn!(
                 client_id = plan.client_id,
                 "the broker has no session of this box: what it had queued while the line was down is lost; \
@@ -402,7 +402,7 @@ impl Running {
         while self.line.streams.held() > 0 {
             let Ok(permit) = inlet.queue.try_reserve() else { return };
             let Some(batch) = self.line.streams.next_batch() else { return };
-            permit.send(Intake::Rows(batch));
+            permit.send(Arrival::Rows(batch));
         }
         self.tell();
     }

@@ -46,9 +46,10 @@ pub use marks::KNOWN_MARKS;
 pub use publisher::{Confirmation, Publisher, Session};
 pub(crate) use uplink::open_uplink;
 
-use crate::backoff::Backoff;
 use crate::codec::Decoder;
 use crate::connection::{self, OpenError};
+use crate::line::backoff::Backoff;
+use crate::line::decoding::Decoding;
 use crate::output::OutputConfig as OutputKind;
 use crate::status::{Intake, LineStatus};
 use crate::stream::StreamConfig as StreamKind;
@@ -177,7 +178,9 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
             );
             Memory::default()
         });
-        decoders.push(Stream::new(stream.name.into(), filter, decoder, stream.config, memory, stream.intake));
+        let name: Arc<str> = stream.name.into();
+        let decoding = Decoding::new(Arc::clone(&name), decoder, stream.intake, Arc::clone(&status));
+        decoders.push(Stream::new(name, filter, decoding, stream.config, memory));
     }
     let (command_tx, command_rx) = mpsc::channel(QUEUED);
     let (session_tx, session_rx) = watch::channel(None);

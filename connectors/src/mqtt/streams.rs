@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use tidegate_core::{Ack, Batch};
+use tidegate_core::{Ack, Batch, Sampler};
 use tokio::sync::Notify;
 
 use super::acks::{Acks, Fate};
@@ -14,8 +14,8 @@ use super::config::{Retained, StreamConfig};
 use super::marks::{Coming, Hashes, Marks};
 use super::retained::Memory;
 use super::topic::{Filter, MAX_CAPTURES};
-use crate::codec::{Decoder, Findings};
-use crate::status::{Intake, LineStatus, add};
+use crate::line::decoding::Decoding;
+use crate::status::{LineStatus, add};
 
 /// A batch is handed over as soon as it has this many rows, or earlier, as soon as nothing more is there.
 pub(super) const BATCH_ROWS: usize = 8_192;
@@ -27,13 +27,10 @@ pub(super) const HELD_ROWS: usize = 8 * BATCH_ROWS;
 /// Bytes of payload that wait likewise, so that large messages do not fill the memory.
 const HELD_BYTES: usize = 64 << 20;
 
-/// Malformed messages and the like are described once in this time; the others are counted.
-const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-
 pub(super) struct Stream {
     pub(super) name: Arc<str>,
     pub(super) filter: Filter,
-    pub(super) decoder: Decoder,
+    pub(super) decoding: Decoding,
     retained: Retained,
     /// Whether the flag is a column.
     has_flag: bool,
@@ -42,37 +39,25 @@ pub(super) struct Stream {
     fate: Option<Arc<Fate>>,
     /// The marks of the messages in the decoder that came with QoS 1.
     marks: Vec<u64>,
-    intake: Arc<Intake>,
-    malformed: Sampler,
-    misfits: Sampler,
-    untimed: Sampler,
-    malformed_rows: Sampler,
 }
 
 impl Stream {
     pub(super) fn new(
         name: Arc<str>,
         filter: Filter,
-        decoder: Decoder,
+        decoding: Decoding,
         config: &StreamConfig,
         memory: Memory,
-        intake: Arc<Intake>,
     ) -> Self {
-        let [malformed, misfits, untimed, malformed_rows] = std::array::from_fn(|_| Sampler::default());
         Self {
             name,
             filter,
-            decoder,
+            decoding,
             retained: config.retained,
             has_flag: config.retained_column.is_some(),
             memory,
             fate: None,
             marks: Vec::new(),
-            intake,
-            malformed,
-            misfits,
-            untimed,
-            malformed_rows,
         }
     }
 
@@ -92,61 +77,6 @@ impl Stream {
             self.marks.push(hashes.mark(packet_id.unwrap_or_default()));
         } else if let Some(packet_id) = packet_id {
             self.marks.push(hashes.mark(packet_id));
-        }
-    }
-
-    /// Says once which declared columns never have a value.
-    fn note_unseen(&mut self) {
-        let Some(columns) = self.decoder.unseen() else { return };
-        if columns.is_empty() {
-            return self.intake.unseen.clear();
-        }
-        if !self.intake.unseen.is_some() {
-            tracing::warn!(
-                stream = %self.name,
-                columns,
-                "no row has had a value in these declared columns so far: correct their names or `path` in \
-                `fields`"
-            );
-        }
-        self.intake.unseen.note(columns);
-    }
-
-    /// Counts what the decoder has found in a message of `topic`, and says it, if it was not said just now.
-    fn note_findings(&mut self, topic: &str, status: &LineStatus) {
-        let Some(findings) = self.decoder.take_findings() else { return };
-        let Findings { misfits, untimed, malformed_rows, not_taken, notes } = findings;
-        let stream = &*self.name;
-        for note in notes {
-            tracing::warn!(%stream, topic, "{note}");
-        }
-        self.intake.not_taken.add(not_taken);
-        self.intake.malformed_rows.add(malformed_rows.count);
-        if let (Some(first), Some(count)) =
-            (malformed_rows.first, self.malformed_rows.add(malformed_rows.count))
-        {
-            tracing::warn!(
-                %stream,
-                topic,
-                count,
-                first,
-                "elements that are no objects are left out, and the others become rows"
-            );
-        }
-        status.wrong_type.add(misfits.count);
-        self.intake.misfits.add(misfits.count);
-        if let (Some(first), Some(count)) = (misfits.first, self.misfits.add(misfits.count)) {
-            tracing::warn!(%stream, topic, count, first, "values that do not fit their columns are null");
-        }
-        self.intake.untimed.add(untimed.count);
-        if let (Some(first), Some(count)) = (untimed.first, self.untimed.add(untimed.count)) {
-            tracing::warn!(
-                %stream,
-                topic,
-                count,
-                first,
-                "rows without the time that `ts` declares are left out (see `ts_missing`)"
-            );
         }
     }
 }
@@ -220,7 +150,7 @@ impl Streams {
         match message.packet_id {
             // What follows a message that was refused is refused, too, or it would overtake it.
             Some(packet_id) if held || acks.any_refused() => {
-                if let Some(count) = self.refused.count() {
+                if let Some(count) = self.refused.count(1) {
                     tracing::warn!(
                         count,
                         "the engine is behind, and the broker sends more than `in_flight` messages: it will \
@@ -231,7 +161,7 @@ impl Streams {
             }
             None if held => {
                 add(&self.status.dropped, 1);
-                if let Some(count) = self.dropped.count() {
+                if let Some(count) = self.dropped.count(1) {
                     tracing::error!(
                         count,
                         "the engine is behind and QoS 0 messages are dropped: lighten the rules, or \
@@ -247,7 +177,7 @@ impl Streams {
         let mut decoded = Decoded::default();
         if message.size > self.max_packet as usize {
             add(&self.status.malformed, 1);
-            if let Some(count) = self.too_large.count() {
+            if let Some(count) = self.too_large.count(1) {
                 let reason = too_large(message.size, self.max_packet);
                 tracing::error!(
                     count,
@@ -261,7 +191,7 @@ impl Streams {
             decoded = self.decode(message, hashes, coming, now_ns, &mut fates);
         }
         if decoded.repeated {
-            add(&self.status.repeated, 1);
+            self.status.counter("repeated").add(1);
             tracing::debug!(
                 topic = self.topic,
                 packet_id = message.packet_id,
@@ -296,7 +226,7 @@ impl Streams {
                 continue;
             }
             if message.retained && stream.leaves_out(hashes) {
-                add(&self.status.retained_left_out, 1);
+                self.status.counter("retained_left_out").add(1);
                 continue;
             }
             let mut given = [""; MAX_CAPTURES + 1];
@@ -307,37 +237,20 @@ impl Streams {
                 *flag = if message.retained { "true" } else { "false" };
             }
             let given = given.get(..ranges.len() + usize::from(stream.has_flag)).unwrap_or_default();
-            match stream.decoder.decode(&message.payload, given, now_ns) {
-                Ok(0) => {}
-                Ok(rows) => {
-                    add(&self.status.rows, rows);
-                    self.held_rows += rows;
-                    self.held_bytes += message.payload.len();
-                    decoded.new = true;
-                    stream.took(hashes, message.packet_id, message.retained);
-                    if let Some(mark) = mark {
-                        let fate = stream.fate.get_or_insert_default();
-                        fates.push(Arc::clone(fate));
-                        self.marks.remember(*index, mark, Arc::clone(fate));
-                    }
-                }
-                Err(error) => {
-                    add(&self.status.malformed, 1);
-                    add(&stream.intake.malformed, 1);
-                    if let Some(count) = stream.malformed.count() {
-                        let payload = dump(&message.payload);
-                        tracing::warn!(
-                            stream = %stream.name,
-                            topic = self.topic,
-                            count,
-                            %error,
-                            payload,
-                            "malformed messages",
-                        );
-                    }
-                }
+            let rows = stream.decoding.decode(&message.payload, given, &self.topic, now_ns);
+            if rows == 0 {
+                continue;
             }
-            stream.note_findings(&self.topic, &self.status);
+            add(&self.status.rows, rows);
+            self.held_rows += rows;
+            self.held_bytes += message.payload.len();
+            decoded.new = true;
+            stream.took(hashes, message.packet_id, message.retained);
+            if let Some(mark) = mark {
+                let fate = stream.fate.get_or_insert_default();
+                fates.push(Arc::clone(fate));
+                self.marks.remember(*index, mark, Arc::clone(fate));
+            }
         }
         decoded
     }
@@ -358,7 +271,7 @@ impl Streams {
         }
         if self.routes.is_empty() {
             add(&self.status.dropped, 1);
-            if let Some(count) = self.unclaimed.count() {
+            if let Some(count) = self.unclaimed.count(1) {
                 let topic = String::from_utf8_lossy(topic);
                 tracing::warn!(
                     count,
@@ -377,9 +290,9 @@ impl Streams {
 
     /// Takes the rows of one stream; none if no rows wait.
     pub(super) fn next_batch(&mut self) -> Option<Batch> {
-        let stream = self.streams.iter_mut().find(|stream| stream.decoder.rows() > 0)?;
-        let rows = stream.decoder.finish()?;
-        stream.note_unseen();
+        let stream = self.streams.iter_mut().find(|stream| stream.decoding.decoder.rows() > 0)?;
+        let rows = stream.decoding.decoder.finish()?;
+        stream.decoding.note_unseen();
         self.held_rows = self.held_rows.saturating_sub(rows.num_rows());
         if self.held_rows == 0 {
             self.held_bytes = 0;
@@ -412,7 +325,7 @@ impl Streams {
     /// Throws away the rows that wait; those that came with QoS 1 will be sent again.
     pub(super) fn forget(&mut self) {
         for stream in &mut self.streams {
-            let rows = stream.decoder.finish().map_or(0, |rows| rows.num_rows());
+            let rows = stream.decoding.decoder.finish().map_or(0, |rows| rows.num_rows());
             stream.marks.clear();
             stream.memory.forget();
             match stream.fate.take() {
@@ -432,50 +345,4 @@ struct Decoded {
     new: bool,
     /// Its rows were taken before.
     repeated: bool,
-}
-
-/// Lets one of many equal log lines through now and then.
-#[derive(Default)]
-struct Sampler {
-    since: Option<Instant>,
-    count: u64,
-}
-
-impl Sampler {
-    /// Counts one. Some: it is time to say so; the number since the last time.
-    fn count(&mut self) -> Option<u64> {
-        self.add(1)
-    }
-
-    fn add(&mut self, n: u64) -> Option<u64> {
-        self.count += n;
-        if self.since.is_some_and(|since| since.elapsed() < SAMPLE_EVERY) {
-            return None;
-        }
-        self.since = Some(Instant::now());
-        Some(std::mem::take(&mut self.count))
-    }
-}
-
-/// The beginning of a payload for the log: as text where it is text, otherwise in hexadecimal.
-fn dump(payload: &[u8]) -> String {
-    const LONGEST: usize = 64;
-    let start = payload.get(..LONGEST).unwrap_or(payload);
-    let more = if payload.len() > LONGEST { format!("... ({} bytes)", payload.len()) } else { String::new() };
-    match std::str::from_utf8(start) {
-        Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => format!("{text:?}{more}"),
-        _ => format!("hex {}{more}", start.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn payloads_are_shown_as_text_or_as_hex() {
-        assert_eq!(dump(b"{\"a\":"), r#""{\"a\":""#);
-        assert_eq!(dump(&[0xff, 0x00]), "hex ff00");
-        assert!(dump(&[b'x'; 100]).ends_with("... (100 bytes)"));
-    }
 }

@@ -12,8 +12,8 @@ use tracing::{debug, error, info, warn};
 
 use super::client::{Answer, Filter};
 use super::config::{Qos, Retained};
-use crate::backoff::Backoff;
-use crate::status::{LineStatus, add};
+use crate::line::backoff::Backoff;
+use crate::status::LineStatus;
 
 struct Subscription {
     filter: Filter,
@@ -92,7 +92,7 @@ impl Subscriptions {
             match answer {
                 Answer::Granted(qos) => one.is_granted(qos),
                 Answer::Refused(reason) => {
-                    add(&self.status.subscriptions_refused, 1);
+                    self.status.counter("subscriptions_refused").add(1);
                     one.is_refused(reason);
                 }
             }
@@ -107,7 +107,7 @@ impl Subscriptions {
 
     fn count(&self) {
         let granted = self.all.iter().filter(|one| one.granted).count();
-        self.status.subscriptions.set(granted as u64);
+        self.status.counter("subscriptions").set(granted as u64);
     }
 }
 
@@ -173,12 +173,12 @@ mod tests {
         assert_eq!(topics(all.due(now)), ["a/+", "b"], "one filter once");
         assert_eq!(topics(all.due(now)), [""; 0], "one question at a time");
         all.answered(vec![Answer::Granted(Qos::AtLeastOnce), Answer::Refused("quota".into())], now);
-        assert_eq!((status.subscriptions.get(), status.subscriptions_refused.get()), (1, 1));
+        assert_eq!((status.count("subscriptions"), status.count("subscriptions_refused")), (1, 1));
         assert_eq!(topics(all.due(now)), [""; 0]);
         assert_eq!(all.deadline(PATIENCE), Some(now + PAUSE));
         assert_eq!(topics(all.due(now + PAUSE)), ["b"]);
         all.answered(vec![Answer::Granted(Qos::AtMostOnce)], now);
-        assert_eq!(status.subscriptions.get(), 2);
+        assert_eq!(status.count("subscriptions"), 2);
         assert_eq!((topics(all.due(now + 2 * PAUSE)), all.deadline(PATIENCE)), (Vec::new(), None));
     }
 

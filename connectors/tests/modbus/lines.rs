@@ -200,7 +200,7 @@ async fn a_poll_that_takes_longer_than_its_interval_is_counted() {
         json!({ "unit": 2, "timeout": "200ms", "fields": { "n": { "holding": 7, "type": "uint16" } } });
     let mut rig = Setup::tcp(device.port()).stream("quick", tank()).stream("slow", slow).run();
     rig.row_where(|row| row.contains_key("level")).await;
-    while rig.status.overruns.get() == 0 {
+    while rig.status.count("overruns") == 0 {
         rig.row().await;
     }
     rig.end().await;
@@ -213,7 +213,7 @@ async fn a_line_on_which_something_is_always_due_ends_when_it_is_told_to() {
     let fields = json!({ "n": { "holding": 7, "type": "uint16" } });
     let stream = json!({ "units": units, "every": "1ms", "fields": fields });
     let mut rig = Setup::tcp(device.port()).stream("s", stream).run();
-    while rig.status.overruns.get() < 200 {
+    while rig.status.count("overruns") < 200 {
         rig.row().await;
     }
     rig.end().await;
@@ -237,7 +237,7 @@ async fn a_unit_that_answers_wrongly_costs_only_itself() {
     });
     let mut rig = Setup::tcp(device.port()).stream("s", stream).run();
     rig.row_where(|row| row["fault"].as_str().is_some_and(|fault| fault.contains("left alone"))).await;
-    assert_eq!(rig.status.parked(), [2]);
+    assert_eq!(rig.status.parked(), ["unit 2"]);
     let reconnects = rig.status.reconnects.get();
     let mut good = 0;
     while good < 20 {

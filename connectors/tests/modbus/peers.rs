@@ -161,7 +161,7 @@ async fn libmodbus_by_tcp_and_on_a_serial_port() {
         for run in [true, false] {
             assert_eq!(rig.write("o", &json!({ "run": run, "speed": -5, "bit": run })).await, Ok(()));
         }
-        assert_eq!((rig.status.timeouts.get(), rig.status.exceptions.get()), (0, 0));
+        assert_eq!((rig.status.timeouts.get(), rig.status.refusals.get()), (0, 0));
         rig.end().await;
     }
     drop(serial);

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tidegate_connectors::connection::{OpenError, Opened, Request, StreamRequest};
 use tidegate_connectors::status::LineStatus;
 use tidegate_connectors::{
-    ConnectionConfig, Delivery, DeliveryError, Inlet, Intake, LineNews, OutputConfig, Sink, StreamConfig,
+    Arrival, ConnectionConfig, Delivery, DeliveryError, Inlet, LineNews, OutputConfig, Sink, StreamConfig,
     Writes,
 };
 use tidegate_core::clock::SystemClock;
@@ -110,7 +110,7 @@ impl Setup {
 }
 
 pub(crate) struct Rig {
-    intake: mpsc::Receiver<Intake>,
+    intake: mpsc::Receiver<Arrival>,
     /// rows that came together with one that was asked for
     rows: Vec<(String, Map<String, Value>)>,
     /// asks whether the connection listens
@@ -134,7 +134,7 @@ impl Rig {
             }
             let next = timeout(PATIENCE, self.intake.recv()).await;
             let Ok(next) = next else { panic!("no row comes: {:?}", self.status.trouble()) };
-            if let Intake::Rows(batch) = next.expect("the source runs") {
+            if let Arrival::Rows(batch) = next.expect("the source runs") {
                 let rows =
                     (0..batch.rows.num_rows()).map(|row| (batch.stream.to_string(), cells(&batch.rows, row)));
                 self.rows.extend(rows);
@@ -160,8 +160,8 @@ impl Rig {
         loop {
             let next = timeout(PATIENCE, self.intake.recv()).await.expect("there is news");
             match next.expect("the source runs") {
-                Intake::Rows(_) => {}
-                Intake::Line { news, .. } => return news,
+                Arrival::Rows(_) => {}
+                Arrival::Line { news, .. } => return news,
             }
         }
     }

@@ -61,7 +61,7 @@ async fn a_retained_message_makes_a_row_once_through_reconnects_crashes_and_rest
 
             let mut rig = start();
             assert_eq!(up_to(&mut rig, &peer, 102).await, [0; 0], "{version}, QoS {qos}, a crash");
-            assert_eq!(rig.status.retained_left_out.get(), 1);
+            assert_eq!(rig.status.count("retained_left_out"), 1);
             peer.publish(TOPIC, n(2), 0, true).await;
             assert_eq!(rig.numbers(1).await.0, [2]);
             rig.end().await;

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 use tidegate_connectors::mqtt::{self, ConnectionConfig, OutputConfig, Publisher, Session, StreamConfig};
 use tidegate_connectors::status::LineStatus;
-use tidegate_connectors::{Inlet, Intake, Keep, LineNews, OpenError, Sink, Writes};
+use tidegate_connectors::{Arrival, Inlet, Keep, LineNews, OpenError, Sink, Writes};
 use tidegate_core::Batch;
 use tidegate_core::clock::SystemClock;
 use tokio::sync::{mpsc, watch};
@@ -141,13 +141,13 @@ impl Setup {
 
 /// What comes from the connection. Who asks for rows is not told whether it listens.
 pub(crate) struct Rows {
-    intake: mpsc::Receiver<Intake>,
+    intake: mpsc::Receiver<Arrival>,
 }
 
 impl Rows {
     pub(crate) async fn recv(&mut self) -> Option<Batch> {
         loop {
-            if let Intake::Rows(batch) = self.intake.recv().await? {
+            if let Arrival::Rows(batch) = self.intake.recv().await? {
                 return Some(batch);
             }
         }
@@ -155,7 +155,7 @@ impl Rows {
 
     pub(crate) fn try_recv(&mut self) -> Result<Batch, mpsc::error::TryRecvError> {
         loop {
-            if let Intake::Rows(batch) = self.intake.try_recv()? {
+            if let Arrival::Rows(batch) = self.intake.try_recv()? {
                 return Ok(batch);
             }
         }
@@ -210,8 +210,8 @@ impl Rig {
             let intake =
                 tokio::time::timeout(PATIENCE, self.rows.intake.recv()).await.expect("there is news");
             match intake.expect("the source runs") {
-                Intake::Rows(batch) => before += batch.rows.num_rows(),
-                Intake::Line { news, .. } => return (before, news),
+                Arrival::Rows(batch) => before += batch.rows.num_rows(),
+                Arrival::Line { news, .. } => return (before, news),
             }
         }
     }
@@ -233,7 +233,7 @@ impl Rig {
 
     /// Waits until `count` messages were known again.
     pub(crate) async fn repeated(&self, count: u64) {
-        let repeated = || self.status.repeated.get();
+        let repeated = || self.status.count("repeated");
         let wait = async {
             while repeated() < count {
                 tokio::task::yield_now().await;
@@ -248,7 +248,7 @@ impl Rig {
     /// Waits until the broker has granted `count` subscriptions.
     pub(crate) async fn subscribed(&self, count: u64) {
         let wait = async {
-            while self.status.subscriptions.get() < count {
+            while self.status.count("subscriptions") < count {
                 tokio::task::yield_now().await;
             }
         };

@@ -8,6 +8,7 @@
 //! * [`clock`]: the time that the engine takes from its caller.
 //! * [`names`]: which names users may give.
 //! * [`units`]: durations and sizes as users write them (`"250ms"`, `"64MiB"`).
+//! * [`sampler`]: how often floods are told in the log.
 //! * [`status`]: what running parts count and note, for whoever looks.
 //! * [`diagnostic`]: an error that names file, line, column and the nearest valid name.
 //!
@@ -18,6 +19,7 @@ pub mod batch;
 pub mod clock;
 pub mod diagnostic;
 pub mod names;
+pub mod sampler;
 pub mod schema;
 pub mod status;
 pub mod units;
@@ -26,5 +28,6 @@ pub use ack::{Ack, Outcome};
 pub use batch::{Batch, RowId, Rows, Seqs};
 pub use clock::Clock;
 pub use diagnostic::{Diagnostic, Place};
+pub use sampler::Sampler;
 pub use schema::{FieldType, TS, ts_type};
 pub use units::{ByteSize, Span};

@@ -95,16 +95,14 @@ pub struct Connection {
     pub messages: u64,
     /// rows made of them
     pub rows: u64,
-    /// subscriptions that the far side grants now
-    pub subscriptions: u64,
     /// what else was counted since the start, by what it is
     pub counts: BTreeMap<String, u64>,
     /// when it is tried again; absent: it is up, or being tried now
     pub next_attempt_ms: Option<u64>,
     /// why it was down last
     pub last_error: Option<Noted>,
-    /// units of devices that are left alone now, because they do not answer
-    pub parked: Vec<u8>,
+    /// devices that are left alone now, because they do not answer
+    pub parked: Vec<String>,
 }
 
 /// One stream.
@@ -336,13 +334,9 @@ fn why(noted: &Option<Noted>) -> String {
 }
 
 /// "unit 9 does not answer"
-pub(crate) fn unanswered(units: &[u8]) -> String {
-    let list = units.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if units.len() == 1 {
-        format!("unit {list} does not answer")
-    } else {
-        format!("units {list} do not answer")
-    }
+pub(crate) fn unanswered(devices: &[String]) -> String {
+    let verb = if devices.len() == 1 { "does" } else { "do" };
+    format!("{} {verb} not answer", devices.join(", "))
 }
 
 fn down(line: &Connection) -> String {
@@ -410,7 +404,6 @@ fn connection(name: String, line: &LineStatus) -> Connection {
         for_s: changed.map(|changed| changed.as_secs()),
         messages: line.messages.get(),
         rows: line.rows.get(),
-        subscriptions: line.subscriptions.get(),
         counts: named(line.counts()),
         next_attempt_ms: line.next_attempt().map(ms),
         last_error: line.last_error().map(noted),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use tidegate_connectors::{Intake, LineNews};
+use tidegate_connectors::{Arrival, LineNews};
 use tidegate_core::{Ack, Batch, Rows};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -81,7 +81,7 @@ impl Sequencer {
     /// Runs until every source has gone. Answers each of `beats` when it comes to it: it still goes round.
     pub async fn run(
         mut self,
-        mut intake: mpsc::Receiver<Intake>,
+        mut intake: mpsc::Receiver<Arrival>,
         mut changes: mpsc::Receiver<Edited>,
         mut beats: mpsc::Receiver<oneshot::Sender<()>>,
     ) {
@@ -105,8 +105,8 @@ impl Sequencer {
                 () = std::future::ready(()), if ticks.passed > ticks.room => self.tick(&mut ticks).await,
                 batch = intake.recv() => {
                     let Batch { stream, rows, marks, ack } = match batch {
-                        Some(Intake::Rows(batch)) => batch,
-                        Some(Intake::Line { line, news }) => {
+                        Some(Arrival::Rows(batch)) => batch,
+                        Some(Arrival::Line { line, news }) => {
                             self.line(line, &news).await;
                             continue;
                         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use futures::future::BoxFuture;
-use tidegate_connectors::{Inlet, Intake, LineNews, Source};
+use tidegate_connectors::{Arrival, Inlet, LineNews, Source};
 use tidegate_core::{Ack, Batch, Outcome};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -391,7 +391,7 @@ impl PlantLine {
                     room = inlet.queue.reserve() => match room {
                         Ok(room) => {
                             self.note_columns(&batch);
-                            room.send(Intake::Rows(batch));
+                            room.send(Arrival::Rows(batch));
                         }
                         Err(_) => batch.ack.refuse(),
                     },

@@ -94,7 +94,7 @@ fields = { x = { coil = 1 } }
     site.rule(
         "watch",
         "INSERT INTO valve SELECT TRUE AS open FROM tidegate_connections WHERE connection = 'plc' AND connected
-         QUALIFY became(parked_units = '9') OVER ();",
+         QUALIFY became(parked_devices = 'unit 9') OVER ();",
     );
     let the_box = site.run();
     assert_eq!(device.line().await, "write 2 5 7 1");

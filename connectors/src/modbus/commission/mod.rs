@@ -191,7 +191,7 @@ impl Session {
             result.map_err(|error: WriteFault| format!("{point}: {error}"))?;
         }
         let Reading { name, place, .. } = blank(point);
-        Ok(Written { name, place, value: json(&value), read_back })
+        Ok(Written { name, place, value: value.to_json(), read_back })
     }
 
     /// Asks, and asks again when nobody answers, on a new connection where the old one is of no more use.
@@ -252,19 +252,9 @@ impl Reading {
             }
         });
         match point.decode(raw) {
-            Ok(value) => self.value = json(&value),
+            Ok(value) => self.value = value.to_json(),
             Err(why) => self.fault = Some(why),
         }
-    }
-}
-
-fn json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Int(value) => (*value).into(),
-        Value::Float(value) => (*value).into(),
-        Value::Text(value) => value.clone().into(),
     }
 }
 

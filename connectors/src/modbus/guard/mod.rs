@@ -199,7 +199,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
 
     /// Something was skipped that is no answer to what was asked.
     fn skipped(&self) {
-        self.status.strays.add(1);
+        self.status.counter("strays").add(1);
         tracing::debug!("skipped what is no answer to the request");
     }
 }

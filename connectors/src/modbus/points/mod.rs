@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use tidegate_core::FieldType;
 
+pub use crate::rows::Value;
 pub use encode::Encoded;
+pub use parse::Spelling;
 pub(super) use parse::nearest_point;
-pub use parse::{Problem, Spelling};
 
 use config::{Byte, Order};
 use scaling::Scaling;
@@ -202,33 +203,6 @@ enum View {
     Plain,
     Scaled(Scaling),
     Named(BTreeMap<i128, String>),
-}
-
-/// What a point has, or shall have.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// no value
-    Null,
-    /// of [`FieldType::Bool`]
-    Bool(bool),
-    /// of [`FieldType::Int64`]
-    Int(i64),
-    /// of [`FieldType::Float64`]
-    Float(f64),
-    /// of [`FieldType::Utf8`]
-    Text(String),
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Null => f.write_str("null"),
-            Self::Bool(value) => value.fmt(f),
-            Self::Int(value) => value.fmt(f),
-            Self::Float(value) => value.fmt(f),
-            Self::Text(value) => write!(f, "\"{value}\""),
-        }
-    }
 }
 
 /// What a device has given: as many as were asked for.

@@ -1,7 +1,6 @@
 //! From what users write to points that cannot be wrong.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use tidegate_core::diagnostic::did_you_mean;
@@ -9,53 +8,7 @@ use tidegate_core::diagnostic::did_you_mean;
 use super::config::{Order, PointConfig, ValueType};
 use super::scaling::Scaling;
 use super::{Integer, Meaning, Point, Table, View, Width};
-
-/// Something wrong with a configuration: where, what, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The keys that lead to it, from the table of the connection, stream or output on.
-    pub at: Vec<String>,
-    /// What is wrong.
-    pub what: String,
-    /// What to do.
-    pub help: Option<String>,
-    /// Whether it is that something is not there.
-    pub is_absence: bool,
-}
-
-impl Problem {
-    pub(in crate::modbus) fn new(at: &[&str], what: impl Into<String>) -> Self {
-        Self {
-            at: at.iter().map(|key| (*key).to_owned()).collect(),
-            what: what.into(),
-            help: None,
-            is_absence: false,
-        }
-    }
-
-    /// Something is not there.
-    pub(in crate::modbus) fn absent(at: &[&str], what: impl Into<String>) -> Self {
-        Self { is_absence: true, ..Self::new(at, what) }
-    }
-
-    /// What is wrong and what to do, where the place is shown besides.
-    pub(in crate::modbus) fn text(&self) -> String {
-        match &self.help {
-            Some(help) => format!("{}; {help}", self.what),
-            None => self.what.clone(),
-        }
-    }
-
-    pub(in crate::modbus) fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at.join("."), self.text())
-    }
-}
+use crate::table::Problem;
 
 /// How the points of a map are written, where they do not say it themselves.
 #[derive(Debug, Clone, Copy, Default)]

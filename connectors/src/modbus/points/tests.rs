@@ -1,5 +1,6 @@
 use super::config::PointConfig;
 use super::*;
+use crate::table::Problem;
 
 fn point(config: &str) -> Point {
     parse(config).unwrap_or_else(|problem| panic!("{config}: {problem}"))

@@ -34,7 +34,7 @@ fields = { x = "float64" }
 struct Stage {
     buffer: Buffer,
     time: Arc<SequenceTime>,
-    inlet: mpsc::Sender<Intake>,
+    inlet: mpsc::Sender<Arrival>,
     /// when the line was asked
     asked: watch::Receiver<i64>,
     entries: mpsc::Receiver<Entry>,
@@ -94,12 +94,12 @@ impl Stage {
         stage
     }
 
-    fn batch() -> Intake {
+    fn batch() -> Arrival {
         let times = TimestampNanosecondArray::from(vec![0]).with_timezone("UTC");
         let columns =
             [("ts", Arc::new(times) as _, false), ("x", Arc::new(Float64Array::from(vec![1.0])) as _, true)];
         let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
-        Intake::Rows(Batch { stream: "tank".into(), rows, marks: Vec::new(), ack: Ack::none() })
+        Arrival::Rows(Batch { stream: "tank".into(), rows, marks: Vec::new(), ack: Ack::none() })
     }
 
     /// Number and time of the next entry, and whether it is a tick.
@@ -123,7 +123,7 @@ impl Stage {
     }
 
     async fn line(&self, news: LineNews) {
-        self.inlet.send(Intake::Line { line: 0, news }).await.unwrap();
+        self.inlet.send(Arrival::Line { line: 0, news }).await.unwrap();
     }
 
     /// Rules wait for a silence of stream `tank` up to the time `at`.

@@ -5,7 +5,7 @@ use tracing::{debug, info, warn};
 
 /// A time without a connection.
 #[derive(Debug, Default)]
-pub(super) struct Outages {
+pub(crate) struct Outages {
     now: Option<Outage>,
     connected_before: bool,
 }
@@ -20,7 +20,7 @@ struct Outage {
 
 impl Outages {
     /// The line is there. Whether it was there before and lost.
-    pub(super) fn connected(&mut self) -> bool {
+    pub(crate) fn connected(&mut self) -> bool {
         let again = std::mem::replace(&mut self.connected_before, true);
         match self.now.take() {
             Some(Outage { since, attempts, .. }) => {
@@ -32,7 +32,7 @@ impl Outages {
     }
 
     /// The line was lost, or could not be made.
-    pub(super) fn lost(&mut self, reason: String) {
+    pub(crate) fn lost(&mut self, reason: String) {
         match &mut self.now {
             Some(outage) => {
                 outage.attempts += 1;
