@@ -278,13 +278,13 @@ pub struct PlantLine {
 }
 
 /// A message on its way in.
-struct Arrival {
+struct Delivered {
     n: u64,
     packet_id: u16,
     dup: bool,
 }
 
-impl Arrival {
+impl Delivered {
     fn mark(&self) -> u64 {
         u64::from(self.packet_id) << 48 | self.n
     }
@@ -354,12 +354,12 @@ impl PlantLine {
     }
 
     async fn session(&mut self, inlet: &Inlet, shutdown: &CancellationToken, until: Instant) {
-        let mut repeats: VecDeque<Arrival> = self
+        let mut repeats: VecDeque<Delivered> = self
             .broker
             .lock()
             .unacknowledged
             .iter()
-            .map(|(n, packet_id)| Arrival { n: *n, packet_id: *packet_id, dup: true })
+            .map(|(n, packet_id)| Delivered { n: *n, packet_id: *packet_id, dup: true })
             .collect();
         self.received.clear();
         self.listens = false;
@@ -459,7 +459,7 @@ impl PlantLine {
     }
 
     /// What the broker sends next, up to a random number of messages.
-    fn read(&mut self, repeats: &mut VecDeque<Arrival>) -> Option<Batch> {
+    fn read(&mut self, repeats: &mut VecDeque<Delivered>) -> Option<Batch> {
         let limit = usize::try_from(self.dice.between(1, READ as u64)).unwrap_or(1);
         let mut taken = Vec::new();
         let mut marks = Vec::new();
@@ -540,14 +540,14 @@ impl State {
     }
 
     /// A message that was not sent yet, if the window allows it.
-    fn next(&mut self) -> Option<Arrival> {
+    fn next(&mut self) -> Option<Delivered> {
         if self.unacknowledged.len() >= self.window || self.sent >= self.published {
             return None;
         }
         self.sent += 1;
         self.packet_id = self.packet_id % u16::MAX + 1;
         self.unacknowledged.insert(self.sent, self.packet_id);
-        Some(Arrival { n: self.sent, packet_id: self.packet_id, dup: false })
+        Some(Delivered { n: self.sent, packet_id: self.packet_id, dup: false })
     }
 }
 
