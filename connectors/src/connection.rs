@@ -129,7 +129,11 @@ impl ConnectionConfig {
     /// When the configuration is wrong in itself or a file cannot be read. That nobody is there is no error.
     pub fn open(&self, request: Request<'_>) -> Result<Opened, OpenError> {
         match self {
-            Self::Mqtt(config) => mqtt::open_line(config, request),
+            Self::Mqtt(config) => {
+                let client_id = format!("tidegate-{}-{}", request.box_name, request.name);
+                let mqtt::Opened { source, sinks, .. } = mqtt::open(config, client_id, request)?;
+                Ok(Opened { source, sinks })
+            }
             Self::Modbus(config) => modbus::open(config, request),
         }
     }

@@ -38,7 +38,7 @@ mod v5;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_core::{Clock, FieldType};
+use tidegate_core::FieldType;
 use tokio::sync::{mpsc, watch};
 
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
@@ -47,13 +47,12 @@ pub use publisher::{Confirmation, Publisher, Session};
 pub(crate) use uplink::open_uplink;
 
 use crate::codec::Decoder;
-use crate::connection::{self, OpenError};
+use crate::connection::{OpenError, Request};
 use crate::line::backoff::Backoff;
 use crate::line::decoding::Decoding;
 use crate::output::OutputConfig as OutputKind;
-use crate::status::{Intake, LineStatus};
 use crate::stream::StreamConfig as StreamKind;
-use crate::{Keep, Sink, Source};
+use crate::{Sink, Source};
 use client::Plan;
 use config::{Qos, Version};
 use line::Line;
@@ -68,44 +67,6 @@ use topic::Filter;
 /// Messages of all publishers together that wait for the client.
 const QUEUED: usize = 1_024;
 
-/// What a connection is opened with.
-pub struct Request<'a> {
-    /// The connection's name in the configuration.
-    pub name: &'a str,
-    /// Its configuration.
-    pub config: &'a ConnectionConfig,
-    /// The client id when the configuration has none; it must be the same after every restart.
-    pub client_id: String,
-    /// The streams that it feeds.
-    pub streams: Vec<StreamRequest<'a>>,
-    /// The outputs that write to it.
-    pub outputs: Vec<(&'a str, &'a OutputConfig)>,
-    /// Where times of arrival come from.
-    pub clock: Arc<dyn Clock>,
-    /// Where the connection counts.
-    pub status: Arc<LineStatus>,
-    /// Where it keeps what streams remember; without it they remember as long as the process lives.
-    pub keep: Option<Keep>,
-}
-
-/// A stream that a connection feeds.
-pub struct StreamRequest<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its configuration.
-    pub config: &'a StreamConfig,
-    /// Columns that were inferred earlier, without `ts` and the captures; used when the configuration
-    /// declares none.
-    pub known: Vec<(String, FieldType)>,
-    /// The marks ([`tidegate_core::Batch::marks`]) of rows that an earlier process committed for this stream,
-    /// oldest first: the newest [`KNOWN_MARKS`] are of use.
-    pub known_marks: Vec<u64>,
-    /// Where the stream counts what it did not take as it came.
-    pub intake: Arc<Intake>,
-    /// What an earlier process kept for this stream; empty: nothing.
-    pub kept: Vec<u8>,
-}
-
 /// A connection that is ready to run.
 pub struct Opened {
     /// Runs the connection; nothing is sent or received before.
@@ -117,59 +78,46 @@ pub struct Opened {
     pub publisher: Publisher,
 }
 
-/// Prepares a connection for the engine.
-pub(crate) fn open_line<'a>(
-    config: &ConnectionConfig,
-    request: connection::Request<'a>,
-) -> Result<connection::Opened, OpenError> {
-    let connection::Request { name, box_name, streams, outputs, clock, status, keep } = request;
-    let stream = |stream: connection::StreamRequest<'a>| {
-        let StreamKind::Mqtt(config) = stream.config else { return None };
-        let connection::StreamRequest { name, known, known_marks, intake, kept, config: _ } = stream;
-        Some(StreamRequest { name, config, known, known_marks, intake, kept })
-    };
-    let output = |(name, output): (&'a str, &'a OutputKind)| {
-        let OutputKind::Mqtt(config) = output else { return None };
-        Some((name, config))
-    };
-    let opened = open(Request {
-        name,
-        config,
-        client_id: format!("tidegate-{box_name}-{name}"),
-        streams: streams.into_iter().filter_map(stream).collect(),
-        outputs: outputs.into_iter().filter_map(output).collect(),
-        clock,
-        status,
-        keep,
-    })?;
-    Ok(connection::Opened { source: opened.source, sinks: opened.sinks })
-}
-
-/// Prepares a connection; does no network I/O, but reads the secret and the PEM files.
+/// Prepares a connection; does no network I/O, but reads the secret and the PEM files. `client_id`: when the
+/// configuration has none; it must be the same after every restart.
 ///
 /// # Errors
 /// When the configuration is wrong in itself or a file cannot be read. That the broker is not there is no
 /// error.
-pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
-    let Request { name, config, client_id, streams, outputs, clock, status, keep } = request;
-    let persistent = streams.iter().any(|stream| stream.config.qos == Qos::AtLeastOnce);
+pub fn open(config: &ConnectionConfig, client_id: String, request: Request<'_>) -> Result<Opened, OpenError> {
+    let Request { name, box_name: _, streams, outputs, clock, status, keep } = request;
+    let streams: Vec<_> = streams
+        .into_iter()
+        .filter_map(|stream| match stream.config {
+            StreamKind::Mqtt(config) => Some((config, stream)),
+            _ => None,
+        })
+        .collect();
+    let outputs: Vec<_> = outputs
+        .into_iter()
+        .filter_map(|(output, config)| match config {
+            OutputKind::Mqtt(config) => Some((output, config)),
+            _ => None,
+        })
+        .collect();
+    let persistent = streams.iter().any(|(config, _)| config.qos == Qos::AtLeastOnce);
     let plan = plan(config, client_id, persistent)?;
     let backoff = || Backoff::new(config.backoff.min.0, config.backoff.max.0);
     let mut subscriptions = Subscriptions::new(backoff(), Arc::clone(&status));
     let mut decoders = Vec::with_capacity(streams.len());
     let mut marks = Marks::new(&plan.client_id, plan.in_flight, streams.len());
-    let has_earlier = streams.iter().any(|stream| !stream.known_marks.is_empty());
+    let has_earlier = streams.iter().any(|(_, stream)| !stream.known_marks.is_empty());
     let confirms = outputs.iter().any(|(_, output)| output.qos == Qos::AtLeastOnce)
         || (outputs.is_empty() && streams.is_empty());
-    for (index, stream) in streams.into_iter().enumerate() {
+    for (index, (settings, stream)) in streams.into_iter().enumerate() {
         let fail = |reason: String| OpenError::Stream {
             name: stream.name.to_owned(),
             keys: vec!["topic".into()],
             reason,
         };
-        let filter = stream.config.filter().map_err(fail)?;
-        let decoder = stream.config.decoder(stream.known).map_err(fail)?;
-        subscriptions.add(filter.subscription(), stream.config.qos, stream.config.retained);
+        let filter = settings.filter().map_err(fail)?;
+        let decoder = settings.decoder(stream.known).map_err(fail)?;
+        subscriptions.add(filter.subscription(), settings.qos, settings.retained);
         marks.know(index, &stream.known_marks);
         let memory = Memory::read(&stream.kept, &stream.known_marks).unwrap_or_else(|| {
             tracing::warn!(
@@ -180,7 +128,7 @@ pub fn open(request: Request<'_>) -> Result<Opened, OpenError> {
         });
         let name: Arc<str> = stream.name.into();
         let decoding = Decoding::new(Arc::clone(&name), decoder, stream.intake, Arc::clone(&status));
-        decoders.push(Stream::new(name, filter, decoding, stream.config, memory));
+        decoders.push(Stream::new(name, filter, decoding, settings, memory));
     }
     let (command_tx, command_rx) = mpsc::channel(QUEUED);
     let (session_tx, session_rx) = watch::channel(None);

@@ -33,8 +33,14 @@ pub(crate) fn open_uplink(config: &UplinkConfig, request: Request<'_>) -> Result
     let of = &config.connection;
     let label = if is_shared { format!("{of} ({name})") } else { of.clone() };
     let suffix = if name == "uplink" { String::new() } else { format!("-{name}") };
-    let opened =
-        session(&settings, &label, format!("tidegate-{box_name}-uplink{suffix}"), clock, lines(&label))?;
+    let opened = session(
+        &settings,
+        &label,
+        box_name,
+        format!("tidegate-{box_name}-uplink{suffix}"),
+        clock,
+        lines(&label),
+    )?;
     let (uplink, follow) = Messages::new(opened.publisher, topic, box_name, status);
     // It has nothing to read; it ends when the forwarder lets go of it.
     let connection = opened.source.run(Inlet::nowhere(), stop);
@@ -46,12 +52,14 @@ pub(crate) fn open_uplink(config: &UplinkConfig, request: Request<'_>) -> Result
 fn session(
     config: &ConnectionConfig,
     name: &str,
+    box_name: &str,
     client_id: String,
     clock: Arc<dyn Clock>,
     status: Arc<LineStatus>,
 ) -> Result<Opened, OpenError> {
     let (streams, outputs, keep) = (Vec::new(), Vec::new(), None);
-    super::open(super::Request { name, config, client_id, streams, outputs, clock, status, keep })
+    let request = connection::Request { name, box_name, streams, outputs, clock, status, keep };
+    super::open(config, client_id, request)
 }
 
 /// An uplink by a session with a broker.

@@ -7,9 +7,12 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::FutureExt;
 use serde_json::{Value, json};
-use tidegate_connectors::mqtt::{self, ConnectionConfig, OutputConfig, Publisher, Session, StreamConfig};
+use tidegate_connectors::connection::{Request, StreamRequest};
+use tidegate_connectors::mqtt::{self, ConnectionConfig, Publisher, Session};
 use tidegate_connectors::status::LineStatus;
-use tidegate_connectors::{Arrival, Inlet, Keep, LineNews, OpenError, Sink, Writes};
+use tidegate_connectors::{
+    Arrival, Inlet, Keep, LineNews, OpenError, OutputConfig, Sink, StreamConfig, Writes,
+};
 use tidegate_core::Batch;
 use tidegate_core::clock::SystemClock;
 use tokio::sync::{mpsc, watch};
@@ -75,21 +78,21 @@ impl Setup {
             .streams
             .iter()
             .map(|(name, value)| {
-                (*name, StreamConfig::read(&mut value.as_object().unwrap().clone()).unwrap())
+                let config = mqtt::StreamConfig::read(&mut value.as_object().unwrap().clone()).unwrap();
+                (*name, StreamConfig::Mqtt(config))
             })
             .collect();
         let outputs: Vec<(&str, OutputConfig)> = self
             .outputs
             .iter()
-            .map(|(name, value)| (*name, serde_json::from_value(value.clone()).unwrap()))
+            .map(|(name, value)| (*name, OutputConfig::Mqtt(serde_json::from_value(value.clone()).unwrap())))
             .collect();
-        mqtt::open(mqtt::Request {
+        let request = Request {
             name: "c",
-            config: &config,
-            client_id: "box".into(),
+            box_name: "box",
             streams: streams
                 .iter()
-                .map(|(name, config)| mqtt::StreamRequest {
+                .map(|(name, config)| StreamRequest {
                     name,
                     config,
                     known: Vec::new(),
@@ -102,7 +105,8 @@ impl Setup {
             clock: Arc::new(SystemClock),
             status: Arc::clone(status),
             keep: Some(self.keep()),
-        })
+        };
+        mqtt::open(&config, "box".into(), request)
     }
 
     /// Keeps what the stream remembers on the shelf.
