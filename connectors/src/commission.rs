@@ -26,8 +26,20 @@ pub struct Known<'a> {
     pub outputs: BTreeMap<&'a str, &'a OutputConfig>,
 }
 
+/// What a command says while it goes on.
+#[derive(Debug, Clone, Copy)]
+pub enum Told<'a> {
+    /// How it goes on, for a person.
+    Progress(&'a str),
+    /// A line of what was asked for.
+    Line(&'a str),
+}
+
+/// Takes what a command says; false: nobody listens any more.
+pub type Tell<'a> = &'a mut (dyn FnMut(Told<'_>) -> bool + Send);
+
 /// What came of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// Heads of the columns.
     pub heads: Vec<&'static str>,
@@ -64,13 +76,13 @@ impl Command {
         }
     }
 
-    /// Does it. `say` is told how it goes on.
+    /// Does it. One that goes on until it is interrupted tells of all there is, and has an empty outcome.
     ///
     /// # Errors
     /// In words for the user.
-    pub async fn run(self, known: &Known<'_>, say: &mut dyn FnMut(&str)) -> Result<Outcome, String> {
+    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
         match self {
-            Self::Modbus(command) => command.run(known, say).await,
+            Self::Modbus(command) => command.run(known, tell).await,
         }
     }
 }

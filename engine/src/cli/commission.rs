@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
-use tidegate_connectors::commission::{Command, Known};
+use tidegate_connectors::commission::{Command, Known, Told};
 
+use super::render::printable;
 use super::{Failure, load_config, print, table};
 use crate::config::{Config, Stream};
 
@@ -19,9 +20,14 @@ pub fn commission(command: Command) -> Result<(), Failure> {
     let known = config.as_ref().map(known).unwrap_or_default();
     let is_for_programs = command.is_for_programs();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Whoever has closed standard error does not want to know.
-    let mut say = |line: &str| drop(writeln!(std::io::stderr().lock(), "{}", super::render::printable(line)));
-    let outcome = runtime.block_on(command.run(&known, &mut say)).map_err(anyhow::Error::msg)?;
+    let mut tell = |told: Told<'_>| match told {
+        Told::Progress(line) => writeln!(std::io::stderr().lock(), "{}", printable(line)).is_ok(),
+        Told::Line(line) => writeln!(std::io::stdout().lock(), "{}", printable(line)).is_ok(),
+    };
+    let outcome = runtime.block_on(command.run(&known, &mut tell)).map_err(anyhow::Error::msg)?;
+    if outcome.heads.is_empty() && !outcome.failed {
+        return Ok(());
+    }
     if is_for_programs {
         print(&format!("{:#}\n", outcome.json))?;
     } else {

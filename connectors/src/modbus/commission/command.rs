@@ -11,7 +11,7 @@ use tidegate_core::Span;
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::{Found, Reading, Session, Written};
-use crate::commission::{Known, Outcome};
+use crate::commission::{Known, Outcome, Tell, Told};
 use crate::modbus::config::{
     ConnectionConfig, MOST_BITS, MOST_REGISTERS, OutputConfig, Parity, PointConfig, StreamConfig,
 };
@@ -162,9 +162,9 @@ impl Command {
     ///
     /// # Errors
     /// In words for the user.
-    pub async fn run(self, known: &Known<'_>, say: &mut dyn FnMut(&str)) -> Result<Outcome, String> {
+    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
         match self {
-            Self::Scan(args) => scan(args, known, say).await,
+            Self::Scan(args) => scan(args, known, tell).await,
             Self::Read(args) => read(args, known).await,
             Self::Write(args) => write(args, known).await,
         }
@@ -238,7 +238,11 @@ impl LineArgs {
     }
 }
 
-async fn scan(args: ScanArgs, known: &Known<'_>, say: &mut dyn FnMut(&str)) -> Result<Outcome, String> {
+async fn scan(args: ScanArgs, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+    // A scan goes on without anybody who reads how.
+    let mut say = |progress: &str| {
+        let _ = tell(Told::Progress(progress));
+    };
     let mut session = args.line.open(known, Some(Duration::from_millis(300))).await?;
     let (from, to) = args.units;
     say(&format!("asking units {from} to {to} on {}", args.line.line));
