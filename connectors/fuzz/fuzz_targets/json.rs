@@ -69,6 +69,8 @@ fn layouts() -> [Layout; 4] {
             fields: Fields::Inferred(vec![]),
         },
         Layout {
+            format: Format::Json,
+            numbers_as_text: false,
             captures: vec![],
             flag: None,
             ts: TsPlace::Arrival,
