@@ -6,7 +6,8 @@
 //!   rules see.
 //! * [`run`]: puts a box together and takes it apart ([`mod@preflight`]: would it start?); [`supervisor`]
 //!   owns its tasks.
-//! * [`sequence`]: one order of all that comes in, on disk where it is journaled.
+//! * [`sequence`]: one order of all that comes in, on disk where it is journaled; [`mod@time`] is what it goes
+//!   by.
 //! * [`rules`]: rule files and reference tables, what becomes of them, and what runs them; what they write,
 //!   on its way to [`outputs`] or to the uplink. [`system`] is the stream that the box feeds itself.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`uplinks`] sends them.
@@ -40,5 +41,6 @@ pub mod status;
 pub mod supervisor;
 pub mod system;
 pub mod tap;
+pub mod time;
 pub mod uplinks;
 pub mod world;

@@ -16,8 +16,8 @@ use tidegate_rules::SHORTEST_TTL;
 
 use super::document::{self, Report, Table};
 use super::file::{
-    BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys,
-    RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys,
+    BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_KEYS, OutputKeys, RootKeys, RulesTable,
+    TableKeys, UPLINK_KEYS, UplinkKeys,
 };
 use super::{Buffer, Config, Output, ReferenceTable, Rules, Stream, TableKind, Uplink, names};
 
@@ -422,13 +422,12 @@ impl Validator<'_, '_> {
         connections: &BTreeMap<String, ConnectionConfig>,
     ) -> Option<Output> {
         let kind = self.kind_of(&table);
-        let queue_table = table.take_keys(&OUTPUT_QUEUE_KEYS);
-        let queue: Option<OutputQueue> = queue_table.read(&[], self.report);
+        let queue_table = table.take_keys(&OUTPUT_KEYS);
+        let queue: Option<OutputKeys> = queue_table.read(&[], self.report);
         if let Some(queue) = &queue {
             self.check_at_most(queue.queue, LONGEST_QUEUE, "queue", &queue_table);
         }
-        let mut config =
-            OutputConfig::read(kind?, &mut table.clone().reader(&OUTPUT_QUEUE_KEYS, self.report))?;
+        let mut config = OutputConfig::read(kind?, &mut table.clone().reader(&OUTPUT_KEYS, self.report))?;
         let connection = connections.get(config.connection());
         self.review(&table, |review| config.check(connection, review));
         let queue = queue?;

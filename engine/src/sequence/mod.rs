@@ -11,5 +11,4 @@ pub mod memories;
 pub mod numbers;
 pub mod schemas;
 pub mod sequencer;
-pub mod time;
 pub mod wakes;

@@ -3,7 +3,7 @@
 //! It numbers rows as they come, and hands batches, ticks, rule changes and snapshots to the workers in one
 //! order, and to the journal in the same. It never waits for the disk, unless a stream says that it shall.
 //!
-//! Each entry has the sequence's time ([`crate::sequence::time`]). When a rule wants to be called although
+//! Each entry has the sequence's time ([`crate::time`]). When a rule wants to be called although
 //! no row comes, a tick is made, which takes a number like a row; rows that wait go first. When no rule wants that,
 //! there are no ticks. A rule that wants to be called because no row has come is called when the line has
 //! shown that it was listening ([`listening`]).
@@ -26,9 +26,9 @@ use crate::sequence::entry::{Entry, Origin};
 use crate::sequence::journal::Journal;
 use crate::sequence::numbers::Numbers;
 use crate::sequence::schemas::{News, SchemaStore};
-use crate::sequence::time::SequenceTime;
 use crate::sequence::wakes::Wakes;
 use crate::status::{Status, StreamStatus};
+use crate::time::SequenceTime;
 
 /// A timer that is farther away is set again on the way.
 const LONGEST_SLEEP: Duration = Duration::from_hours(24);

@@ -24,7 +24,7 @@ pub struct Listeners {
     lines: Vec<Listener>,
     /// the streams, by the lines that bring them
     groups: BTreeMap<Vec<usize>, Group>,
-    /// see [`crate::sequence::time::SequenceTime::now_and_leaps`]
+    /// see [`crate::time::SequenceTime::now_and_leaps`]
     leaps: u64,
 }
 
