@@ -67,7 +67,7 @@ pub struct Running {
 /// opened.
 ///
 /// # Errors
-/// When the data directory, the buffer or a connection's files cannot be used. That a broker is not there is
+/// When the data directory, the buffer or a connection's files cannot be used. That nobody is there is
 /// no error.
 pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, RunError> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -218,7 +218,7 @@ impl Running {
         if drained.is_err() {
             tracing::warn!(
                 "rows that have come in are not all dealt with; those that were not acknowledged will be \
-                sent again by their broker"
+                sent again by whoever sent them"
             );
         }
         self.forwarding.cancel();

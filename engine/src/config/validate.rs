@@ -31,7 +31,7 @@ const MOST_IN_FLIGHT: usize = 65_535;
 const MOST_WORKERS: usize = 256;
 /// SQLite's own pages and indexes need room too.
 const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
-/// Longer, and a broker would take the box for dead.
+/// Longer, and a far side that waits for acknowledgements would take the box for dead.
 const LONGEST_COMMIT: Span = Span(Duration::from_secs(10));
 /// More often, it would be as good as `durability = "full"`.
 const SHORTEST_SYNC: Span = Span(Duration::from_millis(100));
@@ -551,8 +551,7 @@ impl Validator<'_, '_> {
         if keys.commit_every > LONGEST_COMMIT {
             let message = format!("`commit_every` is at most {LONGEST_COMMIT}, and is {}", keys.commit_every);
             let help =
-                "messages with QoS 1 are not acknowledged before; see `durability` to spare the disk more"
-                    .to_owned();
+                "messages are not acknowledged before; see `durability` to spare the disk more".to_owned();
             self.report.error(&table.span_of(&["commit_every"]), message, help);
         }
         match (keys.durability, keys.sync_every) {

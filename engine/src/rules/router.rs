@@ -63,7 +63,7 @@ impl Router {
             }
         };
         if let Err(error) = appended {
-            let then = "they are made again when the box starts, or sent again by their broker";
+            let then = "they are made again when the box starts, or sent again by whoever sent them";
             tracing::warn!(%error, "rows for the uplink come too late; {then}");
         }
     }

@@ -7,7 +7,7 @@ pub mod change;
 pub mod edit;
 pub mod entry;
 pub mod journal;
-pub mod memories;
+pub mod memory;
 pub mod numbers;
 pub mod schemas;
 pub mod sequencer;
