@@ -161,6 +161,7 @@ impl PressLine {
                 [number, from, said] if *number == n.to_string() && *from == device => {
                     break said.parse::<i64>().map_err(|_| "it is busy");
                 }
+                [""] => {}
                 _ => self.record.note(format_args!("press: a stray, {line}")),
             }
         };
@@ -181,7 +182,8 @@ impl PressLine {
         let value = i64::try_from(self.dice.below(1_000)).unwrap_or(0);
         let (dice, now) = (&self.dice, Instant::now());
         let prompt = now + dice.delay(PROMPT);
-        let (text, busy) = (format!("{n} {device} {value}\n"), format!("{n} {device} busy\n"));
+        // It begins anew, whatever was left half said.
+        let (text, busy) = (format!("\n{n} {device} {value}\n"), format!("\n{n} {device} busy\n"));
         let mut say = |text: &str, at, gap| self.wire.say(text.as_bytes(), at, gap, dice);
         let answered = match if self.calm { 9 } else { dice.below(10) } {
             0 => None,
