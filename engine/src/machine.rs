@@ -16,7 +16,7 @@ use crate::error::RunError;
 use crate::rules::book::{AfterRestart, RuleBook};
 use crate::rules::directory::RulesDir;
 use crate::rules::tables::TableFiles;
-use crate::sequence::memory::StreamMemory;
+use crate::sequencer::memory::StreamMemory;
 use crate::status::Status;
 use crate::supervisor::{SystemThreads, Threads};
 use crate::world::{Known, Line, Rules, World};

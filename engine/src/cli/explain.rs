@@ -22,7 +22,7 @@ use crate::rules::book::RuleBook;
 use crate::rules::directory::RulesDir;
 use crate::rules::tables::TableFiles;
 use crate::sequence::change::{Change, Load};
-use crate::sequence::schemas::SchemaStore;
+use crate::sequencer::schemas::SchemaStore;
 use crate::status::Status;
 
 /// Prints what the rule is made of.

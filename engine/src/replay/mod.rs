@@ -40,7 +40,7 @@ use crate::rules::router::{self, Routed};
 use crate::rules::tables::TableFiles;
 use crate::rules::worker::Worker;
 use crate::sequence::change::Change;
-use crate::sequence::numbers::Numbers;
+use crate::sequencer::numbers::Numbers;
 use crate::status::Status;
 use crate::system;
 use causes::Causes;

@@ -16,10 +16,10 @@ use tidegate_rules::{
 use tokio::sync::mpsc;
 
 use crate::buffer::SnapshotPart;
-use crate::rules::hosted::Hosted;
 use crate::rules::router::{self, Routed, Router};
 use crate::sequence::change::{Change, Load};
 use crate::sequence::entry::{Entry, Origin};
+use crate::sequence::hosted::Hosted;
 use crate::sequence::wakes::{Silences, Waker};
 use crate::status::{Status, Version};
 

@@ -10,10 +10,6 @@ type Needs = BTreeMap<String, BTreeSet<String>>;
 /// Rooms whose files are one module: of the buffer, each has its tables, and one transaction writes them all.
 const WHOLE: [&str; 1] = ["buffer"];
 
-/// Rooms that need each other, file by file without a circle. Entries of the sequence carry rules to their
-/// workers, and the sequence is run again with the book that makes them; rules take what these words say.
-const TOGETHER: [[&str; 2]; 1] = [["rules", "sequence"]];
-
 /// The module that `path`, words of a path below `crate::`, leads to: a file of a room, or the room.
 fn module(path: &[&str], known: &BTreeSet<String>) -> Option<String> {
     let (room, inner) = (path.first()?, path.get(1));
@@ -126,7 +122,7 @@ fn needs_of_the_engine() -> Needs {
 #[test]
 fn no_module_of_the_engine_needs_itself() {
     let needs = needs_of_the_engine();
-    for known in ["sequence::journal", "rules::book", "outputs::queue", "management::desk", "buffer"] {
+    for known in ["sequencer::journal", "rules::book", "outputs::queue", "management::desk", "buffer"] {
         assert!(needs.contains_key(known), "`{known}` was not found: {needs:?}");
     }
     let circles = on_a_circle(&needs);
@@ -135,11 +131,7 @@ fn no_module_of_the_engine_needs_itself() {
 
 #[test]
 fn no_room_of_the_engine_needs_itself() {
-    let room = |module: &str| {
-        let room = module.split("::").next().unwrap_or(module);
-        let together = TOGETHER.iter().find(|rooms| rooms.contains(&room));
-        together.map_or_else(|| room.to_owned(), |rooms| rooms.join(" and "))
-    };
+    let room = |module: &str| module.split("::").next().unwrap_or(module).to_owned();
     let mut rooms = Needs::new();
     for (module, needed) in needs_of_the_engine() {
         let own = room(&module);
