@@ -20,6 +20,7 @@ pub mod output;
 pub mod port;
 pub mod quality;
 pub mod rows;
+mod scaling;
 pub mod secret;
 pub mod serial;
 pub mod status;

@@ -7,6 +7,8 @@ use crc::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::codec::ByteOrder;
+
 /// How a frame is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -81,29 +83,6 @@ impl Sum {
     /// Whether its low byte is usually sent first.
     fn is_little(self) -> bool {
         matches!(self, Self::Crc16Modbus | Self::Crc16Arc | Self::Crc16Kermit | Self::Crc16X25)
-    }
-}
-
-/// Order of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ByteOrder {
-    /// the high byte comes first
-    #[default]
-    Big,
-    /// the low byte comes first
-    Little,
-}
-
-impl ByteOrder {
-    /// Up to eight bytes as a number.
-    #[must_use]
-    pub fn number(self, bytes: &[u8]) -> u64 {
-        let join = |number, byte: &u8| number << 8 | u64::from(*byte);
-        match self {
-            Self::Big => bytes.iter().fold(0, join),
-            Self::Little => bytes.iter().rev().fold(0, join),
-        }
     }
 }
 

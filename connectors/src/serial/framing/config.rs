@@ -9,7 +9,8 @@ use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tidegate_core::{ByteSize, Span};
 
-use super::checksum::{ByteOrder, Checksum, Sum};
+use super::checksum::{Checksum, Sum};
+use crate::codec::ByteOrder;
 use crate::serial::escapes::Bytes;
 use crate::table::Problem;
 
@@ -192,7 +193,8 @@ impl FrameConfig {
             }
             _ => {}
         }
-        if self.length.is_some() && self.start.is_none() && self.checksum.is_none() && self.gap.is_none() {
+        let has_mark = self.start.is_some() || self.checksum.is_some() || self.gap.is_some();
+        if self.length.is_some() && !has_mark && problems.is_empty() {
             let what = "nothing shows where a frame begins, once a byte was lost";
             problems.push(
                 Problem::new(&["length"], what)

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use checksum::{ByteOrder, Checksum, Sum};
+pub use checksum::{Checksum, Sum};
 pub use config::{Counts, FrameConfig, FrameKind, LengthConfig, PrefixConfig, Width};
 use looks::{Delimited, Length};
 use stuffed::Stuffing;
