@@ -1,4 +1,4 @@
-//! Modbus devices that others wrote, as `tests/devices/prepare` makes them, and the lines to serial ones.
+//! Devices and serial servers that others wrote, as `tests/devices/prepare` makes them, and serial lines.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -30,6 +30,14 @@ impl Device {
     /// One by libmodbus; `arguments` are those of its program.
     pub async fn libmodbus(arguments: &[&str]) -> Self {
         Self::start(Command::new(home().join("libmodbus/server")), arguments).await
+    }
+
+    /// A serial server by pyserial; `arguments` are those of its script.
+    pub async fn pyserial(arguments: &[&str]) -> Self {
+        let home = home();
+        let mut command = Command::new(home.join("pyserial/bin/python"));
+        command.arg(home.join("pyserial/server.py"));
+        Self::start(command, arguments).await
     }
 
     async fn start(mut command: Command, arguments: &[&str]) -> Self {
@@ -71,24 +79,42 @@ fn home() -> PathBuf {
 #[derive(Debug)]
 pub struct SerialCable {
     directory: TempDir,
+    /// none: it is unplugged
+    socat: Option<Socat>,
+}
+
+#[derive(Debug)]
+struct Socat {
     // It ends when nobody takes what it says.
     _lines: Lines<BufReader<ChildStderr>>,
-    _socat: Child,
+    child: Child,
 }
 
 impl SerialCable {
     /// Plugs one in.
     pub async fn plug() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let end = |name: &str| format!("PTY,raw,echo=0,link={}", directory.path().join(name).display());
+        let mut cable = Self { directory: tempfile::tempdir().unwrap(), socat: None };
+        cable.replug().await;
+        cable
+    }
+
+    /// Pulls it out: both ports are gone.
+    pub async fn unplug(&mut self) {
+        let mut socat = self.socat.take().expect("it is plugged in");
+        socat.child.kill().await.unwrap();
+    }
+
+    /// Plugs it in again, under the same names.
+    pub async fn replug(&mut self) {
+        let end = |end: PathBuf| format!("PTY,raw,echo=0,link={}", end.display());
         // It says on its error output when both are there.
-        let mut socat = Command::new("socat")
-            .args(["-d", "-d", &end("near"), &end("far")])
+        let mut child = Command::new("socat")
+            .args(["-d", "-d", &end(self.near()), &end(self.far())])
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("there is socat");
-        let mut lines = BufReader::new(socat.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 if line.contains("starting data transfer loop") {
@@ -98,7 +124,7 @@ impl SerialCable {
             panic!("socat has ended");
         };
         timeout(PATIENCE, ready).await.expect("socat makes two ports");
-        Self { directory, _lines: lines, _socat: socat }
+        self.socat = Some(Socat { _lines: lines, child });
     }
 
     /// The box's end.
