@@ -143,6 +143,20 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_of_a_connection_has_the_keys_of_its_port() {
+        let schema = schemars::schema_for!(crate::ConnectionConfig).to_value();
+        let variants = schema["oneOf"].as_array().unwrap();
+        let serial = variants.iter().find(|of| of["properties"]["kind"]["const"] == "serial").unwrap();
+        for key in ["device", "baud", "usb", "frame", "park"] {
+            assert!(serial["properties"][key].is_object(), "{key}: {serial}");
+        }
+        assert_eq!(
+            (&serial["additionalProperties"], &serial["required"]),
+            (&json!(false), &json!(["kind", "frame"]))
+        );
+    }
+
+    #[test]
     fn what_contradicts_itself_is_named_with_its_place() {
         let frame = || json!({ "end": "\r\n" });
         assert_eq!(connection(json!({ "device": "/dev/ttyS0", "baud": 9600, "frame": frame() })), [""; 0]);

@@ -30,6 +30,13 @@ impl Device {
         timeout(PATIENCE, self.sender.write_all(bytes)).await.expect("the line takes bytes").unwrap();
     }
 
+    /// The next byte.
+    pub(crate) async fn byte(&mut self) -> u8 {
+        let mut byte = [0];
+        timeout(PATIENCE, self.receiver.read_exact(&mut byte)).await.expect("a byte comes").unwrap();
+        byte[0]
+    }
+
     /// The bytes up to the next line end; none: the cable was pulled.
     pub(crate) async fn hear(&mut self) -> Option<String> {
         let mut heard = Vec::new();

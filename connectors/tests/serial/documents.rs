@@ -20,7 +20,9 @@ fn every_example_of_a_serial_device_is_valid() {
     for example in examples {
         let tables = |section: &str| {
             let all = example.get(section).and_then(Value::as_object).cloned().unwrap_or_default();
-            all.into_iter().map(|(name, table)| (name, table.as_object().unwrap().clone())).collect::<Vec<_>>()
+            all.into_iter()
+                .map(|(name, table)| (name, table.as_object().unwrap().clone()))
+                .collect::<Vec<_>>()
         };
         let mut review = Review::new("[it]", Path::new("/"), Vec::new());
         for (name, mut table) in tables("connections") {

@@ -149,7 +149,8 @@ async fn a_device_that_does_not_answer_is_left_alone_and_writes_go_through() {
             }
         }
     };
-    let (written, sent) = tokio::join!(rig.write("display", &json!({ "net": 12.34 })), answering);
+    let row = json!({ "net": 12.34 });
+    let (written, sent) = tokio::join!(rig.write("display", &row), answering);
     assert_eq!((written, sent.as_str()), (Ok(()), "T  12.3\r\n"));
     rig.end().await;
 }

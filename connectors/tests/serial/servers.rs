@@ -1,7 +1,7 @@
 //! Ports of serial servers: pyserial's, as `tests/devices/prepare` makes it, and one that hands bytes through.
 
 use serde_json::{Value, json};
-use tidegate_peers::devices::Device;
+use tidegate_peers::devices::{Device, Ser2net, SerialCable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -44,6 +44,28 @@ async fn a_rate_that_a_server_does_not_take_is_named_unless_nobody_wants_to_know
     let mut lax = line().set("strict", json!(false)).run();
     assert_eq!(lax.row().await["n"], "1ÿ");
     lax.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs ser2net"]
+async fn ser2net_offers_a_port_and_a_device_at_it_is_asked() {
+    let cable = SerialCable::plug().await;
+    let server = Ser2net::serve(&cable.near()).await;
+    let mut far = super::device::Device::at(&cable.far());
+    let mut rig = echoed(format!("rfc2217://127.0.0.1:{}", server.port())).set("baud", json!(19_200)).run();
+    for n in 0..10 {
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n") {
+            asked.push(far.byte().await);
+        }
+        assert_eq!(asked, b"n=1\xff\r\n");
+        // Bytes that telnet has a use for, and a CR alone.
+        far.say(format!("n={n}\r\0").as_bytes()).await;
+        far.say(b"\xff\r\n").await;
+        let row = rig.row().await;
+        assert_eq!(row["n"], format!("{n}"), "{row:?}");
+    }
+    rig.end().await;
 }
 
 #[tokio::test]

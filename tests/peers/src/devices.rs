@@ -70,6 +70,40 @@ impl Device {
     }
 }
 
+/// Debian's ser2net: it offers a serial port by RFC 2217.
+#[derive(Debug)]
+pub struct Ser2net {
+    port: u16,
+    _configuration: TempDir,
+    _child: Child,
+}
+
+impl Ser2net {
+    /// Offers the port at `path`. It listens a moment later.
+    pub async fn serve(path: &Path) -> Self {
+        let configuration = tempfile::tempdir().unwrap();
+        let file = configuration.path().join("ser2net.yaml");
+        // It cannot choose a port by itself.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = format!(
+            "%YAML 1.1\n---\nconnection: &port\n  accepter: telnet(rfc2217),tcp,127.0.0.1,{port}\n  \
+            connector: serialdev,{},9600n81,local\n",
+            path.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new("ser2net");
+        command.args(["-n", "-d", "-c"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.kill_on_drop(true).spawn().expect("there is ser2net");
+        Self { port, _configuration: configuration, _child: child }
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
 fn home() -> PathBuf {
     let home = PathBuf::from(std::env::var_os("HOME").expect("there is a home directory"));
     home.join(".cache/tidegate/devices")
