@@ -8,12 +8,13 @@ use serde::Deserialize;
 use tidegate_core::{Clock, FieldType};
 
 use crate::output::OutputConfig;
+use crate::port::PortConfig;
 use crate::secret::SecretError;
 use crate::status::{Intake, LineStatus};
 use crate::stream::StreamConfig;
-use crate::table::{Review, Table};
+use crate::table::{At, Review, Table};
 use crate::tls::TlsError;
-use crate::{Keep, Sink, Source, modbus, mqtt};
+use crate::{Keep, Sink, Source, modbus, mqtt, serial};
 
 /// The kinds of connection, as `kind` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +23,13 @@ pub enum Kind {
     Mqtt,
     /// a line with devices that have registers
     Modbus,
+    /// a serial line with a device that speaks in frames of its own
+    Serial,
 }
 
 impl Kind {
     /// Their names.
-    pub const NAMES: [&'static str; 2] = ["mqtt", "modbus"];
+    pub const NAMES: [&'static str; 3] = ["mqtt", "modbus", "serial"];
 
     /// The kind of this name.
     #[must_use]
@@ -34,6 +37,7 @@ impl Kind {
         match name {
             "mqtt" => Some(Self::Mqtt),
             "modbus" => Some(Self::Modbus),
+            "serial" => Some(Self::Serial),
             _ => None,
         }
     }
@@ -47,6 +51,8 @@ pub enum ConnectionConfig {
     Mqtt(mqtt::ConnectionConfig),
     /// Modbus: TCP, RTU on a serial port, or RTU over TCP.
     Modbus(modbus::ConnectionConfig),
+    /// A serial port, here or on a serial server, with a device that speaks in frames of its own.
+    Serial(serial::ConnectionConfig),
 }
 
 /// What a connection is opened with.
@@ -98,6 +104,7 @@ impl ConnectionConfig {
         match kind {
             Kind::Mqtt => table.read().map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
+            Kind::Serial => serial::ConnectionConfig::read(table).map(Self::Serial),
         }
     }
 
@@ -106,6 +113,7 @@ impl ConnectionConfig {
         match self {
             Self::Mqtt(config) => config.check(review),
             Self::Modbus(config) => config.check(review),
+            Self::Serial(config) => config.check(review),
         }
     }
 
@@ -116,11 +124,23 @@ impl ConnectionConfig {
                 let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_mqtt()?)));
                 config.check_beside(name, earlier, review);
             }
-            Self::Modbus(config) => {
-                let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_modbus()?)));
-                config.check_beside(name, earlier, review);
-            }
+            Self::Modbus(_) | Self::Serial(_) => self.check_port_beside(name, earlier, review),
         }
+    }
+
+    /// A port takes one connection.
+    fn check_port_beside(&self, name: &str, earlier: &[(&str, &Self)], review: &mut Review<'_>) {
+        let Some(port) = self.port() else { return };
+        let has_it = |other: &Self| other.port().is_some_and(|other| other.is_same_port(port));
+        let Some((other, _)) = earlier.iter().find(|(_, other)| has_it(other)) else { return };
+        let what = format!("`{name}` and `{other}` use the same port");
+        let help = "one connection has the line: name it in all streams and outputs of its devices";
+        let key = match (self, &port.usb) {
+            (Self::Modbus(_), _) => "serial",
+            (_, Some(_)) => "usb",
+            (_, None) => "device",
+        };
+        review.error(At::value(&[key]), what, help.to_owned());
     }
 
     /// Prepares it; does no network I/O, but reads secrets and other files.
@@ -135,6 +155,22 @@ impl ConnectionConfig {
                 Ok(Opened { source, sinks })
             }
             Self::Modbus(config) => modbus::open(config, request),
+            Self::Serial(config) => serial::open(config, request),
+        }
+    }
+
+    /// What is said of a serial line, for whoever uses it by hand.
+    #[must_use]
+    pub fn as_serial(&self) -> Option<&serial::ConnectionConfig> {
+        if let Self::Serial(config) = self { Some(config) } else { None }
+    }
+
+    /// The serial port that it has for itself.
+    fn port(&self) -> Option<&PortConfig> {
+        match self {
+            Self::Mqtt(_) => None,
+            Self::Modbus(config) => config.serial.as_ref(),
+            Self::Serial(config) => Some(&config.port),
         }
     }
 

@@ -6,7 +6,7 @@ use tidegate_core::FieldType;
 
 use crate::connection::{ConnectionConfig, Kind};
 use crate::table::{Review, Table, inline};
-use crate::{modbus, mqtt};
+use crate::{modbus, mqtt, serial};
 
 /// Messages that were recorded as they came, and what a stream makes of them.
 pub mod recorded {
@@ -21,6 +21,8 @@ pub enum StreamConfig {
     Mqtt(mqtt::StreamConfig),
     /// a map of registers that is polled
     Modbus(modbus::StreamConfig),
+    /// frames of a serial line
+    Serial(serial::StreamConfig),
 }
 
 impl StreamConfig {
@@ -29,6 +31,7 @@ impl StreamConfig {
         match kind {
             Kind::Mqtt => mqtt::StreamConfig::read(table).map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
+            Kind::Serial => serial::StreamConfig::read(table).map(Self::Serial),
         }
     }
 
@@ -42,6 +45,7 @@ impl StreamConfig {
             Self::Modbus(config) => {
                 config.check(connections.iter().filter_map(|connection| connection.as_modbus()), review);
             }
+            Self::Serial(config) => config.check(review),
         }
     }
 
@@ -51,6 +55,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => std::slice::from_ref(&config.connection),
             Self::Modbus(config) => config.connection.names(),
+            Self::Serial(config) => std::slice::from_ref(&config.connection),
         }
     }
 
@@ -60,6 +65,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.columns(),
             Self::Modbus(config) => Some(config.columns()),
+            Self::Serial(config) => config.columns(),
         }
     }
 
@@ -69,6 +75,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.payload.goes_by_arrival(),
             Self::Modbus(_) => true,
+            Self::Serial(config) => config.payload.goes_by_arrival(),
         }
     }
 
@@ -78,6 +85,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.is_journaled(),
             Self::Modbus(config) => config.journal,
+            Self::Serial(config) => config.journal,
         }
     }
 
@@ -87,7 +95,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.on_disk_failure,
             // A device sends nothing again, so that there is nothing to hold back.
-            Self::Modbus(_) => OnDiskFailure::GoOn,
+            Self::Modbus(_) | Self::Serial(_) => OnDiskFailure::GoOn,
         }
     }
 
@@ -96,7 +104,7 @@ impl StreamConfig {
     pub fn has_messages(&self) -> bool {
         match self {
             Self::Mqtt(_) => true,
-            Self::Modbus(_) => false,
+            Self::Modbus(_) | Self::Serial(_) => false,
         }
     }
 
@@ -105,13 +113,17 @@ impl StreamConfig {
     pub fn recorded(&self, known: Vec<(String, FieldType)>) -> Option<Result<recorded::Recorded, String>> {
         match self {
             Self::Mqtt(config) => Some(recorded::Recorded::new(config, known)),
-            Self::Modbus(_) => None,
+            Self::Modbus(_) | Self::Serial(_) => None,
         }
     }
 
     /// What the table may look like, for each kind.
     pub fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
-        vec![mqtt::StreamConfig::schema(generator), inline::<modbus::StreamConfig>(generator)]
+        vec![
+            mqtt::StreamConfig::schema(generator),
+            inline::<modbus::StreamConfig>(generator),
+            serial::StreamConfig::schema(generator),
+        ]
     }
 }
 
