@@ -10,6 +10,7 @@
 //! `match`es. [`codec`] is for every connection that carries bytes: any of them takes any format.
 
 pub mod backoff;
+pub mod can;
 pub mod codec;
 pub mod commission;
 pub mod connection;
@@ -18,6 +19,7 @@ pub mod modbus;
 pub mod mqtt;
 pub mod output;
 pub mod quality;
+mod scaling;
 pub mod secret;
 pub mod status;
 pub mod stream;

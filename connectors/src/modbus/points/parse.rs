@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::config::{Order, PointConfig, ValueType};
-use super::scaling::Scaling;
 use super::{Integer, Meaning, Point, Table, View, Width};
+use crate::scaling::Scaling;
 
 /// Something wrong with a configuration: where, what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
