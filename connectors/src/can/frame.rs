@@ -109,3 +109,53 @@ pub fn fd_length(bytes: usize) -> Option<usize> {
 
 /// The lengths that the codes 9 to 15 stand for.
 pub const FD_LENGTHS: [usize; 7] = [12, 16, 20, 24, 32, 48, 64];
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_id() -> impl Strategy<Value = Id> {
+        prop_oneof![
+            (0..=super::super::id::MOST_STANDARD).prop_filter_map("11 bits", Id::standard),
+            (0..=super::super::id::MOST_EXTENDED).prop_filter_map("29 bits", Id::extended),
+        ]
+    }
+
+    fn any_payload(most: usize) -> impl Strategy<Value = Payload> {
+        proptest::collection::vec(any::<u8>(), 0..=most)
+            .prop_filter_map("64 bytes", |data| Payload::new(&data))
+    }
+
+    /// CAN FD frames have lengths that there are.
+    pub(in crate::can) fn any_frame() -> impl Strategy<Value = Frame> {
+        let padded = |data: Payload| {
+            let mut bytes = data.to_vec();
+            bytes.resize(fd_length(data.len())?, 0);
+            Payload::new(&bytes)
+        };
+        let fd = any_payload(MOST_FD).prop_filter_map("64 bytes", padded);
+        prop_oneof![
+            (any_id(), any_payload(MOST_CLASSIC)).prop_map(|(id, data)| Frame::Data { id, data }),
+            (any_id(), fd, any::<bool>(), any::<bool>()).prop_map(|(id, data, fast, passive)| Frame::Fd {
+                id,
+                data,
+                fast,
+                passive
+            }),
+            (any_id(), 0..=8_u8).prop_map(|(id, length)| Frame::Remote { id, length }),
+            (0..1_u32 << 29, any::<[u8; 8]>()).prop_map(|(class, data)| Frame::Error { class, data }),
+        ]
+    }
+
+    #[test]
+    fn fd_frames_have_the_lengths_of_the_standard() {
+        assert_eq!(fd_length(8), Some(8));
+        assert_eq!(fd_length(9), Some(12));
+        assert_eq!(fd_length(33), Some(48));
+        assert_eq!(fd_length(64), Some(64));
+        assert_eq!(fd_length(65), None);
+        assert_eq!(Payload::new(&[0; 65]), None);
+        assert_ne!(Payload::new(&[0]), Payload::new(&[0, 0]));
+    }
+}

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::diagnostic::did_you_mean;
-
-use super::database::Unresolved;
+use super::database::{Unresolved, near};
 use super::id::Id;
 use super::signal::{Absent, Ranges, Selector, Signal, Value};
 
@@ -45,9 +43,9 @@ impl Message {
     /// When none has; the nearest name is offered.
     pub fn signal(&self, name: &str) -> Result<usize, Unresolved> {
         self.signals.iter().position(|signal| &*signal.name == name).ok_or_else(|| {
-            let known: Vec<&str> = self.signals.iter().map(|signal| &*signal.name).collect();
+            let known = self.signals.iter().map(|signal| &*signal.name);
             let what = format!("the message `{}` has no signal `{name}`", self.name);
-            Unresolved { message: what, help: did_you_mean(name, &known) }
+            Unresolved { message: what, help: near(name, known) }
         })
     }
 

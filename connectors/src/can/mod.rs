@@ -5,7 +5,11 @@
 
 pub mod bits;
 pub mod database;
+pub mod filter;
 pub mod frame;
 pub mod id;
+pub mod log;
 pub mod message;
 pub mod signal;
+pub mod slcan;
+pub mod transport;

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use tidegate_core::FieldType;
-use tidegate_core::diagnostic::did_you_mean;
 
 use super::bits::Bits;
+use super::database::near;
 use crate::scaling::Scaling;
 
 /// What a signal's bits are, before they are scaled.
@@ -172,10 +172,8 @@ impl Signal {
             (Some(one), Some(other)) => {
                 Err(format!("that is the label of {one} and of {other}; write the number instead"))
             }
-            (None, _) => {
-                let known: Vec<&str> = self.labels.names().collect();
-                Err(did_you_mean(label, &known).unwrap_or_default())
-            }
+            (None, _) => Err(near(label, self.labels.iter().map(|(_, name)| name))
+                .unwrap_or_else(|| "no content has it".into())),
         }
     }
 
@@ -309,10 +307,6 @@ impl Labels {
     /// Contents and names, the least content first.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &str)> {
         self.0.iter().map(|(content, name)| (*content, name.as_ref()))
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.iter().map(|(_, name)| name)
     }
 
     fn name(&self, content: i64) -> Option<&str> {

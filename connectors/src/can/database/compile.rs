@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use can_dbc::{AttributeValue, MultiplexIndicator, NumericValue, SignalExtendedValueType, ValueType};
 use tidegate_core::Place;
-use tidegate_core::diagnostic::did_you_mean;
 
-use super::parse::{MessageNotes, Parsed, SignalNotes, Written, number};
+use super::parse::{MessageNotes, Multiplexing, Parsed, SignalNotes, Written, number};
 use super::text::Flaw;
+use super::{MOST_TOLD, near};
 use crate::can::bits::{Bits, ByteOrder};
 use crate::can::frame::{MOST_CLASSIC, MOST_FD};
 use crate::can::id::Id;
@@ -63,6 +63,14 @@ fn unused((name, notes): (String, SignalNotes)) -> Option<Flaw> {
     })
 }
 
+/// Where in a file.
+#[derive(Clone, Copy)]
+enum Spot {
+    Message,
+    Signal(usize),
+    Place(Place),
+}
+
 /// What the signals of one message are compiled with.
 struct Compiler<'a> {
     parsed: &'a Parsed<'a>,
@@ -74,14 +82,34 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn flaw(&mut self, place: Place, message: String, help: &str) {
-        self.flaws.push(Flaw { place, message, help: Some(help.into()) });
+    fn flaw(&mut self, spot: Spot, message: String, help: &str) {
+        self.flaw_with(spot, message, Some(help.into()));
+    }
+
+    /// Looking for a place takes time, and nobody reads more of them.
+    fn flaw_with(&mut self, spot: Spot, message: String, help: Option<String>) {
+        if self.flaws.len() < MOST_TOLD {
+            self.flaws.push(Flaw { place: self.place(spot), message, help });
+        }
+    }
+
+    fn remark(&mut self, spot: Spot, message: String, help: &str) {
+        if self.remarks.len() < MOST_TOLD {
+            self.remarks.push(Flaw { place: self.place(spot), message, help: Some(help.into()) });
+        }
+    }
+
+    fn place(&self, spot: Spot) -> Place {
+        match spot {
+            Spot::Message => self.written.statement.place(0),
+            Spot::Signal(at) => self.written.statement.signal(at),
+            Spot::Place(place) => place,
+        }
     }
 
     fn message(&mut self, name: &str, mut notes: MessageNotes) -> Message {
-        let place = self.written.statement.place(0);
         let id = id(self.written.id).unwrap_or_else(|why| {
-            self.flaw(place, format!("the id {} {why}", self.written.id), ID_HELP);
+            self.flaw(Spot::Message, format!("the id {} {why}", self.written.id), ID_HELP);
             Id::Standard(0)
         });
         let length = self.length(id);
@@ -96,8 +124,11 @@ impl Compiler<'_> {
             let signal_compiled = self.signal(at, signal, notes, length);
             let is_new = names.insert(std::sync::Arc::clone(&signal_compiled.name));
             if by_name.insert(&signal.name, at).is_some() || !is_new {
-                let place = self.written.statement.signal(at);
-                self.flaw(place, format!("there are two signals `{}`", signal.name), "rename one of them");
+                self.flaw(
+                    Spot::Signal(at),
+                    format!("there are two signals `{}`", signal.name),
+                    "rename one of them",
+                );
             }
             compiled.push(signal_compiled);
         }
@@ -114,9 +145,12 @@ impl Compiler<'_> {
         let most = if id.is_extended() { MOST_J1939 } else { MOST_FD };
         let length = usize::try_from(self.written.message.size).unwrap_or(usize::MAX);
         if length > most {
-            let place = self.written.statement.place(0);
             let what = format!("a message has at most {most} bytes, and not {length}");
-            self.flaw(place, what, "8 bytes are the most of a classic frame, 64 of CAN FD, 1785 of J1939");
+            self.flaw(
+                Spot::Message,
+                what,
+                "8 bytes are the most of a classic frame, 64 of CAN FD, 1785 of J1939",
+            );
         }
         length.min(most)
     }
@@ -137,9 +171,9 @@ impl Compiler<'_> {
     }
 
     fn signal(&mut self, at: usize, signal: &can_dbc::Signal, notes: SignalNotes, length: usize) -> Signal {
-        let place = self.written.statement.signal(at);
+        let spot = Spot::Signal(at);
         let name = &signal.name;
-        let bits = self.bits(place, signal, length);
+        let bits = self.bits(spot, signal, length);
         let width = bits.width();
         let content = match (notes.content, signal.value_type) {
             (Some(SignalExtendedValueType::IEEEfloat32Bit), _) => Content::Float32,
@@ -154,13 +188,13 @@ impl Compiler<'_> {
         };
         if width != float_width {
             let what = format!("`{name}` is a float of {float_width} bits, and has {width}");
-            self.flaw(notes.place.unwrap_or(place), what, "correct its width, or its SIG_VALTYPE_");
+            self.flaw(notes.place.map_or(spot, Spot::Place), what, "correct its width, or its SIG_VALTYPE_");
         }
         let (factor, offset) = (signal.factor, signal.offset);
         let is_good = factor != 0.0 && factor.is_finite() && offset.is_finite();
         if !is_good {
             let what = format!("`{name}` has the factor {factor} and the offset {offset}");
-            self.flaw(place, what, "the factor must be finite and not 0, and the offset finite");
+            self.flaw(spot, what, "the factor must be finite and not 0, and the offset finite");
         }
         let is_scaled = is_good && (factor.to_bits() != 1_f64.to_bits() || offset != 0.0);
         let mut compiled = Signal {
@@ -168,7 +202,7 @@ impl Compiler<'_> {
             unit: signal.unit.as_str().into(),
             bits,
             content,
-            range: self.range(place, signal),
+            range: self.range(spot, signal),
             scaling: is_scaled.then(|| Scaling::new(factor, offset)),
             labels: Labels::new(notes.labels),
             start: 0,
@@ -177,11 +211,10 @@ impl Compiler<'_> {
         if let Some(start) = notes.start.or_else(|| number(self.parsed.by_default("GenSigStartValue")?)) {
             match compiled.unscaled_bits(start) {
                 Some(bits) => compiled.start = bits,
-                None if notes.start.is_some() => self.remarks.push(Flaw {
-                    place,
-                    message: format!("the start value {start} of `{name}` does not fit its {width} bits"),
-                    help: Some("it starts with 0".into()),
-                }),
+                None if notes.start.is_some() => {
+                    let what = format!("the start value {start} of `{name}` does not fit its {width} bits");
+                    self.remark(spot, what, "it starts with 0");
+                }
                 // The default of all signals, which need not fit each of them.
                 None => {}
             }
@@ -189,7 +222,7 @@ impl Compiler<'_> {
         compiled
     }
 
-    fn bits(&mut self, place: Place, signal: &can_dbc::Signal, length: usize) -> Bits {
+    fn bits(&mut self, spot: Spot, signal: &can_dbc::Signal, length: usize) -> Bits {
         let (name, start, width) = (&signal.name, signal.start_bit, signal.size);
         let order = match signal.byte_order {
             can_dbc::ByteOrder::LittleEndian => ByteOrder::Little,
@@ -197,7 +230,7 @@ impl Compiler<'_> {
         };
         if !(1..=64).contains(&width) {
             let what = format!("`{name}` has {width} bits");
-            self.flaw(place, what, "a signal has 1 to 64 of them");
+            self.flaw(spot, what, "a signal has 1 to 64 of them");
             return NO_BITS;
         }
         match Bits::new(start, width, order) {
@@ -206,19 +239,18 @@ impl Compiler<'_> {
                 let what = format!(
                     "`{name}` is not in the frame: {width} bits from bit {start} on, and it has {length} bytes"
                 );
-                self.flaw(place, what, "correct the signal, or the length in the BO_ line");
+                self.flaw(spot, what, "correct the signal, or the length in the BO_ line");
                 NO_BITS
             }
         }
     }
 
     /// `[0|0]` means that there is none.
-    fn range(&mut self, place: Place, signal: &can_dbc::Signal) -> Option<(f64, f64)> {
+    fn range(&mut self, spot: Spot, signal: &can_dbc::Signal) -> Option<(f64, f64)> {
         let (least, most) = (numeric(signal.min), numeric(signal.max));
         if least > most {
-            let message = format!("the range of `{}` begins with {least} and ends with {most}", signal.name);
-            let help = Some("every value that its bits hold is taken".into());
-            self.remarks.push(Flaw { place, message, help });
+            let what = format!("the range of `{}` begins with {least} and ends with {most}", signal.name);
+            self.remark(spot, what, "every value that its bits hold is taken");
         }
         (least <= most && (least, most) != (0.0, 0.0)).then_some((least, most))
     }
@@ -228,59 +260,23 @@ impl Compiler<'_> {
         &mut self,
         signals: &mut [Signal],
         by_name: &HashMap<&str, usize>,
-        multiplexing: Vec<Option<super::parse::Multiplexing>>,
+        multiplexing: Vec<Option<Multiplexing>>,
     ) {
         let written = &self.written.message.signals;
-        let mut multiplexors =
-            (0..).zip(written).filter(|(_, s)| s.multiplexer_indicator == MultiplexIndicator::Multiplexor);
-        let (only, another) = (multiplexors.next().map(|(at, _)| at), multiplexors.next());
+        let mut multiplexors = (0..)
+            .zip(written)
+            .filter(|(_, signal)| signal.multiplexer_indicator == MultiplexIndicator::Multiplexor)
+            .map(|(at, _)| at);
+        let only = multiplexors.next().filter(|_| multiplexors.next().is_none());
         let mut selectors: Vec<Option<Selector>> = Vec::with_capacity(signals.len());
         for (at, (signal, multiplexing)) in written.iter().zip(multiplexing).enumerate() {
-            let value = match signal.multiplexer_indicator {
-                MultiplexIndicator::MultiplexedSignal(value)
-                | MultiplexIndicator::MultiplexorAndMultiplexedSignal(value) => Some(value),
-                MultiplexIndicator::Multiplexor | MultiplexIndicator::Plain => None,
-            };
-            let (multiplexor, values) = match (multiplexing, value) {
-                (Some(multiplexing), _) => (
-                    by_name
-                        .get(multiplexing.multiplexor.as_str())
-                        .copied()
-                        .ok_or(Some(multiplexing.multiplexor)),
-                    Ranges::new(multiplexing.ranges),
-                ),
-                (None, Some(value)) => {
-                    (only.filter(|_| another.is_none()).ok_or(None), Ranges::new([(value, value)]))
-                }
-                (None, None) => {
-                    selectors.push(None);
-                    continue;
-                }
-            };
-            let place = self.written.statement.signal(at);
-            let name = &signal.name;
-            let selector = match multiplexor {
-                Ok(multiplexor) => signals
-                    .get(multiplexor)
-                    .and_then(|multiplexor| held(multiplexor, &values))
-                    .map(|values| Selector { multiplexor, values })
-                    .ok_or_else(|| (format!("`{name}` is in frames in which its multiplexor is {values}, which it cannot be"), None)),
-                Err(Some(wanted)) => {
-                    let known: Vec<&str> = by_name.keys().copied().collect();
-                    Err((format!("the multiplexor `{wanted}` of `{name}` is not in the message"), did_you_mean(&wanted, &known)))
-                }
-                Err(None) => Err((
-                    format!("it cannot be told which multiplexor `{name}` belongs to"),
-                    Some("mark one signal of the message with M, or add a SG_MUL_VAL_ line".into()),
-                )),
-            };
-            match selector {
-                Ok(selector) => selectors.push(Some(selector)),
-                Err((message, help)) => {
-                    self.flaws.push(Flaw { place, message, help });
-                    selectors.push(None);
-                }
+            let said = said(signal, multiplexing, by_name, only);
+            let selector =
+                said.and_then(|said| said.map(|said| held(&signal.name, said, signals)).transpose());
+            if let Err(wrong) = &selector {
+                self.flaw_with(Spot::Signal(at), wrong.to_string(), wrong.help(by_name));
             }
+            selectors.push(selector.ok().flatten());
         }
         for (signal, selector) in signals.iter_mut().zip(selectors) {
             signal.selector = selector;
@@ -292,12 +288,74 @@ impl Compiler<'_> {
         let outer = |at: usize| signals.get(at)?.selector.as_ref().map(|selector| selector.multiplexor);
         let is_deep = |at: usize| std::iter::successors(outer(at), |at| outer(*at)).nth(DEEPEST).is_some();
         if let Some(at) = (0..signals.len()).find(|at| is_deep(*at)) {
-            let name = &self.written.message.signals.get(at).map_or("", |signal| &signal.name);
+            let name = self.written.message.signals.get(at).map_or("", |signal| &signal.name);
             let what =
                 format!("the multiplexors of `{name}` go round in a circle, or are more than {DEEPEST}");
-            self.flaw(self.written.statement.signal(at), what, "correct their SG_MUL_VAL_ lines");
+            self.flaw(Spot::Signal(at), what, "correct their SG_MUL_VAL_ lines");
         }
     }
+}
+
+/// Why it cannot be told in which frames a signal is.
+#[derive(Debug, thiserror::Error)]
+enum Unselected {
+    #[error("it cannot be told which multiplexor `{0}` belongs to")]
+    NoMultiplexor(String),
+    #[error("the multiplexor `{wanted}` of `{signal}` is not in the message")]
+    UnknownMultiplexor { signal: String, wanted: String },
+    #[error("`{signal}` is in frames in which its multiplexor is {values}, which it cannot be")]
+    Never { signal: String, values: Ranges },
+}
+
+impl Unselected {
+    fn help(&self, known: &HashMap<&str, usize>) -> Option<String> {
+        match self {
+            Self::NoMultiplexor(_) => {
+                Some("mark one signal of the message with M, or add a SG_MUL_VAL_ line".into())
+            }
+            Self::UnknownMultiplexor { wanted, .. } => near(wanted, known.keys().copied()),
+            Self::Never { .. } => Some("it has too few bits for that, or is a float".into()),
+        }
+    }
+}
+
+/// What the file says of the frames in which a signal is. None: it is in all of them. `only`: the multiplexor
+/// that is marked as such, if it is only one.
+fn said(
+    signal: &can_dbc::Signal,
+    multiplexing: Option<Multiplexing>,
+    by_name: &HashMap<&str, usize>,
+    only: Option<usize>,
+) -> Result<Option<Selector>, Unselected> {
+    let name = || signal.name.clone();
+    if let Some(Multiplexing { multiplexor: wanted, ranges }) = multiplexing {
+        let Some(multiplexor) = by_name.get(wanted.as_str()).copied() else {
+            return Err(Unselected::UnknownMultiplexor { signal: name(), wanted });
+        };
+        return Ok(Some(Selector { multiplexor, values: Ranges::new(ranges) }));
+    }
+    match signal.multiplexer_indicator {
+        MultiplexIndicator::MultiplexedSignal(value)
+        | MultiplexIndicator::MultiplexorAndMultiplexedSignal(value) => {
+            let multiplexor = only.ok_or_else(|| Unselected::NoMultiplexor(name()))?;
+            Ok(Some(Selector { multiplexor, values: Ranges::new([(value, value)]) }))
+        }
+        MultiplexIndicator::Multiplexor | MultiplexIndicator::Plain => Ok(None),
+    }
+}
+
+/// The same with those values only that the multiplexor can have.
+fn held(name: &str, said: Selector, signals: &[Signal]) -> Result<Selector, Unselected> {
+    let most = signals.get(said.multiplexor).and_then(|multiplexor| match multiplexor.content {
+        Content::Unsigned => Some(multiplexor.bits.mask()),
+        Content::Signed => Some(multiplexor.bits.mask() >> 1),
+        Content::Float32 | Content::Float64 => None,
+    });
+    let values = said.values.intersection(&Ranges::new(most.map(|most| (0, most))));
+    if values.first().is_none() {
+        return Err(Unselected::Never { signal: name.to_owned(), values: said.values });
+    }
+    Ok(Selector { values, ..said })
 }
 
 const ID_HELP: &str = "ids of 11 bits are 0 to 2047; of 29 bits, 2147483648 (2^31) is added to them";
@@ -321,15 +379,4 @@ fn numeric(value: NumericValue) -> f64 {
         NumericValue::Int(value) => value as f64,
         NumericValue::Double(value) => value,
     }
-}
-
-/// Those of `values` that the multiplexor can have. None: there are none.
-fn held(multiplexor: &Signal, values: &Ranges) -> Option<Ranges> {
-    let most = match multiplexor.content {
-        Content::Unsigned => multiplexor.bits.mask(),
-        Content::Signed => multiplexor.bits.mask() >> 1,
-        Content::Float32 | Content::Float64 => return None,
-    };
-    let held = values.intersection(&Ranges::new([(0, most)]));
-    held.first().is_some().then_some(held)
 }

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+
 use tidegate_core::Place;
-use tidegate_core::diagnostic::{Diagnostic, did_you_mean};
+use tidegate_core::diagnostic::{Diagnostic, did_you_mean, nearest};
 
 use super::id::{GLOBAL, Id, J1939Id, NULL_ADDRESS};
 use super::message::{Format, Message};
@@ -107,8 +108,8 @@ impl Database {
                 help: Some(reason.to_string()),
             });
         }
-        let known: Vec<&str> = self.messages.iter().map(|message| &*message.name).collect();
-        Err(Unresolved { message: format!("there is no message `{name}`"), help: near(name, &known) })
+        let known = self.messages.iter().map(|message| &*message.name);
+        Err(Unresolved { message: format!("there is no message `{name}`"), help: near(name, known) })
     }
 
     /// The messages that have a signal of this name, and which of theirs it is. With its message in front
@@ -125,8 +126,8 @@ impl Database {
             let message = self.message(message)?;
             return Ok(vec![(message, message.signal(signal)?)]);
         }
-        let known: Vec<&str> = self.by_signal.keys().map(AsRef::as_ref).collect();
-        Err(Unresolved { message: format!("no message has a signal `{name}`"), help: near(name, &known) })
+        let known = self.by_signal.keys().map(AsRef::as_ref);
+        Err(Unresolved { message: format!("no message has a signal `{name}`"), help: near(name, known) })
     }
 
     /// The message whose frames have this id.
@@ -156,13 +157,13 @@ impl Database {
 }
 
 /// The nearest name; all names if there are few.
-fn near(wanted: &str, known: &[&str]) -> Option<String> {
-    match known.len() {
-        0 => Some("the database has no message that can be used".into()),
-        1..=20 => did_you_mean(wanted, known),
-        _ => tidegate_core::diagnostic::nearest(wanted, known.iter().copied())
-            .map(|name| format!("did you mean `{name}`?")),
+pub(super) fn near<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let mut known: Vec<&str> = known.into_iter().collect();
+    known.sort_unstable();
+    if known.len() <= 20 {
+        return did_you_mean(wanted, &known);
     }
+    nearest(wanted, known).map(|name| format!("did you mean `{name}`?"))
 }
 
 /// Why there is nothing to be had from a file.
