@@ -4,8 +4,8 @@ use tidegate_core::diagnostic::did_you_mean;
 
 use super::config::{Order, ValueType};
 use super::decode::Half;
-use super::scaling::Scaling;
 use super::{Integer, Meaning, Point, Value, View, Width};
+use crate::scaling::Scaling;
 
 /// What has to be written for a value.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,6 @@ pub mod config;
 mod decode;
 mod encode;
 mod parse;
-mod scaling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,8 +19,8 @@ pub use encode::Encoded;
 pub use parse::Spelling;
 pub(super) use parse::nearest_point;
 
+use crate::scaling::Scaling;
 use config::{Byte, Order};
-use scaling::Scaling;
 
 /// The four tables of a device (Modbus Application Protocol V1.1b3, section 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

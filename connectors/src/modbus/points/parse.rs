@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::config::{Order, PointConfig, ValueType};
-use super::scaling::Scaling;
 use super::{Integer, Meaning, Point, Table, View, Width};
+use crate::scaling::Scaling;
 use crate::table::Problem;
 
 /// How the points of a map are written, where they do not say it themselves.

@@ -3,7 +3,7 @@
 /// A scale that is one over a whole number is applied by dividing: 3 times 0.1 is 0.30000000000000004, 3
 /// divided by 10 is 0.3, which is what the display of the device shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Scaling {
+pub(crate) struct Scaling {
     factor: f64,
     divisor: Option<f64>,
     offset: f64,
@@ -11,13 +11,13 @@ pub(super) struct Scaling {
 
 impl Scaling {
     /// `scale` must be finite and not zero, `offset` finite.
-    pub(super) fn new(scale: f64, offset: f64) -> Self {
+    pub(crate) fn new(scale: f64, offset: f64) -> Self {
         let divisor = (1.0 / scale).round();
         let exact = divisor.is_finite() && divisor.abs() > 1.0 && (1.0 / divisor).total_cmp(&scale).is_eq();
         Self { factor: scale, divisor: exact.then_some(divisor), offset }
     }
 
-    pub(super) fn apply(self, content: f64) -> f64 {
+    pub(crate) fn apply(self, content: f64) -> f64 {
         let scaled = match self.divisor {
             Some(divisor) => content / divisor,
             None => content * self.factor,
@@ -27,7 +27,7 @@ impl Scaling {
     }
 
     /// The content that gives `value`.
-    pub(super) fn invert(self, value: f64) -> f64 {
+    pub(crate) fn invert(self, value: f64) -> f64 {
         let scaled = value - self.offset;
         match self.divisor {
             Some(divisor) => scaled * divisor,
