@@ -156,6 +156,11 @@ impl Problem {
     pub(crate) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
+
+    /// The same, where its table is under `key`.
+    pub(crate) fn inside(self, key: &str) -> Self {
+        Self { at: std::iter::once(key.to_owned()).chain(self.at).collect(), ..self }
+    }
 }
 
 impl fmt::Display for Problem {

@@ -24,6 +24,12 @@ pub struct CsvFormat {
 #[serde(try_from = "char")]
 pub struct Delimiter(u8);
 
+impl Delimiter {
+    pub(super) fn mark(self) -> char {
+        self.0.into()
+    }
+}
+
 impl Default for Delimiter {
     fn default() -> Self {
         Self(b',')

@@ -6,7 +6,7 @@ use tidegate_core::{FieldType, TS};
 
 use super::column::Column;
 use super::time::TimeFormat;
-use super::{Format, Path};
+use super::{Format, Path, Pattern, Spot};
 
 /// How many columns are inferred from the data of one stream. A payload whose keys are themselves data
 /// (serial numbers, times) would grow the schema without end.
@@ -29,6 +29,10 @@ pub struct Layout {
     pub rows: Option<Path>,
     /// The other columns.
     pub fields: Fields,
+    /// What takes a text apart, where the format is `regex`.
+    pub pattern: Option<Pattern>,
+    /// Where values are in bytes, where the format is `layout`.
+    pub spots: Vec<(String, Spot)>,
 }
 
 /// Where the event time is.
@@ -116,6 +120,8 @@ impl Layout {
             ts: TsPlace::Recorded,
             rows: None,
             fields: Fields::Declared(fields.collect()),
+            pattern: None,
+            spots: Vec::new(),
         }
     }
 }

@@ -13,27 +13,37 @@
 //!
 //! There is no I/O and no clock in here.
 
+mod binary;
 mod cbor;
+mod check;
 mod column;
 mod csv;
 mod decode;
 mod json;
 mod layout;
 mod msgpack;
+mod nmea;
+mod pairs;
 mod path;
+mod pattern;
 mod payload;
 mod raw;
 mod time;
 mod tokens;
 
+pub use binary::{ByteOrder, Spot, ValueType};
+pub use check::check_fields;
 pub use column::read_base64;
 pub use csv::{CsvFormat, Delimiter};
 pub use decode::{DecodeError, Decoder, Findings, Tally};
 pub use json::encode::{Encoder, write_value};
 pub(crate) use json::encode::{write_rfc3339, write_time};
 pub use layout::{Field, Fields, Layout, LayoutError, MAX_INFERRED, Missing, TsPlace};
+pub use nmea::{NmeaFormat, Sentence};
+pub use pairs::PairFormat;
 pub use path::Path;
-pub use payload::{FieldAt, FieldConfig, Format, PayloadConfig, TsAt, TsConfig, check_fields};
+pub use pattern::Pattern;
+pub use payload::{FieldAt, FieldConfig, Format, PayloadConfig, TsAt, TsConfig};
 pub use time::{Numbers, TextFormat, TimeFormat, TimeUnit, Zone};
 
 /// The column of a payload that is one value, if none is declared.

@@ -7,13 +7,16 @@ use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use tidegate_core::{FieldType, TS};
+use tidegate_core::FieldType;
 
+use super::binary::{ByteOrder, Spot, ValueType};
 use super::csv::CsvFormat;
+use super::nmea::NmeaFormat;
+use super::pairs::PairFormat;
 use super::{
-    Decoder, Field, Fields, Layout, Missing, Numbers, Path, TextFormat, TimeFormat, TimeUnit, TsPlace, Zone,
+    Decoder, Field, Fields, Layout, Missing, Numbers, Path, Pattern, TextFormat, TimeFormat, TimeUnit,
+    TsPlace, Zone,
 };
-use crate::table::{At, Review};
 
 /// The keys of a stream of payloads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -22,6 +25,9 @@ pub struct PayloadConfig {
     /// What the payload is.
     #[serde(default)]
     pub format: Format,
+    /// The regular expression that takes a text apart: its named groups, such as `(?<net>[0-9.]+)`, are the
+    /// values. Only with the format `regex`.
+    pub pattern: Option<Pattern>,
     /// Path of an array in the payload whose elements become rows; values outside it are read with paths that
     /// start with `^.` by every row. Absent: one message, one row (or one row an element, when the payload
     /// itself is an array).
@@ -40,7 +46,7 @@ pub struct PayloadConfig {
 impl PayloadConfig {
     /// The keys.
     pub const KEYS: &'static [&'static str] =
-        &["format", "rows", "ts", "ts_missing", "numbers_as_text", "fields"];
+        &["format", "pattern", "rows", "ts", "ts_missing", "numbers_as_text", "fields"];
 
     /// Whether rows have the time of arrival.
     #[must_use]
@@ -86,133 +92,35 @@ impl PayloadConfig {
             ts,
             rows: self.rows.clone(),
             fields,
+            pattern: self.pattern.clone().filter(|_| self.format == Format::Regex),
+            spots: self.spots()?,
         };
         Decoder::new(&layout).map_err(|error| error.to_string())
     }
 
-    /// Says what is wrong with the names of fields.
-    pub(crate) fn check_fields(&self, review: &mut Review<'_>) {
-        if let Some(fields) = &self.fields {
-            let instead = "leave `fields` out to have the columns inferred from the data";
-            check_fields(fields.keys(), instead, review);
+    /// Whether a payload may be of this stream, where several could have it.
+    #[must_use]
+    pub fn fits(&self, payload: &[u8]) -> bool {
+        match (self.format, &self.pattern) {
+            (Format::Regex, Some(pattern)) => pattern.fits(payload),
+            (Format::Nmea(format), _) => format.fits(payload),
+            _ => true,
         }
     }
 
-    /// Says what the format does not go with.
-    pub(crate) fn check_format(&self, review: &mut Review<'_>) {
-        if !matches!(self.format, Format::Csv(_) | Format::Raw) {
-            return;
+    /// Where the values of a layout are.
+    fn spots(&self) -> Result<Vec<(String, Spot)>, String> {
+        if self.format != Format::Layout {
+            return Ok(Vec::new());
         }
-        let name = self.format.name();
-        if self.rows.is_some() {
-            let message = format!("`rows` is for nested values, and `{name}` has none");
-            review.error(At::key(&["rows"]), message, "leave it out".to_owned());
-        }
-        if self.numbers_as_text {
-            let message = format!("in `{name}` everything is text, and numbers are read from it");
-            review.error(At::key(&["numbers_as_text"]), message, "leave it out".to_owned());
-        }
-        match self.format {
-            Format::Raw => self.check_raw(review),
-            Format::Csv(CsvFormat { header: false, .. }) => self.check_positions(review),
-            _ => {}
-        }
-    }
-
-    fn check_raw(&self, review: &mut Review<'_>) {
-        if self.ts.is_some() {
-            let help = "leave it out: rows have the time of arrival".to_owned();
-            review.error(At::key(&["ts"]), "a `raw` payload is one value, and has no place for a time", help);
-        }
-        let Some(fields) = &self.fields else { return };
-        if fields.len() > 1 {
-            let help = "declare one field, or another `format`".to_owned();
-            review.error(At::key(&["fields"]), "a `raw` payload is one value, and so one field", help);
-        }
-        for (name, _) in fields.iter().filter(|(_, field)| field.path().is_some()) {
-            let help = "leave `path` out".to_owned();
-            review.error(At::key(&["fields", name, "path"]), "a `raw` payload has no places in it", help);
-        }
-    }
-
-    /// Without a header, values have no names.
-    fn check_positions(&self, review: &mut Review<'_>) {
-        let help = "write `format = { csv = { header = true } }` if the first line of a payload has names, \
-            or else the position of each value: `fields = { level = { type = \"float64\", path = \"0\" } }`";
-        let is_position =
-            |path: &Path| matches!(path.names(), [position] if position.parse::<usize>().is_ok());
-        if self.fields.is_none() {
-            let what =
-                "lines without a header do not say what their values are, and no `fields` are declared";
-            review.error(At::value(&["format"]), what, help.to_owned());
-        }
-        for (name, field) in self.fields.iter().flatten() {
-            if !field.path().is_some_and(is_position) {
-                let what = format!("lines without a header have no value called `{name}`");
-                review.error(At::key(&["fields", name]), what, help.to_owned());
-            }
-        }
-        let ts = self.ts.as_ref().map(TsConfig::place);
-        if ts.is_some_and(|(path, _)| !is_position(&path)) {
-            review.error(
-                At::value(&["ts"]),
-                "lines without a header have no value of this name",
-                help.to_owned(),
-            );
-        }
-    }
-
-    /// Says what is wrong with times: where there are none, and what contradicts itself.
-    pub(crate) fn check_times(&self, review: &mut Review<'_>) {
-        if self.ts_missing.is_some() && self.ts.is_none() {
-            let help =
-                "name the place of the time, such as `ts = \"time\"`, or leave `ts_missing` out".to_owned();
-            let message =
-                format!("`ts_missing` is for rows without their time, and {} declares no `ts`", review.title);
-            review.error(At::key(&["ts_missing"]), message, help);
-        }
-        if let Some(TsConfig::At(TsAt { unit, format, .. })) = &self.ts {
-            check_unit(*unit, format.as_ref(), &["ts"], review);
-        }
-        for (name, field) in self.fields.iter().flatten() {
-            let FieldConfig::At(FieldAt { field_type, unit, zone, format, .. }) = field else { continue };
-            check_unit(*unit, format.as_ref(), &["fields", name], review);
-            let keys = [("unit", unit.is_some()), ("zone", zone.is_some()), ("format", format.is_some())];
-            for (key, _) in
-                keys.into_iter().filter(|(_, there)| *there && *field_type != FieldType::Timestamp)
-            {
-                let help = format!("write `type = \"timestamp\"`, or leave `{key}` out");
-                let message = format!("`{key}` is for times, and `{name}` is {field_type}");
-                review.error(At::key(&["fields", name, key]), message, help);
-            }
-        }
-    }
-}
-
-fn check_unit(unit: Option<TimeUnit>, format: Option<&TextFormat>, at: &[&str], review: &mut Review<'_>) {
-    if unit.is_some() && format.is_some() {
-        let help = "`format` says how numbers are written, too: leave `unit` out, or `format`".to_owned();
-        let at = At::key(&[at, &["unit"]].concat());
-        review.error(at, "`unit` and `format` contradict each other", help);
-    }
-}
-
-/// Says what is wrong with the names of declared fields; `instead` is the advice when there are none.
-pub fn check_fields<'a>(fields: impl Iterator<Item = &'a String>, instead: &str, review: &mut Review<'_>) {
-    if review.written_empty.iter().any(|key| key == "fields") {
-        let message = format!("`fields` is empty in {}", review.title);
-        review.error(At::key(&["fields"]), message, instead.to_owned());
-    }
-    for name in fields {
-        let at = At::key(&["fields", name]);
-        if name == TS {
-            let help = "every row has `ts`, its event time, already; leave it out here, or give the value \
-                another name"
-                .to_owned();
-            review.error(at, "a field must not be called `ts`", help);
-        } else if name.is_empty() {
-            review.error(at, "a field's name is empty", None);
-        }
+        let spot = |(name, field): (&String, &FieldConfig)| match field {
+            FieldConfig::At(field) => match Spot::new(field) {
+                Ok(spot) => Ok((name.clone(), spot)),
+                Err((key, why)) => Err(format!("fields.{name}.{key}: {why}")),
+            },
+            FieldConfig::Type(_) => Err(format!("fields.{name}: a layout has to know where it is")),
+        };
+        self.fields.iter().flatten().map(spot).collect()
     }
 }
 
@@ -230,6 +138,14 @@ pub enum Format {
     Cbor,
     /// MessagePack: a map, or an array of maps
     MsgPack,
+    /// a text that a regular expression takes apart
+    Regex,
+    /// a text of keys and values
+    KeyValue(PairFormat),
+    /// bytes that have their places
+    Layout,
+    /// a sentence of NMEA 0183
+    Nmea(NmeaFormat),
 }
 
 impl Format {
@@ -242,6 +158,10 @@ impl Format {
             Self::Raw => "raw",
             Self::Cbor => "cbor",
             Self::MsgPack => "msgpack",
+            Self::Regex => "regex",
+            Self::KeyValue(_) => "key_value",
+            Self::Layout => "layout",
+            Self::Nmea(_) => "nmea",
         }
     }
 }
@@ -259,7 +179,7 @@ enum WrittenFormat {
 
 /// The formats by name.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 enum FormatName {
     /// JSON (RFC 8259): an object, or an array of objects
     Json,
@@ -270,15 +190,28 @@ enum FormatName {
     /// CBOR (RFC 8949): a map, or an array of maps
     Cbor,
     /// MessagePack: a map, or an array of maps
+    #[serde(rename = "msgpack")]
     MsgPack,
+    /// a text that the regular expression `pattern` takes apart
+    Regex,
+    /// a text of keys and values, such as T=21.5;RH=48
+    KeyValue,
+    /// bytes, in which each field has its place
+    Layout,
+    /// a sentence of NMEA 0183
+    Nmea,
 }
 
-/// The format that has settings.
+/// The formats that have settings.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct FormatSettings {
+#[serde(rename_all = "snake_case")]
+enum FormatSettings {
     /// lines of values
-    csv: CsvFormat,
+    Csv(CsvFormat),
+    /// keys and values
+    KeyValue(PairFormat),
+    /// sentences of NMEA 0183
+    Nmea(NmeaFormat),
 }
 
 impl From<FormatName> for Format {
@@ -289,6 +222,10 @@ impl From<FormatName> for Format {
             FormatName::Raw => Self::Raw,
             FormatName::Cbor => Self::Cbor,
             FormatName::MsgPack => Self::MsgPack,
+            FormatName::Regex => Self::Regex,
+            FormatName::KeyValue => Self::KeyValue(PairFormat::default()),
+            FormatName::Layout => Self::Layout,
+            FormatName::Nmea => Self::Nmea(NmeaFormat::default()),
         }
     }
 }
@@ -296,7 +233,11 @@ impl From<FormatName> for Format {
 impl<'de> Deserialize<'de> for Format {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a format such as \"json\", or { csv = { header = true } }";
-        let table = |FormatSettings { csv }| Self::Csv(csv);
+        let table = |settings| match settings {
+            FormatSettings::Csv(format) => Self::Csv(format),
+            FormatSettings::KeyValue(format) => Self::KeyValue(format),
+            FormatSettings::Nmea(format) => Self::Nmea(format),
+        };
         deserializer.deserialize_any(TextOrTable { expected, text: |name: FormatName| name.into(), table })
     }
 }
@@ -336,7 +277,7 @@ pub struct TsAt {
 }
 
 impl TsConfig {
-    fn place(&self) -> (Path, TimeFormat) {
+    pub(super) fn place(&self) -> (Path, TimeFormat) {
         match self {
             Self::Path(path) => (path.clone(), time_format(None, None, None)),
             Self::At(TsAt { path, unit, zone, format }) => {
@@ -347,7 +288,7 @@ impl TsConfig {
 }
 
 /// A declared column: its type, or `{ type = "float64", path = "sensors.temperature" }`.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
 #[schemars(untagged)]
 pub enum FieldConfig {
     /// the type; the value is found under the column's own name
@@ -356,13 +297,13 @@ pub enum FieldConfig {
     At(FieldAt),
 }
 
-/// `{ type = "float64", path = "sensors.temperature" }`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+/// `{ type = "float64", path = "sensors.temperature" }`, or of bytes `{ type = "int16", at = 2 }`
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldAt {
-    /// type
+    /// type of the column; in a layout, of its bytes
     #[serde(rename = "type")]
-    pub field_type: FieldType,
+    pub value_type: ValueType,
     /// where the value is; absent: under the column's own name
     pub path: Option<Path>,
     /// of a `timestamp`: unit of numbers since 1970-01-01T00:00:00Z; absent: milliseconds
@@ -371,6 +312,39 @@ pub struct FieldAt {
     pub zone: Option<Zone>,
     /// of a `timestamp`: how it is written, as strptime has it
     pub format: Option<TextFormat>,
+    /// in a layout: the first byte, counted from 0; -1 is the last byte
+    pub at: Option<i32>,
+    /// in a layout, of text, bytes, `bcd` and `digits`: how many bytes; absent: all up to the end
+    pub length: Option<usize>,
+    /// in a layout: order of bytes; big when absent
+    pub order: Option<ByteOrder>,
+    /// in a layout: one bit of the number, 0 is the lowest, and the column is a boolean
+    pub bit: Option<u8>,
+    /// in a layout: the bits of the number that count; the lowest of them becomes bit 0
+    pub mask: Option<u64>,
+    /// in a layout: what the number is multiplied with
+    pub scale: Option<f64>,
+    /// in a layout: what is added after that
+    pub offset: Option<f64>,
+    /// in a layout: names of numbers, and the column is text
+    pub values: Option<BTreeMap<String, String>>,
+}
+
+impl FieldAt {
+    /// The keys that are there and are for layouts.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'static str> {
+        let keys = [
+            ("at", self.at.is_some()),
+            ("length", self.length.is_some()),
+            ("order", self.order.is_some()),
+            ("bit", self.bit.is_some()),
+            ("mask", self.mask.is_some()),
+            ("scale", self.scale.is_some()),
+            ("offset", self.offset.is_some()),
+            ("values", self.values.is_some()),
+        ];
+        keys.into_iter().filter(|(_, is_there)| *is_there).map(|(key, _)| key)
+    }
 }
 
 impl FieldConfig {
@@ -379,11 +353,14 @@ impl FieldConfig {
     pub fn field_type(&self) -> FieldType {
         match self {
             Self::Type(field_type) => *field_type,
-            Self::At(at) => at.field_type,
+            Self::At(field) => match Spot::new(field) {
+                Ok(spot) => spot.field_type(),
+                Err(_) => field.value_type.column().unwrap_or(FieldType::Int64),
+            },
         }
     }
 
-    fn path(&self) -> Option<&Path> {
+    pub(super) fn path(&self) -> Option<&Path> {
         if let Self::At(at) = self { at.path.as_ref() } else { None }
     }
 

@@ -22,6 +22,8 @@ pub(super) fn declared(fields: &[(&str, FieldType, &str)]) -> Layout {
         ts: TsPlace::Arrival,
         rows: None,
         fields: Fields::Declared(fields.iter().map(|(name, kind, path)| field(name, *kind, path)).collect()),
+        pattern: None,
+        spots: Vec::new(),
     }
 }
 
@@ -47,6 +49,8 @@ fn inferred() -> Layout {
         ts: TsPlace::Arrival,
         rows: None,
         fields: Fields::Inferred(Vec::new()),
+        pattern: None,
+        spots: Vec::new(),
     }
 }
 
@@ -465,6 +469,8 @@ fn elements_of_an_array_become_rows_with_values_from_outside() {
             field("device", FieldType::Utf8, "^.device"),
             field("v", FieldType::Int64, "v"),
         ]),
+        pattern: None,
+        spots: Vec::new(),
     };
     let mut decoder = Decoder::new(&layout).unwrap();
     // Values outside come before and after the rows.

@@ -1,7 +1,6 @@
 //! What must hold for the configuration beyond the types of its keys.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,17 +36,13 @@ impl ConnectionConfig {
         review: &mut Review<'_>,
     ) {
         let Some(port) = &self.serial else { return };
-        // The names below /dev/serial are links.
-        let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let device = resolved(&port.device);
-        let has_it =
-            |other: &Self| other.serial.as_ref().is_some_and(|other| resolved(&other.device) == device);
+        let has_it = |other: &Self| other.serial.as_ref().is_some_and(|other| other.is_same_port(port));
         if let Some((other, _)) = earlier.find(|(_, other)| has_it(other)) {
-            let what = format!("`{name}` and `{other}` use the same port {}", port.device.display());
+            let what = format!("`{name}` and `{other}` use the same port");
             let help = "one connection has the line: name it in all streams and outputs of its devices, and \
                 tell these apart by `unit`"
                 .to_owned();
-            review.error(At::value(&["serial", "device"]), what, help);
+            review.error(At::value(&["serial"]), what, help);
         }
     }
 
@@ -73,11 +68,10 @@ impl ConnectionConfig {
                         );
                     }
                 }
-                if serial.device.as_os_str().is_empty() {
-                    problems.push(Problem::new(&["serial", "device"], "the device is empty").help(PORTS));
-                }
-                if !matches!(serial.stop_bits, None | Some(1 | 2)) {
-                    problems.push(Problem::new(&["serial", "stop_bits"], "there are 1 or 2 stop bits"));
+                problems.extend(serial.problems().into_iter().map(|problem| problem.inside("serial")));
+                if !matches!(serial.data_bits, None | Some(8)) {
+                    let what = "a byte of Modbus RTU has 8 data bits";
+                    problems.push(Problem::new(&["serial", "data_bits"], what).help("leave it out"));
                 }
             }
         }
@@ -118,8 +112,6 @@ impl ConnectionConfig {
         self.serial.is_none() && self.framing == Framing::Tcp
     }
 }
-
-const PORTS: &str = "list the ports with: ls -l /dev/serial/by-id /dev/ttyS*";
 
 fn check_host(host: &str) -> Option<Problem> {
     let at = ["host"];
@@ -413,14 +405,6 @@ impl OutputConfig {
     fn spelling(&self) -> Spelling {
         Spelling { order: self.order, addresses_from: self.addresses_from }
     }
-}
-
-/// Advice for a port that cannot be opened.
-pub(super) fn port_advice(device: &Path) -> String {
-    format!(
-        "is {} plugged in, and may the user of tidegate open it (group dialout)? {PORTS}",
-        device.display()
-    )
 }
 
 #[cfg(test)]

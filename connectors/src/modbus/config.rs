@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -14,6 +13,7 @@ use tidegate_core::Span;
 pub use super::points::config::{Byte, Order, PointConfig, ValueType};
 pub use crate::line::backoff::BackoffConfig;
 pub use crate::line::parking::ParkConfig;
+use crate::port::{FlowControl, Parity, PortConfig, Settings};
 
 /// `[connections.NAME]` with `kind = "modbus"`: a device or gateway on the network, or a serial line.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -26,8 +26,9 @@ pub struct ConnectionConfig {
     /// What goes over the network: "tcp" (Modbus TCP), or "rtu" for a serial server that hands bytes through.
     #[serde(default)]
     pub framing: Framing,
-    /// The serial port; either this or `host`.
-    pub serial: Option<SerialConfig>,
+    /// The serial port; either this or `host`. What is absent is as the Modbus standard has it: 19200 baud,
+    /// even parity, and 1 stop bit with parity or 2 without. Many devices without parity send 1.
+    pub serial: Option<PortConfig>,
     /// How long a device may take to answer; what the bytes take on a serial line is added. A stream or an
     /// output may have its own.
     #[serde(default = "default_timeout")]
@@ -71,44 +72,6 @@ pub enum Framing {
     Tcp,
     /// Modbus RTU: frames as on a serial line, with a checksum
     Rtu,
-}
-
-/// `serial = { device = "/dev/serial/by-id/..", baud = 19200, parity = "even" }`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SerialConfig {
-    /// Path of the port; those below `/dev/serial/by-id` stay the same when adapters are moved.
-    pub device: PathBuf,
-    /// Bits a second.
-    #[serde(default = "default_baud")]
-    pub baud: NonZeroU32,
-    /// Parity bit.
-    #[serde(default)]
-    pub parity: Parity,
-    /// Stop bits, 1 or 2; absent: 1 with parity, 2 without, as the Modbus standard says. Many devices
-    /// without parity send 1.
-    pub stop_bits: Option<u8>,
-    /// Whether the driver switches an RS-485 transceiver. Only for ports whose driver can; USB adapters
-    /// switch by themselves.
-    #[serde(default)]
-    pub rs485: bool,
-    /// Whether the port is given up when it does not confirm its settings. Set it to false for adapters that
-    /// round the rate.
-    #[serde(default = "yes")]
-    pub strict: bool,
-}
-
-/// Parity of each byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Parity {
-    /// no parity bit
-    None,
-    /// even number of ones: what the Modbus standard asks of every device
-    #[default]
-    Even,
-    /// odd number of ones
-    Odd,
 }
 
 /// `[streams.NAME]` on a Modbus connection: a map of registers, polled from one device or several.
@@ -305,9 +268,17 @@ fn default_retries() -> u8 {
     1
 }
 
-fn default_baud() -> NonZeroU32 {
-    // What the Modbus standard asks of every device (Serial Line V1.02, section 3.2).
-    NonZeroU32::MIN.saturating_add(19_199)
+/// How bytes go over a line whose configuration does not say it (Serial Line V1.02, section 3.2): without
+/// parity, a second stop bit is in its place.
+pub(super) fn usual_settings(port: &PortConfig) -> Settings {
+    let parity = port.parity.unwrap_or(Parity::Even);
+    Settings {
+        baud: NonZeroU32::MIN.saturating_add(19_199),
+        data_bits: 8,
+        parity,
+        stop_bits: if parity == Parity::None { 2 } else { 1 },
+        flow_control: FlowControl::None,
+    }
 }
 
 fn default_max_registers() -> u16 {
@@ -316,8 +287,4 @@ fn default_max_registers() -> u16 {
 
 fn default_max_bits() -> u16 {
     MOST_BITS
-}
-
-fn yes() -> bool {
-    true
 }

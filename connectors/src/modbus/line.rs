@@ -18,7 +18,7 @@ use tracing::{Instrument, debug, info_span};
 
 use super::fault::Fault;
 use super::guard::Guard;
-use super::link::{Link, Wire};
+use super::link::Link;
 use super::plan::Read;
 use super::polls::{LEFT_ALONE, Polls, Reading, Unit, raw, request};
 use super::sink::Command;
@@ -26,6 +26,7 @@ use super::write::{Device, Lacks, Write, WriteFault};
 use crate::line::backoff::Backoff;
 use crate::line::outage::Outages;
 use crate::line::parking::Turn;
+use crate::port::Wire;
 use crate::status::LineStatus;
 use crate::{DeliveryError, Inlet, Source};
 

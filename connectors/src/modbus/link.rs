@@ -1,19 +1,11 @@
 //! How a connection is made.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
-use super::check::port_advice;
-use super::config::{ConnectionConfig, SerialConfig};
+use super::config::{ConnectionConfig, usual_settings};
 use super::guard::{Framing, Guard, Pace};
-use super::port::{self, Port};
+use crate::port::{self, Dial, Wire};
 use crate::status::LineStatus;
 
 /// The port of Modbus TCP.
@@ -35,14 +27,7 @@ pub(super) struct Link {
 #[derive(Debug, Clone)]
 enum Place {
     Network { host: String, port: u16, timeout: Duration },
-    Serial(SerialConfig),
-}
-
-/// An open line.
-#[derive(Debug)]
-pub(super) enum Wire {
-    Network(TcpStream),
-    Serial(Port),
+    Serial(Box<Dial>),
 }
 
 impl Link {
@@ -54,7 +39,11 @@ impl Link {
                 let place = Place::Network { host: host.clone(), port, timeout: config.connect_timeout.0 };
                 (place, Duration::ZERO)
             }
-            (None, Some(serial)) => (Place::Serial(serial.clone()), port::byte_time(serial)),
+            (None, Some(serial)) => {
+                let dial = Dial::new(serial, usual_settings(serial), config.connect_timeout.0).ok()?;
+                let byte = dial.settings().byte_time();
+                (Place::Serial(Box::new(dial)), byte)
+            }
             _ => return None,
         };
         // Frames are three and a half bytes apart.
@@ -79,23 +68,10 @@ impl Link {
         status: Arc<LineStatus>,
     ) -> Result<Guard<Wire>, String> {
         let wire = match &self.place {
-            Place::Network { host, port, timeout: patience } => {
-                let connecting = TcpStream::connect((host.as_str(), *port));
-                let stream = match timeout(*patience, connecting).await {
-                    Err(_) => {
-                        return Err(format!("{host} does not answer: check host, port, cable and firewall"));
-                    }
-                    Ok(Err(error)) => return Err(refused(&error, host, *port)),
-                    Ok(Ok(stream)) => stream,
-                };
-                // Requests are small, and wait for each other.
-                let _ = stream.set_nodelay(true);
-                Wire::Network(stream)
+            Place::Network { host, port, timeout } => {
+                Wire::Network(port::connect(host, *port, *timeout).await?)
             }
-            Place::Serial(config) => Wire::Serial(Port::open(config).map_err(|error| {
-                let device = config.device.display();
-                format!("{device} cannot be opened: {error}; {}", port_advice(&config.device))
-            })?),
+            Place::Serial(dial) => dial.open().await?,
         };
         let framing = if self.is_tcp {
             Framing::tcp(self.any_unit, transaction)
@@ -103,51 +79,5 @@ impl Link {
             Framing::rtu(self.echo.then_some(true))
         };
         Ok(Guard::new(wire, framing, self.pace, status))
-    }
-}
-
-fn refused(error: &io::Error, host: &str, port: u16) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => format!(
-            "{host} does not take connections on port {port}: check the port; many devices take one client \
-            at a time"
-        ),
-        _ => format!("{host}:{port}: {error}"),
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Network(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Serial(port) => Pin::new(port).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Network(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Serial(port) => Pin::new(port).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Network(stream) => Pin::new(stream).poll_flush(context),
-            Self::Serial(port) => Pin::new(port).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Network(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Serial(port) => Pin::new(port).poll_shutdown(context),
-        }
     }
 }

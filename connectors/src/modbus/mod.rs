@@ -21,7 +21,6 @@ mod link;
 pub mod plan;
 pub mod points;
 mod polls;
-mod port;
 mod sink;
 mod write;
 

@@ -23,7 +23,7 @@ use crate::codec::layout::{Compiled, Layout, LayoutError, Missing, Node, ROOT, R
 use crate::codec::msgpack::MsgPack;
 use crate::codec::time::Unreadable;
 use crate::codec::tokens::{self, Fault};
-use crate::codec::{Fields, Format, TsPlace};
+use crate::codec::{Fields, Format, Pattern, Spot, TsPlace};
 pub use findings::{Findings, Tally};
 use unseen::Unseen;
 use visit::{Object, Rows, Within};
@@ -31,6 +31,8 @@ use visit::{Object, Rows, Within};
 /// Turns payloads of one stream into rows.
 pub struct Decoder {
     format: Format,
+    pattern: Option<Pattern>,
+    spots: Vec<(String, Spot)>,
     quoting: Quoting,
     columns: Vec<Column>,
     nodes: Vec<Node>,
@@ -109,7 +111,9 @@ impl Decoder {
     pub fn new(layout: &Layout) -> Result<Self, LayoutError> {
         let Compiled { mut columns, times, nodes } = Compiled::new(layout)?;
         let quoting = match layout.format {
-            Format::Csv(_) | Format::Raw => Quoting::Everything,
+            Format::Csv(_) | Format::Raw | Format::Regex | Format::KeyValue(_) | Format::Nmea(_) => {
+                Quoting::Everything
+            }
             _ if layout.numbers_as_text => Quoting::Numbers,
             _ => Quoting::Text,
         };
@@ -122,6 +126,8 @@ impl Decoder {
         let reads_root = nodes.get(ROOT).is_some_and(|root| !root.keys.is_empty());
         Ok(Self {
             format: layout.format,
+            pattern: layout.pattern.clone(),
+            spots: layout.spots.clone(),
             quoting,
             columns,
             nodes,
@@ -212,6 +218,20 @@ impl Decoder {
             Format::Json => Ok(self.read_json(payload)?),
             Format::Csv(format) => self.read_csv(payload, format).map_err(in_format("CSV")),
             Format::Raw => self.read_raw(payload).map_err(in_format("a value")),
+            Format::KeyValue(format) => self.read_pairs(payload, format).map_err(in_format("pairs")),
+            Format::Nmea(format) => self.read_nmea(payload, format).map_err(in_format("NMEA")),
+            Format::Regex => {
+                let Some(pattern) = self.pattern.take() else { return Ok(()) };
+                let result = self.read_pattern(payload, &pattern);
+                self.pattern = Some(pattern);
+                result.map_err(in_format("such a text"))
+            }
+            Format::Layout => {
+                let spots = std::mem::take(&mut self.spots);
+                let result = self.read_binary(payload, &spots);
+                self.spots = spots;
+                result.map_err(in_format("of this layout"))
+            }
             Format::Cbor => self.read_values(&mut || Cbor::new(payload)).map_err(in_format("CBOR")),
             Format::MsgPack => {
                 self.read_values(&mut || MsgPack::new(payload)).map_err(in_format("MessagePack"))

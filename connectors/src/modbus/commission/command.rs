@@ -13,11 +13,12 @@ use tidegate_core::diagnostic::did_you_mean;
 use super::{Found, Reading, Session, Written};
 use crate::commission::{Known, Outcome, Tell, Told};
 use crate::modbus::config::{
-    ConnectionConfig, MOST_BITS, MOST_REGISTERS, OutputConfig, Parity, PointConfig, StreamConfig,
+    ConnectionConfig, MOST_BITS, MOST_REGISTERS, OutputConfig, PointConfig, StreamConfig,
 };
 use crate::modbus::plan::Limits;
 use crate::modbus::points::{Point, Spelling, nearest_point};
 use crate::output::OutputConfig as OutputKind;
+use crate::port::Parity;
 use crate::stream::StreamConfig as StreamKind;
 
 /// What is wanted.
@@ -60,7 +61,7 @@ pub struct LineArgs {
     /// Of a serial port: bits a second [default: 19200]
     #[arg(long, value_name = "RATE")]
     pub baud: Option<NonZeroU32>,
-    /// Of a serial port: none, even or odd [default: even]
+    /// Of a serial port [default: even]
     #[arg(long, value_enum)]
     pub parity: Option<Parity>,
     /// Of a serial port: 1 or 2 [default: 1 with parity, 2 without]
@@ -216,7 +217,7 @@ impl LineArgs {
         let mut config: ConnectionConfig =
             serde_json::from_value(settings).map_err(|error| format!("{}: {error}", self.line))?;
         if let (Some(serial), Some(parity)) = (&mut config.serial, self.parity) {
-            serial.parity = parity;
+            serial.parity = Some(parity);
         }
         Ok(config)
     }

@@ -17,11 +17,12 @@ pub use command::{Command, LineArgs, ReadArgs, ScanArgs, WriteArgs};
 use super::config::{ConnectionConfig, PointConfig, ReadBack};
 use super::fault::Fault;
 use super::guard::Guard;
-use super::link::{Link, Wire};
+use super::link::Link;
 use super::plan::{Limits, plan};
 use super::points::{Point, Raw, Spelling, Value};
 use super::polls::{raw, request};
 use super::write::{Device, Lacks, WriteFault, writes};
+use crate::port::Wire;
 use crate::status::LineStatus;
 
 /// Basic objects of a device's identification (Application Protocol V1.1b3, section 6.21).

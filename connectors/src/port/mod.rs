@@ -1,0 +1,175 @@
+//! Serial ports: how they are set, found and opened, for whatever is spoken on them.
+//!
+//! [`PortConfig`] is what users write, [`Dial`] what opens it again and again, [`Wire`] the open line. A read
+//! of 0 bytes is a lost line, also on a port of this machine (an adapter was unplugged). Drop the wire before
+//! the port is opened again.
+
+mod config;
+mod remote;
+mod rfc2217;
+mod tty;
+pub mod usb;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+pub use config::{FlowControl, PORTS, Parity, Place, PortConfig, Server, Settings, UsbConfig};
+pub use rfc2217::{Client, Refusal};
+pub use tty::Port;
+
+use crate::table::Problem;
+use remote::Remote;
+
+/// How to open a port.
+#[derive(Debug, Clone)]
+pub struct Dial {
+    place: Place,
+    config: PortConfig,
+    settings: Settings,
+    patience: Duration,
+}
+
+/// An open line.
+#[derive(Debug)]
+pub enum Wire {
+    /// bytes as they are
+    Network(TcpStream),
+    /// a port of this machine
+    Serial(Port),
+    /// a port of a serial server
+    Remote(Box<Remote>),
+}
+
+impl Dial {
+    /// `usual`: settings for what the configuration does not say. `patience`: how long a serial server may
+    /// take.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub fn new(config: &PortConfig, usual: Settings, patience: Duration) -> Result<Self, Problem> {
+        if let Some(problem) = config.problems().into_iter().next() {
+            return Err(problem);
+        }
+        Ok(Self {
+            place: config.place()?,
+            settings: config.settings(usual),
+            config: config.clone(),
+            patience,
+        })
+    }
+
+    /// Where the port is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// How bytes go over the line.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Opens the port.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub async fn open(&self) -> Result<Wire, String> {
+        match &self.place {
+            Place::Path(path) => self.open_tty(path),
+            Place::Usb(usb) => self.open_tty(&usb::find(usb)?),
+            Place::Tcp(server) => Ok(Wire::Network(connect(&server.host, server.port, self.patience).await?)),
+            Place::Rfc2217(server) => {
+                let stream = connect(&server.host, server.port, self.patience).await?;
+                let client = Client::new(&self.config, self.settings);
+                let remote = Remote::open(stream, client, self.patience).await;
+                let remote = remote.map_err(|why| format!("{}: {why}", self.place))?;
+                Ok(Wire::Remote(Box::new(remote)))
+            }
+        }
+    }
+
+    fn open_tty(&self, path: &std::path::Path) -> Result<Wire, String> {
+        Port::open(path, &self.config, self.settings).map(Wire::Serial).map_err(|error| {
+            let path = path.display();
+            let help = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "add the user that tidegate runs as to the group dialout".to_owned()
+                }
+                io::ErrorKind::NotFound => format!("is it plugged in? {PORTS}"),
+                io::ErrorKind::ResourceBusy | io::ErrorKind::Unsupported | io::ErrorKind::Other => {
+                    return format!("{path} cannot be opened: {error}");
+                }
+                _ => format!("is it plugged in, and a serial port? {PORTS}"),
+            };
+            format!("{path} cannot be opened: {error}; {help}")
+        })
+    }
+}
+
+/// Connects to a server on the network.
+///
+/// # Errors
+/// In words for the user.
+pub(crate) async fn connect(host: &str, port: u16, patience: Duration) -> Result<TcpStream, String> {
+    let stream = match timeout(patience, TcpStream::connect((host, port))).await {
+        Err(_) => return Err(format!("{host} does not answer: check host, port, cable and firewall")),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return Err(format!(
+                "{host} does not take connections on port {port}: check the port; many devices take one \
+                client at a time"
+            ));
+        }
+        Ok(Err(error)) => return Err(format!("{host}:{port}: {error}")),
+        Ok(Ok(stream)) => stream,
+    };
+    // Requests are small, and wait for each other.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Network(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Serial(port) => Pin::new(port).poll_read(context, buffer),
+            Self::Remote(remote) => Pin::new(&mut **remote).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Network(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Serial(port) => Pin::new(port).poll_write(context, bytes),
+            Self::Remote(remote) => Pin::new(&mut **remote).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Network(stream) => Pin::new(stream).poll_flush(context),
+            Self::Serial(port) => Pin::new(port).poll_flush(context),
+            Self::Remote(remote) => Pin::new(&mut **remote).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Network(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Serial(port) => Pin::new(port).poll_shutdown(context),
+            Self::Remote(remote) => Pin::new(&mut **remote).poll_shutdown(context),
+        }
+    }
+}
