@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::{ConnectionConfig, OutputConfig, StreamConfig, modbus};
+use crate::{ConnectionConfig, OutputConfig, StreamConfig, can, modbus};
 
 /// What can be done, for each kind of connection that can be used so.
 #[derive(Debug, Clone, Subcommand)]
@@ -13,6 +13,9 @@ pub enum Command {
     /// Look for Modbus devices, read their registers, write to them; needs no running box
     #[command(subcommand)]
     Modbus(modbus::commission::Command),
+    /// Show what is on a CAN bus, send frames, replay recordings; needs no running box
+    #[command(subcommand)]
+    Can(can::commission::Command),
 }
 
 /// What the configuration names.
@@ -57,6 +60,7 @@ impl Command {
     pub fn needs_configuration(&self) -> bool {
         match self {
             Self::Modbus(command) => command.needs_configuration(),
+            Self::Can(command) => command.needs_configuration(),
         }
     }
 
@@ -65,6 +69,7 @@ impl Command {
     pub fn configuration(&self) -> Option<PathBuf> {
         match self {
             Self::Modbus(command) => command.line().config.clone(),
+            Self::Can(command) => command.line().config.clone(),
         }
     }
 
@@ -73,6 +78,7 @@ impl Command {
     pub fn is_for_programs(&self) -> bool {
         match self {
             Self::Modbus(command) => command.line().json,
+            Self::Can(command) => command.line().json,
         }
     }
 
@@ -83,6 +89,7 @@ impl Command {
     pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
         match self {
             Self::Modbus(command) => command.run(known, tell).await,
+            Self::Can(command) => command.run(known, tell).await,
         }
     }
 }

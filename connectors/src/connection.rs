@@ -13,7 +13,7 @@ use crate::status::{Intake, LineStatus};
 use crate::stream::StreamConfig;
 use crate::table::{Review, Table};
 use crate::tls::TlsError;
-use crate::{Keep, Sink, Source, modbus, mqtt};
+use crate::{Keep, Sink, Source, can, modbus, mqtt};
 
 /// The kinds of connection, as `kind` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +22,13 @@ pub enum Kind {
     Mqtt,
     /// a line with devices that have registers
     Modbus,
+    /// a bus of frames
+    Can,
 }
 
 impl Kind {
     /// Their names.
-    pub const NAMES: [&'static str; 2] = ["mqtt", "modbus"];
+    pub const NAMES: [&'static str; 3] = ["mqtt", "modbus", "can"];
 
     /// The kind of this name.
     #[must_use]
@@ -34,6 +36,7 @@ impl Kind {
         match name {
             "mqtt" => Some(Self::Mqtt),
             "modbus" => Some(Self::Modbus),
+            "can" => Some(Self::Can),
             _ => None,
         }
     }
@@ -47,6 +50,8 @@ pub enum ConnectionConfig {
     Mqtt(mqtt::ConnectionConfig),
     /// Modbus: TCP, RTU on a serial port, or RTU over TCP.
     Modbus(modbus::ConnectionConfig),
+    /// CAN: an interface of the kernel.
+    Can(can::ConnectionConfig),
 }
 
 /// What a connection is opened with.
@@ -98,6 +103,7 @@ impl ConnectionConfig {
         match kind {
             Kind::Mqtt => table.read().map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
+            Kind::Can => table.read().map(Self::Can),
         }
     }
 
@@ -106,6 +112,7 @@ impl ConnectionConfig {
         match self {
             Self::Mqtt(config) => config.check(review),
             Self::Modbus(config) => config.check(review),
+            Self::Can(config) => config.check(review),
         }
     }
 
@@ -118,6 +125,10 @@ impl ConnectionConfig {
             }
             Self::Modbus(config) => {
                 let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_modbus()?)));
+                config.check_beside(name, earlier, review);
+            }
+            Self::Can(config) => {
+                let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_can()?)));
                 config.check_beside(name, earlier, review);
             }
         }
@@ -135,6 +146,7 @@ impl ConnectionConfig {
                 Ok(Opened { source, sinks })
             }
             Self::Modbus(config) => modbus::open(config, request),
+            Self::Can(config) => can::open(config, request),
         }
     }
 
@@ -146,6 +158,12 @@ impl ConnectionConfig {
     #[must_use]
     pub fn as_modbus(&self) -> Option<&modbus::ConnectionConfig> {
         if let Self::Modbus(config) = self { Some(config) } else { None }
+    }
+
+    /// What is said of a bus, for whoever uses it by hand.
+    #[must_use]
+    pub fn as_can(&self) -> Option<&can::ConnectionConfig> {
+        if let Self::Can(config) = self { Some(config) } else { None }
     }
 }
 

@@ -5,7 +5,7 @@ use tidegate_core::FieldType;
 
 use crate::connection::{ConnectionConfig, Kind};
 use crate::table::{Review, Table, inline};
-use crate::{modbus, mqtt};
+use crate::{can, modbus, mqtt};
 
 /// `[outputs.NAME]`, for each kind of connection that it writes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,8 @@ pub enum OutputConfig {
     Mqtt(mqtt::OutputConfig),
     /// coils and registers
     Modbus(modbus::OutputConfig),
+    /// frames of a bus
+    Can(can::OutputConfig),
 }
 
 impl OutputConfig {
@@ -22,6 +24,7 @@ impl OutputConfig {
         match kind {
             Kind::Mqtt => table.read().map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
+            Kind::Can => table.read().map(Self::Can),
         }
     }
 
@@ -31,6 +34,7 @@ impl OutputConfig {
         match self {
             Self::Mqtt(config) => config.check(review),
             Self::Modbus(config) => config.check(connection.and_then(ConnectionConfig::as_modbus), review),
+            Self::Can(config) => config.check(connection.and_then(ConnectionConfig::as_can), review),
         }
     }
 
@@ -40,6 +44,7 @@ impl OutputConfig {
         match self {
             Self::Mqtt(config) => &config.connection,
             Self::Modbus(config) => &config.connection,
+            Self::Can(config) => &config.connection,
         }
     }
 
@@ -49,6 +54,7 @@ impl OutputConfig {
         match self {
             Self::Mqtt(config) => config.required_columns(),
             Self::Modbus(_) => Vec::new(),
+            Self::Can(config) => config.required.clone(),
         }
     }
 
@@ -58,11 +64,16 @@ impl OutputConfig {
         match self {
             Self::Mqtt(_) => None,
             Self::Modbus(config) => Some(config.columns()),
+            Self::Can(config) => Some(config.columns.clone()),
         }
     }
 
     /// What the table may look like, for each kind.
     pub fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
-        vec![inline::<mqtt::OutputConfig>(generator), inline::<modbus::OutputConfig>(generator)]
+        vec![
+            inline::<mqtt::OutputConfig>(generator),
+            inline::<modbus::OutputConfig>(generator),
+            inline::<can::OutputConfig>(generator),
+        ]
     }
 }

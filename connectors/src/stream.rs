@@ -6,7 +6,7 @@ use tidegate_core::FieldType;
 
 use crate::connection::{ConnectionConfig, Kind};
 use crate::table::{Review, Table, inline};
-use crate::{modbus, mqtt};
+use crate::{can, modbus, mqtt};
 
 /// Messages that were recorded as they came, and what a stream makes of them.
 pub mod recorded {
@@ -21,6 +21,8 @@ pub enum StreamConfig {
     Mqtt(mqtt::StreamConfig),
     /// a map of registers that is polled
     Modbus(modbus::StreamConfig),
+    /// messages, signals or frames of a bus
+    Can(can::StreamConfig),
 }
 
 impl StreamConfig {
@@ -29,6 +31,7 @@ impl StreamConfig {
         match kind {
             Kind::Mqtt => mqtt::StreamConfig::read(table).map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
+            Kind::Can => table.read().map(Self::Can),
         }
     }
 
@@ -42,6 +45,9 @@ impl StreamConfig {
             Self::Modbus(config) => {
                 config.check(connections.iter().filter_map(|connection| connection.as_modbus()), review);
             }
+            Self::Can(config) => {
+                config.check(connections.iter().find_map(|connection| connection.as_can()), review);
+            }
         }
     }
 
@@ -51,6 +57,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => std::slice::from_ref(&config.connection),
             Self::Modbus(config) => config.connection.names(),
+            Self::Can(config) => std::slice::from_ref(&config.connection),
         }
     }
 
@@ -60,6 +67,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.columns(),
             Self::Modbus(config) => Some(config.columns()),
+            Self::Can(config) => Some(config.columns.clone()),
         }
     }
 
@@ -68,7 +76,7 @@ impl StreamConfig {
     pub fn goes_by_arrival(&self) -> bool {
         match self {
             Self::Mqtt(config) => config.payload.goes_by_arrival(),
-            Self::Modbus(_) => true,
+            Self::Modbus(_) | Self::Can(_) => true,
         }
     }
 
@@ -78,6 +86,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.is_journaled(),
             Self::Modbus(config) => config.journal,
+            Self::Can(config) => config.journal,
         }
     }
 
@@ -87,7 +96,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.on_disk_failure,
             // A device sends nothing again, so that there is nothing to hold back.
-            Self::Modbus(_) => OnDiskFailure::GoOn,
+            Self::Modbus(_) | Self::Can(_) => OnDiskFailure::GoOn,
         }
     }
 
@@ -96,7 +105,7 @@ impl StreamConfig {
     pub fn has_messages(&self) -> bool {
         match self {
             Self::Mqtt(_) => true,
-            Self::Modbus(_) => false,
+            Self::Modbus(_) | Self::Can(_) => false,
         }
     }
 
@@ -105,13 +114,17 @@ impl StreamConfig {
     pub fn recorded(&self, known: Vec<(String, FieldType)>) -> Option<Result<recorded::Recorded, String>> {
         match self {
             Self::Mqtt(config) => Some(recorded::Recorded::new(config, known)),
-            Self::Modbus(_) => None,
+            Self::Modbus(_) | Self::Can(_) => None,
         }
     }
 
     /// What the table may look like, for each kind.
     pub fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
-        vec![mqtt::StreamConfig::schema(generator), inline::<modbus::StreamConfig>(generator)]
+        vec![
+            mqtt::StreamConfig::schema(generator),
+            inline::<modbus::StreamConfig>(generator),
+            inline::<can::StreamConfig>(generator),
+        ]
     }
 }
 

@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-
 use tidegate_core::Place;
 use tidegate_core::diagnostic::{Diagnostic, did_you_mean, nearest};
 
