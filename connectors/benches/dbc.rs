@@ -1,5 +1,5 @@
-//! What it costs to decode frames with a DBC file of 300 messages, next to a loop that only copies the frames,
-//! and next to cantools, in one run on one core.
+//! What it costs to decode frames with a DBC file of 300 messages, next to a loop that only copies the
+//! frames, and next to cantools, in one run on one core.
 //!
 //! `cargo bench -p tidegate-connectors` measures, with `-- --quick` it only shows that it works. cantools is
 //! what `tests/devices/prepare` makes; without it its line is missing.

@@ -310,7 +310,8 @@ mod tests {
 
         #[test]
         fn a_j1939_id_comes_back_from_its_parts(number in 0..=MOST_EXTENDED) {
-            prop_assert_eq!(J1939Id::parse(Id::Extended(number)).map(J1939Id::id), Some(Id::Extended(number)));
+            let id = Id::Extended(number);
+            prop_assert_eq!(J1939Id::parse(id).map(J1939Id::id), Some(id));
         }
     }
 }

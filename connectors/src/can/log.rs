@@ -4,8 +4,8 @@
 //! (1436509052.249713) vcan0 044#2A366C2BBA
 //! ```
 //!
-//! Three digits in front of the `#` are an id of 11 bits, eight one of 29 bits or, with bit 29, an error frame.
-//! `##` and a digit of flags begin a CAN FD frame, `#R` a remote frame (can-utils, `lib.h`).
+//! Three digits in front of the `#` are an id of 11 bits, eight one of 29 bits or, with bit 29, an error
+//! frame. `##` and a digit of flags begin a CAN FD frame, `#R` a remote frame (can-utils, `lib.h`).
 
 use std::fmt;
 
@@ -252,7 +252,10 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_line_or_an_error(text in "(\\([0-9.]{0,20}\\) [a-z]{0,5} )?[0-9A-FR#_.]{0,30}", other: String) {
+        fn any_text_is_a_line_or_an_error(
+            text in "(\\([0-9.]{0,20}\\) [a-z]{0,5} )?[0-9A-FR#_.]{0,30}",
+            other: String,
+        ) {
             let _ = Line::parse(&text);
             let _ = Line::parse(&other);
         }

@@ -100,7 +100,7 @@ impl Message {
                 match raw {
                     Some(raw) if !signal.selects(*raw, values) => {
                         return Err(format!(
-                            "{} is only in frames in which {} is {values}, and not {raw}: leave one of them out",
+                            "{} is only in frames in which {} is {values}, and not {raw}: leave one out",
                             self.signal_name(*needed_by),
                             signal.name,
                         ));
@@ -118,7 +118,7 @@ impl Message {
                     let both = values.intersection(&selector.values);
                     if both.first().is_none() {
                         return Err(format!(
-                            "{} and {} are never in the same frame: one needs {} to be {values}, the other {}",
+                            "{} and {} are never in the same frame: one needs {} to be {values}, one {}",
                             self.signal_name(*needed_by),
                             signal.name,
                             self.signal_name(selector.multiplexor),

@@ -212,7 +212,10 @@ impl Signal {
             let (least, most) = (self.scaled(*holds.start()), self.scaled(*holds.end()));
             return Err(format!("its {} bits hold {}", self.bits.width(), in_words(least, most)));
         }
-        self.check_range(self.scaled(content))?;
+        // What the table names is meant, such as 255 for "not available" beside a range that ends at 250.
+        if i64::try_from(content).ok().and_then(|content| self.labels.name(content)).is_none() {
+            self.check_range(self.scaled(content))?;
+        }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the bits hold it")]
         Ok(content as u64 & self.bits.mask())
     }

@@ -1,5 +1,5 @@
-//! The lines between a computer and a CAN adapter on a serial port: those of Lawicel's CANUSB ("CANUSB manual",
-//! 2013), with the letters that adapters have added for CAN FD.
+//! The lines between a computer and a CAN adapter on a serial port: those of Lawicel's CANUSB ("CANUSB
+//! manual", 2013), with the letters that adapters have added for CAN FD.
 //!
 //! ```text
 //! t10021133\r     frame 0x100 with the bytes 11 33
@@ -71,8 +71,8 @@ pub fn bit_rate(bits_a_second: u32) -> Option<Command> {
     u8::try_from(code).ok().map(Command::BitRate)
 }
 
-/// Adds the line that sends a frame. False: the protocol has no such frame (error frames, and CAN FD frames of
-/// a length that there is not).
+/// Adds the line that sends a frame. False: the protocol has no such frame (error frames, and CAN FD frames
+/// of a length that there is not).
 #[must_use]
 pub fn write_frame(frame: &Frame, line: &mut String) -> bool {
     let (letters, length) = match frame {
@@ -377,7 +377,8 @@ mod tests {
                 Frame::Fd { id, data, fast, .. } => Frame::Fd { id, data, fast, passive: false },
                 other => other,
             };
-            prop_assert_eq!(replies(line.as_bytes()), (vec![Reply::Frame { frame: expected, millis: None }], 0));
+            let expected = Reply::Frame { frame: expected, millis: None };
+            prop_assert_eq!(replies(line.as_bytes()), (vec![expected], 0));
         }
 
         #[test]

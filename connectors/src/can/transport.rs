@@ -1,5 +1,6 @@
 //! Messages of J1939 that are longer than a frame (SAE J1939-21, section 5.10), as they pass between others:
-//! broadcasts (BAM) and connections (RTS and CTS). A pure state machine: frames and the time in, messages out.
+//! broadcasts (BAM) and connections (RTS and CTS). A pure state machine: frames and the time in, messages
+//! out.
 //!
 //! Nothing is ever sent, so a packet that was not heard is only known if it is sent again.
 
@@ -241,7 +242,7 @@ mod tests {
         frames.filter_map(|(id, data)| reassembly.take(id, data, Duration::ZERO)).collect()
     }
 
-    /// A broadcast of active trouble codes (DM1, PGN 65226) of two codes by the engine: length 10 in 2 packets.
+    /// The engine broadcasts two active trouble codes (DM1, PGN 65226): 10 bytes in 2 packets.
     const BAM: (u32, &[u8]) = (0x18ec_ff00, &[32, 10, 0, 2, 255, 0xca, 0xfe, 0x00]);
     const FIRST: (u32, &[u8]) = (0x18eb_ff00, &[1, 0x04, 0xff, 0x6e, 0x00, 0x03, 0x01, 0x64]);
     const SECOND: (u32, &[u8]) = (0x18eb_ff00, &[2, 0x00, 0x01, 0x02, 0xff, 0xff, 0xff, 0xff]);
@@ -320,7 +321,7 @@ mod tests {
         let kind = if destination == GLOBAL { 32 } else { 16 };
         let [low, high, ..] = data.len().to_le_bytes();
         let begin = vec![kind, low, high, data.len().div_ceil(7).to_le_bytes()[0], 255, 0xca, 0xfe, 0];
-        let packets = data.chunks(7).zip(1..).map(|(chunk, number)| {
+        let packets = data.chunks(7).zip(1..=255).map(|(chunk, number)| {
             let mut packet = vec![number];
             packet.extend_from_slice(chunk);
             packet.resize(8, 255);
@@ -332,12 +333,16 @@ mod tests {
     proptest! {
         #[test]
         fn messages_of_several_senders_are_told_apart(
-            messages in proptest::collection::btree_map(any::<u8>(), (proptest::collection::vec(any::<u8>(), 9..=MOST_BYTES), any::<u8>()), 1..6),
+            messages in proptest::collection::btree_map(
+                any::<u8>(),
+                (proptest::collection::vec(any::<u8>(), 9..=MOST_BYTES), any::<u8>()),
+                1..6,
+            ),
             order in proptest::collection::vec(any::<prop::sample::Index>(), 2000),
         ) {
             let mut reassembly = Reassembly::default();
-            let mut sending: Vec<_> =
-                messages.iter().map(|(source, (data, to))| frames_of(data, *source, *to).into_iter()).collect();
+            let frames = |(source, (data, to)): (&u8, &(Vec<u8>, u8))| frames_of(data, *source, *to).into_iter();
+            let mut sending: Vec<_> = messages.iter().map(frames).collect();
             let mut got = std::collections::BTreeMap::new();
             for index in order {
                 let sender = index.index(sending.len());
@@ -354,7 +359,10 @@ mod tests {
 
         #[test]
         fn any_frames_give_messages_of_their_length(
-            frames in proptest::collection::vec((0..8_u8, 0..8_u8, any::<bool>(), proptest::collection::vec(any::<u8>(), 0..=8), 0..300_u64), 0..300),
+            frames in proptest::collection::vec(
+                (0..8_u8, 0..8_u8, any::<bool>(), proptest::collection::vec(any::<u8>(), 0..=8), 0..300_u64),
+                0..300,
+            ),
         ) {
             let mut reassembly = Reassembly::default();
             let mut now = Duration::ZERO;

@@ -111,7 +111,8 @@ class Writer:
                 for first, last in [(0, 2), (3, 7)]:
                     inside = set(here)
                     added = self.signals(identifier, length, inside, names, 2, f"m{first}")
-                    self.more += [f"SG_MUL_VAL_ {identifier} {name} {inner} {first}-{last};" for name in added]
+                    selects = f"{inner} {first}-{last};"
+                    self.more += [f"SG_MUL_VAL_ {identifier} {name} {selects}" for name in added]
                     taken |= here - inside
                 taken |= set(range(3, 6))
                 continue
@@ -138,10 +139,12 @@ class Writer:
             if is_float or width > 40:
                 factor, offset = "1", "0"
             sign = dice.choice("+-")
-            span = "[0|0]" if is_float or dice.random() < 0.7 else self.span(width, sign, float(factor), float(offset))
+            span = "[0|0]"
+            if not is_float and dice.random() < 0.3:
+                span = self.span(width, sign, float(factor), float(offset))
             order = 0 if big else 1
             self.lines.append(
-                f' SG_ {name} {multiplexing} : {start}|{width}@{order}{sign} ({factor},{offset}) {span} "unit" Vector__XXX')
+                f' SG_ {name} {multiplexing} : {start}|{width}@{order}{sign} ({factor},{offset}) {span} "unit" Sender')
             if is_float:
                 self.more.append(f"SIG_VALTYPE_ {identifier} {name} : {1 if width == 32 else 2};")
             elif dice.random() < 0.3:
@@ -154,7 +157,7 @@ class Writer:
         """A range that has the lesser half of what the bits hold."""
         raws = (-(2**(width - 1)) if sign == "-" else 0, 2**(width - 2) if width > 1 else 0)
         least, most = sorted(raw * factor + offset for raw in raws)
-        return f"[{least!r}|{most!r}]".replace("e+", "E+")
+        return "[0|0]" if least == most == 0 else f"[{least!r}|{most!r}]"
 
 
 def random_database(seed):
@@ -180,7 +183,9 @@ def random_database(seed):
                 "payload": payload.hex(),
                 "raw": {name: repr(value) for name, value in raw.items()},
                 "scaled": {name: repr(value) for name, value in scaled.items()},
-                "labels": {name: str(value) for name, value in labelled.items() if not isinstance(value, (int, float))},
+                "labels": {
+                    name: str(value) for name, value in labelled.items() if not isinstance(value, (int, float))
+                },
                 "sent": sent(message, scaled),
             }))
 
@@ -196,7 +201,8 @@ def sent(message, values):
 def speed(path):
     """Frames a second, scaled and without labels."""
     database = cantools.database.load_file(path)
-    frames = [(database.get_message_by_name(name), bytes.fromhex(payload)) for name, payload in map(str.split, sys.stdin)]
+    lines = map(str.split, sys.stdin)
+    frames = [(database.get_message_by_name(name), bytes.fromhex(payload)) for name, payload in lines]
     start = time.perf_counter()
     for message, payload in frames:
         message.decode(payload, decode_choices=False)

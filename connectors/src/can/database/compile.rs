@@ -237,7 +237,7 @@ impl Compiler<'_> {
             Some(bits) if bits.reach() <= length => bits,
             _ => {
                 let what = format!(
-                    "`{name}` is not in the frame: {width} bits from bit {start} on, and it has {length} bytes"
+                    "`{name}` is not in the frame: {width} bits from bit {start}, and it has {length} bytes"
                 );
                 self.flaw(spot, what, "correct the signal, or the length in the BO_ line");
                 NO_BITS
@@ -273,7 +273,9 @@ impl Compiler<'_> {
             let said = said(signal, multiplexing, by_name, only);
             let selector =
                 said.and_then(|said| said.map(|said| held(&signal.name, said, signals)).transpose());
-            if let Err(wrong) = &selector {
+            if let Err(wrong) = &selector
+                && self.flaws.len() < MOST_TOLD
+            {
                 self.flaw_with(Spot::Signal(at), wrong.to_string(), wrong.help(by_name));
             }
             selectors.push(selector.ok().flatten());

@@ -155,9 +155,15 @@ impl Database {
     }
 }
 
+/// Longer than any name in the field. How near two names are takes time by the product of their lengths.
+const LONGEST_NAME: usize = 256;
+
 /// The nearest name; all names if there are few.
 pub(super) fn near<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let mut known: Vec<&str> = known.into_iter().collect();
+    if wanted.len() > LONGEST_NAME {
+        return None;
+    }
+    let mut known: Vec<&str> = known.into_iter().filter(|name| name.len() <= LONGEST_NAME).collect();
     known.sort_unstable();
     if known.len() <= 20 {
         return did_you_mean(wanted, &known);

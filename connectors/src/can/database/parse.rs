@@ -276,5 +276,7 @@ fn place_and_expectation(words: &str) -> (Option<Place>, String) {
         Some(Place { line: line.parse().ok()?, column: column.parse().ok()? })
     });
     let expectation = words.lines().last().unwrap_or_default().trim().trim_start_matches("= ");
+    // It does not tell a missing sign from all else.
+    let expectation = if expectation == "expected file" { "something is missing in it" } else { expectation };
     (place, expectation.to_owned())
 }

@@ -190,7 +190,9 @@ impl<'t> Statements<'t> {
                 return Err(flaw(0, "this signal has no message", Some(help)));
             }
             let shown: String = self.rest.chars().take_while(|c| !c.is_whitespace()).take(40).collect();
-            let help = match nearest(keyword, KEYWORDS) {
+            let is_short = keyword.len() <= 2 * "BA_DEF_DEF_REL_".len();
+            let known = KEYWORDS.into_iter().chain([SIGNAL]).filter(|_| is_short);
+            let help = match nearest(keyword, known) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "is it a DBC file, and whole?".into(),
             };
