@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::{ConnectionConfig, OutputConfig, StreamConfig, modbus, serial};
+use crate::{ConnectionConfig, OutputConfig, StreamConfig, can, modbus, serial};
 
 /// What can be done, for each kind of connection that can be used so.
 #[derive(Debug, Clone, Subcommand)]
@@ -13,6 +13,9 @@ pub enum Command {
     /// Look for Modbus devices, read their registers, write to them; needs no running box
     #[command(subcommand)]
     Modbus(modbus::commission::Command),
+    /// Show what is on a CAN bus, send frames, replay recordings; needs no running box
+    #[command(subcommand)]
+    Can(can::commission::Command),
     /// List serial ports, show what comes from one; needs no running box
     #[command(subcommand)]
     Serial(serial::commission::Command),
@@ -60,6 +63,7 @@ impl Command {
     pub fn needs_configuration(&self) -> bool {
         match self {
             Self::Modbus(command) => command.needs_configuration(),
+            Self::Can(command) => command.needs_configuration(),
             Self::Serial(command) => command.needs_configuration(),
         }
     }
@@ -69,6 +73,7 @@ impl Command {
     pub fn configuration(&self) -> Option<PathBuf> {
         match self {
             Self::Modbus(command) => command.line().config.clone(),
+            Self::Can(command) => command.line().config.clone(),
             Self::Serial(command) => command.configuration(),
         }
     }
@@ -78,6 +83,7 @@ impl Command {
     pub fn is_for_programs(&self) -> bool {
         match self {
             Self::Modbus(command) => command.line().json,
+            Self::Can(command) => command.line().json,
             Self::Serial(command) => command.is_for_programs(),
         }
     }
@@ -89,6 +95,7 @@ impl Command {
     pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
         match self {
             Self::Modbus(command) => command.run(known, tell).await,
+            Self::Can(command) => command.run(known, tell).await,
             Self::Serial(command) => command.run(known, tell).await,
         }
     }

@@ -14,7 +14,7 @@ use crate::status::{Intake, LineStatus};
 use crate::stream::StreamConfig;
 use crate::table::{At, Review, Table};
 use crate::tls::TlsError;
-use crate::{Keep, Sink, Source, modbus, mqtt, serial};
+use crate::{Keep, Sink, Source, can, modbus, mqtt, serial};
 
 /// The kinds of connection, as `kind` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +23,15 @@ pub enum Kind {
     Mqtt,
     /// a line with devices that have registers
     Modbus,
+    /// a bus of frames
+    Can,
     /// a serial line with a device that speaks in frames of its own
     Serial,
 }
 
 impl Kind {
     /// Their names.
-    pub const NAMES: [&'static str; 3] = ["mqtt", "modbus", "serial"];
+    pub const NAMES: [&'static str; 4] = ["mqtt", "modbus", "can", "serial"];
 
     /// The kind of this name.
     #[must_use]
@@ -37,6 +39,7 @@ impl Kind {
         match name {
             "mqtt" => Some(Self::Mqtt),
             "modbus" => Some(Self::Modbus),
+            "can" => Some(Self::Can),
             "serial" => Some(Self::Serial),
             _ => None,
         }
@@ -51,6 +54,8 @@ pub enum ConnectionConfig {
     Mqtt(mqtt::ConnectionConfig),
     /// Modbus: TCP, RTU on a serial port, or RTU over TCP.
     Modbus(modbus::ConnectionConfig),
+    /// CAN: an interface of the kernel.
+    Can(can::ConnectionConfig),
     /// A serial port, here or on a serial server, with a device that speaks in frames of its own.
     Serial(serial::ConnectionConfig),
 }
@@ -104,6 +109,7 @@ impl ConnectionConfig {
         match kind {
             Kind::Mqtt => table.read().map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
+            Kind::Can => table.read().map(Self::Can),
             Kind::Serial => serial::ConnectionConfig::read(table).map(Self::Serial),
         }
     }
@@ -113,6 +119,7 @@ impl ConnectionConfig {
         match self {
             Self::Mqtt(config) => config.check(review),
             Self::Modbus(config) => config.check(review),
+            Self::Can(config) => config.check(review),
             Self::Serial(config) => config.check(review),
         }
     }
@@ -124,23 +131,20 @@ impl ConnectionConfig {
                 let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_mqtt()?)));
                 config.check_beside(name, earlier, review);
             }
-            Self::Modbus(_) | Self::Serial(_) => self.check_port_beside(name, earlier, review),
+            Self::Modbus(_) | Self::Can(_) | Self::Serial(_) => {
+                self.check_port_beside(name, earlier, review);
+            }
         }
     }
 
     /// A port takes one connection.
     fn check_port_beside(&self, name: &str, earlier: &[(&str, &Self)], review: &mut Review<'_>) {
-        let Some(port) = self.port() else { return };
-        let has_it = |other: &Self| other.port().is_some_and(|other| other.is_same_port(port));
+        let Some((port, keys)) = self.port() else { return };
+        let has_it = |other: &Self| other.port().is_some_and(|(other, _)| other.is_same_port(&port));
         let Some((other, _)) = earlier.iter().find(|(_, other)| has_it(other)) else { return };
         let what = format!("`{name}` and `{other}` use the same port");
         let help = "one connection has the line: name it in all streams and outputs of its devices";
-        let key = match (self, &port.usb) {
-            (Self::Modbus(_), _) => "serial",
-            (_, Some(_)) => "usb",
-            (_, None) => "device",
-        };
-        review.error(At::value(&[key]), what, help.to_owned());
+        review.error(At::value(keys), what, help.to_owned());
     }
 
     /// Prepares it; does no network I/O, but reads secrets and other files.
@@ -155,6 +159,7 @@ impl ConnectionConfig {
                 Ok(Opened { source, sinks })
             }
             Self::Modbus(config) => modbus::open(config, request),
+            Self::Can(config) => can::open(config, request),
             Self::Serial(config) => serial::open(config, request),
         }
     }
@@ -165,12 +170,18 @@ impl ConnectionConfig {
         if let Self::Serial(config) = self { Some(config) } else { None }
     }
 
-    /// The serial port that it has for itself.
-    fn port(&self) -> Option<&PortConfig> {
+    /// The serial port that it has for itself, and the keys that say which.
+    fn port(&self) -> Option<(PortConfig, &'static [&'static str])> {
         match self {
             Self::Mqtt(_) => None,
-            Self::Modbus(config) => config.serial.as_ref(),
-            Self::Serial(config) => Some(&config.port),
+            Self::Modbus(config) => Some((config.serial.clone()?, &["serial"])),
+            Self::Can(config) => {
+                Some((PortConfig::at(&config.slcan.as_ref()?.device), &["slcan", "device"]))
+            }
+            Self::Serial(config) => {
+                let keys: &[&str] = if config.port.usb.is_some() { &["usb"] } else { &["device"] };
+                Some((config.port.clone(), keys))
+            }
         }
     }
 
@@ -182,6 +193,12 @@ impl ConnectionConfig {
     #[must_use]
     pub fn as_modbus(&self) -> Option<&modbus::ConnectionConfig> {
         if let Self::Modbus(config) = self { Some(config) } else { None }
+    }
+
+    /// What is said of a bus, for whoever uses it by hand.
+    #[must_use]
+    pub fn as_can(&self) -> Option<&can::ConnectionConfig> {
+        if let Self::Can(config) = self { Some(config) } else { None }
     }
 }
 

@@ -9,6 +9,7 @@
 //! that answer its questions, and `open`. A new protocol is a new module and one arm in each of their
 //! `match`es. [`codec`] is for every connection that carries bytes: any of them takes any format.
 
+pub mod can;
 pub mod codec;
 pub mod commission;
 pub mod connection;

@@ -5,7 +5,7 @@ use tidegate_core::FieldType;
 
 use crate::connection::{ConnectionConfig, Kind};
 use crate::table::{Review, Table, inline};
-use crate::{modbus, mqtt, serial};
+use crate::{can, modbus, mqtt, serial};
 
 /// `[outputs.NAME]`, for each kind of connection that it writes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,8 @@ pub enum OutputConfig {
     Mqtt(mqtt::OutputConfig),
     /// coils and registers
     Modbus(modbus::OutputConfig),
+    /// frames of a bus
+    Can(can::OutputConfig),
     /// bytes for a device on a serial line, a row each
     Serial(serial::OutputConfig),
 }
@@ -24,6 +26,7 @@ impl OutputConfig {
         match kind {
             Kind::Mqtt => table.read().map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
+            Kind::Can => table.read().map(Self::Can),
             Kind::Serial => table.read().map(Self::Serial),
         }
     }
@@ -34,6 +37,7 @@ impl OutputConfig {
         match self {
             Self::Mqtt(config) => config.check(review),
             Self::Modbus(config) => config.check(connection.and_then(ConnectionConfig::as_modbus), review),
+            Self::Can(config) => config.check(connection.and_then(ConnectionConfig::as_can), review),
             Self::Serial(config) => config.check(review),
         }
     }
@@ -44,6 +48,7 @@ impl OutputConfig {
         match self {
             Self::Mqtt(config) => &config.connection,
             Self::Modbus(config) => &config.connection,
+            Self::Can(config) => &config.connection,
             Self::Serial(config) => &config.connection,
         }
     }
@@ -54,6 +59,7 @@ impl OutputConfig {
         match self {
             Self::Mqtt(config) => config.required_columns(),
             Self::Modbus(_) => Vec::new(),
+            Self::Can(config) => config.required.clone(),
             Self::Serial(config) => config.required_columns(),
         }
     }
@@ -64,6 +70,7 @@ impl OutputConfig {
         match self {
             Self::Mqtt(_) | Self::Serial(_) => None,
             Self::Modbus(config) => Some(config.columns()),
+            Self::Can(config) => Some(config.columns.clone()),
         }
     }
 
@@ -72,6 +79,7 @@ impl OutputConfig {
         vec![
             inline::<mqtt::OutputConfig>(generator),
             inline::<modbus::OutputConfig>(generator),
+            inline::<can::OutputConfig>(generator),
             inline::<serial::OutputConfig>(generator),
         ]
     }

@@ -49,6 +49,19 @@ impl Machine {
         }
     }
 
+    /// Waits until the script ends. Returns its exit code; none: the machine has ended without one.
+    pub async fn end(mut self) -> Option<i32> {
+        let end = tokio::select! {
+            end = self.console.seen_after(0, "vm: exit=") => Some(end),
+            _ = self.process.wait() => self.console.find("vm: exit="),
+        };
+        let code = end?.rsplit_once('=').and_then(|(_, code)| code.trim().parse().ok());
+        if code != Some(0) {
+            print_console(&self.console.text());
+        }
+        code
+    }
+
     /// Pulls the plug.
     pub async fn kill(mut self) {
         self.process.kill().await.unwrap();

@@ -1,0 +1,442 @@
+//! `tidegate can`: a bus for somebody who stands before the cabinet.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, json};
+use tidegate_core::Span;
+use tidegate_core::clock::SystemClock;
+use tidegate_core::diagnostic::did_you_mean;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::bus::{Event, Received, Sent};
+use super::check::read_databases;
+use super::config::{ConnectionConfig, LogConfig};
+use super::database::Database;
+use super::frame::Frame;
+use super::id::{IdRange, J1939Id};
+use super::interface::Interface;
+use super::link::{Link, Wire};
+use super::log::{Line, Written, parse_frame};
+use super::message::{Format, Message};
+use super::recording::Player;
+use super::signal::Value as SignalValue;
+use super::sink::message_frame;
+use crate::commission::{Known, Outcome, Tell, Told};
+use crate::rows::Value;
+use crate::status::LineStatus;
+
+/// What is wanted.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Show the frames of a bus as they come, with their signals if a database is named
+    #[command(after_help = "Examples:
+  tidegate can dump can0
+  tidegate can dump can0 --dbc drive.dbc --ids 0x100-0x1ff
+  tidegate can dump /dev/ttyACM0 --bitrate 250000 --json
+  tidegate can dump can0 > drive.log
+
+Without a database the lines are those of candump -L, so that what is written to a file can be replayed.")]
+    Dump(DumpArgs),
+    /// Send one frame. It moves the machine at once, whatever rules say
+    #[command(after_help = "Examples:
+  tidegate can send can0 123#DEADBEEF
+  tidegate can send can0 --dbc drive.dbc MotorCommand Target=1500 Enable=1
+  tidegate can send drive MotorCommand Target=1500 Enable=1 --every 100ms --count 50")]
+    Send(SendArgs),
+    /// Send what candump has recorded, at its own pace or another
+    #[command(after_help = "Examples:
+  tidegate can replay drive.log vcan0
+  tidegate can replay drive.log can0 --speed 10 --from can1")]
+    Replay(ReplayArgs),
+}
+
+/// The bus that is used.
+#[derive(Debug, Clone, Args)]
+pub struct LineArgs {
+    /// A network interface such as can0; the serial port of an adapter such as /dev/ttyACM0; or the name of a
+    /// connection in the configuration
+    pub line: String,
+    /// The configuration file; when absent, tidegate.toml in this directory, else
+    /// /etc/tidegate/tidegate.toml
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Of an adapter: bits a second on the bus
+    #[arg(long, value_name = "RATE")]
+    pub bitrate: Option<u32>,
+    /// A DBC file; may be given several times [default: those of the connection]
+    #[arg(long, value_name = "FILE")]
+    pub dbc: Vec<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tidegate can dump`
+#[derive(Debug, Clone, Args)]
+pub struct DumpArgs {
+    /// the bus
+    #[command(flatten)]
+    pub line: LineArgs,
+    /// Only these, such as 0x100, 0x100-0x1ff or 0x18FEF100x; may be given several times
+    #[arg(long, value_name = "IDS")]
+    pub ids: Vec<IdRange>,
+    /// End after so many
+    #[arg(long, short = 'n', value_name = "N")]
+    pub count: Option<u64>,
+}
+
+/// `tidegate can send`
+#[derive(Debug, Clone, Args)]
+pub struct SendArgs {
+    /// the bus
+    #[command(flatten)]
+    pub line: LineArgs,
+    /// A frame as candump writes it, such as 123#DEADBEEF, or the name of a message
+    pub what: String,
+    /// With a message: its signals, such as Target=1500; those that are not named have their start value
+    #[arg(value_name = "SIGNAL=VALUE", allow_hyphen_values = true)]
+    pub signals: Vec<String>,
+    /// Send it again and again
+    #[arg(long, value_name = "TIME", requires = "count")]
+    pub every: Option<Span>,
+    /// With --every: how often
+    #[arg(long, short = 'n', value_name = "N", requires = "every")]
+    pub count: Option<u64>,
+}
+
+/// `tidegate can replay`
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// A file that candump has written
+    pub log: PathBuf,
+    /// the bus
+    #[command(flatten)]
+    pub line: LineArgs,
+    /// How many times as fast as it was recorded
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = parse_speed)]
+    pub speed: f64,
+    /// Only the frames that were recorded from this interface
+    #[arg(long, value_name = "INTERFACE")]
+    pub from: Option<String>,
+}
+
+impl Command {
+    /// Whether it names a connection of the configuration.
+    #[must_use]
+    pub fn needs_configuration(&self) -> bool {
+        !self.line().is_written_out()
+    }
+
+    /// The bus that is used.
+    #[must_use]
+    pub fn line(&self) -> &LineArgs {
+        match self {
+            Self::Dump(args) => &args.line,
+            Self::Send(args) => &args.line,
+            Self::Replay(args) => &args.line,
+        }
+    }
+
+    /// Does it. `known`: the configuration, if it names the bus.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+        let mut session = Session::open(self.line(), known).await?;
+        match self {
+            Self::Dump(args) => session.dump(args, tell).await,
+            Self::Send(args) => session.send_again(args).await,
+            Self::Replay(args) => session.replay(args, tell).await,
+        }
+    }
+}
+
+impl LineArgs {
+    /// Whether it is an interface of this machine, or a port.
+    fn is_written_out(&self) -> bool {
+        self.line.contains('/') || Interface::read(&self.line).is_ok_and(|interface| interface.is_can)
+    }
+
+    fn settings(&self, known: &Known<'_>) -> Result<ConnectionConfig, String> {
+        if self.bitrate.is_some() && !self.line.contains('/') {
+            return Err("--bitrate is for the serial port of an adapter; an interface has its own: ip link \
+                        set can0 up type can bitrate 250000"
+                .into());
+        }
+        let settings = match self.bitrate {
+            _ if !self.is_written_out() => return self.connection(known),
+            _ if !self.line.contains('/') => json!({ "interface": self.line }),
+            Some(bitrate) => json!({ "slcan": { "device": self.line, "bitrate": bitrate } }),
+            None => {
+                return Err("an adapter has to be told the bit rate of the bus: add --bitrate 250000".into());
+            }
+        };
+        serde_json::from_value(settings).map_err(|error| format!("{}: {error}", self.line))
+    }
+
+    fn connection(&self, known: &Known<'_>) -> Result<ConnectionConfig, String> {
+        let named = |of: &&ConnectionConfig| (*of).clone();
+        let found = known.connections.get(self.line.as_str()).and_then(|connection| connection.as_can());
+        found.as_ref().map(named).ok_or_else(|| {
+            let all = known.connections.iter().filter(|(_, connection)| connection.as_can().is_some());
+            let names: Vec<&str> = all.map(|(name, _)| *name).collect();
+            let line = &self.line;
+            let help = did_you_mean(line, &names).map(|help| format!("; {help}")).unwrap_or_default();
+            format!(
+                "there is neither an interface nor a CAN connection `{line}`{help}; list the interfaces \
+                 with: ip link show type can"
+            )
+        })
+    }
+}
+
+/// A bus that is used by hand.
+struct Session {
+    name: String,
+    wire: Wire,
+    database: Arc<Database>,
+    listen_only: bool,
+    patience: Duration,
+    frames: Vec<Received>,
+}
+
+impl Session {
+    async fn open(args: &LineArgs, known: &Known<'_>) -> Result<Self, String> {
+        let config = args.settings(known)?;
+        if let Some(problem) = config.problems().into_iter().next() {
+            return Err(problem.to_string());
+        }
+        let read = |paths: &[PathBuf]| {
+            read_databases(paths)
+                .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        };
+        let database = match &config.database {
+            _ if !args.dbc.is_empty() => Arc::new(read(&args.dbc)?),
+            Some(database) => Arc::clone(database),
+            None => Arc::new(read(&config.dbc)?),
+        };
+        // All of them, and what the controller says.
+        let (filters, errors) = (vec![(0, 0)], true);
+        let link = Link::new(&config, filters, errors, Arc::new(SystemClock), Arc::default());
+        let wire = link.map_err(|problem| problem.to_string())?.open().await?;
+        Ok(Self {
+            name: args.line.clone(),
+            wire,
+            database,
+            listen_only: config.listen_only,
+            patience: config.send_timeout.0,
+            frames: Vec::new(),
+        })
+    }
+
+    async fn dump(&mut self, args: DumpArgs, tell: Tell<'_>) -> Result<Outcome, String> {
+        let mut left = args.count.unwrap_or(u64::MAX);
+        let interface = self.name.rsplit('/').next().unwrap_or_default().to_owned();
+        while left > 0 {
+            match self.wire.wait(false, &mut self.frames).await? {
+                Event::Off(reason) => drop(tell(Told::Progress(&reason))),
+                Event::On => drop(tell(Told::Progress("the controller is on the bus again"))),
+                Event::Played => break,
+                Event::Frames | Event::Room => {}
+            }
+            for Received { frame, at } in self.frames.drain(..) {
+                let is_wanted = |id| args.ids.is_empty() || args.ids.iter().any(|range| range.contains(id));
+                if left == 0 || frame.id().is_some_and(|id| !is_wanted(id)) {
+                    continue;
+                }
+                let line = Line { at, interface: &interface, frame };
+                let text = if args.line.json {
+                    as_json(&line, &self.database).to_string()
+                } else {
+                    as_text(&line, &self.database)
+                };
+                left -= 1;
+                if !tell(Told::Line(&text)) {
+                    return Ok(Outcome::default());
+                }
+            }
+        }
+        Ok(Outcome::default())
+    }
+
+    async fn send_again(&mut self, args: SendArgs) -> Result<Outcome, String> {
+        let (frame, name) = self.frame(&args)?;
+        let count = args.count.unwrap_or(1);
+        let (every, start) = (args.every.map_or(Duration::ZERO, |every| every.0), Instant::now());
+        for n in 0..count {
+            sleep_until(start + every.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX))).await;
+            self.send(&frame).await?;
+        }
+        let text = Written(&frame).to_string();
+        Ok(Outcome {
+            heads: vec!["frame", "message", "sent"],
+            rows: vec![vec![text.clone(), name.clone().unwrap_or_default(), count.to_string()]],
+            json: json!({ "frame": text, "message": name, "sent": count }),
+            failed: false,
+        })
+    }
+
+    /// What is to be sent, and the message that it is.
+    fn frame(&self, args: &SendArgs) -> Result<(Frame, Option<String>), String> {
+        if args.what.contains('#') {
+            if let Some(signal) = args.signals.first() {
+                return Err(format!("`{signal}`: a frame that is written out has no signals"));
+            }
+            return Ok((parse_frame(&args.what).map_err(|error| error.to_string())?, None));
+        }
+        let message = self.database.message(&args.what).map_err(|error| {
+            format!("{error}. A frame is written as 123#DEADBEEF, and a message needs --dbc FILE")
+        })?;
+        let mut values = Vec::with_capacity(args.signals.len());
+        for text in &args.signals {
+            let (name, value) = text
+                .split_once('=')
+                .ok_or_else(|| format!("\"{text}\" is no signal: write one such as Target=1500"))?;
+            let value = match value {
+                "true" | "on" => Value::Bool(true),
+                "false" | "off" => Value::Bool(false),
+                _ => match (value.parse(), value.parse()) {
+                    (Ok(number), _) => Value::Int(number),
+                    (_, Ok(number)) => Value::Float(number),
+                    _ => Value::Text(value.to_owned()),
+                },
+            };
+            values.push((name, labelled(message, name, value)));
+        }
+        Ok((message_frame(message, &[], &values)?, Some(message.name.to_string())))
+    }
+
+    async fn send(&mut self, frame: &Frame) -> Result<(), String> {
+        if self.listen_only {
+            return Err(format!("connection {} says listen_only = true", self.name));
+        }
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.wire.send(frame) {
+                Sent::Yes => break,
+                Sent::Later => self.room(deadline).await?,
+                Sent::Refused(why) | Sent::Lost(why) => return Err(why),
+            }
+        }
+        // An adapter is written to when it is waited for.
+        self.room(deadline).await
+    }
+
+    async fn room(&mut self, deadline: Instant) -> Result<(), String> {
+        loop {
+            let event = timeout_at(deadline, self.wire.wait(true, &mut self.frames)).await;
+            self.frames.clear();
+            match event {
+                Ok(Ok(Event::Room | Event::Played)) => return Ok(()),
+                Ok(Ok(Event::Off(reason)) | Err(reason)) => return Err(reason),
+                Ok(Ok(Event::Frames | Event::On)) => {}
+                Err(_) => {
+                    return Err(format!(
+                        "the frame was not sent within {}: no node acknowledges, or the bus is full",
+                        Span(self.patience)
+                    ));
+                }
+            }
+        }
+    }
+
+    async fn replay(&mut self, args: ReplayArgs, tell: Tell<'_>) -> Result<Outcome, String> {
+        let config = LogConfig { path: args.log, speed: args.speed, repeat: false, interface: args.from };
+        let status = Arc::new(LineStatus::default());
+        let mut player = Player::open(&config, Arc::new(SystemClock), Arc::clone(&status))?;
+        let (mut sent, mut frames) = (0_u64, Vec::new());
+        let _ = tell(Told::Progress(&format!("replaying {} to {}", config.path.display(), self.name)));
+        while player.wait(&mut frames).await? != Event::Played {
+            for Received { frame, .. } in frames.drain(..) {
+                // What a controller said of another bus is not for this one.
+                if !matches!(frame, Frame::Error { .. }) {
+                    self.send(&frame).await?;
+                    sent += 1;
+                }
+            }
+        }
+        let unread = status.malformed.get();
+        Ok(Outcome {
+            heads: vec!["sent", "lines that could not be read"],
+            rows: vec![vec![sent.to_string(), unread.to_string()]],
+            json: json!({ "sent": sent, "malformed": unread }),
+            failed: unread > 0,
+        })
+    }
+}
+
+/// Words such as on and off may also be labels.
+fn labelled(message: &Message, name: &str, value: Value) -> Value {
+    let word = match value {
+        Value::Bool(true) => "on",
+        Value::Bool(false) => "off",
+        _ => return value,
+    };
+    let signal = message.signal(name).ok().and_then(|place| message.signals.get(place));
+    let is_label = signal.is_some_and(|signal| signal.labels().iter().any(|(_, label)| label == word));
+    if is_label { Value::Text(word.to_owned()) } else { value }
+}
+
+/// The message of a frame, and its bytes.
+fn message_of<'a>(frame: &'a Frame, database: &'a Database) -> Option<(&'a Message, &'a [u8])> {
+    let (Frame::Data { id, data } | Frame::Fd { id, data, .. }) = frame else { return None };
+    let by_group = || {
+        let id = J1939Id::parse(*id)?;
+        database.by_pgn(id.pgn, id.source)
+    };
+    let message = database.by_id(*id).or_else(by_group)?;
+    // Of what J1939 sends in several frames there is no single one.
+    let is_whole = message.format != Format::J1939 || message.length <= super::frame::MOST_CLASSIC;
+    is_whole.then_some((message, &**data))
+}
+
+fn as_text(line: &Line<'_>, database: &Database) -> String {
+    let mut text = line.to_string();
+    if let Some((message, data)) = message_of(&line.frame, database) {
+        let decoded = message.decode(data);
+        let signals = message.signals.iter().enumerate().filter_map(|(place, signal)| {
+            let value = match decoded.value(place, true).ok()? {
+                SignalValue::Text(label) => label.to_owned(),
+                value => value.to_string(),
+            };
+            let unit = if signal.unit.is_empty() { String::new() } else { format!(" {}", signal.unit) };
+            Some(format!("{}={value}{unit}", signal.name))
+        });
+        text += &format!("  {}: {}", message.name, signals.collect::<Vec<_>>().join(", "));
+    }
+    text
+}
+
+fn as_json(line: &Line<'_>, database: &Database) -> serde_json::Value {
+    let Line { at, interface, frame } = line;
+    let mut object = Map::from_iter([
+        ("ts".to_owned(), json!(at)),
+        ("interface".to_owned(), json!(interface)),
+        ("frame".to_owned(), json!(Written(frame).to_string())),
+    ]);
+    if let Some((message, data)) = message_of(frame, database) {
+        let decoded = message.decode(data);
+        let signals = message.signals.iter().enumerate().map(|(place, signal)| {
+            let value = decoded.value(place, true).map_or(json!(null), |value| match value {
+                SignalValue::Bool(value) => json!(value),
+                SignalValue::Int(value) => json!(value),
+                SignalValue::Float(value) => json!(value),
+                SignalValue::Text(value) => json!(value),
+            });
+            (signal.name.to_string(), value)
+        });
+        object.insert("message".to_owned(), json!(&*message.name));
+        object.insert("signals".to_owned(), signals.collect::<Map<_, _>>().into());
+    }
+    object.into()
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|speed| (1e-3..=1e6).contains(speed))
+        .ok_or_else(|| "write 1 for the pace at which it was recorded, 10 for ten times that".to_owned())
+}

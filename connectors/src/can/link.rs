@@ -1,0 +1,137 @@
+//! The way to a bus, and the bus as the line uses it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::Clock;
+
+use super::adapter::Adapter;
+use super::bus::{Bus, Event, Received, Sent};
+use super::config::{ConnectionConfig, LogConfig};
+use super::frame::Frame;
+use super::recording::Player;
+use super::slcan;
+use crate::port::{Dial, PortConfig, Settings};
+use crate::status::LineStatus;
+use crate::table::Problem;
+
+/// How long a serial server may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How to open a bus.
+pub(super) struct Link {
+    way: Way,
+    listen_only: bool,
+    clock: Arc<dyn Clock>,
+    status: Arc<LineStatus>,
+}
+
+enum Way {
+    Interface { name: String, filters: Vec<(u32, u32)>, errors: bool },
+    Adapter { port: Box<Dial>, bit_rate: slcan::Command },
+    Log(LogConfig),
+}
+
+/// An open bus.
+pub(super) enum Wire {
+    Bus(Box<Bus>),
+    Adapter(Box<Adapter>),
+    Log(Box<Player>),
+}
+
+impl Link {
+    /// Leads to the bus of a configuration. `filters`: what an interface lets through, as id and mask.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub(super) fn new(
+        config: &ConnectionConfig,
+        filters: Vec<(u32, u32)>,
+        errors: bool,
+        clock: Arc<dyn Clock>,
+        status: Arc<LineStatus>,
+    ) -> Result<Self, Problem> {
+        let way = match (&config.interface, &config.slcan, &config.log) {
+            (Some(name), None, None) => Way::Interface { name: name.clone(), filters, errors },
+            (None, Some(slcan), None) => {
+                let bit_rate = slcan::bit_rate(slcan.bitrate)
+                    .ok_or_else(|| Problem::new(&["slcan", "bitrate"], "adapters have no such bit rate"))?;
+                let port = port(&slcan.device, slcan.baud).map_err(|problem| Problem {
+                    at: ["slcan".to_owned()].into_iter().chain(problem.at).collect(),
+                    ..problem
+                })?;
+                Way::Adapter { port: Box::new(port), bit_rate }
+            }
+            (None, None, Some(log)) => Way::Log(log.clone()),
+            _ => return Err(Problem::absent(&[], "it says none of `interface`, `slcan` and `log`")),
+        };
+        Ok(Self { way, listen_only: config.listen_only, clock, status })
+    }
+
+    /// Opens it; errors are in words for the user.
+    pub(super) async fn open(&self) -> Result<Wire, String> {
+        let (clock, status) = (Arc::clone(&self.clock), Arc::clone(&self.status));
+        match &self.way {
+            Way::Interface { name, filters, errors } => {
+                Bus::open(name, filters, *errors).map(|bus| Wire::Bus(Box::new(bus)))
+            }
+            Way::Adapter { port, bit_rate } => {
+                let wire = port.open().await?;
+                let adapter = Adapter::new(wire, *bit_rate, self.listen_only, clock, status);
+                Ok(Wire::Adapter(Box::new(adapter)))
+            }
+            Way::Log(log) => Player::open(log, clock, status).map(|player| Wire::Log(Box::new(player))),
+        }
+    }
+}
+
+/// The port of an adapter.
+pub(super) fn port(device: &str, baud: NonZeroU32) -> Result<Dial, Problem> {
+    Dial::new(&PortConfig::at(device), Settings::plain(baud), PATIENCE)
+}
+
+impl Wire {
+    /// Waits until something happens; frames go to the end of `frames`. With `wants_room` it is also told
+    /// when a frame may be sent. Nothing is lost when it is dropped.
+    ///
+    /// # Errors
+    /// Why the bus is gone, in words for the user.
+    pub(super) async fn wait(
+        &mut self,
+        wants_room: bool,
+        frames: &mut Vec<Received>,
+    ) -> Result<Event, String> {
+        match self {
+            Self::Bus(bus) => bus.wait(wants_room, frames).await,
+            Self::Adapter(adapter) => adapter.wait(wants_room, frames).await,
+            Self::Log(player) => player.wait(frames).await,
+        }
+    }
+
+    /// Takes what has come by now, as far as that can be told.
+    pub(super) fn drain(&mut self, frames: &mut Vec<Received>) {
+        if let Self::Bus(bus) = self {
+            bus.drain(frames);
+        }
+    }
+
+    /// Hands a frame to the controller.
+    pub(super) fn send(&mut self, frame: &Frame) -> Sent {
+        match self {
+            Self::Bus(bus) => bus.send(frame),
+            Self::Adapter(adapter) => adapter.send(frame),
+            Self::Log(_) => Sent::Refused("nothing can be sent to a log".into()),
+        }
+    }
+
+    /// Whether a controller that had left the bus has returned.
+    pub(super) fn has_returned(&mut self) -> bool {
+        if let Self::Bus(bus) = self { bus.has_returned() } else { false }
+    }
+
+    /// Frames that have been lost since this was asked last, because they were not read in time.
+    pub(super) fn newly_lost(&mut self) -> u64 {
+        if let Self::Bus(bus) = self { bus.newly_lost() } else { 0 }
+    }
+}

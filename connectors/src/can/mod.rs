@@ -1,0 +1,135 @@
+//! CAN: SocketCAN interfaces of the kernel, classic and FD; adapters on serial ports; recordings.
+//!
+//! Delivery: a row is a frame that was on the bus, with the kernel's time of its arrival. Frames that find
+//! no room on their way are counted and said. Nothing is acknowledged, since nobody sends anything again. A
+//! write is done when the controller has taken its frame; one that was not sent in time is given up, and not
+//! sent later.
+//!
+//! Read [`config`] for what users write and `check` for what it means, then `line` for the task that owns
+//! the bus, `streams` for the way from frames to rows, `sink` for that from rows to frames. [`bus`] is the
+//! socket, [`interface`] what the kernel says of it; `adapter` and `recording` stand in its place.
+//! `polls` asks nodes by `isotp`. [`commission`] is the same for somebody who stands before the cabinet.
+//!
+//! Pure parts: [`id`] and [`frame`] are what goes over a bus; [`database`] reads DBC files into [`message`]s
+//! and [`signal`]s, which lead from payloads to values and back; [`transport`] puts together what J1939 sends
+//! in several frames; [`filter`] says what the kernel shall hand over; [`log`] and [`slcan`] are other ways
+//! to write frames.
+
+mod adapter;
+pub mod bits;
+pub mod bus;
+mod check;
+pub mod commission;
+pub mod config;
+pub mod database;
+pub mod filter;
+pub mod frame;
+pub mod id;
+pub mod interface;
+mod isotp;
+mod line;
+mod link;
+pub mod log;
+pub mod message;
+mod polls;
+mod recording;
+pub mod signal;
+mod sink;
+pub mod slcan;
+mod streams;
+pub mod transport;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
+
+use crate::Sink;
+use crate::connection::{OpenError, Opened, Request, StreamRequest};
+use crate::line::backoff::Backoff;
+use crate::output::OutputConfig as OutputKind;
+use crate::rows::Rows;
+use crate::stream::StreamConfig as StreamKind;
+use crate::table::Problem;
+use line::{Line, Repeat};
+use link::Link;
+use sink::FrameSink;
+use streams::{Setup, Streams};
+
+/// Writes of all outputs together that wait for the line.
+const QUEUED: usize = 64;
+
+/// Prepares a connection; reads its databases, if they are not read yet.
+///
+/// # Errors
+/// When the configuration is wrong in itself. That the bus is not there is no error.
+pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Opened, OpenError> {
+    let Request { name, streams, outputs, clock, status, .. } = request;
+    if let Some(problem) = config.problems().into_iter().next() {
+        return Err(OpenError::Setting { message: problem.text(), keys: problem.at });
+    }
+    let database = match &config.database {
+        Some(database) => Arc::clone(database),
+        None => Arc::new(config.read_databases().map_err(|problems| {
+            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            OpenError::setting(&["dbc"], first)
+        })?),
+    };
+    let (line_tx, commands) = mpsc::channel(QUEUED);
+    let mut setups = Vec::new();
+    for StreamRequest { name: stream, config: map, intake, .. } in streams {
+        let StreamKind::Can(map) = map else { continue };
+        let fail = |problem: Problem| OpenError::Stream {
+            name: stream.to_owned(),
+            reason: problem.text(),
+            keys: problem.at,
+        };
+        let form = map.form(&database).map_err(fail)?;
+        if let Some(problem) = map.problems(Some(config)).into_iter().chain(map.check_columns(&form)).next() {
+            return Err(fail(problem));
+        }
+        let rows = Rows::new(stream, form.columns(map.labels), map.quality);
+        let stale_after = map.stale_after.map(|after| after.0);
+        setups.push(Setup { rows, form, labels: map.labels, stale_after, intake });
+    }
+    let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
+    for (output, map) in outputs {
+        let OutputKind::Can(map) = map else { continue };
+        let fail = |problem: Problem| OpenError::Output {
+            name: output.to_owned(),
+            reason: problem.text(),
+            keys: problem.at,
+        };
+        if let Some(problem) = map.problems(Some(config)).into_iter().next() {
+            return Err(fail(problem));
+        }
+        let sending = map.sending(&database).map_err(fail)?;
+        let sink = FrameSink {
+            output: output.into(),
+            required: check::columns(&sending).1,
+            sending,
+            repeat: map
+                .every
+                .zip(map.expiry)
+                .map(|(every, expiry)| Repeat { every: every.0, expiry: expiry.0 }),
+            line: line_tx.clone(),
+        };
+        sinks.insert(output.to_owned(), Box::new(sink));
+    }
+    let interface = config.interface.as_deref().unwrap_or_default();
+    let streams = Streams::new(name, interface, setups, Arc::clone(&clock), Arc::clone(&status));
+    let link = Link::new(config, streams.filters(), streams.want_errors(), clock, Arc::clone(&status))
+        .map_err(|problem| OpenError::Setting { message: problem.text(), keys: problem.at })?;
+    let source = Box::new(Line {
+        name: name.into(),
+        link: Arc::new(link),
+        streams,
+        commands,
+        send_timeout: config.send_timeout.0,
+        status,
+        backoff: Backoff::new(config.backoff.min.0, config.backoff.max.0),
+    });
+    Ok(Opened { source, sinks })
+}

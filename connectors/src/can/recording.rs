@@ -1,0 +1,136 @@
+//! A log of candump, played instead of a bus.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::{Clock, Sampler};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use super::bus::{Event, Received};
+use super::config::LogConfig;
+use super::frame::Frame;
+use super::log::Line;
+use crate::status::LineStatus;
+
+/// Longer than any line that candump writes.
+const LONGEST_LINE: u64 = 512;
+
+/// Frames that are played before anything else is done.
+const BATCH: usize = 64;
+
+/// A log that is played at its own pace, or at a multiple of it. Rows have the time at which their frames
+/// are played.
+pub(super) struct Player {
+    path: PathBuf,
+    speed: f64,
+    repeat: bool,
+    interface: Option<String>,
+    lines: BufReader<File>,
+    /// the number of the line that was read last
+    line: u64,
+    /// whether the file has had a frame so far
+    has_frames: bool,
+    /// the log's time, and when that was played
+    began: Option<(i64, Instant)>,
+    next: Option<(Instant, Frame)>,
+    clock: Arc<dyn Clock>,
+    status: Arc<LineStatus>,
+    malformed: Sampler,
+}
+
+impl Player {
+    pub(super) fn open(
+        config: &LogConfig,
+        clock: Arc<dyn Clock>,
+        status: Arc<LineStatus>,
+    ) -> Result<Self, String> {
+        let LogConfig { path, speed, repeat, interface } = config.clone();
+        let file = File::open(&path).map_err(|error| explain(&path, &error))?;
+        Ok(Self {
+            path,
+            speed,
+            repeat,
+            interface,
+            lines: BufReader::new(file),
+            line: 0,
+            has_frames: false,
+            began: None,
+            next: None,
+            clock,
+            status,
+            malformed: Sampler::default(),
+        })
+    }
+
+    /// Waits for the next frames. Nothing is lost when it is dropped.
+    pub(super) async fn wait(&mut self, frames: &mut Vec<Received>) -> Result<Event, String> {
+        let Some(due) = self.next_due()? else { return Ok(Event::Played) };
+        sleep_until(due).await;
+        let (now, before) = (Instant::now(), frames.len());
+        while frames.len() < before + BATCH
+            && let Some((_, frame)) = self.next.take_if(|(due, _)| *due <= now)
+        {
+            frames.push(Received { frame, at: self.clock.wall_ns() });
+            self.next_due()?;
+        }
+        Ok(Event::Frames)
+    }
+
+    /// When the next frame is due; none: it is over.
+    fn next_due(&mut self) -> Result<Option<Instant>, String> {
+        while self.next.is_none() {
+            let mut line = Vec::new();
+            let read = self.lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
+            if read.map_err(|error| explain(&self.path, &error))? == 0 {
+                if !self.repeat {
+                    return Ok(None);
+                }
+                if !self.has_frames {
+                    return Err(format!("{} has no frames to play", self.path.display()));
+                }
+                self.lines =
+                    BufReader::new(File::open(&self.path).map_err(|error| explain(&self.path, &error))?);
+                (self.line, self.began) = (0, None);
+                // Whoever writes a file with frames of one moment only would have it played without end.
+                self.has_frames = false;
+                tracing::debug!(path = %self.path.display(), "the log begins again");
+                continue;
+            }
+            self.line += 1;
+            self.take(&line);
+        }
+        Ok(self.next.as_ref().map(|(due, _)| *due))
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        let text = String::from_utf8_lossy(line);
+        if text.trim().is_empty() {
+            return;
+        }
+        match Line::parse(text.trim_end()) {
+            Ok(line) if self.interface.as_ref().is_some_and(|name| name != line.interface) => {}
+            Ok(Line { at, frame, .. }) => {
+                let (first, since) = *self.began.get_or_insert((at, Instant::now()));
+                let behind = u64::try_from(at.saturating_sub(first)).unwrap_or(0);
+                let behind = Duration::from_nanos(behind).div_f64(self.speed);
+                self.has_frames = true;
+                self.next = Some((since + behind, frame));
+            }
+            Err(error) => {
+                self.status.malformed.add(1);
+                if let Some(count) = self.malformed.count(1) {
+                    let (path, line) = (self.path.display(), self.line);
+                    warn!(%path, line, count, %error, "lines of the log that cannot be read are left out");
+                }
+            }
+        }
+    }
+}
+
+fn explain(path: &std::path::Path, error: &io::Error) -> String {
+    format!("{} cannot be read: {error}", path.display())
+}

@@ -1,0 +1,65 @@
+//! From rows to frames.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tidegate_connectors::DeliveryError;
+use tokio::time::timeout;
+
+use super::{Candump, DRIVE};
+use crate::rig::Setup;
+
+#[ignore = "needs SocketCAN"]
+#[tokio::test]
+async fn what_outputs_send_is_on_the_bus() {
+    let mut candump = Candump::on("vcan0").await;
+    let mut rig = Setup::interface("vcan0")
+        .dbc(DRIVE)
+        .output("command", json!({ "message": "MotorCommand", "defaults": { "Enable": 0 } }))
+        .output("raw", json!({ "id": "0x18EF0102x" }))
+        .output("fd", json!({ "id": "0x123", "fd": true }))
+        .run();
+    rig.begins().await;
+    rig.write("command", &json!({ "Target": -1.0, "Enable": true })).await.unwrap();
+    assert_eq!(candump.frame().await, "200#FEFF0100");
+    rig.write("command", &json!({ "Target": 1500 })).await.unwrap();
+    assert_eq!(candump.frame().await, "200#B80B0000");
+    rig.write("raw", &json!({ "data": "X'0102'" })).await.unwrap();
+    assert_eq!(candump.frame().await, "18EF0102#0102");
+    rig.write("fd", &json!({ "data": "X'010203040506070809'" })).await.unwrap();
+    assert_eq!(candump.frame().await, "123##5010203040506070809000000");
+    for (output, row, words) in [
+        ("command", json!({ "Target": 4000.0 }), "Target cannot be 4000: the database allows -3000 to 3000"),
+        ("command", json!({ "Enable": true }), "no value for `Target`"),
+        ("raw", json!({ "data": "X'010203040506070809'" }), "9 bytes do not fit"),
+    ] {
+        match rig.write(output, &row).await {
+            Err(DeliveryError::Permanent(why)) => assert!(why.contains(words), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    candump.is_silent("vcan0").await;
+    rig.end().await;
+}
+
+#[ignore = "needs SocketCAN"]
+#[tokio::test]
+async fn a_command_is_sent_again_until_it_expires() {
+    let mut candump = Candump::on("vcan0").await;
+    let mut rig = Setup::interface("vcan0")
+        .dbc(DRIVE)
+        .output("command", json!({ "message": "MotorCommand", "every": "50ms", "expiry": "500ms" }))
+        .run();
+    rig.begins().await;
+    rig.write("command", &json!({ "Target": 1.0, "Enable": true })).await.unwrap();
+    rig.write("command", &json!({ "Target": 2.0, "Enable": true })).await.unwrap();
+    let mut frames = Vec::new();
+    while let Ok(frame) = timeout(Duration::from_secs(3), candump.timed()).await {
+        frames.push(frame);
+    }
+    assert_eq!(frames[0].1, "200#02000100");
+    assert!(frames[1..].iter().all(|(_, frame)| frame == "200#04000100"), "{frames:?}");
+    let last = frames.last().unwrap().0 - frames[1].0;
+    assert!((5..=11).contains(&frames.len()) && last <= 500_000, "{frames:?}");
+    rig.end().await;
+}

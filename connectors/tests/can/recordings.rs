@@ -1,0 +1,94 @@
+//! Recordings instead of a bus.
+
+use serde_json::{Value, json};
+use tidegate_connectors::LineNews;
+
+use crate::rig::Setup;
+
+/// From the README of can-utils, and with a signal of its own.
+const LOG: &str = "\
+(1436509052.249713) vcan0 044#2A366C2BBA
+(1436509052.449847) vcan0 0F6#7ADFE07BD2
+nothing that candump would write
+(1436509052.650004) vcan1 044#FF
+(1436509052.650005) vcan0 044#0100
+";
+
+const DBC: &str = "BU_: Box\nBO_ 68 Level: 2 Box\n SG_ Height : 0|16@1+ (0.5,0) [0|0] \"mm\" Box\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_log_is_played_at_its_pace_and_its_end_is_said() {
+    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log", "speed": 2.0, "interface": "vcan0" } }))
+        .file("drive.log", LOG)
+        .dbc(DBC)
+        .stream("level", json!({ "message": "Level" }))
+        .run();
+    rig.begins().await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(rig.row().await, json!({ "Height": f64::from(0x362a) / 2.0 }));
+    assert_eq!(began.elapsed().as_millis(), 0);
+    // 0.400292 s behind the first one, at twice the speed; tokio's clock counts milliseconds.
+    assert_eq!(rig.row().await, json!({ "Height": 0.5 }));
+    assert!((200..=202).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    let why = rig.ends().await;
+    assert!(why.contains("played"), "{why}");
+    assert_eq!((rig.status.messages.get(), rig.status.malformed.get()), (3, 1));
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_begins_again_if_it_is_asked_to() {
+    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log", "repeat": true } }))
+        .file("drive.log", LOG)
+        .stream("frames", json!({ "ids": ["0x0f6"] }))
+        .run();
+    for _ in 0..3 {
+        assert_eq!(rig.row().await["data"], "7ADFE07BD2");
+    }
+    rig.question.send_replace(7);
+    while rig.news().await != (LineNews::Heard { asked: 7 }) {}
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_without_frames_and_one_that_is_not_there_are_said() {
+    for (text, words) in [(Some("# empty\n"), "has no frames"), (None, "cannot be read")] {
+        let setup = Setup::new(&json!({ "log": { "path": "drive.log", "repeat": true } }));
+        let setup = if let Some(text) = text { setup.file("drive.log", text) } else { setup };
+        let rig = setup.stream("frames", json!({ "ids": ["*"] })).run();
+        let mut changes = rig.status.changes();
+        while rig.status.trouble().is_none() {
+            changes.changed().await.unwrap();
+        }
+        let why = rig.status.trouble().unwrap();
+        assert!(why.contains(words), "{why}");
+        rig.end().await;
+    }
+}
+
+/// SAE J1939-21, 5.10.3: 20 bytes for everybody (BAM), in three packets; PGN 65 226 (DM1).
+#[tokio::test(start_paused = true)]
+async fn what_j1939_sends_in_several_frames_is_one_row() {
+    let log = "\
+(0.000000) can0 1CECFF05#20140003FFCAFE00
+(0.060000) can0 1CEBFF05#0101020304050607
+(0.120000) can0 1CEBFF05#0208090A0B0C0D0E
+(0.180000) can0 1CEBFF05#030F1011121314FF
+(0.200000) can0 18FECA05#FFFF000000000000
+(0.210000) can0 18FECA06#0000000000000000
+";
+    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log" } }))
+        .file("drive.log", log)
+        .stream("dm1", json!({ "pgn": 65226, "source": 5 }))
+        .run();
+    let row = |priority: u8, data: &str| json!({ "pgn": 65226, "source": 5, "destination": Value::Null, "priority": priority, "data": data });
+    let mut whole = rig.row().await;
+    // A broadcast is to everybody, however that is written.
+    if whole["destination"] == 255 {
+        whole["destination"] = Value::Null;
+    }
+    assert_eq!(whole, row(7, "0102030405060708090A0B0C0D0E0F1011121314"));
+    assert_eq!(rig.row().await, row(6, "FFFF000000000000"));
+    rig.ends().await;
+    rig.end().await;
+}
