@@ -156,7 +156,7 @@ impl fmt::Display for Written<'_> {
         match self.0 {
             Frame::Data { data, .. } => hex(f, data),
             Frame::Fd { data, fast, passive, .. } => {
-                write!(f, "#{:X}", u8::from(*fast) * FAST | u8::from(*passive) * PASSIVE)?;
+                write!(f, "#{:X}", (u8::from(*fast) * FAST) | (u8::from(*passive) * PASSIVE))?;
                 hex(f, data)
             }
             Frame::Remote { length: 0, .. } => f.write_str("R"),
