@@ -144,7 +144,7 @@ mod tests {
                 let mut raw = 0;
                 for _ in 0..width {
                     raw = raw << 1 | bit(at);
-                    at = if at % 8 == 0 { at + 15 } else { at - 1 };
+                    at = if at.is_multiple_of(8) { at + 15 } else { at - 1 };
                 }
                 raw
             }
