@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::{ConnectionConfig, OutputConfig, StreamConfig, can, modbus};
+use crate::{ConnectionConfig, OutputConfig, StreamConfig, can, modbus, serial};
 
 /// What can be done, for each kind of connection that can be used so.
 #[derive(Debug, Clone, Subcommand)]
@@ -16,6 +16,9 @@ pub enum Command {
     /// Show what is on a CAN bus, send frames, replay recordings; needs no running box
     #[command(subcommand)]
     Can(can::commission::Command),
+    /// List serial ports, show what comes from one; needs no running box
+    #[command(subcommand)]
+    Serial(serial::commission::Command),
 }
 
 /// What the configuration names.
@@ -61,6 +64,7 @@ impl Command {
         match self {
             Self::Modbus(command) => command.needs_configuration(),
             Self::Can(command) => command.needs_configuration(),
+            Self::Serial(command) => command.needs_configuration(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Command {
         match self {
             Self::Modbus(command) => command.line().config.clone(),
             Self::Can(command) => command.line().config.clone(),
+            Self::Serial(command) => command.configuration(),
         }
     }
 
@@ -79,6 +84,7 @@ impl Command {
         match self {
             Self::Modbus(command) => command.line().json,
             Self::Can(command) => command.line().json,
+            Self::Serial(command) => command.is_for_programs(),
         }
     }
 
@@ -90,6 +96,7 @@ impl Command {
         match self {
             Self::Modbus(command) => command.run(known, tell).await,
             Self::Can(command) => command.run(known, tell).await,
+            Self::Serial(command) => command.run(known, tell).await,
         }
     }
 }

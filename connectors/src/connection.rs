@@ -8,12 +8,13 @@ use serde::Deserialize;
 use tidegate_core::{Clock, FieldType};
 
 use crate::output::OutputConfig;
+use crate::port::PortConfig;
 use crate::secret::SecretError;
 use crate::status::{Intake, LineStatus};
 use crate::stream::StreamConfig;
-use crate::table::{Review, Table};
+use crate::table::{At, Review, Table};
 use crate::tls::TlsError;
-use crate::{Keep, Sink, Source, can, modbus, mqtt};
+use crate::{Keep, Sink, Source, can, modbus, mqtt, serial};
 
 /// The kinds of connection, as `kind` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +25,13 @@ pub enum Kind {
     Modbus,
     /// a bus of frames
     Can,
+    /// a serial line with a device that speaks in frames of its own
+    Serial,
 }
 
 impl Kind {
     /// Their names.
-    pub const NAMES: [&'static str; 3] = ["mqtt", "modbus", "can"];
+    pub const NAMES: [&'static str; 4] = ["mqtt", "modbus", "can", "serial"];
 
     /// The kind of this name.
     #[must_use]
@@ -37,6 +40,7 @@ impl Kind {
             "mqtt" => Some(Self::Mqtt),
             "modbus" => Some(Self::Modbus),
             "can" => Some(Self::Can),
+            "serial" => Some(Self::Serial),
             _ => None,
         }
     }
@@ -52,6 +56,8 @@ pub enum ConnectionConfig {
     Modbus(modbus::ConnectionConfig),
     /// CAN: an interface of the kernel.
     Can(can::ConnectionConfig),
+    /// A serial port, here or on a serial server, with a device that speaks in frames of its own.
+    Serial(serial::ConnectionConfig),
 }
 
 /// What a connection is opened with.
@@ -104,6 +110,7 @@ impl ConnectionConfig {
             Kind::Mqtt => table.read().map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
             Kind::Can => table.read().map(Self::Can),
+            Kind::Serial => serial::ConnectionConfig::read(table).map(Self::Serial),
         }
     }
 
@@ -113,6 +120,7 @@ impl ConnectionConfig {
             Self::Mqtt(config) => config.check(review),
             Self::Modbus(config) => config.check(review),
             Self::Can(config) => config.check(review),
+            Self::Serial(config) => config.check(review),
         }
     }
 
@@ -123,15 +131,20 @@ impl ConnectionConfig {
                 let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_mqtt()?)));
                 config.check_beside(name, earlier, review);
             }
-            Self::Modbus(config) => {
-                let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_modbus()?)));
-                config.check_beside(name, earlier, review);
-            }
-            Self::Can(config) => {
-                let earlier = earlier.iter().filter_map(|(name, other)| Some((*name, other.as_can()?)));
-                config.check_beside(name, earlier, review);
+            Self::Modbus(_) | Self::Can(_) | Self::Serial(_) => {
+                self.check_port_beside(name, earlier, review);
             }
         }
+    }
+
+    /// A port takes one connection.
+    fn check_port_beside(&self, name: &str, earlier: &[(&str, &Self)], review: &mut Review<'_>) {
+        let Some((port, keys)) = self.port() else { return };
+        let has_it = |other: &Self| other.port().is_some_and(|(other, _)| other.is_same_port(&port));
+        let Some((other, _)) = earlier.iter().find(|(_, other)| has_it(other)) else { return };
+        let what = format!("`{name}` and `{other}` use the same port");
+        let help = "one connection has the line: name it in all streams and outputs of its devices";
+        review.error(At::value(keys), what, help.to_owned());
     }
 
     /// Prepares it; does no network I/O, but reads secrets and other files.
@@ -147,6 +160,28 @@ impl ConnectionConfig {
             }
             Self::Modbus(config) => modbus::open(config, request),
             Self::Can(config) => can::open(config, request),
+            Self::Serial(config) => serial::open(config, request),
+        }
+    }
+
+    /// What is said of a serial line, for whoever uses it by hand.
+    #[must_use]
+    pub fn as_serial(&self) -> Option<&serial::ConnectionConfig> {
+        if let Self::Serial(config) = self { Some(config) } else { None }
+    }
+
+    /// The serial port that it has for itself, and the keys that say which.
+    fn port(&self) -> Option<(PortConfig, &'static [&'static str])> {
+        match self {
+            Self::Mqtt(_) => None,
+            Self::Modbus(config) => Some((config.serial.clone()?, &["serial"])),
+            Self::Can(config) => {
+                Some((PortConfig::at(&config.slcan.as_ref()?.device), &["slcan", "device"]))
+            }
+            Self::Serial(config) => {
+                let keys: &[&str] = if config.port.usb.is_some() { &["usb"] } else { &["device"] };
+                Some((config.port.clone(), keys))
+            }
         }
     }
 

@@ -30,6 +30,7 @@ pub mod table;
 pub mod tls;
 pub mod uplink;
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -149,16 +150,34 @@ pub struct Writes<'a> {
 /// What a write comes from. It keeps this to the device and back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// The rule.
-    pub rule: Arc<str>,
-    /// The SHA-256 of the rule's source, in hexadecimal digits.
-    pub version: Arc<str>,
+    /// Who asked for it.
+    pub by: By,
     /// The number of the row of the sequence that it stems from.
     pub seq: u64,
     /// Which of the rows of that number it is.
     pub ordinal: u32,
     /// When that was, in the sequence's time, nanoseconds.
     pub at: i64,
+}
+
+/// Who asked for a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// A rule.
+    Rule {
+        /// its name
+        name: Arc<str>,
+        /// the SHA-256 of its source, in hexadecimal digits
+        version: Arc<str>,
+    },
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { name, version } => write!(f, "rule {name}, version {version}"),
+        }
+    }
 }
 
 /// What became of writes.

@@ -5,7 +5,7 @@ use tidegate_core::FieldType;
 
 use crate::connection::{ConnectionConfig, Kind};
 use crate::table::{Review, Table, inline};
-use crate::{can, modbus, mqtt};
+use crate::{can, modbus, mqtt, serial};
 
 /// `[outputs.NAME]`, for each kind of connection that it writes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,8 @@ pub enum OutputConfig {
     Modbus(modbus::OutputConfig),
     /// frames of a bus
     Can(can::OutputConfig),
+    /// bytes for a device on a serial line, a row each
+    Serial(serial::OutputConfig),
 }
 
 impl OutputConfig {
@@ -25,6 +27,7 @@ impl OutputConfig {
             Kind::Mqtt => table.read().map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
             Kind::Can => table.read().map(Self::Can),
+            Kind::Serial => table.read().map(Self::Serial),
         }
     }
 
@@ -35,6 +38,7 @@ impl OutputConfig {
             Self::Mqtt(config) => config.check(review),
             Self::Modbus(config) => config.check(connection.and_then(ConnectionConfig::as_modbus), review),
             Self::Can(config) => config.check(connection.and_then(ConnectionConfig::as_can), review),
+            Self::Serial(config) => config.check(review),
         }
     }
 
@@ -45,6 +49,7 @@ impl OutputConfig {
             Self::Mqtt(config) => &config.connection,
             Self::Modbus(config) => &config.connection,
             Self::Can(config) => &config.connection,
+            Self::Serial(config) => &config.connection,
         }
     }
 
@@ -55,6 +60,7 @@ impl OutputConfig {
             Self::Mqtt(config) => config.required_columns(),
             Self::Modbus(_) => Vec::new(),
             Self::Can(config) => config.required.clone(),
+            Self::Serial(config) => config.required_columns(),
         }
     }
 
@@ -62,7 +68,7 @@ impl OutputConfig {
     #[must_use]
     pub fn columns(&self) -> Option<Vec<(String, FieldType)>> {
         match self {
-            Self::Mqtt(_) => None,
+            Self::Mqtt(_) | Self::Serial(_) => None,
             Self::Modbus(config) => Some(config.columns()),
             Self::Can(config) => Some(config.columns.clone()),
         }
@@ -74,6 +80,7 @@ impl OutputConfig {
             inline::<mqtt::OutputConfig>(generator),
             inline::<modbus::OutputConfig>(generator),
             inline::<can::OutputConfig>(generator),
+            inline::<serial::OutputConfig>(generator),
         ]
     }
 }

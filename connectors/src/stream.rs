@@ -6,7 +6,7 @@ use tidegate_core::FieldType;
 
 use crate::connection::{ConnectionConfig, Kind};
 use crate::table::{Review, Table, inline};
-use crate::{can, modbus, mqtt};
+use crate::{can, modbus, mqtt, serial};
 
 /// Messages that were recorded as they came, and what a stream makes of them.
 pub mod recorded {
@@ -23,6 +23,8 @@ pub enum StreamConfig {
     Modbus(modbus::StreamConfig),
     /// messages, signals or frames of a bus
     Can(can::StreamConfig),
+    /// frames of a serial line
+    Serial(serial::StreamConfig),
 }
 
 impl StreamConfig {
@@ -32,6 +34,7 @@ impl StreamConfig {
             Kind::Mqtt => mqtt::StreamConfig::read(table).map(Self::Mqtt),
             Kind::Modbus => table.read().map(Self::Modbus),
             Kind::Can => table.read().map(Self::Can),
+            Kind::Serial => serial::StreamConfig::read(table).map(Self::Serial),
         }
     }
 
@@ -48,6 +51,7 @@ impl StreamConfig {
             Self::Can(config) => {
                 config.check(connections.iter().find_map(|connection| connection.as_can()), review);
             }
+            Self::Serial(config) => config.check(review),
         }
     }
 
@@ -58,6 +62,7 @@ impl StreamConfig {
             Self::Mqtt(config) => std::slice::from_ref(&config.connection),
             Self::Modbus(config) => config.connection.names(),
             Self::Can(config) => std::slice::from_ref(&config.connection),
+            Self::Serial(config) => std::slice::from_ref(&config.connection),
         }
     }
 
@@ -68,6 +73,7 @@ impl StreamConfig {
             Self::Mqtt(config) => config.columns(),
             Self::Modbus(config) => Some(config.columns()),
             Self::Can(config) => Some(config.columns.clone()),
+            Self::Serial(config) => config.columns(),
         }
     }
 
@@ -77,6 +83,8 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.payload.goes_by_arrival(),
             Self::Modbus(_) | Self::Can(_) => true,
+            Self::Modbus(_) => true,
+            Self::Serial(config) => config.payload.goes_by_arrival(),
         }
     }
 
@@ -87,6 +95,7 @@ impl StreamConfig {
             Self::Mqtt(config) => config.is_journaled(),
             Self::Modbus(config) => config.journal,
             Self::Can(config) => config.journal,
+            Self::Serial(config) => config.journal,
         }
     }
 
@@ -96,7 +105,7 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.on_disk_failure,
             // A device sends nothing again, so that there is nothing to hold back.
-            Self::Modbus(_) | Self::Can(_) => OnDiskFailure::GoOn,
+            Self::Modbus(_) | Self::Can(_) | Self::Serial(_) => OnDiskFailure::GoOn,
         }
     }
 
@@ -105,7 +114,7 @@ impl StreamConfig {
     pub fn has_messages(&self) -> bool {
         match self {
             Self::Mqtt(_) => true,
-            Self::Modbus(_) | Self::Can(_) => false,
+            Self::Modbus(_) | Self::Can(_) | Self::Serial(_) => false,
         }
     }
 
@@ -114,7 +123,7 @@ impl StreamConfig {
     pub fn recorded(&self, known: Vec<(String, FieldType)>) -> Option<Result<recorded::Recorded, String>> {
         match self {
             Self::Mqtt(config) => Some(recorded::Recorded::new(config, known)),
-            Self::Modbus(_) | Self::Can(_) => None,
+            Self::Modbus(_) | Self::Can(_) | Self::Serial(_) => None,
         }
     }
 
@@ -124,6 +133,7 @@ impl StreamConfig {
             mqtt::StreamConfig::schema(generator),
             inline::<modbus::StreamConfig>(generator),
             inline::<can::StreamConfig>(generator),
+            serial::StreamConfig::schema(generator),
         ]
     }
 }

@@ -6,7 +6,8 @@
 //!   rules see.
 //! * [`run`]: puts a box together and takes it apart ([`mod@preflight`]: would it start?); [`supervisor`]
 //!   owns its tasks.
-//! * [`sequence`]: one order of all that comes in, on disk where it is journaled.
+//! * [`sequence`]: one order of all that comes in, and the words for it; [`sequencer`] makes it and keeps it
+//!   on disk, by [`mod@time`].
 //! * [`rules`]: rule files and reference tables, what becomes of them, and what runs them; what they write,
 //!   on its way to [`outputs`] or to the uplink. [`system`] is the stream that the box feeds itself.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`uplinks`] sends them.
@@ -36,9 +37,11 @@ pub mod sampler;
 #[cfg(feature = "screen")]
 pub mod screen;
 pub mod sequence;
+pub mod sequencer;
 pub mod status;
 pub mod supervisor;
 pub mod system;
 pub mod tap;
+pub mod time;
 pub mod uplinks;
 pub mod world;

@@ -1,5 +1,5 @@
-//! The world of a box: the machine it runs on, with its clock, its disk, and lines to brokers and web
-//! servers.
+//! The world of a box: the machine it runs on, with its clock, its disk, and lines to the
+//! outside.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::error::RunError;
 use crate::rules::book::{AfterRestart, RuleBook};
 use crate::rules::directory::RulesDir;
 use crate::rules::tables::TableFiles;
-use crate::sequence::memories::Memories;
+use crate::sequencer::memory::StreamMemory;
 use crate::status::Status;
 use crate::supervisor::{SystemThreads, Threads};
 use crate::world::{Known, Line, Rules, World};
@@ -118,7 +118,7 @@ fn open_line<'a>(
     status: &Status,
 ) -> Result<Option<Line>, RunError> {
     let Some(connection) = config.connections.get(name) else { return Ok(None) };
-    let memories = Memories::new(&config.data_dir, Arc::new(SystemDisk));
+    let memory = StreamMemory::new(&config.data_dir, Arc::new(SystemDisk));
     let request = |(stream, settings): (&'a String, &'a Stream)| match settings {
         Stream::Input(of) if settings.is_fed_by(name) => Some(StreamRequest {
             name: stream,
@@ -126,7 +126,7 @@ fn open_line<'a>(
             known: known.columns.get(stream).cloned().unwrap_or_default(),
             known_marks: known.marks.get(stream.as_str()).cloned().unwrap_or_default(),
             intake: Arc::clone(&status.streams.of(stream).intake),
-            kept: memories.load(stream),
+            kept: memory.load(stream),
         }),
         _ => None,
     };
@@ -144,7 +144,7 @@ fn open_line<'a>(
             outputs,
             clock: Arc::clone(clock),
             status: status.connections.of(name),
-            keep: Some(memories.keep()),
+            keep: Some(memory.keep()),
         })
         .map_err(|error| RunError::Connection { name: name.to_owned(), error })?;
     Ok(Some(Line { name: name.to_owned(), source: opened.source, sinks: opened.sinks }))

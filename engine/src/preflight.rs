@@ -12,7 +12,7 @@ use crate::buffer::inspect::Inspector;
 use crate::config::{self, Config};
 use crate::error::RunError;
 use crate::machine::Machine;
-use crate::sequence::schemas::{SchemaStore, typed};
+use crate::sequencer::schemas::{SchemaStore, typed};
 use crate::world::Known;
 
 /// Where systemd puts credentials while a service runs.

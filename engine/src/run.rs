@@ -19,18 +19,18 @@ use crate::catalog::catalog;
 use crate::config::{Config, Stream};
 use crate::error::RunError;
 use crate::management::desk::Heartbeat;
-use crate::outputs::OutputQueue;
+use crate::outputs::Outputs;
 use crate::rules::book::RuleBook;
 use crate::rules::directory::RulesHandle;
 use crate::rules::router::Router;
 use crate::rules::tables::adopt_copies;
 use crate::rules::worker::Worker;
 use crate::sequence::entry::Entry;
-use crate::sequence::journal::{Journal, Kept, Start};
-use crate::sequence::numbers::Numbers;
-use crate::sequence::schemas::SchemaStore;
-use crate::sequence::sequencer::{Listeners, Sequencer};
 use crate::sequence::wakes::Wakes;
+use crate::sequencer::journal::{Journal, Kept, Start};
+use crate::sequencer::numbers::Numbers;
+use crate::sequencer::schemas::SchemaStore;
+use crate::sequencer::{Listeners, Sequencer};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
 use crate::system;
@@ -58,16 +58,16 @@ pub struct Running {
     forwarding: CancellationToken,
     /// ends when the sequencer and the workers have ended
     drained: mpsc::Receiver<()>,
+    /// ends when the outputs have
+    delivered: mpsc::Receiver<()>,
     heartbeat: Heartbeat,
 }
-
-type Outputs = BTreeMap<Arc<str>, Arc<OutputQueue>>;
 
 /// Starts the box that `config` describes. Returns when its rules are loaded and its connections are being
 /// opened.
 ///
 /// # Errors
-/// When the data directory, the buffer or a connection's files cannot be used. That a broker is not there is
+/// When the data directory, the buffer or a connection's files cannot be used. That nobody is there is
 /// no error.
 pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, RunError> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -113,7 +113,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         supervisor.spawn(&format!("forwarder of {name}"), forwarder.run(forwarding.clone()));
     }
 
-    let outputs = output_queues(config, &status);
+    let outputs = Outputs::from_config(config, &status, buffer.time());
     let (draining, drained) = mpsc::channel(1);
     let router =
         Router { outputs: outputs.clone(), buffer: buffer.clone(), done: Arc::new(recovered.progress) };
@@ -151,14 +151,20 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     supervisor.thread("rules", run_rules(changes, loaded))?;
     // An error means that it has failed; the supervisor stops the box then.
     let _ = ready.await;
-    for ((number, asked), line) in lines.into_iter().chain([own_line]) {
-        start_line(
-            line,
-            &outputs,
-            Inlet { queue: queue.clone(), line: number, asked },
-            &reading,
-            &mut supervisor,
-        );
+    let (delivering, delivered) = mpsc::channel(1);
+    for ((number, asked), Line { name, source, sinks }) in lines.into_iter().chain([own_line]) {
+        for (name, sink) in sinks {
+            let (task, delivering) = (outputs.task(&name, sink), delivering.clone());
+            let deliver = async move {
+                if let Some(task) = task {
+                    task.run().await;
+                }
+                drop(delivering);
+            };
+            supervisor.spawn(&format!("output {name}"), deliver);
+        }
+        let inlet = Inlet { queue: queue.clone(), line: number, asked };
+        supervisor.spawn(&format!("connection {name}"), source.run(inlet, reading.clone()));
     }
     tracing::info!(
         name = config.name,
@@ -166,7 +172,18 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         streams = config.streams.len(),
         "the box runs"
     );
-    Ok(Running { status, supervisor, rules, buffer, outputs, reading, forwarding, drained, heartbeat })
+    Ok(Running {
+        status,
+        supervisor,
+        rules,
+        buffer,
+        outputs,
+        reading,
+        forwarding,
+        drained,
+        delivered,
+        heartbeat,
+    })
 }
 
 impl Running {
@@ -201,18 +218,20 @@ impl Running {
         if drained.is_err() {
             tracing::warn!(
                 "rows that have come in are not all dealt with; those that were not acknowledged will be \
-                sent again by their broker"
+                sent again by whoever sent them"
             );
         }
         self.forwarding.cancel();
-        let (outputs, buffer) = (std::mem::take(&mut self.outputs), self.buffer.clone());
-        // Whoever still waits for the buffer is let go by that.
+        let Self { supervisor, outputs, delivered, buffer, .. } = &mut self;
         let closing = async {
-            // A writer that does not end in time is among those that are named.
+            // Outputs before the buffer, so that what became of the last writes can still be kept.
+            outputs.close();
+            let _ = tokio::time::timeout(STOP_DEADLINE / 3, delivered.recv()).await;
+            // Whoever still waits for the buffer is let go by that. Outputs and a writer that do not end in
+            // time are among those that are named.
             let _ = tokio::time::timeout(STOP_DEADLINE, buffer.close()).await;
-            outputs.values().for_each(|queue| queue.close());
         };
-        let (ended, ()) = tokio::join!(self.supervisor.wait(STOP_DEADLINE), closing);
+        let (ended, ()) = tokio::join!(supervisor.wait(STOP_DEADLINE), closing);
         ended.map_err(RunError::Ending)?;
         tracing::info!("the box has stopped");
         Ok(())
@@ -229,17 +248,6 @@ fn streams_of<'a>(config: &'a Config, name: &'a str) -> impl Iterator<Item = Arc
 fn inputs(config: &Config, schemas: &SchemaStore) -> BTreeMap<String, SchemaRef> {
     let inputs = config.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Input(_)));
     inputs.filter_map(|(name, _)| Some((name.clone(), schemas.get(name)?.clone()))).collect()
-}
-
-fn output_queues(config: &Config, status: &Status) -> Outputs {
-    let queue = |name: &str, queue: NonZeroUsize, when_full| {
-        Arc::new(OutputQueue::new(name, queue.get(), when_full, status.outputs.of(name)))
-    };
-    config
-        .outputs
-        .iter()
-        .map(|(name, output)| (Arc::from(name.as_str()), queue(name, output.queue, output.when_full)))
-        .collect()
 }
 
 fn start_workers(
@@ -269,19 +277,4 @@ fn start_workers(
         queues.push(entries);
     }
     Ok(queues)
-}
-
-fn start_line(
-    line: Line,
-    outputs: &Outputs,
-    inlet: Inlet,
-    reading: &CancellationToken,
-    supervisor: &mut Supervisor,
-) {
-    for (name, sink) in line.sinks {
-        if let Some(queue) = outputs.get(name.as_str()).cloned() {
-            supervisor.spawn(&format!("output {name}"), async move { queue.deliver_to(sink).await });
-        }
-    }
-    supervisor.spawn(&format!("connection {}", line.name), line.source.run(inlet, reading.clone()));
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::index::Prefilter;
 use crate::rule::{Emissions, Listened, RuleError, SealedState};
-use crate::sql::SharedParts;
+use crate::sql;
 
 /// A rule that says what it need not be called for. Any other is handed every row, when it comes.
 pub trait Indexed {
@@ -20,6 +20,23 @@ pub trait Indexed {
     /// Whether it matters when rows come, apart from their order: a rule for which it does not need not be
     /// handed them one by one when they are run again.
     fn minds_time(&self) -> bool;
+}
+
+/// A rule that keeps something from row to row. How much that may be is said by options of all rules, and seen
+/// to for all of them (`limit`).
+pub trait Keeping {
+    /// About how many bytes it is.
+    fn bytes(&self) -> usize;
+
+    /// Gives up what is oldest. Returns how many entries that were; 0: there is nothing that it can do without.
+    /// What it writes must be whole all the same: a window, say, goes with all of its rows.
+    ///
+    /// # Errors
+    /// When the rule cannot go on.
+    fn forget(&mut self) -> Result<usize, RuleError>;
+
+    /// What most of it is, and how a person has it keep less.
+    fn advice(&self) -> String;
 }
 
 /// A rule that looks things up in reference tables.
@@ -46,6 +63,25 @@ pub trait Silences {
     fn listened(&mut self, streams: &[(Arc<str>, Listened)], now: i64) -> bool;
 }
 
+/// What rules of one worker share. A language whose rules share something has a field of its own here.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub(crate) sql: sql::SharedParts,
+}
+
+impl Shared {
+    /// How many parts there are, each of them with one rule or many.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.sql.count()
+    }
+
+    /// Forgets what nobody uses any more, and copies of what the others hold.
+    pub fn tidy(&mut self) {
+        self.sql.tidy();
+    }
+}
+
 /// A rule of which parts are run once for all rules of its worker that have them.
 pub trait Sharing {
     /// Has what is equal in it and in other rules of its worker run once for all of them; it is called `name`
@@ -54,13 +90,13 @@ pub trait Sharing {
     ///
     /// # Errors
     /// When its state cannot be looked at.
-    fn share(&mut self, name: &Arc<str>, parts: &mut SharedParts) -> Result<(), RuleError>;
+    fn share(&mut self, name: &Arc<str>, shared: &mut Shared) -> Result<(), RuleError>;
 
     /// Shares nothing any more, since it is to run on another worker.
     ///
     /// # Errors
     /// When its state cannot be copied.
-    fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError>;
+    fn move_away(&mut self, shared: &mut Shared) -> Result<(), RuleError>;
 
     /// A copy of the state; what is shared stays so.
     ///

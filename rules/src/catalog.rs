@@ -29,7 +29,7 @@ pub struct Catalog {
 /// What an output asks of a rule's rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputColumns {
-    /// Columns that must be there, because the output's topic or payload names them.
+    /// Columns that must be there, because the output's configuration names them.
     pub required: Vec<String>,
     /// The columns that there are, with their types; `None`: it takes any as they are.
     pub accepted: Option<SchemaRef>,

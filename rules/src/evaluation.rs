@@ -1,42 +1,32 @@
-//! Evaluating expressions on rows: one of them may be more than the code of a function can take.
+//! Running what a rule says on a row: one of them may be more than the code of a function can take.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, RecordBatch};
-use datafusion_common::{DataFusionError, Result};
-use datafusion_physical_expr::PhysicalExpr;
 
 thread_local! {
     static EVALUATES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread evaluates an expression: then a panic is an error of a row, which will be told, and
-/// need not be told by the hook for panics.
+/// Whether this thread evaluates something: then a panic is an error of a row, which will be told, and need
+/// not be told by the hook for panics.
 #[must_use]
 pub fn is_evaluating() -> bool {
     EVALUATES.get()
 }
 
-/// The value of `expr` for each row of `batch`.
-///
-/// # Errors
-/// When it cannot be evaluated for one of them, also when a function panics.
-pub(crate) fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef> {
-    unpanicked(|| expr.evaluate(batch)?.into_array(batch.num_rows()))
-}
+/// A function panicked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a function cannot take it and panicked: {0}")]
+pub(crate) struct Panicked(String);
 
 /// What `evaluate` gives, which only looks at what is outside of it.
-pub(crate) fn unpanicked<T>(evaluate: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn unpanicked<T>(evaluate: impl FnOnce() -> T) -> Result<T, Panicked> {
     let outer = EVALUATES.replace(true);
     // An expression keeps nothing, so that nothing is left half done.
     let outcome = catch_unwind(AssertUnwindSafe(evaluate));
     EVALUATES.set(outer);
-    outcome.unwrap_or_else(|panic| {
-        Err(DataFusionError::Execution(format!("a function cannot take it and panicked: {}", text(&*panic))))
-    })
+    outcome.map_err(|panic| Panicked(text(&*panic).to_owned()))
 }
 
 fn text(panic: &(dyn Any + Send)) -> &str {

@@ -17,7 +17,9 @@
 pub mod capability;
 pub mod catalog;
 mod evaluation;
+mod expression;
 pub mod index;
+mod limit;
 pub mod options;
 pub mod rule;
 pub mod source;
@@ -25,13 +27,12 @@ pub mod sql;
 pub mod target;
 mod types;
 
-pub use capability::{Indexed, Lookups, Sharing, Silences};
+pub use capability::{Indexed, Keeping, Lookups, Shared, Sharing, Silences};
 pub use catalog::{Catalog, OutputColumns};
 pub use evaluation::is_evaluating;
 pub use options::{DeliveryPolicy, Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull};
 pub use rule::{Emission, Emissions, Explanation, Flow, Listened, Rule, RuleError, SealedState, Step, When};
 pub use source::{Language, Source, sha256};
-pub use sql::SharedParts;
 pub use target::{Fit, Origin, Target, Unfit};
 
 use tidegate_core::Diagnostic;
@@ -62,7 +63,9 @@ pub struct Compiled {
 /// When the file is wrong, with every place that could be found, or when it reads a stream whose columns are
 /// not known yet.
 pub fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, CompileError> {
-    match source.language() {
-        Language::Sql => sql::compile(file, source, catalog),
-    }
+    let Compiled { options, rule, warnings } = match source.language() {
+        Language::Sql => sql::compile(file, source, catalog)?,
+    };
+    let rule = Box::new(limit::Limited::new(rule, &options));
+    Ok(Compiled { options, rule, warnings })
 }

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 use tidegate_core::{Rows, Span};
 
-use crate::capability::{Indexed, Lookups, Sharing, Silences};
+use crate::capability::{Indexed, Keeping, Lookups, Sharing, Silences};
 use crate::target::Target;
 
 /// A running rule.
@@ -65,6 +65,11 @@ pub trait Rule: Send {
 
     /// What it need not be called for; `None`: it must see every row when it comes.
     fn indexed(&self) -> Option<&dyn Indexed> {
+        None
+    }
+
+    /// What it keeps from row to row; `None`: nothing.
+    fn keeping(&mut self) -> Option<&mut dyn Keeping> {
         None
     }
 

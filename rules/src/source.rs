@@ -9,11 +9,10 @@ use sha2::{Digest, Sha256};
 use tidegate_core::Diagnostic;
 
 /// In what a rule is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Language {
-    /// Journals that do not say it know no other.
-    #[default]
+    /// SQL:2016 for streams.
     Sql,
 }
 

@@ -90,7 +90,7 @@ pub enum Unfit {
         stream: Arc<str>,
     },
     /// The output makes something of a column that the rule does not write.
-    #[error("output `{output}` needs a column `{column}`, because its topic or payload names it")]
+    #[error("output `{output}` needs a column `{column}`, because its configuration names it")]
     NoColumn {
         /// the output
         output: Arc<str>,
@@ -367,7 +367,7 @@ mod tests {
             fit("lamp", &[("x", DataType::Int32), ("device", DataType::Utf8)]),
             columns(&[("x", Origin::Column(0)), ("device", Origin::Column(1))])
         );
-        let missing = "output `lamp` needs a column `device`, because its topic or payload names it";
+        let missing = "output `lamp` needs a column `device`, because its configuration names it";
         assert_eq!(fit("lamp", &[("devic", DataType::Utf8)]), Err(missing.to_owned()));
         assert_eq!(fit("pump", &[("speed", DataType::Int64)]), columns(&[("speed", Origin::Cast(0))]));
         assert_eq!(

@@ -301,7 +301,7 @@ fn explain(name: &str, error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(EAFNOSUPPORT | EPROTONOSUPPORT) => format!(
             "{name} cannot be opened: the kernel has no CAN (modprobe can_raw), or the service may not use \
-            it (its unit file says which line lets it)"
+            it (RestrictAddressFamilies=AF_CAN AF_NETLINK)"
         ),
         Some(ENETDOWN) => format!("{name} went down"),
         Some(ENODEV | ENXIO) => format!("there is no interface {name} (any more); {LIST}"),

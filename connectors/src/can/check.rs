@@ -48,25 +48,6 @@ impl ConnectionConfig {
         }
     }
 
-    /// Says what it must not have in common with the connections `earlier`. `name`: its own.
-    pub(crate) fn check_beside<'a>(
-        &self,
-        name: &str,
-        mut earlier: impl Iterator<Item = (&'a str, &'a Self)>,
-        review: &mut Review<'_>,
-    ) {
-        let Some(adapter) = &self.slcan else { return };
-        let port = PortConfig::at(&adapter.device);
-        let has_it = |other: &Self| {
-            other.slcan.as_ref().is_some_and(|other| PortConfig::at(&other.device).is_same_port(&port))
-        };
-        if let Some((other, _)) = earlier.find(|(_, other)| has_it(other)) {
-            let what = format!("`{name}` and `{other}` use the same port {}", adapter.device);
-            let help = "one connection has the adapter: name it in all streams and outputs".to_owned();
-            review.error(At::value(&["slcan", "device"]), what, help);
-        }
-    }
-
     /// What is wrong with it.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -108,8 +108,10 @@ pub fn parse_frame(text: &str) -> Result<Frame, LineError> {
 }
 
 fn parse_error(class: u32, rest: &str) -> Result<Frame, LineError> {
-    let data = bytes(rest)?;
-    let data = <[u8; 8]>::try_from(&*data).map_err(|_| LineError("an error frame has 8 bytes"))?;
+    // Some programs leave the bytes out.
+    let (heard, mut data) = (bytes(rest)?, [0; 8]);
+    let room = data.get_mut(..heard.len()).ok_or(LineError("an error frame has 8 bytes"))?;
+    room.copy_from_slice(&heard);
     Ok(Frame::Error { class, data })
 }
 
@@ -154,7 +156,7 @@ impl fmt::Display for Written<'_> {
         match self.0 {
             Frame::Data { data, .. } => hex(f, data),
             Frame::Fd { data, fast, passive, .. } => {
-                write!(f, "#{:X}", u8::from(*fast) * FAST | u8::from(*passive) * PASSIVE)?;
+                write!(f, "#{:X}", (u8::from(*fast) * FAST) | (u8::from(*passive) * PASSIVE))?;
                 hex(f, data)
             }
             Frame::Remote { length: 0, .. } => f.write_str("R"),
@@ -235,7 +237,7 @@ mod tests {
             "(1.0) can0 123##",
             "(1.0) can0 123##G",
             "(1.0) can0 123#R9",
-            "(1.0) can0 20000088#00",
+            "(1.0) can0 20000088#000000000000000000",
             "(1.0) can0 123#11 X",
             "(1.0) can0 123#é",
         ] {

@@ -50,6 +50,8 @@ pub use time::{Numbers, TextFormat, TimeFormat, TimeUnit, Zone};
 const ONLY: &str = "value";
 
 #[cfg(test)]
+mod device_tests;
+#[cfg(test)]
 mod format_tests;
 #[cfg(test)]
 mod tests;

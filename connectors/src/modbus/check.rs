@@ -11,7 +11,7 @@ use super::plan::Limits;
 use super::points::{Point, Spelling};
 use crate::quality::{FAULT, QUALITY};
 use crate::rows::with_quality;
-use crate::table::{At, Problem, Review, tell};
+use crate::table::{Problem, Review, tell};
 
 /// The column that tells devices apart.
 pub const DEVICE: &str = "device";
@@ -26,24 +26,6 @@ impl ConnectionConfig {
     /// Says what is wrong with it.
     pub(crate) fn check(&self, review: &mut Review<'_>) {
         tell(self.problems(), review);
-    }
-
-    /// Says what it must not have in common with the connections `earlier`. `name`: its own.
-    pub(crate) fn check_beside<'a>(
-        &self,
-        name: &str,
-        mut earlier: impl Iterator<Item = (&'a str, &'a Self)>,
-        review: &mut Review<'_>,
-    ) {
-        let Some(port) = &self.serial else { return };
-        let has_it = |other: &Self| other.serial.as_ref().is_some_and(|other| other.is_same_port(port));
-        if let Some((other, _)) = earlier.find(|(_, other)| has_it(other)) {
-            let what = format!("`{name}` and `{other}` use the same port");
-            let help = "one connection has the line: name it in all streams and outputs of its devices, and \
-                tell these apart by `unit`"
-                .to_owned();
-            review.error(At::value(&["serial"]), what, help);
-        }
     }
 
     /// What is wrong with it.

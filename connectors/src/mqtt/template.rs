@@ -3,7 +3,8 @@
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 
-use super::topic::{check_text, is_name};
+use super::topic::check_text;
+pub(crate) use super::topic::is_name;
 use crate::codec;
 
 /// Text in which `{column}` stands for the row's value. Any other brace is itself, so that JSON can be
@@ -97,7 +98,7 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Column(name) => write_text(value(rows, name, row, "payload")?, row, out),
+                Part::Column(name) => write_text(cell(rows, name, row, "payload")?, row, out),
             }
         }
         Ok(())
@@ -114,7 +115,7 @@ impl Template {
             match part {
                 Part::Literal(text) => topic.extend_from_slice(text.as_bytes()),
                 Part::Column(name) => {
-                    let array = value(rows, name, row, "topic")?;
+                    let array = cell(rows, name, row, "topic")?;
                     let start = topic.len();
                     write_text(array, row, &mut topic);
                     let value = topic.get(start..).unwrap_or_default();
@@ -163,7 +164,12 @@ fn column<'r>(rows: &'r RecordBatch, name: &str) -> Result<&'r ArrayRef, String>
 }
 
 /// The column, which has a value in `row`.
-fn value<'r>(rows: &'r RecordBatch, name: &str, row: usize, what: &str) -> Result<&'r ArrayRef, String> {
+pub(crate) fn cell<'r>(
+    rows: &'r RecordBatch,
+    name: &str,
+    row: usize,
+    what: &str,
+) -> Result<&'r ArrayRef, String> {
     let array = column(rows, name)?;
     if array.is_null(row) {
         return Err(format!("column {name} is null, and the {what} needs it"));
@@ -172,7 +178,7 @@ fn value<'r>(rows: &'r RecordBatch, name: &str, row: usize, what: &str) -> Resul
 }
 
 /// Appends a value that is not null as plain text.
-fn write_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+pub(crate) fn write_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
     match array.data_type() {
         DataType::Utf8 => out.extend_from_slice(array.as_string::<i32>().value(row).as_bytes()),
         DataType::LargeUtf8 => out.extend_from_slice(array.as_string::<i64>().value(row).as_bytes()),

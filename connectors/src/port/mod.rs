@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -25,6 +26,9 @@ pub use tty::Port;
 
 use crate::table::Problem;
 use remote::Remote;
+
+/// After how long a silence a server is asked whether it is there.
+const PROBE_AFTER: Duration = Duration::from_secs(15);
 
 /// How to open a port.
 #[derive(Debug, Clone)]
@@ -129,8 +133,11 @@ pub(crate) async fn connect(host: &str, port: u16, patience: Duration) -> Result
         Ok(Err(error)) => return Err(format!("{host}:{port}: {error}")),
         Ok(Ok(stream)) => stream,
     };
-    // Requests are small, and wait for each other.
+    // Requests are small, and wait for each other. A server that has lost its power says nothing: without
+    // probes, a line on which nobody asks would seem silent for ever.
     let _ = stream.set_nodelay(true);
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_AFTER / 3).with_retries(3);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
     Ok(stream)
 }
 

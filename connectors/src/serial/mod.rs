@@ -1,4 +1,104 @@
-//! Devices on serial lines that speak in frames of their own.
+//! Serial devices that speak in frames of their own: lines, telegrams, packets.
+//!
+//! Delivery: a row is what one whole frame said; a frame that is torn, too long, or whose checksum is wrong
+//! is counted and never read. Rows are not acknowledged, since a device has nothing to send again. A request
+//! is answered by the frame that fits its stream and comes in time; after one that was not, the line has to
+//! be silent before it is asked again, so that a late answer is not taken for the next. A write is confirmed
+//! by the driver or, with `answer`, by the device, and is never sent twice.
+//!
+//! Read [`config`] for what users write, [`framing`] for how bytes become frames, `telegram` for how rows
+//! become bytes, then `line` for the task that owns the port. [`commission`] is the same for somebody who
+//! stands before the device.
 
+mod check;
+pub mod commission;
+pub mod config;
 pub mod escapes;
 pub mod framing;
+mod line;
+mod link;
+mod sink;
+mod streams;
+pub mod telegram;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
+
+use crate::Sink;
+use crate::codec::Decoder;
+use crate::connection::{OpenError, Opened, Request, StreamRequest};
+use crate::line::backoff::Backoff;
+use crate::line::decoding::Decoding;
+use crate::output::OutputConfig as OutputKind;
+use crate::port::Dial;
+use crate::stream::StreamConfig as StreamKind;
+use crate::table::Problem;
+use framing::Framer;
+use line::Line;
+use sink::TelegramSink;
+use streams::{Stream, Streams};
+
+/// Writes of all outputs together that wait for the line.
+const QUEUED: usize = 64;
+
+/// Prepares a connection; does no I/O.
+///
+/// # Errors
+/// When the configuration is wrong in itself. That the device is not there is no error.
+pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Opened, OpenError> {
+    let Request { name, streams, outputs, clock, status, .. } = request;
+    let wrong = |problem: Problem| OpenError::Setting { message: problem.text(), keys: problem.at };
+    if let Some(problem) = config.problems().into_iter().next() {
+        return Err(wrong(problem));
+    }
+    let framer = Framer::new(&config.frame).map_err(|problem| wrong(problem.inside("frame")))?;
+    let dial = Dial::new(&config.port, config::usual_settings(), config.connect_timeout.0).map_err(wrong)?;
+    let mut all = Vec::new();
+    for StreamRequest { name: stream, config: frames, known, intake, .. } in streams {
+        let StreamKind::Serial(frames) = frames else { continue };
+        let fail = |problem: Problem| OpenError::Stream {
+            name: stream.to_owned(),
+            reason: problem.text(),
+            keys: problem.at,
+        };
+        if let Some(problem) = frames.problems().into_iter().next() {
+            return Err(fail(problem));
+        }
+        let decoder: Decoder = frames.decoder(known).map_err(|why| fail(Problem::new(&["fields"], why)))?;
+        let decoding = Decoding::new(stream.into(), decoder, Arc::clone(&intake), Arc::clone(&status));
+        all.push(Stream::new(stream, frames, decoding, intake));
+    }
+    let (line_tx, commands) = mpsc::channel(QUEUED);
+    let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
+    for (output, telegram) in outputs {
+        let OutputKind::Serial(telegram) = telegram else { continue };
+        if let Some(problem) = telegram.problems().into_iter().next() {
+            let (reason, keys) = (problem.text(), problem.at);
+            return Err(OpenError::Output { name: output.to_owned(), reason, keys });
+        }
+        let sink = TelegramSink {
+            output: output.into(),
+            telegram: telegram.payload.clone(),
+            answer: telegram.answer.clone(),
+            timeout: telegram.timeout.0,
+            line: line_tx.clone(),
+        };
+        sinks.insert(output.to_owned(), Box::new(sink));
+    }
+    let source = Box::new(Line {
+        streams: Streams::new(name, all, config.park, clock, Arc::clone(&status)),
+        name: name.into(),
+        dial,
+        framer,
+        pause: config.pause_between_requests.0,
+        echo: config.echo,
+        commands,
+        status,
+        backoff: Backoff::new(config.backoff.min.0, config.backoff.max.0),
+    });
+    Ok(Opened { source, sinks })
+}

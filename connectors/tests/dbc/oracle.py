@@ -1,18 +1,21 @@
-"""What cantools makes of DBC files, as JSON.
+"""What cantools makes of DBC files, and python-can of frames, as JSON.
 
     oracle.py files FOLDER   what each file below FOLDER has, or why it is refused
     oracle.py random SEED    a database of random messages, random frames of it, and what they mean
+    oracle.py lines SEED     random frames as python-can logs them, and writes them to a serial adapter
     oracle.py speed FILE     frames a second that cantools decodes: `MESSAGE HEX` a line of the input
 
 Values are texts, as Python writes them, since JSON's numbers are not exact.
 """
 
+import io
 import json
 import pathlib
 import random
 import sys
 import time
 
+import can
 import cantools
 from cantools.database import EncodeError
 
@@ -198,6 +201,44 @@ def sent(message, values):
         return None
 
 
+def lines(seed):
+    """Random frames, and their lines."""
+    dice = random.Random(seed)
+    # What is written to this port is read from it.
+    adapter = can.Bus(interface="slcan", channel="loop://", sleep_after_open=0)
+    for number in range(1000):
+        adapter.serialPortOrig.reset_input_buffer()
+        extended, kind = dice.random() < 0.5, dice.choice(["data", "fd", "remote"])
+        length = dice.choice([*range(9), *FD_LENGTHS]) if kind == "fd" else dice.randint(0, 8)
+        message = can.Message(
+            timestamp=1_700_000_000 + number + dice.randrange(1_000_000) / 1e6,
+            arbitration_id=dice.randrange(2**29 if extended else 2**11),
+            is_extended_id=extended,
+            is_remote_frame=kind == "remote",
+            is_fd=kind == "fd",
+            bitrate_switch=kind == "fd" and dice.random() < 0.5,
+            error_state_indicator=kind == "fd" and dice.random() < 0.5,
+            dlc=length,
+            data=None if kind == "remote" else dice.randbytes(length),
+            is_rx=dice.random() < 0.5,
+        )
+        log = io.StringIO()
+        can.CanutilsLogWriter(log, channel="can0").on_message_received(message)
+        adapter.send(message)
+        print(json.dumps({
+            "id": message.arbitration_id,
+            "extended": extended,
+            "kind": kind,
+            "length": length,
+            "data": message.data.hex(),
+            "fast": message.bitrate_switch,
+            "passive": message.error_state_indicator,
+            "log": log.getvalue().strip(),
+            "adapter": adapter.serialPortOrig.read(200).decode(),
+        }))
+    adapter.shutdown()
+
+
 def speed(path):
     """Frames a second, scaled and without labels."""
     database = cantools.database.load_file(path)
@@ -209,4 +250,4 @@ def speed(path):
     print(len(frames) / (time.perf_counter() - start))
 
 
-{"files": files, "random": random_database, "speed": speed}[sys.argv[1]](sys.argv[2])
+{"files": files, "random": random_database, "lines": lines, "speed": speed}[sys.argv[1]](sys.argv[2])

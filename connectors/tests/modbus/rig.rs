@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use serde_json::{Map, Value, json};
-use tidegate_connectors::connection::{OpenError, Opened, Request, StreamRequest};
+use tidegate_connectors::connection::{Kind, OpenError, Opened, Request, StreamRequest};
 use tidegate_connectors::status::LineStatus;
 use tidegate_connectors::{
     Arrival, ConnectionConfig, Delivery, DeliveryError, Inlet, LineNews, OutputConfig, Sink, StreamConfig,
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What to open, as users would write it.
 pub(crate) struct Setup {
+    kind: Kind,
     connection: Value,
     streams: Vec<(&'static str, Value)>,
     outputs: Vec<(&'static str, Value)>,
@@ -32,7 +33,15 @@ impl Setup {
     }
 
     pub(crate) fn new(connection: Value) -> Self {
-        let setup = Self { connection, streams: Vec::new(), outputs: Vec::new(), inlet: 64 };
+        Self::on(Kind::Modbus, connection)
+    }
+
+    pub(crate) fn serial(connection: Value) -> Self {
+        Self::on(Kind::Serial, connection)
+    }
+
+    fn on(kind: Kind, connection: Value) -> Self {
+        let setup = Self { kind, connection, streams: Vec::new(), outputs: Vec::new(), inlet: 64 };
         setup.set("backoff", json!({ "min": "1ms", "max": "50ms" }))
     }
 
@@ -41,10 +50,12 @@ impl Setup {
         self
     }
 
-    /// A stream that is polled often.
+    /// A stream; where streams are polled, often.
     pub(crate) fn stream(mut self, name: &'static str, mut config: Value) -> Self {
         config["connection"] = config.get("connection").cloned().unwrap_or(json!("c"));
-        config["every"] = config.get("every").cloned().unwrap_or(json!("20ms"));
+        if self.kind == Kind::Modbus {
+            config["every"] = config.get("every").cloned().unwrap_or(json!("20ms"));
+        }
         self.streams.push((name, config));
         self
     }
@@ -61,20 +72,18 @@ impl Setup {
     }
 
     pub(crate) fn open(&self, status: &Arc<LineStatus>) -> Result<Opened, OpenError> {
-        let config = ConnectionConfig::Modbus(serde_json::from_value(self.connection.clone()).unwrap());
+        let table = |config: &Value| config.as_object().unwrap().clone();
+        let kind = self.kind;
+        let config = ConnectionConfig::read(kind, &mut table(&self.connection)).expect("a connection");
         let streams: Vec<(&str, StreamConfig)> = self
             .streams
             .iter()
-            .map(|(name, config)| {
-                (*name, StreamConfig::Modbus(serde_json::from_value(config.clone()).unwrap()))
-            })
+            .map(|(name, config)| (*name, StreamConfig::read(kind, &mut table(config)).expect("a stream")))
             .collect();
         let outputs: Vec<(&str, OutputConfig)> = self
             .outputs
             .iter()
-            .map(|(name, config)| {
-                (*name, OutputConfig::Modbus(serde_json::from_value(config.clone()).unwrap()))
-            })
+            .map(|(name, config)| (*name, OutputConfig::read(kind, &mut table(config)).expect("an output")))
             .collect();
         config.open(Request {
             name: "c",
@@ -164,6 +173,36 @@ impl Rig {
                 Arrival::Line { news, .. } => return news,
             }
         }
+    }
+
+    /// Why the line cannot be opened.
+    pub(crate) async fn trouble(&self) -> String {
+        let mut changes = self.status.changes();
+        let changed = async {
+            loop {
+                if let Some(trouble) = self.status.trouble() {
+                    return trouble;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        timeout(PATIENCE, changed).await.expect("the line has trouble")
+    }
+
+    /// Waits until the line is down; rows that have come meanwhile stay.
+    pub(crate) async fn until_down(&self) {
+        self.trouble().await;
+    }
+
+    /// Waits until the line is up.
+    pub(crate) async fn until_up(&self) {
+        let mut changes = self.status.changes();
+        let changed = async {
+            while !self.status.is_connected() {
+                changes.changed().await.unwrap();
+            }
+        };
+        timeout(PATIENCE, changed).await.expect("the line comes up");
     }
 
     /// Writes one row.

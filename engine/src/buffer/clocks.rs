@@ -5,7 +5,7 @@
 use rusqlite::{Connection, params};
 
 use super::changes::Step;
-use crate::sequence::time::{Reading, Readings};
+use crate::time::{Reading, Readings};
 
 /// All readings.
 pub(super) fn read(conn: &Connection) -> rusqlite::Result<Readings> {

@@ -17,7 +17,7 @@ use super::uplinks::Uplinks;
 use super::{BufferError, Gap, StoredBlock, block, clocks, salvage, signed};
 use crate::config;
 use crate::disk::{Disk, LockFile};
-use crate::sequence::time::{Readings, SequenceTime};
+use crate::time::{Readings, SequenceTime};
 
 /// Layout of this program; `user_version` in the file.
 pub(super) const VERSION: i64 = 5;

@@ -26,7 +26,7 @@ use super::{block, signed};
 
 /// Entries with rows that are kept however small the journal may be.
 pub(super) const KEPT_ENTRIES: u64 = 1_024;
-/// Marks that a connection is handed back for each stream: a broker's window, and two batches that were
+/// Marks that a connection is handed back for each stream: a far side's window, and two batches that were
 /// committed and not acknowledged yet.
 const MARKS: usize = 16_384;
 /// What one reading unpacks, so that memory stays small however long the journal is.

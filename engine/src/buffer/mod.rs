@@ -79,8 +79,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config;
 use crate::disk::Disk;
-use crate::sequence::time::{SequenceTime, WallTime};
 use crate::status::OutboxStatus;
+use crate::time::{SequenceTime, WallTime};
 pub(crate) use block::{decode_batch as unpack, encode as pack};
 pub use content::Content;
 use database::Database;

@@ -11,8 +11,8 @@ use super::inspect::{Inspector, Reader, Source};
 use super::tests::{OnThread, UPLINK, acked, one, rows, seqs, settings, wait};
 use super::*;
 use crate::disk::SystemDisk;
-use crate::sequence::time::Known;
-use crate::sequence::time::tests::RuntimeClock;
+use crate::time::Known;
+use crate::time::tests::RuntimeClock;
 
 const S: i64 = 1_000_000_000;
 const YEAR: i64 = 31_536_000 * S;

@@ -13,7 +13,7 @@ use crate::preflight::{is_for_the_service, preflight};
 use crate::rules::book::RuleBook;
 use crate::rules::directory::{RulesDir, strays};
 use crate::rules::tables::TableFiles;
-use crate::sequence::schemas::SchemaStore;
+use crate::sequencer::schemas::SchemaStore;
 use crate::status::Status;
 
 /// Checks configuration and rules, and prints what is wrong, or what there is.

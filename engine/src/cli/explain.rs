@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidegate_core::Diagnostic;
 use tidegate_core::diagnostic::did_you_mean;
 use tidegate_rules::{
-    Catalog, CompileError, Compiled, Explanation, Language, Mode, Options, Rule, SharedParts, Source,
+    Catalog, CompileError, Compiled, Explanation, Language, Mode, Options, Rule, Shared, Source,
     WhenStateFull, compile,
 };
 
@@ -22,7 +22,7 @@ use crate::rules::book::RuleBook;
 use crate::rules::directory::RulesDir;
 use crate::rules::tables::TableFiles;
 use crate::sequence::change::{Change, Load};
-use crate::sequence::schemas::SchemaStore;
+use crate::sequencer::schemas::SchemaStore;
 use crate::status::Status;
 
 /// Prints what the rule is made of.
@@ -77,7 +77,7 @@ impl Explained {
         }
         let mut others: Vec<(Arc<str>, Box<dyn Rule>)> =
             changes.into_iter().filter_map(|(_, change)| running(change, &name)).collect();
-        let mut parts = SharedParts::default();
+        let mut parts = Shared::default();
         let all = others.iter_mut().map(|(other, rule)| (&*other, rule)).chain([(&name, &mut rule)]);
         let shared = all
             .filter_map(|(name, rule)| Some((name, rule.sharing()?)))
@@ -209,25 +209,30 @@ impl Stream {
 
 /// Name, file and source of the rule that is meant.
 fn find(wanted: &str, book: &RuleBook, dir: &Path) -> Result<(Arc<str>, String, Source), Vec<Diagnostic>> {
-    let in_dir = |language: Language| dir.join(format!("{wanted}.{}", language.extension()));
-    let language = Language::ALL.into_iter().find(|language| in_dir(*language).is_file());
-    let in_dir = in_dir(language.unwrap_or_default());
+    let mut in_dir =
+        Language::ALL.into_iter().map(|language| dir.join(format!("{wanted}.{}", language.extension())));
     let (name, path) = match Path::new(wanted).file_stem().and_then(|stem| stem.to_str()) {
-        Some(stem) if Path::new(wanted).is_file() => (stem, Path::new(wanted)),
-        _ => (wanted, in_dir.as_path()),
+        Some(stem) if Path::new(wanted).is_file() => (stem, PathBuf::from(wanted)),
+        _ => match in_dir.find(|path| path.is_file()) {
+            Some(path) => (wanted, path),
+            None => {
+                let names: Vec<&str> = book.names().collect();
+                let help = did_you_mean(wanted, &names)
+                    .or_else(|| Some("name a rule of the rules directory, or a rule file".to_owned()));
+                let file = dir.display().to_string();
+                return Err(vec![Diagnostic::new(file, format!("there is no rule `{wanted}`")).help(help)]);
+            }
+        },
     };
     let file = path.display().to_string();
-    match std::fs::read(path) {
-        Ok(bytes) => {
-            let language = Language::from_path(path).unwrap_or_default();
-            Ok((Arc::from(name), file, Source::new(language, bytes)))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let names: Vec<&str> = book.names().collect();
-            let help = did_you_mean(wanted, &names)
-                .or_else(|| Some("name a rule of the rules directory, or a rule file".to_owned()));
-            Err(vec![Diagnostic::new(file, format!("there is no rule `{wanted}`")).help(help)])
-        }
+    let Some(language) = Language::from_path(&path) else {
+        let endings: Vec<String> =
+            Language::ALL.iter().map(|language| format!("`.{}`", language.extension())).collect();
+        let help = format!("the name of a rule file ends with {}", endings.join(" or "));
+        return Err(vec![Diagnostic::new(file, "its name does not say in which language it is").help(help)]);
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok((Arc::from(name), file, Source::new(language, bytes))),
         Err(error) => Err(vec![Diagnostic::new(file, format!("cannot read the rule: {error}"))]),
     }
 }

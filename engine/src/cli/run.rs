@@ -14,9 +14,9 @@ use crate::config::{self, Config};
 use crate::error::RunError;
 use crate::machine::Machine;
 use crate::management::desk::{Desk, LogFilter};
+use crate::management::office::Office;
 use crate::management::report::{Report, disk_mib_a_day};
 use crate::management::service::Service;
-use crate::management::socket::Office;
 use crate::preflight::preflight;
 use crate::run::{self, Running};
 use crate::system;
@@ -95,7 +95,7 @@ async fn report(desk: &Desk) {
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        say(&desk.report(), desk.started);
+        say(&Report::new(&desk), desk.started);
     }
 }
 
@@ -179,14 +179,14 @@ impl BoxThatAnswers {
     /// were before it let go of them.
     async fn stop(self) -> Result<(), RunError> {
         let Self { running, desk, office } = self;
-        let before = desk.report();
+        let before = Report::new(&desk);
         desk.stops();
         if let Some(service) = Service::from_environment() {
             service.stops();
         }
         let stopped = running.stop().await;
         drop(office);
-        say(&desk.report().with_lines_of(&before), desk.started);
+        say(&Report::new(&desk).with_lines_of(&before), desk.started);
         stopped
     }
 }
@@ -200,7 +200,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Shows the product at work.
 ///
 /// # Errors
-/// When a broker, the folder, the box or the terminal cannot be had.
+/// When a port, the folder, the box or the terminal cannot be had.
 #[cfg(feature = "demo")]
 pub fn demo(args: super::args::DemoArgs) -> Result<(), Failure> {
     use crate::demo::{self, Options};
@@ -228,7 +228,7 @@ pub fn demo(_: super::args::DemoArgs) -> Result<(), Failure> {
 #[cfg(feature = "demo")]
 impl crate::demo::RunningBox for BoxThatAnswers {
     fn report(&self) -> Report {
-        self.desk.report()
+        Report::new(&self.desk)
     }
 
     async fn stop(self) {

@@ -55,7 +55,7 @@ pub(super) struct TableKeys {
 /// The keys of `[outputs.NAME]` that every kind has.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OutputQueue {
+pub(super) struct OutputKeys {
     /// How many rows may wait to be written.
     #[serde(default = "default_output_queue")]
     pub(super) queue: NonZeroUsize,
@@ -64,8 +64,8 @@ pub(super) struct OutputQueue {
     pub(super) when_full: WhenQueueFull,
 }
 
-/// The keys of [`OutputQueue`].
-pub(super) const OUTPUT_QUEUE_KEYS: [&str; 2] = ["queue", "when_full"];
+/// The keys of [`OutputKeys`].
+pub(super) const OUTPUT_KEYS: [&str; 2] = ["queue", "when_full"];
 
 /// The keys of `[uplink]` and `[uplinks.NAME]` that every kind has.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -278,7 +278,7 @@ impl JsonSchema for OutputTable {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let kinds = OutputConfig::schemas(generator);
-        schema::one_of(schema::with_keys(&OutputQueue::json_schema(generator), kinds))
+        schema::one_of(schema::with_keys(&OutputKeys::json_schema(generator), kinds))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`load`] reports everything that is wrong at once, each with line, column, what was expected and the
 //! nearest valid name. Whoever holds a [`Config`] can rely on this: every connection that is named exists and
-//! has the right kind; stream and output names are plain SQL identifiers, and no two are the same; topics are
-//! well-formed; files that are named exist (but for those of tables, which may come later), and relative
+//! has the right kind; stream and output names are plain SQL identifiers, and no two are the same; what
+//! is said to connections is well-formed; files that are named exist (but for those of tables, which may come later), and relative
 //! paths have been resolved against the directory of the configuration file.
 //!
 //! What a key means to users is in `docs/configuration.md`.

@@ -28,7 +28,7 @@ pub(super) fn check_target(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Why `name` cannot be a box's name: it is part of client ids and topics.
+/// Why `name` cannot be a box's name: far sides know the box by it.
 pub(super) fn check_box(name: &str) -> Result<(), String> {
     let inner = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if name.is_empty() || !inner || name.starts_with('-') || name.ends_with('-') || name.len() > LONGEST {

@@ -16,8 +16,8 @@ use tidegate_rules::SHORTEST_TTL;
 
 use super::document::{self, Report, Table};
 use super::file::{
-    BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_QUEUE_KEYS, OutputQueue, RootKeys,
-    RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys,
+    BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_KEYS, OutputKeys, RootKeys, RulesTable,
+    TableKeys, UPLINK_KEYS, UplinkKeys,
 };
 use super::{Buffer, Config, Output, ReferenceTable, Rules, Stream, TableKind, Uplink, names};
 
@@ -31,7 +31,7 @@ const MOST_IN_FLIGHT: usize = 65_535;
 const MOST_WORKERS: usize = 256;
 /// SQLite's own pages and indexes need room too.
 const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
-/// Longer, and a broker would take the box for dead.
+/// Longer, and a far side that waits for acknowledgements would take the box for dead.
 const LONGEST_COMMIT: Span = Span(Duration::from_secs(10));
 /// More often, it would be as good as `durability = "full"`.
 const SHORTEST_SYNC: Span = Span(Duration::from_millis(100));
@@ -422,13 +422,12 @@ impl Validator<'_, '_> {
         connections: &BTreeMap<String, ConnectionConfig>,
     ) -> Option<Output> {
         let kind = self.kind_of(&table);
-        let queue_table = table.take_keys(&OUTPUT_QUEUE_KEYS);
-        let queue: Option<OutputQueue> = queue_table.read(&[], self.report);
+        let queue_table = table.take_keys(&OUTPUT_KEYS);
+        let queue: Option<OutputKeys> = queue_table.read(&[], self.report);
         if let Some(queue) = &queue {
             self.check_at_most(queue.queue, LONGEST_QUEUE, "queue", &queue_table);
         }
-        let mut config =
-            OutputConfig::read(kind?, &mut table.clone().reader(&OUTPUT_QUEUE_KEYS, self.report))?;
+        let mut config = OutputConfig::read(kind?, &mut table.clone().reader(&OUTPUT_KEYS, self.report))?;
         let connection = connections.get(config.connection());
         self.review(&table, |review| config.check(connection, review));
         let queue = queue?;
@@ -552,8 +551,7 @@ impl Validator<'_, '_> {
         if keys.commit_every > LONGEST_COMMIT {
             let message = format!("`commit_every` is at most {LONGEST_COMMIT}, and is {}", keys.commit_every);
             let help =
-                "messages with QoS 1 are not acknowledged before; see `durability` to spare the disk more"
-                    .to_owned();
+                "messages are not acknowledged before; see `durability` to spare the disk more".to_owned();
             self.report.error(&table.span_of(&["commit_every"]), message, help);
         }
         match (keys.durability, keys.sync_every) {

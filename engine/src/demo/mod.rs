@@ -325,7 +325,7 @@ mod tests {
 
     impl RunningBox for CountingBox {
         fn report(&self) -> Report {
-            self.desk.report()
+            Report::new(&self.desk)
         }
 
         async fn stop(self) {

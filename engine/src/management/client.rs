@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use super::command::Command;
+use super::protocol::{Outcome, Refusal, Reply, Request, VERSION};
 use super::socket::{NAME, reach};
-use super::{Command, Outcome, Refusal, Reply, Request, VERSION};
 
 /// Why a box gave no answer.
 #[derive(Debug, thiserror::Error)]

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+use tidegate_core::Diagnostic;
 use tokio::sync::{mpsc, oneshot};
 
-use super::command::reload::Compared;
 use super::rates::Rates;
-use super::report::Report;
 use crate::config::{self, Config};
 use crate::status::Status;
 
@@ -38,15 +38,14 @@ impl Desk {
         Self { config, config_path, status, log, started: Instant::now(), rates, stopping }
     }
 
-    /// What there is to say about the box.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        Report::new(self, &self.rates.lock().unwrap_or_else(PoisonError::into_inner))
+    /// How much has flowed of late.
+    pub fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of how much has flowed; call it every second.
     pub fn note_rates(&self) {
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).note(&self.status, Instant::now());
+        self.rates().note(&self.status, Instant::now());
     }
 
     /// The box stops.
@@ -75,6 +74,44 @@ impl Desk {
         match config::load(&self.config_path) {
             Ok(now) => Compared { file, changed: self.config.differences(&now), wrong: Vec::new() },
             Err(wrong) => Compared { file, changed: Vec::new(), wrong },
+        }
+    }
+}
+
+/// What the configuration file says now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// the file
+    pub file: String,
+    /// the parts that differ from what runs, such as `streams.tank`; empty: nothing does
+    pub changed: Vec<String>,
+    /// What is wrong with it; it is not empty when a restart would end with it.
+    pub wrong: Vec<Diagnostic>,
+}
+
+impl Compared {
+    /// Says it in the log, too; `asked_by` names who wanted to know.
+    pub fn say(&self, asked_by: &str) {
+        let Self { file, changed, wrong } = self;
+        for diagnostic in wrong {
+            tracing::error!("{diagnostic} (the box goes on with the configuration that it has)");
+        }
+        match (wrong.is_empty(), changed.is_empty()) {
+            (false, _) => {}
+            (true, true) => tracing::info!(
+                asked_by,
+                file,
+                "the configuration is the one that runs; there is nothing to do"
+            ),
+            (true, false) => {
+                let changed = changed.join(", ");
+                tracing::warn!(
+                    asked_by,
+                    file,
+                    changed,
+                    "the configuration differs from the one that runs; restart the box to use it"
+                );
+            }
         }
     }
 }

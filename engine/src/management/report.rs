@@ -250,8 +250,8 @@ const LONG_ENOUGH: Duration = Duration::from_mins(10);
 impl Report {
     /// What there is to say about the box of `desk` now.
     #[must_use]
-    pub fn new(desk: &Desk, rates: &Rates) -> Self {
-        let (status, up) = (&desk.status, desk.started.elapsed());
+    pub fn new(desk: &Desk) -> Self {
+        let (status, rates, up) = (&desk.status, &*desk.rates(), desk.started.elapsed());
         let connections: Vec<Connection> =
             status.connections.all().into_iter().map(|(name, line)| connection(name, &line)).collect();
         // A stream that has had no row yet is of interest, too.

@@ -69,14 +69,14 @@ impl Service {
 
     /// Tells it that the box runs, and then how it is.
     pub async fn run(&self, desk: &Desk, heartbeat: Heartbeat) {
-        self.tell(&format!("READY=1\nSTATUS={}", summary(&desk.report())));
+        self.tell(&format!("READY=1\nSTATUS={}", summary(&Report::new(desk))));
         let say = async {
             let mut ticks = interval(STATUS_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
                 if !desk.is_stopping() {
-                    self.tell(&format!("STATUS={}", summary(&desk.report())));
+                    self.tell(&format!("STATUS={}", summary(&Report::new(desk))));
                 }
             }
         };

@@ -1,7 +1,6 @@
 //! The local socket: `tidegate.sock` in the data directory, for the owner and the group of the box.
 //!
-//! It has a thread and a runtime of its own, so that a box whose data plane is busy, or stands still, can be
-//! asked. Nobody who asks can hold up the box: requests are short, clients are few, and whoever does not read
+//! Nobody who asks can hold up the box: requests are short, clients are few, and whoever does not read
 //! what was asked for is let go.
 
 use std::fs::{self, File};
@@ -11,7 +10,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -21,11 +19,10 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
-use super::desk::{Desk, Heartbeat};
-use super::service::Service;
-use super::{Caller, Code, Listener, Outcome, Refusal, Reply, Request, Right, VERSION, answer};
+use super::command::{Caller, Listener, Right, answer};
+use super::desk::Desk;
+use super::protocol::{Code, Outcome, Refusal, Reply, Request, VERSION};
 
 /// The socket's name in the data directory.
 pub const NAME: &str = "tidegate.sock";
@@ -41,8 +38,6 @@ const IDLE: Duration = Duration::from_mins(1);
 const SLOW: Duration = Duration::from_secs(10);
 /// After the system refused a connection, as when there are no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often rates are taken.
-const RATES_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a box cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -60,92 +55,43 @@ pub enum OpenError {
     },
 }
 
-/// The socket of a running box. Dropping it ends it.
-pub struct Office {
-    closing: CancellationToken,
-    thread: Option<JoinHandle<()>>,
-    /// the socket, and its inode: another box may have put its own there
-    bound: Option<(PathBuf, u64)>,
+/// The socket of a running box. Dropping it takes it away.
+pub struct Socket {
+    listener: StdListener,
+    path: PathBuf,
+    /// of the socket: another box may have put its own there
+    inode: Option<u64>,
 }
 
-impl Office {
-    /// Answers at [`NAME`] in `dir` from now on, and tells the service manager how the box is; `heartbeat` is
-    /// what it wants to know. A box that cannot be asked runs all the same: that is said.
-    #[must_use]
-    pub fn open(desk: Arc<Desk>, dir: &Path, heartbeat: Heartbeat) -> Self {
-        let listener = bind(dir);
-        let closing = CancellationToken::new();
-        let bound = listener.as_ref().ok().and_then(|_| {
-            let path = dir.join(NAME);
-            fs::metadata(&path).ok().map(|meta| (path, meta.ino()))
-        });
-        let listener = match listener {
-            Ok(listener) => Some(listener),
-            Err(error) => {
-                tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)");
-                None
-            }
-        };
-        let token = closing.clone();
-        let work = move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    return tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)");
-                }
-            };
-            runtime.block_on(async {
-                tokio::select! {
-                    () = token.cancelled() => {}
-                    () = serve(listener, &desk, heartbeat) => {}
-                }
-            });
-        };
-        let thread = std::thread::Builder::new().name("management".to_owned()).spawn(work);
-        let thread = thread
-            .map_err(|error| tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)"))
-            .ok();
-        Self { closing, thread, bound }
+impl Socket {
+    /// A socket that listens at [`NAME`] in `dir`. One that a dead box has left there is replaced.
+    ///
+    /// # Errors
+    /// When another box answers there, or it cannot be made.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let (listener, path) = (bind(dir)?, dir.join(NAME));
+        let inode = fs::metadata(&path).ok().map(|meta| meta.ino());
+        Ok(Self { listener, path, inode })
+    }
+
+    /// Answers what is asked, for as long as the box runs.
+    pub async fn serve(&self, desk: &Arc<Desk>) {
+        let listener = self.listener.try_clone().and_then(UnixListener::from_std);
+        match listener {
+            Ok(listener) => accept(&listener, desk).await,
+            Err(error) => tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)"),
+        }
     }
 }
 
-impl Drop for Office {
+impl Drop for Socket {
     fn drop(&mut self) {
-        self.closing.cancel();
-        if let Some((path, inode)) = self.bound.take()
-            && fs::metadata(&path).is_ok_and(|meta| meta.ino() == inode)
-        {
-            drop(fs::remove_file(path));
-        }
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+        if self.inode.is_some_and(|inode| fs::metadata(&self.path).is_ok_and(|meta| meta.ino() == inode)) {
+            drop(fs::remove_file(&self.path));
         }
     }
 }
 
-async fn serve(listener: Option<StdListener>, desk: &Arc<Desk>, heartbeat: Heartbeat) {
-    let rates = async {
-        let mut second = tokio::time::interval(RATES_EVERY);
-        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            second.tick().await;
-            desk.note_rates();
-        }
-    };
-    let service = async {
-        if let Some(service) = Service::from_environment() {
-            service.run(desk, heartbeat).await;
-        }
-    };
-    let socket = async {
-        if let Some(listener) = listener.and_then(|listener| UnixListener::from_std(listener).ok()) {
-            accept(&listener, desk).await;
-        }
-    };
-    tokio::join!(rates, service, socket);
-}
-
-/// A socket that listens at [`NAME`] in `dir`. One that a dead box has left there is replaced.
 fn bind(dir: &Path) -> Result<StdListener, OpenError> {
     let path = dir.join(NAME);
     let failed = |error| OpenError::Io { path: path.clone(), error };

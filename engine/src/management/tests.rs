@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::command::{Caller, Listener, Right, answer};
 use super::desk::{Desk, LogFilter};
-use super::{Caller, Code, Listener, Outcome, Refusal, Reply, Request, Right, answer};
+use super::protocol::{Code, Outcome, Refusal, Reply, Request};
 use crate::config;
 use crate::status::Status;
 

@@ -2,7 +2,7 @@
 
 use tidegate_core::Seqs;
 
-use super::recording::Chunk;
+use super::chunk::Chunk;
 use super::times;
 
 /// What has which number, while one chunk is fed.

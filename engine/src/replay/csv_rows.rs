@@ -5,8 +5,8 @@ use std::io::BufRead;
 use serde_json::{Map, Value};
 use tidegate_core::{Diagnostic, FieldType, TS};
 
+use super::fault::{Fault, Written, no_time};
 use super::lines::{cannot_read, place};
-use super::rows::{Fault, Written, no_time};
 use crate::rules::tables::other_separator;
 
 /// Reads a CSV file with a header.

@@ -9,8 +9,8 @@ use tidegate_connectors::StreamConfig;
 use tidegate_connectors::stream::recorded::{ADVICE, Form, Message, Outcome, Recorded};
 use tidegate_core::{Diagnostic, FieldType};
 
+use super::chunk::{BATCH, Chunk, Origin};
 use super::lines::{Lines, Opened, Reading, is_standard_input};
-use super::recording::{BATCH, Chunk, Origin};
 use super::rows::{fields_of, read_only_once};
 use super::tally::Tally;
 use super::times;

@@ -1,15 +1,18 @@
 //! `tidegate replay`: recordings run through the same decoders, numbers, rule book and worker as a box's,
 //! with no connection and no clock but the recording's own.
 //!
-//! * [`lines`]: a file, line by line; [`rows`] (with [`csv_rows`]): recorded rows; [`messages`]: recorded
-//!   messages, decoded as a box decodes them; [`recording`]: one or the other.
+//! * [`lines`]: a file, line by line; [`rows`] (with [`csv_rows`]): recorded rows ([`fault`]: or why not);
+//!   [`messages`]: recorded messages, decoded as a box decodes them; [`recording`]: one or the other; [`chunk`]:
+//!   what both give.
 //! * [`results`]: what rules wrote; [`causes`]: what led to it; [`tally`]: what was read.
 //!
 //! Several inputs are merged by time; within one input, rows stay in the order of the file. At the end the
 //! windows that are still open close. The same input gives the same bytes.
 
 mod causes;
+mod chunk;
 mod csv_rows;
+mod fault;
 mod lines;
 mod messages;
 mod recording;
@@ -37,12 +40,13 @@ use crate::rules::router::{self, Routed};
 use crate::rules::tables::TableFiles;
 use crate::rules::worker::Worker;
 use crate::sequence::change::Change;
-use crate::sequence::numbers::Numbers;
+use crate::sequencer::numbers::Numbers;
 use crate::status::Status;
 use crate::system;
 use causes::Causes;
+use chunk::Chunk;
 use messages::RecordedMessages;
-use recording::{Chunk, Recording, Source};
+use recording::{Recording, Source};
 use results::Results;
 use rows::RecordedRows;
 

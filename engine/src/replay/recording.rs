@@ -1,55 +1,14 @@
 //! One input of a replay: rows of a stream, or messages of a connection.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidegate_core::Diagnostic;
 
+use super::chunk::Chunk;
 use super::lines::Reading;
 use super::messages::RecordedMessages;
 use super::rows::RecordedRows;
-use super::tally::Tally;
-
-/// Rows that are decoded at a time; results do not depend on it.
-pub(super) const BATCH: usize = 1_024;
-
-/// Where a row comes from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Origin {
-    /// when it enters the sequence, nanoseconds since 1970
-    pub at: i64,
-    /// its line in the recording
-    pub line: u64,
-}
-
-/// Rows of one stream that stand next to each other in a recording.
-#[derive(Debug, Clone)]
-pub(super) struct Chunk {
-    pub stream: Arc<str>,
-    pub file: Arc<str>,
-    pub rows: RecordBatch,
-    /// one a row
-    pub origins: Vec<Origin>,
-}
-
-impl Chunk {
-    pub(super) fn new(tally: &mut Tally, rows: RecordBatch, origins: Vec<Origin>) -> Self {
-        tally.look_at(&rows);
-        Self { stream: Arc::clone(&tally.stream), file: Arc::clone(&tally.file), rows, origins }
-    }
-
-    /// Splits the first `count` rows off.
-    fn split_to(&mut self, count: usize) -> Self {
-        let rest = self.rows.num_rows().saturating_sub(count);
-        let rows = self.rows.slice(0, self.rows.num_rows() - rest);
-        self.rows = self.rows.slice(self.rows.num_rows() - rest, rest);
-        let later = self.origins.split_off(count.min(self.origins.len()));
-        let origins = std::mem::replace(&mut self.origins, later);
-        Self { stream: Arc::clone(&self.stream), file: Arc::clone(&self.file), rows, origins }
-    }
-}
 
 /// One input of a replay.
 pub(super) struct Recording {

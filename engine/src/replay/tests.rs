@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use arrow::array::{Int64Array, TimestampNanosecondArray};
 use tidegate_rules::Target;
 
-use super::recording::Origin;
+use super::chunk::Origin;
 use super::*;
 use crate::rules::worker::tests::{Echo, running};
 

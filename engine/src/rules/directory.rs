@@ -112,11 +112,20 @@ pub struct RulesDir {
 struct File {
     /// `None`: not looked at yet
     stamp: Option<Stamp>,
-    /// `None`: it cannot be read, or is of an earlier run and wrong by now
+    /// what was read last; `None`: it never could be, or is of an earlier run and wrong by now
     source: Option<Source>,
     missing_since: Option<Instant>,
-    /// another file has its name, and that was said
-    has_double: bool,
+    /// why it is not read now, which the book has been told
+    unread: Option<Unread>,
+}
+
+/// Why a file that is there is not read.
+#[derive(PartialEq, Eq)]
+enum Unread {
+    /// It cannot be.
+    Unreadable,
+    /// Another file has its name.
+    HasDouble,
 }
 
 impl RulesDir {
@@ -339,15 +348,11 @@ impl RulesDir {
             Ok(read) => read,
             // It vanished while we looked.
             Err(_) if !path.exists() => return,
-            Err(diagnostic) => {
-                self.book.cannot_read(name, diagnostic);
-                self.files.insert(Arc::clone(name), File { stamp: stamp(path), ..File::default() });
-                return;
-            }
+            Err(diagnostic) => return self.take_unread(name, path, diagnostic, missing, changes),
         };
         if let Some(file) = self.files.get_mut(name) {
             file.stamp = Some(stamp);
-            if file.source.as_ref() == Some(&source) {
+            if file.source.as_ref() == Some(&source) && file.unread.is_none() {
                 return;
             }
         }
@@ -356,12 +361,7 @@ impl RulesDir {
         });
         let file = path.display().to_string();
         if let Some((old, _)) = old_name {
-            let renamed = self.book.rename(old, name, &file);
-            if renamed.edit.is_some() {
-                tracing::info!(from = %old, to = %name, "a rule was renamed");
-                self.files.remove(old);
-            }
-            changes.push(renamed);
+            self.rename(old, name, &file, changes);
         }
         // Nothing is left to be done for a source that runs already; a wrong one is said once more, with the
         // file's new name.
@@ -372,11 +372,47 @@ impl RulesDir {
         self.files.insert(Arc::clone(name), file);
     }
 
+    /// The file of rule `name` cannot be read, because of `why`. What it held is not forgotten: it may be
+    /// readable again in a moment, also under another name.
+    fn take_unread(
+        &mut self,
+        name: &Arc<str>,
+        path: &Path,
+        why: Diagnostic,
+        missing: &[(Arc<str>, Source)],
+        changes: &mut Vec<Edited>,
+    ) {
+        let stamp = stamp(path);
+        let is_it = |old: &Arc<str>| {
+            let before = self.files.get(old).and_then(|file| file.stamp);
+            before.zip(stamp).is_some_and(|(before, now)| before.is_of_same_file(&now))
+        };
+        let moved = missing.iter().find(|(old, _)| !self.files.contains_key(name) && is_it(old));
+        if let Some((old, _)) = moved {
+            self.rename(old, name, &why.file, changes);
+        }
+        self.book.cannot_read(name, why);
+        let file = self.files.entry(Arc::clone(name)).or_default();
+        (file.stamp, file.unread) = (stamp, Some(Unread::Unreadable));
+        if let Some((_, source)) = moved {
+            file.source = Some(source.clone());
+        }
+    }
+
+    fn rename(&mut self, old: &Arc<str>, name: &Arc<str>, file: &str, changes: &mut Vec<Edited>) {
+        let renamed = self.book.rename(old, name, file);
+        if renamed.edit.is_some() {
+            tracing::info!(from = %old, to = %name, "a rule was renamed");
+            self.files.remove(old);
+        }
+        changes.push(renamed);
+    }
+
     /// None of `paths` is read before it is the only one.
     fn refuse_doubles(&mut self, name: &Arc<str>, paths: &[PathBuf]) {
-        let refused = File { has_double: true, ..File::default() };
-        let before = self.files.insert(Arc::clone(name), refused);
-        if before.is_none_or(|file| !file.has_double) {
+        let file = self.files.entry(Arc::clone(name)).or_default();
+        file.stamp = None;
+        if file.unread.replace(Unread::HasDouble) != Some(Unread::HasDouble) {
             self.book.cannot_read(name, ambiguous(name, paths));
         }
     }

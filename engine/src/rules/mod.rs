@@ -5,7 +5,6 @@
 
 pub mod book;
 pub mod directory;
-pub mod hosted;
 pub(crate) mod order;
 pub mod router;
 pub mod tables;

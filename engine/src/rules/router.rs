@@ -1,15 +1,17 @@
 //! Rows on their way out: to outputs, to the uplink, or back in as a derived stream.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
+use tidegate_connectors::By;
 use tidegate_core::{Ack, Rows, Seqs};
 use tidegate_rules::{DeliveryPolicy, Target};
 
 use crate::buffer::{Buffer, OutboxRows};
-use crate::outputs::{OutputQueue, Waiting};
+use crate::outputs::Outputs;
+use crate::outputs::waiting::Waiting;
 use crate::sequence::entry::Origin;
 
 /// Rows that one statement wrote, with their identities: row `i` is `(rule, rows.seqs[i], ordinals[i])`.
@@ -32,8 +34,8 @@ pub struct Routed {
 /// Where rows go.
 #[derive(Clone)]
 pub struct Router {
-    /// by name
-    pub outputs: BTreeMap<Arc<str>, Arc<OutputQueue>>,
+    /// what is to be written
+    pub outputs: Outputs,
     /// keeps what goes to the uplink
     pub buffer: Buffer,
     /// By rule: up to which number its rows were in the outbox when the box started. What comes of the
@@ -61,7 +63,7 @@ impl Router {
             }
         };
         if let Err(error) = appended {
-            let then = "they are made again when the box starts, or sent again by their broker";
+            let then = "they are made again when the box starts, or sent again by whoever sent them";
             tracing::warn!(%error, "rows for the uplink come too late; {then}");
         }
     }
@@ -70,11 +72,10 @@ impl Router {
     async fn write(&self, mut written: Vec<Routed>, now: i64) {
         written.retain(|routed| matches!(routed.target, Target::Output(_)));
         for routed in in_order(written) {
-            if let Target::Output(name) = &routed.target
-                && let Some(queue) = self.outputs.get(name)
+            if let Routed { rule: name, version, target: Target::Output(output), rows, ordinals, .. } = routed
             {
-                let Routed { rule, version, rows, ordinals, .. } = routed;
-                queue.push(Waiting { rule, version, rows, ordinals, at: now }).await;
+                let by = By::Rule { name, version };
+                self.outputs.write(&output, Waiting { by, rows, ordinals, at: now }).await;
             }
         }
     }

@@ -11,16 +11,15 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidegate_core::Rows;
 use tidegate_rules::{
-    DeliveryPolicy, Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, SharedParts, Target,
-    When,
+    DeliveryPolicy, Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, Shared, Target, When,
 };
 use tokio::sync::mpsc;
 
 use crate::buffer::SnapshotPart;
-use crate::rules::hosted::Hosted;
 use crate::rules::router::{self, Routed, Router};
 use crate::sequence::change::{Change, Load};
 use crate::sequence::entry::{Entry, Origin};
+use crate::sequence::hosted::Hosted;
 use crate::sequence::wakes::{Silences, Waker};
 use crate::status::{Status, Version};
 
@@ -44,7 +43,7 @@ pub struct Worker {
     /// whether the silences that rules wait for are others than those that were last left for the sequencer
     other_silences: bool,
     /// what is equal in several rules
-    shared: SharedParts,
+    shared: Shared,
     /// see [`When::round`]
     round: u64,
     /// Whether what is run has been run before, and was counted and said then.
@@ -64,7 +63,7 @@ impl Worker {
             overdue: BTreeSet::new(),
             listened: BTreeMap::new(),
             other_silences: false,
-            shared: SharedParts::default(),
+            shared: Shared::default(),
             round: When::ALONE,
             again: false,
             status,
@@ -251,8 +250,7 @@ impl Worker {
         match restore(&mut *hosted.rule, state) {
             Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
             Err(error) => {
-                tracing::error!(rule = %name, %error, "the windows that were open before the restart are \
-                    lost")
+                tracing::error!(rule = %name, %error, "what the rule kept before the restart is lost")
             }
         }
         self.share(name);
@@ -306,16 +304,13 @@ impl Worker {
             match sealed.and_then(|state| restore(&mut *rule, state)) {
                 Ok(_) if had_none => {}
                 Ok(misfits) => {
-                    kept = if misfits.is_empty() {
-                        " (windows kept)"
-                    } else {
-                        " (windows kept as far as they fit)"
-                    };
+                    kept =
+                        if misfits.is_empty() { " (state kept)" } else { " (state kept as far as it fits)" };
                     misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}"));
                 }
                 Err(error) => {
-                    kept = " (windows lost)";
-                    tracing::error!(rule = %name, %error, "the open windows of the old version are lost");
+                    kept = " (state lost)";
+                    tracing::error!(rule = %name, %error, "what the old version kept is lost");
                 }
             }
         }

@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use tidegate_rules::{DeliveryPolicy, Mode, Rule};
 use tokio::sync::oneshot;
 
-use crate::rules::hosted::Hosted;
+use crate::sequence::hosted::Hosted;
 use crate::status::RuleStatus;
 
 /// A change of the rules that a worker runs, or of what they look up; it takes effect between two batches.

@@ -1,15 +1,11 @@
-//! The sequence: one order of all that comes in, on disk where it is journaled.
+//! The sequence: one order of all that comes in. These are the words that its parties share: who makes the
+//! order and keeps it ([`sequencer`](crate::sequencer)), and who follows it ([`rules`](crate::rules)).
 //!
-//! [`entry`], [`edit`] and [`change`] are the words that its parties share; [`sequencer`] makes the order,
-//! [`journal`] keeps it.
+//! [`entry`]: what stands in it; [`edit`] and [`change`]: what becomes of rules; [`hosted`]: one that runs, also on
+//! its way from worker to worker; [`wakes`]: when rules want an entry.
 
 pub mod change;
 pub mod edit;
 pub mod entry;
-pub mod journal;
-pub mod memories;
-pub mod numbers;
-pub mod schemas;
-pub mod sequencer;
-pub mod time;
+pub mod hosted;
 pub mod wakes;

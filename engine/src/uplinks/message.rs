@@ -17,7 +17,7 @@ use tidegate_connectors::codec::Encoder;
 use tidegate_core::Rows;
 
 use crate::buffer::{Gap, StoredBlock};
-use crate::sequence::time::{Known, WallTime};
+use crate::time::{Known, WallTime};
 
 /// Renders rows of blocks.
 pub(super) struct Messages {

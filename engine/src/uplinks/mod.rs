@@ -244,7 +244,7 @@ impl<U: Uplink> Forwarder<U> {
         let (rule, bytes) = (&sent.parcel.rule, sent.parcel.messages.iter().map(Bytes::len).sum::<usize>());
         let reason = format!(
             "the far side closes the line whenever this row of rule {rule} comes ({bytes} bytes): it takes \
-            no message as large, or not to this topic"
+            no message as large, or not to this place"
         );
         self.settle((number, Err(DeliveryError::Permanent(reason)))).await.map(drop)
     }

@@ -1,7 +1,7 @@
 //! Which row a far side hangs up on. Pure: no I/O and no time.
 //!
-//! A far side may close the line over one row and not say so: an old broker cannot tell that a packet
-//! is larger than it takes, and some close for a topic that is not allowed. All rows that are under way are
+//! A far side may close the line over one row and not say so: it may have no way to say that a
+//! message is larger than it takes, or goes where it is not allowed. All rows that are under way are
 //! lost with it, and come again, with the same end. So after some such ends they are sent one by one, and a
 //! row at which the line is closed again and again is set aside.
 

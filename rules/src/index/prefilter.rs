@@ -10,7 +10,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::schema::FieldType;
 
 use super::column::{float_of, number_of_float};
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 
 /// Conditions that a row must fulfil, all of them, for a rule to make anything of it. Not all that the rule
 /// asks for: a row that fulfils them may be left out by the rule all the same.

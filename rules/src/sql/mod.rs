@@ -9,8 +9,7 @@
 //! * [`lower`]: DataFusion plans a statement once, when the rule is loaded; the plan becomes a tree of
 //!   [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
-//! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence; [`limit`]:
-//!   how much it may keep.
+//! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence.
 //!
 //! Nothing is planned while rows flow.
 
@@ -22,7 +21,6 @@ mod floats;
 mod functions;
 mod growth;
 mod json;
-mod limit;
 mod lower;
 mod mismatch;
 mod names;
@@ -48,14 +46,13 @@ use arrow::datatypes::SchemaRef;
 use datafusion_sql::planner::PlannerContext;
 use tidegate_core::{Diagnostic, Rows};
 
-use crate::capability::{Indexed, Lookups, Sharing, Silences};
+use crate::capability::{Indexed, Keeping, Lookups, Shared, Sharing, Silences};
 use crate::index::Prefilter;
 use crate::options::OptionLines;
 use crate::rule::{Emissions, Explanation, Flow, Listened, Rule, RuleError, SealedState, Step, When};
 use crate::target::Target;
 use crate::{Catalog, CompileError, Compiled, Options, Source, evaluation};
-use limit::StateLimit;
-pub use operators::SharedParts;
+pub(crate) use operators::SharedParts;
 use options::SqlOptions;
 use statement::Statement;
 use wall_clock::WallClock;
@@ -67,7 +64,6 @@ pub struct SqlRule {
     tables: Vec<(Arc<str>, SchemaRef)>,
     statements: Vec<Statement>,
     options: SqlOptions,
-    limit: StateLimit,
     clock: WallClock,
 }
 
@@ -81,8 +77,8 @@ pub(crate) fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<
     let (options, own) = lines.read().map_err(CompileError::Wrong)?;
     let compiled = || nesting::with_room(|| compile_with_room(file, text, &lines, &options, own, catalog));
     // The planner evaluates what is constant, with the same functions as rows are.
-    let outcome = evaluation::unpanicked(|| Ok(compiled())).unwrap_or_else(|panic| {
-        let why = format!("a constant of the rule has no value: {}", panic.strip_backtrace());
+    let outcome = evaluation::unpanicked(compiled).unwrap_or_else(|panicked| {
+        let why = format!("a constant of the rule has no value: {panicked}");
         Err(CompileError::Wrong(vec![Diagnostic::new(file, why)]))
     });
     let (rule, of_text) = outcome?;
@@ -149,7 +145,6 @@ fn compile_with_room(
         tables: tables.into_iter().collect(),
         statements: lowered,
         options,
-        limit: StateLimit::new(common),
         clock: names.clock,
     };
     Ok((rule, warnings))
@@ -168,16 +163,13 @@ impl Rule for SqlRule {
         out: &mut Emissions,
     ) -> Result<(), RuleError> {
         self.clock.set(when.wall_ns);
-        for statement in self.statements.iter_mut().filter(|statement| statement.reads(stream)) {
-            statement.on_batch(stream, rows, when, out)?;
-        }
-        self.limit.enforce(&mut self.statements, out)
+        let mut readers = self.statements.iter_mut().filter(|statement| statement.reads(stream));
+        readers.try_for_each(|statement| statement.on_batch(stream, rows, when, out))
     }
 
     fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         self.clock.set(when.wall_ns);
-        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, when, out))?;
-        self.limit.enforce(&mut self.statements, out)
+        self.statements.iter_mut().try_for_each(|statement| statement.on_tick(seq, when, out))
     }
 
     fn wakes_at(&self) -> Option<i64> {
@@ -186,8 +178,7 @@ impl Rule for SqlRule {
 
     fn on_end(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         self.clock.set(when.wall_ns);
-        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, when, out))?;
-        self.limit.enforce(&mut self.statements, out)
+        self.statements.iter_mut().try_for_each(|statement| statement.on_end(seq, when, out))
     }
 
     fn explain(&self) -> Explanation {
@@ -229,6 +220,10 @@ impl Rule for SqlRule {
         Some(self)
     }
 
+    fn keeping(&mut self) -> Option<&mut dyn Keeping> {
+        Some(self)
+    }
+
     fn lookups(&mut self) -> Option<&mut dyn Lookups> {
         Some(self)
     }
@@ -253,6 +248,33 @@ impl Indexed for SqlRule {
 
     fn minds_time(&self) -> bool {
         self.clock.is_read() || self.statements.iter().any(Statement::minds_time)
+    }
+}
+
+/// See [`operators::Operator::shed`] for what forgetting leaves whole: rows that come later for a window that
+/// is forgotten count as late.
+impl Keeping for SqlRule {
+    fn bytes(&self) -> usize {
+        self.statements.iter().map(Statement::held_bytes).sum()
+    }
+
+    fn forget(&mut self) -> Result<usize, RuleError> {
+        let mut largest_first: Vec<&mut Statement> = self.statements.iter_mut().collect();
+        largest_first.sort_by_cached_key(|statement| std::cmp::Reverse(statement.held_bytes()));
+        for statement in largest_first {
+            let forgotten = statement.shed()?;
+            if forgotten > 0 {
+                return Ok(forgotten);
+            }
+        }
+        Ok(0)
+    }
+
+    fn advice(&self) -> String {
+        let largest = self.statements.iter().map(Statement::largest).max_by_key(|(_, kept)| kept.bytes);
+        let (operator, kept) = largest.unwrap_or_default();
+        let entries = kept.entries;
+        format!("most of it is {entries} entries of `{operator}`; use shorter windows or fewer keys")
     }
 }
 
@@ -289,12 +311,12 @@ impl Silences for SqlRule {
 }
 
 impl Sharing for SqlRule {
-    fn share(&mut self, name: &Arc<str>, parts: &mut SharedParts) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.share(name, parts))
+    fn share(&mut self, name: &Arc<str>, shared: &mut Shared) -> Result<(), RuleError> {
+        self.statements.iter_mut().try_for_each(|statement| statement.share(name, &mut shared.sql))
     }
 
-    fn move_away(&mut self, parts: &mut SharedParts) -> Result<(), RuleError> {
-        self.statements.iter_mut().try_for_each(|statement| statement.move_away(parts))
+    fn move_away(&mut self, shared: &mut Shared) -> Result<(), RuleError> {
+        self.statements.iter_mut().try_for_each(|statement| statement.move_away(&mut shared.sql))
     }
 
     fn snapshot(&mut self) -> Result<Vec<SealedState>, RuleError> {

@@ -339,7 +339,7 @@ fn every_rule_that_may_not_forget_stops_and_says_what_takes_the_room() {
     for case in CASES {
         let error = feed(&text(case, "--! max_state = \"8KiB\"\n"), &flood(), &[30], usize::MAX, u64::MAX)
             .unwrap_err();
-        for part in ["may keep 8KiB", " entries of `", case.keeps, "--! when_state_full = \"forget\""] {
+        for part in ["may keep 8KiB", " entries of `", case.keeps, "`when_state_full = \"forget\"`"] {
             assert!(error.contains(part), "{part}: {error}: {}", case.query);
         }
     }

@@ -49,13 +49,9 @@ fn a_rule_that_keeps_too_much_stops_and_says_what_to_do() {
     let few = feed(&mut *rule, 0, &keys(0, 0..100)).unwrap();
     assert!(few.state_bytes > 100 * 8 && few.state_bytes <= 256 << 10, "{}", few.state_bytes);
     let error = feed(&mut *rule, 100, &keys(0, 100..60_000)).unwrap_err();
-    for part in [
-        "may keep 256KiB",
-        "60000 entries",
-        "TUMBLE(tank",
-        "--! max_state",
-        "--! when_state_full = \"forget\"",
-    ] {
+    for part in
+        ["may keep 256KiB", "60000 entries", "TUMBLE(tank", "`max_state`", "`when_state_full = \"forget\"`"]
+    {
         assert!(error.contains(part), "{part}: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Modbus devices that others wrote, as `tests/devices/prepare` makes them, and the lines to serial ones.
+//! Devices and serial servers that others wrote, as `tests/devices/prepare` makes them, and serial lines.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -32,6 +32,14 @@ impl Device {
         Self::start(Command::new(home().join("libmodbus/server")), arguments).await
     }
 
+    /// A serial server by pyserial; `arguments` are those of its script.
+    pub async fn pyserial(arguments: &[&str]) -> Self {
+        let home = home();
+        let mut command = Command::new(home.join("pyserial/bin/python"));
+        command.arg(home.join("pyserial/server.py"));
+        Self::start(command, arguments).await
+    }
+
     async fn start(mut command: Command, arguments: &[&str]) -> Self {
         let advice = "run tests/devices/prepare";
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -62,6 +70,40 @@ impl Device {
     }
 }
 
+/// Debian's ser2net: it offers a serial port by RFC 2217.
+#[derive(Debug)]
+pub struct Ser2net {
+    port: u16,
+    _configuration: TempDir,
+    _child: Child,
+}
+
+impl Ser2net {
+    /// Offers the port at `path`. It listens a moment later.
+    pub async fn serve(path: &Path) -> Self {
+        let configuration = tempfile::tempdir().unwrap();
+        let file = configuration.path().join("ser2net.yaml");
+        // It cannot choose a port by itself.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = format!(
+            "%YAML 1.1\n---\nconnection: &port\n  accepter: telnet(rfc2217),tcp,127.0.0.1,{port}\n  \
+            connector: serialdev,{},9600n81,local\n",
+            path.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new("ser2net");
+        command.args(["-n", "-d", "-c"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.kill_on_drop(true).spawn().expect("there is ser2net");
+        Self { port, _configuration: configuration, _child: child }
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
 fn home() -> PathBuf {
     let home = PathBuf::from(std::env::var_os("HOME").expect("there is a home directory"));
     home.join(".cache/tidegate/devices")
@@ -71,24 +113,42 @@ fn home() -> PathBuf {
 #[derive(Debug)]
 pub struct SerialCable {
     directory: TempDir,
+    /// none: it is unplugged
+    socat: Option<Socat>,
+}
+
+#[derive(Debug)]
+struct Socat {
     // It ends when nobody takes what it says.
     _lines: Lines<BufReader<ChildStderr>>,
-    _socat: Child,
+    child: Child,
 }
 
 impl SerialCable {
     /// Plugs one in.
     pub async fn plug() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let end = |name: &str| format!("PTY,raw,echo=0,link={}", directory.path().join(name).display());
+        let mut cable = Self { directory: tempfile::tempdir().unwrap(), socat: None };
+        cable.replug().await;
+        cable
+    }
+
+    /// Pulls it out: both ports are gone.
+    pub async fn unplug(&mut self) {
+        let mut socat = self.socat.take().expect("it is plugged in");
+        socat.child.kill().await.unwrap();
+    }
+
+    /// Plugs it in again, under the same names.
+    pub async fn replug(&mut self) {
+        let end = |end: PathBuf| format!("PTY,raw,echo=0,link={}", end.display());
         // It says on its error output when both are there.
-        let mut socat = Command::new("socat")
-            .args(["-d", "-d", &end("near"), &end("far")])
+        let mut child = Command::new("socat")
+            .args(["-d", "-d", &end(self.near()), &end(self.far())])
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("there is socat");
-        let mut lines = BufReader::new(socat.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 if line.contains("starting data transfer loop") {
@@ -98,7 +158,7 @@ impl SerialCable {
             panic!("socat has ended");
         };
         timeout(PATIENCE, ready).await.expect("socat makes two ports");
-        Self { directory, _lines: lines, _socat: socat }
+        self.socat = Some(Socat { _lines: lines, child });
     }
 
     /// The box's end.

@@ -7,7 +7,7 @@
 //!
 //! * [`disk`]: files of which a power cut keeps what was synced and some of the rest.
 //! * [`broker`]: devices, a broker, and the box's connection to it. [`cloud`]: the far side of the uplink.
-//!   [`valve`]: an output.
+//!   [`valve`]: an output. [`press`]: what is polled, on a [`wire`] that tears what is said.
 //! * [`columns`]: what devices send, of a stream that declares no fields.
 //! * [`rules`]: the rules directory with a reference [`table`], and somebody who edits both. [`echo`]: a rule
 //!   that lives by ticks.
@@ -19,11 +19,13 @@ pub mod columns;
 pub mod dice;
 pub mod disk;
 pub mod echo;
+pub mod press;
 pub mod reckoning;
 pub mod record;
 pub mod rules;
 pub mod table;
 pub mod valve;
+pub mod wire;
 pub mod world;
 
 use std::num::NonZeroUsize;
@@ -47,6 +49,7 @@ use cloud::Cloud;
 use columns::Columns;
 use dice::Dice;
 use disk::{Disk, Faults};
+use press::Press;
 use reckoning::Reckoning;
 use record::Record;
 use rules::RuleFiles;
@@ -66,13 +69,17 @@ pub struct Outcome {
     pub power_cuts: u64,
 }
 
-/// A plant with two streams and an output, and a cloud.
+/// A plant with two streams and an output, presses that are polled, and a cloud.
 pub const CONFIG: &str = r#"
 name = "box"
 
 [connections.plant]
 kind = "mqtt"
 host = "plant"
+
+[connections.press]
+kind = "modbus"
+host = "press"
 
 [connections.cloud]
 kind = "mqtt"
@@ -88,6 +95,14 @@ fields = { device = "utf8", n = "int64", v = "int64" }
 connection = "plant"
 topic = "noise"
 qos = 0
+
+[streams.level]
+connection = "press"
+units = { press_1 = 1, press_2 = 2 }
+every = "2s"
+quality = true
+journal = true
+fields = { n = { holding = 0, type = "int64" }, v = { holding = 4, type = "int64" } }
 
 [streams.copied]
 fields = { device = "utf8", n = "int64", v = "int64" }
@@ -127,11 +142,24 @@ pub fn run(seed: u64, show: bool) -> Outcome {
         play.round(false);
     }
     play.round(true);
-    let Play { broker, cloud, valve, rules, record, in_order, drops, lossy, .. } = &play;
-    let (in_order, drops, lossy) = (*in_order, *drops, *lossy);
+    let Play { broker, press, cloud, valve, rules, record, in_order, drops, lossy, .. } = &play;
+    let (in_order, drops, lossy, refused) = (*in_order, *drops, *lossy, play.refused);
     let longest = play.hardware.ran + play.hardware.off;
     let always_a_table = rules.table.was_always_there();
-    Reckoning { broker, cloud, valve, record, in_order, drops, lossy, longest, always_a_table }.check();
+    Reckoning {
+        broker,
+        press,
+        cloud,
+        valve,
+        record,
+        in_order,
+        drops,
+        lossy,
+        refused,
+        longest,
+        always_a_table,
+    }
+    .check();
     Outcome {
         hash: record.hash(),
         wrong: record.all_wrong(),
@@ -146,6 +174,7 @@ struct Play {
     record: Record,
     disk: Disk,
     broker: Broker,
+    press: Press,
     valve: Valve,
     cloud: Cloud,
     rules: RuleFiles,
@@ -158,6 +187,8 @@ struct Play {
     goes_on: bool,
     /// the disk refused while streams went on
     lossy: bool,
+    /// the disk refused
+    refused: bool,
     /// what flowed in the round at hand
     status: Arc<Status>,
     hardware: Arc<Hardware>,
@@ -186,6 +217,7 @@ impl Play {
         Self {
             disk: Disk::new(dice.others()),
             broker: Broker::new(usize::try_from(dice.between(1, 60)).unwrap_or(1)),
+            press: Press::default(),
             valve: Valve::default(),
             cloud: Cloud::default(),
             rules: RuleFiles::new(dice.others(), &record),
@@ -194,6 +226,7 @@ impl Play {
             drops,
             goes_on,
             lossy: false,
+            refused: false,
             status: Arc::default(),
             hardware: Arc::default(),
             power_cuts: 0,
@@ -301,12 +334,15 @@ impl Play {
             (end, began.elapsed())
         });
         self.record.round_ended();
-        self.lossy |= self.goes_on && std::mem::take(&mut self.status).outbox.failures.get() > 0;
+        let refused = std::mem::take(&mut self.status).outbox.failures.get() > 0;
+        self.refused |= refused;
+        self.lossy |= self.goes_on && refused;
         let cut = end == End::Cut || (!last && self.dice.one_in(4));
         if cut {
             self.disk.cut_power();
         }
         let seen = self.broker.forget_box();
+        self.press.forget_box();
         // Everything that was under way goes with the runtime.
         drop(runtime);
         match (self.disk.mend(), end) {
@@ -356,6 +392,7 @@ impl Play {
             clock: Arc::clone(&clock),
             disk: self.disk.clone(),
             broker: self.broker.clone(),
+            press: self.press.clone(),
             valve: self.valve.clone(),
             cloud: self.cloud.clone(),
             rules: self.rules.clone(),
@@ -469,6 +506,7 @@ impl Play {
     /// Nothing goes wrong any more: everything gets where it belongs.
     async fn drain(&self, running: &Running) {
         self.broker.publish_end();
+        self.press.rest();
         let status = running.status();
         let done = async {
             // The last rows have passed the rules when they are acknowledged, and are in the outbox soon

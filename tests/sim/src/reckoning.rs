@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::broker::{Broker, Message};
 use crate::cloud::Cloud;
 use crate::echo;
+use crate::press::Press;
 use crate::record::Record;
 use crate::rules;
 use crate::valve::Valve;
@@ -16,6 +17,8 @@ use crate::valve::Valve;
 pub struct Reckoning<'a> {
     /// what was published
     pub broker: &'a Broker,
+    /// what was polled
+    pub press: &'a Press,
     /// what arrived
     pub cloud: &'a Cloud,
     /// what an output was told
@@ -29,6 +32,8 @@ pub struct Reckoning<'a> {
     /// Streams went on while the disk refused: of rows that were acknowledged in that time a crash has taken
     /// some.
     pub lossy: bool,
+    /// The disk refused: polled rows, which nobody sends again, went on meanwhile.
+    pub refused: bool,
     /// how long all of it took, with the time that the machine was off
     pub longest: Duration,
     /// no rule had to do without the reference table
@@ -43,6 +48,7 @@ impl Reckoning<'_> {
         if self.broker.refused() > 0 {
             self.record.wrong(format!("rows were refused {} times while the box ran", self.broker.refused()));
         }
+        self.polls();
         if self.lossy {
             return [rules::EACH, rules::SOME].iter().for_each(|rule| self.at_most_once(rule, &messages));
         }
@@ -270,11 +276,57 @@ impl Reckoning<'_> {
         }
     }
 
+    /// What was polled is what the device said to that request, in time, and nothing when it did not; and all
+    /// that was kept has arrived.
+    fn polls(&self) {
+        let (polls, found) = (self.press.polls(), self.numbers(rules::POLLED));
+        self.nothing_twice(rules::POLLED, &found);
+        if self.in_order && !found.is_sorted() {
+            self.record.wrong(format!("what was polled is out of order: {found:?}"));
+        }
+        for (id, row) in self.cloud.rows(rules::POLLED) {
+            let Some(poll) = row.get("n").and_then(Value::as_i64).and_then(|n| polls.get(&n)) else {
+                self.record.wrong(format!("{id}: nobody asked for this: {row}"));
+                continue;
+            };
+            let fault = row.get("fault").is_some_and(Value::is_string);
+            let quality = if poll.value.is_some() { "good" } else { "bad" };
+            let is_right = row.get("device").and_then(Value::as_str) == Some(poll.device)
+                && row.get("v").and_then(Value::as_i64) == poll.value
+                && row.get("quality").and_then(Value::as_str) == Some(quality)
+                && fault == poll.value.is_none();
+            if !is_right {
+                self.record.wrong(format!("{id}: the row is {row}, and the press said {poll:?}"));
+            }
+        }
+        if self.refused {
+            return;
+        }
+        let found: BTreeSet<i64> = found.into_iter().collect();
+        let kept = self.press.kept();
+        let missing: Vec<&i64> = kept.difference(&found).collect();
+        if missing.len() as u64 > self.cloud.dropped(Some(rules::POLLED)) {
+            self.record.wrong(format!("of what was polled and kept these are missing: {missing:?}"));
+        }
+        self.counted(rules::POLLED);
+    }
+
     /// Every row of a device counted once, and knew the one before it.
     fn running(&self, messages: &[Message]) {
+        let rows = self.counted(rules::RUNNING);
+        let dropped = self.cloud.dropped(Some(rules::RUNNING));
+        let count = messages.iter().filter(|message| message.device != "end").count() as u64;
+        if rows + dropped < count || rows > count {
+            self.record.wrong(format!("{rows} rows were counted of {count} messages, and {dropped} dropped"));
+        }
+    }
+
+    /// Of each device no number was given twice, and who has the next knew the one before. Returns how many
+    /// rows there are.
+    fn counted(&self, rule: &str) -> u64 {
         let mut devices: BTreeMap<String, BTreeMap<i64, (i64, Option<i64>)>> = BTreeMap::new();
         let mut rows = 0;
-        for (id, row) in self.cloud.rows(rules::RUNNING) {
+        for (id, row) in self.cloud.rows(rule) {
             let number = |column: &str| row.get(column).and_then(Value::as_i64);
             let device = row.get("device").and_then(Value::as_str).unwrap_or_default();
             let (Some(n), Some(seen)) = (number("n"), number("seen")) else {
@@ -289,11 +341,6 @@ impl Reckoning<'_> {
                 self.record.wrong(format!("{id}: two rows of {device} were number {seen}"));
             }
         }
-        let dropped = self.cloud.dropped(Some(rules::RUNNING));
-        let count = messages.iter().filter(|message| message.device != "end").count() as u64;
-        if rows + dropped < count || rows > count {
-            self.record.wrong(format!("{rows} rows were counted of {count} messages, and {dropped} dropped"));
-        }
         for (device, rows) in devices {
             for ((seen, (n, _)), (next, (_, before))) in rows.iter().zip(rows.iter().skip(1)) {
                 if *next == seen + 1 && *before != Some(*n) {
@@ -303,6 +350,7 @@ impl Reckoning<'_> {
                 }
             }
         }
+        rows
     }
 
     /// A message moves the valve once at most each time that it was taken as new: not again when the journal

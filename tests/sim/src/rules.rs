@@ -56,6 +56,9 @@ pub const SPARE: &str = "spare";
 /// Rows of the stream without a journal.
 pub const NOISE: &str = "noise_each";
 
+/// What was polled, each with how many of its device there were before it, and the one before.
+pub const POLLED: &str = "polled";
+
 /// Rows of some, a while later.
 pub const ECHOES: &str = "echoes";
 /// The same, by a derived stream.
@@ -113,6 +116,10 @@ fn text(rule: &str, version: u64) -> String {
             "-- version {version}\nINSERT INTO uplink SELECT n, device, count(*) OVER w AS seen, lag(n) \
             OVER w AS before FROM tank WINDOW w AS (PARTITION BY device)"
         ),
+        POLLED => format!(
+            "-- version {version}\nINSERT INTO uplink SELECT n, device, v, quality, fault, count(*) OVER w AS \
+            seen, lag(n) OVER w AS before FROM level WINDOW w AS (PARTITION BY device)"
+        ),
         SILENT => {
             format!("--! idle_after = \"{}s\"\n{}", IDLE_AFTER.as_secs(), self::text(SESSIONS, version))
         }
@@ -148,7 +155,8 @@ fn text(rule: &str, version: u64) -> String {
     }
 }
 
-const STEADY: [&str; 16] = [
+const STEADY: [&str; 17] = [
+    POLLED,
     EACH,
     SOME,
     WINDOWS,

@@ -1,5 +1,6 @@
 //! The simulated world, as the engine sees it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::columns::Columns;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::echo;
+use crate::press::{Press, PressLine};
 use crate::record::Record;
 use crate::rules::RuleFiles;
 use crate::valve::{Valve, ValveLine};
@@ -125,6 +127,8 @@ pub struct SimulatedWorld {
     pub disk: Disk,
     /// the plant
     pub broker: Broker,
+    /// what is polled
+    pub press: Press,
     /// an output
     pub valve: Valve,
     /// the cloud
@@ -165,11 +169,20 @@ impl World for SimulatedWorld {
         );
         let sink =
             ValveLine { valve: self.valve.clone(), dice: self.dice.others(), record: self.record.clone() };
-        Ok(vec![Line {
+        let polled = PressLine::new(
+            &self.press,
+            self.dice.others(),
+            &self.record,
+            self.conditions.calm,
+            self.clock(),
+            schema(config, "level"),
+        );
+        let plant = Line {
             name: "plant".into(),
             source: Box::new(source),
             sinks: [("valve".to_owned(), Box::new(sink) as _)].into(),
-        }])
+        };
+        Ok(vec![plant, Line { name: "press".into(), source: Box::new(polled), sinks: BTreeMap::new() }])
     }
 
     fn uplink(

@@ -17,6 +17,7 @@ use tidegate_sim::broker::{Broker, Message, Weather};
 use tidegate_sim::cloud::Cloud;
 use tidegate_sim::dice::Dice;
 use tidegate_sim::disk::{Disk, Faults};
+use tidegate_sim::press::Press;
 use tidegate_sim::record::Record;
 use tidegate_sim::rules::{self, RuleFiles};
 use tidegate_sim::valve::Valve;
@@ -58,6 +59,7 @@ impl Stage {
             clock: Arc::new(SimulatedClock::new(&Arc::default())),
             disk: disk.clone(),
             broker: broker.clone(),
+            press: Press::default(),
             valve: valve.clone(),
             cloud: cloud.clone(),
             rules: RuleFiles::new(dice.others(), &record),

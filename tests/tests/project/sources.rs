@@ -77,16 +77,27 @@ fn rules_have_no_files_network_clock_or_runtime() {
 }
 
 /// What every rule language shares; what only SQL can do is asked for in `capability`.
-const NO_LANGUAGE: &[&str] =
-    &["rule.rs", "source.rs", "options.rs", "target.rs", "catalog.rs", "types.rs", "evaluation.rs", "index"];
+const NO_LANGUAGE: &[&str] = &[
+    "rule.rs",
+    "source.rs",
+    "options.rs",
+    "target.rs",
+    "catalog.rs",
+    "types.rs",
+    "evaluation.rs",
+    "limit.rs",
+    "index",
+];
 
 #[test]
 fn what_all_rule_languages_share_knows_none_of_them() {
     let of_sql = |file: &PathBuf| {
         let text = read(file);
+        // What the index looks at are expressions of DataFusion, whoever made them.
+        let is_index = file.components().any(|part| part.as_os_str() == "index");
         (1..)
             .zip(text.lines())
-            .filter(|(_, line)| line.contains("crate::sql"))
+            .filter(|(_, line)| line.contains("crate::sql") || line.contains("datafusion") && !is_index)
             .map(|(number, _)| format!("{}:{number}", file.display()))
             .collect::<Vec<_>>()
     };

@@ -1,6 +1,7 @@
 //! From what a file says to messages that can be decoded without looking anything up.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use can_dbc::{AttributeValue, MultiplexIndicator, NumericValue, SignalExtendedValueType, ValueType};
@@ -116,13 +117,13 @@ impl Compiler<'_> {
         let signals = &self.written.message.signals;
         let mut compiled: Vec<Signal> = Vec::with_capacity(signals.len());
         let mut by_name: HashMap<&str, usize> = HashMap::with_capacity(signals.len());
-        let mut names: HashSet<std::sync::Arc<str>> = HashSet::with_capacity(signals.len());
+        let mut names: HashSet<Arc<str>> = HashSet::with_capacity(signals.len());
         let mut multiplexing = Vec::with_capacity(signals.len());
         for (at, signal) in signals.iter().enumerate() {
             let mut notes = notes.signals.remove(&signal.name).unwrap_or_default();
             multiplexing.push(notes.multiplexor.take());
             let signal_compiled = self.signal(at, signal, notes, length);
-            let is_new = names.insert(std::sync::Arc::clone(&signal_compiled.name));
+            let is_new = names.insert(Arc::clone(&signal_compiled.name));
             if by_name.insert(&signal.name, at).is_some() || !is_new {
                 self.flaw(
                     Spot::Signal(at),

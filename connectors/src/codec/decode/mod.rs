@@ -207,6 +207,15 @@ impl Decoder {
         }
     }
 
+    /// Adds a row that has nothing but the time of arrival, for what came to nothing. False: rows without
+    /// their own time are left out.
+    pub fn add_blank(&mut self, arrival_ns: i64) -> bool {
+        let before = self.rows;
+        self.arrival_ns = arrival_ns;
+        self.begin_row();
+        self.end_row::<Fault>().is_ok() && self.rows > before
+    }
+
     fn read(&mut self, payload: &[u8]) -> Result<(), DecodeError> {
         let in_format = |format| {
             move |fault: Fault| match fault {

@@ -5,7 +5,7 @@ use super::config::{Counts, LengthConfig};
 use super::{Look, Why};
 
 /// Frames between a start and an end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Delimited {
     /// empty: a frame begins where the one before ends
     pub(super) start: Vec<u8>,
@@ -15,7 +15,7 @@ pub(super) struct Delimited {
 }
 
 /// Frames whose length is known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Length {
     pub(super) start: Vec<u8>,
     pub(super) length: LengthConfig,

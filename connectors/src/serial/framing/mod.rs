@@ -33,7 +33,7 @@ const GIVEN_UP: Duration = Duration::from_secs(1);
 const SAMPLE: usize = 64;
 
 /// Takes the bytes of a line apart.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Framer {
     kind: Kind,
     max: usize,
@@ -116,7 +116,7 @@ impl Why {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Kind {
     Delimited(Delimited),
     Length(Length),
@@ -244,6 +244,12 @@ impl Framer {
         }
         self.look(true, each);
         self.is_torn = false;
+    }
+
+    /// Bytes that a frame has at most.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.max
     }
 
     /// What became of all bytes.

@@ -283,6 +283,39 @@ fn kinds() -> Vec<(Value, fn(&[u8]) -> Vec<u8>)> {
     ]
 }
 
+/// A minute at 115 200 baud, 8N1: 11 520 bytes a second, a frame each 40, every hundredth of them damaged.
+#[test]
+fn a_minute_at_full_rate_is_accounted_for() {
+    let config = json!({ "start": "\\x7e", "length": { "at": 1 }, "checksum": "crc16_ccitt" });
+    let mut framer = framer(config);
+    let start = Instant::now();
+    framer.opened(start);
+    let mut bytes = Vec::new();
+    let (mut sent, mut damaged) = (0_u64, 0_u64);
+    while bytes.len() < 60 * 11_520 {
+        let mut frame = vec![0x7e, 38];
+        frame.extend((0..36).map(|n| (sent * 31 + n) as u8));
+        frame.extend_from_slice(&Sum::Crc16Ccitt.of(&frame).to_be_bytes()[2..]);
+        if sent % 100 == 99 {
+            frame[20] ^= 0x10;
+            damaged += 1;
+        }
+        sent += 1;
+        bytes.extend(frame);
+    }
+    let mut frames = 0_u64;
+    // What a driver hands over at a time, as it comes.
+    for (n, piece) in bytes.chunks(16).enumerate() {
+        let now =
+            start + Duration::from_millis(200) + Duration::from_micros(n as u64 * 16 * 1_000_000 / 11_520);
+        framer.push(piece, now, &mut |_| frames += 1);
+    }
+    let tally = framer.tally();
+    assert_eq!((frames, tally.bytes), (sent - damaged, bytes.len() as u64));
+    assert_eq!(tally.framed, (sent - damaged) * 40);
+    assert_eq!(tally.framed + tally.skipped + framer.waiting() as u64, tally.bytes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

@@ -25,7 +25,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::database::{VERSION, beside};
 use super::{BufferError, clocks};
-use crate::sequence::time::Readings;
+use crate::time::Readings;
 
 pub use purge::{Purge, Purged, purge};
 pub use rows::{Portion, Reader, Source};

@@ -7,7 +7,7 @@ use tidegate_core::{Rows, Seqs};
 
 use super::Inspector;
 use crate::buffer::{BufferError, block};
-use crate::sequence::time::{Readings, WallTime};
+use crate::time::{Readings, WallTime};
 
 /// Which rows are read.
 #[derive(Debug, Clone, PartialEq, Eq)]

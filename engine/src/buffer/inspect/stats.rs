@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Inspector, rows};
 use crate::buffer::BufferError;
 use crate::buffer::database::beside;
-use crate::sequence::time::{Known, Readings, WallTime};
+use crate::time::{Known, Readings, WallTime};
 
 /// What is in a buffer. Times are nanoseconds since 1970, by the box's clock, and corrected where that is
 /// known to have been wrong.

@@ -25,7 +25,8 @@ use super::{Failure, find_config, print};
 use crate::config;
 use crate::management::client::Client;
 use crate::management::command::log::SetLevel;
-use crate::management::command::reload::{Compared, Reload};
+use crate::management::command::reload::Reload;
+use crate::management::desk::Compared;
 
 /// The way to the box of this configuration.
 fn connect(config: ConfigArg) -> Result<Client, Failure> {

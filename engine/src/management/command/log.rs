@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use tidegate_core::Span;
 
+use super::{Caller, Command, Listener, Right};
 use crate::management::desk::Desk;
-use crate::management::{Caller, Code, Command, Listener, Refusal, Right};
+use crate::management::protocol::{Code, Refusal};
 
 /// Sets what is logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,10 +5,91 @@ pub mod reload;
 pub mod status;
 pub mod tail;
 
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::desk::Desk;
-use super::{Caller, Code, Command, Listener, Refusal};
+use super::protocol::{Code, Outcome, Refusal, Reply, Request, VERSION};
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// Look.
+    Read,
+    /// Change how the box runs.
+    Operate,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// for the log
+    pub name: String,
+    /// the most that it may do
+    pub right: Right,
+}
+
+/// Something that a box can be asked, or told to do.
+pub trait Command: Serialize + for<'de> Deserialize<'de> + Send {
+    /// its name
+    const OP: &'static str;
+    /// who may
+    const NEEDS: Right;
+    /// what it answers in the end
+    type Answer: Serialize + for<'de> Deserialize<'de> + Send;
+    /// what it tells while it goes on
+    type Part: Serialize + for<'de> Deserialize<'de> + Send;
+
+    /// Does it.
+    fn run(
+        self,
+        desk: &Desk,
+        caller: &Caller,
+        listener: &mut dyn Listener,
+    ) -> impl Future<Output = Result<Self::Answer, Refusal>> + Send;
+}
+
+/// Takes what a command tells while it goes on.
+pub trait Listener: Send {
+    /// Hands on `part`, a [`Command::Part`] as JSON: columns stay in their order. False: nobody listens any
+    /// more.
+    fn tell(&mut self, part: String) -> BoxFuture<'_, bool>;
+
+    /// Resolves when nobody listens any more.
+    fn gone(&mut self) -> BoxFuture<'_, ()>;
+}
+
+/// Checks that `caller` may run `C`, and does.
+async fn checked<C: Command>(
+    args: Value,
+    desk: &Desk,
+    caller: &Caller,
+    listener: &mut dyn Listener,
+) -> Result<Value, Refusal> {
+    let command: C = serde_json::from_value(args).map_err(|error| {
+        Refusal::new(Code::Invalid, format!("the args of `{}` cannot be understood: {error}", C::OP))
+    })?;
+    if caller.right < C::NEEDS {
+        return Err(Refusal::new(Code::Forbidden, format!("{} may look, but not `{}`", caller.name, C::OP)));
+    }
+    let answer = command.run(desk, caller, listener).await?;
+    serde_json::to_value(answer)
+        .map_err(|error| Refusal::new(Code::Unable, format!("the answer cannot be written: {error}")))
+}
+
+/// Answers `request`.
+pub async fn answer(desk: &Desk, caller: &Caller, request: Request, listener: &mut dyn Listener) -> Reply {
+    let Request { v, id, op, args } = request;
+    let outcome = if v == VERSION {
+        run(&op, args.unwrap_or_else(|| Value::Object(serde_json::Map::new())), desk, caller, listener).await
+    } else {
+        let reason = format!("this box speaks version {VERSION} of the protocol, not {v}");
+        Err(Refusal::new(Code::Invalid, reason).help("use the `tidegate` that is as old as the box"))
+    };
+    let outcome = outcome.map_or_else(Outcome::Failed, |result| Outcome::Successful { result });
+    Reply { v: VERSION, id, outcome }
+}
 
 /// What `op` can be.
 pub const OPS: [&str; 4] = [status::Status::OP, tail::Tail::OP, reload::Reload::OP, log::SetLevel::OP];
@@ -25,10 +106,10 @@ pub async fn run(
     listener: &mut dyn Listener,
 ) -> Result<Value, Refusal> {
     match op {
-        status::Status::OP => super::run::<status::Status>(args, desk, caller, listener).await,
-        tail::Tail::OP => super::run::<tail::Tail>(args, desk, caller, listener).await,
-        reload::Reload::OP => super::run::<reload::Reload>(args, desk, caller, listener).await,
-        log::SetLevel::OP => super::run::<log::SetLevel>(args, desk, caller, listener).await,
+        status::Status::OP => checked::<status::Status>(args, desk, caller, listener).await,
+        tail::Tail::OP => checked::<tail::Tail>(args, desk, caller, listener).await,
+        reload::Reload::OP => checked::<reload::Reload>(args, desk, caller, listener).await,
+        log::SetLevel::OP => checked::<log::SetLevel>(args, desk, caller, listener).await,
         _ => {
             let refusal = Refusal::new(Code::Invalid, format!("there is no command `{op}`"));
             Err(refusal.help(format!("a box can be asked: {}", OPS.join(", "))))

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Caller, Command, Listener, Right};
 use crate::management::desk::Desk;
+use crate::management::protocol::Refusal;
 use crate::management::report::Report;
-use crate::management::{Caller, Command, Listener, Refusal, Right};
 
 /// Asks for a [`Report`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,6 @@ impl Command for Status {
     type Part = ();
 
     async fn run(self, desk: &Desk, _: &Caller, _: &mut dyn Listener) -> Result<Report, Refusal> {
-        Ok(desk.report())
+        Ok(Report::new(desk))
     }
 }

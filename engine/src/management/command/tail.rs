@@ -8,8 +8,9 @@ use serde_json::Value;
 use tidegate_connectors::codec::Encoder;
 use tidegate_core::diagnostic::nearest;
 
+use super::{Caller, Command, Listener, Right};
 use crate::management::desk::Desk;
-use crate::management::{Caller, Code, Command, Listener, Refusal, Right};
+use crate::management::protocol::{Code, Refusal};
 use crate::system;
 use crate::tap::{Ear, Passed};
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::management::client::{AskError, Client};
 use crate::management::command::status::Status;
+use crate::management::office::Office;
 use crate::management::tests::desk;
 
 fn open(dir: &Path) -> Office {

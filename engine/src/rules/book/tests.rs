@@ -5,7 +5,7 @@
 use super::*;
 use crate::rules::router::{Routed, in_order};
 use crate::rules::worker::Worker;
-use crate::sequence::numbers::Numbers;
+use crate::sequencer::numbers::Numbers;
 use arrow::array::{AsArray, Float64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use futures::FutureExt;

@@ -87,6 +87,14 @@ pub(super) struct Stamp {
     ctime: (i64, i64),
 }
 
+impl Stamp {
+    /// Whether it is that of the same file with the same content, wherever it lies by now and whoever may
+    /// read it.
+    pub(super) fn is_of_same_file(&self, other: &Self) -> bool {
+        (self.inode, self.len, self.mtime) == (other.inode, other.len, other.mtime)
+    }
+}
+
 pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     fs::metadata(path).ok().map(|meta| stamp_of(&meta))
 }
@@ -114,7 +122,9 @@ pub(super) fn read(path: &Path) -> Result<(Source, Stamp), Diagnostic> {
         return Err(cannot("the rule is no file".into())
             .help(Some("only files, and links to files, are rules".to_owned())));
     }
-    let language = Language::from_path(path).unwrap_or_default();
+    let Some(language) = Language::from_path(path) else {
+        return Err(cannot("its ending names no language of rules".into()));
+    };
     let most = language.max_bytes();
     if meta.len() > most {
         return Err(cannot(format!("the rule is {} bytes long; more than {most} are not read", meta.len())));

@@ -5,11 +5,20 @@
 use super::files::by_name;
 use super::*;
 use crate::sequence::change::Change;
+use crate::sequence::edit::Edit;
 use crate::status::Status;
 use arrow::datatypes::Schema;
 use std::io::Write as _;
 use tidegate_core::schema::ts_field;
 use tidegate_rules::{Catalog, Language, OutputColumns};
+
+fn catalog() -> Catalog {
+    Catalog {
+        inputs: [("tank".to_owned(), Some(Arc::new(Schema::new(vec![ts_field()]))))].into(),
+        outputs: [("lamp".to_owned(), OutputColumns::default())].into(),
+        ..Catalog::default()
+    }
+}
 
 struct Watched {
     dir: tempfile::TempDir,
@@ -28,13 +37,8 @@ impl Watched {
     fn start_after(rules: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         files.iter().for_each(|(name, text)| fs::write(dir.path().join(name), text).unwrap());
-        let catalog = Catalog {
-            inputs: [("tank".to_owned(), Some(Arc::new(Schema::new(vec![ts_field()]))))].into(),
-            outputs: [("lamp".to_owned(), OutputColumns::default())].into(),
-            ..Catalog::default()
-        };
         let status = Arc::new(Status::default());
-        let mut book = RuleBook::new(catalog, 1, Arc::clone(&status)).quiet();
+        let mut book = RuleBook::new(catalog(), 1, Arc::clone(&status)).quiet();
         rules.iter().for_each(|(name, text)| {
             drop(book.put(&Arc::from(*name), name, &Source::new(Language::Sql, text), &Arc::from(*name)))
         });
@@ -220,34 +224,98 @@ fn two_files_of_one_name_are_refused_and_both_are_named() {
     );
 }
 
+/// A directory without a thread: what is looked at is said by the test.
+struct Unwatched {
+    dir: tempfile::TempDir,
+    rules: RulesDir,
+    status: Arc<Status>,
+}
+
+impl Unwatched {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let status = Arc::new(Status::default());
+        let book = RuleBook::new(catalog(), 1, Arc::clone(&status)).quiet();
+        let (rules, _) = RulesDir::new(dir.path(), TableFiles::default(), book);
+        Self { dir, rules, status }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Looks at the file of rule `name`, and says which rules were put, and from which they inherit.
+    fn take(&mut self, name: &str) -> Vec<(String, String)> {
+        let missing = self.rules.note_missing(&list(self.dir.path()).unwrap());
+        let mut changes = Vec::new();
+        self.rules.take(&Arc::from(name), &self.path(&format!("{name}.sql")), &missing, &mut changes);
+        let put = changes.into_iter().filter_map(|change| match change.edit? {
+            Edit::Put { name, inherits, .. } => Some((name, inherits)),
+            other => panic!("{other:?}"),
+        });
+        put.collect()
+    }
+
+    fn refused(&self, name: &str) -> bool {
+        self.status.rules.of(name).refused.is_some()
+    }
+}
+
+fn put(name: &str, inherits: &str) -> Vec<(String, String)> {
+    vec![(name.to_owned(), inherits.to_owned())]
+}
+
 #[test]
 fn a_rule_with_two_files_keeps_running_and_goes_on_when_one_is_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.sql");
-    fs::write(&path, lamp(1)).unwrap();
-    let catalog = Catalog {
-        inputs: [("tank".to_owned(), Some(Arc::new(Schema::new(vec![ts_field()]))))].into(),
-        outputs: [("lamp".to_owned(), OutputColumns::default())].into(),
-        ..Catalog::default()
-    };
-    let status = Arc::new(Status::default());
-    let book = RuleBook::new(catalog, 1, Arc::clone(&status)).quiet();
-    let (mut rules, _handle) = RulesDir::new(dir.path(), TableFiles::default(), book);
-    let name: Arc<str> = Arc::from("a");
-    let mut changes = Vec::new();
-    rules.take(&name, &path, &[], &mut changes);
-    assert_eq!(changes.len(), 1);
-    let both = [path.clone(), dir.path().join("a.other")];
-    rules.refuse_doubles(&name, &both);
-    assert!(status.rules.of("a").refused.get().unwrap().1.contains("would both be the rule `a`"));
-    assert_eq!(rules.book.worker_of("a"), Some(0));
+    let mut dir = Unwatched::new();
+    fs::write(dir.path("a.sql"), lamp(1)).unwrap();
+    assert_eq!(dir.take("a"), put("a", "a"));
+    let (name, both) = (Arc::from("a"), [dir.path("a.sql"), dir.path("a.other")]);
+    dir.rules.refuse_doubles(&name, &both);
+    assert!(dir.status.rules.of("a").refused.get().unwrap().1.contains("would both be the rule `a`"));
+    assert_eq!(dir.rules.book.worker_of("a"), Some(0));
     // It is said once.
-    status.rules.of("a").refused.clear();
-    rules.refuse_doubles(&name, &both);
-    assert!(!status.rules.of("a").refused.is_some());
-    rules.take(&name, &path, &[], &mut changes);
-    assert!(rules.book.wrong().is_empty());
-    assert!(rules.book.runs("a", &Source::new(Language::Sql, lamp(1))));
+    dir.status.rules.of("a").refused.clear();
+    dir.rules.refuse_doubles(&name, &both);
+    assert!(!dir.refused("a"));
+    assert_eq!(dir.take("a"), put("a", "a"));
+    assert!(dir.rules.book.wrong().is_empty());
+    assert!(dir.rules.book.runs("a", &Source::new(Language::Sql, lamp(1))));
+}
+
+#[test]
+fn a_rule_whose_file_cannot_be_read_for_a_moment_goes_on_under_its_new_name() {
+    let mut dir = Unwatched::new();
+    fs::write(dir.path("a.sql"), lamp(1)).unwrap();
+    assert_eq!(dir.take("a"), put("a", "a"));
+    // A folder cannot be read, by root neither.
+    fs::rename(dir.path("a.sql"), dir.path("kept")).unwrap();
+    fs::create_dir(dir.path("a.sql")).unwrap();
+    assert_eq!(dir.take("a"), []);
+    assert!(dir.refused("a"));
+    fs::remove_dir(dir.path("a.sql")).unwrap();
+    fs::rename(dir.path("kept"), dir.path("b.sql")).unwrap();
+    assert_eq!(dir.take("b"), put("b", "a"));
+    assert!(!dir.refused("b") && dir.rules.book.wrong().is_empty());
+}
+
+#[test]
+fn a_file_that_is_renamed_while_nobody_can_read_it_takes_the_version_that_runs_along() {
+    let mut dir = Unwatched::new();
+    fs::write(dir.path("a.sql"), lamp(1)).unwrap();
+    assert_eq!(dir.take("a"), put("a", "a"));
+    let too_long = lamp(1) + &" ".repeat(1 << 20);
+    fs::write(dir.path("a.sql"), too_long).unwrap();
+    assert_eq!(dir.take("a"), []);
+    fs::rename(dir.path("a.sql"), dir.path("b.sql")).unwrap();
+    assert_eq!(dir.take("b"), put("b", "a"));
+    assert!(dir.refused("b") && dir.rules.book.worker_of("a").is_none());
+    // Another file that cannot be read is another rule.
+    fs::create_dir(dir.path("c.sql")).unwrap();
+    assert_eq!(dir.take("c"), []);
+    fs::write(dir.path("b.sql"), lamp(1)).unwrap();
+    assert_eq!(dir.take("b"), put("b", "b"));
+    assert!(!dir.refused("b"));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use super::evaluate_all;
 use super::keys::Keys;
 use super::sums::{Sums, SumsAtRest};
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 use crate::sql::floats::{canonical, checked};
 use crate::sql::operators::at_rest::column_of;
 

@@ -13,7 +13,7 @@ use tidegate_core::TS;
 use super::keys::Keys;
 use super::partition::{Content, Done, Open, Partition, Row};
 use super::{Chunk, Pass, an_eighth, evaluate_all, times};
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 
 /// How many keys are kept at least before any is forgotten.
 const FEW: usize = 64;

@@ -8,7 +8,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::time_window::window_time;
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 use crate::sql::table_functions::WINDOW_TIME_NS;
 use crate::sql::windows::TimeWindows;
 

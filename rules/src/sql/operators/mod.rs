@@ -57,7 +57,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 use tidegate_core::{Rows, Seqs, TS};
 
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 use crate::rule::{Emissions, SealedState, Step, When};
 use crate::sql::words::failure;
 
@@ -78,7 +78,7 @@ pub(super) use pattern::{Formula, MatchAggregate, MatchRows, Recognition, Slot};
 pub(super) use row_window_aggregate::{CUT_ROWS, CutWindow, RowWindowAggregate, WindowGroups};
 pub(super) use row_windows::RowWindows;
 pub(super) use running::{Emit, RunningAggregate};
-pub use shared::SharedParts;
+pub(crate) use shared::SharedParts;
 pub(super) use shared::{Computes, PassNumber, Shared};
 pub(super) use source::Source;
 pub(super) use stateless::{Filter, Project};

@@ -9,7 +9,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::{Chunk, Columns, Operator, Pass, each_evaluable, evaluate_all, written};
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 
 /// Keeps the rows for which a condition holds.
 #[derive(Debug)]

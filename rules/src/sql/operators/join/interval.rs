@@ -16,7 +16,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use super::kept::{KeptRows, side_by_side};
 use super::keys::Keys;
 use super::pairs_that_hold;
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 use crate::rule::SealedState;
 use crate::sql::operators::at_rest::{rows_of, take_state};
 use crate::sql::operators::{Chunk, Held, Operator, Pass, an_eighth, each_evaluable, written};

@@ -21,7 +21,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::{Chunk, each_evaluable};
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 use crate::rule::Emissions;
 
 pub(in crate::sql) use interval::{IntervalJoin, IntervalSide, Reach};

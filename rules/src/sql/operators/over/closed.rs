@@ -12,7 +12,7 @@ use datafusion_physical_expr::window::WindowExpr;
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use super::super::{Chunk, Operator, Pass, each_evaluable};
-use crate::evaluation::{evaluate, unpanicked};
+use crate::expression::{evaluate, guarded};
 use crate::sql::words::failure;
 
 /// The operator. It keeps nothing: it sees a window's rows once, when the window closes.
@@ -75,7 +75,7 @@ impl OverClosed {
     fn compare(&self, set: Chunk) -> Result<Chunk> {
         let mut columns = set.batch.columns().to_vec();
         for function in &self.functions {
-            columns.push(unpanicked(|| function.evaluate(&set.batch))?);
+            columns.push(guarded(|| function.evaluate(&set.batch))?);
         }
         Ok(Chunk { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, causes: set.causes })
     }

@@ -28,7 +28,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::{Chunk, Held as Kept, Operator, Pass, each_evaluable, evaluate_all};
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 use crate::rule::SealedState;
 use crate::sql::operators::at_rest::{place_of, take_state};
 

@@ -10,7 +10,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::rows::Rows;
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 use crate::sql::operators::evaluate_all;
 use crate::sql::pattern::formula::At;
 

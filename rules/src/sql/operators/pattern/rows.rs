@@ -10,7 +10,7 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 
-use crate::evaluation::evaluate;
+use crate::expression::evaluate;
 
 /// Segments are joined until they have as many rows: below that, looking through many of them costs more than
 /// a copy.

@@ -91,19 +91,18 @@ impl Hash for Computes {
 
 /// The parts of the rules of one worker.
 #[derive(Debug, Default)]
-pub struct SharedParts {
+pub(crate) struct SharedParts {
     parts: HashMap<Arc<Computes>, Vec<Weak<Mutex<Part>>>>,
 }
 
 impl SharedParts {
     /// How many parts there are, each of them with one rule or many.
-    #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.parts.values().flatten().filter(|part| part.strong_count() > 0).count()
     }
 
     /// Forgets parts that nobody uses any more, and copies of what the others hold.
-    pub fn tidy(&mut self) {
+    pub(crate) fn tidy(&mut self) {
         self.parts.retain(|_, parts| {
             parts.retain(|part| part.strong_count() > 0);
             parts.iter().filter_map(Weak::upgrade).for_each(|part| {

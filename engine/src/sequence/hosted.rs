@@ -12,29 +12,29 @@ use crate::tap::Passed;
 
 /// A rule with what belongs to it.
 pub struct Hosted {
-    pub(super) rule: Box<dyn Rule>,
+    pub(crate) rule: Box<dyn Rule>,
     /// see [`Load::hash`]
-    pub(super) version: Arc<str>,
-    pub(super) mode: Mode,
-    pub(super) delivery: DeliveryPolicy,
-    pub(super) status: Arc<RuleStatus>,
-    pub(super) bad_rows: Sampler,
-    pub(super) late: Sampler,
-    pub(super) forgotten: Sampler,
-    pub(super) ahead: Sampler,
+    pub(crate) version: Arc<str>,
+    pub(crate) mode: Mode,
+    pub(crate) delivery: DeliveryPolicy,
+    pub(crate) status: Arc<RuleStatus>,
+    pub(crate) bad_rows: Sampler,
+    pub(crate) late: Sampler,
+    pub(crate) forgotten: Sampler,
+    pub(crate) ahead: Sampler,
     /// when the rule wants a tick
-    pub(super) wakes_at: Option<i64>,
+    pub(crate) wakes_at: Option<i64>,
     /// see [`tidegate_rules::Silences::awaited`]
-    pub(super) silences: Vec<(Arc<str>, i64)>,
+    pub(crate) silences: Vec<(Arc<str>, i64)>,
 }
 
 impl Hosted {
     /// Whether it wants a tick by now.
-    pub(super) fn is_due(&self, now: i64) -> bool {
+    pub(crate) fn is_due(&self, now: i64) -> bool {
         self.wakes_at.is_some_and(|at| at <= now)
     }
 
-    pub(super) fn note(&mut self, name: &Arc<str>, out: &Emissions, wall_ns: i64) {
+    pub(crate) fn note(&mut self, name: &Arc<str>, out: &Emissions, wall_ns: i64) {
         let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
         self.status.rows.add(rows as u64);
         if let Some(emission) = out.rows.last() {

@@ -40,7 +40,7 @@ use crate::config::{Config, Stream};
 use crate::rules::book::RuleBook;
 use crate::sequence::edit::Edit;
 use crate::sequence::entry::Entry;
-use crate::sequence::schemas::typed;
+use crate::sequencer::schemas::typed;
 use crate::status::StreamStatus;
 use again::Again;
 use stored::{ListenedTo, Manifest, StoredEdit, StoredRule, StoredSource, stored};

@@ -1,4 +1,4 @@
-//! What streams remember of retained messages, on disk: `DATA_DIR/retained/STREAM`.
+//! What streams have to remember through a restart, on disk: `DATA_DIR/memory/STREAM`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use tidegate_connectors::Keep;
 
 use crate::disk::Disk;
 
-/// The files of a box.
+/// The files of a box, one a stream.
 #[derive(Clone)]
-pub struct Memories {
+pub struct StreamMemory {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
 }
 
-impl Memories {
+impl StreamMemory {
     /// Below `data_dir`.
     pub fn new(data_dir: &Path, disk: Arc<dyn Disk>) -> Self {
-        Self { dir: data_dir.join("retained"), disk }
+        Self { dir: data_dir.join("memory"), disk }
     }
 
     /// What was kept for a stream; nothing, if it cannot be read.
@@ -33,7 +33,7 @@ impl Memories {
                 stream,
                 path = %path.display(),
                 %error,
-                "cannot be read: retained messages may make their rows again"
+                "cannot be read: what the stream has had may make its rows again"
             );
             Vec::new()
         })
@@ -42,10 +42,10 @@ impl Memories {
     /// Keeps it, on a thread that may wait for the disk.
     #[must_use]
     pub fn keep(&self) -> Keep {
-        let memories = self.clone();
+        let memory = self.clone();
         Arc::new(move |stream: &str, content| {
-            let (memories, stream) = (memories.clone(), stream.to_owned());
-            let stored = tokio::task::spawn_blocking(move || memories.store(&stream, &content));
+            let (memory, stream) = (memory.clone(), stream.to_owned());
+            let stored = tokio::task::spawn_blocking(move || memory.store(&stream, &content));
             Box::pin(async move { stored.await.map_err(io::Error::other)? })
         })
     }
@@ -67,11 +67,11 @@ mod tests {
     #[tokio::test]
     async fn what_was_kept_last_is_found_again() {
         let dir = tempfile::tempdir().unwrap();
-        let memories = Memories::new(dir.path(), Arc::new(SystemDisk));
-        assert!(memories.load("tank").is_empty());
+        let memory = StreamMemory::new(dir.path(), Arc::new(SystemDisk));
+        assert!(memory.load("tank").is_empty());
         for content in [b"one".to_vec(), b"two".to_vec()] {
-            memories.keep()("tank", content).await.unwrap();
+            memory.keep()("tank", content).await.unwrap();
         }
-        assert_eq!(memories.load("tank"), b"two");
+        assert_eq!(memory.load("tank"), b"two");
     }
 }

@@ -1,7 +1,7 @@
 //! Who listens: which lines are up and read, so that it is silence when no row comes.
 //!
 //! Nothing that is waited for comes while a line is down, nor while the far side still sends what it has
-//! kept, nor from a broker that hangs. So a silence is not taken for one until the line has shown, after the
+//! kept, nor from a far side that hangs. So a silence is not taken for one until the line has shown, after the
 //! fact, that it was listening: when a rule would take note of a silence, the line is asked, and its answer
 //! is an entry of the sequence. A line that does not answer holds up nothing but the silences of its own
 //! streams.
@@ -24,7 +24,7 @@ pub struct Listeners {
     lines: Vec<Listener>,
     /// the streams, by the lines that bring them
     groups: BTreeMap<Vec<usize>, Group>,
-    /// see [`crate::sequence::time::SequenceTime::now_and_leaps`]
+    /// see [`crate::time::SequenceTime::now_and_leaps`]
     leaps: u64,
 }
 

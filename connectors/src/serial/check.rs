@@ -1,0 +1,194 @@
+//! What must hold for the configuration beyond the types of its keys.
+
+use std::time::Duration;
+
+use tidegate_core::Span;
+
+use super::config::{ConnectionConfig, OutputConfig, StreamConfig};
+use crate::quality::{FAULT, QUALITY};
+use crate::table::{At, Problem, Review, tell};
+
+/// Longer than any device needs between two requests.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What nobody waits for any longer.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+
+impl ConnectionConfig {
+    /// Says what is wrong with it.
+    pub(crate) fn check(&self, review: &mut Review<'_>) {
+        tell(self.problems(), review);
+    }
+
+    /// What is wrong with it.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.port.problems();
+        problems.extend(self.frame.problems().into_iter().map(|problem| problem.inside("frame")));
+        problems.extend(check_timeout(&["connect_timeout"], self.connect_timeout));
+        if self.pause_between_requests.0 > LONGEST_PAUSE {
+            let what = format!("a pause is at most {}", Span(LONGEST_PAUSE));
+            problems.push(Problem::new(&["pause_between_requests"], what));
+        }
+        if self.park.time.0.is_zero() {
+            problems.push(Problem::new(&["park", "for"], "a device is parked for longer than nothing"));
+        }
+        if self.backoff.min.0.is_zero() {
+            let what = "`backoff.min` must be longer than nothing";
+            problems.push(Problem::new(&["backoff", "min"], what).help("write a pause such as \"500ms\""));
+        }
+        if self.backoff.min > self.backoff.max {
+            problems.push(Problem::new(&["backoff", "min"], "`backoff.min` is longer than `backoff.max`"));
+        }
+        problems
+    }
+}
+
+fn check_timeout(at: &[&str], timeout: Span) -> Option<Problem> {
+    let is_wrong = timeout.0 < Duration::from_millis(1) || timeout.0 > LONGEST_TIMEOUT;
+    let what = || format!("a timeout is from 1ms to {}, and not {timeout}", Span(LONGEST_TIMEOUT));
+    is_wrong.then(|| Problem::new(at, what()))
+}
+
+impl StreamConfig {
+    /// Says what is wrong with it.
+    pub(crate) fn check(&self, review: &mut Review<'_>) {
+        self.payload.check_fields(review);
+        self.payload.check_format(review);
+        self.payload.check_times(review);
+        tell(self.problems(), review);
+        // Whatever is left is found by what a box would open.
+        if !review.has_errors()
+            && let Err(why) = self.decoder(Vec::new())
+        {
+            review.error(At::Table, format!("{}: {why}", review.title), None);
+        }
+    }
+
+    /// What is wrong with it, besides its payload.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Some(poll) = &self.poll {
+            if poll.send.0.is_empty() {
+                problems.push(Problem::new(&["poll", "send"], "the request has no bytes"));
+            }
+            if poll.every.0 < Duration::from_millis(1) {
+                problems.push(Problem::new(&["poll", "every"], "`every` is at least 1ms"));
+            }
+            problems.extend(check_timeout(&["poll", "timeout"], poll.timeout));
+        }
+        if self.stale_after.is_some() && !self.quality {
+            problems.push(
+                Problem::new(&["stale_after"], "a stale stream says so in the column `quality`")
+                    .help("add `quality = true`"),
+            );
+        }
+        let columns = self.payload.fields.iter().flatten().map(|(name, _)| name.as_str());
+        for name in columns.filter(|name| self.quality && [QUALITY, FAULT].contains(name)) {
+            let what = format!("the stream has the column `{name}` already");
+            problems.push(Problem::new(&["fields", name], what).help("choose another name"));
+        }
+        problems
+    }
+}
+
+impl OutputConfig {
+    /// Says what is wrong with it.
+    pub(crate) fn check(&self, review: &mut Review<'_>) {
+        tell(self.problems(), review);
+    }
+
+    /// What is wrong with it.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.payload.is_empty() {
+            problems.push(
+                Problem::new(&["payload"], "nothing would be sent")
+                    .help("write one such as \"T{net}\\r\\n\""),
+            );
+        }
+        problems.extend(check_timeout(&["timeout"], self.timeout));
+        problems
+    }
+
+    /// The columns that stand in its payload, by name.
+    pub(crate) fn required_columns(&self) -> Vec<String> {
+        let columns: std::collections::BTreeSet<_> = self.payload.columns().map(str::to_owned).collect();
+        columns.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn said(check: impl FnOnce(&mut Review<'_>)) -> Vec<String> {
+        let mut review = Review::new("[it]", Path::new("/"), Vec::new());
+        check(&mut review);
+        review.remarks.into_iter().map(|remark| format!("{:?} {}", remark.at, remark.message)).collect()
+    }
+
+    fn connection(mut config: Value) -> Vec<String> {
+        let config = ConnectionConfig::read(config.as_object_mut().unwrap()).unwrap();
+        said(|review| config.check(review))
+    }
+
+    fn stream(mut config: Value) -> Vec<String> {
+        let config = StreamConfig::read(config.as_object_mut().unwrap()).unwrap();
+        said(|review| config.check(review))
+    }
+
+    #[test]
+    fn the_schema_of_a_connection_has_the_keys_of_its_port() {
+        let schema = schemars::schema_for!(crate::ConnectionConfig).to_value();
+        let variants = schema["oneOf"].as_array().unwrap();
+        let serial = variants.iter().find(|of| of["properties"]["kind"]["const"] == "serial").unwrap();
+        for key in ["device", "baud", "usb", "frame", "park"] {
+            assert!(serial["properties"][key].is_object(), "{key}: {serial}");
+        }
+        assert_eq!(
+            (&serial["additionalProperties"], &serial["required"]),
+            (&json!(false), &json!(["kind", "frame"]))
+        );
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_named_with_its_place() {
+        let frame = || json!({ "end": "\r\n" });
+        assert_eq!(connection(json!({ "device": "/dev/ttyS0", "baud": 9600, "frame": frame() })), [""; 0]);
+        for (said, words) in [
+            (connection(json!({ "frame": frame() })), "which port"),
+            (connection(json!({ "device": "/dev/ttyS0", "frame": {} })), "[\"frame\"]"),
+            (connection(json!({ "device": "tcp://a:1", "baud": 1, "frame": frame() })), "[\"baud\"]"),
+            (
+                connection(json!({ "device": "/dev/ttyS0", "frame": frame(), "connect_timeout": "0s" })),
+                "[\"connect_timeout\"]",
+            ),
+        ] {
+            assert!(said.len() == 1 && said[0].contains(words), "{words}: {said:?}");
+        }
+        let poll = |poll: Value| stream(json!({ "connection": "scale", "format": "raw", "poll": poll }));
+        assert_eq!(poll(json!({ "send": "P\\r\\n", "every": "500ms", "timeout": "200ms" })), [""; 0]);
+        for (said, words) in [
+            (poll(json!({ "send": "", "every": "1s" })), "no bytes"),
+            (poll(json!({ "send": "P", "every": "0s" })), "at least 1ms"),
+            (poll(json!({ "send": "P", "every": "1s", "timeout": "1h" })), "from 1ms to 10min"),
+            (
+                stream(json!({
+                    "connection": "scale", "quality": true, "format": "key_value", "fields": { "fault": "utf8" },
+                })),
+                "already",
+            ),
+            (stream(json!({ "connection": "scale", "format": "regex" })), "needs a `pattern`"),
+        ] {
+            assert!(said.len() == 1 && said[0].contains(words), "{words}: {said:?}");
+        }
+        let output: OutputConfig =
+            serde_json::from_value(json!({ "connection": "scale", "payload": "" })).unwrap();
+        assert!(output.problems()[0].to_string().contains("nothing would be sent"));
+    }
+}

@@ -1,0 +1,330 @@
+//! The streams of one line: whose a frame is, what is asked when, and the rows that wait for the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use tidegate_core::{Batch, Clock, Sampler};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::config::{PollConfig, StreamConfig};
+use super::escapes::hex_dump;
+use super::framing::{Framer, Tally, Why};
+use crate::line::decoding::Decoding;
+use crate::line::handover::{HandOver, Pending};
+use crate::line::parking::{ParkConfig, Parking, Turn};
+use crate::line::schedule::Schedule;
+use crate::quality::{FAULT, QUALITY, Quality};
+use crate::status::{Counter, Intake, LineStatus};
+
+/// Why nothing is read of a device that is left alone.
+const LEFT_ALONE: &str = "the device did not answer and is left alone for a while (`park`)";
+
+/// Rows of one stream.
+pub(super) struct Stream {
+    config: StreamConfig,
+    name: Arc<str>,
+    decoding: Decoding,
+    intake: Arc<Intake>,
+    /// of each row, where they are columns
+    verdicts: Vec<(Quality, Option<String>)>,
+}
+
+impl Stream {
+    pub(super) fn new(name: &str, config: &StreamConfig, decoding: Decoding, intake: Arc<Intake>) -> Self {
+        Self { config: config.clone(), name: name.into(), decoding, intake, verdicts: Vec::new() }
+    }
+
+    fn take_frame(&mut self, frame: &[u8], source: &str, now_ns: i64) {
+        let (malformed, misfits) = (self.intake.malformed.get(), self.intake.misfits.get());
+        let rows = self.decoding.decode(frame, &[], source, now_ns);
+        if self.intake.malformed.get() > malformed {
+            return self.is_bad("the frame could not be read", Quality::Bad, now_ns);
+        }
+        let verdict = match self.intake.misfits.get() - misfits {
+            0 => (Quality::Good, None),
+            count => (Quality::Uncertain, Some(format!("values that do not fit their columns: {count}"))),
+        };
+        if self.config.quality {
+            self.verdicts.extend(std::iter::repeat_n(verdict, rows));
+        }
+    }
+
+    /// A row without values, if the stream has asked for such.
+    fn is_bad(&mut self, fault: &str, quality: Quality, now_ns: i64) {
+        if self.config.quality && self.decoding.decoder.add_blank(now_ns) {
+            self.verdicts.push((quality, Some(fault.to_owned())));
+        }
+    }
+}
+
+impl Pending for Stream {
+    fn len(&self) -> usize {
+        self.decoding.len()
+    }
+
+    fn take(&mut self) -> Option<Batch> {
+        let batch = self.decoding.take()?;
+        if !self.config.quality {
+            return Some(batch);
+        }
+        let verdicts = std::mem::take(&mut self.verdicts);
+        let qualities: StringArray = verdicts.iter().map(|(quality, _)| Some(quality.as_str())).collect();
+        let faults: StringArray = verdicts.iter().map(|(_, fault)| fault.as_deref()).collect();
+        let added = [QUALITY, FAULT].map(|name| Arc::new(Field::new(name, DataType::Utf8, true)));
+        let schema = batch.rows.schema();
+        let schema = Schema::new(schema.fields().iter().cloned().chain(added).collect::<Vec<_>>());
+        let arrays = [Arc::new(qualities) as ArrayRef, Arc::new(faults)];
+        let arrays = batch.rows.columns().iter().cloned().chain(arrays).collect();
+        // There is a verdict for each row.
+        let rows = RecordBatch::try_new(Arc::new(schema), arrays).ok()?;
+        Some(Batch { rows, ..batch })
+    }
+}
+
+/// What the streams have in common with each other: the line.
+pub(super) struct Streams {
+    /// the connection, for the log
+    line: Arc<str>,
+    pub(super) rows: HandOver<Stream>,
+    configs: Vec<(Arc<str>, StreamConfig)>,
+    /// by when a frame has to come, or the stream is stale; none: it is, or need not be
+    stale_at: Vec<Option<Instant>>,
+    /// the streams that are polled, by their places, in the order of the schedule
+    polled: Vec<usize>,
+    schedule: Schedule,
+    parking: Parking<Arc<str>>,
+    clock: Arc<dyn Clock>,
+    status: Arc<LineStatus>,
+    counts: Counts,
+    told: Tally,
+    skipped: Sampler,
+    unclaimed: Sampler,
+    strays: Sampler,
+}
+
+/// What the protocol counts besides.
+struct Counts {
+    strays: Arc<Counter>,
+    unclaimed: Arc<Counter>,
+    overruns: Arc<Counter>,
+    skipped: Arc<Counter>,
+    resyncs: Arc<Counter>,
+    mismatches: Arc<Counter>,
+    too_long: Arc<Counter>,
+}
+
+impl Streams {
+    pub(super) fn new(
+        line: &str,
+        streams: Vec<Stream>,
+        park: ParkConfig,
+        clock: Arc<dyn Clock>,
+        status: Arc<LineStatus>,
+    ) -> Self {
+        let configs: Vec<_> =
+            streams.iter().map(|stream| (Arc::clone(&stream.name), stream.config.clone())).collect();
+        let polls: Vec<(usize, &PollConfig)> = configs
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (_, config))| Some((index, config.poll.as_ref()?)))
+            .collect();
+        let counts = Counts {
+            strays: status.counter("strays"),
+            unclaimed: status.counter("unclaimed"),
+            overruns: status.counter("overruns"),
+            skipped: status.counter("skipped_bytes"),
+            resyncs: status.counter("resyncs"),
+            mismatches: status.counter("checksum_errors"),
+            too_long: status.counter("too_long"),
+        };
+        Self {
+            line: line.into(),
+            schedule: Schedule::new(line, polls.iter().map(|(_, poll)| poll.every.0)),
+            polled: polls.iter().map(|(index, _)| *index).collect(),
+            stale_at: vec![None; configs.len()],
+            configs,
+            rows: HandOver::new(streams, Arc::clone(&status)),
+            parking: Parking::new(park, Arc::clone(&status)),
+            clock,
+            status,
+            counts,
+            told: Tally::default(),
+            skipped: Sampler::default(),
+            unclaimed: Sampler::default(),
+            strays: Sampler::default(),
+        }
+    }
+
+    /// Reading begins.
+    pub(super) fn begin(&mut self, inlet: crate::Inlet, now: Instant) {
+        self.rows.open(inlet);
+        self.schedule.begin(now);
+    }
+
+    /// Whether any stream is not asked for.
+    pub(super) fn any_unasked(&self) -> bool {
+        self.configs.iter().any(|(_, config)| config.poll.is_none())
+    }
+
+    /// When something is due: a poll, or that a stream is stale.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        if !self.rows.is_open() {
+            return None;
+        }
+        self.schedule.next_due().into_iter().chain(self.stale_at.iter().flatten().copied()).min()
+    }
+
+    /// The poll that has been due for longest: its place in the schedule.
+    pub(super) fn due(&self, now: Instant) -> Option<usize> {
+        self.schedule.due(now).filter(|_| self.rows.is_open())
+    }
+
+    /// What a poll sends, and how long it waits.
+    pub(super) fn request(&self, poll: usize) -> Option<(Vec<u8>, Duration)> {
+        let (_, config) = self.configs.get(*self.polled.get(poll)?)?;
+        let PollConfig { send, timeout, .. } = config.poll.as_ref()?;
+        Some((send.0.clone(), timeout.0))
+    }
+
+    /// Whether a frame may be the answer to a poll.
+    pub(super) fn answers(&self, poll: usize, frame: &[u8]) -> bool {
+        let config = self.polled.get(poll).and_then(|index| self.configs.get(*index));
+        config.is_some_and(|(_, config)| config.fits(frame))
+    }
+
+    /// Whether a poll's device is to be asked; if not, the poll is over.
+    pub(super) fn is_to_be_asked(&mut self, poll: usize, now: Instant) -> bool {
+        let name = self.polled.get(poll).and_then(|index| self.configs.get(*index)).map(|(name, _)| name);
+        let is_left = name.is_some_and(|name| self.parking.turn(name, now) == Turn::Leave);
+        if is_left {
+            self.finish(poll, Err(LEFT_ALONE), now);
+        }
+        !is_left
+    }
+
+    /// A device has answered a poll, or not at all.
+    pub(super) fn settle(&mut self, poll: usize, answered: bool, now: Instant) {
+        if let Some((name, _)) = self.polled.get(poll).and_then(|index| self.configs.get(*index)) {
+            self.parking.settle(Arc::clone(name), answered, now);
+        }
+    }
+
+    /// A poll is over: makes a row of what it gave, and says when it is due again.
+    pub(super) fn finish(&mut self, poll: usize, outcome: Result<&[u8], &str>, now: Instant) {
+        let Some(index) = self.polled.get(poll).copied() else { return };
+        match outcome {
+            Ok(frame) => self.take(index, frame, now),
+            Err(fault) => self.is_bad(index, fault, Quality::Bad),
+        }
+        self.counts.overruns.add(self.schedule.done(poll, now).into());
+    }
+
+    /// The polls that are due while nobody can be asked.
+    pub(super) fn pass_by(&mut self, reason: &str, now: Instant) {
+        while let Some(poll) = self.due(now) {
+            self.finish(poll, Err(reason), now);
+        }
+    }
+
+    /// Gives a frame that was not asked for to the first stream that it fits.
+    pub(super) fn dispatch(&mut self, frame: &[u8], now: Instant) {
+        let mut fits = self.configs.iter().enumerate().filter(|(_, (_, config))| config.fits(frame));
+        let first = fits.clone().find(|(_, (_, config))| config.poll.is_none()).map(|(index, _)| index);
+        if let Some(index) = first {
+            return self.take(index, frame, now);
+        }
+        if let Some((_, (stream, _))) = fits.next() {
+            self.counts.strays.add(1);
+            if let Some(count) = self.strays.count(1) {
+                let frame = hex_dump(frame);
+                warn!(%stream, count, frame, "frames that nobody has asked for: late answers, or another master");
+            }
+            return;
+        }
+        self.counts.unclaimed.add(1);
+        if let Some(count) = self.unclaimed.count(1).filter(|_| !self.configs.is_empty()) {
+            warn!(count, frame = hex_dump(frame), "frames that fit no stream: compare `match` and `pattern`");
+        }
+    }
+
+    fn take(&mut self, index: usize, frame: &[u8], now: Instant) {
+        let now_ns = self.clock.wall_ns();
+        let source = Arc::clone(&self.line);
+        self.rows.add(index, |stream| stream.take_frame(frame, &source, now_ns));
+        self.is_fresh(index, now);
+    }
+
+    fn is_bad(&mut self, index: usize, fault: &str, quality: Quality) {
+        let has_rows = self.configs.get(index).is_some_and(|(_, config)| config.quality);
+        if has_rows {
+            let now_ns = self.clock.wall_ns();
+            self.rows.add(index, |stream| stream.is_bad(fault, quality, now_ns));
+        }
+    }
+
+    fn is_fresh(&mut self, index: usize, now: Instant) {
+        let span = self.configs.get(index).and_then(|(_, config)| config.stale_after);
+        if let Some(stale_at) = self.stale_at.get_mut(index) {
+            *stale_at = span.map(|span| now + span.0);
+        }
+    }
+
+    /// Streams that have had no frame for too long get a row that says so, once.
+    pub(super) fn note_stale(&mut self, now: Instant) {
+        for index in 0..self.stale_at.len() {
+            let is_due = self.stale_at.get(index).copied().flatten().is_some_and(|at| at <= now);
+            if is_due {
+                let span = self.configs.get(index).and_then(|(_, config)| config.stale_after);
+                let fault = span.map_or_else(String::new, |span| format!("nothing has come for {span}"));
+                self.is_bad(index, &fault, Quality::Stale);
+                if let Some(stale_at) = self.stale_at.get_mut(index) {
+                    *stale_at = None;
+                }
+            }
+        }
+    }
+
+    /// The line is up.
+    pub(super) fn begins(&mut self, now: Instant) {
+        self.told = Tally::default();
+        self.rows.begins();
+        (0..self.configs.len()).for_each(|index| self.is_fresh(index, now));
+    }
+
+    /// The line is down. Polls say so when they are due; what comes by itself has to say it now.
+    pub(super) fn ends(&mut self, reason: &str) {
+        self.stale_at.fill(None);
+        self.rows.ends();
+        for index in 0..self.configs.len() {
+            if self.configs.get(index).is_some_and(|(_, config)| config.poll.is_none()) {
+                self.is_bad(index, &format!("not connected: {reason}"), Quality::Bad);
+            }
+        }
+    }
+
+    /// Counts what the framing has done, and says what was skipped, if it was not said just now.
+    pub(super) fn note(&mut self, framer: &mut Framer) {
+        let (now, told) = (framer.tally(), std::mem::replace(&mut self.told, framer.tally()));
+        self.status.messages.add(now.frames.saturating_sub(told.frames));
+        self.counts.skipped.add(now.skipped.saturating_sub(told.skipped));
+        self.counts.resyncs.add(now.resyncs.saturating_sub(told.resyncs));
+        self.counts.mismatches.add(now.mismatches.saturating_sub(told.mismatches));
+        self.counts.too_long.add(now.too_long.saturating_sub(told.too_long));
+        let Some(skipped) = framer.take_skipped() else { return };
+        let why = skipped.why.map_or("", Why::as_str);
+        let bytes = hex_dump(&skipped.sample);
+        if skipped.why == Some(Why::Torn) {
+            debug!(bytes, count = skipped.count, why, "bytes that are in no frame");
+        } else if let Some(count) = self.skipped.count(skipped.count) {
+            warn!(
+                bytes,
+                count,
+                why,
+                "bytes that are in no frame: compare `frame`, baud rate and parity with the device"
+            );
+        }
+    }
+}
