@@ -101,13 +101,6 @@ impl<P: Pending> HandOver<P> {
         *self.asked.borrow_and_update()
     }
 
-    /// Resolves when it is asked again.
-    pub(crate) async fn is_asked(&mut self) {
-        if self.inlet.is_none() || self.asked.changed().await.is_err() {
-            pending().await
-        }
-    }
-
     /// The line is up, and what comes from now on is new.
     pub(crate) fn begins(&mut self) {
         self.heard_at = Instant::now();
