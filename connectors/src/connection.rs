@@ -175,9 +175,7 @@ impl ConnectionConfig {
         match self {
             Self::Mqtt(_) => None,
             Self::Modbus(config) => Some((config.serial.clone()?, &["serial"])),
-            Self::Can(config) => {
-                Some((PortConfig::at(&config.slcan.as_ref()?.device), &["slcan", "device"]))
-            }
+            Self::Can(config) => Some((PortConfig::at(&config.slcan.as_ref()?.device), &["slcan", "device"])),
             Self::Serial(config) => {
                 let keys: &[&str] = if config.port.usb.is_some() { &["usb"] } else { &["device"] };
                 Some((config.port.clone(), keys))

@@ -33,7 +33,9 @@ pub struct LineStatus {
     /// requests that a device refused
     pub refusals: Counter,
     /// what the protocol counts besides, by what it is; they stay when the line is opened anew
-    own: Mutex<Vec<(&'static str, Arc<Counter>)>>,
+    own: Named,
+    /// what it shows besides
+    gauges: Named,
     /// the devices that are left alone now, because they do not answer
     parked: Newest<Vec<String>>,
     /// counts what [`LineStatus::changes`] tells of
@@ -95,20 +97,19 @@ impl LineStatus {
     /// stay.
     #[must_use]
     pub fn counter(&self, name: &'static str) -> Arc<Counter> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, counter)) = own.iter().find(|(known, _)| *known == name) {
-            return Arc::clone(counter);
-        }
-        let counter = Arc::new(Counter::default());
-        own.push((name, Arc::clone(&counter)));
-        counter
+        find(&self.own, name)
+    }
+
+    /// What the protocol shows under this name: how many there are now.
+    #[must_use]
+    pub fn gauge(&self, name: &'static str) -> Arc<Counter> {
+        find(&self.gauges, name)
     }
 
     /// What was counted besides messages and rows, by what it is. Names are part of the protocol: they stay.
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let general = [
+        let mut counts = vec![
             ("malformed", self.malformed.get()),
             ("wrong_type", self.wrong_type.get()),
             ("dropped", self.dropped.get()),
@@ -117,13 +118,24 @@ impl LineStatus {
             ("timeouts", self.timeouts.get()),
             ("refusals", self.refusals.get()),
         ];
-        general.into_iter().chain(own.iter().map(|(name, counter)| (*name, counter.get()))).collect()
+        counts.extend(values(&self.own));
+        counts
     }
 
-    /// One of [`LineStatus::counts`]; 0 where nothing counts it.
+    /// How many there are now, by what it is.
+    #[must_use]
+    pub fn gauges(&self) -> Vec<(&'static str, u64)> {
+        values(&self.gauges)
+    }
+
+    /// One of [`LineStatus::counts`] and [`LineStatus::gauges`]; 0 where nothing counts it.
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {
-        self.counts().into_iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| count)
+        self.counts()
+            .into_iter()
+            .chain(self.gauges())
+            .find(|(known, _)| *known == name)
+            .map_or(0, |(_, count)| count)
     }
 
     /// Whether the line is up.
@@ -217,6 +229,23 @@ impl LineStatus {
         }
         self.tell();
     }
+}
+
+type Named = Mutex<Vec<(&'static str, Arc<Counter>)>>;
+
+fn find(named: &Named, name: &'static str) -> Arc<Counter> {
+    let mut named = named.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, counter)) = named.iter().find(|(known, _)| *known == name) {
+        return Arc::clone(counter);
+    }
+    let counter = Arc::new(Counter::default());
+    named.push((name, Arc::clone(&counter)));
+    counter
+}
+
+fn values(named: &Named) -> Vec<(&'static str, u64)> {
+    let named = named.lock().unwrap_or_else(PoisonError::into_inner);
+    named.iter().map(|(name, counter)| (*name, counter.get())).collect()
 }
 
 pub(crate) fn add(counter: &Counter, n: usize) {

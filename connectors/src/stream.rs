@@ -83,7 +83,6 @@ impl StreamConfig {
         match self {
             Self::Mqtt(config) => config.payload.goes_by_arrival(),
             Self::Modbus(_) | Self::Can(_) => true,
-            Self::Modbus(_) => true,
             Self::Serial(config) => config.payload.goes_by_arrival(),
         }
     }

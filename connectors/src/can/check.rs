@@ -15,7 +15,6 @@ use super::isotp::{Field, Request};
 use super::message::{Format, Message};
 use super::polls::Asked;
 use super::slcan::BIT_RATES;
-use crate::port::PortConfig;
 use crate::quality::{FAULT, QUALITY};
 use crate::rows::with_quality;
 use crate::table::{At, Problem, Remark, Review, tell};

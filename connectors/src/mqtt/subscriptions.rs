@@ -107,7 +107,7 @@ impl Subscriptions {
 
     fn count(&self) {
         let granted = self.all.iter().filter(|one| one.granted).count();
-        self.status.counter("subscriptions").set(granted as u64);
+        self.status.gauge("subscriptions").set(granted as u64);
     }
 }
 

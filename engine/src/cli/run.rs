@@ -95,7 +95,7 @@ async fn report(desk: &Desk) {
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        say(&Report::new(&desk), desk.started);
+        say(&Report::new(desk), desk.started);
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) const RULES: &[(&str, &str)] = rules![
     "alarms.sql",
     "booster.sql",
     "cooling.sql",
+    "dosing.sql",
     "flow_display.sql",
     "outlet_gate.sql",
     "statistics.sql"
@@ -28,10 +29,22 @@ pub(super) const RULES: &[(&str, &str)] = rules![
 /// The rule that the user is asked to edit.
 const RULE_TO_TRY: &str = "rules/cooling.sql";
 
-/// A configuration from before there was a booster station has no marker for it. That stays as it is, and the
-/// rule, which would be wrong with it, is not brought.
-const BOOSTER: &str = "booster";
-const BOOSTER_RULE: &str = "rules/booster.sql";
+/// Files beside the configuration, which the user has no reason to change.
+const FILES: &[(&str, &str)] = &[("drive.dbc", include_str!("../../../deploy/demo/drive.dbc"))];
+
+/// What demos had not from the beginning: its marker, and its rule. A configuration without the marker stays
+/// as it is, and the rule, which would be wrong with it, is not brought.
+const LATER: [(Part, &str, &str); 2] =
+    [(Part::Booster, "booster", "rules/booster.sql"), (Part::Dosing, "drive", "rules/dosing.sql")];
+
+/// A part of the plant that a configuration may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// the booster station
+    Booster,
+    /// the dosing station
+    Dosing,
+}
 
 /// Where the demo listens, for the lines with the markers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +52,8 @@ pub(super) struct Ports {
     pub(super) plant: u16,
     pub(super) cloud: u16,
     pub(super) booster: u16,
+    pub(super) drive: u16,
+    pub(super) scale: u16,
 }
 
 /// The prepared folder.
@@ -49,8 +64,8 @@ pub(super) struct Folder {
     pub(super) kept: Vec<PathBuf>,
     /// copies of files that the user has changed and that were brought back as they are shipped
     pub(super) copies: Vec<PathBuf>,
-    /// whether its configuration has the booster station of the demo
-    pub(super) has_booster: bool,
+    /// the parts of the plant that its configuration does not have
+    pub(super) lacks: Vec<Part>,
 }
 
 /// Why the folder could not be prepared.
@@ -96,7 +111,10 @@ impl Folder {
         let with_ports = |text: &str| {
             let text = with_port(text, "plant", ports.plant).ok_or("plant")?;
             let text = with_port(&text, "cloud", ports.cloud).ok_or("cloud")?;
-            Ok(with_port(&text, BOOSTER, ports.booster).unwrap_or(text))
+            let later = [("booster", ports.booster), ("drive", ports.drive), ("scale", ports.scale)];
+            Ok(later
+                .into_iter()
+                .fold(text, |text, (which, port)| with_port(&text, which, port).unwrap_or(text)))
         };
         let own = read_if_there(&path)?;
         let shipped = CONFIG_TEXT.to_owned();
@@ -110,8 +128,9 @@ impl Folder {
             path: rules_dir.clone(),
             reason,
         })?;
-        let has_booster = with_port(&config, BOOSTER, ports.booster).is_some();
-        let mut folder = Self { dir: dir.to_owned(), kept: Vec::new(), copies: Vec::new(), has_booster };
+        let lacking = LATER.iter().filter(|(_, which, _)| !config.contains(&marker(which)));
+        let (lacks, lacking): (Vec<Part>, Vec<&str>) = lacking.map(|(part, _, rule)| (*part, *rule)).unzip();
+        let mut folder = Self { dir: dir.to_owned(), kept: Vec::new(), copies: Vec::new(), lacks };
         for (name, shipped) in RULES {
             let path = dir.join(name);
             match read_if_there(&path)? {
@@ -121,8 +140,14 @@ impl Folder {
                     folder.copies.push(keep(&path)?);
                     write_whole(&path, shipped)?;
                 }
-                None if *name == BOOSTER_RULE && !has_booster => {}
+                None if lacking.contains(name) => {}
                 None => write_whole(&path, shipped)?,
+            }
+        }
+        for (name, shipped) in FILES {
+            let path = dir.join(name);
+            if fresh || !path.exists() {
+                write_whole(&path, shipped)?;
             }
         }
         if own.is_some_and(|own| fresh && with_ports(&own).ok().as_ref() != Some(&config)) {
@@ -165,7 +190,8 @@ fn keep(path: &Path) -> Result<PathBuf, FolderError> {
     Ok(free)
 }
 
-/// `config` with the port in its line `port = .. # demo: which`; `None` when there is no such line.
+/// `config` with the port in its line `port = .. # demo: which`, or behind `127.0.0.1:` there; `None` when there
+/// is no such line.
 fn with_port(config: &str, which: &str, port: u16) -> Option<String> {
     let marker = marker(which);
     let mut found = false;
@@ -176,11 +202,21 @@ fn with_port(config: &str, which: &str, port: u16) -> Option<String> {
                 found = true;
                 format!("port = {port} {marker}\n")
             }
+            Some(_) if !found => match line.split_once(HERE) {
+                Some((before, after)) => {
+                    found = true;
+                    format!("{before}{HERE}{port}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
+                }
+                None => line.to_owned(),
+            },
             _ => line.to_owned(),
         })
         .collect();
     found.then_some(text)
 }
+
+/// What an address that the demo fills in begins with.
+const HERE: &str = "127.0.0.1:";
 
 fn read_if_there(path: &Path) -> Result<Option<String>, FolderError> {
     match fs::read_to_string(path) {
@@ -204,12 +240,23 @@ mod tests {
 
     use super::*;
 
-    const PORTS: Ports = Ports { plant: 1, cloud: 2, booster: 3 };
+    const PORTS: Ports = Ports { plant: 1, cloud: 2, booster: 3, drive: 4, scale: 5 };
 
     fn ports(dir: &Path) -> Ports {
         let config: toml::Table = fs::read_to_string(dir.join(CONFIG)).unwrap().parse().unwrap();
         let port = |name| config["connections"][name]["port"].as_integer().unwrap().try_into().unwrap();
-        Ports { plant: port("plant"), cloud: port("cloud"), booster: port("booster") }
+        let here = |address: &toml::Value| {
+            let (_, port) = address.as_str().unwrap().rsplit_once(':').unwrap();
+            port.parse().unwrap()
+        };
+        let (drive, scale) = (&config["connections"]["drive"], &config["connections"]["scale"]);
+        Ports {
+            plant: port("plant"),
+            cloud: port("cloud"),
+            booster: port("booster"),
+            drive: here(&drive["slcan"]["device"]),
+            scale: here(&scale["device"]),
+        }
     }
 
     #[test]
@@ -221,15 +268,18 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, RULES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
-        assert_eq!(ports(&shipped), Ports { plant: 1883, cloud: 1884, booster: 502 });
+        assert_eq!(
+            ports(&shipped),
+            Ports { plant: 1883, cloud: 1884, booster: 502, drive: 4001, scale: 4002 }
+        );
     }
 
     #[test]
     fn an_edited_rule_survives_the_next_start_unless_fresh_and_ports_are_always_entered() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Ports { plant: 40001, cloud: 40002, booster: 40003 };
+        let first = Ports { plant: 40001, cloud: 40002, booster: 40003, ..PORTS };
         let folder = Folder::prepare(dir.path(), false, first).unwrap();
-        assert!(folder.kept.is_empty() && folder.has_booster);
+        assert!(folder.kept.is_empty() && folder.lacks.is_empty());
         assert_eq!(ports(dir.path()), first);
         let rule = folder.rule_to_try();
         let shipped = fs::read_to_string(&rule).unwrap();
@@ -237,7 +287,7 @@ mod tests {
 
         let edited = shipped.replace("> 80", "> 70");
         fs::write(&rule, &edited).unwrap();
-        let second = Ports { plant: 40004, cloud: 40005, booster: 40006 };
+        let second = Ports { plant: 40004, cloud: 40005, drive: 40006, scale: 40007, ..PORTS };
         let folder = Folder::prepare(dir.path(), false, second).unwrap();
         assert_eq!((folder.kept, fs::read_to_string(&rule).unwrap()), (vec![rule.clone()], edited.clone()));
         assert_eq!(ports(dir.path()), second);
@@ -280,18 +330,20 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_from_before_the_booster_station_goes_on_without_it_until_fresh() {
+    fn a_folder_from_before_a_part_was_there_goes_on_without_it_until_fresh() {
         let dir = tempfile::tempdir().unwrap();
-        let (config, rule) = (dir.path().join(CONFIG), dir.path().join(BOOSTER_RULE));
+        let rules: Vec<PathBuf> = LATER.iter().map(|(.., rule)| dir.path().join(rule)).collect();
+        let config = dir.path().join(CONFIG);
         let old = "port = 8 # demo: plant\nport = 9 # demo: cloud\n";
         fs::write(&config, old).unwrap();
         let folder = Folder::prepare(dir.path(), false, PORTS).unwrap();
-        assert!(!folder.has_booster && folder.rule_to_try().exists());
+        assert_eq!(folder.lacks, [Part::Booster, Part::Dosing]);
+        assert!(folder.rule_to_try().exists());
         assert_eq!(fs::read_to_string(&config).unwrap(), "port = 1 # demo: plant\nport = 2 # demo: cloud\n");
-        assert!(!rule.exists(), "it names a stream that there is not");
+        assert!(rules.iter().all(|rule| !rule.exists()), "they name streams that there are not");
 
         let folder = Folder::prepare(dir.path(), true, PORTS).unwrap();
-        assert!(folder.has_booster && rule.exists());
+        assert!(folder.lacks.is_empty() && rules.iter().all(|rule| rule.exists()));
         assert_eq!((folder.copies.len(), ports(dir.path())), (1, PORTS));
     }
 

@@ -1,8 +1,9 @@
 //! `tidegate demo`: a plant, a cloud and a box on real protocols, with nothing installed.
 //!
 //! * [`plant`]: the simulated pump house, a pure model; [`devices`]: its MQTT client.
-//! * [`station`]: the simulated booster station, likewise; [`controller`]: its Modbus server. [`noise`] makes
-//!   both uneven.
+//! * [`station`]: the simulated booster station, likewise; [`controller`]: its Modbus server.
+//! * [`dosing`]: the simulated dosing station; [`drive`]: its drive on a CAN bus, [`scale`]: its scale on a
+//!   serial line. [`noise`] makes all of them uneven.
 //! * [`broker`]: the embedded brokers; [`cloud`]: the one that goes away and comes back; [`world`]: all of
 //!   these together.
 //! * [`folder`]: the copy of `deploy/demo` that the user edits.
@@ -16,10 +17,13 @@ mod broker;
 mod cloud;
 mod controller;
 mod devices;
+mod dosing;
+mod drive;
 mod folder;
 mod noise;
 mod plant;
 mod recent;
+mod scale;
 mod scene;
 #[cfg(test)]
 mod shipped_rules;
@@ -38,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::management::report::Report;
 use crate::screen::terminal::{Key, Screen};
-use folder::Folder;
+use folder::{Folder, Part};
 use recent::Recent;
 use scene::Scene;
 use world::World;
@@ -117,9 +121,9 @@ async fn run_until<B: RunningBox>(
                 "your edited file was kept under this name, and the one that was shipped is used"
             );
         }
-        if !folder.has_booster {
+        if !folder.lacks.is_empty() {
             tracing::info!(
-                "tidegate.toml is of a demo without the booster station, which is left out; --fresh brings it"
+                "tidegate.toml is of an older demo, with fewer devices; --fresh brings all of them"
             );
         }
         let config = folder.config();
@@ -133,9 +137,8 @@ async fn run_until<B: RunningBox>(
         let report = || the_box.report();
         let config = config.display().to_string();
         let started = Instant::now();
-        let has_booster = folder.has_booster;
-        let camera =
-            Camera { world: &world, report: &report, recent, rule_to_try, config, has_booster, started };
+        let lacks = &folder.lacks;
+        let camera = Camera { world: &world, report: &report, recent, rule_to_try, config, lacks, started };
         let shown = if full_screen {
             watch_screen(&camera, ending).await
         } else {
@@ -179,7 +182,7 @@ struct Camera<'a> {
     rule_to_try: String,
     /// the box's configuration file
     config: String,
-    has_booster: bool,
+    lacks: &'a [Part],
     started: Instant,
 }
 
@@ -187,8 +190,7 @@ impl Camera<'_> {
     fn take(&self) -> Scene {
         let mut scene =
             Scene { running_for: self.started.elapsed(), report: (self.report)(), ..Scene::default() };
-        self.world.add_to(&mut scene);
-        scene.station.take_if(|_| !self.has_booster);
+        self.world.add_to(&mut scene, self.lacks);
         scene.messages = self.recent.newest_first();
         scene.rule_to_try.clone_from(&self.rule_to_try);
         scene

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::cloud::CloudState;
+use super::dosing::Dosing;
 use super::plant::Tank;
 use super::recent::Message;
 use super::station::Station;
@@ -18,6 +19,8 @@ pub(super) struct Scene {
     pub(super) tanks: Vec<Tank>,
     /// `None`: the box has nothing to do with it
     pub(super) station: Option<Station>,
+    /// likewise
+    pub(super) dosing: Option<Dosing>,
     pub(super) cloud: Option<CloudState>,
     /// newest first
     pub(super) messages: Vec<Message>,

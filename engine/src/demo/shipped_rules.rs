@@ -14,6 +14,7 @@ use tidegate_rules::{
     Catalog, CompileError, Emissions, Language, OutputColumns, Rule, Source, When, compile,
 };
 
+use super::dosing::Dosing;
 use super::folder::RULES;
 use super::plant::{Command, Plant, SITE, Sample};
 use super::station::Station;
@@ -21,6 +22,8 @@ use super::station::Station;
 const STEPS_PER_S: i64 = 8;
 /// The booster station's controller is asked four times a second.
 const STEPS_PER_POLL: i64 = 2;
+/// The scale sends twice a second.
+const STEPS_PER_WEIGHT: i64 = 4;
 
 fn catalog() -> Catalog {
     let columns = |columns: &[(&str, DataType)]| {
@@ -40,22 +43,38 @@ fn catalog() -> Catalog {
     let booster = columns(&[&measured[..], &[("fault", bool)], &pump].concat());
     let stats = columns(&[
         ("site", text.clone()),
-        ("device", text),
+        ("device", text.clone()),
         ("mean_temperature", float.clone()),
         ("max_temperature", float.clone()),
-        ("mean_level", float),
+        ("mean_level", float.clone()),
         ("samples", DataType::Int64),
     ]);
     let output = || OutputColumns { required: vec!["site".to_owned(), "device".to_owned()], accepted: None };
     let pump = pump.map(|(name, data_type)| Field::new(name, data_type, true));
     let pump = Arc::new(Schema::new(pump.to_vec()));
     let booster_pump = OutputColumns { required: vec![], accepted: Some(pump) };
+    let drive = columns(&[
+        ("Speed", float.clone()),
+        ("Temperature", float.clone()),
+        ("State", text.clone()),
+        ("Enabled", DataType::Boolean),
+    ]);
+    let scale = columns(&[("state", text.clone()), ("net", float.clone()), ("unit", text.clone())]);
+    let dosing = [("SetSpeed", float), ("Enable", DataType::Boolean)];
+    let dosing = dosing.map(|(name, data_type)| Field::new(name, data_type, true));
+    let dosing = Arc::new(Schema::new(dosing.to_vec()));
+    let dosing_pump = OutputColumns { required: vec![], accepted: Some(dosing) };
     let outputs = ["cooling_pump", "outlet_gate", "flow_display"].map(|name| (name.to_owned(), output()));
     Catalog {
-        inputs: [("tank".to_owned(), Some(tank)), ("booster".to_owned(), Some(booster))].into(),
-        by_arrival: ["booster".to_owned()].into(),
+        inputs: [("tank", tank), ("booster", booster), ("drive", drive), ("scale", scale)]
+            .map(|(name, schema)| (name.to_owned(), Some(schema)))
+            .into(),
+        by_arrival: ["booster", "drive", "scale"].map(str::to_owned).into(),
         derived: [("tank_stats".to_owned(), stats)].into(),
-        outputs: outputs.into_iter().chain([("booster_pump".to_owned(), booster_pump)]).collect(),
+        outputs: outputs
+            .into_iter()
+            .chain([("booster_pump".to_owned(), booster_pump), ("dosing_pump".to_owned(), dosing_pump)])
+            .collect(),
         uplink: true,
         ..Catalog::default()
     }
@@ -65,9 +84,12 @@ fn catalog() -> Catalog {
 struct Loop {
     plant: Plant,
     station: Station,
+    dosing: Dosing,
     rules: Vec<Box<dyn Rule>>,
     tank: SchemaRef,
     booster: SchemaRef,
+    drive: SchemaRef,
+    scale: SchemaRef,
     /// steps so far
     steps: i64,
     /// rows by target
@@ -87,16 +109,32 @@ impl Loop {
             }
         });
         let rules = rules.collect();
-        let [tank, booster] = ["tank", "booster"].map(|name| catalog.inputs[name].clone().unwrap());
-        let (plant, station) = (Plant::new(1), Station::new(1));
-        Self { plant, station, rules, tank, booster, steps: 0, written: BTreeMap::new() }
+        let [tank, booster, drive, scale] =
+            ["tank", "booster", "drive", "scale"].map(|name| catalog.inputs[name].clone().unwrap());
+        Self {
+            plant: Plant::new(1),
+            station: Station::new(1),
+            dosing: Dosing::new(1),
+            rules,
+            tank,
+            booster,
+            drive,
+            scale,
+            steps: 0,
+            written: BTreeMap::new(),
+        }
     }
 
     fn run(&mut self, seconds: i64, mut look: impl FnMut(&Plant, &Station)) {
         for _ in 0..seconds * STEPS_PER_S {
             self.plant.step(1.0 / STEPS_PER_S as f64);
             self.station.step(1.0 / STEPS_PER_S as f64);
+            self.dosing.step(1.0 / STEPS_PER_S as f64);
             self.steps += 1;
+            self.feed("drive", &self.drive_row());
+            if self.steps % STEPS_PER_WEIGHT == 0 {
+                self.feed("scale", &self.scale_row());
+            }
             if let Some(rows) = self.tank_rows() {
                 self.feed("tank", &rows);
             }
@@ -121,6 +159,31 @@ impl Loop {
         let pump = [bool(fault), bool(run), float(setpoint)];
         let columns = [self.ts(1)].into_iter().chain(measured).chain(pump).collect();
         let batch = RecordBatch::try_new(Arc::clone(&self.booster), columns).unwrap();
+        Rows { batch, seqs: Seqs::Run { first: self.steps.unsigned_abs() } }
+    }
+
+    fn drive_row(&self) -> Rows {
+        let Dosing { speed, temperature, enabled, .. } = self.dosing;
+        let state = if speed > 0.0 { "runs" } else { "ready" };
+        let columns: Vec<ArrayRef> = vec![
+            self.ts(1),
+            Arc::new(Float64Array::from(vec![speed])),
+            Arc::new(Float64Array::from(vec![temperature])),
+            Arc::new(StringArray::from(vec![state])),
+            Arc::new(BooleanArray::from(vec![enabled])),
+        ];
+        let batch = RecordBatch::try_new(Arc::clone(&self.drive), columns).unwrap();
+        Rows { batch, seqs: Seqs::Run { first: self.steps.unsigned_abs() } }
+    }
+
+    fn scale_row(&self) -> Rows {
+        let columns: Vec<ArrayRef> = vec![
+            self.ts(1),
+            Arc::new(StringArray::from(vec!["US"])),
+            Arc::new(Float64Array::from(vec![self.dosing.measured_weight])),
+            Arc::new(StringArray::from(vec!["kg"])),
+        ];
+        let batch = RecordBatch::try_new(Arc::clone(&self.scale), columns).unwrap();
         Rows { batch, seqs: Seqs::Run { first: self.steps.unsigned_abs() } }
     }
 
@@ -161,6 +224,7 @@ impl Loop {
                 "cooling_pump" => self.command(&emission.rows.batch, "run", Command::Pump),
                 "outlet_gate" => self.command(&emission.rows.batch, "open", Command::Gate),
                 "booster_pump" => self.command_station(&emission.rows.batch),
+                "dosing_pump" => self.command_dosing(&emission.rows.batch),
                 _ => {}
             }
         }
@@ -180,6 +244,16 @@ impl Loop {
         }
         if let Some(speed) = rows.column_by_name("speed") {
             self.station.setpoint = speed.as_primitive::<Float64Type>().value(0);
+        }
+    }
+}
+
+impl Loop {
+    fn command_dosing(&mut self, rows: &RecordBatch) {
+        let speed = rows.column_by_name("SetSpeed").unwrap().as_primitive::<Float64Type>();
+        let enable = rows.column_by_name("Enable").unwrap().as_boolean();
+        for row in 0..rows.num_rows() {
+            self.dosing.command(enable.value(row), speed.value(row));
         }
     }
 }
@@ -247,4 +321,22 @@ fn the_edit_that_the_view_suggests_makes_the_tanks_cooler() {
     };
     let (shipped, edited) = (mean_after(str::to_owned), mean_after(|text| text.replace("> 80;", "> 70;")));
     assert!(edited < shipped - 2.0, "{shipped} {edited}");
+}
+
+#[test]
+fn the_rule_doses_by_the_inflow_until_the_barrel_is_empty() {
+    let mut demo = Loop::new(str::to_owned);
+    demo.run(30, |_, _| {});
+    let inflow: f64 = demo.plant.tanks().iter().map(|tank| tank.inflow).sum();
+    let ratio = demo.dosing.setpoint / inflow;
+    assert!((1.2..1.8).contains(&ratio), "{ratio}: {:?}", demo.dosing);
+    let (mut empty, mut stood) = (0, 0);
+    for _ in 0..240 {
+        demo.run(1, |_, _| {});
+        // The scale is not exact, and the rule keeps half a kilogram.
+        assert!(demo.dosing.weight > 0.3, "{:?}", demo.dosing);
+        empty += usize::from(demo.dosing.weight < 0.6);
+        stood += usize::from(demo.dosing.speed == 0.0);
+    }
+    assert!(empty > 0 && stood > 0, "{empty} {stood}");
 }

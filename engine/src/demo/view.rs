@@ -11,17 +11,22 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use super::cloud::CloudState;
+use super::dosing::Dosing;
 use super::plant::Tank;
 use super::scene::Scene;
 use super::station::Station;
 use crate::screen::panes;
 
 const TRIPPED: &str = "motor tripped";
+const EMPTY: &str = "barrel empty";
 
 /// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
     let report = &scene.report;
-    let above = [Constraint::Length(2), panes::lines(scene.tanks.len() + scene.station.iter().len())];
+    let above = [
+        Constraint::Length(2),
+        panes::lines(scene.tanks.len() + scene.station.iter().len() + scene.dosing.iter().len()),
+    ];
     let [streams, rules, outputs, outbox, messages] = panes::heights(report);
     let [head, plant, streams, rules, outputs, outbox, messages] =
         Layout::vertical([above[0], above[1], streams, rules, outputs, outbox, messages]).areas(frame.area());
@@ -54,7 +59,8 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
 }
 
 fn draw_plant(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
-    let rows = scene.tanks.iter().map(tank_row).chain(scene.station.iter().map(station_row));
+    let stations = scene.station.iter().map(station_row).chain(scene.dosing.iter().map(dosing_row));
+    let rows = scene.tanks.iter().map(tank_row).chain(stations);
     let widths = [7, 8, 16, 9, 9, 9].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
     frame.render_widget(
         Table::new(rows, widths).block(panes::section("plant (the truth, not what its sensors say)")),
@@ -85,6 +91,18 @@ fn station_row(station: &Station) -> Row<'static> {
         on(station.run, "pump RUNS", "pump off"),
         "".into(),
         if station.is_tripped() { TRIPPED } else { "" }.magenta(),
+    ])
+}
+
+fn dosing_row(dosing: &Dosing) -> Row<'static> {
+    Row::new([
+        Span::from("dosing"),
+        format!("{:5.2} kg", dosing.weight).into(),
+        format!("speed{:7.0} rpm", dosing.speed).into(),
+        format!("{:4.0} °C", dosing.temperature).into(),
+        on(dosing.enabled, "pump RUNS", "pump off"),
+        "".into(),
+        if dosing.is_empty() { EMPTY } else { "" }.magenta(),
     ])
 }
 
@@ -130,6 +148,8 @@ fn draw_messages(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
 pub(super) fn plain(scene: &Scene) -> String {
     let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
     let report = &scene.report;
+    let stations = scene.station.iter().map(plain_station).chain(scene.dosing.iter().map(plain_dosing));
+    let plant = scene.tanks.iter().map(plain_tank).chain(stations);
     let streams =
         report.streams.iter().map(|s| format!("{} {} rows {:.1}/s", s.name, s.rows, s.rate.per_s_10s));
     let rules = report.rules.iter().map(|rule| {
@@ -147,7 +167,7 @@ pub(super) fn plain(scene: &Scene) -> String {
     format!(
         "{} plant: {} | streams: {} | rules: {} | outputs: {} | outbox: {} waiting {} dropped{}{cloud}",
         clock(scene.running_for),
-        list(scene.tanks.iter().map(plain_tank).chain(scene.station.iter().map(plain_station)).collect()),
+        list(plant.collect()),
         list(streams.collect()),
         list(rules.collect()),
         list(outputs.collect()),
@@ -168,6 +188,11 @@ fn plain_station(station: &Station) -> String {
     let pump = if station.run { "runs" } else { "off" };
     let fault = if station.is_tripped() { format!(" ({TRIPPED})") } else { String::new() };
     format!("booster {:.2} bar pump {pump} speed {:.0} %{fault}", station.pressure, station.speed)
+}
+
+fn plain_dosing(dosing: &Dosing) -> String {
+    let fault = if dosing.is_empty() { format!(" ({EMPTY})") } else { String::new() };
+    format!("dosing {:.2} kg speed {:.0} rpm{fault}", dosing.weight, dosing.speed)
 }
 
 fn clock(time: Duration) -> String {
@@ -216,6 +241,8 @@ mod tests {
         Report {
             streams: vec![
                 stream("booster"),
+                stream("drive"),
+                stream("scale"),
                 Stream { rows: 48, rate, newest, ..stream("tank") },
                 stream("tank_stats"),
                 stream(crate::system::CONNECTIONS),
@@ -224,6 +251,7 @@ mod tests {
                 rule("alarms", 1),
                 rule("booster", 1),
                 Rule { rows: 7, refused, ..rule("cooling", 2) },
+                rule("dosing", 1),
                 rule("flow_display", 1),
                 rule("outlet_gate", 1),
                 Rule { counts: counts(&[("late", 3), ("left_out", 0)]), ..rule("statistics", 1) },
@@ -236,13 +264,16 @@ mod tests {
                     newest: pump,
                     ..output("cooling_pump")
                 },
+                output("dosing_pump"),
                 output("flow_display"),
                 output("outlet_gate"),
             ],
             connections: vec![
                 Connection { connected: true, ..connection("booster") },
                 connection("cloud"),
+                Connection { connected: true, ..connection("drive") },
                 Connection { connected: true, counts: counts(&[("malformed", 5)]), ..connection("plant") },
+                Connection { connected: true, ..connection("scale") },
             ],
             buffer: Buffer { waiting: 12, ..Buffer::default() },
             uplinks: vec![Uplink { name: "uplink".to_owned(), delivered: 30, ..Uplink::default() }],
@@ -261,9 +292,13 @@ mod tests {
             station.step(0.125);
         }
         station.pressure = 4.567;
+        let mut dosing = Dosing::new(1);
+        dosing.command(true, 1_500.0);
+        dosing.step(0.5);
         Scene {
             tanks: plant.tanks().to_vec(),
             station: Some(station),
+            dosing: Some(dosing),
             cloud: Some(CloudState { up: false, until: None, received: 30 }),
             messages: vec![Message {
                 level: Level::WARN,

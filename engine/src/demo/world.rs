@@ -1,4 +1,5 @@
-//! Everything around the box: two brokers, the devices of the plant, the booster station, and the cloud.
+//! Everything around the box: two brokers, the devices of the plant, the booster and the dosing station, and
+//! the cloud.
 
 use std::path::Path;
 
@@ -10,8 +11,11 @@ use super::broker::{Broker, BrokerError};
 use super::cloud::{self, CloudState};
 use super::controller;
 use super::devices;
-use super::folder::{Folder, FolderError, Ports};
+use super::dosing::Dosing;
+use super::drive;
+use super::folder::{Folder, FolderError, Part, Ports};
 use super::plant::{Plant, Tank};
+use super::scale;
 use super::scene::Scene;
 use super::station::Station;
 
@@ -24,6 +28,7 @@ pub(super) struct World {
     ports: Ports,
     tanks: watch::Receiver<Vec<Tank>>,
     station: watch::Receiver<Station>,
+    dosing: watch::Receiver<Dosing>,
     cloud: watch::Receiver<CloudState>,
     faults: mpsc::Sender<()>,
     cloud_toggles: mpsc::Sender<()>,
@@ -36,8 +41,8 @@ pub(super) struct World {
 pub(super) enum WorldError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    #[error("could not listen on a free port of 127.0.0.1 for the booster station's controller: {0}")]
-    Controller(#[from] std::io::Error),
+    #[error("could not listen on a free port of 127.0.0.1 for a device of the plant: {0}")]
+    Device(#[from] std::io::Error),
 }
 
 impl World {
@@ -46,22 +51,41 @@ impl World {
         let plant_broker = Broker::start(0).await?;
         let cloud_broker = Broker::start(0).await?;
         let (listener, booster) = controller::listen().await?;
-        let ports = Ports { plant: plant_broker.port(), cloud: cloud_broker.port(), booster };
+        let (drive_listener, drive) = controller::listen().await?;
+        let (scale_listener, scale) = controller::listen().await?;
+        let (plant, cloud) = (plant_broker.port(), cloud_broker.port());
+        let ports = Ports { plant, cloud, booster, drive, scale };
         let shutdown = CancellationToken::new();
         let (truth, tanks) = watch::channel(Vec::new());
         let (faults, on_fault) = mpsc::channel(4);
         let devices = devices::run(Plant::new(SEED), plant_broker.port(), truth, on_fault, shutdown.clone());
         let (pressure, station) = watch::channel(Station::new(SEED));
         let controller = controller::run(listener, pressure, shutdown.clone());
+        let (truth_of_dosing, dosing) = watch::channel(Dosing::new(SEED));
+        let drive = drive::run(drive_listener, truth_of_dosing, shutdown.clone());
+        let scale = scale::run(scale_listener, dosing.clone(), shutdown.clone());
         let (cloud_state, cloud) = watch::channel(CloudState { up: true, until: None, received: 0 });
         let (cloud_toggles, on_toggle) = mpsc::channel(4);
         let cloud_run = cloud::run(cloud_broker, cloud_state, on_toggle, shutdown.clone());
         let tasks = vec![
             ("devices", tokio::spawn(devices)),
             ("controller", tokio::spawn(controller)),
+            ("drive", tokio::spawn(drive)),
+            ("scale", tokio::spawn(scale)),
             ("cloud", tokio::spawn(cloud_run)),
         ];
-        Ok(Self { plant_broker, ports, tanks, station, cloud, faults, cloud_toggles, shutdown, tasks })
+        Ok(Self {
+            plant_broker,
+            ports,
+            tanks,
+            station,
+            dosing,
+            cloud,
+            faults,
+            cloud_toggles,
+            shutdown,
+            tasks,
+        })
     }
 
     /// Prepares the working folder for a box in this world.
@@ -69,10 +93,11 @@ impl World {
         Folder::prepare(dir, fresh, self.ports)
     }
 
-    /// Adds what is true outside the box.
-    pub(super) fn add_to(&self, scene: &mut Scene) {
+    /// Adds what is true outside the box, but for the parts of the plant that it has nothing to do with.
+    pub(super) fn add_to(&self, scene: &mut Scene, lacks: &[Part]) {
         scene.tanks = self.tanks.borrow().clone();
-        scene.station = Some(self.station.borrow().clone());
+        scene.station = (!lacks.contains(&Part::Booster)).then(|| self.station.borrow().clone());
+        scene.dosing = (!lacks.contains(&Part::Dosing)).then(|| self.dosing.borrow().clone());
         scene.cloud = Some(*self.cloud.borrow());
     }
 
@@ -87,7 +112,7 @@ impl World {
         let _ = self.cloud_toggles.try_send(());
     }
 
-    /// Ends it: devices, controller and cloud, then the plant's broker.
+    /// Ends it: devices, stations and cloud, then the plant's broker.
     pub(super) async fn stop(self) {
         self.shutdown.cancel();
         for (name, task) in self.tasks {

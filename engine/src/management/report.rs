@@ -97,6 +97,8 @@ pub struct Connection {
     pub rows: u64,
     /// what else was counted since the start, by what it is
     pub counts: BTreeMap<String, u64>,
+    /// how many there are now, by what it is: subscriptions that the far side grants
+    pub gauges: BTreeMap<String, u64>,
     /// when it is tried again; absent: it is up, or being tried now
     pub next_attempt_ms: Option<u64>,
     /// why it was down last
@@ -405,6 +407,7 @@ fn connection(name: String, line: &LineStatus) -> Connection {
         messages: line.messages.get(),
         rows: line.rows.get(),
         counts: named(line.counts()),
+        gauges: named(line.gauges()),
         next_attempt_ms: line.next_attempt().map(ms),
         last_error: line.last_error().map(noted),
         parked: line.parked(),

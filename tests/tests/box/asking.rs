@@ -103,7 +103,7 @@ async fn status_tells_what_was_published_and_what_came_of_it() {
         (&json!(true), &json!(4), &json!(3))
     );
     assert_eq!((&plant["counts"]["malformed"], &plant["counts"]["reconnects"]), (&json!(1), &json!(0)));
-    assert_eq!(plant["counts"]["subscriptions"], json!(1));
+    assert_eq!(plant["gauges"]["subscriptions"], json!(1));
     let tank = &report["streams"][0];
     assert_eq!(
         (&tank["name"], &tank["connection"], &tank["rows"]),
