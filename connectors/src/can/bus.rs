@@ -46,6 +46,8 @@ const RESTARTED: u32 = 0x100;
 const ENXIO: i32 = 6;
 const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
+const EAFNOSUPPORT: i32 = 97;
+const EPROTONOSUPPORT: i32 = 93;
 const ENETDOWN: i32 = 100;
 const ENOBUFS: i32 = 105;
 
@@ -235,8 +237,8 @@ impl Bus {
         if self.listens_only {
             // The kernel would take it, and drop it.
             return Sent::Refused(format!(
-                "the controller of {name} only listens; if it may send: ip link set {name} down && ip link set \
-                 {name} up type can listen-only off"
+                "the controller of {name} only listens; if it may send: ip link set {name} down && ip link \
+                set {name} up type can listen-only off"
             ));
         }
         if matches!(frame, Frame::Fd { .. }) && !self.takes_fd {
@@ -297,6 +299,10 @@ fn off(name: &str) -> String {
 
 fn explain(name: &str, error: &io::Error) -> String {
     match error.raw_os_error() {
+        Some(EAFNOSUPPORT | EPROTONOSUPPORT) => format!(
+            "{name} cannot be opened: the kernel has no CAN (modprobe can_raw), or the service may not use \
+            it (RestrictAddressFamilies=AF_CAN AF_NETLINK)"
+        ),
         Some(ENETDOWN) => format!("{name} went down"),
         Some(ENODEV | ENXIO) => format!("there is no interface {name} (any more); {LIST}"),
         _ if error.kind() == ErrorKind::NotFound => format!("there is no interface {name}; {LIST}"),

@@ -226,7 +226,9 @@ impl Running {
             tokio::select! {
                 biased;
                 output = &mut future => return Some(output),
-                () = self.shutdown.cancelled(), if self.line.streams.is_open() => self.line.streams.rows().close(),
+                () = self.shutdown.cancelled(), if self.line.streams.is_open() => {
+                    self.line.streams.rows().close();
+                }
                 // Before it is known that the bus is away, a write waits for it.
                 command = self.line.commands.recv(), if is_known && !self.commands_gone => match command {
                     Some(command) => command.refuse(&self.line.name, &trouble.unwrap_or_default()),
@@ -258,7 +260,9 @@ impl Running {
             let off_check = self.off.is_some().then_some(check_off);
             let due = [self.next_due(), self.line.streams.next_due(), off_check].into_iter().flatten().min();
             tokio::select! {
-                () = self.shutdown.cancelled(), if self.line.streams.is_open() => self.line.streams.rows().close(),
+                () = self.shutdown.cancelled(), if self.line.streams.is_open() => {
+                    self.line.streams.rows().close();
+                }
                 command = self.line.commands.recv(),
                     if !self.commands_gone && self.outgoing.len() < QUEUED => self.take(command),
                 event = wire.wait(wants_room, &mut self.frames) => {
@@ -348,7 +352,7 @@ impl Running {
         let Self { line, outgoing, repeated, overruns, .. } = self;
         repeated.retain(|output, of| {
             if of.until <= now && of.answer.is_none() {
-                info!(%output, "no newer row has come for as long as `expiry`: its message is not sent any more");
+                info!(%output, "no newer row has come within `expiry`: the message is not sent any more");
                 return false;
             }
             if of.due > now {

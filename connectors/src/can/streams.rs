@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::bus::Received;
 use super::check::{Form, has_source};
+use super::database::Database;
 use super::filter;
 use super::frame::Frame;
 use super::id::{Id, IdRange, J1939Id};
@@ -38,7 +39,8 @@ pub(super) struct Setup {
 /// The streams of one connection.
 pub(super) struct Streams {
     messages: Messages,
-    frames: Vec<(IdRange, usize)>,
+    database: Arc<Database>,
+    frames: Vec<(Vec<IdRange>, usize)>,
     groups: Vec<Group>,
     errors: Vec<usize>,
     polls: Polls,
@@ -102,15 +104,15 @@ struct Silence {
 }
 
 impl Streams {
-    /// Those of the line `name`; nodes are asked on `interface`.
+    /// Those of a line; nodes are asked on `interface`.
     pub(super) fn new(
-        name: &str,
+        line: &str,
         interface: &str,
         setups: Vec<Setup>,
+        database: Arc<Database>,
         clock: Arc<dyn Clock>,
         status: Arc<LineStatus>,
     ) -> Self {
-        let line = name;
         let mut messages = Messages::default();
         let (mut rows, mut frames, mut groups, mut errors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut intakes, mut asked) = (Vec::new(), Vec::new());
@@ -127,7 +129,7 @@ impl Streams {
                 Form::Signals(chosen) => {
                     chosen.into_iter().for_each(|(message, signals)| want(message, Some(signals), None));
                 }
-                Form::Frames(ranges) => frames.extend(ranges.into_iter().map(|range| (range, stream))),
+                Form::Frames(ranges) => frames.push((ranges, stream)),
                 Form::Group { pgn, source } => groups.push(Group { pgn, source, stream }),
                 Form::Errors => errors.push(stream),
                 Form::Asked(of) => asked.push((stream, of)),
@@ -151,12 +153,13 @@ impl Streams {
             told: 0,
             sampler: Sampler::default(),
         };
-        Self { messages, frames, groups, errors, polls, clock, stale, transport, out }
+        Self { messages, database, frames, groups, errors, polls, clock, stale, transport, out }
     }
 
     /// What the kernel has to let through, as id and mask.
     pub(super) fn filters(&self) -> Vec<(u32, u32)> {
-        let ranges = self.frames.iter().map(|(range, _)| filter::Wanted::Ids(*range));
+        let ranges =
+            self.frames.iter().flat_map(|(ranges, _)| ranges).map(|range| filter::Wanted::Ids(*range));
         let group = |pgn, source| filter::Wanted::Group { pgn, source };
         let groups = self.groups.iter().map(|of| group(of.pgn, of.source));
         let messages = self.messages.all.iter().map(|wanted| match wanted.group() {
@@ -218,7 +221,8 @@ impl Streams {
         }
         let at = if received.at == 0 { self.clock.wall_ns() } else { received.at };
         let Some(id) = received.frame.id() else { return self.take_error(at, &received.frame) };
-        for (_, stream) in self.frames.iter().filter(|(range, _)| range.contains(id)) {
+        let has_it = |ranges: &[IdRange]| ranges.iter().any(|range| range.contains(id));
+        for (_, stream) in self.frames.iter().filter(|(ranges, _)| has_it(ranges)) {
             let values = raw_values(id, &received.frame);
             self.out.rows.add(*stream, |rows| rows.append(at, &values, Quality::Good, None));
         }
@@ -244,17 +248,21 @@ impl Streams {
 
     /// A frame of J1939, or what its transport protocol has put together.
     fn take_group(&mut self, at: i64, id: J1939Id, data: &[u8]) {
-        let Self { messages, groups, out, .. } = self;
+        let Self { messages, database, groups, out, .. } = self;
         let is_from = |source: Option<u8>| source.is_none_or(|source| source == id.source);
         for group in groups.iter().filter(|group| group.pgn == id.pgn && is_from(group.source)) {
             let values = group_values(id, data);
             out.rows.add(group.stream, |rows| rows.append(at, &values, Quality::Good, None));
         }
         let of_group = messages.by_pgn.get(&id.pgn).map(Vec::as_slice).unwrap_or_default();
+        let meant = database.by_pgn(id.pgn, id.source).map(|message| message.id);
         for place in of_group {
-            let Some(wanted) = messages.all.get_mut(*place).filter(|wanted| is_from(wanted.source)) else {
+            let Some(wanted) = messages.all.get_mut(*place) else { continue };
+            // Of several messages of the group the database knows which one is the source's.
+            let is_meant = wanted.source.is_some() || meant == Some(wanted.message.id);
+            if !is_from(wanted.source) || !is_meant {
                 continue;
-            };
+            }
             wanted.take(at, Some(id.source), data, out);
         }
     }

@@ -84,7 +84,7 @@ fn connections_that_contradict_themselves_are_refused() {
 #[test]
 fn streams_that_contradict_themselves_are_refused_with_the_nearest_name() {
     for (stream, words) in [
-        (json!({}), "none of `message`, `signals`, `ids`, `pgn` and `errors`"),
+        (json!({}), "none of `message`, `signals`, `ids`, `pgn`, `errors` and `isotp`"),
         (json!({ "message": "Status", "ids": ["*"] }), "it says `message` and `ids`"),
         (json!({ "message": "Statsu" }), "did you mean `Status`?"),
         (json!({ "message": "Status", "source": 5 }), "no message of J1939"),
@@ -99,6 +99,18 @@ fn streams_that_contradict_themselves_are_refused_with_the_nearest_name() {
         (json!({ "signals": ["*"], "labels": true }), "`labels` is for streams with"),
         (json!({ "pgn": 0x18fe_f100 }), "no parameter group"),
         (json!({ "message": "Status", "stale_after": "0s" }), "at least 1ms"),
+        (json!({ "message": "Status", "every": "1s" }), "`every` is for streams with `isotp`"),
+        (json!({ "isotp": { "tx": 1, "rx": 1 } }), "have one id"),
+        (json!({ "isotp": { "tx": 1, "rx": 2 } }), "request = \"01 0C\""),
+        (json!({ "isotp": { "tx": 1, "rx": 2 }, "request": "01 0C" }), "every = \"1s\""),
+        (json!({ "isotp": { "tx": 1, "rx": 2 }, "request": "01 0C", "every": "1s" }), "it has no fields"),
+        (
+            json!({
+                "isotp": { "tx": 1, "rx": 2 }, "request": "010", "every": "1s",
+                "fields": { "x": { "at": 0, "type": "uint8" } },
+            }),
+            "\"010\" is no request",
+        ),
     ] {
         let said = said(&setup().stream("s", stream.clone()));
         assert!(said.contains(words), "{stream}: {said}");

@@ -66,6 +66,12 @@ async fn a_log_without_frames_and_one_that_is_not_there_are_said() {
     }
 }
 
+fn dm1(priority: u8, data: &str) -> Value {
+    json!({
+        "pgn": 65226, "source": 5, "destination": Value::Null, "priority": priority, "data": data,
+    })
+}
+
 /// SAE J1939-21, 5.10.3: 20 bytes for everybody (BAM), in three packets; PGN 65 226 (DM1).
 #[tokio::test(start_paused = true)]
 async fn what_j1939_sends_in_several_frames_is_one_row() {
@@ -81,14 +87,53 @@ async fn what_j1939_sends_in_several_frames_is_one_row() {
         .file("drive.log", log)
         .stream("dm1", json!({ "pgn": 65226, "source": 5 }))
         .run();
-    let row = |priority: u8, data: &str| json!({ "pgn": 65226, "source": 5, "destination": Value::Null, "priority": priority, "data": data });
     let mut whole = rig.row().await;
     // A broadcast is to everybody, however that is written.
     if whole["destination"] == 255 {
         whole["destination"] = Value::Null;
     }
-    assert_eq!(whole, row(7, "0102030405060708090A0B0C0D0E0F1011121314"));
-    assert_eq!(rig.row().await, row(6, "FFFF000000000000"));
+    assert_eq!(whole, dm1(7, "0102030405060708090A0B0C0D0E0F1011121314"));
+    assert_eq!(rig.row().await, dm1(6, "FFFF000000000000"));
     rig.ends().await;
+    rig.end().await;
+}
+
+/// SAE J1939-71: EEC1 is PGN 61 444; engine speed is in bytes 4 and 5, an eighth of a revolution a minute.
+#[tokio::test(start_paused = true)]
+async fn messages_of_j1939_are_found_by_group_and_source() {
+    let dbc = "\
+BU_: A
+BO_ 2364539904 EEC1_Engine: 8 A
+ SG_ Speed : 24|16@1+ (0.125,0) [0|0] \"rpm\" A
+BO_ 2364540158 EEC1: 8 A
+ SG_ Speed : 24|16@1+ (0.125,0) [0|0] \"rpm\" A
+BA_DEF_ \"ProtocolType\" STRING ;
+BA_DEF_DEF_ \"ProtocolType\" \"\";
+BA_ \"ProtocolType\" \"J1939\";
+";
+    let log = "\
+(0.000000) can0 0CF00400#000000401F000000
+(0.010000) can0 18F00405#000000E02E000000
+";
+    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log" } }))
+        .file("drive.log", log)
+        .dbc(dbc)
+        .stream("any", json!({ "message": "EEC1" }))
+        .stream("engine", json!({ "message": "EEC1_Engine", "source": 0 }))
+        .run();
+    assert_eq!(rig.row().await, json!({ "Speed": 1000.0 }));
+    assert_eq!(rig.row().await, json!({ "source": 5, "Speed": 1500.0 }));
+    assert_eq!(rig.status.rows.get(), 2);
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_is_named_twice_is_one_row() {
+    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log" } }))
+        .file("drive.log", "(0.000000) can0 123#01\n(0.001000) can0 124#02\n")
+        .stream("frames", json!({ "ids": ["0x100-0x1ff", "0x123", "*"] }))
+        .run();
+    assert_eq!(rig.row().await["data"], "01");
+    assert_eq!(rig.row().await["data"], "02");
     rig.end().await;
 }

@@ -186,12 +186,17 @@ impl Rig {
 
     /// The next row for which something holds.
     pub(crate) async fn row_where(&mut self, holds: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let row = self.row().await;
-            if holds(&row) {
-                return row;
+        let mut last = Value::Null;
+        let found = timeout(PATIENCE, async {
+            loop {
+                last = self.row().await;
+                if holds(&last) {
+                    return last.clone();
+                }
             }
-        }
+        });
+        let found = found.await.ok();
+        found.unwrap_or_else(|| panic!("no such row comes; the last one is {last}"))
     }
 
     /// Takes what comes until there is news of the line.

@@ -13,8 +13,9 @@ use crate::rig::Setup;
 
 /// A node that answers by ISO-TP, of isotprecv and isotpsend.
 async fn ecu(answers: &'static [(&'static str, &'static str)]) -> tokio::task::JoinHandle<()> {
-    let mut child = Command::new("isotprecv")
-        .args(["-l", "-s", "7E8", "-d", "7E0", "vcan0"])
+    // Line by line, or it would keep them.
+    let mut child = Command::new("stdbuf")
+        .args(["-oL", "isotprecv", "-l", "-s", "7E8", "-d", "7E0", "vcan0"])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
