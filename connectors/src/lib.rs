@@ -10,6 +10,7 @@
 //! `match`es. [`codec`] is for every connection that carries bytes: any of them takes any format.
 
 pub mod can;
+mod cells;
 pub mod codec;
 pub mod commission;
 pub mod connection;

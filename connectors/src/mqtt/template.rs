@@ -1,11 +1,9 @@
 //! Topics and payloads with columns in them: `actuators/{device}/pump`, `{"run": {run}}`.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::DataType;
+use arrow::array::RecordBatch;
 
 use super::topic::check_text;
-pub(crate) use super::topic::is_name;
-use crate::codec;
+use crate::cells::{cell, is_name, write_text};
 
 /// Text in which `{column}` stands for the row's value. Any other brace is itself, so that JSON can be
 /// written as it is.
@@ -155,48 +153,12 @@ fn wrong_brace(literal: &str) -> String {
     }
 }
 
-fn column<'r>(rows: &'r RecordBatch, name: &str) -> Result<&'r ArrayRef, String> {
-    rows.column_by_name(name).ok_or_else(|| {
-        let names: Vec<_> =
-            rows.schema_ref().fields().iter().map(|field| format!("`{}`", field.name())).collect();
-        format!("the rows have no column `{name}`, only {}", names.join(", "))
-    })
-}
-
-/// The column, which has a value in `row`.
-pub(crate) fn cell<'r>(
-    rows: &'r RecordBatch,
-    name: &str,
-    row: usize,
-    what: &str,
-) -> Result<&'r ArrayRef, String> {
-    let array = column(rows, name)?;
-    if array.is_null(row) {
-        return Err(format!("column {name} is null, and the {what} needs it"));
-    }
-    Ok(array)
-}
-
-/// Appends a value that is not null as plain text.
-pub(crate) fn write_text(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
-    match array.data_type() {
-        DataType::Utf8 => out.extend_from_slice(array.as_string::<i32>().value(row).as_bytes()),
-        DataType::LargeUtf8 => out.extend_from_slice(array.as_string::<i64>().value(row).as_bytes()),
-        DataType::Utf8View => out.extend_from_slice(array.as_string_view().value(row).as_bytes()),
-        DataType::Binary => out.extend_from_slice(array.as_binary::<i32>().value(row)),
-        DataType::LargeBinary => out.extend_from_slice(array.as_binary::<i64>().value(row)),
-        DataType::BinaryView => out.extend_from_slice(array.as_binary_view().value(row)),
-        _ if codec::write_time(array, row, out) => {}
-        _ => codec::write_value(array, row, out),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::mqtt::OutputConfig;
-    use arrow::array::{BooleanArray, Float64Array, StringArray};
+    use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray};
     use std::sync::Arc;
 
     fn rows() -> RecordBatch {

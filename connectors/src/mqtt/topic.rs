@@ -135,12 +135,6 @@ pub(super) fn check_text(text: &str) -> Result<(), String> {
     }
 }
 
-/// Letters, digits and `_`, not starting with a digit.
-pub(crate) fn is_name(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        && text.starts_with(|c: char| !c.is_ascii_digit())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]

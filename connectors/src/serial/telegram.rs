@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::escapes::unescape;
-use crate::mqtt::template::{cell, write_text};
+use crate::cells::{cell, is_name, write_text};
 
 /// Text in which `{column}` stands for the row's value; any other brace is itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ fn column(inside: &str) -> Option<Result<Part, String>> {
         Some((name, shape)) => (name, Some(shape)),
         None => (inside, None),
     };
-    if !crate::mqtt::template::is_name(name) {
+    if !is_name(name) {
         return None;
     }
     let wrong = |shape| {

@@ -7,7 +7,6 @@
 mod rig;
 
 mod device;
-mod documents;
 mod frames;
 mod lines;
 mod modem;
