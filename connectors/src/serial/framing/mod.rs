@@ -1,9 +1,9 @@
 //! Frames: where a message begins and ends in the bytes of a line. Pure: bytes and the time in, frames out.
 //!
-//! Every byte is accounted for: it is in a frame, or was skipped, or waits ([`Tally`]). What is skipped leaves
-//! a sample behind. No more waits than the longest frame takes. A frame of which the beginning may be missing,
-//! as the first one of a device that was talking when its port was opened, is skipped: half a number is
-//! another number.
+//! Every byte is accounted for: it is in a frame, or was skipped, or waits ([`Tally`]). What is skipped
+//! leaves a sample behind. No more waits than the longest frame takes. A frame of which the beginning may be
+//! missing, as the first one of a device that was talking when its port was opened, is skipped: half a number
+//! is another number.
 
 mod checksum;
 mod config;
