@@ -30,19 +30,24 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Their names.
-    pub const NAMES: [&'static str; 4] = ["mqtt", "modbus", "can", "serial"];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Mqtt, Self::Modbus, Self::Can, Self::Serial];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Modbus => "modbus",
+            Self::Can => "can",
+            Self::Serial => "serial",
+        }
+    }
 
     /// The kind of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "mqtt" => Some(Self::Mqtt),
-            "modbus" => Some(Self::Modbus),
-            "can" => Some(Self::Can),
-            "serial" => Some(Self::Serial),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -54,7 +59,7 @@ pub enum ConnectionConfig {
     Mqtt(mqtt::ConnectionConfig),
     /// Modbus: TCP, RTU on a serial port, or RTU over TCP.
     Modbus(modbus::ConnectionConfig),
-    /// CAN: an interface of the kernel.
+    /// CAN: an interface of the kernel, an adapter on a serial port, or a recording.
     Can(can::ConnectionConfig),
     /// A serial port, here or on a serial server, with a device that speaks in frames of its own.
     Serial(serial::ConnectionConfig),

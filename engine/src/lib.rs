@@ -33,7 +33,6 @@ pub mod preflight;
 pub mod replay;
 pub mod rules;
 pub mod run;
-pub mod sampler;
 #[cfg(feature = "screen")]
 pub mod screen;
 pub mod sequence;

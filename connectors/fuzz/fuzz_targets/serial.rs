@@ -2,6 +2,7 @@
 //! serial server's answers. No panic, no more memory than a frame takes, and every byte is accounted for.
 #![no_main]
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
@@ -66,7 +67,7 @@ fuzz_target!(|input: (u8, u8, u8, Vec<u8>)| {
     let tally = framer.tally();
     assert_eq!(tally.bytes, tally.framed + tally.filler + tally.skipped + framer.waiting() as u64);
 
-    let mut client = Client::new(&PortConfig::default(), Settings::plain(9600.try_into().unwrap()));
+    let mut client = Client::new(&PortConfig::default(), Settings::plain(NonZeroU32::new(9600).unwrap()));
     let (mut data, mut out) = (Vec::new(), Vec::new());
     client.begin(&mut Vec::new());
     let _ = client.take(&bytes, &mut data, &mut out);

@@ -78,6 +78,16 @@ impl Bits {
     /// What is in them; None: the payload ends before.
     #[must_use]
     pub fn read(self, payload: &[u8]) -> Option<u64> {
+        // Most frames have eight bytes, which are one number.
+        if self.last < 8
+            && let Some(bytes) = payload.first_chunk()
+        {
+            let number = match self.order {
+                ByteOrder::Little => u64::from_le_bytes(*bytes) >> (8 * self.first),
+                ByteOrder::Big => u64::from_be_bytes(*bytes) >> (8 * (7 - self.last)),
+            };
+            return Some(number >> self.shift & self.mask());
+        }
         let bytes = payload.get(usize::from(self.first)..=usize::from(self.last))?;
         if bytes.len() > 8 {
             return Some(self.read_wide(bytes));
@@ -144,7 +154,7 @@ mod tests {
                 let mut raw = 0;
                 for _ in 0..width {
                     raw = raw << 1 | bit(at);
-                    at = if at % 8 == 0 { at + 15 } else { at - 1 };
+                    at = if at.is_multiple_of(8) { at + 15 } else { at - 1 };
                 }
                 raw
             }

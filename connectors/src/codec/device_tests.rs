@@ -169,7 +169,7 @@ fn a_scale_with_digits_in_places() {
             "negative": { "at": 2, "type": "uint8", "bit": 1 },
         },
     });
-    let frame = b"\x02+8  012345 00050\r";
+    let frame = b"\x02+8 012345 00050\r";
     let row = one(config, frame).unwrap();
     assert_eq!(row, json!({ "weight": 1234.5, "tare": 5.0, "in_motion": true, "negative": false }));
 }

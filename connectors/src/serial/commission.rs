@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::config::{ConnectionConfig, StreamConfig, usual_settings};
 use super::escapes::{hex_dump, unescape};
-use super::framing::{FrameConfig, Framer, Skipped, Why};
+use super::framing::{FrameConfig, Framer, SETTLED, Skipped, Why};
 use super::link::Link;
 use crate::codec::Encoder;
 use crate::commission::{Known, Outcome, Tell, Told};
@@ -274,7 +274,8 @@ async fn monitor(args: MonitorArgs, known: &Known<'_>, tell: Tell<'_>) -> Result
     let begun = Instant::now();
     let mut shown = Shown { stream, for_programs: args.json, begun };
     let end = args.time.map(|time| begun + time.0);
-    let mut next = send.as_ref().map(|_| begun);
+    // Not before it is known whether the device talks by itself.
+    let mut next = send.as_ref().map(|_| begun + SETTLED);
     let mut frames = 0_u64;
     loop {
         while let Some(frame) = link.frames.pop_front() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::time::{Instant, sleep_until};
 
-use super::framing::Framer;
+use super::framing::{Framer, SETTLED};
 use crate::port::{Place, Wire};
 
 /// A driver that does not take bytes for so long is held back by the device, or stuck.
@@ -54,7 +54,9 @@ impl Link {
             echo: echo.then(VecDeque::new),
             byte,
             last: now,
-            dirty: None,
+            // What is asked before it is known that nobody talks gets an answer whose beginning may be
+            // another's end.
+            dirty: Some(SETTLED),
         }
     }
 

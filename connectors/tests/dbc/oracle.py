@@ -146,8 +146,8 @@ class Writer:
             if not is_float and dice.random() < 0.3:
                 span = self.span(width, sign, float(factor), float(offset))
             order = 0 if big else 1
-            self.lines.append(
-                f' SG_ {name} {multiplexing} : {start}|{width}@{order}{sign} ({factor},{offset}) {span} "unit" Sender')
+            where = f"{start}|{width}@{order}{sign}"
+            self.lines.append(f' SG_ {name} {multiplexing} : {where} ({factor},{offset}) {span} "unit" Sender')
             if is_float:
                 self.more.append(f"SIG_VALTYPE_ {identifier} {name} : {1 if width == 32 else 2};")
             elif dice.random() < 0.3:
@@ -187,7 +187,9 @@ def random_database(seed):
                 "raw": {name: repr(value) for name, value in raw.items()},
                 "scaled": {name: repr(value) for name, value in scaled.items()},
                 "labels": {
-                    name: str(value) for name, value in labelled.items() if not isinstance(value, (int, float))
+                    name: str(value)
+                    for name, value in labelled.items()
+                    if not isinstance(value, (int, float))
                 },
                 "sent": sent(message, scaled),
             }))

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use clap::Parser as _;
 use serde_json::{Value, json};
+use tidegate_connectors::commission::{Known, Told};
+use tidegate_connectors::serial::commission;
 use tidegate_connectors::{DeliveryError, LineNews};
 use tidegate_peers::devices::SerialCable;
 
@@ -182,6 +185,39 @@ async fn a_stream_that_falls_silent_says_so_once() {
     assert_eq!(rig.row().await["quality"], "good", "it was said once");
     assert_eq!(rig.row().await["quality"], "stale");
     rig.end().await;
+}
+
+/// `tidegate serial`, as the box's own command line reads it.
+#[derive(clap::Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: commission::Command,
+}
+
+#[tokio::test]
+async fn what_comes_from_a_port_is_shown_by_hand() {
+    let cable = SerialCable::plug().await;
+    let mut device = Device::at(&cable.far());
+    let port = cable.near().display().to_string();
+    let arguments = ["serial", "monitor", &port, "--end", "\\r\\n", "--send", "P\\r\\n", "-n", "2", "--json"];
+    let command = Cli::parse_from(arguments).command;
+    let mut shown = Vec::new();
+    let mut tell = |told: Told<'_>| {
+        if let Told::Line(line) = told {
+            shown.push(serde_json::from_str::<Value>(line).unwrap());
+        }
+        true
+    };
+    let known = Known::default();
+    let answering = async {
+        assert_eq!(device.asked().await, "P\r\n");
+        device.say(b"ST,1kg\r\nUS,2kg\r\n").await;
+    };
+    let (outcome, ()) = tokio::join!(command.run(&known, &mut tell), answering);
+    assert!(!outcome.unwrap().failed);
+    let texts: Vec<&Value> = shown.iter().map(|frame| &frame["text"]).collect();
+    assert_eq!(texts, ["ST,1kg", "US,2kg"]);
+    assert_eq!(shown[0]["hex"], "53542c316b67");
 }
 
 #[tokio::test]

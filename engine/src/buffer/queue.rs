@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidegate_core::Sampler;
 use tidegate_rules::WhenFull;
 use tokio::sync::Notify;
 
@@ -22,7 +23,6 @@ use super::changes::NewGap;
 use super::group::{Append, Held};
 use super::journal::{JournalEntry, Snapshot, SnapshotPart};
 use super::{BufferError, OutboxRows};
-use crate::sampler::Sampler;
 use crate::status::OutboxStatus;
 
 /// Why rows are missing that were dropped here.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidegate_core::Rows;
+use tidegate_core::{Rows, Sampler};
 use tidegate_rules::Priority;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -21,7 +21,6 @@ use super::group::{Append, Gathered, Held, pack};
 use super::journal::{JournalEntry, NewEntry, NewSnapshot, Snapshot, SnapshotPart};
 use super::queue::Outlet;
 use super::{BufferError, Gap, OutboxRows, StoredBlock, block};
-use crate::sampler::Sampler;
 use crate::status::OutboxStatus;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);

@@ -219,25 +219,29 @@ fn union(alternatives: &[Object]) -> Option<Object> {
     table.as_object().cloned()
 }
 
-/// Tables that each need a key which no other can have.
+/// Tables that each have keys which no other can have: one of them says which table it is.
 fn told_apart(alternatives: &[Object]) -> Option<Object> {
     let properties = |table: &Object| table.get("properties").and_then(Value::as_object).cloned();
     let all: Vec<Object> = alternatives.iter().map(properties).collect::<Option<_>>()?;
     let mut table = union(alternatives)?;
-    let kinds = alternatives.iter().enumerate().map(|(at, own)| {
+    let kinds = alternatives.iter().zip(&all).enumerate().map(|(at, (own, keys))| {
         let others = || all.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, keys)| keys);
-        let required = own.get("required")?;
-        let is_tell = |key: &str| others().all(|keys| !keys.contains_key(key));
-        let tell = required.as_array()?.iter().find(|key| key.as_str().is_some_and(is_tell))?;
-        let mut then = all.get(at)?.clone();
+        let never = |keys: Vec<&String>| -> Object {
+            keys.into_iter().map(|key| (key.clone(), false.into())).collect()
+        };
+        let tells: Vec<&String> =
+            keys.keys().filter(|key| others().all(|keys| !keys.contains_key(*key))).collect();
+        if tells.is_empty() {
+            return None;
+        }
+        let mut then = keys.clone();
         // What is the same in all of them is said once.
-        then.retain(|key, value| others().any(|keys| keys.get(key) != Some(value)));
-        let foreign = others()
-            .flat_map(Object::keys)
-            .filter(|key| !all.get(at).is_some_and(|own| own.contains_key(*key)));
-        let foreign: Vec<(String, Value)> = foreign.map(|key| (key.clone(), false.into())).collect();
-        then.extend(foreign);
-        Some(json!({ "if": { "required": [tell] }, "then": { "properties": then, "required": required } }))
+        then.retain(|key, value| others().any(|keys| keys.get(key).is_some_and(|other| other != value)));
+        then.extend(never(others().flat_map(Object::keys).filter(|key| !keys.contains_key(*key)).collect()));
+        let mut then = Object::from_iter([("properties".to_owned(), Value::from(then))]);
+        then.extend(own.get("required").map(|required| ("required".to_owned(), required.clone())));
+        // Where one of the keys is, not all of them are absent.
+        Some(json!({ "if": { "not": { "properties": never(tells) } }, "then": then }))
     });
     table.insert("allOf".into(), kinds.collect::<Option<Vec<_>>>()?.into());
     Some(table)
@@ -291,6 +295,8 @@ fn tables(alternatives: &[Object]) -> Option<Object> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use tidegate_connectors::connection::Kind;
+
     use super::*;
 
     fn alternatives(schema: &Value, path: &str, found: &mut Vec<String>) {
@@ -346,12 +352,20 @@ mod tests {
         assert_eq!(defs["FieldConfig"]["pattern"], json!("^(bool|int64|float64|utf8|timestamp|bytes)$"));
         assert_eq!(defs["StreamTable"]["if"], json!({ "required": ["connection"] }));
         assert_eq!(defs["StreamTable"]["else"]["properties"]["topic"], json!(false));
-        let kinds = json!(tidegate_connectors::connection::Kind::NAMES);
+        let kinds = json!(Kind::ALL.map(Kind::name));
         assert_eq!(defs["ConnectionConfig"]["properties"]["kind"]["enum"], kinds);
-        let polled = json!({ "required": ["every"] });
-        let streams = defs["StreamTable"]["then"]["allOf"].as_array().unwrap();
-        let polled = streams.iter().find(|kind| kind["if"] == polled).unwrap();
-        assert_eq!(polled["then"]["properties"]["topic"], json!(false));
+        for section in ["StreamTable", "OutputTable"] {
+            let kinds = if section == "StreamTable" {
+                &defs[section]["then"]["allOf"]
+            } else {
+                &defs[section]["allOf"]
+            };
+            let of_topics = |kind: &&Value| kind["if"]["not"]["properties"].get("topic").is_some();
+            let (topics, others): (Vec<_>, Vec<_>) = kinds.as_array().unwrap().iter().partition(of_topics);
+            assert_eq!((topics.len(), others.len()), (1, Kind::ALL.len() - 1), "{section}");
+            assert!(others.iter().all(|kind| kind["then"]["properties"]["topic"] == json!(false)));
+            assert_eq!(topics[0]["then"]["properties"]["message"], json!(false), "{section}");
+        }
         assert_eq!(schema["properties"]["streams"]["propertyNames"]["pattern"], json!(names::TARGET));
     }
 }

@@ -272,6 +272,8 @@ fn every_example_of_the_documents_is_right() {
         ("docs/configuration.md", 6),
         ("docs/guide.md", 1),
         ("docs/modbus.md", 1),
+        ("docs/can.md", 1),
+        ("docs/serial.md", 1),
         ("docs/sql.md", 1),
         ("README.md", 1),
     ] {
@@ -290,8 +292,8 @@ fn every_example_of_the_documents_is_right() {
 fn the_reference_names_every_key() {
     // A protocol may have a page of its own.
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let pages =
-        ["configuration.md", "modbus.md"].map(|page| std::fs::read_to_string(docs.join(page)).unwrap());
+    let pages = ["configuration.md", "modbus.md", "can.md", "serial.md"]
+        .map(|page| std::fs::read_to_string(docs.join(page)).unwrap());
     let reference = pages.concat();
     let mut keys = Vec::new();
     property_names(&json_schema(), &mut keys);

@@ -226,16 +226,16 @@ impl Validator<'_, '_> {
     fn declared_kind(&mut self, table: &Table<'_>) -> Option<Kind> {
         if let Some(name) = table.text("kind") {
             return Kind::from_name(name).or_else(|| {
-                let help = did_you_mean(name, &Kind::NAMES);
+                let help = did_you_mean(name, &Kind::ALL.map(Kind::name));
                 self.report.error(
                     &table.span_of(&["kind"]),
                     format!("there is no kind of connection called \"{name}\""),
                     help,
                 );
-                nearest(name, Kind::NAMES).and_then(Kind::from_name)
+                nearest(name, Kind::ALL.map(Kind::name)).and_then(Kind::from_name)
             });
         }
-        let help = format!("write `kind = \"{}\"`", Kind::NAMES.join("\"` or `kind = \""));
+        let help = format!("write `kind = \"{}\"`", Kind::ALL.map(Kind::name).join("\"` or `kind = \""));
         if table.contains("kind") {
             self.report.error(&table.span_of(&["kind"]), "expected text in quotes for `kind`", help);
         } else {

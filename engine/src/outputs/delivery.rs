@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use tidegate_connectors::{By, Cause, Delivery, DeliveryError, Sink, Takes, Writes};
+use tidegate_core::Sampler;
 
 use super::queue::OutputQueue;
 use super::waiting::{Handed, Waiting};
-use crate::sampler::Sampler;
 use crate::tap::Passed;
 use crate::time::SequenceTime;
 

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use tidegate_connectors::Takes;
+use tidegate_core::Sampler;
 use tokio::sync::Notify;
 
 use super::waiting::{Handed, Waiting};
 use crate::config::WhenQueueFull;
-use crate::sampler::Sampler;
 use crate::status::OutputStatus;
 
 /// Rows that are under way to the far side at a time, however long the queue is: enough for a slow line.

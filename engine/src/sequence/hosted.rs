@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::Span;
+use tidegate_core::{Sampler, Span};
 use tidegate_rules::{DeliveryPolicy, Emission, Emissions, Mode, Rule};
 
-use crate::sampler::Sampler;
 use crate::status::RuleStatus;
 use crate::tap::Passed;
 

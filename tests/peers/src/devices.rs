@@ -135,6 +135,10 @@ impl SerialCable {
     /// Pulls it out: both ports are gone.
     pub async fn unplug(&mut self) {
         let mut socat = self.socat.take().expect("it is plugged in");
+        // A name that is left behind would soon lead to another cable's port.
+        for end in [self.near(), self.far()] {
+            std::fs::remove_file(end).unwrap();
+        }
         socat.child.kill().await.unwrap();
     }
 

@@ -167,7 +167,7 @@ BS_:
 BU_: A B
   C
 
-BO_ 2566844926 EEC1_short: 8 X
+BO_ 2364540158 EEC1_short: 8 X
  SG_ EngSpeed_short : 24|16@1+ (0.125,0) [0|8031.875] "rpm" X // with a "quote
 
 // another " one
@@ -183,18 +183,18 @@ BA_DEF_ BO_ "SystemMessageLongSymbol" STRING ;
 BA_DEF_DEF_ "GenMsgCycleTime" 0;
 BA_DEF_DEF_ "VFrameFormat" "StandardCAN";
 BA_ "Something" 17;
-BA_ "VFrameFormat" BO_ 2566844926 2;
+BA_ "VFrameFormat" BO_ 2364540158 2;
 BA_ "VFrameFormat" BO_ 3 3;
-BA_ "GenMsgCycleTime" BO_ 2566844926 20;
-BA_ "SystemMessageLongSymbol" BO_ 2566844926 "ElectronicEngineController1_Long";
-BA_ "SystemSignalLongSymbol" SG_ 2566844926 EngSpeed_short "EngineSpeed_Long";
-VAL_ 2566844926 EngSpeed_short 65535 "not \"there\"" ;
+BA_ "GenMsgCycleTime" BO_ 2364540158 20;
+BA_ "SystemMessageLongSymbol" BO_ 2364540158 "ElectronicEngineController1_Long";
+BA_ "SystemSignalLongSymbol" SG_ 2364540158 EngSpeed_short "EngineSpeed_Long";
+VAL_ 2364540158 EngSpeed_short 65535 "not \"there\"" ;
 "#;
     let database = read_one(text.replace('\n', "\r\n")).unwrap();
     assert_eq!(database.problems(), []);
     let engine = database.message("ElectronicEngineController1_Long").unwrap();
-    // SAE J1939-71: EEC1 is PGN 61444; priority 6 and nobody's address were written by the tool.
-    assert_eq!(engine.id, Id::Extended(0x18fe_f4fe & 0 | 2_566_844_926 & 0x1fff_ffff));
+    // SAE J1939-71: EEC1 is PGN 61444 with priority 3; tools write nobody's address.
+    assert_eq!(engine.id, Id::Extended(0x0cf0_04fe));
     assert_eq!((engine.format, engine.cycle), (Format::J1939, Some(Duration::from_millis(20))));
     assert_eq!(&*engine.signals[0].name, "EngineSpeed_Long");
     assert_eq!(engine.signals[0].labels().iter().collect::<Vec<_>>(), [(65_535, "not \"there\"")]);

@@ -183,10 +183,8 @@ impl FrameConfig {
             }));
         }
         match &self.length {
-            Some(LengthConfig::Fixed(length)) => {
-                if *length == 0 || *length as u64 > max {
-                    problems.push(Problem::new(&["length"], format!("a length is from 1 to `max`, {max}")));
-                }
+            Some(LengthConfig::Fixed(length)) if *length == 0 || *length as u64 > max => {
+                problems.push(Problem::new(&["length"], format!("a length is from 1 to `max`, {max}")));
             }
             Some(LengthConfig::Prefix(prefix)) if (prefix.at + prefix.width.bytes()) as u64 > max => {
                 problems.push(Problem::new(&["length", "at"], "the length is behind the longest frame"));

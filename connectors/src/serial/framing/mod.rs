@@ -24,7 +24,7 @@ use stuffed::Stuffing;
 
 /// A device that was silent for so long after its port was opened was not in the middle of a frame. USB
 /// adapters and serial servers keep bytes for some tens of milliseconds.
-const SETTLED: Duration = Duration::from_millis(100);
+pub const SETTLED: Duration = Duration::from_millis(100);
 
 /// Silence after which a frame by its length is given up, if nothing else is said: its length was none.
 const GIVEN_UP: Duration = Duration::from_secs(1);

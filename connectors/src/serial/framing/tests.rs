@@ -249,8 +249,11 @@ fn frames_that_cannot_be_found_are_refused() {
     }
 }
 
-/// Content that a frame of this kind may have, and how it is sent.
-fn kinds() -> Vec<(Value, fn(&[u8]) -> Vec<u8>)> {
+/// How a device sends something as a frame.
+type Send = fn(&[u8]) -> Vec<u8>;
+
+/// Kinds of frames, and how they are sent.
+fn kinds() -> Vec<(Value, Send)> {
     fn printable(content: &[u8]) -> Vec<u8> {
         content.iter().map(|byte| b'a' + byte % 26).collect()
     }
