@@ -10,7 +10,7 @@ use tidegate_core::{FieldType, Span, TS};
 use super::config::{ConnectionConfig, IsoTpConfig, LogConfig, OutputConfig, SlcanConfig, StreamConfig};
 use super::database::{Database, Unresolved};
 use super::frame::{MOST_FD, fd_length};
-use super::id::{Id, IdRange, J1939Id, MOST_EXTENDED, MOST_PGN};
+use super::id::{Id, IdRange, J1939Id, MOST_EXTENDED, MOST_PGN, NULL_ADDRESS};
 use super::isotp::{Field, Request};
 use super::message::{Format, Message};
 use super::polls::Asked;
@@ -168,13 +168,16 @@ fn check_log(log: &LogConfig) -> Option<Problem> {
     })
 }
 
+/// Messages, and which of their signals.
+type Chosen = Vec<(Arc<Message>, Vec<usize>)>;
+
 /// What the rows of a stream are made of.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Form {
     /// the signals of a message; of those of J1939 from this source, or from any, which is a column then
     Message { message: Arc<Message>, source: Option<u8> },
-    /// a row a signal: the messages, and which of their signals
-    Signals(Vec<(Arc<Message>, Vec<usize>)>),
+    /// a row a signal
+    Signals(Chosen),
     /// frames as they come
     Frames(Vec<IdRange>),
     /// a parameter group as it comes
@@ -434,11 +437,11 @@ fn ranges(ids: &[String]) -> Result<Vec<IdRange>, Problem> {
     Ok(ranges)
 }
 
-fn signals(database: &Database, names: &[String]) -> Result<Vec<(Arc<Message>, Vec<usize>)>, Problem> {
+fn signals(database: &Database, names: &[String]) -> Result<Chosen, Problem> {
     if names.is_empty() {
         return Err(Problem::absent(&["signals"], "it names no signal").help("write [\"*\"] for all"));
     }
-    let mut chosen: Vec<(Arc<Message>, Vec<usize>)> = Vec::new();
+    let mut chosen: Chosen = Vec::new();
     for name in names {
         if name == ALL {
             let all = database.messages().iter();
@@ -523,6 +526,10 @@ impl OutputConfig {
                 Problem::new(&["defaults"], "`defaults` are of signals, which `message` has")
                     .help("leave it out"),
             ),
+            (None, Some(_)) if self.source.is_some() || self.destination.is_some() => problems.push(
+                Problem::new(&["id"], "the addresses of J1939 are in the id already")
+                    .help("leave `source` and `destination` out"),
+            ),
             (None, Some(_)) if self.labels => problems.push(
                 Problem::new(&["labels"], "`labels` are of signals, which `message` has")
                     .help("leave it out"),
@@ -568,9 +575,7 @@ impl OutputConfig {
             let what = format!("`{name}` has {} bytes, more than fit into one frame", message.length);
             return Err(Problem::new(&["message"], what));
         }
-        if message.format == Format::J1939 && J1939Id::parse(message.id).is_none() {
-            return Err(Problem::new(&["message"], format!("`{name}` has no id of J1939")));
-        }
+        let id = self.id_of(message)?;
         let mut defaults = Vec::new();
         for (signal, value) in &self.defaults {
             let at = ["defaults", signal];
@@ -582,7 +587,31 @@ impl OutputConfig {
             }
             defaults.push((place, *value));
         }
-        Ok(Sending::Message { message: Arc::new(message.clone()), labels: self.labels, defaults })
+        let message = Arc::new(Message { id, ..message.clone() });
+        Ok(Sending::Message { message, labels: self.labels, defaults })
+    }
+
+    /// Under which id a message is sent: one of J1939 from the box's own address.
+    fn id_of(&self, message: &Message) -> Result<Id, Problem> {
+        let addresses = [("source", self.source), ("destination", self.destination)];
+        let Some(mut id) = J1939Id::parse(message.id).filter(|_| message.format == Format::J1939) else {
+            let Some((key, _)) = addresses.iter().find(|(_, address)| address.is_some()) else {
+                return Ok(message.id);
+            };
+            let what = format!("`{}` is no message of J1939, and has no addresses", message.name);
+            return Err(Problem::new(&[key], what).help("leave it out"));
+        };
+        id.source = self.source.unwrap_or(id.source);
+        if id.source >= NULL_ADDRESS {
+            let what = format!("nothing says from which address `{}` is sent", message.name);
+            return Err(Problem::absent(&["message"], what).help("add the box's own, such as source = 0x27"));
+        }
+        if self.destination.is_some() && id.destination.is_none() {
+            let what = format!("`{}` goes to everybody", message.name);
+            return Err(Problem::new(&["destination"], what).help("leave it out"));
+        }
+        id.destination = self.destination.or(id.destination);
+        Ok(id.id())
     }
 }
 

@@ -199,6 +199,10 @@ pub struct OutputConfig {
     /// With `message`: what signals have that a row does not name.
     #[serde(default)]
     pub defaults: BTreeMap<String, f64>,
+    /// With a `message` of J1939: the box's own address, in place of the database's.
+    pub source: Option<u8>,
+    /// With a `message` of J1939 that goes to one node: its address, in place of the database's.
+    pub destination: Option<u8>,
     /// How often the newest row is sent, again and again; when absent, each row is sent once.
     pub every: Option<Span>,
     /// With `every`: for how long a row is sent again when no newer one comes.

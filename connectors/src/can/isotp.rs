@@ -19,6 +19,7 @@ use crate::table::Problem;
 
 const AF_CAN: i32 = 29;
 const CAN_ISOTP: i32 = 6;
+const EPROTONOSUPPORT: i32 = 93;
 const SOL_CAN_ISOTP: i32 = 106;
 const CAN_ISOTP_OPTS: i32 = 1;
 /// Flags of `struct can_isotp_options` (`linux/can/isotp.h`).
@@ -130,7 +131,10 @@ impl Node {
     }
 
     async fn try_ask(&mut self, request: &Request, patience: Duration) -> Result<Vec<u8>, Fault> {
-        let io = |error: io::Error| Fault::Io(format!("{}: {error}", self.interface));
+        let io = |error: io::Error| match error.raw_os_error() {
+            Some(EPROTONOSUPPORT) => Fault::Io("the kernel has no ISO-TP: modprobe can_isotp".into()),
+            _ => Fault::Io(format!("{}: {error}", self.interface)),
+        };
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => open(&self.interface, self.config).map_err(io)?,

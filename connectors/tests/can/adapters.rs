@@ -103,3 +103,22 @@ async fn an_adapter_that_may_only_listen_is_told_so() {
     }
     rig.end().await;
 }
+
+/// SAE J1939-21: parameter group 61 184 (0xEF00) goes to one node, whose address is in the id's third byte,
+/// and the sender's in its last.
+#[tokio::test]
+async fn a_message_of_j1939_is_sent_from_the_boxs_address() {
+    let cable = SerialCable::plug().await;
+    let mut adapter = Adapter::at(&cable).await;
+    let dbc = "BU_: Box\nBO_ 2565865470 Command: 8 Box\n SG_ On : 0|8@1+ (1,0) [0|0] \"\" Box\n\
+               BA_DEF_ \"ProtocolType\" STRING ;\nBA_DEF_DEF_ \"ProtocolType\" \"\";\n\
+               BA_ \"ProtocolType\" \"J1939\";\n";
+    let mut rig = setup(&cable)
+        .dbc(dbc)
+        .output("command", json!({ "message": "Command", "source": 0x27, "destination": 5 }))
+        .run();
+    while adapter.line().await != "O" {}
+    rig.write("command", &json!({ "On": 1 })).await.unwrap();
+    assert_eq!(adapter.line().await, "T18EF052780100000000000000");
+    rig.end().await;
+}

@@ -138,6 +138,18 @@ fn outputs_that_contradict_themselves_are_refused() {
         let said = said(&setup().output("o", output.clone()));
         assert!(said.contains(words), "{output}: {said}");
     }
+    let j1939 = "BO_ 2565865470 Command: 8 Box\n SG_ On : 0|8@1+ (1,0) [0|0] \"\" Box\nBA_DEF_ \"ProtocolType\" \
+        STRING ;\nBA_DEF_DEF_ \"ProtocolType\" \"\";\nBA_ \"ProtocolType\" \"J1939\";\n";
+    let command = |setup: Setup, more: &[(&str, u8)]| {
+        let mut output = json!({ "message": "Command" });
+        more.iter().for_each(|(key, address)| output[*key] = json!(address));
+        said(&setup.output("o", output))
+    };
+    let setup_j1939 = || Setup::interface("can0").dbc(j1939);
+    assert!(command(setup_j1939(), &[]).contains("source = 0x27"), "{}", command(setup_j1939(), &[]));
+    assert_eq!(command(setup_j1939(), &[("source", 0x27), ("destination", 5)]), "");
+    let plain = said(&setup().output("o", json!({ "message": "Status", "source": 5 })));
+    assert!(plain.contains("no message of J1939"), "{plain}");
     for connection in [json!({ "log": { "path": "x" } }), json!({ "interface": "can0", "listen_only": true })]
     {
         let said = said(&Setup::new(&connection).output("o", json!({ "id": "0x1" })));
