@@ -147,7 +147,8 @@ impl ConnectionConfig {
         let Some((port, keys)) = self.port() else { return };
         let has_it = |other: &Self| other.port().is_some_and(|(other, _)| other.is_same_port(&port));
         let Some((other, _)) = earlier.iter().find(|(_, other)| has_it(other)) else { return };
-        let what = format!("`{name}` and `{other}` use the same port");
+        let place = port.place().map_or_else(|_| String::new(), |place| format!(" {place}"));
+        let what = format!("`{name}` and `{other}` use the same port{place}");
         let help = "one connection has the line: name it in all streams and outputs of its devices";
         review.error(At::value(keys), what, help.to_owned());
     }
@@ -179,7 +180,7 @@ impl ConnectionConfig {
     fn port(&self) -> Option<(PortConfig, &'static [&'static str])> {
         match self {
             Self::Mqtt(_) => None,
-            Self::Modbus(config) => Some((config.serial.clone()?, &["serial"])),
+            Self::Modbus(config) => Some((config.serial.clone()?, &["serial", "device"])),
             Self::Can(config) => Some((PortConfig::at(&config.slcan.as_ref()?.device), &["slcan", "device"])),
             Self::Serial(config) => {
                 let keys: &[&str] = if config.port.usb.is_some() { &["usb"] } else { &["device"] };

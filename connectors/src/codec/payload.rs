@@ -203,8 +203,8 @@ enum FormatName {
 }
 
 /// The formats that have settings.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 enum FormatSettings {
     /// lines of values
     Csv(CsvFormat),
@@ -212,6 +212,28 @@ enum FormatSettings {
     KeyValue(PairFormat),
     /// sentences of NMEA 0183
     Nmea(NmeaFormat),
+}
+
+/// As they are written: an enum of serde would not say which key of the table is wrong.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FormatTable {
+    csv: Option<CsvFormat>,
+    key_value: Option<PairFormat>,
+    nmea: Option<NmeaFormat>,
+}
+
+impl<'de> Deserialize<'de> for FormatSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match FormatTable::deserialize(deserializer)? {
+            FormatTable { csv: Some(format), key_value: None, nmea: None } => Ok(Self::Csv(format)),
+            FormatTable { csv: None, key_value: Some(format), nmea: None } => Ok(Self::KeyValue(format)),
+            FormatTable { csv: None, key_value: None, nmea: Some(format) } => Ok(Self::Nmea(format)),
+            _ => Err(de::Error::custom(
+                "write one format with its settings, such as { csv = { header = true } }",
+            )),
+        }
+    }
 }
 
 impl From<FormatName> for Format {

@@ -148,11 +148,15 @@ fn keys(alternatives: &[Object]) -> Option<Object> {
     table.as_object().cloned()
 }
 
-/// Text, or a table: what is said of the one does not concern the other.
+/// Text or a number, or a table: what is said of the one does not concern the other.
 fn text_or_table(alternatives: &[Object]) -> Option<Object> {
     let [text, table] = alternatives else { return None };
-    let is_text = text.get("type") == Some(&json!("string")) || text.contains_key("enum");
-    if !is_text || table.get("type") != Some(&json!("object")) {
+    let scalar = match text.get("type").and_then(Value::as_str) {
+        Some(scalar @ ("string" | "integer")) => scalar,
+        None if text.contains_key("enum") => "string",
+        _ => return None,
+    };
+    if table.get("type") != Some(&json!("object")) {
         return None;
     }
     let mut both = table.clone();
@@ -166,7 +170,7 @@ fn text_or_table(alternatives: &[Object]) -> Option<Object> {
         let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
         both.insert("pattern".into(), format!("^({})$", words.join("|")).into());
     }
-    both.insert("type".into(), json!(["string", "object"]));
+    both.insert("type".into(), json!([scalar, "object"]));
     both.remove("description");
     Some(both)
 }

@@ -27,7 +27,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
         Constraint::Length(2),
         panes::lines(scene.tanks.len() + scene.station.iter().len() + scene.dosing.iter().len()),
     ];
-    let [streams, rules, outputs, outbox, messages] = panes::heights(report);
+    let [streams, rules, outputs, outbox, messages] = panes::heights(report, frame.area().height);
     let [head, plant, streams, rules, outputs, outbox, messages] =
         Layout::vertical([above[0], above[1], streams, rules, outputs, outbox, messages]).areas(frame.area());
     draw_head(frame, head, scene);
@@ -335,8 +335,8 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_on_a_screen_of_80_by_24() {
-        let screen = screen(&filled(), 80, 24);
+    fn everything_is_on_a_screen_of_80_by_30() {
+        let screen = screen(&filled(), 80, 30);
         assert_in_order(
             line(&screen, " tidegate demo"),
             &["01:02", "q, Esc quit", "c cloud away/back", "f cause a fault"],
@@ -351,12 +351,13 @@ mod tests {
             line(&screen, "booster"),
             &["4.57 bar", "speed       80 %", " A ", "pump RUNS", "motor tripped"],
         );
-        assert_in_order(line(&screen, " streams"), &["booster up", "cloud DOWN", "plant up, 5 malformed"]);
+        assert_in_order(line(&screen, " streams"), &["cloud DOWN", "plant up, 5 malformed", "booster"]);
         assert_in_order(line(&screen, "tank "), &["48", "24.0/s", "tank1 temperature=81.2"]);
         assert_in_order(line(&screen, "tank_stats"), &["0", "0.0/s"]);
         // There is not a line for each rule, so two share one.
         assert_in_order(line(&screen, "alarms"), &["v1", "0", "flow_display", "v1", "0"]);
         assert_in_order(line(&screen, "cooling "), &["v2", "EDIT REFUSED", "statistics", "v1", "0 3 late"]);
+        assert_in_order(line(&screen, "dosing "), &["12.40 kg", "speed   1500 rpm", "pump RUNS"]);
         assert_in_order(line(&screen, "booster_pump"), &["0", "0 failed"]);
         assert_in_order(line(&screen, "cooling_pump"), &["6", "1 failed", "tank1 run=true"]);
         assert_in_order(line(&screen, "outlet_gate "), &["0", "0 failed"]);
@@ -365,6 +366,17 @@ mod tests {
             &["30 delivered", "uplink DOWN", "cloud AWAY until you press c; took 30"],
         );
         assert_in_order(line(&screen, "rule cooling"), &["refused: rules/cooling.sql:12:8: unknown column"]);
+    }
+
+    #[test]
+    fn a_screen_of_80_by_24_says_how_much_is_not_on_it() {
+        let screen = screen(&filled(), 80, 24);
+        assert_in_order(line(&screen, " streams (2 more)"), &["cloud DOWN", "plant up, 5 malformed"]);
+        line(&screen, " outputs (2 more)");
+        assert_in_order(line(&screen, "dosing "), &["12.40 kg", "pump RUNS"]);
+        assert_in_order(line(&screen, "cooling "), &["v2", "EDIT REFUSED"]);
+        assert_in_order(line(&screen, "12 waiting"), &["30 delivered", "uplink DOWN"]);
+        assert_in_order(line(&screen, "rule cooling"), &["refused: rules/cooling.sql:12:8"]);
     }
 
     #[test]
@@ -395,7 +407,8 @@ mod tests {
             &line,
             &[
                 "01:02 plant: tank1 76.0 °C 42 % pump runs gate shut (sensor stuck)",
-                ", booster 4.57 bar pump runs speed 80 % (motor tripped) | streams: booster 0 rows",
+                ", booster 4.57 bar pump runs speed 80 % (motor tripped), dosing 12.40 kg speed",
+                "1500 rpm | streams: booster 0 rows",
                 "tank 48 rows 24.0/s",
                 "cooling v2 7 rows EDIT REFUSED: rules/cooling.sql:12:8: unknown column",
                 "cooling_pump 6 written 1 failed",

@@ -1,4 +1,5 @@
-//! Draws a [`Report`], pane by pane, on a screen of 80 by 24 characters and up.
+//! Draws a [`Report`], pane by pane, on a screen of 80 by 24 characters and up. What does not fit is counted in
+//! the titles.
 
 use std::fmt::Write;
 
@@ -10,16 +11,20 @@ use ratatui::widgets::{Block, Borders, Paragraph, Row, Table, Wrap};
 use serde_json::Value;
 
 use crate::management::command::tail::Columns;
-use crate::management::report::{Noted, Report, Rule, Stream};
+use crate::management::report::{Connection, Noted, Report, Rule, Stream};
 use crate::system;
 
-/// How high panes are: what is small comes first, rules and messages give way.
+/// A screen that is lower has fewer streams and outputs on it.
+const LOW: u16 = 30;
+
+/// How high panes are on a screen of this height: what is small comes first, rules and messages give way.
 #[must_use]
-pub fn heights(report: &Report) -> [Constraint; 5] {
+pub fn heights(report: &Report, screen: u16) -> [Constraint; 5] {
+    let most = if screen < LOW { 3 } else { 6 };
     [
-        lines(shown_streams(report).count().clamp(1, 6)),
+        lines(shown_streams(report).count().clamp(1, most)),
         Constraint::Max(u16::try_from(report.rules.len().max(1) + 1).unwrap_or(u16::MAX)),
-        lines(report.outputs.len().clamp(1, 6)),
+        lines(report.outputs.len().clamp(1, most)),
         Constraint::Length(2),
         Constraint::Min(2),
     ]
@@ -29,6 +34,14 @@ pub fn heights(report: &Report) -> [Constraint; 5] {
 #[must_use]
 pub fn lines(n: usize) -> Constraint {
     Constraint::Length(u16::try_from(n + 1).unwrap_or(u16::MAX))
+}
+
+/// How many of `n` have no line in a pane.
+fn more(n: usize, area: Rect) -> String {
+    match n.saturating_sub(usize::from(area.height.saturating_sub(1))) {
+        0 => String::new(),
+        more => format!(" ({more} more)"),
+    }
 }
 
 /// The frame of a pane.
@@ -55,14 +68,23 @@ pub fn streams(frame: &mut Frame<'_>, area: Rect, report: &Report) {
             newest(&stream.newest, area, &widths).dark_gray(),
         ])
     });
-    let mut title = "streams: rows, rate, newest".to_owned();
-    for connection in &report.connections {
-        let state = if connection.connected { "up" } else { "DOWN" };
+    let more = more(shown_streams(report).count(), area);
+    let mut title = format!("streams{more}: rows, rate, newest");
+    let malformed = |line: &Connection| line.counts.get("malformed").copied().unwrap_or(0);
+    let is_well = |line: &&Connection| line.connected && malformed(line) == 0;
+    // Trouble first: the line may be cut.
+    for line in report.connections.iter().filter(|line| !is_well(line)) {
+        let state = if line.connected { "up" } else { "DOWN" };
         // Writing to a String cannot fail.
-        let _ = write!(title, " | {} {state}", connection.name);
-        if let Some(malformed) = connection.counts.get("malformed").filter(|malformed| **malformed > 0) {
-            let _ = write!(title, ", {malformed} malformed");
+        let _ = write!(title, " | {} {state}", printable(&line.name));
+        if malformed(line) > 0 {
+            let _ = write!(title, ", {} malformed", malformed(line));
         }
+    }
+    let well: Vec<String> =
+        report.connections.iter().filter(is_well).map(|line| printable(&line.name)).collect();
+    if !well.is_empty() {
+        let _ = write!(title, " | {} up", well.join(", "));
     }
     frame.render_widget(Table::new(rows, widths).block(section(title)), area);
 }
@@ -127,6 +149,7 @@ pub fn wrong(rule: &Rule) -> Option<String> {
 
 /// Outputs.
 pub fn outputs(frame: &mut Frame<'_>, area: Rect, report: &Report) {
+    let more = more(report.outputs.len(), area);
     let widths = [Constraint::Length(14), Constraint::Length(8), Constraint::Length(11), Constraint::Fill(1)];
     let rows = report.outputs.iter().map(|output| {
         let failed: u64 = output.counts.values().sum();
@@ -139,7 +162,7 @@ pub fn outputs(frame: &mut Frame<'_>, area: Rect, report: &Report) {
         ])
     });
     frame.render_widget(
-        Table::new(rows, widths).block(section("outputs: rows written, failed, newest")),
+        Table::new(rows, widths).block(section(format!("outputs{more}: rows written, failed, newest"))),
         area,
     );
 }

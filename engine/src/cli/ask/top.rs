@@ -55,7 +55,7 @@ fn ask(client: &mut Client) -> anyhow::Result<Report> {
 }
 
 fn draw(frame: &mut Frame<'_>, report: &Report) {
-    let [streams, rules, outputs, outbox, messages] = panes::heights(report);
+    let [streams, rules, outputs, outbox, messages] = panes::heights(report, frame.area().height);
     let [head, streams, rules, outputs, outbox, messages] =
         Layout::vertical([Constraint::Length(1), streams, rules, outputs, outbox, messages])
             .areas(frame.area());
