@@ -282,14 +282,14 @@ impl Streams {
         late.chain(self.polls.next_due()).min().filter(|_| self.is_open())
     }
 
-    /// Tells which messages have not come for too long. `trouble`: why the bus is away.
-    pub(super) fn pass(&mut self, now: Instant, trouble: Option<&str>) {
+    /// Tells which messages have not come for too long. `down`: that the bus is away, and why.
+    pub(super) fn pass(&mut self, now: Instant, down: Option<&str>) {
         if !self.is_open() {
             return;
         }
         let Self { messages, polls, clock, stale, out, .. } = self;
-        if let Some(trouble) = trouble {
-            polls.pass_by(&format!("not connected: {trouble}"), clock.wall_ns(), now, &mut out.rows);
+        if let Some(down) = down {
+            polls.pass_by(down, clock.wall_ns(), now, &mut out.rows);
         }
         for wanted in &mut messages.all {
             let Wanted { stream, name, message, tall, silence: Some(silence), .. } = wanted else { continue };
@@ -299,11 +299,11 @@ impl Streams {
             silence.is_stale = true;
             stale.add(1);
             let limit = Span(silence.limit);
-            let fault = match trouble {
-                Some(trouble) => format!("not connected: {trouble}"),
+            let fault = match down {
+                Some(down) => down.to_owned(),
                 None => format!("{} has not come for {limit}", message.name),
             };
-            if trouble.is_none() {
+            if down.is_none() {
                 warn!(stream = %name, message = %message.name, %limit, "the message does not come any more");
             }
             if !out.rows.stream(*stream).is_some_and(|rows| rows.tell_quality()) {

@@ -1,5 +1,6 @@
-//! What every line needs, whatever is spoken on it: when it is tried again, what is said of outages, when
-//! devices are due, which of them are left alone, what payloads give, and how rows get to the engine.
+//! What every line needs, whatever is spoken on it: the task that owns it, when it is tried again, what is
+//! said of outages, when devices are due, which of them are left alone, what payloads give, how rows get to
+//! the engine, and what outputs write.
 
 pub mod backoff;
 pub(crate) mod decoding;
@@ -7,3 +8,5 @@ pub(crate) mod handover;
 pub(crate) mod outage;
 pub mod parking;
 pub(crate) mod schedule;
+pub(crate) mod task;
+pub(crate) mod writes;
