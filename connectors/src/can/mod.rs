@@ -116,7 +116,8 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         sinks.insert(output.to_owned(), Box::new(sink));
     }
     let interface = config.interface.as_deref().unwrap_or_default();
-    let streams = Streams::new(name, interface, setups, database, Arc::clone(&clock), Arc::clone(&status));
+    let streams =
+        Streams::new(name, interface, setups, database, config.park, Arc::clone(&clock), Arc::clone(&status));
     let link = Link::new(config, streams.filters(), streams.want_errors(), clock, Arc::clone(&status))
         .map_err(|problem| OpenError::Setting { message: problem.text(), keys: problem.at })?;
     let protocol = Controller::new(link, streams, config.send_timeout.0, Arc::clone(&status));

@@ -16,10 +16,11 @@ use super::filter;
 use super::frame::Frame;
 use super::id::{Id, IdRange, J1939Id};
 use super::message::{Format, Message};
-use super::polls::{Answer, Polls, Question};
+use super::polls::{Answer, Asker, Polls, Question};
 use super::signal::{self, Absent};
 use super::transport::{Reassembly, TP_CM, TP_DT, Transferred};
 use crate::line::handover::HandOver;
+use crate::line::parking::ParkConfig;
 use crate::quality::Quality;
 use crate::rows::{Rows, Value};
 use crate::status::{Counter, Intake, LineStatus};
@@ -110,6 +111,7 @@ impl Streams {
         interface: &str,
         setups: Vec<Setup>,
         database: Arc<Database>,
+        park: ParkConfig,
         clock: Arc<dyn Clock>,
         status: Arc<LineStatus>,
     ) -> Self {
@@ -132,13 +134,16 @@ impl Streams {
                 Form::Frames(ranges) => frames.push((ranges, stream)),
                 Form::Group { pgn, source } => groups.push(Group { pgn, source, stream }),
                 Form::Errors => errors.push(stream),
-                Form::Asked(of) => asked.push((stream, of)),
+                Form::Asked(of) => {
+                    let intake = Arc::clone(&setup.intake);
+                    asked.push((Asker { stream, name, intake }, of));
+                }
             }
             intakes.push(setup.intake);
             rows.push(setup.rows);
         }
         let stale = status.counter("stale");
-        let polls = Polls::new(line, interface, asked, Arc::clone(&status));
+        let polls = Polls::new(line, interface, asked, park, Arc::clone(&status));
         let out = Out {
             rows: HandOver::new(rows, Arc::clone(&status)),
             intakes,
@@ -197,12 +202,12 @@ impl Streams {
 
     /// The next question that is due.
     pub(super) fn ask(&mut self, now: Instant) -> Option<Question> {
-        if self.is_open() { self.polls.ask(now) } else { None }
+        if self.is_open() { self.polls.ask(self.clock.wall_ns(), now, &mut self.out.rows) } else { None }
     }
 
     /// Takes the values out of an answer.
     pub(super) fn take_answer(&mut self, answer: Answer) {
-        self.polls.take(answer, self.clock.wall_ns(), &mut self.out.rows);
+        self.polls.take(answer, self.clock.wall_ns(), Instant::now(), &mut self.out.rows);
     }
 
     /// The bus is there: what has not come until now is not late.

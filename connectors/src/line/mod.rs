@@ -7,6 +7,7 @@ pub(crate) mod decoding;
 pub(crate) mod handover;
 pub(crate) mod outage;
 pub mod parking;
+pub(crate) mod polls;
 pub(crate) mod schedule;
 pub(crate) mod task;
 pub(crate) mod writes;

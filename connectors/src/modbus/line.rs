@@ -17,11 +17,12 @@ use super::fault::Fault;
 use super::guard::Guard;
 use super::link::Link;
 use super::plan::Read;
-use super::polls::{LEFT_ALONE, Polls, Reading, Unit, raw, request};
+use super::polls::{Polls, Reading, Unit, raw, request};
 use super::sink::PointWrite;
 use super::write::{Device, Lacks, Write, WriteFault};
 use crate::line::handover::HandOver;
 use crate::line::parking::Turn;
+use crate::line::polls::LEFT_ALONE;
 use crate::line::task::{self, End, Protocol};
 use crate::port::Wire;
 use crate::rows::Rows;
@@ -124,7 +125,7 @@ impl Master {
             let PointWrite { unit, timeout, writes, .. } = &asked.what;
             let mut ended = None;
             let mut outcome = Ok(());
-            if !self.polls.parking.may_write(&Unit(*unit), *timeout, Instant::now()) {
+            if !self.polls.asking.parking.may_write(&Unit(*unit), *timeout, Instant::now()) {
                 let why = format!("unit {unit} does not answer, and is left alone for a while (`park`)");
                 asked.settle(Err(DeliveryError::Transient(why)));
                 continue;
@@ -162,7 +163,7 @@ impl Master {
         match result.as_ref().err().map(WriteFault::fault) {
             None | Some(None) => {
                 self.answered = true;
-                self.polls.parking.settle(Unit(asked.unit), true, Instant::now());
+                self.polls.asking.parking.settle(Unit(asked.unit), true, Instant::now());
             }
             Some(Some(fault)) => self.count(fault),
         }
@@ -190,7 +191,7 @@ impl Master {
         let Some(poll) = self.polls.poll(index) else { return Ok(()) };
         let unit = poll.unit;
         let mut reading = Reading::new(poll);
-        let tries = match self.polls.parking.turn(&unit, now) {
+        let tries = match self.polls.asking.parking.turn(&unit, now) {
             Turn::Ask => 1 + u32::from(self.retries),
             Turn::Try => 1,
             Turn::Leave => {
@@ -210,7 +211,7 @@ impl Master {
         }
         let now = Instant::now();
         if let Some(alive) = reading.alive() {
-            self.polls.parking.settle(unit, alive, now);
+            self.polls.asking.parking.settle(unit, alive, now);
         }
         if reading.has_answers() {
             self.polls.rows.heard(asked);

@@ -78,7 +78,6 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
                 every: map.every.0,
                 points: Arc::clone(&points),
                 reads: plan::plan(&points, map.limits()),
-                said: None,
             });
         }
         tables.push((Rows::new(stream, map.values(), map.quality), intake));

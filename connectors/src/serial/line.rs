@@ -202,7 +202,7 @@ impl Station {
                 }
             }
             Err(reason) => {
-                self.streams.finish(poll, Err(&reason), now);
+                self.streams.finish_without_line(poll, &reason, now);
                 return Err(reason);
             }
         }

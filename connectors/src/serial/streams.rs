@@ -14,13 +14,10 @@ use super::escapes::hex_dump;
 use super::framing::{Framer, Tally, Why};
 use crate::line::decoding::Decoding;
 use crate::line::handover::{HandOver, Pending};
-use crate::line::parking::{ParkConfig, Parking, Turn};
-use crate::line::schedule::Schedule;
+use crate::line::parking::{ParkConfig, Turn};
+use crate::line::polls::{LEFT_ALONE, Poll, Polls};
 use crate::quality::{FAULT, QUALITY, Quality};
 use crate::status::{Counter, Intake, LineStatus};
-
-/// Why nothing is read of a device that is left alone.
-const LEFT_ALONE: &str = "the device did not answer and is left alone for a while (`park`)";
 
 /// Rows of one stream.
 pub(super) struct Stream {
@@ -92,10 +89,8 @@ pub(super) struct Streams {
     configs: Vec<(Arc<str>, StreamConfig)>,
     /// by when a frame has to come, or the stream is stale; none: it is, or need not be
     stale_at: Vec<Option<Instant>>,
-    /// the streams that are polled, by their places, in the order of the schedule
-    polled: Vec<usize>,
-    schedule: Schedule,
-    parking: Parking<Arc<str>>,
+    /// a device each, by the stream's name
+    polls: Polls<Arc<str>>,
     clock: Arc<dyn Clock>,
     status: Arc<LineStatus>,
     counts: Counts,
@@ -109,7 +104,6 @@ pub(super) struct Streams {
 struct Counts {
     strays: Arc<Counter>,
     unclaimed: Arc<Counter>,
-    overruns: Arc<Counter>,
     skipped: Arc<Counter>,
     resyncs: Arc<Counter>,
     mismatches: Arc<Counter>,
@@ -126,15 +120,13 @@ impl Streams {
     ) -> Self {
         let configs: Vec<_> =
             streams.iter().map(|stream| (Arc::clone(&stream.name), stream.config.clone())).collect();
-        let polls: Vec<(usize, &PollConfig)> = configs
-            .iter()
-            .enumerate()
-            .filter_map(|(index, (_, config))| Some((index, config.poll.as_ref()?)))
-            .collect();
+        let polls = configs.iter().enumerate().filter_map(|(stream, (name, config))| {
+            let every = config.poll.as_ref()?.every.0;
+            Some(Poll { stream, name: Arc::clone(name), device: Arc::clone(name), every })
+        });
         let counts = Counts {
             strays: status.counter("strays"),
             unclaimed: status.counter("unclaimed"),
-            overruns: status.counter("overruns"),
             skipped: status.counter("skipped_bytes"),
             resyncs: status.counter("resyncs"),
             mismatches: status.counter("checksum_errors"),
@@ -142,12 +134,10 @@ impl Streams {
         };
         Self {
             line: line.into(),
-            schedule: Schedule::new(line, polls.iter().map(|(_, poll)| poll.every.0)),
-            polled: polls.iter().map(|(index, _)| *index).collect(),
+            polls: Polls::new(line, polls.collect(), park, &status),
             stale_at: vec![None; configs.len()],
             configs,
             rows: HandOver::new(streams, Arc::clone(&status)),
-            parking: Parking::new(park, Arc::clone(&status)),
             clock,
             status,
             counts,
@@ -161,7 +151,7 @@ impl Streams {
     /// Reading begins.
     pub(super) fn begin(&mut self, inlet: crate::Inlet, now: Instant) {
         self.rows.open(inlet);
-        self.schedule.begin(now);
+        self.polls.begin(now);
     }
 
     /// Whether any stream is not asked for.
@@ -174,31 +164,32 @@ impl Streams {
         if !self.rows.is_open() {
             return None;
         }
-        self.schedule.next_due().into_iter().chain(self.stale_at.iter().flatten().copied()).min()
+        self.polls.next_due().into_iter().chain(self.stale_at.iter().flatten().copied()).min()
     }
 
-    /// The poll that has been due for longest: its place in the schedule.
+    /// The poll that has been due for longest: its place among the polls.
     pub(super) fn due(&self, now: Instant) -> Option<usize> {
-        self.schedule.due(now).filter(|_| self.rows.is_open())
+        self.polls.due(now).filter(|_| self.rows.is_open())
     }
 
     /// What a poll sends, and how long it waits.
     pub(super) fn request(&self, poll: usize) -> Option<(Vec<u8>, Duration)> {
-        let (_, config) = self.configs.get(*self.polled.get(poll)?)?;
-        let PollConfig { send, timeout, .. } = config.poll.as_ref()?;
+        let PollConfig { send, timeout, .. } = self.config(poll)?.poll.as_ref()?;
         Some((send.0.clone(), timeout.0))
     }
 
     /// Whether a frame may be the answer to a poll.
     pub(super) fn answers(&self, poll: usize, frame: &[u8]) -> bool {
-        let config = self.polled.get(poll).and_then(|index| self.configs.get(*index));
-        config.is_some_and(|(_, config)| config.fits(frame))
+        self.config(poll).is_some_and(|config| config.fits(frame))
+    }
+
+    fn config(&self, poll: usize) -> Option<&StreamConfig> {
+        self.configs.get(self.polls.stream(poll)?).map(|(_, config)| config)
     }
 
     /// Whether a poll's device is to be asked; if not, the poll is over.
     pub(super) fn is_to_be_asked(&mut self, poll: usize, now: Instant) -> bool {
-        let name = self.polled.get(poll).and_then(|index| self.configs.get(*index)).map(|(name, _)| name);
-        let is_left = name.is_some_and(|name| self.parking.turn(name, now) == Turn::Leave);
+        let is_left = self.polls.turn(poll, now) == Turn::Leave;
         if is_left {
             self.finish(poll, Err(LEFT_ALONE), now);
         }
@@ -207,26 +198,31 @@ impl Streams {
 
     /// A device has answered a poll, or not at all.
     pub(super) fn settle(&mut self, poll: usize, answered: bool, now: Instant) {
-        if let Some((name, _)) = self.polled.get(poll).and_then(|index| self.configs.get(*index)) {
-            self.parking.settle(Arc::clone(name), answered, now);
-        }
+        self.polls.settle(poll, answered, now);
     }
 
     /// A poll is over: makes a row of what it gave, and says when it is due again.
     pub(super) fn finish(&mut self, poll: usize, outcome: Result<&[u8], &str>, now: Instant) {
-        let Some(index) = self.polled.get(poll).copied() else { return };
+        let Some(index) = self.polls.stream(poll) else { return };
+        self.polls.say(poll, outcome.err(), now);
         match outcome {
             Ok(frame) => self.take(index, frame, now),
             Err(fault) => self.is_bad(index, fault, Quality::Bad),
         }
-        self.counts.overruns.add(self.schedule.done(poll, now).into());
+        self.polls.done(poll, now);
     }
 
     /// The polls that are due while nobody can be asked.
     pub(super) fn pass_by(&mut self, reason: &str, now: Instant) {
         while let Some(poll) = self.due(now) {
-            self.finish(poll, Err(reason), now);
+            self.finish_without_line(poll, reason, now);
         }
+    }
+
+    /// A poll is over since the line was lost.
+    pub(super) fn finish_without_line(&mut self, poll: usize, reason: &str, now: Instant) {
+        self.polls.said_of_the_line(poll, reason, now);
+        self.finish(poll, Err(reason), now);
     }
 
     /// Gives a frame that was not asked for to the first stream that it fits.
