@@ -9,5 +9,6 @@ pub(crate) mod outage;
 pub mod parking;
 pub(crate) mod polls;
 pub(crate) mod schedule;
+pub(crate) mod silence;
 pub(crate) mod task;
 pub(crate) mod writes;

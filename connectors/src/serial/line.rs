@@ -78,8 +78,8 @@ impl Protocol for Station {
         self.streams.begins(Instant::now());
     }
 
-    fn ends(&mut self, reason: &str, _: &Line) {
-        self.streams.ends(reason);
+    fn ends(&mut self, _: &str, _: &Line) {
+        self.streams.rows.ends();
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -103,7 +103,7 @@ impl Station {
                 return End::Finished;
             }
             let now = Instant::now();
-            self.streams.note_stale(now);
+            self.streams.note_stale(now, None);
             let outcome = match self.streams.due(now) {
                 Some(poll) => self.poll(link, line, poll).await,
                 None => self.until_something(link, line).await,

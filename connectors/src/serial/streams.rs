@@ -16,6 +16,7 @@ use crate::line::decoding::Decoding;
 use crate::line::handover::{HandOver, Pending};
 use crate::line::parking::{ParkConfig, Turn};
 use crate::line::polls::{LEFT_ALONE, Poll, Polls};
+use crate::line::silence::Silence;
 use crate::quality::{FAULT, QUALITY, Quality};
 use crate::status::{Counter, Intake, LineStatus};
 
@@ -87,8 +88,8 @@ pub(super) struct Streams {
     line: Arc<str>,
     pub(super) rows: HandOver<Stream>,
     configs: Vec<(Arc<str>, StreamConfig)>,
-    /// by when a frame has to come, or the stream is stale; none: it is, or need not be
-    stale_at: Vec<Option<Instant>>,
+    /// by the streams' places; none: what is asked for says itself that it did not come
+    silences: Vec<Option<Silence>>,
     /// a device each, by the stream's name
     polls: Polls<Arc<str>>,
     clock: Arc<dyn Clock>,
@@ -124,6 +125,11 @@ impl Streams {
             let every = config.poll.as_ref()?.every.0;
             Some(Poll { stream, name: Arc::clone(name), device: Arc::clone(name), every })
         });
+        let silences = configs.iter().map(|(name, config)| {
+            let limit = config.stale_after.map(|after| after.0);
+            let is_needed = config.poll.is_none() || limit.is_some();
+            is_needed.then(|| Silence::new(Arc::clone(name), "nothing has come".into(), limit, &status))
+        });
         let counts = Counts {
             strays: status.counter("strays"),
             unclaimed: status.counter("unclaimed"),
@@ -135,7 +141,7 @@ impl Streams {
         Self {
             line: line.into(),
             polls: Polls::new(line, polls.collect(), park, &status),
-            stale_at: vec![None; configs.len()],
+            silences: silences.collect(),
             configs,
             rows: HandOver::new(streams, Arc::clone(&status)),
             clock,
@@ -164,7 +170,7 @@ impl Streams {
         if !self.rows.is_open() {
             return None;
         }
-        self.polls.next_due().into_iter().chain(self.stale_at.iter().flatten().copied()).min()
+        self.polls.next_due().into_iter().chain(self.silences.iter().flatten().filter_map(Silence::due)).min()
     }
 
     /// The poll that has been due for longest: its place among the polls.
@@ -212,8 +218,9 @@ impl Streams {
         self.polls.done(poll, now);
     }
 
-    /// The polls that are due while nobody can be asked.
+    /// The line is down: what is due, and what comes by itself.
     pub(super) fn pass_by(&mut self, reason: &str, now: Instant) {
+        self.note_stale(now, Some(reason));
         while let Some(poll) = self.due(now) {
             self.finish_without_line(poll, reason, now);
         }
@@ -250,7 +257,9 @@ impl Streams {
         let now_ns = self.clock.wall_ns();
         let source = Arc::clone(&self.line);
         self.rows.add(index, |stream| stream.take_frame(frame, &source, now_ns));
-        self.is_fresh(index, now);
+        if let Some(silence) = self.silences.get_mut(index).and_then(Option::as_mut) {
+            silence.came(now);
+        }
     }
 
     fn is_bad(&mut self, index: usize, fault: &str, quality: Quality) {
@@ -261,24 +270,15 @@ impl Streams {
         }
     }
 
-    fn is_fresh(&mut self, index: usize, now: Instant) {
-        let span = self.configs.get(index).and_then(|(_, config)| config.stale_after);
-        if let Some(stale_at) = self.stale_at.get_mut(index) {
-            *stale_at = span.map(|span| now + span.0);
+    /// Streams that have become stale get a row that says so. `down`: that the line is gone, and why.
+    pub(super) fn note_stale(&mut self, now: Instant, down: Option<&str>) {
+        if !self.rows.is_open() {
+            return;
         }
-    }
-
-    /// Streams that have had no frame for too long get a row that says so, once.
-    pub(super) fn note_stale(&mut self, now: Instant) {
-        for index in 0..self.stale_at.len() {
-            let is_due = self.stale_at.get(index).copied().flatten().is_some_and(|at| at <= now);
-            if is_due {
-                let span = self.configs.get(index).and_then(|(_, config)| config.stale_after);
-                let fault = span.map_or_else(String::new, |span| format!("nothing has come for {span}"));
+        for index in 0..self.silences.len() {
+            let silence = self.silences.get_mut(index).and_then(Option::as_mut);
+            if let Some(fault) = silence.and_then(|silence| silence.becomes_stale(now, down)) {
                 self.is_bad(index, &fault, Quality::Stale);
-                if let Some(stale_at) = self.stale_at.get_mut(index) {
-                    *stale_at = None;
-                }
             }
         }
     }
@@ -287,18 +287,7 @@ impl Streams {
     pub(super) fn begins(&mut self, now: Instant) {
         self.told = Tally::default();
         self.rows.begins();
-        (0..self.configs.len()).for_each(|index| self.is_fresh(index, now));
-    }
-
-    /// The line is down. Polls say so when they are due; what comes by itself has to say it now.
-    pub(super) fn ends(&mut self, reason: &str) {
-        self.stale_at.fill(None);
-        self.rows.ends();
-        for index in 0..self.configs.len() {
-            if self.configs.get(index).is_some_and(|(_, config)| config.poll.is_none()) {
-                self.is_bad(index, &format!("not connected: {reason}"), Quality::Bad);
-            }
-        }
+        self.silences.iter_mut().flatten().for_each(|silence| silence.begins(now));
     }
 
     /// Counts what the framing has done, and says what was skipped, if it was not said just now.
