@@ -53,7 +53,6 @@ use crate::line::writes::{RowSink, Waiting};
 use crate::output::OutputConfig as OutputKind;
 use crate::rows::Rows;
 use crate::stream::StreamConfig as StreamKind;
-use crate::table::Problem;
 use line::{Controller, Repeat};
 use link::Link;
 use sink::Frames;
@@ -66,7 +65,7 @@ use streams::{Setup, Streams};
 pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Opened, OpenError> {
     let Request { name, streams, outputs, clock, status, .. } = request;
     if let Some(problem) = config.problems().into_iter().next() {
-        return Err(OpenError::Setting { message: problem.text(), keys: problem.at });
+        return Err(problem.into());
     }
     let database = match &config.database {
         Some(database) => Arc::clone(database),
@@ -79,11 +78,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     let mut setups = Vec::new();
     for StreamRequest { name: stream, config: map, intake, .. } in streams {
         let StreamKind::Can(map) = map else { continue };
-        let fail = |problem: Problem| OpenError::Stream {
-            name: stream.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::stream(stream, problem);
         let form = map.form(&database).map_err(fail)?;
         if let Some(problem) = map.problems(Some(config)).into_iter().chain(map.check_columns(&form)).next() {
             return Err(fail(problem));
@@ -95,11 +90,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, map) in outputs {
         let OutputKind::Can(map) = map else { continue };
-        let fail = |problem: Problem| OpenError::Output {
-            name: output.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::output(output, problem);
         if let Some(problem) = map.problems(Some(config)).into_iter().next() {
             return Err(fail(problem));
         }
@@ -118,8 +109,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     let interface = config.interface.as_deref().unwrap_or_default();
     let streams =
         Streams::new(name, interface, setups, database, config.park, Arc::clone(&clock), Arc::clone(&status));
-    let link = Link::new(config, streams.filters(), streams.want_errors(), clock, Arc::clone(&status))
-        .map_err(|problem| OpenError::Setting { message: problem.text(), keys: problem.at })?;
+    let link = Link::new(config, streams.filters(), streams.want_errors(), clock, Arc::clone(&status))?;
     let protocol = Controller::new(link, streams, config.send_timeout.0, Arc::clone(&status));
     let line = Line::new(name, &config.backoff, waiting, status);
     let source = Box::new(Task { line, protocol, span: info_span!("can", connection = name) });

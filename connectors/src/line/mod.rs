@@ -5,6 +5,7 @@
 pub mod backoff;
 pub(crate) mod decoding;
 pub(crate) mod handover;
+pub(crate) mod limits;
 pub(crate) mod outage;
 pub mod parking;
 pub(crate) mod polls;

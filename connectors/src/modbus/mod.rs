@@ -39,7 +39,6 @@ use crate::line::writes::{RowSink, Waiting};
 use crate::output::OutputConfig as OutputKind;
 use crate::rows::{Rows, Value};
 use crate::stream::StreamConfig as StreamKind;
-use crate::table::Problem;
 use line::Master;
 use link::Link;
 use polls::{Poll, Polls, Unit};
@@ -52,7 +51,7 @@ use sink::Points;
 pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Opened, OpenError> {
     let Request { name, streams, outputs, clock, status, .. } = request;
     if let Some(problem) = config.problems().into_iter().next() {
-        return Err(OpenError::Setting { message: problem.text(), keys: problem.at });
+        return Err(problem.into());
     }
     let link = Link::new(config)
         .ok_or_else(|| OpenError::setting(&[], "it says neither `host` nor `serial`, or both"))?;
@@ -60,11 +59,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     let (mut polls, mut tables) = (Vec::new(), Vec::new());
     for StreamRequest { name: stream, config: map, intake, .. } in streams {
         let StreamKind::Modbus(map) = map else { continue };
-        let fail = |problem: Problem| OpenError::Stream {
-            name: stream.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::stream(stream, problem);
         if let Some(problem) = map.problems([config]).into_iter().next() {
             return Err(fail(problem));
         }
@@ -85,11 +80,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, map) in outputs {
         let OutputKind::Modbus(map) = map else { continue };
-        let fail = |problem: Problem| OpenError::Output {
-            name: output.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::output(output, problem);
         if let Some(problem) = map.problems(Some(config)).into_iter().next() {
             return Err(fail(problem));
         }

@@ -49,20 +49,15 @@ use streams::{Stream, Streams};
 /// When the configuration is wrong in itself. That the device is not there is no error.
 pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Opened, OpenError> {
     let Request { name, streams, outputs, clock, status, .. } = request;
-    let wrong = |problem: Problem| OpenError::Setting { message: problem.text(), keys: problem.at };
     if let Some(problem) = config.problems().into_iter().next() {
-        return Err(wrong(problem));
+        return Err(problem.into());
     }
-    let framer = Framer::new(&config.frame).map_err(|problem| wrong(problem.inside("frame")))?;
-    let dial = Dial::new(&config.port, config::usual_settings(), config.connect_timeout.0).map_err(wrong)?;
+    let framer = Framer::new(&config.frame).map_err(|problem| problem.inside("frame"))?;
+    let dial = Dial::new(&config.port, config::usual_settings(), config.connect_timeout.0)?;
     let mut all = Vec::new();
     for StreamRequest { name: stream, config: frames, known, intake, .. } in streams {
         let StreamKind::Serial(frames) = frames else { continue };
-        let fail = |problem: Problem| OpenError::Stream {
-            name: stream.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::stream(stream, problem);
         if let Some(problem) = frames.problems().into_iter().next() {
             return Err(fail(problem));
         }
@@ -75,8 +70,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     for (output, telegram) in outputs {
         let OutputKind::Serial(telegram) = telegram else { continue };
         if let Some(problem) = telegram.problems().into_iter().next() {
-            let (reason, keys) = (problem.text(), problem.at);
-            return Err(OpenError::Output { name: output.to_owned(), reason, keys });
+            return Err(OpenError::output(output, problem));
         }
         let encode = Telegrams {
             telegram: telegram.payload.clone(),
