@@ -46,7 +46,8 @@ impl Frames {
         let is_there = |name: &String| values.iter().any(|(given, _)| given == name);
         if let Some(missing) = self.required.iter().find(|name| !is_there(name)) {
             return Err(format!(
-                "the row has no value for `{missing}`; give it one, or a default in `defaults` of output {output}"
+                "the row has no value for `{missing}`; give it one, or a default in `defaults` of \
+                 output {output}"
             ));
         }
         match &self.sending {

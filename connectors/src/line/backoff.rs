@@ -38,8 +38,8 @@ impl BackoffConfig {
         if self.min.0.is_zero() {
             problems.push(wrong(
                 "`backoff.min` must be longer than nothing".to_owned(),
-                "write a pause such as \"500ms\": without one, a far side that is down would be called without \
-                 end",
+                "write a pause such as \"500ms\": without one, a far side that is down would be \
+                 called without end",
             ));
         }
         if self.min > self.max {
