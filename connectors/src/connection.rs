@@ -12,7 +12,7 @@ use crate::port::PortConfig;
 use crate::secret::SecretError;
 use crate::status::{Intake, LineStatus};
 use crate::stream::StreamConfig;
-use crate::table::{At, Review, Table};
+use crate::table::{At, Problem, Review, Table};
 use crate::tls::TlsError;
 use crate::{Keep, Sink, Source, can, modbus, mqtt, serial};
 
@@ -255,7 +255,21 @@ impl OpenError {
         Self::Setting { keys: keys.iter().map(|key| (*key).to_owned()).collect(), message: message.into() }
     }
 
+    pub(crate) fn stream(name: &str, problem: Problem) -> Self {
+        Self::Stream { name: name.to_owned(), reason: problem.text(), keys: problem.at }
+    }
+
+    pub(crate) fn output(name: &str, problem: Problem) -> Self {
+        Self::Output { name: name.to_owned(), reason: problem.text(), keys: problem.at }
+    }
+
     pub(crate) fn secret(keys: &[&str], error: SecretError) -> Self {
         Self::Secret { keys: keys.iter().map(|key| (*key).to_owned()).collect(), error }
+    }
+}
+
+impl From<Problem> for OpenError {
+    fn from(problem: Problem) -> Self {
+        Self::Setting { message: problem.text(), keys: problem.at }
     }
 }

@@ -15,6 +15,7 @@ use super::isotp::{Field, Request};
 use super::message::{Format, Message};
 use super::polls::Asked;
 use super::slcan::BIT_RATES;
+use crate::line::limits::check_interval;
 use crate::quality::{FAULT, QUALITY};
 use crate::rows::with_quality;
 use crate::table::{At, Problem, Remark, Review, tell};
@@ -35,7 +36,6 @@ impl ConnectionConfig {
             *path = review.base_dir.join(&*path);
         }
         tell(self.problems(), review);
-        self.backoff.check(review);
         match self.read_databases() {
             Ok(database) => {
                 for problem in database.problems() {
@@ -86,6 +86,8 @@ impl ConnectionConfig {
             );
             problems.push(Problem::new(&["send_timeout"], what));
         }
+        problems.extend(self.park.problem());
+        problems.extend(self.backoff.problems());
         problems
     }
 
@@ -150,8 +152,7 @@ fn remark(problem: &Diagnostic, severity: Severity) -> Remark {
 
 fn check_slcan(slcan: &SlcanConfig) -> Option<Problem> {
     if let Err(problem) = super::link::port(&slcan.device, slcan.baud) {
-        let at = ["slcan".to_owned()].into_iter().chain(problem.at).collect();
-        return Some(Problem { at, ..problem });
+        return Some(problem.inside("slcan"));
     }
     (!BIT_RATES.contains(&slcan.bitrate)).then(|| {
         let rates: Vec<String> = BIT_RATES.iter().map(ToString::to_string).collect();
@@ -306,9 +307,7 @@ impl StreamConfig {
                 );
             }
         }
-        if self.stale_after.is_some_and(|after| after.0 < Duration::from_millis(1)) {
-            problems.push(Problem::new(&["stale_after"], "`stale_after` is at least 1ms"));
-        }
+        problems.extend(self.stale_after.and_then(|after| check_interval(&["stale_after"], after)));
         if let Some(pgn) = self.pgn.filter(|pgn| *pgn > MOST_PGN) {
             problems.push(
                 Problem::new(&["pgn"], format!("{pgn} is no parameter group"))
@@ -377,8 +376,8 @@ impl StreamConfig {
         };
         let patience = self.timeout.unwrap_or(Span(DEFAULT_ISOTP_TIMEOUT));
         for (key, time) in [("every", every), ("timeout", patience)] {
-            if time.0 < Duration::from_millis(1) {
-                return Err(Problem::new(&[key], format!("`{key}` is at least 1ms")));
+            if let Some(problem) = check_interval(&[key], time) {
+                return Err(problem);
             }
         }
         if self.fields.is_empty() {
@@ -386,10 +385,7 @@ impl StreamConfig {
                 .help("add some, such as rpm = { at = 2, type = \"uint16\", scale = 0.25 }"));
         }
         let fields = self.fields.iter().map(|(name, config)| {
-            Field::parse(name, config).map_err(|problem| {
-                let at = ["fields".to_owned(), name.clone()].into_iter().chain(problem.at).collect();
-                Problem { at, ..problem }
-            })
+            Field::parse(name, config).map_err(|problem| problem.inside(name).inside("fields"))
         });
         let fields = fields.collect::<Result<Vec<_>, _>>()?;
         let reserved = [Some(TS), self.quality.then_some(QUALITY), self.quality.then_some(FAULT)];
@@ -546,14 +542,11 @@ impl OutputConfig {
                 Problem::new(&["expiry"], "`expiry` is for what is sent again and again")
                     .help("add every = \"100ms\", or leave `expiry` out"),
             ),
-            (Some(every), Some(_)) if every.0 < Duration::from_millis(1) => {
-                problems.push(Problem::new(&["every"], "`every` is at least 1ms"));
-            }
             (Some(every), Some(expiry)) if expiry < every => {
                 let what = format!("`expiry` ({expiry}) is shorter than `every` ({every})");
                 problems.push(Problem::new(&["expiry"], what).help("make it several times as long"));
             }
-            (Some(_), Some(_)) => {}
+            (Some(every), Some(_)) => problems.extend(check_interval(&["every"], every)),
         }
         problems
     }

@@ -1,6 +1,7 @@
 //! What users write about CAN.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tidegate_core::{FieldType, Span};
 
 use super::database::Database;
 pub use crate::line::backoff::BackoffConfig;
+use crate::line::parking::ParkConfig;
 
 /// `[connections.NAME]` with `kind = "can"`: a bus.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -35,6 +37,9 @@ pub struct ConnectionConfig {
     /// Shortest and longest pause before the bus is tried again.
     #[serde(default = "default_backoff")]
     pub backoff: BackoffConfig,
+    /// When a node that does not answer with `isotp` is left alone, and for how long.
+    #[serde(default)]
+    pub park: ParkConfig,
     /// What the files of `dbc` say.
     #[serde(skip)]
     pub database: Option<Arc<Database>>,
@@ -120,7 +125,7 @@ pub struct StreamConfig {
 }
 
 /// `isotp = { tx = 0x7e0, rx = 0x7e8 }`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IsoTpConfig {
     /// The id of requests.
@@ -132,6 +137,12 @@ pub struct IsoTpConfig {
     pub extended: bool,
     /// What short frames are filled up with, for nodes that take only whole ones.
     pub padding: Option<u8>,
+}
+
+impl fmt::Display for IsoTpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {:#x}", self.tx)
+    }
 }
 
 /// `rpm = { at = 2, type = "uint16", scale = 0.25 }`

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::config::{ByteType, FieldConfig, IsoTpConfig};
 use super::id;
 use crate::rows::Value;
+use crate::scaling::Scaling;
 use crate::table::Problem;
 
 const AF_CAN: i32 = 29;
@@ -332,7 +333,8 @@ impl Field {
     }
 
     fn scaled(&self, content: f64) -> f64 {
-        content * self.config.scale.unwrap_or(1.0) + self.config.offset.unwrap_or(0.0)
+        let FieldConfig { scale, offset, .. } = self.config;
+        Scaling::new(scale.unwrap_or(1.0), offset.unwrap_or(0.0)).apply(content)
     }
 }
 
@@ -355,6 +357,8 @@ mod tests {
         assert_eq!(read(rpm, &[0x41, 0x0c, 0x1a, 0xf8]), Ok(Value::Float(1726.0)));
         let coolant = json!({ "at": 2, "type": "uint8", "offset": -40 });
         assert_eq!(read(coolant, &[0x41, 0x05, 0x7b]), Ok(Value::Float(83.0)));
+        let volts = json!({ "at": 0, "type": "uint8", "scale": 0.1 });
+        assert_eq!(read(volts, &[3]), Ok(Value::Float(0.3)), "as a display shows it");
         let vin = json!({ "at": 3, "type": "string" });
         let answer = [&[0x62, 0xf1, 0x90][..], b"WP0ZZZ99ZTS392124"].concat();
         assert_eq!(read(vin, &answer), Ok(Value::Text("WP0ZZZ99ZTS392124".into())));

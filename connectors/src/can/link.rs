@@ -1,4 +1,4 @@
-//! The way to a bus, and the bus as the line uses it.
+//! How a bus is reached, and the bus as the line uses it.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How to open a bus.
 pub(super) struct Link {
-    way: Way,
+    access: Access,
     listen_only: bool,
     clock: Arc<dyn Clock>,
     status: Arc<LineStatus>,
 }
 
-enum Way {
+enum Access {
     Interface { name: String, filters: Vec<(u32, u32)>, errors: bool },
     Adapter { port: Box<Dial>, bit_rate: slcan::Command },
     Log(LogConfig),
@@ -52,36 +52,33 @@ impl Link {
         clock: Arc<dyn Clock>,
         status: Arc<LineStatus>,
     ) -> Result<Self, Problem> {
-        let way = match (&config.interface, &config.slcan, &config.log) {
-            (Some(name), None, None) => Way::Interface { name: name.clone(), filters, errors },
+        let access = match (&config.interface, &config.slcan, &config.log) {
+            (Some(name), None, None) => Access::Interface { name: name.clone(), filters, errors },
             (None, Some(slcan), None) => {
                 let bit_rate = slcan::bit_rate(slcan.bitrate)
                     .ok_or_else(|| Problem::new(&["slcan", "bitrate"], "adapters have no such bit rate"))?;
-                let port = port(&slcan.device, slcan.baud).map_err(|problem| Problem {
-                    at: ["slcan".to_owned()].into_iter().chain(problem.at).collect(),
-                    ..problem
-                })?;
-                Way::Adapter { port: Box::new(port), bit_rate }
+                let port = port(&slcan.device, slcan.baud).map_err(|problem| problem.inside("slcan"))?;
+                Access::Adapter { port: Box::new(port), bit_rate }
             }
-            (None, None, Some(log)) => Way::Log(log.clone()),
+            (None, None, Some(log)) => Access::Log(log.clone()),
             _ => return Err(Problem::absent(&[], "it says none of `interface`, `slcan` and `log`")),
         };
-        Ok(Self { way, listen_only: config.listen_only, clock, status })
+        Ok(Self { access, listen_only: config.listen_only, clock, status })
     }
 
     /// Opens it; errors are in words for the user.
     pub(super) async fn open(&self) -> Result<Wire, String> {
         let (clock, status) = (Arc::clone(&self.clock), Arc::clone(&self.status));
-        match &self.way {
-            Way::Interface { name, filters, errors } => {
+        match &self.access {
+            Access::Interface { name, filters, errors } => {
                 Bus::open(name, filters, *errors).map(|bus| Wire::Bus(Box::new(bus)))
             }
-            Way::Adapter { port, bit_rate } => {
+            Access::Adapter { port, bit_rate } => {
                 let wire = port.open().await?;
                 let adapter = Adapter::new(wire, *bit_rate, self.listen_only, clock, status);
                 Ok(Wire::Adapter(Box::new(adapter)))
             }
-            Way::Log(log) => Player::open(log, clock, status).map(|player| Wire::Log(Box::new(player))),
+            Access::Log(log) => Player::open(log, clock, status).map(|player| Wire::Log(Box::new(player))),
         }
     }
 }

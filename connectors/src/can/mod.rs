@@ -42,24 +42,21 @@ pub mod transport;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tracing::info_span;
 
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
 
 use crate::Sink;
 use crate::connection::{OpenError, Opened, Request, StreamRequest};
-use crate::line::backoff::Backoff;
+use crate::line::task::{Line, Task};
+use crate::line::writes::{RowSink, Waiting};
 use crate::output::OutputConfig as OutputKind;
 use crate::rows::Rows;
 use crate::stream::StreamConfig as StreamKind;
-use crate::table::Problem;
-use line::{Line, Repeat};
+use line::{Controller, Repeat};
 use link::Link;
-use sink::FrameSink;
+use sink::Frames;
 use streams::{Setup, Streams};
-
-/// Writes of all outputs together that wait for the line.
-const QUEUED: usize = 64;
 
 /// Prepares a connection; reads its databases, if they are not read yet.
 ///
@@ -68,7 +65,7 @@ const QUEUED: usize = 64;
 pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Opened, OpenError> {
     let Request { name, streams, outputs, clock, status, .. } = request;
     if let Some(problem) = config.problems().into_iter().next() {
-        return Err(OpenError::Setting { message: problem.text(), keys: problem.at });
+        return Err(problem.into());
     }
     let database = match &config.database {
         Some(database) => Arc::clone(database),
@@ -77,15 +74,11 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
             OpenError::setting(&["dbc"], first)
         })?),
     };
-    let (line_tx, commands) = mpsc::channel(QUEUED);
+    let (line_tx, waiting) = Waiting::new();
     let mut setups = Vec::new();
     for StreamRequest { name: stream, config: map, intake, .. } in streams {
         let StreamKind::Can(map) = map else { continue };
-        let fail = |problem: Problem| OpenError::Stream {
-            name: stream.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::stream(stream, problem);
         let form = map.form(&database).map_err(fail)?;
         if let Some(problem) = map.problems(Some(config)).into_iter().chain(map.check_columns(&form)).next() {
             return Err(fail(problem));
@@ -97,39 +90,28 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, map) in outputs {
         let OutputKind::Can(map) = map else { continue };
-        let fail = |problem: Problem| OpenError::Output {
-            name: output.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::output(output, problem);
         if let Some(problem) = map.problems(Some(config)).into_iter().next() {
             return Err(fail(problem));
         }
         let sending = map.sending(&database).map_err(fail)?;
-        let sink = FrameSink {
-            output: output.into(),
+        let encode = Frames {
             required: check::columns(&sending).1,
             sending,
             repeat: map
                 .every
                 .zip(map.expiry)
                 .map(|(every, expiry)| Repeat { every: every.0, expiry: expiry.0 }),
-            line: line_tx.clone(),
         };
+        let sink = RowSink { output: output.into(), encode, line: line_tx.clone() };
         sinks.insert(output.to_owned(), Box::new(sink));
     }
     let interface = config.interface.as_deref().unwrap_or_default();
-    let streams = Streams::new(name, interface, setups, database, Arc::clone(&clock), Arc::clone(&status));
-    let link = Link::new(config, streams.filters(), streams.want_errors(), clock, Arc::clone(&status))
-        .map_err(|problem| OpenError::Setting { message: problem.text(), keys: problem.at })?;
-    let source = Box::new(Line {
-        name: name.into(),
-        link: Arc::new(link),
-        streams,
-        commands,
-        send_timeout: config.send_timeout.0,
-        status,
-        backoff: Backoff::new(config.backoff.min.0, config.backoff.max.0),
-    });
+    let streams =
+        Streams::new(name, interface, setups, database, config.park, Arc::clone(&clock), Arc::clone(&status));
+    let link = Link::new(config, streams.filters(), streams.want_errors(), clock, Arc::clone(&status))?;
+    let protocol = Controller::new(link, streams, config.send_timeout.0, Arc::clone(&status));
+    let line = Line::new(name, &config.backoff, waiting, status);
+    let source = Box::new(Task { line, protocol, span: info_span!("can", connection = name) });
     Ok(Opened { source, sinks })
 }

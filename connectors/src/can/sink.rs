@@ -1,57 +1,40 @@
 //! An output: rows become frames.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
 
 use super::check::{DATA, Sending};
 use super::frame::{Frame, Payload, fd_length};
 use super::id::Id;
-use super::line::{Command, Repeat};
+use super::line::{FrameWrite, Repeat};
 use super::message::{Format, Message};
 use super::signal;
+use crate::Takes;
+use crate::line::writes::Encode;
 use crate::rows::Value;
-use crate::{Delivery, DeliveryError, Sink, Takes, Writes};
 
-/// Sends a frame for each row, one after the other; with `repeat` the newest again and again.
-///
-/// While the bus is away a row fails at once, and nothing is kept: a command that arrives late moves a
-/// machine that should not move.
-pub(super) struct FrameSink {
-    pub(super) output: Arc<str>,
+/// What an output sends: a frame for each row; with `repeat` the newest again and again.
+pub(super) struct Frames {
     pub(super) sending: Sending,
     pub(super) required: Vec<String>,
     pub(super) repeat: Option<Repeat>,
-    pub(super) line: mpsc::Sender<Command>,
 }
 
-impl Sink for FrameSink {
+impl Encode for Frames {
+    type Write = FrameWrite;
+
     fn takes(&self) -> Takes {
         // Each row of a message that is sent once may mean an event.
         if self.repeat.is_some() { Takes::Newest } else { Takes::All }
     }
 
-    fn deliver<'a>(&'a mut self, Writes { rows, .. }: Writes<'a>) -> BoxFuture<'a, Delivery> {
-        async move {
-            let mut delivery = Delivery::default();
-            for row in 0..rows.num_rows() {
-                let outcome = match self.frame(rows, row) {
-                    Ok(frame) => self.send(frame).await,
-                    Err(why) => Err(DeliveryError::Permanent(why)),
-                };
-                delivery.count(outcome);
-            }
-            delivery
-        }
-        .boxed()
+    fn encode(&self, output: &str, rows: &RecordBatch, row: usize) -> Result<Option<FrameWrite>, String> {
+        let frame = self.frame(output, rows, row)?;
+        Ok(Some(FrameWrite { frame, repeat: self.repeat }))
     }
 }
 
-impl FrameSink {
-    fn frame(&self, rows: &RecordBatch, row: usize) -> Result<Frame, String> {
+impl Frames {
+    fn frame(&self, output: &str, rows: &RecordBatch, row: usize) -> Result<Frame, String> {
         let mut values: Vec<(&str, Value)> = Vec::with_capacity(rows.num_columns());
         for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
             match Value::read(column.as_ref(), row) {
@@ -63,8 +46,8 @@ impl FrameSink {
         let is_there = |name: &String| values.iter().any(|(given, _)| given == name);
         if let Some(missing) = self.required.iter().find(|name| !is_there(name)) {
             return Err(format!(
-                "the row has no value for `{missing}`; give it one, or a default in `defaults` of output {}",
-                self.output
+                "the row has no value for `{missing}`; give it one, or a default in `defaults` of \
+                 output {output}"
             ));
         }
         match &self.sending {
@@ -74,14 +57,6 @@ impl FrameSink {
             },
             Sending::Message { message, defaults, .. } => message_frame(message, defaults, &values),
         }
-    }
-
-    async fn send(&self, frame: Frame) -> Result<(), DeliveryError> {
-        let (answer, outcome) = oneshot::channel();
-        let command = Command { output: Arc::clone(&self.output), frame, repeat: self.repeat, answer };
-        let gone = || DeliveryError::Transient("the box is shutting down".into());
-        self.line.send(command).await.map_err(|_| gone())?;
-        outcome.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 

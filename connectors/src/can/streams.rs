@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socketcan::{CanError, CanErrorFrame};
-use tidegate_core::{Clock, Sampler, Span};
+use tidegate_core::{Clock, Sampler};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::bus::Received;
 use super::check::{Form, has_source};
@@ -16,10 +16,12 @@ use super::filter;
 use super::frame::Frame;
 use super::id::{Id, IdRange, J1939Id};
 use super::message::{Format, Message};
-use super::polls::{Answer, Polls, Question};
+use super::polls::{Answer, Asker, Polls, Question};
 use super::signal::{self, Absent};
 use super::transport::{Reassembly, TP_CM, TP_DT, Transferred};
 use crate::line::handover::HandOver;
+use crate::line::parking::ParkConfig;
+use crate::line::silence::Silence;
 use crate::quality::Quality;
 use crate::rows::{Rows, Value};
 use crate::status::{Counter, Intake, LineStatus};
@@ -45,7 +47,6 @@ pub(super) struct Streams {
     errors: Vec<usize>,
     polls: Polls,
     clock: Arc<dyn Clock>,
-    stale: Arc<Counter>,
     transport: Transport,
     out: Out,
 }
@@ -93,14 +94,7 @@ struct Wanted {
     tall: Option<Vec<usize>>,
     labels: bool,
     source: Option<u8>,
-    silence: Option<Silence>,
-}
-
-/// How long a message has not come.
-struct Silence {
-    limit: Duration,
-    since: Instant,
-    is_stale: bool,
+    silence: Silence,
 }
 
 impl Streams {
@@ -110,6 +104,7 @@ impl Streams {
         interface: &str,
         setups: Vec<Setup>,
         database: Arc<Database>,
+        park: ParkConfig,
         clock: Arc<dyn Clock>,
         status: Arc<LineStatus>,
     ) -> Self {
@@ -120,7 +115,8 @@ impl Streams {
             let name = Arc::clone(setup.rows.stream());
             let mut want = |message: Arc<Message>, tall, source| {
                 let limit = setup.stale_after.or(message.cycle.map(|cycle| cycle * LATE_CYCLES));
-                let silence = limit.map(|limit| Silence { limit, since: Instant::now(), is_stale: false });
+                let what = format!("{} has not come", message.name);
+                let silence = Silence::new(Arc::clone(&name), what, limit, &status);
                 let (name, labels) = (Arc::clone(&name), setup.labels);
                 messages.add(Wanted { stream, name, message, tall, labels, source, silence });
             };
@@ -132,13 +128,15 @@ impl Streams {
                 Form::Frames(ranges) => frames.push((ranges, stream)),
                 Form::Group { pgn, source } => groups.push(Group { pgn, source, stream }),
                 Form::Errors => errors.push(stream),
-                Form::Asked(of) => asked.push((stream, of)),
+                Form::Asked(of) => {
+                    let intake = Arc::clone(&setup.intake);
+                    asked.push((Asker { stream, name, intake }, of));
+                }
             }
             intakes.push(setup.intake);
             rows.push(setup.rows);
         }
-        let stale = status.counter("stale");
-        let polls = Polls::new(line, interface, asked, Arc::clone(&status));
+        let polls = Polls::new(line, interface, asked, park, Arc::clone(&status));
         let out = Out {
             rows: HandOver::new(rows, Arc::clone(&status)),
             intakes,
@@ -153,7 +151,7 @@ impl Streams {
             told: 0,
             sampler: Sampler::default(),
         };
-        Self { messages, database, frames, groups, errors, polls, clock, stale, transport, out }
+        Self { messages, database, frames, groups, errors, polls, clock, transport, out }
     }
 
     /// What the kernel has to let through, as id and mask.
@@ -197,20 +195,18 @@ impl Streams {
 
     /// The next question that is due.
     pub(super) fn ask(&mut self, now: Instant) -> Option<Question> {
-        if self.is_open() { self.polls.ask(now) } else { None }
+        if self.is_open() { self.polls.ask(self.clock.wall_ns(), now, &mut self.out.rows) } else { None }
     }
 
     /// Takes the values out of an answer.
     pub(super) fn take_answer(&mut self, answer: Answer) {
-        self.polls.take(answer, self.clock.wall_ns(), &mut self.out.rows);
+        self.polls.take(answer, self.clock.wall_ns(), Instant::now(), &mut self.out.rows);
     }
 
     /// The bus is there: what has not come until now is not late.
     pub(super) fn begins(&mut self) {
         let now = Instant::now();
-        for silence in self.messages.all.iter_mut().filter_map(|wanted| wanted.silence.as_mut()) {
-            silence.since = now;
-        }
+        self.messages.all.iter_mut().for_each(|wanted| wanted.silence.begins(now));
         self.out.rows.begins();
     }
 
@@ -277,35 +273,22 @@ impl Streams {
 
     /// When the next message is late, or the next question due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let silences = self.messages.all.iter().filter_map(|wanted| wanted.silence.as_ref());
-        let late = silences.filter(|of| !of.is_stale).map(|of| of.since + of.limit);
+        let late = self.messages.all.iter().filter_map(|wanted| wanted.silence.due());
         late.chain(self.polls.next_due()).min().filter(|_| self.is_open())
     }
 
-    /// Tells which messages have not come for too long. `trouble`: why the bus is away.
-    pub(super) fn pass(&mut self, now: Instant, trouble: Option<&str>) {
+    /// Tells which messages have become stale. `down`: that the bus is away, and why.
+    pub(super) fn pass(&mut self, now: Instant, down: Option<&str>) {
         if !self.is_open() {
             return;
         }
-        let Self { messages, polls, clock, stale, out, .. } = self;
-        if let Some(trouble) = trouble {
-            polls.pass_by(&format!("not connected: {trouble}"), clock.wall_ns(), now, &mut out.rows);
+        let Self { messages, polls, clock, out, .. } = self;
+        if let Some(down) = down {
+            polls.pass_by(down, clock.wall_ns(), now, &mut out.rows);
         }
         for wanted in &mut messages.all {
-            let Wanted { stream, name, message, tall, silence: Some(silence), .. } = wanted else { continue };
-            if silence.is_stale || silence.since + silence.limit > now {
-                continue;
-            }
-            silence.is_stale = true;
-            stale.add(1);
-            let limit = Span(silence.limit);
-            let fault = match trouble {
-                Some(trouble) => format!("not connected: {trouble}"),
-                None => format!("{} has not come for {limit}", message.name),
-            };
-            if trouble.is_none() {
-                warn!(stream = %name, message = %message.name, %limit, "the message does not come any more");
-            }
+            let Wanted { stream, message, tall, silence, .. } = wanted;
+            let Some(fault) = silence.becomes_stale(now, down) else { continue };
             if !out.rows.stream(*stream).is_some_and(|rows| rows.tell_quality()) {
                 continue;
             }
@@ -355,12 +338,7 @@ impl Wanted {
 
     fn take(&mut self, at: i64, source: Option<u8>, data: &[u8], out: &mut Out) {
         let Out { rows, intakes, misfits, status, values } = out;
-        if let Some(silence) = &mut self.silence {
-            silence.since = Instant::now();
-            if std::mem::take(&mut silence.is_stale) {
-                info!(stream = %self.name, message = %self.message.name, "the message comes again");
-            }
-        }
+        self.silence.came(Instant::now());
         let mut faults = Faults::default();
         let decoded = self.message.decode(data);
         values.clear();

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_core::Span;
 
-use crate::table::{At, Review};
+use crate::table::{Problem, Review, tell};
 
 /// `backoff`: the pause grows from `min` to `max`, with jitter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -28,18 +28,27 @@ impl Default for BackoffConfig {
 impl BackoffConfig {
     /// Says what is wrong with the table `backoff`.
     pub(crate) fn check(&self, review: &mut Review<'_>) {
-        let at = || At::value(&["backoff", "min"]);
+        tell(self.problems(), review);
+    }
+
+    /// What is wrong with the table `backoff`.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let wrong = |what: String, help: &str| Problem::new(&["backoff", "min"], what).help(help);
+        let mut problems = Vec::new();
         if self.min.0.is_zero() {
-            let help =
-                "write a pause such as \"500ms\": without one, a far side that is down would be called \
-                without end"
-                    .to_owned();
-            review.error(at(), "`backoff.min` must be longer than nothing", help);
+            problems.push(wrong(
+                "`backoff.min` must be longer than nothing".to_owned(),
+                "write a pause such as \"500ms\": without one, a far side that is down would be \
+                 called without end",
+            ));
         }
         if self.min > self.max {
-            let message = format!("`backoff.min` ({}) is longer than `backoff.max` ({})", self.min, self.max);
-            review.error(at(), message, "the pause grows from `min` to `max`".to_owned());
+            problems.push(wrong(
+                format!("`backoff.min` ({}) is longer than `backoff.max` ({})", self.min, self.max),
+                "the pause grows from `min` to `max`",
+            ));
         }
+        problems
     }
 }
 

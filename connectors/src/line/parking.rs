@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::status::LineStatus;
+use crate::table::Problem;
 
 /// How many timeouts lie between two writes that try a device which is left alone.
 const TRY_EVERY: u32 = 4;
@@ -31,6 +32,15 @@ pub struct ParkConfig {
 impl Default for ParkConfig {
     fn default() -> Self {
         Self { after: NonZeroU32::MIN.saturating_add(2), time: Span(Duration::from_secs(30)) }
+    }
+}
+
+impl ParkConfig {
+    /// What is wrong with the table `park`.
+    pub(crate) fn problem(&self) -> Option<Problem> {
+        let what = "a device is left alone for longer than nothing";
+        let problem = || Problem::new(&["park", "for"], what).help("write a time such as \"30s\"");
+        self.time.0.is_zero().then(problem)
     }
 }
 

@@ -2,25 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate_core::{FieldType, Span, TS};
 
 use super::config::{ConnectionConfig, Framing, MOST_BITS, MOST_REGISTERS, OutputConfig, StreamConfig};
 use super::plan::Limits;
 use super::points::{Point, Spelling};
+use crate::line::limits::{check_interval, check_pause, check_timeout};
 use crate::quality::{FAULT, QUALITY};
 use crate::rows::with_quality;
 use crate::table::{Problem, Review, tell};
 
 /// The column that tells devices apart.
 pub const DEVICE: &str = "device";
-
-/// Longer than any device needs between two requests.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// What nobody waits for any longer.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl ConnectionConfig {
     /// Says what is wrong with it.
@@ -63,29 +57,12 @@ impl ConnectionConfig {
                     .help("leave `echo` out, or set framing = \"rtu\""),
             );
         }
-        check_timeout(&["timeout"], Some(self.timeout), &mut problems);
-        check_timeout(&["connect_timeout"], Some(self.connect_timeout), &mut problems);
-        for (key, pause) in [
-            ("pause_after_connect", self.pause_after_connect),
-            ("pause_between_requests", self.pause_between_requests),
-        ] {
-            if pause.0 > LONGEST_PAUSE {
-                let what = format!("a pause is at most {}, and not {pause}", Span(LONGEST_PAUSE));
-                problems.push(Problem::new(&[key], what));
-            }
-        }
-        if self.park.time.0.is_zero() {
-            problems.push(Problem::new(&["park", "for"], "a unit is parked for longer than nothing"));
-        }
-        if self.backoff.min.0.is_zero() {
-            problems.push(
-                Problem::new(&["backoff", "min"], "`backoff.min` must be longer than nothing")
-                    .help("write a pause such as \"500ms\""),
-            );
-        }
-        if self.backoff.min > self.backoff.max {
-            problems.push(Problem::new(&["backoff", "min"], "`backoff.min` is longer than `backoff.max`"));
-        }
+        problems.extend(check_timeout(&["timeout"], self.timeout));
+        problems.extend(check_timeout(&["connect_timeout"], self.connect_timeout));
+        problems.extend(check_pause(&["pause_after_connect"], self.pause_after_connect));
+        problems.extend(check_pause(&["pause_between_requests"], self.pause_between_requests));
+        problems.extend(self.park.problem());
+        problems.extend(self.backoff.problems());
         problems
     }
 
@@ -115,25 +92,14 @@ fn check_host(host: &str) -> Option<Problem> {
     wrong.then(|| Problem::new(&at, format!("\"{host}\" is not a host name or address")))
 }
 
-fn check_timeout(at: &[&str], timeout: Option<Span>, problems: &mut Vec<Problem>) {
-    if let Some(timeout) = timeout
-        && (timeout.0 < Duration::from_millis(1) || timeout.0 > LONGEST_TIMEOUT)
-    {
-        let what = format!("a timeout is from 1ms to {}, and not {timeout}", Span(LONGEST_TIMEOUT));
-        problems.push(Problem::new(at, what));
-    }
-}
-
 /// The points of a map; a problem's place starts at the map's own table.
 fn points<'a>(
     fields: &'a BTreeMap<String, super::config::PointConfig>,
     spelling: Spelling,
 ) -> impl Iterator<Item = Result<Point, Problem>> + 'a {
     fields.iter().map(move |(name, config)| {
-        Point::parse(name, config, spelling).map_err(|problem| {
-            let at = ["fields".to_owned(), name.clone()].into_iter().chain(problem.at).collect();
-            Problem { at, ..problem }
-        })
+        let point = Point::parse(name, config, spelling);
+        point.map_err(|problem| problem.inside(name).inside("fields"))
     })
 }
 
@@ -159,7 +125,7 @@ fn check_map(
         problems
             .push(Problem::new(&["fields", TS], "`ts` is the time of every row").help("choose another name"));
     }
-    check_timeout(&["timeout"], timeout, problems);
+    problems.extend(timeout.and_then(|timeout| check_timeout(&["timeout"], timeout)));
 }
 
 /// Unit ids are 1 to 247 (Serial Line V1.02, section 2.2); a device that is itself on TCP may have 0 or 255
@@ -197,11 +163,7 @@ impl StreamConfig {
         for (at, unit) in self.unit.map(|unit| (vec!["unit"], unit)).into_iter().chain(named) {
             problems.extend(check_unit(&at, unit, is_tcp));
         }
-        if self.every.0 < Duration::from_millis(1) {
-            problems.push(
-                Problem::new(&["every"], "`every` is at least 1ms").help("write a time such as \"1s\""),
-            );
-        }
+        problems.extend(check_interval(&["every"], self.every));
         let names = self.connection.names();
         if names.is_empty() {
             problems.push(Problem::new(&["connection"], "the list names no connection"));

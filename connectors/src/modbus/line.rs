@@ -5,290 +5,145 @@
 //! has asked for them, and writes fail at once.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info_span};
+use tokio::time::Instant;
+use tracing::debug;
 
 use super::fault::Fault;
 use super::guard::Guard;
 use super::link::Link;
 use super::plan::Read;
-use super::polls::{LEFT_ALONE, Polls, Reading, Unit, raw, request};
-use super::sink::Command;
+use super::polls::{Polls, Reading, Unit, raw, request};
+use super::sink::PointWrite;
 use super::write::{Device, Lacks, Write, WriteFault};
-use crate::line::backoff::Backoff;
-use crate::line::outage::Outages;
+use crate::line::handover::HandOver;
 use crate::line::parking::Turn;
+use crate::line::polls::LEFT_ALONE;
+use crate::line::task::{self, End, Protocol};
 use crate::port::Wire;
+use crate::rows::Rows;
 use crate::status::LineStatus;
-use crate::{DeliveryError, Inlet, Source};
+use crate::{DeliveryError, Inlet};
 
-/// A connection before it runs.
-pub(super) struct Line {
-    pub(super) name: Arc<str>,
+type Line = task::Line<PointWrite>;
+
+/// The one that asks.
+pub(super) struct Master {
     pub(super) link: Link,
     pub(super) polls: Polls,
-    pub(super) commands: mpsc::Receiver<Command>,
     pub(super) retries: u8,
     /// after how many requests without any answer a network connection is made anew
     pub(super) hopeless: u32,
     pub(super) close_after_poll: bool,
     pub(super) status: Arc<LineStatus>,
-    pub(super) backoff: Backoff,
-}
-
-impl Source for Line {
-    fn run(mut self: Box<Self>, inlet: Inlet, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
-        let span = info_span!("modbus", connection = %self.name);
-        async move {
-            self.polls.begin(inlet, Instant::now());
-            let running = Running {
-                line: *self,
-                shutdown,
-                waiting: None,
-                commands_gone: false,
-                lacks: BTreeMap::new(),
-                outages: Outages::default(),
-                transaction: 0,
-                silent: 0,
-                answered: false,
-            };
-            running.run().await;
-        }
-        .instrument(span)
-        .boxed()
-    }
-}
-
-struct Running {
-    line: Line,
-    shutdown: CancellationToken,
-    /// a command that was taken and not carried out yet
-    waiting: Option<Command>,
-    commands_gone: bool,
-    lacks: BTreeMap<u8, Lacks>,
-    outages: Outages,
-    transaction: u16,
+    pub(super) lacks: BTreeMap<u8, Lacks>,
+    pub(super) transaction: u16,
     /// requests without an answer, one after the other
-    silent: u32,
+    pub(super) silent: u32,
     /// whether anybody has answered on this connection
-    answered: bool,
+    pub(super) answered: bool,
 }
 
-/// Why a connection is over.
-enum End {
-    Lost(String),
-    /// The far side has closed it while nothing was asked; what was to be asked is not.
-    HungUp,
-    /// Nothing is due, and the line is wanted only then.
-    Idle,
-    Finished,
-}
+impl Protocol for Master {
+    type Wire = Guard<Wire>;
+    type Write = PointWrite;
+    type Rows = Rows;
 
-impl Running {
-    async fn run(mut self) {
-        loop {
-            let dialled = {
-                let (link, transaction) = (self.line.link.clone(), self.transaction);
-                let status = Arc::clone(&self.line.status);
-                self.meanwhile(async move { link.dial(transaction, status).await }).await
-            };
-            let (end, up) = match dialled {
-                None => return,
-                Some(Err(reason)) => (End::Lost(reason), None),
-                Some(Ok(mut guard)) => {
-                    let since = Instant::now();
-                    self.connected();
-                    let end = self.drive(&mut guard).await;
-                    self.transaction = guard.next_transaction();
-                    (end, Some(since.elapsed()))
-                }
-            };
-            match end {
-                End::Finished => return self.line.status.is_down(None),
-                End::HungUp => debug!("the far side has closed an idle connection; connecting again"),
-                End::Idle => {
-                    if !self.until_wanted().await {
-                        return self.line.status.is_down(None);
-                    }
-                }
-                End::Lost(reason) => {
-                    self.lost(reason, up);
-                    let pause = self.line.backoff.pause();
-                    self.line.status.waits(pause);
-                    if self.meanwhile(sleep(pause)).await.is_none() {
-                        return;
-                    }
-                }
-            }
-        }
+    fn start(&mut self, inlet: Inlet) {
+        self.polls.begin(inlet, Instant::now());
     }
 
-    fn connected(&mut self) {
-        (self.silent, self.answered) = (0, false);
-        if !self.line.status.is_connected() {
-            if self.outages.connected() {
-                self.line.status.reconnects.add(1);
-            }
-            self.line.status.is_up();
-        }
-        self.line.polls.rows.begins();
+    fn open(&self) -> BoxFuture<'static, Result<Guard<Wire>, String>> {
+        let (link, transaction, status) = (self.link.clone(), self.transaction, Arc::clone(&self.status));
+        async move { link.dial(transaction, status).await }.boxed()
     }
 
-    fn lost(&mut self, reason: String, up: Option<Duration>) {
-        match up {
+    async fn drive(&mut self, mut guard: Guard<Wire>, line: &mut Line) -> End {
+        let end = self.use_line(&mut guard, line).await;
+        self.transaction = guard.next_transaction();
+        if self.answered {
             // What answers is there, whatever one of its units does.
-            Some(_) if self.answered => self.line.backoff.succeeded(),
-            Some(up) => self.line.backoff.was_up(up),
-            None => {}
+            line.backoff.succeeded();
         }
-        self.line.status.is_down(Some(reason.clone()));
-        self.outages.lost(reason);
-        self.line.polls.rows.ends();
+        end
     }
 
-    /// Whether nobody needs the line any more.
-    fn is_finished(&self) -> bool {
-        !self.line.polls.rows.is_open() && self.commands_gone && self.waiting.is_none()
+    fn rows(&mut self) -> &mut HandOver<Rows> {
+        &mut self.polls.rows
     }
 
-    /// Waits for something while there is no connection. None: the line is not needed any more.
-    async fn meanwhile<F: Future>(&mut self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
-        loop {
-            // Before it is known that the line is down, a write waits for the connection.
-            let trouble = self.line.status.trouble();
-            if let Some(reason) = &trouble {
-                self.turn_down(reason);
-                self.line.polls.pass_by(&format!("not connected: {reason}"), Instant::now());
-            }
-            self.line.polls.rows.pass_on();
-            if self.is_finished() {
-                return None;
-            }
-            let due = self.line.polls.next_due().filter(|_| trouble.is_some());
-            tokio::select! {
-                biased;
-                output = &mut future => return Some(output),
-                () = self.shutdown.cancelled(), if self.line.polls.rows.is_open() => self.line.polls.rows.close(),
-                command = self.line.commands.recv(), if self.waiting.is_none() && !self.commands_gone => {
-                    self.take(command);
-                }
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-                open = self.line.polls.rows.room() => if !open { self.line.polls.rows.close(); },
-            }
-        }
+    fn begins(&mut self) {
+        (self.silent, self.answered) = (0, false);
+        self.polls.rows.begins();
     }
 
-    /// Waits until something is due on a line that is closed in between. False: nothing will be.
-    async fn until_wanted(&mut self) -> bool {
-        loop {
-            self.line.polls.rows.pass_on();
-            if self.is_finished() {
-                return false;
-            }
-            let due = self.line.polls.next_due();
-            if self.waiting.is_some() || due.is_some_and(|due| due <= Instant::now()) {
-                return true;
-            }
-            self.until_something(due).await;
-        }
+    fn ends(&mut self, _: &str, _: &Line) {
+        self.polls.rows.ends();
     }
 
-    /// Waits for whatever comes next.
-    async fn until_something(&mut self, due: Option<Instant>) {
-        tokio::select! {
-            biased;
-            () = self.shutdown.cancelled(), if self.line.polls.rows.is_open() => self.line.polls.rows.close(),
-            command = self.line.commands.recv(), if self.waiting.is_none() && !self.commands_gone => {
-                self.take(command);
-            }
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            open = self.line.polls.rows.room() => if !open { self.line.polls.rows.close(); },
-        }
+    fn next_due(&self) -> Option<Instant> {
+        self.polls.next_due()
     }
 
-    fn take(&mut self, command: Option<Command>) {
-        self.commands_gone = command.is_none();
-        self.waiting = command;
+    fn pass_by(&mut self, fault: &str, now: Instant) {
+        self.polls.pass_by(fault, now);
     }
+}
 
-    fn turn_down(&mut self, reason: &str) {
-        while let Some(command) = self.next_command() {
-            let why = format!("connection {} is down: {reason}", self.line.name);
-            // Whoever asked has given up if this fails.
-            let _ = command.answer.send(Err(DeliveryError::Transient(why)));
-        }
-    }
-
-    fn next_command(&mut self) -> Option<Command> {
-        self.waiting.take().or_else(|| self.line.commands.try_recv().ok())
-    }
-
+impl Master {
     /// Uses a connection until it is lost or not needed.
-    async fn drive(&mut self, guard: &mut Guard<Wire>) -> End {
+    async fn use_line(&mut self, guard: &mut Guard<Wire>, line: &mut Line) -> End {
         loop {
-            if let Err(end) = self.serve(guard).await {
+            if let Err(end) = self.serve(guard, line).await {
                 return end;
             }
-            // A line on which something is always due never comes to where it waits for this.
-            if self.shutdown.is_cancelled() {
-                self.line.polls.rows.close();
-            }
-            self.line.polls.rows.pass_on();
-            if self.is_finished() {
+            if line.is_finished(&mut self.polls.rows) {
                 return End::Finished;
             }
             let now = Instant::now();
-            if let Some(index) = self.line.polls.due(now) {
-                if let Err(end) = self.poll(guard, index, now).await {
+            if let Some(index) = self.polls.due(now) {
+                if let Err(end) = self.poll(guard, line, index, now).await {
                     return end;
                 }
                 continue;
             }
-            if self.line.close_after_poll {
+            if self.close_after_poll {
                 return End::Idle;
             }
-            self.until_something(self.line.polls.next_due()).await;
+            let due = self.polls.next_due();
+            line.wait(&mut self.polls.rows, due).await;
         }
     }
 
     /// Carries out the writes that wait.
-    async fn serve(&mut self, guard: &mut Guard<Wire>) -> Result<(), End> {
-        while let Some(command) = self.next_command() {
+    async fn serve(&mut self, guard: &mut Guard<Wire>, line: &mut Line) -> Result<(), End> {
+        while let Some(asked) = line.writes.next() {
+            let PointWrite { unit, timeout, writes, .. } = &asked.what;
             let mut ended = None;
             let mut outcome = Ok(());
-            if !self.line.polls.parking.may_write(&Unit(command.unit), command.timeout, Instant::now()) {
-                let why =
-                    format!("unit {} does not answer, and is left alone for a while (`park`)", command.unit);
-                // Whoever asked has given up if this fails.
-                let _ = command.answer.send(Err(DeliveryError::Transient(why)));
+            if !self.polls.asking.parking.may_write(&Unit(*unit), *timeout, Instant::now()) {
+                let why = format!("unit {unit} does not answer, and is left alone for a while (`park`)");
+                asked.settle(Err(DeliveryError::Transient(why)));
                 continue;
             }
-            for (done, write) in command.writes.iter().enumerate() {
-                let result = self.write(guard, &command, write).await;
+            for (done, write) in writes.iter().enumerate() {
+                let result = self.write(guard, &asked.what, write).await;
                 let Err(error) = result else { continue };
                 let fault = error.fault();
                 if fault == Some(&Fault::ClosedBefore) && done == 0 && self.answered {
-                    self.waiting = Some(command);
+                    line.writes.put_back(asked);
                     return Err(End::HungUp);
                 }
                 ended =
                     fault.filter(|fault| fault.ends_connection()).map(|fault| End::Lost(fault.to_string()));
-                outcome = Err(explain(&error, write, done, &command.writes));
+                outcome = Err(explain(&error, write, done, writes));
                 break;
             }
-            if let Err(error) = &outcome {
-                debug!(output = %command.output, unit = command.unit, %error, "write failed");
-            }
-            let _ = command.answer.send(outcome);
+            asked.settle(outcome);
             if let Some(end) = ended {
                 return Err(end);
             }
@@ -299,16 +154,16 @@ impl Running {
     async fn write(
         &mut self,
         guard: &mut Guard<Wire>,
-        command: &Command,
+        asked: &PointWrite,
         write: &Write,
     ) -> Result<(), WriteFault> {
-        let lacks = self.lacks.entry(command.unit).or_default();
-        let mut device = Device { guard, unit: command.unit, timeout: command.timeout, lacks };
-        let result = device.write(write, command.read_back).await;
+        let lacks = self.lacks.entry(asked.unit).or_default();
+        let mut device = Device { guard, unit: asked.unit, timeout: asked.timeout, lacks };
+        let result = device.write(write, asked.read_back).await;
         match result.as_ref().err().map(WriteFault::fault) {
             None | Some(None) => {
                 self.answered = true;
-                self.line.polls.parking.settle(Unit(command.unit), true, Instant::now());
+                self.polls.asking.parking.settle(Unit(asked.unit), true, Instant::now());
             }
             Some(Some(fault)) => self.count(fault),
         }
@@ -317,32 +172,38 @@ impl Running {
 
     fn count(&mut self, fault: &Fault) {
         match fault {
-            Fault::Exception(_) => self.line.status.refusals.add(1),
-            Fault::Silent { .. } => self.line.status.timeouts.add(1),
-            Fault::Closed | Fault::ClosedBefore => self.line.status.hang_ups.add(1),
-            Fault::Garbled(_) => self.line.status.malformed.add(1),
+            Fault::Exception(_) => self.status.refusals.add(1),
+            Fault::Silent { .. } => self.status.timeouts.add(1),
+            Fault::Closed | Fault::ClosedBefore => self.status.hang_ups.add(1),
+            Fault::Garbled(_) => self.status.malformed.add(1),
             Fault::Io(_) | Fault::Babble | Fault::Request(_) => {}
         }
     }
 
     /// Reads everything of one poll.
-    async fn poll(&mut self, guard: &mut Guard<Wire>, index: usize, now: Instant) -> Result<(), End> {
-        let Some(poll) = self.line.polls.poll(index) else { return Ok(()) };
+    async fn poll(
+        &mut self,
+        guard: &mut Guard<Wire>,
+        line: &mut Line,
+        index: usize,
+        now: Instant,
+    ) -> Result<(), End> {
+        let Some(poll) = self.polls.poll(index) else { return Ok(()) };
         let unit = poll.unit;
         let mut reading = Reading::new(poll);
-        let tries = match self.line.polls.parking.turn(&unit, now) {
-            Turn::Ask => 1 + u32::from(self.line.retries),
+        let tries = match self.polls.asking.parking.turn(&unit, now) {
+            Turn::Ask => 1 + u32::from(self.retries),
             Turn::Try => 1,
             Turn::Leave => {
                 reading.failed(LEFT_ALONE.to_owned());
-                self.line.polls.finish(index, &reading, now);
+                self.polls.finish(index, &reading, now);
                 return Ok(());
             }
         };
-        let asked = self.line.polls.rows.asked();
-        let outcome = self.read_all(guard, index, tries, &mut reading).await;
-        if outcome.is_err() && self.shutdown.is_cancelled() {
-            self.line.polls.rows.close();
+        let asked = self.polls.rows.asked();
+        let outcome = self.read_all(guard, line, index, tries, &mut reading).await;
+        if outcome.is_err() && line.shutdown.is_cancelled() {
+            self.polls.rows.close();
             return Err(End::Idle);
         }
         if matches!(outcome, Err(End::HungUp)) && !reading.has_answers() {
@@ -350,13 +211,13 @@ impl Running {
         }
         let now = Instant::now();
         if let Some(alive) = reading.alive() {
-            self.line.polls.parking.settle(unit, alive, now);
+            self.polls.asking.parking.settle(unit, alive, now);
         }
         if reading.has_answers() {
-            self.line.polls.rows.heard(asked);
+            self.polls.rows.heard(asked);
         }
-        self.line.polls.finish(index, &reading, now);
-        if outcome.is_ok() && self.line.link.is_network() && self.silent >= self.line.hopeless {
+        self.polls.finish(index, &reading, now);
+        if outcome.is_ok() && self.link.is_network() && self.silent >= self.hopeless {
             return Err(End::Lost(format!("nobody has answered the last {} requests", self.silent)));
         }
         outcome
@@ -366,27 +227,28 @@ impl Running {
     async fn read_all(
         &mut self,
         guard: &mut Guard<Wire>,
+        line: &mut Line,
         index: usize,
         tries: u32,
         reading: &mut Reading,
     ) -> Result<(), End> {
-        let Some(poll) = self.line.polls.poll(index) else { return Ok(()) };
+        let Some(poll) = self.polls.poll(index) else { return Ok(()) };
         let (unit, timeout, reads) = (poll.unit, poll.timeout, poll.reads.clone());
         for read in &reads {
-            if let Err(end) = self.serve(guard).await {
+            if let Err(end) = self.serve(guard, line).await {
                 reading.failed("the connection was lost".into());
                 return Err(end);
             }
-            let result = self.read(guard, unit.0, read, timeout, tries).await;
+            let result = self.read(guard, line, (unit, timeout), read, tries).await;
             let fault = match result.as_ref().map_err(Fault::clone).and_then(raw) {
                 Ok(raw) => {
-                    self.line.polls.decode(index, read, raw, reading);
+                    self.polls.decode(index, read, raw, reading);
                     continue;
                 }
                 Err(fault) => fault,
             };
             if matches!(fault, Fault::Exception(2 | 3)) && read.points.len() > 1 {
-                self.line.polls.take_apart(index, read);
+                self.polls.take_apart(index, read);
             }
             reading.refused(read, &fault);
             if fault == Fault::ClosedBefore && self.answered {
@@ -405,9 +267,9 @@ impl Running {
     async fn read(
         &mut self,
         guard: &mut Guard<Wire>,
-        unit: u8,
+        line: &Line,
+        (unit, timeout): (Unit, Duration),
         read: &Read,
-        timeout: Duration,
         tries: u32,
     ) -> Result<tokio_modbus::Response, Fault> {
         let mut tried = 0;
@@ -415,13 +277,13 @@ impl Running {
             tried += 1;
             let result = tokio::select! {
                 biased;
-                result = guard.call(unit, request(read), timeout) => result,
-                () = grace(&self.shutdown) => Err(Fault::Io("the box stops".into())),
+                result = guard.call(unit.0, request(read), timeout) => result,
+                () = line.grace() => Err(Fault::Io("the box stops".into())),
             };
             match &result {
                 Ok(_) | Err(Fault::Exception(_)) => {
                     (self.silent, self.answered) = (0, true);
-                    self.line.status.messages.add(1);
+                    self.status.messages.add(1);
                 }
                 Err(Fault::Silent { .. }) => self.silent = self.silent.saturating_add(1),
                 Err(_) => {}
@@ -433,17 +295,11 @@ impl Running {
                     if !matches!(fault, Fault::Silent { .. }) || tried >= tries {
                         return Err(fault);
                     }
-                    debug!(unit, asked = %read.span, %fault, "asking again");
+                    debug!(unit = unit.0, asked = %read.span, %fault, "asking again");
                 }
             }
         }
     }
-}
-
-/// Resolves when the box stops, and has waited long enough for an answer.
-async fn grace(shutdown: &CancellationToken) {
-    shutdown.cancelled().await;
-    sleep(Duration::from_secs(1)).await;
 }
 
 /// Why a row was not written, or not all of it.

@@ -27,25 +27,22 @@ mod write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tracing::info_span;
 
 pub use check::DEVICE;
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
 
 use crate::Sink;
 use crate::connection::{OpenError, Opened, Request, StreamRequest};
-use crate::line::backoff::Backoff;
+use crate::line::task::{Line, Task};
+use crate::line::writes::{RowSink, Waiting};
 use crate::output::OutputConfig as OutputKind;
 use crate::rows::{Rows, Value};
 use crate::stream::StreamConfig as StreamKind;
-use crate::table::Problem;
-use line::Line;
+use line::Master;
 use link::Link;
 use polls::{Poll, Polls, Unit};
-use sink::PointSink;
-
-/// Writes of all outputs together that wait for the line.
-const QUEUED: usize = 64;
+use sink::Points;
 
 /// Prepares a connection; does no I/O.
 ///
@@ -54,19 +51,15 @@ const QUEUED: usize = 64;
 pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Opened, OpenError> {
     let Request { name, streams, outputs, clock, status, .. } = request;
     if let Some(problem) = config.problems().into_iter().next() {
-        return Err(OpenError::Setting { message: problem.text(), keys: problem.at });
+        return Err(problem.into());
     }
     let link = Link::new(config)
         .ok_or_else(|| OpenError::setting(&[], "it says neither `host` nor `serial`, or both"))?;
-    let (line_tx, commands) = mpsc::channel(QUEUED);
+    let (line_tx, waiting) = Waiting::new();
     let (mut polls, mut tables) = (Vec::new(), Vec::new());
     for StreamRequest { name: stream, config: map, intake, .. } in streams {
         let StreamKind::Modbus(map) = map else { continue };
-        let fail = |problem: Problem| OpenError::Stream {
-            name: stream.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::stream(stream, problem);
         if let Some(problem) = map.problems([config]).into_iter().next() {
             return Err(fail(problem));
         }
@@ -80,7 +73,6 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
                 every: map.every.0,
                 points: Arc::clone(&points),
                 reads: plan::plan(&points, map.limits()),
-                said: None,
             });
         }
         tables.push((Rows::new(stream, map.values(), map.quality), intake));
@@ -88,34 +80,32 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, map) in outputs {
         let OutputKind::Modbus(map) = map else { continue };
-        let fail = |problem: Problem| OpenError::Output {
-            name: output.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::output(output, problem);
         if let Some(problem) = map.problems(Some(config)).into_iter().next() {
             return Err(fail(problem));
         }
-        let sink = PointSink {
-            output: output.into(),
+        let encode = Points {
             points: map.points().map_err(fail)?,
             unit: map.unit.unwrap_or(1),
             timeout: map.timeout.unwrap_or(config.timeout).0,
             read_back: map.read_back,
-            line: line_tx.clone(),
         };
+        let sink = RowSink { output: output.into(), encode, line: line_tx.clone() };
         sinks.insert(output.to_owned(), Box::new(sink));
     }
-    let source = Box::new(Line {
-        name: name.into(),
+    let protocol = Master {
         link,
         polls: Polls::new(name, polls, tables, config.park, clock, Arc::clone(&status)),
-        commands,
         retries: config.retries,
         hopeless: config.park.after.get(),
         close_after_poll: config.close_after_poll,
-        status,
-        backoff: Backoff::new(config.backoff.min.0, config.backoff.max.0),
-    });
+        status: Arc::clone(&status),
+        lacks: BTreeMap::new(),
+        transaction: 0,
+        silent: 0,
+        answered: false,
+    };
+    let line = Line::new(name, &config.backoff, waiting, status);
+    let source = Box::new(Task { line, protocol, span: info_span!("modbus", connection = name) });
     Ok(Opened { source, sinks })
 }

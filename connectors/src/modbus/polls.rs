@@ -7,20 +7,17 @@ use std::time::Duration;
 use tidegate_core::Clock;
 use tokio::time::Instant;
 use tokio_modbus::{Request, Response};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::fault::Fault;
 use super::plan::{self, Read};
 use super::points::{Point, Raw, Table, Value};
 use crate::line::handover::HandOver;
-use crate::line::parking::{ParkConfig, Parking};
-use crate::line::schedule::Schedule;
+use crate::line::parking::ParkConfig;
+use crate::line::polls;
 use crate::quality::Quality;
 use crate::rows::Rows;
-use crate::status::{Counter, Intake, LineStatus};
-
-/// How often the log has another reason why a device cannot be read.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+use crate::status::{Intake, LineStatus};
 
 /// A device on the line, by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,22 +40,6 @@ pub(super) struct Poll {
     pub(super) every: Duration,
     pub(super) points: Arc<[Point]>,
     pub(super) reads: Vec<Read>,
-    /// what the log has about it, and since when
-    pub(super) said: Option<(String, Instant)>,
-}
-
-impl Poll {
-    /// Says what is new about a device.
-    fn say(&mut self, stream: Option<&str>, fault: Option<&String>, now: Instant) {
-        let (unit, device) = (self.unit.0, self.device.as_ref().map(tracing::field::display));
-        match (fault, &self.said) {
-            (None, None) => return,
-            (Some(fault), Some((said, at))) if fault == said || now < *at + SAY_EVERY => return,
-            (Some(fault), _) => warn!(stream, device, unit, fault, "values could not be read and are null"),
-            (None, Some(_)) => info!(stream, device, unit, "all values are read again"),
-        }
-        self.said = fault.map(|fault| (fault.clone(), now));
-    }
 }
 
 /// What has been read in one poll.
@@ -121,11 +102,9 @@ impl Reading {
 pub(super) struct Polls {
     polls: Vec<Poll>,
     intakes: Vec<Arc<Intake>>,
-    schedule: Schedule,
+    pub(super) asking: polls::Polls<Unit>,
     clock: Arc<dyn Clock>,
     status: Arc<LineStatus>,
-    overruns: Arc<Counter>,
-    pub(super) parking: Parking<Unit>,
     pub(super) rows: HandOver<Rows>,
 }
 
@@ -139,14 +118,18 @@ impl Polls {
         clock: Arc<dyn Clock>,
         status: Arc<LineStatus>,
     ) -> Self {
-        let (rows, intakes) = streams.into_iter().unzip();
+        let (rows, intakes): (Vec<Rows>, _) = streams.into_iter().unzip();
+        let asking = polls.iter().map(|poll| polls::Poll {
+            stream: poll.stream,
+            name: rows.get(poll.stream).map_or_else(Arc::default, |rows| Arc::clone(rows.stream())),
+            device: poll.unit,
+            every: poll.every,
+        });
         Self {
-            schedule: Schedule::new(line, polls.iter().map(|poll| poll.every)),
+            asking: polls::Polls::new(line, asking.collect(), park, &status),
             polls,
             intakes,
             clock,
-            overruns: status.counter("overruns"),
-            parking: Parking::new(park, Arc::clone(&status)),
             rows: HandOver::new(rows, Arc::clone(&status)),
             status,
         }
@@ -155,17 +138,17 @@ impl Polls {
     /// Polling begins now.
     pub(super) fn begin(&mut self, inlet: crate::Inlet, now: Instant) {
         self.rows.open(inlet);
-        self.schedule.begin(now);
+        self.asking.begin(now);
     }
 
     /// When the next poll is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.schedule.next_due().filter(|_| self.rows.is_open())
+        self.asking.next_due().filter(|_| self.rows.is_open())
     }
 
     /// The poll that has been due for longest.
     pub(super) fn due(&self, now: Instant) -> Option<usize> {
-        self.schedule.due(now).filter(|_| self.rows.is_open())
+        self.asking.due(now).filter(|_| self.rows.is_open())
     }
 
     pub(super) fn poll(&self, index: usize) -> Option<&Poll> {
@@ -215,29 +198,26 @@ impl Polls {
 
     /// A poll is over: makes a row of it, and says when the next one is due.
     pub(super) fn finish(&mut self, index: usize, reading: &Reading, now: Instant) {
-        let Some(poll) = self.polls.get_mut(index) else { return };
+        let Some(poll) = self.polls.get(index) else { return };
         let fault = reading.fault();
-        let stream =
-            self.rows.stream(poll.stream).map(|rows| (Arc::clone(rows.stream()), rows.tell_quality()));
-        poll.say(stream.as_ref().map(|(name, _)| &**name), fault.as_ref(), now);
-        if reading.has_answers() || stream.is_some_and(|(_, tells_quality)| tells_quality) {
+        self.asking.say(index, fault.as_deref(), now);
+        if reading.has_answers() || self.rows.stream(poll.stream).is_some_and(|rows| rows.tell_quality()) {
             let ts = self.clock.wall_ns();
             self.rows.add(poll.stream, |rows| {
                 let values = poll.device.iter().chain(&reading.values);
                 rows.append(ts, values, reading.quality(), fault.as_deref());
             });
         }
-        self.overruns.add(u64::from(self.schedule.done(index, now)));
+        self.asking.done(index, now);
     }
 
     /// The polls that are due while nobody can be asked.
     pub(super) fn pass_by(&mut self, reason: &str, now: Instant) {
         while let Some(index) = self.due(now) {
-            let Some(poll) = self.polls.get_mut(index) else { return };
+            let Some(poll) = self.polls.get(index) else { return };
             let mut reading = Reading::new(poll);
             reading.failed(reason.to_owned());
-            // What the line suffers from is said of the line.
-            poll.said = Some((reason.to_owned(), now));
+            self.asking.said_of_the_line(index, reason, now);
             self.finish(index, &reading, now);
         }
     }
@@ -264,6 +244,3 @@ pub(super) fn raw(response: &Response) -> Result<Raw<'_>, Fault> {
         _ => Err(Fault::Garbled("it answers another question".into())),
     }
 }
-
-/// Why nothing is read of a unit that is left alone.
-pub(super) const LEFT_ALONE: &str = "the unit did not answer and is left alone for a while (`park`)";

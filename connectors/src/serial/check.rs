@@ -1,18 +1,9 @@
 //! What must hold for the configuration beyond the types of its keys.
 
-use std::time::Duration;
-
-use tidegate_core::Span;
-
 use super::config::{ConnectionConfig, OutputConfig, StreamConfig};
+use crate::line::limits::{check_interval, check_pause, check_timeout};
 use crate::quality::{FAULT, QUALITY};
 use crate::table::{At, Problem, Review, tell};
-
-/// Longer than any device needs between two requests.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// What nobody waits for any longer.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl ConnectionConfig {
     /// Says what is wrong with it.
@@ -25,28 +16,11 @@ impl ConnectionConfig {
         let mut problems = self.port.problems();
         problems.extend(self.frame.problems().into_iter().map(|problem| problem.inside("frame")));
         problems.extend(check_timeout(&["connect_timeout"], self.connect_timeout));
-        if self.pause_between_requests.0 > LONGEST_PAUSE {
-            let what = format!("a pause is at most {}", Span(LONGEST_PAUSE));
-            problems.push(Problem::new(&["pause_between_requests"], what));
-        }
-        if self.park.time.0.is_zero() {
-            problems.push(Problem::new(&["park", "for"], "a device is parked for longer than nothing"));
-        }
-        if self.backoff.min.0.is_zero() {
-            let what = "`backoff.min` must be longer than nothing";
-            problems.push(Problem::new(&["backoff", "min"], what).help("write a pause such as \"500ms\""));
-        }
-        if self.backoff.min > self.backoff.max {
-            problems.push(Problem::new(&["backoff", "min"], "`backoff.min` is longer than `backoff.max`"));
-        }
+        problems.extend(check_pause(&["pause_between_requests"], self.pause_between_requests));
+        problems.extend(self.park.problem());
+        problems.extend(self.backoff.problems());
         problems
     }
-}
-
-fn check_timeout(at: &[&str], timeout: Span) -> Option<Problem> {
-    let is_wrong = timeout.0 < Duration::from_millis(1) || timeout.0 > LONGEST_TIMEOUT;
-    let what = || format!("a timeout is from 1ms to {}, and not {timeout}", Span(LONGEST_TIMEOUT));
-    is_wrong.then(|| Problem::new(at, what()))
 }
 
 impl StreamConfig {
@@ -71,9 +45,7 @@ impl StreamConfig {
             if poll.send.0.is_empty() {
                 problems.push(Problem::new(&["poll", "send"], "the request has no bytes"));
             }
-            if poll.every.0 < Duration::from_millis(1) {
-                problems.push(Problem::new(&["poll", "every"], "`every` is at least 1ms"));
-            }
+            problems.extend(check_interval(&["poll", "every"], poll.every));
             problems.extend(check_timeout(&["poll", "timeout"], poll.timeout));
         }
         if self.stale_after.is_some() && !self.quality {

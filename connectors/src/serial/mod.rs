@@ -24,26 +24,24 @@ pub mod telegram;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tracing::info_span;
 
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
 
-use crate::Sink;
 use crate::codec::Decoder;
 use crate::connection::{OpenError, Opened, Request, StreamRequest};
-use crate::line::backoff::Backoff;
 use crate::line::decoding::Decoding;
+use crate::line::task::{Line, Task};
+use crate::line::writes::{RowSink, Waiting};
 use crate::output::OutputConfig as OutputKind;
 use crate::port::Dial;
 use crate::stream::StreamConfig as StreamKind;
 use crate::table::Problem;
+use crate::{Inlet, Sink};
 use framing::Framer;
-use line::Line;
-use sink::TelegramSink;
+use line::Station;
+use sink::Telegrams;
 use streams::{Stream, Streams};
-
-/// Writes of all outputs together that wait for the line.
-const QUEUED: usize = 64;
 
 /// Prepares a connection; does no I/O.
 ///
@@ -51,20 +49,15 @@ const QUEUED: usize = 64;
 /// When the configuration is wrong in itself. That the device is not there is no error.
 pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Opened, OpenError> {
     let Request { name, streams, outputs, clock, status, .. } = request;
-    let wrong = |problem: Problem| OpenError::Setting { message: problem.text(), keys: problem.at };
     if let Some(problem) = config.problems().into_iter().next() {
-        return Err(wrong(problem));
+        return Err(problem.into());
     }
-    let framer = Framer::new(&config.frame).map_err(|problem| wrong(problem.inside("frame")))?;
-    let dial = Dial::new(&config.port, config::usual_settings(), config.connect_timeout.0).map_err(wrong)?;
+    let framer = Framer::new(&config.frame).map_err(|problem| problem.inside("frame"))?;
+    let dial = Dial::new(&config.port, config::usual_settings(), config.connect_timeout.0)?;
     let mut all = Vec::new();
     for StreamRequest { name: stream, config: frames, known, intake, .. } in streams {
         let StreamKind::Serial(frames) = frames else { continue };
-        let fail = |problem: Problem| OpenError::Stream {
-            name: stream.to_owned(),
-            reason: problem.text(),
-            keys: problem.at,
-        };
+        let fail = |problem| OpenError::stream(stream, problem);
         if let Some(problem) = frames.problems().into_iter().next() {
             return Err(fail(problem));
         }
@@ -72,33 +65,31 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         let decoding = Decoding::new(stream.into(), decoder, Arc::clone(&intake), Arc::clone(&status));
         all.push(Stream::new(stream, frames, decoding, intake));
     }
-    let (line_tx, commands) = mpsc::channel(QUEUED);
+    let (line_tx, waiting) = Waiting::new();
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, telegram) in outputs {
         let OutputKind::Serial(telegram) = telegram else { continue };
         if let Some(problem) = telegram.problems().into_iter().next() {
-            let (reason, keys) = (problem.text(), problem.at);
-            return Err(OpenError::Output { name: output.to_owned(), reason, keys });
+            return Err(OpenError::output(output, problem));
         }
-        let sink = TelegramSink {
-            output: output.into(),
+        let encode = Telegrams {
             telegram: telegram.payload.clone(),
             answer: telegram.answer.clone(),
             timeout: telegram.timeout.0,
-            line: line_tx.clone(),
         };
+        let sink = RowSink { output: output.into(), encode, line: line_tx.clone() };
         sinks.insert(output.to_owned(), Box::new(sink));
     }
-    let source = Box::new(Line {
-        streams: Streams::new(name, all, config.park, clock, Arc::clone(&status)),
-        name: name.into(),
+    let protocol = Station {
         dial,
         framer,
+        streams: Streams::new(name, all, config.park, clock, Arc::clone(&status)),
         pause: config.pause_between_requests.0,
         echo: config.echo,
-        commands,
-        status,
-        backoff: Backoff::new(config.backoff.min.0, config.backoff.max.0),
-    });
+        asked: Inlet::nowhere().asked,
+        silent: 0,
+    };
+    let line = Line::new(name, &config.backoff, waiting, status);
+    let source = Box::new(Task { line, protocol, span: info_span!("serial", connection = name) });
     Ok(Opened { source, sinks })
 }

@@ -14,13 +14,11 @@ use super::escapes::hex_dump;
 use super::framing::{Framer, Tally, Why};
 use crate::line::decoding::Decoding;
 use crate::line::handover::{HandOver, Pending};
-use crate::line::parking::{ParkConfig, Parking, Turn};
-use crate::line::schedule::Schedule;
+use crate::line::parking::{ParkConfig, Turn};
+use crate::line::polls::{LEFT_ALONE, Poll, Polls};
+use crate::line::silence::Silence;
 use crate::quality::{FAULT, QUALITY, Quality};
 use crate::status::{Counter, Intake, LineStatus};
-
-/// Why nothing is read of a device that is left alone.
-const LEFT_ALONE: &str = "the device did not answer and is left alone for a while (`park`)";
 
 /// Rows of one stream.
 pub(super) struct Stream {
@@ -90,12 +88,10 @@ pub(super) struct Streams {
     line: Arc<str>,
     pub(super) rows: HandOver<Stream>,
     configs: Vec<(Arc<str>, StreamConfig)>,
-    /// by when a frame has to come, or the stream is stale; none: it is, or need not be
-    stale_at: Vec<Option<Instant>>,
-    /// the streams that are polled, by their places, in the order of the schedule
-    polled: Vec<usize>,
-    schedule: Schedule,
-    parking: Parking<Arc<str>>,
+    /// by the streams' places; none: what is asked for says itself that it did not come
+    silences: Vec<Option<Silence>>,
+    /// a device each, by the stream's name
+    polls: Polls<Arc<str>>,
     clock: Arc<dyn Clock>,
     status: Arc<LineStatus>,
     counts: Counts,
@@ -109,7 +105,6 @@ pub(super) struct Streams {
 struct Counts {
     strays: Arc<Counter>,
     unclaimed: Arc<Counter>,
-    overruns: Arc<Counter>,
     skipped: Arc<Counter>,
     resyncs: Arc<Counter>,
     mismatches: Arc<Counter>,
@@ -126,15 +121,18 @@ impl Streams {
     ) -> Self {
         let configs: Vec<_> =
             streams.iter().map(|stream| (Arc::clone(&stream.name), stream.config.clone())).collect();
-        let polls: Vec<(usize, &PollConfig)> = configs
-            .iter()
-            .enumerate()
-            .filter_map(|(index, (_, config))| Some((index, config.poll.as_ref()?)))
-            .collect();
+        let polls = configs.iter().enumerate().filter_map(|(stream, (name, config))| {
+            let every = config.poll.as_ref()?.every.0;
+            Some(Poll { stream, name: Arc::clone(name), device: Arc::clone(name), every })
+        });
+        let silences = configs.iter().map(|(name, config)| {
+            let limit = config.stale_after.map(|after| after.0);
+            let is_needed = config.poll.is_none() || limit.is_some();
+            is_needed.then(|| Silence::new(Arc::clone(name), "nothing has come".into(), limit, &status))
+        });
         let counts = Counts {
             strays: status.counter("strays"),
             unclaimed: status.counter("unclaimed"),
-            overruns: status.counter("overruns"),
             skipped: status.counter("skipped_bytes"),
             resyncs: status.counter("resyncs"),
             mismatches: status.counter("checksum_errors"),
@@ -142,12 +140,10 @@ impl Streams {
         };
         Self {
             line: line.into(),
-            schedule: Schedule::new(line, polls.iter().map(|(_, poll)| poll.every.0)),
-            polled: polls.iter().map(|(index, _)| *index).collect(),
-            stale_at: vec![None; configs.len()],
+            polls: Polls::new(line, polls.collect(), park, &status),
+            silences: silences.collect(),
             configs,
             rows: HandOver::new(streams, Arc::clone(&status)),
-            parking: Parking::new(park, Arc::clone(&status)),
             clock,
             status,
             counts,
@@ -161,7 +157,7 @@ impl Streams {
     /// Reading begins.
     pub(super) fn begin(&mut self, inlet: crate::Inlet, now: Instant) {
         self.rows.open(inlet);
-        self.schedule.begin(now);
+        self.polls.begin(now);
     }
 
     /// Whether any stream is not asked for.
@@ -174,31 +170,32 @@ impl Streams {
         if !self.rows.is_open() {
             return None;
         }
-        self.schedule.next_due().into_iter().chain(self.stale_at.iter().flatten().copied()).min()
+        self.polls.next_due().into_iter().chain(self.silences.iter().flatten().filter_map(Silence::due)).min()
     }
 
-    /// The poll that has been due for longest: its place in the schedule.
+    /// The poll that has been due for longest: its place among the polls.
     pub(super) fn due(&self, now: Instant) -> Option<usize> {
-        self.schedule.due(now).filter(|_| self.rows.is_open())
+        self.polls.due(now).filter(|_| self.rows.is_open())
     }
 
     /// What a poll sends, and how long it waits.
     pub(super) fn request(&self, poll: usize) -> Option<(Vec<u8>, Duration)> {
-        let (_, config) = self.configs.get(*self.polled.get(poll)?)?;
-        let PollConfig { send, timeout, .. } = config.poll.as_ref()?;
+        let PollConfig { send, timeout, .. } = self.config(poll)?.poll.as_ref()?;
         Some((send.0.clone(), timeout.0))
     }
 
     /// Whether a frame may be the answer to a poll.
     pub(super) fn answers(&self, poll: usize, frame: &[u8]) -> bool {
-        let config = self.polled.get(poll).and_then(|index| self.configs.get(*index));
-        config.is_some_and(|(_, config)| config.fits(frame))
+        self.config(poll).is_some_and(|config| config.fits(frame))
+    }
+
+    fn config(&self, poll: usize) -> Option<&StreamConfig> {
+        self.configs.get(self.polls.stream(poll)?).map(|(_, config)| config)
     }
 
     /// Whether a poll's device is to be asked; if not, the poll is over.
     pub(super) fn is_to_be_asked(&mut self, poll: usize, now: Instant) -> bool {
-        let name = self.polled.get(poll).and_then(|index| self.configs.get(*index)).map(|(name, _)| name);
-        let is_left = name.is_some_and(|name| self.parking.turn(name, now) == Turn::Leave);
+        let is_left = self.polls.turn(poll, now) == Turn::Leave;
         if is_left {
             self.finish(poll, Err(LEFT_ALONE), now);
         }
@@ -207,26 +204,32 @@ impl Streams {
 
     /// A device has answered a poll, or not at all.
     pub(super) fn settle(&mut self, poll: usize, answered: bool, now: Instant) {
-        if let Some((name, _)) = self.polled.get(poll).and_then(|index| self.configs.get(*index)) {
-            self.parking.settle(Arc::clone(name), answered, now);
-        }
+        self.polls.settle(poll, answered, now);
     }
 
     /// A poll is over: makes a row of what it gave, and says when it is due again.
     pub(super) fn finish(&mut self, poll: usize, outcome: Result<&[u8], &str>, now: Instant) {
-        let Some(index) = self.polled.get(poll).copied() else { return };
+        let Some(index) = self.polls.stream(poll) else { return };
+        self.polls.say(poll, outcome.err(), now);
         match outcome {
             Ok(frame) => self.take(index, frame, now),
             Err(fault) => self.is_bad(index, fault, Quality::Bad),
         }
-        self.counts.overruns.add(self.schedule.done(poll, now).into());
+        self.polls.done(poll, now);
     }
 
-    /// The polls that are due while nobody can be asked.
+    /// The line is down: what is due, and what comes by itself.
     pub(super) fn pass_by(&mut self, reason: &str, now: Instant) {
+        self.note_stale(now, Some(reason));
         while let Some(poll) = self.due(now) {
-            self.finish(poll, Err(reason), now);
+            self.finish_without_line(poll, reason, now);
         }
+    }
+
+    /// A poll is over since the line was lost.
+    pub(super) fn finish_without_line(&mut self, poll: usize, reason: &str, now: Instant) {
+        self.polls.said_of_the_line(poll, reason, now);
+        self.finish(poll, Err(reason), now);
     }
 
     /// Gives a frame that was not asked for to the first stream that it fits.
@@ -254,7 +257,9 @@ impl Streams {
         let now_ns = self.clock.wall_ns();
         let source = Arc::clone(&self.line);
         self.rows.add(index, |stream| stream.take_frame(frame, &source, now_ns));
-        self.is_fresh(index, now);
+        if let Some(silence) = self.silences.get_mut(index).and_then(Option::as_mut) {
+            silence.came(now);
+        }
     }
 
     fn is_bad(&mut self, index: usize, fault: &str, quality: Quality) {
@@ -265,24 +270,15 @@ impl Streams {
         }
     }
 
-    fn is_fresh(&mut self, index: usize, now: Instant) {
-        let span = self.configs.get(index).and_then(|(_, config)| config.stale_after);
-        if let Some(stale_at) = self.stale_at.get_mut(index) {
-            *stale_at = span.map(|span| now + span.0);
+    /// Streams that have become stale get a row that says so. `down`: that the line is gone, and why.
+    pub(super) fn note_stale(&mut self, now: Instant, down: Option<&str>) {
+        if !self.rows.is_open() {
+            return;
         }
-    }
-
-    /// Streams that have had no frame for too long get a row that says so, once.
-    pub(super) fn note_stale(&mut self, now: Instant) {
-        for index in 0..self.stale_at.len() {
-            let is_due = self.stale_at.get(index).copied().flatten().is_some_and(|at| at <= now);
-            if is_due {
-                let span = self.configs.get(index).and_then(|(_, config)| config.stale_after);
-                let fault = span.map_or_else(String::new, |span| format!("nothing has come for {span}"));
+        for index in 0..self.silences.len() {
+            let silence = self.silences.get_mut(index).and_then(Option::as_mut);
+            if let Some(fault) = silence.and_then(|silence| silence.becomes_stale(now, down)) {
                 self.is_bad(index, &fault, Quality::Stale);
-                if let Some(stale_at) = self.stale_at.get_mut(index) {
-                    *stale_at = None;
-                }
             }
         }
     }
@@ -291,18 +287,7 @@ impl Streams {
     pub(super) fn begins(&mut self, now: Instant) {
         self.told = Tally::default();
         self.rows.begins();
-        (0..self.configs.len()).for_each(|index| self.is_fresh(index, now));
-    }
-
-    /// The line is down. Polls say so when they are due; what comes by itself has to say it now.
-    pub(super) fn ends(&mut self, reason: &str) {
-        self.stale_at.fill(None);
-        self.rows.ends();
-        for index in 0..self.configs.len() {
-            if self.configs.get(index).is_some_and(|(_, config)| config.poll.is_none()) {
-                self.is_bad(index, &format!("not connected: {reason}"), Quality::Bad);
-            }
-        }
+        self.silences.iter_mut().flatten().for_each(|silence| silence.begins(now));
     }
 
     /// Counts what the framing has done, and says what was skipped, if it was not said just now.

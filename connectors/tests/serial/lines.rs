@@ -87,7 +87,7 @@ async fn an_adapter_that_is_unplugged_is_a_lost_line_and_is_taken_up_again() {
     scale.say(b"\r\nST,1kg\r\n").await;
     rig.row_where(|row| row["quality"] == "good").await;
     cable.unplug().await;
-    let row = rig.row_where(|row| row["quality"] == "bad" && row["net"].is_null()).await;
+    let row = rig.row_where(|row| row["quality"] == "stale" && row["net"].is_null()).await;
     let fault = row["fault"].as_str().unwrap();
     assert!(fault.contains("is gone: was it unplugged?"), "{fault}");
     rig.until_down().await;

@@ -70,7 +70,7 @@ async fn a_modem_takes_commands_and_gives_rows_and_comes_and_goes_with_its_plug(
         assert_eq!(Value::from(row), received(text));
     }
     cable.unplug().await;
-    let row = rig.row_where(|row| row["quality"] == "bad").await;
+    let row = rig.row_where(|row| row["quality"] == "stale").await;
     assert!(row["fault"].as_str().unwrap().contains("unplugged"), "{row:?}");
     firmware.await.unwrap();
     rig.until_down().await;
