@@ -111,7 +111,8 @@ pub struct SendArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {
     /// A file that candump has written
-    pub log: PathBuf,
+    #[arg(value_name = "LOG")]
+    pub recording: PathBuf,
     /// the bus
     #[command(flatten)]
     pub line: LineArgs,
@@ -344,7 +345,8 @@ impl Session {
     }
 
     async fn replay(&mut self, args: ReplayArgs, tell: Tell<'_>) -> Result<Outcome, String> {
-        let config = LogConfig { path: args.log, speed: args.speed, repeat: false, interface: args.from };
+        let config =
+            LogConfig { path: args.recording, speed: args.speed, repeat: false, interface: args.from };
         let status = Arc::new(LineStatus::default());
         let mut player = Player::open(&config, Arc::new(SystemClock), Arc::clone(&status))?;
         let (mut sent, mut frames) = (0_u64, Vec::new());

@@ -101,6 +101,11 @@ impl Player {
                 continue;
             }
             self.line += 1;
+            // The rest of a line that is too long is no line of its own.
+            if !line.ends_with(b"\n") && line.len() as u64 == LONGEST_LINE {
+                skip_line(&mut self.lines).map_err(|error| explain(&self.path, &error))?;
+                line = b"a line that is too long".to_vec();
+            }
             self.take(&line);
         }
         Ok(self.next.as_ref().map(|(due, _)| *due))
@@ -127,6 +132,19 @@ impl Player {
                     warn!(%path, line, count, %error, "lines of the log that cannot be read are left out");
                 }
             }
+        }
+    }
+}
+
+/// Goes on behind the end of the line.
+fn skip_line(lines: &mut BufReader<File>) -> std::io::Result<()> {
+    loop {
+        let part = lines.fill_buf()?;
+        let end = part.iter().position(|byte| *byte == b'\n');
+        let (count, is_over) = (end.map_or(part.len(), |end| end + 1), end.is_some() || part.is_empty());
+        lines.consume(count);
+        if is_over {
+            return Ok(());
         }
     }
 }

@@ -384,8 +384,8 @@ impl Wanted {
         }
         if let Some(count) = misfits.count(faults.count) {
             let (_, fault) = faults.verdict(&self.message);
-            let (stream, message, data) = (&self.name, &self.message.name, crate::line::decoding::dump(data));
-            warn!(%stream, %message, count, fault, data, "values that could not be read are null");
+            let (stream, frame, data) = (&self.name, &self.message.name, crate::line::decoding::dump(data));
+            warn!(%stream, %frame, count, fault, data, "values that could not be read are null");
         }
     }
 }

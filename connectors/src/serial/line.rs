@@ -160,7 +160,7 @@ impl Station {
         write: &TelegramWrite,
     ) -> Result<Result<(), DeliveryError>, String> {
         let TelegramWrite { bytes, answer, timeout } = write;
-        self.rest(link).await?;
+        self.rest(link, line).await?;
         link.send(bytes).await?;
         let Some(answer) = answer else { return Ok(Ok(())) };
         let found = self.answer(link, line, bytes.len(), *timeout, |_, frame| answer.fits(frame)).await?;
@@ -217,33 +217,32 @@ impl Station {
         request: &[u8],
         timeout: Duration,
     ) -> Result<Option<Vec<u8>>, String> {
-        self.rest(link).await?;
+        self.rest(link, line).await?;
         link.send(request).await?;
         self.answer(link, line, request.len(), timeout, |streams, frame| streams.answers(poll, frame)).await
     }
 
     /// Waits until the line may be used: for the pause between requests and, after one that was not answered,
-    /// until it is silent, since a late answer would be taken for the next.
-    async fn rest(&mut self, link: &mut Link) -> Result<(), String> {
-        let dirty = link.dirty.take();
-        let until = |link: &Link| link.last + dirty.unwrap_or(Duration::ZERO).max(self.pause);
-        let limit = Instant::now() + (dirty.unwrap_or_default() * LONGEST_REST).max(self.pause);
-        let mut frames = Vec::new();
+    /// until it is silent, since a late answer would be taken for the next. What has come is read before
+    /// anything is sent.
+    async fn rest(&mut self, link: &mut Link, line: &Line) -> Result<(), String> {
+        let (given_up, silence) = link.dirty.take().unwrap_or((link.last, Duration::ZERO));
+        let limit = Instant::now() + (silence * LONGEST_REST).max(self.pause);
         loop {
-            frames.extend(link.frames.drain(..));
-            let until = until(link).min(limit);
-            if until <= Instant::now() {
-                break;
-            }
+            self.dispatch(link);
+            // The request was before that: it is no sign of life.
+            let until = link.last.max(given_up) + silence.max(self.pause);
             tokio::select! {
                 biased;
                 heard = link.listen() => heard?,
-                () = sleep_until(until) => {}
+                () = sleep_until(until.min(limit)) => return Ok(()),
+                () = line.grace() => return Err("the box stops".into()),
+            }
+            if limit <= Instant::now() {
+                self.dispatch(link);
+                return Ok(());
             }
         }
-        link.frames.extend(frames);
-        self.dispatch(link);
-        Ok(())
     }
 
     /// The frame that answers what was sent; none: it did not come in time. What else comes is handed out.
@@ -274,7 +273,7 @@ impl Station {
                 biased;
                 heard = link.listen() => heard?,
                 () = sleep_until(deadline) => {
-                    link.dirty = Some(timeout);
+                    link.dirty = Some((Instant::now(), timeout));
                     return Ok(None);
                 }
                 () = line.grace() => return Err("the box stops".into()),

@@ -30,8 +30,8 @@ pub(super) struct Link {
     byte: Duration,
     /// when the last byte came or was sent
     pub(super) last: Instant,
-    /// The line has to be silent until so long after the last byte, since an answer may come late.
-    pub(super) dirty: Option<Duration>,
+    /// When an answer was given up, and for how long the line has to be silent then: it may come late.
+    pub(super) dirty: Option<(Instant, Duration)>,
 }
 
 /// Writes what there is room for; when nothing is left, waits until it is under way.
@@ -56,7 +56,7 @@ impl Link {
             last: now,
             // What is asked before it is known that nobody talks gets an answer whose beginning may be
             // another's end.
-            dirty: Some(SETTLED),
+            dirty: Some((Instant::now(), SETTLED)),
         }
     }
 
