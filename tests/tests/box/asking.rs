@@ -314,7 +314,7 @@ async fn the_demo_can_be_asked_like_any_box() {
                 let outputs = report["outputs"].as_array().into_iter().flatten();
                 outputs.filter(|one| one["name"] == output).any(|one| one["written"].as_u64() > Some(0))
             };
-            if rows("streams") && rows("rules") && moved("booster_pump") {
+            if rows("streams") && rows("rules") && moved("booster_pump") && moved("dosing_pump") {
                 return report;
             }
             assert!(demo.try_wait().unwrap().is_none(), "the demo has ended: {output:?}");
@@ -325,13 +325,27 @@ async fn the_demo_can_be_asked_like_any_box() {
     assert_eq!(report["box"]["name"], json!("demo-box"));
     let rules: Vec<_> =
         report["rules"].as_array().unwrap().iter().map(|rule| rule["name"].as_str().unwrap()).collect();
-    assert_eq!(rules, ["alarms", "booster", "cooling", "flow_display", "outlet_gate", "statistics"]);
+    assert_eq!(
+        rules,
+        ["alarms", "booster", "cooling", "dosing", "flow_display", "outlet_gate", "statistics"]
+    );
     // Registers are what the map says: the main is filled up from 3.2 bar, and the hours go on from 1234.5.
     let streams = report["streams"].as_array().unwrap();
-    let booster = streams.iter().find(|stream| stream["name"] == "booster").unwrap();
-    let newest: Value = serde_json::from_str(booster["newest"]["text"].as_str().unwrap()).unwrap();
-    let is_between = |column: &str, low, high| (low..high).contains(&newest[column].as_f64().unwrap());
-    assert!(is_between("pressure", 2.5, 5.7) && is_between("hours", 1234.5, 1235.0), "{newest}");
+    let newest = |stream: &str| -> Value {
+        let stream = streams.iter().find(|of| of["name"] == stream).unwrap();
+        serde_json::from_str(stream["newest"]["text"].as_str().unwrap()).unwrap()
+    };
+    let is_between =
+        |row: &Value, column: &str, low, high| (low..high).contains(&row[column].as_f64().unwrap());
+    let booster = newest("booster");
+    assert!(
+        is_between(&booster, "pressure", 2.5, 5.7) && is_between(&booster, "hours", 1234.5, 1235.0),
+        "{booster}"
+    );
+    // Signals are what the database says, and telegrams what the pattern says: half a barrel of 25 kg.
+    let (drive, scale) = (newest("drive"), newest("scale"));
+    assert!(is_between(&drive, "Temperature", 20.0, 60.0) && drive["State"].is_string(), "{drive}");
+    assert!(is_between(&scale, "net", 8.0, 12.6) && scale["unit"] == "kg", "{scale}");
     demo.kill().await.unwrap();
 }
 
