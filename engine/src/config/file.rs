@@ -252,6 +252,7 @@ struct File {
 }
 
 /// `[streams.NAME]`: with `connection` an input stream, without a derived one.
+#[expect(clippy::large_enum_variant, reason = "there is one a table of the file")]
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]

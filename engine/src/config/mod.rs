@@ -62,6 +62,7 @@ pub struct Config {
 }
 
 /// A named, typed, endless table.
+#[expect(clippy::large_enum_variant, reason = "there is one a table of the file")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stream {
     /// Fed by a connection, which is in [`Config::connections`] and of the same kind.
