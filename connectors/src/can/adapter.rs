@@ -4,9 +4,11 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tidegate_core::{Clock, Sampler};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::bus::{Event, Received, Sent};
@@ -15,8 +17,9 @@ use super::slcan::{Command, Decoder, Reply, write_frame};
 use crate::port;
 use crate::status::LineStatus;
 
-/// Bytes that wait for the port; the rest waits in the line, where it can be given up.
-const MOST_WAITING: usize = 256;
+/// How long an adapter that answers may take to. What has no answer by then is not known to be sent, and what
+/// stands behind it would be sent late.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// An open adapter that takes part in its bus.
 pub(super) struct Adapter {
@@ -30,6 +33,11 @@ pub(super) struct Adapter {
     refused: Sampler,
     /// how many of the commands that open it have not been answered
     opening: usize,
+    /// Whether it answers at all: some firmware does not.
+    answers: bool,
+    /// When the frame was sent that has no answer. One at a time: others wait in the line, where they can be
+    /// given up.
+    unanswered: Option<Instant>,
 }
 
 impl Adapter {
@@ -55,6 +63,8 @@ impl Adapter {
             garbled: 0,
             refused: Sampler::default(),
             opening: 1 + commands.len(),
+            answers: false,
+            unanswered: None,
         }
     }
 
@@ -65,7 +75,9 @@ impl Adapter {
         frames: &mut Vec<Received>,
     ) -> Result<Event, String> {
         let mut bytes = [0; 1024];
+        let overdue = self.unanswered.filter(|_| self.answers).map(|since| since + ANSWERS_WITHIN);
         let Self { wire, waiting, .. } = self;
+        let wants_room = wants_room && overdue.is_none();
         let read = poll_fn(|context| {
             while !waiting.is_empty() {
                 match Pin::new(&mut *wire).poll_write(context, waiting) {
@@ -84,7 +96,13 @@ impl Adapter {
                 Poll::Pending => Poll::Pending,
             }
         });
-        match read.await {
+        let read = match overdue {
+            Some(overdue) => timeout_at(overdue, read).await.map_err(|_| {
+                "the adapter does not answer any more: is it overrun, or has it lost its power?".to_owned()
+            })?,
+            None => read.await,
+        };
+        match read {
             Err(error) => Err(format!("the adapter cannot be reached: {error}")),
             Ok(Some(0)) => Err("the adapter is gone: is it plugged in?".into()),
             Ok(None) => Ok(Event::Room),
@@ -104,10 +122,19 @@ impl Adapter {
         self.status.malformed.add(garbled - std::mem::replace(&mut self.garbled, garbled));
         match reply {
             Some(Reply::Frame { frame, .. }) => frames.push(Received { frame, at }),
-            Some(Reply::Done) => self.opening = self.opening.saturating_sub(1),
+            Some(Reply::Taken) => self.has_answered(),
+            // Not every adapter answers each of the commands that open it.
+            Some(Reply::Done) => {
+                self.opening = self.opening.saturating_sub(1);
+                self.has_answered();
+            }
             // An adapter that is closed refuses to be closed.
-            Some(Reply::Refused) if self.opening > 2 => self.opening -= 1,
+            Some(Reply::Refused) if self.opening > 2 && self.unanswered.is_none() => {
+                self.opening -= 1;
+                self.has_answered();
+            }
             Some(Reply::Refused) => {
+                self.has_answered();
                 self.status.refusals.add(1);
                 if let Some(count) = self.refused.count(1) {
                     warn!(
@@ -121,9 +148,13 @@ impl Adapter {
         }
     }
 
+    fn has_answered(&mut self) {
+        (self.answers, self.unanswered) = (true, None);
+    }
+
     /// Has a frame written.
     pub(super) fn send(&mut self, frame: &Frame) -> Sent {
-        if self.waiting.len() >= MOST_WAITING {
+        if !self.waiting.is_empty() || self.answers && self.unanswered.is_some() {
             return Sent::Later;
         }
         let mut line = String::new();
@@ -131,6 +162,7 @@ impl Adapter {
             return Sent::Refused("the adapter's protocol has no such frame".into());
         }
         self.waiting.extend(line.bytes());
+        self.unanswered = Some(Instant::now());
         Sent::Yes
     }
 }

@@ -73,6 +73,31 @@ async fn an_adapter_is_opened_and_frames_go_both_ways() {
 }
 
 #[tokio::test]
+async fn an_adapter_that_stops_answering_gets_nothing_that_it_could_send_late() {
+    let cable = SerialCable::plug().await;
+    let mut adapter = Adapter::at(&cable).await;
+    let mut rig = setup(&cable).run();
+    while adapter.line().await != "O" {}
+    adapter.say(b"\r\x07\r\rt1000\r").await;
+    rig.row().await;
+    rig.write("raw", &json!({ "data": "X'01'" })).await.unwrap();
+    assert_eq!(adapter.line().await, "t123101");
+    for data in ["X'02'", "X'03'"] {
+        match rig.write("raw", &json!({ "data": data })).await {
+            Err(DeliveryError::Transient(why)) => assert!(why.contains("not sent within"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let why = rig.ends().await;
+    assert!(why.contains("does not answer any more"), "{why}");
+    // It is opened anew, and has heard of neither.
+    for expected in ["", "C", "S5", "O"] {
+        assert_eq!(adapter.line().await, expected);
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn an_adapter_that_is_unplugged_is_an_outage_and_is_taken_up_again() {
     let cable = SerialCable::plug().await;
     let mut adapter = Adapter::at(&cable).await;
