@@ -206,6 +206,9 @@ pub enum DeliveryError {
     /// The line is down or the far side is busy: the same rows may go through later.
     #[error("{0}")]
     Transient(String),
+    /// They were sent, and no answer says what became of them: they may have arrived.
+    #[error("{0}")]
+    Unknown(String),
     /// The same rows will never go through: they do not fit, or the far side refused them.
     #[error("{0}")]
     Permanent(String),

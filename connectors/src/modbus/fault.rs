@@ -78,6 +78,13 @@ impl Fault {
         matches!(self, Self::Exception(1))
     }
 
+    /// Whether the device may have done what it was asked for: the request was sent, and what came says
+    /// neither yes nor no.
+    #[must_use]
+    pub fn may_have_been_done(&self) -> bool {
+        !matches!(self, Self::Exception(1..=4 | 6..=10 | 12..) | Self::Request(_) | Self::ClosedBefore)
+    }
+
     /// Whether the same request may go through later.
     #[must_use]
     pub fn is_transient(&self) -> bool {

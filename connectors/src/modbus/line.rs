@@ -316,6 +316,7 @@ fn explain(error: &WriteFault, write: &Write, done: usize, writes: &[Write]) -> 
         why += &format!("; not tried: {}", others(writes.get(done + 1..)));
     }
     match error.fault() {
+        Some(fault) if fault.may_have_been_done() => DeliveryError::Unknown(why),
         Some(fault) if fault.is_transient() => DeliveryError::Transient(why),
         _ => DeliveryError::Permanent(why),
     }

@@ -299,8 +299,12 @@ impl Notice {
     }
 }
 
-pub(super) fn lost() -> DeliveryError {
-    DeliveryError::Transient("the connection was lost before the broker confirmed the message".into())
+pub(super) fn unsent() -> DeliveryError {
+    DeliveryError::Transient("the connection was lost before the message was sent".into())
+}
+
+pub(super) fn unconfirmed() -> DeliveryError {
+    DeliveryError::Unknown("the connection was lost before the broker confirmed the message".into())
 }
 
 /// Words for a broker that is there and says nothing.

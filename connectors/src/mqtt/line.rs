@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::acks::Acks;
-use super::client::{self, Event, EventLoop, NO_PING, Plan, Refused, Requests, Welcome, lost};
+use super::client::{self, Event, EventLoop, NO_PING, Plan, Refused, Requests, Welcome, unsent};
 use super::config::Qos;
 use super::listening::Listening;
 use super::losses::Losses;
@@ -449,7 +449,7 @@ impl Running {
         while let Some(command) = self.waiting.take().or_else(|| self.line.commands.try_recv().ok()) {
             let Command { message, generation, taken } = command;
             if generation != self.generation {
-                let _ = taken.send(Err(lost()));
+                let _ = taken.send(Err(unsent()));
                 continue;
             }
             let answer = match requests.publish(message) {

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::client::{Notice, Outgoing, lost};
+use super::client::{Notice, Outgoing, unsent};
 use super::config::{Qos, Version};
 use crate::DeliveryError;
 use crate::status::LineStatus;
@@ -115,7 +115,7 @@ impl Publisher {
                 match notice.await {
                     Ok(Ok(notice)) => notice.wait().await,
                     Ok(Err(error)) => Err(error),
-                    Err(_) => Err(lost()),
+                    Err(_) => Err(unsent()),
                 }
             }
             .boxed(),

@@ -8,7 +8,7 @@ use rumqttc_v4::{ClientError, ConnectionError, Incoming as Packet, PublishNotice
 
 use super::client::{
     Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, LARGEST_V4_PACKET, NO_PING, Outgoing, Plan,
-    Refused, Welcome, lost, refused, socket_failed, too_large,
+    Refused, Welcome, refused, socket_failed, too_large, unconfirmed, unsent,
 };
 use super::config::Qos;
 use super::dial::dial;
@@ -139,7 +139,7 @@ impl Requests {
                 "\"{}\" is not a topic that can be published to",
                 message.topic
             )))),
-            Err(_) => Err(Refused::Error(lost())),
+            Err(_) => Err(Refused::Error(unsent())),
         }
     }
 
@@ -156,9 +156,8 @@ impl Requests {
 pub(super) async fn wait(notice: Notice) -> Result<(), DeliveryError> {
     match notice.wait_async().await {
         Ok(_) => Ok(()),
-        Err(
-            PublishNoticeError::Recv | PublishNoticeError::SessionReset | PublishNoticeError::Qos0NotFlushed,
-        ) => Err(lost()),
+        Err(PublishNoticeError::Recv | PublishNoticeError::SessionReset) => Err(unconfirmed()),
+        Err(PublishNoticeError::Qos0NotFlushed) => Err(unsent()),
         Err(error) => Err(DeliveryError::Transient(error.to_string())),
     }
 }

@@ -12,7 +12,7 @@ use rumqttc_v5::{
 
 use super::client::{
     Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, NO_PING, Outgoing, Plan, Refused, Welcome,
-    lost, refused, socket_failed, too_large,
+    refused, socket_failed, too_large, unconfirmed, unsent,
 };
 use super::config::{LastWillConfig, Qos};
 use super::dial::dial;
@@ -219,7 +219,7 @@ impl Requests {
                 "\"{}\" is not a topic that can be published to",
                 message.topic
             )))),
-            Err(_) => Err(Refused::Error(lost())),
+            Err(_) => Err(Refused::Error(unsent())),
         }
     }
 
@@ -237,9 +237,8 @@ pub(super) async fn wait(notice: Notice) -> Result<(), DeliveryError> {
     match notice.wait_async().await {
         Ok(PublishResult::Qos1(ack)) => judge(ack.reason),
         Ok(_) => Ok(()),
-        Err(
-            PublishNoticeError::Recv | PublishNoticeError::SessionReset | PublishNoticeError::Qos0NotFlushed,
-        ) => Err(lost()),
+        Err(PublishNoticeError::Recv | PublishNoticeError::SessionReset) => Err(unconfirmed()),
+        Err(PublishNoticeError::Qos0NotFlushed) => Err(unsent()),
         Err(PublishNoticeError::V5PubAck(reason)) => judge(reason),
         Err(PublishNoticeError::RetainNotSupported) => {
             Err(DeliveryError::Permanent("the broker does not keep messages: set retain = false".into()))

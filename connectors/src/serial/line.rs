@@ -144,7 +144,7 @@ impl Station {
             match self.write(link, line, &write.output, &write.what).await {
                 Ok(outcome) => write.settle(outcome),
                 Err(reason) => {
-                    write.settle(Err(DeliveryError::Transient(reason.clone())));
+                    write.settle(Err(DeliveryError::Unknown(reason.clone())));
                     return Err(reason);
                 }
             }
@@ -170,7 +170,7 @@ impl Station {
         line.status.timeouts.add(1);
         let timeout = Span(*timeout);
         let why = format!("{output}: sent, and not confirmed by `answer` within {timeout}");
-        Ok(Err(DeliveryError::Transient(why)))
+        Ok(Err(DeliveryError::Unknown(why)))
     }
 
     /// Asks a device.

@@ -131,7 +131,7 @@ async fn a_refusal_names_the_register_and_a_silence_says_that_nobody_knows() {
     }
     device.nature.lock().unwrap().silent.push(1);
     match rig.write("pump", &json!({ "run": true })).await {
-        Err(DeliveryError::Transient(why)) => {
+        Err(DeliveryError::Unknown(why)) => {
             assert!(why.contains("no answer within 200ms; whether it was written is not known"), "{why}");
         }
         other => panic!("{other:?}"),

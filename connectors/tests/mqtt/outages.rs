@@ -29,7 +29,7 @@ async fn publish_until_confirmed(publisher: &Publisher, topic: &str, payload: St
         match confirmed {
             Ok(()) => return,
             Err(DeliveryError::Permanent(why)) => panic!("{why}"),
-            Err(DeliveryError::Transient(_)) => {
+            Err(DeliveryError::Transient(_) | DeliveryError::Unknown(_)) => {
                 let mut session = publisher.session();
                 session.wait_for(Option::is_some).await.unwrap();
             }
@@ -125,7 +125,8 @@ async fn a_broker_that_forgot_the_session_is_subscribed_to_again_and_unconfirmed
             Ok(confirmation) => confirmation.await,
             Err(error) => Err(error),
         };
-        assert!(matches!(unconfirmed, Err(DeliveryError::Transient(_))), "{unconfirmed:?}");
+        let gone = matches!(unconfirmed, Err(DeliveryError::Unknown(_) | DeliveryError::Transient(_)));
+        assert!(gone, "{unconfirmed:?}");
         broker.restart().await;
         let after = rig.connected_after(before.generation).await;
         assert!(!after.present);
@@ -422,7 +423,7 @@ async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late
         // In the moment before the loss is noticed, and after it.
         assert!(matches!(
             pump.deliver(uncaused(&command(1))).await.failures.as_slice(),
-            [(0, DeliveryError::Transient(_))]
+            [(0, DeliveryError::Transient(_) | DeliveryError::Unknown(_))]
         ));
         rig.disconnected().await;
         let pump = rig.sinks.get_mut("pump").unwrap();

@@ -166,7 +166,7 @@ async fn a_write_that_the_device_does_not_confirm_has_failed() {
     let mut rig = line(&cable.near()).output("display", output).run();
     let error = rig.write("display", &json!({ "net": 1 })).await.unwrap_err();
     let why = "display: sent, and not confirmed by `answer` within 50ms";
-    assert_eq!(error, DeliveryError::Transient(why.into()));
+    assert_eq!(error, DeliveryError::Unknown(why.into()));
     assert_eq!(device.asked().await, "T1\r\n", "and it was sent once");
     let error = rig.write("display", &json!({ "net": "1\r\nX" })).await.unwrap_err();
     assert!(matches!(&error, DeliveryError::Permanent(why) if why.contains("another command")), "{error}");

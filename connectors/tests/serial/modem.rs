@@ -62,7 +62,7 @@ async fn a_modem_takes_commands_and_gives_rows_and_comes_and_goes_with_its_plug(
     let received = |text: &str| json!({ "node": 50, "text": text, "rssi": -99, "snr": 40, "quality": "good", "fault": null });
     // It refuses what it cannot do yet.
     let error = rig.write("send", &message("early")).await.unwrap_err();
-    assert!(matches!(&error, DeliveryError::Transient(why) if why.contains("not confirmed")), "{error}");
+    assert!(matches!(&error, DeliveryError::Unknown(why) if why.contains("not confirmed")), "{error}");
     assert_eq!(rig.write("network", &json!({ "id": 18 })).await, Ok(()));
     for text in ["hello", "with, commas", "42"] {
         assert_eq!(rig.write("send", &message(text)).await, Ok(()));

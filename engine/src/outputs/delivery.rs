@@ -74,6 +74,7 @@ impl OutputTask {
         let Some(count) = self.failures.count(delivery.failures.len() as u64) else { return };
         let advice = match error {
             DeliveryError::Transient(_) => "they are not written later",
+            DeliveryError::Unknown(_) => "they may have been written all the same: look at the device",
             DeliveryError::Permanent(_) => "correct the rule or the output",
         };
         tracing::error!(output = %self.queue.name, rows = count, %error, advice, "rows could not be written");

@@ -265,7 +265,7 @@ impl<U: Uplink> Forwarder<U> {
         self.sent.insert(number, sent);
         match self.uplink.send(parcel).await {
             Ok(confirmation) => Ok(Box::pin(async move { (number, confirmation.await) })),
-            Err(DeliveryError::Transient(reason)) => Err(End::Busy(reason)),
+            Err(DeliveryError::Transient(reason) | DeliveryError::Unknown(reason)) => Err(End::Busy(reason)),
             Err(error @ DeliveryError::Permanent(_)) => {
                 Ok(Box::pin(std::future::ready((number, Err(error)))))
             }
@@ -293,7 +293,9 @@ impl<U: Uplink> Forwarder<U> {
                     Err(error) => Err(error),
                 };
                 match sent {
-                    Err(DeliveryError::Transient(reason)) => return Ok(Some(End::Busy(reason))),
+                    Err(DeliveryError::Transient(reason) | DeliveryError::Unknown(reason)) => {
+                        return Ok(Some(End::Busy(reason)));
+                    }
                     Err(DeliveryError::Permanent(reason)) => {
                         tracing::error!(
                             reason,
@@ -309,7 +311,8 @@ impl<U: Uplink> Forwarder<U> {
     }
 
     async fn settle(&mut self, (number, outcome): Settled) -> Result<Option<End>, BufferError> {
-        if let Err(DeliveryError::Transient(reason)) = outcome {
+        // A row that may have arrived is sent again: its id lets the far side drop the repeat.
+        if let Err(DeliveryError::Transient(reason) | DeliveryError::Unknown(reason)) = outcome {
             return Ok(Some(End::Busy(reason)));
         }
         let Some(sent) = self.sent.remove(&number) else { return Ok(None) };

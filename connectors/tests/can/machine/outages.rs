@@ -135,7 +135,9 @@ async fn controllers_are_seen_with_their_settings() {
         loop {
             match rig.write("raw", &json!({ "data": "X'01'" })).await {
                 Err(DeliveryError::Permanent(why)) => return why,
-                Err(DeliveryError::Transient(_)) | Ok(()) => tokio::task::yield_now().await,
+                Err(DeliveryError::Transient(_) | DeliveryError::Unknown(_)) | Ok(()) => {
+                    tokio::task::yield_now().await
+                }
             }
         }
     };
