@@ -4,6 +4,7 @@
 //!
 //! * [`rule`]: the one trait that every rule obeys, what it writes, and the state that it can hand over.
 //! * [`capability`]: what a rule can do besides, if its language can.
+//! * [`Fence`]: what stops a rule that takes too long.
 //! * [`source`]: what a rule is made of, and in which language.
 //! * [`catalog`]: the streams and outputs that a rule may name; [`target`]: what those that it writes ask of
 //!   its columns.
@@ -18,6 +19,7 @@ pub mod capability;
 pub mod catalog;
 mod evaluation;
 mod expression;
+mod fence;
 pub mod index;
 mod limit;
 pub mod options;
@@ -25,13 +27,19 @@ pub mod rule;
 pub mod source;
 pub mod sql;
 pub mod target;
+#[allow(dead_code)] // until the first language with timers
+mod timers;
 mod types;
 
 pub use capability::{Indexed, Keeping, Lookups, Shared, Sharing, Silences};
 pub use catalog::{Catalog, OutputColumns};
 pub use evaluation::is_evaluating;
+pub use fence::Fence;
 pub use options::{DeliveryPolicy, Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull};
-pub use rule::{Emission, Emissions, Explanation, Flow, Listened, Rule, RuleError, SealedState, Step, When};
+pub use rule::{
+    Emission, Emissions, Explanation, Flow, Listened, LogLevel, LogLine, Rule, RuleError, SealedState, Step,
+    When,
+};
 pub use source::{Language, Source, sha256};
 pub use target::{Fit, Origin, Target, Unfit};
 

@@ -3,9 +3,12 @@
 //! What a rule keeps is measured after each batch, so what it forgets depends on how batches were cut; see
 //! [`Keeping::forget`] for what that must not change.
 
+use std::sync::Arc;
+
 use tidegate_core::{ByteSize, Rows};
 
 use crate::capability::{Indexed, Keeping, Lookups, Sharing, Silences};
+use crate::fence::Fence;
 use crate::rule::{Emissions, Explanation, Flow, Rule, RuleError, SealedState, When};
 use crate::{Options, WhenStateFull};
 
@@ -91,6 +94,10 @@ impl Rule for Limited {
 
     fn restore(&mut self, state: Vec<SealedState>) -> Result<Vec<String>, RuleError> {
         self.rule.restore(state)
+    }
+
+    fn fence(&self) -> Option<&Arc<Fence>> {
+        self.rule.fence()
     }
 
     fn indexed(&self) -> Option<&dyn Indexed> {

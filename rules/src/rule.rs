@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::{Rows, Span};
 
 use crate::capability::{Indexed, Keeping, Lookups, Sharing, Silences};
+use crate::fence::Fence;
 use crate::target::Target;
 
 /// A running rule.
@@ -62,6 +63,11 @@ pub trait Rule: Send {
     /// # Errors
     /// When state that claims to fit cannot be merged.
     fn restore(&mut self, state: Vec<SealedState>) -> Result<Vec<String>, RuleError>;
+
+    /// What stops it in the middle of a call; `None`: no call of it can take long.
+    fn fence(&self) -> Option<&Arc<Fence>> {
+        None
+    }
 
     /// What it need not be called for; `None`: it must see every row when it comes.
     fn indexed(&self) -> Option<&dyn Indexed> {
@@ -223,6 +229,32 @@ pub struct Emissions {
     pub bad_rows: u64,
     /// Why the first of them could not.
     pub bad_row: Option<String>,
+    /// What the rule says to the people who look after it.
+    pub log: Vec<LogLine>,
+    /// The number of the row, or of the tick, at which a rule with a [`Fence`] could not go on.
+    pub stopped_at: Option<u64>,
+}
+
+/// What a rule says to the people who look after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// how much it matters
+    pub level: LogLevel,
+    /// the words
+    pub text: String,
+}
+
+/// How much a line of a log matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// to whoever looks for a fault
+    Debug,
+    /// to whoever wants to know what goes on
+    Info,
+    /// something may be wrong
+    Warn,
+    /// something is wrong
+    Error,
 }
 
 impl Emissions {
@@ -243,6 +275,8 @@ impl Emissions {
         if self.bad_row.is_none() {
             self.bad_row.clone_from(&other.bad_row);
         }
+        self.log.extend_from_slice(&other.log);
+        self.stopped_at = self.stopped_at.or(other.stopped_at);
     }
 
     /// Notes that one row could not be evaluated.
