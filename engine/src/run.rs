@@ -5,7 +5,6 @@
 //! acknowledgements.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use crate::rules::book::RuleBook;
 use crate::rules::directory::RulesHandle;
 use crate::rules::router::Router;
 use crate::rules::tables::adopt_copies;
+use crate::rules::watchdog::Watchdog;
 use crate::rules::worker::Worker;
 use crate::sequence::entry::Entry;
 use crate::sequence::wakes::Wakes;
@@ -118,7 +118,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let router =
         Router { outputs: outputs.clone(), buffer: buffer.clone(), done: Arc::new(recovered.progress) };
     let wakes = Wakes::new(config.rules.workers.get());
-    let workers = start_workers(config.rules.workers, &router, &wakes, &status, &draining, &mut supervisor)?;
+    let workers = start_workers(&config.rules, &router, &wakes, &status, &draining, &mut supervisor)?;
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
     let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status))
         .compiled_by(world.compile());
@@ -251,17 +251,18 @@ fn inputs(config: &Config, schemas: &SchemaStore) -> BTreeMap<String, SchemaRef>
 }
 
 fn start_workers(
-    count: NonZeroUsize,
+    config: &crate::config::Rules,
     router: &Router,
     wakes: &Arc<Wakes>,
     status: &Arc<Status>,
     draining: &mpsc::Sender<()>,
     supervisor: &mut Supervisor,
 ) -> Result<Vec<mpsc::Sender<Entry>>, RunError> {
+    let (count, watchdog) = (config.workers, Watchdog::new(config.time_limit.0));
     let mut queues = Vec::with_capacity(count.get());
     for number in 0..count.get() {
         let (entries, queue) = mpsc::channel(QUEUED_BATCHES);
-        let worker = Worker::new(Arc::clone(status));
+        let worker = Worker::new(Arc::clone(status)).watched(watchdog.watch());
         let (router, waker, draining) = (router.clone(), wakes.waker(number), draining.clone());
         let work = async move {
             worker.run(queue, router, waker).await;

@@ -113,6 +113,8 @@ pub struct Recovered {
     pub snapshot: Option<RecoveredSnapshot>,
     /// the first and the last entry of the journal; 0 when there is none
     pub entries: (u64, u64),
+    /// changes of the journal by which rules were stopped
+    pub stops: Vec<String>,
     /// the number of the newest entry that there ever was, as far as that was noted
     pub newest: u64,
     /// by rule: up to which row number its rows are in the outbox, or were
@@ -325,6 +327,8 @@ pub(super) fn recovered(conn: &Connection) -> rusqlite::Result<Recovered> {
         LEFT JOIN journal";
     let (entries, newest) = conn.query_row(ends, [], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
     let mut found = Recovered { entries, newest, marks: marks(conn)?, ..Recovered::default() };
+    let mut stops = conn.prepare("SELECT edit FROM journal WHERE edit LIKE '{\"stop\":%' ORDER BY id")?;
+    found.stops = stops.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     let mut progress = conn.prepare("SELECT rule, seq FROM progress")?;
     let mut rows = progress.query([])?;
     while let Some(row) = rows.next()? {

@@ -92,11 +92,14 @@ pub(super) struct RulesTable {
     pub(super) dir: PathBuf,
     /// How many threads run rules.
     pub(super) workers: NonZeroUsize,
+    /// How long a call of a rule may take, with one row or a batch of them, before the rule is stopped.
+    pub(super) time_limit: Span,
 }
 
 impl Default for RulesTable {
     fn default() -> Self {
-        Self { dir: "rules".into(), workers: NonZeroUsize::MIN }
+        let time_limit = Span(Duration::from_secs(5));
+        Self { dir: "rules".into(), workers: NonZeroUsize::MIN, time_limit }
     }
 }
 

@@ -144,6 +144,8 @@ pub struct Rules {
     pub dir: PathBuf,
     /// How many threads run rules.
     pub workers: NonZeroUsize,
+    /// How long a call of a rule may take.
+    pub time_limit: Span,
 }
 
 /// `[buffer]`: the SQLite database that keeps results until the uplink took them.

@@ -105,7 +105,14 @@ fn every_key_is_read_and_paths_start_at_the_file() {
 fn the_least_that_a_box_needs_is_its_name() {
     let config = parse("name = 'a'", "tidegate.toml", Path::new("/etc/tidegate")).unwrap();
     assert_eq!(config.data_dir, Path::new("/etc/tidegate/data"));
-    assert_eq!(config.rules, Rules { dir: "/etc/tidegate/rules".into(), workers: NonZeroUsize::MIN });
+    assert_eq!(
+        config.rules,
+        Rules {
+            dir: "/etc/tidegate/rules".into(),
+            workers: NonZeroUsize::MIN,
+            time_limit: Span(std::time::Duration::from_secs(5)),
+        }
+    );
     assert_eq!(config.buffer.path, Path::new("/etc/tidegate/data/buffer.db"));
     assert_eq!(
         (config.buffer.max_size, config.buffer.when_full, config.buffer.queue.get()),

@@ -28,6 +28,8 @@ const SECTIONS: [&str; 8] =
 const LONGEST_QUEUE: usize = 1_000_000;
 /// What waits for its acknowledgement has a number of 16 bits where it has one.
 const MOST_IN_FLIGHT: usize = 65_535;
+/// A rule that is not given the processor for so long is no rule that has gone astray.
+const SHORTEST_TIME_LIMIT: Span = Span(Duration::from_millis(100));
 const MOST_WORKERS: usize = 256;
 /// SQLite's own pages and indexes need room too.
 const SMALLEST_BUFFER: ByteSize = ByteSize(1 << 20);
@@ -515,7 +517,15 @@ impl Validator<'_, '_> {
                 help,
             );
         }
-        Some(Rules { dir, workers: keys.workers })
+        if keys.time_limit < SHORTEST_TIME_LIMIT {
+            let (limit, shortest) = (keys.time_limit, SHORTEST_TIME_LIMIT);
+            self.report.error(
+                &table.span_of(&["time_limit"]),
+                format!("`time_limit` must be at least {shortest}, and is {limit}"),
+                "a machine that is busy for a moment would stop rules that do nothing wrong".to_owned(),
+            );
+        }
+        Some(Rules { dir, workers: keys.workers, time_limit: keys.time_limit })
     }
 
     fn buffer(&mut self, keys: BufferTable, table: &Table<'_>, data_dir: &Path) -> Buffer {

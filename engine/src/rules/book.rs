@@ -159,8 +159,8 @@ impl RuleBook {
                 self.take(&name, file, source, &inherits, outcome)
             }
             Edit::Remove { name } => self.remove(name),
-            // Its content is elsewhere: see `set_table`.
-            Edit::Table { .. } => Edited::default(),
+            // The content of a table is elsewhere (see `set_table`), and a rule that was stopped is no other.
+            Edit::Table { .. } | Edit::Stop(_) => Edited::default(),
         }
     }
 

@@ -17,9 +17,11 @@ use tokio::sync::mpsc;
 
 use crate::buffer::SnapshotPart;
 use crate::rules::router::{self, Routed, Router};
+use crate::rules::watchdog::Watch;
 use crate::sequence::change::{Change, Load};
 use crate::sequence::entry::{Entry, Origin};
 use crate::sequence::hosted::Hosted;
+use crate::sequence::verdict::Verdict;
 use crate::sequence::wakes::{Silences, Waker};
 use crate::status::{Status, Version};
 
@@ -46,6 +48,12 @@ pub struct Worker {
     shared: Shared,
     /// see [`When::round`]
     round: u64,
+    /// what stopped rules when the sequence was made that is run again
+    stops: Arc<[Verdict]>,
+    /// what stopped rules now
+    verdicts: Vec<Verdict>,
+    /// stops those that take too long
+    watch: Option<Watch>,
     /// Whether what is run has been run before, and was counted and said then.
     again: bool,
     status: Arc<Status>,
@@ -65,9 +73,18 @@ impl Worker {
             other_silences: false,
             shared: Shared::default(),
             round: When::ALONE,
+            stops: Arc::default(),
+            verdicts: Vec::new(),
+            watch: None,
             again: false,
             status,
         }
+    }
+
+    /// The same, whose rules are stopped when they take too long.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when
@@ -92,6 +109,7 @@ impl Worker {
                 Entry::Listened { seq, streams, listened, when, origin } => {
                     router.send(self.on_listened(seq, &streams, listened, when), when.now, &origin).await;
                 }
+                Entry::Verdicts(stops) => self.stops = stops,
                 Entry::Restore { rule, state } => self.restore(&rule, state),
                 Entry::Snapshot(number) => {
                     // The buffer is closed only when the box is going down.
@@ -99,6 +117,7 @@ impl Worker {
                 }
             }
             waker.leave(self.wakes_at(), ticks);
+            self.verdicts.drain(..).for_each(|verdict| waker.leave_verdict(verdict));
             if std::mem::take(&mut self.other_silences) {
                 waker.leave_silences(self.silences());
             }
@@ -131,6 +150,10 @@ impl Worker {
         for name in self.by_depth(due) {
             // A row of a derived stream may have been what it waited for.
             if self.rules.get(&name).is_some_and(|hosted| hosted.is_due(when.now)) {
+                if let Some(stop) = self.stop_within(&name, seq, seq).cloned() {
+                    self.stop(&name, stop.reason);
+                    continue;
+                }
                 self.call(&name, &mut pass, &|rule, out| rule.on_tick(seq, when, out));
                 self.answer(&name, when.now);
                 self.run_derived(&mut pass);
@@ -323,7 +346,7 @@ impl Worker {
         status.stopped.clear();
         // Under its own name there may be one whose state goes to nobody.
         drop(self.take_out(&name));
-        let (bad_rows, late, ahead, forgotten) = Default::default();
+        let (bad_rows, late, ahead, forgotten, said) = Default::default();
         self.put_in(
             Arc::clone(&name),
             Hosted {
@@ -336,6 +359,7 @@ impl Worker {
                 late,
                 ahead,
                 forgotten,
+                said,
                 wakes_at: None,
                 silences: Vec::new(),
             },
@@ -451,8 +475,29 @@ impl Worker {
         let Concerned { rules, subsets } = self.readers.concerned(stream, rows);
         for (name, subset) in rules {
             let rows = subset.and_then(|subset| subsets.get(subset)).unwrap_or(rows);
+            let last = rows.seqs.get(rows.len().saturating_sub(1));
+            if let Some(stop) = self.stop_within(&name, rows.seqs.get(0), last).cloned() {
+                let rows = before(rows, stop.at);
+                if !rows.is_empty() {
+                    self.call(&name, pass, &|rule, out| rule.on_batch(stream, &rows, when, out));
+                }
+                self.stop(&name, stop.reason);
+                continue;
+            }
             self.call(&name, pass, &|rule, out| rule.on_batch(stream, rows, when, out));
         }
+    }
+
+    /// What stopped the rule when the sequence was made, between numbers `first` and `last`.
+    fn stop_within(&self, name: &str, first: u64, last: u64) -> Option<&Verdict> {
+        if self.stops.is_empty() {
+            return None;
+        }
+        let version = &self.rules.get(name)?.version;
+        let stops = |stop: &&Verdict| {
+            stop.rule == name && *stop.version == **version && (first..=last).contains(&stop.at)
+        };
+        self.stops.iter().find(stops)
     }
 
     /// The same, for all rules that are called for one thing.
@@ -465,12 +510,26 @@ impl Worker {
     fn call(&mut self, name: &Arc<str>, pass: &mut Pass, call: Call<'_>) {
         let Some(hosted) = self.rules.get_mut(name) else { return };
         let mut out = Emissions::default();
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *hosted.rule, &mut out)));
+        let fence = hosted.rule.fence().cloned();
+        let outcome = catch_unwind(AssertUnwindSafe(|| match (&fence, &self.watch) {
+            (Some(fence), Some(watch)) => watch.over(fence, || call(&mut *hosted.rule, &mut out)),
+            _ => call(&mut *hosted.rule, &mut out),
+        }));
         let failure = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
         };
+        if let (Some(reason), Some(at)) = (&failure, out.stopped_at)
+            && fence.is_some_and(|fence| fence.is_raised())
+        {
+            let (rule, version) = (name.to_string(), hosted.version.to_string());
+            self.verdicts.push(Verdict { rule, version, at, reason: reason.clone() });
+            for emission in &mut out.rows {
+                emission.rows = before(&emission.rows, at);
+            }
+            out.rows.retain(|emission| !emission.rows.is_empty());
+        }
         if self.again {
             hosted.status.state_bytes.set(out.state_bytes);
         } else {
@@ -545,6 +604,12 @@ impl Pass {
     }
 }
 
+/// Those of `rows` that have smaller numbers than `at`.
+fn before(rows: &Rows, at: u64) -> Rows {
+    let count = (0..rows.len()).take_while(|row| rows.seqs.get(*row) < at).count();
+    rows.slice(0, count)
+}
+
 fn restore(rule: &mut dyn Rule, state: Vec<SealedState>) -> Result<Vec<String>, RuleError> {
     if state.is_empty() { Ok(Vec::new()) } else { rule.restore(state) }
 }
@@ -559,5 +624,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod shared_tests;
+#[cfg(test)]
+mod stop_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -3,6 +3,7 @@
 use tidegate_rules::Source;
 
 use super::change::Change;
+use super::verdict::Verdict;
 use crate::buffer::Content;
 
 /// A change, with the worker that it is for.
@@ -34,6 +35,8 @@ pub enum Edit {
         /// its rows, packed
         content: Content,
     },
+    /// A rule was stopped.
+    Stop(Verdict),
 }
 
 /// What came of a change of the rule files.

@@ -6,6 +6,7 @@ use tidegate_core::{Ack, Rows};
 use tidegate_rules::{Listened, SealedState, When};
 
 use super::change::Change;
+use super::verdict::Verdict;
 
 /// What a worker takes from the sequence.
 pub enum Entry {
@@ -44,6 +45,8 @@ pub enum Entry {
     },
     /// The rules change.
     Change(Change),
+    /// Rules are stopped where they were when the sequence was made: what follows is run again.
+    Verdicts(Arc<[Verdict]>),
     /// A rule gets the state back that it had.
     Restore {
         /// the rule

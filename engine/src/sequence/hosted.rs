@@ -1,10 +1,10 @@
 //! A rule at work, with what is counted and said of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_core::{Sampler, Span};
-use tidegate_rules::{DeliveryPolicy, Emission, Emissions, Mode, Rule};
+use tidegate_rules::{DeliveryPolicy, Emission, Emissions, LogLevel, LogLine, Mode, Rule};
 
 use crate::status::RuleStatus;
 use crate::tap::Passed;
@@ -21,10 +21,46 @@ pub struct Hosted {
     pub(crate) late: Sampler,
     pub(crate) forgotten: Sampler,
     pub(crate) ahead: Sampler,
+    pub(crate) said: Said,
     /// when the rule wants a tick
     pub(crate) wakes_at: Option<i64>,
     /// see [`tidegate_rules::Silences::awaited`]
     pub(crate) silences: Vec<(Arc<str>, i64)>,
+}
+
+/// How much a rule may say in a second.
+const LINES_A_SECOND: u32 = 20;
+
+/// What a rule has said within the last second.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    since: Option<Instant>,
+    lines: u32,
+    unsaid: u64,
+}
+
+impl Said {
+    /// Writes to the log what the rule `name` says, as far as that is not too much.
+    fn say(&mut self, name: &Arc<str>, line: &LogLine) {
+        if self.since.is_none_or(|since| since.elapsed() >= Duration::from_secs(1)) {
+            if self.unsaid > 0 {
+                tracing::warn!(rule = %name, lines = self.unsaid, "the rule says more than the log takes");
+            }
+            *self = Self { since: Some(Instant::now()), ..Self::default() };
+        }
+        if self.lines >= LINES_A_SECOND {
+            self.unsaid += 1;
+            return;
+        }
+        self.lines += 1;
+        let said = line.text.escape_debug();
+        match line.level {
+            LogLevel::Debug => tracing::debug!(rule = %name, "{said}"),
+            LogLevel::Info => tracing::info!(rule = %name, "{said}"),
+            LogLevel::Warn => tracing::warn!(rule = %name, "{said}"),
+            LogLevel::Error => tracing::error!(rule = %name, "{said}"),
+        }
+    }
 }
 
 impl Hosted {
@@ -74,6 +110,7 @@ impl Hosted {
                 );
             }
         }
+        out.log.iter().for_each(|line| self.said.say(name, line));
         self.status.state_bytes.set(out.state_bytes);
         if out.forgotten > 0 {
             self.status.forgotten.add(out.forgotten);

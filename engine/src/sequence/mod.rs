@@ -2,10 +2,11 @@
 //! order and keeps it ([`sequencer`](crate::sequencer)), and who follows it ([`rules`](crate::rules)).
 //!
 //! [`entry`]: what stands in it; [`edit`] and [`change`]: what becomes of rules; [`hosted`]: one that runs, also on
-//! its way from worker to worker; [`wakes`]: when rules want an entry.
+//! its way from worker to worker; [`wakes`]: when rules want an entry; [`verdict`]: what stopped one.
 
 pub mod change;
 pub mod edit;
 pub mod entry;
 pub mod hosted;
+pub mod verdict;
 pub mod wakes;

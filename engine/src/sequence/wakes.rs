@@ -1,5 +1,5 @@
-//! When rules want to be called although no row comes: the one thing that flows from the workers back to the
-//! sequencer.
+//! When rules want to be called although no row comes, and what stopped them that was not in the sequence: all
+//! that flows from the workers back to the sequencer.
 //!
 //! It is no loop of data: a worker leaves a time here and goes on, nobody waits for room, and what comes of
 //! it is an entry of the sequence like any other, which the journal has. See
@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
+
+use super::verdict::Verdict;
 
 /// No rule wants to be called.
 const NEVER: i64 = i64::MAX;
@@ -22,6 +24,8 @@ pub type Silences = BTreeMap<Arc<str>, i64>;
 #[derive(Debug)]
 pub struct Wakes {
     workers: Vec<Wake>,
+    /// that nobody has taken yet; a rule leaves one at most
+    verdicts: Mutex<Vec<Verdict>>,
     moved: Notify,
 }
 
@@ -48,7 +52,8 @@ impl Wakes {
     pub fn new(workers: usize) -> Arc<Self> {
         let wake =
             |_| Wake { at: AtomicI64::new(NEVER), ticks: AtomicU64::new(0), silences: Mutex::default() };
-        Arc::new(Self { workers: (0..workers).map(wake).collect(), moved: Notify::new() })
+        let workers = (0..workers).map(wake).collect();
+        Arc::new(Self { workers, verdicts: Mutex::default(), moved: Notify::new() })
     }
 
     /// The end of worker `worker`.
@@ -74,6 +79,18 @@ impl Wakes {
             .collect()
     }
 
+    /// Takes what stopped rules.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        std::mem::take(&mut *self.verdicts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether there is some of it.
+    #[must_use]
+    pub fn has_verdicts(&self) -> bool {
+        !self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Resolves when a worker has left something new, also if that was before it was called.
     pub async fn moved(&self) {
         self.moved.notified().await;
@@ -90,6 +107,12 @@ impl Waker {
         if before != at.unwrap_or(NEVER) || heard != ticks {
             self.wakes.moved.notify_one();
         }
+    }
+
+    /// A rule was stopped.
+    pub fn leave_verdict(&self, verdict: Verdict) {
+        self.wakes.verdicts.lock().unwrap_or_else(PoisonError::into_inner).push(verdict);
+        self.wakes.moved.notify_one();
     }
 
     /// The rules wait for these silences from now on.

@@ -86,6 +86,8 @@ struct InForce {
 #[derive(Debug)]
 pub struct Start {
     entries: (u64, u64),
+    /// what stopped rules, as it is stored
+    stops: Vec<String>,
     /// the newest entry that there ever was: its number is not used again
     newest: u64,
     /// the snapshot that the journal goes on from: its last entry, what was in force, and the rules' state
@@ -113,7 +115,8 @@ impl Start {
         // After damage the journal may end before the snapshot, or before what was noted of it.
         let newest =
             recovered.entries.1.max(recovered.newest).max(snapshot.as_ref().map_or(0, |(entry, ..)| *entry));
-        Self { entries: recovered.entries, newest, snapshot }
+        let stops = std::mem::take(&mut recovered.stops);
+        Self { entries: recovered.entries, stops, newest, snapshot }
     }
 
     /// The columns of `stream` that were known at the snapshot. `None`: there is no snapshot.
@@ -175,6 +178,7 @@ impl Journal {
         };
         book.set_quiet(true);
         let mut run = Again::new(book, workers, journal.buffer.clone());
+        run.verdicts(&start.stops).await;
         let (first, last) = start.entries;
         let after = match start.snapshot {
             Some((entry, manifest, states)) => {
@@ -412,6 +416,7 @@ impl Journal {
             Edit::Remove { name } => {
                 self.rules.remove(name);
             }
+            Edit::Stop(_) => {}
             Edit::Table { name, content } => {
                 self.tables.insert(name.clone(), content.clone());
             }

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tidegate_rules::When;
 
 use crate::rules::directory::RulesHandle;
-use crate::sequence::edit::Edited;
+use crate::sequence::edit::{Edit, Edited};
 use crate::sequence::entry::{Entry, Origin};
 use crate::sequence::wakes::Wakes;
 use crate::sequencer::journal::Journal;
@@ -58,6 +58,8 @@ enum Due {
     Tick,
     /// see [`Sequencer::begin_anew`]
     Beginning,
+    /// A rule was stopped.
+    Verdict,
 }
 
 /// The sequencer of a running box.
@@ -102,6 +104,10 @@ impl Sequencer {
             self.line(line, &LineNews::Ends { heard: Instant::now() }).await;
         }
         loop {
+            // Before anything that came later.
+            for verdict in self.wakes.verdicts() {
+                self.change(Edited { edit: Some(Edit::Stop(verdict)), changes: Vec::new() }).await;
+            }
             tokio::select! {
                 biased;
                 Some(change) = changes.recv() => self.change(change).await,
@@ -142,6 +148,7 @@ impl Sequencer {
                 }
                 due = self.wait(ticks.made) => match due {
                     Due::Tick => self.tick(&mut ticks).await,
+                    Due::Verdict => {}
                     Due::Beginning => {
                         self.begin_anew().await;
                     }
@@ -158,6 +165,9 @@ impl Sequencer {
             let (now, leaps) = self.time.now_and_leaps();
             if self.listeners.has_leapt(leaps) {
                 return Due::Beginning;
+            }
+            if self.wakes.has_verdicts() {
+                return Due::Verdict;
             }
             let (tick, question) = (self.wakes.next(made), self.listeners.ask(&self.wakes.silences(), now));
             if tick.is_some_and(|at| at <= now) {

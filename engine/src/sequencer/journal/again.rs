@@ -13,6 +13,7 @@ use crate::buffer::{Buffer, BufferError, Content, States, unpack};
 use crate::rules::book::RuleBook;
 use crate::sequence::edit::{Edit, Placed};
 use crate::sequence::entry::{Entry, Origin};
+use crate::sequence::verdict::Verdict;
 
 /// Hands what was to the rule book and the workers.
 pub(super) struct Again<'a> {
@@ -48,6 +49,7 @@ impl<'a> Again<'a> {
                 say_lost(&name, "it is gone, or damaged");
                 Vec::new()
             }
+            (None, StoredEdit::Stop(_)) => Vec::new(),
         };
         for edit in &edits {
             let changes = match edit {
@@ -57,6 +59,21 @@ impl<'a> Again<'a> {
             self.place(changes).await;
         }
         Ok(edits)
+    }
+
+    /// What stopped rules, of all that is run again: they are stopped before they go past it.
+    pub(super) async fn verdicts(&self, stored: &[String]) {
+        let verdicts = stored.iter().filter_map(|edit| match serde_json::from_str(edit) {
+            Ok(StoredEdit::Stop(verdict)) => Some(verdict),
+            // What else it may be is run again in its turn, and said there if it cannot be read.
+            _ => None,
+        });
+        let verdicts: Arc<[Verdict]> = verdicts.collect();
+        if !verdicts.is_empty() {
+            for worker in 0..self.workers.len() {
+                self.send(worker, Entry::Verdicts(Arc::clone(&verdicts))).await;
+            }
+        }
     }
 
     fn table(&mut self, name: &str, content: &Content) -> Vec<Placed> {

@@ -9,6 +9,7 @@ use tidegate_rules::{Language, Listened, Source};
 
 use crate::buffer::{Buffer, BufferError, Content};
 use crate::sequence::edit::Edit;
+use crate::sequence::verdict::Verdict;
 
 /// What was in force at a snapshot.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -73,6 +74,7 @@ pub(super) enum StoredEdit {
         name: String,
         content: String,
     },
+    Stop(Verdict),
 }
 
 impl From<&Source> for StoredSource {
@@ -102,6 +104,7 @@ impl StoredEdit {
                 source.map(|source| Edit::Put { name, file, source, inherits })
             }
             Self::Remove { name } => Some(Edit::Remove { name }),
+            Self::Stop(verdict) => Some(Edit::Stop(verdict)),
             Self::Table { name, content } => {
                 let bytes = buffer.content(&content).await?;
                 bytes.map(|bytes| Edit::Table { name, content: Content::named(&content, bytes) })
@@ -118,6 +121,7 @@ pub(super) fn stored(edit: &Edit) -> (StoredEdit, Option<Content>) {
             (StoredEdit::Put { name, file, source: StoredSource::from(&source), inherits }, Some(content))
         }
         Edit::Remove { name } => (StoredEdit::Remove { name }, None),
+        Edit::Stop(verdict) => (StoredEdit::Stop(verdict), None),
         Edit::Table { name, content } => {
             (StoredEdit::Table { name, content: content.hash().to_string() }, Some(content))
         }

@@ -1,5 +1,5 @@
 //! Rules and tables come back from what the buffer has, also from what older programs left there.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use crate::config;
 use crate::disk::SystemDisk;
 use crate::rules::tables::{adopt_copies, change};
 use crate::sequence::edit::Edited;
+use crate::sequence::verdict::Verdict;
 
 const RULE: &str = "INSERT INTO lamp SELECT x FROM tank";
 
@@ -44,6 +45,12 @@ struct Stage {
 
 impl Stage {
     async fn start(dir: &Path) -> Self {
+        // Nobody takes what workers are handed.
+        Self::heard(dir).await.0
+    }
+
+    /// With what the workers hear.
+    async fn heard(dir: &Path) -> (Self, mpsc::Receiver<Entry>) {
         let settings = config::Buffer::at(dir.join("box.db"));
         let (clock, disk) = (Arc::new(SystemClock), Arc::new(SystemDisk));
         let (buffer, writer) =
@@ -52,13 +59,13 @@ impl Stage {
         adopt_copies(&SystemDisk, dir, &buffer).await.unwrap();
         let start = Start::new(&mut buffer.recovered());
         let mut book = book();
-        // Nobody takes what they are handed.
-        let workers = [mpsc::channel(1).0];
+        let (worker, entries) = mpsc::channel(64);
+        let workers = [worker];
         let columns = BTreeMap::new();
         let journal = Journal::recover(buffer.clone(), Kept::default(), start, &mut book, &columns, &workers)
             .await
             .unwrap();
-        Self { buffer, journal, book }
+        (Self { buffer, journal, book }, entries)
     }
 
     async fn keep(&mut self, edited: Edited) {
@@ -161,4 +168,22 @@ async fn a_rule_whose_source_is_lost_is_gone_with_the_one_that_it_was_renamed_fr
     stage.keep(edited).await;
     stage.stop().await;
     assert_eq!(names(&Stage::start(dir.path()).await), ["new", "other"]);
+}
+
+#[tokio::test]
+async fn workers_hear_first_where_rules_were_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stage = Stage::start(dir.path()).await;
+    let edited = stage.book.put(&"a".into(), "a.sql", &sql(RULE), &"a".into());
+    stage.keep(edited).await;
+    let verdict = Verdict { rule: "a".into(), version: "0a".into(), at: 7, reason: "time".into() };
+    stage.keep(Edited { edit: Some(Edit::Stop(verdict.clone())), changes: Vec::new() }).await;
+    stage.stop().await;
+    let (stage, mut entries) = Stage::heard(dir.path()).await;
+    match entries.recv().await.unwrap() {
+        Entry::Verdicts(stops) => assert_eq!(*stops, [verdict]),
+        _ => panic!("they hear something else"),
+    }
+    assert!(matches!(entries.recv().await.unwrap(), Entry::Change(_)));
+    stage.stop().await;
 }
