@@ -27,7 +27,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 const SILENT: &str = "is it an adapter (slcan), is the `baud` of the port right, and does nothing else use \
     it? Some firmware (that of CANable) does what it is told and never says so: for it, add answers = false to \
-    `slcan`";
+    `slcan`, or by hand --no-answers";
 
 /// What an adapter is told when it is opened.
 #[derive(Debug, Clone, Copy)]

@@ -69,6 +69,9 @@ pub struct LineArgs {
     /// Of an adapter: bits a second on the bus
     #[arg(long, value_name = "RATE")]
     pub bitrate: Option<u32>,
+    /// Of an adapter: do not wait for its answers, which some firmware (that of CANable) does not give
+    #[arg(long)]
+    pub no_answers: bool,
     /// A DBC file; may be given several times [default: those of the connection]
     #[arg(long, value_name = "FILE")]
     pub dbc: Vec<PathBuf>,
@@ -202,7 +205,10 @@ impl LineArgs {
         let settings = match self.bitrate {
             _ if !self.is_written_out() => return self.connection(known),
             _ if !self.line.contains('/') => json!({ "interface": self.line }),
-            Some(bitrate) => json!({ "slcan": { "device": self.line, "bitrate": bitrate } }),
+            Some(bitrate) => {
+                let answers = !self.no_answers;
+                json!({ "slcan": { "device": self.line, "bitrate": bitrate, "answers": answers } })
+            }
             None => {
                 return Err("an adapter has to be told the bit rate of the bus: add --bitrate 250000".into());
             }
