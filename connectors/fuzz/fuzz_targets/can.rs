@@ -43,7 +43,7 @@ fuzz_target!(|input: (Vec<u8>, Vec<u8>, String, Vec<(u8, u8, bool, Vec<u8>, u16)
 
     let mut decoder = Decoder::default();
     for byte in &payload {
-        if let Some(Reply::Frame { frame, .. }) = decoder.push(*byte) {
+        if let Some(Reply::Frame(frame)) = decoder.push(*byte) {
             let mut line = String::new();
             assert!(write_frame(&frame, &mut line));
         }

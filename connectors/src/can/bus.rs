@@ -65,7 +65,9 @@ pub struct Received {
 pub enum Sent {
     /// the controller has it
     Yes,
-    /// there is no room for it now: see [`Bus::room`]
+    /// an adapter has it; what becomes of it is an [`Event::Answered`]
+    Asked,
+    /// there is no room for it now: [`Bus::wait`] says when
     Later,
     /// it can never be sent, in words for the user
     Refused(String),
@@ -80,12 +82,14 @@ pub enum Event {
     Frames,
     /// there may be room for a frame
     Room,
+    /// what an adapter says of the frame that it was given: whether it is sent, or why not
+    Answered(Result<(), String>),
     /// the controller has left the bus, in words for the user
     Off(String),
     /// the controller has returned to the bus
     On,
-    /// a recording has come to its end
-    Played,
+    /// this recording has come to its end
+    Played(String),
 }
 
 /// An open bus. What it sends does not come back to it.

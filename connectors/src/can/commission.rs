@@ -28,6 +28,9 @@ use crate::commission::{Known, Outcome, Tell, Told};
 use crate::rows::Value;
 use crate::status::LineStatus;
 
+/// Far more than an adapter takes until it is given up.
+const LONGEST_ANSWER: Duration = Duration::from_secs(10);
+
 /// What is wanted.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -66,6 +69,9 @@ pub struct LineArgs {
     /// Of an adapter: bits a second on the bus
     #[arg(long, value_name = "RATE")]
     pub bitrate: Option<u32>,
+    /// Of an adapter: do not wait for its answers, which some firmware (that of CANable) does not give
+    #[arg(long)]
+    pub no_answers: bool,
     /// A DBC file; may be given several times [default: those of the connection]
     #[arg(long, value_name = "FILE")]
     pub dbc: Vec<PathBuf>,
@@ -146,11 +152,40 @@ impl Command {
     /// # Errors
     /// In words for the user.
     pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
-        let mut session = Session::open(self.line(), known).await?;
+        let bus = Bus::find(self.line(), known)?;
+        // Messages that cannot be used would be missed otherwise.
+        for problem in bus.database.problems() {
+            let _ = tell(Told::Progress(&problem.to_string()));
+        }
         match self {
-            Self::Dump(args) => session.dump(args, tell).await,
-            Self::Send(args) => session.send_again(args).await,
-            Self::Replay(args) => session.replay(args, tell).await,
+            Self::Dump(args) => bus.open().await?.dump(args, tell).await,
+            Self::Send(args) => {
+                // What is wrong is said before the bus is touched.
+                bus.may_send()?;
+                let (frame, name) = outgoing(&args, &bus.database)?;
+                bus.open().await?.send_again(&args, frame, name).await
+            }
+            Self::Replay(args) => {
+                bus.may_send()?;
+                let status = Arc::new(LineStatus::default());
+                let log = args.log();
+                let player = Player::open(&log, Arc::new(SystemClock), Arc::clone(&status))?;
+                let told = format!("replaying {} to {}", log.path.display(), bus.name);
+                let mut session = bus.open().await?;
+                let _ = tell(Told::Progress(&told));
+                session.replay(player, &status).await
+            }
+        }
+    }
+}
+
+impl ReplayArgs {
+    fn log(&self) -> LogConfig {
+        LogConfig {
+            path: self.recording.clone(),
+            speed: self.speed,
+            repeat: false,
+            interface: self.from.clone(),
         }
     }
 }
@@ -170,7 +205,10 @@ impl LineArgs {
         let settings = match self.bitrate {
             _ if !self.is_written_out() => return self.connection(known),
             _ if !self.line.contains('/') => json!({ "interface": self.line }),
-            Some(bitrate) => json!({ "slcan": { "device": self.line, "bitrate": bitrate } }),
+            Some(bitrate) => {
+                let answers = !self.no_answers;
+                json!({ "slcan": { "device": self.line, "bitrate": bitrate, "answers": answers } })
+            }
             None => {
                 return Err("an adapter has to be told the bit rate of the bus: add --bitrate 250000".into());
             }
@@ -194,18 +232,15 @@ impl LineArgs {
     }
 }
 
-/// A bus that is used by hand.
-struct Session {
+/// A bus that is known, and not opened yet.
+struct Bus {
     name: String,
-    wire: Wire,
+    config: ConnectionConfig,
     database: Arc<Database>,
-    listen_only: bool,
-    patience: Duration,
-    frames: Vec<Received>,
 }
 
-impl Session {
-    async fn open(args: &LineArgs, known: &Known<'_>) -> Result<Self, String> {
+impl Bus {
+    fn find(args: &LineArgs, known: &Known<'_>) -> Result<Self, String> {
         let config = args.settings(known)?;
         if let Some(problem) = config.problems().into_iter().next() {
             return Err(problem.to_string());
@@ -219,20 +254,34 @@ impl Session {
             Some(database) => Arc::clone(database),
             None => Arc::new(read(&config.dbc)?),
         };
+        Ok(Self { name: args.line.clone(), config, database })
+    }
+
+    fn may_send(&self) -> Result<(), String> {
+        let why = self.config.refuses_outputs().map(|why| format!("{}: {why}", self.name));
+        why.map_or(Ok(()), Err)
+    }
+
+    async fn open(self) -> Result<Session, String> {
+        let Self { name, config, database } = self;
         // All of them, and what the controller says.
         let (filters, errors) = (vec![(0, 0)], true);
         let link = Link::new(&config, filters, errors, Arc::new(SystemClock), Arc::default());
         let wire = link.map_err(|problem| problem.to_string())?.open().await?;
-        Ok(Self {
-            name: args.line.clone(),
-            wire,
-            database,
-            listen_only: config.listen_only,
-            patience: config.send_timeout.0,
-            frames: Vec::new(),
-        })
+        Ok(Session { name, wire, database, patience: config.send_timeout.0, frames: Vec::new() })
     }
+}
 
+/// A bus that is used by hand.
+struct Session {
+    name: String,
+    wire: Wire,
+    database: Arc<Database>,
+    patience: Duration,
+    frames: Vec<Received>,
+}
+
+impl Session {
     async fn dump(&mut self, args: DumpArgs, tell: Tell<'_>) -> Result<Outcome, String> {
         let mut left = args.count.unwrap_or(u64::MAX);
         let interface = self.name.rsplit('/').next().unwrap_or_default().to_owned();
@@ -240,8 +289,8 @@ impl Session {
             match self.wire.wait(false, &mut self.frames).await? {
                 Event::Off(reason) => drop(tell(Told::Progress(&reason))),
                 Event::On => drop(tell(Told::Progress("the controller is on the bus again"))),
-                Event::Played => break,
-                Event::Frames | Event::Room => {}
+                Event::Played(_) => break,
+                Event::Frames | Event::Room | Event::Answered(_) => {}
             }
             for Received { frame, at } in self.frames.drain(..) {
                 let is_wanted = |id| args.ids.is_empty() || args.ids.iter().any(|range| range.contains(id));
@@ -263,8 +312,12 @@ impl Session {
         Ok(Outcome::default())
     }
 
-    async fn send_again(&mut self, args: SendArgs) -> Result<Outcome, String> {
-        let (frame, name) = self.frame(&args)?;
+    async fn send_again(
+        &mut self,
+        args: &SendArgs,
+        frame: Frame,
+        name: Option<String>,
+    ) -> Result<Outcome, String> {
         let count = args.count.unwrap_or(1);
         let (every, start) = (args.every.map_or(Duration::ZERO, |every| every.0), Instant::now());
         for n in 0..count {
@@ -280,60 +333,30 @@ impl Session {
         })
     }
 
-    /// What is to be sent, and the message that it is.
-    fn frame(&self, args: &SendArgs) -> Result<(Frame, Option<String>), String> {
-        if args.what.contains('#') {
-            if let Some(signal) = args.signals.first() {
-                return Err(format!("`{signal}`: a frame that is written out has no signals"));
-            }
-            return Ok((parse_frame(&args.what).map_err(|error| error.to_string())?, None));
-        }
-        let message = self.database.message(&args.what).map_err(|error| {
-            format!("{error}. A frame is written as 123#DEADBEEF, and a message needs --dbc FILE")
-        })?;
-        let mut values = Vec::with_capacity(args.signals.len());
-        for text in &args.signals {
-            let (name, value) = text
-                .split_once('=')
-                .ok_or_else(|| format!("\"{text}\" is no signal: write one such as Target=1500"))?;
-            let value = match value {
-                "true" | "on" => Value::Bool(true),
-                "false" | "off" => Value::Bool(false),
-                _ => match (value.parse(), value.parse()) {
-                    (Ok(number), _) => Value::Int(number),
-                    (_, Ok(number)) => Value::Float(number),
-                    _ => Value::Text(value.to_owned()),
-                },
-            };
-            values.push((name, labelled(message, name, value)));
-        }
-        Ok((message_frame(message, &[], &values)?, Some(message.name.to_string())))
-    }
-
     async fn send(&mut self, frame: &Frame) -> Result<(), String> {
-        if self.listen_only {
-            return Err(format!("connection {} says listen_only = true", self.name));
-        }
         let deadline = Instant::now() + self.patience;
         loop {
             match self.wire.send(frame) {
-                Sent::Yes => break,
-                Sent::Later => self.room(deadline).await?,
+                Sent::Yes => return Ok(()),
+                Sent::Asked => break,
+                Sent::Later => self.until(deadline, Event::Room).await?,
                 Sent::Refused(why) | Sent::Lost(why) => return Err(why),
             }
         }
-        // An adapter is written to when it is waited for.
-        self.room(deadline).await
+        // An adapter has a time of its own to answer.
+        self.until(Instant::now() + LONGEST_ANSWER, Event::Answered(Ok(()))).await
     }
 
-    async fn room(&mut self, deadline: Instant) -> Result<(), String> {
+    async fn until(&mut self, deadline: Instant, wanted: Event) -> Result<(), String> {
         loop {
-            let event = timeout_at(deadline, self.wire.wait(true, &mut self.frames)).await;
+            let event = timeout_at(deadline, self.wire.wait(wanted == Event::Room, &mut self.frames)).await;
             self.frames.clear();
             match event {
-                Ok(Ok(Event::Room | Event::Played)) => return Ok(()),
-                Ok(Ok(Event::Off(reason)) | Err(reason)) => return Err(reason),
-                Ok(Ok(Event::Frames | Event::On)) => {}
+                Ok(Ok(event)) if event == wanted => return Ok(()),
+                Ok(Ok(Event::Off(reason) | Event::Answered(Err(reason))) | Err(reason)) => {
+                    return Err(reason);
+                }
+                Ok(Ok(_)) => {}
                 Err(_) => {
                     return Err(format!(
                         "the frame was not sent within {}: no node acknowledges, or the bus is full",
@@ -344,14 +367,9 @@ impl Session {
         }
     }
 
-    async fn replay(&mut self, args: ReplayArgs, tell: Tell<'_>) -> Result<Outcome, String> {
-        let config =
-            LogConfig { path: args.recording, speed: args.speed, repeat: false, interface: args.from };
-        let status = Arc::new(LineStatus::default());
-        let mut player = Player::open(&config, Arc::new(SystemClock), Arc::clone(&status))?;
+    async fn replay(&mut self, mut player: Player, status: &LineStatus) -> Result<Outcome, String> {
         let (mut sent, mut frames) = (0_u64, Vec::new());
-        let _ = tell(Told::Progress(&format!("replaying {} to {}", config.path.display(), self.name)));
-        while player.wait(&mut frames).await? != Event::Played {
+        while !matches!(player.wait(&mut frames).await?, Event::Played(_)) {
             for Received { frame, .. } in frames.drain(..) {
                 // What a controller said of another bus is not for this one.
                 if !matches!(frame, Frame::Error { .. }) {
@@ -368,6 +386,36 @@ impl Session {
             failed: unread > 0,
         })
     }
+}
+
+/// What is to be sent, and the message that it is.
+fn outgoing(args: &SendArgs, database: &Database) -> Result<(Frame, Option<String>), String> {
+    if args.what.contains('#') {
+        if let Some(signal) = args.signals.first() {
+            return Err(format!("`{signal}`: a frame that is written out has no signals"));
+        }
+        return Ok((parse_frame(&args.what).map_err(|error| error.to_string())?, None));
+    }
+    let message = database.message(&args.what).map_err(|error| {
+        format!("{error}. A frame is written as 123#DEADBEEF, and a message needs --dbc FILE")
+    })?;
+    let mut values = Vec::with_capacity(args.signals.len());
+    for text in &args.signals {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("\"{text}\" is no signal: write one such as Target=1500"))?;
+        let value = match value {
+            "true" | "on" => Value::Bool(true),
+            "false" | "off" => Value::Bool(false),
+            _ => match (value.parse(), value.parse()) {
+                (Ok(number), _) => Value::Int(number),
+                (_, Ok(number)) => Value::Float(number),
+                _ => Value::Text(value.to_owned()),
+            },
+        };
+        values.push((name, labelled(message, name, value)));
+    }
+    Ok((message_frame(message, &[], &values)?, Some(message.name.to_string())))
 }
 
 /// Words such as on and off may also be labels.

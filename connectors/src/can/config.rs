@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tidegate_core::{FieldType, Span};
 
 use super::database::Database;
+use crate::codec::FieldConfig;
 pub use crate::line::backoff::BackoffConfig;
 use crate::line::parking::ParkConfig;
 
@@ -57,6 +58,10 @@ pub struct SlcanConfig {
     /// Bits a second on the serial port; USB adapters take any.
     #[serde(default = "default_baud")]
     pub baud: NonZeroU32,
+    /// Whether it says what has become of commands and frames. Some firmware does not; then a frame counts as
+    /// sent when the port has taken it.
+    #[serde(default = "default_answers")]
+    pub answers: bool,
 }
 
 /// `log = { path = "drive.log", speed = 1.0 }`
@@ -104,7 +109,8 @@ pub struct StreamConfig {
     pub every: Option<Span>,
     /// With `isotp`: how long the answer may take.
     pub timeout: Option<Span>,
-    /// With `isotp`: the columns, and where their values are in the answer.
+    /// With `isotp`: the columns, and where their values are in the bytes of the answer, as with the format
+    /// `layout`.
     #[serde(default)]
     pub fields: BTreeMap<String, FieldConfig>,
     /// After which silence of its message the values are stale. When absent: three times the cycle time in
@@ -143,52 +149,6 @@ impl fmt::Display for IsoTpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {:#x}", self.tx)
     }
-}
-
-/// `rpm = { at = 2, type = "uint16", scale = 0.25 }`
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FieldConfig {
-    /// The first byte of the value; the answer's first is 0.
-    pub at: u16,
-    /// What the bytes are.
-    #[serde(rename = "type")]
-    pub field_type: ByteType,
-    /// Of "string" and "bytes": how many; when absent, all that follow.
-    pub length: Option<u16>,
-    /// Whether the first byte of a number is the least significant one. In UDS it is not.
-    #[serde(default)]
-    pub little_endian: bool,
-    /// What the number is multiplied by.
-    pub scale: Option<f64>,
-    /// What is added then.
-    pub offset: Option<f64>,
-}
-
-/// What bytes of an answer are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ByteType {
-    /// one byte without sign
-    Uint8,
-    /// one byte with sign
-    Int8,
-    /// two bytes without sign
-    Uint16,
-    /// two bytes with sign
-    Int16,
-    /// three bytes without sign
-    Uint24,
-    /// four bytes without sign
-    Uint32,
-    /// four bytes with sign
-    Int32,
-    /// an IEEE 754 number of four bytes
-    Float32,
-    /// ASCII characters, up to the first zero
-    String,
-    /// bytes as they are
-    Bytes,
 }
 
 /// `[outputs.NAME]` on a CAN connection: a message, or frames of one id.
@@ -244,6 +204,10 @@ fn default_backoff() -> BackoffConfig {
 
 fn default_baud() -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(115_199)
+}
+
+fn default_answers() -> bool {
+    true
 }
 
 fn default_speed() -> f64 {

@@ -12,10 +12,10 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::time::{Instant, timeout_at};
 
-use super::config::{ByteType, FieldConfig, IsoTpConfig};
+use super::config::IsoTpConfig;
 use super::id;
+use crate::codec::{Scalar, Spot};
 use crate::rows::Value;
-use crate::scaling::Scaling;
 use crate::table::Problem;
 
 const AF_CAN: i32 = 29;
@@ -241,101 +241,27 @@ fn refusal(code: u8) -> String {
     format!("the node refuses: {name} ({code:#04x}); {help}")
 }
 
-/// A value in an answer.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Field {
-    pub(super) name: String,
-    config: FieldConfig,
-}
-
-impl Field {
-    /// Checks it. A problem's place starts at the field's own table.
-    pub(super) fn parse(name: &str, config: &FieldConfig) -> Result<Self, Problem> {
-        let is_number = !matches!(config.field_type, ByteType::String | ByteType::Bytes);
-        for (key, is_said, fits) in [
-            ("length", config.length.is_some(), !is_number),
-            ("scale", config.scale.is_some(), is_number),
-            ("offset", config.offset.is_some(), is_number),
-            ("little_endian", config.little_endian, is_number),
-        ] {
-            if is_said && !fits {
-                return Err(
-                    Problem::new(&[key], format!("`{key}` does not fit its type")).help("leave it out")
-                );
-            }
-        }
-        for (key, value) in [("scale", config.scale), ("offset", config.offset)] {
-            if value.is_some_and(|value| !value.is_finite() || key == "scale" && value == 0.0) {
-                return Err(Problem::new(&[key], format!("`{key}` cannot be {}", value.unwrap_or_default())));
-            }
-        }
-        if config.length == Some(0) {
-            return Err(Problem::new(&["length"], "it has at least one byte"));
-        }
-        Ok(Self { name: name.to_owned(), config: config.clone() })
-    }
-
-    pub(super) fn field_type(&self) -> FieldType {
-        match self.config.field_type {
-            ByteType::String => FieldType::Utf8,
-            ByteType::Bytes => FieldType::Bytes,
-            ByteType::Float32 => FieldType::Float64,
-            _ if self.config.scale.is_some() || self.config.offset.is_some() => FieldType::Float64,
-            _ => FieldType::Int64,
-        }
-    }
-
-    /// Its value in an answer.
-    ///
-    /// # Errors
-    /// In words for the user.
-    pub(super) fn read(&self, answer: &[u8]) -> Result<Value, String> {
-        let short = || format!("{}: the answer has {} bytes", self.name, answer.len());
-        let rest = answer.get(usize::from(self.config.at)..).ok_or_else(short)?;
-        let width = match self.config.field_type {
-            ByteType::Uint8 | ByteType::Int8 => 1,
-            ByteType::Uint16 | ByteType::Int16 => 2,
-            ByteType::Uint24 => 3,
-            ByteType::Uint32 | ByteType::Int32 | ByteType::Float32 => 4,
-            ByteType::String | ByteType::Bytes => self.config.length.map_or(rest.len(), usize::from),
+/// The value of a field in an answer.
+///
+/// # Errors
+/// Why there is none, in words for the user.
+pub(super) fn read(name: &str, spot: &Spot, answer: &[u8]) -> Result<Value, String> {
+    let mut value = Err("it has none".to_owned());
+    let wanted = spot.field_type();
+    let short = spot.read(answer, &mut |scalar| {
+        value = match (scalar, wanted) {
+            (Scalar::Bool(on), _) => Ok(Value::Bool(on)),
+            (Scalar::Int(number), _) => Ok(Value::Int(number)),
+            (Scalar::Float(number), _) if number.is_finite() => Ok(Value::Float(number)),
+            (Scalar::Float(_), _) => Err("it is infinite".into()),
+            (Scalar::Text(text), FieldType::Utf8) => Ok(Value::Text(text.to_owned())),
+            (Scalar::Bytes(bytes), FieldType::Bytes) => Ok(Value::Bytes(bytes.to_vec())),
+            (Scalar::Big(_), _) => Err("it is above the greatest int64".into()),
+            (Scalar::Null, _) => Err("it is not a number".into()),
+            (other, wanted) => Err(format!("it is {other}, and not {wanted}")),
         };
-        let bytes = rest.get(..width).filter(|bytes| !bytes.is_empty()).ok_or_else(short)?;
-        match self.config.field_type {
-            ByteType::Bytes => return Ok(Value::Bytes(bytes.to_vec())),
-            ByteType::String => {
-                let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-                return Ok(Value::Text(String::from_utf8_lossy(text).trim_end().to_owned()));
-            }
-            _ => {}
-        }
-        let number = bytes.iter().enumerate().fold(0_u32, |number, (place, byte)| {
-            let shift = if self.config.little_endian { place } else { width - 1 - place };
-            number | u32::from(*byte) << (8 * shift)
-        });
-        let unused = 32 - 8 * u32::try_from(width).unwrap_or(4);
-        let signed = (number << unused).cast_signed() >> unused;
-        let whole = match self.config.field_type {
-            ByteType::Float32 => {
-                let value = f64::from(f32::from_bits(number));
-                return match value.is_nan() {
-                    true => Err(format!("{} is not a number", self.name)),
-                    false => Ok(Value::Float(self.scaled(value))),
-                };
-            }
-            ByteType::Int8 | ByteType::Int16 | ByteType::Int32 => i64::from(signed),
-            _ => i64::from(number),
-        };
-        Ok(match self.field_type() {
-            FieldType::Int64 => Value::Int(whole),
-            #[expect(clippy::cast_precision_loss, reason = "it has 32 bits")]
-            _ => Value::Float(self.scaled(whole as f64)),
-        })
-    }
-
-    fn scaled(&self, content: f64) -> f64 {
-        let FieldConfig { scale, offset, .. } = self.config;
-        Scaling::new(scale.unwrap_or(1.0), offset.unwrap_or(0.0)).apply(content)
-    }
+    });
+    short.and(value).map_err(|why| format!("{name}: {why}"))
 }
 
 #[cfg(test)]
@@ -343,36 +269,44 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn field(config: serde_json::Value) -> Result<Field, String> {
-        let config = serde_json::from_value(config).unwrap();
-        Field::parse("x", &config).map_err(|problem| problem.to_string())
+    fn value(config: serde_json::Value, answer: &[u8]) -> Result<Value, String> {
+        let field = serde_json::from_value(config).unwrap();
+        read("x", &Spot::new(&field).unwrap(), answer)
     }
 
     /// ISO 15031-5: engine speed is parameter 0x0C, a quarter of a revolution a minute; coolant temperature
     /// 0x05, 40 degrees below its number. The vehicle's number is identifier 0xF190 of ISO 14229-1.
     #[test]
     fn values_are_where_the_standards_have_them() {
-        let read = |config, answer: &[u8]| field(config).unwrap().read(answer);
         let rpm = json!({ "at": 2, "type": "uint16", "scale": 0.25 });
-        assert_eq!(read(rpm, &[0x41, 0x0c, 0x1a, 0xf8]), Ok(Value::Float(1726.0)));
+        assert_eq!(value(rpm, &[0x41, 0x0c, 0x1a, 0xf8]), Ok(Value::Float(1726.0)));
         let coolant = json!({ "at": 2, "type": "uint8", "offset": -40 });
-        assert_eq!(read(coolant, &[0x41, 0x05, 0x7b]), Ok(Value::Float(83.0)));
-        let volts = json!({ "at": 0, "type": "uint8", "scale": 0.1 });
-        assert_eq!(read(volts, &[3]), Ok(Value::Float(0.3)), "as a display shows it");
-        let vin = json!({ "at": 3, "type": "string" });
+        assert_eq!(value(coolant, &[0x41, 0x05, 0x7b]), Ok(Value::Float(83.0)));
+        let vin = json!({ "at": 3, "type": "utf8" });
         let answer = [&[0x62, 0xf1, 0x90][..], b"WP0ZZZ99ZTS392124"].concat();
-        assert_eq!(read(vin, &answer), Ok(Value::Text("WP0ZZZ99ZTS392124".into())));
-        let little = json!({ "at": 1, "type": "int16", "little_endian": true });
-        assert_eq!(read(little, &[0, 0xfe, 0xff]), Ok(Value::Int(-2)));
-        assert_eq!(read(json!({ "at": 0, "type": "uint24" }), &[1, 2, 3]), Ok(Value::Int(0x01_0203)));
+        assert_eq!(value(vin, &answer), Ok(Value::Text("WP0ZZZ99ZTS392124".into())));
+        let little = json!({ "at": 1, "type": "int16", "order": "little" });
+        assert_eq!(value(little, &[0, 0xfe, 0xff]), Ok(Value::Int(-2)));
+        assert_eq!(value(json!({ "at": 0, "type": "uint24" }), &[1, 2, 3]), Ok(Value::Int(0x01_0203)));
+        let bytes = json!({ "at": 1, "type": "bytes", "length": 2 });
+        assert_eq!(value(bytes, &[1, 2, 3, 4]), Ok(Value::Bytes(vec![2, 3])));
+    }
+
+    /// IEEE 754: exponents of ones alone are infinite, or not a number.
+    #[test]
+    fn what_is_no_value_is_said() {
         let float = json!({ "at": 0, "type": "float32" });
-        assert_eq!(read(float.clone(), &1.5_f32.to_be_bytes()), Ok(Value::Float(1.5)));
-        assert!(read(float.clone(), &f32::NAN.to_be_bytes()).is_err());
-        assert!(read(float, &[1, 2, 3]).unwrap_err().contains("3 bytes"));
-        assert_eq!(
-            read(json!({ "at": 1, "type": "bytes", "length": 2 }), &[1, 2, 3, 4]),
-            Ok(Value::Bytes(vec![2, 3]))
-        );
+        assert_eq!(value(float.clone(), &1.5_f32.to_be_bytes()), Ok(Value::Float(1.5)));
+        for (config, answer, words) in [
+            (float.clone(), &[0x7f, 0xc0, 0, 0][..], "x: it is not a number"),
+            (float.clone(), &[0x7f, 0x80, 0, 0], "infinite"),
+            (float, &[1, 2, 3], "3 bytes"),
+            (json!({ "at": 0, "type": "uint64" }), &[0xff; 8], "above the greatest int64"),
+            (json!({ "at": 0, "type": "bcd", "length": 1 }), &[0xab], "1 bytes"),
+        ] {
+            let why = value(config, answer).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
     }
 
     #[test]
@@ -385,18 +319,6 @@ mod tests {
         assert!(!request("22F190").is_answered_by(&[0x62]) && !request("3E00").is_answered_by(&[]));
         for wrong in ["", "1", "0x01", "01 0G"] {
             assert!(Request::parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn fields_that_contradict_themselves_are_refused() {
-        for (config, words) in [
-            (json!({ "at": 0, "type": "string", "scale": 2 }), "scale"),
-            (json!({ "at": 0, "type": "uint8", "length": 2 }), "length"),
-            (json!({ "at": 0, "type": "uint8", "scale": 0 }), "cannot be 0"),
-            (json!({ "at": 0, "type": "bytes", "length": 0 }), "at least one byte"),
-        ] {
-            assert!(field(config).unwrap_err().contains(words), "{words}");
         }
     }
 }

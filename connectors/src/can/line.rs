@@ -2,7 +2,8 @@
 //!
 //! Nothing is sent late. A frame that finds no room within `send_timeout` is given up, and while the bus is
 //! away, or the controller is off, writes fail at once and messages that were sent again and again are
-//! forgotten until an output has a new row for them.
+//! forgotten until an output has a new row for them. An adapter's frame is written when the adapter says so;
+//! what has no answer is unknown, and the bus is opened anew, so that nothing behind it is sent late.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -57,6 +58,18 @@ struct Outgoing {
     answer: Option<Answer>,
 }
 
+impl Outgoing {
+    fn settle(self, outcome: Result<(), DeliveryError>) {
+        let Self { output, answer, .. } = self;
+        if let Err(error) = &outcome {
+            debug!(%output, %error, "not sent");
+        }
+        if let Some(answer) = answer {
+            answer.send(outcome);
+        }
+    }
+}
+
 /// A message that is sent again and again.
 struct Repeated {
     frame: Frame,
@@ -74,6 +87,8 @@ pub(super) struct Controller {
     send_timeout: Duration,
     status: Arc<LineStatus>,
     outgoing: VecDeque<Outgoing>,
+    /// what an adapter has, and has not answered yet
+    unanswered: Option<Outgoing>,
     repeated: BTreeMap<Arc<str>, Repeated>,
     /// why the controller is off the bus
     off: Option<String>,
@@ -115,6 +130,13 @@ impl Protocol for Controller {
     /// Fails everything that waits to be sent, and forgets what was sent again and again.
     fn ends(&mut self, reason: &str, line: &Line) {
         self.streams.rows().ends();
+        if let Some(unanswered) = self.unanswered.take() {
+            let why = format!(
+                "it was given to the adapter, and may have been sent; nothing else is until the adapter has \
+                 been opened anew: {reason}"
+            );
+            unanswered.settle(Err(DeliveryError::Unknown(why)));
+        }
         let waiting = self.outgoing.drain(..).filter_map(|outgoing| outgoing.answer);
         let repeated = std::mem::take(&mut self.repeated).into_values().filter_map(|of| of.answer);
         for answer in waiting.chain(repeated) {
@@ -138,6 +160,7 @@ impl Controller {
             streams,
             send_timeout,
             outgoing: VecDeque::new(),
+            unanswered: None,
             repeated: BTreeMap::new(),
             off: None,
             frames: Vec::new(),
@@ -172,7 +195,8 @@ impl Controller {
             while let Some(question) = self.streams.ask(Instant::now()) {
                 self.questions.push(question);
             }
-            if line.is_finished(self.streams.rows()) && self.outgoing.is_empty() {
+            if line.is_finished(self.streams.rows()) && self.outgoing.is_empty() && self.unanswered.is_none()
+            {
                 return End::Finished;
             }
             let wants_room = !self.outgoing.is_empty();
@@ -185,13 +209,21 @@ impl Controller {
                     match event {
                         Err(reason) => return End::Lost(reason),
                         Ok(Event::Frames | Event::Room) => {}
+                        Ok(Event::Answered(outcome)) => {
+                            if let Some(unanswered) = self.unanswered.take() {
+                                unanswered.settle(outcome.map_err(DeliveryError::Transient));
+                            }
+                        }
                         Ok(Event::Off(reason)) => {
                             line.lost(self, reason.clone());
                             self.off = Some(reason);
                             check_off = Instant::now() + OFF_CHECK;
                         }
                         Ok(Event::On) => line.connected(self),
-                        Ok(Event::Played) => return End::Over("the log has been played".into()),
+                        Ok(Event::Played(path)) => return End::Over(format!(
+                            "{path} has been played to its end; it is played again when the box starts, or \
+                             over and over with repeat = true"
+                        )),
                     }
                 }
                 Some(answer) = self.questions.next() => self.streams.take_answer(answer),
@@ -299,6 +331,10 @@ impl Controller {
         while let Some(first) = self.outgoing.front() {
             let outcome = match wire.send(&first.frame) {
                 Sent::Yes => Ok(()),
+                Sent::Asked => {
+                    self.unanswered = self.outgoing.pop_front();
+                    continue;
+                }
                 Sent::Later if first.deadline > Instant::now() => return Ok(()),
                 Sent::Later => {
                     self.status.timeouts.add(1);
@@ -311,12 +347,8 @@ impl Controller {
                 Sent::Refused(why) => Err(DeliveryError::Permanent(why)),
                 Sent::Lost(reason) => return Err(reason),
             };
-            let Some(Outgoing { output, answer, .. }) = self.outgoing.pop_front() else { break };
-            if let Err(error) = &outcome {
-                debug!(%output, %error, "not sent");
-            }
-            if let Some(answer) = answer {
-                answer.send(outcome);
+            if let Some(first) = self.outgoing.pop_front() {
+                first.settle(outcome);
             }
         }
         Ok(())

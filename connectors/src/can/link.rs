@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_core::Clock;
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, Setting};
 use super::bus::{Bus, Event, Received, Sent};
 use super::config::{ConnectionConfig, LogConfig};
 use super::frame::Frame;
@@ -22,14 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How to open a bus.
 pub(super) struct Link {
     access: Access,
-    listen_only: bool,
     clock: Arc<dyn Clock>,
     status: Arc<LineStatus>,
 }
 
 enum Access {
     Interface { name: String, filters: Vec<(u32, u32)>, errors: bool },
-    Adapter { port: Box<Dial>, bit_rate: slcan::Command },
+    Adapter { device: String, port: Box<Dial>, setting: Setting },
     Log(LogConfig),
 }
 
@@ -58,12 +57,13 @@ impl Link {
                 let bit_rate = slcan::bit_rate(slcan.bitrate)
                     .ok_or_else(|| Problem::new(&["slcan", "bitrate"], "adapters have no such bit rate"))?;
                 let port = port(&slcan.device, slcan.baud).map_err(|problem| problem.inside("slcan"))?;
-                Access::Adapter { port: Box::new(port), bit_rate }
+                let setting = Setting { bit_rate, listen_only: config.listen_only, answers: slcan.answers };
+                Access::Adapter { device: slcan.device.clone(), port: Box::new(port), setting }
             }
             (None, None, Some(log)) => Access::Log(log.clone()),
             _ => return Err(Problem::absent(&[], "it says none of `interface`, `slcan` and `log`")),
         };
-        Ok(Self { access, listen_only: config.listen_only, clock, status })
+        Ok(Self { access, clock, status })
     }
 
     /// Opens it; errors are in words for the user.
@@ -73,10 +73,11 @@ impl Link {
             Access::Interface { name, filters, errors } => {
                 Bus::open(name, filters, *errors).map(|bus| Wire::Bus(Box::new(bus)))
             }
-            Access::Adapter { port, bit_rate } => {
-                let wire = port.open().await?;
-                let adapter = Adapter::new(wire, *bit_rate, self.listen_only, clock, status);
-                Ok(Wire::Adapter(Box::new(adapter)))
+            Access::Adapter { device, port, setting } => {
+                let adapter = Adapter::open(port.open().await?, *setting, clock, status).await;
+                adapter
+                    .map(|adapter| Wire::Adapter(Box::new(adapter)))
+                    .map_err(|why| format!("{device}: {why}"))
             }
             Access::Log(log) => Player::open(log, clock, status).map(|player| Wire::Log(Box::new(player))),
         }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Three digits in front of the `#` are an id of 11 bits, eight one of 29 bits or, with bit 29, an error
-//! frame. `##` and a digit of flags begin a CAN FD frame, `#R` a remote frame (can-utils, `lib.h`).
+//! frame. `##` and a digit of flags begin a CAN FD frame, `#R` a remote frame (can-utils, `lib.h` and
+//! `parse_canframe` of `lib.c`; what that passes over behind a frame is refused here).
 
 use std::fmt;
 
@@ -79,7 +80,7 @@ pub fn parse_frame(text: &str) -> Result<Frame, LineError> {
     let number = number.ok_or(LineError("the id is no hexadecimal number"))?;
     let id = match digits {
         3 => Id::standard(number),
-        8 if number & ERROR != 0 => return parse_error(number & !ERROR, rest),
+        8 if (ERROR..2 * ERROR).contains(&number) => return parse_error(number & !ERROR, rest),
         8 => Id::extended(number),
         _ => return Err(LineError("the id has neither three digits nor eight")),
     };
@@ -90,21 +91,38 @@ pub fn parse_frame(text: &str) -> Result<Frame, LineError> {
         let data = bytes(rest.get(1..).unwrap_or_default())?;
         return Ok(Frame::Fd { id, data, fast: flags & FAST != 0, passive: flags & PASSIVE != 0 });
     }
-    // Behind `_` is a length code above 8, which means 8 as well.
-    let rest = rest.split_once('_').map_or(rest, |(rest, _)| rest);
-    if let Some(length) = rest.strip_prefix(['R', 'r']) {
-        let length = if length.is_empty() { Ok(0) } else { length.parse() };
-        let length = length.ok().filter(|length| usize::from(*length) <= MOST_CLASSIC);
-        return Ok(Frame::Remote {
-            id,
-            length: length.ok_or(LineError("a remote frame asks for 0 to 8 bytes"))?,
-        });
+    let (rest, has_code) = length_code(rest)?;
+    let frame = match rest.strip_prefix(['R', 'r']) {
+        Some(length) => Frame::Remote { id, length: remote_length(length)? },
+        None => Frame::Data { id, data: bytes(rest)? },
+    };
+    let length = match &frame {
+        Frame::Remote { length, .. } => usize::from(*length),
+        Frame::Data { data, .. } | Frame::Fd { data, .. } => data.len(),
+        Frame::Error { .. } => 0,
+    };
+    match length {
+        _ if length > MOST_CLASSIC => Err(LineError("there are more than 8 bytes behind a single #")),
+        _ if has_code && length != MOST_CLASSIC => Err(LineError("only behind 8 bytes there may be a `_`")),
+        _ => Ok(frame),
     }
-    let data = bytes(rest)?;
-    if data.len() > MOST_CLASSIC {
-        return Err(LineError("there are more than 8 bytes behind a single #"));
+}
+
+/// Without the length code behind `_`, 9 to F, which means 8 bytes as well. Whether there is one.
+fn length_code(text: &str) -> Result<(&str, bool), LineError> {
+    let Some((rest, code)) = text.split_once('_') else { return Ok((text, false)) };
+    match code.as_bytes() {
+        [b'9' | b'A'..=b'F' | b'a'..=b'f'] => Ok((rest, true)),
+        _ => Err(LineError("behind `_` stands a length code, 9 to F, and nothing else")),
     }
-    Ok(Frame::Data { id, data })
+}
+
+fn remote_length(digit: &str) -> Result<u8, LineError> {
+    match digit.as_bytes() {
+        [] => Ok(0),
+        [digit @ b'0'..=b'8'] => Ok(digit - b'0'),
+        _ => Err(LineError("a remote frame asks for 0 to 8 bytes")),
+    }
 }
 
 fn parse_error(class: u32, rest: &str) -> Result<Frame, LineError> {
@@ -194,6 +212,9 @@ mod tests {
             ("00000123#11.22.33", Frame::Data { id: Id::Extended(0x123), data: data(&[0x11, 0x22, 0x33]) }),
             ("5AA#R", Frame::Remote { id: Id::Standard(0x5aa), length: 0 }),
             ("5AA#R8", Frame::Remote { id: Id::Standard(0x5aa), length: 8 }),
+            ("5AA#R8_9", Frame::Remote { id: Id::Standard(0x5aa), length: 8 }),
+            ("7A1#r", Frame::Remote { id: Id::Standard(0x7a1), length: 0 }),
+            ("123#11.2233", Frame::Data { id: Id::Standard(0x123), data: data(&[0x11, 0x22, 0x33]) }),
             (
                 "123#1122334455667788_E",
                 Frame::Data {
@@ -238,6 +259,19 @@ mod tests {
             "(1.0) can0 123##G",
             "(1.0) can0 123#R9",
             "(1.0) can0 20000088#000000000000000000",
+            "(1.0) can0 40000000#00",
+            "(1.0) can0 102#1122_GARBAGE",
+            "(1.0) can0 102#1122_9",
+            "(1.0) can0 123#1122334455667788_8",
+            "(1.0) can0 123#1122334455667788_EE",
+            "(1.0) can0 123#1122334455667788_",
+            "(1.0) can0 5AA#R8_GARBAGE",
+            "(1.0) can0 5AA#R1_9",
+            "(1.0) can0 5AA#R08",
+            "(1.0) can0 5AA#R+1",
+            "(1.0) can0 123#11..22",
+            "(1.0) can0 213##311_9",
+            "(1.0) can0 45123#81:00:12345678#112233",
             "(1.0) can0 123#11 X",
             "(1.0) can0 123#é",
         ] {

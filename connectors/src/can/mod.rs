@@ -5,10 +5,11 @@
 //! write is done when the controller has taken its frame; one that was not sent in time is given up, and not
 //! sent later.
 //!
-//! Read [`config`] for what users write and `check` for what it means, then `line` for the task that owns
-//! the bus, `streams` for the way from frames to rows, `sink` for that from rows to frames. [`bus`] is the
-//! socket, [`interface`] what the kernel says of it; `adapter` and `recording` stand in its place.
-//! `polls` asks nodes by `isotp`. [`commission`] is the same for somebody who stands before the cabinet.
+//! Read [`config`] for what users write; `check`, `reception` and `transmission` for what it means of
+//! connections, streams and outputs; then `line` for the task that owns the bus, `streams` for the way from
+//! frames to rows, `sink` for that from rows to frames. [`bus`] is the socket, [`interface`] what the kernel
+//! says of it; `adapter` and `recording` stand in its place. `polls` asks nodes by `isotp`. [`commission`] is
+//! the same for somebody who stands before the cabinet.
 //!
 //! Pure parts: [`id`] and [`frame`] are what goes over a bus; [`database`] reads DBC files into [`message`]s
 //! and [`signal`]s, which lead from payloads to values and back; [`transport`] puts together what J1939 sends
@@ -32,11 +33,13 @@ mod link;
 pub mod log;
 pub mod message;
 mod polls;
+mod reception;
 mod recording;
 pub mod signal;
 mod sink;
 pub mod slcan;
 mod streams;
+mod transmission;
 pub mod transport;
 
 use std::collections::BTreeMap;
@@ -79,13 +82,14 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     for StreamRequest { name: stream, config: map, intake, .. } in streams {
         let StreamKind::Can(map) = map else { continue };
         let fail = |problem| OpenError::stream(stream, problem);
-        let form = map.form(&database).map_err(fail)?;
-        if let Some(problem) = map.problems(Some(config)).into_iter().chain(map.check_columns(&form)).next() {
+        let reception = map.reception(&database).map_err(fail)?;
+        let problems = map.problems(Some(config)).into_iter();
+        if let Some(problem) = problems.chain(map.check_columns(&reception)).next() {
             return Err(fail(problem));
         }
-        let rows = Rows::new(stream, form.columns(map.labels), map.quality);
+        let rows = Rows::new(stream, reception.columns(map.labels), map.quality);
         let stale_after = map.stale_after.map(|after| after.0);
-        setups.push(Setup { rows, form, labels: map.labels, stale_after, intake });
+        setups.push(Setup { rows, reception, labels: map.labels, stale_after, intake });
     }
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, map) in outputs {
@@ -94,10 +98,10 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         if let Some(problem) = map.problems(Some(config)).into_iter().next() {
             return Err(fail(problem));
         }
-        let sending = map.sending(&database).map_err(fail)?;
+        let transmission = map.transmission(&database).map_err(fail)?;
         let encode = Frames {
-            required: check::columns(&sending).1,
-            sending,
+            required: transmission.columns().1,
+            transmission,
             repeat: map
                 .every
                 .zip(map.expiry)

@@ -9,7 +9,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::config::IsoTpConfig;
-use super::isotp::{Fault, Field, Node, Request};
+use super::isotp::{Fault, Node, Request, read};
+use crate::codec::Spot;
 use crate::line::handover::HandOver;
 use crate::line::parking::{ParkConfig, Turn};
 use crate::line::polls::{self, LEFT_ALONE};
@@ -24,7 +25,7 @@ pub(super) struct Asked {
     pub(super) request: Request,
     pub(super) every: Duration,
     pub(super) patience: Duration,
-    pub(super) fields: Vec<Field>,
+    pub(super) fields: Vec<(String, Spot)>,
 }
 
 /// A stream that asks.
@@ -149,8 +150,8 @@ impl Polls {
         self.status.messages.add(1);
         self.asking.settle(place, true, now);
         let (mut values, mut fault) = (Vec::with_capacity(poll.asked.fields.len()), None);
-        for field in &poll.asked.fields {
-            let value = field.read(&bytes).unwrap_or_else(|why| {
+        for (name, spot) in &poll.asked.fields {
+            let value = read(name, spot, &bytes).unwrap_or_else(|why| {
                 self.status.wrong_type.add(1);
                 poll.intake.misfits.add(1);
                 fault.get_or_insert(why);
@@ -159,7 +160,11 @@ impl Polls {
             values.push(value);
         }
         self.asking.say(place, fault.as_deref(), now);
-        let quality = if fault.is_some() { Quality::Uncertain } else { Quality::Good };
+        let quality = match fault {
+            None => Quality::Good,
+            Some(_) if values.iter().any(|value| *value != Value::Null) => Quality::Uncertain,
+            Some(_) => Quality::Bad,
+        };
         rows.add(poll.stream, |rows| rows.append(at, &values, quality, fault.as_deref()));
     }
 

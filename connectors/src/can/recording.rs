@@ -1,5 +1,6 @@
 //! A log of candump, played instead of a bus.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ const LONGEST_LINE: u64 = 512;
 /// Frames that are played before anything else is done.
 const BATCH: usize = 64;
 
+/// How often a log begins again at most. One of a few frames would fill the box otherwise.
+const ROUND: Duration = Duration::from_secs(1);
+
 /// A log that is played at its own pace, or at a multiple of it. Rows have the time at which their frames
 /// are played.
 pub(super) struct Player {
@@ -32,14 +36,43 @@ pub(super) struct Player {
     lines: BufReader<File>,
     /// the number of the line that was read last
     line: u64,
-    /// whether the file has had a frame so far
-    has_frames: bool,
-    /// the log's time, and when that was played
-    began: Option<(i64, Instant)>,
+    round: Round,
     next: Option<(Instant, Frame)>,
     clock: Arc<dyn Clock>,
     status: Arc<LineStatus>,
     malformed: Sampler,
+}
+
+/// One time from the beginning of the log to its end.
+#[derive(Debug, Default)]
+struct Round {
+    /// when it may begin; none: at once
+    from: Option<Instant>,
+    /// the log's time, and when that is played
+    first: Option<(i64, Instant)>,
+    /// when the frame behind it is played
+    last: Option<Instant>,
+    frames: u32,
+}
+
+impl Round {
+    /// When a frame of this time is played.
+    fn play(&mut self, at: i64, speed: f64) -> Instant {
+        let start = || self.from.unwrap_or_else(Instant::now);
+        let (first, since) = *self.first.get_or_insert_with(|| (at, start()));
+        let behind = Duration::from_nanos(u64::try_from(at.saturating_sub(first)).unwrap_or(0));
+        let due = since + behind.div_f64(speed);
+        self.last = self.last.max(Some(due));
+        self.frames = self.frames.saturating_add(1);
+        due
+    }
+
+    /// The round behind it, in the rhythm of the frames of this one. None: it has no frames.
+    fn next(&self) -> Option<Self> {
+        let ((_, since), last) = self.first.zip(self.last)?;
+        let pause = (last - since) / self.frames.saturating_sub(1).max(1);
+        Some(Self { from: Some((last + pause).max(since + ROUND)), ..Self::default() })
+    }
 }
 
 impl Player {
@@ -57,8 +90,7 @@ impl Player {
             interface,
             lines: BufReader::new(file),
             line: 0,
-            has_frames: false,
-            began: None,
+            round: Round::default(),
             next: None,
             clock,
             status,
@@ -68,7 +100,7 @@ impl Player {
 
     /// Waits for the next frames. Nothing is lost when it is dropped.
     pub(super) async fn wait(&mut self, frames: &mut Vec<Received>) -> Result<Event, String> {
-        let Some(due) = self.next_due()? else { return Ok(Event::Played) };
+        let Some(due) = self.next_due()? else { return Ok(Event::Played(self.path.display().to_string())) };
         sleep_until(due).await;
         let (now, before) = (Instant::now(), frames.len());
         while frames.len() < before + BATCH
@@ -89,14 +121,11 @@ impl Player {
                 if !self.repeat {
                     return Ok(None);
                 }
-                if !self.has_frames {
-                    return Err(format!("{} has no frames to play", self.path.display()));
-                }
+                let next = self.round.next();
+                self.round = next.ok_or_else(|| format!("{} has no frames to play", self.path.display()))?;
                 self.lines =
                     BufReader::new(File::open(&self.path).map_err(|error| explain(&self.path, &error))?);
-                (self.line, self.began) = (0, None);
-                // Whoever writes a file with frames of one moment only would have it played without end.
-                self.has_frames = false;
+                self.line = 0;
                 tracing::debug!(path = %self.path.display(), "the log begins again");
                 continue;
             }
@@ -104,7 +133,7 @@ impl Player {
             // The rest of a line that is too long is no line of its own.
             if !line.ends_with(b"\n") && line.len() as u64 == LONGEST_LINE {
                 skip_line(&mut self.lines).map_err(|error| explain(&self.path, &error))?;
-                line = b"a line that is too long".to_vec();
+                line = b"a line that is too long\n".to_vec();
             }
             self.take(&line);
         }
@@ -117,21 +146,20 @@ impl Player {
             return;
         }
         match Line::parse(text.trim_end()) {
+            Ok(_) if !text.ends_with('\n') => {
+                self.leave_out("it has no end, and may be only a part of a frame")
+            }
             Ok(line) if self.interface.as_ref().is_some_and(|name| name != line.interface) => {}
-            Ok(Line { at, frame, .. }) => {
-                let (first, since) = *self.began.get_or_insert((at, Instant::now()));
-                let behind = u64::try_from(at.saturating_sub(first)).unwrap_or(0);
-                let behind = Duration::from_nanos(behind).div_f64(self.speed);
-                self.has_frames = true;
-                self.next = Some((since + behind, frame));
-            }
-            Err(error) => {
-                self.status.malformed.add(1);
-                if let Some(count) = self.malformed.count(1) {
-                    let (path, line) = (self.path.display(), self.line);
-                    warn!(%path, line, count, %error, "lines of the log that cannot be read are left out");
-                }
-            }
+            Ok(Line { at, frame, .. }) => self.next = Some((self.round.play(at, self.speed), frame)),
+            Err(error) => self.leave_out(error),
+        }
+    }
+
+    fn leave_out(&mut self, why: impl Display) {
+        self.status.malformed.add(1);
+        if let Some(count) = self.malformed.count(1) {
+            let (path, line) = (self.path.display(), self.line);
+            warn!(%path, line, count, %why, "lines of the log that cannot be read are left out");
         }
     }
 }

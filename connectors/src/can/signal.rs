@@ -59,10 +59,22 @@ pub enum Absent {
     /// Its float is "not a number".
     #[error("it is not a number")]
     NotANumber,
+    /// Its float is infinite, or is so when it is scaled.
+    #[error("it is infinite")]
+    Infinite,
     /// It is above the greatest int64.
     #[error("it is above the greatest int64; a scale other than 1 in the database makes it a float64")]
     TooGreat,
 }
+
+/// The part of a step that decimals may lose.
+const ROOM: f64 = 1e-6;
+
+/// Beyond this a float64 does not hold every whole number.
+const MOST_EXACT: u64 = 1 << 53;
+
+const INEXACT: &str = "beyond 9007199254740992 (2^53) a float64 does not hold every step, so that another \
+    value would be sent; a signal without factor and offset takes whole numbers (BIGINT) up to its 64 bits";
 
 /// A signal of a message.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,17 +126,17 @@ impl Signal {
     /// # Errors
     /// When they mean nothing.
     pub fn value(&self, raw: u64) -> Result<Value<'static>, Absent> {
-        let scaled = |content: f64| Value::Float(self.scaling.map_or(content, |s| s.apply(content)));
+        let scaled = |content: f64| finite(self.scaling.map_or(content, |s| s.apply(content)));
         #[expect(clippy::cast_precision_loss, reason = "a float64 is what scaling gives")]
         #[expect(clippy::cast_possible_truncation, reason = "there are no more bits than that")]
         Ok(match self.content {
-            Content::Unsigned if self.scaling.is_some() => scaled(raw as f64),
+            Content::Unsigned if self.scaling.is_some() => scaled(raw as f64)?,
             Content::Unsigned if self.bits.width() == 1 => Value::Bool(raw == 1),
             Content::Unsigned => Value::Int(i64::try_from(raw).map_err(|_| Absent::TooGreat)?),
-            Content::Signed if self.scaling.is_some() => scaled(self.extend_sign(raw) as f64),
+            Content::Signed if self.scaling.is_some() => scaled(self.extend_sign(raw) as f64)?,
             Content::Signed => Value::Int(self.extend_sign(raw)),
-            Content::Float32 => scaled(number(f32::from_bits(raw as u32).into())?),
-            Content::Float64 => scaled(number(f64::from_bits(raw))?),
+            Content::Float32 => scaled(f32::from_bits(raw as u32).into())?,
+            Content::Float64 => scaled(f64::from_bits(raw))?,
         })
     }
 
@@ -168,7 +180,7 @@ impl Signal {
         }
         let mut contents = self.labels.contents(label);
         match (contents.next(), contents.next()) {
-            (Some(content), None) => self.place(i128::from(content)),
+            (Some(content), None) => self.place(content.into(), None),
             (Some(one), Some(other)) => {
                 Err(format!("that is the label of {one} and of {other}; write the number instead"))
             }
@@ -178,46 +190,71 @@ impl Signal {
     }
 
     fn numeric(&self, value: Value<'_>) -> Result<u64, String> {
-        #[expect(clippy::cast_precision_loss, reason = "what is not whole is scaled")]
+        let is_float = matches!(self.content, Content::Float32 | Content::Float64);
+        let is_whole = !is_float && self.scaling.is_none();
         let number = match value {
-            Value::Float(number) if number.is_finite() => number,
-            Value::Float(_) => return Err("that is not a number to send".into()),
-            Value::Int(number) => number as f64,
+            Value::Int(number) if is_whole => return self.place(number.into(), None),
             Value::Bool(on) if self.field_type(false) == FieldType::Bool => return Ok(on.into()),
             Value::Bool(_) | Value::Text(_) => return Err("it takes a number".into()),
+            Value::Float(number) if number.is_finite() => number,
+            Value::Float(_) => return Err("that is not a number to send".into()),
+            #[expect(clippy::cast_precision_loss, reason = "what is beyond is refused")]
+            Value::Int(number) if number.unsigned_abs() <= MOST_EXACT => number as f64,
+            Value::Int(_) => return Err(INEXACT.into()),
         };
         let content = self.scaling.map_or(number, |scaling| scaling.invert(number));
-        match (self.content, value) {
-            (Content::Float32 | Content::Float64, _) => {
-                self.check_range(number)?;
-                self.float_bits(content).ok_or_else(|| "it takes no number as great as that".into())
-            }
-            (_, Value::Int(exact)) if self.scaling.is_none() => self.place(exact.into()),
-            _ if self.scaling.is_none() && content.fract() != 0.0 => {
-                Err("it takes whole numbers; use round()".into())
-            }
-            #[expect(clippy::cast_possible_truncation, reason = "`as` ends at the greatest")]
-            _ => self.place(content.round() as i128),
+        if is_float {
+            self.check_range(number)?;
+            return self.float_bits(content).ok_or_else(|| "it takes no number as great as that".into());
         }
+        if is_whole && content.fract() != 0.0 {
+            return Err("it takes whole numbers; use round()".into());
+        }
+        self.check_bits(content)?;
+        #[expect(clippy::cast_precision_loss, reason = "it is a power of two")]
+        if content.abs() > MOST_EXACT as f64 {
+            return Err(INEXACT.into());
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "its bits hold it")]
+        self.place(content.round() as i128, Some(content))
     }
 
-    /// The bits of a whole number, if they hold it and the file allows it.
-    fn place(&self, content: i128) -> Result<u64, String> {
+    /// The bits of a whole number, if they hold it and the file allows it. `content`: what was rounded to it.
+    fn place(&self, whole: i128, content: Option<f64>) -> Result<u64, String> {
+        #[expect(clippy::cast_precision_loss, reason = "labels of floats are small")]
         if let Content::Float32 | Content::Float64 = self.content {
-            #[expect(clippy::cast_precision_loss, reason = "labels of floats are small")]
-            return self.float_bits(content as f64).ok_or_else(|| "it takes no such number".into());
+            return self.float_bits(whole as f64).ok_or_else(|| "it takes no such number".into());
         }
-        let holds = self.holds();
-        if !holds.contains(&content) {
-            let (least, most) = (self.scaled(*holds.start()), self.scaled(*holds.end()));
-            return Err(format!("its {} bits hold {}", self.bits.width(), in_words(least, most)));
+        if !self.holds().contains(&whole) {
+            return Err(self.too_few_bits());
         }
+        #[expect(clippy::cast_precision_loss, reason = "it is the room of a step that counts")]
+        let is_rounded = content.is_some_and(|content| (content - whole as f64).abs() > ROOM);
         // What the table names is meant, such as 255 for "not available" beside a range that ends at 250.
-        if i64::try_from(content).ok().and_then(|content| self.labels.name(content)).is_none() {
-            self.check_range(self.scaled(content))?;
+        let is_named = i64::try_from(whole).is_ok_and(|whole| self.labels.name(whole).is_some());
+        if !is_named || is_rounded {
+            self.check_range(content.map_or_else(|| self.scaled(whole), |content| self.apply(content)))?;
+            let nearest = self.scaled(whole);
+            self.check_range(nearest).map_err(|why| format!("its nearest step is {nearest}, and {why}"))?;
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the bits hold it")]
-        Ok(content as u64 & self.bits.mask())
+        Ok(whole as u64 & self.bits.mask())
+    }
+
+    /// Whether the bits hold it before it is rounded.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "for 64 bits it is one too many, which does not fit either"
+    )]
+    fn check_bits(&self, content: f64) -> Result<(), String> {
+        let holds = self.holds();
+        let (least, most) = (*holds.start() as f64 - ROOM, *holds.end() as f64 + ROOM);
+        if (least..=most).contains(&content) { Ok(()) } else { Err(self.too_few_bits()) }
+    }
+
+    fn too_few_bits(&self) -> String {
+        let (least, most) = (self.scaled(*self.holds().start()), self.scaled(*self.holds().end()));
+        format!("its {} bits hold {}", self.bits.width(), in_words(least, most))
     }
 
     fn holds(&self) -> RangeInclusive<i128> {
@@ -230,13 +267,16 @@ impl Signal {
 
     #[expect(clippy::cast_precision_loss, reason = "for a range that is written in decimals")]
     fn scaled(&self, content: i128) -> f64 {
-        self.scaling.map_or(content as f64, |scaling| scaling.apply(content as f64))
+        self.apply(content as f64)
     }
 
-    /// The file's range, with some room for what decimals lose.
+    fn apply(&self, content: f64) -> f64 {
+        self.scaling.map_or(content, |scaling| scaling.apply(content))
+    }
+
     fn check_range(&self, value: f64) -> Result<(), String> {
         let Some((least, most)) = self.range else { return Ok(()) };
-        let room = 1e-6 * (self.scaled(1) - self.scaled(0)).abs();
+        let room = ROOM * (self.scaled(1) - self.scaled(0)).abs();
         if (least - room..=most + room).contains(&value) {
             return Ok(());
         }
@@ -272,8 +312,12 @@ impl Signal {
     }
 }
 
-fn number(content: f64) -> Result<f64, Absent> {
-    if content.is_nan() { Err(Absent::NotANumber) } else { Ok(content) }
+fn finite(number: f64) -> Result<Value<'static>, Absent> {
+    match number {
+        _ if number.is_nan() => Err(Absent::NotANumber),
+        _ if number.is_infinite() => Err(Absent::Infinite),
+        _ => Ok(Value::Float(number)),
+    }
 }
 
 /// None: it has a fraction, or is beyond an int64.

@@ -2,19 +2,19 @@
 
 use arrow::array::RecordBatch;
 
-use super::check::{DATA, Sending};
 use super::frame::{Frame, Payload, fd_length};
 use super::id::Id;
 use super::line::{FrameWrite, Repeat};
 use super::message::{Format, Message};
 use super::signal;
+use super::transmission::{DATA, Transmission};
 use crate::Takes;
 use crate::line::writes::Encode;
 use crate::rows::Value;
 
 /// What an output sends: a frame for each row; with `repeat` the newest again and again.
 pub(super) struct Frames {
-    pub(super) sending: Sending,
+    pub(super) transmission: Transmission,
     pub(super) required: Vec<String>,
     pub(super) repeat: Option<Repeat>,
 }
@@ -50,12 +50,12 @@ impl Frames {
                  output {output}"
             ));
         }
-        match &self.sending {
-            Sending::Frames { id, fd } => match values.iter().find(|(name, _)| *name == DATA) {
+        match &self.transmission {
+            Transmission::Frames { id, fd } => match values.iter().find(|(name, _)| *name == DATA) {
                 Some((_, Value::Bytes(data))) => raw_frame(*id, *fd, data),
                 _ => Err(format!("`{DATA}` takes bytes, such as X'0102'")),
             },
-            Sending::Message { message, defaults, .. } => message_frame(message, defaults, &values),
+            Transmission::Message { message, defaults, .. } => message_frame(message, defaults, &values),
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! A carriage return ends a line, and alone means yes; BEL (7) means no.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::frame::{FD_LENGTHS, Frame, MOST_CLASSIC, MOST_FD, Payload};
 use super::id::Id;
@@ -15,48 +15,39 @@ use super::id::Id;
 const END: u8 = b'\r';
 const BEL: u8 = 7;
 
-/// The longest line: letter, id, length, 64 bytes, time.
-const MOST_OF_A_LINE: usize = 1 + 8 + 1 + 2 * MOST_FD + 4;
+/// Of the time that an adapter may be set to write behind its frames; then nobody knows how long these are.
+const TIME_DIGITS: usize = 4;
+
+/// The longest line: letter, id, length, 64 bytes, and a time that nobody has asked for.
+const MOST_OF_A_LINE: usize = 1 + 8 + 1 + 2 * MOST_FD + TIME_DIGITS;
 
 /// What a computer tells an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// `S`: sets the bit rate; see [`bit_rate`]
-    BitRate(u8),
-    /// `Y`: sets the bit rate of CAN FD's data, in megabits
-    DataRate(u8),
-    /// `O`: takes part in the bus
-    Open,
-    /// `L`: listens, and sends not even acknowledgements
-    Listen,
     /// `C`: leaves the bus
     Close,
     /// `V`: asks for the versions
     Version,
-    /// `N`: asks for the serial number
-    SerialNumber,
+    /// `S`: sets the bit rate; see [`bit_rate`]
+    BitRate(u8),
+    /// `O`: takes part in the bus
+    Open,
+    /// `L`: listens, and sends not even acknowledgements
+    Listen,
     /// `F`: asks for the [`Flags`]
     Flags,
-    /// `Z`: whether frames that were received have a time
-    Timestamps(bool),
 }
 
-impl Command {
-    /// Adds the command's line.
-    pub fn write(self, line: &mut String) {
-        // Writing to a String cannot fail.
-        let _ = match self {
-            Self::BitRate(code) => write!(line, "S{code}"),
-            Self::DataRate(megabits) => write!(line, "Y{megabits}"),
-            Self::Open => write!(line, "O"),
-            Self::Listen => write!(line, "L"),
-            Self::Close => write!(line, "C"),
-            Self::Version => write!(line, "V"),
-            Self::SerialNumber => write!(line, "N"),
-            Self::Flags => write!(line, "F"),
-            Self::Timestamps(on) => write!(line, "Z{}", u8::from(on)),
-        };
-        line.push(char::from(END));
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Close => f.write_char('C'),
+            Self::Version => f.write_char('V'),
+            Self::BitRate(code) => write!(f, "S{code}"),
+            Self::Open => f.write_char('O'),
+            Self::Listen => f.write_char('L'),
+            Self::Flags => f.write_char('F'),
+        }
     }
 }
 
@@ -111,22 +102,15 @@ fn code(length: usize) -> Option<usize> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// a frame from the bus
-    Frame {
-        /// what
-        frame: Frame,
-        /// milliseconds, 0 to 59 999 and again from 0, if the adapter was asked for them
-        millis: Option<u16>,
-    },
+    Frame(Frame),
     /// The command was carried out.
     Done,
     /// The frame was taken, and will be sent.
     Taken,
     /// The command was not carried out.
     Refused,
-    /// hardware and software, two digits each
+    /// hardware and software: two digits each, or in words
     Version(String),
-    /// four characters
-    SerialNumber(String),
     /// how the bus is
     Flags(Flags),
 }
@@ -161,8 +145,16 @@ pub struct Decoder {
     line: Vec<u8>,
     /// whether the rest of the line is dropped
     skips: bool,
-    /// lines that were none
-    garbled: u64,
+    garbled: Option<Garbled>,
+}
+
+/// A line that is none, as far as it was kept, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Garbled {
+    /// its bytes
+    pub line: Vec<u8>,
+    /// in words
+    pub why: &'static str,
 }
 
 impl Decoder {
@@ -171,19 +163,17 @@ impl Decoder {
         match byte {
             BEL => {
                 // It stands alone; what came before it has lost its end.
-                if !self.line.is_empty() || self.skips {
-                    self.drop_line();
+                if !self.line.is_empty() {
+                    self.drop_line("it has lost its end");
                 }
+                self.skips = false;
                 Some(Reply::Refused)
             }
-            END if self.skips => {
-                self.drop_line();
-                None
-            }
+            END if std::mem::take(&mut self.skips) => None,
             END => {
                 let reply = parse(&self.line);
                 if reply.is_none() {
-                    self.garbled += 1;
+                    self.drop_line(flaw(&self.line));
                 }
                 self.line.clear();
                 reply
@@ -192,7 +182,7 @@ impl Decoder {
             b'\n' if self.line.is_empty() && !self.skips => None,
             _ if self.skips => None,
             _ if self.line.len() == MOST_OF_A_LINE => {
-                self.line.clear();
+                self.drop_line("it is longer than any line of an adapter");
                 self.skips = true;
                 None
             }
@@ -203,16 +193,25 @@ impl Decoder {
         }
     }
 
-    /// How many lines were none so far.
-    #[must_use]
-    pub fn garbled(&self) -> u64 {
-        self.garbled
+    /// The line that the last byte has shown to be none.
+    pub fn take_garbled(&mut self) -> Option<Garbled> {
+        self.garbled.take()
     }
 
-    fn drop_line(&mut self) {
-        self.line.clear();
-        self.skips = false;
-        self.garbled += 1;
+    fn drop_line(&mut self, why: &'static str) {
+        self.garbled = Some(Garbled { line: std::mem::take(&mut self.line), why });
+    }
+}
+
+/// What is wrong with a line that is none.
+fn flaw(line: &[u8]) -> &'static str {
+    let without_time = line.len().checked_sub(TIME_DIGITS).and_then(|end| parse(line.get(..end)?));
+    match without_time {
+        Some(Reply::Frame(_)) => {
+            "behind its frame are four more digits; if they are times, switch them off in the adapter (Z0 \
+             while it is closed)"
+        }
+        _ => "an adapter has no such line; is the `baud` of the port right?",
     }
 }
 
@@ -222,8 +221,7 @@ fn parse(line: &[u8]) -> Option<Reply> {
         (b't' | b'r' | b'd' | b'b', _) => parse_frame(*letter, rest, 3),
         (b'T' | b'R' | b'D' | b'B', _) => parse_frame(*letter, rest, 8),
         (b'z' | b'Z', 0) => Some(Reply::Taken),
-        (b'V', 4) => text(rest).map(Reply::Version),
-        (b'N', 4) => text(rest).map(Reply::SerialNumber),
+        (b'V', 1..) => text(rest).map(Reply::Version),
         (b'F', 2) => {
             hex(rest).and_then(|flags| u8::try_from(flags).ok()).map(|flags| Reply::Flags(Flags(flags)))
         }
@@ -233,7 +231,7 @@ fn parse(line: &[u8]) -> Option<Reply> {
 
 fn text(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
-    text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| text.to_owned())
+    text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ').then(|| text.to_owned())
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {
@@ -255,12 +253,10 @@ fn parse_frame(letter: u8, rest: &[u8], digits: usize) -> Option<Reply> {
         Some(_) => return None,
     };
     let is_remote = matches!(letter, b'r' | b'R');
-    let (data, time) = rest.split_at_checked(if is_remote { 0 } else { 2 * length })?;
-    let millis = match time.len() {
-        0 => None,
-        4 => Some(u16::try_from(hex(time)?).ok()?),
-        _ => return None,
-    };
+    let data = rest;
+    if data.len() != if is_remote { 0 } else { 2 * length } {
+        return None;
+    }
     let mut bytes = [0; MOST_FD];
     for (byte, digits) in bytes.iter_mut().zip(data.chunks_exact(2)) {
         *byte = u8::try_from(hex(digits)?).ok()?;
@@ -272,7 +268,7 @@ fn parse_frame(letter: u8, rest: &[u8], digits: usize) -> Option<Reply> {
         // Nothing tells whether the sender is error-passive.
         _ => Frame::Fd { id, data, fast: matches!(letter, b'b' | b'B'), passive: false },
     };
-    Some(Reply::Frame { frame, millis })
+    Some(Reply::Frame(frame))
 }
 
 #[cfg(test)]
@@ -281,10 +277,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn replies(bytes: &[u8]) -> (Vec<Reply>, u64) {
-        let mut decoder = Decoder::default();
-        let replies = bytes.iter().filter_map(|byte| decoder.push(*byte)).collect();
-        (replies, decoder.garbled())
+    /// What is said, and how many lines are garbled.
+    fn replies(bytes: &[u8]) -> (Vec<Reply>, usize) {
+        let (mut decoder, mut replies, mut garbled) = (Decoder::default(), Vec::new(), 0);
+        for byte in bytes {
+            replies.extend(decoder.push(*byte));
+            garbled += usize::from(decoder.take_garbled().is_some());
+        }
+        (replies, garbled)
     }
 
     fn data(bytes: &[u8]) -> Payload {
@@ -311,37 +311,44 @@ mod tests {
             let mut written = String::new();
             assert!(write_frame(&frame, &mut written));
             assert_eq!(written, line);
-            assert_eq!(replies(line.as_bytes()), (vec![Reply::Frame { frame, millis: None }], 0));
+            assert_eq!(replies(line.as_bytes()), (vec![Reply::Frame(frame)], 0));
         }
-        let frame = Frame::Data { id: standard, data: data(&[0x11, 0x33]) };
-        let timed = Reply::Frame { frame, millis: Some(0x1234) };
-        assert_eq!(replies(b"t100211331234\r"), (vec![timed], 0));
     }
 
     #[test]
     fn commands_and_replies_are_those_of_the_manual() {
-        let mut lines = String::new();
         let set = bit_rate(250_000).unwrap();
-        for command in
-            [set, Command::Listen, Command::Open, Command::Timestamps(true), Command::Flags, Command::Close]
-        {
-            command.write(&mut lines);
-        }
-        assert_eq!(lines, "S5\rL\rO\rZ1\rF\rC\r");
+        let commands =
+            [set, Command::Listen, Command::Open, Command::Version, Command::Flags, Command::Close];
+        assert_eq!(commands.map(|command| command.to_string()).concat(), "S5LOVFC");
         assert_eq!(bit_rate(250_001), None);
-        let (replies, garbled) = replies(b"\r\x07z\rZ\rV1013\rNA123\rF24\r");
-        let flags = Reply::Flags(Flags(0x24));
-        let texts = [Reply::Version("1013".into()), Reply::SerialNumber("A123".into()), flags];
+        let (replies, garbled) = replies(b"\r\x07z\rZ\rV1013\rF24\r");
         assert_eq!(replies[..4], [Reply::Done, Reply::Refused, Reply::Taken, Reply::Taken]);
-        assert_eq!(replies[4..], texts);
+        assert_eq!(replies[4..], [Reply::Version("1013".into()), Reply::Flags(Flags(0x24))]);
         assert_eq!(garbled, 0);
         assert_eq!(Flags(0x24).words().collect::<Vec<_>>(), ["error warning", "error-passive"]);
+    }
+
+    /// The manual: four digits behind the data are milliseconds, if they were asked for; they never are.
+    #[test]
+    fn more_bytes_than_the_length_says_are_no_time() {
+        let mut decoder = Decoder::default();
+        let mut flaw = |line: &str| {
+            line.bytes().for_each(|byte| assert_eq!(decoder.push(byte), None, "{line}"));
+            decoder.take_garbled().unwrap()
+        };
+        for line in ["t1004AABBCCDDEEFF\r", "t100211331234\r", "r10021234\r"] {
+            let Garbled { line: kept, why } = flaw(line);
+            assert_eq!(kept, line.trim_end().as_bytes());
+            assert!(why.contains("four more digits"), "{why}");
+        }
+        assert!(flaw("t1004AABBCC\r").why.contains("no such line"));
     }
 
     #[test]
     fn what_is_garbled_is_counted_and_the_next_line_is_read() {
         let frame = Frame::Data { id: Id::Standard(0x100), data: data(&[]) };
-        let frame = || Reply::Frame { frame, millis: None };
+        let frame = || Reply::Frame(frame);
         assert_eq!(replies(b"133\rt1000\r"), (vec![frame()], 1), "it began in the middle");
         assert_eq!(replies(b"t10\x07t1000\r"), (vec![Reply::Refused, frame()], 1));
         let noise = [b"t1".repeat(10_000), b"\rt1000\r".to_vec()].concat();
@@ -377,7 +384,7 @@ mod tests {
                 Frame::Fd { id, data, fast, .. } => Frame::Fd { id, data, fast, passive: false },
                 other => other,
             };
-            let expected = Reply::Frame { frame: expected, millis: None };
+            let expected = Reply::Frame(expected);
             prop_assert_eq!(replies(line.as_bytes()), (vec![expected], 0));
         }
 

@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::bus::Received;
-use super::check::{Form, has_source};
 use super::database::Database;
 use super::filter;
 use super::frame::Frame;
 use super::id::{Id, IdRange, J1939Id};
 use super::message::{Format, Message};
 use super::polls::{Answer, Asker, Polls, Question};
+use super::reception::{Reception, has_source};
 use super::signal::{self, Absent};
 use super::transport::{Reassembly, TP_CM, TP_DT, Transferred};
 use crate::line::handover::HandOver;
@@ -32,7 +32,7 @@ const LATE_CYCLES: u32 = 3;
 /// A stream before it runs.
 pub(super) struct Setup {
     pub(super) rows: Rows,
-    pub(super) form: Form,
+    pub(super) reception: Reception,
     pub(super) labels: bool,
     pub(super) stale_after: Option<Duration>,
     pub(super) intake: Arc<Intake>,
@@ -120,15 +120,15 @@ impl Streams {
                 let (name, labels) = (Arc::clone(&name), setup.labels);
                 messages.add(Wanted { stream, name, message, tall, labels, source, silence });
             };
-            match setup.form {
-                Form::Message { message, source } => want(message, None, source),
-                Form::Signals(chosen) => {
+            match setup.reception {
+                Reception::Message { message, source } => want(message, None, source),
+                Reception::Signals(chosen) => {
                     chosen.into_iter().for_each(|(message, signals)| want(message, Some(signals), None));
                 }
-                Form::Frames(ranges) => frames.push((ranges, stream)),
-                Form::Group { pgn, source } => groups.push(Group { pgn, source, stream }),
-                Form::Errors => errors.push(stream),
-                Form::Asked(of) => {
+                Reception::Frames(ranges) => frames.push((ranges, stream)),
+                Reception::Group { pgn, source } => groups.push(Group { pgn, source, stream }),
+                Reception::Errors => errors.push(stream),
+                Reception::Asked(of) => {
                     let intake = Arc::clone(&setup.intake);
                     asked.push((Asker { stream, name, intake }, of));
                 }
@@ -350,6 +350,7 @@ impl Wanted {
                 for place in 0..self.message.signals.len() {
                     let value = decoded.value(place, self.labels);
                     let value = value.map_or_else(|absent| faults.note(place, absent), owned);
+                    faults.has_values |= value != Value::Null;
                     let signal = self.message.signals.get(place);
                     // What has no label in a column of labels is its number.
                     let is_label = self.labels && signal.is_some_and(|of| !of.labels().is_empty());
@@ -371,7 +372,7 @@ impl Wanted {
                     let values = tall_values(&self.message, signal, value, label);
                     let (quality, fault) = own.verdict(&self.message);
                     rows.append(at, &values, quality, fault.as_deref());
-                    faults.count += own.count;
+                    faults.join(own);
                 }
             }),
         }
@@ -395,6 +396,8 @@ impl Wanted {
 struct Faults {
     count: u64,
     first: Option<(usize, Absent)>,
+    /// whether something else could be read
+    has_values: bool,
 }
 
 impl Faults {
@@ -407,11 +410,17 @@ impl Faults {
         Value::Null
     }
 
+    fn join(&mut self, other: Self) {
+        self.count += other.count;
+        self.first = self.first.or(other.first);
+    }
+
     fn verdict(&self, message: &Message) -> (Quality, Option<String>) {
         let Some((place, absent)) = self.first else { return (Quality::Good, None) };
         let name = message.signals.get(place).map_or("", |signal| &signal.name);
         let more = if self.count > 1 { format!(" (and {} more)", self.count - 1) } else { String::new() };
-        (Quality::Uncertain, Some(format!("{name}: {absent}{more}")))
+        let quality = if self.has_values { Quality::Uncertain } else { Quality::Bad };
+        (quality, Some(format!("{name}: {absent}{more}")))
     }
 }
 

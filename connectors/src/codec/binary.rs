@@ -251,7 +251,7 @@ impl Spot {
     ///
     /// # Errors
     /// When the payload is too short.
-    fn read(&self, payload: &[u8], put: &mut impl FnMut(Scalar<'_>)) -> Result<(), String> {
+    pub(crate) fn read(&self, payload: &[u8], put: &mut impl FnMut(Scalar<'_>)) -> Result<(), String> {
         let Some(part) = self.part(payload) else {
             return Err(format!("it has {} bytes, which is too short", payload.len()));
         };

@@ -16,7 +16,7 @@ use super::time::{TimeFormat, shortened};
 
 /// A value that is neither an object nor an array.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Scalar<'a> {
+pub(crate) enum Scalar<'a> {
     Null,
     Bool(bool),
     Int(i64),

@@ -33,6 +33,7 @@ mod tokens;
 
 pub use binary::{ByteOrder, Spot, ValueType};
 pub use check::check_fields;
+pub(crate) use column::Scalar;
 pub use column::read_base64;
 pub use csv::{CsvFormat, Delimiter};
 pub use decode::{DecodeError, Decoder, Findings, Tally};

@@ -109,7 +109,7 @@ impl PayloadConfig {
     }
 
     /// Where the values of a layout are.
-    fn spots(&self) -> Result<Vec<(String, Spot)>, String> {
+    pub(crate) fn spots(&self) -> Result<Vec<(String, Spot)>, String> {
         if self.format != Format::Layout {
             return Ok(Vec::new());
         }

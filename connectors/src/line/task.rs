@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, debug};
+use tracing::{Instrument, Span, debug, info};
 
 use super::backoff::{Backoff, BackoffConfig};
 use super::handover::{HandOver, Pending};
@@ -106,13 +106,18 @@ impl<W> Line<W> {
         protocol.begins();
     }
 
-    /// The line is down.
+    /// The line is down, and is opened again.
     pub(crate) fn lost<P: Protocol<Write = W>>(&mut self, protocol: &mut P, reason: String) {
-        if self.status.is_connected() {
-            protocol.ends(&reason, self);
-        }
-        self.status.is_down(Some(reason.clone()));
+        self.ends(protocol, &reason);
         self.outages.lost(reason);
+    }
+
+    /// The line is down.
+    fn ends<P: Protocol<Write = W>>(&mut self, protocol: &mut P, reason: &str) {
+        if self.status.is_connected() {
+            protocol.ends(reason, self);
+        }
+        self.status.is_down(Some(reason.to_owned()));
     }
 
     /// What a write fails with while the line is down.
@@ -206,7 +211,8 @@ impl<P: Protocol> Task<P> {
                     }
                 }
                 End::Over(reason) => {
-                    self.line.lost(&mut self.protocol, reason);
+                    info!(reason, "the line has come to its end, and is not opened again");
+                    self.line.ends(&mut self.protocol, &reason);
                     self.meanwhile(pending::<()>()).await;
                     return;
                 }

@@ -61,11 +61,16 @@ fn columns_are_signals_with_their_types() {
 fn connections_that_contradict_themselves_are_refused() {
     for (connection, words) in [
         (json!({}), "none of `interface`, `slcan` and `log`"),
-        (json!({ "interface": "can0", "log": { "path": "x" } }), "keep one of them"),
+        (
+            json!({ "interface": "can0", "slcan": { "device": "/dev/x", "bitrate": 250_000 } }),
+            "keep one of them",
+        ),
         (json!({ "interface": "/dev/ttyACM0" }), "slcan = { device = \"/dev/ttyACM0\""),
         (json!({ "slcan": { "device": "/dev/ttyACM0", "bitrate": 333_000 } }), "one of 10000, 20000"),
         (json!({ "slcan": { "device": "ttyACM0", "bitrate": 250_000 } }), "/dev/ttyACM0"),
-        (json!({ "log": { "path": "x", "speed": 0.0 } }), "1.0 for the pace"),
+        (json!({ "log": { "path": "/dev/null", "speed": 0.0 } }), "1.0 for the pace"),
+        (json!({ "log": { "path": "nowhere.log" } }), "nowhere.log cannot be read"),
+        (json!({ "log": { "path": "." } }), "is a folder"),
         (json!({ "interface": "can0", "send_timeout": "0s" }), "from 1ms to 1min"),
         (json!({ "interface": "can0", "dbc": ["nowhere.dbc"] }), "nowhere.dbc: the file cannot be read"),
         (
@@ -115,8 +120,45 @@ fn streams_that_contradict_themselves_are_refused_with_the_nearest_name() {
         let said = said(&setup().stream("s", stream.clone()));
         assert!(said.contains(words), "{stream}: {said}");
     }
+    // The fields of an answer are those of the format `layout`.
+    for (fields, words) in [
+        (json!({ "x": "int64" }), "the first byte"),
+        (json!({ "x": { "at": 0, "type": "utf8", "scale": 2 } }), "for numbers"),
+        (json!({ "x": { "at": 0, "type": "uint8", "length": 2 } }), "a length of its own"),
+        (json!({ "x": { "at": 0, "type": "uint8", "path": "a" } }), "bytes have no names"),
+        (json!({ "x": { "at": 0, "type": "uint8", "unit": "s" } }), "`unit` is for times"),
+        (json!({ "ts": { "at": 0, "type": "uint8" } }), "must not be called `ts`"),
+        (json!({ "quality": { "at": 0, "type": "uint8" } }), "the column `quality` already"),
+    ] {
+        let stream = json!({
+            "isotp": { "tx": 1, "rx": 2 }, "request": "01 0C", "every": "1s", "fields": fields,
+            "quality": true,
+        });
+        let said = said(&setup().stream("s", stream));
+        assert!(said.contains(words), "{fields}: {said}");
+    }
     let none = Setup::interface("can0").stream("s", json!({ "message": "Status" }));
     assert!(said(&none).contains("dbc = [\"drive.dbc\"]"), "{}", said(&none));
+}
+
+#[test]
+fn signals_of_messages_that_cannot_be_used_are_named() {
+    let dbc = "BU_: A\nBO_ 256 Good: 8 A\n SG_ Speed : 0|8@1+ (1,0) [0|0] \"\" A\n\
+               BO_ 257 Short: 1 A\n SG_ Speed : 0|8@1+ (1,0) [0|0] \"\" A\n \
+               SG_ Torque : 0|16@1+ (1,0) [0|0] \"\" A\n";
+    for (name, words) in [
+        ("Torque", "no message that can be used has a signal `Torque`"),
+        ("Torque", "the message `Short` is left out: `Torque` is not in the frame"),
+        ("Short.Torque", "the message `Short` cannot be used"),
+        ("Speed", "\"Speed\" is without the signals of Short, which cannot be used"),
+        ("*", "\"*\" is without the signals of Short"),
+    ] {
+        let setup = Setup::interface("can0").dbc(dbc).stream("s", json!({ "signals": [name] }));
+        // The connection has the warning of the file.
+        let said = setup.check().err().unwrap();
+        assert_eq!(said.len(), 2, "{said:#?}");
+        assert!(said[1].contains(words), "{said:#?}");
+    }
 }
 
 #[test]
@@ -150,7 +192,8 @@ fn outputs_that_contradict_themselves_are_refused() {
     assert_eq!(command(setup_j1939(), &[("source", 0x27), ("destination", 5)]), "");
     let plain = said(&setup().output("o", json!({ "message": "Status", "source": 5 })));
     assert!(plain.contains("no message of J1939"), "{plain}");
-    for connection in [json!({ "log": { "path": "x" } }), json!({ "interface": "can0", "listen_only": true })]
+    for connection in
+        [json!({ "log": { "path": "/dev/null" } }), json!({ "interface": "can0", "listen_only": true })]
     {
         let said = said(&Setup::new(&connection).output("o", json!({ "id": "0x1" })));
         assert!(said.contains("connection"), "{said}");

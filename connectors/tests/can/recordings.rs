@@ -12,7 +12,7 @@ const LOG: &str = "\
 nothing that candump would write
 (1436509052.650004) vcan1 044#FF
 (1436509052.650005) vcan0 044#0100
-";
+(1436509052.650006) vcan0 044#02";
 
 const DBC: &str = "BU_: Box\nBO_ 68 Level: 2 Box\n SG_ Height : 0|16@1+ (0.5,0) [0|0] \"mm\" Box\n";
 
@@ -31,8 +31,9 @@ async fn a_log_is_played_at_its_pace_and_its_end_is_said() {
     assert_eq!(rig.row().await, json!({ "Height": 0.5 }));
     assert!((200..=202).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     let why = rig.ends().await;
-    assert!(why.contains("played"), "{why}");
-    assert_eq!((rig.status.messages.get(), rig.status.malformed.get()), (3, 1));
+    assert!(why.contains("drive.log has been played to its end; it is played again when"), "{why}");
+    // Something else, and a line that was written in part only.
+    assert_eq!((rig.status.messages.get(), rig.status.malformed.get()), (3, 2));
     rig.end().await;
 }
 
@@ -50,20 +51,72 @@ async fn a_log_begins_again_if_it_is_asked_to() {
     rig.end().await;
 }
 
+/// In the rhythm of its frames, and not more than once a second.
 #[tokio::test(start_paused = true)]
-async fn a_log_without_frames_and_one_that_is_not_there_are_said() {
-    for (text, words) in [(Some("# empty\n"), "has no frames"), (None, "cannot be read")] {
-        let setup = Setup::new(&json!({ "log": { "path": "drive.log", "repeat": true } }));
-        let setup = if let Some(text) = text { setup.file("drive.log", text) } else { setup };
-        let rig = setup.stream("frames", json!({ "ids": ["*"] })).run();
-        let mut changes = rig.status.changes();
-        while rig.status.trouble().is_none() {
-            changes.changed().await.unwrap();
+async fn a_log_that_begins_again_goes_on_in_its_rhythm() {
+    let cases = [
+        ("(0.5) can0 123#01\n", 1.0, [0, 1000, 2000, 3000]),
+        ("(0.5) can0 123#01\n(0.6) can0 123#02\n", 1.0, [0, 100, 1000, 1100]),
+        ("(0.5) can0 123#01\n(2.5) can0 123#02\n", 1.0, [0, 2000, 4000, 6000]),
+        ("(0.5) can0 123#01\n(2.5) can0 123#02\n", 100.0, [0, 20, 1000, 1020]),
+    ];
+    for (log, speed, expected) in cases {
+        let mut rig = Setup::new(&json!({ "log": { "path": "drive.log", "repeat": true, "speed": speed } }))
+            .file("drive.log", log)
+            .stream("frames", json!({ "ids": ["*"] }))
+            .run();
+        rig.begins().await;
+        let began = tokio::time::Instant::now();
+        for millis in expected {
+            rig.row().await;
+            // tokio's clock counts milliseconds.
+            let played = began.elapsed().as_millis();
+            assert!((millis..=millis + 4).contains(&played), "{log} {millis} {played}");
         }
-        let why = rig.status.trouble().unwrap();
-        assert!(why.contains(words), "{why}");
         rig.end().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_without_frames_is_said() {
+    let rig = Setup::new(&json!({ "log": { "path": "drive.log", "repeat": true } }))
+        .file("drive.log", "# empty\n")
+        .stream("frames", json!({ "ids": ["*"] }))
+        .run();
+    let why = rig.trouble().await;
+    assert!(why.contains("has no frames"), "{why}");
+    rig.end().await;
+}
+
+/// Which of several signals of a frame could be read makes how good its row is; a tall one is good or not.
+#[tokio::test(start_paused = true)]
+async fn infinite_values_are_null_and_bad() {
+    let dbc = "BU_: A\nBO_ 256 M: 8 A\n SG_ X : 0|32@1- (1,0) [0|0] \"\" A\n \
+               SG_ Y : 32|32@1- (1,0) [0|0] \"\" A\nSIG_VALTYPE_ 256 X : 1;\nSIG_VALTYPE_ 256 Y : 1;\n";
+    // IEEE 754: 0x7F800000 is infinite, 0x3FC00000 is 1.5.
+    let log = "(0.0) can0 100#0000807F0000C03F\n(0.1) can0 100#0000807F0000807F\n";
+    let setup = |stream: Value| {
+        Setup::new(&json!({ "log": { "path": "drive.log" } }))
+            .file("drive.log", log)
+            .dbc(dbc)
+            .stream("s", stream)
+            .run()
+    };
+    let mut wide = setup(json!({ "message": "M", "quality": true }));
+    let fault = "X: it is infinite";
+    let row = json!({ "X": Value::Null, "Y": 1.5, "quality": "uncertain", "fault": fault });
+    assert_eq!(wide.row().await, row);
+    let fault_of_both = format!("{fault} (and 1 more)");
+    let row = json!({ "X": Value::Null, "Y": Value::Null, "quality": "bad", "fault": fault_of_both });
+    assert_eq!(wide.row().await, row);
+    wide.end().await;
+    let mut tall = setup(json!({ "signals": ["X", "Y"], "quality": true }));
+    let row = tall.row().await;
+    assert_eq!((&row["value"], &row["quality"], &row["fault"]), (&Value::Null, &json!("bad"), &json!(fault)));
+    let row = tall.row().await;
+    assert_eq!((&row["value"], &row["quality"]), (&json!(1.5), &json!("good")));
+    assert_eq!(tall.row().await["fault"], fault);
+    tall.end().await;
 }
 
 fn dm1(priority: u8, data: &str) -> Value {

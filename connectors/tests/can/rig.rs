@@ -228,14 +228,18 @@ impl Rig {
 
     /// Writes one row.
     pub(crate) async fn write(&mut self, output: &str, row: &Value) -> Result<(), DeliveryError> {
-        let batch = batch(row);
-        let sink = self.sinks.get_mut(output).unwrap();
-        let Delivery { written, mut failures } =
-            timeout(PATIENCE, sink.deliver(Writes { rows: &batch, causes: &[] }))
-                .await
-                .expect("a write ends");
-        assert_eq!(written + failures.len(), 1);
-        failures.pop().map_or(Ok(()), |(_, error)| Err(error))
+        write(&mut **self.sinks.get_mut(output).unwrap(), row).await
+    }
+
+    /// Waits until the line is away, and says why.
+    pub(crate) async fn trouble(&self) -> String {
+        let mut changes = self.status.changes();
+        loop {
+            if let Some(trouble) = self.status.trouble() {
+                return trouble;
+            }
+            timeout(PATIENCE, changes.changed()).await.expect("there is trouble").unwrap();
+        }
     }
 
     /// Shuts down and waits for the end of the source.
@@ -244,6 +248,15 @@ impl Rig {
         drop((self.arrivals, self.sinks));
         timeout(PATIENCE, self.task).await.expect("the source ends").unwrap();
     }
+}
+
+/// Writes one row.
+pub(crate) async fn write(sink: &mut dyn Sink, row: &Value) -> Result<(), DeliveryError> {
+    let batch = batch(row);
+    let delivery = timeout(PATIENCE, sink.deliver(Writes { rows: &batch, causes: &[] }));
+    let Delivery { written, mut failures } = delivery.await.expect("a write ends");
+    assert_eq!(written + failures.len(), 1);
+    failures.pop().map_or(Ok(()), |(_, error)| Err(error))
 }
 
 fn cells(rows: &RecordBatch, row: usize) -> Map<String, Value> {

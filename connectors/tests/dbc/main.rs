@@ -216,6 +216,7 @@ fn decode(message: &Message, case: &Case, place: &str) -> usize {
             Ok(Value::Int(value)) => assert_eq!(value.to_string(), *scaled, "{place}"),
             Ok(value) => assert!(is_near(number(value), scaled.parse().unwrap()), "{place}: {value}"),
             Err(Absent::NotANumber) => assert_eq!(scaled, "nan", "{place}"),
+            Err(Absent::Infinite) => assert!(["inf", "-inf"].contains(&scaled.as_str()), "{place}"),
             Err(absent) => {
                 assert_eq!(absent, Absent::TooGreat, "{place}");
                 assert!(scaled.parse::<u64>().unwrap() > i64::MAX as u64, "{place}");
@@ -268,7 +269,6 @@ fn encode(message: &Message, case: &Case, place: &str) -> Option<bool> {
     let mut given = Vec::new();
     for at in 0..message.signals.len() {
         match decoded.value(at, true) {
-            Ok(Value::Float(number)) if !number.is_finite() => return None,
             Ok(value) => given.push((at, value)),
             Err(Absent::Multiplexed) => {}
             Err(_) => return None,
@@ -323,7 +323,7 @@ fn lines_of_logs_and_adapters_are_those_of_python_can() {
         let frame = written.frame(written.length, false);
         let mut decoder = Decoder::default();
         let replies: Vec<Reply> = written.adapter.bytes().filter_map(|byte| decoder.push(byte)).collect();
-        assert_eq!(replies, [Reply::Frame { frame, millis: None }], "{place}");
+        assert_eq!(replies, [Reply::Frame(frame)], "{place}");
         let mut line = String::new();
         assert!(write_frame(&frame, &mut line));
         assert_eq!(line, written.adapter, "{place}");

@@ -208,6 +208,7 @@ def lines(seed):
     dice = random.Random(seed)
     # What is written to this port is read from it.
     adapter = can.Bus(interface="slcan", channel="loop://", sleep_after_open=0)
+    adapter.serialPortOrig.timeout = None
     for number in range(1000):
         adapter.serialPortOrig.reset_input_buffer()
         extended, kind = dice.random() < 0.5, dice.choice(["data", "fd", "remote"])
@@ -236,7 +237,7 @@ def lines(seed):
             "fast": message.bitrate_switch,
             "passive": message.error_state_indicator,
             "log": log.getvalue().strip(),
-            "adapter": adapter.serialPortOrig.read(200).decode(),
+            "adapter": adapter.serialPortOrig.read_until(b"\r").decode(),
         }))
     adapter.shutdown()
 

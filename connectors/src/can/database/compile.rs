@@ -4,13 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use can_dbc::{AttributeValue, MultiplexIndicator, NumericValue, SignalExtendedValueType, ValueType};
 use tidegate_core::Place;
 
-use super::parse::{MessageNotes, Multiplexing, Parsed, SignalNotes, Written, number};
+use super::parse::{Attribute, MessageNotes, Multiplexing, Parsed, SignalNotes, Written, WrittenSignal};
 use super::text::Flaw;
 use super::{MOST_TOLD, near};
-use crate::can::bits::{Bits, ByteOrder};
+use crate::can::bits::Bits;
 use crate::can::frame::{MOST_CLASSIC, MOST_FD};
 use crate::can::id::Id;
 use crate::can::message::{Format, Message};
@@ -31,6 +30,8 @@ pub(super) struct Compiled {
     pub(super) name: String,
     pub(super) place: Place,
     pub(super) message: Result<Message, Vec<Flaw>>,
+    /// its signals, if it cannot be used
+    pub(super) left_out: Vec<Arc<str>>,
 }
 
 /// The messages of a file, and what is to be said of it although it can be used.
@@ -39,16 +40,21 @@ pub(super) fn compile(mut parsed: Parsed<'_>) -> (Vec<Compiled>, Vec<Flaw>) {
     let mut compiled = Vec::new();
     for written in std::mem::take(&mut parsed.messages) {
         let notes = parsed.notes.remove(&written.id).unwrap_or_default();
-        if written.message.name == NO_MESSAGE {
+        if written.name == NO_MESSAGE {
             continue;
         }
-        let name = notes.long_name.clone().unwrap_or_else(|| written.message.name.clone());
+        let name = notes.long_name.unwrap_or(written.name).to_owned();
         let mut compiler =
             Compiler { parsed: &parsed, written: &written, flaws: Vec::new(), remarks: Vec::new() };
         let message = compiler.message(&name, notes);
         remarks.append(&mut compiler.remarks);
-        let message = if compiler.flaws.is_empty() { Ok(message) } else { Err(compiler.flaws) };
-        compiled.push(Compiled { name, place: written.statement.place(0), message });
+        let place = written.statement.place(0);
+        compiled.push(if compiler.flaws.is_empty() {
+            Compiled { name, place, message: Ok(message), left_out: Vec::new() }
+        } else {
+            let left_out = super::names(&message);
+            Compiled { name, place, message: Err(compiler.flaws), left_out }
+        });
     }
     remarks.extend(parsed.notes.into_values().flat_map(|notes| notes.signals).filter_map(unused));
     remarks.sort_by_key(|remark| remark.place);
@@ -56,7 +62,7 @@ pub(super) fn compile(mut parsed: Parsed<'_>) -> (Vec<Compiled>, Vec<Flaw>) {
 }
 
 /// What is said of a signal that is not there.
-fn unused((name, notes): (String, SignalNotes)) -> Option<Flaw> {
+fn unused((name, notes): (&str, SignalNotes<'_>)) -> Option<Flaw> {
     Some(Flaw {
         place: notes.place?,
         message: format!("this is said of a signal `{name}` that the message does not have"),
@@ -103,28 +109,28 @@ impl Compiler<'_> {
     fn place(&self, spot: Spot) -> Place {
         match spot {
             Spot::Message => self.written.statement.place(0),
-            Spot::Signal(at) => self.written.statement.signal(at),
+            Spot::Signal(at) => self.written.place_of(at),
             Spot::Place(place) => place,
         }
     }
 
-    fn message(&mut self, name: &str, mut notes: MessageNotes) -> Message {
+    fn message(&mut self, name: &str, mut notes: MessageNotes<'_>) -> Message {
         let id = id(self.written.id).unwrap_or_else(|why| {
             self.flaw(Spot::Message, format!("the id {} {why}", self.written.id), ID_HELP);
             Id::Standard(0)
         });
         let length = self.length(id);
-        let signals = &self.written.message.signals;
+        let signals = &self.written.signals;
         let mut compiled: Vec<Signal> = Vec::with_capacity(signals.len());
         let mut by_name: HashMap<&str, usize> = HashMap::with_capacity(signals.len());
         let mut names: HashSet<Arc<str>> = HashSet::with_capacity(signals.len());
         let mut multiplexing = Vec::with_capacity(signals.len());
         for (at, signal) in signals.iter().enumerate() {
-            let mut notes = notes.signals.remove(&signal.name).unwrap_or_default();
-            multiplexing.push(notes.multiplexor.take());
+            let mut notes = notes.signals.remove(signal.name).unwrap_or_default();
+            multiplexing.push(notes.multiplexing.take());
             let signal_compiled = self.signal(at, signal, notes, length);
             let is_new = names.insert(Arc::clone(&signal_compiled.name));
-            if by_name.insert(&signal.name, at).is_some() || !is_new {
+            if by_name.insert(signal.name, at).is_some() || !is_new {
                 self.flaw(
                     Spot::Signal(at),
                     format!("there are two signals `{}`", signal.name),
@@ -135,16 +141,16 @@ impl Compiler<'_> {
         }
         self.select(&mut compiled, &by_name, multiplexing);
         self.remarks.extend(notes.signals.into_iter().filter_map(unused));
-        let cycle_ms =
-            notes.cycle_ms.or_else(|| number(self.parsed.by_default("GenMsgCycleTime")?)).unwrap_or_default();
+        let by_default = || self.parsed.by_default("GenMsgCycleTime")?.number();
+        let cycle_ms = notes.cycle_ms.or_else(by_default).unwrap_or_default();
         let cycle = Duration::try_from_secs_f64(cycle_ms / 1e3).ok().filter(|cycle| !cycle.is_zero());
-        let format = self.format(id, length, notes.frame_format.as_ref());
+        let format = self.format(id, length, notes.frame_format);
         Message { name: name.into(), id, length, format, cycle, signals: compiled }
     }
 
     fn length(&mut self, id: Id) -> usize {
         let most = if id.is_extended() { MOST_J1939 } else { MOST_FD };
-        let length = usize::try_from(self.written.message.size).unwrap_or(usize::MAX);
+        let length = usize::try_from(self.written.length).unwrap_or(usize::MAX);
         if length > most {
             let what = format!("a message has at most {most} bytes, and not {length}");
             self.flaw(
@@ -156,7 +162,7 @@ impl Compiler<'_> {
         length.min(most)
     }
 
-    fn format(&self, id: Id, length: usize, written: Option<&AttributeValue>) -> Format {
+    fn format(&self, id: Id, length: usize, written: Option<Attribute<'_>>) -> Format {
         let attribute = "VFrameFormat";
         let value = written.or_else(|| self.parsed.by_default(attribute));
         let name = value.and_then(|value| self.parsed.choice(attribute, value)).unwrap_or_default();
@@ -171,17 +177,19 @@ impl Compiler<'_> {
         }
     }
 
-    fn signal(&mut self, at: usize, signal: &can_dbc::Signal, notes: SignalNotes, length: usize) -> Signal {
+    fn signal(
+        &mut self,
+        at: usize,
+        signal: &WrittenSignal<'_>,
+        notes: SignalNotes<'_>,
+        length: usize,
+    ) -> Signal {
         let spot = Spot::Signal(at);
-        let name = &signal.name;
+        let name = signal.name;
         let bits = self.bits(spot, signal, length);
         let width = bits.width();
-        let content = match (notes.content, signal.value_type) {
-            (Some(SignalExtendedValueType::IEEEfloat32Bit), _) => Content::Float32,
-            (Some(SignalExtendedValueType::IEEEdouble64bit), _) => Content::Float64,
-            (_, ValueType::Signed) => Content::Signed,
-            (_, ValueType::Unsigned) => Content::Unsigned,
-        };
+        let whole = if signal.is_signed { Content::Signed } else { Content::Unsigned };
+        let content = notes.content.unwrap_or(whole);
         let float_width = match content {
             Content::Float32 => 32,
             Content::Float64 => 64,
@@ -199,8 +207,8 @@ impl Compiler<'_> {
         }
         let is_scaled = is_good && (factor.to_bits() != 1_f64.to_bits() || offset != 0.0);
         let mut compiled = Signal {
-            name: notes.long_name.as_deref().unwrap_or(name).into(),
-            unit: signal.unit.as_str().into(),
+            name: notes.long_name.unwrap_or(name).into(),
+            unit: signal.unit.into(),
             bits,
             content,
             range: self.range(spot, signal),
@@ -209,7 +217,8 @@ impl Compiler<'_> {
             start: 0,
             selector: None,
         };
-        if let Some(start) = notes.start.or_else(|| number(self.parsed.by_default("GenSigStartValue")?)) {
+        let by_default = || self.parsed.by_default("GenSigStartValue")?.number();
+        if let Some(start) = notes.start.or_else(by_default) {
             match compiled.unscaled_bits(start) {
                 Some(bits) => compiled.start = bits,
                 None if notes.start.is_some() => {
@@ -223,12 +232,8 @@ impl Compiler<'_> {
         compiled
     }
 
-    fn bits(&mut self, spot: Spot, signal: &can_dbc::Signal, length: usize) -> Bits {
-        let (name, start, width) = (&signal.name, signal.start_bit, signal.size);
-        let order = match signal.byte_order {
-            can_dbc::ByteOrder::LittleEndian => ByteOrder::Little,
-            can_dbc::ByteOrder::BigEndian => ByteOrder::Big,
-        };
+    fn bits(&mut self, spot: Spot, signal: &WrittenSignal<'_>, length: usize) -> Bits {
+        let WrittenSignal { name, start, width, order, .. } = *signal;
         if !(1..=64).contains(&width) {
             let what = format!("`{name}` has {width} bits");
             self.flaw(spot, what, "a signal has 1 to 64 of them");
@@ -247,8 +252,8 @@ impl Compiler<'_> {
     }
 
     /// `[0|0]` means that there is none.
-    fn range(&mut self, spot: Spot, signal: &can_dbc::Signal) -> Option<(f64, f64)> {
-        let (least, most) = (numeric(signal.min), numeric(signal.max));
+    fn range(&mut self, spot: Spot, signal: &WrittenSignal<'_>) -> Option<(f64, f64)> {
+        let (least, most) = signal.range;
         if least > most {
             let what = format!("the range of `{}` begins with {least} and ends with {most}", signal.name);
             self.remark(spot, what, "every value that its bits hold is taken");
@@ -261,19 +266,19 @@ impl Compiler<'_> {
         &mut self,
         signals: &mut [Signal],
         by_name: &HashMap<&str, usize>,
-        multiplexing: Vec<Option<Multiplexing>>,
+        multiplexing: Vec<Option<Multiplexing<'_>>>,
     ) {
-        let written = &self.written.message.signals;
+        let written = &self.written.signals;
         let mut multiplexors = (0..)
             .zip(written)
-            .filter(|(_, signal)| signal.multiplexer_indicator == MultiplexIndicator::Multiplexor)
+            .filter(|(_, signal)| signal.is_multiplexor && signal.selected_by.is_none())
             .map(|(at, _)| at);
         let only = multiplexors.next().filter(|_| multiplexors.next().is_none());
         let mut selectors: Vec<Option<Selector>> = Vec::with_capacity(signals.len());
         for (at, (signal, multiplexing)) in written.iter().zip(multiplexing).enumerate() {
             let said = said(signal, multiplexing, by_name, only);
             let selector =
-                said.and_then(|said| said.map(|said| held(&signal.name, said, signals)).transpose());
+                said.and_then(|said| said.map(|said| held(signal.name, said, signals)).transpose());
             if let Err(wrong) = &selector
                 && self.flaws.len() < MOST_TOLD
             {
@@ -291,7 +296,7 @@ impl Compiler<'_> {
         let outer = |at: usize| signals.get(at)?.selector.as_ref().map(|selector| selector.multiplexor);
         let is_deep = |at: usize| std::iter::successors(outer(at), |at| outer(*at)).nth(DEEPEST).is_some();
         if let Some(at) = (0..signals.len()).find(|at| is_deep(*at)) {
-            let name = self.written.message.signals.get(at).map_or("", |signal| &signal.name);
+            let name = self.written.signals.get(at).map_or("", |signal| signal.name);
             let what =
                 format!("the multiplexors of `{name}` go round in a circle, or are more than {DEEPEST}");
             self.flaw(Spot::Signal(at), what, "correct their SG_MUL_VAL_ lines");
@@ -325,26 +330,21 @@ impl Unselected {
 /// What the file says of the frames in which a signal is. None: it is in all of them. `only`: the multiplexor
 /// that is marked as such, if it is only one.
 fn said(
-    signal: &can_dbc::Signal,
-    multiplexing: Option<Multiplexing>,
+    signal: &WrittenSignal<'_>,
+    multiplexing: Option<Multiplexing<'_>>,
     by_name: &HashMap<&str, usize>,
     only: Option<usize>,
 ) -> Result<Option<Selector>, Unselected> {
-    let name = || signal.name.clone();
+    let name = || signal.name.to_owned();
     if let Some(Multiplexing { multiplexor: wanted, ranges }) = multiplexing {
-        let Some(multiplexor) = by_name.get(wanted.as_str()).copied() else {
-            return Err(Unselected::UnknownMultiplexor { signal: name(), wanted });
+        let Some(multiplexor) = by_name.get(wanted).copied() else {
+            return Err(Unselected::UnknownMultiplexor { signal: name(), wanted: wanted.to_owned() });
         };
         return Ok(Some(Selector { multiplexor, values: Ranges::new(ranges) }));
     }
-    match signal.multiplexer_indicator {
-        MultiplexIndicator::MultiplexedSignal(value)
-        | MultiplexIndicator::MultiplexorAndMultiplexedSignal(value) => {
-            let multiplexor = only.ok_or_else(|| Unselected::NoMultiplexor(name()))?;
-            Ok(Some(Selector { multiplexor, values: Ranges::new([(value, value)]) }))
-        }
-        MultiplexIndicator::Multiplexor | MultiplexIndicator::Plain => Ok(None),
-    }
+    let Some(value) = signal.selected_by else { return Ok(None) };
+    let multiplexor = only.ok_or_else(|| Unselected::NoMultiplexor(name()))?;
+    Ok(Some(Selector { multiplexor, values: Ranges::new([(value, value)]) }))
 }
 
 /// The same with those values only that the multiplexor can have.
@@ -372,14 +372,5 @@ fn id(written: u64) -> Result<Id, &'static str> {
     match number.checked_sub(1 << 31) {
         Some(number) => Id::extended(number).ok_or("has more than 29 bits"),
         None => Id::standard(number).ok_or("has more than 11 bits"),
-    }
-}
-
-fn numeric(value: NumericValue) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a range in decimals")]
-    match value {
-        NumericValue::Uint(value) => value as f64,
-        NumericValue::Int(value) => value as f64,
-        NumericValue::Double(value) => value,
     }
 }

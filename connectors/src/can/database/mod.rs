@@ -1,11 +1,12 @@
-//! DBC files: what is on a bus. `text` cuts a file into statements, `parse` has each of them read by can-dbc,
-//! `compile` makes messages that can be decoded.
+//! DBC files: what is on a bus. `text` cuts a file into statements, `parse` reads each of them with a
+//! `reader`, `compile` makes messages that can be decoded.
 //!
 //! A file whose syntax is wrong is refused. A message that contradicts itself (a signal behind the end of its
 //! frame, a factor of 0) is left out, and all others can be used: see [`Database::problems`].
 
 mod compile;
 mod parse;
+mod reader;
 mod text;
 
 use std::collections::HashMap;
@@ -45,6 +46,8 @@ pub struct Database {
     by_signal: HashMap<Arc<str>, Vec<(usize, usize)>>,
     /// why messages cannot be used, by name
     left_out: HashMap<String, Diagnostic>,
+    /// their signals, and whose they are
+    left_out_signals: HashMap<Arc<str>, Vec<String>>,
     problems: Vec<Diagnostic>,
 }
 
@@ -125,8 +128,27 @@ impl Database {
             let message = self.message(message)?;
             return Ok(vec![(message, message.signal(signal)?)]);
         }
+        if let Some(message) = self.left_out(Some(name)).first()
+            && let Some(reason) = self.left_out.get(*message)
+        {
+            return Err(Unresolved {
+                message: format!("no message that can be used has a signal `{name}`"),
+                help: Some(reason.to_string()),
+            });
+        }
         let known = self.by_signal.keys().map(AsRef::as_ref);
         Err(Unresolved { message: format!("no message has a signal `{name}`"), help: near(name, known) })
+    }
+
+    /// The names of the messages that have this signal, or any, and cannot be used.
+    #[must_use]
+    pub fn left_out(&self, signal: Option<&str>) -> Vec<&str> {
+        let Some(signal) = signal else {
+            let mut names: Vec<&str> = self.left_out.keys().map(String::as_str).collect();
+            names.sort_unstable();
+            return names;
+        };
+        self.left_out_signals.get(signal).into_iter().flatten().map(String::as_str).collect()
     }
 
     /// The message whose frames have this id.
@@ -148,6 +170,13 @@ impl Database {
         };
         let only = || if let [only] = found.as_slice() { self.messages.get(*only) } else { None };
         with(&[source]).or_else(|| with(&[NULL_ADDRESS, GLOBAL])).or_else(only)
+    }
+
+    fn leave_out(&mut self, name: &str, signals: &[Arc<str>], reason: Option<Diagnostic>) {
+        self.left_out.extend(reason.map(|reason| (name.to_owned(), reason)));
+        for signal in signals {
+            self.left_out_signals.entry(Arc::clone(signal)).or_default().push(name.to_owned());
+        }
     }
 
     fn named<'a>(&'a self, places: &'a [usize]) -> impl Iterator<Item = &'a Message> {
@@ -190,6 +219,10 @@ fn read(bytes: &[u8]) -> Result<(Vec<Compiled>, Vec<Flaw>), Unread> {
     Ok(compile(parsed))
 }
 
+fn names(message: &Message) -> Vec<Arc<str>> {
+    message.signals.iter().map(|signal| Arc::clone(&signal.name)).collect()
+}
+
 fn diagnostic(file: &str, flaw: Flaw) -> Diagnostic {
     Diagnostic::new(file, flaw.message).at(flaw.place).help(flaw.help)
 }
@@ -217,7 +250,7 @@ impl Joining {
                     });
                     let told: Vec<Diagnostic> = flaws.map(|flaw| diagnostic(file, flaw)).collect();
                     let reason = told.first().cloned();
-                    self.database.left_out.extend(reason.map(|reason| (compiled.name, reason)));
+                    self.database.leave_out(&compiled.name, &compiled.left_out, reason);
                     problems.extend(told);
                 }
             }
@@ -251,7 +284,7 @@ impl Joining {
         );
         let help = "take one of them out, or name only one of the files".to_owned();
         let problem = Diagnostic::new(file, what).at(place).help(help);
-        self.database.left_out.insert(message.name.to_string(), problem.clone());
+        self.database.leave_out(&message.name, &names(&message), Some(problem.clone()));
         if self.database.problems.len() < MOST_TOLD {
             self.database.problems.push(problem.clone().warning());
         }
@@ -265,7 +298,7 @@ impl Joining {
         database.by_id.clear();
         for (at, message) in messages.into_iter().enumerate() {
             if let Some(problem) = doubles.get(&at) {
-                database.left_out.insert(message.name.to_string(), problem.clone());
+                database.leave_out(&message.name, &names(&message), Some(problem.clone()));
                 continue;
             }
             let at = database.messages.len();

@@ -16,7 +16,7 @@ pub(super) struct Flaw {
 /// Far more than the databases of whole vehicles have.
 pub(super) const MOST_BYTES: usize = 32 << 20;
 
-/// Parsing takes about a hundred times the memory of its text, for as long as it lasts.
+/// Far more than the greatest message has.
 const MOST_BYTES_OF_A_STATEMENT: usize = 1 << 20;
 
 /// The text of a file: UTF-8, or else Windows-1252, which the editors of such files write.
@@ -54,25 +54,10 @@ pub(super) struct Statement<'t> {
 }
 
 impl Statement<'_> {
-    /// The place of byte `offset` in the statement.
+    /// The place in the file of byte `offset` of the statement.
     pub(super) fn place(&self, offset: usize) -> Place {
-        self.shifted(Place::of_offset(self.text, offset))
-    }
-
-    /// The place in the file of `place` in the statement.
-    pub(super) fn shifted(&self, place: Place) -> Place {
+        let place = Place::of_offset(self.text, offset);
         Place { line: self.line + place.line - 1, column: place.column }
-    }
-
-    /// The place of signal number `at` of a message.
-    pub(super) fn signal(&self, at: usize) -> Place {
-        let mut offset = 0;
-        let mut signals = self.text.split_inclusive('\n').filter_map(|line| {
-            let begin = offset + line.len() - line.trim_start().len();
-            offset += line.len();
-            (first_word(line) == SIGNAL).then_some(begin)
-        });
-        self.place(signals.nth(at).unwrap_or(0))
     }
 }
 

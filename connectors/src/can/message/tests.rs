@@ -57,12 +57,60 @@ fn values_that_do_not_fit_are_refused_with_signal_value_and_range() {
         let error = message.encode(&[(at, value)]).unwrap_err();
         assert!(error.contains(words), "{error}");
     }
-    // What it rounds to is in the range, as its last digit is.
-    assert!(message.encode(&[(1, Value::Float(5.04))]).is_ok());
     assert_eq!(
         message.signal("Temprature").unwrap_err().help.as_deref(),
         Some("did you mean `Temperature`?")
     );
+}
+
+/// Not even by less than half a step: it would be another value that is sent.
+#[test]
+fn what_is_outside_is_refused_before_it_is_rounded() {
+    let table = "VAL_ 256 S 255 \"not available\" ;";
+    let error = |signal: &str, value| {
+        message(signal, table)
+            .encode(&[(0, value)])
+            .map_err(|why| why.split_once(": ").map(|(_, why)| why.to_owned()).unwrap())
+    };
+    let signal = r#" SG_ S : 0|8@1+ (0.1,0) [0|25] "" X"#;
+    assert_eq!(error(signal, Value::Float(25.04)), Err("the database allows 0 to 25".into()));
+    assert_eq!(error(signal, Value::Float(-0.04)), Err("its 8 bits hold 0 to 25.5".into()));
+    assert_eq!(error(signal, Value::Float(25.54)), Err("its 8 bits hold 0 to 25.5".into()));
+    assert_eq!(error(signal, Value::Float(25.46)), Err("the database allows 0 to 25".into()));
+    assert_eq!(error(signal, Value::Float(25.5)).unwrap()[0], 255, "what the table names is meant");
+    assert_eq!(error(signal, Value::Float(24.96)).unwrap()[0], 250);
+    let coarse = r#" SG_ S : 0|8@1+ (2,0) [0|5] "" X"#;
+    let why = "its nearest step is 6, and the database allows 0 to 5";
+    assert_eq!(error(coarse, Value::Float(5.0)), Err(why.into()));
+    assert_eq!(error(coarse, Value::Float(4.9)).unwrap()[0], 2);
+}
+
+/// IEEE 754 binary64 has 53 bits of significand.
+#[test]
+fn what_a_float64_does_not_hold_is_refused() {
+    let scaled = message(r#" SG_ S : 0|64@1- (0.5,0) [0|0] "" X"#, "");
+    let plain = message(r#" SG_ S : 0|64@1- (1,0) [0|0] "" X"#, "");
+    let beyond = (1_i64 << 53) + 1;
+    assert!(scaled.encode(&[(0, Value::Int(beyond))]).unwrap_err().contains("2^53"));
+    assert!(scaled.encode(&[(0, Value::Float(1e18))]).unwrap_err().contains("2^53"));
+    assert!(plain.encode(&[(0, Value::Float(1e18))]).unwrap_err().contains("2^53"));
+    assert!(plain.encode(&[(0, Value::Float(1e19))]).unwrap_err().contains("its 64 bits hold"));
+    let payload = scaled.encode(&[(0, Value::Int(1 << 51))]).unwrap();
+    assert_eq!(payload, (1_u64 << 52).to_le_bytes());
+    assert_eq!(plain.encode(&[(0, Value::Int(beyond))]).unwrap(), beyond.to_le_bytes());
+}
+
+/// IEEE 754: exponents of ones alone are infinite, or not a number.
+#[test]
+fn infinite_floats_have_no_value() {
+    let plain = message(r#" SG_ S : 0|32@1- (1,0) [0|0] "" X"#, "SIG_VALTYPE_ 256 S : 1;");
+    let scaled = message(r#" SG_ S : 0|64@1- (10,0) [0|0] "" X"#, "SIG_VALTYPE_ 256 S : 2;");
+    let read = |message: &Message, bits: u64| message.signals[0].value(bits);
+    assert_eq!(read(&plain, 0x7f80_0000), Err(Absent::Infinite));
+    assert_eq!(read(&plain, 0xff80_0000), Err(Absent::Infinite));
+    assert_eq!(read(&plain, 0x7fc0_0000), Err(Absent::NotANumber));
+    assert_eq!(read(&plain, 0x3fc0_0000), Ok(Value::Float(1.5)));
+    assert_eq!(read(&scaled, f64::MAX.to_bits()), Err(Absent::Infinite));
 }
 
 #[test]

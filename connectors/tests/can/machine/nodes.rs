@@ -48,17 +48,19 @@ async fn nodes_are_asked_with_iso_tp() {
         ("22 F1 91", "7F 22 31"),
     ])
     .await;
-    let node = json!({ "tx": 0x7e0, "rx": 0x7e8 });
-    let stream = |request: &str, fields: Value| {
-        json!({
-            "isotp": node, "request": request, "every": "100ms", "timeout": "2s", "quality": true,
-            "fields": fields,
-        })
+    let stream = |mut stream: Value| {
+        let more = json!({ "every": "100ms", "timeout": "2s", "quality": true });
+        stream.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        stream
     };
+    let refused = json!({
+        "isotp": { "tx": 0x7e0, "rx": 0x7e8 }, "request": "22 F1 91",
+        "fields": { "x": { "at": 3, "type": "uint8" } },
+    });
     let mut rig = Setup::interface("vcan0")
-        .stream("engine", stream("01 0C", json!({ "rpm": { "at": 2, "type": "uint16", "scale": 0.25 } })))
-        .stream("vin", stream("22 F1 90", json!({ "vin": { "at": 3, "type": "string" } })))
-        .stream("none", stream("22 F1 91", json!({ "x": { "at": 3, "type": "uint8" } })))
+        .stream("engine", stream(documented("engine")))
+        .stream("vehicle", stream(documented("vehicle")))
+        .stream("none", stream(refused))
         .run();
     let row = rig.row_where(|row| row["quality"] == "good" && row.get("rpm").is_some()).await;
     assert_eq!(row, json!({ "rpm": 1726.0, "quality": "good", "fault": Value::Null }));
@@ -71,6 +73,15 @@ async fn nodes_are_asked_with_iso_tp() {
     let row = rig.row_where(|row| row["fault"].as_str().is_some_and(|why| why.contains("no answer"))).await;
     assert!(row["fault"].as_str().unwrap().contains("0x7e8"), "{row}");
     rig.end().await;
+}
+
+/// A stream of the manual's page.
+fn documented(stream: &str) -> Value {
+    let page = include_str!("../../../../docs/can.md");
+    let blocks = page.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let block = blocks.into_iter().find(|block| block.contains(&format!("[streams.{stream}]")));
+    let config: Value = toml::from_str(block.expect("the page has it")).unwrap();
+    config["streams"][stream].clone()
 }
 
 fn rig_refused(row: &Value) -> bool {
