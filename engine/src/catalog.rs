@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use tidegate_core::FieldType;
-use tidegate_rules::{Catalog, OutputColumns};
+use tidegate_rules::{Catalog, OutputColumns, Plugins};
 
 use crate::config::{Config, Stream};
 use crate::system;
@@ -56,5 +56,10 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
         outputs: outputs.collect(),
         uplink: !config.uplinks.is_empty(),
         uplink_rules,
+        plugins: Plugins {
+            compiled: None,
+            trusted_keys: config.rules.trusted_keys.clone(),
+            must_be_signed: config.rules.require_signed_plugins,
+        },
     }
 }

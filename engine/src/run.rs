@@ -20,6 +20,7 @@ use crate::error::RunError;
 use crate::management::desk::Heartbeat;
 use crate::outputs::Outputs;
 use crate::rules::book::RuleBook;
+use crate::rules::compiled::CompiledFiles;
 use crate::rules::directory::RulesHandle;
 use crate::rules::router::Router;
 use crate::rules::tables::adopt_copies;
@@ -120,8 +121,10 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let wakes = Wakes::new(config.rules.workers.get());
     let workers = start_workers(&config.rules, &router, &wakes, &status, &draining, &mut supervisor)?;
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
-    let mut book = RuleBook::new(catalog(config, &columns), config.rules.workers.get(), Arc::clone(&status))
-        .compiled_by(world.compile());
+    let mut catalog = catalog(config, &columns);
+    catalog.plugins.compiled = Some(Arc::new(CompiledFiles::below(&config.data_dir, Arc::clone(&disk))));
+    let mut book =
+        RuleBook::new(catalog, config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
     let kept = Kept::from_config(config);
     let columns = inputs(config, &schemas);
     let journal = Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers).await?;

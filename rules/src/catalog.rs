@@ -1,6 +1,8 @@
 //! The streams, tables and outputs that a rule may name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
@@ -24,6 +26,29 @@ pub struct Catalog {
     pub uplink: bool,
     /// The rules whose rows some uplink takes. `None`: all.
     pub uplink_rules: Option<BTreeSet<String>>,
+    /// What the box has, and asks for, where rules are plugins.
+    pub plugins: Plugins,
+}
+
+/// What rules that are plugins find on a box.
+#[derive(Debug, Clone, Default)]
+pub struct Plugins {
+    /// Who keeps what was compiled; `None`: it is compiled each time.
+    pub compiled: Option<Arc<dyn CompiledPlugins>>,
+    /// Public keys as minisign prints them. A signature by any of them is good.
+    pub trusted_keys: Vec<String>,
+    /// Whether a plugin without a signature is refused.
+    pub must_be_signed: bool,
+}
+
+/// Keeps compiled plugins. What it hands out is looked at before it is used, and what it cannot keep is
+/// compiled again. But whoever else can write there can have any code run.
+pub trait CompiledPlugins: fmt::Debug + Send + Sync {
+    /// What was put in under `key`: letters, digits and hyphens.
+    fn get(&self, key: &str) -> Option<Vec<u8>>;
+
+    /// Keeps `code` under `key`, instead of what was there.
+    fn put(&self, key: &str, code: &[u8]);
 }
 
 /// What an output asks of a rule's rows.

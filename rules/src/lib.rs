@@ -11,6 +11,7 @@
 //! * [`options`]: the options that rules of every language have.
 //! * [`index`]: which of many rules a batch concerns.
 //! * [`sql`]: SQL text -> logical plan -> stages that run on Arrow batches.
+//! * [`wasm`]: plugins, in whatever language they were written.
 //!
 //! A rule is a deterministic function of the rows it is handed: this crate has no clock, no file system, no
 //! network and no runtime.
@@ -27,12 +28,13 @@ pub mod rule;
 pub mod source;
 pub mod sql;
 pub mod target;
-#[allow(dead_code)] // until the first language with timers
+#[cfg_attr(not(feature = "wasm"), allow(dead_code))] // SQL has none
 mod timers;
 mod types;
+pub mod wasm;
 
 pub use capability::{Indexed, Keeping, Lookups, Shared, Sharing, Silences};
-pub use catalog::{Catalog, OutputColumns};
+pub use catalog::{Catalog, CompiledPlugins, OutputColumns, Plugins};
 pub use evaluation::is_evaluating;
 pub use fence::Fence;
 pub use options::{DeliveryPolicy, Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull};
@@ -73,6 +75,7 @@ pub struct Compiled {
 pub fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, CompileError> {
     let Compiled { options, rule, warnings } = match source.language() {
         Language::Sql => sql::compile(file, source, catalog)?,
+        Language::Wasm => wasm::compile(file, source, catalog)?,
     };
     let rule = Box::new(limit::Limited::new(rule, &options));
     Ok(Compiled { options, rule, warnings })

@@ -161,7 +161,7 @@ pub enum Mode {
 pub(crate) type Key = (&'static str, &'static str, &'static str);
 
 impl Options {
-    const KEYS: &[Key] = &[
+    pub(crate) const KEYS: &[Key] = &[
         ("description", "text", "description = \"Starts the cooling pump\""),
         ("mode", "\"active\", \"shadow\" or \"off\"", "mode = \"shadow\""),
         ("max_state", "a size", "max_state = \"64MiB\""),
@@ -189,14 +189,17 @@ impl Options {
 
     /// What they say, in `lines`, that has effects beyond the rule.
     pub(crate) fn warnings(&self, lines: &OptionLines<'_>) -> Vec<Diagnostic> {
-        if self.when_full != Some(WhenFull::Block) {
-            return Vec::new();
-        }
+        let waits = self.waiting_for_the_buffer();
+        waits.into_iter().map(|(what, help)| lines.warning("when_full", what, help)).collect()
+    }
+
+    /// What comes of it, and what is better, if `when_full` has all wait for the buffer.
+    pub(crate) fn waiting_for_the_buffer(&self) -> Option<(&'static str, &'static str)> {
         let what =
             "when the buffer is full, the rule waits, and in the end all streams and outputs wait with it";
         let help = "write `when_full = \"drop_oldest\"` or \"thin_out\", which go on and tell the cloud of \
             the gap, unless to stand still is better";
-        vec![lines.warning("when_full", what, help)]
+        (self.when_full == Some(WhenFull::Block)).then_some((what, help))
     }
 }
 

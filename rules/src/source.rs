@@ -14,17 +14,20 @@ use tidegate_core::Diagnostic;
 pub enum Language {
     /// SQL:2016 for streams.
     Sql,
+    /// Whatever becomes a WebAssembly component.
+    Wasm,
 }
 
 impl Language {
     /// Each of them.
-    pub const ALL: [Self; 1] = [Self::Sql];
+    pub const ALL: [Self; 2] = [Self::Sql, Self::Wasm];
 
     /// How the names of its files end. Nothing else says what a file is written in.
     #[must_use]
     pub fn extension(self) -> &'static str {
         match self {
             Self::Sql => "sql",
+            Self::Wasm => "wasm",
         }
     }
 
@@ -35,11 +38,23 @@ impl Language {
         Self::ALL.into_iter().find(|language| extension == language.extension())
     }
 
+    /// How the name of the file ends that belongs to one of this language, and says what options of other
+    /// languages say.
+    #[must_use]
+    pub fn manifest_extension(self) -> Option<&'static str> {
+        match self {
+            Self::Wasm => Some("toml"),
+            _ => None,
+        }
+    }
+
     /// Longer sources are not read: nobody means them.
     #[must_use]
     pub fn max_bytes(self) -> u64 {
         match self {
             Self::Sql => 1 << 20,
+            // An interpreter of Python, three times over.
+            Self::Wasm => 64 << 20,
         }
     }
 }

@@ -51,6 +51,11 @@ impl Timers {
         }
     }
 
+    /// Whether there is one called `tag`.
+    pub(crate) fn contains(&self, tag: &str) -> bool {
+        self.tags.contains_key(tag)
+    }
+
     /// When the next one is due.
     pub(crate) fn next(&self) -> Option<i64> {
         self.due.first().map(|(at, _)| *at)

@@ -94,12 +94,22 @@ pub(super) struct RulesTable {
     pub(super) workers: NonZeroUsize,
     /// How long a call of a rule may take, with one row or a batch of them, before the rule is stopped.
     pub(super) time_limit: Span,
+    /// Public keys of minisign. A plugin that is signed must be so by one of them.
+    pub(super) trusted_keys: Vec<String>,
+    /// Whether plugins that are not signed are refused.
+    pub(super) require_signed_plugins: bool,
 }
 
 impl Default for RulesTable {
     fn default() -> Self {
         let time_limit = Span(Duration::from_secs(5));
-        Self { dir: "rules".into(), workers: NonZeroUsize::MIN, time_limit }
+        Self {
+            dir: "rules".into(),
+            workers: NonZeroUsize::MIN,
+            time_limit,
+            trusted_keys: Vec::new(),
+            require_signed_plugins: false,
+        }
     }
 }
 

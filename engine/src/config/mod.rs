@@ -146,6 +146,10 @@ pub struct Rules {
     pub workers: NonZeroUsize,
     /// How long a call of a rule may take.
     pub time_limit: Span,
+    /// Public keys of minisign that plugins may be signed with.
+    pub trusted_keys: Vec<String>,
+    /// Whether plugins that are not signed are refused.
+    pub require_signed_plugins: bool,
 }
 
 /// `[buffer]`: the SQLite database that keeps results until the uplink took them.

@@ -111,6 +111,8 @@ fn the_least_that_a_box_needs_is_its_name() {
             dir: "/etc/tidegate/rules".into(),
             workers: NonZeroUsize::MIN,
             time_limit: Span(std::time::Duration::from_secs(5)),
+            trusted_keys: Vec::new(),
+            require_signed_plugins: false,
         }
     );
     assert_eq!(config.buffer.path, Path::new("/etc/tidegate/data/buffer.db"));

@@ -505,7 +505,7 @@ impl Validator<'_, '_> {
     fn rules(&mut self, table: &Table<'_>) -> Option<Rules> {
         let keys: RulesTable = table.read(&[], self.report)?;
         self.check_at_most(keys.workers, MOST_WORKERS, "workers", table);
-        let dir = self.base_dir.join(keys.dir);
+        let dir = self.base_dir.join(&keys.dir);
         if table.contains("dir") && !dir.is_dir() {
             let help =
                 "make it with `mkdir`, or correct the path; relative paths start at the directory of the \
@@ -525,7 +525,15 @@ impl Validator<'_, '_> {
                 "a machine that is busy for a moment would stop rules that do nothing wrong".to_owned(),
             );
         }
-        Some(Rules { dir, workers: keys.workers, time_limit: keys.time_limit })
+        if keys.require_signed_plugins && keys.trusted_keys.is_empty() {
+            self.report.error(
+                &table.span_of(&["require_signed_plugins"]),
+                "plugins must be signed, and there is no key that is trusted".to_owned(),
+                "name public keys with `trusted_keys = [\"RW..\"]`".to_owned(),
+            );
+        }
+        let RulesTable { dir: _, workers, time_limit, trusted_keys, require_signed_plugins } = keys;
+        Some(Rules { dir, workers, time_limit, trusted_keys, require_signed_plugins })
     }
 
     fn buffer(&mut self, keys: BufferTable, table: &Table<'_>, data_dir: &Path) -> Buffer {

@@ -32,7 +32,7 @@ use crate::rules::book::RuleBook;
 use crate::rules::tables::TableFiles;
 use crate::sequence::edit::{Edited, Placed};
 pub use files::strays;
-use files::{Listed, Stamp, ambiguous, list, read, rule_name, stamp, unreadable};
+use files::{Listed, Stamp, ambiguous, list, read, stamp, touched_rule, unreadable};
 
 /// Events of one save come together within this time.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -451,8 +451,10 @@ fn take_note(
     let table_file = |path: &Path| {
         path.file_name().and_then(OsStr::to_str).filter(|name| tables.contains(*name)).map(str::to_owned)
     };
-    for name in
-        event.paths.iter().filter_map(|path| rule_name(path).map(str::to_owned).or_else(|| table_file(path)))
+    for name in event
+        .paths
+        .iter()
+        .filter_map(|path| touched_rule(path).map(str::to_owned).or_else(|| table_file(path)))
     {
         let name = name.as_str();
         match event.kind {

@@ -1,6 +1,5 @@
 //! The streams and the table that these tests run on, and how they drive a rule.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -191,8 +190,6 @@ pub fn catalog() -> Catalog {
         ]
         .into(),
         tables: [("limits".to_owned(), Some(limits_schema())), ("settings".to_owned(), None)].into(),
-        inferred: BTreeSet::new(),
-        by_arrival: BTreeSet::new(),
         derived: [("hot".to_owned(), Arc::new(hot))].into(),
         outputs: [
             ("cooling_pump".to_owned(), OutputColumns { required: vec!["device".into()], accepted: None }),
@@ -201,6 +198,7 @@ pub fn catalog() -> Catalog {
         .into(),
         uplink: true,
         uplink_rules: None,
+        ..Catalog::default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! SQL rules against stock DataFusion, what they refuse, and what the documents show.
+//! SQL rules against stock DataFusion, what they refuse, and what the documents show; plugins in a process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod behaviour;
@@ -16,6 +16,8 @@ mod oracle;
 mod over;
 mod patterns;
 mod patterns_oracle;
+#[cfg(feature = "wasm-compile")]
+mod plugins;
 mod refusals;
 mod silence;
 mod state_limit;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidegate_core::Diagnostic;
+use tidegate_rules::wasm::pack;
 use tidegate_rules::{Language, Source};
 
 /// Files by the name of the rule that they are.
@@ -52,7 +53,12 @@ fn stray(path: &Path) -> Option<Diagnostic> {
     if name.starts_with('.') || is_rule(path) {
         return None;
     }
-    let (what, help) = if path.is_dir() {
+    let (what, help) = if touched_rule(path).is_some() && path.is_file() {
+        if Language::ALL.iter().any(|language| path.with_extension(language.extension()).is_file()) {
+            return None;
+        }
+        ("there is no plugin beside this manifest".to_owned(), "put it there, or delete the manifest")
+    } else if path.is_dir() {
         let mut inside = fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
         inside.find(|path| is_rule(path))?;
         ("rules in folders are not read".to_owned(), "move them into the rules directory itself")
@@ -64,6 +70,17 @@ fn stray(path: &Path) -> Option<Diagnostic> {
         (what, "rename it")
     };
     Some(Diagnostic::new(path.display().to_string(), what).help(help.to_owned()).warning())
+}
+
+/// The rule that a change of the file at `path` may be a change of.
+pub(super) fn touched_rule(path: &Path) -> Option<&str> {
+    let of_manifest = || {
+        let extension = path.extension()?;
+        let has_such =
+            |language: &Language| language.manifest_extension().is_some_and(|ending| extension == ending);
+        Language::ALL.iter().find(|language| has_such(language)).and_then(|_| visible_stem(path))
+    };
+    rule_name(path).or_else(of_manifest)
 }
 
 pub(super) fn rule_name(path: &Path) -> Option<&str> {
@@ -78,9 +95,15 @@ pub(super) fn ambiguous(name: &str, paths: &[PathBuf]) -> Diagnostic {
         .help("give one of them another name, or delete it".to_owned())
 }
 
-/// What tells a changed file without reading it.
+/// What tells a changed rule without reading it.
 #[derive(PartialEq, Eq, Clone, Copy)]
 pub(super) struct Stamp {
+    file: FileStamp,
+    manifest: Option<FileStamp>,
+}
+
+#[derive(PartialEq, Eq, Clone, Copy)]
+struct FileStamp {
     inode: u64,
     len: u64,
     mtime: (i64, i64),
@@ -91,16 +114,22 @@ impl Stamp {
     /// Whether it is that of the same file with the same content, wherever it lies by now and whoever may
     /// read it.
     pub(super) fn is_of_same_file(&self, other: &Self) -> bool {
-        (self.inode, self.len, self.mtime) == (other.inode, other.len, other.mtime)
+        let what = |stamp: &Self| (stamp.file.inode, stamp.file.len, stamp.file.mtime);
+        what(self) == what(other)
     }
 }
 
 pub(super) fn stamp(path: &Path) -> Option<Stamp> {
-    fs::metadata(path).ok().map(|meta| stamp_of(&meta))
+    fs::metadata(path).ok().map(|meta| stamp_of(path, &meta))
 }
 
-fn stamp_of(meta: &fs::Metadata) -> Stamp {
-    Stamp {
+fn stamp_of(path: &Path, meta: &fs::Metadata) -> Stamp {
+    let manifest = manifest_path(path).and_then(|path| fs::metadata(path).ok());
+    Stamp { file: file_stamp(meta), manifest: manifest.as_ref().map(file_stamp) }
+}
+
+fn file_stamp(meta: &fs::Metadata) -> FileStamp {
+    FileStamp {
         inode: meta.ino(),
         len: meta.len(),
         mtime: (meta.mtime(), meta.mtime_nsec()),
@@ -129,8 +158,33 @@ pub(super) fn read(path: &Path) -> Result<(Source, Stamp), Diagnostic> {
     if meta.len() > most {
         return Err(cannot(format!("the rule is {} bytes long; more than {most} are not read", meta.len())));
     }
-    let bytes = fs::read(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
-    Ok((Source::new(language, bytes), stamp_of(&meta)))
+    // Before what it says: what is written meanwhile is read again.
+    let stamp = stamp_of(path, &meta);
+    let mut bytes = fs::read(path).map_err(|error| cannot(format!("cannot read the rule: {error}")))?;
+    if let Some(manifest) = manifest_path(path).filter(|manifest| manifest.exists()) {
+        bytes = pack(&bytes, &read_manifest(&manifest)?);
+    }
+    Ok((Source::new(language, bytes), stamp))
+}
+
+/// Where the manifest of the rule at `path` is, if rules of its language have one.
+fn manifest_path(path: &Path) -> Option<PathBuf> {
+    Some(path.with_extension(Language::from_path(path)?.manifest_extension()?))
+}
+
+/// Longer manifests are not read: nobody means them.
+const LONGEST_MANIFEST: u64 = 1 << 20;
+
+fn read_manifest(path: &Path) -> Result<String, Diagnostic> {
+    let cannot = |why: String| {
+        let what = format!("cannot read the plugin's manifest: {why}");
+        Diagnostic::new(path.display().to_string(), what)
+    };
+    let meta = fs::metadata(path).map_err(|error| cannot(error.to_string()))?;
+    if !meta.is_file() || meta.len() > LONGEST_MANIFEST {
+        return Err(cannot(format!("it is no file of at most {LONGEST_MANIFEST} bytes")));
+    }
+    fs::read_to_string(path).map_err(|error| cannot(error.to_string()))
 }
 
 pub(super) fn unreadable(dir: &Path, error: &io::Error) -> Diagnostic {

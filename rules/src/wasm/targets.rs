@@ -1,0 +1,237 @@
+//! What a plugin writes to, and how its rows become a rule's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{self, Schema};
+use arrow::error::ArrowError;
+use tidegate_core::{Rows, Seqs};
+
+use super::columns::{Field, Kind, Table, WrittenOut};
+use super::manifest::Written;
+use crate::rule::Emissions;
+use crate::target::{Fit, Target, Unfit};
+use crate::{Catalog, OutputColumns};
+
+/// The targets of a plugin, in the order of its manifest.
+#[derive(Debug)]
+pub(super) struct Targets {
+    targets: Vec<Columns>,
+    /// what is known of them, and of nothing else
+    catalog: Catalog,
+}
+
+#[derive(Debug)]
+struct Columns {
+    target: Target,
+    fields: Vec<Field>,
+}
+
+/// Rows that one call of `write` gave.
+#[derive(Debug)]
+pub(super) struct Write {
+    target: usize,
+    /// places of the columns that it gave
+    shape: Vec<u32>,
+    /// one a row
+    seqs: Vec<u64>,
+    rows: RecordBatch,
+}
+
+impl Targets {
+    pub(super) fn new() -> Self {
+        Self { targets: Vec::new(), catalog: Catalog::default() }
+    }
+
+    /// Adds the next one. Returns its columns that no plugin can write.
+    ///
+    /// # Errors
+    /// When there is none of the name, or nobody knows what its columns are; with what to do.
+    pub(super) fn add(
+        &mut self,
+        written: &Written,
+        catalog: &Catalog,
+    ) -> Result<Vec<String>, (String, String)> {
+        let name = &written.name;
+        let target = Target::find(name, catalog).map_err(|unfit| match unfit {
+            Unfit::Name { what, help } => (what, help),
+            other => (other.to_string(), "write to another target".to_owned()),
+        })?;
+        if self.targets.iter().any(|known| known.target == target) {
+            return Err((format!("`{name}` stands in `writes` twice"), "leave one of them out".to_owned()));
+        }
+        let declared = match &target {
+            Target::Stream(stream) => {
+                let schema = catalog.derived.get(&**stream).cloned();
+                self.catalog.derived.extend(schema.clone().map(|schema| (stream.to_string(), schema)));
+                schema
+            }
+            Target::Output(output) => {
+                let known = catalog.outputs.get(&**output).cloned().unwrap_or_else(OutputColumns::default);
+                let accepted = known.accepted.clone();
+                self.catalog.outputs.insert(output.to_string(), known);
+                accepted
+            }
+            Target::Uplink => None,
+        };
+        self.catalog.uplink = true;
+        let (fields, left_out) = fields(name, declared.as_deref(), written)?;
+        self.targets.push(Columns { target, fields });
+        Ok(left_out)
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().map(|columns| &columns.target)
+    }
+
+    /// As a plugin is told of them.
+    pub(super) fn tables(&self) -> Vec<Table> {
+        let table = |columns: &Columns| Table {
+            name: columns.target.name().to_owned(),
+            fields: columns.fields.clone(),
+        };
+        self.targets.iter().map(table).collect()
+    }
+
+    /// The rows that a plugin gives: `causes` names a row for each, of those that have the numbers `seqs`.
+    ///
+    /// # Errors
+    /// When they are not what the target takes.
+    pub(super) fn write(
+        &self,
+        target: u32,
+        causes: &[u32],
+        mut columns: Vec<WrittenOut>,
+        (seqs, given): (&Seqs, u32),
+    ) -> Result<Write, String> {
+        let place = target as usize;
+        let known = self.targets.get(place);
+        let Columns { target, fields } = known.ok_or_else(|| {
+            format!("it wrote to target {target}, and has {} (from 0 on)", self.targets.len())
+        })?;
+        if !causes.is_sorted() {
+            return Err(format!("`causes` of what it wrote to `{target}` decrease"));
+        }
+        if let Some(cause) = causes.last().filter(|cause| **cause >= given) {
+            return Err(format!(
+                "it wrote to `{target}` because of row {cause}, and was given {given} (from 0 on)"
+            ));
+        }
+        columns.sort_by_key(|column| column.field);
+        let (mut shape, mut arrays, mut written) = (Vec::new(), Vec::new(), Vec::new());
+        for WrittenOut { field: at, column } in columns {
+            let Some(field) = fields.get(at as usize) else {
+                return Err(format!(
+                    "it wrote column {at} of `{target}`, which has {} (from 0 on)",
+                    fields.len()
+                ));
+            };
+            if shape.last() == Some(&at) {
+                return Err(format!("it wrote column `{}` of `{target}` twice", field.name));
+            }
+            let array = column
+                .into_array(field.kind, causes.len())
+                .map_err(|why| format!("column `{}` of `{target}` {why}", field.name))?;
+            shape.push(at);
+            written.push(datatypes::Field::new(&field.name, field.kind.data_type(), true));
+            arrays.push(array);
+        }
+        if shape.is_empty() {
+            return Err(format!("it wrote rows without a column to `{target}`"));
+        }
+        let rows = self.fitted(target, Arc::new(Schema::new(written)), arrays)?;
+        let seqs = causes.iter().map(|cause| seqs.get(*cause as usize)).collect();
+        Ok(Write { target: place, shape, seqs, rows })
+    }
+
+    fn fitted(
+        &self,
+        target: &Target,
+        schema: Arc<Schema>,
+        columns: Vec<ArrayRef>,
+    ) -> Result<RecordBatch, String> {
+        let fit = Fit::new(target, &schema, &self.catalog)
+            .map_err(|unfit| format!("what it wrote does not fit: {unfit}"))?;
+        RecordBatch::try_new(schema, columns)
+            .and_then(|rows| fit.apply(&rows))
+            .map_err(|error| format!("what it wrote to `{target}` does not fit: {error}"))
+    }
+
+    /// Adds what was written in one call of the rule: by target, then by the columns that are there, then in
+    /// the order of the rows that led to it. So what follows from a row stands in one order, wherever the
+    /// batch was cut.
+    ///
+    /// # Errors
+    /// When Arrow refuses, which it has no reason to.
+    pub(super) fn emit(&self, writes: Vec<Write>, out: &mut Emissions) -> Result<(), ArrowError> {
+        let mut groups: BTreeMap<(usize, Vec<u32>), (Vec<u64>, Vec<RecordBatch>)> = BTreeMap::new();
+        for Write { target, shape, seqs, rows } in writes {
+            let group = groups.entry((target, shape)).or_default();
+            group.0.extend(seqs);
+            group.1.push(rows);
+        }
+        for ((target, _), (mut seqs, batches)) in groups {
+            let (Some(columns), Some(first)) = (self.targets.get(target), batches.first()) else { continue };
+            let mut batch = match batches.as_slice() {
+                [one] => one.clone(),
+                _ => concat_batches(first.schema_ref(), &batches)?,
+            };
+            if !seqs.is_sorted() {
+                let mut order: Vec<(u64, u64)> = seqs.iter().copied().zip(0..).collect();
+                // Equal numbers stay in the order of the calls.
+                order.sort_unstable();
+                batch = take_record_batch(
+                    &batch,
+                    &UInt64Array::from_iter_values(order.iter().map(|(_, at)| *at)),
+                )?;
+                seqs.sort_unstable();
+            }
+            out.emit(&columns.target, Rows { batch, seqs: Seqs::list(seqs) });
+        }
+        Ok(())
+    }
+}
+
+impl Write {
+    /// Whether there is no row.
+    pub(super) fn is_empty(&self) -> bool {
+        self.seqs.is_empty()
+    }
+
+    /// About how many bytes they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.get_array_memory_size()
+    }
+}
+
+/// The columns of a target, and those that no plugin can write.
+fn fields(
+    name: &str,
+    declared: Option<&Schema>,
+    written: &Written,
+) -> Result<(Vec<Field>, Vec<String>), (String, String)> {
+    let Some(declared) = declared else {
+        if written.columns.is_empty() {
+            let what = format!("`{name}` takes any columns, so the plugin has to say which it writes");
+            let help = format!("write `[writes.{name}]` and below it `columns = {{ score = \"float64\" }}`");
+            return Err((what, help));
+        }
+        let field = |(name, kind): &(String, _)| Field { name: name.clone(), kind: Kind::from(*kind) };
+        return Ok((written.columns.iter().map(field).collect(), Vec::new()));
+    };
+    if !written.columns.is_empty() {
+        let what = format!("`{name}` has its columns already");
+        return Err((what, "leave `columns` out".to_owned()));
+    }
+    let (mut fields, mut left_out) = (Vec::new(), Vec::new());
+    for field in declared.fields() {
+        match Kind::written(field.data_type()) {
+            Some(kind) => fields.push(Field { name: field.name().clone(), kind }),
+            None => left_out.push(field.name().clone()),
+        }
+    }
+    Ok((fields, left_out))
+}

@@ -1,0 +1,40 @@
+;; Writes the time and the temperature of rows above 80 to target 0. Its input has `ts` and `temperature`.
+(func $init (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 16))
+(func $on_timer (param i32 i32) (result i32) (i32.const 16))
+;; The values of column `$at`, whichever they are.
+(func $values (param $columns i32) (param $at i32) (result i32)
+  (i32.load offset=16 (i32.add (local.get $columns) (i32.shl (local.get $at) (i32.const 5)))))
+;; Column `$field` of what is written: `$many` values at `$values`, of the case `$case`.
+(func $column (param $at i32) (param $field i32) (param $case i32) (param $values i32) (param $many i32)
+  (i32.store (local.get $at) (local.get $field))
+  (i32.store offset=4 (local.get $at) (i32.const 0))
+  (i32.store8 offset=16 (local.get $at) (local.get $case))
+  (i32.store offset=20 (local.get $at) (local.get $values))
+  (i32.store offset=24 (local.get $at) (local.get $many)))
+(func $on_batch (param $input i32) (param $rows i32) (param $columns i32) (param $many i32) (result i32)
+  (local $row i32) (local $out i32) (local $x f64)
+  (local $ts i32) (local $temperature i32) (local $causes i32) (local $times i32) (local $scores i32)
+  (local.set $ts (call $values (local.get $columns) (i32.const 0)))
+  (local.set $temperature (call $values (local.get $columns) (i32.const 1)))
+  (local.set $causes (call $alloc (i32.shl (local.get $rows) (i32.const 2))))
+  (local.set $times (call $alloc (i32.shl (local.get $rows) (i32.const 3))))
+  (local.set $scores (call $alloc (i32.shl (local.get $rows) (i32.const 3))))
+  (block $done
+    (loop $next
+      (br_if $done (i32.ge_u (local.get $row) (local.get $rows)))
+      (local.set $x (f64.load (i32.add (local.get $temperature) (i32.shl (local.get $row) (i32.const 3)))))
+      (if (f64.gt (local.get $x) (f64.const 80))
+        (then
+          (i32.store (i32.add (local.get $causes) (i32.shl (local.get $out) (i32.const 2))) (local.get $row))
+          (i64.store (i32.add (local.get $times) (i32.shl (local.get $out) (i32.const 3)))
+            (i64.load (i32.add (local.get $ts) (i32.shl (local.get $row) (i32.const 3)))))
+          (f64.store (i32.add (local.get $scores) (i32.shl (local.get $out) (i32.const 3))) (local.get $x))
+          (local.set $out (i32.add (local.get $out) (i32.const 1)))))
+      (local.set $row (i32.add (local.get $row) (i32.const 1)))
+      (br $next)))
+  (if (local.get $out)
+    (then
+      (call $column (i32.const 128) (i32.const 0) (i32.const 3) (local.get $times) (local.get $out))
+      (call $column (i32.const 164) (i32.const 1) (i32.const 2) (local.get $scores) (local.get $out))
+      (call $write (i32.const 0) (local.get $causes) (local.get $out) (i32.const 128) (i32.const 2))))
+  (i32.const 16))
