@@ -22,6 +22,16 @@ use crate::{Catalog, CompileError, Compiled, Source, WhenStateFull};
 /// # Errors
 /// See [`crate::compile`].
 pub(crate) fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, CompileError> {
+    compile_with(Runtime::get, file, source, catalog)
+}
+
+/// The same, for plugins that run in another engine than that of the process.
+pub(super) fn compile_with(
+    runtime: impl FnOnce() -> Result<&'static Runtime, String>,
+    file: &str,
+    source: &Source,
+    catalog: &Catalog,
+) -> Result<Compiled, CompileError> {
     let (component, text) = section::unpack(source.bytes());
     let refused = |what: String| CompileError::Wrong(vec![Diagnostic::new(file, what)]);
     check_header(component).map_err(refused)?;
@@ -38,7 +48,7 @@ pub(crate) fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<
         let help = "leave `when_state_full` out, and have the plugin remove what it does not need".to_owned();
         warnings.push(Diagnostic::new(manifest_of(file), what).help(help).warning());
     }
-    let runtime = Runtime::get().map_err(refused)?;
+    let runtime = runtime().map_err(refused)?;
     if let Some(why) = &runtime.interprets {
         let what =
             format!("plugins run thirty times slower here, since memory cannot be made executable: {why}");

@@ -259,6 +259,30 @@ fn timers_and_init_fail_as_rows_do() {
 }
 
 #[test]
+fn it_may_fail_outside_of_what_it_was_called_for() {
+    // `config-schema`, the memory for arguments, and what comes after a call.
+    let with = |what: &str, instead: &str| {
+        let text = include_str!("../../../tests/wasm/plugin.wat");
+        assert!(text.contains(what), "{what}");
+        let text = text.replace(what, instead).replace("{{CODE}}", THRESHOLD).replace("{{VERSION}}", "1.0.0");
+        wat::parse_str(text).unwrap()
+    };
+    let schema = with("(result i32) (i32.const 0))", "(result i32) (unreachable))");
+    let gave_up = "it gave up without a word";
+    assert_eq!(super::super::config_schema(&schema), Err(gave_up.to_owned()));
+    // Nobody asks for it while it runs.
+    assert!(compile(&schema, TO_UPLINK, &catalog()).is_ok());
+    for (what, instead, expected) in [
+        ("(call $alloc (local.get 3))", "(unreachable)", gave_up),
+        ("(call $alloc (local.get 3))", "(i32.const -8)", "realloc return: beyond end of memory"),
+        ("(param i32) (global.set $top (i32.const 65536))", "(param i32) (unreachable)", gave_up),
+    ] {
+        let said = refusal(&with(what, instead), TO_UPLINK, &catalog());
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
 fn what_is_no_plugin_is_refused_with_the_reason() {
     let said = |bytes: &[u8]| {
         refusal(bytes, TO_UPLINK, &catalog()).strip_prefix("rules/a.wasm: ").unwrap_or_default().to_owned()

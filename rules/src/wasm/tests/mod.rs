@@ -215,9 +215,22 @@ fn it_may_refuse_its_configuration() {
 
 #[test]
 fn an_interpreted_plugin_does_the_same() {
-    let runtime: &'static super::runtime::Runtime = Box::leak(Box::new(super::runtime::interpreted()));
-    let code = runtime.load(&component(THRESHOLD), None).unwrap();
-    assert!(super::instance::prepare(runtime, &code).is_ok());
+    let interpreted: &'static super::runtime::Runtime = Box::leak(Box::new(super::runtime::interpreted()));
+    let fails = COUNTER
+        .replace("(call $after (i64.const 1000000000)", "(loop $l (br $l)) (call $after (i64.const 1)");
+    for code in [COUNTER, &fails] {
+        let manifest = format!("{COUNTS}[limits]\nfuel = 5000\n");
+        let source = Source::new(Language::Wasm, pack(&component(code), &manifest));
+        let done = |mut rule: Box<dyn Rule>| {
+            let (out, outcome) = call(&mut rule, &numbers(1, &[1.0, -2.0, 3.0, 4.0]), 0);
+            (counts(&out), out.bad_rows, out.bad_row, out.log, outcome, rule.wakes_at())
+        };
+        let native =
+            done(crate::compile("a.wasm", &source, &catalog()).unwrap_or_else(|_| panic!("native")).rule);
+        let other = super::compile::compile_with(|| Ok(interpreted), "a.wasm", &source, &catalog());
+        assert_eq!(done(other.unwrap_or_else(|_| panic!("interpreted")).rule), native);
+        assert_eq!(native.1, u64::from(code != COUNTER));
+    }
 }
 
 /// Keeps compiled plugins in memory, as a box does on disk.
