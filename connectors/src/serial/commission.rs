@@ -11,11 +11,12 @@ use tidegate_core::diagnostic::did_you_mean;
 use tokio::time::{Instant, sleep_until};
 
 use super::config::{ConnectionConfig, StreamConfig, usual_settings};
-use super::escapes::{hex_dump, unescape};
+use super::escapes::unescape;
 use super::framing::{FrameConfig, Framer, SETTLED, Skipped, Why};
 use super::link::Link;
 use crate::codec::Encoder;
 use crate::commission::{Known, Outcome, Tell, Told};
+use crate::hex::{Hex, dump};
 use crate::port::usb::{self, Found};
 use crate::port::{Dial, Parity, PortConfig};
 use crate::stream::StreamConfig as StreamKind;
@@ -229,10 +230,9 @@ impl Shown<'_> {
         let at = self.begun.elapsed().as_secs_f64();
         let Some((config, decoder)) = &mut self.stream else {
             let line = if self.for_programs {
-                let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-                json!({ "at_s": at, "hex": hex, "text": String::from_utf8_lossy(frame) }).to_string()
+                json!({ "at_s": at, "hex": format!("{:x}", Hex(frame)), "text": String::from_utf8_lossy(frame) }).to_string()
             } else {
-                format!("{at:10.3}  {}", hex_dump(frame))
+                format!("{at:10.3}  {}", dump(frame))
             };
             return vec![line];
         };
@@ -240,7 +240,7 @@ impl Shown<'_> {
             return Vec::new();
         }
         if let Err(error) = decoder.decode(frame, &[], 0) {
-            return vec![format!("{at:10.3}  {error}: {}", hex_dump(frame))];
+            return vec![format!("{at:10.3}  {error}: {}", dump(frame))];
         }
         let Some(rows) = decoder.finish() else { return Vec::new() };
         let places: Vec<usize> = (1..rows.num_columns()).collect();
@@ -287,7 +287,7 @@ async fn monitor(args: MonitorArgs, known: &Known<'_>, tell: Tell<'_>) -> Result
         }
         if let Some(Skipped { count, sample, why }) = link.framer().take_skipped() {
             let why = why.map_or("", Why::as_str);
-            tell(Told::Progress(&format!("{count} bytes are in no frame: {why}: {}", hex_dump(&sample))));
+            tell(Told::Progress(&format!("{count} bytes are in no frame: {why}: {}", dump(&sample))));
         }
         tokio::select! {
             biased;
