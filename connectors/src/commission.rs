@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use tidegate_core::diagnostic::did_you_mean;
 
 use crate::{ConnectionConfig, OutputConfig, StreamConfig, can, modbus, serial};
 
@@ -19,6 +20,29 @@ pub enum Command {
     /// List serial ports, show what comes from one; needs no running box
     #[command(subcommand)]
     Serial(serial::commission::Command),
+}
+
+/// The line that a command uses.
+#[derive(Debug, Clone, Args)]
+pub struct LineArgs {
+    /// The name of a connection in the configuration; or the line itself, as in the examples
+    #[arg(value_name = "LINE")]
+    pub name: String,
+    /// The configuration file; when absent, tidegate.toml in this directory, else
+    /// /etc/tidegate/tidegate.toml
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl LineArgs {
+    /// The connection of the configuration that the line is; `None`: it is written out as a URL or a path.
+    #[must_use]
+    pub fn connection(&self) -> Option<&str> {
+        (!self.name.contains("://") && !self.name.starts_with('/')).then_some(self.name.as_str())
+    }
 }
 
 /// What the configuration names.
@@ -57,6 +81,26 @@ pub struct Outcome {
     pub failed: bool,
 }
 
+impl<'a> Known<'a> {
+    /// The connection `name`, of the kind that `of` takes out. `kind`: what users call that kind; `written`:
+    /// how such a line is written out.
+    pub(crate) fn connection<T>(
+        &self,
+        name: &str,
+        kind: &str,
+        of: impl Fn(&'a ConnectionConfig) -> Option<&'a T>,
+        written: &str,
+    ) -> Result<&'a T, String> {
+        if let Some(found) = self.connections.get(name).and_then(|connection| of(connection)) {
+            return Ok(found);
+        }
+        let all = self.connections.iter().filter(|(_, connection)| of(connection).is_some());
+        let names: Vec<&str> = all.map(|(name, _)| *name).collect();
+        let help = did_you_mean(name, &names).map(|help| format!("{help}, or ")).unwrap_or_default();
+        Err(format!("the configuration has no {kind} connection `{name}`; {help}{written}"))
+    }
+}
+
 impl Command {
     /// Whether it names a connection of the configuration.
     #[must_use]
@@ -71,10 +115,14 @@ impl Command {
     /// The file that was named.
     #[must_use]
     pub fn configuration(&self) -> Option<PathBuf> {
+        self.line()?.config.clone()
+    }
+
+    fn line(&self) -> Option<&LineArgs> {
         match self {
-            Self::Modbus(command) => command.line().config.clone(),
-            Self::Can(command) => command.line().config.clone(),
-            Self::Serial(command) => command.configuration(),
+            Self::Modbus(command) => Some(command.line()),
+            Self::Can(command) => Some(command.line()),
+            Self::Serial(command) => command.line(),
         }
     }
 

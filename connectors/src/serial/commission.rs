@@ -2,7 +2,6 @@
 //! one.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -15,7 +14,8 @@ use super::escapes::unescape;
 use super::framing::{FrameConfig, Framer, SETTLED, Skipped, Why};
 use super::link::Link;
 use crate::codec::Encoder;
-use crate::commission::{Known, Outcome, Tell, Told};
+use crate::commission::{Known, LineArgs, Outcome, Tell, Told};
+use crate::connection::ConnectionConfig as ConnectionKind;
 use crate::hex::{Hex, dump};
 use crate::port::usb::{self, Found};
 use crate::port::{Dial, Parity, PortConfig};
@@ -48,13 +48,9 @@ pub struct ListArgs {
 /// `tidegate serial monitor`
 #[derive(Debug, Clone, Args)]
 pub struct MonitorArgs {
-    /// The name of a connection in the configuration; or a port such as /dev/ttyUSB0, rfc2217://HOST:PORT or
-    /// tcp://HOST:PORT
-    pub line: String,
-    /// The configuration file; when absent, tidegate.toml in this directory, else
-    /// /etc/tidegate/tidegate.toml
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// the line
+    #[command(flatten)]
+    pub line: LineArgs,
     /// Show the rows of this stream of the configuration instead of frames
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<String>,
@@ -88,9 +84,6 @@ pub struct MonitorArgs {
     /// End after so long
     #[arg(long, value_name = "TIME")]
     pub time: Option<Span>,
-    /// Print a JSON object a line, for programs
-    #[arg(long)]
-    pub json: bool,
 }
 
 impl Command {
@@ -99,16 +92,16 @@ impl Command {
     pub fn needs_configuration(&self) -> bool {
         match self {
             Self::List(_) => false,
-            Self::Monitor(args) => args.connection().is_some() || args.stream.is_some(),
+            Self::Monitor(args) => args.line.connection().is_some() || args.stream.is_some(),
         }
     }
 
-    /// The file that was named.
+    /// The line that is used, if there is one.
     #[must_use]
-    pub fn configuration(&self) -> Option<PathBuf> {
+    pub fn line(&self) -> Option<&LineArgs> {
         match self {
             Self::List(_) => None,
-            Self::Monitor(args) => args.config.clone(),
+            Self::Monitor(args) => Some(&args.line),
         }
     }
 
@@ -117,7 +110,7 @@ impl Command {
     pub fn is_for_programs(&self) -> bool {
         match self {
             Self::List(args) => args.json,
-            Self::Monitor(args) => args.json,
+            Self::Monitor(args) => args.line.json,
         }
     }
 
@@ -156,23 +149,18 @@ fn list() -> Outcome {
 }
 
 impl MonitorArgs {
-    /// The connection of the configuration that the line is; `None`: it is written out.
-    fn connection(&self) -> Option<&str> {
-        (!self.line.contains("://") && !self.line.starts_with('/')).then_some(self.line.as_str())
-    }
-
     /// The port, and where its frames begin and end.
     fn settings(&self, known: &Known<'_>) -> Result<(Dial, FrameConfig, bool), String> {
-        let (mut port, mut frame, echo) = match self.connection() {
+        let (mut port, mut frame, echo) = match self.line.connection() {
             Some(name) => {
-                let found = known.connections.get(name).and_then(|connection| connection.as_serial());
-                let ConnectionConfig { port, frame, echo, .. } =
-                    found.ok_or_else(|| unknown(name, known))?.clone();
+                let written = "write the path of a port, rfc2217://HOST:PORT or tcp://HOST:PORT";
+                let found = known.connection(name, "serial", ConnectionKind::as_serial, written)?;
+                let ConnectionConfig { port, frame, echo, .. } = found.clone();
                 (port, frame, echo)
             }
             None => {
                 let gap = Some(Span(std::time::Duration::from_millis(20)));
-                (PortConfig::at(&self.line), FrameConfig { gap, ..FrameConfig::default() }, false)
+                (PortConfig::at(&self.line.name), FrameConfig { gap, ..FrameConfig::default() }, false)
             }
         };
         port.baud = self.baud.or(port.baud);
@@ -189,20 +177,6 @@ impl MonitorArgs {
         let patience = std::time::Duration::from_secs(5);
         let dial = Dial::new(&port, usual_settings(), patience).map_err(|problem| problem.to_string())?;
         Ok((dial, frame, echo))
-    }
-}
-
-fn unknown(name: &str, known: &Known<'_>) -> String {
-    let here: Vec<&str> = known
-        .connections
-        .iter()
-        .filter(|(_, connection)| connection.as_serial().is_some())
-        .map(|(name, _)| *name)
-        .collect();
-    let written = "write the path of a port, rfc2217://HOST:PORT or tcp://HOST:PORT";
-    match did_you_mean(name, &here) {
-        Some(help) => format!("the configuration has no serial connection `{name}`; {help}, or {written}"),
-        None => format!("the configuration has no serial connection `{name}`; {written}"),
     }
 }
 
@@ -272,7 +246,7 @@ async fn monitor(args: MonitorArgs, known: &Known<'_>, tell: Tell<'_>) -> Result
     tell(Told::Progress(&format!("{}: {settings}; ends with Ctrl-C", dial.place())));
     let mut link = Link::new(dial.open().await?, dial.place().clone(), framer, settings.byte_time(), echo);
     let begun = Instant::now();
-    let mut shown = Shown { stream, for_programs: args.json, begun };
+    let mut shown = Shown { stream, for_programs: args.line.json, begun };
     let end = args.time.map(|time| begun + time.0);
     // Not before it is known whether the device talks by itself.
     let mut next = send.as_ref().map(|_| begun + SETTLED);

@@ -42,7 +42,7 @@ async fn a_bus_is_looked_at_and_written_to_by_hand() {
         (&["send", "vcan0", "--dbc", dbc, "MotorCommand", "Target"], "is no signal"),
         (&["send", "vcan0", "12#0"], "three digits"),
         (&["send", "/dev/ttyACM0", "123#"], "--bitrate 250000"),
-        (&["dump", "vcan99"], "neither an interface nor a CAN connection"),
+        (&["dump", "vcan99"], "no CAN connection `vcan99`; name an interface"),
     ] {
         let why = run(arguments, |_| true).await.unwrap_err();
         assert!(why.contains(words), "{arguments:?}: {why}");
