@@ -10,16 +10,16 @@ use crate::{ConnectionConfig, OutputConfig, StreamConfig, can, modbus, serial};
 
 /// What can be done, for each kind of connection that can be used so.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub enum LineCommand {
     /// Look for Modbus devices, read their registers, write to them; needs no running box
     #[command(subcommand)]
-    Modbus(modbus::commission::Command),
+    Modbus(modbus::commission::ModbusCommand),
     /// Show what is on a CAN bus, send frames, replay recordings; needs no running box
     #[command(subcommand)]
-    Can(can::commission::Command),
+    Can(can::commission::CanCommand),
     /// List serial ports, show what comes from one; needs no running box
     #[command(subcommand)]
-    Serial(serial::commission::Command),
+    Serial(serial::commission::SerialCommand),
 }
 
 /// The line that a command uses.
@@ -58,7 +58,7 @@ pub struct Known<'a> {
 
 /// What a command says while it goes on.
 #[derive(Debug, Clone, Copy)]
-pub enum Told<'a> {
+pub enum CommandOutput<'a> {
     /// How it goes on, for a person.
     Progress(&'a str),
     /// A line of what was asked for.
@@ -66,7 +66,7 @@ pub enum Told<'a> {
 }
 
 /// Takes what a command says; false: nobody listens any more.
-pub type Tell<'a> = &'a mut (dyn FnMut(Told<'_>) -> bool + Send);
+pub type Print<'a> = &'a mut (dyn FnMut(CommandOutput<'_>) -> bool + Send);
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -101,7 +101,7 @@ impl<'a> Known<'a> {
     }
 }
 
-impl Command {
+impl LineCommand {
     /// Whether it names a connection of the configuration.
     #[must_use]
     pub fn needs_configuration(&self) -> bool {
@@ -140,11 +140,11 @@ impl Command {
     ///
     /// # Errors
     /// In words for the user.
-    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+    pub async fn run(self, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
         match self {
-            Self::Modbus(command) => command.run(known, tell).await,
-            Self::Can(command) => command.run(known, tell).await,
-            Self::Serial(command) => command.run(known, tell).await,
+            Self::Modbus(command) => command.run(known, print).await,
+            Self::Can(command) => command.run(known, print).await,
+            Self::Serial(command) => command.run(known, print).await,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::buffer::{Buffer, Uplinks};
 use crate::catalog::catalog;
 use crate::config::{Config, Stream};
 use crate::error::RunError;
-use crate::management::desk::Heartbeat;
+use crate::management::managed_box::Heartbeat;
 use crate::outputs::Outputs;
 use crate::rules::book::RuleBook;
 use crate::rules::directory::RulesHandle;

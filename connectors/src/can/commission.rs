@@ -23,7 +23,7 @@ use super::message::{Format, Message};
 use super::recording::Player;
 use super::signal::Value as SignalValue;
 use super::sink::message_frame;
-use crate::commission::{Known, LineArgs, Outcome, Tell, Told};
+use crate::commission::{CommandOutput, Known, LineArgs, Outcome, Print};
 use crate::connection::ConnectionConfig as ConnectionKind;
 use crate::rows::Value;
 use crate::status::LineStatus;
@@ -33,7 +33,7 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(10);
 
 /// What is wanted.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub enum CanCommand {
     /// Show the frames of a bus as they come, with their signals if a database is named
     #[command(after_help = "Examples:
   tidegate can dump can0
@@ -123,7 +123,7 @@ pub struct ReplayArgs {
     pub from: Option<String>,
 }
 
-impl Command {
+impl CanCommand {
     /// Whether it names a connection of the configuration.
     #[must_use]
     pub fn needs_configuration(&self) -> bool {
@@ -148,14 +148,14 @@ impl Command {
     ///
     /// # Errors
     /// In words for the user.
-    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+    pub async fn run(self, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
         let bus = Bus::find(self.bus(), known)?;
         // Messages that cannot be used would be missed otherwise.
         for problem in bus.database.problems() {
-            let _ = tell(Told::Progress(&problem.to_string()));
+            let _ = print(CommandOutput::Progress(&problem.to_string()));
         }
         match self {
-            Self::Dump(args) => bus.open().await?.dump(args, tell).await,
+            Self::Dump(args) => bus.open().await?.dump(args, print).await,
             Self::Send(args) => {
                 // What is wrong is said before the bus is touched.
                 bus.may_send()?;
@@ -167,9 +167,9 @@ impl Command {
                 let status = Arc::new(LineStatus::default());
                 let log = args.log();
                 let player = Player::open(&log, Arc::new(SystemClock), Arc::clone(&status))?;
-                let told = format!("replaying {} to {}", log.path.display(), bus.name);
+                let begins = format!("replaying {} to {}", log.path.display(), bus.name);
                 let mut session = bus.open().await?;
-                let _ = tell(Told::Progress(&told));
+                let _ = print(CommandOutput::Progress(&begins));
                 session.replay(player, &status).await
             }
         }
@@ -269,13 +269,13 @@ struct Session {
 }
 
 impl Session {
-    async fn dump(&mut self, args: DumpArgs, tell: Tell<'_>) -> Result<Outcome, String> {
+    async fn dump(&mut self, args: DumpArgs, print: Print<'_>) -> Result<Outcome, String> {
         let mut left = args.count.unwrap_or(u64::MAX);
         let interface = self.name.rsplit('/').next().unwrap_or_default().to_owned();
         while left > 0 {
             match self.wire.wait(false, &mut self.frames).await? {
-                Event::Off(reason) => drop(tell(Told::Progress(&reason))),
-                Event::On => drop(tell(Told::Progress("the controller is on the bus again"))),
+                Event::Off(reason) => drop(print(CommandOutput::Progress(&reason))),
+                Event::On => drop(print(CommandOutput::Progress("the controller is on the bus again"))),
                 Event::Played(_) => break,
                 Event::Frames | Event::Room | Event::Answered(_) => {}
             }
@@ -291,7 +291,7 @@ impl Session {
                     as_text(&line, &self.database)
                 };
                 left -= 1;
-                if !tell(Told::Line(&text)) {
+                if !print(CommandOutput::Line(&text)) {
                     return Ok(Outcome::default());
                 }
             }

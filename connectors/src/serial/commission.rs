@@ -14,7 +14,7 @@ use super::escapes::unescape;
 use super::framing::{FrameConfig, Framer, SETTLED, Skipped, Why};
 use super::link::Link;
 use crate::codec::Encoder;
-use crate::commission::{Known, LineArgs, Outcome, Tell, Told};
+use crate::commission::{CommandOutput, Known, LineArgs, Outcome, Print};
 use crate::connection::ConnectionConfig as ConnectionKind;
 use crate::hex::{Hex, dump};
 use crate::port::usb::{self, Found};
@@ -23,7 +23,7 @@ use crate::stream::StreamConfig as StreamKind;
 
 /// What is wanted.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub enum SerialCommand {
     /// List the serial ports of this machine, with what their USB adapters say
     List(ListArgs),
     /// Show the frames that come from a port, until it is interrupted
@@ -86,7 +86,7 @@ pub struct MonitorArgs {
     pub time: Option<Span>,
 }
 
-impl Command {
+impl SerialCommand {
     /// Whether it names a connection or a stream of the configuration.
     #[must_use]
     pub fn needs_configuration(&self) -> bool {
@@ -118,10 +118,10 @@ impl Command {
     ///
     /// # Errors
     /// In words for the user.
-    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+    pub async fn run(self, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
         match self {
             Self::List(_) => Ok(list()),
-            Self::Monitor(args) => monitor(args, known, tell).await,
+            Self::Monitor(args) => monitor(args, known, print).await,
         }
     }
 }
@@ -231,7 +231,7 @@ impl Shown<'_> {
     }
 }
 
-async fn monitor(args: MonitorArgs, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+async fn monitor(args: MonitorArgs, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
     let (dial, frame, echo) = args.settings(known)?;
     let stream = args.stream.as_deref().map(|name| stream_of(name, known)).transpose()?;
     let stream = stream.map(|config| Ok::<_, String>((config, config.decoder(Vec::new())?))).transpose()?;
@@ -243,7 +243,7 @@ async fn monitor(args: MonitorArgs, known: &Known<'_>, tell: Tell<'_>) -> Result
     let every = args.every.or(asked.filter(|_| args.send.is_none()).map(|poll| poll.every));
     let framer = Framer::new(&frame).map_err(|problem| problem.inside("frame").to_string())?;
     let settings = dial.settings();
-    tell(Told::Progress(&format!("{}: {settings}; ends with Ctrl-C", dial.place())));
+    print(CommandOutput::Progress(&format!("{}: {settings}; ends with Ctrl-C", dial.place())));
     let mut link = Link::new(dial.open().await?, dial.place().clone(), framer, settings.byte_time(), echo);
     let begun = Instant::now();
     let mut shown = Shown { stream, for_programs: args.line.json, begun };
@@ -254,14 +254,17 @@ async fn monitor(args: MonitorArgs, known: &Known<'_>, tell: Tell<'_>) -> Result
     loop {
         while let Some(frame) = link.frames.pop_front() {
             frames += 1;
-            let goes_on = shown.lines(&frame).iter().all(|line| tell(Told::Line(line)));
+            let goes_on = shown.lines(&frame).iter().all(|line| print(CommandOutput::Line(line)));
             if !goes_on || args.count.is_some_and(|count| frames >= count) {
                 return Ok(Outcome::default());
             }
         }
         if let Some(Skipped { count, sample, why }) = link.framer().take_skipped() {
             let why = why.map_or("", Why::as_str);
-            tell(Told::Progress(&format!("{count} bytes are in no frame: {why}: {}", dump(&sample))));
+            print(CommandOutput::Progress(&format!(
+                "{count} bytes are in no frame: {why}: {}",
+                dump(&sample)
+            )));
         }
         tokio::select! {
             biased;

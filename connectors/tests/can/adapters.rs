@@ -263,10 +263,9 @@ async fn an_adapter_that_may_only_listen_is_told_so() {
     let cable = SerialCable::plug().await;
     let mut adapter = Adapter::at(&cable).await;
     let device = cable.near().display().to_string();
-    let rig =
-        Setup::can(json!({ "slcan": { "device": device, "bitrate": 1_000_000 }, "listen_only": true }))
-            .stream("frames", json!({ "ids": ["*"] }))
-            .run();
+    let rig = Setup::can(json!({ "slcan": { "device": device, "bitrate": 1_000_000 }, "listen_only": true }))
+        .stream("frames", json!({ "ids": ["*"] }))
+        .run();
     adapter.is_opened(&["S8", "L"]).await;
     rig.end().await;
 }

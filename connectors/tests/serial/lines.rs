@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::Parser as _;
 use serde_json::{Value, json};
-use tidegate_connectors::commission::{Known, Told};
-use tidegate_connectors::serial::commission;
+use tidegate_connectors::commission::{CommandOutput, Known};
+use tidegate_connectors::serial::commission::SerialCommand;
 use tidegate_connectors::{DeliveryError, LineNews};
 use tidegate_peers::devices::SerialCable;
 
@@ -191,7 +191,7 @@ async fn a_stream_that_falls_silent_says_so_once() {
 #[derive(clap::Parser)]
 struct Cli {
     #[command(subcommand)]
-    command: commission::Command,
+    command: SerialCommand,
 }
 
 #[tokio::test]
@@ -202,8 +202,8 @@ async fn what_comes_from_a_port_is_shown_by_hand() {
     let arguments = ["serial", "monitor", &port, "--end", "\\r\\n", "--send", "P\\r\\n", "-n", "2", "--json"];
     let command = Cli::parse_from(arguments).command;
     let mut shown = Vec::new();
-    let mut tell = |told: Told<'_>| {
-        if let Told::Line(line) = told {
+    let mut show = |output: CommandOutput<'_>| {
+        if let CommandOutput::Line(line) = output {
             shown.push(serde_json::from_str::<Value>(line).unwrap());
         }
         true
@@ -213,7 +213,7 @@ async fn what_comes_from_a_port_is_shown_by_hand() {
         assert_eq!(device.asked().await, "P\r\n");
         device.say(b"ST,1kg\r\nUS,2kg\r\n").await;
     };
-    let (outcome, ()) = tokio::join!(command.run(&known, &mut tell), answering);
+    let (outcome, ()) = tokio::join!(command.run(&known, &mut show), answering);
     assert!(!outcome.unwrap().failed);
     let texts: Vec<&Value> = shown.iter().map(|frame| &frame["text"]).collect();
     assert_eq!(texts, ["ST,1kg", "US,2kg"]);

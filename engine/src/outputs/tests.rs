@@ -161,13 +161,13 @@ fn rows_that_do_not_fit_into_one_array_go_one_after_the_other() {
 fn whoever_listens_sees_of_each_row_who_wrote_it_and_what_became_of_it() {
     let status = Arc::new(OutputStatus::default());
     let queue = Arc::new(OutputQueue::new("pump", 50, WhenQueueFull::DropOldest, Arc::clone(&status)));
-    let mut ear = status.tap.listen();
+    let mut subscription = status.tap.listen();
     let by = |name: &str, values: &[i64]| Waiting { by: rule(name), ..rows(values.iter().copied()) };
     wait(queue.push(by("on", &[1, -2])));
     wait(queue.push(by("off", &[-3, 4])));
     drain(&queue);
     let mut seen = Vec::new();
-    while let Some(Some(passed)) = ear.next().now_or_never() {
+    while let Some(Some(passed)) = subscription.next().now_or_never() {
         let failures = passed.failures.unwrap();
         let failed = failures.iter().map(Option::is_some).collect::<Vec<_>>();
         seen.push((passed.rule.unwrap().0.to_string(), failed));

@@ -10,7 +10,7 @@ use tidegate_core::Span;
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::{Found, Reading, Session, Written};
-use crate::commission::{Known, LineArgs, Outcome, Tell, Told};
+use crate::commission::{CommandOutput, Known, LineArgs, Outcome, Print};
 use crate::connection::ConnectionConfig as ConnectionKind;
 use crate::modbus::config::{
     ConnectionConfig, MOST_BITS, MOST_REGISTERS, OutputConfig, PointConfig, StreamConfig,
@@ -23,7 +23,7 @@ use crate::stream::StreamConfig as StreamKind;
 
 /// What is wanted.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub enum ModbusCommand {
     /// Look for units that answer, and ask them who they are
     #[command(after_help = "Examples:
   tidegate modbus scan plc
@@ -133,7 +133,7 @@ struct OfUnit {
     reading: Reading,
 }
 
-impl Command {
+impl ModbusCommand {
     /// Whether it names a connection, a stream or an output of the configuration.
     #[must_use]
     pub fn needs_configuration(&self) -> bool {
@@ -159,9 +159,9 @@ impl Command {
     ///
     /// # Errors
     /// In words for the user.
-    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+    pub async fn run(self, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
         match self {
-            Self::Scan(args) => scan(args, known, tell).await,
+            Self::Scan(args) => scan(args, known, print).await,
             Self::Read(args) => read(args, known).await,
             Self::Write(args) => write(args, known).await,
         }
@@ -214,10 +214,10 @@ impl LineSettings {
     }
 }
 
-async fn scan(args: ScanArgs, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+async fn scan(args: ScanArgs, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
     // A scan goes on without anybody who reads how.
     let mut say = |progress: &str| {
-        let _ = tell(Told::Progress(progress));
+        let _ = print(CommandOutput::Progress(progress));
     };
     let mut session = args.settings.open(known, Some(Duration::from_millis(300))).await?;
     let (from, to) = args.units;
