@@ -27,7 +27,7 @@ fn rule(name: &str) -> By {
 
 fn waiting(rows: Rows) -> Waiting {
     let ordinals = (0..).take(rows.len()).collect();
-    Waiting { by: rule("rule"), rows, ordinals, at: 7 }
+    Waiting { by: rule("rule"), rows, ordinals, at: 7, is_replayed: false }
 }
 
 #[derive(Clone, Default)]
@@ -87,6 +87,21 @@ fn a_full_queue_drops_its_oldest_rows_and_counts_them() {
     assert_eq!((status.dropped.get(), status.written.get()), (2, 5));
     wait(queue.push(rows(0..1)));
     assert_eq!(status.dropped.get(), 3, "a closed queue takes nothing");
+}
+
+#[test]
+fn rows_that_are_run_again_are_never_written_and_wait_for_nobody() {
+    let status = Arc::new(OutputStatus::default());
+    let queue = Arc::new(OutputQueue::new("pump", 2, WhenQueueFull::Block, Arc::clone(&status)));
+    let replayed = |values| Waiting { is_replayed: true, ..rows(values) };
+    // More than there is room for, and nobody delivers yet.
+    assert!(queue.push(replayed(0..9)).now_or_never().is_some());
+    wait(queue.push(rows([9])));
+    assert!(queue.push(replayed(10..20)).now_or_never().is_some());
+    assert_eq!(drain(&queue), [9]);
+    assert_eq!((status.written.get(), status.dropped.get(), status.superseded.get()), (1, 0, 0));
+    assert!(queue.push(replayed(20..21)).now_or_never().is_some());
+    assert_eq!(status.dropped.get(), 0, "what is run again is not lost");
 }
 
 /// A far side that takes its time: it says what it was given, and answers when it is told to.

@@ -49,9 +49,9 @@ impl Router {
     pub async fn send(&self, mut written: Vec<Routed>, now: i64, origin: &Origin) {
         let for_uplink: Vec<Routed> =
             written.extract_if(.., |routed| routed.target == Target::Uplink).collect();
+        self.write(written, now, origin.is_replayed()).await;
         let appended = match origin {
             Origin::Live(ack) => {
-                self.write(written, now).await;
                 let rows = for_uplink.into_iter().map(|routed| outbox_rows(routed, now, ack.clone()));
                 self.buffer.append(rows.collect()).await
             }
@@ -68,14 +68,14 @@ impl Router {
         }
     }
 
-    /// Writes to outputs.
-    async fn write(&self, mut written: Vec<Routed>, now: i64) {
+    /// Hands outputs what is meant for them. What is run again tells them how it was, and is not written.
+    async fn write(&self, mut written: Vec<Routed>, now: i64, is_replayed: bool) {
         written.retain(|routed| matches!(routed.target, Target::Output(_)));
         for routed in in_order(written) {
             if let Routed { rule: name, version, target: Target::Output(output), rows, ordinals, .. } = routed
             {
                 let by = By::Rule { name, version };
-                self.outputs.write(&output, Waiting { by, rows, ordinals, at: now }).await;
+                self.outputs.write(&output, Waiting { by, rows, ordinals, at: now, is_replayed }).await;
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::buffer::SnapshotPart;
 use crate::rules::router::{self, Routed, Router};
 use crate::rules::watchdog::Watch;
 use crate::sequence::change::{Change, Load};
-use crate::sequence::entry::{Entry, Origin};
+use crate::sequence::entry::Entry;
 use crate::sequence::hosted::Hosted;
 use crate::sequence::verdict::Verdict;
 use crate::sequence::wakes::{Silences, Waker};
@@ -92,10 +92,7 @@ impl Worker {
     pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router, waker: Waker) {
         let mut ticks = 0;
         while let Some(entry) = entries.recv().await {
-            self.again = matches!(
-                entry,
-                Entry::Batch { origin: Origin::Journal, .. } | Entry::Tick { origin: Origin::Journal, .. }
-            );
+            self.again = entry.is_replayed();
             match entry {
                 Entry::Change(change) => self.on_change(change).await,
                 Entry::Batch { stream, rows, when, origin } => {
@@ -104,7 +101,7 @@ impl Worker {
                 Entry::Tick { seq, when, origin } => {
                     router.send(self.on_tick(seq, when), when.now, &origin).await;
                     // Those that are run again were not made by this sequencer.
-                    ticks += u64::from(matches!(origin, Origin::Live(_)));
+                    ticks += u64::from(!origin.is_replayed());
                 }
                 Entry::Listened { seq, streams, listened, when, origin } => {
                     router.send(self.on_listened(seq, &streams, listened, when), when.now, &origin).await;
