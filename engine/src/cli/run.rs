@@ -118,7 +118,7 @@ fn say(report: &Report, started: Instant) {
         several => several.iter().map(|uplink| format!("{} {}", uplink.name, uplink.delivered)).collect(),
     };
     // What the box tells itself does not come in.
-    let outside = report.streams.iter().filter(|stream| stream.name != system::CONNECTIONS);
+    let outside = report.streams.iter().filter(|stream| !system::is_fed_by_the_box(&stream.name));
     tracing::info!(
         rows_in = outside.map(|stream| stream.rows).sum::<u64>(),
         rows_out = report.outputs.iter().map(|output| output.written).sum::<u64>(),

@@ -245,7 +245,7 @@ mod tests {
                 stream("scale"),
                 Stream { rows: 48, rate, newest, ..stream("tank") },
                 stream("tank_stats"),
-                stream(crate::system::CONNECTIONS),
+                stream(crate::system::connections::NAME),
             ],
             rules: vec![
                 rule("alarms", 1),

@@ -222,9 +222,8 @@ fn open_one(input: &Input, config: &Config) -> Result<Source, Diagnostic> {
     };
     match input {
         Input::Rows { stream, file } => {
-            if stream == system::CONNECTIONS {
-                let columns = Some(system::schema());
-                return Ok(Source::Rows(Box::new(RecordedRows::open(stream, file, columns)?)));
+            if let Some(own) = system::stream(stream) {
+                return Ok(Source::Rows(Box::new(RecordedRows::open(stream, file, Some(own.schema()))?)));
             }
             let Some(configured) = config.streams.get(stream) else {
                 return unknown(

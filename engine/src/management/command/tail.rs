@@ -135,7 +135,7 @@ fn listen(managed: &ManagedBox, name: &str) -> Result<Subscription, Refusal> {
     let status = &managed.status;
     // Streams and outputs never share a name; a rule may have that of either, which is then the one that is
     // meant less.
-    let is_stream = name == system::CONNECTIONS || managed.config.streams.contains_key(name);
+    let is_stream = system::is_fed_by_the_box(name) || managed.config.streams.contains_key(name);
     let known = is_stream.then(|| status.streams.of(name));
     if let Some(stream) = known.or_else(|| status.streams.get(name)) {
         return Ok(stream.tap.listen());
