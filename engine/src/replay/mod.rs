@@ -298,7 +298,7 @@ impl Run {
     fn load(&mut self, changes: Vec<Change>, book: &RuleBook) {
         let minds_time = |change: &Change| match change {
             Change::Load(load) if load.rule.indexed().is_none_or(Indexed::minds_time) => {
-                Some(book.family(&load.name))
+                Some(book.family(&load.version.name))
             }
             _ => None,
         };
@@ -313,7 +313,7 @@ impl Run {
                     take(&mut self.one_by_one, Change::Table(Arc::clone(&table), rows.clone()));
                     take(&mut self.together, Change::Table(table, rows));
                 }
-                Change::Load(load) if !one_by_one.contains(&load.name) => {
+                Change::Load(load) if !one_by_one.contains(&load.version.name) => {
                     take(&mut self.together, Change::Load(load))
                 }
                 other => take(&mut self.one_by_one, other),
