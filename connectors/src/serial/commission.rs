@@ -34,7 +34,7 @@ pub enum SerialCommand {
   tidegate serial monitor rfc2217://192.168.10.30:4001 --gap 20ms --send 'P\\r\\n' --every 1s
 
 A port takes one program at a time: stop the box, or leave the connection out of its configuration meanwhile.")]
-    Monitor(MonitorArgs),
+    Monitor(Box<MonitorArgs>),
 }
 
 /// `tidegate serial list`
@@ -121,7 +121,7 @@ impl SerialCommand {
     pub async fn run(self, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
         match self {
             Self::List(_) => Ok(list()),
-            Self::Monitor(args) => monitor(args, known, print).await,
+            Self::Monitor(args) => monitor(*args, known, print).await,
         }
     }
 }

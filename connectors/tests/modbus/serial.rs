@@ -48,7 +48,7 @@ async fn a_serial_device_is_polled() {
     for _ in 0..20 {
         let row = rig.row().await;
         let expected = json!({ "a": 7, "b": 20, "c": (30 << 16) + 31, "quality": "good", "fault": null });
-        assert_eq!(Value::from(row), expected);
+        assert_eq!(row, expected);
     }
     assert_eq!(rig.status.timeouts.get(), 0);
     rig.end().await;
