@@ -14,6 +14,7 @@ mod cells;
 pub mod codec;
 pub mod commission;
 pub mod connection;
+pub mod hex;
 pub mod http;
 pub mod line;
 pub mod modbus;

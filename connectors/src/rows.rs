@@ -11,6 +11,7 @@ use arrow::datatypes::{Field, Float64Type, Int64Type, Schema, SchemaRef, Timesta
 use tidegate_core::schema::{ts_field, ts_type};
 use tidegate_core::{Ack, Batch, FieldType};
 
+use crate::hex::Hex;
 use crate::line::handover::Pending;
 use crate::quality::{FAULT, QUALITY, Quality};
 
@@ -69,7 +70,7 @@ impl fmt::Display for Value {
             Self::Int(value) => value.fmt(f),
             Self::Float(value) => value.fmt(f),
             Self::Text(value) => write!(f, "\"{value}\""),
-            Self::Bytes(value) => value.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Bytes(value) => write!(f, "{:x}", Hex(value)),
         }
     }
 }

@@ -22,7 +22,7 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
             (Stream::Derived { .. }, None) => {}
         }
     }
-    inputs.insert(system::CONNECTIONS.to_owned(), Some(Arc::clone(system::schema())));
+    inputs.extend(system::STREAMS.iter().map(|own| (own.name.to_owned(), Some(Arc::clone(own.schema())))));
     let outputs = config.outputs.iter().map(|(name, output)| {
         let accepted = output.config.columns().map(|columns| {
             let field = |(name, kind): (String, FieldType)| Field::new(name, kind.data_type(), true);
@@ -36,7 +36,7 @@ pub fn catalog(config: &Config, known: &dyn Fn(&str) -> Option<SchemaRef>) -> Ca
         .iter()
         .filter(|(_, stream)| stream.goes_by_arrival())
         .map(|(name, _)| name.clone())
-        .chain([system::CONNECTIONS.to_owned()])
+        .chain(system::STREAMS.iter().map(|own| own.name.to_owned()))
         .collect();
     let is_inferred = |stream: &Stream| matches!(stream, Stream::Input(_)) && stream.schema().is_none();
     let inferred = config

@@ -9,7 +9,7 @@
 //! * [`sequence`]: one order of all that comes in, and the words for it; [`sequencer`] makes it and keeps it
 //!   on disk, by [`mod@time`].
 //! * [`rules`]: rule files and reference tables, what becomes of them, and what runs them; what they write,
-//!   on its way to [`outputs`] or to the uplink. [`system`] is the stream that the box feeds itself.
+//!   on its way to [`outputs`] or to the uplink. [`system`] has the streams that the box feeds itself.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`uplinks`] sends them.
 //! * [`replay`]: the same on recorded rows.
 //! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation;

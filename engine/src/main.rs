@@ -11,7 +11,7 @@ use tidegate::cli::commission::commission;
 use tidegate::cli::replay::replay;
 use tidegate::cli::run::{demo, run};
 use tidegate::cli::{Failure, check, completions, explain, finish, logging, schema};
-use tidegate::management::desk::LogFilter;
+use tidegate::management::managed_box::LogFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse(); // ends here with exit code 2 when the command line is wrong

@@ -17,7 +17,7 @@ use crate::buffer::{Buffer, Uplinks};
 use crate::catalog::catalog;
 use crate::config::{Config, Stream};
 use crate::error::RunError;
-use crate::management::desk::Heartbeat;
+use crate::management::managed_box::Heartbeat;
 use crate::outputs::Outputs;
 use crate::rules::book::RuleBook;
 use crate::rules::compiled::CompiledFiles;
@@ -92,15 +92,16 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let columns = config.streams.keys().map(&mut load).collect();
     let known = Known { columns, marks: std::mem::take(&mut recovered.marks) };
     let mut listeners = Listeners::default();
-    let lines: Vec<_> = world
+    let mut lines: Vec<_> = world
         .lines(config, &known, &status)?
         .into_iter()
         .map(|line| (listeners.add(streams_of(config, &line.name)), line))
         .collect();
-    let all = config.connections.keys().map(|name| (name.clone(), status.connections.of(name)));
-    let own = system::Connections::new(all, world.clock());
-    let own = Line { name: system::CONNECTIONS.to_owned(), source: Box::new(own), sinks: BTreeMap::new() };
-    let own_line = (listeners.add([Arc::from(system::CONNECTIONS)]), own);
+    for own in &system::STREAMS {
+        let source = own.open(config, &status, world.clock());
+        let line = Line { name: own.name.to_owned(), source, sinks: BTreeMap::new() };
+        lines.push((listeners.add([Arc::from(own.name)]), line));
+    }
     for (name, uplink) in &config.uplinks {
         let far_side = world.uplink(config, name, uplink, &status, &forwarding)?;
         let forwarder = Forwarder::new(
@@ -155,7 +156,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     // An error means that it has failed; the supervisor stops the box then.
     let _ = ready.await;
     let (delivering, delivered) = mpsc::channel(1);
-    for ((number, asked), Line { name, source, sinks }) in lines.into_iter().chain([own_line]) {
+    for ((number, asked), Line { name, source, sinks }) in lines {
         for (name, sink) in sinks {
             let (task, delivering) = (outputs.task(&name, sink), delivering.clone());
             let deliver = async move {

@@ -44,14 +44,14 @@ struct Queue {
 
 /// Listens to a tap until it is dropped.
 #[derive(Debug)]
-pub struct Ear {
+pub struct Subscription {
     queue: Arc<Queue>,
     parts: mpsc::Receiver<Passed>,
 }
 
 impl Tap {
     /// Listens from now on.
-    pub fn listen(&self) -> Ear {
+    pub fn listen(&self) -> Subscription {
         let (send, parts) = mpsc::channel(ROWS);
         let queue = Arc::new(Queue {
             parts: send,
@@ -62,7 +62,7 @@ impl Tap {
         let mut listeners = self.lock();
         listeners.push(Arc::clone(&queue));
         self.is_open.store(true, Ordering::Relaxed);
-        Ear { queue, parts }
+        Subscription { queue, parts }
     }
 
     /// Shows what `passed` makes to whoever listens; it is not called for nobody.
@@ -102,7 +102,7 @@ impl Queue {
     }
 }
 
-impl Ear {
+impl Subscription {
     /// The next rows; none: what was listened to is gone.
     pub async fn next(&mut self) -> Option<Passed> {
         let passed = self.parts.recv().await?;
@@ -135,20 +135,20 @@ mod tests {
     fn what_a_listener_does_not_take_in_time_passes_by_and_is_counted() {
         let tap = Tap::default();
         tap.show(|| panic!("nobody listens"));
-        let mut ear = tap.listen();
+        let mut subscription = tap.listen();
         tap.show(|| passed(0, 1_000));
         tap.show(|| passed(1_000, 100));
-        assert_eq!(ear.missed(), 76);
-        let taken: Vec<(u64, usize)> = std::iter::from_fn(|| ear.next().now_or_never().flatten())
+        assert_eq!(subscription.missed(), 76);
+        let taken: Vec<(u64, usize)> = std::iter::from_fn(|| subscription.next().now_or_never().flatten())
             .map(|part| (part.rows.seqs.get(0), part.rows.len()))
             .collect();
         assert_eq!(taken, [(0, 1_000), (1_000, 24)]);
         tap.show(|| passed(1_100, 1_024));
         assert_eq!(
-            (ear.next().now_or_never().flatten().map(|part| part.rows.len()), ear.missed()),
+            (subscription.next().now_or_never().flatten().map(|part| part.rows.len()), subscription.missed()),
             (Some(1_024), 76)
         );
-        drop(ear);
+        drop(subscription);
         tap.show(|| panic!("nobody listens any more"));
     }
 }

@@ -20,7 +20,7 @@ fn layout(format: Format, rows: Option<&str>, fields: Fields, ts: Option<&str>) 
         missing: Missing::Arrival,
     });
     let rows = rows.map(|path| path.parse().unwrap());
-    Layout { format, numbers_as_text: true, captures: vec![], flag: None, ts, rows, fields, pattern: None, spots: vec![] }
+    Layout { format, numbers_as_text: true, captures: vec![], flag: None, ts, rows, fields, pattern: None, binary_fields: vec![] }
 }
 
 fn layouts() -> Vec<Layout> {

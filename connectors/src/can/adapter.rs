@@ -18,7 +18,7 @@ use tracing::warn;
 use super::bus::{Event, Received, Sent};
 use super::frame::Frame;
 use super::slcan::{Command, Decoder, Flags, Garbled, Reply, write_frame};
-use crate::line::decoding::dump;
+use crate::hex::excerpt;
 use crate::port;
 use crate::status::LineStatus;
 
@@ -218,7 +218,7 @@ impl Adapter {
             if let Some(count) = self.garbled.count(1) {
                 warn!(
                     count,
-                    line = dump(&line),
+                    line = excerpt(&line),
                     why,
                     "lines of the adapter that cannot be read are left out"
                 );

@@ -8,7 +8,6 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, json};
 use tidegate_core::Span;
 use tidegate_core::clock::SystemClock;
-use tidegate_core::diagnostic::did_you_mean;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::bus::{Event, Received, Sent};
@@ -24,7 +23,8 @@ use super::message::{Format, Message};
 use super::recording::Player;
 use super::signal::Value as SignalValue;
 use super::sink::message_frame;
-use crate::commission::{Known, Outcome, Tell, Told};
+use crate::commission::{CommandOutput, Known, LineArgs, Outcome, Print};
+use crate::connection::ConnectionConfig as ConnectionKind;
 use crate::rows::Value;
 use crate::status::LineStatus;
 
@@ -33,7 +33,7 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(10);
 
 /// What is wanted.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub enum CanCommand {
     /// Show the frames of a bus as they come, with their signals if a database is named
     #[command(after_help = "Examples:
   tidegate can dump can0
@@ -56,16 +56,12 @@ Without a database the lines are those of candump -L, so that what is written to
     Replay(ReplayArgs),
 }
 
-/// The bus that is used.
+/// The bus that is used, and what it is read by.
 #[derive(Debug, Clone, Args)]
-pub struct LineArgs {
-    /// A network interface such as can0; the serial port of an adapter such as /dev/ttyACM0; or the name of a
-    /// connection in the configuration
-    pub line: String,
-    /// The configuration file; when absent, tidegate.toml in this directory, else
-    /// /etc/tidegate/tidegate.toml
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+pub struct BusArgs {
+    /// the line
+    #[command(flatten)]
+    pub line: LineArgs,
     /// Of an adapter: bits a second on the bus
     #[arg(long, value_name = "RATE")]
     pub bitrate: Option<u32>,
@@ -75,9 +71,6 @@ pub struct LineArgs {
     /// A DBC file; may be given several times [default: those of the connection]
     #[arg(long, value_name = "FILE")]
     pub dbc: Vec<PathBuf>,
-    /// Print JSON, for programs
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `tidegate can dump`
@@ -85,7 +78,7 @@ pub struct LineArgs {
 pub struct DumpArgs {
     /// the bus
     #[command(flatten)]
-    pub line: LineArgs,
+    pub bus: BusArgs,
     /// Only these, such as 0x100, 0x100-0x1ff or 0x18FEF100x; may be given several times
     #[arg(long, value_name = "IDS")]
     pub ids: Vec<IdRange>,
@@ -99,7 +92,7 @@ pub struct DumpArgs {
 pub struct SendArgs {
     /// the bus
     #[command(flatten)]
-    pub line: LineArgs,
+    pub bus: BusArgs,
     /// A frame as candump writes it, such as 123#DEADBEEF, or the name of a message
     pub what: String,
     /// With a message: its signals, such as Target=1500; those that are not named have their start value
@@ -121,7 +114,7 @@ pub struct ReplayArgs {
     pub recording: PathBuf,
     /// the bus
     #[command(flatten)]
-    pub line: LineArgs,
+    pub bus: BusArgs,
     /// How many times as fast as it was recorded
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = parse_speed)]
     pub speed: f64,
@@ -130,20 +123,24 @@ pub struct ReplayArgs {
     pub from: Option<String>,
 }
 
-impl Command {
+impl CanCommand {
     /// Whether it names a connection of the configuration.
     #[must_use]
     pub fn needs_configuration(&self) -> bool {
-        !self.line().is_written_out()
+        !self.bus().is_written_out()
     }
 
-    /// The bus that is used.
+    /// The line that is used.
     #[must_use]
     pub fn line(&self) -> &LineArgs {
+        &self.bus().line
+    }
+
+    fn bus(&self) -> &BusArgs {
         match self {
-            Self::Dump(args) => &args.line,
-            Self::Send(args) => &args.line,
-            Self::Replay(args) => &args.line,
+            Self::Dump(args) => &args.bus,
+            Self::Send(args) => &args.bus,
+            Self::Replay(args) => &args.bus,
         }
     }
 
@@ -151,14 +148,14 @@ impl Command {
     ///
     /// # Errors
     /// In words for the user.
-    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
-        let bus = Bus::find(self.line(), known)?;
+    pub async fn run(self, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
+        let bus = Bus::find(self.bus(), known)?;
         // Messages that cannot be used would be missed otherwise.
         for problem in bus.database.problems() {
-            let _ = tell(Told::Progress(&problem.to_string()));
+            let _ = print(CommandOutput::Progress(&problem.to_string()));
         }
         match self {
-            Self::Dump(args) => bus.open().await?.dump(args, tell).await,
+            Self::Dump(args) => bus.open().await?.dump(args, print).await,
             Self::Send(args) => {
                 // What is wrong is said before the bus is touched.
                 bus.may_send()?;
@@ -170,9 +167,9 @@ impl Command {
                 let status = Arc::new(LineStatus::default());
                 let log = args.log();
                 let player = Player::open(&log, Arc::new(SystemClock), Arc::clone(&status))?;
-                let told = format!("replaying {} to {}", log.path.display(), bus.name);
+                let begins = format!("replaying {} to {}", log.path.display(), bus.name);
                 let mut session = bus.open().await?;
-                let _ = tell(Told::Progress(&told));
+                let _ = print(CommandOutput::Progress(&begins));
                 session.replay(player, &status).await
             }
         }
@@ -190,45 +187,35 @@ impl ReplayArgs {
     }
 }
 
-impl LineArgs {
+impl BusArgs {
     /// Whether it is an interface of this machine, or a port.
     fn is_written_out(&self) -> bool {
-        self.line.contains('/') || Interface::read(&self.line).is_ok_and(|interface| interface.is_can)
+        let name = &self.line.name;
+        name.contains('/') || Interface::read(name).is_ok_and(|interface| interface.is_can)
     }
 
     fn settings(&self, known: &Known<'_>) -> Result<ConnectionConfig, String> {
-        if self.bitrate.is_some() && !self.line.contains('/') {
+        let name = self.line.name.as_str();
+        if self.bitrate.is_some() && !name.contains('/') {
             return Err("--bitrate is for the serial port of an adapter; an interface has its own: ip link \
                         set can0 up type can bitrate 250000"
                 .into());
         }
         let settings = match self.bitrate {
-            _ if !self.is_written_out() => return self.connection(known),
-            _ if !self.line.contains('/') => json!({ "interface": self.line }),
+            _ if !self.is_written_out() => {
+                let written = "name an interface that is there: ip link show type can lists them";
+                return known.connection(name, "CAN", ConnectionKind::as_can, written).cloned();
+            }
+            _ if !name.contains('/') => json!({ "interface": name }),
             Some(bitrate) => {
                 let answers = !self.no_answers;
-                json!({ "slcan": { "device": self.line, "bitrate": bitrate, "answers": answers } })
+                json!({ "slcan": { "device": name, "bitrate": bitrate, "answers": answers } })
             }
             None => {
                 return Err("an adapter has to be told the bit rate of the bus: add --bitrate 250000".into());
             }
         };
-        serde_json::from_value(settings).map_err(|error| format!("{}: {error}", self.line))
-    }
-
-    fn connection(&self, known: &Known<'_>) -> Result<ConnectionConfig, String> {
-        let named = |of: &&ConnectionConfig| (*of).clone();
-        let found = known.connections.get(self.line.as_str()).and_then(|connection| connection.as_can());
-        found.as_ref().map(named).ok_or_else(|| {
-            let all = known.connections.iter().filter(|(_, connection)| connection.as_can().is_some());
-            let names: Vec<&str> = all.map(|(name, _)| *name).collect();
-            let line = &self.line;
-            let help = did_you_mean(line, &names).map(|help| format!("; {help}")).unwrap_or_default();
-            format!(
-                "there is neither an interface nor a CAN connection `{line}`{help}; list the interfaces \
-                 with: ip link show type can"
-            )
-        })
+        serde_json::from_value(settings).map_err(|error| format!("{name}: {error}"))
     }
 }
 
@@ -240,7 +227,7 @@ struct Bus {
 }
 
 impl Bus {
-    fn find(args: &LineArgs, known: &Known<'_>) -> Result<Self, String> {
+    fn find(args: &BusArgs, known: &Known<'_>) -> Result<Self, String> {
         let config = args.settings(known)?;
         if let Some(problem) = config.problems().into_iter().next() {
             return Err(problem.to_string());
@@ -254,7 +241,7 @@ impl Bus {
             Some(database) => Arc::clone(database),
             None => Arc::new(read(&config.dbc)?),
         };
-        Ok(Self { name: args.line.clone(), config, database })
+        Ok(Self { name: args.line.name.clone(), config, database })
     }
 
     fn may_send(&self) -> Result<(), String> {
@@ -282,13 +269,13 @@ struct Session {
 }
 
 impl Session {
-    async fn dump(&mut self, args: DumpArgs, tell: Tell<'_>) -> Result<Outcome, String> {
+    async fn dump(&mut self, args: DumpArgs, print: Print<'_>) -> Result<Outcome, String> {
         let mut left = args.count.unwrap_or(u64::MAX);
         let interface = self.name.rsplit('/').next().unwrap_or_default().to_owned();
         while left > 0 {
             match self.wire.wait(false, &mut self.frames).await? {
-                Event::Off(reason) => drop(tell(Told::Progress(&reason))),
-                Event::On => drop(tell(Told::Progress("the controller is on the bus again"))),
+                Event::Off(reason) => drop(print(CommandOutput::Progress(&reason))),
+                Event::On => drop(print(CommandOutput::Progress("the controller is on the bus again"))),
                 Event::Played(_) => break,
                 Event::Frames | Event::Room | Event::Answered(_) => {}
             }
@@ -298,13 +285,13 @@ impl Session {
                     continue;
                 }
                 let line = Line { at, interface: &interface, frame };
-                let text = if args.line.json {
+                let text = if args.bus.line.json {
                     as_json(&line, &self.database).to_string()
                 } else {
                     as_text(&line, &self.database)
                 };
                 left -= 1;
-                if !tell(Told::Line(&text)) {
+                if !print(CommandOutput::Line(&text)) {
                     return Ok(Outcome::default());
                 }
             }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::config::IsoTpConfig;
 use super::id;
-use crate::codec::{Scalar, Spot};
+use crate::codec::{BinaryField, Scalar};
 use crate::rows::Value;
 use crate::table::Problem;
 
@@ -245,10 +245,10 @@ fn refusal(code: u8) -> String {
 ///
 /// # Errors
 /// Why there is none, in words for the user.
-pub(super) fn read(name: &str, spot: &Spot, answer: &[u8]) -> Result<Value, String> {
+pub(super) fn read(name: &str, place: &BinaryField, answer: &[u8]) -> Result<Value, String> {
     let mut value = Err("it has none".to_owned());
-    let wanted = spot.field_type();
-    let short = spot.read(answer, &mut |scalar| {
+    let wanted = place.field_type();
+    let short = place.read(answer, &mut |scalar| {
         value = match (scalar, wanted) {
             (Scalar::Bool(on), _) => Ok(Value::Bool(on)),
             (Scalar::Int(number), _) => Ok(Value::Int(number)),
@@ -271,7 +271,7 @@ mod tests {
 
     fn value(config: serde_json::Value, answer: &[u8]) -> Result<Value, String> {
         let field = serde_json::from_value(config).unwrap();
-        read("x", &Spot::new(&field).unwrap(), answer)
+        read("x", &BinaryField::new(&field).unwrap(), answer)
     }
 
     /// ISO 15031-5: engine speed is parameter 0x0C, a quarter of a revolution a minute; coolant temperature

@@ -12,6 +12,7 @@ use std::fmt;
 
 use super::frame::{Frame, MOST_CLASSIC, Payload};
 use super::id::Id;
+use crate::hex::Hex;
 
 /// Tells error frames (`CAN_ERR_FLAG`, `linux/can.h`).
 const ERROR: u32 = 1 << 29;
@@ -168,20 +169,17 @@ impl fmt::Display for Written<'_> {
             Some(Id::Extended(number)) => write!(f, "{number:08X}#")?,
             None => {}
         }
-        let hex = |f: &mut fmt::Formatter<'_>, data: &[u8]| {
-            data.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
-        };
         match self.0 {
-            Frame::Data { data, .. } => hex(f, data),
+            Frame::Data { data, .. } => write!(f, "{:X}", Hex(data)),
             Frame::Fd { data, fast, passive, .. } => {
                 write!(f, "#{:X}", (u8::from(*fast) * FAST) | (u8::from(*passive) * PASSIVE))?;
-                hex(f, data)
+                write!(f, "{:X}", Hex(data))
             }
             Frame::Remote { length: 0, .. } => f.write_str("R"),
             Frame::Remote { length, .. } => write!(f, "R{length}"),
             Frame::Error { class, data } => {
                 write!(f, "{:08X}#", class | ERROR)?;
-                hex(f, data)
+                write!(f, "{:X}", Hex(data))
             }
         }
     }

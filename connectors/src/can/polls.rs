@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::config::IsoTpConfig;
 use super::isotp::{Fault, Node, Request, read};
-use crate::codec::Spot;
+use crate::codec::BinaryField;
 use crate::line::handover::HandOver;
 use crate::line::parking::{ParkConfig, Turn};
 use crate::line::polls::{self, LEFT_ALONE};
@@ -25,7 +25,7 @@ pub(super) struct Asked {
     pub(super) request: Request,
     pub(super) every: Duration,
     pub(super) patience: Duration,
-    pub(super) fields: Vec<(String, Spot)>,
+    pub(super) fields: Vec<(String, BinaryField)>,
 }
 
 /// A stream that asks.
@@ -150,8 +150,8 @@ impl Polls {
         self.status.messages.add(1);
         self.asking.settle(place, true, now);
         let (mut values, mut fault) = (Vec::with_capacity(poll.asked.fields.len()), None);
-        for (name, spot) in &poll.asked.fields {
-            let value = read(name, spot, &bytes).unwrap_or_else(|why| {
+        for (name, field) in &poll.asked.fields {
+            let value = read(name, field, &bytes).unwrap_or_else(|why| {
                 self.status.wrong_type.add(1);
                 poll.intake.misfits.add(1);
                 fault.get_or_insert(why);

@@ -81,7 +81,7 @@ impl Reception {
                 ("data", Bytes),
             ]),
             Self::Asked(asked) => {
-                asked.fields.iter().map(|(name, spot)| (name.clone(), spot.field_type())).collect()
+                asked.fields.iter().map(|(name, field)| (name.clone(), field.field_type())).collect()
             }
             Self::Errors => fixed(&[
                 ("error", Utf8),
@@ -256,7 +256,7 @@ impl StreamConfig {
             return Err(Problem::absent(&["fields"], "it has no fields")
                 .help("add some, such as rpm = { at = 2, type = \"uint16\", scale = 0.25 }"));
         }
-        let fields = self.layout().spots().map_err(|why| Problem::new(&["fields"], why))?;
+        let fields = self.layout().binary_fields().map_err(|why| Problem::new(&["fields"], why))?;
         let reserved = [Some(TS), self.quality.then_some(QUALITY), self.quality.then_some(FAULT)];
         if let Some(name) = reserved.into_iter().flatten().find(|name| self.fields.contains_key(*name)) {
             return Err(Problem::new(

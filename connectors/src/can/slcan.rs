@@ -11,6 +11,7 @@ use std::fmt::{self, Write as _};
 
 use super::frame::{FD_LENGTHS, Frame, MOST_CLASSIC, MOST_FD, Payload};
 use super::id::Id;
+use crate::hex::Hex;
 
 const END: u8 = b'\r';
 const BEL: u8 = 7;
@@ -83,9 +84,7 @@ pub fn write_frame(frame: &Frame, line: &mut String) -> bool {
         None => return false,
     };
     if let Frame::Data { data, .. } | Frame::Fd { data, .. } = frame {
-        for byte in data.iter() {
-            let _ = write!(line, "{byte:02X}");
-        }
+        let _ = write!(line, "{:X}", Hex(data));
     }
     line.push(char::from(END));
     true

@@ -19,6 +19,7 @@ use super::polls::{Answer, Asker, Polls, Question};
 use super::reception::{Reception, has_source};
 use super::signal::{self, Absent};
 use super::transport::{Reassembly, TP_CM, TP_DT, Transferred};
+use crate::hex::excerpt;
 use crate::line::handover::HandOver;
 use crate::line::parking::ParkConfig;
 use crate::line::silence::Silence;
@@ -385,7 +386,7 @@ impl Wanted {
         }
         if let Some(count) = misfits.count(faults.count) {
             let (_, fault) = faults.verdict(&self.message);
-            let (stream, frame, data) = (&self.name, &self.message.name, crate::line::decoding::dump(data));
+            let (stream, frame, data) = (&self.name, &self.message.name, excerpt(data));
             warn!(%stream, %frame, count, fault, data, "values that could not be read are null");
         }
     }

@@ -125,7 +125,7 @@ impl ByteOrder {
 
 /// A value's place in a payload, checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Spot {
+pub struct BinaryField {
     at: i32,
     length: Option<usize>,
     order: ByteOrder,
@@ -145,7 +145,7 @@ enum Meaning {
 /// Why a field of a layout is none: the key, and the reason.
 type Wrong = (&'static str, String);
 
-impl Spot {
+impl BinaryField {
     /// # Errors
     /// The key that is wrong, and why.
     pub fn new(field: &FieldAt) -> Result<Self, Wrong> {
@@ -356,12 +356,16 @@ fn float(value_type: ValueType, number: u64) -> f64 {
 
 impl Decoder {
     /// Adds the row of a payload in which each value has its place.
-    pub(super) fn read_binary(&mut self, payload: &[u8], spots: &[(String, Spot)]) -> Result<(), Fault> {
+    pub(super) fn read_binary(
+        &mut self,
+        payload: &[u8],
+        binary_fields: &[(String, BinaryField)],
+    ) -> Result<(), Fault> {
         self.begin_row();
-        for (name, spot) in spots {
+        for (name, binary_field) in binary_fields {
             let Some(key) = self.find(ROW, name) else { continue };
             let place = Place { node: ROW, key };
-            let read = spot.read(payload, &mut |value| self.put(place, value));
+            let read = binary_field.read(payload, &mut |value| self.put(place, value));
             read.map_err(|why| Fault::Malformed(format!("{why} for `{name}`")))?;
         }
         self.end_row()

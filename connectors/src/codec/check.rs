@@ -3,7 +3,7 @@
 use tidegate_core::TS;
 use tidegate_core::diagnostic::did_you_mean;
 
-use super::binary::{Spot, ValueType};
+use super::binary::{BinaryField, ValueType};
 use super::csv::CsvFormat;
 use super::nmea::NAMES;
 use super::payload::{FieldAt, FieldConfig, PayloadConfig, TsAt, TsConfig};
@@ -30,7 +30,7 @@ impl PayloadConfig {
                 "leave it out, or write `format = \"regex\"`".to_owned(),
             );
         }
-        self.check_spots(review);
+        self.check_binary_fields(review);
         if matches!(self.format, Format::Json | Format::Cbor | Format::MsgPack) {
             return;
         }
@@ -56,7 +56,7 @@ impl PayloadConfig {
     }
 
     /// Says what is wrong with the places of values in bytes, also where there should be none.
-    fn check_spots(&self, review: &mut Review<'_>) {
+    fn check_binary_fields(&self, review: &mut Review<'_>) {
         let is_layout = self.format == Format::Layout;
         if is_layout && self.fields.is_none() {
             let help = "add `fields = { net = { at = 2, type = \"int16\", scale = 0.1 } }`".to_owned();
@@ -82,7 +82,7 @@ impl PayloadConfig {
                 FieldConfig::Type(_) => continue,
             };
             if is_layout {
-                if let Err((key, why)) = Spot::new(field) {
+                if let Err((key, why)) = BinaryField::new(field) {
                     let is_there = field.keys().any(|known| known == key) || key == "type";
                     let place = if is_there { at(key) } else { At::key(&["fields", name]) };
                     review.error(place, format!("`{name}` cannot be read: {why}"), None);

@@ -6,7 +6,7 @@ use tidegate_core::{FieldType, TS};
 
 use super::column::Column;
 use super::time::TimeFormat;
-use super::{Format, Path, Pattern, Spot};
+use super::{BinaryField, Format, Path, Pattern};
 
 /// How many columns are inferred from the data of one stream. A payload whose keys are themselves data
 /// (serial numbers, times) would grow the schema without end.
@@ -32,7 +32,7 @@ pub struct Layout {
     /// What takes a text apart, where the format is `regex`.
     pub pattern: Option<Pattern>,
     /// Where values are in bytes, where the format is `layout`.
-    pub spots: Vec<(String, Spot)>,
+    pub binary_fields: Vec<(String, BinaryField)>,
 }
 
 /// Where the event time is.
@@ -121,7 +121,7 @@ impl Layout {
             rows: None,
             fields: Fields::Declared(fields.collect()),
             pattern: None,
-            spots: Vec::new(),
+            binary_fields: Vec::new(),
         }
     }
 }

@@ -31,7 +31,7 @@ mod raw;
 mod time;
 mod tokens;
 
-pub use binary::{ByteOrder, Spot, ValueType};
+pub use binary::{BinaryField, ByteOrder, ValueType};
 pub use check::check_fields;
 pub(crate) use column::Scalar;
 pub use column::read_base64;

@@ -9,7 +9,7 @@ use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tidegate_core::FieldType;
 
-use super::binary::{ByteOrder, Spot, ValueType};
+use super::binary::{BinaryField, ByteOrder, ValueType};
 use super::csv::CsvFormat;
 use super::nmea::NmeaFormat;
 use super::pairs::PairFormat;
@@ -93,7 +93,7 @@ impl PayloadConfig {
             rows: self.rows.clone(),
             fields,
             pattern: self.pattern.clone().filter(|_| self.format == Format::Regex),
-            spots: self.spots()?,
+            binary_fields: self.binary_fields()?,
         };
         Decoder::new(&layout).map_err(|error| error.to_string())
     }
@@ -109,18 +109,18 @@ impl PayloadConfig {
     }
 
     /// Where the values of a layout are.
-    pub(crate) fn spots(&self) -> Result<Vec<(String, Spot)>, String> {
+    pub(crate) fn binary_fields(&self) -> Result<Vec<(String, BinaryField)>, String> {
         if self.format != Format::Layout {
             return Ok(Vec::new());
         }
-        let spot = |(name, field): (&String, &FieldConfig)| match field {
-            FieldConfig::At(field) => match Spot::new(field) {
-                Ok(spot) => Ok((name.clone(), spot)),
+        let binary_field = |(name, field): (&String, &FieldConfig)| match field {
+            FieldConfig::At(field) => match BinaryField::new(field) {
+                Ok(binary_field) => Ok((name.clone(), binary_field)),
                 Err((key, why)) => Err(format!("fields.{name}.{key}: {why}")),
             },
             FieldConfig::Type(_) => Err(format!("fields.{name}: a layout has to know where it is")),
         };
-        self.fields.iter().flatten().map(spot).collect()
+        self.fields.iter().flatten().map(binary_field).collect()
     }
 }
 
@@ -375,8 +375,8 @@ impl FieldConfig {
     pub fn field_type(&self) -> FieldType {
         match self {
             Self::Type(field_type) => *field_type,
-            Self::At(field) => match Spot::new(field) {
-                Ok(spot) => spot.field_type(),
+            Self::At(field) => match BinaryField::new(field) {
+                Ok(binary_field) => binary_field.field_type(),
                 Err(_) => field.value_type.column().unwrap_or(FieldType::Int64),
             },
         }

@@ -23,7 +23,7 @@ pub(super) fn declared(fields: &[(&str, FieldType, &str)]) -> Layout {
         rows: None,
         fields: Fields::Declared(fields.iter().map(|(name, kind, path)| field(name, *kind, path)).collect()),
         pattern: None,
-        spots: Vec::new(),
+        binary_fields: Vec::new(),
     }
 }
 
@@ -50,7 +50,7 @@ fn inferred() -> Layout {
         rows: None,
         fields: Fields::Inferred(Vec::new()),
         pattern: None,
-        spots: Vec::new(),
+        binary_fields: Vec::new(),
     }
 }
 
@@ -470,7 +470,7 @@ fn elements_of_an_array_become_rows_with_values_from_outside() {
             field("v", FieldType::Int64, "v"),
         ]),
         pattern: None,
-        spots: Vec::new(),
+        binary_fields: Vec::new(),
     };
     let mut decoder = Decoder::new(&layout).unwrap();
     // Values outside come before and after the rows.

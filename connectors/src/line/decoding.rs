@@ -6,6 +6,7 @@ use tidegate_core::{Ack, Batch, Sampler};
 
 use super::handover::Pending;
 use crate::codec::{DecodeError, Decoder, Findings};
+use crate::hex::excerpt;
 use crate::status::{Intake, LineStatus};
 
 /// A decoder whose findings are counted and told. `source`: where a payload came from, for the log.
@@ -50,7 +51,7 @@ impl Decoding {
         self.status.malformed.add(1);
         self.intake.malformed.add(1);
         if let Some(count) = self.malformed.count(1) {
-            let (stream, payload) = (&self.stream, dump(payload));
+            let (stream, payload) = (&self.stream, excerpt(payload));
             tracing::warn!(%stream, source, count, %error, payload, "malformed messages");
         }
     }
@@ -119,28 +120,5 @@ impl Pending for Decoding {
         let rows = self.decoder.finish()?;
         self.note_unseen();
         Some(Batch { stream: Arc::clone(&self.stream), rows, marks: Vec::new(), ack: Ack::none() })
-    }
-}
-
-/// The beginning of a payload for the log: as text where it is text, otherwise in hexadecimal.
-pub(crate) fn dump(payload: &[u8]) -> String {
-    const LONGEST: usize = 64;
-    let start = payload.get(..LONGEST).unwrap_or(payload);
-    let more = if payload.len() > LONGEST { format!("... ({} bytes)", payload.len()) } else { String::new() };
-    match std::str::from_utf8(start) {
-        Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => format!("{text:?}{more}"),
-        _ => format!("hex {}{more}", start.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn payloads_are_shown_as_text_or_as_hex() {
-        assert_eq!(dump(b"{\"a\":"), r#""{\"a\":""#);
-        assert_eq!(dump(&[0xff, 0x00]), "hex ff00");
-        assert!(dump(&[b'x'; 100]).ends_with("... (100 bytes)"));
     }
 }

@@ -27,7 +27,7 @@ use super::client::{self, Event, EventLoop, NO_PING, Plan, Refused, Requests, We
 use super::config::Qos;
 use super::listening::Listening;
 use super::losses::Losses;
-use super::publisher::{Command, Session, down};
+use super::publisher::{PublishRequest, Session, down};
 use super::streams::Streams;
 use super::subscriptions::Subscriptions;
 use crate::line::backoff::Backoff;
@@ -47,7 +47,7 @@ pub(super) struct Line {
     pub(super) has_earlier: bool,
     /// Whether outputs or an uplink publish with QoS 1.
     pub(super) confirms: bool,
-    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) requests: mpsc::Receiver<PublishRequest>,
     pub(super) session: watch::Sender<Option<Session>>,
     pub(super) status: Arc<LineStatus>,
     pub(super) backoff: Backoff,
@@ -84,7 +84,7 @@ struct Running {
     shutdown: CancellationToken,
     publishers_gone: bool,
     /// A message that the client's queue had no room for.
-    waiting: Option<Command>,
+    waiting: Option<PublishRequest>,
     generation: u64,
     /// Whether there was a connection before.
     was_up: bool,
@@ -265,9 +265,9 @@ impl Running {
                 () = self.shutdown.cancelled(), if self.inlet.is_some() => self.stop_reading(),
                 Ok(()) = self.asked.changed() => {}
                 () = time::sleep_until(read_by.unwrap_or_else(time::Instant::now)), if read_by.is_some() => {}
-                command = self.line.commands.recv(),
-                    if self.waiting.is_none() && !self.publishers_gone => match command {
-                    Some(command) => self.waiting = Some(command),
+                request = self.line.requests.recv(),
+                    if self.waiting.is_none() && !self.publishers_gone => match request {
+                    Some(request) => self.waiting = Some(request),
                     None => self.publishers_gone = true,
                 },
                 () = decided.notified() => {}
@@ -446,8 +446,8 @@ impl Running {
         if up_since.is_none() {
             return self.turn_down();
         }
-        while let Some(command) = self.waiting.take().or_else(|| self.line.commands.try_recv().ok()) {
-            let Command { message, generation, taken } = command;
+        while let Some(request) = self.waiting.take().or_else(|| self.line.requests.try_recv().ok()) {
+            let PublishRequest { message, generation, taken } = request;
             if generation != self.generation {
                 let _ = taken.send(Err(unsent()));
                 continue;
@@ -456,7 +456,7 @@ impl Running {
                 Ok(notice) => Ok(notice),
                 Err(Refused::Error(error)) => Err(error),
                 Err(Refused::Full(message)) => {
-                    self.waiting = Some(Command { message, generation, taken });
+                    self.waiting = Some(PublishRequest { message, generation, taken });
                     return;
                 }
             };
@@ -467,8 +467,8 @@ impl Running {
 
     /// Answers publishers while the line is down: nothing is kept to be sent late.
     fn turn_down(&mut self) {
-        while let Some(command) = self.waiting.take().or_else(|| self.line.commands.try_recv().ok()) {
-            let _ = command.taken.send(Err(down(&self.line.name, &self.line.status)));
+        while let Some(request) = self.waiting.take().or_else(|| self.line.requests.try_recv().ok()) {
+            let _ = request.taken.send(Err(down(&self.line.name, &self.line.status)));
         }
     }
 
@@ -490,8 +490,8 @@ impl Running {
             let room = room(self.inlet.as_ref().filter(|_| self.listening.news().is_some()));
             tokio::select! {
                 () = &mut timer, if self.inlet.is_some() => return std::ops::ControlFlow::Continue(()),
-                command = self.line.commands.recv(), if !self.publishers_gone => match command {
-                    Some(command) => self.waiting = Some(command),
+                request = self.line.requests.recv(), if !self.publishers_gone => match request {
+                    Some(request) => self.waiting = Some(request),
                     None => self.publishers_gone = true,
                 },
                 true = room => {}

@@ -130,13 +130,13 @@ pub fn open(config: &ConnectionConfig, client_id: String, request: Request<'_>) 
         let decoding = Decoding::new(Arc::clone(&name), decoder, stream.intake, Arc::clone(&status));
         decoders.push(Stream::new(name, filter, decoding, settings, memory));
     }
-    let (command_tx, command_rx) = mpsc::channel(QUEUED);
+    let (request_tx, request_rx) = mpsc::channel(QUEUED);
     let (session_tx, session_rx) = watch::channel(None);
     let name: Arc<str> = name.into();
     let publisher = Publisher {
         connection: Arc::clone(&name),
         version: config.version,
-        commands: command_tx,
+        requests: request_tx,
         session: session_rx,
         status: Arc::clone(&status),
     };
@@ -168,7 +168,7 @@ pub fn open(config: &ConnectionConfig, client_id: String, request: Request<'_>) 
         streams,
         has_earlier,
         confirms,
-        commands: command_rx,
+        requests: request_rx,
         session: session_tx,
         status,
         backoff: backoff(),

@@ -33,13 +33,13 @@ pub struct Session {
 pub struct Publisher {
     pub(super) connection: Arc<str>,
     pub(super) version: Version,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) requests: mpsc::Sender<PublishRequest>,
     pub(super) session: watch::Receiver<Option<Session>>,
     pub(super) status: Arc<LineStatus>,
 }
 
 /// A message on its way from a publisher to the client.
-pub(super) struct Command {
+pub(super) struct PublishRequest {
     pub(super) message: Outgoing,
     pub(super) generation: u64,
     pub(super) taken: oneshot::Sender<Result<Notice, DeliveryError>>,
@@ -108,8 +108,8 @@ impl Publisher {
             )));
         }
         let (taken, notice) = oneshot::channel();
-        let command = Command { message, generation: session.generation, taken };
-        self.commands.send(command).await.map_err(|_| closed(&self.connection))?;
+        let request = PublishRequest { message, generation: session.generation, taken };
+        self.requests.send(request).await.map_err(|_| closed(&self.connection))?;
         Ok(Confirmation(
             async move {
                 match notice.await {

@@ -2,7 +2,6 @@
 //! one.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -11,18 +10,20 @@ use tidegate_core::diagnostic::did_you_mean;
 use tokio::time::{Instant, sleep_until};
 
 use super::config::{ConnectionConfig, StreamConfig, usual_settings};
-use super::escapes::{hex_dump, unescape};
+use super::escapes::unescape;
 use super::framing::{FrameConfig, Framer, SETTLED, Skipped, Why};
 use super::link::Link;
 use crate::codec::Encoder;
-use crate::commission::{Known, Outcome, Tell, Told};
+use crate::commission::{CommandOutput, Known, LineArgs, Outcome, Print};
+use crate::connection::ConnectionConfig as ConnectionKind;
+use crate::hex::{Hex, dump};
 use crate::port::usb::{self, Found};
 use crate::port::{Dial, Parity, PortConfig};
 use crate::stream::StreamConfig as StreamKind;
 
 /// What is wanted.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub enum SerialCommand {
     /// List the serial ports of this machine, with what their USB adapters say
     List(ListArgs),
     /// Show the frames that come from a port, until it is interrupted
@@ -33,7 +34,7 @@ pub enum Command {
   tidegate serial monitor rfc2217://192.168.10.30:4001 --gap 20ms --send 'P\\r\\n' --every 1s
 
 A port takes one program at a time: stop the box, or leave the connection out of its configuration meanwhile.")]
-    Monitor(MonitorArgs),
+    Monitor(Box<MonitorArgs>),
 }
 
 /// `tidegate serial list`
@@ -47,13 +48,9 @@ pub struct ListArgs {
 /// `tidegate serial monitor`
 #[derive(Debug, Clone, Args)]
 pub struct MonitorArgs {
-    /// The name of a connection in the configuration; or a port such as /dev/ttyUSB0, rfc2217://HOST:PORT or
-    /// tcp://HOST:PORT
-    pub line: String,
-    /// The configuration file; when absent, tidegate.toml in this directory, else
-    /// /etc/tidegate/tidegate.toml
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// the line
+    #[command(flatten)]
+    pub line: LineArgs,
     /// Show the rows of this stream of the configuration instead of frames
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<String>,
@@ -87,27 +84,24 @@ pub struct MonitorArgs {
     /// End after so long
     #[arg(long, value_name = "TIME")]
     pub time: Option<Span>,
-    /// Print a JSON object a line, for programs
-    #[arg(long)]
-    pub json: bool,
 }
 
-impl Command {
+impl SerialCommand {
     /// Whether it names a connection or a stream of the configuration.
     #[must_use]
     pub fn needs_configuration(&self) -> bool {
         match self {
             Self::List(_) => false,
-            Self::Monitor(args) => args.connection().is_some() || args.stream.is_some(),
+            Self::Monitor(args) => args.line.connection().is_some() || args.stream.is_some(),
         }
     }
 
-    /// The file that was named.
+    /// The line that is used, if there is one.
     #[must_use]
-    pub fn configuration(&self) -> Option<PathBuf> {
+    pub fn line(&self) -> Option<&LineArgs> {
         match self {
             Self::List(_) => None,
-            Self::Monitor(args) => args.config.clone(),
+            Self::Monitor(args) => Some(&args.line),
         }
     }
 
@@ -116,7 +110,7 @@ impl Command {
     pub fn is_for_programs(&self) -> bool {
         match self {
             Self::List(args) => args.json,
-            Self::Monitor(args) => args.json,
+            Self::Monitor(args) => args.line.json,
         }
     }
 
@@ -124,10 +118,10 @@ impl Command {
     ///
     /// # Errors
     /// In words for the user.
-    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+    pub async fn run(self, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
         match self {
             Self::List(_) => Ok(list()),
-            Self::Monitor(args) => monitor(args, known, tell).await,
+            Self::Monitor(args) => monitor(*args, known, print).await,
         }
     }
 }
@@ -155,23 +149,18 @@ fn list() -> Outcome {
 }
 
 impl MonitorArgs {
-    /// The connection of the configuration that the line is; `None`: it is written out.
-    fn connection(&self) -> Option<&str> {
-        (!self.line.contains("://") && !self.line.starts_with('/')).then_some(self.line.as_str())
-    }
-
     /// The port, and where its frames begin and end.
     fn settings(&self, known: &Known<'_>) -> Result<(Dial, FrameConfig, bool), String> {
-        let (mut port, mut frame, echo) = match self.connection() {
+        let (mut port, mut frame, echo) = match self.line.connection() {
             Some(name) => {
-                let found = known.connections.get(name).and_then(|connection| connection.as_serial());
-                let ConnectionConfig { port, frame, echo, .. } =
-                    found.ok_or_else(|| unknown(name, known))?.clone();
+                let written = "write the path of a port, rfc2217://HOST:PORT or tcp://HOST:PORT";
+                let found = known.connection(name, "serial", ConnectionKind::as_serial, written)?;
+                let ConnectionConfig { port, frame, echo, .. } = found.clone();
                 (port, frame, echo)
             }
             None => {
                 let gap = Some(Span(std::time::Duration::from_millis(20)));
-                (PortConfig::at(&self.line), FrameConfig { gap, ..FrameConfig::default() }, false)
+                (PortConfig::at(&self.line.name), FrameConfig { gap, ..FrameConfig::default() }, false)
             }
         };
         port.baud = self.baud.or(port.baud);
@@ -188,20 +177,6 @@ impl MonitorArgs {
         let patience = std::time::Duration::from_secs(5);
         let dial = Dial::new(&port, usual_settings(), patience).map_err(|problem| problem.to_string())?;
         Ok((dial, frame, echo))
-    }
-}
-
-fn unknown(name: &str, known: &Known<'_>) -> String {
-    let here: Vec<&str> = known
-        .connections
-        .iter()
-        .filter(|(_, connection)| connection.as_serial().is_some())
-        .map(|(name, _)| *name)
-        .collect();
-    let written = "write the path of a port, rfc2217://HOST:PORT or tcp://HOST:PORT";
-    match did_you_mean(name, &here) {
-        Some(help) => format!("the configuration has no serial connection `{name}`; {help}, or {written}"),
-        None => format!("the configuration has no serial connection `{name}`; {written}"),
     }
 }
 
@@ -229,10 +204,9 @@ impl Shown<'_> {
         let at = self.begun.elapsed().as_secs_f64();
         let Some((config, decoder)) = &mut self.stream else {
             let line = if self.for_programs {
-                let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-                json!({ "at_s": at, "hex": hex, "text": String::from_utf8_lossy(frame) }).to_string()
+                json!({ "at_s": at, "hex": format!("{:x}", Hex(frame)), "text": String::from_utf8_lossy(frame) }).to_string()
             } else {
-                format!("{at:10.3}  {}", hex_dump(frame))
+                format!("{at:10.3}  {}", dump(frame))
             };
             return vec![line];
         };
@@ -240,7 +214,7 @@ impl Shown<'_> {
             return Vec::new();
         }
         if let Err(error) = decoder.decode(frame, &[], 0) {
-            return vec![format!("{at:10.3}  {error}: {}", hex_dump(frame))];
+            return vec![format!("{at:10.3}  {error}: {}", dump(frame))];
         }
         let Some(rows) = decoder.finish() else { return Vec::new() };
         let places: Vec<usize> = (1..rows.num_columns()).collect();
@@ -257,7 +231,7 @@ impl Shown<'_> {
     }
 }
 
-async fn monitor(args: MonitorArgs, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+async fn monitor(args: MonitorArgs, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
     let (dial, frame, echo) = args.settings(known)?;
     let stream = args.stream.as_deref().map(|name| stream_of(name, known)).transpose()?;
     let stream = stream.map(|config| Ok::<_, String>((config, config.decoder(Vec::new())?))).transpose()?;
@@ -269,10 +243,10 @@ async fn monitor(args: MonitorArgs, known: &Known<'_>, tell: Tell<'_>) -> Result
     let every = args.every.or(asked.filter(|_| args.send.is_none()).map(|poll| poll.every));
     let framer = Framer::new(&frame).map_err(|problem| problem.inside("frame").to_string())?;
     let settings = dial.settings();
-    tell(Told::Progress(&format!("{}: {settings}; ends with Ctrl-C", dial.place())));
+    print(CommandOutput::Progress(&format!("{}: {settings}; ends with Ctrl-C", dial.place())));
     let mut link = Link::new(dial.open().await?, dial.place().clone(), framer, settings.byte_time(), echo);
     let begun = Instant::now();
-    let mut shown = Shown { stream, for_programs: args.json, begun };
+    let mut shown = Shown { stream, for_programs: args.line.json, begun };
     let end = args.time.map(|time| begun + time.0);
     // Not before it is known whether the device talks by itself.
     let mut next = send.as_ref().map(|_| begun + SETTLED);
@@ -280,14 +254,17 @@ async fn monitor(args: MonitorArgs, known: &Known<'_>, tell: Tell<'_>) -> Result
     loop {
         while let Some(frame) = link.frames.pop_front() {
             frames += 1;
-            let goes_on = shown.lines(&frame).iter().all(|line| tell(Told::Line(line)));
+            let goes_on = shown.lines(&frame).iter().all(|line| print(CommandOutput::Line(line)));
             if !goes_on || args.count.is_some_and(|count| frames >= count) {
                 return Ok(Outcome::default());
             }
         }
         if let Some(Skipped { count, sample, why }) = link.framer().take_skipped() {
             let why = why.map_or("", Why::as_str);
-            tell(Told::Progress(&format!("{count} bytes are in no frame: {why}: {}", hex_dump(&sample))));
+            print(CommandOutput::Progress(&format!(
+                "{count} bytes are in no frame: {why}: {}",
+                dump(&sample)
+            )));
         }
         tokio::select! {
             biased;

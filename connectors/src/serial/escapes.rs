@@ -45,18 +45,6 @@ pub fn unescape(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Bytes for a person to read: hexadecimal digits, and the text beside them.
-#[must_use]
-pub fn hex_dump(bytes: &[u8]) -> String {
-    const LONGEST: usize = 64;
-    let start = bytes.get(..LONGEST).unwrap_or(bytes);
-    let hex: Vec<String> = start.iter().map(|byte| format!("{byte:02x}")).collect();
-    let text: String =
-        start.iter().map(|byte| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '.' }).collect();
-    let more = if bytes.len() > LONGEST { format!(" ({} bytes)", bytes.len()) } else { String::new() };
-    format!("{}  {text}{more}", hex.join(" "))
-}
-
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0.escape_ascii())
@@ -94,11 +82,5 @@ mod tests {
         for wrong in [r"\x2", r"\xg0", r"\q", "\\", r"\x+1", r"\xé"] {
             assert!(unescape(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn dumps_show_bytes_and_text() {
-        assert_eq!(hex_dump(b"ST\r\x02"), "53 54 0d 02  ST..");
-        assert!(hex_dump(&[0; 100]).ends_with("(100 bytes)"));
     }
 }

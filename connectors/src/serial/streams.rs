@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::config::{PollConfig, StreamConfig};
-use super::escapes::hex_dump;
 use super::framing::{Framer, Tally, Why};
+use crate::hex::dump;
 use crate::line::decoding::Decoding;
 use crate::line::handover::{HandOver, Pending};
 use crate::line::parking::{ParkConfig, Turn};
@@ -242,14 +242,14 @@ impl Streams {
         if let Some((_, (stream, _))) = fits.next() {
             self.counts.strays.add(1);
             if let Some(count) = self.strays.count(1) {
-                let frame = hex_dump(frame);
+                let frame = dump(frame);
                 warn!(%stream, count, frame, "frames that nobody has asked for: late answers, or another master");
             }
             return;
         }
         self.counts.unclaimed.add(1);
         if let Some(count) = self.unclaimed.count(1).filter(|_| !self.configs.is_empty()) {
-            warn!(count, frame = hex_dump(frame), "frames that fit no stream: compare `match` and `pattern`");
+            warn!(count, frame = dump(frame), "frames that fit no stream: compare `match` and `pattern`");
         }
     }
 
@@ -300,7 +300,7 @@ impl Streams {
         self.counts.too_long.add(now.too_long.saturating_sub(told.too_long));
         let Some(skipped) = framer.take_skipped() else { return };
         let why = skipped.why.map_or("", Why::as_str);
-        let bytes = hex_dump(&skipped.sample);
+        let bytes = dump(&skipped.sample);
         if skipped.why == Some(Why::Torn) {
             debug!(bytes, count = skipped.count, why, "bytes that are in no frame");
         } else if let Some(count) = self.skipped.count(skipped.count) {

@@ -57,7 +57,7 @@ impl Adapter {
 fn setup_with(cable: &SerialCable, more: &Value) -> Setup {
     let mut slcan = json!({ "device": cable.near().display().to_string(), "bitrate": 250_000 });
     slcan.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    Setup::new(&json!({ "slcan": slcan, "backoff": { "min": "1ms", "max": "20ms" } }))
+    Setup::can(json!({ "slcan": slcan, "backoff": { "min": "1ms", "max": "20ms" } }))
         .stream("frames", json!({ "ids": ["*"] }))
         .output("raw", json!({ "id": "0x123" }))
         .output("other", json!({ "id": "0x124" }))
@@ -263,10 +263,9 @@ async fn an_adapter_that_may_only_listen_is_told_so() {
     let cable = SerialCable::plug().await;
     let mut adapter = Adapter::at(&cable).await;
     let device = cable.near().display().to_string();
-    let rig =
-        Setup::new(&json!({ "slcan": { "device": device, "bitrate": 1_000_000 }, "listen_only": true }))
-            .stream("frames", json!({ "ids": ["*"] }))
-            .run();
+    let rig = Setup::can(json!({ "slcan": { "device": device, "bitrate": 1_000_000 }, "listen_only": true }))
+        .stream("frames", json!({ "ids": ["*"] }))
+        .run();
     adapter.is_opened(&["S8", "L"]).await;
     rig.end().await;
 }

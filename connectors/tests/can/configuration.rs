@@ -78,7 +78,7 @@ fn connections_that_contradict_themselves_are_refused() {
             "longer than `backoff.max`",
         ),
     ] {
-        let said = said(&Setup::new(&connection));
+        let said = said(&Setup::can(connection.clone()));
         assert!(said.contains(words), "{connection}: {said}");
     }
     let wrong = Setup::interface("can0").dbc("BO_ 256 Status: 8 A\n SG_ Speed : 0|16@1-\n");
@@ -195,7 +195,7 @@ fn outputs_that_contradict_themselves_are_refused() {
     for connection in
         [json!({ "log": { "path": "/dev/null" } }), json!({ "interface": "can0", "listen_only": true })]
     {
-        let said = said(&Setup::new(&connection).output("o", json!({ "id": "0x1" })));
+        let said = said(&Setup::can(connection.clone()).output("o", json!({ "id": "0x1" })));
         assert!(said.contains("connection"), "{said}");
     }
 }

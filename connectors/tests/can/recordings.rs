@@ -18,7 +18,7 @@ const DBC: &str = "BU_: Box\nBO_ 68 Level: 2 Box\n SG_ Height : 0|16@1+ (0.5,0) 
 
 #[tokio::test(start_paused = true)]
 async fn a_log_is_played_at_its_pace_and_its_end_is_said() {
-    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log", "speed": 2.0, "interface": "vcan0" } }))
+    let mut rig = Setup::can(json!({ "log": { "path": "drive.log", "speed": 2.0, "interface": "vcan0" } }))
         .file("drive.log", LOG)
         .dbc(DBC)
         .stream("level", json!({ "message": "Level" }))
@@ -39,7 +39,7 @@ async fn a_log_is_played_at_its_pace_and_its_end_is_said() {
 
 #[tokio::test(start_paused = true)]
 async fn a_log_begins_again_if_it_is_asked_to() {
-    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log", "repeat": true } }))
+    let mut rig = Setup::can(json!({ "log": { "path": "drive.log", "repeat": true } }))
         .file("drive.log", LOG)
         .stream("frames", json!({ "ids": ["0x0f6"] }))
         .run();
@@ -61,7 +61,7 @@ async fn a_log_that_begins_again_goes_on_in_its_rhythm() {
         ("(0.5) can0 123#01\n(2.5) can0 123#02\n", 100.0, [0, 20, 1000, 1020]),
     ];
     for (log, speed, expected) in cases {
-        let mut rig = Setup::new(&json!({ "log": { "path": "drive.log", "repeat": true, "speed": speed } }))
+        let mut rig = Setup::can(json!({ "log": { "path": "drive.log", "repeat": true, "speed": speed } }))
             .file("drive.log", log)
             .stream("frames", json!({ "ids": ["*"] }))
             .run();
@@ -79,7 +79,7 @@ async fn a_log_that_begins_again_goes_on_in_its_rhythm() {
 
 #[tokio::test(start_paused = true)]
 async fn a_log_without_frames_is_said() {
-    let rig = Setup::new(&json!({ "log": { "path": "drive.log", "repeat": true } }))
+    let rig = Setup::can(json!({ "log": { "path": "drive.log", "repeat": true } }))
         .file("drive.log", "# empty\n")
         .stream("frames", json!({ "ids": ["*"] }))
         .run();
@@ -96,7 +96,7 @@ async fn infinite_values_are_null_and_bad() {
     // IEEE 754: 0x7F800000 is infinite, 0x3FC00000 is 1.5.
     let log = "(0.0) can0 100#0000807F0000C03F\n(0.1) can0 100#0000807F0000807F\n";
     let setup = |stream: Value| {
-        Setup::new(&json!({ "log": { "path": "drive.log" } }))
+        Setup::can(json!({ "log": { "path": "drive.log" } }))
             .file("drive.log", log)
             .dbc(dbc)
             .stream("s", stream)
@@ -136,7 +136,7 @@ async fn what_j1939_sends_in_several_frames_is_one_row() {
 (0.200000) can0 18FECA05#FFFF000000000000
 (0.210000) can0 18FECA06#0000000000000000
 ";
-    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log" } }))
+    let mut rig = Setup::can(json!({ "log": { "path": "drive.log" } }))
         .file("drive.log", log)
         .stream("dm1", json!({ "pgn": 65226, "source": 5 }))
         .run();
@@ -168,7 +168,7 @@ BA_ \"ProtocolType\" \"J1939\";
 (0.000000) can0 0CF00400#000000401F000000
 (0.010000) can0 18F00405#000000E02E000000
 ";
-    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log" } }))
+    let mut rig = Setup::can(json!({ "log": { "path": "drive.log" } }))
         .file("drive.log", log)
         .dbc(dbc)
         .stream("any", json!({ "message": "EEC1" }))
@@ -182,7 +182,7 @@ BA_ \"ProtocolType\" \"J1939\";
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_is_named_twice_is_one_row() {
-    let mut rig = Setup::new(&json!({ "log": { "path": "drive.log" } }))
+    let mut rig = Setup::can(json!({ "log": { "path": "drive.log" } }))
         .file("drive.log", "(0.000000) can0 123#01\n(0.001000) can0 124#02\n")
         .stream("frames", json!({ "ids": ["0x100-0x1ff", "0x123", "*"] }))
         .run();

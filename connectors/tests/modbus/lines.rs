@@ -5,8 +5,8 @@ use tidegate_connectors::Writes;
 use tidegate_connectors::modbus::commission::Session;
 use tidegate_connectors::{DeliveryError, LineNews};
 
-use super::rig::{Setup, batch};
 use super::script::{Nature, Script, Seen};
+use crate::rig::{Setup, batch};
 
 /// Registers that have their own numbers, and one bit.
 fn tank() -> Value {
@@ -24,7 +24,7 @@ async fn what_a_device_has_becomes_rows() {
     let mut rig = Setup::tcp(device.port()).stream("tank", tank()).run();
     assert!(matches!(rig.news().await, LineNews::Begins));
     let row = rig.row().await;
-    assert_eq!(Value::from(row), json!({ "level": 0.7, "inflow": 9, "valve": true, "alarm": false }));
+    assert_eq!(row, json!({ "level": 0.7, "inflow": 9, "valve": true, "alarm": false }));
     assert!(rig.status.is_connected());
     rig.end().await;
 }
@@ -199,7 +199,7 @@ async fn a_poll_that_takes_longer_than_its_interval_is_counted() {
     let slow =
         json!({ "unit": 2, "timeout": "200ms", "fields": { "n": { "holding": 7, "type": "uint16" } } });
     let mut rig = Setup::tcp(device.port()).stream("quick", tank()).stream("slow", slow).run();
-    rig.row_where(|row| row.contains_key("level")).await;
+    rig.row_where(|row| row.get("level").is_some()).await;
     while rig.status.count("overruns") == 0 {
         rig.row().await;
     }
@@ -301,7 +301,7 @@ async fn what_is_wrong_in_itself_is_not_opened() {
     let field = json!({ "n": { "holding": 7, "type": "uint16" } });
     let both = words(Setup::tcp(1).set("serial", json!({ "device": "/dev/ttyS0" })));
     assert!(both.contains("`host` and `serial`"), "{both}");
-    let serial = || Setup::new(json!({ "serial": { "device": "/dev/ttyS0" } }));
+    let serial = || Setup::modbus(json!({ "serial": { "device": "/dev/ttyS0" } }));
     let broadcast = words(serial().stream("s", json!({ "unit": 0, "fields": field })));
     assert!(broadcast.contains("stream s") && broadcast.contains("none of them answers"), "{broadcast}");
     let input =

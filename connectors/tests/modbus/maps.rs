@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::rig::Setup;
 use super::script::{Nature, Script};
+use crate::rig::Setup;
 
 async fn reads(function: u8, image: &[(u16, &[u16])], stream: Value, expected: Value) {
     let table: BTreeMap<u16, u16> =
@@ -14,7 +14,7 @@ async fn reads(function: u8, image: &[(u16, &[u16])], stream: Value, expected: V
     let nature = Nature { registers: [(function, table)].into(), ..Nature::default() };
     let device = Script::start(nature).await;
     let mut rig = Setup::tcp(device.port()).stream("map", stream).run();
-    assert_eq!(Value::from(rig.row().await), expected);
+    assert_eq!(rig.row().await, expected);
     rig.end().await;
 }
 

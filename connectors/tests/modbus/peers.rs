@@ -9,7 +9,7 @@ use tidegate_connectors::modbus::plan::Limits;
 use tidegate_connectors::modbus::points::{Point, Spelling};
 use tidegate_peers::devices::{Device, SerialCable, mbpoll};
 
-use super::rig::Setup;
+use crate::rig::Setup;
 
 /// What `tests/devices/pymodbus/server.py` has, in all orders of pymodbus' own.
 fn image() -> Value {
@@ -60,7 +60,7 @@ fn pump() -> Value {
 async fn talk(setup: Setup, device: &mut Device, writes: &[&str]) {
     let mut rig = setup.stream("all", image()).output("pump", pump()).run();
     for _ in 0..6 {
-        let row = Value::from(rig.row().await);
+        let row = rig.row().await;
         assert_eq!(row, expected(if row["device"] == "one" { 1 } else { 2 }));
     }
     for row in [
@@ -113,7 +113,7 @@ async fn pymodbus_on_a_serial_port() {
     let cable = SerialCable::plug().await;
     let mut device = Device::pymodbus(&["serial", cable.far().to_str().unwrap()]).await;
     let serial = json!({ "serial": { "device": cable.near(), "baud": 115_200, "parity": "none" } });
-    talk(Setup::new(serial), &mut device, &WRITES).await;
+    talk(Setup::modbus(serial), &mut device, &WRITES).await;
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn libmodbus_by_tcp_and_on_a_serial_port() {
     let serial = Device::libmodbus(&["serial", cable.far().to_str().unwrap()]).await;
     let tcp = Device::libmodbus(&["tcp"]).await;
     let by_serial = json!({ "serial": { "device": cable.near(), "baud": 115_200, "parity": "none" } });
-    for setup in [Setup::tcp(tcp.port()), Setup::new(by_serial)] {
+    for setup in [Setup::tcp(tcp.port()), Setup::modbus(by_serial)] {
         let mut rig = setup
             .stream(
                 "s",
@@ -156,7 +156,7 @@ async fn libmodbus_by_tcp_and_on_a_serial_port() {
             .run();
         let expected = json!({ "h": 22, "i": 298, "c": true, "d": false, "quality": "good", "fault": null });
         for _ in 0..5 {
-            assert_eq!(Value::from(rig.row().await), expected);
+            assert_eq!(rig.row().await, expected);
         }
         for run in [true, false] {
             assert_eq!(rig.write("o", &json!({ "run": run, "speed": -5, "bit": run })).await, Ok(()));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tidegate_connectors::LineNews;
 use tidegate_peers::devices::SerialCable;
 
-use super::rig::Setup;
+use crate::rig::Setup;
 
 /// A device at the far end, on a thread of its own, that ends with the cable: register n has n.
 fn device(port: &Path) {
@@ -29,7 +29,7 @@ fn device(port: &Path) {
 
 fn line(port: &Path) -> Setup {
     // A pty takes no parity.
-    Setup::new(json!({ "serial": { "device": port, "baud": 115_200, "parity": "none" } }))
+    Setup::modbus(json!({ "serial": { "device": port, "baud": 115_200, "parity": "none" } }))
 }
 
 fn numbers() -> Value {
@@ -48,7 +48,7 @@ async fn a_serial_device_is_polled() {
     for _ in 0..20 {
         let row = rig.row().await;
         let expected = json!({ "a": 7, "b": 20, "c": (30 << 16) + 31, "quality": "good", "fault": null });
-        assert_eq!(Value::from(row), expected);
+        assert_eq!(row, expected);
     }
     assert_eq!(rig.status.timeouts.get(), 0);
     rig.end().await;
@@ -88,11 +88,11 @@ async fn settings_that_a_port_does_not_take_are_named_unless_nobody_wants_to_kno
     let cable = SerialCable::plug().await;
     device(&cable.far());
     let serial = |strict| json!({ "serial": { "device": cable.near(), "parity": "even", "strict": strict } });
-    let mut strict = Setup::new(serial(true)).stream("s", numbers()).run();
+    let mut strict = Setup::modbus(serial(true)).stream("s", numbers()).run();
     let fault = strict.row().await["fault"].as_str().unwrap().to_owned();
     assert!(fault.contains("the parity of 19200 baud, 8E1") && fault.contains("strict = false"), "{fault}");
     strict.end().await;
-    let mut lax = Setup::new(serial(false)).stream("s", numbers()).run();
+    let mut lax = Setup::modbus(serial(false)).stream("s", numbers()).run();
     assert_eq!(lax.row().await["a"], 7);
     lax.end().await;
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tidegate_connectors::DeliveryError;
 
-use super::rig::{Rig, Setup};
 use super::script::{Nature, Script};
+use crate::rig::{Rig, Setup};
 
 async fn pump(nature: Nature, more: &[(&str, Value)]) -> (Script, Rig) {
     let device = Script::start(nature).await;

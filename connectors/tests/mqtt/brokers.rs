@@ -7,8 +7,9 @@ use tidegate_peers::mosquitto::Mosquitto;
 
 use super::cable::Cable;
 use super::peer::Peer;
-use super::rig::{Setup, VERSIONS};
 use super::script::{Script, message, welcome, welcome_back};
+use super::session::VERSIONS;
+use crate::rig::Setup;
 
 #[tokio::test]
 async fn a_subscription_counts_when_the_broker_has_granted_it() {
@@ -23,7 +24,7 @@ async fn a_subscription_counts_when_the_broker_has_granted_it() {
             } else {
                 cable.cut_at(Cable::SUBSCRIBE)
             }
-            let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+            let mut rig = Setup::mqtt(version, cable.port()).numbers(1).run();
             let before = rig.connected_after(0).await;
             assert!(rig.connected_after(before.generation).await.present, "{version}");
             rig.subscribed(1).await;
@@ -41,7 +42,7 @@ async fn what_is_refused_is_asked_for_again_on_the_same_connection_until_it_is_g
     for (version, refusals) in [("3.1.1", &[0x80_u8, 0x80][..]), ("5", &[0x80, 0x83, 0x91, 0x97])] {
         let broker = Script::start().await;
         let stream = |topic: &str| json!({ "connection": "c", "topic": topic, "fields": { "n": "int64" } });
-        let mut rig = Setup::new(version, broker.port())
+        let mut rig = Setup::mqtt(version, broker.port())
             .stream("one", stream("plant/+/n"))
             .stream("two", stream("other"))
             .run();
@@ -65,11 +66,11 @@ async fn what_is_refused_is_asked_for_again_on_the_same_connection_until_it_is_g
 async fn a_broker_that_hangs_is_given_up_although_the_box_writes_to_it() {
     for version in VERSIONS {
         let broker = Script::start().await;
-        let rig = Setup::new(version, broker.port()).set("keep_alive", json!("1s")).run();
+        let rig = Setup::mqtt(version, broker.port()).set("keep_alive", json!("1s")).run();
         let mut line = broker.connection().await;
         line.say(welcome(version)).await;
         rig.connected_after(0).await;
-        let publisher = rig.publisher.clone();
+        let publisher = rig.publisher().clone();
         let writes = tokio::spawn(async move {
             while let Ok(written) = publisher.publish("out", "x".into(), Qos::AtMostOnce, false).await {
                 if written.await.is_err() {
@@ -81,7 +82,7 @@ async fn a_broker_that_hangs_is_given_up_although_the_box_writes_to_it() {
         // UNSUBSCRIBE, which would be answered.
         line.packet_of(0xA2).await;
         let reading = tokio::spawn(async move { while line.packet().await.0 == 0x30 {} });
-        let reason = rig.turned_down().await;
+        let reason = rig.trouble().await;
         assert!(reason.contains("did not answer within two keep_alive"), "{version}: {reason}");
         writes.await.unwrap();
         reading.abort();
@@ -92,14 +93,14 @@ async fn a_broker_that_hangs_is_given_up_although_the_box_writes_to_it() {
 #[tokio::test]
 async fn what_a_broker_does_not_take_is_not_sent() {
     let broker = Script::start().await;
-    let rig = Setup::new("5", broker.port()).run();
+    let rig = Setup::mqtt("5", broker.port()).run();
     let mut line = broker.connection().await;
     // Maximum QoS 0, as MQTT 5.0, section 3.2.2.3.4 says.
     line.say(b"\x20\x05\x00\x00\x02\x24\x00").await;
     rig.connected_after(0).await;
-    let refused = rig.publisher.publish("out", "1".into(), Qos::AtLeastOnce, false).await.unwrap_err();
+    let refused = rig.publisher().publish("out", "1".into(), Qos::AtLeastOnce, false).await.unwrap_err();
     assert!(matches!(&refused, DeliveryError::Transient(why) if why.contains("QoS 0 only")), "{refused}");
-    rig.publisher.publish("out", "0".into(), Qos::AtMostOnce, false).await.unwrap();
+    rig.publisher().publish("out", "0".into(), Qos::AtMostOnce, false).await.unwrap();
     assert_eq!(line.packet().await.0, 0x30);
     rig.vanish().await;
 }
@@ -114,11 +115,11 @@ async fn a_broker_of_another_version_and_one_that_only_hangs_up_are_told_apart_f
         ("3.1.1", b"", "client_id"),
     ] {
         let broker = Script::start().await;
-        let rig = Setup::new(version, broker.port()).run();
+        let rig = Setup::mqtt(version, broker.port()).run();
         let mut line = broker.connection().await;
         line.say(answer).await;
         drop(line);
-        let reason = rig.turned_down().await;
+        let reason = rig.trouble().await;
         assert!(reason.contains(write) && reason.contains("CONNECT"), "{version}: {reason}");
         rig.vanish().await;
     }
@@ -127,10 +128,10 @@ async fn a_broker_of_another_version_and_one_that_only_hangs_up_are_told_apart_f
 #[tokio::test]
 async fn a_refused_last_will_is_named() {
     let broker = Script::start().await;
-    let rig = Setup::new("5", broker.port()).set("last_will", json!({ "topic": "gone", "qos": 1 })).run();
+    let rig = Setup::mqtt("5", broker.port()).set("last_will", json!({ "topic": "gone", "qos": 1 })).run();
     // QoS not supported: MQTT 5.0, section 3.2.2.2.
     broker.connection().await.say(b"\x20\x03\x00\x9B\x00").await;
-    let reason = rig.turned_down().await;
+    let reason = rig.trouble().await;
     assert!(reason.contains("last_will.qos"), "{reason}");
     rig.vanish().await;
 }
@@ -139,7 +140,7 @@ async fn a_refused_last_will_is_named() {
 async fn a_message_that_is_repeated_without_the_flag_is_known_when_the_session_goes_on() {
     for version in VERSIONS {
         let broker = Script::start().await;
-        let mut rig = Setup::new(version, broker.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, broker.port()).numbers(1).run();
         let mut line = broker.connection().await;
         line.say(welcome(version)).await;
         line.subscribed(version, &[1]).await;
@@ -164,7 +165,7 @@ async fn a_message_that_is_repeated_without_the_flag_is_known_when_the_session_g
 async fn a_lost_session_is_counted_and_a_first_one_is_not() {
     for version in VERSIONS {
         let mut broker = Mosquitto::with_config("allow_anonymous true\npersistence false\n").await;
-        let rig = Setup::new(version, broker.port()).numbers(1).run();
+        let rig = Setup::mqtt(version, broker.port()).numbers(1).run();
         let before = rig.connected_after(0).await;
         assert_eq!(rig.status.count("sessions_lost"), 0);
         broker.kill().await;

@@ -10,14 +10,15 @@ use tidegate_connectors::mqtt::config::Qos;
 use tidegate_peers::mosquitto::Mosquitto;
 
 use super::peer::Peer;
-use super::rig::{Setup, VERSIONS, numbers, texts, uncaused};
+use super::session::{VERSIONS, numbers, texts, uncaused};
+use crate::rig::Setup;
 
 #[tokio::test]
 async fn a_message_becomes_a_row_with_its_topic_in_columns() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let peer = Peer::connect(broker.port(), "peer", "").await;
-        let mut rig = Setup::new(version, broker.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, broker.port()).numbers(1).run();
         rig.listening(&peer).await;
         peer.publish("plant/press/n", r#"{"n": 7, "other": [1, {}]}"#, 1, false).await;
         let batch = rig.batch().await;
@@ -36,7 +37,7 @@ async fn an_output_publishes_each_row_and_waits_for_the_broker() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "act/#").await;
-        let mut rig = Setup::new(version, broker.port())
+        let mut rig = Setup::mqtt(version, broker.port())
             .output("pump", json!({ "connection": "c", "topic": "act/{device}" }))
             .output("lamp", json!({ "connection": "c", "topic": "act/lamp/{device}", "payload": "{\"on\": {run}}", "qos": 0 }))
             .run();
@@ -72,16 +73,16 @@ async fn an_output_publishes_each_row_and_waits_for_the_broker() {
 async fn retained_messages_come_to_a_new_subscriber() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
-        let rig = Setup::new(version, broker.port()).run();
+        let rig = Setup::mqtt(version, broker.port()).run();
         rig.connected_after(0).await;
         let confirmation = rig
-            .publisher
+            .publisher()
             .publish("plant/press/n", r#"{"n": 5}"#.into(), Qos::AtLeastOnce, true)
             .await
             .unwrap();
         confirmation.await.unwrap();
         rig.end().await;
-        let mut rig = Setup::new(version, broker.port())
+        let mut rig = Setup::mqtt(version, broker.port())
             .set("client_id", json!(format!("reader {version}")))
             .numbers(0)
             .run();
@@ -96,7 +97,7 @@ async fn the_last_will_is_published_when_the_box_vanishes_and_not_when_it_says_g
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "box/#").await;
         let setup = || {
-            Setup::new(version, broker.port())
+            Setup::mqtt(version, broker.port())
                 .set("last_will", json!({ "topic": "box/state", "payload": "gone" }))
         };
         let rig = setup().run();
@@ -115,7 +116,7 @@ async fn the_last_will_is_published_when_the_box_vanishes_and_not_when_it_says_g
 async fn a_malformed_message_is_counted_and_the_next_one_is_read() {
     let broker = Mosquitto::start().await;
     let peer = Peer::connect(broker.port(), "peer", "").await;
-    let mut rig = Setup::new("5", broker.port()).numbers(1).run();
+    let mut rig = Setup::mqtt("5", broker.port()).numbers(1).run();
     rig.listening(&peer).await;
     peer.publish("plant/press/n", r#"{"n": 1"#, 1, false).await;
     peer.publish("plant/press/n", r#"{"n": "many"}"#, 1, false).await;

@@ -10,14 +10,15 @@ use tidegate_connectors::mqtt::config::Qos;
 use tidegate_peers::mosquitto::Mosquitto;
 
 use super::peer::Peer;
-use super::rig::{Setup, VERSIONS, numbers};
+use super::session::{VERSIONS, numbers};
+use crate::rig::Setup;
 
 #[tokio::test]
 async fn a_message_that_is_too_large_is_refused_and_the_connection_lives() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let peer = Peer::connect(broker.port(), "peer", "").await;
-        let mut rig = Setup::new(version, broker.port()).set("max_packet", json!("1KiB")).numbers(1).run();
+        let mut rig = Setup::mqtt(version, broker.port()).set("max_packet", json!("1KiB")).numbers(1).run();
         rig.listening(&peer).await;
         let large = format!(r#"{{"n": 1, "text": "{}"}}"#, "x".repeat(2_000));
         peer.publish("plant/press/n", large, 1, false).await;
@@ -35,10 +36,10 @@ async fn a_message_that_is_too_large_is_refused_and_the_connection_lives() {
 async fn a_message_to_the_broker_that_is_too_large_is_refused_with_its_size() {
     let broker = Mosquitto::with_config("allow_anonymous true\nmax_packet_size 500\n").await;
     for (version, limit) in [("3.1.1", 1024), ("5", 500)] {
-        let rig = Setup::new(version, broker.port()).set("max_packet", json!("1KiB")).run();
+        let rig = Setup::mqtt(version, broker.port()).set("max_packet", json!("1KiB")).run();
         rig.connected_after(0).await;
         let error = rig
-            .publisher
+            .publisher()
             .publish("out/n", vec![b'x'; 2_000].into(), Qos::AtLeastOnce, false)
             .await
             .unwrap_err();
@@ -52,7 +53,7 @@ async fn a_message_to_the_broker_that_is_too_large_is_refused_with_its_size() {
                 && why.contains("max_packet"),
             "{why}"
         );
-        rig.publisher
+        rig.publisher()
             .publish("out/n", vec![b'x'; 400].into(), Qos::AtLeastOnce, false)
             .await
             .unwrap()
@@ -82,12 +83,12 @@ async fn an_engine_that_takes_nothing_does_not_cost_the_connection() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "silent").await;
-        let mut setup = Setup::new(version, broker.port())
+        let mut rig = Setup::mqtt(version, broker.port())
             .set("keep_alive", json!("1s"))
             .set("in_flight", json!(10))
-            .numbers(1);
-        setup.inlet = 1;
-        let mut rig = setup.run();
+            .numbers(1)
+            .inlet(1)
+            .run();
         rig.listening(&peer).await;
         for n in 0..50 {
             peer.publish("plant/press/n", format!("{{\"n\": {n}}}"), 1, false).await;
@@ -113,10 +114,10 @@ async fn pings_go_out_while_messages_pour_in() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let mut peer = Peer::connect(broker.port(), "peer", "silent").await;
-        let mut rig = Setup::new(version, broker.port()).set("keep_alive", json!("4s")).numbers(0).run();
+        let mut rig = Setup::mqtt(version, broker.port()).set("keep_alive", json!("4s")).numbers(0).run();
         rig.listening(&peer).await;
         let mut source = tokio::spawn(async move {
-            while rig.rows.recv().await.is_some() {}
+            rig.until_over().await;
             rig
         });
         let port = broker.port();

@@ -9,7 +9,8 @@ use tidegate_peers::others::{Make, Other};
 
 use super::cable::Cable;
 use super::peer::Peer;
-use super::rig::{Rig, Setup, numbers, uncaused};
+use super::session::{numbers, uncaused};
+use crate::rig::{Rig, Setup};
 
 /// Each with the versions of the protocol that it knows.
 const BROKERS: [(Make, &str); 7] = [
@@ -43,7 +44,7 @@ async fn other_brokers_messages_become_rows_and_rows_messages() {
             eprintln!("{make:?} {version}, QoS {qos}");
             let id = json!(format!("box {qos}"));
             let output = json!({ "connection": "c", "topic": "act/pump", "payload": "{n}", "qos": qos });
-            let mut rig = Setup::new(version, broker.port())
+            let mut rig = Setup::mqtt(version, broker.port())
                 .set("client_id", id)
                 .numbers(qos)
                 .output("pump", output)
@@ -79,7 +80,7 @@ async fn other_brokers_subscriptions_count_when_they_are_granted() {
             let (cable, peer) =
                 (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
             cable.cut_at(packet);
-            let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+            let mut rig = Setup::mqtt(version, cable.port()).numbers(1).run();
             let before = rig.connected_after(0).await;
             rig.connected_after(before.generation).await;
             rig.subscribed(1).await;
@@ -114,7 +115,7 @@ async fn other_brokers_retained_messages_make_a_row_once() {
             let (cable, peer) =
                 (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
             let shelf = Arc::new(Mutex::new(Vec::new()));
-            let start = || Setup::new(version, cable.port()).numbers(qos).on(&shelf).run();
+            let start = || Setup::mqtt(version, cable.port()).numbers(qos).on(&shelf).run();
             peer.publish("plant/tank/n", r#"{"n": 1}"#, 1, true).await;
             // mochi confirms a message before it looks for subscribers, and takes the next one after that.
             peer.publish("nobody", "", 1, false).await;
@@ -143,7 +144,7 @@ async fn other_brokers_retained_messages_make_a_row_once() {
 async fn aedes_repeats_are_known_by_the_next_process() {
     let broker = Other::start(Make::Aedes).await;
     let peer = Peer::connect(broker.port(), "peer", "").await;
-    let setup = || Setup::new("3.1.1", broker.port()).numbers(1);
+    let setup = || Setup::mqtt("3.1.1", broker.port()).numbers(1);
     let mut rig = setup().run();
     rig.subscribed(1).await;
     publish(&peer, 1..=5).await;

@@ -14,7 +14,8 @@ use tidegate_peers::mosquitto::Mosquitto;
 
 use super::cable::Cable;
 use super::peer::Peer;
-use super::rig::{Rig, Setup, VERSIONS, numbers, uncaused};
+use super::session::{VERSIONS, numbers, uncaused};
+use crate::rig::{Rig, Setup};
 
 const MESSAGES: i64 = 300;
 
@@ -44,19 +45,19 @@ async fn a_line_listens_when_what_was_queued_has_come_and_says_so_when_it_is_ask
         let mut broker = Mosquitto::start().await;
         let port = broker.port();
         let sender = Peer::connect(port, "sender", "").await;
-        let setup = || Setup::new(version, port).numbers(1);
+        let setup = || Setup::mqtt(version, port).numbers(1);
         let mut rig = setup().run();
-        assert_eq!(rig.news().await, (0, LineNews::Begins));
+        assert_eq!(rig.rows_and_news().await, (0, LineNews::Begins));
         rig.vanish().await;
         for n in 0..QUEUED {
             sender.publish("plant/a/n", json!({ "n": n }).to_string(), 1, false).await;
         }
         let mut rig = setup().run();
-        assert_eq!(rig.news().await, (QUEUED, LineNews::Begins));
+        assert_eq!(rig.rows_and_news().await, (QUEUED, LineNews::Begins));
         rig.question.send_replace(7);
-        assert_eq!(rig.news().await, (0, LineNews::Heard { asked: 7 }));
+        assert_eq!(rig.rows_and_news().await, (0, LineNews::Heard { asked: 7 }));
         broker.kill().await;
-        assert!(matches!(rig.news().await, (0, LineNews::Ends { .. })));
+        assert!(matches!(rig.rows_and_news().await, (0, LineNews::Ends { .. })));
         rig.end().await;
     }
 }
@@ -70,10 +71,10 @@ async fn nothing_is_lost_in_either_direction_when_the_broker_restarts_with_qos_1
         listener_options.set_clean_session(false);
         let mut listener = Peer::with_options(listener_options, "out/n").await;
         let sender = Peer::connect(port, "sender", "").await;
-        let mut rig = Setup::new(version, port).numbers(1).run();
+        let mut rig = Setup::mqtt(version, port).numbers(1).run();
         rig.listening(&sender).await;
 
-        let publisher = rig.publisher.clone();
+        let publisher = rig.publisher().clone();
         let outward = tokio::spawn(async move {
             for n in 0..MESSAGES {
                 publish_until_confirmed(&publisher, "out/n", n.to_string()).await;
@@ -115,13 +116,13 @@ async fn a_broker_that_forgot_the_session_is_subscribed_to_again_and_unconfirmed
     for version in VERSIONS {
         let mut broker = Mosquitto::with_config("allow_anonymous true\npersistence false\n").await;
         let peer = Peer::connect(broker.port(), "peer", "").await;
-        let mut rig = Setup::new(version, broker.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, broker.port()).numbers(1).run();
         rig.listening(&peer).await;
         let before = rig.connected_after(0).await;
         broker.kill().await;
         // Whether the connection is known to be gone or not: the message is not confirmed, and its sender is
         // told.
-        let unconfirmed = match rig.publisher.publish("out/n", "1".into(), Qos::AtLeastOnce, false).await {
+        let unconfirmed = match rig.publisher().publish("out/n", "1".into(), Qos::AtLeastOnce, false).await {
             Ok(confirmation) => confirmation.await,
             Err(error) => Err(error),
         };
@@ -130,7 +131,7 @@ async fn a_broker_that_forgot_the_session_is_subscribed_to_again_and_unconfirmed
         broker.restart().await;
         let after = rig.connected_after(before.generation).await;
         assert!(!after.present);
-        publish_until_confirmed(&rig.publisher, "out/n", "1".into()).await;
+        publish_until_confirmed(rig.publisher(), "out/n", "1".into()).await;
         rig.listening(&peer).await;
         rig.end().await;
     }
@@ -141,7 +142,7 @@ async fn messages_that_no_process_has_committed_come_again_and_an_old_acknowledg
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let client_id = json!(format!("box {version}"));
-        let setup = || Setup::new(version, broker.port()).set("client_id", client_id.clone()).numbers(1);
+        let setup = || Setup::mqtt(version, broker.port()).set("client_id", client_id.clone()).numbers(1);
         let peer = Peer::connect(broker.port(), "peer", "").await;
         let mut rig = setup().run();
         rig.listening(&peer).await;
@@ -177,7 +178,7 @@ async fn refused_messages_are_asked_for_again() {
     let broker = Mosquitto::start().await;
     for version in VERSIONS {
         let peer = Peer::connect(broker.port(), "peer", "").await;
-        let mut rig = Setup::new(version, broker.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, broker.port()).numbers(1).run();
         rig.listening(&peer).await;
         peer.publish("plant/press/n", r#"{"n": 1}"#, 1, false).await;
         let batch = rig.batch().await;
@@ -211,7 +212,7 @@ async fn rows_that_the_engine_has_do_not_come_twice_when_the_connection_is_lost(
     for version in VERSIONS {
         let broker = Mosquitto::start().await;
         let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
-        let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, cable.port()).numbers(1).run();
         broker.subscribed("plant/+/n").await;
         publish(&peer, 1..=5).await;
         let (seen, batches) = rig.numbers(5).await;
@@ -238,7 +239,7 @@ async fn rows_do_not_come_twice_when_their_acknowledgements_are_lost_on_the_way(
     for version in VERSIONS {
         let broker = Mosquitto::start().await;
         let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
-        let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, cable.port()).numbers(1).run();
         broker.subscribed("plant/+/n").await;
         publish(&peer, 1..=3).await;
         let (seen, batches) = rig.numbers(3).await;
@@ -259,7 +260,7 @@ async fn rows_do_not_come_twice_when_their_acknowledgements_are_lost_on_the_way(
 async fn rows_do_not_come_twice_when_the_broker_restarts_with_its_sessions() {
     for version in VERSIONS {
         let mut broker = Mosquitto::start().await;
-        let mut rig = Setup::new(version, broker.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, broker.port()).numbers(1).run();
         broker.subscribed("plant/+/n").await;
         let peer = Peer::connect(broker.port(), "peer", "").await;
         publish(&peer, 1..=3).await;
@@ -282,7 +283,7 @@ async fn rows_that_were_refused_come_again_and_the_others_do_not() {
     for version in VERSIONS {
         let broker = Mosquitto::start().await;
         let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
-        let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, cable.port()).numbers(1).run();
         broker.subscribed("plant/+/n").await;
         let mut batches = Vec::new();
         for n in 1..=3 {
@@ -307,7 +308,7 @@ async fn rows_that_an_earlier_process_committed_do_not_come_twice() {
     for version in VERSIONS {
         let broker = Mosquitto::start().await;
         let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
-        let setup = || Setup::new(version, cable.port()).numbers(1);
+        let setup = || Setup::mqtt(version, cable.port()).numbers(1);
         let mut rig = setup().run();
         broker.subscribed("plant/+/n").await;
         publish(&peer, 1..=5).await;
@@ -341,7 +342,7 @@ async fn a_broker_that_forgot_the_session_begins_anew_with_packet_ids_and_its_me
         let mut broker = Mosquitto::with_config("allow_anonymous true\npersistence false\n").await;
         let cable = Cable::to(broker.port()).await;
         let peer = Peer::connect(broker.port(), "peer", "").await;
-        let mut rig = Setup::new(version, cable.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, cable.port()).numbers(1).run();
         broker.subscribed("plant/+/n").await;
         publish(&peer, [1]).await;
         let (_, first) = rig.numbers(1).await;
@@ -377,7 +378,7 @@ async fn a_message_is_known_again_by_each_stream_for_itself() {
         let (cable, peer) = (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
         // To the broker that is one subscription.
         let stream = |topic: &str| json!({ "connection": "c", "topic": topic, "fields": { "n": "int64" } });
-        let mut rig = Setup::new(version, cable.port())
+        let mut rig = Setup::mqtt(version, cable.port())
             .stream("all", stream("plant/+/n"))
             .stream("devices", stream("plant/{device}/n"))
             .run();
@@ -411,7 +412,7 @@ async fn a_message_is_known_again_by_each_stream_for_itself() {
 async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late() {
     for version in VERSIONS {
         let mut broker = Mosquitto::start().await;
-        let mut rig = Setup::new(version, broker.port())
+        let mut rig = Setup::mqtt(version, broker.port())
             .output("pump", json!({ "connection": "c", "topic": "act/pump", "payload": "{n}" }))
             .run();
         rig.connected_after(0).await;
@@ -433,7 +434,7 @@ async fn commands_for_a_broker_that_is_away_fail_at_once_and_are_never_sent_late
             matches!(failures.as_slice(), [(0, DeliveryError::Transient(why))] if is_down(why)),
             "{failures:?}"
         );
-        let generation = rig.publisher.session().borrow().map_or(1, |session| session.generation);
+        let generation = rig.publisher().session().borrow().map_or(1, |session| session.generation);
         broker.restart().await;
         let mut peer = Peer::connect(broker.port(), "peer", "act/#").await;
         rig.connected_after(generation).await;

@@ -9,7 +9,8 @@ use tidegate_peers::mosquitto::Mosquitto;
 
 use super::cable::Cable;
 use super::peer::Peer;
-use super::rig::{Rig, Setup, VERSIONS, numbers};
+use super::session::{VERSIONS, numbers};
+use crate::rig::{Rig, Setup};
 
 const TOPIC: &str = "plant/press/n";
 
@@ -47,7 +48,7 @@ async fn a_retained_message_makes_a_row_once_through_reconnects_crashes_and_rest
             let (cable, peer) =
                 (Cable::to(broker.port()).await, Peer::connect(broker.port(), "peer", "").await);
             let shelf = Arc::new(Mutex::new(Vec::new()));
-            let start = || Setup::new(version, cable.port()).numbers(qos).on(&shelf).run();
+            let start = || Setup::mqtt(version, cable.port()).numbers(qos).on(&shelf).run();
             peer.publish(TOPIC, n(1), 1, true).await;
 
             let mut rig = start();
@@ -89,7 +90,7 @@ async fn rows_that_were_refused_or_never_dealt_with_come_again() {
         let broker = Mosquitto::start().await;
         let peer = Peer::connect(broker.port(), "peer", "").await;
         let shelf = Arc::new(Mutex::new(Vec::new()));
-        let start = || Setup::new(version, broker.port()).numbers(1).on(&shelf).run();
+        let start = || Setup::mqtt(version, broker.port()).numbers(1).on(&shelf).run();
         peer.publish(TOPIC, n(1), 1, true).await;
         let mut rig = start();
         let held = rig.batch().await;
@@ -108,10 +109,10 @@ async fn the_journal_knows_what_came_after_the_last_file() {
         let broker = Mosquitto::start().await;
         let peer = Peer::connect(broker.port(), "peer", "").await;
         peer.publish(TOPIC, n(1), 1, true).await;
-        let mut rig = Setup::new(version, broker.port()).numbers(1).run();
+        let mut rig = Setup::mqtt(version, broker.port()).numbers(1).run();
         let marks = rig.batch().await.marks;
         rig.vanish().await;
-        let mut rig = Setup::new(version, broker.port()).numbers(1).knowing(&marks).run();
+        let mut rig = Setup::mqtt(version, broker.port()).numbers(1).knowing(&marks).run();
         assert_eq!(up_to(&mut rig, &peer, 100).await, [0; 0], "{version}");
         rig.end().await;
     }
@@ -127,7 +128,7 @@ async fn a_stream_can_take_all_or_none_and_have_the_flag_as_a_column() {
             let stream = json!({ "connection": "c", "topic": "plant/{device}/n", "fields": { "n": "int64" },
                                  "retained": retained, "retained_column": "old" });
             let start =
-                || Setup::new(version, broker.port()).stream("numbers", stream.clone()).on(&shelf).run();
+                || Setup::mqtt(version, broker.port()).stream("numbers", stream.clone()).on(&shelf).run();
             peer.publish(TOPIC, n(1), 1, true).await;
             let mut rig = start();
             rig.subscribed(1).await;

@@ -9,7 +9,8 @@ use tidegate_connectors::status::LineStatus;
 
 use tidegate_peers::mosquitto::Mosquitto;
 
-use super::rig::{Setup, VERSIONS};
+use super::session::VERSIONS;
+use crate::rig::Setup;
 
 #[tokio::test]
 async fn a_user_with_the_right_password_gets_in_and_one_with_a_wrong_one_does_not() {
@@ -28,7 +29,7 @@ async fn a_user_with_the_right_password_gets_in_and_one_with_a_wrong_one_does_no
         Mosquitto::with_config(&format!("allow_anonymous false\npassword_file {}\n", users.display())).await;
     for version in VERSIONS {
         let setup = |file| {
-            Setup::new(version, broker.port())
+            Setup::mqtt(version, broker.port())
                 .set("username", json!("box"))
                 .set("password", json!({ "file": file }))
         };
@@ -37,7 +38,7 @@ async fn a_user_with_the_right_password_gets_in_and_one_with_a_wrong_one_does_no
         rig.end().await;
         let refused = setup(&bad).run();
         // It goes on trying, and is told in words; it never gets in.
-        let error = refused.turned_down().await;
+        let error = refused.trouble().await;
         assert!(error.contains("refused") && error.contains("NotAuthorized"), "{version}: {error}");
         refused.end().await;
     }
@@ -88,14 +89,14 @@ async fn tls_with_an_own_authority_and_a_client_certificate() {
     let file = |name: &str| json!(broker.file(name));
     let full = json!({ "ca": file("ca.pem"), "cert": file("client.pem"), "key": file("client.key") });
     for version in VERSIONS {
-        let setup = |tls: Value| Setup::new(version, broker.port()).set("tls", tls);
+        let setup = |tls: Value| Setup::mqtt(version, broker.port()).set("tls", tls);
         let rig = setup(full.clone()).run();
         rig.connected_after(0).await;
         rig.end().await;
         let strange =
             setup(json!({ "ca": file("other.pem"), "cert": file("client.pem"), "key": file("client.key") }))
                 .run();
-        let error = strange.turned_down().await;
+        let error = strange.trouble().await;
         assert!(error.contains("UnknownIssuer") || error.contains("certificate"), "{version}: {error}");
         strange.end().await;
     }
@@ -108,7 +109,7 @@ async fn tls_with_an_own_authority_and_a_client_certificate() {
             "ca.pem: no PEM private key",
         ),
     ] {
-        let error = Setup::new("5", broker.port())
+        let error = Setup::mqtt("5", broker.port())
             .set("tls", tls)
             .open(&Arc::new(LineStatus::default()))
             .err()

@@ -6,7 +6,7 @@ use tidegate_peers::devices::SerialCable;
 use tidegate_peers::dice::Dice;
 
 use super::device::Device;
-use super::rig::Setup;
+use crate::rig::Setup;
 
 type Send = fn(&str) -> Vec<u8>;
 

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use clap::Parser as _;
 use serde_json::{Value, json};
-use tidegate_connectors::commission::{Known, Told};
-use tidegate_connectors::serial::commission;
+use tidegate_connectors::commission::{CommandOutput, Known};
+use tidegate_connectors::serial::commission::SerialCommand;
 use tidegate_connectors::{DeliveryError, LineNews};
 use tidegate_peers::devices::SerialCable;
 
 use super::device::Device;
-use super::rig::Setup;
+use crate::rig::Setup;
 
 fn line(port: &Path) -> Setup {
     Setup::serial(json!({ "device": port, "baud": 115_200, "frame": { "end": "\r\n", "max": "256B" } }))
@@ -45,7 +45,7 @@ async fn a_scale_speaks_and_its_lines_become_rows() {
     while expected < 49.0 {
         expected += 1.0;
         let row = rig.row().await;
-        assert_eq!(Value::from(row), json!({ "state": "ST", "net": expected, "unit": "kg" }));
+        assert_eq!(row, json!({ "state": "ST", "net": expected, "unit": "kg" }));
     }
     rig.question.send(7).unwrap();
     assert_eq!(rig.news().await, LineNews::Heard { asked: 7 });
@@ -64,8 +64,8 @@ async fn several_streams_share_a_line_by_their_patterns_and_what_fits_none_is_co
     device.say(b"GS,12.5\r\nST,10kg\r\n??\r\nGS,13.5\r\n").await;
     let mut rows = Vec::new();
     for _ in 0..3 {
-        let (stream, row) = rig.row_of_any().await;
-        rows.push((stream, Value::from(row)));
+        let (stream, row) = rig.row_and_stream().await;
+        rows.push((stream, row));
     }
     rows.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(rows[0], ("gross".into(), json!({ "gross": 12.5 })));
@@ -90,7 +90,7 @@ async fn an_adapter_that_is_unplugged_is_a_lost_line_and_is_taken_up_again() {
     let row = rig.row_where(|row| row["quality"] == "stale" && row["net"].is_null()).await;
     let fault = row["fault"].as_str().unwrap();
     assert!(fault.contains("is gone: was it unplugged?"), "{fault}");
-    rig.until_down().await;
+    rig.trouble().await;
     let error = rig.write("display", &json!({ "net": 1 })).await.unwrap_err();
     assert!(
         matches!(&error, DeliveryError::Transient(why) if why.contains("connection c is down")),
@@ -191,7 +191,7 @@ async fn a_stream_that_falls_silent_says_so_once() {
 #[derive(clap::Parser)]
 struct Cli {
     #[command(subcommand)]
-    command: commission::Command,
+    command: SerialCommand,
 }
 
 #[tokio::test]
@@ -202,8 +202,8 @@ async fn what_comes_from_a_port_is_shown_by_hand() {
     let arguments = ["serial", "monitor", &port, "--end", "\\r\\n", "--send", "P\\r\\n", "-n", "2", "--json"];
     let command = Cli::parse_from(arguments).command;
     let mut shown = Vec::new();
-    let mut tell = |told: Told<'_>| {
-        if let Told::Line(line) = told {
+    let mut show = |output: CommandOutput<'_>| {
+        if let CommandOutput::Line(line) = output {
             shown.push(serde_json::from_str::<Value>(line).unwrap());
         }
         true
@@ -213,7 +213,7 @@ async fn what_comes_from_a_port_is_shown_by_hand() {
         assert_eq!(device.asked().await, "P\r\n");
         device.say(b"ST,1kg\r\nUS,2kg\r\n").await;
     };
-    let (outcome, ()) = tokio::join!(command.run(&known, &mut tell), answering);
+    let (outcome, ()) = tokio::join!(command.run(&known, &mut show), answering);
     assert!(!outcome.unwrap().failed);
     let texts: Vec<&Value> = shown.iter().map(|frame| &frame["text"]).collect();
     assert_eq!(texts, ["ST,1kg", "US,2kg"]);

@@ -1,12 +1,12 @@
 //! A LoRa modem on USB, as a microcontroller offers it: AT commands, messages that come by themselves, and a
 //! plug that is pulled. Commands and messages are those of the RYLR modules' public AT command guide.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tidegate_connectors::DeliveryError;
 use tidegate_peers::devices::SerialCable;
 
 use super::device::Device;
-use super::rig::{Rig, Setup};
+use crate::rig::{Rig, Setup};
 
 /// The modem's firmware.
 async fn modem(mut port: Device) {
@@ -67,13 +67,13 @@ async fn a_modem_takes_commands_and_gives_rows_and_comes_and_goes_with_its_plug(
     for text in ["hello", "with, commas", "42"] {
         assert_eq!(rig.write("send", &message(text)).await, Ok(()));
         let row = rig.row_where(|row| row["quality"] == "good").await;
-        assert_eq!(Value::from(row), received(text));
+        assert_eq!(row, received(text));
     }
     cable.unplug().await;
     let row = rig.row_where(|row| row["quality"] == "stale").await;
     assert!(row["fault"].as_str().unwrap().contains("unplugged"), "{row:?}");
     firmware.await.unwrap();
-    rig.until_down().await;
+    rig.trouble().await;
     assert!(matches!(rig.write("send", &message("lost")).await, Err(DeliveryError::Transient(_))));
     cable.replug().await;
     let firmware = tokio::spawn(modem(Device::at(&cable.far())));
@@ -81,7 +81,7 @@ async fn a_modem_takes_commands_and_gives_rows_and_comes_and_goes_with_its_plug(
     assert_eq!(rig.write("network", &json!({ "id": 18 })).await, Ok(()));
     assert_eq!(rig.write("send", &message("again")).await, Ok(()));
     let row = rig.row_where(|row| row["quality"] == "good").await;
-    assert_eq!(Value::from(row), received("again"), "what was written while it was away was not sent late");
+    assert_eq!(row, received("again"), "what was written while it was away was not sent late");
     rig.end().await;
     drop(cable);
     firmware.await.unwrap();

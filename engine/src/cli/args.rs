@@ -138,7 +138,7 @@ Without a level, the box logs again what it was started with.")]
     },
     /// use a line by hand
     #[command(flatten)]
-    Commission(commission::Command),
+    Commission(commission::LineCommand),
     /// Print the JSON Schema of the configuration file, for editors
     #[command(after_help = "Example:
   tidegate schema > tidegate.schema.json")]

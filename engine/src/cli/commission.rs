@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use tidegate_connectors::commission::{Command, Known, Told};
+use tidegate_connectors::commission::{CommandOutput, Known, LineCommand};
 
 use super::render::printable;
 use super::{Failure, load_config, print, table};
@@ -12,7 +12,7 @@ use crate::config::{Config, Stream};
 ///
 /// # Errors
 /// When the line cannot be opened, or something was not answered.
-pub fn commission(command: Command) -> Result<(), Failure> {
+pub fn commission(command: LineCommand) -> Result<(), Failure> {
     let config = match command.needs_configuration() {
         true => Some(load_config(command.configuration())?),
         false => None,
@@ -20,11 +20,11 @@ pub fn commission(command: Command) -> Result<(), Failure> {
     let known = config.as_ref().map(known).unwrap_or_default();
     let is_for_programs = command.is_for_programs();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut tell = |told: Told<'_>| match told {
-        Told::Progress(line) => writeln!(std::io::stderr().lock(), "{}", printable(line)).is_ok(),
-        Told::Line(line) => writeln!(std::io::stdout().lock(), "{}", printable(line)).is_ok(),
+    let mut show = |output: CommandOutput<'_>| match output {
+        CommandOutput::Progress(line) => writeln!(std::io::stderr().lock(), "{}", printable(line)).is_ok(),
+        CommandOutput::Line(line) => writeln!(std::io::stdout().lock(), "{}", printable(line)).is_ok(),
     };
-    let outcome = runtime.block_on(command.run(&known, &mut tell)).map_err(anyhow::Error::msg)?;
+    let outcome = runtime.block_on(command.run(&known, &mut show)).map_err(anyhow::Error::msg)?;
     if outcome.heads.is_empty() && !outcome.failed {
         return Ok(());
     }

@@ -258,7 +258,9 @@ fn compiled(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, 
 /// A rule other than `name` that `change` starts.
 fn running(change: Change, name: &Arc<str>) -> Option<(Arc<str>, Box<dyn Rule>)> {
     match change {
-        Change::Load(Load { name: other, rule, .. }) if other != *name => Some((other, rule)),
+        Change::Load(Load { version, rule, .. }) if version.name != *name => {
+            Some((Arc::clone(&version.name), rule))
+        }
         _ => None,
     }
 }

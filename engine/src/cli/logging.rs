@@ -10,7 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use super::args::{LogArgs, LogFormat, LogLevel};
 use super::{Failure, progress, render};
-use crate::management::desk::LogFilter;
+use crate::management::managed_box::LogFilter;
 
 /// Directives when neither `--log-level` nor `-v` is given.
 const VARIABLE: &str = "TIDEGATE_LOG";

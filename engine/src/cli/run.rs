@@ -13,10 +13,10 @@ use super::{Failure, find_config, somebody_waits};
 use crate::config::{self, Config};
 use crate::error::RunError;
 use crate::machine::Machine;
-use crate::management::desk::{Desk, LogFilter};
-use crate::management::office::Office;
+use crate::management::managed_box::{LogFilter, ManagedBox};
 use crate::management::report::{Report, disk_mib_a_day};
 use crate::management::service::Service;
+use crate::management::thread::ManagementThread;
 use crate::preflight::preflight;
 use crate::run::{self, Running};
 use crate::system;
@@ -42,14 +42,14 @@ pub fn run(args: RunArgs, log: Option<Arc<LogFilter>>) -> Result<(), Failure> {
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hang_up = signal(SignalKind::hangup())?;
         let running = BoxThatAnswers::start(config, &path, log).await?;
-        let desk = Arc::clone(&running.desk);
+        let managed = Arc::clone(&running.managed);
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             () = running.failed() => {}
-            () = report(&desk) => {}
-            () = compare_on(&mut hang_up, &desk) => {}
-            () = compare_when_changed(&desk) => {}
+            () = report(&managed) => {}
+            () = compare_on(&mut hang_up, &managed) => {}
+            () = compare_when_changed(&managed) => {}
         }
         let stopped = running.stop();
         tokio::select! {
@@ -62,18 +62,18 @@ pub fn run(args: RunArgs, log: Option<Arc<LogFilter>>) -> Result<(), Failure> {
 }
 
 /// Says what a change of the configuration file would change, whenever it is asked to.
-async fn compare_on(hang_up: &mut tokio::signal::unix::Signal, desk: &Desk) {
+async fn compare_on(hang_up: &mut tokio::signal::unix::Signal, managed: &ManagedBox) {
     while hang_up.recv().await.is_some() {
-        desk.compare().say("SIGHUP");
+        managed.compare().say("SIGHUP");
     }
     std::future::pending().await
 }
 
 /// Says what a change of the configuration file would change, when it is changed and whoever writes it has
 /// finished.
-async fn compare_when_changed(desk: &Desk) {
+async fn compare_when_changed(managed: &ManagedBox) {
     let stamp = || {
-        let meta = std::fs::metadata(&desk.config_path).ok()?;
+        let meta = std::fs::metadata(&managed.config_path).ok()?;
         Some((meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
     };
     let (mut said, mut seen) = (stamp(), stamp());
@@ -82,20 +82,20 @@ async fn compare_when_changed(desk: &Desk) {
         let now = stamp();
         if now != said && now == seen {
             said = now;
-            desk.compare().say("a change of the file");
+            managed.compare().say("a change of the file");
         }
         seen = now;
     }
 }
 
 /// Says now and then what flows: often where a person waits, seldom where only a log listens.
-async fn report(desk: &Desk) {
+async fn report(managed: &ManagedBox) {
     let every = Duration::from_secs(if somebody_waits() { 10 } else { 300 });
     let mut ticks = tokio::time::interval(every);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        say(&Report::new(desk), desk.started);
+        say(&Report::new(managed), managed.started);
     }
 }
 
@@ -118,7 +118,7 @@ fn say(report: &Report, started: Instant) {
         several => several.iter().map(|uplink| format!("{} {}", uplink.name, uplink.delivered)).collect(),
     };
     // What the box tells itself does not come in.
-    let outside = report.streams.iter().filter(|stream| stream.name != system::CONNECTIONS);
+    let outside = report.streams.iter().filter(|stream| !system::is_fed_by_the_box(&stream.name));
     tracing::info!(
         rows_in = outside.map(|stream| stream.rows).sum::<u64>(),
         rows_out = report.outputs.iter().map(|output| output.written).sum::<u64>(),
@@ -158,17 +158,17 @@ fn counted_besides(report: &Report) -> String {
 /// A running box with its local socket.
 struct BoxThatAnswers {
     running: Running,
-    desk: Arc<Desk>,
-    office: Office,
+    managed: Arc<ManagedBox>,
+    management: ManagementThread,
 }
 
 impl BoxThatAnswers {
     async fn start(config: Config, path: &Path, log: Option<Arc<LogFilter>>) -> Result<Self, RunError> {
         let running = run::start(&config, &mut Machine).await?;
         let data_dir = config.data_dir.clone();
-        let desk = Arc::new(Desk::new(config, path, running.status(), log));
-        let office = Office::open(Arc::clone(&desk), &data_dir, running.heartbeat());
-        Ok(Self { running, desk, office })
+        let managed = Arc::new(ManagedBox::new(config, path, running.status(), log));
+        let management = ManagementThread::open(Arc::clone(&managed), &data_dir, running.heartbeat());
+        Ok(Self { running, managed, management })
     }
 
     async fn failed(&self) {
@@ -178,15 +178,15 @@ impl BoxThatAnswers {
     /// Stops the box, which answers until it has stopped. Then it is said what came of it, and how things
     /// were before it let go of them.
     async fn stop(self) -> Result<(), RunError> {
-        let Self { running, desk, office } = self;
-        let before = Report::new(&desk);
-        desk.stops();
+        let Self { running, managed, management } = self;
+        let before = Report::new(&managed);
+        managed.stops();
         if let Some(service) = Service::from_environment() {
             service.stops();
         }
         let stopped = running.stop().await;
-        drop(office);
-        say(&Report::new(&desk).with_lines_of(&before), desk.started);
+        drop(management);
+        say(&Report::new(&managed).with_lines_of(&before), managed.started);
         stopped
     }
 }
@@ -228,7 +228,7 @@ pub fn demo(_: super::args::DemoArgs) -> Result<(), Failure> {
 #[cfg(feature = "demo")]
 impl crate::demo::RunningBox for BoxThatAnswers {
     fn report(&self) -> Report {
-        Report::new(&self.desk)
+        Report::new(&self.managed)
     }
 
     async fn stop(self) {

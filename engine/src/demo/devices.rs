@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::plant::{Command, Plant, Reading, SITE, Sample, Tank};
+use super::plant::{Plant, Reading, SITE, Sample, Tank, TankCommand};
 
 /// Eight messages a second from each tank.
 const STEP: Duration = Duration::from_millis(125);
@@ -101,14 +101,14 @@ async fn on_event(event: Result<Event, ConnectionError>, client: &AsyncClient, p
 }
 
 /// The device and what it is told, from `plant/SITE/DEVICE/pump/set` with `{"run": true}` and the like.
-fn command(message: &Publish) -> Option<(String, Command)> {
+fn command(message: &Publish) -> Option<(String, TankCommand)> {
     let topic = std::str::from_utf8(&message.topic).ok()?;
     let payload: serde_json::Value = serde_json::from_slice(&message.payload).ok()?;
     let mut levels = topic.split('/').skip(1);
     let (site, device, part) = (levels.next()?, levels.next()?, levels.next()?);
     let command = match part {
-        "pump" => Command::Pump(payload.get("run")?.as_bool()?),
-        "gate" => Command::Gate(payload.get("open")?.as_bool()?),
+        "pump" => TankCommand::Pump(payload.get("run")?.as_bool()?),
+        "gate" => TankCommand::Gate(payload.get("open")?.as_bool()?),
         _ => return None,
     };
     (site == SITE).then(|| (device.to_owned(), command))
@@ -137,9 +137,9 @@ mod tests {
         let tank1 = |command| Some(("tank1".to_owned(), command));
         assert_eq!(
             read("plant/north/tank1/pump/set", r#"{"site":"north","run":true}"#),
-            tank1(Command::Pump(true))
+            tank1(TankCommand::Pump(true))
         );
-        assert_eq!(read("plant/north/tank1/gate/set", r#"{"open":false}"#), tank1(Command::Gate(false)));
+        assert_eq!(read("plant/north/tank1/gate/set", r#"{"open":false}"#), tank1(TankCommand::Gate(false)));
         for (topic, payload) in [
             ("plant/south/tank1/pump/set", r#"{"run":true}"#),
             ("plant/north/tank1/pump/set", r#"{"run":1}"#),

@@ -290,12 +290,12 @@ mod tests {
     use rumqttc_v5::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions};
 
     use super::*;
-    use crate::management::desk::Desk;
+    use crate::management::managed_box::ManagedBox;
     use crate::status::Status;
 
     /// Counts what comes from the plant, and starts every pump.
     struct CountingBox {
-        desk: Desk,
+        managed: ManagedBox,
         task: tokio::task::JoinHandle<()>,
         stopped: Arc<AtomicBool>,
     }
@@ -303,7 +303,8 @@ mod tests {
     impl CountingBox {
         fn start(config: &Path, stopped: Arc<AtomicBool>) -> Self {
             let (port, status) = (port(config, "plant"), Arc::new(Status::default()));
-            let desk = Desk::new(crate::config::load(config).unwrap(), config, Arc::clone(&status), None);
+            let managed =
+                ManagedBox::new(crate::config::load(config).unwrap(), config, Arc::clone(&status), None);
             let (tank, pump) = (status.streams.of("tank"), status.outputs.of("cooling_pump"));
             let (client, mut events) =
                 AsyncClient::builder(MqttOptions::new("box", ("127.0.0.1", port))).capacity(32).build();
@@ -321,13 +322,13 @@ mod tests {
                     pump.written.add(1);
                 }
             });
-            Self { desk, task, stopped }
+            Self { managed, task, stopped }
         }
     }
 
     impl RunningBox for CountingBox {
         fn report(&self) -> Report {
-            Report::new(&self.desk)
+            Report::new(&self.managed)
         }
 
         async fn stop(self) {

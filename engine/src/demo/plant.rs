@@ -96,7 +96,7 @@ pub(super) struct Reading {
 
 /// What a command wants of a tank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum TankCommand {
     /// start or stop the cooling pump
     Pump(bool),
     /// open or shut the outlet gate
@@ -183,11 +183,11 @@ impl Plant {
 
     /// Carries out `command` on the tank called `name`; a name that does not exist is ignored, as a real bus
     /// would.
-    pub(super) fn command(&mut self, name: &str, command: Command) {
+    pub(super) fn command(&mut self, name: &str, command: TankCommand) {
         for tank in self.tanks.iter_mut().filter(|tank| tank.name == name) {
             match command {
-                Command::Pump(run) => tank.pump_runs = run,
-                Command::Gate(open) => tank.gate_open = open,
+                TankCommand::Pump(run) => tank.pump_runs = run,
+                TankCommand::Gate(open) => tank.gate_open = open,
             }
         }
     }
@@ -238,8 +238,8 @@ mod tests {
         for n in 0..80_000_u32 {
             if n % 997 == 0 {
                 let name = ["tank1", "tank2", "tank3", "tank4"][(n / 997 % 4) as usize];
-                plant.command(name, Command::Pump(n % 2 == 0));
-                plant.command(name, Command::Gate(n % 3 == 0));
+                plant.command(name, TankCommand::Pump(n % 2 == 0));
+                plant.command(name, TankCommand::Gate(n % 3 == 0));
             }
             plant.step(STEP_S);
             for tank in plant.tanks() {
@@ -276,7 +276,7 @@ mod tests {
         let run = |plant: &mut Plant, seconds: u32| (0..seconds * 8).for_each(|_| plant.step(STEP_S));
         run(&mut plant, 60);
         assert!(plant.tanks().iter().all(|tank| tank.temperature > 80.0));
-        plant.command("tank2", Command::Pump(true));
+        plant.command("tank2", TankCommand::Pump(true));
         run(&mut plant, 30);
         assert!(plant.tanks()[1].temperature < 70.0 && plant.tanks()[0].temperature > 80.0);
     }
@@ -287,7 +287,7 @@ mod tests {
         let run = |plant: &mut Plant, seconds: u32| (0..seconds * 8).for_each(|_| plant.step(STEP_S));
         run(&mut plant, 120);
         assert!(plant.tanks().iter().all(|tank| tank.level > 95.0));
-        plant.command("tank1", Command::Gate(true));
+        plant.command("tank1", TankCommand::Gate(true));
         run(&mut plant, 60);
         assert!(plant.tanks()[0].level < 30.0);
     }

@@ -16,7 +16,7 @@ use tidegate_rules::{
 
 use super::dosing::Dosing;
 use super::folder::RULES;
-use super::plant::{Command, Plant, SITE, Sample};
+use super::plant::{Plant, SITE, Sample, TankCommand};
 use super::station::Station;
 
 const STEPS_PER_S: i64 = 8;
@@ -221,8 +221,8 @@ impl Loop {
             *self.written.entry(emission.target.name().to_owned()).or_default() += emission.rows.len();
             match emission.target.name() {
                 "tank_stats" => self.feed("tank_stats", &emission.rows),
-                "cooling_pump" => self.command(&emission.rows.batch, "run", Command::Pump),
-                "outlet_gate" => self.command(&emission.rows.batch, "open", Command::Gate),
+                "cooling_pump" => self.command(&emission.rows.batch, "run", TankCommand::Pump),
+                "outlet_gate" => self.command(&emission.rows.batch, "open", TankCommand::Gate),
                 "booster_pump" => self.command_station(&emission.rows.batch),
                 "dosing_pump" => self.command_dosing(&emission.rows.batch),
                 _ => {}
@@ -230,7 +230,7 @@ impl Loop {
         }
     }
 
-    fn command(&mut self, rows: &RecordBatch, column: &str, command: fn(bool) -> Command) {
+    fn command(&mut self, rows: &RecordBatch, column: &str, command: fn(bool) -> TankCommand) {
         let devices = rows.column_by_name("device").unwrap().as_string::<i32>();
         let values = rows.column_by_name(column).unwrap().as_boolean();
         for row in 0..rows.num_rows() {

@@ -208,7 +208,7 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    use super::super::plant::{Command, Plant};
+    use super::super::plant::{Plant, TankCommand};
     use super::super::recent::Message;
     use super::*;
     use crate::management::rates::Rate;
@@ -245,7 +245,7 @@ mod tests {
                 stream("scale"),
                 Stream { rows: 48, rate, newest, ..stream("tank") },
                 stream("tank_stats"),
-                stream(crate::system::CONNECTIONS),
+                stream(crate::system::connections::NAME),
             ],
             rules: vec![
                 rule("alarms", 1),
@@ -283,8 +283,8 @@ mod tests {
 
     fn filled() -> Scene {
         let mut plant = Plant::new(1);
-        plant.command("tank1", Command::Pump(true));
-        plant.command("tank3", Command::Gate(true));
+        plant.command("tank1", TankCommand::Pump(true));
+        plant.command("tank3", TankCommand::Gate(true));
         plant.cause_fault();
         let mut station = Station::new(1);
         (station.run, station.setpoint) = (true, 80.0);

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::command::Command;
+use super::command::ManagementCommand;
 use super::protocol::{Outcome, Refusal, Reply, Request, VERSION};
 use super::socket::{NAME, reach};
 
@@ -72,7 +72,7 @@ impl Client {
     ///
     /// # Errors
     /// When the box refuses, or the connection breaks.
-    pub fn ask<C: Command>(
+    pub fn ask<C: ManagementCommand>(
         &mut self,
         command: &C,
         mut part: impl FnMut(C::Part) -> bool,
@@ -96,7 +96,7 @@ impl Client {
         }
     }
 
-    fn reply<C: Command>(&mut self) -> Result<Outcome<C::Part, C::Answer>, AskError> {
+    fn reply<C: ManagementCommand>(&mut self) -> Result<Outcome<C::Part, C::Answer>, AskError> {
         let failed = |error| AskError::Io { path: self.path.clone(), error };
         let mut line = String::new();
         if self.reader.read_line(&mut line).map_err(failed)? == 0 {

@@ -3,20 +3,20 @@
 //! that is the local socket ([`socket`]).
 //!
 //! * [`protocol`]: what is said.
-//! * [`desk`]: what commands can reach of the box.
+//! * [`managed_box`]: what commands can reach of the box.
 //! * [`report`]: what there is to say about a box, and [`rates`] of it.
-//! * [`client`]: asks. [`office`]: the thread on which a box is asked ([`socket`]) and the service manager told
+//! * [`client`]: asks. [`thread`]: the thread on which a box is asked ([`socket`]) and the service manager told
 //!   ([`service`]).
 
 pub mod client;
 pub mod command;
-pub mod desk;
-pub mod office;
+pub mod managed_box;
 pub mod protocol;
 pub mod rates;
 pub mod report;
 pub mod service;
 pub mod socket;
+pub mod thread;
 
 #[cfg(test)]
 mod tests;

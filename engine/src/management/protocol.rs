@@ -25,7 +25,7 @@ pub struct Request {
     /// comes back with the reply
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// [`Command::OP`](super::command::Command::OP)
+    /// [`ManagementCommand::OP`](super::command::ManagementCommand::OP)
     pub op: String,
     /// the command's fields; absent: none
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,12 +51,12 @@ pub struct Reply<P = Value, A = Value> {
 pub enum Outcome<P = Value, A = Value> {
     /// It goes on; this came of it meanwhile.
     Executing {
-        /// one [`Command::Part`](super::command::Command::Part)
+        /// one [`ManagementCommand::Part`](super::command::ManagementCommand::Part)
         result: P,
     },
     /// It is done.
     Successful {
-        /// [`Command::Answer`](super::command::Command::Answer)
+        /// [`ManagementCommand::Answer`](super::command::ManagementCommand::Answer)
         result: A,
     },
     /// It was not done.

@@ -11,7 +11,7 @@ use tidegate_connectors::status::LineStatus;
 use tidegate_core::status::Newest;
 use tidegate_rules::Mode;
 
-use super::desk::Desk;
+use super::managed_box::ManagedBox;
 use super::rates::{Counted, Rate, Rates};
 use crate::config;
 use crate::status::{Counts, LastRow, OutputStatus, RuleStatus, StreamStatus, UplinkStatus};
@@ -250,29 +250,29 @@ pub struct Buffer {
 const LONG_ENOUGH: Duration = Duration::from_mins(10);
 
 impl Report {
-    /// What there is to say about the box of `desk` now.
+    /// What there is to say about `managed` now.
     #[must_use]
-    pub fn new(desk: &Desk) -> Self {
-        let (status, rates, up) = (&desk.status, &*desk.rates(), desk.started.elapsed());
+    pub fn new(managed: &ManagedBox) -> Self {
+        let (status, rates, up) = (&managed.status, &*managed.rates(), managed.started.elapsed());
         let connections: Vec<Connection> =
             status.connections.all().into_iter().map(|(name, line)| connection(name, &line)).collect();
         // A stream that has had no row yet is of interest, too.
         let mut streams: BTreeMap<String, _> =
-            desk.config.streams.keys().map(|name| (name.clone(), None)).collect();
+            managed.config.streams.keys().map(|name| (name.clone(), None)).collect();
         streams.extend(status.streams.all().into_iter().map(|(name, of)| (name, Some(of))));
         let stream = |(name, of): (String, Option<Arc<StreamStatus>>)| {
-            let configured = desk.config.streams.get(&name);
+            let configured = managed.config.streams.get(&name);
             stream(name, configured, of.as_deref(), rates)
         };
         let mut report = Self {
-            about: about(desk, up),
+            about: about(managed, up),
             attention: Vec::new(),
             connections,
             streams: streams.into_iter().map(stream).collect(),
             rules: status.rules.all().into_iter().map(|(name, of)| rule(name, &of, rates)).collect(),
             outputs: status.outputs.all().into_iter().map(|(name, of)| output(name, &of, rates)).collect(),
             uplinks: status.uplinks.all().into_iter().map(|(name, of)| uplink(name, &of, rates)).collect(),
-            buffer: buffer(desk),
+            buffer: buffer(managed),
         };
         report.attention = attention(&report);
         report
@@ -380,20 +380,20 @@ fn newest_rows(count: u64) -> String {
     if count == 1 { "the newest row was".to_owned() } else { format!("the newest {count} rows were") }
 }
 
-fn about(desk: &Desk, up: Duration) -> About {
-    let compared = desk.compare();
+fn about(managed: &ManagedBox, up: Duration) -> About {
+    let compared = managed.compare();
     About {
-        name: desk.config.name.clone(),
+        name: managed.config.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        state: if desk.is_stopping() { "stops" } else { "runs" }.to_owned(),
+        state: if managed.is_stopping() { "stops" } else { "runs" }.to_owned(),
         pid: std::process::id(),
-        config: desk.config_file(),
+        config: managed.config_file(),
         since: ago(up),
         up_s: up.as_secs(),
         config_changed: compared.changed,
         config_wrong: compared.wrong.iter().map(ToString::to_string).collect(),
-        rules_dir: desk.config.rules.dir.display().to_string(),
-        files_wrong: desk.status.files.get().map(|(_, wrong)| wrong).unwrap_or_default(),
+        rules_dir: managed.config.rules.dir.display().to_string(),
+        files_wrong: managed.status.files.get().map(|(_, wrong)| wrong).unwrap_or_default(),
     }
 }
 
@@ -495,20 +495,20 @@ fn uplink(name: String, of: &UplinkStatus, rates: &Rates) -> Uplink {
     }
 }
 
-fn buffer(desk: &Desk) -> Buffer {
-    let outbox = &desk.status.outbox;
+fn buffer(managed: &ManagedBox) -> Buffer {
+    let outbox = &managed.status.outbox;
     Buffer {
-        path: desk.config.buffer.path.display().to_string(),
+        path: managed.config.buffer.path.display().to_string(),
         holds_up: outbox.held.get() > 0,
         disk_refuses: outbox.refused.load(Ordering::Relaxed),
         journal_broken_off: outbox.broken_off.load(Ordering::Relaxed),
         waiting: outbox.waiting.get(),
         bytes: outbox.bytes.get(),
-        max_bytes: desk.config.buffer.max_size.0,
+        max_bytes: managed.config.buffer.max_size.0,
         journal_bytes: outbox.journal_bytes.get(),
         commits: outbox.commits.get(),
         counts: named(outbox.counts()),
-        disk_mib_a_day: disk_mib_a_day(desk.started),
+        disk_mib_a_day: disk_mib_a_day(managed.started),
     }
 }
 

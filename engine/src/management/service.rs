@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::desk::{Desk, Heartbeat};
+use super::managed_box::{Heartbeat, ManagedBox};
 use super::report::Report;
 
 /// How often it is said how the box is.
@@ -68,22 +68,22 @@ impl Service {
     }
 
     /// Tells it that the box runs, and then how it is.
-    pub async fn run(&self, desk: &Desk, heartbeat: Heartbeat) {
-        self.tell(&format!("READY=1\nSTATUS={}", summary(&Report::new(desk))));
+    pub async fn run(&self, managed: &ManagedBox, heartbeat: Heartbeat) {
+        self.tell(&format!("READY=1\nSTATUS={}", summary(&Report::new(managed))));
         let say = async {
             let mut ticks = interval(STATUS_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                if !desk.is_stopping() {
-                    self.tell(&format!("STATUS={}", summary(&Report::new(desk))));
+                if !managed.is_stopping() {
+                    self.tell(&format!("STATUS={}", summary(&Report::new(managed))));
                 }
             }
         };
-        tokio::join!(say, self.feed_watchdog(desk, heartbeat));
+        tokio::join!(say, self.feed_watchdog(managed, heartbeat));
     }
 
-    async fn feed_watchdog(&self, desk: &Desk, heartbeat: Heartbeat) {
+    async fn feed_watchdog(&self, managed: &ManagedBox, heartbeat: Heartbeat) {
         let Some(watchdog) = self.watchdog else { return };
         let mut ticks = interval(watchdog / 3);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,7 +100,7 @@ impl Service {
             loop {
                 tokio::select! {
                     () = &mut asked => break,
-                    _ = ticks.tick() => if desk.status.is_held() || desk.is_stopping() {
+                    _ = ticks.tick() => if managed.status.is_held() || managed.is_stopping() {
                         self.tell("WATCHDOG=1");
                     },
                 }

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::command::{Caller, Listener, Right, answer};
-use super::desk::Desk;
+use super::managed_box::ManagedBox;
 use super::protocol::{Code, Outcome, Refusal, Reply, Request, VERSION};
 
 /// The socket's name in the data directory.
@@ -75,10 +75,10 @@ impl Socket {
     }
 
     /// Answers what is asked, for as long as the box runs.
-    pub async fn serve(&self, desk: &Arc<Desk>) {
+    pub async fn serve(&self, managed: &Arc<ManagedBox>) {
         let listener = self.listener.try_clone().and_then(UnixListener::from_std);
         match listener {
-            Ok(listener) => accept(&listener, desk).await,
+            Ok(listener) => accept(&listener, managed).await,
             Err(error) => tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)"),
         }
     }
@@ -126,7 +126,7 @@ pub(super) fn reach<T>(dir: &Path, name: &str, act: impl FnOnce(&Path) -> io::Re
     act(&PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name))
 }
 
-async fn accept(listener: &UnixListener, desk: &Arc<Desk>) {
+async fn accept(listener: &UnixListener, managed: &Arc<ManagedBox>) {
     let seats = Arc::new(Semaphore::new(CLIENTS));
     loop {
         let stream = match listener.accept().await {
@@ -139,9 +139,9 @@ async fn accept(listener: &UnixListener, desk: &Arc<Desk>) {
         };
         match Arc::clone(&seats).try_acquire_owned() {
             Ok(seat) => {
-                let desk = Arc::clone(desk);
+                let managed = Arc::clone(managed);
                 tokio::spawn(async move {
-                    if let Err(error) = attend(stream, &desk).await {
+                    if let Err(error) = attend(stream, &managed).await {
                         tracing::debug!(%error, "a client of the local socket is gone");
                     }
                     drop(seat);
@@ -162,7 +162,7 @@ fn turn_away(stream: &UnixStream) {
 }
 
 /// Answers one client until it has no more to ask.
-async fn attend(stream: UnixStream, desk: &Arc<Desk>) -> io::Result<()> {
+async fn attend(stream: UnixStream, managed: &Arc<ManagedBox>) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     // The mode of the socket has let it in: it is root, the owner, or of the group.
     let caller = Caller { name: format!("uid {}", peer.uid()), right: Right::Operate };
@@ -184,7 +184,7 @@ async fn attend(stream: UnixStream, desk: &Arc<Desk>) -> io::Result<()> {
             Ok(request) => {
                 let id = request.id.clone();
                 let mut progress = Progress { id, writer: &mut writer, reader: &mut reader };
-                answer(desk, &caller, request, &mut progress).await
+                answer(managed, &caller, request, &mut progress).await
             }
             Err(error) => {
                 let refusal =

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::command::{Caller, Listener, Right, answer};
-use super::desk::{Desk, LogFilter};
+use super::managed_box::{LogFilter, ManagedBox};
 use super::protocol::{Code, Outcome, Refusal, Reply, Request};
 use crate::config;
 use crate::status::Status;
@@ -26,11 +26,11 @@ connection = "plant"
 topic = "pump"
 "#;
 
-/// The desk of a box that has only just been started from a file in `dir`.
-pub(super) fn desk(dir: &Path, log: Option<Arc<LogFilter>>) -> Arc<Desk> {
+/// A box that has only just been started from a file in `dir`.
+pub(super) fn managed(dir: &Path, log: Option<Arc<LogFilter>>) -> Arc<ManagedBox> {
     let path = dir.join("tidegate.toml");
     std::fs::write(&path, CONFIG).unwrap();
-    Arc::new(Desk::new(config::load(&path).unwrap(), &path, Arc::new(Status::default()), log))
+    Arc::new(ManagedBox::new(config::load(&path).unwrap(), &path, Arc::new(Status::default()), log))
 }
 
 #[derive(Default)]
@@ -47,10 +47,10 @@ impl Listener for Heard {
     }
 }
 
-async fn ask(desk: &Desk, right: Right, request: Value) -> Outcome {
+async fn ask(managed: &ManagedBox, right: Right, request: Value) -> Outcome {
     let request: Request = serde_json::from_value(request).unwrap();
     let caller = Caller { name: "uid 1000".to_owned(), right };
-    let Reply { v: 1, outcome, .. } = answer(desk, &caller, request, &mut Heard::default()).await else {
+    let Reply { v: 1, outcome, .. } = answer(managed, &caller, request, &mut Heard::default()).await else {
         panic!("another version")
     };
     outcome
@@ -75,7 +75,7 @@ fn result(outcome: Outcome) -> Value {
 #[tokio::test]
 async fn what_cannot_be_understood_is_refused_with_what_can_be_asked() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = desk(dir.path(), None);
+    let managed = managed(dir.path(), None);
     for (request, expected) in [
         (
             json!({"v": 1, "op": "stauts"}),
@@ -86,7 +86,7 @@ async fn what_cannot_be_understood_is_refused_with_what_can_be_asked() {
         (json!({"v": 1, "op": "tail"}), "missing field `name`"),
         (json!({"v": 1, "op": "log", "args": {"level": "info", "for": "10"}}), "\"10\" is not a duration"),
     ] {
-        let (code, text) = refused(ask(&desk, Right::Operate, request).await);
+        let (code, text) = refused(ask(&managed, Right::Operate, request).await);
         assert_eq!(code, Code::Invalid);
         assert!(text.contains(expected), "{text}");
     }
@@ -96,13 +96,13 @@ async fn what_cannot_be_understood_is_refused_with_what_can_be_asked() {
 async fn who_may_only_look_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let log = LogFilter::new("info", |_| panic!("it was changed"));
-    let desk = desk(dir.path(), Some(log));
+    let managed = managed(dir.path(), Some(log));
     for op in ["log", "reload"] {
-        let (code, text) = refused(ask(&desk, Right::Read, json!({"v": 1, "op": op})).await);
+        let (code, text) = refused(ask(&managed, Right::Read, json!({"v": 1, "op": op})).await);
         assert_eq!((code, text), (Code::Forbidden, format!("uid 1000 may look, but not `{op}`; ")));
     }
     assert_eq!(
-        result(ask(&desk, Right::Read, json!({"v": 1, "op": "status"})).await)["box"]["name"],
+        result(ask(&managed, Right::Read, json!({"v": 1, "op": "status"})).await)["box"]["name"],
         json!("box-7")
     );
 }
@@ -110,9 +110,9 @@ async fn who_may_only_look_changes_nothing() {
 #[tokio::test]
 async fn reload_names_what_differs_and_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = desk(dir.path(), None);
+    let managed = managed(dir.path(), None);
     let path = dir.path().join("tidegate.toml");
-    let reload = async || result(ask(&desk, Right::Operate, json!({"v": 1, "op": "reload"})).await);
+    let reload = async || result(ask(&managed, Right::Operate, json!({"v": 1, "op": "reload"})).await);
     let same = reload().await;
     assert_eq!((&same["changed"], &same["wrong"]), (&json!([]), &json!([])));
     std::fs::write(&path, CONFIG.replace("\"tank\"", "\"tanks\"")).unwrap();
@@ -133,9 +133,9 @@ async fn a_log_level_lasts_as_long_as_it_was_asked_for() {
         }
     });
     let dir = tempfile::tempdir().unwrap();
-    let desk = desk(dir.path(), Some(log));
+    let managed = managed(dir.path(), Some(log));
     let set =
-        async |args: Value| ask(&desk, Right::Operate, json!({"v": 1, "op": "log", "args": args})).await;
+        async |args: Value| ask(&managed, Right::Operate, json!({"v": 1, "op": "log", "args": args})).await;
     let (code, text) = refused(set(json!({"level": "loud"})).await);
     assert!(code == Code::Invalid && text.contains("there is no level loud"), "{text}");
     assert_eq!(
@@ -158,20 +158,20 @@ async fn rows_are_told_as_they_pass_with_their_numbers() {
     use tidegate_core::{Rows, Seqs};
 
     let dir = tempfile::tempdir().unwrap();
-    let desk = desk(dir.path(), None);
+    let managed = managed(dir.path(), None);
     let (code, text) =
-        refused(ask(&desk, Right::Read, json!({"v": 1, "op": "tail", "args": {"name": "tnak"}})).await);
+        refused(ask(&managed, Right::Read, json!({"v": 1, "op": "tail", "args": {"name": "tnak"}})).await);
     assert_eq!(
         (code, text.as_str()),
         (Code::NotFound, "there is no stream, rule or output `tnak`; did you mean `tank`?")
     );
 
-    let stream = desk.status.streams.of("tank");
+    let stream = managed.status.streams.of("tank");
     let request: Request =
         serde_json::from_value(json!({"v": 1, "op": "tail", "args": {"name": "tank", "count": 2}})).unwrap();
     let caller = Caller { name: "uid 1000".to_owned(), right: Right::Read };
     let mut heard = Heard::default();
-    let mut asked = Box::pin(answer(&desk, &caller, request, &mut heard));
+    let mut asked = Box::pin(answer(&managed, &caller, request, &mut heard));
     assert!(futures::poll!(&mut asked).is_pending());
     let x = Float64Array::from(vec![1.5, 2.5, 3.5]);
     let batch = RecordBatch::try_from_iter([("x", Arc::new(x) as _)]).unwrap();

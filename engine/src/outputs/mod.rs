@@ -38,7 +38,8 @@ impl Outputs {
         Self { queues: Arc::new(queues.collect()), time }
     }
 
-    /// Rows for the output called `name`, in the order of the sequence; see [`OutputQueue::push`].
+    /// Rows for the output called `name`, in the order of the sequence, and also those that are run again
+    /// after a start; see [`OutputQueue::push`].
     pub async fn write(&self, name: &str, rows: Waiting) {
         if let Some(queue) = self.queues.get(name) {
             queue.push(rows).await;

@@ -54,7 +54,12 @@ impl OutputQueue {
 
     /// Puts rows at the end. When there is no room, waits (`block`) or makes room by dropping the oldest
     /// rows. Rows for a closed queue are dropped.
+    ///
+    /// Rows that are run again are not taken: they were written in their time, or nobody wants them by now.
     pub async fn push(&self, rows: Waiting) {
+        if rows.is_replayed {
+            return;
+        }
         let mut offset = 0;
         while offset < rows.len() {
             let part = (rows.len() - offset).min(self.half());

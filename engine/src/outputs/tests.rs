@@ -27,7 +27,7 @@ fn rule(name: &str) -> By {
 
 fn waiting(rows: Rows) -> Waiting {
     let ordinals = (0..).take(rows.len()).collect();
-    Waiting { by: rule("rule"), rows, ordinals, at: 7 }
+    Waiting { by: rule("rule"), rows, ordinals, at: 7, is_replayed: false }
 }
 
 #[derive(Clone, Default)]
@@ -87,6 +87,21 @@ fn a_full_queue_drops_its_oldest_rows_and_counts_them() {
     assert_eq!((status.dropped.get(), status.written.get()), (2, 5));
     wait(queue.push(rows(0..1)));
     assert_eq!(status.dropped.get(), 3, "a closed queue takes nothing");
+}
+
+#[test]
+fn rows_that_are_run_again_are_never_written_and_wait_for_nobody() {
+    let status = Arc::new(OutputStatus::default());
+    let queue = Arc::new(OutputQueue::new("pump", 2, WhenQueueFull::Block, Arc::clone(&status)));
+    let replayed = |values| Waiting { is_replayed: true, ..rows(values) };
+    // More than there is room for, and nobody delivers yet.
+    assert!(queue.push(replayed(0..9)).now_or_never().is_some());
+    wait(queue.push(rows([9])));
+    assert!(queue.push(replayed(10..20)).now_or_never().is_some());
+    assert_eq!(drain(&queue), [9]);
+    assert_eq!((status.written.get(), status.dropped.get(), status.superseded.get()), (1, 0, 0));
+    assert!(queue.push(replayed(20..21)).now_or_never().is_some());
+    assert_eq!(status.dropped.get(), 0, "what is run again is not lost");
 }
 
 /// A far side that takes its time: it says what it was given, and answers when it is told to.
@@ -161,13 +176,13 @@ fn rows_that_do_not_fit_into_one_array_go_one_after_the_other() {
 fn whoever_listens_sees_of_each_row_who_wrote_it_and_what_became_of_it() {
     let status = Arc::new(OutputStatus::default());
     let queue = Arc::new(OutputQueue::new("pump", 50, WhenQueueFull::DropOldest, Arc::clone(&status)));
-    let mut ear = status.tap.listen();
+    let mut subscription = status.tap.listen();
     let by = |name: &str, values: &[i64]| Waiting { by: rule(name), ..rows(values.iter().copied()) };
     wait(queue.push(by("on", &[1, -2])));
     wait(queue.push(by("off", &[-3, 4])));
     drain(&queue);
     let mut seen = Vec::new();
-    while let Some(Some(passed)) = ear.next().now_or_never() {
+    while let Some(Some(passed)) = subscription.next().now_or_never() {
         let failures = passed.failures.unwrap();
         let failed = failures.iter().map(Option::is_some).collect::<Vec<_>>();
         seen.push((passed.rule.unwrap().0.to_string(), failed));

@@ -15,6 +15,8 @@ pub struct Waiting {
     pub ordinals: Vec<u32>,
     /// the sequence's time
     pub at: i64,
+    /// Whether they are run again from the journal: an output may have to know them, and never writes them.
+    pub is_replayed: bool,
 }
 
 impl Waiting {
@@ -28,6 +30,7 @@ impl Waiting {
             rows: self.rows.slice(offset, len),
             ordinals: self.ordinals.iter().skip(offset).take(len).copied().collect(),
             at: self.at,
+            is_replayed: self.is_replayed,
         }
     }
 

@@ -222,9 +222,8 @@ fn open_one(input: &Input, config: &Config) -> Result<Source, Diagnostic> {
     };
     match input {
         Input::Rows { stream, file } => {
-            if stream == system::CONNECTIONS {
-                let columns = Some(system::schema());
-                return Ok(Source::Rows(Box::new(RecordedRows::open(stream, file, columns)?)));
+            if let Some(own) = system::stream(stream) {
+                return Ok(Source::Rows(Box::new(RecordedRows::open(stream, file, Some(own.schema()))?)));
             }
             let Some(configured) = config.streams.get(stream) else {
                 return unknown(
@@ -299,7 +298,7 @@ impl Run {
     fn load(&mut self, changes: Vec<Change>, book: &RuleBook) {
         let minds_time = |change: &Change| match change {
             Change::Load(load) if load.rule.indexed().is_none_or(Indexed::minds_time) => {
-                Some(book.family(&load.name))
+                Some(book.family(&load.version.name))
             }
             _ => None,
         };
@@ -314,7 +313,7 @@ impl Run {
                     take(&mut self.one_by_one, Change::Table(Arc::clone(&table), rows.clone()));
                     take(&mut self.together, Change::Table(table, rows));
                 }
-                Change::Load(load) if !one_by_one.contains(&load.name) => {
+                Change::Load(load) if !one_by_one.contains(&load.version.name) => {
                     take(&mut self.together, Change::Load(load))
                 }
                 other => take(&mut self.one_by_one, other),

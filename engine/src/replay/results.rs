@@ -38,7 +38,7 @@ impl Results {
 
     pub(super) fn write(&mut self, results: Vec<Routed>, causes: &Causes<'_>) -> io::Result<()> {
         for routed in results {
-            let counts = self.counts.entry(Arc::clone(&routed.rule)).or_default();
+            let counts = self.counts.entry(Arc::clone(&routed.version.name)).or_default();
             *counts.entry(routed.target.name().to_owned()).or_default() += routed.rows.len() as u64;
             let schema = routed.rows.batch.schema();
             let at = match self.encoders.iter().position(|(known, _)| *known == schema) {
@@ -49,8 +49,11 @@ impl Results {
                 }
             };
             let Some((_, encoder)) = self.encoders.get(at) else { continue };
-            let head =
-                format!("{{\"target\":{},\"rule\":{}", quoted(routed.target.name()), quoted(&routed.rule));
+            let head = format!(
+                "{{\"target\":{},\"rule\":{}",
+                quoted(routed.target.name()),
+                quoted(&routed.version.name)
+            );
             for row in 0..routed.rows.len() {
                 let seq = routed.rows.seqs.get(row);
                 let (time, cause) = causes.of(seq);

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::rules::order::topological;
 use crate::sequence::change::{Change, Load};
 use crate::sequence::edit::{Edit, Edited, Placed};
+use crate::sequence::version::RuleVersion;
 use crate::status::Status;
 use placement::{Move, Placement};
 
@@ -544,15 +545,11 @@ impl RuleBook {
             hash = entry.good.as_ref().map_or(hash, |source| Arc::clone(source.sha256()));
         }
         let (mode, delivery) = (options.mode, options.delivery());
-        let is_said = self.says_what_runs;
         let load = Load {
-            name: Arc::clone(name),
+            version: Arc::new(RuleVersion { name: Arc::clone(name), hash, mode, delivery }),
             rule,
-            hash,
-            mode,
-            delivery,
             inherits: Arc::clone(inherits),
-            is_said,
+            is_said: self.says_what_runs,
             status: self.status.rules.of(name),
         };
         changes.push((worker, Change::Load(load)));

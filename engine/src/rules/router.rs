@@ -7,28 +7,26 @@ use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use tidegate_connectors::By;
 use tidegate_core::{Ack, Rows, Seqs};
-use tidegate_rules::{DeliveryPolicy, Target};
+use tidegate_rules::Target;
 
 use crate::buffer::{Buffer, OutboxRows};
 use crate::outputs::Outputs;
 use crate::outputs::waiting::Waiting;
 use crate::sequence::entry::Origin;
+use crate::sequence::version::RuleVersion;
 
-/// Rows that one statement wrote, with their identities: row `i` is `(rule, rows.seqs[i], ordinals[i])`.
+/// Rows that one statement wrote, with their identities: row `i` is
+/// `(version.name, rows.seqs[i], ordinals[i])`.
 #[derive(Debug, Clone)]
 pub struct Routed {
-    /// the rule
-    pub rule: Arc<str>,
-    /// the SHA-256 of its source, in hexadecimal digits
-    pub version: Arc<str>,
+    /// what wrote them
+    pub version: Arc<RuleVersion>,
     /// where the rows go
     pub target: Target,
     /// the rows
     pub rows: Rows,
     /// one a row
     pub ordinals: Vec<u32>,
-    /// what they are worth on their way to the uplinks
-    pub delivery: DeliveryPolicy,
 }
 
 /// Where rows go.
@@ -49,9 +47,9 @@ impl Router {
     pub async fn send(&self, mut written: Vec<Routed>, now: i64, origin: &Origin) {
         let for_uplink: Vec<Routed> =
             written.extract_if(.., |routed| routed.target == Target::Uplink).collect();
+        self.write(written, now, origin.is_replayed()).await;
         let appended = match origin {
             Origin::Live(ack) => {
-                self.write(written, now).await;
                 let rows = for_uplink.into_iter().map(|routed| outbox_rows(routed, now, ack.clone()));
                 self.buffer.append(rows.collect()).await
             }
@@ -68,21 +66,21 @@ impl Router {
         }
     }
 
-    /// Writes to outputs.
-    async fn write(&self, mut written: Vec<Routed>, now: i64) {
+    /// Hands outputs what is meant for them. What is run again tells them how it was, and is not written.
+    async fn write(&self, mut written: Vec<Routed>, now: i64, is_replayed: bool) {
         written.retain(|routed| matches!(routed.target, Target::Output(_)));
         for routed in in_order(written) {
-            if let Routed { rule: name, version, target: Target::Output(output), rows, ordinals, .. } = routed
-            {
-                let by = By::Rule { name, version };
-                self.outputs.write(&output, Waiting { by, rows, ordinals, at: now }).await;
+            if let Routed { version, target: Target::Output(output), rows, ordinals } = routed {
+                let RuleVersion { name, hash, .. } = &*version;
+                let by = By::Rule { name: Arc::clone(name), version: Arc::clone(hash) };
+                self.outputs.write(&output, Waiting { by, rows, ordinals, at: now, is_replayed }).await;
             }
         }
     }
 
     /// Without the rows that are in the outbox already.
     fn not_done(&self, mut routed: Routed) -> Option<Routed> {
-        let Some(done) = self.done.get(&routed.rule) else { return Some(routed) };
+        let Some(done) = self.done.get(&routed.version.name) else { return Some(routed) };
         let rows = routed.rows.len();
         let first = (0..rows).find(|row| routed.rows.seqs.get(*row) > *done)?;
         routed.rows = routed.rows.slice(first, rows - first);
@@ -91,7 +89,8 @@ impl Router {
     }
 }
 
-fn outbox_rows(Routed { rule, rows, ordinals, delivery, .. }: Routed, now_ns: i64, ack: Ack) -> OutboxRows {
+fn outbox_rows(Routed { version, rows, ordinals, .. }: Routed, now_ns: i64, ack: Ack) -> OutboxRows {
+    let (rule, delivery) = (Arc::clone(&version.name), version.delivery);
     OutboxRows { rule, rows, ordinals, delivery, now_ns, ack }
 }
 
@@ -108,12 +107,10 @@ pub fn in_order(written: Vec<Routed>) -> Vec<Routed> {
     let part = |run: &Run| {
         let routed = written.get(run.part)?;
         Some(Routed {
-            rule: Arc::clone(&routed.rule),
             version: Arc::clone(&routed.version),
             target: routed.target.clone(),
             rows: routed.rows.slice(run.offset, run.len),
             ordinals: routed.ordinals.get(run.offset..run.offset + run.len)?.to_vec(),
-            delivery: routed.delivery,
         })
     };
     runs.iter().filter_map(part).collect()
@@ -169,9 +166,18 @@ fn runs(parts: &[(&Seqs, usize)]) -> Vec<Run> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use std::sync::Mutex;
+
     use arrow::array::{AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::Int64Type;
+    use futures::future::BoxFuture;
+    use tidegate_connectors::{Delivery, Sink, Writes};
+    use tidegate_core::clock::SystemClock;
+
+    use super::*;
+    use crate::buffer::Uplinks;
+    use crate::disk::SystemDisk;
+    use crate::status::Status;
 
     fn rows(values: &[i64], seqs: &[u64]) -> Rows {
         let batch =
@@ -186,18 +192,55 @@ mod tests {
         assert_eq!((0..5).map(|row| merged.seqs.get(row)).collect::<Vec<_>>(), [0, 1, 5, 5, 5]);
     }
 
-    #[test]
-    fn on_and_off_from_one_batch_reach_the_output_in_the_order_of_their_causes() {
-        let routed = |rows: Rows, rule: &str| Routed {
-            rule: rule.into(),
-            version: "".into(),
+    /// What an output was told to write.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<i64>>>);
+
+    impl Sink for Written {
+        fn deliver<'a>(&'a mut self, Writes { rows, .. }: Writes<'a>) -> BoxFuture<'a, Delivery> {
+            self.0.lock().unwrap().extend(rows.column(0).as_primitive::<Int64Type>().values());
+            Box::pin(async { Delivery { written: rows.num_rows(), ..Delivery::default() } })
+        }
+    }
+
+    #[tokio::test]
+    async fn outputs_write_what_comes_in_and_nothing_that_the_journal_runs_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tidegate.toml");
+        let text = "name = \"box\"\n[connections.c]\nkind = \"mqtt\"\nhost = \"c\"\n\
+            [outputs.pump]\nconnection = \"c\"\ntopic = \"pump\"\n";
+        std::fs::write(&path, text).unwrap();
+        let config = crate::config::load(&path).unwrap();
+        let settings = crate::config::Buffer::at(dir.path().join("box.db"));
+        let (clock, disk) = (Arc::new(SystemClock), Arc::new(SystemDisk));
+        let (buffer, _writer) =
+            Buffer::open(&settings, Uplinks::default(), clock, disk, Arc::default()).unwrap();
+        let outputs = Outputs::from_config(&config, &Status::default(), buffer.time());
+        let router = Router { outputs: outputs.clone(), buffer, done: Arc::default() };
+        let written = Written::default();
+        let task = outputs.task("pump", Box::new(written.clone())).unwrap();
+        let live = || Origin::Live(Ack::none());
+        for (value, origin) in [(1, Origin::Journal), (2, live()), (3, Origin::Journal), (4, live())] {
+            router.send(vec![routed(rows(&[value], &[0]), "rule")], 0, &origin).await;
+        }
+        outputs.close();
+        task.run().await;
+        assert_eq!(*written.0.lock().unwrap(), [2, 4]);
+    }
+
+    fn routed(rows: Rows, rule: &str) -> Routed {
+        Routed {
+            version: RuleVersion::active(rule),
             target: Target::Output("pump".into()),
             ordinals: vec![0; rows.len()],
             rows,
-            delivery: DeliveryPolicy::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn on_and_off_from_one_batch_reach_the_output_in_the_order_of_their_causes() {
         let ordered = in_order(vec![routed(rows(&[1, 1], &[0, 3]), "on"), routed(rows(&[0], &[2]), "off")]);
-        let said: Vec<(&str, usize)> = ordered.iter().map(|r| (&*r.rule, r.rows.len())).collect();
+        let said: Vec<(&str, usize)> = ordered.iter().map(|r| (&*r.version.name, r.rows.len())).collect();
         assert_eq!(said, [("on", 1), ("off", 1), ("on", 1)]);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidegate_core::Rows;
 use tidegate_rules::{
-    DeliveryPolicy, Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, Shared, Target, When,
+    Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, Shared, Target, When,
 };
 use tokio::sync::mpsc;
 
@@ -19,9 +19,10 @@ use crate::buffer::SnapshotPart;
 use crate::rules::router::{self, Routed, Router};
 use crate::rules::watchdog::Watch;
 use crate::sequence::change::{Change, Load};
-use crate::sequence::entry::{Entry, Origin};
+use crate::sequence::entry::Entry;
 use crate::sequence::hosted::Hosted;
 use crate::sequence::verdict::Verdict;
+use crate::sequence::version::RuleVersion;
 use crate::sequence::wakes::{Silences, Waker};
 use crate::status::{Status, Version};
 
@@ -92,10 +93,7 @@ impl Worker {
     pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router, waker: Waker) {
         let mut ticks = 0;
         while let Some(entry) = entries.recv().await {
-            self.again = matches!(
-                entry,
-                Entry::Batch { origin: Origin::Journal, .. } | Entry::Tick { origin: Origin::Journal, .. }
-            );
+            self.again = entry.is_replayed();
             match entry {
                 Entry::Change(change) => self.on_change(change).await,
                 Entry::Batch { stream, rows, when, origin } => {
@@ -104,7 +102,7 @@ impl Worker {
                 Entry::Tick { seq, when, origin } => {
                     router.send(self.on_tick(seq, when), when.now, &origin).await;
                     // Those that are run again were not made by this sequencer.
-                    ticks += u64::from(matches!(origin, Origin::Live(_)));
+                    ticks += u64::from(!origin.is_replayed());
                 }
                 Entry::Listened { seq, streams, listened, when, origin } => {
                     router.send(self.on_listened(seq, &streams, listened, when), when.now, &origin).await;
@@ -319,7 +317,8 @@ impl Worker {
     }
 
     fn load(&mut self, load: Load) {
-        let Load { name, mut rule, hash, mode, delivery, inherits, is_said, status } = load;
+        let Load { version, mut rule, inherits, is_said, status } = load;
+        let RuleVersion { name, hash, mode, .. } = &*version;
         let mut kept = "";
         if let Some(mut old) = self.take_out(&inherits) {
             let sealed = old.rule.seal();
@@ -339,21 +338,20 @@ impl Worker {
         }
         status.versions.add(1);
         if is_said {
-            let shadow = if mode == Mode::Shadow { " in shadow: it writes nothing" } else { "" };
+            let shadow = if *mode == Mode::Shadow { " in shadow: it writes nothing" } else { "" };
             tracing::info!("rule {name}: version {} runs{shadow}{kept}", status.versions.get());
         }
-        status.running.note(Version { number: status.versions.get(), hash: Arc::clone(&hash), mode });
+        let (number, hash) = (status.versions.get(), Arc::clone(hash));
+        status.running.note(Version { number, hash, mode: *mode });
         status.stopped.clear();
         // Under its own name there may be one whose state goes to nobody.
-        drop(self.take_out(&name));
+        drop(self.take_out(name));
         let (bad_rows, late, ahead, forgotten, said) = Default::default();
         self.put_in(
-            Arc::clone(&name),
+            Arc::clone(name),
             Hosted {
                 rule,
-                version: hash,
-                mode,
-                delivery,
+                version: Arc::clone(&version),
                 status,
                 bad_rows,
                 late,
@@ -364,7 +362,7 @@ impl Worker {
                 silences: Vec::new(),
             },
         );
-        self.show_tables(&name, None);
+        self.show_tables(name, None);
     }
 
     /// Shows a rule what is in `table`, or in all tables that it reads.
@@ -493,7 +491,7 @@ impl Worker {
         if self.stops.is_empty() {
             return None;
         }
-        let version = &self.rules.get(name)?.version;
+        let version = &self.rules.get(name)?.version.hash;
         let stops = |stop: &&Verdict| {
             stop.rule == name && *stop.version == **version && (first..=last).contains(&stop.at)
         };
@@ -523,7 +521,7 @@ impl Worker {
         if let (Some(reason), Some(at)) = (&failure, out.stopped_at)
             && fence.is_some_and(|fence| fence.is_raised())
         {
-            let (rule, version) = (name.to_string(), hosted.version.to_string());
+            let (rule, version) = (name.to_string(), hosted.version.hash.to_string());
             self.verdicts.push(Verdict { rule, version, at, reason: reason.clone() });
             for emission in &mut out.rows {
                 emission.rows = before(&emission.rows, at);
@@ -533,10 +531,10 @@ impl Worker {
         if self.again {
             hosted.status.state_bytes.set(out.state_bytes);
         } else {
-            hosted.note(name, &out, pass.when.wall_ns);
+            hosted.note(&out, pass.when.wall_ns);
         }
-        if hosted.mode == Mode::Active {
-            pass.take(name, hosted, out.rows);
+        if hosted.version.mode == Mode::Active {
+            pass.take(&hosted.version, out.rows);
         }
         match failure {
             Some(reason) => self.stop(name, reason),
@@ -546,11 +544,10 @@ impl Worker {
 
     fn finish(&self, pass: Pass) -> Vec<Routed> {
         let mut routed = Vec::new();
-        for Written { rule, version, delivery, emissions } in pass.written {
+        for Written { version, emissions } in pass.written {
             let ordinals = Emissions::ordinals(&emissions);
             for (Emission { target, rows }, ordinals) in emissions.into_iter().zip(ordinals) {
-                let (rule, version) = (Arc::clone(&rule), Arc::clone(&version));
-                routed.push(Routed { rule, version, target, rows, ordinals, delivery });
+                routed.push(Routed { version: Arc::clone(&version), target, rows, ordinals });
             }
         }
         routed
@@ -572,9 +569,7 @@ struct Pass {
 
 /// What one rule wrote.
 struct Written {
-    rule: Arc<str>,
-    version: Arc<str>,
-    delivery: DeliveryPolicy,
+    version: Arc<RuleVersion>,
     emissions: Vec<Emission>,
 }
 
@@ -583,7 +578,7 @@ impl Pass {
         Self { when, written: Vec::new(), derived: BTreeMap::new() }
     }
 
-    fn take(&mut self, rule: &Arc<str>, hosted: &Hosted, emissions: Vec<Emission>) {
+    fn take(&mut self, version: &Arc<RuleVersion>, emissions: Vec<Emission>) {
         if emissions.is_empty() {
             return;
         }
@@ -592,14 +587,9 @@ impl Pass {
                 self.derived.entry(Arc::clone(derived)).or_default().push(emission.rows.clone());
             }
         }
-        match self.written.iter_mut().find(|written| written.rule == *rule) {
+        match self.written.iter_mut().find(|written| Arc::ptr_eq(&written.version, version)) {
             Some(written) => written.emissions.extend(emissions),
-            None => self.written.push(Written {
-                rule: Arc::clone(rule),
-                version: Arc::clone(&hosted.version),
-                delivery: hosted.delivery,
-                emissions,
-            }),
+            None => self.written.push(Written { version: Arc::clone(version), emissions }),
         }
     }
 }

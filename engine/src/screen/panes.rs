@@ -52,9 +52,9 @@ pub fn section(title: impl Into<String>) -> Block<'static> {
         .title(format!(" {} ", title.into()).bold().cyan())
 }
 
-/// The streams but for the box's own: what that says of connections is in the title.
+/// The streams but for the box's own: what these say is shown elsewhere.
 fn shown_streams(report: &Report) -> impl Iterator<Item = &Stream> {
-    report.streams.iter().filter(|stream| stream.name != system::CONNECTIONS)
+    report.streams.iter().filter(|stream| !system::is_fed_by_the_box(&stream.name))
 }
 
 /// Streams, with the connections that feed them in the title.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tidegate_rules::{DeliveryPolicy, Mode, Rule};
+use tidegate_rules::Rule;
 use tokio::sync::oneshot;
 
 use crate::sequence::hosted::Hosted;
+use crate::sequence::version::RuleVersion;
 use crate::status::RuleStatus;
 
 /// A change of the rules that a worker runs, or of what they look up; it takes effect between two batches.
@@ -28,7 +29,7 @@ impl Change {
     #[must_use]
     pub fn loads(&self) -> Option<&str> {
         match self {
-            Self::Load(load) => Some(&load.name),
+            Self::Load(load) => Some(&load.version.name),
             _ => None,
         }
     }
@@ -36,16 +37,10 @@ impl Change {
 
 /// A compiled rule on its way to its worker.
 pub struct Load {
-    /// the rule's name
-    pub name: Arc<str>,
-    /// the new version
+    /// which
+    pub version: Arc<RuleVersion>,
+    /// what it does
     pub rule: Box<dyn Rule>,
-    /// the SHA-256 of its source, in hexadecimal digits
-    pub hash: Arc<str>,
-    /// whether it writes
-    pub mode: Mode,
-    /// what its rows are worth on their way to the uplinks
-    pub delivery: DeliveryPolicy,
     /// The rule whose state it takes over: itself, or the one it was renamed from.
     pub inherits: Arc<str>,
     /// Whether it is worth a line in the log that it runs.

@@ -58,11 +58,32 @@ pub enum Entry {
     Snapshot(u64),
 }
 
+impl Entry {
+    /// Whether it is run again.
+    #[must_use]
+    pub fn is_replayed(&self) -> bool {
+        match self {
+            Self::Batch { origin, .. } | Self::Tick { origin, .. } | Self::Listened { origin, .. } => {
+                origin.is_replayed()
+            }
+            Self::Change(_) | Self::Verdicts(_) | Self::Restore { .. } | Self::Snapshot(_) => false,
+        }
+    }
+}
+
 /// Where an entry comes from.
 #[derive(Debug, Clone)]
 pub enum Origin {
     /// A connection. Held until everything that follows from the rows is durable, or their journal entry is.
     Live(Ack),
-    /// The journal: no output is written.
+    /// The journal: outputs see what comes of it, and write nothing.
     Journal,
+}
+
+impl Origin {
+    /// Whether what comes of it was asked for before.
+    #[must_use]
+    pub fn is_replayed(&self) -> bool {
+        matches!(self, Self::Journal)
+    }
 }

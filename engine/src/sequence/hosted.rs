@@ -4,18 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_core::{Sampler, Span};
-use tidegate_rules::{DeliveryPolicy, Emission, Emissions, LogLevel, LogLine, Mode, Rule};
+use tidegate_rules::{Emission, Emissions, LogLevel, LogLine, Rule};
 
+use crate::sequence::version::RuleVersion;
 use crate::status::RuleStatus;
 use crate::tap::Passed;
 
 /// A rule with what belongs to it.
 pub struct Hosted {
     pub(crate) rule: Box<dyn Rule>,
-    /// see [`Load::hash`]
-    pub(crate) version: Arc<str>,
-    pub(crate) mode: Mode,
-    pub(crate) delivery: DeliveryPolicy,
+    pub(crate) version: Arc<RuleVersion>,
     pub(crate) status: Arc<RuleStatus>,
     pub(crate) bad_rows: Sampler,
     pub(crate) late: Sampler,
@@ -69,7 +67,8 @@ impl Hosted {
         self.wakes_at.is_some_and(|at| at <= now)
     }
 
-    pub(crate) fn note(&mut self, name: &Arc<str>, out: &Emissions, wall_ns: i64) {
+    pub(crate) fn note(&mut self, out: &Emissions, wall_ns: i64) {
+        let name = &self.version.name;
         let rows: usize = out.rows.iter().map(|emission| emission.rows.len()).sum();
         self.status.rows.add(rows as u64);
         if let Some(emission) = out.rows.last() {

@@ -60,11 +60,11 @@ impl SchemaStore {
     pub fn new(config: &Config, disk: Arc<dyn Disk>) -> Self {
         let declared =
             config.streams.iter().filter_map(|(name, stream)| Some((name.clone(), stream.schema()?)));
-        let own = (system::CONNECTIONS.to_owned(), Arc::clone(system::schema()));
+        let own = system::STREAMS.iter().map(|own| (own.name.to_owned(), Arc::clone(own.schema())));
         Self {
             disk,
             dir: config.data_dir.join("schemas"),
-            known: declared.chain([own]).collect(),
+            known: declared.chain(own).collect(),
             unkept: BTreeSet::new(),
             sets_aside: true,
         }

@@ -122,7 +122,8 @@ fn needs_of_the_engine() -> Needs {
 #[test]
 fn no_module_of_the_engine_needs_itself() {
     let needs = needs_of_the_engine();
-    for known in ["sequencer::journal", "rules::book", "outputs::queue", "management::desk", "buffer"] {
+    for known in ["sequencer::journal", "rules::book", "outputs::queue", "management::managed_box", "buffer"]
+    {
         assert!(needs.contains_key(known), "`{known}` was not found: {needs:?}");
     }
     let circles = on_a_circle(&needs);

@@ -23,7 +23,7 @@ use crate::codec::layout::{Compiled, Layout, LayoutError, Missing, Node, ROOT, R
 use crate::codec::msgpack::MsgPack;
 use crate::codec::time::Unreadable;
 use crate::codec::tokens::{self, Fault};
-use crate::codec::{Fields, Format, Pattern, Spot, TsPlace};
+use crate::codec::{BinaryField, Fields, Format, Pattern, TsPlace};
 pub use findings::{Findings, Tally};
 use unseen::Unseen;
 use visit::{Object, Rows, Within};
@@ -32,7 +32,7 @@ use visit::{Object, Rows, Within};
 pub struct Decoder {
     format: Format,
     pattern: Option<Pattern>,
-    spots: Vec<(String, Spot)>,
+    binary_fields: Vec<(String, BinaryField)>,
     quoting: Quoting,
     columns: Vec<Column>,
     nodes: Vec<Node>,
@@ -127,7 +127,7 @@ impl Decoder {
         Ok(Self {
             format: layout.format,
             pattern: layout.pattern.clone(),
-            spots: layout.spots.clone(),
+            binary_fields: layout.binary_fields.clone(),
             quoting,
             columns,
             nodes,
@@ -236,9 +236,9 @@ impl Decoder {
                 result.map_err(in_format("such a text"))
             }
             Format::Layout => {
-                let spots = std::mem::take(&mut self.spots);
-                let result = self.read_binary(payload, &spots);
-                self.spots = spots;
+                let binary_fields = std::mem::take(&mut self.binary_fields);
+                let result = self.read_binary(payload, &binary_fields);
+                self.binary_fields = binary_fields;
                 result.map_err(in_format("of this layout"))
             }
             Format::Cbor => self.read_values(&mut || Cbor::new(payload)).map_err(in_format("CBOR")),

@@ -1,7 +1,6 @@
 //! `tidegate modbus`: the command line of somebody who stands before the cabinet.
 
 use std::num::{NonZeroU16, NonZeroU32};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,7 +10,8 @@ use tidegate_core::Span;
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::{Found, Reading, Session, Written};
-use crate::commission::{Known, Outcome, Tell, Told};
+use crate::commission::{CommandOutput, Known, LineArgs, Outcome, Print};
+use crate::connection::ConnectionConfig as ConnectionKind;
 use crate::modbus::config::{
     ConnectionConfig, MOST_BITS, MOST_REGISTERS, OutputConfig, PointConfig, StreamConfig,
 };
@@ -23,12 +23,15 @@ use crate::stream::StreamConfig as StreamKind;
 
 /// What is wanted.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub enum ModbusCommand {
     /// Look for units that answer, and ask them who they are
     #[command(after_help = "Examples:
   tidegate modbus scan plc
   tidegate modbus scan /dev/ttyUSB0 --baud 9600 --parity none --units 1-32
-  tidegate modbus scan tcp://192.168.10.20 --json")]
+  tidegate modbus scan tcp://192.168.10.20 --json
+  tidegate modbus scan rtu://192.168.10.30:4001
+
+rtu:// is a serial server that hands bytes through.")]
     Scan(ScanArgs),
     /// Read registers, coils and inputs, or all fields of a stream
     #[command(after_help = "Examples:
@@ -48,16 +51,12 @@ Registers without a type are read as uint16. Exits with 1 when a value could not
     Write(WriteArgs),
 }
 
-/// The line that is used.
+/// The line that is used, and how a serial port is set.
 #[derive(Debug, Clone, Args)]
-pub struct LineArgs {
-    /// The name of a connection in the configuration; or tcp://HOST[:PORT], rtu://HOST:PORT (a serial server
-    /// that hands bytes through), or a serial port such as /dev/ttyUSB0
-    pub line: String,
-    /// The configuration file; when absent, tidegate.toml in this directory, else
-    /// /etc/tidegate/tidegate.toml
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+pub struct LineSettings {
+    /// the line
+    #[command(flatten)]
+    pub line: LineArgs,
     /// Of a serial port: bits a second [default: 19200]
     #[arg(long, value_name = "RATE")]
     pub baud: Option<NonZeroU32>,
@@ -70,9 +69,6 @@ pub struct LineArgs {
     /// How long a unit may take to answer [default: 300ms for a scan, else as configured, or 1s]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,
-    /// Print JSON, for programs
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `tidegate modbus scan`
@@ -80,7 +76,7 @@ pub struct LineArgs {
 pub struct ScanArgs {
     /// the line
     #[command(flatten)]
-    pub line: LineArgs,
+    pub settings: LineSettings,
     /// The unit ids to try: one, or a range
     #[arg(long, value_name = "FROM-TO", default_value = "1-247", value_parser = parse_units)]
     pub units: (u8, u8),
@@ -91,7 +87,7 @@ pub struct ScanArgs {
 pub struct ReadArgs {
     /// the line
     #[command(flatten)]
-    pub line: LineArgs,
+    pub settings: LineSettings,
     /// What to read, such as holding=0,type=int32 or coil=5
     #[arg(value_name = "POINT", required_unless_present = "stream")]
     pub points: Vec<String>,
@@ -111,7 +107,7 @@ pub struct ReadArgs {
 pub struct WriteArgs {
     /// the line
     #[command(flatten)]
-    pub line: LineArgs,
+    pub settings: LineSettings,
     /// What to write, such as coil=5 or holding=40,type=uint16; with --output the name of its field
     pub point: String,
     /// The value
@@ -137,7 +133,7 @@ struct OfUnit {
     reading: Reading,
 }
 
-impl Command {
+impl ModbusCommand {
     /// Whether it names a connection, a stream or an output of the configuration.
     #[must_use]
     pub fn needs_configuration(&self) -> bool {
@@ -153,9 +149,9 @@ impl Command {
     #[must_use]
     pub fn line(&self) -> &LineArgs {
         match self {
-            Self::Scan(args) => &args.line,
-            Self::Read(args) => &args.line,
-            Self::Write(args) => &args.line,
+            Self::Scan(args) => &args.settings.line,
+            Self::Read(args) => &args.settings.line,
+            Self::Write(args) => &args.settings.line,
         }
     }
 
@@ -163,22 +159,16 @@ impl Command {
     ///
     /// # Errors
     /// In words for the user.
-    pub async fn run(self, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+    pub async fn run(self, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
         match self {
-            Self::Scan(args) => scan(args, known, tell).await,
+            Self::Scan(args) => scan(args, known, print).await,
             Self::Read(args) => read(args, known).await,
             Self::Write(args) => write(args, known).await,
         }
     }
 }
 
-impl LineArgs {
-    /// The connection of the configuration that the line is; `None`: it is written out.
-    #[must_use]
-    pub fn connection(&self) -> Option<&str> {
-        (!self.line.contains("://") && !self.line.starts_with('/')).then_some(self.line.as_str())
-    }
-
+impl LineSettings {
     async fn open(&self, known: &Known<'_>, least: Option<Duration>) -> Result<Session, String> {
         let mut config = self.settings(known)?;
         let timeout = self.timeout.or(least.map(Span));
@@ -187,18 +177,19 @@ impl LineArgs {
     }
 
     fn settings(&self, known: &Known<'_>) -> Result<ConnectionConfig, String> {
+        let line = self.line.name.as_str();
         let port_settings = self.baud.is_some() || self.parity.is_some() || self.stop_bits.is_some();
-        if port_settings && !self.line.starts_with('/') {
+        if port_settings && !line.starts_with('/') {
             return Err(
                 "--baud, --parity and --stop-bits are for a serial port that is written out, such as \
                         /dev/ttyUSB0"
                     .into(),
             );
         }
-        let settings = if let Some(name) = self.connection() {
-            let found = known.connections.get(name).and_then(|connection| connection.as_modbus());
-            return found.cloned().ok_or_else(|| self.unknown(name, known));
-        } else if let Some((scheme, rest)) = self.line.split_once("://") {
+        let settings = if let Some(name) = self.line.connection() {
+            let written = "write tcp://HOST, rtu://HOST:PORT or the path of a serial port";
+            return known.connection(name, "Modbus", ConnectionKind::as_modbus, written).cloned();
+        } else if let Some((scheme, rest)) = line.split_once("://") {
             let framing = match scheme {
                 "tcp" => "tcp",
                 "rtu" => "rtu",
@@ -209,44 +200,28 @@ impl LineArgs {
                 None => json!({ "host": rest, "framing": framing }),
             }
         } else {
-            let mut serial = Map::from_iter([("device".to_owned(), json!(self.line))]);
+            let mut serial = Map::from_iter([("device".to_owned(), json!(line))]);
             serial.extend(self.baud.map(|baud| ("baud".to_owned(), json!(baud))));
             serial.extend(self.stop_bits.map(|bits| ("stop_bits".to_owned(), json!(bits))));
             json!({ "serial": serial })
         };
         let mut config: ConnectionConfig =
-            serde_json::from_value(settings).map_err(|error| format!("{}: {error}", self.line))?;
+            serde_json::from_value(settings).map_err(|error| format!("{line}: {error}"))?;
         if let (Some(serial), Some(parity)) = (&mut config.serial, self.parity) {
             serial.parity = Some(parity);
         }
         Ok(config)
     }
-
-    fn unknown(&self, name: &str, known: &Known<'_>) -> String {
-        let here: Vec<&str> = known
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.as_modbus().is_some())
-            .map(|(name, _)| *name)
-            .collect();
-        let else_write = "write tcp://HOST, rtu://HOST:PORT or the path of a serial port";
-        match did_you_mean(name, &here) {
-            Some(help) => {
-                format!("the configuration has no Modbus connection `{name}`; {help}, or {else_write}")
-            }
-            None => format!("the configuration has no Modbus connection `{name}`; {else_write}"),
-        }
-    }
 }
 
-async fn scan(args: ScanArgs, known: &Known<'_>, tell: Tell<'_>) -> Result<Outcome, String> {
+async fn scan(args: ScanArgs, known: &Known<'_>, print: Print<'_>) -> Result<Outcome, String> {
     // A scan goes on without anybody who reads how.
     let mut say = |progress: &str| {
-        let _ = tell(Told::Progress(progress));
+        let _ = print(CommandOutput::Progress(progress));
     };
-    let mut session = args.line.open(known, Some(Duration::from_millis(300))).await?;
+    let mut session = args.settings.open(known, Some(Duration::from_millis(300))).await?;
     let (from, to) = args.units;
-    say(&format!("asking units {from} to {to} on {}", args.line.line));
+    say(&format!("asking units {from} to {to} on {}", args.settings.line.name));
     let found =
         session.scan(from..=to, |found| say(&format!("unit {}: {}", found.unit, found.answer))).await?;
     if found.is_empty() {
@@ -267,12 +242,12 @@ async fn scan(args: ScanArgs, known: &Known<'_>, tell: Tell<'_>) -> Result<Outco
 }
 
 async fn read(args: ReadArgs, known: &Known<'_>) -> Result<Outcome, String> {
-    let ReadArgs { line, points, unit, stream, count } = args;
+    let ReadArgs { settings, points, unit, stream, count } = args;
     let (points, devices, limits) = match stream {
         Some(name) => {
             let stream = stream_of(&name, known)?;
             let points = stream.points().map_err(|problem| problem.to_string())?;
-            let mut devices = stream.devices(&line.line);
+            let mut devices = stream.devices(&settings.line.name);
             if let Some(unit) = unit {
                 devices.retain(|(_, of)| *of == unit);
             }
@@ -289,7 +264,7 @@ async fn read(args: ReadArgs, known: &Known<'_>) -> Result<Outcome, String> {
             (all, vec![(None, unit.unwrap_or(1))], Limits::default())
         }
     };
-    let mut session = line.open(known, None).await?;
+    let mut session = settings.open(known, None).await?;
     let mut all = Vec::new();
     for (device, unit) in devices {
         let device = device.map(|name| name.to_string());
@@ -316,7 +291,7 @@ async fn read(args: ReadArgs, known: &Known<'_>) -> Result<Outcome, String> {
 }
 
 async fn write(args: WriteArgs, known: &Known<'_>) -> Result<Outcome, String> {
-    let WriteArgs { line, point, value, unit, output, read_back } = args;
+    let WriteArgs { settings, point, value, unit, output, read_back } = args;
     let (point, unit) = match output {
         Some(name) => {
             let output = output_of(&name, known)?;
@@ -330,7 +305,7 @@ async fn write(args: WriteArgs, known: &Known<'_>) -> Result<Outcome, String> {
         }
         None => (parse_point(&point)?, unit),
     };
-    let mut session = line.open(known, None).await?;
+    let mut session = settings.open(known, None).await?;
     let written = session.write(unit.unwrap_or(1), &point, &value, read_back).await?;
     let Written { name, place, value, read_back } = &written;
     let checked = if *read_back { "yes" } else { "no" };

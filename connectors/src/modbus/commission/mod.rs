@@ -12,7 +12,7 @@ use serde::Serialize;
 use tidegate_core::FieldType;
 use tokio_modbus::{Request, Response};
 
-pub use command::{Command, LineArgs, ReadArgs, ScanArgs, WriteArgs};
+pub use command::{LineSettings, ModbusCommand, ReadArgs, ScanArgs, WriteArgs};
 
 use super::config::{ConnectionConfig, PointConfig, ReadBack};
 use super::fault::Fault;

@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::{Framing, Guard};
+use crate::hex::Hex;
 use crate::modbus::fault::Fault;
 use crate::modbus::frame::{Expected, HEADER, Look, tcp_frame};
 
@@ -121,11 +122,11 @@ fn check(expected: &Expected, content: &[u8]) -> Result<(), Fault> {
     if expected.look(content) == Look::Fits(content.len()) {
         return Ok(());
     }
-    let shown: Vec<String> = content.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let start = content.get(..16).unwrap_or(content);
     Err(Fault::Garbled(format!(
-        "it is not for what was asked: {} bytes, beginning with {}",
+        "it is not for what was asked: {} bytes, beginning with {:#x}",
         content.len(),
-        shown.join(" ")
+        Hex(start)
     )))
 }
 

@@ -1,25 +1,25 @@
 //! `tidegate can`.
 
 use clap::Parser;
-use tidegate_connectors::can::commission;
-use tidegate_connectors::commission::{Known, Outcome, Told};
+use tidegate_connectors::can::commission::CanCommand;
+use tidegate_connectors::commission::{CommandOutput, Known, Outcome};
 
 use super::{Candump, DRIVE, cansend};
 
 #[derive(Debug, Parser)]
 struct Line {
     #[command(subcommand)]
-    command: commission::Command,
+    command: CanCommand,
 }
 
 async fn run(arguments: &[&str], told: impl FnMut(&str) -> bool + Send) -> Result<Outcome, String> {
     let line = Line::try_parse_from([&["can"], arguments].concat()).unwrap();
     let mut told = told;
-    let mut tell = |what: Told<'_>| match what {
-        Told::Line(line) => told(line),
-        Told::Progress(_) => true,
+    let mut show = |output: CommandOutput<'_>| match output {
+        CommandOutput::Line(line) => told(line),
+        CommandOutput::Progress(_) => true,
     };
-    line.command.run(&Known::default(), &mut tell).await
+    line.command.run(&Known::default(), &mut show).await
 }
 
 #[ignore = "needs SocketCAN"]
@@ -42,7 +42,7 @@ async fn a_bus_is_looked_at_and_written_to_by_hand() {
         (&["send", "vcan0", "--dbc", dbc, "MotorCommand", "Target"], "is no signal"),
         (&["send", "vcan0", "12#0"], "three digits"),
         (&["send", "/dev/ttyACM0", "123#"], "--bitrate 250000"),
-        (&["dump", "vcan99"], "neither an interface nor a CAN connection"),
+        (&["dump", "vcan99"], "no CAN connection `vcan99`; name an interface"),
     ] {
         let why = run(arguments, |_| true).await.unwrap_err();
         assert!(why.contains(words), "{arguments:?}: {why}");

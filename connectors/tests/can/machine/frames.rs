@@ -113,7 +113,7 @@ async fn a_message_that_does_not_come_is_stale_once() {
     let row = rig.row().await;
     assert_eq!((&row["quality"], &row["Speed"]), (&json!("good"), &json!(0.0)));
     assert_eq!(rig.row().await["quality"], "stale");
-    assert_eq!(rig.count("stale"), 2);
+    assert_eq!(rig.status.count("stale"), 2);
     // Cut off behind the speed.
     cansend("vcan0", "100#0100").await;
     let row = rig.row().await;

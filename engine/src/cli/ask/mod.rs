@@ -26,7 +26,7 @@ use crate::config;
 use crate::management::client::Client;
 use crate::management::command::log::SetLevel;
 use crate::management::command::reload::Reload;
-use crate::management::desk::Compared;
+use crate::management::managed_box::Compared;
 
 /// The way to the box of this configuration.
 fn connect(config: ConfigArg) -> Result<Client, Failure> {

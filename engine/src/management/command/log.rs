@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tidegate_core::Span;
 
-use super::{Caller, Command, Listener, Right};
-use crate::management::desk::Desk;
+use super::{Caller, Listener, ManagementCommand, Right};
+use crate::management::managed_box::ManagedBox;
 use crate::management::protocol::{Code, Refusal};
 
 /// Sets what is logged.
@@ -28,14 +28,19 @@ pub struct Level {
     pub started_with: String,
 }
 
-impl Command for SetLevel {
+impl ManagementCommand for SetLevel {
     const OP: &'static str = "log";
     const NEEDS: Right = Right::Operate;
     type Answer = Level;
     type Part = ();
 
-    async fn run(self, desk: &Desk, caller: &Caller, _: &mut dyn Listener) -> Result<Level, Refusal> {
-        let Some(log) = &desk.log else {
+    async fn run(
+        self,
+        managed: &ManagedBox,
+        caller: &Caller,
+        _: &mut dyn Listener,
+    ) -> Result<Level, Refusal> {
+        let Some(log) = &managed.log else {
             return Err(Refusal::new(Code::Unable, "the log of this box cannot be changed while it runs"));
         };
         let level = self.level.unwrap_or_else(|| log.started_with().to_owned());

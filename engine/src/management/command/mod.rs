@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::desk::Desk;
+use super::managed_box::ManagedBox;
 use super::protocol::{Code, Outcome, Refusal, Reply, Request, VERSION};
 
 /// What a caller may do.
@@ -31,7 +31,7 @@ pub struct Caller {
 }
 
 /// Something that a box can be asked, or told to do.
-pub trait Command: Serialize + for<'de> Deserialize<'de> + Send {
+pub trait ManagementCommand: Serialize + for<'de> Deserialize<'de> + Send {
     /// its name
     const OP: &'static str;
     /// who may
@@ -44,7 +44,7 @@ pub trait Command: Serialize + for<'de> Deserialize<'de> + Send {
     /// Does it.
     fn run(
         self,
-        desk: &Desk,
+        managed: &ManagedBox,
         caller: &Caller,
         listener: &mut dyn Listener,
     ) -> impl Future<Output = Result<Self::Answer, Refusal>> + Send;
@@ -52,7 +52,7 @@ pub trait Command: Serialize + for<'de> Deserialize<'de> + Send {
 
 /// Takes what a command tells while it goes on.
 pub trait Listener: Send {
-    /// Hands on `part`, a [`Command::Part`] as JSON: columns stay in their order. False: nobody listens any
+    /// Hands on `part`, a [`ManagementCommand::Part`] as JSON: columns stay in their order. False: nobody listens any
     /// more.
     fn tell(&mut self, part: String) -> BoxFuture<'_, bool>;
 
@@ -61,9 +61,9 @@ pub trait Listener: Send {
 }
 
 /// Checks that `caller` may run `C`, and does.
-async fn checked<C: Command>(
+async fn checked<C: ManagementCommand>(
     args: Value,
-    desk: &Desk,
+    managed: &ManagedBox,
     caller: &Caller,
     listener: &mut dyn Listener,
 ) -> Result<Value, Refusal> {
@@ -73,16 +73,22 @@ async fn checked<C: Command>(
     if caller.right < C::NEEDS {
         return Err(Refusal::new(Code::Forbidden, format!("{} may look, but not `{}`", caller.name, C::OP)));
     }
-    let answer = command.run(desk, caller, listener).await?;
+    let answer = command.run(managed, caller, listener).await?;
     serde_json::to_value(answer)
         .map_err(|error| Refusal::new(Code::Unable, format!("the answer cannot be written: {error}")))
 }
 
 /// Answers `request`.
-pub async fn answer(desk: &Desk, caller: &Caller, request: Request, listener: &mut dyn Listener) -> Reply {
+pub async fn answer(
+    managed: &ManagedBox,
+    caller: &Caller,
+    request: Request,
+    listener: &mut dyn Listener,
+) -> Reply {
     let Request { v, id, op, args } = request;
     let outcome = if v == VERSION {
-        run(&op, args.unwrap_or_else(|| Value::Object(serde_json::Map::new())), desk, caller, listener).await
+        run(&op, args.unwrap_or_else(|| Value::Object(serde_json::Map::new())), managed, caller, listener)
+            .await
     } else {
         let reason = format!("this box speaks version {VERSION} of the protocol, not {v}");
         Err(Refusal::new(Code::Invalid, reason).help("use the `tidegate` that is as old as the box"))
@@ -101,15 +107,15 @@ pub const OPS: [&str; 4] = [status::Status::OP, tail::Tail::OP, reload::Reload::
 pub async fn run(
     op: &str,
     args: Value,
-    desk: &Desk,
+    managed: &ManagedBox,
     caller: &Caller,
     listener: &mut dyn Listener,
 ) -> Result<Value, Refusal> {
     match op {
-        status::Status::OP => checked::<status::Status>(args, desk, caller, listener).await,
-        tail::Tail::OP => checked::<tail::Tail>(args, desk, caller, listener).await,
-        reload::Reload::OP => checked::<reload::Reload>(args, desk, caller, listener).await,
-        log::SetLevel::OP => checked::<log::SetLevel>(args, desk, caller, listener).await,
+        status::Status::OP => checked::<status::Status>(args, managed, caller, listener).await,
+        tail::Tail::OP => checked::<tail::Tail>(args, managed, caller, listener).await,
+        reload::Reload::OP => checked::<reload::Reload>(args, managed, caller, listener).await,
+        log::SetLevel::OP => checked::<log::SetLevel>(args, managed, caller, listener).await,
         _ => {
             let refusal = Refusal::new(Code::Invalid, format!("there is no command `{op}`"));
             Err(refusal.help(format!("a box can be asked: {}", OPS.join(", "))))

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Caller, Command, Listener, Right};
-use crate::management::desk::{Compared, Desk};
+use super::{Caller, Listener, ManagementCommand, Right};
+use crate::management::managed_box::{Compared, ManagedBox};
 use crate::management::protocol::Refusal;
 
 /// Has the configuration file read again.
@@ -12,14 +12,19 @@ use crate::management::protocol::Refusal;
 #[serde(deny_unknown_fields)]
 pub struct Reload {}
 
-impl Command for Reload {
+impl ManagementCommand for Reload {
     const OP: &'static str = "reload";
     const NEEDS: Right = Right::Operate;
     type Answer = Compared;
     type Part = ();
 
-    async fn run(self, desk: &Desk, caller: &Caller, _: &mut dyn Listener) -> Result<Compared, Refusal> {
-        let compared = desk.compare();
+    async fn run(
+        self,
+        managed: &ManagedBox,
+        caller: &Caller,
+        _: &mut dyn Listener,
+    ) -> Result<Compared, Refusal> {
+        let compared = managed.compare();
         compared.say(&caller.name);
         Ok(compared)
     }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Caller, Command, Listener, Right};
-use crate::management::desk::Desk;
+use super::{Caller, Listener, ManagementCommand, Right};
+use crate::management::managed_box::ManagedBox;
 use crate::management::protocol::Refusal;
 use crate::management::report::Report;
 
@@ -12,13 +12,13 @@ use crate::management::report::Report;
 #[serde(deny_unknown_fields)]
 pub struct Status {}
 
-impl Command for Status {
+impl ManagementCommand for Status {
     const OP: &'static str = "status";
     const NEEDS: Right = Right::Read;
     type Answer = Report;
     type Part = ();
 
-    async fn run(self, desk: &Desk, _: &Caller, _: &mut dyn Listener) -> Result<Report, Refusal> {
-        Ok(Report::new(desk))
+    async fn run(self, managed: &ManagedBox, _: &Caller, _: &mut dyn Listener) -> Result<Report, Refusal> {
+        Ok(Report::new(managed))
     }
 }

@@ -8,11 +8,11 @@ use serde_json::Value;
 use tidegate_connectors::codec::Encoder;
 use tidegate_core::diagnostic::nearest;
 
-use super::{Caller, Command, Listener, Right};
-use crate::management::desk::Desk;
+use super::{Caller, Listener, ManagementCommand, Right};
+use crate::management::managed_box::ManagedBox;
 use crate::management::protocol::{Code, Refusal};
 use crate::system;
-use crate::tap::{Ear, Passed};
+use crate::tap::{Passed, Subscription};
 
 /// Asks for the rows of something that has a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,18 +94,23 @@ pub struct Tailed {
     pub missed: u64,
 }
 
-impl Command for Tail {
+impl ManagementCommand for Tail {
     const OP: &'static str = "tail";
     const NEEDS: Right = Right::Read;
     type Answer = Tailed;
     type Part = Row;
 
-    async fn run(self, desk: &Desk, _: &Caller, listener: &mut dyn Listener) -> Result<Tailed, Refusal> {
-        let mut ear = listen(desk, &self.name)?;
+    async fn run(
+        self,
+        managed: &ManagedBox,
+        _: &Caller,
+        listener: &mut dyn Listener,
+    ) -> Result<Tailed, Refusal> {
+        let mut subscription = listen(managed, &self.name)?;
         let (mut rows, limit) = (0, self.count.unwrap_or(u64::MAX));
         while rows < limit {
             let passed = tokio::select! {
-                passed = ear.next() => passed,
+                passed = subscription.next() => passed,
                 () = listener.gone() => None,
             };
             let Some(passed) = passed else { break };
@@ -115,22 +120,22 @@ impl Command for Tail {
                     break;
                 }
                 rows += 1;
-                let told =
-                    serde_json::to_string(&told(&passed, row, &encoder, ear.missed())).unwrap_or_default();
+                let told = serde_json::to_string(&told(&passed, row, &encoder, subscription.missed()))
+                    .unwrap_or_default();
                 if !listener.tell(told).await {
-                    return Ok(Tailed { rows, missed: ear.missed() });
+                    return Ok(Tailed { rows, missed: subscription.missed() });
                 }
             }
         }
-        Ok(Tailed { rows, missed: ear.missed() })
+        Ok(Tailed { rows, missed: subscription.missed() })
     }
 }
 
-fn listen(desk: &Desk, name: &str) -> Result<Ear, Refusal> {
-    let status = &desk.status;
+fn listen(managed: &ManagedBox, name: &str) -> Result<Subscription, Refusal> {
+    let status = &managed.status;
     // Streams and outputs never share a name; a rule may have that of either, which is then the one that is
     // meant less.
-    let is_stream = name == system::CONNECTIONS || desk.config.streams.contains_key(name);
+    let is_stream = system::is_fed_by_the_box(name) || managed.config.streams.contains_key(name);
     let known = is_stream.then(|| status.streams.of(name));
     if let Some(stream) = known.or_else(|| status.streams.get(name)) {
         return Ok(stream.tap.listen());
@@ -142,7 +147,7 @@ fn listen(desk: &Desk, name: &str) -> Result<Ear, Refusal> {
         return Ok(rule.tap.listen());
     }
     let names: Vec<String> =
-        desk.config.streams.keys().cloned().chain(desk.config.outputs.keys().cloned()).collect();
+        managed.config.streams.keys().cloned().chain(managed.config.outputs.keys().cloned()).collect();
     let names: Vec<String> =
         names.into_iter().chain(status.rules.all().into_iter().map(|(name, _)| name)).collect();
     let refusal = Refusal::new(Code::NotFound, format!("there is no stream, rule or output `{name}`"));

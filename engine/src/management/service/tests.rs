@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::management::tests::desk;
+use crate::management::tests::managed;
 
 /// The next thing that it hears.
 async fn hear(manager: &tokio::net::UnixDatagram) -> String {
@@ -44,12 +44,12 @@ async fn the_watchdog_is_fed_when_the_sequencer_answers_and_not_before() {
     let path = dir.path().join("notify");
     let manager = listening(Datagram::bind(&path).unwrap());
     let service = Service::at(path.as_os_str(), Some(Duration::from_millis(3))).unwrap();
-    let desk = desk(dir.path(), None);
-    desk.status.streams.of("tank").rows.add(7);
+    let managed = managed(dir.path(), None);
+    managed.status.streams.of("tank").rows.add(7);
     let (heartbeat, mut beats) = mpsc::channel(1);
     let running = tokio::spawn({
-        let desk = Arc::clone(&desk);
-        async move { service.run(&desk, heartbeat).await }
+        let managed = Arc::clone(&managed);
+        async move { service.run(&managed, heartbeat).await }
     });
     assert_eq!(hear(&manager).await, "READY=1\nSTATUS=7 rows in, 0 written, 0 wait for the cloud");
     for _ in 0..3 {
@@ -63,7 +63,7 @@ async fn the_watchdog_is_fed_when_the_sequencer_answers_and_not_before() {
     }
     let beat = beats.recv().await.unwrap();
     // Whoever waits for room because the configuration says so does not hang.
-    let held = desk.status.outputs.of("pump");
+    let held = managed.status.outputs.of("pump");
     let _held = held.held.one_more();
     while hear(&manager).await != "WATCHDOG=1" {}
     drop(beat);

@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::management::client::{AskError, Client};
 use crate::management::command::status::Status;
-use crate::management::office::Office;
-use crate::management::tests::desk;
+use crate::management::tests::managed;
+use crate::management::thread::ManagementThread;
 
-fn open(dir: &Path) -> Office {
-    Office::open(desk(dir, None), dir, mpsc::channel(1).0)
+fn open(dir: &Path) -> ManagementThread {
+    ManagementThread::open(managed(dir, None), dir, mpsc::channel(1).0)
 }
 
 fn connect(dir: &Path) -> BufReader<StdStream> {
@@ -33,11 +33,11 @@ fn name_told(dir: &Path) -> String {
 #[test]
 fn a_box_answers_its_owner_and_its_group() {
     let dir = tempfile::tempdir().unwrap();
-    let office = open(dir.path());
+    let management = open(dir.path());
     assert_eq!(name_told(dir.path()), "box-7");
     let mode = fs::metadata(dir.path().join(NAME)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
-    drop(office);
+    drop(management);
     assert!(!dir.path().join(NAME).exists());
     assert!(matches!(Client::connect(dir.path()), Err(AskError::NoBox(_))));
 }
@@ -61,9 +61,9 @@ fn a_directory_may_have_a_longer_path_than_a_socket() {
     let dir = tempfile::tempdir().unwrap();
     let deep = dir.path().join("d".repeat(200)).join("e".repeat(200));
     fs::create_dir_all(&deep).unwrap();
-    let office = open(&deep);
+    let management = open(&deep);
     assert_eq!(name_told(&deep), "box-7");
-    drop(office);
+    drop(management);
 }
 
 #[test]
@@ -164,11 +164,11 @@ fn whoever_listens_and_does_not_read_holds_up_neither_rows_nor_the_end() {
     use tidegate_core::{Rows, Seqs};
 
     let dir = tempfile::tempdir().unwrap();
-    let desk = desk(dir.path(), None);
-    let office = Office::open(Arc::clone(&desk), dir.path(), mpsc::channel(1).0);
+    let managed = managed(dir.path(), None);
+    let management = ManagementThread::open(Arc::clone(&managed), dir.path(), mpsc::channel(1).0);
     let mut stream = connect(dir.path());
     stream.get_mut().write_all(b"{\"v\":1,\"op\":\"tail\",\"args\":{\"name\":\"tank\"}}\n").unwrap();
-    let tank = desk.status.streams.of("tank");
+    let tank = managed.status.streams.of("tank");
     let batch =
         RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from_iter_values(0..1_000)) as _)]).unwrap();
     let pass = |first| tank.note(&Rows { batch: batch.clone(), seqs: Seqs::Run { first } }, 0);
@@ -181,7 +181,7 @@ fn whoever_listens_and_does_not_read_holds_up_neither_rows_nor_the_end() {
         }
     }
     (1..1_000).for_each(|n| pass(n * 1_000));
-    drop(office);
+    drop(management);
     stream.get_ref().set_nonblocking(false).unwrap();
     let mut last = None;
     while let Some(row) = reply(&mut stream) {

@@ -103,7 +103,7 @@ impl House {
             let values = routed.rows.batch.column_by_name("x").unwrap().as_primitive::<Float64Type>().clone();
             for row in 0..values.len() {
                 rows.push((
-                    routed.rule.to_string(),
+                    routed.version.name.to_string(),
                     routed.rows.seqs.get(row),
                     routed.ordinals[row],
                     values.value(row),

@@ -64,7 +64,7 @@ impl Watched {
             }
         };
         match change {
-            Change::Load(load) => ("load", load.name.to_string(), load.inherits.to_string()),
+            Change::Load(load) => ("load", load.version.name.to_string(), load.inherits.to_string()),
             Change::Remove(name) => ("remove", name.to_string(), String::new()),
             Change::Table(name, _) => ("table", name.to_string(), String::new()),
             Change::Give(..) | Change::Take(..) => panic!("there is one worker"),

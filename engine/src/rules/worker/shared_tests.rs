@@ -118,25 +118,15 @@ impl House {
 
     fn load(&mut self, worker: usize, name: &str, text: &str) {
         let status = self.status.rules.of(name);
-        let name: Arc<str> = name.into();
-        let (hash, mode, delivery) = (Arc::from(""), Mode::Active, DeliveryPolicy::default());
-        let load = Load {
-            inherits: Arc::clone(&name),
-            name,
-            rule: rule(text, self.by_arrival),
-            hash,
-            mode,
-            delivery,
-            is_said: false,
-            status,
-        };
+        let (version, rule) = (RuleVersion::active(name), rule(text, self.by_arrival));
+        let load = Load { version, rule, inherits: Arc::from(name), is_said: false, status };
         self.change(worker, Change::Load(load));
     }
 
     fn call(&mut self, call: impl Fn(&mut Worker) -> Vec<Routed>) {
         for worker in &mut self.workers {
-            for Routed { rule, target, rows, ordinals, .. } in call(worker) {
-                let written = self.written.entry(rule.to_string()).or_default();
+            for Routed { version, target, rows, ordinals } in call(worker) {
+                let written = self.written.entry(version.name.to_string()).or_default();
                 for (row, ordinal) in ordinals.iter().enumerate() {
                     written.push(format!(
                         "{target} {} {ordinal} {:?}",

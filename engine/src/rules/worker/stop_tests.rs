@@ -74,18 +74,9 @@ impl Rule for Copier {
 
 fn worker(hangs_at: i64) -> Worker {
     let mut worker = super::tests::running("bystander", super::tests::Echo::new("tank", Target::Uplink, 1));
-    let (name, rule) = (Arc::<str>::from("copier"), Box::new(Copier::new(hangs_at)));
-    let status = worker.status.rules.of(&name);
-    worker.load(Load {
-        inherits: Arc::clone(&name),
-        name,
-        rule,
-        hash: "0a".into(),
-        mode: Mode::Active,
-        delivery: DeliveryPolicy::default(),
-        is_said: false,
-        status,
-    });
+    let (rule, status) = (Box::new(Copier::new(hangs_at)), worker.status.rules.of("copier"));
+    let version = Arc::new(RuleVersion { hash: "0a".into(), ..(*RuleVersion::active("copier")).clone() });
+    worker.load(Load { version, rule, inherits: "copier".into(), is_said: false, status });
     worker
 }
 

@@ -100,11 +100,9 @@ impl Stage {
     }
 
     fn load(&mut self, name: &str, rule: Echo) {
-        let (name, rule) = (Arc::<str>::from(name), Box::new(rule));
-        let (hash, mode, delivery) = (Arc::from(""), Mode::Active, DeliveryPolicy::default());
-        let status = self.0.status.rules.of(&name);
-        let load =
-            Load { inherits: Arc::clone(&name), name, rule, hash, mode, delivery, is_said: false, status };
+        let (rule, status) = (Box::new(rule), self.0.status.rules.of(name));
+        let version = RuleVersion::active(name);
+        let load = Load { version, rule, inherits: Arc::from(name), is_said: false, status };
         self.change(Change::Load(load));
     }
 
@@ -120,10 +118,12 @@ impl Stage {
     /// Rule, target, number and value of each row.
     fn tick(&mut self, seq: u64, now: i64) -> Vec<(String, String, u64, i64)> {
         let mut found = Vec::new();
-        for Routed { rule, target, rows, .. } in self.0.on_tick(seq, When::at(now)) {
+        for Routed { version, target, rows, .. } in self.0.on_tick(seq, When::at(now)) {
             let values = rows.batch.column(0).as_primitive::<Int64Type>().values();
             found.extend(
-                values.iter().map(|value| (rule.to_string(), target.to_string(), rows.seqs.get(0), *value)),
+                values
+                    .iter()
+                    .map(|value| (version.name.to_string(), target.to_string(), rows.seqs.get(0), *value)),
             );
         }
         found

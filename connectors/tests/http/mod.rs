@@ -1,5 +1,4 @@
 //! Posts to a server that others wrote (Python's `http.server`), which fails as it is told.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::path::Path;
 use std::time::Duration;

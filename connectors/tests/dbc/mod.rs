@@ -2,7 +2,6 @@
 //! the lines of logs and of serial adapters against python-can.
 //! `tests/devices/prepare` makes its environment, with the files that it is tested with itself, and those of
 //! cars that opendbc has.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,8 @@ use tidegate_connectors::can::message::Message;
 use tidegate_connectors::can::signal::{Absent, Content, Signal, Value};
 use tidegate_connectors::can::slcan::{Decoder, Reply, write_frame};
 use tidegate_core::Diagnostic;
+
+use crate::rig::bytes;
 
 fn home() -> PathBuf {
     Path::new(&std::env::var_os("HOME").unwrap()).join(".cache/tidegate/devices/cantools")
@@ -193,10 +194,6 @@ fn random_frames_mean_what_cantools_makes_of_them() {
         values > 10_000 && sent > 1000 && refused > 1000,
         "{values} values, {sent} sent, {refused} refused"
     );
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
 }
 
 /// How many values were compared.

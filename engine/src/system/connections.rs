@@ -1,4 +1,4 @@
-//! The stream that the box feeds itself: how its connections are.
+//! `tidegate_connections`: how connections are.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,8 +12,11 @@ use tidegate_core::{Ack, Batch, Clock, FieldType};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
+use crate::status::Status;
+
 /// Its name.
-pub const CONNECTIONS: &str = "tidegate_connections";
+pub const NAME: &str = "tidegate_connections";
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let columns = [
@@ -29,15 +32,18 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new([ts_field()].into_iter().chain(fields).collect::<Vec<_>>()))
 });
 
-/// The columns of [`CONNECTIONS`]. `ts` is when the box saw it.
-#[must_use]
-pub fn schema() -> &'static SchemaRef {
+pub(super) fn schema() -> &'static SchemaRef {
     &SCHEMA
 }
 
-/// Feeds [`CONNECTIONS`]: a row whenever a connection comes up, goes down, goes on to fail for another
+pub(super) fn open(config: &Config, status: &Status, clock: Arc<dyn Clock>) -> Box<dyn Source> {
+    let lines = config.connections.keys().map(|name| (name.clone(), status.connections.of(name)));
+    Box::new(Connections::new(lines, clock))
+}
+
+/// Feeds it: a row whenever a connection comes up, goes down, goes on to fail for another
 /// reason, or leaves a device alone or takes it up again.
-pub struct Connections {
+struct Connections {
     lines: Vec<Line>,
     clock: Arc<dyn Clock>,
 }
@@ -60,8 +66,7 @@ struct State {
 
 impl Connections {
     /// For the lines that there are, by name.
-    #[must_use]
-    pub fn new(lines: impl IntoIterator<Item = (String, Arc<LineStatus>)>, clock: Arc<dyn Clock>) -> Self {
+    fn new(lines: impl IntoIterator<Item = (String, Arc<LineStatus>)>, clock: Arc<dyn Clock>) -> Self {
         let line = |(name, status): (String, Arc<LineStatus>)| {
             let changes = status.changes();
             Line { name, status, changes, told: None }
@@ -108,7 +113,7 @@ impl Connections {
         ];
         // The columns are those of the schema, and equally long.
         let rows = RecordBatch::try_new(Arc::clone(schema()), columns).ok()?;
-        Some(Batch { stream: CONNECTIONS.into(), rows, marks: Vec::new(), ack: Ack::none() })
+        Some(Batch { stream: NAME.into(), rows, marks: Vec::new(), ack: Ack::none() })
     }
 
     /// Resolves when something may be new.
@@ -153,19 +158,6 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-
-    #[test]
-    fn the_guide_lists_its_columns() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sql.md");
-        let guide = std::fs::read_to_string(path).unwrap();
-        let listed = schema().fields().iter().map(|field| {
-            let kind = FieldType::from_arrow(field.data_type()).unwrap();
-            format!("\n| `{}` | {kind} | ", field.name())
-        });
-        for line in listed {
-            assert!(guide.contains(&line), "{line}");
-        }
-    }
 
     #[tokio::test]
     async fn a_row_comes_when_a_connection_changes_and_only_then() {

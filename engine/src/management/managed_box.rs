@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::status::Status;
 
 /// One running box, as commands see it.
-pub struct Desk {
+pub struct ManagedBox {
     /// what it was started with
     pub config: Config,
     /// the file of that, as it was named
@@ -29,8 +29,8 @@ pub struct Desk {
     stopping: AtomicBool,
 }
 
-impl Desk {
-    /// The desk of a box that was started just now with what is in `config_path`.
+impl ManagedBox {
+    /// A box that was started just now with what is in `config_path`.
     #[must_use]
     pub fn new(config: Config, config_path: &Path, status: Arc<Status>, log: Option<Arc<LogFilter>>) -> Self {
         let config_path = config_path.to_owned();

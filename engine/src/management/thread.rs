@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::desk::{Desk, Heartbeat};
+use super::managed_box::{Heartbeat, ManagedBox};
 use super::service::Service;
 use super::socket::Socket;
 
@@ -17,16 +17,16 @@ use super::socket::Socket;
 const RATES_EVERY: Duration = Duration::from_secs(1);
 
 /// The thread of a running box that answers. Dropping it ends it.
-pub struct Office {
+pub struct ManagementThread {
     closing: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Office {
+impl ManagementThread {
     /// Answers at the socket in `dir` from now on, and tells the service manager how the box is; `heartbeat` is
     /// what it wants to know. A box that cannot be asked runs all the same: that is said.
     #[must_use]
-    pub fn open(desk: Arc<Desk>, dir: &Path, heartbeat: Heartbeat) -> Self {
+    pub fn open(managed: Arc<ManagedBox>, dir: &Path, heartbeat: Heartbeat) -> Self {
         let socket = Socket::open(dir)
             .map_err(|error| tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)"))
             .ok();
@@ -42,7 +42,7 @@ impl Office {
             runtime.block_on(async {
                 tokio::select! {
                     () = token.cancelled() => {}
-                    () = serve(socket.as_ref(), &desk, heartbeat) => {}
+                    () = serve(socket.as_ref(), &managed, heartbeat) => {}
                 }
             });
         };
@@ -54,7 +54,7 @@ impl Office {
     }
 }
 
-impl Drop for Office {
+impl Drop for ManagementThread {
     fn drop(&mut self) {
         self.closing.cancel();
         if let Some(thread) = self.thread.take() {
@@ -64,23 +64,23 @@ impl Drop for Office {
 }
 
 /// All that the box says about itself, side by side.
-async fn serve(socket: Option<&Socket>, desk: &Arc<Desk>, heartbeat: Heartbeat) {
+async fn serve(socket: Option<&Socket>, managed: &Arc<ManagedBox>, heartbeat: Heartbeat) {
     let rates = async {
         let mut second = interval(RATES_EVERY);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             second.tick().await;
-            desk.note_rates();
+            managed.note_rates();
         }
     };
     let service = async {
         if let Some(service) = Service::from_environment() {
-            service.run(desk, heartbeat).await;
+            service.run(managed, heartbeat).await;
         }
     };
     let asked = async {
         if let Some(socket) = socket {
-            socket.serve(desk).await;
+            socket.serve(managed).await;
         }
     };
     tokio::join!(rates, service, asked);
