@@ -98,6 +98,16 @@ impl PayloadConfig {
         Decoder::new(&layout).map_err(|error| error.to_string())
     }
 
+    /// Whether what is in a payload decides whether it is of this stream.
+    #[must_use]
+    pub fn is_selective(&self) -> bool {
+        match self.format {
+            Format::Regex => true,
+            Format::Nmea(format) => format.is_selective(),
+            _ => false,
+        }
+    }
+
     /// Whether a payload may be of this stream, where several could have it.
     #[must_use]
     pub fn fits(&self, payload: &[u8]) -> bool {

@@ -276,6 +276,7 @@ impl OutputConfig {
     pub(super) fn problems(&self, connection: Option<&ConnectionConfig>) -> Vec<Problem> {
         let mut problems = Vec::new();
         check_map(&self.fields, self.addresses_from, self.timeout, &mut problems);
+        problems.extend(check_timeout(&["write_within"], self.write_within));
         let is_tcp = connection.is_none_or(ConnectionConfig::is_tcp);
         problems.extend(self.unit.and_then(|unit| check_unit(&["unit"], unit, is_tcp)));
         // By register: bits, and whose they are.

@@ -16,7 +16,8 @@ impl ConnectionConfig {
         let mut problems = self.port.problems();
         problems.extend(self.frame.problems().into_iter().map(|problem| problem.inside("frame")));
         problems.extend(check_timeout(&["connect_timeout"], self.connect_timeout));
-        problems.extend(check_pause(&["pause_between_requests"], self.pause_between_requests));
+        let pause = self.pause_between_requests;
+        problems.extend(pause.and_then(|pause| check_pause(&["pause_between_requests"], pause)));
         problems.extend(self.park.problem());
         problems.extend(self.backoff.problems());
         problems
@@ -79,6 +80,7 @@ impl OutputConfig {
             );
         }
         problems.extend(check_timeout(&["timeout"], self.timeout));
+        problems.extend(check_timeout(&["write_within"], self.write_within));
         problems
     }
 

@@ -210,7 +210,7 @@ impl Rig {
         let batch = batch(row);
         let sink = self.sinks.get_mut(output).unwrap();
         let Delivery { written, mut failures } =
-            timeout(PATIENCE, sink.deliver(Writes { rows: &batch, causes: &[] }))
+            timeout(PATIENCE, sink.deliver(Writes { rows: &batch, causes: &[], now: 0 }))
                 .await
                 .expect("a write ends");
         assert_eq!(written + failures.len(), 1);

@@ -11,3 +11,4 @@ mod frames;
 mod lines;
 mod modem;
 mod servers;
+mod timing;
