@@ -118,6 +118,12 @@ impl PayloadConfig {
         }
     }
 
+    /// The fields of a layout that no payload of so many bytes has, and how many bytes it takes to have them.
+    pub(crate) fn beyond(&self, longest: usize) -> Vec<(String, usize)> {
+        let needs = self.spots().unwrap_or_default().into_iter().map(|(name, spot)| (name, spot.needs()));
+        needs.filter(|(_, needs)| *needs > longest).collect()
+    }
+
     /// Where the values of a layout are.
     pub(crate) fn spots(&self) -> Result<Vec<(String, Spot)>, String> {
         if self.format != Format::Layout {

@@ -41,9 +41,14 @@ impl Stream {
         if self.intake.malformed.get() > malformed {
             return self.is_bad("the frame could not be read", Quality::Bad, now_ns);
         }
-        let verdict = match self.intake.misfits.get() - misfits {
+        let misfits = usize::try_from(self.intake.misfits.get() - misfits).unwrap_or(usize::MAX);
+        let is_useless = self.config.payload.fields.as_ref().is_some_and(|all| misfits >= rows * all.len());
+        let verdict = match misfits {
             0 => (Quality::Good, None),
-            count => (Quality::Uncertain, Some(format!("values that do not fit their columns: {count}"))),
+            count => {
+                let quality = if is_useless { Quality::Bad } else { Quality::Uncertain };
+                (quality, Some(format!("values that do not fit their columns: {count}")))
+            }
         };
         if self.config.quality {
             self.verdicts.extend(std::iter::repeat_n(verdict, rows));
