@@ -126,7 +126,7 @@ impl StreamConfig {
         if !review.has_errors()
             && let Err(why) = self.decoder(Vec::new())
         {
-            review.error(At::Table, format!("{}: {why}", review.title), None);
+            review.absence(At::Table, format!("{}: {why}", review.title), None);
         }
     }
 
