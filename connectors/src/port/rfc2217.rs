@@ -244,6 +244,17 @@ impl Client {
         }
     }
 
+    /// What it means that the server does not answer any more.
+    #[must_use]
+    pub fn unanswered_because(&self) -> &'static str {
+        match self.open {
+            None => "does it speak RFC 2217 on this port?",
+            Some(_) => {
+                "it speaks RFC 2217, but does not know these: set the port at the server and use tcp://"
+            }
+        }
+    }
+
     /// Whether the server has asked to be sent nothing.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
@@ -456,6 +467,7 @@ mod tests {
         let baud = [IAC, SB, COM_PORT, SET_BAUDRATE, 0, 0, 255, 255, 255, 255, IAC, SE];
         assert!(out.windows(baud.len()).any(|part| part == baud), "{out:?}");
         assert!(client.unanswered().starts_with("SET-BAUDRATE 65535, SET-DATASIZE 8, SET-PARITY none"));
+        assert!(client.unanswered_because().contains("does not know these"));
         talk(&mut client, &answers([0, 0, 255, 255])).unwrap();
         assert!(client.is_ready());
         let (data, out) = talk(&mut client, &[b'a', IAC, IAC, b'b']).unwrap();

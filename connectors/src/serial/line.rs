@@ -100,24 +100,27 @@ impl Station {
     /// Uses a connection until it is lost or not needed.
     async fn use_link(&mut self, link: &mut Link, line: &mut Line) -> End {
         loop {
-            if let Err(reason) = self.take_turn(link, line).await {
-                return End::Lost(reason);
-            }
+            self.dispatch(link);
             if line.is_finished(&mut self.streams.rows) {
                 return End::Finished;
+            }
+            if let Err(reason) = self.take_turn(link, line).await {
+                return End::Lost(reason);
             }
         }
     }
 
     /// Does what comes next: a write, a poll, or nothing until something happens.
     async fn take_turn(&mut self, link: &mut Link, line: &mut Line) -> Result<(), String> {
-        link.drain().await?;
-        self.dispatch(link);
+        if line.writes.any() || self.streams.due(Instant::now()).is_some() {
+            link.drain().await?;
+            self.dispatch(link);
+        }
         let now = Instant::now();
         self.streams.note_stale(now, None);
         self.note_useless(link, line, now);
         if let Some(write) = line.writes.next() {
-            let ready = self.ready_for(link, &write);
+            let ready = self.ready_for(link, &write, now);
             if ready <= now {
                 return self.write(link, line, write).await;
             }
@@ -142,10 +145,10 @@ impl Station {
     }
 
     /// When a write may go out.
-    fn ready_for(&self, link: &Link, write: &Write<TelegramWrite>) -> Instant {
+    fn ready_for(&self, link: &Link, write: &Write<TelegramWrite>, now: Instant) -> Instant {
         // What could seem to confirm it has to come first.
         let is_doubtful = write.what.answer.is_some()
-            && match link.pace.owed() {
+            && match link.pace.owed(now) {
                 Some(Owed::Poll(poll)) => !self.streams.is_selective(poll),
                 owed => owed.is_some(),
             };
@@ -224,11 +227,10 @@ impl Station {
         write: Write<TelegramWrite>,
     ) -> Result<(), String> {
         let TelegramWrite { bytes, answer, timeout } = &write.what;
-        let owed = link.pace.owed();
+        let owed = link.pace.owed(Instant::now());
         if answer.is_some() {
             link.begin_exchange();
-            // The answer to a poll may come still, and is waited for before the next one.
-            if !matches!(owed, Some(Owed::Poll(_))) {
+            if owed.is_none() {
                 link.pace.rested();
             }
         }
@@ -242,7 +244,10 @@ impl Station {
             return Ok(());
         };
         // A frame that may be the late answer to a poll confirms nothing.
-        let is_late = |streams: &Streams, frame: &[u8]| matches!(owed, Some(Owed::Poll(poll)) if streams.answers(poll, frame));
+        let is_late = |streams: &Streams, frame: &[u8]| match owed {
+            Some(Owed::Poll(poll)) => streams.answers(poll, frame),
+            _ => false,
+        };
         let fits = |streams: &Streams, frame: &[u8]| answer.fits(frame) && !is_late(streams, frame);
         let found = self.answer(link, line, bytes.len(), *timeout, fits).await;
         let timeout = *timeout;

@@ -34,6 +34,14 @@ struct Rest {
     owed: Owed,
 }
 
+impl Rest {
+    /// When it is over, if nothing comes any more.
+    fn end(&self, heard: Instant) -> Instant {
+        let longest = self.since + self.silence * LONGEST_REST;
+        (heard.max(self.since) + self.silence).min(longest)
+    }
+}
+
 /// What has to be known of the past of a line.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -54,6 +62,9 @@ impl Pace {
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
+        if self.owed(now).is_none() {
+            self.rest = None;
+        }
         self.heard = now;
     }
 
@@ -72,14 +83,14 @@ impl Pace {
         self.rest = Some(Rest { since: now, silence, owed });
     }
 
-    /// A request goes out now, so that the line has rested.
+    /// A request goes out: the line has rested.
     pub(super) fn rested(&mut self) {
         self.rest = None;
     }
 
-    /// Whose answer may come late.
-    pub(super) fn owed(&self) -> Option<Owed> {
-        self.rest.as_ref().map(|rest| rest.owed)
+    /// Whose answer may come late still.
+    pub(super) fn owed(&self, now: Instant) -> Option<Owed> {
+        self.rest.as_ref().filter(|rest| now < rest.end(self.heard)).map(|rest| rest.owed)
     }
 
     /// When a request may be sent. `wanted`: since when it is; `frame_until`: until when a frame that is under
@@ -93,10 +104,7 @@ impl Pace {
         let pause = self.pause.unwrap_or(QUIET);
         let begun = wanted.max(self.used);
         let quiet = (self.heard + pause).clamp(self.used + pause, (begun + 2 * pause).max(self.used + pause));
-        let rested = self.rest.as_ref().map(|rest| {
-            let longest = rest.since + rest.silence * LONGEST_REST;
-            (self.heard.max(rest.since) + rest.silence).min(longest)
-        });
+        let rested = self.rest.as_ref().map(|rest| rest.end(self.heard));
         let framed = frame_until.map(|until| until.min(begun + patience));
         [rested, framed].into_iter().flatten().fold(quiet, Instant::max)
     }
@@ -123,9 +131,7 @@ mod tests {
 
     /// A line that has rested, and was used last at `start`.
     fn pace(start: Instant, pause: Option<u64>) -> Pace {
-        let mut pace = Pace::new(pause.map(Duration::from_millis), start, Duration::ZERO);
-        pace.rested();
-        pace
+        Pace::new(pause.map(Duration::from_millis), start, Duration::ZERO)
     }
 
     #[test]
@@ -166,10 +172,13 @@ mod tests {
         assert_eq!(line.write(None), start);
         assert_eq!(line.write(Some(ms(start, 950))), ms(start, 950));
         assert_eq!(line.write(Some(ms(start, 1_500))), ms(start, 1_000), "one that never ends");
-        line.heard(ms(start, 3_900));
+        (2..40).for_each(|n| line.heard(ms(start, 100 * n)));
         assert_eq!(line.request(start, None, SECOND), ms(start, 4_000), "a line that is never silent");
-        line.rested();
-        assert_eq!(line.owed(), None);
+        assert_eq!(line.owed(ms(start, 3_999)), Some(Owed::Poll(0)));
+        assert_eq!(line.owed(ms(start, 4_000)), None);
+        line.unanswered(start, SECOND, Owed::Write);
+        line.heard(ms(start, 1_000));
+        assert_eq!(line.request(start, None, SECOND), ms(start, 1_020), "it was silent for a second");
     }
 
     #[test]
