@@ -176,9 +176,11 @@ mod tests {
         assert_eq!(line.request(start, None, SECOND), ms(start, 4_000), "a line that is never silent");
         assert_eq!(line.owed(ms(start, 3_999)), Some(Owed::Poll(0)));
         assert_eq!(line.owed(ms(start, 4_000)), None);
+        let mut line = pace(start, None);
         line.unanswered(start, SECOND, Owed::Write);
         line.heard(ms(start, 1_000));
-        assert_eq!(line.request(start, None, SECOND), ms(start, 1_020), "it was silent for a second");
+        let wanted = ms(start, 1_000);
+        assert_eq!(line.request(wanted, None, SECOND), ms(start, 1_020), "it was silent for a second");
     }
 
     #[test]

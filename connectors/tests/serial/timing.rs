@@ -78,6 +78,7 @@ async fn a_write_that_the_line_has_kept_waiting_for_too_long_is_not_sent() {
         .stream("raw", raw)
         // What answers the poll could be anything, this too.
         .output("pump", json!({ "payload": "RUN\\r\\n", "answer": "OK", "write_within": "100ms" }))
+        .output("valve", json!({ "payload": "OPEN\\r\\n", "answer": "OK" }))
         .run();
     assert_eq!(device.asked().await, "P\r\n");
     rig.row_where(|row| row["quality"] == "bad").await;
@@ -85,6 +86,14 @@ async fn a_write_that_the_line_has_kept_waiting_for_too_long_is_not_sent() {
     let why = "it could not be sent within 100ms (`write_within`), and is not sent late";
     assert_eq!(error, DeliveryError::Transient(why.into()));
     assert_eq!((device.asked().await.as_str(), rig.status.count("late_writes")), ("P\r\n", 1));
+    // One that may wait goes out when the line has rested, before the next request.
+    let confirming = async {
+        assert_eq!(device.asked().await, "OPEN\r\n");
+        device.say(b"OK\r\n").await;
+    };
+    let row = json!({ "net": 1 });
+    let (written, ()) = tokio::join!(rig.write("valve", &row), confirming);
+    assert_eq!(written, Ok(()));
     rig.end().await;
 }
 
