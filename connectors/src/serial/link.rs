@@ -16,6 +16,10 @@ use crate::port::{Place, Wire};
 /// A driver that does not take bytes for so long is held back by the device, or stuck.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where devices only answer, the line is silent as soon as what was on its way has come: adapters and serial
+/// servers keep bytes for some tens of milliseconds.
+const ARRIVED: Duration = Duration::from_millis(100);
+
 /// A frame that does not go on for so long is not waited for.
 const FRAME_PAUSE: Duration = Duration::from_millis(100);
 
@@ -73,8 +77,7 @@ impl Link {
         let (reader, writer) = split(wire);
         let now = Instant::now();
         let Usage { echo, pause, unasked } = usage;
-        // Who only answers is silent as soon as what was on its way has come.
-        let settled = if unasked { SETTLED } else { SETTLED / 10 };
+        let settled = if unasked { SETTLED } else { ARRIVED };
         framer.opened(now, settled);
         Self {
             reader,

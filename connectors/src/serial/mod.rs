@@ -4,7 +4,7 @@
 //! is counted and never read. Rows are not acknowledged, since a device has nothing to send again. A request
 //! is answered by the frame that fits its stream and comes in time; after one that was not, the line has to
 //! be silent before it is asked again, so that a late answer is not taken for the next. A write is confirmed
-//! by the driver or, with `answer`, by the device, and is never sent twice.
+//! by the driver or, with `answer`, by the device, and is never sent twice, nor late (`write_within`).
 //!
 //! Read [`config`] for what users write, [`framing`] for how bytes become frames, `telegram` for how rows
 //! become bytes, then `line` for the task that owns the port. [`commission`] is the same for somebody who
