@@ -34,6 +34,7 @@ pub mod uplink;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
@@ -147,6 +148,17 @@ pub struct Writes<'a> {
     pub rows: &'a RecordBatch,
     /// One for each row.
     pub causes: &'a [Cause],
+    /// The sequence's time, nanoseconds.
+    pub now: i64,
+}
+
+impl Writes<'_> {
+    /// How long ago a row was decided.
+    #[must_use]
+    pub fn age(&self, row: usize) -> Duration {
+        let ns = self.causes.get(row).map_or(0, |cause| self.now.saturating_sub(cause.at));
+        Duration::from_nanos(u64::try_from(ns).unwrap_or(0))
+    }
 }
 
 /// What a write comes from. It keeps this to the device and back.

@@ -42,7 +42,7 @@ pub struct LineStatus {
     changes: watch::Sender<u64>,
     /// since when the line is up, or has been down
     changed: Newest<()>,
-    /// why the line is down
+    /// why the line is down, or of no use although it is up
     trouble: Newest<String>,
     /// kept when the line comes back
     last_error: Newest<String>,
@@ -144,7 +144,7 @@ impl LineStatus {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Why the line is down, in words; none while it is up, or was never tried.
+    /// Why the line is down, or of no use although it is up, in words.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.trouble.get().map(|(_, reason)| reason)
@@ -190,7 +190,7 @@ impl LineStatus {
         [&self.timeouts, &self.refusals, &self.malformed, &self.hang_ups].iter().map(|of| of.get()).sum()
     }
 
-    /// Changes when the line comes up or goes down, fails for another reason, or leaves other devices alone.
+    /// Changes when the line comes up or goes down, fails or suffers for another reason, or leaves other devices alone.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -215,11 +215,8 @@ impl LineStatus {
         self.tell();
     }
 
-    /// The line has gone down, or another attempt has failed.
-    pub fn is_down(&self, trouble: Option<String>) {
-        if self.connected.swap(false, Ordering::Relaxed) || !self.changed.is_some() {
-            self.changed.note(());
-        }
+    /// The line is up, and of no use; none: it is again.
+    pub fn suffers(&self, trouble: Option<String>) {
         match trouble {
             Some(trouble) => {
                 self.trouble.note(trouble.clone());
@@ -228,6 +225,14 @@ impl LineStatus {
             None => self.trouble.clear(),
         }
         self.tell();
+    }
+
+    /// The line has gone down, or another attempt has failed.
+    pub fn is_down(&self, trouble: Option<String>) {
+        if self.connected.swap(false, Ordering::Relaxed) || !self.changed.is_some() {
+            self.changed.note(());
+        }
+        self.suffers(trouble);
     }
 }
 

@@ -51,7 +51,9 @@ impl StreamConfig {
             Self::Can(config) => {
                 config.check(connections.iter().find_map(|connection| connection.as_can()), review);
             }
-            Self::Serial(config) => config.check(review),
+            Self::Serial(config) => {
+                config.check(connections.iter().find_map(|connection| connection.as_serial()), review);
+            }
         }
     }
 

@@ -98,6 +98,13 @@ impl<'a> Review<'a> {
         Self { title, base_dir, written_empty, remarks: Vec::new() }
     }
 
+    /// The table cannot be used because something is not there; where something at this place was refused,
+    /// that was said already.
+    pub fn absence(&mut self, at: At, message: impl Into<String>, help: impl Into<Option<String>>) {
+        let (message, help) = (message.into(), help.into());
+        self.remarks.push(Remark { severity: Severity::Error, at, message, help, is_absence: true });
+    }
+
     /// The table cannot be used.
     pub fn error(&mut self, at: At, message: impl Into<String>, help: impl Into<Option<String>>) {
         let (message, help) = (message.into(), help.into());

@@ -49,6 +49,8 @@ fn layouts() -> [Layout; 4] {
             ts: ts.clone(),
             rows: None,
             fields: Fields::Declared(declared),
+            pattern: None,
+            spots: Vec::new(),
         },
         Layout {
             format: Format::Json,
@@ -58,6 +60,8 @@ fn layouts() -> [Layout; 4] {
             ts,
             rows: Some("r".parse().unwrap()),
             fields: Fields::Declared(from_root),
+            pattern: None,
+            spots: Vec::new(),
         },
         Layout {
             format: Format::Json,
@@ -67,6 +71,8 @@ fn layouts() -> [Layout; 4] {
             ts: TsPlace::Arrival,
             rows: None,
             fields: Fields::Inferred(vec![]),
+            pattern: None,
+            spots: Vec::new(),
         },
         Layout {
             format: Format::Json,
@@ -76,6 +82,8 @@ fn layouts() -> [Layout; 4] {
             ts: TsPlace::Arrival,
             rows: None,
             fields: Fields::Declared(in_forms),
+            pattern: None,
+            spots: Vec::new(),
         },
     ]
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tidegate_connectors::codec::PayloadConfig;
 use tidegate_connectors::port::{Client, PortConfig, Settings};
 use tidegate_connectors::serial::escapes::unescape;
-use tidegate_connectors::serial::framing::{FrameConfig, Framer};
+use tidegate_connectors::serial::framing::{FrameConfig, Framer, SETTLED};
 use tidegate_connectors::serial::telegram::Telegram;
 use tokio::time::Instant;
 
@@ -54,7 +54,7 @@ fuzz_target!(|input: (u8, u8, u8, Vec<u8>)| {
     let mut decoder = payload.decoder(&[], None, Vec::new()).unwrap();
     let mut framer = Framer::new(&config).unwrap();
     let mut now = Instant::now();
-    framer.opened(now);
+    framer.opened(now, SETTLED);
     for piece in bytes.chunks(usize::from(cut).max(1)) {
         now += Duration::from_millis(u64::from(cut % 7));
         framer.push(piece, now, &mut |frame| {
@@ -64,6 +64,7 @@ fuzz_target!(|input: (u8, u8, u8, Vec<u8>)| {
         });
         assert!(framer.waiting() <= 2 * config.max() + 64);
     }
+    assert!(!framer.probable_cause().is_empty());
     let tally = framer.tally();
     assert_eq!(tally.bytes, tally.framed + tally.filler + tally.skipped + framer.waiting() as u64);
 

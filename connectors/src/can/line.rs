@@ -260,7 +260,7 @@ impl Controller {
             return write.settle(Err(line.is_down(reason)));
         }
         let now = Instant::now();
-        let Write { output, what: FrameWrite { frame, repeat }, answer } = write;
+        let Write { output, what: FrameWrite { frame, repeat }, answer, .. } = write;
         let Some(Repeat { every, expiry }) = repeat else {
             let deadline = now + self.send_timeout;
             self.outgoing.push_back(Outgoing { output, frame, deadline, answer: Some(answer) });

@@ -52,7 +52,7 @@ pub use config::{ConnectionConfig, OutputConfig, StreamConfig};
 use crate::Sink;
 use crate::connection::{OpenError, Opened, Request, StreamRequest};
 use crate::line::task::{Line, Task};
-use crate::line::writes::{RowSink, Waiting};
+use crate::line::writes::{RowSink, WRITE_WITHIN, Waiting};
 use crate::output::OutputConfig as OutputKind;
 use crate::rows::Rows;
 use crate::stream::StreamConfig as StreamKind;
@@ -77,7 +77,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
             OpenError::setting(&["dbc"], first)
         })?),
     };
-    let (line_tx, waiting) = Waiting::new();
+    let (line_tx, waiting) = Waiting::new(&status);
     let mut setups = Vec::new();
     for StreamRequest { name: stream, config: map, intake, .. } in streams {
         let StreamKind::Can(map) = map else { continue };
@@ -107,7 +107,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
                 .zip(map.expiry)
                 .map(|(every, expiry)| Repeat { every: every.0, expiry: expiry.0 }),
         };
-        let sink = RowSink { output: output.into(), encode, line: line_tx.clone() };
+        let sink = RowSink { output: output.into(), encode, line: line_tx.clone(), within: WRITE_WITHIN };
         sinks.insert(output.to_owned(), Box::new(sink));
     }
     let interface = config.interface.as_deref().unwrap_or_default();

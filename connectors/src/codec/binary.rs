@@ -160,6 +160,10 @@ impl BinaryField {
             Some(_) if sized.is_some() => {
                 return Err(("length", "the type has a length of its own: leave it out".into()));
             }
+            _ if at < 0 && sized.or(*length).is_some_and(|bytes| bytes > at.unsigned_abs() as usize) => {
+                let what = format!("`at = {at}` is too close to the end for what it takes");
+                return Err(("at", what));
+            }
             None if matches!(value_type, ValueType::Bcd) => {
                 return Err(("length", "`bcd` needs the number of bytes, such as `length = 3`".into()));
             }
@@ -235,6 +239,12 @@ impl BinaryField {
         }
     }
 
+    /// How many bytes a payload has that has it.
+    pub(super) fn needs(&self) -> usize {
+        let from_start = |at| at + self.value_type.width().or(self.length).unwrap_or(0);
+        usize::try_from(self.at).map_or(self.at.unsigned_abs() as usize, from_start)
+    }
+
     /// The bytes of it.
     fn part<'p>(&self, payload: &'p [u8]) -> Option<&'p [u8]> {
         let start = match usize::try_from(self.at) {
@@ -274,7 +284,7 @@ impl BinaryField {
             },
             value_type if value_type.is_float() => {
                 let value = float(value_type, number);
-                put(if value.is_nan() { Scalar::Null } else { Scalar::Float(self.scaled(value)) });
+                put(Scalar::Float(self.scaled(value)));
             }
             value_type => {
                 let bits = 8 * part.len();

@@ -60,11 +60,7 @@ impl PayloadConfig {
         let is_layout = self.format == Format::Layout;
         if is_layout && self.fields.is_none() {
             let help = "add `fields = { net = { at = 2, type = \"int16\", scale = 0.1 } }`".to_owned();
-            review.error(
-                At::value(&["format"]),
-                "a layout is what its `fields` say, and there are none",
-                help,
-            );
+            review.absence(At::Table, "a layout is what its `fields` say, and there are none", help);
         }
         if is_layout && self.ts.is_some() {
             let help = "leave it out: rows have the time of arrival".to_owned();
@@ -83,9 +79,12 @@ impl PayloadConfig {
             };
             if is_layout {
                 if let Err((key, why)) = BinaryField::new(field) {
-                    let is_there = field.keys().any(|known| known == key) || key == "type";
-                    let place = if is_there { at(key) } else { At::key(&["fields", name]) };
-                    review.error(place, format!("`{name}` cannot be read: {why}"), None);
+                    let what = format!("`{name}` cannot be read: {why}");
+                    if field.keys().any(|known| known == key) || key == "type" {
+                        review.error(at(key), what, None);
+                    } else {
+                        review.absence(At::value(&["fields", name]), what, None);
+                    }
                 }
                 if field.path.is_some() {
                     let help = "leave `path` out, `at` says where it is".to_owned();
@@ -109,7 +108,7 @@ impl PayloadConfig {
         let example = "write it with named groups, such as '^(?<net>[0-9.]+) (?<unit>kg|g)$'";
         let Some(pattern) = &self.pattern else {
             let what = "the format `regex` needs a `pattern`";
-            return review.error(At::value(&["format"]), what, example.to_owned());
+            return review.absence(At::Table, what, example.to_owned());
         };
         let groups: Vec<&str> = pattern.groups().collect();
         if groups.is_empty() {
@@ -120,7 +119,7 @@ impl PayloadConfig {
             if !groups.contains(&name.as_str()) {
                 let help = did_you_mean(&name, &groups);
                 let help = help.unwrap_or_else(|| format!("its groups are {}", groups.join(", ")));
-                review.error(At::key(keys), format!("the pattern has no group `{name}`"), help);
+                review.absence(At::value(keys), format!("the pattern has no group `{name}`"), help);
             }
         };
         for (name, field) in self.fields.iter().flatten() {
@@ -146,7 +145,7 @@ impl PayloadConfig {
                     NAMES.join(", ")
                 );
                 let what = format!("a sentence has no value called `{path}`");
-                review.error(At::key(&["fields", name]), what, help);
+                review.absence(At::value(&["fields", name]), what, help);
             }
         }
     }
@@ -176,12 +175,12 @@ impl PayloadConfig {
         if self.fields.is_none() {
             let what =
                 "lines without a header do not say what their values are, and no `fields` are declared";
-            review.error(At::value(&["format"]), what, help.to_owned());
+            review.absence(At::Table, what, help.to_owned());
         }
         for (name, field) in self.fields.iter().flatten() {
             if !field.path().is_some_and(is_position) {
                 let what = format!("lines without a header have no value called `{name}`");
-                review.error(At::key(&["fields", name]), what, help.to_owned());
+                review.absence(At::value(&["fields", name]), what, help.to_owned());
             }
         }
         let ts = self.ts.as_ref().map(TsConfig::place);

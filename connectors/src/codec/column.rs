@@ -341,7 +341,8 @@ impl Column {
                 values.push(value as i64);
                 Ok(())
             }
-            (Values::Float64(values), Scalar::Float(value)) => {
+            // Whoever sends what is not a number, or infinite, has no value.
+            (Values::Float64(values), Scalar::Float(value)) if value.is_finite() => {
                 values.push(value);
                 Ok(())
             }

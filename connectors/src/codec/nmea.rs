@@ -55,6 +55,11 @@ const POSITIONS: [(&str, usize); 5] = [("GGA", 2), ("GLL", 1), ("RMC", 3), ("GNS
 pub(super) const NAMES: [&str; 4] = ["talker", "sentence", "latitude", "longitude"];
 
 impl NmeaFormat {
+    /// Whether only some sentences are of the type.
+    pub(super) fn is_selective(self) -> bool {
+        self.sentence.is_some()
+    }
+
     /// Whether a payload is of the type.
     pub(super) fn fits(self, payload: &[u8]) -> bool {
         let address = payload.split(|byte| *byte == b',').next().unwrap_or_default();

@@ -98,6 +98,16 @@ impl PayloadConfig {
         Decoder::new(&layout).map_err(|error| error.to_string())
     }
 
+    /// Whether what is in a payload decides whether it is of this stream.
+    #[must_use]
+    pub fn is_selective(&self) -> bool {
+        match self.format {
+            Format::Regex => true,
+            Format::Nmea(format) => format.is_selective(),
+            _ => false,
+        }
+    }
+
     /// Whether a payload may be of this stream, where several could have it.
     #[must_use]
     pub fn fits(&self, payload: &[u8]) -> bool {
@@ -106,6 +116,13 @@ impl PayloadConfig {
             (Format::Nmea(format), _) => format.fits(payload),
             _ => true,
         }
+    }
+
+    /// The fields of a layout that no payload of so many bytes has, and how many bytes it takes to have them.
+    pub(crate) fn beyond(&self, longest: usize) -> Vec<(String, usize)> {
+        let fields = self.binary_fields().unwrap_or_default();
+        let needs = fields.into_iter().map(|(name, field)| (name, field.needs()));
+        needs.filter(|(_, needs)| *needs > longest).collect()
     }
 
     /// Where the values of a layout are.

@@ -52,6 +52,9 @@ impl BackoffConfig {
     }
 }
 
+/// A line that was up for so long, or for the longest pause, has run well.
+const STEADY: Duration = Duration::from_secs(10);
+
 /// Exponential backoff with jitter: the n-th pause is anywhere between the shortest one and 2^n times that,
 /// and never above the longest. A plant whose boxes all lost a broker at once does not come back all at once.
 #[derive(Debug)]
@@ -90,10 +93,10 @@ impl Backoff {
         self.ceiling = self.min;
     }
 
-    /// Tells how long the line was up: if longer than the pauses have become, they start small again. A line
-    /// that breaks each time as soon as it is up is not hammered.
+    /// Tells how long the line was up. If it has run well, pauses start small again; one that breaks each time
+    /// as soon as it is up, whatever it did meanwhile, is not hammered.
     pub fn was_up(&mut self, up: Duration) {
-        if up > self.ceiling {
+        if up >= self.max.min(STEADY) {
             self.ceiling = self.min;
         }
     }
@@ -117,5 +120,23 @@ mod tests {
             backoff.was_up(max + Duration::from_secs(1));
             prop_assert!(backoff.pause() <= min * 2);
         }
+    }
+
+    #[test]
+    fn a_line_that_falls_at_once_is_called_less_and_less_and_one_that_has_run_well_starts_anew() {
+        let (min, max) = (Duration::from_millis(500), Duration::from_secs(60));
+        let mut backoff = Backoff::seeded(min, max, 7);
+        for _ in 0..20 {
+            // Longer than the first pauses, and shorter than anything that is of use.
+            backoff.was_up(Duration::from_secs(2));
+            backoff.pause();
+        }
+        assert_eq!(backoff.ceiling, max);
+        backoff.was_up(STEADY);
+        assert!(backoff.pause() <= 2 * min);
+        let mut quick = Backoff::seeded(Duration::from_millis(1), Duration::from_millis(50), 7);
+        (0..20).for_each(|_| assert!(quick.pause() > Duration::ZERO));
+        quick.was_up(Duration::from_millis(50));
+        assert!(quick.pause() <= Duration::from_millis(2));
     }
 }

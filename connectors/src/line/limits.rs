@@ -15,7 +15,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What nobody waits for any longer.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long an answer is waited for.
+/// How long an answer, or the line, is waited for.
 pub(crate) fn check_timeout(at: &[&str], timeout: Span) -> Option<Problem> {
     let is_wrong = timeout.0 < SHORTEST || timeout.0 > LONGEST_TIMEOUT;
     let what = || format!("a timeout is from 1ms to {}, and not {timeout}", Span(LONGEST_TIMEOUT));

@@ -1,5 +1,5 @@
 //! What every line needs, whatever is spoken on it: the task that owns it, when it is tried again, what is
-//! said of outages, when devices are due, which of them are left alone, what payloads give, how rows get to
+//! said of outages, how TCP connects, when devices are due, which of them are left alone, what payloads give, how rows get to
 //! the engine, and what outputs write.
 
 pub mod backoff;
@@ -12,4 +12,5 @@ pub(crate) mod polls;
 pub(crate) mod schedule;
 pub(crate) mod silence;
 pub(crate) mod task;
+pub(crate) mod tcp;
 pub(crate) mod writes;

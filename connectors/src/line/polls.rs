@@ -66,6 +66,11 @@ impl<K: Ord + Display + Clone> Polls<K> {
         self.schedule.due(now)
     }
 
+    /// When it was, or is, due.
+    pub(crate) fn due_since(&self, place: usize) -> Option<Instant> {
+        self.schedule.due_since(place)
+    }
+
     /// Whose place among the streams it has.
     pub(crate) fn stream(&self, place: usize) -> Option<usize> {
         self.polls.get(place).map(|poll| poll.stream)

@@ -49,6 +49,11 @@ impl Schedule {
         due.min_by_key(|(_, rhythm)| rhythm.due).map(|(index, _)| index)
     }
 
+    /// When one was, or is, due.
+    pub(crate) fn due_since(&self, index: usize) -> Option<Instant> {
+        self.rhythms.get(index).map(|rhythm| rhythm.due)
+    }
+
     /// One is done, and due again at the next moment of its own rhythm. Returns how many times it was due
     /// again before.
     pub(crate) fn done(&mut self, index: usize, now: Instant) -> u32 {

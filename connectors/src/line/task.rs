@@ -79,7 +79,7 @@ pub(crate) struct Line<W> {
     pub(crate) status: Arc<LineStatus>,
     pub(crate) writes: Waiting<W>,
     pub(crate) shutdown: CancellationToken,
-    pub(crate) backoff: Backoff,
+    backoff: Backoff,
     outages: Outages,
 }
 

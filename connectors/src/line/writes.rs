@@ -2,17 +2,29 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tidegate_core::Span;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::debug;
 
+use crate::status::{Counter, LineStatus};
 use crate::{Delivery, DeliveryError, Sink, Takes, Writes};
 
 /// Writes of all outputs together that wait for the line.
 const QUEUED: usize = 64;
+
+/// How long after a rule has decided it a write may go out, if nothing is said: the plant has moved on since.
+pub(crate) const WRITE_WITHIN: Duration = Duration::from_secs(10);
+
+/// For the key `write_within`.
+pub(crate) fn default_write_within() -> Span {
+    Span(WRITE_WITHIN)
+}
 
 /// Takes what has become of a write.
 #[derive(Debug)]
@@ -30,10 +42,19 @@ impl Answer {
 pub(crate) struct Write<W> {
     pub(crate) output: Arc<str>,
     pub(crate) what: W,
+    /// it was decided so long before `until`
+    within: Duration,
+    /// from when on it is not sent any more
+    pub(crate) until: Instant,
     pub(crate) answer: Answer,
 }
 
 impl<W> Write<W> {
+    /// When a rule has decided it.
+    pub(crate) fn decided(&self) -> Instant {
+        self.until.checked_sub(self.within).unwrap_or(self.until)
+    }
+
     pub(crate) fn settle(self, outcome: Result<(), DeliveryError>) {
         if let Err(error) = &outcome {
             debug!(output = %self.output, %error, "write failed");
@@ -57,18 +78,21 @@ pub(crate) trait Encode: Send + Sync {
 
 /// Writes each row, one after the other.
 ///
-/// While the line is down a row fails at once, and nothing is kept: a write that arrives late moves what
-/// should not move.
+/// While the line is down a row fails at once, and what waits for the line for too long is dropped: a write
+/// that arrives late moves what should not move.
 pub(crate) struct RowSink<E: Encode> {
     pub(crate) output: Arc<str>,
     pub(crate) encode: E,
     pub(crate) line: mpsc::Sender<Write<E::Write>>,
+    /// how long after it was decided a write may go out
+    pub(crate) within: Duration,
 }
 
 impl<E: Encode> RowSink<E> {
-    async fn write(&self, what: E::Write) -> Result<(), DeliveryError> {
+    async fn write(&self, what: E::Write, until: Instant) -> Result<(), DeliveryError> {
         let (answer, outcome) = oneshot::channel();
-        let write = Write { output: Arc::clone(&self.output), what, answer: Answer(answer) };
+        let (output, within, answer) = (Arc::clone(&self.output), self.within, Answer(answer));
+        let write = Write { output, what, within, until, answer };
         let gone = || DeliveryError::Transient("the box is shutting down".into());
         self.line.send(write).await.map_err(|_| gone())?;
         outcome.await.unwrap_or_else(|_| Err(gone()))
@@ -80,13 +104,17 @@ impl<E: Encode> Sink for RowSink<E> {
         self.encode.takes()
     }
 
-    fn deliver<'a>(&'a mut self, Writes { rows, .. }: Writes<'a>) -> BoxFuture<'a, Delivery> {
+    fn deliver<'a>(&'a mut self, writes: Writes<'a>) -> BoxFuture<'a, Delivery> {
         async move {
+            let (rows, handed) = (writes.rows, Instant::now());
             let mut delivery = Delivery::default();
             for row in 0..rows.num_rows() {
                 let outcome = match self.encode.encode(&self.output, rows, row) {
                     Ok(None) => Ok(()),
-                    Ok(Some(write)) => self.write(write).await,
+                    Ok(Some(write)) => {
+                        let until = handed + self.within.saturating_sub(writes.age(row));
+                        self.write(write, until).await
+                    }
                     Err(why) => Err(DeliveryError::Permanent(why)),
                 };
                 delivery.count(outcome);
@@ -102,13 +130,15 @@ pub(crate) struct Waiting<W> {
     queue: mpsc::Receiver<Write<W>>,
     first: Option<Write<W>>,
     outputs_gone: bool,
+    late: Arc<Counter>,
 }
 
 impl<W> Waiting<W> {
     /// With the end that the outputs of the line have.
-    pub(crate) fn new() -> (mpsc::Sender<Write<W>>, Self) {
+    pub(crate) fn new(status: &LineStatus) -> (mpsc::Sender<Write<W>>, Self) {
         let (outputs, queue) = mpsc::channel(QUEUED);
-        (outputs, Self { queue, first: None, outputs_gone: false })
+        let late = status.counter("late_writes");
+        (outputs, Self { queue, first: None, outputs_gone: false, late })
     }
 
     /// Resolves when a write has come while none waited, and when the last output is gone.
@@ -120,9 +150,25 @@ impl<W> Waiting<W> {
         self.outputs_gone = self.first.is_none();
     }
 
-    /// The next write, if one waits.
+    /// The next write, if one waits that is not late by now.
     pub(crate) fn next(&mut self) -> Option<Write<W>> {
-        self.first.take().or_else(|| self.queue.try_recv().ok())
+        loop {
+            let write = self.first.take().or_else(|| self.queue.try_recv().ok())?;
+            if Instant::now() < write.until {
+                return Some(write);
+            }
+            self.drop_late(write);
+        }
+    }
+
+    /// Counts a write that is not sent any more, and says so.
+    pub(crate) fn drop_late(&self, write: Write<W>) {
+        self.late.add(1);
+        let why = format!(
+            "it could not be sent within {} (`write_within`), and is not sent late",
+            Span(write.within)
+        );
+        write.settle(Err(DeliveryError::Transient(why)));
     }
 
     /// It is the next one again.
@@ -138,5 +184,63 @@ impl<W> Waiting<W> {
     /// Whether no write will come any more.
     pub(crate) fn is_over(&self) -> bool {
         self.outputs_gone && self.first.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+    use crate::{By, Cause};
+
+    struct Number;
+
+    impl Encode for Number {
+        type Write = usize;
+
+        fn takes(&self) -> Takes {
+            Takes::All
+        }
+
+        fn encode(&self, _: &str, _: &RecordBatch, row: usize) -> Result<Option<usize>, String> {
+            Ok(Some(row))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_decided_too_long_ago_is_not_sent_and_counted() {
+        let status = LineStatus::default();
+        let (line, mut waiting) = Waiting::new(&status);
+        let within = Duration::from_secs(2);
+        let mut sink = RowSink { output: "pump".into(), encode: Number, line, within };
+        let delivering = tokio::spawn(async move {
+            let column: ArrayRef = Arc::new(Int64Array::from(vec![0, 1, 2]));
+            let rows = RecordBatch::try_from_iter([("run", column)]).unwrap();
+            // The first was decided 1.5 s before it was handed over, the others just now.
+            let cause = |at| {
+                let by = By::Rule { name: "r".into(), version: "v".into() };
+                Cause { by, seq: 0, ordinal: 0, at }
+            };
+            let causes = [500_000_000, 2_000_000_000, 2_000_000_000].map(cause);
+            sink.deliver(Writes { rows: &rows, causes: &causes, now: 2_000_000_000 }).await
+        });
+        waiting.arrive().await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(waiting.next().is_none(), "it is 2.5 s old");
+        waiting.arrive().await;
+        let write = waiting.next().unwrap();
+        assert_eq!((write.what, write.decided().elapsed()), (1, Duration::from_secs(1)));
+        waiting.put_back(write);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(waiting.next().is_none(), "what was put back grows old, too");
+        waiting.arrive().await;
+        assert!(waiting.next().is_none(), "and so does what waits for others of its output");
+        let delivery = delivering.await.unwrap();
+        let why = "it could not be sent within 2s (`write_within`), and is not sent late";
+        let failed = |row| (row, DeliveryError::Transient(why.into()));
+        assert_eq!((delivery.written, delivery.failures), (0, [0, 1, 2].map(failed).to_vec()));
+        assert_eq!(status.count("late_writes"), 3);
     }
 }

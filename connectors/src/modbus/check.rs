@@ -9,6 +9,7 @@ use super::config::{ConnectionConfig, Framing, MOST_BITS, MOST_REGISTERS, Output
 use super::plan::Limits;
 use super::points::{Point, Spelling};
 use crate::line::limits::{check_interval, check_pause, check_timeout};
+use crate::line::tcp::host_problem;
 use crate::quality::{FAULT, QUALITY};
 use crate::rows::with_quality;
 use crate::table::{Problem, Review, tell};
@@ -72,24 +73,15 @@ impl ConnectionConfig {
     }
 }
 
+/// What is wrong with the key `host`.
 fn check_host(host: &str) -> Option<Problem> {
-    let at = ["host"];
-    let bare = host.rsplit("//").next().unwrap_or(host);
-    // An address of IPv6 has more colons, and no port behind them.
-    if let Some((name, port)) = bare.split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
-        return Some(
-            Problem::new(&at, "`host` takes a name or an address, without the port")
-                .help(format!("write host = \"{name}\" and port = {port}")),
-        );
-    }
     if host.starts_with("/dev/") {
         return Some(
-            Problem::new(&at, "`host` takes a name or an address on the network")
+            Problem::new(&["host"], "`host` takes a name or an address on the network")
                 .help(format!("write serial = {{ device = \"{host}\", baud = 9600, parity = \"none\" }}")),
         );
     }
-    let wrong = host.is_empty() || host.contains("//") || host.contains(char::is_whitespace);
-    wrong.then(|| Problem::new(&at, format!("\"{host}\" is not a host name or address")))
+    host_problem(host)
 }
 
 /// The points of a map; a problem's place starts at the map's own table.
@@ -284,6 +276,7 @@ impl OutputConfig {
     pub(super) fn problems(&self, connection: Option<&ConnectionConfig>) -> Vec<Problem> {
         let mut problems = Vec::new();
         check_map(&self.fields, self.addresses_from, self.timeout, &mut problems);
+        problems.extend(check_timeout(&["write_within"], self.write_within));
         let is_tcp = connection.is_none_or(ConnectionConfig::is_tcp);
         problems.extend(self.unit.and_then(|unit| check_unit(&["unit"], unit, is_tcp)));
         // By register: bits, and whose they are.

@@ -13,6 +13,7 @@ use tidegate_core::Span;
 pub use super::points::config::{Byte, Order, PointConfig, ValueType};
 pub use crate::line::backoff::BackoffConfig;
 pub use crate::line::parking::ParkConfig;
+use crate::line::writes::default_write_within;
 use crate::port::{FlowControl, Parity, PortConfig, Settings};
 
 /// `[connections.NAME]` with `kind = "modbus"`: a device or gateway on the network, or a serial line.
@@ -199,6 +200,9 @@ pub struct OutputConfig {
     /// function 23.
     #[serde(default)]
     pub read_back: ReadBack,
+    /// How long after the rule has decided it a write may still be sent; then it is dropped.
+    #[serde(default = "default_write_within")]
+    pub write_within: Span,
 }
 
 /// Whether a write is looked at afterwards.

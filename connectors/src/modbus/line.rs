@@ -65,10 +65,6 @@ impl Protocol for Master {
     async fn drive(&mut self, mut guard: Guard<Wire>, line: &mut Line) -> End {
         let end = self.use_line(&mut guard, line).await;
         self.transaction = guard.next_transaction();
-        if self.answered {
-            // What answers is there, whatever one of its units does.
-            line.backoff.succeeded();
-        }
         end
     }
 
@@ -128,6 +124,16 @@ impl Master {
             if !self.polls.asking.parking.may_write(&Unit(*unit), *timeout, Instant::now()) {
                 let why = format!("unit {unit} does not answer, and is left alone for a while (`park`)");
                 asked.settle(Err(DeliveryError::Transient(why)));
+                continue;
+            }
+            if let Err(fault) = guard.rest().await {
+                self.count(&fault);
+                let reason = fault.to_string();
+                asked.settle(Err(line.is_down(&reason)));
+                return Err(End::Lost(reason));
+            }
+            if asked.until <= Instant::now() {
+                line.writes.drop_late(asked);
                 continue;
             }
             for (done, write) in writes.iter().enumerate() {
@@ -235,7 +241,14 @@ impl Master {
         let Some(poll) = self.polls.poll(index) else { return Ok(()) };
         let (unit, timeout, reads) = (poll.unit, poll.timeout, poll.reads.clone());
         for read in &reads {
-            if let Err(end) = self.serve(guard, line).await {
+            // What is asked of the line while it rests goes before this.
+            let rested = tokio::select! {
+                biased;
+                rested = guard.rest() => rested.map_err(|fault| End::Lost(fault.to_string())),
+                () = line.grace() => Err(End::Lost("the box stops".into())),
+            };
+            let served = if rested.is_ok() { self.serve(guard, line).await } else { rested };
+            if let Err(end) = served {
                 reading.failed("the connection was lost".into());
                 return Err(end);
             }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::config::{ConnectionConfig, usual_settings};
 use super::guard::{Framing, Guard, Pace};
-use crate::port::{self, Dial, Wire};
+use crate::line::tcp;
+use crate::port::{Dial, Wire};
 use crate::status::LineStatus;
 
 /// The port of Modbus TCP.
@@ -69,7 +70,7 @@ impl Link {
     ) -> Result<Guard<Wire>, String> {
         let wire = match &self.place {
             Place::Network { host, port, timeout } => {
-                Wire::Network(port::connect(host, *port, *timeout).await?)
+                Wire::Network(tcp::connect(host, *port, *timeout).await?)
             }
             Place::Serial(dial) => dial.open().await?,
         };

@@ -55,7 +55,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     }
     let link = Link::new(config)
         .ok_or_else(|| OpenError::setting(&[], "it says neither `host` nor `serial`, or both"))?;
-    let (line_tx, waiting) = Waiting::new();
+    let (line_tx, waiting) = Waiting::new(&status);
     let (mut polls, mut tables) = (Vec::new(), Vec::new());
     for StreamRequest { name: stream, config: map, intake, .. } in streams {
         let StreamKind::Modbus(map) = map else { continue };
@@ -90,7 +90,8 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
             timeout: map.timeout.unwrap_or(config.timeout).0,
             read_back: map.read_back,
         };
-        let sink = RowSink { output: output.into(), encode, line: line_tx.clone() };
+        let (line, within) = (line_tx.clone(), map.write_within.0);
+        let sink = RowSink { output: output.into(), encode, line, within };
         sinks.insert(output.to_owned(), Box::new(sink));
     }
     let protocol = Master {

@@ -82,10 +82,12 @@ impl Reading {
     }
 
     fn quality(&self) -> Quality {
-        match (self.answers, self.faults.is_empty()) {
-            (0, false) => Quality::Bad,
-            (_, false) => Quality::Uncertain,
-            (_, true) => Quality::Good,
+        if self.faults.is_empty() {
+            Quality::Good
+        } else if self.values.iter().all(|value| *value == Value::Null) {
+            Quality::Bad
+        } else {
+            Quality::Uncertain
         }
     }
 

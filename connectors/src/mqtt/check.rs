@@ -10,8 +10,9 @@ use super::config::{ConnectionConfig, OutputConfig, PACKETS, StreamConfig, Uplin
 use super::template::Template;
 use super::topic::Filter;
 use crate::connection;
+use crate::line::tcp::host_problem;
 use crate::stream::OnDiskFailure;
-use crate::table::{At, Review};
+use crate::table::{At, Review, tell};
 
 /// Keep-alive is a 16-bit number of seconds (MQTT 5.0, 3.1.2.10).
 const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(65_535);
@@ -94,14 +95,8 @@ fn check_host(host: &str, review: &mut Review<'_>) {
         };
         let help = format!("write `host = \"{name}\"`{port}{tls}");
         review.error(at, "`host` takes a name or an address, not a URL", help);
-    } else if let Some((name, port)) = host.split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
-        review.error(
-            at,
-            "`host` takes a name or an address, without the port",
-            format!("write `host = \"{name}\"` and `port = {port}`"),
-        );
-    } else if host.is_empty() || host.contains(char::is_whitespace) {
-        review.error(at, format!("\"{host}\" is not a host name or address"), None);
+    } else {
+        tell(host_problem(host).into_iter().collect(), review);
     }
 }
 
@@ -131,7 +126,7 @@ impl StreamConfig {
         if !review.has_errors()
             && let Err(why) = self.decoder(Vec::new())
         {
-            review.error(At::Table, format!("{}: {why}", review.title), None);
+            review.absence(At::Table, format!("{}: {why}", review.title), None);
         }
     }
 

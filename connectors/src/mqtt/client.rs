@@ -3,14 +3,17 @@
 //! A client lives for one connection. After an error it is dropped and a new one is made, so that nothing
 //! waits in it to be sent later: what was not confirmed is its sender's business, who was told.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 
 use super::config::{LastWillConfig, Qos, Version};
 use super::{v4, v5};
 use crate::DeliveryError;
+use crate::line::tcp;
 use crate::secret::Secret;
 
 /// The largest packet that MQTT can express is 256 MiB. A 3.1.1 broker cannot be told a limit, so that a
@@ -21,6 +24,21 @@ pub(super) const LARGEST_V4_PACKET: usize = 64 << 20;
 /// How long a client may try to connect. The handshakes of TCP and MQTT are some 500 bytes: at 300 bit/s, the
 /// slowest line that there is, they take half as long.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a host may take to answer: what is left of [`CONNECT_TIMEOUT`] is the broker's, so that it is
+/// known who was silent.
+const HOST_TIMEOUT: Duration = Duration::from_secs(CONNECT_TIMEOUT.as_secs() * 2 / 3);
+
+/// Opens the socket to a broker at `host:port`, which is given up when it acknowledges nothing for `patience`.
+///
+/// Pings do not find every line that went silent: a line that is written to needs none, and what cannot be
+/// written stops the client before its next ping. Then only TCP can tell.
+pub(super) async fn dial(host: String, patience: Duration) -> io::Result<TcpStream> {
+    tcp::dial(&*host, HOST_TIMEOUT, patience).await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => io::Error::new(io::ErrorKind::HostUnreachable, tcp::silent(&host)),
+        _ => error,
+    })
+}
 
 /// What a connection is made with.
 pub(super) struct Plan {

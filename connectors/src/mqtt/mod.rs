@@ -17,7 +17,6 @@ mod acks;
 mod check;
 mod client;
 pub mod config;
-mod dial;
 mod line;
 mod listening;
 mod losses;

@@ -8,10 +8,9 @@ use rumqttc_v4::{ClientError, ConnectionError, Incoming as Packet, PublishNotice
 
 use super::client::{
     Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, LARGEST_V4_PACKET, NO_PING, Outgoing, Plan,
-    Refused, Welcome, refused, socket_failed, too_large, unconfirmed, unsent,
+    Refused, Welcome, dial, refused, socket_failed, too_large, unconfirmed, unsent,
 };
 use super::config::Qos;
-use super::dial::dial;
 use crate::DeliveryError;
 
 pub(super) type Notice = mqtt::PublishNotice;

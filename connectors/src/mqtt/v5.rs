@@ -12,10 +12,9 @@ use rumqttc_v5::{
 
 use super::client::{
     Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, NO_PING, Outgoing, Plan, Refused, Welcome,
-    refused, socket_failed, too_large, unconfirmed, unsent,
+    dial, refused, socket_failed, too_large, unconfirmed, unsent,
 };
 use super::config::{LastWillConfig, Qos};
-use super::dial::dial;
 use crate::DeliveryError;
 
 pub(super) type Notice = mqtt::PublishNotice;

@@ -15,20 +15,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 pub use config::{FlowControl, PORTS, Parity, Place, PortConfig, Server, Settings, UsbConfig};
 pub use rfc2217::{Client, Refusal};
 pub use tty::Port;
 
+use crate::line::tcp;
 use crate::table::Problem;
 use remote::Remote;
-
-/// After how long a silence a server is asked whether it is there.
-const PROBE_AFTER: Duration = Duration::from_secs(15);
 
 /// How to open a port.
 #[derive(Debug, Clone)]
@@ -88,9 +84,11 @@ impl Dial {
         match &self.place {
             Place::Path(path) => self.open_tty(path),
             Place::Usb(usb) => self.open_tty(&usb::find(usb)?),
-            Place::Tcp(server) => Ok(Wire::Network(connect(&server.host, server.port, self.patience).await?)),
+            Place::Tcp(server) => {
+                Ok(Wire::Network(tcp::connect(&server.host, server.port, self.patience).await?))
+            }
             Place::Rfc2217(server) => {
-                let stream = connect(&server.host, server.port, self.patience).await?;
+                let stream = tcp::connect(&server.host, server.port, self.patience).await?;
                 let client = Client::new(&self.config, self.settings);
                 let remote = Remote::open(stream, client, self.patience).await;
                 let remote = remote.map_err(|why| format!("{}: {why}", self.place))?;
@@ -115,30 +113,6 @@ impl Dial {
             format!("{path} cannot be opened: {error}; {help}")
         })
     }
-}
-
-/// Connects to a server on the network.
-///
-/// # Errors
-/// In words for the user.
-pub(crate) async fn connect(host: &str, port: u16, patience: Duration) -> Result<TcpStream, String> {
-    let stream = match timeout(patience, TcpStream::connect((host, port))).await {
-        Err(_) => return Err(format!("{host} does not answer: check host, port, cable and firewall")),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return Err(format!(
-                "{host} does not take connections on port {port}: check the port; many devices take one \
-                client at a time"
-            ));
-        }
-        Ok(Err(error)) => return Err(format!("{host}:{port}: {error}")),
-        Ok(Ok(stream)) => stream,
-    };
-    // Requests are small, and wait for each other. A server that has lost its power says nothing: without
-    // probes, a line on which nobody asks would seem silent for ever.
-    let _ = stream.set_nodelay(true);
-    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_AFTER / 3).with_retries(3);
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
-    Ok(stream)
 }
 
 impl AsyncRead for Wire {

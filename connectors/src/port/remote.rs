@@ -41,10 +41,8 @@ impl Remote {
         let inbox = match timeout(patience, agreeing).await {
             Ok(agreed) => agreed?,
             Err(_) => {
-                let open = client.unanswered();
-                return Err(format!(
-                    "the server does not answer {open}: does it speak RFC 2217 on this port?"
-                ));
+                let (open, because) = (client.unanswered(), client.unanswered_because());
+                return Err(format!("the server does not answer {open}: {because}"));
             }
         };
         for remark in client.remarks() {

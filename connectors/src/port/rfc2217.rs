@@ -63,6 +63,15 @@ pub enum Refusal {
         /// what it says that it has
         got: String,
     },
+    /// Its answer to a command has not the bytes that RFC 2217 gives it.
+    Malformed {
+        /// the command's name
+        command: &'static str,
+        /// how many bytes a value has
+        expected: usize,
+        /// what came
+        got: Vec<u8>,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -79,6 +88,14 @@ impl fmt::Display for Refusal {
             Self::Value { command, asked, got } => write!(
                 f,
                 "the server was told {command} {asked} and has {got}; `strict = false` goes on all the same"
+            ),
+            Self::Malformed { command, expected, got } => write!(
+                f,
+                "the server's answer to {command} has {} bytes ({}) instead of {expected}, so that nobody knows \
+                what it has set; `strict = false` goes on all the same, or set the port at the server and use \
+                tcp://",
+                got.len(),
+                if got.is_empty() { "none".to_owned() } else { format!("{got:02x?}") }
             ),
         }
     }
@@ -227,6 +244,17 @@ impl Client {
         }
     }
 
+    /// What it means that the server does not answer any more.
+    #[must_use]
+    pub fn unanswered_because(&self) -> &'static str {
+        match self.open {
+            None => "does it speak RFC 2217 on this port?",
+            Some(_) => {
+                "it speaks RFC 2217, but does not know these: set the port at the server and use tcp://"
+            }
+        }
+    }
+
     /// Whether the server has asked to be sent nothing.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
@@ -367,8 +395,12 @@ impl Client {
         if asked == value {
             return Ok(());
         }
-        let (asked, got) = (words(command, &asked), words(command, value));
-        let refusal = Refusal::Value { command: name(command), asked, got };
+        let (name, expected) = (name(command), asked.len());
+        let refusal = if value.len() == expected {
+            Refusal::Value { command: name, asked: words(command, &asked), got: words(command, value) }
+        } else {
+            Refusal::Malformed { command: name, expected, got: value.to_vec() }
+        };
         if self.strict {
             return Err(refusal);
         }
@@ -435,6 +467,7 @@ mod tests {
         let baud = [IAC, SB, COM_PORT, SET_BAUDRATE, 0, 0, 255, 255, 255, 255, IAC, SE];
         assert!(out.windows(baud.len()).any(|part| part == baud), "{out:?}");
         assert!(client.unanswered().starts_with("SET-BAUDRATE 65535, SET-DATASIZE 8, SET-PARITY none"));
+        assert!(client.unanswered_because().contains("does not know these"));
         talk(&mut client, &answers([0, 0, 255, 255])).unwrap();
         assert!(client.is_ready());
         let (data, out) = talk(&mut client, &[b'a', IAC, IAC, b'b']).unwrap();
@@ -450,6 +483,19 @@ mod tests {
         };
         assert!(refused(&[IAC, DONT, COM_PORT]).contains("refuses COM-PORT-OPTION (RFC 2217)"));
         assert!(refused(&[IAC, WONT, BINARY]).contains("refuses BINARY"));
+        for (short, words) in [
+            (
+                [COM_PORT, 101, 37, 128].as_slice(),
+                "answer to SET-BAUDRATE has 2 bytes ([25, 80]) instead of 4",
+            ),
+            (&[COM_PORT, 101], "answer to SET-BAUDRATE has 0 bytes (none) instead of 4"),
+            (&[COM_PORT, 101, 0, 0, 37, 128, 0], "answer to SET-BAUDRATE has 5 bytes"),
+            (&[COM_PORT, 103], "answer to SET-PARITY has 0 bytes (none) instead of 1"),
+            (&[COM_PORT, 105, 1, 1], "answer to SET-CONTROL has 2 bytes"),
+        ] {
+            let said = refused(&[&agreement(), [IAC, SB].as_slice(), short, &[IAC, SE]].concat());
+            assert!(said.contains(words), "{said}");
+        }
         let said = refused(&[agreement(), answers([0, 0, 37, 128])].concat());
         assert!(said.contains("told SET-BAUDRATE 65535 and has 9600"), "{said}");
     }

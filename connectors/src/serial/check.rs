@@ -16,7 +16,8 @@ impl ConnectionConfig {
         let mut problems = self.port.problems();
         problems.extend(self.frame.problems().into_iter().map(|problem| problem.inside("frame")));
         problems.extend(check_timeout(&["connect_timeout"], self.connect_timeout));
-        problems.extend(check_pause(&["pause_between_requests"], self.pause_between_requests));
+        let pause = self.pause_between_requests;
+        problems.extend(pause.and_then(|pause| check_pause(&["pause_between_requests"], pause)));
         problems.extend(self.park.problem());
         problems.extend(self.backoff.problems());
         problems
@@ -24,17 +25,28 @@ impl ConnectionConfig {
 }
 
 impl StreamConfig {
-    /// Says what is wrong with it.
-    pub(crate) fn check(&self, review: &mut Review<'_>) {
+    /// Says what is wrong with it. `connection`: the one that feeds it, if that is known.
+    pub(crate) fn check(&self, connection: Option<&ConnectionConfig>, review: &mut Review<'_>) {
         self.payload.check_fields(review);
         self.payload.check_format(review);
         self.payload.check_times(review);
         tell(self.problems(), review);
+        if let Some(longest) = connection.map(|connection| connection.frame.longest_content()) {
+            for (name, needs) in self.payload.beyond(longest) {
+                let what = format!(
+                    "`{name}` takes a frame of {needs} bytes, and one of connection {} has {longest} at most, \
+                    besides its checksum",
+                    self.connection
+                );
+                let help = "correct `at`, or `frame` of the connection".to_owned();
+                review.error(At::value(&["fields", &name, "at"]), what, help);
+            }
+        }
         // Whatever is left is found by what a box would open.
         if !review.has_errors()
             && let Err(why) = self.decoder(Vec::new())
         {
-            review.error(At::Table, format!("{}: {why}", review.title), None);
+            review.absence(At::Table, format!("{}: {why}", review.title), None);
         }
     }
 
@@ -79,6 +91,7 @@ impl OutputConfig {
             );
         }
         problems.extend(check_timeout(&["timeout"], self.timeout));
+        problems.extend(check_timeout(&["write_within"], self.write_within));
         problems
     }
 
@@ -111,7 +124,62 @@ mod tests {
 
     fn stream(mut config: Value) -> Vec<String> {
         let config = StreamConfig::read(config.as_object_mut().unwrap()).unwrap();
-        said(|review| config.check(review))
+        said(|review| config.check(None, review))
+    }
+
+    #[test]
+    fn a_layout_and_a_checksum_have_room_in_the_frame() {
+        let line = |frame: Value| json!({ "device": "/dev/ttyS0", "frame": frame });
+        for (frame, words) in [
+            (json!({ "start": "abc", "length": 2 }), "`start` has 3 bytes, and a frame 2"),
+            (json!({ "length": 4, "checksum": "crc32" }), ""),
+            (
+                json!({ "length": 3, "checksum": "crc32" }),
+                "a frame of 3 bytes has no room for a checksum of 4",
+            ),
+            (
+                json!({ "length": 8, "checksum": { "kind": "crc16_modbus", "from": 7 } }),
+                "that covers what is in front of it from byte 7 on",
+            ),
+            (
+                json!({ "length": 8, "checksum": { "kind": "crc16_modbus", "at": -9 } }),
+                "a checksum of 2 bytes at the 9. last byte",
+            ),
+            (
+                json!({ "end": "#", "checksum": { "kind": "crc16_modbus", "at": -1 } }),
+                "`at = -1` is too close to the end for a checksum of 2 bytes",
+            ),
+        ] {
+            let said = connection(line(frame.clone()));
+            let is_said = said.len() == 1 && said[0].contains(words);
+            assert!(if words.is_empty() { said.is_empty() } else { is_said }, "{frame}: {said:?}");
+        }
+        let mut indicator = line(json!({ "length": 8, "checksum": "crc16_modbus" }));
+        let indicator = ConnectionConfig::read(indicator.as_object_mut().unwrap()).unwrap();
+        for (at, value_type, words) in [
+            (4, "int16", ""),
+            (5, "int16", "`net` takes a frame of 7 bytes, and one of connection scale has 6 at most"),
+            (-6, "uint8", ""),
+            (-7, "uint8", "`net` takes a frame of 7 bytes"),
+            (-1, "int16", "`at = -1` is too close to the end"),
+        ] {
+            let mut stream = json!({
+                "connection": "scale", "format": "layout", "fields": { "net": { "at": at, "type": value_type } },
+            });
+            let stream = StreamConfig::read(stream.as_object_mut().unwrap()).unwrap();
+            let said = said(|review| stream.check(Some(&indicator), review));
+            let is_said = said.len() == 1 && said[0].contains(words);
+            assert!(if words.is_empty() { said.is_empty() } else { is_said }, "{at} {value_type}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_because_it_was_refused_is_not_said_again() {
+        let mut config = json!({ "connection": "scale", "format": "regex", "fields": { "net": "float64" } });
+        let config = StreamConfig::read(config.as_object_mut().unwrap()).unwrap();
+        let mut review = Review::new("[it]", Path::new("/"), Vec::new());
+        config.check(None, &mut review);
+        assert!(review.remarks.iter().all(|remark| remark.is_absence), "{:?}", review.remarks);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::config::{ConnectionConfig, StreamConfig, usual_settings};
 use super::escapes::unescape;
-use super::framing::{FrameConfig, Framer, SETTLED, Skipped, Why};
-use super::link::Link;
+use super::framing::{FrameConfig, Framer, Skipped, Why};
+use super::link::{Link, Usage};
 use crate::codec::Encoder;
 use crate::commission::{CommandOutput, Known, LineArgs, Outcome, Print};
 use crate::connection::ConnectionConfig as ConnectionKind;
@@ -20,6 +20,9 @@ use crate::hex::{Hex, dump};
 use crate::port::usb::{self, Found};
 use crate::port::{Dial, Parity, PortConfig};
 use crate::stream::StreamConfig as StreamKind;
+
+/// How long a serial server may take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What is wanted.
 #[derive(Debug, Clone, Subcommand)]
@@ -174,8 +177,7 @@ impl MonitorArgs {
             let end = super::escapes::Bytes(unescape(end).map_err(|why| format!("--end: {why}"))?);
             frame = FrameConfig { end: Some(end), ..FrameConfig::default() };
         }
-        let patience = std::time::Duration::from_secs(5);
-        let dial = Dial::new(&port, usual_settings(), patience).map_err(|problem| problem.to_string())?;
+        let dial = Dial::new(&port, usual_settings(), PATIENCE).map_err(|problem| problem.to_string())?;
         Ok((dial, frame, echo))
     }
 }
@@ -244,12 +246,13 @@ async fn monitor(args: MonitorArgs, known: &Known<'_>, print: Print<'_>) -> Resu
     let framer = Framer::new(&frame).map_err(|problem| problem.inside("frame").to_string())?;
     let settings = dial.settings();
     print(CommandOutput::Progress(&format!("{}: {settings}; ends with Ctrl-C", dial.place())));
-    let mut link = Link::new(dial.open().await?, dial.place().clone(), framer, settings.byte_time(), echo);
+    let usage = Usage { echo, pause: None, unasked: send.is_none() };
+    let mut link = Link::new(dial.open().await?, dial.place().clone(), framer, settings.byte_time(), usage);
     let begun = Instant::now();
     let mut shown = Shown { stream, for_programs: args.line.json, begun };
     let end = args.time.map(|time| begun + time.0);
     // Not before it is known whether the device talks by itself.
-    let mut next = send.as_ref().map(|_| begun + SETTLED);
+    let mut next = send.as_ref().map(|_| link.pace.request(begun, None, PATIENCE));
     let mut frames = 0_u64;
     loop {
         while let Some(frame) = link.frames.pop_front() {

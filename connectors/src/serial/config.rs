@@ -13,6 +13,7 @@ use super::telegram::Telegram;
 use crate::codec::{Decoder, Pattern, PayloadConfig};
 use crate::line::backoff::BackoffConfig;
 use crate::line::parking::ParkConfig;
+use crate::line::writes::default_write_within;
 use crate::port::{PortConfig, Settings};
 use crate::quality::{FAULT, QUALITY};
 use crate::rows::with_quality;
@@ -28,8 +29,8 @@ pub struct ConnectionConfig {
     pub frame: FrameConfig,
     /// how long a serial server may take
     pub connect_timeout: Span,
-    /// pause between the last byte of an answer and the next request or write
-    pub pause_between_requests: Span,
+    /// pause between the last byte of an answer and the next request or write; absent: 20 ms before a request
+    pub pause_between_requests: Option<Span>,
     /// whether the adapter hears what it sends
     pub echo: bool,
     /// when a device that does not answer its polls is left alone
@@ -47,9 +48,9 @@ struct Keys {
     /// How long a serial server may take.
     #[serde(default = "default_connect_timeout")]
     connect_timeout: Span,
-    /// Pause between the last byte of an answer and the next request or write.
-    #[serde(default)]
-    pause_between_requests: Span,
+    /// Pause between the last byte of an answer and the next request or write; absent: 20ms before a
+    /// request, none before a write.
+    pause_between_requests: Option<Span>,
     /// Whether the adapter hears what it sends (two-wire RS-485).
     #[serde(default)]
     echo: bool,
@@ -161,6 +162,12 @@ impl StreamConfig {
         self.payload.decoder(&[], None, known)
     }
 
+    /// Whether what is in a frame decides whether it is of this stream.
+    #[must_use]
+    pub fn is_selective(&self) -> bool {
+        self.pattern.is_some() || self.payload.is_selective()
+    }
+
     /// Whether a frame may be of this stream.
     #[must_use]
     pub fn fits(&self, frame: &[u8]) -> bool {
@@ -185,6 +192,9 @@ pub struct OutputConfig {
     /// How long that may take.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
+    /// How long after the rule has decided it a write may still be sent; then it is dropped.
+    #[serde(default = "default_write_within")]
+    pub write_within: Span,
 }
 
 fn default_timeout() -> Span {

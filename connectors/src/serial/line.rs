@@ -1,8 +1,8 @@
 //! The task that owns a port: it reads, asks, writes, and opens the port again.
 //!
-//! A write that waits goes out before the next request. Between a request and its answer nothing is sent.
-//! While the port is gone, polls that are due become rows that say so, where a stream has asked for them,
-//! and writes fail at once.
+//! A write that waits goes out before the next request, also while the line rests after one that was not
+//! answered. Between a request and its answer nothing is sent. While the port is gone, polls that are due
+//! become rows that say so, where a stream has asked for them, and writes fail at once.
 
 use std::future::pending;
 use std::time::Duration;
@@ -12,21 +12,25 @@ use futures::future::BoxFuture;
 use tidegate_core::Span;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
 
 use super::framing::Framer;
-use super::link::Link;
+use super::link::{Link, Usage};
+use super::pace::Owed;
 use super::sink::TelegramWrite;
 use super::streams::{Stream, Streams};
+use crate::hex::dump;
 use crate::line::handover::HandOver;
 use crate::line::task::{self, End, Protocol};
+use crate::line::writes::Write;
 use crate::port::{Dial, Place, Wire};
 use crate::{DeliveryError, Inlet};
 
 type Line = task::Line<TelegramWrite>;
 
-/// After a request that was not answered the line has to be silent for one timeout; on one that never is, no
-/// longer than so many.
-const LONGEST_REST: u32 = 4;
+/// When no byte has come for so long and nobody has answered, or bytes have come and no frame, something is
+/// wrong with the line.
+const USELESS: Duration = Duration::from_secs(10);
 
 /// After how many requests without any answer a serial server is called anew.
 const HOPELESS: u32 = 10;
@@ -36,12 +40,13 @@ pub(super) struct Station {
     pub(super) dial: Dial,
     pub(super) framer: Framer,
     pub(super) streams: Streams,
-    pub(super) pause: Duration,
-    pub(super) echo: bool,
+    pub(super) usage: Usage,
     /// whether the line listens
     pub(super) asked: watch::Receiver<i64>,
     /// requests without an answer, one after the other
     pub(super) silent: u32,
+    /// what was said of a line that is up and of no use
+    pub(super) useless: Option<&'static str>,
 }
 
 impl Protocol for Station {
@@ -61,10 +66,10 @@ impl Protocol for Station {
 
     async fn drive(&mut self, wire: Wire, line: &mut Line) -> End {
         let byte = self.dial.settings().byte_time();
-        let mut link = Link::new(wire, self.dial.place().clone(), self.framer.clone(), byte, self.echo);
+        let mut link = Link::new(wire, self.dial.place().clone(), self.framer.clone(), byte, self.usage);
         let end = self.use_link(&mut link, line).await;
         // What is left of a frame will not become one.
-        link.framer().opened(Instant::now());
+        link.framer().opened(Instant::now(), Duration::ZERO);
         self.dispatch(&mut link);
         end
     }
@@ -74,7 +79,7 @@ impl Protocol for Station {
     }
 
     fn begins(&mut self) {
-        self.silent = 0;
+        (self.silent, self.useless) = (0, None);
         self.streams.begins(Instant::now());
     }
 
@@ -96,27 +101,72 @@ impl Station {
     async fn use_link(&mut self, link: &mut Link, line: &mut Line) -> End {
         loop {
             self.dispatch(link);
-            if let Err(reason) = self.serve(link, line).await {
-                return End::Lost(reason);
-            }
             if line.is_finished(&mut self.streams.rows) {
                 return End::Finished;
             }
-            let now = Instant::now();
-            self.streams.note_stale(now, None);
-            let outcome = match self.streams.due(now) {
-                Some(poll) => self.poll(link, line, poll).await,
-                None => self.until_something(link, line).await,
-            };
-            if let Err(reason) = outcome {
+            if let Err(reason) = self.take_turn(link, line).await {
                 return End::Lost(reason);
             }
         }
     }
 
-    /// Waits for whatever comes next.
-    async fn until_something(&mut self, link: &mut Link, line: &mut Line) -> Result<(), String> {
-        let due = self.streams.next_due();
+    /// Does what comes next: a write, a poll, or nothing until something happens.
+    async fn take_turn(&mut self, link: &mut Link, line: &mut Line) -> Result<(), String> {
+        if line.writes.any() || self.streams.due(Instant::now()).is_some() {
+            link.drain().await?;
+            self.dispatch(link);
+        }
+        let now = Instant::now();
+        self.streams.note_stale(now, None);
+        self.note_useless(link, line, now);
+        if let Some(write) = line.writes.next() {
+            let ready = self.ready_for(link, &write, now);
+            if ready <= now {
+                return self.write(link, line, write).await;
+            }
+            let until = ready.min(write.until);
+            line.writes.put_back(write);
+            return self.until_something(link, line, Some(until)).await;
+        }
+        let Some(poll) = self.streams.due(now) else {
+            return self.until_something(link, line, self.streams.next_due()).await;
+        };
+        if !self.streams.is_to_be_asked(poll, now) {
+            return Ok(());
+        }
+        let wanted = self.streams.due_since(poll).unwrap_or(now);
+        let patience = self.streams.request(poll).map_or(Duration::ZERO, |(_, timeout)| timeout);
+        let ready = link.pace.request(wanted, link.frame_until(), patience);
+        if ready <= now {
+            self.poll(link, line, poll).await
+        } else {
+            self.until_something(link, line, Some(ready)).await
+        }
+    }
+
+    /// When a write may go out.
+    fn ready_for(&self, link: &Link, write: &Write<TelegramWrite>, now: Instant) -> Instant {
+        // What could seem to confirm it has to come first.
+        let is_doubtful = write.what.answer.is_some()
+            && match link.pace.owed(now) {
+                Some(Owed::Poll(poll)) => !self.streams.is_selective(poll),
+                owed => owed.is_some(),
+            };
+        if is_doubtful {
+            link.pace.request(write.decided(), link.frame_until(), write.what.timeout)
+        } else {
+            link.pace.write(link.frame_until())
+        }
+    }
+
+    /// Waits for whatever comes, until something is due.
+    async fn until_something(
+        &mut self,
+        link: &mut Link,
+        line: &mut Line,
+        due: Option<Instant>,
+    ) -> Result<(), String> {
+        let due = due.into_iter().chain(self.streams.next_stale()).min();
         let is_heard = self.streams.any_unasked();
         let rows = &mut self.streams.rows;
         tokio::select! {
@@ -138,48 +188,93 @@ impl Station {
         self.streams.note(link.framer());
     }
 
-    /// Carries out the writes that wait.
-    async fn serve(&mut self, link: &mut Link, line: &mut Line) -> Result<(), String> {
-        while let Some(write) = line.writes.next() {
-            match self.write(link, line, &write.output, &write.what).await {
-                Ok(outcome) => write.settle(outcome),
-                Err(reason) => {
-                    write.settle(Err(DeliveryError::Unknown(reason.clone())));
-                    return Err(reason);
-                }
+    /// Says once of a line that is up that nothing comes of it, and why that may be.
+    fn note_useless(&mut self, link: &mut Link, line: &Line, now: Instant) {
+        let is_mute = link.framer().tally().bytes == 0 && self.silent > 0 && link.opened + USELESS <= now;
+        let longest = link.framer().max();
+        let patience = USELESS.max(link.time_of(longest));
+        let is_lost = link.framer().is_lost(now, patience);
+        let useless = if is_mute { Some(MUTE) } else { is_lost.then_some(FRAMELESS) };
+        if self.useless == useless {
+            return;
+        }
+        self.useless = useless;
+        let trouble = match useless {
+            None => {
+                info!("the line is of use again");
+                return line.status.suffers(None);
+            }
+            Some(MUTE) => format!("{}: {MUTE}: {}", link.place(), mute_because(link.place())),
+            Some(what) => {
+                let seen = link.framer().unframed().map(|unframed| dump(unframed.newest()));
+                let seen = seen.unwrap_or_default();
+                let cause = link.framer().probable_cause();
+                format!("{}: {what}: {cause}; the newest are {seen}", link.place())
+            }
+        };
+        warn!(trouble, "the line is up, and of no use");
+        line.status.suffers(Some(trouble));
+    }
+
+    /// Carries out a write.
+    ///
+    /// # Errors
+    /// Why the line is lost.
+    async fn write(
+        &mut self,
+        link: &mut Link,
+        line: &Line,
+        write: Write<TelegramWrite>,
+    ) -> Result<(), String> {
+        let TelegramWrite { bytes, answer, timeout } = &write.what;
+        let owed = link.pace.owed(Instant::now());
+        if answer.is_some() {
+            link.begin_exchange();
+            if owed.is_none() {
+                link.pace.rested();
+            }
+        }
+        if let Err(unsent) = link.send(bytes).await {
+            let error = if unsent.is_begun { DeliveryError::Unknown } else { DeliveryError::Transient };
+            write.settle(Err(error(unsent.reason.clone())));
+            return Err(unsent.reason);
+        }
+        let Some(answer) = answer else {
+            write.settle(Ok(()));
+            return Ok(());
+        };
+        // A frame that may be the late answer to a poll confirms nothing.
+        let is_late = |streams: &Streams, frame: &[u8]| match owed {
+            Some(Owed::Poll(poll)) => streams.answers(poll, frame),
+            _ => false,
+        };
+        let fits = |streams: &Streams, frame: &[u8]| answer.fits(frame) && !is_late(streams, frame);
+        let found = self.answer(link, line, bytes.len(), *timeout, fits).await;
+        let timeout = *timeout;
+        match found {
+            Ok(Some(_)) => write.settle(Ok(())),
+            Ok(None) => {
+                line.status.timeouts.add(1);
+                link.pace.unanswered(Instant::now(), timeout, Owed::Write);
+                let why =
+                    format!("{}: sent, and not confirmed by `answer` within {}", write.output, Span(timeout));
+                write.settle(Err(DeliveryError::Unknown(why)));
+            }
+            Err(reason) => {
+                let why =
+                    format!("{}: sent, and the line was lost before `answer` came: {reason}", write.output);
+                write.settle(Err(DeliveryError::Unknown(why)));
+                return Err(reason);
             }
         }
         Ok(())
     }
 
-    async fn write(
-        &mut self,
-        link: &mut Link,
-        line: &Line,
-        output: &str,
-        write: &TelegramWrite,
-    ) -> Result<Result<(), DeliveryError>, String> {
-        let TelegramWrite { bytes, answer, timeout } = write;
-        self.rest(link, line).await?;
-        link.send(bytes).await?;
-        let Some(answer) = answer else { return Ok(Ok(())) };
-        let found = self.answer(link, line, bytes.len(), *timeout, |_, frame| answer.fits(frame)).await?;
-        if found.is_some() {
-            return Ok(Ok(()));
-        }
-        line.status.timeouts.add(1);
-        let timeout = Span(*timeout);
-        let why = format!("{output}: sent, and not confirmed by `answer` within {timeout}");
-        Ok(Err(DeliveryError::Unknown(why)))
-    }
-
     /// Asks a device.
     async fn poll(&mut self, link: &mut Link, line: &Line, poll: usize) -> Result<(), String> {
         let Some((request, timeout)) = self.streams.request(poll) else { return Ok(()) };
-        if !self.streams.is_to_be_asked(poll, Instant::now()) {
-            return Ok(());
-        }
         let asked = self.streams.rows.asked();
+        let heard = link.framer().tally().bytes;
         let answer = self.ask(link, line, poll, &request, timeout).await;
         let now = Instant::now();
         match answer {
@@ -192,13 +287,18 @@ impl Station {
             Ok(None) => {
                 self.silent = self.silent.saturating_add(1);
                 line.status.timeouts.add(1);
+                link.pace.unanswered(now, timeout, Owed::Poll(poll));
                 self.streams.settle(poll, false, now);
-                let fault = format!("no answer within {}", Span(timeout));
+                let others = if link.framer().tally().bytes > heard { ", though bytes came" } else { "" };
+                let fault = format!("no answer within {}{others}", Span(timeout));
                 self.streams.finish(poll, Err(&fault), now);
-                let is_network = matches!(self.dial.place(), Place::Tcp(_) | Place::Rfc2217(_));
-                if is_network && self.silent >= HOPELESS {
-                    let reason = format!("nobody has answered the last {} requests", self.silent);
-                    return Err(reason);
+                if is_network(link.place()) && self.silent >= HOPELESS {
+                    let reason = match self.useless {
+                        Some(_) => line.status.trouble(),
+                        None => None,
+                    };
+                    let silent = || format!("nobody has answered the last {} requests", self.silent);
+                    return Err(reason.unwrap_or_else(silent));
                 }
             }
             Err(reason) => {
@@ -217,32 +317,10 @@ impl Station {
         request: &[u8],
         timeout: Duration,
     ) -> Result<Option<Vec<u8>>, String> {
-        self.rest(link, line).await?;
+        link.begin_exchange();
+        link.pace.rested();
         link.send(request).await?;
         self.answer(link, line, request.len(), timeout, |streams, frame| streams.answers(poll, frame)).await
-    }
-
-    /// Waits until the line may be used: for the pause between requests and, after one that was not answered,
-    /// until it is silent, since a late answer would be taken for the next. What has come is read before
-    /// anything is sent.
-    async fn rest(&mut self, link: &mut Link, line: &Line) -> Result<(), String> {
-        let (given_up, silence) = link.dirty.take().unwrap_or((link.last, Duration::ZERO));
-        let limit = Instant::now() + (silence * LONGEST_REST).max(self.pause);
-        loop {
-            self.dispatch(link);
-            // The request was before that: it is no sign of life.
-            let until = link.last.max(given_up) + silence.max(self.pause);
-            tokio::select! {
-                biased;
-                heard = link.listen() => heard?,
-                () = sleep_until(until.min(limit)) => return Ok(()),
-                () = line.grace() => return Err("the box stops".into()),
-            }
-            if limit <= Instant::now() {
-                self.dispatch(link);
-                return Ok(());
-            }
-        }
     }
 
     /// The frame that answers what was sent; none: it did not come in time. What else comes is handed out.
@@ -264,18 +342,16 @@ impl Station {
             let answer = place.and_then(|place| link.frames.remove(place));
             self.dispatch(link);
             if answer.is_some() {
+                link.pace.used(Instant::now());
                 return Ok(answer);
             }
             if link.framer().waiting() > 0 {
-                deadline = deadline.max(link.last + timeout).min(limit);
+                deadline = deadline.max(link.pace.last_heard() + timeout).min(limit);
             }
             tokio::select! {
                 biased;
                 heard = link.listen() => heard?,
-                () = sleep_until(deadline) => {
-                    link.dirty = Some((Instant::now(), timeout));
-                    return Ok(None);
-                }
+                () = sleep_until(deadline) => return Ok(None),
                 () = line.grace() => return Err("the box stops".into()),
             }
         }
@@ -287,5 +363,23 @@ async fn asked(asked: &mut watch::Receiver<i64>) -> i64 {
     match asked.changed().await {
         Ok(()) => *asked.borrow_and_update(),
         Err(_) => pending().await,
+    }
+}
+
+const MUTE: &str = "no byte has come since it was opened, and requests are not answered";
+
+const FRAMELESS: &str = "bytes come, and no frame";
+
+fn is_network(place: &Place) -> bool {
+    matches!(place, Place::Tcp(_) | Place::Rfc2217(_))
+}
+
+/// Why nothing at all may come from a port.
+fn mute_because(place: &Place) -> &'static str {
+    if is_network(place) {
+        "has the server another client (many give a port's bytes to one), or is the device off, or its cable \
+        out?"
+    } else {
+        "is the device off, are RX and TX crossed, or does it want another baud rate?"
     }
 }

@@ -4,14 +4,24 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::framing::{Framer, SETTLED};
+use super::pace::Pace;
 use crate::port::{Place, Wire};
 
 /// A driver that does not take bytes for so long is held back by the device, or stuck.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where devices only answer, the line is silent as soon as what was on its way has come: adapters and serial
+/// servers keep bytes for some tens of milliseconds.
+const ARRIVED: Duration = Duration::from_millis(100);
+
+/// A frame that does not go on for so long is not waited for.
+const FRAME_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bytes that are read at once: what a terminal's buffer has.
 const READ: usize = 4096;
@@ -28,10 +38,32 @@ pub(super) struct Link {
     /// What the adapter will hear of what was sent, if it hears that.
     echo: Option<VecDeque<u8>>,
     byte: Duration,
-    /// when the last byte came or was sent
-    pub(super) last: Instant,
-    /// When an answer was given up, and for how long the line has to be silent then: it may come late.
-    pub(super) dirty: Option<(Instant, Duration)>,
+    pub(super) pace: Pace,
+    pub(super) opened: Instant,
+}
+
+/// How a line is used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usage {
+    /// whether the adapter hears what it sends
+    pub(super) echo: bool,
+    /// `pause_between_requests`
+    pub(super) pause: Option<Duration>,
+    /// whether devices speak that nobody has asked
+    pub(super) unasked: bool,
+}
+
+/// Bytes were not sent, or not all of them.
+pub(super) struct Unsent {
+    pub(super) reason: String,
+    /// whether some of them may be on their way
+    pub(super) is_begun: bool,
+}
+
+impl From<Unsent> for String {
+    fn from(unsent: Unsent) -> Self {
+        unsent.reason
+    }
 }
 
 /// Writes what there is room for; when nothing is left, waits until it is under way.
@@ -40,10 +72,13 @@ async fn write_some(writer: &mut WriteHalf<Wire>, rest: &[u8]) -> io::Result<usi
 }
 
 impl Link {
-    pub(super) fn new(wire: Wire, place: Place, mut framer: Framer, byte: Duration, echo: bool) -> Self {
+    /// A line that was just opened. `byte`: what one takes.
+    pub(super) fn new(wire: Wire, place: Place, mut framer: Framer, byte: Duration, usage: Usage) -> Self {
         let (reader, writer) = split(wire);
         let now = Instant::now();
-        framer.opened(now);
+        let Usage { echo, pause, unasked } = usage;
+        let settled = if unasked { SETTLED } else { ARRIVED };
+        framer.opened(now, settled);
         Self {
             reader,
             writer,
@@ -53,11 +88,43 @@ impl Link {
             frames: VecDeque::new(),
             echo: echo.then(VecDeque::new),
             byte,
-            last: now,
-            // What is asked before it is known that nobody talks gets an answer whose beginning may be
-            // another's end.
-            dirty: Some((Instant::now(), SETTLED)),
+            pace: Pace::new(pause, now, settled),
+            opened: now,
         }
+    }
+
+    /// Takes what has come by now, so that it is no answer to what is asked then.
+    ///
+    /// # Errors
+    /// In words for the user, when the line is lost.
+    pub(super) async fn drain(&mut self) -> Result<(), String> {
+        // Lets the runtime see what is there.
+        yield_now().await;
+        while let Some(heard) = self.listen().now_or_never() {
+            heard?;
+            // The frames of one that never stops are taken out in between.
+            if self.frames.len() > READ {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Until when a frame that is under way is waited for.
+    pub(super) fn frame_until(&self) -> Option<Instant> {
+        let until = || self.framer.due().unwrap_or(self.pace.last_heard() + FRAME_PAUSE);
+        (self.framer.waiting() > 0).then(until)
+    }
+
+    /// A request goes out: what there is of a frame is no part of its answer.
+    pub(super) fn begin_exchange(&mut self) {
+        if self.framer.waiting() > 0 {
+            self.framer.give_up(Instant::now(), FRAME_PAUSE);
+        }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     pub(super) fn framer(&mut self) -> &mut Framer {
@@ -90,7 +157,7 @@ impl Link {
     ///
     /// # Errors
     /// In words for the user, when the line is lost.
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Unsent> {
         let deadline = Instant::now() + WRITE_PATIENCE + 2 * self.time_of(bytes.len());
         if let Some(echo) = &mut self.echo {
             echo.clear();
@@ -101,19 +168,23 @@ impl Link {
             let rest = bytes.get(sent..).unwrap_or_default();
             tokio::select! {
                 biased;
-                read = self.reader.read(&mut self.buffer) => self.take(read)?,
+                read = self.reader.read(&mut self.buffer) => {
+                    self.take(read).map_err(|reason| Unsent { reason, is_begun: sent > 0 })?;
+                }
                 wrote = write_some(&mut self.writer, rest) => {
-                    sent += wrote.map_err(|error| self.gone(&error))?;
+                    sent += wrote
+                        .map_err(|error| Unsent { reason: self.gone(&error), is_begun: sent > 0 })?;
                     if rest.is_empty() {
-                        self.last = Instant::now();
+                        self.pace.used(Instant::now());
                         return Ok(());
                     }
                 }
                 () = sleep_until(deadline) => {
-                    return Err(format!(
+                    let reason = format!(
                         "{}: bytes cannot be sent: does the device hold the line back (`flow_control`)?",
                         self.place
-                    ));
+                    );
+                    return Err(Unsent { reason, is_begun: sent > 0 });
                 }
             }
         }
@@ -136,9 +207,10 @@ impl Link {
                 bytes = rest;
             }
         }
-        self.last = Instant::now();
+        let now = Instant::now();
+        self.pace.heard(now);
         let frames = &mut self.frames;
-        self.framer.push(bytes, self.last, &mut |frame| frames.push_back(frame.to_vec()));
+        self.framer.push(bytes, now, &mut |frame| frames.push_back(frame.to_vec()));
         Ok(())
     }
 

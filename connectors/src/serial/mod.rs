@@ -4,7 +4,7 @@
 //! is counted and never read. Rows are not acknowledged, since a device has nothing to send again. A request
 //! is answered by the frame that fits its stream and comes in time; after one that was not, the line has to
 //! be silent before it is asked again, so that a late answer is not taken for the next. A write is confirmed
-//! by the driver or, with `answer`, by the device, and is never sent twice.
+//! by the driver or, with `answer`, by the device, and is never sent twice, nor late (`write_within`).
 //!
 //! Read [`config`] for what users write, [`framing`] for how bytes become frames, `telegram` for how rows
 //! become bytes, then `line` for the task that owns the port. [`commission`] is the same for somebody who
@@ -17,6 +17,7 @@ pub mod escapes;
 pub mod framing;
 mod line;
 mod link;
+mod pace;
 mod sink;
 mod streams;
 pub mod telegram;
@@ -40,6 +41,7 @@ use crate::table::Problem;
 use crate::{Inlet, Sink};
 use framing::Framer;
 use line::Station;
+use link::Usage;
 use sink::Telegrams;
 use streams::{Stream, Streams};
 
@@ -65,7 +67,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         let decoding = Decoding::new(stream.into(), decoder, Arc::clone(&intake), Arc::clone(&status));
         all.push(Stream::new(stream, frames, decoding, intake));
     }
-    let (line_tx, waiting) = Waiting::new();
+    let (line_tx, waiting) = Waiting::new(&status);
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, telegram) in outputs {
         let OutputKind::Serial(telegram) = telegram else { continue };
@@ -77,18 +79,18 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
             answer: telegram.answer.clone(),
             timeout: telegram.timeout.0,
         };
-        let sink = RowSink { output: output.into(), encode, line: line_tx.clone() };
+        let (line, within) = (line_tx.clone(), telegram.write_within.0);
+        let sink = RowSink { output: output.into(), encode, line, within };
         sinks.insert(output.to_owned(), Box::new(sink));
     }
-    let protocol = Station {
-        dial,
-        framer,
-        streams: Streams::new(name, all, config.park, clock, Arc::clone(&status)),
-        pause: config.pause_between_requests.0,
+    let streams = Streams::new(name, all, config.park, clock, Arc::clone(&status));
+    let usage = Usage {
         echo: config.echo,
-        asked: Inlet::nowhere().asked,
-        silent: 0,
+        pause: config.pause_between_requests.map(|pause| pause.0),
+        unasked: streams.any_unasked(),
     };
+    let protocol =
+        Station { dial, framer, streams, usage, asked: Inlet::nowhere().asked, silent: 0, useless: None };
     let line = Line::new(name, &config.backoff, waiting, status);
     let source = Box::new(Task { line, protocol, span: info_span!("serial", connection = name) });
     Ok(Opened { source, sinks })

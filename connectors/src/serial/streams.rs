@@ -41,9 +41,14 @@ impl Stream {
         if self.intake.malformed.get() > malformed {
             return self.is_bad("the frame could not be read", Quality::Bad, now_ns);
         }
-        let verdict = match self.intake.misfits.get() - misfits {
+        let misfits = usize::try_from(self.intake.misfits.get() - misfits).unwrap_or(usize::MAX);
+        let is_useless = self.config.payload.fields.as_ref().is_some_and(|all| misfits >= rows * all.len());
+        let verdict = match misfits {
             0 => (Quality::Good, None),
-            count => (Quality::Uncertain, Some(format!("values that do not fit their columns: {count}"))),
+            count => {
+                let quality = if is_useless { Quality::Bad } else { Quality::Uncertain };
+                (quality, Some(format!("values that do not fit their columns: {count}")))
+            }
         };
         if self.config.quality {
             self.verdicts.extend(std::iter::repeat_n(verdict, rows));
@@ -95,6 +100,8 @@ pub(super) struct Streams {
     clock: Arc<dyn Clock>,
     status: Arc<LineStatus>,
     counts: Counts,
+    /// bytes since the last frame
+    unframed: Arc<Counter>,
     told: Tally,
     skipped: Sampler,
     unclaimed: Sampler,
@@ -130,6 +137,7 @@ impl Streams {
             let is_needed = config.poll.is_none() || limit.is_some();
             is_needed.then(|| Silence::new(Arc::clone(name), "nothing has come".into(), limit, &status))
         });
+        let unframed = status.gauge("bytes_since_frame");
         let counts = Counts {
             strays: status.counter("strays"),
             unclaimed: status.counter("unclaimed"),
@@ -147,6 +155,7 @@ impl Streams {
             clock,
             status,
             counts,
+            unframed,
             told: Tally::default(),
             skipped: Sampler::default(),
             unclaimed: Sampler::default(),
@@ -167,10 +176,18 @@ impl Streams {
 
     /// When something is due: a poll, or that a stream is stale.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        if !self.rows.is_open() {
-            return None;
-        }
-        self.polls.next_due().into_iter().chain(self.silences.iter().flatten().filter_map(Silence::due)).min()
+        let polls = self.polls.next_due().filter(|_| self.rows.is_open());
+        polls.into_iter().chain(self.next_stale()).min()
+    }
+
+    /// When a stream becomes stale.
+    pub(super) fn next_stale(&self) -> Option<Instant> {
+        self.silences.iter().flatten().filter_map(Silence::due).min().filter(|_| self.rows.is_open())
+    }
+
+    /// When a poll was, or is, due.
+    pub(super) fn due_since(&self, poll: usize) -> Option<Instant> {
+        self.polls.due_since(poll)
     }
 
     /// The poll that has been due for longest: its place among the polls.
@@ -187,6 +204,11 @@ impl Streams {
     /// Whether a frame may be the answer to a poll.
     pub(super) fn answers(&self, poll: usize, frame: &[u8]) -> bool {
         self.config(poll).is_some_and(|config| config.fits(frame))
+    }
+
+    /// Whether the frames of a poll can be told from others by what is in them.
+    pub(super) fn is_selective(&self, poll: usize) -> bool {
+        self.config(poll).is_some_and(StreamConfig::is_selective)
     }
 
     fn config(&self, poll: usize) -> Option<&StreamConfig> {
@@ -298,6 +320,7 @@ impl Streams {
         self.counts.resyncs.add(now.resyncs.saturating_sub(told.resyncs));
         self.counts.mismatches.add(now.mismatches.saturating_sub(told.mismatches));
         self.counts.too_long.add(now.too_long.saturating_sub(told.too_long));
+        self.unframed.set(framer.unframed().map_or(0, |unframed| unframed.count));
         let Some(skipped) = framer.take_skipped() else { return };
         let why = skipped.why.map_or("", Why::as_str);
         let bytes = dump(&skipped.sample);

@@ -166,7 +166,7 @@ async fn a_write_goes_out_before_the_next_request_of_a_poll() {
     assert_eq!(device.request().await.1, [3, 0, 0, 0, 1]);
     let mut sink = rig.sinks.remove("o").unwrap();
     let row = batch(&json!({ "run": true }));
-    let writing = tokio::spawn(async move { sink.deliver(Writes { rows: &row, causes: &[] }).await });
+    let writing = tokio::spawn(async move { sink.deliver(Writes { rows: &row, causes: &[], now: 0 }).await });
     // It is the runtime's only thread, so that the writer has its turn.
     tokio::task::yield_now().await;
     drop(hold);

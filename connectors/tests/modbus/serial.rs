@@ -96,3 +96,28 @@ async fn settings_that_a_port_does_not_take_are_named_unless_nobody_wants_to_kno
     assert_eq!(lax.row().await["a"], 7);
     lax.end().await;
 }
+
+#[tokio::test]
+async fn a_write_that_the_line_has_kept_waiting_for_too_long_is_not_sent() {
+    let cable = SerialCable::plug().await;
+    let port = serial2::SerialPort::open(cable.far(), 115_200).unwrap();
+    // Nobody answers, so that the line rests for a timeout after each request.
+    let stream = json!({ "timeout": "400ms", "fields": { "a": { "holding": 7, "type": "uint16" } } });
+    let output = json!({ "write_within": "100ms", "fields": { "run": { "coil": 1 } } });
+    let mut rig = line(&cable.near())
+        .set("retries", json!(0))
+        .set("park", json!({ "after": 1000 }))
+        .stream("s", stream)
+        .output("pump", output)
+        .run();
+    let mut asked = [0; 8];
+    tokio::task::spawn_blocking(move || port.read_exact(&mut asked).map(|()| asked[1]))
+        .await
+        .unwrap()
+        .unwrap();
+    let error = rig.write("pump", &json!({ "run": true })).await.unwrap_err();
+    let why = "it could not be sent within 100ms (`write_within`), and is not sent late";
+    assert_eq!(error, tidegate_connectors::DeliveryError::Transient(why.into()));
+    assert_eq!(rig.status.count("late_writes"), 1);
+    rig.end().await;
+}

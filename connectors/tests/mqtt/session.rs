@@ -125,5 +125,5 @@ pub(crate) fn texts(rows: &RecordBatch, column: &str) -> Vec<String> {
 
 /// Writes of which the far side is told no cause.
 pub(crate) fn uncaused(rows: &RecordBatch) -> Writes<'_> {
-    Writes { rows, causes: &[] }
+    Writes { rows, causes: &[], now: 0 }
 }

@@ -367,7 +367,7 @@ impl Rig {
 /// Writes one row.
 pub(crate) async fn write(sink: &mut dyn Sink, row: &Value) -> Result<(), DeliveryError> {
     let batch = batch(row);
-    let delivery = timeout(PATIENCE, sink.deliver(Writes { rows: &batch, causes: &[] }));
+    let delivery = timeout(PATIENCE, sink.deliver(Writes { rows: &batch, causes: &[], now: 0 }));
     let Delivery { written, mut failures } = delivery.await.expect("a write ends");
     assert_eq!(written + failures.len(), 1);
     failures.pop().map_or(Ok(()), |(_, error)| Err(error))

@@ -107,7 +107,7 @@ async fn silence_ends_frames_of_a_real_port() {
     let mut device = Device::at(&cable.far());
     let frame = json!({ "gap": "100ms" });
     let stream = json!({
-        "format": "raw", "fields": { "text": "utf8" }, "quality": true, "stale_after": "300ms",
+        "format": "raw", "fields": { "text": "utf8" }, "quality": true, "stale_after": "1200ms",
     });
     let mut rig = Setup::serial(json!({ "device": cable.near(), "baud": 9600, "frame": frame }))
         .stream("s", stream)

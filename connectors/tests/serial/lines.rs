@@ -174,6 +174,29 @@ async fn a_write_that_the_device_does_not_confirm_has_failed() {
 }
 
 #[tokio::test]
+async fn a_float_that_is_infinite_is_bad_and_says_why() {
+    let cable = SerialCable::plug().await;
+    let mut device = Device::at(&cable.far());
+    let flow = json!({ "flow": { "at": 0, "type": "float32" } });
+    let poll = json!({ "send": "P\\r\\n", "every": "20ms" });
+    let stream = json!({ "format": "layout", "quality": true, "fields": flow, "poll": poll });
+    let mut rig =
+        line(&cable.near()).set("frame", json!({ "length": 4, "gap": "50ms" })).stream("s", stream).run();
+    for (bytes, flow, quality) in [
+        (1.5_f32.to_be_bytes(), json!(1.5), "good"),
+        ([0x7f, 0x80, 0, 0], Value::Null, "bad"),
+        ([0x7f, 0xc0, 0, 0], Value::Null, "bad"),
+    ] {
+        device.asked().await;
+        device.say(&bytes).await;
+        let row = rig.row().await;
+        assert_eq!((&row["flow"], &row["quality"]), (&flow, &json!(quality)), "{row:?}");
+        assert_eq!(row["fault"].is_null(), quality == "good");
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn a_stream_that_falls_silent_says_so_once() {
     let cable = SerialCable::plug().await;
     let mut scale = Device::at(&cable.far());

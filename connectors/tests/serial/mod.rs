@@ -6,6 +6,7 @@ mod frames;
 mod lines;
 mod modem;
 mod servers;
+mod timing;
 
 use serde_json::Value;
 use tidegate_connectors::connection::Kind;

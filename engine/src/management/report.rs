@@ -103,6 +103,8 @@ pub struct Connection {
     pub next_attempt_ms: Option<u64>,
     /// why it was down last
     pub last_error: Option<Noted>,
+    /// why it is of no use although it is up
+    pub trouble: Option<String>,
     /// devices that are left alone now, because they do not answer
     pub parked: Vec<String>,
 }
@@ -301,6 +303,9 @@ fn attention(report: &Report) -> Vec<String> {
     let down = report.connections.iter().filter(|line| !line.connected).map(down);
     let silent = report.connections.iter().filter(|line| line.connected && !line.parked.is_empty());
     let silent = silent.map(|line| format!("connection {}: {}", line.name, unanswered(&line.parked)));
+    let useless = report.connections.iter().filter_map(|line| {
+        line.trouble.as_ref().map(|trouble| format!("connection {} is of no use: {trouble}", line.name))
+    });
     let rules = report.rules.iter().flat_map(|rule| {
         let keeps =
             if rule.version.is_some() { "the version before runs on" } else { "the rule does not run" };
@@ -325,7 +330,7 @@ fn attention(report: &Report) -> Vec<String> {
     let Buffer { holds_up, disk_refuses, journal_broken_off, .. } = &report.buffer;
     let disk = if *journal_broken_off { Some(broken_off()) } else { disk_refuses.then(refuses) };
     let buffer = holds_up.then(full).into_iter().chain(disk).map(ToOwned::to_owned);
-    let lines = down.chain(silent).chain(away).chain(failing(report));
+    let lines = down.chain(useless).chain(silent).chain(away).chain(failing(report));
     holds.chain(buffer).chain(files(&report.about)).chain(rules.flatten()).chain(lines).collect()
 }
 
@@ -410,6 +415,7 @@ fn connection(name: String, line: &LineStatus) -> Connection {
         gauges: named(line.gauges()),
         next_attempt_ms: line.next_attempt().map(ms),
         last_error: line.last_error().map(noted),
+        trouble: line.trouble().filter(|_| line.is_connected()),
         parked: line.parked(),
     }
 }

@@ -46,7 +46,8 @@ impl OutputTask {
         loop {
             match self.next().await {
                 Event::Writes(handed) => {
-                    let writes = Writes { rows: &handed.batch, causes: &handed.causes };
+                    let now = self.time.now();
+                    let writes = Writes { rows: &handed.batch, causes: &handed.causes, now };
                     let delivery = self.sink.deliver(writes).await;
                     self.delivered(&handed, &delivery);
                 }

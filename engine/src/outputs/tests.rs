@@ -227,7 +227,7 @@ impl Sink for Points {
         Takes::Newest
     }
 
-    fn deliver<'a>(&'a mut self, Writes { rows, causes }: Writes<'a>) -> BoxFuture<'a, Delivery> {
+    fn deliver<'a>(&'a mut self, Writes { rows, causes, .. }: Writes<'a>) -> BoxFuture<'a, Delivery> {
         assert_eq!((rows.num_rows(), causes.len()), (1, 1));
         let columns = rows.schema_ref().fields().iter().zip(rows.columns());
         let said = columns.filter(|(_, column)| column.is_valid(0)).map(|(field, column)| {

@@ -87,6 +87,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
         if let Framing::Tcp(transactions) = &self.framing { transactions.next() } else { 0 }
     }
 
+    /// Waits until the line may be used. Not safe to cancel.
+    pub(super) async fn rest(&mut self) -> Result<(), Fault> {
+        if let Framing::Rtu(_) = self.framing {
+            self.settle().await?;
+        }
+        // A timer rounds up to its next millisecond, also where there is nothing to wait for.
+        if self.ready > Instant::now() {
+            sleep_until(self.ready).await;
+        }
+        Ok(())
+    }
+
     /// Sends a request and waits for its answer. Not safe to cancel.
     pub(super) async fn call(
         &mut self,
@@ -139,10 +151,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
 
     /// Sends a frame when the pauses are over, and what has come meanwhile is taken from the line.
     async fn send(&mut self, frame: &[u8], timeout: Duration) -> Result<(), Fault> {
-        // A timer rounds up to its next millisecond, also where there is nothing to wait for.
-        if self.ready > Instant::now() {
-            sleep_until(self.ready).await;
-        }
+        self.rest().await?;
         self.drain().await?;
         let sent = async {
             self.line.write_all(frame).await?;

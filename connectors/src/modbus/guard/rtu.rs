@@ -99,7 +99,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
         timeout: Duration,
         trusting: bool,
     ) -> Result<Option<Vec<u8>>, Fault> {
-        self.settle().await?;
         let wire_time = |bytes: usize| self.pace.byte * u32::try_from(bytes).unwrap_or(u32::MAX);
         let patience = timeout + wire_time(request.len() + expected.shortest() + 3);
         self.send(request, patience).await?;
@@ -163,7 +162,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
     }
 
     /// Waits until a line is silent on which a device may still be answering.
-    async fn settle(&mut self) -> Result<(), Fault> {
+    pub(super) async fn settle(&mut self) -> Result<(), Fault> {
         let Some(silence) = self.wire()?.dirty.take() else { return Ok(()) };
         let give_up = Instant::now() + BABBLE * silence;
         while self.hear(Instant::now() + silence).await? {

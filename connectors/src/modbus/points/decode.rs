@@ -29,10 +29,9 @@ impl Point {
             }
             Meaning::Float { width, scaling } => {
                 let content = width.float(number(registers, self.order));
-                if content.is_nan() {
-                    return Ok(Value::Null);
-                }
-                Ok(Value::Float(scaling.map_or(content, |scaling| scaling.apply(content))))
+                let value = scaling.map_or(content, |scaling| scaling.apply(content));
+                let wrong = if content.is_nan() { "it is not a number" } else { "it is infinite" };
+                if value.is_finite() { Ok(Value::Float(value)) } else { Err(wrong.into()) }
             }
             Meaning::Text => Ok(Value::Text(text(registers, self.order))),
         }

@@ -131,11 +131,17 @@ impl Checksum {
         frame.checked_sub(back)
     }
 
+    /// Where in a frame of this length what it covers ends; none: there is no room for it.
+    pub(super) fn end(&self, frame: usize, behind: usize) -> Option<usize> {
+        let place = self.place(frame, behind)?;
+        let end = place.checked_sub(self.skip)?;
+        (self.from <= end && place + self.written() <= frame).then_some(end)
+    }
+
     /// Where it begins, and with it what is in front of it that it does not cover, if it is right.
     #[must_use]
     pub fn check(&self, frame: &[u8], behind: usize) -> Option<usize> {
-        let place = self.place(frame.len(), behind)?;
-        let end = place.checked_sub(self.skip)?;
+        let (place, end) = (self.place(frame.len(), behind)?, self.end(frame.len(), behind)?);
         let covered = frame.get(self.from..end)?;
         let written = frame.get(place..place + self.written())?;
         let usual = if self.kind.is_little() && !self.ascii { ByteOrder::Little } else { ByteOrder::Big };

@@ -131,6 +131,16 @@ impl FrameConfig {
         usize::try_from(self.max.map_or(USUAL_MAX, |max| max.0)).unwrap_or(usize::MAX)
     }
 
+    /// Bytes that a stream finds in a frame at most.
+    #[must_use]
+    pub fn longest_content(&self) -> usize {
+        match (&self.length, &self.checksum) {
+            (Some(LengthConfig::Fixed(length)), Some(checksum)) => checksum.end(*length, 0).unwrap_or(0),
+            (Some(LengthConfig::Fixed(length)), None) => *length,
+            _ => self.max(),
+        }
+    }
+
     /// What is wrong with it; places are keys of this table.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
@@ -175,16 +185,14 @@ impl FrameConfig {
             problems.push(Problem::new(&["trailer"], "a trailer is what follows `end`, and there is none"));
         }
         if let (Some(checksum), None) = (&self.checksum, &problems.first()) {
-            problems.extend(checksum.at.filter(|at| *at >= 0).map(|_| {
-                Problem::new(
-                    &["checksum", "at"],
-                    "`at` counts from the end of the frame: write -2 or the like",
-                )
-            }));
+            problems.extend(checksum_problem(checksum));
         }
         match &self.length {
             Some(LengthConfig::Fixed(length)) if *length == 0 || *length as u64 > max => {
                 problems.push(Problem::new(&["length"], format!("a length is from 1 to `max`, {max}")));
+            }
+            Some(LengthConfig::Fixed(length)) if problems.is_empty() => {
+                problems.extend(self.beyond(*length));
             }
             Some(LengthConfig::Prefix(prefix)) if (prefix.at + prefix.width.bytes()) as u64 > max => {
                 problems.push(Problem::new(&["length", "at"], "the length is behind the longest frame"));
@@ -201,6 +209,39 @@ impl FrameConfig {
         }
         problems
     }
+}
+
+impl FrameConfig {
+    /// What has no room in frames that are all so long.
+    fn beyond(&self, length: usize) -> Option<Problem> {
+        let start = self.start.as_ref().map_or(0, |start| start.0.len());
+        if start > length {
+            let what = format!("`start` has {start} bytes, and a frame {length}");
+            return Some(Problem::new(&["start"], what).help("correct one of them"));
+        }
+        let checksum = self.checksum.as_ref().filter(|checksum| checksum.end(length, 0).is_none())?;
+        let Checksum { from, skip, .. } = checksum;
+        let (written, last) = (checksum.written(), checksum.at.unwrap_or_default().unsigned_abs());
+        let place = if last == 0 { "at the end".to_owned() } else { format!("at the {last}. last byte") };
+        let what = format!(
+            "a frame of {length} bytes has no room for a checksum of {written} bytes {place} that covers what \
+            is in front of it from byte {from} on, up to {skip} bytes before it"
+        );
+        Some(Problem::new(&["checksum"], what).help("correct it, or `length`"))
+    }
+}
+
+fn checksum_problem(checksum: &Checksum) -> Option<Problem> {
+    let wrong = |what: String| Problem::new(&["checksum", "at"], what);
+    let at = checksum.at?;
+    if at >= 0 {
+        return Some(wrong("`at` counts from the end of the frame: write -2 or the like".into()));
+    }
+    let (behind, written) = (at.unsigned_abs() as usize, checksum.written());
+    (behind < written).then(|| {
+        wrong(format!("`at = {at}` is too close to the end for a checksum of {written} bytes"))
+            .help(format!("write at = -{written}, or less"))
+    })
 }
 
 /// The keys of a table.

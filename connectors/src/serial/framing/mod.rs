@@ -11,6 +11,7 @@ mod looks;
 mod stuffed;
 #[cfg(test)]
 mod tests;
+mod unframed;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -21,10 +22,10 @@ pub use checksum::{Checksum, Sum};
 pub use config::{Counts, FrameConfig, FrameKind, LengthConfig, PrefixConfig, Width};
 use looks::{Delimited, Length};
 use stuffed::Stuffing;
+pub use unframed::Unframed;
 
-/// A device that was silent for so long after its port was opened was not in the middle of a frame. USB
-/// adapters and serial servers keep bytes for some tens of milliseconds.
-pub const SETTLED: Duration = Duration::from_millis(100);
+/// A device that was silent for so long after its port was opened was not in the middle of a frame.
+pub const SETTLED: Duration = Duration::from_secs(1);
 
 /// Silence after which a frame by its length is given up, if nothing else is said: its length was none.
 const GIVEN_UP: Duration = Duration::from_secs(1);
@@ -44,12 +45,14 @@ pub struct Framer {
     seen: usize,
     /// Whether the next end is that of a frame whose beginning is not known.
     is_torn: bool,
-    opened: Option<Instant>,
+    /// when the line was opened, and how long it has to be silent then until a frame can begin
+    opened: Option<(Instant, Duration)>,
     last: Option<Instant>,
     /// a frame without its stuffing
     scratch: Vec<u8>,
     tally: Tally,
     skipped: Skipped,
+    unframed: Option<Unframed>,
 }
 
 /// What became of bytes.
@@ -197,18 +200,30 @@ impl Framer {
             scratch: Vec::new(),
             tally: Tally::default(),
             skipped: Skipped::default(),
+            unframed: None,
         })
     }
 
-    /// The line was opened: what had come before is of no use, and a frame may be under way.
-    pub fn opened(&mut self, now: Instant) {
-        let left = self.buffer.len();
-        self.skip(left, Why::Unfinished);
+    /// The line was opened: what had come before is of no use, and a frame may be under way, unless the line
+    /// is silent for `settled` before the first byte.
+    pub fn opened(&mut self, now: Instant, settled: Duration) {
+        self.skip_rest();
+        self.is_torn = true;
+        self.opened = Some((now, settled));
+        self.last = None;
+        self.unframed = None;
+    }
+
+    /// What waits does not go on; it may all the same, if the last byte came less than `pause` ago.
+    pub fn give_up(&mut self, now: Instant, pause: Duration) {
+        self.skip_rest();
+        self.is_torn = self.last.is_some_and(|last| now < last + pause);
+    }
+
+    fn skip_rest(&mut self) {
+        self.skip_at(0, self.buffer.len(), Why::Unfinished);
         self.buffer.clear();
         self.seen = 0;
-        self.is_torn = true;
-        self.opened = Some(now);
-        self.last = None;
     }
 
     /// Takes bytes that came at `now`, and gives the content of each frame to `each`.
@@ -219,11 +234,12 @@ impl Framer {
         if self.due().is_some_and(|due| due <= now) {
             self.silence(now, each);
         }
-        if self.last.is_none() && self.opened.is_none_or(|opened| now >= opened + SETTLED) {
+        if self.last.is_none() && self.opened.is_none_or(|(opened, settled)| now >= opened + settled) {
             self.is_torn = false;
         }
         self.last = Some(now);
         self.tally.bytes += bytes.len() as u64;
+        self.unframed.get_or_insert_with(|| Unframed::since(now)).add(bytes, now);
         for piece in bytes.chunks(self.max.max(256)) {
             self.buffer.extend_from_slice(piece);
             self.look(false, each);
@@ -269,6 +285,29 @@ impl Framer {
         (self.skipped.count > 0).then(|| std::mem::take(&mut self.skipped))
     }
 
+    /// What has come since the last frame; none: nothing, or no more than the beginning of the next.
+    #[must_use]
+    pub fn unframed(&self) -> Option<&Unframed> {
+        self.unframed.as_ref()
+    }
+
+    /// Whether what comes does not become frames: for `patience` or longer there was none, and it was more
+    /// than one frame.
+    #[must_use]
+    pub fn is_lost(&self, now: Instant, patience: Duration) -> bool {
+        self.unframed.as_ref().is_some_and(|unframed| {
+            let is_more = unframed.pauses >= 2 || unframed.count > self.max as u64;
+            unframed.since + patience <= now && is_more
+        })
+    }
+
+    /// Why what comes is no frame, as far as it shows.
+    #[must_use]
+    pub fn probable_cause(&self) -> String {
+        let seen = self.unframed.as_ref().map(Unframed::newest).unwrap_or_default();
+        unframed::probable_cause(&self.kind, seen)
+    }
+
     fn look(&mut self, is_silent: bool, each: &mut impl FnMut(&[u8])) {
         let mut from = 0;
         loop {
@@ -312,6 +351,7 @@ impl Framer {
                     (self.is_torn, self.seen) = (false, 0);
                 }
                 Look::Frame(count, content) => {
+                    self.unframed = None;
                     self.tally.frames += 1;
                     self.tally.framed += count as u64;
                     let content = match content {

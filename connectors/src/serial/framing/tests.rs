@@ -22,8 +22,8 @@ fn frames(config: Value, bytes: &[u8]) -> Vec<Vec<u8>> {
 fn tallied(config: Value, bytes: &[u8], cut: usize) -> (Vec<Vec<u8>>, Tally) {
     let mut framer = framer(config);
     let start = Instant::now();
-    framer.opened(start);
-    let (mut frames, mut now) = (Vec::new(), ms(start, 200));
+    framer.opened(start, SETTLED);
+    let (mut frames, mut now) = (Vec::new(), start + SETTLED);
     for piece in bytes.chunks(cut) {
         framer.push(piece, now, &mut |frame| frames.push(frame.to_vec()));
         now = ms(now, 1);
@@ -54,15 +54,16 @@ fn what_was_under_way_when_the_port_was_opened_is_no_frame() {
     let mut framer = framer(json!({ "end": "\n" }));
     let start = Instant::now();
     let mut frames = Vec::new();
-    framer.opened(start);
-    framer.push(b"2.5\n12.5\n", ms(start, 20), &mut |frame| frames.push(frame.to_vec()));
+    framer.opened(start, SETTLED);
+    framer.push(b"2.", ms(start, 20), &mut |_| panic!("it has no end"));
+    framer.push(b"5\n12.5\n", ms(start, 900), &mut |frame| frames.push(frame.to_vec()));
     assert_eq!(text(&frames), ["12.5"], "it may have been 12.5");
     assert_eq!(
         framer.take_skipped().unwrap(),
         Skipped { count: 4, sample: b"2.5\n".to_vec(), why: Some(Why::Torn) }
     );
-    framer.opened(start);
-    framer.push(b"2.5\n", ms(start, 500), &mut |frame| frames.push(frame.to_vec()));
+    framer.opened(start, SETTLED);
+    framer.push(b"2.5\n", start + SETTLED, &mut |frame| frames.push(frame.to_vec()));
     assert_eq!(text(&frames), ["12.5", "2.5"], "the device was silent");
 }
 
@@ -292,7 +293,7 @@ fn a_minute_at_full_rate_is_accounted_for() {
     let config = json!({ "start": "\\x7e", "length": { "at": 1 }, "checksum": "crc16_ccitt" });
     let mut framer = framer(config);
     let start = Instant::now();
-    framer.opened(start);
+    framer.opened(start, SETTLED);
     let mut bytes = Vec::new();
     let (mut sent, mut damaged) = (0_u64, 0_u64);
     while bytes.len() < 60 * 11_520 {
@@ -382,4 +383,51 @@ proptest! {
             );
         }
     }
+}
+
+#[test]
+fn what_is_given_up_is_no_part_of_what_comes_then() {
+    let mut framer = framer(json!({ "end": "\n" }));
+    let pause = Duration::from_millis(100);
+    let start = Instant::now();
+    let mut frames = Vec::new();
+    framer.push(b"12", start, &mut |_| panic!("it has no end"));
+    framer.give_up(ms(start, 100), pause);
+    framer.push(b"34\n5", ms(start, 110), &mut |frame| frames.push(frame.to_vec()));
+    framer.give_up(ms(start, 120), pause);
+    framer.push(b"6\n78\n", ms(start, 130), &mut |frame| frames.push(frame.to_vec()));
+    assert_eq!(text(&frames), ["34", "78"], "a frame that may go on is skipped to its end");
+    assert_eq!(framer.tally().skipped, 5);
+}
+
+#[test]
+fn what_never_becomes_a_frame_is_found_out_with_its_probable_cause() {
+    let patience = Duration::from_secs(10);
+    let start = Instant::now();
+    for (config, line, words) in [
+        (json!({ "end": "\r\n" }), b"ST,1.5kg\r".as_slice(), r#"write end = "\r""#),
+        (json!({ "end": "\r\n" }), b"ST,1.5kg\n", r#"write end = "\n""#),
+        (json!({ "end": "\r" }), b"ST,1.5kg\n", r#"write end = "\n""#),
+        (json!({ "start": "\\x02", "end": "\\x03" }), b"ST,1.5kg\r\n", r#"`start`, "\x02", does not come"#),
+        (json!({ "start": "S", "end": "#" }), b"\xff\x53\x80\xf0\xfe\x80", "compare baud rate and parity"),
+        (json!("nmea"), b"ST,1.5kg\r\n", "the `$` of a sentence does not come"),
+    ] {
+        let mut framer = framer(config.clone());
+        for n in 0..40 {
+            assert_eq!(framer.is_lost(ms(start, 500 * n), patience), n >= 20, "{config} {n}");
+            framer.push(line, ms(start, 500 * n), &mut |_| panic!("{config}"));
+        }
+        let unframed = framer.unframed().unwrap();
+        assert_eq!((unframed.since, unframed.count, unframed.pauses), (start, 40 * line.len() as u64, 39));
+        assert!(unframed.newest().ends_with(line));
+        let cause = framer.probable_cause();
+        assert!(cause.contains(words), "{words}: {cause}");
+    }
+    // One frame may take long, and a byte of noise in front of it is no reason.
+    let mut framer = framer(json!({ "end": "\n" }));
+    framer.push(b"\0", start, &mut |_| panic!("it has no end"));
+    framer.push(b"2", ms(start, 60_000), &mut |_| panic!("it has no end"));
+    assert!(!framer.is_lost(ms(start, 60_000), patience));
+    framer.push(b"\n", ms(start, 60_001), &mut |_| {});
+    assert_eq!(framer.unframed(), None);
 }
