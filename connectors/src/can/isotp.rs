@@ -253,11 +253,11 @@ pub(super) fn read(name: &str, place: &BinaryField, answer: &[u8]) -> Result<Val
             (Scalar::Bool(on), _) => Ok(Value::Bool(on)),
             (Scalar::Int(number), _) => Ok(Value::Int(number)),
             (Scalar::Float(number), _) if number.is_finite() => Ok(Value::Float(number)),
+            (Scalar::Float(number), _) if number.is_nan() => Err("it is not a number".into()),
             (Scalar::Float(_), _) => Err("it is infinite".into()),
             (Scalar::Text(text), FieldType::Utf8) => Ok(Value::Text(text.to_owned())),
             (Scalar::Bytes(bytes), FieldType::Bytes) => Ok(Value::Bytes(bytes.to_vec())),
             (Scalar::Big(_), _) => Err("it is above the greatest int64".into()),
-            (Scalar::Null, _) => Err("it is not a number".into()),
             (other, wanted) => Err(format!("it is {other}, and not {wanted}")),
         };
     });
