@@ -81,6 +81,7 @@ pub(super) fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
 }
 
 /// `level` of rule.wit.
+#[allow(dead_code, reason = "wasmtime makes them of what plugins hand over")]
 #[derive(ComponentType, Lift, Debug, Clone, Copy)]
 #[component(enum)]
 #[repr(u8)]

@@ -222,7 +222,8 @@ impl Plugin {
                 let words = host.call.log.iter().rfind(|line| line.level == LogLevel::Error);
                 Failure::Again(match (&host.room.refused, words) {
                     (Some(refused), _) => format!("{refused}{place}"),
-                    (None, Some(words)) => words.text.clone(),
+                    // Rust's panics have two lines: the place, and the words.
+                    (None, Some(words)) => shortened(&words.text.replace('\n', " ")),
                     (None, None) => format!("it gave up without a word{place}"),
                 })
             }

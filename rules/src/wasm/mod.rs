@@ -34,7 +34,7 @@ mod rule;
 mod runtime;
 #[cfg(feature = "wasm")]
 mod targets;
-#[cfg(all(test, feature = "wasm"))]
+#[cfg(all(test, feature = "wasm-compile"))]
 mod tests;
 
 #[cfg(feature = "wasm")]

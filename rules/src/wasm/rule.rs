@@ -110,7 +110,8 @@ impl WasmRule {
         out: &mut Emissions,
     ) -> Result<(), Stop> {
         let (bad_before, mut too_many) = (out.bad_rows, None);
-        let mut waiting = VecDeque::from([0..rows.len()]);
+        let mut waiting = VecDeque::new();
+        waiting.push_back(0..rows.len());
         while let Some(part) = waiting.pop_front() {
             if part.is_empty() {
                 continue;

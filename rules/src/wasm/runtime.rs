@@ -131,7 +131,7 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "wasm-compile"))]
 pub(super) fn interpreted() -> Runtime {
     #![allow(clippy::unwrap_used)]
     Runtime::interpreted(None).unwrap()

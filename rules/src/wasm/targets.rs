@@ -40,6 +40,13 @@ pub(super) struct Write {
     rows: RecordBatch,
 }
 
+/// Rows with the same columns for the same target.
+#[derive(Default)]
+struct Group {
+    seqs: Vec<u64>,
+    batches: Vec<RecordBatch>,
+}
+
 impl Targets {
     pub(super) fn new() -> Self {
         Self { targets: Vec::new(), catalog: Catalog::default() }
@@ -167,13 +174,13 @@ impl Targets {
     /// # Errors
     /// When Arrow refuses, which it has no reason to.
     pub(super) fn emit(&self, writes: Vec<Write>, out: &mut Emissions) -> Result<(), ArrowError> {
-        let mut groups: BTreeMap<(usize, Vec<u32>), (Vec<u64>, Vec<RecordBatch>)> = BTreeMap::new();
+        let mut groups: BTreeMap<(usize, Vec<u32>), Group> = BTreeMap::new();
         for Write { target, shape, seqs, rows } in writes {
             let group = groups.entry((target, shape)).or_default();
-            group.0.extend(seqs);
-            group.1.push(rows);
+            group.seqs.extend(seqs);
+            group.batches.push(rows);
         }
-        for ((target, _), (mut seqs, batches)) in groups {
+        for ((target, _), Group { mut seqs, batches }) in groups {
             let (Some(columns), Some(first)) = (self.targets.get(target), batches.first()) else { continue };
             let mut batch = match batches.as_slice() {
                 [one] => one.clone(),
