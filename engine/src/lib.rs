@@ -16,6 +16,7 @@
 //!   [`disk`] is a part of it, and [`machine`] is a box's.
 //! * [`status`]: what flows, for whoever looks; [`tap`]: rows as they pass. [`management`] answers who asks a
 //!   running box.
+//! * `plugin`: plugins as their authors have them.
 //! * [`cli`] is the command line, [`demo`] the demo plant.
 
 pub mod buffer;
@@ -29,6 +30,8 @@ pub mod error;
 pub mod machine;
 pub mod management;
 pub mod outputs;
+#[cfg(feature = "wasm")]
+pub mod plugin;
 pub mod preflight;
 pub mod replay;
 pub mod rules;

@@ -35,6 +35,8 @@ fn execute(command: Command, log: Option<Arc<LogFilter>>) -> Result<(), Failure>
         Command::Reload(args) => ask::reload(args),
         Command::Log(args) => ask::log(args),
         Command::Buffer { command } => buffer(command),
+        #[cfg(feature = "wasm")]
+        Command::Plugin { command } => tidegate::cli::plugin::plugin(command),
         Command::Commission(command) => commission(command),
         Command::Schema => schema(),
         Command::Completions { shell } => completions(shell),

@@ -136,6 +136,13 @@ Without a level, the box logs again what it was started with.")]
         #[command(subcommand)]
         command: BufferCommand,
     },
+    /// Write plugins: rules in Rust and other languages
+    #[cfg(feature = "wasm")]
+    Plugin {
+        /// what to do
+        #[command(subcommand)]
+        command: super::plugin::PluginCommand,
+    },
     /// use a line by hand
     #[command(flatten)]
     Commission(commission::LineCommand),
@@ -462,7 +469,7 @@ fn parse_moment(text: &str) -> Result<i64, String> {
     })
 }
 
-fn parse_recording(text: &str) -> Result<Input, String> {
+pub(super) fn parse_recording(text: &str) -> Result<Input, String> {
     match text.split_once('=') {
         Some((stream, file)) if !stream.is_empty() && !file.is_empty() => {
             Ok(Input::Rows { stream: stream.into(), file: file.into() })

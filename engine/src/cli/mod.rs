@@ -10,6 +10,8 @@ pub mod check;
 pub mod commission;
 pub mod explain;
 pub mod logging;
+#[cfg(feature = "wasm")]
+pub mod plugin;
 mod progress;
 mod render;
 pub mod replay;

@@ -4,6 +4,7 @@
 //! * [`lines`]: a file, line by line; [`rows`] (with [`csv_rows`]): recorded rows ([`fault`]: or why not);
 //!   [`messages`]: recorded messages, decoded as a box decodes them; [`recording`]: one or the other; [`chunk`]:
 //!   what both give.
+//! * [`recorded`]: all rows at once.
 //! * [`results`]: what rules wrote; [`causes`]: what led to it; [`tally`]: what was read.
 //!
 //! Several inputs are merged by time; within one input, rows stay in the order of the file. At the end the
@@ -15,6 +16,7 @@ mod csv_rows;
 mod fault;
 mod lines;
 mod messages;
+pub mod recorded;
 mod recording;
 mod results;
 mod rows;
@@ -120,7 +122,7 @@ impl From<Diagnostic> for ReplayError {
 /// # Errors
 /// When a rule or a recording is wrong, or the results cannot be written.
 pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
-    let mut recordings = open(request)?;
+    let mut recordings = open(request.config, request.inputs).map_err(ReplayError::Refused)?;
     let inferred = columns(&mut recordings)?;
     let status = Arc::new(Status::default());
     let known = |stream: &str| inferred.get(stream).cloned();
@@ -196,23 +198,23 @@ fn summarise_rules(status: &Status, results: &Results) {
     }
 }
 
-fn open(request: &Request<'_>) -> Result<Vec<Recording>, ReplayError> {
-    let mut recordings = Vec::with_capacity(request.inputs.len());
+fn open(config: &Config, inputs: &[Input]) -> Result<Vec<Recording>, Vec<Diagnostic>> {
+    let mut recordings = Vec::with_capacity(inputs.len());
     let mut wrong = Vec::new();
     let mut standard_inputs = 0;
-    for input in request.inputs {
+    for input in inputs {
         let (Input::Rows { file, .. } | Input::Messages { file, .. }) = input;
         standard_inputs += u32::from(lines::is_standard_input(file));
         if standard_inputs > 1 {
             wrong.push(Diagnostic::new("-", "standard input can be only one of the recordings"));
             break;
         }
-        match open_one(input, request.config) {
+        match open_one(input, config) {
             Ok(source) => recordings.push(Recording::new(source)),
             Err(diagnostic) => wrong.push(diagnostic),
         }
     }
-    if wrong.is_empty() { Ok(recordings) } else { Err(ReplayError::Refused(wrong)) }
+    if wrong.is_empty() { Ok(recordings) } else { Err(wrong) }
 }
 
 fn open_one(input: &Input, config: &Config) -> Result<Source, Diagnostic> {

@@ -42,7 +42,7 @@ pub(super) struct Host {
 /// What a call may do, and what it has done so far.
 #[derive(Default)]
 pub(super) struct Call {
-    /// the sequence's time; `None`: it is the call of `init`, which must do the same whenever it comes
+    /// the sequence's time; `None`: it is the call of `configure`, which must do the same whenever it comes
     now: Option<i64>,
     /// the numbers of its rows
     seqs: Option<Seqs>,
@@ -99,9 +99,10 @@ enum Level {
 
 impl Host {
     fn now(&self) -> Answer<i64> {
-        self.call
-            .now
-            .map_or_else(|| refuse("it asked for the time in `init`, which must do the same at any time"), Ok)
+        self.call.now.map_or_else(
+            || refuse("it asked for the time in `configure`, which must do the same at any time"),
+            Ok,
+        )
     }
 
     fn get(&self, key: &str) -> Option<Vec<u8>> {
@@ -202,7 +203,7 @@ impl Host {
     fn check_not_init(&self, what: &str) -> Answer<()> {
         match self.call.now {
             Some(_) => Ok(()),
-            None => refuse(format!("`init` cannot {what}")),
+            None => refuse(format!("`configure` cannot {what}")),
         }
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn prepare(runtime: &'static Runtime, component: &Component) -> Resul
             None => return Err(format!("it asks for `{import}`, and plugins get `{INTERFACE}` only")),
         }
     }
-    for export in ["config-schema", "init", "on-batch", "on-timer"] {
+    for export in ["config-schema", "configure", "on-batch", "on-timer"] {
         if component.get_export_index(None, export).is_none() {
             return Err(format!(
                 "it has no function `{export}`: it was built for another world than {package}"
@@ -127,7 +127,7 @@ impl Plugin {
         let mut store = self.store(kept);
         self.allow(&mut store)?;
         let started = self.component.instantiate(&mut store).and_then(|instance| {
-            let init = instance.get_typed_func::<Init<'_>, (Answer,)>(&mut store, "init")?;
+            let init = instance.get_typed_func::<Init<'_>, (Answer,)>(&mut store, "configure")?;
             let on_batch = instance
                 .get_func(&mut store, "on-batch")
                 .ok_or_else(|| wasmtime::Error::msg("it has no function `on-batch`"))?;

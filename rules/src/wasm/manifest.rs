@@ -43,7 +43,7 @@ pub(super) struct Written {
 pub(super) struct Limits {
     /// of all its memories together
     pub memory: ByteSize,
-    /// steps that a row, a timer or `init` may take
+    /// steps that a row, a timer or `configure` may take
     pub fuel: u64,
     /// of all its tables together
     pub table_entries: usize,

@@ -80,7 +80,7 @@
     (data (i32.const 32) "\01\00\00\00\00\04\00\00\07\00\00\00")
     {{CODE}}
     (func (export "config-schema") (result i32) (i32.const 0))
-    (export "init" (func $init))
+    (export "configure" (func $init))
     (export "on-batch" (func $on_batch))
     (export "on-timer" (func $on_timer)))
   (core instance $plugin (instantiate $plugin
@@ -97,10 +97,10 @@
 
   (func (export "config-schema") (result string)
     (canon lift (core func $plugin "config-schema") (memory $memory)))
-  (func (export "init")
+  (func (export "configure")
     (param "config" string) (param "inputs" (list $table)) (param "targets" (list $table))
     (result (result (error string)))
-    (canon lift (core func $plugin "init") (memory $memory) (realloc $realloc) (post-return $reset)))
+    (canon lift (core func $plugin "configure") (memory $memory) (realloc $realloc) (post-return $reset)))
   (func (export "on-batch")
     (param "input" u32) (param "rows" u32) (param "columns" (list $column))
     (result (result (error string)))
