@@ -11,6 +11,7 @@
 //! * [`options`]: the options that rules of every language have.
 //! * [`index`]: which of many rules a batch concerns.
 //! * [`sql`]: SQL text -> logical plan -> stages that run on Arrow batches.
+//! * `rhai`: a script whose functions are called for rows and timers.
 //!
 //! A rule is a deterministic function of the rows it is handed: this crate has no clock, no file system, no
 //! network and no runtime.
@@ -23,11 +24,13 @@ mod fence;
 pub mod index;
 mod limit;
 pub mod options;
+#[cfg(feature = "rhai")]
+mod rhai;
 pub mod rule;
 pub mod source;
 pub mod sql;
 pub mod target;
-#[allow(dead_code)] // until the first language with timers
+#[cfg(feature = "rhai")]
 mod timers;
 mod types;
 
@@ -73,7 +76,19 @@ pub struct Compiled {
 pub fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, CompileError> {
     let Compiled { options, rule, warnings } = match source.language() {
         Language::Sql => sql::compile(file, source, catalog)?,
+        #[cfg(feature = "rhai")]
+        Language::Rhai => rhai::compile(file, source, catalog)?,
+        #[cfg(not(feature = "rhai"))]
+        Language::Rhai => return Err(left_out(file, "Rhai", "rhai")),
     };
     let rule = Box::new(limit::Limited::new(rule, &options));
     Ok(Compiled { options, rule, warnings })
+}
+
+/// The language of `file` is not part of this program.
+#[cfg(not(feature = "rhai"))]
+fn left_out(file: &str, language: &str, feature: &str) -> CompileError {
+    let help = format!("use a tidegate with its cargo feature `{feature}`, or write the rule in SQL");
+    let what = format!("this tidegate was built without {language}");
+    CompileError::Wrong(vec![Diagnostic::new(file, what).help(help)])
 }

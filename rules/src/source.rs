@@ -14,17 +14,20 @@ use tidegate_core::Diagnostic;
 pub enum Language {
     /// SQL:2016 for streams.
     Sql,
+    /// A script: <https://rhai.rs>.
+    Rhai,
 }
 
 impl Language {
     /// Each of them.
-    pub const ALL: [Self; 1] = [Self::Sql];
+    pub const ALL: [Self; 2] = [Self::Sql, Self::Rhai];
 
     /// How the names of its files end. Nothing else says what a file is written in.
     #[must_use]
     pub fn extension(self) -> &'static str {
         match self {
             Self::Sql => "sql",
+            Self::Rhai => "rhai",
         }
     }
 
@@ -39,7 +42,7 @@ impl Language {
     #[must_use]
     pub fn max_bytes(self) -> u64 {
         match self {
-            Self::Sql => 1 << 20,
+            Self::Sql | Self::Rhai => 1 << 20,
         }
     }
 }

@@ -17,6 +17,8 @@ mod over;
 mod patterns;
 mod patterns_oracle;
 mod refusals;
+#[cfg(feature = "rhai")]
+mod rhai;
 mod silence;
 mod state_limit;
 mod widening;
