@@ -11,8 +11,8 @@ use rhai::{Array, Dynamic, Map};
 
 use super::value::kind;
 
-/// As many as fit into the stack that scripts have, see `stack`.
-const DEPTH: usize = 20_000;
+/// More levels than lists and maps of a script can have.
+const DEPTH: usize = 12_000;
 
 const UNIT: u8 = 0;
 const FALSE: u8 = 1;

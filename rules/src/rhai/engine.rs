@@ -29,9 +29,10 @@ const FUNCTIONS: usize = 500;
 /// How many bytes a text may have, and those in a map or list together.
 pub(super) const STRING_SIZE: usize = 1 << 20;
 /// How many elements a list may have, those of lists in it counted as well.
-pub(super) const ARRAY_SIZE: usize = 10_000;
-/// How many entries a map may have, those of maps in it counted as well: the state of some thousand devices.
-pub(super) const MAP_SIZE: usize = 20_000;
+pub(super) const ARRAY_SIZE: usize = 5_000;
+/// How many entries a map may have, those of maps in it counted as well: the state of a thousand devices. It
+/// is also how deep one can be, and what Rhai does to one takes time with the square of that.
+pub(super) const MAP_SIZE: usize = 5_000;
 
 /// What a script that takes too long is stopped by.
 #[derive(Debug, Default, Clone)]

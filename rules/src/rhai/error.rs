@@ -200,7 +200,8 @@ pub(super) fn parse_error(file: &str, error: &ParseError) -> Diagnostic {
             format!("there is no variable `{name}`"),
             Some("a function sees its parameters, what it defines with `let`, and `const` at the top of the file".to_owned()),
         ),
-        ParseErrorType::Reserved(name) | ParseErrorType::BadInput(LexError::ImproperSymbol(name, _))
+        ParseErrorType::Reserved(name)
+        | ParseErrorType::BadInput(LexError::ImproperSymbol(name, _) | LexError::UnexpectedInput(name))
             if forbidden(name).is_some() =>
         {
             (format!("`{name}` is not for rules"), forbidden(name).map(str::to_owned))

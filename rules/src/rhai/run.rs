@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use rhai::{Caches, Dynamic, EvalContext, Scope};
+use rhai::{Caches, Dynamic, EvalAltResult, EvalContext, Expression, Scope};
 use tidegate_core::Rows as Numbered;
 
 use super::call::{Calls, TimerChange};
 use super::engine::Brake;
 use super::error::Failure;
 use super::row::{Row, Rows, View};
-use super::script::{Form, Script};
+use super::script::{Form, Handler, Handlers, Script};
 use super::stack;
 use super::state::{Life, State};
 use super::write::Written;
@@ -65,6 +65,14 @@ pub(super) struct Parts {
     pub is_deep: bool,
     pub calls: Calls,
     pub brake: Brake,
+}
+
+/// Why a call did not go well.
+enum Trouble {
+    /// it costs the row
+    Row(Failure),
+    /// it costs the rule
+    Rule(RuleError),
 }
 
 impl RhaiRule {
@@ -125,23 +133,24 @@ impl RhaiRule {
         let first = view.seq(0);
         self.start(first, when, out)?;
         self.fire(first, when, out)?;
-        if let Some(form) = self.script.handlers.on_row {
+        if let Some(handler) = &self.script.handlers.on_row {
+            let form = handler.form;
             for row in 0..view.len() {
                 self.at(view.seq(row), view.ts(row), 1, out)?;
-                let (value, state) = (Dynamic::from(Row::new(&view, row)), self.state.share(1));
+                let value = Dynamic::from(Row::new(&view, row));
                 let outcome = match form {
-                    Form::Long => self.call("on_row", [label.clone(), value, state], when),
-                    Form::Short => self.call("on_row", [value, state], when),
+                    Form::Long => self.call(|h| &h.on_row, [label.clone(), value], 1, when),
+                    Form::Short => self.call(|h| &h.on_row, [value], 1, when),
                 };
                 self.settle(outcome, &view, 1, || view.describe(row), out)?;
             }
-        } else if let Some(form) = self.script.handlers.on_batch {
-            let len = view.len();
+        } else if let Some(handler) = &self.script.handlers.on_batch {
+            let (form, len) = (handler.form, view.len());
             self.at(first, view.ts(0), len, out)?;
-            let (value, state) = (Dynamic::from(Rows { view: Arc::clone(&view) }), self.state.share(len));
+            let value = Dynamic::from(Rows { view: Arc::clone(&view) });
             let outcome = match form {
-                Form::Long => self.call("on_batch", [label, value, state], when),
-                Form::Short => self.call("on_batch", [value, state], when),
+                Form::Long => self.call(|h| &h.on_batch, [label, value], len, when),
+                Form::Short => self.call(|h| &h.on_batch, [value], len, when),
             };
             self.settle(
                 outcome,
@@ -162,16 +171,16 @@ impl RhaiRule {
         }
         self.life.started = self.version.to_string();
         self.at(seq, None, 1, out)?;
-        let state = self.state.share(1);
-        match self.call("on_start", [state], when) {
+        match self.call(|handlers| &handlers.on_start, [], 1, when) {
             Ok(()) => Ok(()),
-            Err(failure) if failure.is_fence => Err(self.stopped(seq, out)),
-            Err(failure) => Err(RuleError(format!("it cannot start: {}", failure.text))),
+            Err(Trouble::Row(failure)) if failure.is_fence => Err(self.stopped(seq, out)),
+            Err(Trouble::Rule(error)) => Err(error),
+            Err(Trouble::Row(failure)) => Err(RuleError(format!("it cannot start: {}", failure.text))),
         }
     }
 
     fn is_to_start(&self) -> bool {
-        self.script.handlers.on_start && self.life.started != *self.version
+        self.script.handlers.on_start.is_some() && self.life.started != *self.version
     }
 
     /// Calls the script for the timers that are due. Those that it sets meanwhile have to wait.
@@ -179,11 +188,10 @@ impl RhaiRule {
         let due: Vec<Arc<str>> = std::iter::from_fn(|| self.timers.take(when.now)).collect();
         for tag in due {
             self.at(seq, None, 1, out)?;
-            let (value, state) = (Dynamic::from(tag.to_string()), self.state.share(1));
-            let outcome = self.call("on_timer", [value, state], when);
-            match outcome {
-                Err(failure) if failure.is_fence => return Err(self.stopped(seq, out)),
-                Err(failure) => self.fail(failure, 1, &format!("timer \"{tag}\""), out)?,
+            match self.call(|handlers| &handlers.on_timer, [Dynamic::from(tag.to_string())], 1, when) {
+                Err(Trouble::Rule(error)) => return Err(error),
+                Err(Trouble::Row(failure)) if failure.is_fence => return Err(self.stopped(seq, out)),
+                Err(Trouble::Row(failure)) => self.fail(failure, 1, &format!("timer \"{tag}\""), out)?,
                 Ok(()) => self.life.failures = 0,
             }
         }
@@ -207,34 +215,48 @@ impl RhaiRule {
         RuleError("it took too long and was stopped".to_owned())
     }
 
-    /// Calls a function of the script. What it does counts when it has gone well.
+    /// Calls a function of the script for so many rows. What it does counts when it has gone well.
     fn call<const N: usize>(
         &mut self,
-        function: &str,
-        mut arguments: [Dynamic; N],
+        handler: fn(&Handlers) -> &Option<Handler>,
+        arguments: [Dynamic; N],
+        rows: usize,
         when: When,
-    ) -> Result<(), Failure> {
-        let mut global = self.script.engine.new_global_runtime_state();
+    ) -> Result<(), Trouble> {
+        let Some(Handler { parameters, body, .. }) = handler(&self.script.handlers) else { return Ok(()) };
+        let engine = &self.script.engine;
+        let mut global = engine.new_global_runtime_state();
         global.lib.push(Arc::clone(self.script.ast.shared_lib()));
         let mut scope = Scope::new();
-        let mut context =
-            EvalContext::new(&self.script.engine, &mut global, &mut self.caches, &mut scope, None);
-        let outcome = context.call_fn_raw(function, false, false, &mut arguments.each_mut());
-        drop((arguments, scope));
+        for (name, value) in parameters.iter().zip(arguments) {
+            scope.push_dynamic(name.as_str(), value);
+        }
+        let name = parameters.get(N).map_or("state", |name| name.as_str());
+        scope.push_dynamic(name, self.state.take(rows));
+        let mut context = EvalContext::new(engine, &mut global, &mut self.caches, &mut scope, None);
+        let outcome = context.eval_expression_tree(&Expression::from(body));
+        let is_map = self.state.put_back(scope.get_mut(name).map(std::mem::take).unwrap_or_default());
+        drop(scope);
         let mut call = self.calls.lock();
         let (mut written, timers) = (std::mem::take(&mut call.written), std::mem::take(&mut call.timers));
         drop(call);
-        drop(outcome.map_err(|error| Failure::new(&self.file, error))?);
+        if !is_map {
+            let what = "the script has put something else in the place of its state; set its entries instead";
+            return Err(Trouble::Rule(RuleError(format!("{}: {what}", self.file))));
+        }
+        match outcome.map_err(|error| *error) {
+            Ok(_) | Err(EvalAltResult::Return(..)) => {}
+            Err(error) => return Err(Trouble::Row(Failure::new(&self.file, Box::new(error)))),
+        }
         self.written.append(&mut written);
         for change in timers {
-            let set = match change {
-                TimerChange::After(tag, ns) => self.timers.set(&tag, when.now.saturating_add(ns)),
-                TimerChange::Cancel(tag) => {
-                    self.timers.cancel(&tag);
-                    Ok(())
-                }
-            };
-            set.map_err(|error| Failure::limit(format!("{}: {error}", self.file)))?;
+            match change {
+                TimerChange::After(tag, ns) => self
+                    .timers
+                    .set(&tag, when.now.saturating_add(ns))
+                    .map_err(|error| Trouble::Row(Failure::limit(format!("{}: {error}", self.file))))?,
+                TimerChange::Cancel(tag) => self.timers.cancel(&tag),
+            }
         }
         Ok(())
     }
@@ -242,30 +264,28 @@ impl RhaiRule {
     /// Takes note of how a call for rows of `view` went.
     fn settle(
         &mut self,
-        outcome: Result<(), Failure>,
+        outcome: Result<(), Trouble>,
         view: &Arc<View>,
         rows: u64,
         described: impl FnOnce() -> String,
         out: &mut Emissions,
     ) -> Result<(), RuleError> {
-        if !self.state.is_map() {
-            let what = "the script has put something else in the place of `state`; set its entries instead";
-            return Err(RuleError(format!("{}: {what}", self.file)));
-        }
         let outcome = if Arc::strong_count(view) > 1 {
             let (path, what) = self.state.purge().unwrap_or_else(|| ("state".to_owned(), "a row"));
             let text = format!("{}: `{path}` is {what}, which cannot be kept", self.file);
-            outcome.and(Err(Failure::row(format!("{text}; keep its values, or `row.to_map()`"))))
+            outcome
+                .and(Err(Trouble::Row(Failure::row(format!("{text}; keep its values, or `row.to_map()`")))))
         } else {
             outcome
         };
         match outcome {
             Ok(()) => self.life.failures = 0,
-            Err(failure) if failure.is_fence => {
+            Err(Trouble::Rule(error)) => return Err(error),
+            Err(Trouble::Row(failure)) if failure.is_fence => {
                 let seq = self.calls.lock().seq;
                 return Err(self.stopped(seq, out));
             }
-            Err(failure) => self.fail(failure, rows, &format!("row: {}", described()), out)?,
+            Err(Trouble::Row(failure)) => self.fail(failure, rows, &format!("row: {}", described()), out)?,
         }
         Ok(())
     }
@@ -340,7 +360,7 @@ impl Rule for RhaiRule {
             step(0, format!("Rhai: {reads} -> {writes}"), 0, 0),
             step(1, "state".to_owned(), counted.entries, counted.bytes),
         ];
-        if self.script.handlers.on_timer {
+        if self.script.handlers.on_timer.is_some() {
             let next = self.timers.len();
             steps.push(step(1, "timers".to_owned(), next, self.timers.bytes()));
         }
@@ -377,7 +397,7 @@ impl Rule for RhaiRule {
                 }
             }
         }
-        if self.timers.len() > 0 && !self.script.handlers.on_timer {
+        if self.timers.len() > 0 && self.script.handlers.on_timer.is_none() {
             misfits.push(format!("{} timers are dropped: there is no `on_timer`", self.timers.len()));
             self.timers = Timers::default();
         }

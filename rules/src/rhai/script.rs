@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use rhai::{AST, ASTNode, Engine, Expr, Module, OptimizationLevel, Scope, Stmt};
-use tidegate_core::Diagnostic;
+use rhai::{
+    AST, ASTNode, Engine, Expr, ImmutableString, Module, OptimizationLevel, Position, Scope, Stmt, StmtBlock,
+};
+use tidegate_core::{Diagnostic, Place};
 
 use super::call::Calls;
 use super::engine::{self, Brake, ColumnPlaces};
@@ -18,12 +20,23 @@ pub(super) struct Script {
 }
 
 /// What is called, and with what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Handlers {
-    pub on_start: bool,
-    pub on_row: Option<Form>,
-    pub on_batch: Option<Form>,
-    pub on_timer: bool,
+    pub on_start: Option<Handler>,
+    pub on_row: Option<Handler>,
+    pub on_batch: Option<Handler>,
+    pub on_timer: Option<Handler>,
+}
+
+/// A function that is called.
+#[derive(Debug, Clone)]
+pub(super) struct Handler {
+    pub form: Form,
+    /// the names of its parameters
+    pub parameters: Vec<ImmutableString>,
+    /// What it does, as a block: Rhai hands the arguments of a function over by value, and this changes the
+    /// state where it is.
+    pub body: Expr,
 }
 
 /// Whether a function for rows is told of which stream they are.
@@ -72,8 +85,8 @@ impl Script {
         engine.set_strict_variables(true);
         let written =
             engine.compile_with_scope(&constants, text).map_err(|error| one(parse_error(file, &error)))?;
-        let handlers = handlers(file, &written, streams)?;
         let ast = engine.optimize_ast(&constants, written.clone(), OptimizationLevel::Simple);
+        let handlers = handlers(file, text, &ast, streams)?;
         Ok((Self { engine, ast, handlers }, written))
     }
 }
@@ -83,9 +96,7 @@ fn internal_place(file: &str, text: String) -> Vec<Diagnostic> {
     let what = text.strip_prefix(&format!("{file}:")).map_or(text.as_str(), str::trim_start).to_owned();
     let mut parts = what.splitn(3, ':');
     let number = |part: Option<&str>| part.and_then(|part| part.trim().parse().ok());
-    let at = number(parts.next())
-        .zip(number(parts.next()))
-        .map(|(line, column)| tidegate_core::Place { line, column });
+    let at = number(parts.next()).zip(number(parts.next())).map(|(line, column)| Place { line, column });
     let message = parts.next().map(str::trim_start).filter(|_| at.is_some()).unwrap_or(&what);
     vec![Diagnostic::new(file, message).at(at)]
 }
@@ -115,12 +126,12 @@ fn only_constants(file: &str, ast: &AST) -> Result<(), Vec<Diagnostic>> {
 }
 
 /// Which functions are called, if they have the right parameters.
-fn handlers(file: &str, ast: &AST, streams: &[&str]) -> Result<Handlers, Vec<Diagnostic>> {
+fn handlers(file: &str, text: &str, ast: &AST, streams: &[&str]) -> Result<Handlers, Vec<Diagnostic>> {
     let (mut handlers, mut wrong) = (Handlers::default(), Vec::new());
     let mut first_for_rows: Option<Arc<str>> = None;
     for function in ast.iter_fn_def() {
         let name = function.name.as_str();
-        let at = function_place(ast, name, function.params.len());
+        let at = function_place(text, name);
         let form = match (function.params.len(), streams.len()) {
             (3, _) => Some(Form::Long),
             (2, 1) => Some(Form::Short),
@@ -149,11 +160,16 @@ fn handlers(file: &str, ast: &AST, streams: &[&str]) -> Result<Handlers, Vec<Dia
             wrong.push(Diagnostic::new(file, what).at(at).help(format!("write `fn {signature}`{short}")));
             continue;
         }
+        let handler = Handler {
+            form: form.unwrap_or(Form::Long),
+            parameters: function.params.to_vec(),
+            body: body(ast, name, function.params.len()),
+        };
         match name {
-            "on_start" => handlers.on_start = true,
-            "on_timer" => handlers.on_timer = true,
-            "on_row" => handlers.on_row = form,
-            _ => handlers.on_batch = form,
+            "on_start" => handlers.on_start = Some(handler),
+            "on_timer" => handlers.on_timer = Some(handler),
+            "on_row" => handlers.on_row = Some(handler),
+            _ => handlers.on_batch = Some(handler),
         }
         if name == "on_row" || name == "on_batch" {
             match &first_for_rows {
@@ -166,7 +182,7 @@ fn handlers(file: &str, ast: &AST, streams: &[&str]) -> Result<Handlers, Vec<Dia
             }
         }
     }
-    if first_for_rows.is_none() && !handlers.on_timer && wrong.is_empty() {
+    if first_for_rows.is_none() && handlers.on_timer.is_none() && wrong.is_empty() {
         let what = "the script has no function that is called";
         let help = "write `fn on_row(stream, row, state) { .. }`".to_owned();
         wrong.push(Diagnostic::new(file, what).help(help));
@@ -176,19 +192,34 @@ fn handlers(file: &str, ast: &AST, streams: &[&str]) -> Result<Handlers, Vec<Dia
 
 /// A function alone, to walk through.
 pub(super) fn function(ast: &AST, name: &str, parameters: usize) -> AST {
-    ast.clone_functions_only_filtered(|_, _, is_script, other, count| {
-        is_script && other == name && count == parameters
-    })
+    let mut alone = ast.clone_functions_only();
+    alone.retain_functions(|_, _, other, count| other == name && count == parameters);
+    alone
 }
 
-/// Where the first statement of a function is.
-fn function_place(ast: &AST, name: &str, parameters: usize) -> Option<tidegate_core::Place> {
-    let mut at = None;
+/// What a function does, as a block.
+fn body(ast: &AST, name: &str, parameters: usize) -> Expr {
+    let mut statements = Vec::new();
     function(ast, name, parameters).walk(&mut |path: &[ASTNode<'_>]| {
-        at = path.last().and_then(|node| place(node.position()));
-        at.is_none()
+        if let [ASTNode::Stmt(statement)] = path {
+            statements.push((*statement).clone());
+        }
+        true
     });
-    at
+    Expr::Stmt(Box::new(StmtBlock::new(statements, Position::NONE, Position::NONE)))
+}
+
+/// Where the name of a function stands: Rhai does not say.
+fn function_place(text: &str, name: &str) -> Option<Place> {
+    let named = text.match_indices(name).map(|(at, _)| at);
+    let is_definition = |at: &usize| {
+        let (before, after) = text.split_at(*at);
+        let rest = after.get(name.len()..).unwrap_or_default();
+        before.trim_end().ends_with("fn")
+            && before.ends_with(char::is_whitespace)
+            && rest.trim_start().starts_with('(')
+    };
+    named.into_iter().find(is_definition).map(|at| Place::of_offset(text, at))
 }
 
 /// Whether `expr` is the variable `name`.

@@ -3,7 +3,7 @@
 
 /// For maps and lists as deep as they may be large: a level takes some 500 bytes, and more without
 /// optimisation. It is reserved, and used as far as it is needed.
-const DEEP: usize = 64 << 20;
+const DEEP: usize = if cfg!(debug_assertions) { 64 << 20 } else { 16 << 20 };
 /// For scripts that cannot nest, and do not call functions of their own.
 const FLAT: usize = if cfg!(debug_assertions) { 4 << 20 } else { 1 << 20 };
 

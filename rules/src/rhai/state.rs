@@ -1,4 +1,4 @@
-//! What a script keeps: a map that it shares with its calls.
+//! What a script keeps: a map that goes through its calls.
 
 use std::sync::Arc;
 
@@ -40,25 +40,30 @@ pub(super) struct Count {
 
 impl State {
     pub(super) fn new() -> Self {
-        Self { value: Dynamic::from_map(Map::new()).into_shared(), rows: 0, counted: Count::default() }
+        Self { value: Dynamic::from_map(Map::new()), rows: 0, counted: Count::default() }
     }
 
     /// The map itself, for a call for so many rows.
-    pub(super) fn share(&mut self, rows: usize) -> Dynamic {
+    pub(super) fn take(&mut self, rows: usize) -> Dynamic {
         self.rows += rows;
-        self.value.clone()
+        std::mem::take(&mut self.value)
     }
 
-    /// Whether a script has put something else in its place.
-    pub(super) fn is_map(&self) -> bool {
-        self.value.read_lock::<Map>().is_some()
+    /// Takes it back. Returns whether it still is a map: a script can put something else in its place.
+    pub(super) fn put_back(&mut self, value: Dynamic) -> bool {
+        self.value = value;
+        self.value.is_map()
+    }
+
+    fn map(&self) -> Option<impl std::ops::Deref<Target = Map> + '_> {
+        self.value.as_map_ref().ok()
     }
 
     /// How much it was, not long ago.
     pub(super) fn count(&mut self) -> Count {
         if self.rows * ENTRIES_A_ROW > self.counted.entries {
             self.rows = 0;
-            self.counted = self.value.read_lock::<Map>().map_or_else(Count::default, |map| count_map(&map));
+            self.counted = self.map().map_or_else(Count::default, |map| count_map(&map));
         }
         self.counted
     }
@@ -70,13 +75,13 @@ impl State {
 
     /// The name of the largest entry.
     pub(super) fn largest(&self) -> Option<String> {
-        let map = self.value.read_lock::<Map>()?;
+        let map = self.map()?;
         map.iter().max_by_key(|(_, value)| count(value).bytes).map(|(name, _)| name.to_string())
     }
 
     /// Takes out what cannot be kept; returns where it was, and what.
     pub(super) fn purge(&mut self) -> Option<(String, &'static str)> {
-        let mut map = self.value.write_lock::<Map>()?;
+        let mut map = self.value.as_map_mut().ok()?;
         let mut found = None;
         for (name, value) in map.iter_mut() {
             purge(value, &mut |path, what| {
@@ -91,7 +96,7 @@ impl State {
     /// # Errors
     /// When something in it cannot be kept.
     pub(super) fn seal(&self) -> Result<Option<SealedState>, RuleError> {
-        let Some(map) = self.value.read_lock::<Map>() else { return Ok(None) };
+        let Some(map) = self.map() else { return Ok(None) };
         if map.is_empty() {
             return Ok(None);
         }
@@ -128,7 +133,7 @@ impl State {
         }
         self.counted = count_map(&map);
         self.rows = 0;
-        self.value = Dynamic::from_map(map).into_shared();
+        self.value = Dynamic::from_map(map);
         Ok(true)
     }
 }

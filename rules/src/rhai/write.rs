@@ -119,6 +119,32 @@ impl Outlets {
         Ok(Written { outlet: at, shape, seq, cells })
     }
 
+    /// Whether rows with `columns`, as far as their types are known, fit the target `name`.
+    pub(super) fn check(&self, name: &str, columns: &[(String, Option<DataType>)]) -> Result<(), Unfit> {
+        let Some(outlet) = self.outlets.iter().find(|outlet| outlet.target.name() == name) else {
+            return Ok(());
+        };
+        let field = |(column, found): &(String, Option<DataType>)| {
+            let declared = outlet.declared.as_ref().and_then(|schema| schema.field_with_name(column).ok());
+            let declared = declared.map(|field| field.data_type().clone());
+            let is_time = column == TS && !matches!(outlet.target, Target::Output(_));
+            let data_type = match (found, declared) {
+                // Times are numbers in scripts.
+                (Some(DataType::Int64) | None, Some(wanted @ DataType::Timestamp(..))) => wanted,
+                (Some(DataType::Int64) | None, None) if is_time => ts_type(),
+                (Some(found), _) => found.clone(),
+                (None, Some(wanted)) => wanted,
+                (None, None) => DataType::Utf8,
+            };
+            Field::new(column, data_type, true)
+        };
+        let mut fields: Vec<Field> = columns.iter().map(field).collect();
+        if !matches!(outlet.target, Target::Output(_)) && !columns.iter().any(|(column, _)| column == TS) {
+            fields.push(Field::new(TS, ts_type(), false));
+        }
+        Fit::new(&outlet.target, &Schema::new(fields), &self.catalog).map(drop)
+    }
+
     /// Takes `written` apart into batches: in the order of the targets, and of their columns for each.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::rhai::value::shown;
 use crate::rule::LogLevel;
 
 /// Functions that say something, and how much it matters.
-pub(in crate::rhai) const LOG: [(&str, LogLevel); 3] =
+const LOG: [(&str, LogLevel); 3] =
     [("log", LogLevel::Info), ("log_warning", LogLevel::Warn), ("log_error", LogLevel::Error)];
 
 /// The shortest time that a timer can be set for.

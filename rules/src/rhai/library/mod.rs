@@ -21,7 +21,7 @@ use tidegate_core::Span;
 use super::call::Calls;
 use super::value::kind;
 
-pub(super) use host::LOG;
+pub(super) use host::SHORTEST_TIMER;
 
 /// Functions whose first argument is the state.
 pub(super) const REMEMBERING: [&str; 15] = [
