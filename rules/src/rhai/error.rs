@@ -108,6 +108,9 @@ fn message(error: &EvalAltResult) -> String {
             let advice = if found == "()" { ", a missing value" } else { "" };
             format!("this must be {}, and is {}{advice}", word(wanted), word(found))
         }
+        EvalAltResult::ErrorUnboundThis(_) => {
+            "`this` is the state only in a function that is called as `state.name(..)`".to_owned()
+        }
         EvalAltResult::ErrorPropertyNotFound(name, _) => format!("there is no `{name}`"),
         EvalAltResult::ErrorVariableNotFound(name, _) => format!("there is no variable `{name}`"),
         EvalAltResult::ErrorIndexingType(what, _) => {

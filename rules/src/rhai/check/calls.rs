@@ -31,6 +31,8 @@ pub(super) fn check(script: &Script, syntax: &AST, functions: &[Function], found
                         .unwrap_or_else(|| "docs/rhai.md lists the functions".to_owned());
                     found.wrong(call.at, format!("there is no function `{}`", call.name), help);
                 }
+                // What stands before the dot is `this` in functions of the script's own.
+                Some(_) if call.is_method && is_own(syntax, call.name, call.arguments.len()) => {}
                 Some(counts) if !counts.contains(&call.count()) => {
                     let counts = counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
                     let what =
@@ -54,6 +56,10 @@ fn values(node: Option<&ASTNode<'_>>, syntax: &AST, found: &mut Found<'_>) {
         let what = format!("the function `{name}` is no value");
         found.wrong(*at, what, format!("call it: `{name}(..)`"));
     }
+}
+
+fn is_own(syntax: &AST, name: &str, parameters: usize) -> bool {
+    syntax.iter_fn_def().any(|function| function.name == name && function.params.len() == parameters)
 }
 
 fn is_word(name: &str) -> bool {
