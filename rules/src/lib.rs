@@ -11,6 +11,7 @@
 //! * [`options`]: the options that rules of every language have.
 //! * [`index`]: which of many rules a batch concerns.
 //! * [`sql`]: SQL text -> logical plan -> stages that run on Arrow batches.
+//! * `rhai`: a script whose functions are called for rows and timers.
 //! * [`wasm`]: plugins, in whatever language they were written.
 //!
 //! A rule is a deterministic function of the rows it is handed: this crate has no clock, no file system, no
@@ -24,11 +25,13 @@ mod fence;
 pub mod index;
 mod limit;
 pub mod options;
+#[cfg(feature = "rhai")]
+mod rhai;
 pub mod rule;
 pub mod source;
 pub mod sql;
 pub mod target;
-#[cfg_attr(not(feature = "wasm"), allow(dead_code))] // SQL has none
+#[cfg(any(feature = "rhai", feature = "wasm"))]
 mod timers;
 mod types;
 pub mod wasm;
@@ -75,8 +78,20 @@ pub struct Compiled {
 pub fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, CompileError> {
     let Compiled { options, rule, warnings } = match source.language() {
         Language::Sql => sql::compile(file, source, catalog)?,
+        #[cfg(feature = "rhai")]
+        Language::Rhai => rhai::compile(file, source, catalog)?,
+        #[cfg(not(feature = "rhai"))]
+        Language::Rhai => return Err(left_out(file, "Rhai", "rhai")),
         Language::Wasm => wasm::compile(file, source, catalog)?,
     };
     let rule = Box::new(limit::Limited::new(rule, &options));
     Ok(Compiled { options, rule, warnings })
+}
+
+/// The language of `file` is not part of this program.
+#[cfg(not(feature = "rhai"))]
+fn left_out(file: &str, language: &str, feature: &str) -> CompileError {
+    let help = format!("use a tidegate with its cargo feature `{feature}`, or write the rule in SQL");
+    let what = format!("this tidegate was built without {language}");
+    CompileError::Wrong(vec![Diagnostic::new(file, what).help(help)])
 }

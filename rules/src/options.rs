@@ -314,6 +314,14 @@ impl<'a> OptionLines<'a> {
         Diagnostic::new(self.file, what).at(line.place(indent)).help("leave one of them out".to_owned())
     }
 
+    /// What is wrong with what the option `key` says, or with that it is not there.
+    #[cfg(feature = "rhai")]
+    pub(crate) fn error(&self, key: &str, what: impl Into<String>, help: &str) -> Diagnostic {
+        let warning = self.warning(key, what, help);
+        let help = warning.help.filter(|help| !help.is_empty());
+        Diagnostic { severity: tidegate_core::diagnostic::Severity::Error, help, ..warning }
+    }
+
     /// A warning of what the option `key` says.
     pub(crate) fn warning(&self, key: &str, what: impl Into<String>, help: &str) -> Diagnostic {
         let line = self.lines.iter().find(|line| key_of(line.toml) == key).map_or(1, |line| line.number);

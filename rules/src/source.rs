@@ -14,19 +14,22 @@ use tidegate_core::Diagnostic;
 pub enum Language {
     /// SQL:2016 for streams.
     Sql,
+    /// A script: <https://rhai.rs>.
+    Rhai,
     /// Whatever becomes a WebAssembly component.
     Wasm,
 }
 
 impl Language {
     /// Each of them.
-    pub const ALL: [Self; 2] = [Self::Sql, Self::Wasm];
+    pub const ALL: [Self; 3] = [Self::Sql, Self::Rhai, Self::Wasm];
 
     /// How the names of its files end. Nothing else says what a file is written in.
     #[must_use]
     pub fn extension(self) -> &'static str {
         match self {
             Self::Sql => "sql",
+            Self::Rhai => "rhai",
             Self::Wasm => "wasm",
         }
     }
@@ -52,7 +55,7 @@ impl Language {
     #[must_use]
     pub fn max_bytes(self) -> u64 {
         match self {
-            Self::Sql => 1 << 20,
+            Self::Sql | Self::Rhai => 1 << 20,
             // An interpreter of Python, three times over.
             Self::Wasm => 64 << 20,
         }

@@ -1,8 +1,8 @@
 //! What the documents show is so: every example compiles, and what they say is refused is refused with those
 //! words.
 //!
-//! A document's first `toml` block is its configuration. `sql` blocks are rules; a `sql refused` block is one
-//! that the `text` block after it answers. A `rows in` block after a rule is what comes, and the `rows out`
+//! A document's first `toml` block is its configuration. `sql` and `rhai` blocks are rules; a `sql refused` block
+//! is one that the `text` block after it answers. A `rows in` block after a rule is what comes, and the `rows out`
 //! block after that is what the rule writes: a line of names, and then a line for each row; `-` is null, and
 //! times without a date are those of 1970-01-01. A column `now` says what the wall clock shows when a row
 //! comes. A `table NAME` block before them is what a reference table holds, and `rows in until TIME` lets
@@ -20,9 +20,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondTy
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{FieldType, Rows, Seqs};
-use tidegate_rules::{Catalog, CompileError, Emissions, OutputColumns, Rule, When};
-
-use crate::bench_rows::compile;
+use tidegate_rules::{
+    Catalog, CompileError, Compiled, Emissions, Language, OutputColumns, Rule, Source, When,
+};
 
 const DAY: &str = "1970-01-01T";
 
@@ -115,8 +115,14 @@ fn own_stream() -> SchemaRef {
     Arc::new(Schema::new([ts_field()].into_iter().chain(columns).collect::<Vec<_>>()))
 }
 
-fn said(rule: &str, catalog: &Catalog) -> String {
-    match compile("rule.sql", rule, catalog) {
+/// A rule, in the language that a block is of.
+fn compile(language: Language, rule: &str, catalog: &Catalog) -> Result<Compiled, CompileError> {
+    let file = format!("rule.{}", language.extension());
+    tidegate_rules::compile(&file, &Source::new(language, rule), catalog)
+}
+
+fn said(language: Language, rule: &str, catalog: &Catalog) -> String {
+    match compile(language, rule, catalog) {
         Ok(_) => String::new(),
         Err(CompileError::Wrong(wrong)) => wrong.iter().map(|diagnostic| format!("{diagnostic}\n")).collect(),
         Err(CompileError::Waiting(streams)) => format!("waiting for {streams:?}\n"),
@@ -158,13 +164,14 @@ fn tick(rule: &mut dyn Rule, until: i64, out: &mut Emissions) {
 
 /// What `rule` writes for the rows of `text`, and when time goes on to `until`.
 fn written(
+    language: Language,
     rule: &str,
     table: Option<(&str, &str)>,
     text: &str,
     until: Option<&str>,
     catalog: &Catalog,
 ) -> Vec<Vec<String>> {
-    let mut rule = compile("rule.sql", rule, catalog).unwrap().rule;
+    let mut rule = compile(language, rule, catalog).unwrap().rule;
     let stream = Arc::clone(&rule.flows()[0].input);
     let schema = catalog.inputs[&*stream].clone().unwrap();
     let (rows, batch) = (cells(text), batch(text, &schema));
@@ -219,12 +226,14 @@ fn check(document: &str, least: usize) {
     let catalog = catalog(&config.text);
     let mut checked = 0;
     for (index, block) in blocks.iter().enumerate() {
-        let expected = match block.kind.as_str() {
-            "sql" => "",
-            "sql refused" => blocks[index + 1].text.as_str(),
+        let (language, expected) = match block.kind.as_str() {
+            "sql" => (Language::Sql, ""),
+            "sql refused" => (Language::Sql, blocks[index + 1].text.as_str()),
+            "rhai" => (Language::Rhai, ""),
+            "rhai refused" => (Language::Rhai, blocks[index + 1].text.as_str()),
             _ => continue,
         };
-        assert_eq!(said(&block.text, &catalog), expected, "{document}:{}", block.line);
+        assert_eq!(said(language, &block.text, &catalog), expected, "{document}:{}", block.line);
         checked += 1;
         let table = blocks
             .get(index + 1)
@@ -236,7 +245,7 @@ fn check(document: &str, least: usize) {
             assert_eq!(output.kind, "rows out", "{document}:{}", output.line);
             let until = rest.strip_prefix(" until ");
             assert_eq!(
-                written(&block.text, table, &input.text, until, &catalog),
+                written(language, &block.text, table, &input.text, until, &catalog),
                 cells(&output.text),
                 "{document}:{}",
                 output.line
@@ -249,6 +258,12 @@ fn check(document: &str, least: usize) {
 #[test]
 fn the_guide_to_sql_shows_what_works() {
     check("docs/sql.md", 7);
+}
+
+#[test]
+#[cfg(feature = "rhai")]
+fn the_guide_to_rhai_shows_what_works() {
+    check("docs/rhai.md", 8);
 }
 
 #[test]
@@ -272,7 +287,7 @@ fn what_is_spelled_otherwise_here_compiles() {
             Some(_) => format!("{form}\nINSERT INTO uplink SELECT device FROM meas"),
             None => format!("INSERT INTO uplink {form}"),
         };
-        assert_eq!(said(&rule, &catalog), "", "{DOCUMENT}:{line}");
+        assert_eq!(said(Language::Sql, &rule, &catalog), "", "{DOCUMENT}:{line}");
         checked += 1;
     }
     assert!(checked > 40, "only {checked} forms were found");

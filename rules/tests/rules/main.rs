@@ -19,6 +19,8 @@ mod patterns_oracle;
 #[cfg(feature = "wasm-compile")]
 mod plugins;
 mod refusals;
+#[cfg(feature = "rhai")]
+mod rhai;
 mod silence;
 mod state_limit;
 mod widening;

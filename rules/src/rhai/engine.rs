@@ -1,0 +1,157 @@
+//! An engine of Rhai that has what rules may use, and nothing else.
+
+use std::ops::{Range, RangeInclusive};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use rhai::packages::{
+    ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicMapPackage, BasicStringPackage,
+    MoreStringPackage, Package,
+};
+use rhai::{Dynamic, Engine, ImmutableString, Module, OptimizationLevel, Shared};
+
+use super::call::Calls;
+use super::error::Stop;
+use super::row::{Row, Rows};
+use super::{compare, library};
+use crate::Fence;
+
+/// How many operations of a script one row is worth. A threshold takes ten, so this is a loop that does not
+/// end, or would stop control for longer than anybody wants.
+pub(super) const OPERATIONS: u64 = 100_000;
+/// How deep functions may call each other.
+pub(super) const CALL_LEVELS: usize = 32;
+/// How deep expressions and blocks may be within each other.
+pub(super) const EXPRESSION_DEPTH: usize = 64;
+/// How many variables there may be at a time.
+const VARIABLES: usize = 1_000;
+const FUNCTIONS: usize = 500;
+/// How many bytes a text may have, and those in a map or list together.
+pub(super) const STRING_SIZE: usize = 1 << 20;
+/// How many elements a list may have, those of lists in it counted as well.
+pub(super) const ARRAY_SIZE: usize = 5_000;
+/// How many entries a map may have, those of maps in it counted as well: the state of a thousand devices. It
+/// is also how deep one can be, and what Rhai does to one takes time with the square of that.
+pub(super) const MAP_SIZE: usize = 5_000;
+
+/// What a script that takes too long is stopped by.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Brake {
+    pub fence: Arc<Fence>,
+    /// how many operations the call at hand may do
+    most: Arc<AtomicU64>,
+}
+
+impl Brake {
+    /// The next call is for so many rows.
+    pub(super) fn release(&self, rows: usize) {
+        self.most.store(OPERATIONS.saturating_mul(rows as u64), Ordering::Relaxed);
+    }
+
+    fn stop(&self, operations: u64) -> Option<Dynamic> {
+        let why = if operations > self.most.load(Ordering::Relaxed) {
+            Stop::Operations
+        } else if self.fence.is_raised() {
+            Stop::Fence
+        } else {
+            return None;
+        };
+        Some(Dynamic::from_int(why.token()))
+    }
+}
+
+/// A column that rows have: its name, and where it is in each of the rule's streams.
+pub(super) type ColumnPlaces = (String, Vec<Option<usize>>);
+
+/// What comes with Rhai: of its packages those that only compute. Time, threads, files, modules, functions as
+/// values, and mathematics that differ between machines, are in others.
+static PACKAGES: LazyLock<[Shared<Module>; 6]> = LazyLock::new(|| {
+    [
+        ArithmeticPackage::new().as_shared_module(),
+        BasicArrayPackage::new().as_shared_module(),
+        BasicBlobPackage::new().as_shared_module(),
+        BasicMapPackage::new().as_shared_module(),
+        BasicStringPackage::new().as_shared_module(),
+        MoreStringPackage::new().as_shared_module(),
+    ]
+});
+
+/// An engine for one script.
+///
+/// # Errors
+/// When Rhai has changed.
+pub(super) fn build(columns: &[ColumnPlaces], calls: &Calls, brake: &Brake) -> Result<Engine, String> {
+    let mut engine = Engine::new_raw();
+    limit(&mut engine);
+    for package in &*PACKAGES {
+        engine.register_global_module(Arc::clone(package));
+    }
+    compare::register(&mut engine)?;
+    iterate(&mut engine, calls);
+    library::register(&mut engine, calls);
+    rows(&mut engine, columns);
+    let brake = brake.clone();
+    engine.on_progress(move |operations| brake.stop(operations));
+    Ok(engine)
+}
+
+/// Every limit is set here: Rhai's own differ between its builds.
+fn limit(engine: &mut Engine) {
+    engine
+        .set_max_operations(0)
+        .set_max_call_levels(CALL_LEVELS)
+        .set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH)
+        .set_max_variables(VARIABLES)
+        .set_max_functions(FUNCTIONS)
+        .set_max_string_size(STRING_SIZE)
+        .set_max_array_size(ARRAY_SIZE)
+        .set_max_map_size(MAP_SIZE)
+        .set_optimization_level(OptimizationLevel::Simple)
+        .set_strict_variables(true)
+        .set_fast_operators(true)
+        .set_allow_looping(true)
+        .set_allow_shadowing(true)
+        // What a function has captured is in no limit's count.
+        .set_allow_anonymous_fn(false);
+    // Bits of a power are not the same on all machines: there is `pow`.
+    for symbol in ["eval", "Fn", "call", "curry", "is_shared", "is_def_fn", "is_def_var", "**", "**="] {
+        engine.disable_symbol(symbol);
+    }
+}
+
+fn iterate(engine: &mut Engine, calls: &Calls) {
+    let mut module = Module::new();
+    module.set_iterator::<Range<i64>>();
+    module.set_iterator::<RangeInclusive<i64>>();
+    module.set_iterable::<rhai::Array>();
+    module.set_iterable::<rhai::Blob>();
+    module.set_iter(std::any::TypeId::of::<ImmutableString>(), |text| {
+        let chars: Vec<char> = text.cast::<ImmutableString>().chars().collect();
+        Box::new(chars.into_iter().map(Dynamic::from_char))
+    });
+    let calls = calls.clone();
+    module.set_iter(std::any::TypeId::of::<Rows>(), move |rows| {
+        let Rows { view } = rows.cast::<Rows>();
+        let calls = calls.clone();
+        Box::new((0..view.len()).map(move |at| {
+            // What is written from now on belongs to this row.
+            calls.lock().at(view.seq(at), view.ts(at));
+            Dynamic::from(Row::new(&view, at))
+        }))
+    });
+    engine.register_global_module(module.into());
+}
+
+fn rows(engine: &mut Engine, columns: &[ColumnPlaces]) {
+    engine.register_type_with_name::<Row>("row").register_type_with_name::<Rows>("rows");
+    for (name, places) in columns {
+        let (places, column): (Arc<[_]>, Arc<str>) = (places.as_slice().into(), name.as_str().into());
+        engine.register_get(name, move |row: &mut Row| row.column(&column, &places));
+    }
+    engine.register_indexer_get(|row: &mut Row, name: &str| row.named(name));
+    engine.register_fn("to_map", |row: &mut Row| row.to_map());
+    engine.register_get("len", |rows: &mut Rows| rows.view.len() as i64);
+    engine.register_fn("len", |rows: &mut Rows| rows.view.len() as i64);
+    engine.register_fn("is_empty", |rows: &mut Rows| rows.view.len() == 0);
+    engine.register_indexer_get(|rows: &mut Rows, at: i64| rows.get(at));
+}

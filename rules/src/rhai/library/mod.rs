@@ -1,0 +1,147 @@
+//! The functions that scripts call, beside those that come with Rhai.
+//!
+//! * [`host`]: what a rule does: it writes, sets timers, says something.
+//! * [`control`]: what controllers are made of: edges, delays, hysteresis, PID.
+//! * [`signal`]: means, rates and counters.
+//! * [`math`]: functions of numbers, the same to the bit on every machine; and bits.
+//! * [`units`]: degrees, pressures, flows.
+//!
+//! Functions that remember something keep it in the script's state, under their own name and one that the
+//! script gives. What is no reading (a missing value, NaN, infinity) leaves it as it is, as in SQL.
+
+mod control;
+mod host;
+mod math;
+mod signal;
+mod units;
+
+use rhai::{Dynamic, Engine, EvalAltResult, Map};
+use tidegate_core::Span;
+
+use super::call::Calls;
+use super::value::kind;
+
+pub(super) use host::SHORTEST_TIMER;
+
+/// Functions whose first argument is the state.
+pub(super) const REMEMBERING: [&str; 15] = [
+    "changed",
+    "deadband",
+    "debounce",
+    "ewma",
+    "falling",
+    "held",
+    "hysteresis",
+    "increase",
+    "moving_average",
+    "pid",
+    "ramp",
+    "rate",
+    "rising",
+    "since",
+    "slope",
+];
+
+type Outcome<T> = Result<T, Box<EvalAltResult>>;
+
+/// Puts all of them into `engine`.
+pub(super) fn register(engine: &mut Engine, calls: &Calls) {
+    host::register(engine, calls);
+    control::register(engine, calls);
+    signal::register(engine, calls);
+    math::register(engine);
+    units::register(engine);
+}
+
+/// What `function` keeps in `state` under the name that the script gives.
+struct Kept<'a> {
+    state: &'a mut Map,
+    key: String,
+}
+
+impl<'a> Kept<'a> {
+    fn new(state: &'a mut Map, function: &str, name: &str) -> Self {
+        Self { state, key: format!("{function} {name}") }
+    }
+
+    fn get(&self) -> Option<&Dynamic> {
+        self.state.get(self.key.as_str())
+    }
+
+    fn number(&self) -> Option<f64> {
+        self.get()?.as_float().ok()
+    }
+
+    /// A number that is kept together with others.
+    fn field(&self, name: &str) -> Option<f64> {
+        self.get()?.as_map_ref().ok()?.get(name)?.as_float().ok()
+    }
+
+    fn int(&self, name: &str) -> Option<i64> {
+        self.get()?.as_map_ref().ok()?.get(name)?.as_int().ok()
+    }
+
+    fn flag(&self, name: &str) -> Option<bool> {
+        self.get()?.as_map_ref().ok()?.get(name)?.as_bool().ok()
+    }
+
+    fn set(self, value: impl Into<Dynamic>) {
+        let value = value.into();
+        match self.state.get_mut(self.key.as_str()) {
+            Some(kept) => *kept = value,
+            None => drop(self.state.insert(self.key.as_str().into(), value)),
+        }
+    }
+
+    fn set_fields<const N: usize>(self, fields: [(&str, Dynamic); N]) {
+        let Self { state, key } = self;
+        if let Some(mut map) = state.get_mut(key.as_str()).and_then(|kept| kept.write_lock::<Map>()) {
+            for (name, value) in fields {
+                match map.get_mut(name) {
+                    Some(kept) => *kept = value,
+                    None => drop(map.insert(name.into(), value)),
+                }
+            }
+            return;
+        }
+        let map: Map = fields.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        state.insert(key.as_str().into(), map.into());
+    }
+}
+
+/// A reading: a number that is there, and finite.
+fn reading(function: &str, x: &Dynamic) -> Outcome<Option<f64>> {
+    if x.is_unit() {
+        return Ok(None);
+    }
+    let number = x.as_float().or_else(|_| x.as_int().map(|x| x as f64));
+    let number = number.map_err(|_| format!("`{function}` takes a number, and was given {}", kind(x)))?;
+    Ok(Some(number).filter(|number| number.is_finite()))
+}
+
+/// A number that must be there.
+fn number(function: &str, what: &str, x: &Dynamic) -> Outcome<f64> {
+    x.as_float()
+        .or_else(|_| x.as_int().map(|x| x as f64))
+        .map_err(|_| format!("{what} of `{function}` must be a number, and is {}", kind(x)).into())
+}
+
+/// A condition; `None`: it is missing.
+fn condition(function: &str, x: &Dynamic) -> Outcome<Option<bool>> {
+    if x.is_unit() {
+        return Ok(None);
+    }
+    let known = x.as_bool();
+    known.map(Some).map_err(|_| format!("`{function}` takes a condition, and was given {}", kind(x)).into())
+}
+
+/// Nanoseconds.
+fn span(text: &str) -> Outcome<i64> {
+    let span: Span = text.parse().map_err(|error: tidegate_core::units::UnitError| error.to_string())?;
+    i64::try_from(span.0.as_nanos()).map_err(|_| format!("\"{text}\" is too long").into())
+}
+
+/// Seconds from one time to a later one; `None`: it is not later.
+fn seconds(from: i64, to: i64) -> Option<f64> {
+    to.checked_sub(from).filter(|ns| *ns > 0).map(|ns| ns as f64 / 1e9)
+}
