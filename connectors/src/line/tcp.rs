@@ -84,7 +84,7 @@ pub(crate) fn host_problem(host: &str) -> Option<Problem> {
     if let Some((name, port)) = bare.split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
         return Some(
             problem("`host` takes a name or an address, without the port")
-                .help(format!("write host = \"{name}\" and port = {port}")),
+                .help(format!("write `host = \"{name}\"` and `port = {port}`")),
         );
     }
     let wrong = host.is_empty() || host.contains("//") || host.contains(char::is_whitespace);
@@ -129,8 +129,8 @@ mod tests {
             assert_eq!(host_problem(host), None, "{host}");
         }
         for (host, words) in [
-            ("plc:502", "host = \"plc\" and port = 502"),
-            ("tcp://plc:502", "host = \"plc\" and port = 502"),
+            ("plc:502", "`host = \"plc\"` and `port = 502`"),
+            ("tcp://plc:502", "`host = \"plc\"` and `port = 502`"),
             ("", "is not a host name"),
             ("a b", "is not a host name"),
             ("http://plc/x", "is not a host name"),

@@ -419,8 +419,11 @@ mod tests {
         assert_eq!(connection(host()), [""; 0]);
         for (problems, words) in [
             (connection(json!({})), "neither `host` nor `serial`"),
-            (connection(json!({ "host": "192.168.10.20:502" })), "host = \"192.168.10.20\" and port = 502"),
-            (connection(json!({ "host": "tcp://plc:502" })), "host = \"plc\" and port = 502"),
+            (
+                connection(json!({ "host": "192.168.10.20:502" })),
+                "`host = \"192.168.10.20\"` and `port = 502`",
+            ),
+            (connection(json!({ "host": "tcp://plc:502" })), "`host = \"plc\"` and `port = 502`"),
             (connection(json!({ "host": "/dev/ttyUSB0" })), "serial = { device = \"/dev/ttyUSB0\""),
             (connection(json!({ "serial": { "device": "/dev/ttyS0" }, "port": 502 })), "this line is serial"),
             (connection(json!({ "serial": { "device": "/dev/ttyS0", "stop_bits": 3 } })), "1 or 2 stop bits"),

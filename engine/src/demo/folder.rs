@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use tidegate_rules::Language;
+
 const CONFIG: &str = "tidegate.toml";
 /// The log, which only a demo writes.
 pub(super) const LOG: &str = "demo.log";
@@ -18,7 +20,7 @@ macro_rules! rules {
 
 pub(super) const RULES: &[(&str, &str)] = rules![
     "alarms.sql",
-    "booster.sql",
+    "booster.rhai",
     "cooling.sql",
     "dosing.sql",
     "flow_display.sql",
@@ -35,7 +37,7 @@ const FILES: &[(&str, &str)] = &[("drive.dbc", include_str!("../../../deploy/dem
 /// What demos had not from the beginning: its marker, and its rule. A configuration without the marker stays
 /// as it is, and the rule, which would be wrong with it, is not brought.
 const LATER: [(Part, &str, &str); 2] =
-    [(Part::Booster, "booster", "rules/booster.sql"), (Part::Dosing, "drive", "rules/dosing.sql")];
+    [(Part::Booster, "booster", "rules/booster.rhai"), (Part::Dosing, "drive", "rules/dosing.sql")];
 
 /// A part of the plant that a configuration may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +135,12 @@ impl Folder {
         let mut folder = Self { dir: dir.to_owned(), kept: Vec::new(), copies: Vec::new(), lacks };
         for (name, shipped) in RULES {
             let path = dir.join(name);
+            // A folder of an earlier demo may have the rule in another language, where it does its work.
+            let elsewhere =
+                Language::ALL.into_iter().map(|language| path.with_extension(language.extension()));
+            if !path.exists() && elsewhere.into_iter().any(|path| path.exists()) {
+                continue;
+            }
             match read_if_there(&path)? {
                 Some(text) if text == *shipped => {}
                 Some(_) if !fresh => folder.kept.push(path),

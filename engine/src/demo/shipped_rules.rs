@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -100,7 +101,8 @@ impl Loop {
     fn new(edit: impl Fn(&str) -> String) -> Self {
         let catalog = catalog();
         let rules = RULES.iter().map(|(name, text)| {
-            match compile(name, &Source::new(Language::Sql, edit(text)), &catalog) {
+            let language = Language::from_path(Path::new(name)).unwrap();
+            match compile(name, &Source::new(language, edit(text)), &catalog) {
                 Ok(compiled) => compiled.rule,
                 Err(CompileError::Wrong(wrong)) => {
                     panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
@@ -281,28 +283,29 @@ fn the_rules_keep_every_tank_cool_and_neither_full_nor_empty() {
 }
 
 #[test]
-fn the_rule_keeps_the_main_under_pressure_writes_only_what_changes_and_comes_back_from_a_trip() {
+fn the_rule_keeps_the_main_at_its_pressure_and_comes_back_from_a_trip() {
     let mut demo = Loop::new(str::to_owned);
-    demo.run(30, |_, _| {});
-    let (mut starts, mut trips) = (0, 0);
+    demo.run(60, |_, _| {});
+    let (mut steps, mut near, mut trips) = (0, 0, 0);
     let mut before = demo.station.clone();
     demo.run(600, |_, station| {
-        // A trip of the motor in the moment of a start costs the most.
-        assert!((3.0..5.7).contains(&station.pressure), "{station:?}");
-        starts += usize::from(station.run && !before.run);
+        // A trip of the motor costs the most, and what it has missed is not made up for.
+        assert!((3.0..6.5).contains(&station.pressure), "{station:?}");
+        steps += 1;
+        near += usize::from((4.7..5.3).contains(&station.pressure));
         trips += usize::from(station.is_tripped() && !before.is_tripped());
         before = station.clone();
     });
-    assert!((10..40).contains(&starts), "{starts}");
     assert!(trips >= 2, "{trips}");
-    let written = demo.written["booster_pump"];
-    assert!((2 * starts..=2 * starts + 4).contains(&written), "{written} for {starts} starts");
+    assert!(near * 10 > steps * 7, "{near} of {steps}");
+    let (written, polls) = (demo.written["booster_pump"], steps / 2);
+    assert!((10..polls * 9 / 10).contains(&written), "{written} writes for {polls} rows");
 
     // A controller that comes back from a loss of power has forgotten what it was told.
     demo.station.run = false;
     demo.station.setpoint = 0.0;
     demo.run(60, |_, _| {});
-    assert!(demo.station.pressure > 3.0 && demo.station.setpoint == 80.0, "{:?}", demo.station);
+    assert!(demo.station.run && demo.station.pressure > 4.0, "{:?}", demo.station);
 }
 
 #[test]

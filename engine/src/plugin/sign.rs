@@ -37,6 +37,10 @@ fn secret_key(path: &Path) -> Result<SecretKey, (String, String)> {
     let help = || "make a key pair with `minisign -G`".to_owned();
     let text =
         fs::read_to_string(path).map_err(|error| (format!("the key cannot be read: {error}"), help()))?;
+    // A comment, and the key.
+    if text.lines().count() < 2 {
+        return Err(("this is no secret key of minisign".to_owned(), help()));
+    }
     let boxed = || {
         SecretKeyBox::from_string(&text)
             .map_err(|error| (format!("this is no secret key of minisign: {error}"), help()))

@@ -304,7 +304,7 @@ fn a_file_that_is_renamed_while_nobody_can_read_it_takes_the_version_that_runs_a
     let mut dir = Unwatched::new();
     fs::write(dir.path("a.sql"), lamp(1)).unwrap();
     assert_eq!(dir.take("a"), put("a", "a"));
-    let too_long = lamp(1) + &" ".repeat(1 << 20);
+    let too_long = lamp(1) + " ".repeat(1 << 20).as_str();
     fs::write(dir.path("a.sql"), too_long).unwrap();
     assert_eq!(dir.take("a"), []);
     fs::rename(dir.path("a.sql"), dir.path("b.sql")).unwrap();
