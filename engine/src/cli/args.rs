@@ -9,6 +9,9 @@ use tidegate_core::Span;
 
 use crate::replay::Input;
 
+#[cfg(feature = "wasm")]
+pub mod plugin;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all went well
@@ -141,7 +144,7 @@ Without a level, the box logs again what it was started with.")]
     Plugin {
         /// what to do
         #[command(subcommand)]
-        command: super::plugin::PluginCommand,
+        command: plugin::PluginCommand,
     },
     /// use a line by hand
     #[command(flatten)]
@@ -469,7 +472,7 @@ fn parse_moment(text: &str) -> Result<i64, String> {
     })
 }
 
-pub(super) fn parse_recording(text: &str) -> Result<Input, String> {
+fn parse_recording(text: &str) -> Result<Input, String> {
     match text.split_once('=') {
         Some((stream, file)) if !stream.is_empty() && !file.is_empty() => {
             Ok(Input::Rows { stream: stream.into(), file: file.into() })

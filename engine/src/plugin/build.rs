@@ -106,6 +106,7 @@ pub fn build(dir: &Path) -> Result<Built, BuildError> {
 pub fn install(wasm: &Path, into: &Path) -> Result<bool, BuildError> {
     let failed =
         |path: &Path, error: std::io::Error| BuildError::File(format!("{}: {error}", path.display()));
+    let bytes = fs::read(wasm).map_err(|error| failed(wasm, error))?;
     let name = wasm.file_name().unwrap_or_default();
     let there = into.join(name).with_extension("toml");
     let has_manifest = there.exists();
@@ -114,7 +115,6 @@ pub fn install(wasm: &Path, into: &Path) -> Result<bool, BuildError> {
         let text = fs::read(&manifest).map_err(|error| failed(&manifest, error))?;
         replace(&there, &text).map_err(|wrong| BuildError::File(wrong.to_string()))?;
     }
-    let bytes = fs::read(wasm).map_err(|error| failed(wasm, error))?;
     replace(&into.join(name), &bytes).map_err(|wrong| BuildError::File(wrong.to_string()))?;
     Ok(has_manifest)
 }

@@ -48,8 +48,12 @@ fn secret_key(path: &Path) -> Result<SecretKey, (String, String)> {
     if let Ok(key) = SecretKey::from_unencrypted_box(boxed()?) {
         return Ok(key);
     }
-    SecretKey::from_box(boxed()?, None)
-        .map_err(|error| (format!("the key cannot be used: {error}"), "is the password right?".to_owned()))
+    SecretKey::from_box(boxed()?, None).map_err(|error| {
+        (
+            format!("the key cannot be used: {error}"),
+            "is it a secret key of minisign, and is the password right?".to_owned(),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +116,6 @@ mod tests {
         assert_eq!(error.help.as_deref(), Some("make a key pair with `minisign -G`"));
         fs::write(&key, "no key").unwrap();
         let error = sign(&plugin, &key).unwrap_err();
-        assert!(error.message.starts_with("this is no secret key of minisign"), "{error}");
+        assert!(error.message.starts_with("the key cannot be used"), "{error}");
     }
 }
