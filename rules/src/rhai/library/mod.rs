@@ -42,6 +42,8 @@ pub(super) const REMEMBERING: [&str; 15] = [
     "slope",
 ];
 
+/// A function of one number, with its name.
+type Named = (&'static str, fn(f64) -> f64);
 type Outcome<T> = Result<T, Box<EvalAltResult>>;
 
 /// Puts all of them into `engine`.
