@@ -15,9 +15,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray,
+};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::datasource::MemTable;
@@ -67,6 +69,19 @@ const LAGS: &str = "SELECT device, low, high FROM (SELECT device, temperature AS
     OVER w AS low, lag(temperature, 2) OVER w AS before FROM tank WINDOW w AS (PARTITION BY device ORDER BY \
     ts)) WHERE high > low AND low > before";
 
+/// The same as [`FILTER`] in Rhai.
+const SCRIPT: &str = "//! reads = [\"tank\"]\n//! writes = [\"out\"]\nfn on_row(row, state) { if row.temperature > 80.0 \
+    { write(\"out\", #{ device: row.device, temperature: row.temperature }); } }";
+/// How far a reading is from the mean of all before it, in standard deviations.
+const Z_SCORE: &str = "INSERT INTO out SELECT device, score FROM (SELECT device, (temperature - avg(temperature) \
+    OVER ()) / nullif(stddev(temperature) OVER (), 0) AS score FROM tank) AS scores WHERE abs(score) > 3";
+/// The same, after Welford.
+const Z_SCORE_SCRIPT: &str = "//! reads = [\"tank\"]\n//! writes = [\"out\"]\nfn on_start(state) { state.n = 0; \
+    state.mean = 0.0; state.m2 = 0.0; }\nfn on_row(row, state) { let x = row.temperature; state.n += 1; let d = x - \
+    state.mean; state.mean += d / state.n; state.m2 += d * (x - state.mean); if state.n > 1 { let s = \
+    sqrt(state.m2 / (state.n - 1)); if abs(x - state.mean) > 3.0 * s { write(\"out\", #{ device: row.device, score: \
+    (x - state.mean) / s }); } } }";
+
 const KEYS: usize = 1_000;
 const MANY_KEYS: usize = 100_000;
 const BATCH_ROWS: usize = 8_192;
@@ -94,6 +109,7 @@ fn main() {
     println!("| what | rule | DataFusion | rule : DataFusion in speed | target |");
     println!("| --- | --- | --- | --- | --- |");
     filters(&extent);
+    scripts(&extent);
     windows(&extent);
     memories(&extent);
     patterns(&extent);
@@ -117,6 +133,55 @@ fn filters(extent: &Extent) {
         let (rule_time, bare_time) = by_turns(extent, subject, reference);
         print(&format!("filter, {rows} rows a batch"), "batch", rule_time, bare_time, target);
     }
+}
+
+/// Scripts beside SQL, and beside what a program of one's own would do.
+fn scripts(extent: &Extent) {
+    for rows in [1, 100, BATCH_ROWS] {
+        let input = tank(0, rows);
+        for (name, script, sql, native) in [
+            ("threshold", SCRIPT, FILTER, native_threshold as fn(&RecordBatch) -> usize),
+            ("z-score", Z_SCORE_SCRIPT, Z_SCORE, native_z_score),
+        ] {
+            let target = if name == "threshold" && rows == BATCH_ROWS { "<= 0.5 us a row" } else { "" };
+            let (script_time, sql_time) = by_turns(extent, again(script, &input), again(sql, &input));
+            let what = format!("{name} in Rhai, {rows} rows a batch, against SQL");
+            print(&what, "row", script_time / rows as f64, sql_time / rows as f64, target);
+            let (script_time, native_time) = by_turns(extent, again(script, &input), || native(&input));
+            let what = format!("{name} in Rhai, {rows} rows a batch, against Rust");
+            print(&what, "row", script_time / rows as f64, native_time / rows as f64, target);
+        }
+    }
+}
+
+/// Hands `input` to the rule `text` each time it is called.
+fn again(text: &str, input: &RecordBatch) -> impl FnMut() -> usize + use<> {
+    let (mut rule, input, mut seq) = (rule(text), input.clone(), 0);
+    move || {
+        let mut out = Emissions::default();
+        let numbered = Rows { batch: input.clone(), seqs: Seqs::Run { first: seq } };
+        seq += input.num_rows() as u64;
+        rule.on_batch("tank", &numbered, When::at(0), &mut out).unwrap();
+        assert_eq!(out.bad_rows, 0, "{:?}", out.bad_row);
+        black_box(out.rows.len())
+    }
+}
+
+fn native_threshold(input: &RecordBatch) -> usize {
+    let temperatures = input["temperature"].as_primitive::<Float64Type>();
+    black_box(temperatures.iter().flatten().filter(|t| *t > 80.0).count())
+}
+
+fn native_z_score(input: &RecordBatch) -> usize {
+    let (mut n, mut mean, mut m2, mut far) = (0.0, 0.0, 0.0, 0);
+    for x in input["temperature"].as_primitive::<Float64Type>().iter().flatten() {
+        n += 1.0;
+        let d = x - mean;
+        mean += d / n;
+        m2 += d * (x - mean);
+        far += usize::from(n > 1.0 && (x - mean).abs() > 3.0 * (m2 / (n - 1.0)).sqrt());
+    }
+    black_box(far)
 }
 
 fn windows(extent: &Extent) {
@@ -298,7 +363,8 @@ fn rule(text: &str) -> Box<dyn Rule> {
         outputs: [("out".to_owned(), OutputColumns::default())].into(),
         ..Catalog::default()
     };
-    match compile("bench.sql", &Source::new(Language::Sql, text), &catalog) {
+    let language = if text.starts_with("//!") { Language::Rhai } else { Language::Sql };
+    match compile("bench", &Source::new(language, text), &catalog) {
         Ok(compiled) => compiled.rule,
         Err(CompileError::Wrong(wrong)) => {
             panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))

@@ -155,3 +155,41 @@ fn rows(engine: &mut Engine, columns: &[ColumnPlaces]) {
     engine.register_fn("is_empty", |rows: &mut Rows| rows.view.len() == 0);
     engine.register_indexer_get(|rows: &mut Rows, at: i64| rows.get(at));
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::Catalog;
+    use crate::rhai::write::Outlets;
+
+    /// All functions that a script can call, by their names.
+    fn functions() -> BTreeSet<String> {
+        let calls = Calls::new(Outlets::new(&[], &Catalog::default()));
+        let engine = build(&[], &calls, &Brake::default()).unwrap();
+        let name = |info: rhai::FuncInfo<'_>| Some(info.metadata.name.to_string());
+        engine.collect_fn_metadata(None, name, true).into_iter().collect()
+    }
+
+    /// What is new in Rhai is looked at before rules have it.
+    #[test]
+    fn scripts_have_the_functions_of_a_list_and_no_others() {
+        let found = functions().into_iter().collect::<Vec<_>>().join("\n");
+        assert_eq!(found, include_str!("functions.txt").trim_end());
+    }
+
+    /// A guide that lacks a function hides it.
+    #[test]
+    fn the_guide_has_all_functions_of_rules() {
+        let guide = include_str!("../../../docs/rhai.md");
+        let own = crate::rhai::library::names();
+        let missing: Vec<_> = own
+            .iter()
+            .filter(|name| !guide.contains(&format!("`{name}")) && !guide.contains(&format!(".{name}(")))
+            .collect();
+        assert!(own.len() > 80 && missing.is_empty(), "{missing:?}");
+    }
+}

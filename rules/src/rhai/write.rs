@@ -150,8 +150,8 @@ impl Outlets {
     /// # Errors
     /// When Arrow refuses, which it has no reason to.
     pub(super) fn emit(&self, written: Vec<Written>, out: &mut Emissions) -> Result<(), RuleError> {
-        let mut groups: BTreeMap<(usize, &[(String, DataType)]), (&Outlet, &Shape, Vec<Written>)> =
-            BTreeMap::new();
+        type Group<'a> = (&'a Outlet, &'a Shape, Vec<Written>);
+        let mut groups: BTreeMap<(usize, &[(String, DataType)]), Group<'_>> = BTreeMap::new();
         for row in written {
             let Some(outlet) = self.outlets.get(row.outlet) else { continue };
             let Some(shape) = outlet.shapes.get(row.shape) else { continue };

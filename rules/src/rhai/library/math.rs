@@ -3,12 +3,12 @@
 
 use rhai::{Dynamic, Engine};
 
-use super::{Outcome, number};
+use super::{Named, Outcome, number};
 use crate::rhai::compare;
 use crate::rhai::value::kind;
 
 /// Of one number, which may be whole, to a `float64`.
-const FUNCTIONS: [(&str, fn(f64) -> f64); 21] = [
+const FUNCTIONS: [Named; 21] = [
     ("acos", libm::acos),
     ("asin", libm::asin),
     ("atan", libm::atan),

@@ -42,6 +42,8 @@ pub(super) const REMEMBERING: [&str; 15] = [
     "slope",
 ];
 
+/// A function of one number, with its name.
+type Named = (&'static str, fn(f64) -> f64);
 type Outcome<T> = Result<T, Box<EvalAltResult>>;
 
 /// Puts all of them into `engine`.
@@ -51,6 +53,16 @@ pub(super) fn register(engine: &mut Engine, calls: &Calls) {
     signal::register(engine, calls);
     math::register(engine);
     units::register(engine);
+}
+
+/// The names of all of them.
+#[cfg(test)]
+pub(super) fn names() -> std::collections::BTreeSet<String> {
+    let calls = Calls::new(super::write::Outlets::new(&[], &crate::Catalog::default()));
+    let mut engine = Engine::new_raw();
+    register(&mut engine, &calls);
+    let name = |info: rhai::FuncInfo<'_>| Some(info.metadata.name.to_string());
+    engine.collect_fn_metadata(None, name, true).into_iter().collect()
 }
 
 /// What `function` keeps in `state` under the name that the script gives.

@@ -3,6 +3,8 @@
 
 use rhai::Engine;
 
+use super::Named;
+
 const POUND: f64 = 0.453_592_37;
 const FOOT: f64 = 0.3048;
 const GALLON: f64 = 3.785_411_784;
@@ -13,7 +15,7 @@ const HORSEPOWER: f64 = 550.0 * FOOT * POUND * 9.806_65 / 1_000.0;
 const RAD_PER_TURN: f64 = std::f64::consts::TAU;
 
 /// Each of them.
-const CONVERSIONS: [(&str, fn(f64) -> f64); 28] = [
+const CONVERSIONS: [Named; 28] = [
     ("c_to_f", |x| x * 1.8 + 32.0),
     ("f_to_c", |x| (x - 32.0) / 1.8),
     ("c_to_k", |x| x + 273.15),

@@ -5,6 +5,7 @@ mod rows;
 mod says;
 mod state;
 mod timers;
+mod words;
 
 use std::sync::Arc;
 
