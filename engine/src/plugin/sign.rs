@@ -116,6 +116,6 @@ mod tests {
         assert_eq!(error.help.as_deref(), Some("make a key pair with `minisign -G`"));
         fs::write(&key, "no key").unwrap();
         let error = sign(&plugin, &key).unwrap_err();
-        assert!(error.message.starts_with("the key cannot be used"), "{error}");
+        assert!(error.message.starts_with("this is no secret key of minisign"), "{error}");
     }
 }

@@ -478,7 +478,7 @@ fn patterns_too_large_for_the_parser_are_refused() {
     for pattern in [
         "(".repeat(100_000),
         "A | ".repeat(100_000),
-        "A".to_owned() + &"+".repeat(100_000),
+        "A".to_owned() + "+".repeat(100_000).as_str(),
         "A ".repeat(100_000),
     ] {
         for end in [") DEFINE A AS TRUE)", ""] {
