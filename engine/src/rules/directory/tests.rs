@@ -10,6 +10,7 @@ use crate::status::Status;
 use arrow::datatypes::Schema;
 use std::io::Write as _;
 use tidegate_core::schema::ts_field;
+use tidegate_rules::wasm::unpack;
 use tidegate_rules::{Catalog, Language, OutputColumns};
 
 fn catalog() -> Catalog {
@@ -379,4 +380,48 @@ fn what_looks_like_a_rule_and_is_none_is_said() {
         ),
     ];
     assert_eq!(said, expected);
+}
+
+#[test]
+fn a_plugin_is_one_source_with_the_manifest_beside_it() {
+    // An empty component.
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    let dir = tempfile::tempdir().unwrap();
+    let (plugin, manifest) = (dir.path().join("a.wasm"), dir.path().join("a.toml"));
+    let parts = |source: &Source| {
+        let (component, manifest) = unpack(source.bytes());
+        (component.to_vec(), manifest.map(str::to_owned))
+    };
+    fs::write(&plugin, COMPONENT).unwrap();
+    let (source, alone) = read(&plugin).unwrap();
+    assert_eq!(parts(&source), (COMPONENT.to_vec(), None));
+    fs::write(&manifest, "reads = []").unwrap();
+    let (source, with_manifest) = read(&plugin).unwrap();
+    assert_eq!(parts(&source), (COMPONENT.to_vec(), Some("reads = []".to_owned())));
+    assert!(alone != with_manifest && stamp(&plugin) == Some(with_manifest));
+    assert!(alone.is_of_same_file(&with_manifest), "the plugin itself is what a rename is known by");
+    // What is packed in already stands back behind what lies beside it.
+    fs::write(&plugin, source.bytes()).unwrap();
+    fs::write(&manifest, "reads = [1]").unwrap();
+    assert_eq!(parts(&read(&plugin).unwrap().0).1.as_deref(), Some("reads = [1]"));
+    fs::remove_file(&manifest).unwrap();
+    assert_eq!(parts(&read(&plugin).unwrap().0).1.as_deref(), Some("reads = []"));
+    fs::create_dir(&manifest).unwrap();
+    let wrong = read(&plugin).unwrap_err().to_string();
+    assert!(wrong.contains("a.toml: cannot read the plugin's manifest: it is no file"), "{wrong}");
+}
+
+#[test]
+fn a_change_of_a_manifest_is_one_of_its_plugin() {
+    assert_eq!(touched_rule(Path::new("rules/a.toml")), Some("a"));
+    assert_eq!(touched_rule(Path::new("rules/a.wasm")), Some("a"));
+    assert_eq!(touched_rule(Path::new("rules/a.sql")), Some("a"));
+    assert_eq!(touched_rule(Path::new("rules/.a.toml")), None);
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.toml"), "").unwrap();
+    let said: Vec<String> = strays(dir.path()).iter().map(ToString::to_string).collect();
+    let what = "there is no plugin beside this manifest; put it there, or delete the manifest";
+    assert_eq!(said, [format!("{}: {what}", dir.path().join("a.toml").display())]);
+    fs::write(dir.path().join("a.wasm"), "").unwrap();
+    assert_eq!(strays(dir.path()), []);
 }
