@@ -1,7 +1,6 @@
 //! What scripts write: each row is fitted to its target when it is written, so that what does not fit is an
 //! error with its place; at the end of a call they become batches.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -145,23 +144,19 @@ impl Outlets {
         Fit::new(&outlet.target, &Schema::new(fields), &self.catalog).map(drop)
     }
 
-    /// Takes `written` apart into batches: in the order of the targets, and of their columns for each.
+    /// Takes `written` apart into batches: target by target, and for each in the order of the rows that led to
+    /// it and of the script's writes. A new batch begins where the columns are others.
     ///
     /// # Errors
     /// When Arrow refuses, which it has no reason to.
-    pub(super) fn emit(&self, written: Vec<Written>, out: &mut Emissions) -> Result<(), RuleError> {
-        type Group<'a> = (&'a Outlet, &'a Shape, Vec<Written>);
-        let mut groups: BTreeMap<(usize, &[(String, DataType)]), Group<'_>> = BTreeMap::new();
-        for row in written {
-            let Some(outlet) = self.outlets.get(row.outlet) else { continue };
-            let Some(shape) = outlet.shapes.get(row.shape) else { continue };
-            let key = (row.outlet, shape.columns.as_slice());
-            groups.entry(key).or_insert_with(|| (outlet, shape, Vec::new())).2.push(row);
-        }
-        for (outlet, shape, mut rows) in groups.into_values() {
-            // A script can go through the rows of a batch as often as it likes.
-            rows.sort_by_key(|row| row.seq);
-            let batch = shape.batch(&rows).and_then(|batch| shape.fit.apply(&batch));
+    pub(super) fn emit(&self, mut written: Vec<Written>, out: &mut Emissions) -> Result<(), RuleError> {
+        // A script can go through the rows of a batch as often as it likes.
+        written.sort_by_key(|row| (row.outlet, row.seq));
+        for rows in written.chunk_by(|a, b| (a.outlet, a.shape) == (b.outlet, b.shape)) {
+            let Some(Written { outlet, shape, .. }) = rows.first() else { continue };
+            let Some(outlet) = self.outlets.get(*outlet) else { continue };
+            let Some(shape) = outlet.shapes.get(*shape) else { continue };
+            let batch = shape.batch(rows).and_then(|batch| shape.fit.apply(&batch));
             let batch = batch.map_err(|error| {
                 RuleError(format!("what it wrote to `{}` is no batch: {error}", outlet.target))
             })?;

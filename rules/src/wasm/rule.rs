@@ -196,7 +196,7 @@ impl WasmRule {
         let stop = stop.err();
         // Of the row at which it was stopped, nothing is left: what timers wrote before it had its number.
         if !matches!(stop, Some(Stop::At(at, _)) if at == first) {
-            let emitted = self.plugin.targets.emit(writes, out);
+            let emitted = self.plugin.targets.emit(&writes, out);
             emitted.map_err(|error| RuleError(format!("what it wrote cannot be put together: {error}")))?;
         }
         match stop {

@@ -1,10 +1,9 @@
 //! What a plugin writes to, and how its rows become a rule's.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{self, Schema};
 use arrow::error::ArrowError;
 use tidegate_core::{Rows, Seqs};
@@ -38,13 +37,6 @@ pub(super) struct Write {
     /// one a row
     seqs: Vec<u64>,
     rows: RecordBatch,
-}
-
-/// Rows with the same columns for the same target.
-#[derive(Default)]
-struct Group {
-    seqs: Vec<u64>,
-    batches: Vec<RecordBatch>,
 }
 
 impl Targets {
@@ -167,36 +159,40 @@ impl Targets {
             .map_err(|error| format!("what it wrote to `{target}` does not fit: {error}"))
     }
 
-    /// Adds what was written in one call of the rule: by target, then by the columns that are there, then in
-    /// the order of the rows that led to it. So what follows from a row stands in one order, wherever the
-    /// batch was cut.
+    /// Adds what was written in one call of the rule: target by target, and for each in the order of the rows
+    /// that led to it and of the plugin's writes, wherever the batch was cut. A new batch begins where the
+    /// columns are others.
     ///
     /// # Errors
     /// When Arrow refuses, which it has no reason to.
-    pub(super) fn emit(&self, writes: Vec<Write>, out: &mut Emissions) -> Result<(), ArrowError> {
-        let mut groups: BTreeMap<(usize, Vec<u32>), Group> = BTreeMap::new();
-        for Write { target, shape, seqs, rows } in writes {
-            let group = groups.entry((target, shape)).or_default();
-            group.seqs.extend(seqs);
-            group.batches.push(rows);
+    pub(super) fn emit(&self, writes: &[Write], out: &mut Emissions) -> Result<(), ArrowError> {
+        let mut order: Vec<(usize, u64, usize, usize)> = Vec::new();
+        for (at, Write { target, seqs, .. }) in writes.iter().enumerate() {
+            order.extend(seqs.iter().enumerate().map(|(row, seq)| (*target, *seq, at, row)));
         }
-        for ((target, _), Group { mut seqs, batches }) in groups {
-            let (Some(columns), Some(first)) = (self.targets.get(target), batches.first()) else { continue };
-            let mut batch = match batches.as_slice() {
-                [one] => one.clone(),
-                _ => concat_batches(first.schema_ref(), &batches)?,
+        order.sort_unstable();
+        let shape = |at: usize| writes.get(at).map(|write| &write.shape);
+        for rows in order.chunk_by(|a, b| a.0 == b.0 && shape(a.2) == shape(b.2)) {
+            let Some((target, _, first, _)) = rows.first() else { continue };
+            let Some(Columns { target, .. }) = self.targets.get(*target) else { continue };
+            let batch = match writes.get(*first) {
+                // All of one write, as it is.
+                Some(write) if write.seqs.len() == rows.len() && rows.iter().all(|row| row.2 == *first) => {
+                    write.rows.clone()
+                }
+                _ => {
+                    let mut used: Vec<usize> = rows.iter().map(|row| row.2).collect();
+                    used.sort_unstable();
+                    used.dedup();
+                    let place = |at: &usize| used.binary_search(at).unwrap_or_default();
+                    let places: Vec<(usize, usize)> =
+                        rows.iter().map(|(_, _, at, row)| (place(at), *row)).collect();
+                    let used = used.iter().filter_map(|at| writes.get(*at)).map(|write| &write.rows);
+                    interleave_record_batch(&used.collect::<Vec<_>>(), &places)?
+                }
             };
-            if !seqs.is_sorted() {
-                let mut order: Vec<(u64, u64)> = seqs.iter().copied().zip(0..).collect();
-                // Equal numbers stay in the order of the calls.
-                order.sort_unstable();
-                batch = take_record_batch(
-                    &batch,
-                    &UInt64Array::from_iter_values(order.iter().map(|(_, at)| *at)),
-                )?;
-                seqs.sort_unstable();
-            }
-            out.emit(&columns.target, Rows { batch, seqs: Seqs::list(seqs) });
+            let seqs = Seqs::list(rows.iter().map(|row| row.1).collect());
+            out.emit(target, Rows { batch, seqs });
         }
         Ok(())
     }

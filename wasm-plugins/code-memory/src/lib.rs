@@ -76,6 +76,7 @@ impl CustomCodeMemory for CodeMemory {
         self.page
     }
 
+    #[allow(clippy::not_unsafe_ptr_arg_deref)] // wasmtime's trait is safe, and only wasmtime calls it
     fn publish_executable(&self, ptr: *const u8, len: usize) -> wasmtime::Result<()> {
         // SAFETY: wasmtime owns these bytes, has written all of them, and promises that they are whole pages.
         let code = unsafe { std::slice::from_raw_parts(ptr, len) };

@@ -1,6 +1,5 @@
 //! What a plugin writes and asks for.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::columns::{Values, Written};
@@ -18,7 +17,7 @@ pub struct Out {
     groups: Vec<Group>,
 }
 
-/// Rows of one target that have the same columns.
+/// Rows of one target that have the same columns, one after the other.
 struct Group {
     target: u32,
     /// by their places in the target, in the order in which they were named first
@@ -35,11 +34,13 @@ impl Out {
     /// When a column is of another target, or is named twice.
     pub fn write(&mut self, target: &Target, row: &[Said<'_>]) {
         let same = |group: &Group| {
-            group.target == target.index
-                && group.fields.len() == row.len()
+            group.fields.len() == row.len()
                 && group.fields.iter().zip(row).all(|(field, said)| *field == said.place)
         };
-        let index = self.groups.iter().position(same).unwrap_or_else(|| self.group(target, row));
+        // Only the newest of the target: rows are handed over in the order in which they were written.
+        let newest = self.groups.iter().rposition(|group| group.target == target.index);
+        let index = newest.filter(|index| same(&self.groups[*index]));
+        let index = index.unwrap_or_else(|| self.group(target, row, newest));
         let Self { cause, groups } = self;
         let group = &mut groups[index];
         let rows = group.causes.len();
@@ -62,15 +63,14 @@ impl Out {
     }
 
     /// The group for rows such as `row`, in whatever order it names its columns.
-    fn group(&mut self, target: &Target, row: &[Said<'_>]) -> usize {
+    fn group(&mut self, target: &Target, row: &[Said<'_>], newest: Option<usize>) -> usize {
         let fields: Vec<u32> = row.iter().map(|said| said.place).collect();
         let sorted = sorted(&fields);
         let twice = sorted.windows(2).find(|pair| pair[0] == pair[1]);
         if let Some(place) = twice.and_then(|pair| target.table.fields.get(pair[0] as usize)) {
             panic!("column `{}` of `{}` is named twice in a row", place.0, target.name());
         }
-        let same = |group: &Group| group.target == target.index && self::sorted(&group.fields) == sorted;
-        if let Some(index) = self.groups.iter().position(same) {
+        if let Some(index) = newest.filter(|index| self::sorted(&self.groups[*index].fields) == sorted) {
             return index;
         }
         let kind = |place: &u32| target.table.fields[*place as usize].1;
@@ -105,10 +105,9 @@ impl Out {
         host::log(level, text.as_ref());
     }
 
-    /// Hands over what was written: the same, wherever batches were cut.
+    /// Hands over what was written, in that order.
     pub(crate) fn hand_over(self) {
-        let groups = self.groups.into_iter().map(|group| ((group.target, sorted(&group.fields)), group));
-        for group in groups.collect::<BTreeMap<_, _>>().into_values() {
+        for group in self.groups {
             let columns = group.fields.into_iter().zip(group.columns);
             let columns: Vec<Written> = columns.map(|(field, values)| Written { field, values }).collect();
             host::write(group.target, &group.causes, &columns);
