@@ -144,7 +144,7 @@ pub struct Rules {
     pub dir: PathBuf,
     /// How many threads run rules.
     pub workers: NonZeroUsize,
-    /// How long a call of a rule may take.
+    /// For how long a call of a rule may use the processor.
     pub time_limit: Span,
     /// Public keys of minisign that plugins may be signed with.
     pub trusted_keys: Vec<String>,

@@ -161,17 +161,18 @@ fn package(dir: &Path) -> Result<Package, BuildError> {
     let of =
         |package: &&Value| package["manifest_path"].as_str().is_some_and(|path| Path::new(path) == manifest);
     let no_library = || BuildError::NoLibrary(dir.to_owned());
-    let package = metadata["packages"].as_array().into_iter().flatten().find(of).ok_or_else(no_library)?;
+    let packages = metadata.get("packages").and_then(Value::as_array);
+    let package = packages.into_iter().flatten().find(of).ok_or_else(no_library)?;
     let is_library = |target: &&Value| {
         target["crate_types"].as_array().into_iter().flatten().any(|kind| kind.as_str() == Some("cdylib"))
     };
     let library =
         package["targets"].as_array().into_iter().flatten().find(is_library).ok_or_else(no_library)?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let text = |of: &Value, key| of.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Package {
-        name: text(&package["name"]),
-        library: text(&library["name"]),
-        target_dir: PathBuf::from(text(&metadata["target_directory"])),
+        name: text(package, "name"),
+        library: text(library, "name"),
+        target_dir: PathBuf::from(text(&metadata, "target_directory")),
     })
 }
 

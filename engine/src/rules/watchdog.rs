@@ -1,5 +1,5 @@
-//! The last fence around rules that are programs: a thread looks whether a call takes too long, and raises the
-//! rule's [`Fence`].
+//! The last fence around rules that are programs: a thread looks whether a call uses the processor for too long,
+//! and raises the rule's [`Fence`].
 //!
 //! It is there for what counts nothing while it runs, such as comparing two large arrays. What it does is no
 //! function of the sequence, so the worker makes a [`Verdict`](crate::sequence::verdict::Verdict) of it.
@@ -7,6 +7,8 @@
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use nix::time::ClockId;
+use nix::unistd::gettid;
 use tidegate_rules::Fence;
 
 /// How often a call is looked at within its limit.
@@ -20,8 +22,40 @@ pub struct Watchdog {
     calls: Mutex<Vec<Weak<Call>>>,
 }
 
-/// What one worker is doing: the rule that it calls, and since when.
-type Call = Mutex<Option<(Instant, Arc<Fence>)>>;
+/// What one worker is doing.
+type Call = Mutex<Option<Doing>>;
+
+/// A call of a rule.
+#[derive(Debug)]
+struct Doing {
+    fence: Arc<Fence>,
+    since: Instant,
+    clock: ThreadClock,
+    /// The processor time of the thread when the call was first looked at. A machine that is busy with other
+    /// things makes a call late, and that is no fault of the rule.
+    seen: Option<Duration>,
+}
+
+/// The clock of the processor time of a thread.
+#[derive(Debug, Clone, Copy)]
+struct ThreadClock(ClockId);
+
+thread_local! {
+    static CLOCK: ThreadClock = ThreadClock::here();
+}
+
+impl ThreadClock {
+    /// That of this thread, for others to read. Linux puts the thread's number and two marks, "of a thread" and
+    /// "as it was scheduled", into the number of the clock (include/linux/posix-timers_types.h).
+    fn here() -> Self {
+        Self(ClockId::from_raw((!gettid().as_raw() << 3) | 4 | 2))
+    }
+
+    /// `None`: the thread is gone.
+    fn now(self) -> Option<Duration> {
+        self.0.now().ok().map(Duration::from)
+    }
+}
 
 /// A worker's end.
 #[derive(Debug)]
@@ -31,7 +65,7 @@ pub struct Watch {
 }
 
 impl Watchdog {
-    /// Stops calls that take longer than `limit`.
+    /// Stops calls that use the processor for longer than `limit`.
     #[must_use]
     pub fn new(limit: Duration) -> Arc<Self> {
         Arc::new(Self { limit, started: Once::new(), calls: Mutex::default() })
@@ -62,8 +96,10 @@ impl Watchdog {
     fn look(&self, now: Instant) {
         lock(&self.calls).retain(|call| {
             let Some(call) = call.upgrade() else { return false };
-            if let Some((since, fence)) = &*lock(&call)
-                && now.saturating_duration_since(*since) >= self.limit
+            if let Some(Doing { fence, since, clock, seen }) = &mut *lock(&call)
+                && now.saturating_duration_since(*since) >= self.limit / LOOKS
+                && let Some(used) = clock.now()
+                && used.saturating_sub(*seen.get_or_insert(used)) >= self.limit
             {
                 fence.raise();
             }
@@ -76,7 +112,9 @@ impl Watch {
     /// Calls a rule that has `fence`.
     pub fn over<T>(&self, fence: &Arc<Fence>, call: impl FnOnce() -> T) -> T {
         self.dog.started.call_once(|| self.dog.start());
-        *lock(&self.call) = Some((Instant::now(), Arc::clone(fence)));
+        let clock = CLOCK.with(|clock| *clock);
+        let doing = Doing { fence: Arc::clone(fence), since: Instant::now(), clock, seen: None };
+        *lock(&self.call) = Some(doing);
         let done = call();
         *lock(&self.call) = None;
         done
@@ -99,11 +137,16 @@ mod tests {
         here.over(&quick, || {});
         there.over(&slow, || {
             while !slow.is_raised() {
-                std::thread::yield_now();
+                std::hint::spin_loop();
             }
         });
         there.over(&next, || {});
-        dog.look(Instant::now() + Duration::from_secs(1));
+        // One that waits for its turn is no fault of the rule, however long it is.
+        there.over(&next, || {
+            for _ in 0..100 {
+                dog.look(Instant::now() + Duration::from_hours(1));
+            }
+        });
         assert_eq!([quick, slow, next].map(|fence| fence.is_raised()), [false, true, false]);
     }
 }

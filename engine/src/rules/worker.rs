@@ -49,6 +49,8 @@ pub struct Worker {
     shared: Shared,
     /// see [`When::round`]
     round: u64,
+    /// what rules kept that were stopped
+    left: BTreeMap<Arc<str>, Vec<SealedState>>,
     /// what stopped rules when the sequence was made that is run again
     stops: Arc<[Verdict]>,
     /// what stopped rules now
@@ -74,6 +76,7 @@ impl Worker {
             other_silences: false,
             shared: Shared::default(),
             round: When::ALONE,
+            left: BTreeMap::new(),
             stops: Arc::default(),
             verdicts: Vec::new(),
             watch: None,
@@ -238,6 +241,7 @@ impl Worker {
         match change {
             Change::Load(load) => self.load(load),
             Change::Remove(name) => {
+                self.left.remove(&name);
                 if let Some(hosted) = self.take_out(&name) {
                     hosted.status.running.clear();
                 }
@@ -293,6 +297,7 @@ impl Worker {
             }
         }
         self.shared.tidy();
+        states.extend(self.left.iter().map(|(name, state)| (Arc::clone(name), state.clone())));
         states
     }
 
@@ -304,14 +309,18 @@ impl Worker {
         }
     }
 
-    /// Stops a rule that cannot go on; nothing else is stopped.
+    /// Stops a rule that cannot go on; nothing else is stopped. What it has kept goes to the version that
+    /// mends it.
     fn stop(&mut self, name: &Arc<str>, reason: String) {
-        let Some(hosted) = self.take_out(name) else { return };
-        tracing::error!(
-            rule = %name,
-            reason,
-            "the rule failed and is stopped; change its file to start it again"
-        );
+        let Some(mut hosted) = self.take_out(name) else { return };
+        match catch_unwind(AssertUnwindSafe(|| hosted.rule.seal())) {
+            Ok(Ok(state)) if state.is_empty() => {}
+            Ok(Ok(state)) => drop(self.left.insert(Arc::clone(name), state)),
+            Ok(Err(error)) => tracing::error!(rule = %name, %error, "what the rule kept is lost"),
+            Err(_) => tracing::error!(rule = %name, "what the rule kept is lost"),
+        }
+        let advice = "change its file to start it again";
+        tracing::error!(rule = %name, reason, advice, "the rule failed and is stopped");
         hosted.status.running.clear();
         hosted.status.stopped.note(reason);
     }
@@ -320,8 +329,8 @@ impl Worker {
         let Load { version, mut rule, inherits, is_said, status } = load;
         let RuleVersion { name, hash, mode, .. } = &*version;
         let mut kept = "";
-        if let Some(mut old) = self.take_out(&inherits) {
-            let sealed = old.rule.seal();
+        let left = self.left.remove(&inherits).map(Ok);
+        if let Some(sealed) = self.take_out(&inherits).map(|mut old| old.rule.seal()).or(left) {
             let had_none = sealed.as_ref().is_ok_and(Vec::is_empty);
             match sealed.and_then(|state| restore(&mut *rule, state)) {
                 Ok(_) if had_none => {}
@@ -346,6 +355,7 @@ impl Worker {
         status.stopped.clear();
         // Under its own name there may be one whose state goes to nobody.
         drop(self.take_out(name));
+        self.left.remove(name);
         let (bad_rows, late, ahead, forgotten, said) = Default::default();
         self.put_in(
             Arc::clone(name),
@@ -513,6 +523,7 @@ impl Worker {
             (Some(fence), Some(watch)) => watch.over(fence, || call(&mut *hosted.rule, &mut out)),
             _ => call(&mut *hosted.rule, &mut out),
         }));
+        let is_whole = outcome.is_ok();
         let failure = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -537,8 +548,14 @@ impl Worker {
             pass.take(&hosted.version, out.rows);
         }
         match failure {
-            Some(reason) => self.stop(name, reason),
             None => self.look(name),
+            Some(reason) => {
+                self.stop(name, reason);
+                if !is_whole {
+                    // After a panic nobody knows what it is.
+                    self.left.remove(name);
+                }
+            }
         }
     }
 

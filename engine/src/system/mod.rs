@@ -19,8 +19,10 @@ pub struct SystemStream {
     /// how rules name it
     pub name: &'static str,
     schema: fn() -> &'static SchemaRef,
-    open: fn(&Config, &Status, Arc<dyn Clock>) -> Box<dyn Source>,
+    open: Open,
 }
+
+type Open = fn(&Config, &Status, Arc<dyn Clock>) -> Box<dyn Source>;
 
 /// All of them.
 pub static STREAMS: [SystemStream; 1] =

@@ -78,8 +78,11 @@ pub(super) fn order(a: &Dynamic, b: &Dynamic) -> Option<Ordering> {
     if let (Ok(a), Ok(b)) = (a.as_int(), b.as_int()) {
         return Some(a.cmp(&b));
     }
-    if let (Some(a), Some(b)) = (number(a), number(b)) {
-        return Some(order_floats(a, b));
+    match (a.as_int(), a.as_float(), b.as_int(), b.as_float()) {
+        (_, Ok(a), _, Ok(b)) => return Some(order_floats(a, b)),
+        (Ok(a), _, _, Ok(b)) => return Some(order_mixed(a, b)),
+        (_, Ok(a), Ok(b), _) => return Some(order_mixed(b, a).reverse()),
+        _ => {}
     }
     if let (Ok(a), Ok(b)) = (a.as_bool(), b.as_bool()) {
         return Some(a.cmp(&b));
@@ -100,8 +103,19 @@ pub(super) fn order(a: &Dynamic, b: &Dynamic) -> Option<Ordering> {
     None
 }
 
-fn number(value: &Dynamic) -> Option<f64> {
-    value.as_float().or_else(|_| value.as_int().map(|value| value as f64)).ok()
+/// A whole number beside a floating-point one, exactly.
+fn order_mixed(a: i64, b: f64) -> Ordering {
+    // 2^63, of which no whole number is the double.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if b.is_nan() || b >= END {
+        return Ordering::Less;
+    }
+    if b < -END {
+        return Ordering::Greater;
+    }
+    // It is between the two, and whole.
+    let whole = b.trunc();
+    a.cmp(&(whole as i64)).then_with(|| whole.partial_cmp(&b).unwrap_or(Ordering::Equal))
 }
 
 /// As in PostgreSQL.
@@ -175,6 +189,13 @@ mod tests {
             ("1.0 >= 0.0/0.0", false),
             ("-0.0 == 0.0", true),
             ("9007199254740993 > 9007199254740992", true),
+            ("9007199254740993 == 9007199254740992.0", false),
+            ("9007199254740993 > 9007199254740992.0", true),
+            ("9007199254740992.0 < 9007199254740993", true),
+            ("9223372036854775807 < 9223372036854775808.0", true),
+            ("-9223372036854775807 - 1 == -9223372036854775808.0", true),
+            ("2 > 1.5 && 1.5 > 1 && -1 > -1.5 && -2 < -1.5", true),
+            ("5 < 0.0/0.0", true),
             ("1 + 1 == 2 && 3 * 2 > 5 || false", true),
             ("let x = 5; x != 5", false),
             ("\"b\" > \"a\"", true),

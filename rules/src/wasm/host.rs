@@ -85,7 +85,6 @@ pub(super) fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
 #[derive(ComponentType, Lift, Debug, Clone, Copy)]
 #[component(enum)]
 #[repr(u8)]
-#[allow(dead_code)] // plugins make them
 enum Level {
     #[component(name = "debug")]
     Debug,

@@ -407,7 +407,7 @@ fn a_plugin_is_one_source_with_the_manifest_beside_it() {
     fs::remove_file(&manifest).unwrap();
     assert_eq!(parts(&read(&plugin).unwrap().0).1.as_deref(), Some("reads = []"));
     fs::create_dir(&manifest).unwrap();
-    let wrong = read(&plugin).unwrap_err().to_string();
+    let wrong = read(&plugin).err().unwrap().to_string();
     assert!(wrong.contains("a.toml: cannot read the plugin's manifest: it is no file"), "{wrong}");
 }
 

@@ -37,7 +37,7 @@ impl Rule for Copier {
         out.emit(&Target::Uplink, rows.slice(0, hangs.map_or(rows.len(), |row| row + 1)));
         let Some(row) = hangs else { return Ok(()) };
         while !self.fence.is_raised() {
-            std::thread::yield_now();
+            std::hint::spin_loop();
         }
         out.stopped_at = Some(rows.seqs.get(row));
         Err(RuleError("it took too long".into()))
