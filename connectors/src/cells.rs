@@ -27,7 +27,7 @@ pub(crate) fn cell<'r>(
     what: &str,
 ) -> Result<&'r ArrayRef, String> {
     let array = column(rows, name)?;
-    if array.is_null(row) {
+    if codec::is_null(array, row) {
         return Err(format!("column {name} is null, and the {what} needs it"));
     }
     Ok(array)

@@ -11,6 +11,7 @@ use arrow::datatypes::{Field, Float64Type, Int64Type, Schema, SchemaRef, Timesta
 use tidegate_core::schema::{ts_field, ts_type};
 use tidegate_core::{Ack, Batch, FieldType};
 
+use crate::codec::is_null;
 use crate::hex::Hex;
 use crate::line::handover::Pending;
 use crate::quality::{FAULT, QUALITY, Quality};
@@ -35,7 +36,7 @@ pub enum Value {
 impl Value {
     /// The value of a cell. None: of a type that has no [`FieldType`].
     pub(crate) fn read(column: &dyn Array, row: usize) -> Option<Self> {
-        if column.is_null(row) {
+        if is_null(column, row) {
             return Some(Self::Null);
         }
         Some(match FieldType::from_arrow(column.data_type())? {

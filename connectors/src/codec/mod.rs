@@ -38,7 +38,7 @@ pub use column::read_base64;
 pub use csv::{CsvFormat, Delimiter};
 pub use decode::{DecodeError, Decoder, Findings, Tally};
 pub use json::encode::{Encoder, write_value};
-pub(crate) use json::encode::{write_rfc3339, write_time};
+pub(crate) use json::encode::{is_null, write_rfc3339, write_time};
 pub use layout::{Field, Fields, Layout, LayoutError, MAX_INFERRED, Missing, TsPlace};
 pub use nmea::{NmeaFormat, Sentence};
 pub use pairs::PairFormat;

@@ -8,10 +8,11 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Diagnostic, Rows, Seqs};
 use tidegate_rules::{
-    Catalog, CompileError, Compiled, Emissions, Explanation, Fit, Flow, Options, Rule, RuleError,
+    Catalog, CompileError, Compiled, Emissions, Explanation, Fit, Flow, Language, Options, Rule, RuleError,
     SealedState, Source, Target, Unfit, When, compile,
 };
 
+use crate::programs::Cache;
 use crate::rules::LEAST;
 
 /// A text with this line is such a rule.
@@ -25,14 +26,16 @@ pub fn text(version: u64) -> String {
     format!("-- version {version}\n{MARK}")
 }
 
-/// Makes a rule of its text: an echo, or what a box knows.
+/// Makes a rule of its source: an echo, or what a box knows.
 ///
 /// # Errors
 /// As [`compile`] has it.
 pub fn compile_any(file: &str, source: &Source, catalog: &Catalog) -> Result<Compiled, CompileError> {
-    let text = source.text(file).map_err(|wrong| CompileError::Wrong(vec![wrong]))?;
+    let text = if source.language() == Language::Sql { source.text(file).unwrap_or_default() } else { "" };
     if text.lines().all(|line| line != MARK) {
-        return compile(file, source, catalog);
+        let mut catalog = catalog.clone();
+        catalog.plugins.compiled = catalog.plugins.compiled.map(|kept| Arc::new(Cache { kept }) as _);
+        return compile(file, source, &catalog);
     }
     let wrong = |unfit: Unfit| CompileError::Wrong(vec![Diagnostic::new(file, unfit.to_string())]);
     let echo = Echo::new(catalog).map_err(wrong)?;

@@ -10,7 +10,7 @@
 //!   [`valve`]: an output. [`press`]: what is polled, on a [`wire`] that tears what is said.
 //! * [`columns`]: what devices send, of a stream that declares no fields.
 //! * [`rules`]: the rules directory with a reference [`table`], and somebody who edits both. [`echo`]: a rule
-//!   that lives by ticks.
+//!   that lives by ticks. [`programs`]: rules in Rhai, and plugins.
 //! * [`world`]: all of that as the engine sees it. [`dice`]: chance. [`record`]: what happened.
 
 pub mod broker;
@@ -20,6 +20,7 @@ pub mod dice;
 pub mod disk;
 pub mod echo;
 pub mod press;
+pub mod programs;
 pub mod reckoning;
 pub mod record;
 pub mod rules;
@@ -248,6 +249,8 @@ impl Play {
         })?;
         config.data_dir = root.join("data");
         config.rules.workers = number(0, 2);
+        // It goes by the machine's time, of which there must be enough for every call.
+        config.rules.time_limit = Span(Duration::from_secs(40));
         for stream in config.streams.values_mut() {
             if let Stream::Input(StreamConfig::Mqtt(kind)) = stream {
                 kind.on_disk_failure = if self.goes_on { OnDiskFailure::GoOn } else { OnDiskFailure::Hold };

@@ -9,6 +9,7 @@ use crate::broker::{Broker, Message};
 use crate::cloud::Cloud;
 use crate::echo;
 use crate::press::Press;
+use crate::programs;
 use crate::record::Record;
 use crate::rules;
 use crate::valve::Valve;
@@ -54,9 +55,12 @@ impl Reckoning<'_> {
         }
         self.rows(rules::EACH, &messages, |_| true);
         self.rows(rules::SOME, &messages, |message| message.v >= rules::LEAST);
-        for rule in [rules::ECHOES, rules::ECHOED] {
+        for rule in [rules::ECHOES, rules::ECHOED, programs::PLUGIN_ECHOES, programs::SCRIPT_ECHOES] {
             self.rows(rule, &messages, |message| message.v >= rules::LEAST);
-            self.held(rule);
+            // All that scripts know of time is what the clock shows.
+            if rule != programs::SCRIPT_ECHOES {
+                self.held(rule);
+            }
         }
         self.windows(&[rules::WINDOWS], &messages, rules::WINDOW_S);
         self.windows(&[rules::COPIED_WINDOWS], &messages, rules::COPIED_WINDOW_S);
@@ -199,7 +203,9 @@ impl Reckoning<'_> {
         self.exactly(rules::SESSIONS, sessions, &["device", "first", "last", "rows", "total"]);
         self.exactly(rules::PAIRS, pairs, &["n", "m"]);
         self.exactly(rules::RISES, rises, &["n", "m"]);
-        self.running(messages);
+        for rule in [rules::RUNNING, programs::SCRIPT_RUNNING, programs::PLUGIN_RUNNING] {
+            self.running(rule, messages);
+        }
     }
 
     /// Each row met one content of the table and came at one time, whether it was run once or again.
@@ -312,12 +318,14 @@ impl Reckoning<'_> {
     }
 
     /// Every row of a device counted once, and knew the one before it.
-    fn running(&self, messages: &[Message]) {
-        let rows = self.counted(rules::RUNNING);
-        let dropped = self.cloud.dropped(Some(rules::RUNNING));
+    fn running(&self, rule: &str, messages: &[Message]) {
+        let rows = self.counted(rule);
+        let dropped = self.cloud.dropped(Some(rule));
         let count = messages.iter().filter(|message| message.device != "end").count() as u64;
         if rows + dropped < count || rows > count {
-            self.record.wrong(format!("{rows} rows were counted of {count} messages, and {dropped} dropped"));
+            self.record.wrong(format!(
+                "{rule}: {rows} rows were counted of {count} messages, and {dropped} dropped"
+            ));
         }
     }
 
@@ -345,7 +353,7 @@ impl Reckoning<'_> {
             for ((seen, (n, _)), (next, (_, before))) in rows.iter().zip(rows.iter().skip(1)) {
                 if *next == seen + 1 && *before != Some(*n) {
                     self.record.wrong(format!(
-                        "{device}: row {next} takes {before:?} for the one before it, which was {n}"
+                        "{rule}, {device}: row {next} takes {before:?} for the one before it, which was {n}"
                     ));
                 }
             }

@@ -15,16 +15,17 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::dice::Dice;
 use crate::echo;
+use crate::programs;
 use crate::record::Record;
 use crate::table::TableFile;
 
-/// Texts by rule name, and what the table holds; they outlive the box.
+/// Sources by rule name, and what the table holds; they outlive the box.
 #[derive(Clone)]
 pub struct RuleFiles {
     /// the file of the table
     pub table: TableFile,
-    texts: Arc<Mutex<BTreeMap<String, String>>>,
-    /// whether each rule has had a good text that will not be forgotten
+    sources: Arc<Mutex<BTreeMap<String, Source>>>,
+    /// whether each rule has had a good version that will not be forgotten
     settled: Arc<AtomicBool>,
     dice: Dice,
     record: Record,
@@ -102,6 +103,17 @@ const STAMPS: &str = "CREATE VIEW stamped AS SELECT t.ts, t.n, t.device, f.facto
     seen FROM tank t JOIN factors f ON f.device = t.device";
 
 /// A version of a rule.
+fn source(rule: &str, version: u64) -> Source {
+    programs::source(rule, version).unwrap_or_else(|| Source::new(Language::Sql, text(rule, version)))
+}
+
+/// A version of a rule that is none.
+fn wrong(rule: &str, version: u64) -> Source {
+    programs::wrong(rule, version)
+        .unwrap_or_else(|| Source::new(Language::Sql, format!("SELECT nothing FROM nowhere -- {version}")))
+}
+
+/// A version of a rule in SQL.
 fn text(rule: &str, version: u64) -> String {
     match rule {
         EACH => format!("-- version {version}\nINSERT INTO uplink SELECT n, device, v FROM tank"),
@@ -155,7 +167,7 @@ fn text(rule: &str, version: u64) -> String {
     }
 }
 
-const STEADY: [&str; 17] = [
+const STEADY: [&str; 21] = [
     POLLED,
     EACH,
     SOME,
@@ -173,6 +185,10 @@ const STEADY: [&str; 17] = [
     RISES,
     STAMPED,
     STAMPED_WINDOWS,
+    programs::SCRIPT_RUNNING,
+    programs::SCRIPT_ECHOES,
+    programs::PLUGIN_RUNNING,
+    programs::PLUGIN_ECHOES,
 ];
 
 impl RuleFiles {
@@ -180,18 +196,18 @@ impl RuleFiles {
     #[must_use]
     pub fn new(dice: Dice, record: &Record) -> Self {
         let names = STEADY.iter().chain(&ROAMING[..1]);
-        let texts = names.map(|name| ((*name).to_owned(), text(name, 0))).collect();
+        let sources = names.map(|name| ((*name).to_owned(), source(name, 0))).collect();
         Self {
             table: TableFile::default(),
-            texts: Arc::new(Mutex::new(texts)),
+            sources: Arc::new(Mutex::new(sources)),
             settled: Arc::default(),
             dice,
             record: record.clone(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first rules are in the journal: they come before the first message, and that was acknowledged.
@@ -202,40 +218,40 @@ impl RuleFiles {
     /// Somebody edits the directory. Returns what changed.
     fn edit(&self) -> Vec<Change> {
         let version = self.dice.between(1, 5);
-        let mut texts = self.lock();
+        let mut sources = self.lock();
         let changes = match self.dice.below(9) {
             0 => {
-                let spare = texts.contains_key(SPARE);
+                let spare = sources.contains_key(SPARE);
                 vec![if spare {
                     Change::Remove(SPARE)
                 } else {
-                    Change::Put(SPARE, text(SPARE, version), SPARE)
+                    Change::Put(SPARE, source(SPARE, version), SPARE)
                 }]
             }
             1 => {
                 let [a, b] = ROAMING;
-                let (from, to) = if texts.contains_key(a) { (a, b) } else { (b, a) };
-                let same = texts.get(from).cloned().unwrap_or_default();
+                let (from, to) = if sources.contains_key(a) { (a, b) } else { (b, a) };
+                let Some(same) = sources.get(from).cloned() else { return Vec::new() };
                 vec![Change::Put(to, same, from), Change::Remove(from)]
             }
             8 => {
                 self.table.edit();
                 vec![Change::Table]
             }
-            // The text before stays in force, if there was one.
+            // The version before stays in force, if there was one.
             2 if self.settled.load(Ordering::Relaxed) => {
                 let Some(name) = self.dice.pick(&STEADY) else { return Vec::new() };
-                vec![Change::Put(name, format!("SELECT nothing FROM nowhere -- {version}"), name)]
+                vec![Change::Put(name, wrong(name, version), name)]
             }
             _ => {
                 let Some(name) = self.dice.pick(&STEADY) else { return Vec::new() };
-                vec![Change::Put(name, text(name, version), name)]
+                vec![Change::Put(name, source(name, version), name)]
             }
         };
         for change in &changes {
             match change {
-                Change::Put(name, text, _) => drop(texts.insert((*name).to_owned(), text.clone())),
-                Change::Remove(name) => drop(texts.remove(*name)),
+                Change::Put(name, source, _) => drop(sources.insert((*name).to_owned(), source.clone())),
+                Change::Remove(name) => drop(sources.remove(*name)),
                 Change::Table => {}
             }
         }
@@ -251,9 +267,9 @@ impl RuleFiles {
 
     /// All that is wrong is put right.
     pub fn mend(&self) {
-        let mut texts = self.lock();
+        let mut sources = self.lock();
         for name in STEADY {
-            texts.insert(name.to_owned(), text(name, 0));
+            sources.insert(name.to_owned(), source(name, 0));
         }
     }
 
@@ -267,8 +283,8 @@ impl RuleFiles {
 }
 
 enum Change {
-    /// name, text, and the rule whose state it takes over
-    Put(&'static str, String, &'static str),
+    /// name, source, and the rule whose state it takes over
+    Put(&'static str, Source, &'static str),
     Remove(&'static str),
     /// the table's file has another content
     Table,
@@ -315,8 +331,8 @@ impl Watcher {
 
     fn take(&mut self, change: Change) -> Option<Edited> {
         let edited = match &change {
-            Change::Put(name, text, inherits) => {
-                self.book.put(&Arc::from(*name), name, &source(text), &Arc::from(*inherits))
+            Change::Put(name, source, inherits) => {
+                self.book.put(&Arc::from(*name), name, source, &Arc::from(*inherits))
             }
             Change::Remove(name) => self.book.remove(name),
             Change::Table => self.files.table.read(&mut self.book)?,
@@ -332,9 +348,7 @@ impl Watcher {
             .sources()
             .filter_map(|(name, source)| Some((name.to_string(), source?.clone())))
             .collect();
-        let texts = self.files.lock().clone();
-        let sources: BTreeMap<String, Source> =
-            texts.into_iter().map(|(name, text)| (name, source(&text))).collect();
+        let sources = self.files.lock().clone();
         let mut gone: Vec<&String> = known.keys().filter(|name| !sources.contains_key(*name)).collect();
         let mut edited: Vec<Edited> = self.files.table.read(&mut self.book).into_iter().collect();
         for (name, source) in sources.iter().filter(|(name, source)| known.get(*name) != Some(source)) {
@@ -356,10 +370,6 @@ impl Watcher {
         }
         edited
     }
-}
-
-fn source(text: &str) -> Source {
-    Source::new(Language::Sql, text)
 }
 
 async fn send(to: &mpsc::Sender<Edited>, changes: Vec<Edited>) -> bool {

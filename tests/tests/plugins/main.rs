@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod examples;
+mod languages;
 
 use std::fs;
 use std::path::{Path, PathBuf};

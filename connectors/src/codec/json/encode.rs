@@ -59,9 +59,14 @@ fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
 
+/// Whether there is no value. To Arrow, all of a column whose type is null are values.
+pub(crate) fn is_null(array: &dyn Array, row: usize) -> bool {
+    array.is_null(row) || *array.data_type() == DataType::Null
+}
+
 /// Appends row `row` of a column as JSON, in the way of [`Encoder`]; a row past the end is `null`.
 pub fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
-    if row >= array.len() || array.is_null(row) {
+    if row >= array.len() || is_null(array, row) {
         out.extend_from_slice(b"null");
         return;
     }
@@ -229,6 +234,19 @@ fn civil(days: i64) -> (i64, i64, i64) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_column_of_nulls_has_no_values() {
+        let columns: [(&str, ArrayRef); 2] = [
+            ("a", std::sync::Arc::new(arrow::array::NullArray::new(2))),
+            ("b", std::sync::Arc::new(Int64Array::from(vec![1, 2]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut out = Vec::new();
+        Encoder::new(&batch.schema()).encode_row(&batch, 1, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"a":null,"b":2}"#);
+        assert!(crate::cells::cell(&batch, "a", 1, "topic").is_err());
+    }
 
     /// The offsets are those of the IANA database, as `date -d @S` shows them with `TZ` set.
     #[test]

@@ -1,0 +1,1 @@
+INSERT INTO alarms SELECT ts, device, temperature AS value FROM tank WHERE temperature > 80;
