@@ -396,7 +396,8 @@ fn outgoing(args: &SendArgs, database: &Database) -> Result<(Frame, Option<Strin
             "false" | "off" => Value::Bool(false),
             _ => match (value.parse(), value.parse()) {
                 (Ok(number), _) => Value::Int(number),
-                (_, Ok(number)) => Value::Float(number),
+                // Beyond an int64 it stays as it was written, since a float64 would round it.
+                (_, Ok(number)) if value.parse::<u64>().is_err() => Value::Float(number),
                 _ => Value::Text(value.to_owned()),
             },
         };

@@ -171,7 +171,7 @@ impl Polls {
     /// The questions that are due while nobody can be asked.
     pub(super) fn pass_by(&mut self, reason: &str, at: i64, now: Instant, rows: &mut HandOver<Rows>) {
         while let Some(place) = self.asking.due(now) {
-            self.asking.done(place, now);
+            self.asking.passed_by(place, now);
             self.asking.said_of_the_line(place, reason, now);
             self.fail(place, at, now, reason, rows);
         }

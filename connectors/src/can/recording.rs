@@ -83,7 +83,7 @@ impl Player {
     ) -> Result<Self, String> {
         let LogConfig { path, speed, repeat, interface } = config.clone();
         let file = File::open(&path).map_err(|error| explain(&path, &error))?;
-        Ok(Self {
+        let mut player = Self {
             path,
             speed,
             repeat,
@@ -95,7 +95,12 @@ impl Player {
             clock,
             status,
             malformed: Sampler::default(),
-        })
+        };
+        // One without frames that is played over and over is no bus that is lost again and again.
+        if repeat {
+            player.next_due()?;
+        }
+        Ok(player)
     }
 
     /// Waits for the next frames. Nothing is lost when it is dropped.

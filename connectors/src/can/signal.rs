@@ -32,7 +32,7 @@ pub enum Value<'a> {
     Int(i64),
     /// of [`FieldType::Float64`]
     Float(f64),
-    /// of [`FieldType::Utf8`]: a label of the value table
+    /// of [`FieldType::Utf8`]: a label of the value table; to be sent also a number beyond an int64
     Text(&'a str),
 }
 
@@ -175,6 +175,17 @@ impl Signal {
     }
 
     fn labelled(&self, label: &str) -> Result<u64, String> {
+        let is_label = self.labels.contents(label).next().is_some();
+        if let Some(number) = label.parse::<u64>().ok().filter(|_| !is_label) {
+            let is_whole =
+                matches!(self.content, Content::Unsigned | Content::Signed) && self.scaling.is_none();
+            #[expect(clippy::cast_precision_loss, reason = "what is beyond is refused, but for floats")]
+            return if is_whole {
+                self.place(number.into(), None)
+            } else {
+                self.numeric(Value::Float(number as f64))
+            };
+        }
         if self.labels.is_empty() {
             return Err("it takes numbers, since the database has no value table for it".into());
         }
@@ -204,7 +215,7 @@ impl Signal {
         };
         let content = self.scaling.map_or(number, |scaling| scaling.invert(number));
         if is_float {
-            self.check_range(number)?;
+            self.check_range(number, 0.0)?;
             return self.float_bits(content).ok_or_else(|| "it takes no number as great as that".into());
         }
         if is_whole && content.fract() != 0.0 {
@@ -233,9 +244,12 @@ impl Signal {
         // What the table names is meant, such as 255 for "not available" beside a range that ends at 250.
         let is_named = i64::try_from(whole).is_ok_and(|whole| self.labels.name(whole).is_some());
         if !is_named || is_rounded {
-            self.check_range(content.map_or_else(|| self.scaled(whole), |content| self.apply(content)))?;
+            let room = ROOM * (self.scaled(1) - self.scaled(0)).abs();
+            let given = content.map_or_else(|| self.scaled(whole), |content| self.apply(content));
+            self.check_range(given, room)?;
             let nearest = self.scaled(whole);
-            self.check_range(nearest).map_err(|why| format!("its nearest step is {nearest}, and {why}"))?;
+            self.check_range(nearest, room)
+                .map_err(|why| format!("its nearest step is {nearest}, and {why}"))?;
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the bits hold it")]
         Ok(whole as u64 & self.bits.mask())
@@ -253,8 +267,13 @@ impl Signal {
     }
 
     fn too_few_bits(&self) -> String {
-        let (least, most) = (self.scaled(*self.holds().start()), self.scaled(*self.holds().end()));
-        format!("its {} bits hold {}", self.bits.width(), in_words(least, most))
+        let (least, most) = self.holds().into_inner();
+        let holds = match self.scaling {
+            // A float64 would round those of 64 bits.
+            None => format!("{least} to {most}"),
+            Some(_) => in_words(self.scaled(least), self.scaled(most)),
+        };
+        format!("its {} bits hold {holds}", self.bits.width())
     }
 
     fn holds(&self) -> RangeInclusive<i128> {
@@ -274,9 +293,9 @@ impl Signal {
         self.scaling.map_or(content, |scaling| scaling.apply(content))
     }
 
-    fn check_range(&self, value: f64) -> Result<(), String> {
+    /// `room`: what decimals may lose of a value that is a number of steps.
+    fn check_range(&self, value: f64, room: f64) -> Result<(), String> {
         let Some((least, most)) = self.range else { return Ok(()) };
-        let room = ROOM * (self.scaled(1) - self.scaled(0)).abs();
         if (least - room..=most + room).contains(&value) {
             return Ok(());
         }

@@ -104,8 +104,10 @@ fn borrowed<'a>(message: &Message, place: usize, value: &'a Value) -> Result<sig
             // Tables often name only some of the numbers.
             let labels = message.signals.get(place).map(signal::Signal::labels);
             let is_label = labels.is_some_and(|labels| labels.iter().any(|(_, name)| name == text));
+            // A float64 would round it.
+            let is_great = text.parse::<u64>().is_ok_and(|number| i64::try_from(number).is_err());
             match text.parse::<f64>() {
-                Ok(number) if !is_label => signal::Value::Float(number),
+                Ok(number) if !is_label && !is_great => signal::Value::Float(number),
                 _ => signal::Value::Text(text),
             }
         }

@@ -43,9 +43,11 @@ pub(crate) struct Write<W> {
     pub(crate) output: Arc<str>,
     pub(crate) what: W,
     /// it was decided so long before `until`
-    within: Duration,
+    pub(crate) within: Duration,
     /// from when on it is not sent any more
     pub(crate) until: Instant,
+    /// what it has waited for, where that is known
+    pub(crate) waited: Option<&'static str>,
     pub(crate) answer: Answer,
 }
 
@@ -92,7 +94,7 @@ impl<E: Encode> RowSink<E> {
     async fn write(&self, what: E::Write, until: Instant) -> Result<(), DeliveryError> {
         let (answer, outcome) = oneshot::channel();
         let (output, within, answer) = (Arc::clone(&self.output), self.within, Answer(answer));
-        let write = Write { output, what, within, until, answer };
+        let write = Write { output, what, within, until, waited: None, answer };
         let gone = || DeliveryError::Transient("the box is shutting down".into());
         self.line.send(write).await.map_err(|_| gone())?;
         outcome.await.unwrap_or_else(|_| Err(gone()))
@@ -130,6 +132,8 @@ pub(crate) struct Waiting<W> {
     queue: mpsc::Receiver<Write<W>>,
     first: Option<Write<W>>,
     outputs_gone: bool,
+    /// what has just held up the line
+    busy: Option<&'static str>,
     late: Arc<Counter>,
 }
 
@@ -138,7 +142,7 @@ impl<W> Waiting<W> {
     pub(crate) fn new(status: &LineStatus) -> (mpsc::Sender<Write<W>>, Self) {
         let (outputs, queue) = mpsc::channel(QUEUED);
         let late = status.counter("late_writes");
-        (outputs, Self { queue, first: None, outputs_gone: false, late })
+        (outputs, Self { queue, first: None, outputs_gone: false, busy: None, late })
     }
 
     /// Resolves when a write has come while none waited, and when the last output is gone.
@@ -153,22 +157,43 @@ impl<W> Waiting<W> {
     /// The next write, if one waits that is not late by now.
     pub(crate) fn next(&mut self) -> Option<Write<W>> {
         loop {
-            let write = self.first.take().or_else(|| self.queue.try_recv().ok())?;
+            let Some(mut write) = self.first.take().or_else(|| self.queue.try_recv().ok()) else {
+                self.busy = None;
+                return None;
+            };
             if Instant::now() < write.until {
                 return Some(write);
             }
+            write.waited = write.waited.or(self.busy);
             self.drop_late(write);
         }
     }
 
     /// Counts a write that is not sent any more, and says so.
     pub(crate) fn drop_late(&self, write: Write<W>) {
-        self.late.add(1);
+        self.count_late();
+        let because = write.waited.map_or_else(String::new, |waited| format!(": {waited}"));
         let why = format!(
-            "it could not be sent within {} (`write_within`), and is not sent late",
+            "it could not be sent within {} (`write_within`), and is not sent late{because}",
             Span(write.within)
         );
         write.settle(Err(DeliveryError::Transient(why)));
+    }
+
+    /// What has held up the line until now.
+    pub(crate) fn held_up_by(&mut self, what: &'static str) {
+        self.busy = Some(what);
+    }
+
+    /// A write was begun, and did not end in time.
+    pub(crate) fn count_late(&self) {
+        self.late.add(1);
+    }
+
+    /// It is the next one again, and has waited for this.
+    pub(crate) fn put_back_because(&mut self, mut write: Write<W>, waited: &'static str) {
+        write.waited = Some(waited);
+        self.put_back(write);
     }
 
     /// It is the next one again.

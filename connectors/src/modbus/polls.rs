@@ -200,6 +200,11 @@ impl Polls {
 
     /// A poll is over: makes a row of it, and says when the next one is due.
     pub(super) fn finish(&mut self, index: usize, reading: &Reading, now: Instant) {
+        self.tell(index, reading, now);
+        self.asking.done(index, now);
+    }
+
+    fn tell(&mut self, index: usize, reading: &Reading, now: Instant) {
         let Some(poll) = self.polls.get(index) else { return };
         let fault = reading.fault();
         self.asking.say(index, fault.as_deref(), now);
@@ -210,7 +215,6 @@ impl Polls {
                 rows.append(ts, values, reading.quality(), fault.as_deref());
             });
         }
-        self.asking.done(index, now);
     }
 
     /// The polls that are due while nobody can be asked.
@@ -220,7 +224,8 @@ impl Polls {
             let mut reading = Reading::new(poll);
             reading.failed(reason.to_owned());
             self.asking.said_of_the_line(index, reason, now);
-            self.finish(index, &reading, now);
+            self.tell(index, &reading, now);
+            self.asking.passed_by(index, now);
         }
     }
 }

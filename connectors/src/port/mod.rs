@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 
 pub use config::{FlowControl, PORTS, Parity, Place, PortConfig, Server, Settings, UsbConfig};
 pub use rfc2217::{Client, Refusal};
-pub use tty::Port;
+pub use tty::{Output, Port};
 
 use crate::line::tcp;
 use crate::table::Problem;
@@ -112,6 +112,16 @@ impl Dial {
             };
             format!("{path} cannot be opened: {error}; {help}")
         })
+    }
+}
+
+impl Wire {
+    /// What is not sent yet and can be thrown away; none: the port is not of this machine.
+    pub(crate) fn output(&self) -> Option<Output> {
+        match self {
+            Self::Serial(port) => port.output().ok(),
+            Self::Network(_) | Self::Remote(_) => None,
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Port {
     receiver: pipe::Receiver,
     sender: pipe::Sender,
     /// keeps the lock
-    _port: SerialPort,
+    port: SerialPort,
 }
 
 impl Port {
@@ -57,7 +57,24 @@ impl Port {
         port.discard_buffers()?;
         let receiver = pipe::Receiver::from_owned_fd_unchecked(port.as_fd().try_clone_to_owned()?)?;
         let sender = pipe::Sender::from_owned_fd_unchecked(port.as_fd().try_clone_to_owned()?)?;
-        Ok(Self { receiver, sender, _port: port })
+        Ok(Self { receiver, sender, port })
+    }
+
+    /// What the driver has taken and not sent yet.
+    pub(super) fn output(&self) -> io::Result<Output> {
+        self.port.try_clone().map(Output)
+    }
+}
+
+/// The bytes that a driver has taken, and has not sent yet: while the device holds the line back, they wait,
+/// and would go out late.
+#[derive(Debug)]
+pub struct Output(SerialPort);
+
+impl Output {
+    /// Throws them away.
+    pub(crate) fn discard(&self) -> io::Result<()> {
+        self.0.discard_output_buffer()
     }
 }
 

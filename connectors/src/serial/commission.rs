@@ -273,14 +273,29 @@ async fn monitor(args: MonitorArgs, known: &Known<'_>, print: Print<'_>) -> Resu
             biased;
             heard = link.listen() => heard?,
             () = until(next) => {
-                link.send(send.as_deref().unwrap_or_default()).await?;
+                link.send(send.as_deref().unwrap_or_default(), None).await?;
                 next = every.map(|every| Instant::now() + every.0);
             }
             () = until(end) => {
-                return Ok(Outcome { failed: frames == 0, ..Outcome::default() });
+                return if frames > 0 { Ok(Outcome::default()) } else { Err(frameless(&mut link, send.is_some())) };
             }
         }
     }
+}
+
+/// Why no frame has come, as far as it shows.
+fn frameless(link: &mut Link, is_asked: bool) -> String {
+    let place = link.place().clone();
+    let framer = link.framer();
+    if framer.tally().bytes == 0 {
+        let sent = if is_asked { "what was sent was not answered" } else { "nothing was sent" };
+        return format!(
+            "{place}: no byte has come, and {sent}: is the device off, are RX and TX crossed, does it want \
+             another baud rate, or to be asked first (--send)?"
+        );
+    }
+    let seen = framer.unframed().map(|unframed| dump(unframed.newest())).unwrap_or_default();
+    format!("{place}: bytes have come, and no frame: {}; the newest are {seen}", framer.probable_cause())
 }
 
 async fn until(time: Option<Instant>) {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::framing::Framer;
-use super::link::{Link, Usage};
+use super::link::{Link, Unsent, Usage};
 use super::pace::Owed;
 use super::sink::TelegramWrite;
 use super::streams::{Stream, Streams};
@@ -47,6 +47,8 @@ pub(super) struct Station {
     pub(super) silent: u32,
     /// what was said of a line that is up and of no use
     pub(super) useless: Option<&'static str>,
+    /// the same, until it is of use again, also where the line was opened again since
+    pub(super) said_useless: Option<&'static str>,
 }
 
 impl Protocol for Station {
@@ -122,10 +124,12 @@ impl Station {
         if let Some(write) = line.writes.next() {
             let ready = self.ready_for(link, &write, now);
             if ready <= now {
-                return self.write(link, line, write).await;
+                self.write(link, line, write).await?;
+                line.writes.held_up_by("the line waited for the `answer` to an earlier write");
+                return Ok(());
             }
             let until = ready.min(write.until);
-            line.writes.put_back(write);
+            line.writes.put_back_because(write, link.waits_for(now));
             return self.until_something(link, line, Some(until)).await;
         }
         let Some(poll) = self.streams.due(now) else {
@@ -138,7 +142,9 @@ impl Station {
         let patience = self.streams.request(poll).map_or(Duration::ZERO, |(_, timeout)| timeout);
         let ready = link.pace.request(wanted, link.frame_until(), patience);
         if ready <= now {
-            self.poll(link, line, poll).await
+            self.poll(link, line, poll).await?;
+            line.writes.held_up_by("the line waited for the answer to a request");
+            Ok(())
         } else {
             self.until_something(link, line, Some(ready)).await
         }
@@ -201,6 +207,7 @@ impl Station {
         self.useless = useless;
         let trouble = match useless {
             None => {
+                self.said_useless = None;
                 info!("the line is of use again");
                 return line.status.suffers(None);
             }
@@ -212,7 +219,9 @@ impl Station {
                 format!("{}: {what}: {cause}; the newest are {seen}", link.place())
             }
         };
-        warn!(trouble, "the line is up, and of no use");
+        if std::mem::replace(&mut self.said_useless, useless) != useless {
+            warn!(trouble, "the line is up, and of no use");
+        }
         line.status.suffers(Some(trouble));
     }
 
@@ -234,10 +243,17 @@ impl Station {
                 link.pace.rested();
             }
         }
-        if let Err(unsent) = link.send(bytes).await {
-            let error = if unsent.is_begun { DeliveryError::Unknown } else { DeliveryError::Transient };
-            write.settle(Err(error(unsent.reason.clone())));
-            return Err(unsent.reason);
+        if let Err(Unsent { reason, is_begun }) = link.send(bytes, Some(write.until)).await {
+            let error = if is_begun { DeliveryError::Unknown } else { DeliveryError::Transient };
+            let why = if write.until <= Instant::now() {
+                line.writes.count_late();
+                let began = if is_begun { "it began in time, and did not end" } else { "it could not begin" };
+                format!("{began} within {} (`write_within`): {reason}", Span(write.within))
+            } else {
+                reason.clone()
+            };
+            write.settle(Err(error(why)));
+            return Err(reason);
         }
         let Some(answer) = answer else {
             write.settle(Ok(()));
@@ -319,7 +335,7 @@ impl Station {
     ) -> Result<Option<Vec<u8>>, String> {
         link.begin_exchange();
         link.pace.rested();
-        link.send(request).await?;
+        link.send(request, None).await?;
         self.answer(link, line, request.len(), timeout, |streams, frame| streams.answers(poll, frame)).await
     }
 

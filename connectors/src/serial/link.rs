@@ -8,10 +8,11 @@ use futures::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 use super::framing::{Framer, SETTLED};
-use super::pace::Pace;
-use crate::port::{Place, Wire};
+use super::pace::{Owed, Pace};
+use crate::port::{Output, Place, Wire};
 
 /// A driver that does not take bytes for so long is held back by the device, or stuck.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +31,7 @@ const READ: usize = 4096;
 pub(super) struct Link {
     reader: ReadHalf<Wire>,
     writer: WriteHalf<Wire>,
+    output: Option<Output>,
     place: Place,
     framer: Framer,
     buffer: Box<[u8]>,
@@ -74,6 +76,7 @@ async fn write_some(writer: &mut WriteHalf<Wire>, rest: &[u8]) -> io::Result<usi
 impl Link {
     /// A line that was just opened. `byte`: what one takes.
     pub(super) fn new(wire: Wire, place: Place, mut framer: Framer, byte: Duration, usage: Usage) -> Self {
+        let output = wire.output();
         let (reader, writer) = split(wire);
         let now = Instant::now();
         let Usage { echo, pause, unasked } = usage;
@@ -82,6 +85,7 @@ impl Link {
         Self {
             reader,
             writer,
+            output,
             place,
             framer,
             buffer: vec![0; READ].into(),
@@ -114,6 +118,17 @@ impl Link {
     pub(super) fn frame_until(&self) -> Option<Instant> {
         let until = || self.framer.due().unwrap_or(self.pace.last_heard() + FRAME_PAUSE);
         (self.framer.waiting() > 0).then(until)
+    }
+
+    /// Why nothing may be sent yet.
+    pub(super) fn waits_for(&self, now: Instant) -> &'static str {
+        match self.pace.owed(now) {
+            Some(Owed::Poll(_)) => "the line waited for the late answer to an earlier request",
+            Some(Owed::Write) => "the line waited for the late `answer` to an earlier write",
+            Some(Owed::Unknown) => "the line was just opened, and was waited for until it was quiet",
+            None if self.framer.waiting() > 0 => "the line waited for the end of a frame that was coming in",
+            None => "the line waited for its `pause_between_requests`",
+        }
     }
 
     /// A request goes out: what there is of a frame is no part of its answer.
@@ -153,12 +168,13 @@ impl Link {
         }
     }
 
-    /// Sends bytes, and hears meanwhile.
+    /// Sends bytes, and hears meanwhile. `until`: when what has not gone out is of no use any more.
     ///
     /// # Errors
     /// In words for the user, when the line is lost.
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Unsent> {
+    pub(super) async fn send(&mut self, bytes: &[u8], until: Option<Instant>) -> Result<(), Unsent> {
         let deadline = Instant::now() + WRITE_PATIENCE + 2 * self.time_of(bytes.len());
+        let deadline = until.map_or(deadline, |until| until.min(deadline));
         if let Some(echo) = &mut self.echo {
             echo.clear();
             echo.extend(bytes);
@@ -180,6 +196,9 @@ impl Link {
                     }
                 }
                 () = sleep_until(deadline) => {
+                    if let Some(Err(error)) = self.output.as_ref().map(Output::discard) {
+                        warn!(%error, "what the driver holds back may be sent late");
+                    }
                     let reason = format!(
                         "{}: bytes cannot be sent: does the device hold the line back (`flow_control`)?",
                         self.place

@@ -67,6 +67,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         let decoding = Decoding::new(stream.into(), decoder, Arc::clone(&intake), Arc::clone(&status));
         all.push(Stream::new(stream, frames, decoding, intake));
     }
+    let data_bits = dial.settings().data_bits;
     let (line_tx, waiting) = Waiting::new(&status);
     let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
     for (output, telegram) in outputs {
@@ -76,6 +77,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         }
         let encode = Telegrams {
             telegram: telegram.payload.clone(),
+            data_bits,
             answer: telegram.answer.clone(),
             timeout: telegram.timeout.0,
         };
@@ -89,8 +91,16 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         pause: config.pause_between_requests.map(|pause| pause.0),
         unasked: streams.any_unasked(),
     };
-    let protocol =
-        Station { dial, framer, streams, usage, asked: Inlet::nowhere().asked, silent: 0, useless: None };
+    let protocol = Station {
+        dial,
+        framer,
+        streams,
+        usage,
+        asked: Inlet::nowhere().asked,
+        silent: 0,
+        useless: None,
+        said_useless: None,
+    };
     let line = Line::new(name, &config.backoff, waiting, status);
     let source = Box::new(Task { line, protocol, span: info_span!("serial", connection = name) });
     Ok(Opened { source, sinks })

@@ -20,6 +20,8 @@ pub(super) struct TelegramWrite {
 /// What an output sends.
 pub(super) struct Telegrams {
     pub(super) telegram: Telegram,
+    /// of a byte on the line
+    pub(super) data_bits: u8,
     pub(super) answer: Option<Pattern>,
     pub(super) timeout: Duration,
 }
@@ -32,7 +34,7 @@ impl Encode for Telegrams {
     }
 
     fn encode(&self, _: &str, rows: &RecordBatch, row: usize) -> Result<Option<TelegramWrite>, String> {
-        let bytes = self.telegram.render(rows, row)?;
+        let bytes = self.telegram.render(rows, row, self.data_bits)?;
         Ok(Some(TelegramWrite { bytes, answer: self.answer.clone(), timeout: self.timeout }))
     }
 }

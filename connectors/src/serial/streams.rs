@@ -231,13 +231,17 @@ impl Streams {
 
     /// A poll is over: makes a row of what it gave, and says when it is due again.
     pub(super) fn finish(&mut self, poll: usize, outcome: Result<&[u8], &str>, now: Instant) {
+        self.tell(poll, outcome, now);
+        self.polls.done(poll, now);
+    }
+
+    fn tell(&mut self, poll: usize, outcome: Result<&[u8], &str>, now: Instant) {
         let Some(index) = self.polls.stream(poll) else { return };
         self.polls.say(poll, outcome.err(), now);
         match outcome {
             Ok(frame) => self.take(index, frame, now),
             Err(fault) => self.is_bad(index, fault, Quality::Bad),
         }
-        self.polls.done(poll, now);
     }
 
     /// The line is down: what is due, and what comes by itself.
@@ -251,7 +255,8 @@ impl Streams {
     /// A poll is over since the line was lost.
     pub(super) fn finish_without_line(&mut self, poll: usize, reason: &str, now: Instant) {
         self.polls.said_of_the_line(poll, reason, now);
-        self.finish(poll, Err(reason), now);
+        self.tell(poll, Err(reason), now);
+        self.polls.passed_by(poll, now);
     }
 
     /// Gives a frame that was not asked for to the first stream that it fits.

@@ -149,8 +149,9 @@ impl Telegram {
     ///
     /// # Errors
     /// When the rows have no such column, its value is null, or a text has a control character in it: that
-    /// could end the command, and begin another.
-    pub fn render(&self, rows: &RecordBatch, row: usize) -> Result<Vec<u8>, String> {
+    /// could end the command, and begin another. So could a byte that loses its highest bit on a line with
+    /// fewer `data_bits`.
+    pub fn render(&self, rows: &RecordBatch, row: usize, data_bits: u8) -> Result<Vec<u8>, String> {
         let mut out = Vec::new();
         for part in &self.parts {
             match part {
@@ -168,17 +169,27 @@ impl Telegram {
                         DataType::Binary | DataType::LargeBinary | DataType::BinaryView
                     );
                     let value = out.get(start..).unwrap_or_default();
-                    if !is_bytes && value.iter().any(u8::is_ascii_control) {
+                    if let Some(why) = (!is_bytes).then(|| flaw(value, data_bits)).flatten() {
                         let value = value.escape_ascii();
-                        return Err(format!(
-                            "column {name} is \"{value}\": a control character could begin another command"
-                        ));
+                        return Err(format!("column {name} is \"{value}\": {why}"));
                     }
                 }
             }
         }
         Ok(out)
     }
+}
+
+/// Why a text must not be sent.
+fn flaw(text: &[u8], data_bits: u8) -> Option<&'static str> {
+    // Those beyond ASCII (C1, U+0080 to U+009F) are control characters for terminals and printers as well.
+    if String::from_utf8_lossy(text).chars().any(char::is_control) {
+        return Some("a control character could begin another command");
+    }
+    (data_bits < 8 && !text.is_ascii()).then_some(
+        "the line has 7 `data_bits` or fewer, in which only ASCII fits; another character would arrive as one \
+         that was not written",
+    )
 }
 
 impl fmt::Debug for Telegram {
@@ -223,7 +234,7 @@ mod tests {
 
     fn sent(template: &str, row: usize) -> Result<String, String> {
         let telegram: Telegram = template.parse()?;
-        telegram.render(&rows(), row).map(|bytes| bytes.escape_ascii().to_string())
+        telegram.render(&rows(), row, 8).map(|bytes| bytes.escape_ascii().to_string())
     }
 
     #[test]
@@ -252,6 +263,14 @@ mod tests {
     fn what_would_be_another_command_is_refused() {
         assert_eq!(sent("{text}", 1), Err("column text is null, and the payload needs it".into()));
         assert!(sent("{text}", 2).unwrap_err().contains("could begin another command"));
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["a\u{8d}b", "5 \u{20ac}", "5 A"]));
+        let rows = RecordBatch::try_from_iter([("text", text)]).unwrap();
+        let telegram: Telegram = "{text}".parse().unwrap();
+        let refused = |row, bits| telegram.render(&rows, row, bits).unwrap_err();
+        assert!(refused(0, 8).contains("could begin another command"), "C1");
+        assert!(refused(1, 7).contains("only ASCII fits"));
+        assert_eq!(telegram.render(&rows, 1, 8).unwrap(), "5 \u{20ac}".as_bytes());
+        assert_eq!(telegram.render(&rows, 2, 7).unwrap(), b"5 A");
         assert!(sent("{nett}", 0).unwrap_err().contains("no column `nett`"));
     }
 }

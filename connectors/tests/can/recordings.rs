@@ -85,6 +85,8 @@ async fn a_log_without_frames_is_said() {
         .run();
     let why = rig.trouble().await;
     assert!(why.contains("has no frames"), "{why}");
+    assert_eq!(rig.status.reconnects.get(), 0, "it was never there");
+    assert!(!rig.status.is_connected());
     rig.end().await;
 }
 

@@ -244,6 +244,27 @@ async fn what_comes_from_a_port_is_shown_by_hand() {
 }
 
 #[tokio::test]
+async fn a_monitor_that_finds_no_frame_says_why_that_may_be() {
+    for (said, words) in
+        [(&b"ST,1kg\rST,2kg\r"[..], r#"write end = "\r""#), (b"", "what was sent was not answered")]
+    {
+        let cable = SerialCable::plug().await;
+        let mut device = Device::at(&cable.far());
+        let port = cable.near().display().to_string();
+        let arguments = ["serial", "monitor", &port, "--end", "\\r\\n", "--send", "P\\r\\n", "--time", "3s"];
+        let command = Cli::parse_from(arguments).command;
+        let (known, mut show) = (Known::default(), |_: CommandOutput<'_>| true);
+        let answering = async {
+            assert_eq!(device.asked().await, "P\r\n");
+            device.say(said).await;
+        };
+        let (outcome, ()) = tokio::join!(command.run(&known, &mut show), answering);
+        let why = outcome.unwrap_err();
+        assert!(why.contains(words), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn two_wire_adapters_hear_themselves() {
     let cable = SerialCable::plug().await;
     let mut device = Device::at(&cable.far());

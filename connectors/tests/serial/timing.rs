@@ -83,7 +83,8 @@ async fn a_write_that_the_line_has_kept_waiting_for_too_long_is_not_sent() {
     assert_eq!(device.asked().await, "P\r\n");
     rig.row_where(|row| row["quality"] == "bad").await;
     let error = rig.write("pump", &json!({ "net": 1 })).await.unwrap_err();
-    let why = "it could not be sent within 100ms (`write_within`), and is not sent late";
+    let why = "it could not be sent within 100ms (`write_within`), and is not sent late: the line waited for the \
+               late answer to an earlier request";
     assert_eq!(error, DeliveryError::Transient(why.into()));
     assert_eq!((device.asked().await.as_str(), rig.status.count("late_writes")), ("P\r\n", 1));
     // One that may wait goes out when the line has rested, before the next request.
@@ -141,6 +142,26 @@ async fn the_first_frame_is_not_believed_unless_the_line_was_silent_for_a_second
         assert_eq!(rig.row().await["net"], first, "{silence} ms");
         rig.end().await;
     }
+}
+
+/// The far side takes no more: what was begun may have been acted on, and the rest is not sent late.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_does_not_end_in_time_is_unknown_and_counted() {
+    let (listener, line) = server().await;
+    // More than any buffer between the two has room for.
+    let text = json!({ "payload": "x".repeat(24 << 20), "write_within": "300ms" });
+    let mut rig = line.stream("weight", weight(json!({}))).output("printer", text).run();
+    let printer = accept(&listener).await;
+    rig.until_up().await;
+    match rig.write("printer", &json!({ "net": 1 })).await {
+        Err(DeliveryError::Unknown(why)) => {
+            assert!(why.contains("began in time, and did not end within 300ms (`write_within`)"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rig.status.count("late_writes"), 1);
+    drop(printer);
+    rig.end().await;
 }
 
 #[tokio::test(start_paused = true)]

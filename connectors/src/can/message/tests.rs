@@ -100,6 +100,17 @@ fn what_a_float64_does_not_hold_is_refused() {
     assert_eq!(plain.encode(&[(0, Value::Int(beyond))]).unwrap(), beyond.to_le_bytes());
 }
 
+#[test]
+fn a_float_beyond_its_range_is_refused_however_little_it_is() {
+    let float = message(r#" SG_ S : 0|32@1- (1,0) [-10|10] "" X"#, "SIG_VALTYPE_ 256 S : 1;");
+    for value in [10.000_000_1, -10.000_000_1] {
+        let error = float.encode(&[(0, Value::Float(value))]).unwrap_err();
+        assert!(error.contains("the database allows -10 to 10"), "{error}");
+    }
+    // 10 is 1.25 * 2^3.
+    assert_eq!(float.encode(&[(0, Value::Float(10.0))]).unwrap()[..4], 0x4120_0000_u32.to_le_bytes());
+}
+
 /// IEEE 754: exponents of ones alone are infinite, or not a number.
 #[test]
 fn infinite_floats_have_no_value() {
@@ -125,7 +136,12 @@ fn whole_numbers_are_exact_up_to_64_bits() {
     }
     assert_eq!(signed.decode(&[0xff; 8]).value(0, false), Ok(Value::Int(-1)));
     assert_eq!(unsigned.decode(&[0xff; 8]).value(0, false), Err(Absent::TooGreat));
-    assert!(unsigned.encode(&[(0, Value::Int(-1))]).unwrap_err().contains("hold 0 to"));
+    let error = unsigned.encode(&[(0, Value::Int(-1))]).unwrap_err();
+    assert!(error.contains("hold 0 to 18446744073709551615"), "{error}");
+    let error = signed.encode(&[(0, Value::Text("9223372036854775808"))]).unwrap_err();
+    assert!(error.contains("hold -9223372036854775808 to 9223372036854775807"), "{error}");
+    let greatest = unsigned.encode(&[(0, Value::Text("18446744073709551615"))]).unwrap();
+    assert_eq!(greatest, [0xff; 8]);
     assert!(unsigned.encode(&[(0, Value::Float(1.5))]).unwrap_err().contains("whole numbers"));
 }
 
