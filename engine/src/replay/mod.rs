@@ -196,6 +196,22 @@ fn summarise_rules(status: &Status, results: &Results) {
             tracing::info!(rule, rows = written, targets, shadow, "wrote");
         }
     }
+    summarise_left_out(status);
+}
+
+/// The last that is said, so that nobody takes results for whole that are not.
+fn summarise_left_out(status: &Status) {
+    let mut rules = status.rules.all();
+    rules.retain(|(_, counted)| counted.left_out.get() > 0);
+    let left_out: u64 = rules.iter().map(|(_, counted)| counted.left_out.get()).sum();
+    let Some((_, first)) = rules.first() else { return };
+    let why = first.last_error.get().map_or_else(String::new, |(_, why)| why);
+    let names = rules.iter().map(|(rule, _)| rule.as_str()).collect::<Vec<_>>().join(", ");
+    tracing::warn!(
+        left_out,
+        rules = names,
+        "rows could not be evaluated, and the results are without them; the newest of the first rule: {why}"
+    );
 }
 
 fn open(config: &Config, inputs: &[Input]) -> Result<Vec<Recording>, Vec<Diagnostic>> {

@@ -55,6 +55,8 @@ fn rows_that_cannot_be_computed_are_counted_whole_at_the_end() {
         said.contains("rows=10") && said.contains("targets=\"uplink 10\"") && said.contains("left_out=10"),
         "{said}"
     );
+    let last = said.lines().last().unwrap();
+    assert!(last.contains("the results are without them") && last.contains("left_out=10"), "{said}");
     assert!(said.contains("rows=20") && said.contains("from=\"2026-01-01T00:00:00Z\""), "{said}");
 }
 

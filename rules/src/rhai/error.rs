@@ -5,6 +5,7 @@ use tidegate_core::diagnostic::did_you_mean;
 use tidegate_core::{Diagnostic, Place};
 
 use super::engine::{ARRAY_SIZE, CALL_LEVELS, EXPRESSION_DEPTH, MAP_SIZE, OPERATIONS, STRING_SIZE};
+use super::text::{is_behind_or, is_map_without_mark, unclosed};
 use super::value::shown;
 
 /// What ends a script from outside of it.
@@ -83,7 +84,8 @@ pub(super) fn place(position: Position) -> Option<Place> {
     Some(Place { line, column })
 }
 
-fn message(error: &EvalAltResult) -> String {
+/// What is wrong, without its place.
+pub(super) fn message(error: &EvalAltResult) -> String {
     match error {
         EvalAltResult::ErrorFunctionNotFound(signature, _) => no_function(signature),
         EvalAltResult::ErrorTerminated(token, _)
@@ -105,7 +107,12 @@ fn message(error: &EvalAltResult) -> String {
             Err(_) => shown(value, 200),
         },
         EvalAltResult::ErrorMismatchDataType(wanted, found, _) => {
-            let advice = if found == "()" { ", a missing value" } else { "" };
+            let advice = match (wanted.as_str(), found.as_str()) {
+                ("bool", "()") => ", a missing value; say what it is then: `x ?? false`",
+                (_, "()") => ", a missing value",
+                ("bool", "i64" | "f64") => "; to give a value to what is missing, write `x ?? 5.0`",
+                _ => "",
+            };
             format!("this must be {}, and is {}{advice}", word(wanted), word(found))
         }
         EvalAltResult::ErrorUnboundThis(_) => {
@@ -196,8 +203,11 @@ fn lower(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
-/// Why `file` is no script. `names` are those of variables that it may have meant.
-pub(super) fn parse_error(file: &str, error: &ParseError) -> Diagnostic {
+/// What those want who write `x || 5.0`.
+pub(super) const OR_ELSE: &str = "`x ?? 5.0` gives a value to what is missing";
+
+/// Why `text` of `file` is no script.
+pub(super) fn parse_error(file: &str, text: &str, error: &ParseError) -> Diagnostic {
     let (what, help) = match error.err_type() {
         ParseErrorType::VariableUndefined(name) => (
             format!("there is no variable `{name}`"),
@@ -221,6 +231,24 @@ pub(super) fn parse_error(file: &str, error: &ParseError) -> Diagnostic {
         ParseErrorType::FnDuplicatedDefinition(name, parameters) => {
             (format!("there are two functions `{name}` with {parameters} parameters"), None)
         }
+        ParseErrorType::MismatchedType(wanted, found) if wanted == "a boolean expression" => (
+            format!("expecting a condition, and not {found}"),
+            is_behind_or(text, error.position()).then(|| OR_ELSE.to_owned()),
+        ),
+        ParseErrorType::BadInput(LexError::MalformedChar(found)) => (
+            format!("`'{found}'` is not one character"),
+            Some("texts stand between double quotes: `\"text\"`".to_owned()),
+        ),
+        ParseErrorType::MissingToken(token, what) if token == "}" => {
+            (format!("expecting `}}` {what}"), unclosed(text))
+        }
+        ParseErrorType::WrongFnDefinition => (
+            "a function begins here, and the one before it has not ended".to_owned(),
+            unclosed(text),
+        ),
+        other if is_map_without_mark(text, error.position()) => {
+            (lower(&other.to_string().replace('\'', "`")), Some("a map begins with `#{`".to_owned()))
+        }
         other => (lower(&other.to_string().replace('\'', "`")), None),
     };
     Diagnostic::new(file, what).at(place(error.position())).help(help)
@@ -233,6 +261,7 @@ fn forbidden(name: &str) -> Option<&'static str> {
         "Fn" | "call" | "curry" => "call functions by their names",
         "eval" => "write the code itself",
         "import" | "export" => "a rule is one file",
+        "--" => "a comment begins with `//`, and `x -= 1` counts down",
         "**" | "**=" => "write `pow(x, y)`",
         _ => return None,
     })

@@ -9,7 +9,7 @@
 //! * [`library`]: the functions that it can call.
 //! * [`state`]: what it keeps, and [`encoding`], how that lies at rest.
 //! * [`run`]: the rule.
-//! * [`error`]: what Rhai says, in the words of those who write rules.
+//! * [`error`]: what Rhai says, in the words of those who write rules; [`text`]: where it cannot say.
 
 mod call;
 mod check;
@@ -24,6 +24,7 @@ mod run;
 mod script;
 mod stack;
 mod state;
+mod text;
 mod value;
 mod write;
 
@@ -54,6 +55,10 @@ pub(crate) fn compile(file: &str, source: &Source, catalog: &Catalog) -> Result<
     let lines = OptionLines::find::<RhaiOptions>(file, text);
     let (options, own) = lines.read().map_err(CompileError::Wrong)?;
     let mut wrong = check::options(file, text);
+    if !wrong.is_empty() {
+        // What is missing may stand there.
+        return Err(CompileError::Wrong(wrong));
+    }
     let inputs = inputs(&own, &lines, catalog, &mut wrong);
     let targets = targets(&own, &lines, catalog, &mut wrong);
     if !wrong.is_empty() {

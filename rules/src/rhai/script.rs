@@ -1,9 +1,11 @@
 //! A script, parsed: its constants, and the functions that are called for rows and timers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rhai::{
-    AST, ASTNode, Engine, Expr, ImmutableString, Module, OptimizationLevel, Position, Scope, Stmt, StmtBlock,
+    AST, ASTNode, Dynamic, Engine, Expr, ImmutableString, Module, OptimizationLevel, Position, Scope, Stmt,
+    StmtBlock,
 };
 use tidegate_core::{Diagnostic, Place};
 
@@ -17,6 +19,8 @@ pub(super) struct Script {
     /// what runs
     pub ast: AST,
     pub handlers: Handlers,
+    /// the values of `const`
+    pub constants: BTreeMap<ImmutableString, Dynamic>,
 }
 
 /// What is called, and with what.
@@ -70,7 +74,7 @@ impl Script {
         let internal = |what: String| one(Diagnostic::new(file, what));
         let mut engine = engine::build(columns, calls, brake).map_err(internal)?;
         engine.set_optimization_level(OptimizationLevel::None).set_strict_variables(false);
-        let bare = engine.compile(text).map_err(|error| one(parse_error(file, &error)))?;
+        let bare = engine.compile(text).map_err(|error| one(parse_error(file, text, &error)))?;
         only_constants(file, &bare)?;
         let mut constants = Scope::new();
         brake.release(1);
@@ -78,16 +82,19 @@ impl Script {
             .run_ast_with_scope(&mut constants, &bare)
             .map_err(|error| internal_place(file, Failure::new(file, error).text))?;
         let mut module = Module::new();
+        let mut values = BTreeMap::new();
         for (name, _, value) in constants.iter() {
+            values.insert(name.into(), value.clone());
             module.set_var(name, value);
         }
         engine.register_global_module(module.into());
         engine.set_strict_variables(true);
-        let written =
-            engine.compile_with_scope(&constants, text).map_err(|error| one(parse_error(file, &error)))?;
+        let written = engine
+            .compile_with_scope(&constants, text)
+            .map_err(|error| one(parse_error(file, text, &error)))?;
         let ast = engine.optimize_ast(&constants, written.clone(), OptimizationLevel::Simple);
         let handlers = handlers(file, text, &ast, streams)?;
-        Ok((Self { engine, ast, handlers }, written))
+        Ok((Self { engine, ast, handlers, constants: values }, written))
     }
 }
 

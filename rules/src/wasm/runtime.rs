@@ -6,6 +6,7 @@ use tidegate_code_memory::{self as code_memory, CodeMemory};
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine};
 
+use super::section::is_whole;
 use crate::catalog::CompiledPlugins;
 use crate::source::sha256;
 
@@ -120,13 +121,17 @@ fn config() -> Config {
 pub(super) fn check_header(bytes: &[u8]) -> Result<(), String> {
     const MAGIC: &[u8] = b"\0asm";
     match bytes.strip_prefix(MAGIC).and_then(|rest| rest.first_chunk::<4>()) {
-        Some([0x0d, 0, 1, 0]) => Ok(()),
+        Some([0x0d, 0, 1, 0]) if is_whole(bytes) => Ok(()),
+        Some([0x0d, 0, 1, 0]) => {
+            Err("its end is missing: it was not copied or built to the end; copy it again".to_owned())
+        }
         Some([1, 0, 0, 0]) => {
             Err("it is a module and not a component: build it with `tidegate plugin build`, \
             or link it with wasm-component-ld"
                 .to_owned())
         }
         Some(_) => Err("it is a component of another version of the component model".to_owned()),
+        None if bytes.is_empty() => Err("the file is empty; copy it again".to_owned()),
         None => Err("it is no WebAssembly".to_owned()),
     }
 }

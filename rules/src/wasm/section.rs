@@ -9,10 +9,14 @@ const HEADER: usize = 8;
 /// A custom section's number.
 const CUSTOM: u8 = 0;
 
-/// `component` with `manifest` in it, instead of one that is in it already.
+/// `component` with `manifest` in it, instead of one that is in it already. One that is not whole stays as it is:
+/// with more behind its end it might look whole.
 #[must_use]
 pub fn pack(component: &[u8], manifest: &str) -> Vec<u8> {
     let (component, _) = unpack(component);
+    if !is_whole(component) {
+        return component.to_vec();
+    }
     let mut name = leb(NAME.len());
     name.extend_from_slice(NAME);
     let mut packed = component.to_vec();
@@ -39,6 +43,15 @@ pub fn unpack(bytes: &[u8]) -> (&[u8], Option<&str>) {
         at = end;
     }
     (bytes, None)
+}
+
+/// Whether `bytes` are as long as their sections say.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(HEADER..);
+    while let Some(bytes) = rest.filter(|rest| !rest.is_empty()) {
+        rest = Section::first(bytes).and_then(|section| bytes.get(section.bytes..));
+    }
+    rest.is_some()
 }
 
 /// A section of a binary.
@@ -121,7 +134,12 @@ mod tests {
         let packed = pack(EMPTY, "reads = []");
         for end in EMPTY.len()..packed.len() {
             assert_eq!(unpack(&packed[..end]), (&packed[..end], None));
+            assert_eq!(is_whole(&packed[..end]), end == EMPTY.len());
+            if end > EMPTY.len() {
+                assert_eq!(pack(&packed[..end], "reads = []"), &packed[..end]);
+            }
         }
+        assert!(is_whole(&packed) && !is_whole(&EMPTY[..7]) && !is_whole(b""));
         let mut other = packed.clone();
         other.extend_from_slice(b"\0\x05\x04name");
         assert_eq!(unpack(&other), (other.as_slice(), None));

@@ -73,7 +73,7 @@ pub struct TestArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Recorded rows and the stream that they are of; may be given several times
-    #[arg(long = "input", short, value_name = "STREAM=FILE", num_args = 1.., value_parser = parse_recording)]
+    #[arg(long = "input", short, value_name = "STREAM=FILE", value_parser = parse_recording)]
     pub inputs: Vec<Input>,
     /// What has to come out
     #[arg(long, value_name = "FILE")]
@@ -104,4 +104,26 @@ pub struct SignArgs {
     /// The secret key, as minisign keeps it
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn the_plugin_may_stand_behind_its_recordings() {
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(flatten)]
+            test: TestArgs,
+        }
+        let line =
+            ["test", "--config", "box.toml", "--input", "a=a.csv", "--input", "b=b.csv", "kalman.wasm"];
+        let test = Line::try_parse_from(line).unwrap().test;
+        assert_eq!((test.plugin, test.inputs.len()), (PathBuf::from("kalman.wasm"), 2));
+    }
 }

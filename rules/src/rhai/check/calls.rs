@@ -2,19 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rhai::{AST, ASTNode, Expr};
-use tidegate_core::Span;
+use rhai::{AST, ASTNode, Dynamic, Expr, Position};
 use tidegate_core::diagnostic::did_you_mean;
 
 use super::{CallNode, Found, Function, literal};
-use crate::rhai::library::{REMEMBERING, SHORTEST_TIMER};
+use crate::rhai::library::{REMEMBERING, refusal};
 use crate::rhai::script::Script;
 
 /// Functions that Rhai has built in.
 const BUILT_IN: [(&str, usize); 1] = [("type_of", 1)];
-
-/// Where a length of time stands among the values of functions that are given one as text.
-const SPANS: [(&str, usize); 5] = [("after", 0), ("duration", 0), ("held", 3), ("debounce", 3), ("ewma", 3)];
 
 pub(super) fn check(script: &Script, syntax: &AST, functions: &[Function], found: &mut Found<'_>) {
     let known = known(script, syntax);
@@ -40,7 +36,8 @@ pub(super) fn check(script: &Script, syntax: &AST, functions: &[Function], found
                     found.wrong(call.at, what, None);
                 }
                 Some(_) => {
-                    spans(script, &call, found);
+                    timers(script, &call, found);
+                    refused(script, function, &call, found);
                     remembering(function, &call, &mut remembered, found);
                 }
             }
@@ -82,26 +79,31 @@ fn known(script: &Script, syntax: &AST) -> BTreeMap<String, BTreeSet<usize>> {
     known
 }
 
-/// A length of time that stands there as text.
-fn spans(script: &Script, call: &CallNode<'_>, found: &mut Found<'_>) {
+/// What is set must be heard of.
+fn timers(script: &Script, call: &CallNode<'_>, found: &mut Found<'_>) {
     if call.name == "after" && script.handlers.on_timer.is_none() {
         let help = "write `fn on_timer(tag, state) { .. }`".to_owned();
         found.wrong(call.at, "nothing is called when this timer is due".to_owned(), help);
     }
-    let Some((_, at)) = SPANS.iter().find(|(name, _)| *name == call.name) else { return };
-    let Some(argument) = at.checked_sub(usize::from(call.is_method)).and_then(|at| call.arguments.get(at))
-    else {
-        return;
-    };
-    let Some(text) = literal(argument) else { return };
-    match text.parse::<Span>() {
-        Err(error) => found.wrong(argument.position(), error.to_string(), None),
-        Ok(span) if call.name == "after" && span.0.as_nanos() < SHORTEST_TIMER as u128 => {
-            let what = format!("a timer is set for \"1ms\" at least, and not for \"{text}\"");
-            found.wrong(argument.position(), what, None);
-        }
-        Ok(_) => {}
+}
+
+/// Values that are known, and that the function would refuse in every call.
+fn refused(script: &Script, function: &Function, call: &CallNode<'_>, found: &mut Found<'_>) {
+    let before_the_dot = call.is_method.then_some(None);
+    let arguments = call.arguments.iter().map(|argument| function.known_value(script, argument));
+    let given: Vec<Option<Dynamic>> = before_the_dot.into_iter().chain(arguments).collect();
+    if let Some((at, what)) = refusal(call.name, &given) {
+        let argument = call.arguments.get(at.saturating_sub(usize::from(call.is_method)));
+        let place = argument.map_or(call.at, |argument| entry_place(argument, &what));
+        found.wrong(place, what, None);
     }
+}
+
+/// Where the entry of a map stands of which is said `what`; otherwise where the value stands.
+fn entry_place(argument: &Expr, what: &str) -> Position {
+    let Expr::Map(parts, _) = argument else { return argument.position() };
+    let named = |word: &str| parts.0.iter().find(|(name, _)| name.as_str() == word);
+    what.split('`').find_map(named).map_or(argument.position(), |(name, _)| name.pos)
 }
 
 /// A function that remembers something is given the state, and a name of its own.

@@ -4,18 +4,20 @@
 //! when it happens.
 //!
 //! * [`calls`]: functions that are called, and with how many values.
+//! * [`conditions`]: what stands where a condition must.
 //! * [`names`]: columns of rows, names of streams, entries of the state.
 //! * [`writes`]: rows that are written literally.
 //! * [`depth`]: whether the script needs room on the stack.
 
 mod calls;
+mod conditions;
 mod depth;
 mod names;
 mod writes;
 
 use std::collections::BTreeSet;
 
-use rhai::{AST, ASTNode, Expr, Position, Stmt};
+use rhai::{AST, ASTNode, Dynamic, Expr, Position, Stmt};
 use tidegate_core::{Diagnostic, Place};
 
 use super::call::Calls;
@@ -43,13 +45,26 @@ struct Function {
     state: Option<String>,
     /// the parameters of a function that the script calls itself: they are its own copies
     copies: Vec<String>,
+    /// all that it names itself
+    own: BTreeSet<String>,
+    /// whether it does something that depends on the stream
+    asks_for_stream: bool,
 }
+
+/// How option lines of rules in SQL begin.
+const SQL_MARK: &str = "--!";
 
 /// Options in the wrong place, or with the wrong mark.
 pub(super) fn options(file: &str, text: &str) -> Vec<Diagnostic> {
     let (mut wrong, mut is_head) = (Vec::new(), true);
     for (number, line) in (1..).zip(text.lines()) {
         let trimmed = line.trim_start();
+        let column = u32::try_from(line.chars().count() - trimmed.chars().count() + 1).unwrap_or(1);
+        let at = Place { line: number, column };
+        if let Some(option) = trimmed.strip_prefix(SQL_MARK) {
+            let help = format!("write `{}{option}`", RhaiOptions::MARK);
+            wrong.push(Diagnostic::new(file, "this is how options of SQL begin").at(at).help(help));
+        }
         let is_comment = trimmed.starts_with(RhaiOptions::COMMENT);
         is_head &= is_comment || trimmed.is_empty();
         if !is_comment || is_head && trimmed.starts_with(RhaiOptions::MARK) {
@@ -57,10 +72,9 @@ pub(super) fn options(file: &str, text: &str) -> Vec<Diagnostic> {
         }
         let comment = trimmed.trim_start_matches('/');
         if let Some(option) = in_comment::<RhaiOptions>(comment) {
-            let column = u32::try_from(line.chars().count() - trimmed.chars().count() + 1).unwrap_or(1);
             let what = "this comment reads like an option, and is none";
             let help = format!("write `//! {option}` at the top of the file, or other words");
-            wrong.push(Diagnostic::new(file, what).at(Place { line: number, column }).help(help));
+            wrong.push(Diagnostic::new(file, what).at(at).help(help));
         }
     }
     wrong
@@ -87,6 +101,7 @@ pub(super) fn script(
     let mut found = Found { file, wrong: Vec::new(), warnings: Vec::new() };
     calls::check(script, syntax, &functions, &mut found);
     names::check(&functions, inputs, &mut found);
+    conditions::check(&functions, inputs, &mut found);
     writes::check(&functions, inputs, &mut calls.lock().outlets, &mut found);
     if script.handlers.on_batch.is_some() {
         let what = "what `on_batch` writes must not depend on where batches were cut: they are cut anew when \
@@ -143,24 +158,49 @@ impl Function {
             ("on_batch", Some(all)) => rows.extend(loops_over(&syntax, &all)),
             _ => {}
         }
-        let mut function = Self { syntax, stream, rows, state, copies };
+        let own = parameters.into_iter().collect();
+        let mut function = Self { syntax, stream, rows, state, copies, own, asks_for_stream: false };
         function.forget_shadowed();
+        function.asks_for_stream = function.asks_for_stream();
         function
     }
 
     /// A variable of the same name as a parameter is another one from there on: nothing is known of it.
     fn forget_shadowed(&mut self) {
-        let mut defined = Vec::new();
-        self.each(|path| {
-            if let Some(ASTNode::Stmt(Stmt::Var(definition, ..))) = path.last() {
+        let (mut defined, mut loops) = (Vec::new(), Vec::new());
+        self.each(|path| match path.last() {
+            Some(ASTNode::Stmt(Stmt::Var(definition, ..))) => {
                 defined.push(definition.0.as_str().to_owned());
             }
+            Some(ASTNode::Stmt(Stmt::For(parts, _))) => {
+                loops.push(parts.0.as_str().to_owned());
+                loops.extend(parts.1.as_ref().map(|counter| counter.as_str().to_owned()));
+            }
+            _ => {}
         });
+        self.own.extend(defined.iter().cloned().chain(loops));
         for name in defined {
             self.rows.remove(&name);
             self.state = self.state.take().filter(|state| *state != name);
             self.stream = self.stream.take().filter(|stream| *stream != name);
         }
+    }
+
+    /// Whether the name of the stream is compared or given to a function, rather than only written down.
+    fn asks_for_stream(&self) -> bool {
+        let mut asks = false;
+        self.each(|path| {
+            if let [.., parent, ASTNode::Expr(expr)] = path
+                && self.stream.as_ref().is_some_and(|stream| is_variable(expr, stream))
+            {
+                asks |= matches!(
+                    parent,
+                    ASTNode::Expr(Expr::FnCall(..) | Expr::MethodCall(..) | Expr::Dot(..))
+                        | ASTNode::Stmt(Stmt::FnCall(..) | Stmt::Switch(..))
+                );
+            }
+        });
+        asks
     }
 
     /// Shows each node, with those that it is in before it.
@@ -173,6 +213,29 @@ impl Function {
 
     fn is_row(&self, expr: &Expr) -> bool {
         self.rows.iter().any(|row| is_variable(expr, row))
+    }
+
+    /// The value of a literal or a constant. In a map, what is only known when it runs is left out, but for the
+    /// names: there it is a number that any function takes.
+    fn known_value(&self, script: &Script, expr: &Expr) -> Option<Dynamic> {
+        match expr {
+            Expr::Map(parts, _) => {
+                let entry = |(name, value): &(rhai::Ident, Expr)| {
+                    let name = name.as_str();
+                    let any = match name {
+                        "min" => f64::NEG_INFINITY,
+                        "max" => f64::INFINITY,
+                        _ => 0.0,
+                    };
+                    (name.into(), self.known_value(script, value).unwrap_or_else(|| any.into()))
+                };
+                Some(Dynamic::from_map(parts.0.iter().map(entry).collect()))
+            }
+            Expr::Variable(variable, ..) if !self.own.contains(variable.1.as_str()) => {
+                script.constants.get(&variable.1).cloned()
+            }
+            _ => expr.get_literal_value(None),
+        }
     }
 
     fn is_state(&self, expr: &Expr) -> bool {

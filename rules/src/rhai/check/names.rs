@@ -31,15 +31,24 @@ fn columns(function: &Function, node: &ASTNode<'_>, inputs: &[Input], found: &mu
         return;
     }
     let Some((name, at)) = first_name(&parts.rhs) else { return };
-    if inputs.iter().any(|input| input.schema.index_of(name).is_ok()) {
+    let has = |input: &&Input| input.schema.index_of(name).is_ok();
+    if let Some(with) = inputs.iter().find(has) {
+        if let Some(without) = inputs.iter().find(|input| !has(input))
+            && !function.asks_for_stream
+        {
+            let what = format!("`{}` has no column `{name}`, and its rows would be left out", without.name);
+            let help =
+                format!("ask first of which stream the row is: `if stream == \"{}\" {{ .. }}`", with.name);
+            found.warn(at, what, help);
+        }
         return;
     }
-    let known: Vec<&str> = inputs
-        .iter()
-        .flat_map(|input| input.schema.fields().iter().map(|field| field.name().as_str()))
-        .collect();
+    let of_all =
+        inputs.iter().flat_map(|input| input.schema.fields().iter().map(|field| field.name().as_str()));
+    let known: Vec<&str> = of_all.collect::<BTreeSet<_>>().into_iter().collect();
     let streams = inputs.iter().map(|input| format!("`{}`", input.name)).collect::<Vec<_>>().join(" and ");
-    found.wrong(at, format!("{streams} has no column `{name}`"), did_you_mean(name, &known));
+    let have = if inputs.len() == 1 { "has" } else { "have" };
+    found.wrong(at, format!("{streams} {have} no column `{name}`"), did_you_mean(name, &known));
 }
 
 /// `stream == "name"`.

@@ -63,7 +63,7 @@ fn write(
 }
 
 /// The type of a value, if that can be seen.
-fn value_type(function: &Function, inputs: &[Input], value: &Expr) -> Option<DataType> {
+pub(super) fn value_type(function: &Function, inputs: &[Input], value: &Expr) -> Option<DataType> {
     Some(match value {
         Expr::BoolConstant(..) | Expr::And(..) | Expr::Or(..) => DataType::Boolean,
         Expr::IntegerConstant(..) => DataType::Int64,

@@ -14,10 +14,7 @@ pub(super) fn register(engine: &mut Engine, calls: &Calls) {
     engine.register_fn(
         "hysteresis",
         |state: &mut Map, name: &str, x: Dynamic, low: Dynamic, high: Dynamic| -> Outcome<bool> {
-            let (low, high) = (number("hysteresis", "`low`", &low)?, number("hysteresis", "`high`", &high)?);
-            if low > high {
-                return Err(format!("`low` of `hysteresis` is {low}, and greater than `high`, {high}").into());
-            }
+            let (low, high) = thresholds(&low, &high)?;
             let kept = Kept::new(state, "hysteresis", name);
             let before = kept.get().and_then(|kept| kept.as_bool().ok()).unwrap_or(false);
             let Some(x) = reading("hysteresis", &x)? else { return Ok(before) };
@@ -174,24 +171,49 @@ fn delays(engine: &mut Engine, calls: &Calls) {
 /// The settings of a PID controller.
 const PID: [&str; 5] = ["kp", "ki", "kd", "min", "max"];
 
+/// What a PID controller is set to.
+pub(super) struct PidSettings {
+    kp: f64,
+    ki: f64,
+    kd: f64,
+    min: f64,
+    max: f64,
+}
+
+impl PidSettings {
+    pub(super) fn new(settings: &Map) -> Outcome<Self> {
+        if let Some(other) = settings.keys().find(|name| !PID.contains(&name.as_str())) {
+            let help = did_you_mean(other, &PID).unwrap_or_default();
+            return Err(format!("`pid` has no setting `{other}`; {help}").into());
+        }
+        let setting = |name: &str, default: f64| {
+            settings.get(name).map_or(Ok(default), |value| number("pid", &format!("`{name}`"), value))
+        };
+        let Some(kp) = settings.get("kp") else { return Err("`pid` needs the setting `kp`".into()) };
+        let (kp, ki, kd) = (number("pid", "`kp`", kp)?, setting("ki", 0.0)?, setting("kd", 0.0)?);
+        let (min, max) = (setting("min", f64::NEG_INFINITY)?, setting("max", f64::INFINITY)?);
+        if min > max || min.is_nan() || max.is_nan() {
+            return Err(format!("`min` of `pid` is {min}, and greater than `max`, {max}").into());
+        }
+        Ok(Self { kp, ki, kd, min, max })
+    }
+}
+
+/// Where `hysteresis` switches.
+pub(super) fn thresholds(low: &Dynamic, high: &Dynamic) -> Outcome<(f64, f64)> {
+    let (low, high) = (number("hysteresis", "`low`", low)?, number("hysteresis", "`high`", high)?);
+    if low > high {
+        return Err(format!("`low` of `hysteresis` is {low}, and greater than `high`, {high}").into());
+    }
+    Ok((low, high))
+}
+
 /// `kp * error + ki * integral of the error + kd * change of the error`, in its parallel form.
 ///
 /// The derivative is of the value, not of the error, so that a new setpoint gives no kick. The integral stands
 /// still while the output is at a limit and the error would drive it further: it does not wind up.
 fn pid(kept: Kept<'_>, setpoint: &Dynamic, value: &Dynamic, settings: &Map, at: i64) -> Outcome<Dynamic> {
-    if let Some(other) = settings.keys().find(|name| !PID.contains(&name.as_str())) {
-        let help = did_you_mean(other, &PID).unwrap_or_default();
-        return Err(format!("`pid` has no setting `{other}`; {help}").into());
-    }
-    let setting = |name: &str, default: f64| {
-        settings.get(name).map_or(Ok(default), |value| number("pid", &format!("`{name}`"), value))
-    };
-    let Some(kp) = settings.get("kp") else { return Err("`pid` needs the setting `kp`".into()) };
-    let (kp, ki, kd) = (number("pid", "`kp`", kp)?, setting("ki", 0.0)?, setting("kd", 0.0)?);
-    let (min, max) = (setting("min", f64::NEG_INFINITY)?, setting("max", f64::INFINITY)?);
-    if min > max || min.is_nan() || max.is_nan() {
-        return Err(format!("`min` of `pid` is {min}, and greater than `max`, {max}").into());
-    }
+    let PidSettings { kp, ki, kd, min, max } = PidSettings::new(settings)?;
     let (Some(setpoint), Some(value)) = (reading("pid", setpoint)?, reading("pid", value)?) else {
         return Ok(kept.field("output").map_or(Dynamic::UNIT, Dynamic::from_float));
     };

@@ -14,7 +14,7 @@ const LOG: [(&str, LogLevel); 3] =
     [("log", LogLevel::Info), ("log_warning", LogLevel::Warn), ("log_error", LogLevel::Error)];
 
 /// The shortest time that a timer can be set for.
-pub(in crate::rhai) const SHORTEST_TIMER: i64 = 1_000_000;
+const SHORTEST_TIMER: i64 = 1_000_000;
 
 pub(super) fn register(engine: &mut Engine, calls: &Calls) {
     let of = calls.clone();
@@ -26,10 +26,7 @@ pub(super) fn register(engine: &mut Engine, calls: &Calls) {
     });
     let of = calls.clone();
     engine.register_fn("after", move |duration: &str, tag: &str| -> Outcome<()> {
-        let after = span(duration)?;
-        if after < SHORTEST_TIMER {
-            return Err(format!("a timer is set for \"1ms\" at least, and not for \"{duration}\"").into());
-        }
+        let after = timer(duration)?;
         Ok(of.lock().change_timer(TimerChange::After(tag.to_owned(), after))?)
     });
     let of = calls.clone();
@@ -59,6 +56,15 @@ pub(super) fn register(engine: &mut Engine, calls: &Calls) {
     engine.on_print(move |text| of.lock().say(LogLevel::Info, text.chars().take(LINE).collect()));
     let of = calls.clone();
     engine.on_debug(move |text, _, _| of.lock().say(LogLevel::Debug, text.chars().take(LINE).collect()));
+}
+
+/// How long a timer is set for.
+pub(super) fn timer(duration: &str) -> Outcome<i64> {
+    let after = span(duration)?;
+    if after < SHORTEST_TIMER {
+        return Err(format!("a timer is set for \"1ms\" at least, and not for \"{duration}\"").into());
+    }
+    Ok(after)
 }
 
 fn write(call: &mut Call, target: &str, row: &Map) -> Outcome<()> {

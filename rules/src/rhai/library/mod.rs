@@ -19,9 +19,8 @@ use rhai::{Dynamic, Engine, EvalAltResult, Map};
 use tidegate_core::Span;
 
 use super::call::Calls;
+use super::error::message;
 use super::value::kind;
-
-pub(super) use host::SHORTEST_TIMER;
 
 /// Functions whose first argument is the state.
 pub(super) const REMEMBERING: [&str; 15] = [
@@ -63,6 +62,44 @@ pub(super) fn names() -> std::collections::BTreeSet<String> {
     register(&mut engine, &calls);
     let name = |info: rhai::FuncInfo<'_>| Some(info.metadata.name.to_string());
     engine.collect_fn_metadata(None, name, true).into_iter().collect()
+}
+
+/// What `function` would refuse in every call: `given` are its values from the first, as far as they are known.
+/// With it comes which of them is meant.
+pub(super) fn refusal(function: &str, given: &[Option<Dynamic>]) -> Option<(usize, String)> {
+    let given = |at: usize| given.get(at).and_then(Option::as_ref);
+    let unfit =
+        |at: usize, check: &dyn Fn(&Dynamic) -> Outcome<()>| Some((at, message(&*check(given(at)?).err()?)));
+    let time = |value: &Dynamic, check: fn(&str) -> Outcome<i64>| match value.as_immutable_string_ref() {
+        Ok(text) => check(&text).map(drop),
+        Err(_) => {
+            Err(format!("the time of `{function}` is text, such as \"10s\", and not {}", kind(value)).into())
+        }
+    };
+    match function {
+        "pid" => unfit(4, &|value| match value.as_map_ref() {
+            Ok(settings) => control::PidSettings::new(&settings).map(drop),
+            Err(_) => {
+                let what = kind(value);
+                Err(format!("the settings of `pid` are a map, `#{{ kp: 2.0 }}`, and not {what}").into())
+            }
+        }),
+        "hysteresis" => {
+            let (least, greatest) = (f64::NEG_INFINITY.into(), f64::INFINITY.into());
+            let (low, high) = (given(3).unwrap_or(&least), given(4).unwrap_or(&greatest));
+            Some((3, message(&*control::thresholds(low, high).err()?)))
+        }
+        "moving_average" => unfit(3, &|value| signal::length(value).map(drop)),
+        "ewma" if given(3).is_some_and(Dynamic::is_string) => unfit(3, &|value| time(value, signal::memory)),
+        "ewma" => unfit(3, &|value| signal::share(value).map(drop)),
+        "deadband" => unfit(3, &|value| number(function, "the band", value).map(drop)),
+        "ramp" => unfit(3, &|value| number(function, "the change per second", value).map(drop)),
+        "changed" => unfit(3, &|value| number(function, "the tolerance", value).map(drop)),
+        "held" | "debounce" => unfit(3, &|value| time(value, span)),
+        "duration" => unfit(0, &|value| time(value, span)),
+        "after" => unfit(0, &|value| time(value, host::timer)),
+        _ => None,
+    }
 }
 
 /// What `function` keeps in `state` under the name that the script gives.

@@ -10,10 +10,8 @@ const LONGEST: i64 = 1_000;
 
 pub(super) fn register(engine: &mut Engine, calls: &Calls) {
     engine.register_fn("moving_average", moving_average);
-    engine.register_fn("ewma", |state: &mut Map, name: &str, x: Dynamic, share: f64| -> Outcome<Dynamic> {
-        if !(share > 0.0 && share <= 1.0) {
-            return Err(format!("the share of `ewma` is over 0 and at most 1, and not {share}").into());
-        }
+    engine.register_fn("ewma", |state: &mut Map, name: &str, x: Dynamic, of: Dynamic| -> Outcome<Dynamic> {
+        let share = share(&of)?;
         let kept = Kept::new(state, "ewma", name);
         let before = kept.field("mean");
         let Some(x) = reading("ewma", &x)? else { return Ok(float(before)) };
@@ -25,10 +23,7 @@ pub(super) fn register(engine: &mut Engine, calls: &Calls) {
     engine.register_fn(
         "ewma",
         move |state: &mut Map, name: &str, x: Dynamic, time: &str| -> Outcome<Dynamic> {
-            let (time, at) = (span(time)?, of.lock().time());
-            if time == 0 {
-                return Err("the time of `ewma` is longer than \"0s\"".into());
-            }
+            let (time, at) = (memory(time)?, of.lock().time());
             let kept = Kept::new(state, "ewma", name);
             let before = kept.field("mean");
             let Some(x) = reading("ewma", &x)? else { return Ok(float(before)) };
@@ -61,6 +56,32 @@ pub(super) fn register(engine: &mut Engine, calls: &Calls) {
     }
 }
 
+/// How many readings a moving average is of.
+pub(super) fn length(readings: &Dynamic) -> Outcome<i64> {
+    let most = number("moving_average", "the number of readings", readings)? as i64;
+    if !(1..=LONGEST).contains(&most) {
+        return Err(format!("`moving_average` is of 1 to {LONGEST} readings, and not of {most}").into());
+    }
+    Ok(most)
+}
+
+/// The share of the newest reading.
+pub(super) fn share(of: &Dynamic) -> Outcome<f64> {
+    let share = number("ewma", "the share", of)?;
+    if !(share > 0.0 && share <= 1.0) {
+        return Err(format!("the share of `ewma` is over 0 and at most 1, and not {share}").into());
+    }
+    Ok(share)
+}
+
+/// The time after which a reading counts 1/e.
+pub(super) fn memory(time: &str) -> Outcome<i64> {
+    match span(time)? {
+        0 => Err("the time of `ewma` is longer than \"0s\"".into()),
+        time => Ok(time),
+    }
+}
+
 fn float(value: Option<f64>) -> Dynamic {
     value.map_or(Dynamic::UNIT, Dynamic::from_float)
 }
@@ -89,10 +110,7 @@ fn per_second(
 
 /// Each time added up anew: a broken sensor's 1e30 is forgotten when it has left.
 fn moving_average(state: &mut Map, name: &str, x: Dynamic, readings: Dynamic) -> Outcome<Dynamic> {
-    let most = number("moving_average", "the number of readings", &readings)? as i64;
-    if !(1..=LONGEST).contains(&most) {
-        return Err(format!("`moving_average` is of 1 to {LONGEST} readings, and not of {most}").into());
-    }
+    let most = length(&readings)?;
     let x = reading("moving_average", &x)?;
     let key = format!("moving_average {name}");
     let values = state.entry(key.as_str().into()).or_insert_with(|| Dynamic::from_array(Vec::new()));

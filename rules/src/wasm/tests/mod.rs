@@ -200,6 +200,16 @@ fn names_are_checked_before_anything_runs() {
 }
 
 #[test]
+fn a_plugin_whose_end_is_missing_is_said_to_be_cut_off() {
+    let good = component(THRESHOLD);
+    for end in [good.len() - 1, good.len() / 2, 9] {
+        let said = refusal(&good[..end], TO_UPLINK, &catalog());
+        assert!(said.starts_with("rules/a.wasm: its end is missing"), "{end}: {said}");
+    }
+    assert_eq!(refusal(b"", TO_UPLINK, &catalog()), "rules/a.wasm: the file is empty; copy it again");
+}
+
+#[test]
 fn it_may_refuse_its_configuration() {
     let code = r#"(data (i32.const 1024) "too hot")
         (func $init (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 32))

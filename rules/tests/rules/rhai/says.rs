@@ -133,9 +133,136 @@ fn mistakes_are_found_without_running() {
             "fn on_row(row, state) { timestamp() }",
             "3:25: there is no function `timestamp`; docs/rhai.md lists the functions\n",
         ),
-        ("fn on_row(row, state) {", "3:24: expecting `}` to terminate this block\n"),
+        (
+            "fn on_row(row, state) {",
+            "3:24: expecting `}` to terminate this block; the `{` in line 3 seems to have none\n",
+        ),
     ] {
         assert_eq!(said(body), expected, "{body}");
+    }
+}
+
+#[test]
+fn what_other_languages_write_is_told_in_this_one() {
+    for (body, expected) in [
+        (
+            "fn on_row(row, state) {\n  if row.running {\n    log(1);\n  log(\"}\");\n}\n",
+            "expecting `}` to terminate this block; the `{` in line 4 seems to have none\n",
+        ),
+        (
+            "fn on_row(row, state) {\n  if row.running {\n    log(1);\n}\n\nfn f(x) {\n  x\n}\n",
+            "the `{` in line 4 seems to have none\n",
+        ),
+        ("fn on_row(row, state) { write(\"pump\", { run: true }); }", "; a map begins with `#{`\n"),
+        ("const S = { kp: 1.0 };\nfn on_row(row, state) { }", "; a map begins with `#{`\n"),
+        (
+            "fn on_row(row, state) { write('pump', #{ run: true }); }",
+            "`'pump'` is not one character; texts stand between double quotes: `\"text\"`\n",
+        ),
+        (
+            "fn on_row(row, state) { let t = row.temperature || 5.0; }",
+            "3:52: expecting a condition, and not a floating-point number; `x ?? 5.0` gives a value to what is \
+             missing\n",
+        ),
+        (
+            "fn on_row(row, state) { let t = row.running || row.count; }",
+            "3:51: `||` takes conditions, and this is int64; `x ?? 5.0` gives a value to what is missing\n",
+        ),
+        (
+            "--! mode = \"shadow\"\nfn on_row(row, state) { }",
+            "3:1: this is how options of SQL begin; write `//! mode = \"shadow\"`\n",
+        ),
+        (
+            "-- a comment\nfn on_row(row, state) { }",
+            "3:1: `--` is not for rules; a comment begins with `//`, and `x -= 1` counts down\n",
+        ),
+    ] {
+        let said = said(body);
+        assert!(said.ends_with(expected), "{body}\n{said}");
+    }
+}
+
+/// With literal values and with constants, in the words of the functions themselves.
+#[test]
+fn settings_that_are_always_refused_are_found_without_running() {
+    for (settings, expected) in [
+        ("#{ kp: 2.0, kii: 1.0 }", "`pid` has no setting `kii`; did you mean `ki`?"),
+        ("#{ ki: 1.0 }", "`pid` needs the setting `kp`"),
+        ("#{ kp: \"2\" }", "`kp` of `pid` must be a number, and is utf8"),
+        ("#{ kp: 2.0, min: 100, max: 0 }", "`min` of `pid` is 100, and greater than `max`, 0"),
+        ("#{ kp: 2.0, min: 100, max: -1.5 }", "`min` of `pid` is 100, and greater than `max`, -1.5"),
+        ("5.0", "the settings of `pid` are a map, `#{ kp: 2.0 }`, and not float64"),
+    ] {
+        let literal =
+            format!("fn on_row(row, state) {{ pid(state, \"a\", 50, row.temperature, {settings}) }}");
+        let constant = format!(
+            "const S = {settings};\nfn on_row(row, state) {{ pid(state, \"a\", 50, row.temperature, S) }}"
+        );
+        let at_run_time = format!(
+            "fn on_row(row, state) {{ let s = {settings}; pid(state, \"a\", 50, row.temperature, s) }}"
+        );
+        for script in [literal, constant] {
+            assert!(said(&script).ends_with(&format!(": {expected}\n")), "{script}\n{}", said(&script));
+        }
+        let left_out = three(&at_run_time).bad_row.unwrap();
+        assert!(left_out.contains(expected) || settings == "5.0", "{left_out}");
+    }
+    let place = "fn on_row(row, state) { pid(state, \"a\", 50, row.temperature, #{ kp: row.count, kk: 1 }) }";
+    assert!(said(place).starts_with("3:80: `pid` has no setting `kk`"), "{}", said(place));
+    for (call, expected) in [
+        (
+            "moving_average(state, \"a\", row.count, 0)",
+            "`moving_average` is of 1 to 1000 readings, and not of 0",
+        ),
+        ("ewma(state, \"a\", row.count, 1.5)", "the share of `ewma` is over 0 and at most 1, and not 1.5"),
+        ("ewma(state, \"a\", row.count, \"0s\")", "the time of `ewma` is longer than \"0s\""),
+        ("held(state, \"a\", row.running, 10)", "the time of `held` is text, such as \"10s\", and not int64"),
+        (
+            "hysteresis(state, \"a\", row.count, 80, 70)",
+            "`low` of `hysteresis` is 80, and greater than `high`, 70",
+        ),
+        (
+            "ramp(state, \"a\", row.count, \"1\")",
+            "the change per second of `ramp` must be a number, and is utf8",
+        ),
+    ] {
+        let said = said(&format!("fn on_row(row, state) {{ {call} }}"));
+        assert!(said.ends_with(&format!(": {expected}\n")), "{call}\n{said}");
+    }
+    for fits in [
+        "const S = #{ kp: 1 };\nfn on_row(row, state) { let S = 5; moving_average(state, \"a\", row.count, S) }",
+        "fn on_row(row, state) { pid(state, \"a\", 50, row.count, #{ kp: row.count, max: state.most, min: 5 }) }",
+        "fn on_row(row, state) { ewma(state, \"a\", row.count, 1); hysteresis(state, \"b\", row.count, state.l, 2) }",
+    ] {
+        assert_eq!(said(fits), "", "{fits}");
+    }
+}
+
+#[test]
+fn a_column_of_one_stream_is_read_after_asking_for_the_stream() {
+    let both = |body: &str| {
+        let script = format!("//! reads = [\"tank\", \"valve\"]\n//! writes = [\"uplink\"]\n{body}");
+        match compile(&script) {
+            Ok(compiled) => compiled.warnings.iter().map(|warning| format!("{warning}\n")).collect(),
+            Err(_) => wrong(&script),
+        }
+    };
+    assert_eq!(
+        both("fn on_row(stream, row, state) { write(\"uplink\", #{ stream: stream, x: row.position }); }"),
+        "rule.rhai:3:75: `tank` has no column `position`, and its rows would be left out; ask first of which stream \
+         the row is: `if stream == \"valve\" { .. }`\n"
+    );
+    assert_eq!(
+        both("fn on_row(stream, row, state) { write(\"uplink\", #{ x: row.setpoint }); }"),
+        "rule.rhai:3:59: `tank` and `valve` have no column `setpoint`; known names: `count`, `device`, `position`, \
+         `running`, `temperature`, `ts`\n"
+    );
+    for fits in [
+        "if stream == \"valve\" { state.x = row.position; }",
+        "switch stream { \"valve\" => { state.x = row.position; } _ => { } }",
+        "state[stream] = row.device;",
+    ] {
+        assert_eq!(both(&format!("fn on_row(stream, row, state) {{ {fits} }}")), "", "{fits}");
     }
 }
 
