@@ -9,6 +9,8 @@ use super::write::{Outlets, Written};
 
 /// More rows than this from one row: the script has gone astray.
 const MOST_WRITES: usize = 1_000;
+/// More bytes of texts and the like from one row: likewise.
+const MOST_BYTES: usize = 1 << 20;
 /// More timers set by one row: likewise.
 const MOST_TIMERS: usize = 1_000;
 /// How many lines a call of the rule may say.
@@ -37,6 +39,8 @@ pub(super) struct Call {
     pub outlets: Outlets,
     /// what it has written
     pub written: Vec<Written>,
+    /// bytes of texts and the like in it
+    bytes: usize,
     /// the timers that it has changed
     pub timers: Vec<TimerChange>,
     /// how many rows it is handed
@@ -57,6 +61,7 @@ impl Calls {
             wall_ns: 0,
             outlets,
             written: Vec::new(),
+            bytes: 0,
             timers: Vec::new(),
             rows: 1,
             log: Vec::new(),
@@ -84,6 +89,11 @@ impl Call {
     pub(super) fn write(&mut self, written: Written) -> Result<(), String> {
         if self.written.len() >= MOST_WRITES.saturating_mul(self.rows) {
             return Err(format!("it has written {MOST_WRITES} rows for one row, and may write no more"));
+        }
+        let before = if self.written.is_empty() { 0 } else { self.bytes };
+        self.bytes = before + written.bytes();
+        if self.bytes > MOST_BYTES.saturating_mul(self.rows) {
+            return Err(format!("it has written {MOST_BYTES} bytes for one row, and may write no more"));
         }
         self.written.push(written);
         Ok(())

@@ -27,7 +27,7 @@ pub(super) const EXPRESSION_DEPTH: usize = 64;
 const VARIABLES: usize = 1_000;
 const FUNCTIONS: usize = 500;
 /// How many bytes a text may have, and those in a map or list together.
-pub(super) const STRING_SIZE: usize = 1 << 20;
+pub(super) const STRING_SIZE: usize = 1 << 16;
 /// How many elements a list may have, those of lists in it counted as well.
 pub(super) const ARRAY_SIZE: usize = 5_000;
 /// How many entries a map may have, those of maps in it counted as well: the state of a thousand devices. It

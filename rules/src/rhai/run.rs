@@ -22,7 +22,7 @@ use crate::rule::{Emissions, Explanation, Flow, Rule, RuleError, SealedState, St
 use crate::timers::Timers;
 
 /// After so many rows in a row that have reached a limit, it is the script, and it stops.
-pub(super) const MOST_FAILURES: i64 = 100;
+pub(super) const MOST_FAILURES: i64 = 10;
 /// Levels of lists and maps that a state has without nesting: those of the functions that remember.
 const FLAT_DEPTH: usize = 2;
 

@@ -52,6 +52,9 @@ pub(super) enum Form {
     Short,
 }
 
+/// What the box does for a script: a function of its own of that name would have it do nothing, without a word.
+const RESERVED: [&str; 7] = ["write", "after", "cancel", "now", "log", "log_warning", "log_error"];
+
 /// The functions that are called, as they are written.
 const HANDLERS: [(&str, &str); 4] = [
     ("on_start", "on_start(state)"),
@@ -152,6 +155,11 @@ fn handlers(file: &str, text: &str, ast: &AST, streams: &[&str]) -> Result<Handl
                 let names: Vec<&str> = HANDLERS.iter().map(|(name, _)| *name).collect();
                 let what = format!("nothing calls `{name}`");
                 wrong.push(unknown(file, what, name, &names).at(at));
+                continue;
+            }
+            _ if RESERVED.contains(&name) => {
+                let what = format!("a function of the script would take the place of `{name}`");
+                wrong.push(Diagnostic::new(file, what).at(at).help("give it another name".to_owned()));
                 continue;
             }
             _ => continue,

@@ -44,6 +44,18 @@ pub(super) struct Written {
     cells: Vec<Cell>,
 }
 
+impl Written {
+    /// How many bytes of texts and the like are in it.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |cell: &Cell| match cell {
+            Cell::Text(text) => text.len(),
+            Cell::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        self.cells.iter().map(bytes).sum()
+    }
+}
+
 /// A place that a script may write to.
 #[derive(Debug)]
 pub(super) struct Outlet {
