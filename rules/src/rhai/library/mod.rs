@@ -64,8 +64,8 @@ pub(super) fn names() -> std::collections::BTreeSet<String> {
     engine.collect_fn_metadata(None, name, true).into_iter().collect()
 }
 
-/// What `function` would refuse in every call. `given` are its values from the first, as far as they are known.
-/// With it comes which of them is meant.
+/// What `function` would refuse in every call, and which of its values is meant. `given` are those from the
+/// first, as far as they are known.
 pub(super) fn refusal(function: &str, given: &[Option<Dynamic>]) -> Option<(usize, String)> {
     let given = |at: usize| given.get(at).and_then(Option::as_ref);
     let unfit =
