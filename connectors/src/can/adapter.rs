@@ -25,6 +25,15 @@ use crate::status::LineStatus;
 /// How long an adapter may take to answer. What has no answer by then is not known to be sent.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long what seems a yes is listened behind: other devices go on, as modems do (`\r\nERROR\r\n`).
+const SETTLES: Duration = Duration::from_millis(100);
+
+/// The longest that is waited for quiet.
+const HEARD_OUT: Duration = Duration::from_secs(5);
+
+const ECHO: &str = "what it is told comes back: that is an echo (of a modem, a terminal, or a cable whose RX \
+    and TX touch), and no adapter (slcan)";
+
 const SILENT: &str = "is it an adapter (slcan), is the `baud` of the port right, and does nothing else use \
     it? Some firmware (that of CANable) does what it is told and never says so: for it, add answers = false to \
     `slcan`, or by hand --no-answers";
@@ -49,6 +58,13 @@ enum Awaited {
     Reason,
 }
 
+/// What has come.
+enum Heard {
+    Reply(Reply),
+    /// a line that is none of an adapter's
+    Unreadable(Vec<u8>),
+}
+
 /// An open adapter that takes part in its bus.
 pub(super) struct Adapter {
     wire: port::Wire,
@@ -59,6 +75,14 @@ pub(super) struct Adapter {
     /// what has not been written yet
     output: Vec<u8>,
     awaited: Option<(Awaited, Instant)>,
+    /// frames that came while it was opened
+    early: Vec<Received>,
+    /// the frame that was written last
+    sent: Option<Frame>,
+    /// Whether a no could still be that to a command that opened it.
+    is_unsure: bool,
+    /// why it is left
+    fault: Option<String>,
     clock: Arc<dyn Clock>,
     status: Arc<LineStatus>,
     garbled: Sampler,
@@ -83,6 +107,10 @@ impl Adapter {
             input: VecDeque::new(),
             output: Vec::new(),
             awaited: None,
+            early: Vec::new(),
+            sent: None,
+            is_unsure: setting.answers,
+            fault: None,
             clock,
             status,
             garbled: Sampler::default(),
@@ -97,17 +125,13 @@ impl Adapter {
             adapter.tell(open);
             return Ok(adapter);
         }
-        // One that is closed refuses to be closed; all that is said before the version is of earlier.
+        // One that is closed refuses to be closed.
         adapter.tell(Command::Version);
-        let knows_version = adapter.hear(|reply| matches!(reply, Reply::Version(_))).await?.is_some();
+        adapter.hear_out(setting.bit_rate).await?;
         for command in [setting.bit_rate, open] {
             adapter.tell(command);
-            let is_answer = |reply: &Reply| matches!(reply, Reply::Done | Reply::Taken | Reply::Refused);
-            match adapter.hear(is_answer).await? {
-                Some(Reply::Refused) => return Err(refusal(command)),
-                Some(_) => {}
-                None if knows_version => return Err(format!("the adapter does not answer `{command}`")),
-                None => return Err(format!("nothing answers `C`, `V` and `{command}`: {SILENT}")),
+            if let Err(why) = adapter.is_done(command).await {
+                return Err(adapter.give_up(why).await);
             }
         }
         Ok(adapter)
@@ -117,20 +141,84 @@ impl Adapter {
         self.output.extend(format!("{command}\r").bytes());
     }
 
-    /// Waits for a reply. None: it does not come. Frames are of earlier, or of another one's bus.
-    async fn hear(&mut self, is_wanted: impl Fn(&Reply) -> bool) -> Result<Option<Reply>, String> {
-        let deadline = Instant::now() + ANSWERS_WITHIN;
+    /// The next thing that is heard. None: nothing comes until then.
+    async fn hear(&mut self, until: Instant) -> Result<Option<Heard>, String> {
         loop {
             while let Some(byte) = self.input.pop_front() {
-                if let Some(reply) = self.decode(byte).filter(&is_wanted) {
-                    return Ok(Some(reply));
+                if let Some(heard) = self.decode(byte)? {
+                    return Ok(Some(heard));
                 }
             }
-            match timeout_at(deadline, self.transfer(false)).await {
+            match timeout_at(until, self.transfer(false)).await {
                 Ok(transferred) => drop(transferred?),
                 Err(_) => return Ok(None),
             }
         }
+    }
+
+    /// Hears all answers of earlier, so that the next one is that to the next command: until the version has
+    /// come, which was asked for last, or nothing is answered any more.
+    async fn hear_out(&mut self, next: Command) -> Result<(), String> {
+        let begun = Instant::now();
+        let (mut quiet, mut is_answered) = (begun + ANSWERS_WITHIN, false);
+        while let Some(heard) = self.hear(quiet).await? {
+            match heard {
+                Heard::Reply(Reply::Version(_)) => return Ok(()),
+                // Frames are of earlier, or of another one's bus.
+                Heard::Reply(Reply::Frame(_)) | Heard::Unreadable(_) => {}
+                Heard::Reply(_) => (quiet, is_answered) = (Instant::now() + ANSWERS_WITHIN, true),
+            }
+            if begun + HEARD_OUT < Instant::now() {
+                return Err(format!("it answers without end, so that `{next}` cannot be asked: {SILENT}"));
+            }
+        }
+        if is_answered {
+            return Ok(());
+        }
+        Err(self.give_up(format!("nothing answers `C` and `V`: {SILENT}")).await)
+    }
+
+    /// Waits for the answer to a command, and whether that is all.
+    async fn is_done(&mut self, command: Command) -> Result<(), String> {
+        let (mut deadline, mut is_done) = (Instant::now() + ANSWERS_WITHIN, false);
+        while let Some(heard) = self.hear(deadline).await? {
+            match heard {
+                Heard::Reply(Reply::Done | Reply::Taken) if !is_done => {
+                    (deadline, is_done) = (Instant::now() + SETTLES, true);
+                }
+                Heard::Reply(Reply::Refused) => return Err(refusal(command)),
+                // On the bus it hears frames at once, also such as are in front of its yes.
+                Heard::Reply(Reply::Frame(frame)) if !matches!(command, Command::BitRate(_)) => {
+                    self.early.push(Received { frame, at: self.clock.wall_ns() });
+                }
+                Heard::Reply(_) => {}
+                // Once it takes part in the bus, it passes on what it hears there.
+                Heard::Unreadable(_) if is_done && !matches!(command, Command::BitRate(_)) => {}
+                Heard::Unreadable(line) => {
+                    return Err(format!(
+                        "`{command}` is answered with {}, which no adapter says: is it one (slcan), and is \
+                         the `baud` of the port right?",
+                        excerpt(&line)
+                    ));
+                }
+            }
+            // A busy bus is never quiet.
+            if deadline <= Instant::now() {
+                break;
+            }
+        }
+        if is_done { Ok(()) } else { Err(format!("the adapter does not answer `{command}`")) }
+    }
+
+    /// Takes it off the bus, and hears what comes too late: it must not be taken for an answer when it is
+    /// opened again.
+    async fn give_up(&mut self, why: String) -> String {
+        let limit = Instant::now() + HEARD_OUT;
+        self.tell(Command::Close);
+        while Instant::now() < limit
+            && let Ok(Some(_)) = self.hear(Instant::now() + ANSWERS_WITHIN).await
+        {}
+        why
     }
 
     /// Writes what waits and reads what comes. True: all is written, and that was `wanted`.
@@ -168,6 +256,13 @@ impl Adapter {
         wants_room: bool,
         frames: &mut Vec<Received>,
     ) -> Result<Event, String> {
+        if self.fault.is_some() {
+            return self.leave().await;
+        }
+        if !self.early.is_empty() {
+            frames.append(&mut self.early);
+            return Ok(Event::Frames);
+        }
         if self.input.is_empty() {
             let awaited = self.awaited;
             let transfer = self.transfer(match awaited {
@@ -188,16 +283,41 @@ impl Adapter {
         let at = self.clock.wall_ns();
         while let Some(byte) = self.input.pop_front() {
             match self.decode(byte) {
-                Some(Reply::Frame(frame)) => frames.push(Received { frame, at }),
-                Some(reply) => {
+                Ok(Some(Heard::Reply(Reply::Frame(frame)))) => {
+                    if self.is_echo(&frame) {
+                        self.fault = Some(ECHO.into());
+                    } else {
+                        frames.push(Received { frame, at });
+                    }
+                }
+                Ok(Some(Heard::Reply(reply))) => {
                     if let Some(outcome) = self.take(&reply) {
                         return Ok(Event::Answered(outcome));
                     }
                 }
-                None => {}
+                Ok(Some(Heard::Unreadable(_)) | None) => {}
+                Err(fault) => self.fault = Some(fault),
+            }
+            if self.fault.is_some() {
+                return self.leave().await;
             }
         }
         Ok(Event::Frames)
+    }
+
+    /// Nobody else sends what was just written, and before it is answered.
+    fn is_echo(&self, frame: &Frame) -> bool {
+        let is_unanswered = matches!(self.awaited, Some((Awaited::Sent, _)));
+        is_unanswered && self.sent.as_ref() == Some(frame)
+    }
+
+    /// Has it leave the bus, as far as that is still possible.
+    async fn leave(&mut self) -> Result<Event, String> {
+        self.output.clear();
+        self.tell(Command::Close);
+        // What is wrong with it is known; whether it takes this changes nothing.
+        let _ = timeout_at(Instant::now() + SETTLES, self.transfer(true)).await;
+        Err(self.fault.take().unwrap_or_default())
     }
 
     fn is_overdue(&mut self, awaited: Awaited) -> Result<Event, String> {
@@ -211,27 +331,27 @@ impl Adapter {
         }
     }
 
-    fn decode(&mut self, byte: u8) -> Option<Reply> {
-        let reply = self.decoder.push(byte);
-        if let Some(Garbled { line, why }) = self.decoder.take_garbled() {
-            self.status.malformed.add(1);
-            if let Some(count) = self.garbled.count(1) {
-                warn!(
-                    count,
-                    line = excerpt(&line),
-                    why,
-                    "lines of the adapter that cannot be read are left out"
-                );
-            }
+    /// # Errors
+    /// It is an echo.
+    fn decode(&mut self, byte: u8) -> Result<Option<Heard>, String> {
+        let reply = self.decoder.push(byte).map(Heard::Reply);
+        let Some(Garbled { line, why }) = self.decoder.take_garbled() else { return Ok(reply) };
+        if is_command(&line) {
+            return Err(ECHO.into());
         }
-        reply
+        self.status.malformed.add(1);
+        if let Some(count) = self.garbled.count(1) {
+            warn!(count, line = excerpt(&line), why, "lines of the adapter that cannot be read are left out");
+        }
+        // A no cuts off what came before it.
+        Ok(reply.or(Some(Heard::Unreadable(line))))
     }
 
     /// What a reply says of the frame that was sent.
     fn take(&mut self, reply: &Reply) -> Option<Result<(), String>> {
         match (reply, self.awaited.map(|(awaited, _)| awaited)) {
             (Reply::Done | Reply::Taken, Some(Awaited::Sent)) => {
-                self.awaited = None;
+                (self.awaited, self.is_unsure) = (None, false);
                 Some(Ok(()))
             }
             (Reply::Refused, Some(Awaited::Sent)) => {
@@ -248,7 +368,16 @@ impl Adapter {
                 self.awaited = None;
                 Some(Err(self.refuses(None)))
             }
-            // Of a command that opened it, or of a frame whose answer nobody waits for.
+            (Reply::Refused, None) if self.is_unsure => {
+                self.status.refusals.add(1);
+                self.fault = Some(
+                    "the adapter said no after it had said yes to its bit rate and to taking part in the bus: \
+                     one of them did not happen, so it is opened anew"
+                        .into(),
+                );
+                None
+            }
+            // Of a frame whose answer nobody waits for.
             (Reply::Refused, _) => {
                 self.status.refusals.add(1);
                 self.refuses(None);
@@ -284,9 +413,19 @@ impl Adapter {
             return Sent::Refused("the adapter's protocol has no such frame".into());
         }
         self.output.extend(line.bytes());
+        self.sent = Some(*frame);
         let awaited = if self.answers { Awaited::Sent } else { Awaited::Written };
         self.awaited = Some((awaited, Instant::now()));
         Sent::Asked
+    }
+}
+
+/// Whether a line is one that an adapter is told, and never says.
+fn is_command(line: &[u8]) -> bool {
+    match line {
+        [b'C' | b'V' | b'O' | b'L' | b'F'] => true,
+        [b'S', code] => code.is_ascii_digit(),
+        _ => false,
     }
 }
 

@@ -173,7 +173,7 @@ async fn a_line_without_an_adapter_is_an_outage_that_says_what_was_tried() {
     // What a device says that is none.
     adapter.say(b"+ 12.5 kg\r\n").await;
     let why = rig.trouble().await;
-    assert!(why.contains("nothing answers `C`, `V` and `S5`: is it an adapter"), "{why}");
+    assert!(why.contains("nothing answers `C` and `V`: is it an adapter"), "{why}");
     assert!(!rig.status.is_connected());
     rig.end().await;
 }
@@ -211,6 +211,81 @@ async fn an_adapter_that_knows_no_version_is_opened_all_the_same() {
         adapter.say(answer).await;
     }
     assert_eq!(rig.row().await["id"], 0x100);
+    rig.end().await;
+}
+
+/// A no to the bit rate that comes behind what is left of earlier: the bus must not be joined.
+#[tokio::test]
+async fn an_answer_of_earlier_is_no_yes_to_the_bit_rate() {
+    let cable = SerialCable::plug().await;
+    let mut adapter = Adapter::at(&cable).await;
+    let rig = setup(&cable).run();
+    for expected in ["", "C", "V"] {
+        assert_eq!(adapter.line().await, expected);
+    }
+    adapter.say(b"\r\r\x07\rz\rV1013\r").await;
+    assert_eq!(adapter.line().await, "S5");
+    adapter.say(b"\x07").await;
+    let why = rig.trouble().await;
+    assert!(why.contains("refuses the bit rate (`S5`)"), "{why}");
+    assert_eq!(adapter.line().await, "C", "and never `O`");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_no_that_comes_late_ends_the_connection_and_takes_the_adapter_off_the_bus() {
+    let cable = SerialCable::plug().await;
+    let mut adapter = Adapter::at(&cable).await;
+    let mut rig = setup(&cable).run();
+    adapter.is_opened(&["S5", "O"]).await;
+    rig.begins().await;
+    adapter.say(b"\x07").await;
+    let why = rig.ends().await;
+    assert!(why.contains("said no after it had said yes to its bit rate"), "{why}");
+    assert_eq!(adapter.line().await, "C");
+    adapter.is_opened(&["S5", "O"]).await;
+    rig.begins().await;
+    rig.end().await;
+}
+
+/// ITU-T V.250: a modem repeats what it is told (5.2.3), and its results stand between CR and LF (5.7.1).
+#[tokio::test]
+async fn a_modem_is_no_adapter() {
+    for (echoes, words) in [(true, "that is an echo"), (false, "`S5` is answered with \"ERROR\"")] {
+        let cable = SerialCable::plug().await;
+        let mut adapter = Adapter::at(&cable).await;
+        let rig = setup(&cable).run();
+        for expected in ["", "C", "V", "S5"] {
+            assert_eq!(adapter.line().await, expected);
+            let echo = format!("{expected}\r");
+            adapter.say(format!("{}\r\nERROR\r\n", if echoes { &echo } else { "" }).as_bytes()).await;
+            if echoes && expected == "V" {
+                break;
+            }
+        }
+        let why = rig.trouble().await;
+        assert!(why.contains(words), "{why}");
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_comes_back_instead_of_its_answer_is_an_echo_and_is_not_received() {
+    let cable = SerialCable::plug().await;
+    let mut adapter = Adapter::at(&cable).await;
+    let mut rig = setup(&cable).run();
+    adapter.is_opened(&["S5", "O"]).await;
+    rig.begins().await;
+    let echoed = async {
+        assert_eq!(adapter.line().await, "t12320102");
+        adapter.say(b"t12320102\r").await;
+    };
+    let row = json!({ "data": "X'0102'" });
+    match tokio::join!(rig.write("raw", &row), echoed).0 {
+        Err(DeliveryError::Unknown(why)) => assert!(why.contains("that is an echo"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rig.status.messages.get(), 0);
     rig.end().await;
 }
 
