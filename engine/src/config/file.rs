@@ -92,7 +92,8 @@ pub(super) struct RulesTable {
     pub(super) dir: PathBuf,
     /// How many threads run rules.
     pub(super) workers: NonZeroUsize,
-    /// For how long a call of a rule, with one row or a batch of them, may use the processor before the rule is stopped.
+    /// For how long a call of a rule, with one row or a batch of them, may use the processor before the rule is
+    /// stopped.
     pub(super) time_limit: Span,
     /// Public keys of minisign. A plugin that is signed must be so by one of them.
     pub(super) trusted_keys: Vec<String>,

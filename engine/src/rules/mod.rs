@@ -1,8 +1,8 @@
 //! Rules: from files to what workers run.
 //!
 //! [`directory`] finds the files, [`book`] makes rules of them and decides where they live, [`worker`] runs
-//! them, and [`router`] sends on what they write. [`tables`] are what they look up; [`compiled`] keeps plugins; [`watchdog`] stops those that
-//! take too long.
+//! them, and [`router`] sends on what they write. [`tables`] are what they look up; [`compiled`] keeps
+//! plugins; [`watchdog`] stops those that take too long.
 
 pub mod book;
 pub mod compiled;

@@ -139,26 +139,20 @@ impl RhaiRule {
                 self.at(view.seq(row), view.ts(row), 1, out)?;
                 let value = Dynamic::from(Row::new(&view, row));
                 let outcome = match form {
-                    Form::Long => self.call(|h| &h.on_row, [label.clone(), value], 1, when),
-                    Form::Short => self.call(|h| &h.on_row, [value], 1, when),
+                    Form::Long => self.call(|h| &h.on_row, [label.clone(), value], Some(&view), 1, when),
+                    Form::Short => self.call(|h| &h.on_row, [value], Some(&view), 1, when),
                 };
-                self.settle(outcome, &view, 1, || view.describe(row), out)?;
+                self.settle(outcome, 1, || view.describe(row), out)?;
             }
         } else if let Some(handler) = &self.script.handlers.on_batch {
             let (form, len) = (handler.form, view.len());
             self.at(first, view.ts(0), len, out)?;
             let value = Dynamic::from(Rows { view: Arc::clone(&view) });
             let outcome = match form {
-                Form::Long => self.call(|h| &h.on_batch, [label, value], len, when),
-                Form::Short => self.call(|h| &h.on_batch, [value], len, when),
+                Form::Long => self.call(|h| &h.on_batch, [label, value], Some(&view), len, when),
+                Form::Short => self.call(|h| &h.on_batch, [value], Some(&view), len, when),
             };
-            self.settle(
-                outcome,
-                &view,
-                len as u64,
-                || format!("the first of {len}: {}", view.describe(0)),
-                out,
-            )?;
+            self.settle(outcome, len as u64, || format!("the first of {len}: {}", view.describe(0)), out)?;
         }
         Ok(())
     }
@@ -171,7 +165,7 @@ impl RhaiRule {
         }
         self.life.started = self.version.to_string();
         self.at(seq, None, 1, out)?;
-        match self.call(|handlers| &handlers.on_start, [], 1, when) {
+        match self.call(|handlers| &handlers.on_start, [], None, 1, when) {
             Ok(()) => Ok(()),
             Err(Trouble::Row(failure)) if failure.is_fence => Err(self.stopped(seq, out)),
             Err(Trouble::Rule(error)) => Err(error),
@@ -188,7 +182,7 @@ impl RhaiRule {
         let due: Vec<Arc<str>> = std::iter::from_fn(|| self.timers.take(when.now)).collect();
         for tag in due {
             self.at(seq, None, 1, out)?;
-            match self.call(|handlers| &handlers.on_timer, [Dynamic::from(tag.to_string())], 1, when) {
+            match self.call(|handlers| &handlers.on_timer, [Dynamic::from(tag.to_string())], None, 1, when) {
                 Err(Trouble::Rule(error)) => return Err(error),
                 Err(Trouble::Row(failure)) if failure.is_fence => return Err(self.stopped(seq, out)),
                 Err(Trouble::Row(failure)) => self.fail(failure, 1, &format!("timer \"{tag}\""), out)?,
@@ -215,11 +209,13 @@ impl RhaiRule {
         RuleError("it took too long and was stopped".to_owned())
     }
 
-    /// Calls a function of the script for so many rows. What it does counts when it has gone well.
+    /// Calls a function of the script for so many rows, those of `view`. What it does counts when it has gone
+    /// well.
     fn call<const N: usize>(
         &mut self,
         handler: fn(&Handlers) -> &Option<Handler>,
         arguments: [Dynamic; N],
+        view: Option<&Arc<View>>,
         rows: usize,
         when: When,
     ) -> Result<(), Trouble> {
@@ -244,10 +240,14 @@ impl RhaiRule {
             let what = "the script has put something else in the place of its state; set its entries instead";
             return Err(Trouble::Rule(RuleError(format!("{}: {what}", self.file))));
         }
-        match outcome.map_err(|error| *error) {
-            Ok(_) | Err(EvalAltResult::Return(..)) => {}
-            Err(error) => return Err(Trouble::Row(Failure::new(&self.file, Box::new(error)))),
-        }
+        // What it gave back may hold rows, and is gone then.
+        let outcome = match outcome.map_err(|error| *error) {
+            Ok(_) | Err(EvalAltResult::Return(..)) => Ok(()),
+            Err(error) => Err(Trouble::Row(Failure::new(&self.file, Box::new(error)))),
+        };
+        let kept =
+            if view.is_some_and(|view| Arc::strong_count(view) > 1) { self.keeps_a_row() } else { Ok(()) };
+        outcome.and(kept)?;
         self.written.append(&mut written);
         for change in timers {
             match change {
@@ -261,23 +261,22 @@ impl RhaiRule {
         Ok(())
     }
 
-    /// Takes note of how a call for rows of `view` went.
+    /// The state holds a row, which would hold its whole batch, and is no value: that goes.
+    fn keeps_a_row(&mut self) -> Result<(), Trouble> {
+        let (path, what) = self.state.purge().unwrap_or_else(|| ("state".to_owned(), "a row"));
+        let advice = "keep its values, or `row.to_map()`";
+        let text = format!("{}: `{path}` is {what}, which cannot be kept; {advice}", self.file);
+        Err(Trouble::Row(Failure::row(text)))
+    }
+
+    /// Takes note of how a call for so many rows went.
     fn settle(
         &mut self,
         outcome: Result<(), Trouble>,
-        view: &Arc<View>,
         rows: u64,
         described: impl FnOnce() -> String,
         out: &mut Emissions,
     ) -> Result<(), RuleError> {
-        let outcome = if Arc::strong_count(view) > 1 {
-            let (path, what) = self.state.purge().unwrap_or_else(|| ("state".to_owned(), "a row"));
-            let text = format!("{}: `{path}` is {what}, which cannot be kept", self.file);
-            outcome
-                .and(Err(Trouble::Row(Failure::row(format!("{text}; keep its values, or `row.to_map()`")))))
-        } else {
-            outcome
-        };
         match outcome {
             Ok(()) => self.life.failures = 0,
             Err(Trouble::Rule(error)) => return Err(error),

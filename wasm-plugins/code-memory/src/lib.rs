@@ -64,7 +64,7 @@ unsafe fn map(
         .or_else(|_| memfd_create(c"tidegate-code", MemfdFlags::CLOEXEC))?;
     let mut rest = code;
     while !rest.is_empty() {
-        let written = rustix::io::write(&file, rest)?;
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest))?;
         rest = rest.get(written..).unwrap_or_default();
     }
     // SAFETY: the caller's promise; the bytes there are the same afterwards.

@@ -220,6 +220,26 @@ fn timers_go_with_the_state_of_a_rule() {
 }
 
 #[test]
+fn what_a_rule_kept_that_was_stopped_goes_to_the_version_that_mends_it() {
+    let mut stage = Stage::new(vec![("a", Echo::new("tank", Target::Uplink, 5))]);
+    stage.feed(13, 100);
+    stage.feed(7, 120);
+    assert!(stage.tick(1, 105).is_empty());
+    assert!(stage.0.is_empty(), "it has its thirteen");
+    // Also over a restart of the box, which begins with a snapshot.
+    let [(name, kept)] = stage.0.snapshot().try_into().unwrap();
+    assert_eq!((&*name, kept.len()), ("a", 1));
+    stage.load("a", Echo::new("tank", Target::Uplink, 5));
+    assert_eq!(stage.tick(2, 125), [row("a", "uplink", 2, 7)]);
+    // Another rule of that name does not begin with it.
+    stage.feed(13, 130);
+    stage.tick(3, 135);
+    stage.change(Change::Remove("a".into()));
+    stage.load("a", Echo::new("tank", Target::Uplink, 5));
+    assert_eq!(stage.0.wakes_at(), None);
+}
+
+#[test]
 fn a_rule_that_fails_in_a_tick_is_stopped_and_nothing_else_is() {
     let mut stage = Stage::new(vec![
         ("bad", Echo::new("tank", Target::Uplink, 5)),

@@ -114,9 +114,14 @@ fn every_kind_of_value_is_kept() {
 #[test]
 fn a_row_cannot_be_kept() {
     let script =
-        on_tank("fn on_row(row, state) { state.n = (state.n ?? 0) + 1; state.last = #{ of: row }; }");
+        on_tank("fn on_row(row, state) { state.last = #{ of: row }; write(\"pump\", #{ run: true }); }");
     let mut first = rule(&script);
     let out = feed(&mut *first, &tank(0, &[("a", None, None)]), 1);
+    assert!(out.rows.is_empty(), "a row that is left out has written nothing");
+    // What a call gives back is kept by nobody.
+    let gives = on_tank("fn on_row(row, state) { write(\"pump\", #{ run: true }); row }");
+    let given = feed(&mut *rule(&gives), &tank(0, &[("a", None, None)]), 1);
+    assert_eq!((given.bad_row, given.rows.len()), (None, 1));
     let said = out.bad_row.unwrap();
     assert!(
         said.starts_with(
