@@ -33,10 +33,12 @@ pub mod tls;
 pub mod uplink;
 
 use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tidegate_core::Batch;
 use tokio::sync::{mpsc, watch};
@@ -129,7 +131,25 @@ pub trait Sink: Send {
     /// Carries out every write, in order, and returns when the far side has confirmed all of them (as far as
     /// the protocol confirms). One that fails does not stop the others.
     fn deliver<'a>(&'a mut self, writes: Writes<'a>) -> BoxFuture<'a, Delivery>;
+
+    /// Asks the device for these columns of the output as they are now: one row, in this order, with the
+    /// types of [`OutputConfig::columns`]. It waits its turn on the line as a write does, and is not done when
+    /// it is dropped before.
+    ///
+    /// # Errors
+    /// `Permanent` where nothing can be read ([`OutputConfig::can_read`]), and what the device refuses;
+    /// otherwise `Transient`: all of it can be asked for again.
+    fn read<'a>(&'a mut self, _columns: &'a [String]) -> BoxFuture<'a, Result<RecordBatch, DeliveryError>> {
+        ready(Err(DeliveryError::Permanent(CANNOT_READ.into()))).boxed()
+    }
+
+    /// What is written from now on is of no use after so long: whoever keeps it for others may drop it then.
+    fn expire_after(&mut self, _expiry: Duration) {}
 }
+
+/// Why nothing is read, and what helps.
+pub(crate) const CANNOT_READ: &str = "this kind of connection cannot read what an output has: let \
+    `read_back.from` name columns of streams that show what the device does";
 
 /// How a sink wants to be handed writes that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

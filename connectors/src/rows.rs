@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch,
-    StringBuilder, TimestampNanosecondBuilder,
+    RecordBatchOptions, StringBuilder, TimestampNanosecondBuilder,
 };
 use arrow::datatypes::{Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampNanosecondType};
 use tidegate_core::schema::{ts_field, ts_type};
@@ -147,6 +147,21 @@ impl Column {
             Self::Bytes(column) => Arc::new(column.finish()),
         }
     }
+}
+
+/// One row of these columns, without a time.
+pub(crate) fn row<'a>(
+    cells: impl IntoIterator<Item = (&'a str, FieldType, &'a Value)>,
+) -> Option<RecordBatch> {
+    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+    for (name, field_type, value) in cells {
+        let mut column = Column::new(field_type);
+        column.append(value);
+        fields.push(Field::new(name, field_type.data_type(), true));
+        arrays.push(column.finish());
+    }
+    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &one_row).ok()
 }
 
 impl Rows {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::status::{Counter, LineStatus};
-use crate::{Delivery, DeliveryError, Sink, Takes, Writes};
+use crate::{CANNOT_READ, Delivery, DeliveryError, Sink, Takes, Writes};
 
 /// Writes of all outputs together that wait for the line.
 const QUEUED: usize = 64;
@@ -21,19 +21,22 @@ const QUEUED: usize = 64;
 /// How long after a rule has decided it a write may go out, if nothing is said: the plant has moved on since.
 pub(crate) const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
+/// A question moves nothing when it is late: whoever waits for the answer says for how long.
+const PATIENT: Duration = Duration::from_hours(24);
+
 /// For the key `write_within`.
 pub(crate) fn default_write_within() -> Span {
     Span(WRITE_WITHIN)
 }
 
-/// Takes what has become of a write.
+/// Takes what has become of a write, or the row that was read.
 #[derive(Debug)]
-pub(crate) struct Answer(oneshot::Sender<Result<(), DeliveryError>>);
+pub(crate) struct Answer(oneshot::Sender<Result<Option<RecordBatch>, DeliveryError>>);
 
 impl Answer {
     pub(crate) fn send(self, outcome: Result<(), DeliveryError>) {
         // Whoever asked has given up if this fails.
-        let _ = self.0.send(outcome);
+        let _ = self.0.send(outcome.map(|()| None));
     }
 }
 
@@ -63,6 +66,16 @@ impl<W> Write<W> {
         }
         self.answer.send(outcome);
     }
+
+    /// What was asked for is there.
+    pub(crate) fn found(self, row: RecordBatch) {
+        let _ = self.answer.0.send(Ok(Some(row)));
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.answer.0.is_closed()
+    }
 }
 
 /// How rows of an output become writes.
@@ -76,6 +89,14 @@ pub(crate) trait Encode: Send + Sync {
     /// # Errors
     /// What does not fit, in words for the user.
     fn encode(&self, output: &str, rows: &RecordBatch, row: usize) -> Result<Option<Self::Write>, String>;
+
+    /// What asks the device for these columns.
+    ///
+    /// # Errors
+    /// Why it cannot be asked, in words for the user.
+    fn ask(&self, _output: &str, _columns: &[String]) -> Result<Self::Write, String> {
+        Err(CANNOT_READ.into())
+    }
 }
 
 /// Writes each row, one after the other.
@@ -91,14 +112,23 @@ pub(crate) struct RowSink<E: Encode> {
 }
 
 impl<E: Encode> RowSink<E> {
-    async fn write(&self, what: E::Write, until: Instant) -> Result<(), DeliveryError> {
+    /// Asks the line for something, and waits for its answer.
+    async fn bring(
+        &self,
+        what: E::Write,
+        within: Duration,
+        until: Instant,
+    ) -> Result<Option<RecordBatch>, DeliveryError> {
         let (answer, outcome) = oneshot::channel();
-        let (output, within, answer) = (Arc::clone(&self.output), self.within, Answer(answer));
+        let (output, answer) = (Arc::clone(&self.output), Answer(answer));
         let write = Write { output, what, within, until, waited: None, answer };
-        let gone = || DeliveryError::Transient("the box is shutting down".into());
         self.line.send(write).await.map_err(|_| gone())?;
         outcome.await.unwrap_or_else(|_| Err(gone()))
     }
+}
+
+fn gone() -> DeliveryError {
+    DeliveryError::Transient("the box is shutting down".into())
 }
 
 impl<E: Encode> Sink for RowSink<E> {
@@ -115,13 +145,22 @@ impl<E: Encode> Sink for RowSink<E> {
                     Ok(None) => Ok(()),
                     Ok(Some(write)) => {
                         let until = handed + self.within.saturating_sub(writes.age(row));
-                        self.write(write, until).await
+                        self.bring(write, self.within, until).await.map(drop)
                     }
                     Err(why) => Err(DeliveryError::Permanent(why)),
                 };
                 delivery.count(outcome);
             }
             delivery
+        }
+        .boxed()
+    }
+
+    fn read<'a>(&'a mut self, columns: &'a [String]) -> BoxFuture<'a, Result<RecordBatch, DeliveryError>> {
+        async move {
+            let question = self.encode.ask(&self.output, columns).map_err(DeliveryError::Permanent)?;
+            let row = self.bring(question, PATIENT, Instant::now() + PATIENT).await?;
+            row.ok_or_else(gone)
         }
         .boxed()
     }

@@ -72,6 +72,18 @@ impl Fault {
         matches!(self, Self::Silent { .. } | Self::Exception(10 | 11))
     }
 
+    /// Whether the device is there; none: it says nothing about that.
+    #[must_use]
+    pub fn tells_alive(&self) -> Option<bool> {
+        match self {
+            fault if fault.is_silence() => Some(false),
+            Self::Exception(_) => Some(true),
+            Self::ClosedBefore => None,
+            // One device must not take the line from the others again and again.
+            fault => fault.ends_connection().then_some(false),
+        }
+    }
+
     /// Whether the device does not know the function, and so has done nothing.
     #[must_use]
     pub fn is_unknown_function(&self) -> bool {

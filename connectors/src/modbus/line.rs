@@ -18,8 +18,9 @@ use super::guard::Guard;
 use super::link::Link;
 use super::plan::Read;
 use super::polls::{Polls, Reading, Unit, raw, request};
-use super::sink::PointWrite;
-use super::write::{Device, Lacks, Write, WriteFault};
+use super::sink::Job;
+use super::write::Lacks;
+use crate::Inlet;
 use crate::line::handover::HandOver;
 use crate::line::parking::Turn;
 use crate::line::polls::LEFT_ALONE;
@@ -27,9 +28,8 @@ use crate::line::task::{self, End, Protocol};
 use crate::port::Wire;
 use crate::rows::Rows;
 use crate::status::LineStatus;
-use crate::{DeliveryError, Inlet};
 
-type Line = task::Line<PointWrite>;
+pub(super) type Line = task::Line<Job>;
 
 /// The one that asks.
 pub(super) struct Master {
@@ -40,7 +40,7 @@ pub(super) struct Master {
     pub(super) hopeless: u32,
     pub(super) close_after_poll: bool,
     pub(super) status: Arc<LineStatus>,
-    pub(super) lacks: BTreeMap<u8, Lacks>,
+    pub(super) lacks: BTreeMap<Unit, Lacks>,
     pub(super) transaction: u16,
     /// requests without an answer, one after the other
     pub(super) silent: u32,
@@ -50,7 +50,7 @@ pub(super) struct Master {
 
 impl Protocol for Master {
     type Wire = Guard<Wire>;
-    type Write = PointWrite;
+    type Write = Job;
     type Rows = Rows;
 
     fn start(&mut self, inlet: Inlet) {
@@ -115,68 +115,7 @@ impl Master {
         }
     }
 
-    /// Carries out the writes that wait.
-    async fn serve(&mut self, guard: &mut Guard<Wire>, line: &mut Line) -> Result<(), End> {
-        while let Some(asked) = line.writes.next() {
-            let PointWrite { unit, timeout, writes, .. } = &asked.what;
-            let mut ended = None;
-            let mut outcome = Ok(());
-            if !self.polls.asking.parking.may_write(&Unit(*unit), *timeout, Instant::now()) {
-                let why = format!("unit {unit} does not answer, and is left alone for a while (`park`)");
-                asked.settle(Err(DeliveryError::Transient(why)));
-                continue;
-            }
-            if let Err(fault) = guard.rest().await {
-                self.count(&fault);
-                let reason = fault.to_string();
-                asked.settle(Err(line.is_down(&reason)));
-                return Err(End::Lost(reason));
-            }
-            if asked.until <= Instant::now() {
-                line.writes.drop_late(asked);
-                continue;
-            }
-            for (done, write) in writes.iter().enumerate() {
-                let result = self.write(guard, &asked.what, write).await;
-                let Err(error) = result else { continue };
-                let fault = error.fault();
-                if fault == Some(&Fault::ClosedBefore) && done == 0 && self.answered {
-                    line.writes.put_back(asked);
-                    return Err(End::HungUp);
-                }
-                ended =
-                    fault.filter(|fault| fault.ends_connection()).map(|fault| End::Lost(fault.to_string()));
-                outcome = Err(explain(&error, write, done, writes));
-                break;
-            }
-            asked.settle(outcome);
-            if let Some(end) = ended {
-                return Err(end);
-            }
-        }
-        Ok(())
-    }
-
-    async fn write(
-        &mut self,
-        guard: &mut Guard<Wire>,
-        asked: &PointWrite,
-        write: &Write,
-    ) -> Result<(), WriteFault> {
-        let lacks = self.lacks.entry(asked.unit).or_default();
-        let mut device = Device { guard, unit: asked.unit, timeout: asked.timeout, lacks };
-        let result = device.write(write, asked.read_back).await;
-        match result.as_ref().err().map(WriteFault::fault) {
-            None | Some(None) => {
-                self.answered = true;
-                self.polls.asking.parking.settle(Unit(asked.unit), true, Instant::now());
-            }
-            Some(Some(fault)) => self.count(fault),
-        }
-        result
-    }
-
-    fn count(&mut self, fault: &Fault) {
+    pub(super) fn count(&mut self, fault: &Fault) {
         match fault {
             Fault::Exception(_) => self.status.refusals.add(1),
             Fault::Silent { .. } => self.status.timeouts.add(1),
@@ -223,10 +162,15 @@ impl Master {
             self.polls.rows.heard(asked);
         }
         self.polls.finish(index, &reading, now);
-        if outcome.is_ok() && self.link.is_network() && self.silent >= self.hopeless {
+        outcome.and_then(|()| self.check_hope())
+    }
+
+    /// Whether a network connection on which nobody answers is to be made anew.
+    pub(super) fn check_hope(&self) -> Result<(), End> {
+        if self.link.is_network() && self.silent >= self.hopeless {
             return Err(End::Lost(format!("nobody has answered the last {} requests", self.silent)));
         }
-        outcome
+        Ok(())
     }
 
     /// Sends the requests of a poll until one shows that there is no use in the others.
@@ -277,7 +221,8 @@ impl Master {
         Ok(())
     }
 
-    async fn read(
+    /// Sends one request, again when nobody answers.
+    pub(super) async fn read(
         &mut self,
         guard: &mut Guard<Wire>,
         line: &Line,
@@ -312,25 +257,5 @@ impl Master {
                 }
             }
         }
-    }
-}
-
-/// Why a row was not written, or not all of it.
-fn explain(error: &WriteFault, write: &Write, done: usize, writes: &[Write]) -> DeliveryError {
-    let mut why = format!("{}: {error}", write.points.join(", "));
-    let others = |writes: Option<&[Write]>| {
-        let points = writes.unwrap_or_default().iter().flat_map(|write| write.points.iter().cloned());
-        points.collect::<Vec<_>>().join(", ")
-    };
-    if done > 0 {
-        why += &format!("; written before: {}", others(writes.get(..done)));
-    }
-    if done + 1 < writes.len() {
-        why += &format!("; not tried: {}", others(writes.get(done + 1..)));
-    }
-    match error.fault() {
-        Some(fault) if fault.may_have_been_done() => DeliveryError::Unknown(why),
-        Some(fault) if fault.is_transient() => DeliveryError::Transient(why),
-        _ => DeliveryError::Permanent(why),
     }
 }

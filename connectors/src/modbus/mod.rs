@@ -7,7 +7,8 @@
 //! with `read_back`, by what it has afterwards; one that was not answered is not sent again.
 //!
 //! Read [`config`] for what users write, [`points`] for what registers mean, [`plan`] for how requests are
-//! merged, `guard` for how answers are told apart, then `line` for the task that owns the connection.
+//! merged, `guard` for how answers are told apart, then `line` for the task that owns the connection, and
+//! `jobs` for what outputs ask of it.
 //! [`commission`] is the same for somebody who stands before the cabinet.
 
 mod check;
@@ -16,6 +17,7 @@ pub mod config;
 mod fault;
 pub mod frame;
 mod guard;
+mod jobs;
 mod line;
 mod link;
 pub mod plan;
@@ -86,7 +88,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         }
         let encode = Points {
             points: map.points().map_err(fail)?,
-            unit: map.unit.unwrap_or(1),
+            unit: Unit(map.unit.unwrap_or(1)),
             timeout: map.timeout.unwrap_or(config.timeout).0,
             read_back: map.read_back,
         };

@@ -62,13 +62,10 @@ impl Reading {
     /// A request gave nothing.
     pub(super) fn refused(&mut self, read: &Read, fault: &Fault) {
         self.failed(format!("{}: {fault}", read.span));
-        if fault.is_silence() {
-            self.alive = self.alive.or(Some(false));
-        } else if matches!(fault, Fault::Exception(_)) {
-            self.alive = Some(true);
-        } else if fault.ends_connection() && *fault != Fault::ClosedBefore {
-            // One device must not take the line from the others again and again.
-            self.alive = self.alive.or(Some(false));
+        match fault.tells_alive() {
+            Some(true) => self.alive = Some(true),
+            Some(false) => self.alive = self.alive.or(Some(false)),
+            None => {}
         }
     }
 
@@ -164,9 +161,7 @@ impl Polls {
         reading.alive = Some(true);
         for (place, offset) in &read.points {
             let Some(point) = poll.points.get(*place) else { continue };
-            let part = raw.part(*offset, usize::from(point.count));
-            let value = part.map_or_else(|| Err("the answer is too short".into()), |part| point.decode(part));
-            match value {
+            match point.decode_at(raw, *offset) {
                 Ok(value) => {
                     if let Some(place) = reading.values.get_mut(*place) {
                         *place = value;

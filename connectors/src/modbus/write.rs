@@ -1,7 +1,7 @@
 //! Writes: what a row becomes (pure), and how a device is brought to take it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio_modbus::{Request, Response};
 use super::config::ReadBack;
 use super::fault::Fault;
 use super::guard::Guard;
+use super::plan::Span;
 use super::points::{Encoded, Point};
 
 /// Most registers of one write (Application Protocol V1.1b3, section 6.12); function 23 takes 121.
@@ -101,9 +102,11 @@ fn runs<T>(values: BTreeMap<u16, (Vec<T>, &Point)>, most: usize) -> Vec<Run<T>> 
     runs
 }
 
-/// What a device has shown that it cannot do. It answers "illegal function", and has done nothing then.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a device has shown that it cannot do: it has refused it, and has done nothing then.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Lacks {
+    /// what it does not give at once
+    pub(super) spans: BTreeSet<Span>,
     one_coil: bool,
     one_register: bool,
     mask: bool,

@@ -12,7 +12,7 @@ use super::topic::Filter;
 use crate::connection;
 use crate::line::tcp::host_problem;
 use crate::stream::OnDiskFailure;
-use crate::table::{At, Review, tell};
+use crate::table::{At, Problem, Review, tell};
 
 /// Keep-alive is a 16-bit number of seconds (MQTT 5.0, 3.1.2.10).
 const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(65_535);
@@ -201,7 +201,43 @@ impl OutputConfig {
         let columns = topic.columns().chain(payload.iter().flat_map(Template::columns));
         columns.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
     }
+
+    /// The columns that stand in its topic, in their order.
+    pub(crate) fn topic_columns(&self) -> Vec<String> {
+        let (topic, mut columns) = (Template::parse(&self.topic), Vec::new());
+        for column in topic.columns() {
+            if !columns.iter().any(|known| known == column) {
+                columns.push(column.to_owned());
+            }
+        }
+        columns
+    }
+
+    /// Why what it wrote may stand for ever, if nothing says when it expires.
+    pub(crate) fn outlives_the_box(&self, connection: &ConnectionConfig) -> Option<Problem> {
+        let what = "the broker keeps the last message (`retain = true`) and hands it to every device that \
+            asks for the topic, for ever, also when the box has long been gone";
+        let help = match connection.version {
+            Version::V5 => {
+                "give the contract an `expiry` that is a time: the broker drops the message then; \
+                or leave `retain` out"
+            }
+            Version::V3_1_1 => UNTIL,
+        };
+        self.retain.then(|| Problem::new(&["retain"], what).help(help))
+    }
+
+    /// Why what it writes cannot expire.
+    pub(crate) fn refuses_expiry(&self, connection: &ConnectionConfig) -> Option<Problem> {
+        let what = "the broker keeps the last message (`retain = true`) for ever, whatever the contract's \
+            `expiry` says: MQTT 3.1.1 has no messages that expire";
+        let is_refused = self.retain && connection.version == Version::V3_1_1;
+        is_refused.then(|| Problem::new(&["retain"], what).help(UNTIL))
+    }
 }
+
+const UNTIL: &str = "leave `retain` out, or set `version = \"5\"` in the connection if the broker knows it: \
+    there a message expires as the contract's `expiry` says";
 
 impl UplinkConfig {
     /// Says what is wrong with it. `connection`: the one that it goes by, if that is known.

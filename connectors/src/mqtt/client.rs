@@ -178,13 +178,30 @@ pub(super) struct Outgoing {
     pub(super) payload: Bytes,
     pub(super) qos: Qos,
     pub(super) retain: bool,
+    pub(super) expiry: Option<Expiry>,
+}
+
+/// After how many seconds the broker drops a message that it has not handed on, and one that it has retained
+/// (MQTT 5.0, section 3.3.2.3.3, Message Expiry Interval).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Expiry(pub(super) u32);
+
+impl From<Duration> for Expiry {
+    /// Parts of a second are rounded up: nothing is dropped before its time.
+    fn from(time: Duration) -> Self {
+        Self(u32::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1))
+    }
 }
 
 impl Outgoing {
-    /// Bytes on the wire (MQTT 3.1.1 section 3.3, 5.0 section 3.3 without properties).
+    /// Bytes on the wire (MQTT 3.1.1 section 3.3, 5.0 section 3.3).
     pub(super) fn size(&self, version: Version) -> usize {
         let packet_id = if self.qos == Qos::AtLeastOnce { 2 } else { 0 };
-        let properties = if version == Version::V5 { 1 } else { 0 };
+        let properties = match (version, self.expiry) {
+            (Version::V3_1_1, _) => 0,
+            (Version::V5, None) => 1,
+            (Version::V5, Some(_)) => 6,
+        };
         let rest = 2 + self.topic.len() + packet_id + properties + self.payload.len();
         let length_bytes = match rest {
             0..128 => 1,

@@ -138,6 +138,7 @@ pub fn open(config: &ConnectionConfig, client_id: String, request: Request<'_>) 
         requests: request_tx,
         session: session_rx,
         status: Arc::clone(&status),
+        expiry: None,
     };
     let sinks = outputs
         .into_iter()

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::client::{Notice, Outgoing, unsent};
+use super::client::{Expiry, Notice, Outgoing, unsent};
 use super::config::{Qos, Version};
 use crate::DeliveryError;
 use crate::status::LineStatus;
@@ -36,6 +36,8 @@ pub struct Publisher {
     pub(super) requests: mpsc::Sender<PublishRequest>,
     pub(super) session: watch::Receiver<Option<Session>>,
     pub(super) status: Arc<LineStatus>,
+    /// After how long the broker drops what is published by this one; 3.1.1 knows nothing of that.
+    pub(super) expiry: Option<Expiry>,
 }
 
 /// A message on its way from a publisher to the client.
@@ -98,7 +100,7 @@ impl Publisher {
                 self.connection
             )));
         }
-        let message = Outgoing { topic: topic.to_owned(), payload, qos, retain };
+        let message = Outgoing { topic: topic.to_owned(), payload, qos, retain, expiry: self.expiry };
         let size = message.size(self.version);
         if size > session.max_packet as usize {
             return Err(DeliveryError::Permanent(format!(

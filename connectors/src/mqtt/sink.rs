@@ -1,5 +1,7 @@
 //! An output that is a topic.
 
+use std::time::Duration;
+
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -48,6 +50,10 @@ impl Sink for TopicSink {
             delivery
         }
         .boxed()
+    }
+
+    fn expire_after(&mut self, expiry: Duration) {
+        self.publisher.expiry = Some(expiry.into());
     }
 }
 

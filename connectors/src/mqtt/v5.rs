@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rumqttc_v5 as mqtt;
-use rumqttc_v5::mqttbytes::v5::{PubAck, PubAckReason, RetainForwardRule, SubscribeReasonCode};
+use rumqttc_v5::mqttbytes::v5::{
+    PubAck, PubAckReason, PublishProperties, RetainForwardRule, SubscribeReasonCode,
+};
 use rumqttc_v5::{
     ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, PublishResult, StateError,
 };
 
 use super::client::{
-    Answer, CONNECT_TIMEOUT, Event, Failure, Filter, Incoming, NO_PING, Outgoing, Plan, Refused, Welcome,
-    dial, refused, socket_failed, too_large, unconfirmed, unsent,
+    Answer, CONNECT_TIMEOUT, Event, Expiry, Failure, Filter, Incoming, NO_PING, Outgoing, Plan, Refused,
+    Welcome, dial, refused, socket_failed, too_large, unconfirmed, unsent,
 };
 use super::config::{LastWillConfig, Qos};
 use crate::DeliveryError;
@@ -210,7 +212,11 @@ impl Requests {
     }
 
     pub(super) fn publish(&self, message: Outgoing) -> Result<Notice, Refused> {
-        let options = mqtt::PublishOptions::new(qos(message.qos)).retain(message.retain);
+        let mut options = mqtt::PublishOptions::new(qos(message.qos)).retain(message.retain);
+        if let Some(Expiry(seconds)) = message.expiry {
+            let message_expiry_interval = Some(seconds);
+            options = options.properties(PublishProperties { message_expiry_interval, ..Default::default() });
+        }
         match self.0.try_publish_tracked(message.topic.as_str(), message.payload.clone(), options) {
             Ok(notice) => Ok(notice),
             Err(ClientError::RequestChannelFull(_)) => Err(Refused::Full(message)),

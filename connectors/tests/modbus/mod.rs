@@ -5,6 +5,7 @@ mod script;
 mod lines;
 mod maps;
 mod peers;
+mod reads;
 mod serial;
 mod writes;
 

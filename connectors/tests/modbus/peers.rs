@@ -56,9 +56,26 @@ fn pump() -> Value {
     } })
 }
 
-/// Reads everything of both units, writes to the second one, and looks what the device has printed.
+/// What of the image can be written.
+fn writable() -> Value {
+    let mut fields = image()["fields"].clone();
+    fields
+        .as_object_mut()
+        .unwrap()
+        .retain(|_, point| point["input"].is_null() && point["discrete"].is_null());
+    json!({ "unit": 2, "fields": fields })
+}
+
+/// Reads everything of both units, writes to the second one, and looks what the device has printed, and what
+/// it has then.
 async fn talk(setup: Setup, device: &mut Device, writes: &[&str]) {
-    let mut rig = setup.stream("all", image()).output("pump", pump()).run();
+    let setup = setup.stream("all", image()).output("pump", pump()).output("image", writable());
+    let mut rig = setup.run();
+    let columns = writable()["fields"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let mut there = expected(2);
+    there.as_object_mut().unwrap().retain(|name, _| columns.contains(&name.as_str()));
+    assert_eq!(rig.read("image", &columns).await, Ok(there));
     for _ in 0..6 {
         let row = rig.row().await;
         assert_eq!(row, expected(if row["device"] == "one" { 1 } else { 2 }));
@@ -75,6 +92,8 @@ async fn talk(setup: Setup, device: &mut Device, writes: &[&str]) {
     for write in writes {
         assert_eq!(device.line().await, *write);
     }
+    let there = json!({ "run": true, "open": false, "speed": 1.0, "ramp": 3.25, "remote": true });
+    assert_eq!(rig.read("pump", &["run", "open", "speed", "ramp", "remote"]).await, Ok(there));
     assert_eq!((rig.status.timeouts.get(), rig.status.malformed.get()), (0, 0));
     rig.end().await;
 }

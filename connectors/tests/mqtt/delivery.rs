@@ -1,6 +1,7 @@
 //! Messages in, rows out, and back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use serde_json::json;
@@ -9,9 +10,10 @@ use tidegate_connectors::mqtt::config::Qos;
 
 use tidegate_peers::mosquitto::Mosquitto;
 
-use super::peer::Peer;
+use super::peer::{PATIENCE, Peer};
+use super::script::{Script, welcome};
 use super::session::{VERSIONS, numbers, texts, uncaused};
-use crate::rig::Setup;
+use crate::rig::{Setup, write};
 
 #[tokio::test]
 async fn a_message_becomes_a_row_with_its_topic_in_columns() {
@@ -89,6 +91,63 @@ async fn retained_messages_come_to_a_new_subscriber() {
         assert_eq!(numbers(&rig.batch().await.rows), [5]);
         rig.end().await;
     }
+}
+
+#[tokio::test]
+async fn what_expires_says_so_in_whole_seconds() {
+    let broker = Script::start().await;
+    let mut rig =
+        Setup::mqtt("5", broker.port()).output("pump", json!({ "topic": "a", "retain": true })).run();
+    let mut connection = broker.connection().await;
+    connection.say(welcome("5")).await;
+    rig.connected_after(0).await;
+    let mut sink = rig.sinks.remove("pump").unwrap();
+    // MQTT 5.0, section 3.3: topic, packet id, length of the properties, those, payload. Message Expiry
+    // Interval is property 2, four bytes (3.3.2.3.3). PUBACK: 3.4.
+    for (expiry, properties) in [
+        (None, &[0][..]),
+        (Some(Duration::from_millis(1)), &[5, 2, 0, 0, 0, 1]),
+        (Some(Duration::from_secs(300)), &[5, 2, 0, 0, 1, 44]),
+        (Some(Duration::MAX), &[5, 2, 255, 255, 255, 255]),
+    ] {
+        if let Some(expiry) = expiry {
+            sink.expire_after(expiry);
+        }
+        let row = json!({ "run": true });
+        let (written, ()) = tokio::join!(write(&mut *sink, &row), async {
+            let publish = connection.packet_of(0x33).await;
+            assert_eq!(publish[..3], *b"\0\x01a");
+            assert_eq!(publish[5..5 + properties.len()], *properties);
+            assert_eq!(publish[5 + properties.len()..], *br#"{"run":true}"#);
+            connection.say(&[0x40, 2, publish[3], publish[4]]).await;
+        });
+        assert_eq!(written, Ok(()));
+    }
+    drop(sink);
+    rig.vanish().await;
+}
+
+#[tokio::test]
+async fn a_retained_message_is_gone_when_it_has_expired() {
+    let broker = Mosquitto::start().await;
+    let mut rig =
+        Setup::mqtt("5", broker.port()).output("pump", json!({ "topic": "act/pump", "retain": true })).run();
+    rig.connected_after(0).await;
+    rig.sinks.get_mut("pump").unwrap().expire_after(Duration::from_secs(2));
+    assert_eq!(rig.write("pump", &json!({ "run": true })).await, Ok(()));
+    let mut first = Peer::connect(broker.port(), "first", "act/#").await;
+    assert_eq!(first.next().await, ("act/pump".into(), r#"{"run":true}"#.into()));
+    let gone = async {
+        loop {
+            let mut late = Peer::connect(broker.port(), "late", "act/#").await;
+            late.publish("act/mark", "x", 1, false).await;
+            if late.next().await.0 == "act/mark" {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the broker drops it");
+    rig.end().await;
 }
 
 #[tokio::test]

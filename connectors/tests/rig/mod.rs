@@ -340,6 +340,15 @@ impl Rig {
         write(&mut **self.sinks.get_mut(output).unwrap(), row).await
     }
 
+    /// Asks an output for columns.
+    pub(crate) async fn read(&mut self, output: &str, columns: &[&str]) -> Result<Value, DeliveryError> {
+        let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+        let reading = self.sinks.get_mut(output).unwrap().read(&columns);
+        let row = timeout(PATIENCE, reading).await.expect("a read ends")?;
+        assert_eq!(row.num_rows(), 1);
+        Ok(rows::cells(&row, 0).into())
+    }
+
     /// What publishes beside the outputs.
     pub(crate) fn publisher(&self) -> &Publisher {
         self.publisher.as_ref().expect("it is a session with a broker")

@@ -9,6 +9,15 @@ use super::{Integer, Meaning, Point, Raw, Value, View, Width};
 pub(super) type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
 impl Point {
+    /// The value in what was read for several points, where this one begins at `offset`.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_at(&self, raw: Raw<'_>, offset: usize) -> Result<Value, String> {
+        let part = raw.part(offset, usize::from(self.count)).ok_or("the answer is too short")?;
+        self.decode(part)
+    }
+
     /// The value in what was read for this point.
     ///
     /// # Errors
