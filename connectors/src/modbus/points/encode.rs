@@ -4,7 +4,7 @@ use tidegate_core::diagnostic::did_you_mean;
 
 use super::config::{Order, ValueType};
 use super::decode::Half;
-use super::{Integer, Meaning, Point, Value, View, Width};
+use super::{Integer, Meaning, Point, Raw, Value, View, Width};
 use crate::scaling::Scaling;
 
 /// What has to be written for a value.
@@ -24,6 +24,18 @@ pub enum Encoded {
 }
 
 impl Point {
+    /// What is read where this was written.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn written(&self, encoded: &Encoded) -> Result<Value, String> {
+        match encoded {
+            Encoded::Coil(on) => self.decode(Raw::Bits(&[*on])),
+            Encoded::Registers(registers) => self.decode(Raw::Registers(registers)),
+            Encoded::Bits { bits, .. } => self.decode(Raw::Registers(&[*bits])),
+        }
+    }
+
     /// What has to be written so that the point has `value`.
     ///
     /// # Errors
