@@ -50,6 +50,16 @@ impl Transmission {
     }
 }
 
+impl Transmission {
+    /// The id of its frames.
+    pub(super) fn id(&self) -> Id {
+        match self {
+            Self::Message { message, .. } => message.id,
+            Self::Frames { id, .. } => *id,
+        }
+    }
+}
+
 type Limits = (Vec<(String, f64, f64)>, Vec<(String, Vec<String>)>);
 
 impl Transmission {
