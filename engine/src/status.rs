@@ -55,7 +55,7 @@ pub struct StreamStatus {
     /// rows that the journal does not have, since the disk did not take them: a crash loses what they did to
     /// the rules' state
     pub unjournaled: Counter,
-    /// rows of a derived stream that did not reach its readers
+    /// rows of a derived stream that did not reach its readers, and what was not told in a stream of the box
     pub lost: Counter,
     /// the newest row
     pub last: LastRow,
