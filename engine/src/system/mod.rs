@@ -95,7 +95,7 @@ mod tests {
     fn the_guide_lists_them_and_their_columns() {
         let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
         let read = |file| std::fs::read_to_string(docs.join(file)).unwrap();
-        let guide = read("sql.md") + &read("outputs.md");
+        let guide = [read("sql.md"), read("outputs.md")].concat();
         for stream in &STREAMS {
             let (_, told) = guide.split_once(&format!("The stream `{}`", stream.name)).unwrap();
             for field in stream.schema().fields() {
