@@ -33,6 +33,7 @@ fn execute(command: Command, log: Option<Arc<LogFilter>>) -> Result<(), Failure>
         Command::Status(args) => ask::status::status(args),
         Command::Top(args) => ask::top::top(args),
         Command::Tail(args) => ask::tail::tail(args),
+        Command::Output { command } => ask::output::output(command),
         Command::Reload(args) => ask::reload(args),
         Command::Log(args) => ask::log(args),
         Command::Why(args) => why(args),

@@ -10,6 +10,7 @@ use tidegate_core::Span;
 use super::moment;
 use crate::replay::Input;
 
+pub mod output;
 #[cfg(feature = "wasm")]
 pub mod plugin;
 
@@ -114,6 +115,17 @@ Rows of an output stand with the rule that wrote them, the number of the row tha
         the far side answered. Rows that
 come faster than they are shown pass by, and are counted. Ctrl-C ends it; the box runs on.")]
     Tail(TailArgs),
+    /// Show what outputs with a contract do, and have them do something for a while
+    #[command(after_help = "Examples:
+  tidegate output list
+  tidegate output override cooling_pump run=false --lease 45min --reason \"bearing is changed\"
+  tidegate output release cooling_pump
+  tidegate output reset press")]
+    Output {
+        /// what to do
+        #[command(subcommand)]
+        command: output::OutputCommand,
+    },
     /// Ask a running box whether its configuration file has changed; a change takes effect when the box
     /// starts
     #[command(
