@@ -17,7 +17,7 @@ use crate::buffer::{Buffer, Uplinks};
 use crate::catalog::catalog;
 use crate::config::{Config, Stream};
 use crate::error::RunError;
-use crate::management::managed_box::Heartbeat;
+use crate::management::managed_box::{Handles, Heartbeat};
 use crate::outputs::Outputs;
 use crate::rules::book::RuleBook;
 use crate::rules::compiled::CompiledFiles;
@@ -34,7 +34,9 @@ use crate::sequencer::schemas::SchemaStore;
 use crate::sequencer::{Listeners, Sequencer};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
-use crate::system;
+use crate::system::control::ControlEvents;
+use crate::system::writes::WriteReports;
+use crate::system::{self, BoxItself};
 use crate::uplinks::Forwarder;
 use crate::world::{Known, Line, Rules, World};
 
@@ -62,6 +64,7 @@ pub struct Running {
     /// ends when the outputs have
     delivered: mpsc::Receiver<()>,
     heartbeat: Heartbeat,
+    control: ControlEvents,
 }
 
 /// Starts the box that `config` describes. Returns when its rules are loaded and its connections are being
@@ -97,8 +100,11 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         .into_iter()
         .map(|line| (listeners.add(streams_of(config, &line.name)), line))
         .collect();
+    let control = ControlEvents::new(world.clock());
+    let writes = WriteReports::new(world.clock(), Arc::clone(&status));
     for own in &system::STREAMS {
-        let source = own.open(config, &status, world.clock());
+        let (status, clock) = (&*status, world.clock());
+        let source = own.open(BoxItself { config, status, clock, control: &control, writes: &writes });
         let line = Line { name: own.name.to_owned(), source, sinks: BTreeMap::new() };
         lines.push((listeners.add([Arc::from(own.name)]), line));
     }
@@ -187,6 +193,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         drained,
         delivered,
         heartbeat,
+        control,
     })
 }
 
@@ -201,6 +208,12 @@ impl Running {
     #[must_use]
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
+    }
+
+    /// What it takes to ask the box.
+    #[must_use]
+    pub fn handles(&self) -> Handles {
+        Handles { status: self.status(), control: self.control.clone(), time: self.buffer.time() }
     }
 
     /// Resolves when a part of the box has failed, and it must be stopped.
@@ -251,7 +264,9 @@ fn streams_of<'a>(config: &'a Config, name: &'a str) -> impl Iterator<Item = Arc
 /// The columns of input streams, as far as they are known.
 fn inputs(config: &Config, schemas: &SchemaStore) -> BTreeMap<String, SchemaRef> {
     let inputs = config.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Input(_)));
-    inputs.filter_map(|(name, _)| Some((name.clone(), schemas.get(name)?.clone()))).collect()
+    let own = system::STREAMS.iter().map(|own| own.name);
+    let names = inputs.map(|(name, _)| name.as_str()).chain(own);
+    names.filter_map(|name| Some((name.to_owned(), schemas.get(name)?.clone()))).collect()
 }
 
 fn start_workers(

@@ -8,6 +8,8 @@
 //!
 //! What a key means to users is in `docs/configuration.md`.
 
+#[allow(dead_code)] // it is read when outputs have contracts
+mod contract;
 mod difference;
 mod document;
 mod file;
@@ -31,6 +33,10 @@ use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkCo
 use tidegate_core::schema::ts_field;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Place, Span};
 
+pub use contract::{
+    Contract, ContractKind, Interlock, MaxInputAge, OnMismatch, OnStop, OutOfRange, ReadBack, Rest, Startup,
+    Tie, Value, Values,
+};
 pub use difference::data_dir;
 pub use file::json_schema;
 
@@ -111,6 +117,8 @@ pub struct Output {
     /// What the kind of connection needs to know; the connection is in [`Config::connections`], and of the
     /// same kind.
     pub config: OutputConfig,
+    /// What it promises, whatever rules say.
+    pub contract: Option<Contract>,
 }
 
 /// What happens when an output's queue is full. Both are counted.

@@ -433,7 +433,7 @@ impl Validator<'_, '_> {
         let connection = connections.get(config.connection());
         self.review(&table, |review| config.check(connection, review));
         let queue = queue?;
-        Some(Output { queue: queue.queue, when_full: queue.when_full, config })
+        Some(Output { queue: queue.queue, when_full: queue.when_full, config, contract: None })
     }
 
     /// What is in `[uplink]`, or in the tables of `[uplinks]`.
