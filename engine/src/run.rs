@@ -19,6 +19,7 @@ use crate::config::{Config, Stream};
 use crate::error::RunError;
 use crate::management::managed_box::{Handles, Heartbeat};
 use crate::outputs::Outputs;
+use crate::outputs::contract::Contracts;
 use crate::rules::book::RuleBook;
 use crate::rules::compiled::CompiledFiles;
 use crate::rules::directory::RulesHandle;
@@ -121,18 +122,24 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         supervisor.spawn(&format!("forwarder of {name}"), forwarder.run(forwarding.clone()));
     }
 
-    let outputs = Outputs::from_config(config, &status, buffer.time());
+    let outputs = Outputs::from_config(config, &status, buffer.time(), writes.clone());
     let (draining, drained) = mpsc::channel(1);
     let router =
         Router { outputs: outputs.clone(), buffer: buffer.clone(), done: Arc::new(recovered.progress) };
     let wakes = Wakes::new(config.rules.workers.get());
-    let workers = start_workers(&config.rules, &router, &wakes, &status, &draining, &mut supervisor)?;
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
     let mut catalog = catalog(config, &columns);
+    let contracts = Contracts::from_config(config, &catalog, &status);
     catalog.plugins.compiled = Some(Arc::new(CompiledFiles::below(&config.data_dir, Arc::clone(&disk))));
     let mut book =
         RuleBook::new(catalog, config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
-    let kept = Kept::from_config(config);
+    book = book.governed_by(&contracts);
+    let looked_at = contracts.touches().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let workers =
+        start_workers(&config.rules, &router, &wakes, &status, &draining, contracts, &mut supervisor)?;
+    let mut kept = Kept::from_config(config);
+    // What decisions about outputs depend on is kept, whatever their streams say.
+    kept.streams.extend(looked_at);
     let columns = inputs(config, &schemas);
     let journal = Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers).await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
@@ -275,13 +282,19 @@ fn start_workers(
     wakes: &Arc<Wakes>,
     status: &Arc<Status>,
     draining: &mpsc::Sender<()>,
+    contracts: Contracts,
     supervisor: &mut Supervisor,
 ) -> Result<Vec<mpsc::Sender<Entry>>, RunError> {
     let (count, watchdog) = (config.workers, Watchdog::new(config.time_limit.0));
-    let mut queues = Vec::with_capacity(count.get());
+    let (mut queues, mut contracts) = (Vec::with_capacity(count.get()), Some(contracts));
     for number in 0..count.get() {
         let (entries, queue) = mpsc::channel(QUEUED_BATCHES);
-        let worker = Worker::new(Arc::clone(status)).watched(watchdog.watch());
+        let mut worker = Worker::new(Arc::clone(status)).watched(watchdog.watch());
+        if number == Contracts::WORKER
+            && let Some(contracts) = contracts.take()
+        {
+            worker = worker.governing(contracts);
+        }
         let (router, waker, draining) = (router.clone(), wakes.waker(number), draining.clone());
         let work = async move {
             worker.run(queue, router, waker).await;

@@ -8,7 +8,6 @@
 //!
 //! What a key means to users is in `docs/configuration.md`.
 
-#[allow(dead_code)] // it is read when outputs have contracts
 mod contract;
 mod difference;
 mod document;
@@ -114,11 +113,11 @@ pub struct Output {
     pub queue: NonZeroUsize,
     /// What happens to a row when the queue is full.
     pub when_full: WhenQueueFull,
+    /// What it promises whatever rules say.
+    pub contract: Option<Contract>,
     /// What the kind of connection needs to know; the connection is in [`Config::connections`], and of the
     /// same kind.
     pub config: OutputConfig,
-    /// What it promises, whatever rules say.
-    pub contract: Option<Contract>,
 }
 
 /// What happens when an output's queue is full. Both are counted.

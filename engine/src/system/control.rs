@@ -105,6 +105,12 @@ impl ControlEvent {
         Self::of_the_box(ControlKind::Stop)
     }
 
+    /// It as a row of the stream, said when the wall clock shows `wall_ns`.
+    #[must_use]
+    pub fn row(self, wall_ns: i64) -> Option<RecordBatch> {
+        rows(&[(wall_ns, self)])
+    }
+
     fn of_the_box(event: ControlKind) -> Self {
         Self {
             event,
@@ -184,35 +190,36 @@ impl ControlEvents {
 impl Feed for ControlEvents {
     fn rows(&mut self) -> Option<RecordBatch> {
         let events = self.0.take_out(WAITING);
-        if events.is_empty() {
-            return None;
-        }
-        let texts = |of: &dyn Fn(&ControlEvent) -> Option<String>| -> ArrayRef {
-            Arc::new(events.iter().map(|(_, event)| of(event)).collect::<StringArray>())
-        };
-        let text = |text: &Option<Arc<str>>| text.as_ref().map(ToString::to_string);
-        let lease = |event: &ControlEvent| {
-            event.lease.map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
-        };
-        let ts = TimestampNanosecondArray::from_iter_values(events.iter().map(|(wall_ns, _)| *wall_ns));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(ts.with_timezone("UTC")),
-            texts(&|event| Some(event.event.word().to_owned())),
-            texts(&|event| text(&event.output)),
-            texts(&|event| event.output.as_ref().map(|_| event.instance.to_string())),
-            texts(&|event| json(&event.values)),
-            Arc::new(events.iter().map(|(_, event)| lease(event)).collect::<Int64Array>()),
-            texts(&|event| text(&event.reason)),
-            texts(&|event| text(&event.who)),
-            Arc::new(events.iter().map(|(_, event)| event.off_known).collect::<BooleanArray>()),
-        ];
-        // The columns are those of the schema, and equally long.
-        RecordBatch::try_new(Arc::clone(schema()), columns).ok()
+        if events.is_empty() { None } else { rows(&events) }
     }
 
     fn changed(&mut self) -> BoxFuture<'_, ()> {
         self.0.filled().boxed()
     }
+}
+
+/// Events, each with what the wall clock showed, as rows of the stream.
+fn rows(events: &[(i64, ControlEvent)]) -> Option<RecordBatch> {
+    let texts = |of: &dyn Fn(&ControlEvent) -> Option<String>| -> ArrayRef {
+        Arc::new(events.iter().map(|(_, event)| of(event)).collect::<StringArray>())
+    };
+    let text = |text: &Option<Arc<str>>| text.as_ref().map(ToString::to_string);
+    let lease =
+        |event: &ControlEvent| event.lease.map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+    let ts = TimestampNanosecondArray::from_iter_values(events.iter().map(|(wall_ns, _)| *wall_ns));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(ts.with_timezone("UTC")),
+        texts(&|event| Some(event.event.word().to_owned())),
+        texts(&|event| text(&event.output)),
+        texts(&|event| event.output.as_ref().map(|_| event.instance.to_string())),
+        texts(&|event| json(&event.values)),
+        Arc::new(events.iter().map(|(_, event)| lease(event)).collect::<Int64Array>()),
+        texts(&|event| text(&event.reason)),
+        texts(&|event| text(&event.who)),
+        Arc::new(events.iter().map(|(_, event)| event.off_known).collect::<BooleanArray>()),
+    ];
+    // The columns are those of the schema, and equally long.
+    RecordBatch::try_new(Arc::clone(schema()), columns).ok()
 }
 
 /// Values in a column; none: null.
