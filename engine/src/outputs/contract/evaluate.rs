@@ -558,7 +558,8 @@ fn off(failsafe: Option<&Values>, instance: &Instance) -> Values {
         return values.clone();
     }
     let sent = instance.sent();
-    deciding(&sent).into_iter().map(|column| (Arc::clone(column), off_of(&sent[column]))).collect()
+    let off = |column: &Arc<str>| Some((Arc::clone(column), off_of(sent.get(column)?)));
+    deciding(&sent).into_iter().filter_map(off).collect()
 }
 
 /// What was sent becomes what the device has. Returns how the columns were before.

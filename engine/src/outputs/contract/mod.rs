@@ -343,7 +343,8 @@ impl Contracts {
                     let follows = |(place, entry): (usize, &(u64, u8, usize, usize))| {
                         entry.2 == index && entry.3 == row + place
                     };
-                    let len = order[next..].iter().enumerate().take_while(|entry| follows(*entry)).count();
+                    let rest = order.iter().skip(next).enumerate();
+                    let len = rest.take_while(|entry| follows(*entry)).count();
                     self.on_rows(stream, &rows.slice(row, len), at, &mut made);
                     next += len;
                 }

@@ -678,7 +678,8 @@ proptest! {
     fn what_is_written_keeps_what_is_promised(steps in prop::collection::vec(happens(), 1..80)) {
         let mut bench = bench(FULL);
         let (mut free_until, mut seen) = (i64::MIN, 0);
-        let (mut turned, mut last_speed): (Option<(i64, bool)>, Option<(i64, f64)>) = (None, None);
+        let mut turned: Option<(i64, bool)> = None;
+        let mut last_speed: Option<(i64, f64)> = None;
         for step in &steps {
             let before = bench.now;
             happen(&mut bench, step);
