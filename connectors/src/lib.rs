@@ -179,6 +179,13 @@ impl Writes<'_> {
         let ns = self.causes.get(row).map_or(0, |cause| self.now.saturating_sub(cause.at));
         Duration::from_nanos(u64::try_from(ns).unwrap_or(0))
     }
+
+    /// How long a row may still be carried out, if that is known.
+    #[must_use]
+    pub fn left(&self, row: usize) -> Option<Duration> {
+        let until = self.causes.get(row)?.until?;
+        Some(Duration::from_nanos(u64::try_from(until.saturating_sub(self.now)).unwrap_or(0)))
+    }
 }
 
 /// What a write comes from. It keeps this to the device and back.
@@ -192,6 +199,10 @@ pub struct Cause {
     pub ordinal: u32,
     /// When that was, in the sequence's time, nanoseconds.
     pub at: i64,
+    /// After this time of the sequence it is not carried out any more; `None`: as the connection says.
+    pub until: Option<i64>,
+    /// The number of the write, if the output counts them.
+    pub write: Option<u64>,
 }
 
 /// Who asked for a write.
@@ -204,12 +215,24 @@ pub enum By {
         /// the SHA-256 of its source, in hexadecimal digits
         version: Arc<str>,
     },
+    /// A person.
+    Person {
+        /// who
+        who: Arc<str>,
+    },
+    /// The output itself: its contract asks for it.
+    Contract {
+        /// why, in words for people
+        because: Arc<str>,
+    },
 }
 
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule { name, version } => write!(f, "rule {name}, version {version}"),
+            Self::Person { who } => write!(f, "{who}"),
+            Self::Contract { because } => write!(f, "its contract: {because}"),
         }
     }
 }

@@ -10,6 +10,7 @@
 //!   on disk, by [`mod@time`].
 //! * [`rules`]: rule files and reference tables, what becomes of them, and what runs them; what they write,
 //!   on its way to [`outputs`] or to the uplink. [`system`] has the streams that the box feeds itself.
+//! * [`decision`]: what was decided about an output, and why.
 //! * [`buffer`]: the SQLite database that keeps rows for the uplink; [`uplinks`] sends them.
 //! * [`replay`]: the same on recorded rows.
 //! * [`world`]: what the engine takes from its caller, so that the same code runs a box and a simulation;
@@ -23,6 +24,7 @@ pub mod buffer;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod decision;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod disk;

@@ -19,6 +19,7 @@ use crate::config::{Config, Stream};
 use crate::error::RunError;
 use crate::management::managed_box::Heartbeat;
 use crate::outputs::Outputs;
+use crate::outputs::contract::Contracts;
 use crate::rules::book::RuleBook;
 use crate::rules::compiled::CompiledFiles;
 use crate::rules::directory::RulesHandle;
@@ -34,7 +35,9 @@ use crate::sequencer::schemas::SchemaStore;
 use crate::sequencer::{Listeners, Sequencer};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
-use crate::system;
+use crate::system::control::ControlEvents;
+use crate::system::writes::WriteReports;
+use crate::system::{self, BoxItself};
 use crate::uplinks::Forwarder;
 use crate::world::{Known, Line, Rules, World};
 
@@ -62,6 +65,7 @@ pub struct Running {
     /// ends when the outputs have
     delivered: mpsc::Receiver<()>,
     heartbeat: Heartbeat,
+    control: ControlEvents,
 }
 
 /// Starts the box that `config` describes. Returns when its rules are loaded and its connections are being
@@ -97,8 +101,11 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         .into_iter()
         .map(|line| (listeners.add(streams_of(config, &line.name)), line))
         .collect();
+    let control = ControlEvents::new(world.clock());
+    let writes = WriteReports::new(world.clock(), Arc::clone(&status));
     for own in &system::STREAMS {
-        let source = own.open(config, &status, world.clock());
+        let (status, clock) = (&*status, world.clock());
+        let source = own.open(BoxItself { config, status, clock, control: &control, writes: &writes });
         let line = Line { name: own.name.to_owned(), source, sinks: BTreeMap::new() };
         lines.push((listeners.add([Arc::from(own.name)]), line));
     }
@@ -115,17 +122,19 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         supervisor.spawn(&format!("forwarder of {name}"), forwarder.run(forwarding.clone()));
     }
 
-    let outputs = Outputs::from_config(config, &status, buffer.time());
+    let outputs = Outputs::from_config(config, &status, buffer.time(), writes.clone());
     let (draining, drained) = mpsc::channel(1);
     let router =
         Router { outputs: outputs.clone(), buffer: buffer.clone(), done: Arc::new(recovered.progress) };
     let wakes = Wakes::new(config.rules.workers.get());
-    let workers = start_workers(&config.rules, &router, &wakes, &status, &draining, &mut supervisor)?;
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
     let mut catalog = catalog(config, &columns);
+    let contracts = Contracts::from_config(config, &catalog);
     catalog.plugins.compiled = Some(Arc::new(CompiledFiles::below(&config.data_dir, Arc::clone(&disk))));
     let mut book =
         RuleBook::new(catalog, config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
+    book = book.governed_by(&contracts);
+    let workers = start_workers(&config.rules, &router, &wakes, &status, &draining, contracts, &mut supervisor)?;
     let kept = Kept::from_config(config);
     let columns = inputs(config, &schemas);
     let journal = Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers).await?;
@@ -187,6 +196,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         drained,
         delivered,
         heartbeat,
+        control,
     })
 }
 
@@ -201,6 +211,12 @@ impl Running {
     #[must_use]
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
+    }
+
+    /// Takes what people say of outputs.
+    #[must_use]
+    pub fn control(&self) -> ControlEvents {
+        self.control.clone()
     }
 
     /// Resolves when a part of the box has failed, and it must be stopped.
@@ -251,7 +267,9 @@ fn streams_of<'a>(config: &'a Config, name: &'a str) -> impl Iterator<Item = Arc
 /// The columns of input streams, as far as they are known.
 fn inputs(config: &Config, schemas: &SchemaStore) -> BTreeMap<String, SchemaRef> {
     let inputs = config.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Input(_)));
-    inputs.filter_map(|(name, _)| Some((name.clone(), schemas.get(name)?.clone()))).collect()
+    let own = system::STREAMS.iter().map(|own| own.name);
+    let names = inputs.map(|(name, _)| name.as_str()).chain(own);
+    names.filter_map(|name| Some((name.to_owned(), schemas.get(name)?.clone()))).collect()
 }
 
 fn start_workers(
@@ -260,13 +278,19 @@ fn start_workers(
     wakes: &Arc<Wakes>,
     status: &Arc<Status>,
     draining: &mpsc::Sender<()>,
+    contracts: Contracts,
     supervisor: &mut Supervisor,
 ) -> Result<Vec<mpsc::Sender<Entry>>, RunError> {
     let (count, watchdog) = (config.workers, Watchdog::new(config.time_limit.0));
-    let mut queues = Vec::with_capacity(count.get());
+    let (mut queues, mut contracts) = (Vec::with_capacity(count.get()), Some(contracts));
     for number in 0..count.get() {
         let (entries, queue) = mpsc::channel(QUEUED_BATCHES);
-        let worker = Worker::new(Arc::clone(status)).watched(watchdog.watch());
+        let mut worker = Worker::new(Arc::clone(status)).watched(watchdog.watch());
+        if number == Contracts::WORKER
+            && let Some(contracts) = contracts.take()
+        {
+            worker = worker.governing(contracts);
+        }
         let (router, waker, draining) = (router.clone(), wakes.waker(number), draining.clone());
         let work = async move {
             worker.run(queue, router, waker).await;

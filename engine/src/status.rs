@@ -55,7 +55,7 @@ pub struct StreamStatus {
     /// rows that the journal does not have, since the disk did not take them: a crash loses what they did to
     /// the rules' state
     pub unjournaled: Counter,
-    /// rows of a derived stream that did not reach its readers
+    /// rows of a derived stream that did not reach its readers, and what was not told in a stream of the box
     pub lost: Counter,
     /// the newest row
     pub last: LastRow,
@@ -222,6 +222,10 @@ pub struct OutboxStatus {
     pub bytes: Counter,
     /// what the journal takes
     pub journal_bytes: Counter,
+    /// what decisions about outputs take
+    pub decision_bytes: Counter,
+    /// decisions that the disk did not take
+    pub decisions_dropped: Counter,
     /// commits that noted gaps
     pub gaps: Counter,
     /// commits that failed
@@ -239,6 +243,7 @@ impl OutboxStatus {
         let Self {
             dropped,
             failures,
+            decisions_dropped,
             held: _,
             committed: _,
             commits: _,
@@ -247,7 +252,11 @@ impl OutboxStatus {
             journal_bytes: _,
             ..
         } = self;
-        vec![("dropped", dropped.get()), ("failed_commits", failures.get())]
+        vec![
+            ("dropped", dropped.get()),
+            ("failed_commits", failures.get()),
+            ("dropped_decisions", decisions_dropped.get()),
+        ]
     }
 }
 

@@ -125,6 +125,8 @@ struct State {
     looked_ns: i64,
     /// how often time has counted in which the machine was off
     leaps: u64,
+    /// whether it was known at the start for how long nobody was there
+    knows_the_gap: bool,
 }
 
 impl std::fmt::Debug for SequenceTime {
@@ -151,6 +153,7 @@ impl SequenceTime {
         // If it was known in this boot, the time before it counts already.
         let before =
             if synchronised().any(|reading| reading.is_of(&boot)) { None } else { synchronised().next() };
+        let knows_the_gap = known.0.last().is_none_or(|last| last.is_of(&boot));
         let state = State {
             ahead_ns: now_ns.saturating_sub(monotonic_ns),
             newest,
@@ -158,8 +161,15 @@ impl SequenceTime {
             noted: None,
             looked_ns: monotonic_ns,
             leaps: 0,
+            knows_the_gap,
         };
         Self { clock, boot, state: Mutex::new(state) }
+    }
+
+    /// Whether it was known at the start for how long nobody was there: the machine was not started anew.
+    #[must_use]
+    pub fn knows_the_gap(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).knows_the_gap
     }
 
     /// Now, in nanoseconds.

@@ -144,7 +144,8 @@ impl<E: Encode> Sink for RowSink<E> {
                 let outcome = match self.encode.encode(&self.output, rows, row) {
                     Ok(None) => Ok(()),
                     Ok(Some(write)) => {
-                        let until = handed + self.within.saturating_sub(writes.age(row));
+                        let within = self.within.saturating_sub(writes.age(row));
+                        let until = handed + writes.left(row).map_or(within, |left| left.min(within));
                         self.bring(write, self.within, until).await.map(drop)
                     }
                     Err(why) => Err(DeliveryError::Permanent(why)),
@@ -285,7 +286,7 @@ mod tests {
             // The first was decided 1.5 s before it was handed over, the others just now.
             let cause = |at| {
                 let by = By::Rule { name: "r".into(), version: "v".into() };
-                Cause { by, seq: 0, ordinal: 0, at }
+                Cause { by, seq: 0, ordinal: 0, at, until: None, write: None }
             };
             let causes = [500_000_000, 2_000_000_000, 2_000_000_000].map(cause);
             sink.deliver(Writes { rows: &rows, causes: &causes, now: 2_000_000_000 }).await

@@ -14,6 +14,7 @@ use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkCo
 use tidegate_core::diagnostic::Place;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
 
+use super::contract::{ContractTable, WordOr};
 use super::{Buffer, WhenQueueFull, schema};
 
 /// Keys outside of any table.
@@ -62,10 +63,12 @@ pub(super) struct OutputKeys {
     /// What happens to a row when the queue is full.
     #[serde(default = "default_output_when_full")]
     pub(super) when_full: WhenQueueFull,
+    /// What the output promises whatever rules say, or "none".
+    pub(super) contract: Option<WordOr<ContractTable>>,
 }
 
 /// The keys of [`OutputKeys`].
-pub(super) const OUTPUT_KEYS: [&str; 2] = ["queue", "when_full"];
+pub(super) const OUTPUT_KEYS: [&str; 3] = ["queue", "when_full", "contract"];
 
 /// The keys of `[uplink]` and `[uplinks.NAME]` that every kind has.
 #[derive(Debug, Deserialize, JsonSchema)]

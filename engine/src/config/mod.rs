@@ -8,6 +8,7 @@
 //!
 //! What a key means to users is in `docs/configuration.md`.
 
+mod contract;
 mod difference;
 mod document;
 mod file;
@@ -31,6 +32,10 @@ use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkCo
 use tidegate_core::schema::ts_field;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Place, Span};
 
+pub use contract::{
+    Contract, ContractKind, Interlock, MaxInputAge, OnMismatch, OnStop, OutOfRange, ReadBack, Rest, Startup, Tie, Value,
+    Values,
+};
 pub use difference::data_dir;
 pub use file::json_schema;
 
@@ -108,6 +113,8 @@ pub struct Output {
     pub queue: NonZeroUsize,
     /// What happens to a row when the queue is full.
     pub when_full: WhenQueueFull,
+    /// What it promises whatever rules say.
+    pub contract: Option<Contract>,
     /// What the kind of connection needs to know; the connection is in [`Config::connections`], and of the
     /// same kind.
     pub config: OutputConfig,

@@ -1,19 +1,21 @@
 //! From the file's tables to a [`Config`]: reads each table, then checks what one table alone cannot tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use tidegate_connectors::codec::check_fields;
 use tidegate_connectors::connection::Kind;
 use tidegate_connectors::table::{At, Remark, Review};
 use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
 use tidegate_core::diagnostic::{Severity, did_you_mean, nearest};
 use tidegate_core::{ByteSize, Diagnostic, Span};
-use tidegate_rules::SHORTEST_TTL;
+use tidegate_rules::{Condition, ConditionError, SHORTEST_TTL};
 
+use super::contract::{self, Contract, ContractKind, ContractTable, Facts, MaxInputAge, Rest, WordOr};
 use super::document::{self, Report, Table};
 use super::file::{
     BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_KEYS, OutputKeys, RootKeys, RulesTable,
@@ -75,6 +77,34 @@ pub(super) fn uplink_rules(text: &str, file: &str, rules: &[&str]) -> Vec<Diagno
     report.into_diagnostics()
 }
 
+/// The streams that contracts may look at.
+struct StreamsOfContracts {
+    /// with their columns, as far as they are declared
+    columns: BTreeMap<String, Option<SchemaRef>>,
+    /// those whose rows are not kept
+    forgotten: BTreeSet<String>,
+}
+
+impl StreamsOfContracts {
+    /// `names`: also of those that have errors.
+    fn new(streams: &BTreeMap<String, Stream>, names: &[String]) -> Self {
+        let columns = names.iter().map(|name| (name.clone(), streams.get(name).and_then(Stream::schema)));
+        let is_forgotten = |(name, stream): (&String, &Stream)| match stream {
+            Stream::Input(input) if !input.is_journaled() => Some(name.clone()),
+            _ => None,
+        };
+        Self { columns: columns.collect(), forgotten: streams.iter().filter_map(is_forgotten).collect() }
+    }
+
+    fn is_forgotten(&self, stream: &str) -> bool {
+        self.forgotten.contains(stream)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.columns.keys().map(String::as_str).collect()
+    }
+}
+
 struct Validator<'a, 'r> {
     base_dir: &'a Path,
     /// The kind of every connection that was declared, as far as it can be told; also of those that have
@@ -91,7 +121,8 @@ impl Validator<'_, '_> {
         let outputs = self.tables(&mut root, "outputs");
         let tables = self.tables(&mut root, "tables");
         self.check_targets(&streams, &tables, &outputs);
-        let streams = streams
+        let stream_names: Vec<String> = streams.iter().map(|table| table.name().to_owned()).collect();
+        let streams: BTreeMap<String, Stream> = streams
             .iter()
             .filter_map(|table| Some((table.name().to_owned(), self.stream(table, &connections)?)))
             .collect();
@@ -99,10 +130,18 @@ impl Validator<'_, '_> {
             .iter()
             .filter_map(|table| Some((table.name().to_owned(), self.reference_table(table)?)))
             .collect();
-        let outputs = outputs
+        let output_tables = outputs.clone();
+        let outputs: BTreeMap<String, Output> = outputs
             .into_iter()
             .filter_map(|table| Some((table.name().to_owned(), self.output(table, &connections)?)))
             .collect();
+        let known = StreamsOfContracts::new(&streams, &stream_names);
+        for table in &output_tables {
+            if let Some(output) = outputs.get(table.name()) {
+                self.check_contract(table, output, &known, &output_tables);
+                self.check_end(table, output, connections.get(output.config.connection()));
+            }
+        }
         let uplinks = self.uplinks(&mut root, &connections);
         let rules = self.or_empty(&mut root, "rules");
         let rules = self.rules(&rules);
@@ -432,8 +471,142 @@ impl Validator<'_, '_> {
         let mut config = OutputConfig::read(kind?, &mut table.clone().reader(&OUTPUT_KEYS, self.report))?;
         let connection = connections.get(config.connection());
         self.review(&table, |review| config.check(connection, review));
-        let queue = queue?;
-        Some(Output { queue: queue.queue, when_full: queue.when_full, config })
+        let keys = queue?;
+        let contract = self.contract(keys.contract, &queue_table, &config)?;
+        Some(Output { queue: keys.queue, when_full: keys.when_full, contract, config })
+    }
+
+    /// Whether what a contract names is there, and its interlocks are conditions.
+    fn check_contract(
+        &mut self,
+        table: &Table<'_>,
+        output: &Output,
+        known: &StreamsOfContracts,
+        outputs: &[Table<'_>],
+    ) {
+        let Some(contract) = &output.contract else { return };
+        let names: Vec<&str> = outputs.iter().map(Table::name).filter(|name| *name != table.name()).collect();
+        for partner in &contract.never_with {
+            let span = table.span_of(&["contract", "never_with"]);
+            match outputs.iter().find(|other| other.name() == &**partner) {
+                None => {
+                    let what = format!("there is no output `{partner}`");
+                    self.report.error(&span, what, did_you_mean(partner, &names));
+                }
+                Some(other) if other.name() == table.name() => {
+                    self.report.error(&span, "an output is always on together with itself", None);
+                }
+                Some(other) if !other.contains("contract") || other.text("contract").is_some() => {
+                    let what = format!("`{partner}` has no contract, so nobody knows whether it is off");
+                    self.report.error(&span, what, "give it one".to_owned());
+                }
+                Some(_) => {}
+            }
+        }
+        for interlock in &contract.interlocks {
+            let span = table.span_of(&["contract", "interlock", "when"]);
+            match Condition::compile(&interlock.when, &known.columns) {
+                Ok(condition) => {
+                    for (stream, _) in condition.streams().filter(|(stream, _)| known.is_forgotten(stream)) {
+                        let what = format!("`{stream}` is not journaled: nobody could tell afterwards why the output stopped");
+                        self.report.error(&span, what, format!("take `journal = false` out of [streams.{stream}]"));
+                    }
+                }
+                Err(ConditionError::Waiting(_)) => {}
+                Err(ConditionError::Wrong { message, help, .. }) => self.report.error(&span, message, help),
+            }
+        }
+        let from = contract.read_back.iter().flat_map(|read_back| &read_back.from);
+        for (column, (stream, shows)) in from {
+            let span = table.span_of(&["contract", "read_back", "from", column]);
+            self.check_shown(&span, stream, shows, known);
+        }
+        if let MaxInputAge::Some(ages) = &contract.max_input_age {
+            for stream in ages.keys().filter(|stream| !known.columns.contains_key(&***stream)) {
+                let span = table.span_of(&["contract", "max_input_age", stream]);
+                let help = did_you_mean(stream, &known.names());
+                self.report.error(&span, format!("there is no stream `{stream}`"), help);
+            }
+        }
+    }
+
+    fn check_shown(&mut self, span: &Range<usize>, stream: &str, shows: &str, known: &StreamsOfContracts) {
+        match known.columns.get(stream) {
+            None => {
+                let help = did_you_mean(stream, &known.names());
+                self.report.error(span, format!("there is no stream `{stream}`"), help);
+            }
+            Some(Some(schema)) if schema.column_with_name(shows).is_none() => {
+                let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                let help = did_you_mean(shows, &columns);
+                self.report.error(span, format!("`{stream}` has no column `{shows}`"), help);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// What becomes of an output when the box is killed, as far as anybody can tell.
+    fn check_end(&mut self, table: &Table<'_>, output: &Output, connection: Option<&ConnectionConfig>) {
+        let (Some(contract), Some(connection)) = (&output.contract, connection) else { return };
+        let span = table.key_span_of(&["contract"]);
+        if contract.expiry.is_some()
+            && let Some(problem) = output.config.refuses_expiry(connection)
+        {
+            self.report.error(&span, problem.what, problem.help);
+        }
+        let fails_safe = matches!(contract.failsafe, Rest::Values(_)) && contract.kind == ContractKind::State;
+        if fails_safe && contract.refresh.is_none() && !output.config.falls_back_by_itself(connection) {
+            let what = format!(
+                "when the box is killed or loses power, nothing brings `{}` to its failsafe values",
+                table.name()
+            );
+            let help = "give the device a watchdog of its own, and write `refresh` for it to hear the box; on \
+                MQTT, a `last_will`";
+            self.report.warning(&span, what, help.to_owned());
+        }
+    }
+
+    /// What an output promises; `Some(None)`: nothing, and that may be.
+    fn contract(
+        &mut self,
+        written: Option<WordOr<ContractTable>>,
+        table: &Table<'_>,
+        config: &OutputConfig,
+    ) -> Option<Option<Contract>> {
+        let help = "write what it promises whatever rules say, in [outputs.NAME.contract] with `expiry` and \
+            `failsafe`, or `contract = \"none\"`";
+        match written {
+            None if config.moves_machines() => {
+                let what = format!("{} moves a machine, and has no contract", table.title());
+                self.report.error(&table.span(), what, help.replace("NAME", table.name()));
+                None
+            }
+            None => Some(None),
+            Some(WordOr::Word(word)) if word == "none" => Some(None),
+            Some(WordOr::Word(word)) => {
+                let what = format!("\"{word}\" is no contract");
+                self.report.error(&table.span_of(&["contract"]), what, help.replace("NAME", table.name()));
+                None
+            }
+            Some(WordOr::Table(terms)) => {
+                let facts = Facts {
+                    columns: config.columns(),
+                    key: config.instance_columns(),
+                    can_read: config.can_read(),
+                };
+                let (contract, problems) = terms.check(&facts);
+                for contract::Problem { at, what, help, is_warning } in problems {
+                    let keys: Vec<&str> = ["contract"].into_iter().chain(at.iter().map(String::as_str)).collect();
+                    let span = table.key_span_of(&keys);
+                    if is_warning {
+                        self.report.warning(&span, what, help);
+                    } else {
+                        self.report.error(&span, what, help);
+                    }
+                }
+                contract.map(Some)
+            }
+        }
     }
 
     /// What is in `[uplink]`, or in the tables of `[uplinks]`.

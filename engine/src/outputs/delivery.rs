@@ -8,9 +8,13 @@ use std::sync::Arc;
 use tidegate_connectors::{By, Cause, Delivery, DeliveryError, Sink, Takes, Writes};
 use tidegate_core::Sampler;
 
+use super::contract::value;
 use super::queue::OutputQueue;
-use super::waiting::{Handed, Waiting};
+use super::waiting::{Handed, Next, Reading, Waiting};
+use crate::config::Values;
+use crate::decision::Outcome;
 use crate::tap::Passed;
+use crate::system::writes::WriteReport;
 use crate::time::SequenceTime;
 
 /// Delivers what waits for one output.
@@ -26,6 +30,8 @@ pub struct OutputTask {
 enum Event {
     /// Something waits, and the sink is free.
     Writes(Handed),
+    /// A contract wants to know what the device has.
+    Read(Reading),
     /// Nothing waits, and nothing comes any more.
     End,
 }
@@ -51,18 +57,65 @@ impl OutputTask {
                     let delivery = self.sink.deliver(writes).await;
                     self.delivered(&handed, &delivery);
                 }
+                Event::Read(reading) => self.read(reading).await,
                 Event::End => return,
             }
         }
     }
 
+    /// Asks the device what it has, and tells the contract.
+    async fn read(&mut self, Reading { instance, write, columns }: Reading) {
+        let (outcome, reason, values) = match self.sink.read(&columns).await {
+            Ok(rows) => {
+                let read = rows.schema_ref().fields().iter().zip(rows.columns()).filter_map(|(field, column)| {
+                    Some((Arc::from(field.name().as_str()), value(column, 0).ok()??))
+                });
+                (Outcome::Read, None, read.collect())
+            }
+            Err(error) => (outcome(&error), Some(error.to_string()), Values::new()),
+        };
+        let (output, rule) = (Arc::clone(&self.queue.name), None);
+        self.tell(WriteReport { output, instance, write, rule, outcome, reason, values });
+    }
+
+    fn tell(&self, report: WriteReport) {
+        if let Some(reports) = &self.queue.reports {
+            reports.report(report);
+        }
+    }
+
+    /// Tells the contract what became of what it wanted.
+    fn answer(&self, parts: &[Waiting], delivery: &Delivery) {
+        let mut row = 0;
+        for part in parts {
+            if let Some(order) = &part.order {
+                let failure = delivery.failures.iter().find(|(failed, _)| *failed == row).map(|(_, error)| error);
+                self.tell(WriteReport {
+                    output: Arc::clone(&self.queue.name),
+                    instance: Arc::clone(&order.instance),
+                    write: order.write,
+                    rule: order.rule.clone(),
+                    outcome: failure.map_or(Outcome::Acknowledged, outcome),
+                    reason: failure.map(ToString::to_string),
+                    values: order.values.clone(),
+                });
+            }
+            row += part.rows.len();
+        }
+    }
+
     async fn next(&mut self) -> Event {
-        self.queue.pop(self.takes).await.map_or(Event::End, Event::Writes)
+        match self.queue.pop(self.takes).await {
+            Some(Next::Write(handed)) => Event::Writes(handed),
+            Some(Next::Read(reading)) => Event::Read(reading),
+            None => Event::End,
+        }
     }
 
     /// The far side has answered.
     fn delivered(&mut self, Handed { batch, parts, causes }: &Handed, delivery: &Delivery) {
         self.queue.answered();
+        self.answer(parts, delivery);
         self.log(causes, delivery);
         let status = &self.queue.status;
         status.written.add(delivery.written as u64);
@@ -118,6 +171,7 @@ impl OutputTask {
                     wall_ns: self.time.when().wall_ns,
                     rule: match by {
                         By::Rule { name, .. } => Some((Arc::clone(name), None)),
+                        By::Person { .. } | By::Contract { .. } => None,
                     },
                     target: None,
                     failures: Some(outcomes.into()),
@@ -125,5 +179,14 @@ impl OutputTask {
             });
             first += rows.len();
         }
+    }
+}
+
+/// What became of a write that failed.
+fn outcome(error: &DeliveryError) -> Outcome {
+    match error {
+        DeliveryError::Transient(_) => Outcome::Failed,
+        DeliveryError::Unknown(_) => Outcome::Unknown,
+        DeliveryError::Permanent(_) => Outcome::Refused,
     }
 }

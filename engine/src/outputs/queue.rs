@@ -13,9 +13,14 @@ use tidegate_connectors::Takes;
 use tidegate_core::Sampler;
 use tokio::sync::Notify;
 
-use super::waiting::{Handed, Waiting};
+use super::waiting::{Handed, Next, Reading, Waiting};
 use crate::config::WhenQueueFull;
+use crate::decision::Outcome;
 use crate::status::OutputStatus;
+use crate::system::writes::{WriteReport, WriteReports};
+
+/// Why a write was not carried out that a newer one says anew.
+const NEWER: &str = "a newer one has taken its place";
 
 /// Rows that are under way to the far side at a time, however long the queue is: enough for a slow line.
 const DELIVERED_ROWS: usize = 1_024;
@@ -29,11 +34,15 @@ pub struct OutputQueue {
     room: Notify,
     filled: Notify,
     pub(super) status: Arc<OutputStatus>,
+    /// takes what became of writes that a contract wanted
+    pub(super) reports: Option<WriteReports>,
 }
 
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Waiting>,
+    /// what a contract wants to know, and has not been asked for yet; of each instance the newest
+    readings: VecDeque<Reading>,
     /// rows that wait
     rows: usize,
     /// rows that were handed to the sink, which has not answered yet
@@ -49,7 +58,42 @@ impl OutputQueue {
     #[must_use]
     pub fn new(name: &str, capacity: usize, when_full: WhenQueueFull, status: Arc<OutputStatus>) -> Self {
         let (state, room, filled) = (Mutex::default(), Notify::new(), Notify::new());
-        Self { name: Arc::from(name), capacity: capacity.max(1), when_full, state, room, filled, status }
+        let (name, capacity) = (Arc::from(name), capacity.max(1));
+        Self { name, capacity, when_full, state, room, filled, status, reports: None }
+    }
+
+    /// The same for an output with a contract, which wants to know what became of each write.
+    #[must_use]
+    pub fn reporting(self, reports: WriteReports) -> Self {
+        // A contract decides anew when a write comes to nothing, and waits for no room.
+        Self { reports: Some(reports), when_full: WhenQueueFull::DropOldest, ..self }
+    }
+
+    /// Asks the device for what it has.
+    pub fn ask(&self, reading: Reading) {
+        let mut state = self.lock();
+        if !state.closed {
+            state.readings.retain(|waiting| waiting.instance != reading.instance);
+            state.readings.push_back(reading);
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Tells the contract what became of a write that did not reach the sink.
+    fn report(&self, writes: Vec<Waiting>, outcome: Outcome, reason: &str) {
+        let Some(reports) = &self.reports else { return };
+        for order in writes.into_iter().filter_map(|write| write.order) {
+            reports.report(WriteReport {
+                output: Arc::clone(&self.name),
+                instance: Arc::clone(&order.instance),
+                write: order.write,
+                rule: order.rule.clone(),
+                outcome,
+                reason: Some(reason.to_owned()),
+                values: order.values.clone(),
+            });
+        }
     }
 
     /// Puts rows at the end. When there is no room, waits (`block`) or makes room by dropping the oldest
@@ -94,15 +138,19 @@ impl OutputQueue {
     }
 
     fn push_part(&self, rows: Waiting) {
+        let (mut superseded, mut lost) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         let mut dropped = if state.closed { rows.len() } else { 0 };
-        if !state.closed {
+        if state.closed {
+            lost.push(rows);
+        } else {
+            superseded.extend(state.give_way(&rows));
             state.rows += rows.len();
             state.waiting.push_back(rows);
             let room = state.room(self.capacity);
             if state.rows > room && state.takes_newest {
                 // What nobody needs makes room before what somebody does.
-                self.status.superseded.add(state.supersede(&self.name));
+                superseded.extend(state.supersede(&self.name));
             }
             while state.rows > room {
                 let over = state.rows - room;
@@ -113,8 +161,10 @@ impl OutputQueue {
                 }
                 state.rows -= gone;
                 dropped += gone;
+                lost.push(oldest);
             }
         }
+        self.status.superseded.add(superseded.len() as u64);
         if dropped > 0 {
             self.status.dropped.add(dropped as u64);
             if let Some(count) = state.dropped.count(dropped as u64) {
@@ -128,29 +178,34 @@ impl OutputQueue {
         }
         drop(state);
         self.filled.notify_one();
+        self.report(superseded, Outcome::Superseded, NEWER);
+        self.report(lost, Outcome::Failed, "the output's queue is full, or the box stops");
     }
 
     /// The next rows, which are under way from now on; `None` when the queue is closed and empty. Takes
     /// several pushes together, or a far side with a slow line would see one a round trip.
-    pub(super) async fn pop(&self, takes: Takes) -> Option<Handed> {
+    pub(super) async fn pop(&self, takes: Takes) -> Option<Next> {
         loop {
             let filled = self.filled.notified();
-            {
+            let mut superseded = Vec::new();
+            let next = {
                 let mut state = self.lock();
                 let limit = match takes {
                     Takes::All => self.half().min(DELIVERED_ROWS),
                     Takes::Newest => {
-                        self.status.superseded.add(state.supersede(&self.name));
+                        superseded = state.supersede(&self.name);
+                        self.status.superseded.add(superseded.len() as u64);
                         1
                     }
                 };
-                if let Some(rows) = state.pop(limit) {
-                    self.room.notify_one();
-                    return Some(rows);
-                }
-                if state.closed {
-                    return None;
-                }
+                // What is to be written goes before what is to be known.
+                let next = state.pop(limit).map(Next::Write);
+                next.or_else(|| state.readings.pop_front().map(Next::Read)).map(Some).or(state.closed.then_some(None))
+            };
+            self.report(superseded, Outcome::Superseded, NEWER);
+            if let Some(next) = next {
+                self.room.notify_one();
+                return next;
             }
             filled.await;
         }
@@ -185,19 +240,31 @@ impl State {
         capacity.saturating_sub(self.under_way).max(1)
     }
 
-    /// Takes out what newer rows that wait say anew, point by point. Returns how many rows that were.
-    fn supersede(&mut self, output: &str) -> u64 {
+    /// Takes out writes of a contract that `newer` says anew.
+    fn give_way(&mut self, newer: &Waiting) -> Vec<Waiting> {
+        if newer.order.is_none() {
+            return Vec::new();
+        }
+        let (gone, kept) =
+            self.waiting.drain(..).partition::<VecDeque<_>, _>(|waiting| waiting.gives_way_to(newer));
+        self.waiting = kept;
+        self.rows -= gone.iter().map(Waiting::len).sum::<usize>();
+        gone.into()
+    }
+
+    /// Takes out what newer rows that wait say anew, point by point, and returns it row by row.
+    fn supersede(&mut self, output: &str) -> Vec<Waiting> {
         if self.rows < 2 {
-            return 0;
+            return Vec::new();
         }
         let mut said: HashSet<String> = HashSet::new();
         let mut kept: VecDeque<Waiting> = VecDeque::new();
-        let mut gone = 0;
+        let mut gone = Vec::new();
         for part in self.waiting.drain(..).rev() {
             for row in (0..part.len()).rev() {
                 let mut points = part.points(row).peekable();
                 if points.peek().is_some() && points.all(|point| said.contains(point)) {
-                    gone += 1;
+                    gone.push(part.slice(row, 1));
                     let (by, seq) = (&part.by, part.rows.seqs.get(row));
                     tracing::debug!(output, %by, seq, outcome = "a newer one waits", "write");
                     continue;
@@ -207,8 +274,8 @@ impl State {
             }
         }
         self.waiting = kept;
-        self.rows -= gone;
-        gone as u64
+        self.rows -= gone.len();
+        gone
     }
 
     /// Up to `limit` rows from the front with equal columns.

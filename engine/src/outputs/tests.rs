@@ -27,7 +27,7 @@ fn rule(name: &str) -> By {
 
 fn waiting(rows: Rows) -> Waiting {
     let ordinals = (0..).take(rows.len()).collect();
-    Waiting { by: rule("rule"), rows, ordinals, at: 7, is_replayed: false }
+    Waiting { by: rule("rule"), rows, ordinals, at: 7, is_replayed: false, order: None }
 }
 
 #[derive(Clone, Default)]
@@ -168,7 +168,10 @@ fn rows_that_do_not_fit_into_one_array_go_one_after_the_other() {
     let queue = OutputQueue::new("pump", 1_000, WhenQueueFull::DropOldest, status);
     [0, 1_000].into_iter().for_each(|first| wait(queue.push(dictionary(first))));
     queue.close();
-    let taken = || queue.pop(Takes::All).now_or_never().unwrap().map(|handed| handed.batch.num_rows());
+    let taken = || match queue.pop(Takes::All).now_or_never().unwrap() {
+        Some(waiting::Next::Write(handed)) => Some(handed.batch.num_rows()),
+        _ => None,
+    };
     assert_eq!([taken(), taken(), taken()], [Some(200), Some(200), None]);
 }
 

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use tidegate_core::Diagnostic;
-use tidegate_rules::{Catalog, CompileError, Compiled, Flow, Mode, Options, Rule, Source, Target, compile};
+use tidegate_rules::{Catalog, CompileError, Compiled, Flow, Mode, Options, Rank, Rule, Source, Target, compile};
 use tokio::sync::oneshot;
 
+use crate::outputs::contract::Contracts;
 use crate::rules::order::topological;
 use crate::sequence::change::{Change, Load};
 use crate::sequence::edit::{Edit, Edited, Placed};
@@ -47,6 +48,8 @@ pub struct RuleBook {
     told: Vec<Diagnostic>,
     /// whether a version that runs is worth a line
     says_what_runs: bool,
+    /// outputs with a contract, and whether it says who wins among rules of one rank
+    governed: BTreeMap<Arc<str>, bool>,
     after_restart: Option<AfterRestart>,
 }
 
@@ -71,6 +74,8 @@ struct Entry {
     running: Option<Vec<Flow>>,
     /// whether that writes anything
     writes: bool,
+    /// who wins where others write the same output
+    rank: Rank,
 }
 
 impl RuleBook {
@@ -88,6 +93,7 @@ impl RuleBook {
             quiet: false,
             told,
             says_what_runs: false,
+            governed: BTreeMap::new(),
             after_restart: None,
         }
     }
@@ -96,6 +102,14 @@ impl RuleBook {
     #[must_use]
     pub fn compiled_by(mut self, compile: Compile) -> Self {
         self.compile = compile;
+        self
+    }
+
+    /// The same, where outputs have contracts: rules that touch what these look at live where they are.
+    #[must_use]
+    pub fn governed_by(mut self, contracts: &Contracts) -> Self {
+        self.placement.pin(contracts.touches(), Contracts::WORKER);
+        self.governed = contracts.ties();
         self
     }
 
@@ -386,7 +400,9 @@ impl RuleBook {
     /// What several rules write, and one should.
     fn writers(&self) -> Vec<Diagnostic> {
         let running = self.rules.values().filter(|entry| entry.writes);
-        writers::warnings(running.filter_map(|entry| Some((entry.file.as_str(), entry.running.as_deref()?))))
+        let running = running.filter_map(|entry| Some((entry.file.as_str(), entry.running.as_deref()?)));
+        // Where there is a contract, it says who wins.
+        writers::warnings(running, &|output| self.governed.contains_key(output))
     }
 
     /// Logs the warnings that the log does not have yet.
@@ -478,7 +494,36 @@ impl RuleBook {
                 )),
             ]));
         }
+        if options.mode == Mode::Active
+            && let Some(rival) = self.rival(name, options.rank, rule.flows())
+        {
+            return Err(CompileError::Wrong(vec![Diagnostic::new(file, rival).help(Some(
+                "give one of them another `rank`, from 1 (strongest) to 16, or say in the output's contract who \
+                wins: `tie = \"newest\"`, \"min\", \"max\" or \"off\""
+                    .to_owned(),
+            ))]));
+        }
         Ok(Compiled { options, rule, warnings })
+    }
+
+    /// What is wrong if another rule of the same rank writes an output whose contract says nothing of that.
+    fn rival(&self, name: &str, rank: Rank, flows: &[Flow]) -> Option<String> {
+        let undecided = |flow: &Flow| match &flow.target {
+            Target::Output(output) if self.governed.get(output) == Some(&false) => Some(Arc::clone(output)),
+            _ => None,
+        };
+        let outputs: BTreeSet<Arc<str>> = flows.iter().filter_map(undecided).collect();
+        let others = self.rules.iter().filter(|(other, entry)| {
+            &***other != name && entry.writes && entry.rank == rank && !outputs.is_empty()
+        });
+        others.into_iter().find_map(|(_, entry)| {
+            let output = entry.running.iter().flatten().find_map(|flow| match &flow.target {
+                Target::Output(output) => outputs.get(output),
+                _ => None,
+            })?;
+            let file = &entry.file;
+            Some(format!("`{file}` writes the output `{output}` with the same rank ({}), and nobody says who wins", rank.get()))
+        })
     }
 
     /// A circle of derived streams that there would be if rule `name` had `flows`.
@@ -541,12 +586,13 @@ impl RuleBook {
         if let Some(entry) = self.rules.get_mut(name) {
             entry.running = Some(flows);
             entry.writes = options.mode == Mode::Active;
+            entry.rank = options.rank;
             entry.tables = tables;
             hash = entry.good.as_ref().map_or(hash, |source| Arc::clone(source.sha256()));
         }
-        let (mode, delivery) = (options.mode, options.delivery());
+        let (mode, rank, delivery) = (options.mode, options.rank.get(), options.delivery());
         let load = Load {
-            version: Arc::new(RuleVersion { name: Arc::clone(name), hash, mode, delivery }),
+            version: Arc::new(RuleVersion { name: Arc::clone(name), hash, mode, rank, delivery }),
             rule,
             inherits: Arc::clone(inherits),
             is_said: self.says_what_runs,
@@ -594,6 +640,7 @@ impl Entry {
             tables: Vec::new(),
             running: None,
             writes: false,
+            rank: Rank::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use tidegate_rules::Target;
 
 use crate::buffer::{Buffer, OutboxRows};
 use crate::outputs::Outputs;
+use crate::outputs::contract::Made;
 use crate::outputs::waiting::Waiting;
 use crate::sequence::entry::Origin;
 use crate::sequence::version::RuleVersion;
@@ -42,9 +43,16 @@ pub struct Router {
 }
 
 impl Router {
-    /// Sends what the rules of one worker made of one entry of the sequence, whose time is `now`, to where it
-    /// goes: to outputs first, since control waits for nothing.
-    pub async fn send(&self, mut written: Vec<Routed>, now: i64, origin: &Origin) {
+    /// Sends what the rules of one worker made of one entry of the sequence, whose time is `now`, and what
+    /// contracts made of it, to where it goes: to outputs first, since control waits for nothing.
+    pub async fn send(&self, mut written: Vec<Routed>, made: Made, now: i64, origin: &Origin) {
+        if !origin.is_replayed() {
+            for order in made.orders {
+                self.outputs.order(order).await;
+            }
+        }
+        // Those that are run again are the same.
+        self.buffer.decisions(made.decisions);
         let for_uplink: Vec<Routed> =
             written.extract_if(.., |routed| routed.target == Target::Uplink).collect();
         self.write(written, now, origin.is_replayed()).await;
@@ -73,7 +81,7 @@ impl Router {
             if let Routed { version, target: Target::Output(output), rows, ordinals } = routed {
                 let RuleVersion { name, hash, .. } = &*version;
                 let by = By::Rule { name: Arc::clone(name), version: Arc::clone(hash) };
-                self.outputs.write(&output, Waiting { by, rows, ordinals, at: now, is_replayed }).await;
+                self.outputs.write(&output, Waiting { by, rows, ordinals, at: now, is_replayed, order: None }).await;
             }
         }
     }
@@ -178,6 +186,7 @@ mod tests {
     use crate::buffer::Uplinks;
     use crate::disk::SystemDisk;
     use crate::status::Status;
+    use crate::system::writes::WriteReports;
 
     fn rows(values: &[i64], seqs: &[u64]) -> Rows {
         let batch =
@@ -215,13 +224,14 @@ mod tests {
         let (clock, disk) = (Arc::new(SystemClock), Arc::new(SystemDisk));
         let (buffer, _writer) =
             Buffer::open(&settings, Uplinks::default(), clock, disk, Arc::default()).unwrap();
-        let outputs = Outputs::from_config(&config, &Status::default(), buffer.time());
+        let reports = WriteReports::new(Arc::new(SystemClock), Arc::default());
+        let outputs = Outputs::from_config(&config, &Status::default(), buffer.time(), reports);
         let router = Router { outputs: outputs.clone(), buffer, done: Arc::default() };
         let written = Written::default();
         let task = outputs.task("pump", Box::new(written.clone())).unwrap();
         let live = || Origin::Live(Ack::none());
         for (value, origin) in [(1, Origin::Journal), (2, live()), (3, Origin::Journal), (4, live())] {
-            router.send(vec![routed(rows(&[value], &[0]), "rule")], 0, &origin).await;
+            router.send(vec![routed(rows(&[value], &[0]), "rule")], Made::default(), 0, &origin).await;
         }
         outputs.close();
         task.run().await;

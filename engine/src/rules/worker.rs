@@ -9,17 +9,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tidegate_core::Rows;
+use tidegate_core::{Ack, Rows};
 use tidegate_rules::{
     Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, Shared, Target, When,
 };
 use tokio::sync::mpsc;
 
 use crate::buffer::SnapshotPart;
+use crate::outputs::contract::instance::At;
+use crate::outputs::contract::{Contracts, Made, Writer};
 use crate::rules::router::{self, Routed, Router};
 use crate::rules::watchdog::Watch;
 use crate::sequence::change::{Change, Load};
-use crate::sequence::entry::Entry;
+use crate::sequence::entry::{Entry, Origin};
 use crate::sequence::hosted::Hosted;
 use crate::sequence::verdict::Verdict;
 use crate::sequence::version::RuleVersion;
@@ -57,6 +59,10 @@ pub struct Worker {
     verdicts: Vec<Verdict>,
     /// stops those that take too long
     watch: Option<Watch>,
+    /// what outputs promise: they are all on one worker, with the rules that write to them
+    contracts: Contracts,
+    /// what has come of them, and was not taken yet
+    made: Made,
     /// Whether what is run has been run before, and was counted and said then.
     again: bool,
     status: Arc<Status>,
@@ -80,6 +86,8 @@ impl Worker {
             stops: Arc::default(),
             verdicts: Vec::new(),
             watch: None,
+            contracts: Contracts::default(),
+            made: Made::default(),
             again: false,
             status,
         }
@@ -91,6 +99,17 @@ impl Worker {
         Self { watch: Some(watch), ..self }
     }
 
+    /// The same, with outputs that promise something.
+    #[must_use]
+    pub fn governing(self, contracts: Contracts) -> Self {
+        Self { contracts, ..self }
+    }
+
+    /// Takes what contracts have made of the last entry.
+    pub fn take_made(&mut self) -> Made {
+        std::mem::take(&mut self.made)
+    }
+
     /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when
     /// they want a tick.
     pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router, waker: Waker) {
@@ -100,15 +119,18 @@ impl Worker {
             match entry {
                 Entry::Change(change) => self.on_change(change).await,
                 Entry::Batch { stream, rows, when, origin } => {
-                    router.send(self.on_batch(&stream, &rows, when), when.now, &origin).await
+                    let written = self.on_batch(&stream, &rows, when);
+                    router.send(written, self.take_made(), when.now, &origin).await
                 }
                 Entry::Tick { seq, when, origin } => {
-                    router.send(self.on_tick(seq, when), when.now, &origin).await;
+                    let written = self.on_tick(seq, when);
+                    router.send(written, self.take_made(), when.now, &origin).await;
                     // Those that are run again were not made by this sequencer.
                     ticks += u64::from(!origin.is_replayed());
                 }
                 Entry::Listened { seq, streams, listened, when, origin } => {
-                    router.send(self.on_listened(seq, &streams, listened, when), when.now, &origin).await;
+                    let written = self.on_listened(seq, &streams, listened, when);
+                    router.send(written, self.take_made(), when.now, &origin).await;
                 }
                 Entry::Verdicts(stops) => self.stops = stops,
                 Entry::Restore { rule, state } => self.restore(&rule, state),
@@ -123,23 +145,28 @@ impl Worker {
                 waker.leave_silences(self.silences());
             }
         }
+        // The box stops in good order.
+        let When { now, wall_ns, .. } = router.outputs.time();
+        let made = self.contracts.stop(At { seq: 0, now, wall_ns });
+        router.send(Vec::new(), made, now, &Origin::Live(Ack::none())).await;
     }
 
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement:
     /// rows of equal sequence numbers are meant in this order.
     pub fn on_batch(&mut self, stream: &str, rows: &Rows, when: When) -> Vec<Routed> {
-        if !self.readers.has(stream) {
+        if !self.readers.has(stream) && !self.contracts.watches(stream) {
             return Vec::new();
         }
         let mut pass = Pass::at(when);
-        self.feed(stream, rows, &mut pass);
+        pass.seq = rows.seqs.get(0);
+        self.feed(&Arc::from(stream), rows, &mut pass);
         self.run_derived(&mut pass);
         self.finish(pass)
     }
 
     /// Time has passed: rules whose time it is are called, those nearest to the input first.
     pub fn on_tick(&mut self, seq: u64, when: When) -> Vec<Routed> {
-        let mut pass = Pass::at(when);
+        let mut pass = Pass::of(seq, when);
         let when = self.in_new_round(when);
         // That some had their tick makes no difference: nobody knows when the sequence is run again.
         let due = self
@@ -173,7 +200,7 @@ impl Worker {
         when: When,
     ) -> Vec<Routed> {
         self.listened.extend(streams.iter().map(|stream| (Arc::clone(stream), listened)));
-        let mut pass = Pass::at(when);
+        let mut pass = Pass::of(seq, when);
         let when = self.in_new_round(when);
         for name in self.by_depth(self.rules.keys()) {
             if self.tell(&name, when.now) {
@@ -216,7 +243,8 @@ impl Worker {
     /// When a rule wants the next tick.
     #[must_use]
     pub fn wakes_at(&self) -> Option<i64> {
-        self.wakes.first().map(|(at, _)| *at)
+        let rules = self.wakes.first().map(|(at, _)| *at);
+        rules.into_iter().chain(self.contracts.wakes_at()).min()
     }
 
     /// Whether it has no rules.
@@ -227,7 +255,7 @@ impl Worker {
 
     /// The input has ended: windows close, those nearest to the input first.
     pub fn on_end(&mut self, seq: u64, when: When) -> Vec<Routed> {
-        let mut pass = Pass::at(when);
+        let mut pass = Pass::of(seq, when);
         let when = self.in_new_round(when);
         for name in self.by_depth(self.rules.keys()) {
             self.call(&name, &mut pass, &|rule, out| rule.on_end(seq, when, out));
@@ -245,6 +273,7 @@ impl Worker {
                 if let Some(hosted) = self.take_out(&name) {
                     hosted.status.running.clear();
                 }
+                self.contracts.rule_is_gone(&name, "was removed");
             }
             Change::Table(table, rows) => {
                 self.tables.insert(Arc::clone(&table), rows);
@@ -260,6 +289,7 @@ impl Worker {
                     // The other worker is gone only when the box is going down.
                     drop(to.send(hosted));
                 }
+                self.contracts.rule_is_gone(&name, "does not write to it any more");
             }
             Change::Take(name, from) => {
                 if let Ok(hosted) = from.await {
@@ -271,6 +301,10 @@ impl Worker {
 
     /// Gives a rule the state back that it had before a restart.
     pub fn restore(&mut self, name: &Arc<str>, state: Vec<SealedState>) {
+        if **name == *Contracts::STORED_AS {
+            self.contracts.restore(state);
+            return;
+        }
         let Some(hosted) = self.rules.get_mut(name) else { return };
         match restore(&mut *hosted.rule, state) {
             Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
@@ -298,6 +332,9 @@ impl Worker {
         }
         self.shared.tidy();
         states.extend(self.left.iter().map(|(name, state)| (Arc::clone(name), state.clone())));
+        if !self.contracts.is_empty() {
+            states.push((Arc::from(Contracts::STORED_AS), self.contracts.stored()));
+        }
         states
     }
 
@@ -321,6 +358,7 @@ impl Worker {
         }
         let advice = "change its file to start it again";
         tracing::error!(rule = %name, reason, advice, "the rule failed and is stopped");
+        self.contracts.rule_is_gone(name, "failed and is stopped");
         hosted.status.running.clear();
         hosted.status.stopped.note(reason);
     }
@@ -372,7 +410,35 @@ impl Worker {
                 silences: Vec::new(),
             },
         );
+        if inherits != *name {
+            self.contracts.rule_is_gone(&inherits, "has another name now");
+        }
         self.show_tables(name, None);
+    }
+
+    /// Tells contracts which rules write to outputs, and what they read for that.
+    fn note_writers(&mut self) {
+        if self.contracts.is_empty() {
+            return;
+        }
+        let names: Vec<Arc<str>> = self.rules.keys().cloned().collect();
+        for name in names {
+            let Some(hosted) = self.rules.get(&name) else { continue };
+            if hosted.version.mode != Mode::Active {
+                self.contracts.rule_is_gone(&name, "is in shadow");
+                continue;
+            }
+            let mut inputs: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
+            for flow in hosted.rule.flows() {
+                if let Target::Output(output) = &flow.target
+                    && self.contracts.governs(output)
+                {
+                    inputs.entry(Arc::clone(output)).or_default().extend(self.readers.roots(&flow.input));
+                }
+            }
+            let (version, rank) = (Arc::clone(&hosted.version.hash), hosted.version.rank);
+            self.contracts.rule_runs(&name, Writer { version, rank, inputs });
+        }
     }
 
     /// Shows a rule what is in `table`, or in all tables that it reads.
@@ -403,6 +469,7 @@ impl Worker {
                 self.tell(&other, i64::MIN);
             }
         }
+        self.note_writers();
         self.share(&name);
         self.look(&name);
     }
@@ -478,7 +545,8 @@ impl Worker {
         }
     }
 
-    fn feed(&mut self, stream: &str, rows: &Rows, pass: &mut Pass) {
+    fn feed(&mut self, stream: &Arc<str>, rows: &Rows, pass: &mut Pass) {
+        self.contracts.rows(stream, rows);
         let when = self.in_new_round(pass.when);
         let Concerned { rules, subsets } = self.readers.concerned(stream, rows);
         for (name, subset) in rules {
@@ -559,14 +627,24 @@ impl Worker {
         }
     }
 
-    fn finish(&self, pass: Pass) -> Vec<Routed> {
+    /// What goes out of it; what is claimed of outputs with a contract goes there.
+    fn finish(&mut self, pass: Pass) -> Vec<Routed> {
         let mut routed = Vec::new();
         for Written { version, emissions } in pass.written {
             let ordinals = Emissions::ordinals(&emissions);
             for (Emission { target, rows }, ordinals) in emissions.into_iter().zip(ordinals) {
-                routed.push(Routed { version: Arc::clone(&version), target, rows, ordinals });
+                match &target {
+                    Target::Output(output) if self.contracts.governs(output) => {
+                        self.contracts.claims(output, &version.name, rows, ordinals);
+                    }
+                    _ => routed.push(Routed { version: Arc::clone(&version), target, rows, ordinals }),
+                }
             }
         }
+        let When { now, wall_ns, .. } = pass.when;
+        let Made { orders, decisions } = self.contracts.settle(At { seq: pass.seq, now, wall_ns });
+        self.made.orders.extend(orders);
+        self.made.decisions.extend(decisions);
         routed
     }
 }
@@ -576,6 +654,8 @@ type Call<'a> = &'a dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), RuleErro
 
 /// What the rules wrote for one entry of the sequence.
 struct Pass {
+    /// the number of the entry, or of the first row in it
+    seq: u64,
     /// when the entry came
     when: When,
     /// in the order of the first emission of each rule
@@ -592,7 +672,11 @@ struct Written {
 
 impl Pass {
     fn at(when: When) -> Self {
-        Self { when, written: Vec::new(), derived: BTreeMap::new() }
+        Self::of(0, when)
+    }
+
+    fn of(seq: u64, when: When) -> Self {
+        Self { seq, when, written: Vec::new(), derived: BTreeMap::new() }
     }
 
     fn take(&mut self, version: &Arc<RuleVersion>, emissions: Vec<Emission>) {

@@ -13,6 +13,8 @@ pub struct RuleVersion {
     pub hash: Arc<str>,
     /// whether it writes
     pub mode: Mode,
+    /// who wins where several write one output: 1 is the strongest, 16 the weakest
+    pub rank: u8,
     /// what its rows are worth on their way to the uplinks
     pub delivery: DeliveryPolicy,
 }
@@ -22,6 +24,6 @@ impl RuleVersion {
     /// One that writes, of a rule whose source nobody looks at.
     pub(crate) fn active(name: &str) -> Arc<Self> {
         let (name, delivery) = (Arc::from(name), DeliveryPolicy::default());
-        Arc::new(Self { name, hash: Arc::from(""), mode: Mode::Active, delivery })
+        Arc::new(Self { name, hash: Arc::from(""), mode: Mode::Active, rank: 8, delivery })
     }
 }

@@ -1,7 +1,7 @@
 //! The journal: the sequence on disk, as far as it can be run again.
 //!
 //! # What is kept
-//! Every batch of a journaled stream, with its numbers, every tick, when streams were listened to, and every
+//! Every batch of a journaled stream (those of the box itself are), with its numbers, every tick, when streams were listened to, and every
 //! change of rules and reference tables, in the order of the sequence and with its time and what the wall
 //! clock showed; and now and then a snapshot: the state of all rules between two entries, with the rules'
 //! sources and the columns of streams that were in force there. Sources, and what tables hold, are named by
@@ -42,6 +42,7 @@ use crate::sequence::edit::Edit;
 use crate::sequence::entry::Entry;
 use crate::sequencer::schemas::typed;
 use crate::status::StreamStatus;
+use crate::system;
 use again::Again;
 use stored::{ListenedTo, Manifest, StoredEdit, StoredRule, StoredSource, stored};
 
@@ -65,7 +66,8 @@ impl Kept {
     /// What `config` says.
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
-        let mut kept = Self::default();
+        let own = system::STREAMS.iter().map(|own| own.name.to_owned());
+        let mut kept = Self { streams: own.collect(), hold: BTreeSet::new() };
         for (name, stream) in &config.streams {
             let Stream::Input(stream) = stream else { continue };
             kept.streams.extend(stream.is_journaled().then(|| name.clone()));

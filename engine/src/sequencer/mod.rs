@@ -31,6 +31,7 @@ use crate::sequencer::journal::Journal;
 use crate::sequencer::numbers::Numbers;
 use crate::sequencer::schemas::{News, SchemaStore};
 use crate::status::{Status, StreamStatus};
+use crate::system::control::{self, ControlEvent};
 use crate::time::SequenceTime;
 
 /// A timer that is farther away is set again on the way.
@@ -99,6 +100,7 @@ impl Sequencer {
         snapshots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         snapshots.tick().await;
         let mut ticks = Ticks { made: 0, passed: 0, room: intake.max_capacity() };
+        self.say(ControlEvent::start(self.time.knows_the_gap())).await;
         // Nobody listened while the box was down.
         for line in 0..self.listeners.len() {
             self.line(line, &LineNews::Ends { heard: Instant::now() }).await;
@@ -135,15 +137,8 @@ impl Sequencer {
                         }
                     };
                     let status = Arc::clone(status);
-                    self.reserve(rows.num_rows() as u64).await;
-                    let (rows, when) = (self.numbers.number(rows), self.time.when());
-                    status.note(&rows, when.wall_ns);
-                    let ack = self.journal.rows(&stream, &rows, when, marks, ack, &status).await;
-                    self.send(stream, rows, when, ack).await;
-                    if self.journal.snapshot_is_due() {
-                        self.snapshot().await;
-                    }
-                    let is_due = self.wakes.next(ticks.made).is_some_and(|at| at <= when.now);
+                    let now = self.rows(Batch { stream, rows, marks, ack }, &status).await;
+                    let is_due = self.wakes.next(ticks.made).is_some_and(|at| at <= now);
                     ticks.passed = if is_due { ticks.passed + 1 } else { 0 };
                 }
                 due = self.wait(ticks.made) => match due {
@@ -155,8 +150,31 @@ impl Sequencer {
                 },
             }
         }
+        self.say(ControlEvent::stop()).await;
         self.snapshot().await;
         tracing::debug!(next = self.numbers.next(), "all sources have gone");
+    }
+
+    /// Rows have come: they are numbered, kept, and handed on. Returns when that was.
+    async fn rows(&mut self, batch: Batch, status: &StreamStatus) -> i64 {
+        let Batch { stream, rows, marks, ack } = batch;
+        self.reserve(rows.num_rows() as u64).await;
+        let (rows, when) = (self.numbers.number(rows), self.time.when());
+        status.note(&rows, when.wall_ns);
+        let ack = self.journal.rows(&stream, &rows, when, marks, ack, status).await;
+        self.send(stream, rows, when, ack).await;
+        if self.journal.snapshot_is_due() {
+            self.snapshot().await;
+        }
+        when.now
+    }
+
+    /// The box itself says something, before or after all that comes in.
+    async fn say(&mut self, event: ControlEvent) {
+        let Some(rows) = event.row(self.time.when().wall_ns) else { return };
+        let status = self.status.streams.of(control::NAME);
+        let batch = Batch { stream: control::NAME.into(), rows, marks: Vec::new(), ack: Ack::none() };
+        self.rows(batch, &status).await;
     }
 
     /// Resolves when a tick is due, after so many were made.

@@ -3,23 +3,21 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use futures::future::{BoxFuture, FutureExt, select_all};
+use arrow::datatypes::SchemaRef;
+use futures::future::{BoxFuture, FutureExt, pending, select_all};
+use tidegate_connectors::Source;
 use tidegate_connectors::status::LineStatus;
-use tidegate_connectors::{Arrival, Inlet, LineNews, Source};
-use tidegate_core::schema::ts_field;
-use tidegate_core::{Ack, Batch, Clock, FieldType};
+use tidegate_core::{Clock, FieldType};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::status::Status;
+use super::feed::{Fed, Feed};
+use super::{BoxItself, columns};
 
 /// Its name.
 pub const NAME: &str = "tidegate_connections";
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let columns = [
+    columns([
         ("connection", FieldType::Utf8),
         ("connected", FieldType::Bool),
         ("reason", FieldType::Utf8),
@@ -27,18 +25,16 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         ("errors", FieldType::Int64),
         ("parked", FieldType::Int64),
         ("parked_devices", FieldType::Utf8),
-    ];
-    let fields = columns.map(|(name, kind)| Field::new(name, kind.data_type(), true));
-    Arc::new(Schema::new([ts_field()].into_iter().chain(fields).collect::<Vec<_>>()))
+    ])
 });
 
 pub(super) fn schema() -> &'static SchemaRef {
     &SCHEMA
 }
 
-pub(super) fn open(config: &Config, status: &Status, clock: Arc<dyn Clock>) -> Box<dyn Source> {
+pub(super) fn open(BoxItself { config, status, clock, .. }: BoxItself<'_>) -> Box<dyn Source> {
     let lines = config.connections.keys().map(|name| (name.clone(), status.connections.of(name)));
-    Box::new(Connections::new(lines, clock))
+    Box::new(Fed { stream: NAME, feed: Connections::new(lines, clock) })
 }
 
 /// Feeds it: a row whenever a connection comes up, goes down, goes on to fail for another
@@ -73,9 +69,10 @@ impl Connections {
         };
         Self { lines: lines.into_iter().map(line).collect(), clock }
     }
+}
 
-    /// What is new, as rows.
-    fn news(&mut self) -> Option<Batch> {
+impl Feed for Connections {
+    fn rows(&mut self) -> Option<RecordBatch> {
         let mut new = Vec::new();
         for line in &mut self.lines {
             line.changes.mark_unchanged();
@@ -112,41 +109,16 @@ impl Connections {
             Arc::new(new.iter().map(|(.., state)| parked(state)).collect::<StringArray>()),
         ];
         // The columns are those of the schema, and equally long.
-        let rows = RecordBatch::try_new(Arc::clone(schema()), columns).ok()?;
-        Some(Batch { stream: NAME.into(), rows, marks: Vec::new(), ack: Ack::none() })
+        RecordBatch::try_new(Arc::clone(schema()), columns).ok()
     }
 
-    /// Resolves when something may be new.
-    async fn changed(&mut self) {
+    fn changed(&mut self) -> BoxFuture<'_, ()> {
+        if self.lines.is_empty() {
+            return pending().boxed();
+        }
         let changes = self.lines.iter_mut().map(|line| line.changes.changed().boxed());
         // The statuses are here, so that nobody stops telling.
-        let _ = select_all(changes).await;
-    }
-}
-
-impl Source for Connections {
-    fn run(mut self: Box<Self>, mut inlet: Inlet, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
-        async move {
-            // Nobody but the box speaks here, so that it is always listened to.
-            let mut told = inlet.queue.send(inlet.news(LineNews::Begins)).await.is_ok();
-            while told {
-                if let Some(rows) = self.news() {
-                    told = inlet.queue.send(Arrival::Rows(rows)).await.is_ok();
-                    continue;
-                }
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => return,
-                    () = self.changed(), if !self.lines.is_empty() => {}
-                    asked = inlet.asked.changed() => {
-                        let asked_at = *inlet.asked.borrow_and_update();
-                        let heard = inlet.news(LineNews::Heard { asked: asked_at });
-                        told = asked.is_ok() && inlet.queue.send(heard).await.is_ok();
-                    }
-                }
-            }
-        }
-        .boxed()
+        select_all(changes).map(drop).boxed()
     }
 }
 
@@ -154,15 +126,18 @@ impl Source for Connections {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use arrow::array::AsArray;
+    use tidegate_connectors::{Arrival, Inlet, LineNews};
     use tidegate_core::clock::SystemClock;
     use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
     #[tokio::test]
     async fn a_row_comes_when_a_connection_changes_and_only_then() {
         let status = Arc::new(LineStatus::default());
-        let source = Connections::new([("plc".to_owned(), Arc::clone(&status))], Arc::new(SystemClock));
+        let lines = [("plc".to_owned(), Arc::clone(&status))];
+        let source = Fed { stream: NAME, feed: Connections::new(lines, Arc::new(SystemClock)) };
         let (queue, mut intake) = mpsc::channel(8);
         let (question, asked) = watch::channel(i64::MIN);
         let shutdown = CancellationToken::new();

@@ -68,7 +68,7 @@ fn site(ports: &[u16], stream: &str, rules: &str) -> anyhow::Result<Site> {
     for (n, port) in ports.iter().enumerate() {
         config += &format!(
             "[connections.d{n:02}]\nkind = \"modbus\"\nhost = \"127.0.0.1\"\nport = {port}\n\
-            [outputs.valve_{n:02}]\nconnection = \"d{n:02}\"\nfields = {{ open = {{ coil = 0 }} }}\n"
+            [outputs.valve_{n:02}]\nconnection = \"d{n:02}\"\nfields = {{ open = {{ coil = 0 }} }}\ncontract = \"none\"\n"
         );
     }
     let names: Vec<_> = (0..ports.len()).map(|number| format!("\"d{number:02}\"")).collect();

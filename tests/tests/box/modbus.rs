@@ -28,11 +28,13 @@ flow        = {{ at = "40001", type = "int16" }}
 connection = "plc"
 unit = 1
 fields = {{ run = {{ coil = 5 }}, speed = {{ holding = 40, type = "uint16", scale = 0.1 }} }}
+contract = "none"
 
 [outputs.valve]
 connection = "plc"
 unit = 2
 fields = {{ open = {{ coil = 7 }}, word = {{ holding = 41, type = "uint16" }} }}
+contract = "none"
 "#
     )
 }

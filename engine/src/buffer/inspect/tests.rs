@@ -549,6 +549,9 @@ fn each_statement_of_a_rule_may_begin_anew_within_an_entry_but_not_behind_it() {
         next
     };
     buffer.append(vec![append([100, 110, 149], 0), append([100, 120, 149], 1)]).unwrap();
+    // In a commit of its own, or both would be in one block.
+    buffer.close();
+    let buffer = open(&dir);
     // Numbers that the journal does not know.
     buffer.append(vec![append([5000, 5005, 5006], 0), append([5000, 5001, 5006], 1)]).unwrap();
     buffer.close();

@@ -16,6 +16,8 @@ pub(super) struct Placement {
     tied: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// number of rules by worker
     load: Vec<usize>,
+    /// what is on one worker for good: rules that touch it live there
+    pinned: BTreeMap<Arc<str>, usize>,
 }
 
 struct Place {
@@ -33,7 +35,18 @@ pub(super) struct Move {
 
 impl Placement {
     pub(super) fn new(workers: usize) -> Self {
-        Self { places: BTreeMap::new(), tied: BTreeMap::new(), load: vec![0; workers.max(1)] }
+        let pinned = BTreeMap::new();
+        Self { places: BTreeMap::new(), tied: BTreeMap::new(), load: vec![0; workers.max(1)], pinned }
+    }
+
+    /// The same; rules that touch one of `ties` live on `worker`.
+    pub(super) fn pin(&mut self, ties: impl IntoIterator<Item = Arc<str>>, worker: usize) {
+        self.pinned.extend(ties.into_iter().map(|tie| (tie, worker)));
+    }
+
+    /// The worker that one of `ties` is on for good.
+    fn pinned_to<'a>(&self, mut ties: impl Iterator<Item = &'a Arc<str>>) -> Option<usize> {
+        ties.find_map(|tie| self.pinned.get(tie).copied())
     }
 
     /// How many workers there are.
@@ -74,7 +87,8 @@ impl Placement {
         let before = self.leave(name);
         let with_others = || ties.iter().find_map(|tie| self.worker_of(self.tied.get(tie)?.first()?));
         let fewest = || self.load.iter().zip(0..).min().map_or(0, |(_, worker)| worker);
-        let worker = before.or(worker).or_else(with_others).unwrap_or_else(fewest);
+        let pinned = || self.pinned_to(ties.iter());
+        let worker = before.or(worker).or_else(pinned).or_else(with_others).unwrap_or_else(fewest);
         for tie in &ties {
             self.tied.entry(Arc::clone(tie)).or_default().insert(Arc::clone(name));
         }
@@ -87,10 +101,16 @@ impl Placement {
 
     /// Moves `name` and all rules that must live with it to one worker: the one that has most of them.
     pub(super) fn bring_together(&mut self, name: &Arc<str>) -> Vec<Move> {
+        let family = || self.family(name);
+        let ties = |rule: &Arc<str>| self.places.get(rule).map(|place| &place.ties);
         if self.are_together(name) {
-            return Vec::new();
+            let pinned = ties(name).and_then(|ties| self.pinned_to(ties.iter()));
+            if pinned.is_none() || pinned == self.worker_of(name) {
+                return Vec::new();
+            }
         }
-        let family = self.family(name);
+        let family = family();
+        let pinned = family.iter().find_map(|member| self.pinned_to(ties(member)?.iter()));
         let mut votes = vec![0_usize; self.load.len()];
         for worker in family.iter().filter_map(|member| self.worker_of(member)) {
             if let Some(count) = votes.get_mut(worker) {
@@ -98,7 +118,7 @@ impl Placement {
             }
         }
         let most = votes.iter().zip(0..).max_by_key(|(votes, worker)| (**votes, usize::MAX - worker));
-        let to = most.map_or(0, |(_, worker)| worker);
+        let to = pinned.unwrap_or(most.map_or(0, |(_, worker)| worker));
         let mut moves = Vec::new();
         for rule in family {
             let Some(place) = self.places.get_mut(&rule).filter(|place| place.worker != to) else { continue };

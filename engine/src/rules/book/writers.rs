@@ -10,12 +10,18 @@ use tidegate_rules::{Flow, Target};
 const MOST_NAMED: usize = 3;
 
 /// A warning for each output that more than one of the rules writes, at the last of their files. The rules
-/// are told by file and flows.
-pub(super) fn warnings<'a>(rules: impl Iterator<Item = (&'a str, &'a [Flow])>) -> Vec<Diagnostic> {
+/// are told by file and flows; `is_decided`: whether it
+/// is said of an output which of them counts.
+pub(super) fn warnings<'a>(
+    rules: impl Iterator<Item = (&'a str, &'a [Flow])>,
+    is_decided: &dyn Fn(&str) -> bool,
+) -> Vec<Diagnostic> {
     let mut writers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (file, flows) in rules {
         for flow in flows {
-            if let Target::Output(output) = &flow.target {
+            if let Target::Output(output) = &flow.target
+                && !is_decided(output)
+            {
                 writers.entry(output).or_default().insert(file);
             }
         }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::stored::StoredEdit;
 use crate::buffer::{Buffer, BufferError, Content, States, unpack};
+use crate::outputs::contract::Contracts;
 use crate::rules::book::RuleBook;
 use crate::sequence::edit::{Edit, Placed};
 use crate::sequence::entry::{Entry, Origin};
@@ -88,7 +89,12 @@ impl<'a> Again<'a> {
 
     pub(super) async fn restore(&self, states: States) {
         for (rule, state) in states {
-            match self.book.worker_of(&rule) {
+            let worker = if *rule == *Contracts::STORED_AS {
+                Some(Contracts::WORKER)
+            } else {
+                self.book.worker_of(&rule)
+            };
+            match worker {
                 Some(worker) => self.send(worker, Entry::Restore { rule, state }).await,
                 None => {
                     tracing::warn!(rule = %rule, "the rule cannot be loaded any more; its state is dropped")

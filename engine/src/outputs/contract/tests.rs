@@ -1,0 +1,739 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use proptest::prelude::*;
+use tidegate_core::Seqs;
+use tidegate_core::schema::ts_field;
+
+use crate::decision::{Clause, Outcome, Overridden, Verdict};
+use super::*;
+use crate::config::Value;
+
+const S: i64 = 1_000_000_000;
+const MS: i64 = 1_000_000;
+
+const COLUMNS: [(&str, FieldType); 2] = [("run", FieldType::Bool), ("speed", FieldType::Float64)];
+
+/// What became of writes by default.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Device {
+    Obeys,
+    Refuses,
+    Silent,
+    Deaf,
+}
+
+/// A box with outputs, without anything else.
+struct Bench {
+    contracts: Contracts,
+    seq: u64,
+    now: i64,
+    device: Device,
+    /// every write that went out: when, of which output, what, and why
+    written: Vec<(i64, String, Values, Origin)>,
+    decisions: Vec<Decision>,
+    /// what the device has
+    has: BTreeMap<String, Values>,
+    answers: Vec<(String, u64, &'static str, Values)>,
+}
+
+fn tank_columns() -> SchemaRef {
+    let columns = [("level", DataType::Float64), ("guard", DataType::Boolean)];
+    let fields = columns.map(|(name, kind)| Field::new(name, kind, true));
+    Arc::new(Schema::new([ts_field()].into_iter().chain(fields).collect::<Vec<_>>()))
+}
+
+fn bench_with(outputs: &[(&str, &str)]) -> Bench {
+    let terms = outputs.iter().map(|(name, text)| Terms {
+        output: Arc::from(*name),
+        contract: Contract::of_text(text, &COLUMNS).unwrap(),
+        columns: Some(COLUMNS.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect()),
+        connection: "plc".into(),
+    });
+    let columns = BTreeMap::from([("tank".to_owned(), Some(tank_columns()))]);
+    let mut bench = Bench {
+        contracts: Contracts::new(terms.collect(), &columns, BTreeSet::new()),
+        seq: 0,
+        now: 1_000 * S,
+        device: Device::Obeys,
+        written: Vec::new(),
+        decisions: Vec::new(),
+        has: BTreeMap::new(),
+        answers: Vec::new(),
+    };
+    for rule in ["a", "b"] {
+        bench.rule(rule, if rule == "a" { 8 } else { 4 }, &["tank"]);
+    }
+    bench
+}
+
+fn bench(contract: &str) -> Bench {
+    bench_with(&[("pump", contract)])
+}
+
+fn values<const N: usize>(values: [(&str, Value); N]) -> Values {
+    values.into_iter().map(|(column, value)| (Arc::from(column), value)).collect()
+}
+
+fn row(run: Option<bool>, speed: Option<f64>) -> RecordBatch {
+    let run = Arc::new(BooleanArray::from(vec![run])) as ArrayRef;
+    let speed = Arc::new(Float64Array::from(vec![speed])) as ArrayRef;
+    RecordBatch::try_from_iter_with_nullable([("run", run, true), ("speed", speed, true)]).unwrap()
+}
+
+fn only<const N: usize>(columns: [(&str, ArrayRef); N]) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap()
+}
+
+fn run(on: bool) -> RecordBatch {
+    only([("run", Arc::new(BooleanArray::from(vec![on])) as ArrayRef)])
+}
+
+fn speed(speed: f64) -> RecordBatch {
+    only([("speed", Arc::new(Float64Array::from(vec![speed])) as ArrayRef)])
+}
+
+impl Bench {
+    fn rule(&mut self, rule: &str, rank: u8, inputs: &[&str]) {
+        let inputs: BTreeSet<Arc<str>> = inputs.iter().map(|stream| Arc::from(*stream)).collect();
+        let outputs = self.contracts.outputs.keys().map(|output| (Arc::clone(output), inputs.clone())).collect();
+        self.contracts.rule_runs(&rule.into(), Writer { version: "v1".into(), rank, inputs: outputs });
+    }
+
+    fn at(&self) -> At {
+        At { seq: self.seq, now: self.now, wall_ns: self.now }
+    }
+
+    /// Takes what has come, and carries out what is asked.
+    fn settle(&mut self) {
+        let mut made = self.contracts.settle(self.at());
+        self.carry_out(&mut made);
+        self.decisions.append(&mut made.decisions);
+        // What the device said comes back as an entry of its own.
+        while !self.answers.is_empty() {
+            let answers = std::mem::take(&mut self.answers);
+            for (output, write, outcome, values) in answers {
+                self.seq += 1;
+                let batch = outcome_row(&output, write, outcome, &values);
+                self.contracts.rows(&writes::NAME.into(), &Rows { batch, seqs: Seqs::One { seq: self.seq } });
+                let mut made = self.contracts.settle(self.at());
+                self.carry_out(&mut made);
+                self.decisions.append(&mut made.decisions);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, made: &mut Made) {
+        for Order { output, write, by, what, .. } in made.orders.drain(..) {
+            match what {
+                What::Write { values, .. } => {
+                    self.written.push((self.now, output.to_string(), values.clone(), by));
+                    let outcome = match self.device {
+                        Device::Obeys | Device::Deaf => "acknowledged",
+                        Device::Refuses => "refused",
+                        Device::Silent => "unknown",
+                    };
+                    if self.device == Device::Obeys {
+                        self.has.entry(output.to_string()).or_default().extend(values.clone());
+                    }
+                    self.answers.push((output.to_string(), write, outcome, values));
+                }
+                What::Read { .. } => {
+                    let has = self.has.get(&*output).cloned().unwrap_or_default();
+                    self.answers.push((output.to_string(), write, "read", has));
+                }
+                What::Mismatch { values, .. } => {
+                    self.answers.push((output.to_string(), write, "mismatch", values));
+                }
+            }
+        }
+    }
+
+    fn claim(&mut self, rule: &str, batch: RecordBatch) {
+        self.claim_of("pump", rule, batch);
+    }
+
+    fn claim_of(&mut self, output: &str, rule: &str, batch: RecordBatch) {
+        self.seq += 1;
+        let rows = Rows { batch, seqs: Seqs::One { seq: self.seq } };
+        self.contracts.claims(&output.into(), &rule.into(), rows, vec![0]);
+        self.settle();
+    }
+
+    fn tank(&mut self, level: Option<f64>, guard: Option<bool>) {
+        self.seq += 1;
+        let batch = tank(self.now, level, guard);
+        self.contracts.rows(&"tank".into(), &Rows { batch, seqs: Seqs::One { seq: self.seq } });
+        self.settle();
+    }
+
+    /// Time passes, with a tick whenever one is wanted.
+    fn pass(&mut self, duration: i64) {
+        let end = self.now + duration;
+        let mut ticks = 0;
+        while let Some(at) = self.contracts.wakes_at().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.seq += 1;
+            self.settle();
+            ticks += 1;
+            assert!(ticks < 100_000, "it wants ticks without end");
+        }
+        self.now = end;
+    }
+
+    fn control(&mut self, event: &str, json: &str, lease_ms: i64, off_known: bool) {
+        self.seq += 1;
+        let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+        let output = if event == "start" { None } else { Some("pump") };
+        let batch = only([
+            ("event", text(event)),
+            ("output", Arc::new(StringArray::from(vec![output]))),
+            ("instance", text("")),
+            ("values", text(json)),
+            ("lease", Arc::new(Int64Array::from(vec![lease_ms]))),
+            ("reason", text("bearing")),
+            ("who", text("ann")),
+            ("off_known", Arc::new(BooleanArray::from(vec![off_known]))),
+        ]);
+        self.contracts.rows(&control::NAME.into(), &Rows { batch, seqs: Seqs::One { seq: self.seq } });
+        self.settle();
+    }
+
+    fn line(&mut self, is_up: bool) {
+        self.seq += 1;
+        let batch = only([
+            ("connection", Arc::new(StringArray::from(vec!["plc"])) as ArrayRef),
+            ("connected", Arc::new(BooleanArray::from(vec![is_up]))),
+        ]);
+        self.contracts.rows(&connections::NAME.into(), &Rows { batch, seqs: Seqs::One { seq: self.seq } });
+        self.settle();
+    }
+
+    /// What was written of one column: when, in milliseconds since the bench began, and what.
+    fn wrote(&self, column: &str) -> Vec<(i64, Value)> {
+        let of = self.written.iter().filter_map(|(now, _, values, _)| Some((*now, values.get(column)?.clone())));
+        of.map(|(now, value)| ((now - 1_000 * S) / MS, value)).collect()
+    }
+
+    fn switched(&self) -> Vec<(i64, bool)> {
+        self.wrote("run").into_iter().map(|(at, value)| (at, value == Value::Bool(true))).collect()
+    }
+
+    fn speeds(&self) -> Vec<f64> {
+        self.wrote("speed").into_iter().map(|(_, value)| value.number().unwrap()).collect()
+    }
+
+    fn refused(&self) -> Vec<String> {
+        let refused = |decision: &Decision| match &decision.verdict {
+            Verdict::Refused { reason } => Some(reason.clone()),
+            _ => None,
+        };
+        self.decisions.iter().filter_map(refused).collect()
+    }
+}
+
+fn tank(ts: i64, level: Option<f64>, guard: Option<bool>) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampNanosecondArray::from(vec![ts]).with_timezone("UTC")),
+        Arc::new(Float64Array::from(vec![level])),
+        Arc::new(BooleanArray::from(vec![guard])),
+    ];
+    RecordBatch::try_new(tank_columns(), columns).unwrap()
+}
+
+fn outcome_row(output: &str, write: u64, outcome: &str, values: &Values) -> RecordBatch {
+    let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+    only([
+        ("output", text(output)),
+        ("instance", text("")),
+        ("write", Arc::new(Int64Array::from(vec![i64::try_from(write).unwrap()]))),
+        ("outcome", text(outcome)),
+        ("reason", Arc::new(StringArray::from(vec![None::<&str>]))),
+        ("values", text(&serde_json::to_string(values).unwrap())),
+        ("rule", Arc::new(StringArray::from(vec![None::<&str>]))),
+    ])
+}
+
+const PLAIN: &str = "expiry = \"10s\"\nfailsafe = { run = false, speed = 0 }\n";
+
+#[test]
+fn a_claim_is_written_once_and_ends_in_failsafe_when_nobody_renews_it() {
+    let mut bench = bench(PLAIN);
+    bench.claim("a", row(Some(true), Some(40.0)));
+    bench.pass(6 * S);
+    bench.claim("a", row(Some(true), Some(40.0)));
+    bench.pass(30 * S);
+    assert_eq!(bench.switched(), [(0, true), (16_000, false)]);
+    assert_eq!(bench.speeds(), [40.0, 0.0]);
+    let (.., by) = bench.written.last().unwrap();
+    assert_eq!(*by, Origin::Failsafe { because: "rule a did not renew its claim".into() });
+}
+
+#[test]
+fn the_lowest_rank_counts_and_null_gives_way() {
+    let mut bench = bench(PLAIN);
+    bench.claim("a", speed(10.0));
+    bench.claim("b", speed(20.0));
+    bench.claim("a", speed(30.0));
+    bench.claim("b", only([("speed", Arc::new(Float64Array::from(vec![None])) as ArrayRef)]));
+    assert_eq!(bench.speeds(), [10.0, 20.0, 30.0]);
+    bench.contracts.rule_is_gone(&"a".into(), "was removed");
+    bench.pass(0);
+    assert_eq!(bench.speeds(), [10.0, 20.0, 30.0, 0.0]);
+}
+
+#[test]
+fn a_rule_that_is_gone_lets_the_next_rank_have_it() {
+    let mut bench = bench(PLAIN);
+    bench.claim("a", speed(10.0));
+    bench.claim("b", speed(20.0));
+    bench.contracts.rule_is_gone(&"b".into(), "was stopped");
+    assert_eq!(bench.contracts.wakes_at(), Some(i64::MIN), "a tick is wanted at once");
+    bench.pass(0);
+    assert_eq!(bench.speeds(), [10.0, 20.0, 10.0]);
+}
+
+#[test]
+fn what_no_output_can_be_told_is_no_claim_and_the_one_before_stays() {
+    let mut bench = bench(&format!("{PLAIN}max_input_age = \"5s\"\nrange = {{ speed = [0, 100] }}\n"));
+    bench.claim("a", speed(1.0));
+    assert_eq!(bench.refused(), ["there was no row of `tank` since the start"]);
+    bench.tank(Some(1.0), None);
+    bench.claim("a", speed(40.0));
+    bench.claim("a", speed(f64::NAN));
+    bench.claim("a", only([("sped", Arc::new(Float64Array::from(vec![1.0])) as ArrayRef)]));
+    bench.claim("a", only([("run", Arc::new(Float64Array::from(vec![1.0])) as ArrayRef)]));
+    bench.pass(6 * S);
+    bench.claim("a", speed(50.0));
+    // A backlog: it has just come, and is two hours old.
+    bench.seq += 1;
+    let batch = tank(bench.now - 7_200 * S, Some(1.0), None);
+    bench.contracts.rows(&"tank".into(), &Rows { batch, seqs: Seqs::One { seq: bench.seq } });
+    bench.claim("a", speed(60.0));
+    assert_eq!(bench.speeds(), [40.0]);
+    assert_eq!(
+        bench.refused()[1..],
+        [
+            "`speed` is NaN, and no number",
+            "the output has no `sped`",
+            "`run` takes bool, and 1 is none",
+            "the newest row of `tank` is 6s old, and may be 5s",
+        ]
+    );
+    // The sixth is the same as the fifth but for its numbers, and is counted with it.
+    let counts: Vec<u64> = bench.contracts.outputs["pump"].refusals.values().map(|(_, times)| *times).collect();
+    assert_eq!(counts.iter().sum::<u64>(), 5);
+    bench.pass(20 * S);
+    assert_eq!(bench.speeds(), [40.0, 0.0], "the old claim lives to its own end");
+}
+
+#[test]
+fn values_out_of_range_are_clamped_or_refused() {
+    let range = "range = { speed = [0, 100] }\n";
+    let mut clamps = bench(&format!("{PLAIN}{range}"));
+    clamps.claim("a", speed(250.0));
+    assert_eq!(clamps.speeds(), [100.0]);
+    let steps = &clamps.decisions[0].steps;
+    assert_eq!((steps[0].clause, steps[0].because.as_str()), (Clause::Range, "250 is not from 0 to 100"));
+    let mut refuses = bench(&format!("{PLAIN}{range}out_of_range = \"refuse\"\n"));
+    refuses.claim("a", speed(250.0));
+    assert_eq!(refuses.speeds(), [0.0; 0]);
+    assert_eq!(refuses.refused(), ["`speed` is 250, and has to be from 0 to 100"]);
+}
+
+#[test]
+fn minimum_times_count_from_what_was_sent_and_come_to_their_end_by_themselves() {
+    let mut bench = bench(&format!("{PLAIN}expiry = \"never\"\nmin_on = \"60s\"\nmin_off = \"120s\"\n").replacen("expiry = \"10s\"\n", "", 1));
+    bench.claim("a", run(true));
+    bench.pass(10 * S);
+    bench.claim("a", run(false));
+    bench.claim("a", run(true));
+    bench.claim("a", run(false));
+    bench.pass(60 * S);
+    bench.claim("a", run(true));
+    // Lines that drop, rules that are replaced, and starts do not begin it anew.
+    for _ in 0..3 {
+        bench.pass(10 * S);
+        bench.line(false);
+        bench.line(true);
+        bench.rule("a", 8, &["tank"]);
+    }
+    bench.pass(200 * S);
+    assert_eq!(bench.switched().iter().filter(|(_, on)| *on).map(|(at, _)| *at).collect::<Vec<_>>(), [0, 180_000]);
+    assert_eq!(bench.switched()[1], (60_000, false));
+}
+
+#[test]
+fn a_start_leaves_minimum_times_and_takes_claims() {
+    let mut bench = bench("expiry = \"never\"\nfailsafe = { run = false }\nmin_off = \"100s\"\n");
+    bench.claim("a", run(true));
+    bench.pass(S);
+    bench.claim("a", run(false));
+    bench.pass(10 * S);
+    let stored = bench.contracts.stored();
+    let mut again = bench_with(&[("pump", "expiry = \"never\"\nfailsafe = { run = false }\nmin_off = \"100s\"\n")]);
+    again.contracts.restore(stored);
+    (again.now, again.seq) = (bench.now, 100);
+    again.control("start", "", 0, false);
+    again.pass(40 * S);
+    assert_eq!(again.switched(), [], "nobody claims anything: it waits");
+    again.claim("a", run(true));
+    again.pass(200 * S);
+    // First it is told anew that it is off, since nobody knows.
+    assert_eq!(again.switched(), [(51_000, false), (101_000, true)]);
+}
+
+#[test]
+fn an_interlock_stands_above_everything() {
+    let contract = format!(
+        "{PLAIN}min_on = \"60s\"\nslew = {{ speed = \"5/s\" }}\n\
+        interlock = {{ when = \"tank.level > 10 AND NOT tank.guard\", max_age = \"3s\" }}\n"
+    );
+    let mut bench = bench(&contract);
+    bench.tank(Some(50.0), Some(false));
+    bench.control("override", "{\"run\": true, \"speed\": 2}", 60_000, false);
+    assert_eq!(bench.switched(), [(0, true)]);
+    bench.pass(2 * S);
+    bench.tank(Some(8.2), Some(false));
+    assert_eq!(bench.switched(), [(0, true), (2_000, false)]);
+    let decision = bench.decisions.iter().rev().find(|decision| matches!(decision.verdict, Verdict::Sent { .. }));
+    let Some(Decision { by: Origin::Interlock { because, .. }, .. }) = decision else { panic!("{decision:?}") };
+    assert_eq!(&**because, "tank.level was 8.2, tank.guard was false");
+    bench.tank(Some(50.0), Some(false));
+    assert_eq!(bench.switched().last(), Some(&(2_000, true)));
+    // NULL is not true, and silence is not either.
+    bench.tank(Some(50.0), None);
+    assert_eq!(bench.switched().last(), Some(&(2_000, false)));
+    bench.tank(Some(50.0), Some(false));
+    bench.pass(3 * S);
+    assert_eq!(bench.switched().last(), Some(&(5_000, false)));
+    bench.pass(30 * S);
+    assert_eq!(bench.switched().last(), Some(&(5_000, false)));
+}
+
+#[test]
+fn after_a_start_interlocks_need_new_rows() {
+    let contract = format!("{PLAIN}interlock = {{ when = \"tank.level > 10\", max_age = \"never\" }}\n");
+    let mut bench = bench(&contract);
+    bench.control("start", "", 0, true);
+    bench.claim("a", run(true));
+    bench.pass(5 * S);
+    assert_eq!(bench.switched(), []);
+    bench.tank(Some(50.0), None);
+    assert_eq!(bench.switched(), [(5_000, true)]);
+    bench.control("start", "", 0, true);
+    for _ in 0..8 {
+        bench.claim("a", run(true));
+        bench.pass(5 * S);
+    }
+    let (at, _) = *bench.switched().last().unwrap();
+    assert_eq!((bench.switched().len(), at), (2, 35_000), "the grace is over: it has tripped");
+}
+
+#[test]
+fn a_latch_is_freed_by_a_person_only() {
+    let contract = format!(
+        "{PLAIN}interlock = {{ when = \"tank.level > 10\", max_age = \"never\", latch = true, clear_after = \"1s\" }}\n"
+    )
+    .replace("10s", "never");
+    let mut bench = bench(&contract);
+    bench.tank(Some(50.0), None);
+    bench.claim("a", run(true));
+    bench.tank(Some(5.0), None);
+    bench.control("reset", "", 0, false);
+    bench.tank(Some(50.0), None);
+    bench.pass(10 * S);
+    assert_eq!(bench.switched(), [(0, true), (0, false)]);
+    bench.control("reset", "", 0, false);
+    assert_eq!(bench.switched().last(), Some(&(10_000, true)));
+}
+
+#[test]
+fn a_ramp_takes_steps_and_arrives() {
+    let mut bench = bench(
+        "expiry = \"never\"\nfailsafe = { speed = 0 }\nslew = { speed = \"5/s\" }\nslew_every = \"1s\"\n\
+        deadband = { speed = 2 }\nrate = \"10/s\"\n",
+    );
+    bench.claim("a", speed(11.0));
+    bench.pass(10 * S);
+    assert_eq!(bench.wrote("speed").iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 1_000, 2_000]);
+    assert_eq!(bench.speeds(), [5.0, 10.0, 11.0], "the last step counts, however small");
+    bench.claim("a", speed(12.5));
+    bench.pass(10 * S);
+    assert_eq!(bench.speeds().len(), 3, "that is within the deadband");
+    // Many small changes are no way around it.
+    for step in 1..=20 {
+        bench.claim("a", speed(11.0 + 3.0 * f64::from(step)));
+        bench.pass(100 * MS);
+    }
+    let speeds = bench.wrote("speed");
+    for pair in speeds.windows(2) {
+        let change = pair[1].1.number().unwrap() - pair[0].1.number().unwrap();
+        #[allow(clippy::cast_precision_loss)]
+        let most = 5.0 * ((pair[1].0 - pair[0].0) as f64 / 1e3).max(1.0);
+        assert!(change.abs() <= most + 1e-9, "{pair:?}");
+    }
+}
+
+#[test]
+fn of_a_pair_one_is_off_and_confirmed_before_the_other_is_on() {
+    let contract = "expiry = \"never\"\nfailsafe = { run = false }\n";
+    let forward = format!("{contract}never_with = [\"reverse\"]\ndead_time = \"2s\"\n");
+    let reverse = format!("{contract}dead_time = \"2s\"\n");
+    let mut bench = bench_with(&[("forward", &forward), ("reverse", &reverse)]);
+    bench.rule("a", 8, &[]);
+    bench.claim_of("forward", "a", run(true));
+    bench.claim_of("reverse", "a", run(true));
+    bench.pass(5 * S);
+    bench.claim_of("forward", "a", run(false));
+    bench.pass(10 * S);
+    let told: Vec<(i64, &str, bool)> = bench
+        .written
+        .iter()
+        .map(|(now, output, values, _)| ((now - 1_000 * S) / S, output.as_str(), values["run"] == Value::Bool(true)))
+        .collect();
+    // Nobody knows at first; the other one is told to be off, and is given its time.
+    assert_eq!(
+        told,
+        [
+            (0, "forward", false),
+            (0, "reverse", false),
+            (2, "forward", true),
+            (5, "forward", false),
+            (7, "reverse", true)
+        ]
+    );
+}
+
+#[test]
+fn a_write_that_nobody_answered_is_repeated_so_often_and_no_more() {
+    let mut bench = bench("expiry = \"never\"\nfailsafe = { run = false }\nretries = 2\n");
+    bench.device = Device::Silent;
+    bench.claim("a", run(true));
+    bench.pass(60 * S);
+    assert_eq!(bench.switched(), [(0, true), (1_000, true), (2_000, true)]);
+    bench.device = Device::Obeys;
+    bench.claim("a", run(true));
+    bench.pass(60 * S);
+    assert_eq!(bench.switched().len(), 4, "who asks again is answered again");
+}
+
+#[test]
+fn what_a_device_refuses_is_not_repeated() {
+    let mut bench = bench("expiry = \"never\"\nfailsafe = { speed = 0 }\n");
+    bench.device = Device::Refuses;
+    for _ in 0..3 {
+        bench.claim("a", speed(5.0));
+        bench.pass(10 * S);
+    }
+    bench.claim("a", speed(6.0));
+    assert_eq!(bench.speeds(), [5.0, 6.0]);
+}
+
+#[test]
+fn what_a_device_does_not_show_is_written_again_and_then_said() {
+    let mut bench = bench(
+        "expiry = \"never\"\nfailsafe = { speed = 0 }\n\
+        read_back = { within = \"2s\", settle = \"500ms\", retries = 2, on_mismatch = \"failsafe\" }\n",
+    );
+    bench.claim("a", speed(5.0));
+    bench.pass(10 * S);
+    assert_eq!(bench.speeds(), [5.0]);
+    bench.device = Device::Deaf;
+    bench.claim("a", speed(6.0));
+    bench.pass(60 * S);
+    let speeds = bench.speeds();
+    assert_eq!(speeds[..4], [5.0, 6.0, 6.0, 6.0]);
+    assert_eq!(speeds[4], 0.0, "it goes to its failsafe values");
+    let said = bench.decisions.iter().filter(|decision| {
+        matches!(decision.verdict, Verdict::Answered { outcome: Outcome::Mismatch, .. })
+    });
+    assert!(said.count() >= 3);
+}
+
+#[test]
+fn nothing_waits_for_a_line_that_is_down() {
+    let mut bench = bench(PLAIN);
+    bench.claim("a", run(true));
+    bench.line(false);
+    bench.claim("a", run(false));
+    bench.claim("a", run(true));
+    bench.pass(60 * S);
+    assert_eq!(bench.switched(), [(0, true)]);
+    bench.line(true);
+    // All claims have ended: what is left is failsafe.
+    assert_eq!(bench.switched(), [(0, true), (60_000, false)]);
+}
+
+#[test]
+fn an_override_counts_until_its_lease_ends() {
+    let mut bench = bench(&format!("{PLAIN}range = {{ speed = [0, 100] }}\nmax_lease = \"1h\"\n").replace("10s", "never"));
+    bench.claim("a", speed(40.0));
+    bench.control("override", "{\"speed\": 150}", 5_000, false);
+    bench.claim("b", speed(60.0));
+    bench.pass(10 * S);
+    assert_eq!(bench.speeds(), [40.0, 100.0, 60.0]);
+    bench.control("override", "{\"speed\": 1}", 100 * 3_600_000, false);
+    bench.control("start", "", 0, true);
+    bench.pass(60 * S);
+    assert_eq!(bench.speeds().last(), Some(&1.0), "a start does not end it");
+    bench.pass(3_600 * S);
+    assert_eq!(bench.speeds().last(), Some(&1.0), "it ended, and nobody has claimed anything since the start");
+    bench.control("override", "{\"speed\": 2}", 60_000, false);
+    bench.control("start", "", 0, false);
+    bench.pass(S);
+    assert_ne!(bench.contracts.outputs["pump"].instances[""].overridden(), bench.decisions[0].overridden.clone().or(Some(
+        Overridden { who: "".into(), reason: "".into(), since_ns: 0, until_ns: 0, values: Values::new() }
+    )));
+    assert!(bench.contracts.outputs["pump"].instances[""].overridden().is_none(), "nobody knows how long it was");
+}
+
+/// What may happen to an output.
+#[derive(Debug, Clone)]
+enum Happens {
+    Claim(bool, Option<bool>, Option<f64>),
+    Tank(f64, Option<bool>),
+    Pass(i64),
+    Override(f64),
+    Release,
+    Line(bool),
+    Start(bool),
+    Device(Device),
+    Gone(bool),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let rule = any::<bool>();
+    prop_oneof![
+        6 => (rule, prop::option::of(any::<bool>()), prop::option::of(-50_f64..200.0))
+            .prop_map(|(rule, run, speed)| Happens::Claim(rule, run, speed)),
+        4 => (0_f64..30.0, prop::option::weighted(0.9, prop::bool::weighted(0.2)))
+            .prop_map(|(level, guard)| Happens::Tank(level, guard)),
+        6 => (1_i64..20_000).prop_map(|ms| Happens::Pass(ms * MS)),
+        1 => (0_f64..150.0).prop_map(Happens::Override),
+        1 => Just(Happens::Release),
+        1 => any::<bool>().prop_map(Happens::Line),
+        1 => any::<bool>().prop_map(Happens::Start),
+        1 => prop_oneof![Just(Device::Obeys), Just(Device::Refuses), Just(Device::Silent)].prop_map(Happens::Device),
+        1 => any::<bool>().prop_map(Happens::Gone),
+    ]
+}
+
+const FULL: &str = "expiry = \"30s\"\nfailsafe = { run = false, speed = 0 }\nmax_input_age = \"20s\"\n\
+    interlock = { when = \"tank.level > 10 AND NOT tank.guard\", max_age = \"8s\" }\n\
+    min_on = \"6s\"\nmin_off = \"12s\"\nrange = { speed = [0, 100] }\nslew = { speed = \"5/s\" }\n\
+    deadband = { speed = 0.5 }\nretries = 2\n";
+
+fn happen(bench: &mut Bench, happens: &Happens) {
+    match happens {
+        Happens::Claim(rule, run, speed) => bench.claim(if *rule { "a" } else { "b" }, row(*run, *speed)),
+        Happens::Tank(level, guard) => bench.tank(Some(*level), *guard),
+        Happens::Pass(ns) => bench.pass(*ns),
+        Happens::Override(speed) => bench.control("override", &format!("{{\"speed\": {speed}}}"), 20_000, false),
+        Happens::Release => bench.control("release", "", 0, false),
+        Happens::Line(is_up) => bench.line(*is_up),
+        Happens::Start(known) => bench.control("start", "", 0, *known),
+        Happens::Device(device) => bench.device = *device,
+        Happens::Gone(rule) => {
+            let name = if *rule { "a" } else { "b" };
+            bench.contracts.rule_is_gone(&name.into(), "was removed");
+            bench.rule(name, if *rule { 8 } else { 4 }, &["tank"]);
+            bench.pass(0);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens, what goes out keeps the promises. The checks know the contract and what went out,
+    /// and nothing of how it is made.
+    #[test]
+    fn what_is_written_keeps_what_is_promised(steps in prop::collection::vec(happens(), 1..80)) {
+        let mut bench = bench(FULL);
+        let (mut free_until, mut seen) = (i64::MIN, 0);
+        let (mut turned, mut last_speed): (Option<(i64, bool)>, Option<(i64, f64)>) = (None, None);
+        for step in &steps {
+            let before = bench.now;
+            happen(&mut bench, step);
+            if let Happens::Tank(level, guard) = step {
+                free_until = if *level > 10.0 && *guard == Some(false) { bench.now + 8 * S } else { i64::MIN };
+            }
+            for (now, _, values, by) in &bench.written[seen..] {
+                let is_trip = matches!(by, Origin::Interlock { .. });
+                if let Some(run) = values.get("run") {
+                    let on = *run == Value::Bool(true);
+                    prop_assert!(!on || *now < free_until, "on while it is not free: {now} {free_until}");
+                    if let Some((at, was)) = turned.filter(|(_, was)| *was != on) {
+                        let least = if was { 6 } else { 12 };
+                        prop_assert!(is_trip || now - at >= least * S, "turned to {on} after {} ms", (now - at) / MS);
+                    }
+                    turned = match (bench.device, turned) {
+                        // It may or may not have been turned: then nothing is known of the time.
+                        (Device::Obeys, None) => Some((0, on)),
+                        (Device::Obeys, Some((_, was))) if was != on => Some((*now, on)),
+                        (Device::Obeys, same) => same,
+                        (_, Some((_, was))) if was != on => None,
+                        (_, same) => same,
+                    };
+                }
+                if let Some(speed) = values.get("speed").and_then(Value::number) {
+                    prop_assert!((0.0..=100.0).contains(&speed));
+                    if let Some((at, was)) = last_speed.filter(|_| !is_trip) {
+                        #[allow(clippy::cast_precision_loss)]
+                        let most = 5.0 * ((now - at) as f64 / 1e9).max(0.5);
+                        prop_assert!((speed - was).abs() <= most + 1e-9, "from {was} to {speed} in {} ms", (now - at) / MS);
+                    }
+                    // A write that did not go through leaves the device where it was.
+                    last_speed = (bench.device == Device::Obeys).then_some((*now, speed));
+                }
+            }
+            prop_assert!(bench.written[seen..].len() < 400, "{before}");
+            seen = bench.written.len();
+            if let Happens::Start(_) = step {
+                free_until = i64::MIN;
+            }
+        }
+    }
+
+    /// One entry of many rows, and many of one row, which come at the same time, lead to the same.
+    #[test]
+    fn it_does_not_matter_where_batches_were_cut(
+        rows in prop::collection::vec((any::<bool>(), any::<bool>(), 0_f64..30.0, prop::option::of(any::<bool>()), prop::option::of(0_f64..120.0)), 1..30),
+        cuts in prop::collection::vec(any::<bool>(), 30),
+    ) {
+        let made = |cuts: &[bool]| {
+            let mut bench = bench(FULL);
+            bench.tank(Some(20.0), Some(false));
+            bench.device = Device::Obeys;
+            let mut decisions = Vec::new();
+            let mut orders = Vec::new();
+            for ((is_tank, rule, level, run, speed), cut) in rows.iter().zip(cuts) {
+                bench.seq += 1;
+                let seqs = Seqs::One { seq: bench.seq };
+                if *is_tank {
+                    let batch = tank(bench.now, Some(*level), Some(run.unwrap_or(false)));
+                    bench.contracts.rows(&"tank".into(), &Rows { batch, seqs });
+                } else {
+                    let rule = if *rule { "a" } else { "b" };
+                    let batch = row(*run, *speed);
+                    bench.contracts.claims(&"pump".into(), &rule.into(), Rows { batch, seqs }, vec![0]);
+                }
+                if *cut {
+                    let made = bench.contracts.settle(bench.at());
+                    decisions.extend(made.decisions);
+                    orders.extend(made.orders);
+                }
+            }
+            let made = bench.contracts.settle(bench.at());
+            decisions.extend(made.decisions);
+            orders.extend(made.orders);
+            (orders, decisions)
+        };
+        let whole = made(&[false; 30]);
+        let cut = made(&cuts);
+        prop_assert_eq!(whole.0, cut.0);
+        prop_assert_eq!(whole.1, cut.1);
+    }
+}
