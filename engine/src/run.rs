@@ -134,7 +134,8 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let mut book =
         RuleBook::new(catalog, config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
     book = book.governed_by(&contracts);
-    let workers = start_workers(&config.rules, &router, &wakes, &status, &draining, contracts, &mut supervisor)?;
+    let workers =
+        start_workers(&config.rules, &router, &wakes, &status, &draining, contracts, &mut supervisor)?;
     let kept = Kept::from_config(config);
     let columns = inputs(config, &schemas);
     let journal = Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers).await?;

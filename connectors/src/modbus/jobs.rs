@@ -191,7 +191,11 @@ impl Master {
                     }
                 }
                 Err(fault) => {
-                    return Err(Undone { error: unread(&fault, &read, points), fault: Some(fault), is_begun });
+                    return Err(Undone {
+                        error: unread(&fault, &read, points),
+                        fault: Some(fault),
+                        is_begun,
+                    });
                 }
             }
             is_begun = true;

@@ -326,9 +326,9 @@ impl<'de> Deserialize<'de> for Term {
         if text == "never" {
             return Ok(Self(None));
         }
-        Span::from_str(&text).map(|span| Self(Some(span.0))).map_err(|error| {
-            de::Error::custom(format!("{error}, or \"never\""))
-        })
+        Span::from_str(&text)
+            .map(|span| Self(Some(span.0)))
+            .map_err(|error| de::Error::custom(format!("{error}, or \"never\"")))
     }
 }
 
@@ -473,8 +473,12 @@ impl<T: JsonSchema> JsonSchema for OneOrMore<T> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = generator.subschema_for::<T>();
-        json_schema!({ "anyOf": [{ "type": "array", "items": one }, one] })
+        // What is said of tables counts for tables only, and of lists for lists, so that neither is a choice.
+        let mut one = T::json_schema(generator);
+        let items = generator.subschema_for::<T>();
+        one.insert("type".into(), serde_json::json!(["object", "array"]));
+        one.insert("items".into(), items.into());
+        one
     }
 }
 
@@ -679,7 +683,11 @@ impl Checking<'_> {
 
     fn number(&mut self, clause: &str, column: &str) {
         if let Some(kind @ (FieldType::Bool | FieldType::Utf8)) = self.kind(&[clause, column], column) {
-            self.error(&[clause, column], format!("`{column}` is {kind}, and `{clause}` is for numbers"), None);
+            self.error(
+                &[clause, column],
+                format!("`{column}` is {kind}, and `{clause}` is for numbers"),
+                None,
+            );
         }
     }
 
@@ -696,13 +704,17 @@ impl Checking<'_> {
             let fits = kind.map_or(Some(value.clone()), |kind| value.of_type(kind));
             let column: Arc<str> = column.as_str().into();
             match (fits, kind) {
-                (None, Some(kind)) => self.error(&at, format!("`{column}` takes {kind}, and {value} is none"), None),
+                (None, Some(kind)) => {
+                    self.error(&at, format!("`{column}` takes {kind}, and {value} is none"), None)
+                }
                 (None, None) => {}
                 (Some(value), _) => {
                     if let (Some((least, greatest)), Some(number)) = (range.get(&column), value.number())
                         && !(*least..=*greatest).contains(&number)
                     {
-                        let what = format!("{number} is not in the `range` of `{column}`, from {least} to {greatest}");
+                        let what = format!(
+                            "{number} is not in the `range` of `{column}`, from {least} to {greatest}"
+                        );
                         self.error(&at, what, None);
                     }
                     typed.insert(column, value);
@@ -738,10 +750,9 @@ impl ContractTable {
             Rest::Release => OnStop::Release,
         });
         if failsafe.values().is_none() {
-            for (key, is_set) in [
-                ("on_stop", on_stop == OnStop::Failsafe),
-                ("startup", self.startup == Startup::Failsafe),
-            ] {
+            for (key, is_set) in
+                [("on_stop", on_stop == OnStop::Failsafe), ("startup", self.startup == Startup::Failsafe)]
+            {
                 if is_set {
                     checking.error(&[key], format!("`{key}` needs values in `failsafe`"), None);
                 }
@@ -809,10 +820,12 @@ impl ContractTable {
         if let (Some(refresh), Some(expiry)) = (self.refresh, self.expiry.0)
             && refresh.0 > expiry
         {
-            let what = format!("`refresh` ({refresh}) is longer than `expiry` ({}): it never happens", Span(expiry));
+            let what =
+                format!("`refresh` ({refresh}) is longer than `expiry` ({}): it never happens", Span(expiry));
             checking.warning(&["refresh"], what, None);
         }
-        let switches = |columns: &Vec<(String, FieldType)>| columns.iter().any(|(_, kind)| *kind == FieldType::Bool);
+        let switches =
+            |columns: &Vec<(String, FieldType)>| columns.iter().any(|(_, kind)| *kind == FieldType::Bool);
         if checking.facts.columns.as_ref().is_some_and(|columns| !switches(columns)) {
             for (key, span) in [("min_on", self.min_on), ("min_off", self.min_off)] {
                 if !span.0.is_zero() {
@@ -839,7 +852,8 @@ impl ContractTable {
             ("refresh", self.refresh.is_some()),
         ] {
             if is_set {
-                let what = format!("`{key}` is for levels, and this output takes pulses (`kind = \"event\"`)");
+                let what =
+                    format!("`{key}` is for levels, and this output takes pulses (`kind = \"event\"`)");
                 checking.error(&[key], what, "take it out".to_owned());
             }
         }
@@ -928,7 +942,11 @@ impl ReadBackTable {
                 }
                 _ => {
                     let help = "write the stream and its column: `from = { speed = \"drive.actual_speed\" }`";
-                    checking.error(&["read_back", "from", &column], format!("\"{shows}\" names no column"), help.to_owned());
+                    checking.error(
+                        &["read_back", "from", &column],
+                        format!("\"{shows}\" names no column"),
+                        help.to_owned(),
+                    );
                 }
             }
         }

@@ -299,6 +299,7 @@ fn every_example_of_the_documents_is_right() {
         ("docs/modbus.md", 1),
         ("docs/can.md", 4),
         ("docs/serial.md", 8),
+        ("docs/outputs.md", 1),
         ("docs/sql.md", 1),
         ("README.md", 1),
     ] {
@@ -324,7 +325,7 @@ fn every_example_of_the_documents_is_right() {
 fn the_reference_names_every_key() {
     // A protocol may have a page of its own.
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let pages = ["configuration.md", "modbus.md", "can.md", "serial.md"]
+    let pages = ["configuration.md", "modbus.md", "can.md", "serial.md", "outputs.md"]
         .map(|page| std::fs::read_to_string(docs.join(page)).unwrap());
     let reference = pages.concat();
     let mut keys = Vec::new();

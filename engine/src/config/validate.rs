@@ -508,8 +508,14 @@ impl Validator<'_, '_> {
             match Condition::compile(&interlock.when, &known.columns) {
                 Ok(condition) => {
                     for (stream, _) in condition.streams().filter(|(stream, _)| known.is_forgotten(stream)) {
-                        let what = format!("`{stream}` is not journaled: nobody could tell afterwards why the output stopped");
-                        self.report.error(&span, what, format!("take `journal = false` out of [streams.{stream}]"));
+                        let what = format!(
+                            "`{stream}` is not journaled: nobody could tell afterwards why the output stopped"
+                        );
+                        self.report.error(
+                            &span,
+                            what,
+                            format!("take `journal = false` out of [streams.{stream}]"),
+                        );
                     }
                 }
                 Err(ConditionError::Waiting(_)) => {}
@@ -596,7 +602,8 @@ impl Validator<'_, '_> {
                 };
                 let (contract, problems) = terms.check(&facts);
                 for contract::Problem { at, what, help, is_warning } in problems {
-                    let keys: Vec<&str> = ["contract"].into_iter().chain(at.iter().map(String::as_str)).collect();
+                    let keys: Vec<&str> =
+                        ["contract"].into_iter().chain(at.iter().map(String::as_str)).collect();
                     let span = table.key_span_of(&keys);
                     if is_warning {
                         self.report.warning(&span, what, help);

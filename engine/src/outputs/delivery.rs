@@ -13,8 +13,8 @@ use super::queue::OutputQueue;
 use super::waiting::{Handed, Next, Reading, Waiting};
 use crate::config::Values;
 use crate::decision::Outcome;
-use crate::tap::Passed;
 use crate::system::writes::WriteReport;
+use crate::tap::Passed;
 use crate::time::SequenceTime;
 
 /// Delivers what waits for one output.
@@ -67,9 +67,10 @@ impl OutputTask {
     async fn read(&mut self, Reading { instance, write, columns }: Reading) {
         let (outcome, reason, values) = match self.sink.read(&columns).await {
             Ok(rows) => {
-                let read = rows.schema_ref().fields().iter().zip(rows.columns()).filter_map(|(field, column)| {
-                    Some((Arc::from(field.name().as_str()), value(column, 0).ok()??))
-                });
+                let read =
+                    rows.schema_ref().fields().iter().zip(rows.columns()).filter_map(|(field, column)| {
+                        Some((Arc::from(field.name().as_str()), value(column, 0).ok()??))
+                    });
                 (Outcome::Read, None, read.collect())
             }
             Err(error) => (outcome(&error), Some(error.to_string()), Values::new()),
@@ -89,7 +90,8 @@ impl OutputTask {
         let mut row = 0;
         for part in parts {
             if let Some(order) = &part.order {
-                let failure = delivery.failures.iter().find(|(failed, _)| *failed == row).map(|(_, error)| error);
+                let failure =
+                    delivery.failures.iter().find(|(failed, _)| *failed == row).map(|(_, error)| error);
                 self.tell(WriteReport {
                     output: Arc::clone(&self.queue.name),
                     instance: Arc::clone(&order.instance),

@@ -20,10 +20,10 @@ use tidegate_rules::When;
 use crate::config::{Config, Value};
 use crate::decision::{Origin, Outcome};
 use crate::status::Status;
-use crate::time::SequenceTime;
-use delivery::OutputTask;
 use crate::system::writes::{WriteReport, WriteReports};
+use crate::time::SequenceTime;
 use contract::{Order, What};
+use delivery::OutputTask;
 use queue::OutputQueue;
 use waiting::{Ordered, Reading, Waiting};
 
@@ -92,7 +92,11 @@ impl Outputs {
     }
 
     /// One row of values, in the types that the output takes.
-    fn batch<'a>(&self, output: &str, values: impl Iterator<Item = (&'a Arc<str>, &'a Value)>) -> RecordBatch {
+    fn batch<'a>(
+        &self,
+        output: &str,
+        values: impl Iterator<Item = (&'a Arc<str>, &'a Value)>,
+    ) -> RecordBatch {
         let kinds = self.kinds.get(output);
         let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = values
             .map(|(name, value)| {
@@ -136,7 +140,9 @@ impl From<Origin> for By {
             Origin::Interlock { name, because } => {
                 Self::Contract { because: format!("{name} is not fulfilled: {because}").into() }
             }
-            Origin::Pair { output } => Self::Contract { because: format!("{output} needs it to be off").into() },
+            Origin::Pair { output } => {
+                Self::Contract { because: format!("{output} needs it to be off").into() }
+            }
             Origin::Failsafe { because } => Self::Contract { because },
         }
     }

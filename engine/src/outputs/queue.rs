@@ -200,7 +200,9 @@ impl OutputQueue {
                 };
                 // What is to be written goes before what is to be known.
                 let next = state.pop(limit).map(Next::Write);
-                next.or_else(|| state.readings.pop_front().map(Next::Read)).map(Some).or(state.closed.then_some(None))
+                next.or_else(|| state.readings.pop_front().map(Next::Read))
+                    .map(Some)
+                    .or(state.closed.then_some(None))
             };
             self.report(superseded, Outcome::Superseded, NEWER);
             if let Some(next) = next {

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use tidegate_core::Diagnostic;
-use tidegate_rules::{Catalog, CompileError, Compiled, Flow, Mode, Options, Rank, Rule, Source, Target, compile};
+use tidegate_rules::{
+    Catalog, CompileError, Compiled, Flow, Mode, Options, Rank, Rule, Source, Target, compile,
+};
 use tokio::sync::oneshot;
 
 use crate::outputs::contract::Contracts;
@@ -522,7 +524,10 @@ impl RuleBook {
                 _ => None,
             })?;
             let file = &entry.file;
-            Some(format!("`{file}` writes the output `{output}` with the same rank ({}), and nobody says who wins", rank.get()))
+            Some(format!(
+                "`{file}` writes the output `{output}` with the same rank ({}), and nobody says who wins",
+                rank.get()
+            ))
         })
     }
 

@@ -81,7 +81,9 @@ impl Router {
             if let Routed { version, target: Target::Output(output), rows, ordinals } = routed {
                 let RuleVersion { name, hash, .. } = &*version;
                 let by = By::Rule { name: Arc::clone(name), version: Arc::clone(hash) };
-                self.outputs.write(&output, Waiting { by, rows, ordinals, at: now, is_replayed, order: None }).await;
+                self.outputs
+                    .write(&output, Waiting { by, rows, ordinals, at: now, is_replayed, order: None })
+                    .await;
             }
         }
     }

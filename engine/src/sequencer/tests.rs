@@ -76,7 +76,7 @@ impl Stage {
         let wakes = Wakes::new(1);
         let waker = wakes.waker(0);
         let sequencer = Sequencer {
-            numbers: Numbers::from(99),
+            numbers: Numbers::from(98),
             time: buffer.time(),
             workers,
             wakes,
@@ -90,6 +90,7 @@ impl Stage {
         tokio::spawn(sequencer.run(intake, change_queue, mpsc::channel(1).1));
         let mut stage =
             Self { time: buffer.time(), buffer, inlet, asked, entries, waker, _changes: changes, _dir: dir };
+        assert!(!stage.next().await.0, "it says that it has started");
         assert!(!stage.listened().await.1.goes_on, "nobody has listened yet");
         stage
     }

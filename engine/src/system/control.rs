@@ -192,27 +192,26 @@ impl Feed for ControlEvents {
 
 /// Events, each with what the wall clock showed, as rows of the stream.
 fn rows(events: &[(i64, ControlEvent)]) -> Option<RecordBatch> {
-        let texts = |of: &dyn Fn(&ControlEvent) -> Option<String>| -> ArrayRef {
-            Arc::new(events.iter().map(|(_, event)| of(event)).collect::<StringArray>())
-        };
-        let text = |text: &Option<Arc<str>>| text.as_ref().map(ToString::to_string);
-        let lease = |event: &ControlEvent| {
-            event.lease.map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
-        };
-        let ts = TimestampNanosecondArray::from_iter_values(events.iter().map(|(wall_ns, _)| *wall_ns));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(ts.with_timezone("UTC")),
-            texts(&|event| Some(event.event.word().to_owned())),
-            texts(&|event| text(&event.output)),
-            texts(&|event| event.output.as_ref().map(|_| event.instance.to_string())),
-            texts(&|event| json(&event.values)),
-            Arc::new(events.iter().map(|(_, event)| lease(event)).collect::<Int64Array>()),
-            texts(&|event| text(&event.reason)),
-            texts(&|event| text(&event.who)),
-            Arc::new(events.iter().map(|(_, event)| event.off_known).collect::<BooleanArray>()),
-        ];
-        // The columns are those of the schema, and equally long.
-        RecordBatch::try_new(Arc::clone(schema()), columns).ok()
+    let texts = |of: &dyn Fn(&ControlEvent) -> Option<String>| -> ArrayRef {
+        Arc::new(events.iter().map(|(_, event)| of(event)).collect::<StringArray>())
+    };
+    let text = |text: &Option<Arc<str>>| text.as_ref().map(ToString::to_string);
+    let lease =
+        |event: &ControlEvent| event.lease.map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+    let ts = TimestampNanosecondArray::from_iter_values(events.iter().map(|(wall_ns, _)| *wall_ns));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(ts.with_timezone("UTC")),
+        texts(&|event| Some(event.event.word().to_owned())),
+        texts(&|event| text(&event.output)),
+        texts(&|event| event.output.as_ref().map(|_| event.instance.to_string())),
+        texts(&|event| json(&event.values)),
+        Arc::new(events.iter().map(|(_, event)| lease(event)).collect::<Int64Array>()),
+        texts(&|event| text(&event.reason)),
+        texts(&|event| text(&event.who)),
+        Arc::new(events.iter().map(|(_, event)| event.off_known).collect::<BooleanArray>()),
+    ];
+    // The columns are those of the schema, and equally long.
+    RecordBatch::try_new(Arc::clone(schema()), columns).ok()
 }
 
 /// Values in a column; none: null.
@@ -280,7 +279,10 @@ mod tests {
         assert_eq!(cell("values", 1), r#"{"run":false,"speed":40.0}"#);
         assert_eq!(cell("lease", 1), 2_700_000);
         assert_eq!(cell("output", 0), serde_json::Value::Null);
-        assert_eq!(rows.column(0).as_primitive::<arrow::datatypes::TimestampNanosecondType>().value(4), 7_004);
+        assert_eq!(
+            rows.column(0).as_primitive::<arrow::datatypes::TimestampNanosecondType>().value(4),
+            7_004
+        );
         assert!(events.rows().is_none());
     }
 
@@ -291,10 +293,7 @@ mod tests {
             events.say(ControlEvent::stop()).unwrap();
         }
         let refused = events.say(ControlEvent::stop()).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "the box has not come to what it was told before: 64 events wait"
-        );
+        assert_eq!(refused.to_string(), "the box has not come to what it was told before: 64 events wait");
     }
 
     #[tokio::test]

@@ -564,8 +564,8 @@ fn each_statement_of_a_rule_may_begin_anew_within_an_entry_but_not_behind_it() {
     assert_eq!(
         problems(&dir),
         [
-            "block 6: its row 6001/0 was there before",
-            "block 8: its row 210/0 comes after row 309/0, which is of a later entry"
+            "block 7: its row 6001/0 was there before",
+            "block 9: its row 210/0 comes after row 309/0, which is of a later entry"
         ]
     );
 }

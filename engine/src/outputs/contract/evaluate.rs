@@ -4,11 +4,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::decision::{Clause, Origin, Step};
-use super::instance::{
-    At, Claim, Field, Instance, Known, Lock, TroubleKind, Verdict, deciding, is_on, ns,
-};
+use super::instance::{At, Claim, Field, Instance, Known, Lock, TroubleKind, Verdict, deciding, is_on, ns};
 use crate::config::{Contract, Startup, Tie, Value, Values};
+use crate::decision::{Clause, Origin, Step};
 
 /// Another output that may not be on together with this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +166,8 @@ impl Evaluating<'_> {
 
     /// What people and rules want, column by column, and what nobody wants any more.
     fn demands(&mut self, instance: &Instance) -> Vec<Candidate> {
-        let mut columns: BTreeSet<&Arc<str>> = instance.claims.values().flat_map(|claim| claim.values.keys()).collect();
+        let mut columns: BTreeSet<&Arc<str>> =
+            instance.claims.values().flat_map(|claim| claim.values.keys()).collect();
         columns.extend(instance.overridden.iter().flat_map(|overridden| overridden.values.keys()));
         let rest = self.rest(instance);
         columns.extend(rest.iter().flat_map(|(values, _)| values.keys()));
@@ -177,8 +176,10 @@ impl Evaluating<'_> {
         columns.extend(failsafe.into_iter().flat_map(|values| values.keys()).filter(left));
         let mut candidates = Vec::new();
         for column in columns {
-            let (value, origin, is_rest) = if let Some((value, overridden)) =
-                instance.overridden.as_ref().and_then(|overridden| Some((overridden.values.get(column)?, overridden)))
+            let (value, origin, is_rest) = if let Some((value, overridden)) = instance
+                .overridden
+                .as_ref()
+                .and_then(|overridden| Some((overridden.values.get(column)?, overridden)))
             {
                 let (who, reason) = (Arc::clone(&overridden.who), Arc::clone(&overridden.reason));
                 (value.clone(), Origin::Override { who, reason }, false)
@@ -248,7 +249,8 @@ impl Evaluating<'_> {
         if instance.gave_up {
             return None;
         }
-        let claims = instance.claims.iter().filter_map(|(rule, claim)| Some((rule, claim, claim.values.get(column)?)));
+        let claims =
+            instance.claims.iter().filter_map(|(rule, claim)| Some((rule, claim, claim.values.get(column)?)));
         let strongest = claims.clone().map(|(_, claim, _)| claim.rank).min()?;
         let of_rank = claims.filter(|(_, claim, _)| claim.rank == strongest);
         let won = of_rank.reduce(|best, next| if self.wins(&next, &best) { next } else { best });
@@ -298,7 +300,8 @@ impl Evaluating<'_> {
                 continue;
             }
             for (column, trip) in &terms.trip {
-                let origin = Origin::Interlock { name: Arc::clone(&terms.name), because: Arc::clone(because) };
+                let origin =
+                    Origin::Interlock { name: Arc::clone(&terms.name), because: Arc::clone(because) };
                 let known = candidates.iter_mut().find(|candidate| candidate.column == *column);
                 match known {
                     // The first one that has tripped counts.
@@ -306,7 +309,8 @@ impl Evaluating<'_> {
                     Some(candidate) => {
                         let because = format!("{} is not fulfilled: {because}", terms.name);
                         candidate.step(Clause::Interlock, Some(trip.clone()), because);
-                        (candidate.origin, candidate.is_trip, candidate.ramps) = (origin, true, terms.trip_ramp);
+                        (candidate.origin, candidate.is_trip, candidate.ramps) =
+                            (origin, true, terms.trip_ramp);
                     }
                     None => candidates.push(Candidate {
                         column: Arc::clone(column),
@@ -334,7 +338,9 @@ impl Evaluating<'_> {
             wanted.insert(Arc::clone(&candidate.column), candidate.value.clone());
         }
         // What is on, and is known to be, has passed here already.
-        let is_known = |column: &Arc<str>| instance.fields.get(column).is_some_and(|field| field.known != Known::Unknown);
+        let is_known = |column: &Arc<str>| {
+            instance.fields.get(column).is_some_and(|field| field.known != Known::Unknown)
+        };
         if !is_on(&wanted) || is_on(&before) && deciding(&before).into_iter().all(is_known) {
             return;
         }
@@ -493,7 +499,8 @@ impl Evaluating<'_> {
         let unheard = |lock: &Lock| lock.verdict.is_none() && lock.tripped.is_none();
         if !is_trip
             && now < grace_ends
-            && let Some((terms, _)) = self.contract.interlocks.iter().zip(&instance.locks).find(|(_, lock)| unheard(lock))
+            && let Some((terms, _)) =
+                self.contract.interlocks.iter().zip(&instance.locks).find(|(_, lock)| unheard(lock))
         {
             self.wake(grace_ends);
             let because = format!("the box has just started, and nothing is known yet of {}", terms.name);
@@ -501,7 +508,9 @@ impl Evaluating<'_> {
         }
         if let Some(trouble) = instance.trouble.as_ref().filter(|trouble| trouble.values == *values) {
             let retries = match (trouble.kind, &self.contract.read_back) {
-                (TroubleKind::Refused, _) => return Some((Clause::Retries, "the device has refused it".into())),
+                (TroubleKind::Refused, _) => {
+                    return Some((Clause::Retries, "the device has refused it".into()));
+                }
                 (TroubleKind::Mismatch, Some(read_back)) => read_back.retries,
                 _ => self.contract.retries,
             };
@@ -518,7 +527,10 @@ impl Evaluating<'_> {
             let free_at = written_at.saturating_add(ns(rate));
             if free_at > now {
                 self.wake(free_at);
-                return Some((Clause::Rate, format!("it is written every {} at most", tidegate_core::Span(rate))));
+                return Some((
+                    Clause::Rate,
+                    format!("it is written every {} at most", tidegate_core::Span(rate)),
+                ));
             }
         }
         None

@@ -7,17 +7,15 @@ use arrow::array::RecordBatch;
 use tidegate_core::schema::TS;
 use tidegate_core::{FieldType, Rows, Span};
 
-use crate::decision::{Clause, Decision, Input, Origin, Outcome, Step, Verdict as Said};
 use super::evaluate::{Evaluating, Evaluation, Partner, note_sent};
-use super::instance::{
-    At, Check, Claim, Flight, Instance, Override, TroubleKind, Verdict, ns,
-};
+use super::instance::{At, Check, Claim, Flight, Instance, Override, TroubleKind, Verdict, ns};
 use super::interlock::{Interlocked, Judged};
 use super::newest::{Newest, instance_name, key_of, value};
 use super::{Made, Order, What, Writer};
+use crate::config::{Contract, ContractKind, OnMismatch, OnStop, OutOfRange, Value, Values};
+use crate::decision::{Clause, Decision, Input, Origin, Outcome, Step, Verdict as Said};
 use crate::system::control::{ControlEvent, ControlKind};
 use crate::system::writes::WriteReport;
-use crate::config::{Contract, ContractKind, OnMismatch, OnStop, OutOfRange, Value, Values};
 
 /// Rows of inputs that are kept with a decision.
 const MOST_INPUTS: usize = 8;
@@ -75,13 +73,7 @@ impl Governed {
     }
 
     /// What interlocks make of `rows` of `stream`; of one row, where they are about instances.
-    pub(super) fn judge(
-        &mut self,
-        stream: &Arc<str>,
-        rows: &Rows,
-        newest: &Newest,
-        at: At,
-    ) -> Vec<Judged> {
+    pub(super) fn judge(&mut self, stream: &Arc<str>, rows: &Rows, newest: &Newest, at: At) -> Vec<Judged> {
         let concerned: Vec<Arc<str>> = match self.key_in(stream, &rows.batch) {
             None => self.instances.keys().cloned().collect(),
             Some(key) => {
@@ -90,7 +82,9 @@ impl Governed {
             }
         };
         let mut judged = Vec::new();
-        for (lock, (interlock, terms)) in self.interlocks.iter_mut().zip(&self.contract.interlocks).enumerate() {
+        for (lock, (interlock, terms)) in
+            self.interlocks.iter_mut().zip(&self.contract.interlocks).enumerate()
+        {
             if !interlock.looks_at(stream) {
                 continue;
             }
@@ -98,7 +92,16 @@ impl Governed {
             for name in &concerned {
                 let known = self.instances.get(name).and_then(|instance| instance.locks.get(lock));
                 let known = known.and_then(|lock| lock.verdict.clone());
-                judged.extend(interlock.judge(stream, rows, newest, name, known, lock, terms.max_age.map(ns), at));
+                judged.extend(interlock.judge(
+                    stream,
+                    rows,
+                    newest,
+                    name,
+                    known,
+                    lock,
+                    terms.max_age.map(ns),
+                    at,
+                ));
             }
         }
         judged.sort_by(|a, b| (a.seq, a.lock, &a.instance).cmp(&(b.seq, b.lock, &b.instance)));
@@ -153,7 +156,8 @@ impl Governed {
         if !self.instances.contains_key(&name) {
             if self.instances.len() >= self.contract.max_instances {
                 let most = self.contract.max_instances;
-                let reason = format!("there are {most} of them already (`max_instances`), and `{name}` is one more");
+                let reason =
+                    format!("there are {most} of them already (`max_instances`), and `{name}` is one more");
                 let inputs = inputs();
                 self.refuse(rule, origin, reason, inputs, at, made);
                 return None;
@@ -216,7 +220,11 @@ impl Governed {
             let found = match (&self.columns, found) {
                 (Some(known), Some(found)) => {
                     let kind = known.get(&name).ok_or_else(|| format!("the output has no `{name}`"))?;
-                    Some(found.of_type(*kind).ok_or_else(|| format!("`{name}` takes {kind}, and {found} is none"))?)
+                    Some(
+                        found
+                            .of_type(*kind)
+                            .ok_or_else(|| format!("`{name}` takes {kind}, and {found} is none"))?,
+                    )
                 }
                 (_, found) => found,
             };
@@ -277,10 +285,15 @@ impl Governed {
             self.refusals.pop_first();
         }
         self.refusals.insert((Arc::clone(rule), kind), (number, times));
-        let is_told = std::iter::successors(Some(1_u64), |next| next.checked_mul(REFUSED_AGAIN)).any(|next| next == times);
+        let is_told = std::iter::successors(Some(1_u64), |next| next.checked_mul(REFUSED_AGAIN))
+            .any(|next| next == times);
         if is_told {
             let verdict = Said::Refused { reason };
-            made.decisions.push(Decision { inputs, times, ..self.decision(number, &"".into(), verdict, by, at) });
+            made.decisions.push(Decision {
+                inputs,
+                times,
+                ..self.decision(number, &"".into(), verdict, by, at)
+            });
         }
     }
 
@@ -322,7 +335,8 @@ impl Governed {
         at: At,
         made: &mut Made,
     ) {
-        let values: Values = columns.into_iter().filter_map(|(column, value)| Some((column, value?))).collect();
+        let values: Values =
+            columns.into_iter().filter_map(|(column, value)| Some((column, value?))).collect();
         let inputs = self.inputs(writer, newest);
         let Some(instance) = self.instances.get_mut(name) else { return };
         let evaluating = Evaluating {
@@ -362,7 +376,17 @@ impl Governed {
     ) {
         let (output, instance) = (Arc::clone(&self.name), Arc::clone(instance));
         let gives_way = self.contract.kind == ContractKind::State;
-        made.orders.push(Order { output, instance, write, by, seq: at.seq, at: at.now, until, gives_way, what });
+        made.orders.push(Order {
+            output,
+            instance,
+            write,
+            by,
+            seq: at.seq,
+            at: at.now,
+            until,
+            gives_way,
+            what,
+        });
     }
 
     /// Looks at an instance: sends what has to be sent.
@@ -409,11 +433,8 @@ impl Governed {
         let before = instance.sent();
         let rule = if let Origin::Rule { rule, .. } = &by { Some(Arc::clone(rule)) } else { None };
         let until = rule.as_ref().and_then(|rule| instance.claims.get(rule)?.expires);
-        let flight = Flight {
-            values: values.clone(),
-            rule,
-            before: note_sent(instance, &values, &steps, at.now),
-        };
+        let flight =
+            Flight { values: values.clone(), rule, before: note_sent(instance, &values, &steps, at.now) };
         instance.fly(write, flight);
         instance.held = None;
         let what = What::Write { key: instance.key.clone(), values: values.clone() };
@@ -475,8 +496,12 @@ impl Governed {
         }
         if !read_back.from.is_empty() {
             let mut shown = Values::new();
-            let wanted: Values =
-                check.values.iter().filter(|(column, _)| read_back.from.contains_key(*column)).map(clone).collect();
+            let wanted: Values = check
+                .values
+                .iter()
+                .filter(|(column, _)| read_back.from.contains_key(*column))
+                .map(clone)
+                .collect();
             for (column, (stream, shows)) in &read_back.from {
                 if let Some(seen) = newest.get(stream, name).filter(|seen| seen.arrived >= check.since)
                     && let Some(value) = seen.value(shows)
@@ -540,7 +565,8 @@ impl Governed {
         let reason = if shown.is_empty() {
             "nothing shows what the device has".to_owned()
         } else {
-            let there: Vec<String> = shown.iter().map(|(column, value)| format!("{column} is {value}")).collect();
+            let there: Vec<String> =
+                shown.iter().map(|(column, value)| format!("{column} is {value}")).collect();
             format!("it was told {}, and {}", listed(&check.values), there.join(", "))
         };
         let by = Origin::Failsafe { because: "it was read back".into() };
@@ -578,7 +604,9 @@ impl Governed {
     fn read(&mut self, name: &Arc<str>, outcome: Outcome, values: &Values, at: At, made: &mut Made) {
         let contract = Arc::clone(&self.contract);
         let Some(read_back) = &contract.read_back else { return };
-        let Some(check) = self.instances.get_mut(name).and_then(|instance| instance.check.clone()) else { return };
+        let Some(check) = self.instances.get_mut(name).and_then(|instance| instance.check.clone()) else {
+            return;
+        };
         if outcome == Outcome::Read && are_alike(&check.values, values, &read_back.tolerance) {
             self.confirmed(name, &check, at);
             return;

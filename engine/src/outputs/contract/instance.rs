@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decision::{Claimed, Origin, Outcome, Overridden};
 use crate::config::{Contract, ContractKind, Value, Values};
+use crate::decision::{Claimed, Origin, Outcome, Overridden};
 
 /// Writes without an outcome that are remembered: more than a line has under way.
 const MOST_FLIGHTS: usize = 256;
@@ -223,8 +223,12 @@ impl Instance {
     /// Claims and the override that have come to their end are gone.
     pub(super) fn expire(&mut self, now: i64) {
         let is_over = |claim: &Claim| claim.expires.is_some_and(|expires| expires <= now);
-        let ended: Vec<Arc<str>> =
-            self.claims.iter().filter(|(_, claim)| is_over(claim)).map(|(rule, _)| Arc::clone(rule)).collect();
+        let ended: Vec<Arc<str>> = self
+            .claims
+            .iter()
+            .filter(|(_, claim)| is_over(claim))
+            .map(|(rule, _)| Arc::clone(rule))
+            .collect();
         for rule in ended {
             self.claims.remove(&rule);
             self.note_idle(now, &format!("rule {rule} did not renew its claim"));
@@ -289,8 +293,10 @@ impl Instance {
         if contract.kind == ContractKind::Event {
             return Some(flight);
         }
-        let is_newest = |column: &Arc<str>| !self.flights.values().any(|newer| newer.values.contains_key(column));
-        let columns: BTreeSet<Arc<str>> = flight.values.keys().filter(|column| is_newest(column)).cloned().collect();
+        let is_newest =
+            |column: &Arc<str>| !self.flights.values().any(|newer| newer.values.contains_key(column));
+        let columns: BTreeSet<Arc<str>> =
+            flight.values.keys().filter(|column| is_newest(column)).cloned().collect();
         for column in &columns {
             let Some(field) = self.fields.get_mut(column) else { continue };
             match outcome {
@@ -309,7 +315,9 @@ impl Instance {
         match outcome {
             Outcome::Acknowledged => self.acknowledged(contract, write, &flight, now),
             Outcome::Refused => self.fail(contract, &flight.values, TroubleKind::Refused, now),
-            Outcome::Failed | Outcome::Unknown => self.fail(contract, &flight.values, TroubleKind::Failed, now),
+            Outcome::Failed | Outcome::Unknown => {
+                self.fail(contract, &flight.values, TroubleKind::Failed, now)
+            }
             Outcome::Superseded | Outcome::Read | Outcome::Mismatch => {}
         }
         Some(flight)
@@ -328,7 +336,9 @@ impl Instance {
                 values.entry(column).or_insert(value);
             }
         }
-        values.retain(|column, value| self.fields.get(column).is_some_and(|field| field.sent.as_ref() == Some(value)));
+        values.retain(|column, value| {
+            self.fields.get(column).is_some_and(|field| field.sent.as_ref() == Some(value))
+        });
         let (due, until) = (now.saturating_add(settle), now.saturating_add(within.max(settle)));
         self.check = Some(Check { write, values, since: now, due, until, asked: false });
     }
@@ -344,7 +354,9 @@ impl Instance {
     /// The columns in `values` are as they were told.
     pub(super) fn confirm(&mut self, values: &Values, now: i64) {
         for (column, value) in values {
-            if let Some(field) = self.fields.get_mut(column).filter(|field| field.sent.as_ref() == Some(value)) {
+            if let Some(field) =
+                self.fields.get_mut(column).filter(|field| field.sent.as_ref() == Some(value))
+            {
                 field.known = Known::Confirmed { since: now };
             }
         }
@@ -364,10 +376,11 @@ impl Instance {
             return None;
         }
         let decides = deciding(&sent);
-        let since = decides.into_iter().map(|column| match self.fields.get(column).map(|field| field.known) {
-            Some(Known::Confirmed { since }) => Some(since),
-            _ => None,
-        });
+        let since =
+            decides.into_iter().map(|column| match self.fields.get(column).map(|field| field.known) {
+                Some(Known::Confirmed { since }) => Some(since),
+                _ => None,
+            });
         since.collect::<Option<Vec<i64>>>()?.into_iter().max()
     }
 

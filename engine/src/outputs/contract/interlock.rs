@@ -101,11 +101,16 @@ impl Interlocked {
         at: At,
     ) -> Vec<Judged> {
         let Some(condition) = &self.condition else { return Vec::new() };
-        let Some(batch) = self.batch(condition, Some((stream, &rows.batch)), newest, instance, rows.len()) else {
+        let Some(batch) = self.batch(condition, Some((stream, &rows.batch)), newest, instance, rows.len())
+        else {
             return Vec::new();
         };
-        let others: Vec<&Seen> =
-            self.streams.iter().filter(|other| *other != stream).filter_map(|other| newest.get(other, instance)).collect();
+        let others: Vec<&Seen> = self
+            .streams
+            .iter()
+            .filter(|other| *other != stream)
+            .filter_map(|other| newest.get(other, instance))
+            .collect();
         let mut is_free = known.map(|known| known == Verdict::Free);
         let mut judged = Vec::new();
         let results = results(condition, &batch);
@@ -119,7 +124,8 @@ impl Interlocked {
             }
             let own = super::newest::age_by_ts(&rows.batch, row, at.wall_ns);
             let own = if self.by_arrival.contains(stream) { 0 } else { own };
-            let oldest = others.iter().map(|seen| seen.is_as_old_at(0)).chain([at.now.saturating_sub(own)]).min();
+            let oldest =
+                others.iter().map(|seen| seen.is_as_old_at(0)).chain([at.now.saturating_sub(own)]).min();
             let stale_at = max_age.zip(oldest).map(|(age, oldest)| oldest.saturating_add(age));
             let (seq, instance) = (rows.seqs.get(row), Arc::clone(instance));
             judged.push(Judged { seq, instance, lock, verdict, stale_at, turned });
@@ -136,7 +142,8 @@ impl Interlocked {
     ) -> Option<(Verdict, Option<i64>)> {
         let condition = self.condition.as_ref()?;
         let batch = self.batch(condition, None, newest, instance, 1)?;
-        let seen: Vec<&Seen> = self.streams.iter().filter_map(|stream| newest.get(stream, instance)).collect();
+        let seen: Vec<&Seen> =
+            self.streams.iter().filter_map(|stream| newest.get(stream, instance)).collect();
         let results = results(condition, &batch);
         let verdict = verdict(condition, &batch, 0, &results, seen.iter().copied());
         let oldest = seen.iter().map(|seen| seen.is_as_old_at(0)).min();
@@ -157,7 +164,9 @@ impl Interlocked {
         let mut columns: Vec<ArrayRef> = Vec::new();
         for (column, field) in condition.columns().iter().zip(condition.schema().fields()) {
             let found = match own {
-                Some((stream, rows)) if **stream == *column.stream => rows.column_by_name(&column.column).cloned(),
+                Some((stream, rows)) if **stream == *column.stream => {
+                    rows.column_by_name(&column.column).cloned()
+                }
                 _ => {
                     let seen = newest.get(&column.stream, instance)?;
                     let one = seen.row.column_by_name(&column.column);

@@ -159,10 +159,12 @@ impl Contracts {
                 partners.entry(Arc::clone(other)).or_default().insert(Arc::clone(output));
             }
         }
-        let mut watched: BTreeSet<Arc<str>> = [writes::NAME, control::NAME, connections::NAME].map(Arc::from).into();
+        let mut watched: BTreeSet<Arc<str>> =
+            [writes::NAME, control::NAME, connections::NAME].map(Arc::from).into();
         let mut outputs = BTreeMap::new();
         for Terms { output, contract, columns: takes, connection } in terms {
-            let new = |terms: &Interlock| Interlocked::new(&terms.when, columns.clone(), Arc::clone(&by_arrival));
+            let new =
+                |terms: &Interlock| Interlocked::new(&terms.when, columns.clone(), Arc::clone(&by_arrival));
             let interlocks: Vec<Interlocked> = contract.interlocks.iter().map(new).collect();
             watched.extend(interlocks.iter().flat_map(Interlocked::streams));
             let from = contract.read_back.iter().flat_map(|read_back| read_back.from.values());
@@ -171,7 +173,8 @@ impl Contracts {
             if contract.key.is_empty() {
                 instances.insert(Arc::from(""), Instance::new(Values::new(), interlocks.len()));
             }
-            let takes = takes.map(|takes| takes.into_iter().map(|(name, kind)| (name.into(), kind)).collect());
+            let takes =
+                takes.map(|takes| takes.into_iter().map(|(name, kind)| (name.into(), kind)).collect());
             let governed = Governed {
                 name: Arc::clone(&output),
                 contract: Arc::new(contract),
@@ -216,7 +219,8 @@ impl Contracts {
             })
         });
         let derived = catalog.derived.iter().map(|(name, schema)| (name.clone(), Some(Arc::clone(schema))));
-        let columns = catalog.inputs.iter().map(|(name, schema)| (name.clone(), schema.clone())).chain(derived);
+        let columns =
+            catalog.inputs.iter().map(|(name, schema)| (name.clone(), schema.clone())).chain(derived);
         let by_arrival = catalog.by_arrival.iter().map(|name| Arc::from(name.as_str())).collect();
         Self::new(terms.collect(), &columns.collect(), by_arrival)
     }
@@ -238,7 +242,10 @@ impl Contracts {
     pub fn watches(&self, stream: &str) -> bool {
         !self.outputs.is_empty()
             && (self.watched.contains(stream)
-                || self.writers.values().any(|writer| writer.inputs.values().any(|inputs| inputs.contains(stream))))
+                || self
+                    .writers
+                    .values()
+                    .any(|writer| writer.inputs.values().any(|inputs| inputs.contains(stream))))
     }
 
     /// Rule `rule` runs, and writes outputs.
@@ -251,7 +258,9 @@ impl Contracts {
         }
         for (output, governed) in &mut self.outputs {
             match writer.inputs.get(output) {
-                Some(inputs) => drop(governed.writers.insert(Arc::clone(rule), inputs.iter().cloned().collect())),
+                Some(inputs) => {
+                    drop(governed.writers.insert(Arc::clone(rule), inputs.iter().cloned().collect()))
+                }
                 None => drop(governed.writers.remove(rule)),
             }
         }
@@ -365,7 +374,9 @@ impl Contracts {
     fn on_rows(&mut self, stream: &Arc<str>, rows: &Rows, at: At, made: &mut Made) {
         match &**stream {
             writes::NAME => {
-                WriteReport::read(&rows.batch).into_iter().for_each(|report| self.on_report(report, at, made));
+                WriteReport::read(&rows.batch)
+                    .into_iter()
+                    .for_each(|report| self.on_report(report, at, made));
             }
             control::NAME => {
                 ControlEvent::read(&rows.batch).into_iter().for_each(|event| self.on_event(event, at, made));
@@ -384,8 +395,12 @@ impl Contracts {
         };
         let keyed: BTreeSet<Vec<Arc<str>>> =
             self.outputs.values().filter_map(|output| output.key_in(stream, &rows.batch)).collect();
-        let looks: Vec<Arc<str>> =
-            self.outputs.iter().filter(|(_, output)| output.looks_at(stream)).map(|(name, _)| Arc::clone(name)).collect();
+        let looks: Vec<Arc<str>> = self
+            .outputs
+            .iter()
+            .filter(|(_, output)| output.looks_at(stream))
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
         let Some(last) = rows.len().checked_sub(1) else { return };
         if keyed.is_empty() {
             // Together, since nothing else has come in between.
@@ -427,7 +442,8 @@ impl Contracts {
     /// Instances that wait for what `stream` shows are looked at.
     fn show(&mut self, outputs: &[Arc<str>], stream: &Arc<str>, at: At, made: &mut Made) {
         for output in outputs {
-            let waiting = self.outputs.get(output).map_or_else(Vec::new, |governed| governed.waiting_for(stream));
+            let waiting =
+                self.outputs.get(output).map_or_else(Vec::new, |governed| governed.waiting_for(stream));
             waiting.iter().for_each(|instance| self.look(output, instance, at, made));
         }
     }
@@ -486,7 +502,9 @@ impl Contracts {
         let connected = rows.column_by_name("connected").and_then(|column| column.as_boolean_opt());
         let is_up = connected.is_some_and(|connected| connected.is_valid(row) && connected.value(row));
         let mut turned = Vec::new();
-        for (output, governed) in self.outputs.iter_mut().filter(|(_, output)| *output.connection == *connection) {
+        for (output, governed) in
+            self.outputs.iter_mut().filter(|(_, output)| *output.connection == *connection)
+        {
             turned.extend(governed.line(is_up).into_iter().map(|instance| (Arc::clone(output), instance)));
         }
         for (output, instance) in turned {

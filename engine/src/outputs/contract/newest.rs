@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+};
 use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType};
 use tidegate_connectors::codec::Encoder;
 use tidegate_connectors::quality::{QUALITY, Quality};
 use tidegate_core::FieldType;
 use tidegate_core::schema::{TS, ts_type};
 
-use crate::decision::Input;
 use crate::config::{Value, Values};
+use crate::decision::Input;
 
 /// Longest row that is kept with a decision.
 const LONGEST_ROW: usize = 1024;
@@ -106,22 +108,30 @@ pub fn value(column: &ArrayRef, row: usize) -> Result<Option<Value>, String> {
         return Ok(None);
     }
     let number = |number: f64| {
-        if number.is_finite() { Ok(Some(Value::Float(number))) } else { Err(format!("is {number}, and no number")) }
+        if number.is_finite() {
+            Ok(Some(Value::Float(number)))
+        } else {
+            Err(format!("is {number}, and no number"))
+        }
     };
     match column.data_type() {
         DataType::Boolean => Ok(Some(Value::Bool(column.as_boolean().value(row)))),
         DataType::Float64 => number(column.as_primitive::<arrow::datatypes::Float64Type>().value(row)),
-        DataType::Float32 => number(f64::from(column.as_primitive::<arrow::datatypes::Float32Type>().value(row))),
+        DataType::Float32 => {
+            number(f64::from(column.as_primitive::<arrow::datatypes::Float32Type>().value(row)))
+        }
         DataType::Utf8 => Ok(Some(Value::Text(column.as_string::<i32>().value(row).into()))),
         DataType::Utf8View => Ok(Some(Value::Text(column.as_string_view().value(row).into()))),
         DataType::LargeUtf8 => Ok(Some(Value::Text(column.as_string::<i64>().value(row).into()))),
         kind if kind.is_integer() => {
-            let one = arrow::compute::cast(&column.slice(row, 1), &DataType::Int64).map_err(|error| error.to_string())?;
+            let one = arrow::compute::cast(&column.slice(row, 1), &DataType::Int64)
+                .map_err(|error| error.to_string())?;
             let one = one.as_primitive::<Int64Type>();
             if one.is_valid(0) { Ok(Some(Value::Int(one.value(0)))) } else { Err("is too large".to_owned()) }
         }
         DataType::Decimal128(..) => {
-            let one = arrow::compute::cast(&column.slice(row, 1), &DataType::Float64).map_err(|error| error.to_string())?;
+            let one = arrow::compute::cast(&column.slice(row, 1), &DataType::Float64)
+                .map_err(|error| error.to_string())?;
             number(one.as_primitive::<arrow::datatypes::Float64Type>().value(0))
         }
         other => Err(format!("is of type {other}, which no output can be told")),

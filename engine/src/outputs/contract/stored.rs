@@ -86,7 +86,8 @@ impl Contracts {
     }
 
     fn restore_output(&mut self, name: &str, batch: &RecordBatch) {
-        let text = batch.column(0).as_string_opt::<i32>().filter(|text| text.is_valid(0)).map(|text| text.value(0));
+        let text =
+            batch.column(0).as_string_opt::<i32>().filter(|text| text.is_valid(0)).map(|text| text.value(0));
         let stored: Stored = match text.map(serde_json::from_str) {
             Some(Ok(stored)) => stored,
             Some(Err(error)) => {

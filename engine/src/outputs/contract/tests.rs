@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use tidegate_core::Seqs;
 use tidegate_core::schema::ts_field;
 
-use crate::decision::{Clause, Outcome, Overridden, Verdict};
 use super::*;
 use crate::config::Value;
+use crate::decision::{Clause, Outcome, Verdict};
 
 const S: i64 = 1_000_000_000;
 const MS: i64 = 1_000_000;
@@ -72,10 +72,6 @@ fn bench(contract: &str) -> Bench {
     bench_with(&[("pump", contract)])
 }
 
-fn values<const N: usize>(values: [(&str, Value); N]) -> Values {
-    values.into_iter().map(|(column, value)| (Arc::from(column), value)).collect()
-}
-
 fn row(run: Option<bool>, speed: Option<f64>) -> RecordBatch {
     let run = Arc::new(BooleanArray::from(vec![run])) as ArrayRef;
     let speed = Arc::new(Float64Array::from(vec![speed])) as ArrayRef;
@@ -97,7 +93,8 @@ fn speed(speed: f64) -> RecordBatch {
 impl Bench {
     fn rule(&mut self, rule: &str, rank: u8, inputs: &[&str]) {
         let inputs: BTreeSet<Arc<str>> = inputs.iter().map(|stream| Arc::from(*stream)).collect();
-        let outputs = self.contracts.outputs.keys().map(|output| (Arc::clone(output), inputs.clone())).collect();
+        let outputs =
+            self.contracts.outputs.keys().map(|output| (Arc::clone(output), inputs.clone())).collect();
         self.contracts.rule_runs(&rule.into(), Writer { version: "v1".into(), rank, inputs: outputs });
     }
 
@@ -182,21 +179,20 @@ impl Bench {
         self.now = end;
     }
 
-    fn control(&mut self, event: &str, json: &str, lease_ms: i64, off_known: bool) {
+    fn control(&mut self, event: &str, json: &str, lease_ms: u64, off_known: bool) {
         self.seq += 1;
-        let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
-        let output = if event == "start" { None } else { Some("pump") };
-        let batch = only([
-            ("event", text(event)),
-            ("output", Arc::new(StringArray::from(vec![output]))),
-            ("instance", text("")),
-            ("values", text(json)),
-            ("lease", Arc::new(Int64Array::from(vec![lease_ms]))),
-            ("reason", text("bearing")),
-            ("who", text("ann")),
-            ("off_known", Arc::new(BooleanArray::from(vec![off_known]))),
-        ]);
-        self.contracts.rows(&control::NAME.into(), &Rows { batch, seqs: Seqs::One { seq: self.seq } });
+        let event = ControlEvent {
+            event: ControlKind::from_word(event).unwrap(),
+            output: (event != "start").then(|| "pump".into()),
+            instance: "".into(),
+            values: if json.is_empty() { Values::new() } else { serde_json::from_str(json).unwrap() },
+            lease: (lease_ms > 0).then(|| std::time::Duration::from_millis(lease_ms)),
+            reason: Some("bearing".into()),
+            who: Some("ann".into()),
+            off_known: Some(off_known),
+        };
+        let rows = Rows { batch: event.row(self.now).unwrap(), seqs: Seqs::One { seq: self.seq } };
+        self.contracts.rows(&control::NAME.into(), &rows);
         self.settle();
     }
 
@@ -212,7 +208,8 @@ impl Bench {
 
     /// What was written of one column: when, in milliseconds since the bench began, and what.
     fn wrote(&self, column: &str) -> Vec<(i64, Value)> {
-        let of = self.written.iter().filter_map(|(now, _, values, _)| Some((*now, values.get(column)?.clone())));
+        let of =
+            self.written.iter().filter_map(|(now, _, values, _)| Some((*now, values.get(column)?.clone())));
         of.map(|(now, value)| ((now - 1_000 * S) / MS, value)).collect()
     }
 
@@ -322,7 +319,8 @@ fn what_no_output_can_be_told_is_no_claim_and_the_one_before_stays() {
         ]
     );
     // The sixth is the same as the fifth but for its numbers, and is counted with it.
-    let counts: Vec<u64> = bench.contracts.outputs["pump"].refusals.values().map(|(_, times)| *times).collect();
+    let counts: Vec<u64> =
+        bench.contracts.outputs["pump"].refusals.values().map(|(_, times)| *times).collect();
     assert_eq!(counts.iter().sum::<u64>(), 5);
     bench.pass(20 * S);
     assert_eq!(bench.speeds(), [40.0, 0.0], "the old claim lives to its own end");
@@ -344,7 +342,12 @@ fn values_out_of_range_are_clamped_or_refused() {
 
 #[test]
 fn minimum_times_count_from_what_was_sent_and_come_to_their_end_by_themselves() {
-    let mut bench = bench(&format!("{PLAIN}expiry = \"never\"\nmin_on = \"60s\"\nmin_off = \"120s\"\n").replacen("expiry = \"10s\"\n", "", 1));
+    let mut bench =
+        bench(&format!("{PLAIN}expiry = \"never\"\nmin_on = \"60s\"\nmin_off = \"120s\"\n").replacen(
+            "expiry = \"10s\"\n",
+            "",
+            1,
+        ));
     bench.claim("a", run(true));
     bench.pass(10 * S);
     bench.claim("a", run(false));
@@ -360,7 +363,10 @@ fn minimum_times_count_from_what_was_sent_and_come_to_their_end_by_themselves() 
         bench.rule("a", 8, &["tank"]);
     }
     bench.pass(200 * S);
-    assert_eq!(bench.switched().iter().filter(|(_, on)| *on).map(|(at, _)| *at).collect::<Vec<_>>(), [0, 180_000]);
+    assert_eq!(
+        bench.switched().iter().filter(|(_, on)| *on).map(|(at, _)| *at).collect::<Vec<_>>(),
+        [0, 180_000]
+    );
     assert_eq!(bench.switched()[1], (60_000, false));
 }
 
@@ -372,7 +378,8 @@ fn a_start_leaves_minimum_times_and_takes_claims() {
     bench.claim("a", run(false));
     bench.pass(10 * S);
     let stored = bench.contracts.stored();
-    let mut again = bench_with(&[("pump", "expiry = \"never\"\nfailsafe = { run = false }\nmin_off = \"100s\"\n")]);
+    let mut again =
+        bench_with(&[("pump", "expiry = \"never\"\nfailsafe = { run = false }\nmin_off = \"100s\"\n")]);
     again.contracts.restore(stored);
     (again.now, again.seq) = (bench.now, 100);
     again.control("start", "", 0, false);
@@ -397,8 +404,11 @@ fn an_interlock_stands_above_everything() {
     bench.pass(2 * S);
     bench.tank(Some(8.2), Some(false));
     assert_eq!(bench.switched(), [(0, true), (2_000, false)]);
-    let decision = bench.decisions.iter().rev().find(|decision| matches!(decision.verdict, Verdict::Sent { .. }));
-    let Some(Decision { by: Origin::Interlock { because, .. }, .. }) = decision else { panic!("{decision:?}") };
+    let decision =
+        bench.decisions.iter().rev().find(|decision| matches!(decision.verdict, Verdict::Sent { .. }));
+    let Some(Decision { by: Origin::Interlock { because, .. }, .. }) = decision else {
+        panic!("{decision:?}")
+    };
     assert_eq!(&**because, "tank.level was 8.2, tank.guard was false");
     bench.tank(Some(50.0), Some(false));
     assert_eq!(bench.switched().last(), Some(&(2_000, true)));
@@ -491,7 +501,9 @@ fn of_a_pair_one_is_off_and_confirmed_before_the_other_is_on() {
     let told: Vec<(i64, &str, bool)> = bench
         .written
         .iter()
-        .map(|(now, output, values, _)| ((now - 1_000 * S) / S, output.as_str(), values["run"] == Value::Bool(true)))
+        .map(|(now, output, values, _)| {
+            ((now - 1_000 * S) / S, output.as_str(), values["run"] == Value::Bool(true))
+        })
         .collect();
     // Nobody knows at first; the other one is told to be off, and is given its time.
     assert_eq!(
@@ -546,9 +558,10 @@ fn what_a_device_does_not_show_is_written_again_and_then_said() {
     let speeds = bench.speeds();
     assert_eq!(speeds[..4], [5.0, 6.0, 6.0, 6.0]);
     assert_eq!(speeds[4], 0.0, "it goes to its failsafe values");
-    let said = bench.decisions.iter().filter(|decision| {
-        matches!(decision.verdict, Verdict::Answered { outcome: Outcome::Mismatch, .. })
-    });
+    let said = bench
+        .decisions
+        .iter()
+        .filter(|decision| matches!(decision.verdict, Verdict::Answered { outcome: Outcome::Mismatch, .. }));
     assert!(said.count() >= 3);
 }
 
@@ -568,7 +581,9 @@ fn nothing_waits_for_a_line_that_is_down() {
 
 #[test]
 fn an_override_counts_until_its_lease_ends() {
-    let mut bench = bench(&format!("{PLAIN}range = {{ speed = [0, 100] }}\nmax_lease = \"1h\"\n").replace("10s", "never"));
+    let mut bench = bench(
+        &format!("{PLAIN}range = {{ speed = [0, 100] }}\nmax_lease = \"1h\"\n").replace("10s", "never"),
+    );
     bench.claim("a", speed(40.0));
     bench.control("override", "{\"speed\": 150}", 5_000, false);
     bench.claim("b", speed(60.0));
@@ -579,14 +594,18 @@ fn an_override_counts_until_its_lease_ends() {
     bench.pass(60 * S);
     assert_eq!(bench.speeds().last(), Some(&1.0), "a start does not end it");
     bench.pass(3_600 * S);
-    assert_eq!(bench.speeds().last(), Some(&1.0), "it ended, and nobody has claimed anything since the start");
+    assert_eq!(
+        bench.speeds().last(),
+        Some(&1.0),
+        "it ended, and nobody has claimed anything since the start"
+    );
     bench.control("override", "{\"speed\": 2}", 60_000, false);
     bench.control("start", "", 0, false);
     bench.pass(S);
-    assert_ne!(bench.contracts.outputs["pump"].instances[""].overridden(), bench.decisions[0].overridden.clone().or(Some(
-        Overridden { who: "".into(), reason: "".into(), since_ns: 0, until_ns: 0, values: Values::new() }
-    )));
-    assert!(bench.contracts.outputs["pump"].instances[""].overridden().is_none(), "nobody knows how long it was");
+    assert!(
+        bench.contracts.outputs["pump"].instances[""].overridden().is_none(),
+        "nobody knows how long it was"
+    );
 }
 
 /// What may happen to an output.
@@ -630,7 +649,9 @@ fn happen(bench: &mut Bench, happens: &Happens) {
         Happens::Claim(rule, run, speed) => bench.claim(if *rule { "a" } else { "b" }, row(*run, *speed)),
         Happens::Tank(level, guard) => bench.tank(Some(*level), *guard),
         Happens::Pass(ns) => bench.pass(*ns),
-        Happens::Override(speed) => bench.control("override", &format!("{{\"speed\": {speed}}}"), 20_000, false),
+        Happens::Override(speed) => {
+            bench.control("override", &format!("{{\"speed\": {speed}}}"), 20_000, false)
+        }
         Happens::Release => bench.control("release", "", 0, false),
         Happens::Line(is_up) => bench.line(*is_up),
         Happens::Start(known) => bench.control("start", "", 0, *known),
