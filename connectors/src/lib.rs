@@ -137,7 +137,7 @@ pub trait Sink: Send {
     /// it is dropped before.
     ///
     /// # Errors
-    /// `Permanent` where nothing can be read ([`OutputConfig::can_read`]), and what the device refuses;
+    /// `Permanent` where nothing can be read ([`OutputConfig::is_readable`]), and what the device refuses;
     /// otherwise `Transient`: all of it can be asked for again.
     fn read<'a>(&'a mut self, _columns: &'a [String]) -> BoxFuture<'a, Result<RecordBatch, DeliveryError>> {
         ready(Err(DeliveryError::Permanent(CANNOT_READ.into()))).boxed()

@@ -94,7 +94,7 @@ impl OutputConfig {
 
     /// Whether [`crate::Sink::read`] says what the device has.
     #[must_use]
-    pub fn can_read(&self) -> bool {
+    pub fn is_readable(&self) -> bool {
         match self {
             Self::Modbus(_) => true,
             Self::Mqtt(_) | Self::Can(_) | Self::Serial(_) => false,
@@ -169,9 +169,9 @@ mod tests {
         let config = json!({ "connection": "c", "topic": "{line}/{press}/{line}/set", "payload": "{run}" });
         let topic = output(Kind::Mqtt, &config);
         assert_eq!(topic.instance_columns(), ["line", "press"]);
-        assert!(!topic.moves_machines() && !topic.can_read());
+        assert!(!topic.moves_machines() && !topic.is_readable());
         let pump = output(Kind::Modbus, &json!({ "connection": "c", "fields": { "run": { "coil": 5 } } }));
-        assert!(pump.moves_machines() && pump.can_read() && pump.instance_columns().is_empty());
+        assert!(pump.moves_machines() && pump.is_readable() && pump.instance_columns().is_empty());
     }
 
     #[test]

@@ -134,9 +134,12 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let mut book =
         RuleBook::new(catalog, config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());
     book = book.governed_by(&contracts);
+    let looked_at = contracts.touches().iter().map(ToString::to_string).collect::<Vec<_>>();
     let workers =
         start_workers(&config.rules, &router, &wakes, &status, &draining, contracts, &mut supervisor)?;
-    let kept = Kept::from_config(config);
+    let mut kept = Kept::from_config(config);
+    // What decisions about outputs depend on is kept, whatever their streams say.
+    kept.streams.extend(looked_at);
     let columns = inputs(config, &schemas);
     let journal = Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers).await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);

@@ -1,6 +1,6 @@
 //! From the file's tables to a [`Config`]: reads each table, then checks what one table alone cannot tell.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -81,23 +81,13 @@ pub(super) fn uplink_rules(text: &str, file: &str, rules: &[&str]) -> Vec<Diagno
 struct StreamsOfContracts {
     /// with their columns, as far as they are declared
     columns: BTreeMap<String, Option<SchemaRef>>,
-    /// those whose rows are not kept
-    forgotten: BTreeSet<String>,
 }
 
 impl StreamsOfContracts {
     /// `names`: also of those that have errors.
     fn new(streams: &BTreeMap<String, Stream>, names: &[String]) -> Self {
         let columns = names.iter().map(|name| (name.clone(), streams.get(name).and_then(Stream::schema)));
-        let is_forgotten = |(name, stream): (&String, &Stream)| match stream {
-            Stream::Input(input) if !input.is_journaled() => Some(name.clone()),
-            _ => None,
-        };
-        Self { columns: columns.collect(), forgotten: streams.iter().filter_map(is_forgotten).collect() }
-    }
-
-    fn is_forgotten(&self, stream: &str) -> bool {
-        self.forgotten.contains(stream)
+        Self { columns: columns.collect() }
     }
 
     fn names(&self) -> Vec<&str> {
@@ -506,19 +496,7 @@ impl Validator<'_, '_> {
         for interlock in &contract.interlocks {
             let span = table.span_of(&["contract", "interlock", "when"]);
             match Condition::compile(&interlock.when, &known.columns) {
-                Ok(condition) => {
-                    for (stream, _) in condition.streams().filter(|(stream, _)| known.is_forgotten(stream)) {
-                        let what = format!(
-                            "`{stream}` is not journaled: nobody could tell afterwards why the output stopped"
-                        );
-                        self.report.error(
-                            &span,
-                            what,
-                            format!("take `journal = false` out of [streams.{stream}]"),
-                        );
-                    }
-                }
-                Err(ConditionError::Waiting(_)) => {}
+                Ok(_) | Err(ConditionError::Waiting(_)) => {}
                 Err(ConditionError::Wrong { message, help, .. }) => self.report.error(&span, message, help),
             }
         }
@@ -566,8 +544,8 @@ impl Validator<'_, '_> {
                 "when the box is killed or loses power, nothing brings `{}` to its failsafe values",
                 table.name()
             );
-            let help = "give the device a watchdog of its own, and write `refresh` for it to hear the box; on \
-                MQTT, a `last_will`";
+            let help = "give the device a watchdog of its own, and write `refresh` for it to hear the box; or \
+                give the connection a last will, if it has such a thing";
             self.report.warning(&span, what, help.to_owned());
         }
     }
@@ -582,6 +560,8 @@ impl Validator<'_, '_> {
         let help = "write what it promises whatever rules say, in [outputs.NAME.contract] with `expiry` and \
             `failsafe`, or `contract = \"none\"`";
         match written {
+            // What is wrong with it was said.
+            None if table.contains("contract") => None,
             None if config.moves_machines() => {
                 let what = format!("{} moves a machine, and has no contract", table.title());
                 self.report.error(&table.span(), what, help.replace("NAME", table.name()));
@@ -598,7 +578,7 @@ impl Validator<'_, '_> {
                 let facts = Facts {
                     columns: config.columns(),
                     key: config.instance_columns(),
-                    can_read: config.can_read(),
+                    is_readable: config.is_readable(),
                 };
                 let (contract, problems) = terms.check(&facts);
                 for contract::Problem { at, what, help, is_warning } in problems {

@@ -725,7 +725,7 @@ fn are_alike(wanted: &Values, shown: &Values, tolerance: &BTreeMap<Arc<str>, f64
         let Some(shown) = shown.get(column) else { return false };
         match (value.number(), shown.number()) {
             (Some(value), Some(shown)) => {
-                // Registers have fewer digits than floats.
+                // What a device keeps has fewer digits than a float.
                 let tolerance = tolerance.get(column).copied().unwrap_or_else(|| value.abs() * 1e-6);
                 (value - shown).abs() <= tolerance
             }
