@@ -10,6 +10,7 @@
 //!   its columns.
 //! * [`options`]: the options that rules of every language have.
 //! * [`index`]: which of many rules a batch concerns.
+//! * [`Condition`]: what an interlock asks of the newest rows of streams.
 //! * [`sql`]: SQL text -> logical plan -> stages that run on Arrow batches.
 //! * `rhai`: a script whose functions are called for rows and timers.
 //! * [`wasm`]: plugins, in whatever language they were written.
@@ -40,12 +41,13 @@ pub use capability::{Indexed, Keeping, Lookups, Shared, Sharing, Silences};
 pub use catalog::{Catalog, CompiledPlugins, OutputColumns, Plugins};
 pub use evaluation::is_evaluating;
 pub use fence::Fence;
-pub use options::{DeliveryPolicy, Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull};
+pub use options::{DeliveryPolicy, Mode, Options, Priority, Rank, SHORTEST_TTL, WhenFull, WhenStateFull};
 pub use rule::{
     Emission, Emissions, Explanation, Flow, Listened, LogLevel, LogLine, Rule, RuleError, SealedState, Step,
     When,
 };
 pub use source::{Language, Source, sha256};
+pub use sql::{Condition, ConditionColumn, ConditionError, NoVerdict};
 pub use target::{Fit, Origin, Target, Unfit};
 
 use tidegate_core::Diagnostic;

@@ -44,6 +44,11 @@ fn a_limit_costs_the_row() {
             "a list, with all that is in it, would have more than 5000 elements",
         ),
         ("let x = \"a\"; x.pad(100000000, 'a');", "a text would be longer than 65536 bytes"),
+        (
+            "let x = \"a\"; x.pad(60000, 'a'); let y = x; x.replace(\"a\", y);",
+            "a text would be longer than 65536 bytes",
+        ),
+        ("let x = \"a\"; x.pad(60000, 'a'); x.replace('a', x);", "a text would be longer than 65536 bytes"),
         ("let x = blob(100000000, 1);", "a list, with all that is in it, would have more than 5000 elements"),
         ("for i in 0..5000 { write(\"pump\", #{ run: true }); }", "it has written 1000 rows for one row"),
         ("for i in 0..5000 { cancel(`${i}`); }", "it has set 1000 timers for one row"),
@@ -57,6 +62,89 @@ fn a_limit_costs_the_row() {
         assert_eq!((bad, stopped), (3, None), "{body}: {why}");
         assert!(why.contains(said), "{body}: {why}");
     }
+}
+
+/// How often `call` is done for one row.
+fn times(setup: &str, call: &str) -> u64 {
+    let script = on_tank(&format!(
+        "fn on_row(row, state) {{
+            if state.n != () {{ log(`${{state.n}}`); return; }}
+            state.n = 0;
+            {setup}
+            loop {{ state.n += 1; {call}; }}
+        }}"
+    ));
+    let mut rule = rule(&script);
+    let mut out = Emissions::default();
+    rule.on_batch("tank", &tank(0, &[("a", None, None), ("a", None, None)]), When::at(0), &mut out).unwrap();
+    let why = out.bad_row.unwrap_or_default();
+    assert!(why.contains("it has done 100000 operations for one row"), "{setup} {call}: {why}");
+    out.log[0].text.parse().unwrap()
+}
+
+#[test]
+fn what_goes_through_much_costs_as_much() {
+    let list = "let x = []; for i in 0..2000 { x.push(2000 - i); }";
+    let text = "let x = \"\"; x.pad(60000, 'a');";
+    let map = "let x = #{}; for i in 0..2000 { x[`key ${i}`] = i; }";
+    let blob = "let x = blob(5000, 1); let y = blob(10, 2);";
+    // A list of 2 000 was made for 20 000 operations and more; 60 000 bytes take as long as 4 000 elements.
+    for (setup, call, most) in [
+        (list, "x.sort()", 2),
+        (list, "sort(x)", 2),
+        (list, "x.index_of(5000)", 10),
+        (list, "5000 in x", 10),
+        (list, "x.contains(5000)", 10),
+        (list, "x.dedup()", 10),
+        (list, "x.reverse()", 40),
+        (list, "x.extract(1)", 20),
+        (list, "to_json(x)", 10),
+        (list, "x.to_string()", 10),
+        (list, "x == x", 40),
+        (list, "for y in x { break; }", 40),
+        (list, "`${x}`", 10),
+        (text, "x.replace(\"b\", \"c\")", 27),
+        (text, "x.to_upper()", 14),
+        (text, "x.split(\"b\")", 14),
+        (text, "x.index_of(\"b\")", 7),
+        (text, "x.contains(\"b\")", 7),
+        (text, "x.sub_string(1)", 14),
+        (text, "x.trim()", 27),
+        (text, "x == x", 27),
+        (text, "for y in x { break; }", 27),
+        (map, "x.to_json()", 10),
+        (map, "x.keys()", 20),
+        (map, "x.values()", 20),
+        (map, "x == x", 40),
+        (map, "write(\"uplink\", x)", 40),
+        (blob, "x.contains(5)", 80),
+    ] {
+        let times = times(setup, call);
+        assert!((1..=most).contains(&times), "{setup} {call}: {times}");
+    }
+    // What is one step stays one.
+    for (setup, call) in [
+        (list, "x[5]"),
+        (list, "x.len()"),
+        (list, "x.push(1); x.pop()"),
+        ("let x = [3, 1, 2];", "x.sort()"),
+        ("let x = \"abc\";", "x.contains(\"b\")"),
+        ("let x = #{ a: 1 };", "x.keys()"),
+        ("let x = 1;", "x == 2"),
+    ] {
+        let times = times(setup, call);
+        assert!(times > 1_000, "{setup} {call}: {times}");
+    }
+}
+
+#[test]
+fn functions_that_are_called_back_are_counted_together() {
+    let (bad, why, _) = run(
+        "fn f(x) { let n = 0; while n < 1000 { n += 1; } x }\nfn on_row(row, state) { let x = []; x.pad(100, 1); x.map(f); }",
+        2,
+    );
+    assert_eq!(bad, 2, "{why}");
+    assert!(why.contains("it has done 100000 operations for one row"), "{why}");
 }
 
 #[test]
