@@ -42,7 +42,8 @@ class Verdict:
 
     def look(self, clause, count=1):
         """Something was looked at."""
-        self.judged[clause] = self.judged.get(clause, 0) + count
+        if count:
+            self.judged[clause] = self.judged.get(clause, 0) + count
 
 
 class Case:
