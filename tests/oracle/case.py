@@ -66,7 +66,8 @@ class Case:
 
     def fault(self, clause, column, t, text):
         """Something should not have been."""
-        place = self.output.name + (f"[{self.instance}]" if self.instance else "") + (f".{column}" if column else "")
+        instance = f"[{self.instance}]" if self.instance else ""
+        place = self.output.name + instance + (f".{column}" if column else "")
         self.verdict.faults.append(Fault(clause, place, t, text))
 
     def same(self, column, a, b):

@@ -1,4 +1,5 @@
-"""Conditions of interlocks: the part of SQL that tests use, over `stream.column`, with its three-valued logic."""
+"""Conditions of interlocks: the part of SQL that tests use, over `stream.column`, with its logic of three
+values."""
 
 import re
 

@@ -111,7 +111,8 @@ class Output:
     def quantum(self, column):
         """How far what is on the wire may be from what was meant."""
         point = (self.points or {}).get(column, {})
-        return abs(point.get("scale", 1)) * 0.501 if "holding" in point and "float" not in point["type"] else 1e-3
+        whole = "holding" in point and "float" not in point["type"]
+        return abs(point.get("scale", 1)) * 0.501 if whole else 1e-3
 
 
 def interlock(table, contract_failsafe):
@@ -132,8 +133,8 @@ def contract(table):
     """One `contract` table."""
     interlocks = table.get("interlock", [])
     taken = {name: table[name] for name in (
-        "failsafe", "kind", "max_input_age", "tie", "range", "out_of_range", "never_with", "deadband", "read_back",
-        "retries", "startup",
+        "failsafe", "kind", "max_input_age", "tie", "range", "out_of_range", "never_with", "deadband",
+        "read_back", "retries", "startup",
     ) if name in table}
     taken |= {name: duration(table[name]) for name in (
         "expiry", "failsafe_after", "dead_time", "min_on", "min_off", "slew_every", "retry_after", "refresh",

@@ -22,7 +22,8 @@ class Demands:
         rules = [span for span in record.events["rule"] if span.what["output"] == output.name]
         # By rule: its rank, and what its rows claim: (a, b, values, whether surely).
         self.claims = {
-            rule.what["name"]: (rule.what.get("rank", 8), self.of_rule(rule.what["name"], rules)) for rule in rules}
+            rule.what["name"]: (rule.what.get("rank", 8), self.of_rule(rule.what["name"], rules))
+            for rule in rules}
         self.overrides = [
             (s, s.what["values"], s.what["lease"]) for s in record.events["override"] if self.is_meant(s)]
         self.releases = [s for s in record.events["release"] if self.is_meant(s)]
@@ -30,10 +31,11 @@ class Demands:
 
     def is_meant(self, span):
         """Whether a person meant this instance."""
-        return span.what["output"] == self.output.name and span.what.get("instance", "") in ("", self.instance)
+        meant = span.what.get("instance", "")
+        return span.what["output"] == self.output.name and meant in ("", self.instance)
 
     def of_rule(self, name, rules):
-        """The rows that are claims, in order. A row meets each version that may have been there when it came."""
+        """The rows that are claims, in order. A row meets each version that may have been there then."""
         versions = [rule for rule in rules if rule.what["name"] == name]
         ends = [span for span in self.record.events["gone"] if span.what["name"] == name]
         claims = []
@@ -149,16 +151,14 @@ class Demands:
 
     def claimed(self, column, begin, end):
         """Whether somebody surely claims it all the time."""
-        moments = [begin, end, *self.changes[bisect_right(self.changes, begin):bisect_right(self.changes, end)]]
         return all(
             self.overridden(column, moment)[1]
             or any(None not in self.options(name, column, moment) for name in self.claims)
-            for moment in moments)
+            for moment in self.of_span(begin, end))
 
     def unclaimed(self, column, t):
         """Whether for `failsafe_after` perhaps nobody has claimed anything, and whether surely nobody has."""
-        since = t - self.contract.failsafe_after
-        moments = [since, t, *self.changes[bisect_right(self.changes, since):bisect_right(self.changes, t)]]
+        moments = self.of_span(t - self.contract.failsafe_after, t)
         options = [self.options(name, column, moment) for moment in moments for name in self.claims]
         return all(None in option for option in options), all(option == {None} for option in options)
 
@@ -169,8 +169,12 @@ class Demands:
 
     def within(self, column, begin, end):
         """All that may be demanded at some time of the span."""
-        moments = [begin, end, *self.changes[bisect_right(self.changes, begin):bisect_right(self.changes, end)]]
-        return set().union(*(self.at(column, moment) for moment in moments))
+        return set().union(*(self.at(column, moment) for moment in self.of_span(begin, end)))
+
+    def of_span(self, begin, end):
+        """Its ends, and when something may have changed between."""
+        first, last = bisect_right(self.changes, begin), bisect_right(self.changes, end)
+        return [begin, end, *self.changes[first:last]]
 
     def ever_since(self, t, start):
         """Whether anything may have been claimed between a start and `t`."""

@@ -58,7 +58,8 @@ def main():
     else:
         for fault in verdict.faults:
             print(fault)
-        print("looked at:", ", ".join(f"{name} {count}" for name, count in sorted(verdict.judged.items())) or "nothing")
+        looked = ", ".join(f"{name} {count}" for name, count in sorted(verdict.judged.items()))
+        print("looked at:", looked or "nothing")
     return 1 if verdict.faults else 0
 
 

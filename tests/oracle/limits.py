@@ -14,7 +14,7 @@ def in_range(case):
 
 
 def runs(case, column):
-    """Requests that follow each other with nothing in between that makes the state unknown, or passes limits."""
+    """Requests that follow each other, with nothing between that makes the state unknown or passes limits."""
     run = []
     for attempt in case.attempts(column):
         if run and (
@@ -45,7 +45,8 @@ def slews(case):
                 before = run[index - 1]
                 if abs(attempt.value - before.value) > step + margin:
                     case.fault("slew", column, attempt.t, (
-                        f"{before.value:g} -> {attempt.value:g} in one step; {amount:g} in {unit:g} s allow {step:g}"))
+                        f"{before.value:g} -> {attempt.value:g} in one step; "
+                        f"{amount:g} in {unit:g} s allow {step:g}"))
                     continue
                 for earlier in run[:index]:
                     span = attempt.t - earlier.t + case.contract.slew_every + case.allowance.slack
@@ -57,8 +58,8 @@ def slews(case):
 
 
 def first(case, column, attempt, most, last):
-    """After an unknown state it goes on from what the device holds, or from failsafe; where a hand came between,
-    nobody has told the box."""
+    """After an unknown state it goes on from what the device holds, or from failsafe; where a hand came
+    between, nobody has told the box."""
     if case.is_trip(column, attempt) or case.stops(attempt.t):
         return
     case.verdict.look("slew")

@@ -1,5 +1,6 @@
-"""A small box that keeps a contract, in simulated time, to try the oracle on: what it does is right, unless one clause
-is taken away from it. Rows come to it late, and what it sends comes late to the device, as on a busy machine."""
+"""A small box that keeps a contract, in simulated time, to try the oracle on: what it does is right, unless
+one clause is taken away from it. Rows come to it late, and what it sends comes late to the device, as on a
+busy machine."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Outputs that exclude each other are never both on, and one goes on only after the other is confirmed off."""
+"""Outputs that exclude each other are never both on: one goes on after the other is confirmed off."""
 
 
 def on(case, values):

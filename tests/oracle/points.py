@@ -45,7 +45,8 @@ def of_message(output, topic, payload):
         columns = {name: value for name, value in columns.items() if name not in output.key}
     else:
         pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.*)", re.escape(output.payload))
-        columns = {name: json.loads(text) for name, text in re.fullmatch(pattern, payload).groupdict().items()}
+        found = re.fullmatch(pattern, payload).groupdict()
+        columns = {name: json.loads(text) for name, text in found.items()}
     return instance(key, output.key), columns
 
 

@@ -1,8 +1,8 @@
 """What happened, as it was written down: an object a line, with times of the monotonic clock in nanoseconds.
 
     write     what a device was asked: connection, unit, table, address, values; `answered`: when, or null;
-              `did`: taken, refused, ignored (it said yes), silent (no answer, and taken), lost (no answer, and not);
-              `applied`: whether it was taken
+              `did`: taken, refused, ignored (it said yes), silent (no answer, and taken), lost (no answer,
+              and not); `applied`: whether it was taken
     message   what a broker was given: connection, topic, payload
     line      a connection is up, or is not: connection, up
     panel     somebody else wrote: connection, unit, table, address, values
@@ -115,7 +115,7 @@ class Record:
                 row.b = max(row.b, back + row.b - row.a)
 
     def claimed_columns(self):
-        """Of each output, the columns that rules claim or people override; their instances are known from then."""
+        """Of each output, the columns that rules claim or people override; instances are known then, too."""
         claimed = defaultdict(set)
         for rule in (span.what for span in self.events["rule"]):
             claimed[rule["output"]] |= set(rule["columns"])

@@ -19,12 +19,14 @@ def retries(case):
             most = case.contract.retries if before.did != "ignored" else (
                 (case.contract.read_back or {}).get("retries", 1))
             if count > most:
-                case.fault("retries", column, attempt.t, f"repeat {count} of {attempt.value}; {most} are allowed")
+                said = f"repeat {count} of {attempt.value}; {most} are allowed"
+                case.fault("retries", column, attempt.t, said)
             elif before.did in NOBODY_KNOWS and (
                 attempt.t - before.t < case.contract.retry_after - case.allowance.slack
             ):
                 case.fault("retries", column, attempt.t, (
-                    f"repeated after {attempt.t - before.t:.3f} s, and not after {case.contract.retry_after:g} s"))
+                    f"repeated after {attempt.t - before.t:.3f} s, "
+                    f"and not after {case.contract.retry_after:g} s"))
 
 
 def renewed(case, begin, end):
@@ -45,7 +47,8 @@ def pulses(case):
             row = next((claim for claim in claims if claim[0] <= attempt.t <= claim[1] + case.contract.expiry
                         + case.allowance.latency and case.same(column, claim[2], attempt.value)), None)
             if row is None:
-                case.fault("pulses", column, attempt.t, f"{attempt.value} is written, and no row is left that asked")
+                said = f"{attempt.value} is written, and no row is left that asked"
+                case.fault("pulses", column, attempt.t, said)
             else:
                 claims.remove(row)
 
@@ -64,4 +67,5 @@ def refreshes(case):
                 continue
             case.verdict.look("refresh")
             if end - begin > every + case.allowance.bound:
-                case.fault("refresh", column, end, f"nothing for {end - begin:.3f} s; each {every:g} s is promised")
+                said = f"nothing for {end - begin:.3f} s; each {every:g} s is promised"
+                case.fault("refresh", column, end, said)

@@ -23,7 +23,9 @@ RULE = {
 class Story:
     """Times are in seconds; each call writes an event down."""
 
-    def __init__(self, terms="", expiry="30s", failsafe="{ run = false, speed = 0 }", config=CONFIG, rule=RULE):
+    def __init__(
+        self, terms="", expiry="30s", failsafe="{ run = false, speed = 0 }", config=CONFIG, rule=RULE,
+    ):
         self.config = config.format(terms=terms, expiry=expiry, failsafe=failsafe)
         self.events = []
         self.at(0, "start")

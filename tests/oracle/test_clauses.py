@@ -2,7 +2,7 @@
 
 import unittest
 
-from story import CONFIG, Story
+from story import CONFIG, RULE, Story
 
 TANK = 'interlock = {{ when = "tank.level > 10", max_age = "{age}"{more} }}'
 PAIR = """
@@ -70,8 +70,8 @@ class Clauses(unittest.TestCase):
         self.check(early, 4, "minimum times")
         early = Story(least).row(1, run=True).run(1.1, True).row(4, run=False).run(4.1, False)
         self.check(early.row(4.5, run=True).run(4.6, True), 6, "minimum times")
-        never = Story(least).row(1, run=True).run(1.1, True).row(4, run=False).run(4.1, False).row(4.5, run=True)
-        self.check(never, 20, "reached")
+        never = Story(least).row(1, run=True).run(1.1, True).row(4, run=False).run(4.1, False)
+        self.check(never.row(4.5, run=True), 20, "reached")
 
     def test_minimum_times_yield_to_a_trip_and_survive_a_restart(self):
         terms = 'min_on = "2s"\n' + TANK.format(age="never", more="")
@@ -87,7 +87,8 @@ class Clauses(unittest.TestCase):
         self.check(Story(band).wants(1, 50).speed(1.1, 50).row(2, speed=51).speed(2.1, 51), 5, "deadband")
         self.check(Story().wants(1, 50).speed(1.1, 50).row(2, speed=50).speed(2.1, 50), 5, "deadband")
         self.check(Story(band).wants(1, 50).speed(1.1, 50).row(2, speed=53), 5, "reached")
-        self.check(Story(band).wants(1, 50).speed(1.1, 50).row(2, speed=51).row(3, speed=53).speed(3.1, 53), 5)
+        far = Story(band).wants(1, 50).speed(1.1, 50).row(2, speed=51).row(3, speed=53).speed(3.1, 53)
+        self.check(far, 5)
         failsafe = Story(band, expiry="1s").wants(1, 1).speed(1.1, 1).speed(2.1, 0)
         self.check(failsafe, 5)
 
@@ -115,8 +116,8 @@ class Clauses(unittest.TestCase):
         self.check(Story(later, expiry="1s").wants(1, 50).speed(1.1, 50).speed(2.6, 0), 8, "wanted")
 
     def test_null_releases_and_a_column_that_is_not_written_stays(self):
-        released = Story().row(1, run=True, speed=50).run(1.1, True).speed(1.1, 50).row(2, run=True, speed=None)
-        self.check(released.speed(2.1, 0), 5)
+        released = Story().row(1, run=True, speed=50).run(1.1, True).speed(1.1, 50)
+        self.check(released.row(2, run=True, speed=None).speed(2.1, 0), 5)
         stays = Story(expiry="3s").row(1, run=True, speed=50).run(1.1, True).speed(1.1, 50).row(3, run=True)
         self.check(stays, 5.9)
         self.check(stays.speed(5, 0), 5.9, "wanted", "reached")
@@ -128,7 +129,7 @@ class Clauses(unittest.TestCase):
                    "wanted", "reached")
         for bad in ("NaN", "inf"):
             self.check(Story().wants(1, 20).speed(1.1, 20).row(2, speed=bad), 5)
-        other = {"name": "follow", "output": "pump", "stream": "want", "reads": ["tank"], "columns": {"speed": "speed"}}
+        other = {**RULE, "reads": ["tank"], "columns": {"speed": "speed"}}
         terms = 'max_input_age = { tank = "1s" }'
         silent = Story(terms, rule=other).row(0.5, stream="tank", level=1).wants(1, 20).speed(1.1, 20)
         self.check(silent.row(4, speed=50), 8)
@@ -136,11 +137,12 @@ class Clauses(unittest.TestCase):
 
     def test_ranks_and_overrides(self):
         def two():
-            strong = {"name": "strong", "output": "pump", "stream": "strong", "columns": {"speed": "speed"}, "rank": 2}
+            strong = {**RULE, "name": "strong", "stream": "strong", "columns": {"speed": "speed"}, "rank": 2}
             return Story(expiry="3s").at(0, "rule", **strong).wants(1, 20).speed(1.1, 20)
         self.check(two().row(2, stream="strong", speed=60).speed(2.1, 60), 3.5)
         self.check(two().row(2, stream="strong", speed=60), 3.9, "reached")
-        self.check(two().row(2, stream="strong", speed=60).speed(2.1, 60).row(4.5, speed=20).speed(5.1, 20), 7)
+        ends = two().row(2, stream="strong", speed=60).speed(2.1, 60).row(4.5, speed=20).speed(5.1, 20)
+        self.check(ends, 7)
         self.check(two().row(2, stream="strong", speed=60).speed(2.1, 60).speed(2.8, 20), 3, "wanted")
         def overridden():
             made = two().at(2, "override", output="pump", values={"speed": 70}, lease=2)
@@ -198,8 +200,8 @@ class Clauses(unittest.TestCase):
     def test_a_trip_passes_slew_unless_it_may_not(self):
         terms = 'slew = { speed = "10/s" }\n'
         def story(more):
-            made = Story(terms + TANK.format(age="never", more=more)).row(0.5, stream="tank", level=20).wants(1, 15)
-            made.speed(1.1, 5).speed(1.6, 10).speed(2.1, 15)
+            made = Story(terms + TANK.format(age="never", more=more)).row(0.5, stream="tank", level=20)
+            made.wants(1, 15).speed(1.1, 5).speed(1.6, 10).speed(2.1, 15)
             return made.row(3, stream="tank", level=5)
         self.check(story("").speed(3.1, 0), 5)
         self.check(story(", trip_ramp = true").speed(3.1, 10).speed(3.6, 5).speed(4.1, 0), 6)
@@ -227,9 +229,10 @@ class Clauses(unittest.TestCase):
         self.check(soon, 3, "never both")
         silent = story().row(1, stream="forwards", run=True).write(*reverse(1.1, 0, did="lost"))
         self.check(silent.write(*forwards(1.9, 1)), 3, "never both")
-        outage = story().row(1, stream="forwards", run=True).write(*reverse(1.1, 0)).line(1.2, False).line(1.3, True)
-        self.check(outage.write(*forwards(1.9, 1)), 3, "never both")
-        restart = story().write(*reverse(0.9, 0)).at(1, "kill").at(1.2, "start").row(1.5, stream="forwards", run=True)
+        outage = story().row(1, stream="forwards", run=True).write(*reverse(1.1, 0)).line(1.2, False)
+        self.check(outage.line(1.3, True).write(*forwards(1.9, 1)), 3, "never both")
+        restart = story().write(*reverse(0.9, 0)).at(1, "kill").at(1.2, "start")
+        restart.row(1.5, stream="forwards", run=True)
         self.check(restart.write(*forwards(1.9, 1)), 3, "never both")
 
     def test_after_a_start_somebody_must_claim_something(self):
@@ -249,10 +252,11 @@ class Clauses(unittest.TestCase):
             return made.row(2, speed=80).line(6, True)
         self.check(story().speed(6.1, 0), 9)
         self.check(story().speed(6.1, 80), 9, "wanted", "reached")
-        alive = Story().wants(1, 20).speed(1.1, 20).line(1.5, False).row(2, speed=80).row(2.5, speed=30).line(4, True)
-        self.check(alive.speed(4.1, 30), 6)
-        queued = Story().wants(1, 20).speed(1.1, 20).line(1.5, False).row(2, speed=80).row(2.5, speed=30).line(4, True)
-        self.check(queued.speed(4.1, 80).speed(4.2, 30), 6, "wanted")
+        def alive():
+            made = Story().wants(1, 20).speed(1.1, 20).line(1.5, False).row(2, speed=80).row(2.5, speed=30)
+            return made.line(4, True)
+        self.check(alive().speed(4.1, 30), 6)
+        self.check(alive().speed(4.1, 80).speed(4.2, 30), 6, "wanted")
 
     def test_retries(self):
         terms = 'retries = 2\nretry_after = "500ms"'
@@ -301,12 +305,13 @@ expiry = "{expiry}"
 failsafe = {failsafe}
 {terms}
 """
-        rule = {"name": "f", "output": "pump", "stream": "want", "columns": {"speed": "speed"}, "key": {"line": "line"}}
+        rule = {**RULE, "columns": {"speed": "speed"}, "key": {"line": "line"}}
         def story(terms=""):
             made = Story(terms, expiry="3s", failsafe="{ speed = 0 }", config=config, rule=rule)
             return made.row(1, line="7", speed=50).row(1.2, line="8", speed=20)
         def message(made, t, line, speed):
-            return made.at(t, "message", connection="plant", topic=f"pump/{line}/set", payload=f'{{"speed": {speed}}}')
+            topic, payload = f"pump/{line}/set", f'{{"speed": {speed}}}'
+            return made.at(t, "message", connection="plant", topic=topic, payload=payload)
         good = message(message(story(), 1.1, 7, 50), 1.3, 8, 20)
         self.assertEqual(self.check(good, 3.5).judged["wanted"], 2)
         self.check(message(message(good, 4.1, 7, 0), 4.3, 8, 0), 7)

@@ -36,7 +36,9 @@ class Conditions(unittest.TestCase):
         self.assertEqual(Condition("tank.level > 10 AND NOT press.guard_open").streams, {"tank", "press"})
 
     def test_what_cannot_be_read_is_said(self):
-        for text in ("tank.level >", "tank.level > 8 ;", "(tank.level > 8", "level LIKE 'x'", "tank.level IS 5"):
+        for text in (
+            "tank.level >", "tank.level > 8 ;", "(tank.level > 8", "level LIKE 'x'", "tank.level IS 5",
+        ):
             with self.assertRaises((ValueError, IndexError), msg=text):
                 Condition(text)
 

@@ -39,7 +39,7 @@ class Trip:
             yield from (span.a, span.b)
 
     def read(self, t):
-        """(perhaps tripped, surely tripped, whether all streams have spoken since the start) by its condition."""
+        """(perhaps tripped, surely tripped, whether all streams have spoken since the start)."""
         start = self.record.started(t)
         options = []
         for stream, rows in self.rows.items():
@@ -80,7 +80,7 @@ class Trip:
         return perhaps, surely
 
     def within(self, begin, end):
-        """Whether it may have been tripped at some time of the span, and whether it surely was all the time."""
+        """Whether it may have been tripped some time in the span, and whether it surely was all the time."""
         first, last = bisect_right(self.turns, begin), bisect_right(self.turns, end)
         states = [self.state(moment) for moment in [begin, end, *self.turns[first:last]]]
         return any(perhaps for perhaps, _ in states), all(surely for _, surely in states)

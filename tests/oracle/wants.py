@@ -10,16 +10,17 @@ def wanted(case):
     for column in case.columns:
         for index, attempt in enumerate(case.attempts(column)):
             case.verdict.look("wanted")
+            before = case.attempts(column)[index - 1] if index else None
             begin = attempt.t - case.allowance.latency
             demanded = case.demands.within(column, begin, attempt.t)
             if not started(case, column, attempt):
                 continue
             allowed = [case.contract.clamped(column, value) for value in demanded if value != HOLD]
-            before = case.attempts(column)[index - 1] if index else None
+            more = also(case, column, attempt, before)
             if tripped(case, column, attempt, before):
                 continue
             if case.is_trip(column, attempt) or any(
-                case.same(column, value, attempt.value) for value in allowed + also(case, column, attempt, before)
+                case.same(column, value, attempt.value) for value in allowed + more
             ):
                 continue
             goals = allowed if column in case.contract.slew else []
@@ -36,8 +37,10 @@ def tripped(case, column, attempt, before):
     if not values:
         return False
     case.verdict.look("interlock")
-    if not any(case.same(column, value, attempt.value) or ramp and any(
-        on_the_way(case, column, start, attempt.value, value) for start in starts(case, column, attempt, before))
+    begun = starts(case, column, attempt, before)
+    if not any(
+        case.same(column, value, attempt.value)
+        or ramp and any(on_the_way(case, column, start, attempt.value, value) for start in begun)
         for value, ramp in values
     ):
         case.fault("interlock", column, attempt.t, f"{attempt.value} is written while it is tripped")
@@ -71,7 +74,8 @@ def started(case, column, attempt):
         start.a + case.contract.startup_grace - case.allowance.slack)
     if not grace and not case.contract.never_with:
         case.fault("wanted", column, attempt.t, (
-            f"{attempt.value} is written {attempt.t - start.a:.3f} s after a start, and nobody has claimed anything"))
+            f"{attempt.value} is written {attempt.t - start.a:.3f} s after a start, "
+            "and nobody has claimed anything"))
         return False
     return True
 
@@ -146,12 +150,13 @@ def reached(case):
             if any(not there(case, column, held, value, tripped, at) for at in (begin + needs, end)):
                 now = case.record.truth(case.key(column), end)
                 case.fault("reached", column, begin + needs, (
-                    f"{value} has been the target for {needs:.3f} s, {'by a trip' if tripped else 'demanded'}; "
+                    f"{value} has been the target for {needs:.3f} s, "
+                    f"{'by a trip' if tripped else 'demanded'}; "
                     f"at {end:.3f} s {now} is there"))
 
 
 def there(case, column, held, value, tripped, at):
-    """Whether the device holds the value at a time. What was there before may be so near that nothing is sent."""
+    """Whether the device holds the value at a time. What it held may be so near that nothing is sent."""
     now, band = case.record.truth(case.key(column), at), case.contract.deadband.get(column, 0)
     if case.same(column, now, value):
         return True
@@ -160,8 +165,8 @@ def there(case, column, held, value, tripped, at):
 
 
 def free(case, column, begin, end):
-    """From when on nothing disturbed box, line and device; None: there is no such time, or nothing was claimed
-    since the start."""
+    """From when on nothing disturbed box, line and device; None: there is no such time, or nothing was
+    claimed since the start."""
     disturbed = case.record.disturbed(case.output.connection, begin, end)
     begin = begin if disturbed is None else disturbed
     if begin >= end or any(span.a <= end and span.b >= begin for span in case.record.events["stop"]):

@@ -3,11 +3,12 @@
     recording_device.py CONNECTION UNIT..
 
 All coils are off and all registers 0 at the beginning. It prints its port, and from then on the record that
-tests/oracle/record.py describes: `write`, `panel`, `line` and `fault`, an object a line, with `connection` and `t`, the
-monotonic clock in nanoseconds. It takes orders, an object a line, and prints the `id` of each as `told` when it is done:
+tests/oracle/record.py describes: `write`, `panel`, `line` and `fault`, an object a line, with `connection`
+and `t`, the monotonic clock in nanoseconds. It takes orders, an object a line, and prints the `id` of each as
+`told` when it is done:
 
-    {"do": "misbehave", "how": HOW}   each write from now on; with `unit`, `table` and `address` those to one place,
-                                      with `times` so many. HOW is
+    {"do": "misbehave", "how": HOW}   each write from now on; with `unit`, `table` and `address` those to one
+                                      place, with `times` so many. HOW is
         refuse     exception `code` (4 if nothing is said)
         ignore     it says yes, and does nothing
         silent     it does it, and says nothing
@@ -17,7 +18,7 @@ monotonic clock in nanoseconds. It takes orders, an object a line, and prints th
     {"do": "panel", "unit": 1, "table": "coil", "address": 5, "values": [1]}   somebody else writes
     {"do": "hang_up"}                 closes its connections, and takes new ones
     {"do": "deafen"}, {"do": "listen"}   takes none meanwhile
-    {"do": "note", "event": {..}}     puts an event into the record, which ends now, and began at its `t` or now
+    {"do": "note", "event": {..}}     puts an event into the record; it ends now, and began at its `t` or now
     {"do": "tell_the_time"}           `told` has it
 
 It ends with its input.
@@ -110,11 +111,12 @@ class Handler(ServerRequestHandler):
             answer.transaction_id, answer.dev_id = asked.transaction_id, asked.dev_id
             self.server_send(answer, None)
         if written:
-            did = {"take": "taken", "ignore": "ignored", "late": order and order.get("did", "silent")}.get(how, how)
+            late = (order or {}).get("did", "silent")
+            did = {"take": "taken", "ignore": "ignored", "late": late}.get(how, how)
             answered = None if how in ("silent", "lost") else time.monotonic_ns()
             applied = not refused and how not in ("ignore", "lost")
-            tell("write", t, answered=answered, unit=asked.dev_id, did="refused" if refused else did, applied=applied,
-                 **written)
+            did = "refused" if refused else did
+            tell("write", t, answered=answered, unit=asked.dev_id, did=did, applied=applied, **written)
             device.misbehaviour.say()
 
 
@@ -122,8 +124,8 @@ def content(asked, device):
     """What a request writes; None: it reads."""
     function = asked.function_code
     if function in COILS:
-        bits = asked.bits[:getattr(asked, "count", 0) or len(asked.bits)] if function == 15 else asked.bits[:1]
-        return {"function": function, "table": "coil", "address": asked.address, "values": [int(bit) for bit in bits]}
+        values = [int(bit) for bit in asked.bits[:asked.count if function == 15 else 1]]
+        return {"function": function, "table": "coil", "address": asked.address, "values": values}
     if function in REGISTERS:
         address = asked.write_address if function == 23 else asked.address
         values = list(getattr(asked, REGISTERS[function]))
@@ -141,7 +143,8 @@ class Device(ModbusTcpServer):
     def __init__(self, units, port):
         self.units = units
         self.misbehaviour = Misbehaviour()
-        super().__init__([unit(number) for number in units], address=("127.0.0.1", port), trace_connect=self.line)
+        devices = [unit(number) for number in units]
+        super().__init__(devices, address=("127.0.0.1", port), trace_connect=self.line)
 
     def callback_new_connection(self):
         return Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)

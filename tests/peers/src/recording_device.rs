@@ -111,7 +111,8 @@ impl RecordingDevice {
     /// The record: an object a line.
     #[must_use]
     pub fn record(&self) -> Vec<String> {
-        let of_the_record = |line: &String| !line.contains("\"what\": \"told\"") && !line.contains("\"port\"");
+        let of_the_record =
+            |line: &String| !line.contains("\"what\": \"told\"") && !line.contains("\"port\"");
         self.lines.all().into_iter().filter(of_the_record).collect()
     }
 

@@ -19,8 +19,10 @@ async fn stage(terms: &str, columns: &[&str]) -> Stage {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn what_is_no_number_or_out_of_range_is_not_written_and_why_not_says_so() {
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }\nrange = { speed = [0, 60] }\nout_of_range = \
-                 \"refuse\"";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }
+range = { speed = [0, 60] }
+out_of_range = "refuse""#;
     let mut stage = stage(terms, &["number utf8"]).await;
     stage.start().await;
     stage.row("want", number("20")).await;
@@ -39,7 +41,9 @@ async fn what_is_no_number_or_out_of_range_is_not_written_and_why_not_says_so() 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn what_is_out_of_range_is_clamped_if_nothing_else_is_said() {
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }\nrange = { speed = [10, 60] }";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }
+range = { speed = [10, 60] }"#;
     let mut stage = stage(&terms.replace("speed = 0 ", "speed = 10 "), &["number utf8"]).await;
     stage.start().await;
     for (asked, written) in [("80", 600), ("-3", 100), ("1e300", 600)] {
@@ -52,7 +56,9 @@ async fn what_is_out_of_range_is_clamped_if_nothing_else_is_said() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_backlog_of_two_hours_ago_moves_nothing_after_an_outage() {
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }\nmax_input_age = \"10s\"";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }
+max_input_age = "10s""#;
     let mut stage = stage(terms, &["ts", "number utf8"]).await;
     stage.start().await;
     stage.row("want", number("20")).await;
@@ -76,7 +82,9 @@ async fn a_backlog_of_two_hours_ago_moves_nothing_after_an_outage() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_row_that_rests_on_another_stream_that_fell_silent_claims_nothing() {
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }\nmax_input_age = { tank = \"1s\" }";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }
+max_input_age = { tank = "1s" }"#;
     let streams: [(&str, &[&str]); 2] =
         [("want", &["site utf8", "speed float64"]), ("tank", &["site utf8", "level float64"])];
     let mut stage = Stage::new(&drive(terms), &streams).await;

@@ -13,7 +13,10 @@ fn want(speed: f64) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_write_that_nobody_answers_is_repeated_so_often_and_no_oftener() {
-    let terms = "expiry = \"60s\"\nfailsafe = \"hold\"\nretries = 2\nretry_after = \"400ms\"";
+    let terms = r#"expiry = "60s"
+failsafe = "hold"
+retries = 2
+retry_after = "400ms""#;
     let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
     stage.row("want", want(10.0)).await;
     stage.holds(SPEED, 100).await;
@@ -37,7 +40,8 @@ async fn a_write_that_nobody_answers_is_repeated_so_often_and_no_oftener() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn the_first_write_after_the_device_has_hung_up_gets_there() {
-    let terms = "expiry = \"60s\"\nfailsafe = \"hold\"";
+    let terms = r#"expiry = "60s"
+failsafe = "hold""#;
     let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
     for round in 1..6_u64 {
         stage.row("want", want(round as f64)).await;
@@ -51,7 +55,11 @@ async fn the_first_write_after_the_device_has_hung_up_gets_there() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_pulse_is_never_sent_twice() {
-    let terms = "kind = \"event\"\nexpiry = \"5s\"\nfailsafe = \"release\"\nretries = 3\nretry_after = \"200ms\"";
+    let terms = r#"kind = "event"
+expiry = "5s"
+failsafe = "release"
+retries = 3
+retry_after = "200ms""#;
     let mut stage = Stage::running(&switch(terms), &["run"], &[WANT]).await;
     let pulse = || json!({ "run": true });
     stage.row("want", pulse()).await;
@@ -74,7 +82,8 @@ async fn a_pulse_is_never_sent_twice() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn what_was_demanded_during_an_outage_is_not_made_up_for() {
-    let terms = "expiry = \"2s\"\nfailsafe = { speed = 0 }";
+    let terms = r#"expiry = "2s"
+failsafe = { speed = 0 }"#;
     let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
     stage.row("want", want(20.0)).await;
     stage.holds(SPEED, 200).await;
@@ -101,9 +110,13 @@ async fn what_was_demanded_during_an_outage_is_not_made_up_for() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn what_is_not_there_when_it_is_read_back_is_repeated_and_said() {
-    let alarms = "[outputs.alarms]\nconnection = \"plant\"\ntopic = \"alarms\"\n";
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }\nread_back = { within = \"500ms\", tolerance = { speed \
-                 = 0.5 }, retries = 1 }";
+    let alarms = r#"[outputs.alarms]
+connection = "plant"
+topic = "alarms"
+"#;
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }
+read_back = { within = "500ms", tolerance = { speed = 0.5 }, retries = 1 }"#;
     let mut stage = Stage::new(&(alarms.to_owned() + &drive(terms)), &[WANT]).await;
     stage.copies(super::stage::Copies::only(&["speed"])).await;
     let said = "INSERT INTO alarms SELECT output, outcome FROM tidegate_writes WHERE outcome = 'mismatch'";
@@ -126,19 +139,25 @@ async fn what_is_not_there_when_it_is_read_back_is_repeated_and_said() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn what_became_of_each_write_comes_back_as_a_row() {
-    let outcomes = "[outputs.outcomes]\nconnection = \"plant\"\ntopic = \"outcomes\"\nwhen_full = \"block\"\n";
-    let terms = "expiry = \"60s\"\nfailsafe = \"hold\"\nretries = 0";
+    let outcomes =
+        "[outputs.outcomes]\nconnection = \"plant\"\ntopic = \"outcomes\"\nwhen_full = \"block\"\n";
+    let terms = r#"expiry = "60s"
+failsafe = "hold"
+retries = 0"#;
     let mut stage = Stage::new(&(outcomes.to_owned() + &drive(terms)), &[WANT]).await;
     stage.copies(super::stage::Copies::only(&["speed"])).await;
-    let back = "INSERT INTO outcomes SELECT output, instance, \"write\", rule, outcome, \"values\" FROM \
-                tidegate_writes WHERE output = 'pump'";
+    let back = r#"INSERT INTO outcomes SELECT output, instance, "write", rule, outcome, "values"
+FROM tidegate_writes WHERE output = 'pump'"#;
     stage.site.rule("back", back);
     let mut outcomes = Client::subscriber(&stage.plant, "outcomes").await;
     stage.start().await;
     let mut number = 0;
-    for (how, outcome, speed) in
-        [("", "acknowledged", 10.0), ("refuse", "refused", 20.0), ("silent", "unknown", 30.0), ("", "acknowledged", 40.0)]
-    {
+    for (how, outcome, speed) in [
+        ("", "acknowledged", 10.0),
+        ("refuse", "refused", 20.0),
+        ("silent", "unknown", 30.0),
+        ("", "acknowledged", 40.0),
+    ] {
         if !how.is_empty() {
             stage.device.misbehave_times(how, SPEED, 1).await;
         }

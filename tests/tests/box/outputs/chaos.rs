@@ -1,4 +1,5 @@
-//! Whatever happens, in whatever order: what the contract promises holds, and in the end what is wanted is there.
+//! Whatever happens, in whatever order: what the contract promises holds, and in the end what is wanted is
+//! there.
 
 use serde_json::{Value, json};
 use tidegate_tests::PATIENCE;
@@ -36,7 +37,9 @@ async fn step(stage: &mut Stage, dice: &mut Dice) {
             let how = ["lost", "silent", "refuse"][dice.below(3) as usize];
             stage.device.misbehave_times(how, "", 1).await;
         }
-        87..89 => drop(stage.device.tell(json!({ "do": "hang_up" })).await),
+        87..89 => {
+            stage.device.tell(json!({ "do": "hang_up" })).await;
+        }
         89..91 => {
             stage.device.tell(json!({ "do": "deafen" })).await;
             stage.pass(dice.below(20) as f64 / 10.0).await;

@@ -68,9 +68,11 @@ async fn each_of_several_interlocks_trips_by_itself() {
     stage.row("tank", level(20)).await;
     stage.row("press", guard(false)).await;
     stage.holds(RUN, 1).await;
-    for (stream, bad, good) in
-        [("press", guard(true), guard(false)), ("tank", level(5), level(20)), ("press", json!({}), guard(false))]
-    {
+    for (stream, bad, good) in [
+        ("press", guard(true), guard(false)),
+        ("tank", level(5), level(20)),
+        ("press", json!({}), guard(false)),
+    ] {
         stage.row(stream, bad).await;
         stage.holds(RUN, 0).await;
         stage.row(stream, good).await;
@@ -113,8 +115,9 @@ async fn it_clears_late_or_by_a_person() {
 #[ignore = "needs tests/devices/prepare"]
 async fn a_trip_jumps_unless_it_is_to_go_by_slew() {
     for ramp in [false, true] {
-        let interlock =
-            format!("when = \"tank.level > 10\", max_age = \"never\", trip = {{ speed = 5 }}, trip_ramp = {ramp}");
+        let interlock = format!(
+            "when = \"tank.level > 10\", max_age = \"never\", trip = {{ speed = 5 }}, trip_ramp = {ramp}"
+        );
         let terms = format!(
             "expiry = \"60s\"\nfailsafe = {{ speed = 0 }}\nslew = {{ speed = \"40/s\" }}\nslew_every = \
              \"200ms\"\ndeadband = {{ speed = 1 }}\nrate = \"20/s\"\ninterlock = {{ {interlock} }}"
@@ -139,8 +142,9 @@ async fn a_trip_jumps_unless_it_is_to_go_by_slew() {
 #[ignore = "needs tests/devices/prepare"]
 async fn the_strongest_rank_wins_until_it_lets_go_and_a_trip_beats_it() {
     let strong: (&str, &[&str]) = ("strong", &["speed float64"]);
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }\ninterlock = { when = \"tank.level > 10\", max_age = \
-                 \"never\" }";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }
+interlock = { when = "tank.level > 10", max_age = "never" }"#;
     let mut stage = Stage::new(&drive(terms), &[WANT, TANK, strong]).await;
     stage.copies(Copies::only(&["speed"])).await;
     let first = Copies { rule: "strong", stream: "strong", rank: 2, ..Copies::only(&["speed"]) };

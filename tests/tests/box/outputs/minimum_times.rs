@@ -1,5 +1,5 @@
-//! What went on stays on, and what went off stays off, for as long as is promised: whatever drops out, restarts
-//! or is replaced, and without another row that would say so again.
+//! What went on stays on, and what went off stays off, for as long as is promised: whatever drops out,
+//! restarts or is replaced, and without another row that would say so again.
 
 use serde_json::json;
 
@@ -14,7 +14,8 @@ async fn want(stage: &mut Stage, run: bool) {
     stage.row("want", json!({ "run": run })).await;
 }
 
-/// home-assistant/core#61050: the minimum time began anew at each dropout, and the boiler was never switched off.
+/// home-assistant/core#61050: the minimum time began anew at each dropout, and the boiler was never switched
+/// off.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_dropout_does_not_restart_the_minimum_time() {
@@ -106,8 +107,10 @@ async fn the_minimum_time_lasts_over_a_stop_in_good_order() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn only_a_trip_passes_the_minimum_time() {
-    let terms = "expiry = \"1s\"\nfailsafe = { run = false }\nmin_on = \"3s\"\ninterlock = { when = \
-                 \"tank.level > 10\", max_age = \"never\" }";
+    let terms = r#"expiry = "1s"
+failsafe = { run = false }
+min_on = "3s"
+interlock = { when = "tank.level > 10", max_age = "never" }"#;
     let mut stage = Stage::running(&switch(terms), &["run"], &[WANT, super::stage::TANK]).await;
     stage.row("tank", json!({ "level": 20 })).await;
     // Failsafe has to wait: its claim lives for a second.

@@ -8,8 +8,11 @@ fn want(speed: f64) -> Value {
     json!({ "speed": speed })
 }
 
-const RAMP: &str = "expiry = \"60s\"\nfailsafe = { speed = 0 }\nrange = { speed = [0, 80] }\nslew = { speed = \
-                    \"40/s\" }\nslew_every = \"250ms\"";
+const RAMP: &str = r#"expiry = "60s"
+failsafe = { speed = 0 }
+range = { speed = [0, 80] }
+slew = { speed = "40/s" }
+slew_every = "250ms""#;
 
 /// Check 24, and hvorragend/ha-blueprints#669: at the end of an override it moved at once.
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +40,8 @@ async fn range_holds_for_it_and_a_release_ends_it() {
     let asked = ["output", "override", "pump", "speed=95", "--lease", "60s", "--reason", "a test"];
     let t = stage.device.time().await;
     if stage.tidegate(&asked).await.status.success() {
-        let event = json!({ "what": "override", "t": t, "output": "pump", "values": { "speed": 95 }, "lease": 60 });
+        let event =
+            json!({ "what": "override", "t": t, "output": "pump", "values": { "speed": 95 }, "lease": 60 });
         stage.note(event).await;
         stage.holds(SPEED, 800).await;
         stage.person("release", "pump").await;
@@ -93,7 +97,9 @@ async fn it_stands_above_all_ranks() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_lease_is_needed_and_may_not_be_longer_than_the_contract_says() {
-    let terms = "expiry = \"60s\"\nfailsafe = { run = false }\nmax_lease = \"1h\"";
+    let terms = r#"expiry = "60s"
+failsafe = { run = false }
+max_lease = "1h""#;
     let stage = Stage::running(&switch(terms), &["run"], &[WANT]).await;
     for wrong in [
         &["output", "override", "pump", "run=true", "--reason", "a test"][..],
@@ -106,6 +112,6 @@ async fn a_lease_is_needed_and_may_not_be_longer_than_the_contract_says() {
         let output = stage.tidegate(wrong).await;
         assert!(!output.status.success(), "{wrong:?}: {}", String::from_utf8_lossy(&output.stdout));
     }
-    assert_eq!(stage.written(RUN), []);
+    assert_eq!(stage.written(RUN), [0; 0]);
     stage.judge(&[]).await;
 }

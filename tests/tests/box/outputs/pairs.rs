@@ -31,7 +31,8 @@ fn want(forwards: bool, reverse: bool) -> Value {
     json!({ "forwards": forwards, "reverse": reverse })
 }
 
-/// esphome/issues#3571: demands raced, and both relays were on. esphome-core#753: reversed without a dead time.
+/// esphome/issues#3571: demands raced, and both relays were on. esphome-core#753: reversed without a dead
+/// time.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn demands_of_one_batch_have_never_both_on() {
@@ -42,7 +43,9 @@ async fn demands_of_one_batch_have_never_both_on() {
     stage.burst("drive", vec![want(false, false), want(false, true)]).await;
     stage.holds(REVERSE, 1).await;
     // Both are demanded: which of them is on is not promised, but that it is one at most.
-    stage.burst("drive", vec![want(true, true), want(true, true), want(false, true), want(true, false)]).await;
+    stage
+        .burst("drive", vec![want(true, true), want(true, true), want(false, true), want(true, false)])
+        .await;
     stage.holds(FORWARDS, 1).await;
     stage.row("drive", want(false, true)).await;
     stage.holds(REVERSE, 1).await;
@@ -58,7 +61,11 @@ async fn after_a_start_the_other_one_is_told_to_be_off_first() {
     stage.row("drive", want(true, false)).await;
     stage.holds(FORWARDS, 1).await;
     for in_order in [false, true] {
-        if in_order { stage.stop().await } else { stage.kill().await }
+        if in_order {
+            stage.stop().await
+        } else {
+            stage.kill().await
+        }
         // Another master, or the panel, has it on when the box comes.
         stage.device.panel(FORWARDS, 1).await;
         stage.start().await;

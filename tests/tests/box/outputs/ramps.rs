@@ -17,8 +17,11 @@ fn terms(more: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn slew_deadband_and_rate_together_reach_the_value_exactly() {
-    let more = "range = { speed = [0, 100] }\nslew = { speed = \"40/s\" }\nslew_every = \"250ms\"\ndeadband = { \
-                speed = 2 }\nrate = \"3/s\"";
+    let more = r#"range = { speed = [0, 100] }
+slew = { speed = "40/s" }
+slew_every = "250ms"
+deadband = { speed = 2 }
+rate = "3/s""#;
     let mut stage = Stage::running(&drive(&terms(more)), &["speed"], &[WANT]).await;
     let mut dice = Dice::new(22);
     for (goal, register) in [(37.3, 373), (36.0, 373), (5.2, 52), (100.0, 1_000), (0.0, 0)] {
@@ -60,7 +63,8 @@ async fn values_that_never_stop_coming_are_sent_as_often_as_the_rate_allows() {
     stage.judge(&["rate", "wanted"]).await;
 }
 
-/// OStrama/weishaupt_modbus#187, wlcrs/huawei_solar#1321: a register in EEPROM takes 100 000 writes in its life.
+/// OStrama/weishaupt_modbus#187, wlcrs/huawei_solar#1321: a register in EEPROM takes 100 000 writes in its
+/// life.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn what_is_there_already_is_not_written_again() {
@@ -79,8 +83,10 @@ async fn what_is_there_already_is_not_written_again() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn failsafe_is_gone_to_by_slew_when_the_claim_ends() {
-    let terms = "expiry = \"1500ms\"\nfailsafe = { speed = 10 }\nslew = { speed = \"40/s\" }\nslew_every = \
-                 \"250ms\"";
+    let terms = r#"expiry = "1500ms"
+failsafe = { speed = 10 }
+slew = { speed = "40/s" }
+slew_every = "250ms""#;
     let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
     for _ in 0..10 {
         // Renewed, it lives on.
@@ -98,7 +104,9 @@ async fn failsafe_is_gone_to_by_slew_when_the_claim_ends() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_device_that_falls_back_by_itself_is_refreshed_while_there_is_a_claim() {
-    let terms = "expiry = \"4s\"\nfailsafe = \"release\"\nrefresh = \"400ms\"";
+    let terms = r#"expiry = "4s"
+failsafe = "release"
+refresh = "400ms""#;
     let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
     stage.row("want", want(50.0)).await;
     stage.device.wait_until(|writes| writes.len() >= 5).await;

@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use super::stage::{SPEED, Stage, WANT, drive};
 
 /// A journal that is gone as soon as it may be.
-const SHORT: &str = "[buffer]\njournal_size = \"1KiB\"\njournal_age = \"1s\"\nsnapshot_every = \"1s\"\n";
+const SHORT: &str = r#"[buffer]
+journal_size = "1KiB"
+journal_age = "1s"
+snapshot_every = "1s"
+"#;
 
 fn want(speed: f64) -> Value {
     json!({ "speed": speed })
@@ -15,7 +19,9 @@ fn want(speed: f64) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn each_write_is_explained_also_when_the_journal_has_gone() {
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }\nrange = { speed = [0, 77] }";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }
+range = { speed = [0, 77] }"#;
     let mut stage = Stage::running(&(drive(terms) + SHORT), &["speed"], &[WANT]).await;
     for speed in [20.0, 95.5] {
         stage.row("want", want(speed)).await;
@@ -42,9 +48,13 @@ async fn each_write_is_explained_also_when_the_journal_has_gone() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_rule_in_shadow_writes_nothing() {
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }"#;
     let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
-    stage.site.rule("trial", "--! mode = \"shadow\"\n--! rank = 1\nINSERT INTO pump SELECT speed + 7 AS speed FROM want");
+    stage.site.rule(
+        "trial",
+        "--! mode = \"shadow\"\n--! rank = 1\nINSERT INTO pump SELECT speed + 7 AS speed FROM want",
+    );
     for speed in 1..20 {
         stage.row("want", want(f64::from(speed))).await;
     }
@@ -56,7 +66,9 @@ async fn a_rule_in_shadow_writes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn why_not_tells_what_was_held_back() {
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }\nmax_input_age = \"10s\"";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }
+max_input_age = "10s""#;
     let mut stage = Stage::running(&drive(terms), &["speed"], &[("want", &["ts", "speed float64"])]).await;
     stage.row("want", want(20.0)).await;
     stage.holds(SPEED, 200).await;
@@ -71,7 +83,10 @@ async fn why_not_tells_what_was_held_back() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn an_output_that_moves_a_machine_needs_a_contract_or_says_that_it_has_none() {
-    let without = "[outputs.pump]\nconnection = \"plc\"\nfields = { run = { coil = 5 } }\n";
+    let without = r#"[outputs.pump]
+connection = "plc"
+fields = { run = { coil = 5 } }
+"#;
     for (text, good) in [(String::new(), false), ("contract = \"none\"\n".to_owned(), true)] {
         let stage = Stage::new(&format!("{without}{text}"), &[WANT]).await;
         let checked = stage.tidegate(&["check"]).await;

@@ -10,9 +10,9 @@ use tidegate_tests::client::Client;
 use tidegate_tests::mosquitto::Mosquitto;
 use tidegate_tests::recording_device::{RecordingDevice, Write};
 
-/// What the oracle allows to a machine on which many tests share few cores, in seconds: until something has come
-/// to the box (`hop`), until what was so is no longer seen (`latency`), what the wire takes off a length of time
-/// (`slack`), and until what must happen has happened (`bound`).
+/// What the oracle allows to a machine on which many tests share few cores, in seconds: until something has
+/// come to the box (`hop`), until what was so is no longer seen (`latency`), what the wire takes off a length
+/// of time (`slack`), and until what must happen has happened (`bound`).
 const ALLOWANCE: [&str; 8] = ["--hop", "0.3", "--latency", "0.6", "--slack", "0.15", "--bound", "6"];
 
 /// Each row has a number, `n`, and passes `seen` when rules have had it.
@@ -28,27 +28,27 @@ pub const WANT: (&str, &[&str]) = ("want", &["run bool", "speed float64"]);
 /// One that interlocks look at.
 pub const TANK: (&str, &[&str]) = ("tank", &["level float64"]);
 
+const COIL: &str = "run = { coil = 5 }";
+const REGISTER: &str = "speed = { holding = 40, type = \"uint16\", scale = 0.1 }";
+
 /// A pump with a coil and a register, and these terms.
 pub fn pump(terms: &str) -> String {
-    format!(
-        "[outputs.pump]\nconnection = \"plc\"\nunit = 1\nfields = {{ run = {{ coil = 5 }}, speed = {{ holding = \
-         40, type = \"uint16\", scale = 0.1 }} }}\n[outputs.pump.contract]\n{terms}\n"
-    )
+    output(&format!("{COIL}, {REGISTER}"), terms)
 }
 
 /// A pump with no more than a coil.
 pub fn switch(terms: &str) -> String {
-    format!(
-        "[outputs.pump]\nconnection = \"plc\"\nfields = {{ run = {{ coil = 5 }} \
-         }}\n[outputs.pump.contract]\n{terms}\n"
-    )
+    output(COIL, terms)
 }
 
 /// A drive with no more than a register.
 pub fn drive(terms: &str) -> String {
+    output(REGISTER, terms)
+}
+
+fn output(fields: &str, terms: &str) -> String {
     format!(
-        "[outputs.pump]\nconnection = \"plc\"\nfields = {{ speed = {{ holding = 40, type = \"uint16\", scale = \
-         0.1 }} }}\n[outputs.pump.contract]\n{terms}\n"
+        "[outputs.pump]\nconnection = \"plc\"\nfields = {{ {fields} }}\n[outputs.pump.contract]\n{terms}\n"
     )
 }
 
@@ -124,7 +124,8 @@ impl Stage {
             let fields: Vec<String> =
                 columns.iter().map(|column| column.replacen(' ', " = \"", 1) + "\"").collect();
             let ts = if columns.contains(&"ts") { "ts = \"time\"\n" } else { "" };
-            let fields: Vec<&str> = fields.iter().map(String::as_str).filter(|field| *field != "ts\"").collect();
+            let fields: Vec<&str> =
+                fields.iter().map(String::as_str).filter(|field| *field != "ts\"").collect();
             config += &format!(
                 "\n[streams.{name}]\nconnection = \"plant\"\ntopic = \"in/{name}\"\n{ts}fields = {{ n = \
                  \"int64\", {} }}\n",
@@ -159,9 +160,10 @@ impl Stage {
         let object = |pairs: Vec<(&str, &str)>| -> Value {
             pairs.into_iter().map(|(to, from)| (to.to_owned(), json!(from))).collect()
         };
+        let (columns, key) = (rule.pairs().collect(), key.split_once(": ").into_iter().collect());
         self.note(json!({
-            "what": "rule", "name": rule.rule, "output": rule.output, "stream": rule.stream, "rank": rule.rank,
-            "reads": rule.reads, "columns": object(rule.pairs().collect()), "key": object(key.split_once(": ").into_iter().collect()),
+            "what": "rule", "name": rule.rule, "output": rule.output, "stream": rule.stream,
+            "rank": rule.rank, "reads": rule.reads, "columns": object(columns), "key": object(key),
         }))
         .await;
     }
@@ -280,7 +282,8 @@ impl Stage {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let directory = self.site.path("");
         let run = move || {
-            Command::new(tidegate_tests::box_under_test::binary()).args(args).current_dir(directory).output()
+            let mut command = Command::new(tidegate_tests::box_under_test::binary());
+            command.args(args).current_dir(directory).env_remove("TIDEGATE_LOG").output()
         };
         tokio::task::spawn_blocking(run).await.unwrap().unwrap()
     }
@@ -306,8 +309,10 @@ impl Stage {
         let set = format!("{column}={value}");
         self.said(&["output", "override", output, &set, "--lease", &lease, "--reason", "a test"]).await;
         let values: Value = [(column.to_owned(), value)].into_iter().collect();
-        self.note(json!({ "what": "override", "t": t, "output": output, "values": values, "lease": lease_s }))
-            .await;
+        self.note(
+            json!({ "what": "override", "t": t, "output": output, "values": values, "lease": lease_s }),
+        )
+        .await;
     }
 
     /// `release` or `reset`.
@@ -339,9 +344,11 @@ impl Stage {
     pub async fn judge(mut self, clauses: &[&str]) {
         self.note(json!({ "what": "end" })).await;
         let record = self.device.record().join("\n");
+        let log = self.the_box.as_ref().map(|the_box| the_box.log().clone());
         if self.the_box.is_some() {
             self.stop().await;
         }
+        let log = log.map(|log| log.text()).unwrap_or_default();
         std::fs::write(self.site.path("record.jsonl"), &record).unwrap();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/judge.py");
         let mut judge = Command::new("python3");
@@ -350,7 +357,7 @@ impl Stage {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let verdict: Value = serde_json::from_str(&said)
             .unwrap_or_else(|_| panic!("{said}{}\n{record}", String::from_utf8_lossy(&output.stderr)));
-        assert_eq!(verdict["faults"], json!([]), "the record:\n{record}");
+        assert_eq!(verdict["faults"], json!([]), "the record:\n{record}\nthe box's log:\n{log}");
         for clause in clauses {
             assert!(verdict["judged"][clause].as_u64() > Some(0), "nothing of {clause} in\n{record}");
         }

@@ -11,10 +11,11 @@ fn want(speed: f64) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn nothing_is_written_after_a_start_before_somebody_claims_something() {
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }"#;
     let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
     stage.pass(1.5).await;
-    assert_eq!(stage.written(SPEED), []);
+    assert_eq!(stage.written(SPEED), [0; 0]);
     stage.row("want", want(20.0)).await;
     stage.holds(SPEED, 200).await;
     stage.kill().await;
@@ -30,8 +31,9 @@ async fn nothing_is_written_after_a_start_before_somebody_claims_something() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn nothing_is_written_before_interlocks_have_rows_of_after_the_start() {
-    let terms = "expiry = \"60s\"\nfailsafe = { run = false }\ninterlock = { when = \"tank.level > 10\", max_age = \
-                 \"never\" }";
+    let terms = r#"expiry = "60s"
+failsafe = { run = false }
+interlock = { when = "tank.level > 10", max_age = "never" }"#;
     let mut stage = Stage::running(&switch(terms), &["run"], &[WANT, TANK]).await;
     stage.row("tank", json!({ "level": 20 })).await;
     stage.row("want", json!({ "run": true })).await;
@@ -51,7 +53,10 @@ async fn nothing_is_written_before_interlocks_have_rows_of_after_the_start() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_heater_that_was_on_when_the_box_was_killed_goes_off_after_the_start() {
-    let terms = "expiry = \"60s\"\nfailsafe = { run = false }\nstartup = \"failsafe\"\nstartup_grace = \"1s\"";
+    let terms = r#"expiry = "60s"
+failsafe = { run = false }
+startup = "failsafe"
+startup_grace = "1s""#;
     let mut stage = Stage::running(&switch(terms), &["run"], &[WANT]).await;
     stage.row("want", json!({ "run": true })).await;
     stage.holds(RUN, 1).await;
@@ -81,8 +86,9 @@ async fn a_box_that_stops_in_good_order_leaves_outputs_as_is_said() {
 #[ignore = "needs tests/devices/prepare"]
 async fn a_claim_ends_with_its_time() {
     for (failsafe, left) in [("{ run = false }", 0), ("\"hold\"", 1), ("\"release\"", 1)] {
-        let mut stage = Stage::running(
-            &switch(&format!("expiry = \"1s\"\nfailsafe = {failsafe}")), &["run"], &[WANT]).await;
+        let mut stage =
+            Stage::running(&switch(&format!("expiry = \"1s\"\nfailsafe = {failsafe}")), &["run"], &[WANT])
+                .await;
         stage.row("want", json!({ "run": true })).await;
         stage.holds(RUN, 1).await;
         if left == 0 {
@@ -97,7 +103,9 @@ async fn a_claim_ends_with_its_time() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn failsafe_waits_for_as_long_as_is_said() {
-    let terms = "expiry = \"1s\"\nfailsafe = { speed = 0 }\nfailsafe_after = \"2s\"";
+    let terms = r#"expiry = "1s"
+failsafe = { speed = 0 }
+failsafe_after = "2s""#;
     let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
     stage.row("want", want(20.0)).await;
     stage.holds(SPEED, 200).await;
@@ -108,7 +116,8 @@ async fn failsafe_waits_for_as_long_as_is_said() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn null_gives_a_claim_up() {
-    let terms = "expiry = \"60s\"\nfailsafe = { run = false, speed = 0 }";
+    let terms = r#"expiry = "60s"
+failsafe = { run = false, speed = 0 }"#;
     let mut stage = Stage::running(&super::stage::pump(terms), &["run", "speed"], &[WANT]).await;
     stage.row("want", json!({ "run": true, "speed": 40 })).await;
     stage.holds(RUN, 1).await;
@@ -124,7 +133,8 @@ async fn null_gives_a_claim_up() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn a_new_version_takes_over_without_a_bump_and_a_rule_that_is_gone_claims_nothing() {
-    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }";
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }"#;
     for last in [None, Some("--! mode = \"shadow\"\n"), Some("--! mode = \"off\"\n")] {
         let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
         let text = Copies::only(&["speed"]).sql();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tidegate_tests::PATIENCE;
 use tidegate_tests::client::Client;
 use tidegate_tests::recording_device::RecordingDevice;
 use tokio::sync::watch;
@@ -13,10 +14,8 @@ const LINES: (&str, &[&str]) = ("lines", &["line utf8", "speed float64"]);
 const GUARD: (&str, &[&str]) = ("guard", &["line utf8", "closed bool"]);
 
 fn output(terms: &str) -> String {
-    format!(
-        "[outputs.fan]\nconnection = \"plant\"\ntopic = \"fan/{{line}}/set\"\n[outputs.fan.contract]\nfailsafe = {{ \
-         speed = 0 }}\n{terms}\n"
-    )
+    let topic = "connection = \"plant\"\ntopic = \"fan/{line}/set\"";
+    format!("[outputs.fan]\n{topic}\n[outputs.fan.contract]\nfailsafe = {{ speed = 0 }}\n{terms}\n")
 }
 
 /// Writes down what comes on `fan/+/set`, and shows it.
@@ -39,8 +38,8 @@ impl Fans {
             let last = seen.iter().rev().find(|(of, _)| of == line);
             last.is_some_and(|(_, value)| (value - speed).abs() < 1e-9)
         };
-        let waited = tokio::time::timeout(tidegate_tests::PATIENCE, self.seen.wait_for(is_last)).await;
-        assert!(waited.is_ok(), "{line} {speed}: {:?}", self.seen.borrow());
+        let came = tokio::time::timeout(PATIENCE, self.seen.wait_for(is_last)).await.is_ok();
+        assert!(came, "{line} {speed}: {:?}", self.seen.borrow());
     }
 
     fn of(&self, line: &str) -> Vec<f64> {
@@ -126,7 +125,10 @@ async fn the_interlock_of_a_line_looks_at_the_rows_of_that_line() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs tests/devices/prepare"]
 async fn each_line_has_its_own_ramp_and_no_more_lines_than_is_said_are_taken() {
-    let terms = "expiry = \"60s\"\nmax_instances = 2\nslew = { speed = \"40/s\" }\nslew_every = \"250ms\"";
+    let terms = r#"expiry = "60s"
+max_instances = 2
+slew = { speed = "40/s" }
+slew_every = "250ms""#;
     let (mut stage, mut fans) = stage(terms).await;
     for (line, speed) in [("7", 50.0), ("8", 20.0), ("9", 30.0)] {
         stage.row("lines", want(line, speed)).await;
