@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidegate_tests::client::Client;
 
-use super::stage::{RUN, SPEED, Stage, WANT, drive, switch};
+use super::stage::{Copies, RUN, SPEED, Stage, WANT, drive, switch};
 
 fn want(speed: f64) -> Value {
     json!({ "speed": speed })
@@ -69,7 +69,9 @@ retry_after = "200ms""#;
         stage.device.misbehave_times(how, "", 1).await;
         stage.row("want", pulse()).await;
         stage.device.wait_until(|writes| writes.len() > before).await;
+        let printed = stage.device.printed();
         stage.device.tell(json!({ "do": "hang_up" })).await;
+        stage.device.seen_after(printed, "\"up\": true").await;
         stage.pass(1.5).await;
     }
     stage.row("want", pulse()).await;
@@ -118,7 +120,7 @@ topic = "alarms"
 failsafe = { speed = 0 }
 read_back = { within = "500ms", tolerance = { speed = 0.5 }, retries = 1 }"#;
     let mut stage = Stage::new(&(alarms.to_owned() + &drive(terms)), &[WANT]).await;
-    stage.copies(super::stage::Copies::only(&["speed"])).await;
+    stage.copies(Copies::only(&["speed"])).await;
     let said = "INSERT INTO alarms SELECT output, outcome FROM tidegate_writes WHERE outcome = 'mismatch'";
     stage.site.rule("alarms", said);
     let mut alarms = Client::subscriber(&stage.plant, "alarms").await;
@@ -145,7 +147,7 @@ async fn what_became_of_each_write_comes_back_as_a_row() {
 failsafe = "hold"
 retries = 0"#;
     let mut stage = Stage::new(&(outcomes.to_owned() + &drive(terms)), &[WANT]).await;
-    stage.copies(super::stage::Copies::only(&["speed"])).await;
+    stage.copies(Copies::only(&["speed"])).await;
     let back = r#"INSERT INTO outcomes SELECT output, instance, "write", rule, outcome, "values"
 FROM tidegate_writes WHERE output = 'pump'"#;
     stage.site.rule("back", back);
