@@ -28,4 +28,6 @@ pub mod reckoning;
 pub mod soak;
 pub mod trial;
 
-pub use tidegate_peers::{PATIENCE, devices, dice, disk, http_server, lines, link, machine, mosquitto};
+pub use tidegate_peers::{
+    PATIENCE, devices, dice, disk, http_server, lines, link, machine, mosquitto, recording_device,
+};

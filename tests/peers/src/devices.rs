@@ -104,7 +104,8 @@ impl Ser2net {
     }
 }
 
-fn home() -> PathBuf {
+/// Where `tests/devices/prepare` puts them.
+pub(crate) fn home() -> PathBuf {
     let home = PathBuf::from(std::env::var_os("HOME").expect("there is a home directory"));
     home.join(".cache/tidegate/devices")
 }

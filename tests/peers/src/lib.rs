@@ -3,6 +3,7 @@
 //! * [`mosquitto`]: a broker that can be stopped, killed and started again on its port;
 //! * [`others`]: other brokers;
 //! * [`devices`]: Modbus devices, and serial cables to them;
+//! * [`recording_device`]: a Modbus device that writes down what it is asked, and misbehaves as it is told;
 //! * [`http_server`]: a web server that fails as it is told;
 //! * [`link`]: lines to it that are slow, lose packets, or let them vanish;
 //! * [`machine`]: a virtual machine with a kernel of its own, and a plug that can be pulled;
@@ -31,6 +32,7 @@ pub mod link;
 pub mod machine;
 pub mod mosquitto;
 pub mod others;
+pub mod recording_device;
 
 /// Longest wait for something that must happen. It is not a measure of speed: many tests share few cores.
 pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -13,6 +13,7 @@ mod formats;
 mod golden_rules;
 mod modbus;
 mod outages;
+mod outputs;
 mod proof;
 mod recovery;
 mod reload;
