@@ -135,7 +135,7 @@ async fn a_device_is_looked_at_and_moved_by_hand() {
     let said = |args: &[&str]| {
         let output = site.tidegate(&[&["modbus"], args].concat());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+        (output.status.code(), [text(&output.stdout), text(&output.stderr)].concat())
     };
     let (code, text) = said(&["scan", &line, "--units", "1-2", "--timeout", "100ms"]);
     assert!(code == Some(0) && text.contains("vendor ACME") && text.contains("unit 2: "), "{text}");
