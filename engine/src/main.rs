@@ -10,6 +10,7 @@ use tidegate::cli::buffer::buffer;
 use tidegate::cli::commission::commission;
 use tidegate::cli::replay::replay;
 use tidegate::cli::run::{demo, run};
+use tidegate::cli::why::why;
 use tidegate::cli::{Failure, check, completions, explain, finish, logging, schema};
 use tidegate::management::managed_box::LogFilter;
 
@@ -32,8 +33,10 @@ fn execute(command: Command, log: Option<Arc<LogFilter>>) -> Result<(), Failure>
         Command::Status(args) => ask::status::status(args),
         Command::Top(args) => ask::top::top(args),
         Command::Tail(args) => ask::tail::tail(args),
+        Command::Output { command } => ask::output::output(command),
         Command::Reload(args) => ask::reload(args),
         Command::Log(args) => ask::log(args),
+        Command::Why(args) => why(args),
         Command::Buffer { command } => buffer(command),
         #[cfg(feature = "wasm")]
         Command::Plugin { command } => tidegate::cli::plugin::plugin(command),

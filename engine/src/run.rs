@@ -17,7 +17,7 @@ use crate::buffer::{Buffer, Uplinks};
 use crate::catalog::catalog;
 use crate::config::{Config, Stream};
 use crate::error::RunError;
-use crate::management::managed_box::Heartbeat;
+use crate::management::managed_box::{Handles, Heartbeat};
 use crate::outputs::Outputs;
 use crate::outputs::contract::Contracts;
 use crate::rules::book::RuleBook;
@@ -217,10 +217,10 @@ impl Running {
         self.heartbeat.clone()
     }
 
-    /// Takes what people say of outputs.
+    /// What it takes to ask the box.
     #[must_use]
-    pub fn control(&self) -> ControlEvents {
-        self.control.clone()
+    pub fn handles(&self) -> Handles {
+        Handles { status: self.status(), control: self.control.clone(), time: self.buffer.time() }
     }
 
     /// Resolves when a part of the box has failed, and it must be stopped.

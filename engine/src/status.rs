@@ -2,6 +2,7 @@
 //!
 //! Writers only add to atomics and replace the newest row; they never wait for a reader.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ pub use tidegate_core::status::{Counter, Named, Newest};
 use tidegate_core::{Rows, TS};
 use tidegate_rules::Mode;
 
+use crate::config::Values;
+use crate::decision::Origin;
 use crate::tap::{Passed, Tap};
 
 /// Everything about one running box.
@@ -182,6 +185,62 @@ pub struct OutputStatus {
     pub last_error: Newest<String>,
     /// shows rows when the far side has answered
     pub tap: Tap,
+    /// where it is, if it has a contract
+    pub states: OutputStates,
+}
+
+/// Where an output with a contract is: all that it moves, by the names of instances (empty where there is
+/// one).
+#[derive(Debug, Default)]
+pub struct OutputStates(Mutex<BTreeMap<Arc<str>, OutputState>>);
+
+/// Where one of those is that an output moves. Times are the sequence's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OutputState {
+    /// what was sent
+    pub values: Values,
+    /// whether the device is known to have it
+    pub confirmed: bool,
+    /// whose will it is; none: nothing was sent
+    pub by: Option<Origin>,
+    /// since when
+    pub since_ns: i64,
+    /// all that, in words for people
+    pub sentence: String,
+    /// interlocks that have tripped, with why, in words for people
+    pub interlocks: Vec<String>,
+    /// what a person wants
+    pub overridden: Option<OverrideState>,
+}
+
+/// What a person wants of an output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverrideState {
+    /// who
+    pub who: Arc<str>,
+    /// why
+    pub reason: Arc<str>,
+    /// what
+    pub values: Values,
+    /// until when
+    pub until_ns: i64,
+}
+
+impl OutputStates {
+    /// Where `instance` is now.
+    pub fn note(&self, instance: &Arc<str>, state: OutputState) {
+        self.lock().insert(Arc::clone(instance), state);
+    }
+
+    /// All of them, in the order of their names.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Arc<str>, OutputState)> {
+        self.lock().iter().map(|(instance, state)| (Arc::clone(instance), state.clone())).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, OutputState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl OutputStatus {
@@ -198,6 +257,7 @@ impl OutputStatus {
             last: _,
             last_error: _,
             tap: _,
+            states: _,
         } = self;
         vec![("failed", failed.get()), ("dropped", dropped.get()), ("superseded", superseded.get())]
     }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use tidegate_rules::DeliveryPolicy;
 
+use super::decisions::Groups;
 use super::journal::{NewEntry, NewSnapshot, Retention};
 use super::room::{Room, RuleSizes};
 use super::signed;
 use super::uplinks::Uplinks;
+use crate::decision::Decision;
 
 /// Refused blocks are kept for a person to look at. This many bytes are plenty for that, and little on the
 /// smallest disk.
@@ -45,6 +47,7 @@ pub(super) struct Changes {
     pub(super) gaps: Vec<NewGap>,
     pub(super) journal: Vec<NewEntry>,
     pub(super) snapshot: Option<NewSnapshot>,
+    pub(super) decisions: Vec<Decision>,
 }
 
 /// New blocks that are stored together, or wait together for room.
@@ -69,7 +72,7 @@ impl Changes {
     /// Whether there is nothing but new blocks, and a snapshot that must not be stored before them, if
     /// anything.
     pub(super) fn is_only_blocks(&self) -> bool {
-        !self.has_deliveries() && self.journal.is_empty()
+        !self.has_deliveries() && self.journal.is_empty() && self.decisions.is_empty()
     }
 
     /// Whether something is to be noted that uplinks have taken, or will not get.
@@ -121,17 +124,20 @@ pub(super) struct Totals {
     pub(super) journal_bytes: u64,
     /// the sequence's time when it was last written
     pub(super) now_ns: i64,
+    /// bytes of decisions
+    pub(super) decision_bytes: u64,
 }
 
 impl Totals {
     pub(super) fn write(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
-        let [block, gap, waiting, bytes, entry, journal] =
-            [self.last_block, self.last_gap, self.waiting, self.bytes, self.last_entry, self.journal_bytes]
-                .map(signed);
+        let Self { last_block, last_gap, waiting, bytes, last_entry, journal_bytes, decision_bytes, now_ns } =
+            *self;
+        let [block, gap, waiting, bytes, entry, journal, decisions] =
+            [last_block, last_gap, waiting, bytes, last_entry, journal_bytes, decision_bytes].map(signed);
         let update = "UPDATE meta SET last_block = ?1, last_gap = ?2, waiting = ?3, bytes = ?4, last_entry \
-            = ?5, journal_bytes = ?6, now_ns = ?7";
+            = ?5, journal_bytes = ?6, now_ns = ?7, decision_bytes = ?8";
         tx.prepare_cached(update)?
-            .execute([block, gap, waiting, bytes, entry, journal, self.now_ns])
+            .execute([block, gap, waiting, bytes, entry, journal, now_ns, decisions])
             .map(drop)
     }
 }
@@ -185,6 +191,7 @@ pub(super) struct Step<'a> {
     pub(super) totals: Totals,
     pub(super) uplinks: &'a Uplinks,
     pub(super) rule_sizes: RuleSizes,
+    pub(super) groups: &'a mut Groups,
     /// gaps up to this id may have been sent, and must not change any more
     pub(super) gaps_fetched: u64,
     /// now, by the box's clock
@@ -224,6 +231,8 @@ impl Step<'_> {
             self.snapshot(snapshot)?;
         }
         changes.journal.iter().try_for_each(|entry| self.journal(entry))?;
+        changes.decisions.iter().try_for_each(|decision| self.decision(decision))?;
+        self.trim_decisions()?;
         if changes.snapshot.is_some() {
             self.forget_readings()?;
         }

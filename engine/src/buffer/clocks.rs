@@ -5,6 +5,7 @@
 use rusqlite::{Connection, params};
 
 use super::changes::Step;
+use super::decisions;
 use crate::time::{Reading, Readings};
 
 /// All readings.
@@ -37,9 +38,12 @@ impl Step<'_> {
     /// Deletes readings of boots of which nothing is left, but for the newest one that was right: it says how
     /// long the machine was off.
     pub(super) fn forget_readings(&self) -> rusqlite::Result<()> {
-        let oldest = "SELECT min(coalesce((SELECT now_ns FROM journal ORDER BY id LIMIT 1), ?1), \
-            coalesce((SELECT now_ns FROM block ORDER BY id LIMIT 1), ?1))";
-        let oldest: i64 = self.tx.query_row(oldest, [self.now_ns], |row| row.get(0))?;
+        let oldest = format!(
+            "SELECT min(coalesce((SELECT now_ns FROM journal ORDER BY id LIMIT 1), ?1), coalesce((SELECT \
+            now_ns FROM block ORDER BY id LIMIT 1), ?1), coalesce({}, ?1))",
+            decisions::OLDEST_NS
+        );
+        let oldest: i64 = self.tx.query_row(&oldest, [self.now_ns], |row| row.get(0))?;
         self.tx.execute(
             "DELETE FROM clocks WHERE id <> (SELECT max(id) FROM clocks) AND id IS NOT (SELECT max(id) FROM \
             clocks WHERE synchronised)

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::changes::{Changes, Done, NewBlock, Step, Totals};
 use super::content::{self, Content};
+use super::decisions::{self, Groups};
 use super::journal::{self, Recovered, Retention};
 use super::room::{Room, RuleSizes, of_priority};
 use super::uplinks::Uplinks;
@@ -20,7 +21,7 @@ use crate::disk::{Disk, LockFile};
 use crate::time::{Readings, SequenceTime};
 
 /// Layout of this program; `user_version` in the file.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 /// Older SQLite can corrupt the database when the write-ahead log is reset.
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long one attempt waits for a person's `sqlite3`: the writer's other work waits with it.
@@ -55,7 +56,7 @@ const LAYOUT: &str = "
     INTEGER NOT NULL,
         rows INTEGER NOT NULL, reason TEXT NOT NULL, wall_ns INTEGER NOT NULL);";
 /// From each layout to the next. Nothing is null, so that damage shows.
-const UPGRADES: [&str; 4] = [JOURNAL, OUTBOX, TIME, CONTENT];
+const UPGRADES: [&str; 5] = [JOURNAL, OUTBOX, TIME, CONTENT, DECISIONS];
 /// The journal, snapshots of rule state, and how far each rule's rows have got. An entry without a stream is
 /// a change of the rules.
 const JOURNAL: &str = "
@@ -101,6 +102,14 @@ const CONTENT: &str = "
     NULL);
     CREATE INDEX content_hash ON content (hash);
     PRAGMA user_version = 5;";
+/// Why outputs do what they do.
+const DECISIONS: &str = "
+    ALTER TABLE meta ADD COLUMN decision_bytes INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE decision_group (id INTEGER PRIMARY KEY, output TEXT NOT NULL, kind TEXT NOT NULL);
+    CREATE TABLE decision_basis (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+    CREATE TABLE decision (id INTEGER PRIMARY KEY, now_ns INTEGER NOT NULL, instance TEXT NOT NULL, data \
+    BLOB NOT NULL);
+    PRAGMA user_version = 6;";
 
 /// Blocks that were found, and those that do not decode, with the reason.
 pub(super) type Fetched = (Vec<StoredBlock>, Vec<(u64, String)>);
@@ -112,6 +121,7 @@ pub(super) struct Database {
     totals: Totals,
     uplinks: Uplinks,
     rule_sizes: RuleSizes,
+    groups: Groups,
     room: Room,
     retention: Retention,
     /// row numbers that are reserved at a time
@@ -184,6 +194,7 @@ impl Database {
             totals,
             uplinks,
             rule_sizes: RuleSizes::default(),
+            groups: Groups::default(),
             room: Room {
                 max_bytes: settings.max_size.0,
                 reserve: settings.reserve.0,
@@ -320,6 +331,7 @@ impl Database {
                 totals,
                 uplinks: &self.uplinks,
                 rule_sizes,
+                groups: &mut self.groups,
                 gaps_fetched: self.gaps_fetched,
                 wall_ns,
                 now_ns,
@@ -330,8 +342,11 @@ impl Database {
             tx.commit()?;
             Ok((done, totals, rule_sizes, reading))
         };
-        let (done, totals, rule_sizes, reading) =
-            work().map_err(|error| BufferError::Sql { path: self.path.clone(), error })?;
+        let done = work();
+        if done.is_err() {
+            self.groups = Groups::default();
+        }
+        let (done, totals, rule_sizes, reading) = done.map_err(|error| self.sql(error))?;
         (self.totals, self.rule_sizes) = (totals, rule_sizes);
         if let Some(reading) = reading {
             self.readings.0.push(reading.clone());
@@ -440,7 +455,11 @@ impl Database {
 
     /// What there is to start from. Tables that cannot be read are dealt with as damage.
     pub(super) fn recovered(&self) -> Result<Recovered, BufferError> {
-        journal::recovered(&self.conn).map_err(|error| self.sql(error))
+        let recovered = || {
+            let decisions = decisions::newest(&self.conn)?;
+            journal::recovered(&self.conn).map(|recovered| Recovered { decisions, ..recovered })
+        };
+        recovered().map_err(|error| self.sql(error))
     }
 
     /// Some entries of the journal behind `after`.
@@ -485,7 +504,7 @@ impl Database {
                 .map_err(|error| BufferError::Io { path: self.path.clone(), error })?;
             self.conn = prepare(&*self.disk, &self.path)?;
             (self.totals, _) = read_meta(&self.conn).map_err(|error| self.sql(error))?;
-            self.rule_sizes = RuleSizes::default();
+            (self.rule_sizes, self.groups) = (RuleSizes::default(), Groups::default());
             (self.has_log, self.detached) = (false, false);
         }
         Ok(())
@@ -521,7 +540,8 @@ impl Database {
 /// The totals, and the end of the reserved row numbers.
 pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<(Totals, u64)> {
     conn.query_row(
-        "SELECT last_block, last_gap, waiting, bytes, last_entry, journal_bytes, sequence, now_ns FROM meta",
+        "SELECT last_block, last_gap, waiting, bytes, last_entry, journal_bytes, sequence, now_ns, \
+        decision_bytes FROM meta",
         [],
         |row| {
             let totals = Totals {
@@ -532,6 +552,7 @@ pub(super) fn read_meta(conn: &Connection) -> rusqlite::Result<(Totals, u64)> {
                 last_entry: row.get(4)?,
                 journal_bytes: row.get(5)?,
                 now_ns: row.get(7)?,
+                decision_bytes: row.get(8)?,
             };
             Ok((totals, row.get(6)?))
         },
@@ -626,6 +647,9 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path) -> Result<Connection, Buffer
         "SELECT now_ns, expires_ns FROM block",
         "SELECT id, now_ns, boot, monotonic_ns, wall_ns, synchronised FROM clocks",
         "SELECT id, hash, entry, bytes FROM content",
+        "SELECT id, output, kind FROM decision_group",
+        "SELECT id, data FROM decision_basis",
+        "SELECT id, now_ns, instance, data FROM decision",
     ];
     let mut tables = tables.iter().map(String::as_str).chain(recovery);
     let whole = read_meta(&conn).and_then(|_| tables.try_for_each(|select| conn.prepare(select).map(drop)));

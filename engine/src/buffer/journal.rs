@@ -123,6 +123,8 @@ pub struct Recovered {
     pub marks: HashMap<Arc<str>, Vec<u64>>,
     /// snapshots that could not be read
     pub damaged: Vec<String>,
+    /// by output: the number of the newest decision that is on disk
+    pub decisions: HashMap<Arc<str>, u64>,
 }
 
 /// A snapshot that was read back.

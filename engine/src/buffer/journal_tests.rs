@@ -246,7 +246,8 @@ fn a_buffer_of_the_first_layout_is_taken_over() {
     ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks;
          ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN \
         now_ns; ALTER TABLE block DROP COLUMN expires_ns; DROP TABLE clocks; DROP TABLE content; \
-        PRAGMA user_version = 1;",
+        DROP TABLE decision; DROP TABLE decision_basis; DROP TABLE decision_group; \
+        ALTER TABLE meta DROP COLUMN decision_bytes; PRAGMA user_version = 1;",
     )
     .unwrap();
     let buffer = open(&settings(&dir));

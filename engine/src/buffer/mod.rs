@@ -7,7 +7,8 @@
 //! could not be read or that a far side will not take; `gap` says which rows were dropped. `journal`,
 //! `snapshot`, `state` and `progress` are what a box runs again after a crash, see [`journal`]; `content` is
 //! what these name, see [`content`]. `clocks` says
-//! what wall time it was, see [`clocks`]. `meta` holds the end of the reserved row numbers, the newest ids,
+//! what wall time it was, see [`clocks`]. `decision` and what belongs to it say why outputs do what they do,
+//! see [`decisions`]. `meta` holds the end of the reserved row numbers, the newest ids,
 //! and how much is waiting. `PATH.lock` keeps other processes out and repeats the end of the row numbers.
 //!
 //! # Limits
@@ -43,6 +44,9 @@ mod content_tests;
 #[cfg(test)]
 mod crash_tests;
 mod database;
+mod decisions;
+#[cfg(test)]
+mod decisions_tests;
 mod group;
 pub mod inspect;
 mod journal;
@@ -78,12 +82,14 @@ use tidegate_rules::DeliveryPolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config;
+use crate::decision::Decision;
 use crate::disk::Disk;
 use crate::status::OutboxStatus;
 use crate::time::{SequenceTime, WallTime};
 pub(crate) use block::{decode_batch as unpack, encode as pack};
 pub use content::Content;
 use database::Database;
+pub use decisions::VerdictKind;
 pub use journal::{JournalEntry, JournalStep, Recovered, RecoveredSnapshot, Snapshot, SnapshotPart, States};
 use queue::{Outlet, Queue};
 pub use uplinks::{Outbox, Uplinks};
@@ -365,6 +371,12 @@ impl Buffer {
     /// after all that was appended before.
     pub fn snapshot_part(&self, part: SnapshotPart) -> Result<(), BufferError> {
         self.appends.part(part)
+    }
+
+    /// Keeps what was decided about outputs; one of the same output and number is replaced. Waits for nobody:
+    /// what there is no room for is dropped, and counted.
+    pub fn decisions(&self, decisions: Vec<Decision>) {
+        self.appends.decisions(decisions);
     }
 
     /// What there was to start from when the buffer was opened. It is handed out once.

@@ -5,6 +5,8 @@
 //! `when_full = "block"`, and everything that must be stored when a stream holds. Other rows make room by
 //! dropping older ones, which leaves a gap.
 //!
+//! Decisions stand apart: they are made again when the journal is run again, so they may be dropped.
+//!
 //! # A journal that breaks off
 //! A step for which there is no room breaks the journal off. From there on nothing of the sequence is stored,
 //! until a snapshot is taken at a place for which there is room again. The writer stores nothing that lies
@@ -23,10 +25,13 @@ use super::changes::NewGap;
 use super::group::{Append, Held};
 use super::journal::{JournalEntry, Snapshot, SnapshotPart};
 use super::{BufferError, OutboxRows};
+use crate::decision::Decision;
 use crate::status::OutboxStatus;
 
 /// Why rows are missing that were dropped here.
 const NOT_IN_TIME: &str = "disk too slow";
+/// Decisions that wait. One takes some kilobytes.
+const DECISIONS: usize = if cfg!(test) { 200 } else { 4_096 };
 
 /// What the engine fills and the writer empties.
 pub(super) struct Queue {
@@ -47,6 +52,9 @@ struct State {
     next: u64,
     /// by rule: rows that were dropped and not yet noted
     gaps: BTreeMap<Arc<str>, NewGap>,
+    /// by output and number
+    decisions: BTreeMap<(Arc<str>, u64), Decision>,
+    decisions_dropped: Sampler,
     /// the snapshot that was announced last
     snapshot: u64,
     /// the journal has broken off
@@ -136,6 +144,36 @@ impl Queue {
         state.push(Kind::Steps, held);
         self.filled.notify_one();
         Ok(true)
+    }
+
+    /// Takes decisions, as long as there is room.
+    pub(super) fn decisions(&self, decisions: Vec<Decision>) {
+        let mut state = self.lock();
+        let mut dropped = 0;
+        for decision in decisions {
+            let key = (Arc::clone(&decision.output), decision.number);
+            if state.closed || (state.decisions.len() >= DECISIONS && !state.decisions.contains_key(&key)) {
+                dropped += 1;
+            } else {
+                state.decisions.insert(key, decision);
+            }
+        }
+        self.drop_decisions(&mut state, dropped);
+        self.filled.notify_one();
+    }
+
+    fn drop_decisions(&self, state: &mut State, dropped: u64) {
+        if dropped == 0 {
+            return;
+        }
+        self.status.decisions_dropped.add(dropped);
+        if let Some(decisions) = state.decisions_dropped.count(dropped) {
+            tracing::error!(
+                decisions,
+                "the disk did not take what was decided about outputs, and `tidegate why` will not tell of \
+                it: look at the disk"
+            );
+        }
     }
 
     /// Nothing of the sequence is stored from here on, until there is a snapshot.
@@ -310,7 +348,10 @@ impl Outlet {
             let filled = self.0.filled.notified();
             {
                 let state = self.0.lock();
-                if !state.gaps.is_empty() || state.lanes.iter().any(|lane| !lane.appends.is_empty()) {
+                if !state.gaps.is_empty()
+                    || !state.decisions.is_empty()
+                    || state.lanes.iter().any(|lane| !lane.appends.is_empty())
+                {
                     return;
                 }
             }
@@ -332,6 +373,11 @@ impl Outlet {
     /// What was dropped; to be taken after rows, so that no row is stored before the gap that lies before it.
     pub(super) fn gaps(&self) -> impl Iterator<Item = NewGap> + use<> {
         std::mem::take(&mut self.0.lock().gaps).into_values()
+    }
+
+    /// What was decided.
+    pub(super) fn decisions(&self) -> impl Iterator<Item = Decision> + use<> {
+        std::mem::take(&mut self.0.lock().decisions).into_values()
     }
 
     /// The disk could be written, or could not: then messages that need not wait for it are acknowledged.
@@ -356,7 +402,10 @@ impl Drop for Outlet {
     fn drop(&mut self) {
         self.close();
         // Acks may speak to others when they go: not under the lock.
-        let left = std::mem::take(&mut self.0.lock().lanes);
+        let mut state = self.0.lock();
+        let (left, decisions) = (std::mem::take(&mut state.lanes), std::mem::take(&mut state.decisions));
+        self.0.drop_decisions(&mut state, decisions.len() as u64);
+        drop(state);
         drop(left);
     }
 }

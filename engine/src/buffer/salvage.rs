@@ -11,6 +11,7 @@ use rusqlite::{Connection, Transaction};
 
 use super::changes::{NewGap, Step, Totals};
 use super::database::{beside, layout, read_meta};
+use super::decisions::{self, Groups};
 use super::room::RuleSizes;
 use super::uplinks::Uplinks;
 use super::{BufferError, content};
@@ -84,6 +85,11 @@ const CLOCKS: &[(&str, Type)] = &[
 ];
 const CONTENT: &[(&str, Type)] =
     &[("id", Type::Integer), ("hash", Type::Text), ("entry", Type::Integer), ("bytes", Type::Blob)];
+const DECISION_GROUP: &[(&str, Type)] =
+    &[("id", Type::Integer), ("output", Type::Text), ("kind", Type::Text)];
+const DECISION_BASIS: &[(&str, Type)] = &[("id", Type::Integer), ("data", Type::Blob)];
+const DECISION: &[(&str, Type)] =
+    &[("id", Type::Integer), ("now_ns", Type::Integer), ("instance", Type::Text), ("data", Type::Blob)];
 /// Ids of tables whose end nobody has noted.
 const ANY: u64 = u64::MAX >> 1;
 
@@ -153,12 +159,15 @@ fn copy_all(
     copy(old, &tx, "clocks", CLOCKS, ANY)?;
     copy(old, &tx, "content", CONTENT, ANY)?;
     content::remove_damaged(&tx)?;
-    let skipped = skipped + entries_skipped + states_skipped;
+    let decisions_skipped = copy_decisions(old, &tx)?;
+    let skipped = skipped + entries_skipped + states_skipped + decisions_skipped;
     let sums = "SELECT coalesce(sum(rows), 0), coalesce(sum(length(data)), 0) FROM block";
     let (waiting, bytes) = tx.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let journal_bytes = tx.query_row(&format!("SELECT {}", content::JOURNAL_BYTES), [], |row| row.get(0))?;
+    let decision_bytes =
+        tx.query_row(&format!("SELECT {}", decisions::DECISION_BYTES), [], |row| row.get(0))?;
     let newest = "SELECT max(coalesce((SELECT max(now_ns) FROM journal), 0), coalesce((SELECT max(now_ns) \
-        FROM block), 0))";
+        FROM block), 0), coalesce((SELECT max(now_ns) FROM decision), 0))";
     let newest: i64 = tx.query_row(newest, [], |row| row.get(0))?;
     let ids = before.unwrap_or_default();
     let totals = Totals {
@@ -168,15 +177,17 @@ fn copy_all(
         waiting,
         bytes,
         journal_bytes,
+        decision_bytes,
         now_ns: ids.now_ns.max(newest),
     };
     // Who takes a gap of all rules does not have to be known.
-    let (uplinks, rule_sizes) = (Uplinks::default(), RuleSizes::default());
+    let (uplinks, rule_sizes, mut groups) = (Uplinks::default(), RuleSizes::default(), Groups::default());
     let mut step = Step {
         tx: &tx,
         totals,
         uplinks: &uplinks,
         rule_sizes,
+        groups: &mut groups,
         gaps_fetched: u64::MAX,
         wall_ns,
         now_ns: totals.now_ns,
@@ -200,6 +211,27 @@ fn copy_all(
     tx.commit()?;
     new.close().map_err(|(_, error)| error)?;
     Ok((totals, skipped))
+}
+
+/// Copies decisions. Returns how many could not be read, and what others needed.
+fn copy_decisions(old: &Connection, tx: &Transaction<'_>) -> rusqlite::Result<u64> {
+    // An older layout has none.
+    if old.prepare("SELECT id FROM decision_group").is_err() {
+        return Ok(0);
+    }
+    let (_, groups) = copy(old, tx, "decision_group", DECISION_GROUP, ANY)?;
+    let (_, bases) = copy(old, tx, "decision_basis", DECISION_BASIS, ANY)?;
+    let (_, skipped) = copy(old, tx, "decision", DECISION, ANY)?;
+    if groups > 0 {
+        // Nobody knows of which output they are.
+        let is_lost = "id >> 40 NOT IN (SELECT id FROM decision_group)";
+        tx.execute(&format!("DELETE FROM decision WHERE {is_lost}"), [])?;
+        tx.execute(&format!("DELETE FROM decision_basis WHERE {is_lost}"), [])?;
+    }
+    if bases > 0 {
+        decisions::remove_unreadable(tx)?;
+    }
+    Ok(groups + bases + skipped)
 }
 
 /// Those of `columns` that the damaged file has: in an older layout the last ones are missing.

@@ -250,7 +250,8 @@ fn a_buffer_of_the_layout_before_goes_on_with_its_rows_and_gaps() {
         ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks; ALTER TABLE meta DROP \
         COLUMN now_ns; ALTER TABLE journal DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block \
         DROP COLUMN now_ns; ALTER TABLE block DROP COLUMN expires_ns; DROP TABLE clocks; DROP \
-        TABLE content; PRAGMA user_version = 2";
+        TABLE content; DROP TABLE decision; DROP TABLE decision_basis; DROP TABLE decision_group; ALTER \
+        TABLE meta DROP COLUMN decision_bytes; PRAGMA user_version = 2";
     rusqlite::Connection::open(dir.path().join("box.db")).unwrap().execute_batch(back).unwrap();
     let (buffer, _) = open_with(&config, &[("a", ALL), ("b", ALL)]);
     for uplink in ["a", "b"] {

@@ -30,6 +30,8 @@ const EXPIRY_PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration:
 /// How long deliveries wait for a commit that is made anyway: what is lost of them in a crash is sent again,
 /// under the same ids.
 const DELIVERIES_WAIT: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
+/// Decisions that do not wait for others.
+const DECISIONS: usize = 1_024;
 /// What may pass rows that wait for room: the journal grows by it, since no snapshot can be stored meanwhile.
 const MAX_PASSED: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 /// Requests that are answered between two commits, so that neither keeps the other waiting.
@@ -110,7 +112,7 @@ pub(super) struct Writer {
     rows_wait: bool,
     /// bytes that have passed rows that wait
     passed: usize,
-    /// when the first delivery came that is not noted yet
+    /// when the first delivery, gap or decision came that is not noted yet
     delivered: Option<Instant>,
     /// a snapshot of which parts are missing
     snapshot: Option<(Snapshot, Vec<SnapshotPart>)>,
@@ -201,6 +203,7 @@ impl Writer {
             return self.backoff.retry_at;
         }
         let is_asked_for = self.rows_wait || self.alarms_wait;
+        let is_asked_for = is_asked_for || self.changes.decisions.len() >= DECISIONS;
         let delivered = self
             .delivered
             .map(|since| if is_asked_for { since } else { since + self.commit_every.max(DELIVERIES_WAIT) });
@@ -234,7 +237,8 @@ impl Writer {
             self.commit();
             if !self.changes.is_only_blocks() {
                 tracing::warn!(
-                    "the buffer closed before deliveries and gaps could be noted; they will be sent again"
+                    "the buffer closed before deliveries, gaps and decisions could be noted; they will be \
+                    sent or made again"
                 );
             }
             if !(self.held.is_empty() && self.alarms.is_empty()) {
@@ -352,9 +356,12 @@ impl Writer {
         {
             self.gathered.push(held, now);
         }
-        let before = self.changes.gaps.len();
+        let noted = |changes: &Changes| changes.gaps.len() + changes.decisions.len();
+        let before = noted(&self.changes);
         self.changes.gaps.extend(self.queue.gaps());
-        if self.changes.gaps.len() > before {
+        // Like deliveries, they wait for a commit that is made anyway: lost in a crash, they are made again.
+        self.changes.decisions.extend(self.queue.decisions());
+        if noted(&self.changes) > before {
             self.delivered.get_or_insert(now);
         }
     }
@@ -652,6 +659,7 @@ fn note_size(status: &OutboxStatus, totals: Totals) {
     status.waiting.set(totals.waiting);
     status.bytes.set(totals.bytes);
     status.journal_bytes.set(totals.journal_bytes);
+    status.decision_bytes.set(totals.decision_bytes);
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use clap_complete::Shell;
 use tidegate_connectors::commission;
 use tidegate_core::Span;
 
+use super::moment;
 use crate::replay::Input;
 
+pub mod output;
 #[cfg(feature = "wasm")]
 pub mod plugin;
 
@@ -113,6 +115,17 @@ Rows of an output stand with the rule that wrote them, the number of the row tha
         the far side answered. Rows that
 come faster than they are shown pass by, and are counted. Ctrl-C ends it; the box runs on.")]
     Tail(TailArgs),
+    /// Show what outputs with a contract do, and have them do something for a while
+    #[command(after_help = "Examples:
+  tidegate output list
+  tidegate output override cooling_pump run=false --lease 45min --reason \"bearing is changed\"
+  tidegate output release cooling_pump
+  tidegate output reset press")]
+    Output {
+        /// what to do
+        #[command(subcommand)]
+        command: output::OutputCommand,
+    },
     /// Ask a running box whether its configuration file has changed; a change takes effect when the box
     /// starts
     #[command(
@@ -128,6 +141,16 @@ come faster than they are shown pass by, and are counted. Ctrl-C ends it; the bo
 
 Without a level, the box logs again what it was started with.")]
     Log(LogCommandArgs),
+    /// Say what an output does, and what led to it: rule and rows, claims, the contract, the device's answer
+    #[command(after_help = "Examples:
+  tidegate why cooling_pump
+  tidegate why cooling_pump --at 10:14
+  tidegate why valve --instance line=7 --not
+
+It reads the buffer, while the box runs or when it is stopped. Decisions are kept of outputs that have a \
+        contract; the newest ones stay when
+the journal has gone.")]
+    Why(WhyArgs),
     /// Look into the buffer, while the box runs or when it is stopped
     #[command(after_help = "Examples:
   tidegate buffer stats
@@ -301,6 +324,35 @@ pub struct ReplayArgs {
     /// Rules directory to use instead of the configured one
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
+}
+
+/// `tidegate why`
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// The name of an output
+    pub output: String,
+    /// the buffer
+    #[command(flatten)]
+    pub file: BufferFileArgs,
+    /// What it did then: a time of day such as 10:14 (up to its end), a day and a time (2026-03-01 10:14),
+    /// both as the clock on the wall here shows them, RFC 3339, or how long ago, such as 20min
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    pub at: Option<i64>,
+    /// Of one of those that the output moves, such as line=7
+    #[arg(long, value_name = "COLUMN=VALUE")]
+    pub instance: Option<String>,
+    /// What did not happen instead: rows that were refused, and what was held back, newest first
+    #[arg(long)]
+    pub not: bool,
+    /// Only what this rule wanted
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// With --not: how many
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "not")]
+    pub limit: usize,
+    /// Print it as JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `tidegate buffer`

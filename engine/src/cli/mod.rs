@@ -10,6 +10,7 @@ pub mod check;
 pub mod commission;
 pub mod explain;
 pub mod logging;
+mod moment;
 #[cfg(feature = "wasm")]
 pub mod plugin;
 mod progress;
@@ -17,6 +18,7 @@ mod render;
 pub mod replay;
 pub mod run;
 mod table;
+pub mod why;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;

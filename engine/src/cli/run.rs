@@ -166,7 +166,7 @@ impl BoxThatAnswers {
     async fn start(config: Config, path: &Path, log: Option<Arc<LogFilter>>) -> Result<Self, RunError> {
         let running = run::start(&config, &mut Machine).await?;
         let data_dir = config.data_dir.clone();
-        let managed = Arc::new(ManagedBox::new(config, path, running.status(), log));
+        let managed = Arc::new(ManagedBox::new(config, path, running.handles(), log));
         let management = ManagementThread::open(Arc::clone(&managed), &data_dir, running.heartbeat());
         Ok(Self { running, managed, management })
     }

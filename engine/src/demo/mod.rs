@@ -290,7 +290,7 @@ mod tests {
     use rumqttc_v5::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions};
 
     use super::*;
-    use crate::management::managed_box::ManagedBox;
+    use crate::management::managed_box::{Handles, ManagedBox};
     use crate::status::Status;
 
     /// Counts what comes from the plant, and starts every pump.
@@ -303,8 +303,8 @@ mod tests {
     impl CountingBox {
         fn start(config: &Path, stopped: Arc<AtomicBool>) -> Self {
             let (port, status) = (port(config, "plant"), Arc::new(Status::default()));
-            let managed =
-                ManagedBox::new(crate::config::load(config).unwrap(), config, Arc::clone(&status), None);
+            let handles = Handles::unattached(Arc::clone(&status));
+            let managed = ManagedBox::new(crate::config::load(config).unwrap(), config, handles, None);
             let (tank, pump) = (status.streams.of("tank"), status.outputs.of("cooling_pump"));
             let (client, mut events) =
                 AsyncClient::builder(MqttOptions::new("box", ("127.0.0.1", port))).capacity(32).build();

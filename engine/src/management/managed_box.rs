@@ -12,6 +12,19 @@ use tokio::sync::{mpsc, oneshot};
 use super::rates::Rates;
 use crate::config::{self, Config};
 use crate::status::Status;
+use crate::system::control::ControlEvents;
+use crate::time::SequenceTime;
+
+/// What a running box hands out, so that it can be asked.
+#[derive(Clone)]
+pub struct Handles {
+    /// what flows
+    pub status: Arc<Status>,
+    /// takes what people say of outputs
+    pub control: ControlEvents,
+    /// the sequence's time
+    pub time: Arc<SequenceTime>,
+}
 
 /// One running box, as commands see it.
 pub struct ManagedBox {
@@ -21,6 +34,10 @@ pub struct ManagedBox {
     pub config_path: PathBuf,
     /// what flows
     pub status: Arc<Status>,
+    /// takes what people say of outputs
+    pub control: ControlEvents,
+    /// the sequence's time
+    pub time: Arc<SequenceTime>,
     /// what is logged, if that can be changed
     pub log: Option<Arc<LogFilter>>,
     /// when it was started
@@ -32,10 +49,11 @@ pub struct ManagedBox {
 impl ManagedBox {
     /// A box that was started just now with what is in `config_path`.
     #[must_use]
-    pub fn new(config: Config, config_path: &Path, status: Arc<Status>, log: Option<Arc<LogFilter>>) -> Self {
+    pub fn new(config: Config, config_path: &Path, handles: Handles, log: Option<Arc<LogFilter>>) -> Self {
         let config_path = config_path.to_owned();
+        let Handles { status, control, time } = handles;
         let (rates, stopping) = (Mutex::default(), AtomicBool::new(false));
-        Self { config, config_path, status, log, started: Instant::now(), rates, stopping }
+        Self { config, config_path, status, control, time, log, started: Instant::now(), rates, stopping }
     }
 
     /// How much has flowed of late.
@@ -75,6 +93,16 @@ impl ManagedBox {
             Ok(now) => Compared { file, changed: self.config.differences(&now), wrong: Vec::new() },
             Err(wrong) => Compared { file, changed: Vec::new(), wrong },
         }
+    }
+}
+
+#[cfg(test)]
+impl Handles {
+    /// Those of no box.
+    pub(crate) fn unattached(status: Arc<Status>) -> Self {
+        let clock = Arc::new(tidegate_core::clock::SystemClock);
+        let time = SequenceTime::start(Arc::clone(&clock) as _, 0, &crate::time::Readings::default());
+        Self { status, control: ControlEvents::new(clock), time: Arc::new(time) }
     }
 }
 

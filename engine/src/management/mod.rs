@@ -19,4 +19,6 @@ pub mod socket;
 pub mod thread;
 
 #[cfg(test)]
+mod outputs_tests;
+#[cfg(test)]
 mod tests;

@@ -239,6 +239,8 @@ pub struct Buffer {
     pub max_bytes: u64,
     /// what the journal takes
     pub journal_bytes: u64,
+    /// what decisions about outputs take
+    pub decision_bytes: u64,
     /// commits since the start
     pub commits: u64,
     /// what else was counted since the start, by what it is
@@ -512,6 +514,7 @@ fn buffer(managed: &ManagedBox) -> Buffer {
         bytes: outbox.bytes.get(),
         max_bytes: managed.config.buffer.max_size.0,
         journal_bytes: outbox.journal_bytes.get(),
+        decision_bytes: outbox.decision_bytes.get(),
         commits: outbox.commits.get(),
         counts: named(outbox.counts()),
         disk_mib_a_day: disk_mib_a_day(managed.started),
@@ -568,7 +571,7 @@ fn ms(age: Duration) -> u64 {
 }
 
 /// The time that was `age` ago, to the millisecond.
-fn ago(age: Duration) -> String {
+pub(super) fn ago(age: Duration) -> String {
     let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
     Timestamp::now().checked_sub(age).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
 }

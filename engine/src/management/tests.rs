@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::command::{Caller, Listener, Right, answer};
-use super::managed_box::{LogFilter, ManagedBox};
+use super::managed_box::{Handles, LogFilter, ManagedBox};
 use super::protocol::{Code, Outcome, Refusal, Reply, Request};
 use crate::config;
 use crate::status::Status;
@@ -30,7 +30,8 @@ topic = "pump"
 pub(super) fn managed(dir: &Path, log: Option<Arc<LogFilter>>) -> Arc<ManagedBox> {
     let path = dir.join("tidegate.toml");
     std::fs::write(&path, CONFIG).unwrap();
-    Arc::new(ManagedBox::new(config::load(&path).unwrap(), &path, Arc::new(Status::default()), log))
+    let handles = Handles::unattached(Arc::new(Status::default()));
+    Arc::new(ManagedBox::new(config::load(&path).unwrap(), &path, handles, log))
 }
 
 #[derive(Default)]
@@ -47,7 +48,7 @@ impl Listener for Heard {
     }
 }
 
-async fn ask(managed: &ManagedBox, right: Right, request: Value) -> Outcome {
+pub(super) async fn ask(managed: &ManagedBox, right: Right, request: Value) -> Outcome {
     let request: Request = serde_json::from_value(request).unwrap();
     let caller = Caller { name: "uid 1000".to_owned(), right };
     let Reply { v: 1, outcome, .. } = answer(managed, &caller, request, &mut Heard::default()).await else {
@@ -56,7 +57,7 @@ async fn ask(managed: &ManagedBox, right: Right, request: Value) -> Outcome {
     outcome
 }
 
-fn refused(outcome: Outcome) -> (Code, String) {
+pub(super) fn refused(outcome: Outcome) -> (Code, String) {
     match outcome {
         Outcome::Failed(Refusal { code, reason, help }) => {
             (code, format!("{reason}; {}", help.unwrap_or_default()))
@@ -65,7 +66,7 @@ fn refused(outcome: Outcome) -> (Code, String) {
     }
 }
 
-fn result(outcome: Outcome) -> Value {
+pub(super) fn result(outcome: Outcome) -> Value {
     match outcome {
         Outcome::Successful { result } => result,
         other => panic!("{other:?}"),
@@ -79,7 +80,7 @@ async fn what_cannot_be_understood_is_refused_with_what_can_be_asked() {
     for (request, expected) in [
         (
             json!({"v": 1, "op": "stauts"}),
-            "there is no command `stauts`; a box can be asked: status, tail, reload, log",
+            "there is no command `stauts`; a box can be asked: status, tail, reload, log, outputs, override, release, reset",
         ),
         (json!({"v": 2, "op": "status"}), "this box speaks version 1 of the protocol, not 2"),
         (json!({"v": 1, "op": "status", "args": {"loud": true}}), "unknown field `loud`"),

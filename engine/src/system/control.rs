@@ -179,6 +179,14 @@ impl ControlEvents {
     }
 }
 
+#[cfg(test)]
+impl ControlEvents {
+    /// The next rows.
+    pub(crate) fn waiting(&mut self) -> Option<RecordBatch> {
+        self.rows()
+    }
+}
+
 impl Feed for ControlEvents {
     fn rows(&mut self) -> Option<RecordBatch> {
         let events = self.0.take_out(WAITING);

@@ -10,6 +10,7 @@
 //! * One block is in memory at a time, however large the file is.
 //! * What cannot be read is named, and does not hide what can.
 
+mod decisions;
 mod purge;
 mod rows;
 mod stats;
@@ -27,19 +28,23 @@ use super::database::{VERSION, beside};
 use super::{BufferError, clocks};
 use crate::time::Readings;
 
+pub use decisions::{Answer, Decisions};
 pub use purge::{Purge, Purged, purge};
 pub use rows::{Portion, Reader, Source};
-pub use stats::{Gaps, Journal, Moment, Outbox, Refused, RuleRows, Snapshots, State, Stats, StreamRows};
+pub use stats::{
+    Decided, Gaps, Journal, Moment, Outbox, Refused, RuleRows, Snapshots, State, Stats, StreamRows,
+};
 pub use verify::{Checked, Problem, Verdict};
 
 /// How long we wait while the box opens the file or repairs its log: nothing else locks readers out.
 const BUSY: Duration = Duration::from_secs(5);
-/// Tables of every layout, and those that came with layouts 2, 3, 4 and 5.
+/// Tables of every layout, and those that came with layouts 2 to 6.
 const TABLES: [&str; 4] = ["meta", "block", "refused", "gap"];
 const TABLES_2: [&str; 4] = ["journal", "snapshot", "state", "progress"];
 const TABLES_3: [&str; 1] = ["confirmed"];
 const TABLES_4: [&str; 1] = ["clocks"];
 const TABLES_5: [&str; 1] = ["content"];
+const TABLES_6: [&str; 3] = ["decision", "decision_basis", "decision_group"];
 
 /// A buffer that is looked at.
 pub struct Inspector {

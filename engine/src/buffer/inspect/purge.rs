@@ -11,6 +11,7 @@ use tidegate_core::clock::SystemClock;
 use super::{Inspector, sql};
 use crate::buffer::changes::{Gone, Step};
 use crate::buffer::database::{beside, prepare, read_meta};
+use crate::buffer::decisions::Groups;
 use crate::buffer::room::RuleSizes;
 use crate::buffer::{BufferError, Uplinks, signed};
 use crate::disk::SystemDisk;
@@ -143,11 +144,13 @@ fn delete_some(
         .collect::<rusqlite::Result<_>>()?;
     let uplinks = Uplinks::noted(&tx)?;
     let totals = read_meta(&tx)?.0;
+    let mut groups = Groups::default();
     let mut step = Step {
         tx: &tx,
         totals,
         uplinks: &uplinks,
         rule_sizes: RuleSizes::default(),
+        groups: &mut groups,
         gaps_fetched: gaps_before,
         wall_ns: SystemClock.wall_ns(),
         now_ns: totals.now_ns,

@@ -35,6 +35,8 @@ pub struct Stats {
     pub journal: Option<Journal>,
     /// kept state of rules; none when the layout has no snapshots
     pub snapshots: Option<Snapshots>,
+    /// what was decided about outputs, by output; none when the layout has no decisions
+    pub decisions: Option<Vec<Decided>>,
 }
 
 /// Rows that wait for the uplink.
@@ -182,6 +184,21 @@ pub struct State {
     pub bytes: u64,
 }
 
+/// Decisions about an output.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Decided {
+    /// the output
+    pub output: String,
+    /// by what came of it: `sent`, `held`, `refused` and `answered`
+    pub verdicts: BTreeMap<String, u64>,
+    /// packed bytes
+    pub bytes: u64,
+    /// when the oldest was made
+    pub oldest_ns: Option<i64>,
+    /// when the newest was made
+    pub newest_ns: Option<i64>,
+}
+
 impl Inspector {
     /// Counts what is there, as of one moment.
     ///
@@ -206,6 +223,7 @@ impl Inspector {
                 gaps: self.gaps()?,
                 journal: has_journal.then(|| self.journal(&readings)).transpose()?,
                 snapshots: has_snapshots.then(|| self.snapshots()).transpose()?,
+                decisions: self.has("decision")?.then(|| self.decided(&readings)).transpose()?,
             })
         };
         work().map_err(|error| self.sql(error))
@@ -352,6 +370,37 @@ impl Inspector {
         })?;
         snapshots.rules = rules.into_values().collect();
         Ok(snapshots)
+    }
+
+    fn decided(&self, readings: &Readings) -> rusqlite::Result<Vec<Decided>> {
+        let mut groups: BTreeMap<u64, (String, String)> = BTreeMap::new();
+        self.each("SELECT id, output, kind FROM decision_group", |row| {
+            groups.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
+            Ok(())
+        })?;
+        let mut outputs: BTreeMap<String, Decided> = BTreeMap::new();
+        let mut note = |group: u64, bytes: u64, now_ns: Option<i64>| {
+            let Some((output, kind)) = groups.get(&group) else { return };
+            let of = outputs
+                .entry(output.clone())
+                .or_insert_with_key(|output| Decided { output: output.clone(), ..Decided::default() });
+            of.bytes += bytes;
+            let Some(now_ns) = now_ns else { return };
+            *of.verdicts.entry(kind.clone()).or_default() += 1;
+            let wall_ns = readings.wall_of(now_ns).map_or(now_ns, |time| time.wall_ns);
+            of.oldest_ns = Some(of.oldest_ns.map_or(wall_ns, |oldest| oldest.min(wall_ns)));
+            of.newest_ns = of.newest_ns.max(Some(wall_ns));
+        };
+        let size = "length(data) + octet_length(instance) + 24";
+        self.each(&format!("SELECT id >> 40, {size}, now_ns FROM decision"), |row| {
+            note(row.get(0)?, row.get(1)?, Some(row.get(2)?));
+            Ok(())
+        })?;
+        self.each("SELECT id >> 40, length(data) FROM decision_basis", |row| {
+            note(row.get(0)?, row.get(1)?, None);
+            Ok(())
+        })?;
+        Ok(outputs.into_values().collect())
     }
 
     /// Calls `take` with each row. Sums are made here and not by GROUP BY, which would sort a copy of the

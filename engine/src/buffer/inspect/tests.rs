@@ -24,7 +24,8 @@ const DOWNGRADE: &str = "DROP TABLE journal; DROP TABLE snapshot; DROP TABLE sta
     ALTER TABLE gap DROP COLUMN uplinks; ALTER TABLE meta DROP COLUMN uplinks;
     ALTER TABLE meta DROP COLUMN now_ns; DROP INDEX block_expires; ALTER TABLE block DROP COLUMN now_ns; \
     ALTER TABLE block DROP COLUMN expires_ns;
-    DROP TABLE clocks; DROP TABLE content; PRAGMA user_version = 1;";
+    DROP TABLE clocks; DROP TABLE content; DROP TABLE decision; DROP TABLE decision_basis; DROP TABLE \
+    decision_group; ALTER TABLE meta DROP COLUMN decision_bytes; PRAGMA user_version = 1;";
 
 fn file(dir: &TempDir) -> PathBuf {
     dir.path().join("box.db")
@@ -154,7 +155,7 @@ fn stats_count_what_is_there() {
         stats.refused[0].wall_ns > 1_700_000_000_000_000_000
             && stats.gaps[0].wall_ns > 1_700_000_000_000_000_000
     );
-    assert_eq!((stats.layout, stats.journal, stats.snapshots), (1, None, None));
+    assert_eq!((stats.layout, stats.journal, stats.snapshots, stats.decisions), (1, None, None, None));
     assert_eq!(stats.file_bytes, file(&dir).metadata().unwrap().len());
 }
 
@@ -383,11 +384,17 @@ fn a_good_file_has_no_problems() {
     let dir = journaled();
     let verdict = verify(&dir);
     assert_eq!((verdict.problems, verdict.more), (vec![], false));
-    assert_eq!(verdict.checked, Checked { blocks: 4, gaps: 1, entries: 5, states: 4, contents: 0 });
+    assert_eq!(
+        verdict.checked,
+        Checked { blocks: 4, gaps: 1, entries: 5, states: 4, contents: 0, decisions: 0 }
+    );
     raw(&dir).execute_batch(DOWNGRADE).unwrap();
     let verdict = verify(&dir);
     assert_eq!((verdict.problems, verdict.more), (vec![], false));
-    assert_eq!(verdict.checked, Checked { blocks: 4, gaps: 1, entries: 0, states: 0, contents: 0 });
+    assert_eq!(
+        verdict.checked,
+        Checked { blocks: 4, gaps: 1, entries: 0, states: 0, contents: 0, decisions: 0 }
+    );
 }
 
 /// One change each, and what is said of it.

@@ -1,5 +1,6 @@
 //! Commands that ask a running box, by its local socket.
 
+pub mod output;
 pub mod status;
 pub mod tail;
 #[cfg(feature = "screen")]

@@ -166,7 +166,8 @@ fn verify(args: BufferVerifyArgs) -> Result<(), Failure> {
                 );
                 let contents =
                     counted_as(checked.contents, "source of a rule or table", "sources of rules and tables");
-                writeln!(out, "ok: {blocks}, {gaps}, {entries}, {states}, {contents}")?;
+                let decisions = counted(checked.decisions, "decision");
+                writeln!(out, "ok: {blocks}, {gaps}, {entries}, {states}, {contents}, {decisions}")?;
             }
             out.flush()?;
         }

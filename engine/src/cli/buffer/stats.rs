@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::buffer::inspect::{Gaps, Journal, Moment, Outbox, Refused, Snapshots, Stats};
+use crate::buffer::inspect::{Decided, Gaps, Journal, Moment, Outbox, Refused, Snapshots, Stats};
 use crate::cli::table::{age, counted, counted_as, grouped, size, table};
 
 /// What is in a buffer, in lines.
@@ -23,6 +23,10 @@ pub(super) fn text(stats: &Stats, now: Timestamp) -> String {
     match &stats.snapshots {
         Some(found) => snapshots(&mut out, found, now),
         None => line(&mut out, "snapshots", &format!("layout {} has none", stats.layout)),
+    }
+    match &stats.decisions {
+        Some(found) => decisions(&mut out, found),
+        None => line(&mut out, "decisions", &format!("layout {} has none", stats.layout)),
     }
     out
 }
@@ -164,6 +168,28 @@ fn snapshots(out: &mut String, snapshots: &Snapshots, now: Timestamp) {
     table(out, ["RULE", "PARTS", "SIZE"], [false, true, true], cells.collect());
 }
 
+fn decisions(out: &mut String, decided: &[Decided]) {
+    let count = |of: &Decided, kind: &str| of.verdicts.get(kind).copied().unwrap_or(0);
+    let all: u64 = decided.iter().flat_map(|of| of.verdicts.values()).sum();
+    if all == 0 {
+        return line(out, "decisions", "none");
+    }
+    let (outputs, bytes) = (counted(decided.len() as u64, "output"), decided.iter().map(|of| of.bytes).sum());
+    line(out, "decisions", &format!("{} about {outputs}, {}", grouped(all), size(bytes)));
+    let cells = decided.iter().map(|of| {
+        let [sent, held, refused, answered] =
+            ["sent", "held", "refused", "answered"].map(|kind| grouped(count(of, kind)));
+        let [oldest, newest] = [of.oldest_ns, of.newest_ns].map(|ns| ns.map_or_else(String::new, time));
+        [of.output.clone(), sent, held, refused, answered, size(of.bytes), oldest, newest]
+    });
+    table(
+        out,
+        ["OUTPUT", "SENT", "HELD", "REFUSED", "ANSWERED", "SIZE", "OLDEST", "NEWEST"],
+        [false, true, true, true, true, true, false, false],
+        cells.collect(),
+    );
+}
+
 fn line(out: &mut String, head: &str, text: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{head:10}{text}");
@@ -258,6 +284,13 @@ mod tests {
                 bytes: 1_024,
                 rules: vec![State { rule: level, parts: 3, bytes: 512 }],
             }),
+            decisions: Some(vec![Decided {
+                output: "pump".into(),
+                verdicts: [("sent".into(), 1_200), ("answered".into(), 1_100), ("refused".into(), 2)].into(),
+                bytes: 150_000,
+                oldest_ns: Some(noon - NS),
+                newest_ns: Some(noon),
+            }]),
         };
         let now = Timestamp::from_second(1_772_366_700).unwrap();
         let expected = "\
@@ -284,10 +317,14 @@ snapshots 2, 1.0 KiB of state
           newest after journal entry 39, 2026-03-01T12:00:00Z (5 min old)
   RULE   PARTS   SIZE
   level      3  512 B
+decisions 2 302 about 1 output, 146 KiB
+  OUTPUT   SENT  HELD  REFUSED  ANSWERED     SIZE  OLDEST                NEWEST
+  pump    1 200     0        2     1 100  146 KiB  2026-03-01T11:59:59Z  2026-03-01T12:00:00Z
 ";
         assert_eq!(text(&stats, now), expected);
         let (outbox, refused, gaps) = (Outbox::default(), Vec::new(), Vec::new());
-        let empty = Stats { layout: 1, outbox, refused, gaps, journal: None, snapshots: None, ..stats };
+        let (journal, snapshots, decisions) = (None, None, None);
+        let empty = Stats { layout: 1, outbox, refused, gaps, journal, snapshots, decisions, ..stats };
         let expected = "\
 buffer    /var/lib/tidegate/buffer.db, layout 1
 file      3.0 MiB (8.0 KiB of it free), write-ahead log 4.0 KiB
@@ -296,6 +333,7 @@ refused   nothing
 dropped   nothing that the uplink does not know of
 journal   layout 1 has none
 snapshots layout 1 has none
+decisions layout 1 has none
 ";
         assert_eq!(text(&empty, now), expected);
     }

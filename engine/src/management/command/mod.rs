@@ -1,7 +1,11 @@
 //! The commands, a file each. A new one is a file, a line in `mod`, and an arm in [`run`].
 
 pub mod log;
+pub mod outputs;
+pub mod override_output;
+pub mod release;
 pub mod reload;
+pub mod reset;
 pub mod status;
 pub mod tail;
 
@@ -98,7 +102,16 @@ pub async fn answer(
 }
 
 /// What `op` can be.
-pub const OPS: [&str; 4] = [status::Status::OP, tail::Tail::OP, reload::Reload::OP, log::SetLevel::OP];
+pub const OPS: [&str; 8] = [
+    status::Status::OP,
+    tail::Tail::OP,
+    reload::Reload::OP,
+    log::SetLevel::OP,
+    outputs::Outputs::OP,
+    override_output::Override::OP,
+    release::Release::OP,
+    reset::Reset::OP,
+];
 
 /// Runs the command `op`.
 ///
@@ -116,6 +129,12 @@ pub async fn run(
         tail::Tail::OP => checked::<tail::Tail>(args, managed, caller, listener).await,
         reload::Reload::OP => checked::<reload::Reload>(args, managed, caller, listener).await,
         log::SetLevel::OP => checked::<log::SetLevel>(args, managed, caller, listener).await,
+        outputs::Outputs::OP => checked::<outputs::Outputs>(args, managed, caller, listener).await,
+        override_output::Override::OP => {
+            checked::<override_output::Override>(args, managed, caller, listener).await
+        }
+        release::Release::OP => checked::<release::Release>(args, managed, caller, listener).await,
+        reset::Reset::OP => checked::<reset::Reset>(args, managed, caller, listener).await,
         _ => {
             let refusal = Refusal::new(Code::Invalid, format!("there is no command `{op}`"));
             Err(refusal.help(format!("a box can be asked: {}", OPS.join(", "))))

@@ -3,6 +3,7 @@
 //! What has to agree is read in one transaction; blocks, entries and states one by one, so that the box can
 //! go on.
 
+mod decisions;
 mod outbox;
 mod sequence;
 
@@ -12,8 +13,8 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
-use super::{Inspector, TABLES, TABLES_2, TABLES_3, TABLES_4, TABLES_5};
-use crate::buffer::content;
+use super::{Inspector, TABLES, TABLES_2, TABLES_3, TABLES_4, TABLES_5, TABLES_6};
+use crate::buffer::{content, decisions::DECISION_BYTES};
 
 /// Problems that are listed. Of a file with more of them, more are of no use.
 const MOST: usize = 1000;
@@ -44,6 +45,8 @@ pub struct Checked {
     pub states: u64,
     /// sources of rules and contents of tables
     pub contents: u64,
+    /// decisions about outputs
+    pub decisions: u64,
 }
 
 /// The outcome of [`Inspector::verify`].
@@ -86,14 +89,15 @@ impl Inspector {
         let _ = self.conn.progress_handler(0, None::<fn() -> bool>);
 
         let mut verifier = Verifier { conn: &self.conn, now_ns, verdict, clock: Clock::default(), progress };
-        let later: [(i64, &[&str]); 4] = [(2, &TABLES_2), (3, &TABLES_3), (4, &TABLES_4), (5, &TABLES_5)];
+        let later: [(i64, &[&str]); 5] =
+            [(2, &TABLES_2), (3, &TABLES_3), (4, &TABLES_4), (5, &TABLES_5), (6, &TABLES_6)];
         let later = later.iter().filter(|(since, _)| layout >= *since).flat_map(|(_, tables)| *tables);
         for table in TABLES.iter().chain(later) {
             if !verifier.has(table) {
                 verifier.wrong(format!("table {table}"), "is missing".into());
             }
         }
-        let steps: [(&'static str, &[&str], Step<'_>); 10] = [
+        let steps: [(&'static str, &[&str], Step<'_>); 13] = [
             ("table meta", &["meta", "block", "refused", "gap"], Verifier::meta),
             ("table block", &["block"], Verifier::blocks),
             ("table confirmed", &["confirmed", "block", "meta"], Verifier::confirmed),
@@ -104,6 +108,9 @@ impl Inspector {
             ("table state", &["state", "snapshot"], Verifier::states),
             ("table clocks", &["clocks"], Verifier::clocks),
             ("table content", &["content", "journal", "snapshot"], Verifier::contents),
+            ("table decision_group", &["decision_group"], Verifier::decision_groups),
+            ("table decision_basis", &["decision_basis", "decision_group"], Verifier::decision_bases),
+            ("table decision", &TABLES_6, Verifier::decisions),
         ];
         for (name, tables, step) in steps {
             if tables.iter().all(|table| verifier.has(table)) {
@@ -224,6 +231,9 @@ impl Verifier<'_> {
                 "a snapshot after journal entry",
             ));
         }
+        if self.has("decision") && self.has("decision_basis") {
+            totals.push(("decision_bytes", DECISION_BYTES, "bytes of decisions"));
+        }
         for (name, sum, what) in totals {
             let (said, found) = (said(name)?, found(sum)?);
             if said != found {
@@ -238,9 +248,12 @@ impl Verifier<'_> {
         }
         if self.now_ns != "0" {
             let now = conn.query_row("SELECT now_ns FROM meta", [], |row| row.get::<_, i64>(0))?;
-            for (table, what) in
-                [("block", "block"), ("journal", "journal entry"), ("clocks", "reading of the clocks")]
-            {
+            for (table, what) in [
+                ("block", "block"),
+                ("journal", "journal entry"),
+                ("clocks", "reading of the clocks"),
+                ("decision", "decision"),
+            ] {
                 let later = format!("SELECT min(id) FROM {table} WHERE now_ns > ?1");
                 let later = if self.has(table) {
                     conn.query_row(&later, [now], |row| row.get::<_, Option<i64>>(0))?

@@ -1,0 +1,38 @@
+//! `reset`: a person has looked, and an interlock that is latched lets its output go.
+
+use serde::{Deserialize, Serialize};
+
+use super::outputs::Meant;
+use super::override_output::{Told, by_a_person, say};
+use super::{Caller, Listener, ManagementCommand, Right};
+use crate::management::managed_box::ManagedBox;
+use crate::management::protocol::Refusal;
+use crate::system::control::{ControlEvent, ControlKind};
+
+/// Ends trips that are latched, as far as their interlocks are true again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reset {
+    /// the output
+    pub output: String,
+    /// which of what it moves, such as `line=7`; absent where there is one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// why, for whoever asks later
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl ManagementCommand for Reset {
+    const OP: &'static str = "reset";
+    const NEEDS: Right = Right::Operate;
+    type Answer = Told;
+    type Part = ();
+
+    async fn run(self, managed: &ManagedBox, caller: &Caller, _: &mut dyn Listener) -> Result<Told, Refusal> {
+        let meant = Meant::find(managed, &self.output, self.instance.as_deref())?;
+        let reason = self.reason.map(Into::into);
+        say(managed, caller, ControlEvent { reason, ..by_a_person(ControlKind::Reset, &meant, caller) })?;
+        Ok(Told::about(&meant))
+    }
+}
