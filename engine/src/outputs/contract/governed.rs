@@ -477,8 +477,12 @@ impl Governed {
         let before = instance.sent();
         let rule = if let Origin::Rule { rule, .. } = &by { Some(Arc::clone(rule)) } else { None };
         let until = rule.as_ref().and_then(|rule| instance.claims.get(rule)?.expires);
-        let flight =
-            Flight { values: values.clone(), rule, before: note_sent(instance, &values, &steps, at.now) };
+        let flight = Flight {
+            values: values.clone(),
+            rule,
+            at: at.now,
+            before: note_sent(instance, &values, &steps, at.now),
+        };
         instance.fly(write, flight);
         instance.held = None;
         let is_same = values.iter().all(|(column, value)| before.get(column) == Some(value));
