@@ -74,6 +74,27 @@ impl OutputConfig {
         }
     }
 
+    /// The least and the greatest value of columns that take numbers, where they have limits: what is beyond
+    /// them by more than rounding is refused when it is written.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<(String, f64, f64)> {
+        match self {
+            Self::Mqtt(_) | Self::Serial(_) => Vec::new(),
+            Self::Modbus(config) => config.ranges(),
+            Self::Can(config) => config.ranges.clone(),
+        }
+    }
+
+    /// The names that columns take in place of numbers.
+    #[must_use]
+    pub fn labels(&self) -> Vec<(String, Vec<String>)> {
+        match self {
+            Self::Mqtt(_) | Self::Serial(_) => Vec::new(),
+            Self::Modbus(config) => config.labels(),
+            Self::Can(config) => config.labels_of_columns.clone(),
+        }
+    }
+
     /// Whether it moves a machine, and not only tells something.
     #[must_use]
     pub fn moves_machines(&self) -> bool {

@@ -1,5 +1,6 @@
 //! What a contract decided, and why: as it is kept on disk, and shown to people.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -168,6 +169,19 @@ pub enum Origin {
         /// why nobody does, in words for people
         because: Arc<str>,
     },
+}
+
+impl fmt::Display for Origin {
+    /// Why it is so, in a few words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { rule, .. } => write!(f, "rule {rule} claims it"),
+            Self::Override { who, reason } => write!(f, "override by {who}: {reason}"),
+            Self::Interlock { name, because } => write!(f, "interlock `{name}`: {because}"),
+            Self::Pair { output } => write!(f, "{output} goes on, and both may never be"),
+            Self::Failsafe { because } => write!(f, "failsafe: {because}"),
+        }
+    }
 }
 
 /// A row of a stream that led to a decision.

@@ -129,7 +129,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     let wakes = Wakes::new(config.rules.workers.get());
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
     let mut catalog = catalog(config, &columns);
-    let contracts = Contracts::from_config(config, &catalog);
+    let contracts = Contracts::from_config(config, &catalog, &status);
     catalog.plugins.compiled = Some(Arc::new(CompiledFiles::below(&config.data_dir, Arc::clone(&disk))));
     let mut book =
         RuleBook::new(catalog, config.rules.workers.get(), Arc::clone(&status)).compiled_by(world.compile());

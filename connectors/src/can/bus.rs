@@ -6,6 +6,7 @@
 //! for frames alone is not woken when the interface goes down, so the socket's error is waited for beside
 //! them.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -19,6 +20,9 @@ use tokio::time::{Instant, sleep_until};
 use super::frame::{Frame, Payload};
 use super::id::Id;
 use super::interface::Interface;
+
+/// Frames of which a controller has not said that they are sent; there are fewer, unless it drops them.
+const HANDED: usize = 64;
 
 /// Frames that are read before anything else is done.
 const BATCH: usize = 64;
@@ -63,8 +67,8 @@ pub struct Received {
 /// What has become of a frame that was to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// the controller has it
-    Yes,
+    /// the controller has it: [`Event::Left`] says when it is sent
+    Aboard,
     /// an adapter has it; what becomes of it is an [`Event::Answered`]
     Asked,
     /// there is no room for it now: [`Bus::wait`] says when
@@ -82,6 +86,9 @@ pub enum Event {
     Frames,
     /// there may be room for a frame
     Room,
+    /// a frame of the box is on the bus, as far as the controller's driver tells: the kernel marks interfaces
+    /// whose drivers do with `ECHO`, and for others says it when the driver has taken the frame
+    Left(Frame),
     /// what an adapter says of the frame that it was given: whether it is sent, or why not
     Answered(Result<(), String>),
     /// the controller has left the bus, in words for the user
@@ -92,7 +99,7 @@ pub enum Event {
     Played(String),
 }
 
-/// An open bus. What it sends does not come back to it.
+/// An open bus. What it sends comes back to it as [`Event::Left`] only.
 #[derive(Debug)]
 pub struct Bus {
     name: String,
@@ -101,6 +108,10 @@ pub struct Bus {
     takes_fd: bool,
     listens_only: bool,
     is_off: bool,
+    /// what the controller has
+    handed: VecDeque<Frame>,
+    /// what it has sent of that
+    left: VecDeque<Frame>,
     /// what happened behind the frames that were read
     next: Option<Result<Event, io::Error>>,
     /// the kernel's count of frames that it had no room for
@@ -141,6 +152,8 @@ impl Bus {
             takes_fd: interface.takes_fd,
             listens_only: interface.listens_only,
             is_off: false,
+            handed: VecDeque::new(),
+            left: VecDeque::new(),
             next: interface.is_bus_off.then(|| Ok(Event::Off(off(name)))),
             lost: 0,
             told_lost: 0,
@@ -156,6 +169,8 @@ impl Bus {
         socket.set_filters(&filters)?;
         socket.set_error_filter(if errors { ERROR_CLASSES } else { BUS_OFF | RESTARTED })?;
         socket.set_recv_timestamp(true)?;
+        // A frame comes back when the controller has sent it.
+        socket.set_recv_own_msgs(true)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
@@ -171,12 +186,15 @@ impl Bus {
     /// # Errors
     /// Why the bus is gone, in words for the user.
     pub async fn wait(&mut self, wants_room: bool, frames: &mut Vec<Received>) -> Result<Event, String> {
+        if let Some(frame) = self.left.pop_front() {
+            return Ok(Event::Left(frame));
+        }
         if let Some(next) = self.next.take() {
             let event = next.map_err(|error| explain(&self.name, &error))?;
             self.is_off = matches!(event, Event::Off(_)) || self.is_off && event != Event::On;
             return Ok(event);
         }
-        let Self { name, socket, waiter, control, lost, full_until, is_off, next, .. } = self;
+        let Self { name, socket, waiter, control, lost, full_until, is_off, next, handed, left, .. } = self;
         let failed = waiter.async_io(Interest::ERROR, || match socket.as_raw_socket().take_error()? {
             Some(error) => Ok(error),
             None => Err(ErrorKind::WouldBlock.into()),
@@ -185,6 +203,7 @@ impl Bus {
             let before = frames.len();
             while frames.len() < before + BATCH {
                 match read(socket, control, lost) {
+                    Ok(Some(received)) if has_left(&received.frame, handed) => left.push_back(received.frame),
                     Ok(Some(received)) => {
                         frames.push(received);
                         if let Some(event) = controller_event(name, &received.frame, *is_off) {
@@ -193,7 +212,7 @@ impl Bus {
                         }
                     }
                     Ok(None) => {}
-                    Err(error) if frames.len() == before => return Err(error),
+                    Err(error) if frames.len() == before && left.is_empty() => return Err(error),
                     Err(error) => {
                         *next = (error.kind() != ErrorKind::WouldBlock).then_some(Err(error));
                         break;
@@ -224,6 +243,10 @@ impl Bus {
             && let Ok(received) = read(&self.socket, &mut self.control, &mut self.lost)
         {
             let Some(received) = received else { continue };
+            if has_left(&received.frame, &mut self.handed) {
+                self.left.push_back(received.frame);
+                continue;
+            }
             frames.push(received);
             self.next = controller_event(&self.name, &received.frame, self.is_off).map(Ok);
         }
@@ -258,7 +281,11 @@ impl Bus {
         let written = self.waiter.try_io(Interest::WRITABLE, || self.socket.as_raw_socket().send(bytes));
         let Err(error) = written else {
             self.full_until = None;
-            return Sent::Yes;
+            if self.handed.len() == HANDED {
+                self.handed.pop_front();
+            }
+            self.handed.push_back(*frame);
+            return Sent::Aboard;
         };
         match error.raw_os_error() {
             // The queue of the interface is full, of which the socket knows nothing.
@@ -273,6 +300,11 @@ impl Bus {
             Some(EINVAL) => Sent::Refused(format!("{name} does not take such a frame ({error})")),
             _ => Sent::Lost(explain(name, &error)),
         }
+    }
+
+    /// Whether the controller has errors, and may hold frames back because of them.
+    pub fn is_failing(&self) -> bool {
+        Interface::read(&self.name).is_ok_and(|interface| interface.is_failing)
     }
 
     /// Whether a controller that had left the bus has returned. It is asked, since not every driver tells.
@@ -322,6 +354,12 @@ fn controller_event(name: &str, frame: &Frame, is_off: bool) -> Option<Event> {
         // Who receives is on the bus.
         _ => is_off.then_some(Event::On),
     }
+}
+
+/// Whether a frame is one that the box has sent itself. On a bus no other node sends under the same id.
+fn has_left(frame: &Frame, handed: &mut VecDeque<Frame>) -> bool {
+    let place = handed.iter().position(|own| own == frame);
+    place.and_then(|place| handed.remove(place)).is_some()
 }
 
 /// Reads a frame; none: the kernel has passed on something that is none.

@@ -277,7 +277,7 @@ impl Session {
                 Event::Off(reason) => drop(print(CommandOutput::Progress(&reason))),
                 Event::On => drop(print(CommandOutput::Progress("the controller is on the bus again"))),
                 Event::Played(_) => break,
-                Event::Frames | Event::Room | Event::Answered(_) => {}
+                Event::Frames | Event::Room | Event::Left(_) | Event::Answered(_) => {}
             }
             for Received { frame, at } in self.frames.drain(..) {
                 let is_wanted = |id| args.ids.is_empty() || args.ids.iter().any(|range| range.contains(id));
@@ -324,7 +324,7 @@ impl Session {
         let deadline = Instant::now() + self.patience;
         loop {
             match self.wire.send(frame) {
-                Sent::Yes => return Ok(()),
+                Sent::Aboard => return self.until(deadline, Event::Left(*frame)).await,
                 Sent::Asked => break,
                 Sent::Later => self.until(deadline, Event::Room).await?,
                 Sent::Refused(why) | Sent::Lost(why) => return Err(why),
@@ -345,8 +345,12 @@ impl Session {
                 }
                 Ok(Ok(_)) => {}
                 Err(_) => {
+                    let may_follow = match wanted {
+                        Event::Left(_) => "; the controller has it, and may send it when that is over",
+                        _ => "",
+                    };
                     return Err(format!(
-                        "the frame was not sent within {}: no node acknowledges, or the bus is full",
+                        "the frame was not sent within {}: no node acknowledges, or the bus is full{may_follow}",
                         Span(self.patience)
                     ));
                 }

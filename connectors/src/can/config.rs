@@ -184,6 +184,12 @@ pub struct OutputConfig {
     /// Those that every row must have.
     #[serde(skip)]
     pub required: Vec<String>,
+    /// The least and the greatest value of columns that take numbers.
+    #[serde(skip)]
+    pub ranges: Vec<(String, f64, f64)>,
+    /// The names that columns take in place of numbers.
+    #[serde(skip)]
+    pub labels_of_columns: Vec<(String, Vec<String>)>,
 }
 
 /// A connection is another one when its messages are others.

@@ -23,6 +23,8 @@ const IFLA_CAN_BITTIMING: u16 = 1;
 const IFLA_CAN_STATE: u16 = 4;
 const IFLA_CAN_CTRLMODE: u16 = 5;
 const IFLA_CAN_RESTART_MS: u16 = 6;
+/// `enum can_state`
+const WARNING: u32 = 1;
 const BUS_OFF: u32 = 3;
 const CTRLMODE_LISTENONLY: u32 = 0x02;
 /// `CANFD_MTU`
@@ -41,6 +43,8 @@ pub struct Interface {
     pub takes_fd: bool,
     /// whether its controller has left the bus because of errors
     pub is_bus_off: bool,
+    /// whether its controller counts so many errors that something is wrong
+    pub is_failing: bool,
     /// whether it never sends
     pub listens_only: bool,
     /// bits a second, 0 when nobody has set it; none: a virtual bus
@@ -122,7 +126,9 @@ impl Interface {
         match kind {
             IFLA_CAN_BITTIMING => self.bitrate = u32_at(value, 0),
             IFLA_CAN_STATE => {
-                self.is_bus_off = u32_at(value, 0) == Some(BUS_OFF);
+                let state = u32_at(value, 0);
+                self.is_bus_off = state == Some(BUS_OFF);
+                self.is_failing = state.is_some_and(|state| (WARNING..=BUS_OFF).contains(&state));
                 // Only controllers have one.
                 self.bitrate.get_or_insert(0);
             }

@@ -2,8 +2,10 @@
 //!
 //! Nothing is sent late. A frame that finds no room within `send_timeout` is given up, and while the bus is
 //! away, or the controller is off, writes fail at once and messages that were sent again and again are
-//! forgotten until an output has a new row for them. An adapter's frame is written when the adapter says so;
-//! what has no answer is unknown, and the bus is opened anew, so that nothing behind it is sent late.
+//! forgotten until an output has a new row for them. A frame is written when the controller, or an adapter,
+//! says that it has sent it. One that a controller holds back is unknown, and nothing else is given to it
+//! meanwhile. Where an adapter does not answer, the bus is opened anew, so that nothing behind the frame is
+//! sent late.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,8 +16,9 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
+use super::aboard::{Aboard, Outgoing};
 use super::bus::{Event, Received, Sent};
 use super::frame::Frame;
 use super::link::{Link, Wire};
@@ -50,26 +53,6 @@ pub(super) struct Repeat {
     pub(super) expiry: Duration,
 }
 
-/// A frame that waits for room.
-struct Outgoing {
-    output: Arc<str>,
-    frame: Frame,
-    deadline: Instant,
-    answer: Option<Answer>,
-}
-
-impl Outgoing {
-    fn settle(self, outcome: Result<(), DeliveryError>) {
-        let Self { output, answer, .. } = self;
-        if let Err(error) = &outcome {
-            debug!(%output, %error, "not sent");
-        }
-        if let Some(answer) = answer {
-            answer.send(outcome);
-        }
-    }
-}
-
 /// A message that is sent again and again.
 struct Repeated {
     frame: Frame,
@@ -87,6 +70,7 @@ pub(super) struct Controller {
     send_timeout: Duration,
     status: Arc<LineStatus>,
     outgoing: VecDeque<Outgoing>,
+    aboard: Aboard,
     /// what an adapter has, and has not answered yet
     unanswered: Option<Outgoing>,
     repeated: BTreeMap<Arc<str>, Repeated>,
@@ -130,6 +114,7 @@ impl Protocol for Controller {
     /// Fails everything that waits to be sent, and forgets what was sent again and again.
     fn ends(&mut self, reason: &str, line: &Line) {
         self.streams.rows().ends();
+        self.aboard.abandon(reason);
         if let Some(unanswered) = self.unanswered.take() {
             let why = format!(
                 "it was given to the adapter, and may have been sent; nothing else is until the adapter has \
@@ -160,6 +145,7 @@ impl Controller {
             streams,
             send_timeout,
             outgoing: VecDeque::new(),
+            aboard: Aboard::default(),
             unanswered: None,
             repeated: BTreeMap::new(),
             off: None,
@@ -195,11 +181,11 @@ impl Controller {
             while let Some(question) = self.streams.ask(Instant::now()) {
                 self.questions.push(question);
             }
-            if line.is_finished(self.streams.rows()) && self.outgoing.is_empty() && self.unanswered.is_none()
-            {
+            let is_done = self.outgoing.is_empty() && self.unanswered.is_none() && !self.aboard.is_awaited();
+            if line.is_finished(self.streams.rows()) && is_done {
                 return End::Finished;
             }
-            let wants_room = !self.outgoing.is_empty();
+            let wants_room = !self.outgoing.is_empty() && self.aboard.has_room(Instant::now());
             let off_check = self.off.is_some().then_some(check_off);
             let due = [self.next_send(), self.streams.next_due(), off_check].into_iter().flatten().min();
             let is_open = self.streams.is_open();
@@ -209,6 +195,7 @@ impl Controller {
                     match event {
                         Err(reason) => return End::Lost(reason),
                         Ok(Event::Frames | Event::Room) => {}
+                        Ok(Event::Left(frame)) => self.has_left(&frame),
                         Ok(Event::Answered(outcome)) => {
                             if let Some(unanswered) = self.unanswered.take() {
                                 unanswered.settle(outcome.map_err(DeliveryError::Transient));
@@ -320,7 +307,17 @@ impl Controller {
     /// When the task has to look again at what is sent.
     fn next_send(&self) -> Option<Instant> {
         let repeated = self.repeated.values().map(|of| of.due.min(of.until));
-        repeated.chain(self.outgoing.front().map(|of| of.deadline)).min()
+        let waiting = self.outgoing.front().map(|of| of.deadline);
+        repeated.chain(waiting).chain(self.aboard.next_due()).min()
+    }
+
+    /// A frame is on the bus.
+    fn has_left(&mut self, frame: &Frame) {
+        let Some(left) = self.aboard.left(frame) else { return };
+        if left.deadline <= Instant::now() {
+            self.status.counter("sent_late").add(1);
+        }
+        left.settle(Ok(()));
     }
 
     /// Sends what waits, as far as there is room.
@@ -328,27 +325,34 @@ impl Controller {
     /// # Errors
     /// Why the bus is gone.
     fn send(&mut self, wire: &mut Wire) -> Result<(), String> {
+        let now = Instant::now();
+        self.status.timeouts.add(self.aboard.tell_overdue(now, self.send_timeout));
+        self.aboard.forget(now, || wire.is_failing());
         while let Some(first) = self.outgoing.front() {
-            let outcome = match wire.send(&first.frame) {
-                Sent::Yes => Ok(()),
+            let sent = if self.aboard.has_room(now) { wire.send(&first.frame) } else { Sent::Later };
+            let error = match sent {
+                Sent::Aboard => {
+                    self.aboard.take(self.outgoing.pop_front());
+                    continue;
+                }
                 Sent::Asked => {
                     self.unanswered = self.outgoing.pop_front();
                     continue;
                 }
-                Sent::Later if first.deadline > Instant::now() => return Ok(()),
+                Sent::Later if first.deadline > now => return Ok(()),
                 Sent::Later => {
                     self.status.timeouts.add(1);
-                    Err(DeliveryError::Transient(format!(
+                    DeliveryError::Transient(format!(
                         "it was not sent within {}: no node acknowledges, or the bus is full. Compare \
                          the bit rate with the other nodes', and look at wiring and termination",
                         tidegate_core::Span(self.send_timeout)
-                    )))
+                    ))
                 }
-                Sent::Refused(why) => Err(DeliveryError::Permanent(why)),
+                Sent::Refused(why) => DeliveryError::Permanent(why),
                 Sent::Lost(reason) => return Err(reason),
             };
             if let Some(first) = self.outgoing.pop_front() {
-                first.settle(outcome);
+                first.settle(Err(error));
             }
         }
         Ok(())

@@ -123,6 +123,11 @@ impl Wire {
         }
     }
 
+    /// Whether the controller has errors, and may hold frames back because of them.
+    pub(super) fn is_failing(&self) -> bool {
+        if let Self::Bus(bus) = self { bus.is_failing() } else { false }
+    }
+
     /// Whether a controller that had left the bus has returned.
     pub(super) fn has_returned(&mut self) -> bool {
         if let Self::Bus(bus) = self { bus.has_returned() } else { false }

@@ -2,8 +2,8 @@
 //!
 //! Delivery: a row is a frame that was on the bus, with the kernel's time of its arrival. Frames that find
 //! no room on their way are counted and said. Nothing is acknowledged, since nobody sends anything again. A
-//! write is done when the controller has taken its frame; one that was not sent in time is given up, and not
-//! sent later.
+//! write is done when the controller has sent its frame. One that was not given to the controller in time is
+//! given up, and not sent later; of one that the controller holds back nobody knows.
 //!
 //! Read [`config`] for what users write; `check`, `reception` and `transmission` for what it means of
 //! connections, streams and outputs; then `line` for the task that owns the bus, `streams` for the way from
@@ -16,6 +16,7 @@
 //! in several frames; [`filter`] says what the kernel shall hand over; [`log`] and [`slcan`] are other ways
 //! to write frames.
 
+mod aboard;
 mod adapter;
 pub mod bits;
 pub mod bus;
@@ -91,7 +92,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
         let stale_after = map.stale_after.map(|after| after.0);
         setups.push(Setup { rows, reception, labels: map.labels, stale_after, intake });
     }
-    let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
+    let (mut sinks, mut sent): (BTreeMap<String, Box<dyn Sink>>, _) = (BTreeMap::new(), Vec::new());
     for (output, map) in outputs {
         let OutputKind::Can(map) = map else { continue };
         let fail = |problem| OpenError::output(output, problem);
@@ -99,6 +100,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
             return Err(fail(problem));
         }
         let transmission = map.transmission(&database).map_err(fail)?;
+        sent.push(transmission.id());
         let encode = Frames {
             required: transmission.columns().1,
             transmission,
@@ -113,7 +115,7 @@ pub(crate) fn open(config: &ConnectionConfig, request: Request<'_>) -> Result<Op
     let interface = config.interface.as_deref().unwrap_or_default();
     let streams =
         Streams::new(name, interface, setups, database, config.park, Arc::clone(&clock), Arc::clone(&status));
-    let link = Link::new(config, streams.filters(), streams.want_errors(), clock, Arc::clone(&status))?;
+    let link = Link::new(config, streams.filters(&sent), streams.want_errors(), clock, Arc::clone(&status))?;
     let protocol = Controller::new(link, streams, config.send_timeout.0, Arc::clone(&status));
     let line = Line::new(name, &config.backoff, waiting, status);
     let source = Box::new(Task { line, protocol, span: info_span!("can", connection = name) });

@@ -162,6 +162,21 @@ impl Signal {
         (raw << unused).cast_signed() >> unused
     }
 
+    /// The least and the greatest value that it takes, scaled, as far as there are limits.
+    pub(super) fn limits(&self) -> Option<(f64, f64)> {
+        if matches!(self.content, Content::Float32 | Content::Float64) {
+            return self.range;
+        }
+        let ordered = |one: f64, other: f64| (one.min(other), one.max(other));
+        let (first, last) = self.holds().into_inner();
+        let held = ordered(self.scaled(first), self.scaled(last));
+        let Some((least, most)) = self.range else { return Some(held) };
+        // What the table names is taken beside the range.
+        let named = self.labels.iter().map(|(content, _)| self.scaled(content.into()));
+        let allowed = named.fold((least, most), |(least, most), value| (least.min(value), most.max(value)));
+        Some((allowed.0.max(held.0), allowed.1.min(held.1)))
+    }
+
     /// The bits that mean `value`.
     ///
     /// # Errors

@@ -155,8 +155,8 @@ impl Streams {
         Self { messages, database, frames, groups, errors, polls, clock, transport, out }
     }
 
-    /// What the kernel has to let through, as id and mask.
-    pub(super) fn filters(&self) -> Vec<(u32, u32)> {
+    /// What the kernel has to let through, as id and mask, with the frames of outputs that are `sent`.
+    pub(super) fn filters(&self, sent: &[Id]) -> Vec<(u32, u32)> {
         let ranges =
             self.frames.iter().flat_map(|(ranges, _)| ranges).map(|range| filter::Wanted::Ids(*range));
         let group = |pgn, source| filter::Wanted::Group { pgn, source };
@@ -165,7 +165,8 @@ impl Streams {
             Some(id) => group(id.pgn, wanted.source),
             None => filter::Wanted::Ids(wanted.message.id.into()),
         });
-        let mut wanted: Vec<filter::Wanted> = ranges.chain(groups).chain(messages).collect();
+        let sent = sent.iter().map(|id| filter::Wanted::Ids((*id).into()));
+        let mut wanted: Vec<filter::Wanted> = ranges.chain(groups).chain(messages).chain(sent).collect();
         // Any group may come in parts.
         for part in 0..wanted.len() {
             if let Some(filter::Wanted::Group { source, .. }) = wanted.get(part).copied() {

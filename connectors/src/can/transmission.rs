@@ -50,6 +50,39 @@ impl Transmission {
     }
 }
 
+impl Transmission {
+    /// The id of its frames.
+    pub(super) fn id(&self) -> Id {
+        match self {
+            Self::Message { message, .. } => message.id,
+            Self::Frames { id, .. } => *id,
+        }
+    }
+}
+
+type Limits = (Vec<(String, f64, f64)>, Vec<(String, Vec<String>)>);
+
+impl Transmission {
+    /// The least and the greatest value of columns that take numbers, and the names that the others take.
+    fn limits(&self) -> Limits {
+        let (mut ranges, mut names) = (Vec::new(), Vec::new());
+        let Self::Message { message, labels, .. } = self else { return (ranges, names) };
+        for signal in &message.signals {
+            let name = signal.name.to_string();
+            match signal.field_type(*labels) {
+                FieldType::Int64 | FieldType::Float64 => {
+                    ranges.extend(signal.limits().map(|(least, most)| (name, least, most)));
+                }
+                FieldType::Utf8 => {
+                    names.push((name, signal.labels().iter().map(|(_, label)| label.to_owned()).collect()));
+                }
+                FieldType::Bool | FieldType::Timestamp | FieldType::Bytes => {}
+            }
+        }
+        (ranges, names)
+    }
+}
+
 /// The column of a frame's bytes.
 pub(super) const DATA: &str = "data";
 
@@ -63,7 +96,10 @@ impl OutputConfig {
             return;
         }
         match self.transmission(database) {
-            Ok(transmission) => (self.columns, self.required) = transmission.columns(),
+            Ok(transmission) => {
+                (self.columns, self.required) = transmission.columns();
+                (self.ranges, self.labels_of_columns) = transmission.limits();
+            }
             Err(problem) => tell(vec![problem], review),
         }
     }

@@ -57,9 +57,16 @@ impl JsonSchema for Delimiter {
     }
 }
 
+impl CsvFormat {
+    /// What takes lines apart. It is made once: its tables take longer than a short payload.
+    pub(super) fn reader(self) -> Box<Reader> {
+        Box::new(ReaderBuilder::new().delimiter(self.delimiter.0).build())
+    }
+}
+
 /// The lines of a payload.
 struct Lines<'p> {
-    reader: Reader,
+    reader: &'p mut Reader,
     rest: &'p [u8],
     /// the values of the line at hand, and where each ends
     values: Vec<u8>,
@@ -67,8 +74,8 @@ struct Lines<'p> {
 }
 
 impl<'p> Lines<'p> {
-    fn new(payload: &'p [u8], format: CsvFormat) -> Self {
-        let reader = ReaderBuilder::new().delimiter(format.delimiter.0).build();
+    fn new(payload: &'p [u8], reader: &'p mut Reader) -> Self {
+        reader.reset();
         // No value is longer than what is written of it.
         Self { reader, rest: payload, values: vec![0; payload.len() + 1], ends: vec![0; 16] }
     }
@@ -104,8 +111,13 @@ impl<'p> Lines<'p> {
 
 impl Decoder {
     /// Adds the rows of a payload of lines.
-    pub(super) fn read_csv(&mut self, payload: &[u8], format: CsvFormat) -> Result<(), Fault> {
-        let mut lines = Lines::new(payload, format);
+    pub(super) fn read_csv(
+        &mut self,
+        payload: &[u8],
+        format: CsvFormat,
+        reader: &mut Reader,
+    ) -> Result<(), Fault> {
+        let mut lines = Lines::new(payload, reader);
         let mut header = Vec::new();
         if format.header {
             let Some(names) = lines.next()? else { return Ok(()) };

@@ -234,6 +234,18 @@ fn the_column_of_an_undeclared_raw_value_is_called_value() {
 }
 
 #[test]
+fn what_a_payload_of_lines_leaves_open_does_not_go_on_in_the_next() {
+    let fields = json!({ "a": { "type": "utf8", "path": "0" }, "b": { "type": "utf8", "path": "1" } });
+    let mut decoder = decoder(json!({ "format": "csv", "fields": fields }));
+    for payload in [&b"\"open,1"[..], b"x,\"", b"\xff,1", b"y,2"] {
+        // Bytes that are no text are refused.
+        let _ = decoder.decode(payload, &[], ARRIVAL);
+    }
+    let last = decoder.finish().map(|batch| rendered(&batch)).unwrap().pop().unwrap();
+    assert_eq!((&last["a"], &last["b"]), (&json!("y"), &json!("2")));
+}
+
+#[test]
 fn lines_have_names_or_positions() {
     let header = json!({ "csv": { "header": true, "delimiter": ";" } });
     let payload = "\u{feff}device;level;on;at\r\np1; 23.5 ;ON;2026-03-01T12:00:00Z\n\"a;\"\"b\"\"\";;0;\n";

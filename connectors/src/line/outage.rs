@@ -1,4 +1,5 @@
-//! What the log says of a line that is lost and comes back: once for each reason, and not at every attempt.
+//! What the log says of a line that is lost and comes back: each reason once, and then more and more rarely,
+//! and not at every attempt.
 
 use std::time::Duration;
 
@@ -10,22 +11,24 @@ use tracing::{debug, info, warn};
 pub(crate) struct Outages {
     now: Option<Outage>,
     connected_before: bool,
-    /// the outage before that was said
     said: Option<Said>,
 }
 
-/// A line that is lost again and again for one reason.
+/// What was said, also of outages before this one.
 #[derive(Debug)]
 struct Said {
-    reason: String,
+    reasons: Vec<String>,
     at: Instant,
-    /// how long it is not said again
+    /// how long none of them is said again
     pause: Duration,
 }
 
-/// After how long a line that was lost once more for the same reason is said; each time it waits twice as long.
+/// After how long a reason that was said before is said again; each time it waits twice as long.
 const SAY_AFTER: Duration = Duration::from_secs(10);
 const SAY_EVERY: Duration = Duration::from_hours(1);
+
+/// Reasons that are said as soon as they come; in more there is something that changes each time.
+const REASONS: usize = 8;
 
 #[derive(Debug)]
 struct Outage {
@@ -56,7 +59,7 @@ impl Outages {
         match &mut self.now {
             Some(outage) => {
                 outage.attempts += 1;
-                if outage.reason == reason {
+                if outage.reason == reason || !is_news(&mut self.said, &reason, Instant::now()) {
                     debug!(reason, attempts = outage.attempts, "still not connected");
                 } else {
                     warn!(reason, attempts = outage.attempts, "still not connected, for another reason");
@@ -65,7 +68,7 @@ impl Outages {
             }
             None => {
                 let now = Instant::now();
-                let is_quiet = !self.is_news(&reason, now);
+                let is_quiet = !is_news(&mut self.said, &reason, now);
                 if is_quiet {
                     debug!(reason, "not connected, once more");
                 } else {
@@ -75,33 +78,49 @@ impl Outages {
             }
         }
     }
+}
 
-    /// Whether an outage is to be said: one that is as the last one only now and then.
-    fn is_news(&mut self, reason: &str, now: Instant) -> bool {
-        let mut pause = SAY_AFTER;
-        if let Some(said) = self.said.as_ref().filter(|said| said.reason == reason) {
-            if now < said.at + said.pause {
-                return false;
-            }
-            pause = SAY_EVERY.min(2 * said.pause);
-        }
-        self.said = Some(Said { reason: reason.to_owned(), at: now, pause });
-        true
+/// Whether a reason is to be said: one that was said before only now and then.
+fn is_news(said: &mut Option<Said>, reason: &str, now: Instant) -> bool {
+    let Some(said) = said else {
+        *said = Some(Said { reasons: vec![reason.to_owned()], at: now, pause: SAY_AFTER });
+        return true;
+    };
+    let is_new = said.reasons.len() < REASONS && !said.reasons.iter().any(|known| known == reason);
+    if is_new {
+        said.reasons.push(reason.to_owned());
+        said.pause = SAY_AFTER;
+    } else if now >= said.at + said.pause {
+        said.pause = SAY_EVERY.min(2 * said.pause);
+    } else {
+        return false;
     }
+    said.at = now;
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// When a reason is said, in seconds, where there is one each second.
+    fn said(seconds: u64, reason: impl Fn(u64) -> String) -> Vec<u64> {
+        let (mut said, start) = (None, Instant::now());
+        let is_news = |s: &u64| is_news(&mut said, &reason(*s), start + Duration::from_secs(*s));
+        (0..seconds).filter(is_news).collect()
+    }
+
     #[test]
     fn a_line_that_is_lost_again_and_again_for_one_reason_is_said_more_and_more_rarely() {
-        let (mut outages, start) = (Outages::default(), Instant::now());
-        let said: Vec<u64> =
-            (0..100).filter(|s| outages.is_news("silent", start + Duration::from_secs(*s))).collect();
-        assert_eq!(said, [0, 10, 30, 70]);
-        assert!(outages.is_news("unplugged", start + Duration::from_secs(71)), "another reason is news");
-        let late = start + Duration::from_secs(90);
-        assert!(outages.is_news("unplugged", late));
+        assert_eq!(said(100, |_| "silent".into()), [0, 10, 30, 70]);
+        let unplugged = |s| if s < 71 { "silent".into() } else { "unplugged".into() };
+        assert_eq!(said(100, unplugged), [0, 10, 30, 70, 71, 81], "another reason is news");
+    }
+
+    #[test]
+    fn reasons_that_take_turns_are_said_once_each_and_then_no_more_often_than_one() {
+        let turns = |s| if s % 2 == 0 { "refused".into() } else { "silent".into() };
+        assert_eq!(said(100, turns), [0, 1, 11, 31, 71]);
+        assert_eq!(said(100, |s| format!("port {s}")), [0, 1, 2, 3, 4, 5, 6, 7, 17, 37, 77]);
     }
 }

@@ -334,6 +334,20 @@ impl OutputConfig {
             .collect()
     }
 
+    /// The least and the greatest value of columns that take numbers.
+    pub(crate) fn ranges(&self) -> Vec<(String, f64, f64)> {
+        let points = points(&self.fields, self.spelling()).flatten();
+        points
+            .filter_map(|point| point.range().map(|(least, most)| (point.name.to_string(), least, most)))
+            .collect()
+    }
+
+    /// The names that columns take in place of numbers.
+    pub(crate) fn labels(&self) -> Vec<(String, Vec<String>)> {
+        let points = points(&self.fields, self.spelling()).flatten();
+        points.filter_map(|point| Some((point.name.to_string(), point.names()?))).collect()
+    }
+
     /// The points, in order of their names.
     pub(super) fn points(&self) -> Result<Vec<Point>, Problem> {
         points(&self.fields, self.spelling()).collect()
@@ -369,6 +383,29 @@ mod tests {
     fn output(fields: Value) -> Vec<String> {
         let config = json!({ "connection": "plc", "fields": fields });
         said(serde_json::from_value::<OutputConfig>(config).unwrap().problems(None))
+    }
+
+    #[test]
+    fn an_output_knows_the_ranges_and_the_names_of_its_columns() {
+        let config = json!({ "connection": "plc", "fields": {
+            "count": { "holding": 0, "type": "int16" },
+            "speed": { "holding": 1, "type": "uint16", "scale": 0.1 },
+            "turned": { "holding": 2, "type": "uint8", "byte": "low", "scale": -1.0, "offset": 5.0 },
+            "half": { "holding": 3, "type": "float16" },
+            "double": { "holding": 4, "type": "float64" },
+            "mode": { "holding": 8, "type": "uint16", "values": { "0": "off", "1": "auto" } },
+            "run": { "coil": 0 },
+        } });
+        let output: OutputConfig = serde_json::from_value(config).unwrap();
+        let range = |name: &str, least, most| (name.to_owned(), least, most);
+        let expected = [
+            range("count", -32_768.0, 32_767.0),
+            range("half", -65_504.0, 65_504.0),
+            range("speed", 0.0, 6_553.5),
+            range("turned", -250.0, 5.0),
+        ];
+        assert_eq!(output.ranges(), expected);
+        assert_eq!(output.labels(), [("mode".to_owned(), vec!["off".to_owned(), "auto".to_owned()])]);
     }
 
     #[test]

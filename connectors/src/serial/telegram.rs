@@ -3,7 +3,7 @@
 use std::fmt;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
@@ -163,7 +163,10 @@ impl Telegram {
                         continue;
                     }
                     let start = out.len();
-                    write_text(array, row, &mut out);
+                    match float(array, row) {
+                        Some(value) => write_decimals(name, value, &mut out)?,
+                        None => write_text(array, row, &mut out),
+                    }
                     let is_bytes = matches!(
                         array.data_type(),
                         DataType::Binary | DataType::LargeBinary | DataType::BinaryView
@@ -178,6 +181,24 @@ impl Telegram {
         }
         Ok(out)
     }
+}
+
+fn float(array: &ArrayRef, row: usize) -> Option<f64> {
+    let double = array.as_primitive_opt::<Float64Type>().map(|array| array.value(row));
+    double.or_else(|| array.as_primitive_opt::<Float32Type>().map(|array| array.value(row).into()))
+}
+
+/// Writes a number as devices read it: with its decimals, however many, and never as `1e-7`.
+fn write_decimals(name: &str, value: f64, out: &mut Vec<u8>) -> Result<(), String> {
+    if !value.is_finite() {
+        return Err(format!("column {name} is {value}"));
+    }
+    let text = value.to_string();
+    out.extend_from_slice(text.as_bytes());
+    if !text.contains('.') {
+        out.extend_from_slice(b".0");
+    }
+    Ok(())
 }
 
 /// Why a text must not be sent.
@@ -257,6 +278,19 @@ mod tests {
         assert!(sent("{text:4}", 0).unwrap_err().contains("writes numbers"));
         assert!(sent("{net:.1}", 2).unwrap_err().contains("NaN"));
         assert!(sent("{net:x}", 0).unwrap_err().contains("07.2"));
+    }
+
+    #[test]
+    fn a_number_without_a_shape_has_plain_decimals() {
+        let numbers = [(1e-7, "0.0000001"), (-2.5e-10, "-0.00000000025"), (1e21, "1000000000000000000000.0")];
+        let usual = [(80.0, "80.0"), (0.1, "0.1"), (123_456.75, "123456.75")];
+        let telegram: Telegram = "{x}".parse().unwrap();
+        for (number, text) in numbers.into_iter().chain(usual) {
+            let column: ArrayRef = Arc::new(Float64Array::from(vec![number]));
+            let rows = RecordBatch::try_from_iter([("x", column)]).unwrap();
+            assert_eq!(telegram.render(&rows, 0, 8).unwrap(), text.as_bytes());
+        }
+        assert_eq!(sent("{net}", 2), Err("column net is NaN".into()));
     }
 
     #[test]

@@ -162,6 +162,36 @@ fn signals_of_messages_that_cannot_be_used_are_named() {
 }
 
 #[test]
+fn an_output_knows_the_ranges_and_the_labels_of_its_signals() {
+    let dbc = r#"BU_: A
+BO_ 256 Command: 8 A
+ SG_ Speed : 0|16@1- (0.5,0) [-3000|3000] "rpm" A
+ SG_ Share : 16|8@1+ (0.4,0) [0|100] "%" A
+ SG_ Turned : 24|8@1+ (-1,5) [0|0] "" A
+ SG_ Mode : 32|4@1+ (1,0) [0|0] "" A
+ SG_ On : 36|1@1+ (1,0) [0|0] "" A
+VAL_ 256 Share 255 "not available" ;
+VAL_ 256 Mode 0 "off" 1 "run" ;
+"#;
+    let output = |labels: bool| {
+        let setup = Setup::interface("can0").dbc(dbc);
+        let setup = setup.output("o", json!({ "message": "Command", "labels": labels }));
+        setup.check().unwrap_or_else(|said| panic!("{said:#?}")).outputs.remove(0).1
+    };
+    let range = |name: &str, least, most| (name.to_owned(), least, most);
+    // What has a label is taken beyond the range, and nothing beyond the bits.
+    let turned = range("Turned", -250.0, 5.0);
+    let expected =
+        [range("Speed", -3000.0, 3000.0), range("Share", 0.0, 102.0), turned, range("Mode", 0.0, 15.0)];
+    assert_eq!(output(false).ranges(), expected);
+    assert!(output(false).labels().is_empty());
+    let labels =
+        |name: &str, labels: &[&str]| (name.to_owned(), labels.iter().map(|of| (*of).to_owned()).collect());
+    assert_eq!(output(true).labels(), [labels("Share", &["not available"]), labels("Mode", &["off", "run"])]);
+    assert_eq!(output(true).ranges().len(), 2);
+}
+
+#[test]
 fn outputs_that_contradict_themselves_are_refused() {
     for (output, words) in [
         (json!({}), "neither `message` nor `id`"),

@@ -217,6 +217,13 @@ async fn a_device_is_commissioned_by_hand() {
     let written = session.write(1, &speed, "12.5", true).await.unwrap();
     assert_eq!(serde_json::to_value(&written).unwrap()["value"], 12.5);
     assert_eq!(device.line().await, "write 1 6 40 125");
+    let written = session.write(1, &speed, "12.34", false).await.unwrap();
+    assert_eq!(
+        serde_json::to_value(&written).unwrap()["value"],
+        12.3,
+        "what is written, and not what was asked"
+    );
+    assert_eq!(device.line().await, "write 1 6 40 123");
     for (value, words) in [("fast", "it takes numbers"), ("9000", "0 to 6553.5")] {
         let error = session.write(1, &speed, value, false).await.unwrap_err();
         assert!(error.contains("speed (holding register 40)") && error.contains(words), "{error}");

@@ -341,9 +341,6 @@ impl Buffer {
         self.appends.rows(rows, true).await
     }
 
-    /// Keeps decisions about outputs. Never waits.
-    pub fn decisions(&self, _: Vec<crate::decision::Decision>) {}
-
     /// Queues a step of the sequence. Rows that a rule makes of it must be appended later, so that they are
     /// not on disk before it. While the queue is full, waits (`hold`) or breaks the journal off: then nothing
     /// is stored until there is a snapshot. Returns whether the step was taken; if not, its messages are

@@ -339,7 +339,7 @@ pub struct WhyArgs {
     #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     pub at: Option<i64>,
     /// Of one of those that the output moves, such as line=7
-    #[arg(long, value_name = "COLUMN=VALUE")]
+    #[arg(long, alias = "key", value_name = "COLUMN=VALUE")]
     pub instance: Option<String>,
     /// What did not happen instead: rows that were refused, and what was held back, newest first
     #[arg(long)]

@@ -118,8 +118,6 @@ pub struct Output {
     /// What the kind of connection needs to know; the connection is in [`Config::connections`], and of the
     /// same kind.
     pub config: OutputConfig,
-    /// What it promises, whatever rules say.
-    pub contract: Option<Contract>,
 }
 
 /// What happens when an output's queue is full. Both are counted.

@@ -137,13 +137,7 @@ impl From<Origin> for By {
         match origin {
             Origin::Rule { rule, version, .. } => Self::Rule { name: rule, version },
             Origin::Override { who, .. } => Self::Person { who },
-            Origin::Interlock { name, because } => {
-                Self::Contract { because: format!("{name} is not fulfilled: {because}").into() }
-            }
-            Origin::Pair { output } => {
-                Self::Contract { because: format!("{output} needs it to be off").into() }
-            }
-            Origin::Failsafe { because } => Self::Contract { because },
+            other => Self::Contract { because: other.to_string().into() },
         }
     }
 }

@@ -8,12 +8,15 @@
 //! * [`wear`]: what a row costs the disk;
 //! * [`recovery`]: a start after a crash, and what a snapshot of the rules' state costs;
 //! * [`replay`]: a recording that is played to rules;
-//! * [`modbus`]: devices that are polled, and a rule that writes to them.
+//! * [`modbus`]: devices that are polled, and a rule that writes to them;
+//! * [`serial`]: lines of a device that never stop;
+//! * [`can`]: from a frame to the frame that a rule answers, in a virtual machine.
 //!
 //! Nothing else should run on the machine. `docs/performance.md` says how to read the result.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the program is for")]
 
 mod broker;
+mod can;
 mod device;
 mod footprint;
 mod latency;
@@ -25,6 +28,7 @@ mod plant;
 mod recovery;
 mod replay;
 mod report;
+mod serial;
 mod subject;
 mod throughput;
 mod wear;
@@ -62,6 +66,9 @@ struct Arguments {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Be the peer of a box on this CAN interface: for the virtual machine
+    #[arg(long, hide = true, value_name = "INTERFACE")]
+    can_peer: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,6 +95,10 @@ enum Part {
     Replay,
     /// devices that are polled, and rules that write to them
     Modbus,
+    /// lines of a device that never stop
+    Serial,
+    /// from a frame to the frame that a rule answers, in a virtual machine
+    Can,
 }
 
 /// How much is measured.
@@ -115,6 +126,10 @@ pub struct Extent {
     pub polled: Duration,
     /// writes to devices that are timed
     pub writes: usize,
+    /// lines of a serial device, a multiple of 500
+    pub serial_lines: u64,
+    /// frames that are answered
+    pub frames: usize,
 }
 
 impl Extent {
@@ -131,6 +146,8 @@ impl Extent {
             replayed_rows: 1_000_000,
             polled: Duration::from_secs(10),
             writes: 2_000,
+            serial_lines: 2_000_000,
+            frames: 5_000,
         };
         let quick = Self {
             messages: 30_000,
@@ -144,6 +161,8 @@ impl Extent {
             replayed_rows: 20_000,
             polled: Duration::from_secs(1),
             writes: 60,
+            serial_lines: 50_000,
+            frames: 200,
         };
         let mut extent = if arguments.quick { quick } else { full };
         extent.rounds = arguments.rounds.unwrap_or(extent.rounds);
@@ -156,6 +175,9 @@ impl Extent {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Some(interface) = &arguments.can_peer {
+        return can::peer(interface, Extent::new(&arguments).frames);
+    }
     let binary = subject::binary(arguments.tidegate.as_deref())?;
     let version = Command::new(&binary).arg("--version").output()?;
     let surroundings = report::surroundings(
@@ -180,6 +202,8 @@ fn main() -> anyhow::Result<()> {
             Part::Recovery => recovery::recovery(&binary, &extent)?,
             Part::Replay => replay::replay(&binary, &extent)?,
             Part::Modbus => modbus::modbus(&binary, &extent)?,
+            Part::Serial => serial::serial(&binary, &extent)?,
+            Part::Can => can::can(&binary, &extent)?,
         });
     }
     let print = if arguments.json { report::json } else { report::table };

@@ -109,6 +109,11 @@ impl Site {
         Ok(site)
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Changes the configuration, for the next start.
     pub fn configure(&self, config: &str) -> anyhow::Result<()> {
         std::fs::write(self.dir.path().join("tidegate.toml"), config)

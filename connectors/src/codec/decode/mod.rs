@@ -32,6 +32,8 @@ use visit::{Object, Rows, Within};
 pub struct Decoder {
     format: Format,
     pattern: Option<Pattern>,
+    /// of CSV, once there was some
+    csv: Option<Box<csv_core::Reader>>,
     binary_fields: Vec<(String, BinaryField)>,
     quoting: Quoting,
     columns: Vec<Column>,
@@ -127,6 +129,7 @@ impl Decoder {
         Ok(Self {
             format: layout.format,
             pattern: layout.pattern.clone(),
+            csv: None,
             binary_fields: layout.binary_fields.clone(),
             quoting,
             columns,
@@ -225,7 +228,12 @@ impl Decoder {
         };
         match self.format {
             Format::Json => Ok(self.read_json(payload)?),
-            Format::Csv(format) => self.read_csv(payload, format).map_err(in_format("CSV")),
+            Format::Csv(format) => {
+                let mut reader = self.csv.take().unwrap_or_else(|| format.reader());
+                let read = self.read_csv(payload, format, &mut reader);
+                self.csv = Some(reader);
+                read.map_err(in_format("CSV"))
+            }
             Format::Raw => self.read_raw(payload).map_err(in_format("a value")),
             Format::KeyValue(format) => self.read_pairs(payload, format).map_err(in_format("pairs")),
             Format::Nmea(format) => self.read_nmea(payload, format).map_err(in_format("NMEA")),

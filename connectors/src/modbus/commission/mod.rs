@@ -72,7 +72,7 @@ pub struct Written {
     pub name: String,
     /// where it is, as on the wire
     pub place: String,
-    /// the value
+    /// the value that it has now, as far as it could take what was asked for
     pub value: serde_json::Value,
     /// whether the device was asked for it afterwards
     pub read_back: bool,
@@ -180,8 +180,10 @@ impl Session {
             return Err(format!("{point} can be read only; Modbus writes coils and holding registers"));
         }
         let value = value_of(point, value)?;
+        let encoded = point.encode(&value)?;
+        let value = point.written(&encoded).map_err(|why| format!("{point}: {why}"))?;
         let mut lacks = Lacks::default();
-        for write in writes([(point, point.encode(&value)?)]) {
+        for write in writes([(point, encoded)]) {
             let back = if read_back { ReadBack::After } else { ReadBack::No };
             let timeout = self.timeout;
             let mut device = Device { guard: self.guard().await?, unit, timeout, lacks: &mut lacks };

@@ -4,7 +4,7 @@ use tidegate_core::diagnostic::did_you_mean;
 
 use super::config::{Order, ValueType};
 use super::decode::Half;
-use super::{Integer, Meaning, Point, Value, View, Width};
+use super::{Integer, Meaning, Point, Raw, Value, View, Width};
 use crate::scaling::Scaling;
 
 /// What has to be written for a value.
@@ -24,6 +24,40 @@ pub enum Encoded {
 }
 
 impl Point {
+    /// What is read where this was written.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn written(&self, encoded: &Encoded) -> Result<Value, String> {
+        match encoded {
+            Encoded::Coil(on) => self.decode(Raw::Bits(&[*on])),
+            Encoded::Registers(registers) => self.decode(Raw::Registers(registers)),
+            Encoded::Bits { bits, .. } => self.decode(Raw::Registers(&[*bits])),
+        }
+    }
+
+    /// The least and the greatest number that it takes, where it takes numbers and has limits.
+    #[must_use]
+    pub fn range(&self) -> Option<(f64, f64)> {
+        let (least, most) = match &self.meaning {
+            Meaning::Integer { integer, view: View::Plain, .. } => integer.range_as_floats(),
+            Meaning::Integer { integer, view: View::Scaled(scaling), .. } => {
+                let (least, most) = integer.range_as_floats();
+                (scaling.apply(least), scaling.apply(most))
+            }
+            Meaning::Float { width: width @ (Width::One | Width::Two), scaling } => width.floats(*scaling),
+            _ => return None,
+        };
+        Some(if least <= most { (least, most) } else { (most, least) })
+    }
+
+    /// The names that its contents have, if it takes nothing else.
+    #[must_use]
+    pub fn names(&self) -> Option<Vec<String>> {
+        let Meaning::Integer { view: View::Named(names), .. } = &self.meaning else { return None };
+        Some(names.values().cloned().collect())
+    }
+
     /// What has to be written so that the point has `value`.
     ///
     /// # Errors
@@ -111,6 +145,17 @@ fn in_order(mut registers: Vec<u16>, order: Order) -> Vec<u16> {
     registers
 }
 
+impl Integer {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the greatest of 64 bits is rounded up, and is as far away"
+    )]
+    fn range_as_floats(self) -> (f64, f64) {
+        let (least, most) = self.range();
+        (least as f64, most as f64)
+    }
+}
+
 impl View {
     fn content(&self, integer: Integer, value: &Value) -> Result<i128, String> {
         let (least, most) = integer.range();
@@ -133,10 +178,10 @@ impl View {
         if (least..=most).contains(&content) {
             return Ok(content);
         }
-        #[expect(clippy::cast_precision_loss, reason = "for people to read")]
         match self {
             Self::Scaled(scaling) => {
-                Err(range_in_words(scaling.apply(least as f64), scaling.apply(most as f64)))
+                let (least, most) = integer.range_as_floats();
+                Err(range_in_words(scaling.apply(least), scaling.apply(most)))
             }
             _ => Err(range_in_words(least, most)),
         }
@@ -189,12 +234,22 @@ impl Width {
     }
 
     fn float_range(self, scaling: Option<Scaling>) -> String {
-        let (most, value_type) = match self {
-            Self::One => (65_504.0, ValueType::Float16),
-            Self::Two => (f64::from(f32::MAX), ValueType::Float32),
-            Self::Four => (f64::MAX, ValueType::Float64),
+        let value_type = match self {
+            Self::One => ValueType::Float16,
+            Self::Two => ValueType::Float32,
+            Self::Four => ValueType::Float64,
         };
-        let (least, most) = scaling.map_or((-most, most), |s| (s.apply(-most), s.apply(most)));
+        let (least, most) = self.floats(scaling);
         format!("{}, as {value_type} has it", range_in_words(least, most))
+    }
+
+    /// The least and the greatest float, scaled.
+    fn floats(self, scaling: Option<Scaling>) -> (f64, f64) {
+        let most = match self {
+            Self::One => 65_504.0,
+            Self::Two => f64::from(f32::MAX),
+            Self::Four => f64::MAX,
+        };
+        scaling.map_or((-most, most), |scaling| (scaling.apply(-most), scaling.apply(most)))
     }
 }

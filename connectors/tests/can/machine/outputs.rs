@@ -6,7 +6,7 @@ use serde_json::json;
 use tidegate_connectors::DeliveryError;
 use tokio::time::timeout;
 
-use super::{Candump, DRIVE};
+use super::{Candump, DRIVE, cansend, run};
 use crate::rig::Setup;
 
 #[ignore = "needs SocketCAN"]
@@ -39,6 +39,35 @@ async fn what_outputs_send_is_on_the_bus() {
         }
     }
     candump.is_silent("vcan0").await;
+    rig.end().await;
+}
+
+#[ignore = "needs SocketCAN"]
+#[tokio::test]
+async fn what_a_driver_holds_back_is_unknown_and_nothing_is_put_behind_it() {
+    let mut candump = Candump::on("vcan1").await;
+    let mut rig = Setup::interface("vcan1")
+        .stream("frames", json!({ "ids": ["0x123", "0x124"] }))
+        .output("raw", json!({ "id": "0x123" }))
+        .run();
+    rig.begins().await;
+    run("tc", &["qdisc", "add", "dev", "vcan1", "root", "netem", "delay", "5s"]).await;
+    match rig.write("raw", &json!({ "data": "X'01'" })).await {
+        Err(DeliveryError::Unknown(why)) => assert!(why.contains("has not sent it within 250ms"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    match rig.write("raw", &json!({ "data": "X'02'" })).await {
+        Err(DeliveryError::Transient(why)) => assert!(why.contains("not sent within 250ms"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(candump.frame().await, "123#01");
+    run("tc", &["qdisc", "del", "dev", "vcan1", "root"]).await;
+    // The controller has room again when the box has seen the frame.
+    while rig.write("raw", &json!({ "data": "X'03'" })).await.is_err() {}
+    assert_eq!(candump.frame().await, "123#03", "the second one is never sent");
+    assert_eq!(rig.status.count("sent_late"), 1);
+    cansend("vcan1", "124#04").await;
+    assert_eq!(rig.row().await["data"], "04", "what the box sends is no row");
     rig.end().await;
 }
 

@@ -85,7 +85,7 @@ pub(super) fn sentence(found: &Found, times: &Times) -> String {
     let (since, age) = (times.time(since_ns, shown_ns), times.age(since_ns, shown_ns));
     let name = format!("{}{}", sent.output, instance(sent));
     let is = if *is_newest { "is" } else { "was" };
-    let cause = cause(&sent.by);
+    let cause = sent.by.to_string();
     let was_to_be = |what: &str| format!("{name} was to be {told} at {since} ({age} ago), {what}: {cause}");
     let why = |decision: &Decision| match &decision.verdict {
         Verdict::Answered { reason: Some(reason), .. } => format!(" ({reason})"),
@@ -192,21 +192,10 @@ fn values(values: &Values) -> String {
     values.iter().map(|(column, value)| format!("{column} = {value}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Why it is so, in a few words.
-fn cause(by: &Origin) -> String {
-    match by {
-        Origin::Rule { rule, .. } => format!("rule {rule} claims it"),
-        Origin::Override { who, reason } => format!("override by {who}: {reason}"),
-        Origin::Interlock { name, because } => format!("interlock `{name}`: {because}"),
-        Origin::Pair { output } => format!("{output} goes on, and both may never be"),
-        Origin::Failsafe { because } => format!("failsafe: {because}"),
-    }
-}
-
 fn who(by: &Origin) -> String {
     match by {
         Origin::Rule { rule, .. } => format!("rule {rule}"),
-        other => cause(other),
+        other => other.to_string(),
     }
 }
 

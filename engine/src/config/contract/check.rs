@@ -302,7 +302,7 @@ impl InterlockTable {
                 return None;
             }
         };
-        let name = self.name.unwrap_or_else(|| format!("interlock `{}`", self.when)).into();
+        let name = self.name.unwrap_or_else(|| self.when.clone()).into();
         Some(Interlock {
             name,
             when: self.when.into(),

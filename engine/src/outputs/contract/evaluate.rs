@@ -3,10 +3,14 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::instance::{At, Claim, Field, Instance, Known, Lock, TroubleKind, Verdict, deciding, is_on, ns};
 use crate::config::{Contract, Startup, Tie, Value, Values};
 use crate::decision::{Clause, Origin, Step};
+
+/// A write of which nothing was heard for so long will not be heard of.
+const LONGEST_FLIGHT: Duration = Duration::from_secs(15);
 
 /// Another output that may not be on together with this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,11 +113,11 @@ impl Evaluating<'_> {
         let locks = self.contract.interlocks.iter().zip(&instance.locks);
         let tripped = locks.clone().find_map(|(terms, lock)| {
             let (_, because) = lock.tripped.as_ref()?;
-            Some(format!("{} is not fulfilled: {because}", terms.name))
+            Some(format!("`{}` is not fulfilled: {because}", terms.name))
         });
         let unheard = || {
             let unheard = locks.clone().find(|(_, lock)| lock.verdict.is_none());
-            unheard.map(|(terms, _)| format!("nothing is known yet of {}", terms.name))
+            unheard.map(|(terms, _)| format!("nothing is known yet of `{}`", terms.name))
         };
         let line = || (!self.line_is_up).then(|| "the line is down".to_owned());
         let early = || {
@@ -307,7 +311,7 @@ impl Evaluating<'_> {
                     // The first one that has tripped counts.
                     Some(candidate) if candidate.is_trip => {}
                     Some(candidate) => {
-                        let because = format!("{} is not fulfilled: {because}", terms.name);
+                        let because = format!("`{}` is not fulfilled: {because}", terms.name);
                         candidate.step(Clause::Interlock, Some(trip.clone()), because);
                         (candidate.origin, candidate.is_trip, candidate.ramps) =
                             (origin, true, terms.trip_ramp);
@@ -402,6 +406,11 @@ impl Evaluating<'_> {
             return;
         }
         let next_step = field.stepped_at.map_or(self.at.now, |at| at.saturating_add(ns(every)));
+        // A step that has not arrived may be passed by the next one, which would be two at once.
+        let under_way =
+            instance.flights.values().filter(|flight| flight.values.contains_key(&candidate.column));
+        let arrives = under_way.map(|flight| flight.at.saturating_add(ns(LONGEST_FLIGHT))).max();
+        let next_step = arrives.map_or(next_step, |arrives| arrives.max(next_step));
         let because = format!("it goes from {from} to {target} by {a_second} a second at most");
         if next_step > self.at.now {
             self.wake(next_step);
@@ -503,7 +512,7 @@ impl Evaluating<'_> {
                 self.contract.interlocks.iter().zip(&instance.locks).find(|(_, lock)| unheard(lock))
         {
             self.wake(grace_ends);
-            let because = format!("the box has just started, and nothing is known yet of {}", terms.name);
+            let because = format!("the box has just started, and nothing is known yet of `{}`", terms.name);
             return Some((Clause::Start, because));
         }
         if let Some(trouble) = instance.trouble.as_ref().filter(|trouble| trouble.values == *values) {

@@ -8,12 +8,13 @@ use tidegate_core::schema::TS;
 use tidegate_core::{FieldType, Rows, Span};
 
 use super::evaluate::{Evaluating, Evaluation, Partner, note_sent};
-use super::instance::{At, Check, Claim, Flight, Instance, Override, TroubleKind, Verdict, ns};
+use super::instance::{At, Check, Claim, Field, Flight, Instance, Known, Override, TroubleKind, Verdict, ns};
 use super::interlock::{Interlocked, Judged};
 use super::newest::{Newest, instance_name, key_of, value};
 use super::{Made, Order, What, Writer};
 use crate::config::{Contract, ContractKind, OnMismatch, OnStop, OutOfRange, Value, Values};
 use crate::decision::{Clause, Decision, Input, Origin, Outcome, Step, Verdict as Said};
+use crate::status::{OutputState, OutputStatus, OverrideState};
 use crate::system::control::{ControlEvent, ControlKind};
 use crate::system::writes::WriteReport;
 
@@ -42,6 +43,8 @@ pub(super) struct Governed {
     pub(super) writers: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// by rule and reason, the decision and how often it was made
     pub(super) refusals: BTreeMap<(Arc<str>, String), (u64, u64)>,
+    /// where it is told what it does
+    pub(super) status: Arc<OutputStatus>,
 }
 
 /// What came of a look at an instance.
@@ -77,7 +80,7 @@ impl Governed {
         let concerned: Vec<Arc<str>> = match self.key_in(stream, &rows.batch) {
             None => self.instances.keys().cloned().collect(),
             Some(key) => {
-                let name = key_of(&key, &rows.batch, 0).map(|key| instance_name(&key));
+                let name = key_of(&key, &rows.batch, 0).map(|of_row| instance_name(&key, &of_row));
                 name.into_iter().filter(|name| self.instances.contains_key(name)).collect()
             }
         };
@@ -112,7 +115,8 @@ impl Governed {
     pub(super) fn note(&mut self, judged: Judged) -> Option<Arc<str>> {
         let lock = self.instances.get_mut(&judged.instance)?.locks.get_mut(judged.lock)?;
         (lock.verdict, lock.stale_at) = (Some(judged.verdict), judged.stale_at);
-        judged.turned.then_some(judged.instance)
+        // A row that says the same as the one before ends a silence.
+        (judged.turned || lock.tripped.is_some()).then_some(judged.instance)
     }
 
     /// Instances that wait to see in `stream` what they were told.
@@ -152,7 +156,7 @@ impl Governed {
                 return None;
             }
         };
-        let name = instance_name(&key);
+        let name = instance_name(&self.contract.key, &key);
         if !self.instances.contains_key(&name) {
             if self.instances.len() >= self.contract.max_instances {
                 let most = self.contract.max_instances;
@@ -353,7 +357,12 @@ impl Governed {
         self.writes += 1;
         let write = self.writes;
         instance.written_at = Some(at.now);
-        let flight = Flight { values: values.clone(), rule: Some(Arc::clone(rule)), before: BTreeMap::new() };
+        let flight = Flight {
+            values: values.clone(),
+            rule: Some(Arc::clone(rule)),
+            at: at.now,
+            before: BTreeMap::new(),
+        };
         instance.fly(write, flight);
         let until = self.contract.expiry.map(|expiry| at.now.saturating_add(ns(expiry)));
         let what = What::Write { key: instance.key.clone(), values: values.clone() };
@@ -419,7 +428,42 @@ impl Governed {
         } else {
             self.send(name, evaluation, newest, at, made);
         }
+        self.tell(name);
         Some(Looked { woke_at, wakes_at, asks_off })
+    }
+
+    /// Tells whoever asks what an instance does.
+    fn tell(&self, name: &Arc<str>) {
+        let Some(instance) = self.instances.get(name) else { return };
+        let values = instance.sent();
+        let (by, since_ns) = instance.by.clone().map_or((None, 0), |(by, since)| (Some(by), since));
+        let sentence = match &by {
+            None => "nothing was sent yet".to_owned(),
+            Some(by) => format!("{}: {by}", listed(&values)),
+        };
+        let locks = self.contract.interlocks.iter().zip(&instance.locks);
+        let tripped = locks.filter_map(|(terms, lock)| {
+            let (_, because) = lock.tripped.as_ref()?;
+            Some(format!("{}: {because}", terms.name))
+        });
+        let is_confirmed =
+            |field: &Field| field.sent.is_none() || matches!(field.known, Known::Confirmed { .. });
+        let overridden = instance.overridden.as_ref().map(|overridden| OverrideState {
+            who: Arc::clone(&overridden.who),
+            reason: Arc::clone(&overridden.reason),
+            values: overridden.values.clone(),
+            until_ns: overridden.until,
+        });
+        let state = OutputState {
+            confirmed: !values.is_empty() && instance.fields.values().all(is_confirmed),
+            values,
+            by,
+            since_ns,
+            sentence,
+            interlocks: tripped.collect(),
+            overridden,
+        };
+        self.status.states.note(name, state);
     }
 
     fn send(&mut self, name: &Arc<str>, evaluation: Evaluation, newest: &Newest, at: At, made: &mut Made) {
@@ -437,6 +481,10 @@ impl Governed {
             Flight { values: values.clone(), rule, before: note_sent(instance, &values, &steps, at.now) };
         instance.fly(write, flight);
         instance.held = None;
+        let is_same = values.iter().all(|(column, value)| before.get(column) == Some(value));
+        if !is_same || instance.by.is_none() {
+            instance.by = Some((by.clone(), at.now));
+        }
         let what = What::Write { key: instance.key.clone(), values: values.clone() };
         let (claims, overridden) = (instance.claimed(), instance.overridden());
         self.order(name, write, by.clone(), until, what, at, made);
@@ -554,14 +602,18 @@ impl Governed {
         instance.check = None;
         for column in check.values.keys() {
             if let Some(field) = instance.fields.get_mut(column) {
-                field.known = super::instance::Known::Unknown;
+                field.known = Known::Unknown;
             }
         }
         instance.fail(&contract, &check.values, TroubleKind::Mismatch, at.now);
-        let is_last = instance.trouble.as_ref().is_some_and(|trouble| trouble.attempts > read_back.retries);
-        if is_last && read_back.on_mismatch == OnMismatch::Failsafe {
-            instance.gave_up = true;
+        if let Some(trouble) = &mut instance.trouble {
+            // It had its time to get there.
+            trouble.next = at.now;
+            if trouble.attempts <= read_back.retries {
+                return None;
+            }
         }
+        instance.gave_up |= read_back.on_mismatch == OnMismatch::Failsafe;
         let reason = if shown.is_empty() {
             "nothing shows what the device has".to_owned()
         } else {

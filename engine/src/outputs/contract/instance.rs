@@ -73,6 +73,8 @@ pub enum Known {
 pub(super) struct Flight {
     pub(super) values: Values,
     pub(super) rule: Option<Arc<str>>,
+    /// when it was sent
+    pub(super) at: i64,
     /// how the columns were before, in case that it was not sent
     pub(super) before: BTreeMap<Arc<str>, Field>,
 }
@@ -171,6 +173,8 @@ pub struct Instance {
     pub(super) asked_off: Option<Arc<str>>,
     /// Whether it goes to its failsafe values, since it has not done what it was told.
     pub(super) gave_up: bool,
+    /// whose will it is what was sent last, and since when it is so
+    pub(super) by: Option<(Origin, i64)>,
     /// what was held back when that was last said
     pub(super) held: Option<String>,
     /// when it wants to be looked at again

@@ -28,6 +28,7 @@ use tidegate_rules::Catalog;
 
 use crate::config::{Config, Contract, ContractKind, Interlock, Values};
 use crate::decision::{Decision, Origin};
+use crate::status::{OutputStatus, Status};
 use crate::system::control::{ControlEvent, ControlKind};
 use crate::system::writes::WriteReport;
 use crate::system::{connections, control, writes};
@@ -137,6 +138,8 @@ pub struct Terms {
     pub columns: Option<Vec<(String, FieldType)>>,
     /// the connection that it writes to
     pub connection: Arc<str>,
+    /// where it is told what it does
+    pub status: Arc<OutputStatus>,
 }
 
 impl Contracts {
@@ -162,7 +165,7 @@ impl Contracts {
         let mut watched: BTreeSet<Arc<str>> =
             [writes::NAME, control::NAME, connections::NAME].map(Arc::from).into();
         let mut outputs = BTreeMap::new();
-        for Terms { output, contract, columns: takes, connection } in terms {
+        for Terms { output, contract, columns: takes, connection, status } in terms {
             let new =
                 |terms: &Interlock| Interlocked::new(&terms.when, columns.clone(), Arc::clone(&by_arrival));
             let interlocks: Vec<Interlocked> = contract.interlocks.iter().map(new).collect();
@@ -188,6 +191,7 @@ impl Contracts {
                 decisions: 0,
                 writers: BTreeMap::new(),
                 refusals: BTreeMap::new(),
+                status,
             };
             outputs.insert(output, governed);
         }
@@ -209,13 +213,14 @@ impl Contracts {
 
     /// Those of `config`, whose streams have the columns of `catalog`.
     #[must_use]
-    pub fn from_config(config: &Config, catalog: &Catalog) -> Self {
+    pub fn from_config(config: &Config, catalog: &Catalog, status: &Status) -> Self {
         let terms = config.outputs.iter().filter_map(|(name, output)| {
             Some(Terms {
                 output: Arc::from(name.as_str()),
                 contract: output.contract.clone()?,
                 columns: output.config.columns(),
                 connection: output.config.connection().into(),
+                status: status.outputs.of(name),
             })
         });
         let derived = catalog.derived.iter().map(|(name, schema)| (name.clone(), Some(Arc::clone(schema))));
@@ -415,7 +420,7 @@ impl Contracts {
             self.newest.0.insert((Arc::clone(stream), Arc::from("")), seen(row));
             for columns in &keyed {
                 if let Ok(key) = key_of(columns, &rows.batch, row) {
-                    self.newest.see(stream, instance_name(&key), seen(row));
+                    self.newest.see(stream, instance_name(columns, &key), seen(row));
                 }
             }
             self.show(&looks, stream, at, made);

@@ -149,13 +149,14 @@ pub fn array(value: &Value, kind: Option<FieldType>) -> ArrayRef {
     }
 }
 
-/// How an instance is called that has these values in its key columns: `line=7`.
-pub(super) fn instance_name(key: &Values) -> Arc<str> {
-    let part = |(column, value): (&Arc<str>, &Value)| match value {
-        Value::Text(text) => format!("{column}={text}"),
-        other => format!("{column}={other}"),
+/// How an instance is called that has the values of `key` in `columns`: `line=7`.
+pub(super) fn instance_name(columns: &[Arc<str>], key: &Values) -> Arc<str> {
+    let part = |column: &Arc<str>| match key.get(column) {
+        Some(Value::Text(text)) => format!("{column}={text}"),
+        Some(other) => format!("{column}={other}"),
+        None => format!("{column}="),
     };
-    key.iter().map(part).collect::<Vec<_>>().join(",").into()
+    columns.iter().map(part).collect::<Vec<_>>().join(",").into()
 }
 
 /// The values of the key columns in a row.
