@@ -296,7 +296,8 @@ impl Step<'_> {
     }
 
     fn insert_basis(&mut self, group: Group, id: i64, plain: Vec<u8>, packed: &[u8]) -> rusqlite::Result<()> {
-        self.forget_bases(id, id)?;
+        // Nothing was packed with newer ones any more: what was has another number or verdict now.
+        self.forget_bases(id, group.id(Group::LAST))?;
         let insert = "INSERT INTO decision_basis (id, data) VALUES (?1, ?2)";
         self.tx.prepare_cached(insert)?.execute(params![id, packed])?;
         self.totals.decision_bytes += packed.len() as u64;

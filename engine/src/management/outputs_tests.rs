@@ -13,7 +13,7 @@ use super::command::Right;
 use super::managed_box::{Handles, ManagedBox};
 use super::protocol::Code;
 use super::tests::{ask, refused, result};
-use crate::config::{self, Contract, ContractKind, MaxInputAge, OnStop, OutOfRange, Rest, Startup, Value};
+use crate::config::{self, Value};
 use crate::decision::Origin;
 use crate::status::{OutputState, OverrideState, Status};
 use crate::system::control::{ControlEvent, ControlEvents, ControlKind};
@@ -28,55 +28,26 @@ host = "plc"
 connection = "plc"
 unit = 1
 fields = { run = { coil = 5 }, speed = { holding = 40, type = "uint16", scale = 0.1 } }
+contract = { expiry = "30s", failsafe = "hold" }
 [outputs.valve]
 connection = "plc"
 unit = 1
 fields = { open = { coil = 7 } }
+contract = { expiry = "30s", failsafe = "hold" }
 [outputs.lamp]
 connection = "plc"
 unit = 1
 fields = { lit = { coil = 9 } }
+contract = "none"
 "#;
-
-fn contract(key: &[&str]) -> Contract {
-    Contract {
-        kind: ContractKind::State,
-        key: key.iter().map(|column| Arc::from(*column)).collect(),
-        max_instances: 10,
-        expiry: None,
-        failsafe: Rest::Hold,
-        failsafe_after: Duration::ZERO,
-        max_input_age: MaxInputAge::Any,
-        tie: None,
-        range: [].into(),
-        out_of_range: OutOfRange::Clamp,
-        interlocks: Vec::new(),
-        never_with: Vec::new(),
-        dead_time: Duration::ZERO,
-        min_on: Duration::ZERO,
-        min_off: Duration::ZERO,
-        slew: [].into(),
-        slew_every: Duration::from_millis(500),
-        deadband: [].into(),
-        rate: None,
-        read_back: None,
-        retries: 1,
-        retry_after: Duration::from_secs(1),
-        refresh: None,
-        startup: Startup::Wait,
-        startup_grace: Duration::from_secs(30),
-        on_stop: OnStop::Hold,
-        max_lease: Duration::from_hours(8),
-    }
-}
 
 /// A box whose pump and valve have contracts, its clock, and what it hears.
 fn governed(dir: &Path) -> (ManagedBox, Arc<SimulatedClock>, ControlEvents) {
     let path = dir.join("tidegate.toml");
     std::fs::write(&path, CONFIG).unwrap();
     let mut config = config::load(&path).unwrap();
-    config.outputs.get_mut("pump").unwrap().contract = Some(contract(&[]));
-    config.outputs.get_mut("valve").unwrap().contract = Some(contract(&["line", "side"]));
+    let valve = config.outputs.get_mut("valve").and_then(|valve| valve.contract.as_mut()).unwrap();
+    valve.key = vec!["line".into(), "side".into()];
     let clock = Arc::new(SimulatedClock::new(1_772_360_043_000_000_000));
     let time = Arc::new(SequenceTime::start(Arc::clone(&clock) as _, 0, &Readings::default()));
     let control = ControlEvents::new(Arc::clone(&clock) as _);

@@ -179,6 +179,10 @@ impl Decisions<'_> {
     }
 
     fn step(&mut self) -> rusqlite::Result<Option<Result<Decision, String>>> {
+        // An older layout has no such table.
+        if self.groups.is_empty() {
+            return Ok(None);
+        }
         let conn = &self.inspector.conn;
         // Refused rows may be of none.
         let of_instance = if self.instance.is_some() { " AND instance IN (?3, '')" } else { "" };

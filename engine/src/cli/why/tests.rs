@@ -374,6 +374,7 @@ mod in_a_buffer {
     async fn the_newest_write_counts_with_its_answers_and_since_when_its_value_holds() {
         let on = Decision {
             by: rule(),
+            verdict: Verdict::Sent { write: 76 },
             values: columns([("run", Value::Bool(true))]),
             before: columns([("run", Value::Bool(false))]),
             ..later(-600, 1)
