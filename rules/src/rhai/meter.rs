@@ -22,7 +22,8 @@ const BYTES: usize = 16;
 const OF_ONE_ELEMENT: [&str; 10] =
     ["clear", "get", "insert", "is_empty", "len", "pop", "push", "remove", "set", "truncate"];
 /// Functions that compare each element, or write it out.
-const THOROUGH: [&str; 8] = ["!=", "==", "contains", "dedup", "index_of", "to_debug", "to_json", "to_string"];
+const THOROUGH: [&str; 10] =
+    ["!=", "==", "contains", "debug", "dedup", "index_of", "print", "to_debug", "to_json", "to_string"];
 /// Functions that compare each element with some of the others: 2^16 are more than there can be.
 const SORTING: [&str; 4] = ["order", "order_desc", "sort", "sort_desc"];
 
@@ -46,7 +47,7 @@ fn metered() -> Module {
         |info: rhai::FuncInfo<'_>| Some((info.metadata.name.to_string(), info.metadata.param_types.to_vec()));
     let mut module = Module::new();
     for (name, types) in PLAIN.collect_fn_metadata(None, signature, true) {
-        // What a function of the script does for each element, it is counted for itself.
+        // Scripts have no functions as values.
         let calls_back = types.contains(&TypeId::of::<FnPtr>());
         let is_getter = name.contains('$');
         if calls_back
@@ -94,8 +95,14 @@ fn pass_on(
         return Err(EvalAltResult::ErrorDataTooLarge(what, context.call_position()).into());
     }
     let (global, at) = (context.global_runtime_state(), context.call_position());
-    let plain: NativeCallContext<'_> = (&*PLAIN, function, None, global, at).into();
-    let result = plain.call_native_fn_raw(function, true, args)?;
+    // To show what these give is the engine's part, and not that of the other one.
+    let called = match function {
+        "print" => "to_string",
+        "debug" => "to_debug",
+        other => other,
+    };
+    let plain: NativeCallContext<'_> = (&*PLAIN, called, None, global, at).into();
+    let result = plain.call_native_fn_raw(called, true, args)?;
     let grown = args.first().map_or(0, |first| size(first)).saturating_sub(before);
     charge(context, grown + size(&result))?;
     Ok(result)
