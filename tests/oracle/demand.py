@@ -102,19 +102,20 @@ class Demands:
         """What a rule may claim at `t`: values, and None for no claim. Columns are claimed one by one."""
         start = self.record.started(t)
         gone = [span for span in self.record.events["gone"] if span.what["name"] == name and span.a <= t]
-        found, sure, newest, alive = set(), False, None, {None}
+        found, certain, newest, alive = set(), None, None, {None}
         for a, b, values, surely in self.claims[name][1]:
             if a > t or start is not None and b < start.a or any(b < span.a and span.b <= t for span in gone):
                 continue
             # A row without the column renews what is claimed of it.
             of_column = {values[column]} if column in values else alive
             if surely and b <= t:
-                found, sure = set(), not any(b < span.a for span in gone)
+                found, certain = set(), None if any(b < span.a for span in gone) else a
             found |= of_column
             newest, alive = (a, b), set(found)
         if newest is None or t > newest[1] + self.contract.expiry:
             return {None}
-        return found if sure and t <= newest[0] + self.contract.expiry else found | {None}
+        # What came surely may have ended before what came perhaps.
+        return found if certain is not None and t < certain + self.contract.expiry else found | {None}
 
     def overridden(self, column, t):
         """The values that an override may have at `t`, and whether there surely is one."""

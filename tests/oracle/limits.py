@@ -133,9 +133,8 @@ def ends_ramp(case, column, before):
     """Whether the request before was a step on the way."""
     if column not in case.contract.slew:
         return False
-    earlier = [attempt for attempt in case.attempts(column) if attempt.t < before.t]
-    held = earlier[-1].value if earlier else case.contract.failsafe_of(column) or 0
-    return abs(abs(before.value - held) - case.contract.step(column)) <= 2 * case.output.quantum(column)
+    held = case.record.truth(case.key(column), before.t - 1e-6) or 0
+    return abs(before.value - held) >= case.contract.step(column) - 2 * case.output.quantum(column)
 
 
 def rates(case):

@@ -36,10 +36,12 @@ class Model:
         self.held = {"run": False, "speed": 0.0}  # by the device
         self.begin()
 
+    override = None
+
     def begin(self):
-        """The box starts: it knows nothing but its minimum times."""
+        """The box starts: it knows nothing but its minimum times, and overrides."""
         self.claims, self.rows, self.known = {}, {}, {}
-        self.override, self.on_ramp = None, False
+        self.on_ramp = False
         self.asked, self.cleared, self.stepped = False, None, -9.0
         self.sent, self.tries, self.pending = [], {}, {}
 
@@ -67,6 +69,7 @@ class Model:
 
     def line(self, up):
         """The line goes or comes."""
+        self.now = max(self.now, self.line_free)  # what is on the way arrives
         self.up, self.known, self.pending = up, {}, {}
         self.story.line(self.now, up)
 
@@ -144,7 +147,7 @@ class Model:
             return target
         if self.now - self.stepped < 0.2:
             return None
-        value = min(max(target, start - 12), start + 12)
+        value = round(min(max(target, start - 12), start + 12), 1)
         self.on_ramp = value != target
         return value
 

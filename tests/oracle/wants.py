@@ -174,6 +174,10 @@ def free(case, column, begin, end):
     start = case.record.started(begin)
     if start is None or not case.demands.ever_since(begin, start.a):
         return None
+    tried = [attempt for attempt in case.attempts(column) if attempt.t <= end]
+    renewed = any(tried and tried[-1].t < moment <= end for moment in case.demands.renewals())
+    if tried and tried[-1].did != "taken" and not renewed:
+        return None  # it was repeated as often as it may be
     hands = [panel.t for panel in case.record.panels.get(case.key(column), ()) if panel.t <= begin]
     if hands and not any(attempt.t > hands[-1] for attempt in case.attempts(column) if attempt.t <= end):
         return None  # what the box does not look at, it does not know

@@ -42,7 +42,9 @@ retry_after = "400ms""#;
 async fn the_first_write_after_the_device_has_hung_up_gets_there() {
     let terms = r#"expiry = "60s"
 failsafe = "hold""#;
-    let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
+    let mut stage = Stage::idle(&drive(terms), &[WANT]).await;
+    stage.copies(Copies::only(&["speed"])).await;
+    stage.start().await;
     for round in 1..6_u64 {
         stage.row("want", want(round as f64)).await;
         stage.holds(SPEED, 10 * round).await;
