@@ -60,7 +60,7 @@ pub struct OutputTarget {
     /// The name of an output
     pub name: String,
     /// Which of those that the output moves, such as line=7
-    #[arg(long, value_name = "COLUMN=VALUE")]
+    #[arg(long, alias = "key", value_name = "COLUMN=VALUE")]
     pub instance: Option<String>,
     /// the configuration
     #[command(flatten)]
