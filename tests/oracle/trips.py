@@ -74,7 +74,8 @@ class Trip:
                 # That nothing has come yet is no reason for a person to come.
                 surely = surely or was_surely and heard and not reset_may
             elif t - end < self.interlock.clear_after or index == at:
-                perhaps, surely = perhaps or was_perhaps, surely or was_surely
+                # That nothing has come yet has to be over, and not to be over for so long.
+                perhaps, surely = perhaps or was_perhaps, surely or was_surely and (heard or index == at)
             else:
                 break
         return perhaps, surely

@@ -3,14 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::instance::{At, Claim, Field, Instance, Known, Lock, TroubleKind, Verdict, deciding, is_on, ns};
 use crate::config::{Contract, Startup, Tie, Value, Values};
 use crate::decision::{Clause, Origin, Step};
-
-/// A write of which nothing was heard for so long will not be heard of.
-const LONGEST_FLIGHT: Duration = Duration::from_secs(15);
 
 /// Another output that may not be on together with this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -406,26 +402,28 @@ impl Evaluating<'_> {
             return;
         }
         let next_step = field.stepped_at.map_or(self.at.now, |at| at.saturating_add(ns(every)));
-        // A step that has not arrived may be passed by the next one, which would be two at once.
-        let under_way =
-            instance.flights.values().filter(|flight| flight.values.contains_key(&candidate.column));
-        let arrives = under_way.map(|flight| flight.at.saturating_add(ns(LONGEST_FLIGHT))).max();
-        let next_step = arrives.map_or(next_step, |arrives| arrives.max(next_step));
         let because = format!("it goes from {from} to {target} by {a_second} a second at most");
-        if next_step > self.at.now {
-            self.wake(next_step);
-            let stays = candidate.value.with_number(from);
-            candidate.step(Clause::Slew, Some(stays), because);
-        } else if difference.abs() <= most {
+        // Where it may be: what was sent before, too, as long as nobody has answered.
+        let (least, greatest) = field.perhaps.map_or((from, from), |(a, b)| (a.min(from), b.max(from)));
+        let (lowest, highest) = (greatest - most, least + most);
+        let is_early = next_step > self.at.now;
+        if !is_early && (lowest..=highest).contains(&target) {
             // The last step of a ramp counts, however small it is.
             candidate.counts |= field.ramps;
+            return;
+        }
+        let mut value = candidate.value.with_number(target.min(highest).max(lowest));
+        if value.number() == Some(from) && field.perhaps.is_none() {
+            // A whole number moves by one at least, or it would stay for ever.
+            value = candidate.value.with_number(from + difference.signum());
+        }
+        let moves = value.number().is_some_and(|value| (value - from) * difference > 0.0);
+        if is_early || lowest > highest || !moves {
+            self.wake(if is_early { next_step } else { self.at.now.saturating_add(ns(every)) });
+            let stays = candidate.value.with_number(from);
+            candidate.step(Clause::Slew, Some(stays), because);
         } else {
             self.wake(self.at.now.saturating_add(ns(every)));
-            let mut value = candidate.value.with_number(from + difference.signum() * most);
-            if value.number() == Some(from) {
-                // A whole number moves by one at least, or it would stay for ever.
-                value = candidate.value.with_number(from + difference.signum());
-            }
             candidate.step(Clause::Slew, Some(value), because);
             candidate.counts = true;
         }
@@ -577,6 +575,11 @@ pub(super) fn note_sent(
         if field.sent.as_ref() != Some(value) {
             field.stepped_at = Some(now);
             field.ramps = steps.iter().any(|step| step.column == *column && step.clause == Clause::Slew);
+        }
+        let was = field.sent.as_ref().and_then(Value::number);
+        if let Some(was) = was.filter(|_| field.sent.as_ref() != Some(value)) {
+            let (least, greatest) = field.perhaps.unwrap_or((was, was));
+            field.perhaps = Some((least.min(was), greatest.max(was)));
         }
         let was_on = field.sent.as_ref().map(Value::is_on);
         if was_on != Some(value.is_on()) {

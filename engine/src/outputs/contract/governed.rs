@@ -357,12 +357,7 @@ impl Governed {
         self.writes += 1;
         let write = self.writes;
         instance.written_at = Some(at.now);
-        let flight = Flight {
-            values: values.clone(),
-            rule: Some(Arc::clone(rule)),
-            at: at.now,
-            before: BTreeMap::new(),
-        };
+        let flight = Flight { values: values.clone(), rule: Some(Arc::clone(rule)), before: BTreeMap::new() };
         instance.fly(write, flight);
         let until = self.contract.expiry.map(|expiry| at.now.saturating_add(ns(expiry)));
         let what = What::Write { key: instance.key.clone(), values: values.clone() };
@@ -477,14 +472,9 @@ impl Governed {
         let before = instance.sent();
         let rule = if let Origin::Rule { rule, .. } = &by { Some(Arc::clone(rule)) } else { None };
         let until = rule.as_ref().and_then(|rule| instance.claims.get(rule)?.expires);
-        let flight = Flight {
-            values: values.clone(),
-            rule,
-            at: at.now,
-            before: note_sent(instance, &values, &steps, at.now),
-        };
+        let flight =
+            Flight { values: values.clone(), rule, before: note_sent(instance, &values, &steps, at.now) };
         instance.fly(write, flight);
-        instance.held = None;
         let is_same = values.iter().all(|(column, value)| before.get(column) == Some(value));
         if !is_same || instance.by.is_none() {
             instance.by = Some((by.clone(), at.now));

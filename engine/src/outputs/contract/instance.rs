@@ -42,6 +42,8 @@ pub(super) struct Field {
     /// what the device was told last
     pub(super) sent: Option<Value>,
     pub(super) known: Known,
+    /// Numbers between which it may be as well, as long as nobody has answered for what was sent.
+    pub(super) perhaps: Option<(f64, f64)>,
     /// when it was turned on or off last
     pub(super) turned_at: Option<i64>,
     /// when it was changed last
@@ -73,8 +75,6 @@ pub enum Known {
 pub(super) struct Flight {
     pub(super) values: Values,
     pub(super) rule: Option<Arc<str>>,
-    /// when it was sent
-    pub(super) at: i64,
     /// how the columns were before, in case that it was not sent
     pub(super) before: BTreeMap<Arc<str>, Field>,
 }
@@ -304,8 +304,11 @@ impl Instance {
         for column in &columns {
             let Some(field) = self.fields.get_mut(column) else { continue };
             match outcome {
-                Outcome::Acknowledged if contract.read_back.is_none() => {
-                    field.known = Known::Confirmed { since: now };
+                Outcome::Acknowledged => {
+                    field.perhaps = None;
+                    if contract.read_back.is_none() {
+                        field.known = Known::Confirmed { since: now };
+                    }
                 }
                 Outcome::Unknown | Outcome::Mismatch => field.known = Known::Unknown,
                 Outcome::Failed | Outcome::Refused => {
@@ -313,7 +316,7 @@ impl Instance {
                     let before = flight.before.get(column).cloned().unwrap_or_default();
                     *field = Field { known: Known::Unknown, claimed: field.claimed, ..before };
                 }
-                Outcome::Acknowledged | Outcome::Superseded | Outcome::Read => {}
+                Outcome::Superseded | Outcome::Read => {}
             }
         }
         match outcome {
