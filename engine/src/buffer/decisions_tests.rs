@@ -243,7 +243,7 @@ fn an_instance_has_its_own_decisions_and_what_is_of_none() {
     };
     let lines = |number: u64| if number.is_multiple_of(3) { "line=3" } else { "line=7" };
     buffer.decisions((1..=90).map(|number| of(lines(number), number)).collect());
-    buffer.decisions(vec![refused("valve", 91)]);
+    buffer.decisions(vec![refused("valve", 91), decision("valve", 92, Verdict::Sent { write: 92 })]);
     buffer.close();
     let inspector = Inspector::open(&file(&dir)).unwrap();
     let kinds = [VerdictKind::Sent, VerdictKind::Refused];
@@ -253,6 +253,8 @@ fn an_instance_has_its_own_decisions_and_what_is_of_none() {
         numbers.push(decision.number);
     }
     assert_eq!(numbers, std::iter::once(91).chain((1..=30).rev().map(|n| n * 3)).collect::<Vec<_>>());
+    let none = inspector.decisions("valve", &[VerdictKind::Sent], Some("line=9"), None).unwrap().read();
+    assert!(none.unwrap().is_none());
 }
 
 #[test]

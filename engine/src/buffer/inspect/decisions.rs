@@ -22,6 +22,8 @@ pub struct Decisions<'a> {
 /// Where it is gone on in a group.
 struct Cursor {
     group: Group,
+    /// a row that was refused may be of none of the instances, and counts for each
+    counts_for_all: bool,
     /// all from here on were read, or are not wanted
     end: i64,
     /// that of the last one, with its id
@@ -77,7 +79,8 @@ impl Inspector {
                         let end = last.saturating_add(1);
                         let end =
                             until_ns.map_or(Ok(end), |ns| until(&self.conn, group, end, ns, &readings))?;
-                        groups.push(Cursor { group, end, basis: None });
+                        let counts_for_all = kind == VerdictKind::Refused;
+                        groups.push(Cursor { group, counts_for_all, end, basis: None });
                     }
                 }
             }
@@ -184,8 +187,8 @@ impl Decisions<'_> {
             return Ok(None);
         }
         let conn = &self.inspector.conn;
-        // Refused rows may be of none.
-        let of_instance = if self.instance.is_some() { " AND instance IN (?3, '')" } else { "" };
+        let of_instance =
+            if self.instance.is_some() { " AND (instance = ?3 OR (?4 AND instance = ''))" } else { "" };
         let select = format!(
             "SELECT id FROM decision WHERE id >= ?1 AND id < ?2{of_instance} ORDER BY id DESC LIMIT 1"
         );
@@ -196,7 +199,8 @@ impl Decisions<'_> {
                 let first = cursor.group.id(0);
                 let found: Option<i64> = match &self.instance {
                     Some(instance) => {
-                        select.query_row(params![first, cursor.end, instance], |row| row.get(0))
+                        let bounds = params![first, cursor.end, instance, cursor.counts_for_all];
+                        select.query_row(bounds, |row| row.get(0))
                     }
                     None => select.query_row([first, cursor.end], |row| row.get(0)),
                 }
