@@ -55,6 +55,7 @@ message = "Ping"
 [outputs.pong]
 connection = "bus"
 message = "Pong"
+contract = "none"
 "#;
 
 const DBC: &str = "BU_: A B\nBO_ 256 Ping: 8 A\n SG_ n : 0|32@1+ (1,0) [0|0] \"\" B\nBO_ 512 Pong: 8 B\n \

@@ -239,6 +239,7 @@ fields = {{ n = {{ type = "int64", path = "0" }}, weight = {{ type = "float64", 
 [outputs.back]
 connection = "back"
 payload = "{{n}}\n"
+contract = "none"
 "#
     )
 }
