@@ -2,6 +2,8 @@
 
 import math
 
+from demand import HOLD
+
 
 def in_range(case):
     """No request is outside of the range."""
@@ -133,8 +135,9 @@ def ends_ramp(case, column, before):
     """Whether the request before was a step on the way."""
     if column not in case.contract.slew:
         return False
-    held = case.record.truth(case.key(column), before.t - 1e-6) or 0
-    return abs(before.value - held) >= case.contract.step(column) - 2 * case.output.quantum(column)
+    wanted = case.demands.within(column, before.t - case.allowance.latency, before.t)
+    goals = [case.contract.clamped(column, value) for value in wanted if value != HOLD]
+    return not any(case.same(column, goal, before.value) for goal in goals)
 
 
 def rates(case):

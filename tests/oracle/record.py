@@ -10,7 +10,7 @@
     start, stop, kill   of the box; `until`: when that was done
     rule      name, rank, output, stream, reads, columns (of the output: of the stream), key (likewise)
     gone      a rule is removed, disabled or in shadow: name
-    row       what a stream was given: stream, row, age (seconds that its `ts` is old)
+    row       what a stream was given: stream, row, age (seconds that its `ts` is old); `sure`: rules have had it
     override, release, reset    output, instance, values, lease (seconds)
     end       nobody looked any further
 
@@ -85,7 +85,8 @@ class Record:
                     for column, value in found[1].items() if found else ():
                         self.add(name, found[0], column, Attempt(t, value, answered=t, request=number))
         else:
-            until = self.seconds(event.get("until", event["t"])) + (hop if what in HOPS else 0)
+            later = hop if what in HOPS and not event.get("sure") else 0
+            until = self.seconds(event.get("until", event["t"])) + later
             self.events[what].append(Span(t, until, event))
 
     def of_device(self, number, event, t):

@@ -81,6 +81,19 @@ class Clauses(unittest.TestCase):
         story.at(2.5, "kill").at(3, "start").row(3.5, run=True).run(3.6, True)
         self.check(story, 5, "minimum times")
 
+    def test_what_must_stay_is_said_again_after_an_outage(self):
+        story = Story('min_on = "5s"').row(1, run=True).run(1.1, True).row(2, run=False).line(2.1, False)
+        self.check(story.line(2.3, True).run(2.4, True), 4)
+        self.check(story.run(5.9, True), 6.2, "deadband")
+        none = Story().row(1, run=True).run(1.1, True).row(2, run=False).line(2.1, False).line(2.8, True)
+        self.check(none.run(2.9, True), 4, "wanted", "reached")
+
+    def test_a_trip_is_no_claim_and_needs_none(self):
+        terms = TANK.format(age="never", more="")
+        self.check(Story(terms).row(1, stream="tank", level=5).speed(1.1, 0), 3)
+        self.check(Story(terms).speed(1.1, 0), 3, "wanted")
+        self.check(Story(terms).row(1, stream="tank", level=20).speed(1.8, 0), 3, "wanted")
+
     def test_deadband_and_what_is_there_already(self):
         band = "deadband = { speed = 2 }"
         self.check(Story(band).wants(1, 50).speed(1.1, 50).row(2, speed=51), 5)

@@ -88,11 +88,15 @@ class Trip:
 
 
 class Trips:
-    """All interlocks of an instance; the first that is tripped says where it goes."""
+    """All interlocks of an instance."""
 
     def __init__(self, record, output, instance):
         self.all = [Trip(record, output, instance, one) for one in output.contract.interlocks]
         self.changes = sorted({turn for one in self.all for turn in one.turns})
+
+    def heard(self, t):
+        """Whether all streams of an interlock may have spoken since the start."""
+        return any(one.raw[max(bisect_right(one.moments, t) - 1, 0)][3] for one in self.all)
 
     def perhaps(self, column, begin, end):
         """The values where it may have been sent in the span by a trip: (value, whether by a ramp)."""

@@ -50,7 +50,9 @@ def tripped(case, column, attempt, before):
 def also(case, column, attempt, before):
     """What may go out besides."""
     values = []
-    if before is not None and not case.broken_between(before.t, attempt.t):
+    if before is not None and (
+        not case.broken_between(before.t, attempt.t) or must_stay(case, column, before.value, attempt.t)
+    ):
         # It was not taken, is refreshed, or waits for its minimum time.
         values.append(before.value)
     if case.stops(attempt.t) and case.contract.on_stop == "failsafe":
@@ -62,13 +64,24 @@ def also(case, column, attempt, before):
     return values
 
 
+def must_stay(case, column, value, t):
+    """Whether a minimum time holds the value."""
+    least = {True: case.contract.min_on, False: case.contract.min_off}.get(value, 0)
+    turns = [a.t for b, a in zip([None, *case.attempts(column)], case.attempts(column))
+             if a.applied and a.t < t and (b is None or b.value != a.value)]
+    return bool(least and turns) and t - turns[-1] <= least + case.allowance.latency
+
+
 def started(case, column, attempt):
-    """After a start nothing is written before somebody wants something."""
+    """After a start nothing is written before somebody wants something, or an interlock trips."""
     start = case.record.started(attempt.t)
     if start is None:
         case.fault("wanted", column, attempt.t, "the box was never started")
         return False
     if case.demands.ever_since(attempt.t, start.a) or case.stops(attempt.t):
+        return True
+    trips = case.trip_values(column, attempt.t)
+    if any(case.same(column, value, attempt.value) for value in trips) and case.trips.heard(attempt.t):
         return True
     grace = case.contract.startup == "failsafe" and attempt.t >= (
         start.a + case.contract.startup_grace - case.allowance.slack)

@@ -30,8 +30,7 @@ out_of_range = "refuse""#;
     for bad in ["NaN", "inf", "-inf", "-5", "60.5", "1e300"] {
         stage.row("want", number(bad)).await;
     }
-    let said = stage.said(&["why", "pump", "--not"]).await;
-    assert!(said.contains("60.5") || said.contains("1e300"), "{said}");
+    stage.says(&["why", "pump", "--not"], &["60.5"]).await;
     stage.row("want", number("60")).await;
     stage.holds(SPEED, 600).await;
     assert_eq!(stage.written(SPEED), [200, 600]);
@@ -74,8 +73,7 @@ max_input_age = "10s""#;
     stage.row("want", number("25")).await;
     stage.holds(SPEED, 250).await;
     assert_eq!(stage.written(SPEED), [200, 250]);
-    let said = stage.said(&["why", "pump", "--not"]).await;
-    assert!(said.contains("old") || said.contains("age"), "{said}");
+    stage.says(&["why", "pump", "--not"], &["old"]).await;
     stage.judge(&["wanted"]).await;
 }
 

@@ -69,7 +69,7 @@ async fn run(seed: u64) {
         let ends = tokio::time::timeout(PATIENCE, settles(&mut stage, speed)).await;
         assert!(ends.is_ok(), "{speed} was never reached:\n{}", stage.device.record().join("\n"));
     }
-    stage.judge(&["wanted", "range", "slew", "minimum times"]).await;
+    stage.judge(&["wanted", "range", "slew"]).await;
 }
 
 /// Wants this speed until it is there: an override may last for a moment yet.

@@ -115,8 +115,7 @@ async fn the_interlock_of_a_line_looks_at_the_rows_of_that_line() {
     stage.row("lines", want("8", 40.0)).await;
     fans.hold("8", 40.0).await;
     assert_eq!(fans.of("7").last(), Some(&0.0));
-    let said = stage.said(&["why", "fan", "--key", "line=7"]).await;
-    assert!(said.contains("guard"), "{said}");
+    stage.says(&["why", "fan", "--key", "line=7"], &["guard"]).await;
     stage.row("guard", guard("7", true)).await;
     fans.hold("7", 40.0).await;
     stage.judge(&["wanted"]).await;
