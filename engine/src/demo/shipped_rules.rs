@@ -299,7 +299,7 @@ fn the_rule_keeps_the_main_at_its_pressure_and_comes_back_from_a_trip() {
     assert!(trips >= 2, "{trips}");
     assert!(near * 10 > steps * 7, "{near} of {steps}");
     let (written, polls) = (demo.written["booster_pump"], steps / 2);
-    assert!((10..polls * 9 / 10).contains(&written), "{written} writes for {polls} rows");
+    assert!(written >= polls, "it claims its pump all the time: {written} rows for {polls} rows");
 
     // A controller that comes back from a loss of power has forgotten what it was told.
     demo.station.run = false;
