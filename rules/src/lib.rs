@@ -10,6 +10,7 @@
 //!   its columns.
 //! * [`options`]: the options that rules of every language have.
 //! * [`index`]: which of many rules a batch concerns.
+//! * [`Condition`]: what an interlock asks of the newest rows of streams.
 //! * [`sql`]: SQL text -> logical plan -> stages that run on Arrow batches.
 //! * `rhai`: a script whose functions are called for rows and timers.
 //! * [`wasm`]: plugins, in whatever language they were written.
@@ -46,6 +47,7 @@ pub use rule::{
     When,
 };
 pub use source::{Language, Source, sha256};
+pub use sql::{Condition, ConditionColumn, ConditionError, NoVerdict};
 pub use target::{Fit, Origin, Target, Unfit};
 
 use tidegate_core::Diagnostic;

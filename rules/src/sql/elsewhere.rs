@@ -34,7 +34,8 @@ pub(super) fn refuse(query: &Query) -> Result<()> {
     }
 }
 
-fn refused(expr: &Expr) -> Option<DataFusionError> {
+/// Why the expression itself, whatever is in it, is refused, if it is.
+pub(super) fn refused(expr: &Expr) -> Option<DataFusionError> {
     match expr {
         Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) => Some(at(
             expr,

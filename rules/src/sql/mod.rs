@@ -10,11 +10,13 @@
 //!   [`operators`].
 //! * [`operators`]: what filters, computes, aggregates and keeps state.
 //! * [`statement`] and [`time`]: such a tree with its event time, on its way through the sequence.
+//! * [`condition`]: what WHERE says, by itself, of the newest rows of streams.
 //!
 //! Nothing is planned while rows flow.
 
 mod as_of;
 mod complaint;
+mod condition;
 mod dialect;
 mod elsewhere;
 mod floats;
@@ -52,6 +54,7 @@ use crate::options::OptionLines;
 use crate::rule::{Emissions, Explanation, Flow, Listened, Rule, RuleError, SealedState, Step, When};
 use crate::target::Target;
 use crate::{Catalog, CompileError, Compiled, Options, Source, evaluation};
+pub use condition::{Condition, ConditionColumn, ConditionError, NoVerdict};
 pub(crate) use operators::SharedParts;
 use options::SqlOptions;
 use statement::Statement;

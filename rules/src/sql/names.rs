@@ -174,6 +174,11 @@ pub(super) fn is_window(name: &str) -> bool {
     FUNCTIONS.window.contains_key(name) && !FUNCTIONS.aggregate.contains_key(name) && !is_scalar(name)
 }
 
+/// Whether `name` is a function of many rows, and nothing else.
+pub(super) fn is_aggregate(name: &str) -> bool {
+    FUNCTIONS.aggregate.contains_key(name) && !is_scalar(name)
+}
+
 /// The names of all functions.
 pub(super) fn functions() -> Vec<String> {
     FUNCTIONS

@@ -1,6 +1,8 @@
 //! The file becomes statements.
 
-use datafusion_sql::sqlparser::ast::{Ident, ObjectName, Query, Spanned, Statement as Ast, TableObject};
+use datafusion_sql::sqlparser::ast::{
+    Expr, Ident, ObjectName, Query, Spanned, Statement as Ast, TableObject,
+};
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
 use tidegate_core::{Diagnostic, Place};
@@ -29,6 +31,25 @@ pub(super) enum Body {
 }
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Vec<Diagnostic>> {
+    let tokens = legal_tokens(file, text)?;
+    statements(file, text, tokens).map_err(|wrong| vec![wrong])
+}
+
+/// The text of one condition.
+pub(super) fn condition(file: &str, text: &str) -> Result<Expr, Vec<Diagnostic>> {
+    let tokens = legal_tokens(file, text)?;
+    let alone = |parser: &mut Parser<'_>| {
+        let condition = parser.parse_expr()?;
+        match parser.next_token() {
+            end if end.token == Token::EOF => Ok(condition),
+            more => parser.expected("the end of the condition", more),
+        }
+    };
+    read(file, text, tokens, alone).map_err(|wrong| vec![wrong])
+}
+
+/// The tokens of `text`, none of which is of another language.
+fn legal_tokens(file: &str, text: &str) -> Result<Vec<TokenWithSpan>, Vec<Diagnostic>> {
     let tokens = tokens(text).map_err(|error| vec![syntax_error(file, text, &[], error.into())])?;
     let mut wrong: Vec<Diagnostic> =
         tokens
@@ -50,7 +71,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Statement>, Vec<Diagno
         wrong.sort_by_key(|diagnostic| diagnostic.place);
         return Err(wrong);
     }
-    statements(file, text, tokens).map_err(|wrong| vec![wrong])
+    Ok(tokens)
 }
 
 /// Each `#` that begins a line: in the middle of one it may be an operator.
@@ -81,7 +102,13 @@ pub(super) fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
     Tokenizer::new(&RuleDialect::new(0), text).tokenize_with_location()
 }
 
-fn statements(file: &str, text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<Statement>, Diagnostic> {
+/// What `parse` makes of `tokens`, which are those of `text`.
+fn read<T>(
+    file: &str,
+    text: &str,
+    tokens: Vec<TokenWithSpan>,
+    parse: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>,
+) -> Result<T, Diagnostic> {
     if let Some((at, what)) = too_deep(&tokens) {
         return Err(Diagnostic::new(file, what).at(place(at)));
     }
@@ -89,10 +116,9 @@ fn statements(file: &str, text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<
     let tokens = known_to_the_parser(rewrite_tokens(tokens))
         .map_err(|error| syntax_error(file, text, &written, error))?;
     let dialect = RuleDialect::new(tokens.len());
-    let parsed = Parser::new(&dialect)
-        .with_recursion_limit(MAX_NESTING)
-        .with_tokens_with_locations(tokens)
-        .parse_statements();
+    let parsed = parse(
+        &mut Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens),
+    );
     if let Some(at) = dialect.gave_up_at() {
         let what = "SQL syntax: the words around this can be read in too many ways, none of which makes \
             sense so far";
@@ -100,9 +126,13 @@ fn statements(file: &str, text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<
             DOUBLE)`, none within another INTERVAL";
         return Err(Diagnostic::new(file, what).at(place(at)).help(Some(help.to_owned())));
     }
-    let asts = parsed.map_err(|error| syntax_error(file, text, &written, error))?;
+    parsed.map_err(|error| syntax_error(file, text, &written, error))
+}
+
+fn statements(file: &str, text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<Statement>, Diagnostic> {
+    let mut starts = starts(&tokens).into_iter();
+    let asts = read(file, text, tokens, |parser| parser.parse_statements())?;
     let mut statements = Vec::with_capacity(asts.len());
-    let mut starts = starts(&written).into_iter();
     for ast in asts {
         // The parser does not know where some statements begin that no rule has.
         let (start, first) = starts.next().unwrap_or((None, Token::EOF));
@@ -175,7 +205,7 @@ fn simple_name(name: &ObjectName) -> Result<String, String> {
 }
 
 /// SQL folds unquoted names to lower case.
-fn normal(ident: &Ident) -> String {
+pub(super) fn normal(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 

@@ -49,12 +49,7 @@ impl WallClock {
 
     /// The function that SQL calls `name`, if it is about the time of day.
     pub(super) fn function(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let reading = match name {
-            "now" | "current_timestamp" => Reading::Moment,
-            "current_date" | "today" => Reading::Date,
-            "current_time" => Reading::Time,
-            _ => return None,
-        };
+        let reading = Reading::named(name)?;
         self.0.is_read.store(true, Ordering::Relaxed);
         // Anything but volatile would be computed once, when the rule is planned.
         let signature = Signature::nullary(Volatility::Volatile);
@@ -68,6 +63,22 @@ enum Reading {
     Moment,
     Date,
     Time,
+}
+
+impl Reading {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "now" | "current_timestamp" => Some(Self::Moment),
+            "current_date" | "today" => Some(Self::Date),
+            "current_time" => Some(Self::Time),
+            _ => None,
+        }
+    }
+}
+
+/// Whether `name` is a function that asks for the time of day.
+pub(super) fn is_clock(name: &str) -> bool {
+    Reading::named(name).is_some()
 }
 
 #[derive(Debug)]

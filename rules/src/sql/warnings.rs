@@ -9,7 +9,8 @@ use datafusion_common::{DFSchema, DataFusionError, Result, plan_datafusion_err};
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{Aggregate, Expr, ExprSchemable, Filter, LogicalPlan};
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, Expr as Written, Query, SetExpr, TableFactor, Value, ValueWithSpan, visit_expressions,
+    BinaryOperator, Expr as Written, Query, SetExpr, TableFactor, Value, ValueWithSpan, Visit,
+    visit_expressions,
 };
 use tidegate_core::Diagnostic;
 
@@ -26,10 +27,10 @@ use crate::{Catalog, Mode};
 
 mod bounds;
 
-/// Warns of what can be seen in the text of `query` alone.
-pub(super) fn of_text(query: &Query, names: &Names<'_>) {
+/// Warns of what can be seen in `text` alone.
+pub(super) fn of_text(text: &impl Visit, names: &Names<'_>) {
     let mut contradictions = BTreeSet::new();
-    let _: ControlFlow<()> = visit_expressions(query, |expr| {
+    let _: ControlFlow<()> = visit_expressions(text, |expr| {
         if let Some(what) = bounds::reversed(expr) {
             names.warn(what);
         }

@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod bench_rows;
+mod conditions;
 mod docs;
 mod forgetting;
 mod golden;

@@ -238,22 +238,31 @@ impl Complaints<'_> {
     /// The calls of the function `name` in the statement: where each stands, and its first argument.
     fn calls(&self, name: &str) -> Vec<(Option<Place>, Option<String>)> {
         let mut calls = Vec::new();
-        let Ok(statements) = text::parse(self.file, self.text) else { return calls };
-        for statement in statements.iter().filter(|statement| statement.start == self.start) {
-            let (Body::Insert { query, .. } | Body::View { query, .. }) = &statement.body;
-            let _: ControlFlow<()> = visit_expressions(&**query, |expr| {
-                if let AstExpr::Function(call) = expr
-                    && call.name.to_string().eq_ignore_ascii_case(name)
-                {
-                    let argument = match &call.args {
-                        FunctionArguments::List(list) => list.args.first().map(ToString::to_string),
-                        _ => None,
-                    };
-                    calls.push((text::place(call.name.span().start), argument));
-                }
-                ControlFlow::Continue(())
-            });
-        }
+        let note = |expr: &AstExpr| {
+            if let AstExpr::Function(call) = expr
+                && call.name.to_string().eq_ignore_ascii_case(name)
+            {
+                let argument = match &call.args {
+                    FunctionArguments::List(list) => list.args.first().map(ToString::to_string),
+                    _ => None,
+                };
+                calls.push((text::place(call.name.span().start), argument));
+            }
+            ControlFlow::<()>::Continue(())
+        };
+        let _: ControlFlow<()> = match text::parse(self.file, self.text) {
+            Ok(statements) => {
+                let here = statements.into_iter().filter(|statement| statement.start == self.start);
+                let queries = here.map(|statement| match statement.body {
+                    Body::Insert { query, .. } | Body::View { query, .. } => query,
+                });
+                visit_expressions(&queries.collect::<Vec<_>>(), note)
+            }
+            Err(_) => match text::condition(self.file, self.text) {
+                Ok(condition) => visit_expressions(&condition, note),
+                Err(_) => return calls,
+            },
+        };
         calls
     }
 
@@ -340,7 +349,8 @@ fn of_span(span: Span) -> Option<Place> {
     (line > 0).then_some(Place { line, column })
 }
 
-fn offset_of(text: &str, place: Place) -> usize {
+/// The byte of `text` at `place`.
+pub(super) fn offset_of(text: &str, place: Place) -> usize {
     let line_start: usize =
         text.split_inclusive('\n').take(place.line.saturating_sub(1) as usize).map(str::len).sum();
     let column: usize = text

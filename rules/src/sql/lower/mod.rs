@@ -1,6 +1,7 @@
 //! A logical plan becomes a tree of operators.
 
 mod aggregate;
+pub(super) mod condition;
 mod join;
 mod kinds;
 mod literals;
@@ -112,14 +113,10 @@ pub(super) fn insert(
     refuse_hidden_inputs(&plan)?;
     window::warn_of_ends(&plan, names)?;
     warnings::of_plan(&plan, names)?;
-    // Names that it makes up are counted from one in each statement.
-    let context = OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options))
-        .without_query_execution_start_time();
-    let plan = PLANNING.simplify.optimize(plan, &context, |_, _| {})?;
-    literals::check_constants(&plan)?;
+    let plan = simplified(plan)?;
     refuse_subqueries(&plan)?;
     let plan = safe_conditions_first(plan)?;
-    let plan = PLANNING.share.optimize(plan, &context, |_, _| {})?;
+    let plan = PLANNING.share.optimize(plan, &optimizing(), |_, _| {})?;
     let by_arrival = &names.catalog.by_arrival;
     let mut lowering =
         Lowering { inputs: Vec::new(), tables: Vec::new(), by_arrival, options, asked: Asked::Windows };
@@ -147,9 +144,12 @@ fn plan(mut query: Query, names: &Names<'_>, views: &mut PlannerContext) -> Resu
     warnings::of_text(&query, names);
     spell_out_over(&mut query)?;
     let ControlFlow::Continue(()) = query.visit(&mut WindowTimes);
+    planner(names).sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
+}
+
+fn planner<'a>(names: &'a Names<'a>) -> SqlToRel<'a, Names<'a>> {
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
     SqlToRel::new_with_options(names, options)
-        .sql_statement_to_plan_with_context(AstStatement::Query(Box::new(query)), views)
 }
 
 /// GROUP BY a bound of the window is GROUP BY its time as well, where a SELECT asks for that.
@@ -202,6 +202,20 @@ fn analyzed(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.map_err(|error| mismatch::in_plan(&agreeing, error))?;
     literals::check(&plan)?;
     Ok(plan)
+}
+
+/// `plan` with constants computed, and nothing in it that has no value for any row.
+fn simplified(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = PLANNING.simplify.optimize(plan, &optimizing(), |_, _| {})?;
+    literals::check_constants(&plan)?;
+    Ok(plan)
+}
+
+/// How a statement is optimized.
+fn optimizing() -> OptimizerContext {
+    // Names that it makes up are counted from one in each statement.
+    OptimizerContext::new_with_config_options(Arc::clone(&PLANNING.options))
+        .without_query_execution_start_time()
 }
 
 /// A spelling of OVER that means nothing.
@@ -498,7 +512,7 @@ fn key(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
 }
 
 /// Every column may be null: what a filter or an outer expression proves about nulls does not matter to us.
-fn nullable(schema: &Schema) -> SchemaRef {
+pub(super) fn nullable(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> = schema
         .fields()
         .iter()
