@@ -41,7 +41,7 @@ pub use capability::{Indexed, Keeping, Lookups, Shared, Sharing, Silences};
 pub use catalog::{Catalog, CompiledPlugins, OutputColumns, Plugins};
 pub use evaluation::is_evaluating;
 pub use fence::Fence;
-pub use options::{DeliveryPolicy, Mode, Options, Priority, SHORTEST_TTL, WhenFull, WhenStateFull};
+pub use options::{DeliveryPolicy, Mode, Options, Priority, Rank, SHORTEST_TTL, WhenFull, WhenStateFull};
 pub use rule::{
     Emission, Emissions, Explanation, Flow, Listened, LogLevel, LogLine, Rule, RuleError, SealedState, Step,
     When,

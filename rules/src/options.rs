@@ -23,6 +23,8 @@ pub struct Options {
     pub max_state: ByteSize,
     /// What happens when it would keep more.
     pub when_state_full: WhenStateFull,
+    /// Which rule an output obeys when several want something of it.
+    pub rank: Rank,
     /// What its rows are worth on their way to the uplinks.
     pub priority: Priority,
     /// How many packed bytes of its rows may wait for the uplinks; absent: as many as the buffer takes.
@@ -52,6 +54,7 @@ impl Default for Options {
             mode: Mode::default(),
             max_state: MAX_STATE,
             when_state_full: WhenStateFull::default(),
+            rank: Rank::default(),
             priority: Priority::default(),
             max_size: None,
             when_full: None,
@@ -73,6 +76,38 @@ pub enum WhenStateFull {
     Stop,
     /// It gives up what is oldest, which is counted and never written, and goes on.
     Forget,
+}
+
+/// Which rule an output obeys when several want something of it, from 1, the strongest, to 16. The direction
+/// is that of BACnet's priority array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "u8")]
+pub struct Rank(u8);
+
+impl Rank {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Rank {
+    fn default() -> Self {
+        Self(8)
+    }
+}
+
+impl TryFrom<u8> for Rank {
+    type Error = String;
+
+    fn try_from(rank: u8) -> Result<Self, String> {
+        if (1..=16).contains(&rank) {
+            Ok(Self(rank))
+        } else {
+            Err(format!("a rank is from 1 to 16, and not {rank}"))
+        }
+    }
 }
 
 /// What rows are worth on their way to the uplinks, from 0 to 9: rows of higher priority are sent first from
@@ -166,6 +201,7 @@ impl Options {
         ("mode", "\"active\", \"shadow\" or \"off\"", "mode = \"shadow\""),
         ("max_state", "a size", "max_state = \"64MiB\""),
         ("when_state_full", "\"stop\" or \"forget\"", "when_state_full = \"forget\""),
+        ("rank", "a whole number from 1, the strongest, to 16", "rank = 4"),
         ("priority", "a number from 0 to 9", "priority = 8"),
         ("max_size", "a size", "max_size = \"2MiB\""),
         (
@@ -421,6 +457,23 @@ mod tests {
             matches!(wrong.as_slice(), [one] if one.starts_with("a.rule:1:") && one.contains("from 0 to 9")),
             "{wrong:?}"
         );
+    }
+
+    #[test]
+    fn a_rank_is_from_1_to_16() {
+        let rank = |text: &str| parse(text).map(|(options, _)| options.rank.get());
+        assert_eq!([rank("1"), rank("//! rank = 1"), rank("//! rank = 16")], [Ok(8), Ok(1), Ok(16)]);
+        for (wrong, said) in [
+            ("0", "cannot read the option `rank`: a rank is from 1 to 16, and not 0"),
+            ("17", "cannot read the option `rank`: a rank is from 1 to 16, and not 17"),
+            ("-1", "the option `rank` takes a whole number from 1, the strongest, to 16"),
+            ("300", "the option `rank` takes a whole number from 1, the strongest, to 16"),
+            ("1.5", "the option `rank` takes a whole number from 1, the strongest, to 16"),
+            ("\"first\"", "the option `rank` takes a whole number from 1, the strongest, to 16"),
+        ] {
+            let said = format!("a.rule:1:12: {said}; write `//! rank = 4`");
+            assert_eq!(rank(&format!("//! rank = {wrong}")), Err(vec![said]));
+        }
     }
 
     #[test]
