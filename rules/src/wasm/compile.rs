@@ -61,9 +61,19 @@ pub(super) fn compile_with(
     let may = (manifest.config, manifest.limits, max_state);
     let plugin = Plugin::new(runtime, prepared, (inputs, targets), may);
     let kept: Arc<Mutex<Kept>> = Arc::default();
-    let instance = plugin.start(&kept).map_err(|(Failure::Again(why) | Failure::Once(why))| {
-        let what = format!("the plugin does not take its configuration: {why}");
-        CompileError::Wrong(vec![Diagnostic::new(manifest_of(file), what).at(manifest.config_at)])
+    let instance = plugin.start(&kept).map_err(|failure| {
+        CompileError::Wrong(vec![match failure {
+            Failure::Limit(limit, why) => {
+                let at = manifest.limits_at.get(limit).or_else(|| manifest.limits_at.get("limits")).copied();
+                let what = format!("the plugin cannot start within its limits: {why}");
+                let help = format!("give it more with `{limit}` in [limits], unless it has gone astray");
+                Diagnostic::new(manifest_of(file), what).at(at).help(help)
+            }
+            Failure::Again(why) | Failure::Once(why) => {
+                let what = format!("the plugin does not take its configuration: {why}");
+                Diagnostic::new(manifest_of(file), what).at(manifest.config_at)
+            }
+        }])
     })?;
     let rule = WasmRule {
         flows,

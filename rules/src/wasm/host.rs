@@ -250,8 +250,8 @@ pub(super) struct Room {
     limits: Limits,
     memory: usize,
     table_entries: usize,
-    /// what it asked for in vain
-    pub refused: Option<String>,
+    /// which limit it asked to go beyond, in vain, and how
+    pub refused: Option<(&'static str, String)>,
 }
 
 impl Room {
@@ -264,8 +264,8 @@ impl ResourceLimiter for Room {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let all = self.memory.saturating_add(desired.saturating_sub(current));
         if all as u64 > self.limits.memory.0 {
-            self.refused =
-                Some(format!("it needs more than {} of memory (`limits.memory`)", self.limits.memory));
+            let most = self.limits.memory;
+            self.refused = Some(("memory", format!("it needs more than {most} of memory (`limits.memory`)")));
             return Ok(false);
         }
         self.memory = all;
@@ -276,8 +276,8 @@ impl ResourceLimiter for Room {
         let all = self.table_entries.saturating_add(desired.saturating_sub(current));
         if all > self.limits.table_entries {
             let most = self.limits.table_entries;
-            self.refused =
-                Some(format!("it needs tables of more than {most} entries (`limits.table_entries`)"));
+            let why = format!("it needs tables of more than {most} entries (`limits.table_entries`)");
+            self.refused = Some(("table_entries", why));
             return Ok(false);
         }
         self.table_entries = all;

@@ -35,8 +35,19 @@ pub(super) struct Plugin {
 pub(super) enum Failure {
     /// It would fail again, wherever it is called so.
     Again(String),
+    /// The same, since it needs more than this key of `limits` allows.
+    Limit(&'static str, String),
     /// It need not: the fence, a stack that was full, memory that the machine does not have.
     Once(String),
+}
+
+impl Failure {
+    /// For people.
+    pub(super) fn why(self) -> String {
+        match self {
+            Self::Again(why) | Self::Limit(_, why) | Self::Once(why) => why,
+        }
+    }
 }
 
 type Answer = Result<(), String>;
@@ -140,10 +151,19 @@ impl Plugin {
             Ok(started) => started,
             Err(error) => {
                 let refused = store.data().room.refused.clone();
+                let said = format!("{error:#}");
                 return Err(match refused {
-                    Some(refused) => Failure::Again(refused),
+                    Some((limit, why)) => Failure::Limit(limit, why),
                     None if error.is::<Trap>() => self.failure(&store, &error),
-                    None => Failure::Once(format!("it cannot start: {error:#}")),
+                    // wasmtime has no type for it.
+                    None if said.contains("count too high") => {
+                        let most = self.limits.instances;
+                        Failure::Limit(
+                            "instances",
+                            format!("it has more than {most} modules (`limits.instances`)"),
+                        )
+                    }
+                    None => Failure::Once(format!("it cannot start: {said}")),
                 });
             }
         };
@@ -216,16 +236,16 @@ impl Plugin {
             }
             Some(Trap::OutOfFuel) => {
                 let fuel = self.limits.fuel;
-                Failure::Again(format!("it took more than {fuel} steps (`limits.fuel`){place}"))
+                Failure::Limit("fuel", format!("it took more than {fuel} steps (`limits.fuel`){place}"))
             }
             Some(Trap::UnreachableCodeReached) => {
                 let words = host.call.log.iter().rfind(|line| line.level == LogLevel::Error);
-                Failure::Again(match (&host.room.refused, words) {
-                    (Some(refused), _) => format!("{refused}{place}"),
+                match (&host.room.refused, words) {
+                    (Some((limit, why)), _) => Failure::Limit(limit, format!("{why}{place}")),
                     // Rust's panics have two lines: the place, and the words.
-                    (None, Some(words)) => shortened(&words.text.replace('\n', " ")),
-                    (None, None) => format!("it gave up without a word{place}"),
-                })
+                    (None, Some(words)) => Failure::Again(shortened(&words.text.replace('\n', " "))),
+                    (None, None) => Failure::Again(format!("it gave up without a word{place}")),
+                }
             }
             Some(trap) => {
                 let trap = trap.to_string();
@@ -273,12 +293,9 @@ pub(super) fn shortened(text: &str) -> String {
 /// When it fails.
 pub(super) fn config_schema(plugin: &Plugin) -> Result<String, String> {
     let mut store = plugin.store(&Arc::default());
-    let words = |failure: Failure| match failure {
-        Failure::Again(why) | Failure::Once(why) => why,
-    };
-    plugin.allow(&mut store).map_err(words)?;
+    plugin.allow(&mut store).map_err(Failure::why)?;
     let schema = plugin.component.instantiate(&mut store).and_then(|instance| {
         instance.get_typed_func::<(), (String,)>(&mut store, "config-schema")?.call(&mut store, ())
     });
-    schema.map(|(schema,)| schema).map_err(|error| words(plugin.failure(&store, &error)))
+    schema.map(|(schema,)| schema).map_err(|error| plugin.failure(&store, &error).why())
 }

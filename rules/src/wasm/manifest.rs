@@ -1,5 +1,6 @@
 //! What stands in NAME.toml beside NAME.wasm: what the plugin reads and writes, and how far it may go.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -25,6 +26,8 @@ pub(super) struct Manifest {
     /// where that begins
     pub config_at: Place,
     pub limits: Limits,
+    /// where each of those that are written begins, and `limits` itself
+    pub limits_at: BTreeMap<String, Place>,
     pub signature: Option<String>,
     pub warnings: Vec<Diagnostic>,
 }
@@ -112,7 +115,10 @@ impl Manifest {
                     manifest.config_at = at;
                     manifest.config = reader.config(value).unwrap_or_default();
                 }
-                "limits" => manifest.limits = reader.limits(value),
+                "limits" => {
+                    manifest.limits = reader.limits(value, &mut manifest.limits_at);
+                    manifest.limits_at.insert(name, at);
+                }
                 "signature" => manifest.signature = reader.take(KEYS, &name, value),
                 _ if Options::KEYS.iter().any(|(option, ..)| *option == name) => {
                     full_at = full_at.or((name == "when_full").then_some(at));
@@ -159,6 +165,7 @@ impl Manifest {
             config: "{}".to_owned(),
             config_at: Place { line: 1, column: 1 },
             limits: Limits::default(),
+            limits_at: BTreeMap::new(),
             signature: None,
             warnings: Vec::new(),
         }
@@ -307,9 +314,10 @@ impl Reader<'_> {
         }
     }
 
-    fn limits(&mut self, value: Spanned<DeValue<'_>>) -> Limits {
+    fn limits(&mut self, value: Spanned<DeValue<'_>>, places: &mut BTreeMap<String, Place>) -> Limits {
         let mut limits = Limits::default();
         for (name, key, value) in self.table("limits", value) {
+            places.insert(name.clone(), self.place(key));
             let count = |reader: &mut Self, value: Spanned<DeValue<'_>>, least: u64| -> Option<u64> {
                 let at = value.span().start;
                 let count: u64 = reader.take(LIMITS, &name, value)?;

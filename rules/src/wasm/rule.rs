@@ -91,7 +91,7 @@ impl WasmRule {
             match self.attempt(|plugin, instance| plugin.on_timer(instance, &tag, call), pass) {
                 Ok(()) => {}
                 Err(Failure::Once(why)) => return Err(Stop::At(seq, why)),
-                Err(Failure::Again(why)) => {
+                Err(Failure::Again(why) | Failure::Limit(_, why)) => {
                     self.failed(format!("{why} (timer `{}`)", shortened(&tag)), out)?;
                 }
             }
@@ -123,11 +123,11 @@ impl WasmRule {
             match self.take_part(input, rows, part.clone(), now, pass) {
                 Ok(()) => {}
                 Err(Failure::Once(why)) => return Err(Stop::At(rows.seqs.get(part.start), why)),
-                Err(Failure::Again(_)) if part.len() > 1 => {
+                Err(Failure::Again(_) | Failure::Limit(..)) if part.len() > 1 => {
                     too_many = Some(part.len());
                     halve(part, &mut waiting);
                 }
-                Err(Failure::Again(why)) => {
+                Err(Failure::Again(why) | Failure::Limit(_, why)) => {
                     self.failed(format!("{why} ({})", words(&rows.batch, part.start)), out)?;
                 }
             }

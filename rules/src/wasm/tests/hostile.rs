@@ -254,7 +254,6 @@ fn timers_and_init_fail_as_rows_do() {
         said("(drop (call $now)) (i32.const 16)"),
         "it asked for the time in `configure`, which must do the same at any time"
     );
-    assert!(said("(loop $l (br $l)) (i32.const 16)").starts_with("it took more than 10000000 steps"));
     assert!(said("(call $recurse (i32.const 1))").starts_with("its stack was full"));
 }
 

@@ -224,6 +224,74 @@ fn it_may_refuse_its_configuration() {
 }
 
 #[test]
+fn limits_that_are_too_small_to_start_are_told_where_they_stand() {
+    let code = |init: &str| {
+        let body = "(result i32) (i32.const 16))";
+        component(&format!(
+            "(func $init (param i32 i32 i32 i32 i32 i32) (result i32) {init} (i32.const 16))
+            (func $on_timer (param i32 i32) {body} (func $on_batch (param i32 i32 i32 i32) {body}"
+        ))
+    };
+    let (endless, greedy) = (
+        "(loop $l (br $l))",
+        "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable))",
+    );
+    for (init, limits, at, why, limit) in [
+        (
+            endless,
+            "[limits]\nfuel = 5000\n",
+            ":5:1",
+            "it took more than 5000 steps (`limits.fuel`) in init",
+            "fuel",
+        ),
+        (
+            endless,
+            "[limits]\nmemory = \"1MiB\"\n",
+            ":4:2",
+            "it took more than 10000000 steps (`limits.fuel`) in init",
+            "fuel",
+        ),
+        (
+            endless,
+            "[config]\nx = 1\n",
+            "",
+            "it took more than 10000000 steps (`limits.fuel`) in init",
+            "fuel",
+        ),
+        (
+            greedy,
+            "[limits]\nmemory = \"1MiB\"\n",
+            ":5:1",
+            "it needs more than 1MiB of memory (`limits.memory`) in init",
+            "memory",
+        ),
+        (
+            "",
+            "[limits]\nmemory = \"1KiB\"\n",
+            ":5:1",
+            "it needs more than 1KiB of memory (`limits.memory`)",
+            "memory",
+        ),
+        (
+            "",
+            "[limits]\ninstances = 1\n",
+            ":5:1",
+            "it has more than 1 modules (`limits.instances`)",
+            "instances",
+        ),
+    ] {
+        let said = refusal(&code(init), &format!("{TO_UPLINK}{limits}"), &catalog());
+        assert_eq!(
+            said,
+            format!(
+                "rules/a.toml{at}: the plugin cannot start within its limits: {why}; give it more with \
+                `{limit}` in [limits], unless it has gone astray"
+            )
+        );
+    }
+}
+
+#[test]
 fn an_interpreted_plugin_does_the_same() {
     let interpreted: &'static super::runtime::Runtime = Box::leak(Box::new(super::runtime::interpreted()));
     let fails = COUNTER
