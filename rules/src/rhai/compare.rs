@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 
 use rhai::{Dynamic, Engine, EvalAltResult};
 
+use super::meter::{charge, size};
 use super::value::kind;
 
 /// How deep lists and maps are compared.
@@ -30,8 +31,14 @@ pub(super) fn register(engine: &mut Engine) -> Result<(), String> {
         engine.disable_symbol(operator);
         engine.register_custom_operator(operator, precedence)?;
         let any = [TypeId::of::<Dynamic>(), TypeId::of::<Dynamic>()];
-        engine.register_raw_fn(operator, any, move |_, args| match args {
-            [a, b] => compare(operator, a, b),
+        engine.register_raw_fn(operator, any, move |context, args| match args {
+            [a, b] => {
+                let cost = size(a).min(size(b));
+                if cost > 0 {
+                    charge(&context, cost)?;
+                }
+                compare(operator, a, b)
+            }
             _ => Ok(false),
         });
     }

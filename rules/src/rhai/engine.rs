@@ -1,5 +1,6 @@
 //! An engine of Rhai that has what rules may use, and nothing else.
 
+use std::any::TypeId;
 use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -8,12 +9,12 @@ use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicMapPackage, BasicStringPackage,
     MoreStringPackage, Package,
 };
-use rhai::{Dynamic, Engine, ImmutableString, Module, OptimizationLevel, Shared};
+use rhai::{Array, Blob, Dynamic, Engine, ImmutableString, Module, OptimizationLevel, Shared};
 
 use super::call::Calls;
 use super::error::Stop;
 use super::row::{Row, Rows};
-use super::{compare, library};
+use super::{compare, library, meter};
 use crate::Fence;
 
 /// How many operations of a script one row is worth. A threshold takes ten, so this is a loop that does not
@@ -38,18 +39,29 @@ pub(super) const MAP_SIZE: usize = 5_000;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Brake {
     pub fence: Arc<Fence>,
-    /// how many operations the call at hand may do
-    most: Arc<AtomicU64>,
+    call: Arc<Operations>,
+}
+
+/// Operations of the call at hand. Rhai's own count begins anew where a function calls another one back.
+#[derive(Debug, Default)]
+struct Operations {
+    done: AtomicU64,
+    most: AtomicU64,
 }
 
 impl Brake {
     /// The next call is for so many rows.
     pub(super) fn release(&self, rows: usize) {
-        self.most.store(OPERATIONS.saturating_mul(rows as u64), Ordering::Relaxed);
+        self.call.done.store(0, Ordering::Relaxed);
+        self.call.most.store(OPERATIONS.saturating_mul(rows as u64), Ordering::Relaxed);
     }
 
-    fn stop(&self, operations: u64) -> Option<Dynamic> {
-        let why = if operations > self.most.load(Ordering::Relaxed) {
+    /// The script has done so many operations more. Returns what stops it, if something does.
+    pub(super) fn charge(&self, operations: u64) -> Option<Dynamic> {
+        // One thread runs a script: nobody else counts.
+        let done = self.call.done.load(Ordering::Relaxed).saturating_add(operations);
+        self.call.done.store(done, Ordering::Relaxed);
+        let why = if done > self.call.most.load(Ordering::Relaxed) {
             Stop::Operations
         } else if self.fence.is_raised() {
             Stop::Fence
@@ -65,7 +77,7 @@ pub(super) type ColumnPlaces = (String, Vec<Option<usize>>);
 
 /// What comes with Rhai: of its packages those that only compute. Time, threads, files, modules, functions as
 /// values, and mathematics that differ between machines, are in others.
-static PACKAGES: LazyLock<[Shared<Module>; 6]> = LazyLock::new(|| {
+pub(super) static PACKAGES: LazyLock<[Shared<Module>; 6]> = LazyLock::new(|| {
     [
         ArithmeticPackage::new().as_shared_module(),
         BasicArrayPackage::new().as_shared_module(),
@@ -86,17 +98,21 @@ pub(super) fn build(columns: &[ColumnPlaces], calls: &Calls, brake: &Brake) -> R
     for package in &*PACKAGES {
         engine.register_global_module(Arc::clone(package));
     }
+    // What is registered later is found first.
+    engine.register_global_module(Arc::clone(&meter::METERED));
     compare::register(&mut engine)?;
-    iterate(&mut engine, calls);
+    iterate(&mut engine, calls, brake);
     library::register(&mut engine, calls);
     rows(&mut engine, columns);
+    // Functions find it there.
+    engine.set_default_tag(Dynamic::from(brake.clone()).into_shared());
     let brake = brake.clone();
-    engine.on_progress(move |operations| brake.stop(operations));
+    engine.on_progress(move |_| brake.charge(1));
     Ok(engine)
 }
 
 /// Every limit is set here: Rhai's own differ between its builds.
-fn limit(engine: &mut Engine) {
+pub(super) fn limit(engine: &mut Engine) {
     engine
         .set_max_operations(0)
         .set_max_call_levels(CALL_LEVELS)
@@ -119,18 +135,29 @@ fn limit(engine: &mut Engine) {
     }
 }
 
-fn iterate(engine: &mut Engine, calls: &Calls) {
+fn iterate(engine: &mut Engine, calls: &Calls, brake: &Brake) {
     let mut module = Module::new();
     module.set_iterator::<Range<i64>>();
     module.set_iterator::<RangeInclusive<i64>>();
-    module.set_iterable::<rhai::Array>();
-    module.set_iterable::<rhai::Blob>();
-    module.set_iter(std::any::TypeId::of::<ImmutableString>(), |text| {
+    // What is gone through has been copied.
+    let meter = brake.clone();
+    module.set_iter(TypeId::of::<Array>(), move |array| {
+        meter.charge(meter::size(&array) as u64);
+        Box::new(array.cast::<Array>().into_iter())
+    });
+    let meter = brake.clone();
+    module.set_iter(TypeId::of::<Blob>(), move |blob| {
+        meter.charge(meter::size(&blob) as u64);
+        Box::new(blob.cast::<Blob>().into_iter().map(|byte| Dynamic::from_int(i64::from(byte))))
+    });
+    let meter = brake.clone();
+    module.set_iter(TypeId::of::<ImmutableString>(), move |text| {
+        meter.charge(meter::size(&text) as u64);
         let chars: Vec<char> = text.cast::<ImmutableString>().chars().collect();
         Box::new(chars.into_iter().map(Dynamic::from_char))
     });
     let calls = calls.clone();
-    module.set_iter(std::any::TypeId::of::<Rows>(), move |rows| {
+    module.set_iter(TypeId::of::<Rows>(), move |rows| {
         let Rows { view } = rows.cast::<Rows>();
         let calls = calls.clone();
         Box::new((0..view.len()).map(move |at| {

@@ -6,7 +6,7 @@
 //!   it, as far as that can be seen without running it.
 //! * [`row`]: rows as scripts see them; [`value`]: values in words.
 //! * [`call`]: what a script does while it is called; [`write`]: the rows that it writes.
-//! * [`library`]: the functions that it can call.
+//! * [`library`]: the functions that it can call; [`meter`]: what those that come with Rhai cost.
 //! * [`state`]: what it keeps, and [`encoding`], how that lies at rest.
 //! * [`run`]: the rule.
 //! * [`error`]: what Rhai says, in the words of those who write rules; [`text`]: where it cannot say.
@@ -18,6 +18,7 @@ mod encoding;
 mod engine;
 mod error;
 mod library;
+mod meter;
 mod options;
 mod row;
 mod run;

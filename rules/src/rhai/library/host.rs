@@ -1,10 +1,11 @@
 //! What a rule does: it writes, sets timers, says something.
 
-use rhai::{Array, Dynamic, Engine, Map};
+use rhai::{Array, Dynamic, Engine, Map, NativeCallContext};
 use tidegate_core::Span;
 
 use super::{Outcome, span};
 use crate::rhai::call::{Call, Calls, LINE, TimerChange};
+use crate::rhai::meter::{charge, size_of_map};
 use crate::rhai::row::Row;
 use crate::rhai::value::shown;
 use crate::rule::LogLevel;
@@ -18,7 +19,13 @@ const SHORTEST_TIMER: i64 = 1_000_000;
 
 pub(super) fn register(engine: &mut Engine, calls: &Calls) {
     let of = calls.clone();
-    engine.register_fn("write", move |target: &str, row: Map| write(&mut of.lock(), target, &row));
+    engine.register_fn(
+        "write",
+        move |context: NativeCallContext<'_>, target: &str, row: Map| -> Outcome<()> {
+            charge(&context, size_of_map(&row))?;
+            write(&mut of.lock(), target, &row)
+        },
+    );
     let of = calls.clone();
     engine.register_fn("write", move |target: &str, row: Row| -> Outcome<()> {
         let row = row.to_map()?;
@@ -44,7 +51,8 @@ pub(super) fn register(engine: &mut Engine, calls: &Calls) {
         let time = chrono::DateTime::from_timestamp_nanos(ns);
         time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
     });
-    engine.register_fn("parse_json", |text: &str| -> Outcome<Dynamic> {
+    engine.register_fn("parse_json", |context: NativeCallContext<'_>, text: &str| -> Outcome<Dynamic> {
+        charge(&context, text.len() / 4)?;
         let value = serde_json::from_str(text).map_err(|error| format!("this is no JSON: {error}"))?;
         Ok(of_json(value))
     });

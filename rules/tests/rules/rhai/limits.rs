@@ -44,6 +44,11 @@ fn a_limit_costs_the_row() {
             "a list, with all that is in it, would have more than 5000 elements",
         ),
         ("let x = \"a\"; x.pad(100000000, 'a');", "a text would be longer than 65536 bytes"),
+        (
+            "let x = \"a\"; x.pad(60000, 'a'); let y = x; x.replace(\"a\", y);",
+            "a text would be longer than 65536 bytes",
+        ),
+        ("let x = \"a\"; x.pad(60000, 'a'); x.replace('a', x);", "a text would be longer than 65536 bytes"),
         ("let x = blob(100000000, 1);", "a list, with all that is in it, would have more than 5000 elements"),
         ("for i in 0..5000 { write(\"pump\", #{ run: true }); }", "it has written 1000 rows for one row"),
         ("for i in 0..5000 { cancel(`${i}`); }", "it has set 1000 timers for one row"),
@@ -56,6 +61,79 @@ fn a_limit_costs_the_row() {
         let (bad, why, stopped) = run(&format!("fn on_row(row, state) {{ {body} }}"), 3);
         assert_eq!((bad, stopped), (3, None), "{body}: {why}");
         assert!(why.contains(said), "{body}: {why}");
+    }
+}
+
+/// How often `call` can be done for one row.
+fn times(setup: &str, call: &str) -> u64 {
+    let script = on_tank(&format!(
+        "fn on_row(row, state) {{
+            if state.n != () {{ log(`${{state.n - 1}}`); return; }}
+            state.n = 0;
+            {setup}
+            loop {{ state.n += 1; {call}; }}
+        }}"
+    ));
+    let mut rule = rule(&script);
+    let mut out = Emissions::default();
+    rule.on_batch("tank", &tank(0, &[("a", None, None), ("a", None, None)]), When::at(0), &mut out).unwrap();
+    let why = out.bad_row.unwrap_or_default();
+    assert!(why.contains("it has done 100000 operations for one row"), "{setup} {call}: {why}");
+    out.log.iter().find_map(|line| line.text.parse().ok()).unwrap()
+}
+
+#[test]
+fn what_goes_through_much_costs_as_much() {
+    let list = "let x = []; for i in 0..2000 { x.push(2000 - i); }";
+    let text = "let x = \"\"; x.pad(60000, 'a');";
+    let map = "let x = #{}; for i in 0..2000 { x[`key ${i}`] = i; }";
+    // Of 100 000 operations: a list or map of 2 000 elements, 60 000 bytes of text, at one for each element or
+    // for 16 bytes; four where each is compared or written, 16 where all are sorted.
+    let (elements, bytes) = (100_000 / 2_000, 100_000 / (60_000 / 16));
+    for (setup, call, most) in [
+        (list, "x.sort()", elements / 16),
+        (list, "sort(x)", elements / 16),
+        (list, "x.index_of(5000)", elements / 4),
+        (list, "5000 in x", elements / 4),
+        (list, "x.contains(5000)", elements / 4),
+        (list, "x.dedup()", elements / 4),
+        (list, "x.to_string()", elements / 4),
+        (list, "print(x)", elements / 4),
+        (list, "`${x}`", elements / 4),
+        (list, "x.reverse()", elements),
+        (list, "x.extract(1)", elements),
+        (list, "x == x", elements),
+        (list, "for y in x { break; }", elements),
+        (map, "x.to_json()", elements / 4),
+        (map, "x.keys()", elements),
+        (map, "x.values()", elements),
+        (map, "x == x", elements),
+        (map, "write(\"uplink\", x)", elements),
+        (text, "x.index_of(\"b\")", bytes / 4),
+        (text, "x.contains(\"b\")", bytes / 4),
+        (text, "x.replace(\"b\", \"c\")", bytes),
+        (text, "x.to_upper()", bytes),
+        (text, "x.split(\"b\")", bytes),
+        (text, "x.sub_string(1)", bytes),
+        (text, "x.trim()", bytes),
+        (text, "x == x", bytes),
+        (text, "for y in x { break; }", bytes),
+    ] {
+        let times = times(setup, call);
+        assert!((1..=most).contains(&times), "{setup} {call}: {times}");
+    }
+    // What is one step stays one.
+    for (setup, call) in [
+        (list, "x[5]"),
+        (list, "x.len()"),
+        (list, "x.push(1); x.pop()"),
+        ("let x = [3, 1, 2];", "x.sort()"),
+        ("let x = \"abc\";", "x.contains(\"b\")"),
+        ("let x = #{ a: 1 };", "x.keys()"),
+        ("let x = 1;", "x == 2"),
+    ] {
+        let times = times(setup, call);
+        assert!(times > 1_000, "{setup} {call}: {times}");
     }
 }
 
