@@ -177,7 +177,13 @@ fn compile_with_room(
     let written = match text::condition("", text) {
         Ok(written) => written,
         Err(all) => {
-            let first = all.into_iter().next().unwrap_or_else(|| Diagnostic::new("", "this is no condition"));
+            let mut first =
+                all.into_iter().next().unwrap_or_else(|| Diagnostic::new("", "this is no condition"));
+            // A rule would be told to become several.
+            if first.message.contains("nested") {
+                first.message = first.message.split("; ").next().unwrap_or_default().to_owned();
+                first.help = Some(format!("compute a part of it {IN_A_RULE}, and name that here"));
+            }
             return Err(told(text, first));
         }
     };
@@ -247,8 +253,8 @@ impl Visitor for Reading<'_> {
 
     fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<DataFusionError> {
         let why = plan_datafusion_err!(
-            "a condition looks at the newest rows of streams, and has no subqueries; look it up in a rule \
-            that writes a derived stream, and name that"
+            "a condition looks at the newest rows of streams, and has no subqueries; look it up {IN_A_RULE}, \
+            and name that"
         );
         ControlFlow::Break(complaint::in_clause("( SELECT|( WITH|( VALUES|( FROM|EXISTS", why))
     }
@@ -377,6 +383,9 @@ fn at(name: &Ident, error: DataFusionError) -> DataFusionError {
     complaint::at(&AstExpr::Identifier(name.clone()), error)
 }
 
+/// Where there is more than a condition can have.
+const IN_A_RULE: &str = "in a rule that writes a derived stream";
+
 /// Refuses functions of other rows, and of the time of day.
 fn refuse_call(call: &Function) -> Result<()> {
     let (written, name) = (&call.name, call.name.to_string().to_lowercase());
@@ -389,8 +398,8 @@ fn refuse_call(call: &Function) -> Result<()> {
     }
     if call.over.is_some() || names::is_window(&name) || names::is_aggregate(&name) {
         let why = plan_datafusion_err!(
-            "`{written}` looks at more than the newest row, and a condition knows no other; compute it in a \
-            rule that writes a derived stream, and name its column here"
+            "`{written}` looks at more than the newest row, and a condition knows no other; compute it \
+            {IN_A_RULE}, and name its column here"
         );
         return Err(complaint::at(written, why));
     }
