@@ -9,6 +9,7 @@ use super::args::{CheckArgs, Format};
 use super::{Failure, find_config, print, render};
 use crate::catalog::catalog;
 use crate::config::{self, Config};
+use crate::outputs::contract::Contracts;
 use crate::preflight::{is_for_the_service, preflight};
 use crate::rules::book::RuleBook;
 use crate::rules::directory::{RulesDir, strays};
@@ -60,7 +61,9 @@ pub fn check(args: CheckArgs) -> Result<(), Failure> {
 fn check_rules(config: &Config, path: &Path) -> Result<(usize, Vec<Diagnostic>), Vec<Diagnostic>> {
     let schemas = SchemaStore::look(config);
     let catalog = catalog(config, &|stream| schemas.get(stream).cloned());
-    let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
+    let status = Arc::new(Status::default());
+    let contracts = Contracts::from_config(config, &catalog, &status);
+    let book = RuleBook::new(catalog, 1, status).governed_by(&contracts).quiet();
     let mut tables = TableFiles::new(config);
     let (book, _) =
         RulesDir::load(&config.rules.dir, &mut tables, book).map_err(|diagnostic| vec![diagnostic])?;

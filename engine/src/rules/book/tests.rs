@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
+use crate::config::Contract;
+use crate::outputs::contract::{Contracts, Made, Terms, What};
 use crate::rules::router::{Routed, in_order};
 use crate::rules::worker::Worker;
 use crate::sequencer::numbers::Numbers;
@@ -10,6 +12,7 @@ use arrow::array::{AsArray, Float64Array, RecordBatch, TimestampNanosecondArray}
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use futures::FutureExt;
 use proptest::prelude::*;
+use tidegate_core::FieldType;
 use tidegate_core::schema::ts_field;
 use tidegate_rules::{Language, OutputColumns, When};
 
@@ -449,4 +452,85 @@ fn a_rule_for_what_the_configuration_file_has_by_now_asks_for_a_restart() {
     house.put("r", "INSERT INTO horn SELECT y FROM tank");
     let wrong = house.book.wrong();
     assert!(wrong.iter().all(|wrong| !wrong.to_string().contains("restart the box")), "{wrong:?}");
+}
+
+fn contracts(outputs: &[(&str, &str)]) -> Contracts {
+    let terms = outputs.iter().map(|(name, more)| Terms {
+        output: Arc::from(*name),
+        contract: Contract::of_text(
+            &format!("expiry = \"10s\"\nfailsafe = {{ x = 0 }}\n{more}"),
+            &[("x", FieldType::Float64)],
+        )
+        .unwrap(),
+        columns: None,
+        connection: "plc".into(),
+        status: Arc::default(),
+    });
+    Contracts::new(terms.collect(), &BTreeMap::new(), BTreeSet::new())
+}
+
+#[test]
+fn rules_of_one_rank_do_not_write_one_output_unless_it_is_said_who_wins() {
+    let mut house = House::new(1);
+    let governed = contracts(&[("pump", ""), ("valve", "tie = \"newest\"")]);
+    house.book = RuleBook::new(catalog(), 1, Arc::default()).governed_by(&governed).quiet();
+    house.put("a", "INSERT INTO pump SELECT x FROM tank").put("b", "INSERT INTO pump SELECT x FROM tank");
+    let [wrong] = &*house.book.wrong() else { panic!("{:?}", house.book.wrong()) };
+    assert_eq!(
+        wrong.to_string(),
+        "b.sql: `a.sql` writes the output `pump` with the same rank (8), and nobody says who wins; give one of \
+        them another `rank`, from 1 (strongest) to 16, or say in the output's contract who wins: `tie = \
+        \"newest\"`, \"min\", \"max\" or \"off\""
+    );
+    for good in [
+        "--! rank = 4\nINSERT INTO pump SELECT x FROM tank",
+        "--! mode = \"shadow\"\nINSERT INTO pump SELECT x FROM tank",
+        "INSERT INTO lamp SELECT x FROM tank",
+    ] {
+        house.put("b", good);
+        assert_eq!(house.book.wrong(), [], "{good}");
+    }
+    house.put("c", "INSERT INTO valve SELECT x FROM tank").put("d", "INSERT INTO valve SELECT x FROM tank");
+    assert_eq!((house.book.wrong(), house.book.warnings()), (vec![], vec![]));
+}
+
+/// What contracts have of the last entry: who asked, and for what.
+fn ordered(house: &mut House) -> Vec<String> {
+    let made: Vec<Made> = house.workers.iter_mut().map(Worker::take_made).collect();
+    let orders = made.into_iter().flat_map(|made| made.orders);
+    let said = orders.map(|order| match order.what {
+        What::Write { values, .. } => format!("{} {} {:?}", order.output, order.by, values),
+        other => format!("{other:?}"),
+    });
+    said.collect()
+}
+
+#[test]
+fn what_rules_write_to_an_output_with_a_contract_is_claimed_on_its_worker() {
+    let mut house = House::new(3);
+    let status = Arc::new(Status::default());
+    let governed = contracts(&[("pump", "")]);
+    house.book = RuleBook::new(catalog(), 3, Arc::clone(&status)).governed_by(&governed).quiet();
+    house.workers[Contracts::WORKER] = Worker::new(status).governing(governed);
+    house
+        .put("lamp_1", "INSERT INTO lamp SELECT x FROM tank")
+        .put("low", "INSERT INTO d1 SELECT ts, x FROM tank")
+        .put("high", "--! rank = 2\nINSERT INTO pump SELECT x * 10 AS x FROM d1 WHERE x > 5")
+        .put("any", "INSERT INTO pump SELECT x FROM tank");
+    for name in ["low", "high", "any"] {
+        assert_eq!(house.book.worker_of(name), Some(Contracts::WORKER), "{name}");
+    }
+    house.feed("tank", &[1.0, 7.0, 2.0]);
+    assert!(house.rows("pump").is_empty(), "what is claimed is not written as it is");
+    let claimed = |rule: &str, x: f64| format!("pump rule {rule} claims it {{\"x\": Float({x:?})}}");
+    assert_eq!(ordered(&mut house), [claimed("any", 1.0), claimed("any", 7.0), claimed("high", 70.0)]);
+    // A new version has what the old one claimed until it says something else.
+    house
+        .put("high", "--! rank = 2\nINSERT INTO pump SELECT x * 10 AS x FROM d1 WHERE x > 50")
+        .feed("tank", &[3.0]);
+    assert_eq!(ordered(&mut house), [""; 0]);
+    // One that is gone has nothing.
+    let changes = house.book.remove("high").changes;
+    house.apply(changes).feed("tank", &[4.0]);
+    assert_eq!(ordered(&mut house), [claimed("any", 3.0), claimed("any", 4.0)]);
 }
