@@ -51,7 +51,7 @@ class Demands:
                     continue
                 values = {c: number(content[of]) for c, of in rule.what["columns"].items() if of in content}
                 sure, possible = self.admitted(rule.what, row, values)
-                sure = sure and len(met) == 1 and rule.a <= row.a and not any(
+                sure = sure and not row.what.get("perhaps") and len(met) == 1 and rule.a <= row.a and not any(
                     rule.a < end.a < row.b for end in ends)
                 if possible:
                     claims.append((row.a, row.b, values, sure))

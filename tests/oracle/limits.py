@@ -106,7 +106,7 @@ def deadbands(case):
         for before, attempt in zip(case.attempts(column), case.attempts(column)[1:]):
             if before.did != "taken" or case.contract.refresh is not None or (
                 case.broken_between(before.t, attempt.t) or case.hand_between(column, before.t, attempt.t)
-                or case.stops(attempt.t)
+                or case.stops(attempt.t) or failed_between(case, before.t, attempt.t)
             ):
                 continue
             case.verdict.look("deadband")
@@ -123,6 +123,14 @@ def deadbands(case):
             ) and not ends_ramp(case, column, before):
                 case.fault("deadband", column, attempt.t, (
                     f"{before.value:g} -> {attempt.value:g}, and changes up to {band:g} are not sent"))
+
+
+def failed_between(case, begin, end):
+    """Whether a write of any column was not taken: they may have gone out as one."""
+    begin -= case.allowance.latency
+    return any(
+        attempt.did != "taken" and begin <= attempt.t <= end
+        for column in case.columns for attempt in case.attempts(column))
 
 
 def turned(case, column, before, attempt):

@@ -10,7 +10,7 @@
     start, stop, kill   of the box; `until`: when that was done
     rule      name, rank, output, stream, reads, columns (of the output: of the stream), key (likewise)
     gone      a rule is removed, disabled or in shadow: name
-    row       what a stream was given: stream, row, age (seconds that its `ts` is old); `sure`: rules have had it
+    row       what a stream was given: stream, row, age (seconds that its `ts` is old); `sure`: rules had it
     override, release, reset    output, instance, values, lease (seconds)
     end       nobody looked any further
 
@@ -67,6 +67,7 @@ class Record:
             if not output.key:
                 self.instances[name].add("")
         self.late_rows()
+        self.repeated_rows(hop)
         self.claimed = self.claimed_columns()
 
     def seconds(self, nanoseconds):
@@ -114,6 +115,16 @@ class Record:
             if not self.runs(row.a):
                 back = min((start.b for start in self.events["start"] if start.a > row.a), default=row.a)
                 row.b = max(row.b, back + row.b - row.a)
+
+    def repeated_rows(self, hop):
+        """What was not acknowledged when the box was killed comes again when it is back."""
+        for kill in self.events["kill"]:
+            back = next((start for start in self.events["start"] if start.a >= kill.a), None)
+            rows = [row for row in self.events["row"] if kill.a - UNACKNOWLEDGED < row.b <= kill.b]
+            for row in rows if back else ():
+                again = {**row.what, "perhaps": True}
+                self.events["row"].append(Span(back.a, back.b + hop, again))
+        self.events["row"].sort(key=lambda row: row.a)
 
     def claimed_columns(self):
         """Of each output, the columns that rules claim or people override; instances are known then, too."""
@@ -194,6 +205,9 @@ class Record:
         """Events of a connection."""
         return [span for span in self.events[what] if span.what["connection"] == connection]
 
+
+# For how long a row may not be on disk, and not be acknowledged to its broker, in seconds.
+UNACKNOWLEDGED = 2
 
 # What the box learns of a moment later.
 HOPS = ("row", "override", "release", "reset", "gone", "start")

@@ -253,9 +253,11 @@ class Clauses(unittest.TestCase):
         grace = 'startup = "failsafe"\nstartup_grace = "1s"'
         self.check(Story(grace).speed(1.1, 0), 3)
         self.check(Story(grace).speed(0.5, 0), 3, "wanted")
-        restart = Story().wants(1, 50).speed(1.1, 50).at(2, "kill").at(3, "start")
-        self.check(restart, 5)
-        self.check(restart.speed(3.9, 50), 5, "wanted")
+        restart = Story().wants(1, 50).speed(1.1, 50).at(4, "kill").at(5, "start")
+        self.check(restart, 7)
+        self.check(restart.speed(5.9, 50), 7, "wanted")
+        again = Story().wants(1, 50).speed(1.1, 50).wants(1.9, 70).at(2, "kill").at(3, "start").speed(3.1, 70)
+        self.check(again, 5)  # it was not acknowledged, and came again
         stop = Story().wants(1, 50).speed(1.1, 50).at(2, "stop", until=2.5).speed(2.2, 0)
         self.check(stop, 4)
 

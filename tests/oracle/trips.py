@@ -44,8 +44,9 @@ class Trip:
         options = []
         for stream, rows in self.rows.items():
             possible = [row for row in rows if row.a <= t and (start is None or row.b >= start.a)]
-            surely = max((row for row in possible if row.b <= t), key=lambda row: row.b, default=None)
-            later = [row for row in possible if row.b > t]
+            came = [row for row in possible if row.b <= t and not row.what.get("perhaps")]
+            surely = max(came, key=lambda row: row.b, default=None)
+            later = [row for row in possible if row not in came and (surely is None or row.b > surely.b)]
             options.append([(stream, row) for row in ([surely] if surely else [None]) + later])
         perhaps, surely = False, True
         for choice in product(*options):
