@@ -19,9 +19,9 @@ pub(super) struct Partner {
 /// What an instance shall do now.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Evaluation {
-    /// what is sent; empty: nothing
-    pub(super) values: Values,
-    /// whose will it is: of the first column that is sent, or held back
+    /// What is sent, in this order, and whose will it is; empty: nothing.
+    pub(super) writes: Vec<(Values, Origin)>,
+    /// whose will it is what is held back
     pub(super) origin: Option<Origin>,
     pub(super) steps: Vec<Step>,
     /// something that is wanted is not there yet
@@ -475,18 +475,22 @@ impl Evaluating<'_> {
             return;
         }
         let is_trip = sends.iter().any(|candidate| candidate.is_trip);
-        let values: Values =
-            sends.iter().map(|candidate| (Arc::clone(&candidate.column), candidate.value.clone())).collect();
-        if let Some((clause, because)) = self.hindrance(instance, &values, is_trip) {
-            for mut candidate in sends {
-                candidate.steps.clear();
-                candidate.step(clause, None, because.clone());
-                evaluation.steps.append(&mut candidate.steps);
+        let value = |candidate: &Candidate| (Arc::clone(&candidate.column), candidate.value.clone());
+        let all: Values = sends.iter().map(value).collect();
+        for values in apart(&all, &instance.sent()) {
+            let of_write = |candidate: &&Candidate| values.contains_key(&candidate.column);
+            if let Some((clause, because)) = self.hindrance(instance, &values, is_trip) {
+                for candidate in sends.iter().filter(of_write) {
+                    let (column, before) = (Arc::clone(&candidate.column), candidate.value.clone());
+                    let because = because.clone();
+                    evaluation.steps.push(Step { column, clause, before, after: None, because });
+                }
+                evaluation.is_held = true;
+            } else if let Some(first) = sends.iter().find(of_write) {
+                let origin = first.origin.clone();
+                evaluation.writes.push((values, origin));
             }
-            evaluation.is_held = true;
-            return;
         }
-        evaluation.values = values;
     }
 
     fn refresh_at(&self, instance: &Instance) -> Option<i64> {
@@ -513,7 +517,7 @@ impl Evaluating<'_> {
             let because = format!("the box has just started, and nothing is known yet of `{}`", terms.name);
             return Some((Clause::Start, because));
         }
-        if let Some(trouble) = instance.trouble.as_ref().filter(|trouble| trouble.values == *values) {
+        if let Some(trouble) = instance.troubles.iter().find(|trouble| trouble.values == *values) {
             let retries = match (trouble.kind, &self.contract.read_back) {
                 (TroubleKind::Refused, _) => {
                     return Some((Clause::Retries, "the device has refused it".into()));
@@ -562,6 +566,17 @@ fn off(failsafe: Option<&Values>, instance: &Instance) -> Values {
     deciding(&sent).into_iter().filter_map(off).collect()
 }
 
+/// What is written by itself, and first: what is turned off. Whatever a device says of the rest, and however long
+/// it takes, it does not keep anything running.
+pub(super) fn apart(values: &Values, sent: &Values) -> Vec<Values> {
+    let turns_off = |column: &Arc<str>, value: &Value| {
+        *value == Value::Bool(false) && sent.get(column) != Some(&Value::Bool(false))
+    };
+    let (off, rest): (Values, Values) =
+        values.clone().into_iter().partition(|(column, value)| turns_off(column, value));
+    [off, rest].into_iter().filter(|values| !values.is_empty()).collect()
+}
+
 /// What was sent becomes what the device has. Returns how the columns were before.
 pub(super) fn note_sent(
     instance: &mut Instance,
@@ -577,14 +592,13 @@ pub(super) fn note_sent(
             field.stepped_at = Some(now);
             field.ramps = steps.iter().any(|step| step.column == *column && step.clause == Clause::Slew);
         }
-        let was = field.sent.as_ref().and_then(Value::number);
-        if let Some(was) = was.filter(|_| field.sent.as_ref() != Some(value)) {
-            let (least, greatest) = field.perhaps.unwrap_or((was, was));
-            field.perhaps = Some((least.min(was), greatest.max(was)));
+        if field.sent.as_ref() != Some(value) {
+            let was = field.sent.clone();
+            field.may_be(was.as_ref());
         }
         let was_on = field.sent.as_ref().map(Value::is_on);
         if was_on != Some(value.is_on()) {
-            field.turned_at = Some(now);
+            (field.turned_at, field.turns) = (Some(now), true);
         }
         (field.sent, field.known) = (Some(value.clone()), Known::Sent);
     }

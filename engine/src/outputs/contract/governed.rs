@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use tidegate_core::schema::TS;
 use tidegate_core::{FieldType, Rows, Span};
 
-use super::evaluate::{Evaluating, Evaluation, Partner, note_sent};
+use super::evaluate::{Evaluating, Evaluation, Partner, apart, note_sent};
 use super::instance::{At, Check, Claim, Field, Flight, Instance, Known, Override, TroubleKind, Verdict, ns};
 use super::interlock::{Interlocked, Judged};
 use super::newest::{Newest, instance_name, key_of, value};
@@ -418,10 +418,10 @@ impl Governed {
         };
         instance.wakes_at = evaluation.wakes_at;
         let (wakes_at, asks_off) = (evaluation.wakes_at, evaluation.asks_off.clone());
-        if evaluation.values.is_empty() {
+        if evaluation.writes.is_empty() {
             self.hold(name, evaluation, newest, at, made);
         } else {
-            self.send(name, evaluation, newest, at, made);
+            self.send(name, &evaluation, newest, at, made);
         }
         self.tell(name);
         Some(Looked { woke_at, wakes_at, asks_off })
@@ -461,30 +461,32 @@ impl Governed {
         self.status.states.note(name, state);
     }
 
-    fn send(&mut self, name: &Arc<str>, evaluation: Evaluation, newest: &Newest, at: At, made: &mut Made) {
-        let Evaluation { values, steps, origin, .. } = evaluation;
-        let because = Arc::from("it is sent again");
-        let by = origin.unwrap_or(Origin::Failsafe { because });
-        let inputs = self.shown(&by, newest, name);
-        let Some(instance) = self.instances.get_mut(name) else { return };
-        self.writes += 1;
-        let write = self.writes;
-        let before = instance.sent();
-        let rule = if let Origin::Rule { rule, .. } = &by { Some(Arc::clone(rule)) } else { None };
-        let until = rule.as_ref().and_then(|rule| instance.claims.get(rule)?.expires);
-        let flight =
-            Flight { values: values.clone(), rule, before: note_sent(instance, &values, &steps, at.now) };
-        instance.fly(write, flight);
-        let is_same = values.iter().all(|(column, value)| before.get(column) == Some(value));
-        if !is_same || instance.by.is_none() {
-            instance.by = Some((by.clone(), at.now));
+    fn send(&mut self, name: &Arc<str>, evaluation: &Evaluation, newest: &Newest, at: At, made: &mut Made) {
+        for (values, by) in &evaluation.writes {
+            let of_write = |step: &&Step| values.contains_key(&step.column);
+            let steps: Vec<Step> = evaluation.steps.iter().filter(of_write).cloned().collect();
+            let inputs = self.shown(by, newest, name);
+            let Some(instance) = self.instances.get_mut(name) else { return };
+            self.writes += 1;
+            let write = self.writes;
+            let before = instance.sent();
+            let rule = if let Origin::Rule { rule, .. } = by { Some(Arc::clone(rule)) } else { None };
+            let until = rule.as_ref().and_then(|rule| instance.claims.get(rule)?.expires);
+            let as_before = note_sent(instance, values, &steps, at.now);
+            instance.fly(write, Flight { values: values.clone(), rule, before: as_before });
+            let is_same = values.iter().all(|(column, value)| before.get(column) == Some(value));
+            if !is_same || instance.by.is_none() {
+                instance.by = Some((by.clone(), at.now));
+            }
+            instance.held = None;
+            let what = What::Write { key: instance.key.clone(), values: values.clone() };
+            let (claims, overridden) = (instance.claimed(), instance.overridden());
+            self.order(name, write, by.clone(), until, what, at, made);
+            let number = self.number();
+            let decision = self.decision(number, name, Said::Sent { write }, by.clone(), at);
+            let values = values.clone();
+            made.decisions.push(Decision { inputs, claims, overridden, steps, values, before, ..decision });
         }
-        let what = What::Write { key: instance.key.clone(), values: values.clone() };
-        let (claims, overridden) = (instance.claimed(), instance.overridden());
-        self.order(name, write, by.clone(), until, what, at, made);
-        let number = self.number();
-        let decision = self.decision(number, name, Said::Sent { write }, by, at);
-        made.decisions.push(Decision { inputs, claims, overridden, steps, values, before, ..decision });
     }
 
     /// Says what is held back, when that is something else than was said before.
@@ -600,7 +602,7 @@ impl Governed {
             }
         }
         instance.fail(&contract, &check.values, TroubleKind::Mismatch, at.now);
-        if let Some(trouble) = &mut instance.trouble {
+        if let Some(trouble) = instance.troubles.iter_mut().find(|trouble| trouble.values == check.values) {
             // It had its time to get there.
             trouble.next = at.now;
             if trouble.attempts <= read_back.retries {
@@ -706,7 +708,8 @@ impl Governed {
                 for lock in instance.locks.iter_mut().filter(|lock| lock.verdict == Some(Verdict::Free)) {
                     (lock.tripped, lock.clear_since) = (None, None);
                 }
-                (instance.gave_up, instance.trouble) = (false, None);
+                instance.gave_up = false;
+                instance.troubles.clear();
             }
             _ => return false,
         }
@@ -750,9 +753,10 @@ impl Governed {
             if sent.is_empty() || is_there && instance.flights.is_empty() {
                 continue;
             }
-            let origin = Some(Origin::Failsafe { because: "the box stops".into() });
-            let evaluation = Evaluation { values: failsafe.clone(), origin, ..Evaluation::default() };
-            self.send(&name, evaluation, &Newest::default(), at, made);
+            let by = Origin::Failsafe { because: "the box stops".into() };
+            let writes = apart(&failsafe, &sent).into_iter().map(|values| (values, by.clone())).collect();
+            let evaluation = Evaluation { writes, ..Evaluation::default() };
+            self.send(&name, &evaluation, &Newest::default(), at, made);
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Field {
     pub(super) perhaps: Option<(f64, f64)>,
     /// when it was turned on or off last
     pub(super) turned_at: Option<i64>,
+    /// Whether nobody has answered for that yet: then it may have been later.
+    pub(super) turns: bool,
     /// when it was changed last
     pub(super) stepped_at: Option<i64>,
     /// whether that was a step of a ramp
@@ -167,7 +169,7 @@ pub struct Instance {
     /// when it was written last
     pub(super) written_at: Option<i64>,
     pub(super) flights: BTreeMap<u64, Flight>,
-    pub(super) trouble: Option<Trouble>,
+    pub(super) troubles: Vec<Trouble>,
     pub(super) check: Option<Check>,
     /// The other one of a pair needs it off.
     pub(super) asked_off: Option<Arc<str>>,
@@ -179,6 +181,16 @@ pub struct Instance {
     pub(super) held: Option<String>,
     /// when it wants to be looked at again
     pub(super) wakes_at: Option<i64>,
+}
+
+impl Field {
+    /// The device may have `value`, too.
+    pub(super) fn may_be(&mut self, value: Option<&Value>) {
+        if let Some(number) = value.and_then(Value::number) {
+            let (least, greatest) = self.perhaps.unwrap_or((number, number));
+            self.perhaps = Some((least.min(number), greatest.max(number)));
+        }
+    }
 }
 
 impl Instance {
@@ -210,9 +222,8 @@ impl Instance {
         (self.idle, self.was_claimed) = (None, true);
         self.claims.insert(Arc::clone(rule), Claim { values, since, renewed, ..new });
         // Who asks again is answered again.
-        if let Some(trouble) = self.trouble.as_mut().filter(|trouble| trouble.kind != TroubleKind::Refused) {
-            trouble.attempts = 0;
-        }
+        let again = self.troubles.iter_mut().filter(|trouble| trouble.kind != TroubleKind::Refused);
+        again.for_each(|trouble| trouble.attempts = 0);
     }
 
     /// Rule `rule` wants nothing any more.
@@ -254,7 +265,8 @@ impl Instance {
     pub(super) fn start(&mut self, now: i64, is_known: bool) {
         self.claims.clear();
         self.flights.clear();
-        (self.trouble, self.check, self.asked_off, self.held) = (None, None, None, None);
+        (self.check, self.asked_off, self.held) = (None, None, None);
+        self.troubles.clear();
         (self.was_claimed, self.started) = (false, Some(now));
         if !is_known {
             // A lease of nobody knows how long is over.
@@ -273,7 +285,8 @@ impl Instance {
 
     /// The line is down: nobody knows what the device has.
     pub(super) fn lose_line(&mut self) {
-        (self.trouble, self.check) = (None, None);
+        self.check = None;
+        self.troubles.clear();
         self.fields.values_mut().for_each(|field| field.known = Known::Unknown);
     }
 
@@ -306,6 +319,9 @@ impl Instance {
             match outcome {
                 Outcome::Acknowledged => {
                     field.perhaps = None;
+                    if field.turns {
+                        (field.turned_at, field.turns) = (Some(now), false);
+                    }
                     if contract.read_back.is_none() {
                         field.known = Known::Confirmed { since: now };
                     }
@@ -314,7 +330,12 @@ impl Instance {
                 Outcome::Failed | Outcome::Refused => {
                     // It was not told: minimum times go on as they were.
                     let before = flight.before.get(column).cloned().unwrap_or_default();
-                    *field = Field { known: Known::Unknown, claimed: field.claimed, ..before };
+                    let claimed = field.claimed;
+                    *field = Field { known: Known::Unknown, claimed, ..before };
+                    // Of several columns some may have been written before one was refused.
+                    if flight.values.len() > 1 {
+                        field.may_be(flight.values.get(column));
+                    }
                 }
                 Outcome::Superseded | Outcome::Read => {}
             }
@@ -332,7 +353,7 @@ impl Instance {
 
     fn acknowledged(&mut self, contract: &Contract, write: u64, flight: &Flight, now: i64) {
         let Some(read_back) = &contract.read_back else {
-            self.trouble = None;
+            self.went_well(&flight.values);
             return;
         };
         let (settle, within) = (ns(read_back.settle), ns(read_back.within));
@@ -352,10 +373,16 @@ impl Instance {
 
     /// A write did not go well.
     pub(super) fn fail(&mut self, contract: &Contract, values: &Values, kind: TroubleKind, now: i64) {
-        let same = self.trouble.take().filter(|trouble| trouble.values == *values && trouble.kind == kind);
-        let attempts = same.map_or(0, |trouble| trouble.attempts) + 1;
+        let is_same = |trouble: &&Trouble| trouble.values == *values && trouble.kind == kind;
+        let attempts = self.troubles.iter().find(is_same).map_or(0, |trouble| trouble.attempts) + 1;
         let next = now.saturating_add(ns(contract.retry_after));
-        self.trouble = Some(Trouble { values: values.clone(), attempts, next, kind });
+        self.went_well(values);
+        self.troubles.push(Trouble { values: values.clone(), attempts, next, kind });
+    }
+
+    /// What was wrong with the columns of `values` is over.
+    fn went_well(&mut self, values: &Values) {
+        self.troubles.retain(|trouble| trouble.values.keys().all(|column| !values.contains_key(column)));
     }
 
     /// The columns in `values` are as they were told.
@@ -367,7 +394,8 @@ impl Instance {
                 field.known = Known::Confirmed { since: now };
             }
         }
-        (self.trouble, self.gave_up) = (None, false);
+        self.went_well(values);
+        self.gave_up = false;
     }
 
     /// What was sent last, column by column.
