@@ -78,7 +78,7 @@ fn memory_has_an_end() {
     assert_eq!(said, format!("it needs more than 64MiB of memory (`limits.memory`) in on_batch {ROW}"));
     let small = format!("{TO_UPLINK}[limits]\nmemory = \"64KiB\"\n");
     let said = refusal(&component(THRESHOLD), &small, &catalog());
-    assert!(said.ends_with("it needs more than 64KiB of memory (`limits.memory`)"), "{said}");
+    assert!(said.contains("it needs more than 64KiB of memory (`limits.memory`)"), "{said}");
 }
 
 #[test]
