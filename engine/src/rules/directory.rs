@@ -18,6 +18,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,14 +65,14 @@ pub enum Request {
 
 /// The way to whoever owns the rule book.
 #[derive(Clone)]
-pub struct RulesHandle(mpsc::Sender<Request>);
+pub struct RulesHandle(mpsc::Sender<Request>, Arc<AtomicBool>);
 
 impl RulesHandle {
     /// A way to somebody who takes what is asked for.
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (ask, requests) = mpsc::channel(QUEUED);
-        (Self(ask), requests)
+        (Self(ask, Arc::default()), requests)
     }
 
     /// Has the rules that read `stream` compiled for its new columns. Returns the changes that follow.
@@ -86,7 +87,8 @@ impl RulesHandle {
 
     /// Ends it.
     pub fn stop(&self) {
-        // When the queue is full, or it has gone, it is on its way out: its changes have no taker.
+        self.1.store(true, Ordering::Release);
+        // When the queue is full of other requests, it is seen with the next of them.
         drop(self.0.try_send(Request::Stop));
     }
 }
@@ -103,6 +105,7 @@ pub struct RulesDir {
     /// rules whose files events have named since the last look
     touched: Arc<Mutex<HashSet<String>>>,
     requests: mpsc::Receiver<Request>,
+    is_stopped: Arc<AtomicBool>,
     wake: mpsc::Sender<Request>,
     watcher: Option<(notify::RecommendedWatcher, u64)>,
     gone_said: bool,
@@ -178,6 +181,7 @@ impl RulesDir {
             writers,
             touched,
             requests,
+            is_stopped: Arc::clone(&handle.1),
             wake,
             watcher: None,
             gone_said: false,
@@ -206,6 +210,9 @@ impl RulesDir {
                 () = tokio::time::sleep_until(look_at.into()) => None,
                 request = self.requests.recv() => Some(request.unwrap_or(Request::Stop)),
             };
+            if self.is_stopped.load(Ordering::Acquire) {
+                return;
+            }
             match request {
                 Some(Request::Look) => look_at = look_at.min(Instant::now() + SETTLE),
                 Some(Request::ColumnsChanged { stream, schema, reply }) => {
