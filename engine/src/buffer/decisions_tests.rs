@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::inspect::Inspector;
-use super::tests::{OnThread, settings};
+use super::tests::{OnThread, acked, rows, settings};
 use super::*;
 use crate::config::{Value, Values};
 use crate::decision::{Claimed, Clause, Input, Origin, Outcome, Step, Verdict};
@@ -90,6 +90,13 @@ fn refused(output: &str, number: u64) -> Decision {
     decision(output, number, Verdict::Refused { reason })
 }
 
+/// Returns when what was decided is on disk, together with row `seq`.
+fn commit(buffer: &OnThread, seq: u64) {
+    let (ack, told) = acked();
+    buffer.append(vec![rows(seq, 1, ack)]).unwrap();
+    assert_eq!(told.recv().unwrap(), tidegate_core::Outcome::Done);
+}
+
 /// What can be read of `output`, newest first.
 fn read(dir: &tempfile::TempDir, output: &str) -> Vec<Decision> {
     let kinds = VerdictKind::WORDS.map(|(_, kind)| kind);
@@ -161,14 +168,13 @@ fn a_busy_output_does_not_push_out_a_rare_refusal_nor_another_output() {
     let rare: Vec<Decision> = (1..=12).map(|number| refused("pump", number)).collect();
     buffer.decisions(rare.clone());
     buffer.decisions(busy("valve", 1..=20));
-    buffer.close();
+    commit(&buffer, 0);
     for hundred in 0..60 {
-        let (buffer, status) = open(&dir);
         buffer.decisions(busy("pump", 13 + hundred * 100..=112 + hundred * 100));
-        buffer.close();
+        commit(&buffer, 1 + hundred);
         assert!(status.decision_bytes.get() < 80 << 10, "{}", status.decision_bytes.get());
     }
-    drop((buffer, status));
+    buffer.close();
     let found = read(&dir, "pump");
     let (refusals, others): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|decision| matches!(decision.verdict, Verdict::Refused { .. }));
@@ -334,16 +340,15 @@ fn verify_names_decisions_that_are_wrong() {
 #[test]
 fn a_decision_takes_little_room() {
     let dir = tempfile::tempdir().unwrap();
+    let (buffer, _) = open(&dir);
     let mut number = 0;
     // A pump that is told something every two seconds, as a box commits it: a few at a time.
-    let mut made = Vec::new();
     for _ in 0..100 {
-        let (buffer, _) = open(&dir);
-        made.extend(busy("pump", number + 1..=number + 4));
-        buffer.decisions(made.split_off(made.len() - 4));
+        buffer.decisions(busy("pump", number + 1..=number + 4));
         number += 4;
-        buffer.close();
+        commit(&buffer, number);
     }
+    buffer.close();
     let bytes: u64 = raw(&dir).query_row("SELECT decision_bytes FROM meta", [], |row| row.get(0)).unwrap();
     let each = bytes / number;
     println!("{each} bytes a decision");
