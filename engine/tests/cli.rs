@@ -244,7 +244,7 @@ fn what_is_in_a_buffer_is_shown_to_people_and_to_programs() {
     let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&stats["layout"], &stats["outbox"]["rows"], &stats["journal"]["streams"][0]["rows"]),
-        (&json!(5), &json!(7), &json!(6))
+        (&json!(6), &json!(7), &json!(6))
     );
     assert_eq!(stats["outbox"]["oldest"], json!({ "seq": 10, "wall_ns": 1_772_366_400 * SECOND }));
 }
@@ -377,7 +377,7 @@ fn a_buffer_is_verified_and_what_is_wrong_is_named() {
     assert_eq!((output.status.code(), err(&output)), (Some(0), ""));
     assert_eq!(
         out(&output),
-        "ok: 2 blocks, 0 gap records, 1 journal entry, 0 states, 0 sources of rules and tables\n"
+        "ok: 2 blocks, 0 gap records, 1 journal entry, 0 states, 0 sources of rules and tables, 0 decisions\n"
     );
     rusqlite::Connection::open(dir.path().join("box.db"))
         .unwrap()
@@ -400,7 +400,7 @@ fn what_is_no_buffer_is_an_error_of_every_command() {
     let texts = [
         ("none.db", "there is no buffer none.db: a box makes it when it first runs"),
         ("noise.db", "cannot use the buffer noise.db: file is not a database; check the disk"),
-        ("newer.db", "the buffer newer.db has layout 99, this program knows 5; run the newer tidegate"),
+        ("newer.db", "the buffer newer.db has layout 99, this program knows 6; run the newer tidegate"),
         ("foreign.db", "foreign.db is another program's database, with a table \"letters\""),
     ];
     std::fs::write(dir.path().join("noise.db"), [7; 9000]).unwrap();

@@ -45,13 +45,13 @@ async fn what_outputs_send_is_on_the_bus() {
 #[ignore = "needs SocketCAN"]
 #[tokio::test]
 async fn what_a_driver_holds_back_is_unknown_and_nothing_is_put_behind_it() {
-    let mut candump = Candump::on("vcan1").await;
-    let mut rig = Setup::interface("vcan1")
+    let mut candump = Candump::on("vcan2").await;
+    let mut rig = Setup::interface("vcan2")
         .stream("frames", json!({ "ids": ["0x123", "0x124"] }))
         .output("raw", json!({ "id": "0x123" }))
         .run();
     rig.begins().await;
-    run("tc", &["qdisc", "add", "dev", "vcan1", "root", "netem", "delay", "5s"]).await;
+    run("tc", &["qdisc", "add", "dev", "vcan2", "root", "netem", "delay", "5s"]).await;
     match rig.write("raw", &json!({ "data": "X'01'" })).await {
         Err(DeliveryError::Unknown(why)) => assert!(why.contains("has not sent it within 250ms"), "{why}"),
         other => panic!("{other:?}"),
@@ -61,12 +61,12 @@ async fn what_a_driver_holds_back_is_unknown_and_nothing_is_put_behind_it() {
         other => panic!("{other:?}"),
     }
     assert_eq!(candump.frame().await, "123#01");
-    run("tc", &["qdisc", "del", "dev", "vcan1", "root"]).await;
+    run("tc", &["qdisc", "del", "dev", "vcan2", "root"]).await;
     // The controller has room again when the box has seen the frame.
     while rig.write("raw", &json!({ "data": "X'03'" })).await.is_err() {}
     assert_eq!(candump.frame().await, "123#03", "the second one is never sent");
     assert_eq!(rig.status.count("sent_late"), 1);
-    cansend("vcan1", "124#04").await;
+    cansend("vcan2", "124#04").await;
     assert_eq!(rig.row().await["data"], "04", "what the box sends is no row");
     rig.end().await;
 }
