@@ -580,6 +580,7 @@ pub(super) fn apart(values: &Values, sent: &Values) -> Vec<Values> {
 /// What was sent becomes what the device has. Returns how the columns were before.
 pub(super) fn note_sent(
     instance: &mut Instance,
+    failsafe: Option<&Values>,
     values: &Values,
     steps: &[Step],
     now: i64,
@@ -593,7 +594,8 @@ pub(super) fn note_sent(
             field.ramps = steps.iter().any(|step| step.column == *column && step.clause == Clause::Slew);
         }
         if field.sent.as_ref() != Some(value) {
-            let was = field.sent.clone();
+            // Of what was never told it is believed that it rests.
+            let was = field.sent.clone().or_else(|| failsafe?.get(column).cloned());
             field.may_be(was.as_ref());
         }
         let was_on = field.sent.as_ref().map(Value::is_on);

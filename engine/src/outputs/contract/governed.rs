@@ -462,6 +462,7 @@ impl Governed {
     }
 
     fn send(&mut self, name: &Arc<str>, evaluation: &Evaluation, newest: &Newest, at: At, made: &mut Made) {
+        let failsafe = self.contract.failsafe.values().cloned();
         for (values, by) in &evaluation.writes {
             let of_write = |step: &&Step| values.contains_key(&step.column);
             let steps: Vec<Step> = evaluation.steps.iter().filter(of_write).cloned().collect();
@@ -472,7 +473,7 @@ impl Governed {
             let before = instance.sent();
             let rule = if let Origin::Rule { rule, .. } = by { Some(Arc::clone(rule)) } else { None };
             let until = rule.as_ref().and_then(|rule| instance.claims.get(rule)?.expires);
-            let as_before = note_sent(instance, values, &steps, at.now);
+            let as_before = note_sent(instance, failsafe.as_ref(), values, &steps, at.now);
             instance.fly(write, Flight { values: values.clone(), rule, before: as_before });
             let is_same = values.iter().all(|(column, value)| before.get(column) == Some(value));
             if !is_same || instance.by.is_none() {
