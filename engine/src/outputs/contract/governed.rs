@@ -560,8 +560,13 @@ impl Governed {
             }
             return self.missing(name, &check, &shown, at, made);
         }
+        // The answer may be lost on its way: then the device is as good as silent.
+        let ends = check.until.saturating_add(ns(read_back.within));
         if check.asked {
-            return None;
+            if at.now < ends {
+                return Some(ends);
+            }
+            return self.missing(name, &check, &Values::new(), at, made);
         }
         if at.now < check.due {
             return Some(check.due);
@@ -570,7 +575,7 @@ impl Governed {
         instance.check = Some(Check { asked: true, ..check });
         let by = Origin::Failsafe { because: "it is read back".into() };
         self.order(name, write, by, None, What::Read { columns }, at, made);
-        None
+        Some(ends)
     }
 
     fn confirmed(&mut self, name: &Arc<str>, check: &Check, at: At) {

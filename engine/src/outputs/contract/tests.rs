@@ -22,6 +22,8 @@ enum Device {
     Refuses,
     Silent,
     Deaf,
+    /// It is asked what it has, and no answer comes back.
+    Mute,
 }
 
 /// A box with outputs, without anything else.
@@ -128,7 +130,7 @@ impl Bench {
                 What::Write { values, .. } => {
                     self.written.push((self.now, output.to_string(), values.clone(), by));
                     let outcome = match self.device {
-                        Device::Obeys | Device::Deaf => "acknowledged",
+                        Device::Obeys | Device::Deaf | Device::Mute => "acknowledged",
                         Device::Refuses => "refused",
                         Device::Silent => "unknown",
                     };
@@ -137,6 +139,7 @@ impl Bench {
                     }
                     self.answers.push((output.to_string(), write, outcome, values));
                 }
+                What::Read { .. } if self.device == Device::Mute => {}
                 What::Read { .. } => {
                     let has = self.has.get(&*output).cloned().unwrap_or_default();
                     self.answers.push((output.to_string(), write, "read", has));
@@ -567,6 +570,21 @@ fn what_a_device_does_not_show_is_written_again_and_then_said() {
         .iter()
         .filter(|decision| matches!(decision.verdict, Verdict::Answered { outcome: Outcome::Mismatch, .. }));
     assert_eq!(said.count(), 2, "of 6, and of its failsafe value, when nothing more can be done");
+}
+
+#[test]
+fn an_answer_that_is_lost_is_not_waited_for_for_ever() {
+    let mut bench =
+        bench("expiry = \"never\"\nfailsafe = { speed = 0 }\nread_back = { within = \"2s\", retries = 1 }\n");
+    bench.device = Device::Mute;
+    bench.claim("a", speed(5.0));
+    bench.pass(60 * S);
+    // Each time it has twice as long as it takes when somebody answers.
+    assert_eq!(bench.wrote("speed").iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 4_000]);
+    let is_mismatch = |decision: &&Decision| {
+        matches!(decision.verdict, Verdict::Answered { outcome: Outcome::Mismatch, .. })
+    };
+    assert_eq!(bench.decisions.iter().filter(is_mismatch).count(), 1);
 }
 
 #[test]
