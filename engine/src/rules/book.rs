@@ -515,18 +515,17 @@ impl RuleBook {
             _ => None,
         };
         let outputs: BTreeSet<Arc<str>> = flows.iter().filter_map(undecided).collect();
-        let others = self.rules.iter().filter(|(other, entry)| {
-            &***other != name && entry.writes && entry.rank == rank && !outputs.is_empty()
-        });
-        others.into_iter().find_map(|(_, entry)| {
-            let output = entry.running.iter().flatten().find_map(|flow| match &flow.target {
-                Target::Output(output) => outputs.get(output),
-                _ => None,
+        // Of many rules few write one output.
+        outputs.iter().find_map(|output| {
+            let mut others = self.placement.touching(output).filter(|other| &***other != name);
+            let entry = others.find_map(|other| {
+                let entry = self.rules.get(other).filter(|entry| entry.writes && entry.rank == rank)?;
+                let writes = |flow: &Flow| matches!(&flow.target, Target::Output(other) if other == output);
+                entry.running.iter().flatten().any(writes).then_some(entry)
             })?;
-            let file = &entry.file;
+            let (file, rank) = (&entry.file, rank.get());
             Some(format!(
-                "`{file}` writes the output `{output}` with the same rank ({}), and nobody says who wins",
-                rank.get()
+                "`{file}` writes the output `{output}` with the same rank ({rank}), and nobody says who wins"
             ))
         })
     }

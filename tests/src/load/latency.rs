@@ -25,13 +25,56 @@ const PACE: Duration = Duration::from_millis(1);
 /// Messages at the start that are not counted.
 const WARM_UP: usize = 1_000;
 
-/// Percentiles of the box and of the echo, with an output of QoS 0 and of QoS 1.
+/// All that a contract can ask of an output that takes each row, and that lets every row of this load pass.
+const CONTRACT: &str = concat!(
+    r#", contract = { expiry = "10s", max_input_age = "5s", "#,
+    r#"failsafe = { n = 0, device = "none", temperature = 0.0 }, range = { temperature = [-1000, 1000] }, "#,
+    r#"interlock = { when = "flood.pressure > -1000000 AND flood.n >= 0", max_age = "5s" }, "#,
+    r#"slew = { temperature = "1000000/s" } }"#
+);
+
+/// Percentiles of the box and of the echo, with an output of QoS 0 and of QoS 1, and what a contract adds.
 pub fn latency(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for out_qos in [0, 1] {
         figures.extend(percentiles(binary, extent.paced, out_qos)?);
     }
+    figures.extend(with_contract(binary, extent)?);
     Ok(figures)
+}
+
+/// The same box with a contract on its output and without, in turns, so that the machine's mood is in both.
+fn with_contract(binary: &Path, extent: &Extent) -> anyhow::Result<Vec<Figure>> {
+    let (mut free, mut bound) = (Vec::new(), Vec::new());
+    for round in 1..=extent.rounds {
+        for (output, took) in [("", &mut free), (CONTRACT, &mut bound)] {
+            let what = if output.is_empty() { "without" } else { "with" };
+            crate::progress(&format!("latency {what} a contract ({round} of {})", extent.rounds));
+            let broker = Broker::start(20)?;
+            took.extend(of_box(binary, broker.port, extent.paced, Setup { output, ..Setup::default() })?.0);
+        }
+    }
+    free.sort_by(f64::total_cmp);
+    bound.sort_by(f64::total_cmp);
+    let figure = |name: &str, part: f64| {
+        let what = format!("the same (QoS 0) with a full contract, {name}");
+        let (bound, free) = (percentile(&bound, part), percentile(&free, part));
+        let added = format!("{:+.0} us", 1e3 * (bound - free));
+        Figure::new(what, bound, "ms").against("without", free).note(added)
+    };
+    Ok(vec![figure("p50", 0.5), figure("p99", 0.99)])
+}
+
+/// The times of a box that is set up like this, and what it complained of.
+fn of_box(binary: &Path, port: u16, count: usize, setup: Setup) -> anyhow::Result<(Vec<f64>, Vec<String>)> {
+    let rules = vec![("load".into(), RULE.into())];
+    let site = Site::new(Setup { field: port, cloud: port, rules, ..setup })?;
+    let subject = site.run(binary)?;
+    await_first_row(port)?;
+    let ours = paced(port, count)?;
+    let complaints = subject.complaints();
+    subject.stop()?;
+    Ok((ours, complaints))
 }
 
 fn percentiles(binary: &Path, count: usize, out_qos: u8) -> anyhow::Result<Vec<Figure>> {
@@ -43,19 +86,7 @@ fn percentiles(binary: &Path, count: usize, out_qos: u8) -> anyhow::Result<Vec<F
         paced(port, count)?
     };
     crate::progress(&format!("latency, QoS {out_qos} out: filter rule -> output"));
-    let site = Site::new(Setup {
-        field: port,
-        cloud: port,
-        qos: 0,
-        out_qos,
-        rules: vec![("load".into(), RULE.into())],
-        ..Setup::default()
-    })?;
-    let subject = site.run(binary)?;
-    await_first_row(port)?;
-    let ours = paced(port, count)?;
-    let complaints = subject.complaints();
-    subject.stop()?;
+    let (ours, complaints) = of_box(binary, port, count, Setup { out_qos, ..Setup::default() })?;
     let figure = |name: &str, part: f64| {
         let what = format!("publish -> rule -> output (QoS {out_qos}) at 1 000 msg/s, {name}");
         Figure::new(what, percentile(&ours, part), "ms").against("bare echo", percentile(&bare, part))

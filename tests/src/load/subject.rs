@@ -57,18 +57,20 @@ pub struct Setup {
     pub rules: Vec<(String, String)>,
     /// further settings of the buffer, as lines
     pub buffer: &'static str,
+    /// further settings of the output, behind a comma
+    pub output: &'static str,
 }
 
 impl Setup {
     /// The session ends with the box: one that stayed would collect the floods that are meant for others, and
     /// hand them to the next box.
     pub fn config(&self) -> String {
-        let Self { field, cloud, qos, out_qos, buffer, .. } = self;
+        let Self { field, cloud, qos, out_qos, buffer, output, .. } = self;
         format!(
             r#"name = "load"
 connections.field = {{ kind = "mqtt", host = "127.0.0.1", port = {field}, session_expiry = "1s" }}
 connections.cloud = {{ kind = "mqtt", host = "127.0.0.1", port = {cloud}, backoff = {{ min = "20ms", max = "100ms" }} }}
-outputs.out = {{ connection = "field", topic = "{OUT}", qos = {out_qos}, when_full = "block" }}
+outputs.out = {{ connection = "field", topic = "{OUT}", qos = {out_qos}, when_full = "block"{output} }}
 uplink = {{ connection = "cloud", topic = "{UP}" }}
 buffer.max_size = "16GiB"
 buffer.when_full = "block"

@@ -59,6 +59,11 @@ impl Placement {
         self.places.get(name).map(|place| place.worker)
     }
 
+    /// The rules that touch this derived stream or output.
+    pub(super) fn touching(&self, tie: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.tied.get(tie).into_iter().flatten()
+    }
+
     /// Rule `name` is gone. Returns the worker that it lived on.
     pub(super) fn leave(&mut self, name: &str) -> Option<usize> {
         let Place { worker, ties } = self.places.remove(name)?;
