@@ -76,6 +76,23 @@ fn rules_have_no_files_network_clock_or_runtime() {
     assert!(found.is_empty(), "a rule is a function of its rows: {found:#?}");
 }
 
+#[test]
+fn trust_takes_time_and_bytes_from_its_caller() {
+    let mut found = Vec::new();
+    let sources = files(&root().join("trust/src"), "rs");
+    assert!(sources.len() > 5, "the crate was not found");
+    for file in sources {
+        for (number, line) in (1..).zip(read(&file).lines()) {
+            let code = line.split("//").next().unwrap_or("");
+            let outside = OUTSIDE_WORLD.iter().chain(&["Timestamp::now", "Zoned::now"]);
+            if let Some(word) = outside.into_iter().find(|word| has_name(code, word)) {
+                found.push(format!("{}:{number}: `{word}`", file.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "time, randomness and files are arguments: {found:#?}");
+}
+
 /// What every rule language shares; what only SQL can do is asked for in `capability`.
 const NO_LANGUAGE: &[&str] = &[
     "rule.rs",
