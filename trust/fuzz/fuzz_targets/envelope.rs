@@ -1,6 +1,7 @@
 //! Any message on a topic for commands: no panic, and nothing is admitted that nobody signed.
 #![no_main]
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
@@ -12,7 +13,7 @@ use tidegate_trust::gate::{Gate, Message, Trust, Unsigned};
 use tidegate_trust::key::SecretKey;
 use tidegate_trust::key_set::KeySet;
 
-fn key_set() -> KeySet {
+static KEY_SET: LazyLock<KeySet> = LazyLock::new(|| {
     let key = |byte: u8| SecretKey::from_random(&mut [byte; 32]);
     let set = serde_json::json!({
         "version": 1, "issued": "2026-11-01T00:00:00Z",
@@ -21,7 +22,7 @@ fn key_set() -> KeySet {
     });
     let sealed = seal(Kind::KeySet, set.to_string().as_bytes(), &[("root", &key(1))]);
     KeySet::first(sealed.as_bytes()).unwrap().0
-}
+});
 
 fuzz_target!(|bytes: &[u8]| {
     let now: WallTime = "2026-11-29T20:30:00Z".parse().unwrap();
@@ -29,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (me, freshness) = (Identity { name: "press-12".into(), groups: vec![] }, Freshness::new(now));
     let nonces = Nonces::new([0; 16], Duration::ZERO);
     for unsigned in [Unsigned::Refuse, Unsigned::Queries] {
-        let trust = Trust { keys: Some(key_set()), unsigned };
+        let trust = Trust { keys: Some(KEY_SET.clone()), unsigned };
         let gate = Gate {
             me: &me,
             trust: &trust,
