@@ -170,6 +170,15 @@ impl ConnectionConfig {
         }
     }
 
+    /// Whether it carries messages under topics, so that a box can be managed by it.
+    #[must_use]
+    pub fn carries_messages(&self) -> bool {
+        match self {
+            Self::Mqtt(_) => true,
+            Self::Modbus(_) | Self::Can(_) | Self::Serial(_) => false,
+        }
+    }
+
     /// What is said of a serial line, for whoever uses it by hand.
     #[must_use]
     pub fn as_serial(&self) -> Option<&serial::ConnectionConfig> {

@@ -6,7 +6,7 @@
 //! opening again. [`Sink::deliver`] writes to it.
 //!
 //! [`connection`], [`stream`], [`output`] and [`uplink`] are what the engine knows of all this: closed enums
-//! that answer its questions, and `open`. A new protocol is a new module and one arm in each of their
+//! that answer its questions, and `open`; [`remote`] is what its management does. A new protocol is a new module and one arm in each of their
 //! `match`es. [`codec`] is for every connection that carries bytes: any of them takes any format.
 
 pub mod can;
@@ -22,6 +22,7 @@ pub mod mqtt;
 pub mod output;
 pub mod port;
 pub mod quality;
+pub mod remote;
 pub mod rows;
 mod scaling;
 pub mod secret;

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::command::{Command, Identity, Topic};
 use crate::digest::Digest;
 use crate::envelope::{Envelope, Kind, brief};
@@ -81,7 +83,7 @@ pub enum Admission {
 }
 
 /// A command of which is known who sent it, that they may, and that it is new.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Admitted {
     /// the command
     pub command: Command,
@@ -94,7 +96,7 @@ pub struct Admitted {
 }
 
 /// Whoever signed a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signer {
     /// as the key set calls the key
     pub id: String,

@@ -224,7 +224,7 @@ impl KeySet {
     }
 
     /// What the owner of `key` is here. There may be several entries, each with a role.
-    pub(crate) fn entries(&self, key: PublicKey) -> impl Iterator<Item = &Key> {
+    pub fn entries(&self, key: PublicKey) -> impl Iterator<Item = &Key> {
         self.keys.iter().filter(move |entry| entry.ed25519 == key)
     }
 

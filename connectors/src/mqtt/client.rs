@@ -14,6 +14,7 @@ use super::config::{LastWillConfig, Qos, Version};
 use super::{v4, v5};
 use crate::DeliveryError;
 use crate::line::tcp;
+use crate::remote::Reply;
 use crate::secret::Secret;
 
 /// The largest packet that MQTT can express is 256 MiB. A 3.1.1 broker cannot be told a limit, so that a
@@ -56,6 +57,8 @@ pub(super) struct Plan {
     pub(super) max_packet: u32,
     pub(super) in_flight: u16,
     pub(super) last_will: Option<LastWillConfig>,
+    /// how long the broker waits with the last will; 3.1.1 knows nothing of that
+    pub(super) will_delay_s: u32,
 }
 
 impl Plan {
@@ -82,6 +85,8 @@ pub(super) struct Incoming {
     pub(super) retained: bool,
     /// bytes on the wire
     pub(super) size: usize,
+    /// where an answer is wanted; 3.1.1 knows nothing of that
+    pub(super) reply: Option<Box<Reply>>,
 }
 
 /// What is subscribed to.
@@ -179,6 +184,8 @@ pub(super) struct Outgoing {
     pub(super) qos: Qos,
     pub(super) retain: bool,
     pub(super) expiry: Option<Expiry>,
+    /// MQTT 5.0, section 3.3.2.3.6, Correlation Data
+    pub(super) correlation: Option<Bytes>,
 }
 
 /// After how many seconds the broker drops a message that it has not handed on, and one that it has retained
@@ -197,19 +204,26 @@ impl Outgoing {
     /// Bytes on the wire (MQTT 3.1.1 section 3.3, 5.0 section 3.3).
     pub(super) fn size(&self, version: Version) -> usize {
         let packet_id = if self.qos == Qos::AtLeastOnce { 2 } else { 0 };
-        let properties = match (version, self.expiry) {
-            (Version::V3_1_1, _) => 0,
-            (Version::V5, None) => 1,
-            (Version::V5, Some(_)) => 6,
+        let properties = match version {
+            Version::V3_1_1 => 0,
+            Version::V5 => {
+                let correlation = self.correlation.as_ref().map_or(0, |data| 3 + data.len());
+                let all = correlation + if self.expiry.is_some() { 5 } else { 0 };
+                length_bytes(all) + all
+            }
         };
         let rest = 2 + self.topic.len() + packet_id + properties + self.payload.len();
-        let length_bytes = match rest {
-            0..128 => 1,
-            128..16_384 => 2,
-            16_384..2_097_152 => 3,
-            _ => 4,
-        };
-        1 + length_bytes + rest
+        1 + length_bytes(rest) + rest
+    }
+}
+
+/// How many bytes a length takes (MQTT 5.0, section 1.5.5).
+const fn length_bytes(length: usize) -> usize {
+    match length {
+        0..128 => 1,
+        128..16_384 => 2,
+        16_384..2_097_152 => 3,
+        _ => 4,
     }
 }
 

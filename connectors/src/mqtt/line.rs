@@ -17,17 +17,18 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending};
 use tidegate_core::Clock;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::acks::Acks;
-use super::client::{self, Event, EventLoop, NO_PING, Plan, Refused, Requests, Welcome, unsent};
+use super::client::{self, Event, EventLoop, Plan, Requests, Welcome};
 use super::config::Qos;
 use super::listening::Listening;
 use super::losses::Losses;
-use super::publisher::{PublishRequest, Session, down};
+use super::publisher::{Outbox, Session};
+use super::pulse::Pulse;
 use super::streams::Streams;
 use super::subscriptions::Subscriptions;
 use crate::line::backoff::Backoff;
@@ -47,7 +48,7 @@ pub(super) struct Line {
     pub(super) has_earlier: bool,
     /// Whether outputs or an uplink publish with QoS 1.
     pub(super) confirms: bool,
-    pub(super) requests: mpsc::Receiver<PublishRequest>,
+    pub(super) outbox: Outbox,
     pub(super) session: watch::Sender<Option<Session>>,
     pub(super) status: Arc<LineStatus>,
     pub(super) backoff: Backoff,
@@ -64,8 +65,6 @@ impl Source for Line {
             asked: inlet.asked.clone(),
             inlet: Some(inlet),
             shutdown,
-            publishers_gone: false,
-            waiting: None,
             generation: 0,
             was_up: false,
             losses,
@@ -82,9 +81,6 @@ struct Running {
     /// absent once the box shuts down
     inlet: Option<Inlet>,
     shutdown: CancellationToken,
-    publishers_gone: bool,
-    /// A message that the client's queue had no room for.
-    waiting: Option<PublishRequest>,
     generation: u64,
     /// Whether there was a connection before.
     was_up: bool,
@@ -109,10 +105,7 @@ struct Connection {
     requests: Requests,
     acks: Acks,
     up_since: Option<Instant>,
-    /// when the broker said something
-    heard: Instant,
-    /// Whether it was asked for an answer since.
-    asked: bool,
+    pulse: Pulse,
     /// answers that it owes
     owed: u32,
     /// How many of them come before that to the question whether the line listens.
@@ -121,8 +114,8 @@ struct Connection {
 
 impl Connection {
     fn new(requests: Requests) -> Self {
-        let acks = Acks::default();
-        Self { requests, acks, up_since: None, heard: Instant::now(), asked: false, owed: 0, owed_before: 0 }
+        let (acks, pulse) = (Acks::default(), Pulse::new());
+        Self { requests, acks, up_since: None, pulse, owed: 0, owed_before: 0 }
     }
 
     /// Asks the broker for an answer.
@@ -242,7 +235,7 @@ impl Running {
                     "{refused} messages were not taken; the broker is asked for them again"
                 )));
             }
-            if self.inlet.is_none() && self.publishers_gone && connection.acks.len() == 0 {
+            if self.inlet.is_none() && self.line.outbox.is_closed() && connection.acks.len() == 0 {
                 return Err(End::Finished);
             }
             let due = [self.ask(connection).map_err(End::Lost)?, self.remember()].into_iter().flatten().min();
@@ -265,14 +258,10 @@ impl Running {
                 () = self.shutdown.cancelled(), if self.inlet.is_some() => self.stop_reading(),
                 Ok(()) = self.asked.changed() => {}
                 () = time::sleep_until(read_by.unwrap_or_else(time::Instant::now)), if read_by.is_some() => {}
-                request = self.line.requests.recv(),
-                    if self.waiting.is_none() && !self.publishers_gone => match request {
-                    Some(request) => self.waiting = Some(request),
-                    None => self.publishers_gone = true,
-                },
+                () = self.line.outbox.changed(), if self.line.outbox.can_change() => {}
                 () = decided.notified() => {}
                 saved = saved => self.is_saved(saved),
-                () = tokio::time::sleep_until(due.unwrap_or(connection.heard).into()), if due.is_some() => {}
+                () = tokio::time::sleep_until(due.unwrap_or(connection.pulse.heard).into()), if due.is_some() => {}
                 open = room => if !open {
                     // The engine is gone; the shutdown is on its way.
                     self.stop_reading();
@@ -303,13 +292,10 @@ impl Running {
         if subscriptions.is_unanswered(now, plan.patience()) {
             return Err("the broker did not answer SUBSCRIBE within two keep_alive".into());
         }
-        if now >= connection.heard + plan.patience() {
-            return Err(NO_PING.into());
-        }
-        if now >= connection.heard + plan.keep_alive() && !std::mem::replace(&mut connection.asked, true) {
-            connection.ask()?;
-        }
-        let silence = connection.heard + if connection.asked { plan.patience() } else { plan.keep_alive() };
+        let mut pulse = connection.pulse;
+        pulse.look(plan, || connection.ask())?;
+        connection.pulse = pulse;
+        let silence = pulse.due(plan);
         Ok(Some(subscriptions.deadline(plan.patience()).map_or(silence, |deadline| deadline.min(silence))))
     }
 
@@ -341,7 +327,7 @@ impl Running {
 
     fn handle(&mut self, connection: &mut Connection, event: Event) -> Result<(), String> {
         if !matches!(event, Event::Other) {
-            (connection.heard, connection.asked) = (Instant::now(), false);
+            connection.pulse.beats();
             self.listening.heard(time::Instant::now());
         }
         match event {
@@ -356,7 +342,7 @@ impl Running {
                 self.ask(connection)?;
             }
             Event::Subscribed(answers) => {
-                self.line.subscriptions.answered(answers, connection.heard);
+                self.line.subscriptions.answered(answers, connection.pulse.heard);
                 self.listening.connected(time::Instant::now());
             }
             Event::Answered if connection.is_answered() => {
@@ -385,7 +371,7 @@ impl Running {
         if std::mem::replace(&mut self.was_up, true) {
             add(&self.line.status.reconnects, 1);
         }
-        connection.up_since = Some(connection.heard);
+        connection.up_since = Some(connection.pulse.heard);
         self.line.status.is_up();
         let max_packet = plan.max_packet.min(max_packet.unwrap_or(u32::MAX));
         self.line.session.send_replace(Some(Session {
@@ -446,30 +432,12 @@ impl Running {
         if up_since.is_none() {
             return self.turn_down();
         }
-        while let Some(request) = self.waiting.take().or_else(|| self.line.requests.try_recv().ok()) {
-            let PublishRequest { message, generation, taken } = request;
-            if generation != self.generation {
-                let _ = taken.send(Err(unsent()));
-                continue;
-            }
-            let answer = match requests.publish(message) {
-                Ok(notice) => Ok(notice),
-                Err(Refused::Error(error)) => Err(error),
-                Err(Refused::Full(message)) => {
-                    self.waiting = Some(PublishRequest { message, generation, taken });
-                    return;
-                }
-            };
-            // Whoever does not wait for the confirmation does not need one.
-            let _ = taken.send(answer);
-        }
+        self.line.outbox.send(requests, self.generation);
     }
 
     /// Answers publishers while the line is down: nothing is kept to be sent late.
     fn turn_down(&mut self) {
-        while let Some(request) = self.waiting.take().or_else(|| self.line.requests.try_recv().ok()) {
-            let _ = request.taken.send(Err(down(&self.line.name, &self.line.status)));
-        }
+        self.line.outbox.turn_down(&self.line.name, &self.line.status);
     }
 
     /// Waits before the next attempt, and turns publishers down meanwhile. Break: the box shuts down and
@@ -484,16 +452,13 @@ impl Running {
             if self.shutdown.is_cancelled() {
                 self.inlet = None;
             }
-            if self.inlet.is_none() && self.publishers_gone {
+            if self.inlet.is_none() && self.line.outbox.is_closed() {
                 return std::ops::ControlFlow::Break(());
             }
             let room = room(self.inlet.as_ref().filter(|_| self.listening.news().is_some()));
             tokio::select! {
                 () = &mut timer, if self.inlet.is_some() => return std::ops::ControlFlow::Continue(()),
-                request = self.line.requests.recv(), if !self.publishers_gone => match request {
-                    Some(request) => self.waiting = Some(request),
-                    None => self.publishers_gone = true,
-                },
+                () = self.line.outbox.changed(), if self.line.outbox.can_change() => {}
                 true = room => {}
                 () = self.shutdown.cancelled(), if self.inlet.is_some() => {}
             }
@@ -535,7 +500,7 @@ async fn room(inlet: Option<&Inlet>) -> bool {
 }
 
 /// Ends the session in order.
-async fn goodbye(requests: &Requests, event_loop: &mut EventLoop) {
+pub(super) async fn goodbye(requests: &Requests, event_loop: &mut EventLoop) {
     requests.disconnect(GOODBYE);
     // The client reports the end as an error.
     let _ = time::timeout(2 * GOODBYE, async { while event_loop.poll().await.is_ok() {} }).await;

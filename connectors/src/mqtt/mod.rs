@@ -22,8 +22,10 @@ mod listening;
 mod losses;
 mod marks;
 mod publisher;
+mod pulse;
 pub(crate) mod recorded;
 pub(crate) mod recording;
+mod remote;
 mod retained;
 mod sink;
 mod streams;
@@ -38,11 +40,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_core::FieldType;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 pub use config::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
 pub use marks::KNOWN_MARKS;
 pub use publisher::{Confirmation, Publisher, Session};
+pub(crate) use remote::open_remote;
 pub(crate) use uplink::open_uplink;
 
 use crate::codec::Decoder;
@@ -56,15 +59,13 @@ use client::Plan;
 use config::{Qos, Version};
 use line::Line;
 use marks::Marks;
+use publisher::Outbox;
 use retained::Memory;
 use sink::TopicSink;
 use streams::{Stream, Streams};
 use subscriptions::Subscriptions;
 use template::Template;
 use topic::Filter;
-
-/// Messages of all publishers together that wait for the client.
-const QUEUED: usize = 1_024;
 
 /// A connection that is ready to run.
 pub struct Opened {
@@ -129,13 +130,13 @@ pub fn open(config: &ConnectionConfig, client_id: String, request: Request<'_>) 
         let decoding = Decoding::new(Arc::clone(&name), decoder, stream.intake, Arc::clone(&status));
         decoders.push(Stream::new(name, filter, decoding, settings, memory));
     }
-    let (request_tx, request_rx) = mpsc::channel(QUEUED);
+    let (outbox, requests) = Outbox::new();
     let (session_tx, session_rx) = watch::channel(None);
     let name: Arc<str> = name.into();
     let publisher = Publisher {
         connection: Arc::clone(&name),
         version: config.version,
-        requests: request_tx,
+        requests,
         session: session_rx,
         status: Arc::clone(&status),
         expiry: None,
@@ -168,7 +169,7 @@ pub fn open(config: &ConnectionConfig, client_id: String, request: Request<'_>) 
         streams,
         has_earlier,
         confirms,
-        requests: request_rx,
+        outbox,
         session: session_tx,
         status,
         backoff: backoff(),
@@ -218,6 +219,7 @@ fn plan(config: &ConnectionConfig, client_id: String, persistent: bool) -> Resul
         max_packet,
         in_flight: config.in_flight.get(),
         last_will: config.last_will.clone(),
+        will_delay_s: 0,
     })
 }
 

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::client::{Expiry, Notice, Outgoing, unsent};
+use super::client::{Expiry, Notice, Outgoing, Refused, Requests, unsent};
 use super::config::{Qos, Version};
 use crate::DeliveryError;
 use crate::status::LineStatus;
@@ -45,6 +45,74 @@ pub(super) struct PublishRequest {
     pub(super) message: Outgoing,
     pub(super) generation: u64,
     pub(super) taken: oneshot::Sender<Result<Notice, DeliveryError>>,
+}
+
+/// Messages of all publishers together that wait for the client.
+const QUEUED: usize = 1_024;
+
+/// What publishers want to send, at the connection's end.
+pub(super) struct Outbox {
+    requests: mpsc::Receiver<PublishRequest>,
+    /// one that the client's queue had no room for
+    waiting: Option<PublishRequest>,
+    gone: bool,
+}
+
+impl Outbox {
+    /// The connection's end, and that of the publishers.
+    pub(super) fn new() -> (Self, mpsc::Sender<PublishRequest>) {
+        let (sender, requests) = mpsc::channel(QUEUED);
+        (Self { requests, waiting: None, gone: false }, sender)
+    }
+
+    /// Whether there are no publishers any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.gone
+    }
+
+    /// Whether [`Outbox::changed`] can tell of anything.
+    pub(super) fn can_change(&self) -> bool {
+        self.waiting.is_none() && !self.gone
+    }
+
+    /// Resolves when there is something to send, or the publishers are gone. Safe to cancel.
+    pub(super) async fn changed(&mut self) {
+        match self.requests.recv().await {
+            Some(request) => self.waiting = Some(request),
+            None => self.gone = true,
+        }
+    }
+
+    fn next(&mut self) -> Option<PublishRequest> {
+        self.waiting.take().or_else(|| self.requests.try_recv().ok())
+    }
+
+    /// Hands on to the client of connection `generation` as much as it takes.
+    pub(super) fn send(&mut self, client: &Requests, generation: u64) {
+        while let Some(PublishRequest { message, generation: meant, taken }) = self.next() {
+            if meant != generation {
+                let _ = taken.send(Err(unsent()));
+                continue;
+            }
+            let answer = match client.publish(message) {
+                Ok(notice) => Ok(notice),
+                Err(Refused::Error(error)) => Err(error),
+                Err(Refused::Full(message)) => {
+                    self.waiting = Some(PublishRequest { message, generation, taken });
+                    return;
+                }
+            };
+            // Whoever does not wait for the confirmation does not need one.
+            let _ = taken.send(answer);
+        }
+    }
+
+    /// Answers while the line is down: nothing is kept to be sent late.
+    pub(super) fn turn_down(&mut self, connection: &str, status: &LineStatus) {
+        while let Some(request) = self.next() {
+            let _ = request.taken.send(Err(down(connection, status)));
+        }
+    }
 }
 
 /// Resolves when the broker has confirmed a message (QoS 1) or it was written (QoS 0), and with an error when
@@ -90,23 +158,28 @@ impl Publisher {
         qos: Qos,
         retain: bool,
     ) -> Result<Confirmation, DeliveryError> {
+        let expiry = self.expiry;
+        self.send(Outgoing { topic: topic.to_owned(), payload, qos, retain, expiry, correlation: None }).await
+    }
+
+    /// The same for a message with all that MQTT can say of it.
+    pub(super) async fn send(&self, message: Outgoing) -> Result<Confirmation, DeliveryError> {
         let Some(session) = *self.session.borrow() else {
             return Err(down(&self.connection, &self.status));
         };
         // A broker closes the connection for it, or never answers (MQTT 5.0, section 3.2.2.3.4).
-        if qos > session.max_qos {
+        if message.qos > session.max_qos {
             return Err(DeliveryError::Transient(format!(
                 "the broker of connection {} takes QoS 0 only: let it take QoS 1, or set qos = 0",
                 self.connection
             )));
         }
-        let message = Outgoing { topic: topic.to_owned(), payload, qos, retain, expiry: self.expiry };
         let size = message.size(self.version);
         if size > session.max_packet as usize {
             return Err(DeliveryError::Permanent(format!(
-                "the message to {topic} makes a packet of {size} bytes; connection {} takes at most {} (the \
-                smaller of max_packet and the broker's own limit)",
-                self.connection, session.max_packet
+                "the message to {} makes a packet of {size} bytes; connection {} takes at most {} (the smaller \
+                of max_packet and the broker's own limit)",
+                message.topic, self.connection, session.max_packet
             )));
         }
         let (taken, notice) = oneshot::channel();

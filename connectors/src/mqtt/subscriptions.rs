@@ -105,6 +105,11 @@ impl Subscriptions {
         self.count();
     }
 
+    /// Whether all are granted.
+    pub(super) fn are_granted(&self) -> bool {
+        self.all.iter().all(|one| one.granted)
+    }
+
     fn count(&self) {
         let granted = self.all.iter().filter(|one| one.granted).count();
         self.status.gauge("subscriptions").set(granted as u64);

@@ -74,6 +74,7 @@ impl EventLoop {
                     dup,
                     retained,
                     size,
+                    reply: None,
                 }))
             }
             Ok(mqtt::Event::Incoming(Packet::ConnAck(connack))) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use rumqttc_v5 as mqtt;
 use rumqttc_v5::mqttbytes::v5::{
-    PubAck, PubAckReason, PublishProperties, RetainForwardRule, SubscribeReasonCode,
+    LastWillProperties, PubAck, PubAckReason, PublishProperties, RetainForwardRule, SubscribeReasonCode,
 };
 use rumqttc_v5::{
     ClientError, ConnectionError, Incoming as Packet, PublishNoticeError, PublishResult, StateError,
@@ -18,6 +18,7 @@ use super::client::{
 };
 use super::config::{LastWillConfig, Qos};
 use crate::DeliveryError;
+use crate::remote::Reply;
 
 pub(super) type Notice = mqtt::PublishNotice;
 
@@ -103,7 +104,7 @@ pub(super) fn connect(plan: &Plan) -> (Requests, EventLoop) {
             will.payload.clone(),
             qos(will.qos),
             will.retain,
-            None,
+            (plan.will_delay_s > 0).then(|| delayed_by(plan.will_delay_s)),
         ));
     }
     let patience = plan.patience();
@@ -128,6 +129,7 @@ impl EventLoop {
                     dup,
                     retained,
                     size,
+                    reply: publish.properties.and_then(reply),
                 }))
             }
             Ok(mqtt::Event::Incoming(Packet::ConnAck(connack))) => {
@@ -181,6 +183,25 @@ impl EventLoop {
     }
 }
 
+/// MQTT 5.0, section 3.1.3.2.2, Will Delay Interval.
+fn delayed_by(seconds: u32) -> LastWillProperties {
+    LastWillProperties {
+        delay_interval: Some(seconds),
+        payload_format_indicator: None,
+        message_expiry_interval: None,
+        content_type: None,
+        response_topic: None,
+        correlation_data: None,
+        user_properties: Vec::new(),
+    }
+}
+
+/// MQTT 5.0, section 4.10.
+fn reply(properties: PublishProperties) -> Option<Box<Reply>> {
+    let PublishProperties { response_topic, correlation_data: correlation, .. } = properties;
+    response_topic.map(|topic| Box::new(Reply { topic, correlation }))
+}
+
 /// MQTT 5.0, section 3.2.2.3: what is absent is as the client asked, or without a limit.
 fn welcome(connack: &mqtt::mqttbytes::v5::ConnAck) -> Welcome {
     let properties = connack.properties.as_ref();
@@ -213,9 +234,12 @@ impl Requests {
 
     pub(super) fn publish(&self, message: Outgoing) -> Result<Notice, Refused> {
         let mut options = mqtt::PublishOptions::new(qos(message.qos)).retain(message.retain);
-        if let Some(Expiry(seconds)) = message.expiry {
-            let message_expiry_interval = Some(seconds);
-            options = options.properties(PublishProperties { message_expiry_interval, ..Default::default() });
+        if message.expiry.is_some() || message.correlation.is_some() {
+            options = options.properties(PublishProperties {
+                message_expiry_interval: message.expiry.map(|Expiry(seconds)| seconds),
+                correlation_data: message.correlation.clone(),
+                ..PublishProperties::default()
+            });
         }
         match self.0.try_publish_tracked(message.topic.as_str(), message.payload.clone(), options) {
             Ok(notice) => Ok(notice),

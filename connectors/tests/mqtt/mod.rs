@@ -3,6 +3,7 @@
 mod brokers;
 mod cable;
 mod peer;
+mod remote;
 mod retained;
 mod script;
 mod session;

@@ -23,6 +23,7 @@ impl Config {
             uplinks,
             rules,
             buffer,
+            management,
             warnings: _,
         } = self;
         let mut found = Vec::new();
@@ -31,6 +32,7 @@ impl Config {
         whole("data_dir", *data_dir == now.data_dir);
         whole("rules", *rules == now.rules);
         whole("buffer", *buffer == now.buffer);
+        whole("management", *management == now.management);
         by_name("connections", connections, &now.connections, &mut found);
         by_name("streams", streams, &now.streams, &mut found);
         by_name("tables", tables, &now.tables, &mut found);

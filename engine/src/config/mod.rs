@@ -31,6 +31,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Place, Span};
+use tidegate_trust::freshness::NoClock;
+use tidegate_trust::gate::Unsigned;
 
 pub use contract::{
     Contract, ContractKind, Interlock, MaxInputAge, OnMismatch, OnStop, OutOfRange, ReadBack, Rest, Startup,
@@ -62,6 +64,8 @@ pub struct Config {
     pub rules: Rules,
     /// The SQLite database.
     pub buffer: Buffer,
+    /// Who may tell the box what to do from afar; absent: nobody.
+    pub management: Option<Management>,
     /// What probably is not meant as it is written.
     pub warnings: Vec<Diagnostic>,
 }
@@ -187,6 +191,21 @@ pub struct Buffer {
     pub journal_age: Span,
     /// How often the rules' state is stored.
     pub snapshot_every: Span,
+}
+
+/// `[management]`: the box is managed from afar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Management {
+    /// The connection, which is in [`Config::connections`] and carries messages.
+    pub connection: String,
+    /// How all topics begin.
+    pub prefix: String,
+    /// The groups that the box is in.
+    pub groups: Vec<String>,
+    /// What is done with what nobody has signed.
+    pub unsigned: Unsigned,
+    /// What is done with a command that may be too old, while the box does not know the time.
+    pub no_clock: NoClock,
 }
 
 /// Reads and validates the configuration file at `path`.

@@ -221,7 +221,7 @@ fn the_json_schema_knows_every_key_of_the_maximal_files() {
         assert_keys_known(&schema, &schema, &value, "");
     }
     assert_eq!(schema["required"], serde_json::json!(["name"]));
-    assert!(property(&schema, &schema, "management").is_empty());
+    assert!(property(&schema, &schema, "managment").is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! * [`protocol`]: what is said.
 //! * [`managed_box`]: what commands can reach of the box.
 //! * [`report`]: what there is to say about a box, and [`rates`] of it.
+//! * [`remote`]: the same from afar, by messages that can be trusted.
 //! * [`client`]: asks. [`thread`]: the thread on which a box is asked ([`socket`]) and the service manager told
 //!   ([`service`]).
 
@@ -13,6 +14,7 @@ pub mod command;
 pub mod managed_box;
 pub mod protocol;
 pub mod rates;
+pub mod remote;
 pub mod report;
 pub mod service;
 pub mod socket;

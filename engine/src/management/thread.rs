@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::managed_box::{Heartbeat, ManagedBox};
+use super::remote::RemoteManagement;
 use super::service::Service;
 use super::socket::Socket;
 
@@ -27,6 +28,9 @@ impl ManagementThread {
     /// what it wants to know. A box that cannot be asked runs all the same: that is said.
     #[must_use]
     pub fn open(managed: Arc<ManagedBox>, dir: &Path, heartbeat: Heartbeat) -> Self {
+        let remote = RemoteManagement::open(&managed, dir)
+            .map_err(|error| tracing::error!(%error, "the box runs, but cannot be managed from afar"))
+            .unwrap_or_default();
         let socket = Socket::open(dir)
             .map_err(|error| tracing::error!(%error, "the box runs, but cannot be asked (`tidegate status`)"))
             .ok();
@@ -40,10 +44,20 @@ impl ManagementThread {
                 }
             };
             runtime.block_on(async {
-                tokio::select! {
-                    () = token.cancelled() => {}
-                    () = serve(socket.as_ref(), &managed, heartbeat) => {}
-                }
+                let stop = token.clone();
+                let afar = async {
+                    match remote {
+                        Some(remote) => remote.run(&managed, stop).await,
+                        None => stop.cancelled().await,
+                    }
+                };
+                let near = async {
+                    tokio::select! {
+                        () = token.cancelled() => {}
+                        () = serve(socket.as_ref(), &managed, heartbeat) => {}
+                    }
+                };
+                tokio::join!(near, afar);
             });
         };
         let thread = std::thread::Builder::new().name("management".to_owned()).spawn(work);

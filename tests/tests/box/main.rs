@@ -1,6 +1,7 @@
 //! Whole-box scenarios: the real binary, real mosquitto brokers, and plain clients on the other side.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod afar;
 mod asking;
 mod bad_values;
 mod command_line;
