@@ -2,7 +2,6 @@
 //! minute.
 //!
 //! Text made of random bytes seldom parses, so half of the inputs choose words.
-#![no_main]
 
 use std::sync::Arc;
 
@@ -10,7 +9,6 @@ use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema};
-use libfuzzer_sys::fuzz_target;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
 use tidegate_rules::{Catalog, Emissions, Language, OutputColumns, Source, When, compile};
@@ -48,14 +46,16 @@ fn text(data: &[u8]) -> Option<String> {
             // Most of them are the body of a function.
             Some(match kind / 2 % 4 {
                 0 => format!("{OPTIONS}{words}"),
-                _ => format!("{OPTIONS}fn on_row(row, state) {{ let x = row.temperature; {words} }}\nfn on_timer(t, state) {{}}"),
+                _ => format!(
+                    "{OPTIONS}fn on_row(row, state) {{ let x = row.temperature; {words} }}\nfn on_timer(t, state) {{}}"
+                ),
             })
         }
         (_, bytes) => String::from_utf8(bytes.to_vec()).ok(),
     }
 }
 
-fuzz_target!(|data: &[u8]| {
+pub fn take(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let tank = tank();
     let hot = Schema::new(vec![
@@ -74,6 +74,9 @@ fuzz_target!(|data: &[u8]| {
     let mut rule = compiled.rule;
     let mut out = Emissions::default();
     let mut run = || {
+        if let Some(starting) = rule.starting() {
+            starting.start(0, When::at(0), &mut out)?;
+        }
         let rows = Rows { batch: tank, seqs: Seqs::Run { first: 1 } };
         rule.on_batch("tank", &rows, When::at(1), &mut out)?;
         rule.on_tick(10, When::at(20_000_000_000), &mut out)?;
@@ -82,4 +85,4 @@ fuzz_target!(|data: &[u8]| {
     };
     // A rule may stop with an error.
     drop(run());
-});
+}
