@@ -141,7 +141,9 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
     // What decisions about outputs depend on is kept, whatever their streams say.
     kept.streams.extend(looked_at);
     let columns = inputs(config, &schemas);
-    let journal = Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers).await?;
+    let journal =
+        Journal::recover(buffer.clone(), kept, beginning, &mut book, &columns, &workers, wakes.loads())
+            .await?;
     let Rules { handle: rules, run: run_rules } = world.rules(config, book);
     let (queue, intake) = mpsc::channel(QUEUED_BATCHES);
     let (changes, change_queue) = mpsc::channel(QUEUED_CHANGES);

@@ -157,6 +157,9 @@ fn scripts(extent: &Extent) {
 /// Hands `input` to the rule `text` each time it is called.
 fn again(text: &str, input: &RecordBatch) -> impl FnMut() -> usize + use<> {
     let (mut rule, input, mut seq) = (rule(text), input.clone(), 0);
+    if let Some(starting) = rule.starting() {
+        starting.start(0, When::at(0), &mut Emissions::default()).unwrap();
+    }
     move || {
         let mut out = Emissions::default();
         let numbered = Rows { batch: input.clone(), seqs: Seqs::Run { first: seq } };

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::index::Prefilter;
-use crate::rule::{Emissions, Listened, RuleError, SealedState};
+use crate::rule::{Emissions, Listened, RuleError, SealedState, When};
 use crate::sql;
 
 /// A rule that says what it need not be called for. Any other is handed every row, when it comes.
@@ -20,6 +20,16 @@ pub trait Indexed {
     /// Whether it matters when rows come, apart from their order: a rule for which it does not need not be
     /// handed them one by one when they are run again.
     fn minds_time(&self) -> bool;
+}
+
+/// A rule that begins by doing something, which may fail: then it must not be called, and the version before
+/// goes on.
+pub trait Starting {
+    /// Begins, with what the version before has kept. `seq` numbers what it writes.
+    ///
+    /// # Errors
+    /// When it cannot run; at which place of its file, if that is known.
+    fn start(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError>;
 }
 
 /// A rule that keeps something from row to row. How much that may be is said by options of all rules, and seen

@@ -37,7 +37,7 @@ mod timers;
 mod types;
 pub mod wasm;
 
-pub use capability::{Indexed, Keeping, Lookups, Shared, Sharing, Silences};
+pub use capability::{Indexed, Keeping, Lookups, Shared, Sharing, Silences, Starting};
 pub use catalog::{Catalog, CompiledPlugins, OutputColumns, Plugins};
 pub use evaluation::is_evaluating;
 pub use fence::Fence;

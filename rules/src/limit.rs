@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tidegate_core::{ByteSize, Rows};
 
-use crate::capability::{Indexed, Keeping, Lookups, Sharing, Silences};
+use crate::capability::{Indexed, Keeping, Lookups, Sharing, Silences, Starting};
 use crate::fence::Fence;
 use crate::rule::{Emissions, Explanation, Flow, Rule, RuleError, SealedState, When};
 use crate::{Options, WhenStateFull};
@@ -100,6 +100,10 @@ impl Rule for Limited {
         self.rule.fence()
     }
 
+    fn starting(&mut self) -> Option<&mut dyn Starting> {
+        if self.rule.starting().is_some() { Some(self) } else { None }
+    }
+
     fn indexed(&self) -> Option<&dyn Indexed> {
         self.rule.indexed()
     }
@@ -118,5 +122,14 @@ impl Rule for Limited {
 
     fn sharing(&mut self) -> Option<&mut dyn Sharing> {
         self.rule.sharing()
+    }
+}
+
+impl Starting for Limited {
+    fn start(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        if let Some(starting) = self.rule.starting() {
+            starting.start(seq, when, out)?;
+        }
+        self.enforce(out)
     }
 }

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 use tidegate_core::{Rows, Span};
 
-use crate::capability::{Indexed, Keeping, Lookups, Sharing, Silences};
+use crate::capability::{Indexed, Keeping, Lookups, Sharing, Silences, Starting};
 use crate::fence::Fence;
 use crate::target::Target;
 
@@ -66,6 +66,11 @@ pub trait Rule: Send {
 
     /// What stops it in the middle of a call; `None`: no call of it can take long.
     fn fence(&self) -> Option<&Arc<Fence>> {
+        None
+    }
+
+    /// What it has to do before it is called; `None`: nothing, or this version of it has done it.
+    fn starting(&mut self) -> Option<&mut dyn Starting> {
         None
     }
 

@@ -329,7 +329,9 @@ pub(super) fn recovered(conn: &Connection) -> rusqlite::Result<Recovered> {
         LEFT JOIN journal";
     let (entries, newest) = conn.query_row(ends, [], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
     let mut found = Recovered { entries, newest, marks: marks(conn)?, ..Recovered::default() };
-    let mut stops = conn.prepare("SELECT edit FROM journal WHERE edit LIKE '{\"stop\":%' ORDER BY id")?;
+    let verdicts =
+        "SELECT edit FROM journal WHERE edit LIKE '{\"stop\":%' OR edit LIKE '{\"refuse\":%' ORDER BY id";
+    let mut stops = conn.prepare(verdicts)?;
     found.stops = stops.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     let mut progress = conn.prepare("SELECT rule, seq FROM progress")?;
     let mut rows = progress.query([])?;

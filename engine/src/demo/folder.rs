@@ -1,5 +1,6 @@
 //! The folder that the demo works in: a copy of `deploy/demo` that the user may edit.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,16 +15,20 @@ const CONFIG_TEXT: &str = include_str!("../../../deploy/demo/tidegate.toml");
 
 macro_rules! rules {
     ($($name:literal),+ $(,)?) => {
-        &[$((concat!("rules/", $name), include_str!(concat!("../../../deploy/demo/rules/", $name)))),+]
+        &[$((concat!("rules/", $name), include_bytes!(concat!("../../../deploy/demo/rules/", $name)))),+]
     };
 }
 
-pub(super) const RULES: &[(&str, &str)] = rules![
+/// Files of rules; a plugin has two.
+pub(super) const RULES: &[(&str, &[u8])] = rules![
     "alarms.sql",
     "booster.rhai",
     "cooling.sql",
     "dosing.sql",
     "flow_display.sql",
+    "level_trend.toml",
+    "level_trend.wasm",
+    "levels.sql",
     "outlet_gate.sql",
     "statistics.sql"
 ];
@@ -32,12 +37,15 @@ pub(super) const RULES: &[(&str, &str)] = rules![
 const RULE_TO_TRY: &str = "rules/cooling.sql";
 
 /// Files beside the configuration, which the user has no reason to change.
-const FILES: &[(&str, &str)] = &[("drive.dbc", include_str!("../../../deploy/demo/drive.dbc"))];
+const FILES: &[(&str, &[u8])] = &[("drive.dbc", include_bytes!("../../../deploy/demo/drive.dbc"))];
 
-/// What demos had not from the beginning: its marker, and its rule. A configuration without the marker stays
-/// as it is, and the rule, which would be wrong with it, is not brought.
-const LATER: [(Part, &str, &str); 2] =
-    [(Part::Booster, "booster", "rules/booster.rhai"), (Part::Dosing, "drive", "rules/dosing.sql")];
+/// What demos had not from the beginning: its marker, and its rules. A configuration without the marker stays
+/// as it is, and the rules, which would be wrong with it, are not brought.
+const LATER: [(Part, &str, &[&str]); 3] = [
+    (Part::Booster, "booster", &["rules/booster.rhai"]),
+    (Part::Dosing, "drive", &["rules/dosing.sql"]),
+    (Part::Trend, "trend", &["rules/level_trend.toml", "rules/level_trend.wasm", "rules/levels.sql"]),
+];
 
 /// A part of the plant that a configuration may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +54,8 @@ pub(super) enum Part {
     Booster,
     /// the dosing station
     Dosing,
+    /// the stream of the plugin
+    Trend,
 }
 
 /// Where the demo listens, for the lines with the markers.
@@ -98,7 +108,7 @@ impl Folder {
             return foreign("it is a file");
         }
         match read_if_there(&dir.join(CONFIG))? {
-            Some(config) if MARKERS.iter().any(|which| config.contains(&marker(which))) => Ok(()),
+            Some(config) if MARKERS.iter().any(|which| text(&config).contains(&marker(which))) => Ok(()),
             Some(_) => foreign(&format!("its {CONFIG} has no line with `{}`", marker("plant"))),
             None if dir.join(LOG).exists() || is_empty(dir) => Ok(()),
             None => foreign(&format!("there are files in it, and no {CONFIG}")),
@@ -118,7 +128,7 @@ impl Folder {
                 .into_iter()
                 .fold(text, |text, (which, port)| with_port(&text, which, port).unwrap_or(text)))
         };
-        let own = read_if_there(&path)?;
+        let own = read_if_there(&path)?.map(|own| text(&own).into_owned());
         let shipped = CONFIG_TEXT.to_owned();
         let chosen = if fresh { &shipped } else { own.as_ref().unwrap_or(&shipped) };
         // Before anything is written: a folder that cannot be used is left as it is.
@@ -131,7 +141,9 @@ impl Folder {
             reason,
         })?;
         let lacking = LATER.iter().filter(|(_, which, _)| !config.contains(&marker(which)));
-        let (lacks, lacking): (Vec<Part>, Vec<&str>) = lacking.map(|(part, _, rule)| (*part, *rule)).unzip();
+        let (lacks, lacking): (Vec<Part>, Vec<&[&str]>) =
+            lacking.map(|(part, _, rules)| (*part, *rules)).unzip();
+        let lacking = lacking.concat();
         let mut folder = Self { dir: dir.to_owned(), kept: Vec::new(), copies: Vec::new(), lacks };
         for (name, shipped) in RULES {
             let path = dir.join(name);
@@ -142,7 +154,7 @@ impl Folder {
                 continue;
             }
             match read_if_there(&path)? {
-                Some(text) if text == *shipped => {}
+                Some(content) if content == *shipped => {}
                 Some(_) if !fresh => folder.kept.push(path),
                 Some(_) => {
                     folder.copies.push(keep(&path)?);
@@ -161,7 +173,7 @@ impl Folder {
         if own.is_some_and(|own| fresh && with_ports(&own).ok().as_ref() != Some(&config)) {
             folder.copies.push(keep(&path)?);
         }
-        write_whole(&path, &config)?;
+        write_whole(&path, config.as_bytes())?;
         Ok(folder)
     }
 
@@ -226,20 +238,25 @@ fn with_port(config: &str, which: &str, port: u16) -> Option<String> {
 /// What an address that the demo fills in begins with.
 const HERE: &str = "127.0.0.1:";
 
-fn read_if_there(path: &Path) -> Result<Option<String>, FolderError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+/// As far as it is text.
+fn text(content: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(content)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FolderError> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(reason) => Err(FolderError::Io { what: "read", path: path.to_owned(), reason }),
     }
 }
 
 /// Files appear whole, by rename: a box of an earlier run may still be watching the folder.
-fn write_whole(path: &Path, text: &str) -> Result<(), FolderError> {
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), FolderError> {
     let failed = |reason| FolderError::Io { what: "write", path: path.to_owned(), reason };
     let half = path.with_extension("tmp");
     let mut file = fs::File::create(&half).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| fs::rename(&half, path)).map_err(failed)
+    file.write_all(content).and_then(|()| fs::rename(&half, path)).map_err(failed)
 }
 
 #[cfg(test)]
@@ -340,12 +357,13 @@ mod tests {
     #[test]
     fn a_folder_from_before_a_part_was_there_goes_on_without_it_until_fresh() {
         let dir = tempfile::tempdir().unwrap();
-        let rules: Vec<PathBuf> = LATER.iter().map(|(.., rule)| dir.path().join(rule)).collect();
+        let rules = LATER.iter().flat_map(|(.., rules)| *rules);
+        let rules: Vec<PathBuf> = rules.map(|rule| dir.path().join(rule)).collect();
         let config = dir.path().join(CONFIG);
         let old = "port = 8 # demo: plant\nport = 9 # demo: cloud\n";
         fs::write(&config, old).unwrap();
         let folder = Folder::prepare(dir.path(), false, PORTS).unwrap();
-        assert_eq!(folder.lacks, [Part::Booster, Part::Dosing]);
+        assert_eq!(folder.lacks, [Part::Booster, Part::Dosing, Part::Trend]);
         assert!(folder.rule_to_try().exists());
         assert_eq!(fs::read_to_string(&config).unwrap(), "port = 1 # demo: plant\nport = 2 # demo: cloud\n");
         assert!(rules.iter().all(|rule| !rule.exists()), "they name streams that there are not");

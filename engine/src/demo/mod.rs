@@ -123,7 +123,7 @@ async fn run_until<B: RunningBox>(
         }
         if !folder.lacks.is_empty() {
             tracing::info!(
-                "tidegate.toml is of an older demo, with fewer devices; --fresh brings all of them"
+                "tidegate.toml is of an older demo, with fewer devices and rules; --fresh brings all of them"
             );
         }
         let config = folder.config();

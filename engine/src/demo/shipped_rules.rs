@@ -11,6 +11,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Rows, Seqs};
+use tidegate_rules::wasm::pack;
 use tidegate_rules::{
     Catalog, CompileError, Emissions, Language, OutputColumns, Rule, Source, When, compile,
 };
@@ -50,6 +51,7 @@ fn catalog() -> Catalog {
         ("mean_level", float.clone()),
         ("samples", DataType::Int64),
     ]);
+    let trend = columns(&[("device", text.clone()), ("value", float.clone()), ("rate", float.clone())]);
     let output = || OutputColumns { required: vec!["site".to_owned(), "device".to_owned()], accepted: None };
     let pump = pump.map(|(name, data_type)| Field::new(name, data_type, true));
     let pump = Arc::new(Schema::new(pump.to_vec()));
@@ -71,7 +73,9 @@ fn catalog() -> Catalog {
             .map(|(name, schema)| (name.to_owned(), Some(schema)))
             .into(),
         by_arrival: ["booster", "drive", "scale"].map(str::to_owned).into(),
-        derived: [("tank_stats".to_owned(), stats)].into(),
+        derived: [("tank_stats", stats), ("level_trend", trend)]
+            .map(|(name, schema)| (name.to_owned(), schema))
+            .into(),
         outputs: outputs
             .into_iter()
             .chain([("booster_pump".to_owned(), booster_pump), ("dosing_pump".to_owned(), dosing_pump)])
@@ -95,20 +99,33 @@ struct Loop {
     steps: i64,
     /// rows by target
     written: BTreeMap<String, usize>,
+    /// rates of the levels that were told to the cloud: `fills`, and how full the tank was
+    turns: Vec<(bool, f64)>,
 }
 
 impl Loop {
     fn new(edit: impl Fn(&str) -> String) -> Self {
         let catalog = catalog();
-        let rules = RULES.iter().map(|(name, text)| {
-            let language = Language::from_path(Path::new(name)).unwrap();
-            match compile(name, &Source::new(language, edit(text)), &catalog) {
-                Ok(compiled) => compiled.rule,
-                Err(CompileError::Wrong(wrong)) => {
-                    panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-                }
-                Err(CompileError::Waiting(streams)) => panic!("{name} waits for {streams:?}"),
+        let shipped = |name: &Path| {
+            let (_, content) = RULES.iter().find(|(shipped, _)| Path::new(shipped) == name).unwrap();
+            *content
+        };
+        let text = |content: &[u8]| std::str::from_utf8(content).unwrap().to_owned();
+        let rules = RULES.iter().filter_map(|(name, content)| {
+            let path = Path::new(name);
+            let language = Language::from_path(path)?;
+            let content = match language {
+                Language::Wasm => pack(content, &text(shipped(&path.with_extension("toml")))),
+                Language::Sql | Language::Rhai => edit(&text(content)).into_bytes(),
+            };
+            Some((name, Source::new(language, content)))
+        });
+        let rules = rules.map(|(name, source)| match compile(name, &source, &catalog) {
+            Ok(compiled) => compiled.rule,
+            Err(CompileError::Wrong(wrong)) => {
+                panic!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
             }
+            Err(CompileError::Waiting(streams)) => panic!("{name} waits for {streams:?}"),
         });
         let rules = rules.collect();
         let [tank, booster, drive, scale] =
@@ -124,6 +141,7 @@ impl Loop {
             scale,
             steps: 0,
             written: BTreeMap::new(),
+            turns: Vec::new(),
         }
     }
 
@@ -222,11 +240,12 @@ impl Loop {
         for emission in out.rows {
             *self.written.entry(emission.target.name().to_owned()).or_default() += emission.rows.len();
             match emission.target.name() {
-                "tank_stats" => self.feed("tank_stats", &emission.rows),
+                derived @ ("tank_stats" | "level_trend") => self.feed(derived, &emission.rows),
                 "cooling_pump" => self.command(&emission.rows.batch, "run", TankCommand::Pump),
                 "outlet_gate" => self.command(&emission.rows.batch, "open", TankCommand::Gate),
                 "booster_pump" => self.command_station(&emission.rows.batch),
                 "dosing_pump" => self.command_dosing(&emission.rows.batch),
+                "uplink" => self.note_turns(&emission.rows.batch),
                 _ => {}
             }
         }
@@ -251,6 +270,13 @@ impl Loop {
 }
 
 impl Loop {
+    fn note_turns(&mut self, rows: &RecordBatch) {
+        let Some(tanks) = rows.column_by_name("tank") else { return };
+        let levels = rows.column_by_name("level").unwrap().as_primitive::<Float64Type>();
+        let tanks = tanks.as_string::<i32>().iter().zip(levels.values());
+        self.turns.extend(tanks.map(|(tank, level)| (tank == Some("fills"), *level)));
+    }
+
     fn command_dosing(&mut self, rows: &RecordBatch) {
         let speed = rows.column_by_name("SetSpeed").unwrap().as_primitive::<Float64Type>();
         let enable = rows.column_by_name("Enable").unwrap().as_boolean();
@@ -342,4 +368,26 @@ fn the_rule_doses_by_the_inflow_until_the_barrel_is_empty() {
         stood += usize::from(demo.dosing.speed == 0.0);
     }
     assert!(empty > 0 && stood > 0, "{empty} {stood}");
+}
+
+#[test]
+fn the_plugin_tells_when_a_tank_begins_to_fill_and_to_empty() {
+    let mut demo = Loop::new(str::to_owned);
+    // Until it knows how fast the levels change.
+    demo.run(60, |_, _| {});
+    demo.turns.clear();
+    let mut gates: Vec<bool> = demo.plant.tanks().iter().map(|tank| tank.gate_open).collect();
+    let mut moved = 0;
+    demo.run(240, |plant, _| {
+        for (gate, tank) in gates.iter_mut().zip(plant.tanks()) {
+            moved += usize::from(*gate != tank.gate_open);
+            *gate = tank.gate_open;
+        }
+    });
+    // A tank turns when its gate moves, near 80 and 30 %, and noise does not make it turn in between.
+    assert!(moved > 6 && demo.turns.len().abs_diff(moved) <= 3, "{moved}: {:?}", demo.turns);
+    for (fills, level) in &demo.turns {
+        let near = if *fills { 20.0..40.0 } else { 70.0..90.0 };
+        assert!(near.contains(level), "{:?}", demo.turns);
+    }
 }

@@ -11,16 +11,14 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use tidegate_core::Diagnostic;
-use tidegate_rules::{
-    Catalog, CompileError, Compiled, Flow, Mode, Options, Rank, Rule, Source, Target, compile,
-};
+use tidegate_rules::{Catalog, CompileError, Compiled, Flow, Mode, Rank, Rule, Source, Target, compile};
 use tokio::sync::oneshot;
 
 use crate::outputs::contract::Contracts;
 use crate::rules::order::topological;
 use crate::sequence::change::{Change, Load};
 use crate::sequence::edit::{Edit, Edited, Placed};
-use crate::sequence::version::RuleVersion;
+use crate::sequence::version::{RuleFile, RuleVersion};
 use crate::status::Status;
 use placement::{Move, Placement};
 
@@ -176,6 +174,9 @@ impl RuleBook {
                 self.take(&name, file, source, &inherits, outcome)
             }
             Edit::Remove { name } => self.remove(name),
+            Edit::Refuse { verdict, goes_on } => {
+                Edited { edit: Some(edit.clone()), changes: self.cannot_start(verdict, goes_on.as_ref()) }
+            }
             // The content of a table is elsewhere (see `set_table`), and a rule that was stopped is no other.
             Edit::Table { .. } | Edit::Stop(_) => Edited::default(),
         }
@@ -238,13 +239,15 @@ impl RuleBook {
             Some(Edit::Put { name, file: file.to_owned(), source: source.clone(), inherits })
         };
         match outcome {
-            Ok(Compiled { options, rule, warnings }) => {
+            Ok(mut compiled) => {
+                let warnings = std::mem::take(&mut compiled.warnings);
                 (entry.good, entry.waiting, entry.wrong) = (Some(source.clone()), Vec::new(), Vec::new());
                 entry.warned &= entry.warnings == warnings;
                 entry.warnings = warnings;
                 status.refused.clear();
                 status.waits_for.clear();
-                let mut changes = self.start(name, inherits, &options, rule);
+                let file = RuleFile { path: file.to_owned(), source: source.clone() };
+                let mut changes = self.start(name, inherits, file, compiled);
                 changes.extend(self.renamed(name, inherits));
                 Edited { edit: edit(), changes }
             }
@@ -561,8 +564,8 @@ impl RuleBook {
         &mut self,
         name: &Arc<str>,
         inherits: &Arc<str>,
-        options: &Options,
-        mut rule: Box<dyn Rule>,
+        file: RuleFile,
+        Compiled { options, mut rule, .. }: Compiled,
     ) -> Vec<Placed> {
         let mut changes = Vec::new();
         if options.mode == Mode::Off {
@@ -585,24 +588,38 @@ impl RuleBook {
         {
             entry.running = None;
         }
-        let worker = self.placement.settle(name, old, placement::ties(&flows, &self.catalog));
-        let mut hash = Arc::from("");
+        let mut ties = placement::ties(&flows, &self.catalog);
+        if let Some(before) = self.rules.get(name).and_then(|entry| entry.running.as_ref())
+            && rule.fence().is_some()
+        {
+            // It may not start: then the version before goes on, with what it is tied to.
+            ties.extend(placement::ties(before, &self.catalog));
+        }
+        let worker = self.placement.settle(name, old, ties);
         if let Some(entry) = self.rules.get_mut(name) {
             entry.running = Some(flows);
             entry.writes = options.mode == Mode::Active;
             entry.rank = options.rank;
             entry.tables = tables;
-            hash = entry.good.as_ref().map_or(hash, |source| Arc::clone(source.sha256()));
         }
         let (mode, rank, delivery) = (options.mode, options.rank.get(), options.delivery());
+        let hash = Arc::clone(file.source.sha256());
         let load = Load {
-            version: Arc::new(RuleVersion { name: Arc::clone(name), hash, mode, rank, delivery }),
+            version: Arc::new(RuleVersion { name: Arc::clone(name), hash, file, mode, rank, delivery }),
             rule,
             inherits: Arc::clone(inherits),
             is_said: self.says_what_runs,
             status: self.status.rules.of(name),
+            undecided: None,
         };
         changes.push((worker, Change::Load(load)));
+        changes.extend(self.bring_together(name));
+        changes
+    }
+
+    /// Has rule `name` live where those do that it shares something with.
+    fn bring_together(&mut self, name: &Arc<str>) -> Vec<Placed> {
+        let mut changes = Vec::new();
         for Move { rule, from, to } in self.placement.bring_together(name) {
             let (give, take) = oneshot::channel();
             changes.push((from, Change::Give(Arc::clone(&rule), give)));
@@ -656,6 +673,7 @@ impl Entry {
 }
 
 mod placement;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod writers;

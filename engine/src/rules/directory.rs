@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::rules::book::RuleBook;
 use crate::rules::tables::TableFiles;
-use crate::sequence::edit::{Edited, Placed};
+use crate::sequence::edit::{Edit, Edited, Placed};
 pub use files::strays;
 use files::{Listed, Stamp, ambiguous, list, read, stamp, touched_rule, unreadable};
 
@@ -65,14 +65,19 @@ pub enum Request {
 
 /// The way to whoever owns the rule book.
 #[derive(Clone)]
-pub struct RulesHandle(mpsc::Sender<Request>, Arc<AtomicBool>);
+pub struct RulesHandle {
+    ask: mpsc::Sender<Request>,
+    is_stopped: Arc<AtomicBool>,
+    /// versions that could not start, of which the book has not been told yet
+    refusals: Arc<Mutex<Vec<Edit>>>,
+}
 
 impl RulesHandle {
     /// A way to somebody who takes what is asked for.
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (ask, requests) = mpsc::channel(QUEUED);
-        (Self(ask, Arc::default()), requests)
+        (Self { ask, is_stopped: Arc::default(), refusals: Arc::default() }, requests)
     }
 
     /// Has the rules that read `stream` compiled for its new columns. Returns the changes that follow.
@@ -81,15 +86,28 @@ impl RulesHandle {
         let request =
             Request::ColumnsChanged { stream: stream.to_owned(), schema: Arc::clone(schema), reply };
         // When nobody takes it, the reply never comes.
-        drop(self.0.send(request).await);
+        drop(self.ask.send(request).await);
         changes.await.unwrap_or_default()
+    }
+
+    /// A version could not start, as `edit` says: it is taken note of with the next look.
+    pub fn refused(&self, edit: Edit) {
+        lock(&self.refusals).push(edit);
+        // A full queue already holds a wake-up.
+        drop(self.ask.try_send(Request::Look));
+    }
+
+    /// Takes the versions that could not start since it was asked last.
+    #[must_use]
+    pub fn take_refused(&self) -> Vec<Edit> {
+        std::mem::take(&mut *lock(&self.refusals))
     }
 
     /// Ends it.
     pub fn stop(&self) {
-        self.1.store(true, Ordering::Release);
+        self.is_stopped.store(true, Ordering::Release);
         // When the queue is full of other requests, it is seen with the next of them.
-        drop(self.0.try_send(Request::Stop));
+        drop(self.ask.try_send(Request::Stop));
     }
 }
 
@@ -105,8 +123,7 @@ pub struct RulesDir {
     /// rules whose files events have named since the last look
     touched: Arc<Mutex<HashSet<String>>>,
     requests: mpsc::Receiver<Request>,
-    is_stopped: Arc<AtomicBool>,
-    wake: mpsc::Sender<Request>,
+    handle: RulesHandle,
     watcher: Option<(notify::RecommendedWatcher, u64)>,
     gone_said: bool,
 }
@@ -164,7 +181,6 @@ impl RulesDir {
     #[must_use]
     pub fn new(dir: &Path, tables: TableFiles, book: RuleBook) -> (Self, RulesHandle) {
         let (handle, requests) = RulesHandle::new();
-        let wake = handle.0.clone();
         let (writers, touched) = (Arc::default(), Arc::default());
         let long_ago = Instant::now().checked_sub(GRACE);
         let known = |source: Option<&Source>| File {
@@ -181,8 +197,7 @@ impl RulesDir {
             writers,
             touched,
             requests,
-            is_stopped: Arc::clone(&handle.1),
-            wake,
+            handle: handle.clone(),
             watcher: None,
             gone_said: false,
         };
@@ -210,7 +225,7 @@ impl RulesDir {
                 () = tokio::time::sleep_until(look_at.into()) => None,
                 request = self.requests.recv() => Some(request.unwrap_or(Request::Stop)),
             };
-            if self.is_stopped.load(Ordering::Acquire) {
+            if self.handle.is_stopped.load(Ordering::Acquire) {
                 return;
             }
             match request {
@@ -247,7 +262,7 @@ impl RulesDir {
         let dirs: Vec<PathBuf> =
             self.tables.dirs().filter(|dir| *dir != self.dir).map(Path::to_owned).collect();
         let (writers, touched, wake) =
-            (Arc::clone(&self.writers), Arc::clone(&self.touched), self.wake.clone());
+            (Arc::clone(&self.writers), Arc::clone(&self.touched), self.handle.ask.clone());
         let on_event = move |event: notify::Result<notify::Event>| {
             if let Ok(event) = event {
                 // Reading a rule opens its file, which must not be a reason to read it again.
@@ -293,6 +308,10 @@ impl RulesDir {
                 .is_some_and(|name| lock(&self.writers).contains_key(name))
         };
         let mut changes = self.tables.look(&mut self.book, &is_busy, false);
+        let refusals = self.handle.take_refused();
+        // The journal has them.
+        let refused = |edit: Edit| Edited { edit: None, ..self.book.edit(&edit) };
+        changes.extend(refusals.into_iter().map(refused));
         let listed = list(&self.dir).map_err(|error| {
             let meanwhile = if self.files.is_empty() {
                 "no rule runs until it is there"

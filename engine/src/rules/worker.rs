@@ -20,14 +20,17 @@ use crate::outputs::contract::instance::At;
 use crate::outputs::contract::{Contracts, Made, Writer};
 use crate::rules::router::{self, Routed, Router};
 use crate::rules::watchdog::Watch;
-use crate::sequence::change::{Change, Load};
+use crate::sequence::change::Change;
+use crate::sequence::edit::Edit;
 use crate::sequence::entry::{Entry, Origin};
-use crate::sequence::hosted::Hosted;
+use crate::sequence::hosted::{Hosted, Left, Moved, Starting};
+use crate::sequence::loads::Undecided;
 use crate::sequence::verdict::Verdict;
 use crate::sequence::version::RuleVersion;
 use crate::sequence::wakes::{Silences, Waker};
-use crate::status::{Status, Version};
+use crate::status::Status;
 
+mod loading;
 mod readers;
 
 use readers::{Concerned, Readers};
@@ -51,12 +54,16 @@ pub struct Worker {
     shared: Shared,
     /// see [`When::round`]
     round: u64,
+    /// versions that start with the next rows or tick; until then those before are in `rules`
+    starting: BTreeMap<Arc<str>, Starting>,
     /// what rules kept that were stopped
-    left: BTreeMap<Arc<str>, Vec<SealedState>>,
+    left: BTreeMap<Arc<str>, Left>,
     /// what stopped rules when the sequence was made that is run again
     stops: Arc<[Verdict]>,
-    /// what stopped rules now
-    verdicts: Vec<Verdict>,
+    /// what stopped rules now, and which versions could not start
+    verdicts: Vec<Edit>,
+    /// held until these have been left for the sequencer
+    undecided: Vec<Undecided>,
     /// stops those that take too long
     watch: Option<Watch>,
     /// what outputs promise: they are all on one worker, with the rules that write to them
@@ -82,9 +89,11 @@ impl Worker {
             other_silences: false,
             shared: Shared::default(),
             round: When::ALONE,
+            starting: BTreeMap::new(),
             left: BTreeMap::new(),
             stops: Arc::default(),
             verdicts: Vec::new(),
+            undecided: Vec::new(),
             watch: None,
             contracts: Contracts::default(),
             made: Made::default(),
@@ -108,6 +117,11 @@ impl Worker {
     /// Takes what contracts have made of the last entry.
     pub fn take_made(&mut self) -> Made {
         std::mem::take(&mut self.made)
+    }
+
+    /// Takes what stopped rules since it was asked last, and which versions could not start.
+    pub fn take_verdicts(&mut self) -> Vec<Edit> {
+        std::mem::take(&mut self.verdicts)
     }
 
     /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when
@@ -139,8 +153,10 @@ impl Worker {
                     drop(router.buffer.snapshot_part(SnapshotPart { number, states: self.snapshot() }));
                 }
             }
-            waker.leave(self.wakes_at(), ticks);
-            self.verdicts.drain(..).for_each(|verdict| waker.leave_verdict(verdict));
+            // What is to start does so at any time.
+            waker.leave(if self.starting.is_empty() { self.wakes_at() } else { Some(0) }, ticks);
+            self.take_verdicts().into_iter().for_each(|verdict| waker.leave_verdict(verdict));
+            self.undecided.clear();
             if std::mem::take(&mut self.other_silences) {
                 waker.leave_silences(self.silences());
             }
@@ -154,11 +170,11 @@ impl Worker {
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement:
     /// rows of equal sequence numbers are meant in this order.
     pub fn on_batch(&mut self, stream: &str, rows: &Rows, when: When) -> Vec<Routed> {
-        if !self.readers.has(stream) && !self.contracts.watches(stream) {
+        if !self.readers.has(stream) && !self.contracts.watches(stream) && self.starting.is_empty() {
             return Vec::new();
         }
-        let mut pass = Pass::at(when);
-        pass.seq = rows.seqs.get(0);
+        let mut pass = Pass::of(rows.seqs.get(0), when);
+        self.start_all(&mut pass);
         self.feed(&Arc::from(stream), rows, &mut pass);
         self.run_derived(&mut pass);
         self.finish(pass)
@@ -167,6 +183,8 @@ impl Worker {
     /// Time has passed: rules whose time it is are called, those nearest to the input first.
     pub fn on_tick(&mut self, seq: u64, when: When) -> Vec<Routed> {
         let mut pass = Pass::of(seq, when);
+        self.start_all(&mut pass);
+        self.run_derived(&mut pass);
         let when = self.in_new_round(when);
         // That some had their tick makes no difference: nobody knows when the sequence is run again.
         let due = self
@@ -250,7 +268,7 @@ impl Worker {
     /// Whether it has no rules.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && self.starting.is_empty()
     }
 
     /// The input has ended: windows close, those nearest to the input first.
@@ -269,6 +287,7 @@ impl Worker {
         match change {
             Change::Load(load) => self.load(load),
             Change::Remove(name) => {
+                self.starting.remove(&name);
                 self.left.remove(&name);
                 if let Some(hosted) = self.take_out(&name) {
                     hosted.status.running.clear();
@@ -285,35 +304,21 @@ impl Worker {
                 if let Some(Err(error)) = sharing.map(|sharing| sharing.move_away(&mut self.shared)) {
                     self.stop(&name, error.to_string());
                 }
-                if let Some(hosted) = self.take_out(&name) {
-                    // The other worker is gone only when the box is going down.
-                    drop(to.send(hosted));
-                }
+                let (starting, left) = (self.starting.remove(&name), self.left.remove(&name));
+                // The other worker is gone only when the box is going down.
+                drop(to.send(Moved { hosted: self.take_out(&name), starting, left }));
                 self.contracts.rule_is_gone(&name, "does not write to it any more");
             }
             Change::Take(name, from) => {
-                if let Ok(hosted) = from.await {
-                    self.put_in(name, hosted);
+                if let Ok(Moved { hosted, starting, left }) = from.await {
+                    self.left.extend(left.map(|left| (Arc::clone(&name), left)));
+                    self.starting.extend(starting.map(|starting| (Arc::clone(&name), starting)));
+                    if let Some(hosted) = hosted {
+                        self.put_in(name, hosted);
+                    }
                 }
             }
         }
-    }
-
-    /// Gives a rule the state back that it had before a restart.
-    pub fn restore(&mut self, name: &Arc<str>, state: Vec<SealedState>) {
-        if **name == *Contracts::STORED_AS {
-            self.contracts.restore(state);
-            return;
-        }
-        let Some(hosted) = self.rules.get_mut(name) else { return };
-        match restore(&mut *hosted.rule, state) {
-            Ok(misfits) => misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}")),
-            Err(error) => {
-                tracing::error!(rule = %name, %error, "what the rule kept before the restart is lost")
-            }
-        }
-        self.share(name);
-        self.look(name);
     }
 
     /// The state of every rule that has some, as it is now.
@@ -331,7 +336,8 @@ impl Worker {
             }
         }
         self.shared.tidy();
-        states.extend(self.left.iter().map(|(name, state)| (Arc::clone(name), state.clone())));
+        let left = self.left.iter().filter(|(_, left)| !left.state.is_empty());
+        states.extend(left.map(|(name, left)| (Arc::clone(name), left.state.clone())));
         if !self.contracts.is_empty() {
             states.push((Arc::from(Contracts::STORED_AS), self.contracts.stored()));
         }
@@ -351,8 +357,10 @@ impl Worker {
     fn stop(&mut self, name: &Arc<str>, reason: String) {
         let Some(mut hosted) = self.take_out(name) else { return };
         match catch_unwind(AssertUnwindSafe(|| hosted.rule.seal())) {
-            Ok(Ok(state)) if state.is_empty() => {}
-            Ok(Ok(state)) => drop(self.left.insert(Arc::clone(name), state)),
+            Ok(Ok(state)) => {
+                let file = hosted.version.file.clone();
+                self.left.insert(Arc::clone(name), Left { file, state });
+            }
             Ok(Err(error)) => tracing::error!(rule = %name, %error, "what the rule kept is lost"),
             Err(_) => tracing::error!(rule = %name, "what the rule kept is lost"),
         }
@@ -361,59 +369,6 @@ impl Worker {
         self.contracts.rule_is_gone(name, "failed and is stopped");
         hosted.status.running.clear();
         hosted.status.stopped.note(reason);
-    }
-
-    fn load(&mut self, load: Load) {
-        let Load { version, mut rule, inherits, is_said, status } = load;
-        let RuleVersion { name, hash, mode, .. } = &*version;
-        let mut kept = "";
-        let left = self.left.remove(&inherits).map(Ok);
-        if let Some(sealed) = self.take_out(&inherits).map(|mut old| old.rule.seal()).or(left) {
-            let had_none = sealed.as_ref().is_ok_and(Vec::is_empty);
-            match sealed.and_then(|state| restore(&mut *rule, state)) {
-                Ok(_) if had_none => {}
-                Ok(misfits) => {
-                    kept =
-                        if misfits.is_empty() { " (state kept)" } else { " (state kept as far as it fits)" };
-                    misfits.iter().for_each(|misfit| tracing::warn!(rule = %name, "{misfit}"));
-                }
-                Err(error) => {
-                    kept = " (state lost)";
-                    tracing::error!(rule = %name, %error, "what the old version kept is lost");
-                }
-            }
-        }
-        status.versions.add(1);
-        if is_said {
-            let shadow = if *mode == Mode::Shadow { " in shadow: it writes nothing" } else { "" };
-            tracing::info!("rule {name}: version {} runs{shadow}{kept}", status.versions.get());
-        }
-        let (number, hash) = (status.versions.get(), Arc::clone(hash));
-        status.running.note(Version { number, hash, mode: *mode });
-        status.stopped.clear();
-        // Under its own name there may be one whose state goes to nobody.
-        drop(self.take_out(name));
-        self.left.remove(name);
-        let (bad_rows, late, ahead, forgotten, said) = Default::default();
-        self.put_in(
-            Arc::clone(name),
-            Hosted {
-                rule,
-                version: Arc::clone(&version),
-                status,
-                bad_rows,
-                late,
-                ahead,
-                forgotten,
-                said,
-                wakes_at: None,
-                silences: Vec::new(),
-            },
-        );
-        if inherits != *name {
-            self.contracts.rule_is_gone(&inherits, "has another name now");
-        }
-        self.show_tables(name, None);
     }
 
     /// Tells contracts which rules write to outputs, and what they read for that.
@@ -571,7 +526,10 @@ impl Worker {
         }
         let version = &self.rules.get(name)?.version.hash;
         let stops = |stop: &&Verdict| {
-            stop.rule == name && *stop.version == **version && (first..=last).contains(&stop.at)
+            !stop.is_start
+                && stop.rule == name
+                && *stop.version == **version
+                && (first..=last).contains(&stop.at)
         };
         self.stops.iter().find(stops)
     }
@@ -586,22 +544,13 @@ impl Worker {
     fn call(&mut self, name: &Arc<str>, pass: &mut Pass, call: Call<'_>) {
         let Some(hosted) = self.rules.get_mut(name) else { return };
         let mut out = Emissions::default();
-        let fence = hosted.rule.fence().cloned();
-        let outcome = catch_unwind(AssertUnwindSafe(|| match (&fence, &self.watch) {
-            (Some(fence), Some(watch)) => watch.over(fence, || call(&mut *hosted.rule, &mut out)),
-            _ => call(&mut *hosted.rule, &mut out),
-        }));
-        let is_whole = outcome.is_ok();
-        let failure = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
-        };
-        if let (Some(reason), Some(at)) = (&failure, out.stopped_at)
-            && fence.is_some_and(|fence| fence.is_raised())
+        let failure = guarded(self.watch.as_ref(), &mut *hosted.rule, call, &mut out).err();
+        if let (Some(Failure { reason, .. }), Some(at)) = (&failure, out.stopped_at)
+            && hosted.rule.fence().is_some_and(|fence| fence.is_raised())
         {
             let (rule, version) = (name.to_string(), hosted.version.hash.to_string());
-            self.verdicts.push(Verdict { rule, version, at, reason: reason.clone() });
+            let verdict = Verdict { rule, version, at, reason: reason.clone(), is_start: false };
+            self.verdicts.push(Edit::Stop(verdict));
             for emission in &mut out.rows {
                 emission.rows = before(&emission.rows, at);
             }
@@ -617,11 +566,11 @@ impl Worker {
         }
         match failure {
             None => self.look(name),
-            Some(reason) => {
+            Some(Failure { reason, has_panicked }) => {
                 self.stop(name, reason);
-                if !is_whole {
+                if let Some(left) = self.left.get_mut(name).filter(|_| has_panicked) {
                     // After a panic nobody knows what it is.
-                    self.left.remove(name);
+                    left.state.clear();
                 }
             }
         }
@@ -651,6 +600,32 @@ impl Worker {
 
 /// One call of a rule.
 type Call<'a> = &'a dyn Fn(&mut dyn Rule, &mut Emissions) -> Result<(), RuleError>;
+
+/// Why a call came to nothing.
+struct Failure {
+    reason: String,
+    has_panicked: bool,
+}
+
+/// Calls a rule, watched if it can be stopped.
+fn guarded(
+    watch: Option<&Watch>,
+    rule: &mut dyn Rule,
+    call: Call<'_>,
+    out: &mut Emissions,
+) -> Result<(), Failure> {
+    let fence = rule.fence().cloned();
+    let outcome = catch_unwind(AssertUnwindSafe(|| match (&fence, watch) {
+        (Some(fence), Some(watch)) => watch.over(fence, || call(rule, out)),
+        _ => call(rule, out),
+    }));
+    match outcome {
+        Ok(outcome) => outcome.map_err(|error| Failure { reason: error.to_string(), has_panicked: false }),
+        Err(panic) => {
+            Err(Failure { reason: format!("it panicked: {}", panic_text(&*panic)), has_panicked: true })
+        }
+    }
+}
 
 /// What the rules wrote for one entry of the sequence.
 struct Pass {
@@ -699,10 +674,6 @@ impl Pass {
 fn before(rows: &Rows, at: u64) -> Rows {
     let count = (0..rows.len()).take_while(|row| rows.seqs.get(*row) < at).count();
     rows.slice(0, count)
-}
-
-fn restore(rule: &mut dyn Rule, state: Vec<SealedState>) -> Result<Vec<String>, RuleError> {
-    if state.is_empty() { Ok(Vec::new()) } else { rule.restore(state) }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

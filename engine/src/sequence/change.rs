@@ -6,7 +6,8 @@ use arrow::array::RecordBatch;
 use tidegate_rules::Rule;
 use tokio::sync::oneshot;
 
-use crate::sequence::hosted::Hosted;
+use crate::sequence::hosted::Moved;
+use crate::sequence::loads::{Loads, Undecided};
 use crate::sequence::version::RuleVersion;
 use crate::status::RuleStatus;
 
@@ -19,9 +20,9 @@ pub enum Change {
     /// A reference table holds this from now on.
     Table(Arc<str>, RecordBatch),
     /// Another worker takes the rule over.
-    Give(Arc<str>, oneshot::Sender<Hosted>),
+    Give(Arc<str>, oneshot::Sender<Moved>),
     /// The rule comes from another worker, which gives it away at the same place of the sequence.
-    Take(Arc<str>, oneshot::Receiver<Hosted>),
+    Take(Arc<str>, oneshot::Receiver<Moved>),
 }
 
 impl Change {
@@ -32,6 +33,15 @@ impl Change {
             Self::Load(load) => Some(&load.version.name),
             _ => None,
         }
+    }
+
+    /// The same, on its way to a worker: if it is a version, it is one of `loads` until it runs.
+    #[must_use]
+    pub fn among(mut self, loads: &Arc<Loads>) -> Self {
+        if let Self::Load(load) = &mut self {
+            load.undecided = Some(loads.begin());
+        }
+        self
     }
 }
 
@@ -47,4 +57,6 @@ pub struct Load {
     pub is_said: bool,
     /// Where it is told. The book's: by now the rule may be gone there, and is not to come back by its name.
     pub status: Arc<RuleStatus>,
+    /// Held until it runs, or was refused.
+    pub undecided: Option<Undecided>,
 }

@@ -4,6 +4,7 @@ use tidegate_rules::Source;
 
 use super::change::Change;
 use super::verdict::Verdict;
+use super::version::RuleFile;
 use crate::buffer::Content;
 
 /// A change, with the worker that it is for.
@@ -37,6 +38,13 @@ pub enum Edit {
     },
     /// A rule was stopped.
     Stop(Verdict),
+    /// A version could not start.
+    Refuse {
+        /// which, and why
+        verdict: Verdict,
+        /// the version before, which goes on
+        goes_on: Option<RuleFile>,
+    },
 }
 
 /// What came of a change of the rule files.

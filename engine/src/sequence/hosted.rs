@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_core::{Sampler, Span};
-use tidegate_rules::{Emission, Emissions, LogLevel, LogLine, Rule};
+use tidegate_rules::{Emission, Emissions, LogLevel, LogLine, Rule, SealedState};
 
-use crate::sequence::version::RuleVersion;
+use crate::sequence::loads::Undecided;
+use crate::sequence::version::{RuleFile, RuleVersion};
 use crate::status::RuleStatus;
 use crate::tap::Passed;
 
@@ -24,6 +25,30 @@ pub struct Hosted {
     pub(crate) wakes_at: Option<i64>,
     /// see [`tidegate_rules::Silences::awaited`]
     pub(crate) silences: Vec<(Arc<str>, i64)>,
+}
+
+/// A version that has taken over what the one before had kept, and has something to do before it runs.
+pub(crate) struct Starting {
+    pub(crate) hosted: Hosted,
+    /// see [`Load`](super::change::Load)
+    pub(crate) inherits: Arc<str>,
+    pub(crate) is_said: bool,
+    pub(crate) undecided: Option<Undecided>,
+    /// what became of the state that it has taken over, for the log
+    pub(crate) kept: &'static str,
+}
+
+/// What is left of a rule that was stopped.
+pub(crate) struct Left {
+    pub(crate) file: RuleFile,
+    pub(crate) state: Vec<SealedState>,
+}
+
+/// All that a worker has of a rule, on its way to another one.
+pub struct Moved {
+    pub(crate) hosted: Option<Hosted>,
+    pub(crate) starting: Option<Starting>,
+    pub(crate) left: Option<Left>,
 }
 
 /// How much a rule may say in a second.
@@ -62,9 +87,21 @@ impl Said {
 }
 
 impl Hosted {
+    /// `rule`, of which nothing was counted yet.
+    pub(crate) fn new(rule: Box<dyn Rule>, version: Arc<RuleVersion>, status: Arc<RuleStatus>) -> Self {
+        let (bad_rows, late, ahead, forgotten, said) = Default::default();
+        let (wakes_at, silences) = (None, Vec::new());
+        Self { rule, version, status, bad_rows, late, forgotten, ahead, said, wakes_at, silences }
+    }
+
     /// Whether it wants a tick by now.
     pub(crate) fn is_due(&self, now: i64) -> bool {
         self.wakes_at.is_some_and(|at| at <= now)
+    }
+
+    /// What the rule says, for the log.
+    pub(crate) fn say<'a>(&mut self, lines: impl Iterator<Item = &'a LogLine>) {
+        lines.for_each(|line| self.said.say(&self.version.name, line));
     }
 
     pub(crate) fn note(&mut self, out: &Emissions, wall_ns: i64) {

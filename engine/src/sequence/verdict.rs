@@ -1,4 +1,4 @@
-//! What stopped a rule, where that is no function of the sequence.
+//! What stopped a rule, where that is no function of the sequence, and what a version was refused for.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,4 +16,7 @@ pub struct Verdict {
     pub at: u64,
     /// why
     pub reason: String,
+    /// Whether it was about to start: then it was refused, and the version before went on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_start: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_rules::{DeliveryPolicy, Mode};
+use tidegate_rules::{DeliveryPolicy, Mode, Source};
 
 /// What all that a version of a rule does and writes has in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct RuleVersion {
     pub name: Arc<str>,
     /// the SHA-256 of its source, in hexadecimal digits
     pub hash: Arc<str>,
+    /// what it was made of
+    pub file: RuleFile,
     /// whether it writes
     pub mode: Mode,
     /// who wins where several write one output: 1 is the strongest, 16 the weakest
@@ -19,11 +21,22 @@ pub struct RuleVersion {
     pub delivery: DeliveryPolicy,
 }
 
+/// What is in a rule's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleFile {
+    /// the file, as diagnostics name it
+    pub path: String,
+    /// its content
+    pub source: Source,
+}
+
 #[cfg(test)]
 impl RuleVersion {
     /// One that writes, of a rule whose source nobody looks at.
     pub(crate) fn active(name: &str) -> Arc<Self> {
+        let source = Source::new(tidegate_rules::Language::Sql, "");
+        let file = RuleFile { path: name.to_owned(), source };
         let (name, delivery) = (Arc::from(name), DeliveryPolicy::default());
-        Arc::new(Self { name, hash: Arc::from(""), mode: Mode::Active, rank: 8, delivery })
+        Arc::new(Self { name, hash: Arc::from(""), file, mode: Mode::Active, rank: 8, delivery })
     }
 }

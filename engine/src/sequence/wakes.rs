@@ -1,5 +1,5 @@
-//! When rules want to be called although no row comes, and what stopped them that was not in the sequence: all
-//! that flows from the workers back to the sequencer.
+//! When rules want to be called although no row comes, what stopped them that was not in the sequence, and
+//! which versions could not start: all that flows from the workers back to the sequencer.
 //!
 //! It is no loop of data: a worker leaves a time here and goes on, nobody waits for room, and what comes of
 //! it is an entry of the sequence like any other, which the journal has. See
@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::verdict::Verdict;
+use super::edit::Edit;
+use super::loads::Loads;
 
 /// No rule wants to be called.
 const NEVER: i64 = i64::MAX;
@@ -24,8 +25,9 @@ pub type Silences = BTreeMap<Arc<str>, i64>;
 #[derive(Debug)]
 pub struct Wakes {
     workers: Vec<Wake>,
-    /// that nobody has taken yet; a rule leaves one at most
-    verdicts: Mutex<Vec<Verdict>>,
+    /// that nobody has taken yet; a version of a rule leaves one at most
+    verdicts: Mutex<Vec<Edit>>,
+    loads: Arc<Loads>,
     moved: Notify,
 }
 
@@ -53,7 +55,7 @@ impl Wakes {
         let wake =
             |_| Wake { at: AtomicI64::new(NEVER), ticks: AtomicU64::new(0), silences: Mutex::default() };
         let workers = (0..workers).map(wake).collect();
-        Arc::new(Self { workers, verdicts: Mutex::default(), moved: Notify::new() })
+        Arc::new(Self { workers, verdicts: Mutex::default(), loads: Arc::default(), moved: Notify::new() })
     }
 
     /// The end of worker `worker`.
@@ -79,9 +81,9 @@ impl Wakes {
             .collect()
     }
 
-    /// Takes what stopped rules.
+    /// Takes what stopped rules, or was refused.
     #[must_use]
-    pub fn verdicts(&self) -> Vec<Verdict> {
+    pub fn verdicts(&self) -> Vec<Edit> {
         std::mem::take(&mut *self.verdicts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -89,6 +91,12 @@ impl Wakes {
     #[must_use]
     pub fn has_verdicts(&self) -> bool {
         !self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Versions that were sent to the workers.
+    #[must_use]
+    pub fn loads(&self) -> &Arc<Loads> {
+        &self.loads
     }
 
     /// Resolves when a worker has left something new, also if that was before it was called.
@@ -109,8 +117,8 @@ impl Waker {
         }
     }
 
-    /// A rule was stopped.
-    pub fn leave_verdict(&self, verdict: Verdict) {
+    /// A rule was stopped, or a version refused.
+    pub fn leave_verdict(&self, verdict: Edit) {
         self.wakes.verdicts.lock().unwrap_or_else(PoisonError::into_inner).push(verdict);
         self.wakes.moved.notify_one();
     }

@@ -32,7 +32,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use tidegate_connectors::stream::OnDiskFailure;
 use tidegate_core::schema::ts_field;
 use tidegate_core::{Ack, Rows};
-use tidegate_rules::{Listened, Source, When};
+use tidegate_rules::{Listened, When};
 use tokio::sync::mpsc;
 
 use crate::buffer::{Buffer, BufferError, Content, JournalEntry, JournalStep, Recovered, Snapshot, States};
@@ -40,11 +40,13 @@ use crate::config::{Config, Stream};
 use crate::rules::book::RuleBook;
 use crate::sequence::edit::Edit;
 use crate::sequence::entry::Entry;
+use crate::sequence::loads::Loads;
+use crate::sequence::version::RuleFile;
 use crate::sequencer::schemas::typed;
 use crate::status::StreamStatus;
 use crate::system;
 use again::Again;
-use stored::{ListenedTo, Manifest, StoredEdit, StoredRule, StoredSource, stored};
+use stored::{ListenedTo, Manifest, StoredEdit, StoredRule, stored};
 
 mod again;
 mod stored;
@@ -75,13 +77,6 @@ impl Kept {
         }
         kept
     }
-}
-
-/// A rule, as it was put last.
-struct InForce {
-    /// as diagnostics name it
-    file: String,
-    source: Source,
 }
 
 /// Where a box starts: what it had got to when it ended.
@@ -140,7 +135,7 @@ pub struct Journal {
     /// the number of the next entry
     next: u64,
     /// the rules at this place of the sequence
-    rules: BTreeMap<String, InForce>,
+    rules: BTreeMap<String, RuleFile>,
     /// the contents of the reference tables there
     tables: BTreeMap<String, Content>,
     /// when streams were listened to, there
@@ -165,6 +160,7 @@ impl Journal {
         book: &mut RuleBook,
         columns: &BTreeMap<String, SchemaRef>,
         workers: &[mpsc::Sender<Entry>],
+        loads: &Arc<Loads>,
     ) -> Result<Self, BufferError> {
         let begun = Instant::now();
         let mut journal = Self {
@@ -179,7 +175,7 @@ impl Journal {
             changed: false,
         };
         book.set_quiet(true);
-        let mut run = Again::new(book, workers, journal.buffer.clone());
+        let mut run = Again::new(book, (workers, loads), journal.buffer.clone());
         run.verdicts(&start.stops).await;
         let (first, last) = start.entries;
         let after = match start.snapshot {
@@ -385,9 +381,7 @@ impl Journal {
         }
         self.rows = 0;
         let columns = columns.map(|(name, schema)| (name.clone(), typed(schema))).collect();
-        let rule = |(name, InForce { file, source }): (&String, &InForce)| {
-            (name.clone(), StoredRule { file: file.clone(), source: StoredSource::from(source) })
-        };
+        let rule = |(name, file): (&String, &RuleFile)| (name.clone(), StoredRule::from(file));
         let tables = self.tables.iter().map(|(name, content)| (name.clone(), content.hash().to_string()));
         let manifest = Manifest {
             rules: self.rules.iter().map(rule).collect(),
@@ -413,12 +407,21 @@ impl Journal {
         match edit {
             Edit::Put { name, file, source, inherits } => {
                 self.rules.remove(inherits);
-                self.rules.insert(name.clone(), InForce { file: file.clone(), source: source.clone() });
+                let file = RuleFile { path: file.clone(), source: source.clone() };
+                self.rules.insert(name.clone(), file);
             }
             Edit::Remove { name } => {
                 self.rules.remove(name);
             }
             Edit::Stop(_) => {}
+            Edit::Refuse { verdict, goes_on } => {
+                // Another version may have come meanwhile.
+                let refused = |file: &RuleFile| **file.source.sha256() == *verdict.version;
+                if self.rules.get(&verdict.rule).is_some_and(refused) {
+                    self.rules.remove(&verdict.rule);
+                    self.rules.extend(goes_on.clone().map(|file| (verdict.rule.clone(), file)));
+                }
+            }
             Edit::Table { name, content } => {
                 self.tables.insert(name.clone(), content.clone());
             }

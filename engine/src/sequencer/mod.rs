@@ -107,9 +107,7 @@ impl Sequencer {
         }
         loop {
             // Before anything that came later.
-            for verdict in self.wakes.verdicts() {
-                self.change(Edited { edit: Some(Edit::Stop(verdict)), changes: Vec::new() }).await;
-            }
+            self.verdicts().await;
             tokio::select! {
                 biased;
                 Some(change) = changes.recv() => self.change(change).await,
@@ -151,8 +149,20 @@ impl Sequencer {
             }
         }
         self.say(ControlEvent::stop()).await;
+        // A version that is about to start has done so with that.
+        self.wakes.loads().decided().await;
         self.snapshot().await;
         tracing::debug!(next = self.numbers.next(), "all sources have gone");
+    }
+
+    /// Keeps what has stopped rules, and which versions could not start.
+    async fn verdicts(&mut self) {
+        for verdict in self.wakes.verdicts() {
+            if let Edit::Refuse { .. } = verdict {
+                self.rules.refused(verdict.clone());
+            }
+            self.change(Edited { edit: Some(verdict), changes: Vec::new() }).await;
+        }
     }
 
     /// Rows have come: they are numbered, kept, and handed on. Returns when that was.
@@ -206,6 +216,7 @@ impl Sequencer {
     async fn mendable(&self) {
         self.journal.mendable().await;
         self.numbers.plenty().await;
+        self.wakes.loads().decided().await;
     }
 
     /// Has numbers for `count` rows or ticks. Past those that are reserved on disk nothing is stored, or,
@@ -269,17 +280,18 @@ impl Sequencer {
         for (worker, change) in changes {
             if let Some(worker) = self.workers.get(worker) {
                 // A worker is gone only when the box is going down.
-                drop(worker.send(Entry::Change(change)).await);
+                drop(worker.send(Entry::Change(change.among(self.wakes.loads()))).await);
             }
         }
     }
 
     async fn snapshot(&mut self) {
         self.schemas.keep();
-        if !self.numbers.are_reserved(1) {
-            // What followed could not be stored.
+        // What followed could not be stored; or a version may be in force that does not run.
+        if !self.numbers.are_reserved(1) || !self.wakes.loads().are_decided() {
             return;
         }
+        self.verdicts().await;
         if let Some(number) = self.journal.snapshot(self.schemas.known(), self.workers.len()) {
             for worker in &self.workers {
                 drop(worker.send(Entry::Snapshot(number)).await);

@@ -4,13 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_rules::Listened;
+use tidegate_rules::{Listened, Target};
 
 use super::*;
 use crate::buffer::{Buffer, JournalStep, Uplinks};
 use crate::config;
 use crate::disk::SystemDisk;
 use crate::rules::book::RuleBook;
+use crate::rules::worker::tests::Echo;
+use crate::sequence::change::{Change, Load};
+use crate::sequence::verdict::Verdict;
+use crate::sequence::version::RuleVersion;
 use crate::sequence::wakes::Waker;
 use crate::sequencer::journal::{Kept, Start};
 use crate::time::tests::RuntimeClock;
@@ -39,7 +43,8 @@ struct Stage {
     asked: watch::Receiver<i64>,
     entries: mpsc::Receiver<Entry>,
     waker: Waker,
-    _changes: mpsc::Sender<Edited>,
+    changes: mpsc::Sender<Edited>,
+    refused: RulesHandle,
     _dir: tempfile::TempDir,
 }
 
@@ -59,6 +64,7 @@ impl Stage {
         let (worker, entries) = mpsc::channel(64);
         let workers = vec![worker];
         let start = Start::new(&mut buffer.recovered());
+        let wakes = Wakes::new(1);
         let journal = Journal::recover(
             buffer.clone(),
             Kept { streams: ["tank".to_owned()].into(), ..Kept::default() },
@@ -66,6 +72,7 @@ impl Stage {
             &mut book,
             &BTreeMap::new(),
             &workers,
+            wakes.loads(),
         )
         .await
         .unwrap();
@@ -73,15 +80,14 @@ impl Stage {
         let mut listeners = Listeners::default();
         let (_, asked) = listeners.add([Arc::from("tank")]);
         let (changes, change_queue) = mpsc::channel(1);
-        let wakes = Wakes::new(1);
-        let waker = wakes.waker(0);
+        let (waker, refused) = (wakes.waker(0), RulesHandle::new().0);
         let sequencer = Sequencer {
             numbers: Numbers::from(98),
             time: buffer.time(),
             workers,
             wakes,
             listeners,
-            rules: RulesHandle::new().0,
+            rules: refused.clone(),
             schemas: SchemaStore::new(&config, Arc::new(SystemDisk)),
             status,
             journal,
@@ -89,7 +95,7 @@ impl Stage {
         };
         tokio::spawn(sequencer.run(intake, change_queue, mpsc::channel(1).1));
         let mut stage =
-            Self { time: buffer.time(), buffer, inlet, asked, entries, waker, _changes: changes, _dir: dir };
+            Self { time: buffer.time(), buffer, inlet, asked, entries, waker, changes, refused, _dir: dir };
         assert!(!stage.next().await.0, "it says that it has started");
         assert!(!stage.listened().await.1.goes_on, "nobody has listened yet");
         stage
@@ -229,4 +235,36 @@ async fn a_silence_is_one_when_the_line_shows_that_it_was_listening() {
     let steps = stage.buffer.read_journal(0).await.unwrap().into_iter();
     let kept: Vec<_> = steps.filter(|entry| matches!(entry.step, JournalStep::Listened { .. })).collect();
     assert_eq!(kept.len(), 4, "all of that is run again after a crash: {kept:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_waits_until_it_is_known_what_runs() {
+    let mut stage = Stage::new(16).await;
+    let version = RuleVersion::active("a");
+    let rule = Box::new(Echo::new("tank", Target::Uplink, 1));
+    let (inherits, status) = (Arc::from("a"), Status::default().rules.of("a"));
+    let load = Change::Load(Load { version, rule, inherits, is_said: false, status, undecided: None });
+    stage.changes.send(Edited { edit: None, changes: vec![(0, load)] }).await.unwrap();
+    let Entry::Change(load) = stage.entries.recv().await.unwrap() else { panic!("it loads something") };
+    // The box stops.
+    drop(stage.inlet);
+    assert!(matches!(stage.entries.recv().await.unwrap(), Entry::Batch { .. }), "it says so");
+    assert!(timeout(Duration::from_hours(1), stage.entries.recv()).await.is_err());
+    let (rule, version, reason) = ("a".to_owned(), "0a".to_owned(), "why".to_owned());
+    let verdict = Verdict { rule, version, at: 7, reason, is_start: true };
+    stage.waker.leave_verdict(Edit::Refuse { verdict, goes_on: None });
+    drop(load);
+    assert!(matches!(stage.entries.recv().await.unwrap(), Entry::Snapshot(_)));
+    assert_eq!(stage.refused.take_refused().len(), 1, "the book hears of it");
+    let edits =
+        stage.buffer.read_journal(0).await.unwrap().into_iter().filter_map(|entry| match entry.step {
+            JournalStep::Edit { edit, .. } => Some(edit),
+            _ => None,
+        });
+    assert_eq!(
+        edits.collect::<Vec<_>>(),
+        [
+            r#"{"refuse":{"verdict":{"rule":"a","version":"0a","at":7,"reason":"why","is_start":true},"goes_on":null}}"#
+        ]
+    );
 }

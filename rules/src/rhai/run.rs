@@ -15,7 +15,7 @@ use super::script::{Form, Handler, Handlers, Script};
 use super::stack;
 use super::state::{Life, State};
 use super::write::Written;
-use crate::capability::Keeping;
+use crate::capability::{Keeping, Starting};
 use crate::evaluation;
 use crate::fence::Fence;
 use crate::rule::{Emissions, Explanation, Flow, Rule, RuleError, SealedState, Step, When};
@@ -131,7 +131,6 @@ impl RhaiRule {
         let Some(Input { label, schema, .. }) = self.inputs.get(input) else { return Ok(()) };
         let (view, label) = (Arc::new(View::new(input, schema, rows)), label.clone());
         let first = view.seq(0);
-        self.start(first, when, out)?;
         self.fire(first, when, out)?;
         if let Some(handler) = &self.script.handlers.on_row {
             let form = handler.form;
@@ -158,18 +157,15 @@ impl RhaiRule {
     }
 
     /// Tells the script that this version starts.
-    fn start(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+    fn begin(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
         self.calls.lock().wall_ns = when.wall_ns;
-        if !self.is_to_start() {
-            return Ok(());
-        }
         self.life.started = self.version.to_string();
         self.at(seq, None, 1, out)?;
         match self.call(|handlers| &handlers.on_start, [], None, 1, when) {
             Ok(()) => Ok(()),
             Err(Trouble::Row(failure)) if failure.is_fence => Err(self.stopped(seq, out)),
             Err(Trouble::Rule(error)) => Err(error),
-            Err(Trouble::Row(failure)) => Err(RuleError(format!("it cannot start: {}", failure.text))),
+            Err(Trouble::Row(failure)) => Err(RuleError(format!("{}, in `on_start`", failure.text))),
         }
     }
 
@@ -179,6 +175,7 @@ impl RhaiRule {
 
     /// Calls the script for the timers that are due. Those that it sets meanwhile have to wait.
     fn fire(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        self.calls.lock().wall_ns = when.wall_ns;
         let due: Vec<Arc<str>> = std::iter::from_fn(|| self.timers.take(when.now)).collect();
         for tag in due {
             self.at(seq, None, 1, out)?;
@@ -327,14 +324,11 @@ impl Rule for RhaiRule {
     }
 
     fn on_tick(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
-        self.run(out, |rule, out| {
-            rule.start(seq, when, out)?;
-            rule.fire(seq, when, out)
-        })
+        self.run(out, |rule, out| rule.fire(seq, when, out))
     }
 
     fn wakes_at(&self) -> Option<i64> {
-        if self.is_to_start() { Some(0) } else { self.timers.next() }
+        self.timers.next()
     }
 
     /// A script does not wait for an end.
@@ -407,8 +401,18 @@ impl Rule for RhaiRule {
         Some(&self.brake.fence)
     }
 
+    fn starting(&mut self) -> Option<&mut dyn Starting> {
+        if self.is_to_start() { Some(self) } else { None }
+    }
+
     fn keeping(&mut self) -> Option<&mut dyn Keeping> {
         Some(self)
+    }
+}
+
+impl Starting for RhaiRule {
+    fn start(&mut self, seq: u64, when: When, out: &mut Emissions) -> Result<(), RuleError> {
+        self.run(out, |rule, out| rule.begin(seq, when, out))
     }
 }
 

@@ -14,7 +14,6 @@ use super::runtime::{Runtime, check_header};
 use super::targets::Targets;
 use super::{section, signature};
 use crate::rule::Flow;
-use crate::source::sha256;
 use crate::{Catalog, CompileError, Compiled, Source, WhenStateFull};
 
 /// Makes a rule of the plugin `file`.
@@ -77,12 +76,13 @@ pub(super) fn compile_with(
     })?;
     let rule = WasmRule {
         flows,
-        version: sha256(component),
+        version: Arc::clone(source.sha256()),
         plugin,
         shown,
         kept,
         instance: Some(instance),
         most_rows: usize::MAX,
+        is_to_start: false,
     };
     Ok(Compiled { options: manifest.options, rule: Box::new(rule), warnings })
 }

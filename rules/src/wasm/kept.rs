@@ -91,11 +91,18 @@ impl Kept {
             sealed.push(at_rest(STATE.to_owned(), [("key", keys), ("value", values)])?);
         }
         sealed.extend(self.timers.seal()?);
-        if self.failures > 0 {
+        // Also where there are none: it says which version has kept the rest.
+        if self.failures > 0 || !sealed.is_empty() {
             let failures: ArrayRef = Arc::new(UInt32Array::from(vec![self.failures]));
             sealed.push(at_rest(format!("{FAILURES}{version}"), [("failures", failures)])?);
         }
         Ok(sealed)
+    }
+
+    /// Whether `state` was kept by another version than `version`.
+    pub(super) fn is_of_another(state: &[SealedState], version: &str) -> bool {
+        let is_own = |sealed: &SealedState| sealed.fingerprint.strip_prefix(FAILURES) == Some(version);
+        !state.is_empty() && !state.iter().any(is_own)
     }
 
     /// Takes the state of another version over. Returns what does not fit.
@@ -168,6 +175,7 @@ mod tests {
         for (version, failures) in [("one", 3), ("other", 0)] {
             let mut other = Kept::default();
             let mut state = kept.seal("one").unwrap();
+            assert_eq!(Kept::is_of_another(&state, version), version == "other");
             state.push(SealedState { fingerprint: "sum".to_owned(), ..state[0].clone() });
             assert_eq!(
                 other.restore(state, version).unwrap(),

@@ -54,6 +54,9 @@ pub(super) struct Limits {
     pub instances: usize,
 }
 
+/// Some ten seconds: a call ends by itself, wherever it is made, also where nobody watches how long it takes.
+const MOST_FUEL: u64 = 10_000_000_000;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -78,7 +81,7 @@ const KEYS: &[Key] = &[
 
 const LIMITS: &[Key] = &[
     ("memory", "a size", "memory = \"64MiB\""),
-    ("fuel", "a whole number greater than 0", "fuel = 10000000"),
+    ("fuel", "a whole number from 1 to 10000000000", "fuel = 10000000"),
     ("table_entries", "a whole number greater than 0", "table_entries = 100000"),
     ("instances", "a whole number greater than 0", "instances = 100"),
 ];
@@ -318,22 +321,23 @@ impl Reader<'_> {
         let mut limits = Limits::default();
         for (name, key, value) in self.table("limits", value) {
             places.insert(name.clone(), self.place(key));
-            let count = |reader: &mut Self, value: Spanned<DeValue<'_>>, least: u64| -> Option<u64> {
+            let count = |reader: &mut Self, value: Spanned<DeValue<'_>>, most: u64| -> Option<u64> {
                 let at = value.span().start;
                 let count: u64 = reader.take(LIMITS, &name, value)?;
-                if count < least {
+                if !(1..=most).contains(&count) {
                     reader.not_taken(LIMITS, &name, at, "invalid value");
                 }
                 Some(count)
             };
             match name.as_str() {
                 "memory" => limits.memory = self.take(LIMITS, &name, value).unwrap_or(limits.memory),
-                "fuel" => limits.fuel = count(self, value, 1).unwrap_or(limits.fuel),
+                "fuel" => limits.fuel = count(self, value, MOST_FUEL).unwrap_or(limits.fuel),
                 "table_entries" => {
-                    limits.table_entries = count(self, value, 1).map_or(limits.table_entries, |n| n as usize);
+                    limits.table_entries =
+                        count(self, value, u64::MAX).map_or(limits.table_entries, |n| n as usize);
                 }
                 "instances" => {
-                    limits.instances = count(self, value, 1).map_or(limits.instances, |n| n as usize)
+                    limits.instances = count(self, value, u64::MAX).map_or(limits.instances, |n| n as usize)
                 }
                 _ => {
                     let known: Vec<&str> = LIMITS.iter().map(|(name, ..)| *name).collect();
@@ -422,7 +426,7 @@ mod tests {
                 "rules/a.toml:3:8: cannot read `mode`: unknown variant `shadw`, expected one of `active`, \
                  `shadow`, `off`; write `mode = \"shadow\"`",
                 "rules/a.toml:5:1: there is no limit `memry`; did you mean `memory`?",
-                "rules/a.toml:6:8: `fuel` takes a whole number greater than 0; write `fuel = 10000000`",
+                "rules/a.toml:6:8: `fuel` takes a whole number from 1 to 10000000000; write `fuel = 10000000`",
                 "rules/a.toml:7:10: `memory` takes a size; write `memory = \"64MiB\"`",
                 "rules/a.toml:9:17: `flaot64` is not a type of a column; did you mean `float64`?",
                 "rules/a.toml:9:32: `` is not a type of a column; known names: `bool`, `int64`, `float64`, \
@@ -430,6 +434,11 @@ mod tests {
                 "rules/a.toml:10:1: unknown key `colums`; did you mean `columns`?",
                 "rules/a.toml:11:1: `config` is handed over as JSON, which has no inf",
             ]
+        );
+        let endless = wrong("reads = [\"a\"]\nwrites = [\"b\"]\nlimits = { fuel = 10000000001 }");
+        assert!(
+            endless[0].starts_with("rules/a.toml:3:19: `fuel` takes a whole number from 1"),
+            "{endless:?}"
         );
         assert!(wrong("reads = [")[0].starts_with("rules/a.toml:1:"), "{:?}", wrong("reads = ["));
         assert!(wrong("")[0].starts_with("rules/a.toml:1:1: the plugin reads no stream; write"));

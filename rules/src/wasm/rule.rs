@@ -15,7 +15,7 @@ use super::host::{Call, MOST_LINES, lock};
 use super::instance::{Failure, Instance, Plugin, shortened};
 use super::kept::Kept;
 use super::targets::Write;
-use crate::capability::Keeping;
+use crate::capability::{Keeping, Starting};
 use crate::fence::Fence;
 use crate::rule::{
     Emissions, Explanation, Flow, LogLevel, LogLine, Rule, RuleError, SealedState, Step, When,
@@ -29,7 +29,7 @@ const MOST_WRITTEN: usize = 256 << 20;
 /// A rule that is a plugin.
 pub(super) struct WasmRule {
     pub flows: Vec<Flow>,
-    /// of the component: who has failed
+    /// of component and manifest: who has failed, and started
     pub version: Arc<str>,
     pub plugin: Plugin,
     /// the streams, as they are in batches, in the order of the plugin's
@@ -39,6 +39,8 @@ pub(super) struct WasmRule {
     pub instance: Option<Instance>,
     /// Rows that it can take at a time: more were too many for its limits.
     pub most_rows: usize,
+    /// It has taken over what another version had kept, and has not seen its configuration with that.
+    pub is_to_start: bool,
 }
 
 /// What came of the calls for one batch or tick.
@@ -305,6 +307,7 @@ impl Rule for WasmRule {
         *kept = Kept::default();
         // It may have looked at its state when it started.
         self.instance = None;
+        self.is_to_start = Kept::is_of_another(&state, &self.version);
         kept.restore(state, &self.version)
     }
 
@@ -312,8 +315,31 @@ impl Rule for WasmRule {
         Some(&self.plugin.fence)
     }
 
+    fn starting(&mut self) -> Option<&mut dyn Starting> {
+        if self.is_to_start { Some(self) } else { None }
+    }
+
     fn keeping(&mut self) -> Option<&mut dyn Keeping> {
         Some(self)
+    }
+}
+
+impl Starting for WasmRule {
+    fn start(&mut self, seq: u64, _: When, out: &mut Emissions) -> Result<(), RuleError> {
+        self.is_to_start = false;
+        let failure = match self.plugin.start(&self.kept) {
+            Ok(instance) => {
+                self.instance = Some(instance);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
+        if matches!(failure, Failure::Once(_)) {
+            self.plugin.fence.raise();
+            out.stopped_at = Some(seq);
+        }
+        let why = failure.why();
+        Err(RuleError(format!("it fails with what the version before has kept: {why}")))
     }
 }
 

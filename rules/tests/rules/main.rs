@@ -6,6 +6,7 @@ mod bench_rows;
 mod conditions;
 mod docs;
 mod forgetting;
+mod fuzz;
 mod golden;
 mod growth;
 mod joins;

@@ -327,7 +327,17 @@ async fn the_demo_can_be_asked_like_any_box() {
         report["rules"].as_array().unwrap().iter().map(|rule| rule["name"].as_str().unwrap()).collect();
     assert_eq!(
         rules,
-        ["alarms", "booster", "cooling", "dosing", "flow_display", "outlet_gate", "statistics"]
+        [
+            "alarms",
+            "booster",
+            "cooling",
+            "dosing",
+            "flow_display",
+            "level_trend",
+            "levels",
+            "outlet_gate",
+            "statistics"
+        ]
     );
     // Registers are what the map says: the main is filled up from 3.2 bar, and the hours go on from 1234.5.
     let streams = report["streams"].as_array().unwrap();

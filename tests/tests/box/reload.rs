@@ -267,3 +267,42 @@ async fn what_is_taken_over_is_said_and_what_a_restart_would_change() {
     fs::write(&config, text).unwrap();
     assert!(stage.the_box.stop().await.success());
 }
+
+#[tokio::test]
+async fn a_script_that_cannot_start_leaves_the_one_before_also_after_a_crash_and_a_stop() {
+    let script = |start: &str| {
+        format!(
+            "//! reads = [\"numbers\"]\n//! writes = [\"out\"]\n{start}\nfn on_row(row, state) {{
+                state.rows = (state.rows ?? 0) + 1;
+                write(\"out\", #{{ n: row.n, v: state.rows }});
+            }}\n"
+        )
+    };
+    let broker = Mosquitto::start().await;
+    let site = Site::new(&format!("{}{NUMBERS}", connection("plant", &broker, "5")));
+    let file = site.path("rules").join("rule.rhai");
+    fs::write(&file, script("")).unwrap();
+    let mut out = Client::subscriber(&broker, "out").await;
+    let mut the_box = site.run();
+    broker.subscribed("in/n").await;
+    let devices = Client::publisher(&broker).await;
+    let mut n = 0;
+    // How many rows it has counted, once with each start of the box.
+    for end in ["", "crash", "stop"] {
+        devices.publish_all(numbers(n..n + 2)).await;
+        n += 2;
+        let newest = out.take_until(|message| n_of(message) == n - 1).await.pop().unwrap();
+        assert_eq!(v_of(&newest), u64::try_from(n).unwrap(), "{end}");
+        if end.is_empty() {
+            fs::write(&file, script("fn on_start(state) { state.rows = 7; throw \"not now\"; }")).unwrap();
+        }
+        // A file that was refused is tried again by the next start.
+        let line = the_box.log().wait("rule.rhai:3:38: not now, in `on_start`").await;
+        assert!(line.contains("the version before keeps running"), "{line}");
+        match end {
+            "crash" => assert!(the_box.stop().await.success()),
+            _ => the_box.kill().await,
+        }
+        the_box = site.run();
+    }
+}

@@ -41,15 +41,15 @@ fn sql(text: &str) -> Source {
 }
 
 /// A rule book with its workers, and what reached each target.
-struct House {
-    book: RuleBook,
-    workers: Vec<Worker>,
+pub(super) struct House {
+    pub(super) book: RuleBook,
+    pub(super) workers: Vec<Worker>,
     numbers: Numbers,
     written: Vec<Routed>,
 }
 
 impl House {
-    fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize) -> Self {
         let status = Arc::new(Status::default());
         let book = RuleBook::new(catalog(), workers, Arc::clone(&status)).quiet();
         let workers = (0..workers).map(|_| Worker::new(Arc::clone(&status))).collect();
@@ -60,12 +60,19 @@ impl House {
         self.put_renamed(name, text, name)
     }
 
+    /// A script in Rhai.
+    pub(super) fn put_script(&mut self, name: &str, text: &str) -> &mut Self {
+        let source = Source::new(Language::Rhai, text);
+        let changes = self.book.put(&name.into(), &format!("{name}.rhai"), &source, &name.into()).changes;
+        self.apply(changes)
+    }
+
     fn put_renamed(&mut self, name: &str, text: &str, from: &str) -> &mut Self {
         let changes = self.book.put(&name.into(), &format!("{name}.sql"), &sql(text), &from.into()).changes;
         self.apply(changes)
     }
 
-    fn apply(&mut self, changes: Vec<Placed>) -> &mut Self {
+    pub(super) fn apply(&mut self, changes: Vec<Placed>) -> &mut Self {
         for (worker, change) in changes {
             self.workers[worker]
                 .on_change(change)
@@ -75,7 +82,7 @@ impl House {
         self
     }
 
-    fn feed(&mut self, stream: &str, values: &[f64]) -> &mut Self {
+    pub(super) fn feed(&mut self, stream: &str, values: &[f64]) -> &mut Self {
         let first = self.numbers.next() as i64 * 1_000_000_000;
         let times: Vec<i64> = (0..values.len() as i64).map(|i| first + i * 1_000_000_000).collect();
         self.feed_at(stream, first, &times, values)
@@ -98,7 +105,7 @@ impl House {
     }
 
     /// (rule, number, ordinal, value of x) of the rows for `target`, in order.
-    fn rows(&self, target: &str) -> Vec<(String, u64, u32, f64)> {
+    pub(super) fn rows(&self, target: &str) -> Vec<(String, u64, u32, f64)> {
         let of_target =
             self.written.iter().filter(|routed| routed.target.name() == target).cloned().collect();
         let mut rows = Vec::new();
@@ -116,7 +123,7 @@ impl House {
         rows
     }
 
-    fn values(&self, target: &str) -> Vec<f64> {
+    pub(super) fn values(&self, target: &str) -> Vec<f64> {
         self.rows(target).into_iter().map(|(.., value)| value).collect()
     }
 }

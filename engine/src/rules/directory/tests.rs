@@ -6,6 +6,8 @@ use super::files::by_name;
 use super::*;
 use crate::sequence::change::Change;
 use crate::sequence::edit::Edit;
+use crate::sequence::verdict::Verdict;
+use crate::sequence::version::RuleFile;
 use crate::status::Status;
 use arrow::datatypes::Schema;
 use std::io::Write as _;
@@ -79,7 +81,7 @@ impl Watched {
     /// Has it look again and again.
     fn look_until(&self, is_so: impl Fn(&Self) -> bool) {
         while !is_so(self) {
-            drop(self.handle.0.try_send(Request::Look));
+            drop(self.handle.ask.try_send(Request::Look));
             std::thread::yield_now();
         }
     }
@@ -108,6 +110,24 @@ fn new_changed_and_deleted_files_are_taken() {
     watched.loaded("b");
     fs::remove_file(watched.path("a.sql")).unwrap();
     assert_eq!(watched.next(), ("remove", "a".into(), String::new()));
+    watched.nothing_more();
+}
+
+#[test]
+fn a_version_that_could_not_start_is_a_wrong_one() {
+    let mut watched = Watched::start(&[("a.sql", &lamp(1))]);
+    watched.loaded("a");
+    fs::write(watched.path("a.sql"), lamp(2)).unwrap();
+    watched.loaded("a");
+    let source = |x| Source::new(Language::Sql, lamp(x));
+    let (rule, version, reason) = ("a".into(), source(2).sha256().to_string(), "why".into());
+    let goes_on = Some(RuleFile { path: "a.sql".into(), source: source(1) });
+    let verdict = Verdict { rule, version, at: 1, reason, is_start: true };
+    watched.handle.refused(Edit::Refuse { verdict, goes_on });
+    watched.look_until(|watched| watched.status.rules.of("a").refused.is_some());
+    fs::write(watched.path("a.sql"), lamp(3)).unwrap();
+    watched.loaded("a");
+    assert!(!watched.status.rules.of("a").refused.is_some());
     watched.nothing_more();
 }
 

@@ -14,6 +14,7 @@ use tidegate_rules::{Catalog, Language, OutputColumns, Source, compile};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::sequence::change::Load;
 
 const S: i64 = 1_000_000_000;
 
@@ -119,7 +120,7 @@ impl House {
     fn load(&mut self, worker: usize, name: &str, text: &str) {
         let status = self.status.rules.of(name);
         let (version, rule) = (RuleVersion::active(name), rule(text, self.by_arrival));
-        let load = Load { version, rule, inherits: Arc::from(name), is_said: false, status };
+        let load = Load { version, rule, inherits: Arc::from(name), is_said: false, status, undecided: None };
         self.change(worker, Change::Load(load));
     }
 

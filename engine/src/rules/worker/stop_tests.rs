@@ -5,10 +5,11 @@
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use tidegate_core::Seqs;
-use tidegate_rules::{Explanation, Fence, Flow};
+use tidegate_rules::{Explanation, Fence, Flow, Starting as Start};
 
 use super::*;
 use crate::rules::watchdog::Watchdog;
+use crate::sequence::change::Load;
 use crate::sequence::verdict::Verdict;
 use std::time::Duration;
 
@@ -17,12 +18,14 @@ struct Copier {
     flows: Vec<Flow>,
     fence: Arc<Fence>,
     hangs_at: i64,
+    /// Whether it has something to do before it runs; if so, whether that comes to an end.
+    starts: Option<bool>,
 }
 
 impl Copier {
     fn new(hangs_at: i64) -> Self {
         let flow = Flow { input: "tank".into(), target: Target::Uplink };
-        Self { flows: vec![flow], fence: Arc::default(), hangs_at }
+        Self { flows: vec![flow], fence: Arc::default(), hangs_at, starts: None }
     }
 }
 
@@ -70,14 +73,35 @@ impl Rule for Copier {
     fn fence(&self) -> Option<&Arc<Fence>> {
         Some(&self.fence)
     }
+
+    fn starting(&mut self) -> Option<&mut dyn Start> {
+        if self.starts.is_some() { Some(self) } else { None }
+    }
+}
+
+impl Start for Copier {
+    fn start(&mut self, seq: u64, _: When, out: &mut Emissions) -> Result<(), RuleError> {
+        if self.starts.take() == Some(true) {
+            return Ok(());
+        }
+        while !self.fence.is_raised() {
+            std::hint::spin_loop();
+        }
+        out.stopped_at = Some(seq);
+        Err(RuleError("it took too long".into()))
+    }
 }
 
 fn worker(hangs_at: i64) -> Worker {
     let mut worker = super::tests::running("bystander", super::tests::Echo::new("tank", Target::Uplink, 1));
-    let (rule, status) = (Box::new(Copier::new(hangs_at)), worker.status.rules.of("copier"));
-    let version = Arc::new(RuleVersion { hash: "0a".into(), ..(*RuleVersion::active("copier")).clone() });
-    worker.load(Load { version, rule, inherits: "copier".into(), is_said: false, status });
+    load(&mut worker, "0a", Copier::new(hangs_at));
     worker
+}
+
+fn load(worker: &mut Worker, hash: &str, rule: Copier) {
+    let (rule, status) = (Box::new(rule), worker.status.rules.of("copier"));
+    let version = Arc::new(RuleVersion { hash: hash.into(), ..(*RuleVersion::active("copier")).clone() });
+    worker.load(Load { version, rule, inherits: "copier".into(), is_said: false, status, undecided: None });
 }
 
 /// The numbers of the rows that are written.
@@ -97,9 +121,14 @@ fn what_takes_too_long_is_stopped_and_stops_at_the_same_row_again() {
     // Of row 13 nothing is done, though the rule has written it.
     assert_eq!(feed(&mut live, 12, &[3, 7, 4], None), [12]);
     assert_eq!(feed(&mut live, 15, &[5], None), [0; 0]);
-    let verdict =
-        Verdict { rule: "copier".into(), version: "0a".into(), at: 13, reason: "it took too long".into() };
-    assert_eq!(live.verdicts, std::slice::from_ref(&verdict));
+    let verdict = Verdict {
+        rule: "copier".into(),
+        version: "0a".into(),
+        at: 13,
+        reason: "it took too long".into(),
+        is_start: false,
+    };
+    assert_eq!(live.verdicts, [Edit::Stop(verdict.clone())]);
     assert!(live.rules.contains_key("bystander"));
 
     // The same rows, cut otherwise; this time nothing hangs.
@@ -127,5 +156,27 @@ fn rows_that_stem_from_one_row_go_together() {
     let dog = Watchdog::new(Duration::from_millis(20));
     let mut live = worker(7).watched(dog.watch());
     assert_eq!(feed(&mut live, 0, &[1, 2, 7], Some(vec![3, 4, 4])), [3]);
-    assert_eq!(live.verdicts[0].at, 4);
+    assert!(matches!(&live.verdicts[..], [Edit::Stop(Verdict { at: 4, .. })]));
+}
+
+#[test]
+fn a_version_that_takes_too_long_to_start_is_refused_and_so_it_is_again() {
+    let dog = Watchdog::new(Duration::from_millis(20));
+    let runs = |worker: &Worker| worker.rules["copier"].version.hash.to_string();
+    let mut live = worker(-1).watched(dog.watch());
+    load(&mut live, "0b", Copier { starts: Some(false), ..Copier::new(-1) });
+    assert_eq!(feed(&mut live, 10, &[1, 2], None), [10, 11]);
+    assert_eq!(runs(&live), "0a");
+    let said = live.take_verdicts();
+    let [Edit::Refuse { verdict, goes_on: Some(_) }] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((&*verdict.version, verdict.at, verdict.is_start), ("0b", 10, true));
+
+    // This time it would start; and does, where nobody says that it did not.
+    for (first, hash) in [(10, "0a"), (20, "0b")] {
+        let mut again = worker(-1);
+        again.stops = [verdict.clone()].into();
+        load(&mut again, "0b", Copier { starts: Some(true), ..Copier::new(-1) });
+        assert_eq!(feed(&mut again, first, &[1, 2], None), [first, first + 1]);
+        assert_eq!((&*runs(&again), again.take_verdicts().len()), (hash, 0));
+    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
+use crate::sequence::change::Load;
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::FutureExt;
@@ -102,7 +103,7 @@ impl Stage {
     fn load(&mut self, name: &str, rule: Echo) {
         let (rule, status) = (Box::new(rule), self.0.status.rules.of(name));
         let version = RuleVersion::active(name);
-        let load = Load { version, rule, inherits: Arc::from(name), is_said: false, status };
+        let load = Load { version, rule, inherits: Arc::from(name), is_said: false, status, undecided: None };
         self.change(Change::Load(load));
     }
 
@@ -231,6 +232,18 @@ fn what_a_rule_kept_that_was_stopped_goes_to_the_version_that_mends_it() {
     assert_eq!((&*name, kept.len()), ("a", 1));
     stage.load("a", Echo::new("tank", Target::Uplink, 5));
     assert_eq!(stage.tick(2, 125), [row("a", "uplink", 2, 7)]);
+    // It may have to live with others meanwhile.
+    stage.feed(13, 120);
+    stage.feed(8, 122);
+    stage.tick(3, 125);
+    let (give, take) = oneshot::channel();
+    stage.change(Change::Give("a".into(), give));
+    assert!(stage.0.snapshot().is_empty());
+    stage = Stage::new(Vec::new());
+    stage.change(Change::Take("a".into(), take));
+    assert_eq!(stage.0.snapshot().len(), 1);
+    stage.load("a", Echo::new("tank", Target::Uplink, 5));
+    assert_eq!(stage.tick(4, 127), [row("a", "uplink", 4, 8)]);
     // Another rule of that name does not begin with it.
     stage.feed(13, 130);
     stage.tick(3, 135);

@@ -14,12 +14,14 @@ use crate::outputs::contract::Contracts;
 use crate::rules::book::RuleBook;
 use crate::sequence::edit::{Edit, Placed};
 use crate::sequence::entry::{Entry, Origin};
+use crate::sequence::loads::Loads;
 use crate::sequence::verdict::Verdict;
 
 /// Hands what was to the rule book and the workers.
 pub(super) struct Again<'a> {
     pub book: &'a mut RuleBook,
     pub workers: &'a [mpsc::Sender<Entry>],
+    loads: &'a Arc<Loads>,
     pub buffer: Buffer,
     /// of each stream, as its last rows had them
     columns: HashMap<Arc<str>, SchemaRef>,
@@ -30,8 +32,12 @@ pub(super) struct Again<'a> {
 }
 
 impl<'a> Again<'a> {
-    pub(super) fn new(book: &'a mut RuleBook, workers: &'a [mpsc::Sender<Entry>], buffer: Buffer) -> Self {
-        Self { book, workers, buffer, columns: HashMap::new(), when: When::at(0), entries: 0, rows: 0 }
+    pub(super) fn new(
+        book: &'a mut RuleBook,
+        (workers, loads): (&'a [mpsc::Sender<Entry>], &'a Arc<Loads>),
+        buffer: Buffer,
+    ) -> Self {
+        Self { book, workers, loads, buffer, columns: HashMap::new(), when: When::at(0), entries: 0, rows: 0 }
     }
 
     /// Makes a change again. Returns what came of it: a rule whose source is lost is gone, and a table stays
@@ -45,6 +51,13 @@ impl<'a> Again<'a> {
                     "the source that the rule had is lost; the rule starts anew when its file is read"
                 );
                 [inherits, name].map(|name| Edit::Remove { name }).into()
+            }
+            (None, StoredEdit::Refuse { verdict: Verdict { rule, .. }, .. }) => {
+                tracing::error!(
+                    rule,
+                    "the source of the version that went on is lost; the rule starts anew when its file is read"
+                );
+                vec![Edit::Remove { name: rule }]
             }
             (None, StoredEdit::Table { name, .. } | StoredEdit::Remove { name }) => {
                 say_lost(&name, "it is gone, or damaged");
@@ -65,7 +78,7 @@ impl<'a> Again<'a> {
     /// What stopped rules, of all that is run again: they are stopped before they go past it.
     pub(super) async fn verdicts(&self, stored: &[String]) {
         let verdicts = stored.iter().filter_map(|edit| match serde_json::from_str(edit) {
-            Ok(StoredEdit::Stop(verdict)) => Some(verdict),
+            Ok(StoredEdit::Stop(verdict) | StoredEdit::Refuse { verdict, .. }) => Some(verdict),
             // What else it may be is run again in its turn, and said there if it cannot be read.
             _ => None,
         });
@@ -140,7 +153,7 @@ impl<'a> Again<'a> {
 
     async fn place(&self, changes: Vec<Placed>) {
         for (worker, change) in changes {
-            self.send(worker, Entry::Change(change)).await;
+            self.send(worker, Entry::Change(change.among(self.loads))).await;
         }
     }
 

@@ -10,6 +10,7 @@ use tidegate_rules::{Language, Listened, Source};
 use crate::buffer::{Buffer, BufferError, Content};
 use crate::sequence::edit::Edit;
 use crate::sequence::verdict::Verdict;
+use crate::sequence::version::RuleFile;
 
 /// What was in force at a snapshot.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -75,6 +76,16 @@ pub(super) enum StoredEdit {
         content: String,
     },
     Stop(Verdict),
+    Refuse {
+        verdict: Verdict,
+        goes_on: Option<StoredRule>,
+    },
+}
+
+impl From<&RuleFile> for StoredRule {
+    fn from(RuleFile { path, source }: &RuleFile) -> Self {
+        Self { file: path.clone(), source: StoredSource::from(source) }
+    }
 }
 
 impl From<&Source> for StoredSource {
@@ -105,6 +116,11 @@ impl StoredEdit {
             }
             Self::Remove { name } => Some(Edit::Remove { name }),
             Self::Stop(verdict) => Some(Edit::Stop(verdict)),
+            Self::Refuse { verdict, goes_on: None } => Some(Edit::Refuse { verdict, goes_on: None }),
+            Self::Refuse { verdict, goes_on: Some(StoredRule { file, source }) } => {
+                let file = source.load(buffer).await?.map(|source| RuleFile { path: file, source });
+                file.map(|file| Edit::Refuse { verdict, goes_on: Some(file) })
+            }
             Self::Table { name, content } => {
                 let bytes = buffer.content(&content).await?;
                 bytes.map(|bytes| Edit::Table { name, content: Content::named(&content, bytes) })
@@ -122,6 +138,10 @@ pub(super) fn stored(edit: &Edit) -> (StoredEdit, Option<Content>) {
         }
         Edit::Remove { name } => (StoredEdit::Remove { name }, None),
         Edit::Stop(verdict) => (StoredEdit::Stop(verdict), None),
+        Edit::Refuse { verdict, goes_on } => {
+            let content = goes_on.as_ref().map(|file| Content::from(&file.source));
+            (StoredEdit::Refuse { verdict, goes_on: goes_on.as_ref().map(StoredRule::from) }, content)
+        }
         Edit::Table { name, content } => {
             (StoredEdit::Table { name, content: content.hash().to_string() }, Some(content))
         }

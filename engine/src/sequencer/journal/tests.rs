@@ -5,7 +5,7 @@ use std::path::Path;
 
 use arrow::array::{Int64Array, RecordBatch};
 use tidegate_core::clock::SystemClock;
-use tidegate_rules::{Catalog, Language, OutputColumns};
+use tidegate_rules::{Catalog, Language, OutputColumns, Source};
 
 use super::*;
 use crate::buffer::{Uplinks, pack};
@@ -14,6 +14,7 @@ use crate::disk::SystemDisk;
 use crate::rules::tables::{adopt_copies, change};
 use crate::sequence::edit::Edited;
 use crate::sequence::verdict::Verdict;
+use crate::sequence::version::RuleFile;
 
 const RULE: &str = "INSERT INTO lamp SELECT x FROM tank";
 
@@ -62,7 +63,8 @@ impl Stage {
         let (worker, entries) = mpsc::channel(64);
         let workers = [worker];
         let columns = BTreeMap::new();
-        let journal = Journal::recover(buffer.clone(), Kept::default(), start, &mut book, &columns, &workers)
+        let (kept, loads) = (Kept::default(), Arc::default());
+        let journal = Journal::recover(buffer.clone(), kept, start, &mut book, &columns, &workers, &loads)
             .await
             .unwrap();
         (Self { buffer, journal, book }, entries)
@@ -171,12 +173,53 @@ async fn a_rule_whose_source_is_lost_is_gone_with_the_one_that_it_was_renamed_fr
 }
 
 #[tokio::test]
+async fn what_could_not_start_is_not_in_force_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let newer = sql("INSERT INTO lamp SELECT -x AS x FROM tank");
+    let goes_on = RuleFile { path: "a.sql".into(), source: sql(RULE) };
+    let mut stage = Stage::start(dir.path()).await;
+    for source in [sql(RULE), newer.clone()] {
+        let edited = stage.book.put(&"a".into(), "a.sql", &source, &"a".into());
+        stage.keep(edited).await;
+    }
+    let edited = stage.book.put(&"b".into(), "b.sql", &newer, &"b".into());
+    stage.keep(edited).await;
+    for (rule, goes_on) in [("a", Some(goes_on)), ("b", None)] {
+        let (version, reason) = (newer.sha256().to_string(), "why".to_owned());
+        let verdict = Verdict { rule: rule.into(), version, at: 7, reason, is_start: true };
+        let edit = Edit::Refuse { verdict, goes_on };
+        drop(stage.book.edit(&edit));
+        stage.keep(Edited { edit: Some(edit), changes: Vec::new() }).await;
+    }
+    stage.stop().await;
+    for is_in_snapshot in [false, true] {
+        let mut stage = Stage::start(dir.path()).await;
+        let wrong: Vec<String> = stage.book.wrong().iter().map(ToString::to_string).collect();
+        if is_in_snapshot {
+            // Nobody has tried them since, as their files will be.
+            assert!(wrong.is_empty() && stage.book.runs("a", &sql(RULE)), "{wrong:?}");
+            assert_eq!(names(&stage), ["a"]);
+        } else {
+            assert_eq!(wrong, ["a.sql: it cannot start: why", "b.sql: it cannot start: why"]);
+        }
+        assert_eq!((stage.book.worker_of("a"), stage.book.worker_of("b")), (Some(0), None));
+        let edited = stage.book.put(&"c".into(), "c.sql", &sql(RULE), &"c".into());
+        stage.keep(edited).await;
+        let edited = stage.book.remove("c");
+        stage.keep(edited).await;
+        stage.snapshot();
+        stage.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn workers_hear_first_where_rules_were_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let mut stage = Stage::start(dir.path()).await;
     let edited = stage.book.put(&"a".into(), "a.sql", &sql(RULE), &"a".into());
     stage.keep(edited).await;
-    let verdict = Verdict { rule: "a".into(), version: "0a".into(), at: 7, reason: "time".into() };
+    let verdict =
+        Verdict { rule: "a".into(), version: "0a".into(), at: 7, reason: "time".into(), is_start: false };
     stage.keep(Edited { edit: Some(Edit::Stop(verdict.clone())), changes: Vec::new() }).await;
     stage.stop().await;
     let (stage, mut entries) = Stage::heard(dir.path()).await;

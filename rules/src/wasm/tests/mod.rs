@@ -329,3 +329,31 @@ fn keeping(kept: &Arc<InMemory>) -> Catalog {
     let compiled: Arc<dyn CompiledPlugins> = Arc::clone(kept) as _;
     Catalog { plugins: Plugins { compiled: Some(compiled), ..Plugins::default() }, ..catalog() }
 }
+
+#[test]
+fn a_version_looks_at_what_the_one_before_has_kept_before_it_runs() {
+    let easy = "(func $init (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 16))";
+    // It wants to begin with nothing.
+    let strict = "(data (i32.const 1024) \"too old\")
+        (func $init (param i32 i32 i32 i32 i32 i32) (result i32)
+          (call $count)
+          (if (result i32) (i64.eqz (i64.load (i32.const 200))) (then (i32.const 16)) (else (i32.const 32))))";
+    let mut one = rule(COUNTER, COUNTS);
+    call(&mut one, &numbers(1, &[1.0]), 0).1.unwrap();
+    let state = one.snapshot().unwrap();
+    let refused = "it fails with what the version before has kept: too old";
+    for (code, outcome) in [
+        (COUNTER.replace(easy, strict), Err(RuleError(refused.to_owned()))),
+        (format!("{COUNTER}(func $another)"), Ok(())),
+    ] {
+        let mut other = rule(&code, COUNTS);
+        assert!(other.starting().is_none(), "it has started, with nothing");
+        other.restore(state.clone()).unwrap();
+        let mut out = Emissions::default();
+        assert_eq!(other.starting().unwrap().start(2, When::at(0), &mut out), outcome);
+        assert!(other.starting().is_none() && out.stopped_at.is_none());
+    }
+    let mut same = rule(COUNTER, COUNTS);
+    same.restore(state).unwrap();
+    assert!(same.starting().is_none(), "after a restart of the box it goes on");
+}

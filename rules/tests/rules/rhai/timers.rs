@@ -47,20 +47,24 @@ fn a_version_starts_once() {
         "fn on_start(state) { state.starts = (state.starts ?? 0) + 1; after(\"1s\", \"beat\"); }\nfn on_row(row, state) { \
          write(\"hot\", #{ n: state.starts }); }\nfn on_timer(tag, state) { }",
     );
+    let start = |rule: &mut dyn Rule| {
+        rule.starting().unwrap().start(7, When::at(3 * SECOND), &mut Emissions::default()).unwrap();
+        assert!(rule.starting().is_none());
+    };
     let mut first = rule(&script);
-    assert_eq!(first.wakes_at(), Some(0));
-    let mut out = Emissions::default();
-    first.on_tick(7, When::at(3 * SECOND), &mut out).unwrap();
+    start(&mut *first);
     assert_eq!(first.wakes_at(), Some(4 * SECOND));
     // After a restart it is the same version.
     let mut again = rule(&script);
     assert_eq!(again.restore(first.snapshot().unwrap()), Ok(vec![]));
+    assert!(again.starting().is_none());
     assert_eq!(again.wakes_at(), Some(4 * SECOND));
     let n = |out: Emissions| listing(&out.rows)[0].rsplit_once('=').unwrap().1.to_owned();
     assert_eq!(n(feed(&mut *again, &tank(1, &[("a", None, None)]), 1)), "1");
     // Another one starts, with what the first kept.
     let mut other = rule(&format!("{script}\n"));
     assert_eq!(other.restore(first.seal().unwrap()), Ok(vec![]));
+    start(&mut *other);
     assert_eq!(n(feed(&mut *other, &tank(1, &[("a", None, None)]), 1)), "2");
 }
 
