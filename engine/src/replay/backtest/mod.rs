@@ -210,8 +210,8 @@ fn assumed(request: &Request<'_>, new: &Side, now: Option<&Side>) -> Vec<String>
     let (as_recorded, taken) = sides().map(Side::answered).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     if as_recorded + taken > 0 {
         assumed.push(format!(
-            "outcomes assumed ideal: {taken} writes were taken to be acknowledged after a second; \
-            {as_recorded} were answered as the device has answered the same write then"
+            "outcomes assumed ideal: taken to be acknowledged after a second: {taken}; answered as the device \
+            has answered the same write then: {as_recorded}"
         ));
     }
     let reads_back = |output: &crate::config::Output| {
