@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Parser;
 use tidegate::cli::args::{Cli, Command};
 use tidegate::cli::ask;
+use tidegate::cli::backtest::backtest;
 use tidegate::cli::buffer::buffer;
 use tidegate::cli::commission::commission;
 use tidegate::cli::replay::replay;
@@ -30,6 +31,7 @@ fn execute(command: Command, log: Option<Arc<LogFilter>>) -> Result<(), Failure>
         Command::Explain(args) => explain::explain(args),
         Command::Demo(args) => demo(args),
         Command::Replay(args) => replay(args),
+        Command::Backtest(args) => backtest(args),
         Command::Status(args) => ask::status::status(args),
         Command::Top(args) => ask::top::top(args),
         Command::Tail(args) => ask::tail::tail(args),

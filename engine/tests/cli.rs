@@ -1,6 +1,8 @@
 //! The command line from outside: exit codes, what is printed, and where.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "cli/backtest.rs"]
+mod backtest;
 #[path = "cli/preflight.rs"]
 mod preflight;
 #[path = "cli/replay.rs"]

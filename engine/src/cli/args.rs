@@ -80,6 +80,7 @@ It tells you which rule file to edit; the edit takes effect while you watch. Ctr
         results.jsonl
   tidegate replay --input tank=yesterday.jsonl --rules rules.new
   mosquitto_sub -h broker -t 'plant/#' -F %j > today.jsonl; tidegate replay --raw today.jsonl
+  tidegate replay --buffer /media/stick/buffer.db --since 24h --decisions decisions.jsonl
 
 Recorded rows are JSON Lines (.jsonl) or CSV (.csv) with a column `ts`: RFC 3339 text, or nanoseconds or \
         milliseconds since 1970.
@@ -87,10 +88,24 @@ Recorded messages are decoded as the box does it: `--raw` tries topics, `ts`, `r
         Lines are what mosquitto_sub
 prints: -F %j, -F '%U %t %p' (time, topic, payload), or -v (topic, payload).
 Each result is one line: \
-        {\"target\":..,\"rule\":..,\"time\":..,\"seq\":..,\"cause\":\"FILE:LINE\",\"row\":{..}}. The same \
-        recording and rules
-give the same bytes. What was read and written, and what is missing, is told on standard error at the end.")]
+        {\"target\":..,\"rule\":..,\"time\":..,\"seq\":..,\"cause\":\"FILE:LINE\",\"row\":{..}}. What an \
+        output with a contract
+would have been sent has \"output\", \"write\" and \"by\" in place of target and rule. The same recording
+and rules give the same bytes. What was read and written, and what is missing, is told on standard error at
+the end.")]
     Replay(ReplayArgs),
+    /// Run a version of a rule on what the box has kept, beside the one that runs, and say where they differ;
+    /// touch no machine
+    #[command(after_help = "Examples:
+  tidegate backtest new/cooling.sql
+  tidegate backtest new/cooling.sql --since 7d --config /etc/tidegate/tidegate.toml
+  tidegate backtest cooling --json
+
+It reads the journal, while the box runs or when it is stopped, at the lowest priority. The version that \
+        runs is the one of this name in
+the rules directory; the name of a rule instead of a file runs that one alone. The same rows give the same: \
+        `tidegate replay --buffer`.")]
+    Backtest(BacktestArgs),
     /// Ask a running box how it is
     #[command(after_help = "Examples:
   tidegate status
@@ -309,7 +324,7 @@ pub struct ReplayArgs {
         long = "input",
         short,
         value_name = "STREAM=FILE",
-        required_unless_present = "raw",
+        required_unless_present_any = ["raw", "buffer"],
         num_args = 1..,
         value_parser = parse_recording
     )]
@@ -318,12 +333,49 @@ pub struct ReplayArgs {
     /// `mosquitto_sub -F %j` prints
     #[arg(long, value_name = "[CONNECTION=]FILE", num_args = 1.., value_parser = parse_messages)]
     pub raw: Vec<Input>,
+    /// What a box has kept in its journal: the box's buffer, or a copy of it
+    #[arg(long, value_name = "FILE")]
+    pub buffer: Option<PathBuf>,
+    /// With --buffer: only rows that came then or later, by the box's clock: RFC 3339, a day such as
+    /// 2026-03-01 (UTC), or how long ago, such as 24h
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, requires = "buffer")]
+    pub since: Option<i64>,
+    /// With --buffer: only rows that came before this, written like --since
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, requires = "buffer")]
+    pub until: Option<i64>,
     /// Where results are written; `-` is standard output
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
+    /// Where decisions about outputs with a contract are written, a JSON object a line: what was sent, held
+    /// back and refused, and why
+    #[arg(long, value_name = "FILE")]
+    pub decisions: Option<PathBuf>,
     /// Rules directory to use instead of the configured one
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
+}
+
+/// `tidegate backtest`
+#[derive(Debug, Args)]
+pub struct BacktestArgs {
+    /// A rule file, which need not be in the rules directory, or the name of a rule
+    pub rule: String,
+    /// the configuration
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Another buffer than that of the configuration, such as a copy
+    #[arg(long, value_name = "FILE")]
+    pub buffer: Option<PathBuf>,
+    /// Only rows that came then or later, by the box's clock: RFC 3339, a day such as 2026-03-01 (UTC), or
+    /// how long ago
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, default_value = "24h")]
+    pub since: i64,
+    /// Only rows that came before this, written like --since
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub until: Option<i64>,
+    /// Print it as JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `tidegate why`

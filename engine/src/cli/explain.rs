@@ -2,20 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidegate_core::Diagnostic;
-use tidegate_core::diagnostic::did_you_mean;
 use tidegate_rules::{
-    Catalog, CompileError, Compiled, Explanation, Language, Mode, Options, Rule, Shared, Source,
-    WhenStateFull, compile,
+    Catalog, CompileError, Compiled, Explanation, Mode, Options, Rule, Shared, Source, WhenStateFull, compile,
 };
 
 use super::args::{ExplainArgs, Format};
 use super::render::printable;
-use super::{Failure, load_config, print};
+use super::{Failure, load_config, print, rule_file};
 use crate::catalog::catalog;
 use crate::config::Config;
 use crate::rules::book::RuleBook;
@@ -68,7 +65,7 @@ impl Explained {
         let book = RuleBook::new(catalog, 1, Arc::new(Status::default())).quiet();
         let (mut book, changes) = RulesDir::load(&config.rules.dir, &mut TableFiles::new(config), book)
             .map_err(|wrong| vec![wrong])?;
-        let (name, file, source) = find(wanted, &book, &config.rules.dir)?;
+        let (name, file, source) = rule_file::find(wanted, &book, &config.rules.dir)?;
         let Compiled { options, mut rule, .. } = compiled(&file, &source, book.catalog())?;
         book.put(&name, &file, &source, &name);
         let wrong: Vec<_> = book.wrong().into_iter().filter(|diagnostic| diagnostic.file == file).collect();
@@ -204,36 +201,6 @@ impl Stream {
             "stream": self.name, "indexed_by": self.prefilters, "other_rules": self.others,
             "other_rules_indexed": self.indexed,
         })
-    }
-}
-
-/// Name, file and source of the rule that is meant.
-fn find(wanted: &str, book: &RuleBook, dir: &Path) -> Result<(Arc<str>, String, Source), Vec<Diagnostic>> {
-    let mut in_dir =
-        Language::ALL.into_iter().map(|language| dir.join(format!("{wanted}.{}", language.extension())));
-    let (name, path) = match Path::new(wanted).file_stem().and_then(|stem| stem.to_str()) {
-        Some(stem) if Path::new(wanted).is_file() => (stem, PathBuf::from(wanted)),
-        _ => match in_dir.find(|path| path.is_file()) {
-            Some(path) => (wanted, path),
-            None => {
-                let names: Vec<&str> = book.names().collect();
-                let help = did_you_mean(wanted, &names)
-                    .or_else(|| Some("name a rule of the rules directory, or a rule file".to_owned()));
-                let file = dir.display().to_string();
-                return Err(vec![Diagnostic::new(file, format!("there is no rule `{wanted}`")).help(help)]);
-            }
-        },
-    };
-    let file = path.display().to_string();
-    let Some(language) = Language::from_path(&path) else {
-        let endings: Vec<String> =
-            Language::ALL.iter().map(|language| format!("`.{}`", language.extension())).collect();
-        let help = format!("the name of a rule file ends with {}", endings.join(" or "));
-        return Err(vec![Diagnostic::new(file, "its name does not say in which language it is").help(help)]);
-    };
-    match std::fs::read(&path) {
-        Ok(bytes) => Ok((Arc::from(name), file, Source::new(language, bytes))),
-        Err(error) => Err(vec![Diagnostic::new(file, format!("cannot read the rule: {error}"))]),
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod ask;
+pub mod backtest;
 pub mod buffer;
 pub mod check;
 pub mod commission;
@@ -16,6 +17,7 @@ pub mod plugin;
 mod progress;
 mod render;
 pub mod replay;
+mod rule_file;
 pub mod run;
 mod table;
 pub mod why;

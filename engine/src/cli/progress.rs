@@ -26,16 +26,17 @@ pub(super) fn stderr() -> impl Write {
     stderr
 }
 
-/// Shows how far a replay is; nothing remains of it at its end.
+/// Shows how far a replay or a back-test is; nothing remains of it at its end.
 pub(super) struct ProgressLine {
+    what: &'static str,
     begun: Instant,
     shown: Cell<Instant>,
 }
 
 impl ProgressLine {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(what: &'static str) -> Self {
         let now = Instant::now();
-        Self { begun: now, shown: Cell::new(now) }
+        Self { what, begun: now, shown: Cell::new(now) }
     }
 
     pub(super) fn show(&self, progress: Progress) {
@@ -43,7 +44,7 @@ impl ProgressLine {
             return;
         }
         self.shown.set(Instant::now());
-        let text = describe(progress, self.begun.elapsed());
+        let text = format!("{}: {}", self.what, describe(progress, self.begun.elapsed()));
         let mut stderr = stderr();
         let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
         SHOWN.store(true, Ordering::Relaxed);
@@ -59,13 +60,13 @@ impl Drop for ProgressLine {
 fn describe(Progress { rows, bytes, total }: Progress, taken: Duration) -> String {
     let rate = u128::from(rows) * 1_000 / taken.as_millis().max(1);
     let Some(total) = total.filter(|total| *total > 0) else {
-        return format!("replay: {rows} rows, {rate}/s, {} MiB read", bytes >> 20);
+        return format!("{rows} rows, {rate}/s, {} MiB read", bytes >> 20);
     };
     let done = bytes.min(total);
     let percent = u128::from(done) * 100 / u128::from(total);
     let left = taken.as_secs_f64() / (done.max(1) as f64) * ((total - done) as f64);
     let bar: String = (0..20).map(|at| if at * 5 < percent { '#' } else { '.' }).collect();
-    format!("replay: [{bar}] {percent:>3} % of {} MiB, {rows} rows, {rate}/s, {left:.0} s left", total >> 20)
+    format!("[{bar}] {percent:>3} % of {} MiB, {rows} rows, {rate}/s, {left:.0} s left", total >> 20)
 }
 
 #[cfg(test)]
@@ -76,8 +77,8 @@ mod tests {
     fn it_says_how_much_is_done_and_how_long_the_rest_will_take() {
         let progress = Progress { rows: 1_000, bytes: 25 << 20, total: Some(100 << 20) };
         let text = describe(progress, Duration::from_secs(10));
-        assert_eq!(text, "replay: [#####...............]  25 % of 100 MiB, 1000 rows, 100/s, 30 s left");
+        assert_eq!(text, "[#####...............]  25 % of 100 MiB, 1000 rows, 100/s, 30 s left");
         let text = describe(Progress { total: None, ..progress }, Duration::from_secs(10));
-        assert_eq!(text, "replay: 1000 rows, 100/s, 25 MiB read");
+        assert_eq!(text, "1000 rows, 100/s, 25 MiB read");
     }
 }

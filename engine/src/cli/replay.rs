@@ -6,7 +6,7 @@ use std::path::Path;
 use super::args::ReplayArgs;
 use super::progress::ProgressLine;
 use super::{Failure, load_config, somebody_waits};
-use crate::replay::{self, ReplayError, Request};
+use crate::replay::{self, Input, Journal, ReplayError, Request};
 
 /// Replays the recordings that the command line names.
 ///
@@ -17,10 +17,12 @@ pub fn replay(args: ReplayArgs) -> Result<(), Failure> {
     if let Some(dir) = args.rules {
         config.rules.dir = dir;
     }
-    let inputs = [args.inputs, args.raw].concat();
+    let (since, until) = (args.since, args.until);
+    let journal = args.buffer.map(|buffer| Input::Journal(Journal { buffer, since, until }));
+    let inputs: Vec<Input> = args.inputs.into_iter().chain(args.raw).chain(journal).collect();
     // On a terminal that shows the results, they are progress enough.
     let watched = somebody_waits() && (args.output != Path::new("-") || !std::io::stdout().is_terminal());
-    let line = watched.then(ProgressLine::new);
+    let line = watched.then(|| ProgressLine::new("replay"));
     let progress = |progress| {
         if let Some(line) = &line {
             line.show(progress);
@@ -30,6 +32,7 @@ pub fn replay(args: ReplayArgs) -> Result<(), Failure> {
         config: &config,
         inputs: &inputs,
         output: &args.output,
+        decisions: args.decisions.as_deref(),
         progress: &progress,
     }) {
         Ok(()) => Ok(()),

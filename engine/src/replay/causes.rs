@@ -6,46 +6,40 @@ use super::chunk::Chunk;
 use super::times;
 
 /// What has which number, while one chunk is fed.
+#[derive(Default)]
 pub(super) struct Causes<'a> {
     chunk: Option<&'a Chunk>,
     /// by their numbers
     entries: Vec<(u64, Entry)>,
-    /// when it is, for what no row led to
-    now: i64,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Entry {
     /// rows from this one on
     Rows(usize),
-    /// time passed; when that was
-    Tick(i64),
+    /// no row of a recording: when that was, and what
+    Apart(i64, &'static str),
 }
 
 impl<'a> Causes<'a> {
     pub(super) fn new(chunk: &'a Chunk) -> Self {
-        Self { chunk: Some(chunk), entries: Vec::new(), now: i64::MIN }
-    }
-
-    /// The recordings have ended at `now`.
-    pub(super) fn end(now: i64) -> Self {
-        Self { chunk: None, entries: Vec::new(), now }
+        Self { chunk: Some(chunk), entries: Vec::new() }
     }
 
     /// Rows of the chunk, from `row` on, have the numbers from `seq` on.
     pub(super) fn rows(&mut self, seq: u64, row: usize) {
         let goes_on = |(first, entry): &(u64, Entry)| match entry {
             Entry::Rows(at) => seq - first == (row - at) as u64,
-            Entry::Tick(_) => false,
+            Entry::Apart(..) => false,
         };
         if !self.entries.last().is_some_and(goes_on) {
             self.entries.push((seq, Entry::Rows(row)));
         }
     }
 
-    /// Time has passed, until `now`.
-    pub(super) fn tick(&mut self, seq: u64, now: i64) {
-        self.entries.push((seq, Entry::Tick(now)));
+    /// Something that no row of the chunk is happened at `now`.
+    pub(super) fn apart(&mut self, seq: u64, now: i64, what: &'static str) {
+        self.entries.push((seq, Entry::Apart(now, what)));
     }
 
     /// The numbers of all rows of the chunk, of which there are `count`.
@@ -55,7 +49,7 @@ impl<'a> Causes<'a> {
         }
         let rows = self.entries.iter().filter_map(|(seq, entry)| match entry {
             Entry::Rows(row) => Some((*seq, *row)),
-            Entry::Tick(_) => None,
+            Entry::Apart(..) => None,
         });
         let rows: Vec<(u64, usize)> = rows.collect();
         let ends = rows.iter().skip(1).map(|(_, row)| *row).chain([count]);
@@ -66,18 +60,28 @@ impl<'a> Causes<'a> {
         Seqs::list(each.collect())
     }
 
+    /// The row of the chunk that has the number `seq`.
+    pub(super) fn row(&self, seq: u64) -> Option<usize> {
+        match self.entry(seq)? {
+            (first, Entry::Rows(row)) => Some(row + usize::try_from(seq - first).unwrap_or(usize::MAX)),
+            (_, Entry::Apart(..)) => None,
+        }
+    }
+
     /// The event time, and the place, of what has the number `seq`.
     pub(super) fn of(&self, seq: u64) -> (i64, String) {
-        let after = self.entries.partition_point(|(first, _)| *first <= seq);
-        let entry = after.checked_sub(1).and_then(|at| self.entries.get(at));
-        match (entry, self.chunk) {
-            (Some((first, Entry::Rows(row))), Some(chunk)) => {
-                let row = row + usize::try_from(seq - first).unwrap_or(usize::MAX);
+        match (self.entry(seq), self.row(seq), self.chunk) {
+            (_, Some(row), Some(chunk)) => {
                 let line = chunk.origins.get(row).map_or(0, |origin| origin.line);
                 (times(&chunk.rows).get(row).copied().unwrap_or(i64::MIN), format!("{}:{line}", chunk.file))
             }
-            (Some((_, Entry::Tick(at))), _) => (*at, "time".to_owned()),
-            _ => (self.now, "end".to_owned()),
+            (Some((_, Entry::Apart(at, what))), ..) => (at, what.to_owned()),
+            _ => (i64::MIN, String::new()),
         }
+    }
+
+    fn entry(&self, seq: u64) -> Option<(u64, Entry)> {
+        let after = self.entries.partition_point(|(first, _)| *first <= seq);
+        self.entries.get(after.checked_sub(1)?).copied()
     }
 }

@@ -14,8 +14,17 @@ pub(super) const BATCH: usize = 1_024;
 pub(super) struct Origin {
     /// when it enters the sequence, nanoseconds since 1970
     pub at: i64,
+    /// what the wall clock showed then
+    pub wall_ns: i64,
     /// its line in the recording
     pub line: u64,
+}
+
+impl Origin {
+    /// The wall clock shows the time at which it enters.
+    pub(super) fn new(at: i64, line: u64) -> Self {
+        Self { at, wall_ns: at, line }
+    }
 }
 
 /// Rows of one stream that stand next to each other in a recording.

@@ -20,6 +20,16 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    /// Of something that has so many bytes, and is read in pieces.
+    pub(super) fn in_pieces(total: u64) -> Self {
+        Self { read: Rc::default(), total: Some(total) }
+    }
+
+    /// A piece was read.
+    pub(super) fn add(&self, bytes: u64) {
+        self.read.set(self.read.get() + bytes);
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.read.get()
     }

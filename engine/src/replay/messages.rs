@@ -210,7 +210,7 @@ impl RecordedMessages {
                 Outcome::Rows(rows) => {
                     feed.tally.rows += rows as u64;
                     let at = message.at.unwrap_or(i64::MIN);
-                    self.origins.extend(std::iter::repeat_n(Origin { at, line }, rows));
+                    self.origins.extend(std::iter::repeat_n(Origin::new(at, line), rows));
                 }
                 Outcome::Malformed(error) => feed.tally.leave_out(line, &error.to_string()),
                 Outcome::LeftOut => self.retained += 1,
@@ -243,7 +243,7 @@ impl RecordedMessages {
         let Some(feed) = self.feeds.get_mut(self.current) else { return };
         let Some(rows) = feed.stream.decoder.finish() else { return };
         for (origin, ts) in origins.iter_mut().zip(times(&rows)).filter(|(origin, _)| origin.at == i64::MIN) {
-            origin.at = *ts;
+            (origin.at, origin.wall_ns) = (*ts, *ts);
             self.now = self.now.max(*ts);
         }
         waiting.push_back(Chunk::new(&mut feed.tally, rows, origins));

@@ -2,58 +2,59 @@
 //! with no connection and no clock but the recording's own.
 //!
 //! * [`lines`]: a file, line by line; [`rows`] (with [`csv_rows`]): recorded rows ([`fault`]: or why not);
-//!   [`messages`]: recorded messages, decoded as a box decodes them; [`recording`]: one or the other; [`chunk`]:
-//!   what both give.
+//!   [`messages`]: recorded messages, decoded as a box decodes them; [`journaled`]: what a box has kept;
+//!   [`recording`]: one of them; [`chunk`]: what all of them give.
 //! * [`recorded`]: all rows at once.
-//! * [`results`]: what rules wrote; [`causes`]: what led to it; [`tally`]: what was read.
+//! * [`mod@run`]: rules and contracts at work; [`plant`]: what answers them.
+//! * [`backtest`]: two versions of a rule beside each other.
+//! * [`results`]: what came of it; [`causes`]: what led to it; [`tally`]: what was read.
 //!
 //! Several inputs are merged by time; within one input, rows stay in the order of the file. At the end the
 //! windows that are still open close. The same input gives the same bytes.
 
+pub mod backtest;
 mod causes;
 mod chunk;
 mod csv_rows;
 mod fault;
+mod journaled;
 mod lines;
 mod messages;
+mod plant;
 pub mod recorded;
 mod recording;
 mod results;
 mod rows;
+mod run;
 mod tally;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, TimestampNanosecondType};
-use futures::FutureExt;
 use tidegate_core::diagnostic::did_you_mean;
-use tidegate_core::{Diagnostic, Rows, TS};
-use tidegate_rules::{Indexed, When};
+use tidegate_core::{Diagnostic, TS};
 
 use crate::catalog::catalog;
-use crate::config::Config;
+use crate::config::{Config, Stream};
+use crate::outputs::contract::Contracts;
 use crate::rules::book::RuleBook;
 use crate::rules::directory::RulesDir;
-use crate::rules::router::{self, Routed};
 use crate::rules::tables::TableFiles;
-use crate::rules::worker::Worker;
-use crate::sequence::change::Change;
-use crate::sequencer::numbers::Numbers;
 use crate::status::Status;
-use crate::system;
-use causes::Causes;
+use crate::system::{self, writes};
 use chunk::Chunk;
+use journaled::JournaledStreams;
 use messages::RecordedMessages;
+use plant::Plant;
 use recording::{Recording, Source};
+pub use results::Decided;
 use results::Results;
 use rows::RecordedRows;
-
-/// Ticks between two rows of a recording; more would be made when its times jump by years.
-const MOST_TICKS: u32 = 1_000_000;
+use run::Run;
 
 /// What is replayed.
 pub struct Request<'a> {
@@ -63,6 +64,8 @@ pub struct Request<'a> {
     pub inputs: &'a [Input],
     /// where results go; `-`: standard output
     pub output: &'a Path,
+    /// where decisions of contracts go; `None`: nowhere
+    pub decisions: Option<&'a Path>,
     /// told how far it is, for each few rows
     pub progress: &'a dyn Fn(Progress),
 }
@@ -84,6 +87,19 @@ pub enum Input {
         /// what `mosquitto_sub` prints
         file: PathBuf,
     },
+    /// What a box has kept, of all its streams.
+    Journal(Journal),
+}
+
+/// A stretch of the journal of a box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// the box's buffer
+    pub buffer: PathBuf,
+    /// from when on, nanoseconds since 1970; `None`: from its beginning
+    pub since: Option<i64>,
+    /// until when; `None`: to its end
+    pub until: Option<i64>,
 }
 
 /// How far a replay is.
@@ -126,7 +142,9 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
     let inferred = columns(&mut recordings)?;
     let status = Arc::new(Status::default());
     let known = |stream: &str| inferred.get(stream).cloned();
-    let book = RuleBook::new(catalog(request.config, &known), 1, Arc::clone(&status)).quiet();
+    let catalog = catalog(request.config, &known);
+    let contracts = Contracts::from_config(&plant::unseen(request.config), &catalog, &status);
+    let book = RuleBook::new(catalog, 1, Arc::clone(&status)).quiet().governed_by(&contracts);
     let mut tables = TableFiles::new(request.config);
     let (book, changes) = RulesDir::load(&request.config.rules.dir, &mut tables, book)?;
     let mut wrong: Vec<Diagnostic> = tables.wrong().cloned().collect();
@@ -142,17 +160,31 @@ pub fn replay(request: &Request<'_>) -> Result<(), ReplayError> {
             is left out"
         );
     }
-    let mut run = Run::new(&status, Results::to(request.output)?);
+    for stream in contracts.touches() {
+        let is_input = matches!(request.config.streams.get(&*stream), Some(Stream::Input(_)));
+        if is_input && !inferred.contains_key(&*stream) {
+            tracing::warn!(
+                %stream,
+                "contracts look at the stream, and there is no recording of it: interlocks over it trip, as \
+                they do on a box that hears nothing"
+            );
+        }
+    }
+    let plant = if inferred.contains_key(writes::NAME) { Plant::recorded_beside() } else { Plant::ideal() };
+    let mut results = Results::to(request.output, request.decisions)?;
+    let mut run = Run::new(&status, contracts, plant);
     run.load(changes.into_iter().map(|(_, change)| change).collect(), &book);
     let mut rows = 0;
     while let Some(chunk) = next(&mut recordings)? {
         rows += chunk.rows.num_rows() as u64;
-        run.feed(&chunk)?;
+        results.write(&run.feed(&chunk))?;
         (request.progress)(progress(&recordings, rows));
     }
-    let results = run.end()?;
+    results.write(&run.end())?;
+    results.finish()?;
     recordings.iter().for_each(Recording::summarise);
     summarise_rules(&status, &results);
+    summarise_outputs(&run, &results);
     let stopped = status.rules.all().into_iter().filter_map(|(rule, counted)| {
         let (_, reason) = counted.stopped.get()?;
         Some(format!("rule `{rule}`, since {reason}"))
@@ -199,6 +231,23 @@ fn summarise_rules(status: &Status, results: &Results) {
     summarise_left_out(status);
 }
 
+/// Says what outputs would have been sent, and what that rests on.
+fn summarise_outputs(run: &Run, results: &Results) {
+    for (output, Decided { sent, held, refused }) in &results.decided {
+        tracing::info!(%output, sent, held, refused, "its contract would have sent, held back and refused");
+    }
+    let (as_recorded, assumed) = run.answered();
+    if as_recorded + assumed > 0 {
+        tracing::info!(
+            as_recorded,
+            assumed,
+            "no device was there: writes were taken to be acknowledged, but for those of which a recording \
+            of `{}` says what became of them; the plant did not feel them",
+            writes::NAME
+        );
+    }
+}
+
 /// The last that is said, so that nobody takes results for whole that are not.
 fn summarise_left_out(status: &Status) {
     let mut rules = status.rules.all();
@@ -219,8 +268,9 @@ fn open(config: &Config, inputs: &[Input]) -> Result<Vec<Recording>, Vec<Diagnos
     let mut wrong = Vec::new();
     let mut standard_inputs = 0;
     for input in inputs {
-        let (Input::Rows { file, .. } | Input::Messages { file, .. }) = input;
-        standard_inputs += u32::from(lines::is_standard_input(file));
+        if let Input::Rows { file, .. } | Input::Messages { file, .. } = input {
+            standard_inputs += u32::from(lines::is_standard_input(file));
+        }
         if standard_inputs > 1 {
             wrong.push(Diagnostic::new("-", "standard input can be only one of the recordings"));
             break;
@@ -260,6 +310,7 @@ fn open_one(input: &Input, config: &Config) -> Result<Source, Diagnostic> {
             }
             Ok(Source::Messages(Box::new(RecordedMessages::open(connection.as_deref(), file, config)?)))
         }
+        Input::Journal(journal) => Ok(Source::Journal(Box::new(JournaledStreams::open(journal, config)?))),
     }
 }
 
@@ -291,105 +342,6 @@ fn next(recordings: &mut [Recording]) -> Result<Option<Chunk>, Diagnostic> {
     let until = heads.get(1).copied();
     let Some(recording) = recordings.get_mut(index) else { return Ok(None) };
     Ok(recording.take_while(|at| until.is_none_or(|(other, other_index)| (at, index) < (other, other_index))))
-}
-
-/// Runs rules on what is fed to it.
-///
-/// A rule that minds when rows come gets them one by one, with the ticks that it wants before each. Calling a
-/// rule costs microseconds however many rows it is handed, so all others get them together.
-struct Run {
-    one_by_one: Worker,
-    together: Worker,
-    numbers: Numbers,
-    /// the sequence's time: the greatest time of a row so far
-    now: i64,
-    results: Results,
-}
-
-impl Run {
-    fn new(status: &Arc<Status>, results: Results) -> Self {
-        let [one_by_one, together] = [(); 2].map(|()| Worker::new(Arc::clone(status)));
-        Self { one_by_one, together, numbers: Numbers::from(0), now: i64::MIN, results }
-    }
-
-    /// Loads rules and tables. Rules that feed each other stay together.
-    fn load(&mut self, changes: Vec<Change>, book: &RuleBook) {
-        let minds_time = |change: &Change| match change {
-            Change::Load(load) if load.rule.indexed().is_none_or(Indexed::minds_time) => {
-                Some(book.family(&load.version.name))
-            }
-            _ => None,
-        };
-        let one_by_one: BTreeSet<Arc<str>> = changes.iter().filter_map(minds_time).flatten().collect();
-        // Neither has another worker to wait for.
-        let take = |worker: &mut Worker, change| {
-            let _ = worker.on_change(change).now_or_never();
-        };
-        for change in changes {
-            match change {
-                Change::Table(table, rows) => {
-                    take(&mut self.one_by_one, Change::Table(Arc::clone(&table), rows.clone()));
-                    take(&mut self.together, Change::Table(table, rows));
-                }
-                Change::Load(load) if !one_by_one.contains(&load.version.name) => {
-                    take(&mut self.together, Change::Load(load))
-                }
-                other => take(&mut self.one_by_one, other),
-            }
-        }
-    }
-
-    /// Feeds rows. It does not matter how the recording was cut.
-    fn feed(&mut self, chunk: &Chunk) -> Result<(), ReplayError> {
-        let mut causes = Causes::new(chunk);
-        let mut written = Vec::new();
-        let mut row = 0;
-        while let Some(left) = chunk.origins.get(row..).filter(|left| !left.is_empty()) {
-            if self.one_by_one.is_empty() {
-                self.now = left.iter().map(|origin| origin.at).fold(self.now, i64::max);
-            } else {
-                self.tick_until(left.first().map_or(self.now, |origin| origin.at), &mut written, &mut causes);
-                self.now = left.first().map_or(self.now, |origin| self.now.max(origin.at));
-            }
-            let count = left.iter().take_while(|origin| origin.at <= self.now).count();
-            causes.rows(self.numbers.next(), row);
-            let part = self.numbers.number(chunk.rows.slice(row, count));
-            written.extend(self.one_by_one.on_batch(&chunk.stream, &part, self.when()));
-            row += count;
-        }
-        let rows = Rows { batch: chunk.rows.clone(), seqs: causes.numbers(row) };
-        written.extend(self.together.on_batch(&chunk.stream, &rows, self.when()));
-        Ok(self.results.write(router::in_order(written), &causes)?)
-    }
-
-    fn tick_until(&mut self, now: i64, written: &mut Vec<Routed>, causes: &mut Causes<'_>) {
-        let mut ticks = 0;
-        while let Some(at) = self.one_by_one.wakes_at().filter(|at| *at < now) {
-            if ticks == MOST_TICKS {
-                tracing::warn!(ticks, "the times of the recording jump so far that rules miss ticks there");
-                break;
-            }
-            ticks += 1;
-            self.now = self.now.max(at);
-            let seq = self.numbers.tick();
-            causes.tick(seq, self.now);
-            written.extend(self.one_by_one.on_tick(seq, self.when()));
-        }
-    }
-
-    /// Rows do not say what the wall clock showed, but for when they came: that is what it shows.
-    fn when(&self) -> When {
-        When::at(self.now)
-    }
-
-    fn end(mut self) -> Result<Results, ReplayError> {
-        let (seq, when) = (self.numbers.next(), self.when());
-        let mut written = self.one_by_one.on_end(seq, when);
-        written.extend(self.together.on_end(seq, when));
-        self.results.write(written, &Causes::end(self.now))?;
-        self.results.finish()?;
-        Ok(self.results)
-    }
 }
 
 /// RFC 3339

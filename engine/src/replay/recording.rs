@@ -1,11 +1,13 @@
-//! One input of a replay: rows of a stream, or messages of a connection.
+//! One input of a replay: rows of a stream, messages of a connection, or the journal of a box.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use tidegate_core::Diagnostic;
 
 use super::chunk::Chunk;
+use super::journaled::{Found, JournaledStreams};
 use super::lines::Reading;
 use super::messages::RecordedMessages;
 use super::rows::RecordedRows;
@@ -21,6 +23,7 @@ pub(super) struct Recording {
 pub(super) enum Source {
     Rows(Box<RecordedRows>),
     Messages(Box<RecordedMessages>),
+    Journal(Box<JournaledStreams>),
 }
 
 impl Recording {
@@ -28,11 +31,32 @@ impl Recording {
         Self { source, waiting: VecDeque::new() }
     }
 
+    /// Of the journal of a box.
+    pub(super) fn journal(journal: JournaledStreams) -> Self {
+        Self::new(Source::Journal(Box::new(journal)))
+    }
+
+    /// Reads rows of these streams only, if it is the journal of a box.
+    pub(super) fn only(&mut self, streams: BTreeSet<Arc<str>>) {
+        if let Source::Journal(journal) = &mut self.source {
+            journal.only(streams);
+        }
+    }
+
+    /// What the journal has, if it is one.
+    pub(super) fn found(&self) -> Option<&Found> {
+        match &self.source {
+            Source::Journal(journal) => Some(&journal.found),
+            _ => None,
+        }
+    }
+
     /// The columns of the streams that it feeds.
     pub(super) fn schemas(&mut self) -> BTreeMap<String, SchemaRef> {
         match &mut self.source {
             Source::Rows(rows) => [(rows.tally.stream.to_string(), rows.schema())].into(),
             Source::Messages(messages) => messages.schemas(),
+            Source::Journal(journal) => journal.schemas(),
         }
     }
 
@@ -41,6 +65,7 @@ impl Recording {
         match &self.source {
             Source::Rows(rows) => &rows.reading,
             Source::Messages(messages) => &messages.reading,
+            Source::Journal(journal) => &journal.reading,
         }
     }
 
@@ -50,6 +75,7 @@ impl Recording {
             match &mut self.source {
                 Source::Rows(rows) => self.waiting.extend(rows.read()?),
                 Source::Messages(messages) => messages.read(&mut self.waiting)?,
+                Source::Journal(journal) => self.waiting.extend(journal.read()?),
             }
         }
         Ok(self.waiting.front().and_then(|chunk| chunk.origins.first()).map(|origin| origin.at))
@@ -72,6 +98,7 @@ impl Recording {
         match &self.source {
             Source::Rows(rows) => rows.tally.summarise(),
             Source::Messages(messages) => messages.summarise(),
+            Source::Journal(journal) => journal.summarise(),
         }
     }
 }

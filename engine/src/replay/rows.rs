@@ -93,7 +93,7 @@ impl RecordedRows {
             }
         }
         let Some(rows) = self.decoder.finish() else { return Ok(None) };
-        let origins = times(&rows).iter().zip(lines).map(|(ts, line)| Origin { at: *ts, line }).collect();
+        let origins = times(&rows).iter().zip(lines).map(|(ts, line)| Origin::new(*ts, line)).collect();
         Ok(Some(Chunk::new(&mut self.tally, rows, origins)))
     }
 }

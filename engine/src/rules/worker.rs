@@ -70,6 +70,8 @@ pub struct Worker {
     contracts: Contracts,
     /// what has come of them, and was not taken yet
     made: Made,
+    /// what rules have claimed and was not taken yet; none: nobody wants to see it
+    claimed: Option<Vec<Routed>>,
     /// Whether what is run has been run before, and was counted and said then.
     again: bool,
     status: Arc<Status>,
@@ -97,6 +99,7 @@ impl Worker {
             watch: None,
             contracts: Contracts::default(),
             made: Made::default(),
+            claimed: None,
             again: false,
             status,
         }
@@ -112,6 +115,17 @@ impl Worker {
     #[must_use]
     pub fn governing(self, contracts: Contracts) -> Self {
         Self { contracts, ..self }
+    }
+
+    /// The same, for somebody who wants to see what rules claim of outputs.
+    #[must_use]
+    pub fn showing_claims(self) -> Self {
+        Self { claimed: Some(Vec::new()), ..self }
+    }
+
+    /// Takes what rules have claimed of outputs since it was asked last.
+    pub fn take_claimed(&mut self) -> Vec<Routed> {
+        self.claimed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Takes what contracts have made of the last entry.
@@ -265,10 +279,10 @@ impl Worker {
         rules.into_iter().chain(self.contracts.wakes_at()).min()
     }
 
-    /// Whether it has no rules.
+    /// Whether it has no rules, and no contracts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.starting.is_empty()
+        self.rules.is_empty() && self.starting.is_empty() && self.contracts.is_empty()
     }
 
     /// The input has ended: windows close, those nearest to the input first.
@@ -584,6 +598,11 @@ impl Worker {
             for (Emission { target, rows }, ordinals) in emissions.into_iter().zip(ordinals) {
                 match &target {
                     Target::Output(output) if self.contracts.governs(output) => {
+                        if let Some(claimed) = &mut self.claimed {
+                            let (version, target) = (Arc::clone(&version), target.clone());
+                            let (rows, ordinals) = (rows.clone(), ordinals.clone());
+                            claimed.push(Routed { version, target, rows, ordinals });
+                        }
                         self.contracts.claims(output, &version.name, rows, ordinals);
                     }
                     _ => routed.push(Routed { version: Arc::clone(&version), target, rows, ordinals }),

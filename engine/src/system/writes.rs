@@ -122,31 +122,37 @@ impl WriteReports {
 impl Feed for WriteReports {
     fn rows(&mut self) -> Option<RecordBatch> {
         let reports = self.said.take_out(AT_ONCE);
-        if reports.is_empty() {
-            return None;
-        }
-        let texts = |of: &dyn Fn(&WriteReport) -> Option<String>| -> ArrayRef {
-            Arc::new(reports.iter().map(|(_, report)| of(report)).collect::<StringArray>())
-        };
-        let write = |report: &WriteReport| i64::try_from(report.write).unwrap_or(i64::MAX);
-        let ts = TimestampNanosecondArray::from_iter_values(reports.iter().map(|(wall_ns, _)| *wall_ns));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(ts.with_timezone("UTC")),
-            texts(&|report| Some(report.output.to_string())),
-            texts(&|report| Some(report.instance.to_string())),
-            Arc::new(Int64Array::from_iter_values(reports.iter().map(|(_, report)| write(report)))),
-            texts(&|report| report.rule.as_ref().map(ToString::to_string)),
-            texts(&|report| Some(report.outcome.word().to_owned())),
-            texts(&|report| report.reason.clone()),
-            texts(&|report| json(&report.values)),
-        ];
-        // The columns are those of the schema, and equally long.
-        RecordBatch::try_new(Arc::clone(schema()), columns).ok()
+        rows(&reports)
     }
 
     fn changed(&mut self) -> BoxFuture<'_, ()> {
         self.said.filled().boxed()
     }
+}
+
+/// Reports, each with what the wall clock showed, as rows of the stream; none: there are none.
+#[must_use]
+pub fn rows(reports: &[(i64, WriteReport)]) -> Option<RecordBatch> {
+    if reports.is_empty() {
+        return None;
+    }
+    let texts = |of: &dyn Fn(&WriteReport) -> Option<String>| -> ArrayRef {
+        Arc::new(reports.iter().map(|(_, report)| of(report)).collect::<StringArray>())
+    };
+    let write = |report: &WriteReport| i64::try_from(report.write).unwrap_or(i64::MAX);
+    let ts = TimestampNanosecondArray::from_iter_values(reports.iter().map(|(wall_ns, _)| *wall_ns));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(ts.with_timezone("UTC")),
+        texts(&|report| Some(report.output.to_string())),
+        texts(&|report| Some(report.instance.to_string())),
+        Arc::new(Int64Array::from_iter_values(reports.iter().map(|(_, report)| write(report)))),
+        texts(&|report| report.rule.as_ref().map(ToString::to_string)),
+        texts(&|report| Some(report.outcome.word().to_owned())),
+        texts(&|report| report.reason.clone()),
+        texts(&|report| json(&report.values)),
+    ];
+    // The columns are those of the schema, and equally long.
+    RecordBatch::try_new(Arc::clone(schema()), columns).ok()
 }
 
 pub(super) fn schema() -> &'static SchemaRef {

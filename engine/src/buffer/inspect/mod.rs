@@ -11,6 +11,7 @@
 //! * What cannot be read is named, and does not hide what can.
 
 mod decisions;
+mod journal;
 mod purge;
 mod rows;
 mod stats;
@@ -29,6 +30,7 @@ use super::{BufferError, clocks};
 use crate::time::Readings;
 
 pub use decisions::{Answer, Decisions};
+pub use journal::{JournaledEntry, JournaledRows, Stretch};
 pub use purge::{Purge, Purged, purge};
 pub use rows::{Portion, Reader, Source};
 pub use stats::{
