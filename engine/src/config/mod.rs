@@ -33,8 +33,8 @@ use tidegate_core::schema::ts_field;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Place, Span};
 
 pub use contract::{
-    Contract, ContractKind, Interlock, MaxInputAge, OnMismatch, OnStop, OutOfRange, ReadBack, Rest, Startup,
-    Tie, Value, Values,
+    AfterOverride, Contract, ContractKind, External, Interlock, MaxInputAge, OnMismatch, OnStop, OutOfRange,
+    ReadBack, Rest, Startup, Tie, Value, Values,
 };
 pub use difference::data_dir;
 pub use file::json_schema;
