@@ -4,6 +4,7 @@ use schemars::{Schema, SchemaGenerator};
 use tidegate_core::FieldType;
 
 use crate::connection::{ConnectionConfig, Kind};
+use crate::modbus::config::ReadBack;
 use crate::table::{Problem, Review, Table, inline};
 use crate::{can, modbus, mqtt, serial};
 
@@ -118,6 +119,15 @@ impl OutputConfig {
     pub fn is_readable(&self) -> bool {
         match self {
             Self::Modbus(_) => true,
+            Self::Mqtt(_) | Self::Can(_) | Self::Serial(_) => false,
+        }
+    }
+
+    /// Whether [`crate::Sink::deliver`] looks itself whether the device has what was written.
+    #[must_use]
+    pub fn reads_back(&self) -> bool {
+        match self {
+            Self::Modbus(config) => config.read_back != ReadBack::No,
             Self::Mqtt(_) | Self::Can(_) | Self::Serial(_) => false,
         }
     }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use tidegate_core::FieldType;
 
 use crate::connection::{ConnectionConfig, Kind};
+use crate::mqtt::config::Retained;
 use crate::table::{Review, Table, inline};
 use crate::{can, modbus, mqtt, serial};
 
@@ -86,6 +87,28 @@ impl StreamConfig {
             Self::Mqtt(config) => config.payload.goes_by_arrival(),
             Self::Modbus(_) | Self::Can(_) => true,
             Self::Serial(config) => config.payload.goes_by_arrival(),
+        }
+    }
+
+    /// The boolean column that says of a row that it was kept somewhere on its way, nobody knows for how
+    /// long.
+    #[must_use]
+    pub fn kept_column(&self) -> Option<&str> {
+        match self {
+            Self::Mqtt(config) => config.retained_column.as_deref(),
+            Self::Modbus(_) | Self::Can(_) | Self::Serial(_) => None,
+        }
+    }
+
+    /// Whether rows may have been kept so, and nothing in them tells.
+    #[must_use]
+    pub fn hides_age(&self) -> bool {
+        match self {
+            Self::Mqtt(config) => {
+                let may_be_kept = config.retained != Retained::Never && config.retained_column.is_none();
+                may_be_kept && config.payload.goes_by_arrival()
+            }
+            Self::Modbus(_) | Self::Can(_) | Self::Serial(_) => false,
         }
     }
 

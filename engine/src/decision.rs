@@ -103,11 +103,13 @@ pub enum Outcome {
     Read,
     /// The device has something else than what was written.
     Mismatch,
+    /// It had what was written, and has something else now: somebody else has written.
+    External,
 }
 
 impl Outcome {
     /// All of them, with their words.
-    pub const WORDS: [(&str, Self); 7] = [
+    pub const WORDS: [(&str, Self); 8] = [
         ("acknowledged", Self::Acknowledged),
         ("refused", Self::Refused),
         ("failed", Self::Failed),
@@ -115,6 +117,7 @@ impl Outcome {
         ("superseded", Self::Superseded),
         ("read", Self::Read),
         ("mismatch", Self::Mismatch),
+        ("external", Self::External),
     ];
 
     /// Its word.
@@ -169,6 +172,20 @@ pub enum Origin {
         /// why nobody does, in words for people
         because: Arc<str>,
     },
+}
+
+impl Origin {
+    /// Why it is so, for a narrow screen.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Rule { rule, .. } => format!("rule {rule}"),
+            Self::Override { who, reason } => format!("override: {reason} ({who})"),
+            Self::Interlock { because, .. } => format!("interlock: {because}"),
+            Self::Pair { output } => format!("{output} goes on"),
+            Self::Failsafe { because } => format!("failsafe: {because}"),
+        }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -122,10 +122,15 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         supervisor.spawn(&format!("forwarder of {name}"), forwarder.run(forwarding.clone()));
     }
 
-    let outputs = Outputs::from_config(config, &status, buffer.time(), writes.clone());
+    let outputs = Outputs::from_config(config, &status, buffer.time(), writes.clone(), control.clone());
     let (draining, drained) = mpsc::channel(1);
-    let router =
-        Router { outputs: outputs.clone(), buffer: buffer.clone(), done: Arc::new(recovered.progress) };
+    let decided = recovered.decisions;
+    let router = Router {
+        outputs: outputs.clone(),
+        buffer: buffer.clone(),
+        done: Arc::new(recovered.progress),
+        decided: Arc::clone(&decided),
+    };
     let wakes = Wakes::new(config.rules.workers.get());
     let columns = |stream: &str| beginning.columns(stream).unwrap_or_else(|| schemas.get(stream).cloned());
     let mut catalog = catalog(config, &columns);
@@ -161,6 +166,7 @@ pub async fn start(config: &Config, world: &mut dyn World) -> Result<Running, Ru
         status: Arc::clone(&status),
         journal,
         snapshot_every: config.buffer.snapshot_every.0,
+        decided,
     };
     supervisor.spawn("sequencer", async move {
         sequencer.run(intake, change_queue, beats).await;

@@ -207,6 +207,8 @@ pub struct OutputState {
     pub since_ns: i64,
     /// all that, in words for people
     pub sentence: String,
+    /// the same, for a narrow screen; empty: nothing was sent
+    pub brief: String,
     /// interlocks that have tripped, with why, in words for people
     pub interlocks: Vec<String>,
     /// what a person wants
@@ -230,6 +232,28 @@ impl OutputStates {
     /// Where `instance` is now.
     pub fn note(&self, instance: &Arc<str>, state: OutputState) {
         self.lock().insert(Arc::clone(instance), state);
+    }
+
+    /// How many of them a person has overridden.
+    #[must_use]
+    pub fn overridden(&self) -> usize {
+        self.lock().values().filter(|state| state.overridden.is_some()).count()
+    }
+
+    /// How many of them an interlock has tripped.
+    #[must_use]
+    pub fn tripped(&self) -> usize {
+        self.lock().values().filter(|state| !state.interlocks.is_empty()).count()
+    }
+
+    /// What the one does that has changed last, in a few words.
+    #[must_use]
+    pub fn newest(&self) -> Option<String> {
+        let states = self.lock();
+        let sent = states.iter().filter(|(_, state)| !state.brief.is_empty());
+        let (instance, state) = sent.max_by_key(|(_, state)| state.since_ns)?;
+        let of = if instance.is_empty() { String::new() } else { format!("{instance}: ") };
+        Some(format!("{of}{}", state.brief))
     }
 
     /// All of them, in the order of their names.

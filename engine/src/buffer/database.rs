@@ -456,7 +456,7 @@ impl Database {
     /// What there is to start from. Tables that cannot be read are dealt with as damage.
     pub(super) fn recovered(&self) -> Result<Recovered, BufferError> {
         let recovered = || {
-            let decisions = decisions::newest(&self.conn)?;
+            let decisions = Arc::new(decisions::newest(&self.conn)?);
             journal::recovered(&self.conn).map(|recovered| Recovered { decisions, ..recovered })
         };
         recovered().map_err(|error| self.sql(error))

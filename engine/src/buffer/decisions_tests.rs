@@ -126,7 +126,7 @@ fn decisions_are_read_as_they_were_made_newest_first() {
     buffer.decisions(other.clone());
     buffer.close();
     let (buffer, _) = open(&dir);
-    assert_eq!(buffer.recovered().decisions, [("pump".into(), 100), ("valve".into(), 10)].into());
+    assert_eq!(*buffer.recovered().decisions, [("pump".into(), 100), ("valve".into(), 10)].into());
     buffer.decisions(made[100..].to_vec());
     buffer.close();
     made.reverse();

@@ -124,7 +124,7 @@ pub struct Recovered {
     /// snapshots that could not be read
     pub damaged: Vec<String>,
     /// by output: the number of the newest decision that is on disk
-    pub decisions: HashMap<Arc<str>, u64>,
+    pub decisions: Arc<HashMap<Arc<str>, u64>>,
 }
 
 /// A snapshot that was read back.

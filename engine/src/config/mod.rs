@@ -35,8 +35,8 @@ use tidegate_trust::freshness::NoClock;
 use tidegate_trust::gate::Unsigned;
 
 pub use contract::{
-    Contract, ContractKind, Interlock, MaxInputAge, OnMismatch, OnStop, OutOfRange, ReadBack, Rest, Startup,
-    Tie, Value, Values,
+    AfterOverride, Contract, ContractKind, External, Interlock, MaxInputAge, OnMismatch, OnStop, OutOfRange,
+    ReadBack, Rest, Startup, Tie, Value, Values,
 };
 pub use difference::data_dir;
 pub use file::json_schema;

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
 use tidegate_connectors::codec::check_fields;
 use tidegate_connectors::connection::Kind;
 use tidegate_connectors::table::{At, Remark, Review};
@@ -15,7 +14,9 @@ use tidegate_core::diagnostic::{Severity, did_you_mean, nearest};
 use tidegate_core::{ByteSize, Diagnostic, Span};
 use tidegate_rules::{Condition, ConditionError, SHORTEST_TTL};
 
-use super::contract::{self, Contract, ContractKind, ContractTable, Facts, MaxInputAge, Rest, WordOr};
+use super::contract::{
+    self, Contract, ContractKind, ContractTable, Facts, MaxInputAge, Rest, StreamsOfContracts, WordOr,
+};
 use super::document::{self, Report, Table};
 use super::file::{
     BufferTable, BufferWhenFull, DerivedStream, Durability, ManagementKeys, OUTPUT_KEYS, OutputKeys,
@@ -75,24 +76,6 @@ pub(super) fn uplink_rules(text: &str, file: &str, rules: &[&str]) -> Vec<Diagno
         }
     }
     report.into_diagnostics()
-}
-
-/// The streams that contracts may look at.
-struct StreamsOfContracts {
-    /// with their columns, as far as they are declared
-    columns: BTreeMap<String, Option<SchemaRef>>,
-}
-
-impl StreamsOfContracts {
-    /// `names`: also of those that have errors.
-    fn new(streams: &BTreeMap<String, Stream>, names: &[String]) -> Self {
-        let columns = names.iter().map(|name| (name.clone(), streams.get(name).and_then(Stream::schema)));
-        Self { columns: columns.collect() }
-    }
-
-    fn names(&self) -> Vec<&str> {
-        self.columns.keys().map(String::as_str).collect()
-    }
 }
 
 struct Validator<'a, 'r> {
@@ -514,6 +497,13 @@ impl Validator<'_, '_> {
                 let help = did_you_mean(stream, &known.names());
                 self.report.error(&span, format!("there is no stream `{stream}`"), help);
             }
+            for stream in ages.keys().filter(|stream| known.hides_age.contains(&***stream)) {
+                let span = table.span_of(&["contract", "max_input_age", stream]);
+                let what = format!("a message of `{stream}` that the broker had retained counts as new");
+                let help = "name a `retained_column` in the stream, which makes it old; or `ts`, if the \
+                    device says when; or write `retained = \"never\"`";
+                self.report.warning(&span, what, help.to_owned());
+            }
         }
     }
 
@@ -582,6 +572,7 @@ impl Validator<'_, '_> {
                     columns: config.columns(),
                     key: config.instance_columns(),
                     is_readable: config.is_readable(),
+                    reads_back: config.reads_back(),
                 };
                 let (contract, problems) = terms.check(&facts);
                 for contract::Problem { at, what, help, is_warning } in problems {

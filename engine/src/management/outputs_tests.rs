@@ -226,6 +226,7 @@ async fn outputs_say_what_they_do_since_when_and_why() {
         by: Some(Origin::Failsafe { because: "no rule claims it".into() }),
         since_ns: now,
         sentence: "off: no rule claims it".into(),
+        brief: "run=false  failsafe: no rule claims it".into(),
         interlocks: vec!["tank.level > 10: tank.level was 8.2".into()],
         overridden: Some(OverrideState {
             who: "uid 1000".into(),

@@ -193,6 +193,12 @@ pub struct Output {
     pub rate: Rate,
     /// the newest row, written or not
     pub newest: Option<Noted>,
+    /// where an output with a contract is, and why, in a few words
+    pub does: Option<String>,
+    /// how much of what it moves a person has overridden
+    pub overridden: u64,
+    /// how much of what it moves an interlock has tripped
+    pub tripped: u64,
     /// what else was counted since the start, by what it is
     pub counts: BTreeMap<String, u64>,
     /// why rows failed, for the newest of them
@@ -485,6 +491,9 @@ fn output(name: String, of: &OutputStatus, rates: &Rates) -> Output {
         failing: of.failing.get(),
         rate: rates.get(Counted::Output, &name),
         newest: newest(&of.last),
+        does: of.states.newest(),
+        overridden: of.states.overridden() as u64,
+        tripped: of.states.tripped() as u64,
         counts: named(of.counts()),
         last_error: text(&of.last_error),
         name,

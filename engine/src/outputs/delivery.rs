@@ -184,6 +184,13 @@ impl OutputTask {
     }
 }
 
+impl Drop for OutputTask {
+    /// When it dies, nobody shall wait for room that nobody makes.
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
 /// What became of a write that failed.
 fn outcome(error: &DeliveryError) -> Outcome {
     match error {

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use tidegate_connectors::{By, Sink};
-use tidegate_core::{FieldType, Rows, Seqs};
+use tidegate_core::{FieldType, Rows, Seqs, Span};
 use tidegate_rules::When;
 
 use crate::config::{Config, Value};
 use crate::decision::{Origin, Outcome};
 use crate::status::Status;
+use crate::system::control::{ControlEvents, ControlKind};
 use crate::system::writes::{WriteReport, WriteReports};
 use crate::time::SequenceTime;
 use contract::{Order, What};
@@ -34,6 +35,7 @@ pub struct Outputs {
     /// the columns of outputs that say which they take
     kinds: Arc<BTreeMap<Arc<str>, BTreeMap<String, FieldType>>>,
     reports: WriteReports,
+    control: ControlEvents,
     time: Arc<SequenceTime>,
 }
 
@@ -45,6 +47,7 @@ impl Outputs {
         status: &Status,
         time: Arc<SequenceTime>,
         reports: WriteReports,
+        control: ControlEvents,
     ) -> Self {
         let queues = config.outputs.iter().map(|(name, output)| {
             let status = status.outputs.of(name);
@@ -57,7 +60,8 @@ impl Outputs {
         let kinds = config.outputs.iter().filter_map(|(name, output)| {
             Some((Arc::from(name.as_str()), output.config.columns()?.into_iter().collect()))
         });
-        Self { queues: Arc::new(queues.collect()), kinds: Arc::new(kinds.collect()), reports, time }
+        let (queues, kinds) = (Arc::new(queues.collect()), Arc::new(kinds.collect()));
+        Self { queues, kinds, reports, control, time }
     }
 
     /// When it is.
@@ -83,10 +87,26 @@ impl Outputs {
                 let columns = columns.iter().map(ToString::to_string).collect();
                 queue.ask(Reading { instance, write, columns });
             }
-            What::Mismatch { values, reason } => {
-                tracing::error!(%output, %instance, reason, "the device does not do what it was told: look at it");
-                let (outcome, reason) = (Outcome::Mismatch, Some(reason));
+            What::Differs { outcome, values, reason } => {
+                let what = match outcome {
+                    Outcome::External => "somebody else has written to the device",
+                    _ => "the device does not do what it was told: look at it",
+                };
+                tracing::error!(%output, %instance, reason, "{what}");
+                let reason = Some(reason);
                 self.reports.report(WriteReport { output, instance, write, rule, outcome, reason, values });
+            }
+            What::Say { event } => {
+                let left = Span(event.lease.unwrap_or_default());
+                let what = match event.event {
+                    ControlKind::Ends => "an override is about to end, and rules have the output again then",
+                    _ => "an override holds: rules do not have the output",
+                };
+                let (who, reason) = (event.who.as_deref(), event.reason.as_deref());
+                tracing::warn!(%output, %instance, %left, who, reason, "{what}");
+                if let Err(error) = self.control.say(event) {
+                    tracing::error!(%output, %error, "that an override holds or ends is in no row");
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use tidegate_core::{Ack, Rows, Seqs};
 use tidegate_rules::Target;
 
 use crate::buffer::{Buffer, OutboxRows};
+use crate::decision::Decision;
 use crate::outputs::Outputs;
 use crate::outputs::contract::Made;
 use crate::outputs::waiting::Waiting;
@@ -40,19 +41,27 @@ pub struct Router {
     /// By rule: up to which number its rows were in the outbox when the box started. What comes of the
     /// journal again up to there is left out.
     pub done: Arc<HashMap<Arc<str>, u64>>,
+    /// By output: the newest decision that was on disk then. Those up to it stay as they were made: what is
+    /// run again may be less than there was.
+    pub decided: Arc<HashMap<Arc<str>, u64>>,
 }
 
 impl Router {
     /// Sends what the rules of one worker made of one entry of the sequence, whose time is `now`, and what
     /// contracts made of it, to where it goes: to outputs first, since control waits for nothing.
     pub async fn send(&self, mut written: Vec<Routed>, made: Made, now: i64, origin: &Origin) {
-        if !origin.is_replayed() {
-            for order in made.orders {
+        let Made { orders, mut decisions } = made;
+        if origin.is_replayed() {
+            let is_new = |decision: &Decision| {
+                self.decided.get(&decision.output).is_none_or(|newest| decision.number > *newest)
+            };
+            decisions.retain(is_new);
+        } else {
+            for order in orders {
                 self.outputs.order(order).await;
             }
         }
-        // Those that are run again are the same.
-        self.buffer.decisions(made.decisions);
+        self.buffer.decisions(decisions);
         let for_uplink: Vec<Routed> =
             written.extract_if(.., |routed| routed.target == Target::Uplink).collect();
         self.write(written, now, origin.is_replayed()).await;
@@ -188,6 +197,7 @@ mod tests {
     use crate::buffer::Uplinks;
     use crate::disk::SystemDisk;
     use crate::status::Status;
+    use crate::system::control::ControlEvents;
     use crate::system::writes::WriteReports;
 
     fn rows(values: &[i64], seqs: &[u64]) -> Rows {
@@ -227,8 +237,10 @@ mod tests {
         let (buffer, _writer) =
             Buffer::open(&settings, Uplinks::default(), clock, disk, Arc::default()).unwrap();
         let reports = WriteReports::new(Arc::new(SystemClock), Arc::default());
-        let outputs = Outputs::from_config(&config, &Status::default(), buffer.time(), reports);
-        let router = Router { outputs: outputs.clone(), buffer, done: Arc::default() };
+        let control = ControlEvents::new(Arc::new(SystemClock));
+        let outputs = Outputs::from_config(&config, &Status::default(), buffer.time(), reports, control);
+        let (done, decided) = Default::default();
+        let router = Router { outputs: outputs.clone(), buffer, done, decided };
         let written = Written::default();
         let task = outputs.task("pump", Box::new(written.clone())).unwrap();
         let live = || Origin::Live(Ack::none());

@@ -5,10 +5,11 @@
 //! streams live on the same worker; rows of a derived stream reach their readers within the same entry.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use futures::FutureExt;
 use tidegate_core::{Ack, Rows};
 use tidegate_rules::{
     Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, Shared, Target, When,
@@ -139,8 +140,17 @@ impl Worker {
     }
 
     /// Takes entries until there are no more, and hands on what the rules make of them. `waker` is told when
-    /// they want a tick.
+    /// they want a tick. At the end outputs go where they are left when the box stops: also when that is a
+    /// panic, which takes the box down.
     pub async fn run(mut self, mut entries: mpsc::Receiver<Entry>, router: Router, waker: Waker) {
+        let ended = AssertUnwindSafe(self.take(&mut entries, &router, &waker)).catch_unwind().await;
+        let When { now, wall_ns, .. } = router.outputs.time();
+        let made = self.contracts.stop(At { seq: 0, now, wall_ns });
+        router.send(Vec::new(), made, now, &Origin::Live(Ack::none())).await;
+        ended.unwrap_or_else(|panic| resume_unwind(panic));
+    }
+
+    async fn take(&mut self, entries: &mut mpsc::Receiver<Entry>, router: &Router, waker: &Waker) {
         let mut ticks = 0;
         while let Some(entry) = entries.recv().await {
             self.again = entry.is_replayed();
@@ -175,10 +185,6 @@ impl Worker {
                 waker.leave_silences(self.silences());
             }
         }
-        // The box stops in good order.
-        let When { now, wall_ns, .. } = router.outputs.time();
-        let made = self.contracts.stop(At { seq: 0, now, wall_ns });
-        router.send(Vec::new(), made, now, &Origin::Live(Ack::none())).await;
     }
 
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement:
@@ -703,6 +709,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or_else(|| "no reason given".to_owned())
 }
 
+#[cfg(test)]
+mod failure_tests;
 #[cfg(test)]
 mod shared_tests;
 #[cfg(test)]

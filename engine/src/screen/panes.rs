@@ -158,11 +158,18 @@ pub fn outputs(frame: &mut Frame<'_>, area: Rect, report: &Report) {
             Span::from(printable(&output.name)),
             format!("{:>8}", output.written).into(),
             if failed > 0 { text.red() } else { text.dark_gray() },
-            newest(&output.newest, area, &widths).dark_gray(),
+            match &output.does {
+                None => newest(&output.newest, area, &widths).dark_gray(),
+                Some(does) if output.overridden > 0 => {
+                    format!("OVERRIDDEN {}", printable(does)).yellow().bold()
+                }
+                Some(does) if output.tripped > 0 => printable(does).red(),
+                Some(does) => printable(does).into(),
+            },
         ])
     });
     frame.render_widget(
-        Table::new(rows, widths).block(section(format!("outputs{more}: rows written, failed, newest"))),
+        Table::new(rows, widths).block(section(format!("outputs{more}: rows written, failed, what it does"))),
         area,
     );
 }
@@ -238,7 +245,38 @@ pub fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
     use super::*;
+    use crate::management::report::Output;
+
+    #[test]
+    fn outputs_show_what_they_do_and_why() {
+        let output = |name: &str, does: &str, overridden: u64| Output {
+            name: name.to_owned(),
+            does: Some(does.to_owned()),
+            overridden,
+            ..Output::default()
+        };
+        let outputs = vec![
+            output("pump", "run=false  interlock: tank.level was 8.2", 0),
+            output("fan", "run=true  override: bearing (ann)", 1),
+        ];
+        let report = Report { outputs, ..Report::default() };
+        let mut terminal = Terminal::new(TestBackend::new(100, 3)).unwrap();
+        let draw = |frame: &mut Frame<'_>| {
+            let area = frame.area();
+            super::outputs(frame, area, &report);
+        };
+        terminal.draw(draw).unwrap();
+        let shown = terminal.backend().to_string();
+        for text in
+            ["run=false  interlock: tank.level was 8.2", "OVERRIDDEN run=true  override: bearing (ann)"]
+        {
+            assert!(shown.contains(text), "{shown}");
+        }
+    }
 
     #[test]
     fn a_row_is_shown_without_what_only_takes_room() {

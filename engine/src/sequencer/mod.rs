@@ -85,6 +85,8 @@ pub struct Sequencer {
     pub journal: Journal,
     /// how often the rules' state is stored
     pub snapshot_every: Duration,
+    /// by output, the newest decision that there is
+    pub decided: Arc<HashMap<Arc<str>, u64>>,
 }
 
 impl Sequencer {
@@ -100,7 +102,7 @@ impl Sequencer {
         snapshots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         snapshots.tick().await;
         let mut ticks = Ticks { made: 0, passed: 0, room: intake.max_capacity() };
-        self.say(ControlEvent::start(self.time.knows_the_gap())).await;
+        self.say(ControlEvent::start(self.time.knows_the_gap(), &self.decided)).await;
         // Nobody listened while the box was down.
         for line in 0..self.listeners.len() {
             self.line(line, &LineNews::Ends { heard: Instant::now() }).await;

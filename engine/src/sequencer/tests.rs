@@ -92,6 +92,7 @@ impl Stage {
             status,
             journal,
             snapshot_every: Duration::from_hours(1_000),
+            decided: Arc::default(),
         };
         tokio::spawn(sequencer.run(intake, change_queue, mpsc::channel(1).1));
         let mut stage =

@@ -1,5 +1,6 @@
 //! `tidegate_control`: what people and the box itself say of outputs.
 
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tidegate_core::{Clock, FieldType};
 
 use super::feed::{Fed, Feed, Said};
 use super::{BoxItself, columns};
-use crate::config::Values;
+use crate::config::{Value, Values};
 
 /// Its name.
 pub const NAME: &str = "tidegate_control";
@@ -42,9 +43,9 @@ pub struct ControlEvent {
     pub output: Option<Arc<str>>,
     /// of which of what it moves, such as `line=7`; empty where there is one
     pub instance: Arc<str>,
-    /// where it is to stay: of an override
+    /// where it is to stay: of an override; by output, the newest decision: of a start
     pub values: Values,
-    /// for how long: of an override
+    /// for how long, or how much longer: of an override
     pub lease: Option<Duration>,
     /// why
     pub reason: Option<Arc<str>>,
@@ -67,16 +68,22 @@ pub enum ControlKind {
     Release,
     /// A trip that is latched is over.
     Reset,
+    /// An override holds still: said every hour.
+    Holds,
+    /// An override is about to end.
+    Ends,
 }
 
 impl ControlKind {
     /// All of them, with their words in the stream.
-    pub const WORDS: [(&str, Self); 5] = [
+    pub const WORDS: [(&str, Self); 7] = [
         ("start", Self::Start),
         ("stop", Self::Stop),
         ("override", Self::Override),
         ("release", Self::Release),
         ("reset", Self::Reset),
+        ("holds", Self::Holds),
+        ("ends", Self::Ends),
     ];
 
     /// Its word.
@@ -93,10 +100,13 @@ impl ControlKind {
 }
 
 impl ControlEvent {
-    /// The box has started; `off_known`: whether it is known for how long it was away.
+    /// The box has started; `off_known`: whether it is known for how long it was away; `decided`: by output,
+    /// the newest decision that there is, behind which numbers go on, whatever else was lost.
     #[must_use]
-    pub fn start(off_known: bool) -> Self {
-        Self { off_known: Some(off_known), ..Self::of_the_box(ControlKind::Start) }
+    pub fn start(off_known: bool, decided: &HashMap<Arc<str>, u64>) -> Self {
+        let number = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
+        let values = decided.iter().map(|(output, newest)| (Arc::clone(output), number(*newest))).collect();
+        Self { off_known: Some(off_known), values, ..Self::of_the_box(ControlKind::Start) }
     }
 
     /// The box is about to stop in good order.
@@ -244,7 +254,6 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::config::Value;
 
     fn by_a_person() -> ControlEvent {
         let values = [("run".into(), Value::Bool(false)), ("speed".into(), Value::Float(40.0))];
@@ -266,7 +275,7 @@ mod tests {
         let mut events = ControlEvents::new(Arc::clone(&clock) as _);
         let bare = |event| ControlEvent { event, output: Some("pump".into()), ..ControlEvent::stop() };
         let said = [
-            ControlEvent::start(true),
+            ControlEvent::start(true, &[("pump".into(), 7)].into()),
             by_a_person(),
             bare(ControlKind::Release),
             bare(ControlKind::Reset),

@@ -138,6 +138,9 @@ fn rules(out: &mut Folded, rules: &[Rule]) {
 fn outputs(out: &mut Folded, report: &Report) {
     let cells = report.outputs.iter().map(|output| {
         let mut also = also(&output.counts);
+        let marked = [(output.overridden, "overridden"), (output.tripped, "tripped")];
+        also.extend(marked.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
+        also.extend(output.does.clone());
         also.extend(output.last_error.as_ref().map(said));
         [
             out.name(&output.name),
@@ -348,6 +351,8 @@ mod tests {
                 name: "cooling_pump".to_owned(),
                 written: 11,
                 counts: named(&[("failed", 1)]),
+                does: Some("run=false  override: bearing (ann)".to_owned()),
+                overridden: 1,
                 last_error: noted("not authorized", 61_000),
                 newest: noted("{}", 61_000),
                 ..Output::default()
@@ -362,6 +367,11 @@ mod tests {
                 ..Buffer::default()
             },
         }
+    }
+
+    /// Without the places at which lines were folded.
+    fn flat(shown: &str) -> String {
+        shown.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -393,13 +403,17 @@ NEEDS YOU rule cooling: rules/cooling.sql:12:8: there is no column temprature;
         in_order("cooling ", &["v3", "5 min", "12", "61 s ago", "keeps 2.0 KiB"]);
         in_order("trial", &["v1 shadow", "7 late"]);
         in_order("later", &["waits", "for meas"]);
-        in_order("cooling_pump", &["11", "1 failed", "61 s ago: not authorized"]);
+        in_order("cooling_pump", &["11", "1 failed", "1 overridden"]);
+        assert!(
+            flat(&shown).contains("run=false override: bearing (ann), 61 s ago: not authorized"),
+            "{shown}"
+        );
         in_order("uplink", &["DOWN", "30"]);
         in_order("buffer", &["1 row wait (512 B of 1.0 GiB)", "1 200 commits"]);
         assert!(shown.contains("2 760 MiB"), "{shown}");
-        let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
-            flat.contains("61 min ago: the broker closed the connection, for a reason that takes some words")
+            flat(&shown)
+                .contains("61 min ago: the broker closed the connection, for a reason that takes some words")
         );
         assert!(shown.ends_with("`tidegate tail NAME` shows rows as they pass\n"));
     }

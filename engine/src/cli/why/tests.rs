@@ -326,17 +326,19 @@ fn programs_get_all_of_it() {
 
 #[test]
 fn an_output_of_which_nothing_is_known_is_told_apart_from_one_that_is_not_there() {
-    let outputs = ["cooling_pump".to_owned(), "valve".to_owned()];
-    let said = |output: &str, is_configured: bool, layout: i64| {
-        nothing(output, is_configured, &outputs, layout).to_string()
-    };
-    assert_eq!(
-        said("coling_pump", false, 6),
-        "there is no output `coling_pump`; did you mean `cooling_pump`?"
+    let outputs = || ["valve".to_owned(), "cooling_pump".to_owned()].into();
+    let unknown = |output: &str| Undecided::Unknown { outputs: outputs() }.error(output).to_string();
+    assert_eq!(unknown("coling_pump"), "there is no output `coling_pump`; did you mean `cooling_pump`?");
+    assert_eq!(unknown("lamp"), "there is no output `lamp`; there are: cooling_pump, valve");
+    let said = |undecided: Undecided| undecided.error("valve").to_string();
+    assert!(said(Undecided::Ungoverned).contains("[outputs.valve.contract]"));
+    assert!(said(Undecided::Unclaimed { no_box: None }).contains("the box runs, but no rule has claimed"));
+    let no_box = Some(AskError::Left("data/box.sock".into()));
+    assert!(
+        said(Undecided::Unclaimed { no_box })
+            .contains("it has a contract, but no box runs here: data/box.sock")
     );
-    assert_eq!(said("lamp", false, 6), "there is no output `lamp`; there are: cooling_pump, valve");
-    assert!(said("valve", true, 6).contains("[outputs.valve.contract]"));
-    assert!(said("valve", true, 5).contains("layout 5, which keeps no decisions"));
+    assert!(said(Undecided::Unkept { layout: 5 }).contains("layout 5, which keeps no decisions"));
 }
 
 mod in_a_buffer {

@@ -100,6 +100,7 @@ pub(super) fn sentence(found: &Found, times: &Times) -> String {
         Outcome::Unknown => was_to_be(&format!("and nobody knows whether it is{why}")),
         Outcome::Superseded => was_to_be("and a newer write took its place"),
         Outcome::Mismatch => was_to_be(&format!("and the device shows something else{why}")),
+        Outcome::External => was_to_be(&format!("and somebody else has written since{why}")),
     }
 }
 
@@ -208,7 +209,9 @@ fn outcome(answer: &Decision) -> String {
     let Verdict::Answered { outcome, reason, .. } = &answer.verdict else { return String::new() };
     let what = match outcome {
         Outcome::Read => format!("read {}", values(&answer.values)),
-        Outcome::Mismatch => format!("mismatch: the device has {}", values(&answer.values)),
+        Outcome::Mismatch | Outcome::External => {
+            format!("{}: the device has {}", outcome.word(), values(&answer.values))
+        }
         other => other.word().to_owned(),
     };
     reason.as_ref().map_or_else(|| what.clone(), |reason| format!("{what} ({reason})"))

@@ -9,7 +9,9 @@ use tidegate_core::diagnostic::did_you_mean;
 use tidegate_core::{FieldType, Span};
 
 use super::table::{ContractTable, InterlockTable, ReadBackTable, WordOr};
-use super::{Contract, ContractKind, Interlock, MaxInputAge, OnStop, ReadBack, Rest, Startup, Value, Values};
+use super::{
+    Contract, ContractKind, External, Interlock, MaxInputAge, OnStop, ReadBack, Rest, Startup, Value, Values,
+};
 
 /// More often, a ramp would be nothing but writes.
 const SHORTEST_STEP: Duration = Duration::from_millis(10);
@@ -23,6 +25,8 @@ pub(in crate::config) struct Facts {
     pub(in crate::config) key: Vec<String>,
     /// Whether the device can be asked for what it has.
     pub(in crate::config) is_readable: bool,
+    /// Whether each write is looked at by the output itself, whatever the contract says.
+    pub(in crate::config) reads_back: bool,
 }
 
 /// What is wrong with a contract.
@@ -146,6 +150,12 @@ impl ContractTable {
         let interlocks =
             interlocks.into_iter().filter_map(|table| table.interlock(checking, &failsafe, &range)).collect();
         let read_back = self.read_back.clone().and_then(|table| table.read_back(checking));
+        let looks = |read_back: &ReadBack| read_back.every.is_some() || !read_back.from.is_empty();
+        if self.external != External::Alarm && !read_back.as_ref().is_some_and(looks) {
+            let help = "write how often, `read_back = { every = \"10s\", .. }`, or what shows it, `from`";
+            let what = "nobody looks whether the device has something else than what was written";
+            checking.error(&["external"], what, help.to_owned());
+        }
         let key = self.key.clone().unwrap_or_else(|| checking.facts.key.clone());
         Some(Contract {
             kind: self.kind,
@@ -175,6 +185,8 @@ impl ContractTable {
             startup_grace: self.startup_grace.0,
             on_stop,
             max_lease: self.max_lease.0,
+            after_override: self.after_override,
+            external: self.external,
         })
     }
 
@@ -339,6 +351,11 @@ impl ReadBackTable {
                 \"drive.actual_speed\" }`";
             checking.error(&["read_back"], "this connection cannot read what was written", help.to_owned());
         }
+        if checking.facts.reads_back {
+            let help = "take one of them out: that of the output compares at once and repeats nothing, that \
+                of the contract gives the device time, repeats, and knows `tolerance`";
+            checking.error(&["read_back"], "the output has a `read_back` of its own", help.to_owned());
+        }
         for column in self.tolerance.keys() {
             checking.kind(&["read_back", "tolerance", column], column);
         }
@@ -346,10 +363,21 @@ impl ReadBackTable {
             let what = "`within` has to be longer than `settle`: it is looked at in between";
             checking.error(&["read_back", "within"], what, None);
         }
+        if let Some(every) = self.every {
+            if !from.is_empty() {
+                let help = "take it out: each row of these streams is looked at".to_owned();
+                checking.error(&["read_back", "every"], "`every` is for a device that is asked", help);
+            } else if every.0 < self.within.0 {
+                let what =
+                    format!("`every` ({every}) has to be as long as `within` ({}) at least", self.within);
+                checking.error(&["read_back", "every"], what, None);
+            }
+        }
         Some(ReadBack {
             from,
             settle: self.settle.0,
             within: self.within.0,
+            every: self.every.map(|every| every.0),
             tolerance: spans_per_column(self.tolerance),
             retries: self.retries,
             on_mismatch: self.on_mismatch,

@@ -1,7 +1,7 @@
 //! What an output promises whatever rules say: `[outputs.NAME.contract]`, as it is written and as it is meant.
 //!
 //! What each key means to users is in `docs/outputs.md`. [`table`] is how it is written, and [`check`] makes
-//! terms of it that cannot be wrong.
+//! terms of it that cannot be wrong; [`streams`] are those that it may look at.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::FieldType;
 
 mod check;
+mod streams;
 mod table;
 
 pub(super) use check::{Facts, Problem};
+pub(super) use streams::StreamsOfContracts;
 pub(super) use table::{ContractTable, WordOr};
 
 /// What a column of an output is told, or has.
@@ -163,6 +165,10 @@ pub struct Contract {
     pub on_stop: OnStop,
     /// The longest override.
     pub max_lease: Duration,
+    /// What happens when an override ends.
+    pub after_override: AfterOverride,
+    /// What happens when somebody else has written.
+    pub external: External,
 }
 
 /// What a row for an output means.
@@ -272,6 +278,8 @@ pub struct ReadBack {
     pub settle: Duration,
     /// By when it must be there.
     pub within: Duration,
+    /// How often it is looked whether it is still there; `None`: never, or as often as rows of `from` come.
+    pub every: Option<Duration>,
     /// How far off it may be, by column.
     pub tolerance: BTreeMap<Arc<str>, f64>,
     /// How often the write is repeated.
@@ -289,6 +297,30 @@ pub enum OnMismatch {
     Alarm,
     /// The output goes to its failsafe values as well.
     Failsafe,
+}
+
+/// What happens when the device has something else than what was written and confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum External {
+    /// It is said.
+    #[default]
+    Alarm,
+    /// It stays so, as if a person had overridden the output.
+    Yield,
+    /// What is wanted is written again.
+    Reassert,
+}
+
+/// What happens when an override ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterOverride {
+    /// The output goes to what rules want.
+    #[default]
+    Target,
+    /// It stays where it is until a rule claims something.
+    Wait,
 }
 
 /// What happens after a start until the first claim.
@@ -320,7 +352,7 @@ impl Contract {
     pub(crate) fn of_text(text: &str, columns: &[(&str, FieldType)]) -> Result<Self, Vec<String>> {
         let table: ContractTable = toml::from_str(text).map_err(|error| vec![error.to_string()])?;
         let columns = columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
-        let facts = Facts { columns: Some(columns), key: Vec::new(), is_readable: true };
+        let facts = Facts { columns: Some(columns), is_readable: true, ..Facts::default() };
         let (contract, problems) = table.check(&facts);
         contract.ok_or_else(|| problems.into_iter().map(|problem| problem.what).collect())
     }

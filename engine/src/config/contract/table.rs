@@ -13,7 +13,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tidegate_core::Span;
 
-use super::{ContractKind, OnMismatch, OnStop, OutOfRange, Startup, Tie, Value};
+use super::{AfterOverride, ContractKind, External, OnMismatch, OnStop, OutOfRange, Startup, Tie, Value};
 
 /// A length of time, or `"never"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,6 +257,12 @@ pub(in crate::config) struct ContractTable {
     /// The longest override.
     #[serde(default = "eight_hours")]
     pub(in crate::config) max_lease: Span,
+    /// What happens when an override ends.
+    #[serde(default)]
+    pub(in crate::config) after_override: AfterOverride,
+    /// What happens when the device has something else than what was written and confirmed.
+    #[serde(default)]
+    pub(in crate::config) external: External,
 }
 
 /// `interlock` of a contract.
@@ -294,6 +300,8 @@ pub(in crate::config) struct ReadBackTable {
     pub(in crate::config) settle: Span,
     /// By when it must be there.
     pub(in crate::config) within: Span,
+    /// How often it is looked whether it is still there.
+    pub(in crate::config) every: Option<Span>,
     /// How far off it may be, by column.
     #[serde(default)]
     pub(in crate::config) tolerance: BTreeMap<String, f64>,

@@ -62,6 +62,8 @@ pub(super) struct Evaluating<'a> {
     pub(super) at: At,
     pub(super) line_is_up: bool,
     pub(super) partners: &'a [Partner],
+    /// columns that are written together or not at all
+    pub(super) whole: &'a [Arc<str>],
     pub(super) wakes_at: Option<i64>,
 }
 
@@ -77,7 +79,7 @@ impl Evaluating<'_> {
     pub(super) fn run(mut self, instance: &mut Instance) -> Evaluation {
         let now = self.at.now;
         instance.started.get_or_insert(now);
-        instance.expire(now);
+        instance.expire(self.contract, now);
         for expires in instance.claims.values().filter_map(|claim| claim.expires) {
             self.wake(expires);
         }
@@ -236,6 +238,9 @@ impl Evaluating<'_> {
             }
         } else {
             let begins = since.saturating_add(ns(self.contract.failsafe_after));
+            if begins == i64::MAX {
+                return None;
+            }
             self.wake(begins);
             if begins > self.at.now {
                 return None;
@@ -456,8 +461,13 @@ impl Evaluating<'_> {
         let mut sends = Vec::new();
         for candidate in candidates {
             let field = instance.fields.get(&candidate.column);
+            // What somebody else has written is left so, unless the output has to be stopped.
+            let is_asked_off = instance.asked_off.is_some() && !candidate.value.is_on();
+            let has_to_be = candidate.is_trip || is_asked_off;
             let is_there = field.is_some_and(|field| {
-                field.sent.as_ref() == Some(&candidate.value) && field.known != Known::Unknown
+                field.sent.as_ref() == Some(&candidate.value)
+                    && field.known != Known::Unknown
+                    && !(has_to_be && field.strays.is_some())
             });
             evaluation.is_held |= candidate.value != candidate.demand && !candidate.is_trip;
             let is_new = !is_there || refreshes;
@@ -477,7 +487,7 @@ impl Evaluating<'_> {
         let is_trip = sends.iter().any(|candidate| candidate.is_trip);
         let value = |candidate: &Candidate| (Arc::clone(&candidate.column), candidate.value.clone());
         let all: Values = sends.iter().map(value).collect();
-        for values in apart(&all, &instance.sent()) {
+        for values in apart(&all, instance, self.contract.failsafe.values(), self.whole) {
             let of_write = |candidate: &&Candidate| values.contains_key(&candidate.column);
             if let Some((clause, because)) = self.hindrance(instance, &values, is_trip) {
                 for candidate in sends.iter().filter(of_write) {
@@ -567,8 +577,21 @@ fn off(failsafe: Option<&Values>, instance: &Instance) -> Values {
 }
 
 /// What is written by itself, and first: what is turned off. Whatever a device says of the rest, and however long
-/// it takes, it does not keep anything running.
-pub(super) fn apart(values: &Values, sent: &Values) -> Vec<Values> {
+/// it takes, it does not keep anything running. But columns that are `whole`, as those of one frame are, go
+/// out together: with what the device has of those that do not change.
+pub(super) fn apart(
+    values: &Values,
+    instance: &Instance,
+    failsafe: Option<&Values>,
+    whole: &[Arc<str>],
+) -> Vec<Values> {
+    let sent = instance.sent();
+    if !whole.is_empty() {
+        let has = |column: &Arc<str>| sent.get(column).or_else(|| failsafe?.get(column)).cloned();
+        let rest = whole.iter().filter(|column| !values.contains_key(*column));
+        let rest = rest.filter_map(|column| Some((Arc::clone(column), has(column)?)));
+        return vec![rest.chain(values.clone()).collect()];
+    }
     let turns_off = |column: &Arc<str>, value: &Value| {
         *value == Value::Bool(false) && sent.get(column) != Some(&Value::Bool(false))
     };
@@ -602,7 +625,7 @@ pub(super) fn note_sent(
         if was_on != Some(value.is_on()) {
             (field.turned_at, field.turns) = (Some(now), true);
         }
-        (field.sent, field.known) = (Some(value.clone()), Known::Sent);
+        (field.sent, field.known, field.strays) = (Some(value.clone()), Known::Sent, None);
     }
     instance.written_at = Some(now);
     before

@@ -8,11 +8,11 @@ use tidegate_core::schema::TS;
 use tidegate_core::{FieldType, Rows, Span};
 
 use super::evaluate::{Evaluating, Evaluation, Partner, apart, note_sent};
-use super::instance::{At, Check, Claim, Field, Flight, Instance, Known, Override, TroubleKind, Verdict, ns};
+use super::instance::{At, Claim, Field, Flight, Instance, Known, Override, Verdict, ns};
 use super::interlock::{Interlocked, Judged};
 use super::newest::{Newest, instance_name, key_of, value};
 use super::{Made, Order, What, Writer};
-use crate::config::{Contract, ContractKind, OnMismatch, OnStop, OutOfRange, Value, Values};
+use crate::config::{AfterOverride, Contract, ContractKind, OnStop, OutOfRange, Value, Values};
 use crate::decision::{Clause, Decision, Input, Origin, Outcome, Step, Verdict as Said};
 use crate::status::{OutputState, OutputStatus, OverrideState};
 use crate::system::control::{ControlEvent, ControlKind};
@@ -31,6 +31,8 @@ pub(super) struct Governed {
     pub(super) contract: Arc<Contract>,
     /// the columns that it takes; `None`: any
     pub(super) columns: Option<BTreeMap<Arc<str>, FieldType>>,
+    /// those that are written together or not at all
+    pub(super) whole: Vec<Arc<str>>,
     pub(super) connection: Arc<str>,
     /// outputs that may not be on together with it
     pub(super) partners: Vec<Arc<str>>,
@@ -60,11 +62,10 @@ type Claimed = (Values, BTreeMap<Arc<str>, Option<Value>>);
 impl Governed {
     /// Whether interlocks or what is read back look at `stream`.
     pub(super) fn looks_at(&self, stream: &Arc<str>) -> bool {
-        self.interlocks.iter().any(|interlock| interlock.looks_at(stream))
-            || self.from().any(|(_, (shows, _))| shows == stream)
+        self.interlocks.iter().any(|interlock| interlock.looks_at(stream)) || self.is_shown_by(stream)
     }
 
-    fn from(&self) -> impl Iterator<Item = (&Arc<str>, &(Arc<str>, Arc<str>))> {
+    pub(super) fn from(&self) -> impl Iterator<Item = (&Arc<str>, &(Arc<str>, Arc<str>))> {
         self.contract.read_back.iter().flat_map(|read_back| &read_back.from)
     }
 
@@ -119,9 +120,14 @@ impl Governed {
         (judged.turned || lock.tripped.is_some()).then_some(judged.instance)
     }
 
+    /// Whether rows of `stream` show what the device does.
+    pub(super) fn is_shown_by(&self, stream: &Arc<str>) -> bool {
+        self.from().any(|(_, (shows, _))| shows == stream)
+    }
+
     /// Instances that wait to see in `stream` what they were told.
     pub(super) fn waiting_for(&self, stream: &Arc<str>) -> Vec<Arc<str>> {
-        if !self.from().any(|(_, (shows, _))| shows == stream) {
+        if !self.is_shown_by(stream) {
             return Vec::new();
         }
         let waits = self.instances.iter().filter(|(_, instance)| instance.check.is_some());
@@ -257,6 +263,9 @@ impl Governed {
             if let Some(quality) = seen.quality() {
                 return Err(format!("the newest row of `{stream}` is {quality}"));
             }
+            if most.is_some() && seen.was_kept() {
+                return Err(format!("the newest row of `{stream}` was retained, nobody knows for how long"));
+            }
             let age = seen.age(at.now);
             if let Some(most) = most.filter(|most| age > ns(*most)) {
                 let age = Span(std::time::Duration::from_millis(age.unsigned_abs() / 1_000_000));
@@ -348,6 +357,7 @@ impl Governed {
             at,
             line_is_up: self.line_is_up,
             partners: &[],
+            whole: &[],
             wakes_at: None,
         };
         if let Some(reason) = evaluating.hinders_pulse(instance) {
@@ -368,7 +378,7 @@ impl Governed {
     }
 
     #[allow(clippy::too_many_arguments)] // they are one order
-    fn order(
+    pub(super) fn order(
         &self,
         instance: &Arc<str>,
         write: u64,
@@ -402,7 +412,8 @@ impl Governed {
         at: At,
         made: &mut Made,
     ) -> Option<Looked> {
-        let checks_at = self.check(name, newest, at, made);
+        let checks_at =
+            self.check(name, newest, at, made).into_iter().chain(self.remind(name, at, made)).min();
         let instance = self.instances.get_mut(name)?;
         let woke_at = instance.wakes_at.take();
         let evaluating = Evaluating {
@@ -410,6 +421,7 @@ impl Governed {
             at,
             line_is_up: self.line_is_up,
             partners,
+            whole: &self.whole,
             wakes_at: checks_at,
         };
         let evaluation = match self.contract.kind {
@@ -432,9 +444,21 @@ impl Governed {
         let Some(instance) = self.instances.get(name) else { return };
         let values = instance.sent();
         let (by, since_ns) = instance.by.clone().map_or((None, 0), |(by, since)| (Some(by), since));
-        let sentence = match &by {
-            None => "nothing was sent yet".to_owned(),
-            Some(by) => format!("{}: {by}", listed(&values)),
+        let strays = instance.fields.iter();
+        let strays: Values =
+            strays.filter_map(|(column, field)| Some((Arc::clone(column), field.strays.clone()?))).collect();
+        let is_left = instance.overridden.is_none() && self.contract.after_override == AfterOverride::Wait;
+        let (sentence, brief) = match &by {
+            None => ("nothing was sent yet".to_owned(), String::new()),
+            Some(_) if !strays.is_empty() => {
+                let has = format!("somebody else has written {}", listed(&strays));
+                (format!("{}, but {has}", listed(&values)), has)
+            }
+            Some(Origin::Override { who, .. }) if is_left => {
+                let left = format!("as the override by {who} left it, until a rule claims something");
+                (format!("{}: {left}", listed(&values)), format!("{}  left by {who}", brief(&values)))
+            }
+            Some(by) => (format!("{}: {by}", listed(&values)), format!("{}  {}", brief(&values), by.brief())),
         };
         let locks = self.contract.interlocks.iter().zip(&instance.locks);
         let tripped = locks.filter_map(|(terms, lock)| {
@@ -450,11 +474,12 @@ impl Governed {
             until_ns: overridden.until,
         });
         let state = OutputState {
-            confirmed: !values.is_empty() && instance.fields.values().all(is_confirmed),
+            confirmed: !values.is_empty() && strays.is_empty() && instance.fields.values().all(is_confirmed),
             values,
             by,
             since_ns,
             sentence,
+            brief,
             interlocks: tripped.collect(),
             overridden,
         };
@@ -529,118 +554,19 @@ impl Governed {
         seen.take(MOST_INPUTS).collect()
     }
 
-    /// Looks whether the device has what was written. Returns when to look again.
-    fn check(&mut self, name: &Arc<str>, newest: &Newest, at: At, made: &mut Made) -> Option<i64> {
-        let contract = Arc::clone(&self.contract);
-        let read_back = contract.read_back.as_ref()?;
-        let instance = self.instances.get_mut(name)?;
-        let check = instance.check.clone()?;
-        if check.values.is_empty() {
-            instance.check = None;
-            return None;
-        }
-        if !read_back.from.is_empty() {
-            let mut shown = Values::new();
-            let wanted: Values = check
-                .values
-                .iter()
-                .filter(|(column, _)| read_back.from.contains_key(*column))
-                .map(clone)
-                .collect();
-            for (column, (stream, shows)) in &read_back.from {
-                if let Some(seen) = newest.get(stream, name).filter(|seen| seen.arrived >= check.since)
-                    && let Some(value) = seen.value(shows)
-                {
-                    shown.insert(Arc::clone(column), value);
-                }
-            }
-            if are_alike(&wanted, &shown, &read_back.tolerance) {
-                self.confirmed(name, &check, at);
-                return None;
-            }
-            return self.missing(name, &check, &shown, at, made);
-        }
-        // The answer may be lost on its way: then the device is as good as silent.
-        let ends = check.until.saturating_add(ns(read_back.within));
-        if check.asked {
-            if at.now < ends {
-                return Some(ends);
-            }
-            return self.missing(name, &check, &Values::new(), at, made);
-        }
-        if at.now < check.due {
-            return Some(check.due);
-        }
-        let (write, columns) = (check.write, check.values.keys().cloned().collect());
-        instance.check = Some(Check { asked: true, ..check });
-        let by = Origin::Failsafe { because: "it is read back".into() };
-        self.order(name, write, by, None, What::Read { columns }, at, made);
-        Some(ends)
-    }
-
-    fn confirmed(&mut self, name: &Arc<str>, check: &Check, at: At) {
-        if let Some(instance) = self.instances.get_mut(name) {
-            instance.confirm(&check.values, at.now);
-            instance.check = None;
-        }
-    }
-
-    /// The device does not show what it was told: there is time, or it has to be told again, or there is
-    /// nothing more that can be done.
-    fn missing(
-        &mut self,
-        name: &Arc<str>,
-        check: &Check,
-        shown: &Values,
-        at: At,
-        made: &mut Made,
-    ) -> Option<i64> {
-        if at.now < check.until {
-            return Some(check.until);
-        }
-        let contract = Arc::clone(&self.contract);
-        let read_back = contract.read_back.as_ref()?;
-        let instance = self.instances.get_mut(name)?;
-        instance.check = None;
-        for column in check.values.keys() {
-            if let Some(field) = instance.fields.get_mut(column) {
-                field.known = Known::Unknown;
-            }
-        }
-        instance.fail(&contract, &check.values, TroubleKind::Mismatch, at.now);
-        if let Some(trouble) = instance.troubles.iter_mut().find(|trouble| trouble.values == check.values) {
-            // It had its time to get there.
-            trouble.next = at.now;
-            if trouble.attempts <= read_back.retries {
-                return None;
-            }
-        }
-        instance.gave_up |= read_back.on_mismatch == OnMismatch::Failsafe;
-        let reason = if shown.is_empty() {
-            "nothing shows what the device has".to_owned()
-        } else {
-            let there: Vec<String> =
-                shown.iter().map(|(column, value)| format!("{column} is {value}")).collect();
-            format!("it was told {}, and {}", listed(&check.values), there.join(", "))
-        };
-        let by = Origin::Failsafe { because: "it was read back".into() };
-        let what = What::Mismatch { values: shown.clone(), reason };
-        self.order(name, check.write, by, None, what, at, made);
-        None
-    }
-
     /// What became of a write. Returns whether the instance has to be looked at.
     pub(super) fn answered(&mut self, report: WriteReport, at: At, made: &mut Made) -> bool {
         let WriteReport { instance: name, write, outcome, reason, values, .. } = report;
         let contract = Arc::clone(&self.contract);
         let Some(instance) = self.instances.get_mut(&name) else { return false };
         let is_asked = instance.check.as_ref().is_some_and(|check| check.asked && check.write == write);
-        if is_asked && !instance.flights.contains_key(&write) && outcome != Outcome::Mismatch {
+        let is_alarm = matches!(outcome, Outcome::Mismatch | Outcome::External);
+        if is_asked && !instance.flights.contains_key(&write) && !is_alarm {
             self.read(&name, outcome, &values, at, made);
             return true;
         }
         let flight = instance.answered(&contract, write, outcome, at.now);
-        if flight.is_none() && outcome != Outcome::Mismatch {
+        if flight.is_none() && !is_alarm {
             return false;
         }
         let by = match flight.and_then(|flight| flight.rule) {
@@ -654,33 +580,20 @@ impl Governed {
         true
     }
 
-    /// The device was asked, and has answered or not.
-    fn read(&mut self, name: &Arc<str>, outcome: Outcome, values: &Values, at: At, made: &mut Made) {
-        let contract = Arc::clone(&self.contract);
-        let Some(read_back) = &contract.read_back else { return };
-        let Some(check) = self.instances.get_mut(name).and_then(|instance| instance.check.clone()) else {
-            return;
-        };
-        if outcome == Outcome::Read && are_alike(&check.values, values, &read_back.tolerance) {
-            self.confirmed(name, &check, at);
-            return;
-        }
-        if at.now < check.until
-            && let Some(instance) = self.instances.get_mut(name)
-        {
-            let again = (ns(read_back.within) / 10).max(50_000_000);
-            let due = at.now.saturating_add(again).min(check.until);
-            instance.check = Some(Check { asked: false, due, ..check });
-            return;
-        }
-        self.missing(name, &check, values, at, made);
-    }
-
     /// The box has started. Returns what has to be looked at.
     pub(super) fn start(&mut self, now: i64, is_known: bool) -> Vec<Arc<str>> {
         self.line_is_up = true;
         self.instances.values_mut().for_each(|instance| instance.start(now, is_known));
         self.instances.keys().cloned().collect()
+    }
+
+    /// Numbers go on behind the `newest` decision that there is, whatever was kept: none takes the place of
+    /// another. Each write has a decision, so that numbers of writes are not used again either.
+    pub(super) fn count_on(&mut self, newest: Option<&Value>) {
+        if let Some(Value::Int(newest)) = newest {
+            let newest = u64::try_from(*newest).unwrap_or_default();
+            (self.decisions, self.writes) = (self.decisions.max(newest), self.writes.max(newest));
+        }
     }
 
     /// What a person says. Returns whether the instance has to be looked at.
@@ -703,12 +616,13 @@ impl Governed {
                 for column in values.keys() {
                     instance.fields.entry(Arc::clone(column)).or_default().claimed = true;
                 }
-                instance.overridden = Some(Override { who, reason, since: at.now, until, values });
+                let (told, ends) = (None, false);
+                let overridden = Override { who, reason, since: at.now, until, values, told, ends };
+                instance.overridden = Some(overridden);
                 (instance.idle, instance.was_claimed, instance.gave_up) = (None, true, false);
             }
             ControlKind::Release => {
-                instance.overridden = None;
-                instance.note_idle(at.now, &format!("{who} has released it"));
+                instance.end_override(&self.contract, at.now, &format!("{who} has released it"));
             }
             ControlKind::Reset => {
                 for lock in instance.locks.iter_mut().filter(|lock| lock.verdict == Some(Verdict::Free)) {
@@ -760,32 +674,18 @@ impl Governed {
                 continue;
             }
             let by = Origin::Failsafe { because: "the box stops".into() };
-            let writes = apart(&failsafe, &sent).into_iter().map(|values| (values, by.clone())).collect();
+            let writes = apart(&failsafe, instance, None, &self.whole);
+            let writes = writes.into_iter().map(|values| (values, by.clone())).collect();
             let evaluation = Evaluation { writes, ..Evaluation::default() };
             self.send(&name, &evaluation, &Newest::default(), at, made);
         }
     }
 }
 
-fn clone((column, value): (&Arc<str>, &Value)) -> (Arc<str>, Value) {
-    (Arc::clone(column), value.clone())
-}
-
-fn listed(values: &Values) -> String {
+pub(super) fn listed(values: &Values) -> String {
     values.iter().map(|(column, value)| format!("{column} = {value}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether `shown` has all of `wanted`, as far as it has to be exact.
-fn are_alike(wanted: &Values, shown: &Values, tolerance: &BTreeMap<Arc<str>, f64>) -> bool {
-    wanted.iter().all(|(column, value)| {
-        let Some(shown) = shown.get(column) else { return false };
-        match (value.number(), shown.number()) {
-            (Some(value), Some(shown)) => {
-                // What a device keeps has fewer digits than a float.
-                let tolerance = tolerance.get(column).copied().unwrap_or_else(|| value.abs() * 1e-6);
-                (value - shown).abs() <= tolerance
-            }
-            _ => value == shown,
-        }
-    })
+fn brief(values: &Values) -> String {
+    values.iter().map(|(column, value)| format!("{column}={value}")).collect::<Vec<_>>().join(" ")
 }

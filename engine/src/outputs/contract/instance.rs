@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Contract, ContractKind, Value, Values};
+use crate::config::{AfterOverride, Contract, ContractKind, Value, Values};
 use crate::decision::{Claimed, Origin, Outcome, Overridden};
 
 /// Writes without an outcome that are remembered: more than a line has under way.
@@ -54,6 +54,8 @@ pub(super) struct Field {
     pub(super) ramps: bool,
     /// whether a rule has claimed it since the start
     pub(super) claimed: bool,
+    /// what the device has instead, since somebody else has written
+    pub(super) strays: Option<Value>,
 }
 
 /// Whether the device has what it was told.
@@ -112,6 +114,20 @@ pub(super) struct Check {
     pub(super) until: i64,
     /// whether the device was asked, and has not answered
     pub(super) asked: bool,
+    /// Whether it had it before, and it is looked whether it still has.
+    #[serde(default)]
+    pub(super) again: bool,
+}
+
+/// It is looked whether the device still has what it was told.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Watch {
+    /// when it is asked next
+    pub(super) next: Option<i64>,
+    /// how often it had something else, in a row
+    pub(super) differs: u32,
+    /// when what is wanted was last written over what somebody else had written
+    pub(super) reasserted_at: Option<i64>,
 }
 
 /// An interlock of an instance.
@@ -148,6 +164,12 @@ pub struct Override {
     pub until: i64,
     /// what
     pub values: Values,
+    /// when it was last told that it holds
+    #[serde(default)]
+    pub(super) told: Option<i64>,
+    /// whether it was told that it is about to end
+    #[serde(default)]
+    pub(super) ends: bool,
 }
 
 /// One thing that an output moves.
@@ -168,6 +190,11 @@ pub struct Instance {
     pub(super) fields: BTreeMap<Arc<str>, Field>,
     /// when it was written last
     pub(super) written_at: Option<i64>,
+    /// the number of that
+    #[serde(default)]
+    pub(super) last_write: u64,
+    #[serde(default)]
+    pub(super) watch: Watch,
     pub(super) flights: BTreeMap<u64, Flight>,
     pub(super) troubles: Vec<Trouble>,
     pub(super) check: Option<Check>,
@@ -236,7 +263,7 @@ impl Instance {
     }
 
     /// Claims and the override that have come to their end are gone.
-    pub(super) fn expire(&mut self, now: i64) {
+    pub(super) fn expire(&mut self, contract: &Contract, now: i64) {
         let is_over = |claim: &Claim| claim.expires.is_some_and(|expires| expires <= now);
         let ended: Vec<Arc<str>> = self
             .claims
@@ -249,9 +276,20 @@ impl Instance {
             self.note_idle(now, &format!("rule {rule} did not renew its claim"));
         }
         if self.overridden.as_ref().is_some_and(|overridden| overridden.until <= now) {
-            self.overridden = None;
-            self.note_idle(now, "the lease of the override has ended");
+            self.end_override(contract, now, "the lease of the override has ended");
         }
+    }
+
+    /// Rules have it again.
+    pub(super) fn end_override(&mut self, contract: &Contract, now: i64, because: &str) {
+        if self.overridden.take().is_none() || contract.after_override == AfterOverride::Target {
+            self.note_idle(now, because);
+            return;
+        }
+        // Where it is counts as if somebody had claimed it now.
+        self.claims.clear();
+        self.idle = None;
+        self.note_idle(contract.expiry.map_or(i64::MAX, |expiry| now.saturating_add(ns(expiry))), because);
     }
 
     /// Since `now` nobody may claim anything any more.
@@ -266,6 +304,7 @@ impl Instance {
         self.claims.clear();
         self.flights.clear();
         (self.check, self.asked_off, self.held) = (None, None, None);
+        self.watch = Watch::default();
         self.troubles.clear();
         (self.was_claimed, self.started) = (false, Some(now));
         if !is_known {
@@ -273,7 +312,7 @@ impl Instance {
             self.overridden = None;
         }
         for field in self.fields.values_mut() {
-            (field.known, field.claimed, field.ramps) = (Known::Unknown, false, false);
+            (field.known, field.claimed, field.ramps, field.strays) = (Known::Unknown, false, false, None);
         }
         for lock in &mut self.locks {
             (lock.verdict, lock.stale_at, lock.clear_since) = (None, None, None);
@@ -286,8 +325,11 @@ impl Instance {
     /// The line is down: nobody knows what the device has.
     pub(super) fn lose_line(&mut self) {
         self.check = None;
+        self.watch = Watch::default();
         self.troubles.clear();
-        self.fields.values_mut().for_each(|field| field.known = Known::Unknown);
+        for field in self.fields.values_mut() {
+            (field.known, field.strays) = (Known::Unknown, None);
+        }
     }
 
     /// Remembers a write that is on its way.
@@ -295,6 +337,9 @@ impl Instance {
         while self.flights.len() >= MOST_FLIGHTS {
             self.flights.pop_first();
         }
+        // Whatever the device still shows is from before.
+        drop(self.check.take_if(|check| check.again));
+        (self.last_write, self.watch.differs) = (write, 0);
         self.flights.insert(write, flight);
     }
 
@@ -337,7 +382,7 @@ impl Instance {
                         field.may_be(flight.values.get(column));
                     }
                 }
-                Outcome::Superseded | Outcome::Read => {}
+                Outcome::Superseded | Outcome::Read | Outcome::External => {}
             }
         }
         match outcome {
@@ -346,7 +391,7 @@ impl Instance {
             Outcome::Failed | Outcome::Unknown => {
                 self.fail(contract, &flight.values, TroubleKind::Failed, now)
             }
-            Outcome::Superseded | Outcome::Read | Outcome::Mismatch => {}
+            Outcome::Superseded | Outcome::Read | Outcome::Mismatch | Outcome::External => {}
         }
         Some(flight)
     }
@@ -368,7 +413,7 @@ impl Instance {
             self.fields.get(column).is_some_and(|field| field.sent.as_ref() == Some(value))
         });
         let (due, until) = (now.saturating_add(settle), now.saturating_add(within.max(settle)));
-        self.check = Some(Check { write, values, since: now, due, until, asked: false });
+        self.check = Some(Check { write, values, since: now, due, until, asked: false, again: false });
     }
 
     /// A write did not go well.
@@ -395,7 +440,27 @@ impl Instance {
             }
         }
         self.went_well(values);
-        self.gave_up = false;
+        (self.gave_up, self.watch.next) = (false, None);
+    }
+
+    /// Whether the device is known to have had all that it was told, and nothing is under way.
+    pub(super) fn is_settled(&self) -> bool {
+        let told = || self.fields.values().filter(|field| field.sent.is_some());
+        let is_confirmed = |field: &Field| matches!(field.known, Known::Confirmed { .. });
+        self.check.is_none() && self.flights.is_empty() && told().next().is_some() && told().all(is_confirmed)
+    }
+
+    /// What somebody else has written is what the device was told last.
+    pub(super) fn adopt(&mut self, values: &Values, now: i64) {
+        for (column, value) in values {
+            let Some(field) = self.fields.get_mut(column) else { continue };
+            if field.sent.as_ref().map(Value::is_on) != Some(value.is_on()) {
+                field.turned_at = Some(now);
+            }
+            field.stepped_at = Some(now);
+            (field.turns, field.ramps, field.perhaps, field.strays) = (false, false, None, None);
+            (field.sent, field.known) = (Some(value.clone()), Known::Confirmed { since: now });
+        }
     }
 
     /// What was sent last, column by column.
@@ -411,11 +476,10 @@ impl Instance {
             return None;
         }
         let decides = deciding(&sent);
-        let since =
-            decides.into_iter().map(|column| match self.fields.get(column).map(|field| field.known) {
-                Some(Known::Confirmed { since }) => Some(since),
-                _ => None,
-            });
+        let since = decides.into_iter().map(|column| match self.fields.get(column) {
+            Some(Field { known: Known::Confirmed { since }, strays: None, .. }) => Some(*since),
+            _ => None,
+        });
         since.collect::<Option<Vec<i64>>>()?.into_iter().max()
     }
 
@@ -434,7 +498,7 @@ impl Instance {
 
     /// The override, for people.
     pub(super) fn overridden(&self) -> Option<Overridden> {
-        self.overridden.as_ref().map(|Override { who, reason, since, until, values }| Overridden {
+        self.overridden.as_ref().map(|Override { who, reason, since, until, values, .. }| Overridden {
             who: Arc::clone(who),
             reason: Arc::clone(reason),
             since_ns: *since,

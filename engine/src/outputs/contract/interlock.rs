@@ -1,6 +1,6 @@
 //! Interlocks: conditions over the newest rows of streams.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
@@ -10,7 +10,7 @@ use tidegate_core::Rows;
 use tidegate_rules::{Condition, ConditionError};
 
 use super::instance::{At, Verdict};
-use super::newest::{Newest, Seen};
+use super::newest::{Ages, Newest, Seen};
 
 /// A condition, as soon as the columns of its streams are known.
 pub(super) struct Interlocked {
@@ -20,8 +20,7 @@ pub(super) struct Interlocked {
     condition: Option<Condition>,
     /// streams that it looks at, or waits for
     streams: Vec<Arc<str>>,
-    /// streams whose `ts` is when they came
-    by_arrival: Arc<BTreeSet<Arc<str>>>,
+    ages: Arc<Ages>,
 }
 
 /// What an interlock said of a row.
@@ -42,10 +41,10 @@ impl Interlocked {
     pub(super) fn new(
         when: &Arc<str>,
         columns: BTreeMap<String, Option<SchemaRef>>,
-        by_arrival: Arc<BTreeSet<Arc<str>>>,
+        ages: Arc<Ages>,
     ) -> Self {
         let when = Arc::clone(when);
-        let mut new = Self { when, columns, condition: None, streams: Vec::new(), by_arrival };
+        let mut new = Self { when, columns, condition: None, streams: Vec::new(), ages };
         new.compile();
         new
     }
@@ -122,8 +121,7 @@ impl Interlocked {
             if !turned && row + 1 < rows.len() {
                 continue;
             }
-            let own = super::newest::age_by_ts(&rows.batch, row, at.wall_ns);
-            let own = if self.by_arrival.contains(stream) { 0 } else { own };
+            let own = self.ages.age(stream, &rows.batch, row, at.wall_ns);
             let oldest =
                 others.iter().map(|seen| seen.is_as_old_at(0)).chain([at.now.saturating_sub(own)]).min();
             let stale_at = max_age.zip(oldest).map(|(age, oldest)| oldest.saturating_add(age));

@@ -7,15 +7,18 @@
 //! sequence all is taken in the order of its numbers, row by row.
 //!
 //! [`instance`] is one thing that an output moves, [`evaluate`] are the steps from what is wanted to what is
-//! sent, [`newest`] are the rows that interlocks and ages are about, [`interlock`] are conditions;
+//! sent, [`newest`] are the rows that interlocks and ages are about, [`interlock`] are conditions,
+//! [`mod@check`] is what is read back, and [`watch`] what is looked at though nobody has written;
 //! [`governed`] brings them together for one output, and [`stored`] is what is kept over a restart.
 
+mod check;
 mod evaluate;
 mod governed;
 pub mod instance;
 mod interlock;
 mod newest;
 mod stored;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,8 +29,8 @@ use tidegate_core::{FieldType, Rows};
 
 use tidegate_rules::Catalog;
 
-use crate::config::{Config, Contract, ContractKind, Interlock, Values};
-use crate::decision::{Decision, Origin};
+use crate::config::{Config, Contract, ContractKind, Interlock, Stream, Values};
+use crate::decision::{Decision, Origin, Outcome};
 use crate::status::{OutputStatus, Status};
 use crate::system::control::{ControlEvent, ControlKind};
 use crate::system::writes::WriteReport;
@@ -35,8 +38,8 @@ use crate::system::{connections, control, writes};
 use governed::Governed;
 use instance::{At, Instance};
 use interlock::Interlocked;
-use newest::{Newest, Seen, age_by_ts, instance_name, key_of};
-pub use newest::{array, value};
+pub use newest::{Ages, array, value};
+use newest::{Newest, Seen, instance_name, key_of};
 
 /// Something that an output shall do.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,11 +80,18 @@ pub enum What {
         columns: Vec<Arc<str>>,
     },
     /// Say that the device has something else than what was written.
-    Mismatch {
+    Differs {
+        /// whether it never had what was written, or somebody else has written since
+        outcome: Outcome,
         /// what it has
         values: Values,
         /// what is different, in words for people
         reason: String,
+    },
+    /// Say this of an override.
+    Say {
+        /// what
+        event: ControlEvent,
     },
 }
 
@@ -119,8 +129,7 @@ pub struct Contracts {
     watched: BTreeSet<Arc<str>>,
     writers: BTreeMap<Arc<str>, Writer>,
     newest: Newest,
-    /// streams whose `ts` is when they came
-    by_arrival: Arc<BTreeSet<Arc<str>>>,
+    ages: Arc<Ages>,
     waiting: Vec<Part>,
     wakes: BTreeSet<(i64, Arc<str>, Arc<str>)>,
     /// the newest time that was seen
@@ -136,6 +145,8 @@ pub struct Terms {
     pub contract: Contract,
     /// the columns that it takes, with their types; `None`: any
     pub columns: Option<Vec<(String, FieldType)>>,
+    /// those without which nothing can be written, as of a frame
+    pub required: Vec<String>,
     /// the connection that it writes to
     pub connection: Arc<str>,
     /// where it is told what it does
@@ -147,14 +158,10 @@ impl Contracts {
     pub const WORKER: usize = 0;
 
     /// Those of `terms`. `columns`: the streams that interlocks may look at, with their columns as far as they
-    /// are known; `by_arrival`: those of them whose `ts` is when a row came.
+    /// are known, and how old their rows are.
     #[must_use]
-    pub fn new(
-        terms: Vec<Terms>,
-        columns: &BTreeMap<String, Option<SchemaRef>>,
-        by_arrival: BTreeSet<Arc<str>>,
-    ) -> Self {
-        let by_arrival = Arc::new(by_arrival);
+    pub fn new(terms: Vec<Terms>, columns: &BTreeMap<String, Option<SchemaRef>>, ages: Ages) -> Self {
+        let ages = Arc::new(ages);
         let mut partners: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
         for Terms { output, contract, .. } in &terms {
             for other in &contract.never_with {
@@ -165,9 +172,8 @@ impl Contracts {
         let mut watched: BTreeSet<Arc<str>> =
             [writes::NAME, control::NAME, connections::NAME].map(Arc::from).into();
         let mut outputs = BTreeMap::new();
-        for Terms { output, contract, columns: takes, connection, status } in terms {
-            let new =
-                |terms: &Interlock| Interlocked::new(&terms.when, columns.clone(), Arc::clone(&by_arrival));
+        for Terms { output, contract, columns: takes, required, connection, status } in terms {
+            let new = |terms: &Interlock| Interlocked::new(&terms.when, columns.clone(), Arc::clone(&ages));
             let interlocks: Vec<Interlocked> = contract.interlocks.iter().map(new).collect();
             watched.extend(interlocks.iter().flat_map(Interlocked::streams));
             let from = contract.read_back.iter().flat_map(|read_back| read_back.from.values());
@@ -178,8 +184,10 @@ impl Contracts {
             }
             let takes =
                 takes.map(|takes| takes.into_iter().map(|(name, kind)| (name.into(), kind)).collect());
+            let whole = required.into_iter().map(Arc::from).filter(|column| !contract.key.contains(column));
             let governed = Governed {
                 name: Arc::clone(&output),
+                whole: whole.collect(),
                 contract: Arc::new(contract),
                 columns: takes,
                 connection,
@@ -195,7 +203,7 @@ impl Contracts {
             };
             outputs.insert(output, governed);
         }
-        Self { outputs, watched, by_arrival, ..Self::default() }
+        Self { outputs, watched, ages, ..Self::default() }
     }
 
     /// Outputs and streams that decisions depend on: rules that touch them live on [`Contracts::WORKER`].
@@ -219,6 +227,7 @@ impl Contracts {
                 output: Arc::from(name.as_str()),
                 contract: output.contract.clone()?,
                 columns: output.config.columns(),
+                required: output.config.required_columns(),
                 connection: output.config.connection().into(),
                 status: status.outputs.of(name),
             })
@@ -227,7 +236,12 @@ impl Contracts {
         let columns =
             catalog.inputs.iter().map(|(name, schema)| (name.clone(), schema.clone())).chain(derived);
         let by_arrival = catalog.by_arrival.iter().map(|name| Arc::from(name.as_str())).collect();
-        Self::new(terms.collect(), &columns.collect(), by_arrival)
+        let kept = config.streams.iter().filter_map(|(name, stream)| {
+            let Stream::Input(stream) = stream else { return None };
+            Some((Arc::from(name.as_str()), Arc::from(stream.kept_column()?)))
+        });
+        let ages = Ages { by_arrival, kept: kept.collect() };
+        Self::new(terms.collect(), &columns.collect(), ages)
     }
 
     /// Whether there are none.
@@ -359,7 +373,7 @@ impl Contracts {
         made
     }
 
-    /// The box stops in good order.
+    /// The box stops, in good order or since a part of it has failed.
     pub fn stop(&mut self, at: At) -> Made {
         let mut made = Made::default();
         for governed in self.outputs.values_mut() {
@@ -392,12 +406,12 @@ impl Contracts {
             }
             _ => {}
         }
-        let goes_by_arrival = self.by_arrival.contains(stream);
+        let ages = Arc::clone(&self.ages);
         let seen = |row: usize| Seen {
             row: rows.batch.slice(row, 1),
             seq: rows.seqs.get(row),
             arrived: at.now,
-            age_then: if goes_by_arrival { 0 } else { age_by_ts(&rows.batch, row, at.wall_ns) },
+            age_then: ages.age(stream, &rows.batch, row, at.wall_ns),
         };
         let keyed: BTreeSet<Vec<Arc<str>>> =
             self.outputs.values().filter_map(|output| output.key_in(stream, &rows.batch)).collect();
@@ -408,11 +422,12 @@ impl Contracts {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         let Some(last) = rows.len().checked_sub(1) else { return };
-        if keyed.is_empty() {
+        let shows =
+            |output: &Arc<str>| self.outputs.get(output).is_some_and(|output| output.is_shown_by(stream));
+        if keyed.is_empty() && !looks.iter().any(shows) {
             // Together, since nothing else has come in between.
             self.judge(&looks, stream, rows, at, made);
             self.newest.0.insert((Arc::clone(stream), Arc::from("")), seen(last));
-            self.show(&looks, stream, at, made);
             return;
         }
         for row in 0..rows.len() {
@@ -445,12 +460,13 @@ impl Contracts {
         }
     }
 
-    /// Instances that wait for what `stream` shows are looked at.
+    /// Instances are looked at that wait for what `stream` shows, or that do not do any more what they did.
     fn show(&mut self, outputs: &[Arc<str>], stream: &Arc<str>, at: At, made: &mut Made) {
         for output in outputs {
-            let waiting =
-                self.outputs.get(output).map_or_else(Vec::new, |governed| governed.waiting_for(stream));
-            waiting.iter().for_each(|instance| self.look(output, instance, at, made));
+            let Some(governed) = self.outputs.get_mut(output) else { continue };
+            let mut concerned = governed.waiting_for(stream);
+            concerned.extend(governed.notice(stream, &self.newest, at, made));
+            concerned.iter().for_each(|instance| self.look(output, instance, at, made));
         }
     }
 
@@ -490,6 +506,7 @@ impl Contracts {
             self.newest.0.clear();
             let mut all = Vec::new();
             for (output, governed) in &mut self.outputs {
+                governed.count_on(event.values.get(output));
                 let started = governed.start(at.now, is_known).into_iter();
                 all.extend(started.map(|instance| (Arc::clone(output), instance)));
             }
@@ -571,4 +588,8 @@ fn text<'a>(rows: &'a RecordBatch, column: &str, row: usize) -> Option<&'a str> 
 }
 
 #[cfg(test)]
+mod frames_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watch_tests;

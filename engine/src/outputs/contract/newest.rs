@@ -1,6 +1,6 @@
 //! The newest rows of streams: what interlocks look at, and how old it is what rules read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -17,6 +17,9 @@ use crate::decision::Input;
 
 /// Longest row that is kept with a decision.
 const LONGEST_ROW: usize = 1024;
+
+/// The age of what was kept: older than anything may be, and far from the ends of time.
+const KEPT: i64 = i64::MAX / 4;
 
 /// Most rows that are kept.
 const MOST_ROWS: usize = 20_000;
@@ -42,6 +45,11 @@ impl Seen {
     /// When it will be `age` old.
     pub(super) fn is_as_old_at(&self, age: i64) -> i64 {
         self.arrived.saturating_sub(self.age_then).saturating_add(age)
+    }
+
+    /// Whether it was kept on its way, nobody knows for how long.
+    pub(super) fn was_kept(&self) -> bool {
+        self.age_then >= KEPT
     }
 
     /// What its stream says of how good it is, unless that is good.
@@ -91,8 +99,28 @@ impl Newest {
     }
 }
 
+/// How old rows are when they arrive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// streams whose `ts` is when they came
+    pub by_arrival: BTreeSet<Arc<str>>,
+    /// by stream, the column that says of a row that it was kept on its way
+    pub kept: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl Ages {
+    /// The age of a row of `stream` that arrived at wall time `wall_ns`.
+    pub(super) fn age(&self, stream: &str, rows: &RecordBatch, row: usize, wall_ns: i64) -> i64 {
+        let kept = self.kept.get(stream).and_then(|column| rows.column_by_name(column)?.as_boolean_opt());
+        if kept.is_some_and(|kept| kept.is_valid(row) && kept.value(row)) {
+            return KEPT;
+        }
+        if self.by_arrival.contains(stream) { 0 } else { age_by_ts(rows, row, wall_ns) }
+    }
+}
+
 /// How old a row was when it arrived at wall time `wall_ns`, by its `ts`.
-pub(super) fn age_by_ts(rows: &RecordBatch, row: usize, wall_ns: i64) -> i64 {
+fn age_by_ts(rows: &RecordBatch, row: usize, wall_ns: i64) -> i64 {
     let ts = rows.column_by_name(TS).filter(|column| *column.data_type() == ts_type());
     let ts = ts.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
     let ts = ts.filter(|column| column.is_valid(row)).map_or(wall_ns, |column| column.value(row));

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Value;
 use crate::decision::{Clause, Outcome, Verdict};
 
-const S: i64 = 1_000_000_000;
+pub(super) const S: i64 = 1_000_000_000;
 const MS: i64 = 1_000_000;
 
 const COLUMNS: [(&str, FieldType); 2] = [("run", FieldType::Bool), ("speed", FieldType::Float64)];
@@ -27,36 +27,39 @@ enum Device {
 }
 
 /// A box with outputs, without anything else.
-struct Bench {
-    contracts: Contracts,
-    seq: u64,
-    now: i64,
+pub(super) struct Bench {
+    pub(super) contracts: Contracts,
+    pub(super) seq: u64,
+    pub(super) now: i64,
     device: Device,
     /// every write that went out: when, of which output, what, and why
-    written: Vec<(i64, String, Values, Origin)>,
-    decisions: Vec<Decision>,
+    pub(super) written: Vec<(i64, String, Values, Origin)>,
+    pub(super) decisions: Vec<Decision>,
     /// what the device has
-    has: BTreeMap<String, Values>,
+    pub(super) has: BTreeMap<String, Values>,
     answers: Vec<(String, u64, &'static str, Values)>,
+    /// what is told of overrides, and when, in seconds
+    pub(super) said: Vec<(i64, ControlEvent)>,
 }
 
-fn tank_columns() -> SchemaRef {
+pub(super) fn tank_columns() -> SchemaRef {
     let columns = [("level", DataType::Float64), ("guard", DataType::Boolean)];
     let fields = columns.map(|(name, kind)| Field::new(name, kind, true));
     Arc::new(Schema::new([ts_field()].into_iter().chain(fields).collect::<Vec<_>>()))
 }
 
-fn bench_with(outputs: &[(&str, &str)]) -> Bench {
+pub(super) fn bench_with(outputs: &[(&str, &str)]) -> Bench {
     let terms = outputs.iter().map(|(name, text)| Terms {
         output: Arc::from(*name),
         contract: Contract::of_text(text, &COLUMNS).unwrap(),
         columns: Some(COLUMNS.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect()),
+        required: Vec::new(),
         connection: "plc".into(),
         status: Arc::default(),
     });
     let columns = BTreeMap::from([("tank".to_owned(), Some(tank_columns()))]);
     let mut bench = Bench {
-        contracts: Contracts::new(terms.collect(), &columns, BTreeSet::new()),
+        contracts: Contracts::new(terms.collect(), &columns, Ages::default()),
         seq: 0,
         now: 1_000 * S,
         device: Device::Obeys,
@@ -64,6 +67,7 @@ fn bench_with(outputs: &[(&str, &str)]) -> Bench {
         decisions: Vec::new(),
         has: BTreeMap::new(),
         answers: Vec::new(),
+        said: Vec::new(),
     };
     for rule in ["a", "b"] {
         bench.rule(rule, if rule == "a" { 8 } else { 4 }, &["tank"]);
@@ -71,11 +75,11 @@ fn bench_with(outputs: &[(&str, &str)]) -> Bench {
     bench
 }
 
-fn bench(contract: &str) -> Bench {
+pub(super) fn bench(contract: &str) -> Bench {
     bench_with(&[("pump", contract)])
 }
 
-fn row(run: Option<bool>, speed: Option<f64>) -> RecordBatch {
+pub(super) fn row(run: Option<bool>, speed: Option<f64>) -> RecordBatch {
     let run = Arc::new(BooleanArray::from(vec![run])) as ArrayRef;
     let speed = Arc::new(Float64Array::from(vec![speed])) as ArrayRef;
     RecordBatch::try_from_iter_with_nullable([("run", run, true), ("speed", speed, true)]).unwrap()
@@ -85,11 +89,11 @@ fn only<const N: usize>(columns: [(&str, ArrayRef); N]) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap()
 }
 
-fn run(on: bool) -> RecordBatch {
+pub(super) fn run(on: bool) -> RecordBatch {
     only([("run", Arc::new(BooleanArray::from(vec![on])) as ArrayRef)])
 }
 
-fn speed(speed: f64) -> RecordBatch {
+pub(super) fn speed(speed: f64) -> RecordBatch {
     only([("speed", Arc::new(Float64Array::from(vec![speed])) as ArrayRef)])
 }
 
@@ -101,12 +105,12 @@ impl Bench {
         self.contracts.rule_runs(&rule.into(), Writer { version: "v1".into(), rank, inputs: outputs });
     }
 
-    fn at(&self) -> At {
+    pub(super) fn at(&self) -> At {
         At { seq: self.seq, now: self.now, wall_ns: self.now }
     }
 
     /// Takes what has come, and carries out what is asked.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let mut made = self.contracts.settle(self.at());
         self.carry_out(&mut made);
         self.decisions.append(&mut made.decisions);
@@ -124,7 +128,7 @@ impl Bench {
         }
     }
 
-    fn carry_out(&mut self, made: &mut Made) {
+    pub(super) fn carry_out(&mut self, made: &mut Made) {
         for Order { output, write, by, what, .. } in made.orders.drain(..) {
             match what {
                 What::Write { values, .. } => {
@@ -144,25 +148,26 @@ impl Bench {
                     let has = self.has.get(&*output).cloned().unwrap_or_default();
                     self.answers.push((output.to_string(), write, "read", has));
                 }
-                What::Mismatch { values, .. } => {
-                    self.answers.push((output.to_string(), write, "mismatch", values));
+                What::Differs { outcome, values, .. } => {
+                    self.answers.push((output.to_string(), write, outcome.word(), values));
                 }
+                What::Say { event } => self.said.push(((self.now - 1_000 * S) / S, event)),
             }
         }
     }
 
-    fn claim(&mut self, rule: &str, batch: RecordBatch) {
+    pub(super) fn claim(&mut self, rule: &str, batch: RecordBatch) {
         self.claim_of("pump", rule, batch);
     }
 
-    fn claim_of(&mut self, output: &str, rule: &str, batch: RecordBatch) {
+    pub(super) fn claim_of(&mut self, output: &str, rule: &str, batch: RecordBatch) {
         self.seq += 1;
         let rows = Rows { batch, seqs: Seqs::One { seq: self.seq } };
         self.contracts.claims(&output.into(), &rule.into(), rows, vec![0]);
         self.settle();
     }
 
-    fn tank(&mut self, level: Option<f64>, guard: Option<bool>) {
+    pub(super) fn tank(&mut self, level: Option<f64>, guard: Option<bool>) {
         self.seq += 1;
         let batch = tank(self.now, level, guard);
         self.contracts.rows(&"tank".into(), &Rows { batch, seqs: Seqs::One { seq: self.seq } });
@@ -170,7 +175,7 @@ impl Bench {
     }
 
     /// Time passes, with a tick whenever one is wanted.
-    fn pass(&mut self, duration: i64) {
+    pub(super) fn pass(&mut self, duration: i64) {
         let end = self.now + duration;
         let mut ticks = 0;
         while let Some(at) = self.contracts.wakes_at().filter(|at| *at <= end) {
@@ -183,7 +188,7 @@ impl Bench {
         self.now = end;
     }
 
-    fn control(&mut self, event: &str, json: &str, lease_ms: u64, off_known: bool) {
+    pub(super) fn control(&mut self, event: &str, json: &str, lease_ms: u64, off_known: bool) {
         self.seq += 1;
         let event = ControlEvent {
             event: ControlKind::from_word(event).unwrap(),
@@ -217,11 +222,11 @@ impl Bench {
         of.map(|(now, value)| ((now - 1_000 * S) / MS, value)).collect()
     }
 
-    fn switched(&self) -> Vec<(i64, bool)> {
+    pub(super) fn switched(&self) -> Vec<(i64, bool)> {
         self.wrote("run").into_iter().map(|(at, value)| (at, value == Value::Bool(true))).collect()
     }
 
-    fn speeds(&self) -> Vec<f64> {
+    pub(super) fn speeds(&self) -> Vec<f64> {
         self.wrote("speed").into_iter().map(|(_, value)| value.number().unwrap()).collect()
     }
 
@@ -234,7 +239,7 @@ impl Bench {
     }
 }
 
-fn tank(ts: i64, level: Option<f64>, guard: Option<bool>) -> RecordBatch {
+pub(super) fn tank(ts: i64, level: Option<f64>, guard: Option<bool>) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(TimestampNanosecondArray::from(vec![ts]).with_timezone("UTC")),
         Arc::new(Float64Array::from(vec![level])),
@@ -256,7 +261,7 @@ fn outcome_row(output: &str, write: u64, outcome: &str, values: &Values) -> Reco
     ])
 }
 
-const PLAIN: &str = "expiry = \"10s\"\nfailsafe = { run = false, speed = 0 }\n";
+pub(super) const PLAIN: &str = "expiry = \"10s\"\nfailsafe = { run = false, speed = 0 }\n";
 
 #[test]
 fn a_claim_is_written_once_and_ends_in_failsafe_when_nobody_renews_it() {

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::config::Contract;
-use crate::outputs::contract::{Contracts, Made, Terms, What};
+use crate::outputs::contract::{Ages, Contracts, Made, Terms, What};
 use crate::rules::router::{Routed, in_order};
 use crate::rules::worker::Worker;
 use crate::sequencer::numbers::Numbers;
@@ -470,10 +470,11 @@ fn contracts(outputs: &[(&str, &str)]) -> Contracts {
         )
         .unwrap(),
         columns: None,
+        required: Vec::new(),
         connection: "plc".into(),
         status: Arc::default(),
     });
-    Contracts::new(terms.collect(), &BTreeMap::new(), BTreeSet::new())
+    Contracts::new(terms.collect(), &BTreeMap::new(), Ages::default())
 }
 
 #[test]
