@@ -60,8 +60,12 @@ type Claimed = (Values, BTreeMap<Arc<str>, Option<Value>>);
 impl Governed {
     /// Whether interlocks or what is read back look at `stream`.
     pub(super) fn looks_at(&self, stream: &Arc<str>) -> bool {
-        self.interlocks.iter().any(|interlock| interlock.looks_at(stream))
-            || self.from().any(|(_, (shows, _))| shows == stream)
+        self.interlocks.iter().any(|interlock| interlock.looks_at(stream)) || self.is_shown_in(stream)
+    }
+
+    /// Whether what was written is looked for in `stream`.
+    pub(super) fn is_shown_in(&self, stream: &Arc<str>) -> bool {
+        self.from().any(|(_, (shows, _))| shows == stream)
     }
 
     fn from(&self) -> impl Iterator<Item = (&Arc<str>, &(Arc<str>, Arc<str>))> {
@@ -121,7 +125,7 @@ impl Governed {
 
     /// Instances that wait to see in `stream` what they were told.
     pub(super) fn waiting_for(&self, stream: &Arc<str>) -> Vec<Arc<str>> {
-        if !self.from().any(|(_, (shows, _))| shows == stream) {
+        if !self.is_shown_in(stream) {
             return Vec::new();
         }
         let waits = self.instances.iter().filter(|(_, instance)| instance.check.is_some());

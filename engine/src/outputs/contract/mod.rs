@@ -378,20 +378,7 @@ impl Contracts {
     }
 
     fn on_rows(&mut self, stream: &Arc<str>, rows: &Rows, at: At, made: &mut Made) {
-        match &**stream {
-            writes::NAME => {
-                WriteReport::read(&rows.batch)
-                    .into_iter()
-                    .for_each(|report| self.on_report(report, at, made));
-            }
-            control::NAME => {
-                ControlEvent::read(&rows.batch).into_iter().for_each(|event| self.on_event(event, at, made));
-            }
-            connections::NAME => {
-                (0..rows.len()).for_each(|row| self.on_connection(&rows.batch, row, at, made));
-            }
-            _ => {}
-        }
+        let is_own = matches!(&**stream, writes::NAME | control::NAME | connections::NAME);
         let goes_by_arrival = self.by_arrival.contains(stream);
         let seen = |row: usize| Seen {
             row: rows.batch.slice(row, 1),
@@ -408,28 +395,51 @@ impl Contracts {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         let Some(last) = rows.len().checked_sub(1) else { return };
-        if keyed.is_empty() {
+        if keyed.is_empty() && !is_own && !self.outputs.values().any(|output| output.is_shown_in(stream)) {
             // Together, since nothing else has come in between.
-            self.judge(&looks, stream, rows, at, made);
+            self.judge(&looks, stream, rows, &seen, at, made);
             self.newest.0.insert((Arc::clone(stream), Arc::from("")), seen(last));
-            self.show(&looks, stream, at, made);
             return;
         }
         for row in 0..rows.len() {
             let (one, at) = (rows.slice(row, 1), At { seq: rows.seqs.get(row), ..at });
-            self.judge(&looks, stream, &one, at, made);
+            if is_own {
+                self.on_own_row(stream, &one.batch, at, made);
+            }
             self.newest.0.insert((Arc::clone(stream), Arc::from("")), seen(row));
             for columns in &keyed {
                 if let Ok(key) = key_of(columns, &rows.batch, row) {
                     self.newest.see(stream, instance_name(columns, &key), seen(row));
                 }
             }
+            self.judge(&looks, stream, &one, &|_| seen(row), at, made);
             self.show(&looks, stream, at, made);
         }
     }
 
+    /// A row of a stream in which the box tells of itself.
+    fn on_own_row(&mut self, stream: &str, row: &RecordBatch, at: At, made: &mut Made) {
+        match stream {
+            writes::NAME => {
+                WriteReport::read(row).into_iter().for_each(|report| self.on_report(report, at, made));
+            }
+            control::NAME => {
+                ControlEvent::read(row).into_iter().for_each(|event| self.on_event(event, at, made));
+            }
+            _ => self.on_connection(row, 0, at, made),
+        }
+    }
+
     /// Has interlocks of `outputs` look at rows of `stream`, and acts where they turn.
-    fn judge(&mut self, outputs: &[Arc<str>], stream: &Arc<str>, rows: &Rows, at: At, made: &mut Made) {
+    fn judge(
+        &mut self,
+        outputs: &[Arc<str>],
+        stream: &Arc<str>,
+        rows: &Rows,
+        seen: &dyn Fn(usize) -> Seen,
+        at: At,
+        made: &mut Made,
+    ) {
         let mut judged = Vec::new();
         for output in outputs {
             let Some(governed) = self.outputs.get_mut(output) else { continue };
@@ -438,10 +448,12 @@ impl Contracts {
         }
         judged.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         for (seq, output, judged) in judged {
+            let row = judged.row;
             let turned = self.outputs.get_mut(&output).and_then(|governed| governed.note(judged));
-            if let Some(instance) = turned {
-                self.look(&output, &instance, At { seq, ..at }, made);
-            }
+            let Some(instance) = turned else { continue };
+            // What is decided now is shown with the row that led to it.
+            self.newest.0.insert((Arc::clone(stream), Arc::from("")), seen(row));
+            self.look(&output, &instance, At { seq, ..at }, made);
         }
     }
 
@@ -570,5 +582,7 @@ fn text<'a>(rows: &'a RecordBatch, column: &str, row: usize) -> Option<&'a str> 
     column.is_valid(row).then(|| column.value(row))
 }
 
+#[cfg(test)]
+mod cut_tests;
 #[cfg(test)]
 mod tests;
