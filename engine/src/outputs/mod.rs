@@ -15,7 +15,6 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use tidegate_connectors::{By, Sink};
 use tidegate_core::{FieldType, Rows, Seqs};
-use tidegate_rules::When;
 
 use crate::config::{Config, Value};
 use crate::decision::{Origin, Outcome};
@@ -58,12 +57,6 @@ impl Outputs {
             Some((Arc::from(name.as_str()), output.config.columns()?.into_iter().collect()))
         });
         Self { queues: Arc::new(queues.collect()), kinds: Arc::new(kinds.collect()), reports, time }
-    }
-
-    /// When it is.
-    #[must_use]
-    pub fn time(&self) -> When {
-        self.time.when()
     }
 
     /// What the contract of an output wants of it.

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tidegate_core::{Ack, Rows};
+use tidegate_core::Rows;
 use tidegate_rules::{
     Emission, Emissions, Listened, Mode, Rule, RuleError, SealedState, Shared, Target, When,
 };
@@ -21,7 +21,7 @@ use crate::outputs::contract::{Contracts, Made, Writer};
 use crate::rules::router::{self, Routed, Router};
 use crate::rules::watchdog::Watch;
 use crate::sequence::change::{Change, Load};
-use crate::sequence::entry::{Entry, Origin};
+use crate::sequence::entry::Entry;
 use crate::sequence::hosted::Hosted;
 use crate::sequence::verdict::Verdict;
 use crate::sequence::version::RuleVersion;
@@ -145,10 +145,6 @@ impl Worker {
                 waker.leave_silences(self.silences());
             }
         }
-        // The box stops in good order.
-        let When { now, wall_ns, .. } = router.outputs.time();
-        let made = self.contracts.stop(At { seq: 0, now, wall_ns });
-        router.send(Vec::new(), made, now, &Origin::Live(Ack::none())).await;
     }
 
     /// Takes rows of an input stream. Returns what the rules wrote, rule by rule and statement by statement:

@@ -111,6 +111,15 @@ enum Part {
     Claims { output: Arc<str>, rule: Arc<str>, rows: Rows, ordinals: Vec<u32> },
 }
 
+impl Part {
+    /// Whether the box says that it has started.
+    fn is_start(&self) -> bool {
+        let Self::Input { stream, rows } = self else { return false };
+        **stream == *control::NAME
+            && ControlEvent::read(&rows.batch).iter().any(|event| event.event == ControlKind::Start)
+    }
+}
+
 /// The contracts of all outputs that have one.
 #[derive(Default)]
 pub struct Contracts {
@@ -323,7 +332,10 @@ impl Contracts {
             return made;
         }
         self.now = self.now.max(at.now);
-        self.on_time(at, &mut made);
+        // At a start nothing is done any more that somebody wanted before it.
+        if !self.waiting.iter().any(Part::is_start) {
+            self.on_time(at, &mut made);
+        }
         let parts = std::mem::take(&mut self.waiting);
         let mut order: Vec<(u64, u8, usize, usize)> = Vec::new();
         for (index, part) in parts.iter().enumerate() {
@@ -355,15 +367,6 @@ impl Contracts {
                 }
                 None => next += 1,
             }
-        }
-        made
-    }
-
-    /// The box stops in good order.
-    pub fn stop(&mut self, at: At) -> Made {
-        let mut made = Made::default();
-        for governed in self.outputs.values_mut() {
-            governed.stop(at, &mut made);
         }
         made
     }
@@ -506,6 +509,11 @@ impl Contracts {
                 all.extend(started.map(|instance| (Arc::clone(output), instance)));
             }
             all.iter().for_each(|(output, instance)| self.look(output, instance, at, made));
+            return;
+        }
+        if event.event == ControlKind::Stop {
+            // An entry like all others: what it does to minimum times counts at the next start.
+            self.outputs.values_mut().for_each(|governed| governed.stop(at, made));
             return;
         }
         let Some(output) = event.output.clone() else { return };

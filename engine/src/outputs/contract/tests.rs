@@ -187,7 +187,7 @@ impl Bench {
         self.seq += 1;
         let event = ControlEvent {
             event: ControlKind::from_word(event).unwrap(),
-            output: (event != "start").then(|| "pump".into()),
+            output: (!["start", "stop"].contains(&event)).then(|| "pump".into()),
             instance: "".into(),
             values: if json.is_empty() { Values::new() } else { serde_json::from_str(json).unwrap() },
             lease: (lease_ms > 0).then(|| std::time::Duration::from_millis(lease_ms)),
@@ -393,6 +393,33 @@ fn a_start_leaves_minimum_times_and_takes_claims() {
     again.pass(200 * S);
     // First it is told anew that it is off, since nobody knows.
     assert_eq!(again.switched(), [(51_000, false), (101_000, true)]);
+}
+
+#[test]
+fn a_box_that_stops_turns_off_and_minimum_times_count_from_then() {
+    let mut bench = bench("expiry = \"never\"\nfailsafe = { run = false }\nmin_off = \"100s\"\n");
+    bench.claim("a", run(true));
+    bench.pass(10 * S);
+    bench.control("stop", "", 0, false);
+    bench.pass(5 * S);
+    bench.control("start", "", 0, true);
+    bench.claim("a", run(true));
+    bench.pass(200 * S);
+    let turned: Vec<(i64, bool)> = bench.switched();
+    assert_eq!((turned[0], turned[1], turned.last()), ((0, true), (10_000, false), Some(&(110_000, true))));
+}
+
+#[test]
+fn what_was_claimed_before_a_start_is_not_written_at_it() {
+    let mut bench = bench(
+        "expiry = \"never\"\nfailsafe = { speed = 0 }\nslew = { speed = \"5/s\" }\nslew_every = \"1s\"\n",
+    );
+    bench.claim("a", speed(50.0));
+    // The power goes while a ramp is under way: its next step is long due when the box is there again.
+    bench.now += 60 * S;
+    bench.control("start", "", 0, false);
+    bench.pass(60 * S);
+    assert_eq!(bench.speeds(), [5.0]);
 }
 
 #[test]
