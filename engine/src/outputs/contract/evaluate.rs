@@ -62,6 +62,8 @@ pub(super) struct Evaluating<'a> {
     pub(super) at: At,
     pub(super) line_is_up: bool,
     pub(super) partners: &'a [Partner],
+    /// with what nothing runs, as far as the output says which columns it takes
+    pub(super) at_rest: &'a Values,
     pub(super) wakes_at: Option<i64>,
 }
 
@@ -215,7 +217,7 @@ impl Evaluating<'_> {
     fn rest(&mut self, instance: &Instance) -> Option<(Values, Origin)> {
         let failsafe = self.contract.failsafe.values();
         if let Some(partner) = &instance.asked_off {
-            let off = off(failsafe, instance);
+            let off = off(failsafe, instance, self.at_rest);
             return Some((off, Origin::Pair { output: Arc::clone(partner) }));
         }
         let failsafe = failsafe?;
@@ -556,12 +558,13 @@ pub(super) fn off_of(value: &Value) -> Value {
     }
 }
 
-/// What turns an instance off: its failsafe values if they do, otherwise what it was told without what is on.
-fn off(failsafe: Option<&Values>, instance: &Instance) -> Values {
+/// What turns an instance off: its failsafe values if they do, otherwise what it was told without what is on;
+/// where it was told nothing yet, what all such outputs are `at_rest`.
+fn off(failsafe: Option<&Values>, instance: &Instance, at_rest: &Values) -> Values {
     if let Some(values) = failsafe.filter(|values| !is_on(values) && !deciding(values).is_empty()) {
         return values.clone();
     }
-    let sent = instance.sent();
+    let sent = Some(instance.sent()).filter(|sent| !sent.is_empty()).unwrap_or_else(|| at_rest.clone());
     let off = |column: &Arc<str>| Some((Arc::clone(column), off_of(sent.get(column)?)));
     deciding(&sent).into_iter().filter_map(off).collect()
 }
@@ -602,7 +605,12 @@ pub(super) fn note_sent(
         if was_on != Some(value.is_on()) {
             (field.turned_at, field.turns) = (Some(now), true);
         }
-        (field.sent, field.known) = (Some(value.clone()), Known::Sent);
+        // What it is known to have it has also while it is told again.
+        let is_known = field.sent.as_ref() == Some(value) && matches!(field.known, Known::Confirmed { .. });
+        if !is_known {
+            field.known = Known::Sent;
+        }
+        field.sent = Some(value.clone());
     }
     instance.written_at = Some(now);
     before

@@ -31,6 +31,8 @@ pub(super) struct Governed {
     pub(super) contract: Arc<Contract>,
     /// the columns that it takes; `None`: any
     pub(super) columns: Option<BTreeMap<Arc<str>, FieldType>>,
+    /// of these, with what nothing runs
+    pub(super) at_rest: Values,
     pub(super) connection: Arc<str>,
     /// outputs that may not be on together with it
     pub(super) partners: Vec<Arc<str>>,
@@ -52,6 +54,8 @@ pub(super) struct Looked {
     pub(super) woke_at: Option<i64>,
     pub(super) wakes_at: Option<i64>,
     pub(super) asks_off: Vec<Arc<str>>,
+    /// the columns that tell it apart
+    pub(super) key: Values,
 }
 
 /// What one row of a rule says.
@@ -352,6 +356,7 @@ impl Governed {
             at,
             line_is_up: self.line_is_up,
             partners: &[],
+            at_rest: &self.at_rest,
             wakes_at: None,
         };
         if let Some(reason) = evaluating.hinders_pulse(instance) {
@@ -414,6 +419,7 @@ impl Governed {
             at,
             line_is_up: self.line_is_up,
             partners,
+            at_rest: &self.at_rest,
             wakes_at: checks_at,
         };
         let evaluation = match self.contract.kind {
@@ -428,7 +434,8 @@ impl Governed {
             self.send(name, &evaluation, newest, at, made);
         }
         self.tell(name);
-        Some(Looked { woke_at, wakes_at, asks_off })
+        let key = self.instances.get(name)?.key.clone();
+        Some(Looked { woke_at, wakes_at, asks_off, key })
     }
 
     /// Tells whoever asks what an instance does.
@@ -733,6 +740,17 @@ impl Governed {
             self.instances.values_mut().for_each(Instance::lose_line);
         }
         if was_up == is_up { Vec::new() } else { self.instances.keys().cloned().collect() }
+    }
+
+    /// The other one of a pair has an instance that nobody has claimed here.
+    pub(super) fn meet(&mut self, name: &Arc<str>, key: &Values, newest: &Newest, at: At) {
+        let is_new = !self.instances.contains_key(name) && self.instances.len() < self.contract.max_instances;
+        if is_new
+            && key.len() == self.contract.key.len()
+            && self.contract.key.iter().all(|column| key.contains_key(column))
+        {
+            self.begin(name, key.clone(), newest, at);
+        }
     }
 
     /// The other one of a pair needs this one off, or does not any more. Returns whether it has to be looked

@@ -26,7 +26,7 @@ use tidegate_core::{FieldType, Rows};
 
 use tidegate_rules::Catalog;
 
-use crate::config::{Config, Contract, ContractKind, Interlock, Values};
+use crate::config::{Config, Contract, ContractKind, Interlock, Value, Values};
 use crate::decision::{Decision, Origin};
 use crate::status::{OutputStatus, Status};
 use crate::system::control::{ControlEvent, ControlKind};
@@ -185,11 +185,20 @@ impl Contracts {
             if contract.key.is_empty() {
                 instances.insert(Arc::from(""), Instance::new(Values::new(), interlocks.len()));
             }
-            let takes =
+            let takes: Option<BTreeMap<Arc<str>, FieldType>> =
                 takes.map(|takes| takes.into_iter().map(|(name, kind)| (name.into(), kind)).collect());
+            let rests = |(name, kind): (&Arc<str>, &FieldType)| {
+                let off = [Value::Bool(false), Value::Int(0), Value::Float(0.0)];
+                if contract.key.contains(name) {
+                    return None;
+                }
+                Some((Arc::clone(name), off.into_iter().find_map(|off| off.of_type(*kind))?))
+            };
+            let at_rest = takes.iter().flatten().filter_map(rests).collect();
             let governed = Governed {
                 name: Arc::clone(&output),
                 contract: Arc::new(contract),
+                at_rest,
                 columns: takes,
                 connection,
                 partners: partners.remove(&output).unwrap_or_default().into_iter().collect(),
@@ -559,8 +568,12 @@ impl Contracts {
                 return;
             }
             for partner in partners {
+                let is_asked = looked.asks_off.contains(&partner.output);
                 let Some(other) = self.outputs.get_mut(&partner.output) else { continue };
-                if other.ask_off(&name, &output, looked.asks_off.contains(&partner.output)) {
+                if is_asked {
+                    other.meet(&name, &looked.key, &self.newest, at);
+                }
+                if other.ask_off(&name, &output, is_asked) {
                     next.push((Arc::clone(&partner.output), Arc::clone(&name)));
                 }
             }

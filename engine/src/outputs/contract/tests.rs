@@ -7,7 +7,6 @@ use tidegate_core::Seqs;
 use tidegate_core::schema::ts_field;
 
 use super::*;
-use crate::config::Value;
 use crate::decision::{Clause, Outcome, Verdict};
 
 const S: i64 = 1_000_000_000;
@@ -550,6 +549,50 @@ fn of_a_pair_one_is_off_and_confirmed_before_the_other_is_on() {
             (7, "reverse", true)
         ]
     );
+}
+
+#[test]
+fn of_a_pair_the_other_is_told_to_be_off_also_when_nobody_has_ever_claimed_it() {
+    let hold = "expiry = \"never\"\nfailsafe = \"hold\"\n";
+    let forward = format!("{hold}never_with = [\"reverse\"]\n");
+    let mut bench = bench_with(&[("forward", &forward), ("reverse", hold)]);
+    bench.rule("a", 8, &[]);
+    bench.claim_of("forward", "a", run(true));
+    bench.pass(5 * S);
+    let told: Vec<(&str, bool)> = bench
+        .written
+        .iter()
+        .map(|(_, output, values, _)| (output.as_str(), values["run"] == Value::Bool(true)))
+        .collect();
+    assert_eq!(told, [("forward", false), ("reverse", false), ("forward", true)]);
+}
+
+#[test]
+fn of_pairs_that_are_told_apart_each_is_told_to_be_off_before_the_other_goes_on() {
+    let contract = "key = [\"line\"]\nexpiry = \"never\"\nfailsafe = { run = false }\n";
+    let forward = format!("{contract}never_with = [\"reverse\"]\n");
+    let mut bench = bench_with(&[("forward", &forward), ("reverse", contract)]);
+    bench.rule("a", 8, &[]);
+    let line = Arc::new(Int64Array::from(vec![7])) as ArrayRef;
+    bench.claim_of("forward", "a", only([("line", line), ("run", Arc::new(BooleanArray::from(vec![true])))]));
+    bench.pass(5 * S);
+    // In this test devices do not say which instance they are of.
+    let told: Vec<&str> = bench.written.iter().map(|(_, output, ..)| output.as_str()).collect();
+    assert_eq!(told, ["forward", "reverse"]);
+}
+
+#[test]
+fn what_is_off_and_told_so_again_and_again_has_been_off_all_the_time() {
+    let contract = "expiry = \"never\"\nfailsafe = { run = false }\n";
+    let forward = format!("{contract}never_with = [\"reverse\"]\ndead_time = \"3s\"\n");
+    let reverse = format!("{contract}refresh = \"1s\"\n");
+    let mut bench = bench_with(&[("forward", &forward), ("reverse", &reverse)]);
+    bench.rule("a", 8, &[]);
+    bench.claim_of("reverse", "a", run(false));
+    bench.claim_of("forward", "a", run(true));
+    bench.pass(10 * S);
+    let on = bench.written.iter().find(|(_, _, values, _)| values["run"] == Value::Bool(true));
+    assert_eq!(on.map(|(now, output, ..)| (now - 1_000 * S, output.as_str())), Some((3 * S, "forward")));
 }
 
 #[test]
