@@ -43,6 +43,8 @@ struct Candidate {
     ramps: bool,
     /// small changes count
     counts: bool,
+    /// it is not sent, though nobody knows whether the device has it
+    waits: bool,
     steps: Vec<Step>,
 }
 
@@ -207,6 +209,7 @@ impl Evaluating<'_> {
                 is_trip: false,
                 ramps: true,
                 counts: is_rest,
+                waits: false,
                 steps: Vec::new(),
             });
         }
@@ -322,6 +325,7 @@ impl Evaluating<'_> {
                         is_trip: true,
                         ramps: terms.trip_ramp,
                         counts: true,
+                        waits: false,
                         steps: Vec::new(),
                     }),
                 }
@@ -387,6 +391,8 @@ impl Evaluating<'_> {
             let state = if is { "on" } else { "off" };
             let because = format!("it has to be {state} for {} at least", tidegate_core::Span(least));
             candidate.step(clause, Some(Value::Bool(is)), because);
+            // Nothing is turned on that nobody wants: it may have gone off by itself.
+            candidate.waits = is && field.known == Known::Unknown;
         }
     }
 
@@ -462,7 +468,7 @@ impl Evaluating<'_> {
                 field.sent.as_ref() == Some(&candidate.value) && field.known != Known::Unknown
             });
             evaluation.is_held |= candidate.value != candidate.demand && !candidate.is_trip;
-            let is_new = !is_there || refreshes;
+            let is_new = !candidate.waits && (!is_there || refreshes);
             if is_new || !candidate.steps.is_empty() {
                 if is_new || evaluation.origin.is_none() {
                     evaluation.origin = Some(candidate.origin.clone());

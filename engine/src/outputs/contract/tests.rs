@@ -409,6 +409,18 @@ fn a_box_that_stops_turns_off_and_minimum_times_count_from_then() {
 }
 
 #[test]
+fn nothing_is_turned_on_for_the_sake_of_its_minimum_time() {
+    let mut bench = bench("expiry = \"never\"\nfailsafe = { run = false }\nmin_on = \"100s\"\n");
+    bench.claim("a", run(true));
+    bench.pass(10 * S);
+    // The power goes, and the device may have gone off with it.
+    bench.control("start", "", 0, true);
+    bench.claim("a", run(false));
+    bench.pass(200 * S);
+    assert_eq!(bench.switched(), [(0, true), (100_000, false)]);
+}
+
+#[test]
 fn what_was_claimed_before_a_start_is_not_written_at_it() {
     let mut bench = bench(
         "expiry = \"never\"\nfailsafe = { speed = 0 }\nslew = { speed = \"5/s\" }\nslew_every = \"1s\"\n",
