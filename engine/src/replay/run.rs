@@ -1,6 +1,7 @@
 //! Rules and contracts, run on what is fed to them.
 
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -155,7 +156,7 @@ impl Run {
             return;
         }
         self.now = self.now.max(at);
-        if let Some(row) = ControlEvent::start(false).row(self.when().wall_ns) {
+        if let Some(row) = ControlEvent::start(false, &HashMap::new()).row(self.when().wall_ns) {
             self.enter(control::NAME, row, "start", came);
         }
     }

@@ -9,6 +9,9 @@
 //! * [`broker`]: devices, a broker, and the box's connection to it. [`cloud`]: the far side of the uplink.
 //!   [`valve`]: an output. [`press`]: what is polled, on a [`wire`] that tears what is said.
 //! * [`columns`]: what devices send, of a stream that declares no fields.
+//! * [`plc`]: outputs with contracts, and what interlocks look at. [`panel`] and [`person`]: what is wished of
+//!   them. [`terms`]: what they promise; the [`judge`] says whether they keep it, by what the [`witness`] saw
+//!   come in.
 //! * [`rules`]: the rules directory with a reference [`table`], and somebody who edits both. [`echo`]: a rule
 //!   that lives by ticks. [`programs`]: rules in Rhai, and plugins.
 //! * [`world`]: all of that as the engine sees it. [`dice`]: chance. [`record`]: what happened.
@@ -19,16 +22,23 @@ pub mod columns;
 pub mod dice;
 pub mod disk;
 pub mod echo;
+pub mod judge;
+pub mod panel;
+pub mod person;
+pub mod plc;
 pub mod press;
 pub mod programs;
 pub mod reckoning;
 pub mod record;
 pub mod rules;
 pub mod table;
+pub mod terms;
 pub mod valve;
 pub mod wire;
+pub mod witness;
 pub mod world;
 
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,11 +60,16 @@ use cloud::Cloud;
 use columns::Columns;
 use dice::Dice;
 use disk::{Disk, Faults};
+use judge::{Judge, Round};
+use person::Person;
+use plc::Plc;
 use press::Press;
 use reckoning::Reckoning;
 use record::Record;
 use rules::RuleFiles;
+use terms::Terms;
 use valve::Valve;
+use witness::Witness;
 use world::{Conditions, Hardware, SimulatedClock, SimulatedWorld};
 
 /// What came of a seed.
@@ -68,10 +83,13 @@ pub struct Outcome {
     pub messages: u64,
     /// times that the power was cut
     pub power_cuts: u64,
+    /// writes that have reached what moves
+    pub writes: u64,
 }
 
-/// A plant with two streams and an output, presses that are polled, and a cloud.
-pub const CONFIG: &str = r#"
+/// A plant with two streams and an output, presses that are polled, a controller that moves what a panel
+/// wishes, and a cloud. Outputs of the controller are beside it: see [`config_of`].
+const CONFIG: &str = r#"
 name = "box"
 
 [connections.plant]
@@ -81,6 +99,14 @@ host = "plant"
 [connections.press]
 kind = "modbus"
 host = "press"
+
+[connections.panel]
+kind = "mqtt"
+host = "panel"
+
+[connections.plc]
+kind = "modbus"
+host = "plc"
 
 [connections.cloud]
 kind = "mqtt"
@@ -111,6 +137,30 @@ fields = { device = "utf8", n = "int64", v = "int64" }
 [streams.echoed]
 fields = { n = "int64", waited = "int64" }
 
+[streams.wish]
+connection = "panel"
+topic = "wish"
+ts = "time"
+fields = { who = "int64", run = "bool", speed = "float64" }
+
+[streams.wished]
+fields = { run = "bool", speed = "float64" }
+
+[streams.guard]
+connection = "plc"
+unit = 1
+every = "1s"
+quality = true
+journal = true
+fields = { level = { input = 0, type = "float64" }, fwd = { discrete = 0 }, rev = { discrete = 1 } }
+
+[streams.gate]
+connection = "plc"
+unit = 1
+every = "1s"
+quality = true
+fields = { open = { discrete = 2 } }
+
 [tables.factors]
 path = "factors.csv"
 
@@ -121,6 +171,12 @@ topic = "valve"
 [uplink]
 connection = "cloud"
 "#;
+
+/// The configuration of a box whose outputs promise `terms`.
+#[must_use]
+pub fn config_of(terms: &[Terms]) -> String {
+    std::iter::once(CONFIG.to_owned()).chain(terms.iter().map(Terms::text)).collect()
+}
 
 /// How many sources of rules and contents of tables are named and missing, and how many are there and not
 /// named. Names are the only texts of 64 characters.
@@ -161,11 +217,14 @@ pub fn run(seed: u64, show: bool) -> Outcome {
         always_a_table,
     }
     .check();
+    play.judge();
+    let Play { broker, record, .. } = &play;
     Outcome {
         hash: record.hash(),
         wrong: record.all_wrong(),
         messages: broker.messages().len() as u64,
         power_cuts: play.power_cuts,
+        writes: play.plc.attempts().len() as u64,
     }
 }
 
@@ -177,6 +236,16 @@ struct Play {
     broker: Broker,
     press: Press,
     valve: Valve,
+    terms: Vec<Terms>,
+    plc: Plc,
+    person: Person,
+    witness: Witness,
+    /// how each start of the box went
+    rounds: Vec<Round>,
+    /// the one at hand
+    round: Round,
+    /// whether a time service has set the clock in it
+    synchronised: Cell<bool>,
     cloud: Cloud,
     rules: RuleFiles,
     calm: bool,
@@ -215,11 +284,19 @@ impl Play {
         let calm = dice.one_in(10);
         let drops = !calm && dice.one_in(6);
         let goes_on = drops && dice.one_in(2);
+        let terms = Terms::draw(&dice.others());
         Self {
             disk: Disk::new(dice.others()),
             broker: Broker::new(usize::try_from(dice.between(1, 60)).unwrap_or(1)),
             press: Press::default(),
             valve: Valve::default(),
+            plc: Plc::new(&terms),
+            person: Person { dice: dice.others(), record: record.clone() },
+            terms,
+            witness: Witness::default(),
+            rounds: Vec::new(),
+            round: Round::default(),
+            synchronised: Cell::default(),
             cloud: Cloud::default(),
             rules: RuleFiles::new(dice.others(), &record),
             calm,
@@ -243,7 +320,7 @@ impl Play {
             NonZeroUsize::MIN.saturating_add(usize::try_from(dice.between(first, last)).unwrap_or(0))
         };
         let root = Path::new(self.disk.root());
-        let mut config = config::parse(CONFIG, "tidegate.toml", root).map_err(|wrong| {
+        let mut config = config::parse(&config_of(&self.terms), "tidegate.toml", root).map_err(|wrong| {
             let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
             anyhow::anyhow!(wrong.join("; "))
         })?;
@@ -312,6 +389,7 @@ impl Play {
             plant: weather(),
             cloud: weather(),
             calm,
+            last,
             pause: if calm || self.dice.one_in(3) {
                 Duration::ZERO
             } else {
@@ -329,7 +407,9 @@ impl Play {
         };
         let (end, took) = runtime.block_on(async {
             self.record.round();
+            self.witness.round();
             let began = Instant::now();
+            self.round.begins = SimulatedClock::new(&self.hardware).passed_ns();
             self.broker.speak();
             let end = self.live(last).await;
             self.broker.fall_silent();
@@ -337,10 +417,16 @@ impl Play {
             (end, began.elapsed())
         });
         self.record.round_ended();
+        let dropped = self.status.outbox.decisions_dropped.get();
         let refused = std::mem::take(&mut self.status).outbox.failures.get() > 0;
         self.refused |= refused;
         self.lossy |= self.goes_on && refused;
         let cut = end == End::Cut || (!last && self.dice.one_in(4));
+        self.round.is_cut = cut;
+        self.round.leaps |= self.synchronised.take();
+        self.round.forgets = refused || dropped > 0;
+        (self.round.b_is_active, self.round.b_was_touched) = self.rules.claims_the_pump();
+        self.rounds.push(std::mem::take(&mut self.round));
         if cut {
             self.disk.cut_power();
         }
@@ -360,8 +446,10 @@ impl Play {
                 let years = i64::try_from(self.dice.below(80)).unwrap_or(0) - 40;
                 let wrong_ns = if self.dice.one_in(2) { years * YEAR_NS } else { 0 };
                 hardware.reboot(self.dice.delay(Duration::from_hours(12)), wrong_ns);
+                self.round.rebooted = true;
                 if self.dice.one_in(3) {
                     hardware.synchronise();
+                    self.round.leaps = true;
                 }
             }
         } else {
@@ -381,8 +469,19 @@ impl Play {
         }
     }
 
+    /// Whether what moves did what it should.
+    fn judge(&self) {
+        let decisions = match judge::decisions(&self.disk) {
+            Ok(decisions) => decisions,
+            Err(error) => return self.record.wrong(format!("decisions cannot be read: {error:#}")),
+        };
+        let Self { terms, plc, witness, rounds, record, .. } = self;
+        Judge { terms, plc, witness, rounds, decisions: &decisions, record }.check();
+    }
+
     async fn live(&mut self, last: bool) -> End {
         let conditions = self.conditions(last);
+        self.round.pauses = !conditions.pause.is_zero();
         let config = match self.config(last) {
             Ok(config) => config,
             Err(error) => {
@@ -397,6 +496,8 @@ impl Play {
             broker: self.broker.clone(),
             press: self.press.clone(),
             valve: self.valve.clone(),
+            plc: self.plc.clone(),
+            witness: self.witness.clone(),
             cloud: self.cloud.clone(),
             rules: self.rules.clone(),
             conditions,
@@ -443,7 +544,7 @@ impl Play {
                 self.record.wrong("a part of the box has failed".into());
                 return End::Cut;
             }
-            () = self.happen(conditions), if !last => {}
+            () = self.happen(conditions, &running), if !last => {}
             () = self.drain(&running), if last => {}
             () = sleep(lives), if !last => {}
         }
@@ -479,13 +580,16 @@ impl Play {
     }
 
     /// Devices publish, clocks jump, disks fail and recover. Never ends.
-    async fn happen(&self, conditions: Conditions) {
+    async fn happen(&self, conditions: Conditions, running: &Running) {
         // Now and then so much comes that the journal is cut.
         let most_ms = if self.dice.one_in(100) { 30 } else { 3_000 };
         let (pause_ms, burst) = (self.dice.between(20, most_ms), self.dice.between(1, 12));
         loop {
             sleep(Duration::from_millis(self.dice.between(1, 2 * pause_ms))).await;
             self.broker.publish(self.dice.below(burst + 1), self.dice.below(3));
+            if self.dice.one_in(25) {
+                self.person.interferes(&running.handles().control);
+            }
             if conditions.calm {
                 continue;
             }
@@ -497,6 +601,7 @@ impl Play {
             if self.dice.one_in(60) {
                 self.record.note(format_args!("a time service sets the clock"));
                 self.hardware.synchronise();
+                self.synchronised.set(true);
             }
             if self.dice.one_in(30) {
                 let faults = if self.dice.one_in(3) { self.faults() } else { Faults::default() };
@@ -515,19 +620,35 @@ impl Play {
             // The last rows have passed the rules when they are acknowledged, and are in the outbox soon
             // after.
             let mut quiet = 0;
-            while quiet < 30 {
+            for turn in 0.. {
+                if quiet == 30 {
+                    return;
+                }
+                // What is latched is free again when a person says so, and interlocks are.
+                if turn % 50 == 0 && !judge::has_arrived(&self.terms, &self.plc) {
+                    self.person.frees(&running.handles().control);
+                }
                 sleep(Duration::from_millis(100)).await;
                 let connected = status
                     .uplinks
                     .all()
                     .iter()
                     .all(|(_, uplink)| uplink.far_side.connected.load(Ordering::Relaxed));
-                let all = self.broker.is_done() && status.outbox.waiting.get() == 0 && connected;
+                let all = self.broker.is_done()
+                    && status.outbox.waiting.get() == 0
+                    && connected
+                    && judge::has_arrived(&self.terms, &self.plc);
                 quiet = if all { quiet + 1 } else { 0 };
             }
         };
         if timeout(PATIENCE, done).await.is_err() {
             let (waiting, broker) = (status.outbox.waiting.get(), self.broker.is_done());
+            if !judge::has_arrived(&self.terms, &self.plc) {
+                let has: Vec<_> = plc::OUTPUTS.iter().map(|output| (output, self.plc.has(output))).collect();
+                return self
+                    .record
+                    .wrong(format!("after {PATIENCE:?} outputs are not where they were to go: {has:?}"));
+            }
             self.record.wrong(format!(
                 "after {PATIENCE:?} {waiting} rows wait in the outbox; all messages \
                 are acknowledged: {broker}"

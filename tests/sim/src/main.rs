@@ -30,12 +30,13 @@ fn main() -> ExitCode {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
     }
     let (first, count) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
-    let (mut failed, mut messages, mut power_cuts) = (0, 0, 0);
+    let (mut failed, mut messages, mut power_cuts, mut writes) = (0, 0, 0, 0);
     let mut out = std::io::stdout().lock();
     for seed in first..first.saturating_add(count) {
         let outcome = tidegate_sim::run(seed, args.trace);
         messages += outcome.messages;
         power_cuts += outcome.power_cuts;
+        writes += outcome.writes;
         if !outcome.wrong.is_empty() {
             failed += 1;
             let command = "cargo run -p tidegate-sim -- --trace --seed";
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
             let _ = writeln!(out, "hash {:016x}", outcome.hash);
         }
     }
-    let _ = writeln!(out, "{count} seeds, {messages} messages, {power_cuts} power cuts: {failed} went wrong");
+    let _ = writeln!(
+        out,
+        "{count} seeds, {messages} messages, {writes} writes, {power_cuts} power cuts: {failed} went wrong"
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

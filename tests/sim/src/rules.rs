@@ -27,6 +27,8 @@ pub struct RuleFiles {
     sources: Arc<Mutex<BTreeMap<String, Source>>>,
     /// whether each rule has had a good version that will not be forgotten
     settled: Arc<AtomicBool>,
+    /// whether [`PUMP_B`] was edited
+    touched: Arc<AtomicBool>,
     dice: Dice,
     record: Record,
 }
@@ -83,6 +85,19 @@ pub const SILENCE_NS: i64 = 500_000_000;
 /// How far apart the rows of [`PAIRS`] are at most.
 pub const PAIR_NS: i64 = 1_000_000_000;
 
+/// Claims the pump.
+pub const PUMP_A: &str = "pump_a";
+/// Claims the pump, and is stronger. It comes and goes, and is in shadow at times.
+pub const PUMP_B: &str = "pump_b";
+/// Claims the pump by a derived stream, and is weaker.
+pub const PUMP_C: &str = "pump_c";
+/// Would claim the pump, and is in shadow.
+pub const PUMP_SHADOW: &str = "pump_shadow";
+/// Claims both directions of the drive.
+pub const PAIR: &str = "pair";
+/// Whose wishes are those of [`PUMP_A`], [`PUMP_B`] and [`PUMP_C`].
+pub const WHO: [i64; 3] = [1, 2, 4];
+
 /// The least `v` of [`SOME`] and [`ECHOES`].
 pub const LEAST: i64 = 50;
 /// The least `v` that moves the valve.
@@ -105,6 +120,29 @@ const STAMPS: &str = "CREATE VIEW stamped AS SELECT t.ts, t.n, t.device, f.facto
 /// A version of a rule.
 fn source(rule: &str, version: u64) -> Source {
     programs::source(rule, version).unwrap_or_else(|| Source::new(Language::Sql, text(rule, version)))
+}
+
+/// The same, writing nothing.
+fn in_shadow(source: &Source) -> Source {
+    let text = source.text("").unwrap_or_default();
+    Source::new(Language::Sql, format!("{SHADOW}\n{text}"))
+}
+
+/// What a rule says that writes nothing.
+const SHADOW: &str = "--! mode = \"shadow\"";
+
+fn is_shadow(source: &Source) -> bool {
+    source.text("").is_ok_and(|text| text.contains(SHADOW))
+}
+
+/// The hashes of all versions of a rule that may move something.
+#[must_use]
+pub fn versions(rule: &str) -> Vec<Arc<str>> {
+    (0..=5)
+        .map(|version| source(rule, version))
+        .filter(|source| !is_shadow(source))
+        .map(|source| Arc::clone(source.sha256()))
+        .collect()
 }
 
 /// A version of a rule that is none.
@@ -160,6 +198,24 @@ fn text(rule: &str, version: u64) -> String {
             max(seen) AS last FROM TUMBLE(stamped, DESCRIPTOR(ts), INTERVAL '{WINDOW_S}' SECOND) GROUP BY \
             window_start, window_end, device"
         ),
+        PUMP_A => format!("-- version {version}\nINSERT INTO pump SELECT run, speed FROM wish WHERE who = 1"),
+        PUMP_B => format!(
+            "--! rank = 4\n-- version {version}\nINSERT INTO pump SELECT run, speed FROM wish WHERE who = 2"
+        ),
+        "wishes" => {
+            format!("-- version {version}\nINSERT INTO wished SELECT ts, run, speed FROM wish WHERE who = 4")
+        }
+        PUMP_C => {
+            format!("--! rank = 12\n-- version {version}\nINSERT INTO pump SELECT run, speed FROM wished")
+        }
+        PUMP_SHADOW => format!(
+            "--! rank = 1\n--! mode = \"shadow\"\n-- version {version}\nINSERT INTO pump SELECT run, speed \
+            FROM wish"
+        ),
+        PAIR => format!(
+            "-- version {version}\nINSERT INTO forward SELECT fwd AS run FROM guard; INSERT INTO reverse \
+            SELECT rev AS run FROM guard"
+        ),
         ECHOES => echo::text(version),
         ECHOED => format!("-- version {version}\nINSERT INTO uplink SELECT n, waited FROM echoed"),
         NOISE => format!("-- version {version}\nINSERT INTO uplink SELECT n, v FROM noise"),
@@ -167,7 +223,7 @@ fn text(rule: &str, version: u64) -> String {
     }
 }
 
-const STEADY: [&str; 21] = [
+const STEADY: [&str; 26] = [
     POLLED,
     EACH,
     SOME,
@@ -175,6 +231,11 @@ const STEADY: [&str; 21] = [
     "copies",
     COPIED_WINDOWS,
     "valve",
+    PUMP_A,
+    "wishes",
+    PUMP_C,
+    PUMP_SHADOW,
+    PAIR,
     NOISE,
     ECHOES,
     ECHOED,
@@ -195,12 +256,13 @@ impl RuleFiles {
     /// The directory as it is first.
     #[must_use]
     pub fn new(dice: Dice, record: &Record) -> Self {
-        let names = STEADY.iter().chain(&ROAMING[..1]);
+        let names = STEADY.iter().chain(&ROAMING[..1]).chain([&PUMP_B]);
         let sources = names.map(|name| ((*name).to_owned(), source(name, 0))).collect();
         Self {
             table: TableFile::default(),
             sources: Arc::new(Mutex::new(sources)),
             settled: Arc::default(),
+            touched: Arc::default(),
             dice,
             record: record.clone(),
         }
@@ -215,11 +277,18 @@ impl RuleFiles {
         self.settled.store(true, Ordering::Relaxed);
     }
 
+    /// Whether [`PUMP_B`] claims the pump, and whether it was edited since this was asked last.
+    #[must_use]
+    pub fn claims_the_pump(&self) -> (bool, bool) {
+        let is_active = self.lock().get(PUMP_B).is_some_and(|source| !is_shadow(source));
+        (is_active, self.touched.swap(false, Ordering::Relaxed))
+    }
+
     /// Somebody edits the directory. Returns what changed.
     fn edit(&self) -> Vec<Change> {
         let version = self.dice.between(1, 5);
         let mut sources = self.lock();
-        let changes = match self.dice.below(9) {
+        let changes = match self.dice.below(10) {
             0 => {
                 let spare = sources.contains_key(SPARE);
                 vec![if spare {
@@ -233,6 +302,14 @@ impl RuleFiles {
                 let (from, to) = if sources.contains_key(a) { (a, b) } else { (b, a) };
                 let Some(same) = sources.get(from).cloned() else { return Vec::new() };
                 vec![Change::Put(to, same, from), Change::Remove(from)]
+            }
+            9 => {
+                self.touched.store(true, Ordering::Relaxed);
+                vec![match self.dice.below(3) {
+                    0 => Change::Remove(PUMP_B),
+                    1 => Change::Put(PUMP_B, in_shadow(&source(PUMP_B, version)), PUMP_B),
+                    _ => Change::Put(PUMP_B, source(PUMP_B, version), PUMP_B),
+                }]
             }
             8 => {
                 self.table.edit();
@@ -268,9 +345,10 @@ impl RuleFiles {
     /// All that is wrong is put right.
     pub fn mend(&self) {
         let mut sources = self.lock();
-        for name in STEADY {
+        for name in STEADY.into_iter().chain([PUMP_B]) {
             sources.insert(name.to_owned(), source(name, 0));
         }
+        self.touched.store(true, Ordering::Relaxed);
     }
 
     /// Owns the rule book of a box, as the rules directory does; `every` so often, about, somebody edits.

@@ -16,6 +16,7 @@ use tidegate::rules::book::{Compile, RuleBook};
 use tidegate::status::Status;
 use tidegate::supervisor::Threads;
 use tidegate::world::{Known, Line, Rules, World};
+use tidegate_connectors::Sink;
 use tidegate_connectors::uplink::FarSide;
 use tidegate_core::Clock;
 use tokio::time::{Instant, Sleep, sleep};
@@ -27,10 +28,13 @@ use crate::columns::Columns;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::echo;
+use crate::panel::PanelLine;
+use crate::plc::{OUTPUTS, Plc, PlcLine, PlcSink};
 use crate::press::{Press, PressLine};
 use crate::record::Record;
 use crate::rules::RuleFiles;
 use crate::valve::{Valve, ValveLine};
+use crate::witness::Witness;
 
 /// 2026-01-01T00:00:00Z
 const EPOCH_NS: i64 = 1_767_225_600_000_000_000;
@@ -82,13 +86,18 @@ impl SimulatedClock {
     pub fn new(hardware: &Arc<Hardware>) -> Self {
         Self { began: Instant::now(), hardware: Arc::clone(hardware) }
     }
+
+    /// What has really passed since the simulation began, in nanoseconds.
+    #[must_use]
+    pub fn passed_ns(&self) -> i64 {
+        let Hardware { ran, off, .. } = &*self.hardware;
+        i64::try_from((*ran + *off + self.began.elapsed()).as_nanos()).unwrap_or(i64::MAX)
+    }
 }
 
 impl Clock for SimulatedClock {
     fn wall_ns(&self) -> i64 {
-        let Hardware { ran, off, wrong_ns, .. } = &*self.hardware;
-        let passed = *ran + *off + self.began.elapsed();
-        EPOCH_NS + i64::try_from(passed.as_nanos()).unwrap_or(0) + wrong_ns.load(Ordering::Relaxed)
+        EPOCH_NS + self.passed_ns() + self.hardware.wrong_ns.load(Ordering::Relaxed)
     }
 
     fn monotonic(&self) -> Duration {
@@ -113,6 +122,8 @@ pub struct Conditions {
     pub cloud: Weather,
     /// nothing goes wrong
     pub calm: bool,
+    /// the last box
+    pub last: bool,
     /// how long a part may be held up
     pub pause: Duration,
     /// how often somebody edits the rules
@@ -131,6 +142,10 @@ pub struct SimulatedWorld {
     pub press: Press,
     /// an output
     pub valve: Valve,
+    /// what moves
+    pub plc: Plc,
+    /// sees what comes in
+    pub witness: Witness,
     /// the cloud
     pub cloud: Cloud,
     /// the rules directory
@@ -156,7 +171,8 @@ impl World for SimulatedWorld {
         Arc::new(OneThread { dice: self.dice.others(), pause: self.conditions.pause })
     }
 
-    fn lines(&mut self, config: &Config, known: &Known, _: &Status) -> Result<Vec<Line>, RunError> {
+    fn lines(&mut self, config: &Config, known: &Known, status: &Status) -> Result<Vec<Line>, RunError> {
+        self.witness.watch(status, &self.clock);
         let columns = Columns::from(known.columns.get("noise").cloned().unwrap_or_default());
         let marks = known.marks.get("tank").map(Vec::as_slice).unwrap_or_default();
         let source = PlantLine::new(
@@ -182,7 +198,8 @@ impl World for SimulatedWorld {
             source: Box::new(source),
             sinks: [("valve".to_owned(), Box::new(sink) as _)].into(),
         };
-        Ok(vec![plant, Line { name: "press".into(), source: Box::new(polled), sinks: BTreeMap::new() }])
+        let press = Line { name: "press".into(), source: Box::new(polled), sinks: BTreeMap::new() };
+        Ok(vec![plant, press, self.panel(config), self.controller(config, status)])
     }
 
     fn uplink(
@@ -212,6 +229,45 @@ impl World for SimulatedWorld {
 
     fn rules(&mut self, _config: &Config, book: RuleBook) -> Rules {
         self.rules.watch(book, self.conditions.edits)
+    }
+}
+
+impl SimulatedWorld {
+    fn panel(&self, config: &Config) -> Line {
+        let source = PanelLine {
+            dice: self.dice.others(),
+            is_last: self.conditions.last,
+            clock: Arc::clone(&self.clock),
+            schema: schema(config, "wish"),
+        };
+        Line { name: "panel".into(), source: Box::new(source), sinks: BTreeMap::new() }
+    }
+
+    fn controller(&self, config: &Config, status: &Status) -> Line {
+        let Conditions { calm, last, plant: weather, .. } = self.conditions;
+        let source = PlcLine {
+            plc: self.plc.clone(),
+            dice: self.dice.others(),
+            record: self.record.clone(),
+            weather,
+            is_last: last,
+            clock: Arc::clone(&self.clock),
+            schemas: ["guard", "gate"].map(|stream| schema(config, stream)),
+            status: status.connections.of("plc"),
+        };
+        let sink = |output: &'static str| {
+            let sink = PlcSink {
+                plc: self.plc.clone(),
+                output,
+                dice: self.dice.others(),
+                calm,
+                clock: Arc::clone(&self.clock),
+                witness: self.witness.clone(),
+                record: self.record.clone(),
+            };
+            (output.to_owned(), Box::new(sink) as Box<dyn Sink>)
+        };
+        Line { name: "plc".into(), source: Box::new(source), sinks: OUTPUTS.map(sink).into() }
     }
 }
 

@@ -17,10 +17,13 @@ use tidegate_sim::broker::{Broker, Message, Weather};
 use tidegate_sim::cloud::Cloud;
 use tidegate_sim::dice::Dice;
 use tidegate_sim::disk::{Disk, Faults};
+use tidegate_sim::plc::Plc;
 use tidegate_sim::press::Press;
 use tidegate_sim::record::Record;
 use tidegate_sim::rules::{self, RuleFiles};
+use tidegate_sim::terms::Terms;
 use tidegate_sim::valve::Valve;
+use tidegate_sim::witness::Witness;
 use tidegate_sim::world::{Conditions, SimulatedClock, SimulatedWorld};
 use tokio::time::sleep;
 
@@ -43,8 +46,9 @@ impl Stage {
     async fn start(change: impl FnOnce(&mut Config)) -> Self {
         let (dice, record) = (Dice::new(7), Record::new(false));
         let disk = Disk::new(dice.others());
-        let mut config =
-            config::parse(tidegate_sim::CONFIG, "tidegate.toml", Path::new(disk.root())).unwrap();
+        let terms = Terms::draw(&dice.others());
+        let text = tidegate_sim::config_of(&terms);
+        let mut config = config::parse(&text, "tidegate.toml", Path::new(disk.root())).unwrap();
         config.buffer.path = Path::new(disk.root()).join("data/box.db");
         config.buffer.snapshot_every = Span(Duration::from_secs(5));
         for output in config.outputs.values_mut() {
@@ -61,12 +65,15 @@ impl Stage {
             broker: broker.clone(),
             press: Press::default(),
             valve: valve.clone(),
+            plc: Plc::new(&terms),
+            witness: Witness::default(),
             cloud: cloud.clone(),
             rules: RuleFiles::new(dice.others(), &record),
             conditions: Conditions {
                 plant: there,
                 cloud: away,
                 calm: true,
+                last: false,
                 pause: Duration::ZERO,
                 edits: None,
             },

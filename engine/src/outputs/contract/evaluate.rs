@@ -43,6 +43,8 @@ struct Candidate {
     ramps: bool,
     /// small changes count
     counts: bool,
+    /// it is not sent, though nobody knows whether the device has it
+    waits: bool,
     steps: Vec<Step>,
 }
 
@@ -64,6 +66,8 @@ pub(super) struct Evaluating<'a> {
     pub(super) partners: &'a [Partner],
     /// columns that are written together or not at all
     pub(super) whole: &'a [Arc<str>],
+    /// with what nothing runs, as far as the output says which columns it takes
+    pub(super) at_rest: &'a Values,
     pub(super) wakes_at: Option<i64>,
 }
 
@@ -207,6 +211,7 @@ impl Evaluating<'_> {
                 is_trip: false,
                 ramps: true,
                 counts: is_rest,
+                waits: false,
                 steps: Vec::new(),
             });
         }
@@ -217,7 +222,7 @@ impl Evaluating<'_> {
     fn rest(&mut self, instance: &Instance) -> Option<(Values, Origin)> {
         let failsafe = self.contract.failsafe.values();
         if let Some(partner) = &instance.asked_off {
-            let off = off(failsafe, instance);
+            let off = off(failsafe, instance, self.at_rest);
             return Some((off, Origin::Pair { output: Arc::clone(partner) }));
         }
         let failsafe = failsafe?;
@@ -325,6 +330,7 @@ impl Evaluating<'_> {
                         is_trip: true,
                         ramps: terms.trip_ramp,
                         counts: true,
+                        waits: false,
                         steps: Vec::new(),
                     }),
                 }
@@ -390,6 +396,8 @@ impl Evaluating<'_> {
             let state = if is { "on" } else { "off" };
             let because = format!("it has to be {state} for {} at least", tidegate_core::Span(least));
             candidate.step(clause, Some(Value::Bool(is)), because);
+            // Nothing is turned on that nobody wants: it may have gone off by itself.
+            candidate.waits = is && field.known == Known::Unknown;
         }
     }
 
@@ -470,7 +478,7 @@ impl Evaluating<'_> {
                     && !(has_to_be && field.strays.is_some())
             });
             evaluation.is_held |= candidate.value != candidate.demand && !candidate.is_trip;
-            let is_new = !is_there || refreshes;
+            let is_new = !candidate.waits && (!is_there || refreshes);
             if is_new || !candidate.steps.is_empty() {
                 if is_new || evaluation.origin.is_none() {
                     evaluation.origin = Some(candidate.origin.clone());
@@ -566,12 +574,13 @@ pub(super) fn off_of(value: &Value) -> Value {
     }
 }
 
-/// What turns an instance off: its failsafe values if they do, otherwise what it was told without what is on.
-fn off(failsafe: Option<&Values>, instance: &Instance) -> Values {
+/// What turns an instance off: its failsafe values if they do, otherwise what it was told without what is on;
+/// where it was told nothing yet, what all such outputs are `at_rest`.
+fn off(failsafe: Option<&Values>, instance: &Instance, at_rest: &Values) -> Values {
     if let Some(values) = failsafe.filter(|values| !is_on(values) && !deciding(values).is_empty()) {
         return values.clone();
     }
-    let sent = instance.sent();
+    let sent = Some(instance.sent()).filter(|sent| !sent.is_empty()).unwrap_or_else(|| at_rest.clone());
     let off = |column: &Arc<str>| Some((Arc::clone(column), off_of(sent.get(column)?)));
     deciding(&sent).into_iter().filter_map(off).collect()
 }
@@ -625,7 +634,12 @@ pub(super) fn note_sent(
         if was_on != Some(value.is_on()) {
             (field.turned_at, field.turns) = (Some(now), true);
         }
-        (field.sent, field.known, field.strays) = (Some(value.clone()), Known::Sent, None);
+        // What it is known to have it has also while it is told again.
+        let is_same = field.sent.as_ref() == Some(value) && field.strays.is_none();
+        if !(is_same && matches!(field.known, Known::Confirmed { .. })) {
+            field.known = Known::Sent;
+        }
+        (field.sent, field.strays) = (Some(value.clone()), None);
     }
     instance.written_at = Some(now);
     before

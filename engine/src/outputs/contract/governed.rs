@@ -33,6 +33,8 @@ pub(super) struct Governed {
     pub(super) columns: Option<BTreeMap<Arc<str>, FieldType>>,
     /// those that are written together or not at all
     pub(super) whole: Vec<Arc<str>>,
+    /// of these, with what nothing runs
+    pub(super) at_rest: Values,
     pub(super) connection: Arc<str>,
     /// outputs that may not be on together with it
     pub(super) partners: Vec<Arc<str>>,
@@ -54,6 +56,8 @@ pub(super) struct Looked {
     pub(super) woke_at: Option<i64>,
     pub(super) wakes_at: Option<i64>,
     pub(super) asks_off: Vec<Arc<str>>,
+    /// the columns that tell it apart
+    pub(super) key: Values,
 }
 
 /// What one row of a rule says.
@@ -62,7 +66,12 @@ type Claimed = (Values, BTreeMap<Arc<str>, Option<Value>>);
 impl Governed {
     /// Whether interlocks or what is read back look at `stream`.
     pub(super) fn looks_at(&self, stream: &Arc<str>) -> bool {
-        self.interlocks.iter().any(|interlock| interlock.looks_at(stream)) || self.is_shown_by(stream)
+        self.interlocks.iter().any(|interlock| interlock.looks_at(stream)) || self.is_shown_in(stream)
+    }
+
+    /// Whether what was written is looked for in `stream`.
+    pub(super) fn is_shown_in(&self, stream: &Arc<str>) -> bool {
+        self.from().any(|(_, (shows, _))| shows == stream)
     }
 
     pub(super) fn from(&self) -> impl Iterator<Item = (&Arc<str>, &(Arc<str>, Arc<str>))> {
@@ -120,14 +129,9 @@ impl Governed {
         (judged.turned || lock.tripped.is_some()).then_some(judged.instance)
     }
 
-    /// Whether rows of `stream` show what the device does.
-    pub(super) fn is_shown_by(&self, stream: &Arc<str>) -> bool {
-        self.from().any(|(_, (shows, _))| shows == stream)
-    }
-
     /// Instances that wait to see in `stream` what they were told.
     pub(super) fn waiting_for(&self, stream: &Arc<str>) -> Vec<Arc<str>> {
-        if !self.is_shown_by(stream) {
+        if !self.is_shown_in(stream) {
             return Vec::new();
         }
         let waits = self.instances.iter().filter(|(_, instance)| instance.check.is_some());
@@ -358,6 +362,7 @@ impl Governed {
             line_is_up: self.line_is_up,
             partners: &[],
             whole: &[],
+            at_rest: &self.at_rest,
             wakes_at: None,
         };
         if let Some(reason) = evaluating.hinders_pulse(instance) {
@@ -422,6 +427,7 @@ impl Governed {
             line_is_up: self.line_is_up,
             partners,
             whole: &self.whole,
+            at_rest: &self.at_rest,
             wakes_at: checks_at,
         };
         let evaluation = match self.contract.kind {
@@ -436,7 +442,8 @@ impl Governed {
             self.send(name, &evaluation, newest, at, made);
         }
         self.tell(name);
-        Some(Looked { woke_at, wakes_at, asks_off })
+        let key = self.instances.get(name)?.key.clone();
+        Some(Looked { woke_at, wakes_at, asks_off, key })
     }
 
     /// Tells whoever asks what an instance does.
@@ -643,6 +650,17 @@ impl Governed {
             self.instances.values_mut().for_each(Instance::lose_line);
         }
         if was_up == is_up { Vec::new() } else { self.instances.keys().cloned().collect() }
+    }
+
+    /// The other one of a pair has an instance that nobody has claimed here.
+    pub(super) fn meet(&mut self, name: &Arc<str>, key: &Values, newest: &Newest, at: At) {
+        let is_new = !self.instances.contains_key(name) && self.instances.len() < self.contract.max_instances;
+        if is_new
+            && key.len() == self.contract.key.len()
+            && self.contract.key.iter().all(|column| key.contains_key(column))
+        {
+            self.begin(name, key.clone(), newest, at);
+        }
     }
 
     /// The other one of a pair needs this one off, or does not any more. Returns whether it has to be looked

@@ -211,6 +211,13 @@ pub struct Instance {
 }
 
 impl Field {
+    /// The device has what it was told, from now on if that is new.
+    fn confirm(&mut self, now: i64) {
+        if !matches!(self.known, Known::Confirmed { .. }) {
+            self.known = Known::Confirmed { since: now };
+        }
+    }
+
     /// The device may have `value`, too.
     pub(super) fn may_be(&mut self, value: Option<&Value>) {
         if let Some(number) = value.and_then(Value::number) {
@@ -368,7 +375,7 @@ impl Instance {
                         (field.turned_at, field.turns) = (Some(now), false);
                     }
                     if contract.read_back.is_none() {
-                        field.known = Known::Confirmed { since: now };
+                        field.confirm(now);
                     }
                 }
                 Outcome::Unknown | Outcome::Mismatch => field.known = Known::Unknown,
@@ -436,7 +443,7 @@ impl Instance {
             if let Some(field) =
                 self.fields.get_mut(column).filter(|field| field.sent.as_ref() == Some(value))
             {
-                field.known = Known::Confirmed { since: now };
+                field.confirm(now);
             }
         }
         self.went_well(values);

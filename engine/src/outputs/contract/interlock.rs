@@ -27,6 +27,8 @@ pub(super) struct Interlocked {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Judged {
     pub(super) seq: u64,
+    /// its place among the rows
+    pub(super) row: usize,
     pub(super) instance: Arc<str>,
     /// which of the interlocks
     pub(super) lock: usize,
@@ -126,7 +128,7 @@ impl Interlocked {
                 others.iter().map(|seen| seen.is_as_old_at(0)).chain([at.now.saturating_sub(own)]).min();
             let stale_at = max_age.zip(oldest).map(|(age, oldest)| oldest.saturating_add(age));
             let (seq, instance) = (rows.seqs.get(row), Arc::clone(instance));
-            judged.push(Judged { seq, instance, lock, verdict, stale_at, turned });
+            judged.push(Judged { seq, row, instance, lock, verdict, stale_at, turned });
         }
         judged
     }

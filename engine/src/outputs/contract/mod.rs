@@ -29,7 +29,7 @@ use tidegate_core::{FieldType, Rows};
 
 use tidegate_rules::Catalog;
 
-use crate::config::{Config, Contract, ContractKind, Interlock, Stream, Values};
+use crate::config::{Config, Contract, ContractKind, Interlock, Stream, Value, Values};
 use crate::decision::{Decision, Origin, Outcome};
 use crate::status::{OutputStatus, Status};
 use crate::system::control::{ControlEvent, ControlKind};
@@ -121,6 +121,15 @@ enum Part {
     Claims { output: Arc<str>, rule: Arc<str>, rows: Rows, ordinals: Vec<u32> },
 }
 
+impl Part {
+    /// Whether the box says that it has started.
+    fn is_start(&self) -> bool {
+        let Self::Input { stream, rows } = self else { return false };
+        **stream == *control::NAME
+            && ControlEvent::read(&rows.batch).iter().any(|event| event.event == ControlKind::Start)
+    }
+}
+
 /// The contracts of all outputs that have one.
 #[derive(Default)]
 pub struct Contracts {
@@ -134,6 +143,8 @@ pub struct Contracts {
     wakes: BTreeSet<(i64, Arc<str>, Arc<str>)>,
     /// the newest time that was seen
     now: i64,
+    /// Whether the sequence has said that the box stops.
+    is_stopped: bool,
 }
 
 /// An output that has a contract.
@@ -182,13 +193,22 @@ impl Contracts {
             if contract.key.is_empty() {
                 instances.insert(Arc::from(""), Instance::new(Values::new(), interlocks.len()));
             }
-            let takes =
+            let takes: Option<BTreeMap<Arc<str>, FieldType>> =
                 takes.map(|takes| takes.into_iter().map(|(name, kind)| (name.into(), kind)).collect());
             let whole = required.into_iter().map(Arc::from).filter(|column| !contract.key.contains(column));
+            let rests = |(name, kind): (&Arc<str>, &FieldType)| {
+                let off = [Value::Bool(false), Value::Int(0), Value::Float(0.0)];
+                if contract.key.contains(name) {
+                    return None;
+                }
+                Some((Arc::clone(name), off.into_iter().find_map(|off| off.of_type(*kind))?))
+            };
+            let at_rest = takes.iter().flatten().filter_map(rests).collect();
             let governed = Governed {
                 name: Arc::clone(&output),
                 whole: whole.collect(),
                 contract: Arc::new(contract),
+                at_rest,
                 columns: takes,
                 connection,
                 partners: partners.remove(&output).unwrap_or_default().into_iter().collect(),
@@ -337,7 +357,10 @@ impl Contracts {
             return made;
         }
         self.now = self.now.max(at.now);
-        self.on_time(at, &mut made);
+        // At a start nothing is done any more that somebody wanted before it.
+        if !self.waiting.iter().any(Part::is_start) {
+            self.on_time(at, &mut made);
+        }
         let parts = std::mem::take(&mut self.waiting);
         let mut order: Vec<(u64, u8, usize, usize)> = Vec::new();
         for (index, part) in parts.iter().enumerate() {
@@ -373,11 +396,11 @@ impl Contracts {
         made
     }
 
-    /// The box stops, in good order or since a part of it has failed.
+    /// A part of the box has failed: what stops in good order is told of that in the sequence.
     pub fn stop(&mut self, at: At) -> Made {
         let mut made = Made::default();
-        for governed in self.outputs.values_mut() {
-            governed.stop(at, &mut made);
+        if !self.is_stopped {
+            self.outputs.values_mut().for_each(|governed| governed.stop(at, &mut made));
         }
         made
     }
@@ -392,20 +415,7 @@ impl Contracts {
     }
 
     fn on_rows(&mut self, stream: &Arc<str>, rows: &Rows, at: At, made: &mut Made) {
-        match &**stream {
-            writes::NAME => {
-                WriteReport::read(&rows.batch)
-                    .into_iter()
-                    .for_each(|report| self.on_report(report, at, made));
-            }
-            control::NAME => {
-                ControlEvent::read(&rows.batch).into_iter().for_each(|event| self.on_event(event, at, made));
-            }
-            connections::NAME => {
-                (0..rows.len()).for_each(|row| self.on_connection(&rows.batch, row, at, made));
-            }
-            _ => {}
-        }
+        let is_own = matches!(&**stream, writes::NAME | control::NAME | connections::NAME);
         let ages = Arc::clone(&self.ages);
         let seen = |row: usize| Seen {
             row: rows.batch.slice(row, 1),
@@ -423,28 +433,52 @@ impl Contracts {
             .collect();
         let Some(last) = rows.len().checked_sub(1) else { return };
         let shows =
-            |output: &Arc<str>| self.outputs.get(output).is_some_and(|output| output.is_shown_by(stream));
-        if keyed.is_empty() && !looks.iter().any(shows) {
+            |output: &Arc<str>| self.outputs.get(output).is_some_and(|output| output.is_shown_in(stream));
+        if keyed.is_empty() && !is_own && !looks.iter().any(shows) {
             // Together, since nothing else has come in between.
-            self.judge(&looks, stream, rows, at, made);
+            self.judge(&looks, stream, rows, &seen, at, made);
             self.newest.0.insert((Arc::clone(stream), Arc::from("")), seen(last));
             return;
         }
         for row in 0..rows.len() {
             let (one, at) = (rows.slice(row, 1), At { seq: rows.seqs.get(row), ..at });
-            self.judge(&looks, stream, &one, at, made);
+            if is_own {
+                self.on_own_row(stream, &one.batch, at, made);
+            }
             self.newest.0.insert((Arc::clone(stream), Arc::from("")), seen(row));
             for columns in &keyed {
                 if let Ok(key) = key_of(columns, &rows.batch, row) {
                     self.newest.see(stream, instance_name(columns, &key), seen(row));
                 }
             }
+            self.judge(&looks, stream, &one, &|_| seen(row), at, made);
             self.show(&looks, stream, at, made);
         }
     }
 
+    /// A row of a stream in which the box tells of itself.
+    fn on_own_row(&mut self, stream: &str, row: &RecordBatch, at: At, made: &mut Made) {
+        match stream {
+            writes::NAME => {
+                WriteReport::read(row).into_iter().for_each(|report| self.on_report(report, at, made));
+            }
+            control::NAME => {
+                ControlEvent::read(row).into_iter().for_each(|event| self.on_event(event, at, made));
+            }
+            _ => self.on_connection(row, 0, at, made),
+        }
+    }
+
     /// Has interlocks of `outputs` look at rows of `stream`, and acts where they turn.
-    fn judge(&mut self, outputs: &[Arc<str>], stream: &Arc<str>, rows: &Rows, at: At, made: &mut Made) {
+    fn judge(
+        &mut self,
+        outputs: &[Arc<str>],
+        stream: &Arc<str>,
+        rows: &Rows,
+        seen: &dyn Fn(usize) -> Seen,
+        at: At,
+        made: &mut Made,
+    ) {
         let mut judged = Vec::new();
         for output in outputs {
             let Some(governed) = self.outputs.get_mut(output) else { continue };
@@ -453,10 +487,12 @@ impl Contracts {
         }
         judged.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         for (seq, output, judged) in judged {
+            let row = judged.row;
             let turned = self.outputs.get_mut(&output).and_then(|governed| governed.note(judged));
-            if let Some(instance) = turned {
-                self.look(&output, &instance, At { seq, ..at }, made);
-            }
+            let Some(instance) = turned else { continue };
+            // What is decided now is shown with the row that led to it.
+            self.newest.0.insert((Arc::clone(stream), Arc::from("")), seen(row));
+            self.look(&output, &instance, At { seq, ..at }, made);
         }
     }
 
@@ -504,6 +540,7 @@ impl Contracts {
         if event.event == ControlKind::Start {
             let is_known = event.off_known.unwrap_or(false);
             self.newest.0.clear();
+            self.is_stopped = false;
             let mut all = Vec::new();
             for (output, governed) in &mut self.outputs {
                 governed.count_on(event.values.get(output));
@@ -511,6 +548,12 @@ impl Contracts {
                 all.extend(started.map(|instance| (Arc::clone(output), instance)));
             }
             all.iter().for_each(|(output, instance)| self.look(output, instance, at, made));
+            return;
+        }
+        if event.event == ControlKind::Stop {
+            // An entry like all others: what it does to minimum times counts at the next start.
+            self.is_stopped = true;
+            self.outputs.values_mut().for_each(|governed| governed.stop(at, made));
             return;
         }
         let Some(output) = event.output.clone() else { return };
@@ -556,8 +599,12 @@ impl Contracts {
                 return;
             }
             for partner in partners {
+                let is_asked = looked.asks_off.contains(&partner.output);
                 let Some(other) = self.outputs.get_mut(&partner.output) else { continue };
-                if other.ask_off(&name, &output, looked.asks_off.contains(&partner.output)) {
+                if is_asked {
+                    other.meet(&name, &looked.key, &self.newest, at);
+                }
+                if other.ask_off(&name, &output, is_asked) {
                     next.push((Arc::clone(&partner.output), Arc::clone(&name)));
                 }
             }
@@ -587,6 +634,8 @@ fn text<'a>(rows: &'a RecordBatch, column: &str, row: usize) -> Option<&'a str> 
     column.is_valid(row).then(|| column.value(row))
 }
 
+#[cfg(test)]
+mod cut_tests;
 #[cfg(test)]
 mod frames_tests;
 #[cfg(test)]

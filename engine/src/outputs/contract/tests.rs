@@ -7,7 +7,6 @@ use tidegate_core::Seqs;
 use tidegate_core::schema::ts_field;
 
 use super::*;
-use crate::config::Value;
 use crate::decision::{Clause, Outcome, Verdict};
 
 pub(super) const S: i64 = 1_000_000_000;
@@ -192,7 +191,7 @@ impl Bench {
         self.seq += 1;
         let event = ControlEvent {
             event: ControlKind::from_word(event).unwrap(),
-            output: (event != "start").then(|| "pump".into()),
+            output: (!["start", "stop"].contains(&event)).then(|| "pump".into()),
             instance: "".into(),
             values: if json.is_empty() { Values::new() } else { serde_json::from_str(json).unwrap() },
             lease: (lease_ms > 0).then(|| std::time::Duration::from_millis(lease_ms)),
@@ -401,6 +400,45 @@ fn a_start_leaves_minimum_times_and_takes_claims() {
 }
 
 #[test]
+fn a_box_that_stops_turns_off_and_minimum_times_count_from_then() {
+    let mut bench = bench("expiry = \"never\"\nfailsafe = { run = false }\nmin_off = \"100s\"\n");
+    bench.claim("a", run(true));
+    bench.pass(10 * S);
+    bench.control("stop", "", 0, false);
+    bench.pass(5 * S);
+    bench.control("start", "", 0, true);
+    bench.claim("a", run(true));
+    bench.pass(200 * S);
+    let turned: Vec<(i64, bool)> = bench.switched();
+    assert_eq!((turned[0], turned[1], turned.last()), ((0, true), (10_000, false), Some(&(110_000, true))));
+}
+
+#[test]
+fn nothing_is_turned_on_for_the_sake_of_its_minimum_time() {
+    let mut bench = bench("expiry = \"never\"\nfailsafe = { run = false }\nmin_on = \"100s\"\n");
+    bench.claim("a", run(true));
+    bench.pass(10 * S);
+    // The power goes, and the device may have gone off with it.
+    bench.control("start", "", 0, true);
+    bench.claim("a", run(false));
+    bench.pass(200 * S);
+    assert_eq!(bench.switched(), [(0, true), (100_000, false)]);
+}
+
+#[test]
+fn what_was_claimed_before_a_start_is_not_written_at_it() {
+    let mut bench = bench(
+        "expiry = \"never\"\nfailsafe = { speed = 0 }\nslew = { speed = \"5/s\" }\nslew_every = \"1s\"\n",
+    );
+    bench.claim("a", speed(50.0));
+    // The power goes while a ramp is under way: its next step is long due when the box is there again.
+    bench.now += 60 * S;
+    bench.control("start", "", 0, false);
+    bench.pass(60 * S);
+    assert_eq!(bench.speeds(), [5.0]);
+}
+
+#[test]
 fn an_interlock_stands_above_everything() {
     let contract = format!(
         "{PLAIN}min_on = \"60s\"\nslew = {{ speed = \"5/s\" }}\n\
@@ -528,6 +566,50 @@ fn of_a_pair_one_is_off_and_confirmed_before_the_other_is_on() {
             (7, "reverse", true)
         ]
     );
+}
+
+#[test]
+fn of_a_pair_the_other_is_told_to_be_off_also_when_nobody_has_ever_claimed_it() {
+    let hold = "expiry = \"never\"\nfailsafe = \"hold\"\n";
+    let forward = format!("{hold}never_with = [\"reverse\"]\n");
+    let mut bench = bench_with(&[("forward", &forward), ("reverse", hold)]);
+    bench.rule("a", 8, &[]);
+    bench.claim_of("forward", "a", run(true));
+    bench.pass(5 * S);
+    let told: Vec<(&str, bool)> = bench
+        .written
+        .iter()
+        .map(|(_, output, values, _)| (output.as_str(), values["run"] == Value::Bool(true)))
+        .collect();
+    assert_eq!(told, [("forward", false), ("reverse", false), ("forward", true)]);
+}
+
+#[test]
+fn of_pairs_that_are_told_apart_each_is_told_to_be_off_before_the_other_goes_on() {
+    let contract = "key = [\"line\"]\nexpiry = \"never\"\nfailsafe = { run = false }\n";
+    let forward = format!("{contract}never_with = [\"reverse\"]\n");
+    let mut bench = bench_with(&[("forward", &forward), ("reverse", contract)]);
+    bench.rule("a", 8, &[]);
+    let line = Arc::new(Int64Array::from(vec![7])) as ArrayRef;
+    bench.claim_of("forward", "a", only([("line", line), ("run", Arc::new(BooleanArray::from(vec![true])))]));
+    bench.pass(5 * S);
+    // In this test devices do not say which instance they are of.
+    let told: Vec<&str> = bench.written.iter().map(|(_, output, ..)| output.as_str()).collect();
+    assert_eq!(told, ["forward", "reverse"]);
+}
+
+#[test]
+fn what_is_off_and_told_so_again_and_again_has_been_off_all_the_time() {
+    let contract = "expiry = \"never\"\nfailsafe = { run = false }\n";
+    let forward = format!("{contract}never_with = [\"reverse\"]\ndead_time = \"3s\"\n");
+    let reverse = format!("{contract}refresh = \"1s\"\n");
+    let mut bench = bench_with(&[("forward", &forward), ("reverse", &reverse)]);
+    bench.rule("a", 8, &[]);
+    bench.claim_of("reverse", "a", run(false));
+    bench.claim_of("forward", "a", run(true));
+    bench.pass(10 * S);
+    let on = bench.written.iter().find(|(_, _, values, _)| values["run"] == Value::Bool(true));
+    assert_eq!(on.map(|(now, output, ..)| (now - 1_000 * S, output.as_str())), Some((3 * S, "forward")));
 }
 
 #[test]

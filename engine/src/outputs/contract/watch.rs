@@ -49,7 +49,7 @@ impl Governed {
         at: At,
         made: &mut Made,
     ) -> Vec<Arc<str>> {
-        if !self.is_shown_by(stream) {
+        if !self.is_shown_in(stream) {
             return Vec::new();
         }
         let settled = self.instances.iter().filter(|(_, instance)| instance.is_settled());

@@ -104,12 +104,13 @@ async fn outputs_go_to_their_failsafe_values_when_their_worker_panics() {
     let contracts = Contracts::from_config(&config, &Catalog::default(), &status);
     let mut worker = Worker::new(Arc::clone(&status)).governing(contracts);
     let flow = Flow { input: "tank".into(), target: Target::Output("pump".into()) };
-    worker.load(Load {
+    worker.load(crate::sequence::change::Load {
         version: RuleVersion::active("fragile"),
         rule: Box::new(Fragile(vec![flow], false)),
         inherits: "fragile".into(),
         is_said: false,
         status: status.rules.of("fragile"),
+        undecided: None,
     });
 
     let (queue, entries) = mpsc::channel(4);
