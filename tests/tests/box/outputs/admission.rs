@@ -1,6 +1,7 @@
 //! What rests on old or bad data claims nothing.
 
 use serde_json::json;
+use tidegate_tests::client::Client;
 
 use super::stage::{Copies, SPEED, Stage, drive};
 
@@ -103,4 +104,39 @@ max_input_age = { tank = "1s" }"#;
     stage.holds(SPEED, 300).await;
     assert_eq!(stage.written(SPEED), [200, 300]);
     stage.judge(&["wanted"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs tests/devices/prepare"]
+async fn a_row_that_is_not_good_claims_nothing() {
+    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }";
+    let columns: &[&str] = &["speed float64", "quality utf8"];
+    let mut stage = Stage::running(&drive(terms), &["speed"], &[("want", columns)]).await;
+    for (speed, quality) in [(20, "good"), (50, "bad"), (60, "stale"), (70, "uncertain"), (30, "good")] {
+        stage.row("want", json!({ "speed": speed, "quality": quality })).await;
+    }
+    stage.holds(SPEED, 300).await;
+    assert_eq!(stage.written(SPEED), [200, 300]);
+    stage.says(&["why", "pump", "--not"], &["bad", "stale", "uncertain"]).await;
+    stage.stop().await;
+}
+
+/// What the broker had kept is a claim of nobody knows when.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs tests/devices/prepare"]
+async fn what_the_broker_had_retained_moves_nothing() {
+    let terms = "expiry = \"60s\"\nfailsafe = { speed = 0 }\nmax_input_age = \"10s\"";
+    let setpoint = "[streams.setpoint]\nconnection = \"plant\"\ntopic = \"setpoint\"\n\
+        retained_column = \"retained\"\nfields = { speed = \"float64\" }\n";
+    let mut stage =
+        Stage::new(&(setpoint.to_owned() + &drive(terms)), &[("other", &["speed float64"])]).await;
+    stage.site.rule("follow", "INSERT INTO pump SELECT speed FROM setpoint");
+    let client = Client::publisher(&stage.plant).await;
+    client.retain("setpoint", json!({ "speed": 70 }).to_string()).await;
+    stage.start().await;
+    stage.says(&["why", "pump", "--not"], &["retained"]).await;
+    client.publish("setpoint", json!({ "speed": 20 }).to_string()).await;
+    stage.holds(SPEED, 200).await;
+    assert_eq!(stage.written(SPEED), [200]);
+    stage.stop().await;
 }

@@ -5,6 +5,8 @@
 mod admission;
 mod answers;
 mod chaos;
+mod external;
+mod frames;
 mod interlocks;
 mod minimum_times;
 mod overrides;
@@ -13,4 +15,5 @@ mod ramps;
 mod reasons;
 mod stage;
 mod starts;
+mod ties;
 mod topics;

@@ -1,5 +1,7 @@
 //! `tidegate why` says why.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::stage::{SPEED, Stage, WANT, drive};
@@ -39,6 +41,39 @@ range = { speed = [0, 77] }"#;
         assert!(whole.contains("follow") && whole.contains("95.5"), "{whole}");
     }
     stage.judge(&["wanted"]).await;
+}
+
+/// What was decided before stays as it was, also when the box has lost what it would count on from.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs tests/devices/prepare"]
+async fn a_box_that_has_lost_its_journal_does_not_write_over_older_decisions() {
+    let terms = r#"expiry = "60s"
+failsafe = { speed = 0 }"#;
+    let decided = |database: &rusqlite::Connection| -> BTreeMap<i64, Vec<u8>> {
+        let mut select = database.prepare("SELECT id, data FROM decision").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    for lost in ["DELETE FROM journal", "DELETE FROM journal WHERE id % 2 = 0"] {
+        let mut stage = Stage::running(&drive(terms), &["speed"], &[WANT]).await;
+        for speed in 1..6 {
+            stage.row("want", want(f64::from(speed))).await;
+        }
+        stage.holds(SPEED, 50).await;
+        stage.says(&["why", "pump"], &["speed = 5", "acknowledged"]).await;
+        stage.kill().await;
+        let database = rusqlite::Connection::open(stage.site.path("data/buffer.db")).unwrap();
+        database.execute_batch(&format!("DELETE FROM snapshot; {lost};")).unwrap();
+        let before = decided(&database);
+        stage.start().await;
+        stage.row("want", want(70.0)).await;
+        stage.holds(SPEED, 700).await;
+        stage.says(&["why", "pump"], &["speed = 70"]).await;
+        let after = decided(&database);
+        assert!(after.len() > before.len(), "{lost}");
+        assert!(before.iter().all(|(id, data)| after.get(id) == Some(data)), "{lost}");
+        stage.judge(&["wanted"]).await;
+    }
 }
 
 /// Check 25: what a rule in shadow would have done is on no wire.
@@ -90,4 +125,24 @@ fields = { run = { coil = 5 } }
         assert_eq!(checked.status.success(), good, "{said}");
         assert!(good || said.contains("contract") && said.contains("pump"), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs tests/devices/prepare"]
+async fn why_says_what_is_missing_where_nothing_was_decided() {
+    let mut stage =
+        Stage::running(&drive("expiry = \"60s\"\nfailsafe = { speed = 0 }"), &["speed"], &[WANT]).await;
+    for (output, said) in [
+        ("pump", "the box runs, but no rule has claimed anything of it"),
+        ("seen", "`seen` has no contract"),
+        ("pumpe", "did you mean `pump`?"),
+    ] {
+        let asked = stage.tidegate(&["why", output]).await;
+        let text = String::from_utf8_lossy(&asked.stderr).into_owned();
+        assert!(!asked.status.success() && text.contains(said), "{output}: {text}");
+    }
+    stage.stop().await;
+    let asked = stage.tidegate(&["why", "pump"]).await;
+    let text = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(text.contains("it has a contract, but no box runs here"), "{text}");
 }

@@ -313,11 +313,12 @@ impl Stage {
         text
     }
 
-    /// Waits until it says all of these words: what was decided is told of a moment later.
+    /// Waits until it says all of these words: what was decided is told of a moment later, and until then
+    /// there may be nothing to tell.
     pub async fn says(&self, args: &[&str], words: &[&str]) -> String {
         let asked = async {
             loop {
-                let text = self.said(args).await;
+                let text = String::from_utf8_lossy(&self.tidegate(args).await.stdout).into_owned();
                 if words.iter().all(|word| text.contains(word)) {
                     return text;
                 }
