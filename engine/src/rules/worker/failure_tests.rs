@@ -127,6 +127,7 @@ async fn outputs_go_to_their_failsafe_values_when_their_worker_panics() {
     outputs.close();
     deliver.await.unwrap();
     let written = written.0.lock().unwrap();
-    assert_eq!((written.first(), written.last()), (Some(&7), Some(&0)), "{written:?}");
+    // That which was on its way may have given way.
+    assert_eq!(written.last(), Some(&0), "{written:?}");
     assert!(!written.contains(&9), "nothing is taken behind it");
 }
