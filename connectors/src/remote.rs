@@ -90,6 +90,9 @@ pub struct Reply {
     pub correlation: Option<Bytes>,
 }
 
+/// Which connections carry messages, as users write it.
+pub const KIND: &str = "kind = \"mqtt\"";
+
 /// The largest payload that is handed on, bytes. Nothing that is larger means anything to a box, so that it is
 /// not looked at.
 pub const LARGEST: usize = 64 << 10;
@@ -130,7 +133,7 @@ impl ConnectionConfig {
             Self::Mqtt(config) => mqtt::open_remote(config, request),
             Self::Modbus(_) | Self::Can(_) | Self::Serial(_) => Err(OpenError::setting(
                 &["kind"],
-                "the box cannot be managed by this connection: management needs one with kind = \"mqtt\"",
+                format!("the box cannot be managed by this connection: management needs one with {KIND}"),
             )),
         }
     }

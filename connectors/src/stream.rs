@@ -100,6 +100,10 @@ impl StreamConfig {
         }
     }
 
+    /// What to do about rows of which that is so.
+    pub const AGE_ADVICE: &str = "name a `retained_column` in the stream, which makes it old; or `ts`, if the \
+        device says when; or write `retained = \"never\"`";
+
     /// Whether rows may have been kept so, and nothing in them tells.
     #[must_use]
     pub fn hides_age(&self) -> bool {

@@ -13,8 +13,6 @@ use serde::Deserialize;
 use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
 use tidegate_core::diagnostic::Place;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Span};
-use tidegate_trust::freshness::NoClock;
-use tidegate_trust::gate::Unsigned;
 
 use super::contract::{ContractTable, WordOr};
 use super::{Buffer, WhenQueueFull, schema};
@@ -235,63 +233,6 @@ impl BufferTable {
     }
 }
 
-/// `[management]`
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ManagementKeys {
-    /// The connection, of kind `mqtt`, by whose broker the box is managed. It gets a session of its own.
-    pub(super) connection: String,
-    /// How all topics of management begin.
-    #[serde(default = "default_prefix")]
-    pub(super) prefix: String,
-    /// Groups of boxes that this one is in: it takes commands for them, too.
-    #[serde(default)]
-    pub(super) groups: Vec<String>,
-    /// What is done with what nobody has signed.
-    #[serde(default)]
-    pub(super) unsigned: UnsignedKey,
-    /// What is done with a command that may be too old, while the box does not know the time.
-    #[serde(default)]
-    #[schemars(with = "NoClockKey")]
-    pub(super) no_clock: NoClock,
-}
-
-/// What is done with what nobody has signed.
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum UnsignedKey {
-    /// Nothing: also questions have to be signed.
-    Refuse,
-    /// Questions are answered.
-    #[default]
-    Queries,
-    /// All of it is done: whoever can publish on the broker commands the box.
-    Allow,
-}
-
-impl From<UnsignedKey> for Unsigned {
-    fn from(key: UnsignedKey) -> Self {
-        match key {
-            UnsignedKey::Refuse => Self::Refuse,
-            UnsignedKey::Queries => Self::Queries,
-            UnsignedKey::Allow => Self::Allow,
-        }
-    }
-}
-
-/// [`NoClock`] as the schema shows it.
-#[derive(JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only its schema is used")]
-enum NoClockKey {
-    /// It waits for the time, up to a quarter of an hour; then rules are taken, and all else is refused.
-    Hold,
-    /// It is taken.
-    Accept,
-    /// It is refused.
-    Refuse,
-}
-
 /// The configuration of one box.
 #[derive(JsonSchema)]
 #[schemars(title = "Tidegate configuration", deny_unknown_fields)]
@@ -326,7 +267,7 @@ struct File {
     #[serde(default)]
     buffer: BufferTable,
     /// Who may tell the box what to do from afar, and how.
-    management: Option<ManagementKeys>,
+    management: Option<super::management::ManagementKeys>,
 }
 
 /// `[streams.NAME]`: with `connection` an input stream, without a derived one.
@@ -424,10 +365,6 @@ fn default_table_size() -> ByteSize {
 
 pub(super) fn default_data_dir() -> PathBuf {
     "data".into()
-}
-
-fn default_prefix() -> String {
-    "tidegate/v1".into()
 }
 
 fn default_output_queue() -> NonZeroUsize {

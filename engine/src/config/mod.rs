@@ -12,6 +12,7 @@ mod contract;
 mod difference;
 mod document;
 mod file;
+mod management;
 mod names;
 mod schema;
 mod validate;
@@ -31,8 +32,6 @@ use serde::{Deserialize, Serialize};
 use tidegate_connectors::{ConnectionConfig, OutputConfig, StreamConfig, UplinkConfig};
 use tidegate_core::schema::ts_field;
 use tidegate_core::{ByteSize, Diagnostic, FieldType, Place, Span};
-use tidegate_trust::freshness::NoClock;
-use tidegate_trust::gate::Unsigned;
 
 pub use contract::{
     AfterOverride, Contract, ContractKind, External, Interlock, MaxInputAge, OnMismatch, OnStop, OutOfRange,
@@ -40,6 +39,7 @@ pub use contract::{
 };
 pub use difference::data_dir;
 pub use file::json_schema;
+pub use management::Management;
 
 /// Everything that a box is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,21 +191,6 @@ pub struct Buffer {
     pub journal_age: Span,
     /// How often the rules' state is stored.
     pub snapshot_every: Span,
-}
-
-/// `[management]`: the box is managed from afar.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Management {
-    /// The connection, which is in [`Config::connections`] and carries messages.
-    pub connection: String,
-    /// How all topics begin.
-    pub prefix: String,
-    /// The groups that the box is in.
-    pub groups: Vec<String>,
-    /// What is done with what nobody has signed.
-    pub unsigned: Unsigned,
-    /// What is done with a command that may be too old, while the box does not know the time.
-    pub no_clock: NoClock,
 }
 
 /// Reads and validates the configuration file at `path`.

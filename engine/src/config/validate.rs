@@ -19,10 +19,10 @@ use super::contract::{
 };
 use super::document::{self, Report, Table};
 use super::file::{
-    BufferTable, BufferWhenFull, DerivedStream, Durability, ManagementKeys, OUTPUT_KEYS, OutputKeys,
-    RootKeys, RulesTable, TableKeys, UPLINK_KEYS, UplinkKeys,
+    BufferTable, BufferWhenFull, DerivedStream, Durability, OUTPUT_KEYS, OutputKeys, RootKeys, RulesTable,
+    TableKeys, UPLINK_KEYS, UplinkKeys,
 };
-use super::{Buffer, Config, Management, Output, ReferenceTable, Rules, Stream, TableKind, Uplink, names};
+use super::{Buffer, Config, Output, ReferenceTable, Rules, Stream, TableKind, Uplink, management, names};
 
 const SECTIONS: [&str; 9] =
     ["connections", "streams", "tables", "outputs", "uplink", "uplinks", "rules", "buffer", "management"];
@@ -117,7 +117,8 @@ impl Validator<'_, '_> {
         }
         let uplinks = self.uplinks(&mut root, &connections);
         let management = root.take_table("management", "[management]", self.report);
-        let management = management.and_then(|table| self.management(&table, &connections));
+        let management =
+            management.and_then(|table| management::read(&table, &connections, &self.kinds, self.report));
         let rules = self.or_empty(&mut root, "rules");
         let rules = self.rules(&rules);
         let buffer = self.or_empty(&mut root, "buffer");
@@ -499,10 +500,8 @@ impl Validator<'_, '_> {
             }
             for stream in ages.keys().filter(|stream| known.hides_age.contains(&***stream)) {
                 let span = table.span_of(&["contract", "max_input_age", stream]);
-                let what = format!("a message of `{stream}` that the broker had retained counts as new");
-                let help = "name a `retained_column` in the stream, which makes it old; or `ts`, if the \
-                    device says when; or write `retained = \"never\"`";
-                self.report.warning(&span, what, help.to_owned());
+                let what = format!("a message of `{stream}` that was kept for the box counts as new");
+                self.report.warning(&span, what, StreamConfig::AGE_ADVICE.to_owned());
             }
         }
     }
@@ -619,45 +618,6 @@ impl Validator<'_, '_> {
             .chain(several)
             .filter_map(|table| Some((table.name().to_owned(), self.uplink(table, connections)?)))
             .collect()
-    }
-
-    fn management(
-        &mut self,
-        table: &Table<'_>,
-        connections: &BTreeMap<String, ConnectionConfig>,
-    ) -> Option<Management> {
-        let keys: ManagementKeys = table.read(&[], self.report)?;
-        let at = |key: &str| table.span_of(&[key]);
-        match connections.get(&keys.connection) {
-            Some(connection) if connection.carries_messages() => {}
-            Some(_) => self.report.error(
-                &at("connection"),
-                format!("the box cannot be managed by the connection `{}`", keys.connection),
-                "name one with kind = \"mqtt\"".to_owned(),
-            ),
-            // One that is there and wrong has been told of.
-            None if self.kinds.contains_key(&keys.connection) => {}
-            None => {
-                let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
-                let message = format!("there is no connection `{}`", keys.connection);
-                self.report.error(&at("connection"), message, did_you_mean(&keys.connection, &known));
-            }
-        }
-        let is_level = |level: &str| !level.is_empty() && !level.contains(['+', '#', '\0']);
-        if !keys.prefix.split('/').all(is_level) || keys.prefix.starts_with('$') {
-            self.report.error(
-                &at("prefix"),
-                format!("\"{}\" cannot begin a topic", keys.prefix),
-                "write levels with slashes between them, such as \"tidegate/v1\"".to_owned(),
-            );
-        }
-        for (group, span) in table.texts("groups") {
-            if let Err(why) = names::check_box(group) {
-                self.report.error(&span, format!("\"{group}\" cannot be a group's name"), why);
-            }
-        }
-        let ManagementKeys { connection, prefix, groups, unsigned, no_clock } = keys;
-        Some(Management { connection, prefix, groups, unsigned: unsigned.into(), no_clock })
     }
 
     fn uplink(

@@ -23,11 +23,11 @@ use tidegate_trust::{Code, Refusal, WallTime};
 use super::ledger::{Entry, Kept, Ledger, LedgerError};
 use crate::time::SequenceTime;
 
-/// After so long without another one, retained commands are all there.
+/// After so long without another one, those that were kept for the box are all there.
 const QUIET: Duration = Duration::from_millis(500);
 /// However many come, those that have come by then are begun.
 const COLLECTED: Duration = Duration::from_secs(5);
-/// How long a broker keeps what became of a command.
+/// How long the far side keeps what became of a command.
 const RESULT_EXPIRY: Duration = Duration::from_hours(7 * 24);
 /// Commands that have not begun. More are not taken.
 const MOST_WAITING: usize = 256;
@@ -194,7 +194,7 @@ impl Desk {
         is_due
     }
 
-    /// The line is up. What became of the newest commands is said again: a broker may have lost it.
+    /// The line is up. What became of the newest commands is said again: the far side may have lost it.
     ///
     /// # Errors
     /// When the ledger cannot be read.
@@ -324,7 +324,7 @@ impl Desk {
             }
             self.collecting = None;
         }
-        // Retained messages come in any order; those without a counter in the order in which they came.
+        // What was kept for the box comes in any order; those without a counter in the order in which they came.
         self.waiting.sort_by_key(|waiting| waiting.kept.admitted.command.ctr);
         let (mut deeds, mut next): (Vec<_>, Option<Duration>) = (Vec::new(), None);
         let mut at = 0;
@@ -546,7 +546,7 @@ impl Failure {
 /// Who gave a command, for people.
 fn who(signers: &[Signer]) -> String {
     if signers.is_empty() {
-        return "somebody by MQTT".to_owned();
+        return "somebody from afar".to_owned();
     }
     let ids: Vec<&str> = signers.iter().map(|signer| signer.id.as_str()).collect();
     format!("key {}", ids.join(" and "))

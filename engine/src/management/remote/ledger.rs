@@ -1,5 +1,5 @@
-//! What the box was told from afar and what became of it, on disk before anybody is told. The broker is never
-//! the source of truth.
+//! What the box was told from afar and what became of it, on disk before anybody is told. Whoever
+//! brings commands is never the source of truth.
 //!
 //! A command, its record in the audit and the counters that make it new are written in one transaction. Whoever
 //! cannot write that down does nothing.

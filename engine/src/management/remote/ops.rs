@@ -17,7 +17,7 @@ pub const KNOWN: [(Op, &str); 4] = [
     (Op::OutputReset, command::reset::Reset::OP),
 ];
 
-/// Nobody listens to parts: what is asked by MQTT is answered once.
+/// Nobody listens to parts: what is asked from afar is answered once.
 struct Nobody;
 
 impl Listener for Nobody {

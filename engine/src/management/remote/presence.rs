@@ -34,7 +34,7 @@ impl Presence {
         Self { root: format!("{}/{}", settings.prefix, settings.me.name), session, boot: boot.to_owned() }
     }
 
-    /// What the broker says when the box is gone without a word.
+    /// What the far side says when the box is gone without a word.
     #[must_use]
     pub fn will(&self) -> Will {
         let topic = format!("{}/status", self.root);

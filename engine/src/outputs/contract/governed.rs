@@ -268,7 +268,9 @@ impl Governed {
                 return Err(format!("the newest row of `{stream}` is {quality}"));
             }
             if most.is_some() && seen.was_kept() {
-                return Err(format!("the newest row of `{stream}` was retained, nobody knows for how long"));
+                return Err(format!(
+                    "the newest row of `{stream}` had been kept for it, nobody knows for how long"
+                ));
             }
             let age = seen.age(at.now);
             if let Some(most) = most.filter(|most| age > ns(*most)) {
