@@ -187,7 +187,7 @@ async fn the_correlation_goes_back_with_the_answer() {
         expiry: Some(Duration::from_secs(9)),
         correlation: Some("77".into()),
     };
-    way.remote.post.publish(publication).await.unwrap();
+    drop(way.remote.post.publish(publication).await.unwrap());
     // MQTT 5.0, sections 3.3.2.3.3 and 3.3.2.3.6: Message Expiry Interval (2), Correlation Data (9).
     let expected = b"\x00\x01a\x0a\x02\x00\x00\x00\x09\x09\x00\x0277x";
     assert_eq!(line.packet_of(0x30).await, expected);

@@ -111,7 +111,7 @@ impl Case<'_> {
                 before = None;
                 continue;
             }
-            if was == is || tried.attempt.values.get("run").is_none() {
+            if was == is || !tried.attempt.values.contains_key("run") {
                 continue;
             }
             let least = if is == Some(&Value::Bool(true)) { self.terms.min_off } else { self.terms.min_on };
