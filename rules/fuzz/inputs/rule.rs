@@ -124,7 +124,7 @@ pub fn take(data: &[u8]) {
     let Ok(compiled) = compile("rule.sql", &Source::new(Language::Sql, text), &catalog) else { return };
     let mut rule = compiled.rule;
     let mut out = Emissions::default();
-    let mut run = || {
+    let run = || {
         if let Some(lookups) = rule.lookups()
             && lookups.tables().iter().any(|(table, _)| &**table == "limits")
         {

@@ -73,7 +73,7 @@ pub fn take(data: &[u8]) {
     let Ok(compiled) = compile("rule.rhai", &Source::new(Language::Rhai, text), &catalog) else { return };
     let mut rule = compiled.rule;
     let mut out = Emissions::default();
-    let mut run = || {
+    let run = || {
         if let Some(starting) = rule.starting() {
             starting.start(0, When::at(0), &mut out)?;
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_sim::{Outcome, run};
 
 /// About a processor second each, without optimisation.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 /// Seeds beyond those that went wrong once. What they show changes with the simulation; they cost little.
 const ONCE_WRONG: [u64; 6] = [102_119, 103_818, 200_209, 201_374, 202_535, 305_453];

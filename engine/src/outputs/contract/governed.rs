@@ -104,7 +104,6 @@ impl Governed {
             interlock.learn(stream, &rows.batch.schema());
             for name in &concerned {
                 let known = self.instances.get(name).and_then(|instance| instance.locks.get(lock));
-                let known = known.and_then(|lock| lock.verdict.clone());
                 judged.extend(interlock.judge(
                     stream,
                     rows,

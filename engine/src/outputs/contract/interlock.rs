@@ -9,7 +9,7 @@ use arrow::util::display::array_value_to_string;
 use tidegate_core::Rows;
 use tidegate_rules::{Condition, ConditionError};
 
-use super::instance::{At, Verdict};
+use super::instance::{At, Lock, Verdict};
 use super::newest::{Ages, Newest, Seen};
 
 /// A condition, as soon as the columns of its streams are known.
@@ -96,7 +96,7 @@ impl Interlocked {
         rows: &Rows,
         newest: &Newest,
         instance: &Arc<str>,
-        known: Option<Verdict>,
+        known: Option<&Lock>,
         lock: usize,
         max_age: Option<i64>,
         at: At,
@@ -112,7 +112,9 @@ impl Interlocked {
             .filter(|other| *other != stream)
             .filter_map(|other| newest.get(other, instance))
             .collect();
-        let mut is_free = known.map(|known| known == Verdict::Free);
+        let mut is_free = known.and_then(|known| known.verdict.as_ref()).map(|known| *known == Verdict::Free);
+        // After a silence the first row counts, though it says the same as the last one before.
+        let is_tripped = known.is_some_and(|known| known.tripped.is_some());
         let mut judged = Vec::new();
         let results = results(condition, &batch);
         for row in 0..rows.len() {
@@ -120,7 +122,7 @@ impl Interlocked {
             let verdict = verdict(condition, &batch, row, &results, others.iter().copied().chain([&own]));
             let turned = is_free != Some(verdict == Verdict::Free);
             is_free = Some(verdict == Verdict::Free);
-            if !turned && row + 1 < rows.len() {
+            if !turned && row + 1 < rows.len() && !(is_tripped && row == 0) {
                 continue;
             }
             let own = self.ages.age(stream, &rows.batch, row, at.wall_ns);
