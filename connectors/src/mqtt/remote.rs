@@ -36,8 +36,8 @@ use crate::uplink::Confirmation;
 /// Packets of MQTT 5 that are larger stay with the broker. It is far above [`LARGEST`], so that a command that
 /// is too large is refused in words.
 const LARGEST_PACKET: u32 = 8 << 20;
-/// Messages that wait to be taken. Of what comes on top, a broker keeps what has QoS 1.
-const HELD: usize = 1_024;
+/// Messages that wait to be taken, 16 MiB at most. While there are so many, nothing is read.
+const HELD: usize = 256;
 /// News that whoever listens has not taken yet.
 const QUEUED: usize = 16;
 
@@ -229,7 +229,8 @@ impl Running {
         tokio::select! {
             // What has come counts before the time that has passed.
             biased;
-            event = poll => return Ok(Some(event)),
+            // What there is no room for stays with the broker; refused, it would come again in the same order.
+            event = poll, if self.held.len() < HELD => return Ok(Some(event)),
             () = self.stop.cancelled() => return Err(End::Stopped),
             () = decided.notified() => {}
             () = self.outbox.changed(), if self.outbox.can_change() => {}
@@ -290,10 +291,6 @@ impl Running {
     fn take(&mut self, message: Incoming, acks: &mut Acks) {
         add(&self.status.messages, 1);
         let Incoming { topic, payload, packet_id, retained: kept, reply, .. } = message;
-        if self.held.len() >= HELD {
-            add(&self.status.dropped, 1);
-            return packet_id.into_iter().for_each(|packet_id| acks.refuse(packet_id));
-        }
         let Ok(topic) = std::str::from_utf8(&topic).map(str::to_owned) else {
             // MQTT 5.0, section 1.5.4: a broker that sends such a topic is broken, and would send it again.
             add(&self.status.malformed, 1);

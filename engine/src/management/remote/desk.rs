@@ -16,7 +16,7 @@ use tidegate_trust::audit::{Event, Record, Who};
 use tidegate_trust::command::{Channel, Command, CommandId, Identity, Topic};
 use tidegate_trust::freshness::{Clock as Watch, Freshness, NoClock, Nonces};
 use tidegate_trust::gate::{self, Admission, Admitted, Gate, Signer, Start, Trust};
-use tidegate_trust::op::Op;
+use tidegate_trust::op::{Op, Timing};
 use tidegate_trust::outcome::{Report, State, Step};
 use tidegate_trust::{Code, Refusal, WallTime};
 
@@ -29,12 +29,16 @@ const QUIET: Duration = Duration::from_millis(500);
 const COLLECTED: Duration = Duration::from_secs(5);
 /// How long the far side keeps what became of a command.
 const RESULT_EXPIRY: Duration = Duration::from_hours(7 * 24);
+/// What is to be done at once may wait for so long behind another command.
+const LIVE_FOR: Duration = Duration::from_mins(1);
 /// Commands that have not begun. More are not taken.
 const MOST_WAITING: usize = 256;
 /// As many results are said again when the line comes back.
 const SAID_AGAIN: usize = 256;
-/// Refusals of nobody knows whom that are written down one by one, in a second.
-const REFUSALS_A_SECOND: u32 = 5;
+/// So many refusals of nobody knows whom are written down one by one in [`REFUSALS_EVERY`]; of the others, how many
+/// they were: anybody can publish, and nobody may fill the disk.
+const REFUSALS_WRITTEN: u32 = 5;
+const REFUSALS_EVERY: Duration = Duration::from_mins(10);
 
 /// What the box is, to those who ask from afar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,10 +118,10 @@ struct Waiting {
     since: Duration,
 }
 
-/// Refusals of the current second.
+/// Refusals of late.
 #[derive(Default)]
 struct Refusals {
-    second: u64,
+    since: Duration,
     written: u32,
     passed: u64,
 }
@@ -156,6 +160,12 @@ impl Desk {
         let mut deeds = Vec::new();
         for kept in open {
             match kept.report.state {
+                // What is to be done at once is not done at another time: nobody knows how long the box was off.
+                _ if kept.admitted.command.op.terms().timing == Timing::Live => {
+                    let reason =
+                        "the box stopped before it was certain that it was done, and does not do it later";
+                    deeds.extend(desk.end(kept, Err(Failure::new(Code::Interrupted, reason)))?);
+                }
                 State::Executing(step) if step != Step::Queued => {
                     let reason = "the box stopped while it was done; whether it took effect is not known";
                     deeds.extend(desk.end(kept, Err(Failure::new(Code::Interrupted, reason)))?);
@@ -339,11 +349,11 @@ impl Desk {
                 continue;
             }
             let newest = self.ledger.newest_counter(&target)?;
-            let Waiting { kept, .. } = self.waiting.remove(at);
-            match self.begin(kept, target, start, newest) {
+            let Waiting { kept, since } = self.waiting.remove(at);
+            match self.begin(kept, target, (start, since), newest) {
                 Ok(begun) => deeds.extend(begun),
                 Err((waiting, error)) => {
-                    self.waiting.insert(at, Waiting { kept: *waiting, since: now });
+                    self.waiting.insert(at, Waiting { kept: *waiting, since });
                     return Err(error);
                 }
             }
@@ -355,14 +365,21 @@ impl Desk {
         &mut self,
         mut kept: Kept,
         target: String,
-        start: Result<Start, Refusal>,
+        (start, since): (Result<Start, Refusal>, Duration),
         newest: Option<u64>,
     ) -> Result<Vec<Deed>, (Box<Kept>, LedgerError)> {
+        let waited = self.clock.monotonic().saturating_sub(since);
+        let is_late = kept.admitted.command.op.terms().timing == Timing::Live && waited > LIVE_FOR;
         let before = kept.clone();
         let failed = |error| (Box::new(before), error);
         if let Err(refusal) = start {
             let why = Failure { code: refusal.code, reason: refusal.to_string() };
             return self.end(kept, Err(why)).map_err(failed);
+        }
+        if is_late {
+            let reason =
+                format!("it waited for {} s behind another command about {target}", waited.as_secs());
+            return self.end(kept, Err(Failure::new(Code::NotFresh, reason))).map_err(failed);
         }
         if let Some((newest, ctr)) = newest.zip(kept.admitted.command.ctr)
             && ctr < newest
@@ -422,6 +439,8 @@ impl Desk {
             State::Init | State::Executing(_) => (None, None),
         };
         let record = self.record(&kept, code, reason);
+        // They are of no use any more, and may be large.
+        kept.admitted.command.args.clear();
         let entry = Entry { command: Some(&kept), freshness: Some(&self.freshness) };
         kept.report.audit = Some(self.ledger.write(&record, entry)?);
         Ok(vec![self.say(&kept)])
@@ -440,7 +459,7 @@ impl Desk {
         let said = refusal.to_string();
         let who = if refusal.signers.is_empty() { Who::Anybody } else { Who::Keys(refusal.signers.clone()) };
         tracing::warn!(op, id = id.as_ref().map(CommandId::as_str), reason = said, "a command was refused");
-        if self.refusals.is_written(self.clock.monotonic().as_secs(), &who) {
+        if self.refusals.is_written(self.clock.monotonic(), &who) {
             let missing = std::mem::take(&mut self.refusals.passed);
             if missing > 0 {
                 let gap = self.note(Who::TheBox, Event::Gap { missing: Some(missing) });
@@ -513,15 +532,15 @@ impl Desk {
 
 impl Refusals {
     /// Whether one more is written down by itself. Those of known keys always are.
-    fn is_written(&mut self, second: u64, who: &Who) -> bool {
+    fn is_written(&mut self, now: Duration, who: &Who) -> bool {
         if !matches!(who, Who::Anybody) {
             return true;
         }
-        if second != self.second {
-            (self.second, self.written) = (second, 0);
+        if now.saturating_sub(self.since) >= REFUSALS_EVERY {
+            (self.since, self.written) = (now, 0);
         }
         self.written = self.written.saturating_add(1);
-        let is_written = self.written <= REFUSALS_A_SECOND;
+        let is_written = self.written <= REFUSALS_WRITTEN;
         self.passed += u64::from(!is_written);
         is_written
     }

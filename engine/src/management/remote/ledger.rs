@@ -296,7 +296,8 @@ fn write(
         transaction.execute(
             "INSERT INTO command (id, digest, target, ctr, admitted, report, standing, received_us)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-            ON CONFLICT (id) DO UPDATE SET report = excluded.report, standing = excluded.standing",
+            ON CONFLICT (id) DO UPDATE SET report = excluded.report, standing = excluded.standing,
+                admitted = excluded.admitted",
             params![
                 report.id.as_str(),
                 admitted.digest.hex(),

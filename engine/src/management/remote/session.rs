@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tidegate_connectors::remote::{News, Post, Publication, Remote};
 use tidegate_trust::Code;
 use tidegate_trust::command::CommandId;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::desk::{Deed, Desk, Failure, Job, Question};
 use super::ledger::LedgerError;
@@ -17,8 +18,10 @@ use super::ops;
 use super::presence::Presence;
 use crate::management::managed_box::ManagedBox;
 
-/// At most so many messages are looked at in a second: checking signatures costs time, and anybody can publish.
-const MESSAGES_A_SECOND: u32 = 50;
+/// From one message to the next, on average: checking signatures costs time, and anybody can publish.
+const PACE: Duration = Duration::from_millis(20);
+/// As many may come at once, such as all that nobody has cleared.
+const BURST: u32 = 500;
 /// However long a command goes on, it has failed by then.
 const LONGEST: Duration = Duration::from_mins(15);
 /// What cannot be written down is tried again after so long.
@@ -36,6 +39,21 @@ pub struct Session {
     managed: Arc<ManagedBox>,
     /// ends that could not be written down yet
     unwritten: Vec<(CommandId, Result<Value, Failure>)>,
+    pace: Pace,
+}
+
+/// How fast messages are looked at: [`PACE`], and [`BURST`] at once.
+struct Pace {
+    /// when all that have come would have come one after the other
+    reached: Instant,
+}
+
+impl Pace {
+    async fn wait(&mut self) {
+        let now = Instant::now();
+        self.reached = self.reached.max(now) + PACE;
+        sleep(self.reached.saturating_duration_since(now).saturating_sub(PACE * BURST)).await;
+    }
 }
 
 type Jobs = FuturesUnordered<futures::future::BoxFuture<'static, (CommandId, Result<Value, Failure>)>>;
@@ -44,16 +62,23 @@ impl Session {
     /// A session that says things by `post`.
     #[must_use]
     pub fn new(desk: Desk, presence: Presence, post: Arc<dyn Post>, managed: Arc<ManagedBox>) -> Self {
-        Self { desk, presence, post, managed, unwritten: Vec::new() }
+        Self { desk, presence, post, managed, unwritten: Vec::new(), pace: Pace { reached: Instant::now() } }
     }
 
     /// Runs until the line ends; `deeds` are left from the start.
     pub async fn run(mut self, remote: Remote, deeds: Vec<Deed>) {
         let Remote { mut news, task, .. } = remote;
+        // Beside each other: what is said waits for room on the line.
+        tokio::select! {
+            () = task => {}
+            () = self.serve(&mut news, deeds) => {}
+        }
+    }
+
+    async fn serve(&mut self, news: &mut mpsc::Receiver<News>, deeds: Vec<Deed>) {
         let mut jobs = Jobs::new();
         let mut alive = interval(ALIVE_EVERY);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut task = std::pin::pin!(task);
         self.act(deeds, &mut jobs).await;
         let mut next = Some(Duration::ZERO);
         loop {
@@ -64,7 +89,6 @@ impl Session {
                 }
             };
             tokio::select! {
-                () = &mut task => return,
                 Some((id, outcome)) = jobs.next() => self.unwritten.push((id, outcome)),
                 Some(news) = news.recv() => self.take(news, &mut jobs).await,
                 _ = alive.tick() => self.tick().await,
@@ -102,7 +126,7 @@ impl Session {
                 self.desk.listens()
             }
             News::Message(message) => {
-                sleep(Duration::from_secs(1) / MESSAGES_A_SECOND).await;
+                self.pace.wait().await;
                 let deeds = self.desk.message(&message);
                 if deeds.is_err() {
                     // It comes again on the next connection.

@@ -166,6 +166,68 @@ fn a_command_ends_once_wherever_the_process_ends() {
     }
 }
 
+/// Check 5: whatever happens to the box in between.
+#[test]
+fn what_is_to_be_done_at_once_is_not_done_by_a_box_that_was_off_meanwhile() {
+    for has_begun in [false, true] {
+        let of = Box_::open_to_all();
+        let (mut desk, _) = of.start();
+        let args = json!({ "output": "valve", "values": { "open": true }, "lease": "45min", "reason": "x" });
+        let command = json!({
+            "box": "press-12", "op": "output.override", "id": "01JD3Z0001", "ctr": 1, "args": args,
+            "nonce": desk.nonces().current(),
+        });
+        let command = message("cmd/output.override/01JD3Z0001", command.to_string());
+        assert_eq!(states(&desk.message(&command).unwrap()), ["init"]);
+        if has_begun {
+            assert_eq!(begun(&of.proceed(&mut desk)).len(), 1);
+        }
+        drop(desk);
+        of.clock.reboot(NOW_NS + 3 * 86_400_000_000_000);
+        let (mut desk, left) = of.start();
+        assert_eq!(states(&left), ["failed interrupted"]);
+        assert!(begun(&of.proceed(&mut desk)).is_empty());
+        assert_eq!(states(&desk.message(&command).unwrap()), ["failed interrupted"]);
+    }
+}
+
+#[test]
+fn what_is_to_be_done_at_once_does_not_wait_for_long() {
+    let of = Box_::open_to_all();
+    let (mut desk, _) = of.start();
+    for (id, ctr) in [("01JD3Z0001", 1), ("01JD3Z0002", 2)] {
+        let args = json!({ "output": "valve" });
+        let nonce = desk.nonces().current().to_owned();
+        let command = json!({ "box": "press-12", "op": "output.release", "id": id, "ctr": ctr, "nonce": nonce, "args": args });
+        drop(desk.message(&message(&format!("cmd/output.release/{id}"), command.to_string())).unwrap());
+    }
+    let deeds = of.proceed(&mut desk);
+    assert_eq!(begun(&deeds).len(), 1);
+    of.clock.pass(Duration::from_mins(2));
+    drop(desk.ended(&begun(&deeds)[0].id, Ok(Value::Null)).unwrap());
+    assert_eq!(states(&of.proceed(&mut desk)), ["failed not_fresh"]);
+}
+
+/// Nobody fills the disk by being refused.
+#[test]
+fn refusals_of_nobody_knows_whom_are_counted() {
+    let of = Box_::open_to_all();
+    let (mut desk, _) = of.start();
+    for _ in 0..1_000 {
+        assert_eq!(
+            states(&desk.message(&message("cmd/rules.deploy/01JD3Z0009", "{")).unwrap()),
+            ["failed invalid"]
+        );
+    }
+    of.clock.pass(Duration::from_mins(11));
+    drop(desk.message(&message("cmd/rules.deploy/01JD3Z0009", "{")).unwrap());
+    let ledger = Ledger::open(&SystemDisk, of.dir.path()).unwrap();
+    let records = ledger.records(1, 10_000).unwrap();
+    assert_eq!(records.len(), 7);
+    let gap = String::from_utf8_lossy(&records[5].bytes).into_owned();
+    assert!(gap.contains("\"missing\":995"), "{gap}");
+}
+
 #[test]
 fn what_nobody_clears_blocks_nobody() {
     let of = Box_::open_to_all();
